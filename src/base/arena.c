@@ -135,9 +135,7 @@ kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count, size_t *
     unsigned char *grown =
         __builtin_mul_overflow(more, size, &bytes) ? NULL : kln_arena_alloc(arena, bytes);
     void *old = NULL;
-    if (grown == NULL) {
-        return kln_fail_memory(more * size, "a list");
-    }
+    KLN_RETURN_IF_NO_MEMORY(grown, more * size, "a list");
     memcpy(&old, array, sizeof old);
     if (count != 0) {
         memcpy(grown, old, count * size);

@@ -106,9 +106,7 @@ static kiln_status map_descriptor(const char *path, int descriptor, bool copy, k
     KLN_RETURN_IF_ERROR(check_written(path, descriptor, &facts));
     const size_t size = (size_t)facts.st_size;
     struct kln_mapped *mapped = kln_alloc(sizeof *mapped);
-    if (mapped == NULL) {
-        return kln_fail_memory(sizeof *mapped, "a mapping");
-    }
+    KLN_RETURN_IF_NO_MEMORY(mapped, sizeof *mapped, "a mapping");
     errno = 0;
     void *data = place_file(descriptor, size, copy);
     if (data == MAP_FAILED) {

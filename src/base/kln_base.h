@@ -80,7 +80,7 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
     ((void)(kln_fail_memory)((size), (what)), KILN_ERROR_OUT_OF_MEMORY)
 #endif
 
-/* A required pointer: fails by name. The only check macros are these four; each shows its exit in
+/* A required pointer: fails by name. The only check macros are these five; each shows its exit in
  * its name. */
 #define KLN_RETURN_IF_NULL(pointer)                   \
     do {                                              \
@@ -404,5 +404,13 @@ uint64_t kln_median(uint64_t *values, size_t count);
 /* Which of `count` (not 0) sorted values, from 0, is that percentile, as kiln_histogram_percentile
  * says. */
 uint64_t kln_percentile_rank(uint64_t count, double percent);
+
+/* What was to be allocated: its bytes, and what it is. */
+#define KLN_RETURN_IF_NO_MEMORY(pointer, size, what) \
+    do {                                             \
+        if ((pointer) == NULL) {                     \
+            return kln_fail_memory((size), (what));  \
+        }                                            \
+    } while (0)
 
 #endif

@@ -48,9 +48,7 @@ static kiln_status make_room(kln_names *names)
     kln_names grown = {.capacity = names->capacity == 0 ? FIRST_CAPACITY : names->capacity * 2,
                        .count = names->count};
     grown.slots = kln_alloc_zeroed(grown.capacity, sizeof *grown.slots);
-    if (grown.slots == NULL) {
-        return kln_fail_memory(grown.capacity * sizeof *grown.slots, "a table of names");
-    }
+    KLN_RETURN_IF_NO_MEMORY(grown.slots, grown.capacity * sizeof *grown.slots, "a table of names");
     for (size_t i = 0; i < names->capacity; i++) {
         const kln_names_slot *old = &names->slots[i];
         if (old->key != NULL) {
@@ -174,9 +172,7 @@ kiln_status kln_keys_set(kln_keys *keys, const kln_key *key, uint32_t value)
     kln_names_slot *slot = find(&keys->table, key, hash, same_parts);
     if (slot->key == NULL) {
         kln_key *kept = kln_arena_alloc(&keys->arena, sizeof *kept);
-        if (kept == NULL) {
-            return kln_fail_memory(sizeof *kept, "a key");
-        }
+        KLN_RETURN_IF_NO_MEMORY(kept, sizeof *kept, "a key");
         *kept = *key;
         *slot = (kln_names_slot){.key = kept, .hash = hash};
         keys->table.count++;

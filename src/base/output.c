@@ -126,9 +126,7 @@ static void take_after(int descriptor, const struct stat *old)
 static kiln_status open_beside(kln_output *output, const struct stat *old)
 {
     output->temporary = kln_alloc(folder_length(output->place) + BESIDE_SIZE);
-    if (output->temporary == NULL) {
-        return kln_fail_memory(strlen(output->place), "a path");
-    }
+    KLN_RETURN_IF_NO_MEMORY(output->temporary, strlen(output->place), "a path");
     output->descriptor =
         create_beside(output->place, output->temporary, old != NULL ? (mode_t)0600 : (mode_t)0666);
     if (output->descriptor < 0) {

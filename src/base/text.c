@@ -31,9 +31,7 @@ static kiln_status reserve(kln_text *text, size_t more)
         capacity = needed;
     }
     char *data = kln_realloc(text->data, capacity);
-    if (data == NULL) {
-        return kln_fail_memory(capacity, "a text");
-    }
+    KLN_RETURN_IF_NO_MEMORY(data, capacity, "a text");
     text->data = data;
     text->capacity = capacity;
     return KILN_OK;

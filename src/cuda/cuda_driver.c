@@ -358,11 +358,9 @@ const cuda_table *cuda_functions(void)
 kiln_status cuda_find_device(int32_t index, cuda_device **device)
 {
     KLN_RETURN_IF_ERROR(kln_cuda_open());
-    if (index < 0 || index >= driver.count) {
-        return kln_fail(KILN_ERROR_NO_DEVICE,
-                        "CUDA device %d was asked for, and there %s %d, counted from 0", index,
-                        driver.count == 1 ? "is" : "are", driver.count);
-    }
+    KLN_RETURN_IF(index < 0 || index >= driver.count, KILN_ERROR_NO_DEVICE,
+                  "CUDA device %d was asked for, and there %s %d, counted from 0", index,
+                  driver.count == 1 ? "is" : "are", driver.count);
     *device = &driver.devices[index];
     return KILN_OK;
 }

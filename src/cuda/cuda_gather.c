@@ -97,12 +97,10 @@ static kiln_status lay_out(const kln_cuda_piece *pieces, size_t count,
         const uint64_t vectors = (to | from) % 16 == 0 ? piece->bytes / 16 : 0;
         const uint64_t units = piece->bytes - vectors * 15;
         const uint64_t needed = units / THREADS + (units % THREADS != 0);
-        if (needed > LARGEST_GRID - *blocks) {
-            return kln_fail(KILN_ERROR_SIZE,
-                            "copies by a kernel: piece %zu of %zu has %zu bytes, more than one "
-                            "launch can copy: copy it by itself",
-                            i, count, piece->bytes);
-        }
+        KLN_RETURN_IF(needed > LARGEST_GRID - *blocks, KILN_ERROR_SIZE,
+                      "copies by a kernel: piece %zu of %zu has %zu bytes, more than one "
+                      "launch can copy: copy it by itself",
+                      i, count, piece->bytes);
         *blocks += needed;
         kernel_parameters->segments[used++] = (segment){to, from, vectors, units};
     }
@@ -113,11 +111,9 @@ kiln_status kln_cuda_gather(kiln_stream *stream, const kln_cuda_piece *pieces, s
 {
     parameters kernel_parameters = {.segments = {{0}}};
     uint64_t blocks = 0;
-    if (count > KLN_CUDA_PIECES) {
-        return kln_fail(KILN_ERROR_SIZE,
-                        "copies by a kernel: %zu pieces were given, one launch takes %d", count,
-                        KLN_CUDA_PIECES);
-    }
+    KLN_RETURN_IF(count > KLN_CUDA_PIECES, KILN_ERROR_SIZE,
+                  "copies by a kernel: %zu pieces were given, one launch takes %d", count,
+                  KLN_CUDA_PIECES);
     KLN_RETURN_IF_ERROR(lay_out(pieces, count, &kernel_parameters, &blocks));
     if (blocks == 0) {
         return KILN_OK;

@@ -65,9 +65,7 @@ static kiln_status count_host_calls(void *graph, size_t nodes, size_t *calls)
 {
     const cuda_table *cuda = cuda_functions();
     void **list = kln_alloc(nodes * sizeof *list);
-    if (list == NULL) {
-        return kln_fail_memory(nodes * sizeof *list, "the nodes of a graph");
-    }
+    KLN_RETURN_IF_NO_MEMORY(list, nodes * sizeof *list, "the nodes of a graph");
     int result = nodes != 0 ? cuda->graph_nodes(graph, list, &nodes) : CU_SUCCESS;
     *calls = 0;
     for (size_t i = 0; i < nodes && result == CU_SUCCESS; i++) {

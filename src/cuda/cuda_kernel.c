@@ -54,11 +54,9 @@ static kiln_status find_kernel(cuda_device *device, const cuda_kernel *kernel, v
     if (*function != NULL) {
         return KILN_OK;
     }
-    if (!cuda_has_kernels()) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "this driver (CUDA %d.%d) lacks functions that %s by a kernel need",
-                        kln_cuda_version() / 1000, kln_cuda_version() % 1000 / 10, kernel->does);
-    }
+    KLN_RETURN_IF(!cuda_has_kernels(), KILN_ERROR_UNSUPPORTED,
+                  "this driver (CUDA %d.%d) lacks functions that %s by a kernel need",
+                  kln_cuda_version() / 1000, kln_cuda_version() % 1000 / 10, kernel->does);
     int result = CU_SUCCESS;
     (void)pthread_mutex_lock(&loading);
     *function = atomic_load(&device->kernels[kernel->slot]);

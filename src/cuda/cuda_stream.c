@@ -19,9 +19,7 @@ void kln_stream_release(kiln_stream *stream)
 static kiln_status make_stream(int32_t device, bool owned, kiln_stream **stream)
 {
     kiln_stream *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a stream");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a stream");
     atomic_init(&made->references, 1);
     atomic_init(&made->finished, false);
     (void)pthread_mutex_init(&made->guard, NULL);
@@ -268,9 +266,7 @@ kiln_status kiln_event_create(int32_t device, bool timed, kiln_event **event)
     KLN_RETURN_IF_NULL(event);
     *event = NULL;
     kiln_event *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "an event");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "an event");
     made->device = device;
     made->timed = timed;
     kln_cuda_scope scope;

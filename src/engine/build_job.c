@@ -192,9 +192,7 @@ static kiln_status set_up(kiln_build *build, const char *path, kiln_span bytes,
         char absolute[PATH_MAX]; /* the thread may run after the process went to another folder */
         KLN_RETURN_IF_ERROR(kln_path_absolute(path, absolute));
         build->path = kln_arena_strdup(&build->arena, absolute);
-        if (build->path == NULL) {
-            return kln_fail_memory(strlen(absolute), "a path");
-        }
+        KLN_RETURN_IF_NO_MEMORY(build->path, strlen(absolute), "a path");
         KLN_RETURN_IF_ERROR(kln_mapping_open_as(path, build->options.copy_file, &build->mapping));
         build->bytes = build->mapping.bytes;
     }
@@ -226,9 +224,7 @@ static kiln_status start(const char *path, kiln_span bytes, const kiln_build_opt
                          const kiln_build_limits *limits, kiln_build **out)
 {
     kiln_build *build = kln_alloc_zeroed(1, sizeof *build);
-    if (build == NULL) {
-        return kln_fail_memory(sizeof *build, "a build");
-    }
+    KLN_RETURN_IF_NO_MEMORY(build, sizeof *build, "a build");
     kln_arena_init(&build->arena);
     kiln_status status = set_up(build, path, bytes, options, limits);
     if (status == KILN_OK) {

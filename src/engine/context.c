@@ -107,9 +107,7 @@ kiln_status kiln_context_create(kiln_engine *engine, const kiln_context_options 
     KLN_RETURN_IF_ERROR(check_options(engine, &read));
     KLN_RETURN_IF_ERROR(kln_engine_check_process(engine, __func__));
     kiln_context *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a context");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a context");
     atomic_init(&made->busy, false);
     made->engine = kiln_engine_retain(engine);
     const kiln_status status = init(made, &read);

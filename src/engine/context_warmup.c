@@ -94,9 +94,7 @@ kiln_status kiln_context_warmup(kiln_context *context, uint64_t runs, uint64_t m
     kiln_warmup_summary made = {.struct_size = sizeof made};
     KLN_RETURN_IF_ERROR(read_summary(summary, &made));
     latest_times *latest = kln_alloc(sizeof *latest);
-    if (latest == NULL) {
-        return kln_fail_memory(sizeof *latest, "a warmup's times");
-    }
+    KLN_RETURN_IF_NO_MEMORY(latest, sizeof *latest, "a warmup's times");
     kiln_status status = kln_context_enter(context, __func__);
     if (status == KILN_OK) {
         status = kln_context_leave(context, warm_up(context, runs, milliseconds, latest, &made));

@@ -104,9 +104,7 @@ kiln_status kiln_engine_plan_buffers(const kiln_engine *engine, const kiln_profi
     const kiln_description *description = &engine->shared.description;
     const size_t count = description->input_count + description->output_count;
     kiln_buffer_request *requests = kln_alloc_zeroed(count, sizeof *requests);
-    if (requests == NULL) {
-        return kln_fail_memory(count * sizeof *requests, "a buffer plan");
-    }
+    KLN_RETURN_IF_NO_MEMORY(requests, count * sizeof *requests, "a buffer plan");
     kiln_status status = KILN_OK;
     for (size_t i = 0; i < count && status == KILN_OK; i++) {
         requests[i].name = description->bindings[i].name;

@@ -25,9 +25,7 @@ static kiln_status read_ranges(const kiln_profile *profile, kln_profile_range **
 {
     *count = 0;
     *ranges = kln_alloc_zeroed(profile->input_count, sizeof **ranges);
-    if (*ranges == NULL) {
-        return kln_fail_memory(profile->input_count * sizeof **ranges, "ranges of a profile");
-    }
+    KLN_RETURN_IF_NO_MEMORY(*ranges, profile->input_count * sizeof **ranges, "ranges of a profile");
     for (size_t i = 0; i < profile->input_count; i++) {
         const kiln_profile_input *input = &profile->inputs[i];
         if (input->name == NULL) {

@@ -103,9 +103,7 @@ static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_
 static kiln_status prepare(const char *beside, const cJSON *root, kln_output *output)
 {
     char *text = cJSON_Print(root);
-    if (text == NULL) {
-        return kln_fail_memory(1024, "a manifest");
-    }
+    KLN_RETURN_IF_NO_MEMORY(text, 1024, "a manifest");
     kiln_status status = kln_output_open(beside, output);
     if (status == KILN_OK) {
         status = kln_output_write(output, text, strlen(text));

@@ -15,15 +15,11 @@ kiln_status kln_profile_names_keep(kiln_engine *engine, const kiln_profile *prof
         return KILN_OK;
     }
     const char **names = kln_arena_alloc_zeroed(&engine->arena, count, sizeof *names);
-    if (names == NULL) {
-        return kln_fail_memory(count * sizeof *names, "the names of profiles");
-    }
+    KLN_RETURN_IF_NO_MEMORY(names, count * sizeof *names, "the names of profiles");
     for (size_t i = 0; i < count; i++) {
         if (profiles[i].name != NULL) {
             names[i] = kln_arena_strdup(&engine->arena, profiles[i].name);
-            if (names[i] == NULL) {
-                return kln_fail_memory(strlen(profiles[i].name), "the name of a profile");
-            }
+            KLN_RETURN_IF_NO_MEMORY(names[i], strlen(profiles[i].name), "the name of a profile");
         }
     }
     engine->profile_names = names;
@@ -94,9 +90,7 @@ kiln_status kln_profile_names_restore(kiln_engine *engine, char names[KLN_PROFIL
         return KILN_OK;
     }
     kiln_profile *profiles = kln_alloc_zeroed(count, sizeof *profiles);
-    if (profiles == NULL) {
-        return kln_fail_memory(count * sizeof *profiles, "the names of profiles");
-    }
+    KLN_RETURN_IF_NO_MEMORY(profiles, count * sizeof *profiles, "the names of profiles");
     char *at = names;
     for (size_t i = 0; i < count; i++) {
         char *end = strchr(at, '\n');
@@ -141,9 +135,7 @@ kiln_status kln_profile_of_hints(const kiln_build_options *options, kiln_profile
     const size_t count = options->shape_hint_count;
     kiln_profile_input *inputs = kln_alloc_zeroed(count, sizeof *inputs);
     *profile = (kiln_profile){.inputs = inputs, .input_count = count};
-    if (inputs == NULL) {
-        return kln_fail_memory(count * sizeof *inputs, "a profile of shape hints");
-    }
+    KLN_RETURN_IF_NO_MEMORY(inputs, count * sizeof *inputs, "a profile of shape hints");
     for (size_t i = 0; i < count; i++) {
         const kiln_shape_hint *hint = &options->shape_hints[i];
         inputs[i] = (kiln_profile_input){

@@ -36,9 +36,7 @@ kiln_status kln_shared_init(kln_shared *shared)
         (void)snprintf(shared->gpu, sizeof shared->gpu, "%s", info.name);
     }
     shared->measured = kln_alloc_zeroed(1, sizeof *shared->measured);
-    if (shared->measured == NULL) {
-        return kln_fail_memory(sizeof *shared->measured, "an engine");
-    }
+    KLN_RETURN_IF_NO_MEMORY(shared->measured, sizeof *shared->measured, "an engine");
     (void)pthread_mutex_init(&shared->measured->mutex, NULL);
     return KILN_OK;
 }
@@ -117,9 +115,7 @@ kiln_status kln_exec_create(kln_shared *shared, const kiln_context_options *opti
 {
     *exec = NULL;
     kln_exec *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a context");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a context");
     made->shared = shared;
     const kiln_status status = init(made, options);
     if (status != KILN_OK) {

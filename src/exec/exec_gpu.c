@@ -87,9 +87,7 @@ kiln_status exec_gpu_create(kln_exec *exec, const kiln_context_options *options)
     }
     KLN_RETURN_IF_ERROR(most_bytes_of(exec->shared->device, options, &most));
     exec_gpu *gpu = kln_alloc_zeroed(1, sizeof *gpu);
-    if (gpu == NULL) {
-        return kln_fail_memory(sizeof *gpu, "a context's work on a GPU");
-    }
+    KLN_RETURN_IF_NO_MEMORY(gpu, sizeof *gpu, "a context's work on a GPU");
     exec->gpu = gpu;
     gpu->device = exec->shared->device;
     gpu->policy = options->graphs;

@@ -40,9 +40,7 @@ static void *leave(kln_shared *shared, const void *engine)
 kiln_status kln_shared_replace(kln_shared *shared, void *state)
 {
     kln_former *left = kln_alloc(sizeof *left);
-    if (left == NULL) {
-        return kln_fail_memory(sizeof *left, "an engine");
-    }
+    KLN_RETURN_IF_NO_MEMORY(left, sizeof *left, "an engine");
     (void)pthread_mutex_lock(&shared->states);
     *left = (kln_former){shared->former, shared->state, shared->users};
     shared->state = state;

@@ -56,9 +56,7 @@ static void *watch(void *user)
 static kiln_status make_watch(kln_exec *exec)
 {
     exec_watch *self = kln_alloc_zeroed(1, sizeof *self);
-    if (self == NULL) {
-        return kln_fail_memory(sizeof *self, "a context's watch");
-    }
+    KLN_RETURN_IF_NO_MEMORY(self, sizeof *self, "a context's watch");
     pthread_condattr_t attributes;
     self->exec = exec;
     (void)pthread_mutex_init(&self->lock, NULL);

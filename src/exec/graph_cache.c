@@ -171,9 +171,7 @@ static kiln_status make_entry(const kln_exec *exec, graph_entry **entry)
     const size_t keys = transfers + count * sizeof(transfer);
     const size_t bytes = keys + count * sizeof(binding_key);
     graph_entry *made = kln_alloc_zeroed(1, bytes);
-    if (made == NULL) {
-        return kln_fail_memory(bytes, "a set of bindings");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, bytes, "a set of bindings");
     made->transfers = (void *)((unsigned char *)made + transfers);
     made->keys = (void *)((unsigned char *)made + keys);
     *entry = made;

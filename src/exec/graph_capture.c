@@ -38,9 +38,7 @@ static kiln_status read_result(const capture_trial *trial, size_t output, const 
         return KILN_OK;
     }
     *copy = kln_alloc(way->bytes);
-    if (*copy == NULL) {
-        return kln_fail_memory(way->bytes, "the outputs of a run");
-    }
+    KLN_RETURN_IF_NO_MEMORY(*copy, way->bytes, "the outputs of a run");
     const kiln_status status =
         kln_cuda_copy(trial->exec->gpu->device, *copy, way->tensor.data, way->bytes, NULL);
     if (status != KILN_OK) {
@@ -55,9 +53,7 @@ static kiln_status read_result(const capture_trial *trial, size_t output, const 
 static kiln_status fill_expected(capture_trial *trial)
 {
     trial->expected = kln_alloc_zeroed(output_count(trial), sizeof *trial->expected);
-    if (trial->expected == NULL) {
-        return kln_fail_memory(sizeof *trial->expected, "the outputs of a run");
-    }
+    KLN_RETURN_IF_NO_MEMORY(trial->expected, sizeof *trial->expected, "the outputs of a run");
     for (size_t i = 0; i < output_count(trial); i++) {
         const size_t bytes = trial->entry->transfers[slot_of(trial, i)].bytes;
         const void *result = NULL;
@@ -65,9 +61,7 @@ static kiln_status fill_expected(capture_trial *trial)
         KLN_RETURN_IF_ERROR(read_result(trial, i, &result, &copy));
         if (copy == NULL && bytes != 0) {
             copy = kln_alloc(bytes);
-            if (copy == NULL) {
-                return kln_fail_memory(bytes, "the outputs of a run");
-            }
+            KLN_RETURN_IF_NO_MEMORY(copy, bytes, "the outputs of a run");
             memcpy(copy, result, bytes);
         }
         trial->expected[i] = copy;

@@ -218,9 +218,7 @@ static kiln_status search_variants(kln_exec *exec, graph_entry *entry, uint64_t 
 {
     const graph_variant kept = variant_of(exec, entry);
     search *self = kln_alloc_zeroed(1, sizeof *self);
-    if (self == NULL) {
-        return kln_fail_memory(sizeof *self, "a search");
-    }
+    KLN_RETURN_IF_NO_MEMORY(self, sizeof *self, "a search");
     self->trial = (capture_trial){.exec = exec, .entry = entry};
     self->end = kln_now() + nanoseconds;
     self->candidates[0] = (candidate){.variant = kept, .graph = entry->graph};

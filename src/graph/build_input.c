@@ -22,16 +22,13 @@ static kiln_status make_type(kln_arena *arena, kiln_dtype dtype, int32_t rank,
     type->has_shape = true;
     type->rank = (size_t)rank;
     type->dims = kln_arena_alloc_zeroed(arena, type->rank, sizeof *type->dims);
-    if (type->dims == NULL) {
-        return kln_fail_memory(type->rank * sizeof *type->dims, "a shape");
-    }
+    KLN_RETURN_IF_NO_MEMORY(type->dims, type->rank * sizeof *type->dims, "a shape");
     for (int32_t i = 0; i < rank; i++) {
         type->dims[i].value = shape != NULL ? shape->dims[i] : KILN_DYNAMIC;
         if (dim_names != NULL && dim_names[i] != NULL && type->dims[i].value == KILN_DYNAMIC) {
             type->dims[i].parameter = kln_arena_strdup(arena, dim_names[i]);
-            if (type->dims[i].parameter == NULL) {
-                return kln_fail_memory(strlen(dim_names[i]), "the name of a dimension");
-            }
+            KLN_RETURN_IF_NO_MEMORY(type->dims[i].parameter, strlen(dim_names[i]),
+                                    "the name of a dimension");
         }
     }
     return KILN_OK;

@@ -360,9 +360,7 @@ static kiln_status refused_outputs(kln_layer *layer, const targets *to)
         while (name != NULL && kln_names_get(&root->names, name) != KLN_NAMES_NONE) {
             name = kln_arena_printf(kln_layer_arena(layer), "refused.%u", ++root->unnamed);
         }
-        if (name == NULL) {
-            return kln_fail_memory(1, "the name of a tensor");
-        }
+        KLN_RETURN_IF_NO_MEMORY(name, 1, "the name of a tensor");
         if (target(to, i) != NULL) {
             KLN_RETURN_IF_ERROR(kln_network_register(layer->network, name, kln_names_hash(name),
                                                      true, target(to, i)));

@@ -17,9 +17,7 @@ kiln_status kln_network_room(kiln_network *network)
     if (network->tensor_count == network->tensor_capacity) {
         const size_t capacity = network->tensor_capacity == 0 ? 16 : network->tensor_capacity * 2;
         kln_built_tensor *grown = kln_realloc(network->tensors, capacity * sizeof *grown);
-        if (grown == NULL) {
-            return kln_fail_memory(capacity * sizeof *grown, "the tensors of a network");
-        }
+        KLN_RETURN_IF_NO_MEMORY(grown, capacity * sizeof *grown, "the tensors of a network");
         network->tensors = grown;
         network->tensor_capacity = capacity;
     }
@@ -72,9 +70,7 @@ int64_t kln_network_opset_of(const kiln_network *network)
 static kiln_status make(kln_onnx_model *model, kiln_network **result)
 {
     kiln_network *network = kln_alloc_zeroed(1, sizeof *network);
-    if (network == NULL) {
-        return kln_fail_memory(sizeof *network, "a network");
-    }
+    KLN_RETURN_IF_NO_MEMORY(network, sizeof *network, "a network");
     network->model = model;
     network->graph = &model->graph;
     network->root = network;
@@ -125,9 +121,7 @@ static kiln_status fill(kiln_network *network, const kiln_network_options *optio
     model->producer_name = "kiln";
     model->producer_version = kiln_version_string();
     model->ir_version = ir_of_opset(opset);
-    if (model->graph.name == NULL) {
-        return kln_fail_memory(1, "a network's name");
-    }
+    KLN_RETURN_IF_NO_MEMORY(model->graph.name, 1, "a network's name");
     return kln_network_import(network, "", opset);
 }
 

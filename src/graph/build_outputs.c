@@ -25,9 +25,7 @@ static kiln_status tell_output(kln_arena *arena, const kln_inference *inference,
         return KILN_OK;
     }
     kln_onnx_dim *dims = kln_arena_alloc_zeroed(arena, value->rank + 1, sizeof *dims);
-    if (dims == NULL) {
-        return kln_fail_memory(value->rank * sizeof *dims, "the shape of an output");
-    }
+    KLN_RETURN_IF_NO_MEMORY(dims, value->rank * sizeof *dims, "the shape of an output");
     for (size_t i = 0; i < value->rank; i++) {
         dims[i].value = KILN_DYNAMIC;
         if (output->type.has_shape) {
@@ -49,9 +47,7 @@ static kiln_status write_told(const kiln_network *network, const kln_inference *
     kln_onnx_model told = *network->model; /* others may be reading the network */
     const size_t count = told.graph.output_count;
     told.graph.outputs = kln_arena_alloc_zeroed(arena, count + 1, sizeof *told.graph.outputs);
-    if (told.graph.outputs == NULL) {
-        return kln_fail_memory(count * sizeof *told.graph.outputs, "outputs");
-    }
+    KLN_RETURN_IF_NO_MEMORY(told.graph.outputs, count * sizeof *told.graph.outputs, "outputs");
     for (size_t i = 0; i < count; i++) {
         told.graph.outputs[i] = network->model->graph.outputs[i];
         KLN_RETURN_IF_ERROR(tell_output(arena, inference, &told.graph.outputs[i]));

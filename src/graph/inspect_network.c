@@ -84,9 +84,8 @@ static kiln_status bind(kiln_inspection *self, bool is_input, kiln_binding **bin
     const kln_onnx_value *declared = is_input ? graph->inputs : graph->outputs;
     const size_t count = is_input ? graph->input_count : graph->output_count;
     *bindings = kln_arena_alloc_zeroed(&self->inference->arena, count + 1, sizeof **bindings);
-    if (*bindings == NULL) {
-        return kln_fail_memory(count * sizeof **bindings, "the inputs and outputs of a network");
-    }
+    KLN_RETURN_IF_NO_MEMORY(*bindings, count * sizeof **bindings,
+                            "the inputs and outputs of a network");
     for (size_t i = 0; i < count; i++) {
         const kln_value *value = kln_inference_find(inferred, declared[i].name);
         if (is_input && value != NULL && value->initializer != NULL) {

@@ -35,9 +35,7 @@ kiln_status kln_validate_inference(kln_inference *inference, const kln_validate_
                         .options = options != NULL ? options : &none,
                         .status = KILN_OK};
     v.functions = kln_alloc_zeroed(v.model->function_count + 1, sizeof *v.functions);
-    if (v.functions == NULL) {
-        return kln_fail_memory(v.model->function_count, "validation");
-    }
+    KLN_RETURN_IF_NO_MEMORY(v.functions, v.model->function_count, "validation");
     v.status = kln_issues_add_missing(inference->issues, v.model);
     if (v.status == KILN_OK) {
         kln_validate_doubts(&v);

@@ -19,9 +19,7 @@ kiln_status kiln_buffer_create(kiln_location location, int32_t device, size_t by
                   "kiln_buffer_create: a buffer needs at least 1 byte");
     KLN_RETURN_IF_ERROR(kln_memory_check(location, device));
     kiln_buffer *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a buffer");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a buffer");
     made->location = location;
     made->device = location == KILN_LOCATION_HOST ? 0 : device;
     made->bytes = bytes;

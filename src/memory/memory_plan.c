@@ -47,9 +47,7 @@ static kiln_status describe(kiln_buffer_plan *plan, const kiln_buffer_request *r
         return kln_fail_within(status, "tensor \"%s\"", request->name);
     }
     const char *name = kln_arena_strdup(&plan->arena, request->name);
-    if (name == NULL) {
-        return kln_fail_memory(sizeof *request, "a buffer plan");
-    }
+    KLN_RETURN_IF_NO_MEMORY(name, sizeof *request, "a buffer plan");
     const bool host = plan->options.location == KILN_LOCATION_HOST;
     plan->tensors[index] =
         (kiln_named_tensor){.name = name,
@@ -203,9 +201,7 @@ kiln_status kiln_buffer_plan_create(const kiln_buffer_request *requests, size_t 
     KLN_RETURN_IF_ERROR(kln_memory_check(read.location, read.device));
     read.small_bytes = read.small_bytes != 0 ? read.small_bytes : DEFAULT_SMALL_BYTES;
     kiln_buffer_plan *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a buffer plan");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a buffer plan");
     made->options = read;
     made->count = count;
     kln_arena_init(&made->arena);

@@ -199,9 +199,7 @@ kiln_status kiln_pool_create(const kiln_pool_options *options, kiln_pool **pool)
     kiln_pool_options read;
     KLN_RETURN_IF_ERROR(read_options(options, &read));
     kiln_pool *made = kln_alloc_aligned(sizeof *made, _Alignof(kiln_pool));
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a pool");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a pool");
     memset(made, 0, sizeof *made);
     for (size_t i = 0; i < POOL_SHARDS; i++) {
         atomic_init(&made->shards[i].locked, false);

@@ -59,9 +59,7 @@ static kiln_status make_slab(kiln_pool *pool, uint32_t class_index, size_t block
     const size_t size = pool_class_bytes(class_index);
     const size_t record = sizeof(pool_slab) + blocks * sizeof(pool_block);
     pool_slab *slab = kln_alloc_aligned(record, POOL_LINE);
-    if (slab == NULL) {
-        return kln_fail_memory(record, "the record of a slab");
-    }
+    KLN_RETURN_IF_NO_MEMORY(slab, record, "the record of a slab");
     memset(slab, 0, record);
     const kiln_status status = kln_memory_allocate(pool->options.location, pool->options.device,
                                                    blocks * size, &slab->memory);

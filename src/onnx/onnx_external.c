@@ -94,9 +94,7 @@ static kiln_status add_mapping(kln_onnx_model *model, files *known, const kln_ma
     if (model->mapping_count >= known->capacity) {
         const size_t capacity = (model->mapping_count + 1) * 2;
         kln_mapping *grown = kln_realloc(model->mappings, capacity * sizeof *grown);
-        if (grown == NULL) {
-            return kln_fail_memory(capacity * sizeof *grown, "mappings");
-        }
+        KLN_RETURN_IF_NO_MEMORY(grown, capacity * sizeof *grown, "mappings");
         model->mappings = grown;
         known->capacity = capacity;
     }
@@ -178,16 +176,12 @@ static kiln_status note_missing(kln_onnx_model *model, files *known, const kln_o
         return KILN_OK;
     }
     const char *reason = kln_arena_strdup(&model->arena, kiln_error_message());
-    if (reason == NULL) {
-        return kln_fail_memory(1, "what is missing of a model");
-    }
+    KLN_RETURN_IF_NO_MEMORY(reason, 1, "what is missing of a model");
     if (model->missing_count == known->missing_capacity) {
         const size_t capacity = known->missing_capacity * 2 + 4;
         kln_onnx_missing *grown =
             kln_arena_alloc_zeroed(&model->arena, capacity, sizeof *model->missing);
-        if (grown == NULL) {
-            return kln_fail_memory(capacity * sizeof *grown, "what is missing of a model");
-        }
+        KLN_RETURN_IF_NO_MEMORY(grown, capacity * sizeof *grown, "what is missing of a model");
         if (model->missing_count > 0) {
             memcpy(grown, model->missing, model->missing_count * sizeof *grown);
         }
@@ -209,9 +203,7 @@ kiln_status kln_onnx_map_externals(kln_onnx_reader *reader, const char *folder,
     kln_names_init(&known.by_location);
     kln_names_init(&known.by_missing);
     places *where = kln_alloc(sizeof *where);
-    if (where == NULL) {
-        return kln_fail_memory(sizeof *where, "the paths of external files");
-    }
+    KLN_RETURN_IF_NO_MEMORY(where, sizeof *where, "the paths of external files");
     KLN_GOTO_IF_ERROR(find_places(folder, model_path, where), done);
     for (kln_external *each = reader->externals; each != NULL; each = each->next) {
         status = map_tensor(reader->model, where, each->tensor, &known);

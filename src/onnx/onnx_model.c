@@ -75,9 +75,7 @@ kiln_status kln_onnx_model_create(kln_onnx_model **model)
 {
     KLN_RETURN_IF_NULL(model);
     *model = kln_alloc_zeroed(1, sizeof **model);
-    if (*model == NULL) {
-        return kln_fail_memory(sizeof **model, "a model");
-    }
+    KLN_RETURN_IF_NO_MEMORY(*model, sizeof **model, "a model");
     atomic_init(&(*model)->references, 1);
     kln_arena_init(&(*model)->arena);
     kln_layout_init(&kln_layout_model, *model);

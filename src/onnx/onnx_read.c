@@ -39,9 +39,7 @@ static kiln_status finish_graph(kln_onnx_reader *reader, kln_wire wire, void *me
         return KILN_OK;
     }
     const char **names = kln_arena_alloc_zeroed(reader->arena, count, sizeof *names);
-    if (names == NULL) {
-        return kln_fail_memory(count * sizeof *names, "names of sparse initializers");
-    }
+    KLN_RETURN_IF_NO_MEMORY(names, count * sizeof *names, "names of sparse initializers");
     graph->sparse_initializer_names = names;
     for (size_t i = 0; i < count; i++) {
         KLN_RETURN_IF_ERROR(read_sparse_name(reader, graph->sparse_initializers[i], &names[i]));
@@ -159,9 +157,7 @@ static kiln_status read_mapping(const kln_mapping *file, const char *path, bool 
 {
     *model = NULL;
     char *folder = folder_of(path);
-    if (folder == NULL) {
-        return kln_fail_memory(strlen(path), "a path");
-    }
+    KLN_RETURN_IF_NO_MEMORY(folder, strlen(path), "a path");
     kln_mapping share = kln_mapping_share(file);
     const kiln_status status = read_model(file->bytes, folder, path, partly, &share, model);
     kln_free(folder);

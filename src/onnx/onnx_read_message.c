@@ -181,9 +181,7 @@ static kiln_status make_array(kln_onnx_reader *reader, const kln_field *field, s
     KLN_RETURN_IF_ERROR(is_number ? kln_onnx_count_numbers(reader, count)
                                   : kln_onnx_count_entries(reader, count));
     void *array = kln_arena_alloc_zeroed(reader->arena, count, element_size(field));
-    if (array == NULL) {
-        return kln_fail_memory(count * element_size(field), field->name);
-    }
+    KLN_RETURN_IF_NO_MEMORY(array, count * element_size(field), field->name);
     memcpy(base + field->offset, &array, sizeof array);
     memcpy(base + field->count, &count, sizeof count);
     return KILN_OK;
@@ -201,9 +199,8 @@ static kiln_status make_room(kln_onnx_reader *reader, const kln_layout *layout, 
         kln_onnx_unknown unknown = {NULL, 0};
         KLN_RETURN_IF_ERROR(kln_onnx_count_entries(reader, found->unknown));
         unknown.fields = kln_arena_alloc_zeroed(reader->arena, found->unknown, sizeof(kiln_span));
-        if (unknown.fields == NULL) {
-            return kln_fail_memory(found->unknown * sizeof(kiln_span), "unknown fields");
-        }
+        KLN_RETURN_IF_NO_MEMORY(unknown.fields, found->unknown * sizeof(kiln_span),
+                                "unknown fields");
         memcpy(base + layout->unknown, &unknown, sizeof unknown);
     }
     return KILN_OK;
@@ -243,9 +240,7 @@ static kiln_status read_pointed(kln_onnx_reader *reader, const kln_layout *layou
 {
     KLN_RETURN_IF_ERROR(kln_onnx_count_entries(reader, 1));
     void *message = kln_arena_alloc_zeroed(reader->arena, 1, layout->size);
-    if (message == NULL) {
-        return kln_fail_memory(layout->size, layout->name);
-    }
+    KLN_RETURN_IF_NO_MEMORY(message, layout->size, layout->name);
     memcpy(pointer, &message, sizeof message);
     kln_layout_init(layout, message);
     return kln_onnx_read_message(reader, layout, bytes, message);
@@ -386,9 +381,7 @@ static kiln_status read_inside(kln_onnx_reader *reader, const kln_layout *layout
         KLN_RETURN_IF_ERROR(hooks->prepare(reader, wire, message));
     }
     tally *found = take_scratch(reader);
-    if (found == NULL) {
-        return kln_fail_memory(sizeof *found, "a message of the model");
-    }
+    KLN_RETURN_IF_NO_MEMORY(found, sizeof *found, "a message of the model");
     kiln_status status = take_tally(reader, layout, wire, message, found);
     if (status == KILN_OK) {
         status = make_room(reader, layout, found, message);

@@ -250,9 +250,7 @@ static kiln_status decode(kln_onnx_reader *reader, kln_wire wire, kln_onnx_tenso
     const size_t size = found->elements * (fixed != 0 ? fixed : element_width(tensor->dtype));
     KLN_RETURN_IF_ERROR(kln_onnx_count_numbers(reader, found->elements));
     uint8_t *place = kln_arena_alloc(reader->arena, size);
-    if (place == NULL) {
-        return kln_fail_memory(size, "a tensor's elements");
-    }
+    KLN_RETURN_IF_NO_MEMORY(place, size, "a tensor's elements");
     tensor->data = (kiln_span){place, size};
     while (wire.at != wire.end) {
         kln_wire_field field;
@@ -337,9 +335,7 @@ static kiln_status take_external(kln_onnx_reader *reader, const kln_wire *wire,
     }
     tensor->external_other_count = kept;
     kln_external *external = kln_arena_alloc(reader->arena, sizeof *external);
-    if (external == NULL) {
-        return kln_fail_memory(sizeof *external, "an external tensor");
-    }
+    KLN_RETURN_IF_NO_MEMORY(external, sizeof *external, "an external tensor");
     *external = (kln_external){.tensor = tensor, .next = NULL};
     *reader->externals_end = external;
     reader->externals_end = &external->next;

@@ -47,9 +47,8 @@ static kiln_status copy_model(const kln_onnx_model *base, kln_onnx_model **made)
     model->origin = kln_onnx_model_retain(base);
     model->replaced =
         kln_arena_alloc_zeroed(&model->arena, model->graph.initializer_count + 1, sizeof(bool));
-    if (model->replaced == NULL) {
-        return kln_fail_memory(model->graph.initializer_count, "the weights of a model");
-    }
+    KLN_RETURN_IF_NO_MEMORY(model->replaced, model->graph.initializer_count,
+                            "the weights of a model");
     for (size_t i = 0; i < model->graph.initializer_count; i++) {
         const kln_onnx_tensor *tensor = &base->graph.initializers[i];
         if (kln_onnx_is_left_out(tensor)) {
@@ -62,9 +61,7 @@ static kiln_status copy_model(const kln_onnx_model *base, kln_onnx_model **made)
 static kiln_status set(kln_onnx_model *model, size_t index, kiln_span data)
 {
     void *copy = kln_arena_alloc(&model->arena, data.size);
-    if (copy == NULL) {
-        return kln_fail_memory(data.size, "weights");
-    }
+    KLN_RETURN_IF_NO_MEMORY(copy, data.size, "weights");
     memcpy(copy, data.data, data.size);
     model->graph.initializers[index].data = (kiln_span){copy, data.size};
     model->replaced[index] = true;

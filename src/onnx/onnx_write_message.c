@@ -63,9 +63,7 @@ static kiln_status add_length(kln_onnx_writer *writer)
     if (writer->length_count == writer->length_capacity) {
         const size_t capacity = writer->length_capacity == 0 ? 256 : writer->length_capacity * 2;
         uint64_t *lengths = kln_realloc(writer->lengths, capacity * sizeof *lengths);
-        if (lengths == NULL) {
-            return kln_fail_memory(capacity * sizeof *lengths, "the lengths of messages");
-        }
+        KLN_RETURN_IF_NO_MEMORY(lengths, capacity * sizeof *lengths, "the lengths of messages");
         writer->lengths = lengths;
         writer->length_capacity = capacity;
     }

@@ -64,9 +64,7 @@ static kiln_status start(kln_inference *inference, const kln_infer_options *opti
 {
     static const kln_scope model_scope = {.parent = NULL};
     kln_infer_state *state = kln_arena_alloc_zeroed(&inference->arena, 1, sizeof *state);
-    if (state == NULL) {
-        return kln_fail_memory(sizeof *state, "shape inference");
-    }
+    KLN_RETURN_IF_NO_MEMORY(state, sizeof *state, "shape inference");
     inference->state = state;
     state->inference = inference;
     state->walk_graph = kln_walk_graph;
@@ -211,9 +209,7 @@ kiln_status kln_infer(const kln_onnx_model *model, const kln_infer_options *opti
     *out = NULL;
     KLN_RETURN_IF_NULL(model);
     kln_inference *inference = kln_alloc_zeroed(1, sizeof *inference);
-    if (inference == NULL) {
-        return kln_fail_memory(sizeof *inference, "shape inference");
-    }
+    KLN_RETURN_IF_NO_MEMORY(inference, sizeof *inference, "shape inference");
     kln_arena_init(&inference->arena);
     inference->model = model;
     kiln_status status = start(inference, options);

@@ -29,9 +29,7 @@ const char *kiln_issue_kind_name(kiln_issue_kind kind)
 kiln_status kln_issues_create(kiln_issue_list **out)
 {
     kiln_issue_list *list = kln_alloc_zeroed(1, sizeof *list);
-    if (list == NULL) {
-        return kln_fail_memory(sizeof *list, "a list of issues");
-    }
+    KLN_RETURN_IF_NO_MEMORY(list, sizeof *list, "a list of issues");
     kln_arena_init(&list->arena);
     *out = list;
     return KILN_OK;
@@ -68,9 +66,7 @@ static kiln_status make_room(kiln_issue_list *list)
     }
     const size_t capacity = list->capacity == 0 ? 8 : list->capacity * 2;
     kiln_issue *issues = kln_realloc(list->issues, capacity * sizeof *issues);
-    if (issues == NULL) {
-        return kln_fail_memory(capacity * sizeof *issues, "a list of issues");
-    }
+    KLN_RETURN_IF_NO_MEMORY(issues, capacity * sizeof *issues, "a list of issues");
     list->issues = issues;
     list->capacity = capacity;
     return KILN_OK;
@@ -162,9 +158,7 @@ kiln_status kln_issues_sort(kiln_issue_list *list)
         return KILN_OK;
     }
     kiln_issue *sorted = kln_alloc(list->count * sizeof *sorted);
-    if (sorted == NULL) {
-        return kln_fail_memory(list->count * sizeof *sorted, "a list of issues");
-    }
+    KLN_RETURN_IF_NO_MEMORY(sorted, list->count * sizeof *sorted, "a list of issues");
     size_t error = 0;
     size_t warning = list->errors;
     for (size_t i = 0; i < list->count; i++) {

@@ -14,9 +14,7 @@ static kiln_status parse_values(const char *text, kln_arena *arena, const int64_
         commas += *at == ',';
     }
     int64_t *made = kln_arena_alloc_zeroed(arena, commas + 1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory((commas + 1) * sizeof *made, "the values of a profile");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, (commas + 1) * sizeof *made, "the values of a profile");
     *sense = *sense && text[0] == 'v' && (*count == 0 || *count == commas + 1);
     for (size_t i = 0; i <= commas && *sense; i++) {
         char *end = NULL;

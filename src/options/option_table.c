@@ -94,10 +94,8 @@ size_t kiln_build_option_count(void)
 kiln_status kiln_build_option_get(size_t index, kiln_build_option *option)
 {
     KLN_RETURN_IF_NULL(option);
-    if (index >= kiln_build_option_count()) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_build_option_get: option %zu was asked for, there are %zu", index,
-                        kiln_build_option_count());
-    }
+    KLN_RETURN_IF(index >= kiln_build_option_count(), KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_build_option_get: option %zu was asked for, there are %zu", index,
+                  kiln_build_option_count());
     return kln_info_write(__func__, option, &kln_options[index].shown, sizeof *option);
 }

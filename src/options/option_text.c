@@ -45,9 +45,7 @@ static kiln_status append(const kln_option *option, kln_arena *arena, const void
     KLN_RETURN_IF(count >= (uint64_t)option->shown.most, KILN_ERROR_INVALID_ARGUMENT,
                   "%s: %lld are the limit", option->shown.name, (long long)option->shown.most);
     unsigned char *grown = kln_arena_alloc(arena, (count + 1) * size);
-    if (grown == NULL) {
-        return kln_fail_memory((count + 1) * size, "an option");
-    }
+    KLN_RETURN_IF_NO_MEMORY(grown, (count + 1) * size, "an option");
     if (count > 0) {
         memcpy(grown, items, count * size);
     }
@@ -103,9 +101,7 @@ static kiln_status parse_text(const kln_option *option, const char *text, kln_ar
                               kiln_build_options *options)
 {
     const char *copy = kln_arena_strdup(arena, text);
-    if (copy == NULL) {
-        return kln_fail_memory(strlen(text), "an option");
-    }
+    KLN_RETURN_IF_NO_MEMORY(copy, strlen(text), "an option");
     if (option->count_offset != 0) {
         return append(option, arena, &copy, sizeof copy, options);
     }
@@ -243,9 +239,7 @@ kiln_status kiln_build_options_create(kiln_build_options **options)
     KLN_RETURN_IF_NULL(options);
     *options = NULL;
     owned_options *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "build options");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "build options");
     made->options.struct_size = sizeof made->options;
     made->options.owner = made;
     kln_arena_init(&made->arena);

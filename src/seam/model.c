@@ -88,9 +88,7 @@ kiln_status kln_refit_replace(const kln_onnx_model *model, const kiln_named_tens
                               size_t count, kln_onnx_model **made)
 {
     kln_onnx_weight *given = kln_alloc_zeroed(count, sizeof *given);
-    if (given == NULL) {
-        return kln_fail_memory(count * sizeof *given, "the list of weights");
-    }
+    KLN_RETURN_IF_NO_MEMORY(given, count * sizeof *given, "the list of weights");
     kiln_status status = KILN_OK;
     for (size_t i = 0; i < count && status == KILN_OK; i++) {
         const kiln_tensor *tensor = &weights[i].tensor;

@@ -352,9 +352,7 @@ kiln_status kln_npy_read(kiln_span file, kiln_tensor *tensor)
                         kiln_dtype_name(found.type->dtype), shape, bytes, left, text.end);
     }
     unsigned char *data = kln_alloc(bytes);
-    if (data == NULL) {
-        return kln_fail_memory(bytes, "the array");
-    }
+    KLN_RETURN_IF_NO_MEMORY(data, bytes, "the array");
     if (found.swapped) {
         copy_swapped(data, text.data + text.end, bytes, found.type->part);
     } else {

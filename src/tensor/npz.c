@@ -220,9 +220,7 @@ static kiln_status read_deflated(kiln_span packed, const entry *of, kiln_tensor 
     KLN_RETURN_IF(of->size / LARGEST_RATIO > packed.size, KILN_ERROR_MALFORMED,
                   "%zu bytes cannot inflate to %llu", packed.size, (unsigned long long)of->size);
     unsigned char *whole = kln_alloc((size_t)of->size);
-    if (whole == NULL) {
-        return kln_fail_memory((size_t)of->size, "an array of a .npz file");
-    }
+    KLN_RETURN_IF_NO_MEMORY(whole, (size_t)of->size, "an array of a .npz file");
     kiln_status status = unpack(packed, (kiln_mutable_span){whole, (size_t)of->size});
     if (status == KILN_OK) {
         status = read_checked((kiln_span){whole, (size_t)of->size}, of->crc, tensor);
@@ -324,9 +322,7 @@ kiln_status kln_npz_read(kiln_span file, kiln_named_tensor **tensors, size_t *co
     KLN_RETURN_IF_ERROR(measure_names(file, &of, &names));
     const size_t lists = ((size_t)of.count + 1) * sizeof **tensors;
     kiln_named_tensor *made = kln_alloc_zeroed(1, lists + names);
-    if (made == NULL) {
-        return kln_fail_memory(lists + names, "the arrays of a .npz file");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, lists + names, "the arrays of a .npz file");
     const kiln_status status = read_all(file, &of, (char *)made + lists, made, count);
     if (status != KILN_OK) {
         kiln_tensors_free(made, *count);

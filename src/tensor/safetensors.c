@@ -116,9 +116,7 @@ static kiln_status read_tensor(const cJSON *entry, kiln_span data, kln_arena *ar
                                kiln_named_tensor *tensor)
 {
     *tensor = (kiln_named_tensor){.name = kln_arena_strdup(arena, entry->string)};
-    if (tensor->name == NULL) {
-        return kln_fail_memory(strlen(entry->string), "the name of a tensor");
-    }
+    KLN_RETURN_IF_NO_MEMORY(tensor->name, strlen(entry->string), "the name of a tensor");
     KLN_RETURN_IF(!cJSON_IsObject(entry), KILN_ERROR_MALFORMED,
                   "tensor \"%s\": it is no JSON object", tensor->name);
     KLN_RETURN_IF_ERROR(read_dtype(entry, tensor->name, &tensor->tensor.desc.dtype));
@@ -178,9 +176,7 @@ static kiln_status read_all(const cJSON *root, kiln_span data, kln_arena *arena,
     KLN_RETURN_IF(!cJSON_IsObject(root), KILN_ERROR_MALFORMED, "the header is no JSON object");
     const size_t most = (size_t)cJSON_GetArraySize(root) + 1;
     *tensors = kln_arena_alloc_zeroed(arena, most, sizeof **tensors);
-    if (*tensors == NULL) {
-        return kln_fail_memory(most * sizeof **tensors, "the list of tensors");
-    }
+    KLN_RETURN_IF_NO_MEMORY(*tensors, most * sizeof **tensors, "the list of tensors");
     for (const cJSON *entry = root->child; entry != NULL; entry = entry->next) {
         if (strcmp(entry->string, METADATA) != 0) {
             KLN_RETURN_IF_ERROR(read_tensor(entry, data, arena, &(*tensors)[*count]));

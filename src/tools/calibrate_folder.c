@@ -38,9 +38,7 @@ static kiln_status add(kiln_batch_folder *folder, const char *path, const char *
     KLN_RETURN_IF_ERROR(kln_array_grow(&folder->arena, &folder->paths, folder->count,
                                        &folder->capacity, sizeof *folder->paths));
     const char *whole = kln_arena_printf(&folder->arena, "%s%s%s", path, slash, name);
-    if (whole == NULL) {
-        return kln_fail_memory(strlen(name), "the names in a folder");
-    }
+    KLN_RETURN_IF_NO_MEMORY(whole, strlen(name), "the names in a folder");
     folder->paths[folder->count++] = whole;
     return KILN_OK;
 }
@@ -83,9 +81,7 @@ kiln_status kiln_batch_folder_open(const char *path, kiln_batch_folder **folder)
     *folder = NULL;
     KLN_RETURN_IF_NULL(path);
     kiln_batch_folder *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a folder of batches");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a folder of batches");
     kln_arena_init(&made->arena);
     const kiln_status status = list(made, path);
     if (status != KILN_OK) {

@@ -58,9 +58,7 @@ static kiln_status check_names(const kiln_engine *a, const kiln_engine *b)
 static kiln_status make(kiln_comparison **comparison)
 {
     *comparison = kln_alloc_zeroed(1, sizeof **comparison);
-    if (*comparison == NULL) {
-        return kln_fail_memory(sizeof **comparison, "a comparison");
-    }
+    KLN_RETURN_IF_NO_MEMORY(*comparison, sizeof **comparison, "a comparison");
     kln_arena_init(&(*comparison)->arena);
     return KILN_OK;
 }
@@ -80,9 +78,8 @@ static kiln_status compare_outputs(const kiln_engine *engine, kiln_context *cons
     const size_t count = kiln_engine_output_count(engine);
     comparison->outputs =
         kln_arena_alloc_zeroed(&comparison->arena, count + 1, sizeof *comparison->outputs);
-    if (comparison->outputs == NULL) {
-        return kln_fail_memory(count * sizeof *comparison->outputs, "a comparison");
-    }
+    KLN_RETURN_IF_NO_MEMORY(comparison->outputs, count * sizeof *comparison->outputs,
+                            "a comparison");
     comparison->passes = true;
     for (size_t i = 0; i < count; i++) {
         const char *name =
@@ -91,9 +88,7 @@ static kiln_status compare_outputs(const kiln_engine *engine, kiln_context *cons
         difference->node = "";
         difference->operation = "";
         difference->name = kln_arena_strdup(&comparison->arena, name);
-        if (difference->name == NULL) {
-            return kln_fail_memory(strlen(name), "a comparison");
-        }
+        KLN_RETURN_IF_NO_MEMORY(difference->name, strlen(name), "a comparison");
         kln_compare_steps steps = {.count = 0};
         const uint32_t value = graph != NULL ? kln_names_get(&graph->names, name) : KLN_NO_VALUE;
         if (value != KLN_NO_VALUE) {
@@ -205,9 +200,7 @@ static kiln_status hint_shapes(origin *from, const kiln_compare_options *options
     kiln_build_options *const builds[2] = {&from->builds.found, &from->builds.expected};
     size_t count = 0;
     *hints = kln_alloc_zeroed(options->input_count + 1, sizeof **hints);
-    if (*hints == NULL) {
-        return kln_fail_memory(options->input_count * sizeof **hints, "shape hints");
-    }
+    KLN_RETURN_IF_NO_MEMORY(*hints, options->input_count * sizeof **hints, "shape hints");
     for (size_t i = 0; i < options->input_count; i++) {
         const kiln_named_tensor *input = &options->inputs[i];
         if (input->name != NULL && input->tensor.desc.shape.rank >= 0 &&

@@ -179,9 +179,7 @@ static kiln_status copy(kiln_context *context, const char *name, kiln_tensor *to
     kiln_tensor from;
     KLN_RETURN_IF_ERROR(kiln_context_tensor(context, name, &from));
     void *data = kln_alloc_aligned(from.bytes + 16, 64);
-    if (data == NULL) {
-        return kln_fail_memory(from.bytes, "an intermediate tensor");
-    }
+    KLN_RETURN_IF_NO_MEMORY(data, from.bytes, "an intermediate tensor");
     if (from.bytes > 0) {
         memcpy(data, from.data, from.bytes);
     }

@@ -93,9 +93,7 @@ static kiln_status make(const kiln_binding *binding, const kiln_named_tensor *gi
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(binding->dtype, &shape, &bytes));
     /* Some bytes where the tensor is empty, so that there is an address. */
     void *data = kln_alloc_aligned(bytes + 16, 64);
-    if (data == NULL) {
-        return kln_fail_memory(bytes, "an input");
-    }
+    KLN_RETURN_IF_NO_MEMORY(data, bytes, "an input");
     memset(data, 0, bytes + 16);
     *made =
         (kiln_named_tensor){binding->name, KILN_HOST_TENSOR(binding->dtype, shape, data, bytes)};

@@ -78,9 +78,7 @@ static kiln_status note(search *s, const candidate *of, const kiln_tensor_differ
     const kln_onnx_node *node = &s->model->graph.nodes[index];
     kln_arena *arena = &s->comparison->arena;
     kiln_tensor_difference *first = kln_arena_alloc(arena, sizeof *first);
-    if (first == NULL) {
-        return kln_fail_memory(sizeof *first, "a comparison");
-    }
+    KLN_RETURN_IF_NO_MEMORY(first, sizeof *first, "a comparison");
     *first = *difference;
     first->name = kln_arena_strdup(arena, name_of(s, of));
     first->operation = kln_arena_strdup(arena, node->op_type);

@@ -144,9 +144,7 @@ kiln_status kiln_pipeline_create(kiln_engine *engine, const kiln_pipeline_option
                   "kiln_pipeline_options: depth is %d; 1 to %d runs can be under way at once",
                   read.depth, LARGEST_DEPTH);
     kiln_pipeline *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a pipeline");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a pipeline");
     atomic_init(&made->busy, false);
     made->engine = kiln_engine_retain(engine);
     made->device = engine->shared.device;

@@ -99,9 +99,7 @@ kiln_status kln_refit_try(kiln_engine *trial, const kiln_refit_options *options,
     kiln_context_options plain = KILN_CONTEXT_OPTIONS_INIT;
     kiln_context *context = NULL;
     kiln_named_tensor *outputs = kln_alloc_zeroed(count, sizeof *outputs);
-    if (outputs == NULL) {
-        return kln_fail_memory(count * sizeof *outputs, "the outputs of a sample");
-    }
+    KLN_RETURN_IF_NO_MEMORY(outputs, count * sizeof *outputs, "the outputs of a sample");
     for (size_t i = 0; i < count; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
         if (kiln_engine_output(trial, i, &binding) == KILN_OK) {

@@ -23,9 +23,7 @@ static kiln_status look(kiln_engine *engine, kln_arena *arena, known_weights *kn
     kln_names_init(&known->places);
     KLN_RETURN_IF_ERROR(table->count(engine->shared.state, &known->count));
     known->list = kln_arena_alloc_zeroed(arena, known->count + 1, sizeof *known->list);
-    if (known->list == NULL) {
-        return kln_fail_memory(known->count * sizeof *known->list, "the list of weights");
-    }
+    KLN_RETURN_IF_NO_MEMORY(known->list, known->count * sizeof *known->list, "the list of weights");
     for (size_t i = 0; i < known->count; i++) {
         known->list[i].struct_size = sizeof known->list[i];
         KLN_RETURN_IF_ERROR(table->get(engine->shared.state, i, &known->list[i]));
@@ -98,9 +96,7 @@ static kiln_status convert(const char *name, const kiln_tensor *from, kiln_dtype
     KLN_RETURN_IF_ERROR(kiln_shape_elements(&from->desc.shape, &elements));
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, &to->desc.shape, &to->bytes));
     to->data = kln_arena_alloc(arena, to->bytes > 0 ? to->bytes : 1);
-    if (to->data == NULL) {
-        return kln_fail_memory(to->bytes, "converted weights");
-    }
+    KLN_RETURN_IF_NO_MEMORY(to->data, to->bytes, "converted weights");
     for (int64_t first = 0; first < elements; first += CHUNK) {
         uint64_t changed = 0;
         const size_t count = elements - first < CHUNK ? (size_t)(elements - first) : CHUNK;
@@ -132,9 +128,7 @@ static kiln_status align(kiln_tensor *tensor, kln_arena *arena)
         return KILN_OK;
     }
     void *copy = kln_arena_alloc(arena, tensor->bytes);
-    if (copy == NULL) {
-        return kln_fail_memory(tensor->bytes, "aligned weights");
-    }
+    KLN_RETURN_IF_NO_MEMORY(copy, tensor->bytes, "aligned weights");
     memcpy(copy, tensor->data, tensor->bytes);
     tensor->data = copy;
     return KILN_OK;
@@ -195,9 +189,7 @@ static kiln_status fit_all(kiln_engine *engine, const kiln_named_tensor *given, 
     const bool takes_device = engine->shared.backend->refit->in_place != NULL;
     KLN_RETURN_IF_ERROR(check_twice(given, count));
     weights->items = kln_arena_alloc_zeroed(&weights->arena, count + 1, sizeof *weights->items);
-    if (weights->items == NULL) {
-        return kln_fail_memory(count * sizeof *weights->items, "the list of weights");
-    }
+    KLN_RETURN_IF_NO_MEMORY(weights->items, count * sizeof *weights->items, "the list of weights");
     for (size_t i = 0; i < count; i++) {
         const uint32_t place = kln_names_get(&known->places, given[i].name);
         if (place == KLN_NAMES_NONE && options->ignore_unknown) {
@@ -232,9 +224,7 @@ static kiln_status list_initializers(kln_refit_weights *weights, kiln_named_tens
 {
     const size_t most = kln_onnx_weight_count(weights->model);
     *given = kln_arena_alloc_zeroed(&weights->arena, most + 1, sizeof **given);
-    if (*given == NULL) {
-        return kln_fail_memory(most * sizeof **given, "the list of weights");
-    }
+    KLN_RETURN_IF_NO_MEMORY(*given, most * sizeof **given, "the list of weights");
     for (size_t i = 0; i < most; i++) {
         const kln_onnx_tensor *tensor = kln_onnx_weight_at(weights->model, i);
         kiln_named_tensor *one = &(*given)[i];

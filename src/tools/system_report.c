@@ -44,9 +44,7 @@ static kiln_status describe_devices(kiln_system_report *report)
 {
     const size_t count = kiln_device_count();
     report->devices = kln_alloc_zeroed(count, sizeof *report->devices);
-    if (report->devices == NULL) {
-        return kln_fail_memory(count * sizeof *report->devices, "a system report");
-    }
+    KLN_RETURN_IF_NO_MEMORY(report->devices, count * sizeof *report->devices, "a system report");
     for (; report->device_count < count; report->device_count++) {
         kiln_device_info *info = &report->devices[report->device_count];
         info->struct_size = sizeof *info;
@@ -60,9 +58,7 @@ kiln_status kiln_system_report_create(kiln_system_report **report)
     KLN_RETURN_IF_NULL(report);
     *report = NULL;
     kiln_system_report *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a system report");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a system report");
     kln_message before;
     kln_message_keep(&before);
     made->library_count = collect(NULL);

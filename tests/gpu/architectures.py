@@ -227,10 +227,9 @@ def ask(worker_, task):
 
 
 def report(args, answers, left):
-    with open(os.path.join(args.out, "architectures.json"), "w", encoding="utf-8") as file:
-        json.dump({"not reached": left, "tolerances": TOLERANCES,
-                   "all": sorted(answers, key=lambda a: (a["name"], a["precision"]))}, file,
-                  indent=1)
+    workers.write_rows(os.path.join(args.out, "architectures.json"),
+                       {"not reached": left, "tolerances": TOLERANCES,
+                        "all": sorted(answers, key=lambda a: (a["name"], a["precision"]))})
     for answer in sorted(answers, key=lambda a: (a["name"], a["precision"])):
         more = answer.get("why") or (f"{answer['different']} of {answer['elements']} differ,"
                                      f" largest {answer['largest']}, {answer['exporter']},"

@@ -284,8 +284,7 @@ static kiln_context *context_on_device(int32_t device)
     options.device = device;
     owned_engine engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options);
     assert_int_equal(kiln_engine_device(engine), device);
-    kiln_context *context = make_context(engine, KILN_GRAPH_REQUIRED);
-    return context;
+    return make_context(engine, KILN_GRAPH_REQUIRED);
 }
 
 /* One engine for each device there is, all at work at once. */

@@ -82,13 +82,10 @@ static void wait_child(pid_t child, outcomes *counts)
 
 static unsigned char *read_file(const char *path, size_t *size)
 {
-    FILE *file = fopen(path, "rb");
     unsigned char *bytes = malloc(1 << 20);
-    assert_non_null(file);
     assert_non_null(bytes);
-    *size = fread(bytes, 1, 1 << 20, file);
-    assert_int_equal(fclose(file), 0);
-    assert_true(*size > 100 && *size < 1 << 20);
+    *size = kiln_test_read(path, bytes, 1 << 20);
+    assert_true(*size > 100);
     return bytes;
 }
 
@@ -106,10 +103,7 @@ static void write_damaged(const char *path, const unsigned char *bytes, size_t s
         const size_t at = 8 + (size - 8) * (number - count / 3) / (count - count / 3);
         copy[at] ^= (unsigned char)(1U << (number % 8));
     }
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(copy, 1, length, file), length);
-    assert_int_equal(fclose(file), 0);
+    kiln_test_write(path, copy, length);
     free(copy);
 }
 

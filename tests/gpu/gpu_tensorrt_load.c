@@ -4,17 +4,6 @@
 
 static unsigned char bytes[1 << 20];
 
-static size_t read_file(const char *path)
-{
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    const size_t size = fread(bytes, 1, sizeof bytes - 1, file);
-    assert_int_equal(fclose(file), 0);
-    assert_true(size > 128 && size < sizeof bytes - 1);
-    bytes[size] = '\0';
-    return size;
-}
-
 /* Path of a plan of relu_network; the test's scratch folder keeps it. */
 static void save_relu(const char *name, kiln_build_options *options, char path[4096])
 {
@@ -47,7 +36,7 @@ TENSORRT_TEST(another_version_is_known_by_its_bytes)
     kiln_build_options options = fake_options(0);
     kiln_engine *engine = NULL;
     save_relu("bytes.plan", &options, path);
-    const size_t size = read_file(path);
+    const size_t size = kiln_test_read(path, bytes, sizeof bytes);
     bytes[84] ^= 0x10; /* the tag: the library takes it for another version's */
     char other[4096];
     (void)snprintf(other, sizeof other, "%s", kiln_test_file("tag.plan", bytes, size));
@@ -69,16 +58,13 @@ static void pretend_older(const char *path)
 {
     char manifest[4200];
     (void)snprintf(manifest, sizeof manifest, "%s.json", path);
-    (void)read_file(manifest);
+    (void)kiln_test_read(manifest, bytes, sizeof bytes);
     char *at = strstr((char *)bytes, "\"backend_version\"");
     assert_non_null(at);
     at = strstr(at, fake_layouts[0].version);
     assert_non_null(at);
     at[strlen(fake_layouts[0].version) - 1] = '9';
-    FILE *file = fopen(manifest, "wb");
-    assert_non_null(file);
-    assert_true(fputs((const char *)bytes, file) >= 0);
-    assert_int_equal(fclose(file), 0);
+    kiln_test_write(manifest, bytes, strlen((const char *)bytes));
 }
 
 TENSORRT_TEST(a_version_compatible_plan_is_judged_by_the_library)

@@ -122,3 +122,14 @@ def run_all(tasks, command, act, count, seconds, out, name):
         for worker in workers:
             worker.kill()
         return list(answers), len(tasks) - len(answers)
+
+
+def write_rows(path, found):
+    """A JSON object whose lists have a row on a line each."""
+    parts = []
+    for key, value in found.items():
+        rows = (["[", ",\n".join("  " + json.dumps(row) for row in value), " ]"]
+                if isinstance(value, list) and value else [json.dumps(value)])
+        parts.append(f" {json.dumps(key)}: " + "\n".join(rows))
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("{\n" + ",\n".join(parts) + "\n}\n")

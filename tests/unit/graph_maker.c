@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "graph_maker.h"
 
-#include <stdlib.h>
-#include <string.h>
+#include "kiln_test.h"
 
 static void *take(graph_maker *m, size_t count, size_t size)
 {
@@ -61,6 +60,14 @@ void maker_begin(graph_maker *m, int64_t opset)
         m->model->opsets = import;
         m->model->opset_count = 1;
     }
+}
+
+kln_text maker_bytes(const kln_onnx_model *model)
+{
+    kln_text bytes;
+    kln_text_init(&bytes, (size_t)INT32_MAX);
+    assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    return bytes;
 }
 
 void maker_end(graph_maker *m)

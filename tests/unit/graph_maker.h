@@ -22,6 +22,9 @@ typedef struct graph_maker {
 /* An empty model that imports `opset`. */
 void maker_begin(graph_maker *m, int64_t opset);
 void maker_end(graph_maker *m);
+/* A model as bytes; a text that is owned ends with its block. */
+kln_text maker_bytes(const kln_onnx_model *model);
+#define owned_text __attribute__((cleanup(kln_text_finish))) kln_text
 
 /* `wire` is TensorProto.DataType, 0: no type. `dims`: "batch,3,?", "" for a scalar, NULL: no rank.
  */

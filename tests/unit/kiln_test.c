@@ -335,9 +335,32 @@ const char *kiln_test_path(const char *name)
 const char *kiln_test_file(const char *name, const void *data, size_t size)
 {
     const char *path = kiln_test_path(name);
+    kiln_test_write(path, data, size);
+    return path;
+}
+
+void kiln_test_write(const char *path, const void *data, size_t size)
+{
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
     assert_int_equal(fwrite(data, 1, size, file), size);
     assert_int_equal(fclose(file), 0);
-    return path;
+}
+
+size_t kiln_test_read(const char *path, void *data, size_t room)
+{
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    const size_t size = fread(data, 1, room, file);
+    assert_int_equal(fclose(file), 0);
+    assert_true(size < room);
+    ((char *)data)[size] = '\0';
+    return size;
+}
+
+double kiln_test_resident(void)
+{
+    char text[256];
+    (void)kiln_test_read("/proc/self/statm", text, sizeof text);
+    return strtod(strchr(text, ' '), NULL) * (double)sysconf(_SC_PAGESIZE);
 }

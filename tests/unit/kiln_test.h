@@ -129,5 +129,10 @@ const char *kiln_test_deps(const char *name);
 const char *kiln_test_path(const char *name);
 /* The same of a file of this content, which it writes. */
 const char *kiln_test_file(const char *name, const void *data, size_t size);
+/* Writes a whole file; reads one, which must leave room for a zero after it, and gives its size. */
+void kiln_test_write(const char *path, const void *data, size_t size);
+size_t kiln_test_read(const char *path, void *data, size_t room);
+/* Memory of this process that is resident, in bytes. */
+double kiln_test_resident(void);
 
 #endif

@@ -16,8 +16,7 @@ static inline kiln_engine *build(kiln_span model)
 static inline kiln_context *open_context(kiln_span model)
 {
     owned_engine engine = build(model);
-    kiln_context *context = context_on(engine);
-    return context;
+    return context_on(engine);
 }
 
 static inline void bind(kiln_context *context, const char *name, kiln_tensor tensor)

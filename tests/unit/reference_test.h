@@ -16,16 +16,13 @@ enum { FLOAT = 1, INT64 = 7, BOOL = 9, INT4 = 22 };
 static inline kiln_span bytes_of(graph_maker *m)
 {
     static unsigned char *last;
-    kln_text text;
-    kln_text_init(&text, 1 << 20);
     assert_ok(m->status);
-    assert_ok(kln_onnx_write_bytes(m->model, KLN_ONNX_WEIGHTS_INLINE, &text));
+    owned_text text = maker_bytes(m->model);
     free(last);
     last = malloc(text.size);
     assert_non_null(last);
     memcpy(last, text.data, text.size);
     const kiln_span bytes = {last, text.size};
-    kln_text_finish(&text);
     maker_end(m);
     return bytes;
 }

@@ -34,12 +34,10 @@ TEST(profiles_are_tried)
 static kiln_network *foreign_network(void)
 {
     graph_maker m;
-    kln_text bytes;
     kiln_network *network = NULL;
     kln_onnx_opset sets[] = {{.domain = "", .version = 17},
                              {.domain = "com.example", .version = 1}};
     static char copy[4096];
-    kln_text_init(&bytes, sizeof copy);
     maker_begin(&m, 17);
     maker_input(&m, "x", 1, "2,3");
     maker_node(&m, "First", "x", "a");
@@ -51,12 +49,11 @@ static kiln_network *foreign_network(void)
     m.model->opsets = sets;
     m.model->opset_count = 2;
     assert_ok(m.status);
-    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    owned_text bytes = maker_bytes(m.model);
     maker_end(&m);
     assert_true(bytes.size < sizeof copy);
     memcpy(copy, bytes.data, bytes.size);
     assert_ok(kiln_network_from_bytes((kiln_span){copy, bytes.size}, NULL, &network));
-    kln_text_finish(&bytes);
     return network;
 }
 

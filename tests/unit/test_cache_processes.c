@@ -22,8 +22,7 @@ static int build_one(const char *in, int32_t level)
     options.cache = in;
     options.builder_optimization_level = level;
     owned_engine engine = build_network(conv_network(), &options);
-    const int use = (int)kiln_engine_cache_use(engine);
-    return use;
+    return (int)kiln_engine_cache_use(engine);
 }
 
 /* Makes all entries, throws all away, and so on until it is killed. */

@@ -15,7 +15,6 @@ static kiln_engine *make_engine_as(const kiln_build_options *options, bool with_
 {
     graph_maker m;
     kln_onnx_graph *outer = NULL;
-    kln_text bytes;
     maker_begin(&m, 17);
     maker_input(&m, "trips", 7, "");
     maker_input(&m, "x", 1, "2");
@@ -39,10 +38,8 @@ static kiln_engine *make_engine_as(const kiln_build_options *options, bool with_
         maker_output(&m, "all", 1, "n,2");
     }
     assert_ok(m.status);
-    kln_text_init(&bytes, 65536);
-    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    owned_text bytes = maker_bytes(m.model);
     kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, options);
-    kln_text_finish(&bytes);
     maker_end(&m);
     return engine;
 }

@@ -51,8 +51,7 @@ static kiln_engine *make_engine(void *user, uint64_t fail_every, uint64_t latenc
 static kiln_context *make_context(void)
 {
     owned_engine engine = make_engine(NULL, 0, 0);
-    kiln_context *context = context_on(engine);
-    return context;
+    return context_on(engine);
 }
 
 TEST(an_engine_describes_its_bindings)

@@ -429,8 +429,7 @@ static kiln_status build_job(int32_t device)
     owned_build job = NULL;
     kiln_engine *engine = NULL;
     KLN_RETURN_IF_ERROR(kiln_build_start_file(model_path(), &options, NULL, &job));
-    const kiln_status status = kiln_build_wait(job, 60000, &engine);
-    return status;
+    return kiln_build_wait(job, 60000, &engine);
 }
 
 static kiln_status load_plan(int32_t device)

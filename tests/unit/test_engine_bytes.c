@@ -32,11 +32,7 @@ static void write_model(void)
     assert_ok(kiln_network_mark_output(network, y));
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
     kiln_network_destroy(network);
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    model = (kiln_span){content, fread(content, 1, sizeof content, file)};
-    assert_in_range(model.size, 1, sizeof content - 1);
-    assert_int_equal(fclose(file), 0);
+    model = (kiln_span){content, kiln_test_read(path, content, sizeof content)};
 }
 
 static void check(kiln_engine *engine)
@@ -120,8 +116,7 @@ static kiln_engine *engine_by(const char *backend)
     owned_network network = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend);
     assert_ok(kiln_network_from_bytes(model, folder, &network));
-    kiln_engine *engine = built_network(network, &options);
-    return engine;
+    return built_network(network, &options);
 }
 
 TEST(what_is_saved_to_bytes_is_loaded_from_them)

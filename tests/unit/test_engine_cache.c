@@ -259,24 +259,6 @@ TENSORRT_TEST(content_and_place_are_in_the_key)
 
 /* --- damage --- */
 
-static size_t read_file(const char *path, unsigned char *bytes, size_t room)
-{
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    const size_t size = fread(bytes, 1, room, file);
-    assert_int_equal(fclose(file), 0);
-    assert_true(size < room);
-    return size;
-}
-
-static void write_file(const char *path, const void *bytes, size_t size)
-{
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, size, file), size);
-    assert_int_equal(fclose(file), 0);
-}
-
 /* Whatever lies there, the model is built and the entry is good again. */
 TENSORRT_TEST(damaged_entries_are_built_anew)
 {
@@ -290,20 +272,20 @@ TENSORRT_TEST(damaged_entries_are_built_anew)
     size_t sizes[2];
     for (size_t f = 0; f < 2; f++) {
         (void)snprintf(file, sizeof file, "%s%s", path, names[f]);
-        sizes[f] = read_file(file, bytes[f], PLAN_ROOM);
+        sizes[f] = kiln_test_read(file, bytes[f], PLAN_ROOM);
     }
     size_t found = 0;
     for (size_t f = 0; f < 2; f++) {
         (void)snprintf(file, sizeof file, "%s%s", path, names[f]);
         for (size_t at = 0; at < sizes[f]; at += 1 + sizes[f] / 40) {
             bytes[f][at] ^= 1;
-            write_file(file, bytes[f], sizes[f]);
+            kiln_test_write(file, bytes[f], sizes[f]);
             bytes[f][at] ^= 1;
             const kiln_cache_use use = use_of_build(model, &options);
             /* A manifest has words that decide nothing. */
             assert_true(use == KILN_CACHE_STORED || (use == KILN_CACHE_FOUND && f == 1));
             found += use == KILN_CACHE_FOUND;
-            write_file(file, bytes[f], at);
+            kiln_test_write(file, bytes[f], at);
             assert_use(STORED, model, &options);
             assert_use(FOUND, model, &options);
         }
@@ -329,11 +311,11 @@ TENSORRT_TEST(an_entry_that_the_library_refuses_is_built_anew)
                    "{\"backend\":\"tensorrt\",\"backend_version\":\"10.16.1\",\"format\":\"plan\","
                    "\"size\":%zu,\"xxh3_64\":\"%016llx\"}",
                    sizeof junk, (unsigned long long)kln_hash_bytes(junk, sizeof junk));
-    write_file(plan_file("data"), junk, sizeof junk);
-    write_file(plan_file("data.json"), manifest, strlen(manifest));
+    kiln_test_write(plan_file("data"), junk, sizeof junk);
+    kiln_test_write(plan_file("data.json"), manifest, strlen(manifest));
     assert_use(STORED, model, &options);
     assert_use(FOUND, model, &options);
-    (void)read_file(plan_file("data"), text, sizeof text);
+    (void)kiln_test_read(plan_file("data"), text, sizeof text);
 }
 
 /* --- where nothing can be written --- */
@@ -449,7 +431,7 @@ TENSORRT_TEST(what_builds_measured_is_kept)
         }
     }
     kiln_cache_list_destroy(list);
-    write_file(path, "nonsense", 8);
+    kiln_test_write(path, "nonsense", 8);
     options.builder_optimization_level = 2;
     assert_use(STORED, model, &options);
     assert_true(trt_number(LAYOUT_10, "measured") > measured);
@@ -474,7 +456,7 @@ TENSORRT_TEST(what_a_warmup_measured_is_kept)
         assert_ok(kiln_context_warmup(context, 20, 0, NULL));
         kiln_context_destroy(context);
         kiln_engine_release(engine);
-        (void)read_file(plan_file("data.json"), text, sizeof text);
+        (void)kiln_test_read(plan_file("data.json"), text, sizeof text);
         assert_non_null(strstr((const char *)text, "graph_variants"));
     }
     assert_use(FOUND, model, &options);

@@ -30,13 +30,11 @@ static void make(graph_maker *m, int32_t wire, float alpha)
 
 static void run(const kln_onnx_model *model, kiln_dtype dtype, double *results)
 {
-    kln_text bytes;
     kiln_tensor x;
     kiln_tensor y;
     double values[COUNT];
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
-    kln_text_init(&bytes, SIZE_MAX);
-    assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    owned_text bytes = maker_bytes(model);
     owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
     kiln_context *context = context_on(engine);
     assert_ok(kiln_context_tensor(context, "x", &x));
@@ -49,7 +47,6 @@ static void run(const kln_onnx_model *model, kiln_dtype dtype, double *results)
     assert_ok(kiln_context_tensor(context, "y", &y));
     assert_ok(kiln_tensor_read(&y, 0, COUNT, results));
     kiln_context_destroy(context);
-    kln_text_finish(&bytes);
 }
 
 TEST(results_stay)

@@ -453,8 +453,7 @@ static kiln_context *make_many(void)
     owned_engine engine = NULL;
     many_count = 0;
     assert_ok(kiln_engine_create_mock(&options, &engine));
-    kiln_context *context = context_on(engine);
-    return context;
+    return context_on(engine);
 }
 
 VARIANTS_TEST(more_tensors_than_a_launch_takes_are_several)

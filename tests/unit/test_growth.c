@@ -190,12 +190,10 @@ static void infer_and_validate(kiln_span bytes)
 static double time_of(maker make, size_t count, void (*use)(kiln_span bytes))
 {
     graph_maker m;
-    kln_text bytes;
     maker_begin(&m, 21);
     make(&m, count);
     assert_ok(m.status);
-    kln_text_init(&bytes, (size_t)INT32_MAX);
-    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    owned_text bytes = maker_bytes(m.model);
     maker_end(&m);
     double best = 1e9;
     for (int round = 0; round < 3; round++) {
@@ -203,7 +201,6 @@ static double time_of(maker make, size_t count, void (*use)(kiln_span bytes))
         use((kiln_span){bytes.data, bytes.size});
         best = kiln_test_seconds() - start < best ? kiln_test_seconds() - start : best;
     }
-    kln_text_finish(&bytes);
     return best;
 }
 
@@ -293,21 +290,18 @@ static void in_a_branch(kiln_network *network, kiln_tensor_id x, size_t count)
 static void after_a_file(kiln_network *network, kiln_tensor_id x, size_t count)
 {
     graph_maker m;
-    kln_text bytes;
     (void)network;
     maker_begin(&m, 21);
     maker_input(&m, "x", 1, "2,3");
     maker_node(&m, "Abs", "y", "z");
     maker_node(&m, "Abs", "x", "y");
     maker_output(&m, "z", 1, "2,3");
-    kln_text_init(&bytes, (size_t)INT32_MAX);
-    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    owned_text bytes = maker_bytes(m.model);
     maker_end(&m);
     owned_network read = NULL;
     assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &read));
     assert_ok(kiln_network_find(read, "z", &x));
     add_layers(read, x, count);
-    kln_text_finish(&bytes);
 }
 
 static double time_of_layers(void (*add)(kiln_network *, kiln_tensor_id, size_t), size_t count)

@@ -130,8 +130,7 @@ static kiln_status make_one(void *unused)
 {
     (void)unused;
     owned_histogram made = NULL;
-    const kiln_status status = kiln_histogram_create(&made);
-    return status;
+    return kiln_histogram_create(&made);
 }
 
 TEST(without_memory_there_is_none)

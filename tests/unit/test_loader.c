@@ -135,12 +135,9 @@ TEST(absent_differs_from_broken)
 /* The dynamic linker would die of SIGBUS on most of these. */
 TEST(a_library_cut_short_is_never_opened)
 {
-    FILE *file = fopen(FAKE("part/libfakepart.so"), "rb");
-    assert_non_null(file);
     static unsigned char bytes[1 << 20];
-    const size_t size = fread(bytes, 1, sizeof bytes, file);
-    (void)fclose(file);
-    assert_in_range(size, 4096, sizeof bytes - 1);
+    const size_t size = kiln_test_read(FAKE("part/libfakepart.so"), bytes, sizeof bytes);
+    assert_true(size >= 4096);
     for (size_t step = 0; step < 40; step++) {
         /* Past the loaded segments only tables for debuggers lie. */
         const size_t part_size = size / 2 * step / 40;
@@ -179,15 +176,8 @@ TEST(the_environment_is_looked_at_alone)
 static void copy_file(const char *from, const char *to)
 {
     static char bytes[1 << 20];
-    FILE *file = fopen(from, "rb");
-    assert_non_null(file);
-    const size_t size = fread(bytes, 1, sizeof bytes, file);
-    (void)fclose(file);
     (void)unlink(to);
-    file = fopen(to, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, size, file), size);
-    (void)fclose(file);
+    kiln_test_write(to, bytes, kiln_test_read(from, bytes, sizeof bytes));
 }
 
 /* Who can write a library, or rename what lies beside it, decides what the process does. */
@@ -340,19 +330,13 @@ TEST(what_a_library_needs_is_read)
 
     /* Cut short or changed anywhere: an answer, and nothing else. */
     static unsigned char bytes[65536];
-    FILE *file = fopen(needy, "rb");
-    assert_non_null(file);
-    const size_t size = fread(bytes, 1, sizeof bytes, file);
-    (void)fclose(file);
+    const size_t size = kiln_test_read(needy, bytes, sizeof bytes);
     const char *path = kiln_test_path("needy.so");
     for (size_t i = 0; i < 400; i++) {
         const size_t at = i * 7919 % (i % 2 == 0 ? size : 1024);
         const unsigned char kept = bytes[at];
         bytes[at] = (unsigned char)(kept ^ (1u << (i % 8)));
-        file = fopen(path, "wb");
-        assert_non_null(file);
-        assert_int_equal(fwrite(bytes, 1, i % 3 == 0 ? at : size, file), i % 3 == 0 ? at : size);
-        (void)fclose(file);
+        kiln_test_write(path, bytes, i % 3 == 0 ? at : size);
         (void)kln_library_needs(path, "libfakeabsent.so");
         bytes[at] = kept;
     }
@@ -379,10 +363,7 @@ TEST(a_look_opens_nothing)
     assert_place("/libfakepart.so: not there");
     kln_library_close(library);
 
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    assert_true(fputs("no library", file) >= 0);
-    assert_int_equal(fclose(file), 0);
+    kiln_test_write(path, "no library", 10);
     assert_ok(kln_library_look(&looked, folder, &library));
     assert_int_equal(kln_library_state(library), KILN_LIBRARY_BROKEN);
     assert_string_equal(kln_library_path(library), "");

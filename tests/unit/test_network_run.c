@@ -174,8 +174,7 @@ static float first_output(kiln_engine *engine)
     }
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, "y", &tensor));
-    const float result = *(const float *)tensor.data;
-    return result;
+    return *(const float *)tensor.data;
 }
 
 /* With share_weights the kernels see the caller's array itself: what is changed there counts. */

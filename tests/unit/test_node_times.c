@@ -23,8 +23,7 @@ static kiln_engine *build(const char *backend, bool profile_nodes)
     kiln_build_options options = backend_options(backend);
     options.optimization = KILN_OPTIMIZATION_OFF;
     options.profile_nodes = profile_nodes;
-    kiln_engine *engine = built_network(network, &options);
-    return engine;
+    return built_network(network, &options);
 }
 
 static kiln_context *context_of(kiln_engine *engine)

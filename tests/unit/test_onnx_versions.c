@@ -32,7 +32,6 @@ static void listed(graph_maker *m, int64_t opset, int64_t since, const char *op,
 static kln_text write_model(int64_t ir, int64_t opset)
 {
     graph_maker m;
-    kln_text bytes;
     const float bounds[2] = {-0.5F, 0.75F};
     maker_begin(&m, opset);
     m.model->ir_version = ir;
@@ -62,8 +61,7 @@ static kln_text write_model(int64_t ir, int64_t opset)
     maker_node(&m, "Softmax", "added", "y");
     maker_output(&m, "y", FLOAT, "3,3");
     assert_ok(m.status);
-    kln_text_init(&bytes, 1 << 20);
-    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    kln_text bytes = maker_bytes(m.model);
     maker_end(&m);
     return bytes;
 }
@@ -71,13 +69,10 @@ static kln_text write_model(int64_t ir, int64_t opset)
 static void check_copy(kiln_span bytes)
 {
     kln_onnx_model *model = NULL;
-    kln_text copy;
-    kln_text_init(&copy, 1 << 20);
     assert_ok(kln_onnx_read_bytes(bytes, NULL, &model));
-    assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &copy));
+    owned_text copy = maker_bytes(model);
     assert_int_equal(copy.size, bytes.size);
     assert_memory_equal(copy.data, bytes.data, bytes.size);
-    kln_text_finish(&copy);
     kln_onnx_model_destroy(model);
 }
 

@@ -239,10 +239,7 @@ CUDA_TEST(tuning_keeps_the_fastest_and_writes_it_down)
     kiln_engine_release(engine);
     char text[4096] = "";
     (void)strncat(path, ".json", sizeof path - strlen(path) - 1);
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    assert_true(fread(text, 1, sizeof text - 1, file) > 0);
-    assert_int_equal(fclose(file), 0);
+    assert_true(kiln_test_read(path, text, sizeof text) > 0);
     char line[64];
     (void)snprintf(line, sizeof line, "\"prefer_nhwc\":\t\"%s\"",
                    result.prefer_nhwc == KILN_SWITCH_ON ? "on" : "off");

@@ -38,8 +38,7 @@ static kiln_context *make_context(void)
     assert_ok(kiln_network_mark_output(network, y));
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
     owned_engine engine = built_network(network, &options);
-    kiln_context *context = context_on(engine);
-    return context;
+    return context_on(engine);
 }
 
 static kiln_named_tensor view(const char *name, float *data, int64_t length)

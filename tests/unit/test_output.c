@@ -26,10 +26,7 @@ static mode_t mode_of(const char *path)
 static void assert_holds(const char *path, const char *expected)
 {
     char found[64] = "";
-    FILE *file = fopen(path, "r");
-    assert_non_null(file);
-    (void)fread(found, 1, sizeof found - 1, file);
-    (void)fclose(file);
+    (void)kiln_test_read(path, found, sizeof found);
     assert_string_equal(found, expected);
 }
 

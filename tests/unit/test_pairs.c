@@ -47,8 +47,7 @@ static size_t kind_of(kiln_engine *engine)
     kiln_named_tensor output = {"y", {.data = NULL}};
     owned_context context = context_on(engine);
     assert_ok(kiln_context_run_tensors(context, &input, 1, &output, 1));
-    const size_t kind = *(const float *)output.tensor.data < 0 ? 0 : 1;
-    return kind;
+    return *(const float *)output.tensor.data < 0 ? 0 : 1;
 }
 
 /* Loads what lies at `path`, and its manifest speaks of it. */

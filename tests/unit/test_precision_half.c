@@ -233,13 +233,11 @@ static kiln_precision_options options_of(size_t index, kiln_precision precision,
 static void run(const kln_onnx_model *model, double results[COUNT])
 {
     static const double numbers[COUNT] = {1.5, -0.25, 3, 0.125};
-    kln_text bytes;
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
     kiln_tensor tensor;
     kiln_build_options options = backend_options("reference");
-    kln_text_init(&bytes, SIZE_MAX);
-    assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    owned_text bytes = maker_bytes(model);
     assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
     assert_ok(kiln_context_create(engine, NULL, &context));
     assert_ok(kiln_context_tensor(context, "x", &tensor));
@@ -255,7 +253,6 @@ static void run(const kln_onnx_model *model, double results[COUNT])
     assert_ok(kiln_tensor_read(&tensor, 0, COUNT, results));
     kiln_context_destroy(context);
     kiln_engine_release(engine);
-    kln_text_finish(&bytes);
 }
 
 static void check_results(size_t index, double tolerance, const double *before, const double *after)
@@ -442,10 +439,8 @@ static void builds_are_converted(void **state)
     kln_onnx_model *saved = NULL;
     char text[TEXT] = "";
     graph_maker m;
-    kln_text written;
     make(&m, 0);
-    kln_text_init(&written, SIZE_MAX);
-    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &written));
+    owned_text written = maker_bytes(m.model);
     kiln_build_options options =
         KILN_BUILD_OPTIONS(.backend = "reference", .precision = KILN_PRECISION_FP16);
     assert_ok(kiln_engine_build_bytes((kiln_span){written.data, written.size}, &options, &engine));
@@ -455,7 +450,6 @@ static void builds_are_converted(void **state)
     assert_string_equal(text, cases[0].graph);
     kln_onnx_model_destroy(saved);
     kiln_engine_release(engine);
-    kln_text_finish(&written);
     maker_end(&m);
 }
 

@@ -126,15 +126,13 @@ static void write_graph(const kln_onnx_graph *graph, char text[TEXT])
 
 static size_t run(const kln_onnx_model *model, double results[COUNT])
 {
-    kln_text bytes;
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
     kiln_tensor tensor;
     int64_t count = 0;
     double numbers[COUNT];
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
-    kln_text_init(&bytes, SIZE_MAX);
-    assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    owned_text bytes = maker_bytes(model);
     assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
     assert_ok(kiln_context_create(engine, NULL, &context));
     assert_ok(kiln_context_tensor(context, "x", &tensor));
@@ -150,7 +148,6 @@ static size_t run(const kln_onnx_model *model, double results[COUNT])
     assert_ok(kiln_tensor_read(&tensor, 0, (size_t)count, results));
     kiln_context_destroy(context);
     kiln_engine_release(engine);
-    kln_text_finish(&bytes);
     return (size_t)count;
 }
 

@@ -51,10 +51,8 @@ typedef struct feed {
 /* Runs the maker's network, whose inputs are declared of open rank, and gives output "y". */
 static kiln_context *run(graph_maker *m, const feed *feeds, size_t count, kiln_tensor *y)
 {
-    kln_text bytes;
     assert_ok(m->status);
-    kln_text_init(&bytes, 1 << 20);
-    assert_ok(kln_onnx_write_bytes(m->model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    owned_text bytes = maker_bytes(m->model);
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
     kiln_context *context = context_on(engine);
@@ -72,7 +70,6 @@ static kiln_context *run(graph_maker *m, const feed *feeds, size_t count, kiln_t
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, "y", y));
     kiln_engine_release(engine);
-    kln_text_finish(&bytes);
     maker_end(m);
     return context;
 }

@@ -40,15 +40,12 @@ typedef struct scene {
 
 static kiln_context *open_made(graph_maker *m)
 {
-    kln_text bytes;
     assert_ok(m->status);
-    kln_text_init(&bytes, 1 << 20);
-    assert_ok(kln_onnx_write_bytes(m->model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    owned_text bytes = maker_bytes(m->model);
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
     kiln_context *context = context_on(engine);
     kiln_engine_release(engine);
-    kln_text_finish(&bytes);
     maker_end(m);
     return context;
 }

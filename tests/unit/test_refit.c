@@ -530,16 +530,6 @@ TEST(refits_and_runs_take_turns)
 
 /* --- and again --- */
 
-static double resident_mebibytes(void)
-{
-    long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    assert_non_null(file);
-    assert_int_equal(fscanf(file, "%*d %ld", &pages), 1);
-    (void)fclose(file);
-    return (double)pages * (double)sysconf(_SC_PAGESIZE) / 0x1p20;
-}
-
 TEST(a_thousand_refits_grow_nothing)
 {
     for (size_t i = 0; i < BACKENDS; i++) {
@@ -557,14 +547,14 @@ TEST(a_thousand_refits_grow_nothing)
                 check_run(context, (float)(k % 7), (float)(k % 5));
             }
             if (k == 100) {
-                before = resident_mebibytes();
+                before = kiln_test_resident() / 0x1p20;
                 assert_ok(kiln_engine_save_bytes(engine, &bytes));
                 size = bytes.size;
             }
         }
         assert_ok(kiln_engine_save_bytes(engine, &bytes));
         assert_int_equal(bytes.size, size);
-        const double grown = resident_mebibytes() - before;
+        const double grown = kiln_test_resident() / 0x1p20 - before;
         print_message("  %s: resident memory grew by %.1f MiB in 900 refits\n", backends[i], grown);
 #if !defined(__SANITIZE_ADDRESS__) /* which keeps what was released for a while */
         assert_true(grown < 16);

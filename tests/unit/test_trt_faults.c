@@ -80,8 +80,7 @@ static kiln_status build_and_save(const life *self, const kiln_network *network)
         options.refit_weight_count = 2;
     }
     KLN_RETURN_IF_ERROR(kiln_engine_build(network, &options, &engine));
-    const kiln_status status = kiln_engine_save(engine, self->plan);
-    return status;
+    return kiln_engine_save(engine, self->plan);
 }
 
 static kiln_status live(const life *self, const kiln_network *network)
@@ -90,8 +89,7 @@ static kiln_status live(const life *self, const kiln_network *network)
     owned_engine engine = NULL;
     KLN_RETURN_IF_ERROR(build_and_save(self, network));
     KLN_RETURN_IF_ERROR(kiln_engine_load(self->plan, &options, &engine));
-    const kiln_status status = use_engine(self, engine);
-    return status;
+    return use_engine(self, engine);
 }
 
 static life new_life(size_t layout)

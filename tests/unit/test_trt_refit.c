@@ -166,10 +166,7 @@ LAYOUTS_TEST(only_the_marked_weights_can_be_replaced)
 static void refit_from_bytes(kiln_engine *engine, kiln_context *context, const char *path)
 {
     unsigned char bytes[4096];
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    const size_t size = fread(bytes, 1, sizeof bytes - 8, file);
-    assert_int_equal(fclose(file), 0);
+    const size_t size = kiln_test_read(path, bytes, sizeof bytes - 8);
     for (size_t shift = 0; shift < 4; shift++) {
         memmove(bytes + shift, bytes + (shift > 0 ? shift - 1 : 0), size);
         assert_ok(kiln_engine_refit_bytes(engine, (kiln_span){bytes + shift, size}, NULL, NULL));

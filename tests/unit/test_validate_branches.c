@@ -359,16 +359,13 @@ TEST(a_loop_without_a_turn_does_not_run)
 TEST(such_a_network_is_built)
 {
     graph_maker m;
-    kln_text bytes;
     owned_network network = NULL;
-    kln_text_init(&bytes, 1 << 20);
     bad_add(&m, "no");
     assert_ok(m.status);
-    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    owned_text bytes = maker_bytes(m.model);
     assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &network));
     kiln_build_options options = backend_options("reference");
     owned_engine engine = built_network(network, &options);
-    kln_text_finish(&bytes);
     maker_end(&m);
 }
 
@@ -376,19 +373,16 @@ static kiln_status check_once(void *user)
 {
     const kiln_span *model = user;
     owned_issue_list issues = NULL;
-    const kiln_status status = kiln_check_bytes(*model, NULL, NULL, &issues);
-    return status;
+    return kiln_check_bytes(*model, NULL, NULL, &issues);
 }
 
 TEST(each_allocation_may_fail)
 {
     static unsigned char copy[4096];
     graph_maker m;
-    kln_text bytes;
-    kln_text_init(&bytes, sizeof copy);
     bad_add(&m, "which");
     assert_ok(m.status);
-    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    kln_text bytes = maker_bytes(m.model);
     memcpy(copy, bytes.data, bytes.size);
     kiln_span model = {copy, bytes.size};
     kln_text_finish(&bytes);

@@ -72,9 +72,7 @@ static kiln_status fill(kln_mock *mock)
     }
     const size_t count = options->input_count + options->output_count;
     mock->bindings = kln_arena_alloc_zeroed(&mock->arena, count, sizeof *mock->bindings);
-    if (mock->bindings == NULL) {
-        return kln_fail_memory(count * sizeof *mock->bindings, "the mock's bindings");
-    }
+    KLN_RETURN_IF_NO_MEMORY(mock->bindings, count * sizeof *mock->bindings, "the mock's bindings");
     for (size_t i = 0; i < count; i++) {
         const bool is_input = i < options->input_count;
         const kiln_binding *from =
@@ -90,9 +88,7 @@ kiln_status kln_mock_create(const kiln_mock_options *options, kln_mock **mock)
 {
     *mock = NULL;
     kln_mock *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a mock");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a mock");
     kln_arena_init(&made->arena);
     made->options = *options;
     const kiln_status status = fill(made);
@@ -144,9 +140,7 @@ static kiln_status context_create(void *engine, const kiln_context_options *opti
 {
     (void)options;
     mock_context *context = kln_alloc_zeroed(1, sizeof *context);
-    if (context == NULL) {
-        return kln_fail_memory(sizeof *context, "a context of the mock");
-    }
+    KLN_RETURN_IF_NO_MEMORY(context, sizeof *context, "a context of the mock");
     context->engine = engine;
     context->count = context->engine->options.input_count + context->engine->options.output_count;
     context->tensors = kln_alloc_zeroed(context->count, sizeof *context->tensors);
@@ -201,9 +195,7 @@ static kiln_status find_memory(mock_context *context, size_t index)
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(binding->dtype, &shape, &bytes));
     if (bytes > context->capacity[index] || context->memory[index] == NULL) {
         void *memory = kln_alloc(bytes);
-        if (memory == NULL) {
-            return kln_fail_memory(bytes, binding->name);
-        }
+        KLN_RETURN_IF_NO_MEMORY(memory, bytes, binding->name);
         kln_free(context->memory[index]);
         context->memory[index] = memory;
         context->capacity[index] = bytes;

@@ -145,9 +145,7 @@ static kiln_status bind_owned(ort_context *context, const kiln_binding *binding,
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(binding->dtype, &binding->shape, &bytes));
     if (slot->owned == NULL) {
         slot->owned = kln_alloc_aligned(bytes, OUTPUT_ALIGNMENT);
-        if (slot->owned == NULL) {
-            return kln_fail_memory(bytes, "an output");
-        }
+        KLN_RETURN_IF_NO_MEMORY(slot->owned, bytes, "an output");
     }
     const kiln_tensor tensor = KILN_HOST_TENSOR(binding->dtype, binding->shape, slot->owned, bytes);
     return bind_memory(context, binding, slot, &tensor);

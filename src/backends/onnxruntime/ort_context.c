@@ -47,9 +47,7 @@ kiln_status ort_context_create(void *engine, const kiln_context_options *options
     const ort_engine *owner = engine;
     const ort_runtime *runtime = owner->runtime;
     ort_context *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a context");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a context");
     kiln_status status = KILN_OK;
     made->engine = owner;
     made->outputs = kln_alloc_zeroed(owner->output_count, sizeof *made->outputs);

@@ -150,9 +150,7 @@ static kiln_status add_node(ort_engine *engine, const OrtEpAssignedNode *node)
     KLN_RETURN_IF_ERROR(
         ort_check(engine->runtime, api->EpAssignedNode_GetOperatorType(node, &type), "a node"));
     char *line = kln_arena_printf(&engine->arena, "%s \"%s\"", type, name);
-    if (line == NULL) {
-        return kln_fail_memory(strlen(name), "the list of nodes on the CPU");
-    }
+    KLN_RETURN_IF_NO_MEMORY(line, strlen(name), "the list of nodes on the CPU");
     engine->host_nodes[engine->host_node_count++] = line;
     return KILN_OK;
 }
@@ -191,9 +189,8 @@ static kiln_status list_nodes(ort_engine *engine)
         count += found.on_cpu ? found.count : 0;
     }
     engine->host_nodes = kln_arena_alloc_zeroed(&engine->arena, count, sizeof *engine->host_nodes);
-    if (engine->host_nodes == NULL) {
-        return kln_fail_memory(count * sizeof *engine->host_nodes, "the list of nodes on the CPU");
-    }
+    KLN_RETURN_IF_NO_MEMORY(engine->host_nodes, count * sizeof *engine->host_nodes,
+                            "the list of nodes on the CPU");
     for (size_t i = 0; i < part_count; i++) {
         KLN_RETURN_IF_ERROR(read_assigned(runtime, parts[i], &found));
         for (size_t k = 0; found.on_cpu && k < found.count; k++) {

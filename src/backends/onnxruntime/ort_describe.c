@@ -37,9 +37,8 @@ static kiln_status read_shape(const ort_engine *engine, kln_arena *arena,
         binding->shape.dims[i] = KILN_DYNAMIC;
         if (names[i] != NULL && names[i][0] != '\0') {
             binding->dim_names[i] = kln_arena_strdup(arena, names[i]);
-            if (binding->dim_names[i] == NULL) {
-                return kln_fail_memory(strlen(names[i]), "the name of a dimension");
-            }
+            KLN_RETURN_IF_NO_MEMORY(binding->dim_names[i], strlen(names[i]),
+                                    "the name of a dimension");
         }
     }
     return KILN_OK;
@@ -96,9 +95,7 @@ static kiln_status read_binding(ort_engine *engine, size_t index)
                  : api->SessionGetOutputName(engine->session, place, runtime->allocator, &name),
         "the name of a binding"));
     binding->name = take_string(runtime, &engine->arena, name);
-    if (binding->name == NULL) {
-        return kln_fail_memory(1, "the name of a binding");
-    }
+    KLN_RETURN_IF_NO_MEMORY(binding->name, 1, "the name of a binding");
     KLN_RETURN_IF_ERROR(
         ort_check(runtime,
                   is_input ? api->SessionGetInputTypeInfo(engine->session, place, &type)
@@ -130,9 +127,8 @@ static kiln_status read_names(ort_engine *engine)
 {
     engine->passed_inputs =
         kln_arena_alloc_zeroed(&engine->arena, engine->output_count, sizeof *engine->passed_inputs);
-    if (engine->passed_inputs == NULL) {
-        return kln_fail_memory(engine->output_count * sizeof *engine->passed_inputs, "the outputs");
-    }
+    KLN_RETURN_IF_NO_MEMORY(engine->passed_inputs,
+                            engine->output_count * sizeof *engine->passed_inputs, "the outputs");
     kln_names inputs;
     kln_names outputs;
     kln_names_init(&inputs);
@@ -155,9 +151,7 @@ kiln_status ort_read_bindings(ort_engine *engine)
     const size_t count = engine->input_count + engine->output_count;
     engine->bindings = kln_arena_alloc_zeroed(&engine->arena, count + engine->optional_count,
                                               sizeof *engine->bindings);
-    if (engine->bindings == NULL) {
-        return kln_fail_memory(count * sizeof *engine->bindings, "the bindings");
-    }
+    KLN_RETURN_IF_NO_MEMORY(engine->bindings, count * sizeof *engine->bindings, "the bindings");
     if (engine->optional_count > 0) {
         memcpy(engine->bindings + count, engine->optional,
                engine->optional_count * sizeof *engine->optional);
@@ -279,9 +273,8 @@ kiln_status ort_describe(void *engine, kiln_description *description)
     const size_t count = self->input_count + self->output_count + self->optional_count;
     description->bindings =
         kln_arena_alloc_zeroed(description->arena, count, sizeof *description->bindings);
-    if (description->bindings == NULL) {
-        return kln_fail_memory(count * sizeof *description->bindings, "the bindings");
-    }
+    KLN_RETURN_IF_NO_MEMORY(description->bindings, count * sizeof *description->bindings,
+                            "the bindings");
     description->input_count = self->input_count;
     description->output_count = self->output_count;
     description->optional_count = self->optional_count;

@@ -115,15 +115,12 @@ static kiln_status check_model(const kiln_model *model)
     if (model->graph != NULL) {
         return KILN_OK;
     }
-    if (model->bytes.size == 0) {
-        return kln_fail(KILN_ERROR_EMPTY, "\"%s\": it has 0 bytes", kln_model_name(model));
-    }
-    if (model->bytes.size > KLN_ONNX_MESSAGE_LIMIT) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "\"%s\": it has %zu bytes, one protobuf message holds %zu at most; keep "
-                        "the weights in an external file",
-                        kln_model_name(model), model->bytes.size, KLN_ONNX_MESSAGE_LIMIT);
-    }
+    KLN_RETURN_IF(model->bytes.size == 0, KILN_ERROR_EMPTY, "\"%s\": it has 0 bytes",
+                  kln_model_name(model));
+    KLN_RETURN_IF(model->bytes.size > KLN_ONNX_MESSAGE_LIMIT, KILN_ERROR_LIMIT,
+                  "\"%s\": it has %zu bytes, one protobuf message holds %zu at most; keep "
+                  "the weights in an external file",
+                  kln_model_name(model), model->bytes.size, KLN_ONNX_MESSAGE_LIMIT);
     return KILN_OK;
 }
 
@@ -143,9 +140,7 @@ static kiln_status keep_bytes(ort_engine *engine, const kiln_model *model,
         return KILN_OK;
     }
     void *copy = kln_alloc(model->bytes.size);
-    if (copy == NULL) {
-        return kln_fail_memory(model->bytes.size, "the engine's copy of the model");
-    }
+    KLN_RETURN_IF_NO_MEMORY(copy, model->bytes.size, "the engine's copy of the model");
     memcpy(copy, model->bytes.data, model->bytes.size);
     engine->bytes = (kiln_span){copy, model->bytes.size};
     return KILN_OK;
@@ -182,10 +177,8 @@ static bool goes_on(const kiln_monitor *monitor, int64_t step)
 static kiln_status fill_engine(ort_engine *engine, const kiln_model *model,
                                const kiln_build_options *options, const kiln_monitor *monitor)
 {
-    if (!goes_on(monitor, 0)) {
-        return kln_fail(KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled",
-                        kln_model_name(model));
-    }
+    KLN_RETURN_IF(!goes_on(monitor, 0), KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled",
+                  kln_model_name(model));
     if (model->graph != NULL) {
         KLN_RETURN_IF_ERROR(ort_handover_init(&engine->handover, model->graph));
     }
@@ -199,10 +192,8 @@ static kiln_status fill_engine(ort_engine *engine, const kiln_model *model,
     if (status != KILN_OK) {
         return kln_fail_within(status, "\"%s\"", kln_model_name(model));
     }
-    if (!goes_on(monitor, 1)) {
-        return kln_fail(KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled",
-                        kln_model_name(model));
-    }
+    KLN_RETURN_IF(!goes_on(monitor, 1), KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled",
+                  kln_model_name(model));
     return keep_bytes(engine, model, options);
 }
 
@@ -238,9 +229,7 @@ kiln_status ort_engine_make(const ort_runtime *runtime, const kiln_model *model,
                             ort_engine **engine)
 {
     ort_engine *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "an engine");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "an engine");
     made->runtime = runtime;
     made->device = -1;
     kln_arena_init(&made->arena);

@@ -7,9 +7,7 @@ kiln_status ort_feed_create(const ort_engine *engine, ort_feed **feed)
 {
     const size_t count = engine->input_count + engine->output_count;
     ort_feed *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a context");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a context");
     *feed = made;
     made->names = kln_alloc_zeroed(count, sizeof(char *));
     made->count = count;

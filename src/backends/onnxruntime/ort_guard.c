@@ -109,9 +109,7 @@ static kiln_status add_optional(ort_engine *engine, const kln_onnx_value *input)
                               .name = kln_arena_strdup(&engine->arena, input->name),
                               .is_input = true,
                               .dtype = input->type.dtype};
-    if (binding->name == NULL) {
-        return kln_fail_memory(strlen(input->name) + 1, "the name of a binding");
-    }
+    KLN_RETURN_IF_NO_MEMORY(binding->name, strlen(input->name) + 1, "the name of a binding");
     binding->shape.rank = (int32_t)input->type.rank;
     for (size_t i = 0; i < input->type.rank; i++) {
         const int64_t dim = input->type.dims[i].value;
@@ -127,9 +125,8 @@ static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph
     kiln_status status = KILN_OK;
     engine->optional =
         kln_arena_alloc_zeroed(&engine->arena, graph->input_count + 1, sizeof *engine->optional);
-    if (engine->optional == NULL) {
-        return kln_fail_memory(graph->input_count * sizeof *engine->optional, "the bindings");
-    }
+    KLN_RETURN_IF_NO_MEMORY(engine->optional, graph->input_count * sizeof *engine->optional,
+                            "the bindings");
     kln_names_init(&weights);
     for (size_t i = 0; i < graph->initializer_count && status == KILN_OK; i++) {
         status = kln_names_set(&weights, graph->initializers[i].name, (uint32_t)i);

@@ -44,9 +44,7 @@ static kiln_status place(ort_handover *handover, const kln_onnx_tensor *tensor, 
     const void *data = tensor->data.data;
     if (alignment > 1 && (uintptr_t)data % alignment != 0 && tensor->data.size < LEAST_IN_PLACE) {
         void *copy = kln_alloc_aligned(tensor->data.size, COPY_ALIGNMENT);
-        if (copy == NULL) {
-            return kln_fail_memory(tensor->data.size, "weights at an aligned address");
-        }
+        KLN_RETURN_IF_NO_MEMORY(copy, tensor->data.size, "weights at an aligned address");
         memcpy(copy, data, tensor->data.size);
         handover->copies[handover->copy_count++] = copy;
         data = copy;
@@ -130,9 +128,7 @@ static kiln_status show(const ort_handover *handover, size_t index, kln_onnx_mod
     const size_t size = handover->sizes[index];
     if (is_copy(handover, data)) {
         void *copy = kln_arena_alloc(&model->arena, size);
-        if (copy == NULL) {
-            return kln_fail_memory(size, "weights");
-        }
+        KLN_RETURN_IF_NO_MEMORY(copy, size, "weights");
         memcpy(copy, data, size);
         data = copy;
     }
@@ -160,9 +156,7 @@ kiln_status ort_handover_read(const ort_handover *handover, kln_onnx_model **mod
     const size_t size = handover->message.size;
     void *message = kln_alloc(size);
     *model = NULL;
-    if (message == NULL) {
-        return kln_fail_memory(size, "a copy of the network");
-    }
+    KLN_RETURN_IF_NO_MEMORY(message, size, "a copy of the network");
     memcpy(message, handover->message.data, size);
     kiln_status status = kln_onnx_read_bytes((kiln_span){message, size}, NULL, model);
     if (status != KILN_OK) {

@@ -32,9 +32,7 @@ kiln_status ort_profile_begin(ort_engine *engine, OrtSessionOptions *session_opt
     const char *named = kln_getenv("TMPDIR");
     const char *where = named != NULL && named[0] != '\0' ? named : "/tmp";
     ort_profile *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a profile");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a profile");
     (void)pthread_mutex_init(&made->lock, NULL);
     kln_arena_init(&made->arena);
     kln_names_init(&made->names);
@@ -128,9 +126,7 @@ static kiln_status add_node(ort_profile *profile, const char *name, const char *
     if (profile->times == NULL || profile->count == profile->capacity) {
         const size_t capacity = profile->capacity == 0 ? 64 : profile->capacity * 2;
         kln_node_time *grown = kln_realloc(profile->times, capacity * sizeof *grown);
-        if (grown == NULL) {
-            return kln_fail_memory(capacity * sizeof *grown, "the times of nodes");
-        }
+        KLN_RETURN_IF_NO_MEMORY(grown, capacity * sizeof *grown, "the times of nodes");
         profile->times = grown;
         profile->capacity = capacity;
     }

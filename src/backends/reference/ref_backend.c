@@ -54,9 +54,7 @@ static kiln_status open_model(ref_engine *engine, const kiln_model *model)
         return open_graph(engine, model->graph);
     }
     engine->copy = kln_alloc(model->bytes.size);
-    if (engine->copy == NULL) {
-        return kln_fail_memory(model->bytes.size, "a copy of the model");
-    }
+    KLN_RETURN_IF_NO_MEMORY(engine->copy, model->bytes.size, "a copy of the model");
     memcpy(engine->copy, model->bytes.data, model->bytes.size);
     engine->source = (kiln_span){engine->copy, model->bytes.size};
     const kiln_model kept = {.folder = model->folder, .bytes = engine->source};
@@ -177,9 +175,7 @@ static kiln_status describe_value(kln_arena *arena, const kln_onnx_value *value,
     binding->name = kln_arena_strdup(arena, value->name);
     binding->dtype = type->dtype;
     binding->shape.rank = type->has_shape ? (int32_t)type->rank : -1;
-    if (binding->name == NULL) {
-        return kln_fail_memory(strlen(value->name) + 1, "the name of a binding");
-    }
+    KLN_RETURN_IF_NO_MEMORY(binding->name, strlen(value->name) + 1, "the name of a binding");
     KLN_RETURN_IF(type->kind != KLN_ONNX_KIND_TENSOR && type->kind != KLN_ONNX_KIND_NONE,
                   KILN_ERROR_UNSUPPORTED,
                   "%s \"%s\" is not a tensor; the reference backend takes sequences and "
@@ -193,9 +189,8 @@ static kiln_status describe_value(kln_arena *arena, const kln_onnx_value *value,
         binding->shape.dims[i] = dim->value >= 0 ? dim->value : KILN_DYNAMIC;
         if (dim->value < 0 && dim->parameter != NULL && dim->parameter[0] != '\0') {
             binding->dim_names[i] = kln_arena_strdup(arena, dim->parameter);
-            if (binding->dim_names[i] == NULL) {
-                return kln_fail_memory(strlen(dim->parameter) + 1, "the name of a dimension");
-            }
+            KLN_RETURN_IF_NO_MEMORY(binding->dim_names[i], strlen(dim->parameter) + 1,
+                                    "the name of a dimension");
         }
     }
     return KILN_OK;
@@ -229,9 +224,8 @@ static kiln_status describe_bindings(const ref_engine *engine, kiln_description 
     kln_arena *arena = description->arena;
     description->bindings = kln_arena_alloc_zeroed(
         arena, graph->input_count + graph->output_count + 1, sizeof *description->bindings);
-    if (description->bindings == NULL) {
-        return kln_fail_memory(sizeof *description->bindings, "the list of bindings");
-    }
+    KLN_RETURN_IF_NO_MEMORY(description->bindings, sizeof *description->bindings,
+                            "the list of bindings");
     kiln_binding *next = description->bindings;
     const ref_plan *plan = engine->plan;
     const size_t required = plan->input_count - plan->optional_count;
@@ -252,9 +246,7 @@ static kiln_status describe_metadata(const ref_engine *engine, kiln_description 
                                            &description->metadata_count));
     const char *opset =
         kln_arena_printf(description->arena, "%lld", (long long)kln_onnx_opset_version(model, ""));
-    if (opset == NULL) {
-        return kln_fail_memory(sizeof *description->metadata, "the metadata of a network");
-    }
+    KLN_RETURN_IF_NO_MEMORY(opset, sizeof *description->metadata, "the metadata of a network");
     description->metadata[description->metadata_count++] = (kiln_metadata){"opset", opset};
     return KILN_OK;
 }
@@ -290,9 +282,7 @@ static kiln_status context_create(void *engine, const kiln_context_options *opti
 {
     const ref_plan *plan = ((const ref_engine *)engine)->plan;
     ref_context *context = kln_alloc_zeroed(1, sizeof *context);
-    if (context == NULL) {
-        return kln_fail_memory(sizeof *context, "a context");
-    }
+    KLN_RETURN_IF_NO_MEMORY(context, sizeof *context, "a context");
     context->engine = engine;
     context->work_limit = HUGE_VAL;
     atomic_init(&context->stopped, false);

@@ -15,9 +15,8 @@ struct ref_buffer {
 kiln_status ref_memory_init(ref_memory *memory)
 {
     *memory = (ref_memory){.free = kln_alloc_zeroed(CLASS_COUNT, sizeof(ref_buffer *))};
-    if (memory->free == NULL) {
-        return kln_fail_memory(CLASS_COUNT * sizeof(ref_buffer *), "the reference executor");
-    }
+    KLN_RETURN_IF_NO_MEMORY(memory->free, CLASS_COUNT * sizeof(ref_buffer *),
+                            "the reference executor");
     return KILN_OK;
 }
 
@@ -84,9 +83,7 @@ kiln_status ref_memory_take(ref_memory *memory, size_t size, ref_buffer **buffer
     } else {
         KLN_RETURN_IF_ERROR(check_limit(memory, size));
         found = kln_alloc_aligned(sizeof *found + size, 64);
-        if (found == NULL) {
-            return kln_fail_memory(size, "a tensor inside the network");
-        }
+        KLN_RETURN_IF_NO_MEMORY(found, size, "a tensor inside the network");
         found->size_class = index;
         found->size = size;
         memory->bytes += size;

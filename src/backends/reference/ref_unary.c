@@ -133,9 +133,8 @@ static kiln_status ref_op_swiglu(ref_call *call)
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &gate));
     KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &linear));
-    if (!ref_same_shape(gate, linear)) {
-        return kln_fail(KILN_ERROR_SHAPE, "gate and value have different shapes");
-    }
+    KLN_RETURN_IF(!ref_same_shape(gate, linear), KILN_ERROR_SHAPE,
+                  "gate and value have different shapes");
     KLN_RETURN_IF_ERROR(ref_output(call, 0, gate->dtype, gate->rank, gate->dims, &y));
     const double alpha = ref_attribute_float(call, "alpha", 1.0);
     for (int64_t i = 0; i < y->count; i++) {

@@ -40,16 +40,12 @@ static kiln_status describe_tensor(const trt_build *build, trt_Tensor *tensor, b
                               .is_input = is_input,
                               .dtype = trt_dtype(trt_Tensor_getType(abi, tensor)),
                               .shape = trt_shape(&dims)};
-    if (binding->name == NULL) {
-        return kln_fail_memory(64, "the name of a binding");
-    }
+    KLN_RETURN_IF_NO_MEMORY(binding->name, 64, "the name of a binding");
     for (int32_t i = 0; is_input && i < dims.nbDims; i++) {
         const char *name = trt_Tensor_getDimensionName(abi, tensor, i);
         if (dims.d[i] < 0 && name != NULL && name[0] != '\0') {
             binding->dim_names[i] = kln_arena_strdup(arena, name);
-            if (binding->dim_names[i] == NULL) {
-                return kln_fail_memory(64, "the name of a dimension");
-            }
+            KLN_RETURN_IF_NO_MEMORY(binding->dim_names[i], 64, "the name of a dimension");
         }
     }
     return KILN_OK;
@@ -65,9 +61,8 @@ static kiln_status describe_network(const trt_build *build, kiln_description *de
     const size_t count = description->input_count + description->output_count;
     description->bindings =
         kln_arena_alloc_zeroed(description->arena, count, sizeof *description->bindings);
-    if (description->bindings == NULL) {
-        return kln_fail_memory(count * sizeof *description->bindings, "the bindings of an engine");
-    }
+    KLN_RETURN_IF_NO_MEMORY(description->bindings, count * sizeof *description->bindings,
+                            "the bindings of an engine");
     for (int32_t i = 0; i < inputs + outputs; i++) {
         trt_Tensor *tensor = i < inputs
                                  ? trt_NetworkDefinition_getInput(abi, build->network, i)
@@ -198,9 +193,7 @@ kiln_status trt_build_plan(trt_library *library, const kiln_model *model,
     KLN_RETURN_IF_ERROR(trt_library_need_parser(library));
     /* The recorder alone has some kilobytes: not for the stack of a thread that a caller made. */
     trt_build *build = kln_alloc_zeroed(1, sizeof *build);
-    if (build == NULL) {
-        return kln_fail_memory(sizeof *build, "a build");
-    }
+    KLN_RETURN_IF_NO_MEMORY(build, sizeof *build, "a build");
     build->library = library;
     build->model = model;
     build->options = options;

@@ -54,9 +54,8 @@ static kiln_status fill_slots(trt_context *self)
     const int32_t host = trt_value(abi, TRT_V_TensorLocation_HOST);
     self->slot_count = (size_t)count;
     self->slots = kln_alloc_zeroed((size_t)count, sizeof *self->slots);
-    if (self->slots == NULL) {
-        return kln_fail_memory((size_t)count * sizeof *self->slots, "the bindings of a context");
-    }
+    KLN_RETURN_IF_NO_MEMORY(self->slots, (size_t)count * sizeof *self->slots,
+                            "the bindings of a context");
     size_t next = 0;
     for (int pass = 0; pass < 2; pass++) { /* inputs first, as trt_describe has them */
         for (int32_t i = 0; i < count; i++) {
@@ -104,9 +103,7 @@ kiln_status trt_context_create(void *state, const kiln_context_options *options,
                         why[0] != '\0' ? ": " : "", why);
     }
     trt_context *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a context");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a context");
     made->engine = engine;
     made->fixed_profile = -1;
     (void)atomic_fetch_add(&engine->contexts, 1);
@@ -199,9 +196,7 @@ static kiln_status grow_host(trt_binding *s, size_t bytes)
         return KILN_OK;
     }
     void *grown = kln_alloc_aligned(bytes > 0 ? bytes : 1, 64);
-    if (grown == NULL) {
-        return kln_fail_memory(bytes, "an output");
-    }
+    KLN_RETURN_IF_NO_MEMORY(grown, bytes, "an output");
     kln_free(s->host);
     s->host = grown;
     s->host_bytes = bytes > 0 ? bytes : 1;

@@ -19,9 +19,7 @@ static kiln_status add_line(lines *to, const char *key, const char *value)
         return KILN_OK;
     }
     char *copy = kln_arena_strdup(to->arena, value);
-    if (copy == NULL) {
-        return kln_fail_memory(strlen(value), "an engine's metadata");
-    }
+    KLN_RETURN_IF_NO_MEMORY(copy, strlen(value), "an engine's metadata");
     to->list[to->count++] = (kiln_metadata){key, copy};
     return KILN_OK;
 }
@@ -59,10 +57,8 @@ static kiln_status keep_lines(trt_engine *engine, const kln_onnx_model *model)
     kiln_description *built = &engine->built;
     built->metadata =
         kln_arena_alloc_zeroed(&engine->arena, model->metadata_count, sizeof *built->metadata);
-    if (built->metadata == NULL) {
-        return kln_fail_memory(model->metadata_count * sizeof *built->metadata,
-                               "an engine's metadata");
-    }
+    KLN_RETURN_IF_NO_MEMORY(built->metadata, model->metadata_count * sizeof *built->metadata,
+                            "an engine's metadata");
     for (size_t i = 0; i < model->metadata_count; i++) {
         const kln_onnx_entry *entry = &model->metadata[i];
         kiln_metadata *line = &built->metadata[i];
@@ -94,9 +90,7 @@ static kiln_status describe_metadata(trt_engine *engine, kiln_description *descr
     const kiln_description *built = &engine->built;
     lines to = {.arena = description->arena, .limit = 12 + built->metadata_count};
     to.list = kln_arena_alloc_zeroed(description->arena, to.limit, sizeof *to.list);
-    if (to.list == NULL) {
-        return kln_fail_memory(to.limit * sizeof *to.list, "an engine's metadata");
-    }
+    KLN_RETURN_IF_NO_MEMORY(to.list, to.limit * sizeof *to.list, "an engine's metadata");
     KLN_RETURN_IF_ERROR(add_line(&to, "producer", engine->library->name));
     KLN_RETURN_IF_ERROR(add_number(&to, "tensorrt.plan_bytes", (long long)engine->plan.size));
     if (engine->engine != NULL) {
@@ -129,9 +123,8 @@ static kiln_status describe_built(const trt_engine *engine, kiln_description *de
     description->output_count = built->output_count;
     description->bindings =
         kln_arena_alloc_zeroed(description->arena, count, sizeof *description->bindings);
-    if (description->bindings == NULL) {
-        return kln_fail_memory(count * sizeof *description->bindings, "the bindings of an engine");
-    }
+    KLN_RETURN_IF_NO_MEMORY(description->bindings, count * sizeof *description->bindings,
+                            "the bindings of an engine");
     for (size_t i = 0; i < count; i++) {
         description->bindings[i] = built->bindings[i];
         KLN_RETURN_IF_ERROR(
@@ -151,10 +144,8 @@ static kiln_status describe_plan(trt_engine *engine, kiln_description *descripti
     const int32_t input = trt_value(abi, TRT_V_TensorIOMode_INPUT);
     description->bindings =
         kln_arena_alloc_zeroed(description->arena, (size_t)count, sizeof *description->bindings);
-    if (description->bindings == NULL) {
-        return kln_fail_memory((size_t)count * sizeof *description->bindings,
-                               "the bindings of an engine");
-    }
+    KLN_RETURN_IF_NO_MEMORY(description->bindings, (size_t)count * sizeof *description->bindings,
+                            "the bindings of an engine");
     size_t next = 0;
     for (int pass = 0; pass < 2; pass++) {
         for (int32_t i = 0; i < count; i++) {
@@ -216,9 +207,7 @@ static kiln_status copy_values(trt_engine *engine, const char *name, int32_t pro
 {
     const trt_abi *abi = &engine->library->abi;
     int64_t *copy = kln_arena_alloc_zeroed(arena, count, sizeof *copy);
-    if (copy == NULL) {
-        return kln_fail_memory(count * sizeof *copy, "the values of a profile");
-    }
+    KLN_RETURN_IF_NO_MEMORY(copy, count * sizeof *copy, "the values of a profile");
     *values = copy;
     /* Before getProfileTensorValuesV2 values were of 32 bits. */
     if (trt_has(abi, TRT_M_CudaEngine_getProfileTensorValuesV2)) {
@@ -276,9 +265,7 @@ static kiln_status describe_profile(trt_engine *engine, int32_t index,
 {
     kiln_profile_input *inputs =
         kln_arena_alloc_zeroed(description->arena, description->input_count, sizeof *inputs);
-    if (inputs == NULL) {
-        return kln_fail_memory(description->input_count * sizeof *inputs, "a profile");
-    }
+    KLN_RETURN_IF_NO_MEMORY(inputs, description->input_count * sizeof *inputs, "a profile");
     profile->inputs = inputs;
     for (size_t i = 0; i < description->input_count; i++) {
         const kiln_binding *binding = &description->bindings[i];
@@ -304,9 +291,8 @@ static kiln_status describe_profiles(trt_engine *engine, kiln_description *descr
     }
     description->profiles =
         kln_arena_alloc_zeroed(description->arena, (size_t)count, sizeof *description->profiles);
-    if (description->profiles == NULL) {
-        return kln_fail_memory((size_t)count * sizeof *description->profiles, "the profiles");
-    }
+    KLN_RETURN_IF_NO_MEMORY(description->profiles, (size_t)count * sizeof *description->profiles,
+                            "the profiles");
     description->profile_count = (size_t)count;
     for (int32_t i = 0; i < count; i++) {
         KLN_RETURN_IF_ERROR(describe_profile(engine, i, description, &description->profiles[i]));

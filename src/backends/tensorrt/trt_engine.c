@@ -37,9 +37,7 @@ kiln_status trt_engine_create_with(trt_library *library, const kiln_build_option
 {
     KLN_RETURN_IF_ERROR(trt_device_check(options->device));
     trt_engine *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "an engine of TensorRT");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "an engine of TensorRT");
     made->library = library;
     made->device = options->device;
     made->runs_host_code = options->allow_host_code;

@@ -51,9 +51,7 @@ static kiln_status leave_out(trt_build *build, const kln_names *fed, const kln_o
     const size_t kept = graph->initializer_count - count;
     kln_onnx_model *copy =
         kln_alloc_zeroed(1, sizeof *copy + (kept + 1) * sizeof *graph->initializers);
-    if (copy == NULL) {
-        return kln_fail_memory(kept * sizeof *graph->initializers, "a model with more inputs");
-    }
+    KLN_RETURN_IF_NO_MEMORY(copy, kept * sizeof *graph->initializers, "a model with more inputs");
     *copy = **onnx;
     copy->graph.initializers = (kln_onnx_tensor *)(void *)(copy + 1);
     copy->graph.initializer_count = 0;

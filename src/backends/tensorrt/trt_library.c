@@ -193,9 +193,7 @@ static kiln_status add(const char *requested, bool is_in_environment, trt_librar
 {
     const size_t size = strlen(requested) + 1;
     trt_library *library = kln_alloc_zeroed(1, sizeof *library + size);
-    if (library == NULL) {
-        return kln_fail_memory(sizeof *library + size, "a record of TensorRT");
-    }
+    KLN_RETURN_IF_NO_MEMORY(library, sizeof *library + size, "a record of TensorRT");
     char *copy = (char *)(library + 1);
     memcpy(copy, requested, size);
     library->requested = copy;

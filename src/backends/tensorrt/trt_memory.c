@@ -149,9 +149,7 @@ static kiln_status make_block(const trt_engine *engine, const kiln_stream *strea
 {
     const int64_t needed = memory_of(engine, -1);
     trt_shared_block *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "shared device memory");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "shared device memory");
     made->stream = stream;
     made->bytes = needed > 0 ? needed : 1;
     const kiln_status status =

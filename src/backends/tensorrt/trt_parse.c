@@ -169,14 +169,10 @@ static kiln_status aligned(trt_build *build, const kln_onnx_tensor *tensor, cons
         return KILN_OK;
     }
     void **grown = kln_realloc(build->copies, (build->copy_count + 1) * sizeof *grown);
-    if (grown == NULL) {
-        return kln_fail_memory((build->copy_count + 1) * sizeof *grown, "the list of weights");
-    }
+    KLN_RETURN_IF_NO_MEMORY(grown, (build->copy_count + 1) * sizeof *grown, "the list of weights");
     build->copies = grown;
     void *copy = kln_alloc(tensor->data.size);
-    if (copy == NULL) {
-        return kln_fail_memory(tensor->data.size, "aligned weights");
-    }
+    KLN_RETURN_IF_NO_MEMORY(copy, tensor->data.size, "aligned weights");
     memcpy(copy, *data, tensor->data.size);
     build->copies[build->copy_count++] = copy;
     let_go(build, *data, tensor->data.size);
@@ -262,9 +258,7 @@ static kiln_status parse_model(trt_build *build)
         return parse_bytes(build, bytes);
     }
     build->changed = kln_alloc(bytes.size);
-    if (build->changed == NULL) {
-        return kln_fail_memory(bytes.size, "a changed copy of a model");
-    }
+    KLN_RETURN_IF_NO_MEMORY(build->changed, bytes.size, "a changed copy of a model");
     memcpy(build->changed, bytes.data, bytes.size);
     (void)kln_onnx_unname_dims(bytes, build->changed);
     return parse_bytes(build, (kiln_span){build->changed, bytes.size});

@@ -53,9 +53,7 @@ static kiln_status mark_lacking(trt_engine *engine)
                             : trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "missing weights");
     }
     const char **names = kln_alloc_zeroed((size_t)lacking, sizeof *names);
-    if (names == NULL) {
-        return kln_fail_memory((size_t)lacking * sizeof *names, "the list of missing weights");
-    }
+    KLN_RETURN_IF_NO_MEMORY(names, (size_t)lacking * sizeof *names, "the list of missing weights");
     (void)trt_Refitter_getMissingWeights(abi, engine->refitter, lacking, names);
     for (int32_t i = 0; i < lacking; i++) {
         const size_t at = names[i] != NULL ? find(engine, names[i]) : engine->weight_count;

@@ -46,14 +46,10 @@ static kiln_status aligned(onnx_refit *self, const kln_onnx_tensor *tensor, cons
         return KILN_OK;
     }
     void **grown = kln_realloc(self->copies, (self->copy_count + 1) * sizeof *grown);
-    if (grown == NULL) {
-        return kln_fail_memory((self->copy_count + 1) * sizeof *grown, "the list of weights");
-    }
+    KLN_RETURN_IF_NO_MEMORY(grown, (self->copy_count + 1) * sizeof *grown, "the list of weights");
     self->copies = grown;
     void *copy = kln_alloc(tensor->data.size);
-    if (copy == NULL) {
-        return kln_fail_memory(tensor->data.size, "aligned weights");
-    }
+    KLN_RETURN_IF_NO_MEMORY(copy, tensor->data.size, "aligned weights");
     memcpy(copy, *data, tensor->data.size);
     self->copies[self->copy_count++] = copy;
     *data = copy;
