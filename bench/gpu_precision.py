@@ -43,8 +43,7 @@ from nvidia_bindings import Bindings, dtype_of  # pylint: disable=wrong-import-p
 BEGIN = time.monotonic()
 LIMIT = float(os.environ.get("PRECISION_SECONDS", "540"))
 CALIBRATE = os.environ.get("PRECISION_CALIBRATE", "").split()
-BATCHES = (1, 8, 32)
-TOKENS = 128
+BATCHES, TOKENS = (1, 8, 32), 128
 TURNS, REPEATS = 6, 40
 HALF = {"precision_rest": "fp16"}
 # The kinds: Kiln's options, and the peer's flags or the kind of Kiln's that it is measured by.
@@ -83,8 +82,8 @@ def feed(name, batch, seed):
         return {"ids": ids, "mask": numpy.ones((batch, TOKENS), numpy.int64)}
     count = batch * 3 * 224 * 224
     fine = raw(seed, (count + 7) // 8).view(numpy.uint8)[:count].reshape(batch, 3, 224, 224)
-    coarse = raw(seed + 1, batch * 3 * 7 * 7) % 256
-    coarse = coarse.reshape(batch, 3, 7, 7).repeat(32, axis=2).repeat(32, axis=3)
+    coarse = (raw(seed + 1, batch * 3 * 7 * 7) % 256).reshape(batch, 3, 7, 7)
+    coarse = coarse.repeat(32, axis=2).repeat(32, axis=3)
     return {"x": ((coarse * 3 + fine) / 1020).astype(numpy.float32)}
 
 
@@ -384,6 +383,12 @@ def measure(driver, plans, name, batch):
 # --- cases ---
 
 
+def sides_of(kind):
+    """Whom Kiln is measured against, and the two plans: who builds each, and of what kind."""
+    peer = KINDS[kind][1]
+    return peer, [("kiln", kind), ("kiln", peer) if isinstance(peer, str) else ("peer", kind)]
+
+
 class Bench:
     """All cases over one builder, one library and one timing cache."""
 
@@ -392,8 +397,7 @@ class Bench:
         self.timings = f"{folder}/timing.cache"
         self.bindings = Bindings()
         self.kiln = Kiln(f"{build}/src/libkiln.so")
-        self.models = {}
-        self.seconds = {}
+        self.models, self.seconds = {}, {}
 
     def model(self, name):
         """Prepared once."""
@@ -424,8 +428,7 @@ class Bench:
 
     def compare(self, name, kind):
         """The row of a case."""
-        peer = KINDS[kind][1]
-        sides = [("kiln", kind), ("kiln", peer) if isinstance(peer, str) else ("peer", kind)]
+        peer, sides = sides_of(kind)
         paths = [self.plan_by(side, name, what) for side, what in sides]
         plans = [Plan(self.bindings, path) for path in paths]
         row = {"model": name, "kind": kind, "peer": peer if isinstance(peer, str) else
@@ -433,23 +436,20 @@ class Bench:
                "calibrator": "own" if name in CALIBRATE else "cache",
                "built_s": [self.seconds.get(path) for path in paths],
                "plan_bytes": [os.path.getsize(path) for path in paths]}
-        expected = numpy.load(f"{self.folder}/{name}.expected.npy").astype(float)
-        row["error"] = []
-        for plan in plans:
-            got = plan.run(feed(name, 8, 8))
+        row["error"], expected = [], numpy.load(f"{self.folder}/{name}.expected.npy").astype(float)
+        for got in (plan.run(feed(name, 8, 8)) for plan in plans):
             got = got[:, ::8] if got.shape != expected.shape else got
             row["error"].append(float(numpy.sqrt(numpy.mean((got - expected) ** 2) /
                                                  numpy.mean(expected ** 2))))
         row["ms"] = {n: measure(self.bindings.driver, plans, name, n) for n in BATCHES}
         row["ratio"] = {n: round(a / b, 4) for n, (a, b) in row["ms"].items()}
-        for plan in plans:
-            plan.bind(feed(name, 8, 5))
-        row["slowest"] = [plan.times_of_layers()[:12] for plan in plans]
+        row["slowest"] = []
         for (side, what), plan in zip(sides, plans):
+            plan.bind(feed(name, 8, 5))
             said = {"layers": plan.layers(), "ms at 8": plan.times_of_layers()}
+            row["slowest"].append(said["ms at 8"][:12])
             with lzma.open(f"{self.folder}/{name}.{what}.{side}.layers.json.xz", "wt") as file:
                 json.dump(said, file)
-        for plan in plans:
             plan.close()
         return row
 
@@ -458,9 +458,7 @@ class Bench:
         for case in cases:
             name, kind = case.split(":")
             missing = sum(not os.path.exists(f"{self.folder}/{name}.{what}.{side}.plan")
-                          for side, what in (("kiln", kind), ("kiln", KINDS[kind][1])
-                                             if isinstance(KINDS[kind][1], str)
-                                             else ("peer", kind)))
+                          for side, what in sides_of(kind)[1])
             if case in done or left() < 12 + 35 * missing:
                 say(case, "is done" if case in done else "left out for want of time")
                 continue
@@ -481,8 +479,7 @@ def finished(paths):
     found = set()
     for path in filter(os.path.exists, paths):
         with open(path, encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file]
-        found |= {f"{row['model']}:{row['kind']}" for row in rows}
+            found |= {f"{row['model']}:{row['kind']}" for row in map(json.loads, file)}
     return found
 
 

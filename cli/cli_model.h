@@ -61,6 +61,26 @@ cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *s
                          const kiln_engine *engine, kiln_context *context, cli_inputs *inputs);
 void cli_inputs_finish(cli_inputs *inputs);
 
+/* --- numbers for an input (cli_filling.c) --- */
+
+/* From low to high, whole ones or not; the same ones for a constant. */
+typedef struct cli_filling {
+    double low;
+    double high;
+    bool is_whole;
+} cli_filling;
+
+/* "random", "random:LOW:HIGH", "zeros" or a number. False: `text` is none of these, but a file.
+ * NULL stands for "random". */
+bool cli_filling_read(const char *text, kiln_dtype dtype, cli_filling *how, bool *is_wrong);
+
+/* Gives the input this shape and fills it. */
+cli_exit cli_filling_bind(const cli_command *command, kiln_context *context,
+                          const kiln_binding *binding, const kiln_shape *shape,
+                          const cli_filling *how, int64_t seed);
+
+/* --- shapes for a build (cli_inputs.c) --- */
+
 /* The shapes that inputs are given, for kiln_build_options. */
 typedef struct cli_hints {
     kiln_network *network; /* has the names */

@@ -11,10 +11,12 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COLUMNS = 100
 WIDE_COLUMNS = 120  # build files
-FILE_LINES = 700  # elsewhere; about 600 is the aim
-SOURCE_LINES = 500  # in src/
+FILE_LINES = 500  # of code, wherever it stands
+# What is not written by hand, or read as prose: public headers, mostly.
+LONGER = {"include/kiln/layers.h"}
 CODE = (".c", ".h", ".inc", ".cu")
-TEXT = CODE + (".py", ".sh", ".cmake", ".txt", ".yml", ".json", ".in")
+WRITTEN = CODE + (".cpp", ".hpp", ".py", ".sh")
+TEXT = CODE + (".cpp", ".hpp", ".py", ".sh", ".cmake", ".txt", ".yml", ".json", ".in")
 # Names that many folders have.
 SHARED_NAMES = {"CMakeLists.txt", "README.md", ".gitignore"}
 
@@ -64,9 +66,6 @@ def check_lines(path, text, problems):
 
 
 def check_code(path, text, problems):
-    most = SOURCE_LINES if path.startswith("src/") else FILE_LINES
-    if text.count("\n") > most:
-        problems.append(f"{path}: {text.count(chr(10))} lines, {most} are allowed: divide it")
     if not path.startswith("src/") or path == HEAP:
         return
     for number, line in enumerate(code_only(text).split("\n"), 1):
@@ -92,6 +91,9 @@ def main():
         except UnicodeDecodeError:
             problems.append(f"{path}: not UTF-8")
             continue
+        lines = text.count("\n")
+        if lines > FILE_LINES and path not in LONGER and path.endswith(WRITTEN):
+            problems.append(f"{path}: {lines} lines, {FILE_LINES} are allowed: divide it")
         data = path.startswith("tests/") and not path.endswith(CODE + (".py", ".sh"))
         if data and name != "CMakeLists.txt":
             continue

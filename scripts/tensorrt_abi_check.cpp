@@ -25,8 +25,8 @@ namespace apiv
 {
 class VRuntimeConfig;
 class VRuntimeCache;
-} // namespace apiv
-} // namespace nvinfer1
+}  // namespace apiv
+}  // namespace nvinfer1
 
 #include <NvInfer.h>
 #include <NvInferPlugin.h>
@@ -41,7 +41,7 @@ class IParser;
 class IParserError;
 class IParserRefitter;
 enum class ErrorCode : int;
-} // namespace nvonnxparser
+}  // namespace nvonnxparser
 #endif
 
 #include "backends/tensorrt/trt_types.h"
@@ -53,12 +53,12 @@ constexpr int kABSENT = -1;
 int differences = 0;
 bool quiet = false;
 
-void differ(std::string const& what, std::string const& header, std::string const& kiln)
+void differ(std::string const &what, std::string const &header, std::string const &kiln)
 {
     differences++;
-    if (!quiet)
-    {
-        std::printf("%s: the headers say %s, Kiln says %s\n", what.c_str(), header.c_str(), kiln.c_str());
+    if (!quiet) {
+        std::printf("%s: the headers say %s, Kiln says %s\n", what.c_str(), header.c_str(),
+                    kiln.c_str());
     }
 }
 
@@ -72,32 +72,19 @@ std::string text(int slot)
 template <class T>
 std::string shape()
 {
-    if constexpr (std::is_void_v<T>)
-    {
+    if constexpr (std::is_void_v<T>) {
         return "v";
-    }
-    else if constexpr (std::is_reference_v<T> || std::is_pointer_v<T>)
-    {
+    } else if constexpr (std::is_reference_v<T> || std::is_pointer_v<T>) {
         return "p";
-    }
-    else if constexpr (std::is_enum_v<T>)
-    {
+    } else if constexpr (std::is_enum_v<T>) {
         return shape<std::underlying_type_t<T>>();
-    }
-    else if constexpr (std::is_same_v<T, bool>)
-    {
+    } else if constexpr (std::is_same_v<T, bool>) {
         return "b";
-    }
-    else if constexpr (std::is_floating_point_v<T>)
-    {
+    } else if constexpr (std::is_floating_point_v<T>) {
         return "f" + std::to_string(sizeof(T));
-    }
-    else if constexpr (std::is_integral_v<T>)
-    {
+    } else if constexpr (std::is_integral_v<T>) {
         return (std::is_signed_v<T> ? "i" : "u") + std::to_string(sizeof(T));
-    }
-    else
-    {
+    } else {
         static_assert(std::is_trivially_copyable_v<T>);
         return "s" + std::to_string(sizeof(T));
     }
@@ -114,19 +101,19 @@ std::string signature()
 template <class F>
 struct Function;
 template <class R, class... A>
-struct Function<R(A...)>
-{
-    static std::string text() { return signature<R, std::remove_cv_t<A>...>(); }
+struct Function<R(A...)> {
+    static std::string text()
+    {
+        return signature<R, std::remove_cv_t<A>...>();
+    }
 };
 template <class R, class... A>
-struct Function<R(A...) noexcept> : Function<R(A...)>
-{
+struct Function<R(A...) noexcept> : Function<R(A...)> {
 };
 
 // --- slots: the Itanium ABI stores a virtual member as 1 + 8 * slot ---
 
-struct Fact
-{
+struct Fact {
     int slot = kABSENT;
     std::string types;
 };
@@ -134,8 +121,7 @@ struct Fact
 template <class M>
 int slotOf(M member)
 {
-    struct
-    {
+    struct {
         std::ptrdiff_t pointer;
         std::ptrdiff_t adjustment;
     } raw{};
@@ -168,29 +154,28 @@ Fact describe(R (C::*member)(A...) const noexcept)
 // A table of functions that say which was called: destructors have no pointer to member.
 int called = kABSENT;
 template <int I>
-void record(void*)
+void record(void *)
 {
     called = I;
 }
 template <int... I>
-void* const* recorders(std::integer_sequence<int, I...>)
+void *const *recorders(std::integer_sequence<int, I...>)
 {
-    static void* const table[] = {reinterpret_cast<void*>(&record<I>)...};
+    static void *const table[] = {reinterpret_cast<void *>(&record<I>)...};
     return table;
 }
-struct Fake
-{
-    void* const* vtable = recorders(std::make_integer_sequence<int, 64>());
-    void* more[4] = {};
+struct Fake {
+    void *const *vtable = recorders(std::make_integer_sequence<int, 64>());
+    void *more[4] = {};
 };
 
 template <class T>
-__attribute__((noinline)) void deleteIt(T* object)
+__attribute__((noinline)) void deleteIt(T *object)
 {
     delete object;
 }
 template <class T>
-__attribute__((noinline)) void destroyIt(T* object)
+__attribute__((noinline)) void destroyIt(T *object)
 {
     object->~T();
 }
@@ -199,7 +184,7 @@ int destructor(bool deleting)
 {
     Fake fake;
     called = kABSENT;
-    T* volatile object = reinterpret_cast<T*>(&fake);
+    T *volatile object = reinterpret_cast<T *>(&fake);
     deleting ? deleteIt<T>(object) : destroyIt<T>(object);
     return called;
 }
@@ -208,28 +193,23 @@ template <class T>
 Fact overloaded(std::string_view name)
 {
     using namespace nvinfer1;
-    if constexpr (std::is_same_v<T, apiv::VRuntime>)
-    {
-        if (name == "deserializeCudaEngine")
-        {
-            return describe<T, ICudaEngine*, void const*, std::size_t>(&T::deserializeCudaEngine);
+    if constexpr (std::is_same_v<T, apiv::VRuntime>) {
+        if (name == "deserializeCudaEngine") {
+            return describe<T, ICudaEngine *, void const *, std::size_t>(&T::deserializeCudaEngine);
         }
     }
-    if constexpr (requires { sizeof(T); })
-    {
-        if (name == "D0" || name == "D1")
-        {
+    if constexpr (requires { sizeof(T); }) {
+        if (name == "D0" || name == "D1") {
             return {destructor<T>(name == "D0"), "v()"};
         }
     }
     return {};
 }
 
-struct Row
-{
+struct Row {
     std::string name;
     bool parser;
-    std::string types; // Kiln's
+    std::string types;  // Kiln's
     Fact header;
 };
 
@@ -259,28 +239,26 @@ using E_Severity = nvinfer1::ILogger::Severity;
 using E_ParserErrorCode = nvonnxparser::ErrorCode;
 
 template <class T>
-constexpr bool isParser = std::is_same_v<T, nvonnxparser::IParser> || std::is_same_v<T, nvonnxparser::IParserError>
-    || std::is_same_v<T, nvonnxparser::IParserRefitter>
-    || std::is_same_v<T, E_ParserErrorCode>;
+constexpr bool isParser =
+    std::is_same_v<T, nvonnxparser::IParser> || std::is_same_v<T, nvonnxparser::IParserError> ||
+    std::is_same_v<T, nvonnxparser::IParserRefitter> || std::is_same_v<T, E_ParserErrorCode>;
 
 using Cells = std::vector<std::array<trt_cell, TRT_LAYOUT_COUNT>>;
 
 std::vector<Row> methodRows()
 {
     std::vector<Row> rows;
-#define TRT_ROW(c, m, s0, s1, s2, s3, r, p)                                                        \
-    {                                                                                              \
-        auto get = []<class T>() -> Fact {                                                         \
-            if constexpr (requires { describe(&T::m); })                                           \
-            {                                                                                      \
-                return describe(&T::m);                                                            \
-            }                                                                                      \
-            else                                                                                   \
-            {                                                                                      \
-                return overloaded<T>(#m);                                                          \
-            }                                                                                      \
-        };                                                                                         \
-        rows.push_back({#c "." #m, isParser<C_##c>, Function<r p>::text(), get.operator()<C_##c>()}); \
+#define TRT_ROW(c, m, s0, s1, s2, s3, r, p)                                                \
+    {                                                                                      \
+        auto get = []<class T>() -> Fact {                                                 \
+            if constexpr (requires { describe(&T::m); }) {                                 \
+                return describe(&T::m);                                                    \
+            } else {                                                                       \
+                return overloaded<T>(#m);                                                  \
+            }                                                                              \
+        };                                                                                 \
+        rows.push_back(                                                                    \
+            {#c "." #m, isParser<C_##c>, Function<r p>::text(), get.operator()<C_##c>()}); \
     }
 #include "backends/tensorrt/trt_slots.inc"
     return rows;
@@ -289,19 +267,16 @@ std::vector<Row> methodRows()
 std::vector<Row> valueRows()
 {
     std::vector<Row> rows;
-#define VALUE(e, name, v0, v1, v2, v3)                                                             \
-    {                                                                                              \
-        auto get = []<class T>() -> int {                                                          \
-            if constexpr (requires { T::k##name; })                                                \
-            {                                                                                      \
-                return int(T::k##name);                                                            \
-            }                                                                                      \
-            else                                                                                   \
-            {                                                                                      \
-                return kABSENT;                                                                    \
-            }                                                                                      \
-        };                                                                                         \
-        rows.push_back({#e "." #name, isParser<E_##e>, "", {get.operator()<E_##e>(), ""}});        \
+#define VALUE(e, name, v0, v1, v2, v3)                                                      \
+    {                                                                                       \
+        auto get = []<class T>() -> int {                                                   \
+            if constexpr (requires { T::k##name; }) {                                       \
+                return int(T::k##name);                                                     \
+            } else {                                                                        \
+                return kABSENT;                                                             \
+            }                                                                               \
+        };                                                                                  \
+        rows.push_back({#e "." #name, isParser<E_##e>, "", {get.operator()<E_##e>(), ""}}); \
     }
 #include "backends/tensorrt/trt_values.inc"
     return rows;
@@ -316,35 +291,33 @@ Cells const valueCells = {
 #include "backends/tensorrt/trt_values.inc"
 };
 
-bool rowDiffers(Row const& row, trt_cell cell, int32_t version)
+bool rowDiffers(Row const &row, trt_cell cell, int32_t version)
 {
     int const expected = trt_cell_at(cell, version);
     // A slot that 10.8 moved is in its headers, and Kiln goes without.
     bool const gap = expected == kABSENT && cell >= TRT_CELL_MARK && version / 100 == 1008;
-    if (expected != row.header.slot && !gap)
-    {
+    if (expected != row.header.slot && !gap) {
         differ(row.name, text(row.header.slot), text(expected));
         return true;
     }
-    // A result may be left alone where another layout or version has none; Kiln reads the value back.
-    bool const dropped = row.name == "BuilderConfig.setMaxAuxStreams" && !row.types.empty() && row.types[0] == 'v' && row.header.types[0] == 'b'
-        && row.types.substr(1) == row.header.types.substr(1);
-    if (expected != kABSENT && row.types != row.header.types && !dropped)
-    {
+    // A result may be left alone where another layout or version has none; Kiln reads the value
+    // back.
+    bool const dropped = row.name == "BuilderConfig.setMaxAuxStreams" && !row.types.empty() &&
+                         row.types[0] == 'v' && row.header.types[0] == 'b' &&
+                         row.types.substr(1) == row.header.types.substr(1);
+    if (expected != kABSENT && row.types != row.header.types && !dropped) {
         differ(row.name, row.header.types, row.types);
         return true;
     }
     return false;
 }
 
-size_t compare(std::vector<Row> const& rows, Cells const& cells, int layout, int32_t version)
+size_t compare(std::vector<Row> const &rows, Cells const &cells, int layout, int32_t version)
 {
     size_t checked = 0;
-    for (size_t i = 0; i < rows.size(); i++)
-    {
-        if (!rows[i].parser || hasParser)
-        {
-            (void) rowDiffers(rows[i], cells[i][size_t(layout)], version);
+    for (size_t i = 0; i < rows.size(); i++) {
+        if (!rows[i].parser || hasParser) {
+            (void)rowDiffers(rows[i], cells[i][size_t(layout)], version);
             checked++;
         }
     }
@@ -352,19 +325,16 @@ size_t compare(std::vector<Row> const& rows, Cells const& cells, int layout, int
 }
 
 // Wrong types of a method: another result, one argument more, one fewer, and each of another size.
-std::vector<std::string> wrongTypes(std::string const& types)
+std::vector<std::string> wrongTypes(std::string const &types)
 {
     size_t const open = types.find('(');
     std::vector<std::string> wrong = {types.substr(0, types.size() - 1) + "i4,)"};
     wrong.push_back((types.substr(0, open) == "i8" ? "i4" : "i8") + types.substr(open));
-    for (size_t begin = open + 1; types[begin] != ')';)
-    {
+    for (size_t begin = open + 1; types[begin] != ')';) {
         size_t const end = types.find(',', begin);
         std::string const type = types.substr(begin, end - begin);
-        for (char const* other : {"i4,", "u8,", "p,", "s72,", ""})
-        {
-            if (type + "," != other)
-            {
+        for (char const *other : {"i4,", "u8,", "p,", "s72,", ""}) {
+            if (type + "," != other) {
                 wrong.push_back(types.substr(0, begin) + other + types.substr(end + 1));
             }
         }
@@ -375,49 +345,41 @@ std::vector<std::string> wrongTypes(std::string const& types)
 
 // Every cell of this version's column in turn: a wrong number, an absent one, a later version; and
 // wrong types of every method.
-size_t mutate(std::vector<Row> const& rows, Cells const& cells, int layout, int32_t version, size_t* missed)
+size_t mutate(std::vector<Row> const &rows, Cells const &cells, int layout, int32_t version,
+              size_t *missed)
 {
     size_t tried = 0;
-    for (size_t i = 0; i < rows.size(); i++)
-    {
+    for (size_t i = 0; i < rows.size(); i++) {
         trt_cell const cell = cells[i][size_t(layout)];
-        if ((rows[i].parser && !hasParser) || (cell >= TRT_CELL_MARK && version / 100 == 1008))
-        {
+        if ((rows[i].parser && !hasParser) || (cell >= TRT_CELL_MARK && version / 100 == 1008)) {
             continue;
         }
         int const now = trt_cell_at(cell, version);
         std::vector<trt_cell> wrong;
-        if (now == kABSENT)
-        {
+        if (now == kABSENT) {
             wrong = {0, 7, TRT_CELL_FROM(3, version)};
-        }
-        else
-        {
+        } else {
             wrong = {now + 1, now + 2, TRT_CELL_NONE, TRT_CELL_FROM(now, version + 1)};
-            if (now > 0)
-            {
+            if (now > 0) {
                 wrong.push_back(now - 1);
             }
         }
-        if (now != kABSENT && !rows[i].types.empty())
-        {
-            for (std::string const& types : wrongTypes(rows[i].types))
-            {
+        if (now != kABSENT && !rows[i].types.empty()) {
+            for (std::string const &types : wrongTypes(rows[i].types)) {
                 tried++;
                 Row const row = {rows[i].name, rows[i].parser, types, rows[i].header};
-                if (!rowDiffers(row, cell, version))
-                {
-                    std::printf("%s: wrong types %s were not noticed\n", row.name.c_str(), types.c_str());
+                if (!rowDiffers(row, cell, version)) {
+                    std::printf("%s: wrong types %s were not noticed\n", row.name.c_str(),
+                                types.c_str());
                     (*missed)++;
                 }
             }
         }
-        for (trt_cell const w : wrong)
-        {
+        for (trt_cell const w : wrong) {
             tried++;
-            if (!rowDiffers(rows[i], w, version))
-            {
-                std::printf("%s: a wrong cell (%lld) was not noticed\n", rows[i].name.c_str(), (long long) w);
+            if (!rowDiffers(rows[i], w, version)) {
+                std::printf("%s: a wrong cell (%lld) was not noticed\n", rows[i].name.c_str(),
+                            (long long)w);
                 (*missed)++;
             }
         }
@@ -428,24 +390,25 @@ size_t mutate(std::vector<Row> const& rows, Cells const& cells, int layout, int3
 size_t sizes()
 {
     size_t checked = 0;
-    auto const same = [&checked](char const* what, size_t header, size_t kiln) {
+    auto const same = [&checked](char const *what, size_t header, size_t kiln) {
         checked++;
-        if (header != kiln)
-        {
+        if (header != kiln) {
             differ(what, std::to_string(header), std::to_string(kiln));
         }
     };
-    auto const alike = [&checked](char const* what, std::string const& header, std::string const& kiln) {
+    auto const alike = [&checked](char const *what, std::string const &header,
+                                  std::string const &kiln) {
         checked++;
-        if (header != kiln)
-        {
+        if (header != kiln) {
             differ(what, header, kiln);
         }
     };
-#define MEMBER(structure, name)                                                                                        \
-    same(#structure "." #name, offsetof(nvinfer1::structure, name), offsetof(trt_##structure, name));                  \
-    alike(#structure "." #name, shape<std::remove_extent_t<decltype(nvinfer1::structure::name)>>(),                    \
-        shape<std::remove_extent_t<decltype(trt_##structure::name)>>());
+#define MEMBER(structure, name)                                               \
+    same(#structure "." #name, offsetof(nvinfer1::structure, name),           \
+         offsetof(trt_##structure, name));                                    \
+    alike(#structure "." #name,                                               \
+          shape<std::remove_extent_t<decltype(nvinfer1::structure::name)>>(), \
+          shape<std::remove_extent_t<decltype(trt_##structure::name)>>());
     same("sizeof Dims", sizeof(nvinfer1::Dims), sizeof(trt_Dims));
     MEMBER(Dims, nbDims)
     MEMBER(Dims, d)
@@ -458,9 +421,8 @@ size_t sizes()
     MEMBER(InterfaceInfo, kind)
     MEMBER(InterfaceInfo, major)
     MEMBER(InterfaceInfo, minor)
-    auto const object = [&same]<class Public, class Kiln>(char const* name) {
-        if constexpr (requires { sizeof(Public); })
-        {
+    auto const object = [&same]<class Public, class Kiln>(char const *name) {
+        if constexpr (requires { sizeof(Public); }) {
             same((std::string("sizeof I") + name).c_str(), sizeof(Public), sizeof(Kiln));
             same((std::string("destroying I") + name).c_str(), size_t(destructor<Public>(true)), 1);
         }
@@ -474,10 +436,10 @@ size_t sizes()
 size_t functions()
 {
     size_t checked = 0;
-    auto const same = [&checked](char const* name, std::string const& header, std::string const& kiln) {
+    auto const same = [&checked](char const *name, std::string const &header,
+                                 std::string const &kiln) {
         checked++;
-        if (header != kiln)
-        {
+        if (header != kiln) {
             differ(name, header, kiln);
         }
     };
@@ -490,15 +452,14 @@ size_t functions()
     return checked;
 }
 
-} // namespace
+}  // namespace
 
 int main()
 {
     bool const isRtx = NV_TENSORRT_MAJOR < 5;
     int32_t const version = NV_TENSORRT_MAJOR * 10000 + NV_TENSORRT_MINOR * 100 + NV_TENSORRT_PATCH;
     int const layout = trt_layout_find(isRtx, version);
-    if (layout == TRT_LAYOUT_COUNT)
-    {
+    if (layout == TRT_LAYOUT_COUNT) {
         std::printf("version %d is not one that Kiln knows\n", version);
         return 1;
     }
@@ -511,11 +472,13 @@ int main()
     int const found = differences;
     size_t missed = 0;
     quiet = true;
-    size_t const tried = mutate(methods, methodCells, layout, version, &missed)
-        + mutate(values, valueCells, layout, version, &missed);
-    std::printf("%s %d.%d.%d: %zu methods, %zu enumerators, %zu sizes, %zu functions: %d differences; "
-                "%zu mutations, %zu unnoticed%s\n",
-        isRtx ? "TensorRT-RTX" : "TensorRT", NV_TENSORRT_MAJOR, NV_TENSORRT_MINOR, NV_TENSORRT_PATCH, slots,
-        enumerators, structs, exported, found, tried, missed, hasParser ? "" : " (no parser header)");
+    size_t const tried = mutate(methods, methodCells, layout, version, &missed) +
+                         mutate(values, valueCells, layout, version, &missed);
+    std::printf(
+        "%s %d.%d.%d: %zu methods, %zu enumerators, %zu sizes, %zu functions: %d differences; "
+        "%zu mutations, %zu unnoticed%s\n",
+        isRtx ? "TensorRT-RTX" : "TensorRT", NV_TENSORRT_MAJOR, NV_TENSORRT_MINOR,
+        NV_TENSORRT_PATCH, slots, enumerators, structs, exported, found, tried, missed,
+        hasParser ? "" : " (no parser header)");
     return found == 0 && missed == 0 ? 0 : 1;
 }

@@ -146,6 +146,11 @@ int fake_unlock(int result);
 
 context *fake_current_context(void);
 
+/* A new object, which counts. */
+int fake_make(void **made, size_t size);
+/* Plays it, or writes it down where the stream captures. */
+int fake_enqueue(void *on, const node *work);
+
 #define ENTER()                                 \
     do {                                        \
         const int lost_ = fake_enter(__func__); \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Streams, events and graphs of the fake driver; see fake_cuda.h. */
+/* Work, kernels, streams and events of the fake driver; see fake_cuda.h. */
 #include "fake_cuda.h"
 
 #include <stdint.h>
@@ -20,7 +20,7 @@ typedef struct module_record {
     node_kind kernel;
 } module_record;
 
-static int make(void **made, size_t size)
+int fake_make(void **made, size_t size)
 {
     *made = calloc(1, size);
     fake_objects += *made != NULL;
@@ -149,8 +149,7 @@ static stream *stream_of(void *on)
     return on != NULL ? on : here != NULL ? &fake_default_streams[here->device] : NULL;
 }
 
-/* Plays it, or writes it down where the stream captures. */
-static int enqueue(void *on, const node *work)
+int fake_enqueue(void *on, const node *work)
 {
     stream *target = stream_of(on);
     if (target == NULL) {
@@ -181,7 +180,7 @@ int cuMemcpyAsync(address to, address from, size_t bytes, void *on)
 {
     ENTER();
     const node work = {.kind = COPY, .to = pointer(to), .from = pointer(from), .bytes = bytes};
-    return fake_unlock(enqueue(on, &work));
+    return fake_unlock(fake_enqueue(on, &work));
 }
 
 int cuMemcpyPeerAsync(address to, void *to_context, address from, void *from_context, size_t bytes,
@@ -192,21 +191,21 @@ int cuMemcpyPeerAsync(address to, void *to_context, address from, void *from_con
         return fake_unlock(INVALID_CONTEXT);
     }
     const node work = {.kind = COPY, .to = pointer(to), .from = pointer(from), .bytes = bytes};
-    return fake_unlock(enqueue(on, &work));
+    return fake_unlock(fake_enqueue(on, &work));
 }
 
 int cuMemsetD8Async(address memory, unsigned char value, size_t bytes, void *on)
 {
     ENTER();
     const node work = {.kind = FILL, .to = pointer(memory), .bytes = bytes, .value = value};
-    return fake_unlock(enqueue(on, &work));
+    return fake_unlock(fake_enqueue(on, &work));
 }
 
 int cuLaunchHostFunc(void *on, void (*function)(void *user), void *user)
 {
     ENTER();
     const node work = {.kind = CALL, .function = function, .user = user};
-    return fake_unlock(enqueue(on, &work));
+    return fake_unlock(fake_enqueue(on, &work));
 }
 
 /* --- kernels: Kiln's own, which it knows by its name --- */
@@ -244,7 +243,7 @@ int cuModuleLoadData(void **module, const void *image)
         fake_says("FAKE_CUDA_KERNELS", "load")) {
         return fake_unlock(INVALID_IMAGE);
     }
-    const int result = make(module, sizeof(module_record));
+    const int result = fake_make(module, sizeof(module_record));
     if (result == SUCCESS) {
         *(module_record *)*module = (module_record){fake_current_context(), (node_kind)kernel};
     }
@@ -293,7 +292,7 @@ int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gr
         }
         work.values = pointer(ends[0]);
         work.to = pointer(ends[1]);
-        return fake_unlock(enqueue(on, &work));
+        return fake_unlock(fake_enqueue(on, &work));
     }
     unsigned long long needed = 0;
     if (module->kernel == ROWS) {
@@ -307,7 +306,7 @@ int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gr
     for (size_t i = 0; i < SEGMENTS; i++) {
         needed += (work.segments[i].units + 255) >> 8;
     }
-    return fake_unlock(needed == grid_x ? enqueue(on, &work) : INVALID_VALUE);
+    return fake_unlock(needed == grid_x ? fake_enqueue(on, &work) : INVALID_VALUE);
 }
 
 #endif
@@ -336,7 +335,7 @@ int cuStreamCreateWithPriority(void **made, unsigned flags, int priority)
     if (here == NULL || flags != 1 || priority > 0 || priority < -5) {
         return fake_unlock(INVALID_VALUE);
     }
-    const int result = make(made, sizeof(stream));
+    const int result = fake_make(made, sizeof(stream));
     if (result == SUCCESS) {
         ((stream *)*made)->owner = here;
     }
@@ -413,7 +412,7 @@ int cuStreamGetCtx(void *on, void **found)
 int cuEventCreate(void **made, unsigned flags)
 {
     ENTER();
-    const int result = make(made, sizeof(event));
+    const int result = fake_make(made, sizeof(event));
     if (result == SUCCESS) {
         ((event *)*made)->timed = flags == 0;
         ((event *)*made)->owner = fake_current_context();
@@ -465,159 +464,4 @@ int cuEventElapsedTime(float *milliseconds, void *begin, void *end)
     }
     *milliseconds = (float)(last->ticks - first->ticks);
     return fake_unlock(SUCCESS);
-}
-
-/* --- graphs --- */
-
-CU cuStreamBeginCapture_v2(void *on, int mode);
-CU cuStreamEndCapture(void *on, void **captured);
-CU cuStreamIsCapturing(void *on, int *status);
-CU cuGraphGetNodes(void *captured, void **nodes, size_t *count);
-CU cuGraphNodeGetType(void *what, int *type);
-CU cuGraphDestroy(void *captured);
-CU cuGraphInstantiateWithFlags(void **made, void *captured, unsigned long long flags);
-CU cuGraphInstantiate_v2(void **made, void *captured, void **wrong, char *log, size_t size);
-CU cuGraphLaunch(void *executable, void *on);
-CU cuGraphExecDestroy(void *executable);
-CU cuGraphExecUpdate(void *executable, void *captured, void **wrong, int *result);
-CU cuGraphExecUpdate_v2(void *executable, void *captured, void *result);
-
-int cuStreamBeginCapture_v2(void *on, int mode)
-{
-    ENTER();
-    stream *target = on;
-    void *made = NULL;
-    if (target == NULL || target->capture != NULL || mode < 0 || mode > 2) {
-        return fake_unlock(CAPTURE_UNSUPPORTED);
-    }
-    const int result = make(&made, sizeof(graph));
-    target->capture = made;
-    target->broken = 0;
-    return fake_unlock(result);
-}
-
-int cuStreamEndCapture(void *on, void **captured)
-{
-    ENTER();
-    stream *target = on;
-    graph *written = target->capture;
-    target->capture = NULL;
-    if (target->broken) {
-        free(written);
-        fake_objects--;
-        *captured = NULL;
-        return fake_unlock(CAPTURE_INVALIDATED);
-    }
-    *captured = written;
-    return fake_unlock(SUCCESS);
-}
-
-int cuStreamIsCapturing(void *on, int *status)
-{
-    ENTER();
-    const stream *target = on;
-    *status = target == NULL || target->capture == NULL ? 0 : target->broken ? 2 : 1;
-    return fake_unlock(SUCCESS);
-}
-
-int cuGraphGetNodes(void *captured, void **nodes, size_t *count)
-{
-    ENTER();
-    graph *written = captured;
-    for (size_t i = 0; nodes != NULL && i < written->count && i < *count; i++) {
-        nodes[i] = &written->nodes[i];
-    }
-    *count = written->count;
-    return fake_unlock(SUCCESS);
-}
-
-int cuGraphNodeGetType(void *what, int *type)
-{
-    ENTER();
-    /* The tests' kernels are calls; that they are calls of the host is a wish. */
-    static const int types[] = {[COPY] = 1, [FILL] = 2, [CALL] = 0, [GATHER] = 0};
-    const node_kind kind = ((const node *)what)->kind;
-    *type = kind == CALL && getenv("FAKE_CUDA_HOST_NODES") != NULL ? 3 : types[kind];
-    return fake_unlock(SUCCESS);
-}
-
-int cuGraphDestroy(void *captured)
-{
-    ENTER();
-    free(captured);
-    fake_objects--;
-    return fake_unlock(SUCCESS);
-}
-
-static int copy_graph(void **made, const void *captured)
-{
-    const int result = make(made, sizeof(graph));
-    if (result == SUCCESS) {
-        memcpy(*made, captured, sizeof(graph));
-    }
-    return result;
-}
-
-int cuGraphInstantiateWithFlags(void **made, void *captured, unsigned long long flags)
-{
-    ENTER();
-    return fake_unlock(flags == 0 ? copy_graph(made, captured) : INVALID_VALUE);
-}
-
-int cuGraphInstantiate_v2(void **made, void *captured, void **wrong, char *log, size_t size)
-{
-    ENTER();
-    *wrong = NULL;
-    (void)snprintf(log, size, "%s", "");
-    return fake_unlock(copy_graph(made, captured));
-}
-
-int cuGraphLaunch(void *executable, void *on)
-{
-    ENTER();
-    const graph *launched = executable;
-    int result = SUCCESS;
-    for (size_t i = 0; i < launched->count && result == SUCCESS; i++) {
-        if (launched->nodes[i].kind == COPY) {
-            (void)usleep((useconds_t)fake_setting("FAKE_CUDA_SLOW", 0));
-        }
-        result = enqueue(on, &launched->nodes[i]);
-    }
-    return fake_unlock(result);
-}
-
-int cuGraphExecDestroy(void *executable)
-{
-    ENTER();
-    free(executable);
-    fake_objects--;
-    return fake_unlock(SUCCESS);
-}
-
-static int update(graph *old, const graph *captured)
-{
-    int same = old->count == captured->count && !fake_says("FAKE_CUDA_UPDATE", "fail");
-    for (size_t i = 0; same && i < old->count; i++) {
-        same = old->nodes[i].kind == captured->nodes[i].kind;
-    }
-    if (!same) {
-        return UPDATE_FAILURE;
-    }
-    *old = *captured;
-    return SUCCESS;
-}
-
-int cuGraphExecUpdate(void *executable, void *captured, void **wrong, int *result)
-{
-    ENTER();
-    *wrong = NULL;
-    *result = 0;
-    return fake_unlock(update(executable, captured));
-}
-
-int cuGraphExecUpdate_v2(void *executable, void *captured, void *result)
-{
-    ENTER();
-    memset(result, 0, 3 * sizeof(void *));
-    return fake_unlock(update(executable, captured));
 }

@@ -334,3 +334,86 @@ kiln_status layer_whole_types(kiln_network *n)
     }
     return KILN_OK;
 }
+
+/* --- attention and recurrence --- */
+
+static kiln_status heads(kiln_network *n, int64_t kv_heads, kiln_tensor_id *q, kiln_tensor_id *k,
+                         kiln_tensor_id *v)
+{
+    TRY(layer_input(n, "q", F, KILN_SHAPE(2, 4, 3, 8), q));
+    TRY(layer_input(n, "k", F, KILN_SHAPE(2, kv_heads, 5, 8), k));
+    return layer_input(n, "v", F, KILN_SHAPE(2, kv_heads, 5, 6), v);
+}
+
+kiln_status layer_attention(kiln_network *n)
+{
+    kiln_tensor_id q, k, v, y;
+    kiln_attention_options options = KILN_ATTENTION_OPTIONS_INIT;
+    options.heads = 4;
+    TRY(heads(n, 4, &q, &k, &v));
+    TRY(layer_input(n, "mask", F, KILN_SHAPE(3, 5), &options.mask));
+    TRY(kiln_network_add_attention(n, "y", q, k, v, &options, &y, NULL, NULL));
+    return kiln_network_mark_output(n, y);
+}
+
+kiln_status layer_attention_grouped(kiln_network *n)
+{
+    kiln_tensor_id q, k, v, y;
+    kiln_attention_options options = KILN_ATTENTION_OPTIONS_INIT;
+    options.heads = 4;
+    options.kv_heads = 2;
+    options.causal = true;
+    options.scale = 0.25F;
+    options.softcap = 2.0F;
+    TRY(heads(n, 2, &q, &k, &v));
+    TRY(kiln_network_add_attention(n, "y", q, k, v, &options, &y, NULL, NULL));
+    return kiln_network_mark_output(n, y);
+}
+
+kiln_status layer_attention_with_past(kiln_network *n)
+{
+    kiln_tensor_id q, k, v, y, keys, values;
+    kiln_attention_options options = KILN_ATTENTION_OPTIONS_INIT;
+    options.heads = 4;
+    options.kv_heads = 2;
+    options.causal = true;
+    TRY(layer_input(n, "q", F, KILN_SHAPE(1, 4, 2, 8), &q));
+    TRY(layer_input(n, "k", F, KILN_SHAPE(1, 2, 2, 8), &k));
+    TRY(layer_input(n, "v", F, KILN_SHAPE(1, 2, 2, 8), &v));
+    TRY(layer_input(n, "past_k", F, KILN_SHAPE(1, 2, 3, 8), &options.past_key));
+    TRY(layer_input(n, "past_v", F, KILN_SHAPE(1, 2, 3, 8), &options.past_value));
+    TRY(kiln_network_add_attention(n, "y", q, k, v, &options, &y, &keys, &values));
+    TRY(kiln_network_mark_output(n, y));
+    TRY(kiln_network_mark_output(n, keys));
+    return kiln_network_mark_output(n, values);
+}
+
+kiln_status layer_recurrent(kiln_network *n)
+{
+    static const int64_t gates[] = {1, 3, 4};
+    kiln_tensor_id x, w, r, y, h, c;
+    char name[32];
+    TRY(layer_input(n, "x", F, KILN_SHAPE(5, 2, 3), &x));
+    for (int kind = KILN_RECURRENT_RNN; kind <= KILN_RECURRENT_LSTM; kind++) {
+        const int64_t rows = gates[kind] * 4;
+        const bool is_lstm = kind == KILN_RECURRENT_LSTM;
+        kiln_recurrent_options options = KILN_RECURRENT_OPTIONS_INIT;
+        options.direction = KILN_DIRECTION_BOTH;
+        options.hidden_size = 4;
+        options.reset_after = kind == KILN_RECURRENT_GRU;
+        (void)snprintf(name, sizeof name, "w%d", kind);
+        TRY(layer_weights(n, name, F, KILN_SHAPE(2, rows, 3), layer_numbers, &w));
+        (void)snprintf(name, sizeof name, "r%d", kind);
+        TRY(layer_weights(n, name, F, KILN_SHAPE(2, rows, 4), layer_numbers, &r));
+        (void)snprintf(name, sizeof name, "b%d", kind);
+        TRY(layer_weights(n, name, F, KILN_SHAPE(2, 2 * rows), layer_numbers + 7, &options.bias));
+        TRY(kiln_network_add_recurrent(n, NULL, (kiln_recurrent)kind, x, w, r, &options, &y, &h,
+                                       is_lstm ? &c : NULL));
+        TRY(kiln_network_mark_output(n, y));
+        TRY(kiln_network_mark_output(n, h));
+        if (is_lstm) {
+            TRY(kiln_network_mark_output(n, c));
+        }
+    }
+    return KILN_OK;
+}

@@ -4,8 +4,7 @@
 
 #include "context_test.h"
 
-/* The mock of these tests doubles x ("n" floats) into y and sets total (fixed: 1 float) to its sum.
- */
+/* The mock doubles x ("n" floats) into y and sets total (fixed: 1 float) to its sum. */
 static kiln_status doubling(void *user, kiln_mock_run *run, char message[1024])
 {
     if (user != NULL && *(int *)user != 0) {
@@ -30,15 +29,12 @@ static kiln_engine *make_engine(void *user, uint64_t fail_every, uint64_t latenc
                                 .dtype = KILN_DTYPE_FLOAT32,
                                 .shape = KILN_SHAPE(KILN_DYNAMIC),
                                 .dim_names = {"n"}};
-    const kiln_binding outputs[] = {{.struct_size = sizeof input,
-                                     .name = "y",
-                                     .dtype = KILN_DTYPE_FLOAT32,
-                                     .shape = KILN_SHAPE(KILN_DYNAMIC),
-                                     .dim_names = {"n"}},
-                                    {.struct_size = sizeof input,
-                                     .name = "total",
-                                     .dtype = KILN_DTYPE_FLOAT32,
-                                     .shape = KILN_SHAPE(1)}};
+    kiln_binding outputs[] = {input,
+                              {.struct_size = sizeof input,
+                               .name = "total",
+                               .dtype = KILN_DTYPE_FLOAT32,
+                               .shape = KILN_SHAPE(1)}};
+    outputs[0].name = "y";
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .outputs = outputs, .output_count = 2,
                           .handler = doubling, .user = user, .fail_every = fail_every,
@@ -416,12 +412,12 @@ TEST(a_second_thread_is_told_that_the_context_is_busy)
     kiln_engine *engine = NULL;
     assert_ok(kiln_engine_create_mock(&options, &engine));
     kiln_context *contexts[2];
-    assert_ok(kiln_context_create(engine, NULL, &contexts[0]));
-    assert_ok(kiln_context_create(engine, NULL, &contexts[1]));
-    kiln_engine_release(engine);
     pthread_t threads[2];
-    assert_int_equal(pthread_create(&threads[0], NULL, run_in_thread, contexts[0]), 0);
-    assert_int_equal(pthread_create(&threads[1], NULL, run_in_thread, contexts[1]), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_ok(kiln_context_create(engine, NULL, &contexts[i]));
+        assert_int_equal(pthread_create(&threads[i], NULL, run_in_thread, contexts[i]), 0);
+    }
+    kiln_engine_release(engine);
     while (atomic_load(&inside) < 2) {
     }
     kiln_tensor shown;

@@ -1,47 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls ONNX Runtime through each slot that Kiln uses and looks at what came of it: a wrong slot
  * or a wrong type shows here, not in somebody's program. */
-#include "backends/onnxruntime/ort_runtime.h"
-#include "kiln_test.h"
-#include "small_models.h"
-
-static const ort_runtime *runtime;
-static const ort_api *api;
-
-static void check(OrtStatus *status)
-{
-    if (status != NULL) {
-        fail_msg("%s", api->GetErrorMessage(status));
-    }
-}
-
-static void assert_text(char *text, const char *expected)
-{
-    assert_string_equal(text, expected);
-    check(api->AllocatorFree(runtime->allocator, text));
-}
-
-static OrtSession *session_with(kiln_span model, int threads)
-{
-    OrtSessionOptions *options = NULL;
-    OrtSession *session = NULL;
-    check(api->CreateSessionOptions(&options));
-    check(api->SetIntraOpNumThreads(options, threads));
-    check(api->SetSessionGraphOptimizationLevel(options, ORT_GRAPH_BASIC));
-    check(api->CreateSessionFromArray(runtime->env, model.data, model.size, options, &session));
-    api->ReleaseSessionOptions(options);
-    return session;
-}
-
-static bool open_runtime(void)
-{
-    if (ort_runtime_open(NULL, &runtime) != KILN_OK) {
-        print_message("%s\n", kiln_error_message());
-        exit(1);
-    }
-    api = &runtime->api;
-    return true;
-}
+#include "ort_abi_test.h"
 
 TESTS_BEGIN(open_runtime)
 
@@ -241,14 +201,6 @@ TEST(a_session_has_metadata)
     api->ReleaseSession(session);
 }
 
-static OrtValue *wrap(float *data, int64_t count)
-{
-    OrtValue *value = NULL;
-    check(api->CreateTensorWithDataAsOrtValue(runtime->host, data, (size_t)count * sizeof *data,
-                                              &count, 1, ort_element(KILN_DTYPE_FLOAT32), &value));
-    return value;
-}
-
 static void look_at_value(OrtValue *value, float first, int64_t count)
 {
     OrtTensorTypeAndShapeInfo *info = NULL;
@@ -392,28 +344,6 @@ TEST(every_element_type_has_kilns_size)
     assert_int_equal(ort_dtype(18), KILN_DTYPE_UNDEFINED);
 }
 
-static bool has_provider(const char *wanted)
-{
-    char **names = NULL;
-    int count = 0;
-    bool found = false;
-    check(api->GetAvailableProviders(&names, &count));
-    for (int i = 0; i < count; i++) {
-        found = found || strcmp(names[i], wanted) == 0;
-    }
-    check(api->ReleaseAvailableProviders(names, count));
-    return found;
-}
-
-static void assert_refused(OrtStatus *status, const char *words)
-{
-    assert_non_null(status);
-    if (strstr(api->GetErrorMessage(status), words) == NULL) {
-        fail_msg("\"%s\" is not about \"%s\"", api->GetErrorMessage(status), words);
-    }
-    api->ReleaseStatus(status);
-}
-
 /* 68, 125, 126, 165: what the CUDA provider needs and every build has. */
 TEST(providers_are_listed_and_memory_is_described)
 {
@@ -430,105 +360,4 @@ TEST(providers_are_listed_and_memory_is_described)
     assert_non_null(status);
     api->ReleaseStatus(status);
     api->ReleaseRunOptions(run_options);
-}
-
-/* 204, 205, 206, 208, 263. A library without the provider has these slots all the same, and each
- * of them refuses. */
-TEST(the_cuda_provider_takes_options_or_is_not_there)
-{
-    static const char *const keys[] = {"device_id", "use_tf32"};
-    static const char *const values[] = {"0", "0"};
-    static const char *const unknown[] = {"no_such_option"};
-    static _Alignas(16) unsigned char room[4096];
-    OrtCUDAProviderOptionsV2 *provider = NULL;
-    OrtSessionOptions *options = NULL;
-    check(api->CreateSessionOptions(&options));
-    if (has_provider("CUDAExecutionProvider")) {
-        check(api->CreateCUDAProviderOptions(&provider));
-        assert_non_null(provider);
-        check(api->UpdateCUDAProviderOptions(provider, keys, values, 2));
-        assert_refused(api->UpdateCUDAProviderOptions(provider, unknown, values, 1),
-                       "no_such_option");
-        check(api->UpdateCUDAProviderOptionsWithValue(provider, "user_compute_stream", NULL));
-    } else {
-        assert_refused(api->CreateCUDAProviderOptions(&provider), "CUDA");
-        assert_null(provider);
-        assert_refused(api->UpdateCUDAProviderOptions(provider, keys, values, 2), "CUDA");
-        assert_refused(
-            api->UpdateCUDAProviderOptionsWithValue(provider, "user_compute_stream", NULL), "CUDA");
-        /* This one does not mind that nobody made the options, but reads them. */
-        assert_refused(api->SessionOptionsAppendExecutionProvider_CUDA_V2(
-                           options, (OrtCUDAProviderOptionsV2 *)(void *)room),
-                       "Cuda");
-    }
-    api->ReleaseCUDAProviderOptions(provider);
-    api->ReleaseSessionOptions(options);
-}
-
-/* 279: a session from bytes finds its external weights in memory, by the name of the file. */
-TEST(external_weights_are_taken_from_memory)
-{
-    small_graph graph = {.message = {.size = 0}};
-    small_node(&graph, "Mul", "x,w", "y");
-    small_input(&graph, "x", SMALL_FLOAT, "2");
-    small_external(&graph, "w", 2, "w.bin");
-    small_output(&graph, "y", SMALL_FLOAT, "2");
-    const kiln_span model = small_model(&graph);
-    const char *const names[] = {"w.bin"};
-    float weights[] = {3, 4};
-    char *const contents[] = {(char *)weights};
-    const size_t sizes[] = {sizeof weights};
-    OrtSessionOptions *options = NULL;
-    OrtSession *session = NULL;
-    OrtIoBinding *binding = NULL;
-    check(api->CreateSessionOptions(&options));
-    assert_refused(
-        api->CreateSessionFromArray(runtime->env, model.data, model.size, options, &session),
-        "w.bin");
-    check(api->AddExternalInitializersFromFilesInMemory(options, names, contents, sizes, 1));
-    check(api->CreateSessionFromArray(runtime->env, model.data, model.size, options, &session));
-    float x[] = {5, 6};
-    float y[] = {0, 0};
-    OrtValue *input = wrap(x, 2);
-    OrtValue *output = wrap(y, 2);
-    check(api->CreateIoBinding(session, &binding));
-    check(api->BindInput(binding, "x", input));
-    check(api->BindOutput(binding, "y", output));
-    check(api->RunWithBinding(session, NULL, binding));
-    assert_memory_equal(y, ((const float[]){15, 24}), sizeof y);
-    api->ReleaseValue(input);
-    api->ReleaseValue(output);
-    api->ReleaseIoBinding(binding);
-    api->ReleaseSession(session);
-    api->ReleaseSessionOptions(options);
-}
-
-/* 407 to 412. */
-TEST(a_session_tells_which_provider_has_each_node)
-{
-    if (api->Session_GetEpGraphAssignmentInfo == NULL) {
-        skip();
-    }
-    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
-    const OrtEpAssignedSubgraph *const *parts = NULL;
-    const OrtEpAssignedNode *const *nodes = NULL;
-    OrtSessionOptions *options = NULL;
-    OrtSession *session = NULL;
-    size_t count = 0;
-    const char *text = NULL;
-    check(api->CreateSessionOptions(&options));
-    check(api->AddSessionConfigEntry(options, "session.record_ep_graph_assignment_info", "1"));
-    check(api->CreateSessionFromArray(runtime->env, model.data, model.size, options, &session));
-    check(api->Session_GetEpGraphAssignmentInfo(session, &parts, &count));
-    assert_int_equal(count, 1);
-    check(api->EpAssignedSubgraph_GetEpName(parts[0], &text));
-    assert_string_equal(text, "CPUExecutionProvider");
-    check(api->EpAssignedSubgraph_GetNodes(parts[0], &nodes, &count));
-    assert_int_equal(count, 1);
-    check(api->EpAssignedNode_GetOperatorType(nodes[0], &text));
-    assert_string_equal(text, "Neg");
-    check(api->EpAssignedNode_GetName(nodes[0], &text));
-    assert_non_null(text);
-    api->ReleaseSession(session);
-    api->ReleaseSessionOptions(options);
 }

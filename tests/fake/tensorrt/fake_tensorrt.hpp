@@ -255,4 +255,11 @@ extern std::atomic<long> fake_builders, fake_loads, fake_measured;
 /* Makes the {table, implementation} for a body. `implementation` is of a made class. */
 void *wrap(Base *body, void *implementation, void (*drop)(void *));
 
+/* A made object begins with its virtual table, and slot 1 destroys it. */
+inline void drop_made(void *made)
+{
+    void **const table = *static_cast<void ***>(made);
+    reinterpret_cast<void (*)(void *)>(table[1])(made);
+}
+
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fake_tensorrt.hpp"
+#include "fake_tensorrt_network.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -7,15 +7,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <thread>
-
-#include "fake_tensorrt_classes.h"
-
-/* A made object begins with its virtual table, and slot 1 destroys it. */
-static void drop_made(void *made)
-{
-    void **const table = *static_cast<void ***>(made);
-    reinterpret_cast<void (*)(void *)>(table[1])(made);
-}
 
 HostMemoryBody::HostMemoryBody(const Base *parent, std::vector<uint8_t> content)
     : Base(parent), bytes(std::move(content))
@@ -30,68 +21,6 @@ void *make_host_memory(const Base *parent, std::vector<uint8_t> bytes)
 }
 
 namespace {
-
-/* --- tensors and networks --- */
-
-struct TensorBody : Base {
-    TensorBody(const Base *parent, Value *of, bool input) : Base(parent), value(of), is_input(input) {}
-    Value *value;
-    bool is_input;
-    const char *getName() { return value->name.c_str(); }
-    Dims getDimensions() { return dims_of(value->dims); }
-    int32_t getType() { return value->type; }
-    bool isNetworkInput() { return is_input; }
-    bool isNetworkOutput() { return !is_input; }
-    bool isShapeTensor() { return value->on_host; }
-    bool isExecutionTensor() { return !value->on_host; }
-    uint32_t getAllowedFormats() { return 1; }
-    const char *getDimensionName(int32_t i)
-    {
-        return i >= 0 && static_cast<size_t>(i) < value->names.size() ? value->names[static_cast<size_t>(i)].c_str()
-                                                                      : nullptr;
-    }
-};
-
-struct NetworkBody : Base {
-    explicit NetworkBody(const Base *parent) : Base(parent) {}
-    ~NetworkBody() override
-    {
-        for (void *tensor : tensors) {
-            delete static_cast<Handle *>(tensor);
-        }
-    }
-    Graph graph;
-    std::vector<void *> tensors; /* inputs, then outputs */
-    std::vector<std::string> marked;
-
-    void make_tensors()
-    {
-        for (std::vector<Value> *list : {&graph.inputs, &graph.outputs}) {
-            for (Value &value : *list) {
-                TensorBody *body = new TensorBody(this, &value, list == &graph.inputs);
-                tensors.push_back(wrap(body, make_VTensor(layout, body), drop_made));
-            }
-        }
-    }
-    int32_t getNbInputs() { return static_cast<int32_t>(graph.inputs.size()); }
-    int32_t getNbOutputs() { return static_cast<int32_t>(graph.outputs.size()); }
-    int32_t getNbLayers() { return static_cast<int32_t>(graph.nodes.size()); }
-    void *tensor_at(int32_t i, int32_t first, int32_t count)
-    {
-        return i >= 0 && i < count ? tensors[static_cast<size_t>(first + i)] : nullptr;
-    }
-    void *getInput(int32_t i) { return tensor_at(i, 0, getNbInputs()); }
-    void *getOutput(int32_t i) { return tensor_at(i, getNbInputs(), getNbOutputs()); }
-    const char *getName() { return graph.name.c_str(); }
-    bool markWeightsRefittable(const char *name)
-    {
-        if (graph.weights.count(name) == 0) {
-            return fail(INVALID_ARGUMENT, std::string("no weights ") + name);
-        }
-        marked.push_back(name);
-        return true;
-    }
-};
 
 /* --- profiles --- */
 
@@ -478,119 +407,6 @@ struct BuilderBody : Base {
     }
 };
 
-/* --- the parser --- */
-
-struct ParserErrorBody : Base {
-    ParserErrorBody(const Base *parent, const OnnxError &error, const Graph &graph)
-        : Base(parent), number(error.code), text(error.what()), index(error.node)
-    {
-        if (index >= 0) {
-            name = graph.nodes[static_cast<size_t>(index)].name;
-            op = graph.nodes[static_cast<size_t>(index)].op;
-        }
-    }
-    int32_t number;
-    std::string text, name, op;
-    int index;
-    int32_t code() { return number; }
-    const char *desc() { return text.c_str(); }
-    const char *file() { return "/source/of/fake_parser.cpp"; }
-    int line() { return 42; }
-    const char *func() { return "parse"; }
-    int node() { return index; }
-    const char *nodeName() { return name.c_str(); }
-    const char *nodeOperator() { return op.c_str(); }
-    const char **localFunctionStack() { return nullptr; }
-    int32_t localFunctionStackSize() { return 0; }
-};
-
-struct ParserBody : Base {
-    ParserBody(NetworkBody *given, void *given_logger) : Base(given), network(given)
-    {
-        logger = given_logger;
-        is_called_itself = true;
-    }
-    ~ParserBody() override { clearErrors(); }
-    NetworkBody *network;
-    std::vector<void *> errors;
-    std::vector<ParserErrorBody *> bodies;
-    Graph loaded;
-
-    template <class F> bool guarded(F action)
-    {
-        try {
-            action();
-            return true;
-        } catch (const OnnxError &error) {
-            ParserErrorBody *body = new ParserErrorBody(this, error, network->graph);
-            bodies.push_back(body);
-            errors.push_back(make_IParserError(layout, body));
-            return false;
-        }
-    }
-    void take(const Graph &graph)
-    {
-        network->graph = graph;
-        std::string plugin;
-        if (lacks_plugin(graph, version, &plugin)) {
-            throw OnnxError(8, "Plugin not found, are the plugin name, version, and namespace correct? " + plugin);
-        }
-        for (const auto &entry : graph.weights) {
-            if (entry.second.is_missing) {
-                throw OnnxError(3, "the weights " + entry.first + " were not loaded");
-            }
-        }
-        infer(&network->graph);
-        network->make_tensors();
-    }
-    bool parse(void *data, size_t size, const char *)
-    {
-        return guarded([&] {
-            Graph graph;
-            read_onnx(data, size, &graph);
-            take(graph);
-        });
-    }
-    bool loadModelProto(void *data, size_t size, const char *)
-    {
-        return guarded([&] {
-            loaded = Graph();
-            read_onnx(data, size, &loaded);
-        });
-    }
-    bool loadInitializer(const char *name, void *data, size_t size)
-    {
-        return guarded([&] {
-            const auto found = loaded.weights.find(name);
-            if (found == loaded.weights.end() || found->second.size != size) {
-                throw OnnxError(4, std::string("no weights of this size: ") + name);
-            }
-            found->second.borrowed = data;
-            found->second.is_missing = false;
-        });
-    }
-    bool parseModelProto()
-    {
-        return guarded([&] { take(loaded); });
-    }
-    int getNbErrors() { return static_cast<int>(errors.size()); }
-    void *getError(int i) { return errors.at(static_cast<size_t>(i)); }
-    void clearErrors()
-    {
-        for (size_t i = 0; i < errors.size(); i++) {
-            drop_slot(errors[i], 11);
-            delete bodies[i];
-        }
-        errors.clear();
-        bodies.clear();
-    }
-    static void drop_slot(void *made, size_t slot)
-    {
-        void **const table = *static_cast<void ***>(made);
-        reinterpret_cast<void (*)(void *)>(table[slot])(made);
-    }
-};
-
 } // namespace
 
 /* --- making them --- */
@@ -599,10 +415,4 @@ void *make_builder(void *logger, int32_t version)
 {
     BuilderBody *body = new BuilderBody(logger, version);
     return wrap(body, make_VBuilder(body->layout, body), drop_made);
-}
-
-void *make_parser(void *network, void *logger)
-{
-    ParserBody *body = new ParserBody(body_of<NetworkBody>(network), logger);
-    return make_IParser(body->layout, body);
 }

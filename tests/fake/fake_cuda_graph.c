@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Captures and graphs of the fake driver; see fake_cuda.h. */
+#include "fake_cuda.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+CU cuStreamBeginCapture_v2(void *on, int mode);
+CU cuStreamEndCapture(void *on, void **captured);
+CU cuStreamIsCapturing(void *on, int *status);
+CU cuGraphGetNodes(void *captured, void **nodes, size_t *count);
+CU cuGraphNodeGetType(void *what, int *type);
+CU cuGraphDestroy(void *captured);
+CU cuGraphInstantiateWithFlags(void **made, void *captured, unsigned long long flags);
+CU cuGraphInstantiate_v2(void **made, void *captured, void **wrong, char *log, size_t size);
+CU cuGraphLaunch(void *executable, void *on);
+CU cuGraphExecDestroy(void *executable);
+CU cuGraphExecUpdate(void *executable, void *captured, void **wrong, int *result);
+CU cuGraphExecUpdate_v2(void *executable, void *captured, void *result);
+
+int cuStreamBeginCapture_v2(void *on, int mode)
+{
+    ENTER();
+    stream *target = on;
+    void *made = NULL;
+    if (target == NULL || target->capture != NULL || mode < 0 || mode > 2) {
+        return fake_unlock(CAPTURE_UNSUPPORTED);
+    }
+    const int result = fake_make(&made, sizeof(graph));
+    target->capture = made;
+    target->broken = 0;
+    return fake_unlock(result);
+}
+
+int cuStreamEndCapture(void *on, void **captured)
+{
+    ENTER();
+    stream *target = on;
+    graph *written = target->capture;
+    target->capture = NULL;
+    if (target->broken) {
+        free(written);
+        fake_objects--;
+        *captured = NULL;
+        return fake_unlock(CAPTURE_INVALIDATED);
+    }
+    *captured = written;
+    return fake_unlock(SUCCESS);
+}
+
+int cuStreamIsCapturing(void *on, int *status)
+{
+    ENTER();
+    const stream *target = on;
+    *status = target == NULL || target->capture == NULL ? 0 : target->broken ? 2 : 1;
+    return fake_unlock(SUCCESS);
+}
+
+int cuGraphGetNodes(void *captured, void **nodes, size_t *count)
+{
+    ENTER();
+    graph *written = captured;
+    for (size_t i = 0; nodes != NULL && i < written->count && i < *count; i++) {
+        nodes[i] = &written->nodes[i];
+    }
+    *count = written->count;
+    return fake_unlock(SUCCESS);
+}
+
+int cuGraphNodeGetType(void *what, int *type)
+{
+    ENTER();
+    /* The tests' kernels are calls; that they are calls of the host is a wish. */
+    const node_kind kind = ((const node *)what)->kind;
+    *type = kind == COPY ? 1 : kind == FILL ? 2 : 0;
+    *type = kind == CALL && getenv("FAKE_CUDA_HOST_NODES") != NULL ? 3 : *type;
+    return fake_unlock(SUCCESS);
+}
+
+int cuGraphDestroy(void *captured)
+{
+    ENTER();
+    free(captured);
+    fake_objects--;
+    return fake_unlock(SUCCESS);
+}
+
+static int copy_graph(void **made, const void *captured)
+{
+    const int result = fake_make(made, sizeof(graph));
+    if (result == SUCCESS) {
+        memcpy(*made, captured, sizeof(graph));
+    }
+    return result;
+}
+
+int cuGraphInstantiateWithFlags(void **made, void *captured, unsigned long long flags)
+{
+    ENTER();
+    return fake_unlock(flags == 0 ? copy_graph(made, captured) : INVALID_VALUE);
+}
+
+int cuGraphInstantiate_v2(void **made, void *captured, void **wrong, char *log, size_t size)
+{
+    ENTER();
+    *wrong = NULL;
+    (void)snprintf(log, size, "%s", "");
+    return fake_unlock(copy_graph(made, captured));
+}
+
+int cuGraphLaunch(void *executable, void *on)
+{
+    ENTER();
+    const graph *launched = executable;
+    int result = SUCCESS;
+    for (size_t i = 0; i < launched->count && result == SUCCESS; i++) {
+        if (launched->nodes[i].kind == COPY) {
+            (void)usleep((useconds_t)fake_setting("FAKE_CUDA_SLOW", 0));
+        }
+        result = fake_enqueue(on, &launched->nodes[i]);
+    }
+    return fake_unlock(result);
+}
+
+int cuGraphExecDestroy(void *executable)
+{
+    ENTER();
+    free(executable);
+    fake_objects--;
+    return fake_unlock(SUCCESS);
+}
+
+static int update(graph *old, const graph *captured)
+{
+    int same = old->count == captured->count && !fake_says("FAKE_CUDA_UPDATE", "fail");
+    for (size_t i = 0; same && i < old->count; i++) {
+        same = old->nodes[i].kind == captured->nodes[i].kind;
+    }
+    if (!same) {
+        return UPDATE_FAILURE;
+    }
+    *old = *captured;
+    return SUCCESS;
+}
+
+int cuGraphExecUpdate(void *executable, void *captured, void **wrong, int *result)
+{
+    ENTER();
+    *wrong = NULL;
+    *result = 0;
+    return fake_unlock(update(executable, captured));
+}
+
+int cuGraphExecUpdate_v2(void *executable, void *captured, void *result)
+{
+    ENTER();
+    memset(result, 0, 3 * sizeof(void *));
+    return fake_unlock(update(executable, captured));
+}
