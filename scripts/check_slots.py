@@ -5,8 +5,8 @@
     check_slots.py
 
 Reads the list in src/backends/onnxruntime/ort_api.h, and looks for a call of each name in
-tests/unit/test_onnxruntime_abi.c, test_onnxruntime_slots.c and ort_abi_test.h; the environment, which is one for the process, is made by
-src/backends/onnxruntime/ort_runtime.c.
+tests/unit/test_onnxruntime_abi.c, test_onnxruntime_slots.c and ort_abi_test.h; the environment,
+which is one for the process, is made by src/backends/onnxruntime/ort_runtime.c.
 """
 
 import pathlib

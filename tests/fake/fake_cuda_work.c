@@ -300,7 +300,7 @@ int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gr
         for (size_t i = 0; i < ROW_SEGMENTS; i++) {
             needed += (work.rows[i].units + 255) >> 8;
         }
-        return fake_unlock(needed == grid_x ? enqueue(on, &work) : INVALID_VALUE);
+        return fake_unlock(needed == grid_x ? fake_enqueue(on, &work) : INVALID_VALUE);
     }
     memcpy(work.segments, parameters[0], sizeof work.segments);
     for (size_t i = 0; i < SEGMENTS; i++) {
