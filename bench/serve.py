@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""`kiln serve` beside a bare libmicrohttpd, and beside other servers with the same model and request.
+"""`kiln serve` beside a bare libmicrohttpd, and beside other servers with the same model and body.
 
-    bench/serve.py BUILD echo                   what a request costs beyond an echo of its body
-    bench/serve.py BUILD peers MODELS [VENVS]   answers a second, p50 and p99 at 1, 8 and 64 connections
+    bench/serve.py BUILD echo                 what a request costs beyond an echo of its body
+    bench/serve.py BUILD peers MODELS VENVS   answers a second, p50, p99 at 1, 8, 64 connections
 
 MODELS is the folder of the magika and rapidocr models. VENVS is a folder of virtual environments,
 each with onnxruntime, numpy and a server: fastapi (with uvicorn), mlserver, litserve, bentoml, ray
-(ray[serve]); one that is not there is left out. The client is bench_serve_client for all, the body is
-JSON for all, and for Kiln binary too. Rounds alternate between the servers.
+(ray[serve]); one that is not there is left out. The client is bench_serve_client for all, the body
+is JSON for all, and for Kiln binary too; each model runs on one thread for a request.
+SERVE_SECONDS (2) is the time of a measurement, SERVE_ROUNDS (3) their number; medians are shown.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -66,7 +67,8 @@ def identity(path):
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["y"])], "identity",
-        [value("x", TensorProto.FLOAT, ["rows", 64])], [value("y", TensorProto.FLOAT, ["rows", 64])])
+        [value("x", TensorProto.FLOAT, ["rows", 64])],
+        [value("y", TensorProto.FLOAT, ["rows", 64])])
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), path)
 
 
@@ -149,13 +151,13 @@ def show(name, figures):
             statistics.median(figure[0] for figure in found),
             statistics.median(figure[1] for figure in found) / 1e3,
             statistics.median(figure[3] for figure in found) / 1e3))
-    print(f"{name:20} " + " ".join(f"{cell:>24}" for cell in cells), flush=True)
+    print(f"{name:14}" + " ".join(f"{cell:>24}" for cell in cells), flush=True)
 
 
 def measure(port, request):
     figures = {}
     for connections in (1, 8, 64):
-        (load(port, request, connections, 0.5))
+        load(port, request, connections, 0.5)
         figures[connections] = [load(port, request, connections) for _ in range(ROUNDS)]
     return figures
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Other servers with the same model and the same request: one kind for each call. serve.py starts them.
+"""Other servers with the same model and the same request; serve.py starts one after the other.
 
     serve_peers.py KIND MODEL PORT THREADS    KIND: fastapi, litserve, bentoml, ray
-    mlserver loads the class MlserverModel of this file.
 
-Each takes a request of the Open Inference Protocol as JSON and runs ONNX Runtime with THREADS threads.
+mlserver loads the class MlserverModel of this file. Each takes a request of the Open Inference
+Protocol as JSON and runs ONNX Runtime with THREADS threads.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -47,12 +47,12 @@ def fastapi(model, port, threads):
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
 
 
-def litserve(model, port, threads):
+try:
     import litserve as lit
 
-    class Api(lit.LitAPI):
+    class LitModel(lit.LitAPI):
         def setup(self, device):
-            self.session = session_of(model, threads)
+            self.session = session_of(sys.argv[2], int(sys.argv[4]))
 
         def decode_request(self, request):
             return request
@@ -62,8 +62,12 @@ def litserve(model, port, threads):
 
         def encode_response(self, output):
             return output
+except ImportError:
+    pass
 
-    server = lit.LitServer(Api(api_path="/v2/models/model/infer"), accelerator="cpu",
+
+def litserve(model, port, threads):
+    server = lit.LitServer(LitModel(api_path="/v2/models/model/infer"), accelerator="cpu",
                            workers_per_device=2)
     server.run(host="127.0.0.1", port=port, log_level="error", generate_client_file=False)
 
@@ -96,22 +100,19 @@ def bentoml(model, port, threads):
 
 if "PEER_MODEL" in os.environ:
     try:
+        import typing
+
         import bentoml as bento
-        import fastapi as bento_api
 
-        web = bento_api.FastAPI()
-
-        @bento.service(traffic={"concurrency": 64})
-        @bento.asgi_app(web)
+        @bento.service(traffic={"timeout": 60})
         class BentoService:
             def __init__(self):
                 self.session = session_of(os.environ["PEER_MODEL"],
                                           int(os.environ["PEER_THREADS"]))
 
-            @web.post("/v2/models/model/infer")
-            async def answer(self, request: bento_api.Request):
-                document = await request.json()
-                return await bento_api.concurrency.run_in_threadpool(infer, self.session, document)
+            @bento.api(route="/v2/models/model/infer")
+            def answer(self, inputs: list[dict[str, typing.Any]]) -> dict[str, typing.Any]:
+                return infer(self.session, {"inputs": inputs})
     except ImportError:
         pass
 

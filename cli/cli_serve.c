@@ -232,7 +232,7 @@ static const cli_option batch_options[] = {
     {"max-batch", 0, "N", CLI_INTEGER, SERVER(max_batch), 0, 65536, NULL,
      "Rows that requests which wait are joined to, along the first dimension, where every input "
      "and output has it. 1: none are joined, for a model whose rows depend on each other. Default: "
-     "what the model or its plan allows, or 32."},
+     "4 on the CPU, and on a GPU what the model or its plan allows, or 32."},
     {"delay", 0, "MS", CLI_REAL, SERVER(delay), 0, 60000, NULL,
      "Let a request wait so long for others to share a batch with. Default 0: it waits for a free "
      "context alone."},

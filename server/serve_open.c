@@ -29,6 +29,11 @@ static bool open_bindings(const kiln_engine *engine, bool are_inputs, serve_bind
     return *bindings != NULL || serve_refuse(problem, 503, "memory is short");
 }
 
+/* On a CPU a run takes about as long as its rows one after the other: a large batch makes those
+ * that are first wait for those that are last, and gains little. */
+#define CPU_BATCH 4
+#define MOST_ROWS 65536 /* of a request */
+
 /* What a scheduler is told: by the model's configuration, or for all models. */
 static kiln_scheduler_options scheduler_options(const serve_instance *instance,
                                                 const serve_tuning *tuning)
@@ -37,13 +42,18 @@ static kiln_scheduler_options scheduler_options(const serve_instance *instance,
     kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
     const uint64_t delay = (uint64_t)(wanted->delay * 1e6);
     options.contexts = (int32_t)wanted->contexts;
-    options.max_batch = wanted->max_batch > 1 ? wanted->max_batch : 0;
+    const bool on_gpu = kiln_engine_device(instance->engines[0]) >= 0;
+    options.max_batch = on_gpu && wanted->max_batch > 1 ? wanted->max_batch
+                        : on_gpu                        ? 0
+                                                        : MOST_ROWS;
+    options.join_rows = wanted->max_batch > 1 ? wanted->max_batch : on_gpu ? 0 : CPU_BATCH;
     options.batch_axis = wanted->max_batch == 1 ? -1 : 0;
     options.queue_limit = (size_t)wanted->queue_limit;
     options.delay_nanoseconds = delay;
     if (tuning->given) {
         options.contexts = wanted->contexts != 0 ? options.contexts : tuning->contexts;
         options.max_batch = tuning->joins ? tuning->max_batch : 0;
+        options.join_rows = 0;
         options.batch_axis = tuning->joins ? 0 : -1;
         options.queue_limit = tuning->queue_limit != 0 ? tuning->queue_limit : options.queue_limit;
         options.delay_nanoseconds = delay != 0 ? delay : tuning->delay;
@@ -65,10 +75,12 @@ static bool open_scheduler(serve_instance *instance, const serve_tuning *tuning,
     kiln_status status = kiln_scheduler_create(instance->engines, instance->engine_count, &options,
                                                &instance->scheduler);
     if (status == KILN_ERROR_UNSUPPORTED && options.max_batch != 0) {
-        serve_say(instance->server, "%s: requests are not joined: %s", instance->name,
-                  kiln_error_message());
+        if (instance->server->options->max_batch > 1 || tuning->joins) {
+            serve_say(instance->server, "%s: requests are not joined: %s", instance->name,
+                      kiln_error_message());
+        }
         options.max_batch = 0;
-        options.batch_axis = -1;
+        options.join_rows = 0;
         status = kiln_scheduler_create(instance->engines, instance->engine_count, &options,
                                        &instance->scheduler);
     }

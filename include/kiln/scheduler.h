@@ -76,6 +76,8 @@ typedef struct kiln_scheduler_options {
     int32_t batch_axis; /* the dimension along which requests are joined; -1: they are not */
     int64_t max_batch;  /* rows of a batch at most; 0: the fixed size of that dimension, or the
                            largest that a profile of the plan has, or 32 */
+    int64_t join_rows;  /* that requests are joined to, while one alone may have as many as
+                           max_batch; 0: max_batch */
     const int64_t *batch_sizes; /* rows that a batch may have, rising: it is filled up with zeros to
                                    the next; on a GPU each has a graph of its own. NULL: any; on a
                                    GPU powers of two and max_batch, and of a plan with profiles

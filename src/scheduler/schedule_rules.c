@@ -153,6 +153,7 @@ static kiln_status check_numbers(const kiln_scheduler_options *options)
         {"contexts", options->contexts, 0, MOST_CONTEXTS},
         {"batch_axis", options->batch_axis, -1, KILN_MAX_RANK - 1},
         {"max_batch", options->max_batch, 0, MOST_ROWS},
+        {"join_rows", options->join_rows, 0, MOST_ROWS},
         {"batch_size_count", (int64_t)options->batch_size_count, 0, MOST_SIZES},
         {"queue_limit", (int64_t)options->queue_limit, 0, INT32_MAX},
     };
@@ -236,6 +237,9 @@ kiln_status schedule_rules_make(kiln_engine *const *engines, size_t count,
                               .max_rows = 1};
     KLN_RETURN_IF_ERROR(check_bindings(rules));
     KLN_RETURN_IF_ERROR(choose_axis(engine, options, rules));
+    rules->join_rows = options->join_rows > 0 && options->join_rows < rules->max_rows
+                           ? options->join_rows
+                           : rules->max_rows;
     KLN_RETURN_IF_ERROR(find_followers(rules));
     KLN_RETURN_IF_ERROR(length_rules_make(options, rules));
     for (size_t i = 0; i < count; i++) {

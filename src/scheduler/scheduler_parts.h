@@ -46,6 +46,7 @@ typedef struct schedule_rules {
     bool fixed;           /* the engine takes batches of one size alone, */
     int64_t fixed_rows;   /* this */
     int64_t max_rows;     /* of a batch; 1 where they are not joined */
+    int64_t join_rows;    /* of one of several requests */
     const int64_t *asked; /* batch_sizes */
     size_t asked_count;
     const int64_t *lengths; /* that are filled up to; none: powers of two */

@@ -194,7 +194,8 @@ static uint64_t gather(const kiln_scheduler *scheduler, seat *at, kiln_request *
     uint64_t due = scheduler->closed ? 0 : UINT64_MAX;
     int64_t rows = 0;
     at->request_count = 0;
-    const int64_t most = batch_profile_most(rules, at->engine, first);
+    const int64_t room = batch_profile_most(rules, at->engine, first);
+    const int64_t most = room < rules->join_rows ? room : rules->join_rows;
     bool has_room =
         add(scheduler, at, first, most, &rows, &due) && rules->axis >= 0 && !scheduler->apart;
     for (kiln_request *next = request_queue_first(&scheduler->queue); has_room && next != NULL;
@@ -285,7 +286,7 @@ void scheduler_wake(kiln_scheduler *scheduler)
     const request_queue *queue = &scheduler->queue;
     if (queue->count != 0 &&
         (!scheduler->has_leader || scheduler->closed || queue->urgent != 0 ||
-         queue->rows >= scheduler->rules.max_rows) &&
+         queue->rows >= scheduler->rules.join_rows) &&
         any_free(scheduler)) {
         (void)pthread_cond_signal(&scheduler->work);
     }

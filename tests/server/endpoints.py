@@ -389,7 +389,7 @@ def main():
         identities(os.path.join(folder, "types.onnx"), ["batch", 3])
         os.makedirs(os.path.join(folder, "slow"))
         slow(os.path.join(folder, "slow", "model.onnx"), 40)
-        with Server(KILN, [folder, "--max-batch", "32768"]) as server:
+        with Server(KILN, [folder]) as server:
             for test in (test_server, test_model, test_json, test_types_json, test_types_binary,
                          test_large, test_classification, test_refused, test_timeout,
                          test_counted):

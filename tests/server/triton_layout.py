@@ -43,8 +43,8 @@ BAD = {
     "output": (BATCHED % "output" + (TENSORS % "").replace('"y"', '"z"'), 'no output "z"'),
     "backend": ('backend: "pytorch"\n', "pytorch"),
     "folder": (BATCHED % "another", "another"),
-    "reshape": (BATCHED % "reshape" + (TENSORS % "").replace("[ 4 ]", "[ 4 ] reshape { shape: [ 4 ] }",
-                                                            1), "reshape"),
+    "reshape": (BATCHED % "reshape" + (TENSORS % "").replace(
+        "[ 4 ]", "[ 4 ] reshape { shape: [ 4 ] }", 1), "reshape"),
     "labels": (BATCHED % "labels" + TENSORS % 'label_filename: "../../labels.txt"', "labels"),
     "sequence": (BATCHED % "sequence" + "sequence_batching { }", "sequence"),
 }

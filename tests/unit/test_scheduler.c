@@ -76,6 +76,37 @@ TEST(what_waits_shares_a_batch)
     assert_true(counters.batches == 3 && counters.rows == 10 && counters.done == 7);
 }
 
+TEST(requests_are_joined_to_so_many_rows)
+{
+    (void)state;
+    play self = PLAY_INIT;
+    owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
+    owned_scheduler scheduler = NULL;
+    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
+    rows_of first;
+    rows_of data[6];
+    kiln_request *requests[6];
+    options.max_batch = 8;
+    options.join_rows = 2;
+    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    kiln_request *running = occupy(&self, scheduler, fill_rows(&first, 1, COLUMNS, 9));
+    for (int i = 0; i < 6; i++) { /* 1, 1, 1, 1, then 7 and 1 that are not joined */
+        fill_rows(&data[i], i == 4 ? 7 : 1, COLUMNS, (float)i);
+        requests[i] = submit(scheduler, &data[i], false, NULL);
+    }
+    hold(&self, false);
+    check_done(running, &first, 2);
+    for (int i = 0; i < 6; i++) {
+        check_done(requests[i], &data[i], 2);
+    }
+    assert_int_equal(self.runs, 5);
+    assert_true(self.rows[1] == 2 && self.rows[2] == 2 && self.rows[3] == 7 && self.rows[4] == 1);
+    options.join_rows = -1;
+    kiln_scheduler *none = NULL;
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_scheduler_create(&engine, 1, &options, &none),
+                 "join_rows is -1");
+}
+
 TEST(a_full_batch_does_not_wait)
 {
     (void)state;
