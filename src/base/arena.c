@@ -140,7 +140,6 @@ kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count, size_t *
     if (count != 0) {
         memcpy(grown, old, count * size);
     }
-    memset(grown + count * size, 0, bytes - count * size);
     memcpy(array, &grown, sizeof grown);
     *capacity = more;
     return KILN_OK;

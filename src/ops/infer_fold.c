@@ -290,8 +290,16 @@ static kln_dim in_range(kln_dim dim, int32_t wire)
 /* Whether the inputs up to `count` are known; the output is filled by the caller then. */
 static kln_dim *begin(kln_rule *rule, size_t inputs, const kln_dim **operands, size_t *count)
 {
-    if (!kln_rule_wants(rule, 0) || !kln_rule_elements(rule, 0, count) || rule->in_count < inputs ||
-        *count > rule->state->options.content_limit) {
+    if (!kln_rule_wants(rule, 0) || rule->in_count < inputs) {
+        return NULL;
+    }
+    for (size_t i = 0; i < inputs; i++) { /* before anything is computed: most are not known */
+        const kln_value *in = rule->in[i];
+        if (in == NULL || (in->contents == NULL && in->initializer == NULL)) {
+            return NULL;
+        }
+    }
+    if (!kln_rule_elements(rule, 0, count) || *count > rule->state->options.content_limit) {
         return NULL;
     }
     for (size_t i = 0; i < inputs; i++) {

@@ -192,9 +192,6 @@ void kln_infer_take_back(kln_inference *inference, kln_graph_inference *graph,
     while (graph->value_count > mark->values) {
         kln_names_forget(&graph->names, graph->values[--graph->value_count]->name);
     }
-    for (size_t i = mark->nodes; i < graph->node_count; i++) {
-        graph->nodes[i] = (kln_node_inference){.resolved = NULL};
-    }
     graph->node_count = walk->nodes_done = mark->nodes;
     graph->input_count = walk->inputs_done = mark->inputs;
     walk->initializers_done = mark->initializers;

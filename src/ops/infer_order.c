@@ -78,7 +78,6 @@ static bool grow_nodes(kln_infer_state *state, kln_graph_inference *graph, size_
     if (graph->node_count > 0) {
         memcpy(nodes, graph->nodes, graph->node_count * sizeof *nodes);
     }
-    memset(nodes + graph->node_count, 0, (capacity - graph->node_count) * sizeof *nodes);
     graph->nodes = nodes;
     graph->node_capacity = capacity;
     return true;
@@ -94,8 +93,7 @@ static void register_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t
         kln_state_check(state, false);
         return;
     }
-    known->inputs = places;
-    known->outputs = places + node->input_count;
+    *known = (kln_node_inference){.inputs = places, .outputs = places + node->input_count};
     for (size_t i = 0; i < node->output_count && state->status == KILN_OK; i++) {
         add_output(state, walk, index, i, &known->outputs[i]);
     }
