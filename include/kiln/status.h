@@ -82,6 +82,12 @@ KILN_API const char *kiln_status_text(kiln_status status);
  * failing call. Since 0.1. */
 KILN_API const char *kiln_error_message(void);
 
+/* The sentence that belongs to what this thread's last call returned, for bindings that make an
+ * error of every status: "" for KILN_OK, kiln_error_message() where that is of a failure with this
+ * status, else kiln_status_text(). So nothing of an earlier failure is ever told of a call that
+ * worked, and no call has to clear anything. Valid as kiln_error_message() is. Since 0.1. */
+KILN_API const char *kiln_status_message(kiln_status status);
+
 #ifdef __cplusplus
 }
 #endif

@@ -11,7 +11,7 @@
 #undef kln_fail_null
 #undef kln_fail_memory
 
-static _Thread_local char last_message[KLN_MESSAGE_SIZE];
+static _Thread_local kln_message last;
 
 const char *kiln_status_name(kiln_status status)
 {
@@ -37,17 +37,22 @@ const char *kiln_status_text(kiln_status status)
 
 const char *kiln_error_message(void)
 {
-    return last_message;
+    return last.text;
+}
+
+const char *kiln_status_message(kiln_status status)
+{
+    return status == KILN_OK ? "" : status == last.status ? last.text : kiln_status_text(status);
 }
 
 void kln_message_keep(kln_message *message)
 {
-    memcpy(message->text, last_message, sizeof last_message);
+    *message = last;
 }
 
 void kln_message_restore(const kln_message *message)
 {
-    memcpy(last_message, message->text, sizeof last_message);
+    last = *message;
 }
 
 /* A cut must not end in half a UTF-8 character, or a JSON writer above would choke on it. */
@@ -106,7 +111,8 @@ kiln_status kln_fail_v(kiln_status status, const char *format, va_list arguments
     kln_utf8_clean(message);
     kln_agree(message);
     /* Through a local buffer, because an argument may be the last message itself. */
-    memcpy(last_message, message, sizeof message);
+    memcpy(last.text, message, sizeof message);
+    last.status = status;
     return status;
 }
 
@@ -126,7 +132,7 @@ kiln_status kln_fail_within(kiln_status status, const char *format, ...)
     va_start(arguments, format);
     (void)vsnprintf(context, sizeof context, format, arguments);
     va_end(arguments);
-    return kln_fail(status, "%s: %s", context, last_message);
+    return kln_fail(status, "%s: %s", context, last.text);
 }
 
 kiln_status kln_fail_null(const char *function, const char *parameter)

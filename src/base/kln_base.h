@@ -58,6 +58,7 @@ KILN_MUST_CHECK kiln_status kln_fail_within(kiln_status status, const char *form
 /* This thread's sentence, kept aside: a public call that succeeds leaves it as it was, also where
  * something failed inside it that the caller never hears of. */
 typedef struct kln_message {
+    kiln_status status; /* of the call that failed so */
     char text[KLN_MESSAGE_SIZE];
 } kln_message;
 

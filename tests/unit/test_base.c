@@ -60,6 +60,20 @@ TEST(one_is_not_many)
     }
 }
 
+/* What a binding makes an error of: never the sentence of an earlier failure. */
+TEST(a_sentence_belongs_to_its_status)
+{
+    size_t bytes = 0;
+    const kiln_status failed = kiln_tensor_bytes(KILN_DTYPE_FLOAT32, &KILN_SHAPE(-7), &bytes);
+    assert_status(KILN_ERROR_SHAPE, failed);
+    assert_non_null(strstr(kiln_status_message(failed), "-7"));
+    assert_string_equal(kiln_status_message(KILN_ERROR_BUSY), kiln_status_text(KILN_ERROR_BUSY));
+    assert_ok(kiln_tensor_bytes(KILN_DTYPE_FLOAT32, &KILN_SHAPE(7), &bytes));
+    assert_string_equal(kiln_status_message(KILN_OK), "");
+    assert_non_null(strstr(kiln_error_message(), "-7"));
+    assert_string_equal(kiln_status_message((kiln_status)12345), "unknown status");
+}
+
 TEST(a_sentence_can_be_put_in_context)
 {
     assert_status(KILN_ERROR_IO, kln_fail(KILN_ERROR_IO, "the disk is full"));
