@@ -112,7 +112,7 @@ class Peer:
                 "parameters": {"uri": model}},
                 "settings.json": {"host": "127.0.0.1", "http_port": self.port, "grpc_port": 0,
                                   "metrics_port": self.port + 1, "debug": False,
-                                  "metrics_endpoint": None}}
+                                  "metrics_endpoint": None, "parallel_workers": 0}}
             for name, document in settings.items():
                 with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                     json.dump(document, file)

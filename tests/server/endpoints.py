@@ -5,10 +5,13 @@
 
 SPDX-License-Identifier: Apache-2.0
 """
+import http.client
 import json
 import os
 import re
 import shutil
+import ssl
+import subprocess
 import sys
 import tempfile
 import threading
@@ -379,6 +382,40 @@ def test_tokens(folder):
     assert "second" not in "".join(lines)
 
 
+def test_tls(folder):
+    if shutil.which("openssl") is None:
+        print("   left out: openssl, which makes a certificate, is not here")
+        return
+    key, certificate = (os.path.join(folder, name) for name in ("key.pem", "certificate.pem"))
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key,
+                    "-out", certificate, "-days", "1", "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    pair = ["--tls-key", key, "--tls-certificate", certificate]
+    with Server(KILN, [os.path.join(folder, "types.onnx"), *pair]) as server:
+        assert server.tls, server.said
+        given = [("in_" + name, name, numpy.zeros((4000, 3), kind)) for name, _, kind in TYPES]
+        given[0][2][...] = numpy.arange(12000).reshape(4000, 3)
+        body, headers = binary_request(given)
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", server.port, timeout=60,
+            context=ssl.create_default_context(cafile=certificate))
+        for _ in range(3):
+            connection.request("POST", "/v2/models/types/infer", body, headers)
+            answer = connection.getresponse()
+            status, text = answer.status, answer.read()
+            assert status == 200, text[:300]
+            found = binary_answer(answer.headers, text)[1]
+            assert all(found["out_" + g[1]][1] == g[2].tobytes() for g in given)
+        connection.close()
+        # Plain HTTP gets nothing out of it.
+        assert b"200" not in server.raw(b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n", timeout=5)
+    wrong = Server(KILN, [os.path.join(folder, "types.onnx"), "--tls-key", certificate,
+                          "--tls-certificate", key])
+    assert wrong.process.returncode == 1 and "PEM" in "".join(wrong.said), wrong.said
+    alone = Server(KILN, [os.path.join(folder, "types.onnx"), *pair[:2]])
+    assert alone.process.returncode == 2 and "belong together" in "".join(alone.said), alone.said
+
+
 def main():
     skip_unless_built(KILN)
     with tempfile.TemporaryDirectory() as folder:
@@ -396,7 +433,7 @@ def main():
                 test(server)
                 print("ok", test.__name__, flush=True)
             test_control(server, folder)
-        for test in (test_stop, test_arguments, test_tokens):
+        for test in (test_stop, test_arguments, test_tokens, test_tls):
             test(folder)
             print("ok", test.__name__, flush=True)
 
