@@ -24,9 +24,33 @@ static bool end_if_due(kiln_sequence *sequence, uint64_t now)
     return false;
 }
 
-static void end_rows_that_are_due(kiln_generator *self)
+/* The first of those that wait whose deadline has passed, taken out; or NULL. */
+static kiln_sequence *take_expired(kiln_generator *self, uint64_t now)
+{
+    kiln_sequence *before = NULL;
+    (void)pthread_mutex_lock(&self->lock);
+    kiln_sequence *at = self->first;
+    while (at != NULL &&
+           (at->options.deadline_nanoseconds == 0 || now < at->options.deadline_nanoseconds)) {
+        before = at;
+        at = at->next;
+    }
+    if (at != NULL) {
+        *(before != NULL ? &before->next : &self->first) = at->next;
+        self->last_waiting = self->last_waiting == at ? before : self->last_waiting;
+        at->next = NULL;
+    }
+    (void)pthread_mutex_unlock(&self->lock);
+    return at;
+}
+
+static void end_those_that_are_due(kiln_generator *self)
 {
     const uint64_t now = kln_now();
+    kiln_sequence *expired = NULL;
+    while ((expired = take_expired(self, now)) != NULL) {
+        (void)end_if_due(expired, now);
+    }
     for (int64_t i = 0; i < self->row_count; i++) {
         if (self->rows[i] != NULL && end_if_due(self->rows[i], now)) {
             self->rows[i] = NULL;
@@ -250,7 +274,7 @@ void generator_make_step(kiln_generator *self)
 {
     kln_message message; /* of the caller, who hears of failures by their sequences */
     kln_message_keep(&message);
-    end_rows_that_are_due(self);
+    end_those_that_are_due(self);
     admit(self);
     kiln_status status = decode(self);
     if (status != KILN_OK) {

@@ -251,12 +251,14 @@ kiln_status stream_run_prefill(kiln_generator *self, kiln_sequence *const *group
                       .sequence = group[0]};
     const int64_t least = run.part->limits.least_rows;
     run.rows = count > least ? count : least;
-    run.tokens = longest_prompt(group, count);
+    const int64_t longest = longest_prompt(group, count);
+    const int64_t shortest = run.part->limits.least_tokens; /* that the engine takes */
+    run.tokens = longest > shortest ? longest : shortest;
     run.past = whole ? self->cache.width : run.part->limits.least_past;
     run.mask_width = whole ? run.past : run.past + run.tokens;
     const int64_t end = whole ? run.tokens : run.mask_width;
     if (self->row_count != 0) {
-        KLN_RETURN_IF_ERROR(stream_cache_reach(self, run.tokens));
+        KLN_RETURN_IF_ERROR(stream_cache_reach(self, longest));
     }
     uint64_t prompt_tokens = 0;
     for (int64_t i = 0; i < run.rows; i++) {

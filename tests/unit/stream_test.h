@@ -22,9 +22,10 @@
 typedef struct played {
     bool puts_out_new; /* KILN_CACHE_NEW */
     bool on_gpu;
-    int64_t poison; /* a token, not 0, whose logits are no numbers */
-    int64_t fails;  /* and one with which a run fails */
-    bool holds;     /* runs wait until it is false */
+    int64_t rows, length, past; /* of fixed size, where they are not 0 */
+    int64_t poison;             /* a token, not 0, whose logits are no numbers */
+    int64_t fails;              /* and one with which a run fails */
+    bool holds;                 /* runs wait until it is false */
     int waiting, runs;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -186,18 +187,22 @@ static inline kiln_binding played_binding(const char *name, kiln_dtype dtype, ki
 
 static inline kiln_status played_engine_of(played *self, kiln_engine **engine)
 {
-    const kiln_shape two = KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC);
-    const kiln_shape cache = KILN_SHAPE(KILN_DYNAMIC, PLAYED_HEADS, KILN_DYNAMIC, PLAYED_HEAD);
+    const int64_t rows = self->rows != 0 ? self->rows : KILN_DYNAMIC;
+    const int64_t length = self->length != 0 ? self->length : KILN_DYNAMIC;
+    const int64_t past = self->past != 0 ? self->past : KILN_DYNAMIC;
+    const kiln_shape two = KILN_SHAPE(rows, length);
+    const kiln_shape total = KILN_SHAPE(rows, KILN_DYNAMIC);
+    const kiln_shape cache = KILN_SHAPE(rows, PLAYED_HEADS, past, PLAYED_HEAD);
+    const kiln_shape made = KILN_SHAPE(rows, PLAYED_HEADS, KILN_DYNAMIC, PLAYED_HEAD);
     const kiln_binding inputs[] = {
         played_binding("input_ids", KILN_DTYPE_INT64, two),
-        played_binding("attention_mask", KILN_DTYPE_INT64, two),
+        played_binding("attention_mask", KILN_DTYPE_INT64, total),
         played_binding("position_ids", KILN_DTYPE_INT64, two),
         played_binding("past_key_values.0.key", KILN_DTYPE_FLOAT32, cache)};
     const kiln_binding outputs[] = {
-        played_binding("logits", KILN_DTYPE_FLOAT32,
-                       KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC, TOKENS)),
+        played_binding("logits", KILN_DTYPE_FLOAT32, KILN_SHAPE(rows, length, TOKENS)),
         played_binding(self->puts_out_new ? "new.present.0.key" : "present.0.key",
-                       KILN_DTYPE_FLOAT32, cache)};
+                       KILN_DTYPE_FLOAT32, made)};
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = inputs, .input_count = 4, .outputs = outputs, .output_count = 2,
                           .handler = play_now, .user = self);

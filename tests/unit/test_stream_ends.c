@@ -156,6 +156,34 @@ TEST(a_stop_token_ends_a_sequence_and_is_its_last)
     }
 }
 
+/* Engines of fixed sizes: prompts are filled up, behind a past of one column that counts for
+ * nothing; rows too. */
+TEST(engines_of_fixed_sizes_are_filled_up)
+{
+    for (int i = 0; i < 2; i++) {
+        played prompts = PLAYED(.puts_out_new = i == 1, .rows = 3, .length = 9, .past = 1);
+        played steps = PLAYED(.puts_out_new = i == 1, .rows = 5, .length = 1);
+        owned_engine prefill = NULL;
+        assert_ok(played_engine_of(&prompts, &prefill));
+        owned_generator generator = played_generator(
+            &steps, KILN_GENERATOR_OPTIONS(.prefill = prefill, .max_batch = 5, .max_length = 24));
+        kiln_sequence *all[14];
+        kiln_sequence *refused = NULL;
+        const int64_t prompt[] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3};
+        for (size_t k = 0; k < 14; k++) {
+            const kiln_sequence_options how =
+                KILN_SEQUENCE_OPTIONS(.max_tokens = 1 + (int64_t)(k * 5 % 15));
+            assert_ok(kiln_generator_submit(generator, prompt, 1 + k % 9, &how, &all[k]));
+        }
+        assert_fails(KILN_ERROR_LIMIT, kiln_generator_submit(generator, prompt, 10, NULL, &refused),
+                     "up to 9");
+        for (size_t k = 0; k < 14; k++) {
+            check_played(all[k], prompt, 1 + k % 9, 1 + k * 5 % 15);
+            kiln_sequence_release(all[k]);
+        }
+    }
+}
+
 /* --- cancel, deadlines, the end of a generator --- */
 
 static kiln_generator_counters counted(kiln_generator *generator)
@@ -223,6 +251,18 @@ TEST(a_deadline_ends_a_sequence_with_what_it_has)
     assert_fails(KILN_ERROR_TIMEOUT, kiln_sequence_wait(late, -1), "deadline");
     check_played(sequence, &prompt, 1, 39);
     assert_true(counted(generator).expired == 1);
+    /* Also while there is no room for it. */
+    owned_generator full = played_generator(&self, KILN_GENERATOR_OPTIONS(.max_batch = 1));
+    owned_sequence first = NULL;
+    owned_sequence waits = NULL;
+    how.deadline_nanoseconds = 0;
+    assert_ok(kiln_generator_submit(full, &prompt, 1, &how, &first));
+    assert_ok(kiln_generator_step(full, NULL));
+    how.deadline_nanoseconds = 1;
+    assert_ok(kiln_generator_submit(full, &prompt, 1, &how, &waits));
+    assert_ok(kiln_generator_step(full, NULL));
+    assert_fails(KILN_ERROR_TIMEOUT, kiln_sequence_wait(waits, 0), "deadline");
+    assert_true(counted(full).running == 1);
 }
 
 TEST(sequences_outlive_their_generator)
