@@ -124,10 +124,11 @@ static kiln_status allocate_lists(stream_model *model)
                : kln_fail_memory(inputs * sizeof *model->pairs, "a model's inputs and outputs");
 }
 
-static kiln_status find_roles(stream_model *model, const kiln_generator_options *options)
+static kiln_status find_roles(stream_model *model, kiln_generator_options *options)
 {
     KLN_RETURN_IF_ERROR(stream_find_usual_inputs(&model->decode, options));
     KLN_RETURN_IF_ERROR(stream_find_usual_inputs(&model->prefill, options));
+    KLN_RETURN_IF_ERROR(stream_pair_by_shape(model, options));
     KLN_RETURN_IF_ERROR(find_given(model));
     KLN_RETURN_IF_ERROR(stream_check_stated_pairs(model, options));
     KLN_RETURN_IF_ERROR(stream_find_other_inputs(model, &model->decode, options));
@@ -145,9 +146,11 @@ static kiln_status find_roles(stream_model *model, const kiln_generator_options 
     return find_logits(model, &model->prefill, options);
 }
 
-kiln_status stream_model_make(kiln_engine *engine, const kiln_generator_options *options,
+kiln_status stream_model_make(kiln_engine *engine, const kiln_generator_options *asked,
                               stream_model *model)
 {
+    kiln_generator_options own = *asked;
+    kiln_generator_options *options = &own;
     kln_arena_init(&model->arena);
     model->device = kiln_engine_device(engine);
     if (options->pairs == NULL && options->pair_count != 0) {

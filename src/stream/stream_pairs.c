@@ -146,6 +146,48 @@ static kiln_status check_pair(const kiln_binding *past, const kiln_binding *pres
                           past->name, a, present->name, b);
 }
 
+/* Whether an end may hold keys or values: rows, and two dimensions at least. */
+static bool may_be_cache(const stream_end *end, const char *logits)
+{
+    return end->role == ROLE_NONE && end->binding.shape.rank > 2 &&
+           strcmp(end->binding.name, logits) != 0;
+}
+
+kiln_status stream_pair_by_shape(stream_model *model, kiln_generator_options *options)
+{
+    const stream_part *part = &model->decode;
+    const char *logits = options->logits != NULL ? options->logits : "logits";
+    kiln_cache_pair *pairs = kln_arena_alloc_zeroed(&model->arena, part->count, sizeof *pairs);
+    size_t counts[2] = {0, 0};
+    int32_t axis = 0;
+    if (pairs == NULL) {
+        return kln_fail_memory(part->count * sizeof *pairs, "pairs of past and present");
+    }
+    for (size_t i = 0; i < part->count; i++) {
+        const stream_end *end = &part->ends[i];
+        const bool input = i < part->input_count;
+        if (options->pair_count != 0 || (input && past_key(end->binding.name) != NULL)) {
+            return KILN_OK; /* names tell */
+        }
+        if (may_be_cache(end, logits)) {
+            kiln_cache_pair *pair = &pairs[counts[input ? 0 : 1]++];
+            *(input ? &pair->past : &pair->present) = end->binding.name;
+        }
+    }
+    kln_message message; /* what does not fit is nobody's failure */
+    kln_message_keep(&message);
+    bool fits = counts[0] == counts[1] && counts[0] != 0;
+    for (size_t i = 0; fits && i < counts[0]; i++) {
+        const kiln_binding *past = &stream_find_end(part, true, pairs[i].past)->binding;
+        const kiln_binding *present = &stream_find_end(part, false, pairs[i].present)->binding;
+        fits = find_axis(past, &axis) == KILN_OK && check_pair(past, present, axis) == KILN_OK;
+    }
+    kln_message_restore(&message);
+    options->pairs = fits ? pairs : NULL;
+    options->pair_count = fits ? counts[0] : 0;
+    return KILN_OK;
+}
+
 static kiln_status fill_pair(const stream_end *past, const stream_end *present, stream_pair *pair)
 {
     const kiln_shape *shape = &past->binding.shape;

@@ -139,6 +139,9 @@ KILN_MUST_CHECK kiln_status stream_find_usual_inputs(const stream_part *part,
 /* Pairs, and what is kept (stream_pairs.c). */
 KILN_MUST_CHECK kiln_status stream_add_given(stream_model *model, const kiln_binding *binding,
                                              size_t *index);
+/* Where no input has the name of a past: pairs by their order, if each fits in type and shape. */
+KILN_MUST_CHECK kiln_status stream_pair_by_shape(stream_model *model,
+                                                 kiln_generator_options *options);
 KILN_MUST_CHECK kiln_status stream_check_stated_pairs(const stream_model *model,
                                                       const kiln_generator_options *options);
 /* Inputs of a part that nothing was found for yet. */

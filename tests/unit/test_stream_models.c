@@ -414,6 +414,24 @@ TEST(a_wrong_model_is_refused_with_what_it_lacks)
     }
 }
 
+/* By order, where types and shapes leave no doubt. */
+TEST(pairs_are_found_by_their_shapes)
+{
+    wrong_model model = {
+        KILN_OK,
+        "",
+        {IDS, END("k", FLOAT32, -1, 2, -1, 4), END("v", FLOAT16, -1, 3, -1, 8)},
+        {LOGITS, END("k2", FLOAT32, -1, 2, -1, 4), END("v2", FLOAT16, -1, 3, -1, 8)},
+        PLAIN};
+    assert_ok(try_model(&model));
+    model.outputs[1].name = "v2";
+    model.outputs[2].name = "k2";
+    assert_ok(try_model(&model));
+    model.outputs[1].dtype = KILN_DTYPE_FLOAT16;
+    model.outputs[2].dtype = KILN_DTYPE_FLOAT32;
+    assert_fails(KILN_ERROR_UNSUPPORTED, try_model(&model), "no cache", "pairs");
+}
+
 /* Names of the caller's. */
 TEST(pairs_and_names_may_be_stated)
 {
