@@ -15,7 +15,7 @@
 
 #include <kiln/kiln.h>
 
-enum { LETTERS = 128, TEXTS = 3, LONGEST = 120 };
+enum { LETTERS = 128, PAIRS = LETTERS * LETTERS, TEXTS = 3, LONGEST = 120 };
 
 static const char lines[] =
     "the miller drove his cart to the mill. the mill ground the corn to flour. the flour went to "
@@ -23,19 +23,19 @@ static const char lines[] =
     "children. the children ate the bread and went to the river. the river drove the mill.";
 
 /* The logarithm of how often a letter follows another one: at once, and after one more. */
-static float follows[2][LETTERS * LETTERS];
-static float letters[LETTERS * LETTERS]; /* one row for each, 1 at its own place */
+static float follows[2][PAIRS];
+static float letters[PAIRS]; /* one row for each, 1 at its own place */
 
 static void learn(void)
 {
     for (size_t far = 0; far < 2; far++) {
-        for (size_t i = 0; i < LETTERS * LETTERS; i++) {
+        for (size_t i = 0; i < PAIRS; i++) {
             follows[far][i] = 0.0001F;
         }
         for (size_t i = 0; i + far + 1 < sizeof lines - 1; i++) {
             follows[far][lines[i] * LETTERS + lines[i + far + 1]] += 1;
         }
-        for (size_t i = 0; i < LETTERS * LETTERS; i++) {
+        for (size_t i = 0; i < PAIRS; i++) {
             follows[far][i] = logf(follows[far][i]);
         }
     }
@@ -215,7 +215,7 @@ static kiln_status write_texts(kiln_engine *engine, int64_t batch, uint64_t seed
         how.told = batch > 1 ? show : NULL;
         how.told_user = (void *)(uintptr_t)&numbers[i];
         for (size_t k = 0; k < length; k++) {
-            prompt[k] = beginnings[i][k];
+            prompt[k] = (unsigned char)beginnings[i][k];
         }
         status = kiln_generator_submit(generator, prompt, length, &how, &sequences[i]);
     }

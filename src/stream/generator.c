@@ -79,25 +79,25 @@ bool generator_wait(kiln_generator *self, uint64_t until)
     return pthread_cond_timedwait(&self->news, &self->lock, &when) != ETIMEDOUT;
 }
 
-kiln_status kiln_generator_step(kiln_generator *self, size_t *active)
+kiln_status kiln_generator_step(kiln_generator *generator, size_t *active)
 {
-    KLN_RETURN_IF_NULL(self);
-    KLN_RETURN_IF_ERROR(generator_check_process(self, __func__));
+    KLN_RETURN_IF_NULL(generator);
+    KLN_RETURN_IF_ERROR(generator_check_process(generator, __func__));
     kiln_status status = KILN_OK;
-    (void)pthread_mutex_lock(&self->lock);
-    if (self->stepping || self->has_thread) {
+    (void)pthread_mutex_lock(&generator->lock);
+    if (generator->stepping || generator->has_thread) {
         status = kln_fail(KILN_ERROR_BUSY, "kiln_generator_step: %s",
-                          self->has_thread ? "the generator has a thread that makes the steps"
-                                           : "another thread makes a step");
-    } else if (self->closed) {
+                          generator->has_thread ? "the generator has a thread that makes the steps"
+                                                : "another thread makes a step");
+    } else if (generator->closed) {
         status = kln_fail(KILN_ERROR_STATE, "kiln_generator_step: the generator was stopped");
-    } else if (has_work(self)) {
-        make_step(self);
+    } else if (has_work(generator)) {
+        make_step(generator);
     }
     if (active != NULL) {
-        *active = (size_t)(self->counters.waiting + self->counters.running);
+        *active = (size_t)(generator->counters.waiting + generator->counters.running);
     }
-    (void)pthread_mutex_unlock(&self->lock);
+    (void)pthread_mutex_unlock(&generator->lock);
     return status;
 }
 
@@ -115,36 +115,36 @@ static kiln_sequence *take_first(kiln_generator *self)
     return first;
 }
 
-void kiln_generator_destroy(kiln_generator *self)
+void kiln_generator_destroy(kiln_generator *generator)
 {
     static const char *const sentence = "the generator was destroyed";
-    if (self == NULL || self->forks != kln_forks()) {
+    if (generator == NULL || generator->forks != kln_forks()) {
         return;
     }
-    (void)pthread_mutex_lock(&self->lock);
-    self->closed = true;
-    self->ends = true;
-    (void)pthread_cond_broadcast(&self->work);
-    (void)pthread_mutex_unlock(&self->lock);
-    if (self->has_thread) {
-        (void)pthread_join(self->thread, NULL);
+    (void)pthread_mutex_lock(&generator->lock);
+    generator->closed = true;
+    generator->ends = true;
+    (void)pthread_cond_broadcast(&generator->work);
+    (void)pthread_mutex_unlock(&generator->lock);
+    if (generator->has_thread) {
+        (void)pthread_join(generator->thread, NULL);
     }
     kiln_sequence *sequence = NULL;
     do {
-        (void)pthread_mutex_lock(&self->lock);
-        sequence = take_first(self);
-        (void)pthread_mutex_unlock(&self->lock);
+        (void)pthread_mutex_lock(&generator->lock);
+        sequence = take_first(generator);
+        (void)pthread_mutex_unlock(&generator->lock);
         if (sequence != NULL) {
             sequence_end(sequence, KILN_FINISH_CANCELLED, KILN_ERROR_CANCELLED, sentence);
         }
     } while (sequence != NULL);
-    for (int64_t i = 0; i < self->row_count; i++) {
-        if (self->rows[i] != NULL) {
-            sequence_end(self->rows[i], KILN_FINISH_CANCELLED, KILN_ERROR_CANCELLED, sentence);
+    for (int64_t i = 0; i < generator->row_count; i++) {
+        if (generator->rows[i] != NULL) {
+            sequence_end(generator->rows[i], KILN_FINISH_CANCELLED, KILN_ERROR_CANCELLED, sentence);
         }
     }
-    drop_memory(self);
-    generator_release(self);
+    drop_memory(generator);
+    generator_release(generator);
 }
 
 /* --- create --- */
@@ -300,22 +300,22 @@ static kiln_status take_over(kiln_generator *self, kiln_sequence *sequence)
     return KILN_OK;
 }
 
-kiln_status kiln_generator_submit(kiln_generator *self, const int64_t *prompt, size_t count,
+kiln_status kiln_generator_submit(kiln_generator *generator, const int64_t *prompt, size_t count,
                                   const kiln_sequence_options *options, kiln_sequence **sequence)
 {
     KLN_RETURN_IF_NULL(sequence);
     *sequence = NULL;
-    KLN_RETURN_IF_NULL(self);
+    KLN_RETURN_IF_NULL(generator);
     KLN_RETURN_IF_NULL(prompt);
-    KLN_RETURN_IF_ERROR(generator_check_process(self, __func__));
+    KLN_RETURN_IF_ERROR(generator_check_process(generator, __func__));
     kiln_sequence *made = NULL;
-    kiln_status status = sequence_make(self, prompt, count, options, &made);
-    (void)pthread_mutex_lock(&self->lock);
+    kiln_status status = sequence_make(generator, prompt, count, options, &made);
+    (void)pthread_mutex_lock(&generator->lock);
     if (status == KILN_OK) {
-        status = take_over(self, made);
+        status = take_over(generator, made);
     }
-    self->counters.refused += status != KILN_OK;
-    (void)pthread_mutex_unlock(&self->lock);
+    generator->counters.refused += status != KILN_OK;
+    (void)pthread_mutex_unlock(&generator->lock);
     if (status != KILN_OK) {
         if (made != NULL) {
             sequence_release(made);
@@ -361,21 +361,22 @@ kiln_status kiln_sequence_cancel(kiln_sequence *sequence)
 
 /* --- looking --- */
 
-kiln_status kiln_generator_get_counters(kiln_generator *self, kiln_generator_counters *counters)
+kiln_status kiln_generator_get_counters(kiln_generator *generator,
+                                        kiln_generator_counters *counters)
 {
-    KLN_RETURN_IF_NULL(self);
+    KLN_RETURN_IF_NULL(generator);
     KLN_RETURN_IF_NULL(counters);
-    (void)pthread_mutex_lock(&self->lock);
-    const kiln_generator_counters now = self->counters;
-    (void)pthread_mutex_unlock(&self->lock);
+    (void)pthread_mutex_lock(&generator->lock);
+    const kiln_generator_counters now = generator->counters;
+    (void)pthread_mutex_unlock(&generator->lock);
     return kln_info_write("kiln_generator_counters", counters, &now, sizeof now);
 }
 
-kiln_status kiln_generator_get_info(const kiln_generator *self, kiln_generator_info *info)
+kiln_status kiln_generator_get_info(const kiln_generator *generator, kiln_generator_info *info)
 {
-    KLN_RETURN_IF_NULL(self);
+    KLN_RETURN_IF_NULL(generator);
     KLN_RETURN_IF_NULL(info);
-    const stream_model *model = &self->model;
+    const stream_model *model = &generator->model;
     const kiln_generator_info known = {.struct_size = sizeof known,
                                        .layout = model->layout,
                                        .pair_count = model->pair_count + model->kept_pairs,

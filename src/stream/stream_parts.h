@@ -186,11 +186,11 @@ typedef struct stream_cache {
 KILN_MUST_CHECK kiln_status stream_cache_make(kiln_generator *self, bool preallocate);
 void stream_cache_finish(kiln_generator *self);
 uint64_t stream_cache_bytes(const kiln_generator *self);
-/* Pair `pair` as a run reads it: so many rows and columns. */
-kiln_tensor stream_cache_past(const kiln_generator *self, size_t pair, int64_t rows,
+/* Pair `index` as a run reads it: so many rows and columns. */
+kiln_tensor stream_cache_past(const kiln_generator *self, size_t index, int64_t rows,
                               int64_t columns);
 /* Where a run of so many tokens puts it, behind `past` columns. */
-KILN_MUST_CHECK kiln_status stream_cache_present(kiln_generator *self, size_t pair, int64_t rows,
+KILN_MUST_CHECK kiln_status stream_cache_present(kiln_generator *self, size_t index, int64_t rows,
                                                  int64_t tokens, int64_t past, bool prefill,
                                                  kiln_tensor *tensor);
 /* Before a prefill of prompts up to this length: rows that are there end at it, at least. */
@@ -291,7 +291,7 @@ void sequence_release(kiln_sequence *sequence);
 /* One more token, told; false: it has ended by it, and may be gone. Without the lock. */
 bool sequence_add(kiln_sequence *sequence, int64_t token);
 /* It ends without one more. Without the lock. */
-void sequence_end(kiln_sequence *sequence, kiln_finish finish, kiln_status status,
+void sequence_end(kiln_sequence *sequence, kiln_finish how, kiln_status status,
                   const char *sentence);
 
 /* --- the generator --- */
