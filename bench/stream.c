@@ -4,6 +4,7 @@
  *
  *     bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES
  *     bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json
+ *     bench_stream speech ENCODER FIRST CROSS BATCH LENGTH SEQUENCES TOKENS OUT.json
  *
  * The first makes an exported decoder ready for steps (kiln_network_prepare_stream). The second
  * loads a plan, or builds an ONNX model for the CPU, and lets SEQUENCES with prompts of 16 to 128
@@ -35,6 +36,8 @@ typedef struct workload {
     double first_milliseconds[MOST_ROUNDS], seconds[MOST_ROUNDS];
     uint64_t generated;
     size_t rounds;
+    kiln_tensor features; /* of one sequence, without memory; rank 0: none */
+    void *memory[MOST];
 } workload;
 
 static void need(kiln_status status)
@@ -71,6 +74,38 @@ static void make_prompts(workload *work)
     }
 }
 
+/* As bench/speech_peers.py makes them. */
+static void make_features(workload *work, const kiln_engine *encoder)
+{
+    kiln_binding binding = {.struct_size = sizeof binding};
+    need(kiln_engine_input(encoder, 0, &binding));
+    binding.shape.dims[0] = 1;
+    size_t bytes = 0;
+    int64_t elements = 0;
+    need(kiln_tensor_bytes(binding.dtype, &binding.shape, &bytes));
+    need(kiln_shape_elements(&binding.shape, &elements));
+    work->features = KILN_HOST_TENSOR(binding.dtype, binding.shape, NULL, bytes);
+    double *values = malloc((size_t)elements * sizeof *values);
+    need_memory(values);
+    for (size_t i = 0; i < work->sequences; i++) {
+        const int64_t frames = binding.shape.dims[2];
+        for (int64_t k = 0; k < elements; k++) {
+            const int64_t value =
+                (int64_t)i * 131 + k / frames * 31 + k % frames * 17 * (1 + (int64_t)i % 3);
+            values[k] = (double)(value % 256) / 128 - 1;
+        }
+        kiln_tensor tensor = work->features;
+        tensor.data = work->memory[i] = malloc(bytes);
+        need_memory(tensor.data);
+        need(kiln_tensor_write(&tensor, 0, (size_t)elements, values));
+        work->lengths[i] = 4;
+        for (int64_t k = 0; k < 4; k++) {
+            work->prompts[i][k] = k + 1;
+        }
+    }
+    free(values);
+}
+
 static int64_t wanted(const workload *work, size_t index)
 {
     const int64_t least = work->spread > 1 ? work->tokens / work->spread : work->tokens;
@@ -85,7 +120,12 @@ static void run_round(workload *work)
     size_t active = 0;
     work->generated = 0;
     for (size_t i = 0; i < work->sequences; i++) {
-        const kiln_sequence_options how = KILN_SEQUENCE_OPTIONS(.max_tokens = wanted(work, i));
+        kiln_named_tensor features = {"input_features", work->features};
+        features.tensor.data = work->memory[i];
+        const bool speech = work->memory[i] != NULL;
+        const kiln_sequence_options how =
+            KILN_SEQUENCE_OPTIONS(.max_tokens = wanted(work, i), .input_count = speech ? 1 : 0,
+                                  .inputs = speech ? &features : NULL);
         need(kiln_generator_submit(work->generator, work->prompts[i], work->lengths[i], &how,
                                    &sequences[i]));
     }
@@ -199,42 +239,76 @@ static void report(workload *work, const kiln_engine *engine, size_t before)
         before > after ? (double)(before - after) / 1e6 : 0);
 }
 
+static kiln_engine *open_engine(const char *path)
+{
+    kiln_engine *engine = NULL;
+    const char *end = strrchr(path, '.');
+    const bool plan = end == NULL || strcmp(end, ".onnx") != 0;
+    need(plan ? kiln_engine_load(path, NULL, &engine)
+              : kiln_engine_build_file(path, NULL, &engine));
+    return engine;
+}
+
+/* BATCH LENGTH SEQUENCES TOKENS, over an engine, with these others. */
+static void begin(workload *work, kiln_engine *engine, char **arguments,
+                  kiln_generator_options options)
+{
+    kiln_generator_info info = {.struct_size = sizeof info};
+    options.max_batch = strtoll(arguments[0], NULL, 10);
+    options.max_length = strtoll(arguments[1], NULL, 10);
+    work->sequences = (size_t)strtoull(arguments[2], NULL, 10);
+    work->tokens = strtoll(arguments[3], NULL, 10);
+    if (work->sequences == 0 || work->sequences > MOST || work->tokens < 1 || work->tokens > MOST) {
+        (void)fprintf(stderr, "bench_stream: 1 to %d sequences and tokens\n", MOST);
+        exit(2);
+    }
+    need(kiln_generator_create(engine, &options, &work->generator));
+    need(kiln_generator_get_info(work->generator, &info));
+    work->vocabulary = info.vocabulary;
+}
+
+static void measure(workload *work, const kiln_engine *engine, const char *path)
+{
+    run_round(work);
+    run_round(work);
+    const size_t before = free_bytes(engine);
+    const uint64_t start = kiln_clock_now();
+    do {
+        run_round(work);
+    } while (work->rounds < MOST_ROUNDS && kiln_clock_now() - start < ENOUGH);
+    report(work, engine, before);
+    write_tokens(work, path);
+}
+
 static int run(char **arguments)
 {
     static workload work;
-    kiln_engine *engine = NULL;
-    const char *path = arguments[0];
-    const char *end = strrchr(path, '.');
-    const bool plan = end == NULL || strcmp(end, ".onnx") != 0;
-    const kiln_generator_options options =
-        KILN_GENERATOR_OPTIONS(.max_batch = strtoll(arguments[1], NULL, 10),
-                               .max_length = strtoll(arguments[2], NULL, 10));
-    kiln_generator_info info = {.struct_size = sizeof info};
-    work.sequences = (size_t)strtoull(arguments[3], NULL, 10);
-    work.tokens = strtoll(arguments[4], NULL, 10);
+    kiln_engine *engine = open_engine(arguments[0]);
+    begin(&work, engine, arguments + 1, KILN_GENERATOR_OPTIONS_INIT);
     work.spread = strtoll(arguments[5], NULL, 10);
-    if (work.sequences == 0 || work.sequences > MOST || work.tokens < 1 || work.tokens > MOST) {
-        (void)fprintf(stderr, "bench_stream: 1 to %d sequences and tokens\n", MOST);
-        return 2;
-    }
-    need(plan ? kiln_engine_load(path, NULL, &engine)
-              : kiln_engine_build_file(path, NULL, &engine));
-    need(kiln_generator_create(engine, &options, &work.generator));
-    need(kiln_generator_get_info(work.generator, &info));
-    work.vocabulary = info.vocabulary;
     make_prompts(&work);
-    run_round(&work);
-    run_round(&work);
-    const size_t before = free_bytes(engine);
-    const uint64_t begin = kiln_clock_now();
-    while (work.rounds < MOST_ROUNDS && kiln_clock_now() - begin < ENOUGH) {
-        run_round(&work);
-    }
-    report(&work, engine, before);
-    write_tokens(&work, arguments[6]);
+    measure(&work, engine, arguments[6]);
     (void)printf(", \"recomputed_equal\": %zu}\n", recompute(&work));
     kiln_generator_destroy(work.generator);
     kiln_engine_release(engine);
+    return 0;
+}
+
+static int run_speech(char **arguments)
+{
+    static workload work;
+    kiln_engine *encoder = open_engine(arguments[0]);
+    kiln_engine *first = open_engine(arguments[1]);
+    kiln_engine *cross = open_engine(arguments[2]);
+    begin(&work, cross, arguments + 3,
+          KILN_GENERATOR_OPTIONS(.encoder = encoder, .prefill = first));
+    make_features(&work, encoder);
+    measure(&work, cross, arguments[7]);
+    (void)printf("}\n");
+    kiln_generator_destroy(work.generator);
+    kiln_engine_release(cross);
+    kiln_engine_release(first);
+    kiln_engine_release(encoder);
     return 0;
 }
 
@@ -258,8 +332,13 @@ int main(int count, char **arguments)
     if (count == 9 && strcmp(arguments[1], "run") == 0) {
         return run(arguments + 2);
     }
+    if (count == 10 && strcmp(arguments[1], "speech") == 0) {
+        return run_speech(arguments + 2);
+    }
     (void)fprintf(stderr,
                   "usage: bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES\n"
+                  "       bench_stream speech ENCODER FIRST CROSS BATCH LENGTH SEQUENCES TOKENS "
+                  "OUT.json\n"
                   "       bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json\n");
     return 2;
 }

@@ -148,6 +148,16 @@ def make(dtype, device):
     return model.to(device=device, dtype=getattr(torch, dtype)).eval()
 
 
+def write(model, inputs, path, input_names, output_names, axes):
+    how = {"opset_version": 17, "input_names": input_names, "output_names": output_names,
+           "dynamic_axes": axes}
+    with torch.inference_mode():
+        try:
+            torch.onnx.export(model, inputs, path, dynamo=False, **how)
+        except TypeError:  # a version that knows one exporter
+            torch.onnx.export(model, inputs, path, **how)
+
+
 def export(folder, dtype):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = make(dtype, device)
@@ -160,13 +170,9 @@ def export(folder, dtype):
     axes["attention_mask"] = {0: "batch", 1: "total"}
     axes |= {f"past_key_values.{kind}": {0: "batch", 2: "past"} for kind in kinds}
     axes |= {f"present.{kind}": {0: "batch", 2: "total"} for kind in kinds}
-    more = {"dynamo": False} if "dynamo" in torch.onnx.export.__code__.co_varnames else {}
-    with torch.inference_mode():
-        torch.onnx.export(model, (ids, ones, ids, *past), f"{folder}/gpt2.onnx", opset_version=17,
-                          input_names=["input_ids", "attention_mask", "position_ids"] +
-                          [f"past_key_values.{k}" for k in kinds],
-                          output_names=["logits"] + [f"present.{k}" for k in kinds],
-                          dynamic_axes=axes, **more)
+    write(model, (ids, ones, ids, *past), f"{folder}/gpt2.onnx",
+          ["input_ids", "attention_mask", "position_ids"] + [f"past_key_values.{k}" for k in kinds],
+          ["logits"] + [f"present.{k}" for k in kinds], axes)
 
 
 def profiles(batch, longest):

@@ -239,4 +239,30 @@ static inline void check_played(kiln_sequence *sequence, const int64_t *prompt, 
     }
 }
 
+/* --- text: token t is "<t>" as a letter, or a longer piece --- */
+
+__attribute__((unused)) static const char *const pieces[TOKENS] = {
+    "a", "b", "cd", "e\n", "fg", "h", "ij", "k", "lm", "nop", "q", "rs", "t", "uv", "wx", "yz"};
+
+static inline size_t spell(void *user, const int64_t *tokens, size_t count, char *text, size_t size)
+{
+    const char *piece = pieces[tokens[count - 1]];
+    const size_t length = strlen(piece);
+    const size_t *repeats = user; /* how often a token has its piece, to be long */
+    const size_t times = repeats != NULL ? *repeats : 1;
+    for (size_t i = 0; i < length * times && i < size; i++) {
+        text[i] = piece[i % length];
+    }
+    return length * times;
+}
+
+static inline kiln_generator_counters counted(kiln_generator *generator)
+{
+    kiln_generator_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_generator_get_counters(generator, &counters));
+    assert_int_equal(counters.submitted, counters.done + counters.cancelled + counters.expired +
+                                             counters.failed + counters.waiting + counters.running);
+    return counters;
+}
+
 #endif

@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A model of Whisper-tiny's shape with random weights from a seed, as an encoder, a decoder without a
+past and one with it.
+
+    bench/speech_peers.py export FOLDER float16|float32     encoder.onnx, first.onnx, cross.onnx
+    bench/speech_peers.py profiles BATCH LONGEST    options for kiln build, one a line, in that order
+    bench/speech_peers.py peers float16|float32 TOKENS      the same loop in PyTorch
+    bench/speech_peers.py check float16|float32 TOKENS.json bench_stream's tokens
+
+As bench/stream_peers.py, whose modules it is made of. `--tiny` is for trying this file.
+"""
+import json
+import os
+import statistics
+import sys
+import time
+
+TINY = "--tiny" in sys.argv
+
+import torch
+import torch.nn.functional as F
+
+import stream_peers
+from stream_peers import write
+
+LAYERS, HEADS, WIDTH, VOCABULARY, PLACES, MELS, FRAMES = 4, 6, 384, 51865, 448, 80, 3000
+if TINY:
+    LAYERS, HEADS, WIDTH, VOCABULARY, MELS, FRAMES = 2, 2, 32, 300, 8, 40
+HEAD = WIDTH // HEADS
+SEQUENCES = 8 if TINY else 64
+PROMPT = [1, 2, 3, 4]
+ROUNDS = 3
+stream_peers.WIDTH, stream_peers.HEADS, stream_peers.HEAD = WIDTH, HEADS, HEAD
+KINDS = [f"{i}.{{}}.{kind}" for i in range(LAYERS) for kind in ("key", "value")]
+
+
+def attend(q, k, v, open_to=None):
+    scores = torch.matmul(q, k.transpose(2, 3)) * HEAD ** -0.5
+    if open_to is not None:
+        far = torch.full((), -10000.0, dtype=scores.dtype, device=scores.device)
+        scores = torch.where(open_to, scores, far)
+    mixed = torch.matmul(F.softmax(scores, -1), v).transpose(1, 2)
+    return mixed.reshape(q.shape[0], q.shape[2], WIDTH)
+
+
+class Cross(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.out = (stream_peers.Linear(WIDTH, WIDTH) for _ in range(4))
+
+    def heads(self, x):
+        return x.view(x.shape[0], x.shape[1], HEADS, HEAD).transpose(1, 2)
+
+
+class Layer(stream_peers.Block):
+    def __init__(self):
+        super().__init__()
+        self.ln_3, self.cross = stream_peers.Norm(), Cross()
+
+
+class Encoder(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = torch.nn.Conv1d(MELS, WIDTH, 3, padding=1)
+        self.conv2 = torch.nn.Conv1d(WIDTH, WIDTH, 3, stride=2, padding=1)
+        self.places = torch.nn.Parameter(torch.empty(FRAMES // 2, WIDTH))
+        self.h = torch.nn.ModuleList(stream_peers.Block() for _ in range(LAYERS))
+        self.ln_f = stream_peers.Norm()
+
+    def forward(self, features):
+        x = F.gelu(self.conv2(F.gelu(self.conv1(features)))).transpose(1, 2) + self.places
+        for block in self.h:
+            q, k, v = block.attn.project(block.ln_1(x))
+            x = block.feed(x + block.attn.c_proj(attend(q, k, v)))
+        return self.ln_f(x)
+
+
+class Decoder(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wte = torch.nn.Embedding(VOCABULARY, WIDTH)
+        self.wpe = torch.nn.Embedding(PLACES, WIDTH)
+        self.h = torch.nn.ModuleList(Layer() for _ in range(LAYERS))
+        self.ln_f = stream_peers.Norm()
+
+    def run(self, ids, hidden, past, kept):
+        length = ids.shape[1]
+        before = past[0].shape[2] if past else 0
+        columns = torch.arange(before + length, device=ids.device)
+        rows = columns[before:]
+        open_to = (columns <= rows.unsqueeze(1))[None, None]
+        x = self.wte(ids) + self.wpe(rows)[None]
+        present, made = [], []
+        for i, layer in enumerate(self.h):
+            q, k, v = layer.attn.project(layer.ln_1(x))
+            if past:
+                k, v = torch.cat((past[2 * i], k), 2), torch.cat((past[2 * i + 1], v), 2)
+            present += [k, v]
+            x = x + layer.attn.c_proj(attend(q, k, v, open_to))
+            if kept:
+                k, v = kept[2 * i], kept[2 * i + 1]
+            else:
+                k, v = (layer.cross.heads(part(hidden)) for part in (layer.cross.k, layer.cross.v))
+                made += [k, v]
+            q = layer.cross.heads(layer.cross.q(layer.ln_3(x)))
+            x = layer.feed(x + layer.cross.out(attend(q, k, v)))
+        logits = torch.matmul(self.ln_f(x[:, -1].unsqueeze(1) if self.last else x), self.wte.weight.t())
+        return logits, present, made
+
+    last = False
+
+
+class First(torch.nn.Module):
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, ids, hidden):
+        logits, present, made = self.decoder.run(ids, hidden, [], [])
+        return (logits, *present, *made)
+
+
+class Step(First):
+    def forward(self, ids, *tensors):
+        logits, present, _ = self.decoder.run(ids, None, tensors[:2 * LAYERS], tensors[2 * LAYERS:])
+        return (logits, *present)
+
+
+def make(dtype, device):
+    torch.manual_seed(0)
+    encoder, decoder = Encoder(), Decoder()
+    with torch.no_grad():
+        for part in (encoder, decoder):
+            for name, value in part.named_parameters():
+                if name.endswith("bias"):
+                    value.zero_()
+                elif "ln_" in name:
+                    value.fill_(1)
+                else:
+                    value.normal_(0, 0.06)
+    return [part.to(device=device, dtype=getattr(torch, dtype)).eval()
+            for part in (encoder, decoder)]
+
+
+def features(count, dtype, device):
+    """As bench_stream makes them."""
+    i, c, t = torch.arange(count), torch.arange(MELS), torch.arange(FRAMES)
+    i, c, t = i[:, None, None], c[None, :, None], t[None, None]
+    value = (i * 131 + c * 31 + t * 17 * (1 + i % 3)) % 256
+    return (value.float() / 128 - 1).to(device=device, dtype=getattr(torch, dtype))
+
+
+def export(folder, dtype):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder, decoder = make(dtype, device)
+    decoder.last = True
+    ids = torch.ones(2, 3, dtype=torch.int64, device=device)
+    tensor = lambda *shape: torch.zeros(shape, dtype=getattr(torch, dtype), device=device)
+    write(encoder, (features(2, dtype, device),), f"{folder}/encoder.onnx", ["input_features"],
+          ["last_hidden_state"], {name: {0: "batch"} for name in ("input_features",
+                                                                  "last_hidden_state")})
+    own = [kind.format("decoder") for kind in KINDS]
+    kept = [kind.format("encoder") for kind in KINDS]
+    axes = {"input_ids": {0: "batch", 1: "length"}, "logits": {0: "batch"},
+            "encoder_hidden_states": {0: "batch"}}
+    axes |= {f"present.{kind}": {0: "batch", 2: "total"} for kind in own}
+    axes |= {f"present.{kind}": {0: "batch"} for kind in kept}
+    write(First(decoder), (ids, tensor(2, FRAMES // 2, WIDTH)), f"{folder}/first.onnx",
+          ["input_ids", "encoder_hidden_states"],
+          ["logits"] + [f"present.{kind}" for kind in own + kept], axes)
+    axes = {"input_ids": {0: "batch"}, "logits": {0: "batch"}}
+    axes |= {f"present.{kind}": {0: "batch", 2: "total"} for kind in own}
+    axes |= {f"past_key_values.{kind}": {0: "batch", 2: "past"} for kind in own}
+    axes |= {f"past_key_values.{kind}": {0: "batch"} for kind in kept}
+    past = [tensor(2, HEADS, 3, HEAD) for _ in own]
+    past += [tensor(2, HEADS, FRAMES // 2, HEAD) for _ in kept]
+    write(Step(decoder), (ids[:, :1], *past), f"{folder}/cross.onnx",
+          ["input_ids"] + [f"past_key_values.{kind}" for kind in own + kept],
+          ["logits"] + [f"present.{kind}" for kind in own], axes)
+
+
+def profiles(batch, longest):
+    def line(shapes):
+        return " ".join(f"{name}=" + ":".join(shape.format(b=b, p=p) for b, p in
+                                              ((1, 1), (batch, longest // 2), (batch, longest)))
+                        for name, shape in shapes.items())
+    own = {f"past_key_values.{k.format('decoder')}": f"{{b}}x{HEADS}x{{p}}x{HEAD}" for k in KINDS}
+    kept = {f"past_key_values.{k.format('encoder')}": f"{{b}}x{HEADS}x{FRAMES // 2}x{HEAD}"
+            for k in KINDS}
+    return [line({"input_features": f"{{b}}x{MELS}x{FRAMES}"}),
+            line({"input_ids": f"{{b}}x{len(PROMPT)}",
+                  "encoder_hidden_states": f"{{b}}x{FRAMES // 2}x{WIDTH}"}),
+            line({"input_ids": "{b}x1"} | own | kept)]
+
+
+def measure(dtype, tokens):
+    encoder, decoder = make(dtype, "cuda")
+    decoder.last = True
+    host = features(SEQUENCES, dtype, "cpu").pin_memory()
+
+    def run():
+        ids = torch.tensor([PROMPT] * SEQUENCES, device="cuda")
+        logits, past, kept = decoder.run(ids, encoder(host.cuda()), [], [])
+        made = [logits[:, -1].argmax(-1, keepdim=True)]
+        for _ in range(tokens - 1):
+            logits, past, _ = decoder.run(made[-1], None, past, kept)
+            made.append(logits[:, -1].argmax(-1, keepdim=True))
+        return torch.cat(made, 1)
+
+    with torch.inference_mode():
+        run()
+        times = []
+        for _ in range(ROUNDS):
+            begin = time.monotonic()
+            made = run().cpu()
+            times.append(time.monotonic() - begin)
+    seconds = statistics.median(times)
+    return {"peer": "eager", "model": "speech", "type": dtype, "tokens": made.numel(),
+            "seconds": round(seconds, 4), "tokens_per_second": round(made.numel() / seconds)}
+
+
+def check(dtype, path):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    made = json.load(open(path))
+    found = {}
+    for kind in dict.fromkeys(("float32", dtype)):
+        encoder, decoder = make(kind, device)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        all_features = features(len(made), kind, device)
+        equal = total = 0
+        gap = 0.0
+        with torch.inference_mode():
+            for i, tokens in enumerate(made):
+                ids = torch.tensor([PROMPT + tokens[:-1]], device=device)
+                logits = decoder.run(ids, encoder(all_features[i:i + 1]), [], [])[0]
+                logits = logits[0, len(PROMPT) - 1:].float()
+                chosen = torch.tensor(tokens, device=device)
+                behind = logits.max(-1).values - logits.gather(1, chosen[:, None])[:, 0]
+                equal += int((behind == 0).sum())
+                total += len(tokens)
+                gap = max(gap, float(behind.max()))
+        found[kind] = {"tokens": total, "largest_logit": equal, "furthest_behind": round(gap, 5),
+                       "different_texts": len(set(map(tuple, made)))}
+    return {"check": os.path.basename(path), "model": "speech", "type": dtype, "against": found}
+
+
+def main(arguments):
+    if arguments[0] == "export":
+        export(arguments[1], arguments[2])
+    elif arguments[0] == "profiles":
+        print("\n".join(profiles(int(arguments[1]), int(arguments[2]))))
+    elif arguments[0] == "check":
+        print(json.dumps(check(arguments[1], arguments[2])), flush=True)
+    else:
+        print(json.dumps(measure(arguments[1], int(arguments[2]))), flush=True)
+
+
+if __name__ == "__main__":
+    main([argument for argument in sys.argv[1:] if argument != "--tiny"])
