@@ -3,8 +3,8 @@
 """A model of Whisper-tiny's shape with random weights from a seed, as an encoder, a decoder without a
 past and one with it.
 
-    bench/speech_peers.py export FOLDER float16|float32     encoder.onnx, first.onnx, cross.onnx
-    bench/speech_peers.py profiles BATCH LONGEST    options for kiln build, one a line, in that order
+    bench/speech_peers.py export FOLDER float16|float32    encoder.onnx, first.onnx, cross.onnx
+    bench/speech_peers.py profiles BATCH LONGEST    options for kiln build, in that order
     bench/speech_peers.py peers float16|float32 TOKENS      the same loop in PyTorch
     bench/speech_peers.py check float16|float32 TOKENS.json bench_stream's tokens
 
@@ -105,8 +105,8 @@ class Decoder(torch.nn.Module):
                 made += [k, v]
             q = layer.cross.heads(layer.cross.q(layer.ln_3(x)))
             x = layer.feed(x + layer.cross.out(attend(q, k, v)))
-        logits = torch.matmul(self.ln_f(x[:, -1].unsqueeze(1) if self.last else x), self.wte.weight.t())
-        return logits, present, made
+        x = self.ln_f(x[:, -1].unsqueeze(1) if self.last else x)
+        return torch.matmul(x, self.wte.weight.t()), present, made
 
     last = False
 

@@ -100,6 +100,7 @@ static int32_t key_of(float score)
 }
 
 #define INFINITY_KEY 0x7f800000
+#define PIECE ((size_t)1024)
 #define LEAST_KEY (-INFINITY_KEY - 1) /* of minus infinity */
 
 /* Keys outside those of the two infinities are of what is not a number. */
@@ -117,12 +118,18 @@ static void find_range(const float *scores, size_t count, int32_t *least, int32_
     *most = largest;
 }
 
-static kiln_status find_largest(const float *scores, size_t count, size_t *index)
+static size_t find_key(const float *scores, int32_t key)
 {
-    int32_t least = 0;
-    int32_t most = 0;
     size_t at = 0;
-    find_range(scores, count, &least, &most);
+    while (key_of(scores[at]) != key) {
+        at++;
+    }
+    return at;
+}
+
+static kiln_status check_range(const float *scores, int32_t least, int32_t most)
+{
+    size_t at = 0;
     if (least < LEAST_KEY || most > INFINITY_KEY) {
         while (!isnan(scores[at])) {
             at++;
@@ -134,10 +141,26 @@ static kiln_status find_largest(const float *scores, size_t count, size_t *index
                         most == LEAST_KEY ? "all logits are minus infinity: no token is possible"
                                           : "a logit is infinity: there are no probabilities");
     }
-    while (key_of(scores[at]) != most) {
-        at++;
+    return KILN_OK;
+}
+
+/* In pieces, so that the largest one is looked for in a piece alone. */
+static kiln_status find_largest(const float *scores, size_t count, size_t *index)
+{
+    int32_t least = INT32_MAX;
+    int32_t most = INT32_MIN;
+    size_t place = 0;
+    for (size_t first = 0; first < count; first += PIECE) {
+        const size_t left = count - first;
+        int32_t smallest = 0;
+        int32_t largest = 0;
+        find_range(scores + first, left < PIECE ? left : PIECE, &smallest, &largest);
+        least = smallest < least ? smallest : least;
+        place = largest > most ? first : place;
+        most = largest > most ? largest : most;
     }
-    *index = at;
+    KLN_RETURN_IF_ERROR(check_range(scores, least, most));
+    *index = place + find_key(scores + place, most);
     return KILN_OK;
 }
 

@@ -233,6 +233,8 @@ typedef struct candidate {
 KILN_MUST_CHECK kiln_status sampler_make(size_t vocabulary, sampler *made);
 void sampler_finish(sampler *gone);
 KILN_MUST_CHECK kiln_status sampler_check(const kiln_sampling *sampling);
+/* A row of logits, of float32, float16 or bfloat16, becomes the scores (sampler_load.c). */
+void sampler_load(sampler *self, kiln_dtype dtype, const void *logits);
 /* Of `self->scores`, which it changes. */
 KILN_MUST_CHECK kiln_status sampler_choose(sampler *self, const int64_t *tokens, size_t token_count,
                                            const kiln_sampling *sampling, uint64_t index,

@@ -357,20 +357,10 @@ kiln_status stream_fetch_logits(kiln_generator *self, int64_t rows)
     return KILN_OK;
 }
 
-KLN_CLONES("avx2", "default")
-static void widen_half(const uint16_t *from, size_t count, float *to)
-{
-    for (size_t i = 0; i < count; i++) {
-        to[i] = kln_float_from_half(from[i]);
-    }
-}
-
 static kiln_status read_scores(kiln_generator *self, int64_t row)
 {
-    const size_t count = self->sampler.vocabulary;
     const stream_logits *shown = &self->shown;
     const unsigned char *from = shown->first + (size_t)row * shown->step;
-    float *to = self->sampler.scores;
     if (shown->first == NULL) {
         const size_t bytes = row_of_logits(self);
         KLN_RETURN_IF_ERROR(generator_grow(self, &self->last, KILN_LOCATION_PINNED, bytes));
@@ -379,14 +369,7 @@ static kiln_status read_scores(kiln_generator *self, int64_t row)
             kiln_buffer_read(self->logits, (size_t)row * shown->step + shown->skipped,
                              (kiln_mutable_span){kiln_buffer_data(self->last), bytes}, NULL));
     }
-    switch (self->model.logits_dtype) {
-        case KILN_DTYPE_FLOAT32: memcpy(to, from, count * sizeof *to); break;
-        case KILN_DTYPE_FLOAT16: widen_half((const uint16_t *)(const void *)from, count, to); break;
-        default:
-            for (size_t i = 0; i < count; i++) {
-                to[i] = kln_float_from_bfloat16(((const uint16_t *)(const void *)from)[i]);
-            }
-    }
+    sampler_load(&self->sampler, self->model.logits_dtype, from);
     return KILN_OK;
 }
 

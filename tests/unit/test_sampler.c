@@ -201,6 +201,27 @@ TEST(candidates_give_the_same_token_or_none)
     assert_true(told > 1000 && told < 3000);
 }
 
+TEST(logits_of_half_precision_become_the_same_numbers)
+{
+    static uint16_t halves[65536];
+    static const kiln_dtype dtypes[] = {KILN_DTYPE_FLOAT16, KILN_DTYPE_BFLOAT16};
+    sampler self = {.scores = NULL};
+    assert_ok(sampler_make(65536, &self));
+    for (size_t i = 0; i < 65536; i++) {
+        halves[i] = (uint16_t)i;
+    }
+    for (size_t d = 0; d < 2; d++) {
+        sampler_load(&self, dtypes[d], halves);
+        for (size_t i = 0; i < 65536; i++) {
+            const float expected =
+                d == 0 ? kln_float_from_half(halves[i]) : kln_float_from_bfloat16(halves[i]);
+            assert_true(isnan(expected) ? isnan(self.scores[i])
+                                        : memcmp(&expected, &self.scores[i], 4) == 0);
+        }
+    }
+    sampler_finish(&self);
+}
+
 /* The share of each token is its probability. */
 TEST(tokens_come_as_often_as_they_should)
 {
