@@ -72,6 +72,41 @@ static void print_result(const build_settings *settings, kiln_engine *engine,
     }
 }
 
+/* Which nodes compute in another type than was asked for, where the backend tells. */
+static void print_precision(const kiln_engine *engine)
+{
+    static const char *const headings[] = {"node", "asked for", "computes in", "layer"};
+    const kiln_precision_report *report = kiln_engine_precision(engine);
+    kiln_precision_summary totals = {.struct_size = sizeof totals};
+    kiln_precision_node node = {.struct_size = sizeof node};
+    if (report == NULL || kiln_precision_report_summary(report, &totals) != KILN_OK ||
+        totals.achieved_count + totals.missed_count == 0) {
+        return;
+    }
+    (void)printf("\n%zu of %zu nodes compute in the type that was asked for\n",
+                 totals.achieved_count, totals.achieved_count + totals.missed_count);
+    cli_table table;
+    cli_table_init(&table, "llll", headings);
+    for (size_t i = 0; i < totals.node_count; i++) {
+        if (kiln_precision_report_node(report, i, &node) == KILN_OK &&
+            node.achieved != KILN_DTYPE_UNDEFINED && node.achieved != node.dtype) {
+            char *name = cli_printable(node.name[0] != '\0' ? node.name : node.output);
+            char *layer = cli_printable(node.layer);
+            cli_table_add(&table, name);
+            cli_table_add(&table, kiln_dtype_name(node.dtype));
+            cli_table_add(&table, kiln_dtype_name(node.achieved));
+            cli_table_add(&table, layer);
+            free(name);
+            free(layer);
+        }
+    }
+    if (totals.missed_count > 0) {
+        cli_table_print(&table, 0);
+    } else {
+        cli_table_finish(&table);
+    }
+}
+
 /* What of the ways to build was the fastest. */
 static void print_tuning(const kiln_tune_result *tuned)
 {
@@ -143,6 +178,7 @@ static cli_exit build_and_save(const build_settings *settings, const char *path)
     if (result == CLI_DONE) {
         progress.nanoseconds = settings->tune ? kiln_clock_now() - begin : progress.nanoseconds;
         print_result(settings, engine, &progress);
+        print_precision(engine);
         if (settings->tune) {
             print_tuning(&tuned);
         }

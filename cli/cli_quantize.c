@@ -72,11 +72,15 @@ static void print_report(const quantize_settings *settings, const kiln_precision
         print_nodes(report, s.node_count);
     }
     char *output = cli_printable(settings->output);
+    (void)printf("%s\n%zu nodes in %s, ", output, s.converted_count,
+                 precisions[settings->precision]);
+    if (settings->rest >= 0) {
+        (void)printf("%zu in %s, ", s.rest_count, rests[settings->rest]);
+    }
     (void)printf(
-        "%s\n%zu nodes in %s, %zu stay in float32, %zu casts were added\n"
+        "%zu stay in float32, %zu casts were added\n"
         "weights: %.2f MiB, before %.2f MiB\n",
-        output, s.converted_count, precisions[settings->precision], s.kept_count, s.cast_count,
-        (double)s.bytes_after / MIB, (double)s.bytes_before / MIB);
+        s.kept_count, s.cast_count, (double)s.bytes_after / MIB, (double)s.bytes_before / MIB);
     free(output);
     if (s.saturated + s.vanished != 0) {
         (void)printf("numbers of them: %" PRIu64

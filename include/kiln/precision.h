@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <kiln/engine.h>
 #include <kiln/export.h>
 #include <kiln/network.h>
 #include <kiln/options.h>
@@ -89,11 +90,15 @@ typedef struct kiln_precision_summary {
     kiln_precision precision;
     size_t node_count;                  /* of the network as it was, local functions inlined */
     size_t converted_count;             /* of them, in the precision that was asked for */
+    size_t rest_count;                  /* in `rest` */
     size_t kept_count;                  /* that compute in float32 */
     size_t cast_count;                  /* casts that were added */
     uint64_t bytes_before, bytes_after; /* of constants */
     uint64_t saturated; /* finite elements of constants beyond the type, now its largest number */
     uint64_t vanished;  /* elements of constants that were not zero, and are now */
+    /* Of a build whose backend tells what its layers compute in: nodes that do in the type that
+     * they have here, and nodes that do not. What a layer absorbed without a trace is neither. */
+    size_t achieved_count, missed_count;
 } kiln_precision_summary;
 
 /* What became of one node. Texts are the report's. */
@@ -106,6 +111,10 @@ typedef struct kiln_precision_node {
     kiln_dtype dtype; /* that it computes in; UNDEFINED where no floating-point type is involved */
     kiln_precision_reason reason;
     const char *detail; /* "" or the tensor the reason is about */
+    /* What the backend's layer for it computes in, and that layer; UNDEFINED and "" where it does
+     * not tell. A node that misses has another type here than in `dtype`. */
+    kiln_dtype achieved;
+    const char *layer;
 } kiln_precision_node;
 
 /* Converts the network in its place. Its local functions are inlined. Tensor ids of it are not
@@ -117,6 +126,11 @@ typedef struct kiln_precision_node {
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_convert(kiln_network *network,
                                                           const kiln_precision_options *options,
                                                           kiln_precision_report **report);
+
+/* What became of the network that `engine` was built of with a precision, and what its layers
+ * achieved: the engine's own. NULL for an engine that was loaded, or built without a precision, and
+ * for NULL. Any thread. Since 0.1. */
+KILN_API const kiln_precision_report *kiln_engine_precision(const kiln_engine *engine);
 
 /* NULL is allowed. Since 0.1. */
 KILN_API void kiln_precision_report_destroy(kiln_precision_report *report);

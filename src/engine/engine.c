@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include <kiln/precision.h>
+
 #include "kln_engine.h"
 
 /* --- references --- */
@@ -40,6 +42,7 @@ static void destroy(kiln_engine *engine)
     kln_names_finish(&engine->outputs);
     kln_arena_finish(&engine->arena);
     kln_free(engine->inspection);
+    kiln_precision_report_destroy(engine->precision);
     kln_free(engine->cached);
     (void)pthread_mutex_destroy(&engine->inspecting);
     (void)pthread_mutex_destroy(&engine->refitting);

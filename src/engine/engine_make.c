@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <kiln/precision.h>
+
 #include "engine_cache.h"
 #include "kln_engine.h"
 #include "onnx/kln_onnx.h"
@@ -47,16 +49,34 @@ kiln_status kln_engine_make_anew(const kiln_backend *backend, const kiln_backend
     const uint64_t begin = kln_now();
     void *state = NULL;
     kln_onnx_model *converted = NULL;
-    kiln_status status = load ? KILN_OK : kln_engine_convert(model, options, &converted);
+    kiln_precision_report *report = NULL;
+    kiln_build_options told = *options;
+    kiln_status status = load ? KILN_OK : kln_engine_convert(model, options, &converted, &report);
+    if (report != NULL && backend->plan != NULL &&
+        told.profiling_verbosity == KILN_PROFILING_DEFAULT) {
+        told.profiling_verbosity = KILN_PROFILING_DETAILED; /* or it does not tell */
+    }
     const kiln_model changed = {.graph = converted, .written = model->written};
     const kiln_model *built = converted != NULL ? &changed : model;
     if (status == KILN_OK) {
-        status = make_hinted(backend, info, built, options, load, monitor, &state);
+        status = make_hinted(backend, info, built, &told, load, monitor, &state);
         status = status == KILN_OK ? status : kln_engine_explain(status, built, options, backend);
     }
     kln_onnx_model_destroy(converted);
-    KLN_RETURN_IF_ERROR(status);
-    KLN_RETURN_IF_ERROR(kln_engine_adopt(backend, info, state, options, model->path, engine));
+    if (status == KILN_OK) {
+        status = kln_engine_adopt(backend, info, state, options, model->path, engine);
+    }
+    if (status != KILN_OK) {
+        kiln_precision_report_destroy(report);
+        return status;
+    }
+    status =
+        report != NULL ? kln_engine_achieve(*engine, report, options->precision_strict) : KILN_OK;
+    if (status != KILN_OK) {
+        kiln_engine_release(*engine);
+        *engine = NULL;
+        return kln_fail_within(status, "%s", source);
+    }
     kln_log(KILN_LOG_INFO, "engine", "%s: ready after %.1f ms", source,
             (double)(kln_now() - begin) / 1e6);
     return KILN_OK;

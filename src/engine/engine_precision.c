@@ -11,11 +11,12 @@ static void tell(const char *source, const kiln_precision_report *report)
         return;
     }
     kln_log(KILN_LOG_INFO, "precision",
-            "%s: %zu nodes of %zu converted, %zu stay in float32, %zu casts; weights: %llu bytes, "
-            "%llu before; %llu numbers saturated, %llu became zero",
-            source, totals.converted_count, totals.node_count, totals.kept_count, totals.cast_count,
-            (unsigned long long)totals.bytes_after, (unsigned long long)totals.bytes_before,
-            (unsigned long long)totals.saturated, (unsigned long long)totals.vanished);
+            "%s: %zu nodes of %zu converted, %zu more by `rest`, %zu stay in float32, %zu casts; "
+            "weights: %llu bytes, %llu before; %llu numbers saturated, %llu became zero",
+            source, totals.converted_count, totals.node_count, totals.rest_count, totals.kept_count,
+            totals.cast_count, (unsigned long long)totals.bytes_after,
+            (unsigned long long)totals.bytes_before, (unsigned long long)totals.saturated,
+            (unsigned long long)totals.vanished);
     for (size_t i = 0; i < totals.node_count; i++) {
         kiln_precision_node node = {.struct_size = sizeof node};
         if (kiln_precision_report_node(report, i, &node) == KILN_OK &&
@@ -29,15 +30,19 @@ static void tell(const char *source, const kiln_precision_report *report)
 }
 
 kiln_status kln_engine_convert(const kiln_model *model, const kiln_build_options *options,
-                               kln_onnx_model **converted)
+                               kln_onnx_model **converted, kiln_precision_report **report)
 {
     kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
-    kiln_precision_report *report = NULL;
     kiln_range_table *ranges = NULL;
     kln_onnx_model *made = NULL;
     *converted = NULL;
+    *report = NULL;
     if (options->precision == KILN_PRECISION_DEFAULT) {
-        return KILN_OK;
+        return options->precision_strict
+                   ? kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                              "kiln_build_options: \"precision_strict\" is set without a "
+                              "\"precision\" to be strict about")
+                   : KILN_OK;
     }
     how.precision = options->precision;
     how.rest = options->precision_rest;
@@ -47,14 +52,103 @@ kiln_status kln_engine_convert(const kiln_model *model, const kiln_build_options
     how.ranges = ranges;
     kiln_status status = model->graph != NULL ? kln_onnx_model_share(model->graph, &made)
                                               : kln_model_read_anew(model, &made);
-    status = status == KILN_OK ? kln_precision_convert(made, &how, &report) : status;
+    status = status == KILN_OK ? kln_precision_convert(made, &how, report) : status;
     kiln_range_table_destroy(ranges);
     if (status != KILN_OK) {
         kln_onnx_model_destroy(made);
         return kln_fail_within(status, "%s", kln_model_name(model));
     }
-    tell(kln_model_name(model), report);
-    kiln_precision_report_destroy(report);
+    tell(kln_model_name(model), *report);
     *converted = made;
     return KILN_OK;
+}
+
+/* --- what was achieved --- */
+
+static const char *name_of(const kiln_precision_node *node)
+{
+    return node->name[0] != '\0' ? node->name : node->output;
+}
+
+/* Each of the nodes that miss what was asked, in the log, and the first few as a text. */
+static kiln_status list_missed(const kiln_precision_report *report, kln_text *text)
+{
+    kiln_precision_summary totals = {.struct_size = sizeof totals};
+    kiln_precision_node node = {.struct_size = sizeof node};
+    size_t listed = 0;
+    KLN_RETURN_IF_ERROR(kiln_precision_report_summary(report, &totals));
+    for (size_t i = 0; i < totals.node_count; i++) {
+        KLN_RETURN_IF_ERROR(kiln_precision_report_node(report, i, &node));
+        if (node.achieved == KILN_DTYPE_UNDEFINED || node.achieved == node.dtype) {
+            continue;
+        }
+        kln_log(KILN_LOG_INFO, "precision", "node \"%s\" (%s) computes in %s, not %s: layer \"%s\"",
+                name_of(&node), node.operator_type, kiln_dtype_name(node.achieved),
+                kiln_dtype_name(node.dtype), node.layer);
+        if (listed++ < 5) {
+            KLN_RETURN_IF_ERROR(kln_text_printf(
+                text, "%s\"%.200s\" (%s instead of %s)", listed > 1 ? ", " : "", name_of(&node),
+                kiln_dtype_name(node.achieved), kiln_dtype_name(node.dtype)));
+        }
+    }
+    return listed > 5 ? kln_text_printf(text, " and others") : KILN_OK;
+}
+
+static kiln_status add_layer(void *user, const kiln_layer_types *layer)
+{
+    return kln_precision_report_layer(user, layer);
+}
+
+/* Layers that do not tell are no failure but where it is to be strict. */
+static kiln_status read_back(const kiln_engine *engine, bool strict, kiln_precision_report *report)
+{
+    const kiln_plan_table *plan = engine->shared.backend->plan;
+    const kiln_layer_listener listener = {add_layer, report};
+    kln_message before;
+    kln_message_keep(&before);
+    const kiln_status status =
+        plan != NULL ? plan->layer_types(engine->shared.state, &listener) : KILN_OK;
+    kln_precision_report_count(report);
+    if (strict || (status != KILN_ERROR_UNSUPPORTED && status != KILN_ERROR_STATE)) {
+        return status == KILN_OK
+                   ? KILN_OK
+                   : kln_fail_within(status, "what the layers compute in cannot be read back");
+    }
+    kln_log(KILN_LOG_INFO, "precision", "what the layers compute in cannot be read back: %s",
+            kiln_error_message());
+    kln_message_restore(&before);
+    return KILN_OK;
+}
+
+kiln_status kln_engine_achieve(kiln_engine *engine, kiln_precision_report *report, bool strict)
+{
+    engine->precision = report;
+    kiln_precision_summary totals = {.struct_size = sizeof totals};
+    KLN_RETURN_IF_ERROR(read_back(engine, strict, report));
+    KLN_RETURN_IF_ERROR(kiln_precision_report_summary(report, &totals));
+    if (totals.missed_count == 0) {
+        return KILN_OK;
+    }
+    kln_text text;
+    kln_text_init(&text, SIZE_MAX);
+    kiln_status status = list_missed(report, &text);
+    if (status == KILN_OK && strict) {
+        status = kln_fail(
+            KILN_ERROR_UNSUPPORTED,
+            "no kernel of the type that was asked for computes %zu of %zu nodes: %s; keep them as "
+            "they were, or leave precision_strict out",
+            totals.missed_count, totals.missed_count + totals.achieved_count, text.data);
+    } else if (status == KILN_OK) {
+        kln_log(KILN_LOG_WARNING, "precision",
+                "%s: no kernel of the type that was asked for computes %zu of %zu nodes: %s",
+                engine->source, totals.missed_count, totals.missed_count + totals.achieved_count,
+                text.data);
+    }
+    kln_text_finish(&text);
+    return status;
+}
+
+const kiln_precision_report *kiln_engine_precision(const kiln_engine *engine)
+{
+    return engine != NULL ? engine->precision : NULL;
 }

@@ -29,7 +29,8 @@ struct kiln_engine {
         *profile_names; /* of the profiles it was built with, NULL for one without; or NULL */
     size_t profile_name_count;
     pthread_mutex_t inspecting;
-    char *inspection; /* JSON, once somebody asked */
+    char *inspection;                        /* JSON, once somebody asked */
+    struct kiln_precision_report *precision; /* of a build with one, or NULL */
 };
 
 /* One thread's seat at an engine: names, and one thread at a time; what it does is `exec`. */
@@ -196,6 +197,11 @@ KILN_MUST_CHECK kiln_status kln_manifest_obey(const kln_manifest *manifest, cons
  * ask for none. Errors as kiln_network_convert's. (engine_precision.c) */
 KILN_MUST_CHECK kiln_status kln_engine_convert(const kiln_model *model,
                                                const kiln_build_options *options,
-                                               struct kln_onnx_model **converted);
+                                               struct kln_onnx_model **converted,
+                                               struct kiln_precision_report **report);
+/* Takes the report over, with what the engine's layers compute in. UNSUPPORTED where it is to be
+ * strict, and some compute in something else, or do not tell. */
+KILN_MUST_CHECK kiln_status kln_engine_achieve(kiln_engine *engine,
+                                               struct kiln_precision_report *report, bool strict);
 
 #endif

@@ -104,6 +104,16 @@ KILN_MUST_CHECK kiln_status kln_quantize(kln_onnx_model *model,
 KILN_MUST_CHECK kiln_status kln_even_out(kln_onnx_model *model,
                                          const kiln_precision_options *options,
                                          kiln_precision_report *report);
+
+/* The node; where it has no name, with that of its first output, which may change: so it is found
+ * among a plan's layers. */
+static inline kln_onnx_node kln_precision_named(const kln_onnx_node *node)
+{
+    kln_onnx_node named = *node;
+    named.name = node->name[0] == '\0' && node->output_count > 0 ? node->outputs[0] : node->name;
+    return named;
+}
+
 /* Bytes of the graph's initializers and Constant nodes. */
 uint64_t kln_precision_constant_bytes(const kln_onnx_graph *graph);
 
@@ -115,6 +125,16 @@ KILN_MUST_CHECK kiln_status kln_precision_report_add(kiln_precision_report *repo
                                                      const kiln_precision_node *node);
 /* Why the first node that is not converted is not; "" where all are. */
 const char *kln_precision_report_first_reason(const kiln_precision_report *report);
+struct kiln_layer_types; /* of <kiln/unstable/backend_table.h> */
+
+/* What a second pass over what the first left says of it. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_precision_report_rest(kiln_precision_report *report,
+                                                      const kiln_precision_report *rest);
+/* Takes in what a layer of the engine computes in. A report is told all layers, and then counts.
+ * OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_precision_report_layer(kiln_precision_report *report,
+                                                       const struct kiln_layer_types *layer);
+void kln_precision_report_count(kiln_precision_report *report);
 /* To be filled in. */
 kiln_precision_summary *kln_precision_report_totals(kiln_precision_report *report);
 

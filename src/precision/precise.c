@@ -237,8 +237,7 @@ static kiln_status to_half(kln_onnx_model *model, const kiln_precision_options *
 /* Scales of half types came to the operators of a quantization with this operator set. */
 #define HALF_SCALES 19
 
-/* What is not quantized, in a half type. What is said of it goes with it: the report is about what
- * was quantized, but for its bytes and casts. */
+/* What is not quantized, in a half type. */
 static kiln_status convert_rest(kln_onnx_model *model, const kiln_precision_options *options,
                                 kiln_precision_report *report)
 {
@@ -247,7 +246,8 @@ static kiln_status convert_rest(kln_onnx_model *model, const kiln_precision_opti
     rest.precision = options->rest;
     KLN_RETURN_IF_ERROR(kln_raise_opset(model, HALF_SCALES));
     KLN_RETURN_IF_ERROR(kln_precision_report_create(&aside));
-    const kiln_status status = to_half(model, &rest, aside);
+    kiln_status status = to_half(model, &rest, aside);
+    status = status == KILN_OK ? kln_precision_report_rest(report, aside) : status;
     kiln_precision_summary *totals = kln_precision_report_totals(report);
     const kiln_precision_summary *added = kln_precision_report_totals(aside);
     totals->bytes_after = added->bytes_after;

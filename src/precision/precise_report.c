@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define KILN_UNSTABLE_API
+#include <kiln/unstable/backend_table.h>
+
 #include "kln_precision.h"
 
 struct kiln_precision_report {
@@ -6,6 +9,8 @@ struct kiln_precision_report {
     kiln_precision_summary summary;
     kiln_precision_node *nodes;
     size_t capacity;
+    kln_names places; /* of nodes, by the names that they are found by; made when one is sought */
+    bool has_places;
 };
 
 static const char *const reasons[] = {
@@ -44,6 +49,9 @@ kiln_status kln_precision_report_create(kiln_precision_report **report)
 void kiln_precision_report_destroy(kiln_precision_report *report)
 {
     if (report != NULL) {
+        if (report->has_places) {
+            kln_names_finish(&report->places);
+        }
         kln_arena_finish(&report->arena);
         kln_free(report);
     }
@@ -70,8 +78,9 @@ kiln_precision_summary *kln_precision_report_totals(kiln_precision_report *repor
 kiln_status kln_precision_report_add(kiln_precision_report *report, const kiln_precision_node *node)
 {
     kiln_precision_node copy = *node;
-    const char **const texts[] = {&copy.name, &copy.operator_type, &copy.graph, &copy.output,
-                                  &copy.detail};
+    copy.layer = "";
+    const char **const texts[] = {&copy.name,   &copy.operator_type, &copy.graph,
+                                  &copy.output, &copy.detail,        &copy.layer};
     KLN_RETURN_IF_ERROR(kln_array_grow(&report->arena, &report->nodes, report->summary.node_count,
                                        &report->capacity, sizeof copy));
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(texts); i++) {
@@ -83,6 +92,147 @@ kiln_status kln_precision_report_add(kiln_precision_report *report, const kiln_p
     report->nodes[report->summary.node_count++] = copy;
     return KILN_OK;
 }
+
+/* --- nodes by name --- */
+
+/* The first of a name has it (kln_precision_named). */
+static kiln_status put_place(kiln_precision_report *report, const char *name, size_t index)
+{
+    return name[0] == '\0' || kln_names_get(&report->places, name) != KLN_NAMES_NONE
+               ? KILN_OK
+               : kln_names_set(&report->places, name, (uint32_t)index);
+}
+
+static kiln_status make_places(kiln_precision_report *report)
+{
+    if (report->has_places) {
+        return KILN_OK;
+    }
+    kln_names_init(&report->places);
+    report->has_places = true;
+    for (size_t i = 0; i < report->summary.node_count; i++) {
+        const kiln_precision_node *node = &report->nodes[i];
+        KLN_RETURN_IF_ERROR(
+            put_place(report, node->name[0] != '\0' ? node->name : node->output, i));
+    }
+    return KILN_OK;
+}
+
+static kiln_precision_node *find_node(kiln_precision_report *report, const char *name)
+{
+    const uint32_t place = kln_names_get(&report->places, name);
+    return place != KLN_NAMES_NONE ? &report->nodes[place] : NULL;
+}
+
+kiln_status kln_precision_report_rest(kiln_precision_report *report,
+                                      const kiln_precision_report *rest)
+{
+    kln_names outputs;
+    kiln_status status = KILN_OK;
+    kln_names_init(&outputs);
+    for (size_t i = 0; status == KILN_OK && i < report->summary.node_count; i++) {
+        const kiln_precision_node *node = &report->nodes[i];
+        if (node->dtype == KILN_DTYPE_FLOAT32 && node->output[0] != '\0') {
+            status = kln_names_set(&outputs, node->output, (uint32_t)i);
+        }
+    }
+    for (size_t i = 0; status == KILN_OK && i < rest->summary.node_count; i++) {
+        const kiln_precision_node *said = &rest->nodes[i];
+        const uint32_t place =
+            said->graph[0] == '\0' ? kln_names_get(&outputs, said->output) : KLN_NAMES_NONE;
+        if (place == KLN_NAMES_NONE) {
+            continue;
+        }
+        kiln_precision_node *node = &report->nodes[place];
+        node->dtype = said->dtype;
+        if (said->reason == KILN_PRECISION_CONVERTED) {
+            report->summary.rest_count++;
+            report->summary.kept_count--;
+            continue;
+        }
+        report->summary.kept_count -= said->dtype != KILN_DTYPE_FLOAT32;
+        node->reason = said->reason;
+        node->detail = kln_arena_strdup(&report->arena, said->detail);
+        status = node->detail != NULL ? KILN_OK : kln_fail_memory(sizeof *node, "a report");
+    }
+    kln_names_finish(&outputs);
+    return status;
+}
+
+/* --- what layers compute in --- */
+
+#define BIT(dtype) (UINT64_C(1) << (dtype))
+#define EIGHT_OR_LESS (BIT(KILN_DTYPE_INT8) | BIT(KILN_DTYPE_FLOAT8E4M3) | BIT(KILN_DTYPE_INT4))
+
+/* A quantized node computes on what it reads. One in a half type may be part of a layer that is
+ * quantized. */
+static bool is_met(kiln_dtype asked, const kiln_layer_types *layer)
+{
+    return asked == KILN_DTYPE_FLOAT16 || asked == KILN_DTYPE_BFLOAT16
+               ? ((layer->reads | layer->gives) & (BIT(asked) | EIGHT_OR_LESS)) != 0
+               : (layer->reads & BIT(asked)) != 0;
+}
+
+/* The widest floating-point type, in which the layer computed then; UNDEFINED for none. */
+static kiln_dtype widest(const kiln_layer_types *layer)
+{
+    static const kiln_dtype types[] = {KILN_DTYPE_FLOAT32, KILN_DTYPE_BFLOAT16, KILN_DTYPE_FLOAT16};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(types); i++) {
+        if (((layer->reads | layer->gives) & BIT(types[i])) != 0) {
+            return types[i];
+        }
+    }
+    return KILN_DTYPE_UNDEFINED;
+}
+
+/* A layer that reads and gives float32 alone may still compute in a half type in between, where the
+ * casts are its own: those are no nodes of the report. */
+static bool has_others(kiln_precision_report *report, const kiln_layer_types *layer)
+{
+    bool others = false;
+    for (size_t i = 0; i < layer->node_count; i++) {
+        others = others || find_node(report, layer->nodes[i]) == NULL;
+    }
+    return others;
+}
+
+kiln_status kln_precision_report_layer(kiln_precision_report *report, const kiln_layer_types *layer)
+{
+    KLN_RETURN_IF_ERROR(make_places(report));
+    for (size_t i = 0; i < layer->node_count; i++) {
+        kiln_precision_node *node = find_node(report, layer->nodes[i]);
+        const bool asked = node != NULL && node->dtype != KILN_DTYPE_UNDEFINED &&
+                           node->dtype != KILN_DTYPE_FLOAT32 && node->achieved != node->dtype;
+        const bool is_half =
+            asked && (node->dtype == KILN_DTYPE_FLOAT16 || node->dtype == KILN_DTYPE_BFLOAT16);
+        const bool met = asked && is_met(node->dtype, layer);
+        const kiln_dtype found = met ? node->dtype : widest(layer);
+        if (!asked || found == KILN_DTYPE_UNDEFINED ||
+            (!met &&
+             (node->achieved != KILN_DTYPE_UNDEFINED || (is_half && has_others(report, layer))))) {
+            continue;
+        }
+        node->achieved = found;
+        node->layer = kln_arena_strdup(&report->arena, layer->name);
+        if (node->layer == NULL) {
+            return kln_fail_memory(sizeof *node, "a report");
+        }
+    }
+    return KILN_OK;
+}
+
+void kln_precision_report_count(kiln_precision_report *report)
+{
+    report->summary.achieved_count = report->summary.missed_count = 0;
+    for (size_t i = 0; i < report->summary.node_count; i++) {
+        const kiln_precision_node *node = &report->nodes[i];
+        const bool told = node->achieved != KILN_DTYPE_UNDEFINED;
+        report->summary.achieved_count += told && node->achieved == node->dtype;
+        report->summary.missed_count += told && node->achieved != node->dtype;
+    }
+}
+
+/* --- reading --- */
 
 const char *kln_precision_report_first_reason(const kiln_precision_report *report)
 {

@@ -361,7 +361,7 @@ static bool is_idle_cast(const precise_pass *pass, const precise_graph *graph,
 
 static kiln_status write_node(precise_pass *pass, precise_graph *graph, size_t index)
 {
-    kln_onnx_node node = graph->graph->nodes[index];
+    kln_onnx_node node = kln_precision_named(&graph->graph->nodes[index]);
     const precise_node *decided = &graph->nodes[index];
     precise_value *out = node.output_count == 1 ? precise_find(graph, node.outputs[0]) : NULL;
     const bool flexible = out != NULL && out->is_flexible && out->initializer == NULL;

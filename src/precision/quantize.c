@@ -216,7 +216,7 @@ static kiln_status quantize_value_of(quantize_pass *pass, quantize_value *value)
 
 static kiln_status write_node(quantize_pass *pass, size_t index)
 {
-    kln_onnx_node node = pass->graph->nodes[index];
+    kln_onnx_node node = kln_precision_named(&pass->graph->nodes[index]);
     const quantize_node *chosen = &pass->nodes[index];
     if (chosen->is_quantized) {
         const char **inputs = kln_arena_alloc_zeroed(pass->arena, node.input_count, sizeof *inputs);

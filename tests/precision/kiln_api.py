@@ -40,9 +40,11 @@ class Summary(ctypes.Structure):
     """kiln_precision_summary."""
     _fields_ = [("struct_size", ctypes.c_size_t), ("precision", ctypes.c_int),
                 ("node_count", ctypes.c_size_t), ("converted_count", ctypes.c_size_t),
-                ("kept_count", ctypes.c_size_t), ("cast_count", ctypes.c_size_t),
+                ("rest_count", ctypes.c_size_t), ("kept_count", ctypes.c_size_t),
+                ("cast_count", ctypes.c_size_t),
                 ("bytes_before", ctypes.c_uint64), ("bytes_after", ctypes.c_uint64),
-                ("saturated", ctypes.c_uint64), ("vanished", ctypes.c_uint64)]
+                ("saturated", ctypes.c_uint64), ("vanished", ctypes.c_uint64),
+                ("achieved_count", ctypes.c_size_t), ("missed_count", ctypes.c_size_t)]
 
 
 class Dims(ctypes.Structure):

@@ -180,10 +180,27 @@ typedef struct kiln_context_table {
     kiln_status (*enqueue)(void *context, kiln_stream *stream);
 } kiln_context_table;
 
+/* A layer of a plan: the nodes of the network that it computes, and the types of what it reads,
+ * weights among it, and of what it gives, each as the bit 1 << kiln_dtype. */
+typedef struct kiln_layer_types {
+    const char *name;
+    const char *const *nodes;
+    size_t node_count;
+    uint64_t reads, gives;
+} kiln_layer_types;
+
+typedef struct kiln_layer_listener {
+    kiln_status (*layer)(void *user, const kiln_layer_types *types);
+    void *user;
+} kiln_layer_listener;
+
 /* What a backend with plans of its own can do (<kiln/plan.h>); all are there. */
 typedef struct kiln_plan_table {
     /* A string of Kiln's heap. */
     kiln_status (*inspect)(void *engine, char **json);
+    /* Tells each layer, until one is answered with an error, which is returned. UNSUPPORTED where
+     * the plan does not say; STATE for one that was only built, ahead of time. */
+    kiln_status (*layer_types)(void *engine, const kiln_layer_listener *listener);
     kiln_status (*device_memory)(void *engine, int32_t profile, uint64_t *bytes);
     kiln_status (*gpu_memory)(void *engine, kiln_gpu_memory *memory);
     kiln_status (*get_streaming)(void *engine, kiln_weight_streaming *streaming);

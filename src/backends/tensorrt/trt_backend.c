@@ -292,6 +292,7 @@ static kiln_dtype bound_as(kiln_dtype dtype)
 
 static const kiln_plan_table plan_operations = {
     .inspect = inspect,
+    .layer_types = trt_layer_types,
     .device_memory = trt_plan_device_memory,
     .gpu_memory = trt_plan_gpu_memory,
     .get_streaming = trt_get_streaming,

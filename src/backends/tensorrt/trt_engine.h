@@ -116,6 +116,8 @@ KILN_MUST_CHECK kiln_status trt_engine_deserialize(trt_engine *engine, const cha
 /* The JSON that the engine's inspector gives for all layers, or for layer `index` (-1: all). Ends
  * with a zero; to be given to kln_free. STATE for an engine that is only built. */
 KILN_MUST_CHECK kiln_status trt_engine_inspect(trt_engine *engine, int32_t index, char **json);
+/* kiln_plan_table.layer_types. (trt_layers.c) */
+KILN_MUST_CHECK kiln_status trt_layer_types(void *state, const kiln_layer_listener *listener);
 
 /* kiln_backend.describe. */
 /* Keeps what a model that was built says of itself beside its network. */

@@ -142,6 +142,7 @@ struct Weight {
 struct Node {
     std::string name, op;
     std::vector<std::string> inputs, outputs;
+    int32_t to = 0; /* of a Cast */
 };
 
 struct Graph {
@@ -184,6 +185,7 @@ Dims dims_of(const Shape &shape);
 void read_onnx(const void *data, size_t size, Graph *graph);
 /* Types and shapes of the outputs, and which inputs are shape tensors. Throws OnnxError. */
 void infer(Graph *graph);
+std::map<std::string, int32_t> types_of(const Graph &graph);
 /* Everything that can be said of shapes once the inputs have these; -1 where only a run tells. */
 std::map<std::string, Shape> shapes_of(const Graph &graph, const std::map<std::string, Shape> &inputs,
                                        const std::map<std::string, Shape> &values);

@@ -119,6 +119,18 @@ Value read_value(const Field &message)
     return value;
 }
 
+void read_attribute(const Field &message, Node *node)
+{
+    bool is_to = false;
+    Wire parts(message);
+    for (Field part; parts.next(&part);) {
+        is_to = is_to || (part.number == 1 && part.text() == "to");
+        if (part.number == 3 && is_to) {
+            node->to = type_of_onnx(part.value);
+        }
+    }
+}
+
 Node read_node(const Field &message)
 {
     Node node;
@@ -129,6 +141,7 @@ Node read_node(const Field &message)
         case 2: node.outputs.push_back(part.text()); break;
         case 3: node.name = part.text(); break;
         case 4: node.op = part.text(); break;
+        case 5: read_attribute(part, &node); break;
         default: break;
         }
     }

@@ -121,6 +121,7 @@ std::vector<uint8_t> write_plan(const Plan &plan)
         out.text(node.op);
         out.texts(node.inputs);
         out.texts(node.outputs);
+        out.number(node.to);
     }
     out.number(static_cast<int64_t>(plan.graph.weights.size()));
     for (const auto &entry : plan.graph.weights) {
@@ -223,6 +224,7 @@ void read_plan(const void *data, size_t size, int32_t version, bool host_code, P
         node.op = in.text();
         node.inputs = in.texts();
         node.outputs = in.texts();
+        node.to = static_cast<int32_t>(in.number());
     }
     for (size_t left = in.count(); left > 0; left--) {
         Weight &weight = plan->graph.weights[in.text()];

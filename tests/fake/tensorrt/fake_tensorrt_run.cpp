@@ -40,11 +40,45 @@ struct InspectorBody : Base {
     explicit InspectorBody(EngineBody *of) : Base(of), engine(of) {}
     EngineBody *engine;
     std::string text;
+    /* The node that makes a tensor, or none. */
+    const Node *maker(const std::string &tensor) const
+    {
+        const auto &nodes = engine->plan.graph.nodes;
+        const auto found = std::find_if(nodes.begin(), nodes.end(),
+                                        [&](const Node &node) { return node.outputs[0] == tensor; });
+        return found != nodes.end() ? &*found : nullptr;
+    }
+    std::string tensors(const Node &node, bool inputs)
+    {
+        static const char *const names[] = {"Float", "Half", "Int8", "Int32", "Bool", "UInt8", "FP8", "BFloat16",
+                                            "Int64"};
+        /* This node has no kernel for anything but float32. */
+        const char *wide = std::getenv("KILN_FAKE_TENSORRT_WIDE");
+        const std::map<std::string, int32_t> types = types_of(engine->plan.graph);
+        std::string list;
+        for (std::string tensor : inputs ? node.inputs : node.outputs) {
+            const Node *from = maker(tensor);
+            const bool is_wide = wide != nullptr && node.name == wide;
+            if (!is_wide && from != nullptr && from->op == "DequantizeLinear") {
+                tensor = from->inputs[0]; /* the layer does it itself */
+            }
+            const size_t type = is_wide ? 0 : static_cast<size_t>(types.at(tensor));
+            list += (list.empty() ? "{\"Name\": \"" : ", {\"Name\": \"") + tensor + "\", \"Format/Datatype\": \"" +
+                    names[type] + "\"}";
+        }
+        return list;
+    }
     std::string layer(size_t i)
     {
         const Node &node = engine->plan.graph.nodes[i];
-        const std::string name = "\"" + (node.name.empty() ? node.op + "_" + std::to_string(i) : node.name) + "\"";
-        return engine->plan.verbosity == 2 ? "{\"Name\": " + name + ", \"LayerType\": \"" + node.op + "\"}" : name;
+        const std::string name = node.name.empty() ? node.op + "_" + std::to_string(i) : node.name;
+        const std::string source = node.name.empty() ? "node_of_" + node.outputs[0] : node.name;
+        if (engine->plan.verbosity != 2) {
+            return "\"" + name + "\"";
+        }
+        return "{\"Name\": \"" + name + "\", \"LayerType\": \"" + node.op + "\", \"Inputs\": [" +
+               tensors(node, true) + "], \"Outputs\": [" + tensors(node, false) +
+               "], \"Metadata\": \"[ONNX Layer: " + source + "]\\u001e[ONNX Layer: " + source + "]\"}";
     }
     const char *getLayerInformation(int32_t i, int32_t)
     {

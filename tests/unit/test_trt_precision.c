@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What was asked of a build against what the layers of its plan say that they compute in. */
+#include "fake_tensorrt_test.h"
+
+#include <kiln/precision.h>
+#include <kiln/quantize.h>
+
+/* y = relu(convolution "c" of x [1, 4, 16, 16], 32 channels), of which layers of eight bits are
+ * made. */
+static kiln_network *network_of(void)
+{
+    static float kernel[32 * 4];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(kernel); i++) {
+        kernel[i] = (float)(i % 9) / 8 - 0.5F;
+    }
+    kiln_network *network = new_network();
+    const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 4, 16, 16));
+    const kiln_tensor_id w = add_floats(network, "w", KILN_SHAPE(32, 4, 1, 1), kernel);
+    kiln_tensor_id c;
+    kiln_tensor_id y;
+    assert_ok(kiln_network_add_convolution(network, "c", x, w, KILN_NO_TENSOR, NULL, &c));
+    assert_ok(kiln_network_add_activation(network, "y", KILN_ACTIVATION_RELU, c, 0.0F, 0.0F, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    return network;
+}
+
+static const char *ranges_of(void)
+{
+    static char path[4096];
+    kiln_range_table *ranges = NULL;
+    assert_ok(kiln_range_table_create(&ranges));
+    assert_ok(kiln_range_table_set(ranges, "x", -1, 1));
+    assert_ok(kiln_range_table_set(ranges, "c", -2, 2));
+    assert_ok(kiln_range_table_set(ranges, "y", 0, 2));
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("ranges.json"));
+    assert_ok(kiln_range_table_save(ranges, path));
+    kiln_range_table_destroy(ranges);
+    return path;
+}
+
+static kiln_build_options asking(size_t layout, kiln_precision precision)
+{
+    kiln_build_options options = fake_options(layout);
+    options.precision = precision;
+    options.precision_rest =
+        precision == KILN_PRECISION_INT8 ? KILN_PRECISION_FP16 : KILN_PRECISION_DEFAULT;
+    options.ranges = precision == KILN_PRECISION_INT8 ? ranges_of() : NULL;
+    return options;
+}
+
+static kiln_status try_build(const kiln_build_options *options, kiln_engine **engine)
+{
+    kiln_network *network = network_of();
+    const kiln_status status = kiln_engine_build(network, options, engine);
+    kiln_network_destroy(network);
+    return status;
+}
+
+static kiln_precision_summary summary_of(const kiln_engine *engine)
+{
+    kiln_precision_summary summary = {.struct_size = sizeof summary};
+    assert_ok(kiln_precision_report_summary(kiln_engine_precision(engine), &summary));
+    return summary;
+}
+
+static kiln_precision_node node_of(const kiln_engine *engine, size_t index)
+{
+    kiln_precision_node node = {.struct_size = sizeof node};
+    assert_ok(kiln_precision_report_node(kiln_engine_precision(engine), index, &node));
+    return node;
+}
+
+LAYOUTS_TEST(what_was_achieved_is_read_back)
+{
+    static const kiln_precision asked[] = {KILN_PRECISION_FP16, KILN_PRECISION_INT8};
+    for (size_t k = 0; k < KLN_ARRAY_LENGTH(asked); k++) {
+        kiln_build_options options = asking(i, asked[k]);
+        owned_engine engine = NULL;
+        options.precision_strict = ON_STAND_IN;
+        assert_ok(try_build(&options, &engine));
+        const kiln_precision_summary summary = summary_of(engine);
+        assert_int_equal(summary.node_count, 2);
+        assert_int_equal(summary.converted_count + summary.rest_count, 2);
+        assert_int_equal(summary.kept_count, 0);
+        assert_true(summary.achieved_count + summary.missed_count > 0);
+        if (ON_STAND_IN) {
+            assert_int_equal(summary.achieved_count, 2);
+            assert_int_equal(summary.missed_count, 0);
+            assert_string_equal(node_of(engine, 0).layer, "c");
+        }
+    }
+}
+
+STAND_IN_TEST(what_was_not_achieved_is_told, "a kernel that is lacking")
+{
+    static const kiln_precision asked[] = {KILN_PRECISION_FP16, KILN_PRECISION_INT8};
+    static const kiln_dtype types[] = {KILN_DTYPE_FLOAT16, KILN_DTYPE_INT8};
+    for (size_t k = 0; k < KLN_ARRAY_LENGTH(asked); k++) {
+        kiln_build_options options = asking(SOME_LAYOUT, asked[k]);
+        owned_engine engine = NULL;
+        set("KILN_FAKE_TENSORRT_WIDE", "c");
+        assert_ok(try_build(&options, &engine));
+        assert_int_equal(summary_of(engine).missed_count, 1);
+        assert_int_equal(summary_of(engine).achieved_count, 1);
+        const kiln_precision_node node = node_of(engine, 0);
+        assert_string_equal(node.name, "c");
+        assert_int_equal(node.dtype, types[k]);
+        assert_int_equal(node.achieved, KILN_DTYPE_FLOAT32);
+        assert_string_equal(node.layer, "c");
+        assert_int_equal(node_of(engine, 1).achieved, KILN_DTYPE_FLOAT16);
+
+        kiln_engine *none = NULL;
+        options.precision_strict = true;
+        assert_fails(
+            KILN_ERROR_UNSUPPORTED, try_build(&options, &none),
+            k == 0
+                ? "no kernel of the type that was asked for computes 1 of 2 nodes: \"c\" (float32 "
+                  "instead of float16)"
+                : "\"c\" (float32 instead of int8)");
+        assert_null(none);
+        set("KILN_FAKE_TENSORRT_WIDE", NULL);
+    }
+}
+
+STAND_IN_TEST(who_is_not_told_is_strict_or_not, "an engine that is built without asking")
+{
+    kiln_build_options options = asking(SOME_LAYOUT, KILN_PRECISION_FP16);
+    options.profiling_verbosity = KILN_PROFILING_LAYER_NAMES;
+    owned_engine engine = NULL;
+    assert_ok(try_build(&options, &engine));
+    assert_int_equal(summary_of(engine).achieved_count, 0);
+    assert_int_equal(summary_of(engine).missed_count, 0);
+    options.precision_strict = true;
+    kiln_engine *none = NULL;
+    assert_fails(KILN_ERROR_UNSUPPORTED, try_build(&options, &none), "\"detailed\"");
+    assert_null(none);
+    options.precision = KILN_PRECISION_DEFAULT;
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, try_build(&options, &none), "precision_strict");
+    options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    options.precision = KILN_PRECISION_FP16;
+    owned_engine other = NULL;
+    assert_ok(try_build(&options, &other));
+    assert_int_equal(summary_of(other).achieved_count, 0);
+    options.precision_strict = true;
+    assert_fails(KILN_ERROR_UNSUPPORTED, try_build(&options, &none), "\"precision_strict\"");
+    options = fake_options(SOME_LAYOUT);
+    owned_engine plain = NULL;
+    assert_ok(try_build(&options, &plain));
+    assert_null(kiln_engine_precision(plain));
+}
