@@ -224,18 +224,24 @@ void kln_calibration_release_engines(kln_calibration *of)
     }
 }
 
-/* What runs some hundred times is ready sooner where nobody searches for the fastest kernels. */
-static void hasten(kiln_build_options *build)
+/* What runs some hundred times is ready sooner where nobody searches for the fastest kernels; and
+ * ranges are those of float32, not of products that are rounded on the way. */
+static void settle(kiln_build_options *build)
 {
     const kiln_backend *backend = NULL;
     kiln_backend_info info = {.struct_size = sizeof info};
-    if (build->provider == KILN_PROVIDER_CUDA && build->conv_search == KILN_CONV_SEARCH_DEFAULT) {
+    const bool on_cuda = build->provider == KILN_PROVIDER_CUDA;
+    const bool on_tensorrt =
+        kln_backend_select(build->backend, build->library, &backend, &info) == KILN_OK &&
+        (backend->options & KLN_OPTIONS_TENSORRT) != 0;
+    if (on_cuda && build->conv_search == KILN_CONV_SEARCH_DEFAULT) {
         build->conv_search = KILN_CONV_SEARCH_HEURISTIC;
     }
-    if (build->builder_optimization_level == 0 &&
-        kln_backend_select(build->backend, build->library, &backend, &info) == KILN_OK &&
-        (backend->options & KLN_OPTIONS_TENSORRT) != 0) {
+    if (on_tensorrt && build->builder_optimization_level == 0) {
         build->builder_optimization_level = -1;
+    }
+    if ((on_cuda || on_tensorrt) && build->tf32 == KILN_SWITCH_DEFAULT) {
+        build->tf32 = KILN_SWITCH_OFF;
     }
 }
 
@@ -258,7 +264,7 @@ kiln_status kln_calibration_build(kln_calibration *of, size_t part)
         build.shape_hints = of->hints;
         build.shape_hint_count = of->shape_count;
     }
-    hasten(&build);
+    settle(&build);
     graph->outputs = of->outputs;
     graph->output_count = count;
     graph->output_capacity = 0;

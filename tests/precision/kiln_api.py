@@ -47,6 +47,14 @@ class Summary(ctypes.Structure):
                 ("achieved_count", ctypes.c_size_t), ("missed_count", ctypes.c_size_t)]
 
 
+class Node(ctypes.Structure):
+    """kiln_precision_node."""
+    _fields_ = [("struct_size", ctypes.c_size_t), ("name", ctypes.c_char_p),
+                ("operator_type", ctypes.c_char_p), ("graph", ctypes.c_char_p),
+                ("output", ctypes.c_char_p), ("dtype", ctypes.c_int), ("reason", ctypes.c_int),
+                ("detail", ctypes.c_char_p), ("achieved", ctypes.c_int), ("layer", ctypes.c_char_p)]
+
+
 class Dims(ctypes.Structure):
     """kiln_shape, kiln_strides."""
     _fields_ = [("rank", ctypes.c_int32), ("dims", ctypes.c_int64 * 8)]
@@ -128,7 +136,8 @@ class Kiln:
         return summary
 
     def build(self, model, plan, **options):
-        """Builds the file `model` with options by name, and saves it."""
+        """Builds the file `model` with options by name, and saves it. With a precision: how many
+        nodes compute in what was asked for, and those that do not."""
         made = ctypes.c_void_p()
         engine = ctypes.c_void_p()
         try:
@@ -139,9 +148,29 @@ class Kiln:
             self.check(self.lib.kiln_engine_build_file(model.encode(), made,
                                                        ctypes.byref(engine)))
             self.check(self.lib.kiln_engine_save(engine, plan.encode()))
+            return self.achieved(engine)
         finally:
             self.lib.kiln_engine_release(engine)
             self.lib.kiln_build_options_destroy(made)
+
+    def achieved(self, engine):
+        """Of an engine that was built with a precision."""
+        self.lib.kiln_engine_precision.restype = ctypes.c_void_p
+        report = ctypes.c_void_p(self.lib.kiln_engine_precision(engine))
+        summary = Summary(struct_size=ctypes.sizeof(Summary))
+        node = Node(struct_size=ctypes.sizeof(Node))
+        if not report:
+            return None
+        self.check(self.lib.kiln_precision_report_summary(report, ctypes.byref(summary)))
+        missed = []
+        for index in range(summary.node_count):
+            self.check(self.lib.kiln_precision_report_node(report, ctypes.c_size_t(index),
+                                                           ctypes.byref(node)))
+            if node.achieved not in (0, node.dtype):
+                missed.append([node.name.decode(), node.dtype, node.achieved, node.layer.decode()])
+        return {"converted": summary.converted_count, "rest": summary.rest_count,
+                "kept": summary.kept_count, "achieved": summary.achieved_count,
+                "missed": summary.missed_count, "nodes": missed}
 
     def run(self, model, inputs, outputs, load=False, **options):
         """Builds the file `model`, or loads it, runs it once with a dict of arrays, and gives the
