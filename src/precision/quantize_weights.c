@@ -107,7 +107,7 @@ static float block_scale(const quantize_pass *pass, const float *numbers, size_t
     const float most = (float)pass->format->most;
     float largest = 0;
     float best = 1;
-    double least = INFINITY;
+    double least = HUGE_VAL;
     for (size_t i = 0; i < count; i++) {
         largest = fmaxf(largest, fabsf(numbers[i]));
     }
