@@ -349,10 +349,13 @@ def matmul_integer(g):
     return [np.matmul(a - point(g.whole(2), a.shape, -2), b - point(g.whole(3), b.shape, -1))]
 
 
+NUDGE = 0.0  # added to quotients, to see which ones lie halfway
+
+
 def requantized(total, scale, zero, dtype):
     """Rounded half to even, moved by the zero point, held by the ends of the type."""
     info = np.iinfo(numpy_type(dtype))
-    return np.clip(np.rint(total * scale) + zero, info.min, info.max)
+    return np.clip(np.rint(total * scale + NUDGE) + zero, info.min, info.max)
 
 
 @define("QLinearMatMul")

@@ -9,7 +9,7 @@ import onnx
 import definitions
 import definitions_resize
 import definitions_spatial
-from generate import B16, F, FLOATS, FOUR_BITS, H, numpy_type
+from generate import B16, D, F, FLOAT8, FLOATS, FOUR_BITS, H, numpy_type
 
 
 def array(case, index):
@@ -30,6 +30,12 @@ def special(case):
 def nan_in(case):
     return any(case.types[n] in FLOATS and np.isnan(a.astype(np.float64)).any()
                for n, a in arrays(case).items())
+
+
+def special_c(case):
+    """NaN or an infinity goes in at the third input."""
+    c = array(case, 2)
+    return c is not None and not np.isfinite(c.astype(np.float64)).all()
 
 
 def tainted(case, detail):
@@ -124,15 +130,23 @@ def same_mode(case):
     return str(case.attributes.get("auto_pad", "")).startswith("SAME")
 
 
-def dilated(case):
-    return max(case.attributes.get("dilations") or [1]) > 1
-
-
-def short_kernel(case):
-    """A kernel that is shorter than the stride."""
+def window_sizes(case):
+    """For each spatial dimension: length of the input, kernel, stride, dilation."""
     kernel = case.attributes.get("kernel_shape") or array(case, 1).shape[2:]
-    strides = case.attributes.get("strides") or [1] * len(kernel)
-    return any(k < s for k, s in zip(kernel, strides))
+    ones = [1] * len(kernel)
+    return list(zip(array(case, 0).shape[2:], kernel, case.attributes.get("strides") or ones,
+                    case.attributes.get("dilations") or ones))
+
+
+def dilated(case):
+    """A dilation of a kernel that has more than one element there."""
+    return any(d > 1 and k > 1 for _, k, _, d in window_sizes(case))
+
+
+def negative_padding(case):
+    """SAME padding that would come out negative: the kernel does not reach from one stride to the
+    next, behind the last one of which nothing is."""
+    return any((-(-n // s) - 1) * s + (k - 1) * d + 1 < n for n, k, s, d in window_sizes(case))
 
 
 def narrow(case):
@@ -288,14 +302,20 @@ def aligned_fraction(case):
     return any(float(s) * shape[a] % 1 for s, a in zip(scales, axes))
 
 
-def halfway(case, detail):
-    """A nudge of the coordinates changes the elements that differ."""
-    results = []
-    for nudge in (-1e-4, 1e-4):
-        definitions_resize.NUDGE = nudge
-        results.append(np.asarray(definitions.unstored(case)[0]))
-    definitions_resize.NUDGE = 0.0
-    return results[0] != results[1]
+def nudged(module):
+    """The elements that a nudge changes of what the module rounds: coordinates or quotients."""
+    def changed(case, detail):
+        results = []
+        for nudge in (-1e-4, 1e-4):
+            module.NUDGE = nudge
+            results.append(np.asarray(definitions.unstored(case)[0]))
+        module.NUDGE = 0.0
+        return results[0] != results[1]
+    return changed
+
+
+halfway = nudged(definitions_resize)
+halves = nudged(definitions)
 
 
 def off_by_signal(case, detail):
@@ -334,7 +354,143 @@ def behind_axis(case):
 
 
 def plain_steps(case):
-    return max(case.attributes.get("strides") or [1]) == 1 and not dilated(case)
+    return max(case.attributes.get("strides") or [1]) == 1 and \
+        max(case.attributes.get("dilations") or [1]) == 1
+
+
+def uneven_pads(case):
+    """Pads that are not one number on each side of two dimensions."""
+    pads = case.attributes.get("pads") or []
+    return any(pads) and (len(pads) != 4 or len(set(pads)) > 1)
+
+
+def lower_or_not_two(case):
+    """SAME_LOWER, or SAME padding that would be negative, or of other than two dimensions."""
+    return case.attributes.get("auto_pad") == "SAME_LOWER" or \
+        same_mode(case) and (array(case, 0).ndim != 4 or negative_padding(case))
+
+
+def wide_groups(case):
+    """More than one group, of more than one channel each in or out, or with a bias."""
+    group = case.attributes.get("group", 1)
+    return group > 1 and (array(case, 0).shape[1] > group or array(case, 1).shape[1] > 1 or
+                          array(case, 2) is not None)
+
+
+def last_output(case, detail):
+    """The elements of the second output."""
+    return np.full(detail.wrong.shape, detail.name == case.outputs[1][0])
+
+
+def past_batches(case, detail):
+    """The channels whose number is not that of a batch."""
+    shape = detail.wrong.shape
+    return np.broadcast_to(
+        (np.arange(shape[1]) >= shape[0]).reshape(-1, *[1] * (len(shape) - 2)), shape)
+
+
+def negative_lanes(case, detail):
+    """The rows with a negative element."""
+    x = array(case, 0)
+    return np.broadcast_to((x < 0).any(case.attributes.get("axis", -1), keepdims=True), x.shape)
+
+
+def parted(case, detail):
+    """The windows of a pooling that are not whole, and all where it is dilated."""
+    kernel = int(np.prod(case.attributes["kernel_shape"]))
+    return np.broadcast_to((window_counts(case) < kernel) | dilated(case), detail.wrong.shape)
+
+
+def moments_mixed(case, detail):
+    """What mixing the moments of the batch in gives is what was found."""
+    x, scale, bias, mean, var = (array(case, i).astype(np.float64) for i in range(5))
+    axes = tuple(a for a in range(x.ndim) if a != 1)
+    m = case.attributes.get("momentum", 0.9)
+    shape = (-1,) + (1,) * (x.ndim - 2)
+    mean, var = mean * m + x.mean(axes) * (1 - m), var * m + x.var(axes) * (1 - m)
+    mixed = (x - mean.reshape(shape)) / np.sqrt(
+        var.reshape(shape) + case.attributes.get("epsilon", 1e-5))
+    mixed = mixed * scale.reshape(shape) + bias.reshape(shape)
+    _, theirs = reals(detail)
+    return np.isclose(theirs, mixed, 64 * epsilon_of(case), 64 * epsilon_of(case), True) | \
+        ~np.isfinite(mixed)
+
+
+def fraction_in(case, detail):
+    """The elements of a real that has something behind the point."""
+    with np.errstate(all="ignore"):
+        return array(case, 0).astype(np.float64) % 1 != 0
+
+
+def parts_of_float8(case):
+    """An operand of a type with 8 bits that has something behind the point."""
+    return any(case.types[n] in FLOAT8 and (a.astype(np.float64) % 1 != 0).any()
+               for n, a in arrays(case).items())
+
+
+def past_digits(case, detail):
+    """The elements that are sums, powers or the like of numbers past 24 bits."""
+    if largest(case) > 2 ** 24:
+        return True
+    place = [n for n, _ in case.outputs].index(detail.name)
+    outputs = definition_with(case, sizes_only)
+    return outputs is None or np.asarray(outputs[place]).astype(np.float64) > 2 ** 24
+
+
+def sum_wraps(case, detail):
+    """The elements of which the sum is no number of the type."""
+    x = array(case, 0)
+    outputs = definition_with(case, sizes_only)
+    terms = x.size // max(detail.wrong.size, 1)
+    return np.asarray(outputs[0]).astype(np.float64) * terms + terms > np.iinfo(x.dtype).max
+
+
+def cropped_outside_two(case):
+    """tf_crop_and_resize of an axis but the last two to less than all of it."""
+    roi, rank = array(case, 1), array(case, 0).ndim
+    if case.attributes.get("coordinate_transformation_mode") != "tf_crop_and_resize" or \
+            roi is None:
+        return False
+    axes = [a % rank for a in case.attributes.get("axes", range(rank))]
+    return any(a < rank - 2 and (roi[i] != 0 or roi[i + len(axes)] != 1)
+               for i, a in enumerate(axes))
+
+
+def fraction_of_a_length(case):
+    """tf_crop_and_resize, where a length times its scale is no whole number."""
+    if case.attributes.get("coordinate_transformation_mode") != "tf_crop_and_resize":
+        return False
+    x, scales = array(case, 0), array(case, 2)
+    axes = case.attributes.get("axes", range(x.ndim))
+    return scales is None or any(x.shape[a] * float(s) % 1 for a, s in zip(axes, scales))
+
+
+def to_one(case):
+    """pytorch_half_pixel to a length of 1."""
+    return case.attributes.get("coordinate_transformation_mode") == "pytorch_half_pixel" and \
+        1 in np.asarray(definitions.unstored(case)[0]).shape
+
+
+def first_come(case):
+    """sorted of 0, where the order that elements come in is another one, or there is an axis."""
+    x = array(case, 0)
+    first = np.unique(x, return_index=True)[1]
+    return case.attributes.get("sorted", 1) == 0 and \
+        ("axis" in case.attributes or x.ndim != 1 or list(first) != sorted(first) or
+         len(case.outputs) == 1)
+
+
+def missing_limit(case):
+    """Clip of float64 without one of its limits."""
+    names = list(case.nodes[0].input) + [""] * 3
+    given = [n for n in ("min", "max") if n in case.attributes]
+    return D in case.types.values() and special(case) and \
+        ("" in names[1:3] if case.opset >= 11 else len(given) < 2)
+
+
+def past_keys(case):
+    return case.attributes.get("is_causal") == 1 and "pk" in case.types and \
+        arrays(case)["pk"].shape[2] > 0
 
 
 def inserted_last(case):
@@ -368,7 +524,10 @@ def zero_products(case):
 
 
 def valid_ceil(case):
-    return case.attributes.get("auto_pad") == "VALID" and case.attributes.get("ceil_mode") == 1
+    """VALID and ceil_mode, and a rest behind the last whole window."""
+    return case.attributes.get("auto_pad") == "VALID" and \
+        case.attributes.get("ceil_mode") == 1 and \
+        any((n - (k - 1) * d - 1) % s for n, k, s, d in window_sizes(case))
 
 
 def dilated_blocks(case):
@@ -382,17 +541,22 @@ def padded_cubic(case):
         "padding_mode") in ("border", "reflection")
 
 
+def cubic_outside(case, detail):
+    """The elements of which one of the 16 that are mixed lies outside."""
+    x, grid = array(case, 0), array(case, 1).astype(np.float64)
+    outside = np.zeros(grid.shape[:-1], bool)
+    for k, n in enumerate(reversed(x.shape[2:])):
+        place = (grid[..., k] + 1) / 2 * (n - 1) if case.attributes.get("align_corners") == 1 \
+            else ((grid[..., k] + 1) * n - 1) / 2
+        outside |= ~((place >= 1) & (place < n - 2))
+    return np.broadcast_to(outside[:, None], detail.wrong.shape)
+
+
 def unseen_gates(case):
     """What onnx.reference leaves out of a recurrence."""
     return case.attributes.get("clip") is not None or \
         case.attributes.get("input_forget") == 1 or short_sequences(case)
 
-
-
-def parted_windows(case):
-    """Windows that may not be whole."""
-    return any(case.attributes.get("pads") or []) or same_mode(case) or dilated(case) or \
-        case.attributes.get("ceil_mode") == 1
 
 
 def points_by_channel(case):
