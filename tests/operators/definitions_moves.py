@@ -176,3 +176,14 @@ def col2im(g):
 @define("Dropout")
 def dropout(g):
     return [g.value(0), np.ones(g.raw(0).shape, bool)]
+
+
+@define("SequenceInsert")
+def sequence_insert(g):
+    """How many items there are then, and one of them."""
+    nodes = {n.op_type: n for n in g.case.nodes}
+    values = {**g.case.inputs, **g.case.constants}
+    items = [values[name] for name in nodes["SequenceConstruct"].input]
+    _, extra, *place = nodes["SequenceInsert"].input
+    items.insert(int(values[place[0]]) if place else len(items), values[extra])
+    return [np.array(len(items)), items[int(values[nodes["SequenceAt"].input[1]])]]

@@ -252,7 +252,7 @@ rule(REF, "RoiAlign", "versions before 16",
      "\"'output_half_pixel' to omit the pixel shift ... a backward-compatible behavior\"",
      lambda case: case.opset < 16)
 rule(REF, "SequenceInsert", "the position behind the last one",
-     "it becomes the first one; \"in [-n, n]\", and \"counting positions from the back\" only where "
+     "it becomes the first one; \"in [-n, n]\", \"counting positions from the back\" only where "
      "negative",
      lambda case: inserted_last(case))
 rule(REF, "Shape", "a start or an end past the ends",
