@@ -466,3 +466,13 @@ def stft(g):
         parts.append(y[:, :frame // 2 + 1] if g.attr("onesided", 1) else y)
     return [np.stack(parts, 1)]
 
+
+@define("AffineGrid")
+def affine_grid(g):
+    """Places from -1 to 1, or the middles of equal parts, x first, times theta."""
+    theta, size = g.real(0), g.raw(1).tolist()[2:]
+    places = [(2 * np.arange(n) + 1) / n - 1 if g.attr("align_corners", 0) == 0 else
+              2 * np.arange(n) / max(n - 1, 1) - 1 for n in size]
+    grid = [*reversed(np.meshgrid(*places, indexing="ij")), np.ones(size)]
+    return [sum(theta[(slice(None), slice(None), k) + (None,) * len(size)] * one
+                for k, one in enumerate(grid)).transpose(0, *range(2, len(size) + 2), 1)]

@@ -359,9 +359,10 @@ def plain_steps(case):
 
 
 def uneven_pads(case):
-    """Pads that are not one number on each side of two dimensions."""
+    """Pads that are not one number on each side of two dimensions, or go with ceil_mode."""
     pads = case.attributes.get("pads") or []
-    return any(pads) and (len(pads) != 4 or len(set(pads)) > 1)
+    return any(pads) and (len(pads) != 4 or len(set(pads)) > 1 or
+                          case.attributes.get("ceil_mode") == 1)
 
 
 def lower_or_not_two(case):
@@ -438,22 +439,23 @@ def past_digits(case, detail):
 
 
 def sum_wraps(case, detail):
-    """The elements of which the sum is no number of the type."""
+    """The elements of which the sum is no number of the type, or the mean none of a float64."""
     x = array(case, 0)
-    outputs = definition_with(case, sizes_only)
+    mean = np.asarray(definition_with(case, sizes_only)[0]).astype(np.float64)
     terms = x.size // max(detail.wrong.size, 1)
-    return np.asarray(outputs[0]).astype(np.float64) * terms + terms > np.iinfo(x.dtype).max
+    return (mean * terms + terms > np.iinfo(x.dtype).max) | (mean > 2 ** 53)
 
 
 def cropped_outside_two(case):
-    """tf_crop_and_resize of an axis but the last two to less than all of it."""
+    """tf_crop_and_resize of an axis but the last two, or past the ends of one."""
     roi, rank = array(case, 1), array(case, 0).ndim
     if case.attributes.get("coordinate_transformation_mode") != "tf_crop_and_resize" or \
             roi is None:
         return False
     axes = [a % rank for a in case.attributes.get("axes", range(rank))]
-    return any(a < rank - 2 and (roi[i] != 0 or roi[i + len(axes)] != 1)
-               for i, a in enumerate(axes))
+    ends = zip(axes, roi, roi[len(axes):])
+    return any((begin != 0 or end != 1) if a < rank - 2 else
+               min(begin, end) < 0 or max(begin, end) > 1 for a, begin, end in ends)
 
 
 def fraction_of_a_length(case):

@@ -160,8 +160,8 @@ rule(ORT, "Resize", "align_corners, and scales that give a fraction of an elemen
 rule(ORT, "Resize", "nearest, on a coordinate that is halfway, or whole, but for the last bit",
      "single precision falls to the other side",
      lambda case: case.attributes.get( "mode", "nearest") == "nearest", halfway)
-rule(ORT, "Resize", "tf_crop_and_resize of less or more than all of an axis but the last two",
-     "only the last axes are cropped and extrapolated; \"roi ... [start1, ..., startN, end1, ..., "
+rule(ORT, "Resize", "tf_crop_and_resize of an axis but the last two, or past the ends of one",
+     "only the last axes are cropped and, by some kernels, extrapolated; \"roi ... [start1, ..., startN, end1, ..., "
      "endN], where N is the rank\"", cropped_outside_two)
 rule(ORT, "Pad", "wrap, and a negative pad",
      "it is cut off after wrapping around on one side only",
@@ -202,17 +202,18 @@ rule(REF, "LpPool", "a window that is not whole: padding, ceil mode or dilation"
      "the average of what is there counts for all of the kernel", lambda case: True, parted)
 rule(REF, "AveragePool LpPool", "an element that NaN goes into",
      "NaN marks padding and is left out of averages", nan_in, tainted)
-rule(REF, "AveragePool", "SAME or VALID padding and a dilation of more than one element",
+rule(REF, "AveragePool LpPool", "SAME or VALID padding and a dilation of more than one element",
      "the dilation is left out",
      lambda case: case.attributes.get("auto_pad", "NOTSET") != "NOTSET" and dilated(case))
-rule(REF, "AveragePool", "ceil_mode, and a window that ends behind the input",
+rule(REF, "AveragePool LpPool", "ceil_mode, and a window that ends behind the input",
      "all windows are laid out in another order",
      lambda case: case.attributes.get("ceil_mode") == 1 and reaches_past(case))
 rule(REF, "MaxPool", "indices, with strides and dilations of 1",
      "they are counted in the output's shape, and in one image",
      lambda case: len(case.outputs) > 1 and plain_steps(case),
      lambda case, detail: np.full(detail.wrong.shape, detail.name == "y1"))
-rule(REF, "MaxPool", "strides and dilations of 1, and pads other than in two dimensions alike",
+rule(REF, "MaxPool",
+     "strides and dilations of 1, and pads other than in two dimensions alike, or with ceil_mode",
      "pads are read in another order, or not at all",
      lambda case: plain_steps(case) and uneven_pads(case))
 rule(REF, "MaxPool", "SAME_LOWER, or SAME padding that is negative or of one or three dimensions",
@@ -282,8 +283,8 @@ rule(REF, "RMSNormalization", "float16 and bfloat16, and more elements than a la
 rule(REF, "Resize", "pytorch_half_pixel and a length of 1",
      "the coordinate is -0.5; \"length_resized > 1 ? ... : 0\"",
      to_one)
-rule(REF, "ReduceMean", "integers whose sum their type does not hold",
-     "the sum wraps in the narrow type", whole_in, sum_wraps)
+rule(REF, "ReduceMean", "integers whose sum their type does not hold, or a mean past 53 bits",
+     "the sum wraps in the narrow type; the quotient is a float64's", whole_in, sum_wraps)
 rule(REF, "OneHot PRelu AffineGrid", "an infinity among the values",
      "a product with 0 is taken though another value was chosen", special, not_finite)
 rule(REF, "Gemm", "integers past 53 bits", "factors make a float64 of them, also where they are 1",
