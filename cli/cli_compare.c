@@ -32,6 +32,7 @@ typedef struct job {
     cli_inputs inputs;
     kiln_named_tensor *tensors;
     size_t tensor_count;
+    cli_exit fed;          /* what came of feeding them */
     kiln_network *network; /* of MODEL; NULL where that is no ONNX file */
     kiln_comparison *comparison;
 } job;
@@ -80,17 +81,6 @@ static kiln_build_options build_options(const job *work, size_t which)
     return options;
 }
 
-static cli_exit open_engines(job *work)
-{
-    cli_exit result = CLI_DONE;
-    for (size_t i = 0; i < 2 && result == CLI_DONE; i++) {
-        kiln_build_options options = build_options(work, i);
-        const cli_model_settings settings = {.build = &options, .shapes = &work->settings.inputs};
-        result = cli_model_open(work->command, work->path, &settings, &work->engines[i]);
-    }
-    return result;
-}
-
 /* Every input as the options say. */
 static cli_exit take_inputs(job *work)
 {
@@ -116,30 +106,59 @@ static cli_exit take_inputs(job *work)
     return result;
 }
 
-static cli_exit compare(job *work)
+/* Both engines are there: how they are fed is said now. */
+static kiln_status feed(void *user, kiln_engine *found, kiln_engine *expected,
+                        kiln_compare_options *options)
+{
+    job *work = user;
+    cli_progress_end();
+    work->engines[0] = kiln_engine_retain(found);
+    work->engines[1] = kiln_engine_retain(expected);
+    work->fed = take_inputs(work);
+    options->inputs = work->tensors;
+    options->input_count = work->tensor_count;
+    cli_progress_begin("comparing");
+    return work->fed == CLI_DONE ? KILN_OK : KILN_ERROR_CANCELLED;
+}
+
+static cli_exit compare_as(job *work, const kiln_build_options *found,
+                           const kiln_build_options *expected, kiln_status *status)
 {
     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
-    options.inputs = work->tensors;
-    options.input_count = work->tensor_count;
     options.absolute = work->settings.absolute;
     options.relative = work->settings.relative;
     options.steps = work->settings.steps;
-    if (kiln_network_from_onnx(work->path, &work->network) == KILN_OK) {
-        options.network = work->network; /* else it is a plan: nothing says what is quantized */
-    }
-    cli_progress_begin("comparing");
-    kiln_status status =
-        kiln_compare_engines(work->engines[0], work->engines[1], &options, &work->comparison);
-    if (status == KILN_OK && work->settings.first && !kiln_comparison_passes(work->comparison)) {
-        const kiln_build_options found = build_options(work, 0);
-        const kiln_build_options expected = build_options(work, 1);
-        kiln_comparison_destroy(work->comparison);
-        work->comparison = NULL;
-        options.first_difference = true;
-        status = kiln_compare_file(work->path, &found, &expected, &options, &work->comparison);
-    }
+    options.first_difference = work->settings.first;
+    options.network = work->network;
+    options.built = feed;
+    options.user = work;
+    cli_model_progress(work->path);
+    *status = kiln_compare_file(work->path, found, expected, &options, &work->comparison);
     cli_progress_end();
-    return status == KILN_OK ? CLI_DONE : cli_fail();
+    return work->fed;
+}
+
+static cli_exit compare(job *work)
+{
+    cli_loading loadings[2] = {{.network = NULL}, {.network = NULL}};
+    kiln_status status = KILN_OK;
+    cli_exit result = CLI_DONE;
+    /* One reading is for all; NULL: what it is will be said by who loads it. */
+    if (kiln_network_from_onnx(work->path, &work->network) != KILN_OK) {
+        work->network = NULL;
+    }
+    for (size_t i = 0; i < 2 && result == CLI_DONE; i++) {
+        kiln_build_options build = build_options(work, i);
+        const cli_model_settings settings = {.build = &build, .shapes = &work->settings.inputs};
+        result =
+            cli_loading_begin(work->command, work->path, work->network, &settings, &loadings[i]);
+    }
+    if (result == CLI_DONE) {
+        result = compare_as(work, &loadings[0].options, &loadings[1].options, &status);
+    }
+    const cli_exit ended =
+        cli_loading_end(work->command, loadings, 2, result == CLI_DONE ? status : KILN_OK);
+    return result == CLI_DONE ? ended : result;
 }
 
 /* --- text --- */
@@ -339,12 +358,6 @@ static cli_exit print_json(const job *work)
 static cli_exit do_job(job *work)
 {
     cli_exit result = split_backends(work);
-    if (result == CLI_DONE) {
-        result = open_engines(work);
-    }
-    if (result == CLI_DONE) {
-        result = take_inputs(work);
-    }
     if (result == CLI_DONE) {
         result = compare(work);
     }

@@ -369,13 +369,9 @@ static void declared_shape(kiln_network *network, size_t index, kiln_shape *shap
 }
 
 cli_exit cli_hints_read(const cli_command *command, const cli_input_settings *settings,
-                        const char *path, cli_hints *hints)
+                        kiln_network *network, cli_hints *hints)
 {
-    *hints = (cli_hints){.network = NULL};
-    if (kiln_network_from_onnx(path, &hints->network) != KILN_OK) {
-        return CLI_DONE; /* a plan, or something that the load says more about */
-    }
-    const size_t count = kiln_network_input_count(hints->network);
+    const size_t count = kiln_network_input_count(network);
     const char **names = cli_allocate((count * 3 + 1) * sizeof *names);
     const char **data = names + count;
     const char **shapes = data + count;
@@ -384,8 +380,8 @@ cli_exit cli_hints_read(const cli_command *command, const cli_input_settings *se
     cli_exit result = CLI_DONE;
     for (size_t i = 0; i < count && result == CLI_DONE; i++) {
         kiln_tensor_id tensor;
-        result = kiln_network_input(hints->network, i, &tensor) == KILN_OK ? CLI_DONE : cli_fail();
-        names[i] = result == CLI_DONE ? kiln_network_tensor_name(hints->network, tensor) : NULL;
+        result = kiln_network_input(network, i, &tensor) == KILN_OK ? CLI_DONE : cli_fail();
+        names[i] = result == CLI_DONE ? kiln_network_tensor_name(network, tensor) : NULL;
     }
     if (result == CLI_DONE) {
         result = assign(command, "input", &settings->inputs, names, count, data);
@@ -398,19 +394,12 @@ cli_exit cli_hints_read(const cli_command *command, const cli_input_settings *se
         *hint = (kiln_shape_hint){.name = names[i]};
         result = hint_shape(command, data[i], shapes[i], settings, &hint->shape);
         if (hint->shape.rank < 0 && is_named(&settings->inputs, names[i])) {
-            declared_shape(hints->network, i, &hint->shape);
+            declared_shape(network, i, &hint->shape);
         }
         hints->count += hint->shape.rank >= 0;
     }
     free(names);
     return result;
-}
-
-void cli_hints_finish(cli_hints *hints)
-{
-    free(hints->items);
-    kiln_network_destroy(hints->network);
-    *hints = (cli_hints){.network = NULL};
 }
 
 void cli_inputs_finish(cli_inputs *inputs)

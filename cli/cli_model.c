@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli_model.h"
@@ -54,7 +55,7 @@ kiln_build_options cli_model_build(const cli_model_settings *settings)
     return options;
 }
 
-/* Only a backend that wants profiles is worth reading the model twice. */
+/* Only a backend that wants profiles is worth reading the model before. */
 static bool wants_hints(const cli_input_settings *shapes, const kiln_build_options *options)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
@@ -78,49 +79,89 @@ static cli_exit load_plugins(kiln_build_options *options)
     return CLI_DONE;
 }
 
-cli_exit cli_model_open(const cli_command *command, const char *path,
-                        const cli_model_settings *settings, kiln_engine **engine)
+/* Where a build takes the shapes of its inputs from. */
+static cli_exit take_hints(const cli_command *command, const char *path, kiln_network *network,
+                           const cli_input_settings *shapes, cli_loading *loading)
 {
-    kiln_build_options options = cli_model_build(settings);
-    cli_hints hints = {.network = NULL};
+    cli_hints hints = {NULL, 0};
+    if (network == NULL && kiln_network_from_onnx(path, &loading->network) != KILN_OK) {
+        return CLI_DONE; /* a plan, or something that the load says more about */
+    }
+    const cli_exit result =
+        cli_hints_read(command, shapes, network != NULL ? network : loading->network, &hints);
+    loading->hints = hints.items;
+    loading->options.shape_hints = hints.items;
+    loading->options.shape_hint_count = hints.count;
+    return result;
+}
+
+cli_exit cli_loading_begin(const cli_command *command, const char *path, kiln_network *network,
+                           const cli_model_settings *settings, cli_loading *loading)
+{
+    *loading = (cli_loading){.options = cli_model_build(settings)};
+    kiln_build_options *options = &loading->options;
     /* The program is its user's, and keeps what a library keeps only when it is asked to. A plan
      * does not say which library of plugins it needs. */
-    options.cache = settings->no_cache || options.plugin_count > 0 ? NULL
-                    : options.cache != NULL                        ? options.cache
-                                                                   : "default";
-    if (load_plugins(&options) != CLI_DONE) {
+    options->cache = settings->no_cache || options->plugin_count > 0 ? NULL
+                     : options->cache != NULL                        ? options->cache
+                                                                     : "default";
+    options->issues = &loading->issues;
+    if (load_plugins(options) != CLI_DONE) {
         return CLI_FAILED;
     }
-    if (wants_hints(settings->shapes, &options)) {
-        const cli_exit read = cli_hints_read(command, settings->shapes, path, &hints);
-        if (read != CLI_DONE) {
-            cli_hints_finish(&hints);
-            return read;
+    return wants_hints(settings->shapes, options)
+               ? take_hints(command, path, network, settings->shapes, loading)
+               : CLI_DONE;
+}
+
+cli_exit cli_loading_end(const cli_command *command, cli_loading *loadings, size_t count,
+                         kiln_status status)
+{
+    cli_exit result = CLI_DONE;
+    const kiln_issue_list *issues = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (status == KILN_ERROR_NAME && loadings[i].options.backend != NULL &&
+            result == CLI_DONE) {
+            result = check_backend(command, loadings[i].options.backend);
         }
-        options.shape_hints = hints.items;
-        options.shape_hint_count = hints.count;
+        issues = issues != NULL ? issues : loadings[i].issues;
     }
-    kiln_issue_list *issues = NULL;
-    options.issues = &issues;
+    if (status != KILN_OK && result == CLI_DONE) {
+        result = cli_fail_issues(issues);
+    }
+    for (size_t i = 0; i < count; i++) {
+        kiln_issue_list_destroy(loadings[i].issues);
+        kiln_network_destroy(loadings[i].network);
+        free(loadings[i].hints);
+    }
+    return result;
+}
+
+void cli_model_progress(const char *path)
+{
     const char *slash = strrchr(path, '/');
     char what[300];
     (void)snprintf(what, sizeof what, "building %.255s", slash != NULL ? slash + 1 : path);
     cli_progress_begin(what);
-    const kiln_status status = kiln_engine_load(path, &options, engine);
+}
+
+cli_exit cli_model_open(const cli_command *command, const char *path,
+                        const cli_model_settings *settings, kiln_engine **engine)
+{
+    cli_loading loading;
+    cli_exit result = cli_loading_begin(command, path, NULL, settings, &loading);
+    if (result != CLI_DONE) {
+        (void)cli_loading_end(command, &loading, 1, KILN_OK);
+        return result;
+    }
+    cli_model_progress(path);
+    const kiln_status status = kiln_engine_load(path, &loading.options, engine);
     cli_progress_end();
-    cli_exit result = CLI_DONE;
-    if (status == KILN_ERROR_NAME && options.backend != NULL) {
-        result = check_backend(command, options.backend);
-    }
-    if (status != KILN_OK && result == CLI_DONE) {
-        result = cli_fail_issues(issues);
-    } else if (result == CLI_DONE && settings->refit != NULL &&
-               kiln_engine_refit_file(*engine, settings->refit, NULL) != KILN_OK) {
-        result = cli_fail();
-    }
-    kiln_issue_list_destroy(issues);
-    cli_hints_finish(&hints);
-    return result;
+    result = cli_loading_end(command, &loading, 1, status);
+    return result == CLI_DONE && settings->refit != NULL &&
+                   kiln_engine_refit_file(*engine, settings->refit, NULL) != KILN_OK
+               ? cli_fail()
+               : result;
 }
 
 cli_exit cli_model_context(const cli_model_settings *settings, kiln_engine *engine,

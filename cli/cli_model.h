@@ -22,9 +22,27 @@ extern const cli_option cli_model_options[];
 /* What a build is told. */
 kiln_build_options cli_model_build(const cli_model_settings *settings);
 
+/* One call of the library that loads or builds. */
+typedef struct cli_loading {
+    kiln_build_options options;
+    struct kiln_shape_hint *hints;
+    kiln_network *network; /* that was read for them, and has their names; or NULL */
+    kiln_issue_list *issues;
+} cli_loading;
+
+/* Fills in the options for `path`, whose `network` the caller may have read already. */
+cli_exit cli_loading_begin(const cli_command *command, const char *path, kiln_network *network,
+                           const cli_model_settings *settings, cli_loading *loading);
+/* Says why a call with so many of these failed, where it did, and frees what it was told. */
+cli_exit cli_loading_end(const cli_command *command, cli_loading *loadings, size_t count,
+                         kiln_status status);
+
 /* Loads or builds `path`; says why when that fails. */
 cli_exit cli_model_open(const cli_command *command, const char *path,
                         const cli_model_settings *settings, kiln_engine **engine);
+
+/* Shows that `path` is being built, until cli_progress_end. */
+void cli_model_progress(const char *path);
 
 /* A context over it, with graphs as the settings say. */
 cli_exit cli_model_context(const cli_model_settings *settings, kiln_engine *engine,
@@ -83,15 +101,12 @@ cli_exit cli_filling_bind(const cli_command *command, kiln_context *context,
 
 /* The shapes that inputs are given, for kiln_build_options. */
 typedef struct cli_hints {
-    kiln_network *network; /* has the names */
-    kiln_shape_hint *items;
+    kiln_shape_hint *items; /* for free(); the names are the network's */
     size_t count;
 } cli_hints;
 
-/* Of the ONNX file at `path`; none where it is something else. */
 cli_exit cli_hints_read(const cli_command *command, const cli_input_settings *settings,
-                        const char *path, cli_hints *hints);
-void cli_hints_finish(cli_hints *hints);
+                        kiln_network *network, cli_hints *hints);
 
 /* --- tensors (cli_tensor.c) --- */
 

@@ -84,8 +84,15 @@ typedef struct kiln_compare_options {
      * the tolerance. KILN_BY_DTYPE: 1, or 0 where `absolute` is given. */
     double steps;
     /* kiln_compare_engines: the network that both engines were made of, which says what is
-     * quantized; NULL: nothing is. The others know it. Read only. */
+     * quantized; NULL: nothing is. kiln_compare_file: what kiln_network_from_onnx read of that
+     * file, which is then not read again; NULL: it is read. kiln_compare knows it. */
     kiln_network *network;
+    /* Called once both engines are there and before anything is fed, with these options, whose
+     * inputs it may set; they stay its own. It may retain the engines. What it returns but KILN_OK
+     * ends the comparison. NULL: nothing is called. */
+    kiln_status (*built)(void *user, kiln_engine *found, kiln_engine *expected,
+                         struct kiln_compare_options *options);
+    void *user; /* for `built` */
 } kiln_compare_options;
 
 #define KILN_COMPARE_OPTIONS_INIT                                        \

@@ -69,7 +69,7 @@ static kiln_status make_once(const kiln_model *asked, const kiln_build_options *
     KLN_RETURN_IF_ERROR(check_taken(backend, options));
     kln_onnx_model *read = NULL;
     kln_text written; /* only for a backend that asks for the bytes of a network */
-    placed.read = &read;
+    placed.read = asked->read != NULL ? asked->read : &read;
     placed.written = &written;
     kln_text_init(&written, KLN_ONNX_MESSAGE_LIMIT);
     const kiln_status status =
@@ -339,12 +339,12 @@ kiln_status kiln_engine_load_bytes(kiln_span bytes, kiln_span manifest,
     return load(&model, &read, &parsed, engine);
 }
 
-kiln_status kln_engine_load(const char *path, const kln_mapping *file,
-                            const kiln_build_options *options, kiln_engine **engine)
+kiln_status kln_engine_load(const kiln_model *model, const kiln_build_options *options,
+                            kiln_engine **engine)
 {
     kln_manifest manifest;
-    KLN_RETURN_IF_ERROR(kln_manifest_read(path, file->bytes, &manifest));
-    return load_file(path, file, options, &manifest, engine);
+    KLN_RETURN_IF_ERROR(kln_manifest_read(model->path, model->bytes, &manifest));
+    return load(model, options, &manifest, engine);
 }
 
 /* Opens a file and its manifest. Where they do not fit, and another file lies there by now,

@@ -91,7 +91,7 @@ KILN_MUST_CHECK kiln_status kln_engine_make_anew(const kiln_backend *backend,
 void kln_engine_cache_note(kiln_engine *engine);
 
 /* kiln_engine_load of a file that is open already. */
-KILN_MUST_CHECK kiln_status kln_engine_load(const char *path, const kln_mapping *file,
+KILN_MUST_CHECK kiln_status kln_engine_load(const kiln_model *model,
                                             const kiln_build_options *options,
                                             kiln_engine **engine);
 

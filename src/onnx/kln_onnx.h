@@ -247,6 +247,7 @@ typedef struct kln_onnx_model { /* ModelProto */
     kln_arena arena;            /* owns everything but the mappings */
     kln_mapping *mappings;      /* the file and its external files, open as long as the model */
     size_t mapping_count;
+    bool is_mapped;            /* the first is the model itself, not an external file */
     kln_onnx_missing *missing; /* their tensors have no data */
     size_t missing_count;
     int64_t ir_version; /* from KLN_ONNX_IR_OF_OPTIONAL_INPUTS on, initializers may be inputs */

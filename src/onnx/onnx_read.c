@@ -108,6 +108,7 @@ static kiln_status read_model(kiln_span bytes, const char *folder, const char *p
         }
         model->mappings[0] = *mapping;
         model->mapping_count = 1;
+        model->is_mapped = true;
     }
     status = kln_onnx_read_message(&reader, &kln_layout_model, bytes, model);
     kln_onnx_release_scratch(&reader);

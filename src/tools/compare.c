@@ -145,12 +145,15 @@ static kiln_status search(origin *from, const kln_compare_inputs *inputs,
 }
 
 static kiln_status compare(kiln_engine *found, kiln_engine *expected, origin *from,
-                           const kiln_compare_options *options, kiln_comparison **comparison)
+                           kiln_compare_options *options, kiln_comparison **comparison)
 {
     kln_compare_inputs inputs;
     kln_inference *inference = NULL;
     kiln_comparison *made = NULL;
     kiln_engine *const engines[2] = {found, expected};
+    if (options->built != NULL) {
+        KLN_RETURN_IF_ERROR(options->built(options->user, found, expected, options));
+    }
     KLN_RETURN_IF_ERROR(check_names(found, expected));
     KLN_RETURN_IF_ERROR(kln_compare_inputs_make(engines, options, &inputs));
     kiln_status status = make(&made);
@@ -261,6 +264,25 @@ kiln_status kiln_compare(kiln_network *network, const kiln_build_options *found,
     return status;
 }
 
+/* The file as its network was read, or is read now. */
+static kiln_status open_origin(origin *from, const kiln_compare_options *options)
+{
+    if (options->network == NULL) {
+        return kln_mapping_open(from->path, &from->file);
+    }
+    kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_ERROR(kln_network_edit(options->network, &model));
+    if (!model->is_mapped) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_compare_options: network was not read from a file, and \"%s\" is to "
+                        "be compared; give kiln_compare the network, or leave it out",
+                        from->path);
+    }
+    from->file = kln_mapping_share(&model->mappings[0]);
+    from->model = kln_onnx_model_retain(model);
+    return KILN_OK;
+}
+
 kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
                               const kiln_build_options *expected,
                               const kiln_compare_options *options, kiln_comparison **comparison)
@@ -274,17 +296,19 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
     KLN_RETURN_IF_ERROR(read_options(options, &read));
     KLN_RETURN_IF_ERROR(kln_build_options_read(found, &from.builds.found));
     KLN_RETURN_IF_ERROR(kln_build_options_read(expected, &from.builds.expected));
-    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &from.file));
+    KLN_RETURN_IF_ERROR(open_origin(&from, &read));
+    const kiln_model model = {
+        .path = path, .file = &from.file, .bytes = from.file.bytes, .read = &from.model};
     kiln_shape_hint *hints = NULL;
     kiln_status status = hint_shapes(&from, &read, &hints);
     if (status == KILN_OK) {
-        status = kln_engine_load(path, &from.file, &from.builds.found, &engines[0]);
+        status = kln_engine_load(&model, &from.builds.found, &engines[0]);
     }
     if (status == KILN_OK) {
-        status = kln_engine_load(path, &from.file, &from.builds.expected, &engines[1]);
+        status = kln_engine_load(&model, &from.builds.expected, &engines[1]);
     }
     keep_lists(&from.builds);
-    if (status == KILN_OK) {
+    if (status == KILN_OK && from.model == NULL) {
         /* A plan is compared too, without what only its network could tell. */
         status = kln_onnx_read_mapping(&from.file, path, &from.model);
         status = status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;

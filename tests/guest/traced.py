@@ -10,10 +10,12 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import urllib.request
+import zipfile
 
 KILN, MODELS, DEPS = (os.path.abspath(path) for path in sys.argv[1:4])
 # ONNX Runtime is silent where it believes that it is tested.
@@ -36,6 +38,7 @@ SERVES = re.compile(r'socket\(AF_INET, SOCK_STREAM\|SOCK_CLOEXEC\|SOCK_NONBLOCK,
                     r'|bind\(\d+, {sa_family=AF_INET, sin_port=htons\(0\), '
                     r'sin_addr=inet_addr\("127\.0\.0\.1"\)}|sendmsg\(\d+, {msg_name=NULL'
                     r'|sendto\(\d+, ".*", \d+, [A-Z_|]+, NULL, 0\)')
+BASE = re.compile(r"\d+<([^>]*)>, \"")  # of what is named relative to an open folder
 WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_APPEND")
 
 
@@ -53,8 +56,15 @@ def commands():
         yield ["bench", "add.onnx", "--duration", "1"] + chosen
         yield ["build", "add.onnx", "-o", "out/add.saved"] + chosen
         yield ["run", "out/add.saved", "-i", "1"]
+        yield ["run", "add.onnx", "-i", "1", "-c", "out", "-n", "3"] + chosen
+        yield ["bench", "add.onnx", "--layers", "--json", "--duration", "0", "-n", "3"] + chosen
+    yield ["bench", "add.onnx", "--contexts", "1,2", "--duration", "0.1", "--plot", "out/load.html"]
     yield ["compare", "add.onnx", "-i", "1"]
+    yield ["compare", "divide.onnx", "-i", "a=1", "-i", "b=3", "-f"]
+    yield ["calibrate", "divide.onnx", "-d", "batches", "-o", "out/ranges.json"]
     yield ["quantize", "add.onnx", "-p", "fp16", "-o", "out/half.onnx"]
+    yield ["quantize", "divide.onnx", "-p", "fp16", "-o", "out/page.onnx", "--check", "batches",
+           "--report", "out/page.html"]
     yield ["refit", "gather.onnx", "gather.onnx", "-o", "out/refitted.onnx", "-b", "reference"]
     yield ["serve", "add.onnx", "--port", "0"]
     yield ["cache", "list"]
@@ -64,7 +74,7 @@ def commands():
 
 def known_commands():
     said = subprocess.run([KILN, "help"], capture_output=True, text=True, check=False)
-    return set(re.findall(r"^  ([a-z]+)  ", said.stdout, re.MULTILINE))
+    return set(re.findall(r"^  ([a-z]+) +\S", said.stdout, re.MULTILINE))
 
 
 def is_given(path, folder, home):
@@ -84,10 +94,12 @@ def check(trace, folder, home, command):
             continue
         call, arguments, result = match.groups()
         if call in ("socket", "socketpair", "connect", "bind", "sendto", "sendmsg"):
-            if command[0] != "serve" or not SERVES.search(line):
+            if command[0] != "serve" or not SERVES.search(re.sub(r"(\d)<[^>]*>", r"\1", line)):
                 bad.append(line)
             continue
-        paths = [os.path.join(folder, path) for path in STRING.findall(arguments)]
+        base = BASE.match(arguments)
+        paths = [os.path.join(base.group(1) if base else folder, path)
+                 for path in STRING.findall(arguments)]
         changes = not call.startswith("open") or WRITES.search(arguments)
         for path in paths:
             if changes:
@@ -97,7 +109,26 @@ def check(trace, folder, home, command):
                 allowed = READ.match(path) or is_given(path, folder, home) or result.startswith("-")
             if not allowed:
                 bad.append(line)
+    model = os.path.join(folder, next((word for word in command if word.endswith(".onnx")), "-"))
+    opened = sum(line.count(" open") and os.path.join(folder, path) == model
+                 for line in trace for path in STRING.findall(line) if not line.endswith("ENOENT"))
+    # What measures layers, or tries what each node costs, builds more than once.
+    if opened > command.count(os.path.basename(model)) and "--layers" not in command and \
+            "--report" not in command:
+        bad.append(f"the model is opened {opened} times")
     return [f"kiln {' '.join(command)}: {line}" for line in bad]
+
+
+def write_batches(folder):
+    """What `kiln calibrate` reads: an array for each input, in .npz files."""
+    os.mkdir(folder)
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }"
+    header = header + " " * (-(len(header) + 11) % 64) + "\n"
+    for number in range(2):
+        with zipfile.ZipFile(os.path.join(folder, f"{number}.npz"), "w") as archive:
+            for name in ("a", "b"):
+                archive.writestr(name + ".npy", b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) +
+                                 header.encode() + struct.pack("<4f", 1, 2, 3, 4 + number))
 
 
 def trace_serve(traced, folder, environment):
@@ -131,12 +162,13 @@ def main():
         os.mkdir(home)
         shutil.copytree(MODELS, folder)
         os.mkdir(os.path.join(folder, "out"))
+        write_batches(os.path.join(folder, "batches"))
         environment = {name: value for name, value in os.environ.items() if name not in QUIET}
-        environment.update(HOME=home, TERM="dumb", LC_ALL="C")
+        environment.update(HOME=home, TERM="dumb", LC_ALL="C", TMPDIR=os.path.join(folder, "out"))
         for command in commands():
             run.add(command[0])
             trace = os.path.join(scratch, "trace")
-            traced = ["strace", "-f", "-s", "4096", "-o", trace, "-e", "trace=" + CALLS, KILN] + \
+            traced = ["strace", "-f", "-y", "-s", "4096", "-o", trace, "-e", "trace=" + CALLS, KILN] + \
                 command
             if command[0] == "serve":
                 wrong, absent = trace_serve(traced, folder, environment)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <math.h>
+#include <unistd.h>
 
 #include "kiln_test.h"
 #include "ops/kln_ops.h"
@@ -302,6 +304,58 @@ TEST(the_first_difference_is_found)
         assert_int_equal(1, kiln_network_output_count(network));
         assert_int_equal(before + 3, kiln_network_layer_count(network));
     }
+}
+
+/* The file is opened once: nothing needs it any more once its network is read, or both engines are
+ * built, which are shown before they are fed. */
+static kiln_status take_away(void *user, kiln_engine *found, kiln_engine *expected,
+                             kiln_compare_options *options)
+{
+    const char *path = user;
+    static float ones[8 * 256];
+    static kiln_named_tensor input;
+    input = (kiln_named_tensor){
+        "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(8, 256), ones, sizeof ones)};
+    assert_int_equal(kiln_engine_input_count(found), 1);
+    assert_int_equal(kiln_engine_input_count(expected), 1);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(ones); i++) {
+        ones[i] = (float)i / 100;
+    }
+    options->inputs = &input;
+    options->input_count = 1;
+    return unlink(path) == 0 || errno == ENOENT ? KILN_OK : KILN_ERROR_CANCELLED;
+}
+
+TEST(a_file_is_read_once)
+{
+    kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
+    const kiln_build_options found = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
+    const kiln_build_options expected = KILN_BUILD_OPTIONS(.backend = "reference");
+    owned_network network = chain(2, false);
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("once.onnx"));
+    options.absolute = options.relative = 0;
+    options.first_difference = true;
+    options.built = take_away;
+    options.user = path;
+    for (int is_read = 0; is_read < 2; is_read++) {
+        owned_network read = NULL;
+        owned_comparison comparison = NULL;
+        assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+        if (is_read != 0) {
+            assert_ok(kiln_network_from_onnx(path, &read));
+            assert_int_equal(unlink(path), 0);
+        }
+        options.network = read;
+        assert_ok(kiln_compare_file(path, &found, &expected, &options, &comparison));
+        assert_non_null(kiln_comparison_first(comparison));
+        assert_string_equal(kiln_comparison_first(comparison)->name, "product");
+    }
+    kiln_comparison *none = NULL;
+    options.network = network;
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT,
+                 kiln_compare_file(path, &found, &expected, &options, &none),
+                 "was not read from a file");
 }
 
 TEST(inputs_are_given_or_made)
