@@ -127,8 +127,9 @@ def write_batches(folder):
     for number in range(2):
         with zipfile.ZipFile(os.path.join(folder, f"{number}.npz"), "w") as archive:
             for name in ("a", "b"):
-                archive.writestr(name + ".npy", b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) +
-                                 header.encode() + struct.pack("<4f", 1, 2, 3, 4 + number))
+                numbers = struct.pack("<4f", 1, 2, 3, 4 + number)
+                archive.writestr(name + ".npy", b"\x93NUMPY\x01\0" +
+                                 struct.pack("<H", len(header)) + header.encode() + numbers)
 
 
 def trace_serve(traced, folder, environment):
@@ -168,8 +169,8 @@ def main():
         for command in commands():
             run.add(command[0])
             trace = os.path.join(scratch, "trace")
-            traced = ["strace", "-f", "-y", "-s", "4096", "-o", trace, "-e", "trace=" + CALLS, KILN] + \
-                command
+            traced = ["strace", "-f", "-y", "-s", "4096", "-o", trace, "-e", "trace=" + CALLS,
+                      KILN] + command
             if command[0] == "serve":
                 wrong, absent = trace_serve(traced, folder, environment)
                 problems += [wrong] if wrong else []

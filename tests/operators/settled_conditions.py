@@ -446,16 +446,16 @@ def sum_wraps(case, detail):
     return (mean * terms + terms > np.iinfo(x.dtype).max) | (mean > 2 ** 53)
 
 
-def cropped_outside_two(case):
-    """tf_crop_and_resize of an axis but the last two, or past the ends of one."""
+def cropped_unseen(case):
+    """tf_crop_and_resize of an axis but the last two, or of one whose length stays."""
     roi, rank = array(case, 1), array(case, 0).ndim
     if case.attributes.get("coordinate_transformation_mode") != "tf_crop_and_resize" or \
             roi is None:
         return False
     axes = [a % rank for a in case.attributes.get("axes", range(rank))]
-    ends = zip(axes, roi, roi[len(axes):])
-    return any((begin != 0 or end != 1) if a < rank - 2 else
-               min(begin, end) < 0 or max(begin, end) > 1 for a, begin, end in ends)
+    out = np.asarray(definitions.unstored(case)[0]).shape
+    return any((begin != 0 or end != 1) and (a < rank - 2 or out[a] == array(case, 0).shape[a])
+               for a, begin, end in zip(axes, roi, roi[len(axes):]))
 
 
 def fraction_of_a_length(case):

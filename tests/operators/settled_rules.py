@@ -5,7 +5,7 @@ import numpy as np
 from generate import D, F, FOUR_BITS, H, NAMES
 from settled import OPEN, ORT, REF, rule
 from settled_conditions import (aligned_fraction, apart, array, attr, behind_axis, cancels,
-                                clamped_shape, clamped_start, cropped_outside_two,
+                                clamped_shape, clamped_start, cropped_unseen,
                                 cubic_outside, dilated, dilated_blocks, empty_data,
                                 empty_window, first_come, fraction_in, fraction_of_a_length,
                                 greatest_end, halfway, halves, in_empty_windows, inserted_last,
@@ -160,9 +160,9 @@ rule(ORT, "Resize", "align_corners, and scales that give a fraction of an elemen
 rule(ORT, "Resize", "nearest, on a coordinate that is halfway, or whole, but for the last bit",
      "single precision falls to the other side",
      lambda case: case.attributes.get( "mode", "nearest") == "nearest", halfway)
-rule(ORT, "Resize", "tf_crop_and_resize of an axis but the last two, or past the ends of one",
-     "only the last axes are cropped and, by some kernels, extrapolated; \"roi ... [start1, ..., startN, end1, ..., "
-     "endN], where N is the rank\"", cropped_outside_two)
+rule(ORT, "Resize", "tf_crop_and_resize of an axis but the last two, or of one whose length stays",
+     "only the last axes are cropped, and those that become longer or shorter; \"roi ... [start1, "
+     "..., startN, end1, ..., endN], where N is the rank\"", cropped_unseen)
 rule(ORT, "Pad", "wrap, and a negative pad",
      "it is cut off after wrapping around on one side only",
      lambda case: case.attributes.get("mode") == "wrap" and negative_pad(case))
