@@ -145,9 +145,9 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
                             operands[0], closest != NULL ? "; did you mean " : "",
                             closest != NULL ? closest : "", closest != NULL ? "?" : "");
     } else if (settings.keep > 0 && action != 1) {
-        result = cli_misuse(self, "--keep is for clear");
+        result = cli_misuse(self, "--keep goes with clear, as in kiln cache clear --keep 1024");
     } else if (settings.remove && action != 2) {
-        result = cli_misuse(self, "--remove is for verify");
+        result = cli_misuse(self, "--remove goes with verify, as in kiln cache verify --remove");
     } else {
         result = action == 1 ? clear(&settings) : list(&settings, action == 2);
     }

@@ -109,7 +109,9 @@ static cli_exit plan_points(const cli_command *command, const cli_sweep_settings
     const numbers *contexts = &lists[1];
     const numbers *streams = &lists[2];
     if (contexts->count > 1 && streams->count > 1) {
-        return cli_misuse(command, "--contexts and --streams: one of them may be a list");
+        return cli_misuse(
+            command,
+            "--contexts and --streams: one of them may be a list; give one number for the other");
     }
     const size_t sizes = batches->count > 0 ? batches->count : 1;
     const size_t most = contexts->count > streams->count ? contexts->count : streams->count;

@@ -35,6 +35,8 @@ BANNED = {
     r"makes? no sense": "what is allowed",
     r"\bstands twice\b": "is given twice",
     r"has no such thing": "what has it",
+    r"do(es)? not fit (each other|queries and keys|the (input|data|operands|axes|signal|cache|node"
+    r"|image|channels|scores|graph))$": "what is needed",
 }
 # A document may speak so of itself.
 ALLOWED = {

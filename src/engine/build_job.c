@@ -326,7 +326,7 @@ kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds, kiln_engin
     wait_until(build, milliseconds);
     kiln_status status = build->status;
     if (!build->ended) {
-        status = kln_fail(KILN_ERROR_BUSY, "the build has not ended yet");
+        status = kln_fail(KILN_ERROR_BUSY, "the build has not ended yet; wait for it or cancel it");
     } else if (status != KILN_OK) {
         if (build->issues_place != NULL && build->issues != NULL) {
             *build->issues_place = build->issues;
@@ -334,7 +334,8 @@ kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds, kiln_engin
         }
         status = kln_fail(status, "%s", build->sentence);
     } else if (build->taken) {
-        status = kln_fail(KILN_ERROR_STATE, "the engine of this build was taken already");
+        status = kln_fail(KILN_ERROR_STATE,
+                          "the engine of this build was taken already; it is given once");
     } else {
         *engine = build->engine;
         build->engine = NULL;

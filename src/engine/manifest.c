@@ -211,7 +211,9 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
     KLN_RETURN_IF_ERROR(parse(text, &root));
     kiln_status status = read_fields(root, manifest);
     if (status == KILN_OK && manifest->backend[0] == '\0') {
-        status = kln_fail(KILN_ERROR_MALFORMED, "\"backend\" is empty" ADVICE);
+        status = kln_fail(
+            KILN_ERROR_MALFORMED,
+            "\"backend\" is empty; it must name the backend that the engine is for" ADVICE);
     }
     const cJSON *previous = cJSON_GetObjectItemCaseSensitive(root, PREVIOUS);
     kln_manifest other = {.size = 0};

@@ -376,7 +376,8 @@ kiln_status kiln_range_table_load_bytes(kiln_span bytes, kiln_range_table **tabl
         return kln_fail_null(__func__, "bytes.data");
     }
     if (bytes.size == 0) {
-        return kln_fail(KILN_ERROR_EMPTY, "a table of ranges has no bytes");
+        return kln_fail(KILN_ERROR_EMPTY,
+                        "a table of ranges has no bytes; a calibration cache or JSON is needed");
     }
     if (bytes.size > KLN_MOST_RANGE_TEXT) {
         return kln_fail(KILN_ERROR_LIMIT,

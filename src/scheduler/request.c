@@ -340,7 +340,7 @@ kiln_status kiln_request_wait(kiln_request *request, int64_t milliseconds)
     while (kiln_request_get_state(request) < KILN_REQUEST_DONE) {
         KLN_RETURN_IF_ERROR(scheduler_check_process(request->scheduler, __func__));
         if (!wait_for_answer(request, milliseconds)) {
-            return kln_fail(KILN_ERROR_BUSY, "the request is not answered yet");
+            return kln_fail(KILN_ERROR_BUSY, "the request is not answered yet; wait for it first");
         }
     }
     return request->status == KILN_OK ? KILN_OK

@@ -310,7 +310,8 @@ static kiln_status run_all(kln_calibration *of, const kiln_batch_source *source)
         }
     }
     return of->batches > 0 ? KILN_OK
-                           : kln_fail(KILN_ERROR_EMPTY, "there is no batch to calibrate with");
+                           : kln_fail(KILN_ERROR_EMPTY,
+                                      "there is no batch to calibrate with; one or more is needed");
 }
 
 static kiln_status start(kln_calibration *of)

@@ -43,7 +43,8 @@ static kiln_status check_wanted(const kln_calibration *of)
     }
     return of->count > 0 ? KILN_OK
                          : kln_fail(KILN_ERROR_UNSUPPORTED,
-                                    "the network has no floating-point tensor to calibrate");
+                                    "the network has no floating-point tensor to calibrate; only "
+                                    "those have ranges");
 }
 
 static kiln_status make_observers(kln_calibration *of)

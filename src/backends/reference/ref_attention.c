@@ -188,7 +188,9 @@ static kiln_status check_mask(const attention *a)
         const int64_t full = dims[4 - a->mask->rank + i];
         fits = dim == full || dim == 1 || (i == a->mask->rank - 1 && dim < full);
     }
-    return fits ? KILN_OK : kln_fail(KILN_ERROR_SHAPE, "the mask does not fit queries and keys");
+    return fits ? KILN_OK
+                : kln_fail(KILN_ERROR_SHAPE,
+                           "the mask must broadcast to batches x heads x queries x keys");
 }
 
 static kiln_status read_attention(ref_call *call, attention *a)
@@ -203,11 +205,13 @@ static kiln_status read_attention(ref_call *call, attention *a)
     KLN_RETURN_IF_ERROR(join_cache(call, 5, 2, &a->v, &past_values));
     a->mask = ref_input(call, 3);
     a->lengths = ref_input(call, 6);
-    KLN_RETURN_IF(a->k.heads <= 0 || a->q.heads % a->k.heads != 0 || a->k.heads != a->v.heads ||
-                      a->q.size != a->k.size || a->k.length != a->v.length ||
-                      a->q.batch != a->k.batch || a->q.batch != a->v.batch ||
-                      (a->lengths != NULL && a->lengths->count != a->q.batch),
-                  KILN_ERROR_SHAPE, "queries, keys and values do not fit each other");
+    KLN_RETURN_IF(
+        a->k.heads <= 0 || a->q.heads % a->k.heads != 0 || a->k.heads != a->v.heads ||
+            a->q.size != a->k.size || a->k.length != a->v.length || a->q.batch != a->k.batch ||
+            a->q.batch != a->v.batch || (a->lengths != NULL && a->lengths->count != a->q.batch),
+        KILN_ERROR_SHAPE,
+        "queries, keys and values need the same batches, queries and keys the same head size, "
+        "keys and values the same heads and length, and queries a multiple of their heads");
     a->group = a->q.heads / a->k.heads;
     a->scale = ref_attribute_float(call, "scale", 1.0 / sqrt((double)a->q.size));
     a->softcap = ref_attribute_float(call, "softcap", 0.0);
@@ -276,11 +280,13 @@ static kiln_status read_rotation(ref_call *call, rotation *r)
     r->half = (turned > 0 ? turned : r->size) / 2;
     r->interleaved = ref_attribute_int(call, "interleaved", 0) != 0;
     const int64_t rows = r->half > 0 ? r->cosine->count / r->half : 0;
-    KLN_RETURN_IF(2 * r->half > r->size || r->cosine->count != r->sine->count ||
-                      r->cosine->rank < 1 || r->cosine->dims[r->cosine->rank - 1] != r->half ||
-                      (r->places == NULL ? rows != r->batch * r->length
-                                         : r->places->count != r->batch * r->length),
-                  KILN_ERROR_SHAPE, "the caches do not fit the input");
+    KLN_RETURN_IF(
+        2 * r->half > r->size || r->cosine->count != r->sine->count || r->cosine->rank < 1 ||
+            r->cosine->dims[r->cosine->rank - 1] != r->half ||
+            (r->places == NULL ? rows != r->batch * r->length
+                               : r->places->count != r->batch * r->length),
+        KILN_ERROR_SHAPE,
+        "cosines and sines need a row for each position and half the rotated size as columns");
     return KILN_OK;
 }
 

@@ -149,7 +149,8 @@ static kiln_status iterate(ref_call *call, looping *loop, int64_t number, uint8_
         return status;
     }
     if (loop->outputs[0].kind != REF_TENSOR || loop->outputs[0].tensor.count != 1) {
-        status = kln_fail(KILN_ERROR_INVALID_NETWORK, "the body's condition is no single bool");
+        status = kln_fail(KILN_ERROR_INVALID_NETWORK,
+                          "the body's first output must be one bool, whether to go on");
     } else {
         *go_on = ref_get_int(&loop->outputs[0].tensor, 0) != 0;
     }

@@ -136,7 +136,8 @@ static kiln_status ref_op_center_crop_pad(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &sizes, &count));
     const int64_t *axes = ref_attribute_ints(call, "axes", &axis_count);
     KLN_RETURN_IF(count != (axes != NULL ? axis_count : (size_t)x->rank),
-                  KILN_ERROR_INVALID_NETWORK, "%zu sizes do not fit the axes", count);
+                  KILN_ERROR_INVALID_NETWORK, "%zu sizes are given; one for each axis is needed",
+                  count);
     int64_t before[REF_RANK] = {0};
     int64_t dims[REF_RANK];
     memcpy(dims, x->dims, sizeof dims);

@@ -33,8 +33,11 @@ static int find_label(const einsum *e, char label)
 
 static kiln_status fail_equation(const char *equation)
 {
-    return kln_fail(KILN_ERROR_INVALID_NETWORK, "the equation \"%s\" does not fit the operands",
-                    equation);
+    return kln_fail(
+        KILN_ERROR_INVALID_NETWORK,
+        "the equation \"%s\" needs a term for each operand, a letter for each dimension, and "
+        "one length for each letter",
+        equation);
 }
 
 /* One term, with its ellipsis (`hidden` dimensions) written out. */

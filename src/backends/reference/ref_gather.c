@@ -68,7 +68,10 @@ static kiln_status need_elements(const ref_call *call, const ref_tensor **x,
     for (int i = 0; fits && i < (*x)->rank; i++) {
         fits = i == *axis || (*indices)->dims[i] <= (*x)->dims[i];
     }
-    return fits ? KILN_OK : kln_fail(KILN_ERROR_SHAPE, "the indices do not fit the data");
+    return fits ? KILN_OK
+                : kln_fail(KILN_ERROR_SHAPE,
+                           "the indices need the data's rank, and no dimension longer than its but "
+                           "along the axis");
 }
 
 static kiln_status ref_op_gather_elements(ref_call *call)
@@ -279,7 +282,10 @@ static kiln_status ref_op_tensor_scatter(ref_call *call)
     for (int i = 0; fits && i < x->rank; i++) {
         fits = i == axis || x->dims[i] == update->dims[i];
     }
-    KLN_RETURN_IF(!fits, KILN_ERROR_SHAPE, "the update does not fit the cache");
+    KLN_RETURN_IF(
+        !fits, KILN_ERROR_SHAPE,
+        "the update needs the cache's type and its dimensions but along the axis, and a place for "
+        "each batch");
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     const size_t size = ref_element_size(x->dtype);
     ref_copy_elements(size, x->count, y->data, 1, x->data, 1);

@@ -19,7 +19,8 @@ static kiln_status read_loss(const ref_call *call, loss *l)
     l->weight = ref_input(call, 2);
     KLN_RETURN_IF(l->x->rank < 2 || l->target->rank != l->x->rank - 1 ||
                       (l->weight != NULL && l->weight->count != l->x->dims[1]),
-                  KILN_ERROR_SHAPE, "targets and weights do not fit the scores");
+                  KILN_ERROR_SHAPE,
+                  "a target for each row of scores and a weight for each class are needed");
     l->classes = l->x->dims[1];
     l->inner = ref_product(l->x->dims, 2, l->x->rank);
     l->ignores = ref_attribute(call, "ignore_index") != NULL;

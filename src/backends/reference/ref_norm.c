@@ -243,7 +243,9 @@ static kiln_status normalize_groups(ref_call *call, int64_t groups, bool by_grou
 static kiln_status need_channels(const ref_call *call, const ref_tensor **x)
 {
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, x));
-    return (*x)->rank >= 2 ? KILN_OK : kln_fail(KILN_ERROR_RANK, "a batch and channels are needed");
+    return (*x)->rank >= 2
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_RANK, "2 dimensions or more are needed, batch and channels");
 }
 
 static kiln_status ref_op_group_normalization(ref_call *call)

@@ -350,7 +350,8 @@ static kiln_status ref_op_global_pool(ref_call *call)
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
-    KLN_RETURN_IF(x->rank < 2, KILN_ERROR_RANK, "a batch and channels are needed");
+    KLN_RETURN_IF(x->rank < 2, KILN_ERROR_RANK,
+                  "2 dimensions or more are needed, batch and channels");
     int64_t dims[REF_RANK] = {x->dims[0], x->dims[1], 1, 1, 1, 1, 1, 1};
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
     const int64_t n = ref_product(x->dims, 2, x->rank);

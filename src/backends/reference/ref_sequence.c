@@ -243,8 +243,10 @@ static kiln_status ref_op_sequence_map(ref_call *call)
     KLN_RETURN_IF_ERROR(need_sequence(call, 0, &sequence));
     const size_t given = call->node->input_count;
     const size_t count = call->node->output_count;
-    KLN_RETURN_IF(plan == NULL || plan->input_count != given || plan->output_count != count,
-                  KILN_ERROR_INVALID_NETWORK, "the body does not fit the node");
+    KLN_RETURN_IF(
+        plan == NULL || plan->input_count != given || plan->output_count != count,
+        KILN_ERROR_INVALID_NETWORK,
+        "the body needs an input for each of the node's and an output for each of its outputs");
     KLN_RETURN_IF_ERROR(ref_scratch(call, given + 1, sizeof *inputs, &inputs));
     KLN_RETURN_IF_ERROR(ref_scratch(call, count + 1, sizeof *outputs, &outputs));
     KLN_RETURN_IF_ERROR(ref_scratch(call, count + 1, sizeof(void *), &items));

@@ -141,10 +141,13 @@ static kiln_status ref_op_stft(ref_call *call)
                       : window != NULL                    ? window->count
                                                           : 0;
     const int64_t parts = x->rank == 3 ? x->dims[2] : x->rank == 2 ? 1 : 0;
-    KLN_RETURN_IF(step <= 0 || n <= 0 || parts < 1 || parts > 2 || x->dims[1] < n ||
-                      (window != NULL && window->count > n),
-                  KILN_ERROR_SHAPE, "frames of %lld, %lld apart, do not fit the signal",
-                  (long long)n, (long long)step);
+    KLN_RETURN_IF(
+        step <= 0 || n <= 0 || parts < 1 || parts > 2 || x->dims[1] < n ||
+            (window != NULL && window->count > n),
+        KILN_ERROR_SHAPE,
+        "frames of %lld, %lld apart: both must be above 0, and a frame no longer than the "
+        "signal, no shorter than the window",
+        (long long)n, (long long)step);
     const bool onesided = ref_attribute_int(call, "onesided", 1) != 0;
     const int64_t dims[4] = {x->dims[0], (x->dims[1] - n) / step + 1, onesided ? n / 2 + 1 : n, 2};
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, 4, dims, &y));

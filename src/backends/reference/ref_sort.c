@@ -418,9 +418,11 @@ static kiln_status ref_op_nms(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &s.boxes));
     KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &sort.x));
     const int64_t *d = sort.x->dims;
-    KLN_RETURN_IF(s.boxes->rank != 3 || sort.x->rank != 3 || s.boxes->dims[2] != 4 ||
-                      s.boxes->dims[0] != d[0] || s.boxes->dims[1] != d[2],
-                  KILN_ERROR_SHAPE, "boxes and scores do not fit each other");
+    KLN_RETURN_IF(
+        s.boxes->rank != 3 || sort.x->rank != 3 || s.boxes->dims[2] != 4 ||
+            s.boxes->dims[0] != d[0] || s.boxes->dims[1] != d[2],
+        KILN_ERROR_SHAPE,
+        "boxes of batches x boxes x 4 and scores of batches x classes x boxes are needed");
     s.most = ref_to_int(option(call, 2, 0.0));
     s.overlap = option(call, 3, 0.0);
     s.least = option(call, 4, 0.0);

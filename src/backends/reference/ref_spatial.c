@@ -133,7 +133,11 @@ static kiln_status read_sampling(const ref_call *call, const ref_tensor *x, cons
     s->mode = strcmp(mode, "bilinear") == 0 ? 'l' : strcmp(mode, "bicubic") == 0 ? 'c' : mode[0];
     s->padding = ref_attribute_string(call, "padding_mode", "zeros")[0];
     s->aligned = ref_attribute_int(call, "align_corners", 0) != 0;
-    return fits ? KILN_OK : kln_fail(KILN_ERROR_SHAPE, "the grid does not fit the input");
+    return fits ? KILN_OK
+                : kln_fail(KILN_ERROR_SHAPE,
+                           "the grid needs the input's rank and batches, and a number for each of "
+                           "its 1 to 3 spatial "
+                           "dimensions, none of which is empty");
 }
 
 static kiln_status ref_op_grid_sample(ref_call *call)
@@ -190,10 +194,13 @@ static kiln_status ref_op_affine_grid(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &theta));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &size, &count));
     const int rank = (int)count - 2;
-    KLN_RETURN_IF(rank < 2 || rank > MOST_SPATIAL || theta->rank != 3 ||
-                      theta->dims[0] != size[0] || theta->dims[1] != rank ||
-                      theta->dims[2] != rank + 1,
-                  KILN_ERROR_SHAPE, "theta does not fit a size of %zu dimensions", count);
+    KLN_RETURN_IF(
+        rank < 2 || rank > MOST_SPATIAL || theta->rank != 3 || theta->dims[0] != size[0] ||
+            theta->dims[1] != rank || theta->dims[2] != rank + 1,
+        KILN_ERROR_SHAPE,
+        "theta must be batches x n x n + 1, where the size is batches, channels and n numbers, 2 "
+        "or 3; it has %zu",
+        count);
     int64_t dims[MOST_SPATIAL + 2] = {size[0]};
     memcpy(dims + 1, size + 2, (size_t)rank * sizeof *dims);
     dims[rank + 1] = rank;
@@ -318,7 +325,10 @@ static kiln_status check_regions(const regions *r, const ref_tensor *batches, in
     const bool fits = r->x->rank == 4 && r->rois->rank == 2 && r->rois->dims[1] == columns &&
                       (batches == NULL || batches->count == r->rois->dims[0]);
     return fits && r->x->count > 0 ? KILN_OK
-                                   : kln_fail(KILN_ERROR_SHAPE, "the regions do not fit the input");
+                                   : kln_fail(KILN_ERROR_SHAPE,
+                                              "an input of 4 dimensions and, for each region, a "
+                                              "row of its corners and a batch are "
+                                              "needed");
 }
 
 static kiln_status region_batch(const regions *r, double value, int64_t *batch)

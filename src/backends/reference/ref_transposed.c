@@ -249,7 +249,7 @@ static kiln_status ref_op_col2im(ref_call *call)
         const int64_t room =
             image[i] + pads[i] + pads[i + w.rank] - w.dilation[i] * (block[i] - 1) - 1;
         KLN_RETURN_IF(block[i] <= 0 || w.stride[i] <= 0 || room < 0, KILN_ERROR_SHAPE,
-                      "a block does not fit the image in dimension %d", i);
+                      "a block is longer than the padded image in dimension %d", i);
         w.input[i] = room / w.stride[i] + 1;
     }
     int64_t volume = 0;

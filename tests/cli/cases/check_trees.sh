@@ -19,7 +19,8 @@ WRONG = [{}, {"aggregate_function": 4}, {"post_transform": -1}, {"n_targets": 0}
          {"nodes_falsenodeids": [-1, 2, 3]}, {"nodes_trueleafs": [0, 7, 1]},
          {"leaf_targetids": [0, 2, 0, 1]}, {"leaf_weights": array([5, 6, 7])}]
 for number, change in enumerate(WRONG):
-    node = helper.make_node("TreeEnsemble", ["x"], ["y"], domain="ai.onnx.ml", **{**RIGHT, **change})
+    node = helper.make_node("TreeEnsemble", ["x"], ["y"], domain="ai.onnx.ml",
+                            **{**RIGHT, **change})
     graph = helper.make_graph(
         [node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
