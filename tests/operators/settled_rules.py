@@ -4,22 +4,21 @@ import numpy as np
 
 from generate import D, F, FOUR_BITS, H, NAMES
 from settled import OPEN, ORT, REF, rule
-from settled_conditions import (aligned_fraction, apart, array, attr, behind_axis, cancels,
-                                clamped_shape, clamped_start, cropped_unseen,
-                                cubic_outside, dilated, dilated_blocks, empty_data,
-                                empty_window, first_come, fraction_in, fraction_of_a_length,
-                                greatest_end, halfway, halves, in_empty_windows, inserted_last,
-                                largest, last_output, lower_or_not_two, magnitude,
-                                missing_limit, moments_mixed, nan_in, nan_lanes, narrow,
-                                negative_lanes, negative_pad, negative_padding, not_finite,
-                                off_by_signal, off_by_terms, one_apart, padded_cubic, pairs,
-                                parted, parts_of_float8, past, past_32_bits, past_batches,
-                                past_digits, past_ends, past_keys, plain_steps,
-                                points_by_channel, reaches_past, same_mode, same_place, special,
-                                special_c, squares_cancel, stalled_squares, sum_wraps, tainted,
-                                to_one, uneven_pads, unordered_axes, unreached, unseen_gates,
-                                valid_ceil, whole, whole_in, whole_out, wide_groups,
+from settled_conditions import (apart, array, attr, behind_axis, cancels, clamped_shape,
+                                clamped_start, empty_data, first_come, fraction_in, greatest_end,
+                                inserted_last, largest, last_output, magnitude, missing_limit,
+                                moments_mixed, nan_in, nan_lanes, narrow, negative_lanes,
+                                negative_pad, not_finite, off_by_signal, off_by_terms, one_apart,
+                                pairs, parts_of_float8, past, past_32_bits, past_batches,
+                                past_digits, past_ends, past_keys, points_by_channel, same_place,
+                                special, special_c, squares_cancel, stalled_squares, sum_wraps,
+                                tainted, unordered_axes, unseen_gates, whole, whole_in, whole_out,
                                 zero_products)
+from settled_places import (aligned_fraction, cropped_unseen, cubic_outside, dilated,
+                            dilated_blocks, empty_window, fraction_of_a_length, halfway, halves,
+                            in_empty_windows, lower_or_not_two, negative_padding, padded_cubic,
+                            parted, plain_steps, reaches_past, same_mode, to_one, uneven_pads,
+                            unreached, valid_ceil, wide_groups)
 
 INT8 = NAMES["int8"]
 REDUCTIONS = ("ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin "

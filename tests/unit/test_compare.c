@@ -311,19 +311,9 @@ TEST(the_first_difference_is_found)
 static kiln_status take_away(void *user, kiln_engine *found, kiln_engine *expected,
                              kiln_compare_options *options)
 {
-    const char *path = user;
-    static float ones[8 * 256];
-    static kiln_named_tensor input;
-    input = (kiln_named_tensor){
-        "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(8, 256), ones, sizeof ones)};
-    assert_int_equal(kiln_engine_input_count(found), 1);
-    assert_int_equal(kiln_engine_input_count(expected), 1);
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(ones); i++) {
-        ones[i] = (float)i / 100;
-    }
-    options->inputs = &input;
-    options->input_count = 1;
-    return unlink(path) == 0 || errno == ENOENT ? KILN_OK : KILN_ERROR_CANCELLED;
+    assert_int_equal(kiln_engine_input_count(found) + kiln_engine_input_count(expected), 2);
+    options->seed = 1;
+    return unlink(user) == 0 || errno == ENOENT ? KILN_OK : KILN_ERROR_CANCELLED;
 }
 
 TEST(a_file_is_read_once)
