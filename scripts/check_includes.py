@@ -40,6 +40,8 @@ PEERS = {
     ("bench/raw_ort.c", "backends/onnxruntime/ort_api.h"),
     ("bench/raw_cuda.c", "backends/onnxruntime/ort_api.h"),
     ("bench/raw_trt.c", "backends/tensorrt/trt_callbacks.h"),
+    # and the simulation drives the parts of a scheduler under a clock of its own.
+    ("bench/simulate.c", "scheduler/scheduler_parts.h"),
 }
 # A module's door is kln_<module>.h; these modules have another name for it.
 DOORS = {"ops": {"ops/kln_ops.h", "ops/kln_schema.h"}}

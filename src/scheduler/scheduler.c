@@ -148,7 +148,8 @@ static kiln_status fill(kiln_scheduler *scheduler, kiln_engine *const *engines, 
     }
     KLN_RETURN_IF_ERROR(engine_pool_make(scheduler, engines, count, &scheduler->pool));
     scheduler->counters.max_batch = scheduler->rules.axis >= 0 ? scheduler->rules.max_rows : 0;
-    return scheduler_start_threads(scheduler, scheduler->pool->count);
+    return scheduler->clock != NULL ? KILN_OK
+                                    : scheduler_start_threads(scheduler, scheduler->pool->count);
 }
 
 static void init_condition(pthread_cond_t *condition)
@@ -160,20 +161,19 @@ static void init_condition(pthread_cond_t *condition)
     (void)pthread_condattr_destroy(&attributes);
 }
 
-kiln_status kiln_scheduler_create(kiln_engine *const *engines, size_t count,
-                                  const kiln_scheduler_options *options, kiln_scheduler **scheduler)
+kiln_status scheduler_create_with(kiln_engine *const *engines, size_t count,
+                                  const kiln_scheduler_options *options, const played_clock *clock,
+                                  kiln_scheduler **scheduler)
 {
-    KLN_RETURN_IF_NULL(scheduler);
     *scheduler = NULL;
-    KLN_RETURN_IF_NULL(engines);
     kiln_scheduler_options read = KILN_SCHEDULER_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_scheduler_options", options, &read, sizeof read));
-    KLN_RETURN_IF_ERROR(scheduler_check_engines(__func__, engines, count));
     kiln_scheduler *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
         return kln_fail_memory(sizeof *made, "a scheduler");
     }
     atomic_init(&made->references, 1);
+    made->clock = clock;
     made->event = -1;
     made->forks = kln_forks_begin();
     kln_arena_init(&made->rules.arena);
@@ -189,4 +189,14 @@ kiln_status kiln_scheduler_create(kiln_engine *const *engines, size_t count,
     }
     *scheduler = made;
     return KILN_OK;
+}
+
+kiln_status kiln_scheduler_create(kiln_engine *const *engines, size_t count,
+                                  const kiln_scheduler_options *options, kiln_scheduler **scheduler)
+{
+    KLN_RETURN_IF_NULL(scheduler);
+    *scheduler = NULL;
+    KLN_RETURN_IF_NULL(engines);
+    KLN_RETURN_IF_ERROR(scheduler_check_engines(__func__, engines, count));
+    return scheduler_create_with(engines, count, options, NULL, scheduler);
 }

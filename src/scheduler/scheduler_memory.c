@@ -27,7 +27,7 @@ void scheduler_release(kiln_scheduler *scheduler)
 
 uint64_t scheduler_now(const kiln_scheduler *scheduler)
 {
-    return scheduler->clock != NULL ? scheduler->clock(scheduler->clock_user) : kln_now();
+    return scheduler->clock != NULL ? scheduler->clock->now(scheduler->clock->user) : kln_now();
 }
 
 kiln_status scheduler_check_process(const kiln_scheduler *scheduler, const char *function)

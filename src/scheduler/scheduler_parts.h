@@ -309,6 +309,19 @@ seat *batch_choose(const kiln_scheduler *scheduler, seat *at, uint64_t now, uint
 /* Keeps what a batch took. */
 void batch_measure(const kiln_scheduler *scheduler, const seat *at, const batch_outcome *outcome);
 
+/* Time that somebody plays. A scheduler with such a clock has no threads: whoever plays it calls
+ * scheduler_take, scheduler_finish and scheduler_expire as time goes on. */
+typedef struct played_clock {
+    uint64_t (*now)(void *user);
+    void *user;
+} played_clock;
+
+/* kiln_scheduler_create, with a clock (NULL: the real one) that outlives the scheduler. */
+KILN_MUST_CHECK kiln_status scheduler_create_with(kiln_engine *const *engines, size_t count,
+                                                  const kiln_scheduler_options *options,
+                                                  const played_clock *clock,
+                                                  kiln_scheduler **scheduler);
+
 /* A build whose engine is to take over (scheduler_follow.c). */
 typedef struct build_follower {
     kiln_build *build; /* NULL: there is none, and no thread */
@@ -328,10 +341,9 @@ struct kiln_scheduler {
     kiln_schedule schedule;
     uint64_t delay;
     kiln_context_options context_options;
-    int32_t contexts;              /* of an engine, 0: as its device has it */
-    uint64_t (*clock)(void *user); /* NULL: kln_now */
-    void *clock_user;
-    unsigned forks; /* kln_forks when it was made */
+    int32_t contexts;          /* of an engine, 0: as its device has it */
+    const played_clock *clock; /* NULL: kln_now */
+    unsigned forks;            /* kln_forks when it was made */
     block_list blocks;
     pthread_mutex_t lock;
     pthread_cond_t work;  /* something to do for a worker */
@@ -368,6 +380,9 @@ KILN_MUST_CHECK kiln_status scheduler_check_process(const kiln_scheduler *schedu
 /* Takes what waits into the batch of a free seat, if it is due; else when it will be, in
  * nanoseconds of the clock, or UINT64_MAX, goes to `*due`. With the lock. */
 seat *scheduler_take(kiln_scheduler *scheduler, uint64_t *due);
+/* Ends what is past its deadline; when the next of those that wait will be, or UINT64_MAX. With the
+ * lock, which it gives up in between. */
+uint64_t scheduler_expire(kiln_scheduler *scheduler);
 /* Answers what a batch came to. Without the lock. */
 void scheduler_finish(kiln_scheduler *scheduler, seat *at, const batch_outcome *outcome);
 /* Both: runs a batch and answers it. */

@@ -9,7 +9,8 @@
 
 static kiln_status need_keeper(kiln_scheduler *scheduler, const kiln_request *request)
 {
-    if (request->options.deadline_nanoseconds == 0 || scheduler->has_keeper) {
+    if (request->options.deadline_nanoseconds == 0 || scheduler->has_keeper ||
+        scheduler->clock != NULL) {
         return KILN_OK;
     }
     const int error = kln_thread_start(&scheduler->keeper, scheduler_keeper, scheduler);
@@ -78,7 +79,8 @@ static kiln_status submit(kiln_scheduler *scheduler, kiln_request *request, seat
         enter_queue(scheduler, request);
         if (served != NULL && alone && request->options.schedule == KILN_SCHEDULE_LATENCY) {
             *served = scheduler_take(scheduler, &due);
-        } else {
+        }
+        if (served == NULL || *served == NULL) {
             scheduler_wake(scheduler);
         }
     }

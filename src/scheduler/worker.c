@@ -339,19 +339,32 @@ static void expire(kiln_scheduler *scheduler, kiln_request *request, uint64_t no
     (void)pthread_mutex_lock(&scheduler->lock);
 }
 
+uint64_t scheduler_expire(kiln_scheduler *scheduler)
+{
+    kiln_request *earliest = NULL;
+    while ((earliest = request_queue_earliest(&scheduler->queue)) != NULL) {
+        const uint64_t now = scheduler_now(scheduler);
+        if (earliest->options.deadline_nanoseconds > now) {
+            return earliest->options.deadline_nanoseconds;
+        }
+        expire(scheduler, earliest, now);
+    }
+    return UINT64_MAX;
+}
+
 void *scheduler_keeper(void *user)
 {
     kiln_scheduler *scheduler = user;
     (void)pthread_mutex_lock(&scheduler->lock);
     while (!scheduler->ends) {
-        kiln_request *earliest = request_queue_earliest(&scheduler->queue);
-        const uint64_t now = scheduler_now(scheduler);
-        if (earliest == NULL) {
+        const uint64_t next = scheduler_expire(scheduler);
+        if (scheduler->ends) {
+            break;
+        }
+        if (next == UINT64_MAX) {
             (void)pthread_cond_wait(&scheduler->timer, &scheduler->lock);
-        } else if (earliest->options.deadline_nanoseconds <= now) {
-            expire(scheduler, earliest, now);
         } else {
-            wait_until(&scheduler->timer, &scheduler->lock, earliest->options.deadline_nanoseconds);
+            wait_until(&scheduler->timer, &scheduler->lock, next);
         }
     }
     (void)pthread_mutex_unlock(&scheduler->lock);

@@ -149,15 +149,19 @@ TEST(a_steady_state_allocates_nothing)
 static kiln_status make_and_submit(void *user)
 {
     rows_of data;
-    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
+    static const int64_t sizes[] = {1, 2, 8};
+    const kiln_scheduler_padding padding = {"x", 1, 3};
+    const kiln_scheduler_options options =
+        KILN_SCHEDULER_OPTIONS(.batch_sizes = sizes, .batch_size_count = 3, .paddings = &padding,
+                               .padding_count = 1, .lengths = sizes, .length_count = 3);
     owned_engine engine = NULL;
     owned_scheduler scheduler = NULL;
     kiln_binding x = {.struct_size = sizeof x,
                       .name = "x",
                       .is_input = true,
                       .dtype = KILN_DTYPE_FLOAT32,
-                      .shape = KILN_SHAPE(KILN_DYNAMIC, COLUMNS),
-                      .dim_names = {"n"}};
+                      .shape = KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC),
+                      .dim_names = {"n", "c"}};
     kiln_binding y = x;
     kiln_status status = KILN_OK;
     y.name = "y";
@@ -169,6 +173,12 @@ static kiln_status make_and_submit(void *user)
         status = kiln_scheduler_create(&engine, 1, &options, &scheduler);
     }
     fill_rows(&data, 2, COLUMNS, 1);
+    if (status == KILN_OK) {
+        status = kiln_scheduler_warmup(scheduler, &data.input, 1, 1);
+    }
+    if (status == KILN_OK) {
+        status = kiln_scheduler_replace(scheduler, &engine, 1);
+    }
     for (int given = 0; given < 2 && status == KILN_OK; given++) {
         owned_request request = NULL;
         status = kiln_scheduler_submit(scheduler, &data.input, 1, &data.output, (size_t)given, NULL,

@@ -76,6 +76,45 @@ LAYOUTS_TEST(a_profile_is_found_by_its_name)
                  "of 3 none is named");
 }
 
+static void schedule_rows(kiln_scheduler *scheduler, const kiln_engine *engine, int64_t count)
+{
+    float x[8 * 4];
+    float y[8 * 4];
+    kiln_binding in = {.struct_size = sizeof in};
+    kiln_binding out = {.struct_size = sizeof out};
+    const size_t bytes = (size_t)count * 4 * sizeof(float);
+    assert_ok(kiln_engine_input(engine, 0, &in));
+    assert_ok(kiln_engine_output(engine, 0, &out));
+    for (int64_t i = 0; i < count * 4; i++) {
+        x[i] = (float)(i % 2 == 0 ? i : -i);
+    }
+    const kiln_named_tensor from = {
+        in.name, KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count, 4), x, bytes)};
+    const kiln_named_tensor to = {
+        out.name, KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count, 4), y, bytes)};
+    assert_ok(kiln_scheduler_run(scheduler, &from, 1, &to, 1, NULL));
+    for (int64_t i = 0; i < count * 4; i++) {
+        assert_true(y[i] == (x[i] > 0 ? x[i] : 0));
+    }
+}
+
+LAYOUTS_TEST(a_scheduler_takes_every_profile)
+{
+    owned_engine engine = named_engine(i);
+    owned_scheduler scheduler = NULL;
+    const kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS(.contexts = 1);
+    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    for (int64_t count = 1; count <= 8; count++) {
+        schedule_rows(scheduler, engine, count);
+    }
+    schedule_rows(scheduler, engine, 1);
+    kiln_scheduler_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_scheduler_get_counters(scheduler, &counters));
+    assert_int_equal(counters.max_batch, 8);
+    assert_int_equal(counters.padding, 1 + 2 + 1); /* 3, 6 and 7 rows: sizes are 1, 2, 4, 5, 8 */
+    assert_int_equal(counters.profile_switches, 3);
+}
+
 TENSORRT_TEST(names_that_cannot_be_told_apart_are_refused)
 {
     static char lengthy[3000];
