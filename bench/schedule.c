@@ -5,17 +5,17 @@
  *     bench_schedule BACKEND LIBRARY|- MODEL SECONDS BATCH[,BATCH]... AT_ONCE NAME=DIMS...
  *
  * MODEL is an ONNX file or a .plan; DIMS as Nx3x224x224, N for the batch. AT_ONCE requests of one
- * row are kept outstanding; with 0 the second part is left out. Each side first looks for its best
- * among the batches and numbers of contexts; then both are measured in turns, and the ratio is of
- * the same round.
+ * row are kept outstanding, each submitted anew by its answer; with 0 the second part is left out.
+ * Each side first looks for its best among the batches and numbers of contexts; then both are
+ * measured in turns, and the ratio is of the same round.
  */
 #include <kiln/kiln.h>
-#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "bench_times.h"
 #include "plan_feed.h"
@@ -115,13 +115,13 @@ static void one_at_a_time(const scene *self, one_request *request)
     double direct[ROUNDS];
     double scheduled[ROUNDS];
     double added[ROUNDS];
-    const setting how = {.batch = self->batches[0], .contexts = 1};
+    const setting how = {.batch = 1, .contexts = 1};
     single one = {open_scheduler(self, KILN_SCHEDULE_LATENCY, how), request};
     feed_open(&bare, self->engine, KILN_LOCATION_HOST, 1, self->shapes, self->shape_count);
-    feed_require(kiln_context_warmup(bare.context, 20, 0, NULL));
-    for (int i = 0; i < 20; i++) {
-        feed_require(run_single(&one));
-    }
+    feed_require(kiln_context_warmup(bare.context, 20, 1000, NULL));
+    /* Both sides look for the fastest way of their graph. */
+    feed_require(
+        kiln_scheduler_warmup(one.scheduler, request->inputs, request->fed.input_count, 1000));
     for (int r = 0; r < ROUNDS; r++) {
         direct[r] = median_of(run_bare, bare.context, self->seconds);
         scheduled[r] = median_of(run_single, &one, self->seconds);
@@ -182,65 +182,65 @@ static double bare_rows(const scene *self, setting how, double seconds)
     return (double)runs * (double)how.batch / took;
 }
 
-static void wait_readable(int descriptor)
-{
-    struct pollfd wait = {.fd = descriptor, .events = POLLIN};
-    uint64_t number = 0;
-    if (poll(&wait, 1, 1000) > 0) {
-        (void)!read(descriptor, &number, sizeof number);
-    }
-}
+/* Requests that are submitted anew as soon as they are answered, in the thread that answers. */
+typedef struct circle {
+    kiln_scheduler *scheduler;
+    const one_request *request;
+    atomic_bool ends;
+    atomic_ullong answered;
+    atomic_size_t outstanding;
+} circle;
 
-static void submit(kiln_scheduler *scheduler, const one_request *request)
+static void submit_again(void *user, kiln_request *done);
+
+static void submit(circle *self)
 {
+    const kiln_request_options options =
+        KILN_REQUEST_OPTIONS(.answered = submit_again, .user = self);
     kiln_request *made = NULL;
-    kiln_request_options options = KILN_REQUEST_OPTIONS(.collect = true);
-    feed_require(kiln_scheduler_submit(scheduler, request->inputs, request->fed.input_count, NULL,
-                                       0, &options, &made));
+    feed_require(kiln_scheduler_submit(self->scheduler, self->request->inputs,
+                                       self->request->fed.input_count, NULL, 0, &options, &made));
     kiln_request_release(made);
 }
 
-/* Takes answered requests and submits others in their place until so many were answered. */
-static void keep_outstanding(kiln_scheduler *scheduler, const one_request *request, int event,
-                             double end, uint64_t *answered)
+static void submit_again(void *user, kiln_request *done)
 {
-    while (bench_milliseconds() < end) {
-        kiln_request *done = NULL;
-        feed_require(kiln_scheduler_next(scheduler, &done));
-        if (done == NULL) {
-            wait_readable(event);
-            continue;
-        }
-        feed_require(kiln_request_wait(done, -1));
-        kiln_request_release(done);
-        submit(scheduler, request);
-        (*answered)++;
+    circle *self = user;
+    if (kiln_request_get_state(done) != KILN_REQUEST_DONE) {
+        (void)fprintf(stderr, "a request was not done\n");
+        exit(1);
     }
+    (void)atomic_fetch_add(&self->answered, 1);
+    if (atomic_load(&self->ends)) {
+        (void)atomic_fetch_sub(&self->outstanding, 1);
+    } else {
+        submit(self);
+    }
+}
+
+static void sleep_for(double seconds)
+{
+    const struct timespec time = {.tv_sec = (time_t)seconds,
+                                  .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    (void)nanosleep(&time, NULL);
 }
 
 static double scheduled_rows(const scene *self, kiln_scheduler *scheduler,
                              const one_request *request, double seconds)
 {
-    int event = -1;
-    uint64_t warm = 0;
-    uint64_t answered = 0;
-    kiln_request *done = NULL;
-    feed_require(kiln_scheduler_event(scheduler, &event));
+    circle round = {.scheduler = scheduler, .request = request, .outstanding = self->at_once};
     for (size_t i = 0; i < self->at_once; i++) {
-        submit(scheduler, request);
+        submit(&round);
     }
-    keep_outstanding(scheduler, request, event, bench_milliseconds() + seconds * 500, &warm);
+    sleep_for(seconds / 2);
+    const unsigned long long before = atomic_load(&round.answered);
     const double begin = bench_milliseconds();
-    keep_outstanding(scheduler, request, event, begin + seconds * 1e3, &answered);
+    sleep_for(seconds);
+    const unsigned long long answered = atomic_load(&round.answered) - before;
     const double took = (bench_milliseconds() - begin) / 1e3;
-    for (size_t left = self->at_once; left > 0;) {
-        feed_require(kiln_scheduler_next(scheduler, &done));
-        if (done == NULL) {
-            wait_readable(event);
-        } else {
-            kiln_request_release(done);
-            left--;
-        }
+    atomic_store(&round.ends, true);
+    while (atomic_load(&round.outstanding) != 0) {
+        sleep_for(0.001);
     }
     return (double)answered / took;
 }

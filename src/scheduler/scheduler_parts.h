@@ -213,6 +213,27 @@ typedef struct length_copy {
 
 void copy_lengths(const length_copy *copy);
 
+/* --- threads that help to copy (copy_crew.c) --- */
+
+#define CREW_HELPERS 3
+
+typedef struct copy_crew {
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    struct crew_task *tasks;
+    pthread_t threads[CREW_HELPERS];
+    size_t count;
+    bool started; /* by the first who needs them */
+    bool ends;
+} copy_crew;
+
+void copy_crew_init(copy_crew *crew);
+/* Calls `part` for each index below `count`, in this thread and those of the crew; all have
+ * returned when it does. Several threads may call it. */
+void copy_crew_run(copy_crew *crew, void (*part)(void *user, size_t index), void *user,
+                   size_t count);
+void copy_crew_finish(copy_crew *crew);
+
 struct engine_pool;
 
 typedef struct seat {
@@ -359,6 +380,7 @@ struct kiln_scheduler {
     uint64_t sample_milliseconds;
     bool replacing;
     build_follower follower;
+    copy_crew crew;
 
     bool apart;      /* outputs were seen that cannot be taken apart: nothing is joined any more */
     bool has_leader; /* a worker waits for a batch to fill, or for its delay to pass */

@@ -4,7 +4,8 @@
 
 #include "scheduler_parts.h"
 
-#define WARM_RUNS 3 /* after one: the second of a graph's is the first replay */
+#define CREW_BYTES ((size_t)256 << 10) /* of an input, for which other threads are woken */
+#define WARM_RUNS 3                    /* after one: the second of a graph's is the first replay */
 
 kiln_status seat_make(const kiln_scheduler *scheduler, const engine_pool *pool, kiln_engine *engine,
                       seat *made)
@@ -70,6 +71,49 @@ static kiln_status make_room(batch *one, size_t input, const kiln_shape *shape)
                               buffer);
 }
 
+/* An input of a batch that is being joined. */
+typedef struct joining {
+    const batch *one;
+    size_t input;
+    const kiln_tensor *tensor;
+} joining;
+
+static void join_request(void *user, size_t index)
+{
+    const joining *self = user;
+    const schedule_rules *rules = &self->one->scheduler->rules;
+    const kiln_request *request = self->one->requests[index];
+    const kiln_tensor *from = &request->inputs[self->input];
+    const kiln_tensor_desc *whole = &self->tensor->desc;
+    row_place to = {self->tensor->data, self->one->filled, 0};
+    for (size_t i = 0; i < index; i++) {
+        to.at += self->one->requests[i]->rows;
+    }
+    if (kiln_shape_equal(&from->desc.shape, &request->shapes[self->input])) {
+        copy_rows(whole, rules->axis, to, (row_place){from->data, request->rows, 0}, request->rows);
+    } else {
+        const length_rule *rule = &rules->lengthy[self->input];
+        copy_lengths(&(length_copy){whole->dtype, self->tensor->data, &whole->shape, from->data,
+                                    &from->desc.shape, rules->axis, rule->axis, to.at,
+                                    rule->value});
+    }
+}
+
+static void join_rows(batch *one, size_t input, const kiln_tensor *tensor)
+{
+    const int32_t axis = one->scheduler->rules.axis;
+    joining work = {one, input, tensor};
+    if (one->at->device >= 0 && one->count > 1 && tensor->bytes >= CREW_BYTES) {
+        copy_crew_run(&one->scheduler->crew, join_request, &work, one->count);
+    } else {
+        for (size_t i = 0; i < one->count; i++) {
+            join_request(&work, i);
+        }
+    }
+    copy_rows(&tensor->desc, axis, (row_place){tensor->data, one->filled, one->rows},
+              (row_place){NULL, 0, 0}, one->filled - one->rows);
+}
+
 static kiln_status join_input(batch *one, size_t input)
 {
     const int32_t axis = one->scheduler->rules.axis;
@@ -86,27 +130,11 @@ static kiln_status join_input(batch *one, size_t input)
     KLN_RETURN_IF_ERROR(make_room(one, input, &shape));
     KLN_RETURN_IF_ERROR(kiln_buffer_tensor(one->at->inputs[input], 0, dtype, &shape, tensor));
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, &shape, &tensor->bytes));
-    if (axis < 0) {
-        if (tensor->bytes != 0) {
-            memcpy(tensor->data, one->requests[0]->inputs[input].data, tensor->bytes);
-        }
-        return KILN_OK;
+    if (axis >= 0) {
+        join_rows(one, input, tensor);
+    } else if (tensor->bytes != 0) {
+        memcpy(tensor->data, one->requests[0]->inputs[input].data, tensor->bytes);
     }
-    row_place to = {tensor->data, one->filled, 0};
-    for (size_t i = 0; i < one->count; i++) {
-        const kiln_request *request = one->requests[i];
-        if (kiln_shape_equal(&request->inputs[input].desc.shape, &request->shapes[input])) {
-            copy_rows(&tensor->desc, axis, to,
-                      (row_place){request->inputs[input].data, request->rows, 0}, request->rows);
-        } else {
-            const length_rule *rule = &one->scheduler->rules.lengthy[input];
-            copy_lengths(&(length_copy){dtype, tensor->data, &shape, request->inputs[input].data,
-                                        &request->inputs[input].desc.shape, axis, rule->axis, to.at,
-                                        rule->value});
-        }
-        to.at += request->rows;
-    }
-    copy_rows(&tensor->desc, axis, to, (row_place){NULL, 0, 0}, one->filled - one->rows);
     return KILN_OK;
 }
 

@@ -118,6 +118,56 @@ FAKE_TEST(graphs_are_captured_once_for_each_size_and_context)
     assert_int_equal(after.allocations, begun.allocations);
 }
 
+/* Large batches are joined by several threads. */
+enum { LARGE = 16384, LARGE_REQUESTS = 4 };
+
+static void *double_large(void *user)
+{
+    float *x = malloc(LARGE * sizeof *x);
+    float *y = malloc(LARGE * sizeof *y);
+    assert_non_null(x);
+    assert_non_null(y);
+    for (int round = 0; round < 5; round++) {
+        for (int64_t i = 0; i < LARGE; i++) {
+            x[i] = (float)(i % 1000 + round);
+        }
+        const kiln_named_tensor input = floats_of("x", x, LARGE);
+        const kiln_named_tensor output = floats_of("y", y, LARGE);
+        assert_ok(kiln_scheduler_run(user, &input, 1, &output, 1, NULL));
+        for (int64_t i = 0; i < LARGE; i++) {
+            assert_true(y[i] == 2 * x[i]);
+        }
+    }
+    free(x);
+    free(y);
+    return NULL;
+}
+
+FAKE_TEST(large_requests_are_joined_by_several_threads)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    pthread_t threads[LARGE_REQUESTS];
+    static const int64_t whole[] = {LARGE, LARGE * LARGE_REQUESTS};
+    owned_engine engine = make_engine(&how, false, 0);
+    owned_scheduler scheduler =
+        open_scheduler(engine, (kiln_scheduler_options){.schedule = KILN_SCHEDULE_THROUGHPUT,
+                                                        .delay_nanoseconds = 50000000,
+                                                        .batch_sizes = whole,
+                                                        .batch_size_count = 2,
+                                                        .contexts = CONTEXTS});
+    for (size_t i = 0; i < LARGE_REQUESTS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, double_large, scheduler), 0);
+    }
+    for (size_t i = 0; i < LARGE_REQUESTS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    assert_true(scheduler->crew.started);
+    kiln_scheduler_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_scheduler_get_counters(scheduler, &counters));
+    assert_int_equal(counters.rows, 5 * LARGE_REQUESTS * LARGE);
+}
+
 /* Served on the CPU until the engine for the GPU is there, and back. */
 FAKE_TEST(from_the_cpu_to_a_gpu_and_back)
 {
