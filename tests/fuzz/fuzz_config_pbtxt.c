@@ -7,6 +7,8 @@
 
 #include "config_pbtxt.h"
 
+static volatile size_t seen; /* so that all is read */
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static size_t read_tensors(const model_config_tensor *tensors, size_t count)
@@ -21,12 +23,14 @@ static size_t read_tensors(const model_config_tensor *tensors, size_t count)
     return sum;
 }
 
+static volatile size_t seen; /* so that all is read */
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     model_config config;
     char error[PBTXT_ERROR_SIZE] = "";
     const bool taken = model_config_read((const char *)data, size, &config, error);
-    volatile size_t sum = 0;
+    size_t sum = 0;
     if (!taken && strncmp(error, "line ", 5) != 0) {
         abort();
     }
@@ -43,6 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             }
         }
     }
+    seen = sum;
     model_config_finish(&config);
     return 0;
 }

@@ -36,7 +36,7 @@ KILN_TEST_ENDS(sequence, kiln_sequence_release)
 KILN_TEST_ENDS(stream, kiln_stream_destroy)
 KILN_TEST_ENDS(system_report, kiln_system_report_destroy)
 
-#define KILN_TEST_OWNED(type) __attribute__((cleanup(kiln_test_end_##type))) kiln_##type *
+#define KILN_TEST_OWNED(type) __attribute__((unused, cleanup(kiln_test_end_##type))) kiln_##type *
 #define owned_batch_folder KILN_TEST_OWNED(batch_folder)
 #define owned_buffer KILN_TEST_OWNED(buffer)
 #define owned_buffer_plan KILN_TEST_OWNED(buffer_plan)

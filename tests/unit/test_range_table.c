@@ -49,8 +49,8 @@ TEST(a_table_keeps_order_and_replaces)
     assert_null(kiln_range_table_find(table, "t1000"));
     assert_status(KILN_ERROR_NAME, kiln_range_table_set(table, "", 0, 1));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_range_table_set(table, "a", 1, 0));
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_range_table_set(table, "a", NAN, 0));
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_range_table_set(table, "a", 0, INFINITY));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_range_table_set(table, "a", (double)NAN, 0));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_range_table_set(table, "a", 0, HUGE_VAL));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_range_table_set_header(table, "TRT-8601-"));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_range_table_set_header(table, "TRT-1-A\n"));
     assert_int_equal(kiln_range_table_count(table), 1000);
@@ -136,7 +136,7 @@ TEST(channels_are_merged)
     assert_true(merged->least == 0 && merged->greatest == 8);
     assert_float_equal(merged->mean, 4, 1e-12);
     assert_float_equal(merged->deviation, sqrt(8), 1e-12);
-    const kiln_channel odd = {0, 1, NAN, 1};
+    const kiln_channel odd = {0, 1, (double)NAN, 1};
     const kiln_range refused = {"a", 0, 2, 0, 2, 2, 0, 0, &odd, 1};
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_range_table_put(table, &refused));
 }

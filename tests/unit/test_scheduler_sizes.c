@@ -49,7 +49,7 @@ static void run_rows(kiln_scheduler *scheduler, int64_t rows)
 TEST(a_profile_whose_smallest_batch_is_not_one_is_filled_up_to)
 {
     play self = PLAY_INIT;
-    profiled two = {NULL};
+    profiled two = {.engine = NULL};
     open_profiled(&two, &self, (const int64_t[][2]){{4, 6}}, 1);
     owned_scheduler scheduler = open_scheduler(two.engine, (kiln_scheduler_options){.contexts = 1});
     assert_int_equal(counted(scheduler).max_batch, 6);
@@ -64,7 +64,7 @@ TEST(a_profile_whose_smallest_batch_is_not_one_is_filled_up_to)
 TEST(sizes_between_two_profiles_are_left_out)
 {
     play self = PLAY_INIT;
-    profiled two = {NULL};
+    profiled two = {.engine = NULL};
     owned_scheduler none = NULL;
     static const int64_t between[] = {1, 4};
     const kiln_scheduler_options wrong =
@@ -90,7 +90,7 @@ TEST(sizes_between_two_profiles_are_left_out)
 TEST(contexts_keep_to_their_profiles)
 {
     play self = PLAY_INIT;
-    profiled two = {NULL};
+    profiled two = {.engine = NULL};
     open_profiled(&two, &self, (const int64_t[][2]){{1, 2}, {6, 8}}, 2);
     owned_scheduler scheduler = open_scheduler(two.engine, (kiln_scheduler_options){.contexts = 2});
     for (int i = 0; i < 10; i++) {
@@ -111,7 +111,7 @@ static void measured(kiln_scheduler *scheduler, const uint64_t *times)
 static void wait_or_switch(uint64_t run, uint64_t switching, uint64_t switches)
 {
     play self = PLAY_INIT;
-    profiled two = {NULL};
+    profiled two = {.engine = NULL};
     rows_of data[3];
     kiln_request *requests[3];
     open_profiled(&two, &self, (const int64_t[][2]){{1, 2}, {6, 8}}, 2);
