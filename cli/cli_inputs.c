@@ -278,7 +278,7 @@ static cli_exit bind_one(const cli_command *command, kiln_context *context,
 {
     cli_filling how;
     bool is_wrong = false;
-    const bool is_filled = cli_filling_read(data, binding->dtype, &how, &is_wrong);
+    const bool is_filled = cli_filling_read(data, &how, &is_wrong);
     if (is_wrong) {
         return cli_misuse(command, "--input: \"%.80s\" is not random:LOW:HIGH, as in random:0:1",
                           data);

@@ -81,16 +81,14 @@ void cli_inputs_finish(cli_inputs *inputs);
 
 /* --- numbers for an input (cli_filling.c) --- */
 
-/* From low to high, whole ones or not; the same ones for a constant. */
 typedef struct cli_filling {
-    double low;
-    double high;
-    bool is_whole;
+    bool is_given;
+    double range[2]; /* as kiln_tensor_fill takes it, where one is given */
 } cli_filling;
 
 /* "random", "random:LOW:HIGH", "zeros" or a number. False: `text` is none of these, but a file.
  * NULL stands for "random". */
-bool cli_filling_read(const char *text, kiln_dtype dtype, cli_filling *how, bool *is_wrong);
+bool cli_filling_read(const char *text, cli_filling *how, bool *is_wrong);
 
 /* Gives the input this shape and fills it. */
 cli_exit cli_filling_bind(const cli_command *command, kiln_context *context,

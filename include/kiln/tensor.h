@@ -242,6 +242,15 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_read(const kiln_tensor *tensor,
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_write(const kiln_tensor *tensor, int64_t first,
                                                        size_t count, const double *values);
 
+/* Fills a tensor with random numbers, which depend on `name` (an input's), `seed` and the place
+ * alone (docs/cli.md). `range` is two numbers, the least and the largest, of one number for all
+ * elements where they are equal; NULL: 0 to 1 for bool, to 7, 15 and 127 for int4, uint4 and int8,
+ * to 255 for other integers, all of them whole; -1 to 1 for the rest. An element of a complex type
+ * takes two numbers. Errors: as kiln_tensor_write, and INVALID_ARGUMENT where the range is not one.
+ * One thread at a time for one tensor. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_fill(const kiln_tensor *tensor, const char *name,
+                                                      uint64_t seed, const double *range);
+
 /* --- .npy files, NumPy's format for one array (format version 1.0 to 3.0) --- */
 
 /* Reads `path` into memory of the library and describes it in `tensor`; release it with

@@ -93,11 +93,9 @@ static kiln_status make_segment(const kln_cuda_rows *block, segment *made)
     const bool aligned = (to | from | block->to_step | block->from_step | block->bytes) % 16 == 0;
     const uint32_t shift = aligned ? 4 : 0;
     const uint64_t per_row = block->bytes >> shift;
-    if (per_row != 0 && block->count > MOST_UNITS / per_row) {
-        return kln_fail(KILN_ERROR_SIZE,
-                        "copying %zu rows of %zu bytes: more than one launch of a kernel can copy",
-                        block->count, block->bytes);
-    }
+    KLN_RETURN_IF(per_row != 0 && block->count > MOST_UNITS / per_row, KILN_ERROR_SIZE,
+                  "copying %zu rows of %zu bytes: more than one launch of a kernel can copy",
+                  block->count, block->bytes);
     *made = (segment){to,
                       from,
                       block->to_step,

@@ -193,12 +193,10 @@ static kiln_status show_input(kln_exec *exec, size_t index, kiln_tensor *tensor)
 
 static kiln_status show_output(kln_exec *exec, size_t index, kiln_tensor *tensor)
 {
-    if (!exec->has_results) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "output \"%s\": there is no result yet, or what was bound has changed "
-                        "since; run the context first",
-                        exec_binding(exec, index)->name);
-    }
+    KLN_RETURN_IF(!exec->has_results, KILN_ERROR_STATE,
+                  "output \"%s\": there is no result yet, or what was bound has changed "
+                  "since; run the context first",
+                  exec_binding(exec, index)->name);
     KLN_RETURN_IF_ERROR(exec_check_dtype(exec_binding(exec, index)));
     if (transfers_output(exec, index, tensor)) {
         return KILN_OK;

@@ -178,13 +178,10 @@ kiln_status exec_overlap_bind(kln_exec *exec, size_t index, const kiln_tensor *t
         return KILN_OK;
     }
     const char *name = exec_binding(exec, result->index)->name;
-    if (!exec_binding(exec, index)->is_input) {
-        return kln_fail(
-            KILN_ERROR_INVALID_ARGUMENT,
-            "output \"%s\": the memory at %p is the context's own, with the last result "
-            "of output \"%s\"; bind memory of your own",
-            exec_binding(exec, index)->name, tensor->data, name);
-    }
+    KLN_RETURN_IF(!exec_binding(exec, index)->is_input, KILN_ERROR_INVALID_ARGUMENT,
+                  "output \"%s\": the memory at %p is the context's own, with the last result "
+                  "of output \"%s\"; bind memory of your own",
+                  exec_binding(exec, index)->name, tensor->data, name);
     exec_slot *slot = &exec->slots[index];
     kiln_tensor copy;
     KLN_RETURN_IF_ERROR(make_copy(exec, index, tensor, &copy));
@@ -223,13 +220,11 @@ kiln_status exec_overlap_check(kln_exec *exec)
 {
     for (size_t i = 0; exec->has_spent && i < exec->slot_count; i++) {
         const exec_slot *slot = &exec->slots[i];
-        if (slot->detour == DETOUR_SPENT) {
-            return kln_fail(KILN_ERROR_STATE,
-                            "input \"%s\" is bound to the result of output \"%s\" of an earlier "
-                            "run, which the last one replaced; bind it again for each run, or bind "
-                            "both to memory of your own",
-                            exec_binding(exec, i)->name, exec_binding(exec, slot->fed_by)->name);
-        }
+        KLN_RETURN_IF(slot->detour == DETOUR_SPENT, KILN_ERROR_STATE,
+                      "input \"%s\" is bound to the result of output \"%s\" of an earlier "
+                      "run, which the last one replaced; bind it again for each run, or bind "
+                      "both to memory of your own",
+                      exec_binding(exec, i)->name, exec_binding(exec, slot->fed_by)->name);
     }
     exec->has_spent = false;
     return KILN_OK;
@@ -248,13 +243,11 @@ static kiln_status list_outputs(kln_exec *exec, memory_range *ranges, size_t *co
     }
     sort(ranges, *count);
     for (size_t i = 1; i < *count; i++) {
-        if (ranges[i].begin < ranges[i - 1].end) {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "outputs \"%s\" and \"%s\" are bound to memory that overlaps, so one "
-                            "would be written over the other",
-                            exec_binding(exec, ranges[i - 1].index)->name,
-                            exec_binding(exec, ranges[i].index)->name);
-        }
+        KLN_RETURN_IF(ranges[i].begin < ranges[i - 1].end, KILN_ERROR_INVALID_ARGUMENT,
+                      "outputs \"%s\" and \"%s\" are bound to memory that overlaps, so one "
+                      "would be written over the other",
+                      exec_binding(exec, ranges[i - 1].index)->name,
+                      exec_binding(exec, ranges[i].index)->name);
     }
     return KILN_OK;
 }

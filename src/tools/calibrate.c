@@ -15,15 +15,14 @@ static kiln_status read_options(const kiln_calibrate_options *options, kiln_cali
     if (read->tensors == NULL && read->tensor_count > 0) {
         return kln_fail_null("kiln_calibrate_options", "tensors");
     }
-    if ((unsigned)read->method > KILN_CALIBRATE_MSE || !(read->percentile > 0) ||
-        read->percentile > 100 || read->batch_size < 0 || read->threads < 0 ||
-        read->threads > 4096) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_calibrate_options: method is %d, percentile %g, batch_size %lld, "
-                        "threads %d; 0 to 3, above 0 to 100, 0 or more, and 0 to 4096 are allowed",
-                        (int)read->method, read->percentile, (long long)read->batch_size,
-                        (int)read->threads);
-    }
+    KLN_RETURN_IF((unsigned)read->method > KILN_CALIBRATE_MSE || !(read->percentile > 0) ||
+                      read->percentile > 100 || read->batch_size < 0 || read->threads < 0 ||
+                      read->threads > 4096,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_calibrate_options: method is %d, percentile %g, batch_size %lld, "
+                  "threads %d; 0 to 3, above 0 to 100, 0 or more, and 0 to 4096 are allowed",
+                  (int)read->method, read->percentile, (long long)read->batch_size,
+                  (int)read->threads);
     return KILN_OK;
 }
 
@@ -53,12 +52,11 @@ static kiln_status check(const char *name, const kiln_tensor *tensor)
     char what[128];
     (void)snprintf(what, sizeof what, "input \"%.100s\"", name);
     KLN_RETURN_IF_ERROR(kln_tensor_check(what, tensor));
-    if (tensor->desc.location == KILN_LOCATION_DEVICE ||
-        tensor->desc.format != KILN_FORMAT_LINEAR ||
-        !kln_strides_are_dense(&tensor->desc.shape, &tensor->desc.strides)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s: a batch is dense, row by row, and in memory that the CPU reads", what);
-    }
+    KLN_RETURN_IF(tensor->desc.location == KILN_LOCATION_DEVICE ||
+                      tensor->desc.format != KILN_FORMAT_LINEAR ||
+                      !kln_strides_are_dense(&tensor->desc.shape, &tensor->desc.strides),
+                  KILN_ERROR_UNSUPPORTED,
+                  "%s: a batch is dense, row by row, and in memory that the CPU reads", what);
     return KILN_OK;
 }
 
@@ -69,21 +67,18 @@ static kiln_status bind_all(kln_calibration *of, const kiln_named_tensor *inputs
     for (size_t i = 0; i < count; i++) {
         const char *name = input_for(of, &inputs[i], count == 1);
         for (size_t k = 0; name != NULL && k < of->bound_count; k++) {
-            if (of->bound[k].name == name) {
-                return kln_fail(KILN_ERROR_NAME, "input \"%s\" is given twice", name);
-            }
+            KLN_RETURN_IF(of->bound[k].name == name, KILN_ERROR_NAME, "input \"%s\" is given twice",
+                          name);
         }
         if (name != NULL && of->bound_count < most) {
             KLN_RETURN_IF_ERROR(check(name, &inputs[i].tensor));
             of->bound[of->bound_count++] = (kiln_named_tensor){name, inputs[i].tensor};
         }
     }
-    if (of->bound_count == 0 && most > 0) {
-        return kln_fail(KILN_ERROR_NAME,
-                        "none of the %zu tensors has the name of an input; the first input is "
-                        "\"%s\"",
-                        count, of->inference->graph->values[of->inference->graph->inputs[0]]->name);
-    }
+    KLN_RETURN_IF(of->bound_count == 0 && most > 0, KILN_ERROR_NAME,
+                  "none of the %zu tensors has the name of an input; the first input is "
+                  "\"%s\"",
+                  count, of->inference->graph->values[of->inference->graph->inputs[0]]->name);
     return KILN_OK;
 }
 
@@ -186,10 +181,10 @@ static kiln_status tell(const kln_calibration *of)
                                               .tensors = of->count,
                                               .parts = of->part_count,
                                               .nanoseconds = kln_now() - of->begin};
-    if (of->options.progress != NULL && !of->options.progress(of->options.user, &progress)) {
-        return kln_fail(KILN_ERROR_CANCELLED, "the calibration was cancelled after %llu batches",
-                        (unsigned long long)of->batches);
-    }
+    KLN_RETURN_IF(
+        of->options.progress != NULL && !of->options.progress(of->options.user, &progress),
+        KILN_ERROR_CANCELLED, "the calibration was cancelled after %llu batches",
+        (unsigned long long)of->batches);
     return KILN_OK;
 }
 

@@ -34,12 +34,10 @@ static kiln_status check_wanted(const kln_calibration *of)
         for (size_t k = 0; name != NULL && !found && k < of->count; k++) {
             found = strcmp(of->observed[k].name, name) == 0;
         }
-        if (!found) {
-            return kln_fail(KILN_ERROR_NAME,
-                            "kiln_calibrate_options.tensors: \"%s\" is no floating-point tensor of "
-                            "the main graph, or a constant",
-                            name != NULL ? name : "(NULL)");
-        }
+        KLN_RETURN_IF(!found, KILN_ERROR_NAME,
+                      "kiln_calibrate_options.tensors: \"%s\" is no floating-point tensor of "
+                      "the main graph, or a constant",
+                      name != NULL ? name : "(NULL)");
     }
     return of->count > 0 ? KILN_OK
                          : kln_fail(KILN_ERROR_UNSUPPORTED,
@@ -163,13 +161,11 @@ static kiln_status divide(kln_calibration *of)
     of->part_count = 0;
     for (size_t i = of->input_count; i < of->count; i++) {
         const kln_observed *each = &of->observed[i];
-        if (kept >= limit || each->bytes > limit - kept) {
-            return kln_fail(KILN_ERROR_LIMIT,
-                            "tensor \"%s\" takes %llu bytes and the histograms %llu; %llu are "
-                            "allowed (kiln_calibrate_options.memory_bytes)",
-                            each->name, (unsigned long long)each->bytes, (unsigned long long)kept,
-                            (unsigned long long)limit);
-        }
+        KLN_RETURN_IF(kept >= limit || each->bytes > limit - kept, KILN_ERROR_LIMIT,
+                      "tensor \"%s\" takes %llu bytes and the histograms %llu; %llu are "
+                      "allowed (kiln_calibrate_options.memory_bytes)",
+                      each->name, (unsigned long long)each->bytes, (unsigned long long)kept,
+                      (unsigned long long)limit);
         if (i == of->input_count || bytes + each->bytes > limit - kept) {
             of->part_begins[of->part_count++] = i;
             bytes = 0;

@@ -2,8 +2,6 @@
 #include "language_model.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
 
 #define MOST_WEIGHTS 65536
 

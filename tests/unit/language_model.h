@@ -1,9 +1,6 @@
-/*
- * language_model.h - language models of a few thousand weights, which are the same in each form:
- * what one puts out another one does.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Language models of a few thousand weights, which are the same in each form: what one puts out
+ * another one does. */
 #ifndef LANGUAGE_MODEL_H
 #define LANGUAGE_MODEL_H
 

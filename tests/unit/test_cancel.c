@@ -245,16 +245,15 @@ TEST(cancelling_at_any_moment_does_no_harm)
 FAKE_TEST(a_loop_on_a_gpu_is_stopped)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
-    kiln_context_options limits = KILN_CONTEXT_OPTIONS_INIT;
     seat s;
     assert_ok(kiln_backend_choose("onnxruntime", &info));
     set("FAKE_ORT_REAL", info.library);
     kiln_build_options options =
         KILN_BUILD_OPTIONS(.backend = "onnxruntime", .library = kiln_test_built("fake/cudaort"),
                            .provider = KILN_PROVIDER_CUDA, .threads = 1);
-    limits.graphs = KILN_GRAPH_OFF;
-    limits.stop_waiting = true;
-    limits.run_milliseconds = 30;
+    kiln_context_options limits =
+        KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_OFF, .stop_waiting = true,
+                             .run_milliseconds = 30);
     take_seat_at(&s, make_engine_as(&options, false), &limits);
     for (int round = 0; round < 2; round++) {
         s.trips = ENDLESS;

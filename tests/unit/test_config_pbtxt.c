@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Models' configurations as Triton's repositories have them, from the files of the fuzz corpus and
  * from lines written here. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "config_pbtxt.h"
 #include "kiln_test.h"
 

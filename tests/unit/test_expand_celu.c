@@ -36,7 +36,7 @@ static void run(const kln_onnx_model *model, kiln_dtype dtype, double *results)
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     owned_text bytes = maker_bytes(model);
     owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
-    kiln_context *context = context_on(engine);
+    owned_context context = context_on(engine);
     assert_ok(kiln_context_tensor(context, "x", &x));
     assert_int_equal(x.desc.dtype, dtype);
     for (int i = 0; i < COUNT; i++) {
@@ -46,7 +46,6 @@ static void run(const kln_onnx_model *model, kiln_dtype dtype, double *results)
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, "y", &y));
     assert_ok(kiln_tensor_read(&y, 0, COUNT, results));
-    kiln_context_destroy(context);
 }
 
 TEST(results_stay)

@@ -291,11 +291,10 @@ TEST(quick_gelu_is_onnxruntimes)
     }
     const kiln_build_options found = backend_options("reference");
     const kiln_build_options expected = backend_options("onnxruntime");
-    kiln_comparison *comparison = NULL;
+    owned_comparison comparison = NULL;
     assert_ok(kiln_compare(network, &found, &expected, NULL, &comparison));
     assert_true(kiln_comparison_passes(comparison));
     assert_int_equal(kiln_comparison_count(comparison), 2);
-    kiln_comparison_destroy(comparison);
 }
 
 /* What is known as a network grows is what is inferred of it at once, whatever failed on the way.

@@ -233,8 +233,8 @@ static kiln_precision_options options_of(size_t index, kiln_precision precision,
 static void run(const kln_onnx_model *model, double results[COUNT])
 {
     static const double numbers[COUNT] = {1.5, -0.25, 3, 0.125};
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
+    owned_engine engine = NULL;
+    owned_context context = NULL;
     kiln_tensor tensor;
     kiln_build_options options = backend_options("reference");
     owned_text bytes = maker_bytes(model);
@@ -251,8 +251,6 @@ static void run(const kln_onnx_model *model, double results[COUNT])
     assert_ok(kiln_context_tensor(context, "y", &tensor));
     assert_int_equal(tensor.desc.dtype, KILN_DTYPE_FLOAT32);
     assert_ok(kiln_tensor_read(&tensor, 0, COUNT, results));
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 static void check_results(size_t index, double tolerance, const double *before, const double *after)

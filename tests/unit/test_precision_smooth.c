@@ -2,9 +2,6 @@
 /* What is done before a network is quantized: channels are evened out, normalizations folded, means
  * corrected, gates left alone. Each is held against the same ranges without their channels. */
 #include <math.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "context_test.h"
 #include "graph_maker.h"
@@ -183,24 +180,22 @@ static kiln_range_table *calibrate(size_t index, bool channels)
 {
     batches of = {.next = 0};
     kiln_range_table *ranges = NULL;
-    kiln_network *network = network_of(index);
+    owned_network network = network_of(index);
     const kiln_batch_source source = {next_batch, &of};
-    kiln_build_options by = KILN_BUILD_OPTIONS_INIT;
     kiln_calibrate_options how = KILN_CALIBRATE_OPTIONS_INIT;
-    by.backend = "reference";
+    kiln_build_options by = KILN_BUILD_OPTIONS(.backend = "reference");
     how.method = KILN_CALIBRATE_MINMAX;
     how.channels = channels;
     assert_ok(kiln_calibrate(network, &by, &source, &how, &ranges));
     const kiln_range *range = kiln_range_table_find(ranges, "t");
     assert_int_equal(range->channel_count, channels && cases[index].make != gated ? CHANNELS : 0);
-    kiln_network_destroy(network);
     return ranges;
 }
 
 static size_t run(const kiln_network *network, float results[MOST])
 {
-    kiln_engine *engine = NULL;
-    kiln_context *context = open_reference(network, &engine);
+    owned_engine engine = NULL;
+    owned_context context = open_reference(network, &engine);
     size_t count = 0;
     for (unsigned batch = 0; batch < BATCHES; batch++) {
         float data[INPUT];
@@ -216,8 +211,6 @@ static size_t run(const kiln_network *network, float results[MOST])
         memcpy(results + count, y.data, (size_t)each * sizeof *results);
         count += (size_t)each;
     }
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
     return count;
 }
 
@@ -226,12 +219,11 @@ static double error_of(size_t index, const kiln_range_table *ranges, const float
                        char text[1024])
 {
     static float found[MOST];
-    kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
     kiln_network *network = network_of(index);
     const kln_onnx_model *model = NULL;
     double sum = 0;
-    how.precision = cases[index].precision;
-    how.ranges = ranges;
+    kiln_precision_options how =
+        KILN_PRECISION_OPTIONS(.precision = cases[index].precision, .ranges = ranges);
     assert_ok(kiln_network_convert(network, &how, NULL));
     const size_t count = run(network, found);
     for (size_t i = 0; i < count; i++) {
@@ -253,8 +245,8 @@ static void channels_lose_less(void **state)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
         static float expected[MOST];
         char text[1024];
-        kiln_range_table *plain = calibrate(i, false);
-        kiln_range_table *with = calibrate(i, true);
+        owned_range_table plain = calibrate(i, false);
+        owned_range_table with = calibrate(i, true);
         kiln_network *network = network_of(i);
         (void)run(network, expected);
         kiln_network_destroy(network);
@@ -264,8 +256,6 @@ static void channels_lose_less(void **state)
         if (!(after <= cases[i].less * before)) {
             fail_msg("%s: error %g, without channels %g", cases[i].name, after, before);
         }
-        kiln_range_table_destroy(plain);
-        kiln_range_table_destroy(with);
     }
 }
 
@@ -279,14 +269,13 @@ static void reasons_are_told(void **state)
         size_t count;
     } told[] = {{1, KILN_PRECISION_FOLDED, 1}, {4, KILN_PRECISION_GATE, 2}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(told); i++) {
-        kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
         kiln_precision_summary summary = {.struct_size = sizeof summary};
         kiln_precision_report *report = NULL;
-        kiln_network *network = network_of(told[i].index);
-        kiln_range_table *ranges = calibrate(told[i].index, true);
+        owned_network network = network_of(told[i].index);
+        owned_range_table ranges = calibrate(told[i].index, true);
         size_t found = 0;
-        how.precision = KILN_PRECISION_INT8;
-        how.ranges = ranges;
+        kiln_precision_options how =
+            KILN_PRECISION_OPTIONS(.precision = KILN_PRECISION_INT8, .ranges = ranges);
         assert_ok(kiln_network_convert(network, &how, &report));
         assert_ok(kiln_precision_report_summary(report, &summary));
         for (size_t k = 0; k < summary.node_count; k++) {
@@ -296,8 +285,6 @@ static void reasons_are_told(void **state)
         }
         assert_int_equal(found, told[i].count);
         kiln_precision_report_destroy(report);
-        kiln_range_table_destroy(ranges);
-        kiln_network_destroy(network);
     }
 }
 
@@ -307,7 +294,7 @@ static void branches_keep_their_weights(void **state)
     (void)state;
     graph_maker m;
     kln_onnx_graph *outer = NULL;
-    kiln_range_table *ranges = NULL;
+    owned_range_table ranges = NULL;
     kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
     bool found = false;
     maker_begin(&m, 13);
@@ -333,26 +320,22 @@ static void branches_keep_their_weights(void **state)
         found = found || strcmp(m.model->graph.initializers[i].name, "w") == 0;
     }
     assert_true(found);
-    kiln_range_table_destroy(ranges);
     maker_end(&m);
 }
 
 static kiln_status convert_each(void *user)
 {
     const size_t index = *(const size_t *)user;
-    kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
-    kiln_network *network = NULL;
-    kiln_range_table *ranges = NULL;
+    owned_network network = NULL;
+    owned_range_table ranges = NULL;
     kiln_precision_report *report = NULL;
     kiln_status status = kiln_range_table_load(kiln_test_path("smooth.json"), &ranges);
-    how.precision = cases[index].precision;
-    how.ranges = ranges;
+    kiln_precision_options how =
+        KILN_PRECISION_OPTIONS(.precision = cases[index].precision, .ranges = ranges);
     status = status == KILN_OK ? kiln_network_from_onnx(kiln_test_path("smooth.onnx"), &network)
                                : status;
     status = status == KILN_OK ? kiln_network_convert(network, &how, &report) : status;
     kiln_precision_report_destroy(report);
-    kiln_network_destroy(network);
-    kiln_range_table_destroy(ranges);
     return status;
 }
 

@@ -2,8 +2,6 @@
 /* Choosing tokens, beside a plain way to do the same: sort all, and add up. */
 #include <float.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "kiln_test.h"
 #include "stream/stream_parts.h"

@@ -220,10 +220,9 @@ TEST(a_scheduler_that_goes_takes_its_build_along)
     assert_int_equal(atomic_load(&first->references), 1);
     owned_scheduler stopped = serve(first);
     assert_ok(kiln_scheduler_stop(stopped));
-    kiln_build *job = start_build(two.span, "reference");
+    owned_build job = start_build(two.span, "reference");
     assert_fails(KILN_ERROR_STATE, kiln_scheduler_replace_built(stopped, job, NULL, NULL),
                  "drain or to stop");
-    kiln_build_destroy(job);
 }
 
 /* --- what is replaced --- */

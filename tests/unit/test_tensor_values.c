@@ -139,3 +139,39 @@ TEST(bad_arguments)
     tensor.desc.strides = (kiln_strides){1, {2}};
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_tensor_read(&tensor, 0, 1, &value), "strides");
 }
+
+/* As docs/cli.md has them; complex numbers are twice as many floats. */
+TEST(a_tensor_is_filled_with_numbers)
+{
+    static const kiln_dtype types[] = {KILN_DTYPE_FLOAT32, KILN_DTYPE_COMPLEX64, KILN_DTYPE_UINT8,
+                                       KILN_DTYPE_BOOL, KILN_DTYPE_INT8};
+    static const double least[] = {-1, -1, 0, 0, 0}, most[] = {1, 1, 255, 1, 127};
+    const double range[] = {3, 5}, one[] = {-7, -7}, reversed[] = {5, 3};
+    float values[2000];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(types); i++) {
+        const size_t bytes = types[i] == KILN_DTYPE_COMPLEX64 ? 8000 : i == 0 ? 4000 : 1000;
+        const kiln_tensor tensor = KILN_HOST_TENSOR(types[i], KILN_SHAPE(1000), values, bytes);
+        kiln_tensor parts = tensor;
+        parts.desc.dtype = i == 1 ? KILN_DTYPE_FLOAT32 : types[i];
+        parts.desc.shape = i == 1 ? KILN_SHAPE(2000) : parts.desc.shape;
+        double found[2000], low = 1e9, high = -1e9;
+        const size_t count = i == 1 ? 2000 : 1000;
+        assert_ok(kiln_tensor_fill(&tensor, "x", 8, NULL));
+        assert_ok(kiln_tensor_read(&parts, 0, count, found));
+        for (size_t k = 0; k < count; k++) {
+            low = found[k] < low ? found[k] : low;
+            high = found[k] > high ? found[k] : high;
+        }
+        assert_true(low >= least[i] && low < least[i] + 0.02 * most[i] + 0.01);
+        assert_true(high <= most[i] && high > most[i] - 0.02 * most[i] - 0.01);
+    }
+    const kiln_tensor bytes = KILN_HOST_TENSOR(KILN_DTYPE_INT8, KILN_SHAPE(100), values, 100);
+    assert_ok(kiln_tensor_fill(&bytes, "y", 0, range));
+    for (size_t k = 0; k < 100; k++) {
+        assert_in_range(((const int8_t *)values)[k], 3, 5);
+    }
+    assert_ok(kiln_tensor_fill(&bytes, "y", 0, one));
+    assert_int_equal(((const int8_t *)values)[99], -7);
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_tensor_fill(&bytes, "y", 0, reversed),
+                 "\"y\" cannot be filled with numbers from 5 to 3");
+}

@@ -400,8 +400,7 @@ LAYOUTS_TEST(memory_is_not_looked_at_in_each_report)
 STAND_IN_LAYOUTS_TEST(a_limit_stops_a_build_on_its_way, "its loading cannot be made slow")
 {
     const kiln_build_options options = fake_options(i);
-    kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
-    limits.milliseconds = 10;
+    kiln_build_limits limits = KILN_BUILD_LIMITS(.milliseconds = 10);
     owned_build build = NULL;
     owned_engine engine = NULL;
     (void)kiln_build_release_builders();

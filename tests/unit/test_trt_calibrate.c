@@ -144,7 +144,7 @@ static kiln_status next(void *user, const kiln_named_tensor **inputs, size_t *co
 static kiln_range_table *calibrated(const kiln_build_options *build, kiln_calibration_method method,
                                     uint64_t memory_bytes)
 {
-    kiln_network *network = exact_network();
+    owned_network network = exact_network();
     feed from = {.at = 0};
     const kiln_batch_source source = {next, &from};
     kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
@@ -152,7 +152,6 @@ static kiln_range_table *calibrated(const kiln_build_options *build, kiln_calibr
     options.method = method;
     options.memory_bytes = memory_bytes;
     assert_ok(kiln_calibrate(network, build, &source, &options, &table));
-    kiln_network_destroy(network);
     return table;
 }
 
@@ -177,7 +176,7 @@ LAYOUTS_TEST(ranges_are_the_reference_executors)
     const kiln_build_options options = fake_options(i);
     reference.backend = "reference";
     for (size_t m = 0; m < KLN_ARRAY_LENGTH(methods); m++) {
-        kiln_range_table *expected = calibrated(&reference, methods[m], 0);
+        owned_range_table expected = calibrated(&reference, methods[m], 0);
         /* The limit is for some of the tensors: each batch is run in parts. */
         const uint64_t kept = methods[m] == KILN_CALIBRATE_MINMAX ? 0 : 5 * KLN_OBSERVER_BIN_BYTES;
         for (uint64_t memory = 0; memory <= 1; memory++) {
@@ -186,7 +185,6 @@ LAYOUTS_TEST(ranges_are_the_reference_executors)
             assert_same_ranges(found, expected);
             kiln_range_table_destroy(found);
         }
-        kiln_range_table_destroy(expected);
     }
 }
 
@@ -197,11 +195,9 @@ STAND_IN_TEST(without_kernels_the_host_counts, "a driver without what loads kern
     kln_cuda_close();
     set("KILN_CUDA_DRIVER", kiln_test_built("fake/cudaplain/libcuda.so.1"));
     const kiln_build_options options = fake_options(SOME_LAYOUT);
-    kiln_range_table *expected = calibrated(&reference, KILN_CALIBRATE_ENTROPY, 0);
-    kiln_range_table *found = calibrated(&options, KILN_CALIBRATE_ENTROPY, 0);
+    owned_range_table expected = calibrated(&reference, KILN_CALIBRATE_ENTROPY, 0);
+    owned_range_table found = calibrated(&options, KILN_CALIBRATE_ENTROPY, 0);
     assert_same_ranges(found, expected);
-    kiln_range_table_destroy(found);
-    kiln_range_table_destroy(expected);
 }
 
 STAND_IN_TEST(a_launch_that_fails_is_told, "a driver that fails on demand")
@@ -209,12 +205,11 @@ STAND_IN_TEST(a_launch_that_fails_is_told, "a driver that fails on demand")
     const kiln_build_options options = fake_options(SOME_LAYOUT);
     feed from = {.at = 0};
     const kiln_batch_source source = {next, &from};
-    kiln_network *network = exact_network();
+    owned_network network = exact_network();
     kiln_range_table *table = NULL;
     set("FAKE_CUDA_KERNELS", "launch");
     assert_fails(KILN_ERROR_DEVICE, kiln_calibrate(network, &options, &source, NULL, &table),
                  "counting by a kernel of 1 block on device 0");
     set("FAKE_CUDA_KERNELS", NULL);
     assert_null(table);
-    kiln_network_destroy(network);
 }
