@@ -83,18 +83,20 @@ static void put_integer(kiln_tensor *tensor, size_t index, uint64_t value)
     memcpy((char *)tensor->data + index * size, &value, size);
 }
 
+/* False for a number past the largest of the type, which JSON may write. */
 static bool put_real(kiln_tensor *tensor, size_t index, double value)
 {
     if (tensor->desc.dtype == KILN_DTYPE_FLOAT32) {
         const float narrow = (float)value;
         memcpy((char *)tensor->data + index * sizeof narrow, &narrow, sizeof narrow);
-        return true;
+        return isfinite(narrow);
     }
     if (tensor->desc.dtype == KILN_DTYPE_FLOAT64) {
         memcpy((char *)tensor->data + index * sizeof value, &value, sizeof value);
-        return true;
+        return isfinite(value);
     }
-    return kiln_tensor_write(tensor, (int64_t)index, 1, &value) == KILN_OK;
+    return kiln_tensor_write(tensor, (int64_t)index, 1, &value) == KILN_OK &&
+           kiln_tensor_read(tensor, (int64_t)index, 1, &value) == KILN_OK && isfinite(value);
 }
 
 /* One element at json->at. */
@@ -209,7 +211,7 @@ bool serve_data_write(const kiln_tensor *tensor, serve_text *text, char *sentenc
 {
     const type_row *row = row_of(tensor->desc.dtype);
     const size_t bytes = kiln_dtype_bits(tensor->desc.dtype) / 8;
-    double values[PORTION];
+    double values[PORTION] = {0};
     int64_t count = 0;
     if (row == NULL || kiln_shape_elements(&tensor->desc.shape, &count) != KILN_OK) {
         (void)snprintf(sentence, size, "its type has no JSON");

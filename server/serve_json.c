@@ -365,9 +365,11 @@ static double slow_double(const char *at, size_t length)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     char shorter[400];
-    char *text = length < sizeof shorter ? shorter : malloc(length + 1);
     (void)pthread_once(&once, make_locale);
-    if (text == NULL || plain == (locale_t)0) {
+    char *text = plain == (locale_t)0      ? NULL
+                 : length < sizeof shorter ? shorter
+                                           : malloc(length + 1);
+    if (text == NULL) {
         return (double)NAN;
     }
     memcpy(text, at, length);

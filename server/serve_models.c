@@ -109,7 +109,7 @@ static bool add_version(serve_model *model, const char *number, const char *file
         (void)snprintf(version->version, sizeof version->version, "%s", number);
         (void)snprintf(version->reason, sizeof version->reason, "it was not loaded yet");
         serve_version **place = &model->versions;
-        while (*place != NULL && atoll((*place)->version) > atoll(number)) {
+        while (*place != NULL && strtoll((*place)->version, NULL, 10) > strtoll(number, NULL, 10)) {
             place = &(*place)->next;
         }
         version->next = *place;

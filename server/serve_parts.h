@@ -125,9 +125,9 @@ bool serve_models_scan(struct serve *server, serve_problem *problem);
  */
 bool serve_model_load(struct serve *server, const char *name, serve_problem *problem);
 bool serve_model_unload(struct serve *server, const char *name, serve_problem *problem);
-/* A version that is ready, with a reference; version NULL: the newest. NULL and the problem where
+/* A version that is ready, with a reference; number NULL: the newest. NULL and the problem where
  * there is none. */
-serve_instance *serve_find(struct serve *server, const char *name, const char *version,
+serve_instance *serve_find(struct serve *server, const char *name, const char *number,
                            serve_problem *problem);
 void serve_instance_release(serve_instance *instance);
 /* Destroys what nobody has any more. */

@@ -220,6 +220,32 @@ TEST(tensors_survive_json)
     serve_text_finish(&text);
 }
 
+TEST(numbers_past_the_type_are_refused)
+{
+    (void)state;
+    static const struct {
+        kiln_dtype dtype;
+        const char *fits, *does_not;
+    } rows[] = {{KILN_DTYPE_FLOAT32, "[3.4e38]", "[3.5e38]"},
+                {KILN_DTYPE_FLOAT64, "[-1.7e308]", "[-1e309]"},
+                {KILN_DTYPE_FLOAT16, "[65504]", "[65520]"},
+                {KILN_DTYPE_BFLOAT16, "[-3.3e38]", "[-3.4e38]"},
+                {KILN_DTYPE_INT8, "[-128]", "[128]"},
+                {KILN_DTYPE_UINT64, "[18446744073709551615]", "[-1]"},
+                {KILN_DTYPE_BOOL, "[true]", "[2]"}};
+    for (size_t i = 0; i < SERVE_LENGTH(rows); i++) {
+        double data = 0;
+        char sentence[200];
+        kiln_tensor tensor = KILN_HOST_TENSOR(rows[i].dtype, KILN_SHAPE(1), &data,
+                                              kiln_dtype_bits(rows[i].dtype) / 8);
+        const serve_slice fits = {rows[i].fits, strlen(rows[i].fits)};
+        const serve_slice does_not = {rows[i].does_not, strlen(rows[i].does_not)};
+        assert_true(serve_data_read(fits, &tensor, sentence, sizeof sentence));
+        assert_false(serve_data_read(does_not, &tensor, sentence, sizeof sentence));
+        assert_non_null(strstr(sentence, "does not fit"));
+    }
+}
+
 TEST(an_arena_keeps_little)
 {
     (void)state;
