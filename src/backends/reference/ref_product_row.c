@@ -28,7 +28,7 @@ FUSED static void add_rows(int64_t width, const double *a, const float *b, int64
 }
 
 /* Adds `n` columns of BESIDE floats, weighted by a. */
-FUSED static void add_columns(int64_t n, const double *a, const float *columns, double out[BESIDE])
+FUSED static void add_products(int64_t n, const double *a, const float *columns, double out[BESIDE])
 {
     double sums[BESIDE];
     memcpy(sums, out, sizeof sums);
@@ -69,7 +69,7 @@ static void multiply_columns(int64_t inner, int64_t columns, const double *a, co
         for (int64_t k = 0; k < inner; k += DEPTH) {
             const int64_t count = inner - k < DEPTH ? inner - k : DEPTH;
             ref_turn_floats(count, BESIDE, b + c * stride + k, stride, turned, BESIDE);
-            add_columns(count, a + k, turned, out + c);
+            add_products(count, a + k, turned, out + c);
         }
     }
     for (; c < columns; c++) {
