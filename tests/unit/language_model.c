@@ -16,6 +16,7 @@ typedef struct maker {
     id first_past;  /* of the first layer's keys */
     id whole_index; /* where a past of fixed length is written */
     id encoded;
+    id is_later; /* whether there is a past */
 } maker;
 
 static float weights[MOST_WEIGHTS];
@@ -162,11 +163,16 @@ static id past_input(maker *self, const char *part, const char *what, const char
                  KILN_SHAPE(KILN_DYNAMIC, HEADS, columns, HEAD), names);
 }
 
+static bool has_cross(language_form form)
+{
+    return form == MODEL_FIRST || form == MODEL_CROSS || form == MODEL_MERGED;
+}
+
 /* The keys or values that attention goes over, of past and of x. */
 static id remember(maker *self, const char *what, id x)
 {
     const language_form form = self->options->form;
-    const bool cross = form == MODEL_FIRST || form == MODEL_CROSS;
+    const bool cross = has_cross(form);
     const char *part = cross ? "decoder." : "";
     if (form == MODEL_FIRST) {
         const id made = project(self, text(self, "present", part, what), x);
@@ -220,8 +226,41 @@ static id attend(maker *self, id query, id keys, id values, bool masked)
 }
 
 /* Over what the encoder made: of it, or of what an earlier run made of it. */
+static kiln_network *branch_of(maker *self, const char *name, id x)
+{
+    kiln_network *branch = NULL;
+    id inner = KILN_NO_TENSOR;
+    id out = KILN_NO_TENSOR;
+    assert_ok(kiln_network_create_branch(self->network, NULL, &branch));
+    assert_ok(kiln_network_capture(branch, x, &inner));
+    assert_ok(
+        kiln_network_add_node(branch, name, NULL, 0, "Identity", &inner, 1, NULL, 0, &out, 1));
+    assert_ok(kiln_network_mark_output(branch, out));
+    return branch;
+}
+
+/* The past where there is one, else what is made here, and that is put out. */
+static id either(maker *self, const char *what, id past, id made)
+{
+    char then_name[64];
+    char else_name[64];
+    id out = KILN_NO_TENSOR;
+    (void)snprintf(then_name, sizeof then_name, "then_%d_%s", self->layer, what);
+    (void)snprintf(else_name, sizeof else_name, "else_%d_%s", self->layer, what);
+    kiln_network *then = branch_of(self, then_name, past);
+    kiln_network *otherwise = branch_of(self, else_name, made);
+    assert_ok(kiln_network_add_if(self->network, text(self, "present", "encoder.", what),
+                                  self->is_later, then, otherwise, &out, 1));
+    output(self, out);
+    return out;
+}
+
 static id cross_key(maker *self, const char *what)
 {
+    if (self->options->form == MODEL_MERGED) {
+        const id past = past_input(self, "encoder.", what, "encoded", KILN_DYNAMIC);
+        return either(self, what, past, project(self, NULL, self->encoded));
+    }
     if (self->options->form == MODEL_CROSS) {
         self->next += WIDTH * WIDTH;
         return past_input(self, "encoder.", what, "encoded", KILN_DYNAMIC);
@@ -238,7 +277,7 @@ static id layer(maker *self, id x)
     const id keys = remember(self, "key", normal);
     const id values = remember(self, "value", normal);
     x = node(self, NULL, "Add", x, attend(self, query, keys, values, self->mask != KILN_NO_TENSOR));
-    if (self->options->form == MODEL_FIRST || self->options->form == MODEL_CROSS) {
+    if (has_cross(self->options->form)) {
         const id asked = project(self, NULL, normalize(self, x));
         const id cross_keys = cross_key(self, "key");
         const id cross_values = cross_key(self, "value");
@@ -320,7 +359,7 @@ static kiln_network *decoder(maker *self)
     const language_options *how = self->options;
     const char *const by_length[] = {"batch", "length"};
     const char *const by_total[] = {"batch", how->form == MODEL_WHOLE ? NULL : "total"};
-    const bool cross = how->form == MODEL_FIRST || how->form == MODEL_CROSS;
+    const bool cross = has_cross(how->form);
     static const int64_t column[] = {1, 1, -1, 1};
     const id tokens = input(self, "input_ids", or_int64(how->tokens),
                             KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC), by_length);
@@ -356,7 +395,11 @@ static kiln_network *decoder(maker *self)
     }
     positions = positions != KILN_NO_TENSOR ? positions : rows;
     self->mask = make_mask(self, rows, total, padding);
-    if (how->form == MODEL_FIRST) {
+    if (how->form == MODEL_MERGED) {
+        const id flag = input(self, "use_cache_branch", KILN_DTYPE_BOOL, KILN_SHAPE(1), NULL);
+        self->is_later = reshape(self, flag, NULL, 0);
+    }
+    if (how->form == MODEL_FIRST || how->form == MODEL_MERGED) {
         const char *const names[] = {"batch", "encoded", NULL};
         self->encoded = input(self, "encoder_hidden_states", KILN_DTYPE_FLOAT32,
                               KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC, WIDTH), names);

@@ -20,7 +20,8 @@ typedef enum language_form {
     MODEL_WHOLE,   /* a past of POSITIONS, cache_position */
     MODEL_ENCODER, /* input_features -> last_hidden_state */
     MODEL_FIRST,   /* a decoder without a past, with encoder_hidden_states */
-    MODEL_CROSS    /* and with one, keys and values of the encoder among it */
+    MODEL_CROSS,   /* and with one, keys and values of the encoder among it */
+    MODEL_MERGED   /* both of these, as use_cache_branch says */
 } language_form;
 
 /* What a model lacks, or has beside. */

@@ -138,6 +138,24 @@ TEST(an_encoder_decoder_model_keeps_what_was_encoded)
     }
 }
 
+TEST(a_decoder_may_have_a_branch_for_each)
+{
+    static const char *const backends[] = {"onnxruntime", "reference"};
+    for (size_t b = 0; b < 2; b++) {
+        owned_engine encoder = build_form(&(language_options){.form = MODEL_ENCODER}, backends[b]);
+        owned_engine first = build_form(&(language_options){.form = MODEL_FIRST}, backends[b]);
+        owned_engine merged = build_form(&(language_options){.form = MODEL_MERGED}, backends[b]);
+        owned_context encodes = context_on(encoder);
+        owned_context decodes = context_on(first);
+        owned_generator generator = NULL;
+        const kiln_generator_options options =
+            KILN_GENERATOR_OPTIONS(.max_batch = 3, .max_length = 16, .encoder = encoder,
+                                   .vocabulary = b == 1 ? VOCABULARY : 0);
+        assert_ok(kiln_generator_create(merged, &options, &generator));
+        run_voices(generator, encodes, decodes);
+    }
+}
+
 /* Without an encoder, callers bring what it would have put out. */
 TEST(callers_bring_what_was_encoded)
 {
