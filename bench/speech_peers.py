@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A model of Whisper-tiny's shape with random weights from a seed, as an encoder, a decoder without a
-past and one with it.
+"""A model of Whisper-tiny's shape with random weights from a seed, as an encoder, a decoder without
+a past and one with it.
 
     bench/speech_peers.py export FOLDER float16|float32    encoder.onnx, first.onnx, cross.onnx
     bench/speech_peers.py profiles BATCH LONGEST    options for kiln build, in that order
