@@ -26,6 +26,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 onnxruntime.set_default_logger_severity(4)
 PICTURES = 200
+CALIBRATION = 32
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -146,8 +147,8 @@ def table(kiln, models, scratch):
     """The rows of every model and type."""
     print("| model | type | Kiln | peer | |\n| --- | --- | --- | --- | --- |")
     for name, path in models.items():
-        feeds = [feed_of(name, seed) for seed in range(8)]
-        held_out = [feed_of(name, 1000 + seed) for seed in range(8)]
+        feeds = [feed_of(name, seed) for seed in range(CALIBRATION)]
+        held_out = [feed_of(name, 1000 + seed) for seed in range(CALIBRATION)]
         batches = os.path.join(scratch, name)
         os.makedirs(batches, exist_ok=True)
         for index, feed in enumerate(feeds):
@@ -188,8 +189,8 @@ def distance(a, b):
 
 
 def recognise(kiln, path, scratch):
-    """How many characters stay, in fp16, bf16 (on the reference executor) and int8, for which
-    nodes that hurt most stay in float32."""
+    """How many characters stay, in fp16, bf16 (on the reference executor) and int8 as it comes:
+    calibrated, and nodes chosen that stay, on other pictures."""
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "tests",
                                     "precision"))
     from kiln_api import Kiln
@@ -201,13 +202,8 @@ def recognise(kiln, path, scratch):
     pictures = [picture(5000 + seed, 48, 320, 1) for seed in range(PICTURES)]
     expected = [characters(before.run(None, {name: x})[0]) for x in pictures]
     total = sum(map(len, expected))
-    held_out = os.path.join(scratch, "held_out")
-    os.makedirs(held_out, exist_ok=True)
-    for seed in range(3):
-        numpy.savez(os.path.join(held_out, f"{seed}.npz"), **feed_of("rec", 2000 + seed))
     for kind, words in (("fp16", ["-p", "fp16"]), ("bf16", ["-p", "bf16"]),
-                        ("int8", ["-p", "int8", "-c", os.path.join(scratch, "rec"), "--check",
-                                  held_out, "--target", "30"])):
+                        ("int8", ["-p", "int8", "-c", os.path.join(scratch, "rec")])):
         target = os.path.join(scratch, f"read.{kind}.onnx")
         by_kiln(kiln, path, target, *words)
         count = PICTURES if kind != "bf16" else int(os.environ.get("PRECISION_BF16", "20"))

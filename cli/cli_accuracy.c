@@ -12,13 +12,6 @@ double cli_decibels(double signal, double noise)
 
 /* --- running --- */
 
-typedef struct runner {
-    kiln_context *context;
-    kiln_named_tensor *inputs; /* those of a batch that the engine has */
-    kiln_named_tensor *outputs;
-    size_t input_count, output_count;
-} runner;
-
 static bool has_input(const kiln_engine *engine, const char *name)
 {
     for (size_t i = 0; i < kiln_engine_input_count(engine); i++) {
@@ -30,33 +23,34 @@ static bool has_input(const kiln_engine *engine, const char *name)
     return false;
 }
 
-static kiln_status run_batch(runner *run, const kiln_engine *engine,
-                             const kiln_named_tensor *inputs, size_t count)
+kiln_status cli_accuracy_run(kiln_context *context, const kiln_engine *engine,
+                             const kiln_named_tensor *inputs, size_t count,
+                             kiln_named_tensor *outputs, size_t output_count)
 {
-    kiln_named_tensor *taken = realloc(run->inputs, (count + 1) * sizeof *taken);
+    kiln_named_tensor *taken = calloc(count + 1, sizeof *taken);
+    kiln_binding first = {.struct_size = sizeof first};
+    const bool is_single = count == 1 && kiln_engine_input_count(engine) == 1 &&
+                           kiln_engine_input(engine, 0, &first) == KILN_OK;
+    size_t taken_count = 0;
     if (taken == NULL) {
         return KILN_ERROR_OUT_OF_MEMORY;
     }
-    run->inputs = taken;
-    run->input_count = 0;
-    kiln_binding first = {.struct_size = sizeof first};
-    const bool is_single = count == 1 && kiln_engine_input(engine, 0, &first) == KILN_OK &&
-                           kiln_engine_input_count(engine) == 1;
     for (size_t i = 0; i < count; i++) {
         if (is_single || (inputs[i].name != NULL && has_input(engine, inputs[i].name))) {
-            taken[run->input_count] = inputs[i];
-            taken[run->input_count++].name = is_single ? first.name : inputs[i].name;
+            taken[taken_count] = inputs[i];
+            taken[taken_count++].name = is_single ? first.name : inputs[i].name;
         }
     }
-    for (size_t i = 0; i < run->output_count; i++) {
-        run->outputs[i].tensor = (kiln_tensor){.data = NULL};
+    for (size_t i = 0; i < output_count; i++) {
+        outputs[i].tensor = (kiln_tensor){.data = NULL};
     }
-    return kiln_context_run_tensors(run->context, taken, run->input_count, run->outputs,
-                                    run->output_count);
+    const kiln_status status =
+        kiln_context_run_tensors(context, taken, taken_count, outputs, output_count);
+    free(taken);
+    return status;
 }
 
-/* Numbers of an output, for free(). */
-static kiln_status read_output(const kiln_tensor *tensor, float **numbers, size_t *count)
+kiln_status cli_accuracy_read(const kiln_tensor *tensor, float **numbers, size_t *count)
 {
     int64_t elements = 0;
     kiln_status status = kiln_shape_elements(&tensor->desc.shape, &elements);
@@ -75,7 +69,7 @@ static kiln_status read_output(const kiln_tensor *tensor, float **numbers, size_
     return status;
 }
 
-static kiln_status keep_outputs(cli_accuracy *accuracy, const runner *run)
+static kiln_status keep_outputs(cli_accuracy *accuracy, const kiln_named_tensor *outputs)
 {
     const size_t first = accuracy->batch_count * accuracy->output_count;
     float **grown = realloc(accuracy->expected, (first + accuracy->output_count) * sizeof *grown);
@@ -87,7 +81,7 @@ static kiln_status keep_outputs(cli_accuracy *accuracy, const runner *run)
     accuracy->batch_count++;
     for (size_t i = 0; i < accuracy->output_count; i++) {
         size_t count = 0;
-        const kiln_status status = read_output(&run->outputs[i].tensor, &grown[first + i], &count);
+        const kiln_status status = cli_accuracy_read(&outputs[i].tensor, &grown[first + i], &count);
         if (status != KILN_OK) {
             return status;
         }
@@ -95,20 +89,40 @@ static kiln_status keep_outputs(cli_accuracy *accuracy, const runner *run)
     return KILN_OK;
 }
 
-static kiln_status compare_outputs(cli_accuracy *accuracy, const runner *run, size_t batch)
+/* Along the last axis, which in classes and characters is that of what is told apart. */
+static void compare_rows(cli_output_error *error, const kiln_shape *shape, const float *expected,
+                         const float *found, size_t count)
+{
+    const size_t size = shape->rank > 0 ? (size_t)shape->dims[shape->rank - 1] : 0;
+    for (size_t begin = 0; size > 1 && begin + size <= count; begin += size) {
+        size_t largest[2] = {0, 0};
+        for (size_t i = 1; i < size; i++) {
+            largest[0] = expected[begin + i] > expected[begin + largest[0]] ? i : largest[0];
+            largest[1] = found[begin + i] > found[begin + largest[1]] ? i : largest[1];
+        }
+        error->rows++;
+        error->alike += largest[0] == largest[1];
+    }
+}
+
+static kiln_status compare_outputs(cli_accuracy *accuracy, const kiln_named_tensor *outputs,
+                                   size_t batch)
 {
     for (size_t i = 0; i < accuracy->output_count; i++) {
         cli_output_error *error = &accuracy->outputs[i];
         const float *expected = accuracy->expected[batch * accuracy->output_count + i];
         float *found = NULL;
         size_t count = 0;
-        const kiln_status status = read_output(&run->outputs[i].tensor, &found, &count);
+        const kiln_status status = cli_accuracy_read(&outputs[i].tensor, &found, &count);
         for (size_t k = 0; status == KILN_OK && k < count; k++) {
             const double difference = (double)expected[k] - (double)found[k];
             error->largest = fmax(error->largest, fabs((double)expected[k]));
             error->worst = fmax(error->worst, fabs(difference));
             error->signal += (double)expected[k] * (double)expected[k];
             error->noise += difference * difference;
+        }
+        if (status == KILN_OK) {
+            compare_rows(error, &outputs[i].tensor.desc.shape, expected, found, count);
         }
         free(found);
         if (status != KILN_OK) {
@@ -121,33 +135,34 @@ static kiln_status compare_outputs(cli_accuracy *accuracy, const runner *run, si
 /* Every batch through `engine`: its results are kept where it is the model's own, else compared. */
 static kiln_status run_all(cli_accuracy *accuracy, kiln_engine *engine)
 {
-    runner run = {.output_count = accuracy->output_count};
+    kiln_context *context = NULL;
     kiln_batch_folder *folder = NULL;
     const bool keeps = engine == accuracy->before;
-    run.outputs = calloc(run.output_count + 1, sizeof *run.outputs);
-    kiln_status status = run.outputs != NULL ? kiln_batch_folder_open(accuracy->batches, &folder)
-                                             : KILN_ERROR_OUT_OF_MEMORY;
-    status = status == KILN_OK ? kiln_context_create(engine, NULL, &run.context) : status;
-    for (size_t i = 0; status == KILN_OK && i < run.output_count; i++) {
-        run.outputs[i].name = accuracy->outputs[i].name;
+    const size_t most = keeps || accuracy->most_batches == 0 ? SIZE_MAX : accuracy->most_batches;
+    kiln_named_tensor *outputs = calloc(accuracy->output_count + 1, sizeof *outputs);
+    kiln_status status = outputs != NULL ? kiln_batch_folder_open(accuracy->batches, &folder)
+                                         : KILN_ERROR_OUT_OF_MEMORY;
+    status = status == KILN_OK ? kiln_context_create(engine, NULL, &context) : status;
+    for (size_t i = 0; status == KILN_OK && i < accuracy->output_count; i++) {
+        outputs[i].name = accuracy->outputs[i].name;
     }
     const kiln_batch_source source = kiln_batch_folder_source(folder);
-    for (size_t batch = 0; status == KILN_OK; batch++) {
+    for (size_t batch = 0; status == KILN_OK && batch < most; batch++) {
         const kiln_named_tensor *inputs = NULL;
         size_t count = 0;
         status = source.next(source.user, &inputs, &count);
         if (status != KILN_OK || count == 0) {
             break;
         }
-        status = run_batch(&run, engine, inputs, count);
+        status = cli_accuracy_run(context, engine, inputs, count, outputs, accuracy->output_count);
         if (status == KILN_OK) {
-            status = keeps ? keep_outputs(accuracy, &run) : compare_outputs(accuracy, &run, batch);
+            status =
+                keeps ? keep_outputs(accuracy, outputs) : compare_outputs(accuracy, outputs, batch);
         }
     }
-    kiln_context_destroy(run.context);
+    kiln_context_destroy(context);
     kiln_batch_folder_close(folder);
-    free(run.inputs);
-    free(run.outputs);
+    free(outputs);
     return status;
 }
 
@@ -172,14 +187,28 @@ kiln_status cli_accuracy_begin(cli_accuracy *accuracy)
     return status == KILN_OK ? run_all(accuracy, accuracy->before) : status;
 }
 
-void cli_accuracy_finish(cli_accuracy *accuracy)
+static void forget(cli_accuracy *accuracy)
 {
     for (size_t i = 0; i < accuracy->batch_count * accuracy->output_count; i++) {
         free(accuracy->expected[i]);
     }
     free(accuracy->expected);
+    accuracy->expected = NULL;
+    accuracy->batch_count = 0;
+}
+
+kiln_status cli_accuracy_again(cli_accuracy *accuracy)
+{
+    forget(accuracy);
+    return run_all(accuracy, accuracy->before);
+}
+
+void cli_accuracy_finish(cli_accuracy *accuracy)
+{
+    forget(accuracy);
     free(accuracy->outputs);
     free(accuracy->nodes);
+    free(accuracy->layers);
     kiln_engine_release(accuracy->before);
 }
 
@@ -198,8 +227,27 @@ static kiln_status convert_and_run(cli_accuracy *accuracy, const kiln_precision_
     return status;
 }
 
-kiln_status cli_accuracy_measure(cli_accuracy *accuracy, const char *const *kept, size_t count,
-                                 double *least)
+cli_target cli_accuracy_reached(const cli_accuracy *accuracy)
+{
+    cli_target reached = {(double)INFINITY, 100};
+    for (size_t i = 0; i < accuracy->output_count; i++) {
+        const cli_output_error *error = &accuracy->outputs[i];
+        reached.decibels = fmin(reached.decibels, cli_decibels(error->signal, error->noise));
+        if (error->rows != 0) {
+            const double alike = 100 * (double)error->alike / (double)error->rows;
+            reached.agreement = fmin(reached.agreement, alike);
+        }
+    }
+    return reached;
+}
+
+bool cli_accuracy_suffices(const cli_accuracy *accuracy, cli_target target)
+{
+    const cli_target reached = cli_accuracy_reached(accuracy);
+    return reached.decibels >= target.decibels && reached.agreement >= target.agreement;
+}
+
+kiln_status cli_accuracy_measure(cli_accuracy *accuracy, const char *const *kept, size_t count)
 {
     kiln_precision_options how = accuracy->how;
     const char **names = calloc(how.keep_node_count + count + 1, sizeof *names);
@@ -218,11 +266,6 @@ kiln_status cli_accuracy_measure(cli_accuracy *accuracy, const char *const *kept
     /* With all of these kept nothing is left to convert: that costs nothing. */
     status = status == KILN_ERROR_UNSUPPORTED && count > 0 ? KILN_OK : status;
     free(names);
-    *least = (double)INFINITY;
-    for (size_t i = 0; i < accuracy->output_count; i++) {
-        const cli_output_error *error = &accuracy->outputs[i];
-        *least = fmin(*least, cli_decibels(error->signal, error->noise));
-    }
     return status;
 }
 
@@ -253,10 +296,14 @@ static kiln_status list_nodes(cli_accuracy *accuracy, const kiln_precision_repor
     return status;
 }
 
+/* Batches that are enough to say which node costs more. */
+#define RANKED_BY 4
+
 kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_report *report)
 {
     kiln_status status = list_nodes(accuracy, report);
     const char **others = calloc(accuracy->node_count + 1, sizeof *others);
+    accuracy->most_batches = RANKED_BY;
     for (size_t i = 0; status == KILN_OK && others != NULL && i < accuracy->node_count; i++) {
         size_t count = 0;
         for (size_t k = 0; k < accuracy->node_count; k++) {
@@ -264,19 +311,20 @@ kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_repor
                 others[count++] = accuracy->nodes[k].name;
             }
         }
-        status = cli_accuracy_measure(accuracy, others, count, &accuracy->nodes[i].decibels);
+        status = cli_accuracy_measure(accuracy, others, count);
+        accuracy->nodes[i].decibels = cli_accuracy_reached(accuracy).decibels;
         cli_progress_set((double)(i + 1) / (double)accuracy->node_count);
     }
     status = status == KILN_OK && others == NULL ? KILN_ERROR_OUT_OF_MEMORY : status;
     free(others);
+    accuracy->most_batches = 0;
     if (status == KILN_OK && accuracy->node_count > 0) {
         qsort(accuracy->nodes, accuracy->node_count, sizeof *accuracy->nodes, compare_costs);
     }
     return status;
 }
 
-kiln_status cli_accuracy_search(cli_accuracy *accuracy, double target, const char ***names,
-                                double *reached)
+kiln_status cli_accuracy_search(cli_accuracy *accuracy, cli_target target, const char ***names)
 {
     const size_t all = accuracy->node_count;
     const char **worst = calloc(all + 1, sizeof *worst);
@@ -288,8 +336,8 @@ kiln_status cli_accuracy_search(cli_accuracy *accuracy, double target, const cha
     }
     while (status == KILN_OK && least < most) {
         const size_t tried = (least + most) / 2;
-        status = cli_accuracy_measure(accuracy, worst, tried, reached);
-        if (*reached >= target) {
+        status = cli_accuracy_measure(accuracy, worst, tried);
+        if (cli_accuracy_suffices(accuracy, target)) {
             most = tried;
         } else {
             least = tried + 1;
@@ -298,9 +346,6 @@ kiln_status cli_accuracy_search(cli_accuracy *accuracy, double target, const cha
     accuracy->kept = least < all ? least : 0;
     for (size_t i = 0; status == KILN_OK && i < accuracy->kept; i++) {
         accuracy->nodes[i].is_kept = true;
-    }
-    if (status == KILN_OK) {
-        status = cli_accuracy_measure(accuracy, worst, accuracy->kept, reached);
     }
     *names = worst;
     return status;

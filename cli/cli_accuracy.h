@@ -13,7 +13,14 @@ typedef struct cli_output_error {
     double largest;   /* number */
     double worst;     /* difference */
     double signal, noise;
+    uint64_t rows, alike; /* along the last axis, and those whose largest number is where it was */
 } cli_output_error;
+
+/* The same of a tensor on the way. */
+typedef struct cli_layer_error {
+    const char *name, *operator_type;
+    double signal, noise;
+} cli_layer_error;
 
 /* A node that was converted, and the least signal to noise of an output where it is the only one.
  */
@@ -34,26 +41,52 @@ typedef struct cli_accuracy {
     size_t batch_count;
     cli_node_cost *nodes; /* those that hurt most first */
     size_t node_count;
-    size_t kept; /* of them */
+    size_t kept;             /* of them */
+    cli_layer_error *layers; /* in the order of the graph; names are the report's */
+    size_t layer_count;
+    size_t most_batches; /* of a measurement; 0: all */
 } cli_accuracy;
+
+/* What is to be reached: decibels of every output, and rows that stay alike, in percent; 0: not
+ * asked. */
+typedef struct cli_target {
+    double decibels, agreement;
+} cli_target;
+
+/* How far the last measurement is: the worst output of either. */
+cli_target cli_accuracy_reached(const cli_accuracy *accuracy);
+bool cli_accuracy_suffices(const cli_accuracy *accuracy, cli_target target);
 
 double cli_decibels(double signal, double noise);
 
 /* Runs the model as it is on every batch; cli_accuracy_finish is to follow. */
 KILN_MUST_CHECK kiln_status cli_accuracy_begin(cli_accuracy *accuracy);
 void cli_accuracy_finish(cli_accuracy *accuracy);
+/* The same for other batches; nodes that were ranked stay. */
+KILN_MUST_CHECK kiln_status cli_accuracy_again(cli_accuracy *accuracy);
 
-/* Converts it with so many nodes kept beside the caller's, and fills in `outputs`; `*least` is the
- * signal to noise of the worst of them. */
+/* Converts it with so many nodes kept beside the caller's, and fills in `outputs`. */
 KILN_MUST_CHECK kiln_status cli_accuracy_measure(cli_accuracy *accuracy, const char *const *kept,
-                                                 size_t count, double *least);
+                                                 size_t count);
 /* What each converted node of `report` costs alone. */
 KILN_MUST_CHECK kiln_status cli_accuracy_rank(cli_accuracy *accuracy,
                                               const kiln_precision_report *report);
-/* Keeps as few of those that hurt most as it takes to reach `target` decibels; where all of them
- * are kept and it is not reached, INVALID_ARGUMENT. `*names` is for free(). */
-KILN_MUST_CHECK kiln_status cli_accuracy_search(cli_accuracy *accuracy, double target,
-                                                const char ***names, double *reached);
+/* Keeps as few of those that hurt most as it takes to reach the target; where all but one are kept
+ * and it is not reached, none. `*names` is for free(). */
+KILN_MUST_CHECK kiln_status cli_accuracy_search(cli_accuracy *accuracy, cli_target target,
+                                                const char ***names);
+/* Fills in `layers`, on the first batches, by what `how` makes of the model; `report` is of that.
+ * (cli_accuracy_layers.c) */
+KILN_MUST_CHECK kiln_status cli_accuracy_layers(cli_accuracy *accuracy,
+                                                const kiln_precision_report *report);
+
+/* Runs a batch, of which the engine takes those tensors that it has inputs for. */
+KILN_MUST_CHECK kiln_status cli_accuracy_run(kiln_context *context, const kiln_engine *engine,
+                                             const kiln_named_tensor *inputs, size_t count,
+                                             kiln_named_tensor *outputs, size_t output_count);
+/* Numbers of a tensor, for free(). */
+KILN_MUST_CHECK kiln_status cli_accuracy_read(const kiln_tensor *tensor, float **numbers,
+                                              size_t *count);
 
 /* A page of HTML with all of it; `model` is what was written. */
 cli_exit cli_accuracy_page(const cli_accuracy *accuracy, const kiln_precision_report *report,

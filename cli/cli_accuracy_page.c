@@ -68,14 +68,16 @@ static void put_head(FILE *page, const cli_accuracy *accuracy, const kiln_precis
     put_text(page, accuracy->batches);
     (void)fputs(
         "</h2><table><tr><th>output<th class=n>largest number<th class=n>largest "
-        "difference<th class=n>signal to noise<th></tr>",
+        "difference<th class=n>rows alike<th class=n>signal to noise<th></tr>",
         page);
     for (size_t i = 0; i < accuracy->output_count; i++) {
         const cli_output_error *o = &accuracy->outputs[i];
         (void)fputs("<tr><td>", page);
         put_text(page, o->name);
-        (void)fprintf(page, "</td><td class=n>%.4g</td><td class=n>%.4g</td>", o->largest,
-                      o->worst);
+        (void)fprintf(page, "</td><td class=n>%.4g</td><td class=n>%.4g</td><td class=n>",
+                      o->largest, o->worst);
+        (void)fprintf(page, o->rows != 0 ? "%.2f %%</td>" : "-</td>",
+                      100 * (double)o->alike / (double)(o->rows != 0 ? o->rows : 1));
         put_decibels(page, cli_decibels(o->signal, o->noise));
         (void)fputs("</tr>", page);
     }
@@ -103,6 +105,52 @@ static void put_costs(FILE *page, const cli_accuracy *accuracy)
         (void)fprintf(page, "<td class=kept>%s</td></tr>", node->is_kept ? "kept" : "");
     }
     (void)fputs("</table>", page);
+}
+
+#define CHART_HEIGHT 220.0
+#define CHART_WIDTH 960.0
+
+/* A line through the tensors in the order of the graph, and those behind which most is lost. */
+static void put_layers(FILE *page, const cli_accuracy *accuracy)
+{
+    if (accuracy->layer_count < 2) {
+        return;
+    }
+    (void)fprintf(page,
+                  "<h2>Signal to noise by layer</h2><p>Of each tensor that both networks have, in "
+                  "the order of the graph.</p><svg width=%.0f height=%.0f "
+                  "style=\"background:#f7f7f7\">",
+                  CHART_WIDTH + 60, CHART_HEIGHT + 20);
+    for (double decibels = 0; decibels <= WIDEST; decibels += 20) {
+        const double y = 10 + CHART_HEIGHT * (1 - decibels / WIDEST);
+        (void)fprintf(page,
+                      "<line x1=50 x2=%.0f y1=%.1f y2=%.1f stroke=\"#ccc\" /><text x=0 y=%.1f "
+                      "font-size=11>%.0f dB</text>",
+                      CHART_WIDTH + 50, y, y, y + 4, decibels);
+    }
+    (void)fputs("<polyline fill=none stroke=\"#3a6a9a\" stroke-width=1.5 points=\"", page);
+    for (size_t i = 0; i < accuracy->layer_count; i++) {
+        const cli_layer_error *layer = &accuracy->layers[i];
+        const double shown = fmax(0, fmin(WIDEST, cli_decibels(layer->signal, layer->noise)));
+        (void)fprintf(page, "%.1f,%.1f ",
+                      50 + CHART_WIDTH * (double)i / (double)(accuracy->layer_count - 1),
+                      10 + CHART_HEIGHT * (1 - shown / WIDEST));
+    }
+    (void)fputs(
+        "\" /></svg><details><summary>Every tensor</summary><table><tr><th>tensor"
+        "<th>operator<th class=n>signal to noise<th></tr>",
+        page);
+    for (size_t i = 0; i < accuracy->layer_count; i++) {
+        const cli_layer_error *layer = &accuracy->layers[i];
+        (void)fputs("<tr><td>", page);
+        put_text(page, layer->name);
+        (void)fputs("</td><td>", page);
+        put_text(page, layer->operator_type);
+        (void)fputs("</td>", page);
+        put_decibels(page, cli_decibels(layer->signal, layer->noise));
+        (void)fputs("</tr>", page);
+    }
+    (void)fputs("</table></details>", page);
 }
 
 static void put_nodes(FILE *page, const kiln_precision_report *report, size_t count)
@@ -140,6 +188,7 @@ cli_exit cli_accuracy_page(const cli_accuracy *accuracy, const kiln_precision_re
         return CLI_FAILED;
     }
     put_head(page, accuracy, &summary, model);
+    put_layers(page, accuracy);
     put_costs(page, accuracy);
     put_nodes(page, report, summary.node_count);
     const bool failed = ferror(page) != 0;

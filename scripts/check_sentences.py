@@ -47,7 +47,7 @@ ALLOWED = {
 # begins so.
 NOT_USED = (
     "kiln_pipeline_", "kiln_stream_capture", "kiln_pool_", "kiln_network_add_",
-    "kiln_network_create", "kiln_network_capture", "kiln_network_find",
+    "kiln_network_create", "kiln_network_capture",
     "kiln_engine_create_mock",
     "kiln_set_allocator",
     "kiln_engine_set_weight_streaming", "kiln_context_cancel", "kiln_context_set_profile",

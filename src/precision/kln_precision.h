@@ -100,9 +100,8 @@ KILN_MUST_CHECK kiln_status kln_quantize(kln_onnx_model *model,
                                          const kiln_precision_options *options,
                                          kiln_precision_report *report);
 /* What rounding to a half type does to means is taken from the biases, where the options' ranges
- * have channels. (quantize.c) */
-KILN_MUST_CHECK kiln_status kln_even_out(kln_onnx_model *model,
-                                         const kiln_precision_options *options,
+ * have channels. Names that the options keep become those of the nodes by then. (quantize.c) */
+KILN_MUST_CHECK kiln_status kln_even_out(kln_onnx_model *model, kiln_precision_options *options,
                                          kiln_precision_report *report);
 
 /* The node; where it has no name, with that of its first output, which may change: so it is found

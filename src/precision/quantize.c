@@ -328,6 +328,17 @@ static kiln_status write_graph(quantize_pass *pass)
 
 /* --- what was done --- */
 
+/* As the model called it before it was evened out. */
+static const char *first_name(const quantize_pass *pass, const char *name)
+{
+    const size_t length = strlen(name);
+    const size_t end = strlen(QUANTIZE_EVENED);
+    const bool is_evened = length > end && strcmp(name + length - end, QUANTIZE_EVENED) == 0;
+    const char *before =
+        is_evened ? kln_arena_printf(pass->arena, "%.*s", (int)(length - end), name) : NULL;
+    return before != NULL ? before : name;
+}
+
 static kiln_status report(const quantize_pass *pass)
 {
     kiln_precision_summary *totals = kln_precision_report_totals(pass->report);
@@ -349,7 +360,7 @@ static kiln_status report(const quantize_pass *pass)
             .name = node->name,
             .operator_type = node->op_type,
             .graph = "",
-            .output = node->output_count != 0 ? node->outputs[0] : "",
+            .output = node->output_count != 0 ? first_name(pass, node->outputs[0]) : "",
             .dtype = chosen->is_quantized ? pass->format->storage
                      : floats             ? KILN_DTYPE_FLOAT32
                                           : KILN_DTYPE_UNDEFINED,
@@ -396,7 +407,7 @@ static kiln_status run(quantize_pass *pass)
 }
 
 /* What changes nothing of what is computed, but what rounding does to it. */
-static kiln_status prepare(kln_onnx_model *model, const kiln_precision_options *options,
+static kiln_status prepare(kln_onnx_model *model, kiln_precision_options *options,
                            const quantize_format *format, kiln_precision_report *report,
                            kiln_range_table **ranges)
 {
@@ -404,7 +415,7 @@ static kiln_status prepare(kln_onnx_model *model, const kiln_precision_options *
     if (!format->activations) {
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(quantize_fold(model, report));
+    KLN_RETURN_IF_ERROR(quantize_fold(model, options, report));
     return format->storage == KILN_DTYPE_INT8 ? quantize_smooth(model, options, format, ranges)
                                               : KILN_OK;
 }
@@ -418,7 +429,7 @@ static const quantize_format *format_of(kiln_precision precision)
     return found;
 }
 
-kiln_status kln_even_out(kln_onnx_model *model, const kiln_precision_options *options,
+kiln_status kln_even_out(kln_onnx_model *model, kiln_precision_options *options,
                          kiln_precision_report *report)
 {
     kiln_range_table *ranges = NULL;
@@ -429,7 +440,7 @@ kiln_status kln_even_out(kln_onnx_model *model, const kiln_precision_options *op
     if (!has_channels) {
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(quantize_fold(model, report));
+    KLN_RETURN_IF_ERROR(quantize_fold(model, options, report));
     const kiln_status status =
         quantize_smooth(model, options, format_of(options->precision), &ranges);
     kiln_range_table_destroy(ranges);
@@ -447,7 +458,7 @@ kiln_status kln_quantize(kln_onnx_model *model, const kiln_precision_options *op
                           .report = report,
                           .format = format_of(options->precision)};
     kln_precision_report_totals(report)->bytes_before = kln_precision_constant_bytes(&model->graph);
-    KLN_RETURN_IF_ERROR(prepare(model, options, pass.format, report, &ranges));
+    KLN_RETURN_IF_ERROR(prepare(model, &how, pass.format, report, &ranges));
     how.ranges = ranges != NULL ? ranges : options->ranges;
     pass.graph = &model->graph;
     kln_names_init(&pass.names);

@@ -11,6 +11,14 @@
 
 #include "quantize_parts.h"
 
+/* The name of a tensor, whether it was evened out or not. */
+static bool is_named(const char *name, const char *asked)
+{
+    const size_t length = strlen(asked);
+    return strncmp(name, asked, length) == 0 &&
+           (name[length] == '\0' || strcmp(name + length, QUANTIZE_EVENED) == 0);
+}
+
 bool quantize_is_kept(const kiln_precision_options *o, const kln_onnx_node *node)
 {
     for (size_t i = 0; i < o->keep_operator_count; i++) {
@@ -20,7 +28,7 @@ bool quantize_is_kept(const kiln_precision_options *o, const kln_onnx_node *node
     }
     for (size_t i = 0; i < o->keep_node_count; i++) {
         if (strcmp(o->keep_nodes[i], node->name) == 0 ||
-            (node->output_count != 0 && strcmp(o->keep_nodes[i], node->outputs[0]) == 0)) {
+            (node->output_count != 0 && is_named(node->outputs[0], o->keep_nodes[i]))) {
             return true;
         }
     }

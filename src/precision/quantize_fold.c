@@ -93,6 +93,8 @@ typedef struct fold_pass {
     kln_onnx_graph graph;
     kln_inference *inference;
     kiln_precision_report *report;
+    const char **kept; /* names that the caller keeps, as they are by now */
+    size_t kept_count;
     kln_names makers; /* the convolution that makes a tensor */
     fold_conv *convs; /* of each node */
     float *factors, *terms;
@@ -268,6 +270,12 @@ static kiln_status fold(fold_pass *pass, size_t index, bool *folded)
             return no_memory();
         }
         outputs[0] = node->outputs[0];
+        for (size_t k = 0; k < pass->kept_count; k++) {
+            if (strcmp(pass->kept[k], node->inputs[input]) == 0 ||
+                strcmp(pass->kept[k], node->name) == 0) {
+                pass->kept[k] = outputs[0];
+            }
+        }
         pass->graph.nodes[maker].outputs = outputs;
         *folded = true;
         KLN_RETURN_IF_ERROR(kln_names_set(&pass->makers, outputs[0], maker));
@@ -346,9 +354,22 @@ static kiln_status fold_all(fold_pass *pass)
     return KILN_OK;
 }
 
-kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_report *report)
+kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_options *options,
+                          kiln_precision_report *report)
 {
-    fold_pass pass = {.model = model, .arena = &model->arena, .report = report};
+    fold_pass pass = {.model = model,
+                      .arena = &model->arena,
+                      .report = report,
+                      .kept_count = options->keep_node_count};
+    pass.kept = kln_arena_alloc_zeroed(pass.arena, pass.kept_count + 1, sizeof *pass.kept);
+    if (pass.kept == NULL) {
+        return no_memory();
+    }
+    for (size_t i = 0; i < pass.kept_count; i++) {
+        KLN_RETURN_IF_NULL(options->keep_nodes[i]);
+        pass.kept[i] = options->keep_nodes[i];
+    }
+    options->keep_nodes = pass.kept;
     kln_onnx_graph graph = model->graph;
     KLN_RETURN_IF_ERROR(hoist_constants(&model->arena, &graph));
     model->graph = graph;

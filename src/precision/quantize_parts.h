@@ -73,8 +73,13 @@ KILN_MUST_CHECK kiln_status quantize_smooth(kln_onnx_model *model,
                                             kiln_range_table **ranges);
 
 /* Constant nodes with a tensor of the main graph become initializers; normalizations, factors and
- * terms behind a convolution are made part of it, and told in the report. (quantize_fold.c) */
-KILN_MUST_CHECK kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_report *report);
+ * terms behind a convolution are made part of it, and told in the report. Names that the options
+ * keep become those of the nodes by then. (quantize_fold.c) */
+KILN_MUST_CHECK kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_options *options,
+                                          kiln_precision_report *report);
+
+/* How the name of a tensor that was evened out ends. */
+#define QUANTIZE_EVENED "/evened"
 
 /* Leaves out constants that nobody reads, branches and bodies of loops included. (quantize.c) */
 KILN_MUST_CHECK kiln_status quantize_drop_unread(kln_onnx_graph *made);

@@ -35,10 +35,15 @@ static float number_at(const weight_view *view, size_t outer, size_t at, size_t 
     return number;
 }
 
+/* Four bits go from -8 to 7, eight from -127 to 127. */
+static float least_of(const quantize_format *format)
+{
+    return format->storage == KILN_DTYPE_INT4 ? -(float)format->most - 1 : -(float)format->most;
+}
+
 static float clipped(const quantize_format *format, float number, float scale)
 {
-    const float most = (float)format->most;
-    return scale > 0 ? fmaxf(-most, fminf(most, number / scale)) : 0;
+    return scale > 0 ? fmaxf(least_of(format), fminf((float)format->most, number / scale)) : 0;
 }
 
 float quantize_round(const quantize_format *format, float number, float scale)
@@ -100,27 +105,50 @@ static void fill_channels(const quantize_pass *pass, const weight_view *view, fl
     }
 }
 
-/* The scale of a block: the one with the least square error of those down to four fifths of what
- * the largest number wants, whose clipping the others gain from. */
-static float block_scale(const quantize_pass *pass, const float *numbers, size_t count)
+/* The square error of a block by a scale; `*fitted` is the scale that what the numbers come to
+ * would have the least with. */
+static double block_error(const quantize_format *format, const float *numbers, size_t count,
+                          float scale, float *fitted)
 {
-    const float most = (float)pass->format->most;
+    double error = 0;
+    double along = 0;
+    double square = 0;
+    for (size_t i = 0; i < count; i++) {
+        const float whole =
+            fmaxf(least_of(format), fminf((float)format->most, rintf(numbers[i] / scale)));
+        const double difference = (double)numbers[i] - (double)whole * (double)scale;
+        error += difference * difference;
+        along += (double)whole * (double)numbers[i];
+        square += (double)whole * (double)whole;
+    }
+    *fitted = square > 0 && along > 0 ? (float)(along / square) : scale;
+    return error;
+}
+
+#define SCALES 32
+
+/* The scale with the least error: of many, and then as long as the one that fits what numbers come
+ * to is better than the one they came from. */
+static float block_scale(const quantize_format *format, const float *numbers, size_t count)
+{
     float largest = 0;
     float best = 1;
     double least = HUGE_VAL;
     for (size_t i = 0; i < count; i++) {
         largest = fmaxf(largest, fabsf(numbers[i]));
     }
-    for (int step = 0; largest > 0 && step <= 10; step++) {
-        const float scale = largest / most * (1 - 0.02F * (float)step);
-        double error = 0;
-        for (size_t i = 0; i < count; i++) {
-            const float whole = fmaxf(-most - 1, fminf(most, rintf(numbers[i] / scale)));
-            error += pow((double)(numbers[i] - whole * scale), 2);
-        }
-        if (error < least) {
+    if (!(largest > 0)) {
+        return 1;
+    }
+    for (int step = 0; step <= SCALES; step++) {
+        float scale = largest / ((float)format->most + 1) * (0.6F + (float)step * 0.6F / SCALES);
+        float fitted = scale;
+        double error = block_error(format, numbers, count, scale, &fitted);
+        for (int turn = 0; turn < 8 && error < least; turn++) {
             least = error;
             best = scale;
+            scale = fitted;
+            error = block_error(format, numbers, count, scale, &fitted);
         }
     }
     return best;
@@ -143,7 +171,7 @@ static kiln_status fill_blocks(const quantize_pass *pass, const weight_view *vie
                 for (size_t k = 0; k < count; k++) {
                     numbers[k] = number_at(view, o, first + k, i);
                 }
-                const float scale = block_scale(pass, numbers, count);
+                const float scale = block_scale(pass->format, numbers, count);
                 scales[(o * blocks + b) * view->inner + i] = scale;
                 for (size_t k = 0; k < count; k++) {
                     put(pass, to, (o * view->size + first + k) * view->inner + i, numbers[k],

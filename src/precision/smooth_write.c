@@ -152,7 +152,7 @@ static kiln_status divide_before(smooth_pass *pass, const place *add, const smoo
         before.node != NULL && kln_graph_edit_is(before.node, "Mul") && before.other >= 0;
     float *numbers = NULL;
     const char *constant = NULL;
-    *name = kln_arena_printf(pass->arena, "%s/evened", input);
+    *name = kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, input);
     if (*name == NULL) {
         return no_memory();
     }
@@ -235,7 +235,8 @@ static kiln_status absorb(smooth_pass *pass, const place *at, const smooth_value
     }
     if (at->node != NULL && kln_graph_edit_is(at->node, "Relu") && value->shift == NULL) {
         const place before = find_place(pass, at->node->inputs[0], 1, value, is_last);
-        const char *inside = kln_arena_printf(pass->arena, "%s/evened", at->node->inputs[0]);
+        const char *inside =
+            kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, at->node->inputs[0]);
         if (inside == NULL) {
             return no_memory();
         }
@@ -301,12 +302,32 @@ static kiln_status insert_nodes(smooth_pass *pass, const place *at, const smooth
 
 /* --- in what reads it --- */
 
+/* A product whose input was moved gives something else: only with the bias behind it, it is what it
+ * was. */
+static kiln_status rename_product(smooth_pass *pass, size_t index)
+{
+    const smooth_node *node = &pass->nodes[index];
+    kln_onnx_node *product = &pass->graph.nodes[index];
+    if (node->adder == KLN_NO_NODE) {
+        return KILN_OK;
+    }
+    kln_onnx_node *adder = &pass->graph.nodes[node->adder];
+    const char *name = kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, product->outputs[0]);
+    if (name == NULL) {
+        return no_memory();
+    }
+    adder->inputs[strcmp(adder->inputs[0], product->outputs[0]) != 0] = name;
+    product->outputs[0] = name;
+    return KILN_OK;
+}
+
 static kiln_status multiply_inputs(smooth_pass *pass, size_t index, const smooth_value *value)
 {
     smooth_node *node = &pass->nodes[index];
     KLN_RETURN_IF_ERROR(smooth_own(pass, index));
     if (value->shift != NULL) {
         KLN_RETURN_IF_ERROR(smooth_own_bias(pass, index));
+        KLN_RETURN_IF_ERROR(rename_product(pass, index));
     }
     for (size_t i = 0; i < node->count; i++) {
         const size_t c = smooth_channel(node, i);
@@ -367,7 +388,7 @@ kiln_status smooth_apply(smooth_pass *pass, const uint32_t *readers, size_t coun
 {
     const bool is_last = pass->nodes[readers[0]].input.is_last;
     place at = find_place(pass, value->name, count, value, is_last);
-    const char *name = kln_arena_printf(pass->arena, "%s/evened", value->name);
+    const char *name = kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, value->name);
     bool done = false;
     if (name == NULL) {
         return no_memory();

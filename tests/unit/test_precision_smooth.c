@@ -288,6 +288,39 @@ static void reasons_are_told(void **state)
     }
 }
 
+/* A convolution is kept by each of the names that it had and got: its own, that of what it makes,
+ * and those of the normalization that is folded into it. */
+static void kept_nodes_are_known_by_all_their_names(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a", "b"};
+    static const kiln_precision precisions[] = {KILN_PRECISION_INT8, KILN_PRECISION_FP16};
+    kiln_range_table *ranges = calibrate(1, true);
+    for (size_t i = 0; i < 4; i++) {
+        kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
+        kiln_precision_report *report = NULL;
+        kiln_network *network = network_of(1);
+        size_t kept = 0;
+        how.precision = precisions[i / 2];
+        how.ranges = ranges;
+        how.keep_nodes = &names[i % 2];
+        how.keep_node_count = 1;
+        assert_ok(kiln_network_convert(network, &how, &report));
+        kiln_precision_summary summary = {.struct_size = sizeof summary};
+        assert_ok(kiln_precision_report_summary(report, &summary));
+        for (size_t k = 0; k < summary.node_count; k++) {
+            kiln_precision_node node = {.struct_size = sizeof node};
+            assert_ok(kiln_precision_report_node(report, k, &node));
+            assert_null(strstr(node.output, "/evened"));
+            kept += node.reason == KILN_PRECISION_KEPT && strcmp(node.operator_type, "Conv") == 0;
+        }
+        assert_int_equal(kept, 1);
+        kiln_precision_report_destroy(report);
+        kiln_network_destroy(network);
+    }
+    kiln_range_table_destroy(ranges);
+}
+
 /* A weight that the branch of an If reads as well stays for it. */
 static void branches_keep_their_weights(void **state)
 {
@@ -355,6 +388,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(channels_lose_less),
         cmocka_unit_test(reasons_are_told),
+        cmocka_unit_test(kept_nodes_are_known_by_all_their_names),
         cmocka_unit_test(branches_keep_their_weights),
         cmocka_unit_test(allocations_may_fail),
     };
