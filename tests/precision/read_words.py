@@ -6,7 +6,7 @@
 
 words.npz has 28 generated pictures (of bench/precision.py; their noise is added here). 24
 calibrate, four are read, in float32 and in int8, by ONNX Runtime: characters, and the signal to
-noise of the probabilities. No node is kept, so that the passes alone are held to it; and channels that
+noise of the probabilities. No node is kept, so that the passes alone are held to it; channels that
 are not evened out are to lose more.
 """
 import json
