@@ -3,6 +3,9 @@
  * then, and models in a newer operator set. */
 #include <math.h>
 
+#define KILN_UNSTABLE_API
+#include <kiln/unstable/backend_table.h>
+
 #include "context_test.h"
 #include "graph_maker.h"
 #include "precision/kln_precision.h"
@@ -268,6 +271,15 @@ static kiln_status convert_each(void *user)
     if (status == KILN_OK) {
         const kiln_precision_options how = options_of(index, ranges);
         status = kln_precision_convert(m.model, &how, &report);
+    }
+    if (status == KILN_OK) { /* and what a plan's layer tells of it */
+        static const char *const nodes[] = {"a", "y"};
+        const kiln_layer_types layer = {.name = "layer",
+                                        .nodes = nodes,
+                                        .node_count = KLN_ARRAY_LENGTH(nodes),
+                                        .gives = UINT64_C(1) << KILN_DTYPE_FLOAT32};
+        status = kln_precision_report_layer(report, &layer);
+        kln_precision_report_count(report);
     }
     kiln_precision_report_destroy(report);
     maker_end(&m);
