@@ -71,20 +71,6 @@ void kln_shared_unlock_weights(kln_shared *shared)
     (void)pthread_rwlock_unlock(&shared->weights);
 }
 
-void kln_shared_hold_weights(kln_shared *shared)
-{
-    if (shared->backend->refit != NULL) {
-        (void)pthread_rwlock_rdlock(&shared->weights);
-    }
-}
-
-void kln_shared_let_weights_go(kln_shared *shared)
-{
-    if (shared->backend->refit != NULL) {
-        (void)pthread_rwlock_unlock(&shared->weights);
-    }
-}
-
 /* --- create and destroy --- */
 
 static kiln_status init(kln_exec *exec, const kiln_context_options *options)

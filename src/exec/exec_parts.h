@@ -268,7 +268,11 @@ void exec_states_finish(kln_shared *shared);
 KILN_MUST_CHECK kiln_status exec_state_create(kln_exec *exec);
 void exec_state_destroy(kln_exec *exec);
 /* With the weights held: where another engine took the place of the context's, goes over to it. */
-KILN_MUST_CHECK kiln_status exec_state_follow(kln_exec *exec);
+KILN_MUST_CHECK kiln_status exec_state_go_over(kln_exec *exec);
+static inline kiln_status exec_state_follow(kln_exec *exec)
+{
+    return exec->engine == exec->shared->state ? KILN_OK : exec_state_go_over(exec);
+}
 
 /* --- memory that is read and written (exec_overlap.c) --- */
 

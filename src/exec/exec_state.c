@@ -98,7 +98,7 @@ void exec_state_destroy(kln_exec *exec)
     exec->state = NULL;
 }
 
-static kiln_status go_over(kln_exec *exec)
+kiln_status exec_state_go_over(kln_exec *exec)
 {
     void *engine = NULL;
     void *state = NULL;
@@ -116,9 +116,4 @@ static kiln_status go_over(kln_exec *exec)
     }
     exec->ready = false;
     return KILN_OK;
-}
-
-kiln_status exec_state_follow(kln_exec *exec)
-{
-    return exec->engine == exec->shared->state ? KILN_OK : go_over(exec);
 }

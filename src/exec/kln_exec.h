@@ -51,8 +51,19 @@ KILN_MUST_CHECK kiln_status kln_shared_lock_weights(kln_shared *shared);
 /* Runs take the weights as they are now, and capture anew. */
 void kln_shared_unlock_weights(kln_shared *shared);
 /* Keeps the weights, and the state, as they are; for reading, so several may. */
-void kln_shared_hold_weights(kln_shared *shared);
-void kln_shared_let_weights_go(kln_shared *shared);
+static inline void kln_shared_hold_weights(kln_shared *shared)
+{
+    if (shared->backend->refit != NULL) {
+        (void)pthread_rwlock_rdlock(&shared->weights);
+    }
+}
+
+static inline void kln_shared_let_weights_go(kln_shared *shared)
+{
+    if (shared->backend->refit != NULL) {
+        (void)pthread_rwlock_unlock(&shared->weights);
+    }
+}
 
 /* Puts `state`, which is of the same description, in the place of the one that there is, with the
  * weights locked: runs from then on move to it. OUT_OF_MEMORY, and then it is the caller's. */
