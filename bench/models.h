@@ -8,7 +8,7 @@
 
 #define BERT_TOKENS 128
 
-/* Each writes an ONNX file with an open batch dimension, or ends the program with a sentence. */
+/* Each writes an ONNX file with an dynamic batch dimension, or ends the program with a sentence. */
 
 /* y = Identity(x), or Relu(x), over [n] floats. */
 void model_unary(const char *path, kiln_activation kind);

@@ -245,12 +245,12 @@ static void print_first(const kiln_comparison *comparison)
     const kiln_tensor_difference *first = kiln_comparison_first(comparison);
     if (first == NULL) {
         (void)printf("\nnone of %zu intermediate tensors differs by itself\n",
-                     kiln_comparison_inner_count(comparison));
+                     kiln_comparison_intermediate_count(comparison));
         return;
     }
     char *node = cli_printable(first->node);
     (void)printf("\nthe first node that differs is \"%s\" (%s), after %zu intermediate tensors\n",
-                 node, first->operation, kiln_comparison_inner_count(comparison) - 1);
+                 node, first->operation, kiln_comparison_intermediate_count(comparison) - 1);
     free(node);
     print_table(&first, 1);
 }
@@ -346,7 +346,7 @@ static cli_exit print_json(const job *work)
     }
     if (work->settings.first) {
         (void)cJSON_AddNumberToObject(document, "inner_tensors",
-                                      (double)kiln_comparison_inner_count(work->comparison));
+                                      (double)kiln_comparison_intermediate_count(work->comparison));
         (void)cJSON_AddItemToObject(document, "first_difference",
                                     first != NULL ? json_difference(first) : cJSON_CreateNull());
     }

@@ -55,7 +55,7 @@ shapes() {
 
 # The same as a profile for every batch size, the middle one first in mind.
 profile() {
-    local smallest=${batches%%,*} largest=${batches##*,} usual shape text=
+    local smallest=${batches%%,*} largest=${batches##*,} opt shape text=
     local -a sizes
     IFS=, read -ra sizes <<< "$batches"
     usual=${sizes[${#sizes[@]} / 2]}

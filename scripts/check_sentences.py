@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What people read: the sentences of the sources, the documents and the public headers.
+"""What people read: the sentences and comments of the sources, the documents and the headers.
 
     scripts/check_sentences.py          says which words nobody knows, and which sentences of the
                                         library would name a function of C in a shell
@@ -133,7 +133,8 @@ def check_words(problems):
     words = [(re.compile(pattern, re.I), better) for pattern, better in BANNED.items()]
     texts = list(all_sentences("src/", "cli/", "server/", "examples/"))
     for path in files():
-        if path.endswith(".md") or path.startswith("include/kiln/"):
+        if path.endswith(".md") or path.startswith(("include/kiln/", "src/", "cli/", "server/",
+                                                    "bench/", "tests/unit/")):
             # A phrase may go over the end of a line, and a comment's line begins with a star.
             text = re.sub(r"\n( \*)?", " ", read(path))
             texts.append((path, 0, text))

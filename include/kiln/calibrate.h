@@ -21,13 +21,14 @@
  *
  * How a range is found:
  *
- *     entropy     the threshold T of all that a border of 2,048 bins could be, whose numbers,
- * clipped to -T to T and rounded to 128 steps on a side, are the least surprise to who knows the
- * distribution: the smallest Kullback-Leibler divergence. "8-bit Inference with TensorRT", GTC
- * 2017; what IInt8EntropyCalibrator2 and trtexec --int8 do min-max     the least and the greatest
- * number; IInt8MinMaxCalibrator takes the larger magnitude percentile  what is left when half of
- * (100 - percentile) % of the numbers are put aside at either end MSE         the threshold with
- * the least mean square error of 8-bit numbers
+ *  - entropy: the threshold T, at a border of 2,048 bins, whose numbers, clipped to -T to T and
+ *    rounded to 128 steps on a side, are the least surprise to who knows the distribution: the
+ *    smallest Kullback-Leibler divergence. "8-bit Inference with TensorRT", GTC
+ *    2017; what IInt8EntropyCalibrator2 and trtexec --int8 do.
+ *  - min-max: the least and the greatest number; IInt8MinMaxCalibrator takes the larger magnitude.
+ *  - percentile: what is left when half of (100 - percentile) % of the numbers are put aside at
+ *    either end.
+ *  - MSE: the threshold with the least mean square error of 8-bit numbers.
  *
  * NaN and infinities are counted (kiln_range.nans, infinities) and have no part in a range. The
  * range of a tensor that had no finite number is 0 to 0.

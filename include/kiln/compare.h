@@ -180,7 +180,7 @@ KILN_API const kiln_tensor_difference *kiln_comparison_get(const kiln_comparison
 KILN_API const kiln_tensor_difference *kiln_comparison_first(const kiln_comparison *comparison);
 
 /* Intermediate tensors that were compared on the way; 0 where there was no need to. Since 0.1. */
-KILN_API size_t kiln_comparison_inner_count(const kiln_comparison *comparison);
+KILN_API size_t kiln_comparison_intermediate_count(const kiln_comparison *comparison);
 
 /* NULL is allowed. Since 0.1. */
 KILN_API void kiln_comparison_destroy(kiln_comparison *comparison);

@@ -16,8 +16,8 @@
  * A context may move between threads but is used by one at a time: a call that finds another thread
  * inside fails with KILN_ERROR_BUSY and changes nothing.
  *
- * Over an engine that computes on a GPU the same calls work the same way, and memory of the host
- * travels there and back. What is bound decides what a run costs: memory in pinned pages (a
+ * Over an engine that computes on a GPU the same calls work the same way, and host memory is
+ * copied there and back. What is bound decides what a run costs: memory in pinned pages (a
  * kiln_buffer, or the context's own) is read and written by the GPU without a copy by the host,
  * device memory without any copy. The second run with the same shapes captures copies and kernels
  * as one CUDA graph, where that can be done, and later ones replay it; kiln_context_get_counters
@@ -272,8 +272,8 @@ typedef struct kiln_warmup_summary {
 /* Runs with what is bound until `runs` runs are made or `milliseconds` have passed, whichever comes
  * first, but at least once; 0 means no limit of that kind, and both 0 means 10 runs. On a GPU the
  * graph that the second run captured is then made as fast as it can be: the ways in which inputs
- * and outputs can travel are measured in turns, for half of `milliseconds` at most, or for a second
- * where that is 0. What was found stays with the engine, and is saved with it. `summary` may
+ * and outputs can be copied are measured in turns, for half of `milliseconds` at most, or for a
+ * second where that is 0. What was found stays with the engine, and is saved with it. `summary` may
  * be NULL. Errors: as kiln_context_run, and then `samples` holds the runs made so far;
  * INVALID_ARGUMENT for a struct_size that is too small. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_warmup(kiln_context *context, uint64_t runs,

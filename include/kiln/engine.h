@@ -113,11 +113,11 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_save(const kiln_engine *engine,
 /* Loads what kiln_engine_save wrote, or a plan or ONNX file from elsewhere. Where a manifest lies
  * beside the file, it chooses the backend (unless `options` names one), and one that does not fit
  * this machine is refused with KILN_ERROR_MISMATCH, expected and found, before the backend sees the
- * file. ONNX is built again as it was for the save: `optimization`, `share_weights`, `provider` and
- * what belongs to that (the choices of kiln_engine_tune_file among it) are the manifest's where
- * `options` leave them at their default; where `provider` is CPU, what belongs to CUDA stays out.
- * Device and threads are the machine's matter, so never the manifest's. Other errors as
- * kiln_engine_build_file. Since 0.1. */
+ * file. ONNX is built again as it was for the save: `optimization`, `share_weights`, `spinning`,
+ * `provider` and what belongs to that (the choices of kiln_engine_tune_file among it) are the
+ * manifest's where `options` leave them at their default; where `provider` is CPU, what belongs to
+ * CUDA stays out. Device and threads are the machine's matter, so never the manifest's. Other
+ * errors as kiln_engine_build_file. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_load(const char *path,
                                                       const kiln_build_options *options,
                                                       kiln_engine **engine);

@@ -2,7 +2,7 @@
  * pipeline.h - several runs under way at once, in order.
  *
  * A GPU copies and computes at the same time, if it is given work that does not wait for each
- * other: while it computes batch n, batch n + 1 can travel to it and the results of batch n - 1
+ * other: while it computes batch n, batch n + 1 can be copied to it and the results of batch n - 1
  * back. A pipeline holds a context, a stream and memory for each run that may be under way:
  *
  *     kiln_pipeline *pipeline = NULL;

@@ -346,7 +346,7 @@ const kiln_tensor_difference *kiln_comparison_first(const kiln_comparison *compa
     return comparison != NULL ? comparison->first : NULL;
 }
 
-size_t kiln_comparison_inner_count(const kiln_comparison *comparison)
+size_t kiln_comparison_intermediate_count(const kiln_comparison *comparison)
 {
-    return comparison != NULL ? comparison->inner_count : 0;
+    return comparison != NULL ? comparison->intermediate_count : 0;
 }

@@ -4,8 +4,8 @@
 
 #include "compare_parts.h"
 
-/* Inner tensors are made outputs some at a time, in the order of the nodes: memory is bounded, and
- * what comes after the first difference is never run. */
+/* Intermediate tensors are made outputs some at a time, in the order of the nodes: memory is
+ * bounded, and what comes after the first difference is never run. */
 
 #define DEFAULT_BYTES (UINT64_C(256) << 20)
 #define UNKNOWN_BYTES (UINT64_C(1) << 20) /* is assumed of a tensor whose shape is not known */
@@ -101,7 +101,7 @@ static kiln_status compare_all(search *s, size_t begin, size_t end, kiln_context
             kln_compare_steps_of(s->inference->graph, of->index, &s->inference->arena, &steps));
         KLN_RETURN_IF_ERROR(
             kln_compare_output(contexts, name_of(s, of), s->options, &steps, &difference));
-        s->comparison->inner_count++;
+        s->comparison->intermediate_count++;
         KLN_RETURN_IF_ERROR(difference.passes ? kln_cut_keep(&s->cut, of->index, contexts)
                                               : note(s, of, &difference));
     }

@@ -16,7 +16,7 @@ struct kiln_comparison {
     kiln_tensor_difference *outputs;
     size_t count;
     kiln_tensor_difference *first; /* or NULL */
-    size_t inner_count;
+    size_t intermediate_count;
     bool passes;
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a network is held against before a backend sees it: the operators of that backend, and the
- * profiles it is built with. */
+/* What a network is checked against before a backend sees it: the operators of that backend, and
+ * the profiles it is built with. */
 #include "graph_maker.h"
 #include "kiln_test.h"
 #include "seam/kln_seam.h"

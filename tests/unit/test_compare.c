@@ -66,7 +66,7 @@ TEST(numbers_are_those_worked_out_by_hand)
     assert_false(kiln_comparison_passes(comparison));
     assert_null(kiln_comparison_first(comparison));
     assert_null(kiln_comparison_get(comparison, 1));
-    assert_int_equal(0, kiln_comparison_inner_count(comparison));
+    assert_int_equal(0, kiln_comparison_intermediate_count(comparison));
     const kiln_tensor_difference *of = kiln_comparison_get(comparison, 0);
     assert_string_equal("y", of->name);
     assert_string_equal("", of->node);
@@ -134,7 +134,7 @@ TEST(what_is_no_number_is_counted)
     assert_int_equal(-1, kiln_comparison_get(comparison, 0)->largest_at);
 }
 
-/* 1 is held against the next number that the type has. */
+/* 1 is compared with the next number that the type has. */
 TEST(each_type_has_its_tolerance)
 {
     static const struct {
@@ -281,7 +281,7 @@ TEST(the_first_difference_is_found)
         options.relative = KILN_BY_DTYPE;
         assert_ok(kiln_compare(network, &found, &expected, &options, &comparison));
         assert_true(kiln_comparison_passes(comparison));
-        assert_int_equal(0, kiln_comparison_inner_count(comparison));
+        assert_int_equal(0, kiln_comparison_intermediate_count(comparison));
         kiln_comparison_destroy(comparison);
         options.absolute = 0;
         options.relative = 0;
@@ -297,7 +297,7 @@ TEST(the_first_difference_is_found)
             assert_string_equal("MatMul", first->operation);
             assert_string_equal("product", first->node);
             assert_true(first->different > 0 && first->largest_absolute < 1e-4);
-            assert_int_equal(before + 1, kiln_comparison_inner_count(comparison));
+            assert_int_equal(before + 1, kiln_comparison_intermediate_count(comparison));
             kiln_comparison_destroy(comparison);
         }
         /* The network is as it was. */
@@ -448,7 +448,7 @@ TEST(arguments_are_checked)
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
                   kiln_compare_engines(engine, engine, &options, &comparison));
     assert_int_equal(0, kiln_comparison_count(NULL));
-    assert_int_equal(0, kiln_comparison_inner_count(NULL));
+    assert_int_equal(0, kiln_comparison_intermediate_count(NULL));
     assert_null(kiln_comparison_get(NULL, 0));
     assert_null(kiln_comparison_first(NULL));
     assert_false(kiln_comparison_passes(NULL));
@@ -479,7 +479,7 @@ static kiln_status search_once(void *user)
     if (status == KILN_OK) {
         status = kln_compare_nodes(model, &builds, &inputs, &options, comparison);
     }
-    if (status == KILN_OK && (comparison->inner_count != 4 || comparison->first != NULL)) {
+    if (status == KILN_OK && (comparison->intermediate_count != 4 || comparison->first != NULL)) {
         status = KILN_ERROR_INTERNAL;
     }
     kiln_comparison_destroy(comparison);

@@ -355,7 +355,7 @@ static double time_of_search(size_t nodes)
     const double start = seconds();
     assert_ok(kln_compare_nodes(m.model, &builds, &inputs, &options, &comparison));
     const double took = seconds() - start;
-    assert_int_equal(nodes, comparison.inner_count);
+    assert_int_equal(nodes, comparison.intermediate_count);
     kln_arena_finish(&comparison.arena);
     maker_end(&m);
     return took;

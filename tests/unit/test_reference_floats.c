@@ -162,7 +162,7 @@ TEST(elements_are_exact)
             fill(a, MOST, round % 4 == 0 ? 20 : 0);
             fill(b, MOST, round % 4 == 0 ? 20 : 0);
             bind(context, "a", a, KILN_SHAPE(p, q, r));
-            /* PRelu's slopes are laid over the first operand, never the other way round. */
+            /* PRelu's slopes are laid over the first operand, never the reverse. */
             const bool one_way = strcmp(scenes[i].op, "PRelu") == 0;
             if (scenes[i].binary && (round % 2 == 0 || one_way)) {
                 bind(context, "b", b,

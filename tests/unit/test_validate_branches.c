@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is held against a graph inside a node by whether it runs: a fault of shapes in the branch of
- * an If is an error where that branch is taken, a warning where nobody knows, and none elsewhere.
- */
+/* A graph inside a node is judged by whether it runs: a fault of shapes in the branch of an If is
+ * an error where that branch is taken, a warning where nobody knows, and none elsewhere. */
 #include "graph/kln_graph.h"
 #include "graph_maker.h"
 #include "kiln_test.h"
@@ -236,7 +235,7 @@ TEST(a_branch_is_as_certain_as_its_outer_one)
     expect_none(&m);
 }
 
-/* What the branch taken gives goes on; after it, faults are held against the main graph again. */
+/* What the branch taken gives goes on; after it, faults are the main graph's again. */
 TEST(the_branch_taken_gives_the_output)
 {
     graph_maker m;

@@ -234,22 +234,22 @@ static kiln_status serialize(void *state, kiln_span *bytes)
     return status == KILN_OK ? kln_bytes_check(*bytes, "the plan") : status;
 }
 
-/* Fills in the twin, whose plan is the other one's or its own. */
-static kiln_status fill_twin(trt_engine *engine, trt_engine *twin)
+/* Fills in the copy, whose plan is the other one's or its own. */
+static kiln_status fill_copy(trt_engine *engine, trt_engine *copy)
 {
-    twin->plan = engine->plan;
+    copy->plan = engine->plan;
     if (engine->is_stale) {
-        KLN_RETURN_IF_ERROR(write_again(engine, &twin->memory));
-        twin->plan = bytes_of(twin, twin->memory);
+        KLN_RETURN_IF_ERROR(write_again(engine, &copy->memory));
+        copy->plan = bytes_of(copy, copy->memory);
     }
-    return trt_engine_deserialize(twin, "the plan");
+    return trt_engine_deserialize(copy, "the plan");
 }
 
 kiln_status trt_refit_beside(void *state, const kiln_named_tensor *weights, size_t count,
                              void **made)
 {
     trt_engine *engine = state;
-    trt_engine *twin = NULL;
+    trt_engine *copy = NULL;
     kln_cuda_scope scope;
     (void)weights; /* they are put into the copy in place */
     (void)count;
@@ -258,17 +258,17 @@ kiln_status trt_refit_beside(void *state, const kiln_named_tensor *weights, size
                                         .device = engine->device,
                                         .allow_host_code = engine->runs_host_code,
                                         .strip_plan = engine->lacks_weights};
-    KLN_RETURN_IF_ERROR(trt_engine_create_with(engine->library, &options, &twin));
+    KLN_RETURN_IF_ERROR(trt_engine_create_with(engine->library, &options, &copy));
     kiln_status status = trt_refit_begin(engine, &scope);
     if (status == KILN_OK) {
-        status = fill_twin(engine, twin);
+        status = fill_copy(engine, copy);
         trt_refit_end(engine, &scope);
     }
     if (status != KILN_OK) {
-        trt_engine_destroy(twin);
+        trt_engine_destroy(copy);
         return status;
     }
-    *made = twin;
+    *made = copy;
     return KILN_OK;
 }
 

@@ -6,8 +6,8 @@
 #include "backends/tensorrt/trt_engine.h"
 
 /* One input or output. What lies in device memory is used where it is; what lies on the host has a
- * twin in device memory, which grows and is kept, and is copied in order with the run. Values of
- * shape tensors are read by TensorRT from the host itself. */
+ * counterpart in device memory, which grows and is kept, and is copied in order with the run.
+ * Values of shape tensors are read by TensorRT from the host itself. */
 typedef struct trt_binding {
     const char *name;
     bool is_input;
