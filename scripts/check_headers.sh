@@ -1,5 +1,6 @@
 #!/bin/bash
-# Each public header compiles alone, as C11 and C++11, with gcc and clang, without a warning.
+# Each public header compiles alone, as C11 and C++11, with gcc and clang, without a warning,
+# and check_abi.py finds nothing.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -uo pipefail
@@ -34,5 +35,6 @@ for header in include/kiln/*.h include/kiln/unstable/*.h; do
         failed=1
     fi
 done
+scripts/check_abi.py || failed=1
 [ $failed = 0 ] && echo "$count compilations with ${compilers[*]}"
 exit $failed

@@ -17,33 +17,39 @@
 #ifndef KILN_KILN_H
 #define KILN_KILN_H
 
-#include <kiln/backend.h>
-#include <kiln/build.h>
-#include <kiln/cache.h>
-#include <kiln/calibrate.h>
-#include <kiln/check.h>
-#include <kiln/compare.h>
+/* Simple: a model in, answers out. */
 #include <kiln/context.h>
 #include <kiln/engine.h>
 #include <kiln/export.h>
-#include <kiln/histogram.h>
+#include <kiln/options.h>
+#include <kiln/status.h>
+#include <kiln/tensor.h>
+#include <kiln/version.h>
+
+/* Full: networks in code and what is wrong with them, builds as jobs, memory, the machine. */
+#include <kiln/build.h>
+#include <kiln/cache.h>
+#include <kiln/check.h>
+#include <kiln/compare.h>
 #include <kiln/inspect.h>
 #include <kiln/issues.h>
 #include <kiln/layers.h>
 #include <kiln/log.h>
 #include <kiln/memory.h>
 #include <kiln/network.h>
-#include <kiln/options.h>
+#include <kiln/system.h>
+
+/* Expert: smaller types, plans, new weights, many requests, language models, bindings. */
+#include <kiln/backend.h>
+#include <kiln/bindings.h>
+#include <kiln/calibrate.h>
+#include <kiln/histogram.h>
 #include <kiln/pipeline.h>
 #include <kiln/plan.h>
 #include <kiln/precision.h>
 #include <kiln/quantize.h>
 #include <kiln/refit.h>
 #include <kiln/scheduler.h>
-#include <kiln/status.h>
 #include <kiln/stream.h>
-#include <kiln/system.h>
-#include <kiln/tensor.h>
-#include <kiln/version.h>
 
 #endif

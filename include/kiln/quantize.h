@@ -47,15 +47,19 @@ typedef struct kiln_channel {
 
 /* What one tensor's numbers lie within. A later version may append members. */
 typedef struct kiln_range {
-    const char *name; /* of the tensor; the table's */
-    double low, high; /* to be represented; what lies outside is clipped. Doubles, because they
-                         then hold 127 times a float32 scale exactly */
+    size_t struct_size; /* set by KILN_RANGE */
+    const char *name;   /* of the tensor; the table's */
+    double low, high;   /* to be represented; what lies outside is clipped. Doubles, because they
+                           then hold 127 times a float32 scale exactly */
     double least, greatest;       /* the finite numbers that were seen, clipped ones too */
     uint64_t count;               /* numbers that were seen; 0: nobody says */
     uint64_t nans, infinities;    /* of them; they have no part in the range */
     const kiln_channel *channels; /* the table's, or NULL where nobody says */
     size_t channel_count;
 } kiln_range;
+
+#define KILN_RANGE(...) ((kiln_range){.struct_size = sizeof(kiln_range), __VA_ARGS__})
+#define KILN_RANGE_INIT KILN_RANGE()
 
 typedef struct kiln_range_table kiln_range_table;
 

@@ -79,13 +79,14 @@ kiln_status kiln_range_table_put(kiln_range_table *table, const kiln_range *rang
 {
     KLN_RETURN_IF_NULL(table);
     KLN_RETURN_IF_NULL(range);
+    kiln_range copy;
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_range", range, &copy, sizeof copy));
     KLN_RETURN_IF_NULL(range->name);
     if (range->channel_count != 0) {
         KLN_RETURN_IF_NULL(range->channels);
     }
     KLN_RETURN_IF_ERROR(check(range));
     uint32_t index = kln_names_get(&table->names, range->name);
-    kiln_range copy = *range;
     KLN_RETURN_IF_ERROR(copy_channels(table, range, &copy));
     if (table->ranges == NULL || index >= table->count) {
         index = (uint32_t)table->count;
@@ -108,8 +109,8 @@ kiln_status kiln_range_table_set(kiln_range_table *table, const char *name, doub
 {
     KLN_RETURN_IF_NULL(table);
     KLN_RETURN_IF_NULL(name);
-    const kiln_range range = {
-        .name = name, .low = low, .high = high, .least = low, .greatest = high};
+    const kiln_range range =
+        KILN_RANGE(.name = name, .low = low, .high = high, .least = low, .greatest = high);
     return kiln_range_table_put(table, &range);
 }
 

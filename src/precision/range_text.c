@@ -203,7 +203,7 @@ static kiln_status read_channels(const cJSON *item, kiln_channel **channels, siz
 
 static bool read_range(const cJSON *item, kiln_range *range)
 {
-    *range = (kiln_range){.name = item->string, .low = (double)NAN, .high = (double)NAN};
+    *range = KILN_RANGE(.name = item->string, .low = (double)NAN, .high = (double)NAN);
     if (!cJSON_IsObject(item) || !read_number(item, "low", &range->low) ||
         !read_number(item, "high", &range->high)) {
         return false;

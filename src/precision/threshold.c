@@ -163,11 +163,9 @@ void kln_observer_range(const kln_observer *observer, kiln_calibration_method me
                         double percent, kiln_range *range)
 {
     const bool has_any = observer->finite > 0;
-    *range = (kiln_range){.low = has_any ? observer->least : 0,
-                          .high = has_any ? observer->greatest : 0,
-                          .count = observer->count,
-                          .nans = observer->nans,
-                          .infinities = observer->infinities};
+    *range = KILN_RANGE(.low = has_any ? observer->least : 0,
+                        .high = has_any ? observer->greatest : 0, .count = observer->count,
+                        .nans = observer->nans, .infinities = observer->infinities);
     range->least = range->low;
     range->greatest = range->high;
     /* Too small for bins that a float can tell apart, or nothing but zeros. */

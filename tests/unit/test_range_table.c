@@ -100,8 +100,8 @@ TEST(json_keeps_all)
 {
     owned_range_table table = NULL;
     static const kiln_channel channels[] = {{-7, 3, 0.1, 1.0 / 3}, {0, 1e30, 1e29, 0}};
-    const kiln_range range = {"a \"b\"\n\xc3\xa9", -0.1, 3, -7,       1e30,
-                              12345678901234,      3,    4, channels, 2};
+    const kiln_range range = {
+        sizeof range, "a \"b\"\n\xc3\xa9", -0.1, 3, -7, 1e30, 12345678901234, 3, 4, channels, 2};
     const char *path = kiln_test_path("all.json");
     assert_ok(kiln_range_table_create(&table));
     assert_ok(kiln_range_table_put(table, &range));
@@ -127,8 +127,8 @@ TEST(channels_are_merged)
     owned_range_table second = NULL;
     assert_ok(kiln_range_table_create(&table));
     assert_ok(kiln_range_table_create(&second));
-    const kiln_range a = {"a", 0, 2, 0, 2, 2, 0, 0, &mine, 1};
-    const kiln_range b = {"a", 4, 8, 4, 8, 3, 0, 0, &other, 1};
+    const kiln_range a = {sizeof a, "a", 0, 2, 0, 2, 2, 0, 0, &mine, 1};
+    const kiln_range b = {sizeof b, "a", 4, 8, 4, 8, 3, 0, 0, &other, 1};
     assert_ok(kiln_range_table_put(table, &a));
     assert_ok(kiln_range_table_put(second, &b));
     assert_ok(kiln_range_table_merge(table, second));
@@ -137,7 +137,9 @@ TEST(channels_are_merged)
     assert_float_equal(merged->mean, 4, 1e-12);
     assert_float_equal(merged->deviation, sqrt(8), 1e-12);
     const kiln_channel odd = {0, 1, (double)NAN, 1};
-    const kiln_range refused = {"a", 0, 2, 0, 2, 2, 0, 0, &odd, 1};
+    const kiln_range small = {8, "a", 0, 2, 0, 2, 2, 0, 0, NULL, 0};
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_range_table_put(table, &small), "struct_size");
+    const kiln_range refused = {sizeof refused, "a", 0, 2, 0, 2, 2, 0, 0, &odd, 1};
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_range_table_put(table, &refused));
 }
 
