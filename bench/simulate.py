@@ -52,7 +52,8 @@ def scale(value, low, high, logarithmic):
 
 def ticks(low, high, logarithmic):
     if logarithmic:
-        return [m * 10 ** e for e in range(-1, 4) for m in (1, 1.5, 2, 3, 5, 7) if low <= m * 10 ** e <= high]
+        marks = (m * 10 ** e for e in range(-1, 4) for m in (1, 1.5, 2, 3, 5, 7))
+        return [mark for mark in marks if low <= mark <= high]
     step = next(s for s in (1, 2, 5, 10, 20, 25, 50) if (high - low) / s <= 5)
     return [low + step * i for i in range(int((high - low) / step) + 1)]
 

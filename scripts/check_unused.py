@@ -37,7 +37,7 @@ def texts(*trees):
 def defined(name, text):
     """Yields what a file has for others, and how often it is named until then."""
     yield from ((word, 1) for word in re.findall(r"^#\s*define (\w+)", text, re.M))
-    for body in re.findall(r"\benum\b[^;{}]*\{([^}]*)\}", text):
+    for body in re.findall(r"\benum\b[^;{}()]*\{([^}]*)\}", text):
         yield from ((word, 1) for word in re.findall(r"(?:^|,)\s*([A-Z]\w+)\s*(?=,|=|$)", body))
     if name.endswith(".h"):
         function = (r"^(static inline )?(?!typedef|#|return)[A-Za-z][\w\s*]*?\b(\w+)\([^;{}]*\)"
