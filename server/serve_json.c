@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "serve_json.h"
 
+#include <float.h>
 #include <locale.h>
 #include <math.h>
 #include <pthread.h>
@@ -381,44 +382,82 @@ static double slow_double(const char *at, size_t length)
     return value;
 }
 
-/* An integer below 2^53 times or by a power of ten that a double holds is rounded once, and so
+/* The digits of a number, without its sign: so many of `mantissa` times a power of ten. */
+typedef struct decimal {
+    uint64_t mantissa;
+    int exponent;
+    bool cut; /* what follows the 19th digit is left out, and it is not 0 */
+} decimal;
+
+static decimal read_decimal(const char *at, const char *end)
+{
+    decimal read = {.mantissa = 0};
+    bool fraction = false;
+    for (; at < end && *at != 'e' && *at != 'E'; at++) {
+        if (*at == '.') {
+            fraction = true;
+        } else if (read.mantissa < UINT64_C(1000000000000000000)) {
+            read.mantissa = read.mantissa * 10 + (uint64_t)(*at - '0');
+            read.exponent -= fraction ? 1 : 0;
+        } else {
+            read.cut = read.cut || *at != '0';
+            read.exponent += fraction ? 0 : 1;
+        }
+    }
+    if (at < end) {
+        const bool down = at[1] == '-';
+        int written = 0;
+        for (at += down || at[1] == '+' ? 2 : 1; at < end && written < 1000; at++) {
+            written = written * 10 + (*at - '0');
+        }
+        read.exponent += down ? -written : written;
+    }
+    return read;
+}
+
+/* Where a long double has 64 bits, it holds the mantissa and 10^27, and their product or quotient
+ * is wrong by 2^-64 of it at most, by 2^-59 where digits were cut. If both ends of that are rounded
+ * to one double, so is the number. */
+static bool wide_double(const decimal *read, double *value)
+{
+#if LDBL_MANT_DIG >= 64
+    static const long double powers[] = {1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,
+                                         1e7L,  1e8L,  1e9L,  1e10L, 1e11L, 1e12L, 1e13L,
+                                         1e14L, 1e15L, 1e16L, 1e17L, 1e18L, 1e19L, 1e20L,
+                                         1e21L, 1e22L, 1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
+    if (read->exponent < -27 || read->exponent > 27) {
+        return false;
+    }
+    const long double whole = (long double)read->mantissa;
+    const long double wide =
+        read->exponent < 0 ? whole / powers[-read->exponent] : whole * powers[read->exponent];
+    const long double off = read->cut ? 0x1p-58L : 0x1p-62L;
+    *value = (double)(wide - wide * off);
+    return *value == (double)(wide + wide * off);
+#else
+    (void)read;
+    (void)value;
+    return false;
+#endif
+}
+
+/* An integer up to 2^53 times or by a power of ten that a double holds is rounded once, and so
  * right: W. D. Clinger, How to read floating point numbers accurately, 1990. */
 double serve_number_double(const char *at, size_t length)
 {
     static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                     1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
                                     1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
-    const char *end = at + length;
     const bool negative = *at == '-';
-    uint64_t mantissa = 0;
-    int exponent = 0;
-    bool fraction = false;
-    const char *here = at + (negative ? 1 : 0);
-    for (; here < end && *here != 'e' && *here != 'E'; here++) {
-        if (*here == '.') {
-            fraction = true;
-            continue;
-        }
-        if (mantissa > UINT64_C(900719925474098)) {
-            return slow_double(at, length);
-        }
-        mantissa = mantissa * 10 + (uint64_t)(*here - '0');
-        exponent -= fraction ? 1 : 0;
-    }
-    if (here < end) {
-        const bool down = here[1] == '-';
-        int written = 0;
-        for (here += here[1] == '-' || here[1] == '+' ? 2 : 1; here < end && written < 1000;
-             here++) {
-            written = written * 10 + (*here - '0');
-        }
-        exponent += down ? -written : written;
-    }
-    if (exponent < -22 || exponent > 22) {
+    const decimal read = read_decimal(at + (negative ? 1 : 0), at + length);
+    double value = 0.0;
+    if (!read.cut && read.mantissa <= UINT64_C(1) << 53 && read.exponent >= -22 &&
+        read.exponent <= 22) {
+        value = read.exponent < 0 ? (double)read.mantissa / powers[-read.exponent]
+                                  : (double)read.mantissa * powers[read.exponent];
+    } else if (!wide_double(&read, &value)) {
         return slow_double(at, length);
     }
-    const double value =
-        exponent < 0 ? (double)mantissa / powers[-exponent] : (double)mantissa * powers[exponent];
     return negative ? -value : value;
 }
 

@@ -138,15 +138,33 @@ TEST(numbers_are_the_nearest)
                                         "0.000000000000000000000000000001",
                                         "8.98846567431158e307",
                                         "7.2057594037927933e16",
-                                        "1e0000000000001"};
+                                        "1e0000000000001",
+                                        "9007199254740993.00000000000000000000",
+                                        "9007199254740993.00000000000000000001",
+                                        "18446744073709551615",
+                                        "18446744073709551616",
+                                        "1.00000000000000011102230246251565404",
+                                        "1.00000000000000011102230246251565405",
+                                        "100000000000000000000000000000000000"};
     uint64_t seed = 1;
     char text[64];
     for (int i = 0; i < 200000; i++) {
         const char *digits = i < (int)SERVE_LENGTH(known) ? known[i] : text;
         if (digits == text) {
             seed = seed * 6364136223846793005U + 1442695040888963407U;
-            (void)snprintf(text, sizeof text, "%s%" PRIu64 ".%" PRIu64 "e%d", seed >> 63 ? "-" : "",
-                           (seed >> 32) % 100000, (seed >> 8) % 1000000, (int)(seed % 61) - 30);
+            const double any = (double)(seed >> 11) * 0x1p-53 + (double)(seed & 7) * 1e3;
+            if (i % 2 == 0) {
+                (void)snprintf(text, sizeof text, "%s%" PRIu64 ".%" PRIu64 "e%d",
+                               seed >> 63 ? "-" : "", (seed >> 32) % 100000, (seed >> 8) % 1000000,
+                               (int)(seed % 61) - 30);
+            } else if (i % 16 == 1) { /* half way between two doubles, and beside it */
+                const double next = nextafter(any, 1e9);
+                (void)snprintf(text, sizeof text, "%.30f%s", (double)(next - any) * 0.5 + any,
+                               i % 32 == 1 ? "" : "1");
+            } else { /* as programs write floats and doubles, and with more digits than count */
+                (void)snprintf(text, sizeof text, "%.*f", 12 + i / 2 % 14,
+                               i % 4 == 1 ? (double)(float)any : any);
+            }
         }
         const size_t length = strlen(digits);
         assert_int_equal(serve_number_length(digits, digits + length), length);
