@@ -121,7 +121,8 @@ static void put_layers(FILE *page, const cli_accuracy *accuracy)
                   "the order of the graph.</p><svg width=%.0f height=%.0f "
                   "style=\"background:#f7f7f7\">",
                   CHART_WIDTH + 60, CHART_HEIGHT + 20);
-    for (double decibels = 0; decibels <= WIDEST; decibels += 20) {
+    for (int mark = 0; mark <= (int)WIDEST; mark += 20) {
+        const double decibels = mark;
         const double y = 10 + CHART_HEIGHT * (1 - decibels / WIDEST);
         (void)fprintf(page,
                       "<line x1=50 x2=%.0f y1=%.1f y2=%.1f stroke=\"#ccc\" /><text x=0 y=%.1f "

@@ -8,12 +8,13 @@
 
 bool cli_filling_read(const char *text, cli_filling *how, bool *is_wrong)
 {
-    *how = (cli_filling){.is_given = text != NULL && strcmp(text, "random") != 0};
+    *how = (cli_filling){.is_given = false};
     *is_wrong = false;
     double value = 0;
-    if (!how->is_given) {
+    if (text == NULL || strcmp(text, "random") == 0) {
         return true;
     }
+    how->is_given = true;
     if (strcmp(text, "zeros") == 0) {
         text = "0";
     }

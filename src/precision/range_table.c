@@ -60,18 +60,14 @@ static kiln_status check(const kiln_range *range)
     return KILN_OK;
 }
 
-static kiln_status copy_channels(kiln_range_table *table, const kiln_range *from, kiln_range *to)
+static kiln_status copy_channels(kiln_range_table *table, const kiln_range *from,
+                                 kiln_channel **made)
 {
-    if (from->channel_count == 0) {
-        to->channels = NULL;
-        return KILN_OK;
+    *made = kln_arena_alloc_zeroed(&table->arena, from->channel_count, sizeof **made);
+    if (*made == NULL) {
+        return kln_fail_memory(from->channel_count * sizeof **made, "the channels of a range");
     }
-    kiln_channel *made = kln_arena_alloc_zeroed(&table->arena, from->channel_count, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(from->channel_count * sizeof *made, "the channels of a range");
-    }
-    memcpy(made, from->channels, from->channel_count * sizeof *made);
-    to->channels = made;
+    memcpy(*made, from->channels, from->channel_count * sizeof **made);
     return KILN_OK;
 }
 
@@ -87,7 +83,11 @@ kiln_status kiln_range_table_put(kiln_range_table *table, const kiln_range *rang
     }
     KLN_RETURN_IF_ERROR(check(range));
     uint32_t index = kln_names_get(&table->names, range->name);
-    KLN_RETURN_IF_ERROR(copy_channels(table, range, &copy));
+    kiln_channel *channels = NULL;
+    if (range->channel_count != 0) {
+        KLN_RETURN_IF_ERROR(copy_channels(table, range, &channels));
+    }
+    copy.channels = channels;
     if (table->ranges == NULL || index >= table->count) {
         index = (uint32_t)table->count;
         KLN_RETURN_IF_ERROR(kln_array_grow(&table->arena, &table->ranges, table->count,
@@ -159,8 +159,9 @@ static kiln_status merge_channels(kiln_range_table *table, const kiln_range *min
         return KILN_OK;
     }
     const kiln_channel *other = merged->channels;
-    KLN_RETURN_IF_ERROR(copy_channels(table, mine, merged));
-    kiln_channel *into = (kiln_channel *)(uintptr_t)merged->channels;
+    kiln_channel *into = NULL;
+    KLN_RETURN_IF_ERROR(copy_channels(table, mine, &into));
+    merged->channels = into;
     for (size_t i = 0; i < merged->channel_count; i++) {
         merge_channel(&into[i], mine->count, &other[i], merged->count);
     }

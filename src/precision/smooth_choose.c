@@ -40,7 +40,8 @@ static double weight_error(const estimate *of, size_t reader, const double *fact
     const smooth_node *node = &of->pass->nodes[of->readers[reader]];
     const double most = of->pass->format->most;
     const size_t rows = rows_of(node);
-    const double window = (double)(node->count / node->outs / node->ins);
+    const size_t elements = node->count / node->outs / node->ins;
+    const double window = (double)elements;
     double sum = 0;
     double through = 0;
     size_t of_group = SIZE_MAX;
