@@ -64,7 +64,7 @@ size_t kln_fold_dim(const kln_value *value, size_t axis);
 size_t kln_fold_span(const kln_value *value, size_t first, size_t last);
 bool kln_fold_axis(const kln_rule *rule, int64_t otherwise, const kln_value *value, size_t *axis);
 /* Where element `element` of a tensor of that shape lies along each axis. */
-void kln_fold_unravel(const kln_value *shape, size_t element, size_t *index);
+void kln_fold_unravel(const kln_value *out, size_t element, size_t *index);
 
 /* infer_forms.c: known and not the same is a fault of `what`. */
 bool kln_fit_same(kln_rule *rule, kln_dim a, kln_dim b, const char *what);

@@ -66,7 +66,7 @@ KILN_MUST_CHECK kiln_status trt_engine_create(const kiln_build_options *options,
 KILN_MUST_CHECK kiln_status trt_engine_create_with(trt_library *library,
                                                    const kiln_build_options *options,
                                                    trt_engine **engine);
-void trt_engine_destroy(void *engine);
+void trt_engine_destroy(void *state);
 /* kiln_engine_table.recognize. */
 const char *trt_recognize(kiln_span bytes);
 
