@@ -266,11 +266,7 @@ static void add_node(kln_layer *layer, const char *name, const char **outputs, s
     node.attributes = kln_layer_copy(layer, layer->attributes,
                                      layer->attribute_count * sizeof *layer->attributes);
     if (layer->status == KILN_OK) {
-        layer->status = kln_array_grow(kln_layer_arena(layer), &graph->nodes, graph->node_count,
-                                       &graph->node_capacity, sizeof node);
-    }
-    if (layer->status == KILN_OK) {
-        graph->nodes[graph->node_count++] = node;
+        layer->status = kln_onnx_add_node(kln_layer_arena(layer), graph, &node);
     }
     if (layer->status == KILN_OK && !layer->is_refused) {
         infer_node(layer, (uint32_t)graph->node_count - 1);

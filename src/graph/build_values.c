@@ -37,16 +37,6 @@ void kln_layer_optional(kln_layer *layer, kiln_tensor_id id)
     }
 }
 
-static kiln_status add_initializer(kiln_network *network, const kln_onnx_tensor *tensor)
-{
-    kln_onnx_graph *graph = network->graph;
-    KLN_RETURN_IF_ERROR(kln_array_grow(&network->model->arena, &graph->initializers,
-                                       graph->initializer_count, &graph->initializer_capacity,
-                                       sizeof *tensor));
-    graph->initializers[graph->initializer_count++] = *tensor;
-    return KILN_OK;
-}
-
 kln_onnx_tensor kln_layer_weights(kln_layer *layer, const kiln_weights *weights)
 {
     kln_onnx_tensor tensor = {.name = "", .doc = "", .dtype = weights->dtype};
@@ -97,7 +87,8 @@ kiln_tensor_id kln_layer_constant(kln_layer *layer, const char *suffix, kiln_dty
                                              kln_names_hash(tensor.name), layer->is_refused, &id);
     }
     if (layer->status == KILN_OK) {
-        layer->status = add_initializer(layer->network, &tensor);
+        layer->status =
+            kln_onnx_add_initializer(&layer->network->model->arena, layer->network->graph, &tensor);
     }
     return id;
 }

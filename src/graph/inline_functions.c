@@ -236,10 +236,7 @@ static kiln_status add_identity(inliner *in, const char *from, const char *to)
     }
     node.inputs[0] = from;
     node.outputs[0] = to;
-    KLN_RETURN_IF_ERROR(kln_array_grow(in->arena, &made->nodes, made->node_count,
-                                       &made->node_capacity, sizeof node));
-    made->nodes[made->node_count++] = node;
-    return KILN_OK;
+    return kln_onnx_add_node(in->arena, made, &node);
 }
 
 static kiln_status bind(call_frame *inner, const char *formal, const char *actual, size_t *count)
@@ -327,9 +324,7 @@ static kiln_status add_nodes(inliner *in, const call_frame *frame, const kln_onn
             KLN_RETURN_IF_ERROR(add_call(in, frame, &node, function));
             continue;
         }
-        KLN_RETURN_IF_ERROR(kln_array_grow(in->arena, &in->made->nodes, in->made->node_count,
-                                           &in->made->node_capacity, sizeof node));
-        in->made->nodes[in->made->node_count++] = node;
+        KLN_RETURN_IF_ERROR(kln_onnx_add_node(in->arena, in->made, &node));
     }
     return KILN_OK;
 }

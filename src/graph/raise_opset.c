@@ -126,15 +126,13 @@ static kiln_status to_input(raiser *r, kln_onnx_graph *graph, kln_onnx_node *nod
         return no_memory();
     }
     dims[0] = (int64_t)list->count;
-    KLN_RETURN_IF_ERROR(kln_array_grow(r->arena, &graph->initializers, graph->initializer_count,
-                                       &graph->initializer_capacity, sizeof(kln_onnx_tensor)));
-    graph->initializers[graph->initializer_count++] =
-        (kln_onnx_tensor){.name = label,
-                          .dtype = KILN_DTYPE_INT64,
-                          .wire_dtype = kln_onnx_wire_dtype(KILN_DTYPE_INT64),
-                          .rank = 1,
-                          .dims = dims,
-                          .data = {list->ints, list->count * sizeof(int64_t)}};
+    const kln_onnx_tensor tensor = {.name = label,
+                                    .dtype = KILN_DTYPE_INT64,
+                                    .wire_dtype = kln_onnx_wire_dtype(KILN_DTYPE_INT64),
+                                    .rank = 1,
+                                    .dims = dims,
+                                    .data = {list->ints, list->count * sizeof(int64_t)}};
+    KLN_RETURN_IF_ERROR(kln_onnx_add_initializer(r->arena, graph, &tensor));
     inputs[0] = node->inputs[0];
     inputs[1] = label;
     node->inputs = inputs;

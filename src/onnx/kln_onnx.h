@@ -272,6 +272,15 @@ typedef struct kln_onnx_model { /* ModelProto */
     atomic_uint references;
 } kln_onnx_model;
 
+/* Behind what the graph has. `arena` holds its list, or a longer copy of it, so that a list whose
+ * capacity is its count is never written to. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_onnx_add_node(kln_arena *arena, kln_onnx_graph *graph,
+                                              const kln_onnx_node *node);
+KILN_MUST_CHECK kiln_status kln_onnx_add_initializer(kln_arena *arena, kln_onnx_graph *graph,
+                                                     const kln_onnx_tensor *tensor);
+/* Gives the graph a list of its own, to be written to. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_onnx_copy_initializers(kln_arena *arena, kln_onnx_graph *graph);
+
 /* The version of the operator set `domain` ("" and "ai.onnx" are one) that the model imports; 0
  * when it does not. */
 int64_t kln_onnx_opset_version(const kln_onnx_model *model, const char *domain);

@@ -49,6 +49,36 @@ const char *kln_onnx_plain_domain(const char *domain)
     return domain == NULL || strcmp(domain, "ai.onnx") == 0 ? "" : domain;
 }
 
+kiln_status kln_onnx_add_node(kln_arena *arena, kln_onnx_graph *graph, const kln_onnx_node *node)
+{
+    KLN_RETURN_IF_ERROR(kln_array_grow(arena, &graph->nodes, graph->node_count,
+                                       &graph->node_capacity, sizeof *node));
+    graph->nodes[graph->node_count++] = *node;
+    return KILN_OK;
+}
+
+kiln_status kln_onnx_add_initializer(kln_arena *arena, kln_onnx_graph *graph,
+                                     const kln_onnx_tensor *tensor)
+{
+    KLN_RETURN_IF_ERROR(kln_array_grow(arena, &graph->initializers, graph->initializer_count,
+                                       &graph->initializer_capacity, sizeof *tensor));
+    graph->initializers[graph->initializer_count++] = *tensor;
+    return KILN_OK;
+}
+
+kiln_status kln_onnx_copy_initializers(kln_arena *arena, kln_onnx_graph *graph)
+{
+    const size_t bytes = graph->initializer_count * sizeof *graph->initializers;
+    kln_onnx_tensor *copied = kln_arena_alloc(arena, bytes);
+    KLN_RETURN_IF_NO_MEMORY(copied, bytes, "a list of initializers");
+    if (bytes != 0) {
+        memcpy(copied, graph->initializers, bytes);
+    }
+    graph->initializers = copied;
+    graph->initializer_capacity = graph->initializer_count;
+    return KILN_OK;
+}
+
 int64_t kln_onnx_opset_version(const kln_onnx_model *model, const char *domain)
 {
     for (size_t i = 0; i < model->opset_count; i++) {

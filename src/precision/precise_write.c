@@ -23,15 +23,6 @@ static const char *suffix_of(const precise_pass *pass, bool half)
     return half ? pass->half_name : "float32";
 }
 
-static kiln_status add_node(precise_pass *pass, precise_graph *graph, const kln_onnx_node *node)
-{
-    kln_onnx_graph *made = graph->made;
-    KLN_RETURN_IF_ERROR(kln_array_grow(&pass->model->arena, &made->nodes, made->node_count,
-                                       &made->node_capacity, sizeof *node));
-    made->nodes[made->node_count++] = *node;
-    return KILN_OK;
-}
-
 static kiln_status add_cast(precise_pass *pass, precise_graph *graph, const char *from,
                             const char *to, bool half)
 {
@@ -55,18 +46,7 @@ static kiln_status add_cast(precise_pass *pass, precise_graph *graph, const char
     node.attributes[0] = (kln_onnx_attribute){
         .name = "to", .type = KLN_ONNX_ATTRIBUTE_INT, .i = half ? pass->half_wire : WIRE_FLOAT};
     kln_precision_report_totals(pass->report)->cast_count++;
-    return add_node(pass, graph, &node);
-}
-
-static kiln_status add_initializer(precise_pass *pass, precise_graph *graph,
-                                   const kln_onnx_tensor *tensor)
-{
-    kln_onnx_graph *made = graph->made;
-    KLN_RETURN_IF_ERROR(kln_array_grow(&pass->model->arena, &made->initializers,
-                                       made->initializer_count, &made->initializer_capacity,
-                                       sizeof *tensor));
-    made->initializers[made->initializer_count++] = *tensor;
-    return KILN_OK;
+    return kln_onnx_add_node(&pass->model->arena, graph->made, &node);
 }
 
 /* What the value is called in that type; made where it is not there yet. */
@@ -90,7 +70,8 @@ static kiln_status name_in(precise_pass *pass, precise_value *value, bool half, 
             if (converted == NULL) {
                 return precise_no_memory();
             }
-            KLN_RETURN_IF_ERROR(add_initializer(pass, graph, converted));
+            KLN_RETURN_IF_ERROR(
+                kln_onnx_add_initializer(&pass->model->arena, graph->made, converted));
         } else {
             KLN_RETURN_IF_ERROR(add_cast(pass, graph, value->written[!half], made, half));
         }
@@ -109,7 +90,7 @@ static kiln_status write_initializers(precise_pass *pass, precise_graph *graph)
         precise_value *value = precise_find(graph, tensor->name);
         if (value == NULL || value->initializer != tensor || !value->is_flexible ||
             value->half_reads == 0 || value->single_reads != 0) {
-            KLN_RETURN_IF_ERROR(add_initializer(pass, graph, tensor));
+            KLN_RETURN_IF_ERROR(kln_onnx_add_initializer(&pass->model->arena, graph->made, tensor));
             continue;
         }
         const kln_onnx_tensor *converted = precise_convert(pass, tensor, tensor->name);
@@ -117,7 +98,7 @@ static kiln_status write_initializers(precise_pass *pass, precise_graph *graph)
             return precise_no_memory();
         }
         value->is_half = true;
-        KLN_RETURN_IF_ERROR(add_initializer(pass, graph, converted));
+        KLN_RETURN_IF_ERROR(kln_onnx_add_initializer(&pass->model->arena, graph->made, converted));
     }
     return KILN_OK;
 }
@@ -381,7 +362,7 @@ static kiln_status write_node(precise_pass *pass, precise_graph *graph, size_t i
         KLN_RETURN_IF_ERROR(write_source(pass, &node));
     }
     KLN_RETURN_IF_ERROR(write_outputs(pass, graph, &node));
-    return add_node(pass, graph, &node);
+    return kln_onnx_add_node(&pass->model->arena, graph->made, &node);
 }
 
 kiln_status precise_write(precise_pass *pass, precise_graph *graph)

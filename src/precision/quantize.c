@@ -240,10 +240,7 @@ static kiln_status write_node(quantize_pass *pass, size_t index)
         }
         node.inputs = inputs;
     }
-    KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &pass->made.nodes, pass->made.node_count,
-                                       &pass->made.node_capacity, sizeof node));
-    pass->made.nodes[pass->made.node_count++] = node;
-    return KILN_OK;
+    return kln_onnx_add_node(pass->arena, &pass->made, &node);
 }
 
 /* Every name that a graph reads, and those inside its nodes, which see its names too. */
@@ -310,15 +307,7 @@ static kiln_status write_graph(quantize_pass *pass)
     pass->made = *pass->graph;
     pass->made.nodes = NULL;
     pass->made.node_count = pass->made.node_capacity = 0;
-    pass->made.initializers = NULL;
-    pass->made.initializer_count = pass->made.initializer_capacity = 0;
-    for (size_t i = 0; i < pass->graph->initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &pass->made.initializers, i,
-                                           &pass->made.initializer_capacity,
-                                           sizeof(kln_onnx_tensor)));
-        pass->made.initializers[i] = pass->graph->initializers[i];
-        pass->made.initializer_count++;
-    }
+    KLN_RETURN_IF_ERROR(kln_onnx_copy_initializers(pass->arena, &pass->made));
     for (size_t i = 0; i < pass->graph->node_count; i++) {
         const uint32_t *order = pass->inference->graph->order;
         KLN_RETURN_IF_ERROR(write_node(pass, order != NULL ? order[i] : i));

@@ -31,29 +31,6 @@ static const kln_onnx_tensor *constant_of(const kln_onnx_graph *graph, const kln
                : NULL;
 }
 
-static kiln_status copy_initializers(kln_arena *arena, kln_onnx_graph *graph)
-{
-    const kln_onnx_tensor *from = graph->initializers;
-    const size_t count = graph->initializer_count;
-    graph->initializers = NULL;
-    graph->initializer_capacity = 0;
-    for (size_t i = 0; i < count; i++) {
-        KLN_RETURN_IF_ERROR(kln_array_grow(arena, &graph->initializers, i,
-                                           &graph->initializer_capacity, sizeof *from));
-        graph->initializers[i] = from[i];
-    }
-    return KILN_OK;
-}
-
-static kiln_status add_initializer(kln_arena *arena, kln_onnx_graph *graph,
-                                   const kln_onnx_tensor *tensor)
-{
-    KLN_RETURN_IF_ERROR(kln_array_grow(arena, &graph->initializers, graph->initializer_count,
-                                       &graph->initializer_capacity, sizeof *tensor));
-    graph->initializers[graph->initializer_count++] = *tensor;
-    return KILN_OK;
-}
-
 static kiln_status hoist_constants(kln_arena *arena, kln_onnx_graph *graph)
 {
     kln_onnx_node *nodes = kln_arena_alloc_zeroed(arena, graph->node_count + 1, sizeof *nodes);
@@ -61,7 +38,7 @@ static kiln_status hoist_constants(kln_arena *arena, kln_onnx_graph *graph)
     if (nodes == NULL) {
         return no_memory();
     }
-    KLN_RETURN_IF_ERROR(copy_initializers(arena, graph));
+    KLN_RETURN_IF_ERROR(kln_onnx_copy_initializers(arena, graph));
     for (size_t i = 0; i < graph->node_count; i++) {
         const kln_onnx_tensor *tensor = constant_of(graph, &graph->nodes[i]);
         if (tensor == NULL) {
@@ -70,7 +47,7 @@ static kiln_status hoist_constants(kln_arena *arena, kln_onnx_graph *graph)
         }
         kln_onnx_tensor named = *tensor;
         named.name = graph->nodes[i].outputs[0];
-        KLN_RETURN_IF_ERROR(add_initializer(arena, graph, &named));
+        KLN_RETURN_IF_ERROR(kln_onnx_add_initializer(arena, graph, &named));
     }
     graph->nodes = nodes;
     graph->node_count = graph->node_capacity = kept;
@@ -303,12 +280,12 @@ static kiln_status store(fold_pass *pass, size_t index)
     kln_onnx_tensor made = *conv->before;
     made.name = names[1];
     made.data.data = conv->weights;
-    KLN_RETURN_IF_ERROR(add_initializer(pass->arena, &pass->graph, &made));
+    KLN_RETURN_IF_ERROR(kln_onnx_add_initializer(pass->arena, &pass->graph, &made));
     made.name = names[2];
     made.rank = 1;
     made.dims = dims;
     made.data = (kiln_span){conv->bias, conv->outs * sizeof *conv->bias};
-    KLN_RETURN_IF_ERROR(add_initializer(pass->arena, &pass->graph, &made));
+    KLN_RETURN_IF_ERROR(kln_onnx_add_initializer(pass->arena, &pass->graph, &made));
     node->inputs = names;
     node->input_count = 3;
     return KILN_OK;

@@ -12,7 +12,6 @@ quantize_value *quantize_find(const quantize_pass *pass, const char *name)
 kln_onnx_tensor *quantize_add_tensor(quantize_pass *pass, const char *stem, const char *what,
                                      kiln_dtype dtype, size_t rank, const int64_t *dims)
 {
-    kln_onnx_graph *made = &pass->made;
     size_t count = 1;
     int64_t *copied = kln_arena_alloc_zeroed(pass->arena, rank, sizeof *copied);
     for (size_t i = 0; i < rank; i++) {
@@ -22,9 +21,7 @@ kln_onnx_tensor *quantize_add_tensor(quantize_pass *pass, const char *stem, cons
     void *data = kln_arena_alloc(pass->arena, bytes);
     const char *name = kln_arena_printf(pass->arena, "%s/%s", stem, what);
     kln_onnx_tensor *tensor = kln_arena_alloc_zeroed(pass->arena, 1, sizeof *tensor);
-    if (copied == NULL || data == NULL || name == NULL || tensor == NULL ||
-        kln_array_grow(pass->arena, &made->initializers, made->initializer_count,
-                       &made->initializer_capacity, sizeof *tensor) != KILN_OK) {
+    if (copied == NULL || data == NULL || name == NULL || tensor == NULL) {
         return NULL;
     }
     if (rank != 0) {
@@ -36,14 +33,12 @@ kln_onnx_tensor *quantize_add_tensor(quantize_pass *pass, const char *stem, cons
                                 .rank = rank,
                                 .dims = copied,
                                 .data = {data, bytes}};
-    made->initializers[made->initializer_count++] = *tensor;
-    return tensor;
+    return kln_onnx_add_initializer(pass->arena, &pass->made, tensor) == KILN_OK ? tensor : NULL;
 }
 
 kiln_status quantize_add_node(quantize_pass *pass, const char *op, const char *const inputs[3],
                               const char *output, int64_t axis, int64_t block)
 {
-    kln_onnx_graph *made = &pass->made;
     kln_onnx_node node = {
         .name = kln_arena_printf(pass->arena, "%s/node", output),
         .op_type = op,
@@ -68,8 +63,5 @@ kiln_status quantize_add_node(quantize_pass *pass, const char *op, const char *c
         node.attributes[node.attribute_count++] =
             (kln_onnx_attribute){.name = "block_size", .type = KLN_ONNX_ATTRIBUTE_INT, .i = block};
     }
-    KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &made->nodes, made->node_count,
-                                       &made->node_capacity, sizeof node));
-    made->nodes[made->node_count++] = node;
-    return KILN_OK;
+    return kln_onnx_add_node(pass->arena, &pass->made, &node);
 }

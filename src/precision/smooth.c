@@ -8,11 +8,6 @@
 /* Decibels of an estimate that are worth the trouble. */
 #define WORTH_IT 0.5
 
-static kiln_status no_memory(void)
-{
-    return kln_fail_memory(sizeof(smooth_node), "an evened network");
-}
-
 static int64_t int_of(const kln_onnx_node *node, const char *name, int64_t missing)
 {
     const kln_onnx_attribute *attribute = kln_onnx_find_attribute(node, name);
@@ -162,7 +157,7 @@ static kiln_status even_out_all(smooth_pass *pass)
     uint32_t *readers = kln_alloc_zeroed(pass->graph.node_count + 1, sizeof *readers);
     kln_names done;
     kln_names_init(&done);
-    kiln_status status = readers != NULL ? KILN_OK : no_memory();
+    kiln_status status = readers != NULL ? KILN_OK : smooth_no_memory();
     for (size_t i = 0; status == KILN_OK && i < pass->graph.node_count; i++) {
         const smooth_node *node = &pass->nodes[i];
         if (!node->is_candidate || kln_names_get(&done, node->input.name) != KLN_NAMES_NONE) {
@@ -189,20 +184,13 @@ static kiln_status begin(smooth_pass *pass)
 {
     const kln_onnx_graph *graph = &pass->model->graph;
     pass->graph = *graph;
-    pass->graph.initializers = NULL;
-    pass->graph.initializer_capacity = 0;
     pass->graph.nodes =
         kln_arena_alloc_zeroed(pass->arena, graph->node_count + 1, sizeof *graph->nodes);
     pass->nodes = kln_arena_alloc_zeroed(pass->arena, graph->node_count + 1, sizeof *pass->nodes);
     if (pass->graph.nodes == NULL || pass->nodes == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &pass->graph.initializers, i,
-                                           &pass->graph.initializer_capacity,
-                                           sizeof *graph->initializers));
-        pass->graph.initializers[i] = graph->initializers[i];
-    }
+    KLN_RETURN_IF_ERROR(kln_onnx_copy_initializers(pass->arena, &pass->graph));
     /* Names of inputs and outputs are written to. */
     for (size_t i = 0; i < graph->node_count; i++) {
         const uint32_t *order = pass->inference->graph->order;
@@ -211,7 +199,7 @@ static kiln_status begin(smooth_pass *pass)
         const char **names = kln_arena_alloc_zeroed(
             pass->arena, node->input_count + node->output_count + 1, sizeof *names);
         if (names == NULL) {
-            return no_memory();
+            return smooth_no_memory();
         }
         memcpy(names, node->inputs, node->input_count * sizeof *names);
         memcpy(names + node->input_count, node->outputs, node->output_count * sizeof *names);
@@ -227,7 +215,7 @@ static kiln_status end(smooth_pass *pass)
     kln_onnx_node *nodes = kln_arena_alloc_zeroed(pass->arena, count + 1, sizeof *nodes);
     size_t made = 0;
     if (nodes == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
     for (size_t i = 0; i < pass->graph.node_count; i++) {
         for (size_t k = 0; k < pass->insertion_count; k++) {

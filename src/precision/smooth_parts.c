@@ -5,7 +5,7 @@
 
 #include "smooth_parts.h"
 
-static kiln_status no_memory(void)
+kiln_status smooth_no_memory(void)
 {
     return kln_fail_memory(sizeof(kln_onnx_node), "an evened network");
 }
@@ -43,7 +43,7 @@ kiln_status smooth_own(smooth_pass *pass, size_t index)
     }
     float *copy = kln_arena_alloc(pass->arena, node->count * sizeof *copy);
     if (copy == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
     memcpy(copy, node->weights, node->count * sizeof *copy);
     node->weights = copy;
@@ -73,7 +73,7 @@ kiln_status smooth_own_bias(smooth_pass *pass, size_t index)
     }
     node->bias = kln_arena_alloc_zeroed(pass->arena, node->outs, sizeof *node->bias);
     if (node->bias == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
     if (before != NULL && count == node->outs) {
         memcpy(node->bias, before, node->outs * sizeof *node->bias);
@@ -92,19 +92,17 @@ kiln_status smooth_add(smooth_pass *pass, const char *stem, const char *what, co
     }
     *name = kln_arena_printf(pass->arena, "%s/%s", stem, what);
     if (copied == NULL || *name == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
-    KLN_RETURN_IF_ERROR(
-        kln_array_grow(pass->arena, &pass->graph.initializers, pass->graph.initializer_count,
-                       &pass->graph.initializer_capacity, sizeof *pass->graph.initializers));
-    pass->graph.initializers[pass->graph.initializer_count] =
-        (kln_onnx_tensor){.name = *name,
-                          .dtype = KILN_DTYPE_FLOAT32,
-                          .wire_dtype = kln_onnx_wire_dtype(KILN_DTYPE_FLOAT32),
-                          .rank = rank,
-                          .dims = copied,
-                          .data = {numbers, count * sizeof *numbers}};
-    return kln_names_set(&pass->constants, *name, (uint32_t)pass->graph.initializer_count++);
+    const uint32_t index = (uint32_t)pass->graph.initializer_count;
+    const kln_onnx_tensor tensor = {.name = *name,
+                                    .dtype = KILN_DTYPE_FLOAT32,
+                                    .wire_dtype = kln_onnx_wire_dtype(KILN_DTYPE_FLOAT32),
+                                    .rank = rank,
+                                    .dims = copied,
+                                    .data = {numbers, count * sizeof *numbers}};
+    KLN_RETURN_IF_ERROR(kln_onnx_add_initializer(pass->arena, &pass->graph, &tensor));
+    return kln_names_set(&pass->constants, *name, index);
 }
 
 kiln_status smooth_store(smooth_pass *pass, size_t index)
@@ -131,7 +129,7 @@ kiln_status smooth_store(smooth_pass *pass, size_t index)
     }
     const char **inputs = kln_arena_alloc_zeroed(pass->arena, 3, sizeof *inputs);
     if (inputs == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
     inputs[0] = written->inputs[0];
     inputs[1] = written->inputs[1];
@@ -150,7 +148,7 @@ kiln_status smooth_correct(smooth_pass *pass, size_t index, const kiln_range *ra
     double *errors = kln_alloc_zeroed(node->outs, sizeof *errors);
     float *scales = kln_alloc_zeroed(node->outs, sizeof *scales);
     kiln_status status =
-        errors != NULL && scales != NULL ? smooth_own_bias(pass, index) : no_memory();
+        errors != NULL && scales != NULL ? smooth_own_bias(pass, index) : smooth_no_memory();
     for (size_t i = 0; status == KILN_OK && i < node->count; i++) {
         float *scale = &scales[i / node->out_stride % node->outs];
         *scale = fmaxf(*scale, fabsf(node->weights[i]));

@@ -1,5 +1,5 @@
-/*
- * smooth_parts.h - evening out the channels of what is to be quantized. Private to the module.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Evening out the channels of what is to be quantized. Private to the module.
  *
  * One scale serves all channels of a tensor, so that a channel of small numbers has few of its 255
  * steps. y = W x = (W S) (x / S): each channel is divided by a factor of its own, which the weights
@@ -8,10 +8,7 @@
  * https://arxiv.org/abs/1906.04721). A channel whose numbers do not lie about 0 is moved there, and
  * the bias takes the sum of what is missing ("Outlier Suppression+",
  * https://arxiv.org/abs/2304.09145). What rounding does to the weights is taken from the bias,
- * times the mean of each channel.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * times the mean of each channel. */
 #ifndef SMOOTH_PARTS_H
 #define SMOOTH_PARTS_H
 
@@ -74,6 +71,8 @@ KILN_MUST_CHECK kiln_status smooth_choose(const smooth_pass *pass, const uint32_
 /* Writes them. OUT_OF_MEMORY. (smooth_write.c) */
 KILN_MUST_CHECK kiln_status smooth_apply(smooth_pass *pass, const uint32_t *readers, size_t count,
                                          smooth_value *value);
+
+KILN_MUST_CHECK kiln_status smooth_no_memory(void);
 
 /* --- constants (smooth_parts.c) --- */
 

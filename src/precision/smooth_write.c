@@ -14,11 +14,6 @@ static float shift_of(const smooth_value *value, size_t channel)
     return value->shift != NULL ? value->shift[channel] : 0;
 }
 
-static kiln_status no_memory(void)
-{
-    return kln_fail_memory(sizeof(kln_onnx_node), "an evened network");
-}
-
 /* --- in what makes the tensor --- */
 
 /* A constant with one number, or one for each channel, as a list of them. */
@@ -28,7 +23,7 @@ static kiln_status spread(smooth_pass *pass, const char *name, size_t channels, 
     const float *from = smooth_constant(pass, name, &count);
     *numbers = kln_arena_alloc(pass->arena, channels * sizeof **numbers);
     if (*numbers == NULL || from == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
     for (size_t c = 0; c < channels; c++) {
         (*numbers)[c] = from[count == 1 ? 0 : c];
@@ -101,7 +96,7 @@ static kiln_status insert(smooth_pass *pass, size_t before, const char *op, cons
 {
     const char **names = kln_arena_alloc_zeroed(pass->arena, 3, sizeof *names);
     if (names == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
     names[0] = input;
     names[1] = constant;
@@ -154,7 +149,7 @@ static kiln_status divide_before(smooth_pass *pass, const place *add, const smoo
     const char *constant = NULL;
     *name = kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, input);
     if (*name == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
     if (before.node != NULL && is_divisible(pass, before.producer, value->channels)) {
         const smooth_value scaled = {.scale = value->scale};
@@ -171,7 +166,7 @@ static kiln_status divide_before(smooth_pass *pass, const place *add, const smoo
         numbers[c] = (is_mul ? numbers[c] : 1) / value->scale[c];
     }
     if (numbers == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
     KLN_RETURN_IF_ERROR(
         store_spread(pass, add, *name, "factors", numbers, value->channels, is_last, &constant));
@@ -238,7 +233,7 @@ static kiln_status absorb(smooth_pass *pass, const place *at, const smooth_value
         const char *inside =
             kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, at->node->inputs[0]);
         if (inside == NULL) {
-            return no_memory();
+            return smooth_no_memory();
         }
         KLN_RETURN_IF_ERROR(absorb(pass, &before, value, is_last, inside, done));
         if (*done) {
@@ -278,7 +273,7 @@ static kiln_status insert_nodes(smooth_pass *pass, const place *at, const smooth
     const char *constant = NULL;
     const char *scaled = name;
     if (factors == NULL || terms == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
     for (size_t c = 0; c < channels; c++) {
         factors[c] = 1 / value->scale[c];
@@ -287,7 +282,7 @@ static kiln_status insert_nodes(smooth_pass *pass, const place *at, const smooth
     if (value->shift != NULL) {
         scaled = kln_arena_printf(pass->arena, "%s/scaled", value->name);
         if (scaled == NULL) {
-            return no_memory();
+            return smooth_no_memory();
         }
     }
     KLN_RETURN_IF_ERROR(
@@ -314,7 +309,7 @@ static kiln_status rename_product(smooth_pass *pass, size_t index)
     kln_onnx_node *adder = &pass->graph.nodes[node->adder];
     const char *name = kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, product->outputs[0]);
     if (name == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
     adder->inputs[strcmp(adder->inputs[0], product->outputs[0]) != 0] = name;
     product->outputs[0] = name;
@@ -348,7 +343,7 @@ static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const
     kiln_range range = *value->range;
     kiln_channel *channels = kln_alloc_zeroed(value->channels, sizeof *channels);
     if (channels == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
     range.name = name;
     range.low = range.high = 0;
@@ -391,7 +386,7 @@ kiln_status smooth_apply(smooth_pass *pass, const uint32_t *readers, size_t coun
     const char *name = kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, value->name);
     bool done = false;
     if (name == NULL) {
-        return no_memory();
+        return smooth_no_memory();
     }
     if (at.tensor == NULL || !at.tensor->has_shape) {
         return KILN_OK;
