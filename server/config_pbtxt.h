@@ -1,5 +1,5 @@
-/*
- * config_pbtxt.h - a model's configuration as Triton's repositories have it.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A model's configuration as Triton's repositories have it.
  *
  *     model_config config;
  *     char error[PBTXT_ERROR_SIZE];
@@ -10,10 +10,7 @@
  *
  * What a server can leave alone without serving something else (warmup, metrics, the number of a
  * GPU's priority) is named in config.memory.warnings; what it cannot (ensembles, sequences) is an
- * error. Nothing here touches a file or a library.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * error. Nothing here touches a file or a library. */
 #ifndef KILN_SERVER_CONFIG_PBTXT_H
 #define KILN_SERVER_CONFIG_PBTXT_H
 

@@ -1,14 +1,11 @@
-/*
- * pbtxt.h - protobuf's text format, read into plain structs that tables describe.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Protobuf's text format, read into plain structs that tables describe.
  *
  * Everything of the format is taken: comments, `name: value` and `name { ... }`, `< >` for `{ }`,
  * lists in brackets, `,` and `;` between fields, strings of either quote with escapes and joined
  * where they stand side by side, numbers in decimal, hexadecimal and octal. A field that no table
  * has is skipped and named in a warning; whatever is wrong is an error with its line and column.
- * Protobuf's own C libraries read the binary form alone.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * Protobuf's own C libraries read the binary form alone. */
 #ifndef KILN_SERVER_PBTXT_H
 #define KILN_SERVER_PBTXT_H
 

@@ -1,8 +1,5 @@
-/*
- * pbtxt_lexer.h - the words of protobuf's text format.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The words of protobuf's text format. */
 #ifndef KILN_SERVER_PBTXT_LEXER_H
 #define KILN_SERVER_PBTXT_LEXER_H
 

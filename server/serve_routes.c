@@ -58,7 +58,9 @@ static serve_instance *find(serve_connection *at)
                       &at->problem);
 }
 
-static serve_result show_model_ready(serve_connection *at)
+/* What `put` has to say of the model, behind its name. */
+static serve_result show_with(serve_connection *at,
+                              void (*put)(serve_text *text, const serve_instance *model))
 {
     serve_instance *model = find(at);
     serve_text text = {.data = NULL};
@@ -67,9 +69,21 @@ static serve_result show_model_ready(serve_connection *at)
     }
     serve_text_string(&text, "{\"name\":");
     serve_text_json(&text, model->name);
-    serve_text_string(&text, ",\"ready\":true}");
+    put(&text, model);
+    serve_text_string(&text, "}");
     serve_instance_release(model);
     return json(at, 200, &text);
+}
+
+static void put_ready(serve_text *text, const serve_instance *model)
+{
+    (void)model;
+    serve_text_string(text, ",\"ready\":true");
+}
+
+static serve_result show_model_ready(serve_connection *at)
+{
+    return show_with(at, put_ready);
 }
 
 static void put_dims(serve_text *text, const kiln_shape *shape, int32_t first)
@@ -99,45 +113,35 @@ static void put_bindings(serve_text *text, const char *key, const serve_binding 
     serve_text_string(text, "]");
 }
 
+static void put_model(serve_text *text, const serve_instance *model)
+{
+    serve_text_printf(text, ",\"versions\":[\"%s\"],\"platform\":\"%s\"", model->version,
+                      model->platform);
+    put_bindings(text, "inputs", model->inputs, model->input_count, false, false);
+    put_bindings(text, "outputs", model->outputs, model->output_count, false, false);
+}
+
 static serve_result show_model(serve_connection *at)
 {
-    serve_instance *model = find(at);
-    serve_text text = {.data = NULL};
-    if (model == NULL) {
-        return refused(at);
-    }
-    serve_text_string(&text, "{\"name\":");
-    serve_text_json(&text, model->name);
-    serve_text_printf(&text, ",\"versions\":[\"%s\"],\"platform\":\"%s\"", model->version,
-                      model->platform);
-    put_bindings(&text, "inputs", model->inputs, model->input_count, false, false);
-    put_bindings(&text, "outputs", model->outputs, model->output_count, false, false);
-    serve_text_string(&text, "}");
-    serve_instance_release(model);
-    return json(at, 200, &text);
+    return show_with(at, put_model);
 }
 
 /* Where max_batch_size is 0, the dimensions are the model's own, that of the rows among them. */
-static serve_result show_configuration(serve_connection *at)
+static void put_configuration(serve_text *text, const serve_instance *model)
 {
-    serve_instance *model = find(at);
-    serve_text text = {.data = NULL};
-    if (model == NULL) {
-        return refused(at);
-    }
-    serve_text_string(&text, "{\"name\":");
-    serve_text_json(&text, model->name);
-    serve_text_printf(&text,
+    serve_text_printf(text,
                       ",\"platform\":\"%s\",\"backend\":\"%.*s\",\"max_batch_size\":%lld,"
                       "\"version_policy\":{\"latest\":{\"num_versions\":1}}",
                       model->platform, (int)strcspn(model->platform, "_"), model->platform,
                       (long long)model->row_limit);
     const bool batched = model->row_limit > 0;
-    put_bindings(&text, "input", model->inputs, model->input_count, true, batched);
-    put_bindings(&text, "output", model->outputs, model->output_count, true, batched);
-    serve_text_string(&text, "}");
-    serve_instance_release(model);
-    return json(at, 200, &text);
+    put_bindings(text, "input", model->inputs, model->input_count, true, batched);
+    put_bindings(text, "output", model->outputs, model->output_count, true, batched);
+}
+
+static serve_result show_configuration(serve_connection *at)
+{
+    return show_with(at, put_configuration);
 }
 
 /* --- the repository --- */

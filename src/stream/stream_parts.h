@@ -1,11 +1,8 @@
-/*
- * stream_parts.h - what the files of this module share.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this module share.
  *
  * `lock` guards the queue, the counters and what a sequence shows; whoever makes a step
- * (`stepping`) has the batch, the cache and the contexts for itself, without the lock.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * (`stepping`) has the batch, the cache and the contexts for itself, without the lock. */
 #ifndef KLN_STREAM_PARTS_H
 #define KLN_STREAM_PARTS_H
 
