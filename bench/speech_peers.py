@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 import stream_peers
-from stream_peers import write
+from stream_peers import recompute, write
 
 LAYERS, HEADS, WIDTH, VOCABULARY, PLACES, MELS, FRAMES = 4, 6, 384, 51865, 448, 80, 3000
 if TINY:
@@ -229,20 +229,15 @@ def check(dtype, path):
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         all_features = features(len(made), kind, device)
-        equal = total = 0
-        gap = 0.0
+
+        def run(i, tokens, encoder=encoder, decoder=decoder, given=all_features):
+            ids = torch.tensor([PROMPT + tokens[:-1]], device=device)
+            return decoder.run(ids, encoder(given[i:i + 1]), [], [])[0][0, len(PROMPT) - 1:]
+
         with torch.inference_mode():
-            for i, tokens in enumerate(made):
-                ids = torch.tensor([PROMPT + tokens[:-1]], device=device)
-                logits = decoder.run(ids, encoder(all_features[i:i + 1]), [], [])[0]
-                logits = logits[0, len(PROMPT) - 1:].float()
-                chosen = torch.tensor(tokens, device=device)
-                behind = logits.max(-1).values - logits.gather(1, chosen[:, None])[:, 0]
-                equal += int((behind == 0).sum())
-                total += len(tokens)
-                gap = max(gap, float(behind.max()))
-        found[kind] = {"tokens": total, "largest_logit": equal, "furthest_behind": round(gap, 5),
-                       "different_texts": len(set(map(tuple, made)))}
+            found[kind] = recompute(((run(i, tokens), tokens) for i, tokens in enumerate(made)),
+                                    device)
+        found[kind]["different_texts"] = len(set(map(tuple, made)))
     return {"check": os.path.basename(path), "model": "speech", "type": dtype, "against": found}
 
 

@@ -286,30 +286,38 @@ def measure(name, dtype, tokens):
             "first_seconds": round(first, 1)}
 
 
+def recompute(rows, device):
+    """How tokens stand among the logits of a run over all before them. ROWS: (logits, tokens)."""
+    equal = total = 0
+    gap = spread = 0.0
+    for logits, tokens in rows:
+        logits = logits.float()
+        chosen = torch.tensor(tokens, device=device)
+        behind = logits.max(-1).values - logits.gather(1, chosen[:, None])[:, 0]
+        equal += int((behind == 0).sum())
+        total += len(tokens)
+        gap = max(gap, float(behind.max()))
+        spread = max(spread, float(logits.std()))
+    return {"tokens": total, "largest_logit": equal, "furthest_behind": round(gap, 5),
+            "logits_deviation": round(spread, 3)}
+
+
 def check(dtype, path):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     made = json.load(open(path))
-    all_prompts = prompts(len(made))
     found = {}
     for kind in dict.fromkeys(("float32", dtype)):
         model = make(kind, device)
         torch.backends.cuda.matmul.allow_tf32 = False
-        equal = total = 0
-        gap = spread = 0.0
+
+        def run(prompt, tokens, model=model):
+            ids = torch.tensor([prompt + tokens[:-1]], device=device)
+            places = torch.arange(ids.shape[1], device=device)[None]
+            return model(ids, torch.ones_like(ids), places)[0][0, len(prompt) - 1:]
+
         with torch.inference_mode():
-            for prompt, tokens in zip(all_prompts, made):
-                ids = torch.tensor([prompt + tokens[:-1]], device=device)
-                ones = torch.ones_like(ids)
-                places = torch.arange(ids.shape[1], device=device)[None]
-                logits = model(ids, ones, places)[0][0, len(prompt) - 1:].float()
-                chosen = torch.tensor(tokens, device=device)
-                behind = logits.max(-1).values - logits.gather(1, chosen[:, None])[:, 0]
-                equal += int((behind == 0).sum())
-                total += len(tokens)
-                gap = max(gap, float(behind.max()))
-                spread = max(spread, float(logits.std()))
-        found[kind] = {"tokens": total, "largest_logit": equal, "furthest_behind": round(gap, 5),
-                       "logits_deviation": round(spread, 3)}
+            found[kind] = recompute(((run(prompt, tokens), tokens)
+                                     for prompt, tokens in zip(prompts(len(made)), made)), device)
     return {"check": os.path.basename(path), "type": dtype, "against": found}
 
 
