@@ -126,8 +126,7 @@ static const cli_option options[] = {
      "for each input, and each .npy file where the model has one input; or one such file."},
     {"output", 'o', "FILE", CLI_TEXT, FIELD(output), 0, 0, NULL,
      "Where the ranges go: JSON, of channels too, where FILE ends in .json, else TensorRT's "
-     "calibration cache, as "
-     "trtexec --int8 --calib=FILE takes it."},
+     "calibration cache, as trtexec --int8 --calib=FILE takes it."},
     {"calib", 0, "FILE", CLI_TEXT, FIELD(output), 0, 0, NULL, "The same as --output."},
     {"method", 'm', "METHOD", CLI_CHOICE, FIELD(method), 0, 0, methods,
      "How a range is found: entropy, the least Kullback-Leibler divergence, as TensorRT does; "

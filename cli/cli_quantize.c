@@ -357,8 +357,7 @@ static const cli_option options[] = {
      "some. Default: 25 for int8 with --calibration; 0: keep none."},
     {"agreement", 0, "PERCENT", CLI_REAL, AT(agreement), 0, 100, NULL,
      "Keep nodes until so many rows of every output, along its last axis, have their largest "
-     "number "
-     "where it was: classes, or characters of a text."},
+     "number where it was: classes, or characters of a text."},
     {"keep-operator", 0, "NAME", CLI_LIST, AT(keep_operators), 0, 0, NULL,
      "Nodes of this operator stay in float32. May be given several times."},
     {"keep-node", 0, "NAME", CLI_LIST, AT(keep_nodes), 0, 0, NULL,
