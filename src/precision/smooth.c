@@ -156,8 +156,11 @@ static kiln_status even_out_all(smooth_pass *pass)
 {
     uint32_t *readers = kln_alloc_zeroed(pass->graph.node_count + 1, sizeof *readers);
     kln_names done;
+    if (readers == NULL) {
+        return smooth_no_memory();
+    }
     kln_names_init(&done);
-    kiln_status status = readers != NULL ? KILN_OK : smooth_no_memory();
+    kiln_status status = KILN_OK;
     for (size_t i = 0; status == KILN_OK && i < pass->graph.node_count; i++) {
         const smooth_node *node = &pass->nodes[i];
         if (!node->is_candidate || kln_names_get(&done, node->input.name) != KLN_NAMES_NONE) {
