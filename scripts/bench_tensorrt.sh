@@ -14,7 +14,7 @@
 #   BENCH_MODELS      "mlp magika resnet50 ..."; without it: mlp, magika, resnet50 and bert, float32
 #                     and float16
 #   BENCH_BATCHES     1,8,32
-#   BENCH_FOLDER      where models and plans are kept; /tmp/kiln_bench_tensorrt
+#   BENCH_FOLDER      where models, plans and timing caches are kept; /tmp/kiln_bench_tensorrt
 #   BENCH_TRTEXEC     trtexec, for throughput and schedule
 #   BENCH_SCHEDULE, BENCH_AT_ONCE   seconds, and requests outstanding, for schedule: 20, 64
 #   BENCH_LOAD_BATCHES, BENCH_STREAMS, BENCH_TURNS   for throughput and schedule, where fewer do
@@ -81,7 +81,8 @@ make_model() {
     fi
     [ -s "$folder/$name.plan" ] && return
     "$build/bin/kiln" build "$folder/$name.onnx" -o "$folder/$name.plan" -b tensorrt \
-        --library "$core" -p "$(profile "$name")" > "$log" 2>&1
+        --library "$core" --timing-cache "$folder/$name.timing" -p "$(profile "$name")" \
+        > "$log" 2>&1
 }
 
 part_models() {
