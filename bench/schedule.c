@@ -3,6 +3,7 @@
  * kiln_context_run, and many at once against the best that runs of full batches reach.
  *
  *     bench_schedule [--pinned] [--callers] [--contexts=N,N...] [--no-latency] [--bare-device]
+ *                    [--search]
  *                    BACKEND LIBRARY|- MODEL SECONDS BATCH[,BATCH]... AT_ONCE NAME=DIMS...
  *
  * MODEL is an ONNX file or a .plan; DIMS as Nx3x224x224, N for the batch. AT_ONCE requests of one
@@ -11,7 +12,7 @@
  * --pinned in pinned memory as the bare runs' do. Each side first looks for its best among the
  * batches and numbers of contexts, the bare one also for its best with no more rows outstanding
  * than AT_ONCE, from and to pinned memory or with --bare-device that of the device; then all are
- * measured in turns, and a ratio is of the same round.
+ * measured in turns, and a ratio is of the same round. With --search the looking is all.
  */
 #include <kiln/kiln.h>
 #include <pthread.h>
@@ -41,6 +42,7 @@ typedef struct scene {
     bool has_callers;
     bool skips_latency;
     bool bare_device;
+    bool only_searches;
     kiln_location place;    /* of memory that a bare run reads and writes */
     kiln_location requests; /* of a request's */
     double seconds;         /* of one measurement */
@@ -392,6 +394,9 @@ static void many_at_once(const scene *self, const one_request *request)
     how[BARE] = find_best(self, NULL, &how[WITHIN]);
     how[OWN] = find_best(self, request, &unused);
     how[WITHIN] = how[WITHIN].batch != 0 ? how[WITHIN] : how[BARE];
+    if (self->only_searches) {
+        return;
+    }
     kiln_scheduler *scheduler = open_warm(self, request, how[OWN]);
     for (int r = 0; r < ROUNDS; r++) {
         rows[BARE][r] = bare_rows(self, how[BARE], self->seconds);
@@ -436,6 +441,7 @@ static int read_switches(scene *self, int argc, char **argv)
         self->requests = strcmp(argv[at], "--pinned") == 0 ? KILN_LOCATION_PINNED : self->requests;
         self->has_callers |= strcmp(argv[at], "--callers") == 0;
         self->skips_latency |= strcmp(argv[at], "--no-latency") == 0;
+        self->only_searches |= strcmp(argv[at], "--search") == 0;
         self->bare_device |= strcmp(argv[at], "--bare-device") == 0;
     }
     return at - 1;

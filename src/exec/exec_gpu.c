@@ -100,6 +100,7 @@ kiln_status exec_gpu_create(kln_exec *exec, const kiln_context_options *options)
         KLN_RETURN_IF_ERROR(kiln_stream_create(gpu->device, 0, &gpu->copies));
         KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->computed));
     }
+    KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->ahead));
     return kiln_event_create(gpu->device, false, &gpu->after);
 }
 
@@ -115,6 +116,7 @@ kiln_stream *exec_gpu_destroy(kln_exec *exec)
     exec_end_under_way(exec);
     graph_cache_finish(exec);
     kiln_event_destroy(gpu->after);
+    kiln_event_destroy(gpu->ahead);
     kiln_event_destroy(gpu->before);
     kiln_event_destroy(gpu->computed);
     kiln_stream_destroy(gpu->copies);
@@ -157,5 +159,41 @@ void exec_gpu_unlock(kln_exec *exec)
 {
     if (exec->gpu->takes_turns) {
         (void)pthread_mutex_unlock(&exec->shared->order);
+    }
+}
+
+/* --- copies by hand --- */
+
+kiln_status kln_exec_copy_ahead(kln_exec *exec, void *to, const void *from, size_t bytes)
+{
+    const exec_gpu *gpu = exec->gpu;
+    exec_gpu_lock(exec);
+    const kiln_status status = from != NULL ? kln_cuda_copy(gpu->device, to, from, bytes, gpu->work)
+                                            : kln_cuda_fill(gpu->device, to, 0, bytes, gpu->work);
+    exec_gpu_unlock(exec);
+    return status;
+}
+
+kiln_status kln_exec_end_ahead(kln_exec *exec)
+{
+    exec_gpu *gpu = exec->gpu;
+    exec_gpu_lock(exec);
+    const kiln_status status = kiln_event_record(gpu->ahead, gpu->work);
+    exec_gpu_unlock(exec);
+    gpu->copied_ahead = status == KILN_OK;
+    return status;
+}
+
+void kln_exec_wait_ahead(kln_exec *exec)
+{
+    exec_gpu *gpu = exec->gpu;
+    kln_message before;
+    kln_message_keep(&before);
+    if (gpu != NULL && gpu->copied_ahead && kiln_event_synchronize(gpu->ahead) != KILN_OK) {
+        kln_log(KILN_LOG_WARNING, "engine", "copies before a run: %s", kiln_error_message());
+    }
+    kln_message_restore(&before);
+    if (gpu != NULL) {
+        gpu->copied_ahead = false;
     }
 }

@@ -246,7 +246,8 @@ typedef struct seat {
     bool switched;           /* its batch is of another profile than the one before */
     uint64_t begun;          /* its batch */
     int64_t filled;          /* rows of its batch, with those of zeros */
-    kiln_buffer **inputs;    /* memory where inputs are joined, each grows */
+    kiln_buffer **inputs;    /* memory of the host where inputs are joined, each grows */
+    kiln_buffer **rows;      /* of the device, where large rows go one by one */
     kiln_request **requests; /* of the batch, as many as a batch may have rows */
     size_t request_count;
     bool warm;                /* in the warmup under way */
@@ -307,6 +308,8 @@ typedef struct batch {
 } batch;
 
 bool batch_is_direct(const batch *one);
+/* Puts what the run reads into the seat's `named`; batch_inputs.c. */
+KILN_MUST_CHECK kiln_status batch_join_inputs(batch *one);
 /* Where the run writes; batch_outputs.c. */
 KILN_MUST_CHECK kiln_status batch_prepare_outputs(batch *one);
 /* Has each output the rows and lengths of the batch? */

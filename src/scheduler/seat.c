@@ -4,8 +4,7 @@
 
 #include "scheduler_parts.h"
 
-#define CREW_BYTES ((size_t)256 << 10) /* of an input, for which other threads are woken */
-#define WARM_RUNS 3                    /* after one: the second of a graph's is the first replay */
+#define WARM_RUNS 3 /* after one: the second of a graph's is the first replay */
 
 kiln_status seat_make(const kiln_scheduler *scheduler, const engine_pool *pool, kiln_engine *engine,
                       seat *made)
@@ -17,9 +16,11 @@ kiln_status seat_make(const kiln_scheduler *scheduler, const engine_pool *pool, 
     made->profile = -1;
     made->device = engine->shared.device;
     made->inputs = kln_alloc_zeroed(rules->input_count + 1, sizeof(kiln_buffer *));
+    made->rows = kln_alloc_zeroed(rules->input_count + 1, sizeof(kiln_buffer *));
     made->requests = kln_alloc_zeroed((size_t)rules->max_rows, sizeof(kiln_request *));
     made->named = kln_alloc_zeroed(tensors + 1, sizeof *made->named);
-    if (made->inputs == NULL || made->requests == NULL || made->named == NULL) {
+    if (made->inputs == NULL || made->rows == NULL || made->requests == NULL ||
+        made->named == NULL) {
         return kln_fail_memory((size_t)rules->max_rows * sizeof(kiln_request *), "a batch");
     }
     for (size_t i = 0; i < tensors; i++) {
@@ -37,105 +38,15 @@ kiln_status seat_make(const kiln_scheduler *scheduler, const engine_pool *pool, 
 void seat_finish(const kiln_scheduler *scheduler, seat *gone)
 {
     kiln_context_destroy(gone->context);
-    for (size_t i = 0; gone->inputs != NULL && i < scheduler->rules.input_count; i++) {
-        kiln_buffer_destroy(gone->inputs[i]);
+    for (size_t i = 0; i < scheduler->rules.input_count; i++) {
+        kiln_buffer_destroy(gone->inputs != NULL ? gone->inputs[i] : NULL);
+        kiln_buffer_destroy(gone->rows != NULL ? gone->rows[i] : NULL);
     }
     kln_free(gone->inputs);
+    kln_free(gone->rows);
     kln_free(gone->requests);
     kln_free(gone->named);
     kiln_engine_release(gone->engine);
-}
-
-/* --- inputs --- */
-
-/* Room for the largest batch, so that it stays where it is. */
-static kiln_status make_room(batch *one, size_t input, const kiln_shape *shape)
-{
-    const schedule_rules *rules = &one->scheduler->rules;
-    kiln_buffer **buffer = &one->at->inputs[input];
-    kiln_shape largest = *shape;
-    size_t bytes = 0;
-    if (rules->axis >= 0) {
-        const int64_t most = batch_profile_most(rules, one->at->engine, one->requests[0]);
-        const int64_t rows = batch_sizes_fill_up(&one->at->pool->sizes, most);
-        largest.dims[rules->axis] = rows > one->filled ? rows : one->filled;
-    }
-    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(rules->inputs[input].dtype, &largest, &bytes));
-    if (*buffer != NULL && kiln_buffer_bytes(*buffer) >= bytes) {
-        return KILN_OK;
-    }
-    kiln_buffer_destroy(*buffer);
-    *buffer = NULL;
-    return kiln_buffer_create(one->at->device >= 0 ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST,
-                              one->at->device >= 0 ? one->at->device : 0, bytes != 0 ? bytes : 1,
-                              buffer);
-}
-
-/* An input of a batch that is being joined. */
-typedef struct joining {
-    const batch *one;
-    size_t input;
-    const kiln_tensor *tensor;
-} joining;
-
-static void join_request(void *user, size_t index)
-{
-    const joining *self = user;
-    const schedule_rules *rules = &self->one->scheduler->rules;
-    const kiln_request *request = self->one->requests[index];
-    const kiln_tensor *from = &request->inputs[self->input];
-    const kiln_tensor_desc *whole = &self->tensor->desc;
-    row_place to = {self->tensor->data, self->one->filled, 0};
-    for (size_t i = 0; i < index; i++) {
-        to.at += self->one->requests[i]->rows;
-    }
-    if (kiln_shape_equal(&from->desc.shape, &request->shapes[self->input])) {
-        copy_rows(whole, rules->axis, to, (row_place){from->data, request->rows, 0}, request->rows);
-    } else {
-        const length_rule *rule = &rules->lengthy[self->input];
-        copy_lengths(&(length_copy){whole->dtype, self->tensor->data, &whole->shape, from->data,
-                                    &from->desc.shape, rules->axis, rule->axis, to.at,
-                                    rule->value});
-    }
-}
-
-static void join_rows(batch *one, size_t input, const kiln_tensor *tensor)
-{
-    const int32_t axis = one->scheduler->rules.axis;
-    joining work = {one, input, tensor};
-    if (one->at->device >= 0 && one->count > 1 && tensor->bytes >= CREW_BYTES) {
-        copy_crew_run(&one->scheduler->crew, join_request, &work, one->count);
-    } else {
-        for (size_t i = 0; i < one->count; i++) {
-            join_request(&work, i);
-        }
-    }
-    copy_rows(&tensor->desc, axis, (row_place){tensor->data, one->filled, one->rows},
-              (row_place){NULL, 0, 0}, one->filled - one->rows);
-}
-
-static kiln_status join_input(batch *one, size_t input)
-{
-    const int32_t axis = one->scheduler->rules.axis;
-    kiln_tensor *tensor = &one->at->named[input].tensor;
-    if (batch_is_direct(one)) {
-        *tensor = one->requests[0]->inputs[input];
-        return KILN_OK;
-    }
-    kiln_shape shape = one->requests[0]->shapes[input];
-    if (axis >= 0) {
-        shape.dims[axis] = one->filled;
-    }
-    const kiln_dtype dtype = one->scheduler->rules.inputs[input].dtype;
-    KLN_RETURN_IF_ERROR(make_room(one, input, &shape));
-    KLN_RETURN_IF_ERROR(kiln_buffer_tensor(one->at->inputs[input], 0, dtype, &shape, tensor));
-    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, &shape, &tensor->bytes));
-    if (axis >= 0) {
-        join_rows(one, input, tensor);
-    } else if (tensor->bytes != 0) {
-        memcpy(tensor->data, one->requests[0]->inputs[input].data, tensor->bytes);
-    }
-    return KILN_OK;
 }
 
 /* --- the run --- */
@@ -171,9 +82,7 @@ static kiln_status run_inside(batch *one)
     const schedule_rules *rules = &one->scheduler->rules;
     seat *at = one->at;
     const uint64_t begin = kln_now();
-    for (size_t i = 0; i < rules->input_count; i++) {
-        KLN_RETURN_IF_ERROR(join_input(one, i));
-    }
+    KLN_RETURN_IF_ERROR(batch_join_inputs(one));
     KLN_RETURN_IF_ERROR(batch_prepare_outputs(one));
     const uint64_t joined = kln_now();
     const kiln_status status =
@@ -214,6 +123,9 @@ static kiln_status run_some(kiln_scheduler *scheduler, seat *at, kiln_request **
                  : count == at->request_count ? at->filled
                                               : fill_up(scheduler, at, requests[0], one.rows);
     const kiln_status status = run_inside(&one);
+    if (status != KILN_OK) {
+        kln_exec_wait_ahead(at->context->exec); /* the requests' memory is read no more */
+    }
     result_block_release(&scheduler->blocks, one.block);
     return status;
 }
@@ -280,10 +192,10 @@ static kiln_status warm_size(kiln_scheduler *scheduler, seat *at, kiln_request *
         at->requests[one.count++] = request;
         one.rows += request->rows;
     } while (one.rows + request->rows <= (size < most ? size : most));
-    for (size_t i = 0; i < scheduler->rules.input_count; i++) {
-        KLN_RETURN_IF_ERROR(join_input(&one, i));
+    kiln_status status = batch_join_inputs(&one);
+    if (status == KILN_OK) {
+        status = batch_prepare_outputs(&one);
     }
-    kiln_status status = batch_prepare_outputs(&one);
     if (status == KILN_OK) {
         status = kiln_context_run_tensors(at->context, at->named, scheduler->rules.input_count,
                                           at->named + scheduler->rules.input_count,

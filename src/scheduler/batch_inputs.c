@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a run reads: the memory of its one request, or the rows of several joined. Large rows of a
+ * GPU's batch go to the device one by one: straight from where they lie if that is pinned, else by
+ * way of pinned memory, each while the next one is copied there. */
+#include <string.h>
+
+#include "scheduler_parts.h"
+
+#define CREW_BYTES ((size_t)256 << 10) /* of an input, for which other threads are woken */
+#define LARGE_ROW ((size_t)32 << 10)   /* below, a copy of its own costs more than joining */
+
+/* Room for the largest batch, so that it stays where it is. */
+static kiln_status make_room(const batch *one, size_t input, const kiln_shape *shape,
+                             kiln_location location, kiln_buffer **buffer)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    kiln_shape largest = *shape;
+    size_t bytes = 0;
+    if (rules->axis >= 0) {
+        const int64_t most = batch_profile_most(rules, one->at->engine, one->requests[0]);
+        const int64_t rows = batch_sizes_fill_up(&one->at->pool->sizes, most);
+        largest.dims[rules->axis] = rows > one->filled ? rows : one->filled;
+    }
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(rules->inputs[input].dtype, &largest, &bytes));
+    if (*buffer != NULL && kiln_buffer_bytes(*buffer) >= bytes) {
+        return KILN_OK;
+    }
+    kiln_buffer_destroy(*buffer);
+    *buffer = NULL;
+    return kiln_buffer_create(location, one->at->device >= 0 ? one->at->device : 0,
+                              bytes != 0 ? bytes : 1, buffer);
+}
+
+/* An input of a batch that is being joined. */
+typedef struct joining {
+    const batch *one;
+    size_t input;
+    const kiln_tensor *tensor;
+    unsigned char *device; /* where its rows go one by one, or NULL */
+    atomic_int status;     /* of the last copy that failed */
+} joining;
+
+static void send(joining *self, size_t offset, const void *from, size_t bytes)
+{
+    const kiln_status status =
+        kln_exec_copy_ahead(self->one->at->context->exec, self->device + offset, from, bytes);
+    if (status != KILN_OK) {
+        atomic_store(&self->status, (int)status);
+    }
+}
+
+static void join_request(void *user, size_t index)
+{
+    joining *self = user;
+    const schedule_rules *rules = &self->one->scheduler->rules;
+    const kiln_request *request = self->one->requests[index];
+    const kiln_tensor *from = &request->inputs[self->input];
+    const kiln_tensor_desc *whole = &self->tensor->desc;
+    row_place to = {self->tensor->data, self->one->filled, 0};
+    size_t outer = 1;
+    for (size_t i = 0; i < index; i++) {
+        to.at += self->one->requests[i]->rows;
+    }
+    if (self->device != NULL && from->desc.location == KILN_LOCATION_PINNED) {
+        send(self, (size_t)to.at * row_bytes(whole, rules->axis, &outer), from->data, from->bytes);
+    } else if (kiln_shape_equal(&from->desc.shape, &request->shapes[self->input])) {
+        copy_rows(whole, rules->axis, to, (row_place){from->data, request->rows, 0}, request->rows);
+        if (self->device != NULL) {
+            const size_t offset = (size_t)to.at * row_bytes(whole, rules->axis, &outer);
+            send(self, offset, to.data + offset, from->bytes);
+        }
+    } else {
+        const length_rule *rule = &rules->lengthy[self->input];
+        copy_lengths(&(length_copy){whole->dtype, self->tensor->data, &whole->shape, from->data,
+                                    &from->desc.shape, rules->axis, rule->axis, to.at,
+                                    rule->value});
+    }
+}
+
+static void join_requests(joining *work, bool by_crew)
+{
+    const batch *one = work->one;
+    if (by_crew) {
+        copy_crew_run(&one->scheduler->crew, join_request, work, one->count);
+    } else {
+        for (size_t i = 0; i < one->count; i++) {
+            join_request(work, i);
+        }
+    }
+}
+
+static bool all_pinned(const batch *one, size_t input)
+{
+    bool pinned = true;
+    for (size_t i = 0; pinned && i < one->count; i++) {
+        pinned = one->requests[i]->inputs[input].desc.location == KILN_LOCATION_PINNED;
+    }
+    return pinned;
+}
+
+/* Whether rows go to the device one by one; the same for all batches of a size, which so have one
+ * graph. */
+static bool rows_are_large(const batch *one, size_t input, const kiln_shape *shape)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    const kiln_tensor_desc desc = {.dtype = rules->inputs[input].dtype, .shape = *shape};
+    size_t outer = 1;
+    return one->at->device >= 0 && rules->axis >= 0 && one->filled > 1 &&
+           rules->lengthy[input].axis < 0 && row_bytes(&desc, rules->axis, &outer) >= LARGE_ROW &&
+           outer == 1;
+}
+
+static kiln_status send_rows(const batch *one, size_t input, const kiln_shape *shape,
+                             kiln_tensor *tensor)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    const bool pinned = all_pinned(one, input);
+    const kiln_dtype dtype = rules->inputs[input].dtype;
+    kiln_buffer **device = &one->at->rows[input];
+    kiln_tensor staging = {.desc = {.dtype = dtype, .shape = *shape}};
+    size_t outer = 1;
+    KLN_RETURN_IF_ERROR(make_room(one, input, shape, KILN_LOCATION_DEVICE, device));
+    KLN_RETURN_IF_ERROR(kiln_buffer_tensor(*device, 0, dtype, shape, tensor));
+    if (!pinned) {
+        kiln_buffer **host = &one->at->inputs[input];
+        KLN_RETURN_IF_ERROR(make_room(one, input, shape, KILN_LOCATION_PINNED, host));
+        KLN_RETURN_IF_ERROR(kiln_buffer_tensor(*host, 0, dtype, shape, &staging));
+    }
+    joining work = {one, input, &staging, tensor->data, KILN_OK};
+    join_requests(&work, one->count > 1 && !pinned);
+    const size_t bytes = row_bytes(&tensor->desc, rules->axis, &outer);
+    if (one->filled > one->rows) {
+        send(&work, (size_t)one->rows * bytes, NULL, (size_t)(one->filled - one->rows) * bytes);
+    }
+    const kiln_status status = kln_exec_end_ahead(one->at->context->exec);
+    return atomic_load(&work.status) == KILN_OK
+               ? status
+               : kln_fail((kiln_status)atomic_load(&work.status),
+                          "rows of input \"%s\" could not be copied to device %d",
+                          rules->inputs[input].name, one->at->device);
+}
+
+static kiln_status join_rows(const batch *one, size_t input, const kiln_shape *shape,
+                             kiln_tensor *tensor)
+{
+    const kiln_dtype dtype = one->scheduler->rules.inputs[input].dtype;
+    const int32_t axis = one->scheduler->rules.axis;
+    const bool on_gpu = one->at->device >= 0;
+    kiln_buffer **buffer = &one->at->inputs[input];
+    KLN_RETURN_IF_ERROR(
+        make_room(one, input, shape, on_gpu ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST, buffer));
+    KLN_RETURN_IF_ERROR(kiln_buffer_tensor(*buffer, 0, dtype, shape, tensor));
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, shape, &tensor->bytes));
+    if (axis < 0) {
+        if (tensor->bytes != 0) {
+            memcpy(tensor->data, one->requests[0]->inputs[input].data, tensor->bytes);
+        }
+        return KILN_OK;
+    }
+    joining work = {one, input, tensor, NULL, KILN_OK};
+    join_requests(&work, on_gpu && one->count > 1 && tensor->bytes >= CREW_BYTES);
+    copy_rows(&tensor->desc, axis, (row_place){tensor->data, one->filled, one->rows},
+              (row_place){NULL, 0, 0}, one->filled - one->rows);
+    return KILN_OK;
+}
+
+static kiln_status join_input(const batch *one, size_t input)
+{
+    const int32_t axis = one->scheduler->rules.axis;
+    kiln_tensor *tensor = &one->at->named[input].tensor;
+    kiln_shape shape = one->requests[0]->shapes[input];
+    if (axis >= 0) {
+        shape.dims[axis] = one->filled;
+    }
+    return rows_are_large(one, input, &shape) ? send_rows(one, input, &shape, tensor)
+                                              : join_rows(one, input, &shape, tensor);
+}
+
+kiln_status batch_join_inputs(batch *one)
+{
+    const bool direct = batch_is_direct(one);
+    for (size_t i = 0; i < one->scheduler->rules.input_count; i++) {
+        if (direct) {
+            one->at->named[i].tensor = one->requests[0]->inputs[i];
+        } else {
+            KLN_RETURN_IF_ERROR(join_input(one, i));
+        }
+    }
+    return KILN_OK;
+}

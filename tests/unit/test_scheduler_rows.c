@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Large rows of a batch go to a GPU one by one, from wherever requests have them. */
+#include "mock_gpu_test.h"
+#include "scheduler/scheduler_parts.h"
+
+enum { COLUMNS = 16384, MOST_ROWS = 8, CALLERS = 4 };
+
+/* Of all elements, where the one of mock_gpu_test.h counts rows. */
+static kiln_status compute_rows(void *user, kiln_mock_run *run, char message[1024])
+{
+    kiln_mock_run flat = *run;
+    kiln_tensor x = run->inputs[0];
+    x.desc.shape.dims[0] *= COLUMNS;
+    flat.inputs = &x;
+    return run_now(user, &flat, message);
+}
+
+static kiln_status enqueue_rows(void *user, kiln_mock_run *run, kiln_stream *stream,
+                                char message[1024])
+{
+    kiln_mock_run flat = *run;
+    kiln_tensor x = run->inputs[0];
+    x.desc.shape.dims[0] *= COLUMNS;
+    flat.inputs = &x;
+    return run_later(user, &flat, stream, message);
+}
+
+/* Of the mock's runs, which graphs repeat. */
+static void *open_rows(behaviour *how, kiln_scheduler_options options, kiln_engine **engine)
+{
+    kiln_scheduler *scheduler = NULL;
+    const kiln_binding x = {.struct_size = sizeof x,
+                            .name = "x",
+                            .dtype = KILN_DTYPE_FLOAT32,
+                            .shape = KILN_SHAPE(KILN_DYNAMIC, COLUMNS),
+                            .dim_names = {"n"}};
+    kiln_binding y = x;
+    y.name = "y";
+    kiln_mock_options mock = options_of(how);
+    mock.handler = compute_rows;
+    mock.enqueue = enqueue_rows;
+    mock.inputs = &x;
+    mock.input_count = 1;
+    mock.outputs = &y;
+    mock.output_count = 1;
+    work_count = 0;
+    assert_ok(kiln_engine_create_mock(&mock, engine));
+    options.struct_size = sizeof options;
+    options.max_batch = MOST_ROWS;
+    options.contexts = 1;
+    assert_ok(kiln_scheduler_create(engine, 1, &options, &scheduler));
+    return scheduler;
+}
+
+/* A request whose memory is of one kind. */
+typedef struct rows {
+    kiln_buffer *buffers[2];
+    kiln_named_tensor x, y;
+    int64_t count;
+} rows;
+
+static void make_rows(rows *made, kiln_location location, int64_t count, float value)
+{
+    const kiln_shape shape = KILN_SHAPE(count, COLUMNS);
+    const size_t bytes = (size_t)count * COLUMNS * sizeof(float);
+    made->count = count;
+    kiln_named_tensor *const sides[] = {&made->x, &made->y};
+    for (size_t i = 0; i < 2; i++) {
+        sides[i]->name = i == 0 ? "x" : "y";
+        assert_ok(kiln_buffer_create(location, 0, bytes, &made->buffers[i]));
+        assert_ok(
+            kiln_buffer_tensor(made->buffers[i], 0, KILN_DTYPE_FLOAT32, &shape, &sides[i]->tensor));
+    }
+    float *x = made->x.tensor.data;
+    for (int64_t i = 0; i < count * COLUMNS; i++) {
+        x[i] = value + (float)(i % 1009);
+    }
+}
+
+static void check_rows(const rows *made)
+{
+    const float *x = made->x.tensor.data;
+    const float *y = made->y.tensor.data;
+    for (int64_t i = 0; i < made->count * COLUMNS; i++) {
+        assert_true(y[i] == 2 * x[i]);
+    }
+}
+
+static void free_rows(rows *made)
+{
+    kiln_buffer_destroy(made->buffers[0]);
+    kiln_buffer_destroy(made->buffers[1]);
+}
+
+/* All at once, so that they share batches; what each came to. */
+static void run_together(kiln_scheduler *scheduler, rows *all, size_t count, kiln_status expected)
+{
+    kiln_request *requests[CALLERS];
+    for (size_t i = 0; i < count; i++) {
+        assert_ok(kiln_scheduler_submit(scheduler, &all[i].x, 1, &all[i].y, 1, NULL, &requests[i]));
+    }
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(kiln_request_wait(requests[i], -1), expected);
+        kiln_request_release(requests[i]);
+    }
+}
+
+#define GATHERS                                                             \
+    (kiln_scheduler_options)                                                \
+    {                                                                       \
+        .schedule = KILN_SCHEDULE_THROUGHPUT, .delay_nanoseconds = 50000000 \
+    }
+
+static kiln_context_counters count_runs(const kiln_scheduler *scheduler)
+{
+    kiln_context_counters found = {.struct_size = sizeof found};
+    assert_ok(kiln_context_get_counters(scheduler->pool->seats[0]->context, &found));
+    return found;
+}
+
+FAKE_TEST(rows_of_all_kinds_of_memory_share_a_batch)
+{
+    (void)state;
+    static const struct {
+        kiln_location places[CALLERS];
+        int64_t counts[CALLERS];
+        bool by_host; /* some go by way of the host's pinned memory */
+    } cases[] = {
+        {{KILN_LOCATION_PINNED, KILN_LOCATION_PINNED, KILN_LOCATION_PINNED, KILN_LOCATION_PINNED},
+         {2, 2, 3, 1},
+         false},
+        {{KILN_LOCATION_PINNED, KILN_LOCATION_PINNED, KILN_LOCATION_PINNED, KILN_LOCATION_PINNED},
+         {1, 1, 1, 2}, /* filled up with zeros */
+         false},
+        {{KILN_LOCATION_HOST, KILN_LOCATION_PINNED, KILN_LOCATION_MANAGED, KILN_LOCATION_HOST},
+         {2, 2, 1, 1},
+         true},
+    };
+    for (size_t c = 0; c < KLN_ARRAY_LENGTH(cases); c++) {
+        behaviour how = {.drifts = false};
+        owned_engine engine = NULL;
+        owned_scheduler scheduler = open_rows(&how, GATHERS, &engine);
+        rows all[CALLERS];
+        for (size_t i = 0; i < CALLERS; i++) {
+            make_rows(&all[i], cases[c].places[i], cases[c].counts[i], (float)i);
+        }
+        for (int round = 0; round < 4; round++) {
+            run_together(scheduler, all, CALLERS, KILN_OK);
+            for (size_t i = 0; i < CALLERS; i++) {
+                check_rows(&all[i]);
+                memset(all[i].y.tensor.data, 0, all[i].y.tensor.bytes);
+            }
+        }
+        assert_int_equal(count_runs(scheduler).graphs, 1);
+        assert_non_null(scheduler->pool->seats[0]->rows[0]);
+        assert_int_equal(scheduler->pool->seats[0]->inputs[0] != NULL, cases[c].by_host);
+        for (size_t i = 0; i < CALLERS; i++) {
+            free_rows(&all[i]);
+        }
+    }
+}
+
+/* The requests of a batch that failed may free their memory: nothing reads it any more. */
+FAKE_TEST(a_batch_that_fails_reads_its_rows_no_more)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    owned_engine engine = NULL;
+    owned_scheduler scheduler = open_rows(&how, GATHERS, &engine);
+    rows all[2];
+    for (size_t i = 0; i < 2; i++) {
+        make_rows(&all[i], KILN_LOCATION_PINNED, 4, (float)i);
+    }
+    run_together(scheduler, all, 2, KILN_OK);
+    set("FAKE_CUDA_LOST", "719");
+    run_together(scheduler, all, 2, KILN_ERROR_DEVICE);
+    set("FAKE_CUDA_LOST", NULL);
+    run_together(scheduler, all, 2, KILN_OK);
+    check_rows(&all[1]);
+    free_rows(&all[0]);
+    free_rows(&all[1]);
+}
