@@ -62,7 +62,7 @@ def dtype_of(trt, dtype):
 class Bindings:
     """One builder is kept, for the first one of a process takes seconds."""
 
-    def __init__(self):
+    def __init__(self, builder=True):
         import tensorrt_bindings as trt
 
         class Log(trt.ILogger):
@@ -101,7 +101,7 @@ class Bindings:
         self.logger = Log()
         self.driver = Driver()
         trt.init_libnvinfer_plugins(self.logger, "")
-        self.builder = trt.Builder(self.logger)
+        self.builder = trt.Builder(self.logger) if builder else None
         self.runtime = trt.Runtime(self.logger)
 
     def fail(self, where):

@@ -47,6 +47,12 @@ class Summary(ctypes.Structure):
                 ("achieved_count", ctypes.c_size_t), ("missed_count", ctypes.c_size_t)]
 
 
+class BuildLimits(ctypes.Structure):
+    """kiln_build_limits."""
+    _fields_ = [("struct_size", ctypes.c_size_t), ("milliseconds", ctypes.c_uint64),
+                ("memory_bytes", ctypes.c_uint64)]
+
+
 class Node(ctypes.Structure):
     """kiln_precision_node."""
     _fields_ = [("struct_size", ctypes.c_size_t), ("name", ctypes.c_char_p),
@@ -99,7 +105,7 @@ class Kiln:
         self.lib.kiln_error_message.restype = ctypes.c_char_p
         for name in ("kiln_network_destroy", "kiln_precision_report_destroy",
                      "kiln_range_table_destroy", "kiln_build_options_destroy",
-                     "kiln_engine_release", "kiln_context_destroy"):
+                     "kiln_engine_release", "kiln_context_destroy", "kiln_build_destroy"):
             getattr(self.lib, name).argtypes = [ctypes.c_void_p]
             getattr(self.lib, name).restype = None
 
@@ -135,21 +141,27 @@ class Kiln:
             self.lib.kiln_range_table_destroy(table)
         return summary
 
-    def build(self, model, plan, **options):
-        """Builds the file `model` with options by name, and saves it. With a precision: how many
-        nodes compute in what was asked for, and those that do not."""
+    def build(self, model, plan, seconds=0, **options):
+        """Builds the file `model` with options by name, in `seconds` at most unless they are 0, and
+        saves it. With a precision: how many nodes compute in what was asked for, and those that do
+        not."""
         made = ctypes.c_void_p()
+        job = ctypes.c_void_p()
         engine = ctypes.c_void_p()
+        limits = BuildLimits(ctypes.sizeof(BuildLimits), int(max(seconds, 0) * 1000))
         try:
             self.check(self.lib.kiln_build_options_create(ctypes.byref(made)))
             for name, value in options.items():
                 self.check(self.lib.kiln_build_options_set(made, name.encode(),
                                                            str(value).encode()))
-            self.check(self.lib.kiln_engine_build_file(model.encode(), made,
-                                                       ctypes.byref(engine)))
+            self.check(self.lib.kiln_build_start_file(model.encode(), made, ctypes.byref(limits),
+                                                      ctypes.byref(job)))
+            self.check(self.lib.kiln_build_wait(job, ctypes.c_uint64(2 ** 64 - 1),
+                                                ctypes.byref(engine)))
             self.check(self.lib.kiln_engine_save(engine, plan.encode()))
             return self.achieved(engine)
         finally:
+            self.lib.kiln_build_destroy(job)
             self.lib.kiln_engine_release(engine)
             self.lib.kiln_build_options_destroy(made)
 
