@@ -166,9 +166,7 @@ kiln_status kln_backend_select_from(const kiln_backend *const *list, const char 
         return select_best(list, library, backend, info);
     }
     const kiln_status status = select_named(list, name, library, backend, info);
-    if (status != KILN_OK && origin[0] != '\0') {
-        return kln_fail_within(status, "%s", origin);
-    }
+    KLN_FAIL_IF(status != KILN_OK && origin[0] != '\0', kln_fail_within(status, "%s", origin));
     return status;
 }
 

@@ -133,9 +133,7 @@ kiln_status kln_mapping_open_as(const char *path, bool copy, kln_mapping *mappin
     *mapping = (kln_mapping){.mapped = NULL};
     /* Not blocking, because opening a named pipe would wait for its other end. */
     const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) {
-        return fail_open(path);
-    }
+    KLN_FAIL_IF(descriptor < 0, fail_open(path));
     const kiln_status status = map_descriptor(path, descriptor, copy, mapping);
     (void)close(descriptor);
     return status;

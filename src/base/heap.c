@@ -74,9 +74,8 @@ kiln_status kiln_set_allocator(const kiln_allocator *allocator)
     KLN_RETURN_IF(allocator->struct_size < sizeof(kiln_allocator), KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_set_allocator: struct_size is %zu, at least %zu is needed",
                   allocator->struct_size, sizeof(kiln_allocator));
-    if (allocator->allocate == NULL || allocator->release == NULL) {
-        return kln_fail_null(__func__, allocator->allocate == NULL ? "allocate" : "release");
-    }
+    KLN_FAIL_IF(allocator->allocate == NULL || allocator->release == NULL,
+                kln_fail_null(__func__, allocator->allocate == NULL ? "allocate" : "release"));
     const size_t alive = atomic_load(&bytes_in_use);
     KLN_RETURN_IF(alive != 0, KILN_ERROR_STATE,
                   "kiln_set_allocator: %zu bytes of the old heap are still in use; set the "

@@ -69,8 +69,7 @@ void kiln_histogram_record(kiln_histogram *histogram, uint64_t value)
 
 kiln_status kiln_histogram_add(kiln_histogram *histogram, const kiln_histogram *other)
 {
-    KLN_RETURN_IF_NULL(histogram);
-    KLN_RETURN_IF_NULL(other);
+    KLN_RETURN_IF_NULL(histogram, other);
     if (other->count == 0) {
         return KILN_OK;
     }
@@ -142,8 +141,7 @@ static double deviation_of(const kiln_histogram *histogram, double mean)
 kiln_status kiln_histogram_summarize(const kiln_histogram *histogram,
                                      kiln_histogram_summary *summary)
 {
-    KLN_RETURN_IF_NULL(histogram);
-    KLN_RETURN_IF_NULL(summary);
+    KLN_RETURN_IF_NULL(histogram, summary);
     kiln_histogram_summary found = {.struct_size = sizeof found, .count = histogram->count};
     if (histogram->count != 0) {
         found.minimum = histogram->minimum;

@@ -36,9 +36,7 @@ kiln_status kln_json_parse(kiln_span text, size_t limit, const char *what, const
     const char *end = NULL;
     out_of_memory = false;
     *root = cJSON_ParseWithLengthOpts(text.data, text.size, &end, false);
-    if (*root == NULL && out_of_memory) {
-        return kln_fail_memory(text.size, what);
-    }
+    KLN_FAIL_IF(*root == NULL && out_of_memory, kln_fail_memory(text.size, what));
     KLN_RETURN_IF(*root == NULL, KILN_ERROR_MALFORMED, "no JSON from byte %td on%s",
                   end != NULL ? end - (const char *)text.data : 0, advice);
     return KILN_OK;

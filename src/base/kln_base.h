@@ -81,22 +81,35 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
     ((void)(kln_fail_memory)((size), (what)), KILN_ERROR_OUT_OF_MEMORY)
 #endif
 
-/* A required pointer: fails by name. The only check macros are these five; each shows its exit in
- * its name. */
-#define KLN_RETURN_IF_NULL(pointer)                   \
-    do {                                              \
-        if ((pointer) == NULL) {                      \
-            return kln_fail_null(__func__, #pointer); \
-        }                                             \
+/* Required pointers, one to four: fails by the name of the first that is NULL. The only check
+ * macros are these; each shows its exit in its name. */
+#define KLN_RETURN_IF_NULL(...)                                                               \
+    do {                                                                                      \
+        KLN_FIFTH(__VA_ARGS__, KLN_IF_NULL_4, KLN_IF_NULL_3, KLN_IF_NULL_2, KLN_IF_NULL_1, 0) \
+        (__VA_ARGS__);                                                                        \
+    } while (0)
+#define KLN_FIFTH(a, b, c, d, fifth, ...) fifth
+#define KLN_IF_NULL_1(a) KLN_FAIL_IF((a) == NULL, kln_fail_null(__func__, #a))
+#define KLN_IF_NULL_2(a, b) \
+    KLN_IF_NULL_1(a);       \
+    KLN_IF_NULL_1(b)
+#define KLN_IF_NULL_3(a, b, c) \
+    KLN_IF_NULL_2(a, b);       \
+    KLN_IF_NULL_1(c)
+#define KLN_IF_NULL_4(a, b, c, d) \
+    KLN_IF_NULL_2(a, b);          \
+    KLN_IF_NULL_2(c, d)
+
+/* `condition`, then a call that returns the status it fails with. */
+#define KLN_FAIL_IF(condition, failure) \
+    do {                                \
+        if (condition) {                \
+            return failure;             \
+        }                               \
     } while (0)
 
 /* A refusal: `condition`, then what kln_fail takes. */
-#define KLN_RETURN_IF(condition, ...)     \
-    do {                                  \
-        if (condition) {                  \
-            return kln_fail(__VA_ARGS__); \
-        }                                 \
-    } while (0)
+#define KLN_RETURN_IF(condition, ...) KLN_FAIL_IF(condition, kln_fail(__VA_ARGS__))
 
 #define KLN_RETURN_IF_ERROR(expression)               \
     do {                                              \
@@ -104,6 +117,15 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
         if (kln_status_ != KILN_OK) {                 \
             return kln_status_;                       \
         }                                             \
+    } while (0)
+
+/* The same, with what kln_fail_within puts before the sentence. */
+#define KLN_RETURN_WITHIN(expression, ...)                    \
+    do {                                                      \
+        const kiln_status kln_status_ = (expression);         \
+        if (kln_status_ != KILN_OK) {                         \
+            return kln_fail_within(kln_status_, __VA_ARGS__); \
+        }                                                     \
     } while (0)
 
 /* Makes "1 dimensions are" of a sentence "1 dimension is"; what is quoted stays (agree.c). */
@@ -408,10 +430,6 @@ uint64_t kln_percentile_rank(uint64_t count, double percent);
 
 /* What was to be allocated: its bytes, and what it is. */
 #define KLN_RETURN_IF_NO_MEMORY(pointer, size, what) \
-    do {                                             \
-        if ((pointer) == NULL) {                     \
-            return kln_fail_memory((size), (what));  \
-        }                                            \
-    } while (0)
+    KLN_FAIL_IF((pointer) == NULL, kln_fail_memory((size), (what)))
 
 #endif

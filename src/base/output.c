@@ -162,14 +162,10 @@ kiln_status kln_output_open(const char *path, kln_output *output)
     char place[PATH_MAX];
     *output = closed;
     const size_t length = strlen(path);
-    if (length >= sizeof place) {
-        return fail_create(path, ENAMETOOLONG);
-    }
+    KLN_FAIL_IF(length >= sizeof place, fail_create(path, ENAMETOOLONG));
     memcpy(place, path, length + 1);
     const int reason = follow_links(place);
-    if (reason != 0) {
-        return fail_create(path, reason);
-    }
+    KLN_FAIL_IF(reason != 0, fail_create(path, reason));
     output->path = kln_strdup(path);
     output->place = kln_strdup(place);
     kiln_status status = output->path != NULL && output->place != NULL

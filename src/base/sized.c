@@ -36,9 +36,7 @@ kiln_status kln_options_read(const char *what, const void *options, void *copy, 
 
 kiln_status kln_info_write(const char *what, void *out, const void *info, size_t size)
 {
-    if (out == NULL) {
-        return kln_fail_null(what, "info");
-    }
+    KLN_FAIL_IF(out == NULL, kln_fail_null(what, "info"));
     size_t given = 0;
     memcpy(&given, out, sizeof given);
     KLN_RETURN_IF_ERROR(check_size(what, given, size));

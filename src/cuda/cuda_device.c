@@ -111,8 +111,7 @@ kiln_status kiln_device_get(int32_t device, kiln_device_info *info)
 
 kiln_status kiln_device_memory(int32_t device, size_t *free_bytes, size_t *total_bytes)
 {
-    KLN_RETURN_IF_NULL(free_bytes);
-    KLN_RETURN_IF_NULL(total_bytes);
+    KLN_RETURN_IF_NULL(free_bytes, total_bytes);
     return kln_cuda_memory_info(device, free_bytes, total_bytes);
 }
 

@@ -94,8 +94,7 @@ static kiln_status instantiate(int32_t device, void *graph, void **executable)
 
 kiln_status kiln_stream_capture_end(kiln_stream *stream, kiln_graph **graph)
 {
-    KLN_RETURN_IF_NULL(stream);
-    KLN_RETURN_IF_NULL(graph);
+    KLN_RETURN_IF_NULL(stream, graph);
     *graph = NULL;
     KLN_RETURN_IF_ERROR(need_graphs(stream->device));
     const cuda_table *cuda = cuda_functions();
@@ -165,8 +164,7 @@ static kiln_status replace(kiln_graph *graph, void *captured, size_t nodes)
 
 kiln_status kiln_stream_capture_update(kiln_stream *stream, kiln_graph *graph, bool *in_place)
 {
-    KLN_RETURN_IF_NULL(stream);
-    KLN_RETURN_IF_NULL(graph);
+    KLN_RETURN_IF_NULL(stream, graph);
     KLN_RETURN_IF_ERROR(need_graphs(stream->device));
     KLN_RETURN_IF(
         graph->device != stream->device, KILN_ERROR_INVALID_ARGUMENT,
@@ -220,8 +218,7 @@ kiln_status kln_graph_launch(const kiln_graph *graph, const kiln_stream *stream)
 
 kiln_status kiln_graph_launch(kiln_graph *graph, kiln_stream *stream)
 {
-    KLN_RETURN_IF_NULL(graph);
-    KLN_RETURN_IF_NULL(stream);
+    KLN_RETURN_IF_NULL(graph, stream);
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
     const kiln_status status = kln_graph_launch(graph, stream);

@@ -144,8 +144,7 @@ kiln_status kiln_device_keep_free(int32_t device, uint64_t bytes)
 
 kiln_status kiln_stream_allocate(kiln_stream *stream, size_t bytes, void **memory)
 {
-    KLN_RETURN_IF_NULL(stream);
-    KLN_RETURN_IF_NULL(memory);
+    KLN_RETURN_IF_NULL(stream, memory);
     *memory = NULL;
     KLN_RETURN_IF(bytes == 0, KILN_ERROR_SIZE, "kiln_stream_allocate: at least 1 byte is needed");
     return kln_cuda_allocate_ordered(stream, bytes, memory);

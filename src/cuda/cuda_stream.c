@@ -224,15 +224,13 @@ static kiln_status query(kiln_stream *stream, bool *done)
 
 kiln_status kiln_stream_query(kiln_stream *stream, bool *done)
 {
-    KLN_RETURN_IF_NULL(stream);
-    KLN_RETURN_IF_NULL(done);
+    KLN_RETURN_IF_NULL(stream, done);
     return query(stream, done);
 }
 
 kiln_status kiln_stream_wait_event(kiln_stream *stream, kiln_event *event)
 {
-    KLN_RETURN_IF_NULL(stream);
-    KLN_RETURN_IF_NULL(event);
+    KLN_RETURN_IF_NULL(stream, event);
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
     const cuda_table *cuda = cuda_functions();
@@ -246,9 +244,7 @@ kiln_status kiln_stream_wait_event(kiln_stream *stream, kiln_event *event)
 kiln_status kiln_stream_call(kiln_stream *stream, void (*function)(void *user), void *user)
 {
     KLN_RETURN_IF_NULL(stream);
-    if (function == NULL) {
-        return kln_fail_null(__func__, "function");
-    }
+    KLN_FAIL_IF(function == NULL, kln_fail_null(__func__, "function"));
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
     const cuda_table *cuda = cuda_functions();
@@ -302,8 +298,7 @@ void kiln_event_destroy(kiln_event *event)
 
 kiln_status kiln_event_record(kiln_event *event, kiln_stream *stream)
 {
-    KLN_RETURN_IF_NULL(event);
-    KLN_RETURN_IF_NULL(stream);
+    KLN_RETURN_IF_NULL(event, stream);
     KLN_RETURN_IF(event->device != stream->device, KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_event_record: the event is of device %d and the stream of device %d",
                   event->device, stream->device);
@@ -327,8 +322,7 @@ kiln_status kiln_event_synchronize(kiln_event *event)
 
 kiln_status kiln_event_query(kiln_event *event, bool *done)
 {
-    KLN_RETURN_IF_NULL(event);
-    KLN_RETURN_IF_NULL(done);
+    KLN_RETURN_IF_NULL(event, done);
     const cuda_table *cuda = cuda_functions();
     const int result = cuda->event_query(event->handle);
     *done = result == CU_SUCCESS;
@@ -338,9 +332,7 @@ kiln_status kiln_event_query(kiln_event *event, bool *done)
 
 kiln_status kiln_event_elapsed(kiln_event *begin, kiln_event *end, double *milliseconds)
 {
-    KLN_RETURN_IF_NULL(begin);
-    KLN_RETURN_IF_NULL(end);
-    KLN_RETURN_IF_NULL(milliseconds);
+    KLN_RETURN_IF_NULL(begin, end, milliseconds);
     if (!begin->timed || !end->timed || !begin->recorded || !end->recorded) {
         const bool first = !begin->timed || !begin->recorded;
         return kln_fail(

@@ -254,9 +254,7 @@ kiln_status kiln_build_start_bytes(kiln_span model, const kiln_build_options *op
     *build = NULL;
     KLN_RETURN_IF(model.size == 0, KILN_ERROR_EMPTY,
                   "kiln_build_start_bytes: the model has 0 bytes");
-    if (model.data == NULL) {
-        return kln_fail_null(__func__, "model.data");
-    }
+    KLN_FAIL_IF(model.data == NULL, kln_fail_null(__func__, "model.data"));
     return start(NULL, model, options, limits, build);
 }
 
@@ -275,8 +273,7 @@ static kiln_status check_process(const kiln_build *build, const char *function)
 
 kiln_status kiln_build_get_progress(kiln_build *build, kiln_build_progress *progress)
 {
-    KLN_RETURN_IF_NULL(build);
-    KLN_RETURN_IF_NULL(progress);
+    KLN_RETURN_IF_NULL(build, progress);
     KLN_RETURN_IF_ERROR(check_process(build, __func__));
     (void)pthread_mutex_lock(&build->lock);
     kiln_build_progress now = build->progress;

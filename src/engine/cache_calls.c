@@ -116,8 +116,7 @@ size_t kiln_cache_list_count(const kiln_cache_list *list)
 
 kiln_status kiln_cache_list_get(const kiln_cache_list *list, size_t index, kiln_cache_entry *entry)
 {
-    KLN_RETURN_IF_NULL(list);
-    KLN_RETURN_IF_NULL(entry);
+    KLN_RETURN_IF_NULL(list, entry);
     KLN_RETURN_IF(index >= list->count, KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_cache_list_get: entry %zu was asked for, there are %zu", index,
                   list->count);
@@ -145,8 +144,7 @@ void kiln_cache_list_destroy(kiln_cache_list *list)
 kiln_status kiln_cache_remove(const char *cache, const char *key)
 {
     kln_cache found;
-    KLN_RETURN_IF_NULL(cache);
-    KLN_RETURN_IF_NULL(key);
+    KLN_RETURN_IF_NULL(cache, key);
     KLN_RETURN_IF_ERROR(kln_cache_find(cache, &found));
     KLN_RETURN_IF(!kln_cache_has(&found, key), KILN_ERROR_NAME,
                   "the engine cache \"%s\" has no entry \"%.40s\"", found.folder, key);

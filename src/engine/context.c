@@ -15,9 +15,7 @@ static bool is_left_behind(const kiln_context *context)
 
 static kiln_status enter(kiln_context *context, const char *function, bool at_last)
 {
-    if (is_left_behind(context)) {
-        return kln_engine_fail_process(context->engine, function);
-    }
+    KLN_FAIL_IF(is_left_behind(context), kln_engine_fail_process(context->engine, function));
     KLN_RETURN_IF(atomic_exchange_explicit(&context->busy, true, memory_order_acquire),
                   KILN_ERROR_BUSY,
                   "%s: another thread is inside this context; give each thread a context of "
@@ -90,9 +88,8 @@ static kiln_status init(kiln_context *context, const kiln_context_options *optio
         description->input_count + description->output_count + description->optional_count;
     context->found = kln_alloc_zeroed(count, sizeof *context->found);
     context->named = kln_alloc_zeroed(count, sizeof *context->named);
-    if (context->found == NULL || context->named == NULL) {
-        return kln_fail_memory(count * sizeof *context->named, "a context's bindings");
-    }
+    KLN_FAIL_IF(context->found == NULL || context->named == NULL,
+                kln_fail_memory(count * sizeof *context->named, "a context's bindings"));
     return kln_exec_create(&context->engine->shared, options, &context->exec);
 }
 

@@ -21,9 +21,7 @@ static kiln_status bind_inside(kiln_context *context, const char *name, const ki
 
 kiln_status kiln_context_bind(kiln_context *context, const char *name, const kiln_tensor *tensor)
 {
-    KLN_RETURN_IF_NULL(context);
-    KLN_RETURN_IF_NULL(name);
-    KLN_RETURN_IF_NULL(tensor);
+    KLN_RETURN_IF_NULL(context, name, tensor);
     KLN_RETURN_IF_ERROR(kln_context_enter(context, __func__));
     return kln_context_leave(context, bind_inside(context, name, tensor));
 }
@@ -55,8 +53,7 @@ static kiln_status bind_plan_inside(kiln_context *context, const kiln_buffer_pla
 
 kiln_status kiln_context_bind_plan(kiln_context *context, const kiln_buffer_plan *plan)
 {
-    KLN_RETURN_IF_NULL(context);
-    KLN_RETURN_IF_NULL(plan);
+    KLN_RETURN_IF_NULL(context, plan);
     KLN_RETURN_IF_ERROR(kln_context_enter(context, __func__));
     return kln_context_leave(context, bind_plan_inside(context, plan));
 }
@@ -71,9 +68,7 @@ static kiln_status reshape_inside(kiln_context *context, const char *name, const
 
 kiln_status kiln_context_reshape(kiln_context *context, const char *name, const kiln_shape *shape)
 {
-    KLN_RETURN_IF_NULL(context);
-    KLN_RETURN_IF_NULL(name);
-    KLN_RETURN_IF_NULL(shape);
+    KLN_RETURN_IF_NULL(context, name, shape);
     KLN_RETURN_IF_ERROR(kln_context_enter(context, __func__));
     return kln_context_leave(context, reshape_inside(context, name, shape, NULL, NULL));
 }
@@ -81,12 +76,8 @@ kiln_status kiln_context_reshape(kiln_context *context, const char *name, const 
 kiln_status kiln_context_bind_deferred(kiln_context *context, const char *name,
                                        const kiln_shape *shape, kiln_fill_function fill, void *user)
 {
-    KLN_RETURN_IF_NULL(context);
-    KLN_RETURN_IF_NULL(name);
-    KLN_RETURN_IF_NULL(shape);
-    if (fill == NULL) {
-        return kln_fail_null(__func__, "fill");
-    }
+    KLN_RETURN_IF_NULL(context, name, shape);
+    KLN_FAIL_IF(fill == NULL, kln_fail_null(__func__, "fill"));
     KLN_RETURN_IF_ERROR(kln_context_enter(context, __func__));
     return kln_context_leave(context, reshape_inside(context, name, shape, fill, user));
 }
@@ -103,18 +94,14 @@ static kiln_status show_inside(kiln_context *context, const char *name, kln_soug
 
 kiln_status kiln_context_input_tensor(kiln_context *context, const char *name, kiln_tensor *tensor)
 {
-    KLN_RETURN_IF_NULL(context);
-    KLN_RETURN_IF_NULL(name);
-    KLN_RETURN_IF_NULL(tensor);
+    KLN_RETURN_IF_NULL(context, name, tensor);
     KLN_RETURN_IF_ERROR(kln_context_enter(context, __func__));
     return kln_context_leave(context, show_inside(context, name, KLN_INPUT, tensor));
 }
 
 kiln_status kiln_context_tensor(kiln_context *context, const char *name, kiln_tensor *tensor)
 {
-    KLN_RETURN_IF_NULL(context);
-    KLN_RETURN_IF_NULL(name);
-    KLN_RETURN_IF_NULL(tensor);
+    KLN_RETURN_IF_NULL(context, name, tensor);
     KLN_RETURN_IF_ERROR(kln_context_enter(context, __func__));
     return kln_context_leave(context, show_inside(context, name, KLN_OUTPUT_FIRST, tensor));
 }

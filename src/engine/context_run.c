@@ -89,9 +89,7 @@ static kiln_status check_named(kiln_context *context, const kiln_named_tensor *t
 {
     for (size_t i = 0; i < count; i++) {
         size_t index = 0;
-        if (tensors[i].name == NULL) {
-            return kln_fail_null("kiln_context_run_tensors", "name");
-        }
+        KLN_FAIL_IF(tensors[i].name == NULL, kln_fail_null("kiln_context_run_tensors", "name"));
         KLN_RETURN_IF_ERROR(find_named(context, tensors[i].name, are_inputs, i, &index));
         KLN_RETURN_IF(context->named[index] == context->calls, KILN_ERROR_NAME,
                       "\"%s\" is given twice", tensors[i].name);

@@ -76,9 +76,7 @@ static kiln_status describe(kiln_engine *engine, const kiln_build_options *optio
                             const char *source)
 {
     engine->source = kln_arena_strdup(&engine->arena, source != NULL ? source : "");
-    if (engine->source == NULL) {
-        return kln_fail_memory(PATH_MAX, "a path");
-    }
+    KLN_RETURN_IF_NO_MEMORY(engine->source, PATH_MAX, "a path");
     engine->built = kln_build_options_plain(options);
     engine->shared.description.arena = &engine->arena;
     KLN_RETURN_IF_ERROR(
@@ -154,23 +152,19 @@ static kiln_status fail_index(const char *function, const char *what, size_t ind
 
 kiln_status kiln_engine_input(const kiln_engine *engine, size_t index, kiln_binding *binding)
 {
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(binding);
+    KLN_RETURN_IF_NULL(engine, binding);
     const kiln_description *description = &engine->shared.description;
-    if (index >= description->input_count) {
-        return fail_index(__func__, "input", index, description->input_count);
-    }
+    KLN_FAIL_IF(index >= description->input_count,
+                fail_index(__func__, "input", index, description->input_count));
     return kln_info_write(__func__, binding, &description->bindings[index], sizeof *binding);
 }
 
 kiln_status kiln_engine_output(const kiln_engine *engine, size_t index, kiln_binding *binding)
 {
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(binding);
+    KLN_RETURN_IF_NULL(engine, binding);
     const kiln_description *description = &engine->shared.description;
-    if (index >= description->output_count) {
-        return fail_index(__func__, "output", index, description->output_count);
-    }
+    KLN_FAIL_IF(index >= description->output_count,
+                fail_index(__func__, "output", index, description->output_count));
     return kln_info_write(__func__, binding,
                           &description->bindings[description->input_count + index],
                           sizeof *binding);
@@ -183,12 +177,10 @@ size_t kiln_engine_optional_count(const kiln_engine *engine)
 
 kiln_status kiln_engine_optional(const kiln_engine *engine, size_t index, kiln_binding *binding)
 {
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(binding);
+    KLN_RETURN_IF_NULL(engine, binding);
     const kiln_description *description = &engine->shared.description;
-    if (index >= description->optional_count) {
-        return fail_index(__func__, "optional input", index, description->optional_count);
-    }
+    KLN_FAIL_IF(index >= description->optional_count,
+                fail_index(__func__, "optional input", index, description->optional_count));
     const size_t first = description->input_count + description->output_count;
     return kln_info_write(__func__, binding, &description->bindings[first + index],
                           sizeof *binding);
@@ -201,11 +193,9 @@ size_t kiln_engine_metadata_count(const kiln_engine *engine)
 
 kiln_status kiln_engine_metadata(const kiln_engine *engine, size_t index, kiln_metadata *metadata)
 {
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(metadata);
-    if (index >= engine->shared.description.metadata_count) {
-        return fail_index(__func__, "line", index, engine->shared.description.metadata_count);
-    }
+    KLN_RETURN_IF_NULL(engine, metadata);
+    KLN_FAIL_IF(index >= engine->shared.description.metadata_count,
+                fail_index(__func__, "line", index, engine->shared.description.metadata_count));
     *metadata = engine->shared.description.metadata[index];
     return KILN_OK;
 }

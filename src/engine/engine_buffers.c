@@ -19,14 +19,11 @@ static kiln_status check_profile(const kiln_engine *engine, const kiln_profile *
     if (profile == NULL || profile->input_count == 0) {
         return KILN_OK;
     }
-    if (profile->inputs == NULL) {
-        return kln_fail_null("kiln_engine_plan_buffers", "profile->inputs");
-    }
+    KLN_FAIL_IF(profile->inputs == NULL,
+                kln_fail_null("kiln_engine_plan_buffers", "profile->inputs"));
     for (size_t i = 0; i < profile->input_count; i++) {
         const char *name = profile->inputs[i].name;
-        if (name == NULL) {
-            return kln_fail_null("kiln_engine_plan_buffers", "name");
-        }
+        KLN_FAIL_IF(name == NULL, kln_fail_null("kiln_engine_plan_buffers", "name"));
         KLN_RETURN_IF(kln_names_get(&engine->inputs, name) == KLN_NAMES_NONE &&
                           kln_names_get(&engine->outputs, name) == KLN_NAMES_NONE,
                       KILN_ERROR_NAME, "kiln_engine_plan_buffers: the engine has no binding \"%s\"",
@@ -97,8 +94,7 @@ kiln_status kiln_engine_plan_buffers(const kiln_engine *engine, const kiln_profi
                                      const kiln_buffer_plan_options *options,
                                      kiln_buffer_plan **plan)
 {
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(plan);
+    KLN_RETURN_IF_NULL(engine, plan);
     *plan = NULL;
     KLN_RETURN_IF_ERROR(check_profile(engine, profile));
     const kiln_description *description = &engine->shared.description;

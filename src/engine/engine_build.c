@@ -275,8 +275,7 @@ static kiln_status save(const char *function, const kiln_engine *engine, const c
 
 kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
 {
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL(engine, path);
     kln_shared *shared = hold(engine);
     const kiln_status status = save(__func__, engine, path);
     kln_shared_let_weights_go(shared);
@@ -328,13 +327,9 @@ kiln_status kiln_engine_load_bytes(kiln_span bytes, kiln_span manifest,
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     KLN_RETURN_IF_ERROR(check_bytes(__func__, "bytes.data", bytes));
     if (manifest.size > 0) {
-        if (manifest.data == NULL) {
-            return kln_fail_null(__func__, "manifest.data");
-        }
-        const kiln_status status = kln_manifest_parse(manifest, bytes, &parsed);
-        if (status != KILN_OK) {
-            return kln_fail_within(status, "the manifest of %s", kln_model_name(&model));
-        }
+        KLN_FAIL_IF(manifest.data == NULL, kln_fail_null(__func__, "manifest.data"));
+        KLN_RETURN_WITHIN(kln_manifest_parse(manifest, bytes, &parsed), "the manifest of %s",
+                          kln_model_name(&model));
     }
     return load(&model, &read, &parsed, engine);
 }

@@ -51,9 +51,8 @@ kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_option
     const kiln_backend *backend = NULL;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_check_options", options, &read, sizeof read));
     KLN_RETURN_IF_ERROR(find_backend(read.backend, &backend));
-    if (read.profiles == NULL && read.profile_count > 0) {
-        return kln_fail_null("kiln_check", "profiles");
-    }
+    KLN_FAIL_IF(read.profiles == NULL && read.profile_count > 0,
+                kln_fail_null("kiln_check", "profiles"));
     kln_validate_options validate = {.backend = read.backend};
     if (backend != NULL) {
         validate.supports = backend->supports;

@@ -9,13 +9,10 @@ kiln_status kiln_engine_create_mock(const kiln_mock_options *options, kiln_engin
     KLN_RETURN_IF_NULL(options);
     kiln_mock_options read = KILN_MOCK_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_mock_options", options, &read, sizeof read));
-    if (read.handler == NULL) {
-        return kln_fail_null(__func__, "handler");
-    }
-    if ((read.inputs == NULL && read.input_count != 0) ||
-        (read.outputs == NULL && read.output_count != 0)) {
-        return kln_fail_null(__func__, read.inputs == NULL ? "inputs" : "outputs");
-    }
+    KLN_FAIL_IF(read.handler == NULL, kln_fail_null(__func__, "handler"));
+    KLN_FAIL_IF((read.inputs == NULL && read.input_count != 0) ||
+                    (read.outputs == NULL && read.output_count != 0),
+                kln_fail_null(__func__, read.inputs == NULL ? "inputs" : "outputs"));
     const kiln_build_options built = KILN_BUILD_OPTIONS_INIT;
     /* Not chosen from the registry: an engine of the mock is asked for by this call alone. */
     const kiln_backend *backend = &kln_backend_mock;

@@ -33,8 +33,7 @@ static kiln_status check_profile(const kiln_engine *engine, int64_t profile, int
 
 kiln_status kiln_engine_profile(const kiln_engine *engine, size_t index, kiln_profile *profile)
 {
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(profile);
+    KLN_RETURN_IF_NULL(engine, profile);
     KLN_RETURN_IF(index >= engine->shared.description.profile_count, KILN_ERROR_INVALID_ARGUMENT,
                   "optimization profile %zu was asked for, there are %zu", index,
                   engine->shared.description.profile_count);
@@ -60,8 +59,7 @@ kiln_status kiln_engine_inspect(kiln_engine *engine, const char **json)
 
 kiln_status kiln_engine_device_memory(kiln_engine *engine, int32_t profile, uint64_t *bytes)
 {
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(bytes);
+    KLN_RETURN_IF_NULL(engine, bytes);
     *bytes = 0;
     RETURN_IF_NO_PLAN(engine);
     KLN_RETURN_IF_ERROR(check_profile(engine, profile, -1));
@@ -70,8 +68,7 @@ kiln_status kiln_engine_device_memory(kiln_engine *engine, int32_t profile, uint
 
 kiln_status kiln_engine_gpu_memory(kiln_engine *engine, kiln_gpu_memory *memory)
 {
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(memory);
+    KLN_RETURN_IF_NULL(engine, memory);
     RETURN_IF_NO_PLAN(engine);
     kiln_gpu_memory found = {.struct_size = sizeof found};
     KLN_RETURN_IF_ERROR(engine->shared.backend->plan->gpu_memory(engine->shared.state, &found));
@@ -82,8 +79,7 @@ kiln_status kiln_engine_gpu_memory(kiln_engine *engine, kiln_gpu_memory *memory)
 
 kiln_status kiln_engine_get_weight_streaming(kiln_engine *engine, kiln_weight_streaming *streaming)
 {
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(streaming);
+    KLN_RETURN_IF_NULL(engine, streaming);
     RETURN_IF_NO_PLAN(engine);
     kiln_weight_streaming found = {.struct_size = sizeof found};
     KLN_RETURN_IF_ERROR(engine->shared.backend->plan->get_streaming(engine->shared.state, &found));
@@ -156,8 +152,7 @@ kiln_status kiln_context_profile_layers(kiln_context *context, bool on)
 kiln_status kiln_context_layer(kiln_context *context, size_t index, kiln_layer_time *layer)
 {
     const kiln_backend *backend = NULL;
-    KLN_RETURN_IF_NULL(context);
-    KLN_RETURN_IF_NULL(layer);
+    KLN_RETURN_IF_NULL(context, layer);
     KLN_RETURN_IF_ERROR(enter_timed(context, __func__, &backend));
     kiln_layer_time found = {.struct_size = sizeof found, .type = ""};
     kiln_status status = backend->context.layer_time(kln_exec_state(context->exec), index, &found);
@@ -170,8 +165,7 @@ kiln_status kiln_context_layer(kiln_context *context, size_t index, kiln_layer_t
 kiln_status kiln_context_save_runtime_cache(kiln_context *context, const char *path)
 {
     const kiln_plan_table *plan = NULL;
-    KLN_RETURN_IF_NULL(context);
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL(context, path);
     KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
     return kln_context_leave(context,
                              plan->save_runtime_cache(kln_exec_state(context->exec), path));

@@ -109,8 +109,7 @@ kiln_status kiln_engine_find_profile(const kiln_engine *engine, const char *name
 {
     KLN_RETURN_IF_NULL(profile);
     *profile = -1;
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(name);
+    KLN_RETURN_IF_NULL(engine, name);
     char known[600] = "";
     size_t used = 0;
     for (size_t i = 0; i < engine->shared.description.profile_count; i++) {

@@ -122,9 +122,7 @@ static kiln_status set_owned(kln_exec *exec, size_t index, const kiln_shape *sha
     exec_slot *changed = &exec->slots[index];
     size_t bytes = 0;
     kiln_status status = kiln_tensor_bytes(binding->dtype, shape, &bytes);
-    if (status != KILN_OK) {
-        return kln_fail_within(status, "input \"%s\"", binding->name);
-    }
+    KLN_FAIL_IF(status != KILN_OK, kln_fail_within(status, "input \"%s\"", binding->name));
     if (changed->state == SLOT_OWNED && kiln_shape_equal(&changed->tensor.desc.shape, shape)) {
         return KILN_OK;
     }
@@ -132,9 +130,7 @@ static kiln_status set_owned(kln_exec *exec, size_t index, const kiln_shape *sha
         void *memory = NULL;
         status = kln_memory_allocate(owned_location(exec), exec->shared->device,
                                      bytes != 0 ? bytes : 1, &memory);
-        if (status != KILN_OK) {
-            return kln_fail_within(status, "input \"%s\"", binding->name);
-        }
+        KLN_FAIL_IF(status != KILN_OK, kln_fail_within(status, "input \"%s\"", binding->name));
         drop_owned(exec, changed);
         changed->owned = memory;
         changed->owned_bytes = bytes;
@@ -155,10 +151,7 @@ kiln_status kln_exec_reshape(kln_exec *exec, size_t index, const kiln_shape *sha
     const kiln_binding *binding = exec_binding(exec, index);
     KLN_RETURN_IF_ERROR(exec_check_dtype(binding));
     int64_t elements = 0;
-    const kiln_status status = kiln_shape_elements(shape, &elements);
-    if (status != KILN_OK) {
-        return kln_fail_within(status, "input \"%s\"", binding->name);
-    }
+    KLN_RETURN_WITHIN(kiln_shape_elements(shape, &elements), "input \"%s\"", binding->name);
     KLN_RETURN_IF_ERROR(exec_check_shape(binding, shape));
     KLN_RETURN_IF_ERROR(set_owned(exec, index, shape));
     exec_slot *slot = &exec->slots[index];

@@ -81,9 +81,8 @@ static kiln_status init(kln_exec *exec, const kiln_context_options *options)
     exec->slots = kln_alloc_zeroed(count, sizeof *exec->slots);
     exec->ranges = kln_alloc_zeroed(count, sizeof *exec->ranges);
     exec->results = kln_alloc_zeroed(count, sizeof *exec->results);
-    if (exec->slots == NULL || exec->ranges == NULL || exec->results == NULL) {
-        return kln_fail_memory(count * sizeof *exec->slots, "a context's bindings");
-    }
+    KLN_FAIL_IF(exec->slots == NULL || exec->ranges == NULL || exec->results == NULL,
+                kln_fail_memory(count * sizeof *exec->slots, "a context's bindings"));
     exec->slot_count = count;
     for (size_t i = description->input_count; i < required; i++) {
         exec->slots[i].pending = true;

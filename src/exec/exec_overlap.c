@@ -105,12 +105,10 @@ static kiln_status make_copy(kln_exec *exec, size_t index, const kiln_tensor *or
     if (slot->copy == NULL || slot->copy_bytes < bytes || slot->copy_location != location) {
         const size_t room = slot->copy != NULL ? bytes + bytes / 2 : bytes;
         void *memory = NULL;
-        const kiln_status status =
-            kln_memory_allocate(location, exec->shared->device, room != 0 ? room : 1, &memory);
-        if (status != KILN_OK) {
-            return kln_fail_within(status, "input \"%s\", which the run overwrites, needs a copy",
-                                   exec_binding(exec, index)->name);
-        }
+        KLN_RETURN_WITHIN(
+            kln_memory_allocate(location, exec->shared->device, room != 0 ? room : 1, &memory),
+            "input \"%s\", which the run overwrites, needs a copy",
+            exec_binding(exec, index)->name);
         exec_overlap_release(exec, slot);
         slot->copy = memory;
         slot->copy_bytes = room;

@@ -295,9 +295,8 @@ static kiln_status give_up(kln_exec *exec, graph_entry *entry, kiln_status statu
     gpu->failures++;
     graph_cache_drop(exec, entry);
     kln_log(KILN_LOG_INFO, "engine", "runs are not captured into a graph: %s", gpu->reason);
-    if (gpu->policy == KILN_GRAPH_REQUIRED) {
-        return kln_fail_within(status, "a captured graph is required");
-    }
+    KLN_FAIL_IF(gpu->policy == KILN_GRAPH_REQUIRED,
+                kln_fail_within(status, "a captured graph is required"));
     entry->mode = ENTRY_PLAIN;
     return KILN_OK;
 }

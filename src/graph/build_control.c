@@ -55,9 +55,7 @@ kiln_status kiln_network_add_loop(kiln_network *network, const char *name, kiln_
                                   size_t count)
 {
     KLN_RETURN_IF_NULL(outputs);
-    if (carried == NULL && carried_count != 0) {
-        return kln_fail_null(__func__, "carried");
-    }
+    KLN_FAIL_IF(carried == NULL && carried_count != 0, kln_fail_null(__func__, "carried"));
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Loop");
     kln_layer_optional(&layer, trips);
@@ -170,12 +168,10 @@ kiln_status kiln_network_add_node(kiln_network *network, const char *name, const
                                   const kiln_attribute *attributes, size_t attribute_count,
                                   kiln_tensor_id *outputs, size_t output_count)
 {
-    KLN_RETURN_IF_NULL(op_type);
-    KLN_RETURN_IF_NULL(outputs);
-    if ((inputs == NULL && input_count != 0) || (attributes == NULL && attribute_count != 0)) {
-        return kln_fail_null(__func__,
-                             input_count != 0 && inputs == NULL ? "inputs" : "attributes");
-    }
+    KLN_RETURN_IF_NULL(op_type, outputs);
+    KLN_FAIL_IF(
+        (inputs == NULL && input_count != 0) || (attributes == NULL && attribute_count != 0),
+        kln_fail_null(__func__, input_count != 0 && inputs == NULL ? "inputs" : "attributes"));
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, op_type);
     kln_layer_need(&layer, op_type[0] != '\0', "the operator has no name");

@@ -54,9 +54,7 @@ kiln_status kiln_network_add_input(kiln_network *network, const char *name, kiln
                                    const kiln_shape *shape, const char *const *dim_names,
                                    kiln_tensor_id *output)
 {
-    KLN_RETURN_IF_NULL(name);
-    KLN_RETURN_IF_NULL(shape);
-    KLN_RETURN_IF_NULL(output);
+    KLN_RETURN_IF_NULL(name, shape, output);
     kln_layer layer;
     kln_layer_open(&layer, network, __func__, name, "Input");
     kln_onnx_value value = {.name = layer.name, .doc = ""};
@@ -160,17 +158,11 @@ kiln_status kiln_network_mark_output_as(kiln_network *network, kiln_tensor_id te
     kln_known known;
     kln_built_tensor *found = NULL;
     kiln_status status = check_type(dtype, shape);
-    if (status != KILN_OK) {
-        return refuse_output(network, kln_fail_within(status, "%s", __func__));
-    }
+    KLN_FAIL_IF(status != KILN_OK, refuse_output(network, kln_fail_within(status, "%s", __func__)));
     status = find_markable(network, __func__, tensor, &found, &known);
-    if (status != KILN_OK) {
-        return refuse_output(network, status);
-    }
+    KLN_FAIL_IF(status != KILN_OK, refuse_output(network, status));
     status = check_marked(&known, dtype, shape);
-    if (status != KILN_OK) {
-        return refuse_output(network, kln_fail_within(status, "%s", __func__));
-    }
+    KLN_FAIL_IF(status != KILN_OK, refuse_output(network, kln_fail_within(status, "%s", __func__)));
     known.dtype = dtype;
     /* What is said here of a tensor, inference has not known when it went past. */
     kln_network_forget(network);
@@ -180,8 +172,7 @@ kiln_status kiln_network_mark_output_as(kiln_network *network, kiln_tensor_id te
 kiln_status kiln_network_add_constant(kiln_network *network, const char *name,
                                       const kiln_weights *weights, kiln_tensor_id *output)
 {
-    KLN_RETURN_IF_NULL(weights);
-    KLN_RETURN_IF_NULL(output);
+    KLN_RETURN_IF_NULL(weights, output);
     kln_layer layer;
     kln_layer_open(&layer, network, __func__, name, "Constant");
     kln_onnx_tensor tensor = kln_layer_weights(&layer, weights);
@@ -246,8 +237,7 @@ static kiln_status add_captured(kiln_network *branch, const kln_built_tensor *ou
 
 kiln_status kiln_network_capture(kiln_network *branch, kiln_tensor_id outer, kiln_tensor_id *inner)
 {
-    KLN_RETURN_IF_NULL(branch);
-    KLN_RETURN_IF_NULL(inner);
+    KLN_RETURN_IF_NULL(branch, inner);
     for (const kiln_network *each = branch->parent; each != NULL; each = each->parent) {
         const kln_built_tensor *built = kln_network_tensor(each, outer);
         if (built != NULL) {

@@ -90,9 +90,7 @@ kln_known kln_known_of(const char *name, const kln_value *value)
 kiln_status kiln_network_tensor_type(kiln_network *network, kiln_tensor_id tensor,
                                      kiln_dtype *dtype, kiln_shape *shape)
 {
-    KLN_RETURN_IF_NULL(network);
-    KLN_RETURN_IF_NULL(dtype);
-    KLN_RETURN_IF_NULL(shape);
+    KLN_RETURN_IF_NULL(network, dtype, shape);
     *dtype = KILN_DTYPE_UNDEFINED;
     *shape = (kiln_shape){.rank = -1};
     const kln_built_tensor *built = kln_network_tensor(network, tensor);

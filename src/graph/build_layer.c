@@ -334,9 +334,8 @@ static kiln_status collect(kln_layer *layer)
 {
     kiln_network *root = layer->network->root;
     const kiln_issue_list *found = root->inference != NULL ? root->inference->issues : NULL;
-    if (kiln_issue_list_errors(found) == 0) {
-        return kln_network_refuse(root, layer->status, layer->name, "");
-    }
+    KLN_FAIL_IF(kiln_issue_list_errors(found) == 0,
+                kln_network_refuse(root, layer->status, layer->name, ""));
     kiln_status status = KILN_OK;
     for (size_t i = 0; i < kiln_issue_list_count(found) && status == KILN_OK; i++) {
         const kiln_issue *issue = kiln_issue_list_get(found, i);

@@ -281,8 +281,7 @@ kiln_status kiln_network_from_bytes(kiln_span bytes, const char *folder, kiln_ne
 kiln_status kiln_network_save_onnx(const kiln_network *network, const char *path,
                                    kiln_weights_place weights)
 {
-    KLN_RETURN_IF_NULL(network);
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL(network, path);
     KLN_RETURN_IF(network->root != network, KILN_ERROR_STATE,
                   "kiln_network_save_onnx: a branch is saved with its network");
     KLN_RETURN_IF(weights != KILN_WEIGHTS_INLINE && weights != KILN_WEIGHTS_EXTERNAL,
@@ -364,9 +363,7 @@ const char *kiln_network_tensor_name(const kiln_network *network, kiln_tensor_id
 
 kiln_status kiln_network_find(kiln_network *network, const char *name, kiln_tensor_id *tensor)
 {
-    KLN_RETURN_IF_NULL(network);
-    KLN_RETURN_IF_NULL(name);
-    KLN_RETURN_IF_NULL(tensor);
+    KLN_RETURN_IF_NULL(network, name, tensor);
     const uint32_t id = kln_names_get(&network->root->names, name);
     KLN_RETURN_IF(id >= USED_NAME || (id >> KLN_ID_BITS) != (uint32_t)network->number,
                   KILN_ERROR_NAME, "kiln_network_find: no tensor is called \"%s\"", name);
@@ -385,16 +382,14 @@ static kiln_status find_value(kiln_network *network, const char *function,
 
 kiln_status kiln_network_input(kiln_network *network, size_t index, kiln_tensor_id *tensor)
 {
-    KLN_RETURN_IF_NULL(network);
-    KLN_RETURN_IF_NULL(tensor);
+    KLN_RETURN_IF_NULL(network, tensor);
     return find_value(network, __func__, network->graph->inputs, network->graph->input_count, index,
                       tensor);
 }
 
 kiln_status kiln_network_output(kiln_network *network, size_t index, kiln_tensor_id *tensor)
 {
-    KLN_RETURN_IF_NULL(network);
-    KLN_RETURN_IF_NULL(tensor);
+    KLN_RETURN_IF_NULL(network, tensor);
     return find_value(network, __func__, network->graph->outputs, network->graph->output_count,
                       index, tensor);
 }
@@ -411,9 +406,7 @@ const char *kiln_network_metadata(const kiln_network *network, const char *key)
 
 kiln_status kiln_network_set_metadata(kiln_network *network, const char *key, const char *value)
 {
-    KLN_RETURN_IF_NULL(network);
-    KLN_RETURN_IF_NULL(key);
-    KLN_RETURN_IF_NULL(value);
+    KLN_RETURN_IF_NULL(network, key, value);
     kln_onnx_model *model = network->model;
     const char *copy = kln_arena_strdup(&model->arena, value);
     for (size_t i = 0; copy != NULL && i < model->metadata_count; i++) {
@@ -425,9 +418,8 @@ kiln_status kiln_network_set_metadata(kiln_network *network, const char *key, co
     const size_t count = model->metadata_count;
     kln_onnx_entry *entries = kln_arena_alloc_zeroed(&model->arena, count + 1, sizeof *entries);
     const char *name = kln_arena_strdup(&model->arena, key);
-    if (copy == NULL || entries == NULL || name == NULL) {
-        return kln_fail_memory(strlen(key) + strlen(value), "metadata");
-    }
+    KLN_FAIL_IF(copy == NULL || entries == NULL || name == NULL,
+                kln_fail_memory(strlen(key) + strlen(value), "metadata"));
     if (count != 0) {
         memcpy(entries, model->metadata, count * sizeof *entries);
     }

@@ -36,8 +36,7 @@ kiln_status kiln_network_add_recurrent(kiln_network *network, const char *name, 
                                        kiln_tensor_id *last_cell)
 {
     static const char *const names[] = {"RNN", "GRU", "LSTM"};
-    KLN_RETURN_IF_NULL(options);
-    KLN_RETURN_IF_NULL(output);
+    KLN_RETURN_IF_NULL(options, output);
     kln_layer layer;
     kiln_recurrent_options read = KILN_RECURRENT_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_recurrent_options", options, &read, sizeof read));

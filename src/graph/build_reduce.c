@@ -35,8 +35,7 @@ kiln_status kiln_network_add_einsum(kiln_network *network, const char *name, con
                                     const kiln_tensor_id *inputs, size_t count,
                                     kiln_tensor_id *output)
 {
-    KLN_RETURN_IF_NULL(equation);
-    KLN_RETURN_IF_NULL(inputs);
+    KLN_RETURN_IF_NULL(equation, inputs);
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Einsum");
     size_t terms = 1;
@@ -117,8 +116,7 @@ kiln_status kiln_network_add_top_k(kiln_network *network, const char *name, kiln
                                    int64_t k, int64_t axis, bool largest, kiln_tensor_id *values,
                                    kiln_tensor_id *indices)
 {
-    KLN_RETURN_IF_NULL(values);
-    KLN_RETURN_IF_NULL(indices);
+    KLN_RETURN_IF_NULL(values, indices);
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "TopK");
     kln_layer_input(&layer, input);

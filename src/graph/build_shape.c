@@ -161,8 +161,7 @@ kiln_status kiln_network_add_pad(kiln_network *network, const char *name, kiln_t
 {
     static const char *const names[] = {"constant", "reflect", "edge", "wrap"};
     int64_t pads[2 * KILN_MAX_RANK] = {0};
-    KLN_RETURN_IF_NULL(before);
-    KLN_RETURN_IF_NULL(after);
+    KLN_RETURN_IF_NULL(before, after);
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Pad");
     kln_layer_input(&layer, input);

@@ -84,9 +84,8 @@ static kiln_status expand_all(kln_graph_edit *edit, const kln_inference *inferen
         }
         const kln_onnx_attribute *alpha = kln_onnx_find_attribute(node, "alpha");
         one.y = node->outputs[0];
-        if (!expand(&one, node->inputs[0], alpha != NULL ? alpha->f : 1.0F)) {
-            return kln_fail_memory(sizeof *node, "an operator in parts");
-        }
+        KLN_FAIL_IF(!expand(&one, node->inputs[0], alpha != NULL ? alpha->f : 1.0F),
+                    kln_fail_memory(sizeof *node, "an operator in parts"));
         ++*expanded;
     }
     return *expanded != 0 ? kln_graph_edit_commit(edit) : KILN_OK;

@@ -140,18 +140,14 @@ static kiln_status add_split(merger *m, product *const *group, size_t count, con
 {
     const char *const inputs[] = {whole, sizes};
     const char **outputs = kln_alloc_zeroed(count, sizeof *outputs);
-    if (outputs == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(outputs == NULL, no_memory());
     for (size_t i = 0; i < count; i++) {
         outputs[i] = group[i]->output;
     }
     kln_onnx_node *split =
         kln_graph_edit_add_node(&m->edit, group[0]->node, "", "Split", inputs, 2, outputs, count);
     kln_free(outputs);
-    if (split == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(split == NULL, no_memory());
     kln_graph_edit_set_int(split, "axis", -1);
     return KILN_OK;
 }
@@ -171,9 +167,7 @@ static kiln_status merge_group(merger *m, product *const *group, size_t count)
     if (last != NULL && made[1] != NULL) {
         last = add_binary(m, group[0], "Add", last, made[1]->name);
     }
-    if (last == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(last == NULL, no_memory());
     m->groups++;
     return add_split(m, group, count, last, made[2]->name);
 }

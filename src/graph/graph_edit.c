@@ -349,9 +349,7 @@ kiln_status kln_graph_edit_commit(kln_graph_edit *edit)
     kln_onnx_opset *opsets = import(edit, &opset_count);
     kln_onnx_node *nodes = kln_arena_alloc_zeroed(arena, most_nodes, sizeof *nodes);
     kln_onnx_tensor *constants = kln_arena_alloc_zeroed(arena, most_constants, sizeof *constants);
-    if (opsets == NULL || nodes == NULL || constants == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(opsets == NULL || nodes == NULL || constants == NULL, no_memory());
     place_nodes(edit, nodes, &node_count);
     kln_names_init(&readers);
     const kiln_status status = count_readers(graph, nodes, node_count, &readers);

@@ -82,9 +82,7 @@ static kiln_status copy_graph(inliner *in, const call_frame *frame, const kln_on
 {
     kln_onnx_graph *made = kln_arena_alloc_zeroed(in->arena, 1, sizeof *made);
     kln_onnx_graph *around = in->made;
-    if (made == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(made == NULL, no_memory());
     *made = *graph;
     made->nodes = NULL;
     made->node_count = made->node_capacity = 0;
@@ -93,16 +91,13 @@ static kiln_status copy_graph(inliner *in, const call_frame *frame, const kln_on
     made->values = rename_infos(in, frame, graph->values, graph->value_count);
     made->initializers =
         kln_arena_alloc_zeroed(in->arena, graph->initializer_count, sizeof *made->initializers);
-    if (made->inputs == NULL || made->outputs == NULL || made->values == NULL ||
-        made->initializers == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(made->inputs == NULL || made->outputs == NULL || made->values == NULL ||
+                    made->initializers == NULL,
+                no_memory());
     for (size_t i = 0; i < graph->initializer_count; i++) {
         made->initializers[i] = graph->initializers[i];
         made->initializers[i].name = rename_value(in, frame, graph->initializers[i].name);
-        if (made->initializers[i].name == NULL) {
-            return no_memory();
-        }
+        KLN_FAIL_IF(made->initializers[i].name == NULL, no_memory());
     }
     made->input_capacity = made->input_count;
     made->output_capacity = made->output_count;
@@ -139,9 +134,7 @@ static kiln_status copy_attributes(inliner *in, const call_frame *frame, kln_onn
     const kln_onnx_attribute *attributes = node->attributes;
     const size_t count = node->attribute_count;
     kln_onnx_attribute *made = kln_arena_alloc_zeroed(in->arena, count, sizeof *made);
-    if (made == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(made == NULL, no_memory());
     node->attributes = made;
     node->attribute_count = 0;
     for (size_t i = 0; i < count; i++) {
@@ -162,9 +155,7 @@ static kiln_status copy_attributes(inliner *in, const call_frame *frame, kln_onn
         if (a->type == KLN_ONNX_ATTRIBUTE_GRAPHS) {
             kln_onnx_graph **graphs =
                 kln_arena_alloc_zeroed(in->arena, a->count, sizeof(kln_onnx_graph *));
-            if (graphs == NULL) {
-                return no_memory();
-            }
+            KLN_FAIL_IF(graphs == NULL, no_memory());
             for (size_t k = 0; k < a->count; k++) {
                 KLN_RETURN_IF_ERROR(copy_graph(in, frame, a->graphs[k], &graphs[k]));
             }
@@ -198,9 +189,7 @@ static kiln_status agrees(inliner *in, const kln_onnx_function *function, bool *
         if (version == 0) {
             kln_onnx_opset *made =
                 kln_arena_alloc_zeroed(in->arena, model->opset_count + 1, sizeof *made);
-            if (made == NULL) {
-                return no_memory();
-            }
+            KLN_FAIL_IF(made == NULL, no_memory());
             memcpy(made, model->opsets, model->opset_count * sizeof *made);
             made[model->opset_count] = *opset;
             model->opsets = made;
@@ -231,9 +220,7 @@ static kiln_status add_identity(inliner *in, const char *from, const char *to)
                           .input_count = 1,
                           .outputs = kln_arena_alloc_zeroed(in->arena, 1, sizeof(char *)),
                           .output_count = 1};
-    if (node.inputs == NULL || node.outputs == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(node.inputs == NULL || node.outputs == NULL, no_memory());
     node.inputs[0] = from;
     node.outputs[0] = to;
     return kln_onnx_add_node(in->arena, made, &node);
@@ -253,9 +240,7 @@ static kiln_status bind_all(inliner *in, call_frame *inner, const kln_onnx_node 
     size_t count = 0;
     inner->actual =
         kln_arena_alloc_zeroed(in->arena, f->input_count + f->output_count, sizeof(char *));
-    if (inner->actual == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(inner->actual == NULL, no_memory());
     for (size_t i = 0; i < f->input_count; i++) {
         KLN_RETURN_IF_ERROR(
             bind(inner, f->inputs[i], i < call->input_count ? call->inputs[i] : "", &count));
@@ -280,9 +265,7 @@ static kiln_status add_call(inliner *in, const call_frame *frame, const kln_onnx
     call_frame inner = {.function = function, .call = call, .depth = frame->depth + 1};
     const char *name = call->name[0] != '\0' ? call->name : call->op_type;
     inner.prefix = kln_arena_printf(in->arena, "%s/%zu/", name, in->calls++);
-    if (inner.prefix == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(inner.prefix == NULL, no_memory());
     KLN_RETURN_IF(inner.depth > CALLS_DEEP, KILN_ERROR_LIMIT,
                   "function \"%s\": functions call each other more than %zu deep", function->name,
                   CALLS_DEEP);
@@ -304,15 +287,11 @@ static kiln_status add_nodes(inliner *in, const call_frame *frame, const kln_onn
         bool same = function != NULL;
         node.inputs = rename_values(in, frame, nodes[i].inputs, node.input_count);
         node.outputs = rename_values(in, frame, nodes[i].outputs, node.output_count);
-        if (node.inputs == NULL || node.outputs == NULL) {
-            return no_memory();
-        }
+        KLN_FAIL_IF(node.inputs == NULL || node.outputs == NULL, no_memory());
         if (frame->function != NULL && node.name[0] != '\0') {
             node.name = kln_arena_printf(in->arena, "%s%s", frame->prefix, node.name);
         }
-        if (node.name == NULL) {
-            return no_memory();
-        }
+        KLN_FAIL_IF(node.name == NULL, no_memory());
         KLN_RETURN_IF(++in->nodes > NODES_MOST, KILN_ERROR_LIMIT,
                       "inlined, the functions of the model have more than %zu nodes", NODES_MOST);
         KLN_RETURN_IF_ERROR(copy_attributes(in, frame, &node));

@@ -28,9 +28,8 @@ static kiln_status add_metadata(kln_arena *arena, const char *prefix, const char
     }
     const kiln_metadata line = {kln_arena_printf(arena, "%s%s", prefix, key),
                                 kln_arena_strdup(arena, value)};
-    if (line.key == NULL || line.value == NULL) {
-        return kln_fail_memory(strlen(value), "the metadata of a network");
-    }
+    KLN_FAIL_IF(line.key == NULL || line.value == NULL,
+                kln_fail_memory(strlen(value), "the metadata of a network"));
     lines[(*count)++] = line;
     return KILN_OK;
 }
@@ -42,9 +41,9 @@ kiln_status kln_model_metadata(const kln_onnx_model *model, kln_arena *arena, ki
     *count = 0;
     *lines = kln_arena_alloc_zeroed(arena, model->metadata_count + KLN_MODEL_METADATA_MORE,
                                     sizeof **lines);
-    if (*lines == NULL || version == NULL) {
-        return kln_fail_memory(model->metadata_count * sizeof **lines, "the metadata of a network");
-    }
+    KLN_FAIL_IF(
+        *lines == NULL || version == NULL,
+        kln_fail_memory(model->metadata_count * sizeof **lines, "the metadata of a network"));
     const char *const known[][2] = {{"producer", model->producer_name},
                                     {"graph", model->graph.name},
                                     {"domain", model->domain},
@@ -333,8 +332,7 @@ static kiln_status check_index(const char *function, size_t index, size_t count)
 
 kiln_status kiln_inspection_summary(const kiln_inspection *inspection, kiln_inspection_info *info)
 {
-    KLN_RETURN_IF_NULL(inspection);
-    KLN_RETURN_IF_NULL(info);
+    KLN_RETURN_IF_NULL(inspection, info);
     return kln_info_write(__func__, info, &inspection->info, sizeof *info);
 }
 
@@ -348,16 +346,14 @@ static kiln_status write_binding(const char *function, const kiln_binding *bindi
 kiln_status kiln_inspection_get_input(const kiln_inspection *inspection, size_t index,
                                       kiln_binding *input)
 {
-    KLN_RETURN_IF_NULL(inspection);
-    KLN_RETURN_IF_NULL(input);
+    KLN_RETURN_IF_NULL(inspection, input);
     return write_binding(__func__, inspection->inputs, index, inspection->info.input_count, input);
 }
 
 kiln_status kiln_inspection_get_output(const kiln_inspection *inspection, size_t index,
                                        kiln_binding *output)
 {
-    KLN_RETURN_IF_NULL(inspection);
-    KLN_RETURN_IF_NULL(output);
+    KLN_RETURN_IF_NULL(inspection, output);
     return write_binding(__func__, inspection->outputs, index, inspection->info.output_count,
                          output);
 }
@@ -365,8 +361,7 @@ kiln_status kiln_inspection_get_output(const kiln_inspection *inspection, size_t
 kiln_status kiln_inspection_get_opset(const kiln_inspection *inspection, size_t index,
                                       kiln_inspection_opset *opset)
 {
-    KLN_RETURN_IF_NULL(inspection);
-    KLN_RETURN_IF_NULL(opset);
+    KLN_RETURN_IF_NULL(inspection, opset);
     KLN_RETURN_IF_ERROR(check_index(__func__, index, inspection->info.opset_count));
     const kln_onnx_opset *import = &inspection->inference->model->opsets[index];
     const char *domain = kln_onnx_plain_domain(import->domain);
@@ -378,8 +373,7 @@ kiln_status kiln_inspection_get_opset(const kiln_inspection *inspection, size_t 
 kiln_status kiln_inspection_get_metadata(const kiln_inspection *inspection, size_t index,
                                          kiln_metadata *metadata)
 {
-    KLN_RETURN_IF_NULL(inspection);
-    KLN_RETURN_IF_NULL(metadata);
+    KLN_RETURN_IF_NULL(inspection, metadata);
     KLN_RETURN_IF_ERROR(check_index(__func__, index, inspection->info.metadata_count));
     *metadata = inspection->metadata[index];
     return KILN_OK;
@@ -388,8 +382,7 @@ kiln_status kiln_inspection_get_metadata(const kiln_inspection *inspection, size
 kiln_status kiln_inspection_get_node(const kiln_inspection *inspection, size_t index,
                                      kiln_inspection_node *node)
 {
-    KLN_RETURN_IF_NULL(inspection);
-    KLN_RETURN_IF_NULL(node);
+    KLN_RETURN_IF_NULL(inspection, node);
     KLN_RETURN_IF(inspection->nodes == NULL, KILN_ERROR_STATE,
                   "kiln_inspection_get_node: nodes were not asked for; call "
                   "kiln_network_inspect with with_nodes");

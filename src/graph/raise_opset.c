@@ -94,9 +94,7 @@ static kiln_status take_attribute(const raiser *r, kln_onnx_node *node, const ch
         kln_arena_alloc_zeroed(r->arena, node->attribute_count + 1, sizeof *made);
     size_t count = 0;
     *taken = NULL;
-    if (made == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(made == NULL, no_memory());
     for (size_t i = 0; i < node->attribute_count; i++) {
         if (strcmp(node->attributes[i].name, name) == 0) {
             *taken = &node->attributes[i];
@@ -122,9 +120,7 @@ static kiln_status to_input(raiser *r, kln_onnx_graph *graph, kln_onnx_node *nod
     const char *label = kln_arena_printf(r->arena, "%s/%s/%u",
                                          node->output_count != 0 ? node->outputs[0] : node->op_type,
                                          name, r->made++);
-    if (inputs == NULL || dims == NULL || label == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(inputs == NULL || dims == NULL || label == NULL, no_memory());
     dims[0] = (int64_t)list->count;
     const kln_onnx_tensor tensor = {.name = label,
                                     .dtype = KILN_DTYPE_INT64,
@@ -147,12 +143,9 @@ static kiln_status last_axis(const raiser *r, const kln_graph_inference *known, 
     const kln_value *value = known != NULL ? kln_inference_find(known, node->inputs[0]) : NULL;
     const int64_t at = axis != NULL ? axis->i : 1;
     kln_onnx_attribute *made = kln_arena_alloc_zeroed(r->arena, 1, sizeof *made);
-    if (made == NULL) {
-        return no_memory();
-    }
-    if (at != -1 && (value == NULL || !value->has_shape || at != (int64_t)value->rank - 1)) {
-        return in_the_way(r, node, since);
-    }
+    KLN_FAIL_IF(made == NULL, no_memory());
+    KLN_FAIL_IF(at != -1 && (value == NULL || !value->has_shape || at != (int64_t)value->rank - 1),
+                in_the_way(r, node, since));
     *made = (kln_onnx_attribute){.name = "axis", .type = KLN_ONNX_ATTRIBUTE_INT, .i = -1};
     node->attributes = made;
     node->attribute_count = 1;
@@ -169,9 +162,7 @@ static kiln_status name_count(const raiser *r, kln_onnx_node *node)
 {
     kln_onnx_attribute *made =
         kln_arena_alloc_zeroed(r->arena, node->attribute_count + 1, sizeof *made);
-    if (made == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(made == NULL, no_memory());
     if (node->attribute_count != 0) {
         memcpy(made, node->attributes, node->attribute_count * sizeof *made);
     }
@@ -227,9 +218,7 @@ static kiln_status raise_inside(raiser *r, const kln_node_inference *known, kln_
 {
     kln_onnx_attribute *attributes =
         kln_arena_alloc_zeroed(r->arena, node->attribute_count, sizeof *attributes);
-    if (attributes == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(attributes == NULL, no_memory());
     if (node->attribute_count != 0) {
         memcpy(attributes, node->attributes, node->attribute_count * sizeof *attributes);
     }
@@ -248,9 +237,7 @@ static kiln_status raise_inside(raiser *r, const kln_node_inference *known, kln_
                        : seen;
         }
         kln_onnx_graph *inner = kln_arena_alloc_zeroed(r->arena, 1, sizeof *inner);
-        if (inner == NULL) {
-            return no_memory();
-        }
+        KLN_FAIL_IF(inner == NULL, no_memory());
         KLN_RETURN_IF_ERROR(raise_graph(r, seen, a->graph, inner));
         a->graph = inner;
     }
@@ -265,9 +252,7 @@ static kiln_status raise_graph(raiser *r, const kln_graph_inference *known,
     *made = *graph;
     made->initializer_capacity = graph->initializer_count; /* a longer list is a new one */
     made->nodes = kln_arena_alloc_zeroed(r->arena, graph->node_count, sizeof *made->nodes);
-    if (made->nodes == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(made->nodes == NULL, no_memory());
     made->node_capacity = graph->node_count;
     for (size_t i = 0; i < graph->node_count; i++) {
         kln_onnx_node *node = &made->nodes[i];
@@ -321,9 +306,7 @@ static kiln_status set_opset(raiser *r)
 {
     kln_onnx_model *model = r->model;
     kln_onnx_opset *made = kln_arena_alloc_zeroed(r->arena, model->opset_count, sizeof *made);
-    if (made == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(made == NULL, no_memory());
     for (size_t i = 0; i < model->opset_count; i++) {
         made[i] = model->opsets[i];
         made[i].version =

@@ -44,9 +44,7 @@ static kiln_status begin_record(const kln_library_spec *spec, kln_library **libr
     *library = NULL;
     kln_library *made = mmap(NULL, sizeof *made, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (made == MAP_FAILED) {
-        return kln_fail_memory(sizeof *made, "the record of a library");
-    }
+    KLN_FAIL_IF(made == MAP_FAILED, kln_fail_memory(sizeof *made, "the record of a library"));
     made->spec = spec;
     made->path = "";
     made->version = "";

@@ -126,8 +126,7 @@ static bool lies_on_device(const kiln_buffer *buffer)
 kiln_status kiln_buffer_copy(kiln_buffer *to, size_t to_offset, const kiln_buffer *from,
                              size_t from_offset, size_t bytes, kiln_stream *stream)
 {
-    KLN_RETURN_IF_NULL(to);
-    KLN_RETURN_IF_NULL(from);
+    KLN_RETURN_IF_NULL(to, from);
     KLN_RETURN_IF_ERROR(check_range("kiln_buffer_copy, target", to, to_offset, bytes));
     KLN_RETURN_IF_ERROR(check_range("kiln_buffer_copy, source", from, from_offset, bytes));
     KLN_RETURN_IF_ERROR(check_stream("kiln_buffer_copy, target", to, stream));
@@ -157,9 +156,7 @@ kiln_status kiln_buffer_fill(kiln_buffer *buffer, uint8_t value, kiln_stream *st
 kiln_status kiln_buffer_tensor(const kiln_buffer *buffer, size_t offset, kiln_dtype dtype,
                                const kiln_shape *shape, kiln_tensor *tensor)
 {
-    KLN_RETURN_IF_NULL(buffer);
-    KLN_RETURN_IF_NULL(shape);
-    KLN_RETURN_IF_NULL(tensor);
+    KLN_RETURN_IF_NULL(buffer, shape, tensor);
     size_t bytes = 0;
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, shape, &bytes));
     KLN_RETURN_IF_ERROR(check_range(__func__, buffer, offset, bytes));

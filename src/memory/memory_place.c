@@ -17,10 +17,8 @@ kiln_status kln_memory_check(kiln_location location, int32_t device)
                             (int)location);
     }
     kiln_device_info info = {.struct_size = sizeof info};
-    const kiln_status status = kln_cuda_device_info(device, &info);
-    if (status != KILN_OK) {
-        return kln_fail_within(status, "%s memory", kiln_location_name(location));
-    }
+    KLN_RETURN_WITHIN(kln_cuda_device_info(device, &info), "%s memory",
+                      kiln_location_name(location));
     KLN_RETURN_IF(location == KILN_LOCATION_MANAGED && !info.managed_memory, KILN_ERROR_UNSUPPORTED,
                   "device %d (%s) has no managed memory", device, info.name);
     return KILN_OK;

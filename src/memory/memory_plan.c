@@ -36,16 +36,12 @@ void kiln_buffer_plan_destroy(kiln_buffer_plan *plan)
 static kiln_status describe(kiln_buffer_plan *plan, const kiln_buffer_request *request,
                             size_t index)
 {
-    if (request->name == NULL) {
-        return kln_fail_null("kiln_buffer_plan_create", "name");
-    }
+    KLN_FAIL_IF(request->name == NULL, kln_fail_null("kiln_buffer_plan_create", "name"));
     KLN_RETURN_IF(kln_names_get(&plan->names, request->name) != KLN_NAMES_NONE, KILN_ERROR_NAME,
                   "kiln_buffer_plan_create: \"%s\" is given twice", request->name);
     size_t bytes = 0;
-    const kiln_status status = kiln_tensor_bytes(request->dtype, &request->shape, &bytes);
-    if (status != KILN_OK) {
-        return kln_fail_within(status, "tensor \"%s\"", request->name);
-    }
+    KLN_RETURN_WITHIN(kiln_tensor_bytes(request->dtype, &request->shape, &bytes), "tensor \"%s\"",
+                      request->name);
     const char *name = kln_arena_strdup(&plan->arena, request->name);
     KLN_RETURN_IF_NO_MEMORY(name, sizeof *request, "a buffer plan");
     const bool host = plan->options.location == KILN_LOCATION_HOST;
@@ -66,9 +62,7 @@ static size_t round_up(size_t bytes)
 
 static kiln_status find_alias(const kiln_buffer_plan *plan, const char *name, uint32_t *index)
 {
-    if (name == NULL) {
-        return kln_fail_null("kiln_buffer_plan_create", "aliases[].name");
-    }
+    KLN_FAIL_IF(name == NULL, kln_fail_null("kiln_buffer_plan_create", "aliases[].name"));
     *index = kln_names_get(&plan->names, name);
     KLN_RETURN_IF(*index == KLN_NAMES_NONE, KILN_ERROR_NAME,
                   "kiln_buffer_plan_create: an alias names \"%s\", which is not among the %zu "
@@ -80,9 +74,8 @@ static kiln_status find_alias(const kiln_buffer_plan *plan, const char *name, ui
 static kiln_status set_targets(kiln_buffer_plan *plan)
 {
     const kiln_buffer_plan_options *options = &plan->options;
-    if (options->alias_count != 0 && options->aliases == NULL) {
-        return kln_fail_null("kiln_buffer_plan_create", "aliases");
-    }
+    KLN_FAIL_IF(options->alias_count != 0 && options->aliases == NULL,
+                kln_fail_null("kiln_buffer_plan_create", "aliases"));
     for (size_t i = 0; i < plan->count; i++) {
         plan->targets[i] = (uint32_t)i;
         plan->needs[i] = plan->tensors[i].tensor.bytes;
@@ -154,10 +147,8 @@ static kiln_status allocate(kiln_buffer_plan *plan)
             continue;
         }
         if (plan->places[i] == NOT_SHARED) {
-            const kiln_status status = add_allocation(plan, plan->needs[i], &tensor->data);
-            if (status != KILN_OK) {
-                return kln_fail_within(status, "tensor \"%s\"", plan->tensors[i].name);
-            }
+            KLN_RETURN_WITHIN(add_allocation(plan, plan->needs[i], &tensor->data), "tensor \"%s\"",
+                              plan->tensors[i].name);
         } else if (plan->needs[i] != 0) {
             tensor->data = (unsigned char *)memory + plan->places[i];
         }
@@ -176,10 +167,9 @@ static kiln_status fill_plan(kiln_buffer_plan *plan, const kiln_buffer_request *
         kln_arena_alloc_zeroed(&plan->arena, plan->count + 1, sizeof *plan->allocations);
     plan->targets = kln_arena_alloc_zeroed(&plan->arena, plan->count, sizeof *plan->targets);
     plan->needs = kln_arena_alloc_zeroed(&plan->arena, plan->count, sizeof *plan->needs);
-    if (plan->tensors == NULL || plan->places == NULL || plan->allocations == NULL ||
-        plan->targets == NULL || plan->needs == NULL) {
-        return kln_fail_memory(plan->count * sizeof *plan->tensors, "a buffer plan");
-    }
+    KLN_FAIL_IF(plan->tensors == NULL || plan->places == NULL || plan->allocations == NULL ||
+                    plan->targets == NULL || plan->needs == NULL,
+                kln_fail_memory(plan->count * sizeof *plan->tensors, "a buffer plan"));
     for (size_t i = 0; i < plan->count; i++) {
         KLN_RETURN_IF_ERROR(describe(plan, &requests[i], i));
     }
@@ -224,8 +214,7 @@ size_t kiln_buffer_plan_count(const kiln_buffer_plan *plan)
 kiln_status kiln_buffer_plan_get(const kiln_buffer_plan *plan, size_t index,
                                  kiln_named_tensor *tensor)
 {
-    KLN_RETURN_IF_NULL(plan);
-    KLN_RETURN_IF_NULL(tensor);
+    KLN_RETURN_IF_NULL(plan, tensor);
     KLN_RETURN_IF(index >= plan->count, KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_buffer_plan_get: tensor %zu was asked for, there are %zu", index,
                   plan->count);
@@ -236,9 +225,7 @@ kiln_status kiln_buffer_plan_get(const kiln_buffer_plan *plan, size_t index,
 kiln_status kiln_buffer_plan_find(const kiln_buffer_plan *plan, const char *name,
                                   kiln_tensor *tensor)
 {
-    KLN_RETURN_IF_NULL(plan);
-    KLN_RETURN_IF_NULL(name);
-    KLN_RETURN_IF_NULL(tensor);
+    KLN_RETURN_IF_NULL(plan, name, tensor);
     const uint32_t index = kln_names_get(&plan->names, name);
     KLN_RETURN_IF(index == KLN_NAMES_NONE, KILN_ERROR_NAME,
                   "the buffer plan has no tensor \"%s\" among its %zu", name, plan->count);
@@ -249,16 +236,11 @@ kiln_status kiln_buffer_plan_find(const kiln_buffer_plan *plan, const char *name
 kiln_status kiln_buffer_plan_view(const kiln_buffer_plan *plan, const char *name,
                                   const kiln_shape *shape, kiln_tensor *tensor)
 {
-    KLN_RETURN_IF_NULL(plan);
-    KLN_RETURN_IF_NULL(name);
-    KLN_RETURN_IF_NULL(shape);
+    KLN_RETURN_IF_NULL(plan, name, shape);
     kiln_tensor found = {.data = NULL};
     KLN_RETURN_IF_ERROR(kiln_buffer_plan_find(plan, name, &found));
     size_t bytes = 0;
-    const kiln_status status = kiln_tensor_bytes(found.desc.dtype, shape, &bytes);
-    if (status != KILN_OK) {
-        return kln_fail_within(status, "tensor \"%s\"", name);
-    }
+    KLN_RETURN_WITHIN(kiln_tensor_bytes(found.desc.dtype, shape, &bytes), "tensor \"%s\"", name);
     KLN_RETURN_IF(bytes > found.bytes, KILN_ERROR_SIZE,
                   "tensor \"%s\": %zu bytes are needed, the buffer plan has %zu for it", name,
                   bytes, found.bytes);

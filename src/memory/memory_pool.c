@@ -91,8 +91,7 @@ static kiln_status take(kiln_pool *pool, size_t bytes, kiln_stream *stream, kiln
 kiln_status kiln_pool_allocate(kiln_pool *pool, size_t bytes, kiln_stream *stream,
                                kiln_block *block)
 {
-    KLN_RETURN_IF_NULL(pool);
-    KLN_RETURN_IF_NULL(block);
+    KLN_RETURN_IF_NULL(pool, block);
     *block = (kiln_block){.data = NULL, .bytes = 0, .owner = NULL};
     const kiln_status status = take(pool, bytes, stream, block);
     if (status != KILN_OK) {
@@ -119,10 +118,7 @@ static kiln_status check_block(const char *what, const kiln_pool *pool, const ki
 kiln_status kiln_pool_tensor(kiln_pool *pool, const kiln_block *block, kiln_dtype dtype,
                              const kiln_shape *shape, kiln_tensor *tensor)
 {
-    KLN_RETURN_IF_NULL(pool);
-    KLN_RETURN_IF_NULL(block);
-    KLN_RETURN_IF_NULL(shape);
-    KLN_RETURN_IF_NULL(tensor);
+    KLN_RETURN_IF_NULL(pool, block, shape, tensor);
     KLN_RETURN_IF(block->owner == NULL, KILN_ERROR_STATE,
                   "kiln_pool_tensor: the piece is empty; allocate it first");
     KLN_RETURN_IF_ERROR(check_block(__func__, pool, block));
@@ -142,8 +138,7 @@ kiln_status kiln_pool_tensor(kiln_pool *pool, const kiln_block *block, kiln_dtyp
 
 kiln_status kiln_pool_release(kiln_pool *pool, kiln_block *block, kiln_stream *stream)
 {
-    KLN_RETURN_IF_NULL(pool);
-    KLN_RETURN_IF_NULL(block);
+    KLN_RETURN_IF_NULL(pool, block);
     pool_block *owner = block->owner;
     if (owner == NULL) {
         return KILN_OK;

@@ -108,9 +108,7 @@ static kiln_status grow(kiln_pool *pool, uint32_t class_index)
         pool_trim_locked(pool, cap - size);
         room = cap - pool->held;
     }
-    if (size > room) {
-        return fail_cap(pool, size);
-    }
+    KLN_FAIL_IF(size > room, fail_cap(pool, size));
     kiln_status status = make_slab(pool, class_index, slab_blocks(pool, class_index, room));
     if (may_trim && status == KILN_ERROR_OUT_OF_MEMORY) {
         /* What other classes do not need, and no more than what is needed now. */

@@ -114,10 +114,8 @@ static kiln_status map_file(kln_onnx_model *model, const places *where,
     }
     KLN_RETURN_IF_ERROR(check_location(where, tensor, path));
     kln_mapping mapping;
-    const kiln_status status = kln_mapping_open_as(path, known->copies, &mapping);
-    if (status != KILN_OK) {
-        return kln_fail_within(status, "tensor \"%s\"", tensor->name);
-    }
+    KLN_RETURN_WITHIN(kln_mapping_open_as(path, known->copies, &mapping), "tensor \"%s\"",
+                      tensor->name);
     const kiln_status added = add_mapping(model, known, &mapping);
     if (added != KILN_OK) {
         kln_mapping_close(&mapping);

@@ -182,8 +182,7 @@ kiln_status kln_onnx_read_partly(const char *path, kln_onnx_model **model)
 
 kiln_status kln_onnx_read_file(const char *path, kln_onnx_model **model)
 {
-    KLN_RETURN_IF_NULL(path);
-    KLN_RETURN_IF_NULL(model);
+    KLN_RETURN_IF_NULL(path, model);
     *model = NULL;
     for (int replaced = 0;; replaced++) {
         kln_mapping mapping;

@@ -117,9 +117,8 @@ static kiln_status note_numbers(const kln_onnx_reader *reader, const kln_onnx_te
     size_t count = 1;
     if (field->type == KLN_WIRE_BYTES) {
         count = fixed != 0 ? field->bytes.size / fixed : kln_wire_count_varints(field->bytes);
-        if (count == SIZE_MAX || (fixed != 0 && field->bytes.size % fixed != 0)) {
-            return fail_data(reader, tensor, field, "the last packed number is cut off");
-        }
+        KLN_FAIL_IF(count == SIZE_MAX || (fixed != 0 && field->bytes.size % fixed != 0),
+                    fail_data(reader, tensor, field, "the last packed number is cut off"));
     } else if (field->type != (fixed == 4   ? KLN_WIRE_FIXED32
                                : fixed == 8 ? KLN_WIRE_FIXED64
                                             : KLN_WIRE_VARINT)) {
@@ -128,9 +127,8 @@ static kiln_status note_numbers(const kln_onnx_reader *reader, const kln_onnx_te
     if (count == 0) {
         return KILN_OK;
     }
-    if (found->number != 0 && found->number != field->number) {
-        return fail_data(reader, tensor, field, "another field holds elements too");
-    }
+    KLN_FAIL_IF(found->number != 0 && found->number != field->number,
+                fail_data(reader, tensor, field, "another field holds elements too"));
     found->number = field->number;
     found->whole = field->bytes;
     found->pieces += field->type == KLN_WIRE_BYTES ? 1 : 2; /* 2: never a span */
@@ -142,17 +140,16 @@ static kiln_status note_field(const kln_onnx_reader *reader, kln_onnx_tensor *te
                               const kln_wire_field *field, data_fields *found)
 {
     if (field->number == KLN_TENSOR_RAW_DATA) {
-        if (field->type != KLN_WIRE_BYTES) {
-            return fail_data(reader, tensor, field, "its wire type does not fit");
-        }
+        KLN_FAIL_IF(field->type != KLN_WIRE_BYTES,
+                    fail_data(reader, tensor, field, "its wire type does not fit"));
         found->has_raw = true;
         tensor->data = field->bytes;
         return KILN_OK;
     }
     if (field->number == KLN_TENSOR_DATA_LOCATION) {
-        if (field->type != KLN_WIRE_VARINT || field->value > 1) {
-            return fail_data(reader, tensor, field, "0 (in the message) or 1 (external) is needed");
-        }
+        KLN_FAIL_IF(
+            field->type != KLN_WIRE_VARINT || field->value > 1,
+            fail_data(reader, tensor, field, "0 (in the message) or 1 (external) is needed"));
         tensor->is_external = field->value == 1;
         return KILN_OK;
     }
@@ -169,9 +166,8 @@ static kiln_status find_data(const kln_onnx_reader *reader, kln_wire wire, kln_o
         kln_wire_field field;
         KLN_RETURN_IF_ERROR(kln_onnx_next(reader, &kln_layout_tensor, &wire, &field));
         KLN_RETURN_IF_ERROR(note_field(reader, tensor, &field, found));
-        if (found->has_raw && found->number != 0 && tensor->data.size != 0) {
-            return fail_data(reader, tensor, &field, "raw_data and another field hold elements");
-        }
+        KLN_FAIL_IF(found->has_raw && found->number != 0 && tensor->data.size != 0,
+                    fail_data(reader, tensor, &field, "raw_data and another field hold elements"));
     }
     return KILN_OK;
 }
@@ -235,9 +231,8 @@ static kiln_status put_field(const kln_onnx_reader *reader, const kln_onnx_tenso
     kln_wire packed = {field->bytes.data, (const uint8_t *)field->bytes.data + field->bytes.size};
     while (packed.at != packed.end) {
         uint64_t number = 0;
-        if (!kln_wire_varint(&packed, &number)) {
-            return fail_data(reader, tensor, field, "a packed number has more than 64 bits");
-        }
+        KLN_FAIL_IF(!kln_wire_varint(&packed, &number),
+                    fail_data(reader, tensor, field, "a packed number has more than 64 bits"));
         KLN_RETURN_IF_ERROR(put_number(reader, tensor, field, number, place));
     }
     return KILN_OK;

@@ -42,8 +42,7 @@ kiln_status kln_onnx_check_weights(kln_onnx_weights weights)
 kiln_status kln_onnx_write_bytes(const kln_onnx_model *model, kln_onnx_weights weights,
                                  kln_text *bytes)
 {
-    KLN_RETURN_IF_NULL(model);
-    KLN_RETURN_IF_NULL(bytes);
+    KLN_RETURN_IF_NULL(model, bytes);
     KLN_RETURN_IF_ERROR(kln_onnx_check_weights(weights));
     KLN_RETURN_IF(
         weights == KLN_ONNX_WEIGHTS_EXTERNAL, KILN_ERROR_INVALID_ARGUMENT,

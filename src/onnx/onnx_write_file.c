@@ -142,8 +142,7 @@ static kiln_status write_to_path(kln_onnx_writer *writer, const kln_onnx_model *
 kiln_status kln_onnx_write_file(const kln_onnx_model *model, const char *path,
                                 kln_onnx_weights weights)
 {
-    KLN_RETURN_IF_NULL(model);
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL(model, path);
     KLN_RETURN_IF_ERROR(kln_onnx_check_weights(weights));
     kln_output file = {.descriptor = -1};
     kln_output data = {.descriptor = -1};

@@ -115,8 +115,7 @@ static bool is_done(const kln_infer_state *state, const kln_graph_walk *walk)
 
 kiln_status kln_infer_more(kln_inference *inference, kln_graph_inference *graph)
 {
-    KLN_RETURN_IF_NULL(inference);
-    KLN_RETURN_IF_NULL(graph);
+    KLN_RETURN_IF_NULL(inference, graph);
     kln_infer_state *state = inference->state;
     KLN_RETURN_IF(state->status != KILN_OK, KILN_ERROR_STATE,
                   "inference failed before and cannot go on");

@@ -122,10 +122,9 @@ kiln_status kln_issues_add(kiln_issue_list *list, const kiln_issue *issue)
     (void)snprintf(sentence, sizeof sentence, "%s", issue->sentence != NULL ? issue->sentence : "");
     kln_agree(sentence);
     copy.sentence = keep(list, sentence);
-    if (copy.node == NULL || copy.tensor == NULL || copy.expected == NULL || copy.found == NULL ||
-        copy.sentence == NULL) {
-        return kln_fail_memory(KLN_ISSUE_TEXT, "an issue");
-    }
+    KLN_FAIL_IF(copy.node == NULL || copy.tensor == NULL || copy.expected == NULL ||
+                    copy.found == NULL || copy.sentence == NULL,
+                kln_fail_memory(KLN_ISSUE_TEXT, "an issue"));
     list->issues[list->count++] = copy;
     if (copy.severity == KILN_SEVERITY_ERROR) {
         list->errors++;

@@ -68,9 +68,8 @@ kiln_status kln_profile_parse(const char *text, kln_arena *arena, kiln_profile *
     }
     char *copy = kln_arena_strdup(arena, text);
     kiln_profile_input *inputs = kln_arena_alloc_zeroed(arena, blanks + 1, sizeof *inputs);
-    if (copy == NULL || inputs == NULL) {
-        return kln_fail_memory((blanks + 1) * sizeof *inputs, "a profile");
-    }
+    KLN_FAIL_IF(copy == NULL || inputs == NULL,
+                kln_fail_memory((blanks + 1) * sizeof *inputs, "a profile"));
     bool sense = true;
     char *rest = NULL;
     *profile = (kiln_profile){.inputs = inputs};

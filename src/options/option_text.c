@@ -259,8 +259,7 @@ void kiln_build_options_destroy(kiln_build_options *options)
 kiln_status kiln_build_options_set(kiln_build_options *options, const char *name, const char *value)
 {
     const kln_option *option = NULL;
-    KLN_RETURN_IF_NULL(options);
-    KLN_RETURN_IF_NULL(name);
+    KLN_RETURN_IF_NULL(options, name);
     KLN_RETURN_IF(options->owner != options, KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_build_options_set: these options were not made by "
                   "kiln_build_options_create, and cannot keep what they are given");
@@ -280,8 +279,7 @@ kiln_status kiln_build_options_get(const kiln_build_options *options, const char
     kln_text made;
     KLN_RETURN_IF_NULL(length);
     *length = 0;
-    KLN_RETURN_IF_NULL(options);
-    KLN_RETURN_IF_NULL(name);
+    KLN_RETURN_IF_NULL(options, name);
     if (size > 0) {
         KLN_RETURN_IF_NULL(text);
         text[0] = '\0';

@@ -173,9 +173,7 @@ static kiln_status check_shape_hints(const kiln_build_options *options)
     for (size_t i = 0; i < options->shape_hint_count; i++) {
         const kiln_shape_hint *hint = &options->shape_hints[i];
         char text[256];
-        if (hint->name == NULL) {
-            return kln_fail_null("kiln_build_options", "shape_hints[].name");
-        }
+        KLN_FAIL_IF(hint->name == NULL, kln_fail_null("kiln_build_options", "shape_hints[].name"));
         if (hint->shape.rank < 0 || hint->shape.rank > KILN_MAX_RANK ||
             !kiln_shape_is_static(&hint->shape)) {
             (void)kiln_shape_format(&hint->shape, text, sizeof text);

@@ -255,10 +255,8 @@ kiln_status kln_observer_add(kln_observer *observer, const kiln_tensor *tensor,
     int64_t count = 0;
     KLN_RETURN_IF_ERROR(kln_tensor_check("an observed tensor", tensor));
     KLN_RETURN_IF_ERROR(kiln_shape_elements(&tensor->desc.shape, &count));
-    if (!kln_observer_takes(tensor->desc.dtype)) {
-        return kln_fail(KILN_ERROR_DTYPE, "a tensor of type %s has no range",
-                        kiln_dtype_name(tensor->desc.dtype));
-    }
+    KLN_RETURN_IF(!kln_observer_takes(tensor->desc.dtype), KILN_ERROR_DTYPE,
+                  "a tensor of type %s has no range", kiln_dtype_name(tensor->desc.dtype));
     for (size_t begin = 0; begin < (size_t)count; begin += MOST_AT_ONCE) {
         const size_t left = (size_t)count - begin;
         const size_t end = begin + (left < MOST_AT_ONCE ? left : MOST_AT_ONCE);

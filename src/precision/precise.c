@@ -47,14 +47,12 @@ static kiln_status check_kept(const precise_pass *pass)
         for (const precise_graph *g = pass->graphs; !found && g != NULL; g = g->next) {
             found = has_node(g->graph, name, is_operator);
         }
-        if (!found) {
-            return kln_fail(KILN_ERROR_NAME,
-                            is_operator ? "kiln_precision_options: \"%s\" is to stay in float32, "
-                                          "but ONNX and the model have no such operator"
-                                        : "kiln_precision_options: \"%s\" is to stay in float32, "
-                                          "but the model has no such node and no such tensor",
-                            name);
-        }
+        KLN_RETURN_IF(!found, KILN_ERROR_NAME,
+                      is_operator ? "kiln_precision_options: \"%s\" is to stay in float32, "
+                                    "but ONNX and the model have no such operator"
+                                  : "kiln_precision_options: \"%s\" is to stay in float32, "
+                                    "but the model has no such node and no such tensor",
+                      name);
     }
     return KILN_OK;
 }
@@ -323,8 +321,7 @@ kiln_status kiln_network_convert(kiln_network *network, const kiln_precision_opt
     if (report != NULL) {
         *report = NULL;
     }
-    KLN_RETURN_IF_NULL(network);
-    KLN_RETURN_IF_NULL(options);
+    KLN_RETURN_IF_NULL(network, options);
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_precision_options", options, &read, sizeof read));
     KLN_RETURN_IF_ERROR(kln_network_whole(network));
     KLN_RETURN_IF_ERROR(kln_network_rewrite(network, &model));

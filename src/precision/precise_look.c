@@ -49,9 +49,7 @@ static kiln_status look_at_values(precise_pass *pass, precise_graph *made)
     precise_value *value = NULL;
     made->values =
         kln_arena_alloc_zeroed(&pass->inference->arena, count_values(graph), sizeof *made->values);
-    if (made->values == NULL) {
-        return precise_no_memory();
-    }
+    KLN_FAIL_IF(made->values == NULL, precise_no_memory());
     for (size_t i = 0; i < graph->initializer_count; i++) {
         KLN_RETURN_IF_ERROR(add_value(pass, made, graph->initializers[i].name, &value));
         if (value != NULL) {
@@ -103,9 +101,7 @@ static kiln_status look_inside(precise_pass *pass, precise_graph *made, size_t i
     }
     decided->wants = kln_arena_alloc_zeroed(arena, node->input_count, 1);
     decided->graphs = kln_arena_alloc_zeroed(arena, count, sizeof(precise_graph *));
-    if (decided->wants == NULL || decided->graphs == NULL) {
-        return precise_no_memory();
-    }
+    KLN_FAIL_IF(decided->wants == NULL || decided->graphs == NULL, precise_no_memory());
     for (size_t i = 0; i < node->attribute_count; i++) {
         const kln_onnx_attribute *a = &node->attributes[i];
         const bool is_list = a->type == KLN_ONNX_ATTRIBUTE_GRAPHS;
@@ -123,9 +119,7 @@ static kiln_status look_inside(precise_pass *pass, precise_graph *made, size_t i
             const char *label =
                 kln_arena_printf(arena, "%s%s%s/%s", made->label, made->label[0] != '\0' ? "/" : "",
                                  node->name[0] != '\0' ? node->name : node->op_type, a->name);
-            if (label == NULL) {
-                return precise_no_memory();
-            }
+            KLN_FAIL_IF(label == NULL, precise_no_memory());
             KLN_RETURN_IF_ERROR(precise_look(pass, inner, seen, made, label,
                                              &decided->graphs[decided->graph_count]));
             decided->graph_count++;
@@ -142,9 +136,7 @@ kiln_status precise_look(precise_pass *pass, const kln_onnx_graph *graph,
     kln_arena *arena = &pass->inference->arena;
     precise_graph *made = kln_arena_alloc_zeroed(arena, 1, sizeof *made);
     *out = made;
-    if (made == NULL) {
-        return precise_no_memory();
-    }
+    KLN_FAIL_IF(made == NULL, precise_no_memory());
     *made = (precise_graph){
         .parent = parent,
         .label = label,
@@ -155,9 +147,7 @@ kiln_status precise_look(precise_pass *pass, const kln_onnx_graph *graph,
         .next = pass->graphs};
     kln_names_init(&made->names);
     pass->graphs = made;
-    if (made->nodes == NULL || made->half_outputs == NULL) {
-        return precise_no_memory();
-    }
+    KLN_FAIL_IF(made->nodes == NULL || made->half_outputs == NULL, precise_no_memory());
     KLN_RETURN_IF_ERROR(look_at_values(pass, made));
     for (size_t i = 0; i < graph->node_count; i++) {
         KLN_RETURN_IF_ERROR(look_inside(pass, made, i));

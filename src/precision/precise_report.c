@@ -38,9 +38,7 @@ const char *kiln_precision_reason_text(kiln_precision_reason reason)
 kiln_status kln_precision_report_create(kiln_precision_report **report)
 {
     *report = kln_alloc_zeroed(1, sizeof **report);
-    if (*report == NULL) {
-        return kln_fail_memory(sizeof **report, "a report");
-    }
+    KLN_RETURN_IF_NO_MEMORY(*report, sizeof **report, "a report");
     kln_arena_init(&(*report)->arena);
     (*report)->summary.struct_size = sizeof(*report)->summary;
     return KILN_OK;
@@ -85,9 +83,7 @@ kiln_status kln_precision_report_add(kiln_precision_report *report, const kiln_p
                                        &report->capacity, sizeof copy));
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(texts); i++) {
         *texts[i] = kln_arena_strdup(&report->arena, *texts[i]);
-        if (*texts[i] == NULL) {
-            return kln_fail_memory(sizeof copy, "a report");
-        }
+        KLN_RETURN_IF_NO_MEMORY(*texts[i], sizeof copy, "a report");
     }
     report->nodes[report->summary.node_count++] = copy;
     return KILN_OK;
@@ -214,9 +210,7 @@ kiln_status kln_precision_report_layer(kiln_precision_report *report, const kiln
         }
         node->achieved = found;
         node->layer = kln_arena_strdup(&report->arena, layer->name);
-        if (node->layer == NULL) {
-            return kln_fail_memory(sizeof *node, "a report");
-        }
+        KLN_RETURN_IF_NO_MEMORY(node->layer, sizeof *node, "a report");
     }
     return KILN_OK;
 }
@@ -256,10 +250,8 @@ kiln_status kiln_precision_report_node(const kiln_precision_report *report, size
                                        kiln_precision_node *node)
 {
     KLN_RETURN_IF_NULL(report);
-    if (index >= report->summary.node_count) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_precision_report_node: index is %zu, there are %zu nodes", index,
-                        report->summary.node_count);
-    }
+    KLN_RETURN_IF(index >= report->summary.node_count, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_precision_report_node: index is %zu, there are %zu nodes", index,
+                  report->summary.node_count);
     return kln_info_write(__func__, node, &report->nodes[index], sizeof report->nodes[index]);
 }

@@ -37,10 +37,9 @@ static kiln_status add_cast(precise_pass *pass, precise_graph *graph, const char
                           .output_count = 1,
                           .attributes = kln_arena_alloc_zeroed(arena, 1, sizeof *node.attributes),
                           .attribute_count = 1};
-    if (node.name == NULL || node.inputs == NULL || node.outputs == NULL ||
-        node.attributes == NULL) {
-        return precise_no_memory();
-    }
+    KLN_FAIL_IF(
+        node.name == NULL || node.inputs == NULL || node.outputs == NULL || node.attributes == NULL,
+        precise_no_memory());
     node.inputs[0] = from;
     node.outputs[0] = to;
     node.attributes[0] = (kln_onnx_attribute){
@@ -62,14 +61,10 @@ static kiln_status name_in(precise_pass *pass, precise_value *value, bool half, 
         const bool in_place = value->is_output && strcmp(value->written[!half], value->name) != 0;
         const char *made =
             in_place ? value->name : fresh_name(pass, value->name, suffix_of(pass, half));
-        if (made == NULL) {
-            return precise_no_memory();
-        }
+        KLN_FAIL_IF(made == NULL, precise_no_memory());
         if (value->initializer != NULL && half) {
             const kln_onnx_tensor *converted = precise_convert(pass, value->initializer, made);
-            if (converted == NULL) {
-                return precise_no_memory();
-            }
+            KLN_FAIL_IF(converted == NULL, precise_no_memory());
             KLN_RETURN_IF_ERROR(
                 kln_onnx_add_initializer(&pass->model->arena, graph->made, converted));
         } else {
@@ -94,9 +89,7 @@ static kiln_status write_initializers(precise_pass *pass, precise_graph *graph)
             continue;
         }
         const kln_onnx_tensor *converted = precise_convert(pass, tensor, tensor->name);
-        if (converted == NULL) {
-            return precise_no_memory();
-        }
+        KLN_FAIL_IF(converted == NULL, precise_no_memory());
         value->is_half = true;
         KLN_RETURN_IF_ERROR(kln_onnx_add_initializer(&pass->model->arena, graph->made, converted));
     }
@@ -123,9 +116,7 @@ static kln_onnx_value *copy_values(precise_pass *pass, const kln_onnx_value *val
 static kiln_status begin_graph(precise_pass *pass, precise_graph *graph)
 {
     kln_onnx_graph *made = kln_arena_alloc_zeroed(&pass->model->arena, 1, sizeof *made);
-    if (made == NULL) {
-        return precise_no_memory();
-    }
+    KLN_FAIL_IF(made == NULL, precise_no_memory());
     *made = *graph->graph;
     made->nodes = NULL;
     made->initializers = NULL;
@@ -134,9 +125,8 @@ static kiln_status begin_graph(precise_pass *pass, precise_graph *graph)
     made->inputs = copy_values(pass, made->inputs, made->input_count);
     made->outputs = copy_values(pass, made->outputs, made->output_count);
     made->values = copy_values(pass, made->values, made->value_count);
-    if (made->inputs == NULL || made->outputs == NULL || made->values == NULL) {
-        return precise_no_memory();
-    }
+    KLN_FAIL_IF(made->inputs == NULL || made->outputs == NULL || made->values == NULL,
+                precise_no_memory());
     made->input_capacity = made->input_count;
     made->output_capacity = made->output_count;
     made->value_capacity = made->value_count;
@@ -183,9 +173,7 @@ static kiln_status write_inputs(precise_pass *pass, precise_graph *graph,
 {
     const char **names =
         kln_arena_alloc_zeroed(&pass->model->arena, node->input_count, sizeof *names);
-    if (names == NULL) {
-        return precise_no_memory();
-    }
+    KLN_FAIL_IF(names == NULL, precise_no_memory());
     for (size_t i = 0; i < node->input_count; i++) {
         precise_value *value = precise_find(graph, node->inputs[i]);
         names[i] = node->inputs[i];
@@ -204,9 +192,7 @@ static kiln_status write_outputs(precise_pass *pass, precise_graph *graph, kln_o
 {
     const char **names =
         kln_arena_alloc_zeroed(&pass->model->arena, node->output_count, sizeof *names);
-    if (names == NULL) {
-        return precise_no_memory();
-    }
+    KLN_FAIL_IF(names == NULL, precise_no_memory());
     for (size_t i = 0; i < node->output_count; i++) {
         precise_value *value = precise_find(graph, node->outputs[i]);
         names[i] = node->outputs[i];
@@ -219,9 +205,7 @@ static kiln_status write_outputs(precise_pass *pass, precise_graph *graph, kln_o
         }
         if (renamed) {
             names[i] = fresh_name(pass, names[i], suffix_of(pass, value->is_half));
-            if (names[i] == NULL) {
-                return precise_no_memory();
-            }
+            KLN_FAIL_IF(names[i] == NULL, precise_no_memory());
         }
         if (value != NULL && value->is_single) {
             value->written[value->is_half] = names[i];
@@ -238,9 +222,7 @@ static kiln_status write_graphs(precise_pass *pass, const precise_node *decided,
     size_t next = 0;
     kln_onnx_attribute *attributes =
         kln_arena_alloc_zeroed(arena, node->attribute_count, sizeof *attributes);
-    if (attributes == NULL) {
-        return precise_no_memory();
-    }
+    KLN_FAIL_IF(attributes == NULL, precise_no_memory());
     memcpy(attributes, node->attributes, node->attribute_count * sizeof *attributes);
     for (size_t i = 0; i < node->attribute_count; i++) {
         kln_onnx_attribute *a = &attributes[i];
@@ -250,9 +232,7 @@ static kiln_status write_graphs(precise_pass *pass, const precise_node *decided,
         } else if (a->type == KLN_ONNX_ATTRIBUTE_GRAPHS) {
             kln_onnx_graph **graphs =
                 kln_arena_alloc_zeroed(arena, a->count, sizeof(kln_onnx_graph *));
-            if (graphs == NULL) {
-                return precise_no_memory();
-            }
+            KLN_FAIL_IF(graphs == NULL, precise_no_memory());
             for (size_t k = 0; k < a->count; k++) {
                 KLN_RETURN_IF_ERROR(precise_write(pass, decided->graphs[next]));
                 graphs[k] = decided->graphs[next++]->made;
@@ -275,9 +255,7 @@ static kiln_status constant_of(precise_pass *pass, const kln_onnx_node *node,
     const kln_onnx_attribute *one = kln_onnx_find_attribute(node, "value_float");
     const kln_onnx_attribute *list = kln_onnx_find_attribute(node, "value_floats");
     int64_t *dims = kln_arena_alloc_zeroed(&pass->model->arena, 1, sizeof *dims);
-    if (dims == NULL) {
-        return precise_no_memory();
-    }
+    KLN_FAIL_IF(dims == NULL, precise_no_memory());
     *tensor = (kln_onnx_tensor){.name = "", .dtype = KILN_DTYPE_FLOAT32, .dims = dims};
     dims[0] = 1;
     if (value != NULL && value->tensor != NULL) {
@@ -299,9 +277,7 @@ static kiln_status write_source(precise_pass *pass, kln_onnx_node *node)
 {
     kln_arena *arena = &pass->model->arena;
     kln_onnx_attribute *attribute = kln_arena_alloc_zeroed(arena, 1, sizeof *attribute);
-    if (attribute == NULL) {
-        return precise_no_memory();
-    }
+    KLN_FAIL_IF(attribute == NULL, precise_no_memory());
     if (kln_graph_edit_is(node, "Cast")) {
         *attribute = *kln_onnx_find_attribute(node, "to");
         attribute->i = pass->half_wire;
@@ -311,9 +287,7 @@ static kiln_status write_source(precise_pass *pass, kln_onnx_node *node)
         attribute->name = "value";
         attribute->type = KLN_ONNX_ATTRIBUTE_TENSOR;
         attribute->tensor = precise_convert(pass, &numbers, numbers.name);
-        if (attribute->tensor == NULL) {
-            return precise_no_memory();
-        }
+        KLN_FAIL_IF(attribute->tensor == NULL, precise_no_memory());
     }
     node->attributes = attribute;
     node->attribute_count = 1;

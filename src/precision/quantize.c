@@ -51,9 +51,7 @@ static kiln_status spread_constant(quantize_pass *pass, const kln_onnx_node *nod
     kln_onnx_tensor *made = kln_arena_alloc_zeroed(arena, 1, sizeof *made);
     int64_t *dims = kln_arena_alloc_zeroed(arena, (size_t)shape.rank, sizeof *dims);
     float *numbers = kln_arena_alloc(arena, (size_t)count * sizeof *numbers);
-    if (made == NULL || dims == NULL || numbers == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(made == NULL || dims == NULL || numbers == NULL, no_memory());
     memcpy(dims, shape.dims, (size_t)shape.rank * sizeof *dims);
     for (int64_t i = 0; i < count; i++) {
         numbers[i] = number;
@@ -104,9 +102,7 @@ static kiln_status look(quantize_pass *pass)
     pass->values = kln_arena_alloc_zeroed(&pass->inference->arena, most, sizeof *pass->values);
     pass->nodes =
         kln_arena_alloc_zeroed(&pass->inference->arena, graph->node_count, sizeof *pass->nodes);
-    if (pass->values == NULL || pass->nodes == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(pass->values == NULL || pass->nodes == NULL, no_memory());
     for (size_t i = 0; i < graph->initializer_count; i++) {
         KLN_RETURN_IF_ERROR(add_value(pass, graph->initializers[i].name, KLN_NO_NODE));
     }
@@ -200,9 +196,7 @@ static kiln_status quantize_value_of(quantize_pass *pass, quantize_value *value)
         quantize_add_tensor(pass, value->name, "zero_point", pass->format->storage, 0, NULL);
     const char *quantized = kln_arena_printf(pass->arena, "%s/%s", value->name, pass->format->name);
     const char *back = kln_arena_printf(pass->arena, "%s/dequantized", value->name);
-    if (scale == NULL || zero == NULL || quantized == NULL || back == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(scale == NULL || zero == NULL || quantized == NULL || back == NULL, no_memory());
     const float number = (float)(value->reach / pass->format->most);
     memcpy((void *)(uintptr_t)scale->data.data, &number, sizeof number);
     memset((void *)(uintptr_t)zero->data.data, 0, zero->data.size);
@@ -220,9 +214,7 @@ static kiln_status write_node(quantize_pass *pass, size_t index)
     const quantize_node *chosen = &pass->nodes[index];
     if (chosen->is_quantized) {
         const char **inputs = kln_arena_alloc_zeroed(pass->arena, node.input_count, sizeof *inputs);
-        if (inputs == NULL) {
-            return no_memory();
-        }
+        KLN_FAIL_IF(inputs == NULL, no_memory());
         memcpy(inputs, node.inputs, node.input_count * sizeof *inputs);
         quantize_value *value = quantize_find(pass, inputs[chosen->input]);
         if (pass->format->activations) {

@@ -35,9 +35,7 @@ static kiln_status hoist_constants(kln_arena *arena, kln_onnx_graph *graph)
 {
     kln_onnx_node *nodes = kln_arena_alloc_zeroed(arena, graph->node_count + 1, sizeof *nodes);
     size_t kept = 0;
-    if (nodes == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(nodes == NULL, no_memory());
     KLN_RETURN_IF_ERROR(kln_onnx_copy_initializers(arena, graph));
     for (size_t i = 0; i < graph->node_count; i++) {
         const kln_onnx_tensor *tensor = constant_of(graph, &graph->nodes[i]);
@@ -136,15 +134,11 @@ static kiln_status own_weights(fold_pass *pass, size_t index)
     }
     conv->weights = kln_arena_alloc(pass->arena, conv->before->data.size);
     conv->bias = kln_arena_alloc_zeroed(pass->arena, conv->outs, sizeof *conv->bias);
-    if (conv->weights == NULL || conv->bias == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(conv->weights == NULL || conv->bias == NULL, no_memory());
     memcpy(conv->weights, conv->before->data.data, conv->before->data.size);
     if (node->input_count > 2 && node->inputs[2][0] != '\0') {
         const float *bias = floats_of(pass, node->inputs[2], &count);
-        if (bias == NULL || count != conv->outs) {
-            return no_memory();
-        }
+        KLN_FAIL_IF(bias == NULL || count != conv->outs, no_memory());
         memcpy(conv->bias, bias, count * sizeof *bias);
     }
     conv->is_changed = true;
@@ -243,9 +237,7 @@ static kiln_status fold(fold_pass *pass, size_t index, bool *folded)
             conv->bias[o] = conv->bias[o] * pass->factors[o] + pass->terms[o];
         }
         const char **outputs = kln_arena_alloc_zeroed(pass->arena, 1, sizeof *outputs);
-        if (outputs == NULL) {
-            return no_memory();
-        }
+        KLN_FAIL_IF(outputs == NULL, no_memory());
         outputs[0] = node->outputs[0];
         for (size_t k = 0; k < pass->kept_count; k++) {
             if (strcmp(pass->kept[k], node->inputs[input]) == 0 ||
@@ -267,16 +259,12 @@ static kiln_status store(fold_pass *pass, size_t index)
     kln_onnx_node *node = &pass->graph.nodes[index];
     const char **names = kln_arena_alloc_zeroed(pass->arena, 3, sizeof *names);
     int64_t *dims = kln_arena_alloc_zeroed(pass->arena, 1, sizeof *dims);
-    if (names == NULL || dims == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(names == NULL || dims == NULL, no_memory());
     dims[0] = (int64_t)conv->outs;
     names[0] = node->inputs[0];
     names[1] = kln_arena_printf(pass->arena, "%s/folded_weights", node->outputs[0]);
     names[2] = kln_arena_printf(pass->arena, "%s/folded_bias", node->outputs[0]);
-    if (names[1] == NULL || names[2] == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(names[1] == NULL || names[2] == NULL, no_memory());
     kln_onnx_tensor made = *conv->before;
     made.name = names[1];
     made.data.data = conv->weights;
@@ -300,9 +288,7 @@ static kiln_status fold_all(fold_pass *pass)
     pass->convs = kln_arena_alloc_zeroed(&pass->inference->arena, count + 1, sizeof *pass->convs);
     size_t most = 0;
     size_t kept = 0;
-    if (nodes == NULL || folded == NULL || pass->convs == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(nodes == NULL || folded == NULL || pass->convs == NULL, no_memory());
     for (size_t i = 0; i < count; i++) {
         nodes[i] = pass->graph.nodes[order != NULL ? order[i] : i];
     }
@@ -313,9 +299,7 @@ static kiln_status fold_all(fold_pass *pass)
     }
     pass->factors = kln_arena_alloc_zeroed(&pass->inference->arena, most + 1, sizeof(float));
     pass->terms = kln_arena_alloc_zeroed(&pass->inference->arena, most + 1, sizeof(float));
-    if (pass->factors == NULL || pass->terms == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(pass->factors == NULL || pass->terms == NULL, no_memory());
     for (size_t i = 0; i < count; i++) {
         KLN_RETURN_IF_ERROR(fold(pass, i, &folded[i]));
     }
@@ -339,9 +323,7 @@ kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_options *options
                       .report = report,
                       .kept_count = options->keep_node_count};
     pass.kept = kln_arena_alloc_zeroed(pass.arena, pass.kept_count + 1, sizeof *pass.kept);
-    if (pass.kept == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(pass.kept == NULL, no_memory());
     for (size_t i = 0; i < pass.kept_count; i++) {
         KLN_RETURN_IF_NULL(options->keep_nodes[i]);
         pass.kept[i] = options->keep_nodes[i];

@@ -49,10 +49,9 @@ kiln_status quantize_add_node(quantize_pass *pass, const char *op, const char *c
         .outputs = kln_arena_alloc_zeroed(pass->arena, 1, sizeof(char *)),
         .output_count = 1,
         .attributes = kln_arena_alloc_zeroed(pass->arena, 2, sizeof *node.attributes)};
-    if (node.name == NULL || node.inputs == NULL || node.outputs == NULL ||
-        node.attributes == NULL) {
-        return kln_fail_memory(sizeof node, "a quantized network");
-    }
+    KLN_FAIL_IF(
+        node.name == NULL || node.inputs == NULL || node.outputs == NULL || node.attributes == NULL,
+        kln_fail_memory(sizeof node, "a quantized network"));
     memcpy(node.inputs, inputs, node.input_count * sizeof *node.inputs);
     node.outputs[0] = output;
     if (axis >= 0) {

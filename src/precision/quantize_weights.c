@@ -160,9 +160,7 @@ static kiln_status fill_blocks(const quantize_pass *pass, const weight_view *vie
 {
     const size_t blocks = (view->size + block - 1) / block;
     float *numbers = kln_alloc(block * sizeof *numbers);
-    if (numbers == NULL) {
-        return kln_fail_memory(block * sizeof *numbers, "a block of weights");
-    }
+    KLN_RETURN_IF_NO_MEMORY(numbers, block * sizeof *numbers, "a block of weights");
     for (size_t o = 0; o < view->outer; o++) {
         for (size_t b = 0; b < blocks; b++) {
             const size_t first = b * block;
@@ -205,9 +203,8 @@ kiln_status quantize_weights(quantize_pass *pass, const quantize_value *value,
     kln_onnx_tensor *scales =
         quantize_add_tensor(pass, value->name, "scale", KILN_DTYPE_FLOAT32, rank, dims);
     *name = kln_arena_printf(pass->arena, "%s/dequantized", value->name);
-    if (quantized == NULL || scales == NULL || *name == NULL) {
-        return kln_fail_memory(from->data.size, "quantized weights");
-    }
+    KLN_FAIL_IF(quantized == NULL || scales == NULL || *name == NULL,
+                kln_fail_memory(from->data.size, "quantized weights"));
     float *numbers = (float *)(uintptr_t)scales->data.data;
     unsigned char *bytes = (unsigned char *)(uintptr_t)quantized->data.data;
     memset(bytes, 0, quantized->data.size);

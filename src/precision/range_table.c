@@ -17,9 +17,7 @@ kiln_status kiln_range_table_create(kiln_range_table **table)
 {
     KLN_RETURN_IF_NULL(table);
     *table = kln_alloc_zeroed(1, sizeof **table);
-    if (*table == NULL) {
-        return kln_fail_memory(sizeof **table, "a table of ranges");
-    }
+    KLN_RETURN_IF_NO_MEMORY(*table, sizeof **table, "a table of ranges");
     kln_arena_init(&(*table)->arena);
     kln_names_init(&(*table)->names);
     (*table)->header = KILN_CACHE_HEADER;
@@ -37,9 +35,7 @@ void kiln_range_table_destroy(kiln_range_table *table)
 
 static kiln_status check(const kiln_range *range)
 {
-    if (range->name[0] == '\0') {
-        return kln_fail(KILN_ERROR_NAME, "a range needs the name of a tensor");
-    }
+    KLN_RETURN_IF(range->name[0] == '\0', KILN_ERROR_NAME, "a range needs the name of a tensor");
     if (!isfinite(range->low) || !isfinite(range->high) || range->low > range->high ||
         !isfinite(range->least) || !isfinite(range->greatest) || range->least > range->greatest) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
@@ -64,17 +60,14 @@ static kiln_status copy_channels(kiln_range_table *table, const kiln_range *from
                                  kiln_channel **made)
 {
     *made = kln_arena_alloc_zeroed(&table->arena, from->channel_count, sizeof **made);
-    if (*made == NULL) {
-        return kln_fail_memory(from->channel_count * sizeof **made, "the channels of a range");
-    }
+    KLN_RETURN_IF_NO_MEMORY(*made, from->channel_count * sizeof **made, "the channels of a range");
     memcpy(*made, from->channels, from->channel_count * sizeof **made);
     return KILN_OK;
 }
 
 kiln_status kiln_range_table_put(kiln_range_table *table, const kiln_range *range)
 {
-    KLN_RETURN_IF_NULL(table);
-    KLN_RETURN_IF_NULL(range);
+    KLN_RETURN_IF_NULL(table, range);
     kiln_range copy;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_range", range, &copy, sizeof copy));
     KLN_RETURN_IF_NULL(range->name);
@@ -93,9 +86,7 @@ kiln_status kiln_range_table_put(kiln_range_table *table, const kiln_range *rang
         KLN_RETURN_IF_ERROR(kln_array_grow(&table->arena, &table->ranges, table->count,
                                            &table->capacity, sizeof *table->ranges));
         copy.name = kln_arena_strdup(&table->arena, range->name);
-        if (copy.name == NULL) {
-            return kln_fail_memory(strlen(range->name), "the name of a range");
-        }
+        KLN_RETURN_IF_NO_MEMORY(copy.name, strlen(range->name), "the name of a range");
         KLN_RETURN_IF_ERROR(kln_names_set(&table->names, copy.name, index));
         table->count++;
     } else {
@@ -107,8 +98,7 @@ kiln_status kiln_range_table_put(kiln_range_table *table, const kiln_range *rang
 
 kiln_status kiln_range_table_set(kiln_range_table *table, const char *name, double low, double high)
 {
-    KLN_RETURN_IF_NULL(table);
-    KLN_RETURN_IF_NULL(name);
+    KLN_RETURN_IF_NULL(table, name);
     const kiln_range range =
         KILN_RANGE(.name = name, .low = low, .high = high, .least = low, .greatest = high);
     return kiln_range_table_put(table, &range);
@@ -170,8 +160,7 @@ static kiln_status merge_channels(kiln_range_table *table, const kiln_range *min
 
 kiln_status kiln_range_table_merge(kiln_range_table *table, const kiln_range_table *other)
 {
-    KLN_RETURN_IF_NULL(table);
-    KLN_RETURN_IF_NULL(other);
+    KLN_RETURN_IF_NULL(table, other);
     for (size_t i = 0; i < other->count; i++) {
         kiln_range merged = other->ranges[i];
         const kiln_range *mine = kiln_range_table_find(table, merged.name);
@@ -218,18 +207,13 @@ static bool is_header(const char *text)
 
 kiln_status kiln_range_table_set_header(kiln_range_table *table, const char *header)
 {
-    KLN_RETURN_IF_NULL(table);
-    KLN_RETURN_IF_NULL(header);
-    if (!is_header(header)) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "the header of a calibration cache is like " KILN_CACHE_HEADER
-                        ", this is \"%.100s\"",
-                        header);
-    }
+    KLN_RETURN_IF_NULL(table, header);
+    KLN_RETURN_IF(!is_header(header), KILN_ERROR_INVALID_ARGUMENT,
+                  "the header of a calibration cache is like " KILN_CACHE_HEADER
+                  ", this is \"%.100s\"",
+                  header);
     const char *copy = kln_arena_strdup(&table->arena, header);
-    if (copy == NULL) {
-        return kln_fail_memory(strlen(header), "the header of a calibration cache");
-    }
+    KLN_RETURN_IF_NO_MEMORY(copy, strlen(header), "the header of a calibration cache");
     table->header = copy;
     return KILN_OK;
 }

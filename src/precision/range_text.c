@@ -70,15 +70,13 @@ static kiln_status read_line(kiln_range_table *table, size_t number, kiln_span l
     while (digits < line.size && begin[digits] == ' ') {
         digits++;
     }
-    if (colon < 2 || memchr(begin, '\0', colon) != NULL ||
-        !read_scale(begin + digits, line.size - digits, &scale)) {
-        return fail_line(number, line, "\"name: 3c010a14\" is needed, the bits of a scale");
-    }
+    KLN_FAIL_IF(colon < 2 || memchr(begin, '\0', colon) != NULL ||
+                    !read_scale(begin + digits, line.size - digits, &scale),
+                fail_line(number, line, "\"name: 3c010a14\" is needed, the bits of a scale"));
     name->size = 0;
     KLN_RETURN_IF_ERROR(kln_text_append(name, begin, colon - 1));
-    if (kiln_range_table_find(table, name->data) != NULL) {
-        return fail_line(number, line, "the tensor has a scale already");
-    }
+    KLN_FAIL_IF(kiln_range_table_find(table, name->data) != NULL,
+                fail_line(number, line, "the tensor has a scale already"));
     return kiln_range_table_set(table, name->data, -LEVELS * scale, LEVELS * scale);
 }
 
@@ -185,9 +183,8 @@ static kiln_status read_channels(const cJSON *item, kiln_channel **channels, siz
     bool fits = list == NULL || cJSON_IsArray(list);
     *count = 0;
     *channels = most != 0 ? kln_alloc_zeroed(most, sizeof **channels) : NULL;
-    if (most != 0 && *channels == NULL) {
-        return kln_fail_memory(most * sizeof **channels, "the channels of a range");
-    }
+    KLN_FAIL_IF(most != 0 && *channels == NULL,
+                kln_fail_memory(most * sizeof **channels, "the channels of a range"));
     if (most != 0) {
         cJSON_ArrayForEach(each, list)
         {
@@ -223,12 +220,12 @@ static kiln_status read_ranges(const cJSON *ranges, kiln_range_table *table)
     {
         kiln_range range;
         kiln_channel *channels = NULL;
-        if (kiln_range_table_find(table, item->string) != NULL || !read_range(item, &range)) {
-            return kln_fail(KILN_ERROR_MALFORMED,
-                            "tensor \"%.200s\" of a table of ranges: one object with the numbers "
-                            "\"low\" and \"high\" is needed",
-                            item->string);
-        }
+        KLN_RETURN_IF(
+            kiln_range_table_find(table, item->string) != NULL || !read_range(item, &range),
+            KILN_ERROR_MALFORMED,
+            "tensor \"%.200s\" of a table of ranges: one object with the numbers "
+            "\"low\" and \"high\" is needed",
+            item->string);
         kiln_status status = read_channels(item, &channels, &range.channel_count);
         range.channels = channels;
         status = status == KILN_OK ? kiln_range_table_put(table, &range) : status;
@@ -246,11 +243,10 @@ static kiln_status read_root(const cJSON *root, kiln_range_table *table)
 {
     const cJSON *ranges = cJSON_GetObjectItemCaseSensitive(root, "ranges");
     const cJSON *header = cJSON_GetObjectItemCaseSensitive(root, "header");
-    if (!cJSON_IsObject(ranges) || (header != NULL && !cJSON_IsString(header))) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "a table of ranges in JSON has an object \"ranges\" "
-                        "and, if it likes, a text \"header\"");
-    }
+    KLN_RETURN_IF(!cJSON_IsObject(ranges) || (header != NULL && !cJSON_IsString(header)),
+                  KILN_ERROR_MALFORMED,
+                  "a table of ranges in JSON has an object \"ranges\" "
+                  "and, if it likes, a text \"header\"");
     if (header != NULL) {
         const kiln_status status = kiln_range_table_set_header(table, header->valuestring);
         if (status != KILN_OK) {
@@ -350,9 +346,7 @@ kiln_status kln_ranges_write_json(const kiln_range_table *table, kln_text *text)
     }
     char *printed = added ? cJSON_Print(root) : NULL;
     cJSON_Delete(root);
-    if (printed == NULL) {
-        return kln_fail_memory(kiln_range_table_count(table) * 64, "a table of ranges");
-    }
+    KLN_RETURN_IF_NO_MEMORY(printed, kiln_range_table_count(table) * 64, "a table of ranges");
     const kiln_status status = kln_text_printf(text, "%s\n", printed);
     cJSON_free(printed);
     return status;
@@ -372,19 +366,15 @@ kiln_status kiln_range_table_load_bytes(kiln_span bytes, kiln_range_table **tabl
 {
     KLN_RETURN_IF_NULL(table);
     *table = NULL;
-    if (bytes.data == NULL && bytes.size > 0) {
-        return kln_fail_null(__func__, "bytes.data");
-    }
+    KLN_FAIL_IF(bytes.data == NULL && bytes.size > 0, kln_fail_null(__func__, "bytes.data"));
     if (bytes.size == 0) {
         return kln_fail(KILN_ERROR_EMPTY,
                         "a table of ranges has no bytes; a calibration cache or JSON is needed");
     }
-    if (bytes.size > KLN_MOST_RANGE_TEXT) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "a table of ranges of %zu bytes was refused, %zu are "
-                        "allowed",
-                        bytes.size, KLN_MOST_RANGE_TEXT);
-    }
+    KLN_RETURN_IF(bytes.size > KLN_MOST_RANGE_TEXT, KILN_ERROR_LIMIT,
+                  "a table of ranges of %zu bytes was refused, %zu are "
+                  "allowed",
+                  bytes.size, KLN_MOST_RANGE_TEXT);
     kiln_range_table *made = NULL;
     KLN_RETURN_IF_ERROR(kiln_range_table_create(&made));
     const kiln_status status =
@@ -411,8 +401,7 @@ kiln_status kiln_range_table_load(const char *path, kiln_range_table **table)
 
 kiln_status kiln_range_table_save(const kiln_range_table *table, const char *path)
 {
-    KLN_RETURN_IF_NULL(table);
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL(table, path);
     const size_t length = strlen(path);
     kln_text text;
     kln_text_init(&text, KLN_MOST_RANGE_TEXT);

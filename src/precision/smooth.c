@@ -156,9 +156,7 @@ static kiln_status even_out_all(smooth_pass *pass)
 {
     uint32_t *readers = kln_alloc_zeroed(pass->graph.node_count + 1, sizeof *readers);
     kln_names done;
-    if (readers == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(readers == NULL, smooth_no_memory());
     kln_names_init(&done);
     kiln_status status = KILN_OK;
     for (size_t i = 0; status == KILN_OK && i < pass->graph.node_count; i++) {
@@ -190,9 +188,7 @@ static kiln_status begin(smooth_pass *pass)
     pass->graph.nodes =
         kln_arena_alloc_zeroed(pass->arena, graph->node_count + 1, sizeof *graph->nodes);
     pass->nodes = kln_arena_alloc_zeroed(pass->arena, graph->node_count + 1, sizeof *pass->nodes);
-    if (pass->graph.nodes == NULL || pass->nodes == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(pass->graph.nodes == NULL || pass->nodes == NULL, smooth_no_memory());
     KLN_RETURN_IF_ERROR(kln_onnx_copy_initializers(pass->arena, &pass->graph));
     /* Names of inputs and outputs are written to. */
     for (size_t i = 0; i < graph->node_count; i++) {
@@ -201,9 +197,7 @@ static kiln_status begin(smooth_pass *pass)
         *node = graph->nodes[order != NULL ? order[i] : i];
         const char **names = kln_arena_alloc_zeroed(
             pass->arena, node->input_count + node->output_count + 1, sizeof *names);
-        if (names == NULL) {
-            return smooth_no_memory();
-        }
+        KLN_FAIL_IF(names == NULL, smooth_no_memory());
         memcpy(names, node->inputs, node->input_count * sizeof *names);
         memcpy(names + node->input_count, node->outputs, node->output_count * sizeof *names);
         node->inputs = names;
@@ -217,9 +211,7 @@ static kiln_status end(smooth_pass *pass)
     const size_t count = pass->graph.node_count + pass->insertion_count;
     kln_onnx_node *nodes = kln_arena_alloc_zeroed(pass->arena, count + 1, sizeof *nodes);
     size_t made = 0;
-    if (nodes == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(nodes == NULL, smooth_no_memory());
     for (size_t i = 0; i < pass->graph.node_count; i++) {
         for (size_t k = 0; k < pass->insertion_count; k++) {
             if (pass->insertions[k].before == i) {

@@ -42,9 +42,7 @@ kiln_status smooth_own(smooth_pass *pass, size_t index)
         return KILN_OK;
     }
     float *copy = kln_arena_alloc(pass->arena, node->count * sizeof *copy);
-    if (copy == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(copy == NULL, smooth_no_memory());
     memcpy(copy, node->weights, node->count * sizeof *copy);
     node->weights = copy;
     node->is_changed = true;
@@ -72,9 +70,7 @@ kiln_status smooth_own_bias(smooth_pass *pass, size_t index)
         return KILN_OK;
     }
     node->bias = kln_arena_alloc_zeroed(pass->arena, node->outs, sizeof *node->bias);
-    if (node->bias == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(node->bias == NULL, smooth_no_memory());
     if (before != NULL && count == node->outs) {
         memcpy(node->bias, before, node->outs * sizeof *node->bias);
     }
@@ -91,9 +87,7 @@ kiln_status smooth_add(smooth_pass *pass, const char *stem, const char *what, co
         count *= (size_t)dims[i];
     }
     *name = kln_arena_printf(pass->arena, "%s/%s", stem, what);
-    if (copied == NULL || *name == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(copied == NULL || *name == NULL, smooth_no_memory());
     const uint32_t index = (uint32_t)pass->graph.initializer_count;
     const kln_onnx_tensor tensor = {.name = *name,
                                     .dtype = KILN_DTYPE_FLOAT32,
@@ -128,9 +122,7 @@ kiln_status smooth_store(smooth_pass *pass, size_t index)
         return KILN_OK;
     }
     const char **inputs = kln_arena_alloc_zeroed(pass->arena, 3, sizeof *inputs);
-    if (inputs == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(inputs == NULL, smooth_no_memory());
     inputs[0] = written->inputs[0];
     inputs[1] = written->inputs[1];
     inputs[2] = name;

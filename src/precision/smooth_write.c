@@ -22,9 +22,7 @@ static kiln_status spread(smooth_pass *pass, const char *name, size_t channels, 
     size_t count = 0;
     const float *from = smooth_constant(pass, name, &count);
     *numbers = kln_arena_alloc(pass->arena, channels * sizeof **numbers);
-    if (*numbers == NULL || from == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(*numbers == NULL || from == NULL, smooth_no_memory());
     for (size_t c = 0; c < channels; c++) {
         (*numbers)[c] = from[count == 1 ? 0 : c];
     }
@@ -95,9 +93,7 @@ static kiln_status insert(smooth_pass *pass, size_t before, const char *op, cons
                           const char *constant, const char *output)
 {
     const char **names = kln_arena_alloc_zeroed(pass->arena, 3, sizeof *names);
-    if (names == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(names == NULL, smooth_no_memory());
     names[0] = input;
     names[1] = constant;
     names[2] = output;
@@ -148,9 +144,7 @@ static kiln_status divide_before(smooth_pass *pass, const place *add, const smoo
     float *numbers = NULL;
     const char *constant = NULL;
     *name = kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, input);
-    if (*name == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(*name == NULL, smooth_no_memory());
     if (before.node != NULL && is_divisible(pass, before.producer, value->channels)) {
         const smooth_value scaled = {.scale = value->scale};
         KLN_RETURN_IF_ERROR(divide_outputs(pass, before.producer, &scaled));
@@ -165,9 +159,7 @@ static kiln_status divide_before(smooth_pass *pass, const place *add, const smoo
     for (size_t c = 0; numbers != NULL && c < value->channels; c++) {
         numbers[c] = (is_mul ? numbers[c] : 1) / value->scale[c];
     }
-    if (numbers == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(numbers == NULL, smooth_no_memory());
     KLN_RETURN_IF_ERROR(
         store_spread(pass, add, *name, "factors", numbers, value->channels, is_last, &constant));
     if (!is_mul) {
@@ -232,9 +224,7 @@ static kiln_status absorb(smooth_pass *pass, const place *at, const smooth_value
         const place before = find_place(pass, at->node->inputs[0], 1, value, is_last);
         const char *inside =
             kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, at->node->inputs[0]);
-        if (inside == NULL) {
-            return smooth_no_memory();
-        }
+        KLN_FAIL_IF(inside == NULL, smooth_no_memory());
         KLN_RETURN_IF_ERROR(absorb(pass, &before, value, is_last, inside, done));
         if (*done) {
             at->node->inputs[0] = inside;
@@ -272,18 +262,14 @@ static kiln_status insert_nodes(smooth_pass *pass, const place *at, const smooth
     float *terms = kln_arena_alloc(pass->arena, channels * sizeof *terms);
     const char *constant = NULL;
     const char *scaled = name;
-    if (factors == NULL || terms == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(factors == NULL || terms == NULL, smooth_no_memory());
     for (size_t c = 0; c < channels; c++) {
         factors[c] = 1 / value->scale[c];
         terms[c] = -shift_of(value, c) / value->scale[c];
     }
     if (value->shift != NULL) {
         scaled = kln_arena_printf(pass->arena, "%s/scaled", value->name);
-        if (scaled == NULL) {
-            return smooth_no_memory();
-        }
+        KLN_FAIL_IF(scaled == NULL, smooth_no_memory());
     }
     KLN_RETURN_IF_ERROR(
         store_spread(pass, at, name, "factors", factors, channels, is_last, &constant));
@@ -308,9 +294,7 @@ static kiln_status rename_product(smooth_pass *pass, size_t index)
     }
     kln_onnx_node *adder = &pass->graph.nodes[node->adder];
     const char *name = kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, product->outputs[0]);
-    if (name == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(name == NULL, smooth_no_memory());
     adder->inputs[strcmp(adder->inputs[0], product->outputs[0]) != 0] = name;
     product->outputs[0] = name;
     return KILN_OK;
@@ -342,9 +326,7 @@ static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const
 {
     kiln_range range = *value->range;
     kiln_channel *channels = kln_alloc_zeroed(value->channels, sizeof *channels);
-    if (channels == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(channels == NULL, smooth_no_memory());
     range.name = name;
     range.low = range.high = 0;
     for (size_t c = 0; c < value->channels; c++) {
@@ -385,9 +367,7 @@ kiln_status smooth_apply(smooth_pass *pass, const uint32_t *readers, size_t coun
     place at = find_place(pass, value->name, count, value, is_last);
     const char *name = kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, value->name);
     bool done = false;
-    if (name == NULL) {
-        return smooth_no_memory();
-    }
+    KLN_FAIL_IF(name == NULL, smooth_no_memory());
     if (at.tensor == NULL || !at.tensor->has_shape) {
         return KILN_OK;
     }

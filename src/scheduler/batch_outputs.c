@@ -53,9 +53,7 @@ kiln_status batch_prepare_outputs(batch *one)
         return KILN_OK;
     }
     one->block = result_block_take(&one->scheduler->blocks, total);
-    if (one->block == NULL) {
-        return kln_fail_memory(total, "the outputs of a batch");
-    }
+    KLN_RETURN_IF_NO_MEMORY(one->block, total, "the outputs of a batch");
     unsigned char *at = one->block->memory;
     for (size_t i = 0; i < rules->output_count; i++) {
         if (is_shown(one, i, &desc, &bytes)) {
@@ -97,13 +95,12 @@ static kiln_status check_lengths(const batch *one)
     for (size_t i = 0; rules->has_lengths && i < rules->output_count; i++) {
         const int32_t axis = rules->lengthy[rules->input_count + i].axis;
         const kiln_shape *shape = &named[i].tensor.desc.shape;
-        if (axis >= 0 && (shape->rank <= axis || shape->dims[axis] != filled)) {
-            return kln_fail(KILN_ERROR_SHAPE,
-                            "output \"%s\" is %lld long in dimension %d for inputs of %lld: its "
-                            "length is not theirs, and it cannot be cut to a request's",
-                            named[i].name, (long long)(shape->rank > axis ? shape->dims[axis] : 0),
-                            axis, (long long)filled);
-        }
+        KLN_RETURN_IF(axis >= 0 && (shape->rank <= axis || shape->dims[axis] != filled),
+                      KILN_ERROR_SHAPE,
+                      "output \"%s\" is %lld long in dimension %d for inputs of %lld: its "
+                      "length is not theirs, and it cannot be cut to a request's",
+                      named[i].name, (long long)(shape->rank > axis ? shape->dims[axis] : 0), axis,
+                      (long long)filled);
     }
     return KILN_OK;
 }
@@ -218,9 +215,7 @@ kiln_status batch_give_outputs(const batch *one, kiln_request *request, int64_t 
         }
     }
     result_block *block = own != 0 ? result_block_take(&one->scheduler->blocks, own) : NULL;
-    if (own != 0 && block == NULL) {
-        return kln_fail_memory(own, "the outputs of a request");
-    }
+    KLN_FAIL_IF(own != 0 && block == NULL, kln_fail_memory(own, "the outputs of a request"));
     unsigned char *next = block != NULL ? block->memory : NULL;
     request->blocks[1] = block != NULL ? block : request->blocks[1];
     for (size_t i = 0; i < rules->output_count; i++) {

@@ -113,12 +113,10 @@ static kiln_status take_asked(const schedule_rules *rules, kiln_engine *const *e
     for (size_t i = 0; i < rules->asked_count; i++) {
         const size_t before = sizes->count;
         add(engines, count, rules->axis, rules->asked[i], sizes);
-        if (sizes->count == before) {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "kiln_scheduler_options: batches of %lld rows were asked for, and %s",
-                            (long long)rules->asked[i],
-                            "not every engine has an optimization profile for them");
-        }
+        KLN_RETURN_IF(sizes->count == before, KILN_ERROR_INVALID_ARGUMENT,
+                      "kiln_scheduler_options: batches of %lld rows were asked for, and %s",
+                      (long long)rules->asked[i],
+                      "not every engine has an optimization profile for them");
     }
     return KILN_OK;
 }
@@ -140,12 +138,12 @@ kiln_status batch_sizes_make(const schedule_rules *rules, kiln_engine *const *en
     choose(rules, engines, count, sizes);
     for (size_t i = 0; i < count; i++) {
         const int64_t most = batch_sizes_most(engines[i], rules->axis);
-        if (most != 0 && (sizes->count == 0 || sizes->rows[sizes->count - 1] < rules->max_rows)) {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "kiln_scheduler_options: batches of %lld rows were asked for, and the "
-                            "engine's profile has %lld at most",
-                            (long long)rules->max_rows, (long long)most);
-        }
+        KLN_RETURN_IF(
+            most != 0 && (sizes->count == 0 || sizes->rows[sizes->count - 1] < rules->max_rows),
+            KILN_ERROR_INVALID_ARGUMENT,
+            "kiln_scheduler_options: batches of %lld rows were asked for, and the "
+            "engine's profile has %lld at most",
+            (long long)rules->max_rows, (long long)most);
     }
     return KILN_OK;
 }

@@ -24,14 +24,10 @@ static kiln_status fill(const kiln_scheduler *scheduler, kiln_engine *const *eng
     KLN_RETURN_IF_ERROR(batch_sizes_make(&scheduler->rules, engines, count, &pool->sizes));
     const size_t total = count * pool->contexts;
     pool->seats = kln_alloc_zeroed(total, sizeof(seat *));
-    if (pool->seats == NULL) {
-        return kln_fail_memory(total * sizeof(seat *), "a scheduler");
-    }
+    KLN_RETURN_IF_NO_MEMORY(pool->seats, total * sizeof(seat *), "a scheduler");
     for (size_t i = 0; i < total; i++) {
         pool->seats[i] = kln_alloc_zeroed(1, sizeof *pool->seats[i]);
-        if (pool->seats[i] == NULL) {
-            return kln_fail_memory(sizeof *pool->seats[i], "a scheduler's context");
-        }
+        KLN_RETURN_IF_NO_MEMORY(pool->seats[i], sizeof *pool->seats[i], "a scheduler's context");
         pool->count++;
         KLN_RETURN_IF_ERROR(
             seat_make(scheduler, pool, engines[i / pool->contexts], pool->seats[i]));

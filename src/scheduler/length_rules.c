@@ -35,20 +35,17 @@ static kiln_status read_padding(const kiln_scheduler_padding *padding, schedule_
     const kiln_binding *binding = binding_at(rules, index);
     length_rule *rule = &rules->lengthy[index];
     const int32_t axis = padding->axis;
-    if (axis < 0 || axis >= binding->shape.rank || axis == rules->axis ||
-        binding->shape.dims[axis] >= 0) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_scheduler_options: \"%s\" cannot be padded along dimension %d: a "
-                        "dynamic dimension other than batch_axis is needed",
-                        padding->name, axis);
-    }
+    KLN_RETURN_IF(axis < 0 || axis >= binding->shape.rank || axis == rules->axis ||
+                      binding->shape.dims[axis] >= 0,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_scheduler_options: \"%s\" cannot be padded along dimension %d: a "
+                  "dynamic dimension other than batch_axis is needed",
+                  padding->name, axis);
     const size_t bytes = kiln_dtype_bits(binding->dtype) / 8;
-    if (rule->axis >= 0 || bytes == 0 || bytes > sizeof rule->value) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "kiln_scheduler_options: \"%s\" %s",
-                        padding->name,
-                        rule->axis >= 0 ? "is padded along one dimension at most"
-                                        : "has elements that cannot be padded");
-    }
+    KLN_RETURN_IF(rule->axis >= 0 || bytes == 0 || bytes > sizeof rule->value,
+                  KILN_ERROR_INVALID_ARGUMENT, "kiln_scheduler_options: \"%s\" %s", padding->name,
+                  rule->axis >= 0 ? "is padded along one dimension at most"
+                                  : "has elements that cannot be padded");
     kiln_tensor one = KILN_HOST_TENSOR(binding->dtype, KILN_SHAPE(1), rule->value, bytes);
     rule->axis = axis;
     return kiln_tensor_write(&one, 0, 1, &padding->value);
@@ -93,12 +90,9 @@ static kiln_status read_lengths(const kiln_scheduler_options *options, schedule_
 {
     const size_t count = options->length_count;
     int64_t *lengths = kln_arena_alloc_zeroed(&rules->arena, count + 1, sizeof *lengths);
-    if (count != 0 && options->lengths == NULL) {
-        return kln_fail_null("kiln_scheduler_options", "lengths");
-    }
-    if (lengths == NULL) {
-        return kln_fail_memory(count * sizeof *lengths, "a scheduler's lengths");
-    }
+    KLN_FAIL_IF(count != 0 && options->lengths == NULL,
+                kln_fail_null("kiln_scheduler_options", "lengths"));
+    KLN_RETURN_IF_NO_MEMORY(lengths, count * sizeof *lengths, "a scheduler's lengths");
     for (size_t i = 0; i < count; i++) {
         lengths[i] = options->lengths[i];
         if (lengths[i] < 1 || (i > 0 && lengths[i] <= lengths[i - 1])) {
@@ -116,9 +110,7 @@ kiln_status length_rules_make(const kiln_scheduler_options *options, schedule_ru
 {
     const size_t count = rules->input_count + rules->output_count;
     rules->lengthy = kln_arena_alloc_zeroed(&rules->arena, count + 1, sizeof *rules->lengthy);
-    if (rules->lengthy == NULL) {
-        return kln_fail_memory(count * sizeof *rules->lengthy, "a scheduler's rules");
-    }
+    KLN_RETURN_IF_NO_MEMORY(rules->lengthy, count * sizeof *rules->lengthy, "a scheduler's rules");
     for (size_t i = 0; i < count; i++) {
         rules->lengthy[i].axis = -1;
     }

@@ -89,10 +89,9 @@ static kiln_status look_closer(const kiln_binding *binding, const kiln_tensor *t
     (void)snprintf(what, sizeof what, "%s \"%.240s\" of a request",
                    binding->is_input ? "input" : "output", binding->name);
     KLN_RETURN_IF_ERROR(kln_tensor_check(what, tensor));
-    if (tensor->desc.dtype != binding->dtype) {
-        return kln_fail(KILN_ERROR_DTYPE, "%s: %s is needed, %s was given", what,
-                        kiln_dtype_name(binding->dtype), kiln_dtype_name(tensor->desc.dtype));
-    }
+    KLN_RETURN_IF(tensor->desc.dtype != binding->dtype, KILN_ERROR_DTYPE,
+                  "%s: %s is needed, %s was given", what, kiln_dtype_name(binding->dtype),
+                  kiln_dtype_name(tensor->desc.dtype));
     return KILN_OK;
 }
 
@@ -139,13 +138,10 @@ static kiln_status take_tensors(const kiln_binding *bindings, size_t binding_cou
     }
     for (size_t i = 0; i < count; i++) {
         size_t index = 0;
-        if (given[i].name == NULL) {
-            return kln_fail_null("kiln_scheduler_submit", "name");
-        }
+        KLN_FAIL_IF(given[i].name == NULL, kln_fail_null("kiln_scheduler_submit", "name"));
         KLN_RETURN_IF_ERROR(find(bindings, binding_count, given[i].name, i, &index));
-        if (tensors[index].desc.dtype != KILN_DTYPE_UNDEFINED) {
-            return kln_fail(KILN_ERROR_NAME, "a request names \"%s\" twice", given[i].name);
-        }
+        KLN_RETURN_IF(tensors[index].desc.dtype != KILN_DTYPE_UNDEFINED, KILN_ERROR_NAME,
+                      "a request names \"%s\" twice", given[i].name);
         if (bindings[index].is_input || given[i].tensor.data != NULL) {
             KLN_RETURN_IF_ERROR(check_tensor(&bindings[index], &given[i].tensor, axis));
             tensors[index] = given[i].tensor;
@@ -180,21 +176,17 @@ static kiln_status look_at_shapes(const schedule_rules *rules, kiln_request *req
     request->rows = 1;
     request->length = 0;
     for (size_t i = 0; i < rules->input_count; i++) {
-        if (request->inputs[i].desc.dtype == KILN_DTYPE_UNDEFINED) {
-            return kln_fail(KILN_ERROR_NOT_BOUND, "a request does not bring input \"%s\"",
-                            rules->inputs[i].name);
-        }
+        KLN_RETURN_IF(request->inputs[i].desc.dtype == KILN_DTYPE_UNDEFINED, KILN_ERROR_NOT_BOUND,
+                      "a request does not bring input \"%s\"", rules->inputs[i].name);
         request->shapes[i] = request->inputs[i].desc.shape;
         KLN_RETURN_IF_ERROR(take_length(rules, i, request));
         kiln_shape shape = request->shapes[i];
         if (rules->axis >= 0) {
             const int64_t rows = shape.dims[rules->axis];
-            if (i > 0 && rows != request->rows) {
-                return kln_fail(KILN_ERROR_SHAPE,
-                                "a request brings %lld row%s of input \"%s\" and %lld of \"%s\"",
-                                (long long)request->rows, KLN_S(request->rows),
-                                rules->inputs[0].name, (long long)rows, rules->inputs[i].name);
-            }
+            KLN_RETURN_IF(i > 0 && rows != request->rows, KILN_ERROR_SHAPE,
+                          "a request brings %lld row%s of input \"%s\" and %lld of \"%s\"",
+                          (long long)request->rows, KLN_S(request->rows), rules->inputs[0].name,
+                          (long long)rows, rules->inputs[i].name);
             request->rows = rows;
             shape.dims[rules->axis] = 0;
         }
@@ -215,12 +207,11 @@ static kiln_status check_output_rows(const schedule_rules *rules, const kiln_req
 {
     for (size_t i = 0; rules->axis >= 0 && i < rules->output_count; i++) {
         const kiln_tensor *output = &request->outputs[i];
-        if (output->data != NULL && output->desc.shape.dims[rules->axis] != request->rows) {
-            return kln_fail(KILN_ERROR_SHAPE,
-                            "output \"%s\" of a request has %lld rows, its inputs have %lld",
-                            rules->outputs[i].name, (long long)output->desc.shape.dims[rules->axis],
-                            (long long)request->rows);
-        }
+        KLN_RETURN_IF(output->data != NULL && output->desc.shape.dims[rules->axis] != request->rows,
+                      KILN_ERROR_SHAPE,
+                      "output \"%s\" of a request has %lld rows, its inputs have %lld",
+                      rules->outputs[i].name, (long long)output->desc.shape.dims[rules->axis],
+                      (long long)request->rows);
     }
     return KILN_OK;
 }
@@ -229,13 +220,11 @@ static kiln_status read_options(const kiln_request_options *options, kiln_reques
 {
     *read = KILN_REQUEST_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_request_options", options, read, sizeof *read));
-    if (read->priority < 0 || read->priority > KILN_MAX_PRIORITY || (int)read->schedule < 0 ||
-        read->schedule > KILN_SCHEDULE_THROUGHPUT) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_request_options: priority is %d (0 to %d), schedule %d (0 to %d)",
-                        read->priority, KILN_MAX_PRIORITY, (int)read->schedule,
-                        KILN_SCHEDULE_THROUGHPUT);
-    }
+    KLN_RETURN_IF(read->priority < 0 || read->priority > KILN_MAX_PRIORITY ||
+                      (int)read->schedule < 0 || read->schedule > KILN_SCHEDULE_THROUGHPUT,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_request_options: priority is %d (0 to %d), schedule %d (0 to %d)",
+                  read->priority, KILN_MAX_PRIORITY, (int)read->schedule, KILN_SCHEDULE_THROUGHPUT);
     return KILN_OK;
 }
 
@@ -259,9 +248,7 @@ kiln_status request_make(kiln_scheduler *scheduler, const kiln_named_tensor *inp
 {
     kiln_request *made = allocate(scheduler);
     *request = NULL;
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a request");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a request");
     (void)atomic_fetch_add(&scheduler->references, 1);
     atomic_store(&made->references, 1);
     atomic_store(&made->state, KILN_REQUEST_WAITING);
@@ -349,14 +336,11 @@ kiln_status kiln_request_wait(kiln_request *request, int64_t milliseconds)
 
 kiln_status kiln_request_output(const kiln_request *request, const char *name, kiln_tensor *tensor)
 {
-    KLN_RETURN_IF_NULL(request);
-    KLN_RETURN_IF_NULL(name);
-    KLN_RETURN_IF_NULL(tensor);
+    KLN_RETURN_IF_NULL(request, name, tensor);
     const schedule_rules *rules = &request->scheduler->rules;
     size_t index = 0;
-    if (kiln_request_get_state(request) != KILN_REQUEST_DONE) {
-        return kln_fail(KILN_ERROR_STATE, "the request is not done, so that it has no outputs");
-    }
+    KLN_RETURN_IF(kiln_request_get_state(request) != KILN_REQUEST_DONE, KILN_ERROR_STATE,
+                  "the request is not done, so that it has no outputs");
     KLN_RETURN_IF_ERROR(find(rules->outputs, rules->output_count, name, 0, &index));
     *tensor = request->outputs[index];
     return KILN_OK;

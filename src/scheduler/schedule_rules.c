@@ -81,18 +81,13 @@ static kiln_status read_sizes(const kiln_scheduler_options *options, schedule_ru
     }
     const size_t bytes = options->batch_size_count * sizeof(int64_t);
     int64_t *asked = kln_arena_alloc(&rules->arena, bytes);
-    if (asked == NULL) {
-        return kln_fail_memory(bytes, "a scheduler's sizes");
-    }
+    KLN_RETURN_IF_NO_MEMORY(asked, bytes, "a scheduler's sizes");
     rules->asked = memcpy(asked, options->batch_sizes, bytes);
     rules->asked_count = options->batch_size_count;
     const int64_t largest = asked[rules->asked_count - 1];
-    if (options->max_batch > largest) {
-        return kln_fail(
-            KILN_ERROR_INVALID_ARGUMENT,
-            "kiln_scheduler_options: max_batch is %lld, and the largest of batch_sizes %lld",
-            (long long)options->max_batch, (long long)largest);
-    }
+    KLN_RETURN_IF(options->max_batch > largest, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_scheduler_options: max_batch is %lld, and the largest of batch_sizes %lld",
+                  (long long)options->max_batch, (long long)largest);
     rules->max_rows = options->max_batch > 0 ? options->max_batch : largest;
     return KILN_OK;
 }
@@ -101,13 +96,11 @@ static kiln_status choose_rows(const kiln_engine *engine, const kiln_scheduler_o
                                int64_t fixed, schedule_rules *rules)
 {
     if (fixed > 0) {
-        if (options->max_batch > fixed || options->batch_size_count != 0) {
-            return kln_fail(KILN_ERROR_UNSUPPORTED,
-                            "kiln_scheduler_options: %s is given, and this model has batches of "
-                            "%lld and no others",
-                            options->batch_size_count != 0 ? "batch_sizes" : "max_batch",
-                            (long long)fixed);
-        }
+        KLN_RETURN_IF(
+            options->max_batch > fixed || options->batch_size_count != 0, KILN_ERROR_UNSUPPORTED,
+            "kiln_scheduler_options: %s is given, and this model has batches of "
+            "%lld and no others",
+            options->batch_size_count != 0 ? "batch_sizes" : "max_batch", (long long)fixed);
         rules->max_rows = options->max_batch > 0 ? options->max_batch : fixed;
         rules->fixed_rows = fixed;
         rules->fixed = true;
@@ -165,9 +158,8 @@ static kiln_status check_numbers(const kiln_scheduler_options *options)
                             (long long)numbers[i].least, (long long)numbers[i].most);
         }
     }
-    if (options->batch_size_count != 0 && options->batch_sizes == NULL) {
-        return kln_fail_null("kiln_scheduler_options", "batch_sizes");
-    }
+    KLN_FAIL_IF(options->batch_size_count != 0 && options->batch_sizes == NULL,
+                kln_fail_null("kiln_scheduler_options", "batch_sizes"));
     if (options->context != NULL && options->context->stream != NULL) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                         "kiln_scheduler_options: context has a stream, which all contexts would "
@@ -181,13 +173,10 @@ static kiln_status check_bindings(const schedule_rules *rules)
     for (size_t i = 0; i < rules->input_count + rules->output_count; i++) {
         const kiln_binding *binding =
             i < rules->input_count ? &rules->inputs[i] : &rules->outputs[i - rules->input_count];
-        if (kiln_dtype_bits(binding->dtype) == 0) {
-            return kln_fail(
-                KILN_ERROR_UNSUPPORTED,
-                "kiln_scheduler_create: %s \"%s\" is of type %s, which no request can bring",
-                binding->is_input ? "input" : "output", binding->name,
-                kiln_dtype_name(binding->dtype));
-        }
+        KLN_RETURN_IF(kiln_dtype_bits(binding->dtype) == 0, KILN_ERROR_UNSUPPORTED,
+                      "kiln_scheduler_create: %s \"%s\" is of type %s, which no request can bring",
+                      binding->is_input ? "input" : "output", binding->name,
+                      kiln_dtype_name(binding->dtype));
     }
     return KILN_OK;
 }
@@ -205,15 +194,13 @@ static kiln_status choose_axis(const kiln_engine *engine, const kiln_scheduler_o
         rules->axis = options->batch_axis;
         return choose_rows(engine, options, fixed, rules);
     }
-    if (options->max_batch > 1 || options->batch_size_count != 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_scheduler_options: %s is given, and requests cannot be joined along "
-                        "dimension %d: %s%s%s%s",
-                        options->batch_size_count != 0 ? "batch_sizes" : "max_batch",
-                        options->batch_axis, in_the_way != NULL ? "of \"" : "",
-                        in_the_way != NULL ? in_the_way->name : "it is fixed to 1",
-                        in_the_way != NULL ? "\", " : "", in_the_way != NULL ? why : "");
-    }
+    KLN_RETURN_IF(options->max_batch > 1 || options->batch_size_count != 0, KILN_ERROR_UNSUPPORTED,
+                  "kiln_scheduler_options: %s is given, and requests cannot be joined along "
+                  "dimension %d: %s%s%s%s",
+                  options->batch_size_count != 0 ? "batch_sizes" : "max_batch", options->batch_axis,
+                  in_the_way != NULL ? "of \"" : "",
+                  in_the_way != NULL ? in_the_way->name : "it is fixed to 1",
+                  in_the_way != NULL ? "\", " : "", in_the_way != NULL ? why : "");
     return KILN_OK;
 }
 

@@ -170,9 +170,7 @@ kiln_status scheduler_create_with(kiln_engine *const *engines, size_t count,
     kiln_scheduler_options read = KILN_SCHEDULER_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_scheduler_options", options, &read, sizeof read));
     kiln_scheduler *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a scheduler");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a scheduler");
     atomic_init(&made->references, 1);
     made->clock = clock;
     made->event = -1;

@@ -14,9 +14,7 @@ kiln_status scheduler_check_engines(const char *function, kiln_engine *const *en
                         function, count, MOST_ENGINES);
     }
     for (size_t i = 0; i < count; i++) {
-        if (engines[i] == NULL) {
-            return kln_fail_null(function, "engines");
-        }
+        KLN_FAIL_IF(engines[i] == NULL, kln_fail_null(function, "engines"));
         KLN_RETURN_IF_ERROR(kln_engine_check_process(engines[i], function));
     }
     return KILN_OK;
@@ -25,17 +23,13 @@ kiln_status scheduler_check_engines(const char *function, kiln_engine *const *en
 kiln_status scheduler_start_threads(kiln_scheduler *scheduler, size_t count)
 {
     pthread_t *workers = kln_realloc(scheduler->workers, count * sizeof *workers);
-    if (workers == NULL) {
-        return kln_fail_memory(count * sizeof *workers, "a scheduler's threads");
-    }
+    KLN_RETURN_IF_NO_MEMORY(workers, count * sizeof *workers, "a scheduler's threads");
     scheduler->workers = workers;
     for (size_t i = scheduler->worker_count; i < count; i++) {
         const int error = kln_thread_start(&scheduler->workers[i], scheduler_worker, scheduler);
-        if (error != 0) {
-            return kln_fail(KILN_ERROR_OUT_OF_MEMORY,
-                            "thread %zu of %zu of a scheduler cannot be made: %s", i, count,
-                            strerror(error));
-        }
+        KLN_RETURN_IF(error != 0, KILN_ERROR_OUT_OF_MEMORY,
+                      "thread %zu of %zu of a scheduler cannot be made: %s", i, count,
+                      strerror(error));
         scheduler->worker_count++;
     }
     return KILN_OK;
@@ -149,10 +143,8 @@ static kiln_status begin_replacing(kiln_scheduler *scheduler)
     const bool busy = scheduler->replacing;
     scheduler->replacing = true;
     (void)pthread_mutex_unlock(&scheduler->lock);
-    if (busy) {
-        return kln_fail(KILN_ERROR_BUSY,
-                        "kiln_scheduler_replace: another thread is doing the same");
-    }
+    KLN_RETURN_IF(busy, KILN_ERROR_BUSY,
+                  "kiln_scheduler_replace: another thread is doing the same");
     return closed ? kln_fail(KILN_ERROR_STATE,
                              "kiln_scheduler_replace: the scheduler was told to drain or to stop")
                   : KILN_OK;

@@ -19,10 +19,9 @@ kiln_status seat_make(const kiln_scheduler *scheduler, const engine_pool *pool, 
     made->rows = kln_alloc_zeroed(rules->input_count + 1, sizeof(kiln_buffer *));
     made->requests = kln_alloc_zeroed((size_t)rules->max_rows, sizeof(kiln_request *));
     made->named = kln_alloc_zeroed(tensors + 1, sizeof *made->named);
-    if (made->inputs == NULL || made->rows == NULL || made->requests == NULL ||
-        made->named == NULL) {
-        return kln_fail_memory((size_t)rules->max_rows * sizeof(kiln_request *), "a batch");
-    }
+    KLN_FAIL_IF(
+        made->inputs == NULL || made->rows == NULL || made->requests == NULL || made->named == NULL,
+        kln_fail_memory((size_t)rules->max_rows * sizeof(kiln_request *), "a batch"));
     for (size_t i = 0; i < tensors; i++) {
         made->named[i].name = i < rules->input_count ? rules->inputs[i].name
                                                      : rules->outputs[i - rules->input_count].name;

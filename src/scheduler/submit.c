@@ -23,11 +23,9 @@ static kiln_status need_keeper(kiln_scheduler *scheduler, const kiln_request *re
 
 static kiln_status admit(kiln_scheduler *scheduler, const kiln_request *request)
 {
-    if (scheduler->closed) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "the scheduler takes no more requests: it was told to "
-                        "drain or to stop");
-    }
+    KLN_RETURN_IF(scheduler->closed, KILN_ERROR_STATE,
+                  "the scheduler takes no more requests: it was told to "
+                  "drain or to stop");
     if (scheduler->queue.count >= scheduler->queue.limit) {
         return kln_fail(KILN_ERROR_QUEUE_FULL,
                         "%zu requests wait already, as many as may (queue_limit); %llu run",
@@ -53,9 +51,8 @@ kiln_status scheduler_make_request(kiln_scheduler *scheduler, const char *functi
                                    const kiln_named_tensor *outputs, size_t output_count,
                                    const kiln_request_options *options, kiln_request **request)
 {
-    if ((input_count != 0 && inputs == NULL) || (output_count != 0 && outputs == NULL)) {
-        return kln_fail_null(function, inputs == NULL && input_count != 0 ? "inputs" : "outputs");
-    }
+    KLN_FAIL_IF((input_count != 0 && inputs == NULL) || (output_count != 0 && outputs == NULL),
+                kln_fail_null(function, inputs == NULL && input_count != 0 ? "inputs" : "outputs"));
     return request_make(scheduler, inputs, input_count, outputs, output_count, options, request);
 }
 
@@ -118,12 +115,9 @@ kiln_status kiln_scheduler_submit(kiln_scheduler *scheduler, const kiln_named_te
 static kiln_status check_run(const kiln_named_tensor *outputs, size_t count,
                              const kiln_request_options *options)
 {
-    if (options->answered != NULL || options->collect) {
-        return kln_fail(
-            KILN_ERROR_INVALID_ARGUMENT,
-            "kiln_scheduler_run: it waits for the answer itself, so that `answered` and "
-            "`collect` are for requests that are submitted");
-    }
+    KLN_RETURN_IF(options->answered != NULL || options->collect, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_scheduler_run: it waits for the answer itself, so that `answered` and "
+                  "`collect` are for requests that are submitted");
     for (size_t i = 0; i < count; i++) {
         if (outputs[i].tensor.data == NULL) {
             return kln_fail(KILN_ERROR_NULL_ARGUMENT,
@@ -152,9 +146,7 @@ kiln_status kiln_scheduler_run(kiln_scheduler *scheduler, const kiln_named_tenso
             request_release(request);
         }
     }
-    if (status != KILN_OK) {
-        return refuse(scheduler, status);
-    }
+    KLN_FAIL_IF(status != KILN_OK, refuse(scheduler, status));
     if (served != NULL) {
         scheduler_serve(scheduler, served);
     }

@@ -159,11 +159,9 @@ static kiln_status make_context(kiln_generator *self, stream_part *part,
     if (options != NULL) {
         KLN_RETURN_IF_ERROR(kln_options_read("kiln_context_options", options, &own, sizeof own));
     }
-    if (own.stream != NULL) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_generator_options: context: contexts of a generator work on a stream "
-                        "of its own");
-    }
+    KLN_RETURN_IF(own.stream != NULL, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_generator_options: context: contexts of a generator work on a stream "
+                  "of its own");
     own.stream = self->stream;
     own.graphs = repeats || self->stream == NULL ? own.graphs : KILN_GRAPH_OFF;
     KLN_RETURN_IF_ERROR(kiln_context_create(part->engine, &own, &part->context));
@@ -196,9 +194,9 @@ static kiln_status make_memory(kiln_generator *self)
     self->group = kln_alloc_zeroed(rows, sizeof(kiln_sequence *));
     self->lengths = kln_alloc_zeroed(rows, sizeof *self->lengths);
     self->given = kln_alloc_zeroed(model->given_count + 1, sizeof(kiln_buffer *));
-    if (self->rows == NULL || self->group == NULL || self->lengths == NULL || self->given == NULL) {
-        return kln_fail_memory(rows * sizeof *self->lengths, "the rows of a batch");
-    }
+    KLN_FAIL_IF(
+        self->rows == NULL || self->group == NULL || self->lengths == NULL || self->given == NULL,
+        kln_fail_memory(rows * sizeof *self->lengths, "the rows of a batch"));
     KLN_RETURN_IF_ERROR(generator_grow(self, &self->tokens, location, most));
     KLN_RETURN_IF_ERROR(generator_grow(self, &self->mask, location, most));
     KLN_RETURN_IF_ERROR(generator_grow(self, &self->positions, location, most));
@@ -218,10 +216,8 @@ static kiln_status fill(kiln_generator *self, kiln_engine *engine,
     KLN_RETURN_IF_ERROR(make_memory(self));
     if (options->thread) {
         self->has_thread = kln_thread_start(&self->thread, step_on, self) == 0;
-        if (!self->has_thread) {
-            return kln_fail(KILN_ERROR_OUT_OF_MEMORY,
-                            "kiln_generator_create: the system gives no further thread");
-        }
+        KLN_RETURN_IF(!self->has_thread, KILN_ERROR_OUT_OF_MEMORY,
+                      "kiln_generator_create: the system gives no further thread");
     }
     return KILN_OK;
 }
@@ -255,9 +251,7 @@ kiln_status kiln_generator_create(kiln_engine *engine, const kiln_generator_opti
         KLN_RETURN_IF_ERROR(kln_options_read("kiln_generator_options", options, &own, sizeof own));
     }
     kiln_generator *made = allocate();
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a generator");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a generator");
     const kiln_status status = fill(made, engine, &own);
     if (status != KILN_OK) {
         drop_memory(made);
@@ -282,9 +276,8 @@ static void append(kiln_generator *self, kiln_sequence *sequence)
 
 static kiln_status take_over(kiln_generator *self, kiln_sequence *sequence)
 {
-    if (self->closed) {
-        return kln_fail(KILN_ERROR_STATE, "kiln_generator_submit: the generator was stopped");
-    }
+    KLN_RETURN_IF(self->closed, KILN_ERROR_STATE,
+                  "kiln_generator_submit: the generator was stopped");
     if (self->counters.waiting >= self->waiting_limit) {
         return kln_fail(KILN_ERROR_QUEUE_FULL,
                         "kiln_generator_submit: %llu sequences wait, and queue_limit is %zu; take "
@@ -305,8 +298,7 @@ kiln_status kiln_generator_submit(kiln_generator *generator, const int64_t *prom
 {
     KLN_RETURN_IF_NULL(sequence);
     *sequence = NULL;
-    KLN_RETURN_IF_NULL(generator);
-    KLN_RETURN_IF_NULL(prompt);
+    KLN_RETURN_IF_NULL(generator, prompt);
     KLN_RETURN_IF_ERROR(generator_check_process(generator, __func__));
     kiln_sequence *made = NULL;
     kiln_status status = sequence_make(generator, prompt, count, options, &made);
@@ -364,8 +356,7 @@ kiln_status kiln_sequence_cancel(kiln_sequence *sequence)
 kiln_status kiln_generator_get_counters(kiln_generator *generator,
                                         kiln_generator_counters *counters)
 {
-    KLN_RETURN_IF_NULL(generator);
-    KLN_RETURN_IF_NULL(counters);
+    KLN_RETURN_IF_NULL(generator, counters);
     (void)pthread_mutex_lock(&generator->lock);
     const kiln_generator_counters now = generator->counters;
     (void)pthread_mutex_unlock(&generator->lock);
@@ -374,8 +365,7 @@ kiln_status kiln_generator_get_counters(kiln_generator *generator,
 
 kiln_status kiln_generator_get_info(const kiln_generator *generator, kiln_generator_info *info)
 {
-    KLN_RETURN_IF_NULL(generator);
-    KLN_RETURN_IF_NULL(info);
+    KLN_RETURN_IF_NULL(generator, info);
     const stream_model *model = &generator->model;
     const kiln_generator_info known = {.struct_size = sizeof known,
                                        .layout = model->layout,

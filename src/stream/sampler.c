@@ -15,11 +15,10 @@ kiln_status sampler_make(size_t vocabulary, sampler *made)
     made->weights = kln_alloc_aligned(vocabulary * sizeof *made->weights, 64);
     made->candidates = kln_alloc(vocabulary * sizeof *made->candidates);
     made->seen = kln_alloc_zeroed(vocabulary, sizeof *made->seen);
-    if (made->scores == NULL || made->weights == NULL || made->candidates == NULL ||
-        made->seen == NULL) {
-        return kln_fail_memory(vocabulary * (sizeof *made->scores + sizeof *made->weights),
-                               "choosing tokens");
-    }
+    KLN_FAIL_IF(made->scores == NULL || made->weights == NULL || made->candidates == NULL ||
+                    made->seen == NULL,
+                kln_fail_memory(vocabulary * (sizeof *made->scores + sizeof *made->weights),
+                                "choosing tokens"));
     return KILN_OK;
 }
 
@@ -136,11 +135,9 @@ static kiln_status check_range(const float *scores, int32_t least, int32_t most)
         }
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "the logit of token %zu is not a number", at);
     }
-    if (most == LEAST_KEY || most == INFINITY_KEY) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "%s",
-                        most == LEAST_KEY ? "all logits are minus infinity: no token is possible"
-                                          : "a logit is infinity: there are no probabilities");
-    }
+    KLN_RETURN_IF(most == LEAST_KEY || most == INFINITY_KEY, KILN_ERROR_INVALID_ARGUMENT, "%s",
+                  most == LEAST_KEY ? "all logits are minus infinity: no token is possible"
+                                    : "a logit is infinity: there are no probabilities");
     return KILN_OK;
 }
 
@@ -448,27 +445,21 @@ kiln_status kiln_sample(const float *logits, size_t vocabulary, const int64_t *t
 {
     kiln_sampling how = KILN_SAMPLING_INIT;
     sampler self = {.scores = NULL};
-    KLN_RETURN_IF_NULL(logits);
-    KLN_RETURN_IF_NULL(token);
-    if (tokens == NULL && token_count != 0) {
-        return kln_fail_null(__func__, "tokens");
-    }
-    if (vocabulary == 0 || vocabulary > INT32_MAX) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_sample: a vocabulary of %zu tokens was given, 1 to %d can be chosen "
-                        "from",
-                        vocabulary, INT32_MAX);
-    }
+    KLN_RETURN_IF_NULL(logits, token);
+    KLN_FAIL_IF(tokens == NULL && token_count != 0, kln_fail_null(__func__, "tokens"));
+    KLN_RETURN_IF(vocabulary == 0 || vocabulary > INT32_MAX, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_sample: a vocabulary of %zu tokens was given, 1 to %d can be chosen "
+                  "from",
+                  vocabulary, INT32_MAX);
     if (sampling != NULL) {
         KLN_RETURN_IF_ERROR(kln_options_read("kiln_sampling", sampling, &how, sizeof how));
     }
     KLN_RETURN_IF_ERROR(sampler_check(&how));
     for (size_t i = 0; i < token_count; i++) {
-        if (tokens[i] < 0 || (uint64_t)tokens[i] >= vocabulary) {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "kiln_sample: token %zu is %lld, and the vocabulary has %zu", i,
-                            (long long)tokens[i], vocabulary);
-        }
+        KLN_RETURN_IF(tokens[i] < 0 || (uint64_t)tokens[i] >= vocabulary,
+                      KILN_ERROR_INVALID_ARGUMENT,
+                      "kiln_sample: token %zu is %lld, and the vocabulary has %zu", i,
+                      (long long)tokens[i], vocabulary);
     }
     kiln_status status = sampler_make(vocabulary, &self);
     if (status == KILN_OK) {

@@ -30,12 +30,11 @@ static kiln_status check_prompt(const kiln_generator *generator, const int64_t *
                         count, most);
     }
     for (size_t i = 0; i < count; i++) {
-        if (prompt[i] < 0 || (model->vocabulary > 0 && prompt[i] >= model->vocabulary)) {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "kiln_generator_submit: token %zu of the prompt is %lld, and the "
-                            "vocabulary has %lld",
-                            i, (long long)prompt[i], (long long)model->vocabulary);
-        }
+        KLN_RETURN_IF(prompt[i] < 0 || (model->vocabulary > 0 && prompt[i] >= model->vocabulary),
+                      KILN_ERROR_INVALID_ARGUMENT,
+                      "kiln_generator_submit: token %zu of the prompt is %lld, and the "
+                      "vocabulary has %lld",
+                      i, (long long)prompt[i], (long long)model->vocabulary);
     }
     return KILN_OK;
 }
@@ -60,17 +59,14 @@ static kiln_status check_options(const kiln_generator *generator, size_t count,
                         (long long)options->max_tokens, count, (long long)most,
                         (long long)generator->model.max_length);
     }
-    if (options->stop_string_count != 0 && options->detokenize == NULL) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_generator_submit: stop strings are looked for in text, which needs "
-                        "`detokenize`");
-    }
+    KLN_RETURN_IF(options->stop_string_count != 0 && options->detokenize == NULL,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_generator_submit: stop strings are looked for in text, which needs "
+                  "`detokenize`");
     for (size_t i = 0; i < options->stop_string_count; i++) {
-        if (options->stop_strings[i] == NULL || options->stop_strings[i][0] == '\0') {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "kiln_generator_submit: stop string %zu is %s", i,
-                            options->stop_strings[i] == NULL ? "NULL" : "empty");
-        }
+        KLN_RETURN_IF(options->stop_strings[i] == NULL || options->stop_strings[i][0] == '\0',
+                      KILN_ERROR_INVALID_ARGUMENT, "kiln_generator_submit: stop string %zu is %s",
+                      i, options->stop_strings[i] == NULL ? "NULL" : "empty");
     }
     return KILN_OK;
 }
@@ -107,9 +103,7 @@ static kiln_status keep_inputs(const stream_model *model, kiln_sequence *sequenc
     const kiln_sequence_options *options = &sequence->options;
     sequence->inputs =
         kln_arena_alloc_zeroed(&sequence->arena, model->given_count + 1, sizeof *sequence->inputs);
-    if (sequence->inputs == NULL) {
-        return kln_fail_memory(model->given_count, "a sequence's inputs");
-    }
+    KLN_RETURN_IF_NO_MEMORY(sequence->inputs, model->given_count, "a sequence's inputs");
     for (size_t i = 0; i < options->input_count; i++) {
         size_t at = 0;
         const char *name = options->inputs[i].name;
@@ -129,11 +123,9 @@ static kiln_status keep_inputs(const stream_model *model, kiln_sequence *sequenc
         sequence->inputs[at].name = model->given[at].name;
     }
     for (size_t i = 0; i < model->given_count; i++) {
-        if (sequence->inputs[i].name == NULL) {
-            return kln_fail(KILN_ERROR_NOT_BOUND,
-                            "kiln_generator_submit: a sequence of this model brings \"%s\" along",
-                            model->given[i].name);
-        }
+        KLN_RETURN_IF(sequence->inputs[i].name == NULL, KILN_ERROR_NOT_BOUND,
+                      "kiln_generator_submit: a sequence of this model brings \"%s\" along",
+                      model->given[i].name);
     }
     return KILN_OK;
 }
@@ -164,15 +156,12 @@ static kiln_status fill(kiln_sequence *sequence, const int64_t *prompt, size_t c
     sequence->count = count;
     sequence->tokens = kln_arena_alloc(&sequence->arena, sequence->most * sizeof *prompt);
     sequence->ends = kln_arena_alloc(&sequence->arena, generated * sizeof *sequence->ends);
-    if (sequence->tokens == NULL || sequence->ends == NULL) {
-        return kln_fail_memory(sequence->most * sizeof *prompt, "the tokens of a sequence");
-    }
+    KLN_FAIL_IF(sequence->tokens == NULL || sequence->ends == NULL,
+                kln_fail_memory(sequence->most * sizeof *prompt, "the tokens of a sequence"));
     memcpy(sequence->tokens, prompt, count * sizeof *prompt);
     if (own->detokenize != NULL) { /* what it will need as a rule is there from the beginning */
         char *text = kln_alloc(generated * BYTES_A_TOKEN + 1);
-        if (text == NULL) {
-            return kln_fail_memory(generated * BYTES_A_TOKEN, "the text of a sequence");
-        }
+        KLN_RETURN_IF_NO_MEMORY(text, generated * BYTES_A_TOKEN, "the text of a sequence");
         sequence->text.data = text;
         sequence->text.capacity = generated * BYTES_A_TOKEN + 1;
         text[0] = '\0';
@@ -201,9 +190,7 @@ kiln_status sequence_make(kiln_generator *generator, const int64_t *prompt, size
                           const kiln_sequence_options *options, kiln_sequence **sequence)
 {
     kiln_sequence *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "a sequence");
-    }
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a sequence");
     made->generator = generator;
     (void)atomic_fetch_add(&generator->references, 1);
     atomic_init(&made->references, 1);
@@ -280,9 +267,7 @@ static kiln_status detokenize(const kiln_sequence *sequence, size_t generated, c
         return KILN_OK;
     }
     *longer = kln_alloc(*size);
-    if (*longer == NULL) {
-        return kln_fail_memory(*size, "the text of a token");
-    }
+    KLN_RETURN_IF_NO_MEMORY(*longer, *size, "the text of a token");
     const size_t again =
         options->detokenize(options->detokenize_user, tokens, generated, *longer, *size);
     return again == *size

@@ -47,8 +47,7 @@ static kiln_status show_next(kiln_sequence *sequence, kiln_token *token)
 
 kiln_status kiln_sequence_next(kiln_sequence *sequence, int64_t milliseconds, kiln_token *token)
 {
-    KLN_RETURN_IF_NULL(sequence);
-    KLN_RETURN_IF_NULL(token);
+    KLN_RETURN_IF_NULL(sequence, token);
     kiln_generator *generator = sequence->generator;
     KLN_RETURN_IF_ERROR(generator_check_process(generator, __func__));
     const uint64_t until = end_of(milliseconds);
@@ -85,16 +84,13 @@ kiln_status kiln_sequence_wait(kiln_sequence *sequence, int64_t milliseconds)
     const bool ended = sequence->state == SEQUENCE_ENDED;
     const kiln_status status = sequence->status;
     (void)pthread_mutex_unlock(&generator->lock);
-    if (!ended) {
-        return kln_fail(KILN_ERROR_BUSY, "kiln_sequence_wait: the sequence goes on");
-    }
+    KLN_RETURN_IF(!ended, KILN_ERROR_BUSY, "kiln_sequence_wait: the sequence goes on");
     return status == KILN_OK ? KILN_OK : kln_fail(status, "%s", sequence->sentence);
 }
 
 kiln_status kiln_sequence_get_result(kiln_sequence *sequence, kiln_sequence_result *result)
 {
-    KLN_RETURN_IF_NULL(sequence);
-    KLN_RETURN_IF_NULL(result);
+    KLN_RETURN_IF_NULL(sequence, result);
     kln_text *text = &sequence->text;
     kiln_sequence_result found = {.struct_size = sizeof found, .text = ""};
     (void)pthread_mutex_lock(&sequence->generator->lock);

@@ -54,11 +54,9 @@ kiln_status stream_cache_make(kiln_generator *self, bool preallocate)
     size_t bytes = 0;
     size_t fresh = 0;
     size_t before = 0;
-    if (preallocate && model->layout != KILN_CACHE_NEW) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_generator_options: preallocate is for models whose outputs are the "
-                        "new positions alone (kiln_network_prepare_stream)");
-    }
+    KLN_RETURN_IF(preallocate && model->layout != KILN_CACHE_NEW, KILN_ERROR_UNSUPPORTED,
+                  "kiln_generator_options: preallocate is for models whose outputs are the "
+                  "new positions alone (kiln_network_prepare_stream)");
     cache->most_width = model->most_columns;
     for (size_t i = 0; i < model->pair_count; i++) {
         stream_pair *pair = &model->pairs[i];
@@ -72,9 +70,8 @@ kiln_status stream_cache_make(kiln_generator *self, bool preallocate)
     }
     cache->pieces =
         kln_alloc_zeroed(model->pair_count + model->kept_count + 1, sizeof *cache->pieces);
-    if (cache->pieces == NULL) {
-        return kln_fail_memory(model->pair_count * sizeof *cache->pieces, "copies of a cache");
-    }
+    KLN_RETURN_IF_NO_MEMORY(cache->pieces, model->pair_count * sizeof *cache->pieces,
+                            "copies of a cache");
     KLN_RETURN_IF_ERROR(make_buffer(self, bytes, &cache->sides[0]));
     if (!preallocate) {
         KLN_RETURN_IF_ERROR(make_buffer(self, bytes, &cache->sides[1]));

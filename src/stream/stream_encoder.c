@@ -17,16 +17,12 @@ kiln_status stream_check_given(const kiln_binding *given, const kiln_tensor *ten
     const kiln_shape *shape = &tensor->desc.shape;
     char asked[KLN_SHAPE_TEXT];
     char found[KLN_SHAPE_TEXT];
-    if (tensor->desc.dtype != given->dtype) {
-        return kln_fail(
-            KILN_ERROR_DTYPE, "kiln_generator_submit: input \"%s\" is of type %s, %s is needed",
-            given->name, kiln_dtype_name(tensor->desc.dtype), kiln_dtype_name(given->dtype));
-    }
-    if (shape->rank != given->shape.rank) {
-        return kln_fail(KILN_ERROR_RANK,
-                        "kiln_generator_submit: input \"%s\" has %d dimensions, %d are needed",
-                        given->name, shape->rank, given->shape.rank);
-    }
+    KLN_RETURN_IF(tensor->desc.dtype != given->dtype, KILN_ERROR_DTYPE,
+                  "kiln_generator_submit: input \"%s\" is of type %s, %s is needed", given->name,
+                  kiln_dtype_name(tensor->desc.dtype), kiln_dtype_name(given->dtype));
+    KLN_RETURN_IF(shape->rank != given->shape.rank, KILN_ERROR_RANK,
+                  "kiln_generator_submit: input \"%s\" has %d dimensions, %d are needed",
+                  given->name, shape->rank, given->shape.rank);
     bool fits = shape->rank > 0 && shape->dims[0] == 1;
     for (int32_t d = 1; d < shape->rank; d++) {
         fits &= shape->dims[d] >= 0 &&
@@ -42,15 +38,13 @@ kiln_status stream_check_given(const kiln_binding *given, const kiln_tensor *ten
     }
     size_t bytes = 0;
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(given->dtype, shape, &bytes));
-    if (tensor->data == NULL || tensor->bytes < bytes ||
-        tensor->desc.location == KILN_LOCATION_DEVICE || tensor->desc.strides.rank != 0) {
-        return kln_fail(tensor->data != NULL && tensor->bytes < bytes ? KILN_ERROR_SIZE
-                                                                      : KILN_ERROR_UNSUPPORTED,
-                        "kiln_generator_submit: input \"%s\": %zu bytes of dense memory of the "
-                        "host are needed, %zu in %s memory were given",
-                        given->name, bytes, tensor->bytes,
-                        kiln_location_name(tensor->desc.location));
-    }
+    KLN_RETURN_IF(
+        tensor->data == NULL || tensor->bytes < bytes ||
+            tensor->desc.location == KILN_LOCATION_DEVICE || tensor->desc.strides.rank != 0,
+        tensor->data != NULL && tensor->bytes < bytes ? KILN_ERROR_SIZE : KILN_ERROR_UNSUPPORTED,
+        "kiln_generator_submit: input \"%s\": %zu bytes of dense memory of the "
+        "host are needed, %zu in %s memory were given",
+        given->name, bytes, tensor->bytes, kiln_location_name(tensor->desc.location));
     return KILN_OK;
 }
 
@@ -95,11 +89,9 @@ static kiln_status make_room(kiln_generator *self, stream_kept *kept, const kiln
     one.dims[0] = 1;
     size_t bytes = 0;
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(kept->dtype, &one, &bytes));
-    if (first_row != 0 && bytes != kept->row_bytes) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "\"%s\": a row has %zu bytes, and those of the batch have %zu", kept->name,
-                        bytes, kept->row_bytes);
-    }
+    KLN_RETURN_IF(first_row != 0 && bytes != kept->row_bytes, KILN_ERROR_SHAPE,
+                  "\"%s\": a row has %zu bytes, and those of the batch have %zu", kept->name, bytes,
+                  kept->row_bytes);
     kept->shape = one;
     kept->row_bytes = bytes;
     const int64_t rows = self->model.max_batch + self->model.prefill.limits.least_rows;

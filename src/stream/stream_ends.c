@@ -19,9 +19,8 @@ kiln_status stream_open_part(stream_model *model, kiln_engine *engine, stream_pa
     part->input_count = kiln_engine_input_count(engine);
     part->count = part->input_count + kiln_engine_output_count(engine);
     part->ends = kln_arena_alloc_zeroed(&model->arena, part->count, sizeof *part->ends);
-    if (part->ends == NULL) {
-        return kln_fail_memory(part->count * sizeof *part->ends, "a model's inputs and outputs");
-    }
+    KLN_RETURN_IF_NO_MEMORY(part->ends, part->count * sizeof *part->ends,
+                            "a model's inputs and outputs");
     for (size_t i = 0; i < part->count; i++) {
         KLN_RETURN_IF_ERROR(read_end(part, i, &part->ends[i].binding));
     }
@@ -51,10 +50,9 @@ kiln_status stream_find_usual(const stream_part *part, bool input, const char *s
                               const char *const *usual, stream_end **found)
 {
     *found = stream_find_end(part, input, stated);
-    if (stated != NULL && *found == NULL) {
-        return kln_fail(KILN_ERROR_NAME, "kiln_generator_options: the engine has no %s \"%s\"",
-                        input ? "input" : "output", stated);
-    }
+    KLN_RETURN_IF(stated != NULL && *found == NULL, KILN_ERROR_NAME,
+                  "kiln_generator_options: the engine has no %s \"%s\"", input ? "input" : "output",
+                  stated);
     for (size_t i = 0; *found == NULL && usual[i] != NULL; i++) {
         *found = stream_find_end(part, input, usual[i]);
     }

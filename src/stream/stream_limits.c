@@ -48,12 +48,11 @@ kiln_status stream_find_layout(stream_model *model, const kiln_generator_options
         options->layout != KILN_CACHE_AUTOMATIC ? options->layout : recognize(model, first);
     model->ragged =
         mask && counts && model->kept_count == 0 && stream_has_role(&model->prefill, ROLE_MASK);
-    if (model->layout < KILN_CACHE_GROWING || model->layout > KILN_CACHE_WHOLE) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_generator_options: layout is %d, one of kiln_cache_layout (0 to %d) "
-                        "is needed",
-                        (int)model->layout, KILN_CACHE_WHOLE);
-    }
+    KLN_RETURN_IF(model->layout < KILN_CACHE_GROWING || model->layout > KILN_CACHE_WHOLE,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_generator_options: layout is %d, one of kiln_cache_layout (0 to %d) "
+                  "is needed",
+                  (int)model->layout, KILN_CACHE_WHOLE);
     for (size_t i = 0; i < model->pair_count; i++) {
         const stream_pair *pair = &model->pairs[i];
         const int64_t length = pair->shape.dims[pair->axis];
@@ -68,19 +67,17 @@ kiln_status stream_find_layout(stream_model *model, const kiln_generator_options
                                 : "");
         }
     }
-    if (model->layout == KILN_CACHE_NEW && (!mask || !counts)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_generator_create: a past of the new positions alone is longer than "
-                        "what is in use, so the model needs %s",
-                        !mask ? "an input attention_mask"
-                              : "an input position_ids, or positions that follow from the mask "
-                                "(kiln_generator_options.relative)");
-    }
-    if (model->layout == KILN_CACHE_WHOLE && !mask && !stream_has_role(decode, ROLE_COLUMNS)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_generator_create: a past of fixed length needs an input that tells "
-                        "what of it is in use: attention_mask or cache_position");
-    }
+    KLN_RETURN_IF(model->layout == KILN_CACHE_NEW && (!mask || !counts), KILN_ERROR_UNSUPPORTED,
+                  "kiln_generator_create: a past of the new positions alone is longer than "
+                  "what is in use, so the model needs %s",
+                  !mask ? "an input attention_mask"
+                        : "an input position_ids, or positions that follow from the mask "
+                          "(kiln_generator_options.relative)");
+    KLN_RETURN_IF(
+        model->layout == KILN_CACHE_WHOLE && !mask && !stream_has_role(decode, ROLE_COLUMNS),
+        KILN_ERROR_UNSUPPORTED,
+        "kiln_generator_create: a past of fixed length needs an input that tells "
+        "what of it is in use: attention_mask or cache_position");
     return KILN_OK;
 }
 
@@ -180,9 +177,7 @@ static kiln_status choose_batch(stream_model *model, int64_t asked)
                         "kiln_generator_options: max_batch is %lld; it is 0 to %d",
                         (long long)asked, MOST_BATCH);
     }
-    if (asked > most) {
-        return fail_past("max_batch", (long long)asked, (long long)most);
-    }
+    KLN_FAIL_IF(asked > most, fail_past("max_batch", (long long)asked, (long long)most));
     model->max_batch = asked != 0 ? asked : most < NO_LIMIT ? most : DEFAULT_BATCH;
     model->max_batch = model->max_batch > least ? model->max_batch : least;
     return KILN_OK;
@@ -200,9 +195,8 @@ static kiln_status choose_length(stream_model *model, int64_t asked)
                         "be stated, since the engine takes any",
                         (long long)asked);
     }
-    if (asked > most || asked == 1 || most < 2) {
-        return fail_past("max_length", (long long)asked, (long long)most);
-    }
+    KLN_FAIL_IF(asked > most || asked == 1 || most < 2,
+                fail_past("max_length", (long long)asked, (long long)most));
     model->max_length = asked != 0 ? asked : most;
     model->max_prompt =
         prefill->most_tokens < model->max_length - 1 ? prefill->most_tokens : model->max_length - 1;

@@ -83,13 +83,13 @@ static kiln_status find_logits(stream_model *model, stream_part *part,
     const bool is_decode = part == &model->decode;
     const bool last_only = binding->shape.rank == 2 || binding->shape.dims[1] == 1 ||
                            (binding->shape.dims[1] < 0 && options->last_logits);
-    if (!is_decode && (model->vocabulary != vocabulary || model->logits_dtype != binding->dtype)) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "kiln_generator_create: the logits of the prefill model have %lld tokens "
-                        "of %s, and those of the engine %lld of %s",
-                        (long long)vocabulary, kiln_dtype_name(binding->dtype),
-                        (long long)model->vocabulary, kiln_dtype_name(model->logits_dtype));
-    }
+    KLN_RETURN_IF(
+        !is_decode && (model->vocabulary != vocabulary || model->logits_dtype != binding->dtype),
+        KILN_ERROR_SHAPE,
+        "kiln_generator_create: the logits of the prefill model have %lld tokens "
+        "of %s, and those of the engine %lld of %s",
+        (long long)vocabulary, kiln_dtype_name(binding->dtype), (long long)model->vocabulary,
+        kiln_dtype_name(model->logits_dtype));
     model->vocabulary = vocabulary;
     model->logits_dtype = binding->dtype;
     part->last_only = last_only;
@@ -153,9 +153,8 @@ kiln_status stream_model_make(kiln_engine *engine, const kiln_generator_options 
     kiln_generator_options *options = &own;
     kln_arena_init(&model->arena);
     model->device = kiln_engine_device(engine);
-    if (options->pairs == NULL && options->pair_count != 0) {
-        return kln_fail_null("kiln_generator_create", "pairs");
-    }
+    KLN_FAIL_IF(options->pairs == NULL && options->pair_count != 0,
+                kln_fail_null("kiln_generator_create", "pairs"));
     KLN_RETURN_IF_ERROR(stream_open_part(model, engine, &model->decode));
     KLN_RETURN_IF_ERROR(stream_open_part(
         model, options->prefill != NULL ? options->prefill : engine, &model->prefill));

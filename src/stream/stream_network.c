@@ -83,9 +83,8 @@ static kiln_status cut_present(prepare_pass *pass, size_t output)
     }
     const char *name =
         kln_arena_printf(&pass->edit.model->arena, STREAM_NEW_PREFIX "%s", value->name);
-    if (name == NULL || add(pass, index, "Identity", join->inputs[1], NULL, name) == NULL) {
-        return fail_memory();
-    }
+    KLN_FAIL_IF(name == NULL || add(pass, index, "Identity", join->inputs[1], NULL, name) == NULL,
+                fail_memory());
     const int64_t axis = axis_of(join);
     pass->renamed[output] = name;
     pass->axes[output] = axis >= 0 ? axis : axis + (int64_t)value->type.rank;
@@ -102,16 +101,13 @@ static kiln_status add_last(prepare_pass *pass, size_t before, const char *name,
     const char *length = kln_arena_printf(arena, "%s/length", output);
     const char *place = kln_arena_printf(arena, "%s/place", output);
     const char *one = number(pass, output, "one", 1);
-    if (sizes == NULL || length == NULL || place == NULL || one == NULL ||
-        add(pass, before, "Shape", name, NULL, sizes) == NULL ||
-        add(pass, before, "Gather", sizes, one, length) == NULL ||
-        add(pass, before, "Sub", length, one, place) == NULL) {
-        return fail_memory();
-    }
+    KLN_FAIL_IF(sizes == NULL || length == NULL || place == NULL || one == NULL ||
+                    add(pass, before, "Shape", name, NULL, sizes) == NULL ||
+                    add(pass, before, "Gather", sizes, one, length) == NULL ||
+                    add(pass, before, "Sub", length, one, place) == NULL,
+                fail_memory());
     kln_onnx_node *gather = add(pass, before, "Gather", name, place, output);
-    if (gather == NULL) {
-        return fail_memory();
-    }
+    KLN_FAIL_IF(gather == NULL, fail_memory());
     kln_graph_edit_set_int(gather, "axis", 1);
     return KILN_OK;
 }
@@ -138,14 +134,12 @@ static kiln_status cut_logits(prepare_pass *pass)
     size_t index = 0;
     const kln_onnx_node *product = find_product(pass, &index);
     const char *name = kln_arena_printf(arena, "%s/last", pass->logits);
-    if (name == NULL) {
-        return fail_memory();
-    }
+    KLN_FAIL_IF(name == NULL, fail_memory());
     if (product != NULL) {
         KLN_RETURN_IF_ERROR(add_last(pass, index, product->inputs[0], name));
-        if (add(pass, index, "MatMul", name, product->inputs[1], product->outputs[0]) == NULL) {
-            return fail_memory();
-        }
+        KLN_FAIL_IF(
+            add(pass, index, "MatMul", name, product->inputs[1], product->outputs[0]) == NULL,
+            fail_memory());
         kln_graph_edit_drop(&pass->edit, index);
         return KILN_OK;
     }
@@ -158,9 +152,7 @@ static kiln_status cut_logits(prepare_pass *pass)
                         pass->logits);
     }
     const char *all = kln_arena_printf(arena, "%s/all", pass->logits);
-    if (all == NULL) {
-        return fail_memory();
-    }
+    KLN_FAIL_IF(all == NULL, fail_memory());
     KLN_RETURN_IF_ERROR(add_last(pass, index + 1, all, pass->logits));
     pass->source = &pass->edit.graph->nodes[index];
     pass->all = all;
@@ -232,11 +224,9 @@ static kiln_status run_pass(kln_onnx_model *model, const kiln_stream_network_opt
 {
     prepare_pass pass = {.options = options,
                          .logits = options->logits != NULL ? options->logits : "logits"};
-    if (!kln_graph_edit_suits(model)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_network_prepare_stream: the network is empty, or has graphs inside "
-                        "nodes");
-    }
+    KLN_RETURN_IF(!kln_graph_edit_suits(model), KILN_ERROR_UNSUPPORTED,
+                  "kiln_network_prepare_stream: the network is empty, or has graphs inside "
+                  "nodes");
     KLN_RETURN_IF_ERROR(kln_graph_edit_begin(model, &pass.edit));
     const size_t outputs = model->graph.output_count;
     pass.renamed = kln_alloc_zeroed(outputs, sizeof *pass.renamed);

@@ -81,15 +81,13 @@ kiln_status stream_check_stated_pairs(const stream_model *model,
     for (size_t i = 0; i < options->pair_count; i++) {
         const kiln_cache_pair *pair = &options->pairs[i];
         const stream_part *part = pair->kept ? &model->prefill : &model->decode;
-        if (pair->past == NULL || pair->present == NULL) {
-            return kln_fail_null("kiln_generator_create", "pairs[].past or .present");
-        }
+        KLN_FAIL_IF(pair->past == NULL || pair->present == NULL,
+                    kln_fail_null("kiln_generator_create", "pairs[].past or .present"));
         const bool no_past = stream_find_end(&model->decode, true, pair->past) == NULL;
-        if (no_past || stream_find_end(part, false, pair->present) == NULL) {
-            return kln_fail(KILN_ERROR_NAME,
-                            "kiln_generator_options: pair %zu: the engine has no %s \"%s\"", i,
-                            no_past ? "input" : "output", no_past ? pair->past : pair->present);
-        }
+        KLN_RETURN_IF(no_past || stream_find_end(part, false, pair->present) == NULL,
+                      KILN_ERROR_NAME,
+                      "kiln_generator_options: pair %zu: the engine has no %s \"%s\"", i,
+                      no_past ? "input" : "output", no_past ? pair->past : pair->present);
     }
     return KILN_OK;
 }
@@ -160,9 +158,7 @@ kiln_status stream_pair_by_shape(stream_model *model, kiln_generator_options *op
     kiln_cache_pair *pairs = kln_arena_alloc_zeroed(&model->arena, part->count, sizeof *pairs);
     size_t counts[2] = {0, 0};
     int32_t axis = 0;
-    if (pairs == NULL) {
-        return kln_fail_memory(part->count * sizeof *pairs, "pairs of past and present");
-    }
+    KLN_RETURN_IF_NO_MEMORY(pairs, part->count * sizeof *pairs, "pairs of past and present");
     for (size_t i = 0; i < part->count; i++) {
         const stream_end *end = &part->ends[i];
         const bool input = i < part->input_count;
@@ -272,12 +268,10 @@ static kiln_status add_kept(stream_model *model, const kiln_binding *binding, co
         const stream_end *given =
             stream_find_end(&model->encoder, true,
                             strcmp(binding->name, mask) == 0 ? "attention_mask" : binding->name);
-        if (output == NULL && given == NULL) {
-            return kln_fail(KILN_ERROR_UNSUPPORTED,
-                            "kiln_generator_create: nothing is known of input \"%s\": no output of "
-                            "the encoder has its name",
-                            binding->name);
-        }
+        KLN_RETURN_IF(output == NULL && given == NULL, KILN_ERROR_UNSUPPORTED,
+                      "kiln_generator_create: nothing is known of input \"%s\": no output of "
+                      "the encoder has its name",
+                      binding->name);
         kept->source = output != NULL ? SOURCE_ENCODER : SOURCE_SEQUENCE;
         kept->from = (output != NULL ? output : given)->binding.name;
         if (output == NULL) {
@@ -305,9 +299,7 @@ kiln_status stream_find_other_inputs(stream_model *model, stream_part *part,
         const bool past = is_past(options, name);
         if (past && !is_kept(model, options, name)) {
             stream_end *present = find_present(&model->decode, options, name);
-            if (present == NULL) {
-                return fail_without_present(end, &model->decode);
-            }
+            KLN_FAIL_IF(present == NULL, fail_without_present(end, &model->decode));
             if (part == &model->decode) {
                 KLN_RETURN_IF_ERROR(fill_pair(end, present, &model->pairs[model->pair_count++]));
             }
@@ -315,9 +307,7 @@ kiln_status stream_find_other_inputs(stream_model *model, stream_part *part,
             continue;
         }
         const stream_end *made = past ? find_present(&model->prefill, options, name) : NULL;
-        if (past && made == NULL) {
-            return fail_without_present(end, &model->prefill);
-        }
+        KLN_FAIL_IF(past && made == NULL, fail_without_present(end, &model->prefill));
         KLN_RETURN_IF_ERROR(
             add_kept(model, &end->binding, made != NULL ? made->binding.name : NULL, &end->index));
         end->role = ROLE_KEPT;

@@ -103,9 +103,9 @@ static bool take_word(reader *text, const char *word)
 static kiln_status take_string(reader *text, const char *needed, kiln_span *string)
 {
     skip_spaces(text);
-    if (text->at >= text->end || (text->data[text->at] != '\'' && text->data[text->at] != '"')) {
-        return fail_header(text, needed);
-    }
+    KLN_FAIL_IF(
+        text->at >= text->end || (text->data[text->at] != '\'' && text->data[text->at] != '"'),
+        fail_header(text, needed));
     const unsigned char quote = text->data[text->at];
     const size_t begin = text->at + 1;
     for (size_t at = begin; at < text->end && text->data[at] != '\n'; at++) {
@@ -206,9 +206,7 @@ static kiln_status read_dimension(reader *text, int64_t *dimension)
                       INT64_MAX);
         value = value * 10 + (letter - '0');
     }
-    if (text->at == begin) {
-        return fail_header(text, "a dimension");
-    }
+    KLN_FAIL_IF(text->at == begin, fail_header(text, "a dimension"));
     /* Python 2 wrote a long integer as "3L". */
     if (text->at < text->end && text->data[text->at] == 'L') {
         text->at++;
@@ -225,9 +223,7 @@ static kiln_status read_shape(reader *text, header *found)
     found->has_shape = true;
     bool comma = true;
     while (!take(text, ')')) {
-        if (!comma) {
-            return fail_header(text, ", or )");
-        }
+        KLN_FAIL_IF(!comma, fail_header(text, ", or )"));
         int64_t dimension = 0;
         KLN_RETURN_IF_ERROR(read_dimension(text, &dimension));
         KLN_RETURN_IF(found->shape.rank == KILN_MAX_RANK, KILN_ERROR_RANK,
@@ -259,9 +255,7 @@ static kiln_status read_entry(reader *text, header *found)
                   KILN_ERROR_MALFORMED,
                   "byte %zu of the .npy header: the key \"%.*s\" stands there twice", begin,
                   (int)key.size, (const char *)key.data);
-    if (!take(text, ':')) {
-        return fail_header(text, "a colon");
-    }
+    KLN_FAIL_IF(!take(text, ':'), fail_header(text, "a colon"));
     if (is_type) {
         return read_type(text, found);
     }
@@ -282,9 +276,7 @@ static kiln_status read_dictionary(reader *text, header *found)
         comma = take(text, ',');
     }
     skip_spaces(text);
-    if (text->at != text->end) {
-        return fail_header(text, "the end of the header");
-    }
+    KLN_FAIL_IF(text->at != text->end, fail_header(text, "the end of the header"));
     const char *missing = found->type == NULL ? "descr"
                           : !found->has_order ? "fortran_order"
                           : !found->has_shape ? "shape"
@@ -364,8 +356,7 @@ kiln_status kln_npy_read(kiln_span file, kiln_tensor *tensor)
 
 kiln_status kiln_tensor_load_npy(const char *path, kiln_tensor *tensor)
 {
-    KLN_RETURN_IF_NULL(path);
-    KLN_RETURN_IF_NULL(tensor);
+    KLN_RETURN_IF_NULL(path, tensor);
     kln_mapping mapping;
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
     kiln_status status = kln_npy_read(mapping.bytes, tensor);
@@ -447,8 +438,7 @@ static size_t format_header(const kiln_tensor_desc *desc, unsigned char text[HEA
 
 kiln_status kiln_tensor_save_npy(const kiln_tensor *tensor, const char *path)
 {
-    KLN_RETURN_IF_NULL(tensor);
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL(tensor, path);
     KLN_RETURN_IF_ERROR(check_saved(tensor, path));
     unsigned char text[HEADER_LIMIT];
     size_t bytes = 0;

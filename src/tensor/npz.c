@@ -187,9 +187,7 @@ static kiln_status unpack(kiln_span packed, kiln_mutable_span whole)
         result = inflate_all(&stream, packed, whole);
         (void)inflateEnd(&stream);
     }
-    if (result == Z_MEM_ERROR) {
-        return kln_fail_memory(whole.size, "an array of a .npz file");
-    }
+    KLN_FAIL_IF(result == Z_MEM_ERROR, kln_fail_memory(whole.size, "an array of a .npz file"));
     return result == Z_OK
                ? KILN_OK
                : kln_fail(KILN_ERROR_MALFORMED,
@@ -290,10 +288,7 @@ static kiln_status read_all(kiln_span file, const directory *of, char *names,
             continue; /* a folder */
         }
         KLN_RETURN_IF_ERROR(take_name(&next, &names, tensors, *count, &name));
-        const kiln_status status = read_array(file, &next, &tensors[*count].tensor);
-        if (status != KILN_OK) {
-            return kln_fail_within(status, "array \"%s\"", name);
-        }
+        KLN_RETURN_WITHIN(read_array(file, &next, &tensors[*count].tensor), "array \"%s\"", name);
         tensors[(*count)++].name = name;
     }
     return KILN_OK;

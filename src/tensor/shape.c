@@ -67,15 +67,13 @@ bool kiln_shape_is_static(const kiln_shape *shape)
 
 kiln_status kiln_shape_elements(const kiln_shape *shape, int64_t *count)
 {
-    KLN_RETURN_IF_NULL(shape);
-    KLN_RETURN_IF_NULL(count);
+    KLN_RETURN_IF_NULL(shape, count);
     bool empty = false;
     KLN_RETURN_IF_ERROR(check_static(shape, &empty));
     int64_t product = empty ? 0 : 1;
     for (int32_t i = 0; i < shape->rank && !empty; i++) {
-        if (__builtin_mul_overflow(product, shape->dims[i], &product)) {
-            return fail_too_large(shape);
-        }
+        KLN_FAIL_IF(__builtin_mul_overflow(product, shape->dims[i], &product),
+                    fail_too_large(shape));
     }
     *count = product;
     return KILN_OK;
@@ -140,8 +138,7 @@ static kiln_status parse_dimension(const char *text, const char **place, int64_t
 
 kiln_status kiln_shape_parse(const char *text, kiln_shape *shape)
 {
-    KLN_RETURN_IF_NULL(text);
-    KLN_RETURN_IF_NULL(shape);
+    KLN_RETURN_IF_NULL(text, shape);
     kiln_shape found = KILN_SHAPE_SCALAR;
     if (*text == '\0' || strcmp(text, "scalar") == 0) {
         *shape = found;
@@ -167,8 +164,7 @@ kiln_status kiln_shape_parse(const char *text, kiln_shape *shape)
 
 kiln_status kiln_strides_dense(const kiln_shape *shape, kiln_strides *strides)
 {
-    KLN_RETURN_IF_NULL(shape);
-    KLN_RETURN_IF_NULL(strides);
+    KLN_RETURN_IF_NULL(shape, strides);
     bool empty = false;
     KLN_RETURN_IF_ERROR(check_static(shape, &empty));
     kiln_strides dense = {shape->rank, {0}};
@@ -177,9 +173,7 @@ kiln_status kiln_strides_dense(const kiln_shape *shape, kiln_strides *strides)
         dense.steps[i] = step;
         /* A dimension of 0 leaves the others' steps what they would be with 1, as in NumPy. */
         const int64_t dimension = shape->dims[i] > 0 ? shape->dims[i] : 1;
-        if (step > INT64_MAX / dimension) {
-            return fail_too_large(shape);
-        }
+        KLN_FAIL_IF(step > INT64_MAX / dimension, fail_too_large(shape));
         step *= dimension;
     }
     *strides = dense;

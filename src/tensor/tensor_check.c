@@ -24,8 +24,7 @@ static bool packed_bytes(uint64_t elements, unsigned bits, size_t *bytes)
 
 kiln_status kiln_tensor_bytes(kiln_dtype dtype, const kiln_shape *shape, size_t *bytes)
 {
-    KLN_RETURN_IF_NULL(shape);
-    KLN_RETURN_IF_NULL(bytes);
+    KLN_RETURN_IF_NULL(shape, bytes);
     const unsigned bits = kiln_dtype_bits(dtype);
     KLN_RETURN_IF(bits == 0, KILN_ERROR_DTYPE, "elements of the type %s (%d) have no size",
                   kiln_dtype_name(dtype), (int)dtype);
@@ -84,10 +83,8 @@ kiln_status kln_tensor_check(const char *what, const kiln_tensor *tensor)
 {
     KLN_RETURN_IF(tensor == NULL, KILN_ERROR_NULL_ARGUMENT, "%s: the tensor is NULL", what);
     size_t needed = 0;
-    const kiln_status status = kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &needed);
-    if (status != KILN_OK) {
-        return kln_fail_within(status, "%s", what);
-    }
+    KLN_RETURN_WITHIN(kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &needed), "%s",
+                      what);
     return check_memory(what, tensor, needed);
 }
 

@@ -48,8 +48,7 @@ static double largest_whole(kiln_dtype dtype)
 kiln_status kiln_tensor_fill(const kiln_tensor *tensor, const char *name, uint64_t seed,
                              const double *range)
 {
-    KLN_RETURN_IF_NULL(tensor);
-    KLN_RETURN_IF_NULL(name);
+    KLN_RETURN_IF_NULL(tensor, name);
     kiln_tensor parts = *tensor;
     int64_t count = 0;
     if (parts.desc.dtype == KILN_DTYPE_COMPLEX64 || parts.desc.dtype == KILN_DTYPE_COMPLEX128) {

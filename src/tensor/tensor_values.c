@@ -176,9 +176,7 @@ static kiln_status check_values(const char *what, kiln_dtype dtype, int64_t firs
 kiln_status kiln_tensor_read(const kiln_tensor *tensor, int64_t first, size_t count, double *values)
 {
     KLN_RETURN_IF_ERROR(check_range(__func__, tensor, first, count));
-    if (values == NULL && count > 0) {
-        return kln_fail_null(__func__, "values");
-    }
+    KLN_FAIL_IF(values == NULL && count > 0, kln_fail_null(__func__, "values"));
     for (size_t i = 0; i < count; i++) {
         values[i] = get(tensor->desc.dtype, tensor->data, (size_t)first + i);
     }
@@ -189,9 +187,7 @@ kiln_status kiln_tensor_write(const kiln_tensor *tensor, int64_t first, size_t c
                               const double *values)
 {
     KLN_RETURN_IF_ERROR(check_range(__func__, tensor, first, count));
-    if (values == NULL && count > 0) {
-        return kln_fail_null(__func__, "values");
-    }
+    KLN_FAIL_IF(values == NULL && count > 0, kln_fail_null(__func__, "values"));
     KLN_RETURN_IF_ERROR(check_values(__func__, tensor->desc.dtype, first, count, values));
     for (size_t i = 0; i < count; i++) {
         set(tensor->desc.dtype, tensor->data, (size_t)first + i, values[i]);

@@ -12,9 +12,8 @@ static kiln_status read_options(const kiln_calibrate_options *options, kiln_cali
 {
     *read = KILN_CALIBRATE_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_calibrate_options", options, read, sizeof *read));
-    if (read->tensors == NULL && read->tensor_count > 0) {
-        return kln_fail_null("kiln_calibrate_options", "tensors");
-    }
+    KLN_FAIL_IF(read->tensors == NULL && read->tensor_count > 0,
+                kln_fail_null("kiln_calibrate_options", "tensors"));
     KLN_RETURN_IF((unsigned)read->method > KILN_CALIBRATE_MSE || !(read->percentile > 0) ||
                       read->percentile > 100 || read->batch_size < 0 || read->threads < 0 ||
                       read->threads > 4096,
@@ -115,9 +114,7 @@ static kiln_status observe_outputs(kln_calibration *of, size_t part, kiln_contex
     const size_t first = of->part_begins[part];
     const size_t count = of->part_begins[part + 1] - first;
     kiln_tensor *tensors = kln_alloc_zeroed(count, sizeof *tensors);
-    if (tensors == NULL) {
-        return kln_fail_memory(count * sizeof *tensors, "the tensors of a network");
-    }
+    KLN_RETURN_IF_NO_MEMORY(tensors, count * sizeof *tensors, "the tensors of a network");
     kiln_status status = KILN_OK;
     for (size_t i = 0; i < count && status == KILN_OK; i++) {
         status = kiln_context_tensor(context, of->observed[first + i].name, &tensors[i]);
@@ -248,9 +245,7 @@ static bool is_over(const kln_calibration *of)
 static kiln_status run_pieces(kln_calibration *of, int64_t all, int64_t wanted, int64_t rows)
 {
     kiln_named_tensor *whole = kln_alloc(of->bound_count * sizeof *whole);
-    if (whole == NULL) {
-        return kln_fail_memory(of->bound_count * sizeof *whole, "a batch");
-    }
+    KLN_RETURN_IF_NO_MEMORY(whole, of->bound_count * sizeof *whole, "a batch");
     memcpy(whole, of->bound, of->bound_count * sizeof *whole);
     kiln_status status = KILN_OK;
     for (int64_t first = 0; first < all && status == KILN_OK && !is_over(of); first += rows) {
@@ -316,9 +311,8 @@ static kiln_status start(kln_calibration *of)
     of->bound = kln_arena_alloc_zeroed(&of->arena, most, sizeof *of->bound);
     of->shapes = kln_arena_alloc_zeroed(&of->arena, most, sizeof *of->shapes);
     of->hints = kln_arena_alloc_zeroed(&of->arena, most, sizeof *of->hints);
-    if (of->bound == NULL || of->shapes == NULL || of->hints == NULL) {
-        return kln_fail_memory(most * sizeof *of->bound, "a batch");
-    }
+    KLN_FAIL_IF(of->bound == NULL || of->shapes == NULL || of->hints == NULL,
+                kln_fail_memory(most * sizeof *of->bound, "a batch"));
     return kln_calibration_start(of);
 }
 
@@ -332,9 +326,7 @@ static kiln_status put_range(const kln_calibration *of, const kln_observed *obse
         return kiln_range_table_put(table, &range);
     }
     kiln_channel *channels = kln_alloc_zeroed(observed->channel_count, sizeof *channels);
-    if (channels == NULL) {
-        return kln_fail_memory(observed->channel_count * sizeof *channels, "channels");
-    }
+    KLN_RETURN_IF_NO_MEMORY(channels, observed->channel_count * sizeof *channels, "channels");
     if (kln_channels_read(observed->channels, observed->channel_count, channels)) {
         range.channels = channels;
         range.channel_count = observed->channel_count;
@@ -390,9 +382,8 @@ static kiln_status read_all(const char *function, const kiln_build_options *buil
                             kln_calibration *of)
 {
     *of = (kln_calibration){.batches = 0};
-    if (source == NULL || source->next == NULL) {
-        return kln_fail_null(function, source == NULL ? "source" : "source->next");
-    }
+    KLN_FAIL_IF(source == NULL || source->next == NULL,
+                kln_fail_null(function, source == NULL ? "source" : "source->next"));
     KLN_RETURN_IF_ERROR(read_options(options, &of->options));
     return kln_build_options_read(build, &of->build);
 }

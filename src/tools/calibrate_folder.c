@@ -110,9 +110,7 @@ static kiln_status next(void *user, const kiln_named_tensor **inputs, size_t *co
     kiln_batch_folder *folder = user;
     *inputs = NULL;
     *count = 0;
-    if (folder == NULL) {
-        return kln_fail_null("kiln_batch_folder_source", "folder");
-    }
+    KLN_FAIL_IF(folder == NULL, kln_fail_null("kiln_batch_folder_source", "folder"));
     let_go(folder);
     if (folder->next == folder->count) {
         return KILN_OK;

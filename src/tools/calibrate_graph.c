@@ -49,9 +49,7 @@ static kiln_status make_observers(kln_calibration *of)
 {
     if (of->options.method != KILN_CALIBRATE_MINMAX) {
         of->bins = kln_alloc_zeroed(of->count, KLN_OBSERVER_BIN_BYTES);
-        if (of->bins == NULL) {
-            return kln_fail_memory(of->count * KLN_OBSERVER_BIN_BYTES, "histograms");
-        }
+        KLN_RETURN_IF_NO_MEMORY(of->bins, of->count * KLN_OBSERVER_BIN_BYTES, "histograms");
     }
     for (size_t i = 0; i < of->count; i++) {
         const size_t at = i * (KLN_OBSERVER_BIN_BYTES / sizeof *of->bins);
@@ -103,10 +101,9 @@ kiln_status kln_calibration_list(kln_calibration *of)
     of->outputs = kln_arena_alloc_zeroed(&of->arena, most + 1, sizeof *of->outputs);
     of->part_begins = kln_arena_alloc_zeroed(&of->arena, most + 2, sizeof *of->part_begins);
     of->engines = kln_arena_alloc_zeroed(&of->arena, most + 1, sizeof(kiln_engine *));
-    if (of->observed == NULL || of->outputs == NULL || of->part_begins == NULL ||
-        of->engines == NULL) {
-        return kln_fail_memory(most * sizeof *of->observed, "the tensors of a network");
-    }
+    KLN_FAIL_IF(of->observed == NULL || of->outputs == NULL || of->part_begins == NULL ||
+                    of->engines == NULL,
+                kln_fail_memory(most * sizeof *of->observed, "the tensors of a network"));
     for (size_t i = 0; i < graph->input_count; i++) {
         add(of, graph->inputs[i]);
     }

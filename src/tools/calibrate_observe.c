@@ -15,9 +15,7 @@ kiln_status kln_calibration_start(kln_calibration *of)
     of->scratches = kln_arena_alloc_zeroed(&of->arena, of->thread_count, sizeof(void *));
     for (size_t i = 0; of->scratches != NULL && i < of->thread_count; i++) {
         of->scratches[i] = kln_observer_scratch_create();
-        if (of->scratches[i] == NULL) {
-            return kln_fail_memory(1, "a histogram");
-        }
+        KLN_RETURN_IF_NO_MEMORY(of->scratches[i], 1, "a histogram");
     }
     return of->scratches != NULL ? KILN_OK : kln_fail_memory(1, "threads that count");
 }
@@ -75,9 +73,7 @@ kiln_status kln_calibration_observe(kln_calibration *of, size_t first, const kil
     work shared = {.observed = of->observed + first, .tensors = tensors, .count = count};
     const size_t threads = count < of->thread_count ? count : of->thread_count;
     worker *workers = kln_alloc_zeroed(threads + 1, sizeof *workers);
-    if (workers == NULL) {
-        return kln_fail_memory(threads * sizeof *workers, "threads that count");
-    }
+    KLN_RETURN_IF_NO_MEMORY(workers, threads * sizeof *workers, "threads that count");
     /* Where no thread is to be had, the others do its share. */
     for (size_t i = 0; i < threads; i++) {
         workers[i] = (worker){.shared = &shared, .scratch = of->scratches[i]};

@@ -10,9 +10,8 @@ static kiln_status read_options(const kiln_compare_options *options, kiln_compar
 {
     *read = KILN_COMPARE_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_compare_options", options, read, sizeof *read));
-    if (read->inputs == NULL && read->input_count > 0) {
-        return kln_fail_null("kiln_compare_options", "inputs");
-    }
+    KLN_FAIL_IF(read->inputs == NULL && read->input_count > 0,
+                kln_fail_null("kiln_compare_options", "inputs"));
     KLN_RETURN_IF(isnan(read->absolute) || isnan(read->relative) || isnan(read->steps),
                   KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_compare_options: the tolerance is %g, %g of the expected number and %g "
@@ -183,8 +182,7 @@ kiln_status kiln_compare_engines(kiln_engine *found, kiln_engine *expected,
     kiln_compare_options read;
     KLN_RETURN_IF_NULL(comparison);
     *comparison = NULL;
-    KLN_RETURN_IF_NULL(found);
-    KLN_RETURN_IF_NULL(expected);
+    KLN_RETURN_IF_NULL(found, expected);
     KLN_RETURN_IF_ERROR(read_options(options, &read));
     KLN_RETURN_IF(read.first_difference, KILN_ERROR_UNSUPPORTED,
                   "kiln_compare_engines: an engine does not show its intermediate tensors; ask "

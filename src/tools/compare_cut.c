@@ -294,9 +294,7 @@ static kiln_status put_tensor(kln_cut *cut, size_t side, const kln_value *value,
     const size_t rank = (size_t)shape->rank;
     if (is_constant(tensor)) {
         int64_t *dims = kln_arena_alloc(cut->arena, (rank + 1) * sizeof *dims);
-        if (dims == NULL) {
-            return fail_room();
-        }
+        KLN_FAIL_IF(dims == NULL, fail_room());
         memcpy(dims, shape->dims, rank * sizeof *dims);
         part->initializers[part->initializer_count++] =
             (kln_onnx_tensor){.name = value->name,
@@ -308,9 +306,7 @@ static kiln_status put_tensor(kln_cut *cut, size_t side, const kln_value *value,
         return KILN_OK;
     }
     kln_onnx_dim *dims = kln_arena_alloc_zeroed(cut->arena, rank + 1, sizeof *dims);
-    if (dims == NULL) {
-        return fail_room();
-    }
+    KLN_FAIL_IF(dims == NULL, fail_room());
     for (size_t i = 0; i < rank; i++) {
         dims[i].value = shape->dims[i];
     }

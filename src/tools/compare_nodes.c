@@ -50,9 +50,8 @@ static kiln_status collect(search *s)
     }
     s->candidates = kln_arena_alloc_zeroed(&s->inference->arena, most + 1, sizeof *s->candidates);
     s->values = kln_arena_alloc_zeroed(&s->inference->arena, most + 1, sizeof *s->values);
-    if (s->candidates == NULL || s->values == NULL) {
-        return kln_fail_memory(most * sizeof *s->candidates, "the tensors of a network");
-    }
+    KLN_FAIL_IF(s->candidates == NULL || s->values == NULL,
+                kln_fail_memory(most * sizeof *s->candidates, "the tensors of a network"));
     for (size_t i = 0; i < graph->node_count; i++) {
         const uint32_t node = s->cut.order[i];
         for (size_t k = 0; k < graph->graph->nodes[node].output_count; k++) {
@@ -84,9 +83,8 @@ static kiln_status note(search *s, const candidate *of, const kiln_tensor_differ
     first->operation = kln_arena_strdup(arena, node->op_type);
     first->node = node->name[0] != '\0' ? kln_arena_strdup(arena, node->name)
                                         : kln_arena_printf(arena, "#%u", (unsigned)index);
-    if (first->name == NULL || first->operation == NULL || first->node == NULL) {
-        return kln_fail_memory(1, "a comparison");
-    }
+    KLN_FAIL_IF(first->name == NULL || first->operation == NULL || first->node == NULL,
+                kln_fail_memory(1, "a comparison"));
     s->comparison->first = first;
     return KILN_OK;
 }

@@ -68,9 +68,8 @@ static kiln_status take_scales(const kln_graph_inference *graph, uint32_t node, 
     /* In a file they may lie at any address. */
     void *bytes = kln_arena_alloc(arena, scale->data.size);
     double *scales = kln_arena_alloc(arena, count * sizeof *scales);
-    if (bytes == NULL || scales == NULL) {
-        return kln_fail_memory(count * sizeof *scales, "the scales of a tensor");
-    }
+    KLN_FAIL_IF(bytes == NULL || scales == NULL,
+                kln_fail_memory(count * sizeof *scales, "the scales of a tensor"));
     memcpy(bytes, scale->data.data, scale->data.size);
     shape.dims[0] = (int64_t)count;
     const kiln_tensor view = KILN_HOST_TENSOR(scale->dtype, shape, bytes, scale->data.size);

@@ -122,10 +122,9 @@ static kiln_status fill(kiln_pipeline *pipeline, const kiln_pipeline_options *op
     pipeline->slots = kln_alloc_zeroed(pipeline->depth, sizeof *pipeline->slots);
     pipeline->sides =
         kln_alloc_zeroed(pipeline->depth * pipeline->side_count, sizeof *pipeline->sides);
-    if (pipeline->slots == NULL || pipeline->sides == NULL) {
-        return kln_fail_memory(pipeline->depth * pipeline->side_count * sizeof *pipeline->sides,
-                               "a pipeline");
-    }
+    KLN_FAIL_IF(pipeline->slots == NULL || pipeline->sides == NULL,
+                kln_fail_memory(pipeline->depth * pipeline->side_count * sizeof *pipeline->sides,
+                                "a pipeline"));
     for (size_t i = 0; i < pipeline->depth; i++) {
         KLN_RETURN_IF_ERROR(fill_slot(pipeline, i, options));
     }
@@ -275,9 +274,7 @@ static kiln_status check_inputs(kiln_pipeline *pipeline, const pipe_slot *slot,
     const uint64_t check = ++pipeline->checks;
     for (size_t i = 0; i < count; i++) {
         size_t index = 0;
-        if (inputs[i].name == NULL) {
-            return kln_fail_null("kiln_pipeline_push", "name");
-        }
+        KLN_FAIL_IF(inputs[i].name == NULL, kln_fail_null("kiln_pipeline_push", "name"));
         KLN_RETURN_IF_ERROR(kln_context_find(slot->context, inputs[i].name, KLN_INPUT, &index));
         KLN_RETURN_IF(slot->sides[index].check == check, KILN_ERROR_NAME,
                       "kiln_pipeline_push: \"%s\" is given twice", inputs[i].name);
@@ -353,9 +350,7 @@ static kiln_status push(kiln_pipeline *pipeline, const kiln_named_tensor *inputs
     pipe_slot *slot = &pipeline->slots[pipeline->pushed % pipeline->depth];
     KLN_RETURN_IF_ERROR(check_inputs(pipeline, slot, inputs, count));
     const kiln_status status = start(pipeline, slot, inputs, count);
-    if (status != KILN_OK) {
-        return fail_start(slot, status);
-    }
+    KLN_FAIL_IF(status != KILN_OK, fail_start(slot, status));
     pipeline->pushed++;
     return KILN_OK;
 }
@@ -391,9 +386,7 @@ static kiln_status hand_out(pipe_slot *slot, kiln_named_tensor *output)
     size_t index = 0;
     size_t bytes = 0;
     kiln_tensor result = {.data = NULL};
-    if (output->name == NULL) {
-        return kln_fail_null("kiln_pipeline_pop", "name");
-    }
+    KLN_FAIL_IF(output->name == NULL, kln_fail_null("kiln_pipeline_pop", "name"));
     KLN_RETURN_IF_ERROR(kln_context_find(slot->context, output->name, KLN_OUTPUT, &index));
     KLN_RETURN_IF_ERROR(result_of(slot, index, &result));
     if (output->tensor.data == NULL) {

@@ -25,8 +25,7 @@ static kiln_status count_weights(kiln_engine *engine, size_t *count)
 
 kiln_status kiln_engine_refit_count(kiln_engine *engine, size_t *count)
 {
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(count);
+    KLN_RETURN_IF_NULL(engine, count);
     *count = 0;
     RETURN_IF_NO_REFIT(engine);
     return count_weights(engine, count);
@@ -35,8 +34,7 @@ kiln_status kiln_engine_refit_count(kiln_engine *engine, size_t *count)
 kiln_status kiln_engine_refit_get(kiln_engine *engine, size_t index, kiln_refit_weight *weight)
 {
     size_t count = 0;
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(weight);
+    KLN_RETURN_IF_NULL(engine, weight);
     RETURN_IF_NO_REFIT(engine);
     KLN_RETURN_IF_ERROR(count_weights(engine, &count));
     KLN_RETURN_IF(index >= count, KILN_ERROR_INVALID_ARGUMENT,
@@ -165,9 +163,8 @@ static kiln_status try_and_take(kiln_engine *engine, const kln_refit_source *sou
 
 static kiln_status check_samples(const kiln_refit_options *options)
 {
-    if (options->sample_count > 0 && options->samples == NULL) {
-        return kln_fail_null("kiln_refit_options", "samples");
-    }
+    KLN_FAIL_IF(options->sample_count > 0 && options->samples == NULL,
+                kln_fail_null("kiln_refit_options", "samples"));
     KLN_RETURN_IF(options->check != NULL && options->sample_count == 0, KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_refit_options: there is a check, and no sample to run for it");
     KLN_RETURN_IF(!(options->absolute >= 0) || !(options->relative >= 0),
@@ -176,15 +173,13 @@ static kiln_status check_samples(const kiln_refit_options *options)
     for (size_t i = 0; i < options->sample_count; i++) {
         const kiln_refit_sample *sample = &options->samples[i];
         for (size_t k = 0; sample->expected != NULL && k < sample->expected_count; k++) {
-            if (sample->expected[k].name == NULL) {
-                return kln_fail_null("kiln_refit_options", "samples[].expected[].name");
-            }
+            KLN_FAIL_IF(sample->expected[k].name == NULL,
+                        kln_fail_null("kiln_refit_options", "samples[].expected[].name"));
             KLN_RETURN_IF_ERROR(
                 kln_tensor_check(sample->expected[k].name, &sample->expected[k].tensor));
         }
-        if (sample->expected == NULL && sample->expected_count > 0) {
-            return kln_fail_null("kiln_refit_options", "samples[].expected");
-        }
+        KLN_FAIL_IF(sample->expected == NULL && sample->expected_count > 0,
+                    kln_fail_null("kiln_refit_options", "samples[].expected"));
         KLN_RETURN_IF(sample->expected_count == 0 && options->check == NULL,
                       KILN_ERROR_INVALID_ARGUMENT,
                       "kiln_refit_options: nothing is expected of sample %zu, and there is "
@@ -218,9 +213,7 @@ kiln_status kiln_engine_refit(kiln_engine *engine, const kiln_named_tensor *weig
     KLN_RETURN_IF(count == 0, KILN_ERROR_EMPTY, "kiln_engine_refit: no weights were given");
     KLN_RETURN_IF_NULL(weights);
     for (size_t i = 0; i < count; i++) {
-        if (weights[i].name == NULL) {
-            return kln_fail_null(__func__, "name");
-        }
+        KLN_FAIL_IF(weights[i].name == NULL, kln_fail_null(__func__, "name"));
         KLN_RETURN_IF_ERROR(kln_tensor_check(weights[i].name, &weights[i].tensor));
     }
     const kln_refit_source source = {.weights = weights, .count = count};
@@ -239,8 +232,7 @@ static kiln_status refit_from(kiln_engine *engine, const kiln_model *model,
 kiln_status kiln_engine_refit_file(kiln_engine *engine, const char *path,
                                    const kiln_refit_options *options)
 {
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL(engine, path);
     RETURN_IF_NO_REFIT(engine);
     kln_mapping mapping;
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
@@ -255,9 +247,7 @@ kiln_status kiln_engine_refit_bytes(kiln_engine *engine, kiln_span bytes, const 
 {
     KLN_RETURN_IF_NULL(engine);
     KLN_RETURN_IF(bytes.size == 0, KILN_ERROR_EMPTY, "kiln_engine_refit_bytes: there are 0 bytes");
-    if (bytes.data == NULL) {
-        return kln_fail_null(__func__, "bytes.data");
-    }
+    KLN_FAIL_IF(bytes.data == NULL, kln_fail_null(__func__, "bytes.data"));
     RETURN_IF_NO_REFIT(engine);
     const kiln_model model = {.folder = folder, .bytes = bytes};
     return refit_from(engine, &model, options);

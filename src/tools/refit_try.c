@@ -81,11 +81,9 @@ static kiln_status run_samples(kiln_context *context, kiln_named_tensor *outputs
         for (size_t k = 0; k < count; k++) {
             outputs[k].tensor = (kiln_tensor){.data = NULL};
         }
-        const kiln_status status =
-            kiln_context_run_tensors(context, sample->inputs, sample->input_count, outputs, count);
-        if (status != KILN_OK) {
-            return kln_fail_within(status, "refit: sample %zu", i);
-        }
+        KLN_RETURN_WITHIN(
+            kiln_context_run_tensors(context, sample->inputs, sample->input_count, outputs, count),
+            "refit: sample %zu", i);
         report->samples++;
         KLN_RETURN_IF_ERROR(judge(sample, i, outputs, count, options, report));
     }

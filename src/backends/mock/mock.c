@@ -41,9 +41,7 @@ static kiln_status copy_binding(kln_mock *mock, const kiln_binding *from, bool i
 {
     *to = (kiln_binding){.struct_size = sizeof *to};
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_mock_options binding", from, to, sizeof *to));
-    if (to->name == NULL) {
-        return kln_fail_null("kiln_engine_create_mock", "name");
-    }
+    KLN_FAIL_IF(to->name == NULL, kln_fail_null("kiln_engine_create_mock", "name"));
     KLN_RETURN_IF(
         kiln_dtype_bits(to->dtype) == 0 || to->shape.rank < 0 || to->shape.rank > KILN_MAX_RANK,
         KILN_ERROR_INVALID_ARGUMENT,

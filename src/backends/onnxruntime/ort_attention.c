@@ -385,16 +385,13 @@ static kiln_status expand_mask(fuser *f, attention *a)
         return KILN_OK;
     }
     const char *expanded = kln_arena_printf(&f->edit->model->arena, "%s/all_rows", a->mask);
-    if (expanded == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(expanded == NULL, no_memory());
     if (kln_names_get(&f->expanded, expanded) == KLN_NAMES_NONE) {
         const int64_t shape[] = {1, 1, query->dims[1].of.number, 1};
         const kln_onnx_tensor *dims = add_numbers(f, a->mask, "all_rows_shape", shape, 4);
-        if (dims == NULL ||
-            add_binary(f, a, "Expand", a->mask, dims->name, a->mask, "all_rows") == NULL) {
-            return no_memory();
-        }
+        KLN_FAIL_IF(dims == NULL || add_binary(f, a, "Expand", a->mask, dims->name, a->mask,
+                                               "all_rows") == NULL,
+                    no_memory());
         KLN_RETURN_IF_ERROR(kln_names_set(&f->expanded, expanded, 1));
     }
     a->mask = expanded;
@@ -416,9 +413,7 @@ static kiln_status fuse(fuser *f, attention *a)
             ? kln_graph_edit_add_node(f->edit, a->last, ORT_DOMAIN, "MultiHeadAttention", inputs,
                                       KLN_ARRAY_LENGTH(inputs), &a->output, 1)
             : NULL;
-    if (made == NULL) {
-        return no_memory();
-    }
+    KLN_FAIL_IF(made == NULL, no_memory());
     kln_graph_edit_set_int(made, "num_heads", a->heads);
     kln_graph_edit_set_float(made, "scale", (float)a->scale);
     for (size_t i = 0; i < a->node_count; i++) {

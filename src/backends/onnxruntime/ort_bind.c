@@ -112,9 +112,7 @@ static kiln_status bind_memory(ort_context *context, const kiln_binding *binding
         KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
         OrtStatus *failed = runtime->api.BindOutput(context->binding, binding->name, value);
         runtime->api.ReleaseValue(value);
-        if (failed != NULL) {
-            return ort_fail(runtime, failed, "output \"%s\"", binding->name);
-        }
+        KLN_FAIL_IF(failed != NULL, ort_fail(runtime, failed, "output \"%s\"", binding->name));
         ort_set_position(context, slot);
     }
     ort_set_changing(context, slot, false);
@@ -130,9 +128,7 @@ static kiln_status bind_anew(ort_context *context, const kiln_binding *binding, 
     } else {
         OrtStatus *failed =
             runtime->api.BindOutputToDevice(context->binding, binding->name, runtime->host);
-        if (failed != NULL) {
-            return ort_fail(runtime, failed, "output \"%s\"", binding->name);
-        }
+        KLN_FAIL_IF(failed != NULL, ort_fail(runtime, failed, "output \"%s\"", binding->name));
         ort_set_position(context, slot);
     }
     ort_set_changing(context, slot, true);

@@ -111,9 +111,7 @@ static kiln_status bind_stale(ort_context *context, size_t index)
                 : runtime->api.BindOutputToDevice(context->binding, feed->names[index],
                                                   runtime->host);
     }
-    if (failed != NULL) {
-        return ort_fail(runtime, failed, "binding \"%s\"", feed->names[index]);
-    }
+    KLN_FAIL_IF(failed != NULL, ort_fail(runtime, failed, "binding \"%s\"", feed->names[index]));
     if (index >= engine->input_count) {
         ort_set_position(context, &context->outputs[index - engine->input_count]);
     }
@@ -146,9 +144,7 @@ static kiln_status bind_changing(ort_context *context)
             const char *name = engine->bindings[engine->input_count + i].name;
             OrtStatus *failed =
                 runtime->api.BindOutputToDevice(context->binding, name, runtime->host);
-            if (failed != NULL) {
-                return ort_fail(runtime, failed, "output \"%s\"", name);
-            }
+            KLN_FAIL_IF(failed != NULL, ort_fail(runtime, failed, "output \"%s\"", name));
         }
     }
     return KILN_OK;

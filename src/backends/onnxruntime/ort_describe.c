@@ -168,9 +168,7 @@ typedef OrtStatus *(*metadata_getter)(const OrtModelMetadata *, OrtAllocator *, 
 
 static kiln_status add(kiln_description *description, const char *key, const char *value)
 {
-    if (key == NULL || value == NULL) {
-        return kln_fail_memory(1, "metadata");
-    }
+    KLN_FAIL_IF(key == NULL || value == NULL, kln_fail_memory(1, "metadata"));
     if (value[0] != '\0') {
         description->metadata[description->metadata_count++] = (kiln_metadata){key, value};
     }
@@ -292,9 +290,7 @@ kiln_status ort_describe(void *engine, kiln_description *description)
                 complete = binding->dim_names[dim] != NULL;
             }
         }
-        if (!complete) {
-            return kln_fail_memory(1, "the names of the bindings");
-        }
+        KLN_FAIL_IF(!complete, kln_fail_memory(1, "the names of the bindings"));
     }
     OrtModelMetadata *metadata = NULL;
     KLN_RETURN_IF_ERROR(ort_check(

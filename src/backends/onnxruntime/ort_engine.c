@@ -189,9 +189,7 @@ static kiln_status fill_engine(ort_engine *engine, const kiln_model *model,
     if (status == KILN_OK && engine->device >= 0) {
         status = ort_cuda_read_nodes(engine, options);
     }
-    if (status != KILN_OK) {
-        return kln_fail_within(status, "\"%s\"", kln_model_name(model));
-    }
+    KLN_FAIL_IF(status != KILN_OK, kln_fail_within(status, "\"%s\"", kln_model_name(model)));
     KLN_RETURN_IF(!goes_on(monitor, 1), KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled",
                   kln_model_name(model));
     return keep_bytes(engine, model, options);
@@ -217,9 +215,8 @@ static kiln_status keep_origin(ort_engine *engine, const kiln_model *model,
     engine->options = kln_build_options_plain(options);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(texts); i++) {
         *places[i] = texts[i] != NULL ? kln_arena_strdup(&engine->arena, texts[i]) : NULL;
-        if (texts[i] != NULL && *places[i] == NULL) {
-            return kln_fail_memory(strlen(texts[i]), "a path");
-        }
+        KLN_FAIL_IF(texts[i] != NULL && *places[i] == NULL,
+                    kln_fail_memory(strlen(texts[i]), "a path"));
     }
     return KILN_OK;
 }

@@ -15,10 +15,9 @@ kiln_status ort_feed_create(const ort_engine *engine, ort_feed **feed)
     made->rings = kln_alloc_zeroed(count, sizeof *made->rings);
     made->results = kln_alloc_zeroed(engine->output_count, sizeof(OrtValue *));
     made->stale = kln_alloc_zeroed(count, sizeof *made->stale);
-    if (made->names == NULL || made->values == NULL || made->rings == NULL ||
-        made->results == NULL || made->stale == NULL) {
-        return kln_fail_memory(count * sizeof *made->rings, "a context");
-    }
+    KLN_FAIL_IF(made->names == NULL || made->values == NULL || made->rings == NULL ||
+                    made->results == NULL || made->stale == NULL,
+                kln_fail_memory(count * sizeof *made->rings, "a context"));
     for (size_t i = 0; i < count; i++) {
         made->names[i] = engine->bindings[i].name;
     }

@@ -133,9 +133,8 @@ static kiln_status add_node(ort_profile *profile, const char *name, const char *
     kln_node_time *made = &profile->times[profile->count];
     *made = (kln_node_time){.name = kln_arena_strdup(&profile->arena, name),
                             .type = kln_arena_strdup(&profile->arena, type)};
-    if (made->name == NULL || made->type == NULL) {
-        return kln_fail_memory(strlen(name), "the name of a node");
-    }
+    KLN_FAIL_IF(made->name == NULL || made->type == NULL,
+                kln_fail_memory(strlen(name), "the name of a node"));
     KLN_RETURN_IF_ERROR(kln_names_set(&profile->names, made->name, (uint32_t)profile->count));
     profile->count++;
     *found = made;

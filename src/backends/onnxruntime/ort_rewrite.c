@@ -72,17 +72,13 @@ static kiln_status turn_product(kln_graph_edit *edit, size_t index, const kln_on
     const kln_onnx_node *node = &edit->graph->nodes[index];
     const bool is_gemm = kln_graph_edit_is(node, "Gemm");
     const kln_onnx_tensor *turned = add_transposed(edit, node->outputs[0], matrix);
-    if (turned == NULL) {
-        return no_memory(matrix->data.size);
-    }
+    KLN_FAIL_IF(turned == NULL, no_memory(matrix->data.size));
     const char *inputs[3] = {node->inputs[0], turned->name,
                              node->input_count > 2 ? node->inputs[2] : ""};
     kln_onnx_node *made = kln_graph_edit_add_node(edit, index, is_gemm ? "" : ORT_DOMAIN,
                                                   is_gemm ? "Gemm" : "FusedMatMul", inputs,
                                                   node->input_count, node->outputs, 1);
-    if (made == NULL) {
-        return no_memory(sizeof *made);
-    }
+    KLN_FAIL_IF(made == NULL, no_memory(sizeof *made));
     for (size_t i = 0; is_gemm && i < node->attribute_count; i++) {
         if (strcmp(node->attributes[i].name, "transB") != 0) {
             made->attributes[made->attribute_count++] = node->attributes[i];
@@ -116,9 +112,7 @@ static kiln_status infer(const kln_onnx_model *model, const kiln_profile *profil
     const size_t most = profile != NULL ? profile->input_count : 0;
     size_t count = 0;
     kln_input_shape *shapes = kln_alloc_zeroed(most + 1, sizeof *shapes);
-    if (shapes == NULL) {
-        return no_memory(most * sizeof *shapes);
-    }
+    KLN_FAIL_IF(shapes == NULL, no_memory(most * sizeof *shapes));
     for (size_t i = 0; i < most; i++) {
         const kiln_profile_input *input = &profile->inputs[i];
         if (input->value_count != 0) {

@@ -39,9 +39,7 @@ static kiln_status terminate(kln_arena *arena, const kln_onnx_attribute **attrib
     }
     kln_onnx_attribute *copy = kln_arena_alloc(arena, sizeof *copy);
     char *text = kln_arena_strndup(arena, (*attribute)->s.data, (*attribute)->s.size);
-    if (copy == NULL || text == NULL) {
-        return ref_fail_arena();
-    }
+    KLN_FAIL_IF(copy == NULL || text == NULL, ref_fail_arena());
     *copy = **attribute;
     copy->s.data = text;
     *attribute = copy;
@@ -53,9 +51,7 @@ kiln_status ref_resolve_attributes(kln_arena *arena, const ref_environment *arou
     const kln_onnx_node *from = node->node;
     node->attributes = kln_arena_alloc_zeroed(arena, from->attribute_count + 1, sizeof(void *));
     node->bodies = kln_arena_alloc_zeroed(arena, from->attribute_count + 1, sizeof(void *));
-    if (node->attributes == NULL || node->bodies == NULL) {
-        return ref_fail_arena();
-    }
+    KLN_FAIL_IF(node->attributes == NULL || node->bodies == NULL, ref_fail_arena());
     for (size_t i = 0; i < from->attribute_count; i++) {
         const kln_onnx_attribute *attribute = &from->attributes[i];
         const bool reference = attribute->reference != NULL && attribute->reference[0] != '\0';
@@ -65,9 +61,7 @@ kiln_status ref_resolve_attributes(kln_arena *arena, const ref_environment *arou
                 continue;
             }
             kln_onnx_attribute *copy = kln_arena_alloc(arena, sizeof *copy);
-            if (copy == NULL) {
-                return ref_fail_arena();
-            }
+            KLN_FAIL_IF(copy == NULL, ref_fail_arena());
             *copy = *found;
             copy->name = attribute->name;
             attribute = copy;

@@ -236,9 +236,8 @@ static kiln_status ref_op_binary(ref_call *call)
     const ref_tensor *a = ref_input(call, 0);
     const bool bits =
         call->variant >= REF_BINARY_BitwiseAnd && call->variant <= REF_BINARY_BitwiseXor;
-    if (bits && a != NULL && ref_domain_of(a->dtype) == REF_DOMAIN_FLOAT) {
-        return ref_fail_dtype(call, a->dtype);
-    }
+    KLN_FAIL_IF(bits && a != NULL && ref_domain_of(a->dtype) == REF_DOMAIN_FLOAT,
+                ref_fail_dtype(call, a->dtype));
     return run_binary(call, binary_pair(call->variant), false);
 }
 
@@ -246,9 +245,7 @@ static kiln_status ref_op_shift(ref_call *call)
 {
     const ref_tensor *a = NULL;
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &a));
-    if (ref_domain_of(a->dtype) == REF_DOMAIN_FLOAT) {
-        return ref_fail_dtype(call, a->dtype);
-    }
+    KLN_FAIL_IF(ref_domain_of(a->dtype) == REF_DOMAIN_FLOAT, ref_fail_dtype(call, a->dtype));
     const bool right = strcmp(ref_attribute_string(call, "direction", ""), "RIGHT") == 0;
     return run_binary(call, binary_pair(right ? REF_BINARY_BitShiftRight : REF_BINARY_BitShiftLeft),
                       false);

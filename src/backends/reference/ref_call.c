@@ -43,18 +43,16 @@ kiln_status ref_fail_dtype(const ref_call *call, kiln_dtype dtype)
 kiln_status ref_need_number(const ref_call *call, size_t index, const ref_tensor **tensor)
 {
     KLN_RETURN_IF_ERROR(ref_need(call, index, tensor));
-    if (ref_domain_of((*tensor)->dtype) == REF_DOMAIN_NONE) {
-        return ref_fail_dtype(call, (*tensor)->dtype);
-    }
+    KLN_FAIL_IF(ref_domain_of((*tensor)->dtype) == REF_DOMAIN_NONE,
+                ref_fail_dtype(call, (*tensor)->dtype));
     return KILN_OK;
 }
 
 kiln_status ref_need_float(const ref_call *call, size_t index, const ref_tensor **tensor)
 {
     KLN_RETURN_IF_ERROR(ref_need(call, index, tensor));
-    if (ref_domain_of((*tensor)->dtype) != REF_DOMAIN_FLOAT) {
-        return ref_fail_dtype(call, (*tensor)->dtype);
-    }
+    KLN_FAIL_IF(ref_domain_of((*tensor)->dtype) != REF_DOMAIN_FLOAT,
+                ref_fail_dtype(call, (*tensor)->dtype));
     return KILN_OK;
 }
 

@@ -82,15 +82,12 @@ static kiln_status read_terms(einsum *e, const char *equation, int *widest)
     for (size_t i = 0; i < e->operands; i++) {
         const int hidden = hidden_dims(at, e->x[i]->rank);
         /* An ellipsis stands for the same number of dimensions everywhere. */
-        if (hidden >= 0 && *widest >= 0 && hidden != *widest) {
-            return fail_equation(equation);
-        }
+        KLN_FAIL_IF(hidden >= 0 && *widest >= 0 && hidden != *widest, fail_equation(equation));
         *widest = hidden >= 0 ? hidden : *widest;
         at = read_term(at, hidden, e->terms[i], sizeof e->terms[i]);
-        if (at == NULL || strlen(e->terms[i]) != (size_t)e->x[i]->rank ||
-            (i + 1 < e->operands) != (*at == ',')) {
-            return fail_equation(equation);
-        }
+        KLN_FAIL_IF(at == NULL || strlen(e->terms[i]) != (size_t)e->x[i]->rank ||
+                        (i + 1 < e->operands) != (*at == ','),
+                    fail_equation(equation));
         at += *at == ',';
     }
     if (*at == '-') {
@@ -127,9 +124,7 @@ static kiln_status add_labels(einsum *e, const char *term, const char *equation)
         if (find_label(e, *term) >= 0) {
             continue;
         }
-        if (e->label_count == MOST_LABELS) {
-            return fail_equation(equation);
-        }
+        KLN_FAIL_IF(e->label_count == MOST_LABELS, fail_equation(equation));
         e->dims[e->label_count] = 1;
         e->labels[e->label_count++] = *term;
     }
@@ -149,15 +144,12 @@ static bool is_in_a_term(const einsum *e, char label)
 static kiln_status measure(einsum *e, const char *equation)
 {
     for (const char *label = e->output; *label != '\0'; label++) {
-        if (!is_in_a_term(e, *label)) {
-            return fail_equation(equation);
-        }
+        KLN_FAIL_IF(!is_in_a_term(e, *label), fail_equation(equation));
     }
     KLN_RETURN_IF_ERROR(add_labels(e, e->output, equation));
     e->output_count = e->label_count;
-    if (strlen(e->output) != (size_t)e->output_count || e->output_count > REF_RANK) {
-        return fail_equation(equation);
-    }
+    KLN_FAIL_IF(strlen(e->output) != (size_t)e->output_count || e->output_count > REF_RANK,
+                fail_equation(equation));
     for (size_t i = 0; i < e->operands; i++) {
         KLN_RETURN_IF_ERROR(add_labels(e, e->terms[i], equation));
         int64_t dense[REF_RANK];
@@ -165,9 +157,8 @@ static kiln_status measure(einsum *e, const char *equation)
         for (int j = 0; j < e->x[i]->rank; j++) {
             const int label = find_label(e, e->terms[i][j]);
             const int64_t dim = e->x[i]->dims[j];
-            if (dim != 1 && e->dims[label] != 1 && e->dims[label] != dim) {
-                return fail_equation(equation);
-            }
+            KLN_FAIL_IF(dim != 1 && e->dims[label] != 1 && e->dims[label] != dim,
+                        fail_equation(equation));
             e->dims[label] = dim != 1 ? dim : e->dims[label];
             e->strides[i][label] += dim != 1 ? dense[j] : 0;
         }

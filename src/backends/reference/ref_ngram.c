@@ -40,23 +40,19 @@ static kiln_status check_pool(ngrams *g)
     int64_t all = 0;
     for (size_t i = 0; i < g->start_count; i++) {
         const int64_t to = i + 1 < g->start_count ? g->starts[i + 1] : (int64_t)g->pool_count;
-        if (g->starts[i] < 0 || to < g->starts[i] || to > (int64_t)g->pool_count ||
-            (to - g->starts[i]) % ((int64_t)i + 1) != 0) {
-            return fail_pool("ngram_counts does not divide it");
-        }
+        KLN_FAIL_IF(g->starts[i] < 0 || to < g->starts[i] || to > (int64_t)g->pool_count ||
+                        (to - g->starts[i]) % ((int64_t)i + 1) != 0,
+                    fail_pool("ngram_counts does not divide it"));
         all += (to - g->starts[i]) / ((int64_t)i + 1);
     }
-    if (g->shortest < 1 || g->longest < g->shortest || (size_t)g->longest > g->start_count ||
-        g->skips < 0 || g->skips > INT32_MAX) {
-        return fail_pool("the lengths are outside it");
-    }
-    if ((size_t)all != g->column_count) {
-        return fail_pool("ngram_indexes has not one entry for each n-gram");
-    }
+    KLN_FAIL_IF(g->shortest < 1 || g->longest < g->shortest ||
+                    (size_t)g->longest > g->start_count || g->skips < 0 || g->skips > INT32_MAX,
+                fail_pool("the lengths are outside it"));
+    KLN_FAIL_IF((size_t)all != g->column_count,
+                fail_pool("ngram_indexes has not one entry for each n-gram"));
     for (size_t i = 0; i < g->column_count; i++) {
-        if (g->columns[i] < 0 || g->columns[i] > INT32_MAX) {
-            return fail_pool("ngram_indexes has an entry that is no column");
-        }
+        KLN_FAIL_IF(g->columns[i] < 0 || g->columns[i] > INT32_MAX,
+                    fail_pool("ngram_indexes has an entry that is no column"));
         g->width = g->columns[i] >= g->width ? g->columns[i] + 1 : g->width;
     }
     return g->weights == NULL || g->weights->count >= (size_t)g->width

@@ -34,9 +34,7 @@ static kiln_status add_input(standing_alone *alone, const char *name, const ref_
     kln_onnx_dim *dims =
         kln_arena_alloc_zeroed(alone->arena, (size_t)tensor->rank + 1, sizeof *dims);
     int64_t *sizes = kln_arena_alloc_zeroed(alone->arena, (size_t)tensor->rank + 1, sizeof *sizes);
-    if (dims == NULL || sizes == NULL) {
-        return out_of_memory();
-    }
+    KLN_FAIL_IF(dims == NULL || sizes == NULL, out_of_memory());
     for (int i = 0; i < tensor->rank; i++) {
         dims[i].value = tensor->dims[i];
         sizes[i] = tensor->dims[i];
@@ -128,9 +126,7 @@ static kiln_status stand_alone(standing_alone *alone, const ref_plan *plan, cons
         kln_arena_alloc_zeroed(alone->arena, room, sizeof *initializers);
     graph->inputs = kln_arena_alloc_zeroed(alone->arena, room, sizeof *graph->inputs);
     graph->input_count = 0;
-    if (initializers == NULL || graph->inputs == NULL) {
-        return out_of_memory();
-    }
+    KLN_FAIL_IF(initializers == NULL || graph->inputs == NULL, out_of_memory());
     if (graph->initializer_count > 0) {
         memcpy(initializers, graph->initializers, graph->initializer_count * sizeof *initializers);
     }

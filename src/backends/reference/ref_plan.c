@@ -149,13 +149,10 @@ static kiln_status link_node(maker *make, scope *where, ref_node *node)
     kln_arena *arena = &make->engine->arena;
     node->inputs = kln_arena_alloc_zeroed(arena, from->input_count + 1, sizeof(ref_source));
     node->outputs = kln_arena_alloc_zeroed(arena, from->output_count + 1, sizeof(uint32_t));
-    if (node->inputs == NULL || node->outputs == NULL) {
-        return ref_fail_arena();
-    }
+    KLN_FAIL_IF(node->inputs == NULL || node->outputs == NULL, ref_fail_arena());
     for (size_t i = 0; i < from->input_count; i++) {
-        if (!resolve(where, from->inputs[i], &node->inputs[i])) {
-            return fail_unresolved(from, from->inputs[i]);
-        }
+        KLN_FAIL_IF(!resolve(where, from->inputs[i], &node->inputs[i]),
+                    fail_unresolved(from, from->inputs[i]));
     }
     node->input_count = from->input_count;
     node->output_count = from->output_count;
@@ -269,9 +266,7 @@ static kiln_status list_dead(maker *make, scope *where)
     for (size_t i = 0; i < plan->node_count; i++) {
         plan->nodes[i].dead = kln_arena_alloc_zeroed(
             &make->engine->arena, plan->nodes[i].dead_count + 1, sizeof(uint32_t));
-        if (plan->nodes[i].dead == NULL) {
-            return ref_fail_arena();
-        }
+        KLN_FAIL_IF(plan->nodes[i].dead == NULL, ref_fail_arena());
         plan->nodes[i].dead_count = 0;
     }
     for (size_t slot = 0; slot < plan->slot_count; slot++) {
@@ -307,10 +302,8 @@ static kiln_status define_initializers(maker *make, scope *where, const kln_onnx
         }
         ref_value *value = NULL;
         KLN_RETURN_IF_ERROR(define_constant(where, tensor->name, &value));
-        const kiln_status status = ref_constant(&make->engine->weights, tensor, value);
-        if (status != KILN_OK) {
-            return kln_fail_within(status, "initializer \"%s\"", tensor->name);
-        }
+        KLN_RETURN_WITHIN(ref_constant(&make->engine->weights, tensor, value), "initializer \"%s\"",
+                          tensor->name);
     }
     return KILN_OK;
 }
@@ -330,9 +323,7 @@ static kiln_status split_inputs(maker *make, scope *where, const kln_onnx_graph 
 {
     ref_value *values =
         kln_arena_alloc_zeroed(&make->engine->arena, graph->input_count + 1, sizeof *values);
-    if (values == NULL) {
-        return ref_fail_arena();
-    }
+    KLN_FAIL_IF(values == NULL, ref_fail_arena());
     where->plan->optional = values;
     for (size_t i = 0; i < graph->input_count; i++) {
         if (kln_names_get(weights, graph->inputs[i].name) == KLN_NAMES_NONE) {
@@ -442,9 +433,7 @@ static kiln_status make_plan(maker *make, scope *outer, const ref_environment *a
                              ref_plan **plan)
 {
     *plan = kln_arena_alloc_zeroed(&make->engine->arena, 1, sizeof **plan);
-    if (*plan == NULL) {
-        return ref_fail_arena();
-    }
+    KLN_FAIL_IF(*plan == NULL, ref_fail_arena());
     (*plan)->graph = graph;
     scope where = {.outer = outer, .environment = around, .plan = *plan};
     kln_names_init(&where.names);

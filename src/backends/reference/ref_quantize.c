@@ -222,9 +222,7 @@ static kiln_status ref_op_quantize(ref_call *call)
     const kiln_dtype dtype = s.zero != NULL                ? s.zero->dtype
                              : wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted)
                                                            : KILN_DTYPE_UINT8;
-    if (ref_domain_of(dtype) == REF_DOMAIN_NONE) {
-        return ref_fail_dtype(call, dtype);
-    }
+    KLN_FAIL_IF(ref_domain_of(dtype) == REF_DOMAIN_NONE, ref_fail_dtype(call, dtype));
     const target t = {.low = ref_least(dtype),
                       .high = ref_greatest(dtype),
                       .to_float = ref_domain_of(dtype) == REF_DOMAIN_FLOAT,
@@ -258,9 +256,7 @@ static kiln_status ref_op_dequantize(ref_call *call)
     const int64_t wanted = ref_attribute_int(call, "output_dtype", 0);
     const kiln_dtype dtype =
         wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : s.scale->dtype;
-    if (ref_domain_of(dtype) != REF_DOMAIN_FLOAT) {
-        return ref_fail_dtype(call, dtype);
-    }
+    KLN_FAIL_IF(ref_domain_of(dtype) != REF_DOMAIN_FLOAT, ref_fail_dtype(call, dtype));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, s.x->rank, s.x->dims, &y));
     for (int64_t i = 0; i < y->count; i += REF_CHUNK) {
         const int64_t n = y->count - i < REF_CHUNK ? y->count - i : REF_CHUNK;

@@ -64,10 +64,10 @@ static kiln_status fail_output(const ref_tensor *found, const kiln_tensor *bound
 static kiln_status write_bound(const ref_tensor *tensor, const kiln_tensor *bound, size_t index)
 {
     const size_t bytes = (size_t)tensor->count * ref_element_size(tensor->dtype);
-    if (tensor->dtype != bound->desc.dtype || tensor->rank != bound->desc.shape.rank ||
-        memcmp(tensor->dims, bound->desc.shape.dims, (size_t)tensor->rank * sizeof(int64_t)) != 0) {
-        return fail_output(tensor, bound, index);
-    }
+    KLN_FAIL_IF(tensor->dtype != bound->desc.dtype || tensor->rank != bound->desc.shape.rank ||
+                    memcmp(tensor->dims, bound->desc.shape.dims,
+                           (size_t)tensor->rank * sizeof(int64_t)) != 0,
+                fail_output(tensor, bound, index));
     if (ref_is_packed(tensor->dtype)) {
         ref_pack(tensor->data, tensor->count, bound->data);
     } else if (tensor->data != bound->data && bytes > 0) {

@@ -55,9 +55,7 @@ static kiln_status ref_op_reshape(ref_call *call)
     }
     int64_t total = 0;
     KLN_RETURN_IF_ERROR(ref_count((int)count, dims, &total));
-    if (total != x->count) {
-        return fail_reshape(x, wanted, (int)count);
-    }
+    KLN_FAIL_IF(total != x->count, fail_reshape(x, wanted, (int)count));
     return ref_output_view(call, 0, 0, (int)count, dims);
 }
 

@@ -202,9 +202,7 @@ static kiln_status ref_op_window(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &size));
     const kiln_dtype dtype = output_type(call);
     const int64_t dims[1] = {size->count > 0 ? ref_get_int(size, 0) : -1};
-    if (ref_domain_of(dtype) == REF_DOMAIN_NONE) {
-        return ref_fail_dtype(call, dtype);
-    }
+    KLN_FAIL_IF(ref_domain_of(dtype) == REF_DOMAIN_NONE, ref_fail_dtype(call, dtype));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, 1, dims, &y));
     const bool periodic = ref_attribute_int(call, "periodic", 1) != 0;
     const double n = (double)(periodic ? dims[0] : dims[0] - 1);

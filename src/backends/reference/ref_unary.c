@@ -188,9 +188,8 @@ static kiln_status ref_op_numeric(ref_call *call)
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     const ref_domain domain = ref_domain_of(x->dtype);
-    if (domain == REF_DOMAIN_FLOAT && call->variant == REF_NUMERIC_BitwiseNot) {
-        return ref_fail_dtype(call, x->dtype);
-    }
+    KLN_FAIL_IF(domain == REF_DOMAIN_FLOAT && call->variant == REF_NUMERIC_BitwiseNot,
+                ref_fail_dtype(call, x->dtype));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     if (x->dtype == KILN_DTYPE_FLOAT32 && call->variant == REF_NUMERIC_Relu) {
         relu_floats(x->data, x->count, y->data);

@@ -137,9 +137,7 @@ static kiln_status keep_plan(trt_engine *engine, const kiln_model *plan)
         return KILN_OK;
     }
     engine->copy = kln_alloc(plan->bytes.size);
-    if (engine->copy == NULL) {
-        return kln_fail_memory(plan->bytes.size, "a copy of the plan");
-    }
+    KLN_RETURN_IF_NO_MEMORY(engine->copy, plan->bytes.size, "a copy of the plan");
     memcpy(engine->copy, plan->bytes.data, plan->bytes.size);
     engine->plan = (kiln_span){engine->copy, plan->bytes.size};
     return KILN_OK;

@@ -139,9 +139,9 @@ static kiln_status make_objects(trt_build *build, double *loading)
     const uint32_t strong =
         1U << (unsigned)trt_value(abi, TRT_V_NetworkDefinitionCreationFlag_STRONGLY_TYPED);
     build->network = trt_Builder_createNetworkV2(abi, build->builder, strong);
-    if (trt_is_null(build->config) || trt_is_null(build->network)) {
-        return trt_fail(KILN_ERROR_BACKEND, &build->recorder, "%s gives no network", library->name);
-    }
+    KLN_FAIL_IF(
+        trt_is_null(build->config) || trt_is_null(build->network),
+        trt_fail(KILN_ERROR_BACKEND, &build->recorder, "%s gives no network", library->name));
     return KILN_OK;
 }
 
@@ -167,9 +167,7 @@ static kiln_status run(trt_build *build, kiln_description *description, trt_Host
     if (trt_is_null(*plan) || trt_HostMemory_size(abi, *plan) == 0) {
         trt_HostMemory_destroy(*plan);
         *plan = NULL;
-        if (!stopped) {
-            return fail_plan(build);
-        }
+        KLN_FAIL_IF(!stopped, fail_plan(build));
         trt_timing_end(build);
         return begin_stage(build, "stopped", 0.0);
     }

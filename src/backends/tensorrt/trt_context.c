@@ -166,9 +166,8 @@ static kiln_status send_input(trt_context *self, trt_binding *s)
     const trt_abi *abi = &self->engine->library->abi;
     if (s->reshaped) {
         const trt_Dims dims = trt_dims(&s->tensor.desc.shape);
-        if (!trt_ExecutionContext_setInputShape(abi, self->object, s->name, &dims)) {
-            return trt_fail(KILN_ERROR_SHAPE, &self->recorder, "input \"%s\"", s->name);
-        }
+        KLN_FAIL_IF(!trt_ExecutionContext_setInputShape(abi, self->object, s->name, &dims),
+                    trt_fail(KILN_ERROR_SHAPE, &self->recorder, "input \"%s\"", s->name));
         s->reshaped = false;
     }
     /* An address is needed for what is empty, too. */
@@ -184,9 +183,8 @@ static kiln_status send_input(trt_context *self, trt_binding *s)
         }
         address = s->device;
     }
-    if (!trt_ExecutionContext_setInputTensorAddress(abi, self->object, s->name, address)) {
-        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "input \"%s\"", s->name);
-    }
+    KLN_FAIL_IF(!trt_ExecutionContext_setInputTensorAddress(abi, self->object, s->name, address),
+                trt_fail(KILN_ERROR_BACKEND, &self->recorder, "input \"%s\"", s->name));
     return KILN_OK;
 }
 
@@ -244,11 +242,10 @@ static kiln_status prepare_output(trt_context *self, trt_binding *s)
         address = s->host;
         allocator = NULL;
     }
-    if (!trt_ExecutionContext_setOutputAllocator(abi, self->object, s->name, allocator) ||
-        (address != NULL &&
-         !trt_ExecutionContext_setOutputTensorAddress(abi, self->object, s->name, address))) {
-        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "output \"%s\"", s->name);
-    }
+    KLN_FAIL_IF(!trt_ExecutionContext_setOutputAllocator(abi, self->object, s->name, allocator) ||
+                    (address != NULL && !trt_ExecutionContext_setOutputTensorAddress(
+                                            abi, self->object, s->name, address)),
+                trt_fail(KILN_ERROR_BACKEND, &self->recorder, "output \"%s\"", s->name));
     return KILN_OK;
 }
 
@@ -256,9 +253,7 @@ static kiln_status prepare_output(trt_context *self, trt_binding *s)
 static kiln_status fetch_on_device(trt_context *self, trt_binding *s, size_t bytes)
 {
     const trt_output_allocator *allocator = &s->allocator;
-    if (bytes > s->tensor.bytes) {
-        return fail_bound_bytes(s, bytes);
-    }
+    KLN_FAIL_IF(bytes > s->tensor.bytes, fail_bound_bytes(s, bytes));
     return allocator->is_beside && bytes > 0
                ? kln_cuda_copy(self->engine->device, s->tensor.data, allocator->made.memory, bytes,
                                self->stream)
@@ -332,9 +327,9 @@ static kiln_status enqueue(trt_context *self)
     for (size_t i = self->input_count; i < self->slot_count; i++) {
         KLN_RETURN_IF_ERROR(prepare_output(self, &self->slots[i]));
     }
-    if (!trt_ExecutionContext_enqueueV3(abi, self->object, kiln_stream_handle(self->stream))) {
-        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "the run was not accepted");
-    }
+    KLN_FAIL_IF(
+        !trt_ExecutionContext_enqueueV3(abi, self->object, kiln_stream_handle(self->stream)),
+        trt_fail(KILN_ERROR_BACKEND, &self->recorder, "the run was not accepted"));
     for (size_t i = self->input_count; i < self->slot_count; i++) {
         KLN_RETURN_IF_ERROR(fetch_output(self, &self->slots[i]));
     }
@@ -405,10 +400,9 @@ kiln_status trt_context_enqueue(void *state, kiln_stream *stream)
     trt_error_recorder_clear(&self->recorder);
     KLN_RETURN_IF_ERROR(trt_context_choose_profile(self, stream));
     KLN_RETURN_IF_ERROR(set_addresses(self));
-    if (!trt_ExecutionContext_enqueueV3(&self->engine->library->abi, self->object,
-                                        kiln_stream_handle(stream))) {
-        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "the run was not accepted");
-    }
+    KLN_FAIL_IF(!trt_ExecutionContext_enqueueV3(&self->engine->library->abi, self->object,
+                                                kiln_stream_handle(stream)),
+                trt_fail(KILN_ERROR_BACKEND, &self->recorder, "the run was not accepted"));
     return KILN_OK;
 }
 

@@ -70,14 +70,13 @@ static kiln_status configure_rtx(trt_context *self, const kiln_context_options *
             abi, self->config, trt_value(abi, kernels[options->kernel_specialization]));
     }
     const bool on = options->rtx_graphs == KILN_SWITCH_ON;
-    if (options->rtx_graphs != KILN_SWITCH_DEFAULT &&
-        !trt_RuntimeConfig_setCudaGraphStrategy(
-            abi, self->config,
-            trt_value(abi, on ? TRT_V_CudaGraphStrategy_WHOLE_GRAPH_CAPTURE
-                              : TRT_V_CudaGraphStrategy_DISABLED))) {
-        return trt_fail(KILN_ERROR_UNSUPPORTED, &self->engine->recorder,
-                        "rtx_graphs: %s did not accept it", library->name);
-    }
+    KLN_FAIL_IF(options->rtx_graphs != KILN_SWITCH_DEFAULT &&
+                    !trt_RuntimeConfig_setCudaGraphStrategy(
+                        abi, self->config,
+                        trt_value(abi, on ? TRT_V_CudaGraphStrategy_WHOLE_GRAPH_CAPTURE
+                                          : TRT_V_CudaGraphStrategy_DISABLED)),
+                trt_fail(KILN_ERROR_UNSUPPORTED, &self->engine->recorder,
+                         "rtx_graphs: %s did not accept it", library->name));
     return options->runtime_cache != NULL ? load_cache(self, options->runtime_cache) : KILN_OK;
 }
 
@@ -127,11 +126,10 @@ kiln_status trt_context_make_object(trt_context *self, const kiln_context_option
         const size_t wanted = (size_t)options->persistent_cache_bytes;
         trt_ExecutionContext_setPersistentCacheLimit(abi, self->object, wanted);
         const size_t kept = trt_ExecutionContext_getPersistentCacheLimit(abi, self->object);
-        if (kept != wanted) {
-            return trt_fail(KILN_ERROR_UNSUPPORTED, &engine->recorder,
-                            "persistent_cache_bytes: %zu was asked for, %s has %zu", wanted,
-                            engine->library->name, kept);
-        }
+        KLN_FAIL_IF(kept != wanted,
+                    trt_fail(KILN_ERROR_UNSUPPORTED, &engine->recorder,
+                             "persistent_cache_bytes: %zu was asked for, %s has %zu", wanted,
+                             engine->library->name, kept));
     }
     return options->share_device_memory ? share_memory(self) : KILN_OK;
 }
@@ -197,9 +195,8 @@ kiln_status trt_context_save_cache(void *state, const char *path)
                   "kiln_context_options.runtime_cache");
     trt_logged_clear();
     trt_HostMemory *memory = trt_RuntimeCache_serialize(abi, self->cache);
-    if (trt_is_null(memory)) {
-        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "the runtime cache");
-    }
+    KLN_FAIL_IF(trt_is_null(memory),
+                trt_fail(KILN_ERROR_BACKEND, &self->recorder, "the runtime cache"));
     const kiln_span bytes = {trt_HostMemory_data(abi, memory), trt_HostMemory_size(abi, memory)};
     const kiln_status status = kln_file_write(path, &bytes, 1, false);
     trt_HostMemory_destroy(memory);

@@ -30,10 +30,9 @@ static kiln_status switch_profile(trt_context *self, int32_t chosen, const kiln_
     if (chosen == self->profile) {
         return KILN_OK;
     }
-    if (!trt_ExecutionContext_setOptimizationProfileAsync(&self->engine->library->abi, self->object,
-                                                          chosen, kiln_stream_handle(stream))) {
-        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "optimization profile %d", chosen);
-    }
+    KLN_FAIL_IF(!trt_ExecutionContext_setOptimizationProfileAsync(
+                    &self->engine->library->abi, self->object, chosen, kiln_stream_handle(stream)),
+                trt_fail(KILN_ERROR_BACKEND, &self->recorder, "optimization profile %d", chosen));
     self->profile = chosen;
     for (size_t i = 0; i < self->input_count; i++) {
         self->slots[i].reshaped = true;

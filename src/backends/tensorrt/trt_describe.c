@@ -64,9 +64,8 @@ static kiln_status keep_lines(trt_engine *engine, const kln_onnx_model *model)
         kiln_metadata *line = &built->metadata[i];
         line->key = kln_arena_printf(&engine->arena, "metadata.%s", entry->key);
         line->value = kln_arena_strdup(&engine->arena, entry->value);
-        if (line->key == NULL || line->value == NULL) {
-            return kln_fail_memory(strlen(entry->value), "an engine's metadata");
-        }
+        KLN_FAIL_IF(line->key == NULL || line->value == NULL,
+                    kln_fail_memory(strlen(entry->value), "an engine's metadata"));
         built->metadata_count++;
     }
     return KILN_OK;
@@ -325,9 +324,8 @@ kiln_status trt_engine_inspect(trt_engine *engine, int32_t index, char **json)
                   "layer %d was asked for, there are %d", index, layers);
     trt_logged_clear();
     trt_EngineInspector *inspector = trt_CudaEngine_createEngineInspector(abi, engine->engine);
-    if (trt_is_null(inspector)) {
-        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "an engine inspector");
-    }
+    KLN_FAIL_IF(trt_is_null(inspector),
+                trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "an engine inspector"));
     const int32_t format = trt_value(abi, TRT_V_LayerInformationFormat_JSON);
     const char *text = index < 0
                            ? trt_EngineInspector_getEngineInformation(abi, inspector, format)

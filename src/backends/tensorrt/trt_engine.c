@@ -151,11 +151,10 @@ static kiln_status fail_deserialize(trt_engine *engine, const char *source)
                         "install that version",
                         source, other, engine->library->name);
     }
-    if (!trt_library_runs(engine->library, engine->device, &why_none)) {
-        return trt_fail(KILN_ERROR_NO_DEVICE, &engine->recorder,
-                        "%s: %s loads a plan only where there is a GPU for it, and %s", source,
-                        engine->library->name, why_none);
-    }
+    KLN_FAIL_IF(!trt_library_runs(engine->library, engine->device, &why_none),
+                trt_fail(KILN_ERROR_NO_DEVICE, &engine->recorder,
+                         "%s: %s loads a plan only where there is a GPU for it, and %s", source,
+                         engine->library->name, why_none));
     if (is_for_others(engine)) {
         return trt_fail(KILN_ERROR_MISMATCH, &engine->recorder,
                         "%s: it was not built for %s on this GPU; build it again from the model",

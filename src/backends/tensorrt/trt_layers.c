@@ -85,9 +85,7 @@ static kiln_status tell_layer(const cJSON *layer, const kiln_layer_listener *lis
         return KILN_OK;
     }
     const char **nodes = kln_alloc_zeroed(strlen(metadata) / strlen(NODE) + 1, sizeof *nodes);
-    if (nodes == NULL) {
-        return kln_fail_memory(strlen(metadata), "the layers of an engine");
-    }
+    KLN_RETURN_IF_NO_MEMORY(nodes, strlen(metadata), "the layers of an engine");
     const kiln_layer_types types = {.name = name != NULL ? name : "",
                                     .node_count = cut_nodes(metadata, nodes),
                                     .nodes = nodes,

@@ -105,16 +105,14 @@ kiln_status trt_engine_explain_memory(trt_engine *engine, trt_shortage before, k
 {
     const trt_shortage now = trt_engine_shortage(engine);
     const bool stopped = status == KILN_ERROR_CANCELLED || status == KILN_ERROR_TIMEOUT;
-    if (status != KILN_OK && now.refused != before.refused) {
-        return kln_fail_within(KILN_ERROR_LIMIT,
-                               "gpu_memory_bytes allows %llu bytes, and the library wanted more",
-                               (unsigned long long)engine->allocator.limit);
-    }
-    if (status != KILN_OK && !stopped && now.failed != before.failed) {
-        return kln_fail_within(KILN_ERROR_OUT_OF_MEMORY,
-                               "GPU %d had no memory left for what the library wanted",
-                               engine->device);
-    }
+    KLN_FAIL_IF(status != KILN_OK && now.refused != before.refused,
+                kln_fail_within(KILN_ERROR_LIMIT,
+                                "gpu_memory_bytes allows %llu bytes, and the library wanted more",
+                                (unsigned long long)engine->allocator.limit));
+    KLN_FAIL_IF(
+        status != KILN_OK && !stopped && now.failed != before.failed,
+        kln_fail_within(KILN_ERROR_OUT_OF_MEMORY,
+                        "GPU %d had no memory left for what the library wanted", engine->device));
     return status == KILN_OK ? KILN_OK : explain_full(engine, status);
 }
 
@@ -252,9 +250,7 @@ kiln_status trt_set_streaming(void *state, int64_t budget)
     const bool taken = newer ? trt_CudaEngine_setWeightStreamingBudgetV2(abi, engine->engine, bytes)
                              : trt_CudaEngine_setWeightStreamingBudget(abi, engine->engine, bytes);
     kln_cuda_leave(&scope);
-    if (!taken) {
-        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder,
-                        "a weight streaming budget of %lld bytes", (long long)bytes);
-    }
+    KLN_FAIL_IF(!taken, trt_fail(KILN_ERROR_BACKEND, &engine->recorder,
+                                 "a weight streaming budget of %lld bytes", (long long)bytes));
     return KILN_OK;
 }

@@ -12,10 +12,9 @@ static kiln_status set_flag(trt_build *build, trt_enumerator flag, const char *o
     KLN_RETURN_IF_ERROR(trt_need_value(build->library, flag, option));
     const int32_t value = trt_value(abi, flag);
     trt_BuilderConfig_setFlag(abi, build->config, value);
-    if (!trt_BuilderConfig_getFlag(abi, build->config, value)) {
-        return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder, "%s: %s did not accept it",
-                        option, build->library->name);
-    }
+    KLN_FAIL_IF(!trt_BuilderConfig_getFlag(abi, build->config, value),
+                trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder, "%s: %s did not accept it",
+                         option, build->library->name));
     return KILN_OK;
 }
 
@@ -171,10 +170,9 @@ static kiln_status apply_l2_limit(trt_build *build)
     }
     KLN_RETURN_IF_ERROR(
         trt_need(build->library, TRT_M_BuilderConfig_setL2LimitForTiling, "l2_limit_for_tiling"));
-    if (!trt_BuilderConfig_setL2LimitForTiling(&build->library->abi, build->config, limit)) {
-        return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder,
-                        "l2_limit_for_tiling: %lld bytes were not accepted", (long long)limit);
-    }
+    KLN_FAIL_IF(!trt_BuilderConfig_setL2LimitForTiling(&build->library->abi, build->config, limit),
+                trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder,
+                         "l2_limit_for_tiling: %lld bytes were not accepted", (long long)limit));
     return KILN_OK;
 }
 
@@ -225,11 +223,10 @@ static kiln_status apply_tactics(trt_build *build)
         KLN_RETURN_IF_ERROR(add_source(build, text, length, &sources));
         text += length + (text[length] == ',' ? 1 : 0);
     }
-    if (!trt_BuilderConfig_setTacticSources(abi, build->config, sources)) {
-        return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder,
-                        "tactic_sources: %s did not accept \"%s\"", build->library->name,
-                        build->options->tactic_sources);
-    }
+    KLN_FAIL_IF(!trt_BuilderConfig_setTacticSources(abi, build->config, sources),
+                trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder,
+                         "tactic_sources: %s did not accept \"%s\"", build->library->name,
+                         build->options->tactic_sources));
     return KILN_OK;
 }
 
@@ -267,11 +264,9 @@ static kiln_status set_capabilities(trt_build *build, const int32_t *list, size_
         KLN_RETURN_IF_ERROR(check_capability(build->library, list[i]));
         good = trt_BuilderConfig_setComputeCapability(abi, build->config, list[i], (int32_t)i);
     }
-    if (!good) {
-        return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder,
-                        "compute_capabilities: %s did not accept the list of %zu",
-                        build->library->name, count);
-    }
+    KLN_FAIL_IF(!good, trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder,
+                                "compute_capabilities: %s did not accept the list of %zu",
+                                build->library->name, count));
     return KILN_OK;
 }
 
@@ -319,11 +314,10 @@ static kiln_status apply_plugins(trt_build *build)
     KLN_RETURN_IF_ERROR(trt_library_need_plugins(build->library));
     trt_PluginRegistry *registry = trt_Builder_getPluginRegistry(abi, build->builder);
     for (size_t i = 0; i < o->plugin_count; i++) {
-        if (trt_is_null(registry) ||
-            trt_is_null(trt_PluginRegistry_loadLibrary(abi, registry, o->plugins[i]))) {
-            return trt_fail(KILN_ERROR_LIBRARY_BROKEN, &build->recorder,
-                            "plugins: \"%s\" cannot be loaded", o->plugins[i]);
-        }
+        KLN_FAIL_IF(trt_is_null(registry) ||
+                        trt_is_null(trt_PluginRegistry_loadLibrary(abi, registry, o->plugins[i])),
+                    trt_fail(KILN_ERROR_LIBRARY_BROKEN, &build->recorder,
+                             "plugins: \"%s\" cannot be loaded", o->plugins[i]));
     }
     if (o->serialize_plugins) {
         trt_BuilderConfig_setPluginsToSerialize(abi, build->config, o->plugins,
@@ -380,10 +374,9 @@ kiln_status trt_apply_options(trt_build *build)
     KLN_RETURN_IF_ERROR(apply_capabilities(build));
     KLN_RETURN_IF_ERROR(apply_dla(build));
     KLN_RETURN_IF_ERROR(apply_plugins(build));
-    if (o->threads > 0 &&
-        !trt_Builder_setMaxThreads(&build->library->abi, build->builder, o->threads)) {
-        return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder, "threads: %d were not accepted",
-                        o->threads);
-    }
+    KLN_FAIL_IF(o->threads > 0 &&
+                    !trt_Builder_setMaxThreads(&build->library->abi, build->builder, o->threads),
+                trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder, "threads: %d were not accepted",
+                         o->threads));
     return KILN_OK;
 }

@@ -116,10 +116,9 @@ static kiln_status fail_parser(trt_build *build)
             status = found;
         }
     }
-    if (first[0] == '\0') {
-        return trt_fail(KILN_ERROR_BACKEND, &build->recorder,
-                        "%s: the model was not accepted by the ONNX parser", build->source);
-    }
+    KLN_FAIL_IF(first[0] == '\0',
+                trt_fail(KILN_ERROR_BACKEND, &build->recorder,
+                         "%s: the model was not accepted by the ONNX parser", build->source));
     char more[32] = "";
     if (count > 1) {
         (void)snprintf(more, sizeof more, " (and %d more errors)", count - 1);
@@ -200,10 +199,9 @@ static kiln_status load_weights(trt_build *build, const kln_onnx_graph *graph)
         }
         const void *data = NULL;
         KLN_RETURN_IF_ERROR(aligned(build, tensor, &data));
-        if (!trt_Parser_loadInitializer(abi, build->parser, tensor->name, data,
-                                        tensor->data.size)) {
-            return fail_parser(build);
-        }
+        KLN_FAIL_IF(
+            !trt_Parser_loadInitializer(abi, build->parser, tensor->name, data, tensor->data.size),
+            fail_parser(build));
     }
     return KILN_OK;
 }
@@ -227,10 +225,9 @@ static kiln_status parse_spans(trt_build *build, const kln_onnx_model *onnx)
 {
     const trt_abi *abi = &build->library->abi;
     KLN_RETURN_IF_ERROR(write_proto(build, onnx, KLN_ONNX_WEIGHTS_LEFT_OUT));
-    if (!trt_Parser_loadModelProto(abi, build->parser, build->proto.data, build->proto.size,
-                                   build->place)) {
-        return fail_parser(build);
-    }
+    KLN_FAIL_IF(!trt_Parser_loadModelProto(abi, build->parser, build->proto.data, build->proto.size,
+                                           build->place),
+                fail_parser(build));
     /* The parser has its own copy of the message now, and the weights alone are still needed. */
     kln_text_finish(&build->proto);
     kln_text_init(&build->proto, LARGEST_MESSAGE);
@@ -275,9 +272,7 @@ static kiln_status check_outputs(trt_build *build)
         if (status == KILN_ERROR_OUT_OF_MEMORY) {
             return status;
         }
-        if (status == KILN_ERROR_MALFORMED) {
-            return kln_fail_within(status, "%s", build->source);
-        }
+        KLN_FAIL_IF(status == KILN_ERROR_MALFORMED, kln_fail_within(status, "%s", build->source));
     }
     return kln_fail(KILN_ERROR_INVALID_NETWORK,
                     "%s: the network has no output, so there is nothing to compute; mark or "
@@ -311,9 +306,8 @@ static kiln_status read_model(trt_build *build, bool spans)
     if (status == KILN_ERROR_OUT_OF_MEMORY) {
         return status;
     }
-    if (status == KILN_ERROR_MALFORMED && spans) {
-        return kln_fail_within(status, "%s", build->source);
-    }
+    KLN_FAIL_IF(status == KILN_ERROR_MALFORMED && spans,
+                kln_fail_within(status, "%s", build->source));
     if (status != KILN_OK && spans) {
         kln_log(KILN_LOG_INFO, "tensorrt", "%s: handed over whole: %s", build->source,
                 kiln_error_message());

@@ -22,9 +22,9 @@ kiln_status trt_plugin_load(const char *requested, const char *path)
     trt_PluginRegistry *registry = NULL;
     KLN_RETURN_IF_ERROR(open_registry(requested, &library, &registry));
     trt_logged_clear();
-    if (trt_is_null(trt_PluginRegistry_loadLibrary(&library->abi, registry, path))) {
-        return trt_fail(KILN_ERROR_LIBRARY_BROKEN, NULL, "plugins: \"%s\" cannot be loaded", path);
-    }
+    KLN_FAIL_IF(
+        trt_is_null(trt_PluginRegistry_loadLibrary(&library->abi, registry, path)),
+        trt_fail(KILN_ERROR_LIBRARY_BROKEN, NULL, "plugins: \"%s\" cannot be loaded", path));
     return KILN_OK;
 }
 

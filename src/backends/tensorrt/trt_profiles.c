@@ -93,12 +93,11 @@ static kiln_status set_shapes(trt_build *build, trt_OptimizationProfile *profile
         KLN_RETURN_IF_ERROR(
             check_shape(input->name, index, i, shapes[i], i > 0 ? shapes[i - 1] : NULL, &declared));
         const trt_Dims value = trt_dims(shapes[i]);
-        if (!trt_OptimizationProfile_setDimensions(abi, profile, input->name,
-                                                   trt_value(abi, selectors[i]), &value)) {
-            return trt_fail(KILN_ERROR_SHAPE, &build->recorder,
-                            "profile %zu, input \"%s\": %s was not accepted", index, input->name,
-                            selector_names[i]);
-        }
+        KLN_FAIL_IF(!trt_OptimizationProfile_setDimensions(abi, profile, input->name,
+                                                           trt_value(abi, selectors[i]), &value),
+                    trt_fail(KILN_ERROR_SHAPE, &build->recorder,
+                             "profile %zu, input \"%s\": %s was not accepted", index, input->name,
+                             selector_names[i]));
     }
     return KILN_OK;
 }
@@ -140,12 +139,11 @@ static kiln_status set_all_values(trt_build *build, trt_OptimizationProfile *pro
                           index, input->name, k, selector_names[i], (long long)lists[i][k],
                           selector_names[i - 1], (long long)lists[i - 1][k]);
         }
-        if (!set_values(abi, profile, input->name, trt_value(abi, selectors[i]), lists[i],
-                        input->value_count)) {
-            return trt_fail(KILN_ERROR_SHAPE, &build->recorder,
-                            "profile %zu, input \"%s\": %s values were not accepted", index,
-                            input->name, selector_names[i]);
-        }
+        KLN_FAIL_IF(!set_values(abi, profile, input->name, trt_value(abi, selectors[i]), lists[i],
+                                input->value_count),
+                    trt_fail(KILN_ERROR_SHAPE, &build->recorder,
+                             "profile %zu, input \"%s\": %s values were not accepted", index,
+                             input->name, selector_names[i]));
     }
     return KILN_OK;
 }
@@ -189,27 +187,23 @@ static kiln_status add_profile(trt_build *build, size_t index, const kiln_profil
 {
     const trt_abi *abi = &build->library->abi;
     trt_OptimizationProfile *profile = trt_Builder_createOptimizationProfile(abi, build->builder);
-    if (trt_is_null(profile)) {
-        return trt_fail(KILN_ERROR_BACKEND, &build->recorder, "an optimization profile");
-    }
+    KLN_FAIL_IF(trt_is_null(profile),
+                trt_fail(KILN_ERROR_BACKEND, &build->recorder, "an optimization profile"));
     for (size_t i = 0; i < wanted->input_count; i++) {
         const kiln_profile_input *input = &wanted->inputs[i];
         KLN_RETURN_IF(input->name == NULL, KILN_ERROR_NULL_ARGUMENT,
                       "profile %zu: input %zu has no name", index, i);
         trt_Tensor *tensor = find_input(build, input->name);
-        if (tensor == NULL) {
-            return fail_name(build, index, input->name);
-        }
+        KLN_FAIL_IF(tensor == NULL, fail_name(build, index, input->name));
         KLN_RETURN_IF_ERROR(input->value_count > 0
                                 ? set_all_values(build, profile, index, input)
                                 : set_shapes(build, profile, index, input, tensor));
     }
     KLN_RETURN_IF_ERROR(check_complete(build, index, wanted));
-    if (!trt_OptimizationProfile_isValid(abi, profile) ||
-        trt_BuilderConfig_addOptimizationProfile(abi, build->config, profile) < 0) {
-        return trt_fail(KILN_ERROR_SHAPE, &build->recorder,
-                        "%s: optimization profile %zu was not accepted", build->source, index);
-    }
+    KLN_FAIL_IF(!trt_OptimizationProfile_isValid(abi, profile) ||
+                    trt_BuilderConfig_addOptimizationProfile(abi, build->config, profile) < 0,
+                trt_fail(KILN_ERROR_SHAPE, &build->recorder,
+                         "%s: optimization profile %zu was not accepted", build->source, index));
     return KILN_OK;
 }
 
@@ -220,9 +214,8 @@ kiln_status trt_apply_profiles(trt_build *build)
         return check_complete(build, 0, NULL);
     }
     for (size_t i = 0; i < options->profile_count; i++) {
-        if (options->profiles[i].input_count > 0 && options->profiles[i].inputs == NULL) {
-            return kln_fail_null("kiln_build_options", "profiles[].inputs");
-        }
+        KLN_FAIL_IF(options->profiles[i].input_count > 0 && options->profiles[i].inputs == NULL,
+                    kln_fail_null("kiln_build_options", "profiles[].inputs"));
         KLN_RETURN_IF_ERROR(add_profile(build, i, &options->profiles[i]));
     }
     return KILN_OK;
@@ -238,10 +231,9 @@ kiln_status trt_apply_weights(trt_build *build)
     }
     for (size_t i = 0; i < options->refit_weight_count; i++) {
         const char *name = options->refit_weights[i];
-        if (!trt_NetworkDefinition_markWeightsRefittable(abi, build->network, name)) {
-            return trt_fail(KILN_ERROR_NAME, &build->recorder,
-                            "refit_weights: the network has no weights \"%s\" to mark", name);
-        }
+        KLN_FAIL_IF(!trt_NetworkDefinition_markWeightsRefittable(abi, build->network, name),
+                    trt_fail(KILN_ERROR_NAME, &build->recorder,
+                             "refit_weights: the network has no weights \"%s\" to mark", name));
     }
     return KILN_OK;
 }

@@ -218,11 +218,10 @@ static kiln_status set(trt_engine *engine, const kiln_named_tensor *given)
     const bool on_device = given->tensor.desc.location == KILN_LOCATION_DEVICE;
     const int32_t location =
         trt_value(abi, on_device ? TRT_V_TensorLocation_DEVICE : TRT_V_TensorLocation_HOST);
-    if (!trt_Refitter_setNamedWeightsWithLocation(abi, engine->refitter, given->name, weights,
-                                                  location)) {
-        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder,
-                        "refit: weights \"%s\" were not accepted", given->name);
-    }
+    KLN_FAIL_IF(!trt_Refitter_setNamedWeightsWithLocation(abi, engine->refitter, given->name,
+                                                          weights, location),
+                trt_fail(KILN_ERROR_BACKEND, &engine->recorder,
+                         "refit: weights \"%s\" were not accepted", given->name));
     return KILN_OK;
 }
 
@@ -248,9 +247,8 @@ kiln_status trt_refit_commit(trt_engine *engine, bool by_name)
                         "refit: %zu weights are needed together with these and were not given: %s",
                         missing, names);
     }
-    if (!trt_Refitter_refitCudaEngine(&engine->library->abi, engine->refitter)) {
-        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "refit: the engine was not refit");
-    }
+    KLN_FAIL_IF(!trt_Refitter_refitCudaEngine(&engine->library->abi, engine->refitter),
+                trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "refit: the engine was not refit"));
     engine->lacks_weights = false;
     engine->is_stale = true;
     memset(engine->weight_missing, 0, engine->weight_count * sizeof *engine->weight_missing);

@@ -62,10 +62,9 @@ static kiln_status take_spans(onnx_refit *self)
     const trt_abi *abi = &self->engine->library->abi;
     const kln_onnx_graph *graph = &self->onnx->graph;
     KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(self->onnx, KLN_ONNX_WEIGHTS_LEFT_OUT, &self->proto));
-    if (!trt_ParserRefitter_loadModelProto(abi, self->parser, self->proto.data, self->proto.size,
-                                           self->place)) {
-        return fail_refitter(self);
-    }
+    KLN_FAIL_IF(!trt_ParserRefitter_loadModelProto(abi, self->parser, self->proto.data,
+                                                   self->proto.size, self->place),
+                fail_refitter(self));
     for (size_t i = 0; i < graph->initializer_count; i++) {
         const kln_onnx_tensor *tensor = &graph->initializers[i];
         const void *data = NULL;
@@ -73,10 +72,9 @@ static kiln_status take_spans(onnx_refit *self)
             continue;
         }
         KLN_RETURN_IF_ERROR(aligned(self, tensor, &data));
-        if (!trt_ParserRefitter_loadInitializer(abi, self->parser, tensor->name, data,
-                                                tensor->data.size)) {
-            return fail_refitter(self);
-        }
+        KLN_FAIL_IF(!trt_ParserRefitter_loadInitializer(abi, self->parser, tensor->name, data,
+                                                        tensor->data.size),
+                    fail_refitter(self));
     }
     return trt_ParserRefitter_refitModelProto(abi, self->parser) ? KILN_OK : fail_refitter(self);
 }
@@ -94,10 +92,7 @@ static bool has_left_out(const kln_onnx_graph *graph)
 static kiln_status take_weights(onnx_refit *self)
 {
     const trt_abi *abi = &self->engine->library->abi;
-    const kiln_status status = kln_model_read(self->model, &self->onnx);
-    if (status != KILN_OK) {
-        return kln_fail_within(status, "refit: %s", self->source);
-    }
+    KLN_RETURN_WITHIN(kln_model_read(self->model, &self->onnx), "refit: %s", self->source);
     if (trt_has(abi, TRT_M_ParserRefitter_loadModelProto) && has_left_out(&self->onnx->graph)) {
         return take_spans(self);
     }
