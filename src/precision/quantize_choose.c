@@ -103,6 +103,28 @@ static const kln_onnx_node *only_reader(const kln_graph_inference *known,
     return NULL;
 }
 
+/* The node that `name` goes to: its one reader, or the Mul of x sigmoid(x), which two read. */
+static const kln_onnx_node *next_of(const kln_graph_inference *known, const kln_onnx_graph *graph,
+                                    const char *name)
+{
+    const kln_value *value = kln_inference_find(known, name);
+    if (value == NULL || value->consumers != 2) {
+        return only_reader(known, graph, name);
+    }
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        if ((kln_graph_edit_is(node, "Sigmoid") || kln_graph_edit_is(node, "HardSigmoid")) &&
+            strcmp(node->inputs[0], name) == 0) {
+            const kln_onnx_node *next = only_reader(known, graph, node->outputs[0]);
+            const bool is_both = next != NULL && kln_graph_edit_is(next, "Mul") &&
+                                 (strcmp(next->inputs[0], name) == 0 ||
+                                  strcmp(next->inputs[1], name) == 0);
+            return is_both ? next : NULL;
+        }
+    }
+    return NULL;
+}
+
 static bool is_one_pixel(const kln_value *value)
 {
     bool is_one = value != NULL && value->has_shape && value->rank > 2;
@@ -124,7 +146,7 @@ bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *gr
     }
     for (int steps = 0; steps < 12 && node != NULL && node->output_count == 1; steps++) {
         const char *name = node->outputs[0];
-        node = only_reader(known, graph, name);
+        node = next_of(known, graph, name);
         if (node != NULL && kln_graph_edit_is(node, "Mul") && node->input_count == 2) {
             const char *other = node->inputs[strcmp(node->inputs[0], name) == 0];
             const kln_value *value = kln_inference_find(known, other);
