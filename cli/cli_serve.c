@@ -160,7 +160,8 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
                                       .connections = 4096,
                                       .request_seconds = 60,
                                       .idle_seconds = 75,
-                                      .drain_seconds = 25};
+                                      .drain_seconds = 25,
+                                      .generate_seconds = 600};
     const char *operands[MOST_PLACES] = {NULL};
     cli_exit result = CLI_DONE;
     if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
@@ -226,6 +227,20 @@ static const cli_option limit_options[] = {
     {0},
 };
 
+static const cli_option text_options[] = {
+    {"sequences", 0, "N", CLI_INTEGER, SERVER(sequences), 0, 4096, NULL,
+     "Texts that a language model writes at once; others wait. Default: what the plan allows, or "
+     "8."},
+    {"max-length", 0, "N", CLI_INTEGER, SERVER(max_length), 0, INT32_MAX, NULL,
+     "Tokens of a text with its prompt; memory for so many is taken when a model is loaded. "
+     "Default: what the model tells, or 1024."},
+    {"max-tokens", 0, "N", CLI_INTEGER, SERVER(max_tokens), 0, INT32_MAX, NULL,
+     "Tokens that a request may have generated. Default: as many as --max-length has room for."},
+    {"generate-time", 0, "SECONDS", CLI_REAL, SERVER(generate_seconds), 0.001, 1e6, NULL,
+     "The time for a text, from its request to its last token. Default 600."},
+    {0},
+};
+
 static const cli_option batch_options[] = {
     {"contexts", 0, "N", CLI_INTEGER, SERVER(contexts), 0, 64, NULL,
      "Runs of a model at once. Default 1 on the CPU, 2 on a GPU."},
@@ -247,6 +262,7 @@ static const cli_group groups[] = {
     {"Server", http_options, 0},
     {"Limits", limit_options, 0},
     {"Models", batch_options, 0},
+    {"Language models", text_options, 0},
     {"Loading", cli_model_options, offsetof(serve_settings, model)},
     {0},
 };

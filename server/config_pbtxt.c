@@ -412,11 +412,6 @@ static bool check(const checking *at)
         return pbtxt_fail(at->error, config->place, "max_batch_size is %d; 0 and more are allowed",
                           config->max_batch_size);
     }
-    if (config->transactions != NULL && config->transactions->on) {
-        return pbtxt_fail(at->error, config->transactions->place,
-                          "the model is decoupled (several answers to a request), which is not "
-                          "supported");
-    }
     return settle_backend(at) && check_tensors(at, config->inputs, config->input_count, "input") &&
            check_tensors(at, config->outputs, config->output_count, "output") &&
            check_versions(at) && check_groups(at) && check_batching(at);

@@ -203,7 +203,7 @@ typedef struct model_config {
     const model_config_optimization *optimization;
     const model_config_parameter *parameters;
     size_t parameter_count;
-    const model_config_switch *transactions; /* whether it is decoupled: it never is */
+    const model_config_switch *transactions; /* whether it is decoupled: it answers in parts */
     pbtxt_memory memory;                     /* of all of it, and the warnings */
 } model_config;
 

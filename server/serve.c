@@ -11,6 +11,7 @@
 #include "serve_http.h"
 
 #define LARGEST_PEM 1048576
+#define PATIENCE 1000000000 /* nanoseconds for the last event of a text */
 
 void serve_say(const serve *server, const char *format, ...)
 {
@@ -316,16 +317,11 @@ static void hurry(serve *server)
 {
     (void)pthread_mutex_lock(&server->connection_lock);
     for (serve_connection *at = server->connections; at != NULL; at = at->next) {
-        if (atomic_load(&at->phase) != SERVE_WORK) {
+        const bool writes = serve_cancel(at); /* a text, whose client is told of its end */
+        const bool fresh = kiln_clock_now() - atomic_load(&at->since) < PATIENCE;
+        if (atomic_load(&at->phase) != SERVE_WORK && !(writes && fresh)) {
             (void)shutdown(at->socket, SHUT_RDWR);
-            continue;
         }
-        (void)pthread_mutex_lock(&at->lock);
-        if (at->request != NULL && !at->late) {
-            at->late = true;
-            (void)!kiln_request_cancel(at->request);
-        }
-        (void)pthread_mutex_unlock(&at->lock);
     }
     (void)pthread_mutex_unlock(&server->connection_lock);
 }

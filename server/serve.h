@@ -34,6 +34,7 @@ typedef struct serve_options {
     double request_seconds;      /* for a request to arrive, to be computed, to be fetched: each */
     double idle_seconds;         /* for which a connection may be without a request */
     double drain_seconds;        /* for requests under way when the server is stopped */
+    double generate_seconds;     /* for a text, from its request to its last token */
     const char *access_log;      /* a file, "-" for standard output, or NULL */
     const char *tls_certificate; /* PEM; with tls_key, or both NULL */
     const char *tls_key;
@@ -45,6 +46,9 @@ typedef struct serve_options {
     int64_t max_batch;   /* likewise; 1: requests are not joined */
     int64_t queue_limit; /* likewise */
     double delay;        /* milliseconds to wait for others to share a batch with; 0: none */
+    int64_t sequences;   /* max_batch of kiln_generator_options */
+    int64_t max_length;  /* likewise; 0: what the model tells, else 1024 */
+    int64_t max_tokens;  /* that a request may have generated; 0: no limit but max_length */
     void (*say)(const char *sentence); /* what happens, from any thread */
 } serve_options;
 

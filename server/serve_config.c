@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "serve_config.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,6 +124,45 @@ static void take_batching(const model_config *model, serve_tuning *tuning)
     }
 }
 
+/* A number or a word of "parameters", as Triton's models have their own. */
+static bool take_parameter(const model_config *model, const char *key, int64_t most, int64_t *value,
+                           serve_problem *problem)
+{
+    const char *text = model_config_parameter_of(model, key);
+    char *end = NULL;
+    if (text == NULL) {
+        return true;
+    }
+    const bool is_true = strcmp(text, "true") == 0;
+    errno = 0;
+    *value = is_true || strcmp(text, "false") == 0 ? is_true : strtoll(text, &end, 10);
+    return ((end == NULL || (end != text && *end == '\0' && errno == 0)) && *value >= 0 &&
+            *value <= most) ||
+           serve_refuse(problem, 400, SERVE_CONFIG_FILE ": the parameter \"%s\" is \"%.60s\"; %s",
+                        key, text,
+                        most == 1 ? "true and false are possible" : "a number is needed");
+}
+
+static bool take_language(const model_config *model, serve_tuning *tuning, serve_problem *problem)
+{
+    const bool decoupled = model->transactions != NULL && model->transactions->on;
+    int64_t generate = decoupled ? 1 : -1;
+    int64_t relative = 0;
+    if (!take_parameter(model, "generate", 1, &generate, problem) ||
+        !take_parameter(model, "max_length", INT32_MAX, &tuning->max_length, problem) ||
+        !take_parameter(model, "vocabulary", INT32_MAX, &tuning->vocabulary, problem) ||
+        !take_parameter(model, "relative", 1, &relative, problem)) {
+        return false;
+    }
+    tuning->generate = generate < 0 ? SERVE_MAYBE : generate == 0 ? SERVE_NO : SERVE_YES;
+    tuning->relative = relative == 1;
+    return !decoupled || generate == 1 ||
+           serve_refuse(problem, 400,
+                        SERVE_CONFIG_FILE
+                        " has a decoupled model that is not to generate: only "
+                        "texts have several answers to a request");
+}
+
 bool serve_config_tune(const serve_config *config, const char *name, serve_tuning *tuning,
                        serve_problem *problem)
 {
@@ -154,7 +194,7 @@ bool serve_config_tune(const serve_config *config, const char *name, serve_tunin
         tuning->graphs =
             model->optimization->cuda_graphs->on ? KILN_GRAPH_AUTOMATIC : KILN_GRAPH_OFF;
     }
-    return true;
+    return take_language(model, tuning, problem);
 }
 
 /* --- inputs and outputs --- */

@@ -14,7 +14,7 @@
 #define KEPT_BODY ((size_t)256 << 10)   /* memory that stays with an idle connection */
 #define READ_AWAY ((uint64_t)1 << 20)   /* of a refused request, whose client then sees why */
 
-static void enter_phase(serve_connection *at, serve_phase phase)
+void serve_enter_phase(serve_connection *at, serve_phase phase)
 {
     atomic_store(&at->since, kiln_clock_now());
     atomic_store(&at->phase, phase);
@@ -40,7 +40,7 @@ enum MHD_Result serve_answer_response(serve_connection *at, int code, const char
     }
     at->code = code;
     at->answer_size = size;
-    enter_phase(at, SERVE_ANSWER);
+    serve_enter_phase(at, SERVE_ANSWER);
     const enum MHD_Result queued = mhd->queue_response(at->connection, (unsigned)code, response);
     mhd->destroy_response(response);
     return queued;
@@ -192,6 +192,7 @@ static enum MHD_Result begin(serve_connection *at, const char *uri, const char *
     at->discards = false;
     at->closes = false;
     at->late = false;
+    atomic_store(&at->gone, false);
     at->head_size = SIZE_MAX;
     at->method = known_method(method);
     const size_t length = strlen(uri) + 1;
@@ -200,7 +201,7 @@ static enum MHD_Result begin(serve_connection *at, const char *uri, const char *
         return MHD_NO;
     }
     memcpy(at->uri, uri, length);
-    enter_phase(at, SERVE_BODY);
+    serve_enter_phase(at, SERVE_BODY);
     at->route = serve_route_find(at);
     if (!serve_check_head(at, &at->problem, &size)) {
         (void)atomic_fetch_add(&at->server->refused, 1);
@@ -263,7 +264,7 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
         return conclude(at, at->route->again(at));
     }
     at->received = kiln_clock_now();
-    enter_phase(at, SERVE_WORK);
+    serve_enter_phase(at, SERVE_WORK);
     return conclude(at, at->route->run(at));
 }
 
@@ -281,6 +282,7 @@ static void completed(void *user, struct MHD_Connection *connection, void **stat
         serve_log_line(at);
     }
     serve_infer_finish(at);
+    serve_generate_finish(at);
     drop_body(at);
     serve_arena_reset(&at->arena);
     at->uri = NULL;
@@ -289,7 +291,7 @@ static void completed(void *user, struct MHD_Connection *connection, void **stat
     at->code = 0;
     at->answer_size = 0;
     *state = NULL;
-    enter_phase(at, SERVE_IDLE);
+    serve_enter_phase(at, SERVE_IDLE);
     (void)atomic_fetch_sub(&server->requests, 1);
 }
 
@@ -327,7 +329,7 @@ static serve_connection *open_connection(serve *server, struct MHD_Connection *c
     name_client(at, info != NULL ? info->client_addr : NULL);
     at->server = server;
     at->connection = connection;
-    enter_phase(at, SERVE_IDLE);
+    serve_enter_phase(at, SERVE_IDLE);
     (void)pthread_mutex_lock(&server->connection_lock);
     at->next = server->connections;
     if (at->next != NULL) {

@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "serve_data.h"
 
@@ -247,24 +246,12 @@ static struct MHD_Response *make_response(answer *self, const serve_mhd *mhd, si
     return response;
 }
 
-static void count_answer(const serve_connection *at, const serve_infer *infer, bool succeeded)
+static unsigned long long rows_of(const serve_infer *infer)
 {
-    serve_counts *counts = infer->instance->counts;
-    const uint64_t took = kiln_clock_now() - at->received;
     const serve_instance *model = infer->instance;
     const bool has_rows = model->max_batch + model->row_limit > 0 && infer->input_count > 0 &&
                           infer->inputs[0].tensor.desc.shape.rank > 0;
-    struct timespec now;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    (void)atomic_fetch_add(succeeded ? &counts->success : &counts->failure, 1);
-    (void)atomic_fetch_add(succeeded ? &counts->success_ns : &counts->failure_ns, took);
-    if (succeeded) {
-        (void)atomic_fetch_add(
-            &counts->rows,
-            has_rows ? (unsigned long long)infer->inputs[0].tensor.desc.shape.dims[0] : 1);
-    }
-    atomic_store(&counts->last,
-                 (unsigned long long)now.tv_sec * 1000 + (unsigned long long)now.tv_nsec / 1000000);
+    return has_rows ? (unsigned long long)infer->inputs[0].tensor.desc.shape.dims[0] : 1;
 }
 
 /* The usual time of a run, of those that met no others; a thread that lost its processor once says
@@ -331,7 +318,7 @@ serve_result serve_infer_again(serve_connection *at)
         return SERVE_REFUSED;
     }
     (void)atomic_fetch_add(&infer->instance->counts->output_ns, kiln_clock_now() - begin);
-    count_answer(at, infer, true);
+    serve_count(at, infer->instance->counts, true, rows_of(infer));
     at->problem.code = 0;
     (void)serve_answer_response(
         at, 200, head_size != SIZE_MAX ? "application/octet-stream" : "application/json", head_size,
@@ -348,7 +335,7 @@ void serve_infer_finish(serve_connection *at)
     kiln_request_release(request);
     if (at->infer != NULL && at->infer->instance != NULL) {
         if (at->problem.code != 0) {
-            count_answer(at, at->infer, false);
+            serve_count(at, at->infer->instance->counts, false, 0);
         }
         serve_instance_release(at->infer->instance);
     }

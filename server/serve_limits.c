@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -221,11 +222,47 @@ static bool is_gone(const serve_connection *at, int phase)
     return found == 0 || (found < 0 && errno != EAGAIN && errno != EINTR);
 }
 
+/* A client that waits for a text and will read nothing more, or that writes nothing more: a proxy
+ * takes that for a hang-up too. */
+static bool has_hung_up(const serve_connection *at)
+{
+    struct pollfd look = {.fd = at->socket, .events = POLLRDHUP};
+    return poll(&look, 1, 0) == 1 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+static bool writes_text(serve_connection *at)
+{
+    (void)pthread_mutex_lock(&at->lock);
+    const bool writes = at->generate != NULL;
+    (void)pthread_mutex_unlock(&at->lock);
+    return writes;
+}
+
+bool serve_cancel(serve_connection *at)
+{
+    (void)pthread_mutex_lock(&at->lock);
+    if (at->request != NULL && !at->late) {
+        at->late = true;
+        (void)!kiln_request_cancel(at->request);
+    }
+    const bool writes = at->generate != NULL;
+    (void)serve_generate_cancel(at);
+    (void)pthread_mutex_unlock(&at->lock);
+    return writes;
+}
+
 static void check_connection(serve *server, serve_connection *at, uint64_t now)
 {
     const int phase = atomic_load(&at->phase);
     const uint64_t since = atomic_load(&at->since);
     const double seconds = now > since ? (double)(now - since) / 1e9 : 0;
+    if (phase == SERVE_WORK && writes_text(at)) { /* its sequence has a limit of its own */
+        if (!atomic_load(&at->gone) && has_hung_up(at)) {
+            atomic_store(&at->gone, true);
+            (void)serve_cancel(at);
+        }
+        return;
+    }
     if (seconds < allowed(server, phase) && !(seconds > MOMENT && is_gone(at, phase))) {
         return;
     }
@@ -233,12 +270,7 @@ static void check_connection(serve *server, serve_connection *at, uint64_t now)
         (void)shutdown(at->socket, SHUT_RDWR);
         return;
     }
-    (void)pthread_mutex_lock(&at->lock);
-    if (at->request != NULL && !at->late) {
-        at->late = true;
-        (void)!kiln_request_cancel(at->request);
-    }
-    (void)pthread_mutex_unlock(&at->lock);
+    (void)serve_cancel(at);
 }
 
 static bool wait_a_moment(serve *server)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
 #include "serve_parts.h"
 
@@ -43,6 +44,32 @@ static void add_scheduler(kiln_scheduler *scheduler, serve_figures *figures)
     figures->p99_ns = times.p99;
 }
 
+static void add_generator(kiln_generator *generator, serve_figures *figures)
+{
+    kiln_generator_counters counters = {.struct_size = sizeof counters};
+    if (kiln_generator_get_counters(generator, &counters) == KILN_OK) {
+        figures->executions += counters.prefills + counters.steps;
+        figures->infer_ns += counters.run_nanoseconds;
+        figures->output_ns += counters.sample_nanoseconds;
+        figures->pending += counters.waiting;
+        figures->running += counters.running;
+        figures->tokens += counters.tokens;
+        figures->prompt_tokens += counters.prompt_tokens;
+        figures->cancelled += counters.cancelled;
+        figures->cache_bytes += counters.cache_bytes;
+    }
+}
+
+static void add_instance(const serve_instance *instance, serve_figures *figures)
+{
+    if (instance->scheduler != NULL) {
+        add_scheduler(instance->scheduler, figures);
+    }
+    for (size_t i = 0; i < instance->generator_count; i++) {
+        add_generator(instance->generators[i], figures);
+    }
+}
+
 void serve_figures_read(const serve_version *version, serve_figures *figures)
 {
     const serve_counts *counts = &version->counts;
@@ -57,9 +84,16 @@ void serve_figures_read(const serve_version *version, serve_figures *figures)
                                .queue_ns = atomic_load(&counts->queue_ns),
                                .infer_ns = atomic_load(&counts->infer_ns),
                                .input_ns = atomic_load(&counts->input_ns),
-                               .output_ns = atomic_load(&counts->output_ns)};
+                               .output_ns = atomic_load(&counts->output_ns),
+                               .tokens = atomic_load(&counts->tokens),
+                               .prompt_tokens = atomic_load(&counts->prompt_tokens),
+                               .cancelled = atomic_load(&counts->cancelled),
+                               .first_tokens = atomic_load(&counts->first_tokens),
+                               .first_ns = atomic_load(&counts->first_ns)};
+    figures->is_language = figures->prompt_tokens != 0;
     if (version->instance != NULL) {
-        add_scheduler(version->instance->scheduler, figures);
+        add_instance(version->instance, figures);
+        figures->is_language |= version->instance->generator_count != 0;
     }
 }
 
@@ -67,14 +101,31 @@ void serve_figures_keep(serve_instance *instance)
 {
     serve_counts *counts = instance->counts;
     serve_figures figures = {.success = 0};
-    if (instance->scheduler != NULL && counts != NULL) {
-        add_scheduler(instance->scheduler, &figures);
+    if (counts != NULL) {
+        add_instance(instance, &figures);
         (void)atomic_fetch_add(&counts->executions, figures.executions);
         (void)atomic_fetch_add(&counts->queue_count, figures.queue_count);
         (void)atomic_fetch_add(&counts->queue_ns, figures.queue_ns);
         (void)atomic_fetch_add(&counts->infer_ns, figures.infer_ns);
         (void)atomic_fetch_add(&counts->input_ns, figures.input_ns);
+        (void)atomic_fetch_add(&counts->output_ns, figures.output_ns);
+        (void)atomic_fetch_add(&counts->tokens, figures.tokens);
+        (void)atomic_fetch_add(&counts->prompt_tokens, figures.prompt_tokens);
+        (void)atomic_fetch_add(&counts->cancelled, figures.cancelled);
     }
+}
+
+void serve_count(const serve_connection *at, serve_counts *counts, bool succeeded,
+                 unsigned long long rows)
+{
+    const uint64_t took = kiln_clock_now() - at->received;
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)atomic_fetch_add(succeeded ? &counts->success : &counts->failure, 1);
+    (void)atomic_fetch_add(succeeded ? &counts->success_ns : &counts->failure_ns, took);
+    (void)atomic_fetch_add(&counts->rows, rows);
+    atomic_store(&counts->last,
+                 (unsigned long long)now.tv_sec * 1000 + (unsigned long long)now.tv_nsec / 1000000);
 }
 
 /* --- metrics --- */
@@ -113,6 +164,22 @@ static const metric metrics[] = {
      offsetof(serve_figures, pending), 1},
 };
 
+static const metric text_metrics[] = {
+    {"serve_prompt_tokens", "counter", "Tokens of prompts that were read",
+     offsetof(serve_figures, prompt_tokens), 1},
+    {"serve_tokens", "counter", "Tokens that were generated", offsetof(serve_figures, tokens), 1},
+    {"serve_first_tokens", "counter", "Texts that had a first token",
+     offsetof(serve_figures, first_tokens), 1},
+    {"serve_first_token_duration_us", "counter",
+     "Cumulative time from requests to first tokens in microseconds",
+     offsetof(serve_figures, first_ns), 1000},
+    {"serve_cancelled_texts", "counter", "Texts whose client hung up, or that a stop ended",
+     offsetof(serve_figures, cancelled), 1},
+    {"serve_running_texts", "gauge", "Texts in the batch", offsetof(serve_figures, running), 1},
+    {"serve_cache_bytes", "gauge", "Bytes of keys and values", offsetof(serve_figures, cache_bytes),
+     1},
+};
+
 static unsigned long long value_of(const serve_figures *figures, const metric *row)
 {
     unsigned long long value = 0;
@@ -137,18 +204,21 @@ static void put_labels(serve_text *text, const char *model, const char *version)
     serve_text_printf(text, "\",version=\"%s\"}", version);
 }
 
-static void put_model_metrics(serve_models *models, serve_text *text)
+static void put_rows(serve_models *models, serve_text *text, const metric *rows, size_t count)
 {
-    for (size_t i = 0; i < SERVE_LENGTH(metrics); i++) {
-        put_head(text, &metrics[i]);
+    for (size_t i = 0; i < count; i++) {
+        put_head(text, &rows[i]);
         for (const serve_model *model = models->first; model != NULL; model = model->next) {
             for (const serve_version *version = model->versions; version != NULL;
                  version = version->next) {
                 serve_figures figures;
                 serve_figures_read(version, &figures);
-                serve_text_string(text, metrics[i].name);
+                if (rows == text_metrics && !figures.is_language) {
+                    continue;
+                }
+                serve_text_string(text, rows[i].name);
                 put_labels(text, model->name, version->version);
-                serve_text_printf(text, " %llu\n", value_of(&figures, &metrics[i]));
+                serve_text_printf(text, " %llu\n", value_of(&figures, &rows[i]));
             }
         }
     }
@@ -196,7 +266,8 @@ serve_result serve_metrics_run(serve_connection *at)
     serve_models *models = &at->server->models;
     serve_text text = {.data = NULL};
     (void)pthread_rwlock_rdlock(&models->lock);
-    put_model_metrics(models, &text);
+    put_rows(models, &text, metrics, SERVE_LENGTH(metrics));
+    put_rows(models, &text, text_metrics, SERVE_LENGTH(text_metrics));
     (void)pthread_rwlock_unlock(&models->lock);
     put_gpu_metrics(&text);
     put_server_metrics(at->server, &text);

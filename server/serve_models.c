@@ -29,7 +29,11 @@ bool serve_refuse_status(serve_problem *problem, kiln_status status, const char 
         case KILN_ERROR_IO: code = 500; break;
         default: break;
     }
-    return serve_refuse(problem, code, "%s", sentence);
+    /* Which function of the library found it says nothing to a client. */
+    const size_t function = strspn(sentence, "abcdefghijklmnopqrstuvwxyz_");
+    const bool named =
+        strncmp(sentence, "kiln_", 5) == 0 && strncmp(sentence + function, ": ", 2) == 0;
+    return serve_refuse(problem, code, "%s", sentence + (named ? function + 2 : 0));
 }
 
 bool serve_models_init(serve_models *models)

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "serve_config.h"
 #include "serve_data.h"
+#include "serve_generate.h"
 
 static bool open_bindings(const kiln_engine *engine, bool are_inputs, serve_binding **bindings,
                           size_t *count, serve_problem *problem)
@@ -130,6 +130,7 @@ static bool open_engines(serve_instance *instance, const char *file, const serve
 void serve_instance_close(serve_instance *instance)
 {
     serve_figures_keep(instance);
+    serve_language_close(instance);
     kiln_scheduler_destroy(instance->scheduler);
     for (size_t i = 0; i < instance->engine_count; i++) {
         kiln_engine_release(instance->engines[i]);
@@ -156,7 +157,8 @@ static bool open_parts(serve_instance *instance, const serve_model *model,
            open_bindings(instance->engines[0], false, &instance->outputs, &instance->output_count,
                          problem) &&
            serve_config_apply(config, model, instance, problem) &&
-           open_scheduler(instance, &tuning, problem);
+           open_scheduler(instance, &tuning, problem) &&
+           serve_language_open(instance, &tuning, problem);
 }
 
 serve_instance *serve_instance_open(struct serve *server, const serve_model *model,

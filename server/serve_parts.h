@@ -51,8 +51,10 @@ typedef struct serve_counts {
     atomic_ullong rows;                   /* of requests that were answered */
     atomic_ullong input_ns, output_ns;    /* reading requests and writing answers */
     atomic_ullong last;                   /* milliseconds of the epoch */
-    /* of schedulers that are gone */
+    atomic_ullong first_tokens, first_ns; /* of texts, from their request on */
+    /* of schedulers and generators that are gone */
     atomic_ullong executions, queue_count, queue_ns, infer_ns;
+    atomic_ullong tokens, prompt_tokens, cancelled;
 } serve_counts;
 
 /* A version of a model that can be run. Whoever looked it up holds a reference. */
@@ -65,6 +67,9 @@ typedef struct serve_instance {
     kiln_engine *engines[SERVE_DEVICES]; /* one for each device */
     size_t engine_count;
     kiln_scheduler *scheduler;
+    kiln_generator *generators[SERVE_DEVICES]; /* of a language model, one for each device */
+    size_t generator_count;
+    kiln_generator_info language;
     serve_binding *inputs, *outputs;
     serve_labels *labels; /* of each output, or NULL */
     size_t input_count, output_count;
@@ -155,6 +160,7 @@ typedef enum serve_phase {
 } serve_phase;
 
 struct serve_route;
+typedef struct serve_generate serve_generate;
 
 typedef struct serve_connection {
     struct serve_connection *next, *previous; /* with the server's connection_lock */
@@ -184,12 +190,15 @@ typedef struct serve_connection {
     serve_problem problem;
     serve_arena arena;
     struct serve_infer *infer;
+    serve_instance *writes; /* a text; with a reference */
     /* the answer of another thread */
     atomic_int progress;  /* serve_progress */
-    pthread_mutex_t lock; /* of `request`, for the one that cancels it */
+    pthread_mutex_t lock; /* of `request` and `generate`, for the one that cancels them */
     kiln_request *request;
-    bool late; /* it was cancelled for its time */
-    int code;  /* what was answered */
+    serve_generate *generate;
+    atomic_bool gone; /* its client was seen to be */
+    bool late;        /* it was cancelled for its time */
+    int code;         /* what was answered */
     size_t answer_size;
 } serve_connection;
 
@@ -206,6 +215,7 @@ enum MHD_Result serve_answer_text(serve_connection *at, int code, const char *ty
 enum MHD_Result serve_answer_problem(serve_connection *at);
 enum MHD_Result serve_answer_response(serve_connection *at, int code, const char *type,
                                       size_t head_size, struct MHD_Response *response, size_t size);
+void serve_enter_phase(serve_connection *at, serve_phase phase);
 /* The connection sleeps until serve_wake, if that has not been called yet: true then. */
 bool serve_sleep(serve_connection *at);
 void serve_wake(serve_connection *at);
@@ -232,6 +242,14 @@ const serve_route *serve_route_find(serve_connection *at);
 serve_result serve_infer_run(serve_connection *at);
 serve_result serve_infer_again(serve_connection *at);
 void serve_infer_finish(serve_connection *at);
+serve_result serve_generate_run(serve_connection *at);
+serve_result serve_generate_again(serve_connection *at);
+void serve_generate_finish(serve_connection *at);
+/* Ends a text under way; false where there is none. With at->lock. */
+bool serve_generate_cancel(serve_connection *at);
+/* A request to a version was answered, or failed, which has no rows. */
+void serve_count(const serve_connection *at, serve_counts *counts, bool succeeded,
+                 unsigned long long rows);
 serve_result serve_metrics_run(serve_connection *at);
 serve_result serve_page_run(serve_connection *at);
 serve_result serve_statistics_run(serve_connection *at);
@@ -240,11 +258,14 @@ serve_result serve_statistics_run(serve_connection *at);
 typedef struct serve_figures {
     unsigned long long success, failure, success_ns, failure_ns, rows, last;
     unsigned long long executions, queue_count, queue_ns, input_ns, infer_ns, output_ns, pending;
+    unsigned long long tokens, prompt_tokens, cancelled, first_tokens, first_ns;
+    unsigned long long running, cache_bytes;
+    bool is_language;
     double median_ns, p99_ns; /* of a run */
 } serve_figures;
 
 void serve_figures_read(const serve_version *version, serve_figures *figures);
-/* Keeps what the scheduler of an instance counted, which is about to go. */
+/* Keeps what the scheduler and generators of an instance counted, which are about to go. */
 void serve_figures_keep(serve_instance *instance);
 
 /* --- limits (serve_limits.c) --- */
@@ -260,6 +281,8 @@ void serve_tokens_finish(serve_tokens *tokens);
 bool serve_tokens_have(const serve_tokens *tokens, const char *authorization);
 /* What of the head of a request is refused before its body is read. */
 bool serve_check_head(serve_connection *at, serve_problem *problem, uint64_t *body_size);
+/* Ends what a model works on for it. Whether it is a text. With the connection_lock. */
+bool serve_cancel(serve_connection *at);
 void *serve_keeper(void *user);
 void serve_log_line(serve_connection *at);
 

@@ -24,7 +24,7 @@ static serve_result show_server(serve_connection *at)
     serve_text_string(&text, "{\"name\":\"kiln\",\"version\":");
     serve_text_json(&text, kiln_version_string());
     serve_text_string(&text,
-                      ",\"extensions\":[\"binary_tensor_data\",\"classification\","
+                      ",\"extensions\":[\"binary_tensor_data\",\"classification\",\"generate\","
                       "\"model_configuration\",\"model_repository\","
                       "\"model_repository(unload_dependents)\",\"statistics\"]}");
     return json(at, 200, &text);
@@ -255,10 +255,10 @@ static serve_result show_control(serve_connection *at)
 
 /* --- paths --- */
 
-#define MODEL_ROUTES(path, ...)                           \
-    {"GET", "v2/models/*" path, __VA_ARGS__},             \
-    {                                                     \
-        "GET", "v2/models/*/versions/*" path, __VA_ARGS__ \
+#define MODEL_ROUTES(method, path, ...)                           \
+    {method, "v2/models/*" path, false, __VA_ARGS__},             \
+    {                                                             \
+        method, "v2/models/*/versions/*" path, false, __VA_ARGS__ \
     }
 
 static const serve_route routes[] = {
@@ -268,12 +268,13 @@ static const serve_route routes[] = {
     {"GET", "v2/health/live", true, show_live, NULL},
     {"GET", "v2/health/ready", true, show_ready, NULL},
     {"GET", "v2/models/stats", false, serve_statistics_run, NULL},
-    {"POST", "v2/models/*/infer", false, serve_infer_run, serve_infer_again},
-    {"POST", "v2/models/*/versions/*/infer", false, serve_infer_run, serve_infer_again},
-    MODEL_ROUTES("", false, show_model, NULL),
-    MODEL_ROUTES("/ready", false, show_model_ready, NULL),
-    MODEL_ROUTES("/config", false, show_configuration, NULL),
-    MODEL_ROUTES("/stats", false, serve_statistics_run, NULL),
+    MODEL_ROUTES("POST", "/infer", serve_infer_run, serve_infer_again),
+    MODEL_ROUTES("POST", "/generate", serve_generate_run, serve_generate_again),
+    MODEL_ROUTES("POST", "/generate_stream", serve_generate_run, serve_generate_again),
+    MODEL_ROUTES("GET", "", show_model, NULL),
+    MODEL_ROUTES("GET", "/ready", show_model_ready, NULL),
+    MODEL_ROUTES("GET", "/config", show_configuration, NULL),
+    MODEL_ROUTES("GET", "/stats", serve_statistics_run, NULL),
     {"POST", "v2/repository/index", false, show_index, NULL},
     {"POST", "v2/repository/models/*/load", false, load, show_control},
     {"POST", "v2/repository/models/*/unload", false, unload, show_control},

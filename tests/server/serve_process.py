@@ -62,6 +62,88 @@ def slow(path, rounds, width=400):
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), path)
 
 
+VOCABULARY = 61
+
+
+def next_token(tokens):
+    """What the model of `language` writes behind these."""
+    return (5 + sum(token * (i * 7 + 3) for i, token in enumerate(tokens))) % VOCABULARY
+
+
+def continued(prompt, count, stops=()):
+    """So many tokens behind a prompt, or up to one that ends it."""
+    tokens = list(prompt)
+    while len(tokens) - len(prompt) < count and not (len(tokens) > len(prompt) and
+                                                     tokens[-1] in stops):
+        tokens.append(next_token(tokens))
+    return tokens[len(prompt):]
+
+
+def language(path, rounds=0, width=300, positions=0):
+    """A language model with a past: each token follows from all before it, which it reads in its
+    cache alone. `rounds` products of matrices make a step slow; past `positions` a run fails."""
+    nodes = []
+
+    def node(op, inputs, output, **attributes):
+        nodes.append(helper.make_node(op, inputs, [output], **attributes))
+        return output
+
+    def constant(name, value, kind):
+        weights.append(helper.make_tensor(
+            name, kind, value.shape, value.tobytes(), raw=True))
+        return name
+
+    weights = []
+    integer, real = TensorProto.INT64, TensorProto.FLOAT
+    node("Cast", ["input_ids"], "tokens", to=real)
+    node("Cast", ["position_ids"], "places", to=real)
+    node("Mul", ["places", constant("seven", numpy.array(7, "<f4"), real)], "places7")
+    node("Add", ["places7", constant("three", numpy.array(3, "<f4"), real)], "factors")
+    node("Mul", ["tokens", "factors"], "values")
+    node("Unsqueeze", ["values", constant("heads", numpy.array([1, 3], "<i8"), integer)], "new")
+    node("Concat", ["past_key_values.0.key", "new"], "present.0.key", axis=2)
+    node("Squeeze", ["present.0.key", "heads"], "all")
+    node("Cast", ["attention_mask"], "used", to=real)
+    node("Mul", ["all", "used"], "summands")
+    node("ReduceSum", ["summands", constant("last", numpy.array([1], "<i8"), integer)], "sum",
+         keepdims=1)
+    node("Cast", ["sum"], "whole", to=integer)
+    node("Add", ["whole", constant("five", numpy.array(5, "<i8"), integer)], "whole5")
+    node("Mod", ["whole5", constant("size", numpy.array(VOCABULARY, "<i8"), integer)], "next")
+    node("Cast", ["next"], "right", to=real)
+    node("Unsqueeze", ["right", "last"], "right3")
+    node("Sub", [constant("words", numpy.arange(VOCABULARY, dtype="<f4"), real), "right3"], "off")
+    node("Abs", ["off"], "far")
+    node("Neg", ["far"], "scores")
+    node("Mul", ["tokens", constant("zero", numpy.array(0, "<f4"), real)], "zeros")
+    if rounds:
+        constant("w", numpy.full((width, width), 1.0 / width, "<f4"), real)
+        node("ReduceSum", ["factors"], "one", keepdims=0)
+        node("Mul", ["w", "one"], "t0")
+        for i in range(rounds):
+            node("MatMul", [f"t{i}", "w"], f"t{i + 1}")
+        node("ReduceSum", [f"t{rounds}"], "effort", keepdims=0)
+        node("Mul", ["effort", "zero"], "nothing")
+        node("Add", ["zeros", "nothing"], "zeros2")
+    if positions:
+        constant("embedding", numpy.zeros(positions, "<f4"), real)
+        node("Gather", ["embedding", "position_ids"], "embedded")
+        node("Add", ["zeros", "embedded"], "zeros2")
+    node("Unsqueeze", ["zeros2" if rounds or positions else "zeros",
+                       constant("end", numpy.array([2], "<i8"), integer)], "zeros3")
+    node("Add", ["scores", "zeros3"], "logits")
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "language",
+        [value("input_ids", integer, ["batch", "length"]),
+         value("attention_mask", integer, ["batch", "total"]),
+         value("position_ids", integer, ["batch", "length"]),
+         value("past_key_values.0.key", real, ["batch", 1, "past", 1])],
+        [value("logits", real, ["batch", "length", VOCABULARY]),
+         value("present.0.key", real, ["batch", 1, "total", 1])], initializer=weights)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), path)
+
+
 def skip_unless_built(kiln):
     """Ends with 77 where this kiln has no server in it, or libmicrohttpd is not here."""
     said = subprocess.run([kiln, "serve", "/nowhere", "--port", "0"], capture_output=True,

@@ -263,7 +263,6 @@ static const struct {
      "line 2, column 1: sequence_batching of the model's configuration is not supported"},
     {"ensemble_scheduling { step [ { model_name: 'x' } ] }", "ensemble_scheduling"},
     {"batch_input [ ]", "batch_input"},
-    {"model_transaction_policy { decoupled: true }", "decoupled (several answers"},
     {"version_policy { all { } latest { num_versions: 1 } }",
      "line 1, column 26: all and latest are both given in version_policy"},
     {"version_policy { latest { } }", "the latest 0 versions"},

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A server in this process, so that a sanitizer sees all of it, which writes texts for many clients
+ * at once: each is what a generator writes by itself, whoever hangs up meanwhile. */
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "kiln_test.h"
+#include "language_model.h"
+#include "serve.h"
+
+#define CLIENTS 8
+#define TEXTS 6 /* of a client */
+#define MOST 24 /* tokens of a text */
+
+static char folder[4096];
+static int port;
+static atomic_int wrong;
+
+/* What is asked for, from a number. */
+typedef struct wish {
+    int64_t prompt[8];
+    size_t count;
+    int64_t length;
+    kiln_sampling sampling;
+    int64_t expected[MOST];
+} wish;
+
+static wish wishes[CLIENTS * TEXTS];
+
+static void make_wish(unsigned number, wish *made)
+{
+    unsigned state = number * 2654435761U + 1;
+    *made = (wish){.count = 1 + number % 8, .length = 1 + (int64_t)(number * 7 % MOST)};
+    for (size_t i = 0; i < made->count; i++) {
+        state = state * 1664525 + 1013904223;
+        made->prompt[i] = (int64_t)(state >> 16) % VOCABULARY;
+    }
+    made->sampling = KILN_SAMPLING(.seed = number, .temperature = number % 3 == 0 ? 0 : 1.5F,
+                                   .top_k = number % 2 == 0 ? 9 : 0, .top_p = 0.75F,
+                                   .repetition_penalty = 1.25F);
+}
+
+static void make_model(void)
+{
+    char path[4200];
+    kiln_network *network = language_network(&(language_options){.form = MODEL_GROWING});
+    (void)snprintf(folder, sizeof folder, "%s", kiln_test_path("texts"));
+    assert_int_equal(mkdir(folder, 0700), 0);
+    (void)snprintf(path, sizeof path, "%s/lm.onnx", folder);
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+    kiln_network_destroy(network);
+}
+
+static void write_expected(void)
+{
+    char path[4200];
+    owned_engine engine = NULL;
+    kiln_generator *generator = NULL;
+    const kiln_build_options build = KILN_BUILD_OPTIONS(.backend = "reference");
+    (void)snprintf(path, sizeof path, "%s/lm.onnx", folder);
+    assert_ok(kiln_engine_load(path, &build, &engine));
+    assert_ok(kiln_generator_create(engine, &KILN_GENERATOR_OPTIONS(.max_length = POSITIONS),
+                                    &generator));
+    for (unsigned i = 0; i < CLIENTS * TEXTS; i++) {
+        wish *one = &wishes[i];
+        kiln_sequence *sequence = NULL;
+        kiln_sequence_result result = {.struct_size = sizeof result};
+        make_wish(i, one);
+        const kiln_sequence_options options =
+            KILN_SEQUENCE_OPTIONS(.max_tokens = one->length, .sampling = &one->sampling);
+        assert_ok(kiln_generator_submit(generator, one->prompt, one->count, &options, &sequence));
+        assert_ok(kiln_sequence_wait(sequence, -1));
+        assert_ok(kiln_sequence_get_result(sequence, &result));
+        memcpy(one->expected, result.tokens, result.count * sizeof *result.tokens);
+        kiln_sequence_release(sequence);
+    }
+    kiln_generator_destroy(generator);
+}
+
+/* --- a client --- */
+
+static int ask(const wish *one, bool streams)
+{
+    char body[1024];
+    char head[1400];
+    int used = snprintf(body, sizeof body, "{\"input_ids\":[");
+    for (size_t i = 0; i < one->count; i++) {
+        used += snprintf(body + used, sizeof body - (size_t)used, "%s%lld", i > 0 ? "," : "",
+                         (long long)one->prompt[i]);
+    }
+    used += snprintf(body + used, sizeof body - (size_t)used,
+                     "],\"max_tokens\":%lld,\"temperature\":%g,\"top_k\":%d,\"top_p\":%g,"
+                     "\"repetition_penalty\":%g,\"seed\":%llu}",
+                     (long long)one->length, (double)one->sampling.temperature, one->sampling.top_k,
+                     (double)one->sampling.top_p, (double)one->sampling.repetition_penalty,
+                     (unsigned long long)one->sampling.seed);
+    const int length = snprintf(head, sizeof head,
+                                "POST /v2/models/lm/generate%s HTTP/1.0\r\nContent-Length: "
+                                "%d\r\n\r\n%s",
+                                streams ? "_stream" : "", used, body);
+    const struct sockaddr_in address = {.sin_family = AF_INET,
+                                        .sin_port = htons((uint16_t)port),
+                                        .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    const int made = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (made < 0 || connect(made, (const struct sockaddr *)&address, sizeof address) != 0 ||
+        send(made, head, (size_t)length, MSG_NOSIGNAL) != length) {
+        atomic_fetch_add(&wrong, 1);
+    }
+    return made;
+}
+
+/* The tokens of an answer, in events or in one piece. */
+static size_t take_tokens(char *at, int64_t *tokens)
+{
+    static const char key[] = "\"output_ids\":[";
+    size_t count = 0;
+    while ((at = strstr(at, key)) != NULL) {
+        for (at += sizeof key - 1; *at != ']' && count < MOST; at += *at == ',') {
+            tokens[count++] = strtoll(at, &at, 10);
+        }
+    }
+    return count;
+}
+
+static void check_text(const wish *one, bool streams)
+{
+    static _Thread_local char answer[8192];
+    int64_t tokens[MOST];
+    size_t used = 0;
+    ssize_t more = 0;
+    const int client = ask(one, streams);
+    while (used + 1 < sizeof answer &&
+           (more = recv(client, answer + used, sizeof answer - used - 1, 0)) > 0) {
+        used += (size_t)more;
+    }
+    answer[used] = '\0';
+    (void)close(client);
+    const size_t count = take_tokens(answer, tokens);
+    if (count != (size_t)one->length ||
+        memcmp(tokens, one->expected, count * sizeof *tokens) != 0 ||
+        strstr(answer, "\"finish_reason\":\"length\"") == NULL) {
+        atomic_fetch_add(&wrong, 1);
+        print_error("%s\n", answer);
+    }
+}
+
+static void *be_client(void *user)
+{
+    const unsigned self = *(const unsigned *)user;
+    for (unsigned i = 0; i < TEXTS; i++) {
+        const unsigned number = (self * 5 + i * 11) % (CLIENTS * TEXTS);
+        if ((number + i) % 4 == 0) { /* one that loses its interest */
+            const int client = ask(&wishes[number], number % 2 == 0);
+            char byte = 0;
+            (void)!recv(client, &byte, i % 2, MSG_DONTWAIT);
+            (void)close(client);
+        } else {
+            check_text(&wishes[number], number % 3 != 0);
+        }
+    }
+    return NULL;
+}
+
+static void say_nothing(const char *sentence)
+{
+    (void)sentence;
+}
+
+static serve_options options_of(const char *const *places, const kiln_build_options *build)
+{
+    return (serve_options){.places = places,
+                           .place_count = 1,
+                           .host = "127.0.0.1",
+                           .threads = 3,
+                           .connections = 64,
+                           .body_limit = 65536,
+                           .memory_limit = 1 << 24,
+                           .request_seconds = 60,
+                           .idle_seconds = 60,
+                           .drain_seconds = 10,
+                           .generate_seconds = 100,
+                           .sequences = 3,
+                           .max_length = POSITIONS,
+                           .build = build,
+                           .say = say_nothing};
+}
+
+TEST(texts_of_many_clients_are_the_generators_own)
+{
+    (void)state;
+    static unsigned numbers[CLIENTS];
+    pthread_t clients[CLIENTS];
+    serve_problem problem = {.code = 0};
+    if (!serve_is_built()) {
+        skip();
+    }
+    make_model();
+    write_expected();
+    const char *const places[] = {folder};
+    const kiln_build_options build = KILN_BUILD_OPTIONS(.backend = "reference", .threads = 1);
+    const serve_options options = options_of(places, &build);
+    serve *server = serve_start(&options, &problem);
+    if (server == NULL) {
+        print_message("%s\n", problem.sentence);
+        skip();
+        return;
+    }
+    port = atoi(strrchr(serve_address(server), ':') + 1);
+    assert_true(serve_load_all(server, &problem));
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        numbers[i] = i;
+        assert_int_equal(pthread_create(&clients[i], NULL, be_client, &numbers[i]), 0);
+    }
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        assert_int_equal(pthread_join(clients[i], NULL), 0);
+    }
+    /* It stops with texts under way, whose clients are told. */
+    const int last = ask(&wishes[1], true);
+    serve_stop(server);
+    (void)close(last);
+    assert_int_equal(atomic_load(&wrong), 0);
+}

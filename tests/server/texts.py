@@ -1,0 +1,409 @@
+#!/usr/bin/env python3
+"""Texts of language models: generate and generate_stream, with clients of several hands.
+
+    tests/server/texts.py KILN
+
+Python's own HTTP client and bare sockets; curl and PyPI sseclient-py where they are there.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import http.client
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from serve_process import (VOCABULARY, Server, continued, language, linear, skip_unless_built)
+
+try:
+    import sseclient
+except ImportError:
+    sseclient = None
+
+KILN = os.path.abspath(sys.argv[1])
+
+
+def body_of(prompt, count=None, **more):
+    return json.dumps({"input_ids": prompt, **({"max_tokens": count} if count else {}), **more})
+
+
+def path_of(model, streams, version=None):
+    return f"/v2/models/{model}" + (f"/versions/{version}" if version else "") + \
+        ("/generate_stream" if streams else "/generate")
+
+
+def events_of(text):
+    """The events of a stream, which is nothing else."""
+    assert text.endswith("\n\n") or not text, text
+    blocks = text.split("\n\n")[:-1]
+    assert all(block.startswith("data: ") and "\n" not in block for block in blocks), blocks
+    return [json.loads(block[6:]) for block in blocks]
+
+
+def tokens_of(events):
+    """What they add up to; each has the index that follows, and the last one a reason."""
+    assert [event["index"] for event in events] == list(range(len(events))), events
+    assert ["finish_reason" in event for event in events] == \
+        [False] * (len(events) - 1) + [True], events
+    return [token for event in events for token in event["output_ids"]]
+
+
+def generate(server, model, body, streams=False, version=None):
+    """(status, tokens, reason or sentence)"""
+    status, headers, answer = server.request("POST", path_of(model, streams, version), body)
+    if status == 200 and streams:
+        assert headers["Content-Type"] == "text/event-stream; charset=utf-8", headers
+        events = events_of(answer.decode())
+        return status, tokens_of(events), events[-1]["finish_reason"]
+    assert headers["Content-Type"] == "application/json", headers
+    found = json.loads(answer)
+    return status, found.get("output_ids"), found.get("finish_reason", found.get("error"))
+
+
+def metric(server, name, model=None):
+    text = server.request("GET", "/metrics")[2].decode()
+    labels = r'\{model="%s",version="\d+"\}' % model if model else ""
+    return int(re.search(rf"^{name}{labels} (\d+)$", text, re.M).group(1))
+
+
+def until(condition, what, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
+def opened(server, path, body, version="1.1"):
+    """A socket that has asked."""
+    client = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    client.sendall(f"POST {path} HTTP/{version}\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+                   .encode() + body.encode())
+    return client
+
+
+def read_until(client, what):
+    found = b""
+    while what not in found:
+        piece = client.recv(65536)
+        assert piece, found
+        found += piece
+    return found
+
+
+# --- what is answered ---
+
+def answers(server):
+    for streams in (False, True):
+        for prompt, count in (([1], 1), ([1, 2, 3], 5), (list(range(40)), 20), ([7] * 100, 60)):
+            expected = continued(prompt, count)
+            assert generate(server, "lm", body_of(prompt, count), streams) == \
+                (200, expected, "length")
+        expected = continued([1, 2, 3], 50)
+        stop = expected[7]
+        cut = expected[:expected.index(stop) + 1]
+        for more in ({"stop_token_ids": [stop]}, {"parameters": {"stop_token_ids": [stop, 99]}}):
+            assert generate(server, "lm", body_of([1, 2, 3], 50, **more), streams, "1") == \
+                (200, cut, "stop")
+        # As many as there is room for.
+        assert generate(server, "lm", body_of([5] * 200), streams) == \
+            (200, continued([5] * 200, 56), "length")
+        # One choice is left to a sampler, and equal seeds make equal choices.
+        one = body_of([4, 5], 9, temperature=2.0, top_k=1, seed=3)
+        assert generate(server, "lm", one, streams)[1] == continued([4, 5], 9)
+        many = {"temperature": 9.0, "top_p": 0.9, "repetition_penalty": 1.3}
+        texts = [generate(server, "lm", body_of([4, 5], 40, **many, seed=seed), streams)[1]
+                 for seed in (1, 1, 2)] + \
+                [generate(server, "lm", body_of([4, 5], 40, **many), streams)[1] for _ in range(2)]
+        assert texts[0] == texts[1] and len({tuple(text) for text in texts}) == 4, texts
+    status, _, answer = server.request(
+        "POST", path_of("lm", True), body_of([1], 2, id="ä\"\n", stream=True))
+    assert status == 200 and [event["id"] for event in events_of(answer.decode())] == ["ä\"\n"] * 2
+    status, found = server.json("POST", path_of("lm", False), {"input_ids": [1], "max_tokens": 1,
+                                                               "id": "x"})
+    assert found == {"model_name": "lm", "model_version": "1", "id": "x",
+                     "output_ids": continued([1], 1), "finish_reason": "length"}, found
+    assert "generate" in server.json("GET", "/v2")[1]["extensions"]
+
+
+def framing(server):
+    """Each event is a chunk of HTTP/1.1, and comes by itself; the connection goes on after the
+    last. HTTP/1.0 has no chunks, and an end."""
+    body = body_of([1, 2], 20)
+    with opened(server, path_of("slow", True), body) as client:
+        moments, found = [], b""
+        while not found.endswith(b"0\r\n\r\n"):
+            found += client.recv(65536)
+            moments.append(time.monotonic())
+        assert len(moments) >= 3 and moments[-1] > moments[0], moments
+        chunks = found.split(b"\r\n\r\n", 1)[1]
+        events = []
+        while chunks:
+            size, rest = chunks.split(b"\r\n", 1)
+            events.append(rest[:int(size, 16)])
+            assert rest[int(size, 16):int(size, 16) + 2] == b"\r\n", rest
+            chunks = rest[int(size, 16) + 2:]
+        assert events[-1] == b"" and tokens_of(events_of(b"".join(events).decode())) == \
+            continued([1, 2], 20), events
+        client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert read_until(client, b"true}").startswith(b"HTTP/1.1 200")
+    with opened(server, path_of("lm", True), body, "1.0") as client:
+        found = b""
+        while piece := client.recv(65536):
+            found += piece
+        assert b"chunked" not in found, found
+        text = found.split(b"\r\n\r\n", 1)[1].decode()
+        assert tokens_of(events_of(text)) == continued([1, 2], 20), found
+
+
+def other_clients(server):
+    body, expected = body_of([3, 1, 4], 12), continued([3, 1, 4], 12)
+    url = f"http://127.0.0.1:{server.port}{path_of('lm', True)}"
+    if shutil.which("curl"):
+        done = subprocess.run(["curl", "-sSN", "--fail", "-d", body, url], capture_output=True,
+                              text=True, timeout=60, check=True)
+        assert tokens_of(events_of(done.stdout)) == expected, done.stdout
+    if sseclient is not None:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.request("POST", path_of("lm", True), body)
+        answer = connection.getresponse()
+        events = [json.loads(event.data) for event in sseclient.SSEClient(answer).events()]
+        connection.close()
+        assert tokens_of(events) == expected, events
+    print("   clients:", "curl " if shutil.which("curl") else "",
+          "sseclient-py" if sseclient is not None else "")
+
+
+def many(server):
+    """In random order, of random lengths, by both ways: each gets its own tokens, and a step makes
+    those of several."""
+    chance = random.Random(7)
+    wanted = [([chance.randrange(VOCABULARY) for _ in range(chance.randint(1, 60))],
+               chance.randint(1, 80), chance.random() < 0.7) for _ in range(240)]
+    runs, made, wrong = (metric(server, "nv_inference_exec_count", "lm"),
+                         metric(server, "serve_tokens", "lm"), [])
+
+    def one(index):
+        for prompt, count, streams in wanted[index::24]:
+            found = generate(server, "lm", body_of(prompt, count), streams)
+            if found != (200, continued(prompt, count), "length"):
+                wrong.append((prompt, count, streams, found))
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong[0]
+    runs = metric(server, "nv_inference_exec_count", "lm") - runs
+    made = metric(server, "serve_tokens", "lm") - made
+    assert made == sum(count for _, count, _ in wanted), made
+    assert runs < 0.8 * made, (runs, made)
+    print(f"   {made} tokens in {runs} runs")
+
+
+# --- what is refused ---
+
+def refused(server):
+    cases = [
+        ("{", "key"), ("[]", "object"), ("", "object"), ("{}", "input_ids"),
+        ('{"input_ids":[]}', "at least"), ('{"input_ids":1}', "array"),
+        ('{"input_ids":[[1]]}', "integer"), ('{"input_ids":[1.5]}', "integer"),
+        ('{"input_ids":["a"]}', "integer"), ('{"input_ids":[-1]}', "vocabulary"),
+        ('{"input_ids":[61]}', "vocabulary"), ('{"input_ids":[1e30]}', "integer"),
+        ('{"input_ids":[1],"input_ids":[2]}', "more than once"),
+        ('{"input_ids":[1],"max_tokens":1,"parameters":{"max_tokens":1}}', "more than once"),
+        ('{"input_ids":[1],"parameters":{"parameters":{}}}', "not known"),
+        ('{"input_ids":[1],"parameters":[]}', "object"), ('{"input_ids":[1],"nonsense":1}',
+                                                          "not known"),
+        ('{"input_ids":[1],"temperature":"hot"}', "number"), ('{"input_ids":[1],"top_p":1.1}',
+                                                              "0 to 1 "),
+        ('{"input_ids":[1],"top_k":-1}', "possible"), ('{"input_ids":[1],"temperature":NaN}',
+                                                       "value"),
+        ('{"input_ids":[1],"max_tokens":0}', "possible"), ('{"input_ids":[1],"max_tokens":1000}',
+                                                           "room"),
+        ('{"input_ids":[1],"seed":1.5}', "integer"), ('{"input_ids":[1],"seed":1e99}', "possible"),
+        ('{"text_input":"once"}', "tokenizer"), ('{"input_ids":[1],"stop":["x"]}', "tokenizer"),
+        ('{"input_ids":[1],"id":7}', "string"), ('{"input_ids":[1],"id":"' + "a" * 5000 + '"}',
+                                                 "too long"),
+        ('{"input_ids":[' + "1," * 255 + "1]}", "prompt"),
+        ('{"input_ids":[' + "1," * 300 + "1]}", "more tokens"),
+        ('{"input_ids":[1],"stop_token_ids":[' + "1," * 300 + "1]}", "more tokens"),
+        ('{"input_ids":' + "[" * 100000, "integer"), ('{"input_ids":[1]} x', "follows"),
+        ('{"input_ids":[1],"parameters":{"top_k":' + '{"a":' * 100000, "number")]
+    for text, word in cases:
+        for streams in (False, True):
+            status, _, sentence = generate(server, "lm", text, streams)
+            assert status == 400 and word in sentence, (text[:60], status, sentence)
+    assert generate(server, "linear", body_of([1]))[0] == 400
+    assert generate(server, "nothing", body_of([1]))[0] == 404
+    assert generate(server, "lm", body_of([1]), version="2")[0] == 404
+    assert server.request("GET", path_of("lm", True))[0] == 405
+
+
+def failing(server):
+    """A model that fails at once, and one that fails on its way, as the last event says."""
+    status, _, sentence = generate(server, "short", body_of([1] * 12, 3), True)
+    assert status == 500 and sentence, sentence
+    assert generate(server, "short", body_of([1] * 5, 3))[0] == 200
+    assert generate(server, "short", body_of([1] * 5, 9))[0] == 500
+    status, _, answer = server.request("POST", path_of("short", True), body_of([1] * 5, 9))
+    events = events_of(answer.decode())
+    assert status == 200 and len(events) == 7 and set(events[-1]) == {"error"}, events
+    assert [event["output_ids"][0] for event in events[:-1]] == continued([1] * 5, 6)
+
+
+# --- clients that go ---
+
+def is_idle(server, model):
+    return metric(server, "serve_running_texts", model) == 0 and \
+        metric(server, "nv_inference_pending_request_count", model) == 0
+
+
+def hang_ups(server):
+    """Each way to go frees the row, and those that wait for it come in."""
+    long = body_of([1, 2, 3])
+    for how in ("close", "reset", "half"):
+        cancelled = metric(server, "serve_cancelled_texts", "slow")
+        clients = [opened(server, path_of("slow", streams), long)
+                   for streams in (True, False, True, True)]
+        read_until(clients[0], b"data: ")
+        until(lambda: metric(server, "serve_running_texts", "slow") == 2, "two rows are taken")
+        assert metric(server, "nv_inference_pending_request_count", "slow") == 2
+        for client in clients:
+            if how == "reset":
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.shutdown(socket.SHUT_WR) if how == "half" else client.close()
+        until(lambda: is_idle(server, "slow"), f"{how}: a row is not freed")
+        assert metric(server, "serve_cancelled_texts", "slow") == cancelled + 4
+        for client in clients:
+            client.close()
+        assert generate(server, "slow", body_of([1], 2))[1] == continued([1], 2)
+    until(lambda: metric(server, "serve_requests") == 1, "requests stay")
+
+
+def limits(folder):
+    """Of time, of those that wait, and of who does not read."""
+    arguments = [folder, "--max-length", "8192", "--sequences", "1", "--queue", "1",
+                 "--generate-time", "1", "--request-time", "1", "--max-tokens", "8000"]
+    with Server(KILN, arguments) as server:
+        assert generate(server, "lm", body_of([1], 8001))[0] == 400
+        begin = time.monotonic()
+        first = opened(server, path_of("slow", True), body_of([1]))
+        read_until(first, b"data: ")
+        second = opened(server, path_of("slow", True), body_of([1], timeout=300000))
+        until(lambda: metric(server, "nv_inference_pending_request_count", "slow") == 1, "waits")
+        status, _, sentence = generate(server, "slow", body_of([1]), True)
+        assert status == 503 and "wait" in sentence, sentence
+        found = read_until(first, b"0\r\n\r\n")
+        assert b'"error":"the text\'s time is over' in found, found[-300:]
+        assert 0.5 < time.monotonic() - begin < 10
+        assert b"504" in read_until(second, b"}")[:40]
+        status, _, sentence = generate(server, "slow", body_of([1], timeout=1))
+        assert status == 504 and "time is over" in sentence, sentence
+        # One that does not read: what fits the socket is written, then it is cut off.
+        sleeper = socket.socket()
+        sleeper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        sleeper.connect(("127.0.0.1", server.port))
+        body = body_of([1], 8000, id="x" * 1000)
+        head = f"POST {path_of('lm', True)} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
+        sleeper.sendall(head.encode() + b"\r\n" + body.encode())
+        until(lambda: metric(server, "serve_requests") == 2, "it is under way")
+        until(lambda: metric(server, "serve_requests") == 1, "it is never cut off", 20)
+        assert is_idle(server, "lm")
+        for client in (first, second, sleeper):
+            client.close()
+
+
+def stops(folder):
+    """A text under way is written to its end, or its client is told that there is none."""
+    for drain, whole in (("30", True), ("0", False)):
+        with Server(KILN, [folder, "--max-length", "256", "--drain-time", drain]) as server:
+            client = opened(server, path_of("slow", True), body_of([1], 40))
+            waiting = opened(server, path_of("slow", False), body_of([1], 40))
+            read_until(client, b'"index":2')
+            server.process.send_signal(signal.SIGTERM)
+            found = read_until(client, b"0\r\n\r\n")
+            assert (b"finish_reason" in found) == whole, found
+            assert (b'"error":"the server is stopping"' in found) != whole, found
+            answer = read_until(waiting, b"}")
+            assert (b"200 OK" if whole else b"503") in answer[:30], answer
+            client.close()
+            waiting.close()
+
+
+def reloads(server):
+    """A text goes on with the model that it began with, and others begin with the new one."""
+    for action in ("load", "unload"):
+        client = opened(server, path_of("slow", True), body_of([1], 30))
+        read_until(client, b"data: ")
+        assert server.request("POST", f"/v2/repository/models/slow/{action}", b"{}")[0] == 200
+        status = generate(server, "slow", body_of([1], 2))[0]
+        assert status == (200 if action == "load" else 503), status
+        assert b'"finish_reason":"length"' in read_until(client, b"0\r\n\r\n")
+        client.close()
+    assert server.request("POST", "/v2/repository/models/slow/load", b"{}")[0] == 200
+    assert generate(server, "slow", body_of([1], 2))[1] == continued([1], 2)
+    assert metric(server, "serve_tokens", "slow") > 60  # of those that are gone too
+
+
+def configurations(folder):
+    """What config.pbtxt says of a language model."""
+    generates = 'parameters { key: "generate" value { string_value: "%s" } }\n'
+    length = 'parameters { key: "max_length" value { string_value: "%s" } }\n'
+    cases = [("decoupled", language, 'model_transaction_policy { decoupled: true }', 200),
+             ("said", language, generates % "true" + length % "32", 200),
+             ("off", language, generates % "false", 400),
+             ("batched", language, "max_batch_size: 3", 200),
+             ("wrong", lambda path: linear(path, 2.0), generates % "true", 503),
+             ("split", lambda path: linear(path, 2.0),
+              "model_transaction_policy { decoupled: true }", 503),
+             ("odd", language, generates % "maybe", 503),
+             ("negative", language, length % "-4", 503)]
+    for name, make, text, _ in cases:
+        os.makedirs(os.path.join(folder, name, "1"))
+        make(os.path.join(folder, name, "1", "model.onnx"))
+        with open(os.path.join(folder, name, "config.pbtxt"), "w", encoding="utf-8") as file:
+            file.write(text)
+    with Server(KILN, [folder, "--lenient"]) as server:
+        for name, _, text, expected in cases:
+            status, tokens, why = generate(server, name, body_of([1], 4))
+            assert status == expected, (name, status, why)
+            assert status != 200 or tokens == continued([1], 4), name
+        assert generate(server, "said", body_of([1], 32))[0] == 400
+        assert len(generate(server, "decoupled", body_of([1]))[1]) == 1023
+
+
+def main():
+    skip_unless_built(KILN)
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as configured:
+        language(os.path.join(folder, "lm.onnx"))
+        language(os.path.join(folder, "slow.onnx"), 6)
+        language(os.path.join(folder, "short.onnx"), positions=10)
+        linear(os.path.join(folder, "linear.onnx"), 3.0)
+        cases = [(["--max-length", "256"], (answers, framing, other_clients, many, refused,
+                                            failing, reloads)),
+                 (["--max-length", "4096", "--sequences", "2"], (hang_ups,))]
+        for arguments, tests in cases:
+            with Server(KILN, [folder, *arguments]) as server:
+                for test in tests:
+                    begin = time.monotonic()
+                    test(server)
+                    print(f"ok {test.__name__} {time.monotonic() - begin:.1f} s", flush=True)
+                until(lambda: metric(server, "serve_requests") == 1, "a request stays")
+                assert metric(server, "serve_body_bytes") == 0
+        for test, where in ((limits, folder), (stops, folder), (configurations, configured)):
+            begin = time.monotonic()
+            test(where)
+            print(f"ok {test.__name__} {time.monotonic() - begin:.1f} s", flush=True)
+
+
+main()
