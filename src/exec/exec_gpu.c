@@ -100,7 +100,7 @@ kiln_status exec_gpu_create(kln_exec *exec, const kiln_context_options *options)
         KLN_RETURN_IF_ERROR(kiln_stream_create(gpu->device, 0, &gpu->copies));
         KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->computed));
     }
-    KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->ahead));
+    KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->copied));
     return kiln_event_create(gpu->device, false, &gpu->after);
 }
 
@@ -116,7 +116,7 @@ kiln_stream *exec_gpu_destroy(kln_exec *exec)
     exec_end_under_way(exec);
     graph_cache_finish(exec);
     kiln_event_destroy(gpu->after);
-    kiln_event_destroy(gpu->ahead);
+    kiln_event_destroy(gpu->copied);
     kiln_event_destroy(gpu->before);
     kiln_event_destroy(gpu->computed);
     kiln_stream_destroy(gpu->copies);
@@ -162,9 +162,9 @@ void exec_gpu_unlock(kln_exec *exec)
     }
 }
 
-/* --- copies by hand --- */
+/* --- copies beside runs --- */
 
-kiln_status kln_exec_copy_ahead(kln_exec *exec, void *to, const void *from, size_t bytes)
+kiln_status kln_exec_copy(kln_exec *exec, void *to, const void *from, size_t bytes)
 {
     const exec_gpu *gpu = exec->gpu;
     exec_gpu_lock(exec);
@@ -174,26 +174,22 @@ kiln_status kln_exec_copy_ahead(kln_exec *exec, void *to, const void *from, size
     return status;
 }
 
-kiln_status kln_exec_end_ahead(kln_exec *exec)
+kiln_status kln_exec_end_copies(kln_exec *exec)
 {
     exec_gpu *gpu = exec->gpu;
     exec_gpu_lock(exec);
-    const kiln_status status = kiln_event_record(gpu->ahead, gpu->work);
+    const kiln_status status = kiln_event_record(gpu->copied, gpu->work);
     exec_gpu_unlock(exec);
-    gpu->copied_ahead = status == KILN_OK;
+    gpu->has_copies = status == KILN_OK;
     return status;
 }
 
-void kln_exec_wait_ahead(kln_exec *exec)
+kiln_status kln_exec_wait_copies(kln_exec *exec)
 {
     exec_gpu *gpu = exec->gpu;
-    kln_message before;
-    kln_message_keep(&before);
-    if (gpu != NULL && gpu->copied_ahead && kiln_event_synchronize(gpu->ahead) != KILN_OK) {
-        kln_log(KILN_LOG_WARNING, "engine", "copies before a run: %s", kiln_error_message());
+    if (gpu == NULL || !gpu->has_copies) {
+        return KILN_OK;
     }
-    kln_message_restore(&before);
-    if (gpu != NULL) {
-        gpu->copied_ahead = false;
-    }
+    gpu->has_copies = false;
+    return kiln_event_synchronize(gpu->copied);
 }

@@ -126,8 +126,8 @@ typedef struct exec_gpu {
     kiln_event *before;      /* orders the work behind another stream */
     kiln_event *computed;    /* with overlap_copies: the copies of outputs go behind it */
     kiln_event *after;       /* the end of an enqueued run */
-    kiln_event *ahead;       /* the end of what was copied for the next run by hand */
-    bool copied_ahead;       /* `ahead` stands behind copies */
+    kiln_event *copied;      /* behind copies that were asked for beside runs */
+    bool has_copies;         /* and there are some */
     graph_cache cache;
     graph_entry *current; /* of what is bound now; NULL: to be looked for */
     graph_entry *bound;   /* to whose memory the backend is bound; NULL: to something else */

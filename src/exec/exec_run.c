@@ -177,7 +177,7 @@ static kiln_status run_plainly(kln_exec *exec, graph_entry *entry, kiln_stream *
         KLN_RETURN_IF_ERROR(exec_order(gpu->before, stream, gpu->work));
     }
     gpu->shown = NULL;
-    kln_exec_wait_ahead(exec);
+    KLN_RETURN_IF_ERROR(kln_exec_wait_copies(exec)); /* the call need not know of the stream */
     KLN_RETURN_IF_ERROR(run_on_backend(exec));
     if (entry->mode == ENTRY_NEW) {
         return consider_graph(exec, entry);

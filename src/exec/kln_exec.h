@@ -104,15 +104,14 @@ KILN_MUST_CHECK kiln_status kln_exec_show(kln_exec *exec, size_t index, kiln_ten
 /* One run ordered into `stream` (NULL: its own), waited for or not. What is bound to a result of
  * the run before stays that until kln_exec_spend. */
 KILN_MUST_CHECK kiln_status kln_exec_run(kln_exec *exec, kiln_stream *stream, bool waits);
-/* Copies from memory of the host (NULL: zeros) to memory of the device that the next run of this
- * thread's reads, in the order of its work and without waiting; several threads may at once, none
- * beside a run. Pinned memory must stay until a run has ended well, or kln_exec_wait_ahead.
- * kln_exec_end_ahead comes behind the last of them. DEVICE. */
-KILN_MUST_CHECK kiln_status kln_exec_copy_ahead(kln_exec *exec, void *to, const void *from,
-                                                size_t bytes);
-KILN_MUST_CHECK kiln_status kln_exec_end_ahead(kln_exec *exec);
-/* Waits for these copies alone. */
-void kln_exec_wait_ahead(kln_exec *exec);
+/* Copies to or from memory of the device that the next run of this thread's reads, or that the last
+ * one wrote, in the order of its work and without waiting; `from` NULL: zeros. Several threads may
+ * at once, none beside a run. kln_exec_end_copies comes behind the last of them, and pinned memory
+ * must stay until kln_exec_wait_copies, or until a run behind it has ended well. DEVICE. */
+KILN_MUST_CHECK kiln_status kln_exec_copy(kln_exec *exec, void *to, const void *from, size_t bytes);
+KILN_MUST_CHECK kiln_status kln_exec_end_copies(kln_exec *exec);
+/* Waits for the copies alone. */
+KILN_MUST_CHECK kiln_status kln_exec_wait_copies(kln_exec *exec);
 /* What was fed to the last run has been used. */
 void kln_exec_spend(kln_exec *exec);
 /* A run that was asked for and came to nothing before kln_exec_run. */

@@ -6,29 +6,38 @@
 
 #include "scheduler_parts.h"
 
-#define CREW_BYTES ((size_t)256 << 10) /* of an input, for which other threads are woken */
-#define LARGE_ROW ((size_t)32 << 10)   /* below, a copy of its own costs more than joining */
+#define LARGE_ROW ((size_t)32 << 10) /* below, a copy of its own costs more than joining */
 
-/* Room for the largest batch, so that it stays where it is. */
-static kiln_status make_room(const batch *one, size_t input, const kiln_shape *shape,
-                             kiln_location location, kiln_buffer **buffer)
+kiln_status batch_make_room(const batch *one, const kiln_tensor_desc *desc, kiln_location location,
+                            kiln_buffer **buffer, kiln_tensor *tensor)
+{
+    const int32_t axis = one->scheduler->rules.axis;
+    kiln_shape largest = desc->shape;
+    size_t bytes = 0;
+    if (axis >= 0) {
+        const int64_t most =
+            batch_profile_most(&one->scheduler->rules, one->at->engine, one->requests[0]);
+        const int64_t rows = batch_sizes_fill_up(&one->at->pool->sizes, most);
+        largest.dims[axis] = rows > one->filled ? rows : one->filled;
+    }
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(desc->dtype, &largest, &bytes));
+    if (*buffer == NULL || kiln_buffer_bytes(*buffer) < bytes) {
+        kiln_buffer_destroy(*buffer);
+        *buffer = NULL;
+        KLN_RETURN_IF_ERROR(kiln_buffer_create(location, one->at->device >= 0 ? one->at->device : 0,
+                                               bytes != 0 ? bytes : 1, buffer));
+    }
+    KLN_RETURN_IF_ERROR(kiln_buffer_tensor(*buffer, 0, desc->dtype, &desc->shape, tensor));
+    return kiln_tensor_bytes(desc->dtype, &desc->shape, &tensor->bytes);
+}
+
+bool batch_goes_by_rows(const batch *one, size_t tensor, const kiln_tensor_desc *desc)
 {
     const schedule_rules *rules = &one->scheduler->rules;
-    kiln_shape largest = *shape;
-    size_t bytes = 0;
-    if (rules->axis >= 0) {
-        const int64_t most = batch_profile_most(rules, one->at->engine, one->requests[0]);
-        const int64_t rows = batch_sizes_fill_up(&one->at->pool->sizes, most);
-        largest.dims[rules->axis] = rows > one->filled ? rows : one->filled;
-    }
-    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(rules->inputs[input].dtype, &largest, &bytes));
-    if (*buffer != NULL && kiln_buffer_bytes(*buffer) >= bytes) {
-        return KILN_OK;
-    }
-    kiln_buffer_destroy(*buffer);
-    *buffer = NULL;
-    return kiln_buffer_create(location, one->at->device >= 0 ? one->at->device : 0,
-                              bytes != 0 ? bytes : 1, buffer);
+    size_t outer = 1;
+    return one->at->device >= 0 && rules->axis >= 0 && one->filled > 1 &&
+           rules->lengthy[tensor].axis < 0 && row_bytes(desc, rules->axis, &outer) >= LARGE_ROW &&
+           outer == 1;
 }
 
 /* An input of a batch that is being joined. */
@@ -43,7 +52,7 @@ typedef struct joining {
 static void send(joining *self, size_t offset, const void *from, size_t bytes)
 {
     const kiln_status status =
-        kln_exec_copy_ahead(self->one->at->context->exec, self->device + offset, from, bytes);
+        kln_exec_copy(self->one->at->context->exec, self->device + offset, from, bytes);
     if (status != KILN_OK) {
         atomic_store(&self->status, (int)status);
     }
@@ -98,41 +107,26 @@ static bool all_pinned(const batch *one, size_t input)
     return pinned;
 }
 
-/* Whether rows go to the device one by one; the same for all batches of a size, which so have one
- * graph. */
-static bool rows_are_large(const batch *one, size_t input, const kiln_shape *shape)
-{
-    const schedule_rules *rules = &one->scheduler->rules;
-    const kiln_tensor_desc desc = {.dtype = rules->inputs[input].dtype, .shape = *shape};
-    size_t outer = 1;
-    return one->at->device >= 0 && rules->axis >= 0 && one->filled > 1 &&
-           rules->lengthy[input].axis < 0 && row_bytes(&desc, rules->axis, &outer) >= LARGE_ROW &&
-           outer == 1;
-}
-
-static kiln_status send_rows(const batch *one, size_t input, const kiln_shape *shape,
+static kiln_status send_rows(const batch *one, size_t input, const kiln_tensor_desc *desc,
                              kiln_tensor *tensor)
 {
     const schedule_rules *rules = &one->scheduler->rules;
     const bool pinned = all_pinned(one, input);
-    const kiln_dtype dtype = rules->inputs[input].dtype;
-    kiln_buffer **device = &one->at->rows[input];
-    kiln_tensor staging = {.desc = {.dtype = dtype, .shape = *shape}};
+    kiln_tensor staging = {.desc = *desc};
     size_t outer = 1;
-    KLN_RETURN_IF_ERROR(make_room(one, input, shape, KILN_LOCATION_DEVICE, device));
-    KLN_RETURN_IF_ERROR(kiln_buffer_tensor(*device, 0, dtype, shape, tensor));
+    KLN_RETURN_IF_ERROR(
+        batch_make_room(one, desc, KILN_LOCATION_DEVICE, &one->at->rows[input], tensor));
     if (!pinned) {
-        kiln_buffer **host = &one->at->inputs[input];
-        KLN_RETURN_IF_ERROR(make_room(one, input, shape, KILN_LOCATION_PINNED, host));
-        KLN_RETURN_IF_ERROR(kiln_buffer_tensor(*host, 0, dtype, shape, &staging));
+        KLN_RETURN_IF_ERROR(
+            batch_make_room(one, desc, KILN_LOCATION_PINNED, &one->at->inputs[input], &staging));
     }
     joining work = {one, input, &staging, tensor->data, KILN_OK};
     join_requests(&work, one->count > 1 && !pinned);
-    const size_t bytes = row_bytes(&tensor->desc, rules->axis, &outer);
+    const size_t bytes = row_bytes(desc, rules->axis, &outer);
     if (one->filled > one->rows) {
         send(&work, (size_t)one->rows * bytes, NULL, (size_t)(one->filled - one->rows) * bytes);
     }
-    const kiln_status status = kln_exec_end_ahead(one->at->context->exec);
+    const kiln_status status = kln_exec_end_copies(one->at->context->exec);
     return atomic_load(&work.status) == KILN_OK
                ? status
                : kln_fail((kiln_status)atomic_load(&work.status),
@@ -140,17 +134,14 @@ static kiln_status send_rows(const batch *one, size_t input, const kiln_shape *s
                           rules->inputs[input].name, one->at->device);
 }
 
-static kiln_status join_rows(const batch *one, size_t input, const kiln_shape *shape,
+static kiln_status join_rows(const batch *one, size_t input, const kiln_tensor_desc *desc,
                              kiln_tensor *tensor)
 {
-    const kiln_dtype dtype = one->scheduler->rules.inputs[input].dtype;
     const int32_t axis = one->scheduler->rules.axis;
     const bool on_gpu = one->at->device >= 0;
-    kiln_buffer **buffer = &one->at->inputs[input];
-    KLN_RETURN_IF_ERROR(
-        make_room(one, input, shape, on_gpu ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST, buffer));
-    KLN_RETURN_IF_ERROR(kiln_buffer_tensor(*buffer, 0, dtype, shape, tensor));
-    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, shape, &tensor->bytes));
+    KLN_RETURN_IF_ERROR(batch_make_room(one, desc,
+                                        on_gpu ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST,
+                                        &one->at->inputs[input], tensor));
     if (axis < 0) {
         if (tensor->bytes != 0) {
             memcpy(tensor->data, one->requests[0]->inputs[input].data, tensor->bytes);
@@ -166,14 +157,15 @@ static kiln_status join_rows(const batch *one, size_t input, const kiln_shape *s
 
 static kiln_status join_input(const batch *one, size_t input)
 {
-    const int32_t axis = one->scheduler->rules.axis;
+    const schedule_rules *rules = &one->scheduler->rules;
     kiln_tensor *tensor = &one->at->named[input].tensor;
-    kiln_shape shape = one->requests[0]->shapes[input];
-    if (axis >= 0) {
-        shape.dims[axis] = one->filled;
+    kiln_tensor_desc desc = {.dtype = rules->inputs[input].dtype,
+                             .shape = one->requests[0]->shapes[input]};
+    if (rules->axis >= 0) {
+        desc.shape.dims[rules->axis] = one->filled;
     }
-    return rows_are_large(one, input, &shape) ? send_rows(one, input, &shape, tensor)
-                                              : join_rows(one, input, &shape, tensor);
+    return batch_goes_by_rows(one, input, &desc) ? send_rows(one, input, &desc, tensor)
+                                                 : join_rows(one, input, &desc, tensor);
 }
 
 kiln_status batch_join_inputs(batch *one)

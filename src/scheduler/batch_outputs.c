@@ -31,6 +31,29 @@ static bool is_shown(const batch *one, size_t output, kiln_tensor_desc *desc, si
            known_bytes(one, output, desc, bytes);
 }
 
+/* Whether an output of the run stays on the GPU, from where its rows go to where they belong. */
+static bool is_fetched(const batch *one, size_t output, kiln_tensor_desc *desc, size_t *bytes)
+{
+    return !one->at->unbound && known_bytes(one, output, desc, bytes) &&
+           batch_goes_by_rows(one, one->scheduler->rules.input_count + output, desc);
+}
+
+/* Whether the device writes a fetched output to the caller's own memory. */
+static bool is_written_there(const kiln_request *request, size_t output)
+{
+    const kiln_tensor *given = &request->outputs[output];
+    return given->data != NULL && given->desc.location == KILN_LOCATION_PINNED;
+}
+
+static size_t count_written_there(const batch *one, size_t output)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < one->count; i++) {
+        count += is_written_there(one->requests[i], output);
+    }
+    return count;
+}
+
 static size_t aligned(size_t bytes)
 {
     return (bytes + BLOCK_ALIGNMENT - 1) / BLOCK_ALIGNMENT * BLOCK_ALIGNMENT;
@@ -47,12 +70,19 @@ kiln_status batch_prepare_outputs(batch *one)
         /* On a GPU the context's own: given or not, a size then has one graph. */
         named[i].tensor = batch_is_direct(one) && one->at->device < 0 ? one->requests[0]->outputs[i]
                                                                       : (kiln_tensor){.data = NULL};
-        total += is_shown(one, i, &desc, &bytes) ? aligned(bytes) : 0;
+        if (is_fetched(one, i, &desc, &bytes)) {
+            KLN_RETURN_IF_ERROR(batch_make_room(one, &desc, KILN_LOCATION_DEVICE,
+                                                &one->at->rows[rules->input_count + i],
+                                                &named[i].tensor));
+            total += count_written_there(one, i) < one->count ? aligned(bytes) : 0;
+        } else {
+            total += is_shown(one, i, &desc, &bytes) ? aligned(bytes) : 0;
+        }
     }
     if (total == 0) {
         return KILN_OK;
     }
-    one->block = result_block_take(&one->scheduler->blocks, total);
+    one->block = result_block_take(&one->scheduler->blocks, total, one->at->device);
     KLN_RETURN_IF_NO_MEMORY(one->block, total, "the outputs of a batch");
     unsigned char *at = one->block->memory;
     for (size_t i = 0; i < rules->output_count; i++) {
@@ -105,10 +135,53 @@ static kiln_status check_lengths(const batch *one)
     return KILN_OK;
 }
 
-kiln_status batch_check_outputs(const batch *one)
+/* --- from the GPU --- */
+
+static kiln_status fetch_rows(const batch *one, size_t output, unsigned char *host)
 {
-    KLN_RETURN_IF_ERROR(check_rows(one));
-    return check_lengths(one);
+    const int32_t axis = one->scheduler->rules.axis;
+    const kiln_tensor *device = &one->at->named[one->scheduler->rules.input_count + output].tensor;
+    kln_exec *exec = one->at->context->exec;
+    const unsigned char *from = device->data;
+    size_t outer = 1;
+    const size_t bytes = row_bytes(&device->desc, axis, &outer);
+    if (count_written_there(one, output) == 0) {
+        return kln_exec_copy(exec, host, from, (size_t)one->rows * bytes);
+    }
+    for (size_t i = 0; i < one->count; i++) {
+        const kiln_request *request = one->requests[i];
+        const size_t part = (size_t)request->rows * bytes;
+        KLN_RETURN_IF_ERROR(kln_exec_copy(
+            exec, is_written_there(request, output) ? request->outputs[output].data : host, from,
+            part));
+        from += part;
+        host = host != NULL ? host + part : NULL;
+    }
+    return KILN_OK;
+}
+
+/* To the callers' pinned memory, or to a block that is shown or copied from. */
+static kiln_status fetch_outputs(const batch *one)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    kln_exec *exec = one->at->context->exec;
+    kiln_status status = KILN_OK;
+    unsigned char *host = one->block != NULL ? one->block->memory : NULL;
+    bool any = false;
+    for (size_t i = 0; i < rules->output_count && status == KILN_OK; i++) {
+        kiln_tensor view = {.data = NULL};
+        if (!is_fetched(one, i, &view.desc, &view.bytes)) {
+            continue;
+        }
+        any = true;
+        view.data = count_written_there(one, i) < one->count ? host : NULL;
+        status = fetch_rows(one, i, view.data);
+        host = view.data != NULL ? host + aligned(view.bytes) : host;
+        one->at->named[rules->input_count + i].tensor = view;
+    }
+    const kiln_status ended = any ? kln_exec_end_copies(exec) : KILN_OK;
+    const kiln_status waited = ended == KILN_OK ? kln_exec_wait_copies(exec) : ended;
+    return status == KILN_OK ? waited : status;
 }
 
 /* The part of output `i` that is a request's. */
@@ -172,9 +245,13 @@ static size_t give_output(const batch *one, kiln_request *request, size_t i, int
         return 0;
     }
     const bool is_own = to->data == NULL;
+    kiln_tensor_desc desc;
+    size_t unused = 0;
+    const bool is_there = is_written_there(request, i) && is_fetched(one, i, &desc, &unused);
     part.data = is_own ? next : to->data;
+    part.desc.location = is_own ? KILN_LOCATION_HOST : to->desc.location;
     *to = part;
-    if (part.bytes != 0) {
+    if (part.bytes != 0 && !is_there) {
         copy_part(one, i, at, to);
     }
     return is_own ? aligned(part.bytes) : 0;
@@ -197,9 +274,7 @@ static kiln_status check_given(const kiln_binding *binding, const kiln_tensor *g
                     binding->name, expected, found);
 }
 
-/* What the run wrote where it stays is shown, what the caller has memory for is written there, and
- * the rest goes to a block of the request's own. */
-kiln_status batch_give_outputs(const batch *one, kiln_request *request, int64_t at)
+static kiln_status give_request(const batch *one, kiln_request *request, int64_t at)
 {
     const schedule_rules *rules = &one->scheduler->rules;
     const kiln_named_tensor *named = one->at->named + rules->input_count;
@@ -214,12 +289,79 @@ kiln_status batch_give_outputs(const batch *one, kiln_request *request, int64_t 
             own += aligned(bytes);
         }
     }
-    result_block *block = own != 0 ? result_block_take(&one->scheduler->blocks, own) : NULL;
+    result_block *block = own != 0 ? result_block_take(&one->scheduler->blocks, own, -1) : NULL;
     KLN_FAIL_IF(own != 0 && block == NULL, kln_fail_memory(own, "the outputs of a request"));
     unsigned char *next = block != NULL ? block->memory : NULL;
     request->blocks[1] = block != NULL ? block : request->blocks[1];
     for (size_t i = 0; i < rules->output_count; i++) {
         next += give_output(one, request, i, at, next);
+    }
+    return KILN_OK;
+}
+
+static int64_t rows_before(const batch *one, size_t index)
+{
+    int64_t rows = 0;
+    for (size_t i = 0; i < index; i++) {
+        rows += one->requests[i]->rows;
+    }
+    return rows;
+}
+
+/* Outputs of a batch that are being given. */
+typedef struct giving {
+    const batch *one;
+    atomic_size_t failed; /* one past the last request for which it failed */
+} giving;
+
+static void give_one(void *user, size_t index)
+{
+    giving *self = user;
+    const batch *one = self->one;
+    if (give_request(one, one->requests[index], rows_before(one, index)) != KILN_OK) {
+        atomic_store(&self->failed, index + 1);
+    }
+}
+
+/* Whether so much is copied that other threads are woken. */
+static bool is_much(const batch *one)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    size_t bytes = 0;
+    for (size_t i = 0; i < rules->output_count; i++) {
+        const kiln_tensor *output = &one->at->named[rules->input_count + i].tensor;
+        bool copied = !result_block_holds(one->block, output->data);
+        for (size_t k = 0; !copied && k < one->count; k++) {
+            copied = one->requests[k]->outputs[i].data != NULL;
+        }
+        bytes += copied && output->data != NULL ? output->bytes : 0;
+    }
+    return one->at->device >= 0 && one->count > 1 && bytes >= CREW_BYTES;
+}
+
+/* By other threads, too. */
+static kiln_status give_much(const batch *one)
+{
+    giving work = {one, 0};
+    copy_crew_run(&one->scheduler->crew, give_one, &work, one->count);
+    const size_t failed = atomic_load(&work.failed);
+    /* Once more in this thread, whose sentence is asked for. */
+    return failed == 0 ? KILN_OK
+                       : give_request(one, one->requests[failed - 1], rows_before(one, failed - 1));
+}
+
+kiln_status batch_give_outputs(batch *one)
+{
+    int64_t row = 0;
+    KLN_RETURN_IF_ERROR(check_rows(one));
+    KLN_RETURN_IF_ERROR(check_lengths(one));
+    KLN_RETURN_IF_ERROR(fetch_outputs(one));
+    if (is_much(one)) {
+        return give_much(one);
+    }
+    for (size_t i = 0; i < one->count; i++) {
+        KLN_RETURN_IF_ERROR(give_request(one, one->requests[i], row));
+        row += one->requests[i]->rows;
     }
     return KILN_OK;
 }

@@ -93,7 +93,7 @@ static kiln_status keep_sample(kiln_scheduler *scheduler, const kiln_request *fr
         bytes += (from->inputs[i].bytes + 63) / 64 * 64;
     }
     KLN_RETURN_IF_ERROR(request_make(scheduler, inputs, input_count, NULL, 0, NULL, &kept));
-    kept->blocks[0] = result_block_take(&scheduler->blocks, bytes != 0 ? bytes : 1);
+    kept->blocks[0] = result_block_take(&scheduler->blocks, bytes != 0 ? bytes : 1, -1);
     if (kept->blocks[0] == NULL) {
         request_release(kept);
         return kln_fail_memory(bytes, "a copy of a warmup's inputs");

@@ -89,17 +89,19 @@ int64_t batch_sizes_fill_up(const batch_sizes *sizes, int64_t rows);
 typedef struct result_block {
     struct result_block *next;
     atomic_size_t references;
-    size_t kind; /* 2 to the power of this bytes */
+    size_t kind;    /* 2 to the power of this bytes */
+    int32_t device; /* pinned for, or -1: ordinary memory */
     unsigned char *memory;
 } result_block;
 
 typedef struct block_list {
     pthread_mutex_t lock;
     result_block *free[BLOCK_CLASSES];
+    result_block *pinned[BLOCK_CLASSES];
 } block_list;
 
-/* With one reference, or NULL where memory is short. */
-result_block *result_block_take(block_list *list, size_t bytes);
+/* With one reference, or NULL where memory is short; pinned where `device` is not -1. */
+result_block *result_block_take(block_list *list, size_t bytes, int32_t device);
 void result_block_release(block_list *list, result_block *block);
 /* Whether `data` lies in it. NULL is allowed. */
 bool result_block_holds(const result_block *block, const void *data);
@@ -216,6 +218,7 @@ void copy_lengths(const length_copy *copy);
 /* --- threads that help to copy (copy_crew.c) --- */
 
 #define CREW_HELPERS 3
+#define CREW_BYTES ((size_t)256 << 10) /* of a tensor, for which they are woken */
 
 typedef struct copy_crew {
     pthread_mutex_t lock;
@@ -247,7 +250,8 @@ typedef struct seat {
     uint64_t begun;          /* its batch */
     int64_t filled;          /* rows of its batch, with those of zeros */
     kiln_buffer **inputs;    /* memory of the host where inputs are joined, each grows */
-    kiln_buffer **rows;      /* of the device, where large rows go one by one */
+    kiln_buffer **rows;      /* memory of the device for inputs and outputs of large rows */
+    bool unbound;            /* outputs did not come out as they were expected there */
     kiln_request **requests; /* of the batch, as many as a batch may have rows */
     size_t request_count;
     bool warm;                /* in the warmup under way */
@@ -308,15 +312,21 @@ typedef struct batch {
 } batch;
 
 bool batch_is_direct(const batch *one);
+/* Whether the rows of input or output `tensor` (outputs come behind inputs) travel to or from a GPU
+ * one by one. The same for all batches of a size, which so have one graph. */
+bool batch_goes_by_rows(const batch *one, size_t tensor, const kiln_tensor_desc *desc);
+/* `*buffer`, with room for the largest batch, so that it stays where it is; as a tensor. */
+KILN_MUST_CHECK kiln_status batch_make_room(const batch *one, const kiln_tensor_desc *desc,
+                                            kiln_location location, kiln_buffer **buffer,
+                                            kiln_tensor *tensor);
 /* Puts what the run reads into the seat's `named`; batch_inputs.c. */
 KILN_MUST_CHECK kiln_status batch_join_inputs(batch *one);
 /* Where the run writes; batch_outputs.c. */
 KILN_MUST_CHECK kiln_status batch_prepare_outputs(batch *one);
-/* Has each output the rows and lengths of the batch? */
-KILN_MUST_CHECK kiln_status batch_check_outputs(const batch *one);
-/* What the run wrote where it stays is shown, what the caller has memory for is written there, and
- * the rest goes to a block of the request's own. `at`: its first row. */
-KILN_MUST_CHECK kiln_status batch_give_outputs(const batch *one, kiln_request *request, int64_t at);
+/* After the run: has each output the rows and lengths of the batch? What stays where the run wrote
+ * it is shown, what the caller has memory for is written there, and the rest goes to a block of the
+ * request's own. */
+KILN_MUST_CHECK kiln_status batch_give_outputs(batch *one);
 
 /* Runs what the seat has, without the lock; each request gets its status. */
 void seat_run(kiln_scheduler *scheduler, seat *at, batch_outcome *outcome);

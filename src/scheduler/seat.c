@@ -16,7 +16,7 @@ kiln_status seat_make(const kiln_scheduler *scheduler, const engine_pool *pool, 
     made->profile = -1;
     made->device = engine->shared.device;
     made->inputs = kln_alloc_zeroed(rules->input_count + 1, sizeof(kiln_buffer *));
-    made->rows = kln_alloc_zeroed(rules->input_count + 1, sizeof(kiln_buffer *));
+    made->rows = kln_alloc_zeroed(tensors + 1, sizeof(kiln_buffer *));
     made->requests = kln_alloc_zeroed((size_t)rules->max_rows, sizeof(kiln_request *));
     made->named = kln_alloc_zeroed(tensors + 1, sizeof *made->named);
     KLN_FAIL_IF(
@@ -37,9 +37,12 @@ kiln_status seat_make(const kiln_scheduler *scheduler, const engine_pool *pool, 
 void seat_finish(const kiln_scheduler *scheduler, seat *gone)
 {
     kiln_context_destroy(gone->context);
-    for (size_t i = 0; i < scheduler->rules.input_count; i++) {
-        kiln_buffer_destroy(gone->inputs != NULL ? gone->inputs[i] : NULL);
-        kiln_buffer_destroy(gone->rows != NULL ? gone->rows[i] : NULL);
+    for (size_t i = 0; gone->inputs != NULL && i < scheduler->rules.input_count; i++) {
+        kiln_buffer_destroy(gone->inputs[i]);
+    }
+    const size_t tensors = scheduler->rules.input_count + scheduler->rules.output_count;
+    for (size_t i = 0; gone->rows != NULL && i < tensors; i++) {
+        kiln_buffer_destroy(gone->rows[i]);
     }
     kln_free(gone->inputs);
     kln_free(gone->rows);
@@ -91,12 +94,7 @@ static kiln_status run_inside(batch *one)
     one->outcome->runs++;
     one->outcome->ran += ran - joined;
     KLN_RETURN_IF_ERROR(status);
-    KLN_RETURN_IF_ERROR(batch_check_outputs(one));
-    int64_t row = 0;
-    for (size_t i = 0; i < one->count; i++) {
-        KLN_RETURN_IF_ERROR(batch_give_outputs(one, one->requests[i], row));
-        row += one->requests[i]->rows;
-    }
+    KLN_RETURN_IF_ERROR(batch_give_outputs(one));
     one->outcome->copied += joined - begin + (kln_now() - ran);
     one->outcome->padding += one->filled - one->rows;
     one->outcome->padded += count_padded(one);
@@ -107,6 +105,17 @@ static int64_t fill_up(const kiln_scheduler *scheduler, const seat *at, const ki
                        int64_t rows)
 {
     return batch_profile_fill_up(&scheduler->rules, &at->pool->sizes, at->engine, request, rows);
+}
+
+/* Of a run that failed: nothing reads or writes the requests' memory any more. */
+static void end_copies(const seat *at)
+{
+    kln_message before;
+    kln_message_keep(&before);
+    if (kln_exec_wait_copies(at->context->exec) != KILN_OK) {
+        kln_log(KILN_LOG_WARNING, "scheduler", "copies of a batch: %s", kiln_error_message());
+    }
+    kln_message_restore(&before);
 }
 
 static kiln_status run_some(kiln_scheduler *scheduler, seat *at, kiln_request **requests,
@@ -121,9 +130,17 @@ static kiln_status run_some(kiln_scheduler *scheduler, seat *at, kiln_request **
     one.filled = apart                        ? one.rows
                  : count == at->request_count ? at->filled
                                               : fill_up(scheduler, at, requests[0], one.rows);
-    const kiln_status status = run_inside(&one);
+    kiln_status status = run_inside(&one);
+    if (status == KILN_ERROR_SHAPE && !at->unbound && at->device >= 0 && one.filled > 1) {
+        /* Outputs may be others than was expected: the run says what they are. */
+        at->unbound = true;
+        end_copies(at);
+        result_block_release(&scheduler->blocks, one.block);
+        one.block = NULL;
+        status = run_inside(&one);
+    }
     if (status != KILN_OK) {
-        kln_exec_wait_ahead(at->context->exec); /* the requests' memory is read no more */
+        end_copies(at);
     }
     result_block_release(&scheduler->blocks, one.block);
     return status;
