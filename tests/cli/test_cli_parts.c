@@ -270,7 +270,6 @@ TEST(sentences_speak_of_options)
          "/tmp/timing_cache.onnx: the provider has plugins, and a new weights: no"},
         {"", ""},
     };
-    (void)state;
     for (size_t i = 0; i < CLI_ARRAY_LENGTH(pairs); i++) {
         char *shown = cli_in_shell(pairs[i][0]);
         assert_string_equal(shown, pairs[i][1]);

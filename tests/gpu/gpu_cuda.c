@@ -335,7 +335,7 @@ TEST(a_kernel_copies_any_bytes)
 TEST(a_captured_kernel_reads_anew)
 {
     gathering all = begin_gathering();
-    kiln_graph *graph = NULL;
+    owned_graph graph = NULL;
     kln_cuda_piece in[KLN_CUDA_PIECES];
     kln_cuda_piece out[KLN_CUDA_PIECES];
     const size_t count = lay_out(&all, 50003, 0, in, out);
@@ -352,7 +352,6 @@ TEST(a_captured_kernel_reads_anew)
         clear_and_go(&all, graph, in, out, count);
         check_gathered(&all, in, out, count);
     }
-    kiln_graph_destroy(graph);
     end_gathering(&all);
 }
 

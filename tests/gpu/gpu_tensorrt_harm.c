@@ -207,7 +207,7 @@ TENSORRT_TEST(a_full_gpu_is_told_and_nothing_is_lost)
     owned_engine engine = built_network(network, &options);
     const char *plan = kiln_test_path("large.plan");
     assert_ok(kiln_engine_save(engine, plan));
-    kiln_context *context = context_on(engine);
+    owned_context context = context_on(engine);
     kiln_tensor x;
     assert_ok(kiln_context_tensor(context, "x", &x)); /* zeros, in memory of its own */
     assert_ok(kiln_context_run(context));
@@ -235,7 +235,6 @@ TENSORRT_TEST(a_full_gpu_is_told_and_nothing_is_lost)
     print_message("  %lld bytes less free than two rounds ago\n",
                   (long long)before - (long long)free_memory());
     assert_true(free_memory() + ((size_t)4 << 20) >= before);
-    kiln_context_destroy(context);
     free(weights);
 }
 

@@ -129,7 +129,7 @@ static void compare(const char *name, kiln_engine *found, kiln_engine *expected,
                     tally *counts)
 {
     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
-    kiln_comparison *comparison = NULL;
+    owned_comparison comparison = NULL;
     if (bound >= 0) {
         options.absolute = fmax(bound, LEAST_BOUND);
         options.relative = fmax(bound, LEAST_BOUND);
@@ -141,7 +141,6 @@ static void compare(const char *name, kiln_engine *found, kiln_engine *expected,
         return;
     }
     judge(name, comparison, counts);
-    kiln_comparison_destroy(comparison);
 }
 
 /* `network` is NULL where the plan and the model are in `folder`. */

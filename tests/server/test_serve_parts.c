@@ -19,7 +19,6 @@ static bool is_json(const char *text)
 
 TEST(json_is_rfc_8259)
 {
-    (void)state;
     static const char *const good[] = {"0",
                                        "-0",
                                        "1.5e-3",
@@ -86,7 +85,6 @@ TEST(json_is_rfc_8259)
 
 TEST(strings_lose_their_escapes)
 {
-    (void)state;
     static const char text[] = "{\"n\\u0061me\":\"\\u00e9\\ud83d\\ude00\\\\\\\"\\t/\"}";
     serve_json json;
     serve_slice key;
@@ -106,7 +104,6 @@ TEST(strings_lose_their_escapes)
 
 TEST(text_is_escaped)
 {
-    (void)state;
     serve_text text = {.data = NULL};
     serve_text_json(&text, "a\"\\\n\x7f\xc3\xa9\xff.");
     serve_text_html(&text, "<a&\">");
@@ -120,7 +117,6 @@ TEST(text_is_escaped)
 /* What strtod makes of it is what must come. */
 TEST(numbers_are_the_nearest)
 {
-    (void)state;
     static const char *const known[] = {"0",
                                         "-0",
                                         "1",
@@ -176,7 +172,6 @@ TEST(numbers_are_the_nearest)
 
 TEST(integers_are_exact)
 {
-    (void)state;
     static const struct {
         const char *text;
         int64_t least;
@@ -210,7 +205,6 @@ TEST(integers_are_exact)
 /* Every float of a random thousand goes through JSON and back as it was. */
 TEST(tensors_survive_json)
 {
-    (void)state;
     float given[1000];
     float back[1000];
     char sentence[200];
@@ -240,7 +234,6 @@ TEST(tensors_survive_json)
 
 TEST(numbers_past_the_type_are_refused)
 {
-    (void)state;
     static const struct {
         kiln_dtype dtype;
         const char *fits, *does_not;
@@ -266,7 +259,6 @@ TEST(numbers_past_the_type_are_refused)
 
 TEST(an_arena_keeps_little)
 {
-    (void)state;
     serve_arena arena = {.first = NULL};
     for (int round = 0; round < 3; round++) {
         for (size_t size = 0; size < 100000; size = size * 3 + 1) {
@@ -306,7 +298,6 @@ static bool read_body(const char *json, size_t shift, serve_infer *infer, serve_
 
 TEST(binary_tensors_are_bound_where_they_lie)
 {
-    (void)state;
     static const char json[] =
         "{\"inputs\":[{\"name\":\"flags\",\"shape\":[1,3],\"datatype\":\"BOOL\",\"parameters\":"
         "{\"binary_data_size\":3}},{\"name\":\"x\",\"shape\":[1,2],\"datatype\":\"FP32\","
@@ -336,7 +327,6 @@ TEST(binary_tensors_are_bound_where_they_lie)
 
 TEST(bodies_that_are_wrong_say_why)
 {
-    (void)state;
 #define FLAGS                                                                                  \
     "{\"name\":\"flags\",\"shape\":[1,3],\"datatype\":\"BOOL\",\"parameters\":{\"binary_data_" \
     "size\":"
@@ -376,7 +366,6 @@ TEST(bodies_that_are_wrong_say_why)
 
 TEST(classes_are_ranked)
 {
-    (void)state;
     float scores[] = {0.5F, NAN, 2, 0.5F, -1};
     char cat[] = "cat";
     char dog[] = "dog";

@@ -22,9 +22,10 @@ typedef struct graph_maker {
 /* An empty model that imports `opset`. */
 void maker_begin(graph_maker *m, int64_t opset);
 void maker_end(graph_maker *m);
-/* A model as bytes; a text that is owned ends with its block. */
+/* A model as bytes. What is owned ends with its block, as in kiln_owned.h. */
 kln_text maker_bytes(const kln_onnx_model *model);
 #define owned_text __attribute__((cleanup(kln_text_finish))) kln_text
+#define owned_maker __attribute__((cleanup(maker_end))) graph_maker
 
 /* `wire` is TensorProto.DataType, 0: no type. `dims`: "batch,3,?", "" for a scalar, NULL: no rank.
  */

@@ -21,7 +21,7 @@ static kln_text write_model(const char *op)
 TEST(files_and_bytes_are_checked)
 {
     kiln_issue_list *issues = NULL;
-    kln_text bytes = write_model("Bogus");
+    owned_text bytes = write_model("Bogus");
     const char *path = kiln_test_file("bogus.onnx", bytes.data, bytes.size);
     assert_ok(kiln_check_file(path, NULL, &issues));
     assert_int_equal(1, kiln_issue_list_errors(issues));
@@ -38,13 +38,12 @@ TEST(files_and_bytes_are_checked)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_check_file(NULL, NULL, &issues));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_check_file("x", NULL, NULL));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_network_validate(NULL, NULL, &issues));
-    kln_text_finish(&bytes);
 }
 
 TEST(options_are_read)
 {
     kiln_issue_list *issues = NULL;
-    kln_text bytes = write_model("Softmax");
+    owned_text bytes = write_model("Softmax");
     const kiln_span model = {bytes.data, bytes.size};
     kiln_check_options options = KILN_CHECK_OPTIONS(.backend = "reference");
     assert_ok(kiln_check_bytes(model, NULL, &options, &issues));
@@ -79,14 +78,13 @@ TEST(options_are_read)
     kiln_issue_list_destroy(issues);
     small.name = NULL;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_check_bytes(model, NULL, &options, &issues));
-    kln_text_finish(&bytes);
 }
 
 TEST(networks_are_validated)
 {
     owned_network network = NULL;
     kiln_issue_list *issues = NULL;
-    kln_text bytes = write_model("Bogus");
+    owned_text bytes = write_model("Bogus");
     assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &network));
     assert_ok(kiln_network_validate(network, NULL, &issues));
     assert_int_equal(1, kiln_issue_list_errors(issues));
@@ -98,7 +96,6 @@ TEST(networks_are_validated)
     assert_fails(KILN_ERROR_INVALID_NETWORK, kiln_engine_build(network, NULL, &engine),
                  "the network has 1 error; the first: node \"y\" (Bogus)");
     assert_null(engine);
-    kln_text_finish(&bytes);
 }
 
 static kiln_status check_once(void *user)

@@ -282,7 +282,7 @@ TEST(scales_and_weights_stay_constant)
     const kln_compare_builds builds = {
         {.struct_size = sizeof(kiln_build_options), .backend = "reference"},
         {.struct_size = sizeof(kiln_build_options), .backend = "reference"}};
-    graph_maker m;
+    owned_maker m;
     kln_inference *inference = NULL;
     kln_cut cut;
     make_quantized(&m);
@@ -317,7 +317,6 @@ TEST(scales_and_weights_stay_constant)
     }
     kln_cut_finish(&cut);
     kln_inference_destroy(inference);
-    maker_end(&m);
 }
 
 /* --- growth --- */

@@ -76,7 +76,7 @@ TEST(each_tensor_has_its_steps)
                  {"ds", {0, 0, 0}}};
     const kiln_shape shape = KILN_SHAPE(2, 3, 4);
     const kiln_shape other = KILN_SHAPE(24);
-    graph_maker m;
+    owned_maker m;
     kln_inference *inference = NULL;
     make(&m);
     assert_true(kln_compare_has_steps(m.model));
@@ -105,7 +105,6 @@ TEST(each_tensor_has_its_steps)
     maker_begin(&m, 21);
     maker_node(&m, "Relu", "x", "y");
     assert_false(kln_compare_has_steps(m.model));
-    maker_end(&m);
 }
 
 /* --- what passes --- */

@@ -435,7 +435,6 @@ static void *open_and_work(void *user)
 FAKE_TEST(threads_open_the_driver_at_once)
 {
     int failure = 0;
-    (void)state;
     for (int round = 0; round < 8; round++) {
         pthread_t threads[8];
         for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {

@@ -58,14 +58,14 @@ FAKE_TEST(each_device_has_an_engine_of_its_own)
 FAKE_TEST(memory_and_streams_of_another_device_are_refused)
 {
     place places[DEVICES] = {{.engine = NULL}};
-    kiln_buffer *buffer = NULL;
-    kiln_context *context = NULL;
+    owned_buffer buffer = NULL;
+    owned_context context = NULL;
     kiln_tensor x;
     const kiln_shape shape = KILN_SHAPE(8);
     begin_places(places);
     assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 2, 32, &buffer));
     assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &shape, &x));
-    kiln_stream *stream = stream_on(2);
+    owned_stream stream = stream_on(2);
     kiln_context_options options = KILN_CONTEXT_OPTIONS(.stream = stream);
     assert_fails(KILN_ERROR_INVALID_ARGUMENT,
                  kiln_context_create(places[1].engine, &options, &context),
@@ -74,9 +74,6 @@ FAKE_TEST(memory_and_streams_of_another_device_are_refused)
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_bind(places[1].context, "x", &x));
     assert_ok(kiln_context_create(places[2].engine, &options, &context));
     assert_ptr_equal(kiln_context_stream(context), stream);
-    kiln_context_destroy(context);
-    kiln_stream_destroy(stream);
-    kiln_buffer_destroy(buffer);
     end_places(places);
 }
 
@@ -98,11 +95,10 @@ FAKE_TEST(one_full_device_leaves_the_others_alone)
         assert_int_equal(counters.graph_failures, i == 2 ? 1 : 0);
         assert_true(i != 2 || strstr(counters.graph_reason, "CUDA_ERROR_OUT_OF_MEMORY") != NULL);
     }
-    kiln_buffer *buffer = NULL;
+    owned_buffer buffer = NULL;
     assert_fails(KILN_ERROR_OUT_OF_MEMORY,
                  kiln_buffer_create(KILN_LOCATION_DEVICE, 2, 4096, &buffer), "on device 2");
     assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 3, 4096, &buffer));
-    kiln_buffer_destroy(buffer);
     end_places(places);
 }
 
@@ -149,13 +145,12 @@ FAKE_TEST(a_capture_that_fails_is_a_reason)
     assert_int_equal(counters.graph_misses, 3);
     assert_true(counters.graph_reason[0] != '\0');
     options.graphs = KILN_GRAPH_REQUIRED;
-    kiln_context *strict = context_with(places[3].engine, &options);
+    owned_context strict = context_with(places[3].engine, &options);
     assert_ok(kiln_context_bind(strict, "x", &input));
     assert_int_not_equal(kiln_context_run(strict), KILN_OK);
     assert_message("CUDA_ERROR_STREAM_CAPTURE");
     set("FAKE_CUDA_CAPTURE", NULL);
     assert_ok(kiln_context_run(strict));
-    kiln_context_destroy(strict);
     end_places(places);
 }
 

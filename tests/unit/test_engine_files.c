@@ -258,7 +258,7 @@ TEST(nothing_is_left_where_saving_fails)
 
 TEST(the_system_report_names_places)
 {
-    kiln_system_report *report = NULL;
+    owned_system_report report = NULL;
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_system_report_create(NULL));
     assert_ok(kiln_system_report_create(&report));
     assert_true(kiln_system_report_library_count(report) >= 1);
@@ -289,6 +289,5 @@ TEST(the_system_report_names_places)
     assert_null(kiln_system_report_place(NULL, 0, 0));
     assert_int_equal(kiln_system_report_library_count(NULL), 0);
     assert_int_equal(kiln_system_report_device_count(NULL), 0);
-    kiln_system_report_destroy(report);
     kiln_system_report_destroy(NULL);
 }

@@ -108,7 +108,7 @@ VARIANTS_TEST(inputs_may_travel_ahead_of_the_graph)
     assert_non_null(x);
     set("FAKE_CUDA_SLOW", "30000");
     set("FAKE_CUDA_KERNELS", "load");
-    kiln_context *context = measure_one(&how, x, COUNT);
+    owned_context context = measure_one(&how, x, COUNT);
     set("FAKE_CUDA_SLOW", NULL);
     assert_kept("outside", "copied");
     assert_said("no graph with inputs gathered, outputs copied: loading the kernel");
@@ -118,7 +118,6 @@ VARIANTS_TEST(inputs_may_travel_ahead_of_the_graph)
         assert_int_equal(calls("cuMemcpyAsync"), copies + 1);
     }
     assert_int_equal(counters_of(context).graph_hits, 5);
-    kiln_context_destroy(context);
     free(x);
 }
 
@@ -129,7 +128,7 @@ VARIANTS_TEST(a_kernel_gathers_where_copies_are_slow)
     assert_non_null(x);
     /* The kernel is played a thread at a time, so it takes some milliseconds itself. */
     set("FAKE_CUDA_SLOW_COPIES", "20000");
-    kiln_context *context = measure_one(&how, x, COUNT);
+    owned_context context = measure_one(&how, x, COUNT);
     assert_kept("gathered", "gathered");
     const unsigned long copies = calls("cuMemcpyAsync");
     const unsigned long launches = calls("cuLaunchKernel");
@@ -139,7 +138,6 @@ VARIANTS_TEST(a_kernel_gathers_where_copies_are_slow)
     assert_int_equal(counters_of(context).graph_hits, 5);
     assert_int_equal(calls("cuMemcpyAsync"), copies);
     assert_int_equal(calls("cuLaunchKernel"), launches); /* they are in the graph */
-    kiln_context_destroy(context);
     free(x);
 }
 
@@ -303,10 +301,9 @@ VARIANTS_TEST(what_is_large_is_not_gathered)
     float *x = calloc(LARGE, sizeof *x);
     assert_non_null(x);
     const unsigned long launches = calls("cuLaunchKernel");
-    kiln_context *context = measure_one(&how, x, LARGE);
+    owned_context context = measure_one(&how, x, LARGE);
     assert_int_equal(calls("cuLaunchKernel"), launches);
     assert_null(strstr(lines, "gathered"));
-    kiln_context_destroy(context);
     free(x);
 }
 
@@ -351,7 +348,7 @@ VARIANTS_TEST(ordinary_memory_is_handed_to_the_driver)
     behaviour how = {.drifts = false};
     float *memory = calloc(4, COUNT * sizeof *memory);
     assert_non_null(memory);
-    kiln_context *context = make_context(&how, false, NULL);
+    owned_context context = make_context(&how, false, NULL);
     for (int i = 0; i < 8; i++) {
         float *x = memory + (size_t)(i % 2) * COUNT; /* it may move */
         float *y = memory + (size_t)(2 + i % 2) * COUNT;
@@ -376,7 +373,6 @@ VARIANTS_TEST(ordinary_memory_is_handed_to_the_driver)
     assert_int_equal(counters.graph_hits, 6);
     assert_ok(kiln_context_warmup(context, 3, 0, NULL));
     assert_said("inputs direct, outputs copied: ");
-    kiln_context_destroy(context);
     free(memory);
 }
 
@@ -458,7 +454,7 @@ static kiln_context *make_many(void)
 
 VARIANTS_TEST(more_tensors_than_a_launch_takes_are_several)
 {
-    kiln_context *context = make_many();
+    owned_context context = make_many();
     float *x = calloc((size_t)TENSORS * EACH, sizeof *x);
     assert_non_null(x);
     for (size_t t = 0; t < TENSORS; t++) {
@@ -482,6 +478,5 @@ VARIANTS_TEST(more_tensors_than_a_launch_takes_are_several)
     }
     assert_int_equal(counters_of(context).graph_hits, 2);
     assert_said("a graph of 5 nodes, inputs gathered, outputs gathered\n");
-    kiln_context_destroy(context);
     free(x);
 }

@@ -80,7 +80,7 @@ TEST(expressions_stay_small)
 
 TEST(names_survive)
 {
-    graph_maker m;
+    owned_maker m;
     maker_begin(&m, 17);
     maker_input(&m, "image", 1, "batch,3,h,w");
     maker_weights(&m, "w", 1, "16,3,3,3");
@@ -111,13 +111,12 @@ TEST(names_survive)
     assert_int_equal(16, shape.dims[1]);
     assert_false(kln_value_shape(&(kln_value){.has_shape = false}, &shape));
     kln_inference_destroy(i);
-    maker_end(&m);
 }
 
 /* The usual way to flatten: Shape, Gather, Concat with -1, Reshape. */
 TEST(shapes_are_followed)
 {
-    graph_maker m;
+    owned_maker m;
     maker_begin(&m, 13);
     maker_input(&m, "x", 1, "batch,seq,768");
     maker_node(&m, "Shape", "x", "shape");
@@ -157,13 +156,12 @@ TEST(shapes_are_followed)
     assert_string_equal("batch", kln_dim_name(target[0]));
     assert_int_equal(-1, target[3].of.number);
     kln_inference_destroy(i);
-    maker_end(&m);
 }
 
 /* Attributes became inputs: the same in the old form and in the new one. */
 TEST(versions_differ)
 {
-    graph_maker m;
+    owned_maker m;
     maker_begin(&m, 11);
     maker_input(&m, "x", 1, "1,n,1,8");
     maker_node(&m, "Squeeze", "x", "s");
@@ -204,14 +202,13 @@ TEST(versions_differ)
     assert_type("float32[1,n,1,2]", i, "c");
     assert_type("float32[1,max(n-1,0),1,8]", i, "rest");
     kln_inference_destroy(i);
-    maker_end(&m);
 }
 
 /* --- subgraphs --- */
 
 TEST(branches_are_united)
 {
-    graph_maker m;
+    owned_maker m;
     make_branches(&m);
     kln_inference *i = infer(&m);
     assert_type("float32[?,4]", i, "z");
@@ -225,12 +222,11 @@ TEST(branches_are_united)
     assert_int_equal(3, kln_inference_find(i->graph, "x")->consumers);
     assert_ptr_equal(inner->values[inner->nodes[0].inputs[0]], kln_inference_find(i->graph, "x"));
     kln_inference_destroy(i);
-    maker_end(&m);
 }
 
 TEST(functions_are_entered)
 {
-    graph_maker m;
+    owned_maker m;
     maker_begin(&m, 17);
     maker_input(&m, "x", 1, "n,8");
     maker_node(&m, "Halve", "x", "y");
@@ -278,7 +274,6 @@ TEST(functions_are_entered)
     assert_int_equal(1, kiln_issue_list_errors(endless->issues));
     assert_non_null(strstr(kiln_issue_list_get(endless->issues, 0)->sentence, "deep"));
     kln_inference_destroy(endless);
-    maker_end(&m);
 }
 
 /* Each function calls the one before it twice: a million nodes from sixty. */
@@ -290,7 +285,7 @@ TEST(explosions_end)
                                        {.domain = "f", .version = 1}};
     static const char *inputs[] = {"a"};
     static const char *outputs[] = {"c"};
-    graph_maker m;
+    owned_maker m;
     maker_begin(&m, 17);
     m.model->opsets = imports;
     m.model->opset_count = 2;
@@ -326,7 +321,6 @@ TEST(explosions_end)
     kln_inference_destroy(i);
     m.graph->nodes[0].op_type = names[FUNCTIONS - 1];
     assert_fails(KILN_ERROR_LIMIT, kln_infer(m.model, NULL, &i), "500000 nodes");
-    maker_end(&m);
 }
 
 /* A list of 4,000 sizes that a thousand nodes make a shape of. */
@@ -334,7 +328,7 @@ TEST(long_lists_stay_few)
 {
     static int64_t sizes[4000];
     static char names[1000][8];
-    graph_maker m;
+    owned_maker m;
     maker_begin(&m, 17);
     for (size_t i = 0; i < 4000; i++) {
         sizes[i] = 1;
@@ -349,5 +343,4 @@ TEST(long_lists_stay_few)
     assert_type("float32", i, "t0");
     assert_true(i->arena.bytes < (size_t)4 << 20);
     kln_inference_destroy(i);
-    maker_end(&m);
 }

@@ -4,7 +4,7 @@
 
 TEST(given_shapes_are_taken)
 {
-    graph_maker m;
+    owned_maker m;
     maker_begin(&m, 17);
     maker_input(&m, "x", 1, "batch,3");
     maker_input(&m, "y", 1, "batch,3");
@@ -27,12 +27,11 @@ TEST(given_shapes_are_taken)
     assert_null(i);
     assert_status(KILN_ERROR_NULL_ARGUMENT, kln_infer(NULL, NULL, &i));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kln_infer(m.model, NULL, NULL));
-    maker_end(&m);
 }
 
 TEST(a_network_grows)
 {
-    graph_maker m;
+    owned_maker m;
     kln_inference *i = NULL;
     maker_begin(&m, 17);
     maker_input(&m, "x", 1, "n,3");
@@ -52,7 +51,6 @@ TEST(a_network_grows)
     assert_int_equal(1, i->graph->output_count);
     assert_int_equal(0, kiln_issue_list_count(i->issues));
     kln_inference_destroy(i);
-    maker_end(&m);
 }
 
 static uint32_t readers(const kln_inference *i, const char *name)
@@ -64,7 +62,7 @@ static uint32_t readers(const kln_inference *i, const char *name)
  * issues. */
 TEST(what_was_taken_in_is_taken_back)
 {
-    graph_maker m;
+    owned_maker m;
     kln_inference *i = NULL;
     kln_onnx_graph *outer = NULL;
     maker_begin(&m, 17);
@@ -108,12 +106,11 @@ TEST(what_was_taken_in_is_taken_back)
     assert_type("float32[n,3]", i, "wrong");
     assert_int_equal(1, readers(i, "y"));
     kln_inference_destroy(i);
-    maker_end(&m);
 }
 
 TEST(quantization_is_carried)
 {
-    graph_maker m;
+    owned_maker m;
     maker_begin(&m, 21);
     maker_input(&m, "x", 1, "n,16,8");
     maker_weights(&m, "scale", 1, "16");
@@ -140,7 +137,6 @@ TEST(quantization_is_carried)
     assert_int_equal(16, q->block_size);
     assert_null(q->zero_point);
     kln_inference_destroy(i);
-    maker_end(&m);
 }
 
 /* --- memory --- */

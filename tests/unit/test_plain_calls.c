@@ -48,7 +48,7 @@ TEST(engines_are_loaded_with_their_manifest)
 {
     const kiln_build_options options = backend_options("reference");
     const kiln_span model = small_unary("Neg", SMALL_FLOAT, "1");
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     kiln_engine *loaded = NULL;
     kiln_span saved;
     char manifest[4096];
@@ -64,13 +64,12 @@ TEST(engines_are_loaded_with_their_manifest)
     assert_status(KILN_ERROR_EMPTY, kiln_engine_refit_data(engine, saved.data, 0, NULL, NULL));
     assert_status(kiln_engine_refit_bytes(engine, saved, NULL, NULL),
                   kiln_engine_refit_data(engine, saved.data, saved.size, NULL, NULL));
-    kiln_engine_release(engine);
 }
 
 TEST(buffers_and_ranges)
 {
     static const char ranges[] = "TRT-100-EntropyCalibration2\nx: 3c000000\n";
-    kiln_range_table *table = NULL;
+    owned_range_table table = NULL;
     kiln_buffer *buffer = NULL;
     char text[4] = "";
     assert_ok(kiln_buffer_create(KILN_LOCATION_HOST, 0, 8, &buffer));
@@ -81,5 +80,4 @@ TEST(buffers_and_ranges)
     kiln_buffer_destroy(buffer);
     assert_ok(kiln_range_table_load_data(ranges, sizeof ranges - 1, &table));
     assert_non_null(kiln_range_table_find(table, "x"));
-    kiln_range_table_destroy(table);
 }

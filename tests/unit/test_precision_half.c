@@ -268,7 +268,7 @@ static void check_results(size_t index, double tolerance, const double *before, 
 
 static void check_case(size_t index, kiln_precision precision)
 {
-    graph_maker m;
+    owned_maker m;
     char text[TEXT] = "";
     double before[COUNT];
     double after[COUNT];
@@ -303,12 +303,10 @@ static void check_case(size_t index, kiln_precision precision)
     }
     kiln_precision_report_destroy(report);
     kiln_range_table_destroy(ranges);
-    maker_end(&m);
 }
 
-static void nodes_are_chosen(void **state)
+TEST(nodes_are_chosen)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
         check_case(i, KILN_PRECISION_FP16);
         check_case(i, KILN_PRECISION_BF16);
@@ -338,9 +336,8 @@ static kiln_status convert_each(void *user)
     return status;
 }
 
-static void allocations_may_fail(void **state)
+TEST(allocations_may_fail)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
         kiln_test_each_allocation(convert_each, &i);
     }
@@ -348,10 +345,9 @@ static void allocations_may_fail(void **state)
 
 /* --- the rest --- */
 
-static void bindings_are_converted(void **state)
+TEST(bindings_are_converted)
 {
-    (void)state;
-    graph_maker m;
+    owned_maker m;
     make(&m, 0);
     kiln_precision_options how = options_of(0, KILN_PRECISION_FP16, NULL);
     how.convert_bindings = true;
@@ -359,14 +355,12 @@ static void bindings_are_converted(void **state)
     assert_int_equal(m.model->graph.node_count, 2);
     assert_int_equal(m.model->graph.inputs[0].type.dtype, KILN_DTYPE_FLOAT16);
     assert_int_equal(m.model->graph.outputs[0].type.dtype, KILN_DTYPE_FLOAT16);
-    maker_end(&m);
 }
 
-static void what_is_wrong_is_told(void **state)
+TEST(what_is_wrong_is_told)
 {
-    (void)state;
     static const char *const wrong[] = {"Sofmax"};
-    graph_maker m;
+    owned_maker m;
     make(&m, 0);
     kiln_precision_options how = options_of(0, KILN_PRECISION_FP16, NULL);
     how.keep_operators = wrong;
@@ -378,14 +372,12 @@ static void what_is_wrong_is_told(void **state)
     how.keep_node_count = 1;
     assert_int_equal(kln_precision_convert(m.model, &how, NULL), KILN_ERROR_NAME);
     assert_int_equal(m.model->graph.node_count, 2);
-    maker_end(&m);
 }
 
 /* y = twice(x), where twice(v) = v + v is the model's own. */
-static void functions_are_inlined(void **state)
+TEST(functions_are_inlined)
 {
-    (void)state;
-    graph_maker m;
+    owned_maker m;
     double before[COUNT];
     double after[COUNT];
     char text[TEXT] = "";
@@ -425,18 +417,16 @@ static void functions_are_inlined(void **state)
     assert_string_equal(text, "Cast16 Add Add Cast32");
     run(m.model, after);
     check_results(0, 1e-3, before, after);
-    maker_end(&m);
 }
 
 /* Through the options of a build, which refuses what it cannot do. */
-static void builds_are_converted(void **state)
+TEST(builds_are_converted)
 {
-    (void)state;
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     kiln_span bytes = {NULL, 0};
     kln_onnx_model *saved = NULL;
     char text[TEXT] = "";
-    graph_maker m;
+    owned_maker m;
     make(&m, 0);
     owned_text written = maker_bytes(m.model);
     kiln_build_options options =
@@ -447,16 +437,4 @@ static void builds_are_converted(void **state)
     write_graph(&saved->graph, text);
     assert_string_equal(text, cases[0].graph);
     kln_onnx_model_destroy(saved);
-    kiln_engine_release(engine);
-    maker_end(&m);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nodes_are_chosen),       cmocka_unit_test(allocations_may_fail),
-        cmocka_unit_test(bindings_are_converted), cmocka_unit_test(what_is_wrong_is_told),
-        cmocka_unit_test(functions_are_inlined),  cmocka_unit_test(builds_are_converted),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

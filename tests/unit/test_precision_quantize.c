@@ -15,12 +15,14 @@
 
 static float waves[4096];
 
-static void fill_waves(void)
+static bool fill_waves(void)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(waves); i++) {
         waves[i] = sinf((float)i * 1.7F) * (1 + (float)(i % 5));
     }
+    return true;
 }
+TESTS_BEGIN(fill_waves)
 
 /* A constant of float32 in two or four dimensions. */
 static void weights(graph_maker *m, const char *name, const char *dims)
@@ -189,9 +191,8 @@ static void close_to(const char *name, double tolerance, const double *before, c
     }
 }
 
-static void pairs_are_placed(void **state)
+TEST(pairs_are_placed)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
         graph_maker m;
         char text[TEXT];
@@ -221,10 +222,9 @@ static void pairs_are_placed(void **state)
 }
 
 /* What is read of a Concat has the range of its wider part, 16; a part of 1 keeps its own. */
-static void concat_shares_a_range(void **state)
+TEST(concat_shares_a_range)
 {
-    (void)state;
-    graph_maker m;
+    owned_maker m;
     owned_range_table ranges = ranges_of();
     const kiln_precision_options how = options_of(2, ranges);
     size_t seen = 0;
@@ -241,20 +241,17 @@ static void concat_shares_a_range(void **state)
         }
     }
     assert_int_equal(seen, 2);
-    maker_end(&m);
 }
 
-static void missing_ranges_are_told(void **state)
+TEST(missing_ranges_are_told)
 {
-    (void)state;
-    graph_maker m;
+    owned_maker m;
     const kiln_precision_options how = options_of(0, NULL);
     make(&m, 0);
     const kln_onnx_node *nodes = m.model->graph.nodes;
     assert_int_equal(kln_precision_convert(m.model, &how, NULL), KILN_ERROR_UNSUPPORTED);
     assert_non_null(strstr(kiln_error_message(), "tensor \"x\""));
     assert_ptr_equal(m.model->graph.nodes, nodes);
-    maker_end(&m);
 }
 
 static kiln_status convert_each(void *user)
@@ -286,9 +283,8 @@ static kiln_status convert_each(void *user)
     return status;
 }
 
-static void allocations_may_fail(void **state)
+TEST(allocations_may_fail)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
         kiln_test_each_allocation(convert_each, &i);
     }
@@ -314,9 +310,8 @@ static void old_model(graph_maker *m)
     maker_output(m, "y", 1, NULL);
 }
 
-static void operator_sets_are_raised(void **state)
+TEST(operator_sets_are_raised)
 {
-    (void)state;
     static const int64_t versions[] = {13, 18, 21, 22};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(versions); i++) {
         graph_maker m;
@@ -332,23 +327,11 @@ static void operator_sets_are_raised(void **state)
         assert_memory_equal(before, after, count * sizeof *before);
         maker_end(&m);
     }
-    graph_maker m;
+    owned_maker m;
     old_model(&m);
     m.model->ir_version = 6;
     m.model->graph.nodes[4].attributes[0].i = 1; /* Softmax over the last two dimensions at once */
     assert_int_equal(kln_raise_opset(m.model, 13), KILN_ERROR_UNSUPPORTED);
     assert_non_null(strstr(kiln_error_message(), "\"f\" (Softmax)"));
     assert_int_equal(kln_onnx_opset_version(m.model, ""), 11);
-    maker_end(&m);
-}
-
-int main(void)
-{
-    fill_waves();
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pairs_are_placed),         cmocka_unit_test(concat_shares_a_range),
-        cmocka_unit_test(missing_ranges_are_told),  cmocka_unit_test(allocations_may_fail),
-        cmocka_unit_test(operator_sets_are_raised),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

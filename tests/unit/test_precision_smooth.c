@@ -254,9 +254,8 @@ static double error_of(size_t index, const kiln_range_table *ranges, const float
     return sum / (double)count;
 }
 
-static void channels_lose_less(void **state)
+TEST(channels_lose_less)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
         static float expected[MOST];
         char text[1024];
@@ -275,9 +274,8 @@ static void channels_lose_less(void **state)
 }
 
 /* What was folded, and the two convolutions of the gate, are told. */
-static void reasons_are_told(void **state)
+TEST(reasons_are_told)
 {
-    (void)state;
     static const struct {
         size_t index;
         kiln_precision_reason reason;
@@ -305,12 +303,11 @@ static void reasons_are_told(void **state)
 
 /* A convolution is kept by each of the names that it had and got: its own, that of what it makes,
  * and those of the normalization that is folded into it. */
-static void kept_nodes_are_known_by_all_their_names(void **state)
+TEST(kept_nodes_are_known_by_all_their_names)
 {
-    (void)state;
     static const char *const names[] = {"a", "b"};
     static const kiln_precision precisions[] = {KILN_PRECISION_INT8, KILN_PRECISION_FP16};
-    kiln_range_table *ranges = calibrate(1, true);
+    owned_range_table ranges = calibrate(1, true);
     for (size_t i = 0; i < 4; i++) {
         kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
         kiln_precision_report *report = NULL;
@@ -333,14 +330,12 @@ static void kept_nodes_are_known_by_all_their_names(void **state)
         kiln_precision_report_destroy(report);
         kiln_network_destroy(network);
     }
-    kiln_range_table_destroy(ranges);
 }
 
 /* A weight that the branch of an If reads as well stays for it. */
-static void branches_keep_their_weights(void **state)
+TEST(branches_keep_their_weights)
 {
-    (void)state;
-    graph_maker m;
+    owned_maker m;
     kln_onnx_graph *outer = NULL;
     owned_range_table ranges = NULL;
     kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
@@ -368,7 +363,6 @@ static void branches_keep_their_weights(void **state)
         found = found || strcmp(m.model->graph.initializers[i].name, "w") == 0;
     }
     assert_true(found);
-    maker_end(&m);
 }
 
 static kiln_status convert_each(void *user)
@@ -387,25 +381,12 @@ static kiln_status convert_each(void *user)
     return status;
 }
 
-static void allocations_may_fail(void **state)
+TEST(allocations_may_fail)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
         kiln_range_table *ranges = calibrate(i, true);
         assert_ok(kiln_range_table_save(ranges, kiln_test_path("smooth.json")));
         kiln_range_table_destroy(ranges);
         kiln_test_each_allocation(convert_each, &i);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(channels_lose_less),
-        cmocka_unit_test(reasons_are_told),
-        cmocka_unit_test(kept_nodes_are_known_by_all_their_names),
-        cmocka_unit_test(branches_keep_their_weights),
-        cmocka_unit_test(allocations_may_fail),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -120,7 +120,7 @@ FAKE_TEST(a_thousand_shapes_take_bounded_memory)
 {
     enum { SHAPES = 1200 };
     behaviour how = {.drifts = false};
-    kiln_context *context = make_small_cache(&how, 2);
+    owned_context context = make_small_cache(&how, 2);
     float *x = calloc(SHAPES, sizeof *x);
     assert_non_null(x);
     for (int64_t count = 1; count <= SHAPES; count++) {
@@ -132,7 +132,6 @@ FAKE_TEST(a_thousand_shapes_take_bounded_memory)
     }
     assert_int_equal(kiln_test_allocations(), before);
     assert_int_equal(counters_of(context).graph_failures, 0);
-    kiln_context_destroy(context);
     free(x);
 }
 

@@ -107,9 +107,8 @@ static void multiply_once(int64_t rows, int64_t inner, int64_t columns, bool a_f
     }
     maker_output(&m, "y", 1, "yr,yc");
     kiln_tensor y;
-    kiln_context *context = run(&m, feeds, 2, &y);
+    owned_context context = run(&m, feeds, 2, &y);
     expect_bits("a product", rows * columns, expected, y.data);
-    kiln_context_destroy(context);
     free(expected);
     free(a);
     free(b);
@@ -241,9 +240,8 @@ static void convolve_once(const conv *c, int strange, int negative_zeros)
                          (int64_t[]){c->begin[0], c->begin[1], c->end[0], c->end[1]});
     maker_output(&m, "y", 1, "n,m,p,q");
     kiln_tensor y;
-    kiln_context *context = run(&m, feeds, 3, &y);
+    owned_context context = run(&m, feeds, 3, &y);
     expect_bits("a convolution", c->batch * maps * out_size, expected, y.data);
-    kiln_context_destroy(context);
     free(expected);
     free(bias);
     free(w);
@@ -320,9 +318,8 @@ static void contract_once(const char *left, const char *right, const char *outpu
     maker_attribute_string(&m, "equation", equation);
     maker_output(&m, "y", 1, NULL);
     kiln_tensor y;
-    kiln_context *context = run(&m, feeds, 2, &y);
+    owned_context context = run(&m, feeds, 2, &y);
     expect_bits(equation, count, expected, y.data);
-    kiln_context_destroy(context);
     free(expected);
     free(a);
     free(b);

@@ -8,7 +8,6 @@
 
 TEST(one_request_runs_in_the_callers_memory)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler = scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_LATENCY, 0, MOMENT);
     rows_of data;
@@ -26,7 +25,6 @@ TEST(one_request_runs_in_the_callers_memory)
 
 TEST(run_here_runs_in_the_thread_that_submits)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler = scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_LATENCY, 0, MOMENT);
     kiln_request_options here = KILN_REQUEST_OPTIONS_INIT;
@@ -50,7 +48,6 @@ TEST(run_here_runs_in_the_thread_that_submits)
 
 TEST(what_waits_shares_a_batch)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler =
         scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 8, MOMENT);
@@ -78,7 +75,6 @@ TEST(what_waits_shares_a_batch)
 
 TEST(requests_are_joined_to_so_many_rows)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
     owned_scheduler scheduler = NULL;
@@ -109,7 +105,6 @@ TEST(requests_are_joined_to_so_many_rows)
 
 TEST(a_full_batch_does_not_wait)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
     owned_scheduler scheduler = NULL;
@@ -139,7 +134,6 @@ TEST(a_full_batch_does_not_wait)
 
 TEST(a_fixed_batch_is_filled_up)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler = scheduler_of(&self, 8, KILN_SCHEDULE_LATENCY, 0, MOMENT);
     rows_of data;
@@ -154,7 +148,6 @@ TEST(a_fixed_batch_is_filled_up)
 
 TEST(sizes_of_batches_can_be_stated)
 {
-    (void)state;
     play self = PLAY_INIT;
     static const int64_t sizes[] = {2, 5};
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
@@ -178,7 +171,6 @@ TEST(sizes_of_batches_can_be_stated)
 
 TEST(the_first_to_be_served_is_of_the_highest_priority)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler = scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_LATENCY, 1, MOMENT);
     static const int32_t priorities[] = {0, 3, 0, KILN_MAX_PRIORITY, 3};
@@ -206,7 +198,6 @@ TEST(the_first_to_be_served_is_of_the_highest_priority)
 
 TEST(a_deadline_ends_a_request_that_waits)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler = scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_LATENCY, 1, MOMENT);
     rows_of data;
@@ -235,7 +226,6 @@ TEST(a_deadline_ends_a_request_that_waits)
 
 TEST(a_request_can_be_cancelled)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler = scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_LATENCY, 1, MOMENT);
     rows_of data;
@@ -257,7 +247,6 @@ TEST(a_request_can_be_cancelled)
 
 TEST(one_bad_request_spoils_no_other)
 {
-    (void)state;
     play self = PLAY_INIT;
     self.poison = 3;
     owned_scheduler scheduler =
@@ -286,7 +275,6 @@ TEST(one_bad_request_spoils_no_other)
 
 TEST(outputs_without_rows_are_not_taken_apart)
 {
-    (void)state;
     play self = PLAY_INIT;
     self.more_rows = 1; /* fewer, in fact */
     owned_scheduler scheduler =
@@ -314,7 +302,6 @@ TEST(outputs_without_rows_are_not_taken_apart)
 
 TEST(a_queue_has_an_end)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
     owned_scheduler scheduler = NULL;
@@ -345,7 +332,6 @@ TEST(a_queue_has_an_end)
 
 TEST(a_stop_cancels_what_waits)
 {
-    (void)state;
     play self = PLAY_INIT;
     kiln_scheduler *scheduler =
         scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 8, MOMENT);
@@ -379,7 +365,6 @@ static void count_answer(void *user, kiln_request *request)
 
 TEST(answers_are_called_back_and_collected)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler = scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_LATENCY, 1, MOMENT);
     rows_of data;
@@ -412,7 +397,6 @@ TEST(answers_are_called_back_and_collected)
 
 TEST(figures_are_of_every_request)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler =
         scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 8, HOUR);

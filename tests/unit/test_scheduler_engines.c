@@ -90,7 +90,6 @@ static gpu_state look_at(const kiln_scheduler *scheduler)
 
 FAKE_TEST(graphs_are_captured_once_for_each_size_and_context)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     float x[1] = {1};
     owned_engine engine = make_engine(&how, false, 0);
@@ -145,7 +144,6 @@ static void *double_large(void *user)
 
 FAKE_TEST(large_requests_are_joined_by_several_threads)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     pthread_t threads[LARGE_REQUESTS];
     static const int64_t whole[] = {LARGE, LARGE * LARGE_REQUESTS};
@@ -171,7 +169,6 @@ FAKE_TEST(large_requests_are_joined_by_several_threads)
 /* Served on the CPU until the engine for the GPU is there, and back. */
 FAKE_TEST(from_the_cpu_to_a_gpu_and_back)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     float x[1] = {1};
     owned_engine cpu = NULL;
@@ -199,7 +196,6 @@ FAKE_TEST(from_the_cpu_to_a_gpu_and_back)
 /* What lies behind a request's memory is not read, though an earlier one was larger. */
 FAKE_TEST(a_request_alone_on_a_gpu_is_read_to_its_end)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     float y[64];
     float large[64] = {1};
@@ -307,7 +303,6 @@ static void compare_with_a_context(kiln_engine *engine, const real_model *model,
 
 TEST(results_of_real_models_are_those_of_a_context)
 {
-    (void)state;
     static const char *const backends[] = {"onnxruntime", "reference"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(models); i++) {
         for (size_t k = 0; k < KLN_ARRAY_LENGTH(backends); k++) {

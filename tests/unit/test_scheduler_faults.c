@@ -17,7 +17,6 @@ static kiln_scheduler *scheduler_with(kiln_engine *engine, kiln_scheduler_option
 
 TEST(a_result_larger_than_its_memory_is_not_written)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler =
         scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 8, MOMENT);
@@ -40,7 +39,6 @@ TEST(a_result_larger_than_its_memory_is_not_written)
 
 TEST(rows_of_an_inner_axis_are_taken_out_of_a_padded_run)
 {
-    (void)state;
     play self = PLAY_INIT;
     static const int64_t four = 4;
     owned_engine engine = engine_of(&self, 2, KILN_DYNAMIC);
@@ -69,7 +67,6 @@ TEST(rows_of_an_inner_axis_are_taken_out_of_a_padded_run)
 
 TEST(a_padded_request_whose_output_has_no_rows_runs_as_it_is)
 {
-    (void)state;
     play self = PLAY_INIT;
     static const int64_t four = 4;
     self.more_rows = 1;
@@ -87,7 +84,6 @@ TEST(a_padded_request_whose_output_has_no_rows_runs_as_it_is)
 /* A model whose output has as many rows as it finds different numbers. */
 TEST(outputs_may_have_other_rows_than_inputs)
 {
-    (void)state;
     small_graph graph = {.message = {.size = 0}};
     small_node(&graph, "Unique", "x", "y");
     small_input(&graph, "x", SMALL_FLOAT, "n");
@@ -119,7 +115,6 @@ TEST(outputs_may_have_other_rows_than_inputs)
 
 TEST(a_warmup_fills_up_what_no_request_brings)
 {
-    (void)state;
     play self = PLAY_INIT;
     static const int64_t eight = 8;
     self.poison = 0; /* which is what it is filled up with */
@@ -139,7 +134,6 @@ TEST(a_warmup_fills_up_what_no_request_brings)
 
 TEST(a_deadline_that_is_over_is_kept)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler = scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_LATENCY, 4, MOMENT);
     rows_of data;
@@ -158,7 +152,6 @@ TEST(a_deadline_that_is_over_is_kept)
 
 TEST(a_delay_without_end_is_long)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler =
         scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 2, UINT64_MAX);
@@ -173,7 +166,6 @@ TEST(a_delay_without_end_is_long)
 
 TEST(a_full_batch_waits_for_no_other_kind)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler =
         scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 4, HOUR);
@@ -202,7 +194,6 @@ static void answer_slowly(void *user, kiln_request *request)
 
 TEST(what_is_drained_was_called_back)
 {
-    (void)state;
     play self = PLAY_INIT;
     for (int stops = 0; stops < 2; stops++) {
         owned_scheduler scheduler =
@@ -249,7 +240,6 @@ static int use_in_a_child(kiln_scheduler *scheduler, kiln_request *running, cons
 
 TEST(a_fork_leaves_it_to_the_parent)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler = scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_LATENCY, 4, MOMENT);
     rows_of data;

@@ -49,7 +49,6 @@ static void finish(pthread_t threads[CALLERS])
 
 TEST(engines_change_between_two_batches)
 {
-    (void)state;
     play before = PLAY_INIT;
     play after = PLAY_INIT;
     after.factor = 3;
@@ -81,7 +80,6 @@ TEST(engines_change_between_two_batches)
 
 TEST(a_warmup_runs_every_size_on_every_context)
 {
-    (void)state;
     play self = PLAY_INIT;
     static const int64_t sizes[] = {1, 2, 6};
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
@@ -105,7 +103,6 @@ TEST(a_warmup_runs_every_size_on_every_context)
 
 TEST(many_threads_get_their_own_answers)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
     owned_scheduler scheduler = NULL;
@@ -123,7 +120,6 @@ TEST(many_threads_get_their_own_answers)
 
 TEST(a_steady_state_allocates_nothing)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler =
         scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 4, HOUR);
@@ -192,7 +188,6 @@ static kiln_status make_and_submit(void *user)
 
 TEST(memory_that_is_short_is_told)
 {
-    (void)state;
     play self = PLAY_INIT;
     kiln_test_each_allocation(make_and_submit, &self);
 }
@@ -201,7 +196,6 @@ TEST(memory_that_is_short_is_told)
 
 TEST(requests_that_do_not_fit_are_refused)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_scheduler scheduler = scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_LATENCY, 4, MOMENT);
     rows_of data;
@@ -262,7 +256,6 @@ TEST(requests_that_do_not_fit_are_refused)
 
 TEST(schedulers_that_make_no_sense_are_refused)
 {
-    (void)state;
     play self = PLAY_INIT;
     owned_engine dynamic = engine_of(&self, KILN_DYNAMIC, KILN_DYNAMIC);
     owned_engine fixed = engine_of(&self, 8, COLUMNS);

@@ -120,7 +120,6 @@ static kiln_context_counters count_runs(const kiln_scheduler *scheduler)
 
 FAKE_TEST(rows_of_all_kinds_of_memory_share_a_batch)
 {
-    (void)state;
     static const struct {
         kiln_location places[CALLERS];
         int64_t counts[CALLERS];
@@ -163,7 +162,6 @@ FAKE_TEST(rows_of_all_kinds_of_memory_share_a_batch)
 /* The requests of a batch that failed may free their memory: nothing reads it any more. */
 FAKE_TEST(a_batch_that_fails_reads_its_rows_no_more)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     owned_engine engine = NULL;
     owned_scheduler scheduler = open_rows(&how, GATHERS, &engine);

@@ -312,7 +312,6 @@ static void check_counters(soak *self)
 
 TEST(whatever_happens_each_request_is_answered_once)
 {
-    (void)state;
     const char *count = getenv("KILN_SOAK_REQUESTS");
     const char *first = getenv("KILN_SOAK_SEED");
     const unsigned long requests = count != NULL ? strtoul(count, NULL, 10) : 20000;

@@ -75,7 +75,7 @@ TENSORRT_TEST(kernels_count_as_the_cpu_does)
     static uint64_t bins[2][KLN_OBSERVER_BIN_BYTES / sizeof(uint64_t)];
     kln_observer observers[2];
     kln_observer_scratch *scratch = kln_observer_scratch_create();
-    kiln_stream *stream = NULL;
+    owned_stream stream = NULL;
     assert_non_null(scratch);
     assert_ok(kiln_stream_create(0, 0, &stream));
     float *values = room(sizeof numbers);
@@ -96,7 +96,6 @@ TENSORRT_TEST(kernels_count_as_the_cpu_does)
         assert_memory_equal(bins[0], bins[1], sizeof bins[0]);
     }
     kln_cuda_release(KILN_LOCATION_DEVICE, 0, values);
-    kiln_stream_destroy(stream);
     kln_free(scratch);
 }
 

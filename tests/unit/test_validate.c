@@ -3,7 +3,7 @@
 
 TEST(good_networks_have_none)
 {
-    graph_maker m;
+    owned_maker m;
     begin(&m);
     maker_node(&m, "Relu", "x", "y");
     kiln_issue_list *issues = validate(&m, NULL);
@@ -19,12 +19,11 @@ TEST(good_networks_have_none)
     assert_null(kiln_issue_list_get(NULL, 0));
     assert_string_equal("cycle", kiln_issue_kind_name(KILN_ISSUE_CYCLE));
     assert_string_equal("?", kiln_issue_kind_name((kiln_issue_kind)99));
-    maker_end(&m);
 }
 
 TEST(names_are_checked)
 {
-    graph_maker m;
+    owned_maker m;
     begin(&m);
     maker_node(&m, "Add", "x,nowhere", "y");
     expect_error(&m, KILN_ISSUE_UNKNOWN_NAME, "\"nowhere\", is neither computed nor given");
@@ -65,7 +64,6 @@ TEST(names_are_checked)
     maker_node(&m, "Relu", "x", "y");
     owned_issue_list issues = validate(&m, NULL);
     assert_non_null(find(issues, KILN_ISSUE_NO_OUTPUTS, ""));
-    maker_end(&m);
 }
 
 /* Among whatever else is said. */
@@ -255,7 +253,7 @@ TEST(shapes_are_checked)
 
 TEST(operators_are_checked)
 {
-    graph_maker m;
+    owned_maker m;
     begin(&m);
     maker_node(&m, "Relux", "x", "y");
     expect_error(&m, KILN_ISSUE_UNKNOWN_OPERATOR, "no operator of this name");
@@ -311,7 +309,6 @@ TEST(operators_are_checked)
     m.model->opset_count = 0;
     owned_issue_list issues = validate(&m, NULL);
     assert_non_null(find(issues, KILN_ISSUE_OPSET, "opset_import"));
-    maker_end(&m);
 }
 
 TEST(weights_are_checked)

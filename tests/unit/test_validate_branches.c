@@ -293,7 +293,7 @@ TEST(profiles_decide_conditions)
 /* An error that has nothing to do with shapes hides no error of a profile. */
 TEST(profiles_are_held_beside_other_errors)
 {
-    graph_maker m;
+    owned_maker m;
     const kiln_shape odd = KILN_SHAPE(1, 4, 9);
     const kln_profile_range ranges[] = {{"x", odd, odd, odd}};
     const kln_validate_options options = {.ranges = ranges, .range_count = 1};
@@ -309,7 +309,6 @@ TEST(profiles_are_held_beside_other_errors)
     owned_issue_list issues = validate(&m, &options);
     assert_int_equal(5, kiln_issue_list_errors(issues));
     assert_int_equal(KILN_ISSUE_PROFILE, kiln_issue_list_get(issues, 4)->kind);
-    maker_end(&m);
 }
 
 /* --- loops --- */
@@ -357,7 +356,7 @@ TEST(a_loop_without_a_turn_does_not_run)
 
 TEST(such_a_network_is_built)
 {
-    graph_maker m;
+    owned_maker m;
     owned_network network = NULL;
     bad_add(&m, "no");
     assert_ok(m.status);
@@ -365,7 +364,6 @@ TEST(such_a_network_is_built)
     assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &network));
     kiln_build_options options = backend_options("reference");
     owned_engine engine = built_network(network, &options);
-    maker_end(&m);
 }
 
 static kiln_status check_once(void *user)
