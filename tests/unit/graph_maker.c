@@ -324,3 +324,135 @@ void maker_leave(graph_maker *m, kln_onnx_graph *outer)
     m->graph = outer;
     m->node = outer != NULL && outer->node_count > 0 ? &outer->nodes[outer->node_count - 1] : NULL;
 }
+
+/* --- texts --- */
+
+enum { MOST_NUMBERS = 32 };
+
+typedef struct number_list {
+    size_t count;
+    bool are_floats; /* one has a point */
+    int64_t ints[MOST_NUMBERS];
+    float floats[MOST_NUMBERS];
+} number_list;
+
+static number_list read_numbers(const char **at)
+{
+    number_list list = {.are_floats = memchr(*at, '.', strcspn(*at, "]}; ")) != NULL};
+    for (char *end = NULL;; *at = end + 1) {
+        assert_true(list.count < MOST_NUMBERS);
+        list.ints[list.count] = strtoll(*at, NULL, 10);
+        list.floats[list.count++] = strtof(*at, &end);
+        if (*end != ',') {
+            *at = end + (*end == ']' || *end == '}' ? 1 : 0);
+            return list;
+        }
+    }
+}
+
+/* What stands before one of `ends`, which is left, or passed where there is only one. */
+static const char *read_word(graph_maker *m, const char **at, const char *ends)
+{
+    const size_t length = strcspn(*at, ends);
+    const char *word = text_of(m, *at, length);
+    *at += length + (ends[1] == '\0' ? 1 : 0);
+    return word != NULL ? word : "";
+}
+
+static const char *read_statements(graph_maker *m, const char *at);
+
+static void read_attribute(graph_maker *m, const char **at)
+{
+    const char *name = read_word(m, at, "=");
+    const char kind = **at;
+    *at += strchr("'[{", kind) != NULL ? 1 : 0;
+    if (kind == '\'') {
+        maker_attribute_string(m, name, read_word(m, at, "'"));
+    } else if (kind == '{') {
+        kln_onnx_graph *outer = NULL;
+        maker_enter(m, name, &outer);
+        *at = read_statements(m, *at) + 1;
+        maker_leave(m, outer);
+    } else {
+        const number_list list = read_numbers(at);
+        if (kind == '[') {
+            maker_attribute_ints(m, name, list.count, list.ints);
+        } else if (list.are_floats) {
+            maker_attribute_float(m, name, list.floats[0]);
+        } else {
+            maker_attribute_int(m, name, list.ints[0]);
+        }
+    }
+}
+
+/* After "outputs=": weights or a node. */
+static void read_right(graph_maker *m, const char *outputs, const char **at)
+{
+    if (**at == '{' || **at == '-' || (**at >= '0' && **at <= '9')) {
+        const bool is_scalar = **at != '{';
+        *at += is_scalar ? 0 : 1;
+        const number_list list = read_numbers(at);
+        if (is_scalar) {
+            maker_int(m, outputs, list.ints[0]);
+        } else if (list.are_floats) {
+            maker_floats(m, outputs, list.count, list.floats);
+        } else {
+            maker_ints(m, outputs, list.count, list.ints);
+        }
+        return;
+    }
+    const char *op = read_word(m, at, "(");
+    maker_node(m, op, read_word(m, at, ")"), outputs);
+    while (**at == ' ') {
+        (*at)++;
+        read_attribute(m, at);
+    }
+}
+
+static void read_statement(graph_maker *m, const char **at)
+{
+    static const struct {
+        const char *word;
+        void (*add)(graph_maker *m, const char *name, int32_t wire, const char *dims);
+    } kinds[] = {{"in ", maker_input},
+                 {"out ", maker_output},
+                 {"value ", maker_value},
+                 {"zeros ", maker_weights}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(kinds); i++) {
+        if (strncmp(*at, kinds[i].word, strlen(kinds[i].word)) == 0) {
+            *at += strlen(kinds[i].word);
+            const char *name = read_word(m, at, " ;}");
+            *at += **at == ' ' ? 1 : 0;
+            const char *type = read_word(m, at, "[;}");
+            *at += **at == '[' ? 1 : 0;
+            const char *dims = (*at)[-1] == '[' ? read_word(m, at, "]") : NULL;
+            kinds[i].add(m, name, kln_onnx_wire_dtype(kiln_dtype_from_name(type)), dims);
+            return;
+        }
+    }
+    const char *outputs = read_word(m, at, "=");
+    read_right(m, outputs, at);
+}
+
+/* Up to the end of the text or of a subgraph. */
+static const char *read_statements(graph_maker *m, const char *at)
+{
+    while (*at != '\0' && *at != '}') {
+        read_statement(m, &at);
+        at += strspn(at, "; ");
+    }
+    return at;
+}
+
+void maker_text(graph_maker *m, const char *text)
+{
+    if (*read_statements(m, text) != '\0') {
+        fail_msg("a \"}\" too many: %s", text);
+    }
+}
+
+void maker_model(graph_maker *m, int64_t opset, const char *text)
+{
+    maker_begin(m, opset);
+    maker_text(m, text);
+}

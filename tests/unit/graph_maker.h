@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Models made in a few words, for the tests of operators and graphs.
  *
- *     graph_maker m;
- *     maker_begin(&m, 21);
- *     maker_input(&m, "x", 1, "batch,3,224,224");
- *     maker_ints(&m, "shape", 2, (int64_t[]){0, -1});
- *     maker_node(&m, "Reshape", "x,shape", "y");
- *     maker_output(&m, "y", 0, NULL); */
+ *     owned_maker m;
+ *     maker_model(&m, 21, "in x float32[batch,3,h]; shape={0,-1}; y=Reshape(x,shape); out y");
+ *
+ * or by the calls that such a text stands for. */
 #ifndef GRAPH_MAKER_H
 #define GRAPH_MAKER_H
 
@@ -19,7 +17,8 @@ typedef struct graph_maker {
     kiln_status status;    /* the first failure */
 } graph_maker;
 
-/* An empty model that imports `opset`. */
+/* A model that imports `opset`: of this text, or empty. */
+void maker_model(graph_maker *m, int64_t opset, const char *text);
 void maker_begin(graph_maker *m, int64_t opset);
 void maker_end(graph_maker *m);
 /* A model as bytes. What is owned ends with its block, as in kiln_owned.h. */
@@ -45,6 +44,11 @@ void maker_attribute_int(graph_maker *m, const char *name, int64_t value);
 void maker_attribute_ints(graph_maker *m, const char *name, size_t count, const int64_t *values);
 void maker_attribute_float(graph_maker *m, const char *name, float value);
 void maker_attribute_string(graph_maker *m, const char *name, const char *value);
+/* Statements divided by "; ", in which types are written as Kiln shows them; "?" is none:
+ *     in x float32[n,3]       an input; `out` is an output, `value` a value, `zeros` weights of 0
+ *     a={1,2}  b={1.5}  c=3   weights: int64, float32 in one dimension, an int64 of rank 0
+ *     y,z=Op(x,,a) axis=1 alpha=0.5 pads=[1,1] mode='linear' body={out v; v=Neg(x)} */
+void maker_text(graph_maker *m, const char *text);
 /* A subgraph as an attribute of the last node; add to it until maker_leave. */
 void maker_enter(graph_maker *m, const char *attribute, kln_onnx_graph **outer);
 void maker_leave(graph_maker *m, kln_onnx_graph *outer);

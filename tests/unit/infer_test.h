@@ -36,22 +36,10 @@ static inline kln_inference *infer(graph_maker *m)
 /* z = -y, y from branches of x [n,4] that have other lengths. */
 static inline void make_branches(graph_maker *m)
 {
-    kln_onnx_graph *outer = NULL;
-    maker_begin(m, 16);
-    maker_input(m, "x", 1, "n,4");
-    maker_input(m, "which", 9, "");
-    maker_node(m, "If", "which", "y");
-    maker_enter(m, "then_branch", &outer);
-    maker_node(m, "Relu", "x", "inner_relu");
-    maker_output(m, "inner_relu", 0, NULL);
-    maker_leave(m, outer);
-    maker_enter(m, "else_branch", &outer);
-    maker_node(m, "Concat", "x,x", "inner_concat");
-    maker_attribute_int(m, "axis", 0);
-    maker_output(m, "inner_concat", 0, NULL);
-    maker_leave(m, outer);
-    maker_node(m, "Neg", "y", "z");
-    maker_output(m, "z", 0, NULL);
+    maker_model(m, 16,
+                "in x float32[n,4]; in which bool[]; y=If(which) then_branch={inner_relu=Relu(x); "
+                "out inner_relu} else_branch={inner_concat=Concat(x,x) axis=0; out inner_concat}; "
+                "z=Neg(y); out z");
 }
 
 #endif

@@ -14,9 +14,7 @@ static inline kln_text write_model(int64_t ir)
     graph_maker m;
     maker_begin(&m, 17);
     m.model->ir_version = ir;
-    maker_input(&m, "w", FLOAT, "2");
-    maker_input(&m, "x", FLOAT, "2");
-    maker_input(&m, "v", FLOAT, "2");
+    maker_text(&m, "in w float32[2]; in x float32[2]; in v float32[2]");
     static const char *const weights[] = {"w", "v"};
     static const float values[2] = {10, 20};
     for (size_t i = 0; i < 2; i++) {
@@ -26,12 +24,9 @@ static inline kln_text write_model(int64_t ir)
         memcpy(to, values, sizeof values);
         m.model->graph.initializers[i].data = (kiln_span){to, sizeof values};
     }
-    maker_node(&m, "Add", "x,w", "y");
-    maker_node(&m, "Neg", "w", "z");
-    maker_node(&m, "Neg", "v", "u");
-    maker_output(&m, "y", FLOAT, "2");
-    maker_output(&m, "z", FLOAT, "2");
-    maker_output(&m, "u", FLOAT, "2");
+    maker_text(&m,
+               "y=Add(x,w); z=Neg(w); u=Neg(v); out y float32[2]; out z float32[2]; "
+               "out u float32[2]");
     kln_text bytes = maker_bytes(m.model);
     maker_end(&m);
     return bytes;

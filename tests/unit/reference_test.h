@@ -70,13 +70,9 @@ static inline kiln_span chain(void)
 {
     graph_maker m;
     const float one = 1.0F;
-    maker_begin(&m, 21);
-    maker_input(&m, "x", FLOAT, "n");
+    maker_model(&m, 21, "in x float32[n]");
     maker_floats(&m, "one", 1, &one);
-    maker_node(&m, "Neg", "x", "a");
-    maker_node(&m, "Sub", "a,one", "b");
-    maker_node(&m, "Neg", "b", "y");
-    maker_output(&m, "y", FLOAT, "n");
+    maker_text(&m, "a=Neg(x); b=Sub(a,one); y=Neg(b); out y float32[n]");
     return bytes_of(&m);
 }
 
@@ -85,25 +81,12 @@ static inline kiln_span chain(void)
 static inline kiln_span looped(void)
 {
     graph_maker m;
-    kln_onnx_graph *outer = NULL;
-    maker_begin(&m, 21);
-    maker_input(&m, "x", FLOAT, "n");
-    maker_input(&m, "times", INT64, "");
-    maker_node(&m, "Sub", "x,x", "zero");
-    maker_node(&m, "Loop", "times,,zero", "total,steps");
-    maker_enter(&m, "body", &outer);
-    maker_input(&m, "i", INT64, "");
-    maker_input(&m, "go", BOOL, "");
-    maker_input(&m, "sum", FLOAT, "n");
-    maker_node(&m, "Identity", "go", "still");
-    maker_node(&m, "Add", "sum,x", "more");
-    maker_node(&m, "Identity", "more", "kept");
-    maker_output(&m, "still", BOOL, "");
-    maker_output(&m, "more", FLOAT, "n");
-    maker_output(&m, "kept", FLOAT, "n");
-    maker_leave(&m, outer);
-    maker_output(&m, "total", FLOAT, "n");
-    maker_output(&m, "steps", FLOAT, "t,n");
+    maker_model(&m, 21,
+                "in x float32[n]; in times int64[]; zero=Sub(x,x); "
+                "total,steps=Loop(times,,zero) body={in i int64[]; in go bool[]; "
+                "in sum float32[n]; still=Identity(go); more=Add(sum,x); kept=Identity(more); "
+                "out still bool[]; out more float32[n]; out kept float32[n]}; "
+                "out total float32[n]; out steps float32[t,n]");
     return bytes_of(&m);
 }
 
@@ -111,23 +94,13 @@ static inline kiln_span looped(void)
 static inline kiln_span branched(void)
 {
     graph_maker m;
-    kln_onnx_graph *outer = NULL;
     const float zero = 0.0F;
-    maker_begin(&m, 21);
-    maker_input(&m, "x", FLOAT, "n");
+    maker_model(&m, 21, "in x float32[n]");
     maker_floats(&m, "zero", 1, &zero);
-    maker_node(&m, "ReduceSum", "x", "sum");
-    maker_node(&m, "Less", "sum,zero", "negative");
-    maker_node(&m, "If", "negative", "y");
-    maker_enter(&m, "then_branch", &outer);
-    maker_node(&m, "Abs", "x", "then");
-    maker_output(&m, "then", FLOAT, "n");
-    maker_leave(&m, outer);
-    maker_enter(&m, "else_branch", &outer);
-    maker_node(&m, "Mul", "x,x", "else");
-    maker_output(&m, "else", FLOAT, "n");
-    maker_leave(&m, outer);
-    maker_output(&m, "y", FLOAT, "n");
+    maker_text(&m,
+               "sum=ReduceSum(x); negative=Less(sum,zero); "
+               "y=If(negative) then_branch={then=Abs(x); out then float32[n]} "
+               "else_branch={else=Mul(x,x); out else float32[n]}; out y float32[n]");
     return bytes_of(&m);
 }
 

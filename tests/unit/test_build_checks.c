@@ -38,14 +38,11 @@ static kiln_network *foreign_network(void)
     kln_onnx_opset sets[] = {{.domain = "", .version = 17},
                              {.domain = "com.example", .version = 1}};
     static char copy[4096];
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 1, "2,3");
-    maker_node(&m, "First", "x", "a");
+    maker_model(&m, 17, "in x float32[2,3]; a=First(x)");
     m.node->domain = "com.example";
     maker_node(&m, "Second", "a", "b");
     m.node->domain = "com.example";
-    maker_node(&m, "Add", "a,b", "y");
-    maker_output(&m, "y", 1, NULL);
+    maker_text(&m, "y=Add(a,b); out y float32");
     m.model->opsets = sets;
     m.model->opset_count = 2;
     assert_ok(m.status);

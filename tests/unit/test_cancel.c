@@ -15,22 +15,14 @@ static kiln_engine *make_engine_as(const kiln_build_options *options, bool with_
 {
     graph_maker m;
     kln_onnx_graph *outer = NULL;
-    maker_begin(&m, 17);
-    maker_input(&m, "trips", 7, "");
-    maker_input(&m, "x", 1, "2");
-    maker_floats(&m, "one", 1, (float[]){1});
+    maker_model(&m, 17, "in trips int64[]; in x float32[2]; one={1.0}");
     maker_node(&m, "Loop", "trips,,x", with_all ? "y,all" : "y");
     maker_enter(&m, "body", &outer);
-    maker_input(&m, "i", 7, "");
-    maker_input(&m, "on", 9, "");
-    maker_input(&m, "v", 1, "2");
-    maker_node(&m, "Identity", "on", "on_out");
-    maker_node(&m, "Add", "v,one", "v_out");
-    maker_output(&m, "on_out", 9, "");
-    maker_output(&m, "v_out", 1, "2");
+    maker_text(&m,
+               "in i int64[]; in on bool[]; in v float32[2]; on_out=Identity(on); "
+               "v_out=Add(v,one); out on_out bool[]; out v_out float32[2]");
     if (with_all) {
-        maker_node(&m, "Identity", "v_out", "each");
-        maker_output(&m, "each", 1, "2");
+        maker_text(&m, "each=Identity(v_out); out each float32[2]");
     }
     maker_leave(&m, outer);
     maker_output(&m, "y", 1, "2");

@@ -6,10 +6,7 @@
 static kln_text write_model(const char *op)
 {
     graph_maker m;
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 1, "batch,4,n");
-    maker_ints(&m, "to", 3, (int64_t[]){-1, 4, 8});
-    maker_node(&m, "Reshape", "x,to", "r");
+    maker_model(&m, 17, "in x float32[batch,4,n]; to={-1,4,8}; r=Reshape(x,to)");
     maker_node(&m, op, "r", "y");
     maker_output(&m, "y", 1, NULL);
     assert_ok(m.status);

@@ -9,56 +9,21 @@
  * across parts, and a node that gives what can be kept and what cannot. */
 static void make(graph_maker *m)
 {
-    kln_onnx_graph *outer = NULL;
-    maker_begin(m, 21);
-    maker_input(m, "x", 1, "4,6");
-    maker_floats(m, "w", 6, (float[]){1, -2, 3, -4, 5, -6});
-    maker_int(m, "zero", 0);
-    maker_int(m, "two", 2);
-    maker_int(m, "last", -1);
-    maker_node(m, "Add", "x,w", "a");
-    maker_node(m, "Split", "a", "left,right");
-    maker_attribute_int(m, "axis", 1);
-    maker_attribute_int(m, "num_outputs", 2);
-    maker_node(m, "SequenceConstruct", "left,right", "both");
-    maker_node(m, "Loop", "two,,both,a", "grown,doubled");
-    maker_enter(m, "body", &outer);
-    maker_input(m, "i", 7, "");
-    maker_input(m, "goes_on", 9, "");
-    maker_input(m, "list", 0, NULL);
-    maker_input(m, "value", 1, "4,6");
-    maker_node(m, "Identity", "goes_on", "goes_on_out");
-    maker_node(m, "SequenceInsert", "list,value", "list_out");
-    maker_node(m, "Add", "value,value", "value_out");
-    maker_output(m, "goes_on_out", 9, "");
-    maker_output(m, "list_out", 0, NULL);
-    maker_output(m, "value_out", 1, "4,6");
-    maker_leave(m, outer);
-    maker_node(m, "Shape", "a", "shape");
-    maker_node(m, "Relu", "left", "relu");
-    maker_node(m, "Neg", "x", "negative");
-    maker_node(m, "Reshape", "negative,shape", "shaped");
-    maker_node(m, "ReduceSum", "a", "sum");
-    maker_attribute_int(m, "keepdims", 0);
-    maker_node(m, "Cast", "sum", "positive");
-    maker_attribute_int(m, "to", 9);
-    maker_node(m, "If", "positive", "chosen");
-    maker_enter(m, "then_branch", &outer);
-    maker_node(m, "Add", "right,relu", "then_out");
-    maker_output(m, "then_out", 1, NULL);
-    maker_leave(m, outer);
-    maker_enter(m, "else_branch", &outer);
-    maker_node(m, "Sub", "right,relu", "else_out");
-    maker_output(m, "else_out", 1, NULL);
-    maker_leave(m, outer);
-    maker_node(m, "SequenceAt", "both,zero", "first");
-    maker_node(m, "SequenceAt", "grown,last", "piece");
-    maker_node(m, "ReduceSum", "piece", "total");
-    maker_node(m, "Mul", "chosen,first", "product");
-    maker_node(m, "Add", "product,total", "moved");
-    maker_node(m, "Concat", "moved,doubled,shaped", "y");
-    maker_attribute_int(m, "axis", 1);
-    maker_output(m, "y", 1, NULL);
+    maker_model(m, 21,
+                "in x float32[4,6]; w={1.0,-2.0,3.0,-4.0,5.0,-6.0}; zero=0; two=2; last=-1; "
+                "a=Add(x,w); left,right=Split(a) axis=1 num_outputs=2; "
+                "both=SequenceConstruct(left,right); "
+                "grown,doubled=Loop(two,,both,a) body={in i int64[]; in goes_on bool[]; in list; "
+                "in value float32[4,6]; goes_on_out=Identity(goes_on); "
+                "list_out=SequenceInsert(list,value); value_out=Add(value,value); "
+                "out goes_on_out bool[]; out list_out; out value_out float32[4,6]}; "
+                "shape=Shape(a); relu=Relu(left); negative=Neg(x); shaped=Reshape(negative,shape); "
+                "sum=ReduceSum(a) keepdims=0; positive=Cast(sum) to=9; "
+                "chosen=If(positive) then_branch={then_out=Add(right,relu); out then_out float32} "
+                "else_branch={else_out=Sub(right,relu); out else_out float32}; "
+                "first=SequenceAt(both,zero); piece=SequenceAt(grown,last); "
+                "total=ReduceSum(piece); product=Mul(chosen,first); moved=Add(product,total); "
+                "y=Concat(moved,doubled,shaped) axis=1; out y float32");
 }
 
 static const char *const names[] = {"a",        "left",   "right",   "doubled",  "shape",  "relu",
@@ -211,23 +176,16 @@ static void make_quantized(graph_maker *m)
 {
     static const float scale[] = {0.02F};
     static const float other[] = {0.03F};
-    maker_begin(m, 21);
-    maker_input(m, "x", 1, "rows,512");
+    maker_model(m, 21, "in x float32[rows,512]");
     maker_floats(m, "other", 1, other);
     maker_floats(m, "unread", 1, other);
-    maker_weights(m, "z", 3, "1");
-    maker_weights(m, "w", 1, "512,64");
-    maker_node(m, "Constant", "", "s");
+    maker_text(m, "zeros z int8[1]; zeros w float32[512,64]; s=Constant()");
     maker_attribute_float(m, "value_float", scale[0]);
-    maker_node(m, "QuantizeLinear", "x,s", "q1");
-    maker_node(m, "DequantizeLinear", "q1,s", "d1");
-    maker_node(m, "Relu", "d1", "r");
-    maker_node(m, "QuantizeLinear", "r,other,z", "q2");
-    maker_node(m, "DequantizeLinear", "q2,other,z", "d2");
-    maker_node(m, "QuantizeLinear", "w,other,z", "qw");
-    maker_node(m, "DequantizeLinear", "qw,other,z", "dw");
-    maker_node(m, "MatMul", "d2,dw", "product");
-    maker_output(m, "product", 1, NULL);
+    maker_text(m,
+               "q1=QuantizeLinear(x,s); d1=DequantizeLinear(q1,s); r=Relu(d1); "
+               "q2=QuantizeLinear(r,other,z); d2=DequantizeLinear(q2,other,z); "
+               "qw=QuantizeLinear(w,other,z); dw=DequantizeLinear(qw,other,z); "
+               "product=MatMul(d2,dw); out product float32");
     assert_ok(m->status);
     kln_onnx_tensor *w = &m->model->graph.initializers[3];
     assert_string_equal("w", w->name);
@@ -341,8 +299,7 @@ static double time_of_search(size_t nodes)
     kiln_comparison comparison = {.count = 0};
     graph_maker m;
     const char *last = "n0";
-    maker_begin(&m, 21);
-    maker_input(&m, "n0", 1, "2");
+    maker_model(&m, 21, "in n0 float32[2]");
     for (size_t i = 1; i <= nodes; i++) {
         char *name = kln_arena_printf(&m.model->arena, "n%zu", i);
         maker_node(&m, "Neg", last, name);

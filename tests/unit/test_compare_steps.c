@@ -17,8 +17,7 @@ static void make(graph_maker *m)
     static const float one[] = {0.5F};
     static const float three[] = {0.5F, 0.25F, 2};
     static const float zero_point[] = {0};
-    maker_begin(m, 21);
-    maker_input(m, "x", FLOAT, "2,3,4");
+    maker_model(m, 21, "in x float32[2,3,4]");
     maker_input(m, "codes", INT8, "2,3,4");
     maker_input(m, "given", FLOAT, "");
     maker_floats(m, "s", 1, one);
@@ -26,25 +25,14 @@ static void make(graph_maker *m)
     maker_floats(m, "sz", 1, zero_point);
     maker_weights(m, "blocks", FLOAT, "2,3,2");
     maker_weights(m, "z", INT8, "1");
-    maker_weights(m, "low", FLOAT, "");
-    maker_ints(m, "shape", 2, (int64_t[]){6, 4});
-    maker_node(m, "QuantizeLinear", "x,s,z", "q");
-    maker_node(m, "DequantizeLinear", "q,s,z", "d");
-    maker_node(m, "Reshape", "d,shape", "r");
-    maker_node(m, "Transpose", "r", "moved");
-    maker_node(m, "Clip", "moved,low", "clipped");
-    maker_node(m, "Neg", "clipped", "negated");
-    maker_node(m, "DequantizeLinear", "codes,s3", "channels");
-    maker_attribute_int(m, "axis", -2);
-    maker_node(m, "Relu", "channels", "relu");
-    maker_node(m, "Transpose", "relu", "mixed");
-    maker_node(m, "DequantizeLinear", "codes,blocks", "blocked");
-    maker_attribute_int(m, "axis", 2);
-    maker_attribute_int(m, "block_size", 2);
-    maker_node(m, "DequantizeLinear", "codes,given", "open");
-    maker_node(m, "DynamicQuantizeLinear", "x", "dq,ds,dz");
-    maker_node(m, "QLinearConcat", "s,z,q,s,z", "joined");
-    maker_output(m, "d", FLOAT, NULL);
+    maker_text(m,
+               "zeros low float32[]; shape={6,4}; q=QuantizeLinear(x,s,z); "
+               "d=DequantizeLinear(q,s,z); r=Reshape(d,shape); moved=Transpose(r); "
+               "clipped=Clip(moved,low); negated=Neg(clipped); "
+               "channels=DequantizeLinear(codes,s3) axis=-2; relu=Relu(channels); "
+               "mixed=Transpose(relu); blocked=DequantizeLinear(codes,blocks) axis=2 block_size=2; "
+               "open=DequantizeLinear(codes,given); dq,ds,dz=DynamicQuantizeLinear(x); "
+               "joined=QLinearConcat(s,z,q,s,z); out d float32");
     assert_ok(m->status);
     kln_onnx_tensor *blocks = &m->model->graph.initializers[3];
     assert_string_equal("blocks", blocks->name);
@@ -102,8 +90,7 @@ TEST(each_tensor_has_its_steps)
     }
     kln_inference_destroy(inference);
     maker_end(&m);
-    maker_begin(&m, 21);
-    maker_node(&m, "Relu", "x", "y");
+    maker_model(&m, 21, "y=Relu(x)");
     assert_false(kln_compare_has_steps(m.model));
 }
 

@@ -91,10 +91,7 @@ static kiln_status expand_one(void *user)
     graph_maker m;
     size_t expanded = 0;
     (void)user;
-    maker_begin(&m, OPSET);
-    maker_input(&m, "x", 10, "64");
-    maker_node(&m, "Celu", "x", "y");
-    maker_output(&m, "y", 10, "64");
+    maker_model(&m, OPSET, "in x float16[64]; y=Celu(x); out y float16[64]");
     kiln_status status = m.status;
     if (status == KILN_OK) {
         status = kln_expand_celu(m.model, &expanded);

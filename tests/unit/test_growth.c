@@ -32,8 +32,7 @@ static void many_inputs(graph_maker *m, size_t count)
     for (size_t i = 0; i < count; i++) {
         maker_input(m, named(m, "input_", i), 1, "2");
     }
-    maker_node(m, "Identity", "input_0", "y");
-    maker_output(m, "y", 1, "2");
+    maker_text(m, "y=Identity(input_0); out y float32[2]");
 }
 
 static void many_outputs(graph_maker *m, size_t count)
@@ -48,13 +47,11 @@ static void many_outputs(graph_maker *m, size_t count)
 
 static void many_initializers(graph_maker *m, size_t count)
 {
-    maker_input(m, "x", 1, "2");
-    maker_weights(m, "w_0", 1, "2");
+    maker_text(m, "in x float32[2]; zeros w_0 float32[2]");
     for (size_t i = 1; i < count; i++) {
         maker_weights(m, named(m, "w_", i), 1, "2");
     }
-    maker_node(m, "Add", "x,w_0", "y");
-    maker_output(m, "y", 1, "2");
+    maker_text(m, "y=Add(x,w_0); out y float32[2]");
 }
 
 static void many_nodes(graph_maker *m, size_t count)
@@ -291,11 +288,7 @@ static void after_a_file(kiln_network *network, kiln_tensor_id x, size_t count)
 {
     graph_maker m;
     (void)network;
-    maker_begin(&m, 21);
-    maker_input(&m, "x", 1, "2,3");
-    maker_node(&m, "Abs", "y", "z");
-    maker_node(&m, "Abs", "x", "y");
-    maker_output(&m, "z", 1, "2,3");
+    maker_model(&m, 21, "in x float32[2,3]; z=Abs(y); y=Abs(x); out z float32[2,3]");
     owned_text bytes = maker_bytes(m.model);
     maker_end(&m);
     owned_network read = NULL;

@@ -81,23 +81,12 @@ TEST(expressions_stay_small)
 TEST(names_survive)
 {
     owned_maker m;
-    maker_begin(&m, 17);
-    maker_input(&m, "image", 1, "batch,3,h,w");
-    maker_weights(&m, "w", 1, "16,3,3,3");
-    maker_node(&m, "Conv", "image,w", "c");
-    maker_attribute_ints(&m, "strides", 2, (int64_t[]){2, 2});
-    maker_attribute_ints(&m, "pads", 4, (int64_t[]){1, 1, 1, 1});
-    maker_node(&m, "Relu", "c", "r");
-    maker_node(&m, "MaxPool", "r", "p");
-    maker_attribute_ints(&m, "kernel_shape", 2, (int64_t[]){2, 2});
-    maker_attribute_ints(&m, "strides", 2, (int64_t[]){2, 2});
-    maker_node(&m, "GlobalAveragePool", "r", "g");
-    maker_node(&m, "Flatten", "g", "f");
-    maker_node(&m, "Concat", "image,image", "twice");
-    maker_attribute_int(&m, "axis", 2);
-    maker_node(&m, "Transpose", "image", "t");
-    maker_attribute_ints(&m, "perm", 4, (int64_t[]){0, 2, 3, 1});
-    maker_output(&m, "f", 0, NULL);
+    maker_model(&m, 17,
+                "in image float32[batch,3,h,w]; zeros w float32[16,3,3,3]; "
+                "c=Conv(image,w) strides=[2,2] pads=[1,1,1,1]; r=Relu(c); "
+                "p=MaxPool(r) kernel_shape=[2,2] strides=[2,2]; g=GlobalAveragePool(r); "
+                "f=Flatten(g); twice=Concat(image,image) axis=2; "
+                "t=Transpose(image) perm=[0,2,3,1]; out f");
     kln_inference *i = infer(&m);
     assert_type("float32[batch,16,floor((h+1)/2),floor((w+1)/2)]", i, "c");
     assert_type("float32[batch,16,1,1]", i, "g");
@@ -117,33 +106,14 @@ TEST(names_survive)
 TEST(shapes_are_followed)
 {
     owned_maker m;
-    maker_begin(&m, 13);
-    maker_input(&m, "x", 1, "batch,seq,768");
-    maker_node(&m, "Shape", "x", "shape");
-    maker_int(&m, "zero", 0);
-    maker_int(&m, "one", 1);
-    maker_ints(&m, "axis0", 1, (int64_t[]){0});
-    maker_ints(&m, "heads", 2, (int64_t[]){12, -1});
-    maker_node(&m, "Gather", "shape,zero", "b");
-    maker_node(&m, "Gather", "shape,one", "s");
-    maker_node(&m, "Unsqueeze", "b,axis0", "b1");
-    maker_node(&m, "Unsqueeze", "s,axis0", "s1");
-    maker_node(&m, "Concat", "b1,s1,heads", "target");
-    maker_attribute_int(&m, "axis", 0);
-    maker_node(&m, "Reshape", "x,target", "y");
-    maker_node(&m, "Mul", "s1,s1", "square");
-    maker_node(&m, "Concat", "square,b1", "target2");
-    maker_attribute_int(&m, "axis", 0);
-    maker_node(&m, "ConstantOfShape", "target2", "filled");
-    maker_node(&m, "Cast", "s", "s_float");
-    maker_attribute_int(&m, "to", 1);
-    maker_floats(&m, "half", 1, (float[]){2.0F});
-    maker_node(&m, "Mul", "s_float,half", "double_float");
-    maker_node(&m, "Cast", "double_float", "double_int");
-    maker_attribute_int(&m, "to", 7);
-    maker_node(&m, "Expand", "zero,double_int", "expanded");
-    maker_node(&m, "Range", "zero,s,one", "range");
-    maker_output(&m, "y", 0, NULL);
+    maker_model(&m, 13,
+                "in x float32[batch,seq,768]; shape=Shape(x); zero=0; one=1; axis0={0}; "
+                "heads={12,-1}; b=Gather(shape,zero); s=Gather(shape,one); b1=Unsqueeze(b,axis0); "
+                "s1=Unsqueeze(s,axis0); target=Concat(b1,s1,heads) axis=0; y=Reshape(x,target); "
+                "square=Mul(s1,s1); target2=Concat(square,b1) axis=0; "
+                "filled=ConstantOfShape(target2); s_float=Cast(s) to=1; half={2.0}; "
+                "double_float=Mul(s_float,half); double_int=Cast(double_float) to=7; "
+                "expanded=Expand(zero,double_int); range=Range(zero,s,one); out y");
     kln_inference *i = infer(&m);
     assert_type("float32[batch,seq,12,64]", i, "y");
     assert_type("float32[seq*seq,batch]", i, "filled");
@@ -162,16 +132,9 @@ TEST(shapes_are_followed)
 TEST(versions_differ)
 {
     owned_maker m;
-    maker_begin(&m, 11);
-    maker_input(&m, "x", 1, "1,n,1,8");
-    maker_node(&m, "Squeeze", "x", "s");
-    maker_attribute_ints(&m, "axes", 2, (int64_t[]){0, 2});
-    maker_node(&m, "ReduceMean", "x", "r");
-    maker_attribute_ints(&m, "axes", 1, (int64_t[]){-1});
-    maker_node(&m, "Split", "x", "a,b");
-    maker_attribute_int(&m, "axis", 3);
-    maker_attribute_ints(&m, "split", 2, (int64_t[]){3, 5});
-    maker_output(&m, "s", 0, NULL);
+    maker_model(&m, 11,
+                "in x float32[1,n,1,8]; s=Squeeze(x) axes=[0,2]; r=ReduceMean(x) axes=[-1]; "
+                "a,b=Split(x) axis=3 split=[3,5]; out s");
     kln_inference *i = infer(&m);
     assert_type("float32[n,8]", i, "s");
     assert_type("float32[1,n,1,1]", i, "r");
@@ -180,21 +143,10 @@ TEST(versions_differ)
     kln_inference_destroy(i);
     maker_end(&m);
 
-    maker_begin(&m, 18);
-    maker_input(&m, "x", 1, "1,n,1,8");
-    maker_ints(&m, "axes", 2, (int64_t[]){0, 2});
-    maker_ints(&m, "last", 1, (int64_t[]){-1});
-    maker_node(&m, "Squeeze", "x,axes", "s");
-    maker_node(&m, "ReduceMean", "x,last", "r");
-    maker_attribute_int(&m, "keepdims", 0);
-    maker_node(&m, "Split", "x", "a,b,c");
-    maker_attribute_int(&m, "axis", 3);
-    maker_attribute_int(&m, "num_outputs", 3);
-    maker_ints(&m, "starts", 1, (int64_t[]){1});
-    maker_ints(&m, "ends", 1, (int64_t[]){INT64_MAX});
-    maker_ints(&m, "axis1", 1, (int64_t[]){1});
-    maker_node(&m, "Slice", "x,starts,ends,axis1", "rest");
-    maker_output(&m, "s", 0, NULL);
+    maker_model(&m, 18,
+                "in x float32[1,n,1,8]; axes={0,2}; last={-1}; s=Squeeze(x,axes); "
+                "r=ReduceMean(x,last) keepdims=0; a,b,c=Split(x) axis=3 num_outputs=3; starts={1}; "
+                "ends={9223372036854775807}; axis1={1}; rest=Slice(x,starts,ends,axis1); out s");
     i = infer(&m);
     assert_type("float32[n,8]", i, "s");
     assert_type("float32[1,n,1]", i, "r");
@@ -227,9 +179,7 @@ TEST(branches_are_united)
 TEST(functions_are_entered)
 {
     owned_maker m;
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 1, "n,8");
-    maker_node(&m, "Halve", "x", "y");
+    maker_model(&m, 17, "in x float32[n,8]; y=Halve(x)");
     m.node->domain = "local";
     maker_attribute_int(&m, "where", 1);
     maker_output(&m, "y", 0, NULL);
@@ -248,8 +198,7 @@ TEST(functions_are_entered)
                                   .opsets = imports,
                                   .opset_count = 1};
     m.graph = &function.body;
-    maker_node(&m, "Split", "a", "left,right");
-    maker_attribute_int(&m, "axis", 0);
+    maker_text(&m, "left,right=Split(a) axis=0");
     m.node->attributes[0].reference = "where";
     m.node->attributes[0].i = 0;
     m.graph = &m.model->graph;

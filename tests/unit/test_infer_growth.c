@@ -5,11 +5,7 @@
 TEST(given_shapes_are_taken)
 {
     owned_maker m;
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 1, "batch,3");
-    maker_input(&m, "y", 1, "batch,3");
-    maker_node(&m, "Add", "x,y", "z");
-    maker_output(&m, "z", 0, NULL);
+    maker_model(&m, 17, "in x float32[batch,3]; in y float32[batch,3]; z=Add(x,y); out z");
     kln_input_shape shapes[] = {{"x", KILN_SHAPE(4, 3)}};
     kln_infer_options options = {.inputs = shapes, .input_count = 1};
     kln_inference *i = NULL;
@@ -33,8 +29,7 @@ TEST(a_network_grows)
 {
     owned_maker m;
     kln_inference *i = NULL;
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 1, "n,3");
+    maker_model(&m, 17, "in x float32[n,3]");
     assert_ok(kln_infer(m.model, NULL, &i));
     char names[40][8];
     for (size_t k = 0; k < 40; k++) {
@@ -43,9 +38,7 @@ TEST(a_network_grows)
         assert_ok(kln_infer_more(i, i->graph));
         assert_type("float32[n,3]", i, names[k]);
     }
-    maker_weights(&m, "w", 1, "3,5");
-    maker_node(&m, "MatMul", "t39,w", "last");
-    maker_output(&m, "last", 0, NULL);
+    maker_text(&m, "zeros w float32[3,5]; last=MatMul(t39,w); out last");
     assert_ok(kln_infer_more(i, i->graph));
     assert_type("float32[n,5]", i, "last");
     assert_int_equal(1, i->graph->output_count);
@@ -64,26 +57,14 @@ TEST(what_was_taken_in_is_taken_back)
 {
     owned_maker m;
     kln_inference *i = NULL;
-    kln_onnx_graph *outer = NULL;
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 1, "n,3");
-    maker_input(&m, "c", 9, "");
-    maker_node(&m, "Relu", "x", "y");
+    maker_model(&m, 17, "in x float32[n,3]; in c bool[]; y=Relu(x)");
     assert_ok(kln_infer(m.model, NULL, &i));
     const kln_infer_mark mark = kln_infer_mark_of(i, i->graph);
     const size_t values = i->graph->value_count;
     for (int round = 0; round < 3; round++) {
-        maker_weights(&m, "w", 1, "5,3");
-        maker_input(&m, "late", 1, "2");
-        maker_node(&m, "MatMul", "y,w", "wrong");
-        maker_node(&m, "If", "c", "chosen");
-        maker_enter(&m, "then_branch", &outer);
-        maker_node(&m, "Add", "y,y", "inner");
-        maker_output(&m, "inner", 0, NULL);
-        maker_leave(&m, outer);
-        maker_enter(&m, "else_branch", &outer);
-        maker_output(&m, "y", 0, NULL);
-        maker_leave(&m, outer);
+        maker_text(&m,
+                   "zeros w float32[5,3]; in late float32[2]; wrong=MatMul(y,w); "
+                   "chosen=If(c) then_branch={inner=Add(y,y); out inner} else_branch={out y}");
         assert_ok(kln_infer_more(i, i->graph));
         assert_int_equal(1, kiln_issue_list_errors(i->issues));
         assert_int_equal(4, readers(i, "y"));
@@ -111,18 +92,11 @@ TEST(what_was_taken_in_is_taken_back)
 TEST(quantization_is_carried)
 {
     owned_maker m;
-    maker_begin(&m, 21);
-    maker_input(&m, "x", 1, "n,16,8");
-    maker_weights(&m, "scale", 1, "16");
-    maker_weights(&m, "zero", 3, "16");
-    maker_node(&m, "QuantizeLinear", "x,scale,zero", "q");
-    maker_node(&m, "DequantizeLinear", "q,scale,zero", "d");
-    maker_weights(&m, "w", 22, "8,32");
-    maker_weights(&m, "blocks", 1, "8,2");
-    maker_node(&m, "DequantizeLinear", "w,blocks", "dw");
-    maker_attribute_int(&m, "axis", 1);
-    maker_attribute_int(&m, "block_size", 16);
-    maker_output(&m, "d", 0, NULL);
+    maker_model(&m, 21,
+                "in x float32[n,16,8]; zeros scale float32[16]; zeros zero int8[16]; "
+                "q=QuantizeLinear(x,scale,zero); d=DequantizeLinear(q,scale,zero); "
+                "zeros w int4[8,32]; zeros blocks float32[8,2]; "
+                "dw=DequantizeLinear(w,blocks) axis=1 block_size=16; out d");
     kln_inference *i = infer(&m);
     assert_type("int8[n,16,8]", i, "q");
     assert_type("float32[n,16,8]", i, "d");
@@ -145,9 +119,7 @@ ALLOCATIONS(TEST, each_allocation_may_fail)
 {
     graph_maker m;
     make_branches(&m);
-    maker_node(&m, "Shape", "x", "shape");
-    maker_node(&m, "ConstantOfShape", "shape", "filled");
-    maker_output(&m, "filled", 0, NULL);
+    maker_text(&m, "shape=Shape(x); filled=ConstantOfShape(shape); out filled");
     kiln_status status = m.status;
     kln_inference *inference = NULL;
     if (status == KILN_OK) {
@@ -169,8 +141,7 @@ static kiln_status infer_many(void *user)
     static char names[300][8];
     (void)user;
     graph_maker m;
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 1, "n,k");
+    maker_model(&m, 17, "in x float32[n,k]");
     for (size_t i = 0; i < 300; i++) {
         (void)snprintf(names[i], sizeof names[i], "t%zu", i);
         char inputs[24];

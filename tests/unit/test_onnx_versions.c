@@ -38,28 +38,21 @@ static kln_text write_model(int64_t ir, int64_t opset)
     maker_input(&m, "x", FLOAT, "2,3");
     listed(&m, opset, 11, "Pad", "x", "padded", "pads", 4, (int64_t[]){0, 1, 1, 0});
     if (opset < 10) {
-        maker_node(&m, "Slice", "padded", "sliced");
-        maker_attribute_ints(&m, "starts", 2, (int64_t[]){0, 1});
-        maker_attribute_ints(&m, "ends", 2, (int64_t[]){3, 4});
+        maker_text(&m, "sliced=Slice(padded) starts=[0,1] ends=[3,4]");
     } else {
-        maker_ints(&m, "starts", 2, (int64_t[]){0, 1});
-        maker_ints(&m, "ends", 2, (int64_t[]){3, 4});
-        maker_node(&m, "Slice", "padded,starts,ends", "sliced");
+        maker_text(&m, "starts={0,1}; ends={3,4}; sliced=Slice(padded,starts,ends)");
     }
     if (opset < 11) {
         maker_node(&m, "Clip", "sliced", "clipped");
         maker_attribute_float(&m, "min", bounds[0]);
         maker_attribute_float(&m, "max", bounds[1]);
     } else {
-        maker_weights(&m, "low", FLOAT, "");
-        maker_node(&m, "Clip", "sliced,low", "clipped");
+        maker_text(&m, "zeros low float32[]; clipped=Clip(sliced,low)");
     }
     listed(&m, opset, 13, "Unsqueeze", "clipped", "wide", "axes", 1, (int64_t[]){0});
     listed(&m, opset, 13, "Squeeze", "wide", "narrow", "axes", 1, (int64_t[]){0});
     listed(&m, opset, 13, "ReduceSum", "narrow", "sum", "axes", 1, (int64_t[]){1});
-    maker_node(&m, "Add", "narrow,sum", "added");
-    maker_node(&m, "Softmax", "added", "y");
-    maker_output(&m, "y", FLOAT, "3,3");
+    maker_text(&m, "added=Add(narrow,sum); y=Softmax(added); out y float32[3,3]");
     assert_ok(m.status);
     kln_text bytes = maker_bytes(m.model);
     maker_end(&m);

@@ -63,8 +63,7 @@ TEST(a_nameless_last_input_ends_no_process)
         graph_maker m;
         kiln_engine *engine = NULL;
         maker_begin(&m, nodes[i].opset);
-        maker_input(&m, "x", FLOAT, "1,4,2");
-        maker_weights(&m, "s", FLOAT, "2");
+        maker_text(&m, "in x float32[1,4,2]; zeros s float32[2]");
         maker_node(&m, nodes[i].op, nodes[i].inputs, "y");
         maker_output(&m, "y", FLOAT, NULL);
         owned_text bytes = maker_bytes(m.model);

@@ -14,139 +14,75 @@
 static void chain(graph_maker *m)
 {
     maker_floats(m, "w", COUNT, (const float[]){0.5F, -1, 2, 3});
-    maker_node(m, "Mul", "x,w", "a");
-    maker_node(m, "Sigmoid", "a", "y");
+    maker_text(m, "a=Mul(x,w); y=Sigmoid(a)");
 }
 
 static void softmax_between(graph_maker *m)
 {
-    maker_node(m, "Tanh", "x", "a");
-    maker_node(m, "Softmax", "a", "b");
-    maker_node(m, "Neg", "b", "y");
+    maker_text(m, "a=Tanh(x); b=Softmax(a); y=Neg(b)");
 }
 
 /* The size of x in float32, for a scale: 2,049 is no number of float16. */
 static void position(graph_maker *m)
 {
-    maker_ints(m, "big", 1, (const int64_t[]){2049});
-    maker_floats(m, "half", 1, (const float[]){0.5F});
-    maker_node(m, "Shape", "x", "s");
-    maker_node(m, "Mul", "s,big", "t");
-    maker_node(m, "Cast", "t", "f");
-    maker_attribute_int(m, "to", 1);
-    maker_node(m, "Mul", "f,half", "h");
-    maker_node(m, "Cast", "h", "n");
-    maker_attribute_int(m, "to", 7);
-    maker_node(m, "Cast", "n", "g");
-    maker_attribute_int(m, "to", 1);
-    maker_floats(m, "small", 1, (const float[]){0.0001F});
-    maker_node(m, "Mul", "g,small", "k");
-    maker_node(m, "Mul", "x,k", "y");
+    maker_text(m,
+               "big={2049}; half={0.5}; s=Shape(x); t=Mul(s,big); f=Cast(t) to=1; h=Mul(f,half); "
+               "n=Cast(h) to=7; g=Cast(n) to=1; small={0.0001}; k=Mul(g,small); y=Mul(x,k)");
 }
 
 /* A mask of whole numbers is none of those: it ends in a sum. */
 static void mask(graph_maker *m)
 {
-    maker_input(m, "m", 7, "4");
-    maker_floats(m, "one", 1, (const float[]){1});
-    maker_floats(m, "low", 1, (const float[]){-3.4e38F});
-    maker_node(m, "Cast", "m", "c");
-    maker_attribute_int(m, "to", 1);
-    maker_node(m, "Sub", "one,c", "d");
-    maker_node(m, "Mul", "d,low", "e");
-    maker_node(m, "Add", "x,e", "f");
-    maker_node(m, "Softmax", "f", "y");
+    maker_text(m,
+               "in m int64[4]; one={1.0}; low={-3.4e38}; c=Cast(m) to=1; d=Sub(one,c); "
+               "e=Mul(d,low); f=Add(x,e); y=Softmax(f)");
 }
 
 static void variance(graph_maker *m)
 {
-    maker_floats(m, "thousand", 1, (const float[]){1000});
-    maker_floats(m, "two", 1, (const float[]){2});
-    maker_floats(m, "epsilon", 1, (const float[]){1e-12F});
-    maker_ints(m, "axes", 1, (const int64_t[]){0});
-    maker_node(m, "Mul", "x,thousand", "a");
-    maker_node(m, "Pow", "a,two", "b");
-    maker_node(m, "ReduceMean", "b,axes", "c");
-    maker_node(m, "Add", "c,epsilon", "d");
-    maker_node(m, "Sqrt", "d", "e");
-    maker_node(m, "Div", "a,e", "y");
+    maker_text(m,
+               "thousand={1000.0}; two={2.0}; epsilon={1.0e-12}; axes={0}; a=Mul(x,thousand); "
+               "b=Pow(a,two); c=ReduceMean(b,axes); d=Add(c,epsilon); e=Sqrt(d); y=Div(a,e)");
 }
 
 /* One number beyond is a limit; several are what they are. */
 static void large(graph_maker *m)
 {
     maker_floats(m, "w", COUNT, (const float[]){1e6F, 1, 1, 1});
-    maker_node(m, "Div", "x,w", "a");
-    maker_node(m, "Neg", "a", "y");
+    maker_text(m, "a=Div(x,w); y=Neg(a)");
 }
 
 /* Casts that the model has already. */
 static void pairs(graph_maker *m)
 {
-    maker_node(m, "Tanh", "x", "a");
-    maker_node(m, "Cast", "a", "b");
-    maker_attribute_int(m, "to", 10);
-    maker_node(m, "Cast", "b", "c");
-    maker_attribute_int(m, "to", 1);
-    maker_node(m, "Neg", "c", "y");
+    maker_text(m, "a=Tanh(x); b=Cast(a) to=10; c=Cast(b) to=1; y=Neg(c)");
 }
 
 static void branches(graph_maker *m)
 {
-    kln_onnx_graph *outer = NULL;
-    maker_floats(m, "zero", 1, (const float[]){0});
-    maker_node(m, "Tanh", "x", "a");
-    maker_node(m, "ReduceMax", "a", "t");
-    maker_attribute_int(m, "keepdims", 0);
-    maker_node(m, "Greater", "t,zero", "p");
-    maker_node(m, "Squeeze", "p", "q");
-    maker_node(m, "If", "q", "r");
-    maker_enter(m, "then_branch", &outer);
-    maker_node(m, "Neg", "a", "then");
-    maker_output(m, "then", 1, "4");
-    maker_leave(m, outer);
-    maker_enter(m, "else_branch", &outer);
-    maker_node(m, "Exp", "a", "else");
-    maker_output(m, "else", 1, "4");
-    maker_leave(m, outer);
-    maker_node(m, "Neg", "r", "y");
+    maker_text(m,
+               "zero={0.0}; a=Tanh(x); t=ReduceMax(a) keepdims=0; p=Greater(t,zero); q=Squeeze(p); "
+               "r=If(q) then_branch={then=Neg(a); out then float32[4]} else_branch={else=Exp(a); "
+               "out else float32[4]}; y=Neg(r)");
 }
 
 /* What is carried stays in float32, what is collected does not. */
 static void loop(graph_maker *m)
 {
-    kln_onnx_graph *outer = NULL;
-    maker_int(m, "trips", 3);
-    maker_node(m, "Tanh", "x", "a");
-    maker_node(m, "Loop", "trips,,a", "b,c");
-    maker_enter(m, "body", &outer);
-    maker_input(m, "i", 7, "");
-    maker_input(m, "go", 9, "");
-    maker_input(m, "v", 1, "4");
-    maker_node(m, "Identity", "go", "on");
-    maker_node(m, "Add", "v,a", "w");
-    maker_node(m, "Neg", "w", "u");
-    maker_output(m, "on", 9, "");
-    maker_output(m, "w", 1, "4");
-    maker_output(m, "u", 1, "4");
-    maker_leave(m, outer);
-    maker_ints(m, "axes", 1, (const int64_t[]){0});
-    maker_node(m, "ReduceMax", "c,axes", "d");
-    maker_attribute_int(m, "keepdims", 0);
-    maker_node(m, "Add", "b,d", "y");
+    maker_text(m,
+               "trips=3; a=Tanh(x); b,c=Loop(trips,,a) body={in i int64[]; in go bool[]; "
+               "in v float32[4]; on=Identity(go); w=Add(v,a); u=Neg(w); out on bool[]; "
+               "out w float32[4]; out u float32[4]}; axes={0}; d=ReduceMax(c,axes) keepdims=0; "
+               "y=Add(b,d)");
 }
 
 /* A constant that is read in both types, and an output that is read on. */
 static void both(graph_maker *m)
 {
     maker_floats(m, "w", COUNT, (const float[]){0.5F, -1, 2, 3});
-    maker_node(m, "Mul", "x,w", "z");
-    maker_output(m, "z", 1, "4");
-    maker_node(m, "CumSum", "z,axis", "a");
-    maker_int(m, "axis", 0);
-    maker_node(m, "Add", "a,w", "b");
-    maker_node(m, "Mul", "b,z", "c");
-    maker_node(m, "Add", "c,z", "y");
+    maker_text(m,
+               "z=Mul(x,w); out z float32[4]; a=CumSum(z,axis); axis=0; b=Add(a,w); c=Mul(b,z); "
+               "y=Add(c,z)");
 }
 
 static const char *const keep_softmax[] = {"Softmax", NULL};
@@ -186,8 +122,7 @@ static const struct {
 
 static void make(graph_maker *m, size_t index)
 {
-    maker_begin(m, 22);
-    maker_input(m, "x", 1, "4");
+    maker_model(m, 22, "in x float32[4]");
     cases[index].make(m);
     maker_output(m, "y", 1, "4");
     assert_ok(m->status);
@@ -382,8 +317,7 @@ TEST(functions_are_inlined)
     double after[COUNT];
     char text[TEXT] = "";
     size_t inlined = 0;
-    maker_begin(&m, 22);
-    maker_node(&m, "Add", "v,v", "w");
+    maker_model(&m, 22, "w=Add(v,v)");
     kln_onnx_function twice = {.name = "twice",
                                .domain = "own",
                                .overload = "",
@@ -396,8 +330,7 @@ TEST(functions_are_inlined)
                                .body = m.model->graph};
     m.model->graph.nodes = NULL;
     m.model->graph.node_count = m.model->graph.node_capacity = 0;
-    maker_input(&m, "x", 1, "4");
-    maker_node(&m, "twice", "x", "z");
+    maker_text(&m, "in x float32[4]; z=twice(x)");
     m.node->domain = "own";
     maker_node(&m, "twice", "z", "y");
     m.node->domain = "own";

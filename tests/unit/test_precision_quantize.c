@@ -42,9 +42,7 @@ static void convolutions(graph_maker *m)
 {
     weights(m, "w", "4,4,1,1");
     weights(m, "v", "4,4,1,1");
-    maker_node(m, "Conv", "x,w", "a");
-    maker_node(m, "Relu", "a", "b");
-    maker_node(m, "Conv", "b,v", "c");
+    maker_text(m, "a=Conv(x,w); b=Relu(a); c=Conv(b,v)");
     maker_node(m, "Add", "c,x", "d"); /* the branch beside a convolution */
     maker_node(m, "GlobalAveragePool", "d", "y");
 }
@@ -54,18 +52,14 @@ static void beside(graph_maker *m)
 {
     weights(m, "w", "4,4,1,1");
     weights(m, "u", "4,8,1,1");
-    maker_node(m, "Conv", "x,w", "a");
-    maker_node(m, "Concat", "a,x", "b");
-    maker_attribute_int(m, "axis", 1);
-    maker_node(m, "Conv", "b,u", "y");
+    maker_text(m, "a=Conv(x,w); b=Concat(a,x) axis=1; y=Conv(b,u)");
 }
 
 static void product(graph_maker *m)
 {
     maker_ints(m, "rows", 2, (const int64_t[]){1, 64});
     weights(m, "w", "64,8");
-    maker_node(m, "Reshape", "x,rows", "a");
-    maker_node(m, "MatMul", "a,w", "y");
+    maker_text(m, "a=Reshape(x,rows); y=MatMul(a,w)");
 }
 
 /* What averages gives eight bits, too, wherever its numbers are moved to. */
@@ -73,10 +67,7 @@ static void averages(graph_maker *m)
 {
     weights(m, "w", "4,4,1,1");
     weights(m, "u", "4,8");
-    maker_node(m, "Conv", "x,w", "a");
-    maker_node(m, "GlobalAveragePool", "a", "b");
-    maker_node(m, "Flatten", "b", "c");
-    maker_node(m, "Gemm", "c,u", "y");
+    maker_text(m, "a=Conv(x,w); b=GlobalAveragePool(a); c=Flatten(b); y=Gemm(c,u)");
 }
 
 #define PAIR "QuantizeLinear DequantizeLinear "
@@ -113,8 +104,7 @@ static const struct {
 
 static void make(graph_maker *m, size_t index)
 {
-    maker_begin(m, 13);
-    maker_input(m, "x", 1, "1,4,4,4");
+    maker_model(m, 13, "in x float32[1,4,4,4]");
     cases[index].make(m);
     maker_output(m, "y", 1, NULL);
 }
@@ -294,20 +284,10 @@ TEST(allocations_may_fail)
 
 static void old_model(graph_maker *m)
 {
-    maker_begin(m, 11);
-    maker_input(m, "x", 1, "1,4,4,4");
-    maker_node(m, "Squeeze", "x", "a");
-    maker_attribute_ints(m, "axes", 1, (const int64_t[]){0});
-    maker_node(m, "ReduceMean", "a", "b");
-    maker_attribute_ints(m, "axes", 1, (const int64_t[]){1});
-    maker_node(m, "Split", "b", "c,d");
-    maker_attribute_int(m, "axis", 0);
-    maker_node(m, "Add", "c,d", "e");
-    maker_node(m, "Softmax", "e", "f");
-    maker_attribute_int(m, "axis", 2);
-    maker_node(m, "Unsqueeze", "f", "y");
-    maker_attribute_ints(m, "axes", 1, (const int64_t[]){0});
-    maker_output(m, "y", 1, NULL);
+    maker_model(m, 11,
+                "in x float32[1,4,4,4]; a=Squeeze(x) axes=[0]; b=ReduceMean(a) axes=[1]; "
+                "c,d=Split(b) axis=0; e=Add(c,d); f=Softmax(e) axis=2; y=Unsqueeze(f) axes=[0]; "
+                "out y float32");
 }
 
 TEST(operator_sets_are_raised)

@@ -40,10 +40,7 @@ static void normalized_product(graph_maker *m)
     weights(m, 1, "h", "8", 0, 1);
     weights(m, 2, "w", "8,16", 16, 1 / 60.0F);
     weights(m, 3, "b", "16", 0, 1);
-    maker_node(m, "Reshape", "x,rows", "a");
-    maker_node(m, "LayerNormalization", "a,g,h", "t");
-    maker_node(m, "MatMul", "t,w", "c");
-    maker_node(m, "Add", "c,b", "y");
+    maker_text(m, "a=Reshape(x,rows); t=LayerNormalization(a,g,h); c=MatMul(t,w); y=Add(c,b)");
 }
 
 static void folded_convolutions(graph_maker *m)
@@ -53,11 +50,9 @@ static void folded_convolutions(graph_maker *m)
     weights(m, 2, "term", "8", 0, 1);
     weights(m, 3, "mean", "8", 0, 1);
     weights(m, 4, "v", "8,1,3,3", 9, 1 / 80.0F);
-    maker_floats(m, "variance", 8, (const float[]){1, 2, 1, 2, 1, 2, 1, 2});
-    maker_node(m, "Conv", "x,w", "a");
-    maker_node(m, "BatchNormalization", "a,scale,term,mean,variance", "b");
-    maker_node(m, "Relu", "b", "t");
-    maker_node(m, "Conv", "t,v", "y");
+    maker_text(m,
+               "variance={1.0,2.0,1.0,2.0,1.0,2.0,1.0,2.0}; a=Conv(x,w); "
+               "b=BatchNormalization(a,scale,term,mean,variance); t=Relu(b); y=Conv(t,v)");
     maker_attribute_int(m, "group", CHANNELS);
     maker_attribute_ints(m, "pads", 4, (const int64_t[]){1, 1, 1, 1});
 }
@@ -68,10 +63,7 @@ static void moved(graph_maker *m)
     maker_floats(m, "far", 1, (const float[]){30});
     weights(m, 0, "f", "8,1,1", 1, 50);
     weights(m, 1, "w", "8,8,1,1", 1, 1 / 50.0F);
-    maker_node(m, "Sigmoid", "x", "a");
-    maker_node(m, "Mul", "a,f", "b");
-    maker_node(m, "Add", "b,far", "t");
-    maker_node(m, "Conv", "t,w", "y");
+    maker_text(m, "a=Sigmoid(x); b=Mul(a,f); t=Add(b,far); y=Conv(t,w)");
 }
 
 /* Something else reads the tensor as it is. */
@@ -79,10 +71,7 @@ static void shared(graph_maker *m)
 {
     weights(m, 0, "f", "8,1,1", 1, 50);
     weights(m, 1, "w", "8,8,1,1", 1, 1 / 50.0F);
-    maker_node(m, "Mul", "x,f", "t");
-    maker_node(m, "Conv", "t,w", "a");
-    maker_node(m, "Sigmoid", "t", "b");
-    maker_node(m, "Add", "a,b", "y");
+    maker_text(m, "t=Mul(x,f); a=Conv(t,w); b=Sigmoid(t); y=Add(a,b)");
 }
 
 static void gated_with(graph_maker *m, bool swish)
@@ -90,16 +79,12 @@ static void gated_with(graph_maker *m, bool swish)
     weights(m, 0, "w", "8,8,1,1", 0, 1);
     weights(m, 1, "u", "2,8,1,1", 0, 1);
     weights(m, 2, "v", "8,2,1,1", 0, 1);
-    maker_node(m, "Conv", "x,w", "t");
-    maker_node(m, "GlobalAveragePool", "t", "b");
-    maker_node(m, "Conv", "b,u", "c");
+    maker_text(m, "t=Conv(x,w); b=GlobalAveragePool(t); c=Conv(b,u)");
     maker_node(m, swish ? "Sigmoid" : "Relu", "c", swish ? "s" : "d");
     if (swish) { /* which two nodes read the convolution for */
         maker_node(m, "Mul", "s,c", "d");
     }
-    maker_node(m, "Conv", "d,v", "e");
-    maker_node(m, "HardSigmoid", "e", "f");
-    maker_node(m, "Mul", "t,f", "y");
+    maker_text(m, "e=Conv(d,v); f=HardSigmoid(e); y=Mul(t,f)");
 }
 
 static void gated(graph_maker *m)
@@ -176,8 +161,7 @@ static kiln_network *network_of(size_t index)
     kln_text bytes;
     kiln_network *network = NULL;
     const char *path = kiln_test_path("smooth.onnx");
-    maker_begin(&m, 22);
-    maker_input(&m, "x", 1, "1,8,5,5");
+    maker_model(&m, 22, "in x float32[1,8,5,5]");
     cases[index].make(&m);
     maker_output(&m, "y", 1, NULL);
     assert_ok(m.status);
@@ -203,7 +187,8 @@ static kiln_range_table *calibrate(size_t index, bool channels)
     how.channels = channels;
     assert_ok(kiln_calibrate(network, &by, &source, &how, &ranges));
     const kiln_range *range = kiln_range_table_find(ranges, "t");
-    assert_int_equal(range->channel_count, channels && strncmp(cases[index].name, "gated", 5) != 0 ? CHANNELS : 0);
+    assert_int_equal(range->channel_count,
+                     channels && strncmp(cases[index].name, "gated", 5) != 0 ? CHANNELS : 0);
     return ranges;
 }
 
@@ -280,7 +265,8 @@ TEST(reasons_are_told)
         size_t index;
         kiln_precision_reason reason;
         size_t count;
-    } told[] = {{1, KILN_PRECISION_FOLDED, 1}, {4, KILN_PRECISION_GATE, 2}, {5, KILN_PRECISION_GATE, 2}};
+    } told[] = {
+        {1, KILN_PRECISION_FOLDED, 1}, {4, KILN_PRECISION_GATE, 2}, {5, KILN_PRECISION_GATE, 2}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(told); i++) {
         kiln_precision_summary summary = {.struct_size = sizeof summary};
         kiln_precision_report *report = NULL;
@@ -340,12 +326,9 @@ TEST(branches_keep_their_weights)
     owned_range_table ranges = NULL;
     kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
     bool found = false;
-    maker_begin(&m, 13);
-    maker_input(&m, "x", 1, "4,8");
-    maker_input(&m, "c", 9, "");
+    maker_model(&m, 13, "in x float32[4,8]; in c bool[]");
     weights(&m, 0, "w", "8,8", 0, 1);
-    maker_node(&m, "MatMul", "x,w", "a");
-    maker_node(&m, "If", "c", "y");
+    maker_text(&m, "a=MatMul(x,w); y=If(c)");
     for (int k = 0; k < 2; k++) {
         maker_enter(&m, k == 0 ? "then_branch" : "else_branch", &outer);
         maker_node(&m, k == 0 ? "Identity" : "Neg", k == 0 ? "w" : "a", k == 0 ? "t" : "e");

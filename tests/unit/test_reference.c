@@ -91,10 +91,7 @@ TEST(test_four_bits)
 {
     graph_maker m;
     kiln_engine *engine = NULL;
-    maker_begin(&m, 21);
-    maker_input(&m, "x", INT4, "5");
-    maker_node(&m, "Identity", "x", "y");
-    maker_output(&m, "y", INT4, "5");
+    maker_model(&m, 21, "in x int4[5]; y=Identity(x); out y int4[5]");
     kiln_context *context = context_of(bytes_of(&m), &engine);
     uint8_t x[3] = {0x21, 0xF8, 0x07};
     const kiln_tensor tensor = KILN_HOST_TENSOR(KILN_DTYPE_INT4, KILN_SHAPE(5), x, sizeof x);
@@ -166,13 +163,9 @@ TEST(test_functions)
 {
     graph_maker m;
     kiln_engine *engine = NULL;
-    maker_begin(&m, 21);
-    maker_input(&m, "x", FLOAT, "n");
-    maker_node(&m, "Twice", "x", "a");
-    maker_attribute_float(&m, "factor", 2.0F);
+    maker_model(&m, 21, "in x float32[n]; a=Twice(x) factor=2.0");
     m.node->domain = "custom";
-    maker_node(&m, "Twice", "a", "y");
-    maker_attribute_float(&m, "factor", 0.5F);
+    maker_text(&m, "y=Twice(a) factor=0.5");
     m.node->domain = "custom";
     maker_output(&m, "y", FLOAT, "n");
     add_function(&m);
@@ -193,8 +186,7 @@ TEST(test_buffers_are_used_again)
     enum { LENGTH = 20, COUNT = 1 << 18 };
     graph_maker m;
     char names[2][16] = {"x", ""};
-    maker_begin(&m, 21);
-    maker_input(&m, "x", FLOAT, "n");
+    maker_model(&m, 21, "in x float32[n]");
     for (int i = 1; i <= LENGTH; i++) {
         (void)snprintf(names[i % 2], sizeof names[0], "%s%d", i == LENGTH ? "y" : "t", i);
         maker_node(&m, i % 2 != 0 ? "Neg" : "Abs", names[(i + 1) % 2], names[i % 2]);
@@ -229,9 +221,7 @@ TEST(test_buffers_are_used_again)
 static kiln_span cast_to(int32_t wire)
 {
     graph_maker m;
-    maker_begin(&m, 24);
-    maker_input(&m, "x", FLOAT, "n");
-    maker_node(&m, "Cast", "x", "y");
+    maker_model(&m, 24, "in x float32[n]; y=Cast(x)");
     maker_attribute_int(&m, "to", wire);
     maker_node(&m, "Cast", "y", "z");
     maker_attribute_int(&m, "to", FLOAT);
@@ -246,9 +236,7 @@ static kiln_span cast_from(int32_t wire)
     graph_maker m;
     maker_begin(&m, 24);
     maker_input(&m, "y", wire, "n");
-    maker_node(&m, "Reshape", "y,shape", "copy");
-    maker_ints(&m, "shape", 1, (int64_t[]){-1});
-    maker_node(&m, "Cast", "copy", "z");
+    maker_text(&m, "copy=Reshape(y,shape); shape={-1}; z=Cast(copy)");
     maker_attribute_int(&m, "to", FLOAT);
     maker_output(&m, "z", FLOAT, "n");
     return bytes_of(&m);

@@ -97,9 +97,7 @@ static void multiply_once(int64_t rows, int64_t inner, int64_t columns, bool a_f
     const bool plain = !a_flip && !b_flip && draw(2) == 0;
     const feed feeds[2] = {{"a", a, 2, {a_flip ? inner : rows, a_flip ? rows : inner}},
                            {"b", b, 2, {b_flip ? columns : inner, b_flip ? inner : columns}}};
-    maker_begin(&m, 17);
-    maker_input(&m, "a", 1, "ar,ac");
-    maker_input(&m, "b", 1, "br,bc");
+    maker_model(&m, 17, "in a float32[ar,ac]; in b float32[br,bc]");
     maker_node(&m, plain ? "MatMul" : "Gemm", "a,b", "y");
     if (!plain) {
         maker_attribute_int(&m, "transA", a_flip);
@@ -228,11 +226,8 @@ static void convolve_once(const conv *c, int strange, int negative_zeros)
     const feed feeds[3] = {{"x", x, 4, {c->batch, c->groups * c->channels, c->in[0], c->in[1]}},
                            {"w", w, 4, {maps, c->channels, c->kernel[0], c->kernel[1]}},
                            {"b", bias, 1, {maps}}};
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 1, "n,c,h,w");
-    maker_input(&m, "w", 1, "m,d,k,l");
-    maker_input(&m, "b", 1, "m");
-    maker_node(&m, "Conv", "x,w,b", "y");
+    maker_model(&m, 17,
+                "in x float32[n,c,h,w]; in w float32[m,d,k,l]; in b float32[m]; y=Conv(x,w,b)");
     maker_attribute_int(&m, "group", c->groups);
     maker_attribute_ints(&m, "strides", 2, c->stride);
     maker_attribute_ints(&m, "dilations", 2, c->dilation);
@@ -395,19 +390,13 @@ TEST(quantized_elements_are_exact)
             scale[i] = draw(2) != 0 ? 0.0078125F : fabsf(scale[i]) / 64.0F + 1e-6F;
         }
         graph_maker m;
-        maker_begin(&m, 19);
-        maker_input(&m, "x", 1, "a,b,c");
-        maker_input(&m, "s", 1, "b");
+        maker_model(&m, 19, "in x float32[a,b,c]; in s float32[b]");
         maker_int(&m, "zero", zero);
         maker_node(&m, "Cast", "zero", "point");
         maker_attribute_int(&m, "to", is_signed ? 3 : 2);
-        maker_node(&m, "Shape", "s", "shape");
-        maker_node(&m, "Expand", "point,shape", "points");
-        maker_node(&m, "QuantizeLinear", "x,s,points", "q");
-        maker_attribute_int(&m, "axis", 1);
-        maker_node(&m, "Cast", "q", "y");
-        maker_attribute_int(&m, "to", 1);
-        maker_output(&m, "y", 1, NULL);
+        maker_text(&m,
+                   "shape=Shape(s); points=Expand(point,shape); "
+                   "q=QuantizeLinear(x,s,points) axis=1; y=Cast(q) to=1; out y float32");
         const feed feeds[2] = {{"x", x, 3, {dims[0], dims[1], dims[2]}},
                                {"s", scale, 1, {dims[1]}}};
         kiln_tensor y;
@@ -436,13 +425,11 @@ TEST(the_first_are_those_of_a_sort)
             x[i] = draw(2) != 0 ? x[i] : (float)draw(4); /* many are equal */
         }
         graph_maker m;
-        maker_begin(&m, 17);
-        maker_input(&m, "x", 1, "n");
+        maker_model(&m, 17, "in x float32[n]");
         maker_ints(&m, "k", 1, &k);
         maker_node(&m, "TopK", "x,k", "y,i");
         maker_attribute_int(&m, "largest", largest);
-        maker_output(&m, "y", 1, NULL);
-        maker_output(&m, "i", 7, NULL);
+        maker_text(&m, "out y float32; out i int64");
         const feed given = {"x", x, 1, {n}};
         kiln_tensor y;
         kiln_context *context = run(&m, &given, 1, &y);

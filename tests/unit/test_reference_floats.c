@@ -53,8 +53,7 @@ static kiln_context *open_made(graph_maker *m)
 static kiln_context *open_one(const char *op)
 {
     graph_maker m;
-    maker_begin(&m, 17);
-    maker_input(&m, "a", 1, "n");
+    maker_model(&m, 17, "in a float32[n]");
     maker_node(&m, op, "a", "y");
     maker_output(&m, "y", 1, NULL);
     return open_made(&m);
@@ -66,12 +65,10 @@ static kiln_context *open_both(const scene *s, const char *a, const char *b)
     graph_maker m;
     maker_begin(&m, 17);
     maker_input(&m, "a", 1, a);
-    maker_node(&m, "Cast", "a", "da");
-    maker_attribute_int(&m, "to", 11);
+    maker_text(&m, "da=Cast(a) to=11");
     if (s->binary) {
         maker_input(&m, "b", 1, b);
-        maker_node(&m, "Cast", "b", "db");
-        maker_attribute_int(&m, "to", 11);
+        maker_text(&m, "db=Cast(b) to=11");
     }
     for (int wide = 0; wide < 2; wide++) {
         const char *ins = s->binary ? (wide != 0 ? "da,db" : "a,b") : wide != 0 ? "da" : "a";
@@ -308,9 +305,7 @@ TEST(transposition_moves_each_element)
             const int64_t *o = orders[i];
             graph_maker m;
             kiln_tensor y;
-            maker_begin(&m, 17);
-            maker_input(&m, "a", 1, "p,q,r");
-            maker_node(&m, "Transpose", "a", "y");
+            maker_model(&m, 17, "in a float32[p,q,r]; y=Transpose(a)");
             maker_attribute_ints(&m, "perm", 3, o);
             maker_output(&m, "y", 1, "s,t,u");
             owned_context context = open_made(&m);

@@ -36,39 +36,23 @@ static void refuse(graph_maker *m, kiln_status status, const char *words)
 TEST(test_unsupported_operators_are_listed)
 {
     graph_maker m;
-    maker_begin(&m, 21);
-    maker_input(&m, "x", FLOAT, "n");
-    maker_node(&m, "Frobnicate", "x", "a");
-    maker_node(&m, "Bernoulli", "a", "b");
-    maker_node(&m, "Frobnicate", "b", "y");
-    maker_output(&m, "y", FLOAT, "n");
+    maker_model(&m, 21,
+                "in x float32[n]; a=Frobnicate(x); b=Bernoulli(a); y=Frobnicate(b); "
+                "out y float32[n]");
     refuse(&m, KILN_ERROR_UNSUPPORTED,
            "lacks 2 operators of this network: Frobnicate of ai.onnx (node \"a\"), Bernoulli");
-    maker_begin(&m, 99);
-    maker_input(&m, "x", FLOAT, "n");
-    maker_node(&m, "Abs", "x", "y");
-    maker_output(&m, "y", FLOAT, "n");
+    maker_model(&m, 99, "in x float32[n]; y=Abs(x); out y float32[n]");
     refuse(&m, KILN_ERROR_UNSUPPORTED, "operator set 99");
 }
 
 TEST(test_graphs_that_do_not_hold_together)
 {
     graph_maker m;
-    maker_begin(&m, 21);
-    maker_input(&m, "x", FLOAT, "n");
-    maker_node(&m, "Add", "x,late", "y");
-    maker_node(&m, "Abs", "x", "late");
-    maker_output(&m, "y", FLOAT, "n");
+    maker_model(&m, 21, "in x float32[n]; y=Add(x,late); late=Abs(x); out y float32[n]");
     refuse(&m, KILN_ERROR_INVALID_NETWORK, "reads \"late\"");
-    maker_begin(&m, 21);
-    maker_input(&m, "x", FLOAT, "n");
-    maker_node(&m, "Abs", "x", "y");
-    maker_node(&m, "Neg", "x", "y");
-    maker_output(&m, "y", FLOAT, "n");
+    maker_model(&m, 21, "in x float32[n]; y=Abs(x); y=Neg(x); out y float32[n]");
     refuse(&m, KILN_ERROR_INVALID_NETWORK, "\"y\" is defined twice");
-    maker_begin(&m, 21);
-    maker_input(&m, "x", FLOAT, "n");
-    maker_output(&m, "nowhere", FLOAT, "n");
+    maker_model(&m, 21, "in x float32[n]; out nowhere float32[n]");
     refuse(&m, KILN_ERROR_INVALID_NETWORK, "\"nowhere\"");
 }
 
@@ -76,11 +60,7 @@ TEST(test_runs_that_fail_name_the_node)
 {
     graph_maker m;
     kiln_engine *engine = NULL;
-    maker_begin(&m, 21);
-    maker_input(&m, "a", FLOAT, "n");
-    maker_input(&m, "b", FLOAT, "k");
-    maker_node(&m, "Add", "a,b", "sum");
-    maker_output(&m, "sum", FLOAT, "m");
+    maker_model(&m, 21, "in a float32[n]; in b float32[k]; sum=Add(a,b); out sum float32[m]");
     kiln_context *context = context_of(bytes_of(&m), &engine);
     float values[6] = {0};
     bind_floats(context, "a", 3, values);
@@ -105,13 +85,9 @@ static void refuse_run(graph_maker *m, kiln_status status, const char *words)
 
 static void begin_ngrams(graph_maker *m, int64_t longest, size_t columns, int64_t second)
 {
-    maker_begin(m, 21);
-    maker_input(m, "x", FLOAT, "n");
-    maker_node(m, "Cast", "x", "whole");
+    maker_model(m, 21, "in x float32[n]; whole=Cast(x)");
     maker_attribute_int(m, "to", INT64);
-    maker_node(m, "TfIdfVectorizer", "whole", "y");
-    maker_attribute_string(m, "mode", "TFIDF");
-    maker_attribute_int(m, "min_gram_length", 1);
+    maker_text(m, "y=TfIdfVectorizer(whole) mode='TFIDF' min_gram_length=1");
     maker_attribute_int(m, "max_gram_length", longest);
     maker_attribute_int(m, "max_skip_count", 1);
     maker_attribute_ints(m, "ngram_counts", 2, (int64_t[]){0, second});
@@ -143,19 +119,13 @@ TEST(test_ngrams)
 TEST(test_deform_conv_refuses)
 {
     graph_maker m;
-    maker_begin(&m, 21);
-    maker_input(&m, "x", FLOAT, "n");
-    maker_weights(&m, "w", FLOAT, "1,1,1,1");
-    maker_weights(&m, "offset", FLOAT, "1,2,2,2");
-    maker_ints(&m, "shape", 4, (int64_t[]){1, 1, 2, 3});
-    maker_node(&m, "Reshape", "x,shape", "image");
-    maker_node(&m, "DeformConv", "image,w,offset", "y");
-    maker_output(&m, "y", FLOAT, "?,?,?,?");
+    maker_model(&m, 21,
+                "in x float32[n]; zeros w float32[1,1,1,1]; zeros offset float32[1,2,2,2]; "
+                "shape={1,1,2,3}; image=Reshape(x,shape); y=DeformConv(image,w,offset); "
+                "out y float32[?,?,?,?]");
     refuse_run(&m, KILN_ERROR_SHAPE, "do not fit an input of 1 channel and an output of 2 x 3");
-    maker_begin(&m, 21);
-    maker_input(&m, "x", FLOAT, "n");
-    maker_weights(&m, "w", FLOAT, "1,1,1,1");
-    maker_node(&m, "DeformConv", "x,w,w", "y");
-    maker_output(&m, "y", FLOAT, "?,?,?,?");
+    maker_model(&m, 21,
+                "in x float32[n]; zeros w float32[1,1,1,1]; y=DeformConv(x,w,w); "
+                "out y float32[?,?,?,?]");
     refuse_run(&m, KILN_ERROR_UNSUPPORTED, "the input has 1 dimension, the weights 4");
 }

@@ -4,8 +4,7 @@
 TEST(good_networks_have_none)
 {
     owned_maker m;
-    begin(&m);
-    maker_node(&m, "Relu", "x", "y");
+    maker_model(&m, 17, XY "y=Relu(x)");
     kiln_issue_list *issues = validate(&m, NULL);
     print(issues);
     assert_int_equal(0, kiln_issue_list_count(issues));
@@ -23,30 +22,19 @@ TEST(good_networks_have_none)
 
 TEST(names_are_checked)
 {
+    static const fault faults[] = {
+        {XY "y=Add(x,nowhere)", KILN_ISSUE_UNKNOWN_NAME,
+         "\"nowhere\", is neither computed nor given"},
+        {XY "y=Relu(x); out missing float32", KILN_ISSUE_MISSING_OUTPUT, "output \"missing\""},
+        {XY "y=Relu(x); out y float32", KILN_ISSUE_DUPLICATE_NAME, "\"y\" is listed twice"},
+    };
+    expect_faults(faults, KLN_ARRAY_LENGTH(faults));
     owned_maker m;
-    begin(&m);
-    maker_node(&m, "Add", "x,nowhere", "y");
-    expect_error(&m, KILN_ISSUE_UNKNOWN_NAME, "\"nowhere\", is neither computed nor given");
-
-    begin(&m);
-    maker_node(&m, "Relu", "x", "y");
-    maker_output(&m, "missing", 1, NULL);
-    expect_error(&m, KILN_ISSUE_MISSING_OUTPUT, "output \"missing\"");
-
-    begin(&m);
-    maker_node(&m, "Relu", "x", "y");
-    maker_node(&m, "Neg", "x", "y");
+    maker_model(&m, 17, XY "y=Relu(x); y=Neg(x)");
     m.model->graph.nodes[1].name = "another";
     expect_error(&m, KILN_ISSUE_DUPLICATE_NAME, "\"y\"");
 
-    begin(&m);
-    maker_node(&m, "Relu", "x", "y");
-    maker_output(&m, "y", 1, NULL);
-    expect_error(&m, KILN_ISSUE_DUPLICATE_NAME, "\"y\" is listed twice");
-
-    begin(&m);
-    maker_node(&m, "Relu", "x", "y");
-    maker_node(&m, "Neg", "y", "z");
+    maker_model(&m, 17, XY "y=Relu(x); z=Neg(y)");
     m.model->graph.nodes[1].name = m.model->graph.nodes[0].name;
     maker_output(&m, "z", 1, NULL);
     kiln_issue_list *twice = validate(&m, NULL);
@@ -59,9 +47,7 @@ TEST(names_are_checked)
     kiln_issue_list_destroy(twice);
     maker_end(&m);
 
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 1, "2,3");
-    maker_node(&m, "Relu", "x", "y");
+    maker_model(&m, 17, "in x float32[2,3]; y=Relu(x)");
     owned_issue_list issues = validate(&m, NULL);
     assert_non_null(find(issues, KILN_ISSUE_NO_OUTPUTS, ""));
 }
@@ -87,188 +73,104 @@ static void expect_name(graph_maker *m, kiln_severity severity, const char *word
 TEST(what_has_no_name_is_found)
 {
     graph_maker m;
-    begin(&m);
-    maker_input(&m, "z", 1, "2");
-    maker_node(&m, "Relu", "x", "y");
+    maker_model(&m, 17, XY "in z float32[2]; y=Relu(x)");
     m.graph->inputs[1].name = "";
     expect_name(&m, KILN_SEVERITY_ERROR, "input 1 has no name");
 
-    begin(&m);
-    maker_output(&m, "z", 1, NULL);
-    maker_node(&m, "Relu", "x", "y");
+    maker_model(&m, 17, XY "out z float32; y=Relu(x)");
     m.graph->outputs[1].name = "";
     expect_name(&m, KILN_SEVERITY_ERROR, "output 1 has no name");
 
-    begin(&m);
-    maker_weights(&m, "w", 1, "2");
-    maker_node(&m, "Relu", "x", "y");
+    maker_model(&m, 17, XY "zeros w float32[2]; y=Relu(x)");
     m.graph->initializers[0].name = "";
     expect_name(&m, KILN_SEVERITY_ERROR, "initializer 0 has no name");
 
-    begin(&m);
-    maker_node(&m, "Relu", "x", "y");
+    maker_model(&m, 17, XY "y=Relu(x)");
     m.node->op_type = "";
     expect_name(&m, KILN_SEVERITY_ERROR, "it names no operator");
 
-    begin(&m);
-    maker_node(&m, "Relu", "x", "y");
+    maker_model(&m, 17, XY "y=Relu(x)");
     m.graph->name = "";
     expect_name(&m, KILN_SEVERITY_WARNING, "the graph has no name");
 }
 
 TEST(order_is_checked)
 {
-    graph_maker m;
-    begin(&m);
-    maker_node(&m, "Neg", "a", "y");
-    maker_node(&m, "Relu", "x", "a");
-    expect_error(&m, KILN_ISSUE_ORDER, "stands before the node that computes its input \"a\"");
-
-    begin(&m);
-    maker_node(&m, "Add", "x,c", "a");
-    maker_node(&m, "Relu", "a", "b");
-    maker_node(&m, "Neg", "b", "c");
-    maker_node(&m, "Neg", "c", "y");
-    expect_error(&m, KILN_ISSUE_CYCLE, "wait for each other");
-
-    begin(&m);
-    maker_node(&m, "Add", "x,y", "y");
-    expect_error(&m, KILN_ISSUE_CYCLE, "\"y\" waits for \"y\"");
-
-    /* Through a subgraph. */
-    kln_onnx_graph *outer = NULL;
-    maker_begin(&m, 17);
-    maker_input(&m, "which", 9, "");
-    maker_node(&m, "If", "which", "y");
-    maker_enter(&m, "then_branch", &outer);
-    maker_node(&m, "Relu", "late", "t");
-    maker_output(&m, "t", 0, NULL);
-    maker_leave(&m, outer);
-    maker_enter(&m, "else_branch", &outer);
-    maker_node(&m, "Neg", "late", "e");
-    maker_output(&m, "e", 0, NULL);
-    maker_leave(&m, outer);
-    maker_node(&m, "Relu", "y", "late");
-    maker_output(&m, "late", 0, NULL);
-    expect_error(&m, KILN_ISSUE_CYCLE, "\"late\"");
+    static const fault faults[] = {
+        {XY "y=Neg(a); a=Relu(x)", KILN_ISSUE_ORDER,
+         "stands before the node that computes its input \"a\""},
+        {XY "a=Add(x,c); b=Relu(a); c=Neg(b); y=Neg(c)", KILN_ISSUE_CYCLE, "wait for each other"},
+        {XY "y=Add(x,y)", KILN_ISSUE_CYCLE, "\"y\" waits for \"y\""},
+        /* Through a subgraph. */
+        {"in which bool[]; y=If(which) then_branch={t=Relu(late); out t} "
+         "else_branch={e=Neg(late); out e}; late=Relu(y); out late",
+         KILN_ISSUE_CYCLE, "\"late\""},
+    };
+    expect_faults(faults, KLN_ARRAY_LENGTH(faults));
 }
 
 TEST(types_are_checked)
 {
-    graph_maker m;
-    begin(&m);
-    maker_weights(&m, "b", 7, "3");
-    maker_node(&m, "Add", "x,b", "y");
-    expect_error(&m, KILN_ISSUE_DTYPE, "is int64, but \"x\" is float32; they must be of one type");
-
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 9, "2,3");
-    maker_node(&m, "Softmax", "x", "y");
-    maker_output(&m, "y", 0, NULL);
-    expect_error(&m, KILN_ISSUE_DTYPE, "is bool[2,3]; allowed are");
-
-    begin(&m);
-    maker_node(&m, "Cast", "x", "y");
-    maker_attribute_int(&m, "to", 7);
-    expect_error(&m, KILN_ISSUE_DTYPE, "\"y\" is int64[2,3], but is declared as float32");
-
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 0, NULL);
-    maker_node(&m, "Relu", "x", "y");
-    maker_output(&m, "y", 0, NULL);
-    expect_error(&m, KILN_ISSUE_DTYPE, "input \"x\" has no data type");
+    static const fault faults[] = {
+        {XY "zeros b int64[3]; y=Add(x,b)", KILN_ISSUE_DTYPE,
+         "is int64, but \"x\" is float32; they must be of one type"},
+        {"in x bool[2,3]; y=Softmax(x); out y", KILN_ISSUE_DTYPE, "is bool[2,3]; allowed are"},
+        {XY "y=Cast(x) to=7", KILN_ISSUE_DTYPE, "\"y\" is int64[2,3], but is declared as float32"},
+        {"in x; y=Relu(x); out y", KILN_ISSUE_DTYPE, "input \"x\" has no data type"},
+    };
+    expect_faults(faults, KLN_ARRAY_LENGTH(faults));
 }
 
 TEST(shapes_are_checked)
 {
-    graph_maker m;
-    begin(&m);
-    maker_weights(&m, "b", 1, "4");
-    maker_node(&m, "Add", "x,b", "y");
-    expect_error(&m, KILN_ISSUE_SHAPE, "dimensions that broadcast must be the same: 3 and 4");
-
-    begin(&m);
-    maker_weights(&m, "b", 1, "4,5");
-    maker_node(&m, "MatMul", "x,b", "y");
-    expect_error(&m, KILN_ISSUE_SHAPE, "multiplied and summed must be the same: 3 and 4");
-
-    begin(&m);
-    maker_weights(&m, "w", 1, "4,3,3,3");
-    maker_node(&m, "Conv", "x,w", "y");
-    expect_error(&m, KILN_ISSUE_RANK, "\"w\" must have 2 dimensions, but has 4");
-
-    begin(&m);
-    maker_ints(&m, "to", 2, (int64_t[]){4, -1});
-    maker_node(&m, "Reshape", "x,to", "y");
-    expect_error(&m, KILN_ISSUE_SHAPE, "6 elements cannot be divided");
-
-    begin(&m);
-    maker_node(&m, "Transpose", "x", "y");
-    maker_attribute_ints(&m, "perm", 2, (int64_t[]){1, 1});
-    expect_error(&m, KILN_ISSUE_VALUE, "names dimension 1 twice");
-
-    maker_begin(&m, 17);
-    maker_weights(&m, "indices", 7, "4");
-    maker_weights(&m, "values", 1, "3");
-    maker_int(&m, "depth", 5);
-    maker_node(&m, "OneHot", "indices,depth,values", "y");
-    maker_output(&m, "y", 0, NULL);
-    expect_error(&m, KILN_ISSUE_SHAPE, "dimension 0 of \"values\" must be 2, but is 3");
-
-    maker_begin(&m, 17);
-    maker_weights(&m, "images", 1, "1,3,8,8");
-    maker_weights(&m, "boxes", 1, "5,4");
-    maker_weights(&m, "batches", 7, "6");
-    maker_node(&m, "RoiAlign", "images,boxes,batches", "y");
-    maker_output(&m, "y", 0, NULL);
-    expect_error(&m, KILN_ISSUE_SHAPE,
-                 "dimension 0 of \"batches\" is 6, and dimension 0 of \"boxes\" is 5; they must be "
-                 "the same");
-
-    maker_begin(&m, 17);
-    maker_weights(&m, "v", 1, "3");
-    maker_node(&m, "Trilu", "v", "y");
-    maker_output(&m, "y", 0, NULL);
-    expect_error(&m, KILN_ISSUE_RANK, "\"v\" must have at least 2 dimensions, but has 1");
-
-    begin(&m);
-    maker_node(&m, "Softmax", "x", "y");
-    maker_node(&m, "Concat", "x,y", "z");
-    maker_attribute_int(&m, "axis", 2);
-    maker_output(&m, "z", 0, NULL);
-    expect_error(&m, KILN_ISSUE_VALUE, "axis 2 is outside -2 to 1");
-
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 1, "2,3");
-    maker_node(&m, "Relu", "x", "y");
-    maker_output(&m, "y", 1, "2,4");
-    expect_error(&m, KILN_ISSUE_SHAPE, "dimension 1 is declared as 4");
-
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 1, "2,3");
-    maker_node(&m, "Relu", "x", "y");
-    maker_output(&m, "y", 1, "2,3,1");
-    expect_error(&m, KILN_ISSUE_RANK, "is declared with 3 dimensions");
+    static const fault faults[] = {
+        {XY "zeros b float32[4]; y=Add(x,b)", KILN_ISSUE_SHAPE,
+         "dimensions that broadcast must be the same: 3 and 4"},
+        {XY "zeros b float32[4,5]; y=MatMul(x,b)", KILN_ISSUE_SHAPE,
+         "multiplied and summed must be the same: 3 and 4"},
+        {XY "zeros w float32[4,3,3,3]; y=Conv(x,w)", KILN_ISSUE_RANK,
+         "\"w\" must have 2 dimensions, but has 4"},
+        {XY "to={4,-1}; y=Reshape(x,to)", KILN_ISSUE_SHAPE, "6 elements cannot be divided"},
+        {XY "y=Transpose(x) perm=[1,1]", KILN_ISSUE_VALUE, "names dimension 1 twice"},
+        {"zeros indices int64[4]; zeros values float32[3]; depth=5; "
+         "y=OneHot(indices,depth,values); out y",
+         KILN_ISSUE_SHAPE, "dimension 0 of \"values\" must be 2, but is 3"},
+        {"zeros images float32[1,3,8,8]; zeros boxes float32[5,4]; zeros batches int64[6]; "
+         "y=RoiAlign(images,boxes,batches); out y",
+         KILN_ISSUE_SHAPE,
+         "dimension 0 of \"batches\" is 6, and dimension 0 of \"boxes\" is 5; they must be "
+         "the same"},
+        {"zeros v float32[3]; y=Trilu(v); out y", KILN_ISSUE_RANK,
+         "\"v\" must have at least 2 dimensions, but has 1"},
+        {XY "y=Softmax(x); z=Concat(x,y) axis=2; out z", KILN_ISSUE_VALUE,
+         "axis 2 is outside -2 to 1"},
+        {"in x float32[2,3]; y=Relu(x); out y float32[2,4]", KILN_ISSUE_SHAPE,
+         "dimension 1 is declared as 4"},
+        {"in x float32[2,3]; y=Relu(x); out y float32[2,3,1]", KILN_ISSUE_RANK,
+         "is declared with 3 dimensions"},
+    };
+    expect_faults(faults, KLN_ARRAY_LENGTH(faults));
 }
 
 TEST(operators_are_checked)
 {
+    static const fault faults[] = {
+        {XY "y=Relux(x)", KILN_ISSUE_UNKNOWN_OPERATOR, "no operator of this name"},
+        {XY "y=Gelu(x)", KILN_ISSUE_UNKNOWN_OPERATOR, "not in version 17 of its operator set yet"},
+        {XY "y=Relu(x,x)", KILN_ISSUE_ARITY, "it has 2 inputs, but takes 1"},
+        {XY "y=Where(,x,x)", KILN_ISSUE_ARITY, "input 0, \"condition\", is required, but left out"},
+        {XY "y=Relu(x) speed=9", KILN_ISSUE_ATTRIBUTE, "has no attribute \"speed\""},
+        {XY "y=Elu(x) alpha=1", KILN_ISSUE_ATTRIBUTE,
+         "\"alpha\" is an integer, but must be a float"},
+        {XY "y=Concat(x,x)", KILN_ISSUE_ATTRIBUTE, "\"axis\" is required, but missing"},
+    };
+    expect_faults(faults, KLN_ARRAY_LENGTH(faults));
     owned_maker m;
-    begin(&m);
-    maker_node(&m, "Relux", "x", "y");
-    expect_error(&m, KILN_ISSUE_UNKNOWN_OPERATOR, "no operator of this name");
-
-    begin(&m);
-    maker_node(&m, "Gelu", "x", "y");
-    expect_error(&m, KILN_ISSUE_UNKNOWN_OPERATOR, "not in version 17 of its operator set yet");
-
-    begin(&m);
-    maker_node(&m, "Gelu", "x", "y");
+    maker_model(&m, 17, XY "y=Gelu(x)");
     m.node->domain = "com.microsoft";
     expect_error(&m, KILN_ISSUE_OPSET, "does not import operator set \"com.microsoft\"");
 
-    begin(&m);
-    maker_node(&m, "Gelu", "x", "y");
+    maker_model(&m, 17, XY "y=Gelu(x)");
     m.node->domain = "com.microsoft";
     kln_onnx_opset imports[] = {{.domain = "", .version = 17},
                                 {.domain = "com.microsoft", .version = 1}};
@@ -276,36 +178,10 @@ TEST(operators_are_checked)
     m.model->opset_count = 2;
     expect_warning(&m, KILN_ISSUE_UNKNOWN_OPERATOR, "what it gives is not inferred");
 
-    begin(&m);
-    maker_node(&m, "Relu", "x,x", "y");
-    expect_error(&m, KILN_ISSUE_ARITY, "it has 2 inputs, but takes 1");
-
-    begin(&m);
-    maker_node(&m, "Where", ",x,x", "y");
-    expect_error(&m, KILN_ISSUE_ARITY, "input 0, \"condition\", is required, but left out");
-
-    begin(&m);
-    maker_node(&m, "Relu", "x", "y");
-    maker_attribute_int(&m, "speed", 9);
-    expect_error(&m, KILN_ISSUE_ATTRIBUTE, "has no attribute \"speed\"");
-
-    begin(&m);
-    maker_node(&m, "Elu", "x", "y");
-    maker_attribute_int(&m, "alpha", 1);
-    expect_error(&m, KILN_ISSUE_ATTRIBUTE, "\"alpha\" is an integer, but must be a float");
-
-    begin(&m);
-    maker_node(&m, "Concat", "x,x", "y");
-    expect_error(&m, KILN_ISSUE_ATTRIBUTE, "\"axis\" is required, but missing");
-
-    maker_begin(&m, 99);
-    maker_input(&m, "x", 1, "2");
-    maker_node(&m, "Relu", "x", "y");
-    maker_output(&m, "y", 1, "2");
+    maker_model(&m, 99, "in x float32[2]; y=Relu(x); out y float32[2]");
     expect_warning(&m, KILN_ISSUE_OPSET, "version 99");
 
-    begin(&m);
-    maker_node(&m, "Relu", "x", "y");
+    maker_model(&m, 17, XY "y=Relu(x)");
     m.model->opset_count = 0;
     owned_issue_list issues = validate(&m, NULL);
     assert_non_null(find(issues, KILN_ISSUE_OPSET, "opset_import"));
@@ -313,39 +189,26 @@ TEST(operators_are_checked)
 
 TEST(weights_are_checked)
 {
+    static const fault faults[] = {
+        {XY "zeros scale float32[4]; q=QuantizeLinear(x,scale); zeros scale3 float32[3]; "
+            "y=DequantizeLinear(q,scale3)",
+         KILN_ISSUE_QUANTIZATION, "\"scale\" has 4 scales, but dimension 1"},
+        {XY "zeros scale float32[3]; zeros zero int8[2]; q=QuantizeLinear(x,scale,zero); "
+            "y=DequantizeLinear(q,scale)",
+         KILN_ISSUE_QUANTIZATION, "zero points \"zero\" are int8[2]"},
+    };
+    expect_faults(faults, KLN_ARRAY_LENGTH(faults));
     graph_maker m;
-    begin(&m);
-    maker_weights(&m, "b", 1, "3");
-    maker_node(&m, "Add", "x,b", "y");
+    maker_model(&m, 17, XY "zeros b float32[3]; y=Add(x,b)");
     m.graph->initializers[0].data.size = 8;
     expect_error(&m, KILN_ISSUE_WEIGHTS, "have 8 bytes, but their type and shape need 12 bytes");
 
-    begin(&m);
-    maker_weights(&m, "b", 1, "3");
-    maker_node(&m, "Relu", "x", "y");
+    maker_model(&m, 17, XY "zeros b float32[3]; y=Relu(x)");
     expect_warning(&m, KILN_ISSUE_UNUSED, "weights \"b\" are never read");
 
-    begin(&m);
-    maker_node(&m, "Relu", "x", "y");
-    maker_node(&m, "Neg", "x", "dangling");
+    maker_model(&m, 17, XY "y=Relu(x); dangling=Neg(x)");
     expect_warning(&m, KILN_ISSUE_UNUSED, "nothing reads what it computes");
 
-    begin(&m);
-    maker_input(&m, "idle", 1, "2");
-    maker_node(&m, "Relu", "x", "y");
+    maker_model(&m, 17, XY "in idle float32[2]; y=Relu(x)");
     expect_warning(&m, KILN_ISSUE_UNUSED, "input \"idle\" is never read");
-
-    begin(&m);
-    maker_weights(&m, "scale", 1, "4");
-    maker_node(&m, "QuantizeLinear", "x,scale", "q");
-    maker_weights(&m, "scale3", 1, "3");
-    maker_node(&m, "DequantizeLinear", "q,scale3", "y");
-    expect_error(&m, KILN_ISSUE_QUANTIZATION, "\"scale\" has 4 scales, but dimension 1");
-
-    begin(&m);
-    maker_weights(&m, "scale", 1, "3");
-    maker_weights(&m, "zero", 3, "2");
-    maker_node(&m, "QuantizeLinear", "x,scale,zero", "q");
-    maker_node(&m, "DequantizeLinear", "q,scale", "y");
-    expect_error(&m, KILN_ISSUE_QUANTIZATION, "zero points \"zero\" are int8[2]");
 }

@@ -50,8 +50,7 @@ static kln_onnx_graph *begin_then(graph_maker *m, const char *condition)
     kln_onnx_graph *outer = NULL;
     maker_node(m, "If", condition, "y");
     maker_enter(m, "else_branch", &outer);
-    maker_node(m, "Relu", "x", "e");
-    maker_output(m, "e", 0, NULL);
+    maker_text(m, "e=Relu(x); out e");
     maker_leave(m, outer);
     maker_enter(m, "then_branch", &outer);
     return outer;
@@ -67,8 +66,7 @@ static void end_then(graph_maker *m, kln_onnx_graph *outer)
 /* x is [2,3]. "no" does not hold, "yes" does, and of the input "which" nobody knows. */
 static void begin(graph_maker *m, const char *condition)
 {
-    maker_begin(m, 17);
-    maker_input(m, "x", 1, "2,3");
+    maker_model(m, 17, "in x float32[2,3]");
     if (strcmp(condition, "which") == 0) {
         maker_input(m, "which", 9, "");
     } else {
@@ -83,8 +81,7 @@ static void bad_add(graph_maker *m, const char *condition)
 {
     begin(m, condition);
     kln_onnx_graph *outer = begin_then(m, condition);
-    maker_weights(m, "w", 1, "4");
-    maker_node(m, "Add", "x,w", "t");
+    maker_text(m, "zeros w float32[4]; t=Add(x,w)");
     end_then(m, outer);
 }
 
@@ -108,11 +105,9 @@ TEST(shapes_count_where_they_run)
 
     /* Inputs that are weights too have the dimensions of the weights. */
     begin(&m, "which");
-    maker_input(&m, "b", 1, "4");
-    maker_input(&m, "w", 1, "5");
+    maker_text(&m, "in b float32[4]; in w float32[5]");
     m.model->ir_version = 3;
-    maker_weights(&m, "b", 1, "4");
-    maker_weights(&m, "w", 1, "5");
+    maker_text(&m, "zeros b float32[4]; zeros w float32[5]");
     kln_onnx_graph *outer = begin_then(&m, "which");
     maker_node(&m, "Add", "b,w", "t");
     end_then(&m, outer);
@@ -127,8 +122,7 @@ TEST(ranks_and_values_too)
         graph_maker m;
         begin(&m, conditions[i]);
         kln_onnx_graph *outer = begin_then(&m, conditions[i]);
-        maker_ints(&m, "axes", 1, (int64_t[]){1});
-        maker_node(&m, "Squeeze", "x,axes", "t");
+        maker_text(&m, "axes={1}; t=Squeeze(x,axes)");
         end_then(&m, outer);
         expect(&m, severities[i], KILN_ISSUE_SHAPE,
                severities[i] != 0 ? "only a 1 can be taken out" : NULL);
@@ -137,14 +131,12 @@ TEST(ranks_and_values_too)
     graph_maker m;
     begin(&m, "which");
     kln_onnx_graph *outer = begin_then(&m, "which");
-    maker_node(&m, "Softmax", "x", "t");
-    maker_attribute_int(&m, "axis", 2);
+    maker_text(&m, "t=Softmax(x) axis=2");
     end_then(&m, outer);
     expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_VALUE, "axis 2 is outside");
     begin(&m, "no");
     outer = begin_then(&m, "no");
-    maker_node(&m, "Softmax", "x", "t");
-    maker_attribute_int(&m, "axis", 2);
+    maker_text(&m, "t=Softmax(x) axis=2");
     end_then(&m, outer);
     expect_none(&m);
 }
@@ -163,8 +155,7 @@ TEST(other_faults_are_errors_everywhere)
 
         begin(&m, condition);
         outer = begin_then(&m, condition);
-        maker_node(&m, "Relu", "x", "t");
-        maker_attribute_int(&m, "slope", 1);
+        maker_text(&m, "t=Relu(x) slope=1");
         end_then(&m, outer);
         expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_ATTRIBUTE, "no attribute \"slope\"");
 
@@ -176,8 +167,7 @@ TEST(other_faults_are_errors_everywhere)
 
         begin(&m, condition);
         outer = begin_then(&m, condition);
-        maker_weights(&m, "w", 7, "3");
-        maker_node(&m, "Add", "x,w", "t");
+        maker_text(&m, "zeros w int64[3]; t=Add(x,w)");
         end_then(&m, outer);
         expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_DTYPE, "is int64, but \"x\" is float32");
     }
@@ -185,9 +175,7 @@ TEST(other_faults_are_errors_everywhere)
     graph_maker m;
     begin(&m, "which");
     kln_onnx_graph *outer = begin_then(&m, "which");
-    maker_weights(&m, "a", 1, "4");
-    maker_weights(&m, "b", 1, "5");
-    maker_node(&m, "Add", "a,b", "t");
+    maker_text(&m, "zeros a float32[4]; zeros b float32[5]; t=Add(a,b)");
     end_then(&m, outer);
     expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "must be the same: 4 and 5");
 }
@@ -195,26 +183,17 @@ TEST(other_faults_are_errors_everywhere)
 /* y = Add(x, w) where `inner` holds, within a branch that is taken where `outer` holds. */
 static void nested(graph_maker *m, const char *outer, const char *inner)
 {
-    maker_begin(m, 17);
-    maker_input(m, "x", 1, "2,3");
-    maker_input(m, "which", 9, "");
-    maker_weights(m, "no", 9, "");
-    maker_node(m, "Not", "no", "yes");
-    maker_node(m, "Or", "no,yes", "used");
-    maker_output(m, "used", 0, NULL);
-    maker_node(m, "Not", "which", "used_too");
-    maker_output(m, "used_too", 0, NULL);
+    maker_model(m, 17,
+                "in x float32[2,3]; in which bool[]; zeros no bool[]; yes=Not(no); "
+                "used=Or(no,yes); out used; used_too=Not(which); out used_too");
     kln_onnx_graph *main_graph = begin_then(m, outer);
     kln_onnx_graph *branch = NULL;
     maker_node(m, "If", inner, "t");
     maker_enter(m, "else_branch", &branch);
-    maker_node(m, "Neg", "x", "inner_e");
-    maker_output(m, "inner_e", 0, NULL);
+    maker_text(m, "inner_e=Neg(x); out inner_e");
     maker_leave(m, branch);
     maker_enter(m, "then_branch", &branch);
-    maker_weights(m, "w", 1, "4");
-    maker_node(m, "Add", "x,w", "inner_t");
-    maker_output(m, "inner_t", 0, NULL);
+    maker_text(m, "zeros w float32[4]; inner_t=Add(x,w); out inner_t");
     maker_leave(m, branch);
     end_then(m, main_graph);
 }
@@ -241,13 +220,9 @@ TEST(the_branch_taken_gives_the_output)
     graph_maker m;
     begin(&m, "no");
     kln_onnx_graph *outer = begin_then(&m, "no");
-    maker_node(&m, "Shape", "x", "s");
-    maker_node(&m, "ConstantOfShape", "s", "r");
-    maker_node(&m, "Unsqueeze", "r,s", "t");
+    maker_text(&m, "s=Shape(x); r=ConstantOfShape(s); t=Unsqueeze(r,s)");
     end_then(&m, outer);
-    maker_weights(&m, "w", 1, "4");
-    maker_node(&m, "Add", "y,w", "z");
-    maker_output(&m, "z", 1, NULL);
+    maker_text(&m, "zeros w float32[4]; z=Add(y,w); out z float32");
     expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "node \"z\" (Add): dimensions that");
 }
 
@@ -257,15 +232,13 @@ TEST(the_branch_taken_gives_the_output)
  * with "which", where the caller wants it. */
 static void reshape_where(graph_maker *m, const char *condition, int64_t length)
 {
-    maker_begin(m, 17);
-    maker_input(m, "x", 1, "batch,4,n");
+    maker_model(m, 17, "in x float32[batch,4,n]");
     if (strcmp(condition, "which") == 0) {
         maker_input(m, "which", 9, "");
     } else {
         maker_int(m, "last", 2);
         maker_int(m, "length", length);
-        maker_node(m, "Shape", "x", "shape");
-        maker_node(m, "Gather", "shape,last", "n");
+        maker_text(m, "shape=Shape(x); n=Gather(shape,last)");
         maker_node(m, "Equal", "n,length", condition);
     }
     maker_ints(m, "to", 3, (int64_t[]){-1, 4, 8});
@@ -297,15 +270,9 @@ TEST(profiles_are_held_beside_other_errors)
     const kiln_shape odd = KILN_SHAPE(1, 4, 9);
     const kln_profile_range ranges[] = {{"x", odd, odd, odd}};
     const kln_validate_options options = {.ranges = ranges, .range_count = 1};
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 1, "batch,4,n");
-    maker_ints(&m, "to", 3, (int64_t[]){-1, 4, 8});
-    maker_node(&m, "Bogus", "x", "b");
-    maker_node(&m, "Bogus", "x", "c");
-    maker_node(&m, "Reshape", "x,to", "y");
-    maker_output(&m, "y", 1, NULL);
-    maker_output(&m, "b", 1, NULL);
-    maker_output(&m, "c", 1, NULL);
+    maker_model(&m, 17,
+                "in x float32[batch,4,n]; to={-1,4,8}; b=Bogus(x); c=Bogus(x); y=Reshape(x,to); "
+                "out y float32; out b float32; out c float32");
     owned_issue_list issues = validate(&m, &options);
     assert_int_equal(5, kiln_issue_list_errors(issues));
     assert_int_equal(KILN_ISSUE_PROFILE, kiln_issue_list_get(issues, 4)->kind);
@@ -323,19 +290,13 @@ static void bad_loop(graph_maker *m, int64_t turns, const char *condition)
     (void)snprintf(inputs, sizeof inputs, "turns,%s,x", condition);
     maker_node(m, "Loop", inputs, "y");
     maker_enter(m, "body", &outer);
-    maker_input(m, "turn", 7, "");
-    maker_input(m, "before", 9, "");
-    maker_input(m, "now", 1, NULL);
-    maker_weights(m, "w", 1, "4");
-    maker_node(m, "Identity", "before", "after");
-    maker_node(m, "Add", "x,w", "sum");
-    maker_output(m, "after", 9, "");
-    maker_output(m, "sum", 1, NULL);
+    maker_text(m,
+               "in turn int64[]; in before bool[]; in now float32; zeros w float32[4]; "
+               "after=Identity(before); sum=Add(x,w); out after bool[]; out sum float32");
     maker_leave(m, outer);
     maker_output(m, "y", 1, NULL);
     if (condition[0] == '\0') {
-        maker_node(m, "Not", "which", "used");
-        maker_output(m, "used", 9, NULL);
+        maker_text(m, "used=Not(which); out used bool");
     }
 }
 

@@ -17,9 +17,7 @@ TEST(backends_are_asked)
 {
     graph_maker m;
     const kln_validate_options options = {.backend = "tiny", .lacks = no_softmax};
-    begin(&m);
-    maker_node(&m, "Softmax", "x", "s");
-    maker_node(&m, "Relu", "s", "y");
+    maker_model(&m, 17, XY "s=Softmax(x); y=Relu(s)");
     expect(&m, &options, KILN_SEVERITY_ERROR, KILN_ISSUE_UNSUPPORTED,
            "the tiny backend has none of its 2 dimensions");
 }
@@ -28,11 +26,7 @@ static void range(graph_maker *m, kiln_shape min, kiln_shape opt, kiln_shape max
 {
     const kln_profile_range ranges[] = {{"x", min, opt, max}};
     const kln_validate_options options = {.ranges = ranges, .range_count = 1};
-    maker_begin(m, 17);
-    maker_input(m, "x", 1, "batch,4,n");
-    maker_ints(m, "to", 3, (int64_t[]){-1, 4, 8});
-    maker_node(m, "Reshape", "x,to", "y");
-    maker_output(m, "y", 1, NULL);
+    maker_model(m, 17, "in x float32[batch,4,n]; to={-1,4,8}; y=Reshape(x,to); out y float32");
     if (words != NULL) {
         expect(m, &options, KILN_SEVERITY_ERROR, KILN_ISSUE_PROFILE, words);
     } else {
@@ -54,8 +48,7 @@ TEST(ranges_are_tried)
     range(&m, small, small, KILN_SHAPE(4, 4, 9), "with all inputs at max");
     const kln_profile_range ranges[] = {{"nobody", small, small, small}};
     const kln_validate_options options = {.ranges = ranges, .range_count = 1};
-    begin(&m);
-    maker_node(&m, "Relu", "x", "y");
+    maker_model(&m, 17, XY "y=Relu(x)");
     expect(&m, &options, KILN_SEVERITY_ERROR, KILN_ISSUE_PROFILE, "no input of that name");
 }
 
@@ -63,12 +56,9 @@ TEST(ranges_are_tried)
 TEST(all_faults_are_found)
 {
     owned_maker m;
-    maker_begin(&m, 17);
-    maker_input(&m, "x", 1, "2,3");
-    maker_weights(&m, "ints", 7, "3");
-    maker_weights(&m, "four", 1, "4");
-    maker_weights(&m, "cube", 1, "1,2,3,4");
-    maker_weights(&m, "short", 1, "8");
+    maker_model(&m, 17,
+                "in x float32[2,3]; zeros ints int64[3]; zeros four float32[4]; "
+                "zeros cube float32[1,2,3,4]; zeros short float32[8]");
     m.graph->initializers[3].data.size = 5;
     maker_node(&m, "Add", "x,nowhere", "a"); /*  1 unknown name */
     maker_node(&m, "Add", "x,ints", "b");    /*  2 dtype */
@@ -126,7 +116,7 @@ TEST(lists_have_an_end)
 {
     owned_maker m;
     static char names[1500][12];
-    begin(&m);
+    maker_model(&m, 17, XY);
     for (size_t i = 0; i < 1500; i++) {
         (void)snprintf(names[i], sizeof names[i], "\xff%zu", i);
         maker_node(&m, "Bogus", names[i], names[i] + 1);
@@ -174,8 +164,7 @@ TEST(functions_of_one_name_are_all_checked)
     m.model->opset_count = 3;
     m.model->functions = functions;
     m.model->function_count = 2;
-    maker_input(&m, "x", 1, "2");
-    maker_node(&m, "Same", "x", "h");
+    maker_text(&m, "in x float32[2]; h=Same(x)");
     m.node->domain = "one";
     maker_node(&m, "Same", "h", "y");
     m.node->domain = "two";

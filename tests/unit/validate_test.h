@@ -62,12 +62,22 @@ static inline void expect_warning(graph_maker *m, kiln_issue_kind kind, const ch
     expect(m, NULL, KILN_SEVERITY_WARNING, kind, words);
 }
 
-/* Input x, output y. */
-static inline void begin(graph_maker *m)
+/* Of a model's text. */
+#define XY "in x float32[2,3]; out y float32; "
+
+typedef struct fault {
+    const char *model; /* of operator set 17 */
+    kiln_issue_kind kind;
+    const char *words;
+} fault;
+
+static inline void expect_faults(const fault *faults, size_t count)
 {
-    maker_begin(m, 17);
-    maker_input(m, "x", 1, "2,3");
-    maker_output(m, "y", 1, NULL);
+    for (size_t i = 0; i < count; i++) {
+        graph_maker m;
+        maker_model(&m, 17, faults[i].model);
+        expect_error(&m, faults[i].kind, faults[i].words);
+    }
 }
 
 #endif
