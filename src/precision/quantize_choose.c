@@ -116,9 +116,9 @@ static const kln_onnx_node *next_of(const kln_graph_inference *known, const kln_
         if ((kln_graph_edit_is(node, "Sigmoid") || kln_graph_edit_is(node, "HardSigmoid")) &&
             strcmp(node->inputs[0], name) == 0) {
             const kln_onnx_node *next = only_reader(known, graph, node->outputs[0]);
-            const bool is_both = next != NULL && kln_graph_edit_is(next, "Mul") &&
-                                 (strcmp(next->inputs[0], name) == 0 ||
-                                  strcmp(next->inputs[1], name) == 0);
+            const bool is_both =
+                next != NULL && kln_graph_edit_is(next, "Mul") &&
+                (strcmp(next->inputs[0], name) == 0 || strcmp(next->inputs[1], name) == 0);
             return is_both ? next : NULL;
         }
     }
