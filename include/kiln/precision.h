@@ -77,7 +77,9 @@ typedef enum kiln_precision_reason {
     KILN_PRECISION_NO_RANGE = 10,     /* the range of a tensor is not known; `detail` names it */
     KILN_PRECISION_NO_WEIGHTS = 11,   /* its weights are no constants */
     KILN_PRECISION_FOLDED = 12,       /* it became part of the convolution before it */
-    KILN_PRECISION_GATE = 13          /* a convolution of one pixel whose result scales channels */
+    KILN_PRECISION_GATE = 13,         /* a convolution of one pixel whose result scales channels */
+    KILN_PRECISION_NO_GAIN =
+        14 /* what it takes to feed it in eight bits costs more than they save */
 } kiln_precision_reason;
 
 /* "stays: sums squares"; "?" for another value. Static. Since 0.1. */

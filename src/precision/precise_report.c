@@ -28,6 +28,7 @@ static const char *const reasons[] = {
     "stays: its weights are no constants",
     "is part of the convolution before it",
     "stays: a gate of one number for each channel",
+    "stays: it costs more to feed it in eight bits than they save",
 };
 
 const char *kiln_precision_reason_text(kiln_precision_reason reason)

@@ -19,6 +19,13 @@ static bool is_named(const char *name, const char *asked)
            (name[length] == '\0' || strcmp(name + length, QUANTIZE_EVENED) == 0);
 }
 
+bool quantize_is_move(const kln_onnx_node *node)
+{
+    return kln_graph_edit_is(node, "Flatten") || kln_graph_edit_is(node, "Reshape") ||
+           kln_graph_edit_is(node, "Squeeze") || kln_graph_edit_is(node, "Unsqueeze") ||
+           kln_graph_edit_is(node, "Transpose");
+}
+
 bool quantize_is_kept(const kiln_precision_options *o, const kln_onnx_node *node)
 {
     for (size_t i = 0; i < o->keep_operator_count; i++) {
@@ -186,6 +193,14 @@ static void choose_node(const quantize_pass *pass, const kln_onnx_node *node, qu
         chosen->weights = chosen->input = SIZE_MAX;
         return;
     }
+    if (pass->format->activations && !is_conv &&
+        quantize_has_no_gain(
+            pass->options, pass->inference->graph, pass->graph, input->name,
+            quantize_find(pass, node->inputs[chosen->weights])->weights->dims[chosen->axis])) {
+        chosen->reason = KILN_PRECISION_NO_GAIN;
+        chosen->weights = chosen->input = SIZE_MAX;
+        return;
+    }
     chosen->reason = KILN_PRECISION_CONVERTED;
     chosen->is_quantized = true;
 }
@@ -248,13 +263,6 @@ static void choose_beside(quantize_pass *pass, size_t index)
     }
 }
 
-static bool is_move(const kln_onnx_node *node)
-{
-    return kln_graph_edit_is(node, "Flatten") || kln_graph_edit_is(node, "Reshape") ||
-           kln_graph_edit_is(node, "Squeeze") || kln_graph_edit_is(node, "Unsqueeze") ||
-           kln_graph_edit_is(node, "Transpose");
-}
-
 /* What a quantized pool gives is quantized where it leaves it, and not only behind what moves it on
  * its way to the quantized node `index`: else the pool, and what it reads, is computed in
  * float32. */
@@ -265,7 +273,7 @@ static void choose_on_the_way(quantize_pass *pass, size_t index)
         quantize_find(pass, pass->graph->nodes[index].inputs[chosen->input]);
     for (int steps = 0; steps < 4 && value != NULL && value->readers == 1; steps++) {
         const uint32_t mover = value->producer;
-        if (mover == KLN_NO_NODE || !is_move(&pass->graph->nodes[mover]) ||
+        if (mover == KLN_NO_NODE || !quantize_is_move(&pass->graph->nodes[mover]) ||
             quantize_is_kept(pass->options, &pass->graph->nodes[mover])) {
             return;
         }

@@ -59,6 +59,14 @@ bool quantize_is_kept(const kiln_precision_options *options, const kln_onnx_node
 bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *graph,
                       const kln_onnx_node *node);
 
+/* Whether the node only moves numbers. (quantize_choose.c) */
+bool quantize_is_move(const kln_onnx_node *node);
+
+/* Whether a product so wide of `input`, which is a tensor of `graph`, stays because it is a narrow
+ * one of what attention gives, and the rest computes in a half type. (quantize_attention.c) */
+bool quantize_has_no_gain(const kiln_precision_options *options, const kln_graph_inference *known,
+                          const kln_onnx_graph *graph, const char *input, int64_t width);
+
 /* What becomes of a number with that scale, and the scale of a channel of numbers up to `largest`.
  * (quantize_weights.c) */
 float quantize_round(const quantize_format *format, float number, float scale);

@@ -122,6 +122,8 @@ static void look_at_node(const smooth_pass *pass, size_t index)
     of->is_padded = pads(node) || kln_graph_edit_is(node, "ConvTranspose");
     look_at_bias(pass, node, of);
     of->is_candidate =
+        !(of->input.is_last && quantize_has_no_gain(pass->options, known, &pass->graph,
+                                                    node->inputs[0], (int64_t)of->outs)) &&
         of->groups > 0 && of->outs % of->groups == 0 && of->ins * of->groups == of->input.count;
 }
 

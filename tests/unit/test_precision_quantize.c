@@ -70,6 +70,36 @@ static void averages(graph_maker *m)
     maker_text(m, "a=Conv(x,w); b=GlobalAveragePool(a); c=Flatten(b); y=Gemm(c,u)");
 }
 
+/* What projects the result of attention, and what reads that. */
+static void attention_of(graph_maker *m, const int64_t rows[2], const char *w, const char *u)
+{
+    weights(m, "w", w);
+    weights(m, "u", u);
+    maker_ints(m, "rows", 2, rows);
+    maker_node(m, "Transpose", "x", "k");
+    maker_attribute_ints(m, "perm", 4, (const int64_t[]){0, 1, 3, 2});
+    maker_node(m, "MatMul", "x,k", "s");
+    maker_node(m, "Softmax", "s", "p");
+    maker_node(m, "MatMul", "p,x", "o");
+    maker_node(m, "Transpose", "o", "t");
+    maker_attribute_ints(m, "perm", 4, (const int64_t[]){0, 2, 1, 3});
+    maker_node(m, "Reshape", "t,rows", "e");
+    maker_node(m, "MatMul", "e,w", "g");
+    maker_node(m, "Relu", "g", "f");
+    maker_node(m, "MatMul", "f,u", "y");
+}
+
+static void attention(graph_maker *m)
+{
+    attention_of(m, (const int64_t[]){4, 16}, "16,8", "8,8");
+}
+
+static void wide_attention(graph_maker *m)
+{
+    attention_of(m, (const int64_t[]){32, 2}, "2,1032", "1032,1");
+}
+
+#define ATTENTION "Transpose MatMul Softmax MatMul Transpose Reshape "
 #define PAIR "QuantizeLinear DequantizeLinear "
 
 static const struct {
@@ -97,6 +127,13 @@ static const struct {
      0.03},
     {"rest", product, KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
      "Cast Reshape " PAIR "DequantizeLinear MatMul Cast", 0.03},
+    {"attention", attention, KILN_PRECISION_INT8, 0, 0,
+     ATTENTION PAIR "DequantizeLinear MatMul Relu " PAIR "DequantizeLinear MatMul", 0.06},
+    {"attention in a half type", attention, KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
+     "Cast " ATTENTION "MatMul Relu " PAIR "DequantizeLinear MatMul Cast", 0.06},
+    {"wide attention in a half type", wide_attention, KILN_PRECISION_FP8, KILN_PRECISION_FP16, 0,
+     "Cast " ATTENTION PAIR "DequantizeLinear MatMul Relu " PAIR "DequantizeLinear MatMul Cast",
+     0.2},
     {"blocks of 32", product, KILN_PRECISION_INT4, 0, 32, "Reshape DequantizeLinear MatMul", 0.2},
     {"blocks of 64", product, KILN_PRECISION_INT4, KILN_PRECISION_FP16, 0,
      "Cast Reshape DequantizeLinear MatMul Cast", 0.2},
@@ -155,6 +192,8 @@ static kiln_range_table *ranges_of(void)
     assert_ok(kiln_range_table_set(ranges, "b", 0, 12));
     assert_ok(kiln_range_table_set(ranges, "c", -12, 12));
     assert_ok(kiln_range_table_set(ranges, "d", -100, 100));
+    assert_ok(kiln_range_table_set(ranges, "e", -1, 1));
+    assert_ok(kiln_range_table_set(ranges, "f", 0, 24));
     return ranges;
 }
 
@@ -253,6 +292,7 @@ static kiln_status convert_each(void *user)
     kiln_status status = kiln_range_table_create(&ranges);
     status = status == KILN_OK ? kiln_range_table_set(ranges, "x", -1, 1) : status;
     status = status == KILN_OK ? kiln_range_table_set(ranges, "a", -1, 1) : status;
+    status = status == KILN_OK ? kiln_range_table_set(ranges, "f", -1, 1) : status;
     make(&m, index);
     status = status == KILN_OK ? m.status : status;
     if (status == KILN_OK) {
