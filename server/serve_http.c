@@ -22,6 +22,17 @@ void serve_enter_phase(serve_connection *at, serve_phase phase)
 
 /* --- answers --- */
 
+/* Libmicrohttpd sends the head of an answer and its pieces one after the other: a packet of the
+ * head alone would wake the client for nothing. What is held back goes with the last piece. */
+static void hold_back(serve_connection *at, bool holds)
+{
+    const int flag = holds;
+    at->holds = holds && setsockopt(at->socket, IPPROTO_TCP, TCP_CORK, &flag, sizeof flag) == 0;
+    if (!holds) {
+        (void)setsockopt(at->socket, IPPROTO_TCP, TCP_CORK, &flag, sizeof flag);
+    }
+}
+
 enum MHD_Result serve_answer_response(serve_connection *at, int code, const char *type,
                                       size_t head_size, struct MHD_Response *response, size_t size)
 {
@@ -40,6 +51,9 @@ enum MHD_Result serve_answer_response(serve_connection *at, int code, const char
     }
     at->code = code;
     at->answer_size = size;
+    if (size > SERVE_ONE_PIECE) {
+        hold_back(at, true);
+    }
     serve_enter_phase(at, SERVE_ANSWER);
     const enum MHD_Result queued = mhd->queue_response(at->connection, (unsigned)code, response);
     mhd->destroy_response(response);
@@ -277,6 +291,9 @@ static void completed(void *user, struct MHD_Connection *connection, void **stat
     (void)why;
     if (at == NULL || !at->began) {
         return;
+    }
+    if (at->holds) {
+        hold_back(at, false);
     }
     if (server->log != NULL) {
         serve_log_line(at);
