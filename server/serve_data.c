@@ -99,77 +99,100 @@ static bool put_real(kiln_tensor *tensor, size_t index, double value)
            kiln_tensor_read(tensor, (int64_t)index, 1, &value) == KILN_OK && isfinite(value);
 }
 
-/* One element at json->at. */
-static bool read_element(serve_json *json, const type_row *row, kiln_tensor *tensor, size_t index)
+#define PORTION 256 /* elements of type double at once */
+
+typedef enum fault { FITS, NO_NUMBER, NO_FIT } fault;
+
+/* An integer or bool at json->at. */
+static fault read_element(serve_json *json, const type_row *row, kiln_tensor *tensor, size_t index)
 {
-    const char first = serve_json_peek(json);
-    if (row->dtype == KILN_DTYPE_BOOL && (first == 't' || first == 'f')) {
-        bool value = false;
-        (void)serve_json_bool(json, &value);
-        put_integer(tensor, index, value ? 1 : 0);
-        return json->reason == NULL;
-    }
-    const size_t length = first == 0 || first == '"' ? 0 : serve_number_length(json->at, json->end);
+    serve_number number;
     uint64_t value = 0;
-    if (length == 0) {
-        return serve_json_fail(json, "is no number");
+    if (row->dtype == KILN_DTYPE_BOOL && (*json->at == 't' || *json->at == 'f')) {
+        bool is = false;
+        const bool read = serve_json_bool(json, &is);
+        put_integer(tensor, index, is ? 1 : 0);
+        return read ? FITS : NO_NUMBER;
     }
-    if (row->most == 0 ? !put_real(tensor, index, serve_number_double(json->at, length))
-                       : !serve_number_integer(json->at, length, row->least, row->most, &value)) {
-        return serve_json_fail(json, "does not fit the type");
+    if (!serve_number_read(json->at, json->end, &number)) {
+        return NO_NUMBER;
     }
-    if (row->most != 0) {
-        put_integer(tensor, index, value);
+    if (!serve_number_integer(&number, row->least, row->most, &value)) {
+        return NO_FIT;
     }
-    json->at += length;
-    return true;
+    put_integer(tensor, index, value);
+    json->at += number.length;
+    return FITS;
 }
 
-bool serve_data_read(serve_slice array, kiln_tensor *tensor, char *sentence, size_t size)
+/* As far as numbers follow each other; what else comes is left to the caller. */
+static fault read_run(serve_json *json, const type_row *row, kiln_tensor *tensor, int64_t count,
+                      int64_t *index)
 {
-    const type_row *row = row_of(tensor->desc.dtype);
-    serve_json json;
-    int64_t count = 0;
-    int64_t index = 0;
-    size_t depth = 0;
-    serve_json_init(&json, array.at, array.size);
-    if (row == NULL || kiln_shape_elements(&tensor->desc.shape, &count) != KILN_OK ||
-        !serve_json_enter(&json, '[')) {
-        (void)snprintf(sentence, size, "its data is no array");
-        return false;
+    double values[PORTION];
+    const size_t most = count - *index < PORTION ? (size_t)(count - *index) : PORTION;
+    if (row->most != 0) {
+        const fault found = read_element(json, row, tensor, (size_t)*index);
+        *index += found == FITS;
+        return found;
     }
-    for (depth = 1; depth > 0;) {
-        if (!serve_json_element(&json)) {
+    const size_t found = serve_number_run(&json->at, json->end, values, most);
+    for (size_t i = 0; i < found; i++) {
+        if (!put_real(tensor, (size_t)*index, values[i])) {
+            return NO_FIT;
+        }
+        *index += 1;
+    }
+    return found != 0 ? FITS : NO_NUMBER;
+}
+
+static bool fill(serve_json *json, const type_row *row, kiln_tensor *tensor, int64_t count,
+                 char *sentence, size_t size)
+{
+    static const char *const faults[] = {NULL, "is no number", "does not fit the type"};
+    int64_t index = 0;
+    for (size_t depth = 1; depth > 0;) {
+        if (!serve_json_element(json)) {
             depth--;
-            if (json.reason != NULL) {
-                break;
+            if (json->reason != NULL) {
+                return false;
             }
-        } else if (*json.at == '[') {
-            depth++;
-            (void)serve_json_enter(&json, '[');
+        } else if (*json->at == '[') {
+            if (++depth > SERVE_JSON_DEPTH) {
+                return serve_json_fail(json, "it is nested more than 64 levels deep");
+            }
+            (void)serve_json_enter(json, '[');
         } else if (index >= count) {
-            index = count + 1;
-            break;
-        } else if (!read_element(&json, row, tensor, (size_t)index)) {
-            break;
+            (void)snprintf(sentence, size,
+                           "its data has more than %lld elements, its shape asks for %lld",
+                           (long long)count, (long long)count);
+            return false;
         } else {
-            index++;
+            const fault found = read_run(json, row, tensor, count, &index);
+            if (found != FITS) {
+                (void)snprintf(sentence, size, "element %lld of its data %s (%s)", (long long)index,
+                               faults[found], row->name);
+                return false;
+            }
         }
     }
-    if (json.reason != NULL) {
-        (void)snprintf(sentence, size, "element %lld of its data %s (%s)", (long long)index,
-                       json.reason, row->name);
-    } else if (index != count) {
-        (void)snprintf(sentence, size, "its data has %s%lld elements, its shape asks for %lld",
-                       index > count ? "more than " : "",
-                       (long long)(index > count ? count : index), (long long)count);
+    if (index != count) {
+        (void)snprintf(sentence, size, "its data has %lld elements, its shape asks for %lld",
+                       (long long)index, (long long)count);
     }
-    return json.reason == NULL && index == count;
+    return index == count;
+}
+
+bool serve_data_read(serve_json *json, kiln_tensor *tensor, char *sentence, size_t size)
+{
+    const type_row *row = row_of(tensor->desc.dtype);
+    int64_t count = 0;
+    (void)snprintf(sentence, size, "its data is no array");
+    return row != NULL && kiln_shape_elements(&tensor->desc.shape, &count) == KILN_OK &&
+           serve_json_enter(json, '[') && fill(json, row, tensor, count, sentence, size);
 }
 
 /* --- writing --- */
-
-#define PORTION 256
 
 static void write_integer(const type_row *row, const char *at, size_t bytes, serve_text *text)
 {

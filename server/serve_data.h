@@ -15,9 +15,10 @@ kiln_dtype serve_type_of(const char *name);
 /* "TYPE_FP32", as a model's configuration writes it. */
 const char *serve_config_type(kiln_dtype dtype);
 
-/* Reads the numbers of an array, however they are nested, into a dense tensor. False with
- * `sentence` where they are too few or many, or do not fit the type. */
-bool serve_data_read(serve_slice array, kiln_tensor *tensor, char *sentence, size_t size);
+/* Reads the numbers of the array that comes next, however they are nested, into a dense tensor.
+ * False with `sentence` where they are too few or many, or do not fit the type, and with
+ * json->reason alone where it is no JSON. */
+bool serve_data_read(serve_json *json, kiln_tensor *tensor, char *sentence, size_t size);
 
 /* Writes them as one flat array. False with `sentence` for NaN and infinities, which JSON does not
  * have. */

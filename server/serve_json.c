@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "serve_json.h"
 
-#include <float.h>
-#include <locale.h>
-#include <math.h>
-#include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "serve_text.h"
@@ -34,10 +29,19 @@ static void skip_blanks(serve_json *json)
 char serve_json_peek(serve_json *json)
 {
     skip_blanks(json);
-    if (json->reason != NULL || json->at == json->end || *json->at == '\0') {
+    if (json->reason != NULL || json->at == json->end) {
         return 0;
     }
-    return strchr("{[\"tfn-0123456789", *json->at) != NULL ? *json->at : (char)0;
+    switch (*json->at) {
+        case '{':
+        case '[':
+        case '"':
+        case 't':
+        case 'f':
+        case 'n':
+        case '-': return *json->at;
+        default: return *json->at >= '0' && *json->at <= '9' ? *json->at : (char)0;
+    }
 }
 
 bool serve_json_enter(serve_json *json, char bracket)
@@ -243,9 +247,12 @@ static bool skip_word(serve_json *json)
 
 static bool skip_number(serve_json *json)
 {
-    const size_t length = serve_number_length(json->at, json->end);
-    json->at += length;
-    return length != 0 || serve_json_fail(json, "a number is broken");
+    serve_number number;
+    if (!serve_number_read(json->at, json->end, &number)) {
+        return serve_json_fail(json, "a number is broken");
+    }
+    json->at += number.length;
+    return true;
 }
 
 static bool skip_scalar(serve_json *json)
@@ -288,15 +295,25 @@ bool serve_json_skip(serve_json *json, serve_slice *value)
     return true;
 }
 
-bool serve_json_integer(serve_json *json, int64_t *value)
+bool serve_json_number(serve_json *json, serve_number *number)
 {
     const char first = serve_json_peek(json);
-    const char *begin = json->at;
+    if (first == 0 || !serve_number_read(json->at, json->end, number)) {
+        return serve_json_fail(json, "a number is needed");
+    }
+    json->at += number->length;
+    return true;
+}
+
+bool serve_json_integer(serve_json *json, int64_t *value)
+{
+    serve_number number;
     uint64_t found = 0;
-    if ((first != '-' && (first < '0' || first > '9')) || !skip_number(json) ||
-        !serve_number_integer(begin, (size_t)(json->at - begin), INT64_MIN, INT64_MAX, &found)) {
+    if (serve_json_peek(json) == 0 || !serve_number_read(json->at, json->end, &number) ||
+        !serve_number_integer(&number, INT64_MIN, INT64_MAX, &found)) {
         return serve_json_fail(json, "an integer is needed");
     }
+    json->at += number.length;
     *value = (int64_t)found;
     return true;
 }
@@ -314,175 +331,4 @@ bool serve_json_end(serve_json *json)
     skip_blanks(json);
     return json->reason == NULL &&
            (json->at == json->end || serve_json_fail(json, "something follows the end"));
-}
-
-/* --- numbers --- */
-
-static const char *digits(const char *at, const char *end)
-{
-    while (at < end && *at >= '0' && *at <= '9') {
-        at++;
-    }
-    return at;
-}
-
-size_t serve_number_length(const char *at, const char *end)
-{
-    const char *begin = at;
-    at += at < end && *at == '-' ? 1 : 0;
-    const char *whole = at;
-    at = digits(at, end);
-    if (at == whole || (*whole == '0' && at - whole > 1)) {
-        return 0;
-    }
-    if (at < end && *at == '.') {
-        const char *point = ++at;
-        at = digits(at, end);
-        if (at == point) {
-            return 0;
-        }
-    }
-    if (at < end && (*at == 'e' || *at == 'E')) {
-        at++;
-        at += at < end && (*at == '+' || *at == '-') ? 1 : 0;
-        const char *exponent = at;
-        at = digits(at, end);
-        if (at == exponent) {
-            return 0;
-        }
-    }
-    return (size_t)(at - begin);
-}
-
-static locale_t plain;
-
-static void make_locale(void)
-{
-    plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-}
-
-/* By the C library, in the locale "C". */
-static double slow_double(const char *at, size_t length)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    char shorter[400];
-    (void)pthread_once(&once, make_locale);
-    char *text = plain == (locale_t)0      ? NULL
-                 : length < sizeof shorter ? shorter
-                                           : malloc(length + 1);
-    if (text == NULL) {
-        return (double)NAN;
-    }
-    memcpy(text, at, length);
-    text[length] = '\0';
-    const double value = strtod_l(text, NULL, plain);
-    if (text != shorter) {
-        free(text);
-    }
-    return value;
-}
-
-/* The digits of a number, without its sign: so many of `mantissa` times a power of ten. */
-typedef struct decimal {
-    uint64_t mantissa;
-    int exponent;
-    bool cut; /* what follows the 19th digit is left out, and it is not 0 */
-} decimal;
-
-static decimal read_decimal(const char *at, const char *end)
-{
-    decimal read = {.mantissa = 0};
-    bool fraction = false;
-    for (; at < end && *at != 'e' && *at != 'E'; at++) {
-        if (*at == '.') {
-            fraction = true;
-        } else if (read.mantissa < UINT64_C(1000000000000000000)) {
-            read.mantissa = read.mantissa * 10 + (uint64_t)(*at - '0');
-            read.exponent -= fraction ? 1 : 0;
-        } else {
-            read.cut = read.cut || *at != '0';
-            read.exponent += fraction ? 0 : 1;
-        }
-    }
-    if (at < end) {
-        const bool down = at[1] == '-';
-        int written = 0;
-        for (at += down || at[1] == '+' ? 2 : 1; at < end && written < 1000; at++) {
-            written = written * 10 + (*at - '0');
-        }
-        read.exponent += down ? -written : written;
-    }
-    return read;
-}
-
-/* Where a long double has 64 bits, it holds the mantissa and 10^27, and their product or quotient
- * is wrong by 2^-64 of it at most, by 2^-59 where digits were cut. If both ends of that are rounded
- * to one double, so is the number. */
-static bool wide_double(const decimal *read, double *value)
-{
-#if LDBL_MANT_DIG >= 64
-    static const long double powers[] = {1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,
-                                         1e7L,  1e8L,  1e9L,  1e10L, 1e11L, 1e12L, 1e13L,
-                                         1e14L, 1e15L, 1e16L, 1e17L, 1e18L, 1e19L, 1e20L,
-                                         1e21L, 1e22L, 1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
-    if (read->exponent < -27 || read->exponent > 27) {
-        return false;
-    }
-    const long double whole = (long double)read->mantissa;
-    const long double wide =
-        read->exponent < 0 ? whole / powers[-read->exponent] : whole * powers[read->exponent];
-    const long double off = read->cut ? 0x1p-58L : 0x1p-62L;
-    *value = (double)(wide - wide * off);
-    return *value == (double)(wide + wide * off);
-#else
-    (void)read;
-    (void)value;
-    return false;
-#endif
-}
-
-/* An integer up to 2^53 times or by a power of ten that a double holds is rounded once, and so
- * right: W. D. Clinger, How to read floating point numbers accurately, 1990. */
-double serve_number_double(const char *at, size_t length)
-{
-    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                    1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
-    const bool negative = *at == '-';
-    const decimal read = read_decimal(at + (negative ? 1 : 0), at + length);
-    double value = 0.0;
-    if (!read.cut && read.mantissa <= UINT64_C(1) << 53 && read.exponent >= -22 &&
-        read.exponent <= 22) {
-        value = read.exponent < 0 ? (double)read.mantissa / powers[-read.exponent]
-                                  : (double)read.mantissa * powers[read.exponent];
-    } else if (!wide_double(&read, &value)) {
-        return slow_double(at, length);
-    }
-    return negative ? -value : value;
-}
-
-bool serve_number_integer(const char *at, size_t length, int64_t least, uint64_t most,
-                          uint64_t *value)
-{
-    const char *end = at + length;
-    const bool negative = *at == '-';
-    const uint64_t limit = negative ? 0 - (uint64_t)least : most;
-    const char *here = at + (negative ? 1 : 0);
-    uint64_t magnitude = 0;
-    for (; here < end && *here >= '0' && *here <= '9'; here++) {
-        const uint64_t digit = (uint64_t)(*here - '0');
-        if (magnitude > (UINT64_MAX - digit) / 10) {
-            return false;
-        }
-        magnitude = magnitude * 10 + digit;
-    }
-    if (here < end) { /* 3.0 and 1e3 are integers too */
-        const double real = fabs(serve_number_double(at, length));
-        if (!(real < 9007199254740992.0) || real != floor(real)) {
-            return false;
-        }
-        magnitude = (uint64_t)real;
-    }
-    *value = negative ? 0 - magnitude : magnitude;
-    return magnitude <= limit;
 }

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "serve_number.h"
+
 #define SERVE_JSON_DEPTH 64
 
 typedef struct serve_json {
@@ -46,18 +48,11 @@ bool serve_json_skip(serve_json *json, serve_slice *value);
 /* A string without its escapes, ended by NUL; false where it takes more than `size` bytes or holds
  * one. */
 bool serve_json_string(serve_json *json, char *text, size_t size);
+bool serve_json_number(serve_json *json, serve_number *number);
 bool serve_json_integer(serve_json *json, int64_t *value);
 bool serve_json_bool(serve_json *json, bool *value);
 /* Whether nothing but blanks follows. */
 bool serve_json_end(serve_json *json);
 bool serve_json_fail(serve_json *json, const char *reason);
-
-/* The bytes of the number at `at`, 0 where there is none. */
-size_t serve_number_length(const char *at, const char *end);
-/* A number that serve_number_length found, as the nearest double. */
-double serve_number_double(const char *at, size_t length);
-/* The same as an exact integer: false where it is none, or below `least` or above `most`. */
-bool serve_number_integer(const char *at, size_t length, int64_t least, uint64_t most,
-                          uint64_t *value);
 
 #endif

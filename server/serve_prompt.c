@@ -111,30 +111,23 @@ static bool read_list(reader *self, const member *row)
 
 static bool read_number(reader *self, const member *row)
 {
-    const char *begin = NULL;
-    int64_t whole = 0;
-    double value = 0;
-    const char first = serve_json_peek(&self->json);
-    begin = self->json.at;
-    const size_t length = first == '-' || (first >= '0' && first <= '9')
-                              ? serve_number_length(begin, self->json.end)
-                              : 0;
-    if (length == 0) {
-        (void)serve_json_fail(&self->json, "a number is needed");
+    serve_number number;
+    uint64_t whole = 0;
+    if (!serve_json_number(&self->json, &number)) {
         return broken(self, row->name);
     }
-    value = serve_number_double(begin, length);
+    const double value = serve_number_double(&number);
     if (!(value >= row->least && value <= row->most)) {
         return serve_refuse(self->problem, 400, "\"%s\" is %.*s; %g to %.10g are possible",
-                            row->name, (int)(length < 40 ? length : 40), begin, row->least,
-                            row->most);
+                            row->name, (int)(number.length < 40 ? number.length : 40), number.at,
+                            row->least, row->most);
     }
     if (row->kind == REAL) {
-        self->json.at += length;
         memcpy((char *)self->prompt + row->offset, &value, sizeof value);
         return true;
     }
-    if (!serve_json_integer(&self->json, &whole)) {
+    if (!serve_number_integer(&number, 0, INT64_MAX, &whole)) {
+        (void)serve_json_fail(&self->json, "an integer is needed");
         return broken(self, row->name);
     }
     memcpy((char *)self->prompt + row->offset, &whole, sizeof whole);

@@ -27,6 +27,8 @@ typedef struct entry {
     int64_t binary_size; /* -1: not given */
     bool binary, has_binary;
     int64_t classes;
+    bool is_input;
+    kiln_named_tensor input; /* what it becomes, once its name is not NULL */
 } entry;
 
 static bool broken(reader *self, const char *where)
@@ -149,56 +151,6 @@ static bool read_shape(reader *self, kiln_shape *shape)
     return self->json.reason == NULL || broken(self, "\"shape\"");
 }
 
-static bool read_member(reader *self, const serve_slice *key, entry *read)
-{
-    serve_json *json = &self->json;
-    bool *const given = serve_json_is(key, "name")       ? &read->has_name
-                        : serve_json_is(key, "shape")    ? &read->has_shape
-                        : serve_json_is(key, "datatype") ? &read->has_datatype
-                        : serve_json_is(key, "data")     ? &read->has_data
-                                                         : NULL;
-    if (given != NULL && *given) {
-        return serve_refuse(self->problem, 400, "a tensor gives \"%.*s\" more than once",
-                            (int)key->size, key->at);
-    }
-    if (given != NULL) {
-        *given = true;
-    }
-    if (given == &read->has_name) {
-        return serve_json_string(json, read->name, sizeof read->name) || broken(self, "\"name\"");
-    }
-    if (given == &read->has_shape) {
-        return read_shape(self, &read->shape);
-    }
-    if (given == &read->has_datatype) {
-        return serve_json_string(json, read->datatype, sizeof read->datatype) ||
-               broken(self, "\"datatype\"");
-    }
-    if (given == &read->has_data) {
-        return serve_json_skip(json, &read->data) || broken(self, "\"data\"");
-    }
-    return serve_json_is(key, "parameters") ? read_parameters(self, read) : skip(self);
-}
-
-static bool read_entry(reader *self, const char *list, entry *read)
-{
-    serve_slice key;
-    *read = (entry){.binary_size = -1};
-    if (!serve_json_enter(&self->json, '{')) {
-        return broken(self, list);
-    }
-    while (serve_json_member(&self->json, &key)) {
-        if (!read_member(self, &key, read)) {
-            return false;
-        }
-    }
-    if (self->json.reason != NULL) {
-        return broken(self, list);
-    }
-    return read->has_name ||
-           serve_refuse(self->problem, 400, "an entry of \"%s\" has no name", list);
-}
-
 static const serve_binding *find_binding(const serve_binding *bindings, size_t count,
                                          const char *name, size_t guess)
 {
@@ -245,15 +197,14 @@ static bool take_binary(reader *self, const entry *read, kiln_tensor *tensor)
     return true;
 }
 
-static bool take_json(reader *self, const entry *read, int64_t elements, kiln_tensor *tensor)
+/* The data that comes next in `json`. */
+static bool take_json(reader *self, serve_json *json, entry *read)
 {
+    kiln_tensor *tensor = &read->input.tensor;
     char sentence[300];
-    if (!read->has_data) {
-        return serve_refuse(self->problem, 400,
-                            "input \"%.200s\" has neither \"data\" nor a binary_data_size",
-                            read->name);
-    }
-    if ((uint64_t)elements > read->data.size) { /* so that a shape alone takes no memory */
+    int64_t elements = 0;
+    (void)!kiln_shape_elements(&tensor->desc.shape, &elements);
+    if (elements > json->end - json->at) { /* so that a shape alone takes no memory */
         return serve_refuse(self->problem, 400,
                             "input \"%.200s\": its shape asks for %lld elements, and its data has "
                             "fewer",
@@ -263,8 +214,12 @@ static bool take_json(reader *self, const entry *read, int64_t elements, kiln_te
     if (tensor->data == NULL) {
         return serve_refuse(self->problem, 503, "memory is short");
     }
-    return serve_data_read(read->data, tensor, sentence, sizeof sentence) ||
-           serve_refuse(self->problem, 400, "input \"%.200s\": %s", read->name, sentence);
+    if (serve_data_read(json, tensor, sentence, sizeof sentence)) {
+        return true;
+    }
+    return json->reason != NULL && json == &self->json
+               ? broken(self, "\"data\"")
+               : serve_refuse(self->problem, 400, "input \"%.200s\": %s", read->name, sentence);
 }
 
 static bool check_shape(reader *self, const entry *read, const serve_binding *binding)
@@ -290,12 +245,22 @@ static bool check_shape(reader *self, const entry *read, const serve_binding *bi
                         read->name, (long long)shape->dims[0], (long long)limit);
 }
 
-static bool take_input(reader *self, const entry *read, const serve_binding *binding,
-                       kiln_named_tensor *input)
+/* What of an input must be known before its data. */
+static bool prepare_input(reader *self, entry *read)
 {
+    const serve_instance *model = self->infer->instance;
+    const size_t count = self->infer->input_count;
+    const serve_binding *binding =
+        find_binding(model->inputs, model->input_count, read->name, count);
     const kiln_dtype dtype = serve_type_of(read->datatype);
-    kiln_tensor *tensor = &input->tensor;
-    int64_t elements = 0;
+    kiln_tensor *tensor = &read->input.tensor;
+    if (binding == NULL || count == model->input_count) {
+        return serve_refuse(self->problem, 400,
+                            binding == NULL ? "the model has no input \"%.200s\""
+                                            : "more inputs are given than the model has, "
+                                              "\"%.200s\" among them",
+                            read->name);
+    }
     if (!read->has_shape || !read->has_datatype) {
         return serve_refuse(self->problem, 400, "input \"%.200s\" has no %s", read->name,
                             read->has_shape ? "datatype" : "shape");
@@ -308,20 +273,96 @@ static bool take_input(reader *self, const entry *read, const serve_binding *bin
     if (!check_shape(self, read, binding)) {
         return false;
     }
-    *input = (kiln_named_tensor){.name = binding->name};
+    read->input = (kiln_named_tensor){.name = binding->name};
     tensor->desc = (kiln_tensor_desc){.dtype = dtype, .shape = read->shape};
-    if (kiln_shape_elements(&read->shape, &elements) != KILN_OK ||
-        kiln_tensor_bytes(dtype, &read->shape, &tensor->bytes) != KILN_OK) {
-        return serve_refuse(self->problem, 400, "input \"%.200s\": its shape is too large",
-                            read->name);
+    int64_t elements = 0;
+    return (kiln_shape_elements(&read->shape, &elements) == KILN_OK &&
+            kiln_tensor_bytes(dtype, &read->shape, &tensor->bytes) == KILN_OK) ||
+           serve_refuse(self->problem, 400, "input \"%.200s\": its shape is too large", read->name);
+}
+
+/* Data is read where it lies if what it is to become is known by then, as most clients write it,
+ * and else is stepped over for now. */
+static bool read_data(reader *self, entry *read)
+{
+    if (!read->is_input || !read->has_name || !read->has_shape || !read->has_datatype) {
+        return serve_json_skip(&self->json, &read->data) || broken(self, "\"data\"");
+    }
+    return prepare_input(self, read) && take_json(self, &self->json, read);
+}
+
+/* What is left to be done for an input once all of it was read. */
+static bool take_input(reader *self, entry *read)
+{
+    serve_json late;
+    if (read->input.name == NULL && !prepare_input(self, read)) {
+        return false;
     }
     if (read->binary_size >= 0 && read->has_data) {
         return serve_refuse(self->problem, 400,
                             "input \"%.200s\" has both \"data\" and a binary_data_size",
                             read->name);
     }
-    return read->binary_size >= 0 ? take_binary(self, read, tensor)
-                                  : take_json(self, read, elements, tensor);
+    if (read->binary_size >= 0) {
+        return take_binary(self, read, &read->input.tensor);
+    }
+    if (!read->has_data) {
+        return serve_refuse(self->problem, 400,
+                            "input \"%.200s\" has neither \"data\" nor a binary_data_size",
+                            read->name);
+    }
+    serve_json_init(&late, read->data.at, read->data.size);
+    return read->data.at == NULL || take_json(self, &late, read);
+}
+
+static bool read_member(reader *self, const serve_slice *key, entry *read)
+{
+    serve_json *json = &self->json;
+    bool *const given = serve_json_is(key, "name")       ? &read->has_name
+                        : serve_json_is(key, "shape")    ? &read->has_shape
+                        : serve_json_is(key, "datatype") ? &read->has_datatype
+                        : serve_json_is(key, "data")     ? &read->has_data
+                                                         : NULL;
+    if (given != NULL && *given) {
+        return serve_refuse(self->problem, 400, "a tensor gives \"%.*s\" more than once",
+                            (int)key->size, key->at);
+    }
+    if (given != NULL) {
+        *given = true;
+    }
+    if (given == &read->has_name) {
+        return serve_json_string(json, read->name, sizeof read->name) || broken(self, "\"name\"");
+    }
+    if (given == &read->has_shape) {
+        return read_shape(self, &read->shape);
+    }
+    if (given == &read->has_datatype) {
+        return serve_json_string(json, read->datatype, sizeof read->datatype) ||
+               broken(self, "\"datatype\"");
+    }
+    if (given == &read->has_data) {
+        return read_data(self, read);
+    }
+    return serve_json_is(key, "parameters") ? read_parameters(self, read) : skip(self);
+}
+
+static bool read_entry(reader *self, const char *list, entry *read)
+{
+    serve_slice key;
+    *read = (entry){.binary_size = -1, .is_input = strcmp(list, "inputs") == 0};
+    if (!serve_json_enter(&self->json, '{')) {
+        return broken(self, list);
+    }
+    while (serve_json_member(&self->json, &key)) {
+        if (!read_member(self, &key, read)) {
+            return false;
+        }
+    }
+    if (self->json.reason != NULL) {
+        return broken(self, list);
+    }
+    return read->has_name ||
+           serve_refuse(self->problem, 400, "an entry of \"%s\" has no name", list);
 }
 
 static bool read_inputs(reader *self)
@@ -340,22 +381,10 @@ static bool read_inputs(reader *self)
         return broken(self, "\"inputs\"");
     }
     while (serve_json_element(&self->json)) {
-        const size_t count = self->infer->input_count;
-        if (!read_entry(self, "inputs", &read)) {
+        if (!read_entry(self, "inputs", &read) || !take_input(self, &read)) {
             return false;
         }
-        const serve_binding *binding =
-            find_binding(model->inputs, model->input_count, read.name, count);
-        if (binding == NULL || count == model->input_count) {
-            return serve_refuse(self->problem, 400,
-                                binding == NULL ? "the model has no input \"%.200s\""
-                                                : "more inputs are given than the model has, "
-                                                  "\"%.200s\" among them",
-                                read.name);
-        }
-        if (!take_input(self, &read, binding, &self->infer->inputs[count])) {
-            return false;
-        }
+        self->infer->inputs[self->infer->input_count] = read.input;
         self->infer->input_count++;
     }
     return self->json.reason == NULL || broken(self, "\"inputs\"");

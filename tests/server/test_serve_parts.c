@@ -163,8 +163,10 @@ TEST(numbers_are_the_nearest)
             }
         }
         const size_t length = strlen(digits);
-        assert_int_equal(serve_number_length(digits, digits + length), length);
-        const double found = serve_number_double(digits, length);
+        serve_number number;
+        assert_true(serve_number_read(digits, digits + length, &number));
+        assert_int_equal(number.length, length);
+        const double found = serve_number_double(&number);
         const double expected = strtod(digits, NULL);
         assert_memory_equal(&found, &expected, sizeof found);
     }
@@ -193,13 +195,29 @@ TEST(integers_are_exact)
         {"3.0", INT8_MIN, INT8_MAX, true, 3},
         {"1e2", INT8_MIN, INT8_MAX, true, 100},
         {"1e3", INT8_MIN, INT8_MAX, false, 0},
+        {"18446744073709551610", 0, UINT64_MAX, true, UINT64_MAX - 5},
+        {"99999999999999999999", 0, UINT64_MAX, false, 0},
+        {"184467440737095516150", 0, UINT64_MAX, false, 0},
+        {"1000000000000000000000000", 0, UINT64_MAX, false, 0},
+        {"10000000000000000000", 0, UINT64_MAX, true, 10000000000000000000U},
+        {"10000000000000000000.0", 0, UINT64_MAX, false, 0},
+        {"100000000000000000000e-20", 0, UINT64_MAX, true, 1},
     };
     for (size_t i = 0; i < SERVE_LENGTH(rows); i++) {
         uint64_t value = 0;
-        assert_true(serve_number_integer(rows[i].text, strlen(rows[i].text), rows[i].least,
-                                         rows[i].most, &value) == rows[i].fits);
+        serve_number number;
+        assert_true(serve_number_read(rows[i].text, rows[i].text + strlen(rows[i].text), &number));
+        assert_true(serve_number_integer(&number, rows[i].least, rows[i].most, &value) ==
+                    rows[i].fits);
         assert_true(!rows[i].fits || value == rows[i].value);
     }
+}
+
+static bool data_read(serve_slice text, kiln_tensor *tensor, char *sentence, size_t size)
+{
+    serve_json json;
+    serve_json_init(&json, text.at, text.size);
+    return serve_data_read(&json, tensor, sentence, size) && serve_json_end(&json);
 }
 
 /* Every float of a random thousand goes through JSON and back as it was. */
@@ -223,8 +241,7 @@ TEST(tensors_survive_json)
         KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1000), given, sizeof given);
     kiln_tensor to = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1000), back, sizeof back);
     assert_true(serve_data_write(&from, &text, sentence, sizeof sentence));
-    assert_true(
-        serve_data_read((serve_slice){text.data, text.size}, &to, sentence, sizeof sentence));
+    assert_true(data_read((serve_slice){text.data, text.size}, &to, sentence, sizeof sentence));
     assert_memory_equal(given, back, sizeof given);
     given[7] = NAN;
     assert_false(serve_data_write(&from, &text, sentence, sizeof sentence));
@@ -251,8 +268,8 @@ TEST(numbers_past_the_type_are_refused)
                                               kiln_dtype_bits(rows[i].dtype) / 8);
         const serve_slice fits = {rows[i].fits, strlen(rows[i].fits)};
         const serve_slice does_not = {rows[i].does_not, strlen(rows[i].does_not)};
-        assert_true(serve_data_read(fits, &tensor, sentence, sizeof sentence));
-        assert_false(serve_data_read(does_not, &tensor, sentence, sizeof sentence));
+        assert_true(data_read(fits, &tensor, sentence, sizeof sentence));
+        assert_false(data_read(does_not, &tensor, sentence, sizeof sentence));
         assert_non_null(strstr(sentence, "does not fit"));
     }
 }

@@ -316,7 +316,7 @@ def limits(folder):
         sleeper.sendall(head.encode() + b"\r\n" + body.encode())
         until(lambda: metric(server, "serve_requests") == 2, "it is under way")
         until(lambda: metric(server, "serve_requests") == 1, "it is never cut off", 20)
-        assert is_idle(server, "lm")
+        until(lambda: is_idle(server, "lm"), "its row is not freed")
         for client in (first, second, sleeper):
             client.close()
 

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve_number.h"
+
+#include <float.h>
+#include <locale.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- digits --- */
+
+/* So many digits always fit 64 bits. */
+#define SAFE_DIGITS 19
+#define MOST_EXPONENT INT64_C(1000000000000000) /* which no fraction makes up for */
+
+#define TOPS 0x8080808080808080U
+#define ONES 0x0101010101010101U
+
+/* How many of eight bytes, the lowest first, are digits: the top bit of each that is none is set.
+ * Without a branch, for nobody can guess how many digits come. */
+static unsigned count_digits(uint64_t eight)
+{
+    const uint64_t off = eight ^ 0x3030303030303030U;
+    const uint64_t none = (((off & ~TOPS) + 0x76 * ONES) | off) & TOPS;
+    return none != 0 ? (unsigned)__builtin_ctzll(none) / 8 : 8;
+}
+
+/* Of eight digits, the first in the lowest byte: pairs, fours and the whole, each by one product.
+ */
+static uint64_t value_of(uint64_t eight)
+{
+    eight = (eight & 0x0f0f0f0f0f0f0f0fU) * 2561 >> 8;
+    eight = (eight & 0x00ff00ff00ff00ffU) * 6553601 >> 16;
+    return (eight & 0x0000ffff0000ffffU) * 42949672960001U >> 32;
+}
+
+/* Steps over digits one by one, which go behind those of `*value`; past 19 that is nonsense. */
+static inline const char *take_few(const char *at, const char *end, uint64_t *value)
+{
+    for (; at < end && *at >= '0' && *at <= '9'; at++) {
+        *value = *value * 10 + (uint64_t)(*at - '0');
+    }
+    return at;
+}
+
+/* The same, eight by eight. */
+static inline const char *take_many(const char *at, const char *end, uint64_t *value)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    static const uint64_t powers[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000};
+    while (end - at >= 8) {
+        uint64_t eight = 0;
+        memcpy(&eight, at, sizeof eight);
+        const unsigned count = count_digits(eight);
+        if (count == 8) {
+            *value = *value * 100000000 + value_of(eight);
+            at += 8;
+            continue;
+        }
+        /* Those that are digits become the last of eight, behind zeros. */
+        *value = *value * powers[count] + value_of(eight << 8 << (56 - 8 * count));
+        return at + count;
+    }
+#endif
+    return take_few(at, end, value);
+}
+
+static int64_t leading_zeros(const char *at, const char *end)
+{
+    int64_t zeros = 0;
+    for (; at < end && (*at == '0' || *at == '.'); at++) {
+        zeros += *at == '0';
+    }
+    return zeros;
+}
+
+/* The first 19 of many digits, zeros before them left out. */
+static void read_many(const char *at, const char *end, serve_number *number)
+{
+    bool fraction = false;
+    number->mantissa = 0;
+    number->exponent = 0;
+    for (; at < end; at++) {
+        if (*at == '.') {
+            fraction = true;
+        } else if (number->mantissa < UINT64_C(1000000000000000000)) {
+            number->mantissa = number->mantissa * 10 + (uint64_t)(*at - '0');
+            number->exponent -= fraction ? 1 : 0;
+        } else {
+            number->cut = number->cut || *at != '0';
+            number->exponent += fraction ? 0 : 1;
+        }
+    }
+}
+
+/* What stands behind the e. NULL where that is no number. */
+static const char *read_exponent(const char *at, const char *end, int64_t *exponent)
+{
+    const bool down = at < end && *at == '-';
+    at += at < end && (*at == '+' || *at == '-') ? 1 : 0;
+    const char *digits = at;
+    *exponent = 0;
+    for (; at < end && *at >= '0' && *at <= '9'; at++) {
+        *exponent = *exponent < MOST_EXPONENT ? *exponent * 10 + (*at - '0') : *exponent;
+    }
+    *exponent = down ? -*exponent : *exponent;
+    return at != digits ? at : NULL;
+}
+
+static inline bool read_number(const char *at, const char *end, serve_number *number)
+{
+    uint64_t mantissa = 0;
+    int64_t written = 0;
+    const bool negative = at < end && *at == '-';
+    const char *const whole = at + (negative ? 1 : 0);
+    const char *here = take_few(whole, end, &mantissa);
+    int64_t count = here - whole;
+    *number = (serve_number){.at = at, .negative = negative, .whole = true};
+    if (count == 0 || (*whole == '0' && count > 1)) {
+        return false;
+    }
+    if (here < end && *here == '.') {
+        const char *const fraction = here + 1;
+        here = take_many(fraction, end, &mantissa);
+        if (here == fraction) {
+            return false;
+        }
+        number->whole = false;
+        number->exponent = fraction - here;
+        count += here - fraction;
+    }
+    number->mantissa = mantissa;
+    if (count > SAFE_DIGITS && count - leading_zeros(whole, here) > SAFE_DIGITS) {
+        read_many(whole, here, number);
+    }
+    if (here < end && (*here == 'e' || *here == 'E')) {
+        here = read_exponent(here + 1, end, &written);
+        if (here == NULL) {
+            return false;
+        }
+        number->whole = false;
+        number->exponent += written;
+    }
+    number->length = (size_t)(here - at);
+    return true;
+}
+
+/* --- as a double --- */
+
+static locale_t plain;
+
+static void make_locale(void)
+{
+    plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+}
+
+/* By the C library, in the locale "C". */
+static double slow_double(const char *at, size_t length)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    char shorter[400];
+    (void)pthread_once(&once, make_locale);
+    char *text = plain == (locale_t)0      ? NULL
+                 : length < sizeof shorter ? shorter
+                                           : malloc(length + 1);
+    if (text == NULL) {
+        return (double)NAN;
+    }
+    memcpy(text, at, length);
+    text[length] = '\0';
+    const double value = strtod_l(text, NULL, plain);
+    if (text != shorter) {
+        free(text);
+    }
+    return value;
+}
+
+/* Where a long double has 64 bits, it holds the mantissa and 10^27, and their product or quotient
+ * is wrong by 2^-64 of it at most, by 2^-59 where digits were cut. If both ends of that are rounded
+ * to one double, so is the number. */
+static bool wide_double(const serve_number *read, double *value)
+{
+#if LDBL_MANT_DIG >= 64
+    static const long double powers[] = {1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,
+                                         1e7L,  1e8L,  1e9L,  1e10L, 1e11L, 1e12L, 1e13L,
+                                         1e14L, 1e15L, 1e16L, 1e17L, 1e18L, 1e19L, 1e20L,
+                                         1e21L, 1e22L, 1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
+    if (read->exponent < -27 || read->exponent > 27) {
+        return false;
+    }
+    const long double whole = (long double)read->mantissa;
+    const long double wide =
+        read->exponent < 0 ? whole / powers[-read->exponent] : whole * powers[read->exponent];
+    const long double off = read->cut ? 0x1p-58L : 0x1p-62L;
+    *value = (double)(wide - wide * off);
+    return *value == (double)(wide + wide * off);
+#else
+    (void)read;
+    (void)value;
+    return false;
+#endif
+}
+
+/* By a product instead of a quotient, which takes several times as long: the mantissa times
+ * 2^(63 + length) / 5^k, of which 64 bits are kept. What is cut off is less than 4 of the last of
+ * them; near the middle between two doubles that decides, and another way has to (the idea is that
+ * of D. Lemire, Number parsing at a gigabyte per second, 2021). */
+static inline bool scaled_double(const serve_number *read, double *value)
+{
+#if defined(__SIZEOF_INT128__)
+    __extension__ typedef unsigned __int128 wide;
+    static const uint64_t reciprocals[] = {
+        0xccccccccccccccccU, 0xa3d70a3d70a3d70aU, 0x83126e978d4fdf3bU, 0xd1b71758e219652bU,
+        0xa7c5ac471b478423U, 0x8637bd05af6c69b5U, 0xd6bf94d5e57a42bcU, 0xabcc77118461cefcU,
+        0x89705f4136b4a597U, 0xdbe6fecebdedd5beU, 0xafebff0bcb24aafeU, 0x8cbccc096f5088cbU,
+        0xe12e13424bb40e13U, 0xb424dc35095cd80fU, 0x901d7cf73ab0acd9U, 0xe69594bec44de15bU,
+        0xb877aa3236a4b449U, 0x9392ee8e921d5d07U, 0xec1e4a7db69561a5U, 0xbce5086492111aeaU,
+        0x971da05074da7beeU, 0xf1c90080baf72cb1U, 0xc16d9a0095928a27U, 0x9abe14cd44753b52U,
+        0xf79687aed3eec551U, 0xc612062576589ddaU, 0x9e74d1b791e07e48U};
+    if (read->cut || read->mantissa == 0 || read->exponent >= 0 || read->exponent < -27) {
+        return false;
+    }
+    const int power = (int)-read->exponent;
+    const int length = (power * 152170 >> 16) + 1; /* bits of 5^power */
+    const int left = __builtin_clzll(read->mantissa);
+    const wide product = (wide)(read->mantissa << left) * reciprocals[power - 1];
+    const int more = (int)(product >> 127 ^ 1);
+    const uint64_t kept = (uint64_t)(product >> 64) << more;
+    const unsigned rest = kept & 2047;
+    if (rest >= 1021 && rest <= 1024) {
+        return false;
+    }
+    const double whole = (double)((kept >> 11) + (rest > 1024 ? 1 : 0));
+    const uint64_t scale =
+        (uint64_t)(1023 + 12 - length - power - left - more) << 52 | (uint64_t)read->negative << 63;
+    double factor = 0;
+    memcpy(&factor, &scale, sizeof factor);
+    *value = whole * factor;
+    return true;
+#else
+    (void)read;
+    (void)value;
+    return false;
+#endif
+}
+
+/* An integer of one digit more than is safe, if 64 bits hold it. */
+static bool twenty_digits(const serve_number *number, uint64_t *magnitude)
+{
+    const uint64_t last = (uint64_t)(number->at[number->length - 1] - '0');
+    if (number->exponent != 1 || number->mantissa > (UINT64_MAX - last) / 10) {
+        return false;
+    }
+    *magnitude = number->mantissa * 10 + last;
+    return true;
+}
+
+/* An integer up to 2^53 times or by a power of ten that a double holds is rounded once, and so
+ * right: W. D. Clinger, How to read floating point numbers accurately, 1990. */
+static double other_double(const serve_number *number)
+{
+    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                    1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    double value = 0.0;
+    if (!number->cut && number->mantissa <= UINT64_C(1) << 53 && number->exponent >= -22 &&
+        number->exponent <= 22) {
+        value = number->exponent < 0 ? (double)number->mantissa / powers[-number->exponent]
+                                     : (double)number->mantissa * powers[number->exponent];
+    } else if (!wide_double(number, &value)) {
+        return slow_double(number->at, number->length);
+    }
+    return number->negative ? -value : value;
+}
+
+bool serve_number_read(const char *at, const char *end, serve_number *number)
+{
+    return read_number(at, end, number);
+}
+
+double serve_number_double(const serve_number *number)
+{
+    double value = 0;
+    return scaled_double(number, &value) ? value : other_double(number);
+}
+
+static inline const char *skip_blanks(const char *at, const char *end)
+{
+    while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')) {
+        at++;
+    }
+    return at;
+}
+
+size_t serve_number_run(const char **at, const char *end, double *values, size_t most)
+{
+    const char *next = *at;
+    serve_number number;
+    size_t count = 0;
+    while (count < most && read_number(next, end, &number)) {
+        next += number.length;
+        *at = next;
+        if (!scaled_double(&number, &values[count])) {
+            values[count] = other_double(&number);
+        }
+        count++;
+        next = skip_blanks(next, end);
+        if (next == end || *next != ',') {
+            break;
+        }
+        next = skip_blanks(next + 1, end);
+    }
+    return count;
+}
+
+bool serve_number_integer(const serve_number *number, int64_t least, uint64_t most, uint64_t *value)
+{
+    const uint64_t limit = number->negative ? 0 - (uint64_t)least : most;
+    uint64_t magnitude = number->mantissa;
+    if (number->exponent != 0 || number->cut) {
+        if (!number->whole) { /* 3.0 and 1e3 are integers too */
+            const double real = fabs(serve_number_double(number));
+            if (!(real < 9007199254740992.0) || real != floor(real)) {
+                return false;
+            }
+            magnitude = (uint64_t)real;
+        } else if (!twenty_digits(number, &magnitude)) {
+            return false;
+        }
+    }
+    *value = number->negative ? 0 - magnitude : magnitude;
+    return magnitude <= limit;
+}
