@@ -397,8 +397,11 @@ static kiln_status prepare(kln_onnx_model *model, kiln_precision_options *option
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(quantize_fold(model, options, report));
-    return format->storage == KILN_DTYPE_INT8 ? quantize_smooth(model, options, format, ranges)
-                                              : KILN_OK;
+    if (format->storage != KILN_DTYPE_INT8) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(quantize_head(model, options));
+    return quantize_smooth(model, options, format, ranges);
 }
 
 static const quantize_format *format_of(kiln_precision precision)

@@ -19,13 +19,6 @@ static bool is_named(const char *name, const char *asked)
            (name[length] == '\0' || strcmp(name + length, QUANTIZE_EVENED) == 0);
 }
 
-bool quantize_is_move(const kln_onnx_node *node)
-{
-    return kln_graph_edit_is(node, "Flatten") || kln_graph_edit_is(node, "Reshape") ||
-           kln_graph_edit_is(node, "Squeeze") || kln_graph_edit_is(node, "Unsqueeze") ||
-           kln_graph_edit_is(node, "Transpose");
-}
-
 bool quantize_is_kept(const kiln_precision_options *o, const kln_onnx_node *node)
 {
     for (size_t i = 0; i < o->keep_operator_count; i++) {

@@ -9,6 +9,13 @@ quantize_value *quantize_find(const quantize_pass *pass, const char *name)
     return place != KLN_NAMES_NONE ? &pass->values[place] : NULL;
 }
 
+bool quantize_is_move(const kln_onnx_node *node)
+{
+    return kln_graph_edit_is(node, "Flatten") || kln_graph_edit_is(node, "Reshape") ||
+           kln_graph_edit_is(node, "Squeeze") || kln_graph_edit_is(node, "Unsqueeze") ||
+           kln_graph_edit_is(node, "Transpose");
+}
+
 kln_onnx_tensor *quantize_add_tensor(quantize_pass *pass, const char *stem, const char *what,
                                      kiln_dtype dtype, size_t rank, const int64_t *dims)
 {

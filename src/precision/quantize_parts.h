@@ -59,7 +59,7 @@ bool quantize_is_kept(const kiln_precision_options *options, const kln_onnx_node
 bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *graph,
                       const kln_onnx_node *node);
 
-/* Whether the node only moves numbers. (quantize_choose.c) */
+/* Whether the node only moves numbers. (quantize_parts.c) */
 bool quantize_is_move(const kln_onnx_node *node);
 
 /* Whether a product so wide of `input`, which is a tensor of `graph`, stays because it is a narrow
@@ -85,6 +85,10 @@ KILN_MUST_CHECK kiln_status quantize_smooth(kln_onnx_model *model,
  * keep become those of the nodes by then. (quantize_fold.c) */
 KILN_MUST_CHECK kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_options *options,
                                           kiln_precision_report *report);
+
+/* A product behind a pool of one pixel becomes a convolution. (quantize_head.c) */
+KILN_MUST_CHECK kiln_status quantize_head(kln_onnx_model *model,
+                                          const kiln_precision_options *options);
 
 /* How the name of a tensor that was evened out ends. */
 #define QUANTIZE_EVENED "/evened"

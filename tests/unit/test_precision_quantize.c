@@ -63,11 +63,40 @@ static void product(graph_maker *m)
 }
 
 /* What averages gives eight bits, too, wherever its numbers are moved to. */
-static void averages(graph_maker *m)
+static void averages_before(graph_maker *m, const char *product, const char *inputs)
 {
     weights(m, "w", "4,4,1,1");
     weights(m, "u", "4,8");
-    maker_text(m, "a=Conv(x,w); b=GlobalAveragePool(a); c=Flatten(b); y=Gemm(c,u)");
+    weights(m, "v", "8,4");
+    maker_floats(m, "few", 8, waves);
+    maker_node(m, "Conv", "x,w", "a");
+    maker_node(m, "GlobalAveragePool", "a", "b");
+    maker_node(m, "Flatten", "b", "c");
+    maker_node(m, product, inputs, "y");
+}
+
+static void averages(graph_maker *m)
+{
+    averages_before(m, "MatMul", "c,u");
+}
+
+/* A classifier's last product is a convolution of one pixel. */
+static void classifies(graph_maker *m)
+{
+    averages_before(m, "Gemm", "c,u,few");
+}
+
+static void classifies_turned(graph_maker *m)
+{
+    averages_before(m, "Gemm", "c,v");
+    maker_attribute_int(m, "transB", 1);
+}
+
+/* A part of the product is no convolution. */
+static void classifies_half(graph_maker *m)
+{
+    averages_before(m, "Gemm", "c,u");
+    maker_attribute_float(m, "alpha", 0.5F);
 }
 
 /* What projects the result of attention, and what reads that. */
@@ -101,6 +130,9 @@ static void wide_attention(graph_maker *m)
 
 #define ATTENTION "Transpose MatMul Softmax MatMul Transpose Reshape "
 #define PAIR "QuantizeLinear DequantizeLinear "
+#define AVERAGES PAIR "DequantizeLinear Conv " PAIR "GlobalAveragePool " PAIR "Flatten "
+#define CLASSIFIES \
+    PAIR "DequantizeLinear Conv " PAIR "GlobalAveragePool " PAIR "DequantizeLinear Conv Flatten"
 
 static const struct {
     const char *name;
@@ -119,10 +151,14 @@ static const struct {
     {"beside", beside, KILN_PRECISION_INT8, 0, 0,
      PAIR "DequantizeLinear Conv Concat " PAIR "DequantizeLinear Conv", 0.06},
     /* Sixteenths of numbers that have the range of whole ones. */
-    {"averages", averages, KILN_PRECISION_INT8, 0, 0,
-     PAIR "DequantizeLinear Conv " PAIR "GlobalAveragePool " PAIR "Flatten " PAIR
-          "DequantizeLinear Gemm",
-     0.3},
+    /* Sixteenths of numbers that have the range of whole ones. */
+    {"averages", averages, KILN_PRECISION_INT8, 0, 0, AVERAGES PAIR "DequantizeLinear MatMul", 0.3},
+    {"classifies", classifies, KILN_PRECISION_INT8, 0, 0, CLASSIFIES, 0.3},
+    {"classifies by turned weights", classifies_turned, KILN_PRECISION_INT8, 0, 0, CLASSIFIES, 0.3},
+    {"classifies by half", classifies_half, KILN_PRECISION_INT8, 0, 0,
+     AVERAGES PAIR "DequantizeLinear Gemm", 0.3},
+    {"classifies in float8", classifies, KILN_PRECISION_FP8, 0, 0,
+     AVERAGES PAIR "DequantizeLinear Gemm", 0.3},
     {"product", product, KILN_PRECISION_INT8, 0, 0, "Reshape " PAIR "DequantizeLinear MatMul",
      0.03},
     {"rest", product, KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
