@@ -10,14 +10,15 @@ calibration says by mean square error and by entropy) and NAME.expected.npy (flo
 the feed of seed 8). OUT gets one line of JSON for each model.
 
 First PRECISION_WORKERS (8) processes build plans at once, until PRECISION_SECONDS (540) less
-PRECISION_MEASURE (45), each with a timing cache in FOLDER that both goes on with what an earlier
-run timed and is kept when a build is stopped; then what plans there are of a model are timed,
-alone. PRECISION_CASES ("resnet50:int8 bert:fp8+fp16") chooses.
+PRECISION_MEASURE (45), with timing caches: FOLDER/timing.*.cache are kept when a build is stopped
+too, and moved to FOLDER/known they are where the next run begins. Then what plans there are of a
+model are timed, alone. PRECISION_CASES ("resnet50:int8 bert:fp8+fp16") chooses.
 
 The peer is a weakly typed network of the same file with BuilderFlags FP16 and INT8, as trtexec
 --fp16 --int8 sets them, and a calibrator: the cache that entropy gives of the same batches, with
 the ranges of constants added, so that nothing lacks one; or, of the models that PRECISION_CALIBRATE
-names, IInt8EntropyCalibrator2 on the batches themselves. Both sides have the profile 1:8:32.
+names, IInt8EntropyCalibrator2 on the batches themselves. Both sides have the profile 1:8:32, and
+TensorRT's own optimization level unless PRECISION_LEVEL says one.
 
 A latency is the median of the GPU's time of a captured graph without transfers, all plans of a
 model in turns, the best of the turns. An error is the root of the mean square difference from
@@ -40,6 +41,7 @@ sys.path.insert(0, HERE)
 from kiln_api import Kiln  # noqa: F401  pylint: disable=wrong-import-position,unused-import
 from nvidia_bindings import Bindings, dtype_of  # pylint: disable=wrong-import-position
 
+LEVEL = int(os.environ.get("PRECISION_LEVEL", "0"))
 CALIBRATE = os.environ.get("PRECISION_CALIBRATE", "").split()
 BATCHES = (1, 8, 32)
 TOKENS = 128

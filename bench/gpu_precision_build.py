@@ -4,9 +4,10 @@
 
     gpu_precision_build.py BUILD FOLDER NAME DEADLINE JOB...
 
-A JOB is SIDE:MODEL:KIND, SIDE kiln or peer. The timing cache FOLDER/timing.NAME.cache is gone on
-with, and keeps what was measured when DEADLINE (seconds as time.time() gives them) stops a build:
-the next run begins there. FOLDER/builds.jsonl gets a line for each job.
+A JOB is SIDE:MODEL:KIND, SIDE kiln or peer; NAME is MODEL_SIDE. FOLDER/timing.NAME.cache keeps what
+was timed, also when DEADLINE (seconds as time.time() gives them) stops a build; the next run begins
+with what FOLDER/known has of it, of both sides of the model, so that they choose by the same.
+FOLDER/builds.jsonl gets a line for each job.
 """
 import json
 import os
@@ -130,6 +131,8 @@ def build_peer(bindings, model, flags, plan, timings, deadline):
     config.add_optimization_profile(profile)
     for flag in flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
+    if bench.LEVEL:
+        config.builder_optimization_level = bench.LEVEL
     lacking = []
     if "INT8" in flags:
         cache = None
@@ -168,6 +171,8 @@ def build_kiln(kiln, model, kind, plan, timings, deadline):
     words = dict(bench.KINDS[kind][0])
     if "int8" in kind or "fp8" in kind:
         words["ranges"] = f"{model.folder}/{model.name}.ranges.json"
+    if bench.LEVEL:
+        words["builder_optimization_level"] = bench.LEVEL
     profile = " ".join(f"{key}=" + ":".join("x".join(map(str, shape)) for shape in shapes)
                        for key, *shapes in model.ranges())
     achieved = kiln.build(model.path, plan + ".new", seconds=deadline - time.time(),
@@ -177,10 +182,26 @@ def build_kiln(kiln, model, kind, plan, timings, deadline):
     return {"achieved": achieved}
 
 
+def combine(bindings, folder, name, timings):
+    """What is known of the model's timings, where the builds of this process begin."""
+    config, made = bindings.builder.create_builder_config(), None
+    for side in ("kiln", "peer"):
+        path = f"{folder}/known/timing.{name.rsplit('_', 1)[0]}_{side}.cache"
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                known = config.create_timing_cache(file.read())
+            made = known if made is None else made
+            if made is not known and not made.combine(known, False):
+                bindings.fail("timings")
+    if made is not None:
+        bench.write(timings, bytes(made.serialize()))
+
+
 def main():
     build, folder, name, deadline, jobs = *sys.argv[1:4], float(sys.argv[4]), sys.argv[5:]
     timings = f"{folder}/timing.{name}.cache"
     bindings, kiln = Bindings(), bench.Kiln(f"{build}/src/libkiln.so")
+    combine(bindings, folder, name, timings)
     for job in jobs:
         side, model_name, kind = job.split(":")
         plan = f"{folder}/{model_name}.{kind}.{side}.plan"
