@@ -235,6 +235,7 @@ static size_t give_output(const batch *one, kiln_request *request, size_t i, int
         return 0;
     }
     if (to->data == NULL && result_block_holds(one->block, from->data)) {
+        part.desc.location = one->block->device >= 0 ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST;
         part.data = (unsigned char *)from->data +
                     (rules->axis < 0 ? 0 : (size_t)at * row_bytes(&part.desc, rules->axis, &outer));
         if (request->blocks[0] == NULL) {
