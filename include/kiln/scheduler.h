@@ -289,6 +289,22 @@ typedef struct kiln_scheduler_counters {
 KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_get_counters(kiln_scheduler *scheduler,
                                                                  kiln_scheduler_counters *counters);
 
+/* What one of the engines in use has done since it took its place. */
+typedef struct kiln_scheduler_engine_counters {
+    size_t struct_size;       /* sizeof(kiln_scheduler_engine_counters), set by the caller */
+    int32_t device;           /* -1: the CPU */
+    uint64_t batches;         /* runs */
+    uint64_t rows;            /* of requests, in those */
+    uint64_t running;         /* contexts that have a batch, now */
+    uint64_t run_nanoseconds; /* of all runs together, also of those at the same time */
+} kiln_scheduler_engine_counters;
+
+/* Of engine `index`, as kiln_scheduler_create or kiln_scheduler_replace was given them. Errors:
+ * NULL_ARGUMENT; INVALID_ARGUMENT for a struct_size that is too small or an index past the last.
+ * Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_get_engine_counters(
+    kiln_scheduler *scheduler, size_t index, kiln_scheduler_engine_counters *counters);
+
 /* What is measured of each request that ran, in nanoseconds but for BATCH_ROWS. */
 typedef enum kiln_scheduler_figure {
     KILN_SCHEDULER_QUEUE_TIME = 0, /* from its submission to the begin of its batch */

@@ -23,14 +23,16 @@ static kiln_status fill(const kiln_scheduler *scheduler, kiln_engine *const *eng
     KLN_RETURN_IF_ERROR(check_engines(scheduler, engines, count));
     KLN_RETURN_IF_ERROR(batch_sizes_make(&scheduler->rules, engines, count, &pool->sizes));
     const size_t total = count * pool->contexts;
+    pool->counters = kln_alloc_zeroed(count, sizeof *pool->counters);
     pool->seats = kln_alloc_zeroed(total, sizeof(seat *));
+    KLN_RETURN_IF_NO_MEMORY(pool->counters, count * sizeof *pool->counters, "a scheduler");
     KLN_RETURN_IF_NO_MEMORY(pool->seats, total * sizeof(seat *), "a scheduler");
     for (size_t i = 0; i < total; i++) {
         pool->seats[i] = kln_alloc_zeroed(1, sizeof *pool->seats[i]);
         KLN_RETURN_IF_NO_MEMORY(pool->seats[i], sizeof *pool->seats[i], "a scheduler's context");
         pool->count++;
-        KLN_RETURN_IF_ERROR(
-            seat_make(scheduler, pool, engines[i / pool->contexts], pool->seats[i]));
+        KLN_RETURN_IF_ERROR(seat_make(scheduler, pool, i / pool->contexts,
+                                      engines[i / pool->contexts], pool->seats[i]));
     }
     return KILN_OK;
 }
@@ -57,6 +59,7 @@ void engine_pool_drop(const kiln_scheduler *scheduler, engine_pool *pool)
     }
     if (pool != NULL) {
         kln_free(pool->seats);
+        kln_free(pool->counters);
         kln_free(pool);
     }
 }

@@ -242,7 +242,8 @@ struct engine_pool;
 typedef struct seat {
     kiln_context *context;
     kiln_engine *engine;
-    const struct engine_pool *pool;
+    struct engine_pool *pool;
+    size_t number; /* of its engine */
     int32_t device;
     int32_t profile; /* of its last batch, -1: none yet */
     bool busy;
@@ -271,7 +272,8 @@ typedef struct mean_time {
 typedef struct engine_pool {
     seat **seats;
     size_t count;
-    size_t contexts; /* of each engine; they stand beside each other */
+    size_t contexts;                          /* of each engine; they stand beside each other */
+    kiln_scheduler_engine_counters *counters; /* of each engine */
     batch_sizes sizes;
     mean_time runs[MOST_SIZES]; /* of each size */
     mean_time switching;        /* how much longer the first run in another profile took */
@@ -285,8 +287,8 @@ void engine_pool_drop(const kiln_scheduler *scheduler, engine_pool *pool);
 /* Whether a batch is under way. With the lock. */
 bool engine_pool_is_busy(const engine_pool *pool);
 
-KILN_MUST_CHECK kiln_status seat_make(const kiln_scheduler *scheduler, const engine_pool *pool,
-                                      kiln_engine *engine, seat *made);
+KILN_MUST_CHECK kiln_status seat_make(const kiln_scheduler *scheduler, engine_pool *pool,
+                                      size_t number, kiln_engine *engine, seat *made);
 void seat_finish(const kiln_scheduler *scheduler, seat *gone);
 /* What came of a batch beside its requests' own. */
 typedef struct batch_outcome {

@@ -6,13 +6,14 @@
 
 #define WARM_RUNS 3 /* after one: the second of a graph's is the first replay */
 
-kiln_status seat_make(const kiln_scheduler *scheduler, const engine_pool *pool, kiln_engine *engine,
-                      seat *made)
+kiln_status seat_make(const kiln_scheduler *scheduler, engine_pool *pool, size_t number,
+                      kiln_engine *engine, seat *made)
 {
     const schedule_rules *rules = &scheduler->rules;
     const size_t tensors = rules->input_count + rules->output_count;
     made->engine = kiln_engine_retain(engine);
     made->pool = pool;
+    made->number = number;
     made->profile = -1;
     made->device = engine->shared.device;
     made->inputs = kln_alloc_zeroed(rules->input_count + 1, sizeof(kiln_buffer *));

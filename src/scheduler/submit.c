@@ -254,6 +254,30 @@ kiln_status kiln_scheduler_get_counters(kiln_scheduler *scheduler,
     return kln_info_write(__func__, counters, &now, sizeof now);
 }
 
+kiln_status kiln_scheduler_get_engine_counters(kiln_scheduler *scheduler, size_t index,
+                                               kiln_scheduler_engine_counters *counters)
+{
+    KLN_RETURN_IF_NULL(scheduler);
+    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    kiln_scheduler_engine_counters now = {.batches = 0};
+    (void)pthread_mutex_lock(&scheduler->lock);
+    const engine_pool *pool = scheduler->pool;
+    const size_t count = pool->count / pool->contexts;
+    if (index < count) {
+        now = pool->counters[index];
+        now.device = pool->seats[index * pool->contexts]->device;
+        for (size_t i = 0; i < pool->contexts; i++) {
+            now.running += pool->seats[index * pool->contexts + i]->busy;
+        }
+    }
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    KLN_RETURN_IF(
+        index >= count, KILN_ERROR_INVALID_ARGUMENT,
+        "kiln_scheduler_get_engine_counters: index is %zu, the scheduler has %zu engine%s", index,
+        count, KLN_S(count));
+    return kln_info_write(__func__, counters, &now, sizeof now);
+}
+
 kiln_status kiln_scheduler_get_figure(kiln_scheduler *scheduler, kiln_scheduler_figure figure,
                                       kiln_histogram *histogram)
 {

@@ -55,6 +55,10 @@ static void note_batch(kiln_scheduler *scheduler, const seat *at, const batch_ou
         kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_QUEUE_TIME],
                               request->begun - request->submitted);
     }
+    kiln_scheduler_engine_counters *own = &at->pool->counters[at->number];
+    own->batches += outcome->runs;
+    own->rows += (uint64_t)rows;
+    own->run_nanoseconds += outcome->ran;
     counters->batches += outcome->runs;
     counters->rows += (uint64_t)rows;
     counters->padding += (uint64_t)outcome->padding;

@@ -28,9 +28,9 @@ static kiln_status enqueue_rows(void *user, kiln_mock_run *run, kiln_stream *str
 static kiln_mock_handler handler_of_rows = compute_rows;
 
 /* Of the mock's runs, which graphs repeat. */
-static void *open_rows(behaviour *how, kiln_scheduler_options options, kiln_engine **engine)
+static kiln_engine *make_row_engine(behaviour *how, int32_t device)
 {
-    kiln_scheduler *scheduler = NULL;
+    kiln_engine *engine = NULL;
     const kiln_binding x = {.struct_size = sizeof x,
                             .name = "x",
                             .dtype = KILN_DTYPE_FLOAT32,
@@ -45,8 +45,17 @@ static void *open_rows(behaviour *how, kiln_scheduler_options options, kiln_engi
     mock.input_count = 1;
     mock.outputs = &y;
     mock.output_count = 1;
+    mock.device = device;
     work_count = 0;
-    assert_ok(kiln_engine_create_mock(&mock, engine));
+    assert_ok(kiln_engine_create_mock(&mock, &engine));
+    return engine;
+}
+
+static kiln_scheduler *open_rows(behaviour *how, kiln_scheduler_options options,
+                                 kiln_engine **engine)
+{
+    kiln_scheduler *scheduler = NULL;
+    *engine = make_row_engine(how, 0);
     options.struct_size = sizeof options;
     options.max_batch = MOST_ROWS;
     options.contexts = 1;
@@ -250,6 +259,50 @@ FAKE_TEST(outputs_of_other_rows_end_the_joining)
     }
     assert_true(scheduler->pool->seats[0]->unbound);
     assert_true(scheduler->apart);
+    free_rows(&all[0]);
+    free_rows(&all[1]);
+}
+
+/* One queue before two GPUs: a batch goes where a context is free, with its rows. */
+FAKE_TEST(each_gpu_serves_its_part)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    owned_engine first = make_row_engine(&how, 0);
+    owned_engine second = make_row_engine(&how, 1);
+    kiln_engine *const engines[] = {first, second};
+    owned_scheduler scheduler = NULL;
+    kiln_scheduler_options options = GATHERS;
+    kiln_scheduler_engine_counters found[2];
+    rows all[2];
+    options.struct_size = sizeof options;
+    options.max_batch = MOST_ROWS;
+    options.contexts = 1;
+    assert_ok(kiln_scheduler_create(engines, 2, &options, &scheduler));
+    for (size_t i = 0; i < 2; i++) {
+        make_rows(&all[i], KILN_LOCATION_PINNED, 4, (float)i);
+    }
+    for (size_t i = 0; i < 12; i++) {
+        seat *other = scheduler->pool->seats[i % 3 == 0];
+        other->busy = true; /* as if it had work */
+        run_together(scheduler, all, 2, KILN_OK);
+        check_rows(&all[0]);
+        check_rows(&all[1]);
+        other->busy = false;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        found[i] = (kiln_scheduler_engine_counters){.struct_size = sizeof found[i]};
+        assert_ok(kiln_scheduler_get_engine_counters(scheduler, i, &found[i]));
+        assert_int_equal(found[i].device, i);
+        assert_int_equal(found[i].rows, found[i].batches * 8);
+        assert_int_equal(found[i].running, 0);
+        assert_true(found[i].run_nanoseconds > 0);
+    }
+    assert_int_equal(found[0].batches, 4);
+    assert_int_equal(found[1].batches, 8);
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT,
+                 kiln_scheduler_get_engine_counters(scheduler, 2, &found[0]),
+                 "index is 2, the scheduler has 2 engines");
     free_rows(&all[0]);
     free_rows(&all[1]);
 }
