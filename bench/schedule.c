@@ -3,7 +3,7 @@
  * kiln_context_run, and many at once against the best that runs of full batches reach.
  *
  *     bench_schedule [--pinned] [--callers] [--contexts=N,N...] [--no-latency] [--bare-device]
- *                    [--search]
+ *                    [--search] [--devices=N,N...] [--check]
  *                    BACKEND LIBRARY|- MODEL SECONDS BATCH[,BATCH]... AT_ONCE NAME=DIMS...
  *
  * MODEL is an ONNX file or a .plan; DIMS as Nx3x224x224, N for the batch. AT_ONCE requests of one
@@ -13,39 +13,40 @@
  * batches and numbers of contexts, the bare one also for its best with no more rows outstanding
  * than AT_ONCE, from and to pinned memory or with --bare-device that of the device; then all are
  * measured in turns, and a ratio is of the same round. With --search the looking is all.
+ * --devices puts an engine on each of these GPUs behind the one scheduler, where bare runs are the
+ * first one's; --check compares every answer with that of a bare run.
  */
 #include <kiln/kiln.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "bench_times.h"
-#include "plan_feed.h"
+#include "schedule_load.h"
 
 #define ROUNDS 7
 #define MOST_CONTEXTS 8
+#define MOST_ENGINES 8
 #define MOST_BATCHES 8
 #define BRIEF 3 /* a look for the best takes such a part of a measurement */
 
 typedef struct scene {
-    kiln_engine *engine;
+    kiln_engine *engines[MOST_ENGINES];
+    int64_t devices[MOST_ENGINES];
+    size_t engine_count;
     char **shapes;
     size_t shape_count;
     int64_t batches[MOST_BATCHES];
     size_t batch_count;
     int64_t contexts[MOST_BATCHES];
     size_t context_count;
-    size_t at_once;
-    bool has_callers;
+    load load;
     bool skips_latency;
     bool bare_device;
     bool only_searches;
-    kiln_location place;    /* of memory that a bare run reads and writes */
-    kiln_location requests; /* of a request's */
-    double seconds;         /* of one measurement */
+    kiln_location place; /* of memory that a bare run reads and writes */
+    double seconds;      /* of one measurement */
 } scene;
 
 /* How one side runs. */
@@ -61,52 +62,8 @@ static kiln_scheduler *open_scheduler(const scene *self, kiln_schedule schedule,
     kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.schedule = schedule, .max_batch = how.batch,
                                .contexts = (int32_t)how.contexts);
-    feed_require(kiln_scheduler_create(&self->engine, 1, &options, &scheduler));
+    feed_require(kiln_scheduler_create(self->engines, self->engine_count, &options, &scheduler));
     return scheduler;
-}
-
-/* A request's tensors. */
-typedef struct one_request {
-    feed fed;
-    kiln_named_tensor inputs[FEED_MOST];
-    kiln_named_tensor outputs[FEED_MOST];
-} one_request;
-
-static void open_request(const scene *self, one_request *made)
-{
-    feed_open(&made->fed, self->engine, self->requests, 1, self->shapes, self->shape_count);
-    feed_require(kiln_context_run(made->fed.context));
-    for (size_t i = 0; i < made->fed.input_count; i++) {
-        made->inputs[i] = (kiln_named_tensor){made->fed.inputs[i].name, made->fed.inputs[i].tensor};
-    }
-    for (size_t i = 0; i < made->fed.output_count; i++) {
-        made->outputs[i] =
-            (kiln_named_tensor){made->fed.outputs[i].name, made->fed.outputs[i].tensor};
-    }
-}
-
-static void open_side(const scene *self, const kiln_named_tensor *from, feed_side *side,
-                      kiln_named_tensor *named)
-{
-    const kiln_span content = {from->tensor.data, from->tensor.bytes};
-    feed_require(kiln_buffer_create(self->requests, 0, content.size, &side->buffer));
-    feed_require(kiln_buffer_write(side->buffer, 0, content, NULL));
-    feed_require(kiln_buffer_tensor(side->buffer, 0, from->tensor.desc.dtype,
-                                    &from->tensor.desc.shape, &side->tensor));
-    *named = (kiln_named_tensor){from->name, side->tensor};
-}
-
-/* Like another one, in memory of its own; without a context. */
-static void open_like(const scene *self, const one_request *like, one_request *made)
-{
-    made->fed =
-        (feed){.input_count = like->fed.input_count, .output_count = like->fed.output_count};
-    for (size_t i = 0; i < like->fed.input_count; i++) {
-        open_side(self, &like->inputs[i], &made->fed.inputs[i], &made->inputs[i]);
-    }
-    for (size_t i = 0; i < like->fed.output_count; i++) {
-        open_side(self, &like->outputs[i], &made->fed.outputs[i], &made->outputs[i]);
-    }
 }
 
 /* --- one at a time --- */
@@ -153,7 +110,7 @@ static void one_at_a_time(const scene *self, one_request *request)
     double added[ROUNDS];
     const setting how = {.batch = 1, .contexts = 1};
     single one = {open_scheduler(self, KILN_SCHEDULE_LATENCY, how), request};
-    feed_open(&bare, self->engine, KILN_LOCATION_HOST, 1, self->shapes, self->shape_count);
+    feed_open(&bare, self->engines[0], KILN_LOCATION_HOST, 1, self->shapes, self->shape_count);
     feed_require(kiln_context_warmup(bare.context, 20, 1000, NULL));
     /* Both sides look for the fastest way of their graph. */
     feed_require(
@@ -197,7 +154,8 @@ static double bare_rows(const scene *self, setting how, double seconds)
     pthread_t threads[MOST_CONTEXTS];
     uint64_t runs = 0;
     for (size_t i = 0; i < contexts; i++) {
-        feed_open(&feeds[i], self->engine, self->place, how.batch, self->shapes, self->shape_count);
+        feed_open(&feeds[i], self->engines[0], self->place, how.batch, self->shapes,
+                  self->shape_count);
         feed_require(kiln_context_warmup(feeds[i].context, 10, 0, NULL));
     }
     const double begin = bench_milliseconds();
@@ -218,104 +176,6 @@ static double bare_rows(const scene *self, setting how, double seconds)
     return (double)runs * (double)how.batch / took;
 }
 
-typedef struct circle {
-    kiln_scheduler *scheduler;
-    atomic_bool ends;
-    atomic_ullong answered;
-    atomic_size_t outstanding;
-} circle;
-
-/* A request that is submitted anew as soon as it is answered, in the thread that answers. */
-typedef struct caller {
-    circle *round;
-    one_request request;
-    pthread_t thread;
-} caller;
-
-static void submit_again(void *user, kiln_request *done);
-
-static void submit(caller *self)
-{
-    const kiln_request_options options =
-        KILN_REQUEST_OPTIONS(.answered = submit_again, .user = self);
-    kiln_request *made = NULL;
-    feed_require(kiln_scheduler_submit(self->round->scheduler, self->request.inputs,
-                                       self->request.fed.input_count, NULL, 0, &options, &made));
-    kiln_request_release(made);
-}
-
-static void submit_again(void *user, kiln_request *done)
-{
-    caller *self = user;
-    if (kiln_request_get_state(done) != KILN_REQUEST_DONE) {
-        (void)fprintf(stderr, "a request was not done\n");
-        exit(1);
-    }
-    (void)atomic_fetch_add(&self->round->answered, 1);
-    if (atomic_load(&self->round->ends)) {
-        (void)atomic_fetch_sub(&self->round->outstanding, 1);
-    } else {
-        submit(self);
-    }
-}
-
-/* With a thread that waits for its answer. */
-static void *call_again(void *user)
-{
-    caller *self = user;
-    while (!atomic_load(&self->round->ends)) {
-        feed_require(kiln_scheduler_run(self->round->scheduler, self->request.inputs,
-                                        self->request.fed.input_count, self->request.outputs,
-                                        self->request.fed.output_count, NULL));
-        (void)atomic_fetch_add(&self->round->answered, 1);
-    }
-    (void)atomic_fetch_sub(&self->round->outstanding, 1);
-    return NULL;
-}
-
-static void sleep_for(double seconds)
-{
-    const struct timespec time = {.tv_sec = (time_t)seconds,
-                                  .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
-    (void)nanosleep(&time, NULL);
-}
-
-static double scheduled_rows(const scene *self, kiln_scheduler *scheduler,
-                             const one_request *request, double seconds)
-{
-    circle round = {.scheduler = scheduler, .outstanding = self->at_once};
-    caller *callers = feed_allocate(self->at_once * sizeof *callers);
-    for (size_t i = 0; i < self->at_once; i++) {
-        callers[i].round = &round;
-        open_like(self, request, &callers[i].request);
-    }
-    for (size_t i = 0; i < self->at_once; i++) {
-        if (!self->has_callers) {
-            submit(&callers[i]);
-        } else if (pthread_create(&callers[i].thread, NULL, call_again, &callers[i]) != 0) {
-            exit(1);
-        }
-    }
-    sleep_for(seconds / 2);
-    const unsigned long long before = atomic_load(&round.answered);
-    const double begin = bench_milliseconds();
-    sleep_for(seconds);
-    const unsigned long long answered = atomic_load(&round.answered) - before;
-    const double took = (bench_milliseconds() - begin) / 1e3;
-    atomic_store(&round.ends, true);
-    while (atomic_load(&round.outstanding) != 0) {
-        sleep_for(0.001);
-    }
-    for (size_t i = 0; i < self->at_once; i++) {
-        if (self->has_callers) {
-            (void)pthread_join(callers[i].thread, NULL);
-        }
-        feed_close(&callers[i].request.fed);
-    }
-    free(callers);
-    return (double)answered / took;
-}
-
 static kiln_scheduler *open_warm(const scene *self, const one_request *request, setting how)
 {
     kiln_scheduler *scheduler = open_scheduler(self, KILN_SCHEDULE_THROUGHPUT, how);
@@ -323,22 +183,7 @@ static kiln_scheduler *open_warm(const scene *self, const one_request *request, 
     return scheduler;
 }
 
-/* What it measured of itself, medians. */
-static void print_figures(kiln_scheduler *scheduler)
-{
-    static const char *const names[] = {"queue", "copy", "run", "total"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        kiln_histogram *times = NULL;
-        kiln_histogram_summary found = {.struct_size = sizeof found};
-        feed_require(kiln_histogram_create(&times));
-        feed_require(kiln_scheduler_get_figure(scheduler, (kiln_scheduler_figure)i, times));
-        feed_require(kiln_histogram_summarize(times, &found));
-        (void)fprintf(stderr, " %s %.0f us", names[i], found.median / 1e3);
-        kiln_histogram_destroy(times);
-    }
-}
-
-static double try_setting(const scene *self, const one_request *request, setting how)
+static double try_setting(scene *self, const one_request *request, setting how)
 {
     const double seconds = self->seconds / BRIEF;
     (void)fprintf(stderr, "  %s, %lld rows, %zu contexts:", request == NULL ? "bare" : "scheduler",
@@ -347,7 +192,7 @@ static double try_setting(const scene *self, const one_request *request, setting
         how.rows = bare_rows(self, how, seconds);
     } else {
         kiln_scheduler *scheduler = open_warm(self, request, how);
-        how.rows = scheduled_rows(self, scheduler, request, seconds);
+        how.rows = load_rows(&self->load, scheduler, request, seconds);
         print_figures(scheduler);
         kiln_scheduler_destroy(scheduler);
     }
@@ -357,7 +202,7 @@ static double try_setting(const scene *self, const one_request *request, setting
 
 /* The best of one side: bare, or where `request` is given of a scheduler; `within` is the best with
  * no more rows outstanding than AT_ONCE. */
-static setting find_best(const scene *self, const one_request *request, setting *within)
+static setting find_best(scene *self, const one_request *request, setting *within)
 {
     setting best = {.batch = 0};
     for (size_t i = 0; i < self->batch_count * self->context_count; i++) {
@@ -365,7 +210,7 @@ static setting find_best(const scene *self, const one_request *request, setting 
                        (size_t)self->contexts[i % self->context_count], 0};
         how.rows = try_setting(self, request, how);
         best = how.rows > best.rows ? how : best;
-        if ((size_t)how.batch * how.contexts <= self->at_once && how.rows > within->rows) {
+        if ((size_t)how.batch * how.contexts <= self->load.at_once && how.rows > within->rows) {
             *within = how;
         }
     }
@@ -384,7 +229,20 @@ static void print_ratio(const char *name, double *ratio)
     (void)printf("\"%s\": [%.4f, %.4f, %.4f], ", name, ratio[0], middle, ratio[ROUNDS - 1]);
 }
 
-static void many_at_once(const scene *self, const one_request *request)
+/* How work spread. */
+static void print_engines(const scene *self, kiln_scheduler *scheduler)
+{
+    (void)printf("\"engines\": [");
+    for (size_t i = 0; i < self->engine_count; i++) {
+        kiln_scheduler_engine_counters one = {.struct_size = sizeof one};
+        feed_require(kiln_scheduler_get_engine_counters(scheduler, i, &one));
+        (void)printf("%s{\"device\": %d, \"batches\": %llu, \"rows\": %llu}", i == 0 ? "" : ", ",
+                     one.device, (unsigned long long)one.batches, (unsigned long long)one.rows);
+    }
+    (void)printf("], ");
+}
+
+static void many_at_once(scene *self, const one_request *request)
 {
     enum { BARE, WITHIN, OWN, SIDES };
     double rows[SIDES][ROUNDS];
@@ -400,20 +258,24 @@ static void many_at_once(const scene *self, const one_request *request)
     kiln_scheduler *scheduler = open_warm(self, request, how[OWN]);
     for (int r = 0; r < ROUNDS; r++) {
         rows[BARE][r] = bare_rows(self, how[BARE], self->seconds);
-        rows[OWN][r] = scheduled_rows(self, scheduler, request, self->seconds);
+        rows[OWN][r] = load_rows(&self->load, scheduler, request, self->seconds);
         rows[WITHIN][r] = bare_rows(self, how[WITHIN], self->seconds);
         ratio[BARE][r] = rows[OWN][r] / rows[BARE][r];
         ratio[WITHIN][r] = rows[OWN][r] / rows[WITHIN][r];
     }
     kiln_scheduler_counters counted = {.struct_size = sizeof counted};
     feed_require(kiln_scheduler_get_counters(scheduler, &counted));
-    kiln_scheduler_destroy(scheduler);
     (void)printf(", \"throughput\": {");
     print_setting("bare", how[BARE], rows[BARE]);
     print_setting("bare_within", how[WITHIN], rows[WITHIN]);
     print_setting("scheduler", how[OWN], rows[OWN]);
     print_ratio("ratio", ratio[BARE]);
     print_ratio("ratio_within", ratio[WITHIN]);
+    print_engines(self, scheduler);
+    kiln_scheduler_destroy(scheduler);
+    if (self->load.checks) {
+        (void)printf("\"largest_difference\": %g, ", self->load.worst);
+    }
     (void)printf("\"rows_of_a_batch\": %.2f}", (double)counted.rows / (double)counted.batches);
 }
 
@@ -438,8 +300,13 @@ static int read_switches(scene *self, int argc, char **argv)
         if (strncmp(argv[at], "--contexts=", 11) == 0) {
             self->context_count = read_numbers(argv[at] + 11, self->contexts);
         }
-        self->requests = strcmp(argv[at], "--pinned") == 0 ? KILN_LOCATION_PINNED : self->requests;
-        self->has_callers |= strcmp(argv[at], "--callers") == 0;
+        if (strncmp(argv[at], "--devices=", 10) == 0) {
+            self->engine_count = read_numbers(argv[at] + 10, self->devices);
+        }
+        load *how = &self->load;
+        how->location = strcmp(argv[at], "--pinned") == 0 ? KILN_LOCATION_PINNED : how->location;
+        how->has_callers |= strcmp(argv[at], "--callers") == 0;
+        how->checks |= strcmp(argv[at], "--check") == 0;
         self->skips_latency |= strcmp(argv[at], "--no-latency") == 0;
         self->only_searches |= strcmp(argv[at], "--search") == 0;
         self->bare_device |= strcmp(argv[at], "--bare-device") == 0;
@@ -447,9 +314,25 @@ static int read_switches(scene *self, int argc, char **argv)
     return at - 1;
 }
 
+static kiln_engine *open_engine(char **argv, int32_t device)
+{
+    kiln_engine *engine = NULL;
+    const size_t length = strlen(argv[3]);
+    const kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = argv[1], .device = device,
+                           .library = strcmp(argv[2], "-") != 0 ? argv[2] : NULL);
+    feed_require(length > 5 && strcmp(argv[3] + length - 5, ".plan") == 0
+                     ? kiln_engine_load(argv[3], &options, &engine)
+                     : kiln_engine_build_file(argv[3], &options, &engine));
+    return engine;
+}
+
 int main(int argc, char **argv)
 {
-    scene self = {.contexts = {1, 2, 4, 6}, .context_count = 4, .requests = KILN_LOCATION_HOST};
+    scene self = {.contexts = {1, 2, 4, 6},
+                  .context_count = 4,
+                  .engine_count = 1,
+                  .load = {.location = KILN_LOCATION_HOST}};
     const int skipped = read_switches(&self, argc, argv);
     if (argc - skipped < 8) {
         (void)fprintf(stderr,
@@ -463,29 +346,27 @@ int main(int argc, char **argv)
     self.shapes = argv + 7;
     self.shape_count = (size_t)(argc - skipped) - 7;
     self.seconds = strtod(argv[4], NULL) / (ROUNDS * 6);
-    self.at_once = strtoull(argv[6], NULL, 10);
+    self.load.at_once = strtoull(argv[6], NULL, 10);
     self.batch_count = read_numbers(argv[5], self.batches);
-    const size_t length = strlen(argv[3]);
-    kiln_build_options options =
-        KILN_BUILD_OPTIONS(.backend = argv[1],
-                           .library = strcmp(argv[2], "-") != 0 ? argv[2] : NULL);
-    feed_require(length > 5 && strcmp(argv[3] + length - 5, ".plan") == 0
-                     ? kiln_engine_load(argv[3], &options, &self.engine)
-                     : kiln_engine_build_file(argv[3], &options, &self.engine));
-    self.place = kiln_engine_device(self.engine) < 0 ? KILN_LOCATION_HOST
-                 : self.bare_device                  ? KILN_LOCATION_DEVICE
-                                                     : KILN_LOCATION_PINNED;
-    open_request(&self, &request);
+    for (size_t i = 0; i < self.engine_count; i++) {
+        self.engines[i] = open_engine(argv, (int32_t)self.devices[i]);
+    }
+    self.place = kiln_engine_device(self.engines[0]) < 0 ? KILN_LOCATION_HOST
+                 : self.bare_device                      ? KILN_LOCATION_DEVICE
+                                                         : KILN_LOCATION_PINNED;
+    open_request(self.engines[0], self.load.location, self.shapes, self.shape_count, &request);
     (void)printf("{\"bench\": \"schedule\", \"model\": \"%s\", \"backend\": \"%s\"", argv[3],
                  argv[1]);
     if (!self.skips_latency) {
         one_at_a_time(&self, &request);
     }
-    if (self.at_once != 0) {
+    if (self.load.at_once != 0) {
         many_at_once(&self, &request);
     }
     (void)printf("}\n");
     feed_close(&request.fed);
-    kiln_engine_release(self.engine);
+    for (size_t i = 0; i < self.engine_count; i++) {
+        kiln_engine_release(self.engines[i]);
+    }
     return 0;
 }
