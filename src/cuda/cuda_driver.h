@@ -59,7 +59,8 @@ enum {
     CU_CAPTURE_THREAD_LOCAL = 1,
     CU_CAPTURE_RELAXED = 2,
     CU_NODE_HOST = 3,
-    CU_POOL_RELEASE_THRESHOLD = 4
+    CU_POOL_RELEASE_THRESHOLD = 4,
+    CU_COPY_IN_STREAM_ORDER = 1
 };
 
 /* CUgraphExecUpdateResultInfo. */
@@ -68,6 +69,13 @@ typedef struct cu_update_result {
     void *error_node;
     void *error_from_node;
 } cu_update_result;
+
+/* CUmemcpyAttributes. */
+typedef struct cu_copy_attributes {
+    int source_order;
+    int source[2], target[2]; /* hints for managed memory */
+    unsigned flags;
+} cu_copy_attributes;
 
 /* Member, symbol, the driver version (as cuDriverGetVersion counts) that brought it, what is off
  * without it (NULL: nothing works), parameters. */
@@ -117,6 +125,10 @@ typedef struct cu_update_result {
     X(copy_peer_async, "cuMemcpyPeerAsync", 4000, "copies between devices",                        \
       (cu_address to, void *to_context, cu_address from, void *from_context, size_t bytes,         \
        void *stream))                                                                              \
+    X(copy_batch, "cuMemcpyBatchAsync", 12080, "many copies by one call",                          \
+      (cu_address * to, cu_address * from, size_t * bytes, size_t count,                           \
+       cu_copy_attributes * attributes, size_t * attributes_from, size_t attribute_count,          \
+       size_t * failed, void *stream))                                                             \
     X(fill_async, "cuMemsetD8Async", 3020, NULL,                                                   \
       (cu_address memory, unsigned char value, size_t bytes, void *stream))                        \
     X(module_load, "cuModuleLoadData", 2000, "copies by a kernel",                                 \

@@ -176,6 +176,67 @@ kiln_status kln_cuda_copy(int32_t device, void *to, const void *from, size_t byt
     return status;
 }
 
+#define BATCH 64
+
+static kiln_status copy_batch(kiln_stream *stream, const kln_cuda_piece *pieces, size_t count)
+{
+    cu_address to[BATCH];
+    cu_address from[BATCH];
+    size_t bytes[BATCH];
+    size_t used = 0;
+    size_t first = 0;
+    size_t failed = 0;
+    cu_copy_attributes attributes = {.source_order = CU_COPY_IN_STREAM_ORDER};
+    for (size_t i = 0; i < count; i++) {
+        if (pieces[i].from != NULL && pieces[i].bytes != 0) {
+            to[used] = cuda_address(pieces[i].to);
+            from[used] = cuda_address(pieces[i].from);
+            bytes[used++] = pieces[i].bytes;
+        }
+    }
+    const cuda_table *cuda = cuda_functions();
+    return used == 0
+               ? KILN_OK
+               : cuda_check(cuda,
+                            cuda->copy_batch(to, from, bytes, used, &attributes, &first, 1, &failed,
+                                             stream->handle),
+                            "copying %zu pieces of memory on device %d", used, stream->device);
+}
+
+static kiln_status copy_each(kiln_stream *stream, const kln_cuda_piece *piece)
+{
+    if (piece->bytes == 0) {
+        return KILN_OK;
+    }
+    return piece->from != NULL
+               ? kln_cuda_copy(stream->device, piece->to, piece->from, piece->bytes, stream)
+               : kln_cuda_fill(stream->device, piece->to, 0, piece->bytes, stream);
+}
+
+static kiln_status copy_pieces_inside(kiln_stream *stream, const kln_cuda_piece *pieces,
+                                      size_t count)
+{
+    const bool in_batches = count > 1 && cuda_functions()->copy_batch != NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (!in_batches || pieces[i].from == NULL) {
+            KLN_RETURN_IF_ERROR(copy_each(stream, &pieces[i]));
+        }
+    }
+    for (size_t i = 0; in_batches && i < count; i += BATCH) {
+        KLN_RETURN_IF_ERROR(copy_batch(stream, pieces + i, count - i < BATCH ? count - i : BATCH));
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_cuda_copy_pieces(kiln_stream *stream, const kln_cuda_piece *pieces, size_t count)
+{
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    const kiln_status status = copy_pieces_inside(stream, pieces, count);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
 static kiln_status copy_peer_inside(int32_t to_device, void *to, int32_t from_device,
                                     const void *from, size_t bytes, kiln_stream *stream)
 {

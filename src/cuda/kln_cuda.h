@@ -112,6 +112,20 @@ KILN_MUST_CHECK kiln_status kln_cuda_release_ordered(kiln_stream *stream, void *
 KILN_MUST_CHECK kiln_status kln_cuda_copy(int32_t device, void *to, const void *from, size_t bytes,
                                           kiln_stream *stream);
 
+/* One piece of memory that is copied. The two ends do not overlap, nor do the targets of pieces
+ * that are copied together. */
+typedef struct kln_cuda_piece {
+    void *to;
+    const void *from;
+    size_t bytes; /* 0: nothing */
+} kln_cuda_piece;
+
+/* As kln_cuda_copy with a stream, of any number of pieces, which are copied in no order among
+ * themselves: with one call where the driver has it (12.8), so that the device need not end one
+ * before it begins the next. `from` NULL: zeros. */
+KILN_MUST_CHECK kiln_status kln_cuda_copy_pieces(kiln_stream *stream, const kln_cuda_piece *pieces,
+                                                 size_t count);
+
 /* Copies from memory of device `from_device` to memory of device `to_device`, connected or not. */
 KILN_MUST_CHECK kiln_status kln_cuda_copy_peer(int32_t to_device, void *to, int32_t from_device,
                                                const void *from, size_t bytes, kiln_stream *stream);
@@ -121,14 +135,6 @@ KILN_MUST_CHECK kiln_status kln_cuda_fill(int32_t device, void *memory, uint8_t 
                                           kiln_stream *stream);
 
 /* --- copies by a kernel (cuda_gather.c) --- */
-
-/* One piece of memory that is copied. The two ends do not overlap, nor do the targets of pieces
- * that are copied together. */
-typedef struct kln_cuda_piece {
-    void *to;
-    const void *from;
-    size_t bytes; /* 0: nothing */
-} kln_cuda_piece;
 
 #define KLN_CUDA_PIECES 16
 

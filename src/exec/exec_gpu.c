@@ -164,12 +164,10 @@ void exec_gpu_unlock(kln_exec *exec)
 
 /* --- copies beside runs --- */
 
-kiln_status kln_exec_copy(kln_exec *exec, void *to, const void *from, size_t bytes)
+kiln_status kln_exec_copy(kln_exec *exec, const kln_cuda_piece *pieces, size_t count)
 {
-    const exec_gpu *gpu = exec->gpu;
     exec_gpu_lock(exec);
-    const kiln_status status = from != NULL ? kln_cuda_copy(gpu->device, to, from, bytes, gpu->work)
-                                            : kln_cuda_fill(gpu->device, to, 0, bytes, gpu->work);
+    const kiln_status status = kln_cuda_copy_pieces(exec->gpu->work, pieces, count);
     exec_gpu_unlock(exec);
     return status;
 }

@@ -9,6 +9,7 @@
 
 #include <kiln/context.h>
 
+#include "cuda/kln_cuda.h"
 #include "graph_variants.h"
 #include "seam/kln_seam.h"
 
@@ -104,11 +105,13 @@ KILN_MUST_CHECK kiln_status kln_exec_show(kln_exec *exec, size_t index, kiln_ten
 /* One run ordered into `stream` (NULL: its own), waited for or not. What is bound to a result of
  * the run before stays that until kln_exec_spend. */
 KILN_MUST_CHECK kiln_status kln_exec_run(kln_exec *exec, kiln_stream *stream, bool waits);
-/* Copies to or from memory of the device that the next run of this thread's reads, or that the last
- * one wrote, in the order of its work and without waiting; `from` NULL: zeros. Several threads may
- * at once, none beside a run. kln_exec_end_copies comes behind the last of them, and pinned memory
- * must stay until kln_exec_wait_copies, or until a run behind it has ended well. DEVICE. */
-KILN_MUST_CHECK kiln_status kln_exec_copy(kln_exec *exec, void *to, const void *from, size_t bytes);
+/* Copies pieces (kln_cuda_copy_pieces) to or from memory of the device that the next run of this
+ * thread's reads, or that the last one wrote, in the order of its work and without waiting. Several
+ * threads may at once, none beside a run. kln_exec_end_copies comes behind the last of them, and
+ * pinned memory must stay until kln_exec_wait_copies, or until a run behind it has ended well.
+ * DEVICE. */
+KILN_MUST_CHECK kiln_status kln_exec_copy(kln_exec *exec, const kln_cuda_piece *pieces,
+                                          size_t count);
 KILN_MUST_CHECK kiln_status kln_exec_end_copies(kln_exec *exec);
 /* Waits for the copies alone. */
 KILN_MUST_CHECK kiln_status kln_exec_wait_copies(kln_exec *exec);

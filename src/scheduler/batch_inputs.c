@@ -31,6 +31,15 @@ kiln_status batch_make_room(const batch *one, const kiln_tensor_desc *desc, kiln
     return kiln_tensor_bytes(desc->dtype, &desc->shape, &tensor->bytes);
 }
 
+int64_t batch_rows_before(const batch *one, size_t index)
+{
+    int64_t rows = 0;
+    for (size_t i = 0; i < index; i++) {
+        rows += one->requests[i]->rows;
+    }
+    return rows;
+}
+
 bool batch_goes_by_rows(const batch *one, size_t tensor, const kiln_tensor_desc *desc)
 {
     const schedule_rules *rules = &one->scheduler->rules;
@@ -49,13 +58,18 @@ typedef struct joining {
     atomic_int status;     /* of the last copy that failed */
 } joining;
 
-static void send(joining *self, size_t offset, const void *from, size_t bytes)
+static void send(joining *self, const kln_cuda_piece *pieces, size_t count)
 {
-    const kiln_status status =
-        kln_exec_copy(self->one->at->context->exec, self->device + offset, from, bytes);
+    const kiln_status status = kln_exec_copy(self->one->at->context->exec, pieces, count);
     if (status != KILN_OK) {
         atomic_store(&self->status, (int)status);
     }
+}
+
+/* Whether the device reads a request's rows where they lie. */
+static bool is_sent_from_there(const kiln_request *request, size_t input)
+{
+    return request->inputs[input].desc.location == KILN_LOCATION_PINNED;
 }
 
 static void join_request(void *user, size_t index)
@@ -65,24 +79,22 @@ static void join_request(void *user, size_t index)
     const kiln_request *request = self->one->requests[index];
     const kiln_tensor *from = &request->inputs[self->input];
     const kiln_tensor_desc *whole = &self->tensor->desc;
-    row_place to = {self->tensor->data, self->one->filled, 0};
-    size_t outer = 1;
-    for (size_t i = 0; i < index; i++) {
-        to.at += self->one->requests[i]->rows;
+    row_place to = {self->tensor->data, self->one->filled, batch_rows_before(self->one, index)};
+    if (self->device != NULL && is_sent_from_there(request, self->input)) {
+        return;
     }
-    if (self->device != NULL && from->desc.location == KILN_LOCATION_PINNED) {
-        send(self, (size_t)to.at * row_bytes(whole, rules->axis, &outer), from->data, from->bytes);
-    } else if (kiln_shape_equal(&from->desc.shape, &request->shapes[self->input])) {
+    if (kiln_shape_equal(&from->desc.shape, &request->shapes[self->input])) {
         copy_rows(whole, rules->axis, to, (row_place){from->data, request->rows, 0}, request->rows);
-        if (self->device != NULL) {
-            const size_t offset = (size_t)to.at * row_bytes(whole, rules->axis, &outer);
-            send(self, offset, to.data + offset, from->bytes);
-        }
     } else {
         const length_rule *rule = &rules->lengthy[self->input];
         copy_lengths(&(length_copy){whole->dtype, self->tensor->data, &whole->shape, from->data,
                                     &from->desc.shape, rules->axis, rule->axis, to.at,
                                     rule->value});
+    }
+    if (self->device != NULL) {
+        size_t outer = 1;
+        const size_t offset = (size_t)to.at * row_bytes(whole, rules->axis, &outer);
+        send(self, &(kln_cuda_piece){self->device + offset, to.data + offset, from->bytes}, 1);
     }
 }
 
@@ -98,37 +110,51 @@ static void join_requests(joining *work, bool by_crew)
     }
 }
 
-static bool all_pinned(const batch *one, size_t input)
+/* Whatever needs no hand of the host's: rows that lie in pinned memory, and zeros. Whether that is
+ * all. */
+static bool send_from_there(joining *self, size_t bytes)
 {
-    bool pinned = true;
-    for (size_t i = 0; pinned && i < one->count; i++) {
-        pinned = one->requests[i]->inputs[input].desc.location == KILN_LOCATION_PINNED;
+    const batch *one = self->one;
+    kln_cuda_piece *pieces = one->at->pieces;
+    unsigned char *to = self->device;
+    size_t count = 0;
+    bool all = true;
+    for (size_t i = 0; i < one->count; i++) {
+        const kiln_request *request = one->requests[i];
+        const size_t part = (size_t)request->rows * bytes;
+        if (is_sent_from_there(request, self->input)) {
+            pieces[count++] = (kln_cuda_piece){to, request->inputs[self->input].data, part};
+        } else {
+            all = false;
+        }
+        to += part;
     }
-    return pinned;
+    pieces[count++] = (kln_cuda_piece){to, NULL, (size_t)(one->filled - one->rows) * bytes};
+    send(self, pieces, count);
+    return all;
 }
 
 static kiln_status send_rows(const batch *one, size_t input, const kiln_tensor_desc *desc,
                              kiln_tensor *tensor)
 {
     const schedule_rules *rules = &one->scheduler->rules;
-    const bool pinned = all_pinned(one, input);
     kiln_tensor staging = {.desc = *desc};
     size_t outer = 1;
     KLN_RETURN_IF_ERROR(
         batch_make_room(one, desc, KILN_LOCATION_DEVICE, &one->at->rows[input], tensor));
-    if (!pinned) {
-        KLN_RETURN_IF_ERROR(
-            batch_make_room(one, desc, KILN_LOCATION_PINNED, &one->at->inputs[input], &staging));
-    }
     joining work = {one, input, &staging, tensor->data, KILN_OK};
-    join_requests(&work, one->count > 1 && !pinned);
-    const size_t bytes = row_bytes(desc, rules->axis, &outer);
-    if (one->filled > one->rows) {
-        send(&work, (size_t)one->rows * bytes, NULL, (size_t)(one->filled - one->rows) * bytes);
+    kiln_status status = KILN_OK;
+    if (!send_from_there(&work, row_bytes(desc, rules->axis, &outer))) {
+        status =
+            batch_make_room(one, desc, KILN_LOCATION_PINNED, &one->at->inputs[input], &staging);
+        if (status == KILN_OK) {
+            join_requests(&work, one->count > 1);
+        }
     }
-    const kiln_status status = kln_exec_end_copies(one->at->context->exec);
+    const kiln_status ended = kln_exec_end_copies(one->at->context->exec);
+    KLN_RETURN_IF_ERROR(status);
     return atomic_load(&work.status) == KILN_OK
-               ? status
+               ? ended
                : kln_fail((kiln_status)atomic_load(&work.status),
                           "rows of input \"%s\" could not be copied to device %d",
                           rules->inputs[input].name, one->at->device);

@@ -139,25 +139,25 @@ static kiln_status check_lengths(const batch *one)
 
 static kiln_status fetch_rows(const batch *one, size_t output, unsigned char *host)
 {
-    const int32_t axis = one->scheduler->rules.axis;
     const kiln_tensor *device = &one->at->named[one->scheduler->rules.input_count + output].tensor;
-    kln_exec *exec = one->at->context->exec;
+    kln_cuda_piece *pieces = one->at->pieces;
     const unsigned char *from = device->data;
     size_t outer = 1;
-    const size_t bytes = row_bytes(&device->desc, axis, &outer);
+    size_t count = 0;
+    const size_t bytes = row_bytes(&device->desc, one->scheduler->rules.axis, &outer);
     if (count_written_there(one, output) == 0) {
-        return kln_exec_copy(exec, host, from, (size_t)one->rows * bytes);
+        pieces[count++] = (kln_cuda_piece){host, from, (size_t)one->rows * bytes};
+        return kln_exec_copy(one->at->context->exec, pieces, count);
     }
     for (size_t i = 0; i < one->count; i++) {
         const kiln_request *request = one->requests[i];
         const size_t part = (size_t)request->rows * bytes;
-        KLN_RETURN_IF_ERROR(kln_exec_copy(
-            exec, is_written_there(request, output) ? request->outputs[output].data : host, from,
-            part));
+        void *to = is_written_there(request, output) ? request->outputs[output].data : host;
+        pieces[count++] = (kln_cuda_piece){to, from, part};
         from += part;
         host = host != NULL ? host + part : NULL;
     }
-    return KILN_OK;
+    return kln_exec_copy(one->at->context->exec, pieces, count);
 }
 
 /* To the callers' pinned memory, or to a block that is shown or copied from. */
@@ -300,15 +300,6 @@ static kiln_status give_request(const batch *one, kiln_request *request, int64_t
     return KILN_OK;
 }
 
-static int64_t rows_before(const batch *one, size_t index)
-{
-    int64_t rows = 0;
-    for (size_t i = 0; i < index; i++) {
-        rows += one->requests[i]->rows;
-    }
-    return rows;
-}
-
 /* Outputs of a batch that are being given. */
 typedef struct giving {
     const batch *one;
@@ -319,7 +310,7 @@ static void give_one(void *user, size_t index)
 {
     giving *self = user;
     const batch *one = self->one;
-    if (give_request(one, one->requests[index], rows_before(one, index)) != KILN_OK) {
+    if (give_request(one, one->requests[index], batch_rows_before(one, index)) != KILN_OK) {
         atomic_store(&self->failed, index + 1);
     }
 }
@@ -347,8 +338,9 @@ static kiln_status give_much(const batch *one)
     copy_crew_run(&one->scheduler->crew, give_one, &work, one->count);
     const size_t failed = atomic_load(&work.failed);
     /* Once more in this thread, whose sentence is asked for. */
-    return failed == 0 ? KILN_OK
-                       : give_request(one, one->requests[failed - 1], rows_before(one, failed - 1));
+    return failed == 0
+               ? KILN_OK
+               : give_request(one, one->requests[failed - 1], batch_rows_before(one, failed - 1));
 }
 
 kiln_status batch_give_outputs(batch *one)

@@ -252,6 +252,7 @@ typedef struct seat {
     int64_t filled;          /* rows of its batch, with those of zeros */
     kiln_buffer **inputs;    /* memory of the host where inputs are joined, each grows */
     kiln_buffer **rows;      /* memory of the device for inputs and outputs of large rows */
+    kln_cuda_piece *pieces;  /* of these, as many as a batch may have rows, and one */
     bool unbound;            /* outputs did not come out as they were expected there */
     kiln_request **requests; /* of the batch, as many as a batch may have rows */
     size_t request_count;
@@ -317,6 +318,8 @@ bool batch_is_direct(const batch *one);
 /* Whether the rows of input or output `tensor` (outputs come behind inputs) travel to or from a GPU
  * one by one. The same for all batches of a size, which so have one graph. */
 bool batch_goes_by_rows(const batch *one, size_t tensor, const kiln_tensor_desc *desc);
+/* Of the requests before this one. */
+int64_t batch_rows_before(const batch *one, size_t index);
 /* `*buffer`, with room for the largest batch, so that it stays where it is; as a tensor. */
 KILN_MUST_CHECK kiln_status batch_make_room(const batch *one, const kiln_tensor_desc *desc,
                                             kiln_location location, kiln_buffer **buffer,

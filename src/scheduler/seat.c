@@ -18,11 +18,12 @@ kiln_status seat_make(const kiln_scheduler *scheduler, engine_pool *pool, size_t
     made->device = engine->shared.device;
     made->inputs = kln_alloc_zeroed(rules->input_count + 1, sizeof(kiln_buffer *));
     made->rows = kln_alloc_zeroed(tensors + 1, sizeof(kiln_buffer *));
+    made->pieces = kln_alloc_zeroed((size_t)rules->max_rows + 1, sizeof *made->pieces);
     made->requests = kln_alloc_zeroed((size_t)rules->max_rows, sizeof(kiln_request *));
     made->named = kln_alloc_zeroed(tensors + 1, sizeof *made->named);
-    KLN_FAIL_IF(
-        made->inputs == NULL || made->rows == NULL || made->requests == NULL || made->named == NULL,
-        kln_fail_memory((size_t)rules->max_rows * sizeof(kiln_request *), "a batch"));
+    KLN_FAIL_IF(made->inputs == NULL || made->rows == NULL || made->pieces == NULL ||
+                    made->requests == NULL || made->named == NULL,
+                kln_fail_memory((size_t)rules->max_rows * sizeof(kiln_request *), "a batch"));
     for (size_t i = 0; i < tensors; i++) {
         made->named[i].name = i < rules->input_count ? rules->inputs[i].name
                                                      : rules->outputs[i - rules->input_count].name;
@@ -47,6 +48,7 @@ void seat_finish(const kiln_scheduler *scheduler, seat *gone)
     }
     kln_free(gone->inputs);
     kln_free(gone->rows);
+    kln_free(gone->pieces);
     kln_free(gone->requests);
     kln_free(gone->named);
     kiln_engine_release(gone->engine);

@@ -212,6 +212,35 @@ int cuLaunchHostFunc(void *on, void (*function)(void *user), void *user)
 
 #ifndef FAKE_WITHOUT_KERNELS
 
+/* CUmemcpyAttributes. */
+typedef struct copy_attributes {
+    int source_order;
+    int source[2], target[2];
+    unsigned flags;
+} copy_attributes;
+
+CU cuMemcpyBatchAsync(address *to, address *from, size_t *bytes, size_t count,
+                      copy_attributes *attributes, size_t *attributes_from, size_t attribute_count,
+                      size_t *failed, void *on);
+
+int cuMemcpyBatchAsync(address *to, address *from, size_t *bytes, size_t count,
+                       copy_attributes *attributes, size_t *attributes_from, size_t attribute_count,
+                       size_t *failed, void *on)
+{
+    ENTER();
+    if (count == 0 || attribute_count != 1 || attributes_from[0] != 0 || failed == NULL ||
+        attributes->source_order < 1 || attributes->source_order > 3 || on == NULL) {
+        return fake_unlock(INVALID_VALUE);
+    }
+    int result = SUCCESS;
+    for (size_t i = count; i-- > 0 && result == SUCCESS;) { /* in no order */
+        const node work = {
+            .kind = COPY, .to = pointer(to[i]), .from = pointer(from[i]), .bytes = bytes[i]};
+        result = bytes[i] != 0 ? fake_enqueue(on, &work) : INVALID_VALUE;
+    }
+    return fake_unlock(result);
+}
+
 CU cuModuleLoadData(void **module, const void *image);
 CU cuModuleGetFunction(void **function, void *module, const char *name);
 CU cuModuleUnload(void *module);

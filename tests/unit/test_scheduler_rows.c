@@ -129,7 +129,7 @@ static kiln_context_counters count_runs(const kiln_scheduler *scheduler)
     return found;
 }
 
-FAKE_TEST(rows_of_all_kinds_of_memory_share_a_batch)
+static void share_batches(void)
 {
     static const struct {
         kiln_location places[CALLERS];
@@ -168,6 +168,24 @@ FAKE_TEST(rows_of_all_kinds_of_memory_share_a_batch)
             free_rows(&all[i]);
         }
     }
+}
+
+FAKE_TEST(rows_of_all_kinds_of_memory_share_a_batch)
+{
+    (void)state;
+    const unsigned long before = calls("cuMemcpyBatchAsync");
+    share_batches();
+    assert_true(calls("cuMemcpyBatchAsync") >= before + 16);
+}
+
+FAKE_TEST(a_driver_that_knows_no_batches_of_copies_does_each)
+{
+    (void)state;
+    const unsigned long before = calls("cuMemcpyBatchAsync");
+    kln_cuda_close();
+    set("KILN_CUDA_DRIVER", FAKE_CUDA_PLAIN);
+    share_batches();
+    assert_int_equal(calls("cuMemcpyBatchAsync"), before);
 }
 
 /* The requests of a batch that failed may free their memory: nothing reads it any more. */
