@@ -145,22 +145,39 @@ static void *run_on(void *user)
     return NULL;
 }
 
-/* Rows a second of full batches on so many contexts, a thread each. */
-static double bare_rows(const scene *self, setting how, double seconds)
-{
-    const size_t contexts = how.contexts;
-    runner runners[MOST_CONTEXTS];
+/* Runs of full batches on so many contexts, a thread each. */
+typedef struct bare {
+    setting how;
     feed feeds[MOST_CONTEXTS];
-    pthread_t threads[MOST_CONTEXTS];
-    uint64_t runs = 0;
-    for (size_t i = 0; i < contexts; i++) {
-        feed_open(&feeds[i], self->engines[0], self->place, how.batch, self->shapes,
-                  self->shape_count);
-        feed_require(kiln_context_warmup(feeds[i].context, 10, 0, NULL));
+} bare;
+
+static void open_bare(const scene *self, setting how, bare *made)
+{
+    made->how = how;
+    for (size_t i = 0; i < how.contexts; i++) {
+        feed *fed = &made->feeds[i];
+        feed_open(fed, self->engines[0], self->place, how.batch, self->shapes, self->shape_count);
+        feed_require(kiln_context_warmup(fed->context, 10, 0, NULL));
     }
+}
+
+static void close_bare(bare *made)
+{
+    for (size_t i = 0; i < made->how.contexts; i++) {
+        feed_close(&made->feeds[i]);
+    }
+}
+
+/* Rows a second. */
+static double bare_rows(const bare *self, double seconds)
+{
+    runner runners[MOST_CONTEXTS];
+    pthread_t threads[MOST_CONTEXTS];
+    const size_t contexts = self->how.contexts;
+    uint64_t runs = 0;
     const double begin = bench_milliseconds();
     for (size_t i = 0; i < contexts; i++) {
-        runners[i] = (runner){feeds[i].context, begin + seconds * 1e3, 0};
+        runners[i] = (runner){self->feeds[i].context, begin + seconds * 1e3, 0};
         if (pthread_create(&threads[i], NULL, run_on, &runners[i]) != 0) {
             exit(1);
         }
@@ -169,11 +186,7 @@ static double bare_rows(const scene *self, setting how, double seconds)
         (void)pthread_join(threads[i], NULL);
         runs += runners[i].runs;
     }
-    const double took = (bench_milliseconds() - begin) / 1e3;
-    for (size_t i = 0; i < contexts; i++) {
-        feed_close(&feeds[i]);
-    }
-    return (double)runs * (double)how.batch / took;
+    return (double)runs * (double)self->how.batch / ((bench_milliseconds() - begin) / 1e3);
 }
 
 static kiln_scheduler *open_warm(const scene *self, const one_request *request, setting how)
@@ -189,7 +202,10 @@ static double try_setting(scene *self, const one_request *request, setting how)
     (void)fprintf(stderr, "  %s, %lld rows, %zu contexts:", request == NULL ? "bare" : "scheduler",
                   (long long)how.batch, how.contexts);
     if (request == NULL) {
-        how.rows = bare_rows(self, how, seconds);
+        bare tried;
+        open_bare(self, how, &tried);
+        how.rows = bare_rows(&tried, seconds);
+        close_bare(&tried);
     } else {
         kiln_scheduler *scheduler = open_warm(self, request, how);
         how.rows = load_rows(&self->load, scheduler, request, seconds);
@@ -255,14 +271,20 @@ static void many_at_once(scene *self, const one_request *request)
     if (self->only_searches) {
         return;
     }
+    bare best;
+    bare within;
     kiln_scheduler *scheduler = open_warm(self, request, how[OWN]);
+    open_bare(self, how[BARE], &best);
+    open_bare(self, how[WITHIN], &within);
     for (int r = 0; r < ROUNDS; r++) {
-        rows[BARE][r] = bare_rows(self, how[BARE], self->seconds);
+        rows[BARE][r] = bare_rows(&best, self->seconds);
         rows[OWN][r] = load_rows(&self->load, scheduler, request, self->seconds);
-        rows[WITHIN][r] = bare_rows(self, how[WITHIN], self->seconds);
+        rows[WITHIN][r] = bare_rows(&within, self->seconds);
         ratio[BARE][r] = rows[OWN][r] / rows[BARE][r];
         ratio[WITHIN][r] = rows[OWN][r] / rows[WITHIN][r];
     }
+    close_bare(&best);
+    close_bare(&within);
     kiln_scheduler_counters counted = {.struct_size = sizeof counted};
     feed_require(kiln_scheduler_get_counters(scheduler, &counted));
     (void)printf(", \"throughput\": {");

@@ -102,7 +102,7 @@ static void join_requests(joining *work, bool by_crew)
 {
     const batch *one = work->one;
     if (by_crew) {
-        copy_crew_run(&one->scheduler->crew, join_request, work, one->count);
+        crew_run(&one->scheduler->crew, join_request, work, one->count);
     } else {
         for (size_t i = 0; i < one->count; i++) {
             join_request(work, i);

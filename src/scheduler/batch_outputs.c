@@ -335,7 +335,7 @@ static bool is_much(const batch *one)
 static kiln_status give_much(const batch *one)
 {
     giving work = {one, 0};
-    copy_crew_run(&one->scheduler->crew, give_one, &work, one->count);
+    crew_run(&one->scheduler->crew, give_one, &work, one->count);
     const size_t failed = atomic_load(&work.failed);
     /* Once more in this thread, whose sentence is asked for. */
     return failed == 0

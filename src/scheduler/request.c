@@ -291,6 +291,39 @@ void request_tell(kiln_request *request)
     request_release(request);
 }
 
+/* Waking a thread takes longer than all else that an answer does. */
+#define TOLD_TOGETHER 64
+#define MANY_SLEEPERS 8
+
+static void tell_one(void *user, size_t index)
+{
+    kiln_request *const *requests = user;
+    request_tell(requests[index]);
+}
+
+void request_tell_all(kiln_request *first)
+{
+    while (first != NULL) {
+        kiln_request *requests[TOLD_TOGETHER];
+        helper_crew *crew = &first->scheduler->crew;
+        size_t count = 0;
+        int sleepers = 0;
+        bool calls_back = false;
+        for (; first != NULL && count < TOLD_TOGETHER; first = first->previous) {
+            sleepers += atomic_load(&first->sleepers) != 0;
+            calls_back |= first->options.answered != NULL;
+            requests[count++] = first;
+        }
+        if (sleepers >= MANY_SLEEPERS && !calls_back) {
+            crew_run(crew, tell_one, requests, count);
+        } else {
+            for (size_t i = 0; i < count; i++) {
+                request_tell(requests[i]);
+            }
+        }
+    }
+}
+
 /* --- the public calls --- */
 
 kiln_request_state kiln_request_get_state(const kiln_request *request)
@@ -311,10 +344,12 @@ static bool wait_for_answer(kiln_request *request, int64_t milliseconds)
         until = (struct timespec){.tv_sec = (time_t)(end / 1000000000),
                                   .tv_nsec = (long)(end % 1000000000)};
     }
+    (void)atomic_fetch_add(&request->sleepers, 1);
     do {
         result = milliseconds < 0 ? sem_wait(&request->answered)
                                   : sem_clockwait(&request->answered, CLOCK_MONOTONIC, &until);
     } while (result != 0 && errno == EINTR);
+    (void)atomic_fetch_sub(&request->sleepers, 1);
     if (result == 0) {
         (void)sem_post(&request->answered);
     }

@@ -109,7 +109,7 @@ void kiln_scheduler_destroy(kiln_scheduler *scheduler)
     (void)pthread_mutex_unlock(&scheduler->lock);
     scheduler_follow_end(scheduler);
     join_threads(scheduler);
-    copy_crew_finish(&scheduler->crew);
+    crew_finish(&scheduler->crew);
     kln_free(scheduler->workers);
     engine_pool_drop(scheduler, scheduler->pool);
     if (scheduler->event >= 0) {
@@ -181,7 +181,7 @@ kiln_status scheduler_create_with(kiln_engine *const *engines, size_t count,
     init_condition(&made->work);
     init_condition(&made->timer);
     init_condition(&made->rest);
-    copy_crew_init(&made->crew);
+    crew_init(&made->crew);
     const kiln_status status = fill(made, engines, count, &read);
     if (status != KILN_OK) {
         kiln_scheduler_destroy(made);

@@ -118,6 +118,7 @@ struct kiln_request {
     atomic_int state; /* kiln_request_state */
     kiln_request_options options;
     atomic_bool cancelled; /* while it runs */
+    atomic_int sleepers;   /* threads that wait for it */
     bool rings;            /* the scheduler's event, when it is told */
     int64_t rows;
     int64_t length;    /* of what differs in length, 0: nothing does */
@@ -144,6 +145,8 @@ void request_retain(kiln_request *request);
 void request_release(kiln_request *request);
 /* Wakes whoever waits and calls back, without the lock; the scheduler's reference goes. */
 void request_tell(kiln_request *request);
+/* The same of a list by `previous`. */
+void request_tell_all(kiln_request *first);
 
 /* --- profiles (batch_profile.c) --- */
 
@@ -215,12 +218,12 @@ typedef struct length_copy {
 
 void copy_lengths(const length_copy *copy);
 
-/* --- threads that help to copy (copy_crew.c) --- */
+/* --- threads that help (crew.c) --- */
 
-#define CREW_HELPERS 3
+#define CREW_HELPERS 7                 /* at most: a quarter of the processors */
 #define CREW_BYTES ((size_t)256 << 10) /* of a tensor, for which they are woken */
 
-typedef struct copy_crew {
+typedef struct helper_crew {
     pthread_mutex_t lock;
     pthread_cond_t work;
     struct crew_task *tasks;
@@ -228,14 +231,13 @@ typedef struct copy_crew {
     size_t count;
     bool started; /* by the first who needs them */
     bool ends;
-} copy_crew;
+} helper_crew;
 
-void copy_crew_init(copy_crew *crew);
+void crew_init(helper_crew *crew);
 /* Calls `part` for each index below `count`, in this thread and those of the crew; all have
  * returned when it does. Several threads may call it. */
-void copy_crew_run(copy_crew *crew, void (*part)(void *user, size_t index), void *user,
-                   size_t count);
-void copy_crew_finish(copy_crew *crew);
+void crew_run(helper_crew *crew, void (*part)(void *user, size_t index), void *user, size_t count);
+void crew_finish(helper_crew *crew);
 
 struct engine_pool;
 
@@ -398,7 +400,7 @@ struct kiln_scheduler {
     uint64_t sample_milliseconds;
     bool replacing;
     build_follower follower;
-    copy_crew crew;
+    helper_crew crew;
 
     bool apart;      /* outputs were seen that cannot be taken apart: nothing is joined any more */
     bool has_leader; /* a worker waits for a batch to fill, or for its delay to pass */

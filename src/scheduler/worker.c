@@ -102,11 +102,7 @@ void scheduler_finish(kiln_scheduler *scheduler, seat *at, const batch_outcome *
     at->request_count = 0;
     scheduler_wake(scheduler);
     (void)pthread_mutex_unlock(&scheduler->lock);
-    while (told != NULL) {
-        kiln_request *request = told;
-        told = request->previous;
-        request_tell(request);
-    }
+    request_tell_all(told);
 }
 
 void scheduler_serve(kiln_scheduler *scheduler, seat *at)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Large batches are joined by several threads: one cannot fill the memory of a GPU's next batch
- * while that computes the one before. */
+/* What one thread would keep a GPU waiting with is done by several: joining a large batch, and
+ * waking the many threads that wait for one. */
 #include <sched.h>
+#include <unistd.h>
 
 #include "scheduler_parts.h"
 
@@ -24,7 +25,7 @@ static void work_on(crew_task *task)
 }
 
 /* With the lock. */
-static void unlink_task(copy_crew *crew, const crew_task *task)
+static void unlink_task(helper_crew *crew, const crew_task *task)
 {
     crew_task **at = &crew->tasks;
     while (*at != NULL && *at != task) {
@@ -37,7 +38,7 @@ static void unlink_task(copy_crew *crew, const crew_task *task)
 
 static void *help(void *user)
 {
-    copy_crew *crew = user;
+    helper_crew *crew = user;
     (void)pthread_mutex_lock(&crew->lock);
     while (!crew->ends) {
         crew_task *task = crew->tasks;
@@ -56,24 +57,25 @@ static void *help(void *user)
     return NULL;
 }
 
-void copy_crew_init(copy_crew *crew)
+void crew_init(helper_crew *crew)
 {
     (void)pthread_mutex_init(&crew->lock, NULL);
     (void)pthread_cond_init(&crew->work, NULL);
 }
 
 /* As many as there are to be had. With the lock. */
-static void start(copy_crew *crew)
+static void start(helper_crew *crew)
 {
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    const long share = processors / 4 > 1 ? processors / 4 : 1;
+    const size_t most = share < CREW_HELPERS ? (size_t)share : CREW_HELPERS;
     crew->started = true;
-    while (crew->count < CREW_HELPERS &&
-           kln_thread_start(&crew->threads[crew->count], help, crew) == 0) {
+    while (crew->count < most && kln_thread_start(&crew->threads[crew->count], help, crew) == 0) {
         crew->count++;
     }
 }
 
-void copy_crew_run(copy_crew *crew, void (*part)(void *user, size_t index), void *user,
-                   size_t count)
+void crew_run(helper_crew *crew, void (*part)(void *user, size_t index), void *user, size_t count)
 {
     crew_task task = {.part = part, .user = user, .count = count};
     (void)pthread_mutex_lock(&crew->lock);
@@ -94,7 +96,7 @@ void copy_crew_run(copy_crew *crew, void (*part)(void *user, size_t index), void
     }
 }
 
-void copy_crew_finish(copy_crew *crew)
+void crew_finish(helper_crew *crew)
 {
     (void)pthread_mutex_lock(&crew->lock);
     crew->ends = true;
