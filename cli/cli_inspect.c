@@ -77,24 +77,47 @@ static void named_dims(const kiln_binding *binding, cli_text *text)
     }
 }
 
+/* "int8, scale 0.02, zero point 3", or how many scales there are, and where. */
 static void add_quantization(const kiln_binding *binding, cli_text *text)
 {
-    if (binding->quantization.storage == KILN_DTYPE_UNDEFINED) {
+    const kiln_quantization *q = &binding->quantization;
+    cli_text_append(text, "", 0);
+    if (q->storage == KILN_DTYPE_UNDEFINED || q->count < 1) {
         return;
     }
-    cli_text_printf(text, "%squantized as %s", text->size > 0 ? "; " : "",
-                    kiln_dtype_name(binding->quantization.storage));
+    cli_text_printf(text, "%s, ", kiln_dtype_name(q->storage));
+    if (q->count == 1) {
+        cli_text_printf(text, "scale %.6g", (double)q->scales[0]);
+        if (q->zero_points != NULL) {
+            cli_text_printf(text, ", zero point %d", (int)q->zero_points[0]);
+        }
+        return;
+    }
+    float least = q->scales[0];
+    float most = q->scales[0];
+    for (int64_t i = 1; i < q->count; i++) {
+        least = q->scales[i] < least ? q->scales[i] : least;
+        most = q->scales[i] > most ? q->scales[i] : most;
+    }
+    cli_text_printf(text, "%lld scales along axis %d", (long long)q->count, (int)q->axis);
+    if (q->block_size > 0) {
+        cli_text_printf(text, " in blocks of %lld", (long long)q->block_size);
+    }
+    cli_text_printf(text, ", %.6g to %.6g%s", (double)least, (double)most,
+                    q->zero_points != NULL ? ", with zero points" : "");
 }
 
 static cli_exit print_bindings(const inspect_subject *subject)
 {
-    static const char *const headings[] = {"", "name", "type", "shape", "dynamic dimensions"};
+    static const char *const headings[] = {
+        "", "name", "type", "shape", "dynamic dimensions", "quantized"};
     cli_table table;
     cli_exit result = CLI_DONE;
     const size_t inputs = binding_count(subject, true);
     const size_t count = inputs + binding_count(subject, false);
-    cli_table_init(&table, "lllll", headings);
-    bool has_notes = false;
+    cli_table_init(&table, "llllll", headings);
+    bool has_names = false;
+    bool has_scales = false;
     for (size_t i = 0; i < count && result == CLI_DONE; i++) {
         kiln_binding binding;
         result = binding_at(subject, i < inputs, i < inputs ? i : i - inputs, &binding);
@@ -102,21 +125,24 @@ static cli_exit print_bindings(const inspect_subject *subject)
             break;
         }
         char shape[256];
-        cli_text notes = {NULL, 0, 0};
+        cli_text names = {NULL, 0, 0};
+        cli_text scales = {NULL, 0, 0};
         (void)kiln_shape_format(&binding.shape, shape, sizeof shape);
-        named_dims(&binding, &notes);
-        add_quantization(&binding, &notes);
-        has_notes = has_notes || notes.size > 0;
+        named_dims(&binding, &names);
+        add_quantization(&binding, &scales);
+        has_names = has_names || names.size > 0;
+        has_scales = has_scales || scales.size > 0;
         cli_table_add(&table, binding.is_input ? "input" : "output");
         cli_table_add(&table, binding.name);
         cli_table_add(&table, kiln_dtype_name(binding.dtype));
         cli_table_add(&table, shape);
-        cli_table_add(&table, notes.data);
-        cli_text_finish(&notes);
+        cli_table_add(&table, names.data);
+        cli_table_add(&table, scales.data);
+        cli_text_finish(&names);
+        cli_text_finish(&scales);
     }
-    if (!has_notes) {
-        table.cells[4][0] = '\0';
-    }
+    table.cells[4][0] = has_names ? table.cells[4][0] : '\0';
+    table.cells[5][0] = has_scales ? table.cells[5][0] : '\0';
     cli_table_print(&table, 0);
     return result;
 }
@@ -222,6 +248,25 @@ static cli_exit print_text(const inspect_subject *subject, bool layers)
 
 /* --- JSON --- */
 
+static void add_quantization_json(const kiln_quantization *q, cJSON *to)
+{
+    if (q->storage == KILN_DTYPE_UNDEFINED) {
+        return;
+    }
+    cJSON *object = cJSON_AddObjectToObject(to, "quantization");
+    cli_json_add_text(object, "dtype", kiln_dtype_name(q->storage));
+    (void)cJSON_AddItemToObject(object, "axis",
+                                q->axis >= 0 ? cJSON_CreateNumber(q->axis) : cJSON_CreateNull());
+    (void)cJSON_AddNumberToObject(object, "block_size", (double)q->block_size);
+    cJSON *scales = cJSON_AddArrayToObject(object, "scales");
+    cJSON *zeros = cJSON_AddArrayToObject(object, "zero_points");
+    for (int64_t i = 0; i < q->count; i++) {
+        const int32_t zero = q->zero_points != NULL ? q->zero_points[i] : 0;
+        (void)cJSON_AddItemToArray(scales, cJSON_CreateNumber((double)q->scales[i]));
+        (void)cJSON_AddItemToArray(zeros, cJSON_CreateNumber(zero));
+    }
+}
+
 static cJSON *binding_json(const kiln_binding *binding)
 {
     cJSON *object = cJSON_CreateObject();
@@ -233,9 +278,7 @@ static cJSON *binding_json(const kiln_binding *binding)
         const char *name = binding->dim_names[i];
         (void)cJSON_AddItemToArray(names, name != NULL ? cli_json_text(name) : cJSON_CreateNull());
     }
-    if (binding->quantization.storage != KILN_DTYPE_UNDEFINED) {
-        cli_json_add_text(object, "quantization", kiln_dtype_name(binding->quantization.storage));
-    }
+    add_quantization_json(&binding->quantization, object);
     return object;
 }
 

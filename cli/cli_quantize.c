@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli_accuracy.h"
+#include "cli_bindings.h"
 #include "cli_list.h"
 
 #define MIB 1048576.0
@@ -24,6 +25,7 @@ typedef struct quantize_settings {
     double target, agreement;
     cli_list keep_operators;
     cli_list keep_nodes;
+    cli_bindings edges;
     bool bindings;
     bool external;
     bool nodes;
@@ -72,8 +74,12 @@ static void print_report(const quantize_settings *settings, const kiln_precision
         print_nodes(report, s.node_count);
     }
     char *output = cli_printable(settings->output);
-    (void)printf("%s\n%zu nodes in %s, ", output, s.converted_count,
-                 precisions[settings->precision]);
+    (void)printf("%s\n", output);
+    free(output);
+    if (settings->precision < 0) {
+        return;
+    }
+    (void)printf("%zu nodes in %s, ", s.converted_count, precisions[settings->precision]);
     if (settings->rest >= 0) {
         (void)printf("%zu in %s, ", s.rest_count, rests[settings->rest]);
     }
@@ -81,7 +87,6 @@ static void print_report(const quantize_settings *settings, const kiln_precision
         "%zu stay in float32, %zu casts were added\n"
         "weights: %.2f MiB, before %.2f MiB\n",
         s.kept_count, s.cast_count, (double)s.bytes_after / MIB, (double)s.bytes_before / MIB);
-    free(output);
     if (s.saturated + s.vanished != 0) {
         (void)printf("numbers of them: %" PRIu64
                      " were beyond the type and are its largest now, %" PRIu64 " became zero\n",
@@ -104,12 +109,17 @@ typedef struct quantize_job {
     const char **kept; /* what the search keeps, and after it what was asked for */
 } quantize_job;
 
+static kiln_precision precision_of(const quantize_settings *settings)
+{
+    return settings->precision < 0 ? KILN_PRECISION_DEFAULT : values[settings->precision];
+}
+
 static void set_options(quantize_job *job)
 {
     const quantize_settings *settings = job->settings;
     kiln_precision_options *how = &job->how;
     *how = KILN_PRECISION_OPTIONS_INIT;
-    how->precision = values[settings->precision];
+    how->precision = precision_of(settings);
     how->rest = settings->rest < 0 ? KILN_PRECISION_DEFAULT : values[settings->rest];
     how->block_size = (int32_t)settings->block;
     how->keep_operators = settings->keep_operators.items;
@@ -118,6 +128,8 @@ static void set_options(quantize_job *job)
     how->keep_node_count = settings->keep_nodes.count;
     how->ranges = job->ranges;
     how->convert_bindings = settings->bindings;
+    how->bindings = settings->edges.items;
+    how->binding_count = settings->edges.count;
 }
 
 /* Ranges from a file, or from batches. */
@@ -127,13 +139,14 @@ static kiln_status find_ranges(quantize_job *job)
     kiln_batch_folder *folder = NULL;
     kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
     if (settings->ranges != NULL) {
-        return kiln_range_table_load(settings->ranges, &job->ranges);
+        const kiln_status read = kiln_range_table_load(settings->ranges, &job->ranges);
+        return read == KILN_OK ? cli_bindings_set_ranges(&settings->edges, &job->ranges) : read;
     }
     if (settings->calibration == NULL) {
-        return KILN_OK;
+        return cli_bindings_set_ranges(&settings->edges, &job->ranges);
     }
     options.method = (kiln_calibration_method)settings->method;
-    options.channels = values[settings->precision] != KILN_PRECISION_INT4;
+    options.channels = precision_of(settings) != KILN_PRECISION_INT4;
     kiln_status status = kiln_batch_folder_open(settings->calibration, &folder);
     if (status == KILN_OK) {
         const kiln_batch_source source = kiln_batch_folder_source(folder);
@@ -142,7 +155,7 @@ static kiln_status find_ranges(quantize_job *job)
         cli_progress_end();
     }
     kiln_batch_folder_close(folder);
-    return status;
+    return status == KILN_OK ? cli_bindings_set_ranges(&settings->edges, &job->ranges) : status;
 }
 
 static kiln_status convert(quantize_job *job)
@@ -189,8 +202,8 @@ static kiln_status search(quantize_job *job)
 static cli_target target_of(const quantize_settings *settings)
 {
     const bool is_asked = settings->target >= 0 || settings->agreement > 0;
-    const bool is_usual = !is_asked && values[settings->precision] == KILN_PRECISION_INT8 &&
-                          settings->calibration != NULL;
+    const bool is_usual =
+        !is_asked && precision_of(settings) == KILN_PRECISION_INT8 && settings->calibration != NULL;
     return (cli_target){is_usual ? USUAL_DECIBELS : fmax(0, settings->target), settings->agreement};
 }
 
@@ -213,20 +226,27 @@ static kiln_status choose(quantize_job *job)
     return status == KILN_OK && falls_short ? search(job) : status;
 }
 
+/* Integers outside are fed and read as numbers: rounding them costs the same. */
+static void set_measured(quantize_job *job)
+{
+    job->accuracy.how = job->how;
+    job->accuracy.how.bindings = job->settings->edges.rounded;
+}
+
 /* What it costs, and where that is too much, what to keep. */
 static kiln_status check(quantize_job *job)
 {
     const quantize_settings *settings = job->settings;
     cli_accuracy *accuracy = &job->accuracy;
     accuracy->path = job->path;
-    accuracy->how = job->how;
+    set_measured(job);
     job->target = target_of(settings);
     kiln_status status = choose(job);
     if (status == KILN_OK && settings->check != NULL && settings->calibration != NULL) {
         accuracy->batches = settings->check;
         status = cli_accuracy_again(accuracy);
     }
-    accuracy->how = job->how; /* with what is kept by now */
+    set_measured(job); /* with what is kept by now */
     status = status == KILN_OK ? cli_accuracy_measure(accuracy, NULL, 0) : status;
     return status == KILN_OK && settings->page != NULL ? cli_accuracy_layers(accuracy, job->report)
                                                        : status;
@@ -316,12 +336,15 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     }
     result = settings.output == NULL
                  ? cli_misuse(self, "--output is missing: it names the file that is written")
-             : settings.precision < 0
+             : settings.precision < 0 && settings.edges.scales.count == 0 &&
+                     settings.edges.stored.count == 0
                  ? cli_misuse(self, "--precision is missing: the type to compute in")
              : (settings.page != NULL || settings.target > 0 || settings.agreement > 0) &&
                      settings.check == NULL && settings.calibration == NULL
                  ? cli_misuse(self, "--report, --target and --agreement want batches: --check DIR")
-                 : quantize(&settings, operands[0]);
+                 : cli_bindings_read(self, &settings.edges);
+    result = result == CLI_DONE ? quantize(&settings, operands[0]) : result;
+    cli_bindings_finish(&settings.edges);
     cli_options_finish(self, &settings);
     return result;
 }
@@ -364,6 +387,16 @@ static const cli_option options[] = {
      "This node, or the one that makes this tensor, stays in float32. May be given several times."},
     {"bindings", 0, NULL, CLI_FLAG, AT(bindings), 0, 0, NULL,
      "Inputs and outputs get the type too, instead of keeping theirs."},
+    {"range", 0, "NAME=LOW:HIGH", CLI_LIST, AT(edges.ranges), 0, 0, NULL,
+     "The numbers of tensor NAME lie in this range, whatever --ranges and --calibration say. May "
+     "be given several times."},
+    {"scale", 0, "NAME=S[:ZERO]", CLI_LIST, AT(edges.scales), 0, 0, NULL,
+     "Quantize the input or output NAME with this scale and zero point. May be given several "
+     "times, and without --precision, where nothing else is to change."},
+    {"stored", 0, "NAME[=TYPE]", CLI_LIST, AT(edges.stored), 0, 0, NULL,
+     "The input or output NAME is of TYPE itself, int8 (the default), uint8 or another: who feeds "
+     "it rounds the numbers, with the scale of --scale, of the model, or of the ranges, which kiln "
+     "inspect tells. May be given several times."},
     {"external", 0, NULL, CLI_FLAG, AT(external), 0, 0, NULL,
      "Write large weights to a file beside the model: past 2 GiB they must be."},
     {"nodes", 'n', NULL, CLI_FLAG, AT(nodes), 0, 0, NULL,
@@ -380,6 +413,8 @@ static const cli_example examples[] = {
     {"kiln quantize a.onnx -o a.fp16.onnx -p fp16", "in half precision"},
     {"kiln quantize a.onnx -o b.onnx -p int8 -c batches --target 30 --report b.html",
      "in eight bits, but for what 30 dB need, with a page that tells"},
+    {"kiln quantize a.onnx -o b.onnx -p int8 -c batches --stored image=uint8",
+     "in eight bits, and fed with bytes"},
     {"kiln quantize a.onnx -o a.fp16.onnx -p fp16 --keep-operator Softmax --nodes",
      "all but some, with a list of what became of each node"},
     {0},

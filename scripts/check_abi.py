@@ -20,7 +20,8 @@ STAY = {
     "kiln_tensor", "kiln_named_tensor", "kiln_quantization", "kiln_weights", "kiln_metadata",
     "kiln_block", "kiln_batch_source", "kiln_allocation_counters", "kiln_buffer_request",
     "kiln_buffer_alias", "kiln_profile", "kiln_profile_input", "kiln_shape_hint",
-    "kiln_refit_sample", "kiln_scheduler_padding", "kiln_cache_pair", "kiln_channel",
+    "kiln_refit_sample", "kiln_binding_quantization", "kiln_scheduler_padding", "kiln_cache_pair",
+    "kiln_channel",
 }
 PLAIN = {"kiln_buffer_write": "kiln_buffer_write_data", "kiln_buffer_read": "kiln_buffer_read_data"}
 

@@ -160,8 +160,11 @@ typedef struct kiln_binding {
     kiln_shape
         shape; /* KILN_DYNAMIC where it is not fixed; rank -1 when even the rank is unknown */
     const char
-        *dim_names[KILN_MAX_RANK];  /* "batch" where a dynamic dimension has a name, else NULL */
-    kiln_quantization quantization; /* storage KILN_DTYPE_UNDEFINED when it is not quantized */
+        *dim_names[KILN_MAX_RANK]; /* "batch" where a dynamic dimension has a name, else NULL */
+    /* What its integers stand for, or what the numbers of a binding of floats are rounded to, as
+     * the nodes beside it say (docs/precision.md#inputs-and-outputs), or the manifest of a plan.
+     * Storage KILN_DTYPE_UNDEFINED: it is not quantized. The engine's. */
+    kiln_quantization quantization;
 } kiln_binding;
 
 /* The number of inputs and of outputs. 0 for NULL. Any thread. Since 0.1. */

@@ -35,6 +35,20 @@
 extern "C" {
 #endif
 
+/* How an input or output of floats is to be quantized, whatever its range says. */
+typedef struct kiln_binding_quantization {
+    const char *name; /* of the input or output */
+    /* Scales and zero points, as many as `axis` and `block_size` take in a shape that is known; a
+     * single one serves the whole tensor. None (`count` 0): those that the model quantizes it with
+     * already, or what `ranges` come to: symmetric, but for an unsigned type. `storage` may be an
+     * integer of 4, 8 or 16 bits or float8; UNDEFINED: what `precision` stores, or int8. */
+    kiln_quantization quantization;
+    /* The binding itself is of that type: a caller feeds or gets the integers, which
+     * kiln_binding.quantization tells the meaning of. Else it keeps its type, and its numbers are
+     * rounded to the same steps where they come in or go out. */
+    bool stored;
+} kiln_binding_quantization;
+
 typedef struct kiln_precision_options {
     size_t struct_size; /* set by KILN_PRECISION_OPTIONS_INIT */
     kiln_precision precision;
@@ -56,6 +70,12 @@ typedef struct kiln_precision_options {
     /* With FP16 and BF16, or `rest`: inputs and outputs of float32 become half ones too, instead of
      * keeping their types. */
     bool convert_bindings;
+    /* Inputs and outputs with a quantization of their own. With INT8 and FP8, what reads such an
+     * input computes with it, where it is one symmetric scale in the type that is computed in (as
+     * TensorRT wants it); another is quantized once more inside. With `precision` DEFAULT nothing
+     * else is changed. */
+    const kiln_binding_quantization *bindings;
+    size_t binding_count;
 } kiln_precision_options;
 
 #define KILN_PRECISION_OPTIONS(...) \
@@ -122,9 +142,11 @@ typedef struct kiln_precision_node {
 /* Converts the network in its place. Its local functions are inlined. Tensor ids of it are not
  * valid any more: find them by name. Inputs and outputs keep their names, and their types unless
  * asked otherwise. `report` may be NULL; it is for kiln_precision_report_destroy. On an error the
- * network is as it was. Errors: NULL_ARGUMENT; INVALID_ARGUMENT for options out of range; STATE for
- * a branch or a network with one; NAME for a node or operator to keep that is not there;
- * UNSUPPORTED where no node takes the type, with why; LIMIT; OUT_OF_MEMORY. Since 0.1. */
+ * network is as it was. Errors: NULL_ARGUMENT; INVALID_ARGUMENT for options out of range, and for
+ * a binding with scales that do not fit it or without any that are known; STATE for a branch or a
+ * network with one; NAME for a node or operator to keep, or a binding, that is not there; DTYPE for
+ * a binding that is of no floats; UNSUPPORTED where no node takes the type, with why, or where a
+ * branch reads an input that is to be quantized; LIMIT; OUT_OF_MEMORY. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_convert(kiln_network *network,
                                                           const kiln_precision_options *options,
                                                           kiln_precision_report **report);

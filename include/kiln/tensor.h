@@ -242,6 +242,22 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_read(const kiln_tensor *tensor,
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_write(const kiln_tensor *tensor, int64_t first,
                                                        size_t count, const double *values);
 
+/* Rounds the numbers of `real` to the integers, or float8, that stand for them in `stored`: as
+ * QuantizeLinear does, ties to even, and what lies beyond the type is its least or largest; NaN
+ * becomes the zero point. `how` is of `stored` (kiln_binding.quantization); both tensors have one
+ * shape, `real` is of floats. Errors: as kiln_tensor_read; NULL_ARGUMENT; DTYPE; SHAPE;
+ * INVALID_ARGUMENT where scales are not as many as the shape takes. One thread at a time for one
+ * tensor. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_quantize(const kiln_tensor *real,
+                                                          const kiln_quantization *how,
+                                                          const kiln_tensor *stored);
+
+/* The numbers that integers stand for, as DequantizeLinear computes them. Errors and threads as
+ * kiln_tensor_quantize. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_dequantize(const kiln_tensor *stored,
+                                                            const kiln_quantization *how,
+                                                            const kiln_tensor *real);
+
 /* Fills a tensor with random numbers, which depend on `name` (an input's), `seed` and the place
  * alone (docs/cli.md). `range` is two numbers, the least and the largest, of one number for all
  * elements where they are equal; NULL: 0 to 1 for bool, to 7, 15 and 127 for int4, uint4 and int8,

@@ -68,6 +68,7 @@ static kiln_status fill(const kln_cache *cache, bool verify, listed_entry *entry
     if (verify) {
         status = kln_engine_cache_read(cache, entry->row.key, &data, &manifest);
         if (status == KILN_OK) {
+            kln_manifest_finish(&manifest);
             kln_mapping_close(&data);
         }
     } else if (!entry->row.is_whole) {

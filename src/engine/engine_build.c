@@ -295,6 +295,8 @@ static kiln_status load(const kiln_model *model, const kiln_build_options *optio
     } else {
         (*engine)->shared.measured->variants = manifest->measured;
         status = kln_profile_names_restore(*engine, names);
+        status =
+            status == KILN_OK ? kln_quantization_restore(*engine, manifest->quantization) : status;
         if (status != KILN_OK) {
             kiln_engine_release(*engine);
             *engine = NULL;
@@ -331,7 +333,9 @@ kiln_status kiln_engine_load_bytes(kiln_span bytes, kiln_span manifest,
         KLN_RETURN_WITHIN(kln_manifest_parse(manifest, bytes, &parsed), "the manifest of %s",
                           kln_model_name(&model));
     }
-    return load(&model, &read, &parsed, engine);
+    const kiln_status status = load(&model, &read, &parsed, engine);
+    kln_manifest_finish(&parsed);
+    return status;
 }
 
 kiln_status kln_engine_load(const kiln_model *model, const kiln_build_options *options,
@@ -339,7 +343,9 @@ kiln_status kln_engine_load(const kiln_model *model, const kiln_build_options *o
 {
     kln_manifest manifest;
     KLN_RETURN_IF_ERROR(kln_manifest_read(model->path, model->bytes, &manifest));
-    return load(model, options, &manifest, engine);
+    const kiln_status status = load(model, options, &manifest, engine);
+    kln_manifest_finish(&manifest);
+    return status;
 }
 
 /* Opens a file and its manifest. Where they do not fit, and another file lies there by now,
@@ -357,6 +363,7 @@ static kiln_status open_pair(const char *path, bool copy, kln_mapping *file, kln
             }
             return status;
         }
+        kln_manifest_finish(manifest);
         kln_mapping_close(file);
     }
 }
@@ -375,6 +382,7 @@ kiln_status kiln_engine_load(const char *path, const kiln_build_options *options
         KLN_RETURN_IF_ERROR(open_pair(path, read.copy_file, &file, &manifest));
         const kiln_status status = load_file(path, &file, &read, &manifest, engine);
         const bool again = was_replaced(status, &file, path, replaced);
+        kln_manifest_finish(&manifest);
         kln_mapping_close(&file);
         if (!again) {
             return status;

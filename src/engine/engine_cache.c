@@ -55,6 +55,7 @@ kiln_status kln_engine_cache_read(const kln_cache *cache, const char *key, kln_m
         status = kln_manifest_check_file(manifest, path);
     }
     if (status != KILN_OK) {
+        kln_manifest_finish(manifest);
         kln_mapping_close(data);
     }
     return status;
@@ -88,7 +89,8 @@ static kiln_status load_entry(const cached_build *self, const kln_mapping *data,
     KLN_RETURN_IF_ERROR(kln_engine_adopt(self->backend, self->info, state, self->options,
                                          self->model->path, engine));
     (*engine)->shared.measured->variants = manifest->measured;
-    const kiln_status status = keep_place(self, KILN_CACHE_FOUND, *engine);
+    kiln_status status = kln_quantization_restore(*engine, manifest->quantization);
+    status = status == KILN_OK ? keep_place(self, KILN_CACHE_FOUND, *engine) : status;
     if (status != KILN_OK) {
         kiln_engine_release(*engine);
         *engine = NULL;
@@ -115,6 +117,7 @@ static kiln_status find(const cached_build *self, kiln_engine **engine)
     kiln_status status = kln_engine_cache_read(&self->cache, self->key, &data, &manifest);
     if (status == KILN_OK) {
         status = load_entry(self, &data, &manifest, engine);
+        kln_manifest_finish(&manifest);
         kln_mapping_close(&data);
     }
     if (status == KILN_OK) {
@@ -158,6 +161,7 @@ static void read_timings(const cached_build *self, kln_mapping *data)
     }
     const kiln_status status = kln_engine_cache_read(&self->cache, key, data, &manifest);
     if (status == KILN_OK) {
+        kln_manifest_finish(&manifest);
         kln_cache_touch(&self->cache, key);
     } else {
         *data = (kln_mapping){.mapped = NULL};

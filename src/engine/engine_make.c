@@ -39,6 +39,20 @@ static kiln_status make_hinted(const kiln_backend *backend, const kiln_backend_i
     return status;
 }
 
+/* An engine of what the backend made, which says all that its model says. */
+static kiln_status take_over(const kiln_backend *backend, const kiln_backend_info *info,
+                             void *state, const kiln_build_options *options,
+                             const kiln_model *model, const char *path, kiln_engine **engine)
+{
+    KLN_RETURN_IF_ERROR(kln_engine_adopt(backend, info, state, options, path, engine));
+    const kiln_status status = kln_engine_read_quantization(*engine, model);
+    if (status != KILN_OK) {
+        kiln_engine_release(*engine);
+        *engine = NULL;
+    }
+    return status;
+}
+
 kiln_status kln_engine_make_anew(const kiln_backend *backend, const kiln_backend_info *info,
                                  const kiln_model *model, const kiln_build_options *options,
                                  bool load, const kiln_monitor *monitor, kiln_engine **engine)
@@ -62,10 +76,10 @@ kiln_status kln_engine_make_anew(const kiln_backend *backend, const kiln_backend
         status = make_hinted(backend, info, built, &told, load, monitor, &state);
         status = status == KILN_OK ? status : kln_engine_explain(status, built, options, backend);
     }
-    kln_onnx_model_destroy(converted);
     if (status == KILN_OK) {
-        status = kln_engine_adopt(backend, info, state, options, model->path, engine);
+        status = take_over(backend, info, state, options, built, model->path, engine);
     }
+    kln_onnx_model_destroy(converted);
     if (status != KILN_OK) {
         kiln_precision_report_destroy(report);
         return status;

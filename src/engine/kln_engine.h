@@ -124,6 +124,17 @@ KILN_MUST_CHECK kiln_status kln_profile_names_restore(kiln_engine *engine,
 KILN_MUST_CHECK kiln_status kln_profile_of_hints(const kiln_build_options *options,
                                                  kiln_profile *profile);
 
+/* --- how bindings are quantized (engine_quantization.c) --- */
+
+/* From the model that it was built of; a plan says nothing. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_engine_read_quantization(kiln_engine *engine,
+                                                         const kiln_model *model);
+bool kln_quantization_write(const kiln_engine *engine, struct cJSON *root);
+/* Takes what a manifest says out of it; NULL where it says nothing. MALFORMED. */
+KILN_MUST_CHECK kiln_status kln_quantization_take(struct cJSON *root, struct cJSON **list);
+/* Into the engine. MALFORMED, OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_quantization_restore(kiln_engine *engine, const struct cJSON *list);
+
 /* --- the manifest: how a saved engine was made (manifest.c, manifest_load.c) --- */
 
 #define KLN_MANIFEST_SUFFIX ".json"
@@ -141,15 +152,19 @@ typedef struct kln_manifest {
     kiln_build_options options;
     measured_variants measured;
     char profile_names[KLN_PROFILE_NAMES]; /* see kln_profile_names_read */
+    struct cJSON *quantization;            /* of the bindings, or NULL; for kln_manifest_finish */
 } kln_manifest;
+
+/* Releases what a manifest that was read holds; once more does no harm. */
+void kln_manifest_finish(kln_manifest *manifest);
 
 /* Commits `file`, which was opened for `path` and has these bytes, together with `path`.json: at
  * every moment there is a file with a manifest that speaks of it, the old ones or the new. */
 KILN_MUST_CHECK kiln_status kln_manifest_place(const char *path, const kiln_engine *engine,
                                                kiln_span bytes, kln_output *file);
 
-/* Reads `path`.json for the file that has `bytes`; a zeroed manifest where there is none.
- * MALFORMED. */
+/* Reads `path`.json for the file that has `bytes`; a zeroed manifest where there is none. For
+ * kln_manifest_finish. MALFORMED, and zeroed. */
 KILN_MUST_CHECK kiln_status kln_manifest_read(const char *path, kiln_span bytes,
                                               kln_manifest *manifest);
 

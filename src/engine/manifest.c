@@ -15,8 +15,9 @@
 #define ADVICE "; delete the manifest to load without it"
 /* Within a manifest: that of the file which lay there before, while a save goes on. */
 #define PREVIOUS "previous"
-/* A manifest has some dozens of short lines; anything past this is something else. */
-#define LARGEST_MANIFEST ((size_t)1 << 20)
+/* A manifest has some dozens of short lines, and may have scales; anything past this is something
+ * else. */
+#define LARGEST_MANIFEST ((size_t)1 << 22)
 /* 2^53: up to there JSON's numbers hold every integer. */
 #define LARGEST_INTEGER 9007199254740992.0
 
@@ -96,7 +97,8 @@ static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_
            cJSON_AddStringToObject(root, "backend_version", engine->shared.info.version) != NULL &&
            cJSON_AddStringToObject(root, "source", name_of(engine->source)) != NULL &&
            add_gpu(root, engine->shared.device) && add_options(root, &engine->built) &&
-           add_measured(root, engine) && kln_profile_names_write(engine, root);
+           add_measured(root, engine) && kln_profile_names_write(engine, root) &&
+           kln_quantization_write(engine, root);
 }
 
 /* Writes `root` to `output`, which a commit puts at `beside`. */
@@ -215,7 +217,8 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
             KILN_ERROR_MALFORMED,
             "\"backend\" is empty; it must name the backend that the engine is for" ADVICE);
     }
-    const cJSON *previous = cJSON_GetObjectItemCaseSensitive(root, PREVIOUS);
+    cJSON *previous = cJSON_GetObjectItemCaseSensitive(root, PREVIOUS);
+    cJSON *entry = root;
     kln_manifest other = {.size = 0};
     if (status == KILN_OK && cJSON_IsObject(previous)) {
         status = read_fields(previous, &other);
@@ -226,7 +229,9 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
     }
     if (status == KILN_OK && !fits(manifest, bytes, hash) && fits(&other, bytes, hash)) {
         *manifest = other;
+        entry = previous;
     }
+    status = status == KILN_OK ? kln_quantization_take(entry, &manifest->quantization) : status;
     cJSON_Delete(root);
     if (status != KILN_OK) {
         *manifest = (kln_manifest){.size = 0};
@@ -234,6 +239,12 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
     manifest->found_size = bytes.size;
     manifest->found_hash = hash;
     return status;
+}
+
+void kln_manifest_finish(kln_manifest *manifest)
+{
+    cJSON_Delete(manifest->quantization);
+    manifest->quantization = NULL;
 }
 
 kiln_status kln_manifest_read(const char *path, kiln_span bytes, kln_manifest *manifest)

@@ -97,7 +97,7 @@ static kiln_status bind(kiln_inspection *self, bool is_input, kiln_binding **bin
                                   .shape = {.rank = -1}};
         bind_value(value, binding);
     }
-    return KILN_OK;
+    return kln_graph_read_quantization(graph, &self->inference->arena, *bindings, *bound);
 }
 
 /* --- graphs --- */

@@ -35,6 +35,14 @@ KILN_MUST_CHECK kiln_status kln_network_issues(const kiln_network *network,
 KILN_MUST_CHECK kiln_status kln_model_metadata(const kln_onnx_model *model, kln_arena *arena,
                                                kiln_metadata **lines, size_t *count);
 
+/* Fills in `quantization` of the bindings, by name, where it is not filled in yet and the nodes of
+ * the main graph beside them tell: QuantizeLinear and DequantizeLinear, and QLinearConv and
+ * QLinearMatMul. A binding of floats that something else reads as well is not quantized. Scales go
+ * to `arena`. OUT_OF_MEMORY. (binding_quantization.c) */
+KILN_MUST_CHECK kiln_status kln_graph_read_quantization(const kln_onnx_graph *graph,
+                                                        kln_arena *arena, kiln_binding *bindings,
+                                                        size_t count);
+
 /* --- rewriting (graph_edit.c) --- */
 
 /* A change of a model's main graph: nodes are marked as dropped, others are added, and all of it

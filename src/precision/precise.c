@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "precise_parts.h"
+#include "quantize_parts.h"
 
 /* https://en.wikipedia.org/wiki/Half-precision_floating-point_format and
  * https://en.wikipedia.org/wiki/Bfloat16_floating-point_format */
@@ -70,9 +71,11 @@ static kiln_status check_options(const kiln_precision_options *options)
     if (options->keep_node_count != 0) {
         KLN_RETURN_IF_NULL(options->keep_nodes);
     }
-    if (options->precision < KILN_PRECISION_FP16 || options->precision > KILN_PRECISION_INT4) {
+    if ((options->precision != KILN_PRECISION_DEFAULT || options->binding_count == 0) &&
+        (options->precision < KILN_PRECISION_FP16 || options->precision > KILN_PRECISION_INT4)) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_precision_options: precision is %d; 1 (fp16) to 5 (int4) is needed",
+                        "kiln_precision_options: precision is %d; 1 (fp16) to 5 (int4) is needed, "
+                        "or 0 beside bindings",
                         (int)options->precision);
     }
     if (options->rest != KILN_PRECISION_DEFAULT &&
@@ -273,13 +276,14 @@ static kiln_status raise_where_possible(kln_onnx_model *model)
     return KILN_OK;
 }
 
-static kiln_status convert(kln_onnx_model *model, const kiln_precision_options *options,
-                           kiln_precision_report *report)
+/* All but the bindings. */
+static kiln_status convert_inside(kln_onnx_model *model, const kiln_precision_options *options,
+                                  kiln_precision_report *report)
 {
     kiln_precision_options filled = *options;
-    size_t inlined = 0;
-    filled.block_size = options->block_size != 0 ? options->block_size : 64;
-    KLN_RETURN_IF_ERROR(kln_inline_functions(model, &inlined));
+    if (options->precision == KILN_PRECISION_DEFAULT) {
+        return KILN_OK;
+    }
     if (options->precision == KILN_PRECISION_BF16) {
         KLN_RETURN_IF_ERROR(raise_where_possible(model));
     }
@@ -291,6 +295,22 @@ static kiln_status convert(kln_onnx_model *model, const kiln_precision_options *
     }
     KLN_RETURN_IF_ERROR(kln_quantize(model, &filled, report));
     return options->rest != KILN_PRECISION_DEFAULT ? convert_rest(model, &filled, report) : KILN_OK;
+}
+
+static kiln_status convert(kln_onnx_model *model, const kiln_precision_options *options,
+                           kiln_precision_report *report)
+{
+    kiln_precision_options filled = *options;
+    kiln_range_table *ranges = NULL;
+    size_t inlined = 0;
+    filled.block_size = options->block_size != 0 ? options->block_size : 64;
+    KLN_RETURN_IF_ERROR(kln_inline_functions(model, &inlined));
+    KLN_RETURN_IF_ERROR(quantize_binding_ranges(options, &ranges));
+    filled.ranges = ranges != NULL ? ranges : options->ranges;
+    kiln_status status = convert_inside(model, &filled, report);
+    status = status == KILN_OK ? quantize_bindings(model, &filled) : status;
+    kiln_range_table_destroy(ranges);
+    return status;
 }
 
 kiln_status kln_precision_convert(kln_onnx_model *model, const kiln_precision_options *options,

@@ -43,31 +43,39 @@ kln_onnx_tensor *quantize_add_tensor(quantize_pass *pass, const char *stem, cons
     return kln_onnx_add_initializer(pass->arena, &pass->made, tensor) == KILN_OK ? tensor : NULL;
 }
 
-kiln_status quantize_add_node(quantize_pass *pass, const char *op, const char *const inputs[3],
-                              const char *output, int64_t axis, int64_t block)
+kiln_status quantize_make_node(kln_arena *arena, const char *op, const char *const inputs[3],
+                               const char *output, int64_t axis, int64_t block, kln_onnx_node *node)
 {
-    kln_onnx_node node = {
-        .name = kln_arena_printf(pass->arena, "%s/node", output),
-        .op_type = op,
-        .domain = "",
-        .overload = "",
-        .inputs = kln_arena_alloc_zeroed(pass->arena, 3, sizeof(char *)),
-        .input_count = inputs[2] != NULL ? 3 : 2,
-        .outputs = kln_arena_alloc_zeroed(pass->arena, 1, sizeof(char *)),
-        .output_count = 1,
-        .attributes = kln_arena_alloc_zeroed(pass->arena, 2, sizeof *node.attributes)};
-    KLN_FAIL_IF(
-        node.name == NULL || node.inputs == NULL || node.outputs == NULL || node.attributes == NULL,
-        kln_fail_memory(sizeof node, "a quantized network"));
-    memcpy(node.inputs, inputs, node.input_count * sizeof *node.inputs);
-    node.outputs[0] = output;
+    *node =
+        (kln_onnx_node){.name = kln_arena_printf(arena, "%s/node", output),
+                        .op_type = op,
+                        .domain = "",
+                        .overload = "",
+                        .inputs = kln_arena_alloc_zeroed(arena, 3, sizeof(char *)),
+                        .input_count = inputs[2] != NULL ? 3 : 2,
+                        .outputs = kln_arena_alloc_zeroed(arena, 1, sizeof(char *)),
+                        .output_count = 1,
+                        .attributes = kln_arena_alloc_zeroed(arena, 2, sizeof *node->attributes)};
+    KLN_FAIL_IF(node->name == NULL || node->inputs == NULL || node->outputs == NULL ||
+                    node->attributes == NULL,
+                kln_fail_memory(sizeof *node, "a quantized network"));
+    memcpy(node->inputs, inputs, node->input_count * sizeof *node->inputs);
+    node->outputs[0] = output;
     if (axis >= 0) {
-        node.attributes[node.attribute_count++] =
+        node->attributes[node->attribute_count++] =
             (kln_onnx_attribute){.name = "axis", .type = KLN_ONNX_ATTRIBUTE_INT, .i = axis};
     }
     if (block > 0) {
-        node.attributes[node.attribute_count++] =
+        node->attributes[node->attribute_count++] =
             (kln_onnx_attribute){.name = "block_size", .type = KLN_ONNX_ATTRIBUTE_INT, .i = block};
     }
+    return KILN_OK;
+}
+
+kiln_status quantize_add_node(quantize_pass *pass, const char *op, const char *const inputs[3],
+                              const char *output, int64_t axis, int64_t block)
+{
+    kln_onnx_node node;
+    KLN_RETURN_IF_ERROR(quantize_make_node(pass->arena, op, inputs, output, axis, block, &node));
     return kln_onnx_add_node(pass->arena, &pass->made, &node);
 }

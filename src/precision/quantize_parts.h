@@ -106,7 +106,23 @@ void quantize_choose(quantize_pass *pass);
 KILN_MUST_CHECK kiln_status quantize_weights(quantize_pass *pass, const quantize_value *value,
                                              const quantize_node *node, const char **name);
 
+/* Inputs and outputs as the options ask, in a model that is converted already, whose lists stay as
+ * they are until all is done. (quantize_bindings.c) */
+KILN_MUST_CHECK kiln_status quantize_bindings(kln_onnx_model *model,
+                                              const kiln_precision_options *options);
+/* The type that is asked for. */
+kiln_dtype quantize_binding_storage(const kiln_precision_options *options,
+                                    const kiln_binding_quantization *asked);
+/* The ranges of the options, with those that the bindings' scales come to; NULL where the options
+ * have no bindings. INVALID_ARGUMENT for a scale, zero point or type that cannot be.
+ * (binding_ranges.c) */
+KILN_MUST_CHECK kiln_status quantize_binding_ranges(const kiln_precision_options *options,
+                                                    kiln_range_table **ranges);
+
 /* What is added to the network. (quantize_parts.c) */
+KILN_MUST_CHECK kiln_status quantize_make_node(kln_arena *arena, const char *op,
+                                               const char *const inputs[3], const char *output,
+                                               int64_t axis, int64_t block, kln_onnx_node *node);
 KILN_MUST_CHECK kiln_status quantize_add_node(quantize_pass *pass, const char *op,
                                               const char *const inputs[3], const char *output,
                                               int64_t axis, int64_t block);

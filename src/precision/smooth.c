@@ -129,6 +129,17 @@ static void look_at_node(const smooth_pass *pass, size_t index)
 
 /* --- tensors --- */
 
+/* What the caller has a scale for is not to be divided. */
+static bool is_bound(const smooth_pass *pass, const char *name)
+{
+    for (size_t i = 0; i < pass->options->binding_count; i++) {
+        if (strcmp(pass->options->bindings[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static kiln_status even_out(smooth_pass *pass, const char *name, const uint32_t *readers,
                             size_t count)
 {
@@ -136,7 +147,7 @@ static kiln_status even_out(smooth_pass *pass, const char *name, const uint32_t 
     const smooth_node *first = &pass->nodes[readers[0]];
     smooth_value value = {.name = name, .channels = first->input.count, .range = range};
     if (range == NULL || range->channel_count != value.channels ||
-        !(range->greatest > range->least)) {
+        !(range->greatest > range->least) || is_bound(pass, name)) {
         return KILN_OK;
     }
     for (size_t r = 1; r < count; r++) {

@@ -57,4 +57,10 @@ float kln_float_of_key(int32_t key);
 float kln_float_from_e2m1(uint8_t bits);
 uint8_t kln_e2m1_from_float(float value);
 
+/* The least and largest number of a type that quantized tensors are stored in; false for another.
+ * (tensor_quantize.c) */
+bool kln_quantized_limits(kiln_dtype dtype, double *least, double *most);
+/* Whether integers stand for the same numbers by both. */
+bool kln_quantization_equal(const kiln_quantization *a, const kiln_quantization *b);
+
 #endif

@@ -169,7 +169,7 @@ TEST(a_manifest_of_nonsense_is_refused)
         assert_status(KILN_ERROR_MALFORMED,
                       kln_manifest_parse((kiln_span){good, cut}, none, &manifest));
     }
-    static char large[(1 << 20) + 2];
+    static char large[(1 << 22) + 2];
     memset(large, ' ', sizeof large - 1);
     assert_status(KILN_ERROR_LIMIT, parse(large, &manifest));
 }

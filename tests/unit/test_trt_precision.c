@@ -149,3 +149,44 @@ STAND_IN_TEST(who_is_not_told_is_strict_or_not, "an engine that is built without
     assert_ok(try_build(&options, &plain));
     assert_null(kiln_engine_precision(plain));
 }
+
+/* A plan has no scales any more: its manifest has them, and so has an entry of the cache. */
+LAYOUTS_TEST(a_plan_says_how_its_bindings_are_quantized)
+{
+    static const float scale[1] = {0.0625F};
+    const kiln_binding_quantization asked = {"x", {KILN_DTYPE_INT8, -1, 0, 1, scale, NULL}, true};
+    kiln_range_table *ranges = NULL;
+    kiln_network *network = network_of();
+    char path[4096];
+    char cache[4096];
+    kiln_build_options options = fake_options(i);
+    assert_ok(kiln_range_table_load(ranges_of(), &ranges));
+    const kiln_precision_options how =
+        KILN_PRECISION_OPTIONS(.precision = KILN_PRECISION_INT8, .ranges = ranges,
+                               .bindings = &asked, .binding_count = 1);
+    assert_ok(kiln_network_convert(network, &how, NULL));
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("int8.plan"));
+    (void)snprintf(cache, sizeof cache, "%s", kiln_test_path("cache"));
+    assert_ok(kiln_cache_clear(cache, 0, NULL));
+    for (size_t k = 0; k < 4; k++) { /* built, loaded, built into a cache, and found there */
+        owned_engine engine = NULL;
+        kiln_binding binding = {.struct_size = sizeof binding};
+        options.cache = k < 2 ? NULL : cache;
+        assert_ok(k == 1 ? kiln_engine_load(path, &options, &engine)
+                         : kiln_engine_build(network, &options, &engine));
+        if (k == 0) {
+            assert_ok(kiln_engine_save(engine, path));
+        }
+        assert_ok(kiln_engine_input(engine, 0, &binding));
+        assert_int_equal(binding.dtype, KILN_DTYPE_INT8);
+        assert_int_equal(binding.quantization.storage, KILN_DTYPE_INT8);
+        assert_int_equal(binding.quantization.axis, -1);
+        assert_int_equal(binding.quantization.count, 1);
+        assert_memory_equal(binding.quantization.scales, scale, sizeof scale);
+        assert_null(binding.quantization.zero_points);
+        assert_ok(kiln_engine_output(engine, 0, &binding));
+        assert_int_equal(binding.quantization.storage, KILN_DTYPE_UNDEFINED);
+    }
+    kiln_network_destroy(network);
+    kiln_range_table_destroy(ranges);
+}

@@ -36,6 +36,32 @@ static void engine_destroy(void *engine)
     kln_free(mock);
 }
 
+static kiln_status copy_quantization(kln_mock *mock, kiln_binding *to)
+{
+    kiln_quantization *q = &to->quantization;
+    if (q->storage == KILN_DTYPE_UNDEFINED) {
+        *q = (kiln_quantization){.storage = KILN_DTYPE_UNDEFINED};
+        return KILN_OK;
+    }
+    KLN_RETURN_IF(q->scales == NULL || q->count < 1, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_engine_create_mock: binding \"%s\" is quantized as %s, with %lld scales; "
+                  "one or more are needed",
+                  to->name, kiln_dtype_name(q->storage), (long long)q->count);
+    const size_t count = (size_t)q->count;
+    float *scales = kln_arena_alloc(&mock->arena, count * sizeof *scales);
+    int32_t *zeros = kln_arena_alloc(&mock->arena, count * sizeof *zeros);
+    if (scales == NULL || zeros == NULL) {
+        return kln_fail_memory(count * sizeof *scales, "the scales of a binding");
+    }
+    memcpy(scales, q->scales, count * sizeof *scales);
+    q->scales = scales;
+    if (q->zero_points != NULL) {
+        memcpy(zeros, q->zero_points, count * sizeof *zeros);
+        q->zero_points = zeros;
+    }
+    return KILN_OK;
+}
+
 static kiln_status copy_binding(kln_mock *mock, const kiln_binding *from, bool is_input,
                                 kiln_binding *to)
 {
@@ -49,7 +75,7 @@ static kiln_status copy_binding(kln_mock *mock, const kiln_binding *from, bool i
         "rank of 0 to %d; found %s and %d",
         to->name, KILN_MAX_RANK, kiln_dtype_name(to->dtype), to->shape.rank);
     to->is_input = is_input;
-    to->quantization = (kiln_quantization){.storage = KILN_DTYPE_UNDEFINED};
+    KLN_RETURN_IF_ERROR(copy_quantization(mock, to));
     to->name = kln_arena_strdup(&mock->arena, to->name);
     bool complete = to->name != NULL;
     for (int32_t i = 0; i < to->shape.rank; i++) {

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli_bindings.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* "A" or "A:B" behind the last '=' of `text`, whose name is copied to `*name`. How many numbers
+ * there are; 0: it is of another form. */
+static int read_numbers(const char *text, char **name, double numbers[2])
+{
+    const char *equals = strrchr(text, '=');
+    char first[64];
+    if (equals == NULL || equals == text) {
+        return 0;
+    }
+    const char *colon = strchr(equals, ':');
+    const size_t length = colon != NULL ? (size_t)(colon - equals - 1) : strlen(equals + 1);
+    if (length >= sizeof first) {
+        return 0;
+    }
+    (void)snprintf(first, sizeof first, "%.*s", (int)length, equals + 1);
+    if (!cli_number(first, &numbers[0]) || (colon != NULL && !cli_number(colon + 1, &numbers[1]))) {
+        return 0;
+    }
+    *name = strndup(text, (size_t)(equals - text));
+    return *name == NULL ? 0 : colon != NULL ? 2 : 1;
+}
+
+/* The one of that name, which takes over `name`, or a new one. */
+static kiln_binding_quantization *item_of(cli_bindings *b, char *name)
+{
+    for (size_t i = 0; i < b->count; i++) {
+        if (strcmp(b->items[i].name, name) == 0) {
+            free(name);
+            return &b->items[i];
+        }
+    }
+    b->names[b->count] = name;
+    b->items[b->count] = (kiln_binding_quantization){.name = name};
+    return &b->items[b->count++];
+}
+
+static cli_exit read_scale(const cli_command *command, cli_bindings *b, size_t index)
+{
+    const char *text = b->scales.items[index];
+    char *name = NULL;
+    double numbers[2] = {0, 0};
+    if (read_numbers(text, &name, numbers) == 0 || !(numbers[0] > 0) ||
+        !isfinite((float)numbers[0]) || rint(numbers[1]) != numbers[1] ||
+        fabs(numbers[1]) > 65535) {
+        free(name);
+        return cli_misuse(command,
+                          "--scale \"%.200s\": NAME=SCALE or NAME=SCALE:ZERO is needed, with a "
+                          "scale above 0 and a whole number as zero point",
+                          text);
+    }
+    kiln_quantization *how = &item_of(b, name)->quantization;
+    b->numbers[index] = (float)numbers[0];
+    b->zeros[index] = (int32_t)numbers[1];
+    how->axis = -1;
+    how->count = 1;
+    how->scales = &b->numbers[index];
+    how->zero_points = &b->zeros[index];
+    return CLI_DONE;
+}
+
+static cli_exit read_stored(const cli_command *command, cli_bindings *b, size_t index)
+{
+    const char *text = b->stored.items[index];
+    const char *equals = strrchr(text, '=');
+    const kiln_dtype type =
+        equals != NULL ? kiln_dtype_from_name(equals + 1) : KILN_DTYPE_UNDEFINED;
+    char *name =
+        strndup(text, equals != NULL && type != KILN_DTYPE_UNDEFINED ? (size_t)(equals - text)
+                                                                     : strlen(text));
+    if (name == NULL || name[0] == '\0') {
+        free(name);
+        return cli_misuse(command, "--stored \"%.200s\": NAME or NAME=TYPE is needed", text);
+    }
+    kiln_binding_quantization *item = item_of(b, name);
+    item->stored = true;
+    item->quantization.storage = type;
+    return CLI_DONE;
+}
+
+cli_exit cli_bindings_read(const cli_command *command, cli_bindings *b)
+{
+    const size_t most = b->scales.count + b->stored.count;
+    cli_exit result = CLI_DONE;
+    b->items = cli_grow(NULL, (most + 1) * sizeof *b->items);
+    b->rounded = cli_grow(NULL, (most + 1) * sizeof *b->rounded);
+    b->names = cli_grow(NULL, (most + 1) * sizeof *b->names);
+    b->numbers = cli_grow(NULL, (most + 1) * sizeof *b->numbers);
+    b->zeros = cli_grow(NULL, (most + 1) * sizeof *b->zeros);
+    for (size_t i = 0; result == CLI_DONE && i < b->ranges.count; i++) {
+        char *name = NULL;
+        double bounds[2];
+        if (read_numbers(b->ranges.items[i], &name, bounds) != 2 || !(bounds[0] < bounds[1])) {
+            result =
+                cli_misuse(command, "--range \"%.200s\": NAME=LOW:HIGH is needed, the lower first",
+                           b->ranges.items[i]);
+        }
+        free(name);
+    }
+    for (size_t i = 0; result == CLI_DONE && i < b->scales.count; i++) {
+        result = read_scale(command, b, i);
+    }
+    for (size_t i = 0; result == CLI_DONE && i < b->stored.count; i++) {
+        result = read_stored(command, b, i);
+    }
+    for (size_t i = 0; i < b->count; i++) {
+        b->rounded[i] = b->items[i];
+        b->rounded[i].stored = false;
+    }
+    return result;
+}
+
+kiln_status cli_bindings_set_ranges(const cli_bindings *b, kiln_range_table **table)
+{
+    kiln_status status =
+        b->ranges.count != 0 && *table == NULL ? kiln_range_table_create(table) : KILN_OK;
+    for (size_t i = 0; status == KILN_OK && i < b->ranges.count; i++) {
+        char *name = NULL;
+        double bounds[2] = {0, 0};
+        status = read_numbers(b->ranges.items[i], &name, bounds) == 2
+                     ? kiln_range_table_set(*table, name, bounds[0], bounds[1])
+                     : KILN_ERROR_OUT_OF_MEMORY;
+        free(name);
+    }
+    return status;
+}
+
+void cli_bindings_finish(cli_bindings *b)
+{
+    for (size_t i = 0; i < b->count; i++) {
+        free(b->names[i]);
+    }
+    free(b->names);
+    free(b->items);
+    free(b->rounded);
+    free(b->numbers);
+    free(b->zeros);
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How the integers of a model's inputs and outputs stand for numbers: the nodes beside them say. */
+#include <string.h>
+
+#include "kln_graph.h"
+#include "tensor/kln_tensor.h"
+
+/* The places of a value, its scale and its zero point among a node's inputs; OUT is its output. */
+#define OUT SIZE_MAX
+static const struct {
+    const char *op;
+    size_t value, scale, zero_point;
+    bool is_real; /* the value is the real number, and the node's output has the type */
+} sides[] = {
+    {"QuantizeLinear", 0, 1, 2, true},    {"QuantizeLinear", OUT, 1, 2, false},
+    {"DequantizeLinear", 0, 1, 2, false}, {"DequantizeLinear", OUT, 1, 2, true},
+    {"QLinearConv", 0, 1, 2, false},      {"QLinearConv", OUT, 6, 7, false},
+    {"QLinearMatMul", 0, 1, 2, false},    {"QLinearMatMul", 3, 4, 5, false},
+    {"QLinearMatMul", OUT, 6, 7, false},
+};
+
+typedef struct seeking {
+    const kln_onnx_graph *graph;
+    kln_arena *arena;
+    kiln_binding *bindings;
+    size_t count;
+    bool *is_otherwise;        /* of each binding: something reads it that says nothing of scales */
+    kln_names inputs, outputs; /* tensors that are a binding, by name, to its place */
+    kln_names constants;       /* initializers, then nodes that are constants */
+} seeking;
+
+static kiln_status no_memory(void)
+{
+    return kln_fail_memory(sizeof(kiln_quantization), "the scales of inputs and outputs");
+}
+
+static bool is_quantizing(const kln_onnx_node *node)
+{
+    /* One letter settles it for almost all. */
+    if (node->op_type[0] != 'Q' && node->op_type[0] != 'D') {
+        return false;
+    }
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(sides); i++) {
+        if (kln_graph_edit_is(node, sides[i].op)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What gives each number as it is. */
+static bool is_passing(const kln_onnx_node *node)
+{
+    return node->output_count == 1 && node->input_count > 0 &&
+           (kln_graph_edit_is(node, "Identity") || kln_graph_edit_is(node, "Cast"));
+}
+
+static bool stores_integers(kiln_dtype dtype)
+{
+    double limit = 0;
+    return kln_quantized_limits(dtype, &limit, &limit);
+}
+
+/* --- constants --- */
+
+static kiln_status list_constants(seeking *s)
+{
+    const kln_onnx_graph *graph = s->graph;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(kln_names_set(&s->constants, graph->initializers[i].name, (uint32_t)i));
+    }
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        if (kln_graph_edit_is(node, "Constant") && node->output_count == 1) {
+            KLN_RETURN_IF_ERROR(kln_names_set(&s->constants, node->outputs[0],
+                                              (uint32_t)(graph->initializer_count + i)));
+        }
+    }
+    return KILN_OK;
+}
+
+/* The constant of a name, with its numbers; NULL where there is none. A number that a Constant has
+ * as an attribute is put into `made`. */
+static const kln_onnx_tensor *find_constant(const seeking *s, const char *name,
+                                            kln_onnx_tensor *made)
+{
+    const uint32_t place = name[0] != '\0' ? kln_names_get(&s->constants, name) : KLN_NAMES_NONE;
+    if (place == KLN_NAMES_NONE) {
+        return NULL;
+    }
+    if (place < s->graph->initializer_count) {
+        return &s->graph->initializers[place];
+    }
+    const kln_onnx_node *node = &s->graph->nodes[place - s->graph->initializer_count];
+    const kln_onnx_attribute *value = kln_onnx_find_attribute(node, "value");
+    const kln_onnx_attribute *number = kln_onnx_find_attribute(node, "value_float");
+    if (value != NULL || number == NULL) {
+        return value != NULL ? value->tensor : NULL;
+    }
+    *made = (kln_onnx_tensor){.dtype = KILN_DTYPE_FLOAT32, .data = {&number->f, sizeof number->f}};
+    return made;
+}
+
+/* Its elements as doubles, for kln_free; NULL in `*numbers`: it has none. */
+static kiln_status read_numbers(const kln_onnx_tensor *tensor, double **numbers, int64_t *count)
+{
+    kiln_tensor view;
+    *numbers = NULL;
+    *count = 1;
+    for (size_t i = 0; tensor != NULL && i < tensor->rank; i++) {
+        *count *= tensor->dims[i];
+    }
+    if (tensor == NULL || tensor->data.data == NULL || *count < 1 ||
+        kiln_dtype_bits(tensor->dtype) == 0) {
+        return KILN_OK;
+    }
+    /* In a file they may lie at any address. */
+    void *bytes = kln_alloc(tensor->data.size + 1);
+    double *read = kln_alloc((size_t)*count * sizeof *read);
+    kiln_status status = bytes != NULL && read != NULL ? KILN_OK : no_memory();
+    if (status == KILN_OK) {
+        memcpy(bytes, tensor->data.data, tensor->data.size);
+        status = kiln_tensor_make(tensor->dtype, count, 1, KILN_LOCATION_HOST, 0, bytes,
+                                  tensor->data.size, &view);
+    }
+    status = status == KILN_OK ? kiln_tensor_read(&view, 0, (size_t)*count, read) : status;
+    kln_free(bytes);
+    if (status != KILN_OK) {
+        kln_free(read);
+        return status;
+    }
+    *numbers = read;
+    return KILN_OK;
+}
+
+/* --- what a node says of a binding --- */
+
+static int64_t int_of(const kln_onnx_node *node, const char *name, int64_t missing)
+{
+    const kln_onnx_attribute *attribute = kln_onnx_find_attribute(node, name);
+    return attribute != NULL ? attribute->i : missing;
+}
+
+static const char *input_of(const kln_onnx_node *node, size_t place)
+{
+    return place < node->input_count ? node->inputs[place] : "";
+}
+
+static kiln_status fill(const seeking *s, const kln_onnx_tensor *scale, int64_t axis, int64_t block,
+                        const kln_onnx_tensor *zero, kiln_quantization *made)
+{
+    double *scales = NULL;
+    double *zeros = NULL;
+    int64_t count = 0;
+    int64_t zero_count = 0;
+    bool has_zeros = false;
+    kiln_status status = read_numbers(scale, &scales, &count);
+    status = status == KILN_OK && scales != NULL ? read_numbers(zero, &zeros, &zero_count) : status;
+    if (status == KILN_OK && scales != NULL && (zero == NULL || zeros != NULL) &&
+        (zeros == NULL || zero_count == count)) {
+        float *kept = kln_arena_alloc(s->arena, (size_t)count * sizeof *kept);
+        int32_t *kept_zeros = kln_arena_alloc(s->arena, (size_t)count * sizeof *kept_zeros);
+        status = kept != NULL && kept_zeros != NULL ? KILN_OK : no_memory();
+        for (int64_t i = 0; status == KILN_OK && i < count; i++) {
+            kept[i] = (float)scales[i];
+            kept_zeros[i] = zeros != NULL ? (int32_t)zeros[i] : 0;
+            has_zeros = has_zeros || kept_zeros[i] != 0;
+        }
+        made->axis = count > 1 || block > 0 ? (int32_t)axis : -1;
+        made->block_size = block;
+        made->count = count;
+        made->scales = kept;
+        made->zero_points = has_zeros ? kept_zeros : NULL;
+    } else {
+        made->storage = KILN_DTYPE_UNDEFINED;
+    }
+    kln_free(scales);
+    kln_free(zeros);
+    return status;
+}
+
+/* The type that the numbers of a binding of floats are rounded to: the zero point's, or what a
+ * QuantizeLinear gives without one. */
+static kiln_dtype storage_of(const seeking *s, const kln_onnx_node *node,
+                             const kln_onnx_tensor *zero)
+{
+    const kln_onnx_node *maker = kln_graph_edit_is(node, "QuantizeLinear") ? node : NULL;
+    for (size_t i = 0; zero == NULL && maker == NULL && i < s->graph->node_count; i++) {
+        const kln_onnx_node *other = &s->graph->nodes[i];
+        if (other->output_count != 0 && strcmp(other->outputs[0], node->inputs[0]) == 0 &&
+            kln_graph_edit_is(other, "QuantizeLinear")) {
+            kln_onnx_tensor made;
+            maker = other;
+            zero = find_constant(s, input_of(other, 2), &made);
+        }
+    }
+    const int64_t wire = maker != NULL ? int_of(maker, "output_dtype", 0) : 0;
+    return zero != NULL    ? zero->dtype
+           : maker == NULL ? KILN_DTYPE_UNDEFINED
+           : wire != 0     ? kln_onnx_dtype((int32_t)wire)
+                           : KILN_DTYPE_UINT8;
+}
+
+/* Two that say different things say nothing. */
+static kiln_status take(const seeking *s, const kln_onnx_node *node, size_t side, uint32_t place)
+{
+    kiln_binding *binding = &s->bindings[place];
+    kln_onnx_tensor numbers[2];
+    const kln_onnx_tensor *scale = find_constant(s, input_of(node, sides[side].scale), &numbers[0]);
+    const char *zero_name = input_of(node, sides[side].zero_point);
+    const kln_onnx_tensor *zero = find_constant(s, zero_name, &numbers[1]);
+    const int64_t axis = int_of(node, "axis", 1);
+    const int32_t rank = binding->shape.rank;
+    kiln_quantization made = {.storage =
+                                  sides[side].is_real ? storage_of(s, node, zero) : binding->dtype};
+    if (scale == NULL || (zero == NULL && zero_name[0] != '\0') || !stores_integers(made.storage) ||
+        (axis < 0 && rank < 0)) {
+        s->is_otherwise[place] = true;
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(
+        fill(s, scale, axis < 0 ? axis + rank : axis, int_of(node, "block_size", 0), zero, &made));
+    if (made.storage == KILN_DTYPE_UNDEFINED ||
+        (binding->quantization.storage != KILN_DTYPE_UNDEFINED &&
+         !kln_quantization_equal(&made, &binding->quantization))) {
+        s->is_otherwise[place] = true;
+        return KILN_OK;
+    }
+    binding->quantization = made;
+    return KILN_OK;
+}
+
+/* --- the graph --- */
+
+static kiln_status look_at_input(seeking *s, const kln_onnx_node *node, size_t input,
+                                 uint32_t place)
+{
+    for (size_t k = 0; k < KLN_ARRAY_LENGTH(sides); k++) {
+        if (sides[k].value == input && kln_graph_edit_is(node, sides[k].op)) {
+            return take(s, node, k, place);
+        }
+    }
+    if (is_passing(node)) {
+        return kln_names_set(&s->inputs, node->outputs[0], place);
+    }
+    s->is_otherwise[place] = s->is_otherwise[place] || (!kln_graph_edit_is(node, "Shape") &&
+                                                        !kln_graph_edit_is(node, "Size") &&
+                                                        !stores_integers(s->bindings[place].dtype));
+    return KILN_OK;
+}
+
+static kiln_status look_forward(seeking *s)
+{
+    for (size_t i = 0; i < s->graph->node_count; i++) {
+        const kln_onnx_node *node = &s->graph->nodes[i];
+        for (size_t k = 0; k < node->input_count; k++) {
+            const uint32_t place = node->inputs[k][0] != '\0'
+                                       ? kln_names_get(&s->inputs, node->inputs[k])
+                                       : KLN_NAMES_NONE;
+            if (place != KLN_NAMES_NONE) {
+                KLN_RETURN_IF_ERROR(look_at_input(s, node, k, place));
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status look_backward(seeking *s)
+{
+    for (size_t i = s->graph->node_count; i-- > 0;) {
+        const kln_onnx_node *node = &s->graph->nodes[i];
+        const uint32_t place =
+            node->output_count == 1 ? kln_names_get(&s->outputs, node->outputs[0]) : KLN_NAMES_NONE;
+        for (size_t k = 0; place != KLN_NAMES_NONE && k < KLN_ARRAY_LENGTH(sides); k++) {
+            if (sides[k].value == OUT && kln_graph_edit_is(node, sides[k].op)) {
+                KLN_RETURN_IF_ERROR(take(s, node, k, place));
+            }
+        }
+        if (place != KLN_NAMES_NONE && is_passing(node)) {
+            KLN_RETURN_IF_ERROR(kln_names_set(&s->outputs, node->inputs[0], place));
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status look(seeking *s)
+{
+    bool *otherwise = kln_alloc_zeroed(s->count + 1, sizeof *otherwise);
+    s->is_otherwise = otherwise;
+    kiln_status status = otherwise != NULL ? list_constants(s) : no_memory();
+    for (size_t i = 0; status == KILN_OK && i < s->count; i++) {
+        /* A backend that knows is not contradicted. */
+        if (s->bindings[i].quantization.storage == KILN_DTYPE_UNDEFINED) {
+            status = kln_names_set(s->bindings[i].is_input ? &s->inputs : &s->outputs,
+                                   s->bindings[i].name, (uint32_t)i);
+        }
+    }
+    status = status == KILN_OK ? look_forward(s) : status;
+    status = status == KILN_OK ? look_backward(s) : status;
+    for (size_t i = 0; status == KILN_OK && i < s->count; i++) {
+        if (otherwise[i]) {
+            s->bindings[i].quantization = (kiln_quantization){.storage = KILN_DTYPE_UNDEFINED};
+        }
+    }
+    kln_free(otherwise);
+    return status;
+}
+
+kiln_status kln_graph_read_quantization(const kln_onnx_graph *graph, kln_arena *arena,
+                                        kiln_binding *bindings, size_t count)
+{
+    bool any = false;
+    for (size_t i = 0; !any && i < graph->node_count; i++) {
+        any = is_quantizing(&graph->nodes[i]);
+    }
+    if (!any) {
+        return KILN_OK;
+    }
+    seeking s = {.graph = graph, .arena = arena, .bindings = bindings, .count = count};
+    kln_names_init(&s.inputs);
+    kln_names_init(&s.outputs);
+    kln_names_init(&s.constants);
+    const kiln_status status = look(&s);
+    kln_names_finish(&s.inputs);
+    kln_names_finish(&s.outputs);
+    kln_names_finish(&s.constants);
+    return status;
+}

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What an engine says of how its bindings are quantized. */
+#include <math.h>
+
+#include "binding_test.h"
+#include "graph/kln_graph.h"
+
+static const int8_t three[1] = {3};
+
+/* --- what is read --- */
+
+static void pair_at_both_ends(graph_maker *m)
+{
+    constant(m, "s", FLOAT, "", scales);
+    constant(m, "z", INT8, "", three);
+    constant(m, "t", FLOAT, "3", scales);
+    maker_weights(m, "u", UINT8, "3");
+    maker_node(m, "QuantizeLinear", "x,s,z", "a");
+    maker_node(m, "DequantizeLinear", "a,s,z", "b");
+    maker_node(m, "Relu", "b", "c");
+    maker_node(m, "QuantizeLinear", "c,t,u", "d");
+    maker_attribute_int(m, "axis", -1);
+    maker_node(m, "DequantizeLinear", "d,t,u", "y");
+    maker_attribute_int(m, "axis", -1);
+}
+
+static void integers_outside(graph_maker *m)
+{
+    constant(m, "s", FLOAT, "", scales);
+    constant(m, "z", INT8, "", three);
+    maker_node(m, "DequantizeLinear", "x,s,z", "a");
+    maker_node(m, "Relu", "a", "b");
+    maker_node(m, "QuantizeLinear", "b,s", "y"); /* no zero point: uint8 */
+}
+
+/* Casts and identities stand between; the size of an input says nothing of its numbers. */
+static void passed_through(graph_maker *m)
+{
+    constant(m, "s", FLOAT, "1", scales);
+    constant(m, "z", INT8, "1", three);
+    maker_node(m, "Shape", "x", "n");
+    maker_node(m, "Identity", "x", "i");
+    maker_node(m, "QuantizeLinear", "i,s,z", "a");
+    maker_node(m, "DequantizeLinear", "a,s,z", "b");
+    maker_node(m, "Expand", "b,n", "c");
+    maker_node(m, "QuantizeLinear", "c,s", "d");
+    maker_node(m, "DequantizeLinear", "d,s", "e");
+    maker_node(m, "Identity", "e", "y");
+}
+
+/* Two that say the same, of different names. */
+static void said_twice(graph_maker *m)
+{
+    constant(m, "s", FLOAT, "", scales);
+    constant(m, "z", INT8, "", three);
+    constant(m, "s2", FLOAT, "", scales);
+    constant(m, "z2", INT8, "", three);
+    maker_node(m, "QuantizeLinear", "x,s,z", "a");
+    maker_node(m, "QuantizeLinear", "x,s2,z2", "b");
+    maker_node(m, "DequantizeLinear", "a,s,z", "c");
+    maker_node(m, "DequantizeLinear", "b,s,z", "d");
+    maker_node(m, "Add", "c,d", "y");
+}
+
+static void said_differently(graph_maker *m)
+{
+    constant(m, "s", FLOAT, "", scales);
+    constant(m, "z", INT8, "", three);
+    constant(m, "t", FLOAT, "", scales + 1);
+    maker_node(m, "QuantizeLinear", "x,s,z", "a");
+    maker_node(m, "QuantizeLinear", "x,t,z", "b");
+    maker_node(m, "DequantizeLinear", "a,s,z", "c");
+    maker_node(m, "DequantizeLinear", "b,s,z", "d");
+    maker_node(m, "Add", "c,d", "y");
+}
+
+/* One reader sees the numbers as they are. */
+static void read_elsewhere(graph_maker *m)
+{
+    constant(m, "s", FLOAT, "", scales);
+    constant(m, "z", INT8, "", three);
+    maker_node(m, "QuantizeLinear", "x,s,z", "a");
+    maker_node(m, "DequantizeLinear", "a,s,z", "b");
+    maker_node(m, "Add", "b,x", "y");
+}
+
+static void scales_of_the_data(graph_maker *m)
+{
+    constant(m, "z", INT8, "", three);
+    maker_node(m, "ReduceMax", "x", "s");
+    maker_attribute_int(m, "keepdims", 0);
+    maker_node(m, "QuantizeLinear", "x,s,z", "a");
+    maker_node(m, "DequantizeLinear", "a,s,z", "y");
+}
+
+static void a_constant_node(graph_maker *m)
+{
+    maker_node(m, "Constant", "", "s");
+    maker_attribute_float(m, "value_float", 0.25F);
+    constant(m, "z", INT8, "", three);
+    maker_node(m, "QuantizeLinear", "x,s,z", "a");
+    maker_node(m, "DequantizeLinear", "a,s,z", "b");
+    maker_node(m, "Relu", "b", "y");
+}
+
+static const float blocks[4] = {1, 2, 3, 4};
+
+static void in_blocks(graph_maker *m)
+{
+    constant(m, "s", FLOAT, "2,2", blocks);
+    maker_node(m, "QuantizeLinear", "x,s", "a");
+    maker_attribute_int(m, "axis", 1);
+    maker_attribute_int(m, "block_size", 2);
+    maker_attribute_int(m, "output_dtype", INT8);
+    maker_node(m, "DequantizeLinear", "a,s", "b");
+    maker_attribute_int(m, "axis", 1);
+    maker_attribute_int(m, "block_size", 2);
+    maker_node(m, "Relu", "b", "y");
+}
+
+static void of_its_own_operators(graph_maker *m)
+{
+    constant(m, "s", FLOAT, "", scales);
+    constant(m, "z", INT8, "", three);
+    constant(m, "t", FLOAT, "", scales + 1);
+    maker_weights(m, "w", INT8, "3,3");
+    maker_node(m, "QLinearMatMul", "x,s,z,w,s,z,t,z", "y");
+}
+
+static const struct {
+    const char *name;
+    void (*make)(graph_maker *m);
+    int32_t input, output; /* wire types */
+    const char *said[2];   /* of x and y; NULL: not quantized */
+} readings[] = {
+    {"pair",
+     pair_at_both_ends,
+     FLOAT,
+     FLOAT,
+     {"int8 -1 0: 0.5@3", "uint8 1 0: 0.5@0 0.25@0 0.125@0"}},
+    {"integers", integers_outside, INT8, UINT8, {"int8 -1 0: 0.5@3", "uint8 -1 0: 0.5@0"}},
+    {"passed", passed_through, FLOAT, FLOAT, {"int8 -1 0: 0.5@3", "uint8 -1 0: 0.5@0"}},
+    {"twice", said_twice, FLOAT, FLOAT, {"int8 -1 0: 0.5@3", NULL}},
+    {"differently", said_differently, FLOAT, FLOAT, {NULL, NULL}},
+    {"elsewhere", read_elsewhere, FLOAT, FLOAT, {NULL, NULL}},
+    {"of the data", scales_of_the_data, FLOAT, FLOAT, {NULL, NULL}},
+    {"constant", a_constant_node, FLOAT, FLOAT, {"int8 -1 0: 0.25@3", NULL}},
+    {"blocks", in_blocks, FLOAT, FLOAT, {"int8 1 2: 1@0 2@0 3@0 4@0", NULL}},
+    {"QLinearMatMul", of_its_own_operators, INT8, INT8, {"int8 -1 0: 0.5@3", "int8 -1 0: 0.25@3"}},
+};
+
+static void begin(graph_maker *m, size_t index)
+{
+    maker_begin(m, 21);
+    maker_input(m, "x", readings[index].input, "2,3");
+    readings[index].make(m);
+    maker_output(m, "y", readings[index].output, "2,3");
+    assert_ok(m->status);
+}
+
+static void same_text(const char *what, const char *expected, const kiln_quantization *q)
+{
+    char text[256];
+    const char *found = text_of(q, text);
+    if ((found == NULL) != (expected == NULL) || (found != NULL && strcmp(found, expected) != 0)) {
+        fail_msg("%s: \"%s\", expected \"%s\"", what, found != NULL ? found : "nothing",
+                 expected != NULL ? expected : "nothing");
+    }
+}
+
+static void engine_says(const char *name, const kiln_engine *engine, const char *const said[2])
+{
+    kiln_binding binding = {.struct_size = sizeof binding};
+    assert_ok(kiln_engine_input(engine, 0, &binding));
+    same_text(name, said[0], &binding.quantization);
+    assert_ok(kiln_engine_output(engine, 0, &binding));
+    same_text(name, said[1], &binding.quantization);
+}
+
+static const char *const backends[] = {"reference", "onnxruntime"};
+
+TEST(an_engine_says_how_its_bindings_are_quantized)
+{
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(readings); i++) {
+        for (size_t b = 0; b < KLN_ARRAY_LENGTH(backends); b++) {
+            graph_maker m;
+            owned_engine engine = NULL;
+            owned_engine loaded = NULL;
+            const kiln_build_options how = KILN_BUILD_OPTIONS(.backend = backends[b]);
+            begin(&m, i);
+            owned_text bytes = maker_bytes(m.model);
+            const kiln_span model = {bytes.data, bytes.size};
+            assert_ok(kiln_engine_build_bytes(model, &how, &engine));
+            engine_says(readings[i].name, engine, readings[i].said);
+            const char *path = kiln_test_path("saved");
+            assert_ok(kiln_engine_save(engine, path));
+            assert_ok(kiln_engine_load(path, NULL, &loaded));
+            engine_says(readings[i].name, loaded, readings[i].said);
+            maker_end(&m);
+        }
+    }
+}
+
+/* With no engine, too. */
+TEST(a_network_says_it_as_well)
+{
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(readings); i++) {
+        graph_maker m;
+        owned_network network = NULL;
+        owned_inspection inspection = NULL;
+        kiln_binding binding = {.struct_size = sizeof binding};
+        begin(&m, i);
+        owned_text bytes = maker_bytes(m.model);
+        assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &network));
+        assert_ok(kiln_network_inspect(network, false, &inspection));
+        assert_ok(kiln_inspection_get_input(inspection, 0, &binding));
+        same_text(readings[i].name, readings[i].said[0], &binding.quantization);
+        assert_ok(kiln_inspection_get_output(inspection, 0, &binding));
+        same_text(readings[i].name, readings[i].said[1], &binding.quantization);
+        maker_end(&m);
+    }
+}
+
+ALLOCATIONS(TEST, reading_survives_every_allocation)
+{
+    graph_maker m;
+    kln_arena arena;
+    kiln_binding bindings[] = {
+        {.name = "x", .is_input = true, .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(2, 3)},
+        {.name = "y", .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(2, 3)}};
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "2,3");
+    if (m.status == KILN_OK) {
+        pair_at_both_ends(&m);
+    }
+    kiln_status status = m.status;
+    kln_arena_init(&arena);
+    if (status == KILN_OK) {
+        status = kln_graph_read_quantization(m.graph, &arena, bindings, 2);
+    }
+    kln_arena_finish(&arena);
+    maker_end(&m);
+    return status;
+}
+
+/* What a manifest says of a binding, and what it must not. */
+TEST(a_manifest_that_makes_no_sense_is_refused)
+{
+    static const char *const wrong[][2] = {
+        {"\"int8\"", "\"int9\""},
+        {"\"x\"", "\"nobody\""},
+        {"\"axis\":\t-1", "\"axis\":\t9"},
+        {"[0.5]", "[-0.5]"},
+        {"[0.5]", "[]"},
+        {"\"zero_points\":\t[3]", "\"zero_points\":\t[3, 4]"},
+        {"\"quantization\":\t[{", "\"quantization\":\t3, \"other\":\t[{"},
+    };
+    graph_maker m;
+    char text[8192];
+    size_t length = 0;
+    owned_engine engine = NULL;
+    const kiln_build_options how = KILN_BUILD_OPTIONS(.backend = "reference");
+    begin(&m, 0);
+    owned_text bytes = maker_bytes(m.model);
+    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &how, &engine));
+    assert_ok(kiln_engine_manifest(engine, text, sizeof text, &length));
+    kiln_span saved;
+    assert_ok(kiln_engine_save_bytes(engine, &saved));
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(wrong); i++) {
+        char changed[8192];
+        kiln_engine *none = NULL;
+        const char *at = strstr(text, wrong[i][0]);
+        assert_non_null(at);
+        const int size = snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - text), text,
+                                  wrong[i][1], at + strlen(wrong[i][0]));
+        assert_fails(KILN_ERROR_MALFORMED,
+                     kiln_engine_load_bytes(saved, (kiln_span){changed, (size_t)size}, NULL, &none),
+                     "\"quantization\"");
+        assert_null(none);
+    }
+    maker_end(&m);
+}
+
+static kiln_status nothing(void *user, kiln_mock_run *run, char message[1024])
+{
+    (void)user;
+    (void)run;
+    (void)message;
+    return KILN_OK;
+}
+
+TEST(a_mock_says_what_it_was_told)
+{
+    float scale = 0.5F;
+    kiln_binding input = {
+        .struct_size = sizeof input,
+        .name = "x",
+        .dtype = KILN_DTYPE_INT8,
+        .shape = KILN_SHAPE(4),
+        .quantization = {.storage = KILN_DTYPE_INT8, .axis = -1, .count = 1, .scales = &scale}};
+    kiln_binding output = {.struct_size = sizeof output,
+                           .name = "y",
+                           .dtype = KILN_DTYPE_FLOAT32,
+                           .shape = KILN_SHAPE(4)};
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    options.handler = nothing;
+    options.inputs = &input;
+    options.outputs = &output;
+    options.input_count = options.output_count = 1;
+    owned_engine engine = NULL;
+    assert_ok(kiln_engine_create_mock(&options, &engine));
+    scale = 7;
+    engine_says("mock", engine, (const char *const[2]){"int8 -1 0: 0.5@0", NULL});
+    kiln_engine *none = NULL;
+    input.quantization.count = 0;
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_create_mock(&options, &none),
+                 "\"x\" is quantized as int8, with 0 scales");
+    assert_null(none);
+}
+
+/* --- numbers --- */
+
+/* QuantizeLinear and DequantizeLinear of the reference executor, and what a caller gets without. */
+TEST(a_caller_rounds_as_the_operators_do)
+{
+    static const int32_t zeros[4] = {-3, 0, 5, 100};
+    static const float odd[4] = {0.1F, 0.3F, 0.07F, 1.7F};
+    static const struct {
+        const char *scale_dims;
+        kiln_quantization how;
+    } cases[] = {
+        {"", {KILN_DTYPE_INT8, -1, 0, 1, odd, zeros}},
+        {"4", {KILN_DTYPE_INT8, 1, 0, 4, odd, zeros}},
+        {"2,2", {KILN_DTYPE_INT8, 1, 2, 4, odd, zeros}},
+        {"", {KILN_DTYPE_UINT8, -1, 0, 1, odd, zeros + 3}},
+        {"", {KILN_DTYPE_FLOAT8E4M3, -1, 0, 1, odd, NULL}},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        const kiln_quantization *how = &cases[i].how;
+        const int32_t wire = kln_onnx_wire_dtype(how->storage);
+        graph_maker m;
+        uint8_t zero_bytes[4] = {0};
+        float numbers[8], back[8];
+        uint8_t stored[8];
+        for (int64_t k = 0; how->zero_points != NULL && k < how->count; k++) {
+            zero_bytes[k] = (uint8_t)how->zero_points[k];
+        }
+        for (size_t k = 0; k < 8; k++) {
+            numbers[k] = (float)(k * k) * 1.05F - 20;
+        }
+        numbers[6] = 1e6F;
+        maker_begin(&m, 21);
+        maker_input(&m, "x", FLOAT, "2,4");
+        constant(&m, "s", FLOAT, cases[i].scale_dims, odd);
+        constant(&m, "z", wire, cases[i].scale_dims, zero_bytes);
+        maker_node(&m, "QuantizeLinear", "x,s,z", "q");
+        maker_attribute_int(&m, "axis", how->axis < 0 ? 1 : how->axis);
+        maker_attribute_int(&m, "block_size", how->block_size);
+        maker_node(&m, "DequantizeLinear", "q,s,z", "y");
+        maker_attribute_int(&m, "axis", how->axis < 0 ? 1 : how->axis);
+        maker_attribute_int(&m, "block_size", how->block_size);
+        maker_output(&m, "q", wire, "2,4");
+        maker_output(&m, "y", FLOAT, "2,4");
+        assert_ok(m.status);
+        owned_text bytes = maker_bytes(m.model);
+        const kiln_build_options reference = KILN_BUILD_OPTIONS(.backend = "reference");
+        owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, &reference);
+        owned_context context = context_on(engine);
+        const kiln_shape shape = KILN_SHAPE(2, 4);
+        const kiln_tensor real =
+            KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, shape, numbers, sizeof numbers);
+        const kiln_tensor rounded = KILN_HOST_TENSOR(how->storage, shape, stored, sizeof stored);
+        const kiln_tensor after = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, shape, back, sizeof back);
+        kiln_tensor expected;
+        assert_ok(kiln_context_bind(context, "x", &real));
+        assert_ok(kiln_context_run(context));
+        assert_ok(kiln_tensor_quantize(&real, how, &rounded));
+        assert_ok(kiln_tensor_dequantize(&rounded, how, &after));
+        assert_ok(kiln_context_tensor(context, "q", &expected));
+        assert_memory_equal(stored, expected.data, sizeof stored);
+        assert_ok(kiln_context_tensor(context, "y", &expected));
+        assert_memory_equal(back, expected.data, sizeof back);
+        maker_end(&m);
+    }
+}
+
+TEST(numbers_that_do_not_fit_are_refused)
+{
+    float numbers[4] = {0, 1, (float)NAN, 3};
+    int8_t stored[4];
+    const int32_t zero = 5;
+    kiln_quantization how = {KILN_DTYPE_INT8, -1, 0, 1, scales, &zero};
+    const kiln_tensor real =
+        KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(4), numbers, sizeof numbers);
+    kiln_tensor to = KILN_HOST_TENSOR(KILN_DTYPE_INT8, KILN_SHAPE(4), stored, sizeof stored);
+    assert_ok(kiln_tensor_quantize(&real, &how, &to));
+    assert_memory_equal(stored, ((const int8_t[]){5, 7, 5, 11}), 4);
+    how.count = 3;
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_tensor_quantize(&real, &how, &to), "axis -1");
+    how.axis = 0;
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_tensor_quantize(&real, &how, &to),
+                 "3 scales were given, 4 are needed");
+    how.storage = KILN_DTYPE_UINT8;
+    assert_fails(KILN_ERROR_DTYPE, kiln_tensor_quantize(&real, &how, &to), "int8", "uint8");
+    how.storage = KILN_DTYPE_INT8;
+    to.desc.shape = KILN_SHAPE(2, 2);
+    assert_fails(KILN_ERROR_SHAPE, kiln_tensor_quantize(&real, &how, &to), "shapes");
+}
