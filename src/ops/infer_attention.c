@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
+#include <string.h>
 
 #include "infer_rules.h"
 
@@ -290,6 +291,36 @@ static bool fit_rotary(kln_rule *rule)
 }
 
 /* A cache and what is written into it: alike but along the axis of time. */
+/* An update lies in its cache, from the place on where it is written; in circles it begins anew. */
+static void check_written(kln_rule *rule, kln_dim cache, kln_dim update)
+{
+    size_t count = 0;
+    const int64_t *places = kln_rule_numbers(rule, 2, &count);
+    const bool circular = strcmp(kln_rule_string(rule, "mode", "linear"), "circular") == 0;
+    if (cache.kind != KLN_DIM_NUMBER || update.kind != KLN_DIM_NUMBER) {
+        return;
+    }
+    const int64_t room = cache.of.number - update.of.number;
+    char found[32];
+    if (room < 0) {
+        (void)kln_dim_format(update, found, sizeof found);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[1], "no more than the cache has",
+                       found, "the update \"%.100s\" has %s places, the cache %lld",
+                       rule->node->inputs[1], found, (long long)cache.of.number);
+        return;
+    }
+    for (size_t i = 0; places != NULL && i < count; i++) {
+        const int64_t most = circular ? cache.of.number - 1 : room;
+        if (places[i] < 0 || places[i] > most) {
+            (void)snprintf(found, sizeof found, "%lld", (long long)places[i]);
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, rule->node->inputs[2], "inside the cache", found,
+                           "update %zu is written from %s on; it must be 0 to %lld", i, found,
+                           (long long)most);
+            return;
+        }
+    }
+}
+
 static void rule_tensor_scatter(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);
@@ -305,6 +336,7 @@ static void rule_tensor_scatter(kln_rule *rule)
         }
     }
     kln_rule_same_shape(rule, 0, 0);
+    check_written(rule, kln_rule_dim(rule, 0, axis), kln_rule_dim(rule, 1, axis));
 }
 
 static void rule_causal_conv(kln_rule *rule)

@@ -159,6 +159,23 @@ static bool fit_split(kln_rule *rule)
     const size_t rank = kln_rule_rank(rule, 0);
     const int64_t given = kln_rule_int(rule, "axis", 0);
     const int64_t *parts = kln_rule_ints_or_input(rule, "split", 1, &count, &known);
+    if (rule->since >= 18 && !kln_rule_has(rule, 1) &&
+        kln_rule_attribute(rule, "num_outputs") == NULL) {
+        kln_rule_fault(rule, KILN_ISSUE_ATTRIBUTE, "num_outputs", "sizes or their number",
+                       "neither",
+                       "it has neither sizes (\"split\") nor their number "
+                       "(\"num_outputs\")");
+        return false;
+    }
+    for (size_t i = 0; parts != NULL && i < count; i++) {
+        if (parts[i] < 0) {
+            char found[32];
+            (void)snprintf(found, sizeof found, "%lld", (long long)parts[i]);
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, "split", "at least 0", found,
+                           "part %zu has %s elements", i, found);
+            return false;
+        }
+    }
     if (parts == NULL || given < -(int64_t)rank || given >= (int64_t)rank) {
         return true;
     }

@@ -82,14 +82,25 @@ static void rule_if(kln_rule *rule)
 }
 
 /* The condition of an If has one element, in however many dimensions. */
-static bool fit_condition(kln_rule *rule)
+static bool has_one(kln_rule *rule, size_t input, const char *what)
 {
-    for (size_t i = 0; i < kln_rule_rank(rule, 0); i++) {
-        if (!kln_fit_dim(rule, 0, i, KLN_DIM_OF_NUMBER(1), "the dimensions of a condition and 1")) {
+    for (size_t i = 0; i < kln_rule_rank(rule, input); i++) {
+        if (!kln_fit_dim(rule, input, i, KLN_DIM_OF_NUMBER(1), what)) {
             return false;
         }
     }
     return true;
+}
+
+static bool fit_condition(kln_rule *rule)
+{
+    return has_one(rule, 0, "the dimensions of a condition and 1");
+}
+
+static bool fit_loop(kln_rule *rule)
+{
+    return has_one(rule, 0, "the dimensions of a number of trips and 1") &&
+           has_one(rule, 1, "the dimensions of a condition and 1");
 }
 
 /* A copy of the type without any shape, which may change from one turn to the next. */
@@ -337,4 +348,5 @@ static void rule_scan(kln_rule *rule)
 }
 
 const kln_op_rule kln_rules_control[] = {OP("If", rule_if, .form = "1: -", .fit = fit_condition),
-                                         OP("Loop", rule_loop), OP("Scan", rule_scan), OP_END};
+                                         OP("Loop", rule_loop, .form = "1: -", .fit = fit_loop),
+                                         OP("Scan", rule_scan), OP_END};

@@ -250,6 +250,19 @@ static void rule_conv_transpose(kln_rule *rule)
     if (!kln_rule_list(rule, "output_padding", padding, padding_count, w.spatial, 0)) {
         return;
     }
+    for (size_t i = 0; padding != NULL && i < w.spatial; i++) {
+        const int64_t stride = w.strides != NULL ? w.strides[i] : 1;
+        const int64_t dilation = w.dilations != NULL ? w.dilations[i] : 1;
+        if (padding[i] >= stride && padding[i] >= dilation) {
+            char found[32];
+            (void)snprintf(found, sizeof found, "%lld", (long long)padding[i]);
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, "output_padding", "less than the stride", found,
+                           "\"output_padding\"[%zu] is %s; it must be less than the stride %lld or "
+                           "the dilation %lld",
+                           i, found, (long long)stride, (long long)dilation);
+            return;
+        }
+    }
     /* Some exporters give the batch and the channels in output_shape too. */
     const size_t skip = shape != NULL && shape_count == rank ? 2 : 0;
     if (skip == 0 && !kln_rule_list(rule, "output_shape", shape, shape_count, w.spatial, 0)) {

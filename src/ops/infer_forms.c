@@ -149,7 +149,7 @@ bool kln_fit_not_empty(kln_rule *rule, size_t input, size_t axis)
         return true;
     }
     kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[input], "at least 1", "0",
-                   "dimension %zu of \"%.100s\" is 0; there is nothing to read from", axis,
+                   "dimension %zu of \"%.100s\" is 0; there is nothing to take from it", axis,
                    rule->node->inputs[input]);
     return false;
 }

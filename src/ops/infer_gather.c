@@ -56,6 +56,33 @@ static void fold_gather(kln_rule *rule)
     }
 }
 
+bool kln_fit_places(kln_rule *rule, size_t first, size_t last)
+{
+    const size_t rank = kln_rule_rank(rule, 1);
+    kln_dim places = KLN_DIM_OF_NUMBER(1);
+    if (!kln_rule_ranked(rule, 1)) {
+        return true;
+    }
+    if (rank > 0) {
+        places = kln_rule_product(rule, rule->in[1]->dims, 0, rank);
+    }
+    for (size_t i = first; i < last && places.kind == KLN_DIM_NUMBER && places.of.number > 0; i++) {
+        if (!kln_fit_not_empty(rule, 0, i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool fit_axis(kln_rule *rule)
+{
+    const size_t rank = kln_rule_rank(rule, 0);
+    const int64_t given = kln_rule_int(rule, "axis", 0);
+    const int64_t axis = given < 0 ? given + (int64_t)rank : given;
+    return axis < 0 || axis >= (int64_t)rank ||
+           kln_fit_places(rule, (size_t)axis, (size_t)axis + 1);
+}
+
 /* An index for each element: as many dimensions as the data, and an axis among them. */
 static void check_elements(kln_rule *rule)
 {
@@ -114,7 +141,7 @@ static bool fit_elements(kln_rule *rule)
                        i, rule->node->inputs[1], found, (long long)most.of.number);
         return false;
     }
-    return true;
+    return fit_axis(rule);
 }
 
 /* Indices and updates of the old Scatter are alike, as those of ScatterElements. */
@@ -177,7 +204,13 @@ static bool fit_gather_nd(kln_rule *rule)
     for (size_t i = 0; fits && (int64_t)i < batch && i < kln_rule_rank(rule, 1); i++) {
         fits = kln_fit_dim(rule, 1, i, kln_rule_dim(rule, 0, i), "the batches of data and indices");
     }
-    return fits || !kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1);
+    if (!fits) {
+        return !kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1);
+    }
+    const size_t indices = kln_rule_rank(rule, 1);
+    const kln_dim deep = kln_rule_dim(rule, 1, indices > 0 ? indices - 1 : 0);
+    return deep.kind != KLN_DIM_NUMBER || deep.of.number < 1 ||
+           kln_fit_places(rule, (size_t)batch, (size_t)(batch + deep.of.number));
 }
 
 /* The updates: the indices' dimensions but the last, and what of the data each one names. */
@@ -214,11 +247,11 @@ static bool fit_scatter_nd(kln_rule *rule)
                                           : kln_rule_dim(rule, 0, deep + i - (places - 1)),
                            "the updates and the slices that the indices name");
     }
-    return fits;
+    return fits && kln_fit_places(rule, 0, deep);
 }
 
 const kln_op_rule kln_rules_gather[] = {
-    OP("Gather", rule_gather, .fold = fold_gather),
+    OP("Gather", rule_gather, .fold = fold_gather, .form = "1: -", .fit = fit_axis),
     OP("GatherElements", rule_gather_elements, .form = "11: -", .fit = fit_elements),
     OP("GatherND", rule_gather_nd, .form = "12: -", .fit = fit_gather_nd),
     OP("Scatter", kln_rule_same, .form = "9: -", .fit = fit_scatter),

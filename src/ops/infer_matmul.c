@@ -50,6 +50,42 @@ static void rule_qlinear_matmul(kln_rule *rule)
     matmul(rule, 0, 3);
 }
 
+/* A scale or zero point: one, one for each row of the left operand or column of the right one, or
+ * such in the operand's dimensions. */
+static bool fit_lanes(kln_rule *rule, size_t input, size_t operand, bool left)
+{
+    const size_t rank = kln_rule_rank(rule, operand);
+    kln_dim dims[KILN_MAX_RANK] = {{.kind = KLN_DIM_UNKNOWN}};
+    if (!kln_rule_ranked(rule, operand) || !kln_rule_ranked(rule, input) || rank > KILN_MAX_RANK) {
+        return true;
+    }
+    for (size_t i = 0; i < rank; i++) {
+        dims[i] = kln_rule_dim(rule, operand, i);
+    }
+    if (rank > 0) {
+        dims[left ? rank - 1 : rank > 1 ? rank - 2 : 0] = KLN_DIM_OF_NUMBER(1);
+    }
+    static const char what[] = "the scales or zero points and the rows or columns";
+    const kln_dim own = kln_rule_dim(rule, input, 0);
+    if (left && kln_rule_rank(rule, input) == 1 && rank > 1) {
+        return kln_rule_is(own, 1) || kln_fit_same(rule, own, dims[rank - 2], what);
+    }
+    return kln_rule_rank(rule, input) == 0 ||
+           (kln_rule_rank(rule, input) == 1 && kln_rule_is(own, 1)) ||
+           kln_fit_broadcast(rule, input, dims, rank, what);
+}
+
+static bool fit_matmul_integer(kln_rule *rule)
+{
+    return fit_lanes(rule, 2, 0, true) && fit_lanes(rule, 3, 1, false);
+}
+
+static bool fit_qlinear_matmul(kln_rule *rule)
+{
+    return fit_lanes(rule, 1, 0, true) && fit_lanes(rule, 2, 0, true) &&
+           fit_lanes(rule, 4, 3, false) && fit_lanes(rule, 5, 3, false);
+}
+
 static void rule_gemm(kln_rule *rule)
 {
     if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1) ||
@@ -292,10 +328,11 @@ static void rule_det(kln_rule *rule)
     }
 }
 
-const kln_op_rule kln_rules_matmul[] = {OP("Det", rule_det),
-                                        OP("Einsum", rule_einsum),
-                                        OP("Gemm", rule_gemm, .form = "1: -", .fit = fit_gemm),
-                                        OP("MatMul", rule_matmul),
-                                        OP("MatMulInteger", rule_matmul),
-                                        OP("QLinearMatMul", rule_qlinear_matmul),
-                                        OP_END};
+const kln_op_rule kln_rules_matmul[] = {
+    OP("Det", rule_det),
+    OP("Einsum", rule_einsum),
+    OP("Gemm", rule_gemm, .form = "1: -", .fit = fit_gemm),
+    OP("MatMul", rule_matmul),
+    OP("MatMulInteger", rule_matmul, .form = "10: -", .fit = fit_matmul_integer),
+    OP("QLinearMatMul", rule_qlinear_matmul, .form = "10: -", .fit = fit_qlinear_matmul),
+    OP_END};

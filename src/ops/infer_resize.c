@@ -215,7 +215,9 @@ static bool fit_resize(kln_rule *rule)
         !kln_fit_dim(rule, 2, 0, KLN_DIM_OF_NUMBER((int64_t)count), "the scales and the axes")) {
         return false;
     }
-    return !kln_rule_ranked(rule, 0) || kln_rule_is(region, 0) ||
+    const bool crops = strcmp(kln_rule_string(rule, "coordinate_transformation_mode", "half_pixel"),
+                              "tf_crop_and_resize") == 0;
+    return !kln_rule_ranked(rule, 0) || (kln_rule_is(region, 0) && !crops) ||
            kln_fit_dim(rule, 1, 0, KLN_DIM_OF_NUMBER(2 * (int64_t)count),
                        "the numbers of the region and twice the axes");
 }

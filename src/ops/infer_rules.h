@@ -77,6 +77,16 @@ bool kln_fit_broadcast(kln_rule *rule, size_t input, const kln_dim *dims, size_t
 /* Dimension `axis` of an input must not be 0. */
 bool kln_fit_not_empty(kln_rule *rule, size_t input, size_t axis);
 
+/* infer_gather.c: the indices of input 1 have places to name: dimensions [first, last) of input 0
+ * are not 0, if there are indices at all. */
+bool kln_fit_places(kln_rule *rule, size_t first, size_t last);
+
+/* infer_ml.c: outputs of ai.onnx.ml's models. Lists among the attributes that belong together,
+ * ended by NULL, have one length. */
+void kln_rule_ml_classifier(kln_rule *rule);
+void kln_rule_ml_regressor(kln_rule *rule);
+bool kln_ml_same_lengths(kln_rule *rule, const char *const *names);
+
 /* infer_conv.c: windows that slide over the last dimensions. Lists that are not given are NULL. */
 typedef struct kln_windows {
     size_t spatial; /* dimensions that windows slide over */

@@ -90,6 +90,14 @@ static void rule_dft(kln_rule *rule)
     dims[rank - 1] = KLN_DIM_OF_NUMBER(real_output ? 1 : 2);
 }
 
+static bool wrong_parts(kln_rule *rule, kln_dim parts)
+{
+    kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "1 or 2", "another number",
+                   "the last dimension of \"%.100s\" is %lld, but a number has 1 part or 2",
+                   rule->node->inputs[0], (long long)parts.of.number);
+    return false;
+}
+
 /* The last dimension holds a real number, or the two parts of one. */
 static bool fit_dft(kln_rule *rule)
 {
@@ -105,10 +113,7 @@ static bool fit_dft(kln_rule *rule)
                        "a transform of %lld points", (long long)length);
         return false;
     }
-    kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "1 or 2", "another number",
-                   "the last dimension of \"%.100s\" is %lld, but a number has 1 part or 2",
-                   rule->node->inputs[0], (long long)parts.of.number);
-    return false;
+    return wrong_parts(rule, parts);
 }
 
 static void rule_stft(kln_rule *rule)
@@ -139,6 +144,11 @@ static bool fit_stft(kln_rule *rule)
         kln_rule_fault(rule, KILN_ISSUE_ARITY, "frame_length", "a window or a length", "neither",
                        "how long a frame is must be told by a window or a length");
         return false;
+    }
+    const kln_dim parts = kln_rule_dim(rule, 0, 2);
+    if (kln_rule_rank(rule, 0) == 3 && parts.kind == KLN_DIM_NUMBER && !kln_rule_is(parts, 1) &&
+        !kln_rule_is(parts, 2)) {
+        return wrong_parts(rule, parts);
     }
     size_t count = 0;
     const kln_dim *given = kln_rule_contents(rule, 3, &count);

@@ -30,7 +30,9 @@
     ROW(shape)        \
     ROW(signal)       \
     ROW(slice)        \
-    ROW(text)
+    ROW(text)         \
+    ROW(trees)        \
+    ROW(trees_old)
 
 #define DECLARE(family) extern const kln_op_rule kln_rules_##family[];
 FAMILIES(DECLARE)

@@ -4,15 +4,17 @@
 
     check_holds.py OPERATOR_RUN CASES [--share N] [--seed S] [--backends A,B]
     check_holds.py OPERATOR_RUN --drawn N [--first N] [--seed S]
+    check_holds.py OPERATOR_RUN --trees [--share N] [--seed S]
 
 Of each of ONNX's node tests below the folder CASES, the model and mutants of it (every rank and
 dimension of the inputs, every number among the attributes, types, names, inputs left out) are
 checked, built and run on both backends, in a process of its own. A model that the check finds no
 error in must run, unless the check finds one where the inputs are constants: then values or
-dimensions told it that a run alone knows. What not even then is looked at is in VALUES, and what
-ONNX Runtime lacks in LIBRARY, by what is said.
-And what it refuses for what a backend lacks must fail there. --drawn: the same of that many of
-random_operators.py's models, of which nothing is excused. --share: every Nth mutant, at random."""
+dimensions told it that a run alone knows. What not even then is looked at is in VALUES, by what is
+said. And what it refuses for what a backend lacks must fail there. --drawn: the same of that many
+of random_operators.py's models, of which nothing is excused. --trees: of tree_models.py's, of which
+ONNX Runtime must run all that the check passes and nothing that it refuses. --share: every Nth
+mutant, at random."""
 import argparse
 import collections
 import copy
@@ -27,6 +29,7 @@ from onnx import TensorProto, numpy_helper
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "inference"))
 import mutate_models  # noqa: E402  pylint: disable=wrong-import-position
 import random_operators  # noqa: E402  pylint: disable=wrong-import-position
+import tree_models  # noqa: E402  pylint: disable=wrong-import-position
 from executors import Kiln  # noqa: E402  pylint: disable=wrong-import-position
 from generate import (  # noqa: E402  pylint: disable=wrong-import-position
     FOUR_BITS, GENERATORS, draw_case, make_tensor)
@@ -39,10 +42,6 @@ VALUES = [r"index -?\d+ is outside", r"Out of range value in index|invalid index
           r"division by zero",
           r"indices? element out of (data )?bounds|out of bounds|must be within",
           r"bytes for a tensor .* could not be allocated|bad_alloc|Failed to allocate memory"]
-# What ONNX Runtime says by itself: kernels, versions and shapes that it lacks though ONNX has them.
-# These are counted by themselves, and printed with --limits; that it ends the process is a failure
-# all the same, where the check finds nothing.
-LIBRARY = [r"ONNX Runtime \d.* says: "]
 # How the check says that a backend lacks something.
 LACKING = [r"ONNX Runtime \d\.\d+ ", r"the \w+ backend ", r"would end the process"]
 
@@ -164,10 +163,9 @@ class Tally:
         self.passed = collections.Counter()
         self.excused = collections.Counter()
         self.failures = []
-        self.limits = 0
         self.ended = 0
-        self.prints_limits = False
         self.is_strict = False
+        self.must_run = False
 
     def fail(self, line):
         self.failures.append(line)
@@ -191,12 +189,12 @@ def hold(kilns, model, feeds, label, tally):
         except (RuntimeError, BrokenPipeError) as error:
             kiln.process = None
             tally.ended += 1
-            if tally.prints_limits or not checked(kilns, backend, data, feeds):
+            if not checked(kilns, backend, data, feeds):
                 tally.fail(f"{label} on {backend}: {error}")
             continue
         if answer.errors:
-            if (answer.stage == 0 and excused(LACKING, answer.issue)
-                    and checked(kilns, backend, closed(model, feeds), [])):
+            if answer.stage == 0 and (tally.must_run or excused(LACKING, answer.issue)
+                                      and checked(kilns, backend, closed(model, feeds), [])):
                 tally.fail(f"{label} on {backend} runs, though the check says: {answer.issue}")
             continue
         tally.passed[backend] += 1
@@ -206,10 +204,6 @@ def hold(kilns, model, feeds, label, tally):
         if checked(kilns, backend, closed(model, feeds), []) or (
                 not tally.is_strict and excused(VALUES, answer.sentence)):
             tally.excused[backend] += 1
-        elif not tally.is_strict and backend == "onnxruntime" and excused(LIBRARY, answer.sentence):
-            tally.limits += 1
-            if tally.prints_limits:
-                print("limit:", words, flush=True)
         else:
             tally.fail(words)
 
@@ -224,6 +218,14 @@ def hold_drawn(kilns, arguments, tally):
             tally.kinds["drawn"] += 1
             feeds = [(case.types[name], array) for name, array in case.inputs.items()]
             hold(kilns, case.model(), feeds, f"{number} {op} {case.opset}", tally)
+
+
+def hold_trees(kilns, arguments, tally):
+    random = np.random.default_rng(arguments.seed)
+    for name, dtype, model in tree_models.models():
+        if arguments.share == 1 or name.endswith("itself") or not random.integers(arguments.share):
+            tally.kinds["trees"] += 1
+            hold(kilns, model, [(dtype, tree_models.values(dtype))], name, tally)
 
 
 def hold_cases(kilns, arguments, tally):
@@ -252,22 +254,24 @@ def main():
     parser.add_argument("--share", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--backends", default="reference,onnxruntime")
-    parser.add_argument("--limits", action="store_true", help="print what ONNX Runtime lacks")
+    parser.add_argument("--trees", action="store_true")
     arguments = parser.parse_args()
     tally = Tally()
-    tally.prints_limits = arguments.limits
-    tally.is_strict = arguments.drawn > 0
-    kilns = {name: Kiln(arguments.program, name) for name in arguments.backends.split(",")}
-    if arguments.drawn:
+    tally.must_run = arguments.trees
+    tally.is_strict = arguments.drawn > 0 or arguments.trees
+    backends = "onnxruntime" if arguments.trees else arguments.backends
+    kilns = {name: Kiln(arguments.program, name) for name in backends.split(",")}
+    if arguments.trees:
+        hold_trees(kilns, arguments, tally)
+    elif arguments.drawn:
         hold_drawn(kilns, arguments, tally)
     else:
         hold_cases(kilns, arguments, tally)
     for kiln in kilns.values():
         kiln.stop()
     print(f"{sum(tally.kinds.values())} models ({dict(tally.kinds)}), the check passes "
-          f"{dict(tally.passed)}, of these fail for what only a run tells {dict(tally.excused)}, "
-          f"for what ONNX "
-          f"Runtime lacks {tally.limits}; {tally.ended} ended the process, "
+          f"{dict(tally.passed)}, of these fail for what only a run tells {dict(tally.excused)}; "
+          f"{tally.ended} ended the process, "
           f"{len(tally.failures)} failures")
     return 1 if tally.failures or not tally.kinds else 0
 

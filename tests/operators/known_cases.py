@@ -240,6 +240,12 @@ def whole_digits():
                    [np.array([[2 ** 62]], np.uint64)], {"b": np.array([[1]], np.uint64)}, alpha=0.5)
 
 
+def no_points():
+    """Of one bin alone an inverse transform gives nothing."""
+    yield one_node("DFT", 19, {"x": np.ones((1, 3, 2), np.float32)},
+                   [np.ones((0, 3, 1), np.float32)], axis=0, inverse=1, onesided=1)
+
+
 def quantized_reals():
     """A product that becomes float8 is rounded once, to the nearest element."""
     case = Case("QLinearMatMul", 21)
@@ -267,7 +273,8 @@ def main():
     failures = cases = 0
     kilns = {name: Kiln(sys.argv[1], name) for name in ("reference", "onnxruntime")}
     for group in (pools, slices, resizes, old_resizes, trips, limits, wide_integers,
-                  zero_points, bits, not_finite, longer_windows, whole_digits, quantized_reals):
+                  zero_points, bits, not_finite, longer_windows, whole_digits, quantized_reals,
+                  no_points):
         for number, case in enumerate(group()):
             if group in MENDED:
                 case.backends = ONLY_REFERENCE

@@ -6,20 +6,6 @@
 #include "ort_limits.h"
 #include "ort_runtime.h"
 
-/* --- recurrences --- */
-
-static kln_lack limit_recurrence(const kln_node_view *view, char *why, size_t size)
-{
-    if (kln_view_int(view, "layout", 0) != 0) {
-        return ort_limit(why, size, KLN_LACK_BUILD,
-                         "has no layout 1 of recurrences; transpose around a node of layout 0");
-    }
-    if (strcmp(view->node->op_type, "RNN") != 0 && kln_view_type(view, 0) == DOUBLE) {
-        return ort_limit(why, size, KLN_LACK_RUN, "does not run it for float64; cast to float32");
-    }
-    return KLN_LACK_NONE;
-}
-
 /* --- elements --- */
 
 static bool is_float8(int32_t type)
@@ -55,41 +41,6 @@ static kln_lack limit_gelu(const kln_node_view *view, char *why, size_t size)
     return kln_view_type(view, 0) == DOUBLE && !kln_view_is(view, "approximate", "tanh", false)
                ? ort_limit(why, size, KLN_LACK_BUILD,
                            "has it for float64 with approximate tanh alone; cast to float32")
-               : KLN_LACK_NONE;
-}
-
-static kln_lack limit_rms(const kln_node_view *view, char *why, size_t size)
-{
-    const int32_t type = kln_view_type(view, 0);
-    const int32_t scale = kln_view_type(view, 1);
-    return type != 0 && scale != 0 && type != scale
-               ? ort_limit(why, size, KLN_LACK_BUILD, "takes a scale of the input's own type only")
-               : KLN_LACK_NONE;
-}
-
-static kln_lack limit_attention(const kln_node_view *view, char *why, size_t size)
-{
-    for (size_t i = 0; i < 3; i++) {
-        if (kln_view_count(view, i) == 0) {
-            return ort_limit(why, size, KLN_LACK_RUN,
-                             "takes no queries, keys or values without elements");
-        }
-    }
-    const int64_t rank = kln_view_rank(view, 3);
-    const int64_t flat = kln_view_rank(view, 0) == 3 ? 1 : 2;
-    const int64_t queries = kln_view_dim(view, 0, (size_t)flat);
-    const int64_t past = kln_view_has(view, 4) ? kln_view_dim(view, 4, 2) : 0;
-    const int64_t keys = kln_view_dim(view, 1, (size_t)flat);
-    const int64_t rows = rank >= 2 ? kln_view_dim(view, 3, (size_t)rank - 2) : -1;
-    const int64_t columns = rank >= 2 ? kln_view_dim(view, 3, (size_t)rank - 1) : -1;
-    if (rank == 1 || (rows >= 0 && queries >= 0 && rows != queries) ||
-        (columns >= 0 && keys >= 0 && past >= 0 && columns != keys + past)) {
-        return ort_limit(why, size, KLN_LACK_RUN,
-                         "takes a mask with a row for each query and a column for each key only");
-    }
-    return kln_view_type(view, 3) == DOUBLE && kln_view_int(view, "is_causal", 0) != 0
-               ? ort_limit(why, size, KLN_LACK_BUILD,
-                           "has no is_causal beside a mask of float64; cast to float32")
                : KLN_LACK_NONE;
 }
 
@@ -183,6 +134,29 @@ static kln_lack limit_grid(const kln_node_view *view, char *why, size_t size)
                : KLN_LACK_NONE;
 }
 
+static kln_lack limit_maps(const kln_node_view *view, char *why, size_t size)
+{
+    return kln_view_dim(view, 1, 0) == 0
+               ? ort_limit(why, size, KLN_LACK_RUN, "needs at least 1 channel that comes out")
+               : KLN_LACK_NONE;
+}
+
+static kln_lack limit_extract(const kln_node_view *view, char *why, size_t size)
+{
+    return kln_view_count(view, 1) == 0
+               ? ort_limit(why, size, KLN_LACK_RUN, "extracts at least one feature")
+               : KLN_LACK_NONE;
+}
+
+/* A name that stands for nothing is taken for axes. */
+static kln_lack limit_squeeze(const kln_node_view *view, char *why, size_t size)
+{
+    return view->node->input_count > 1 && !kln_view_has(view, 1)
+               ? ort_limit(why, size, KLN_LACK_RUN,
+                           "takes axes that are left out of the list of inputs, not an empty name")
+               : KLN_LACK_NONE;
+}
+
 static kln_lack limit_truths(const kln_node_view *view, char *why, size_t size)
 {
     return kln_view_type(view, 0) == BOOL && kln_view_count(view, 0) == 0 &&
@@ -271,6 +245,7 @@ static const struct {
     {" MaxPool ", "storage_order", 0, 0, 1},
     {" NonMaxSuppression ", "center_point_box", 0, 0, 1},
     {" Attention ", "qk_matmul_output_mode", 0, -1, 3},
+    {" Reshape ", "allowzero", 0, 0, 1},
 };
 
 /* Attributes of later versions that it does not know. */
@@ -348,18 +323,27 @@ static const struct {
     const char *names; /* between blanks */
     kln_lacks refuses;
 } limits[] = {
-    {" GRU LSTM RNN ", limit_recurrence},
+    {" GRU LSTM RNN ", ort_limit_recurrence},
     {" Conv ConvInteger QLinearConv ", ort_limit_same},
+    {" Conv ConvInteger QLinearConv ", ort_limit_conv},
+    {" ConvTranspose ", ort_limit_transpose},
+    {" DeformConv ", limit_maps},
+    {" MaxUnpool ", ort_limit_unpool},
+    {" Col2Im ", ort_limit_channels},
+    {" GroupNormalization ", ort_limit_groups},
+    {" ArrayFeatureExtractor ", limit_extract},
+    {" Squeeze ", limit_squeeze},
+    {" TfIdfVectorizer ", ort_limit_grams},
     {" ConvInteger ", ort_limit_zero_point},
     {" QLinearMatMul MatMulInteger ", ort_limit_columns},
     {" LRN ", ort_limit_lrn},
     {" Cast CastLike ", limit_cast},
     {" Conv ConvInteger ConvTranspose QLinearConv ", ort_limit_kernel},
     {" AveragePool MaxPool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool ", ort_limit_window},
-    {" RMSNormalization ", limit_rms},
+    {" RMSNormalization ", ort_limit_rms},
     {" Clip ", limit_clip},
     {" Gelu ", limit_gelu},
-    {" Attention ", limit_attention},
+    {" Attention ", ort_limit_attention},
     {" ScatterND ScatterElements Scatter ", limit_scatter},
     {" AveragePool MaxPool ", ort_limit_pool},
     {" MatMul ", limit_matmul},
@@ -377,7 +361,9 @@ kln_lack ort_lacks_form(const kln_node_view *view, char *why, size_t size)
 {
     char name[64];
     const int length = snprintf(name, sizeof name, " %s ", view->node->op_type);
-    if (view->node->domain[0] != '\0' || length < 0 || (size_t)length >= sizeof name) {
+    const bool known =
+        view->node->domain[0] == '\0' || strcmp(view->node->domain, "ai.onnx.ml") == 0;
+    if (!known || length < 0 || (size_t)length >= sizeof name) {
         return KLN_LACK_NONE;
     }
     kln_lack lack = limit_tables(view, name, why, size);

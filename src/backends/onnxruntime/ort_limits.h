@@ -28,8 +28,19 @@ kln_lack ort_limit_same(const kln_node_view *view, char *why, size_t size);
 kln_lack ort_limit_columns(const kln_node_view *view, char *why, size_t size);
 kln_lack ort_limit_zero_point(const kln_node_view *view, char *why, size_t size);
 kln_lack ort_limit_kernel(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_conv(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_transpose(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_unpool(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_channels(const kln_node_view *view, char *why, size_t size);
 kln_lack ort_limit_window(const kln_node_view *view, char *why, size_t size);
 kln_lack ort_limit_lrn(const kln_node_view *view, char *why, size_t size);
 kln_lack ort_limit_pool(const kln_node_view *view, char *why, size_t size);
+
+/* ort_limits_sequences.c */
+kln_lack ort_limit_recurrence(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_rms(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_attention(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_groups(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_grams(const kln_node_view *view, char *why, size_t size);
 
 #endif

@@ -43,12 +43,31 @@ kln_lack ort_limit_same(const kln_node_view *view, char *why, size_t size)
     return KLN_LACK_NONE;
 }
 
-/* Of the right matrix: one element, or one for each column. */
+/* One element without dimensions or in one, or one for each column: of a matrix, or in all of the
+ * dimensions of several. */
+static bool are_columns(const kln_node_view *view, size_t input, size_t matrix)
+{
+    const int64_t rank = kln_view_rank(view, input);
+    const int64_t whole = kln_view_rank(view, matrix);
+    const int64_t first = kln_view_dim(view, input, 0);
+    if (rank < 1 || whole < 0 || (rank == 1 && (first == 1 || first < 0))) {
+        return true;
+    }
+    bool fits = rank == whole || (rank == 1 && whole == 2);
+    for (int64_t i = 0; fits && i < rank; i++) {
+        const int64_t own = kln_view_dim(view, input, (size_t)i);
+        const int64_t wanted =
+            rank > 1 && i == rank - 2 ? 1 : kln_view_dim(view, matrix, (size_t)(whole - rank + i));
+        fits = own < 0 || wanted < 0 || own == wanted;
+    }
+    return fits;
+}
+
 kln_lack ort_limit_columns(const kln_node_view *view, char *why, size_t size)
 {
     const bool integer = strcmp(view->node->op_type, "MatMulInteger") == 0;
     for (size_t i = integer ? 3 : 4; i <= (integer ? 3U : 5U); i++) {
-        if (kln_view_count(view, i) == 0 && !ort_gives_nothing(view)) {
+        if (!are_columns(view, i, integer ? 1 : 3) && !ort_gives_nothing(view)) {
             return ort_limit(why, size, KLN_LACK_RUN,
                              "takes one scale and zero point, or one for each column");
         }
@@ -86,6 +105,89 @@ kln_lack ort_limit_kernel(const kln_node_view *view, char *why, size_t size)
         }
     }
     return KLN_LACK_NONE;
+}
+
+static int64_t sum_of(const int64_t *list, size_t count)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < count && list[i] < INT32_MAX; i++) {
+        sum += list[i];
+    }
+    return sum;
+}
+
+/* Windows over nothing: their padding must be given; without channels it does not come to an end
+ * of them. */
+kln_lack ort_limit_conv(const kln_node_view *view, char *why, size_t size)
+{
+    size_t count = 0;
+    const int64_t *pads = kln_view_ints(view, "pads", &count);
+    const bool given = kln_view_is(view, "auto_pad", "NOTSET", true);
+    const int64_t rank = kln_view_rank(view, 0);
+    for (int64_t i = 2; i < rank && !given; i++) {
+        if (kln_view_dim(view, 0, (size_t)i) == 0) {
+            return ort_limit(why, size, KLN_LACK_RUN,
+                             "takes no auto_pad where a dimension is 0; give pads");
+        }
+    }
+    return kln_view_dim(view, 0, 1) == 0 && !ort_gives_nothing(view) &&
+                   (is_same(view) || (given && sum_of(pads, count) > 0))
+               ? ort_limit(why, size, KLN_LACK_RUN,
+                           "never ends with padding and no channels; leave the node out")
+               : KLN_LACK_NONE;
+}
+
+/* Windows of the size that is asked for must be as many as there are elements. */
+kln_lack ort_limit_transpose(const kln_node_view *view, char *why, size_t size)
+{
+    size_t count = 0;
+    const int64_t *out = kln_view_ints(view, "output_shape", &count);
+    const int64_t rank = kln_view_rank(view, 0);
+    if (out != NULL && rank > 2 && (int64_t)count == rank) {
+        return ort_limit(why, size, KLN_LACK_BUILD,
+                         "takes an output_shape without batch and channels only");
+    }
+    for (size_t i = 0; i < count && (int64_t)i + 2 < rank; i++) {
+        const int64_t in = kln_view_dim(view, 0, i + 2);
+        const int64_t side = kln_view_dim(view, 1, i + 2);
+        const int64_t stride = at(view, "strides", i, 1);
+        const int64_t kernel = (side - 1) * at(view, "dilations", i, 1) + 1;
+        if (in < 0 || in > INT32_MAX || side < 1 || stride < 1 || stride > INT32_MAX) {
+            continue;
+        }
+        const int64_t pad = (in - 1) * stride + at(view, "output_padding", i, 0) + kernel - out[i];
+        if (out[i] < 1 || (out[i] + (pad > 0 ? pad : 0) - kernel) / stride + 1 != in) {
+            return ort_limit(why, size, KLN_LACK_RUN,
+                             "takes an output_shape only that its windows give, and none of 0; "
+                             "leave it out");
+        }
+    }
+    return KLN_LACK_NONE;
+}
+
+/* The output that is asked for holds all windows. */
+kln_lack ort_limit_unpool(const kln_node_view *view, char *why, size_t size)
+{
+    size_t count = 0;
+    const kln_dim *out = kln_view_contents(view, 2, &count);
+    for (size_t i = 2; out != NULL && i < count && out[i].kind == KLN_DIM_NUMBER; i++) {
+        const int64_t in = kln_view_dim(view, 0, i);
+        const int64_t kernel = at(view, "kernel_shape", i - 2, 1);
+        const int64_t pads = at(view, "pads", i - 2, 0) + at(view, "pads", i - 2 + count - 2, 0);
+        if (in > 0 && in < INT32_MAX && kernel < INT32_MAX &&
+            out[i].of.number < (in - 1) * at(view, "strides", i - 2, 1) - pads + kernel) {
+            return ort_limit(why, size, KLN_LACK_RUN,
+                             "takes an output_shape only that holds all windows");
+        }
+    }
+    return KLN_LACK_NONE;
+}
+
+kln_lack ort_limit_channels(const kln_node_view *view, char *why, size_t size)
+{
+    return kln_view_dim(view, 0, 1) == 0
+               ? ort_limit(why, size, KLN_LACK_RUN, "takes no blocks of 0 channels")
+               : KLN_LACK_NONE;
 }
 
 /* Padding is less than the kernel, and nothing but the batch may be 0. */

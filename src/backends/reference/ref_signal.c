@@ -66,12 +66,14 @@ static kiln_status read_fourier(const ref_call *call, fourier *f)
     f->inverse = ref_attribute_int(call, "inverse", 0) != 0;
     f->onesided = ref_attribute_int(call, "onesided", 0) != 0;
     f->n = f->inverse && f->onesided ? 2 * (f->x->dims[f->axis] - 1) : f->x->dims[f->axis];
+    /* Of one bin nothing comes out, unless a length is given. */
+    const bool may_be_empty = f->inverse && f->onesided && (length == NULL || length->count == 0);
     if (length != NULL && length->count > 0) {
         f->n = ref_get_int(length, 0);
     }
-    KLN_RETURN_IF(f->n <= 0 || f->n > (INT64_C(1) << 31) || f->axis == f->x->rank - 1,
-                  KILN_ERROR_SHAPE, "a transform of %lld points along axis %d", (long long)f->n,
-                  f->axis);
+    KLN_RETURN_IF(
+        f->n < (may_be_empty ? 0 : 1) || f->n > (INT64_C(1) << 31) || f->axis == f->x->rank - 1,
+        KILN_ERROR_SHAPE, "a transform of %lld points along axis %d", (long long)f->n, f->axis);
     f->bins = f->onesided && !f->inverse ? f->n / 2 + 1 : f->n;
     f->wide = f->onesided && f->inverse ? 1 : 2;
     return KILN_OK;

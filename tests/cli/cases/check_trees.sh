@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What is no tree is refused before ONNX Runtime is asked, which says so in words of its sources.
+# What no tree leads to is not looked at, and a leaf is whatever is not 0.
 "$python" - <<'P'
 import numpy
 from onnx import TensorProto, helper, numpy_helper, save
@@ -17,6 +18,7 @@ WRONG = [{}, {"aggregate_function": 4}, {"post_transform": -1}, {"n_targets": 0}
          {"nodes_modes": array([0, 0], numpy.uint8)}, {"nodes_truenodeids": [1, 4, 1]},
          {"nodes_truenodeids": [0, 0, 1]}, {"nodes_truenodeids": [2, 0, 1]},
          {"nodes_falsenodeids": [-1, 2, 3]}, {"nodes_trueleafs": [0, 7, 1]},
+         {"nodes_modes": array([0, 6, 0], numpy.uint8)},
          {"leaf_targetids": [0, 2, 0, 1]}, {"leaf_weights": array([5, 6, 7])}]
 for number, change in enumerate(WRONG):
     node = helper.make_node("TreeEnsemble", ["x"], ["y"], domain="ai.onnx.ml",
