@@ -99,6 +99,35 @@ TEST(a_network_in_memory_is_built)
     backend->engine.destroy(engine);
 }
 
+/* Its optimizer takes an expansion of 1 to 0 for one that changes nothing, next to other 1s. */
+TEST(what_is_expanded_to_nothing_is_nothing)
+{
+    static const char *const backends[] = {"reference", "onnxruntime"};
+    const int64_t axis = 1;
+    const kiln_shape row = KILN_SHAPE(1, 2);
+    const kiln_shape none = KILN_SHAPE(0, 1, 2);
+    kiln_tensor_id x, wide, empty, y;
+    owned_network network = new_network();
+    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &row, NULL, &x));
+    assert_ok(kiln_network_add_unsqueeze(network, "wide", x, &axis, 1, &wide));
+    assert_ok(kiln_network_add_expand(network, "empty", wide, &none, &empty));
+    assert_ok(kiln_network_add_unary(network, "y", KILN_UNARY_NEG, empty, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
+        const kiln_build_options chosen = KILN_BUILD_OPTIONS(.backend = backends[i]);
+        owned_engine engine = built_network(network, &chosen);
+        owned_context context = context_on(engine);
+        float data[] = {1, 2};
+        kiln_tensor input = floats(data, 2);
+        kiln_tensor output;
+        input.desc.shape = row;
+        assert_ok(kiln_context_bind(context, "x", &input));
+        assert_ok(kiln_context_run(context));
+        assert_ok(kiln_context_tensor(context, "y", &output));
+        assert_true(kiln_shape_equal(&output.desc.shape, &none));
+    }
+}
+
 TEST(what_is_saved_is_what_was_built)
 {
     const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");

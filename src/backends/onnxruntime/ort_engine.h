@@ -50,7 +50,9 @@ typedef struct ort_engine {
     ort_profile *profile;   /* with profile_nodes; or NULL */
     /* With its files, where the library maps them too; or NULL. */
     struct kln_onnx_model *external;
-    bool is_risky; /* a node may end the process over dimensions of 0 (ort_ends.c) */
+    bool is_risky;      /* a node may end the process over dimensions of 0 (ort_ends.c) */
+    bool keeps_expands; /* what is expanded to no elements: ExpandElimination takes it for what
+                         * stays as it is, and the result keeps its elements */
 } ort_engine;
 
 /* What one protobuf message can hold. ONNX Runtime's own sentence about it does not say so. */
@@ -114,7 +116,8 @@ kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor)
 kiln_status ort_context_enqueue(void *context, kiln_stream *stream);
 
 /* Looks into the model before the library does (ort_guard.c): INVALID_NETWORK and UNSUPPORTED for
- * one that would end the process inside it; fills in what is optional and whether it is risky. */
+ * one that would end the process inside it; fills in what is optional, and what the session must
+ * be made with. */
 KILN_MUST_CHECK kiln_status ort_guard(ort_engine *engine, const kiln_model *model,
                                       const kiln_build_options *options);
 /* The same for a risky engine's run with inputs of these shapes. */

@@ -1,4 +1,5 @@
-/* Models that would end the process inside ONNX Runtime are refused before it sees them.
+/* Models that would end the process inside ONNX Runtime are refused before it sees them, and what
+ * it must leave as it is is found.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
@@ -10,17 +11,22 @@
 
 #define DEEPEST 64
 
-/* Whether a node of the graph, or of one inside its nodes, may end the process. */
-static bool is_risky(const kln_onnx_graph *graph, int depth)
+static bool expands(const kln_onnx_node *node)
+{
+    return strcmp(node->op_type, "Expand") == 0;
+}
+
+/* Whether the graph, or one inside its nodes, has such a node. */
+static bool has_node(const kln_onnx_graph *graph, bool (*is)(const kln_onnx_node *), int depth)
 {
     for (size_t i = 0; i < graph->node_count; i++) {
         const kln_onnx_node *node = &graph->nodes[i];
-        if (ort_may_end(node)) {
+        if (is(node)) {
             return true;
         }
         for (size_t k = 0; k < node->attribute_count && depth < DEEPEST; k++) {
             const kln_onnx_graph *inner = node->attributes[k].graph;
-            if (inner != NULL && is_risky(inner, depth + 1)) {
+            if (inner != NULL && has_node(inner, is, depth + 1)) {
                 return true;
             }
         }
@@ -28,13 +34,13 @@ static bool is_risky(const kln_onnx_graph *graph, int depth)
     return false;
 }
 
-static bool is_risky_model(const kln_onnx_model *model)
+static bool model_has(const kln_onnx_model *model, bool (*is)(const kln_onnx_node *))
 {
-    bool risky = is_risky(&model->graph, 0);
-    for (size_t i = 0; !risky && i < model->function_count; i++) {
-        risky = is_risky(&model->functions[i].body, 0);
+    bool has = has_node(&model->graph, is, 0);
+    for (size_t i = 0; !has && i < model->function_count; i++) {
+        has = has_node(&model->functions[i].body, is, 0);
     }
-    return risky;
+    return has;
 }
 
 /* The first node that ends the process, if it runs at all; those in branches may not. */
@@ -78,8 +84,37 @@ static kiln_status check_equations(const kln_inference *inference, const char *n
     return KILN_OK;
 }
 
+static bool is_empty(const kln_value *value)
+{
+    bool empty = false;
+    for (size_t i = 0; value != NULL && value->has_shape && i < value->rank; i++) {
+        empty = empty || (value->dims[i].kind == KLN_DIM_NUMBER && value->dims[i].of.number == 0);
+    }
+    return empty;
+}
+
+/* Whether something is expanded to no elements. */
+static bool empties(kln_inference *inference, const kln_graph_inference *graph, int depth)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < graph->node_count && !found; i++) {
+        const kln_node_inference *known = &graph->nodes[i];
+        if (known->resolved == NULL) {
+            continue;
+        }
+        const kln_node_view view = kln_view_of(inference, graph, i);
+        found = expands(view.node) && is_empty(kln_view_output(&view, 0)) &&
+                !is_empty(kln_view_input(&view, 0));
+        for (size_t k = 0; k < known->graph_count && depth < DEEPEST && !found; k++) {
+            found = known->graphs[k] != NULL && empties(inference, known->graphs[k], depth + 1);
+        }
+    }
+    return found;
+}
+
+/* `keeps_expands`: NULL, or set where nodes that expand must stay. */
 static kiln_status check_ends(const kln_onnx_model *model, const kln_infer_options *options,
-                              const char *name)
+                              const char *name, bool *keeps_expands)
 {
     kln_inference *inference = NULL;
     kiln_status status = kln_infer(model, options, &inference);
@@ -89,6 +124,9 @@ static kiln_status check_ends(const kln_onnx_model *model, const kln_infer_optio
     status = check_equations(inference, name);
     if (status == KILN_OK) {
         status = find_end(inference, inference->graph, name, 0);
+    }
+    if (keeps_expands != NULL) {
+        *keeps_expands = empties(inference, inference->graph, 0);
     }
     kln_inference_destroy(inference);
     return status;
@@ -143,9 +181,9 @@ static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph
 
 static kiln_status look(ort_engine *engine, const kln_onnx_model *model, const char *name)
 {
-    engine->is_risky = is_risky_model(model);
-    if (engine->is_risky) {
-        KLN_RETURN_IF_ERROR(check_ends(model, NULL, name));
+    engine->is_risky = model_has(model, ort_may_end);
+    if (engine->is_risky || model_has(model, expands)) {
+        KLN_RETURN_IF_ERROR(check_ends(model, NULL, name, &engine->keeps_expands));
     }
     return model->ir_version >= KLN_ONNX_IR_OF_OPTIONAL_INPUTS && model->graph.initializer_count > 0
                ? find_optional(engine, &model->graph)
@@ -179,14 +217,14 @@ kiln_status ort_guard_run(const ort_engine *engine, const kln_input_shape *input
     const kln_onnx_model *kept =
         engine->handover.model != NULL ? engine->handover.model : engine->external;
     if (kept != NULL) {
-        return check_ends(kept, &options, "the run");
+        return check_ends(kept, &options, "the run", NULL);
     }
     kln_onnx_model *read = NULL;
     kiln_status status = kln_onnx_read_bytes(engine->bytes, NULL, &read);
     if (status != KILN_OK) {
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
-    status = check_ends(read, &options, "the run");
+    status = check_ends(read, &options, "the run", NULL);
     kln_onnx_model_destroy(read);
     return status;
 }
