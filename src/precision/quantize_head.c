@@ -62,8 +62,11 @@ static bool find_head(const kln_graph_edit *edit, const kln_graph_inference *kno
     const kln_onnx_node *node = &edit->graph->nodes[index];
     const kln_onnx_attribute *turned = kln_onnx_find_attribute(node, "transB");
     const kln_onnx_attribute *first = kln_onnx_find_attribute(node, "transA");
-    if (!kln_graph_edit_is(node, "Gemm") || !is_one(node, "alpha") || !is_one(node, "beta") ||
-        (first != NULL && first->i != 0)) {
+    const kln_value *result =
+        node->output_count == 1 ? kln_inference_find(known, node->outputs[0]) : NULL;
+    if ((!kln_graph_edit_is(node, "Gemm") && !kln_graph_edit_is(node, "MatMul")) ||
+        !is_one(node, "alpha") || !is_one(node, "beta") || (first != NULL && first->i != 0) ||
+        result == NULL || !result->has_shape || result->rank != 2) {
         return false;
     }
     const kln_onnx_tensor *weights = kln_graph_edit_constant(edit, node->inputs[1], 2);
