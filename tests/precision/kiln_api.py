@@ -33,7 +33,8 @@ class Options(ctypes.Structure):
                 ("keep_nodes", ctypes.POINTER(ctypes.c_char_p)),
                 ("keep_node_count", ctypes.c_size_t), ("ranges", ctypes.c_void_p),
                 ("block_size", ctypes.c_int32), ("rest", ctypes.c_int),
-                ("convert_bindings", ctypes.c_bool)]
+                ("convert_bindings", ctypes.c_bool), ("bindings", ctypes.c_void_p),
+                ("binding_count", ctypes.c_size_t)]
 
 
 class Summary(ctypes.Structure):
