@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a run reads: the memory of its one request, or the rows of several joined. Large rows of a
  * GPU's batch go to the device one by one: straight from where they lie if that is pinned, else by
- * way of pinned memory, each while the next one is copied there. */
+ * way of pinned memory, some while the next ones are copied there. */
 #include <string.h>
 
 #include "scheduler_parts.h"
 
 #define LARGE_ROW ((size_t)32 << 10) /* below, a copy of its own costs more than joining */
+#define JOIN_PARTS 8                 /* of a batch, each by one thread */
 
 kiln_status batch_make_room(const batch *one, const kiln_tensor_desc *desc, kiln_location location,
                             kiln_buffer **buffer, kiln_tensor *tensor)
@@ -72,40 +73,72 @@ static bool is_sent_from_there(const kiln_request *request, size_t input)
     return request->inputs[input].desc.location == KILN_LOCATION_PINNED;
 }
 
-static void join_request(void *user, size_t index)
+/* Rows `first` to `end` of the batch, of a request whose rows begin at `at`; those whose length
+ * differs all at once, with their first one. */
+static void join_request(const joining *self, const kiln_request *request, int64_t at,
+                         int64_t first, int64_t end)
 {
-    joining *self = user;
     const schedule_rules *rules = &self->one->scheduler->rules;
-    const kiln_request *request = self->one->requests[index];
     const kiln_tensor *from = &request->inputs[self->input];
     const kiln_tensor_desc *whole = &self->tensor->desc;
-    row_place to = {self->tensor->data, self->one->filled, batch_rows_before(self->one, index)};
-    if (self->device != NULL && is_sent_from_there(request, self->input)) {
-        return;
-    }
     if (kiln_shape_equal(&from->desc.shape, &request->shapes[self->input])) {
-        copy_rows(whole, rules->axis, to, (row_place){from->data, request->rows, 0}, request->rows);
-    } else {
+        copy_rows(whole, rules->axis, (row_place){self->tensor->data, self->one->filled, first},
+                  (row_place){from->data, request->rows, first - at}, end - first);
+    } else if (first == at) {
         const length_rule *rule = &rules->lengthy[self->input];
         copy_lengths(&(length_copy){whole->dtype, self->tensor->data, &whole->shape, from->data,
-                                    &from->desc.shape, rules->axis, rule->axis, to.at,
-                                    rule->value});
-    }
-    if (self->device != NULL) {
-        size_t outer = 1;
-        const size_t offset = (size_t)to.at * row_bytes(whole, rules->axis, &outer);
-        send(self, &(kln_cuda_piece){self->device + offset, to.data + offset, from->bytes}, 1);
+                                    &from->desc.shape, rules->axis, rule->axis, at, rule->value});
     }
 }
 
-static void join_requests(joining *work, bool by_crew)
+/* Rows that were joined are sent, where they are sent one by one. */
+static void send_joined(joining *self, int64_t first, int64_t end)
+{
+    size_t outer = 1;
+    if (self->device != NULL && first < end) {
+        const size_t bytes =
+            row_bytes(&self->tensor->desc, self->one->scheduler->rules.axis, &outer);
+        const size_t offset = (size_t)first * bytes;
+        send(self,
+             &(kln_cuda_piece){self->device + offset, (unsigned char *)self->tensor->data + offset,
+                               (size_t)(end - first) * bytes},
+             1);
+    }
+}
+
+static void join_part(void *user, size_t index)
+{
+    joining *self = user;
+    const batch *one = self->one;
+    const int64_t begin = one->rows * (int64_t)index / JOIN_PARTS;
+    const int64_t end = one->rows * ((int64_t)index + 1) / JOIN_PARTS;
+    int64_t joined = begin; /* not sent yet, from here on */
+    int64_t at = 0;
+    for (size_t i = 0; i < one->count && at < end; at += one->requests[i++]->rows) {
+        const int64_t behind = at + one->requests[i]->rows;
+        const int64_t first = at > begin ? at : begin;
+        const int64_t last = behind < end ? behind : end;
+        if (first >= last) {
+            continue;
+        }
+        if (self->device != NULL && is_sent_from_there(one->requests[i], self->input)) {
+            send_joined(self, joined, first);
+            joined = last;
+        } else {
+            join_request(self, one->requests[i], at, first, last);
+        }
+    }
+    send_joined(self, joined, end);
+}
+
+static void join_requests(joining *work)
 {
     const batch *one = work->one;
-    if (by_crew) {
-        crew_run(&one->scheduler->crew, join_request, work, one->count);
+    if (one->at->device >= 0 && work->tensor->bytes >= CREW_BYTES) {
+        crew_run(&one->scheduler->crew, join_part, work, JOIN_PARTS);
     } else {
-        for (size_t i = 0; i < one->count; i++) {
-            join_request(work, i);
+        for (size_t i = 0; i < JOIN_PARTS; i++) {
+            join_part(work, i);
         }
     }
 }
@@ -140,6 +173,8 @@ static kiln_status send_rows(const batch *one, size_t input, const kiln_tensor_d
     const schedule_rules *rules = &one->scheduler->rules;
     kiln_tensor staging = {.desc = *desc};
     size_t outer = 1;
+    /* A run that was left may read there still. */
+    KLN_RETURN_IF_ERROR(kln_exec_wait(one->at->context->exec, false));
     KLN_RETURN_IF_ERROR(
         batch_make_room(one, desc, KILN_LOCATION_DEVICE, &one->at->rows[input], tensor));
     joining work = {one, input, &staging, tensor->data, KILN_OK};
@@ -148,7 +183,7 @@ static kiln_status send_rows(const batch *one, size_t input, const kiln_tensor_d
         status =
             batch_make_room(one, desc, KILN_LOCATION_PINNED, &one->at->inputs[input], &staging);
         if (status == KILN_OK) {
-            join_requests(&work, one->count > 1);
+            join_requests(&work);
         }
     }
     const kiln_status ended = kln_exec_end_copies(one->at->context->exec);
@@ -175,7 +210,7 @@ static kiln_status join_rows(const batch *one, size_t input, const kiln_tensor_d
         return KILN_OK;
     }
     joining work = {one, input, tensor, NULL, KILN_OK};
-    join_requests(&work, on_gpu && one->count > 1 && tensor->bytes >= CREW_BYTES);
+    join_requests(&work);
     copy_rows(&tensor->desc, axis, (row_place){tensor->data, one->filled, one->rows},
               (row_place){NULL, 0, 0}, one->filled - one->rows);
     return KILN_OK;
