@@ -27,6 +27,7 @@ void *pbtxt_alloc(pbtxt_memory *memory, size_t bytes)
         const size_t size = needed > 4000 ? needed : 4000;
         chunk = calloc(1, sizeof *chunk + size);
         if (chunk == NULL) {
+            memory->is_short = true;
             return NULL;
         }
         *chunk = (struct pbtxt_chunk){.next = memory->chunks, .size = size};

@@ -61,6 +61,7 @@ typedef struct pbtxt_memory {
     const char **warnings; /* sentences with line and column, in their order */
     size_t warning_count;  /* at most PBTXT_MOST_WARNINGS */
     size_t unnamed;        /* that were left out beyond those */
+    bool is_short;         /* there was not enough of it */
 } pbtxt_memory;
 
 #define PBTXT_MOST_WARNINGS 32

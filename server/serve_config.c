@@ -12,12 +12,18 @@
 /* --- files --- */
 
 /* The bytes of a file, with a NUL behind them; the caller's to free. */
-static char *read_file(const char *path, size_t limit, size_t *size)
+static char *read_file(const char *path, const char *what, size_t limit, size_t *size,
+                       serve_problem *problem)
 {
-    FILE *file = fopen(path, "re");
+    FILE *file = path != NULL ? fopen(path, "re") : NULL;
     char *text = file != NULL ? malloc(limit + 1) : NULL;
     *size = text != NULL ? fread(text, 1, limit, file) : 0;
     const bool whole = text != NULL && ferror(file) == 0 && fgetc(file) == EOF;
+    if (!whole) {
+        (void)(file != NULL && text == NULL
+                   ? serve_refuse(problem, 503, "memory is short")
+                   : serve_refuse(problem, 400, "%.200s cannot be read, or is too large", what));
+    }
     if (file != NULL) {
         (void)fclose(file);
     }
@@ -29,30 +35,43 @@ static char *read_file(const char *path, size_t limit, size_t *size)
     return text;
 }
 
+/* A file beside a model; `*lost`: there was no memory to look for it. */
+static char *look_for(serve *server, const char *root, const char *folder, const char *name,
+                      bool *lost)
+{
+    const bool before = server->models.blind;
+    server->models.blind = false;
+    char *path = serve_inside(server, root, folder, name, S_IFREG);
+    *lost = server->models.blind;
+    server->models.blind |= before;
+    return path;
+}
+
 bool serve_config_read(serve *server, const char *root, const char *folder, serve_config *config,
                        serve_problem *problem)
 {
     char error[PBTXT_ERROR_SIZE];
     size_t size = 0;
     *config = (serve_config){.given = false};
-    char *path =
-        root != NULL ? serve_inside(server, root, folder, SERVE_CONFIG_FILE, S_IFREG) : NULL;
+    bool lost = false;
+    char *path = root != NULL ? look_for(server, root, folder, SERVE_CONFIG_FILE, &lost) : NULL;
     if (path == NULL) {
-        return true;
+        return !lost || serve_refuse(problem, 503, "memory is short");
     }
-    char *text = read_file(path, PBTXT_MOST_BYTES, &size);
+    char *text = read_file(path, SERVE_CONFIG_FILE, PBTXT_MOST_BYTES, &size, problem);
     free(path);
     if (text == NULL) {
-        return serve_refuse(problem, 400, SERVE_CONFIG_FILE " cannot be read, or is too large");
+        return false;
     }
     const bool read = model_config_read(text, size, &config->model, error);
     free(text);
     config->given = true;
     if (!read) {
+        (void)serve_refuse(problem, config->model.memory.is_short ? 503 : 400,
+                           SERVE_CONFIG_FILE ", %s", error);
         serve_config_finish(config);
-        return serve_refuse(problem, 400, SERVE_CONFIG_FILE ", %s", error);
     }
-    return true;
+    return read;
 }
 
 void serve_config_finish(serve_config *config)
@@ -263,17 +282,21 @@ static bool take_tensor(const model_config_tensor *tensor, const char *what, boo
 }
 
 /* The lines of the file that an output names. */
-static bool read_labels(const char *path, serve_labels *labels)
+static bool read_labels(const char *path, const char *name, serve_labels *labels,
+                        serve_problem *problem)
 {
     size_t size = 0;
     size_t lines = 1;
-    labels->text = path != NULL ? read_file(path, MOST_LABELS, &size) : NULL;
+    labels->text = read_file(path, name, MOST_LABELS, &size, problem);
+    if (labels->text == NULL) {
+        return false;
+    }
     for (size_t i = 0; i < size; i++) {
         lines += labels->text[i] == '\n';
     }
-    labels->items = labels->text != NULL ? calloc(lines, sizeof *labels->items) : NULL;
+    labels->items = calloc(lines, sizeof *labels->items);
     if (labels->items == NULL) {
-        return false;
+        return serve_refuse(problem, 503, "memory is short");
     }
     char *rest = NULL;
     for (char *at = strtok_r(labels->text, "\r\n", &rest); at != NULL;
@@ -293,13 +316,17 @@ static bool take_labels(const model_config_tensor *tensor, const serve_model *mo
     if (instance->labels == NULL) {
         instance->labels = calloc(instance->output_count, sizeof *instance->labels);
     }
+    bool lost = false;
     char *path =
-        serve_inside(instance->server, model->root, model->place, tensor->label_filename, S_IFREG);
-    const bool read = instance->labels != NULL &&
-                      read_labels(path, &instance->labels[binding - instance->outputs]);
+        look_for(instance->server, model->root, model->place, tensor->label_filename, &lost);
+    if (instance->labels == NULL || lost) {
+        free(path);
+        return serve_refuse(problem, 503, "memory is short");
+    }
+    const bool read = read_labels(path, tensor->label_filename,
+                                  &instance->labels[binding - instance->outputs], problem);
     free(path);
-    return read || serve_refuse(problem, 400, "the labels \"%.200s\" cannot be read",
-                                tensor->label_filename);
+    return read;
 }
 
 bool serve_config_apply(const serve_config *config, const serve_model *model,

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /* A text under way. The connection has a reference, and the generator one until it has told the
  * sequence's end, which may come when the connection is long gone. */
@@ -260,7 +261,8 @@ static ssize_t read_events(void *user, uint64_t position, char *buffer, size_t s
         }
         self->sent += piece;
         used += piece;
-        if (self->event.failed) {
+        if (self->event.failed) { /* libmicrohttpd would close it when something comes next */
+            (void)shutdown(at->socket, SHUT_RDWR);
             return MHD_CONTENT_READER_END_WITH_ERROR;
         }
         if (used < size && !self->over && next_event(self, at)) {
@@ -335,7 +337,9 @@ serve_result serve_generate_again(serve_connection *at)
         (void)serve_sleep(at);
         return SERVE_WAITS;
     }
-    if (self->streams && (!self->over || self->succeeded)) {
+    if (self->streams && self->event.failed) {
+        (void)serve_refuse(&at->problem, 503, "memory is short");
+    } else if (self->streams && (!self->over || self->succeeded)) {
         result = answer_events(at, self);
     } else if (!self->streams && status == KILN_OK) {
         result = answer_whole(at, self);

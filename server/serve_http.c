@@ -54,9 +54,11 @@ enum MHD_Result serve_answer_response(serve_connection *at, int code, const char
     if (size > SERVE_ONE_PIECE) {
         hold_back(at, true);
     }
-    serve_enter_phase(at, SERVE_ANSWER);
     const enum MHD_Result queued = mhd->queue_response(at->connection, (unsigned)code, response);
     mhd->destroy_response(response);
+    if (queued == MHD_YES) {
+        serve_enter_phase(at, SERVE_ANSWER);
+    }
     return queued;
 }
 
@@ -249,7 +251,11 @@ static enum MHD_Result more(serve_connection *at, const char *data, size_t *size
 
 static enum MHD_Result conclude(serve_connection *at, serve_result result)
 {
-    return result == SERVE_REFUSED ? serve_answer_problem(at) : MHD_YES;
+    if (result == SERVE_REFUSED) {
+        return serve_answer_problem(at);
+    }
+    /* Where no answer could be made, for want of memory, the connection is closed. */
+    return result == SERVE_WAITS || atomic_load(&at->phase) == SERVE_ANSWER ? MHD_YES : MHD_NO;
 }
 
 static enum MHD_Result handle(void *user, struct MHD_Connection *connection, const char *url,

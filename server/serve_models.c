@@ -137,6 +137,7 @@ bool serve_models_found(struct serve *server, const char *name, const char *root
     const bool mine = model == NULL || strcmp(model->place, place) == 0;
     model = model == NULL ? add_model(models, name, place, root) : model;
     const bool added = mine && model != NULL && add_version(model, version, file);
+    models->blind |= mine && !added;
     (void)pthread_rwlock_unlock(&models->lock);
     return added;
 }
@@ -144,6 +145,7 @@ bool serve_models_found(struct serve *server, const char *name, const char *root
 bool serve_models_scan(struct serve *server, serve_problem *problem)
 {
     bool scanned = true;
+    server->models.blind = false;
     (void)pthread_rwlock_wrlock(&server->models.lock);
     for (serve_model *model = server->models.first; model != NULL; model = model->next) {
         for (serve_version *version = model->versions; version != NULL; version = version->next) {
@@ -154,7 +156,9 @@ bool serve_models_scan(struct serve *server, serve_problem *problem)
     for (size_t i = 0; i < server->options->place_count; i++) {
         scanned = serve_repository_walk(server, server->options->places[i], problem) && scanned;
     }
-    return scanned;
+    return !server->models.blind
+               ? scanned
+               : serve_refuse(problem, 503, "memory is short: the repository was not read");
 }
 
 /* --- looking up --- */
@@ -313,9 +317,14 @@ bool serve_model_load(struct serve *server, const char *name, serve_problem *pro
 {
     serve_problem other = {.code = 0};
     (void)pthread_mutex_lock(&server->models.load_lock);
-    (void)serve_models_scan(server, &other);
+    const bool scanned = serve_models_scan(server, &other);
     serve_model *model = look_up(server, name, problem);
-    const bool loaded = model != NULL && load_model(server, model, problem);
+    bool loaded = false;
+    if (!scanned && server->models.blind) {
+        *problem = other;
+    } else {
+        loaded = model != NULL && load_model(server, model, problem);
+    }
     (void)pthread_mutex_unlock(&server->models.load_lock);
     return loaded;
 }

@@ -2,9 +2,8 @@
 #include "serve_number.h"
 
 #include <float.h>
-#include <locale.h>
 #include <math.h>
-#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -148,32 +147,47 @@ static inline bool read_number(const char *at, const char *end, serve_number *nu
 
 /* --- as a double --- */
 
-static locale_t plain;
+#define DECISIVE 800 /* digits; of what is half way between two doubles 768 are not 0 at most */
 
-static void make_locale(void)
+/* The number in digits alone and an exponent; what follows the decisive ones is a 1, or nothing. */
+static void write_short(const serve_number *number, char *text, size_t size)
 {
-    plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    const char *at = number->at + (number->negative ? 1 : 0);
+    const char *end = number->at + number->length;
+    int64_t exponent = 0;
+    int64_t written = 0;
+    size_t used = 0;
+    bool fraction = false;
+    bool rest = false;
+    for (; at < end && *at != 'e' && *at != 'E'; at++) {
+        if (*at == '.') {
+            fraction = true;
+        } else if (used == DECISIVE) {
+            rest = rest || *at != '0';
+            exponent += fraction ? 0 : 1;
+        } else {
+            text[used] = *at;
+            used += used != 0 || *at != '0';
+            exponent -= fraction ? 1 : 0;
+        }
+    }
+    if (at < end) {
+        (void)read_exponent(at + 1, end, &written);
+    }
+    (void)snprintf(text + used, size - used, "%se%lld",
+                   rest        ? "1"
+                   : used == 0 ? "0"
+                               : "",
+                   (long long)(exponent + written - (rest ? 1 : 0)));
 }
 
-/* By the C library, in the locale "C". */
-static double slow_double(const char *at, size_t length)
+/* By the C library; without a point, whatever the locale has. */
+static double slow_double(const serve_number *number)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    char shorter[400];
-    (void)pthread_once(&once, make_locale);
-    char *text = plain == (locale_t)0      ? NULL
-                 : length < sizeof shorter ? shorter
-                                           : malloc(length + 1);
-    if (text == NULL) {
-        return (double)NAN;
-    }
-    memcpy(text, at, length);
-    text[length] = '\0';
-    const double value = strtod_l(text, NULL, plain);
-    if (text != shorter) {
-        free(text);
-    }
-    return value;
+    char text[DECISIVE + 40];
+    write_short(number, text, sizeof text);
+    const double value = strtod(text, NULL);
+    return number->negative ? -value : value;
 }
 
 /* Where a long double has 64 bits, it holds the mantissa and 10^27, and their product or quotient
@@ -269,7 +283,7 @@ static double other_double(const serve_number *number)
         value = number->exponent < 0 ? (double)number->mantissa / powers[-number->exponent]
                                      : (double)number->mantissa * powers[number->exponent];
     } else if (!wide_double(number, &value)) {
-        return slow_double(number->at, number->length);
+        return slow_double(number);
     }
     return number->negative ? -value : value;
 }

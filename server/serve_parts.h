@@ -117,7 +117,9 @@ typedef struct serve_model {
 typedef struct serve_models {
     pthread_rwlock_t lock; /* of the lists and of what they hold */
     serve_model *first;
-    atomic_bool loaded;        /* serve_load_all is over */
+    atomic_bool loaded; /* serve_load_all is over */
+    bool blind; /* memory was short in a walk, so that what it did not see may be there; with the
+                   load_lock */
     pthread_mutex_t load_lock; /* one is loaded after the other */
     pthread_mutex_t dying_lock;
     serve_instance *dying;

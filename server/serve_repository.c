@@ -62,6 +62,7 @@ char *serve_inside(struct serve *server, const char *root, const char *folder, c
     serve_text_printf(&joined, "%s/%s", folder, name);
     char *real = joined.failed ? NULL : realpath(joined.data, NULL);
     const size_t length = strlen(root);
+    server->models.blind |= joined.failed || (real == NULL && errno == ENOMEM);
     const bool within = real != NULL && strncmp(real, root, length) == 0 && real[length] == '/';
     if (real != NULL && !within) {
         serve_say(server, "%s is left out: it leads out of the repository, to %s", joined.data,
@@ -158,7 +159,8 @@ static bool walk_model(const walk *at, const char *name, const char *folder)
     int64_t versions[MOST_VERSIONS];
     serve_config config = {.given = false};
     serve_problem other;
-    (void)serve_config_read(at->server, at->root, folder, &config, &other);
+    at->server->models.blind |=
+        !serve_config_read(at->server, at->root, folder, &config, &other) && other.code == 503;
     char *file = model_file(at, folder, &config);
     const size_t count = file == NULL ? list_versions(at, folder, &config, versions) : 0;
     bool added = file == NULL || add(at, name, folder, "1", file);
@@ -205,6 +207,7 @@ static bool walk_folder(struct serve *server, const char *root, serve_problem *p
     const walk at = {server, root, problem};
     struct dirent **entries = NULL;
     const int count = scandir(root, &entries, NULL, alphasort);
+    server->models.blind |= count < 0 && errno == ENOMEM;
     bool walked = count >= 0 ||
                   serve_refuse(problem, 503, "%.400s cannot be read: %s", root, strerror(errno));
     for (int i = 0; i < count; i++) {
@@ -221,6 +224,7 @@ bool serve_repository_walk(struct serve *server, const char *place, serve_proble
     char *real = realpath(place, NULL);
     if (real == NULL || stat(real, &found) != 0) {
         const int error = errno;
+        server->models.blind |= error == ENOMEM;
         free(real);
         return serve_refuse(problem, 404, "%.400s cannot be opened: %s", place, strerror(error));
     }

@@ -172,6 +172,43 @@ TEST(numbers_are_the_nearest)
     }
 }
 
+/* More digits than decide, and zeros that only an exponent makes up for. */
+TEST(long_numbers_are_the_nearest)
+{
+    (void)state;
+    static const struct {
+        const char *begin;
+        char filling;
+        int times;
+        const char *end;
+    } rows[] = {{"0.", '0', 700, "123e705"},
+                {"1.", '0', 3000, "1"},
+                {"-1.00000000000000011102230246251565404236316680908203125", '0', 2000, "1"},
+                {"1.00000000000000011102230246251565404236316680908203125", '0', 2000, ""},
+                {"17976931348623157", '0', 292, ".00"},
+                {"1", '0', 200000, "e-200000"},
+                {"0.", '0', 200000, "1e200001"},
+                {"4.9406564584124654", '4', 900, "e-324"},
+                {"", '9', 400, ""},
+                {"0.", '0', 500, ""},
+                {"-0.", '0', 500, "e5"}};
+    static char text[200100];
+    for (size_t i = 0; i < SERVE_LENGTH(rows); i++) {
+        serve_number number;
+        size_t length = strlen(rows[i].begin);
+        memcpy(text, rows[i].begin, length);
+        memset(text + length, rows[i].filling, (size_t)rows[i].times);
+        length += (size_t)rows[i].times;
+        memcpy(text + length, rows[i].end, strlen(rows[i].end) + 1);
+        length += strlen(rows[i].end);
+        assert_true(serve_number_read(text, text + length, &number));
+        assert_int_equal(number.length, length);
+        const double found = serve_number_double(&number);
+        const double expected = strtod(text, NULL);
+        assert_memory_equal(&found, &expected, sizeof found);
+    }
+}
+
 TEST(integers_are_exact)
 {
     static const struct {

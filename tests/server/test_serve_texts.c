@@ -1,21 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A server in this process, so that a sanitizer sees all of it, which writes texts for many clients
  * at once: each is what a generator writes by itself, whoever hangs up meanwhile. */
-#include <arpa/inet.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 
-#include "kiln_test.h"
-#include "language_model.h"
-#include "serve.h"
+#include "serve_here.h"
 
 #define CLIENTS 8
 #define TEXTS 6 /* of a client */
 #define MOST 24 /* tokens of a text */
 
-static char folder[4096];
+static const char *folder;
 static int port;
 static atomic_int wrong;
 
@@ -41,17 +36,6 @@ static void make_wish(unsigned number, wish *made)
     made->sampling = KILN_SAMPLING(.seed = number, .temperature = number % 3 == 0 ? 0 : 1.5F,
                                    .top_k = number % 2 == 0 ? 9 : 0, .top_p = 0.75F,
                                    .repetition_penalty = 1.25F);
-}
-
-static void make_model(void)
-{
-    char path[4200];
-    kiln_network *network = language_network(&(language_options){.form = MODEL_GROWING});
-    (void)snprintf(folder, sizeof folder, "%s", kiln_test_path("texts"));
-    assert_int_equal(mkdir(folder, 0700), 0);
-    (void)snprintf(path, sizeof path, "%s/lm.onnx", folder);
-    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
-    kiln_network_destroy(network);
 }
 
 static void write_expected(void)
@@ -101,14 +85,8 @@ static int ask(const wish *one, bool streams)
                                 "POST /v2/models/lm/generate%s HTTP/1.0\r\nContent-Length: "
                                 "%d\r\n\r\n%s",
                                 streams ? "_stream" : "", used, body);
-    const struct sockaddr_in address = {.sin_family = AF_INET,
-                                        .sin_port = htons((uint16_t)port),
-                                        .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    const int made = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (made < 0 || connect(made, (const struct sockaddr *)&address, sizeof address) != 0 ||
-        send(made, head, (size_t)length, MSG_NOSIGNAL) != length) {
-        atomic_fetch_add(&wrong, 1);
-    }
+    const int made = here_ask(port, head, (size_t)length);
+    atomic_fetch_add(&wrong, made < 0);
     return made;
 }
 
@@ -129,15 +107,7 @@ static void check_text(const wish *one, bool streams)
 {
     static _Thread_local char answer[8192];
     int64_t tokens[MOST];
-    size_t used = 0;
-    ssize_t more = 0;
-    const int client = ask(one, streams);
-    while (used + 1 < sizeof answer &&
-           (more = recv(client, answer + used, sizeof answer - used - 1, 0)) > 0) {
-        used += (size_t)more;
-    }
-    answer[used] = '\0';
-    (void)close(client);
+    (void)here_read(ask(one, streams), answer, sizeof answer);
     const size_t count = take_tokens(answer, tokens);
     if (count != (size_t)one->length ||
         memcmp(tokens, one->expected, count * sizeof *tokens) != 0 ||
@@ -164,30 +134,6 @@ static void *be_client(void *user)
     return NULL;
 }
 
-static void say_nothing(const char *sentence)
-{
-    (void)sentence;
-}
-
-static serve_options options_of(const char *const *places, const kiln_build_options *build)
-{
-    return (serve_options){.places = places,
-                           .place_count = 1,
-                           .host = "127.0.0.1",
-                           .threads = 3,
-                           .connections = 64,
-                           .body_limit = 65536,
-                           .memory_limit = 1 << 24,
-                           .request_seconds = 60,
-                           .idle_seconds = 60,
-                           .drain_seconds = 10,
-                           .generate_seconds = 100,
-                           .sequences = 3,
-                           .max_length = POSITIONS,
-                           .build = build,
-                           .say = say_nothing};
-}
-
 TEST(texts_of_many_clients_are_the_generators_own)
 {
     (void)state;
@@ -197,18 +143,19 @@ TEST(texts_of_many_clients_are_the_generators_own)
     if (!serve_is_built()) {
         skip();
     }
-    make_model();
+    folder = here_folder("texts", true);
     write_expected();
     const char *const places[] = {folder};
     const kiln_build_options build = KILN_BUILD_OPTIONS(.backend = "reference", .threads = 1);
-    const serve_options options = options_of(places, &build);
+    serve_options options = here_options(places, &build);
+    options.threads = 3;
     serve *server = serve_start(&options, &problem);
     if (server == NULL) {
         print_message("%s\n", problem.sentence);
         skip();
         return;
     }
-    port = atoi(strrchr(serve_address(server), ':') + 1);
+    port = here_port(server);
     assert_true(serve_load_all(server, &problem));
     for (unsigned i = 0; i < CLIENTS; i++) {
         numbers[i] = i;
