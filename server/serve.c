@@ -336,6 +336,7 @@ void serve_stop(serve *server)
     while (atomic_load(&server->requests) != 0 && (double)(kiln_clock_now() - begin) < limit) {
         rest(5);
     }
+    atomic_store(&server->ended, true);
     while (atomic_load(&server->requests) != 0) {
         hurry(server);
         rest(20);

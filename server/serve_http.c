@@ -211,6 +211,11 @@ static enum MHD_Result begin(serve_connection *at, const char *uri, const char *
     atomic_store(&at->gone, false);
     at->head_size = SIZE_MAX;
     at->method = known_method(method);
+    if (atomic_load(&at->server->ended)) { /* none may sleep when libmicrohttpd stops */
+        at->closes = true;
+        (void)serve_refuse(&at->problem, 503, "the server is stopping");
+        return serve_answer_problem(at);
+    }
     const size_t length = strlen(uri) + 1;
     at->uri = serve_arena_take(&at->arena, length);
     if (at->uri == NULL) {
@@ -274,6 +279,9 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
         return begin(*state, url, method);
     }
     serve_connection *at = *state;
+    if (atomic_load(&at->phase) == SERVE_ANSWER) {
+        return MHD_NO; /* libmicrohttpd, which is being stopped, did not take the answer */
+    }
     if (*size != 0) {
         return more(at, data, size);
     }

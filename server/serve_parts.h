@@ -313,7 +313,8 @@ struct serve {
     FILE *log;
     pthread_mutex_t log_lock;
     serve_models models;
-    atomic_bool stopping;
+    atomic_bool stopping;   /* connections are closed when they were answered */
+    atomic_bool ended;      /* and no request is begun any more */
     atomic_size_t requests; /* under way */
     atomic_size_t sockets;
     atomic_ullong body_bytes; /* of all bodies */

@@ -164,9 +164,35 @@ TEST(texts_of_many_clients_are_the_generators_own)
     for (unsigned i = 0; i < CLIENTS; i++) {
         assert_int_equal(pthread_join(clients[i], NULL), 0);
     }
-    /* It stops with texts under way, whose clients are told. */
-    const int last = ask(&wishes[1], true);
     serve_stop(server);
-    (void)close(last);
     assert_int_equal(atomic_load(&wrong), 0);
+}
+
+/* Some have asked, some are just about to: each connection is closed, with an answer or without. */
+TEST(a_stop_meets_requests_at_any_moment)
+{
+    (void)state;
+    const kiln_build_options build = KILN_BUILD_OPTIONS(.backend = "reference", .threads = 1);
+    const char *const places[] = {folder};
+    serve_options options = here_options(places, &build);
+    options.drain_seconds = 0;
+    for (int round = 0; round < 20; round++) {
+        serve_problem problem = {.code = 0};
+        char answer[8192];
+        int clients[4];
+        serve *server = serve_start(&options, &problem);
+        if (server == NULL) {
+            skip();
+            return;
+        }
+        port = here_port(server);
+        assert_true(serve_load_all(server, &problem));
+        for (size_t i = 0; i < 4; i++) {
+            clients[i] = ask(&wishes[i + (size_t)round], i % 2 == 0);
+        }
+        serve_stop(server);
+        for (size_t i = 0; i < 4; i++) {
+            (void)here_read(clients[i], answer, sizeof answer);
+        }
+    }
 }
