@@ -3,6 +3,7 @@
 
     bench/serve.py BUILD echo                 what a request costs beyond an echo of its body
     bench/serve.py BUILD peers MODELS VENVS   answers a second, p50, p99 at 1, 8, 64 connections
+    bench/serve.py BUILD all MODELS VENVS     both, in 7 minutes with SERVE_SECONDS=1
 
 MODELS is the folder of the magika and rapidocr models. VENVS is a folder of virtual environments,
 each with onnxruntime, numpy and a server: fastapi (with uvicorn), mlserver, litserve, bentoml, ray
@@ -198,7 +199,7 @@ def peers(models, venvs):
                         peer.stop()
 
 
-if sys.argv[2] == "echo":
+if sys.argv[2] in ("echo", "all"):
     echo()
-else:
+if sys.argv[2] != "echo":
     peers(os.path.abspath(sys.argv[3]), os.path.abspath(sys.argv[4]) if len(sys.argv) > 4 else "")

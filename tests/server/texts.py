@@ -291,19 +291,19 @@ def hang_ups(server):
 def limits(folder):
     """Of time, of those that wait, and of who does not read."""
     arguments = [folder, "--max-length", "8192", "--sequences", "1", "--queue", "1",
-                 "--generate-time", "0.8", "--request-time", "0.5", "--max-tokens", "8000"]
+                 "--generate-time", "1.5", "--request-time", "0.5", "--max-tokens", "8000"]
     with Server(KILN, arguments) as server:
         assert generate(server, "lm", body_of([1], 8001))[0] == 400
         begin = time.monotonic()
         first = opened(server, path_of("slow", True), body_of([1]))
         read_until(first, b"data: ")
-        second = opened(server, path_of("slow", True), body_of([1], timeout=300000))
+        second = opened(server, path_of("slow", True), body_of([1], timeout=1200000))
         until(lambda: metric(server, "nv_inference_pending_request_count", "slow") == 1, "waits")
         status, _, sentence = generate(server, "slow", body_of([1]), True)
         assert status == 503 and "wait" in sentence, sentence
         found = read_until(first, b"0\r\n\r\n")
         assert b'"error":"the text\'s time is over' in found, found[-300:]
-        assert 0.4 < time.monotonic() - begin < 10
+        assert 1 < time.monotonic() - begin < 10
         assert b"504" in read_until(second, b"}")[:40]
         status, _, sentence = generate(server, "slow", body_of([1], timeout=1))
         assert status == 504 and "time is over" in sentence, sentence
