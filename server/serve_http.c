@@ -309,7 +309,7 @@ static void completed(void *user, struct MHD_Connection *connection, void **stat
     if (at->holds) {
         hold_back(at, false);
     }
-    if (server->log != NULL) {
+    if (server->options->access_log != NULL) {
         serve_log_line(at);
     }
     serve_infer_finish(at);

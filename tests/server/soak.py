@@ -178,8 +178,8 @@ class Client:
         def check(answer):
             assert streams and answer.count(b'"error"') == 1, answer
 
-        await self.ask("short", head_of("POST", "/v2/models/short/generate" +
-                                        ("_stream" if streams else ""), body), (200, 500), check)
+        path = "/v2/models/short/generate" + ("_stream" if streams else "")
+        await self.ask("short", head_of("POST", path, body), (200, 400, 500), check)
 
     async def slow(self):
         body = json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32",
@@ -232,8 +232,8 @@ class Client:
 
     async def look(self):
         await self.ask("none", head_of("GET", self.chance.choice(
-            ("/metrics", "/", "/v2", "/v2/models/lm", "/v2/models/stats", "/v2/models/linear/config",
-             "/v2/health/ready")), b""), (200,))
+            ("/metrics", "/", "/v2", "/v2/models/lm", "/v2/models/stats",
+             "/v2/models/linear/config", "/v2/health/ready")), b""), (200,))
 
     async def go_on(self, end):
         kinds = [(self.infer, 40), (self.text, 16), (self.bad, 12), (self.pipelined, 5),
