@@ -276,6 +276,21 @@ static int compare_costs(const void *left, const void *right)
     return a < b ? -1 : a > b;
 }
 
+/* Those that multiply nothing, in the order that they are in, before the others. */
+static size_t put_free_first(cli_accuracy *accuracy)
+{
+    size_t free_count = 0;
+    for (size_t i = 0; i < accuracy->node_count; i++) {
+        const cli_node_cost node = accuracy->nodes[i];
+        if (node.multiplications == 0) {
+            memmove(&accuracy->nodes[free_count + 1], &accuracy->nodes[free_count],
+                    (i - free_count) * sizeof node);
+            accuracy->nodes[free_count++] = node;
+        }
+    }
+    return free_count < accuracy->node_count ? free_count : 0;
+}
+
 static kiln_status list_nodes(cli_accuracy *accuracy, const kiln_precision_report *report)
 {
     kiln_precision_summary summary = {.struct_size = sizeof summary};
@@ -290,7 +305,9 @@ static kiln_status list_nodes(cli_accuracy *accuracy, const kiln_precision_repor
         if (status == KILN_OK && node.reason == KILN_PRECISION_CONVERTED) {
             accuracy->nodes[accuracy->node_count++] =
                 (cli_node_cost){.name = node.output[0] != '\0' ? node.output : node.name,
-                                .operator_type = node.operator_type};
+                                .operator_type = node.operator_type,
+                                .decibels = (double)INFINITY,
+                                .multiplications = node.multiplications};
         }
     }
     return status;
@@ -302,9 +319,12 @@ static kiln_status list_nodes(cli_accuracy *accuracy, const kiln_precision_repor
 kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_report *report)
 {
     kiln_status status = list_nodes(accuracy, report);
+    const bool is_half = accuracy->how.precision == KILN_PRECISION_FP16 ||
+                         accuracy->how.precision == KILN_PRECISION_BF16;
+    const size_t first = status == KILN_OK && is_half ? put_free_first(accuracy) : 0;
     const char **others = calloc(accuracy->node_count + 1, sizeof *others);
     accuracy->most_batches = RANKED_BY;
-    for (size_t i = 0; status == KILN_OK && others != NULL && i < accuracy->node_count; i++) {
+    for (size_t i = first; status == KILN_OK && others != NULL && i < accuracy->node_count; i++) {
         size_t count = 0;
         for (size_t k = 0; k < accuracy->node_count; k++) {
             if (k != i) {
@@ -318,8 +338,9 @@ kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_repor
     status = status == KILN_OK && others == NULL ? KILN_ERROR_OUT_OF_MEMORY : status;
     free(others);
     accuracy->most_batches = 0;
-    if (status == KILN_OK && accuracy->node_count > 0) {
-        qsort(accuracy->nodes, accuracy->node_count, sizeof *accuracy->nodes, compare_costs);
+    if (status == KILN_OK && accuracy->node_count > first) {
+        qsort(accuracy->nodes + first, accuracy->node_count - first, sizeof *accuracy->nodes,
+              compare_costs);
     }
     return status;
 }

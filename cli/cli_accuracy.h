@@ -27,7 +27,8 @@ typedef struct cli_layer_error {
 typedef struct cli_node_cost {
     const char *name; /* or that of its output */
     const char *operator_type;
-    double decibels;
+    double decibels; /* infinite for one that was not measured */
+    uint64_t multiplications;
     bool is_kept; /* by the search */
 } cli_node_cost;
 
@@ -39,7 +40,7 @@ typedef struct cli_accuracy {
     size_t output_count;
     float **expected; /* of each batch and output, in that order */
     size_t batch_count;
-    cli_node_cost *nodes; /* those that hurt most first */
+    cli_node_cost *nodes; /* those that are kept first are first */
     size_t node_count;
     size_t kept;             /* of them */
     cli_layer_error *layers; /* in the order of the graph; names are the report's */
@@ -68,7 +69,9 @@ KILN_MUST_CHECK kiln_status cli_accuracy_again(cli_accuracy *accuracy);
 /* Converts it with so many nodes kept beside the caller's, and fills in `outputs`. */
 KILN_MUST_CHECK kiln_status cli_accuracy_measure(cli_accuracy *accuracy, const char *const *kept,
                                                  size_t count);
-/* What each converted node of `report` costs alone. */
+/* What each converted node of `report` costs alone. In a half type nodes that multiply nothing are
+ * not measured: there are many, each rounds a little, and all of them together are no arithmetic to
+ * speak of. They come first, in the order of the graph. */
 KILN_MUST_CHECK kiln_status cli_accuracy_rank(cli_accuracy *accuracy,
                                               const kiln_precision_report *report);
 /* Keeps as few of those that hurt most as it takes to reach the target; where all but one are kept

@@ -54,11 +54,14 @@ static void put_head(FILE *page, const cli_accuracy *accuracy, const kiln_precis
     put_text(page, accuracy->path);
     (void)fputs(" &rarr; ", page);
     put_text(page, output);
-    (void)fprintf(page,
-                  "</h1><p>%zu of %zu nodes converted, %zu stay in float32, %zu nodes added. "
-                  "Weights: %.2f MiB, before %.2f MiB.",
-                  s->converted_count, s->node_count, s->kept_count, s->cast_count,
-                  (double)s->bytes_after / MIB, (double)s->bytes_before / MIB);
+    (void)fprintf(
+        page,
+        "</h1><p>%zu of %zu nodes converted, %zu stay in float32, %zu nodes added. "
+        "Weights: %.2f MiB, before %.2f MiB. %.1f %% of the multiplications were converted.",
+        s->converted_count, s->node_count, s->kept_count, s->cast_count,
+        (double)s->bytes_after / MIB, (double)s->bytes_before / MIB,
+        100 * (double)s->converted_multiplications /
+            (double)(s->multiplications != 0 ? s->multiplications : 1));
     if (s->saturated + s->vanished != 0) {
         (void)fprintf(
             page, " Of their numbers %" PRIu64 " were beyond the type and %" PRIu64 " became zero.",

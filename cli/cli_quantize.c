@@ -87,6 +87,11 @@ static void print_report(const quantize_settings *settings, const kiln_precision
         "%zu stay in float32, %zu casts were added\n"
         "weights: %.2f MiB, before %.2f MiB\n",
         s.kept_count, s.cast_count, (double)s.bytes_after / MIB, (double)s.bytes_before / MIB);
+    if (s.multiplications != 0) {
+        (void)printf("arithmetic: %.1f %% of the multiplications are in %s\n",
+                     100 * (double)s.converted_multiplications / (double)s.multiplications,
+                     precisions[settings->precision]);
+    }
     if (s.saturated + s.vanished != 0) {
         (void)printf("numbers of them: %" PRIu64
                      " were beyond the type and are its largest now, %" PRIu64 " became zero\n",
@@ -147,6 +152,7 @@ static kiln_status find_ranges(quantize_job *job)
     }
     options.method = (kiln_calibration_method)settings->method;
     options.channels = precision_of(settings) != KILN_PRECISION_INT4;
+    options.products = true;
     kiln_status status = kiln_batch_folder_open(settings->calibration, &folder);
     if (status == KILN_OK) {
         const kiln_batch_source source = kiln_batch_folder_source(folder);
@@ -268,11 +274,14 @@ static cli_exit print_accuracy(const quantize_job *job)
             accuracy->batch_count == 1 ? "" : "es");
         free(name);
     }
-    for (size_t i = 0; i < accuracy->node_count && i < MOST_SHOWN; i++) {
+    for (size_t i = 0, shown = 0; i < accuracy->node_count && shown < MOST_SHOWN; i++) {
         const cli_node_cost *node = &accuracy->nodes[i];
+        if (!isfinite(node->decibels)) {
+            continue;
+        }
         char *name = cli_printable(node->name);
-        (void)printf("%s%s (%s) alone: %.1f dB%s\n", i == 0 ? "those that hurt most: " : "  ", name,
-                     node->operator_type, node->decibels, node->is_kept ? ", kept" : "");
+        (void)printf("%s%s (%s) alone: %.1f dB%s\n", shown++ == 0 ? "those that hurt most: " : "  ",
+                     name, node->operator_type, node->decibels, node->is_kept ? ", kept" : "");
         free(name);
     }
     const bool is_asked = job->settings->target > 0 || job->settings->agreement > 0;

@@ -121,6 +121,10 @@ typedef struct kiln_calibrate_options {
     bool channels; /* what each channel of a tensor is seen to be goes into the table as well, where
                       a convolution or a product with constant weights reads it: quantization then
                       evens them out (kiln_precision_options) */
+    bool products; /* and sums of products of each two numbers that such a node sums over, up to
+                      2,304 of them, at 512 positions of each batch: rounded weights then make up
+                      for each other (kiln_precision_options). They stay in memory: no file has
+                      them. Counted on the CPU */
     /* Called after each batch, in the thread that calibrates; false ends it with CANCELLED. NULL:
      * nobody. */
     bool (*progress)(void *user, const kiln_calibrate_progress *progress);

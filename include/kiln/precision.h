@@ -121,6 +121,9 @@ typedef struct kiln_precision_summary {
     /* Of a build whose backend tells what its layers compute in: nodes that do in the type that
      * they have here, and nodes that do not. What a layer absorbed without a trace is neither. */
     size_t achieved_count, missed_count;
+    /* Of convolutions and products, for one run at the sizes that are known, one that is not
+     * counting as 32; and those of nodes in the precision that was asked for. */
+    uint64_t multiplications, converted_multiplications;
 } kiln_precision_summary;
 
 /* What became of one node. Texts are the report's. */
@@ -137,6 +140,7 @@ typedef struct kiln_precision_node {
      * not tell. A node that misses has another type here than in `dtype`. */
     kiln_dtype achieved;
     const char *layer;
+    uint64_t multiplications; /* as in the summary; 0 for other operators */
 } kiln_precision_node;
 
 /* Converts the network in its place. Its local functions are inlined. Tensor ids of it are not

@@ -81,6 +81,50 @@ typedef struct kln_summed {
 bool kln_precision_summed(const kln_onnx_node *node, const kln_graph_inference *known,
                           kln_summed *summed);
 
+/* --- how what is summed over goes together (products.c) --- */
+
+#define KLN_PATCH_AXES 3
+
+/* What each result of a convolution, or of a product with constant weights, is a sum of: a group's
+ * channels, of each the elements of a window. */
+typedef struct kln_patch {
+    const char *input;
+    size_t groups, channels, elements; /* channels: of a group */
+    size_t rank;                       /* 0: a product, along the last axis */
+    int64_t kernel[KLN_PATCH_AXES], strides[KLN_PATCH_AXES], dilations[KLN_PATCH_AXES];
+    int64_t pads[2 * KLN_PATCH_AXES]; /* before, then after */
+} kln_patch;
+
+/* False where the node is neither, or so large that its products are not summed. */
+bool kln_patch_of(const kln_onnx_node *node, const kln_graph_inference *known, kln_patch *patch);
+bool kln_patch_equals(const kln_patch *a, const kln_patch *b);
+
+typedef struct kln_products {
+    kln_patch patch;
+    size_t size;    /* of a group: 1 and what is summed over, in the order of the weights */
+    uint64_t count; /* positions that were looked at */
+    float *sums;    /* of each group, over positions: of each two of these, the lower triangle */
+    float *block;   /* room for some positions, and for one row */
+    int64_t *places;
+    struct kln_products *next;
+} kln_products;
+
+KILN_MUST_CHECK kiln_status kln_products_create(const kln_patch *patch, kln_products **products);
+void kln_products_destroy(kln_products *products);
+/* A dense tensor in host memory; another than such a node reads is left out. Allocates nothing. */
+void kln_products_add(kln_products *products, const kiln_tensor *tensor);
+/* The means of the products, `size` times `size`, both triangles; false where nothing was seen, or
+ * something that is not finite. */
+bool kln_products_read(const kln_products *products, size_t group, double *moments);
+
+/* The table's from then on, where it lives as long as the table; its window's name is copied. On an
+ * error it stays the caller's. (range_table.c) */
+KILN_MUST_CHECK kiln_status kln_ranges_take_products(kiln_range_table *table,
+                                                     kln_products *products);
+bool kln_ranges_have_channels(const kiln_range_table *table); /* NULL: none */
+/* NULL: none. */
+const kln_products *kln_ranges_products(const kiln_range_table *table, const kln_patch *patch);
+
 /* --- the range that a method finds (threshold.c) --- */
 
 /* All but the name. `percent` is for KILN_CALIBRATE_PERCENTILE. The range of no finite number is 0
@@ -115,6 +159,10 @@ static inline kln_onnx_node kln_precision_named(const kln_onnx_node *node)
 
 /* Bytes of the graph's initializers and Constant nodes. */
 uint64_t kln_precision_constant_bytes(const kln_onnx_graph *graph);
+
+/* Of a convolution or a product, at the sizes that are known: one that is not counts as 32. 0 of
+ * another node. (multiplications.c) */
+uint64_t kln_precision_multiplications(const kln_onnx_node *node, const kln_graph_inference *known);
 
 /* --- reports (precise_report.c) --- */
 

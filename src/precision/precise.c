@@ -101,17 +101,18 @@ static kiln_status report_node(const precise_pass *pass, const precise_graph *gr
     const kln_onnx_node *node = &graph->graph->nodes[index];
     const precise_node *decided = &graph->nodes[index];
     kiln_precision_summary *totals = kln_precision_report_totals(pass->report);
-    kiln_precision_node line = {.struct_size = sizeof line,
-                                .name = node->name,
-                                .operator_type = node->op_type,
-                                .graph = graph->label,
-                                .output = node->output_count != 0 ? node->outputs[0] : "",
-                                .dtype = decided->is_half ? pass->half
-                                         : decided->reason == KILN_PRECISION_NO_FLOATS
-                                             ? KILN_DTYPE_UNDEFINED
-                                             : KILN_DTYPE_FLOAT32,
-                                .reason = decided->reason,
-                                .detail = decided->detail};
+    kiln_precision_node line = {
+        .struct_size = sizeof line,
+        .name = node->name,
+        .operator_type = node->op_type,
+        .graph = graph->label,
+        .output = node->output_count != 0 ? node->outputs[0] : "",
+        .dtype = decided->is_half                              ? pass->half
+                 : decided->reason == KILN_PRECISION_NO_FLOATS ? KILN_DTYPE_UNDEFINED
+                                                               : KILN_DTYPE_FLOAT32,
+        .reason = decided->reason,
+        .detail = decided->detail,
+        .multiplications = kln_precision_multiplications(node, graph->known)};
     totals->converted_count += decided->is_half;
     totals->kept_count += !decided->is_half && decided->reason != KILN_PRECISION_NO_FLOATS;
     return kln_precision_report_add(pass->report, &line);

@@ -105,6 +105,8 @@ static bool must_stay(const precise_pass *pass, const precise_graph *graph, size
         stay(decided, KILN_PRECISION_RANGE, wide);
     } else if (decided->is_exact) {
         stay(decided, KILN_PRECISION_WHOLE_NUMBERS, "");
+    } else if (decided->is_gate) {
+        stay(decided, KILN_PRECISION_GATE, "");
     } else {
         for (size_t i = 0; i < node->output_count; i++) {
             const precise_value *out = precise_find(graph, node->outputs[i]);
@@ -424,6 +426,7 @@ static void count_inputs(precise_graph *graph, const kln_onnx_node *node,
 kiln_status precise_decide(precise_pass *pass, precise_graph *graph)
 {
     KLN_RETURN_IF_ERROR(precise_mark_exact(graph));
+    precise_mark_gates(pass, graph);
     for (size_t i = 0; i < graph->graph->node_count; i++) {
         const size_t index = precise_turn(graph, i);
         precise_node *decided = &graph->nodes[index];

@@ -87,6 +87,9 @@ kiln_status kln_precision_report_add(kiln_precision_report *report, const kiln_p
         KLN_RETURN_IF_NO_MEMORY(*texts[i], sizeof copy, "a report");
     }
     report->nodes[report->summary.node_count++] = copy;
+    report->summary.multiplications += copy.multiplications;
+    report->summary.converted_multiplications +=
+        copy.reason == KILN_PRECISION_CONVERTED ? copy.multiplications : 0;
     return KILN_OK;
 }
 

@@ -226,7 +226,14 @@ static kiln_status write_node(quantize_pass *pass, size_t index)
         if (chosen->weights != SIZE_MAX) {
             quantize_value *weights = quantize_find(pass, inputs[chosen->weights]);
             if (weights->written == NULL) {
-                KLN_RETURN_IF_ERROR(quantize_weights(pass, weights, chosen, &weights->written));
+                kln_patch patch;
+                const kln_onnx_node *before = &pass->graph->nodes[index];
+                const kln_products *products =
+                    kln_patch_of(before, pass->inference->graph, &patch)
+                        ? kln_ranges_products(pass->options->ranges, &patch)
+                        : NULL;
+                KLN_RETURN_IF_ERROR(
+                    quantize_weights(pass, weights, chosen, products, &weights->written));
             }
             inputs[chosen->weights] = weights->written;
         }
@@ -346,7 +353,8 @@ static kiln_status report(const quantize_pass *pass)
                      : floats             ? KILN_DTYPE_FLOAT32
                                           : KILN_DTYPE_UNDEFINED,
             .reason = chosen->is_quantized || floats ? chosen->reason : KILN_PRECISION_NO_FLOATS,
-            .detail = chosen->detail};
+            .detail = chosen->detail,
+            .multiplications = kln_precision_multiplications(node, pass->inference->graph)};
         totals->converted_count += chosen->is_quantized;
         totals->kept_count += !chosen->is_quantized && floats;
         KLN_RETURN_IF_ERROR(kln_precision_report_add(pass->report, &line));
@@ -417,11 +425,7 @@ kiln_status kln_even_out(kln_onnx_model *model, kiln_precision_options *options,
                          kiln_precision_report *report)
 {
     kiln_range_table *ranges = NULL;
-    bool has_channels = false;
-    for (size_t i = 0; !has_channels && i < kiln_range_table_count(options->ranges); i++) {
-        has_channels = kiln_range_table_at(options->ranges, i)->channel_count != 0;
-    }
-    if (!has_channels) {
+    if (!kln_ranges_have_channels(options->ranges)) {
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(quantize_fold(model, options, report));

@@ -125,7 +125,7 @@ static const kln_onnx_node *next_of(const kln_graph_inference *known, const kln_
     return NULL;
 }
 
-static bool is_one_pixel(const kln_value *value)
+bool quantize_is_one_pixel(const kln_value *value)
 {
     bool is_one = value != NULL && value->has_shape && value->rank > 2;
     for (size_t i = 2; is_one && i < value->rank; i++) {
@@ -141,7 +141,7 @@ bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *gr
                       const kln_onnx_node *node)
 {
     if (!kln_graph_edit_is(node, "Conv") ||
-        !is_one_pixel(kln_inference_find(known, node->inputs[0]))) {
+        !quantize_is_one_pixel(kln_inference_find(known, node->inputs[0]))) {
         return false;
     }
     for (int steps = 0; steps < 12 && node != NULL && node->output_count == 1; steps++) {
@@ -150,7 +150,7 @@ bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *gr
         if (node != NULL && kln_graph_edit_is(node, "Mul") && node->input_count == 2) {
             const char *other = node->inputs[strcmp(node->inputs[0], name) == 0];
             const kln_value *value = kln_inference_find(known, other);
-            if (value != NULL && !value->is_constant && !is_one_pixel(value)) {
+            if (value != NULL && !value->is_constant && !quantize_is_one_pixel(value)) {
                 return true;
             }
         }

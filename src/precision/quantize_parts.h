@@ -54,6 +54,8 @@ typedef struct quantize_pass {
 /* Whether the options name the node or its operator. (quantize_choose.c) */
 bool quantize_is_kept(const kiln_precision_options *options, const kln_onnx_node *node);
 
+/* [batch, channels, 1, ...]; false for NULL. (quantize_choose.c) */
+bool quantize_is_one_pixel(const kln_value *value);
 /* Whether the node is a convolution of one pixel whose result scales the channels of an image;
  * `known` is of `graph`, whatever the order of its nodes. (quantize_choose.c) */
 bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *graph,
@@ -102,9 +104,11 @@ quantize_value *quantize_find(const quantize_pass *pass, const char *name);
 void quantize_choose(quantize_pass *pass);
 
 /* Weights in the format, with their scales, as initializers and a DequantizeLinear; `*name` is what
- * the node reads then. (quantize_weights.c) */
+ * the node reads then. Blocks are fitted to `products` of what they are multiplied by, where these
+ * are not NULL. (quantize_weights.c) */
 KILN_MUST_CHECK kiln_status quantize_weights(quantize_pass *pass, const quantize_value *value,
-                                             const quantize_node *node, const char **name);
+                                             const quantize_node *node,
+                                             const kln_products *products, const char **name);
 
 /* Inputs and outputs as the options ask, in a model that is converted already, whose lists stay as
  * they are until all is done. (quantize_bindings.c) */

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "quantize_parts.h"
+#include "quantize_fit.h"
 
 /* A tensor as rows: `outer` times `size` along the axis times `inner`. */
 typedef struct weight_view {
@@ -105,10 +105,10 @@ static void fill_channels(const quantize_pass *pass, const weight_view *view, fl
     }
 }
 
-/* The square error of a block by a scale; `*fitted` is the scale that what the numbers come to
- * would have the least with. */
-static double block_error(const quantize_format *format, const float *numbers, size_t count,
-                          float scale, float *fitted)
+/* The square error of a block by a scale, each number's as often as `weights` says (NULL: once);
+ * `*fitted` is the scale that what the numbers come to would have the least with. */
+static double block_error(const quantize_format *format, const float *numbers, const float *weights,
+                          size_t count, float scale, float *fitted)
 {
     double error = 0;
     double along = 0;
@@ -117,9 +117,10 @@ static double block_error(const quantize_format *format, const float *numbers, s
         const float whole =
             fmaxf(least_of(format), fminf((float)format->most, rintf(numbers[i] / scale)));
         const double difference = (double)numbers[i] - (double)whole * (double)scale;
-        error += difference * difference;
-        along += (double)whole * (double)numbers[i];
-        square += (double)whole * (double)whole;
+        const double weight = weights != NULL ? (double)weights[i] : 1;
+        error += weight * difference * difference;
+        along += weight * (double)whole * (double)numbers[i];
+        square += weight * (double)whole * (double)whole;
     }
     *fitted = square > 0 && along > 0 ? (float)(along / square) : scale;
     return error;
@@ -129,7 +130,8 @@ static double block_error(const quantize_format *format, const float *numbers, s
 
 /* The scale with the least error: of many, and then as long as the one that fits what numbers come
  * to is better than the one they came from. */
-static float block_scale(const quantize_format *format, const float *numbers, size_t count)
+static float block_scale(const quantize_format *format, const float *numbers, const float *weights,
+                         size_t count)
 {
     float largest = 0;
     float best = 1;
@@ -143,47 +145,147 @@ static float block_scale(const quantize_format *format, const float *numbers, si
     for (int step = 0; step <= SCALES; step++) {
         float scale = largest / ((float)format->most + 1) * (0.6F + (float)step * 0.6F / SCALES);
         float fitted = scale;
-        double error = block_error(format, numbers, count, scale, &fitted);
+        double error = block_error(format, numbers, weights, count, scale, &fitted);
         for (int turn = 0; turn < 8 && error < least; turn++) {
             least = error;
             best = scale;
             scale = fitted;
-            error = block_error(format, numbers, count, scale, &fitted);
+            error = block_error(format, numbers, weights, count, scale, &fitted);
         }
     }
     return best;
 }
 
-/* One scale for each block along the axis that is summed over. */
-static kiln_status fill_blocks(const quantize_pass *pass, const weight_view *view, size_t block,
-                               float *scales, unsigned char *to)
+/* --- blocks along the axis that is summed over, each with a scale --- */
+
+/* What a number that was never seen weighs, by the mean: four bits are few, and a scale that suits
+ * what was seen alone loses the rest. And what is added to all where numbers make up for each
+ * other. */
+#define LEAST_WEIGHT 0.3F
+#define RIDGE 0.05
+
+typedef struct block_rows {
+    const quantize_format *format;
+    const float *scales; /* of each block of each row */
+    size_t blocks, block;
+} block_rows;
+
+static float round_block(const quantize_fit *fit, size_t row, size_t index, float number)
 {
-    const size_t blocks = (view->size + block - 1) / block;
-    float *numbers = kln_alloc(block * sizeof *numbers);
-    KLN_RETURN_IF_NO_MEMORY(numbers, block * sizeof *numbers, "a block of weights");
-    for (size_t o = 0; o < view->outer; o++) {
-        for (size_t b = 0; b < blocks; b++) {
-            const size_t first = b * block;
-            const size_t count = view->size - first < block ? view->size - first : block;
-            for (size_t i = 0; i < view->inner; i++) {
-                for (size_t k = 0; k < count; k++) {
-                    numbers[k] = number_at(view, o, first + k, i);
-                }
-                const float scale = block_scale(pass->format, numbers, count);
-                scales[(o * blocks + b) * view->inner + i] = scale;
-                for (size_t k = 0; k < count; k++) {
-                    put(pass, to, (o * view->size + first + k) * view->inner + i, numbers[k],
-                        scale);
-                }
-            }
+    const block_rows *rows = fit->user;
+    return quantize_round(rows->format, number,
+                          rows->scales[row * rows->blocks + index / rows->block]);
+}
+
+/* Rows of weights are rounded so that they make up for each other. */
+static kiln_status fit_rows(const block_rows *rows, const kln_products *products,
+                            const double *moments, float *weights, size_t row_count)
+{
+    const size_t size = products->size - 1;
+    const quantize_fit fit = {.moments = moments,
+                              .size = size,
+                              .samples = products->count,
+                              .ridge = RIDGE,
+                              .weights = weights,
+                              .rows = row_count,
+                              .round = round_block,
+                              .user = rows};
+    return quantize_fit_round(&fit);
+}
+
+/* Products of what is summed over, without those of 1; `*moments` and the diagonal are NULL where
+ * nothing is known. */
+static kiln_status read_moments(const kln_products *products, size_t size, double **moments,
+                                float **diagonal)
+{
+    const size_t n = size + 1;
+    *moments = NULL;
+    *diagonal = NULL;
+    if (products == NULL || products->size != n || products->patch.groups != 1) {
+        return KILN_OK;
+    }
+    *moments = kln_alloc_zeroed(n * n, sizeof **moments);
+    *diagonal = kln_alloc_zeroed(n, sizeof **diagonal);
+    if (*moments == NULL || *diagonal == NULL) {
+        return kln_fail_memory(n * n * sizeof **moments, "what weights are multiplied by");
+    }
+    bool is_zero = true;
+    if (!kln_products_read(products, 0, *moments)) {
+        memset(*moments, 0, n * n * sizeof **moments);
+    }
+    for (size_t i = 0; i < size; i++) {
+        (*diagonal)[i] = (float)(*moments)[(i + 1) * n + i + 1];
+        is_zero = is_zero && !((*diagonal)[i] > 0);
+        for (size_t k = 0; k < size; k++) {
+            (*moments)[i * size + k] = (*moments)[(i + 1) * n + k + 1];
         }
     }
-    kln_free(numbers);
+    if (is_zero) {
+        kln_free(*moments);
+        kln_free(*diagonal);
+        *moments = NULL;
+        *diagonal = NULL;
+    }
     return KILN_OK;
 }
 
+static void lift_diagonal(float *diagonal, size_t size)
+{
+    float sum = 0;
+    for (size_t i = 0; diagonal != NULL && i < size; i++) {
+        sum += diagonal[i];
+    }
+    for (size_t i = 0; diagonal != NULL && i < size; i++) {
+        diagonal[i] += LEAST_WEIGHT * sum / (float)size;
+    }
+}
+
+static kiln_status fill_blocks(const quantize_pass *pass, const weight_view *view, size_t block,
+                               const kln_products *products, float *scales, unsigned char *to)
+{
+    const size_t size = view->size;
+    const block_rows all = {pass->format, NULL, (size + block - 1) / block, block};
+    const size_t rows = view->outer * view->inner;
+    double *moments = NULL;
+    float *diagonal = NULL;
+    float *numbers = kln_alloc(rows * size * sizeof *numbers + 1);
+    float *found = kln_alloc(rows * all.blocks * sizeof *found + 1);
+    kiln_status status = numbers != NULL && found != NULL
+                             ? read_moments(products, size, &moments, &diagonal)
+                             : kln_fail_memory(rows * size * sizeof *numbers, "blocks of weights");
+    lift_diagonal(diagonal, size);
+    for (size_t row = 0; status == KILN_OK && row < rows; row++) {
+        for (size_t k = 0; k < size; k++) {
+            numbers[row * size + k] = number_at(view, row / view->inner, k, row % view->inner);
+        }
+        for (size_t b = 0; b < all.blocks; b++) {
+            const size_t first = b * block;
+            const size_t count = size - first < block ? size - first : block;
+            const float scale = block_scale(pass->format, numbers + row * size + first,
+                                            diagonal != NULL ? diagonal + first : NULL, count);
+            found[row * all.blocks + b] = scale;
+            scales[(row / view->inner * all.blocks + b) * view->inner + row % view->inner] = scale;
+        }
+    }
+    if (status == KILN_OK && moments != NULL) {
+        const block_rows of = {all.format, found, all.blocks, block};
+        status = fit_rows(&of, products, moments, numbers, rows);
+    }
+    for (size_t i = 0; status == KILN_OK && i < rows * size; i++) {
+        const size_t row = i / size;
+        put(pass, to, (row / view->inner * size + i % size) * view->inner + row % view->inner,
+            numbers[i], found[row * all.blocks + i % size / block]);
+    }
+    kln_free(found);
+    kln_free(numbers);
+    kln_free(diagonal);
+    kln_free(moments);
+    return status;
+}
+
 kiln_status quantize_weights(quantize_pass *pass, const quantize_value *value,
-                             const quantize_node *node, const char **name)
+                             const quantize_node *node, const kln_products *products,
+                             const char **name)
 {
     const kln_onnx_tensor *from = value->weights;
     const bool blocked = !pass->format->activations;
@@ -209,7 +311,7 @@ kiln_status quantize_weights(quantize_pass *pass, const quantize_value *value,
     unsigned char *bytes = (unsigned char *)(uintptr_t)quantized->data.data;
     memset(bytes, 0, quantized->data.size);
     if (blocked) {
-        KLN_RETURN_IF_ERROR(fill_blocks(pass, &view, block, numbers, bytes));
+        KLN_RETURN_IF_ERROR(fill_blocks(pass, &view, block, products, numbers, bytes));
     } else {
         fill_channels(pass, &view, numbers, bytes);
     }

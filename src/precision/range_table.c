@@ -11,6 +11,7 @@ struct kiln_range_table {
     size_t count, capacity;
     kln_names names;
     const char *header;
+    kln_products *products;
 };
 
 kiln_status kiln_range_table_create(kiln_range_table **table)
@@ -27,6 +28,11 @@ kiln_status kiln_range_table_create(kiln_range_table **table)
 void kiln_range_table_destroy(kiln_range_table *table)
 {
     if (table != NULL) {
+        while (table->products != NULL) {
+            kln_products *next = table->products->next;
+            kln_products_destroy(table->products);
+            table->products = next;
+        }
         kln_names_finish(&table->names);
         kln_arena_finish(&table->arena);
         kln_free(table);
@@ -119,6 +125,36 @@ size_t kiln_range_table_count(const kiln_range_table *table)
 const kiln_range *kiln_range_table_at(const kiln_range_table *table, size_t index)
 {
     return index < kiln_range_table_count(table) ? &table->ranges[index] : NULL;
+}
+
+bool kln_ranges_have_channels(const kiln_range_table *table)
+{
+    bool found = false;
+    for (size_t i = 0; !found && i < kiln_range_table_count(table); i++) {
+        found = table->ranges[i].channel_count != 0;
+    }
+    return found;
+}
+
+kiln_status kln_ranges_take_products(kiln_range_table *table, kln_products *products)
+{
+    const char *name = kln_arena_strdup(&table->arena, products->patch.input);
+    if (name == NULL) {
+        return kln_fail_memory(strlen(products->patch.input), "the name of a tensor");
+    }
+    products->patch.input = name;
+    products->next = table->products;
+    table->products = products;
+    return KILN_OK;
+}
+
+const kln_products *kln_ranges_products(const kiln_range_table *table, const kln_patch *patch)
+{
+    const kln_products *found = table != NULL ? table->products : NULL;
+    while (found != NULL && !kln_patch_equals(&found->patch, patch)) {
+        found = found->next;
+    }
+    return found;
 }
 
 /* Two samples' mean and deviation as those of one. */

@@ -121,6 +121,10 @@ static void look_at_node(const smooth_pass *pass, size_t index)
     set_strides(node, weights, of);
     of->is_padded = pads(node) || kln_graph_edit_is(node, "ConvTranspose");
     look_at_bias(pass, node, of);
+    kln_patch patch;
+    of->products = kln_patch_of(node, known, &patch)
+                       ? kln_ranges_products(pass->options->ranges, &patch)
+                       : NULL;
     of->is_candidate =
         !(of->input.is_last && quantize_has_no_gain(pass->options, known, &pass->graph,
                                                     node->inputs[0], (int64_t)of->outs)) &&
@@ -254,7 +258,9 @@ static kiln_status run(smooth_pass *pass)
             pass->nodes[i].is_candidate
                 ? kiln_range_table_find(pass->ranges, pass->graph.nodes[i].inputs[0])
                 : NULL;
-        if (range != NULL && range->channel_count == pass->nodes[i].input.count) {
+        if (pass->nodes[i].is_candidate && pass->nodes[i].products != NULL) {
+            KLN_RETURN_IF_ERROR(smooth_fit(pass, i));
+        } else if (range != NULL && range->channel_count == pass->nodes[i].input.count) {
             KLN_RETURN_IF_ERROR(smooth_correct(pass, i, range));
         }
         KLN_RETURN_IF_ERROR(smooth_store(pass, i));
@@ -262,21 +268,11 @@ static kiln_status run(smooth_pass *pass)
     return end(pass);
 }
 
-static bool has_channels(const kiln_range_table *ranges)
-{
-    for (size_t i = 0; i < kiln_range_table_count(ranges); i++) {
-        if (kiln_range_table_at(ranges, i)->channel_count != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 kiln_status quantize_smooth(kln_onnx_model *model, const kiln_precision_options *options,
                             const quantize_format *format, kiln_range_table **ranges)
 {
     *ranges = NULL;
-    if (!has_channels(options->ranges)) {
+    if (!kln_ranges_have_channels(options->ranges)) {
         return KILN_OK;
     }
     smooth_pass pass = {

@@ -61,6 +61,11 @@ static const char *bias_of(const smooth_pass *pass, size_t index)
     return adder->inputs[strcmp(adder->inputs[0], written->outputs[0]) == 0];
 }
 
+bool smooth_has_bias(const smooth_pass *pass, size_t index)
+{
+    return pass->nodes[index].bias != NULL || bias_of(pass, index)[0] != '\0';
+}
+
 kiln_status smooth_own_bias(smooth_pass *pass, size_t index)
 {
     smooth_node *node = &pass->nodes[index];

@@ -26,6 +26,8 @@ typedef struct smooth_node {
     bool takes_bias;
     bool is_padded; /* with zeros, which a moved tensor would not have there */
     bool is_changed;
+    const kln_products *products; /* of what it read in the model, or NULL */
+    const float *scale, *shift;   /* what became of these channels; NULL: nothing */
 } smooth_node;
 
 /* What becomes of a tensor. */
@@ -88,6 +90,10 @@ KILN_MUST_CHECK kiln_status smooth_own_bias(smooth_pass *pass, size_t index);
 /* Takes from the bias what rounding the weights adds to the mean. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status smooth_correct(smooth_pass *pass, size_t index,
                                            const kiln_range *range);
+bool smooth_has_bias(const smooth_pass *pass, size_t index);
+/* Rounds the weights of a node whose products are known, so that they make up for each other.
+ * OUT_OF_MEMORY. (smooth_fit.c) */
+KILN_MUST_CHECK kiln_status smooth_fit(smooth_pass *pass, size_t index);
 /* Makes changed weights and biases initializers. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status smooth_store(smooth_pass *pass, size_t index);
 

@@ -315,6 +315,8 @@ static kiln_status multiply_inputs(smooth_pass *pass, size_t index, const smooth
         }
         node->weights[i] *= value->scale[c];
     }
+    node->scale = value->scale;
+    node->shift = value->shift;
     return KILN_OK;
 }
 

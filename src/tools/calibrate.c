@@ -336,10 +336,32 @@ static kiln_status put_range(const kln_calibration *of, const kln_observed *obse
     return status;
 }
 
-static kiln_status make_table(const kln_calibration *of, kiln_range_table *table)
+static kiln_status put_products(kln_observed *observed, kiln_range_table *table)
+{
+    while (observed->products != NULL) {
+        kln_products *next = observed->products->next;
+        KLN_RETURN_IF_ERROR(kln_ranges_take_products(table, observed->products));
+        observed->products = next;
+    }
+    return KILN_OK;
+}
+
+static void drop_products(kln_calibration *of)
+{
+    for (size_t i = 0; i < of->count; i++) {
+        while (of->observed[i].products != NULL) {
+            kln_products *next = of->observed[i].products->next;
+            kln_products_destroy(of->observed[i].products);
+            of->observed[i].products = next;
+        }
+    }
+}
+
+static kiln_status make_table(kln_calibration *of, kiln_range_table *table)
 {
     for (size_t i = 0; i < of->count; i++) {
         KLN_RETURN_IF_ERROR(put_range(of, &of->observed[i], table));
+        KLN_RETURN_IF_ERROR(put_products(&of->observed[i], table));
     }
     return of->options.method == KILN_CALIBRATE_MINMAX
                ? kiln_range_table_set_header(table, KILN_CACHE_HEADER_MINMAX)
@@ -371,6 +393,7 @@ static kiln_status calibrate(kln_calibration *of, const kiln_batch_source *sourc
     kln_calibration_release_engines(of);
     kln_calibration_leave_gpu(of);
     kln_calibration_stop(of);
+    drop_products(of);
     kln_inference_destroy(of->inference);
     kln_free(of->bins);
     kln_arena_finish(&of->arena);

@@ -25,7 +25,7 @@ bool kln_calibration_is_on_gpu(const kln_calibration *of, size_t part)
     bool counted = device >= 0 && kln_cuda_has(KLN_CUDA_KERNELS, device);
     for (size_t i = of->part_begins[part]; counted && i < of->part_begins[part + 1]; i++) {
         const kln_observed *each = &of->observed[i];
-        counted = each->tensor.desc.dtype == KILN_DTYPE_FLOAT32 &&
+        counted = each->products == NULL && each->tensor.desc.dtype == KILN_DTYPE_FLOAT32 &&
                   each->tensor.desc.shape.rank >= 0 && each->bytes / sizeof(float) <= MOST_ELEMENTS;
     }
     return counted;

@@ -58,6 +58,32 @@ static kiln_status make_observers(kln_calibration *of)
     return KILN_OK;
 }
 
+static kiln_status make_products(kln_observed *observed, const kln_patch *patch)
+{
+    kln_products *made = NULL;
+    for (const kln_products *p = observed->products; p != NULL; p = p->next) {
+        if (kln_patch_equals(&p->patch, patch)) {
+            return KILN_OK;
+        }
+    }
+    KLN_RETURN_IF_ERROR(kln_products_create(patch, &made));
+    made->next = observed->products;
+    observed->products = made;
+    return KILN_OK;
+}
+
+static kiln_status make_channels_of(kln_calibration *of, const kln_summed *summed,
+                                    kln_observed *observed)
+{
+    observed->channels =
+        kln_arena_alloc_zeroed(&of->arena, summed->count, sizeof *observed->channels);
+    observed->channel_count = summed->count;
+    observed->channels_are_last = summed->is_last;
+    return observed->channels != NULL
+               ? KILN_OK
+               : kln_fail_memory(summed->count * sizeof *observed->channels, "channels");
+}
+
 /* Of what a convolution or product with constant weights reads: the first of them says. */
 static kiln_status make_channels(kln_calibration *of)
 {
@@ -69,21 +95,22 @@ static kiln_status make_channels(kln_calibration *of)
         status = kln_names_set(&places, of->observed[i].name, (uint32_t)i);
     }
     for (size_t i = 0; status == KILN_OK && i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->graph->nodes[i];
         kln_summed summed;
-        const uint32_t place = kln_precision_summed(&graph->graph->nodes[i], graph, &summed)
+        kln_patch patch;
+        const uint32_t place = kln_precision_summed(node, graph, &summed)
                                    ? kln_names_get(&places, summed.name)
                                    : KLN_NAMES_NONE;
-        if (place == KLN_NAMES_NONE || of->observed[place].channels != NULL) {
+        if (place == KLN_NAMES_NONE) {
             continue;
         }
         kln_observed *observed = &of->observed[place];
-        observed->channels =
-            kln_arena_alloc_zeroed(&of->arena, summed.count, sizeof *observed->channels);
-        observed->channel_count = summed.count;
-        observed->channels_are_last = summed.is_last;
-        status = observed->channels != NULL
-                     ? KILN_OK
-                     : kln_fail_memory(summed.count * sizeof *observed->channels, "channels");
+        if (of->options.channels && observed->channels == NULL) {
+            status = make_channels_of(of, &summed, observed);
+        }
+        if (status == KILN_OK && of->options.products && kln_patch_of(node, graph, &patch)) {
+            status = make_products(observed, &patch);
+        }
     }
     kln_names_finish(&places);
     return status;
@@ -115,7 +142,7 @@ kiln_status kln_calibration_list(kln_calibration *of)
         }
     }
     KLN_RETURN_IF_ERROR(check_wanted(of));
-    KLN_RETURN_IF_ERROR(of->options.channels ? make_channels(of) : KILN_OK);
+    KLN_RETURN_IF_ERROR(of->options.channels || of->options.products ? make_channels(of) : KILN_OK);
     return make_observers(of);
 }
 

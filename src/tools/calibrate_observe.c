@@ -59,6 +59,10 @@ static void *count_some(void *user)
             kln_channels_add(observed->channels, observed->channel_count,
                              observed->channels_are_last, &shared->tensors[i]);
         }
+        for (kln_products *p = observed->products; self->status == KILN_OK && p != NULL;
+             p = p->next) {
+            kln_products_add(p, &shared->tensors[i]);
+        }
         if (self->status != KILN_OK) {
             self->status = kln_fail_within(self->status, "tensor \"%s\"", shared->observed[i].name);
             kln_message_keep(&self->message);

@@ -22,6 +22,7 @@ typedef struct kln_observed {
     kln_channel_observer *channels; /* or NULL */
     size_t channel_count;
     bool channels_are_last;
+    kln_products *products; /* or NULL; a list, of each window that reads it */
 } kln_observed;
 
 /* Memory of the device, where tensors of a part are counted; all NULL until some are. */

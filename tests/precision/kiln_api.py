@@ -45,7 +45,9 @@ class Summary(ctypes.Structure):
                 ("cast_count", ctypes.c_size_t),
                 ("bytes_before", ctypes.c_uint64), ("bytes_after", ctypes.c_uint64),
                 ("saturated", ctypes.c_uint64), ("vanished", ctypes.c_uint64),
-                ("achieved_count", ctypes.c_size_t), ("missed_count", ctypes.c_size_t)]
+                ("achieved_count", ctypes.c_size_t), ("missed_count", ctypes.c_size_t),
+                ("multiplications", ctypes.c_uint64),
+                ("converted_multiplications", ctypes.c_uint64)]
 
 
 class BuildLimits(ctypes.Structure):
@@ -59,7 +61,8 @@ class Node(ctypes.Structure):
     _fields_ = [("struct_size", ctypes.c_size_t), ("name", ctypes.c_char_p),
                 ("operator_type", ctypes.c_char_p), ("graph", ctypes.c_char_p),
                 ("output", ctypes.c_char_p), ("dtype", ctypes.c_int), ("reason", ctypes.c_int),
-                ("detail", ctypes.c_char_p), ("achieved", ctypes.c_int), ("layer", ctypes.c_char_p)]
+                ("detail", ctypes.c_char_p), ("achieved", ctypes.c_int), ("layer", ctypes.c_char_p),
+                ("multiplications", ctypes.c_uint64)]
 
 
 class Dims(ctypes.Structure):

@@ -97,6 +97,32 @@ static void gated_by_swish(graph_maker *m)
     gated_with(m, true);
 }
 
+/* Eight numbers that are two, seen from several sides: what is rounded in one weight the others
+ * make up for. */
+static void together(graph_maker *m)
+{
+    maker_ints(m, "rows", 2, (const int64_t[]){25, CHANNELS});
+    weights(m, 0, "u", "8,2", 0, 1);
+    weights(m, 1, "v", "2,8", 0, 1);
+    weights(m, 2, "w", "8,16", 0, 1);
+    maker_node(m, "Reshape", "x,rows", "a");
+    maker_node(m, "MatMul", "a,u", "b");
+    maker_node(m, "MatMul", "b,v", "t");
+    maker_node(m, "MatMul", "t,w", "y");
+}
+
+static void seen_together(graph_maker *m)
+{
+    weights(m, 0, "u", "2,8,1,1", 0, 1);
+    weights(m, 1, "v", "8,2,1,1", 0, 1);
+    weights(m, 2, "w", "16,8,3,3", 0, 1);
+    weights(m, 3, "b", "16", 0, 1);
+    maker_node(m, "Conv", "x,u", "a");
+    maker_node(m, "Conv", "a,v", "t");
+    maker_node(m, "Conv", "t,w,b", "y");
+    maker_attribute_ints(m, "pads", 4, (const int64_t[]){1, 1, 1, 1});
+}
+
 #define PAIR "QuantizeLinear DequantizeLinear DequantizeLinear "
 
 static const struct {
@@ -104,20 +130,31 @@ static const struct {
     void (*make)(graph_maker *m);
     kiln_precision precision;
     const char *graph;
-    double less; /* of the error without channels, at most */
+    double less;   /* of the error without channels, at most */
+    bool products; /* then of that without products */
 } cases[] = {
     {"normalized product", normalized_product, KILN_PRECISION_INT8,
-     "Reshape LayerNormalization " PAIR "MatMul Add", 0.3},
+     "Reshape LayerNormalization " PAIR "MatMul Add", 0.3, false},
     {"folded convolutions", folded_convolutions, KILN_PRECISION_INT8, PAIR "Conv Relu " PAIR "Conv",
-     0.8},
-    {"moved", moved, KILN_PRECISION_INT8, "Sigmoid Mul Add " PAIR "Conv", 0.1},
+     0.8, false},
+    {"moved", moved, KILN_PRECISION_INT8, "Sigmoid Mul Add " PAIR "Conv", 0.1, false},
     {"shared", shared, KILN_PRECISION_INT8,
-     "Mul Mul " PAIR "Conv Sigmoid QuantizeLinear DequantizeLinear Add", 0.5},
+     "Mul Mul " PAIR "Conv Sigmoid QuantizeLinear DequantizeLinear Add", 0.5, false},
     {"gated", gated, KILN_PRECISION_INT8,
-     PAIR "Conv GlobalAveragePool Conv Relu Conv HardSigmoid Mul", 1.05},
+     PAIR "Conv GlobalAveragePool Conv Relu Conv HardSigmoid Mul", 1.05, false},
     {"gated by swish", gated_by_swish, KILN_PRECISION_INT8,
-     PAIR "Conv GlobalAveragePool Conv Sigmoid Mul Conv HardSigmoid Mul", 1.05},
-    {"means in bf16", moved, KILN_PRECISION_BF16, "Cast Sigmoid Mul Add Conv Cast", 1.0},
+     PAIR "Conv GlobalAveragePool Conv Sigmoid Mul Conv HardSigmoid Mul", 1.05, false},
+    {"gated in fp16", gated_by_swish, KILN_PRECISION_FP16,
+     "Cast Conv Cast GlobalAveragePool Conv Sigmoid Mul Conv HardSigmoid Mul", 0.95, false},
+    {"means in bf16", moved, KILN_PRECISION_BF16, "Cast Sigmoid Mul Add Conv Cast", 1.0, false},
+    {"together in int4", together, KILN_PRECISION_INT4,
+     "Reshape DequantizeLinear MatMul DequantizeLinear MatMul DequantizeLinear MatMul", 0.6, true},
+    {"together in int8", seen_together, KILN_PRECISION_INT8, PAIR "Conv " PAIR "Conv " PAIR "Conv",
+     0.95, true},
+    {"together in fp16", seen_together, KILN_PRECISION_FP16, "Cast Conv Conv Conv Cast", 0.97,
+     true},
+    {"together in bf16", seen_together, KILN_PRECISION_BF16, "Cast Conv Conv Conv Cast", 0.97,
+     true},
 };
 
 /* --- batches --- */
@@ -175,7 +212,7 @@ static kiln_network *network_of(size_t index)
     return network;
 }
 
-static kiln_range_table *calibrate(size_t index, bool channels)
+static kiln_range_table *calibrate(size_t index, bool channels, bool products)
 {
     batches of = {.next = 0};
     kiln_range_table *ranges = NULL;
@@ -185,6 +222,7 @@ static kiln_range_table *calibrate(size_t index, bool channels)
     kiln_build_options by = KILN_BUILD_OPTIONS(.backend = "reference");
     how.method = KILN_CALIBRATE_MINMAX;
     how.channels = channels;
+    how.products = products;
     assert_ok(kiln_calibrate(network, &by, &source, &how, &ranges));
     const kiln_range *range = kiln_range_table_find(ranges, "t");
     assert_int_equal(range->channel_count,
@@ -244,8 +282,9 @@ TEST(channels_lose_less)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
         static float expected[MOST];
         char text[1024];
-        owned_range_table plain = calibrate(i, false);
-        owned_range_table with = calibrate(i, true);
+        const bool products = cases[i].products;
+        owned_range_table plain = calibrate(i, products, false);
+        owned_range_table with = calibrate(i, true, products);
         kiln_network *network = network_of(i);
         (void)run(network, expected);
         kiln_network_destroy(network);
@@ -253,7 +292,7 @@ TEST(channels_lose_less)
         const double after = error_of(i, with, expected, text);
         assert_string_equal(text, cases[i].graph);
         if (!(after <= cases[i].less * before)) {
-            fail_msg("%s: error %g, without channels %g", cases[i].name, after, before);
+            fail_msg("%s: error %g, without %g", cases[i].name, after, before);
         }
     }
 }
@@ -271,7 +310,7 @@ TEST(reasons_are_told)
         kiln_precision_summary summary = {.struct_size = sizeof summary};
         kiln_precision_report *report = NULL;
         owned_network network = network_of(told[i].index);
-        owned_range_table ranges = calibrate(told[i].index, true);
+        owned_range_table ranges = calibrate(told[i].index, true, false);
         size_t found = 0;
         kiln_precision_options how =
             KILN_PRECISION_OPTIONS(.precision = KILN_PRECISION_INT8, .ranges = ranges);
@@ -293,7 +332,7 @@ TEST(kept_nodes_are_known_by_all_their_names)
 {
     static const char *const names[] = {"a", "b"};
     static const kiln_precision precisions[] = {KILN_PRECISION_INT8, KILN_PRECISION_FP16};
-    owned_range_table ranges = calibrate(1, true);
+    owned_range_table ranges = calibrate(1, true, false);
     for (size_t i = 0; i < 4; i++) {
         kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
         kiln_precision_report *report = NULL;
@@ -354,7 +393,17 @@ static kiln_status convert_each(void *user)
     owned_network network = NULL;
     owned_range_table ranges = NULL;
     kiln_precision_report *report = NULL;
-    kiln_status status = kiln_range_table_load(kiln_test_path("smooth.json"), &ranges);
+    batches of = {.next = 0};
+    const kiln_batch_source source = {next_batch, &of};
+    const kiln_build_options by = KILN_BUILD_OPTIONS(.backend = "reference");
+    kiln_calibrate_options seen = KILN_CALIBRATE_OPTIONS_INIT;
+    seen.products = true;
+    seen.batches = 1;
+    seen.threads = 1;
+    kiln_status status =
+        cases[index].products
+            ? kiln_calibrate_file(kiln_test_path("smooth.onnx"), &by, &source, &seen, &ranges)
+            : kiln_range_table_load(kiln_test_path("smooth.json"), &ranges);
     kiln_precision_options how =
         KILN_PRECISION_OPTIONS(.precision = cases[index].precision, .ranges = ranges);
     status = status == KILN_OK ? kiln_network_from_onnx(kiln_test_path("smooth.onnx"), &network)
@@ -367,7 +416,7 @@ static kiln_status convert_each(void *user)
 TEST(allocations_may_fail)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
-        kiln_range_table *ranges = calibrate(i, true);
+        kiln_range_table *ranges = calibrate(i, true, false);
         assert_ok(kiln_range_table_save(ranges, kiln_test_path("smooth.json")));
         kiln_range_table_destroy(ranges);
         kiln_test_each_allocation(convert_each, &i);

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gates, which scale whole channels: a rounding of theirs is in every number of one. They compute
+ * little, so with ranges of channels, where accuracy is what was asked for, they stay. */
+#include "precise_parts.h"
+#include "quantize_parts.h"
+
+static bool is_pixel_of_gate(const precise_graph *graph, const char *name, bool forwards)
+{
+    const kln_value *value = kln_inference_find(graph->known, name);
+    return quantize_is_one_pixel(value) && value->producer != KLN_NO_NODE &&
+           (!forwards || graph->nodes[value->producer].is_gate);
+}
+
+/* What reads a gate's pixels, to what multiplies an image by them; and what makes them. */
+static void mark_around(precise_graph *graph)
+{
+    const size_t count = graph->graph->node_count;
+    for (size_t turn = 0; turn < count; turn++) {
+        const size_t index = precise_turn(graph, turn);
+        const kln_onnx_node *node = &graph->graph->nodes[index];
+        for (size_t k = 0; k < node->input_count; k++) {
+            graph->nodes[index].is_gate =
+                graph->nodes[index].is_gate || is_pixel_of_gate(graph, node->inputs[k], true);
+        }
+    }
+    for (size_t turn = count; turn-- > 0;) {
+        const size_t index = precise_turn(graph, turn);
+        const kln_onnx_node *node = &graph->graph->nodes[index];
+        for (size_t k = 0; graph->nodes[index].is_gate && k < node->input_count; k++) {
+            if (is_pixel_of_gate(graph, node->inputs[k], false)) {
+                graph->nodes[kln_inference_find(graph->known, node->inputs[k])->producer].is_gate =
+                    true;
+            }
+        }
+    }
+}
+
+void precise_mark_gates(const precise_pass *pass, precise_graph *graph)
+{
+    bool found = false;
+    for (size_t i = 0; graph->known != NULL && kln_ranges_have_channels(pass->options->ranges) &&
+                       i < graph->graph->node_count;
+         i++) {
+        graph->nodes[i].is_gate =
+            quantize_is_gate(graph->known, graph->graph, &graph->graph->nodes[i]);
+        found = found || graph->nodes[i].is_gate;
+    }
+    if (found) {
+        mark_around(graph);
+    }
+}
