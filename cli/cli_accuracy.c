@@ -319,8 +319,8 @@ static kiln_status list_nodes(cli_accuracy *accuracy, const kiln_precision_repor
 kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_report *report)
 {
     kiln_status status = list_nodes(accuracy, report);
-    const bool is_half = accuracy->how.precision == KILN_PRECISION_FP16 ||
-                         accuracy->how.precision == KILN_PRECISION_BF16;
+    const kiln_precision precision = accuracy->how.precision;
+    const bool is_half = precision == KILN_PRECISION_FP16 || precision == KILN_PRECISION_BF16;
     const size_t first = status == KILN_OK && is_half ? put_free_first(accuracy) : 0;
     const char **others = calloc(accuracy->node_count + 1, sizeof *others);
     accuracy->most_batches = RANKED_BY;
@@ -331,7 +331,12 @@ kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_repor
                 others[count++] = accuracy->nodes[k].name;
             }
         }
+        /* bfloat16's roundings are eight times float16's, node by node, which more backends have.
+         */
+        accuracy->how.precision =
+            precision == KILN_PRECISION_BF16 ? KILN_PRECISION_FP16 : precision;
         status = cli_accuracy_measure(accuracy, others, count);
+        accuracy->how.precision = precision;
         accuracy->nodes[i].decibels = cli_accuracy_reached(accuracy).decibels;
         cli_progress_set((double)(i + 1) / (double)accuracy->node_count);
     }

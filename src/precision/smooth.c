@@ -122,7 +122,8 @@ static void look_at_node(const smooth_pass *pass, size_t index)
     of->is_padded = pads(node) || kln_graph_edit_is(node, "ConvTranspose");
     look_at_bias(pass, node, of);
     kln_patch patch;
-    of->products = kln_patch_of(node, known, &patch)
+    /* Weights that several nodes read stay one tensor. */
+    of->products = weights->consumers == 1 && kln_patch_of(node, known, &patch)
                        ? kln_ranges_products(pass->options->ranges, &patch)
                        : NULL;
     of->is_candidate =
