@@ -186,10 +186,10 @@ static void choose_node(const quantize_pass *pass, const kln_onnx_node *node, qu
         chosen->weights = chosen->input = SIZE_MAX;
         return;
     }
-    if (pass->format->activations && !is_conv &&
-        quantize_has_no_gain(
-            pass->options, pass->inference->graph, pass->graph, input->name,
-            quantize_find(pass, node->inputs[chosen->weights])->weights->dims[chosen->axis])) {
+    const int64_t *dims = quantize_find(pass, node->inputs[chosen->weights])->weights->dims;
+    const quantize_product product = {chosen->input, dims[chosen->axis], dims[chosen->depth]};
+    if (pass->format->activations &&
+        quantize_has_no_gain(pass->options, pass->inference->graph, pass->graph, node, &product)) {
         chosen->reason = KILN_PRECISION_NO_GAIN;
         chosen->weights = chosen->input = SIZE_MAX;
         return;

@@ -64,10 +64,17 @@ bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *gr
 /* Whether the node only moves numbers. (quantize_parts.c) */
 bool quantize_is_move(const kln_onnx_node *node);
 
-/* Whether a product so wide of `input`, which is a tensor of `graph`, stays because it is a narrow
- * one of what attention gives, and the rest computes in a half type. (quantize_attention.c) */
+/* A product with weights: what it reads, and how many numbers of it make one of as many. */
+typedef struct quantize_product {
+    size_t input;
+    int64_t width, depth;
+} quantize_product;
+
+/* Whether the node stays because the rest computes in a half type, and eight bits would make no
+ * faster network of it. (quantize_attention.c) */
 bool quantize_has_no_gain(const kiln_precision_options *options, const kln_graph_inference *known,
-                          const kln_onnx_graph *graph, const char *input, int64_t width);
+                          const kln_onnx_graph *graph, const kln_onnx_node *node,
+                          const quantize_product *product);
 
 /* What becomes of a number with that scale, and the scale of a channel of numbers up to `largest`.
  * (quantize_weights.c) */

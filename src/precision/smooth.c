@@ -127,8 +127,8 @@ static void look_at_node(const smooth_pass *pass, size_t index)
                        ? kln_ranges_products(pass->options->ranges, &patch)
                        : NULL;
     of->is_candidate =
-        !(of->input.is_last && quantize_has_no_gain(pass->options, known, &pass->graph,
-                                                    node->inputs[0], (int64_t)of->outs)) &&
+        !quantize_has_no_gain(pass->options, known, &pass->graph, node,
+                              &(quantize_product){0, (int64_t)of->outs, (int64_t)of->ins}) &&
         of->groups > 0 && of->outs % of->groups == 0 && of->ins * of->groups == of->input.count;
 }
 

@@ -99,6 +99,8 @@ static void classifies_half(graph_maker *m)
     maker_attribute_float(m, "alpha", 0.5F);
 }
 
+#define PAIR "QuantizeLinear DequantizeLinear "
+
 /* What projects the result of attention, and what reads that. */
 static void attention_of(graph_maker *m, const int64_t rows[2], const char *w, const char *u)
 {
@@ -128,8 +130,25 @@ static void wide_attention(graph_maker *m)
     attention_of(m, (const int64_t[]){32, 2}, "2,1032", "1032,1");
 }
 
+/* A feed-forward layer with the exact GELU. */
+static void gelu(graph_maker *m)
+{
+    maker_ints(m, "rows", 2, (const int64_t[]){16, 4});
+    weights(m, "w", "4,8");
+    weights(m, "u", "8,4");
+    maker_floats(m, "root", 1, (const float[]){1.41421356F});
+    maker_floats(m, "one", 1, (const float[]){1});
+    maker_node(m, "Reshape", "x,rows", "e");
+    maker_node(m, "MatMul", "e,w", "g");
+    maker_node(m, "Div", "g,root", "h");
+    maker_node(m, "Erf", "h", "i");
+    maker_node(m, "Add", "i,one", "j");
+    maker_node(m, "Mul", "g,j", "f");
+    maker_node(m, "MatMul", "f,u", "y");
+}
+
+#define GELU "MatMul Div Erf Add Mul " PAIR "DequantizeLinear MatMul Cast"
 #define ATTENTION "Transpose MatMul Softmax MatMul Transpose Reshape "
-#define PAIR "QuantizeLinear DequantizeLinear "
 #define AVERAGES PAIR "DequantizeLinear Conv " PAIR "GlobalAveragePool " PAIR "Flatten "
 #define CLASSIFIES \
     PAIR "DequantizeLinear Conv " PAIR "GlobalAveragePool " PAIR "DequantizeLinear Conv Flatten"
@@ -168,6 +187,13 @@ static const struct {
      "Cast " ATTENTION "MatMul Relu " PAIR "DequantizeLinear MatMul Cast", 0.06},
     {"wide attention in a half type", wide_attention, KILN_PRECISION_FP8, KILN_PRECISION_FP16, 0,
      "Cast " ATTENTION PAIR "DequantizeLinear MatMul Relu " PAIR "DequantizeLinear MatMul Cast",
+     0.2},
+    {"GELU of int8 in a half type", gelu, KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
+     "Cast Reshape " PAIR "DequantizeLinear " GELU, 0.06},
+    {"GELU of float8 in a half type", gelu, KILN_PRECISION_FP8, KILN_PRECISION_FP16, 0,
+     "Cast Reshape " GELU, 0.2},
+    {"GELU of float8", gelu, KILN_PRECISION_FP8, 0, 0,
+     "Reshape " PAIR "DequantizeLinear MatMul Div Erf Add Mul " PAIR "DequantizeLinear MatMul",
      0.2},
     {"blocks of 32", product, KILN_PRECISION_INT4, 0, 32, "Reshape DequantizeLinear MatMul", 0.2},
     {"blocks of 64", product, KILN_PRECISION_INT4, KILN_PRECISION_FP16, 0,
