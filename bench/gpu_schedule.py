@@ -3,11 +3,14 @@
 """A scheduler on a plan: against the bare engine (bench_schedule), then trtexec at the batch at
 which the scheduler was best.
 
-    bench/gpu_schedule.py DRIVER LIBRARY TRTEXEC PLAN SECONDS BATCHES AT_ONCE [NAME=DIMS]...
+    bench/gpu_schedule.py [SWITCH]... DRIVER LIBRARY TRTEXEC PLAN SECONDS BATCHES AT_ONCE
+                          [NAME=DIMS]...
 
-DRIVER is bench_schedule; DIMS as Nx3x224x224, N for the batch. trtexec looks for its best number
-of streams first (BENCH_STREAMS), then runs BENCH_TURNS times; it reads and writes pinned memory,
-where the scheduler's requests come in ordinary memory. Prints JSON.
+DRIVER is bench_schedule, which gets the switches (--pinned); DIMS as Nx3x224x224, N for the batch.
+trtexec looks for its best number of streams first (BENCH_STREAMS), then runs BENCH_TURNS times; it
+reads and writes pinned memory. It keeps two batches of each stream outstanding, one copied while
+the other is computed; "trtexec_within" is its best with no more rows outstanding than AT_ONCE: one
+batch of a stream at a time (--exposeDMA). Prints JSON.
 """
 import json
 import statistics
@@ -17,10 +20,20 @@ import sys
 from gpu_throughput import ROUNDS, STREAMS, trtexec
 
 
+def best_of(run, streams, brief, batch):
+    tried = {n: run(brief, n) for n in streams}
+    best = max(tried, key=tried.get)
+    rows = [run(brief * 2, best) * batch for _ in range(ROUNDS)]
+    return {"batch": batch, "streams": best, "rows": statistics.median(rows),
+            "tried": {n: round(rate, 1) for n, rate in tried.items()}}
+
+
 def main():
-    driver, library, program, plan, seconds, batches, at_once, *shapes = sys.argv[1:]
-    done = subprocess.run([driver, "tensorrt", library, plan, seconds, batches, at_once, *shapes],
-                          stdout=subprocess.PIPE, text=True, check=False)
+    switches = [word for word in sys.argv[1:] if word.startswith("--")]
+    words = [word for word in sys.argv[1:] if not word.startswith("--")]
+    driver, library, program, plan, seconds, batches, at_once, *shapes = words
+    done = subprocess.run([driver, *switches, "tensorrt", library, plan, seconds, batches, at_once,
+                           *shapes], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"{driver}: {done.returncode}")
     found = json.loads(done.stdout)
@@ -30,12 +43,16 @@ def main():
     own = found["throughput"]["scheduler"]
     sized = [shape.replace("N", str(own["batch"])) for shape in shapes]
     brief = max(0.3, float(seconds) / 60)
-    tried = {n: trtexec(program, plan, sized, brief, n) for n in STREAMS}
-    best = max(tried, key=tried.get)
-    rows = [trtexec(program, plan, sized, brief * 2, best) * own["batch"] for _ in range(ROUNDS)]
-    found["trtexec"] = {"batch": own["batch"], "streams": best, "rows": statistics.median(rows),
-                        "tried": {n: round(rate, 1) for n, rate in tried.items()}}
+
+    def run(*options):
+        return lambda duration, n: trtexec(program, plan, sized, duration, n, *options)
+
+    few = [n for n in STREAMS if n * own["batch"] <= int(at_once)]
+    found["trtexec"] = best_of(run(), STREAMS, brief, own["batch"])
     found["by_trtexec"] = own["rows"] / found["trtexec"]["rows"]
+    if few:
+        found["trtexec_within"] = best_of(run("--exposeDMA"), few, brief, own["batch"])
+        found["by_trtexec_within"] = own["rows"] / found["trtexec_within"]["rows"]
     print(json.dumps(found))
 
 

@@ -37,9 +37,9 @@ def kiln(program, plan, shapes, seconds, streams, ahead, callers):
     return json.loads(call(command))["points"]
 
 
-def trtexec(program, plan, shapes, seconds, streams):
+def trtexec(program, plan, shapes, seconds, streams, *options):
     command = [program, f"--loadEngine={plan}", "--useCudaGraph", f"--infStreams={streams}",
-               f"--duration={seconds}", "--warmUp=200", "--iterations=10"]
+               f"--duration={seconds}", "--warmUp=200", "--iterations=10", *options]
     if shapes:
         command.append("--shapes=" + ",".join(s.replace("=", ":") for s in shapes))
     return float(re.search(r"Throughput: ([0-9.e+]+) qps", call(command)).group(1))
