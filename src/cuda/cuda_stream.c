@@ -95,12 +95,6 @@ kiln_status kiln_stream_wrap(int32_t device, void *handle, kiln_stream **stream)
     return KILN_OK;
 }
 
-static void drop_fence(kiln_stream *stream)
-{
-    kln_cuda_release(KILN_LOCATION_PINNED, stream->device, stream->fence);
-    stream->fence = NULL;
-}
-
 void kiln_stream_destroy(kiln_stream *stream)
 {
     if (stream == NULL) {
@@ -117,7 +111,6 @@ void kiln_stream_destroy(kiln_stream *stream)
     if (stream->owned) {
         cuda_log_failure(cuda, cuda->stream_destroy(stream->handle), "destroying a stream");
     }
-    drop_fence(stream);
     atomic_store(&stream->finished, true);
     (void)pthread_mutex_unlock(&stream->guard);
     if (inside) {
@@ -137,58 +130,6 @@ int32_t kiln_stream_device(const kiln_stream *stream)
 }
 
 /* --- waiting --- */
-
-/* A longer run is left to the driver, and looks at the clock are this far apart. */
-#define FENCE_NANOSECONDS 200000
-#define FENCE_LOOKS 1024
-
-void kln_stream_make_fence(kiln_stream *stream)
-{
-    const cuda_table *cuda = cuda_functions();
-    cuda_device *found = NULL;
-    unsigned flags = 0;
-    int active = 0;
-    void *memory = NULL;
-    kln_message before;
-    kln_message_keep(&before);
-    if (stream->fence == NULL && cuda->stream_write != NULL && cuda->context_state != NULL &&
-        cuda_find_device(stream->device, &found) == KILN_OK &&
-        cuda->context_state(found->handle, &flags, &active) == CU_SUCCESS &&
-        (flags & (CU_CONTEXT_YIELDS | CU_CONTEXT_BLOCKS)) == 0 &&
-        kln_cuda_allocate(KILN_LOCATION_PINNED, stream->device, sizeof stream->passed, &memory) ==
-            KILN_OK) {
-        memset(memory, 0, sizeof stream->passed);
-        stream->fence = memory;
-    }
-    kln_message_restore(&before);
-}
-
-static bool passes_fence(kiln_stream *stream)
-{
-    const _Atomic uint32_t *fence = stream->fence;
-    const uint32_t number = ++stream->passed;
-    const int result =
-        cuda_functions()->stream_write(stream->handle, cuda_address(stream->fence), number, 0);
-    if (result != CU_SUCCESS) {
-        drop_fence(stream);
-        return false;
-    }
-    uint64_t begin = 0;
-    do {
-        for (int looks = 0; looks < FENCE_LOOKS; looks++) {
-            if (atomic_load_explicit(fence, memory_order_acquire) == number) {
-                return true;
-            }
-        }
-        begin = begin != 0 ? begin : kln_now();
-    } while (kln_now() - begin < FENCE_NANOSECONDS);
-    return false;
-}
-
-kiln_status kln_stream_wait_by_fence(kiln_stream *stream)
-{
-    return stream->fence != NULL && passes_fence(stream) ? KILN_OK : kln_stream_wait(stream);
-}
 
 kiln_status kln_stream_wait(const kiln_stream *stream)
 {

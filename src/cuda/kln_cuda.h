@@ -75,12 +75,26 @@ void kln_cuda_leave(kln_cuda_scope *scope);
 KILN_MUST_CHECK kiln_status kln_graph_launch(const kiln_graph *graph, const kiln_stream *stream);
 KILN_MUST_CHECK kiln_status kln_stream_wait(const kiln_stream *stream);
 
-/* The same, up to a microsecond sooner: the device writes to the host's memory behind the work, and
- * the host looks there before it asks the driver. One thread at a time; as kln_stream_wait where
- * kln_stream_make_fence was not called, the driver has no such writes, or the process wants threads
- * that wait to yield or to sleep. */
-KILN_MUST_CHECK kiln_status kln_stream_wait_by_fence(kiln_stream *stream);
-void kln_stream_make_fence(kiln_stream *stream);
+/* Memory of the host's in which the device writes once the work before that is done: a host that
+ * looks there knows of the end a microsecond sooner than the driver says it. */
+typedef struct kln_fence {
+    void *word; /* NULL: there is none */
+    int32_t device;
+} kln_fence;
+
+/* None where memory is short, the driver has no such writes, or the process wants threads that wait
+ * to yield or to sleep. */
+void kln_fence_make(int32_t device, kln_fence *fence);
+void kln_fence_drop(kln_fence *fence);
+
+/* The device writes there at this place of the stream, or of each replay where it is captured. A
+ * write behind a replay, outside of it, costs 8 us where the graph has copies in it. */
+KILN_MUST_CHECK kiln_status kln_fence_enqueue(const kln_fence *fence, const kiln_stream *stream);
+/* Before the work is launched, when none is under way that writes there. */
+void kln_fence_arm(const kln_fence *fence);
+/* Until the device wrote there; where it does not come to that, until the driver says that the
+ * stream is done, or why not. One thread at a time. */
+KILN_MUST_CHECK kiln_status kln_fence_wait(const kln_fence *fence, const kiln_stream *stream);
 
 /* Waits until all work on the device is done, whoever enqueued it. Fails while a stream of this
  * thread is captured: DEVICE. */
@@ -202,8 +216,6 @@ struct kiln_stream {
     int32_t device;
     bool owned; /* made by Kiln, not wrapped */
     void *handle;
-    void *fence;     /* a number in pinned memory, or NULL */
-    uint32_t passed; /* the last one that the device was told to write there */
 };
 
 struct kiln_event {

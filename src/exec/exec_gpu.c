@@ -115,6 +115,7 @@ kiln_stream *exec_gpu_destroy(kln_exec *exec)
     }
     exec_end_under_way(exec);
     graph_cache_finish(exec);
+    kln_fence_drop(&gpu->fence);
     kiln_event_destroy(gpu->after);
     kiln_event_destroy(gpu->copied);
     kiln_event_destroy(gpu->before);

@@ -84,6 +84,7 @@ typedef struct graph_entry {
     bool has_transfers;
     bool works_outside;     /* the host or the driver copies beside the graph */
     bool searched;          /* its variant is the measured one */
+    bool fenced;            /* the graph ends with a write to the context's fence */
     uint64_t last_used;     /* by the cache's clock */
     uint64_t uses;          /* runs, halved from time to time */
     uint64_t bytes;         /* staging buffers, device memory and graph, as counted in the cache */
@@ -136,7 +137,9 @@ typedef struct exec_gpu {
     bool leaves;          /* a run that is told to stop is not waited for any more */
     bool left;            /* the run under way was told to, and has no results */
     bool is_under_way;    /* an enqueued run was not waited for */
-    bool has_event;       /* `after` stands behind it */
+    kln_fence fence;      /* in graphs that nothing is enqueued behind */
+    bool has_event;       /* `after` stands behind the run under way */
+    bool has_fence;       /* it ends with a write to `fence` */
     bool is_waited_for;   /* it was launched by a call that waits for its end */
     bool replayed;        /* the last run was a graph's */
     uint64_t hits;

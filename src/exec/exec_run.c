@@ -117,6 +117,10 @@ static kiln_status launch(kln_exec *exec, graph_entry *entry, kiln_stream *strea
     if (copies != target) {
         KLN_RETURN_IF_ERROR(exec_order(gpu->before, copies, target));
     }
+    gpu->has_fence = entry->graph != NULL && entry->fenced && waits;
+    if (gpu->has_fence) {
+        kln_fence_arm(&gpu->fence);
+    }
     if (entry->graph != NULL) {
         KLN_RETURN_IF_ERROR(kln_graph_launch(entry->graph, target));
         gpu->replayed = true;

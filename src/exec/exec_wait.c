@@ -35,8 +35,9 @@ void exec_end_under_way(kln_exec *exec)
 kiln_status exec_finish(kln_exec *exec)
 {
     exec_gpu *gpu = exec->gpu;
-    const kiln_status status =
-        gpu->has_event ? kiln_event_synchronize(gpu->after) : kln_stream_wait_by_fence(gpu->target);
+    const kiln_status status = gpu->has_event   ? kiln_event_synchronize(gpu->after)
+                               : gpu->has_fence ? kln_fence_wait(&gpu->fence, gpu->target)
+                                                : kln_stream_wait(gpu->target);
     exec_end_under_way(exec);
     if (status != KILN_OK) {
         exec->has_results = false;

@@ -146,10 +146,18 @@ static kiln_status check_output(const capture_trial *trial, size_t output)
 
 static kiln_status record(const capture_trial *trial, kiln_graph **graph)
 {
-    const exec_gpu *gpu = trial->exec->gpu;
+    exec_gpu *gpu = trial->exec->gpu;
     kiln_stream *stream = gpu->recording != NULL ? gpu->recording : gpu->work;
     KLN_RETURN_IF_ERROR(kln_stream_capture_begin_relaxed(stream));
-    const kiln_status status = transfers_enqueue_all(trial->exec, trial->entry, stream);
+    kiln_status status = transfers_enqueue_all(trial->exec, trial->entry, stream);
+    if (status == KILN_OK && trial->entry->fenced &&
+        kln_fence_enqueue(&gpu->fence, stream) != KILN_OK) {
+        /* A driver that refuses it is not asked again. */
+        kiln_stream_capture_abandon(stream);
+        kln_fence_drop(&gpu->fence);
+        trial->entry->fenced = false;
+        return record(trial, graph);
+    }
     if (status != KILN_OK) {
         kiln_stream_capture_abandon(stream);
         return status;
@@ -191,10 +199,15 @@ kiln_status capture_run(const capture_trial *trial, kiln_graph *graph)
     kiln_stream *stream = trial->exec->gpu->work;
     transfers_copy_in(trial->exec, trial->entry, true);
     KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(trial->exec, trial->entry, stream, true));
+    const bool fenced = graph != NULL && trial->entry->fenced;
+    if (fenced) {
+        kln_fence_arm(&trial->exec->gpu->fence);
+    }
     KLN_RETURN_IF_ERROR(graph != NULL ? kln_graph_launch(graph, stream)
                                       : transfers_enqueue_all(trial->exec, trial->entry, stream));
     KLN_RETURN_IF_ERROR(transfers_enqueue_behind(trial->exec, trial->entry, stream, true));
-    KLN_RETURN_IF_ERROR(kln_stream_wait_by_fence(stream));
+    KLN_RETURN_IF_ERROR(fenced ? kln_fence_wait(&trial->exec->gpu->fence, stream)
+                               : kln_stream_wait(stream));
     transfers_copy_out(trial->exec, trial->entry, true);
     return KILN_OK;
 }
@@ -314,7 +327,7 @@ kiln_status graph_capture(kln_exec *exec, graph_entry *entry)
     capture_trial trial = {.exec = exec, .entry = entry};
     if (status == KILN_OK) {
         if (gpu->owns_work) {
-            kln_stream_make_fence(gpu->work);
+            kln_fence_make(gpu->device, &gpu->fence);
         }
         status = attempt(&trial);
     }

@@ -64,7 +64,7 @@ typedef struct context {
     int peers[DEVICE_LIMIT];
 } context;
 
-typedef enum node_kind { COPY, FILL, CALL, GATHER, BOUNDS, BINS, ROWS } node_kind;
+typedef enum node_kind { COPY, FILL, CALL, WRITE, GATHER, BOUNDS, BINS, ROWS } node_kind;
 
 #define SEGMENTS 16
 

@@ -477,6 +477,6 @@ VARIANTS_TEST(more_tensors_than_a_launch_takes_are_several)
         }
     }
     assert_int_equal(counters_of(context).graph_hits, 2);
-    assert_said("a graph of 5 nodes, inputs gathered, outputs gathered\n");
+    assert_said("a graph of 6 nodes, inputs gathered, outputs gathered\n");
     free(x);
 }
