@@ -222,6 +222,35 @@ TENSORRT_TEST(empty_tensors_run)
     }
 }
 
+/* Each run's outputs are there when it ends, however they travel and however that is known. */
+TENSORRT_TEST(what_a_run_writes_is_there_when_it_ends)
+{
+    static const int64_t counts[] = {8, 4096, 65536};
+    static float x[65536 * 4];
+    const kiln_profile_input input = rows(8, 4096, 65536);
+    const kiln_profile profile = {.inputs = &input, .input_count = 1};
+    kiln_build_options options = fake_options(SOME_LAYOUT);
+    options.profiles = &profile;
+    options.profile_count = 1;
+    owned_engine engine = build_network(relu_network(), &options);
+    for (size_t i = 0; i < 2 * KLN_ARRAY_LENGTH(counts); i++) {
+        const size_t last = (size_t)counts[i / 2] * 4 - 1;
+        owned_context context = context_on(engine);
+        int wrong = 0;
+        for (int run = 1; run < 3000; run++) {
+            const float value = (float)run;
+            x[0] = x[last / 2] = x[last] = value;
+            if (run == 3 && i % 2 != 0) {
+                assert_ok(kiln_context_warmup(context, 3, 0, NULL));
+            }
+            const kiln_tensor y = run_floats(context, KILN_SHAPE(counts[i / 2], 4), x);
+            const float *found = y.data;
+            wrong += found[0] != value || found[last / 2] != value || found[last] != value;
+        }
+        assert_int_equal(wrong, 0);
+    }
+}
+
 /* Boxes 0 and 1 overlap, 2 lies apart, 3 scores too little: 0 and 2 are kept. */
 static float boxes[16] = {0, 0, 10, 10, 1, 0, 11, 10, 20, 20, 30, 30, 40, 40, 50, 50};
 static float scores[4] = {0.9F, 0.8F, 0.7F, 0.1F};
