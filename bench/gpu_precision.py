@@ -25,6 +25,7 @@ model in turns, the best of the turns. An error is the root of the mean square d
 float32 by that of float32's results.
 """
 import ctypes
+import functools
 import json
 import lzma
 import os
@@ -61,6 +62,7 @@ CASES = """bert:int8 resnet50:int8 vit:int8 efficientnet:int8 bert:fp8+fp16 vit:
     resnet50:fp16 resnet50:int8+fp16 bert:int4+fp16 vit:int4+fp16"""
 
 
+@functools.lru_cache(maxsize=8)
 def feed(name, batch, seed):
     """Inputs of a model by name, the same with every version of NumPy."""
     def raw(seed, count):
@@ -287,29 +289,28 @@ def error_of(got, expected):
     return float(numpy.sqrt(numpy.mean((got - expected) ** 2) / numpy.mean(expected ** 2)))
 
 
-def measure_model(bindings, folder, name, deadline):
-    """The row of a model, or None where there is no plan; what the inspector says of each plan,
-    with the time of each layer, goes into a file."""
+def measure_model(bindings, folder, name):
+    """The row of a model and its plans by name, which are left open."""
     paths = {file[len(name) + 1:-5]: f"{folder}/{file}" for file in sorted(os.listdir(folder))
              if file.startswith(name + ".") and file.endswith(".plan")}
     plans = {what: Plan(bindings, path) for what, path in paths.items()}
-    if not plans or time.time() > deadline:
-        return None
     expected = numpy.load(f"{folder}/{name}.expected.npy").astype(float)
-    row = {"model": name, "plans": list(plans), "bytes": [os.path.getsize(p) for p in
-                                                          paths.values()],
+    row = {"model": name, "plans": list(plans),
+           "bytes": [os.path.getsize(path) for path in paths.values()],
            "error": [error_of(plan.run(feed(name, 8, 8)), expected) for plan in plans.values()]}
     row["ms"] = {batch: measure(bindings.driver, list(plans.values()), name, batch)
                  for batch in BATCHES}
-    for what, plan in plans.items():
-        said = {"layers": plan.layers()}
-        for batch in BATCHES if time.time() < deadline else ():
-            plan.bind(feed(name, batch, 5))
-            said[f"ms at {batch}"] = plan.times_of_layers()
-        with lzma.open(f"{folder}/{name}.{what}.layers.json.xz", "wt", preset=1) as file:
-            json.dump(said, file)
-        plan.close()
-    return row
+    return row, plans
+
+
+def write_layers(folder, name, what, plan):
+    """What the inspector says of a plan, with the time of each layer."""
+    said = {"layers": plan.layers()}
+    for batch in BATCHES:
+        plan.bind(feed(name, batch, 5))
+        said[f"ms at {batch}"] = plan.times_of_layers()
+    with lzma.open(f"{folder}/{name}.{what}.layers.json.xz", "wt", preset=1) as file:
+        json.dump(said, file)
 
 
 def say(row):
@@ -328,13 +329,22 @@ def main():
         Model(build, folder, name)
     deadline = end - float(os.environ.get("PRECISION_MEASURE", "45"))
     build_all(build, folder, jobs_of(cases), deadline)
-    bindings = Bindings(builder=False)
+    bindings, measured = Bindings(builder=False), []
     for name in models:
-        row = measure_model(bindings, folder, name, end - 3)
-        if row is not None:
-            say(row)
-            with open(out, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+        if time.time() > end - 5:
+            break
+        try:
+            row, plans = measure_model(bindings, folder, name)
+        except Exception as failure:  # of one model: the others are measured
+            print(name, failure)
+            continue
+        measured += [(name, *item) for item in plans.items()]
+        say(row)
+        with open(out, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    for item in measured:
+        if time.time() < end - 1:
+            write_layers(folder, *item)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ was timed, also when DEADLINE (seconds as time.time() gives them) stops a build;
 with what FOLDER/known has of it, of both sides of the model, so that they choose by the same.
 FOLDER/builds.jsonl gets a line for each job.
 """
+import glob
 import json
 import os
 import struct
@@ -185,14 +186,12 @@ def build_kiln(kiln, model, kind, plan, timings, deadline):
 def combine(bindings, folder, name, timings):
     """What is known of the model's timings, where the builds of this process begin."""
     config, made = bindings.builder.create_builder_config(), None
-    for side in ("kiln", "peer"):
-        path = f"{folder}/known/timing.{name.rsplit('_', 1)[0]}_{side}.cache"
-        if os.path.exists(path):
-            with open(path, "rb") as file:
-                known = config.create_timing_cache(file.read())
-            made = known if made is None else made
-            if made is not known and not made.combine(known, False):
-                bindings.fail("timings")
+    for path in sorted(glob.glob(f"{folder}/known/timing.{name.rsplit('_', 1)[0]}_*.cache")):
+        with open(path, "rb") as file:
+            known = config.create_timing_cache(file.read())
+        made = known if made is None else made
+        if made is not known and not made.combine(known, False):
+            bindings.fail("timings")
     if made is not None:
         bench.write(timings, bytes(made.serialize()))
 
