@@ -42,6 +42,20 @@ def image_arguments():
     return [re.findall(r'"([^"]*)"', line) for line in (entries[0], *commands)]
 
 
+def check_recipe():
+    """What the recipe names of the tree is there, and what it ignores is not in it."""
+    with open(os.path.join(FOLDER, "Containerfile"), encoding="utf-8") as file:
+        text = file.read()
+    with open(os.path.join(FOLDER, "Containerfile.dockerignore"), encoding="utf-8") as file:
+        ignored = file.read().split()
+    named = re.findall(r"(?<![\w/])((?:scripts|docs|cmake|src)/[\w./]+)", text)
+    for path in named:
+        if not os.path.exists(os.path.join(ROOT, path)):
+            say("Containerfile", f"{path} is not there")
+    if not any(path.startswith("scripts/") for path in named) or "build" not in ignored:
+        say("Containerfile", "it runs no script, or copies the folder of builds")
+
+
 def pod_specs(document):
     """(name, the specification that holds containers)."""
     spec = document.get("spec", {})
@@ -102,6 +116,7 @@ def main():
     for option in [word for line in (entry, *commands) for word in line if word.startswith("--")]:
         if option not in known:
             say("Containerfile", f"kiln serve has no option {option}")
+    check_recipe()
     documents = containers = asked = 0
     for name in sorted(os.listdir(FOLDER)):
         if not name.endswith(".yaml"):

@@ -347,7 +347,7 @@ serve_result serve_generate_again(serve_connection *at)
         self->over = true;
         explain(self, at);
     }
-    (void)atomic_fetch_add(&self->instance->counts->output_ns, kiln_clock_now() - begin);
+    (void)atomic_fetch_add(&at->writes->counts->output_ns, kiln_clock_now() - begin);
     return result;
 }
 

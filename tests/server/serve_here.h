@@ -38,7 +38,7 @@ static inline serve_options here_options(const char *const *place, const kiln_bu
 
 static inline int here_port(const serve *server)
 {
-    return atoi(strrchr(serve_address(server), ':') + 1);
+    return (int)strtol(strrchr(serve_address(server), ':') + 1, NULL, 10);
 }
 
 /* Sends a request; the socket, or -1. */

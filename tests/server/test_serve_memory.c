@@ -145,7 +145,7 @@ static int put(int port, const ask *one)
     if (here_read(client, answer, sizeof answer) == 0) {
         return 0;
     }
-    const int status = atoi(answer + sizeof "HTTP/1.1");
+    const int status = (int)strtol(answer + sizeof "HTTP/1.1", NULL, 10);
     const bool streams = strstr(answer, "text/event-stream") != NULL;
     if (streams && (strstr(answer, "\r\n0\r\n") == NULL || strstr(answer, "\"error\"") != NULL)) {
         return 0;
