@@ -4,7 +4,6 @@
  */
 #include <kiln/kiln.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "bench_times.h"

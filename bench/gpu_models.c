@@ -7,7 +7,6 @@
 #include <kiln/kiln.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "bench_times.h"

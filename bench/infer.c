@@ -7,7 +7,6 @@
  * infer_python.py makes graphs of 5,000 to 100,000 nodes for it and runs the onnx package beside
  * it. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include <kiln/kiln.h>
 

@@ -3,7 +3,6 @@
 #include "bench_times.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* A network in the making, and the weights it does not own. */

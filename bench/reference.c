@@ -13,7 +13,6 @@
 #include <kiln/kiln.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 

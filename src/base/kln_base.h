@@ -193,6 +193,11 @@ char *kln_arena_printf(kln_arena *arena, const char *format, ...) KLN_PRINTF(2, 
 KILN_MUST_CHECK kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count,
                                            size_t *capacity, size_t size);
 
+/* "3 rows" of "%zu rows", in memory that lasts as long as the block. */
+#define KLN_PRINTED(...) kln_printed((char[KLN_PRINTED_SIZE]){0}, __VA_ARGS__)
+#define KLN_PRINTED_SIZE 48
+const char *kln_printed(char text[KLN_PRINTED_SIZE], const char *format, ...) KLN_PRINTF(2, 3);
+
 /* --- text buffer (text.c): grows up to a limit stated at init --- */
 
 typedef struct kln_text {

@@ -37,6 +37,15 @@ static kiln_status reserve(kln_text *text, size_t more)
     return KILN_OK;
 }
 
+const char *kln_printed(char text[KLN_PRINTED_SIZE], const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, KLN_PRINTED_SIZE, format, arguments);
+    va_end(arguments);
+    return text;
+}
+
 kiln_status kln_text_append(kln_text *text, const void *data, size_t size)
 {
     KLN_RETURN_IF_ERROR(reserve(text, size));

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-
 #include "cuda_driver.h"
 
 kiln_status kln_cuda_device_info(int32_t device, kiln_device_info *info)

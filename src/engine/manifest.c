@@ -72,18 +72,18 @@ static bool add_gpu(cJSON *root, int32_t device)
     if (device < 0 || kln_cuda_device_info(device, &info) != KILN_OK) {
         return true;
     }
-    char capability[32];
-    (void)snprintf(capability, sizeof capability, "%d.%d", info.compute_major, info.compute_minor);
     return cJSON_AddStringToObject(root, "gpu", info.name) != NULL &&
-           cJSON_AddStringToObject(root, "compute_capability", capability) != NULL;
+           cJSON_AddStringToObject(root, "compute_capability",
+                                   KLN_PRINTED("%d.%d", info.compute_major, info.compute_minor)) !=
+               NULL;
 }
 
 static bool add_hash(cJSON *root, kiln_span bytes)
 {
-    char hash[17];
-    (void)snprintf(hash, sizeof hash, "%016" PRIx64, kln_hash_bytes(bytes.data, bytes.size));
     return cJSON_AddNumberToObject(root, "size", (double)bytes.size) != NULL &&
-           cJSON_AddStringToObject(root, "xxh3_64", hash) != NULL;
+           cJSON_AddStringToObject(
+               root, "xxh3_64",
+               KLN_PRINTED("%016" PRIx64, kln_hash_bytes(bytes.data, bytes.size))) != NULL;
 }
 
 static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_span bytes)

@@ -25,10 +25,8 @@ kiln_status exec_check_shape(const kiln_binding *binding, const kiln_shape *shap
     if (binding->shape.rank < 0 || shape_fits(binding, shape)) {
         return KILN_OK;
     }
-    char expected[KLN_SHAPE_TEXT];
-    char found[KLN_SHAPE_TEXT];
-    (void)kiln_shape_format(&binding->shape, expected, sizeof expected);
-    (void)kiln_shape_format(shape, found, sizeof found);
+    const char *expected = KLN_SHAPE_PRINTED(&binding->shape);
+    const char *found = KLN_SHAPE_PRINTED(shape);
     KLN_RETURN_IF(shape->rank != binding->shape.rank, KILN_ERROR_RANK,
                   "%s \"%s\": %d dimensions (%s) are needed, %d were given (%s)", kind_of(binding),
                   binding->name, binding->shape.rank, expected, shape->rank, found);

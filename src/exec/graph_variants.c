@@ -119,8 +119,7 @@ bool measured_variants_get(const measured_variants *measured, uint64_t bindings,
 
 static bool write_row(cJSON *list, const measured_variant *row)
 {
-    char bindings[17];
-    (void)snprintf(bindings, sizeof bindings, "%016" PRIx64, row->bindings);
+    const char *bindings = KLN_PRINTED("%016" PRIx64, row->bindings);
     cJSON *object = cJSON_CreateObject();
     if (object == NULL || !cJSON_AddItemToArray(list, object)) {
         cJSON_Delete(object);

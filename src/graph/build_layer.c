@@ -188,8 +188,7 @@ kln_known kln_layer_ranked(kln_layer *layer, kiln_tensor_id id, int32_t least, i
         (known.rank >= least && known.rank <= most)) {
         return known;
     }
-    char needed[48];
-    (void)snprintf(needed, sizeof needed, least == most ? "%d" : "%d to %d", (int)least, (int)most);
+    const char *needed = KLN_PRINTED(least == most ? "%d" : "%d to %d", (int)least, (int)most);
     if (known.rank < 0) {
         kln_layer_fail(layer, KILN_ERROR_RANK, "the rank of \"%s\" is not known, but must be (%s)",
                        known.name, needed);

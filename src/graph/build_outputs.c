@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Outputs in a file have the shapes that are inferred of them. */
-#include <string.h>
 
 #include "build_layer.h"
 

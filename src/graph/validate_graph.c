@@ -107,9 +107,8 @@ static void check_weights(kln_validation *v, const kln_onnx_tensor *tensor)
         return;
     }
     if (!fits || tensor->data.size != bytes) {
-        char expected[48];
         char found[48];
-        (void)snprintf(expected, sizeof expected, "%llu bytes", (unsigned long long)bytes);
+        const char *expected = KLN_PRINTED("%llu bytes", (unsigned long long)bytes);
         (void)snprintf(found, sizeof found, "%zu bytes", tensor->data.size);
         kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_WEIGHTS, "", name, expected, found,
                            "weights \"%.200s\" have %s, but their type and shape need %s", name,
@@ -132,8 +131,7 @@ static void check_declared_weights(kln_validation *v, const kln_onnx_graph *grap
         same = value->dims[i].kind != KLN_DIM_NUMBER || value->dims[i].of.number == tensor->dims[i];
     }
     if (!same) {
-        char expected[160];
-        (void)kln_value_format(value, expected, sizeof expected);
+        const char *expected = KLN_VALUE_PRINTED(value);
         kln_validate_issue(v, KILN_SEVERITY_ERROR,
                            value->rank == tensor->rank ? KILN_ISSUE_SHAPE : KILN_ISSUE_RANK, "",
                            tensor->name, expected, "another shape",
@@ -341,8 +339,7 @@ static void check_unused(kln_validation *v, const kln_graph_inference *graph, ui
         }
     }
     if (!read) {
-        char label[160];
-        kln_node_label(node, index, label, sizeof label);
+        const char *label = KLN_NODE_LABEL(node, index);
         kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNUSED, label, first, "a reader",
                            "none", "node \"%.120s\" (%.60s): nothing reads what it computes", label,
                            node->op_type);

@@ -37,12 +37,11 @@ static void complain(const node_check *c, kiln_issue_kind kind, const char *tens
                      const char *expected, const char *found, const char *format, ...)
 {
     char words[320];
-    char label[160];
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(words, sizeof words, format, arguments);
     va_end(arguments);
-    kln_node_label(c->node, c->index, label, sizeof label);
+    const char *label = KLN_NODE_LABEL(c->node, c->index);
     kln_validate_issue(c->v, KILN_SEVERITY_ERROR, kind, label, tensor, expected, found,
                        "node \"%.120s\" (%.60s): %.300s", label, c->node->op_type, words);
 }
@@ -55,7 +54,6 @@ static void check_count(const node_check *c, const char *what, size_t count, int
         return;
     }
     char expected[64];
-    char found[32];
     if (least == most) {
         (void)snprintf(expected, sizeof expected, "%d", least);
     } else if (most == INT_MAX) {
@@ -63,7 +61,7 @@ static void check_count(const node_check *c, const char *what, size_t count, int
     } else {
         (void)snprintf(expected, sizeof expected, "%d to %d", least, most);
     }
-    (void)snprintf(found, sizeof found, "%zu", count);
+    const char *found = KLN_PRINTED("%zu", count);
     complain(c, KILN_ISSUE_ARITY, "", expected, found, "it has %s %s, but takes %s", found, what,
              expected);
 }
@@ -153,10 +151,8 @@ static void check_known(const node_check *c)
 {
     const kln_onnx_node *node = c->node;
     const bool ours = kln_operator_newest(node->domain) > 0;
-    char found[48];
-    char label[160];
-    kln_node_label(node, c->index, label, sizeof label);
-    (void)snprintf(found, sizeof found, "version %lld", (long long)c->resolved->opset);
+    const char *label = KLN_NODE_LABEL(node, c->index);
+    const char *found = KLN_PRINTED("version %lld", (long long)c->resolved->opset);
     if (c->resolved->opset == 0) {
         complain(c, KILN_ISSUE_OPSET, node->domain, "an imported operator set", "none",
                  "the model does not import operator set \"%.100s\"", node->domain);
@@ -209,7 +205,6 @@ static void check_lacks(const node_check *c, const kln_graph_inference *graph, u
         return;
     }
     char why[256];
-    char label[160];
     kln_node_view view = kln_view_of(c->v->inference, graph, index);
     view.on_gpu = options->on_gpu;
     const kln_lack lack = options->lacks(&view, why, sizeof why);
@@ -218,7 +213,7 @@ static void check_lacks(const node_check *c, const kln_graph_inference *graph, u
     }
     /* A branch that fails when it runs may never do so. */
     const bool may_run = lack == KLN_LACK_RUN && graph->parent != NULL;
-    kln_node_label(c->node, c->index, label, sizeof label);
+    const char *label = KLN_NODE_LABEL(c->node, c->index);
     kln_validate_issue(c->v, may_run ? KILN_SEVERITY_WARNING : KILN_SEVERITY_ERROR,
                        KILN_ISSUE_UNSUPPORTED, label, "", "what the backend runs",
                        options->backend != NULL ? options->backend : "",

@@ -5,7 +5,6 @@
 #include <fnmatch.h>
 #include <limits.h>
 #include <link.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory_pool.h"
 
-#include <sched.h>
 #include <string.h>
 
 #define DEFAULT_FIRST_BYTES ((size_t)64 << 10)

@@ -3,7 +3,6 @@
  * model and its weights change as one: the weights come under a name that nobody refers to, then
  * the model takes the old one's place, then what the old one referred to goes. */
 #include <dirent.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>

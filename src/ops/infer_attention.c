@@ -61,11 +61,9 @@ static bool heads_share(kln_rule *rule, size_t input, int64_t heads, const char 
         (dim.of.number > 0 && dim.of.number % heads == 0)) {
         return true;
     }
-    char expected[48];
-    char found[32];
-    (void)snprintf(expected, sizeof expected, "a multiple of %lld", (long long)heads);
-    (void)snprintf(found, sizeof found, "%lld", (long long)dim.of.number);
-    kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[input], expected, found,
+    const char *found = KLN_PRINTED("%lld", (long long)dim.of.number);
+    kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[input],
+                   KLN_PRINTED("a multiple of %lld", (long long)heads), found,
                    "dimension 2 of \"%.100s\" is %s, which the %lld heads of \"%s\" cannot share "
                    "equally",
                    rule->node->inputs[input], found, (long long)heads, attribute);
@@ -275,12 +273,10 @@ static bool fit_rotary(kln_rule *rule)
                        "\"%.100s\" has no heads, or heads of no elements", rule->node->inputs[0]);
         return false;
     }
-    char expected[48];
-    char found[32];
     if (size.kind == KLN_DIM_NUMBER && turned > size.of.number) {
-        (void)snprintf(expected, sizeof expected, "at most %lld", (long long)size.of.number);
-        (void)snprintf(found, sizeof found, "%lld", (long long)turned);
-        kln_rule_fault(rule, KILN_ISSUE_VALUE, "rotary_embedding_dim", expected, found,
+        const char *found = KLN_PRINTED("%lld", (long long)turned);
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "rotary_embedding_dim",
+                       KLN_PRINTED("at most %lld", (long long)size.of.number), found,
                        "\"rotary_embedding_dim\" is %s, but a head has %lld elements", found,
                        (long long)size.of.number);
         return false;

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
 #include <string.h>
 
 #include "infer_rules.h"
@@ -8,8 +7,7 @@
 void kln_rule_named_dtype(kln_rule *rule, const char *attribute, int64_t type)
 {
     if (type > KLN_WIRE_NEWEST || type < KLN_WIRE_FLOAT) {
-        char found[32];
-        (void)snprintf(found, sizeof found, "%lld", (long long)type);
+        const char *found = KLN_PRINTED("%lld", (long long)type);
         kln_rule_fault(rule, KILN_ISSUE_VALUE, attribute, "a data type of ONNX", found,
                        "attribute \"%s\" is %s, which is no data type of ONNX", attribute, found);
         return;
@@ -62,10 +60,8 @@ static void rule_bit_cast(kln_rule *rule)
         const unsigned wanted =
             to > 0 && to < 1000 ? kiln_dtype_bits(kln_onnx_dtype((int32_t)to)) : 0;
         if (given != wanted && given != 0 && wanted != 0) {
-            char expected[40];
-            char found[40];
-            (void)snprintf(expected, sizeof expected, "%u bits", wanted);
-            (void)snprintf(found, sizeof found, "%u bits", given);
+            const char *expected = KLN_PRINTED("%u bits", wanted);
+            const char *found = KLN_PRINTED("%u bits", given);
             kln_rule_fault(
                 rule, KILN_ISSUE_DTYPE, rule->node->inputs[0], expected, found,
                 "\"%.100s\" is %s, %s an element; they cannot be read as %s, which has %s",

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
 #include <string.h>
 
 #include "infer_rules.h"
@@ -90,8 +89,7 @@ static void rule_split(kln_rule *rule)
     const int64_t *sizes = kln_rule_ints_or_input(rule, "split", 1, &count, &known);
     const int64_t asked = kln_rule_int(rule, "num_outputs", 1);
     if (asked < 1) {
-        char found[32];
-        (void)snprintf(found, sizeof found, "%lld", (long long)asked);
+        const char *found = KLN_PRINTED("%lld", (long long)asked);
         kln_rule_fault(rule, KILN_ISSUE_VALUE, "num_outputs", "at least 1", found,
                        "attribute \"num_outputs\" is %s, but at least 1 is needed", found);
         return;
@@ -169,8 +167,7 @@ static bool fit_split(kln_rule *rule)
     }
     for (size_t i = 0; parts != NULL && i < count; i++) {
         if (parts[i] < 0) {
-            char found[32];
-            (void)snprintf(found, sizeof found, "%lld", (long long)parts[i]);
+            const char *found = KLN_PRINTED("%lld", (long long)parts[i]);
             kln_rule_fault(rule, KILN_ISSUE_VALUE, "split", "at least 0", found,
                            "part %zu has %s elements", i, found);
             return false;

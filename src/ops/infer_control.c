@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-
 #include "infer_rules.h"
 
 static const kln_onnx_graph *inner(kln_rule *rule, const char *name)
@@ -68,10 +66,8 @@ static void rule_if(kln_rule *rule)
         }
         if (a->kind != b->kind ||
             (a->wire_dtype != b->wire_dtype && a->wire_dtype != 0 && b->wire_dtype != 0)) {
-            char expected[160];
-            char found[160];
-            (void)kln_value_format(a, expected, sizeof expected);
-            (void)kln_value_format(b, found, sizeof found);
+            const char *expected = KLN_VALUE_PRINTED(a);
+            const char *found = KLN_VALUE_PRINTED(b);
             kln_rule_fault(rule, KILN_ISSUE_DTYPE, rule->node->outputs[i], expected, found,
                            "output %zu is %.100s in one branch and %.100s in the other", i,
                            expected, found);
@@ -135,10 +131,8 @@ static void loop_state(kln_rule *rule, size_t output, const kln_value *start,
     if (start->kind != KLN_ONNX_KIND_NONE && after->kind != KLN_ONNX_KIND_NONE &&
         (start->kind != after->kind || (start->wire_dtype != after->wire_dtype &&
                                         start->wire_dtype != 0 && after->wire_dtype != 0))) {
-        char expected[160];
-        char found[160];
-        (void)kln_value_format(start, expected, sizeof expected);
-        (void)kln_value_format(after, found, sizeof found);
+        const char *expected = KLN_VALUE_PRINTED(start);
+        const char *found = KLN_VALUE_PRINTED(after);
         kln_rule_fault(rule, KILN_ISSUE_DTYPE, out->name, expected, found,
                        "the loop begins with %.100s, but each turn gives %.100s", expected, found);
         return;
@@ -232,8 +226,7 @@ static bool plan_scan(kln_rule *rule, scan_plan *plan)
     plan->steps = KLN_UNKNOWN_DIM;
     plan->batch = KLN_UNKNOWN_DIM;
     if (inputs < 1 || rule->in_count < plan->skip + (size_t)inputs) {
-        char found[32];
-        (void)snprintf(found, sizeof found, "%lld", (long long)inputs);
+        const char *found = KLN_PRINTED("%lld", (long long)inputs);
         kln_rule_fault(rule, KILN_ISSUE_VALUE, "num_scan_inputs", "1 to the number of inputs",
                        found, "attribute \"num_scan_inputs\" is %s; there are %zu inputs", found,
                        rule->in_count - plan->skip);

@@ -75,12 +75,10 @@ kln_dim kln_windows_places(kln_rule *rule, const kln_windows *w, size_t i, kln_d
     if (places.kind != KLN_DIM_NUMBER || places.of.number >= 0) {
         return places;
     }
-    char expected[40];
-    char found[40];
     const int64_t reach = (kernel.of.number - 1) * one.dilation + 1;
     const int64_t padded = in.of.number + one.before + one.after;
-    (void)snprintf(expected, sizeof expected, "%lld", (long long)reach);
-    (void)snprintf(found, sizeof found, "%lld", (long long)padded);
+    const char *expected = KLN_PRINTED("%lld", (long long)reach);
+    const char *found = KLN_PRINTED("%lld", (long long)padded);
     kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
                    "a window of %s does not fit into spatial dimension %zu of \"%.100s\", which is "
                    "%s with its padding",
@@ -139,10 +137,8 @@ static void check_channels(kln_rule *rule, size_t weights, int64_t group)
     }
     int64_t needed = 0;
     if (__builtin_mul_overflow(each.of.number, group, &needed) || needed != channels.of.number) {
-        char expected[32];
-        char found[32];
-        (void)snprintf(expected, sizeof expected, "%lld", (long long)needed);
-        (void)snprintf(found, sizeof found, "%lld", (long long)channels.of.number);
+        const char *expected = KLN_PRINTED("%lld", (long long)needed);
+        const char *found = KLN_PRINTED("%lld", (long long)channels.of.number);
         kln_rule_fault(
             rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
             "\"%.80s\" has %s channels, but the weights \"%.80s\" in %lld group(s) take %s",
@@ -213,7 +209,6 @@ static bool check_groups(kln_rule *rule)
 {
     const int64_t groups = kln_rule_int(rule, "group", 1);
     const kln_dim channels = kln_rule_dim(rule, 0, 1);
-    char expected[48];
     char found[48];
     if (groups < 1) {
         (void)snprintf(found, sizeof found, "%lld", (long long)groups);
@@ -222,9 +217,9 @@ static bool check_groups(kln_rule *rule)
         return false;
     }
     if (channels.kind == KLN_DIM_NUMBER && channels.of.number % groups != 0) {
-        (void)snprintf(expected, sizeof expected, "a multiple of %lld", (long long)groups);
         (void)kln_dim_format(channels, found, sizeof found);
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0],
+                       KLN_PRINTED("a multiple of %lld", (long long)groups), found,
                        "\"%.100s\" has %s channels, which %lld groups cannot share equally",
                        rule->node->inputs[0], found, (long long)groups);
         return false;
@@ -254,8 +249,7 @@ static void rule_conv_transpose(kln_rule *rule)
         const int64_t stride = w.strides != NULL ? w.strides[i] : 1;
         const int64_t dilation = w.dilations != NULL ? w.dilations[i] : 1;
         if (padding[i] >= stride && padding[i] >= dilation) {
-            char found[32];
-            (void)snprintf(found, sizeof found, "%lld", (long long)padding[i]);
+            const char *found = KLN_PRINTED("%lld", (long long)padding[i]);
             kln_rule_fault(rule, KILN_ISSUE_VALUE, "output_padding", "less than the stride", found,
                            "\"output_padding\"[%zu] is %s; it must be less than the stride %lld or "
                            "the dilation %lld",

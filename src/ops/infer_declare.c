@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
 #include <string.h>
 
 #include "infer_rule.h"
@@ -252,10 +251,8 @@ static void check_binding(kln_infer_state *state, const kln_value *declared, con
         }
     }
     if (!fits) {
-        char expected[160];
-        char found[160];
-        (void)kln_value_format(declared, expected, sizeof expected);
-        (void)kln_value_format(bound, found, sizeof found);
+        const char *expected = KLN_VALUE_PRINTED(declared);
+        const char *found = KLN_VALUE_PRINTED(bound);
         kln_state_issue(state, KILN_SEVERITY_ERROR, kind, "", declared->name, expected, found,
                         "input \"%.120s\" of a subgraph is declared as %.150s, but is given %.150s",
                         declared->name, expected, found);

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
 #include <string.h>
 
 #include "infer_expression.h"
@@ -26,9 +25,7 @@ static void put(sink *s, const char *word)
 
 static void put_number(sink *s, int64_t number)
 {
-    char digits[32];
-    (void)snprintf(digits, sizeof digits, "%lld", (long long)number);
-    put(s, digits);
+    put(s, KLN_PRINTED("%lld", (long long)number));
 }
 
 static void put_dim(sink *s, kln_dim dim);
@@ -84,14 +81,10 @@ static void put_term(sink *s, const kln_term *term, bool first)
 
 static void put_dim(sink *s, kln_dim dim)
 {
-    char digits[40];
     switch (dim.kind) {
         case KLN_DIM_UNKNOWN: put(s, "?"); return;
         case KLN_DIM_NUMBER: put_number(s, dim.of.number); return;
-        case KLN_DIM_REAL:
-            (void)snprintf(digits, sizeof digits, "%.17g", dim.of.real);
-            put(s, digits);
-            return;
+        case KLN_DIM_REAL: put(s, KLN_PRINTED("%.17g", dim.of.real)); return;
         case KLN_DIM_EXPRESSION:
             for (size_t i = 0; i < dim.of.expression->count; i++) {
                 put_term(s, &dim.of.expression->terms[i], i == 0);
@@ -153,4 +146,22 @@ size_t kln_value_format(const kln_value *value, char *text, size_t size)
     }
     put_value(&s, value, 0);
     return s.length;
+}
+
+const char *kln_dim_printed(kln_dim dim, char text[KLN_WHAT_TEXT])
+{
+    (void)kln_dim_format(dim, text, KLN_WHAT_TEXT);
+    return text;
+}
+
+const char *kln_value_printed(const kln_value *value, char text[KLN_WHAT_TEXT])
+{
+    (void)kln_value_format(value, text, KLN_WHAT_TEXT);
+    return text;
+}
+
+const char *kln_node_labelled(const kln_onnx_node *node, uint32_t index, char text[KLN_WHAT_TEXT])
+{
+    kln_node_label(node, index, text, KLN_WHAT_TEXT);
+    return text;
 }

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
 #include <string.h>
 
 #include "infer_rules.h"
@@ -29,8 +28,6 @@ static bool check_dim(kln_rule *rule, form_names *names, char sign, size_t input
 {
     const kln_dim dim = kln_rule_dim(rule, input, axis);
     const kln_dim wanted = wanted_for(names, sign);
-    char expected[48];
-    char found[48];
     if (dim.kind != KLN_DIM_NUMBER) {
         return true;
     }
@@ -44,8 +41,8 @@ static bool check_dim(kln_rule *rule, form_names *names, char sign, size_t input
     if (wanted.of.number == dim.of.number) {
         return true;
     }
-    (void)kln_dim_format(wanted, expected, sizeof expected);
-    (void)kln_dim_format(dim, found, sizeof found);
+    const char *expected = KLN_DIM_PRINTED(wanted);
+    const char *found = KLN_DIM_PRINTED(dim);
     const char *name = rule->node->inputs[input];
     if (sign <= '9') {
         kln_rule_fault(rule, KILN_ISSUE_SHAPE, name, expected, found,
@@ -112,17 +109,15 @@ bool kln_fit_dim(kln_rule *rule, size_t input, size_t axis, kln_dim wanted, cons
 /* `parts` share `count` equally. */
 bool kln_fit_shares(kln_rule *rule, size_t input, kln_dim count, int64_t parts, const char *what)
 {
-    char expected[48];
-    char found[32];
     if (count.kind != KLN_DIM_NUMBER || (parts > 0 && count.of.number % parts == 0)) {
         return true;
     }
-    (void)snprintf(expected, sizeof expected,
-                   parts > 0 ? "a multiple of %lld" : "at least 1 of them", (long long)parts);
-    (void)snprintf(found, sizeof found, "%lld", (long long)count.of.number);
-    kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[input], expected, found,
-                   "\"%.100s\" has %s %s, which %lld groups cannot share equally",
-                   rule->node->inputs[input], found, what, (long long)parts);
+    const char *found = KLN_PRINTED("%lld", (long long)count.of.number);
+    kln_rule_fault(
+        rule, KILN_ISSUE_SHAPE, rule->node->inputs[input],
+        KLN_PRINTED(parts > 0 ? "a multiple of %lld" : "at least 1 of them", (long long)parts),
+        found, "\"%.100s\" has %s %s, which %lld groups cannot share equally",
+        rule->node->inputs[input], found, what, (long long)parts);
     return false;
 }
 

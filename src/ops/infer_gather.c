@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-
 #include "infer_rules.h"
 
 static void rule_gather(kln_rule *rule)
@@ -41,10 +39,8 @@ static void fold_gather(kln_rule *rule)
                                ? index.of.number + (int64_t)along
                                : index.of.number;
         if (index.kind == KLN_DIM_NUMBER && (at < 0 || at >= (int64_t)along)) {
-            char expected[64];
-            char found[32];
-            (void)snprintf(expected, sizeof expected, "-%zu to %lld", along, (long long)along - 1);
-            (void)kln_dim_format(index, found, sizeof found);
+            const char *expected = KLN_PRINTED("-%zu to %lld", along, (long long)along - 1);
+            const char *found = KLN_DIM_PRINTED(index);
             kln_rule_fault(rule, KILN_ISSUE_VALUE, rule->node->inputs[1], expected, found,
                            "index %s is outside %s, the %zu elements along axis %zu", found,
                            expected, along, axis);
@@ -132,11 +128,9 @@ static bool fit_elements(kln_rule *rule)
             dim.of.number <= most.of.number) {
             continue;
         }
-        char expected[48];
-        char found[32];
-        (void)snprintf(expected, sizeof expected, "at most %lld", (long long)most.of.number);
-        (void)kln_dim_format(dim, found, sizeof found);
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[1], expected, found,
+        const char *found = KLN_DIM_PRINTED(dim);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[1],
+                       KLN_PRINTED("at most %lld", (long long)most.of.number), found,
                        "dimension %zu of the indices \"%.80s\" is %s, but that of the data is %lld",
                        i, rule->node->inputs[1], found, (long long)most.of.number);
         return false;
@@ -229,12 +223,10 @@ static bool fit_scatter_nd(kln_rule *rule)
         return true;
     }
     const size_t deep = (size_t)last.of.number;
-    char expected[48];
-    char found[32];
     if (deep > rank) {
-        (void)snprintf(expected, sizeof expected, "at most %zu", rank);
-        (void)snprintf(found, sizeof found, "%zu", deep);
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[1], expected, found,
+        const char *found = KLN_PRINTED("%zu", deep);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[1],
+                       KLN_PRINTED("at most %zu", rank), found,
                        "an index has %s numbers, but the data \"%.100s\" has %zu dimensions", found,
                        rule->node->inputs[0], rank);
         return false;

@@ -33,10 +33,8 @@ static void merge_dims(kln_rule *rule, const kln_onnx_type *declared, kln_value 
         const kln_onnx_dim *dim = &declared->dims[i];
         if (inferred->dims[i].kind == KLN_DIM_NUMBER && dim->value >= 0 &&
             inferred->dims[i].of.number != dim->value) {
-            char expected[160];
-            char found[32];
-            (void)kln_value_format(inferred, expected, sizeof expected);
-            (void)snprintf(found, sizeof found, "%lld", (long long)dim->value);
+            const char *expected = KLN_VALUE_PRINTED(inferred);
+            const char *found = KLN_PRINTED("%lld", (long long)dim->value);
             kln_rule_fault(rule, KILN_ISSUE_SHAPE, inferred->name, expected, found,
                            "\"%.80s\" is %.100s, but dimension %zu is declared as %s",
                            inferred->name, expected, i, found);

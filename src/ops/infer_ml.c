@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
 #include <string.h>
 
 #include "infer_rules.h"
@@ -52,10 +51,8 @@ bool kln_ml_same_lengths(kln_rule *rule, const char *const *names)
     for (size_t i = 0; names[i] != NULL; i++) {
         const kln_onnx_attribute *a = kln_rule_attribute(rule, names[i]);
         if (a != NULL && first != NULL && a->count != length) {
-            char expected[32];
-            char found[32];
-            (void)snprintf(expected, sizeof expected, "%zu", length);
-            (void)snprintf(found, sizeof found, "%zu", a->count);
+            const char *expected = KLN_PRINTED("%zu", length);
+            const char *found = KLN_PRINTED("%zu", a->count);
             kln_rule_fault(rule, KILN_ISSUE_VALUE, names[i], expected, found,
                            "\"%s\" has %s elements, and \"%s\" has %s", names[i], found, first,
                            expected);

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
 #include <string.h>
 
 #include "infer_rule.h"
@@ -129,9 +128,8 @@ static bool in_set(const kln_value *value, const kln_type_set *set)
 static void wrong_type(kln_rule *rule, size_t input, const kln_type_set *set)
 {
     char expected[256];
-    char found[160];
     kln_type_set_format(set, expected, sizeof expected);
-    (void)kln_value_format(rule->in[input], found, sizeof found);
+    const char *found = KLN_VALUE_PRINTED(rule->in[input]);
     kln_rule_fault(rule, KILN_ISSUE_DTYPE, rule->node->inputs[input], expected, found,
                    "input %zu, \"%.60s\", is %.60s; allowed are %.120s", input,
                    rule->node->inputs[input], found, expected);
@@ -344,7 +342,7 @@ static void repair_shape(kln_rule *rule, size_t output)
     if (!value->has_shape || bad == value->rank) {
         return;
     }
-    char found[40];
+    char found[40]; /* in the frame of what goes from graph to graph */
     (void)kln_dim_format(value->dims[bad], found, sizeof found);
     kln_rule_fault(rule, KILN_ISSUE_SHAPE, value->name, "a size", found,
                    "dimension %zu of its output \"%.100s\" would be %s", bad, value->name, found);

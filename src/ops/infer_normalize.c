@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-
 #include "infer_rules.h"
 
 static void rule_dropout(kln_rule *rule)
@@ -28,10 +26,8 @@ static void rule_batch_norm(kln_rule *rule)
     const bool trains = kln_rule_int(rule, "training_mode", 0) != 0;
     const size_t outputs = trains ? 3 : 1;
     if (rule->since >= 14 && rule->out_count != outputs) {
-        char expected[32];
-        char found[32];
-        (void)snprintf(expected, sizeof expected, "%zu", outputs);
-        (void)snprintf(found, sizeof found, "%zu", rule->out_count);
+        const char *expected = KLN_PRINTED("%zu", outputs);
+        const char *found = KLN_PRINTED("%zu", rule->out_count);
         kln_rule_fault(rule, KILN_ISSUE_ARITY, "training_mode", expected, found,
                        "with \"training_mode\" %d there must be %s outputs, but there are %s",
                        trains ? 1 : 0, expected, found);

@@ -51,8 +51,7 @@ static void add_output(kln_infer_state *state, kln_graph_walk *walk, uint32_t in
     }
     value->producer = index;
     if (before != KLN_NAMES_NONE) {
-        char label[160];
-        kln_node_label(node, index, label, sizeof label);
+        const char *label = KLN_NODE_LABEL(node, index);
         kln_state_issue(state, KILN_SEVERITY_ERROR, KILN_ISSUE_DUPLICATE_NAME, label, name, "one",
                         "two",
                         "node \"%.120s\" (%.60s): its output \"%.120s\" has a name that "
@@ -102,8 +101,7 @@ static void register_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t
 static void unknown_name(kln_infer_state *state, const kln_onnx_node *node, uint32_t index,
                          size_t input)
 {
-    char label[160];
-    kln_node_label(node, index, label, sizeof label);
+    const char *label = KLN_NODE_LABEL(node, index);
     kln_state_issue(state, KILN_SEVERITY_ERROR, KILN_ISSUE_UNKNOWN_NAME, label, node->inputs[input],
                     "a tensor", "none",
                     "node \"%.120s\" (%.60s): input %zu, \"%.120s\", is neither computed nor "
@@ -268,8 +266,7 @@ static void tell_cycle(kln_infer_state *state, const sorter *s, uint32_t start)
 static void tell_order(kln_infer_state *state, const sorter *s, uint32_t index)
 {
     const kln_onnx_node *node = &s->graph->graph->nodes[index];
-    char label[160];
-    kln_node_label(node, index, label, sizeof label);
+    const char *label = KLN_NODE_LABEL(node, index);
     for (size_t i = 0; i < node->input_count; i++) {
         const uint32_t producer = maker(s, node->inputs[i]);
         if (producer != KLN_NO_NODE && producer >= index) {

@@ -44,10 +44,8 @@ static void check_scale(kln_rule *rule, const kln_value_quantization *q)
     }
     if (needed.kind == KLN_DIM_NUMBER && given.kind == KLN_DIM_NUMBER &&
         needed.of.number != given.of.number) {
-        char expected[32];
-        char found[32];
-        (void)kln_dim_format(needed, expected, sizeof expected);
-        (void)kln_dim_format(given, found, sizeof found);
+        const char *expected = KLN_DIM_PRINTED(needed);
+        const char *found = KLN_DIM_PRINTED(given);
         kln_rule_fault(rule, KILN_ISSUE_QUANTIZATION, name, expected, found,
                        "\"%s\" has %s scales, but dimension %lld of \"%s\" needs %s", name, found,
                        (long long)q->axis, rule->node->inputs[0], expected);
@@ -70,10 +68,8 @@ static void check_zero_point(kln_rule *rule)
                          (rank == 0 || kln_rule_is(kln_rule_dim(rule, 1, 0), 1)) &&
                          (kln_rule_rank(rule, 2) == 0 || kln_rule_is(kln_rule_dim(rule, 2, 0), 1));
     if (!same && !scalars) {
-        char expected[160];
-        char found[160];
-        (void)kln_value_format(rule->in[1], expected, sizeof expected);
-        (void)kln_value_format(rule->in[2], found, sizeof found);
+        const char *expected = KLN_VALUE_PRINTED(rule->in[1]);
+        const char *found = KLN_VALUE_PRINTED(rule->in[2]);
         kln_rule_fault(rule, KILN_ISSUE_QUANTIZATION, rule->node->inputs[2], expected, found,
                        "scales \"%.60s\" are %.60s, but zero points \"%.60s\" are %.60s",
                        rule->node->inputs[1], expected, rule->node->inputs[2], found);

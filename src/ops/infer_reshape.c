@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-
 #include "infer_rules.h"
 
 /* total / product, where dimensions that stand in both cancel even when they are not known. */
@@ -29,11 +27,9 @@ static kln_dim remaining(kln_rule *rule, const kln_dim *in, bool *in_gone, size_
     }
     if (above.kind == KLN_DIM_NUMBER && below.kind == KLN_DIM_NUMBER && below.of.number > 0 &&
         above.of.number % below.of.number != 0) {
-        char expected[48];
-        char found[48];
-        (void)snprintf(expected, sizeof expected, "a multiple of %lld", (long long)below.of.number);
-        (void)snprintf(found, sizeof found, "%lld", (long long)above.of.number);
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
+        const char *found = KLN_PRINTED("%lld", (long long)above.of.number);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0],
+                       KLN_PRINTED("a multiple of %lld", (long long)below.of.number), found,
                        "%s elements cannot be divided among dimensions of %lld together", found,
                        (long long)below.of.number);
         return KLN_UNKNOWN_DIM;
@@ -47,10 +43,8 @@ static void check_elements(kln_rule *rule)
     kln_dim after = kln_rule_product(rule, rule->out[0].dims, 0, rule->out[0].rank);
     if (before.kind == KLN_DIM_NUMBER && after.kind == KLN_DIM_NUMBER &&
         before.of.number != after.of.number) {
-        char expected[48];
-        char found[48];
-        (void)kln_dim_format(before, expected, sizeof expected);
-        (void)kln_dim_format(after, found, sizeof found);
+        const char *expected = KLN_DIM_PRINTED(before);
+        const char *found = KLN_DIM_PRINTED(after);
         kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
                        "\"%.100s\" has %s elements, but the new shape has %s",
                        rule->node->inputs[0], expected, found);
@@ -168,8 +162,7 @@ static void rule_transpose(kln_rule *rule)
     for (size_t i = 0; seen != NULL && dims != NULL && i < rank; i++) {
         size_t from = rank - 1 - i;
         if (order != NULL && order[i] < 0) {
-            char found[32];
-            (void)snprintf(found, sizeof found, "%lld", (long long)order[i]);
+            const char *found = KLN_PRINTED("%lld", (long long)order[i]);
             kln_rule_fault(rule, KILN_ISSUE_VALUE, "perm", "at least 0", found,
                            "\"perm\" holds %s; it does not count from the end", found);
             return;
@@ -284,8 +277,7 @@ static void rule_squeeze(kln_rule *rule)
             }
             gone[i] = dim.of.number == 1;
         } else if (gone[i] && dim.kind == KLN_DIM_NUMBER && dim.of.number != 1) {
-            char found[32];
-            (void)kln_dim_format(dim, found, sizeof found);
+            const char *found = KLN_DIM_PRINTED(dim);
             kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "1", found,
                            "dimension %zu of \"%.100s\" is %s; only a 1 can be taken out", i,
                            rule->node->inputs[0], found);

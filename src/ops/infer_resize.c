@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "infer_rules.h"
@@ -291,8 +290,7 @@ static void rule_affine_grid(kln_rule *rule)
     }
     if (count != 4 && count != 5) {
         if (size != NULL || length.kind == KLN_DIM_NUMBER) {
-            char found[32];
-            (void)snprintf(found, sizeof found, "%zu", count);
+            const char *found = KLN_PRINTED("%zu", count);
             kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[1], "4 or 5 numbers", found,
                            "the size has %s numbers; 4 are needed in a plane, 5 in space", found);
         }

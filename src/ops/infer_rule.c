@@ -144,11 +144,8 @@ bool kln_rule_axis(kln_rule *rule, int64_t axis, size_t rank, size_t *out)
 {
     const int64_t wide = (int64_t)rank;
     if (axis < -wide || axis >= wide) {
-        char expected[64];
-        char found[32];
-        (void)snprintf(expected, sizeof expected, "%lld to %lld", (long long)-wide,
-                       (long long)wide - 1);
-        (void)snprintf(found, sizeof found, "%lld", (long long)axis);
+        const char *expected = KLN_PRINTED("%lld to %lld", (long long)-wide, (long long)wide - 1);
+        const char *found = KLN_PRINTED("%lld", (long long)axis);
         kln_rule_fault(rule, KILN_ISSUE_VALUE, "axis", expected, found,
                        "axis %s is outside %s, the dimensions there are", found, expected);
         return false;
@@ -279,10 +276,8 @@ bool kln_rule_is(kln_dim dim, int64_t number)
 kln_dim kln_rule_unify(kln_rule *rule, kln_dim a, kln_dim b, const char *what)
 {
     if (a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER && a.of.number != b.of.number) {
-        char expected[32];
-        char found[32];
-        (void)kln_dim_format(a, expected, sizeof expected);
-        (void)kln_dim_format(b, found, sizeof found);
+        const char *expected = KLN_DIM_PRINTED(a);
+        const char *found = KLN_DIM_PRINTED(b);
         kln_rule_fault(rule, KILN_ISSUE_SHAPE, "", expected, found,
                        "%s must be the same: %s and %s were found", what, expected, found);
         return a;
@@ -374,9 +369,8 @@ bool kln_rule_need_rank(kln_rule *rule, size_t input, size_t least, size_t most)
         return true;
     }
     char expected[64];
-    char found[32];
     kln_range_text(expected, sizeof expected, least, most, "dimension");
-    (void)snprintf(found, sizeof found, "%zu", rank);
+    const char *found = KLN_PRINTED("%zu", rank);
     kln_rule_fault(rule, KILN_ISSUE_RANK, rule->node->inputs[input], expected, found,
                    "input \"%s\" must have %s, but has %s", rule->node->inputs[input], expected,
                    found);
@@ -444,10 +438,9 @@ void kln_node_label(const kln_onnx_node *node, uint32_t index, char *text, size_
 void kln_rule_fault(kln_rule *rule, kiln_issue_kind kind, const char *tensor, const char *expected,
                     const char *found, const char *format, ...)
 {
-    char label[160];
     char words[384];
     char sentence[KLN_ISSUE_TEXT];
-    kln_node_label(rule->node, rule->index, label, sizeof label);
+    const char *label = KLN_NODE_LABEL(rule->node, rule->index);
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(words, sizeof words, format, arguments);

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-
 #include "infer_rules.h"
 
 static void rule_one_hot(kln_rule *rule)
@@ -102,11 +100,9 @@ static void rule_topk(kln_rule *rule)
     const kln_dim whole = kln_rule_dim(rule, 0, axis);
     if (count.kind == KLN_DIM_NUMBER && whole.kind == KLN_DIM_NUMBER &&
         (count.of.number > whole.of.number || count.of.number < 0)) {
-        char expected[48];
-        char found[32];
-        (void)snprintf(expected, sizeof expected, "at most %lld", (long long)whole.of.number);
-        (void)kln_dim_format(count, found, sizeof found);
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
+        const char *found = KLN_DIM_PRINTED(count);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0],
+                       KLN_PRINTED("at most %lld", (long long)whole.of.number), found,
                        "the %s largest of %lld elements are asked for", found,
                        (long long)whole.of.number);
         count = KLN_UNKNOWN_DIM;

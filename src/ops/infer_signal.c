@@ -156,8 +156,7 @@ static bool fit_stft(kln_rule *rule)
     const kln_dim window = kln_rule_dim(rule, 2, 0);
     const kln_dim whole = kln_rule_dim(rule, 0, 1);
     const kln_dim frame = single ? given[0] : !kln_rule_has(rule, 3) ? window : KLN_UNKNOWN_DIM;
-    char found[32];
-    (void)kln_dim_format(frame, found, sizeof found);
+    const char *found = KLN_DIM_PRINTED(frame);
     if (frame.kind == KLN_DIM_NUMBER &&
         (frame.of.number < 1 ||
          (whole.kind == KLN_DIM_NUMBER && frame.of.number > whole.of.number) ||

@@ -244,11 +244,9 @@ static bool fit_slice(kln_rule *rule)
     const size_t rank = kln_rule_rank(rule, 0);
     if (!kln_rule_has(rule, 3) && kln_rule_ranked(rule, 0) && starts.kind == KLN_DIM_NUMBER &&
         starts.of.number > (int64_t)rank) {
-        char expected[48];
-        char found[32];
-        (void)snprintf(expected, sizeof expected, "at most %zu", rank);
-        (void)kln_dim_format(starts, found, sizeof found);
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[1], expected, found,
+        const char *found = KLN_DIM_PRINTED(starts);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[1],
+                       KLN_PRINTED("at most %zu", rank), found,
                        "\"%.100s\" has %s starts without axes, but \"%.100s\" has %zu dimensions",
                        rule->node->inputs[1], found, rule->node->inputs[0], rank);
         return false;

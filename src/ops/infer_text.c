@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
 #include <string.h>
 
 #include "infer_rules.h"
@@ -58,8 +57,7 @@ static bool fit_tfidf(kln_rule *rule)
                        (long long)shortest, (long long)longest, count);
         return false;
     }
-    char found[32];
-    (void)snprintf(found, sizeof found, "%zu", pool);
+    const char *found = KLN_PRINTED("%zu", pool);
     if (!fits) {
         kln_rule_fault(rule, KILN_ISSUE_VALUE, "ngram_counts", "where each length begins", found,
                        "\"ngram_counts\" does not divide the pool of %s into whole n-grams", found);

@@ -19,16 +19,14 @@ bool kln_tree_within(kln_rule *rule, const char *name, size_t at, int64_t value,
                      int64_t most)
 {
     char place[32] = "";
-    char expected[64];
-    char found[32];
     if (value >= least && value <= most) {
         return true;
     }
     if (at != SIZE_MAX) {
         (void)snprintf(place, sizeof place, "[%zu]", at);
     }
-    (void)snprintf(expected, sizeof expected, "%lld to %lld", (long long)least, (long long)most);
-    (void)snprintf(found, sizeof found, "%lld", (long long)value);
+    const char *expected = KLN_PRINTED("%lld to %lld", (long long)least, (long long)most);
+    const char *found = KLN_PRINTED("%lld", (long long)value);
     kln_rule_fault(rule, KILN_ISSUE_VALUE, name, expected, found, "\"%s\"%s is %s; it must be %s",
                    name, place, found, expected);
     return false;

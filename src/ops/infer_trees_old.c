@@ -1,6 +1,5 @@
 /* Ensembles of trees before ai.onnx.ml 5: nodes have ids, each in its tree.
  * SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
 #include <string.h>
 
 #include "infer_trees.h"
@@ -161,10 +160,8 @@ static size_t length_of(kln_rule *rule, const char *list, const char *tensor)
 static bool has_length(kln_rule *rule, const char *name, size_t length, size_t wanted)
 {
     if (length != wanted && length != SIZE_MAX) {
-        char expected[32];
-        char found[32];
-        (void)snprintf(expected, sizeof expected, "%zu", wanted);
-        (void)snprintf(found, sizeof found, "%zu", length);
+        const char *expected = KLN_PRINTED("%zu", wanted);
+        const char *found = KLN_PRINTED("%zu", length);
         kln_rule_fault(rule, KILN_ISSUE_VALUE, name, expected, found,
                        "\"%s\" has %s elements; %s are needed", name, found, expected);
     }

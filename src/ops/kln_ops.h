@@ -208,6 +208,15 @@ bool kln_value_shape(const kln_value *value, kiln_shape *shape);
 /* Writes "float32[batch,3,224,224]" and returns the full length. */
 size_t kln_value_format(const kln_value *value, char *text, size_t size);
 
+/* What these write, in memory that lasts as long as the block. */
+#define KLN_WHAT_TEXT 160
+#define KLN_DIM_PRINTED(dim) kln_dim_printed((dim), (char[KLN_WHAT_TEXT]){0})
+#define KLN_VALUE_PRINTED(value) kln_value_printed((value), (char[KLN_WHAT_TEXT]){0})
+#define KLN_NODE_LABEL(node, index) kln_node_labelled((node), (index), (char[KLN_WHAT_TEXT]){0})
+const char *kln_dim_printed(kln_dim dim, char text[KLN_WHAT_TEXT]);
+const char *kln_value_printed(const kln_value *value, char text[KLN_WHAT_TEXT]);
+const char *kln_node_labelled(const kln_onnx_node *node, uint32_t index, char text[KLN_WHAT_TEXT]);
+
 /* --- a node, for a backend that is asked whether it runs it (node_view.c) --- */
 
 typedef struct kln_node_view {

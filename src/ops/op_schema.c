@@ -224,11 +224,10 @@ static size_t append(char *text, size_t size, size_t used, const char *word)
 static size_t append_set(char *text, size_t size, size_t used, uint32_t set, const char *form)
 {
     for (uint32_t left = set; left != 0; left &= left - 1) {
-        char word[48];
         const int32_t type = (int32_t)__builtin_ctz(left);
-        (void)snprintf(word, sizeof word, "%s%s%s", used == 0 ? "" : ", ", form,
-                       kln_onnx_dtype_name(type));
-        used = append(text, size, used, word);
+        used =
+            append(text, size, used,
+                   KLN_PRINTED("%s%s%s", used == 0 ? "" : ", ", form, kln_onnx_dtype_name(type)));
     }
     return used;
 }

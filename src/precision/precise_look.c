@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What values and nodes a model has, graph by graph. */
-#include <string.h>
 
 #include "precise_parts.h"
 

@@ -265,14 +265,10 @@ static kiln_status check_given(const kiln_binding *binding, const kiln_tensor *g
     if (given->data == NULL || kiln_shape_equal(&given->desc.shape, shape)) {
         return KILN_OK;
     }
-    char expected[KLN_SHAPE_TEXT];
-    char found[KLN_SHAPE_TEXT];
-    (void)kiln_shape_format(shape, expected, sizeof expected);
-    (void)kiln_shape_format(&given->desc.shape, found, sizeof found);
     return kln_fail(KILN_ERROR_SHAPE,
                     "output \"%s\" of a request came out as %s, and the memory given for it is for "
                     "%s",
-                    binding->name, expected, found);
+                    binding->name, KLN_SHAPE_PRINTED(shape), KLN_SHAPE_PRINTED(&given->desc.shape));
 }
 
 static kiln_status give_request(const batch *one, kiln_request *request, int64_t at)

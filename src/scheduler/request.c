@@ -73,13 +73,10 @@ static kiln_status check_shape(const kiln_binding *binding, const kiln_shape *sh
     if (fits) {
         return KILN_OK;
     }
-    char expected[KLN_SHAPE_TEXT];
-    char found[KLN_SHAPE_TEXT];
-    (void)kiln_shape_format(&binding->shape, expected, sizeof expected);
-    (void)kiln_shape_format(shape, found, sizeof found);
     return kln_fail(shape->rank != binding->shape.rank ? KILN_ERROR_RANK : KILN_ERROR_SHAPE,
                     "%s \"%s\" of a request: %s is needed, %s was given",
-                    binding->is_input ? "input" : "output", binding->name, expected, found);
+                    binding->is_input ? "input" : "output", binding->name,
+                    KLN_SHAPE_PRINTED(&binding->shape), KLN_SHAPE_PRINTED(shape));
 }
 
 /* What is wrong with it, or that it is only rare. */

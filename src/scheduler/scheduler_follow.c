@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A build as background work: its engine takes over when it is done. */
-#include <stdio.h>
 #include <string.h>
 
 #include "scheduler_parts.h"

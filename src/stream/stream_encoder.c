@@ -15,8 +15,6 @@ static kiln_location location_of(const kiln_generator *self)
 kiln_status stream_check_given(const kiln_binding *given, const kiln_tensor *tensor)
 {
     const kiln_shape *shape = &tensor->desc.shape;
-    char asked[KLN_SHAPE_TEXT];
-    char found[KLN_SHAPE_TEXT];
     KLN_RETURN_IF(tensor->desc.dtype != given->dtype, KILN_ERROR_DTYPE,
                   "kiln_generator_submit: input \"%s\" is of type %s, %s is needed", given->name,
                   kiln_dtype_name(tensor->desc.dtype), kiln_dtype_name(given->dtype));
@@ -29,12 +27,10 @@ kiln_status stream_check_given(const kiln_binding *given, const kiln_tensor *ten
                 (given->shape.dims[d] < 0 || given->shape.dims[d] == shape->dims[d]);
     }
     if (!fits) {
-        (void)kiln_shape_format(&given->shape, asked, sizeof asked);
-        (void)kiln_shape_format(shape, found, sizeof found);
         return kln_fail(KILN_ERROR_SHAPE,
                         "kiln_generator_submit: input \"%s\" is %s; the model has %s, and a "
                         "sequence is one row",
-                        given->name, found, asked);
+                        given->name, KLN_SHAPE_PRINTED(shape), KLN_SHAPE_PRINTED(&given->shape));
     }
     size_t bytes = 0;
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(given->dtype, shape, &bytes));

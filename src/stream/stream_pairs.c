@@ -97,7 +97,6 @@ kiln_status stream_check_stated_pairs(const stream_model *model,
 static kiln_status find_axis(const kiln_binding *past, int32_t *axis)
 {
     const kiln_shape *shape = &past->shape;
-    char text[KLN_SHAPE_TEXT];
     int32_t dynamic = 0;
     for (int32_t d = 1; d < shape->rank; d++) {
         if (shape->dims[d] < 0) {
@@ -109,21 +108,17 @@ static kiln_status find_axis(const kiln_binding *past, int32_t *axis)
         *axis = 2;
         return KILN_OK;
     }
-    (void)kiln_shape_format(shape, text, sizeof text);
     return dynamic == 1 ? KILN_OK
                         : kln_fail(KILN_ERROR_UNSUPPORTED,
                                    "kiln_generator_create: input \"%s\" has the shape %s; one "
                                    "dimension behind that of the batch has to be dynamic, that of "
                                    "the positions",
-                                   past->name, text);
+                                   past->name, KLN_SHAPE_PRINTED(shape));
 }
 
 static kiln_status check_pair(const kiln_binding *past, const kiln_binding *present, int32_t axis)
 {
-    char a[KLN_SHAPE_TEXT];
-    char b[KLN_SHAPE_TEXT];
-    (void)kiln_shape_format(&past->shape, a, sizeof a);
-    (void)kiln_shape_format(&present->shape, b, sizeof b);
+    const char *a = KLN_SHAPE_PRINTED(&past->shape);
     if (past->dtype != present->dtype) {
         return kln_fail(KILN_ERROR_DTYPE,
                         "kiln_generator_create: input \"%s\" is of type %s and output \"%s\" of "
@@ -141,7 +136,7 @@ static kiln_status check_pair(const kiln_binding *past, const kiln_binding *pres
                : kln_fail(KILN_ERROR_SHAPE,
                           "kiln_generator_create: input \"%s\" is %s and output \"%s\" is %s; what "
                           "a run puts out the next one reads",
-                          past->name, a, present->name, b);
+                          past->name, a, present->name, KLN_SHAPE_PRINTED(&present->shape));
 }
 
 /* Whether an end may hold keys or values: rows, and two dimensions at least. */

@@ -13,6 +13,13 @@
 
 /* Enough for any shape that kiln_shape_format writes. */
 #define KLN_SHAPE_TEXT 192
+/* What it writes, in memory that lasts as long as the block. */
+#define KLN_SHAPE_PRINTED(shape) kln_shape_printed((shape), (char[KLN_SHAPE_TEXT]){0})
+static inline const char *kln_shape_printed(const kiln_shape *shape, char text[KLN_SHAPE_TEXT])
+{
+    (void)kiln_shape_format(shape, text, KLN_SHAPE_TEXT);
+    return text;
+}
 
 /* Whether strides are absent or describe a dense tensor of this shape. */
 bool kln_strides_are_dense(const kiln_shape *shape, const kiln_strides *strides);

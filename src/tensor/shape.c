@@ -33,10 +33,8 @@ static kiln_status check_static(const kiln_shape *shape, bool *empty)
 
 static kiln_status fail_too_large(const kiln_shape *shape)
 {
-    char text[KLN_SHAPE_TEXT];
-    (void)kiln_shape_format(shape, text, sizeof text);
     return kln_fail(KILN_ERROR_LIMIT, "the shape %s has more elements than a 64-bit number counts",
-                    text);
+                    KLN_SHAPE_PRINTED(shape));
 }
 
 bool kiln_shape_equal(const kiln_shape *a, const kiln_shape *b)

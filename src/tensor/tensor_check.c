@@ -31,11 +31,9 @@ kiln_status kiln_tensor_bytes(kiln_dtype dtype, const kiln_shape *shape, size_t 
     int64_t elements = 0;
     KLN_RETURN_IF_ERROR(kiln_shape_elements(shape, &elements));
     if (!packed_bytes((uint64_t)elements, bits, bytes)) {
-        char text[KLN_SHAPE_TEXT];
-        (void)kiln_shape_format(shape, text, sizeof text);
         return kln_fail(KILN_ERROR_LIMIT,
                         "%s elements in the shape %s take more bytes than there are addresses",
-                        kiln_dtype_name(dtype), text);
+                        kiln_dtype_name(dtype), KLN_SHAPE_PRINTED(shape));
     }
     return KILN_OK;
 }
@@ -43,11 +41,10 @@ kiln_status kiln_tensor_bytes(kiln_dtype dtype, const kiln_shape *shape, size_t 
 static kiln_status check_memory(const char *what, const kiln_tensor *tensor, size_t needed)
 {
     if (tensor->bytes < needed) {
-        char text[KLN_SHAPE_TEXT];
-        (void)kiln_shape_format(&tensor->desc.shape, text, sizeof text);
         return kln_fail(KILN_ERROR_SIZE,
                         "%s: %zu bytes were given, %s elements in the shape %s take %zu", what,
-                        tensor->bytes, kiln_dtype_name(tensor->desc.dtype), text, needed);
+                        tensor->bytes, kiln_dtype_name(tensor->desc.dtype),
+                        KLN_SHAPE_PRINTED(&tensor->desc.shape), needed);
     }
     if (needed == 0) {
         return KILN_OK;

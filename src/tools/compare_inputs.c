@@ -8,14 +8,13 @@ static kiln_status make(const kiln_binding *binding, const kiln_named_tensor *gi
                         const kiln_compare_options *options, kiln_named_tensor *made)
 {
     const kiln_shape shape = given != NULL ? given->tensor.desc.shape : binding->shape;
-    char text[KLN_SHAPE_TEXT];
     size_t bytes = 0;
     if (shape.rank < 0 || !kiln_shape_is_static(&shape)) {
-        (void)kiln_shape_format(&shape, text, sizeof text);
         return kln_fail(KILN_ERROR_SHAPE,
                         "input \"%s\" %s %s: give it a shape in kiln_compare_options.inputs, with "
                         "or without data",
-                        binding->name, shape.rank < 0 ? "may have" : "has the shape", text);
+                        binding->name, shape.rank < 0 ? "may have" : "has the shape",
+                        KLN_SHAPE_PRINTED(&shape));
     }
     KLN_RETURN_IF(kiln_dtype_bits(binding->dtype) == 0, KILN_ERROR_DTYPE,
                   "input \"%s\" is of type %s, which Kiln cannot feed", binding->name,

@@ -398,12 +398,9 @@ static kiln_status hand_out(pipe_slot *slot, kiln_named_tensor *output)
     KLN_RETURN_IF(output->tensor.desc.location == KILN_LOCATION_DEVICE, KILN_ERROR_UNSUPPORTED,
                   "output \"%s\": a pipeline brings results to host memory", output->name);
     if (!kiln_shape_equal(&output->tensor.desc.shape, &result.desc.shape)) {
-        char found[KLN_SHAPE_TEXT];
-        char given[KLN_SHAPE_TEXT];
-        (void)kiln_shape_format(&result.desc.shape, found, sizeof found);
-        (void)kiln_shape_format(&output->tensor.desc.shape, given, sizeof given);
+        const char *given = KLN_SHAPE_PRINTED(&output->tensor.desc.shape);
         return kln_fail(KILN_ERROR_SHAPE, "output \"%s\" is %s, memory for %s was given",
-                        output->name, found, given);
+                        output->name, KLN_SHAPE_PRINTED(&result.desc.shape), given);
     }
     if (bytes != 0) {
         memcpy(output->tensor.data, result.data, bytes);

@@ -2,7 +2,6 @@
 /* .npy files: what is accepted keeps the rules of a view. */
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "tensor/kln_tensor.h"
 

@@ -2,9 +2,7 @@
 /* A host that opens libkiln, uses it and closes it, and goes on. */
 #include <dlfcn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <kiln/kiln.h>
 

@@ -8,7 +8,6 @@
  * each PLAN one that it must load. Prints a line for each check; exits with 1 where one fails,
  * with 77 where there is no GPU. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <kiln/kiln.h>

@@ -2,7 +2,6 @@
 /* One cache and many processes: this program calls itself, as a child that builds. */
 #include "fake_tensorrt_test.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>

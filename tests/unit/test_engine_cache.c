@@ -2,9 +2,6 @@
 /* Plans that are kept, in one process (test_cache_processes.c: in many), over the stand-in. */
 #include "engine_cache_test.h"
 
-#include <errno.h>
-#include <sys/stat.h>
-
 #include "onnx/kln_onnx.h"
 
 TENSORRT_TEST(a_model_is_built_once)

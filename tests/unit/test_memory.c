@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <pthread.h>
-#include <stdatomic.h>
-
 #include "fake_cuda_test.h"
 #include "memory/kln_memory.h"
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #include "backends/kln_backends.h"
 #include "backends/onnxruntime/ort_runtime.h"

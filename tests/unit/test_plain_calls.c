@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What bindings call: the same as with spans, from plain arguments. */
-#include <string.h>
 
 #include <kiln/kiln.h>
 

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "ort_context.h"
 
 void ort_release_values(ort_context *context)

@@ -54,14 +54,11 @@ static kiln_status set_provider(const ort_engine *engine, const kiln_build_optio
     const ort_api *api = &engine->runtime->api;
     static const char *const searches[] = {"EXHAUSTIVE", "EXHAUSTIVE", "HEURISTIC", "DEFAULT"};
     const bool as_needed = options->arena_growth == KILN_ARENA_AS_NEEDED;
-    char device[16];
-    char limit[24];
-    (void)snprintf(device, sizeof device, "%d", engine->device);
-    (void)snprintf(limit, sizeof limit, "%" PRIu64, options->gpu_memory_bytes);
     const char *keys[7] = {"device_id", "cudnn_conv_algo_search", "arena_extend_strategy",
                            "gpu_mem_limit"};
-    const char *values[7] = {device, searches[options->conv_search],
-                             as_needed ? "kSameAsRequested" : "kNextPowerOfTwo", limit};
+    const char *values[7] = {KLN_PRINTED("%d", engine->device), searches[options->conv_search],
+                             as_needed ? "kSameAsRequested" : "kNextPowerOfTwo",
+                             KLN_PRINTED("%" PRIu64, options->gpu_memory_bytes)};
     size_t count = options->gpu_memory_bytes != 0 ? 4 : 3;
     const struct {
         const char *key;

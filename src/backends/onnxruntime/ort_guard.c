@@ -50,16 +50,14 @@ static kiln_status find_end(kln_inference *inference, const kln_graph_inference 
     kiln_status status = KILN_OK;
     for (uint32_t i = 0; i < graph->node_count && status == KILN_OK; i++) {
         char why[256];
-        char label[160];
         const kln_node_inference *known = &graph->nodes[i];
         if (known->resolved == NULL) {
             continue;
         }
         const kln_node_view view = kln_view_of(inference, graph, i);
         if (ort_ends(&view, why, sizeof why) != KLN_LACK_NONE) {
-            kln_node_label(view.node, i, label, sizeof label);
-            return kln_fail(KILN_ERROR_UNSUPPORTED, "\"%s\": node \"%s\" (%s): %s", name, label,
-                            view.node->op_type, why);
+            return kln_fail(KILN_ERROR_UNSUPPORTED, "\"%s\": node \"%s\" (%s): %s", name,
+                            KLN_NODE_LABEL(view.node, i), view.node->op_type, why);
         }
         for (size_t k = 0; k < known->graph_count && depth < DEEPEST && status == KILN_OK; k++) {
             if (known->graphs[k] != NULL) {

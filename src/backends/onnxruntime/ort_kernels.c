@@ -1,6 +1,5 @@
 /* Which types ONNX Runtime's CPU provider has kernels for.
  * SPDX-License-Identifier: Apache-2.0 */
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 

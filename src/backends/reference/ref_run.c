@@ -48,17 +48,13 @@ static kiln_status make_input(ref_context *context, const kiln_tensor *bound, re
 
 static kiln_status fail_output(const ref_tensor *found, const kiln_tensor *bound, size_t index)
 {
-    char expected[KLN_SHAPE_TEXT];
-    char have[KLN_SHAPE_TEXT];
     kiln_shape shape = {.rank = found->rank};
     memcpy(shape.dims, found->dims, (size_t)found->rank * sizeof(int64_t));
-    (void)kiln_shape_format(&shape, have, sizeof have);
-    (void)kiln_shape_format(&bound->desc.shape, expected, sizeof expected);
     const bool dtype = found->dtype != bound->desc.dtype;
     return kln_fail(dtype ? KILN_ERROR_DTYPE : KILN_ERROR_SHAPE,
                     "output %zu came out as %s %s, but the memory bound to it is for %s %s", index,
-                    kiln_dtype_name(found->dtype), have, kiln_dtype_name(bound->desc.dtype),
-                    expected);
+                    kiln_dtype_name(found->dtype), KLN_SHAPE_PRINTED(&shape),
+                    kiln_dtype_name(bound->desc.dtype), KLN_SHAPE_PRINTED(&bound->desc.shape));
 }
 
 static kiln_status write_bound(const ref_tensor *tensor, const kiln_tensor *bound, size_t index)

@@ -14,17 +14,14 @@ kiln_status ref_op_identity(ref_call *call)
 
 static kiln_status fail_reshape(const ref_tensor *x, const int64_t *dims, int rank)
 {
-    char from[KLN_SHAPE_TEXT];
-    char to[KLN_SHAPE_TEXT];
     kiln_shape shape = {.rank = x->rank};
     memcpy(shape.dims, x->dims, (size_t)x->rank * sizeof(int64_t));
-    (void)kiln_shape_format(&shape, from, sizeof from);
     shape.rank = rank;
     for (int i = 0; i < rank; i++) {
         shape.dims[i] = dims[i];
     }
-    (void)kiln_shape_format(&shape, to, sizeof to);
-    return kln_fail(KILN_ERROR_SHAPE, "%s cannot take the shape %s", from, to);
+    return kln_fail(KILN_ERROR_SHAPE, "%s cannot take the shape %s", KLN_SHAPE_PRINTED(&shape),
+                    KLN_SHAPE_PRINTED(&shape));
 }
 
 static kiln_status ref_op_reshape(ref_call *call)

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdlib.h>
-
 #include "ref_ops.h"
 
 /* The files with kernels, ref_<family>.c: each ends with the rows of its operators. */

@@ -26,9 +26,7 @@ static kiln_status add_line(lines *to, const char *key, const char *value)
 
 static kiln_status add_number(lines *to, const char *key, long long value)
 {
-    char text[32];
-    (void)snprintf(text, sizeof text, "%lld", value);
-    return add_line(to, key, text);
+    return add_line(to, key, KLN_PRINTED("%lld", value));
 }
 
 static kiln_status engine_lines(trt_engine *engine, lines *to)
