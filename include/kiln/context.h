@@ -3,7 +3,7 @@
  *
  * A context is one thread's seat at an engine: it holds what is bound to each name, and memory for
  * what is not. Bind once, then run as often as you like; a run copies nothing that lies where the
- * backend can use it, and allocates nothing.
+ * backend can use it (a backend may copy inputs of up to 256 bytes), and allocates nothing.
  *
  *     kiln_context *context = NULL;
  *     kiln_context_create(engine, NULL, &context);

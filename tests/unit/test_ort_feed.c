@@ -181,6 +181,53 @@ TEST(names_are_found_wherever_they_stand)
     expect(&output.tensor, a, 2, a, 2);
 }
 
+static OrtStatus *(*make_value)(const OrtMemoryInfo *, void *, size_t, const int64_t *, size_t,
+                                ort_element_type, OrtValue **);
+static size_t made_values;
+
+static OrtStatus *count_value(const OrtMemoryInfo *place, void *data, size_t bytes,
+                              const int64_t *dims, size_t rank, ort_element_type type,
+                              OrtValue **value)
+{
+    made_values++;
+    return make_value(place, data, bytes, dims, rank, type, value);
+}
+
+/* Values that are made while "a" lies in one place after the other. */
+static size_t values_of_moves(int64_t length)
+{
+    enum { PLACES = 40, LONG = 100 };
+    static float places[PLACES][LONG];
+    const ort_runtime *runtime = NULL;
+    owned_context context = make_context();
+    float b[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
+    assert_ok(ort_runtime_open(NULL, &runtime));
+    ort_api *api = (ort_api *)(uintptr_t)&runtime->api; /* it is this process's copy */
+    make_value = api->CreateTensorWithDataAsOrtValue;
+    api->CreateTensorWithDataAsOrtValue = count_value;
+    made_values = 0;
+    for (size_t i = 0; i < PLACES; i++) {
+        places[i][0] = (float)i;
+        places[i][length - 1] = -(float)i;
+        const kiln_named_tensor inputs[] = {view("a", places[i], length), view("b", b, MOST)};
+        kiln_named_tensor output = {.name = "y"};
+        assert_ok(kiln_context_run_tensors(context, inputs, 2, &output, 1));
+        expect(&output.tensor, places[i], length, b, MOST);
+        places[i][0] += 100; /* what is bound is read by each run */
+        assert_ok(kiln_context_run(context));
+        assert_ok(kiln_context_tensor(context, "y", &output.tensor));
+        expect(&output.tensor, places[i], length, b, MOST);
+    }
+    api->CreateTensorWithDataAsOrtValue = make_value;
+    return made_values;
+}
+
+TEST(a_small_input_that_moves_has_one_value)
+{
+    assert_true(values_of_moves(MOST) <= 4);
+    assert_true(values_of_moves(100) >= 40);
+}
+
 static size_t alive;
 
 static void release(OrtValue *value)

@@ -58,13 +58,25 @@ static size_t index_of(const ort_context *context, const kiln_binding *binding)
 static kiln_status feed(ort_context *context, const kiln_binding *binding,
                         const kiln_tensor *tensor)
 {
+    const ort_engine *engine = context->engine;
+    ort_feed *fed = context->feed;
     OrtValue *value = NULL;
     const size_t index = index_of(context, binding);
-    if (!ort_feed_return(context->feed, index, tensor)) {
-        ort_feed_make_room(context->engine, context->feed, index);
-        KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
-        ort_feed_set(context->feed, index, value, tensor);
+    if ((index < engine->input_count && ort_feed_take_copy(fed, index, tensor)) ||
+        ort_feed_return(fed, index, tensor)) {
+        return KILN_OK;
     }
+    if (ort_feed_moves(engine, fed, index, tensor)) {
+        kiln_tensor copy = *tensor;
+        copy.data = ort_feed_copy_memory(engine, fed, index);
+        KLN_RETURN_IF_NO_MEMORY(copy.data, ORT_FEED_COPIED, "a copy of an input");
+        KLN_RETURN_IF_ERROR(wrap(context, binding, &copy, &value));
+        ort_feed_set_copy(fed, index, value, tensor);
+        return KILN_OK;
+    }
+    ort_feed_make_room(engine, fed, index);
+    KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
+    ort_feed_set(fed, index, value, tensor);
     return KILN_OK;
 }
 

@@ -267,6 +267,9 @@ kiln_status ort_context_run(void *context)
     if (engine->external != NULL) {
         KLN_RETURN_IF_ERROR(kln_onnx_check_files(engine->external));
     }
+    if (self->feed != NULL) {
+        ort_feed_copy_all(engine, self->feed);
+    }
     if (self->feed != NULL && ort_feed_is_due(self->feed)) {
         failed = ort_feed_run(engine, self->feed, self->run_options);
     } else {
@@ -318,6 +321,9 @@ kiln_status ort_context_raw(void *context)
     ort_context *self = context;
     const ort_runtime *runtime = self->engine->runtime;
     KLN_RETURN_IF_ERROR(bind_fed(self));
+    if (self->feed != NULL) {
+        ort_feed_copy_all(self->engine, self->feed);
+    }
     OrtStatus *failed =
         runtime->api.RunWithBinding(self->engine->session, self->run_options, self->binding);
     return failed == NULL ? KILN_OK : ort_fail(runtime, failed, "the run");

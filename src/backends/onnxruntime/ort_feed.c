@@ -13,10 +13,11 @@ kiln_status ort_feed_create(const ort_engine *engine, ort_feed **feed)
     made->count = count;
     made->values = kln_alloc_zeroed(count, sizeof(OrtValue *));
     made->rings = kln_alloc_zeroed(count, sizeof *made->rings);
+    made->copies = kln_alloc_zeroed(engine->input_count, sizeof *made->copies);
     made->results = kln_alloc_zeroed(engine->output_count, sizeof(OrtValue *));
     made->stale = kln_alloc_zeroed(count, sizeof *made->stale);
     KLN_FAIL_IF(made->names == NULL || made->values == NULL || made->rings == NULL ||
-                    made->results == NULL || made->stale == NULL,
+                    made->copies == NULL || made->results == NULL || made->stale == NULL,
                 kln_fail_memory(count * sizeof *made->rings, "a context"));
     for (size_t i = 0; i < count; i++) {
         made->names[i] = engine->bindings[i].name;
@@ -37,9 +38,14 @@ void ort_feed_destroy(const ort_engine *engine, ort_feed *feed)
             engine->runtime->api.ReleaseValue(feed->rings[i].values[k]);
         }
     }
+    for (size_t i = 0; feed->copies != NULL && i < engine->input_count; i++) {
+        engine->runtime->api.ReleaseValue(feed->copies[i].value);
+        kln_free(feed->copies[i].memory);
+    }
     kln_free(feed->names);
     kln_free(feed->values);
     kln_free(feed->rings);
+    kln_free(feed->copies);
     kln_free(feed->results);
     kln_free(feed->stale);
     kln_free(feed);
@@ -93,6 +99,80 @@ bool ort_feed_return(ort_feed *feed, size_t index, const kiln_tensor *tensor)
         }
     }
     return false;
+}
+
+/* --- small inputs that move --- */
+
+static bool is_small(const kiln_tensor *tensor)
+{
+    return tensor->bytes <= ORT_FEED_COPIED && tensor->bytes != 0;
+}
+
+bool ort_feed_take_copy(ort_feed *feed, size_t index, const kiln_tensor *tensor)
+{
+    ort_feed_copy *copy = &feed->copies[index];
+    if (copy->value == NULL) {
+        return false;
+    }
+    if (!is_small(tensor) || !kiln_shape_equal(&copy->shape, &tensor->desc.shape)) {
+        copy->unused++;
+        return false;
+    }
+    copy->source = tensor->data;
+    copy->bytes = tensor->bytes;
+    copy->unused = 0;
+    if (feed->values[index] != copy->value) {
+        use(feed, index, copy->value);
+    }
+    return true;
+}
+
+/* One that was made for another shape stays as long as that comes back. */
+bool ort_feed_moves(const ort_engine *engine, const ort_feed *feed, size_t index,
+                    const kiln_tensor *tensor)
+{
+    if (index >= engine->input_count || !is_small(tensor)) {
+        return false;
+    }
+    const ort_feed_ring *ring = &feed->rings[index];
+    const ort_feed_copy *copy = &feed->copies[index];
+    const ort_feed_view *last = &ring->views[ring->at];
+    return copy->value != NULL ? copy->unused >= ORT_FEED_KEPT
+                               : ring->values[ring->at] != NULL && last->data != tensor->data &&
+                                     kiln_shape_equal(&last->shape, &tensor->desc.shape);
+}
+
+void *ort_feed_copy_memory(const ort_engine *engine, ort_feed *feed, size_t index)
+{
+    ort_feed_copy *copy = &feed->copies[index];
+    if (copy->memory == NULL) {
+        copy->memory = kln_alloc_zeroed(1, ORT_FEED_COPIED);
+    }
+    if (feed->values[index] == copy->value) {
+        feed->values[index] = NULL;
+    }
+    engine->runtime->api.ReleaseValue(copy->value);
+    copy->value = NULL;
+    return copy->memory;
+}
+
+void ort_feed_set_copy(ort_feed *feed, size_t index, OrtValue *value, const kiln_tensor *tensor)
+{
+    ort_feed_copy *copy = &feed->copies[index];
+    copy->value = value;
+    copy->shape = tensor->desc.shape;
+    feed->has_copies = true;
+    (void)ort_feed_take_copy(feed, index, tensor);
+}
+
+void ort_feed_copy_all(const ort_engine *engine, const ort_feed *feed)
+{
+    for (size_t i = 0; feed->has_copies && i < engine->input_count; i++) {
+        const ort_feed_copy *copy = &feed->copies[i];
+        if (copy->value != NULL && feed->values[i] == copy->value) {
+            memcpy(copy->memory, copy->source, copy->bytes);
+        }
+    }
 }
 
 bool ort_feed_is_due(const ort_feed *feed)

@@ -5,7 +5,9 @@
  * next run uses it again. So what changes from run to run is handed to Run as it is; the binding
  * hears of it when a run finds everything as the last one left it. Making a value costs as much as
  * half of a small run, so the last few of each binding are kept, in a ring: programs that go
- * through several memories or shapes in turn come back to the one that follows. */
+ * through several memories or shapes in turn come back to the one that follows. A small input whose
+ * memory moves has one value, over memory of the feed, to which each run copies it: that is less
+ * than looking for a value, and far less than making one. */
 #ifndef KLN_ORT_FEED_H
 #define KLN_ORT_FEED_H
 
@@ -17,6 +19,19 @@ typedef struct ort_feed_view {
     kiln_shape shape;
 } ort_feed_view;
 
+/* Inputs of no more bytes are copied: four cache lines, a small part of what a value costs. */
+#define ORT_FEED_COPIED ((size_t)256)
+
+/* An input that is copied. */
+typedef struct ort_feed_copy {
+    OrtValue *value;       /* over `memory`; NULL: none yet */
+    kiln_shape shape;      /* of the value */
+    unsigned char *memory; /* ORT_FEED_COPIED bytes; NULL: none yet */
+    const void *source;    /* the caller's */
+    size_t bytes;
+    size_t unused; /* binds of the input in other shapes since it was used */
+} ort_feed_copy;
+
 /* Values kept for each input and output. */
 #define ORT_FEED_KEPT ((size_t)8)
 
@@ -27,16 +42,18 @@ typedef struct ort_feed_ring {
 } ort_feed_ring;
 
 typedef struct ort_feed {
-    size_t count;         /* inputs and outputs */
-    const char **names;   /* inputs, then outputs; the engine's */
-    OrtValue **values;    /* likewise, in `rings`; NULL for an output that ONNX Runtime finds memory
-                           * for */
-    ort_feed_ring *rings; /* likewise */
-    OrtValue **results;   /* of the outputs, by the last Run; NULL where there are none */
-    bool *stale;          /* the IO binding does not know it yet; inputs, then outputs */
-    bool changed;         /* something did since the last run */
-    bool bound_once;      /* the binding has run */
-    bool has_results;     /* the last run was a Run */
+    size_t count;          /* inputs and outputs */
+    const char **names;    /* inputs, then outputs; the engine's */
+    OrtValue **values;     /* likewise, in `rings` or `copies`; NULL for an output that ONNX Runtime
+                            * finds memory     for */
+    ort_feed_ring *rings;  /* likewise */
+    ort_feed_copy *copies; /* of the inputs */
+    bool has_copies;       /* one was made */
+    OrtValue **results;    /* of the outputs, by the last Run; NULL where there are none */
+    bool *stale;           /* the IO binding does not know it yet; inputs, then outputs */
+    bool changed;          /* something did since the last run */
+    bool bound_once;       /* the binding has run */
+    bool has_results;      /* the last run was a Run */
 } ort_feed;
 
 KILN_MUST_CHECK kiln_status ort_feed_create(const ort_engine *engine, ort_feed **feed);
@@ -51,6 +68,16 @@ void ort_feed_set(ort_feed *feed, size_t index, OrtValue *value, const kiln_tens
 void ort_feed_leave_open(ort_feed *feed, size_t index);
 /* Whether it has a kept value now, because that was made over this memory in this shape. */
 bool ort_feed_return(ort_feed *feed, size_t index, const kiln_tensor *tensor);
+/* Whether input `index` is now copied from this memory, because it has a value for that. */
+bool ort_feed_take_copy(ort_feed *feed, size_t index, const kiln_tensor *tensor);
+/* Whether it moves, and should get one: ort_feed_set_copy takes `value`, made over `memory`, which
+ * ort_feed_copy_memory gives (NULL where there is none). */
+bool ort_feed_moves(const ort_engine *engine, const ort_feed *feed, size_t index,
+                    const kiln_tensor *tensor);
+void *ort_feed_copy_memory(const ort_engine *engine, ort_feed *feed, size_t index);
+void ort_feed_set_copy(ort_feed *feed, size_t index, OrtValue *value, const kiln_tensor *tensor);
+/* Before each run. */
+void ort_feed_copy_all(const ort_engine *engine, const ort_feed *feed);
 /* Whether the next run is better made by ort_feed_run than with the binding. */
 bool ort_feed_is_due(const ort_feed *feed);
 OrtStatus *ort_feed_run(const ort_engine *engine, ort_feed *feed, const OrtRunOptions *options);
