@@ -367,8 +367,15 @@ def unordered_axes(case):
     return min(axes) < 0 or list(axes) != sorted(axes)
 
 
-def empty_data(case):
-    return 0 in array(case, 0).shape
+def empty_reduction(case):
+    """Of no elements, and the shape changes: an axis goes, or becomes 1."""
+    shape = array(case, 0).shape
+    axes = array(case, 1) if not case.op.startswith("Arg") else [case.attributes.get("axis", 0)]
+    axes = case.attributes.get("axes") if axes is None else np.asarray(axes).ravel().tolist()
+    if not axes:
+        axes = [] if case.attributes.get("noop_with_empty_axes") else range(len(shape))
+    reduced = [shape[a] for a in axes]
+    return 0 in shape and any(n != 1 or case.attributes.get("keepdims", 1) == 0 for n in reduced)
 
 
 def zero_products(case):

@@ -5,15 +5,15 @@ import numpy as np
 from generate import D, F, FOUR_BITS, H, NAMES
 from settled import OPEN, ORT, REF, rule
 from settled_conditions import (apart, array, attr, behind_axis, cancels, clamped_shape,
-                                clamped_start, empty_data, first_come, fraction_in, greatest_end,
-                                inserted_last, largest, last_output, magnitude, missing_limit,
-                                moments_mixed, nan_in, nan_lanes, narrow, negative_lanes,
-                                negative_pad, not_finite, off_by_signal, off_by_terms, one_apart,
-                                pairs, parts_of_float8, past, past_32_bits, past_batches,
-                                past_digits, past_ends, past_keys, points_by_channel, same_place,
-                                special, special_c, squares_cancel, stalled_squares, sum_wraps,
-                                tainted, unordered_axes, unseen_gates, whole, whole_in, whole_out,
-                                zero_products)
+                                clamped_start, empty_reduction, first_come, fraction_in,
+                                greatest_end, inserted_last, largest, last_output, magnitude,
+                                missing_limit, moments_mixed, nan_in, nan_lanes, narrow,
+                                negative_lanes, negative_pad, not_finite, off_by_signal,
+                                off_by_terms, one_apart, pairs, parts_of_float8, past, past_32_bits,
+                                past_batches, past_digits, past_ends, past_keys, points_by_channel,
+                                same_place, special, special_c, squares_cancel, stalled_squares,
+                                sum_wraps, tainted, unordered_axes, unseen_gates, whole, whole_in,
+                                whole_out, zero_products)
 from settled_places import (aligned_fraction, cropped_unseen, cubic_outside, dilated,
                             dilated_blocks, empty_window, fraction_of_a_length, halfway, halves,
                             in_empty_windows, lower_or_not_two, negative_padding, padded_cubic,
@@ -70,9 +70,9 @@ rule(OPEN, "ReduceMean", "integers, and no elements", "0 / 0 is no integer",
 
 # --- ONNX Runtime ---
 
-rule(ORT, REDUCTIONS + " ArgMax ArgMin", "an empty input",
+rule(ORT, REDUCTIONS + " ArgMax ArgMin", "an empty input, and axes that go or become 1",
      "the dimensions of the reduced axes are kept; the specification drops them or makes them 1, "
-     "and says what a reduction of no elements gives", empty_data)
+     "and says what a reduction of no elements gives", empty_reduction)
 rule(ORT, "MatMul MatMulInteger Gemm QLinearMatMul", "a product of matrices of no terms",
      "what the memory held is given instead of 0", zero_products)
 rule(ORT, "NonZero", "a scalar",
