@@ -18,7 +18,8 @@ The peer is a weakly typed network of the same file with BuilderFlags FP16 and I
 --fp16 --int8 sets them, and a calibrator: the cache that entropy gives of the same batches, with
 the ranges of constants added, so that nothing lacks one; or, of the models that PRECISION_CALIBRATE
 names, IInt8EntropyCalibrator2 on the batches themselves. Both sides have the profile 1:8:32, and
-TensorRT's own optimization level unless PRECISION_LEVEL says one.
+TensorRT's own optimization level unless PRECISION_LEVEL says one. Of the models that
+PRECISION_EXPORTS names, PyTorch's own export in fp16 is built as well, which has other weights.
 
 A latency is the median of the GPU's time of a captured graph without transfers, all plans of a
 model in turns, the best of the turns. An error is the root of the mean square difference from
@@ -43,6 +44,7 @@ from kiln_api import Kiln  # noqa: F401  pylint: disable=wrong-import-position,u
 from nvidia_bindings import Bindings, dtype_of  # pylint: disable=wrong-import-position
 
 LEVEL = int(os.environ.get("PRECISION_LEVEL", "0"))
+EXPORTS = os.environ.get("PRECISION_EXPORTS", "").split()
 CALIBRATE = os.environ.get("PRECISION_CALIBRATE", "").split()
 BATCHES = (1, 8, 32)
 TOKENS = 128
@@ -258,6 +260,7 @@ def jobs_of(cases):
             jobs = groups.setdefault(f"{name}_{side}", [])
             if f"{side}:{name}:{what}" not in jobs:
                 jobs.append(f"{side}:{name}:{what}")
+    groups.update({f"{name}_torch": [f"torch:{name}:fp16"] for name in EXPORTS})
     return groups
 
 
@@ -297,7 +300,9 @@ def measure_model(bindings, folder, name):
     expected = numpy.load(f"{folder}/{name}.expected.npy").astype(float)
     row = {"model": name, "plans": list(plans),
            "bytes": [os.path.getsize(path) for path in paths.values()],
-           "error": [error_of(plan.run(feed(name, 8, 8)), expected) for plan in plans.values()]}
+           "error": [None if what.endswith(".torch") else
+                     error_of(plan.run(feed(name, 8, 8)), expected)
+                     for what, plan in plans.items()]}
     row["ms"] = {batch: measure(bindings.driver, list(plans.values()), name, batch)
                  for batch in BATCHES}
     return row, plans
@@ -317,7 +322,7 @@ def say(row):
     print(row["model"])
     for index, what in enumerate(row["plans"]):
         times = " ".join(f"{row['ms'][batch][index]:8.4f}" for batch in BATCHES)
-        print(f"    {what:20} {times}  error {row['error'][index]:.4f}", flush=True)
+        print(f"    {what:20} {times}  error {row['error'][index]}", flush=True)
 
 
 def main():

@@ -4,7 +4,7 @@
 
     gpu_precision_build.py BUILD FOLDER NAME DEADLINE JOB...
 
-A JOB is SIDE:MODEL:KIND, SIDE kiln or peer; NAME is MODEL_SIDE. FOLDER/timing.NAME.cache keeps what
+A JOB is SIDE:MODEL:KIND, SIDE kiln, peer or torch; NAME is MODEL_SIDE. FOLDER/timing.NAME.cache keeps what
 was timed, also when DEADLINE (seconds as time.time() gives them) stops a build; the next run begins
 with what FOLDER/known has of it, of both sides of the model, so that they choose by the same.
 FOLDER/builds.jsonl gets a line for each job.
@@ -13,12 +13,14 @@ import glob
 import json
 import os
 import struct
+import subprocess
 import sys
 import time
 
 import numpy
 
 import gpu_precision as bench
+import export_models  # found where gpu_precision looks
 from nvidia_bindings import Bindings
 
 # --- the peer ---
@@ -112,15 +114,19 @@ def make_monitor(trt, deadline):
     return Monitor()
 
 
-def build_peer(bindings, model, flags, plan, timings, deadline):
-    """A plan by TensorRT's own flags, as trtexec sets them."""
-    trt = bindings.trt
-    network = bindings.builder.create_network(0)
-    parser = trt.OnnxParser(network, bindings.logger)
-    if not parser.parse_from_file(model.path):
+def read_network(bindings, path, flags):
+    """The network of an ONNX file, and TensorRT's parser, which holds its weights."""
+    network = bindings.builder.create_network(flags)
+    parser = bindings.trt.OnnxParser(network, bindings.logger)
+    if not parser.parse_from_file(path):
         bindings.fail("parse")
+    return network, parser
+
+
+def configured(bindings, model, timings):
+    """As trtexec has it: one profile, a timing cache."""
     config = bindings.builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.profiling_verbosity = bindings.trt.ProfilingVerbosity.DETAILED
     known = b""
     if os.path.exists(timings):
         with open(timings, "rb") as file:
@@ -130,10 +136,28 @@ def build_peer(bindings, model, flags, plan, timings, deadline):
     for name, *shapes in model.ranges():
         profile.set_shape(name, *shapes)
     config.add_optimization_profile(profile)
-    for flag in flags:
-        config.set_flag(getattr(trt.BuilderFlag, flag))
     if bench.LEVEL:
         config.builder_optimization_level = bench.LEVEL
+    return config
+
+
+def build(bindings, network, config, plan, timings, deadline):
+    """Until the deadline at most."""
+    config.progress_monitor = watch = make_monitor(bindings.trt, deadline)
+    blob = bindings.builder.build_serialized_network(network, config)
+    bench.write(timings, bytes(config.get_timing_cache().serialize()))
+    if blob is None:
+        bindings.fail("stopped" if watch.is_late else "build")
+    bench.write(plan, bytes(blob))
+
+
+def build_peer(bindings, model, flags, plan, timings, deadline):
+    """A plan by TensorRT's own flags, as trtexec sets them."""
+    trt = bindings.trt
+    network, _parser = read_network(bindings, model.path, 0)
+    config = configured(bindings, model, timings)
+    for flag in flags:
+        config.set_flag(getattr(trt.BuilderFlag, flag))
     lacking = []
     if "INT8" in flags:
         cache = None
@@ -147,13 +171,20 @@ def build_peer(bindings, model, flags, plan, timings, deadline):
         batches = bench.calibration(model.name) if cache is None else []
         keep = make_calibrator(trt, bindings.driver, batches, cache)
         config.int8_calibrator = keep
-    config.progress_monitor = watch = make_monitor(trt, deadline)
-    blob = bindings.builder.build_serialized_network(network, config)
-    bench.write(timings, bytes(config.get_timing_cache().serialize()))
-    if blob is None:
-        bindings.fail("stopped" if watch.is_late else "build")
-    bench.write(plan, bytes(blob))
+    build(bindings, network, config, plan, timings, deadline)
     return {"tensors_without_range": len(lacking), "of_them": lacking[:5]}
+
+
+def build_export(bindings, model, plan, timings, deadline):
+    """A plan of what PyTorch exports in float16."""
+    path = f"{model.folder}/{model.name}_fp16.onnx"
+    if not os.path.exists(path):
+        subprocess.run([sys.executable, export_models.__file__, model.folder,
+                        f"{model.name}_fp16"], check=True)
+    typed = 1 << int(bindings.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network, _parser = read_network(bindings, path, typed)
+    build(bindings, network, configured(bindings, model, timings), plan, timings, deadline)
+    return {}
 
 
 def at_four(bindings, model):
@@ -212,6 +243,8 @@ def main():
             model = bench.Model(build, folder, model_name)
             if side == "kiln":
                 row.update(build_kiln(kiln, model, kind, plan, timings, deadline))
+            elif side == "torch":
+                row.update(build_export(bindings, model, plan, timings, deadline))
             else:
                 row.update(build_peer(bindings, model, bench.KINDS[kind][1], plan, timings,
                                       deadline))
