@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 import stream_peers
-from stream_peers import recompute, write
+from stream_peers import command, recompute, write
 
 LAYERS, HEADS, WIDTH, VOCABULARY, PLACES, MELS, FRAMES = 4, 6, 384, 51865, 448, 80, 3000
 if TINY:
@@ -241,16 +241,6 @@ def check(dtype, path):
     return {"check": os.path.basename(path), "model": "speech", "type": dtype, "against": found}
 
 
-def main(arguments):
-    if arguments[0] == "export":
-        export(arguments[1], arguments[2])
-    elif arguments[0] == "profiles":
-        print("\n".join(profiles(int(arguments[1]), int(arguments[2]))))
-    elif arguments[0] == "check":
-        print(json.dumps(check(arguments[1], arguments[2])), flush=True)
-    else:
-        print(json.dumps(measure(arguments[1], int(arguments[2]))), flush=True)
-
-
 if __name__ == "__main__":
-    main([argument for argument in sys.argv[1:] if argument != "--tiny"])
+    command([word for word in sys.argv[1:] if word != "--tiny"], export, profiles, check,
+            lambda dtype, count: [measure(dtype, int(count))])

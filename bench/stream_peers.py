@@ -321,7 +321,17 @@ def check(dtype, path):
     return {"check": os.path.basename(path), "type": dtype, "against": found}
 
 
-def main(arguments):
+def measure_each(dtype, count, *names):
+    for name in names or ["huggingface", "eager", "compile"]:
+        try:
+            yield measure(name, dtype, int(count))
+        except Exception as error:  # one that is not there, or fails, is named with its reason
+            yield {"peer": name, "type": dtype,
+                   "failed": f"{type(error).__name__}: {error}"[:400]}
+
+
+def command(arguments, export, profiles, check, measured):
+    """What a peer of a language model is called with."""
     if arguments[0] == "export":
         export(arguments[1], arguments[2])
     elif arguments[0] == "profiles":
@@ -329,13 +339,9 @@ def main(arguments):
     elif arguments[0] == "check":
         print(json.dumps(check(arguments[1], arguments[2])), flush=True)
     else:
-        for name in arguments[3:] or ["huggingface", "eager", "compile"]:
-            try:
-                print(json.dumps(measure(name, arguments[1], int(arguments[2]))), flush=True)
-            except Exception as error:  # one that is not there, or fails, is named with its reason
-                failed = {"failed": f"{type(error).__name__}: {error}"[:400]}
-                print(json.dumps({"peer": name, "type": arguments[1]} | failed), flush=True)
+        for found in measured(*arguments[1:]):
+            print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    command(sys.argv[1:], export, profiles, check, measure_each)
