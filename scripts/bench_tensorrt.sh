@@ -17,6 +17,7 @@
 #   BENCH_FOLDER      where models, plans and timing caches are kept; /tmp/kiln_bench_tensorrt
 #   BENCH_TRTEXEC     trtexec, for throughput and schedule
 #   BENCH_SCHEDULE, BENCH_AT_ONCE   seconds, and requests outstanding, for schedule: 20, 64
+#   BENCH_SWITCHES    of bench_schedule: --pinned --contexts=2,3,4
 #   BENCH_LOAD_BATCHES, BENCH_STREAMS, BENCH_TURNS   for throughput and schedule, where fewer do
 #   BENCH_MAGIKA      Magika's model; build/deps/models/magika/model.onnx
 #   BENCH_PEERS       "eager compile ort_cuda ort_tensorrt", or some of them
@@ -137,10 +138,11 @@ part_throughput() {
 }
 
 part_schedule() {
-    # shellcheck disable=SC2046
-    timeout 240 "$python" "$root/bench/gpu_schedule.py" "$build/bench/bench_schedule" "$core" \
+    # shellcheck disable=SC2046,SC2086
+    timeout 240 "$python" "$root/bench/gpu_schedule.py" \
+        ${BENCH_SWITCHES:---pinned --contexts=2,3,4} "$build/bench/bench_schedule" "$core" \
         "${BENCH_TRTEXEC:?where trtexec is}" "$folder/$1.plan" "${BENCH_SCHEDULE:-20}" \
-        "${BENCH_LOAD_BATCHES:-8,16,32}" "${BENCH_AT_ONCE:-64}" $(shapes "$1") \
+        "${BENCH_LOAD_BATCHES:-16,21,32}" "${BENCH_AT_ONCE:-64}" $(shapes "$1") \
         > "$out/schedule_$1.json" 2> "$out/schedule_$1.log" &&
         sed "s/^/$1: /" "$out/schedule_$1.json"
 }
