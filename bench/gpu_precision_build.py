@@ -4,10 +4,10 @@
 
     gpu_precision_build.py BUILD FOLDER NAME DEADLINE JOB...
 
-A JOB is SIDE:MODEL:KIND, SIDE kiln, peer or torch; NAME is MODEL_SIDE. FOLDER/timing.NAME.cache keeps what
-was timed, also when DEADLINE (seconds as time.time() gives them) stops a build; the next run begins
-with what FOLDER/known has of it, of both sides of the model, so that they choose by the same.
-FOLDER/builds.jsonl gets a line for each job.
+A JOB is SIDE:MODEL:KIND, SIDE kiln, peer or torch; NAME is MODEL_SIDE. FOLDER/timing.NAME.cache
+keeps what was timed, also when DEADLINE (seconds as time.time() gives them) stops a build; the next
+run begins with what FOLDER/known has of it, of all sides of the model, so that they choose by the
+same. FOLDER/builds.jsonl gets a line for each job.
 """
 import glob
 import json
