@@ -34,7 +34,8 @@ static bool is_shown(const batch *one, size_t output, kiln_tensor_desc *desc, si
 /* Whether an output of the run stays on the GPU, from where its rows go to where they belong. */
 static bool is_fetched(const batch *one, size_t output, kiln_tensor_desc *desc, size_t *bytes)
 {
-    return !one->at->unbound && known_bytes(one, output, desc, bytes) &&
+    return one->at->device >= 0 && one->filled > 1 && !one->at->unbound &&
+           known_bytes(one, output, desc, bytes) &&
            batch_goes_by_rows(one, one->scheduler->rules.input_count + output, desc);
 }
 
@@ -315,8 +316,9 @@ static void give_one(void *user, size_t index)
 static bool is_much(const batch *one)
 {
     const schedule_rules *rules = &one->scheduler->rules;
+    const bool may_be = one->at->device >= 0 && one->count > 1;
     size_t bytes = 0;
-    for (size_t i = 0; i < rules->output_count; i++) {
+    for (size_t i = 0; may_be && i < rules->output_count; i++) {
         const kiln_tensor *output = &one->at->named[rules->input_count + i].tensor;
         bool copied = !result_block_holds(one->block, output->data);
         for (size_t k = 0; !copied && k < one->count; k++) {
@@ -324,7 +326,7 @@ static bool is_much(const batch *one)
         }
         bytes += copied && output->data != NULL ? output->bytes : 0;
     }
-    return one->at->device >= 0 && one->count > 1 && bytes >= CREW_BYTES;
+    return may_be && bytes >= CREW_BYTES;
 }
 
 /* By other threads, too. */
