@@ -6,12 +6,21 @@ same batches and held-out inputs.
     bench/precision.py BUILD MODELS [LIGHT_RESNET50]
 
 BUILD has bin/kiln; MODELS is build/deps/models. Prints a table: for each model and type the signal
-to noise of the worst output by Kiln and by the peer, in decibels, and then how many characters the
-text recogniser reads as it does in float32, on 200 generated pictures. Peers are
-onnxconverter-common (fp16), onnxruntime.quantization's quantize_static (int8, per channel, with
-symmetric activations as TensorRT wants them, and with its default) and MatMulNBitsQuantizer (int4,
-blocks of 32); what one of them fails with stands in its place. Needs Pillow, which draws the
-pictures.
+to noise of the worst output by Kiln and by the peers, in decibels, on each of four sets of 32
+held-out inputs, and then how many characters the text recogniser reads as it does in float32, on
+200 generated pictures. Peers are onnxconverter-common (fp16), onnxruntime.quantization's
+quantize_static (int8, per channel, with symmetric activations as TensorRT wants them, and with its
+default) and MatMulNBitsQuantizer (int4, blocks of 32, symmetric as TensorRT wants it, and with its
+default); what one of them fails with stands in its place. Needs Pillow, which draws the pictures.
+
+PRECISION_MODELS="magika rec" and PRECISION_KINDS="int4" leave the others out; PRECISION_SETS says
+how many sets, PRECISION_SEEDS="5000 6000" which pictures are read (5000). PRECISION_MODELOPT is a
+Python that has nvidia-modelopt[onnx] and its torch: its int8 then is a peer too.
+
+What computes: ONNX Runtime on the CPU, which has no kernels for bfloat16 and few for float16, so
+that it computes in float32 and rounds what each node gives. bfloat16 is emulated likewise, by casts
+there and back behind every node, which is what the reference executor does as well; a GPU fuses
+nodes and rounds less often.
 """
 import os
 import random
@@ -72,8 +81,13 @@ def feed_of(name, seed):
     return {"gpu_0/data_0": noise.astype(numpy.float32)}
 
 
-def snr(before, after, feeds):
-    """Signal to noise of the worst output, in decibels."""
+def snr(before, after, sets):
+    """Signal to noise of the worst output on each set, in decibels."""
+    return " / ".join(f"{snr_of_one(before, after, feeds):.1f}" for feeds in sets) + " dB"
+
+
+def snr_of_one(before, after, feeds):
+    """The same on one set."""
     names = [value.name for value in before.get_inputs()]
     sums = None
     for feed in feeds:
@@ -127,48 +141,88 @@ def by_static(symmetric):
     return quantize
 
 
-def by_nbits(source, target, _feeds):
+def by_nbits(symmetric):
     """int4 by onnxruntime.quantization."""
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+    def quantize(source, target, _feeds):
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    quantizer = MatMulNBitsQuantizer(onnx.load(source), block_size=32, is_symmetric=True)
-    quantizer.process()
-    onnx.save(quantizer.model.model if hasattr(quantizer.model, "model") else quantizer.model,
-              target)
+        model = onnx.load(source)
+        for node in model.graph.node:  # it takes weights from initializers alone
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                model.graph.initializer.append(node.attribute[0].t)
+                model.graph.initializer[-1].name = node.output[0]
+        kept = [node for node in model.graph.node
+                if node.op_type != "Constant" or node.attribute[0].name != "value"]
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+        quantizer = MatMulNBitsQuantizer(model, block_size=32, is_symmetric=symmetric)
+        quantizer.process()
+        onnx.save(quantizer.model.model if hasattr(quantizer.model, "model") else quantizer.model,
+                  target)
+    return quantize
 
 
-KINDS = [("fp16", ["-p", "fp16"], [("onnxconverter-common", by_converter)]),
-         ("int8", ["-p", "int8"],
-          [("quantize_static, symmetric", by_static(True)), ("its default", by_static(False))]),
-         ("int4", ["-p", "int4", "--block", "32"], [("MatMulNBitsQuantizer", by_nbits)])]
+MODELOPT = """
+import sys, numpy, modelopt.onnx.quantization as quantization
+quantization.quantize(sys.argv[1], quantize_mode="int8", calibration_eps=["cpu"],
+                      calibration_data=dict(numpy.load(sys.argv[2])), output_path=sys.argv[3],
+                      high_precision_dtype="fp32")
+"""
+
+
+def by_modelopt(source, target, feeds):
+    """int8 by nvidia-modelopt, with its defaults, on the CPU."""
+    name = next(iter(feeds[0]))
+    numpy.savez(target + ".npz", **{name: numpy.concatenate([feed[name] for feed in feeds])})
+    done = subprocess.run([os.environ["PRECISION_MODELOPT"], "-c", MODELOPT, source,
+                           target + ".npz", target], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+
+
+# Words of Kiln's, whether it calibrates, and peers.
+KINDS = [("fp16", ["-p", "fp16"], False, [("onnxconverter-common", by_converter)]),
+         ("fp16, calibrated", ["-p", "fp16"], True, []),
+         ("int8", ["-p", "int8"], True,
+          [("quantize_static, symmetric", by_static(True)), ("its default", by_static(False))] +
+          ([("nvidia-modelopt", by_modelopt)] if "PRECISION_MODELOPT" in os.environ else [])),
+         ("int4", ["-p", "int4", "--block", "32"], False,
+          [("MatMulNBitsQuantizer, symmetric", by_nbits(True)), ("its default", by_nbits(False))]),
+         ("int4, calibrated", ["-p", "int4", "--block", "32"], True, [])]
+
+
+def is_asked(variable, name):
+    """Whether the environment leaves it out."""
+    return name in os.environ.get(variable, name).replace(",", " ").split()
 
 
 def table(kiln, models, scratch):
     """The rows of every model and type."""
-    print("| model | type | Kiln | peer | |\n| --- | --- | --- | --- | --- |")
+    print("| model | type | by | signal to noise |\n| --- | --- | --- | --- |")
     for name, path in models.items():
         feeds = [feed_of(name, seed) for seed in range(CALIBRATION)]
-        held_out = [feed_of(name, 1000 + seed) for seed in range(CALIBRATION)]
+        held_out = [[feed_of(name, 1000 * (1 + which) + seed) for seed in range(CALIBRATION)]
+                    for which in range(int(os.environ.get("PRECISION_SETS", "4")))]
         batches = os.path.join(scratch, name)
         os.makedirs(batches, exist_ok=True)
         for index, feed in enumerate(feeds):
             numpy.savez(os.path.join(batches, f"{index}.npz"), **feed)
         before = session(path)
-        for kind, words, peers in KINDS:
-            target = os.path.join(scratch, f"{name}.{kind}.onnx")
-            try:
-                by_kiln(kiln, path, target, *words,
-                        *(["-c", batches] if kind == "int8" else []))
-                ours = f"{snr(before, session(target), held_out):.1f} dB"
-            except RuntimeError as refusal:
-                ours = str(refusal).splitlines()[0][:60]
-            for peer, convert in peers:
+        for kind, words, calibrates, peers in KINDS:
+            if not is_asked("PRECISION_KINDS", kind.split(",")[0]):
+                continue
+            target = os.path.join(scratch, f"{name}.onnx")
+            words = [*words, *(["-c", batches] if calibrates else [])]
+            makers = [("Kiln", lambda: by_kiln(kiln, path, target, *words))]
+            makers += [(peer, lambda convert=convert: convert(path, target, feeds))
+                       for peer, convert in peers]
+            for maker, make in makers:
                 try:
-                    convert(path, target + ".peer.onnx", feeds)
-                    theirs = f"{snr(before, session(target + '.peer.onnx'), held_out):.1f} dB"
+                    make()
+                    found = snr(before, session(target), held_out)
                 except Exception as failure:  # whatever a peer fails with is its own
-                    theirs = f"{type(failure).__name__}: {str(failure).splitlines()[0][:60]}"
-                print(f"| {name} | {kind} | {ours} | {theirs} | {peer} |", flush=True)
+                    found = f"{type(failure).__name__}: {(str(failure).splitlines() or [''])[0][:60]}"
+                print(f"| {name} | {kind} | {maker} | {found} |", flush=True)
 
 
 def characters(logits):
@@ -188,34 +242,78 @@ def distance(a, b):
     return row[-1]
 
 
-def recognise(kiln, path, scratch):
-    """How many characters stay, in fp16, bf16 (on the reference executor) and int8 as it comes:
-    calibrated, and nodes chosen that stay, on other pictures."""
-    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "tests",
-                                    "precision"))
-    from kiln_api import Kiln
+def emulated(path):
+    """Of a model in bfloat16 one in float32 that rounds what each node gives."""
+    import ml_dtypes
+    from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-    library = Kiln(os.path.join(os.path.dirname(kiln), os.pardir, "src", "libkiln.so"))
+    half = TensorProto.BFLOAT16
+    model = onnx.load(path)
+    known = shape_inference.infer_shapes(model).graph
+    halves = {value.name for value in [*known.value_info, *known.output, *known.input]
+              if value.type.tensor_type.elem_type == half}
+    constants = [tensor for tensor in model.graph.initializer] + [
+        attribute.t for node in model.graph.node for attribute in node.attribute
+        if node.op_type == "Constant" and attribute.name == "value"]
+    for tensor in constants:
+        if tensor.data_type == half:
+            bits = numpy.frombuffer(tensor.raw_data, dtype=ml_dtypes.bfloat16)
+            tensor.CopyFrom(numpy_helper.from_array(
+                bits.astype(numpy.float32).reshape(list(tensor.dims)), tensor.name))
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        if node.op_type == "Constant":
+            continue
+        if node.op_type == "Cast" and node.attribute[0].i == half:
+            node.op_type = "Identity"
+            del node.attribute[:]
+        for place, name in enumerate(node.output):
+            if name in halves:
+                node.output[place] = name + "/exact"
+                nodes.append(helper.make_node("Cast", [name + "/exact"], [name + "/half"], to=half))
+                nodes.append(helper.make_node("Cast", [name + "/half"], [name],
+                                              to=TensorProto.FLOAT))
+    del model.graph.node[:], model.graph.value_info[:]
+    model.graph.node.extend(nodes)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options,
+                                        providers=["CPUExecutionProvider"])
+
+
+def recognise(kiln, path, scratch):
+    """How many characters stay: as it comes, and with nodes that stay for so many decibels, chosen
+    on other pictures."""
     before = session(path)
     name = before.get_inputs()[0].name
-    outputs = [value.name for value in before.get_outputs()]
-    pictures = [picture(5000 + seed, 48, 320, 1) for seed in range(PICTURES)]
-    expected = [characters(before.run(None, {name: x})[0]) for x in pictures]
-    total = sum(map(len, expected))
-    for kind, words in (("fp16", ["-p", "fp16"]), ("bf16", ["-p", "bf16"]),
-                        ("int8", ["-p", "int8", "-c", os.path.join(scratch, "rec")])):
-        target = os.path.join(scratch, f"read.{kind}.onnx")
+    calibrated = ["-c", os.path.join(scratch, "rec")]
+    few = os.path.join(scratch, "few")
+    os.makedirs(few, exist_ok=True)
+    for index in range(8):
+        numpy.savez(os.path.join(few, f"{index}.npz"), **feed_of("rec", index))
+    for label, words in (
+            ("fp16", ["-p", "fp16"]), ("bf16", ["-p", "bf16"]),
+            ("fp16, calibrated", ["-p", "fp16", "-c", few]),
+            ("fp16 to 60 dB", ["-p", "fp16", "-c", few, "--target", "60"]),
+            ("bf16, calibrated", ["-p", "bf16", "-c", few]),
+            ("int8", ["-p", "int8", *calibrated])):
+        if not is_asked("PRECISION_KINDS", label[:4]):
+            continue
+        target = os.path.join(scratch, "read.onnx")
         by_kiln(kiln, path, target, *words)
-        count = PICTURES if kind != "bf16" else int(os.environ.get("PRECISION_BF16", "20"))
-        after = session(target) if kind != "bf16" else None
-        wrong = 0
-        for index in range(count):
-            found = (after.run(None, {name: pictures[index]}) if after else
-                     library.run(target, {name: pictures[index]}, outputs, backend="reference"))
-            wrong += distance(expected[index], characters(found[0].astype(numpy.float32)))
-        seen = total if count == PICTURES else sum(map(len, expected[:count]))
-        print(f"{kind}: {seen - wrong} of {seen} characters on {count} pictures are read as in "
-              f"float32, {100 * (seen - wrong) / seen:.2f} %", flush=True)
+        after = emulated(target) if label.startswith("bf16") else session(target)
+        for seed in os.environ.get("PRECISION_SEEDS", "5000").split():
+            wrong = total = 0
+            for index in range(PICTURES):
+                feed = {name: picture(int(seed) + index, 48, 320, 1)}
+                expected = characters(before.run(None, feed)[0])
+                found = characters(after.run(None, feed)[0].astype(numpy.float32))
+                wrong += distance(expected, found)
+                total += len(expected)
+            print(f"{label}: {total - wrong} of {total} characters on {PICTURES} pictures from "
+                  f"{seed} on are read as in float32, {100 * (total - wrong) / total:.2f} %",
+                  flush=True)
 
 
 def main():
@@ -225,9 +323,11 @@ def main():
               "det": os.path.join(rapidocr, "det.onnx"), "rec": os.path.join(rapidocr, "rec.onnx")}
     if len(sys.argv) > 3:
         models["light_resnet50"] = sys.argv[3]
+    models = {name: path for name, path in models.items() if is_asked("PRECISION_MODELS", name)}
     with tempfile.TemporaryDirectory() as scratch:
         table(kiln, models, scratch)
-        recognise(kiln, models["rec"], scratch)
+        if "rec" in models:
+            recognise(kiln, models["rec"], scratch)
 
 
 main()
