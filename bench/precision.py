@@ -14,8 +14,9 @@ default) and MatMulNBitsQuantizer (int4, blocks of 32, symmetric as TensorRT wan
 default); what one of them fails with stands in its place. Needs Pillow, which draws the pictures.
 
 PRECISION_MODELS="magika rec" and PRECISION_KINDS="int4" leave the others out; PRECISION_SETS says
-how many sets, PRECISION_SEEDS="5000 6000" which pictures are read (5000). PRECISION_MODELOPT is a
-Python that has nvidia-modelopt[onnx] and its torch: its int8 then is a peer too.
+how many sets, PRECISION_INPUTS of how many inputs, PRECISION_SEEDS="5000 6000" which pictures are
+read (5000). PRECISION_MODELOPT is a Python that has nvidia-modelopt[onnx] and its torch: its int8
+then is a peer too.
 
 What computes: ONNX Runtime on the CPU, which has no kernels for bfloat16 and few for float16, so
 that it computes in float32 and rounds what each node gives. bfloat16 is emulated likewise, by casts
@@ -36,6 +37,7 @@ from PIL import Image, ImageDraw, ImageFont
 onnxruntime.set_default_logger_severity(4)
 PICTURES = 200
 CALIBRATION = 32
+FEW = 8
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -180,15 +182,16 @@ def by_modelopt(source, target, feeds):
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
 
 
-# Words of Kiln's, whether it calibrates, and peers.
-KINDS = [("fp16", ["-p", "fp16"], False, [("onnxconverter-common", by_converter)]),
-         ("fp16, calibrated", ["-p", "fp16"], True, []),
-         ("int8", ["-p", "int8"], True,
+# Words of Kiln's, batches that it calibrates with, and peers.
+KINDS = [("fp16", ["-p", "fp16"], 0, [("onnxconverter-common", by_converter)]),
+         ("fp16, calibrated", ["-p", "fp16"], FEW, []),
+         ("fp16, to 60 dB", ["-p", "fp16", "--target", "60"], FEW, []),
+         ("int8", ["-p", "int8"], CALIBRATION,
           [("quantize_static, symmetric", by_static(True)), ("its default", by_static(False))] +
           ([("nvidia-modelopt", by_modelopt)] if "PRECISION_MODELOPT" in os.environ else [])),
-         ("int4", ["-p", "int4", "--block", "32"], False,
+         ("int4", ["-p", "int4", "--block", "32"], 0,
           [("MatMulNBitsQuantizer, symmetric", by_nbits(True)), ("its default", by_nbits(False))]),
-         ("int4, calibrated", ["-p", "int4", "--block", "32"], True, [])]
+         ("int4, calibrated", ["-p", "int4", "--block", "32"], CALIBRATION, [])]
 
 
 def is_asked(variable, name):
@@ -201,18 +204,19 @@ def table(kiln, models, scratch):
     print("| model | type | by | signal to noise |\n| --- | --- | --- | --- |")
     for name, path in models.items():
         feeds = [feed_of(name, seed) for seed in range(CALIBRATION)]
-        held_out = [[feed_of(name, 1000 * (1 + which) + seed) for seed in range(CALIBRATION)]
+        held_out = [[feed_of(name, 1000 * (1 + which) + seed)
+                     for seed in range(int(os.environ.get("PRECISION_INPUTS", "32")))]
                     for which in range(int(os.environ.get("PRECISION_SETS", "4")))]
-        batches = os.path.join(scratch, name)
-        os.makedirs(batches, exist_ok=True)
-        for index, feed in enumerate(feeds):
-            numpy.savez(os.path.join(batches, f"{index}.npz"), **feed)
+        for count in (FEW, CALIBRATION):
+            os.makedirs(os.path.join(scratch, f"{name}{count}"))
+            for index, feed in enumerate(feeds[:count]):
+                numpy.savez(os.path.join(scratch, f"{name}{count}", f"{index}.npz"), **feed)
         before = session(path)
-        for kind, words, calibrates, peers in KINDS:
+        for kind, words, count, peers in KINDS:
             if not is_asked("PRECISION_KINDS", kind.split(",")[0]):
                 continue
             target = os.path.join(scratch, f"{name}.onnx")
-            words = [*words, *(["-c", batches] if calibrates else [])]
+            words = [*words, *(["-c", os.path.join(scratch, f"{name}{count}")] if count else [])]
             makers = [("Kiln", lambda: by_kiln(kiln, path, target, *words))]
             makers += [(peer, lambda convert=convert: convert(path, target, feeds))
                        for peer, convert in peers]
@@ -221,7 +225,8 @@ def table(kiln, models, scratch):
                     make()
                     found = snr(before, session(target), held_out)
                 except Exception as failure:  # whatever a peer fails with is its own
-                    found = f"{type(failure).__name__}: {(str(failure).splitlines() or [''])[0][:60]}"
+                    line = (str(failure).splitlines() or [""])[0]
+                    found = f"{type(failure).__name__}: {line[:60]}"
                 print(f"| {name} | {kind} | {maker} | {found} |", flush=True)
 
 
@@ -287,17 +292,13 @@ def recognise(kiln, path, scratch):
     on other pictures."""
     before = session(path)
     name = before.get_inputs()[0].name
-    calibrated = ["-c", os.path.join(scratch, "rec")]
-    few = os.path.join(scratch, "few")
-    os.makedirs(few, exist_ok=True)
-    for index in range(8):
-        numpy.savez(os.path.join(few, f"{index}.npz"), **feed_of("rec", index))
+    few = os.path.join(scratch, f"rec{FEW}")
     for label, words in (
             ("fp16", ["-p", "fp16"]), ("bf16", ["-p", "bf16"]),
             ("fp16, calibrated", ["-p", "fp16", "-c", few]),
-            ("fp16 to 60 dB", ["-p", "fp16", "-c", few, "--target", "60"]),
+            ("fp16, to 60 dB", ["-p", "fp16", "-c", few, "--target", "60"]),
             ("bf16, calibrated", ["-p", "bf16", "-c", few]),
-            ("int8", ["-p", "int8", *calibrated])):
+            ("int8", ["-p", "int8", "-c", os.path.join(scratch, f"rec{CALIBRATION}")])):
         if not is_asked("PRECISION_KINDS", label[:4]):
             continue
         target = os.path.join(scratch, "read.onnx")

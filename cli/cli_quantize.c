@@ -203,7 +203,7 @@ static kiln_status search(quantize_job *job)
 
 /* What eight bits are to reach where batches are there and nothing is said: with less, text that
  * is read of pictures differs in more than one of a hundred characters (bench/precision.py). */
-#define USUAL_DECIBELS 25.0
+#define USUAL_DECIBELS 28.0
 
 static cli_target target_of(const quantize_settings *settings)
 {
