@@ -18,6 +18,7 @@ typedef struct calibrate_settings {
     int64_t memory; /* in MiB */
     int64_t count_threads;
     cli_list tensors;
+    int precision; /* of `precisions`; -1: all tensors */
     const char *header;
 } calibrate_settings;
 
@@ -31,6 +32,8 @@ typedef struct job {
 } job;
 
 static const char *const methods[] = {"entropy", "minmax", "percentile", "mse", NULL};
+
+static const char *const precisions[] = {"int8", "fp8", NULL};
 
 static bool note(void *user, const kiln_calibrate_progress *progress)
 {
@@ -59,6 +62,9 @@ static cli_exit calibrate(job *work)
     options.threads = (int32_t)settings->count_threads;
     options.tensors = settings->tensors.count > 0 ? settings->tensors.items : NULL;
     options.tensor_count = settings->tensors.count;
+    options.precision = settings->precision < 0    ? KILN_PRECISION_DEFAULT
+                        : settings->precision == 0 ? KILN_PRECISION_INT8
+                                                   : KILN_PRECISION_FP8;
     options.progress = note;
     options.user = work;
     const size_t length = strlen(settings->output);
@@ -97,7 +103,8 @@ static void print(const job *work)
 
 static cli_exit run(const cli_command *self, int count, char **arguments)
 {
-    job work = {.command = self, .settings = {.percentile = 99.99, .memory = 1024}};
+    job work = {.command = self,
+                .settings = {.percentile = 99.99, .memory = 1024, .precision = -1}};
     const char *operands[1] = {NULL};
     cli_exit result = CLI_DONE;
     if (!cli_options_read(self, count, arguments, &work.settings, operands, &result)) {
@@ -143,6 +150,8 @@ static const cli_option options[] = {
      "model runs several times for each batch. Default 1024."},
     {"count-threads", 0, "N", CLI_INTEGER, FIELD(count_threads), 0, 4096, NULL,
      "Threads that count. Default 0: one for each processor, 8 at most."},
+    {"precision", 'p', "TYPE", CLI_CHOICE, FIELD(precision), 0, 0, precisions,
+     "Find only the ranges that kiln quantize looks at for int8 or fp8: the others cost time."},
     {"tensor", 0, "NAME", CLI_LIST, FIELD(tensors), 0, 0, NULL,
      "Find the range of this tensor alone; may be given several times. Default: all."},
     {"header", 0, "LINE", CLI_TEXT, FIELD(header), 0, 0, NULL,

@@ -153,6 +153,8 @@ static kiln_status find_ranges(quantize_job *job)
     options.method = (kiln_calibration_method)settings->method;
     options.channels = precision_of(settings) != KILN_PRECISION_INT4;
     options.products = true;
+    /* A half type for the rest wants to know of all that may be too large for it. */
+    options.precision = settings->rest < 0 ? precision_of(settings) : KILN_PRECISION_DEFAULT;
     kiln_status status = kiln_batch_folder_open(settings->calibration, &folder);
     if (status == KILN_OK) {
         const kiln_batch_source source = kiln_batch_folder_source(folder);

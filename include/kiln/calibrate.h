@@ -125,6 +125,10 @@ typedef struct kiln_calibrate_options {
                       2,304 of them, at 512 positions of each batch: rounded weights then make up
                       for each other (kiln_precision_options). They stay in memory: no file has
                       them. Counted on the CPU */
+    /* With INT8 and FP8, and no `tensors`: only those are observed whose ranges a conversion to it
+     * looks at (kiln_precision_options): what products, sums, pools and Concat read, and outputs.
+     * The network may be run with nodes in one that lie between them. DEFAULT: all. */
+    kiln_precision precision;
     /* Called after each batch, in the thread that calibrates; false ends it with CANCELLED. NULL:
      * nobody. */
     bool (*progress)(void *user, const kiln_calibrate_progress *progress);

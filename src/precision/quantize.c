@@ -395,6 +395,20 @@ static kiln_status run(quantize_pass *pass)
     return KILN_OK;
 }
 
+bool kln_precision_reads_ranges(const kln_onnx_node *node)
+{
+    static const char *const readers[] = {
+        "Conv",    "ConvTranspose",     "MatMul",     "Gemm",      "Add",
+        "Sum",     "AveragePool",       "ReduceMean", "Concat",    "Flatten",
+        "Reshape", "GlobalAveragePool", "Squeeze",    "Unsqueeze", "Transpose",
+    };
+    bool reads = false;
+    for (size_t i = 0; !reads && i < KLN_ARRAY_LENGTH(readers); i++) {
+        reads = kln_graph_edit_is(node, readers[i]);
+    }
+    return reads;
+}
+
 /* What changes nothing of what is computed, but what rounding does to it. */
 static kiln_status prepare(kln_onnx_model *model, kiln_precision_options *options,
                            const quantize_format *format, kiln_precision_report *report,

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "calibrate_parts.h"
-#include "graph/kln_graph.h"
 #include "tensor/kln_tensor.h"
 
 /* --- options --- */
@@ -15,13 +14,14 @@ static kiln_status read_options(const kiln_calibrate_options *options, kiln_cali
     KLN_FAIL_IF(read->tensors == NULL && read->tensor_count > 0,
                 kln_fail_null("kiln_calibrate_options", "tensors"));
     KLN_RETURN_IF((unsigned)read->method > KILN_CALIBRATE_MSE || !(read->percentile > 0) ||
-                      read->percentile > 100 || read->batch_size < 0 || read->threads < 0 ||
-                      read->threads > 4096,
+                      (unsigned)read->precision > KILN_PRECISION_INT4 || read->percentile > 100 ||
+                      read->batch_size < 0 || read->threads < 0 || read->threads > 4096,
                   KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_calibrate_options: method is %d, percentile %g, batch_size %lld, "
-                  "threads %d; 0 to 3, above 0 to 100, 0 or more, and 0 to 4096 are allowed",
+                  "threads %d, precision %d; 0 to 3, above 0 to 100, 0 or more, 0 to 4096, and 0 "
+                  "to 5 are allowed",
                   (int)read->method, read->percentile, (long long)read->batch_size,
-                  (int)read->threads);
+                  (int)read->threads, (int)read->precision);
     return KILN_OK;
 }
 
@@ -375,6 +375,7 @@ static kiln_status calibrate(kln_calibration *of, const kiln_batch_source *sourc
     of->whole = of->model->graph;
     of->begin = kln_now();
     kln_arena_init(&of->arena);
+    kln_names_init(&of->wanted);
     kiln_status status = start(of);
     if (status == KILN_OK) {
         status = run_all(of, source);
@@ -395,6 +396,7 @@ static kiln_status calibrate(kln_calibration *of, const kiln_batch_source *sourc
     kln_calibration_stop(of);
     drop_products(of);
     kln_inference_destroy(of->inference);
+    kln_names_finish(&of->wanted);
     kln_free(of->bins);
     kln_arena_finish(&of->arena);
     return status;

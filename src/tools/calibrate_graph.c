@@ -8,36 +8,53 @@
 
 /* --- the tensors --- */
 
-static bool is_wanted(const kln_calibration *of, const char *name)
+/* What is asked for by name, or is asked for by the precision: no others then. */
+static kiln_status list_wanted(kln_calibration *of)
 {
-    bool found = of->options.tensors == NULL;
-    for (size_t i = 0; !found && i < of->options.tensor_count; i++) {
-        found = strcmp(of->options.tensors[i], name) == 0;
+    const kln_onnx_graph *graph = of->inference->graph->graph;
+    const kiln_calibrate_options *options = &of->options;
+    for (size_t i = 0; i < options->tensor_count; i++) {
+        KLN_RETURN_IF(options->tensors[i] == NULL, KILN_ERROR_NAME,
+                      "kiln_calibrate_options.tensors: tensor %zu has no name", i);
+        KLN_RETURN_IF_ERROR(kln_names_set(&of->wanted, options->tensors[i], 0));
     }
-    return found;
+    of->wants_some = options->tensors != NULL || options->precision == KILN_PRECISION_INT8 ||
+                     options->precision == KILN_PRECISION_FP8;
+    for (size_t i = 0; options->tensors == NULL && of->wants_some && i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        for (size_t k = 0; kln_precision_reads_ranges(node) && k < node->input_count; k++) {
+            KLN_RETURN_IF_ERROR(kln_names_set(&of->wanted, node->inputs[k], 0));
+        }
+        for (size_t k = 0; kln_graph_edit_is(node, "Concat") && k < node->output_count; k++) {
+            KLN_RETURN_IF_ERROR(kln_names_set(&of->wanted, node->outputs[k], 0));
+        }
+    }
+    for (size_t i = 0; options->tensors == NULL && of->wants_some && i < of->whole.output_count;
+         i++) {
+        KLN_RETURN_IF_ERROR(kln_names_set(&of->wanted, of->whole.outputs[i].name, 0));
+    }
+    return KILN_OK;
 }
 
-static void add(kln_calibration *of, uint32_t index)
+static kiln_status add(kln_calibration *of, uint32_t index)
 {
     const kln_value *value = index != KLN_NO_VALUE ? of->inference->graph->values[index] : NULL;
-    if (value != NULL && value->kind == KLN_ONNX_KIND_TENSOR && !value->is_constant &&
-        kln_observer_takes(value->dtype) && is_wanted(of, value->name)) {
-        of->observed[of->count++] = (kln_observed){.name = value->name, .value = index};
+    if (value == NULL || value->kind != KLN_ONNX_KIND_TENSOR || value->is_constant ||
+        !kln_observer_takes(value->dtype) ||
+        (of->wants_some && kln_names_get(&of->wanted, value->name) == KLN_NAMES_NONE)) {
+        return KILN_OK;
     }
+    of->observed[of->count++] = (kln_observed){.name = value->name, .value = index};
+    return of->wants_some ? kln_names_set(&of->wanted, value->name, 1) : KILN_OK;
 }
 
 static kiln_status check_wanted(const kln_calibration *of)
 {
     for (size_t i = 0; of->options.tensors != NULL && i < of->options.tensor_count; i++) {
-        const char *name = of->options.tensors[i];
-        bool found = false;
-        for (size_t k = 0; name != NULL && !found && k < of->count; k++) {
-            found = strcmp(of->observed[k].name, name) == 0;
-        }
-        KLN_RETURN_IF(!found, KILN_ERROR_NAME,
+        KLN_RETURN_IF(kln_names_get(&of->wanted, of->options.tensors[i]) != 1, KILN_ERROR_NAME,
                       "kiln_calibrate_options.tensors: \"%s\" is no floating-point tensor of "
                       "the main graph, or a constant",
-                      name != NULL ? name : "(NULL)");
+                      of->options.tensors[i]);
     }
     return of->count > 0 ? KILN_OK
                          : kln_fail(KILN_ERROR_UNSUPPORTED,
@@ -131,14 +148,15 @@ kiln_status kln_calibration_list(kln_calibration *of)
     KLN_FAIL_IF(of->observed == NULL || of->outputs == NULL || of->part_begins == NULL ||
                     of->engines == NULL,
                 kln_fail_memory(most * sizeof *of->observed, "the tensors of a network"));
+    KLN_RETURN_IF_ERROR(list_wanted(of));
     for (size_t i = 0; i < graph->input_count; i++) {
-        add(of, graph->inputs[i]);
+        KLN_RETURN_IF_ERROR(add(of, graph->inputs[i]));
     }
     of->input_count = of->count;
     for (size_t i = 0; i < graph->node_count; i++) {
         const uint32_t node = graph->order != NULL ? graph->order[i] : (uint32_t)i;
         for (size_t k = 0; k < graph->graph->nodes[node].output_count; k++) {
-            add(of, graph->nodes[node].outputs[k]);
+            KLN_RETURN_IF_ERROR(add(of, graph->nodes[node].outputs[k]));
         }
     }
     KLN_RETURN_IF_ERROR(check_wanted(of));
@@ -246,17 +264,26 @@ void kln_calibration_release_engines(kln_calibration *of)
 }
 
 /* What runs some hundred times is ready sooner where nobody searches for the fastest kernels; and
- * ranges are those of float32, not of products that are rounded on the way. */
-static void settle(kiln_build_options *build)
+ * ranges are those of float32, not of products that are rounded on the way. ONNX Runtime's layouts
+ * of its own are undone for each tensor that is looked at, so that they cost more than they bring
+ * where all are, and its threads would spin while others count. */
+static void settle(const kln_calibration *of, kiln_build_options *build)
 {
     const kiln_backend *backend = NULL;
     kiln_backend_info info = {.struct_size = sizeof info};
     const bool on_cuda = build->provider == KILN_PROVIDER_CUDA;
-    const bool on_tensorrt =
-        kln_backend_select(build->backend, build->library, &backend, &info) == KILN_OK &&
-        (backend->options & KLN_OPTIONS_TENSORRT) != 0;
+    const bool is_known =
+        kln_backend_select(build->backend, build->library, &backend, &info) == KILN_OK;
+    const bool on_tensorrt = is_known && (backend->options & KLN_OPTIONS_TENSORRT) != 0;
+    const bool on_cpu = is_known && (backend->options & KLN_OPTIONS_ONNXRUNTIME) != 0 && !on_cuda;
     if (on_cuda && build->conv_search == KILN_CONV_SEARCH_DEFAULT) {
         build->conv_search = KILN_CONV_SEARCH_HEURISTIC;
+    }
+    if (on_cpu && !of->wants_some && build->optimization == KILN_OPTIMIZATION_DEFAULT) {
+        build->optimization = KILN_OPTIMIZATION_EXTENDED;
+    }
+    if (on_cpu && build->spinning == KILN_SWITCH_DEFAULT) {
+        build->spinning = KILN_SWITCH_OFF;
     }
     if (on_tensorrt && build->builder_optimization_level == 0) {
         build->builder_optimization_level = -1;
@@ -285,7 +312,7 @@ kiln_status kln_calibration_build(kln_calibration *of, size_t part)
         build.shape_hints = of->hints;
         build.shape_hint_count = of->shape_count;
     }
-    settle(&build);
+    settle(of, &build);
     graph->outputs = of->outputs;
     graph->output_count = count;
     graph->output_capacity = 0;

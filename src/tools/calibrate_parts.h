@@ -9,6 +9,7 @@
 
 #include "base/kln_base.h"
 #include "engine/kln_engine.h"
+#include "graph/kln_graph.h"
 #include "onnx/kln_onnx.h"
 #include "ops/kln_ops.h"
 #include "precision/kln_precision.h"
@@ -44,6 +45,8 @@ typedef struct kln_calibration {
     kln_inference *inference;
     kln_observed *observed; /* inputs of the graph first, then in an order the nodes can run in */
     size_t count, input_count;
+    kln_names wanted; /* where only some tensors are; 1: is observed */
+    bool wants_some;
     uint64_t *bins;
     kln_onnx_value *outputs; /* of a part's graph */
     /* Tensors from part_begins[i] to before part_begins[i + 1] are observed in one run. */

@@ -197,6 +197,28 @@ TEST(only_what_is_named_is_observed)
                  "\"two\" is no floating-point tensor");
 }
 
+/* What the sum reads, and the output; of the products before it nothing is asked. */
+TEST(only_what_a_precision_looks_at_is_observed)
+{
+    static const char *const looked_at[] = {"x", "d", "y"};
+    owned_range_table all = NULL;
+    assert_ok(calibrate("n,64", whole, NULL, &all));
+    for (size_t i = 0; i < 3; i++) {
+        owned_range_table some = NULL;
+        kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
+        options.precision = (const kiln_precision[]){KILN_PRECISION_INT8, KILN_PRECISION_FP8,
+                                                     KILN_PRECISION_FP16}[i];
+        assert_ok(calibrate("n,64", whole, &options, &some));
+        assert_int_equal(kiln_range_table_count(some), i < 2 ? 3 : 5);
+        for (size_t k = 0; k < 3; k++) {
+            const kiln_range *range = kiln_range_table_find(some, looked_at[k]);
+            const kiln_range *same = kiln_range_table_find(all, looked_at[k]);
+            assert_non_null(range);
+            assert_true(range->low == same->low && range->high == same->high);
+        }
+    }
+}
+
 TEST(batches_that_do_not_fit_are_refused)
 {
     kiln_range_table *ranges = NULL;
