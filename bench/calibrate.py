@@ -3,12 +3,13 @@
 """`kiln calibrate` against ONNX Runtime's Python quantizer: the same batches, in turns.
 
     bench/calibrate.py KILN MODEL [--batches N] [--rows N] [--rounds N] [--method entropy|minmax]...
-                       [--backend NAME] [--provider cpu|cuda]
+                       [--backend NAME] [--provider cpu|cuda] [--floor]
 
 Each side is a process of its own, which reads the same .npz files: seconds are those of the whole
 process, but for Python's start and imports; memory is the largest resident set that the kernel saw.
-The medians of the rounds, and their ratio, are printed. Inputs are normal numbers, or bytes where
-the model wants integers.
+The medians of the rounds, and their ratio, are printed; with --floor also what the model's own runs
+take in ONNX Runtime on one thread, which no calibration can go below. Inputs are normal numbers, or
+bytes where the model wants integers.
 """
 import argparse
 import json
@@ -76,6 +77,21 @@ def quantizer(model, folder, method, provider):
                       "processor": after.user + after.system - before.user - before.system}))
 
 
+def alone(model, folder):
+    """The model's own runs on the batches, and nothing else; prints the seconds."""
+    import numpy
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    begun, before = time.monotonic(), os.times()
+    for name in sorted(os.listdir(folder)):
+        session.run(None, dict(numpy.load(f"{folder}/{name}")))
+    after = os.times()
+    print(json.dumps({"seconds": time.monotonic() - begun, "tensors": 0,
+                      "processor": after.user + after.system - before.user - before.system}))
+
+
 def measured(command):
     """What it printed, its seconds by the clock and of processors, and its peak in MiB."""
     begun = time.monotonic()
@@ -95,16 +111,24 @@ def compare(options, folder, method):
     other = [sys.executable, __file__, options.kiln, options.model, "--provider",
              options.provider, "--quantizer", folder + "/data", method]
     rows = {"kiln": [], "quantizer": []}
+    python = {"quantizer": other}
+    if options.floor:
+        rows["model alone"] = []
+        python["model alone"] = other[:-1] + ["alone"]
     for _ in range(options.rounds):
         rows["kiln"].append(measured(own)[1])
-        text, (_, _, peak) = measured(other)
-        said = json.loads(text.splitlines()[-1])
-        rows["quantizer"].append((said["seconds"], said["processor"], peak))
+        for side, command in python.items():
+            text, (_, _, peak) = measured(command)
+            said = json.loads(text.splitlines()[-1])
+            rows[side].append((said["seconds"], said["processor"], peak))
     with open(folder + "/r.json", encoding="utf-8") as file:
         tensors = len(json.load(file)["ranges"])
     middle = {side: [statistics.median(part) for part in zip(*found)]
               for side, found in rows.items()}
     ratios = [theirs / mine for mine, theirs in zip(middle["kiln"], middle["quantizer"])]
+    if options.floor:
+        print(f"the model's own runs: {middle['model alone'][1] / middle['kiln'][1]:.2f} of kiln's "
+              "seconds of processors")
     print(f"{os.path.basename(options.model)} {method}, {options.batches} batches, "
           f"{tensors} tensors: "
           + ", ".join(f"{name} {clock:.2f} s, {processor:.2f} s of processors, {peak:.0f} MiB"
@@ -124,10 +148,13 @@ def main():
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--kiln-option", action="append", default=[])
     parser.add_argument("--provider", default="cpu")
+    parser.add_argument("--floor", action="store_true")
     parser.add_argument("--quantizer", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quantizer:
-        return quantizer(options.model, *options.quantizer, options.provider)
+        folder, method = options.quantizer
+        return (alone(options.model, folder) if method == "alone" else
+                quantizer(options.model, folder, method, options.provider))
     with tempfile.TemporaryDirectory() as folder:
         os.mkdir(folder + "/data")
         make_batches(options.model, folder + "/data", options.batches, options.rows)

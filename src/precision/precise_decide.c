@@ -426,7 +426,7 @@ static void count_inputs(precise_graph *graph, const kln_onnx_node *node,
 kiln_status precise_decide(precise_pass *pass, precise_graph *graph)
 {
     KLN_RETURN_IF_ERROR(precise_mark_exact(graph));
-    precise_mark_gates(pass, graph);
+    KLN_RETURN_IF_ERROR(precise_mark_gates(pass, graph));
     for (size_t i = 0; i < graph->graph->node_count; i++) {
         const size_t index = precise_turn(graph, i);
         precise_node *decided = &graph->nodes[index];

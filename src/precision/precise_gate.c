@@ -35,17 +35,22 @@ static void mark_around(precise_graph *graph)
     }
 }
 
-void precise_mark_gates(const precise_pass *pass, precise_graph *graph)
+kiln_status precise_mark_gates(const precise_pass *pass, precise_graph *graph)
 {
+    quantize_index index = {.readers = {.count = 0}};
     bool found = false;
-    for (size_t i = 0; graph->known != NULL && kln_ranges_have_channels(pass->options->ranges) &&
-                       i < graph->graph->node_count;
-         i++) {
+    if (graph->known == NULL || !kln_ranges_have_channels(pass->options->ranges)) {
+        return KILN_OK;
+    }
+    const kiln_status status = quantize_index_make(graph->graph, &index);
+    for (size_t i = 0; status == KILN_OK && i < graph->graph->node_count; i++) {
         graph->nodes[i].is_gate =
-            quantize_is_gate(graph->known, graph->graph, &graph->graph->nodes[i]);
+            quantize_is_gate(graph->known, graph->graph, &index, &graph->graph->nodes[i]);
         found = found || graph->nodes[i].is_gate;
     }
+    quantize_index_finish(&index);
     if (found) {
         mark_around(graph);
     }
+    return status;
 }

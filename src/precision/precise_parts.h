@@ -97,7 +97,7 @@ bool precise_is_constant(const precise_value *value);
 KILN_MUST_CHECK kiln_status precise_mark_exact(precise_graph *graph);
 
 /* Marks what makes factors of channels, where ranges of channels are given. (precise_gate.c) */
-void precise_mark_gates(const precise_pass *pass, precise_graph *graph);
+KILN_MUST_CHECK kiln_status precise_mark_gates(const precise_pass *pass, precise_graph *graph);
 
 /* --- deciding (precise_decide.c) --- */
 

@@ -386,6 +386,7 @@ static kiln_status run(quantize_pass *pass)
 {
     KLN_RETURN_IF_ERROR(kln_infer(pass->model, NULL, &pass->inference));
     KLN_RETURN_IF_ERROR(look(pass));
+    KLN_RETURN_IF_ERROR(quantize_index_make(pass->graph, &pass->index));
     take_ranges(pass);
     quantize_choose(pass);
     KLN_RETURN_IF_ERROR(write_graph(pass));
@@ -466,6 +467,7 @@ kiln_status kln_quantize(kln_onnx_model *model, const kiln_precision_options *op
     kln_names_init(&pass.names);
     const kiln_status status = run(&pass);
     kln_names_finish(&pass.names);
+    quantize_index_finish(&pass.index);
     kln_inference_destroy(pass.inference);
     kiln_range_table_destroy(ranges);
     return status;

@@ -88,41 +88,49 @@ static bool is_candidate(const kln_onnx_node *node)
            kln_graph_edit_is(node, "MatMul") || kln_graph_edit_is(node, "Gemm");
 }
 
-/* The one node that reads `name`, or NULL. */
-static const kln_onnx_node *only_reader(const kln_graph_inference *known,
-                                        const kln_onnx_graph *graph, const char *name)
+kiln_status quantize_index_make(const kln_onnx_graph *graph, quantize_index *index)
 {
-    const kln_value *value = kln_inference_find(known, name);
-    for (size_t i = 0; value != NULL && value->consumers == 1 && i < graph->node_count; i++) {
-        for (size_t k = 0; k < graph->nodes[i].input_count; k++) {
-            if (strcmp(graph->nodes[i].inputs[k], name) == 0) {
-                return &graph->nodes[i];
-            }
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        for (size_t k = 0; k < node->input_count; k++) {
+            KLN_RETURN_IF_ERROR(kln_names_set(&index->readers, node->inputs[k], (uint32_t)i));
+        }
+        if (kln_graph_edit_is(node, "Sigmoid") || kln_graph_edit_is(node, "HardSigmoid")) {
+            KLN_RETURN_IF_ERROR(kln_names_set(&index->sigmoids, node->inputs[0], (uint32_t)i));
         }
     }
-    return NULL;
+    return KILN_OK;
+}
+
+void quantize_index_finish(quantize_index *index)
+{
+    kln_names_finish(&index->readers);
+    kln_names_finish(&index->sigmoids);
+}
+
+static const kln_onnx_node *node_of(const kln_names *names, const kln_onnx_graph *graph,
+                                    const char *name)
+{
+    const uint32_t place = kln_names_get(names, name);
+    return place != KLN_NAMES_NONE ? &graph->nodes[place] : NULL;
 }
 
 /* The node that `name` goes to: its one reader, or the Mul of x sigmoid(x), which two read. */
 static const kln_onnx_node *next_of(const kln_graph_inference *known, const kln_onnx_graph *graph,
-                                    const char *name)
+                                    const quantize_index *index, const char *name)
 {
     const kln_value *value = kln_inference_find(known, name);
-    if (value == NULL || value->consumers != 2) {
-        return only_reader(known, graph, name);
+    if (value != NULL && value->consumers == 1) {
+        return node_of(&index->readers, graph, name);
     }
-    for (size_t i = 0; i < graph->node_count; i++) {
-        const kln_onnx_node *node = &graph->nodes[i];
-        if ((kln_graph_edit_is(node, "Sigmoid") || kln_graph_edit_is(node, "HardSigmoid")) &&
-            strcmp(node->inputs[0], name) == 0) {
-            const kln_onnx_node *next = only_reader(known, graph, node->outputs[0]);
-            const bool is_both =
-                next != NULL && kln_graph_edit_is(next, "Mul") &&
-                (strcmp(next->inputs[0], name) == 0 || strcmp(next->inputs[1], name) == 0);
-            return is_both ? next : NULL;
-        }
-    }
-    return NULL;
+    const kln_onnx_node *sigmoid =
+        value != NULL && value->consumers == 2 ? node_of(&index->sigmoids, graph, name) : NULL;
+    const kln_value *gate = sigmoid != NULL ? kln_inference_find(known, sigmoid->outputs[0]) : NULL;
+    const kln_onnx_node *next =
+        gate != NULL && gate->consumers == 1 ? node_of(&index->readers, graph, gate->name) : NULL;
+    const bool is_both = next != NULL && kln_graph_edit_is(next, "Mul") &&
+                         (strcmp(next->inputs[0], name) == 0 || strcmp(next->inputs[1], name) == 0);
+    return is_both ? next : NULL;
 }
 
 bool quantize_is_one_pixel(const kln_value *value)
@@ -138,7 +146,7 @@ bool quantize_is_one_pixel(const kln_value *value)
  * averaged, and what small convolutions make of that multiplies them. A step of such a factor moves
  * a whole channel, and eight bits save nothing there. */
 bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *graph,
-                      const kln_onnx_node *node)
+                      const quantize_index *index, const kln_onnx_node *node)
 {
     if (!kln_graph_edit_is(node, "Conv") ||
         !quantize_is_one_pixel(kln_inference_find(known, node->inputs[0]))) {
@@ -146,7 +154,7 @@ bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *gr
     }
     for (int steps = 0; steps < 12 && node != NULL && node->output_count == 1; steps++) {
         const char *name = node->outputs[0];
-        node = next_of(known, graph, name);
+        node = next_of(known, graph, index, name);
         if (node != NULL && kln_graph_edit_is(node, "Mul") && node->input_count == 2) {
             const char *other = node->inputs[strcmp(node->inputs[0], name) == 0];
             const kln_value *value = kln_inference_find(known, other);
@@ -170,7 +178,7 @@ static void choose_node(const quantize_pass *pass, const kln_onnx_node *node, qu
         chosen->reason = KILN_PRECISION_KEPT;
         return;
     }
-    if (quantize_is_gate(pass->inference->graph, pass->graph, node)) {
+    if (quantize_is_gate(pass->inference->graph, pass->graph, &pass->index, node)) {
         chosen->reason = KILN_PRECISION_GATE;
         return;
     }

@@ -36,6 +36,12 @@ typedef struct quantize_node {
     int64_t depth;  /* the axis that is summed over, along which blocks lie */
 } quantize_node;
 
+/* Who reads a tensor of a graph, by name: the place of the last such node, and of a Sigmoid or
+ * HardSigmoid. Made once, for what asks of every node. */
+typedef struct quantize_index {
+    kln_names readers, sigmoids;
+} quantize_index;
+
 typedef struct quantize_pass {
     kln_onnx_model *model;
     kln_arena *arena;
@@ -48,6 +54,7 @@ typedef struct quantize_pass {
     quantize_value *values;
     size_t value_count;
     quantize_node *nodes;
+    quantize_index index;
     kln_onnx_graph made;
 } quantize_pass;
 
@@ -56,10 +63,15 @@ bool quantize_is_kept(const kiln_precision_options *options, const kln_onnx_node
 
 /* [batch, channels, 1, ...]; false for NULL. (quantize_choose.c) */
 bool quantize_is_one_pixel(const kln_value *value);
+
+/* (quantize_choose.c) */
+KILN_MUST_CHECK kiln_status quantize_index_make(const kln_onnx_graph *graph, quantize_index *index);
+void quantize_index_finish(quantize_index *index);
+
 /* Whether the node is a convolution of one pixel whose result scales the channels of an image;
  * `known` is of `graph`, whatever the order of its nodes. (quantize_choose.c) */
 bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *graph,
-                      const kln_onnx_node *node);
+                      const quantize_index *index, const kln_onnx_node *node);
 
 /* Whether the node only moves numbers. (quantize_parts.c) */
 bool quantize_is_move(const kln_onnx_node *node);

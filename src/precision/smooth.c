@@ -65,19 +65,18 @@ static uint32_t find_adder(const smooth_pass *pass, const kln_onnx_node *node, s
     if (out == NULL || out->consumers != 1) {
         return KLN_NO_NODE;
     }
-    for (size_t i = 0; i < pass->graph.node_count; i++) {
-        const kln_onnx_node *next = &pass->graph.nodes[i];
-        for (size_t k = 0; kln_graph_edit_is(next, "Add") && k < 2; k++) {
-            size_t count = 0;
-            if (strcmp(next->inputs[k], out->name) == 0 &&
-                smooth_constant(pass, next->inputs[1 - k], &count) != NULL && count == outs) {
-                const kln_value *bias =
-                    kln_inference_find(pass->inference->graph, next->inputs[1 - k]);
-                return bias != NULL && bias->rank == 1 ? (uint32_t)i : KLN_NO_NODE;
-            }
-        }
+    const uint32_t place = kln_names_get(&pass->index.readers, out->name);
+    const kln_onnx_node *next = place != KLN_NAMES_NONE ? &pass->graph.nodes[place] : NULL;
+    size_t count = 0;
+    if (next == NULL || !kln_graph_edit_is(next, "Add")) {
+        return KLN_NO_NODE;
     }
-    return KLN_NO_NODE;
+    const char *other = next->inputs[strcmp(next->inputs[0], out->name) == 0];
+    const kln_value *bias = kln_inference_find(pass->inference->graph, other);
+    return smooth_constant(pass, other, &count) != NULL && count == outs && bias != NULL &&
+                   bias->rank == 1
+               ? place
+               : KLN_NO_NODE;
 }
 
 static void look_at_bias(const smooth_pass *pass, const kln_onnx_node *node, smooth_node *of)
@@ -105,7 +104,7 @@ static void look_at_node(const smooth_pass *pass, size_t index)
     smooth_node *of = &pass->nodes[index];
     const kln_graph_inference *known = pass->inference->graph;
     if (quantize_is_kept(pass->options, node) || !kln_precision_summed(node, known, &of->input) ||
-        quantize_is_gate(known, &pass->graph, node)) {
+        quantize_is_gate(known, &pass->graph, &pass->index, node)) {
         return;
     }
     const kln_value *weights = kln_inference_find(known, node->inputs[1]);
@@ -169,31 +168,35 @@ static kiln_status even_out(smooth_pass *pass, const char *name, const uint32_t 
     return KILN_OK;
 }
 
-/* The nodes that read a tensor, each tensor once, in the order of the graph. */
+/* The candidates that read a tensor, each tensor once, in the order of the graph: those of one name
+ * are a list, from its first on. */
 static kiln_status even_out_all(smooth_pass *pass)
 {
-    uint32_t *readers = kln_alloc_zeroed(pass->graph.node_count + 1, sizeof *readers);
-    kln_names done;
-    KLN_FAIL_IF(readers == NULL, smooth_no_memory());
-    kln_names_init(&done);
+    const size_t count = pass->graph.node_count;
+    uint32_t *next = kln_alloc_zeroed(2 * count + 1, sizeof *next);
+    kln_names firsts;
+    KLN_FAIL_IF(next == NULL, smooth_no_memory());
+    uint32_t *readers = next + count;
+    kln_names_init(&firsts);
     kiln_status status = KILN_OK;
-    for (size_t i = 0; status == KILN_OK && i < pass->graph.node_count; i++) {
+    for (size_t i = count; status == KILN_OK && i-- > 0;) {
+        if (pass->nodes[i].is_candidate) {
+            status = kln_names_swap(&firsts, pass->nodes[i].input.name, (uint32_t)i, &next[i]);
+        }
+    }
+    for (size_t i = 0; status == KILN_OK && i < count; i++) {
         const smooth_node *node = &pass->nodes[i];
-        if (!node->is_candidate || kln_names_get(&done, node->input.name) != KLN_NAMES_NONE) {
+        size_t reader_count = 0;
+        if (!node->is_candidate || kln_names_get(&firsts, node->input.name) != i) {
             continue;
         }
-        size_t count = 0;
-        for (size_t k = i; k < pass->graph.node_count; k++) {
-            if (pass->nodes[k].is_candidate &&
-                strcmp(pass->nodes[k].input.name, node->input.name) == 0) {
-                readers[count++] = (uint32_t)k;
-            }
+        for (uint32_t k = (uint32_t)i; k != KLN_NAMES_NONE; k = next[k]) {
+            readers[reader_count++] = k;
         }
-        status = kln_names_set(&done, node->input.name, 0);
-        status = status == KILN_OK ? even_out(pass, node->input.name, readers, count) : status;
+        status = even_out(pass, node->input.name, readers, reader_count);
     }
-    kln_names_finish(&done);
-    kln_free(readers);
+    kln_names_finish(&firsts);
+    kln_free(next);
     return status;
 }
 
@@ -228,18 +231,27 @@ static kiln_status end(smooth_pass *pass)
 {
     const size_t count = pass->graph.node_count + pass->insertion_count;
     kln_onnx_node *nodes = kln_arena_alloc_zeroed(pass->arena, count + 1, sizeof *nodes);
-    size_t made = 0;
-    KLN_FAIL_IF(nodes == NULL, smooth_no_memory());
-    for (size_t i = 0; i < pass->graph.node_count; i++) {
-        for (size_t k = 0; k < pass->insertion_count; k++) {
-            if (pass->insertions[k].before == i) {
-                nodes[made++] = pass->insertions[k].node;
-            }
-        }
-        nodes[made++] = pass->graph.nodes[i];
+    size_t *before = kln_alloc_zeroed(pass->graph.node_count + 1, sizeof *before);
+    if (nodes == NULL || before == NULL) {
+        kln_free(before);
+        return smooth_no_memory();
     }
+    for (size_t k = 0; k < pass->insertion_count; k++) {
+        before[pass->insertions[k].before]++;
+    }
+    /* Of each node, where its insertions begin, and then where the next of them goes. */
+    for (size_t i = 0, at = 0; i < pass->graph.node_count; i++) {
+        const size_t inserted = before[i];
+        before[i] = at;
+        at += inserted;
+        nodes[at++] = pass->graph.nodes[i];
+    }
+    for (size_t k = 0; k < pass->insertion_count; k++) {
+        nodes[before[pass->insertions[k].before]++] = pass->insertions[k].node;
+    }
+    kln_free(before);
     pass->graph.nodes = nodes;
-    pass->graph.node_count = pass->graph.node_capacity = made;
+    pass->graph.node_count = pass->graph.node_capacity = count;
     pass->model->graph = pass->graph;
     return KILN_OK;
 }
@@ -248,6 +260,13 @@ static kiln_status run(smooth_pass *pass)
 {
     KLN_RETURN_IF_ERROR(kln_infer(pass->model, NULL, &pass->inference));
     KLN_RETURN_IF_ERROR(begin(pass));
+    KLN_RETURN_IF_ERROR(quantize_index_make(&pass->graph, &pass->index));
+    for (size_t i = 0; i < pass->graph.node_count; i++) {
+        const kln_onnx_node *node = &pass->graph.nodes[i];
+        if (node->output_count != 0) {
+            KLN_RETURN_IF_ERROR(kln_names_set(&pass->makers, node->outputs[0], (uint32_t)i));
+        }
+    }
     for (size_t i = 0; i < pass->graph.node_count; i++) {
         look_at_node(pass, i);
     }
@@ -283,6 +302,8 @@ kiln_status quantize_smooth(kln_onnx_model *model, const kiln_precision_options 
     kiln_status status = kiln_range_table_merge(pass.ranges, options->ranges);
     status = status == KILN_OK ? run(&pass) : status;
     kln_names_finish(&pass.constants);
+    kln_names_finish(&pass.makers);
+    quantize_index_finish(&pass.index);
     kln_inference_destroy(pass.inference);
     if (status != KILN_OK) {
         kiln_range_table_destroy(pass.ranges);

@@ -61,12 +61,11 @@ static place find_place(const smooth_pass *pass, const char *name, size_t reader
     if (found.tensor == NULL || found.tensor->consumers != readers || !found.tensor->has_shape) {
         return found;
     }
-    for (size_t i = 0; i < pass->graph.node_count; i++) {
-        kln_onnx_node *node = &pass->graph.nodes[i];
-        if (node->output_count != 0 && strcmp(node->outputs[0], name) == 0) {
-            found.producer = i;
-            found.node = node;
-        }
+    const uint32_t maker = kln_names_get(&pass->makers, name);
+    kln_onnx_node *node = maker != KLN_NAMES_NONE ? &pass->graph.nodes[maker] : NULL;
+    if (node != NULL && strcmp(node->outputs[0], name) == 0) { /* by now it may make another */
+        found.producer = maker;
+        found.node = node;
     }
     const bool is_pair = found.node != NULL && (kln_graph_edit_is(found.node, "Add") ||
                                                 kln_graph_edit_is(found.node, "Mul"));

@@ -282,3 +282,30 @@ TEST(edges)
         }
     }
 }
+
+/* Empty tensors between, and every number once more, for each method and distribution. */
+TEST(what_was_seen_already_changes_nothing)
+{
+    for (int kind = 0; kind < KINDS; kind++) {
+        for (size_t k = 0; k < KLN_ARRAY_LENGTH(methods); k++) {
+            fill(kind);
+            const kiln_range once = range_of(numbers, COUNT, methods[k]);
+            const double bin = fmax(-once.least, once.greatest) / KLN_OBSERVED_BINS;
+            kln_observer observer;
+            kiln_range again;
+            kln_observer_init(&observer, methods[k] == KILN_CALIBRATE_MINMAX ? NULL : bins[0]);
+            observe(&observer, numbers, 0);
+            for (size_t i = 0; i < 2; i++) {
+                observe(&observer, numbers, COUNT);
+                observe(&observer, numbers, 0);
+            }
+            kln_observer_range(&observer, methods[k], 99, &again);
+            assert_int_equal(again.count, 2 * COUNT);
+            if (fabs(again.low - once.low) > 1.01 * bin ||
+                fabs(again.high - once.high) > 1.01 * bin) {
+                fail_msg("kind %d, method %zu: %g to %g became %g to %g", kind, k, once.low,
+                         once.high, again.low, again.high);
+            }
+        }
+    }
+}
