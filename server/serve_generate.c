@@ -134,7 +134,9 @@ static bool submit(serve_connection *at, serve_generate *self, const serve_promp
         serve_language_choose(self->instance), prompt->tokens, prompt->count, &options, &sequence);
     if (status != KILN_OK) {
         release(self);
-        return serve_refuse_status(&at->problem, status, kiln_error_message());
+        return status == KILN_ERROR_QUEUE_FULL
+                   ? serve_refuse(&at->problem, 503, "as many texts wait as may (--queue)")
+                   : serve_refuse_status(&at->problem, status, kiln_error_message());
     }
     (void)pthread_mutex_lock(&at->lock);
     self->sequence = sequence;
