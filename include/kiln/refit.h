@@ -13,12 +13,14 @@
  *
  * A refit checks names, types and sizes first. With samples or a check it then makes another engine
  * with the new weights beside the one in use, runs the samples there, and compares; meanwhile runs
- * go on. Only then the weights change, between runs: it waits for those under way, and they wait
- * for it. On an error everything is as it was.
+ * go on. Only then the weights change, between runs: each run has the old ones or the new ones. On
+ * an error everything is as it was.
  *
- * TensorRT: the weights of a plan that was built with kiln_build_options.refit, by its refitter.
- * ONNX Runtime (on the CPU) and the reference executor: every initializer of the main graph that
- * holds numbers, by a new session or plan, to which each context goes over with its next run.
+ * TensorRT: the weights of a plan that was built with kiln_build_options.refit, by its refitter; it
+ * waits for the runs under way, and they wait for it. ONNX Runtime (on the CPU) and the reference
+ * executor: every initializer of the main graph that holds numbers, by a new session or plan, to
+ * which each context goes over with its next run; nobody waits, and runs under way end as they
+ * began.
  * Other backends, and ONNX Runtime on a GPU: UNSUPPORTED.
  *
  * SPDX-License-Identifier: Apache-2.0

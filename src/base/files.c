@@ -207,16 +207,28 @@ bool kln_mapping_is_copy(const kln_mapping *mapping)
     return mapping->mapped != NULL && mapping->mapped->is_copy;
 }
 
+size_t kln_page_size(void)
+{
+    static atomic_size_t known; /* 0: not asked yet */
+    size_t size = atomic_load_explicit(&known, memory_order_relaxed);
+    if (size == 0) {
+        const long asked = sysconf(_SC_PAGESIZE);
+        size = asked > 0 ? (size_t)asked : 4096;
+        atomic_store_explicit(&known, size, memory_order_relaxed);
+    }
+    return size;
+}
+
 kiln_status kln_bytes_check(kiln_span bytes, const char *what)
 {
 #ifdef MADV_POPULATE_READ
-    const long page = sysconf(_SC_PAGESIZE);
-    if (bytes.size == 0 || page <= 0) {
+    const size_t page = kln_page_size();
+    if (bytes.size == 0) {
         return KILN_OK;
     }
     const uintptr_t last = (uintptr_t)bytes.data + bytes.size - 1;
     void *begin = (void *)(last & ~((uintptr_t)page - 1));
-    KLN_RETURN_IF(madvise(begin, (size_t)page, MADV_POPULATE_READ) != 0 && errno == EFAULT,
+    KLN_RETURN_IF(madvise(begin, page, MADV_POPULATE_READ) != 0 && errno == EFAULT,
                   KILN_ERROR_IO,
                   "%s: its file was cut short since it was opened, and what was cut off is needed; "
                   "restore the file, or set kiln_build_options.copy_file",

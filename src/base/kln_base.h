@@ -341,6 +341,7 @@ KILN_MUST_CHECK kiln_status kln_mapping_open(const char *path, kln_mapping *mapp
 /* With `copy` into memory of the process's own, which nobody can change or cut short. */
 KILN_MUST_CHECK kiln_status kln_mapping_open_as(const char *path, bool copy, kln_mapping *mapping);
 bool kln_mapping_is_copy(const kln_mapping *mapping);
+size_t kln_page_size(void); /* of the machine's memory, in bytes; costs one load */
 /* Whether the last of these bytes can still be read: where their file was cut short meanwhile,
  * reading it would end the process. One call of the system; true where that is too old to tell.
  * IO. */

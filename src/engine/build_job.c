@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <kiln/build.h>
 
@@ -57,8 +56,7 @@ static uint64_t resident(void)
     /* The second number of the line. */
     const char *second = strchr(line, ' ');
     const unsigned long long pages = second != NULL ? strtoull(second, NULL, 10) : 0;
-    const long size = sysconf(_SC_PAGESIZE);
-    return pages * (uint64_t)(size > 0 ? size : 4096);
+    return pages * kln_page_size();
 }
 
 static void note_memory(kiln_build *build)

@@ -35,17 +35,6 @@ kiln_status kln_context_enter_at_last(kiln_context *context, const char *functio
     return enter(context, function, true);
 }
 
-kiln_status kln_context_leave(kiln_context *context, kiln_status status)
-{
-    if (status == KILN_OK) {
-        context->error.text[0] = '\0';
-    } else {
-        kln_message_keep(&context->error);
-    }
-    atomic_store_explicit(&context->busy, false, memory_order_release);
-    return status;
-}
-
 /* --- create and destroy --- */
 
 void kiln_context_destroy(kiln_context *context)
@@ -146,6 +135,25 @@ static kiln_status fail_name(const kiln_context *context, const char *name, cons
                     end - begin == 1 ? "is" : "are", end > begin ? known : "none");
 }
 
+/* Few are looked through sooner than a name is hashed. Optional inputs are in the tables alone. */
+#define FEW_BINDINGS ((size_t)4)
+
+static uint32_t find_binding(const kiln_engine *engine, bool inputs, const char *name)
+{
+    const kiln_description *description = &engine->shared.description;
+    const size_t begin = inputs ? 0 : description->input_count;
+    const size_t count = inputs ? description->input_count : description->output_count;
+    const bool few = count <= FEW_BINDINGS;
+    for (size_t i = begin; few && i < begin + count; i++) {
+        if (strcmp(description->bindings[i].name, name) == 0) {
+            return (uint32_t)i;
+        }
+    }
+    return few && (!inputs || description->optional_count == 0)
+               ? KLN_NAMES_NONE
+               : kln_names_get(inputs ? &engine->inputs : &engine->outputs, name);
+}
+
 kiln_status kln_context_find(const kiln_context *context, const char *name, kln_sought sought,
                              size_t *index)
 {
@@ -153,9 +161,9 @@ kiln_status kln_context_find(const kiln_context *context, const char *name, kln_
     const kiln_description *description = &engine->shared.description;
     const bool inputs_first = sought == KLN_INPUT || sought == KLN_INPUT_FIRST;
     const bool both = sought == KLN_INPUT_FIRST || sought == KLN_OUTPUT_FIRST;
-    uint32_t found = kln_names_get(inputs_first ? &engine->inputs : &engine->outputs, name);
+    uint32_t found = find_binding(engine, inputs_first, name);
     if (found == KLN_NAMES_NONE && both) {
-        found = kln_names_get(inputs_first ? &engine->outputs : &engine->inputs, name);
+        found = find_binding(engine, !inputs_first, name);
     }
     *index = found;
     if (found != KLN_NAMES_NONE) {

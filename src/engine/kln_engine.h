@@ -51,7 +51,16 @@ KILN_MUST_CHECK kiln_status kln_context_enter(kiln_context *context, const char 
 /* Waits for that one, too. */
 KILN_MUST_CHECK kiln_status kln_context_enter_at_last(kiln_context *context, const char *function);
 /* Gives it back and returns `status`. */
-kiln_status kln_context_leave(kiln_context *context, kiln_status status);
+static inline kiln_status kln_context_leave(kiln_context *context, kiln_status status)
+{
+    if (status == KILN_OK) {
+        context->error.text[0] = '\0';
+    } else {
+        kln_message_keep(&context->error);
+    }
+    atomic_store_explicit(&context->busy, false, memory_order_release);
+    return status;
+}
 
 /* The binding of a name. NAME with those there are. */
 typedef enum kln_sought { KLN_INPUT, KLN_OUTPUT, KLN_INPUT_FIRST, KLN_OUTPUT_FIRST } kln_sought;

@@ -76,6 +76,7 @@ void kln_shared_unlock_weights(kln_shared *shared)
 static kiln_status init(kln_exec *exec, const kiln_context_options *options)
 {
     const kiln_description *description = &exec->shared->description;
+    const kiln_refit_table *refit = exec->shared->backend->refit;
     const size_t required = exec_outputs_end(exec);
     const size_t count = required + description->optional_count;
     exec->slots = kln_alloc_zeroed(count, sizeof *exec->slots);
@@ -84,6 +85,7 @@ static kiln_status init(kln_exec *exec, const kiln_context_options *options)
     KLN_FAIL_IF(exec->slots == NULL || exec->ranges == NULL || exec->results == NULL,
                 kln_fail_memory(count * sizeof *exec->slots, "a context's bindings"));
     exec->slot_count = count;
+    exec->holds_weights = refit != NULL && refit->in_place != NULL;
     for (size_t i = description->input_count; i < required; i++) {
         exec->slots[i].pending = true;
     }

@@ -162,7 +162,8 @@ struct kln_exec {
     kiln_context_options options; /* what it was made with */
     exec_slot *slots;             /* one for each binding, in the order of the description */
     size_t slot_count;
-    exec_gpu *gpu; /* NULL: on the CPU */
+    exec_gpu *gpu;      /* NULL: on the CPU */
+    bool holds_weights; /* while it runs: a refit changes them where they are */
 
     bool ready;        /* every input has data and nothing is pending */
     bool has_results;  /* of a run with what is bound now */
@@ -272,7 +273,7 @@ void exec_states_finish(kln_shared *shared);
 /* Makes the backend's context of the engine that there is now. */
 KILN_MUST_CHECK kiln_status exec_state_create(kln_exec *exec);
 void exec_state_destroy(kln_exec *exec);
-/* With the weights held: where another engine took the place of the context's, goes over to it. */
+/* Where another engine took the place of the context's, goes over to it. */
 KILN_MUST_CHECK kiln_status exec_state_go_over(kln_exec *exec);
 static inline kiln_status exec_state_follow(kln_exec *exec)
 {

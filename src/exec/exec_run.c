@@ -244,14 +244,18 @@ static kiln_status run_on_gpu(kln_exec *exec, kiln_stream *stream, bool waits)
 
 static kiln_status compute(kln_exec *exec, kiln_stream *stream, bool waits)
 {
-    kln_shared_hold_weights(exec->shared);
+    if (exec->holds_weights) {
+        kln_shared_hold_weights(exec->shared);
+    }
     kiln_status status = exec_state_follow(exec);
     if (status == KILN_OK) {
         exec_run_begins(exec); /* from here on it may be stopped */
         status = exec->gpu != NULL ? run_on_gpu(exec, stream, waits) : run_on_backend(exec);
         status = exec_run_ends(exec, status);
     }
-    kln_shared_let_weights_go(exec->shared);
+    if (exec->holds_weights) {
+        kln_shared_let_weights_go(exec->shared);
+    }
     return status;
 }
 

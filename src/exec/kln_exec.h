@@ -23,7 +23,7 @@ typedef struct kln_former {
 /* What all who run one engine share. */
 typedef struct kln_shared {
     const kiln_backend *backend;
-    void *state;            /* the backend's engine; another one after a refit */
+    void *_Atomic state;    /* the backend's engine; another one after a refit */
     pthread_mutex_t states; /* guards the two below */
     size_t users;           /* contexts of `state` */
     kln_former *former;
@@ -33,7 +33,8 @@ typedef struct kln_shared {
     kiln_stream *stream;   /* the one that all its work goes to, or NULL: each has its own */
     kiln_stream *sharing;  /* of those that share device memory and were given no stream, or NULL */
     pthread_mutex_t order; /* held while something is enqueued on, captured from or run on it */
-    pthread_rwlock_t weights;  /* with plans: held for reading by a run, for writing by a refit */
+    pthread_rwlock_t weights;  /* held for writing by a refit; for reading by who saves, and by runs
+                                  where a refit changes `state` itself */
     atomic_size_t under_way;   /* runs on the GPU that a call has left there */
     atomic_ulong refits;       /* done: graphs that were captured before are of old weights */
     char gpu[64];              /* its name, or "" */

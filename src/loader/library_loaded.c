@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "library_record.h"
 
@@ -161,15 +160,15 @@ static int note_protection(struct dl_phdr_info *info, size_t size, void *user)
 static bool write_slot(const struct link_map *map, ElfW(Addr) slot, const void *value)
 {
     protection asked = {.base = map->l_addr, .slot = slot};
-    const long page = sysconf(_SC_PAGESIZE);
+    const size_t page = kln_page_size();
     (void)dl_iterate_phdr(note_protection, &asked);
     void *begin = (void *)(slot & ~((uintptr_t)page - 1));
-    if (asked.is_read_only && mprotect(begin, (size_t)page, PROT_READ | PROT_WRITE) != 0) {
+    if (asked.is_read_only && mprotect(begin, page, PROT_READ | PROT_WRITE) != 0) {
         return false;
     }
     memcpy((void *)slot, &value, sizeof value);
     if (asked.is_read_only) {
-        (void)mprotect(begin, (size_t)page, PROT_READ);
+        (void)mprotect(begin, page, PROT_READ);
     }
     return true;
 }

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "backends/tensorrt/trt_builder.h"
 #include "graph/kln_graph.h"
@@ -136,9 +135,8 @@ static kiln_status fail_parser(trt_build *build)
  * are read again. Memory of a caller's is left alone. */
 static void let_go(const trt_build *build, const void *data, size_t size)
 {
-    const long page = sysconf(_SC_PAGESIZE);
-    if (build->model->file == NULL || kln_mapping_is_copy(build->model->file) || page <= 0 ||
-        size < 2 * (size_t)page) {
+    const size_t page = kln_page_size();
+    if (build->model->file == NULL || kln_mapping_is_copy(build->model->file) || size < 2 * page) {
         return;
     }
     const kiln_span file = build->model->bytes;
@@ -148,14 +146,14 @@ static void let_go(const trt_build *build, const void *data, size_t size)
     if (base == NULL || begin < base || end > base + file.size) {
         return; /* of an external file, or decoded */
     }
-    const size_t first = ((size_t)(begin - base) + (size_t)page - 1) / (size_t)page;
-    const size_t past = (size_t)(end - base) / (size_t)page;
+    const size_t first = ((size_t)(begin - base) + page - 1) / page;
+    const size_t past = (size_t)(end - base) / page;
     union {
         const unsigned char *in;
         void *out;
-    } address = {.in = base + first * (size_t)page};
+    } address = {.in = base + first * page};
     if (past > first) {
-        (void)madvise(address.out, (past - first) * (size_t)page, MADV_DONTNEED);
+        (void)madvise(address.out, (past - first) * page, MADV_DONTNEED);
     }
 }
 
