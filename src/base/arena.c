@@ -8,18 +8,15 @@
 /* Below the 128 KiB from which malloc maps memory: freeing a mapped block moves that limit up, and
  * the large buffers of every other library in the process then stay in the heap when freed. */
 #define LARGEST_BLOCK ((size_t)1 << 16)
-#define PIECE_ALIGNMENT ((size_t)16)
 
 typedef struct kln_arena_block {
     struct kln_arena_block *next;
-    size_t used;
-    size_t size; /* bytes of `data` */
     _Alignas(16) unsigned char data[];
 } kln_arena_block;
 
 void kln_arena_init(kln_arena *arena)
 {
-    *arena = (kln_arena){.blocks = NULL, .block_size = FIRST_BLOCK, .bytes = 0};
+    *arena = (kln_arena){.block_size = FIRST_BLOCK};
 }
 
 void kln_arena_finish(kln_arena *arena)
@@ -33,49 +30,33 @@ void kln_arena_finish(kln_arena *arena)
     kln_arena_init(arena);
 }
 
-static kln_arena_block *add_block(kln_arena *arena, size_t least)
+void *kln_arena_more(kln_arena *arena, size_t size)
 {
-    const size_t size = least > arena->block_size ? least : arena->block_size;
     if (size > SIZE_MAX / 2) {
         return NULL;
     }
-    kln_arena_block *block = kln_alloc(sizeof *block + size);
+    const size_t piece = KLN_ARENA_PIECE(size);
+    const bool is_large = piece > arena->block_size;
+    const size_t room = is_large ? piece : arena->block_size;
+    kln_arena_block *block = kln_alloc(sizeof *block + room);
     if (block == NULL) {
         return NULL;
     }
-    block->used = 0;
-    block->size = size;
-    arena->bytes += sizeof *block + size;
-    if (arena->blocks != NULL && least > arena->block_size) {
+    arena->bytes += sizeof *block + room;
+    if (arena->blocks != NULL && is_large) {
         /* A piece with a block of its own goes behind the current one, whose rest stays in use. */
         block->next = arena->blocks->next;
         arena->blocks->next = block;
     } else {
         block->next = arena->blocks;
         arena->blocks = block;
+        arena->free = block->data + piece;
+        arena->left = room - piece;
     }
     if (arena->block_size < LARGEST_BLOCK) {
         arena->block_size *= 2;
     }
-    return block;
-}
-
-void *kln_arena_alloc(kln_arena *arena, size_t size)
-{
-    if (size > SIZE_MAX / 2) {
-        return NULL;
-    }
-    size = (size + PIECE_ALIGNMENT - 1) & ~(PIECE_ALIGNMENT - 1);
-    kln_arena_block *block = arena->blocks;
-    if (block == NULL || block->size - block->used < size) {
-        block = add_block(arena, size);
-        if (block == NULL) {
-            return NULL;
-        }
-    }
-    void *piece = block->data + block->used;
-    block->used += size;
-    return piece;
+    return block->data;
 }
 
 void *kln_arena_alloc_zeroed(kln_arena *arena, size_t count, size_t size)

@@ -228,8 +228,7 @@ kiln_status kln_bytes_check(kiln_span bytes, const char *what)
     }
     const uintptr_t last = (uintptr_t)bytes.data + bytes.size - 1;
     void *begin = (void *)(last & ~((uintptr_t)page - 1));
-    KLN_RETURN_IF(madvise(begin, page, MADV_POPULATE_READ) != 0 && errno == EFAULT,
-                  KILN_ERROR_IO,
+    KLN_RETURN_IF(madvise(begin, page, MADV_POPULATE_READ) != 0 && errno == EFAULT, KILN_ERROR_IO,
                   "%s: its file was cut short since it was opened, and what was cut off is needed; "
                   "restore the file, or set kiln_build_options.copy_file",
                   what);

@@ -24,11 +24,11 @@ static uint64_t rotate(uint64_t value, unsigned bits)
     return value << bits | value >> (64 - bits);
 }
 
-/* The word that begins at `byte`, its first byte the least, of the `size` bytes that are left. */
-static uint64_t word_at(const unsigned char *byte, size_t size)
+/* The word that begins at `byte`, its first byte the least. */
+static uint64_t word_at(const unsigned char *byte)
 {
     uint64_t word = 0;
-    memcpy(&word, byte, size);
+    memcpy(&word, byte, sizeof word);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     word = __builtin_bswap64(word);
 #endif
@@ -115,12 +115,15 @@ uint64_t kln_siphash(const uint64_t key[2], const void *data, size_t size)
     const unsigned char *byte = data;
     const size_t whole = size - size % 8;
     for (size_t i = 0; i < whole; i += 8) {
-        const uint64_t word = word_at(byte + i, 8);
+        const uint64_t word = word_at(byte + i);
         v[3] ^= word;
         sip_round(v);
         v[0] ^= word;
     }
-    const uint64_t last = word_at(byte + whole, size % 8) | (uint64_t)size << 56;
+    uint64_t last = (uint64_t)size << 56;
+    for (size_t i = whole; i < size; i++) {
+        last |= (uint64_t)byte[i] << (i - whole) * 8;
+    }
     v[3] ^= last;
     sip_round(v);
     v[0] ^= last;

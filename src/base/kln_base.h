@@ -177,14 +177,27 @@ void kln_lasting_end(void);
 /* Pieces are never released one by one. One thread at a time. */
 typedef struct kln_arena {
     struct kln_arena_block *blocks;
+    unsigned char *free; /* in the first block: what is left of it */
+    size_t left;
     size_t block_size; /* of the next block; doubles up to a limit */
     size_t bytes;      /* taken from the heap so far */
 } kln_arena;
 
 void kln_arena_init(kln_arena *arena);
 void kln_arena_finish(kln_arena *arena);
+#define KLN_ARENA_PIECE(size) (((size) + 15) & ~(size_t)15)
+void *kln_arena_more(kln_arena *arena, size_t size); /* the same, in a new block */
 /* Uninitialised memory aligned to 16, or NULL. */
-void *kln_arena_alloc(kln_arena *arena, size_t size);
+static inline void *kln_arena_alloc(kln_arena *arena, size_t size)
+{
+    if (size >= arena->left) {
+        return kln_arena_more(arena, size);
+    }
+    void *piece = arena->free;
+    arena->free += KLN_ARENA_PIECE(size);
+    arena->left -= KLN_ARENA_PIECE(size);
+    return piece;
+}
 void *kln_arena_alloc_zeroed(kln_arena *arena, size_t count, size_t size);
 char *kln_arena_strdup(kln_arena *arena, const char *text);
 char *kln_arena_strndup(kln_arena *arena, const char *text, size_t size);

@@ -40,11 +40,8 @@ static bool never_same(const void *a, const void *b)
     return false;
 }
 
-static kiln_status make_room(kln_names *names)
+static kiln_status grow(kln_names *names)
 {
-    if ((names->count + 1) * 4 <= names->capacity * 3) {
-        return KILN_OK;
-    }
     kln_names grown = {.capacity = names->capacity == 0 ? FIRST_CAPACITY : names->capacity * 2,
                        .count = names->count};
     grown.slots = kln_alloc_zeroed(grown.capacity, sizeof *grown.slots);
@@ -58,6 +55,11 @@ static kiln_status make_room(kln_names *names)
     kln_free(names->slots);
     *names = grown;
     return KILN_OK;
+}
+
+static inline kiln_status make_room(kln_names *names)
+{
+    return (names->count + 1) * 4 <= names->capacity * 3 ? KILN_OK : grow(names);
 }
 
 /* --- strings --- */

@@ -120,6 +120,7 @@ static kiln_status mark(kiln_network *network, kln_built_tensor *tensor, const k
     KLN_RETURN_IF_ERROR(kln_array_grow(arena, &graph->outputs, graph->output_count,
                                        &graph->output_capacity, sizeof value));
     graph->outputs[graph->output_count++] = value;
+    network->is_known = false;
     tensor->is_output = true;
     return KILN_OK;
 }

@@ -19,6 +19,7 @@ void kln_network_forget(kiln_network *network)
     for (kiln_network *each = root; each != NULL;
          each = each == root ? root->branches : each->next) {
         each->known = NULL;
+        each->is_known = false;
         for (size_t i = 0; i < each->tensor_count; i++) {
             each->tensors[i].value = NULL;
         }
@@ -70,7 +71,10 @@ kiln_status kln_network_value(kiln_network *network, kiln_tensor_id id, const kl
     }
     if (tensor->value == NULL) {
         KLN_RETURN_IF_ERROR(kln_network_know(network));
-        tensor->value = kln_inference_find(network->known, tensor->name);
+        tensor->place = kln_names_get(&network->known->names, tensor->name);
+        tensor->value = tensor->place != KLN_NAMES_NONE
+                            ? network->known->values[tensor->place]
+                            : kln_inference_find(network->known, tensor->name);
     }
     *value = tensor->value;
     return KILN_OK;

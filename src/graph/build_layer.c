@@ -22,9 +22,9 @@ void kln_layer_fail(kln_layer *layer, kiln_status status, const char *format, ..
                         : kln_fail_within(status, "%s", layer->function);
 }
 
-void kln_layer_need(kln_layer *layer, bool holds, const char *format, ...)
+void kln_layer_refuse(kln_layer *layer, const char *format, ...)
 {
-    if (holds || layer->status != KILN_OK) {
+    if (layer->status != KILN_OK) {
         return;
     }
     va_list arguments;
@@ -101,6 +101,7 @@ void kln_layer_open(kln_layer *layer, kiln_network *network, const char *functio
         return;
     }
     layer->network = network;
+    network->is_known = false;
     layer->node_mark = network->graph->node_count;
     layer->initializer_mark = network->graph->initializer_count;
     layer->tensor_mark = network->tensor_count;
@@ -116,8 +117,9 @@ void kln_layer_open(kln_layer *layer, kiln_network *network, const char *functio
 void kln_layer_begin(kln_layer *layer, kiln_network *network, const char *function,
                      const char *name, const char *op_type)
 {
+    const bool is_known = network == NULL || network->is_known;
     kln_layer_open(layer, network, function, name, op_type);
-    const kiln_status known = network != NULL ? kln_network_know(network) : KILN_OK;
+    const kiln_status known = is_known ? KILN_OK : kln_network_know(network);
     if (network != NULL && known == KILN_OK) {
         layer->mark = kln_infer_mark_of(network->root->inference, network->known);
         layer->is_marked = true;
@@ -155,30 +157,39 @@ static void take_back(kln_layer *layer)
 
 /* --- inputs --- */
 
-kln_known kln_layer_tensor(kln_layer *layer, kiln_tensor_id id)
+const kln_built_tensor *kln_layer_find(kln_layer *layer, kiln_tensor_id id)
 {
     if (layer->status != KILN_OK) {
-        return kln_known_of("", NULL);
+        return NULL;
     }
     const kln_built_tensor *tensor = kln_network_tensor(layer->network, id);
-    const kln_value *value = NULL;
     if (tensor == NULL) {
         kln_layer_fail(layer, KILN_ERROR_INVALID_ARGUMENT,
                        id == KILN_NO_TENSOR ? "a tensor is required, KILN_NO_TENSOR (%d) was given"
                                             : "%d is no tensor of this network or branch",
                        (int)id);
-        return kln_known_of("", NULL);
+        return NULL;
     }
-    const char *name = tensor->name;
+    if (tensor->value != NULL) {
+        return tensor;
+    }
     if (tensor->is_refused && !layer->network->root->collects) {
         kln_layer_fail(layer, KILN_ERROR_INVALID_ARGUMENT,
-                       "\"%s\" is of a call that was refused; the network's issues say why", name);
+                       "\"%s\" is of a call that was refused; the network's issues say why",
+                       tensor->name);
     }
     layer->is_refused |= tensor->is_refused;
     if (layer->status == KILN_OK && !layer->is_refused) {
+        const kln_value *value = NULL; /* it stays with the tensor */
         layer->status = kln_network_value(layer->network, id, &value);
     }
-    return kln_known_of(name, value);
+    return tensor;
+}
+
+kln_known kln_layer_tensor(kln_layer *layer, kiln_tensor_id id)
+{
+    const kln_built_tensor *tensor = kln_layer_find(layer, id);
+    return tensor != NULL ? kln_known_of(tensor->name, tensor->value) : kln_known_of("", NULL);
 }
 
 kln_known kln_layer_ranked(kln_layer *layer, kiln_tensor_id id, int32_t least, int32_t most)
@@ -238,7 +249,11 @@ static void infer_node(kln_layer *layer, uint32_t index)
     kln_inference *inference = layer->network->root->inference;
     inference->hashed_name = layer->name;
     inference->hash = layer->hash;
+    inference->placed_node = &layer->network->graph->nodes[index];
+    inference->places = layer->places;
+    inference->place_count = layer->input_count <= KLN_LAYER_INPUTS ? layer->input_count : 0;
     layer->status = kln_network_know(layer->network);
+    inference->placed_node = NULL;
     if (layer->status == KILN_OK) {
         layer->status = kln_validate_added(inference, layer->network->known, index);
     }
@@ -382,7 +397,9 @@ static void tell_value(const kln_layer *layer, size_t index, kiln_tensor_id id)
     const kln_graph_inference *known = layer->network->known;
     const uint32_t place = known->nodes[known->node_count - 1].outputs[index];
     if (place != KLN_NO_VALUE) {
-        kln_network_tensor(layer->network, id)->value = known->values[place];
+        kln_built_tensor *tensor = kln_network_tensor(layer->network, id);
+        tensor->value = known->values[place];
+        tensor->place = place;
     }
 }
 
@@ -411,6 +428,7 @@ static kiln_status finish(kln_layer *layer, const targets *to)
     if (layer->status != KILN_OK) {
         return give_up(layer, to);
     }
+    layer->network->is_known = layer->network->parent == NULL;
     kln_issues_cut(layer->network->root->inference->issues, 0);
     kln_issues_cut(layer->network->root->inference->doubts, 0);
     for (size_t i = 0; i < count; i++) {

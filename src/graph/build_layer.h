@@ -28,6 +28,7 @@ KILN_MUST_CHECK kiln_status kln_network_write(const kiln_network *network, const
 typedef struct kln_built_tensor {
     const char *name;
     const kln_value *value; /* what is inferred of it; NULL until somebody asks */
+    uint32_t place;         /* of `value` in the graph's part of the inference, probably */
     bool is_output;
     bool is_refused;
 } kln_built_tensor;
@@ -65,6 +66,7 @@ struct kiln_network {
     size_t refused_outputs;     /* refused tensors that were to be outputs of this graph */
     kln_inference *inference;   /* in the root: NULL until somebody asks */
     kln_graph_inference *known; /* this graph's part of it, or NULL */
+    bool is_known;              /* nothing was added since that was brought up to date */
 };
 
 #define KLN_LAYER_INPUTS 16
@@ -86,6 +88,7 @@ typedef struct kln_layer {
     size_t input_count, input_capacity;
     size_t attribute_count;
     const char *few[KLN_LAYER_INPUTS];
+    uint32_t places[KLN_LAYER_INPUTS]; /* kln_built_tensor.place of each input */
     kln_onnx_attribute attributes[KLN_LAYER_ATTRIBUTES];
 } kln_layer;
 
@@ -103,11 +106,14 @@ void kln_layer_open(kln_layer *layer, kiln_network *network, const char *functio
 /* Fails the layer unless something failed before. */
 void kln_layer_fail(kln_layer *layer, kiln_status status, const char *format, ...) KLN_PRINTF(3, 4);
 /* The check of a caller's argument: fails with the sentence unless `holds`. */
-void kln_layer_need(kln_layer *layer, bool holds, const char *format, ...) KLN_PRINTF(3, 4);
+#define kln_layer_need(layer, holds, ...) ((holds) ? (void)0 : kln_layer_refuse(layer, __VA_ARGS__))
+void kln_layer_refuse(kln_layer *layer, const char *format, ...) KLN_PRINTF(2, 3);
 /* `what` needs a version of ONNX's operator set. */
 void kln_layer_need_opset(kln_layer *layer, int64_t needed, const char *what);
 
-/* What is known of a tensor; nothing for a wrong id, which fails. */
+/* The tensor, with what is known of it; NULL for a wrong id, which fails, and after a failure. */
+const kln_built_tensor *kln_layer_find(kln_layer *layer, kiln_tensor_id id);
+/* What is known of a tensor; nothing for a wrong id. */
 kln_known kln_layer_tensor(kln_layer *layer, kiln_tensor_id id);
 /* The same where the layer cannot do without the rank. */
 kln_known kln_layer_ranked(kln_layer *layer, kiln_tensor_id id, int32_t least, int32_t most);

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static void add_input_name(kln_layer *layer, const char *name)
+static void add_input_name(kln_layer *layer, const char *name, uint32_t place)
 {
     if (layer->status != KILN_OK) {
         return;
@@ -20,18 +20,24 @@ static void add_input_name(kln_layer *layer, const char *name)
         layer->inputs = more;
         layer->input_capacity = capacity;
     }
+    if (layer->input_count < KLN_LAYER_INPUTS) {
+        layer->places[layer->input_count] = place;
+    }
     layer->inputs[layer->input_count++] = name;
 }
 
 void kln_layer_input(kln_layer *layer, kiln_tensor_id id)
 {
-    add_input_name(layer, kln_layer_tensor(layer, id).name);
+    const kln_built_tensor *tensor = kln_layer_find(layer, id);
+    if (tensor != NULL) {
+        add_input_name(layer, tensor->name, tensor->place);
+    }
 }
 
 void kln_layer_optional(kln_layer *layer, kiln_tensor_id id)
 {
     if (id == KILN_NO_TENSOR) {
-        add_input_name(layer, "");
+        add_input_name(layer, "", KLN_NO_VALUE);
     } else {
         kln_layer_input(layer, id);
     }

@@ -91,7 +91,8 @@ static void check_required(const node_check *c, const kln_schema *schema)
 static const kln_schema_attribute *find_attribute(const kln_schema *schema, const char *name)
 {
     for (size_t i = 0; i < schema->attribute_count; i++) {
-        if (strcmp(schema->attributes[i].name, name) == 0) {
+        const char *own = schema->attributes[i].name;
+        if (own[0] == name[0] && strcmp(own, name) == 0) {
             return &schema->attributes[i];
         }
     }
@@ -129,7 +130,8 @@ static void check_attributes(const node_check *c, const kln_schema *schema)
     for (size_t i = 0; i < node->attribute_count; i++) {
         check_attribute(c, schema, &node->attributes[i]);
         for (size_t k = 0; k < i && k < ATTRIBUTES_COMPARED; k++) {
-            if (strcmp(node->attributes[k].name, node->attributes[i].name) == 0) {
+            if (node->attributes[k].name[0] == node->attributes[i].name[0] &&
+                strcmp(node->attributes[k].name, node->attributes[i].name) == 0) {
                 complain(c, KILN_ISSUE_ATTRIBUTE, node->attributes[i].name, "one", "two",
                          "attribute \"%.100s\" is given twice", node->attributes[i].name);
                 break;

@@ -94,7 +94,7 @@ const kln_onnx_attribute *kln_onnx_find_attribute(const kln_onnx_node *node, con
 {
     for (size_t i = 0; i < node->attribute_count; i++) {
         const char *own = node->attributes[i].name;
-        if (own[0] == name[0] && strcmp(own, name) == 0) {
+        if (own == name || (own[0] == name[0] && strcmp(own, name) == 0)) {
             return &node->attributes[i];
         }
     }

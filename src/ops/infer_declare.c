@@ -5,6 +5,24 @@
 
 /* --- names to values --- */
 
+kln_graph_walk *kln_walk_create(kln_infer_state *state, const kln_onnx_graph *graph,
+                                kln_graph_inference *parent, const kln_scope *scope)
+{
+    kln_graph_walk *walk = kln_arena_alloc_zeroed(state->arena, 1, sizeof *walk);
+    if (walk == NULL) {
+        kln_state_check(state, false);
+        return NULL;
+    }
+    kln_names_init(&walk->inference.names);
+    kln_names_init(&walk->declared);
+    walk->inference.graph = graph;
+    walk->inference.parent = parent;
+    walk->scope = scope;
+    walk->next = state->walks;
+    state->walks = walk;
+    return walk;
+}
+
 static uint32_t *recent_of(kln_graph_walk *walk, const char *name)
 {
     return &walk->recent[((uintptr_t)name >> 4) % KLN_RECENT_VALUES];

@@ -24,24 +24,10 @@ static kln_dim wanted_for(const form_names *names, char sign)
     return known ? names->of[sign - 'a'].dim : KLN_UNKNOWN_DIM;
 }
 
-static bool check_dim(kln_rule *rule, form_names *names, char sign, size_t input, size_t axis)
+static bool wrong_dim(kln_rule *rule, const form_names *names, char sign, size_t input, size_t axis)
 {
     const kln_dim dim = kln_rule_dim(rule, input, axis);
-    const kln_dim wanted = wanted_for(names, sign);
-    if (dim.kind != KLN_DIM_NUMBER) {
-        return true;
-    }
-    if (wanted.kind != KLN_DIM_NUMBER) {
-        if (sign >= 'a' && sign <= 'z') {
-            names->of[sign - 'a'] = (named){input, axis, dim};
-            names->known |= UINT32_C(1) << (sign - 'a');
-        }
-        return true;
-    }
-    if (wanted.of.number == dim.of.number) {
-        return true;
-    }
-    const char *expected = KLN_DIM_PRINTED(wanted);
+    const char *expected = KLN_DIM_PRINTED(wanted_for(names, sign));
     const char *found = KLN_DIM_PRINTED(dim);
     const char *name = rule->node->inputs[input];
     if (sign <= '9') {
@@ -56,6 +42,26 @@ static bool check_dim(kln_rule *rule, form_names *names, char sign, size_t input
                        axis, name, found, first->axis, rule->node->inputs[first->input], expected);
     }
     return false;
+}
+
+static bool check_dim(kln_rule *rule, form_names *names, char sign, size_t input, size_t axis)
+{
+    if (sign == '_') {
+        return true;
+    }
+    const kln_dim dim = kln_rule_dim(rule, input, axis);
+    const kln_dim wanted = wanted_for(names, sign);
+    if (dim.kind != KLN_DIM_NUMBER) {
+        return true;
+    }
+    if (wanted.kind != KLN_DIM_NUMBER) {
+        if (sign >= 'a' && sign <= 'z') {
+            names->of[sign - 'a'] = (named){input, axis, dim};
+            names->known |= UINT32_C(1) << (sign - 'a');
+        }
+        return true;
+    }
+    return wanted.of.number == dim.of.number || wrong_dim(rule, names, sign, input, axis);
 }
 
 static bool check_word(kln_rule *rule, form_names *names, const char *word, size_t length,
@@ -82,7 +88,10 @@ bool kln_form_fits(kln_rule *rule, const char *form)
     form_names names;
     names.known = 0;
     for (size_t input = 0; form[0] != '\0' && input < rule->in_count; input++) {
-        const size_t length = strcspn(form, " ");
+        size_t length = 0;
+        while (form[length] != '\0' && form[length] != ' ') {
+            length++;
+        }
         if (kln_rule_ranked(rule, input) && !check_word(rule, &names, form, length, input)) {
             return false;
         }

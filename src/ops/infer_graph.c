@@ -38,22 +38,28 @@ static void link_outputs(kln_infer_state *state, kln_graph_walk *walk, const cha
 void kln_walk_graph(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
                     size_t bound_count, const char *const *outputs, size_t output_count)
 {
+    const kln_onnx_graph *graph = walk->inference.graph;
     walk->is_started = true;
-    kln_walk_declare(state, walk);
-    kln_walk_inputs(state, walk, bound, bound_count);
+    if (walk->values_done != graph->value_count || walk->outputs_declared != graph->output_count) {
+        kln_walk_declare(state, walk);
+    }
+    if (walk->inputs_done != graph->input_count ||
+        walk->initializers_done != graph->initializer_count ||
+        walk->sparse_done != graph->sparse_initializer_count) {
+        kln_walk_inputs(state, walk, bound, bound_count);
+    }
     const size_t first = walk->nodes_done;
     if (state->status == KILN_OK) {
         kln_walk_order(state, walk, first);
     }
-    const size_t count = walk->inference.graph->node_count;
+    const size_t count = graph->node_count;
     for (size_t i = first; i < count && state->status == KILN_OK; i++) {
         const uint32_t *order = walk->inference.order;
         kln_infer_node(state, walk, order != NULL ? order[i] : (uint32_t)i);
     }
     walk->nodes_done = count;
     if (state->status == KILN_OK) {
-        link_outputs(state, walk, outputs,
-                     outputs != NULL ? output_count : walk->inference.graph->output_count);
+        link_outputs(state, walk, outputs, outputs != NULL ? output_count : graph->output_count);
     }
 }
 
@@ -119,8 +125,12 @@ kiln_status kln_infer_more(kln_inference *inference, kln_graph_inference *graph)
     if (is_done(state, walk_of(graph))) {
         return KILN_OK;
     }
-    state->status = kln_onnx_index_update(&state->index);
-    KLN_RETURN_IF_ERROR(state->status);
+    const kln_onnx_model *model = inference->model;
+    if (state->index.opsets_done != model->opset_count ||
+        state->index.functions_done != model->function_count) {
+        state->status = kln_onnx_index_update(&state->index);
+        KLN_RETURN_IF_ERROR(state->status);
+    }
     kln_walk_graph(state, walk_of(graph), NULL, 0, NULL, 0);
     kln_state_check(state, !state->pool.failed);
     return state->status;

@@ -190,24 +190,6 @@ static void output_types(kln_rule *rule)
     }
 }
 
-kln_graph_walk *kln_walk_create(kln_infer_state *state, const kln_onnx_graph *graph,
-                                kln_graph_inference *parent, const kln_scope *scope)
-{
-    kln_graph_walk *walk = kln_arena_alloc_zeroed(state->arena, 1, sizeof *walk);
-    if (walk == NULL) {
-        kln_state_check(state, false);
-        return NULL;
-    }
-    kln_names_init(&walk->inference.names);
-    kln_names_init(&walk->declared);
-    walk->inference.graph = graph;
-    walk->inference.parent = parent;
-    walk->scope = scope;
-    walk->next = state->walks;
-    state->walks = walk;
-    return walk;
-}
-
 /* --- functions of the model's own --- */
 
 /* A limit of Kiln's own, in a branch that does not run too: what lies deeper is not looked at. */
@@ -336,6 +318,9 @@ static void repair_shape(kln_rule *rule, size_t output)
 {
     kln_value *value = &rule->out[output];
     size_t bad = 0;
+    if (rule->in_count > 0 && rule->in[0] != NULL && rule->in[0]->dims == value->dims) {
+        return; /* was looked at when that was inferred */
+    }
     while (value->has_shape && bad < value->rank && is_size(value->dims[bad])) {
         bad++;
     }
@@ -363,13 +348,15 @@ static void apply(kln_rule *rule, kln_graph_walk *walk, bool constant)
             continue;
         }
         kln_value *value = rule->graph->values[known->outputs[i]];
-        kln_walk_merge(rule, walk, value, inferred);
-        kln_value_copy_type(value, inferred, true);
+        if (value != inferred) {
+            kln_walk_merge(rule, walk, value, inferred);
+            kln_value_copy_type(value, inferred, true);
+            value->contents = inferred->contents;
+            value->content_count = inferred->content_count;
+            value->initializer = inferred->initializer;
+            value->quantization = inferred->quantization;
+        }
         value->dtype = kln_onnx_dtype(value->wire_dtype);
-        value->contents = inferred->contents;
-        value->content_count = inferred->content_count;
-        value->initializer = inferred->initializer;
-        value->quantization = inferred->quantization;
         value->is_constant = constant;
     }
 }
@@ -417,7 +404,8 @@ static void run_rule(kln_rule *rule, kln_graph_walk *walk)
     }
 }
 
-static void infer_with(kln_rule *rule, kln_graph_walk *walk, kln_value **in, kln_value *out)
+static void infer_with(kln_rule *rule, kln_graph_walk *walk, kln_value **in, kln_value *out,
+                       bool is_own)
 {
     const kln_node_inference *known = &walk->inference.nodes[rule->index];
     rule->in = in;
@@ -428,10 +416,20 @@ static void infer_with(kln_rule *rule, kln_graph_walk *walk, kln_value **in, kln
     for (size_t i = 0; i < rule->in_count; i++) {
         in[i] = known->inputs[i] != KLN_NO_VALUE ? walk->inference.values[known->inputs[i]] : NULL;
     }
-    for (size_t i = 0; i < rule->out_count; i++) {
+    for (size_t i = 0; i < rule->out_count && !is_own; i++) {
         out[i] = (kln_value){.name = rule->node->outputs[i]};
     }
     run_rule(rule, walk);
+}
+
+/* The value of a single output, to be filled in where it lies: it is new, and nothing is declared
+ * that could contradict. NULL: there is no such one. */
+static kln_value *own_output(const kln_rule *rule, const kln_graph_walk *walk)
+{
+    const uint32_t place =
+        rule->out_count == 1 ? walk->inference.nodes[rule->index].outputs[0] : KLN_NO_VALUE;
+    return place != KLN_NO_VALUE && walk->declared.count == 0 ? walk->inference.values[place]
+                                                              : NULL;
 }
 
 /* Apart, so that nodes with graphs in them, which lie within each other, do without its frame. */
@@ -439,11 +437,14 @@ __attribute__((noinline)) static void infer_flat(kln_rule *rule, kln_graph_walk 
 {
     kln_value *few_inputs[FEW];
     kln_value few_outputs[FEW];
+    kln_value *own = own_output(rule, walk);
     infer_with(rule, walk,
                rule->in_count <= FEW ? few_inputs
                                      : kln_rule_alloc(rule, rule->in_count, sizeof(kln_value *)),
-               rule->out_count <= FEW ? few_outputs
-                                      : kln_rule_alloc(rule, rule->out_count, sizeof(kln_value)));
+               own != NULL              ? own
+               : rule->out_count <= FEW ? few_outputs
+                                        : kln_rule_alloc(rule, rule->out_count, sizeof(kln_value)),
+               own != NULL);
     rule->in = NULL;
     rule->out = NULL;
 }
@@ -487,7 +488,7 @@ void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index
                      .out_count = node->output_count};
     if (holds_graphs(node, resolved)) {
         infer_with(&rule, walk, kln_rule_alloc(&rule, node->input_count, sizeof(kln_value *)),
-                   kln_rule_alloc(&rule, node->output_count, sizeof(kln_value)));
+                   kln_rule_alloc(&rule, node->output_count, sizeof(kln_value)), false);
     } else {
         infer_flat(&rule, walk);
     }

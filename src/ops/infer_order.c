@@ -87,7 +87,9 @@ static void register_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t
     const kln_onnx_node *node = &walk->inference.graph->nodes[index];
     kln_node_inference *known = &walk->inference.nodes[index];
     const size_t count = node->input_count + node->output_count;
-    uint32_t *places = kln_arena_alloc_zeroed(state->arena, count, sizeof *places);
+    uint32_t *places = count < SIZE_MAX / sizeof *places
+                           ? kln_arena_alloc(state->arena, count * sizeof *places)
+                           : NULL;
     if (places == NULL) {
         kln_state_check(state, false);
         return;
@@ -153,12 +155,18 @@ static bool link_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t ind
         inner |= node->attributes[i].type == KLN_ONNX_ATTRIBUTE_GRAPH ||
                  node->attributes[i].type == KLN_ONNX_ATTRIBUTE_GRAPHS;
     }
+    const kln_inference *inference = state->inference;
+    const size_t placed = inference->placed_node == node ? inference->place_count : 0;
     for (size_t i = 0; i < node->input_count && state->status == KILN_OK; i++) {
+        const uint32_t place = i < placed ? inference->places[i] : KLN_NO_VALUE;
         known->inputs[i] = KLN_NO_VALUE;
         if (node->inputs[i][0] == '\0') {
             continue;
         }
-        known->inputs[i] = kln_walk_resolve(state, walk, node->inputs[i]);
+        known->inputs[i] =
+            place < graph->value_count && graph->values[place]->name == node->inputs[i]
+                ? place
+                : kln_walk_resolve(state, walk, node->inputs[i]);
         if (known->inputs[i] == KLN_NO_VALUE) {
             unknown_name(state, node, index, i);
             continue;

@@ -6,26 +6,6 @@
 
 /* --- inputs --- */
 
-bool kln_rule_has(const kln_rule *rule, size_t input)
-{
-    return input < rule->node->input_count && rule->node->inputs[input][0] != '\0';
-}
-
-bool kln_rule_ranked(const kln_rule *rule, size_t input)
-{
-    return input < rule->in_count && rule->in[input] != NULL && rule->in[input]->has_shape;
-}
-
-size_t kln_rule_rank(const kln_rule *rule, size_t input)
-{
-    return kln_rule_ranked(rule, input) ? rule->in[input]->rank : 0;
-}
-
-kln_dim kln_rule_dim(const kln_rule *rule, size_t input, size_t axis)
-{
-    return axis < kln_rule_rank(rule, input) ? rule->in[input]->dims[axis] : KLN_UNKNOWN_DIM;
-}
-
 const kln_dim *kln_rule_contents(kln_rule *rule, size_t input, size_t *count)
 {
     *count = 0;
@@ -156,11 +136,6 @@ bool kln_rule_axis(kln_rule *rule, int64_t axis, size_t rank, size_t *out)
 
 /* --- outputs --- */
 
-bool kln_rule_wants(const kln_rule *rule, size_t output)
-{
-    return output < rule->out_count && rule->out[output].name[0] != '\0';
-}
-
 void kln_rule_set_dtype(kln_rule *rule, size_t output, int32_t wire_dtype)
 {
     if (kln_rule_wants(rule, output)) {
@@ -268,11 +243,6 @@ bool kln_rule_elements(const kln_rule *rule, size_t output, size_t *count)
 
 /* --- dimensions --- */
 
-bool kln_rule_is(kln_dim dim, int64_t number)
-{
-    return dim.kind == KLN_DIM_NUMBER && dim.of.number == number;
-}
-
 kln_dim kln_rule_unify(kln_rule *rule, kln_dim a, kln_dim b, const char *what)
 {
     if (a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER && a.of.number != b.of.number) {
@@ -292,7 +262,8 @@ kln_dim kln_rule_broadcast_dim(kln_rule *rule, kln_dim a, kln_dim b)
     if (kln_rule_is(a, 1)) {
         return b;
     }
-    if (kln_rule_is(b, 1) || kln_dim_equal(a, b)) {
+    const bool numbers = a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER;
+    if (kln_rule_is(b, 1) || (numbers ? a.of.number == b.of.number : kln_dim_equal(a, b))) {
         return a;
     }
     if (a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER) {
@@ -340,11 +311,16 @@ void kln_rule_broadcast(kln_rule *rule, size_t output, size_t first, size_t last
     kln_dim *dims = kln_rule_new_shape(rule, output, rank);
     for (size_t axis = 0; dims != NULL && axis < rank; axis++) {
         dims[axis] = KLN_DIM_OF_NUMBER(1);
-        for (size_t i = first; i <= last; i++) {
-            const size_t pad = rank - kln_rule_rank(rule, i);
-            if (axis >= pad) {
-                dims[axis] =
-                    kln_rule_broadcast_dim(rule, dims[axis], kln_rule_dim(rule, i, axis - pad));
+    }
+    for (size_t i = first; dims != NULL && i <= last; i++) {
+        const kln_value *value = rule->in[i];
+        kln_dim *end = dims + (rank - value->rank);
+        for (size_t axis = 0; axis < value->rank; axis++) {
+            const kln_dim *dim = &value->dims[axis];
+            if (kln_rule_is(end[axis], 1)) {
+                end[axis] = *dim;
+            } else if (!kln_rule_is(*dim, 1)) {
+                end[axis] = kln_rule_broadcast_dim(rule, end[axis], *dim);
             }
         }
     }

@@ -115,11 +115,26 @@ typedef struct kln_rule {
 
 /* --- inputs --- */
 
-bool kln_rule_has(const kln_rule *rule, size_t input);    /* it is given */
-bool kln_rule_ranked(const kln_rule *rule, size_t input); /* given, and its rank is known */
-size_t kln_rule_rank(const kln_rule *rule, size_t input); /* 0 unless ranked */
+/* It is given. */
+static inline bool kln_rule_has(const kln_rule *rule, size_t input)
+{
+    return input < rule->node->input_count && rule->node->inputs[input][0] != '\0';
+}
+/* It is given, and its rank is known. */
+static inline bool kln_rule_ranked(const kln_rule *rule, size_t input)
+{
+    return input < rule->in_count && rule->in[input] != NULL && rule->in[input]->has_shape;
+}
+/* 0 unless ranked. */
+static inline size_t kln_rule_rank(const kln_rule *rule, size_t input)
+{
+    return kln_rule_ranked(rule, input) ? rule->in[input]->rank : 0;
+}
 /* Dimension `axis`; unknown unless ranked and in range. */
-kln_dim kln_rule_dim(const kln_rule *rule, size_t input, size_t axis);
+static inline kln_dim kln_rule_dim(const kln_rule *rule, size_t input, size_t axis)
+{
+    return axis < kln_rule_rank(rule, input) ? rule->in[input]->dims[axis] : KLN_UNKNOWN_DIM;
+}
 /* The elements of an input whose content is known, or NULL. */
 const kln_dim *kln_rule_contents(kln_rule *rule, size_t input, size_t *count);
 /* The same when every one is a number; copied into the arena. */
@@ -145,7 +160,10 @@ bool kln_rule_axis(kln_rule *rule, int64_t axis, size_t rank, size_t *out);
 
 /* --- outputs --- */
 
-bool kln_rule_wants(const kln_rule *rule, size_t output);
+static inline bool kln_rule_wants(const kln_rule *rule, size_t output)
+{
+    return output < rule->out_count && rule->out[output].name[0] != '\0';
+}
 void kln_rule_set_dtype(kln_rule *rule, size_t output, int32_t wire_dtype);
 /* Gives output a shape of `rank` unknown dimensions to fill in; NULL when it is not wanted or
  * memory ran out. */
@@ -170,7 +188,10 @@ kln_dim kln_rule_broadcast_dim(kln_rule *rule, kln_dim a, kln_dim b);
 void kln_rule_broadcast(kln_rule *rule, size_t output, size_t first, size_t last);
 /* Product of dims [first, last). */
 kln_dim kln_rule_product(kln_rule *rule, const kln_dim *dims, size_t first, size_t last);
-bool kln_rule_is(kln_dim dim, int64_t number);
+static inline bool kln_rule_is(kln_dim dim, int64_t number)
+{
+    return dim.kind == KLN_DIM_NUMBER && dim.of.number == number;
+}
 
 /* The input must have this rank, if it has a known one; otherwise a fault, and false. */
 bool kln_rule_need_rank(kln_rule *rule, size_t input, size_t least, size_t most);
@@ -200,6 +221,8 @@ void *kln_rule_alloc(kln_rule *rule, size_t count, size_t size);
 /* --- other modules of inference --- */
 
 /* infer_declare.c: names to values, and what the model says of them. */
+kln_graph_walk *kln_walk_create(kln_infer_state *state, const kln_onnx_graph *graph,
+                                kln_graph_inference *parent, const kln_scope *scope);
 /* A new value. `*before`, which may be NULL: what had that name, or KLN_NAMES_NONE. */
 kln_value *kln_walk_value(kln_infer_state *state, kln_graph_walk *walk, const char *name,
                           uint32_t *index, uint32_t *before);
@@ -226,8 +249,6 @@ void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index
 /* infer_graph.c: takes in what is new in the walk's graph. */
 void kln_walk_graph(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
                     size_t bound_count, const char *const *outputs, size_t output_count);
-kln_graph_walk *kln_walk_create(kln_infer_state *state, const kln_onnx_graph *graph,
-                                kln_graph_inference *parent, const kln_scope *scope);
 
 /* infer_table.c: what the families' rows say of an operator. */
 void kln_rule_lookup(const char *domain, const char *name, kln_resolved *resolved);

@@ -155,9 +155,12 @@ typedef struct kln_inference {
      * faults only where that branch is taken. Validation says what becomes of them. */
     kiln_issue_list *doubts;
     struct kln_infer_state *state;
-    const char
-        *hashed_name; /* a name whose hash (kln_names_hash) who adds to the model has; or NULL */
-    uint32_t hash;
+    /* What who adds to the model knows already; or NULL. */
+    const char *hashed_name;          /* a name, */
+    uint32_t hash;                    /* and its kln_names_hash */
+    const kln_onnx_node *placed_node; /* a node, */
+    const uint32_t *places; /* and where its inputs are probably found among the graph's values */
+    size_t place_count;
 } kln_inference;
 
 /* Infers every value of the model: types, ranks, dimensions and the content of small integer

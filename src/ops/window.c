@@ -8,9 +8,25 @@ static kln_dim reach_of(kln_expressions *pool, const kln_window *w, kln_dim kern
     return kln_dim_plus(pool, kln_dim_times(pool, kln_dim_plus(pool, kernel, -1), w->dilation), 1);
 }
 
+/* Numbers that no arithmetic here can overflow with. */
+#define IS_SMALL(number) ((number) >= 0 && (number) <= INT32_MAX)
+
+static bool is_plain(const kln_window *w, kln_dim in, kln_dim kernel)
+{
+    return !w->same && !w->up && in.kind == KLN_DIM_NUMBER && kernel.kind == KLN_DIM_NUMBER &&
+           IS_SMALL(in.of.number) && IS_SMALL(kernel.of.number) && kernel.of.number > 0 &&
+           IS_SMALL(w->before) && IS_SMALL(w->after) && IS_SMALL(w->stride) && w->stride > 0 &&
+           IS_SMALL(w->dilation);
+}
+
 kln_dim kln_window_places(kln_expressions *pool, const kln_window *w, kln_dim in, kln_dim kernel)
 {
     const kln_dim step = KLN_DIM_OF_NUMBER(w->stride);
+    if (is_plain(w, in, kernel)) { /* as below, without expressions */
+        const int64_t reach = (kernel.of.number - 1) * w->dilation + 1;
+        const int64_t left = in.of.number + w->before + w->after - reach;
+        return KLN_DIM_OF_NUMBER(left < 0 ? -1 : left / w->stride + 1);
+    }
     if (w->same) {
         return kln_dim_ceil_divide(pool, in, step);
     }
