@@ -212,7 +212,7 @@ static kiln_status write_node(quantize_pass *pass, size_t index)
 {
     kln_onnx_node node = kln_precision_named(&pass->graph->nodes[index]);
     const quantize_node *chosen = &pass->nodes[index];
-    if (chosen->is_quantized) {
+    if (chosen->is_quantized || chosen->is_fed) {
         const char **inputs = kln_arena_alloc_zeroed(pass->arena, node.input_count, sizeof *inputs);
         KLN_FAIL_IF(inputs == NULL, no_memory());
         memcpy(inputs, node.inputs, node.input_count * sizeof *inputs);

@@ -225,6 +225,27 @@ static bool is_from_conv(const quantize_pass *pass, const quantize_value *value)
     return false;
 }
 
+/* x sigmoid(x) of a quantized convolution x, which TensorRT computes in its kernel. */
+static bool is_swish_of_conv(const quantize_pass *pass, const quantize_value *value)
+{
+    const kln_onnx_node *node = value != NULL && value->producer != KLN_NO_NODE
+                                    ? &pass->graph->nodes[value->producer]
+                                    : NULL;
+    for (size_t i = 0; node != NULL && kln_graph_edit_is(node, "Mul") && i < 2; i++) {
+        const quantize_value *x = quantize_find(pass, node->inputs[i]);
+        const quantize_value *other = quantize_find(pass, node->inputs[1 - i]);
+        if (x != NULL && other != NULL && x->readers == 2 && x->producer != KLN_NO_NODE &&
+            other->readers == 1 && other->producer != KLN_NO_NODE &&
+            pass->nodes[x->producer].is_quantized &&
+            kln_graph_edit_is(&pass->graph->nodes[x->producer], "Conv") &&
+            kln_graph_edit_is(&pass->graph->nodes[other->producer], "Sigmoid") &&
+            strcmp(pass->graph->nodes[other->producer].inputs[0], node->inputs[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool is_average(const kln_onnx_node *node)
 {
     return kln_graph_edit_is(node, "GlobalAveragePool") || kln_graph_edit_is(node, "AveragePool");
@@ -240,7 +261,8 @@ static void choose_beside(quantize_pass *pass, size_t index)
         return;
     }
     const quantize_value *first = quantize_find(pass, node->inputs[0]);
-    if (is_average(node) && first != NULL && first->readers == 1 && is_from_conv(pass, first)) {
+    if (is_average(node) && first != NULL &&
+        ((first->readers == 1 && is_from_conv(pass, first)) || is_swish_of_conv(pass, first))) {
         chosen->input = 0;
     } else if ((kln_graph_edit_is(node, "Add") || kln_graph_edit_is(node, "Sum")) &&
                node->input_count == 2) {
@@ -290,6 +312,36 @@ static void choose_on_the_way(quantize_pass *pass, size_t index)
     }
 }
 
+/* The gate of an image that comes from x sigmoid(x) in eight bits, which TensorRT has fast kernels
+ * of for convolutions by channel: what the gate scales is read so, and what its first convolution
+ * reads, so that the pool gives eight bits; both compute as they did. */
+static void feed_gate(quantize_pass *pass, size_t index)
+{
+    const kln_onnx_node *node = &pass->graph->nodes[index];
+    quantize_node *chosen = &pass->nodes[index];
+    const quantize_value *input = NULL;
+    if (chosen->reason == KILN_PRECISION_GATE) {
+        const quantize_value *pooled = quantize_find(pass, node->inputs[0]);
+        if (pooled != NULL && pooled->readers == 1 && pooled->producer != KLN_NO_NODE &&
+            is_average(&pass->graph->nodes[pooled->producer]) &&
+            pass->nodes[pooled->producer].is_quantized) {
+            chosen->input = 0;
+            input = pooled;
+        }
+    } else if (kln_graph_edit_is(node, "Mul") && node->input_count == 2) {
+        for (size_t i = 0; i < 2; i++) {
+            const kln_value *gate = kln_inference_find(pass->inference->graph, node->inputs[1 - i]);
+            const quantize_value *image = quantize_find(pass, node->inputs[i]);
+            if (gate != NULL && !gate->is_constant && quantize_is_one_pixel(gate) &&
+                is_swish_of_conv(pass, image)) {
+                chosen->input = i;
+                input = image;
+            }
+        }
+    }
+    chosen->is_fed = input != NULL && input->reach > 0;
+}
+
 void quantize_choose(quantize_pass *pass)
 {
     for (size_t i = 0; i < pass->graph->node_count; i++) {
@@ -303,6 +355,12 @@ void quantize_choose(quantize_pass *pass)
     for (size_t i = 0; pass->format->activations && i < pass->graph->node_count; i++) {
         if (pass->nodes[i].is_quantized && pass->nodes[i].weights != SIZE_MAX) {
             choose_on_the_way(pass, i);
+        }
+    }
+    for (size_t i = 0; pass->format->storage == KILN_DTYPE_INT8 && i < pass->graph->node_count;
+         i++) {
+        if (!pass->nodes[i].is_quantized) {
+            feed_gate(pass, i);
         }
     }
 }

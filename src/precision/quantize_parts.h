@@ -30,6 +30,7 @@ typedef struct quantize_node {
     kiln_precision_reason reason;
     const char *detail;
     bool is_quantized;
+    bool is_fed;    /* reads its input quantized and back, and computes as it did */
     size_t input;   /* of the activations that are quantized */
     size_t weights; /* the input with the weights; SIZE_MAX: none */
     int64_t axis;   /* of the weights, with a scale for each index */

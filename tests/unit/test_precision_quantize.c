@@ -130,6 +130,23 @@ static void wide_attention(graph_maker *m)
     attention_of(m, (const int64_t[]){32, 2}, "2,1032", "1032,1");
 }
 
+/* Channels of x sigmoid(x), scaled by a gate that stays in float32. */
+static void gated_swish(graph_maker *m)
+{
+    weights(m, "w", "4,4,1,1");
+    weights(m, "u", "2,4,1,1");
+    weights(m, "v", "4,2,1,1");
+    maker_node(m, "Conv", "x,w", "a");
+    maker_node(m, "Sigmoid", "a", "g");
+    maker_node(m, "Mul", "a,g", "c");
+    maker_node(m, "GlobalAveragePool", "c", "b");
+    maker_node(m, "Conv", "b,u", "h");
+    maker_node(m, "Relu", "h", "i");
+    maker_node(m, "Conv", "i,v", "j");
+    maker_node(m, "Sigmoid", "j", "k");
+    maker_node(m, "Mul", "k,c", "y");
+}
+
 /* A feed-forward layer with the exact GELU. */
 static void gelu(graph_maker *m)
 {
@@ -187,6 +204,13 @@ static const struct {
      "Cast " ATTENTION "MatMul Relu " PAIR "DequantizeLinear MatMul Cast", 0.06},
     {"wide attention in a half type", wide_attention, KILN_PRECISION_FP8, KILN_PRECISION_FP16, 0,
      "Cast " ATTENTION PAIR "DequantizeLinear MatMul Relu " PAIR "DequantizeLinear MatMul Cast",
+     0.2},
+    {"gated swish", gated_swish, KILN_PRECISION_INT8, 0, 0,
+     PAIR "DequantizeLinear Conv Sigmoid Mul " PAIR "GlobalAveragePool " PAIR
+          "Conv Relu Conv Sigmoid Mul",
+     0.1},
+    {"gated swish in float8", gated_swish, KILN_PRECISION_FP8, 0, 0,
+     PAIR "DequantizeLinear Conv Sigmoid Mul " PAIR "GlobalAveragePool Conv Relu Conv Sigmoid Mul",
      0.2},
     {"GELU of int8 in a half type", gelu, KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
      "Cast Reshape " PAIR "DequantizeLinear " GELU, 0.06},
