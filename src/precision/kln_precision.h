@@ -112,10 +112,10 @@ typedef struct kln_products {
 KILN_MUST_CHECK kiln_status kln_products_create(const kln_patch *patch, kln_products **products);
 void kln_products_destroy(kln_products *products);
 /* A dense tensor in host memory; another than such a node reads is left out. Allocates nothing. */
-void kln_products_add(kln_products *products, const kiln_tensor *tensor);
+void kln_products_add(kln_products *of, const kiln_tensor *tensor);
 /* The means of the products, `size` times `size`, both triangles; false where nothing was seen, or
  * something that is not finite. */
-bool kln_products_read(const kln_products *products, size_t group, double *moments);
+bool kln_products_read(const kln_products *of, size_t group, double *moments);
 
 /* The table's from then on, where it lives as long as the table; its window's name is copied. On an
  * error it stays the caller's. (range_table.c) */

@@ -177,22 +177,6 @@ static float round_block(const quantize_fit *fit, size_t row, size_t index, floa
                           rows->scales[row * rows->blocks + index / rows->block]);
 }
 
-/* Rows of weights are rounded so that they make up for each other. */
-static kiln_status fit_rows(const block_rows *rows, const kln_products *products,
-                            const double *moments, float *weights, size_t row_count)
-{
-    const size_t size = products->size - 1;
-    const quantize_fit fit = {.moments = moments,
-                              .size = size,
-                              .samples = products->count,
-                              .ridge = RIDGE,
-                              .weights = weights,
-                              .rows = row_count,
-                              .round = round_block,
-                              .user = rows};
-    return quantize_fit_round(&fit);
-}
-
 /* Products of what is summed over, without those of 1; `*moments` and the diagonal are NULL where
  * nothing is known. */
 static kiln_status read_moments(const kln_products *products, size_t size, double **moments,
@@ -269,7 +253,9 @@ static kiln_status fill_blocks(const quantize_pass *pass, const weight_view *vie
     }
     if (status == KILN_OK && moments != NULL) {
         const block_rows of = {all.format, found, all.blocks, block};
-        status = fit_rows(&of, products, moments, numbers, rows);
+        const quantize_fit fit = {moments, size,        0,  products->count, RIDGE, numbers,
+                                  rows,    round_block, &of};
+        status = quantize_fit_round(&fit);
     }
     for (size_t i = 0; status == KILN_OK && i < rows * size; i++) {
         const size_t row = i / size;

@@ -166,11 +166,10 @@ kiln_status smooth_fit(smooth_pass *pass, size_t index)
     of.centered = kln_alloc_zeroed(n * n, sizeof *of.centered);
     of.weights = kln_alloc_zeroed(of.row_count * n, sizeof *of.weights);
     of.rows = kln_alloc_zeroed(of.row_count, sizeof *of.rows);
-    kiln_status status =
-        of.moments != NULL && of.centered != NULL && of.weights != NULL && of.rows != NULL
-            ? KILN_OK
-            : smooth_no_memory();
-    for (size_t g = 0; status == KILN_OK && g < groups; g++) {
+    const bool has_room =
+        of.moments != NULL && of.centered != NULL && of.weights != NULL && of.rows != NULL;
+    kiln_status status = has_room ? KILN_OK : smooth_no_memory();
+    for (size_t g = 0; has_room && status == KILN_OK && g < groups; g++) {
         status = fit_group(&of, g);
     }
     kln_free(of.rows);

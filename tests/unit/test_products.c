@@ -220,7 +220,7 @@ TEST(some_positions_are_enough)
 
 /* --- rounding --- */
 
-#define SIZE 24
+#define SIZE ((size_t)24)
 #define ROWS 37
 
 static float to_tenths(const quantize_fit *fit, size_t row, size_t index, float number)
