@@ -88,6 +88,43 @@ static bool is_candidate(const kln_onnx_node *node)
            kln_graph_edit_is(node, "MatMul") || kln_graph_edit_is(node, "Gemm");
 }
 
+const kln_onnx_node *quantize_node_of(const kln_names *names, const kln_onnx_graph *graph,
+                                      const char *name)
+{
+    const uint32_t place = kln_names_get(names, name);
+    return place != KLN_NAMES_NONE ? &graph->nodes[place] : NULL;
+}
+
+/* `name` goes into a GELU (https://arxiv.org/abs/1606.08415), and so does what it is made of by a
+ * bias and scales: within so many steps. */
+static kiln_status mark_gelu(const kln_onnx_graph *graph, quantize_index *index, const char *name,
+                             int steps)
+{
+    const kln_onnx_node *maker = quantize_node_of(&index->makers, graph, name);
+    KLN_RETURN_IF_ERROR(kln_names_set(&index->gelus, name, 0));
+    if (steps == 0 || maker == NULL ||
+        !(kln_graph_edit_is(maker, "Add") || kln_graph_edit_is(maker, "Div") ||
+          kln_graph_edit_is(maker, "Mul"))) {
+        return KILN_OK;
+    }
+    for (size_t k = 0; k < maker->input_count; k++) {
+        KLN_RETURN_IF_ERROR(mark_gelu(graph, index, maker->inputs[k], steps - 1));
+    }
+    return KILN_OK;
+}
+
+static kiln_status mark_gelus(const kln_onnx_graph *graph, quantize_index *index)
+{
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        if (node->input_count != 0 &&
+            (kln_graph_edit_is(node, "Erf") || kln_graph_edit_is(node, "Gelu"))) {
+            KLN_RETURN_IF_ERROR(mark_gelu(graph, index, node->inputs[0], 2));
+        }
+    }
+    return KILN_OK;
+}
+
 kiln_status quantize_index_make(const kln_onnx_graph *graph, quantize_index *index)
 {
     for (size_t i = 0; i < graph->node_count; i++) {
@@ -98,21 +135,19 @@ kiln_status quantize_index_make(const kln_onnx_graph *graph, quantize_index *ind
         if (kln_graph_edit_is(node, "Sigmoid") || kln_graph_edit_is(node, "HardSigmoid")) {
             KLN_RETURN_IF_ERROR(kln_names_set(&index->sigmoids, node->inputs[0], (uint32_t)i));
         }
+        for (size_t k = 0; k < node->output_count; k++) {
+            KLN_RETURN_IF_ERROR(kln_names_set(&index->makers, node->outputs[k], (uint32_t)i));
+        }
     }
-    return KILN_OK;
+    return mark_gelus(graph, index);
 }
 
 void quantize_index_finish(quantize_index *index)
 {
     kln_names_finish(&index->readers);
     kln_names_finish(&index->sigmoids);
-}
-
-static const kln_onnx_node *node_of(const kln_names *names, const kln_onnx_graph *graph,
-                                    const char *name)
-{
-    const uint32_t place = kln_names_get(names, name);
-    return place != KLN_NAMES_NONE ? &graph->nodes[place] : NULL;
+    kln_names_finish(&index->makers);
+    kln_names_finish(&index->gelus);
 }
 
 /* The node that `name` goes to: its one reader, or the Mul of x sigmoid(x), which two read. */
@@ -121,13 +156,15 @@ static const kln_onnx_node *next_of(const kln_graph_inference *known, const kln_
 {
     const kln_value *value = kln_inference_find(known, name);
     if (value != NULL && value->consumers == 1) {
-        return node_of(&index->readers, graph, name);
+        return quantize_node_of(&index->readers, graph, name);
     }
-    const kln_onnx_node *sigmoid =
-        value != NULL && value->consumers == 2 ? node_of(&index->sigmoids, graph, name) : NULL;
+    const kln_onnx_node *sigmoid = value != NULL && value->consumers == 2
+                                       ? quantize_node_of(&index->sigmoids, graph, name)
+                                       : NULL;
     const kln_value *gate = sigmoid != NULL ? kln_inference_find(known, sigmoid->outputs[0]) : NULL;
-    const kln_onnx_node *next =
-        gate != NULL && gate->consumers == 1 ? node_of(&index->readers, graph, gate->name) : NULL;
+    const kln_onnx_node *next = gate != NULL && gate->consumers == 1
+                                    ? quantize_node_of(&index->readers, graph, gate->name)
+                                    : NULL;
     const bool is_both = next != NULL && kln_graph_edit_is(next, "Mul") &&
                          (strcmp(next->inputs[0], name) == 0 || strcmp(next->inputs[1], name) == 0);
     return is_both ? next : NULL;
@@ -197,7 +234,7 @@ static void choose_node(const quantize_pass *pass, const kln_onnx_node *node, qu
     const int64_t *dims = quantize_find(pass, node->inputs[chosen->weights])->weights->dims;
     const quantize_product product = {chosen->input, dims[chosen->axis], dims[chosen->depth]};
     if (pass->format->activations &&
-        quantize_has_no_gain(pass->options, pass->inference->graph, pass->graph, node, &product)) {
+        quantize_has_no_gain(pass->options, pass->graph, &pass->index, node, &product)) {
         chosen->reason = KILN_PRECISION_NO_GAIN;
         chosen->weights = chosen->input = SIZE_MAX;
         return;

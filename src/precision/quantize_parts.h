@@ -37,10 +37,11 @@ typedef struct quantize_node {
     int64_t depth;  /* the axis that is summed over, along which blocks lie */
 } quantize_node;
 
-/* Who reads a tensor of a graph, by name: the place of the last such node, and of a Sigmoid or
- * HardSigmoid. Made once, for what asks of every node. */
+/* The places of nodes by the name of a tensor: of the last one that reads it, of a Sigmoid or
+ * HardSigmoid that does, of the one that makes it; and what goes into a GELU. Made once, for what
+ * asks of every node. */
 typedef struct quantize_index {
-    kln_names readers, sigmoids;
+    kln_names readers, sigmoids, makers, gelus;
 } quantize_index;
 
 typedef struct quantize_pass {
@@ -68,6 +69,9 @@ bool quantize_is_one_pixel(const kln_value *value);
 /* (quantize_choose.c) */
 KILN_MUST_CHECK kiln_status quantize_index_make(const kln_onnx_graph *graph, quantize_index *index);
 void quantize_index_finish(quantize_index *index);
+/* By one of its maps; or NULL. */
+const kln_onnx_node *quantize_node_of(const kln_names *names, const kln_onnx_graph *graph,
+                                      const char *name);
 
 /* Whether the node is a convolution of one pixel whose result scales the channels of an image;
  * `known` is of `graph`, whatever the order of its nodes. (quantize_choose.c) */
@@ -85,8 +89,8 @@ typedef struct quantize_product {
 
 /* Whether the node stays because the rest computes in a half type, and eight bits would make no
  * faster network of it. (quantize_attention.c) */
-bool quantize_has_no_gain(const kiln_precision_options *options, const kln_graph_inference *known,
-                          const kln_onnx_graph *graph, const kln_onnx_node *node,
+bool quantize_has_no_gain(const kiln_precision_options *options, const kln_onnx_graph *graph,
+                          const quantize_index *index, const kln_onnx_node *node,
                           const quantize_product *product);
 
 /* What becomes of a number with that scale, and the scale of a channel of numbers up to `largest`.

@@ -126,7 +126,7 @@ static void look_at_node(const smooth_pass *pass, size_t index)
                        ? kln_ranges_products(pass->options->ranges, &patch)
                        : NULL;
     of->is_candidate =
-        !quantize_has_no_gain(pass->options, known, &pass->graph, node,
+        !quantize_has_no_gain(pass->options, &pass->graph, &pass->index, node,
                               &(quantize_product){0, (int64_t)of->outs, (int64_t)of->ins}) &&
         of->groups > 0 && of->outs % of->groups == 0 && of->ins * of->groups == of->input.count;
 }
@@ -262,12 +262,6 @@ static kiln_status run(smooth_pass *pass)
     KLN_RETURN_IF_ERROR(begin(pass));
     KLN_RETURN_IF_ERROR(quantize_index_make(&pass->graph, &pass->index));
     for (size_t i = 0; i < pass->graph.node_count; i++) {
-        const kln_onnx_node *node = &pass->graph.nodes[i];
-        if (node->output_count != 0) {
-            KLN_RETURN_IF_ERROR(kln_names_set(&pass->makers, node->outputs[0], (uint32_t)i));
-        }
-    }
-    for (size_t i = 0; i < pass->graph.node_count; i++) {
         look_at_node(pass, i);
     }
     if (pass->format->storage == KILN_DTYPE_INT8) {
@@ -302,7 +296,6 @@ kiln_status quantize_smooth(kln_onnx_model *model, const kiln_precision_options 
     kiln_status status = kiln_range_table_merge(pass.ranges, options->ranges);
     status = status == KILN_OK ? run(&pass) : status;
     kln_names_finish(&pass.constants);
-    kln_names_finish(&pass.makers);
     quantize_index_finish(&pass.index);
     kln_inference_destroy(pass.inference);
     if (status != KILN_OK) {

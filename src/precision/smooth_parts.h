@@ -54,9 +54,7 @@ typedef struct smooth_pass {
     kln_inference *inference;
     kln_onnx_graph graph; /* that is made: copied nodes, more initializers */
     kln_names constants;  /* to the place of an initializer */
-    /* By the names that the tensors had at first: */
-    quantize_index index; /* who reads one, */
-    kln_names makers;     /* and who makes it */
+    quantize_index index; /* by the names that the tensors had at first */
     smooth_node *nodes;
     smooth_insertion *insertions;
     size_t insertion_count, insertion_capacity;

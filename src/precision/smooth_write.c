@@ -61,7 +61,7 @@ static place find_place(const smooth_pass *pass, const char *name, size_t reader
     if (found.tensor == NULL || found.tensor->consumers != readers || !found.tensor->has_shape) {
         return found;
     }
-    const uint32_t maker = kln_names_get(&pass->makers, name);
+    const uint32_t maker = kln_names_get(&pass->index.makers, name);
     kln_onnx_node *node = maker != KLN_NAMES_NONE ? &pass->graph.nodes[maker] : NULL;
     if (node != NULL && strcmp(node->outputs[0], name) == 0) { /* by now it may make another */
         found.producer = maker;
