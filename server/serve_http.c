@@ -22,17 +22,6 @@ void serve_enter_phase(serve_connection *at, serve_phase phase)
 
 /* --- answers --- */
 
-/* Libmicrohttpd sends the head of an answer and its pieces one after the other: a packet of the
- * head alone would wake the client for nothing. What is held back goes with the last piece. */
-static void hold_back(serve_connection *at, bool holds)
-{
-    const int flag = holds;
-    at->holds = holds && setsockopt(at->socket, IPPROTO_TCP, TCP_CORK, &flag, sizeof flag) == 0;
-    if (!holds) {
-        (void)setsockopt(at->socket, IPPROTO_TCP, TCP_CORK, &flag, sizeof flag);
-    }
-}
-
 enum MHD_Result serve_answer_response(serve_connection *at, int code, const char *type,
                                       size_t head_size, struct MHD_Response *response, size_t size)
 {
@@ -51,9 +40,6 @@ enum MHD_Result serve_answer_response(serve_connection *at, int code, const char
     }
     at->code = code;
     at->answer_size = size;
-    if (size > SERVE_ONE_PIECE) {
-        hold_back(at, true);
-    }
     const enum MHD_Result queued = mhd->queue_response(at->connection, (unsigned)code, response);
     mhd->destroy_response(response);
     if (queued == MHD_YES) {
@@ -305,9 +291,6 @@ static void completed(void *user, struct MHD_Connection *connection, void **stat
     (void)why;
     if (at == NULL || !at->began) {
         return;
-    }
-    if (at->holds) {
-        hold_back(at, false);
     }
     if (server->options->access_log != NULL) {
         serve_log_line(at);

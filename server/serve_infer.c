@@ -6,6 +6,9 @@
 
 #include "serve_data.h"
 
+/* Answers up to this size are copied into one piece; of larger ones each output is sent from where
+ * it lies. */
+#define ONE_PIECE ((size_t)64 << 10)
 /* A model that is quicker runs in the thread that speaks HTTP: two changes of thread cost more. */
 #define QUICK_ALONE 2000000 /* nanoseconds, while no other request is under way */
 #define QUICK 50000
@@ -225,7 +228,7 @@ static struct MHD_Response *make_response(answer *self, const serve_mhd *mhd, si
         }
         *total += self->pieces[i].iov_len;
     }
-    if (*total > SERVE_ONE_PIECE && self->count > 1) {
+    if (*total > ONE_PIECE && self->count > 1) {
         self->pieces[0] = (struct MHD_IoVec){self->text.data, self->text.size};
         return mhd->create_response_from_iovec(self->pieces, self->count, answer_free, self);
     }

@@ -20,9 +20,6 @@
 
 #define SERVE_NAME 256   /* of a model, with its NUL */
 #define SERVE_SEGMENTS 8 /* of a path */
-/* Answers up to this size are copied into one piece; of larger ones each output is sent from where
- * it lies. */
-#define SERVE_ONE_PIECE ((size_t)64 << 10)
 
 /* Fills `problem`; false, for its caller to return. */
 bool serve_refuse(serve_problem *problem, int code, const char *format, ...) SERVE_PRINTF(3, 4);
@@ -191,7 +188,6 @@ typedef struct serve_connection {
     bool discards;    /* the body is read and thrown away, for the answer is known */
     bool closes; /* the connection, once it is answered: nobody knows where its next request begins
                   */
-    bool holds;  /* packets of the answer, until it is whole */
     bool began;  /* it is among the server's requests under way */
     serve_problem problem;
     serve_arena arena;
