@@ -275,7 +275,7 @@ def hang_ups(server):
                    for streams in (True, False, True, True)]
         read_until(clients[0], b"data: ")
         until(lambda: metric(server, "serve_running_texts", "slow") == 2, "two rows are taken")
-        assert metric(server, "nv_inference_pending_request_count", "slow") == 2
+        until(lambda: metric(server, "nv_inference_pending_request_count", "slow") == 2, "two wait")
         for client in clients:
             if how == "reset":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
