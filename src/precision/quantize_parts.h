@@ -66,7 +66,7 @@ bool quantize_is_kept(const kiln_precision_options *options, const kln_onnx_node
 /* [batch, channels, 1, ...]; false for NULL. (quantize_choose.c) */
 bool quantize_is_one_pixel(const kln_value *value);
 
-/* (quantize_choose.c) */
+/* (quantize_index.c) */
 KILN_MUST_CHECK kiln_status quantize_index_make(const kln_onnx_graph *graph, quantize_index *index);
 void quantize_index_finish(quantize_index *index);
 /* By one of its maps; or NULL. */
