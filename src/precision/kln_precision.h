@@ -188,4 +188,9 @@ void kln_precision_report_count(kiln_precision_report *report);
 /* To be filled in. */
 kiln_precision_summary *kln_precision_report_totals(kiln_precision_report *report);
 
+/* Small constants that are an Identity of another, which is not asked to stay, become constants of
+ * their own. (precise_alias.c) */
+KILN_MUST_CHECK kiln_status kln_precision_unalias(kln_onnx_model *model,
+                                                  const kiln_precision_options *options);
+
 #endif

@@ -306,6 +306,7 @@ static kiln_status convert(kln_onnx_model *model, const kiln_precision_options *
     size_t inlined = 0;
     filled.block_size = options->block_size != 0 ? options->block_size : 64;
     KLN_RETURN_IF_ERROR(kln_inline_functions(model, &inlined));
+    KLN_RETURN_IF_ERROR(kln_precision_unalias(model, options));
     KLN_RETURN_IF_ERROR(quantize_binding_ranges(options, &ranges));
     filled.ranges = ranges != NULL ? ranges : options->ranges;
     kiln_status status = convert_inside(model, &filled, report);

@@ -130,6 +130,18 @@ static void wide_attention(graph_maker *m)
     attention_of(m, (const int64_t[]){32, 2}, "2,1032", "1032,1");
 }
 
+/* A bias that is another one by another name, and one that a caller gets as well. */
+static void aliases(graph_maker *m)
+{
+    weights(m, "w", "4,4,1,1");
+    maker_floats(m, "few", 4, waves);
+    maker_node(m, "Identity", "few", "bias");
+    maker_node(m, "Identity", "bias", "again");
+    maker_node(m, "Conv", "x,w,again", "y");
+    maker_node(m, "Identity", "few", "given");
+    maker_output(m, "given", 1, NULL);
+}
+
 /* Channels of x sigmoid(x), scaled by a gate that stays in float32. */
 static void gated_swish(graph_maker *m)
 {
@@ -205,6 +217,7 @@ static const struct {
     {"wide attention in a half type", wide_attention, KILN_PRECISION_FP8, KILN_PRECISION_FP16, 0,
      "Cast " ATTENTION PAIR "DequantizeLinear MatMul Relu " PAIR "DequantizeLinear MatMul Cast",
      0.2},
+    {"aliases", aliases, KILN_PRECISION_INT8, 0, 0, PAIR "DequantizeLinear Conv Identity", 0.05},
     {"gated swish", gated_swish, KILN_PRECISION_INT8, 0, 0,
      PAIR "DequantizeLinear Conv Sigmoid Mul " PAIR "GlobalAveragePool " PAIR
           "Conv Relu Conv Sigmoid Mul",
