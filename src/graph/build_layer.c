@@ -253,10 +253,11 @@ static void infer_node(kln_layer *layer, uint32_t index)
     inference->places = layer->places;
     inference->place_count = layer->input_count <= KLN_LAYER_INPUTS ? layer->input_count : 0;
     layer->status = kln_network_know(layer->network);
-    inference->placed_node = NULL;
-    if (layer->status == KILN_OK) {
-        layer->status = kln_validate_added(inference, layer->network->known, index);
+    if (layer->status != KILN_OK) {
+        return; /* with all that was inferred */
     }
+    inference->placed_node = NULL;
+    layer->status = kln_validate_added(inference, layer->network->known, index);
     if (layer->status == KILN_OK && kiln_issue_list_errors(inference->issues) > 0) {
         fail_with_issue(layer, inference->issues);
     }
