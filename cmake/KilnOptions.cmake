@@ -63,6 +63,7 @@ endif()
 target_compile_options(kiln_flags INTERFACE ${kiln_sanitizer_flags})
 target_link_options(kiln_flags INTERFACE ${kiln_sanitizer_flags})
 if(KILN_COVERAGE)
-  target_compile_options(kiln_flags INTERFACE --coverage)
+  # Threads count lines together.
+  target_compile_options(kiln_flags INTERFACE --coverage -fprofile-update=atomic)
   target_link_options(kiln_flags INTERFACE --coverage)
 endif()
