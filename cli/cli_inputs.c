@@ -74,7 +74,7 @@ static cli_exit misuse_name(const cli_command *command, const char *option, cons
     }
     cli_text known = {NULL, 0, 0};
     for (size_t i = 0; i < count; i++) {
-        cli_text_printf(&known, "%s%s", i > 0 ? ", " : "", names[i]);
+        cli_text_printf(&known, "%s\"%s\"", i > 0 ? ", " : "", names[i]);
     }
     cli_error("--%s: there is no input \"%s\"; there %s %.1000s", option, word,
               count == 1 ? "is" : "are", count > 0 ? known.data : "none");

@@ -6,8 +6,8 @@
 
 #include "cli.h"
 
-#define KIB 1024.0
-#define MIB 1048576.0
+#define KIB 1024
+#define MIB 1048576
 
 /* Whether `names` has the word. */
 static bool has_word(const char *names, const char *word)
@@ -29,9 +29,12 @@ static bool stands_in(const char *rows, const kiln_build_option *row)
                 : (!row->loads && strcmp(rows, row->group) == 0) || has_word(rows, row->name));
 }
 
-static double unit_of(const char *value)
+static int64_t unit_of(const char *value)
 {
-    return strcmp(value, "MIB") == 0 ? MIB : strcmp(value, "KIB") == 0 ? KIB : 1;
+    return value == NULL               ? 1
+           : strcmp(value, "MIB") == 0 ? MIB
+           : strcmp(value, "KIB") == 0 ? KIB
+                                       : 1;
 }
 
 static cli_option option_of(const kiln_build_option *row, size_t offset)
@@ -41,14 +44,12 @@ static cli_option option_of(const kiln_build_option *row, size_t offset)
                          .value = row->value,
                          .kind = CLI_BUILD,
                          .offset = offset,
-                         .least = (double)row->least,
-                         .most = (double)row->most,
+                         .least = (double)(row->least / unit_of(row->value)),
+                         .most = (double)(row->most / unit_of(row->value)),
                          .choices = row->choices,
                          .help = row->help};
     if (row->kind == KILN_OPTION_LEVEL) {
         option.least = 0;
-    } else if (row->kind == KILN_OPTION_BYTES) {
-        option.most = 1e9; /* of any unit */
     }
     return option;
 }
@@ -101,7 +102,7 @@ static cli_exit translate(const cli_command *command, const cli_option *option,
             if (cli_option_read(command, &one, value, &real) != CLI_DONE) {
                 return CLI_MISUSED;
             }
-            (void)snprintf(text, 32, "%.0f", floor(real * unit_of(row->value)));
+            (void)snprintf(text, 32, "%.0f", floor(real * (double)unit_of(row->value)));
             return CLI_DONE;
     }
 }

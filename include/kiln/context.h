@@ -1,9 +1,9 @@
 /*
  * context.h - running an engine.
  *
- * A context is one thread's seat at an engine: it holds what is bound to each name, and memory for
- * what is not. Bind once, then run as often as you like; a run copies nothing that lies where the
- * backend can use it (a backend may copy inputs of up to 256 bytes), and allocates nothing.
+ * A context is what one thread runs an engine with: it holds what is bound to each name, and memory
+ * for what is not. Bind once, then run as often as you like; a run copies nothing that lies where
+ * the backend can use it (a backend may copy inputs of up to 256 bytes), and allocates nothing.
  *
  *     kiln_context *context = NULL;
  *     kiln_context_create(engine, NULL, &context);

@@ -116,7 +116,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_save(const kiln_engine *engine,
  * file. ONNX is built again as it was for the save: `optimization`, `share_weights`, `spinning`,
  * `provider` and what belongs to that (the choices of kiln_engine_tune_file among it) are the
  * manifest's where `options` leave them at their default; where `provider` is CPU, what belongs to
- * CUDA stays out. Device and threads are the machine's matter, so never the manifest's. Other
+ * CUDA stays out. Device and threads depend on the machine, so they are never the manifest's. Other
  * errors as kiln_engine_build_file. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_load(const char *path,
                                                       const kiln_build_options *options,

@@ -202,7 +202,8 @@ typedef struct kiln_tensor {
 /* A dense linear tensor from plain arguments, for language bindings: `rank` dimensions from `dims`
  * (may be NULL for 0), in `location` on `device` (0 for HOST), over `bytes` bytes at `data`, which
  * stay the caller's. Errors: NULL_ARGUMENT; RANK; DTYPE, SHAPE and LIMIT as kiln_tensor_bytes; SIZE
- * where `bytes` are too few. Any thread. Since 0.1. */
+ * where `bytes` are too few; INVALID_ARGUMENT for a location that does not exist. Any thread. Since
+ * 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_make(kiln_dtype dtype, const int64_t *dims,
                                                       int32_t rank, kiln_location location,
                                                       int32_t device, void *data, size_t bytes,

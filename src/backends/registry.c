@@ -64,27 +64,22 @@ static kiln_status ask(const kiln_backend *backend, const char *library, kiln_ba
     return KILN_OK;
 }
 
+/* What builds nothing is not asked for by name. */
+static const char *name_to_ask_for(const void *from, size_t index)
+{
+    const kiln_backend *backend = ((const kiln_backend *const *)from)[index];
+    return backend->engine.build != NULL || backend->engine.load != NULL ? backend->name : NULL;
+}
+
 static kiln_status fail_name(const kiln_backend *const *list, const char *name)
 {
-    char names[256] = "";
-    size_t used = 0;
-    for (size_t i = 0; list[i] != NULL; i++) {
-        const size_t length = strlen(list[i]->name);
-        if (used + length + 3 > sizeof names) {
-            break;
-        }
-        /* What builds nothing is not asked for by name. */
-        if (list[i]->engine.build == NULL && list[i]->engine.load == NULL) {
-            continue;
-        }
-        if (used > 0) {
-            memcpy(names + used, ", ", 2);
-            used += 2;
-        }
-        memcpy(names + used, list[i]->name, length + 1);
-        used += length;
+    char names[256];
+    size_t count = 0;
+    while (list[count] != NULL) {
+        count++;
     }
-    return kln_fail(KILN_ERROR_NAME, "there is no backend \"%s\"; there are: %s", name, names);
+    return kln_fail(KILN_ERROR_NAME, "there is no backend \"%s\"; %s", name,
+                    kln_there_are(names, sizeof names, count, name_to_ask_for, list));
 }
 
 static kiln_status select_named(const kiln_backend *const *list, const char *name,

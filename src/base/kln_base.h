@@ -164,6 +164,15 @@ char *kln_strdup(const char *text);
 #define KLN_S(count) ((count) == 1 ? "" : "s")
 /* "2 dimensions", "at least 1 dimension", "1 to 3 dimensions"; `most` SIZE_MAX: no limit. */
 void kln_range_text(char *text, size_t size, size_t least, size_t most, const char *what);
+/* Gives name number `index`, or NULL for one that is not to be told. */
+typedef const char *kln_name_of(const void *from, size_t index);
+/* `"a", "b" and 3 more`, as far as `size` reaches. Returns how many names there are. */
+size_t kln_list_names(char *text, size_t size, size_t count, kln_name_of *name_of,
+                      const void *from);
+/* How a sentence goes on about a name that was not found: `there is "a"`, `there are "a", "b"`,
+ * "there is none". Returns `text`. */
+const char *kln_there_are(char *text, size_t size, size_t count, kln_name_of *name_of,
+                          const void *from);
 
 /* What this thread allocates between these two lasts as long as the process: a library that was
  * found, and where. It comes from the C library and is not counted, so that it does not stand in

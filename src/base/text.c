@@ -82,3 +82,47 @@ void kln_range_text(char *text, size_t size, size_t least, size_t most, const ch
         (void)snprintf(text, size, "%zu to %zu %ss", least, most, what);
     }
 }
+
+/* Room for what follows the names that fit. */
+#define AND_MORE (sizeof " and  more" + 20)
+
+size_t kln_list_names(char *text, size_t size, size_t count, kln_name_of *name_of, const void *from)
+{
+    size_t used = 0;
+    size_t total = 0;
+    size_t listed = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < count; i++) {
+        const char *name = name_of(from, i);
+        if (name == NULL) {
+            continue;
+        }
+        if (listed == total && used + strlen(name) + sizeof ", \"\"" + AND_MORE <= size) {
+            used += (size_t)snprintf(text + used, size - used, "%s\"%s\"", listed > 0 ? ", " : "",
+                                     name);
+            listed++;
+        }
+        total++;
+    }
+    if (listed < total) {
+        (void)snprintf(text + used, size - used, "%s%zu more", listed > 0 ? " and " : "",
+                       total - listed);
+    }
+    return total;
+}
+
+const char *kln_there_are(char *text, size_t size, size_t count, kln_name_of *name_of,
+                          const void *from)
+{
+    static const size_t begin = sizeof "there are " - 1;
+    const size_t total = kln_list_names(text + begin, size - begin, count, name_of, from);
+    if (total == 0) {
+        (void)snprintf(text, size, "there is none");
+    } else if (total == 1) {
+        memmove(text + begin - 1, text + begin, strlen(text + begin) + 1);
+        memcpy(text, "there is ", begin - 1);
+    } else {
+        memcpy(text, "there are ", begin);
+    }
+    return text;
+}

@@ -57,16 +57,16 @@ static kiln_status check_options(const kiln_engine *engine, const kiln_context_o
                        : (int)options->kernel_specialization != 0 ? "kernel_specialization"
                        : (int)options->rtx_graphs != 0            ? "rtx_graphs"
                                                                   : NULL;
-    KLN_RETURN_IF(name != NULL && engine->shared.backend->plan == NULL, KILN_ERROR_UNSUPPORTED,
-                  "kiln_context_options: \"%s\" is set, which the backend %s does not have", name,
-                  engine->shared.backend->name);
-    KLN_RETURN_IF(options->kernel_specialization > KILN_KERNELS_GENERAL ||
-                      options->rtx_graphs > KILN_SWITCH_OFF,
+    KLN_RETURN_IF((unsigned)options->kernel_specialization > KILN_KERNELS_GENERAL ||
+                      (unsigned)options->rtx_graphs > KILN_SWITCH_OFF,
                   KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_context_options: kernel_specialization is %d (0 to %d), rtx_graphs "
                   "is %d (0 to %d)",
                   (int)options->kernel_specialization, KILN_KERNELS_GENERAL,
                   (int)options->rtx_graphs, KILN_SWITCH_OFF);
+    KLN_RETURN_IF(name != NULL && engine->shared.backend->plan == NULL, KILN_ERROR_UNSUPPORTED,
+                  "kiln_context_options: \"%s\" is set, which the backend %s does not have", name,
+                  engine->shared.backend->name);
     return KILN_OK;
 }
 
@@ -112,27 +112,18 @@ const char *kiln_context_error_message(const kiln_context *context)
 
 /* --- names --- */
 
+static const char *binding_name(const void *from, size_t index)
+{
+    return ((const kiln_binding *)from)[index].name;
+}
+
 static kiln_status fail_name(const kiln_context *context, const char *name, const char *what,
                              size_t begin, size_t end)
 {
-    char known[600] = "";
-    size_t used = 0;
-    for (size_t i = begin; i < end && used < sizeof known - 4; i++) {
-        const char *candidate = context->engine->shared.description.bindings[i].name;
-        const size_t length = strlen(candidate);
-        if (used + length + 8 > sizeof known) {
-            memcpy(known + used, ", ...", 6);
-            break;
-        }
-        if (used != 0) {
-            memcpy(known + used, ", ", 2);
-            used += 2;
-        }
-        memcpy(known + used, candidate, length + 1);
-        used += length;
-    }
-    return kln_fail(KILN_ERROR_NAME, "there is no %s \"%s\"; there %s %s", what, name,
-                    end - begin == 1 ? "is" : "are", end > begin ? known : "none");
+    char known[600];
+    return kln_fail(KILN_ERROR_NAME, "there is no %s \"%s\"; %s", what, name,
+                    kln_there_are(known, sizeof known, end - begin, binding_name,
+                                  context->engine->shared.description.bindings + begin));
 }
 
 /* Few are looked through sooner than a name is hashed. Optional inputs are in the tables alone. */

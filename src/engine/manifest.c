@@ -38,7 +38,7 @@ static const char *name_of(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
-/* What was set, as text, but for what points somewhere, and what is the machine's matter. */
+/* What was set, as text, but for what points somewhere, and what depends on the machine. */
 static bool add_options(cJSON *root, const kiln_build_options *options)
 {
     cJSON *object = cJSON_AddObjectToObject(root, "options");

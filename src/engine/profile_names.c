@@ -105,26 +105,28 @@ kiln_status kln_profile_names_restore(kiln_engine *engine, char names[KLN_PROFIL
 
 /* --- asking for one --- */
 
+static const char *profile_name(const void *from, size_t index)
+{
+    return ((const kiln_profile *)from)[index].name;
+}
+
 kiln_status kiln_engine_find_profile(const kiln_engine *engine, const char *name, int32_t *profile)
 {
     KLN_RETURN_IF_NULL(profile);
     *profile = -1;
     KLN_RETURN_IF_NULL(engine, name);
-    char known[600] = "";
-    size_t used = 0;
-    for (size_t i = 0; i < engine->shared.description.profile_count; i++) {
-        const char *other = engine->shared.description.profiles[i].name;
+    const kiln_description *description = &engine->shared.description;
+    for (size_t i = 0; i < description->profile_count; i++) {
+        const char *other = description->profiles[i].name;
         if (other != NULL && strcmp(other, name) == 0) {
             *profile = (int32_t)i;
             return KILN_OK;
         }
-        if (other != NULL && used < sizeof known) {
-            used += (size_t)snprintf(known + used, sizeof known - used, "%s\"%s\"",
-                                     used > 0 ? ", " : "", other);
-        }
     }
-    return kln_fail(KILN_ERROR_NAME, "there is no optimization profile \"%s\"; of %zu %s named",
-                    name, engine->shared.description.profile_count, used > 0 ? known : "none is");
+    char known[600];
+    return kln_fail(KILN_ERROR_NAME, "no optimization profile has the name \"%s\"; %s", name,
+                    kln_there_are(known, sizeof known, description->profile_count, profile_name,
+                                  description->profiles));
 }
 
 /* --- a profile of the shapes that somebody expects --- */

@@ -20,7 +20,7 @@ static bool shape_fits(const kiln_binding *binding, const kiln_shape *shape)
     return fits;
 }
 
-kiln_status exec_check_shape(const kiln_binding *binding, const kiln_shape *shape)
+kiln_status kln_exec_check_shape(const kiln_binding *binding, const kiln_shape *shape)
 {
     if (binding->shape.rank < 0 || shape_fits(binding, shape)) {
         return KILN_OK;
@@ -54,10 +54,9 @@ static kiln_status check_place(const kln_exec *exec, const kiln_binding *binding
 {
     const bool on_device = desc->location == KILN_LOCATION_DEVICE;
     KLN_RETURN_IF(
-        (int)desc->location < 0 || desc->location > KILN_LOCATION_DEVICE ||
-            (on_device && (exec->shared->info.capabilities & KILN_CAPABILITY_DEVICE_MEMORY) == 0),
-        KILN_ERROR_UNSUPPORTED, "%s \"%s\": the %s backend takes no %s memory", kind_of(binding),
-        binding->name, exec->shared->info.name, kiln_location_name(desc->location));
+        on_device && (exec->shared->info.capabilities & KILN_CAPABILITY_DEVICE_MEMORY) == 0,
+        KILN_ERROR_UNSUPPORTED, "%s \"%s\": the %s backend takes no device memory",
+        kind_of(binding), binding->name, exec->shared->info.name);
     KLN_RETURN_IF(on_device && desc->device != exec->shared->device, KILN_ERROR_UNSUPPORTED,
                   "%s \"%s\": memory of device %d was given, the engine is on device %d",
                   kind_of(binding), binding->name, desc->device, exec->shared->device);
@@ -92,11 +91,15 @@ static kiln_status look_closer(const kiln_binding *binding, const kiln_tensor *t
 {
     char what[300];
     KLN_RETURN_IF_ERROR(exec_check_dtype(binding));
+    KLN_RETURN_IF(kiln_dtype_bits(tensor->desc.dtype) == 0, KILN_ERROR_DTYPE,
+                  "%s \"%s\": %s is needed, %s (%d) was given", kind_of(binding), binding->name,
+                  kiln_dtype_name(binding->dtype), kiln_dtype_name(tensor->desc.dtype),
+                  (int)tensor->desc.dtype);
     KLN_RETURN_IF(tensor->desc.dtype != binding->dtype, KILN_ERROR_DTYPE,
                   "%s \"%s\": %s is needed, %s was given", kind_of(binding), binding->name,
                   kiln_dtype_name(binding->dtype), kiln_dtype_name(tensor->desc.dtype));
     if (tensor->desc.shape.rank >= 0 && tensor->desc.shape.rank <= KILN_MAX_RANK) {
-        KLN_RETURN_IF_ERROR(exec_check_shape(binding, &tensor->desc.shape));
+        KLN_RETURN_IF_ERROR(kln_exec_check_shape(binding, &tensor->desc.shape));
     }
     (void)snprintf(what, sizeof what, "%s \"%.250s\"", kind_of(binding), binding->name);
     return kln_tensor_check(what, tensor);

@@ -152,7 +152,7 @@ kiln_status kln_exec_reshape(kln_exec *exec, size_t index, const kiln_shape *sha
     KLN_RETURN_IF_ERROR(exec_check_dtype(binding));
     int64_t elements = 0;
     KLN_RETURN_WITHIN(kiln_shape_elements(shape, &elements), "input \"%s\"", binding->name);
-    KLN_RETURN_IF_ERROR(exec_check_shape(binding, shape));
+    KLN_RETURN_IF_ERROR(kln_exec_check_shape(binding, shape));
     KLN_RETURN_IF_ERROR(set_owned(exec, index, shape));
     exec_slot *slot = &exec->slots[index];
     drop_fill(exec, slot);

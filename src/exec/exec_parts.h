@@ -3,11 +3,11 @@
  *
  * From the ground up: binding_check.c what can be bound; transfer.c how bytes get to the device
  * and back; graph_cache.c one entry for each set of bindings, and which of them keep a graph;
- * graph_capture.c makes a graph; graph_search.c finds the fastest variant of it; exec_overlap.c
- * memory that a run reads and writes; exec_bind.c binds; exec_stop.c ends a run before its time;
- * exec_gpu.c the streams and events of a run on a GPU; exec_wait.c its end; exec_state.c the
- * backend's context, and another one after a refit; exec_run.c a run, on one screen; exec_create.c
- * makes what runs. */
+ * graph_variants.c which variant of a graph is used; graph_capture.c makes it; graph_search.c
+ * measures which one is fastest; exec_overlap.c memory that a run reads and writes; exec_bind.c
+ * binds; exec_stop.c ends a run before its time; exec_gpu.c the streams and events of a run on a
+ * GPU; exec_wait.c its end; exec_state.c the backend's context, and another one after a refit;
+ * exec_run.c a run, on one screen; exec_create.c makes what runs. */
 #ifndef EXEC_PARTS_H
 #define EXEC_PARTS_H
 
@@ -248,8 +248,6 @@ static inline void exec_mark_pending(kln_exec *exec, exec_slot *slot)
 
 /* DTYPE for a type that no memory can be bound to. */
 KILN_MUST_CHECK kiln_status exec_check_dtype(const kiln_binding *binding);
-/* RANK, SHAPE. */
-KILN_MUST_CHECK kiln_status exec_check_shape(const kiln_binding *binding, const kiln_shape *shape);
 
 /* --- a run that ends before its time (exec_stop.c) --- */
 
@@ -381,6 +379,12 @@ void graph_cache_drop_all(kln_exec *exec);
 /* What entries of this address hold will not be used again. */
 void graph_cache_drop_address(kln_exec *exec, const void *address);
 
+/* --- which variant is used (graph_variants.c) --- */
+
+/* With copies that overlap, the one with copies outside; else the one that graph_search.c measured
+ * for such bindings; else one by rule. */
+graph_variant graph_variant_choose(kln_exec *exec, const graph_entry *entry);
+
 /* --- capture (graph_capture.c) --- */
 
 /* What is being tried. */
@@ -398,8 +402,8 @@ void capture_finish(capture_trial *trial);
 /* One run by a graph, or without one where it is NULL, waited for. */
 KILN_MUST_CHECK kiln_status capture_run(const capture_trial *trial, kiln_graph *graph);
 
-/* After a plain run: captures the variant that was measured for such bindings before, or else one
- * by rule, and makes the entry GRAPH, with the results of this run in its memory; or PLAIN, with
+/* After a plain run: captures the variant of graph_variant_choose, or else the one with all copies
+ * inside, and makes the entry GRAPH, with the results of this run in its memory; or PLAIN, with
  * the reason in the context. Fails where a graph is required. Afterwards the backend is bound to
  * nothing that may be used. */
 KILN_MUST_CHECK kiln_status graph_capture(kln_exec *exec, graph_entry *entry);

@@ -253,21 +253,6 @@ kiln_status capture_variant(capture_trial *trial, graph_variant variant, kiln_gr
 
 /* --- may it be captured at all --- */
 
-static graph_variant first_variant(kln_exec *exec, const graph_entry *entry)
-{
-    kln_shared *shared = exec->shared;
-    if (exec->gpu->copies != NULL) {
-        return (graph_variant){.in = TRANSFER_OUTSIDE, .out = TRANSFER_OUTSIDE};
-    }
-    graph_variant variant = graph_variant_by_rule(transfers_load(exec, entry, true),
-                                                  transfers_load(exec, entry, false));
-    (void)pthread_mutex_lock(&shared->measured->mutex);
-    (void)measured_variants_get(&shared->measured->variants, graph_cache_shapes(exec), shared->gpu,
-                                &variant);
-    (void)pthread_mutex_unlock(&shared->measured->mutex);
-    return variant;
-}
-
 /* Where the chosen variant is not possible, the one with all copies inside is, which every device
  * and library can do. */
 static kiln_status attempt(capture_trial *trial)
@@ -276,7 +261,7 @@ static kiln_status attempt(capture_trial *trial)
     graph_entry *entry = trial->entry;
     const graph_variant plainest = {.in = TRANSFER_COPIED, .out = TRANSFER_COPIED};
     KLN_RETURN_IF_ERROR(transfers_make(exec, entry));
-    graph_variant variant = first_variant(exec, entry);
+    graph_variant variant = graph_variant_choose(exec, entry);
     kiln_status status = capture_variant(trial, variant, &entry->graph);
     if (status != KILN_OK && (variant.in != TRANSFER_COPIED || variant.out != TRANSFER_COPIED)) {
         variant = plainest;

@@ -9,6 +9,7 @@
 #include <cJSON.h>
 
 #include "base/kln_base.h"
+#include "exec_parts.h"
 
 #define KEY "graph_variants"
 /* 2^53: up to there JSON's numbers hold every integer. */
@@ -66,6 +67,21 @@ static transfer_mode output_by_rule(transfer_load load)
 graph_variant graph_variant_by_rule(transfer_load in, transfer_load out)
 {
     return (graph_variant){.in = input_by_rule(in), .out = output_by_rule(out)};
+}
+
+graph_variant graph_variant_choose(kln_exec *exec, const graph_entry *entry)
+{
+    kln_shared *shared = exec->shared;
+    if (exec->gpu->copies != NULL) {
+        return (graph_variant){.in = TRANSFER_OUTSIDE, .out = TRANSFER_OUTSIDE};
+    }
+    graph_variant variant = graph_variant_by_rule(transfers_load(exec, entry, true),
+                                                  transfers_load(exec, entry, false));
+    (void)pthread_mutex_lock(&shared->measured->mutex);
+    (void)measured_variants_get(&shared->measured->variants, graph_cache_shapes(exec), shared->gpu,
+                                &variant);
+    (void)pthread_mutex_unlock(&shared->measured->mutex);
+    return variant;
 }
 
 /* A mode of nothing is the same as every other. */

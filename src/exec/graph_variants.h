@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The variants that a captured run can have, and those that were measured.
+/* The variants that a captured run can have, and those that were measured. Which one is used,
+ * graph_variant_choose settles (exec_parts.h, graph_variants.c).
  *
  * How bytes travel is a choice for all inputs and one for all outputs: small tensors are fastest
  * where they lie, large ones in copies. Copies of inputs that are enqueued ahead of the graph

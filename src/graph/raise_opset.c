@@ -68,6 +68,7 @@ typedef struct raiser {
     kln_inference *inference;
     int64_t from, to;
     unsigned made; /* names */
+    uint32_t at;   /* the node's place in its graph */
 } raiser;
 
 static kiln_status no_memory(void)
@@ -77,13 +78,11 @@ static kiln_status no_memory(void)
 
 static kiln_status in_the_way(const raiser *r, const kln_onnx_node *node, int64_t since)
 {
-    return kln_fail(
-        KILN_ERROR_UNSUPPORTED,
-        "the model has operator set %lld and %lld is needed, but node \"%s\" (%s) "
-        "means something else from %lld on; export the model with the newer one",
-        (long long)r->from, (long long)r->to,
-        node->name[0] != '\0' || node->output_count == 0 ? node->name : node->outputs[0],
-        node->op_type, (long long)since);
+    return kln_fail(KILN_ERROR_UNSUPPORTED,
+                    "the model has operator set %lld and %lld is needed, but node \"%s\" (%s) "
+                    "means something else from %lld on; export the model with the newer one",
+                    (long long)r->from, (long long)r->to, KLN_NODE_LABEL(node, r->at),
+                    node->op_type, (long long)since);
 }
 
 /* The node without attribute `name`, which is returned, or NULL. */
@@ -257,8 +256,10 @@ static kiln_status raise_graph(raiser *r, const kln_graph_inference *known,
     for (size_t i = 0; i < graph->node_count; i++) {
         kln_onnx_node *node = &made->nodes[i];
         *node = graph->nodes[i];
+        r->at = (uint32_t)i;
         KLN_RETURN_IF_ERROR(raise_inside(
             r, known != NULL && i < known->node_count ? &known->nodes[i] : NULL, node));
+        r->at = (uint32_t)i; /* raise_inside has other graphs raised */
         for (size_t c = 0; c < KLN_ARRAY_LENGTH(changes); c++) {
             if (changes[c].since > r->from && changes[c].since <= r->to &&
                 kln_graph_edit_is(node, changes[c].op)) {

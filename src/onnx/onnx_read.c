@@ -65,7 +65,7 @@ static kiln_status finish_model(kln_onnx_reader *reader, kln_wire wire, void *me
     const kln_onnx_model *model = message;
     KLN_RETURN_IF(
         (model->present & UINT32_C(1) << 1) == 0 || (model->present & UINT32_C(1) << 7) == 0,
-        KILN_ERROR_MALFORMED, "the bytes are no ONNX model: ModelProto.%s is missing",
+        KILN_ERROR_MALFORMED, "not an ONNX model: ModelProto.%s is missing",
         (model->present & UINT32_C(1) << 1) == 0 ? "ir_version" : "graph");
     KLN_RETURN_IF(model->ir_version < KLN_ONNX_IR_OLDEST || model->ir_version > KLN_ONNX_IR_NEWEST,
                   KILN_ERROR_UNSUPPORTED,
@@ -114,9 +114,9 @@ static kiln_status read_model(kiln_span bytes, const char *folder, const char *p
     kln_onnx_release_scratch(&reader);
     if (status != KILN_OK) {
         const char *foreign = status != KILN_ERROR_OUT_OF_MEMORY ? kln_onnx_foreign(bytes) : NULL;
-        status = foreign != NULL ? kln_fail(KILN_ERROR_MALFORMED,
-                                            "the bytes are no ONNX model, but %s", foreign)
-                                 : status;
+        status = foreign != NULL
+                     ? kln_fail(KILN_ERROR_MALFORMED, "not an ONNX model: this is %s", foreign)
+                     : status;
         goto fail;
     }
     if (folder != NULL && reader.externals != NULL) {

@@ -73,10 +73,11 @@ static kiln_status check_shape(const kiln_binding *binding, const kiln_shape *sh
     if (fits) {
         return KILN_OK;
     }
-    return kln_fail(shape->rank != binding->shape.rank ? KILN_ERROR_RANK : KILN_ERROR_SHAPE,
-                    "%s \"%s\" of a request: %s is needed, %s was given",
-                    binding->is_input ? "input" : "output", binding->name,
-                    KLN_SHAPE_PRINTED(&binding->shape), KLN_SHAPE_PRINTED(shape));
+    kiln_binding row = *binding;
+    if (axis >= 0) {
+        row.shape.dims[axis] = KILN_DYNAMIC;
+    }
+    return kln_fail_within(kln_exec_check_shape(&row, shape), "a request");
 }
 
 /* What is wrong with it, or that it is only rare. */

@@ -250,6 +250,10 @@ kiln_status kiln_generator_create(kiln_engine *engine, const kiln_generator_opti
     if (options != NULL) {
         KLN_RETURN_IF_ERROR(kln_options_read("kiln_generator_options", options, &own, sizeof own));
     }
+    KLN_RETURN_IF((unsigned)own.layout > KILN_CACHE_WHOLE, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_generator_options: layout is %d, one of kiln_cache_layout (0 to %d) is "
+                  "needed",
+                  (int)own.layout, KILN_CACHE_WHOLE);
     kiln_generator *made = allocate();
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a generator");
     const kiln_status status = fill(made, engine, &own);

@@ -26,7 +26,8 @@ bool kln_strides_are_dense(const kiln_shape *shape, const kiln_strides *strides)
 
 /* Checks what any view must keep: known dtype with a size, rank and dimensions in range and static,
  * data not NULL and aligned unless empty, enough bytes. `what` ("input \"x\"") begins the sentence.
- * DTYPE, RANK, SHAPE, SIZE, ALIGNMENT, NULL_ARGUMENT. */
+ * DTYPE, RANK, SHAPE, SIZE, ALIGNMENT, NULL_ARGUMENT; INVALID_ARGUMENT for a location or format
+ * that does not exist. */
 KILN_MUST_CHECK kiln_status kln_tensor_check(const char *what, const kiln_tensor *tensor);
 /* Whether that surely finds nothing wrong, for who asks often: false also for what is rare, such as
  * an empty tensor. */

@@ -399,12 +399,12 @@ static kiln_status check_saved(const kiln_tensor *tensor, const char *path)
     KLN_RETURN_IF(desc->dtype == KILN_DTYPE_STRING || kiln_dtype_bits(desc->dtype) == 4,
                   KILN_ERROR_UNSUPPORTED, "\"%s\": a .npy file cannot hold %s elements", path,
                   kiln_dtype_name(desc->dtype));
+    KLN_RETURN_IF_ERROR(kln_tensor_check("the tensor to be saved", tensor));
     KLN_RETURN_IF(desc->location != KILN_LOCATION_HOST || desc->format != KILN_FORMAT_LINEAR,
                   KILN_ERROR_UNSUPPORTED,
                   "\"%s\": a tensor in host memory and linear format is needed, this is in "
                   "%s memory and format %d",
                   path, kiln_location_name(desc->location), (int)desc->format);
-    KLN_RETURN_IF_ERROR(kln_tensor_check("the tensor to be saved", tensor));
     KLN_RETURN_IF(!kln_strides_are_dense(&desc->shape, &desc->strides), KILN_ERROR_UNSUPPORTED,
                   "\"%s\": a dense tensor is needed, this has strides of its own", path);
     return KILN_OK;

@@ -58,12 +58,26 @@ static kiln_status check_memory(const char *what, const kiln_tensor *tensor, siz
     return KILN_OK;
 }
 
+/* Numbers that are none of the enumeration's. */
+static kiln_status check_place(const char *what, const kiln_tensor_desc *desc)
+{
+    KLN_RETURN_IF((unsigned)desc->location > KILN_LOCATION_DEVICE, KILN_ERROR_INVALID_ARGUMENT,
+                  "%s: location is %d, 0 to %d are possible", what, (int)desc->location,
+                  KILN_LOCATION_DEVICE);
+    KLN_RETURN_IF((unsigned)desc->format > KILN_FORMAT_DHWC, KILN_ERROR_INVALID_ARGUMENT,
+                  "%s: format is %d, 0 to %d are possible", what, (int)desc->format,
+                  KILN_FORMAT_DHWC);
+    return KILN_OK;
+}
+
 bool kln_tensor_is_sound(const kiln_tensor *tensor)
 {
     const kiln_shape *shape = &tensor->desc.shape;
     const uint64_t element = kiln_dtype_bits(tensor->desc.dtype) / 8;
     uint64_t bytes = element;
-    if (element == 0 || element > 8 || shape->rank < 0 || shape->rank > KILN_MAX_RANK) {
+    if (element == 0 || element > 8 || (unsigned)tensor->desc.location > KILN_LOCATION_DEVICE ||
+        (unsigned)tensor->desc.format > KILN_FORMAT_DHWC || shape->rank < 0 ||
+        shape->rank > KILN_MAX_RANK) {
         return false;
     }
     for (int32_t i = 0; i < shape->rank; i++) {
@@ -82,6 +96,7 @@ kiln_status kln_tensor_check(const char *what, const kiln_tensor *tensor)
     size_t needed = 0;
     KLN_RETURN_WITHIN(kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &needed), "%s",
                       what);
+    KLN_RETURN_IF_ERROR(check_place(what, &tensor->desc));
     return check_memory(what, tensor, needed);
 }
 
@@ -100,6 +115,7 @@ kiln_status kiln_tensor_make(kiln_dtype dtype, const int64_t *dims, int32_t rank
     }
     made.desc.dtype = dtype;
     made.desc.location = location;
+    KLN_RETURN_IF_ERROR(check_place(__func__, &made.desc));
     made.desc.device = device;
     made.desc.shape.rank = rank;
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, &made.desc.shape, &needed));

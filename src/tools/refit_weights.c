@@ -32,25 +32,9 @@ static kiln_status look(kiln_engine *engine, kln_arena *arena, known_weights *kn
     return KILN_OK;
 }
 
-/* "a", "b" and 3 more */
-static void join(const known_weights *known, char *text, size_t size)
+static const char *weight_name(const void *from, size_t index)
 {
-    size_t used = 0;
-    size_t i = 0;
-    text[0] = '\0';
-    while (i < known->count) {
-        const int length = snprintf(text + used, size - used, "%s\"%s\"", used > 0 ? ", " : "",
-                                    known->list[i].name);
-        if (length < 0 || (size_t)length >= size - used - 24) {
-            text[used] = '\0';
-            break;
-        }
-        used += (size_t)length;
-        i++;
-    }
-    if (i < known->count) {
-        (void)snprintf(text + used, size - used, " and %zu more", known->count - i);
-    }
+    return ((const known_weights *)from)->list[index].name;
 }
 
 /* --- types --- */
@@ -198,11 +182,10 @@ static kiln_status fit_all(kiln_engine *engine, const kiln_named_tensor *given, 
         }
         if (place == KLN_NAMES_NONE) {
             char names[600];
-            join(known, names, sizeof names);
-            return kln_fail(
-                KILN_ERROR_NAME,
-                "refit: there are no weights \"%s\" that can be replaced; there are: %s",
-                given[i].name, names);
+            return kln_fail(KILN_ERROR_NAME,
+                            "refit: there are no weights \"%s\" that can be replaced; %s",
+                            given[i].name,
+                            kln_there_are(names, sizeof names, known->count, weight_name, known));
         }
         kiln_named_tensor *weight = &weights->items[weights->count];
         *weight = (kiln_named_tensor){known->list[place].name, given[i].tensor};

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What docs/reference.md says is missing is what the reference backend lacks.
+"""What docs/reference.md and README.md say is missing is what the reference backend lacks.
 
     check_operators.py NODE_TEST PAGE            says whether it is
     check_operators.py NODE_TEST PAGE --update   writes it
@@ -13,7 +13,8 @@ import sys
 import textwrap
 
 BEGIN, END = "<!-- operators: tests/onnx_node/check_operators.py -->", "<!-- end -->"
-OPS = pathlib.Path(__file__).resolve().parents[2] / "src/ops"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OPS = ROOT / "src/ops"
 
 
 def missing(program):
@@ -29,18 +30,23 @@ def missing(program):
             if kernels.get(name, 0) > rows[0][0]]
     text = (f"Not there, of {len(versions)}: {', '.join(absent)}. From the version on that "
             f"is named, and not before: {', '.join(late)}.")
-    return "\n".join(textwrap.wrap(text, 110))
+    counted = f"lacks {len(absent)} of ONNX's {len(versions)} operators"
+    return "\n".join(textwrap.wrap(text, 110)), counted
 
 
 def main():
     program, path = sys.argv[1], pathlib.Path(sys.argv[2])
     page = path.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN, 1)
-    wanted = f"{before}{BEGIN}\n{missing(program)}\n{END}{rest.split(END, 1)[1]}"
+    listed, counted = missing(program)
+    wanted = f"{before}{BEGIN}\n{listed}\n{END}{rest.split(END, 1)[1]}"
     if page != wanted and "--update" in sys.argv:
         path.write_text(wanted, encoding="utf-8")
     elif page != wanted:
         print(f"{path} differs from the kernels (check_operators.py {program} {path} --update)")
+        return 1
+    if counted not in (ROOT / "README.md").read_text(encoding="utf-8"):
+        print(f"README.md does not say that the reference executor {counted}")
         return 1
     return 0
 

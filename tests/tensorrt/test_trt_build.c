@@ -308,7 +308,7 @@ TEST(a_profile_that_does_not_fit_is_explained)
     kiln_profile_input input = magika_input[0];
     input.name = "pixels";
     assert_fails(KILN_ERROR_NAME, build_with(&input, library),
-                 "no input \"pixels\"; there are: bytes");
+                 "no input \"pixels\"; there is \"bytes\"");
     input = magika_input[0];
     input.opt = KILN_SHAPE(1, 2, 3);
     assert_fails(KILN_ERROR_RANK, build_with(&input, library),

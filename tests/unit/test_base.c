@@ -272,6 +272,24 @@ TEST(info_structs_of_other_versions_are_written)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kln_info_write("f", NULL, &info, sizeof info));
 }
 
+static const char *named(const void *from, size_t index)
+{
+    return ((const char *const *)from)[index];
+}
+
+TEST(names_are_listed_as_far_as_there_is_room)
+{
+    static const char *const names[] = {"a", NULL, "b", "a name of more than twenty bytes", "c"};
+    char text[64];
+    assert_string_equal(kln_there_are(text, sizeof text, 0, named, names), "there is none");
+    assert_string_equal(kln_there_are(text, sizeof text, 2, named, names), "there is \"a\"");
+    assert_string_equal(kln_there_are(text, sizeof text, 3, named, names),
+                        "there are \"a\", \"b\"");
+    assert_string_equal(kln_there_are(text, sizeof text, 5, named, names),
+                        "there are \"a\", \"b\" and 2 more");
+    assert_string_equal(kln_there_are(text, sizeof text, 1, named, names + 3), "there is 1 more");
+}
+
 TEST(what_lasts_is_not_counted)
 {
     kiln_allocation_counters before;

@@ -65,7 +65,7 @@ TEST(a_build_keeps_its_own_sentence)
     assert_ok(kiln_build_start_bytes((kiln_span){"no model", 8}, NULL, NULL, &build));
     assert_status(KILN_ERROR_MALFORMED, kiln_build_wait(build, UINT64_MAX, &engine));
     assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_build_file("/no/such.onnx", NULL, &engine));
-    assert_non_null(strstr(kiln_build_error_message(build), "no ONNX model"));
+    assert_non_null(strstr(kiln_build_error_message(build), "not an ONNX model"));
     kiln_build_destroy(build);
     assert_string_equal(kiln_build_error_message(NULL), "");
 }

@@ -163,7 +163,7 @@ TEST(what_does_not_fit_is_refused_by_kind)
     float x[8] = {0};
     kiln_tensor tensor = floats(x, 4);
     assert_fails(KILN_ERROR_NAME, kiln_context_bind(context, "z", &tensor),
-                 "there is no input or output \"z\"; there are x, y, total");
+                 "there is no input or output \"z\"; there are \"x\", \"y\", \"total\"");
     tensor.desc.dtype = KILN_DTYPE_INT32;
     assert_fails(KILN_ERROR_DTYPE, kiln_context_bind(context, "x", &tensor),
                  "float32 is needed, int32 was given");
@@ -261,7 +261,7 @@ TEST(one_call_binds_runs_and_shows)
                  "given twice");
     const kiln_named_tensor output_as_input = {"y", floats(y, 3)};
     assert_fails(KILN_ERROR_NAME, kiln_context_run_tensors(context, &output_as_input, 1, NULL, 0),
-                 "there is no input \"y\"; there is x");
+                 "there is no input \"y\"; there is \"x\"");
     const kiln_named_tensor nameless = {NULL, floats(y, 3)};
     assert_status(KILN_ERROR_NULL_ARGUMENT,
                   kiln_context_run_tensors(context, &nameless, 1, NULL, 0));

@@ -51,7 +51,7 @@ TEST(what_is_no_model_is_named)
         const kiln_span bytes = {kinds[i].bytes, kinds[i].size};
         kiln_issue_list *issues = NULL;
         assert_int_equal(kiln_check_bytes(bytes, NULL, NULL, &issues), KILN_ERROR_MALFORMED);
-        if (strstr(kiln_error_message(), "no ONNX model, but ") == NULL) {
+        if (strstr(kiln_error_message(), "not an ONNX model: this is ") == NULL) {
             fail_msg("%s: %s", kinds[i].words, kiln_error_message());
         }
         assert_non_null(strstr(kiln_error_message(), kinds[i].words));

@@ -142,7 +142,7 @@ TEST(what_does_not_fit_is_refused_by_kind)
         KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2, 4), x, 8 * sizeof(float));
     kiln_tensor wrong = right;
     assert_fails(KILN_ERROR_NAME, kiln_context_bind(context, "X", &wrong),
-                 "there is no input or output \"X\"; there are x, y");
+                 "there is no input or output \"X\"; there are \"x\", \"y\"");
     wrong.desc.dtype = KILN_DTYPE_FLOAT16;
     assert_fails(KILN_ERROR_DTYPE, kiln_context_bind(context, "x", &wrong),
                  "float32 is needed, float16 was given");

@@ -195,8 +195,9 @@ TEST(a_name_is_kept_or_refused)
     assert_fails(KILN_ERROR_LIBRARY_ABSENT, choose("absent"),
                  "backend \"absent\" cannot be used here: libbest.so is not installed");
     assert_fails(KILN_ERROR_UNSUPPORTED, choose("unfit"), "the moon is in the wrong phase");
-    assert_fails(KILN_ERROR_NAME, choose("Good"),
-                 "there is no backend \"Good\"; there are: absent, good, better, unfit");
+    assert_fails(
+        KILN_ERROR_NAME, choose("Good"),
+        "there is no backend \"Good\"; there are \"absent\", \"good\", \"better\", \"unfit\"");
 }
 
 TEST(the_environment_stands_in_for_a_name)

@@ -231,7 +231,7 @@ TEST(requests_that_do_not_fit_are_refused)
         {&strange, 1, NULL, 0, NULL, KILN_ERROR_NAME, "\"z\""},
         {twice, 2, NULL, 0, NULL, KILN_ERROR_NAME, "twice"},
         {&whole, 1, NULL, 0, NULL, KILN_ERROR_DTYPE, "float32 is needed, int32 was given"},
-        {&flat, 1, NULL, 0, NULL, KILN_ERROR_RANK, "was given"},
+        {&flat, 1, NULL, 0, NULL, KILN_ERROR_RANK, "2 dimensions (?x?) are needed"},
         {&device, 1, NULL, 0, NULL, KILN_ERROR_UNSUPPORTED, "in memory of the device"},
         {&empty, 1, NULL, 0, NULL, KILN_ERROR_SHAPE, "a request has 0 rows"},
         {&data.input, 1, &other.output, 1, NULL, KILN_ERROR_SHAPE, "has 1 row"},

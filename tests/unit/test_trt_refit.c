@@ -41,7 +41,7 @@ LAYOUTS_TEST(all_or_none)
     }
     weights[1].name = "c";
     assert_fails(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2, NULL),
-                 "there are no weights \"c\" that can be replaced; there are: ");
+                 "there are no weights \"c\" that can be replaced; there are ");
     weights[1].name = NULL;
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit(engine, weights, 2, NULL));
     weights[1] = (kiln_named_tensor){"b", host_floats(biases, KILN_SHAPE(1))};

@@ -64,6 +64,25 @@ static kiln_status name_folder(const ort_runtime *runtime, const char *path,
         "the model's folder");
 }
 
+/* The library says that bytes are no model, but neither what they are nor where they break off. */
+static kiln_status explain(const kiln_model *model, kiln_status status)
+{
+    const char *name = kln_model_name(model);
+    const char *foreign = kln_onnx_foreign(model->bytes);
+    KLN_RETURN_IF(foreign != NULL && status != KILN_ERROR_OUT_OF_MEMORY, KILN_ERROR_MALFORMED,
+                  "\"%s\": not an ONNX model: this is %s", name, foreign);
+    if (status != KILN_ERROR_MALFORMED) {
+        return status;
+    }
+    char said[512];
+    (void)snprintf(said, sizeof said, "%s", kiln_error_message());
+    kln_onnx_model *read = NULL;
+    const kiln_status own = kln_model_read_anew(model, &read);
+    kln_onnx_model_destroy(read);
+    KLN_RETURN_IF(own != KILN_ERROR_MALFORMED, status, "%s", said);
+    return model->file != NULL ? own : kln_fail_within(own, "\"%s\"", name);
+}
+
 static kiln_status create_session(ort_engine *engine, const kiln_model *model,
                                   const kiln_build_options *options)
 {
@@ -105,12 +124,7 @@ static kiln_status create_session(ort_engine *engine, const kiln_model *model,
         if (failed != NULL) {
             engine->session = NULL;
             status = ort_fail(runtime, failed, "\"%s\"", kln_model_name(model));
-            const char *foreign = model->graph == NULL ? kln_onnx_foreign(model->bytes) : NULL;
-            if (foreign != NULL && status != KILN_ERROR_OUT_OF_MEMORY) {
-                status =
-                    kln_fail(KILN_ERROR_MALFORMED, "\"%s\": the bytes are no ONNX model, but %s",
-                             kln_model_name(model), foreign);
-            }
+            status = model->graph == NULL ? explain(model, status) : status;
         }
     }
     api->ReleaseSessionOptions(session_options);

@@ -87,8 +87,7 @@ __attribute__((noinline)) static kiln_status fail_node(const ref_call *call, kil
     const kln_onnx_node *of = call->node->node;
     char inputs[400];
     describe_inputs(call, inputs, sizeof inputs);
-    return kln_fail_within(status, "node \"%s\" (%s%s)",
-                           of->name[0] != '\0' || of->output_count == 0 ? of->name : of->outputs[0],
+    return kln_fail_within(status, "node \"%s\" (%s%s)", KLN_NODE_LABEL(of, call->node->index),
                            of->op_type, inputs);
 }
 

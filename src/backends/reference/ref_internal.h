@@ -24,6 +24,7 @@
 
 #include "base/kln_base.h"
 #include "onnx/kln_onnx.h"
+#include "ops/kln_ops.h"
 #include "seam/kln_seam.h"
 #include "tensor/kln_tensor.h"
 
@@ -195,6 +196,7 @@ struct ref_plan;
 
 typedef struct ref_node {
     const kln_onnx_node *node;
+    uint32_t index;                        /* in its graph */
     const ref_kernel *kernel;              /* NULL: bodies[0] is a function's */
     int64_t version;                       /* of the operator set in force */
     const kln_onnx_attribute **attributes; /* references resolved */

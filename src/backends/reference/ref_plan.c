@@ -24,7 +24,8 @@ typedef struct maker {
     kln_onnx_index index;
     size_t nodes;
     const kln_onnx_node *missing[MISSING_LISTED];
-    size_t missing_count; /* distinct operators; may pass what is listed */
+    uint32_t missing_at[MISSING_LISTED]; /* their places in their graphs */
+    size_t missing_count;                /* distinct operators; may pass what is listed */
 } maker;
 
 static kiln_status define(scope *where, const char *name, uint32_t index)
@@ -76,7 +77,7 @@ static bool resolve(scope *where, const char *name, ref_source *source)
 
 /* --- nodes --- */
 
-static void note_missing(maker *make, const kln_onnx_node *node)
+static void note_missing(maker *make, const kln_onnx_node *node, uint32_t index)
 {
     const size_t listed =
         make->missing_count < MISSING_LISTED ? make->missing_count : MISSING_LISTED;
@@ -88,6 +89,7 @@ static void note_missing(maker *make, const kln_onnx_node *node)
     }
     if (listed < MISSING_LISTED) {
         make->missing[listed] = node;
+        make->missing_at[listed] = index;
     }
     make->missing_count++;
 }
@@ -101,7 +103,8 @@ static kiln_status fail_missing(const maker *make)
         const char *domain = kln_onnx_plain_domain(node->domain);
         const int length =
             snprintf(text + used, sizeof text - used, "%s%s of %s (node \"%s\")", i > 0 ? ", " : "",
-                     node->op_type, domain[0] != '\0' ? domain : "ai.onnx", node->name);
+                     node->op_type, domain[0] != '\0' ? domain : "ai.onnx",
+                     KLN_NODE_LABEL(node, make->missing_at[i]));
         used += length > 0 ? (size_t)length : 0;
     }
     return kln_fail(KILN_ERROR_UNSUPPORTED,
@@ -135,12 +138,18 @@ static kiln_status make_bodies(maker *make, scope *where, ref_node *node,
     return KILN_OK;
 }
 
-static kiln_status fail_unresolved(const kln_onnx_node *node, const char *name)
+static const char *label(const ref_node *node, char text[KLN_WHAT_TEXT])
+{
+    return kln_node_labelled(node->node, node->index, text);
+}
+#define LABEL(node) label((node), (char[KLN_WHAT_TEXT]){0})
+
+static kiln_status fail_unresolved(const ref_node *node, const char *name)
 {
     return kln_fail(KILN_ERROR_INVALID_NETWORK,
                     "node \"%s\" (%s) reads \"%s\", which no input, initializer or earlier node "
                     "gives; nodes must stand in the order they run",
-                    node->name, node->op_type, name);
+                    LABEL(node), node->node->op_type, name);
 }
 
 static kiln_status link_node(maker *make, scope *where, ref_node *node)
@@ -152,7 +161,7 @@ static kiln_status link_node(maker *make, scope *where, ref_node *node)
     KLN_FAIL_IF(node->inputs == NULL || node->outputs == NULL, ref_fail_arena());
     for (size_t i = 0; i < from->input_count; i++) {
         KLN_FAIL_IF(!resolve(where, from->inputs[i], &node->inputs[i]),
-                    fail_unresolved(from, from->inputs[i]));
+                    fail_unresolved(node, from->inputs[i]));
     }
     node->input_count = from->input_count;
     node->output_count = from->output_count;
@@ -176,13 +185,13 @@ static kiln_status make_constant(maker *make, scope *where, const ref_node *node
 {
     KLN_RETURN_IF(node->node->output_count == 0 || node->attribute_count == 0,
                   KILN_ERROR_INVALID_NETWORK, "node \"%s\" (Constant) has no output or no value",
-                  node->node->name);
+                  LABEL(node));
     ref_value *value = NULL;
     KLN_RETURN_IF_ERROR(define_constant(where, node->node->outputs[0], &value));
     const kiln_status status =
         ref_constant_attribute(&make->engine->weights, node->attributes[0], value);
     return status == KILN_OK ? status
-                             : kln_fail_within(status, "node \"%s\" (Constant)", node->node->name);
+                             : kln_fail_within(status, "node \"%s\" (Constant)", LABEL(node));
 }
 
 static kiln_status check_version(const ref_node *node, const char *domain)
@@ -194,8 +203,7 @@ static kiln_status check_version(const ref_node *node, const char *domain)
     KLN_RETURN_IF(node->version < node->kernel->since, KILN_ERROR_UNSUPPORTED,
                   "node \"%s\" (%s) is of operator set %lld; the reference backend knows "
                   "this operator from version %d on: convert the model",
-                  node->node->name, node->node->op_type, (long long)node->version,
-                  node->kernel->since);
+                  LABEL(node), node->node->op_type, (long long)node->version, node->kernel->since);
     return KILN_OK;
 }
 
@@ -215,7 +223,7 @@ static kiln_status check_types(const ref_node *node)
             return kln_fail(KILN_ERROR_UNSUPPORTED,
                             "node \"%s\" (%s) gives %s, a type that the reference backend does "
                             "not compute with",
-                            node->node->name, node->node->op_type,
+                            LABEL(node), node->node->op_type,
                             kln_onnx_dtype_name((int32_t)attribute->i));
         }
     }
@@ -225,7 +233,7 @@ static kiln_status check_types(const ref_node *node)
 static kiln_status make_node(maker *make, scope *where, const kln_onnx_node *from)
 {
     ref_node *node = &where->plan->nodes[where->plan->node_count];
-    *node = (ref_node){.node = from};
+    *node = (ref_node){.node = from, .index = (uint32_t)(from - where->plan->graph->nodes)};
     KLN_RETURN_IF(++make->nodes > MOST_NODES, KILN_ERROR_LIMIT,
                   "the network has more than %zu nodes once its functions "
                   "stand in place of their calls",
@@ -240,7 +248,7 @@ static kiln_status make_node(maker *make, scope *where, const kln_onnx_node *fro
     if (function == NULL) {
         node->kernel = ref_kernel_find(domain, from->op_type);
         if (node->kernel == NULL) {
-            note_missing(make, from);
+            note_missing(make, from, node->index);
         } else {
             KLN_RETURN_IF_ERROR(check_version(node, domain));
             KLN_RETURN_IF_ERROR(check_types(node));

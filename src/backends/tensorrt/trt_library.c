@@ -157,7 +157,7 @@ static kiln_status search(trt_library *library)
     }
     if (library->status == KILN_ERROR_LIBRARY_ABSENT) {
         (void)snprintf(library->reason, sizeof library->reason,
-                       "neither TensorRT 10, TensorRT 11 nor TensorRT-RTX is installed; pip "
+                       "none of TensorRT 10, TensorRT 11 and TensorRT-RTX is installed; pip "
                        "install tensorrt-rtx-cu13 or tensorrt-cu13" OR_SET);
     }
     return KILN_OK;

@@ -39,20 +39,20 @@ static trt_Tensor *find_input(trt_build *build, const char *name)
     return NULL;
 }
 
+static const char *input_name(const void *from, size_t index)
+{
+    const trt_build *build = from;
+    const trt_abi *abi = &build->library->abi;
+    return trt_Tensor_getName(abi,
+                              trt_NetworkDefinition_getInput(abi, build->network, (int32_t)index));
+}
+
 static kiln_status fail_name(trt_build *build, size_t profile, const char *name)
 {
-    const trt_abi *abi = &build->library->abi;
-    char names[512] = "";
-    size_t used = 0;
-    const int32_t count = trt_NetworkDefinition_getNbInputs(abi, build->network);
-    for (int32_t i = 0; i < count && used < sizeof names; i++) {
-        const int size = snprintf(
-            names + used, sizeof names - used, "%s%s", used > 0 ? ", " : "",
-            trt_Tensor_getName(abi, trt_NetworkDefinition_getInput(abi, build->network, i)));
-        used += size > 0 ? (size_t)size : 0;
-    }
-    return kln_fail(KILN_ERROR_NAME, "profile %zu: there is no input \"%s\"; there are: %s",
-                    profile, name, names);
+    char names[600];
+    const int32_t count = trt_NetworkDefinition_getNbInputs(&build->library->abi, build->network);
+    return kln_fail(KILN_ERROR_NAME, "profile %zu: there is no input \"%s\"; %s", profile, name,
+                    kln_there_are(names, sizeof names, (size_t)count, input_name, build));
 }
 
 /* Whether the shape fits the input, and follows on the one before it (min, opt, max). */

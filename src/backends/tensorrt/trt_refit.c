@@ -160,28 +160,15 @@ kiln_status trt_refit_get(void *state, size_t index, kiln_refit_weight *weight)
 
 /* --- replacing --- */
 
-/* "a", "b" and 3 more */
-static void join(char *text, size_t size, const trt_engine *engine, bool missing_only)
+static const char *weight_name(const void *from, size_t index)
 {
-    size_t used = 0;
-    size_t left = 0;
-    text[0] = '\0';
-    for (size_t i = 0; i < engine->weight_count; i++) {
-        if (missing_only && !engine->weight_missing[i]) {
-            continue;
-        }
-        const int length = snprintf(text + used, size - used, "%s\"%s\"", used > 0 ? ", " : "",
-                                    engine->weight_names[i] != NULL ? engine->weight_names[i] : "");
-        if (length < 0 || (size_t)length >= size - used - 24) {
-            text[used] = '\0';
-            left++;
-        } else {
-            used += (size_t)length;
-        }
-    }
-    if (left > 0) {
-        (void)snprintf(text + used, size - used, " and %zu more", left);
-    }
+    const char *name = ((const trt_engine *)from)->weight_names[index];
+    return name != NULL ? name : "";
+}
+
+static const char *missing_name(const void *from, size_t index)
+{
+    return ((const trt_engine *)from)->weight_missing[index] ? weight_name(from, index) : NULL;
 }
 
 static kiln_status check(const trt_engine *engine, const kiln_named_tensor *given)
@@ -190,10 +177,10 @@ static kiln_status check(const trt_engine *engine, const kiln_named_tensor *give
     const kiln_tensor_desc *desc = &given->tensor.desc;
     if (find(engine, given->name) == engine->weight_count) {
         char names[600];
-        join(names, sizeof names, engine, false);
-        return kln_fail(KILN_ERROR_NAME,
-                        "refit: there are no weights \"%s\" that can be replaced; there are: %s",
-                        given->name, names);
+        return kln_fail(
+            KILN_ERROR_NAME, "refit: there are no weights \"%s\" that can be replaced; %s",
+            given->name,
+            kln_there_are(names, sizeof names, engine->weight_count, weight_name, engine));
     }
     const trt_Weights prototype =
         trt_Refitter_getWeightsPrototype(abi, engine->refitter, given->name);
@@ -242,7 +229,7 @@ kiln_status trt_refit_commit(trt_engine *engine, bool by_name)
     KLN_RETURN_IF_ERROR(mark_missing(engine, by_name, &missing));
     if (missing > 0) {
         char names[600];
-        join(names, sizeof names, engine, true);
+        (void)kln_list_names(names, sizeof names, engine->weight_count, missing_name, engine);
         return kln_fail(KILN_ERROR_STATE,
                         "refit: %zu weights are needed together with these and were not given: %s",
                         missing, names);

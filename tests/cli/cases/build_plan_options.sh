@@ -27,7 +27,7 @@ build rtx15 --dla-core 0
 build rtx14 --no-compilation-cache
 build 11 --need-timing-cache
 build 11 --plugin no/such.so
-build 11 --gpu-memory 2e9
+build 11 --gpu-memory 1e13
 build 11 --workspace much
 build 11 --tiling 9
 build 10 --version-compatible --exclude-lean-runtime --windows
