@@ -135,10 +135,10 @@ KILN_API const char *kiln_context_error_message(const kiln_context *context);
  * input of the next run: it is copied at once, and has to be bound again for the run after that
  * (which fails with STATE). Two outputs may not overlap: the run fails with INVALID_ARGUMENT.
  *
- * Errors: NULL_ARGUMENT; INVALID_ARGUMENT (an output in the memory of the last results); NAME (with
- * the names there are); DTYPE, RANK, SHAPE (which dimension, expected, found); SIZE (too few
- * bytes); ALIGNMENT; UNSUPPORTED (location, format or strides the backend cannot take); BUSY. The
- * old binding stays on an error. Since 0.1. */
+ * Errors: NULL_ARGUMENT; INVALID_ARGUMENT (an output in the memory of the last results; a location
+ * or format that does not exist); NAME (with the names there are); DTYPE, RANK, SHAPE (which
+ * dimension, expected, found); SIZE (too few bytes); ALIGNMENT; UNSUPPORTED (location, format or
+ * strides the backend cannot take); BUSY. The old binding stays on an error. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_bind(kiln_context *context, const char *name,
                                                        const kiln_tensor *tensor);
 

@@ -92,7 +92,8 @@ kiln_stream *kln_exec_stream(const kln_exec *exec);
 /* Whether a tensor of this shape fits a binding. RANK, SHAPE. */
 KILN_MUST_CHECK kiln_status kln_exec_check_shape(const kiln_binding *binding,
                                                  const kiln_shape *shape);
-/* Whether `tensor` can be bound: DTYPE, RANK, SHAPE, SIZE, ALIGNMENT, UNSUPPORTED. */
+/* Whether `tensor` can be bound: DTYPE, RANK, SHAPE, INVALID_ARGUMENT, SIZE, ALIGNMENT,
+ * UNSUPPORTED. */
 KILN_MUST_CHECK kiln_status kln_exec_check(const kln_exec *exec, size_t index,
                                            const kiln_tensor *tensor);
 /* Binds what was checked. OUT_OF_MEMORY, INVALID_ARGUMENT. */
