@@ -30,7 +30,7 @@ static bool wrong_dim(kln_rule *rule, const form_names *names, char sign, size_t
     const char *expected = KLN_DIM_PRINTED(wanted_for(names, sign));
     const char *found = KLN_DIM_PRINTED(dim);
     const char *name = rule->node->inputs[input];
-    if (sign <= '9') {
+    if (sign < 'a') {
         kln_rule_fault(rule, KILN_ISSUE_SHAPE, name, expected, found,
                        "dimension %zu of \"%.100s\" must be %s, but is %s", axis, name, expected,
                        found);

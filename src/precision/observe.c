@@ -59,10 +59,16 @@ static inline int32_t select(int32_t mask, int32_t yes, int32_t no)
     return (yes & mask) | (no & ~mask);
 }
 
+/* All bits where it is negative, else none. */
+static inline int32_t sign_of(int32_t number)
+{
+    return -(int32_t)((uint32_t)number >> 31);
+}
+
 /* All bits where a float of these is NaN or infinite, else none. */
 static inline int32_t is_odd(int32_t bits)
 {
-    return (INFINITE - 1 - (bits & INT32_MAX)) >> 31;
+    return sign_of(INFINITE - 1 - (bits & INT32_MAX));
 }
 
 WIDE static void look(const float *values, size_t count, keys *found)
@@ -73,7 +79,7 @@ WIDE static void look(const float *values, size_t count, keys *found)
     for (size_t i = 0; i < count; i++) {
         int32_t bits = 0;
         memcpy(&bits, &values[i], sizeof bits);
-        const int32_t key = bits ^ ((bits >> 31) & INT32_MAX);
+        const int32_t key = bits ^ (sign_of(bits) & INT32_MAX);
         const int32_t low = select(is_odd(bits), INT32_MAX, key);
         const int32_t high = select(is_odd(bits), INT32_MIN, key);
         odd -= is_odd(bits);
@@ -136,9 +142,9 @@ WIDE static void find_bins(const float *values, size_t count, float scale, int32
         memcpy(&absolute, &magnitude, sizeof absolute);
         float at = absolute * scale;
         at = at < (float)(BINS - 1) ? at : (float)(BINS - 1);
-        const int32_t bin = (int32_t)at + (KLN_OBSERVED_BINS & (bits >> 31));
+        const int32_t bin = (int32_t)at + (KLN_OBSERVED_BINS & sign_of(bits));
         const int32_t special = select(is_odd(bits), ODD_BIN, ZERO_BIN);
-        places[i] = select((magnitude - 1) >> 31, special, bin);
+        places[i] = select(sign_of(magnitude - 1), special, bin);
     }
 }
 

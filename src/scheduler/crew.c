@@ -75,6 +75,12 @@ static void start(helper_crew *crew)
     }
 }
 
+static void link_task(helper_crew *crew, crew_task *task)
+{
+    task->next = crew->tasks;
+    crew->tasks = task;
+}
+
 void crew_run(helper_crew *crew, void (*part)(void *user, size_t index), void *user, size_t count)
 {
     crew_task task = {.part = part, .user = user, .count = count};
@@ -82,8 +88,7 @@ void crew_run(helper_crew *crew, void (*part)(void *user, size_t index), void *u
     if (!crew->started) {
         start(crew);
     }
-    task.next = crew->tasks;
-    crew->tasks = &task;
+    link_task(crew, &task);
     (void)pthread_cond_broadcast(&crew->work);
     (void)pthread_mutex_unlock(&crew->lock);
     work_on(&task);

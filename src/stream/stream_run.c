@@ -360,8 +360,9 @@ kiln_status stream_fetch_logits(kiln_generator *self, int64_t rows)
 static kiln_status read_scores(kiln_generator *self, int64_t row)
 {
     const stream_logits *shown = &self->shown;
-    const unsigned char *from = shown->first + (size_t)row * shown->step;
-    if (shown->first == NULL) {
+    const unsigned char *from =
+        shown->first != NULL ? shown->first + (size_t)row * shown->step : NULL;
+    if (from == NULL) {
         const size_t bytes = row_of_logits(self);
         KLN_RETURN_IF_ERROR(generator_grow(self, &self->last, KILN_LOCATION_PINNED, bytes));
         from = kiln_buffer_data(self->last);
