@@ -39,13 +39,15 @@ static int64_t unit_of(const char *value)
 
 static cli_option option_of(const kiln_build_option *row, size_t offset)
 {
+    const int64_t least = row->least / unit_of(row->value);
+    const int64_t most = row->most / unit_of(row->value);
     cli_option option = {.name = row->flag,
                          .letter = row->letter,
                          .value = row->value,
                          .kind = CLI_BUILD,
                          .offset = offset,
-                         .least = (double)(row->least / unit_of(row->value)),
-                         .most = (double)(row->most / unit_of(row->value)),
+                         .least = (double)least,
+                         .most = (double)most,
                          .choices = row->choices,
                          .help = row->help};
     if (row->kind == KILN_OPTION_LEVEL) {
