@@ -66,7 +66,7 @@ static double compare(const kiln_tensor *expected, const kiln_tensor *found)
     double *a = numbers_of(expected, &count);
     double *b = numbers_of(found, &other);
     double most = 1e-30;
-    double worst = count == other ? 0 : INFINITY;
+    double worst = count == other ? 0 : HUGE_VAL;
     for (int64_t i = 0; i < count && count == other; i++) {
         const double difference = fabs(a[i] - b[i]);
         worst = difference <= worst ? worst : difference; /* NaN too */

@@ -135,7 +135,7 @@ static kiln_status run_both(cli_accuracy *accuracy, side sides[2], const kiln_na
 
 kiln_status cli_accuracy_layers(cli_accuracy *accuracy, const kiln_precision_report *report)
 {
-    side sides[2] = {{NULL}, {NULL}};
+    side sides[2] = {{.network = NULL}, {.network = NULL}};
     kiln_batch_folder *folder = NULL;
     kiln_status status = open_sides(accuracy, report, sides);
     status = status == KILN_OK ? kiln_batch_folder_open(accuracy->batches, &folder) : status;
