@@ -204,14 +204,18 @@ TENSORRT_TEST(enqueue_orders_into_the_callers_stream)
 
 /* --- shapes --- */
 
-TENSORRT_TEST(empty_tensors_run)
+static kiln_engine *relu_of(kiln_profile_input input)
 {
-    const kiln_profile_input input = rows(0, 2, 8);
     const kiln_profile profile = {.inputs = &input, .input_count = 1};
     kiln_build_options options = fake_options(SOME_LAYOUT);
     options.profiles = &profile;
     options.profile_count = 1;
-    owned_engine engine = build_network(relu_network(), &options);
+    return build_network(relu_network(), &options);
+}
+
+TENSORRT_TEST(empty_tensors_run)
+{
+    owned_engine engine = relu_of(rows(0, 2, 8));
     owned_context context = context_on(engine);
     float x[32] = {-1, 2, -3, 4};
     for (int run = 0; run < 12; run++) {
@@ -227,12 +231,7 @@ TENSORRT_TEST(what_a_run_writes_is_there_when_it_ends)
 {
     static const int64_t counts[] = {8, 4096, 65536};
     static float x[65536 * 4];
-    const kiln_profile_input input = rows(8, 4096, 65536);
-    const kiln_profile profile = {.inputs = &input, .input_count = 1};
-    kiln_build_options options = fake_options(SOME_LAYOUT);
-    options.profiles = &profile;
-    options.profile_count = 1;
-    owned_engine engine = build_network(relu_network(), &options);
+    owned_engine engine = relu_of(rows(8, 4096, 65536));
     for (size_t i = 0; i < 2 * KLN_ARRAY_LENGTH(counts); i++) {
         const size_t last = (size_t)counts[i / 2] * 4 - 1;
         owned_context context = context_on(engine);
