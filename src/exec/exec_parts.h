@@ -138,6 +138,7 @@ typedef struct exec_gpu {
     bool left;            /* the run under way was told to, and has no results */
     bool is_under_way;    /* an enqueued run was not waited for */
     kln_fence fence;      /* in graphs that nothing is enqueued behind */
+    bool refuses_fence;   /* the driver does */
     bool has_event;       /* `after` stands behind the run under way */
     bool has_fence;       /* it ends with a write to `fence` */
     bool is_waited_for;   /* it was launched by a call that waits for its end */

@@ -152,9 +152,9 @@ static kiln_status record(const capture_trial *trial, kiln_graph **graph)
     kiln_status status = transfers_enqueue_all(trial->exec, trial->entry, stream);
     if (status == KILN_OK && trial->entry->fenced &&
         kln_fence_enqueue(&gpu->fence, stream) != KILN_OK) {
-        /* A driver that refuses it is not asked again. */
+        /* A driver that refuses it is not asked again; earlier graphs may write there. */
         kiln_stream_capture_abandon(stream);
-        kln_fence_drop(&gpu->fence);
+        gpu->refuses_fence = true;
         trial->entry->fenced = false;
         return record(trial, graph);
     }

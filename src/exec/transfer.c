@@ -141,6 +141,7 @@ transfer_load transfers_load(const kln_exec *exec, const graph_entry *entry, boo
 void transfers_set(const kln_exec *exec, graph_entry *entry, graph_variant variant)
 {
     const bool ends_with_graph = variant.out != TRANSFER_OUTSIDE && variant.out != TRANSFER_DIRECT;
+    const bool has_fence = exec->gpu->fence.word != NULL && !exec->gpu->refuses_fence;
     entry->works_outside = false;
     entry->fenced = false;
     for (size_t i = 0; i < exec->slot_count; i++) {
@@ -149,7 +150,7 @@ void transfers_set(const kln_exec *exec, graph_entry *entry, graph_variant varia
             way->mode = exec_binding(exec, i)->is_input ? variant.in : variant.out;
             way->tensor.data = way->mode == TRANSFER_MAPPED ? way->host : way->device;
             /* Between memory of the device's alone the driver is quicker (by 0.4 us, an H200). */
-            entry->fenced = ends_with_graph && exec->gpu->fence.word != NULL;
+            entry->fenced = ends_with_graph && has_fence;
         }
         entry->works_outside |= way->staging != NULL || way->mode == TRANSFER_OUTSIDE;
     }
