@@ -24,26 +24,12 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "tests", "server"))
+from prompts import prompts  # noqa: E402
 from serve_process import Server  # noqa: E402
 
 BUILD, MODEL = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 BATCH, LENGTH, SEQUENCES, TOKENS = (int(word) for word in sys.argv[3:7])
 ROUNDS = 5
-
-
-def prompts(count, vocabulary):
-    """As bench_stream has them."""
-    state, made = 1, []
-
-    def draw():
-        nonlocal state
-        state = (state * 1664525 + 1013904223) % (1 << 32)
-        return state >> 8
-
-    for _ in range(count):
-        length = 16 + draw() % 113
-        made.append([draw() % vocabulary for _ in range(length)])
-    return made
 
 
 def ask(port, path, made):

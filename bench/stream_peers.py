@@ -24,25 +24,15 @@ import time
 import torch
 import torch.nn.functional as F
 
+from prompts import prompts
+
 LAYERS, HEADS, WIDTH, VOCABULARY, PLACES = 12, 12, 768, 50257, 1024
 HEAD = WIDTH // HEADS
-SHORTEST, LONGEST, SEQUENCES = 16, 128, 64
+LONGEST, SEQUENCES = 128, 64
 if "--tiny" in sys.argv:  # to try this file
     LAYERS, HEADS, WIDTH, VOCABULARY, HEAD, SEQUENCES = 2, 4, 64, 500, 16, 8
     sys.argv.remove("--tiny")
 ROUNDS = 3
-
-
-def prompts(count):
-    state, made = 1, []
-    def draw():
-        nonlocal state
-        state = (state * 1664525 + 1013904223) % (1 << 32)
-        return state >> 8
-    for _ in range(count):
-        length = SHORTEST + draw() % (LONGEST - SHORTEST + 1)
-        made.append([draw() % VOCABULARY for _ in range(length)])
-    return made
 
 
 class Linear(torch.nn.Module):
@@ -189,7 +179,7 @@ def profiles(batch, longest):
 
 
 def padded(device):
-    made = prompts(SEQUENCES)
+    made = prompts(SEQUENCES, VOCABULARY)
     longest = max(map(len, made))
     ids = torch.tensor([[0] * (longest - len(p)) + p for p in made], device=device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in made], device=device)
@@ -315,9 +305,10 @@ def check(dtype, path):
             places = torch.arange(ids.shape[1], device=device)[None]
             return model(ids, torch.ones_like(ids), places)[0][0, len(prompt) - 1:]
 
+        asked = prompts(len(made), VOCABULARY)
         with torch.inference_mode():
             found[kind] = recompute(((run(prompt, tokens), tokens)
-                                     for prompt, tokens in zip(prompts(len(made)), made)), device)
+                                     for prompt, tokens in zip(asked, made)), device)
     return {"check": os.path.basename(path), "type": dtype, "against": found}
 
 
