@@ -5,9 +5,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-double cli_decibels(double signal, double noise)
+double cli_decibels(const cli_deviation *of)
 {
-    return noise > 0 ? 10 * log10(signal / noise) : (double)INFINITY;
+    return of->noise > 0 ? 10 * log10(of->signal / of->noise) : (double)INFINITY;
+}
+
+static double difference_of(double expected, double found)
+{
+    if (expected == found || (isnan(expected) && isnan(found))) {
+        return 0;
+    }
+    const double difference = fabs(expected - found);
+    return isnan(difference) ? (double)INFINITY : difference;
+}
+
+void cli_deviation_add(cli_deviation *of, cli_numbers expected, cli_numbers found)
+{
+    for (size_t i = 0; i < expected.count && i < found.count; i++) {
+        const double number = (double)expected.values[i];
+        const double difference = difference_of(number, (double)found.values[i]);
+        of->largest = fmax(of->largest, fabs(number));
+        of->worst = fmax(of->worst, difference);
+        of->signal += isfinite(number) ? number * number : 0;
+        of->noise += difference * difference;
+    }
+    of->noise = expected.count == found.count ? of->noise : (double)INFINITY;
 }
 
 /* --- running --- */
@@ -50,17 +72,18 @@ kiln_status cli_accuracy_run(kiln_context *context, const kiln_engine *engine,
     return status;
 }
 
-kiln_status cli_accuracy_read(const kiln_tensor *tensor, float **numbers, size_t *count)
+kiln_status cli_accuracy_read(const kiln_tensor *tensor, cli_numbers *numbers)
 {
     int64_t elements = 0;
     kiln_status status = kiln_shape_elements(&tensor->desc.shape, &elements);
-    *count = (size_t)elements;
-    double *read = status == KILN_OK ? malloc((*count + 1) * sizeof *read) : NULL;
-    *numbers = read != NULL ? malloc((*count + 1) * sizeof **numbers) : NULL;
-    if (*numbers != NULL) {
-        status = kiln_tensor_read(tensor, 0, *count, read);
-        for (size_t i = 0; status == KILN_OK && i < *count; i++) {
-            (*numbers)[i] = (float)read[i];
+    const size_t count = (size_t)elements;
+    double *read = status == KILN_OK ? malloc((count + 1) * sizeof *read) : NULL;
+    float *values = read != NULL ? malloc((count + 1) * sizeof *values) : NULL;
+    *numbers = (cli_numbers){.values = values, .count = count};
+    if (values != NULL) {
+        status = kiln_tensor_read(tensor, 0, count, read);
+        for (size_t i = 0; status == KILN_OK && i < count; i++) {
+            values[i] = (float)read[i];
         }
     } else if (status == KILN_OK) {
         status = KILN_ERROR_OUT_OF_MEMORY;
@@ -72,7 +95,8 @@ kiln_status cli_accuracy_read(const kiln_tensor *tensor, float **numbers, size_t
 static kiln_status keep_outputs(cli_accuracy *accuracy, const kiln_named_tensor *outputs)
 {
     const size_t first = accuracy->batch_count * accuracy->output_count;
-    float **grown = realloc(accuracy->expected, (first + accuracy->output_count) * sizeof *grown);
+    cli_numbers *grown =
+        realloc(accuracy->expected, (first + accuracy->output_count) * sizeof *grown);
     if (grown == NULL) {
         return KILN_ERROR_OUT_OF_MEMORY;
     }
@@ -80,8 +104,7 @@ static kiln_status keep_outputs(cli_accuracy *accuracy, const kiln_named_tensor 
     memset(&grown[first], 0, accuracy->output_count * sizeof *grown);
     accuracy->batch_count++;
     for (size_t i = 0; i < accuracy->output_count; i++) {
-        size_t count = 0;
-        const kiln_status status = cli_accuracy_read(&outputs[i].tensor, &grown[first + i], &count);
+        const kiln_status status = cli_accuracy_read(&outputs[i].tensor, &grown[first + i]);
         if (status != KILN_OK) {
             return status;
         }
@@ -110,21 +133,18 @@ static kiln_status compare_outputs(cli_accuracy *accuracy, const kiln_named_tens
 {
     for (size_t i = 0; i < accuracy->output_count; i++) {
         cli_output_error *error = &accuracy->outputs[i];
-        const float *expected = accuracy->expected[batch * accuracy->output_count + i];
-        float *found = NULL;
-        size_t count = 0;
-        const kiln_status status = cli_accuracy_read(&outputs[i].tensor, &found, &count);
-        for (size_t k = 0; status == KILN_OK && k < count; k++) {
-            const double difference = (double)expected[k] - (double)found[k];
-            error->largest = fmax(error->largest, fabs((double)expected[k]));
-            error->worst = fmax(error->worst, fabs(difference));
-            error->signal += (double)expected[k] * (double)expected[k];
-            error->noise += difference * difference;
-        }
+        const cli_numbers expected = accuracy->expected[batch * accuracy->output_count + i];
+        cli_numbers found = {.values = NULL};
+        const kiln_status status = cli_accuracy_read(&outputs[i].tensor, &found);
         if (status == KILN_OK) {
-            compare_rows(error, &outputs[i].tensor.desc.shape, expected, found, count);
+            cli_deviation_add(&error->of, expected, found);
+            if (expected.count == found.count) {
+                compare_rows(error, &outputs[i].tensor.desc.shape, expected.values, found.values,
+                             found.count);
+            }
+            error->misshapen += expected.count != found.count;
         }
-        free(found);
+        free(found.values);
         if (status != KILN_OK) {
             return status;
         }
@@ -190,7 +210,7 @@ kiln_status cli_accuracy_begin(cli_accuracy *accuracy)
 static void forget(cli_accuracy *accuracy)
 {
     for (size_t i = 0; i < accuracy->batch_count * accuracy->output_count; i++) {
-        free(accuracy->expected[i]);
+        free(accuracy->expected[i].values);
     }
     free(accuracy->expected);
     accuracy->expected = NULL;
@@ -242,7 +262,7 @@ cli_target cli_accuracy_reached(const cli_accuracy *accuracy)
     cli_target reached = {(double)INFINITY, 100};
     for (size_t i = 0; i < accuracy->output_count; i++) {
         const cli_output_error *error = &accuracy->outputs[i];
-        reached.decibels = fmin(reached.decibels, cli_decibels(error->signal, error->noise));
+        reached.decibels = fmin(reached.decibels, cli_decibels(&error->of));
         if (error->rows != 0) {
             const double alike = 100 * (double)error->alike / (double)error->rows;
             reached.agreement = fmin(reached.agreement, alike);

@@ -6,20 +6,31 @@
 
 #include "cli.h"
 
-/* The difference of an output's numbers: signal to noise is the sum of squares by that of the
- * differences, in decibels; infinite where they are equal. */
+/* The difference of two tensors' numbers: signal to noise is the sum of squares by that of the
+ * differences, in decibels; infinite where they are equal. NaN equals NaN, an infinity itself;
+ * what only one side has is infinite noise, and so are numbers that the other side lacks. */
+typedef struct cli_deviation {
+    double largest; /* number */
+    double worst;   /* difference */
+    double signal, noise;
+} cli_deviation;
+
+typedef struct cli_numbers {
+    float *values;
+    size_t count;
+} cli_numbers;
+
 typedef struct cli_output_error {
     const char *name; /* the engine's */
-    double largest;   /* number */
-    double worst;     /* difference */
-    double signal, noise;
+    cli_deviation of;
     uint64_t rows, alike; /* along the last axis, and those whose largest number is where it was */
+    size_t misshapen;     /* batches for which its shape is another; they have no part in rows */
 } cli_output_error;
 
 /* The same of a tensor on the way. */
 typedef struct cli_layer_error {
     const char *name, *operator_type;
-    double signal, noise;
+    cli_deviation of;
 } cli_layer_error;
 
 /* A node that was converted, and the least signal to noise of an output where it is the only one.
@@ -38,7 +49,7 @@ typedef struct cli_accuracy {
     kiln_engine *before;        /* of the model as it was */
     cli_output_error *outputs;  /* of the last measurement */
     size_t output_count;
-    float **expected; /* of each batch and output, in that order */
+    cli_numbers *expected; /* of each batch and output, in that order */
     size_t batch_count;
     cli_node_cost *nodes; /* those that are kept first are first */
     size_t node_count;
@@ -58,7 +69,8 @@ typedef struct cli_target {
 cli_target cli_accuracy_reached(const cli_accuracy *accuracy);
 bool cli_accuracy_suffices(const cli_accuracy *accuracy, cli_target target);
 
-double cli_decibels(double signal, double noise);
+double cli_decibels(const cli_deviation *of);
+void cli_deviation_add(cli_deviation *of, cli_numbers expected, cli_numbers found);
 
 /* Runs the model as it is on every batch; cli_accuracy_finish is to follow. */
 KILN_MUST_CHECK kiln_status cli_accuracy_begin(cli_accuracy *accuracy);
@@ -87,9 +99,11 @@ KILN_MUST_CHECK kiln_status cli_accuracy_layers(cli_accuracy *accuracy,
 KILN_MUST_CHECK kiln_status cli_accuracy_run(kiln_context *context, const kiln_engine *engine,
                                              const kiln_named_tensor *inputs, size_t count,
                                              kiln_named_tensor *outputs, size_t output_count);
-/* Numbers of a tensor, for free(). */
-KILN_MUST_CHECK kiln_status cli_accuracy_read(const kiln_tensor *tensor, float **numbers,
-                                              size_t *count);
+/* A tensor's numbers; values are for free(). */
+KILN_MUST_CHECK kiln_status cli_accuracy_read(const kiln_tensor *tensor, cli_numbers *numbers);
+
+/* Tensors that had NaN or infinities when they were calibrated, one in a line. */
+void cli_print_not_finite(const kiln_range_table *ranges);
 
 /* A page of HTML with all of it; `model` is what was written. */
 cli_exit cli_accuracy_page(const cli_accuracy *accuracy, const kiln_precision_report *report,

@@ -101,17 +101,14 @@ static kiln_status open_sides(cli_accuracy *accuracy, const kiln_precision_repor
 static kiln_status add_difference(const kiln_tensor *expected, const kiln_tensor *found,
                                   cli_layer_error *layer)
 {
-    float *numbers[2] = {NULL, NULL};
-    size_t counts[2] = {0, 0};
-    kiln_status status = cli_accuracy_read(expected, &numbers[0], &counts[0]);
-    status = status == KILN_OK ? cli_accuracy_read(found, &numbers[1], &counts[1]) : status;
-    for (size_t i = 0; status == KILN_OK && i < counts[0] && counts[0] == counts[1]; i++) {
-        const double difference = (double)numbers[0][i] - (double)numbers[1][i];
-        layer->signal += (double)numbers[0][i] * (double)numbers[0][i];
-        layer->noise += difference * difference;
+    cli_numbers numbers[2] = {{.values = NULL}, {.values = NULL}};
+    kiln_status status = cli_accuracy_read(expected, &numbers[0]);
+    status = status == KILN_OK ? cli_accuracy_read(found, &numbers[1]) : status;
+    if (status == KILN_OK) {
+        cli_deviation_add(&layer->of, numbers[0], numbers[1]);
     }
-    free(numbers[0]);
-    free(numbers[1]);
+    free(numbers[0].values);
+    free(numbers[1].values);
     return status;
 }
 

@@ -30,8 +30,10 @@ static void put_decibels(FILE *page, double decibels)
     (void)fprintf(page,
                   "<td class=n>%s%.1f dB</td><td><div class=bar style=\"width:%.0fpx;"
                   "background:%s\"></div></td>",
-                  isinf(decibels) ? "over " : "", isinf(decibels) ? WIDEST * 2 : decibels,
-                  shown * 3,
+                  !isinf(decibels) ? ""
+                  : decibels > 0   ? "over "
+                                   : "under ",
+                  fmax(-WIDEST * 2, fmin(WIDEST * 2, decibels)), shown * 3,
                   shown < 20   ? "#c0392b"
                   : shown < 35 ? "#e0a030"
                                : "#3a8a5a");
@@ -77,10 +79,10 @@ static void put_head(FILE *page, const cli_accuracy *accuracy, const kiln_precis
         (void)fputs("<tr><td>", page);
         put_text(page, o->name);
         (void)fprintf(page, "</td><td class=n>%.4g</td><td class=n>%.4g</td><td class=n>",
-                      o->largest, o->worst);
+                      o->of.largest, o->of.worst);
         (void)fprintf(page, o->rows != 0 ? "%.2f %%</td>" : "-</td>",
                       100 * (double)o->alike / (double)(o->rows != 0 ? o->rows : 1));
-        put_decibels(page, cli_decibels(o->signal, o->noise));
+        put_decibels(page, cli_decibels(&o->of));
         (void)fputs("</tr>", page);
     }
     (void)fputs("</table>", page);
@@ -134,7 +136,7 @@ static void put_layers(FILE *page, const cli_accuracy *accuracy)
     (void)fputs("<polyline fill=none stroke=\"#3a6a9a\" stroke-width=1.5 points=\"", page);
     for (size_t i = 0; i < accuracy->layer_count; i++) {
         const cli_layer_error *layer = &accuracy->layers[i];
-        const double shown = fmax(0, fmin(WIDEST, cli_decibels(layer->signal, layer->noise)));
+        const double shown = fmax(0, fmin(WIDEST, cli_decibels(&layer->of)));
         (void)fprintf(page, "%.1f,%.1f ",
                       50 + CHART_WIDTH * (double)i / (double)(accuracy->layer_count - 1),
                       10 + CHART_HEIGHT * (1 - shown / WIDEST));
@@ -150,7 +152,7 @@ static void put_layers(FILE *page, const cli_accuracy *accuracy)
         (void)fputs("</td><td>", page);
         put_text(page, layer->operator_type);
         (void)fputs("</td>", page);
-        put_decibels(page, cli_decibels(layer->signal, layer->noise));
+        put_decibels(page, cli_decibels(&layer->of));
         (void)fputs("</tr>", page);
     }
     (void)fputs("</table></details>", page);

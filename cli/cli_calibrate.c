@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli_accuracy.h"
 #include "cli_list.h"
 #include "cli_model.h"
 
@@ -81,16 +82,10 @@ static cli_exit calibrate(job *work)
     return status == KILN_OK ? CLI_DONE : cli_fail();
 }
 
-static void print(const job *work)
+void cli_print_not_finite(const kiln_range_table *ranges)
 {
-    char *output = cli_printable(work->settings.output);
-    (void)printf("%s: the ranges of %zu tensors by %s, of %" PRIu64 " batch%s in %.2f s\n", output,
-                 kiln_range_table_count(work->ranges), methods[work->settings.method],
-                 work->progress.batches, work->progress.batches == 1 ? "" : "es",
-                 (double)work->progress.nanoseconds / 1e9);
-    free(output);
-    for (size_t i = 0; i < kiln_range_table_count(work->ranges); i++) {
-        const kiln_range *range = kiln_range_table_at(work->ranges, i);
+    for (size_t i = 0; i < kiln_range_table_count(ranges); i++) {
+        const kiln_range *range = kiln_range_table_at(ranges, i);
         if (range->nans + range->infinities > 0) {
             char *name = cli_printable(range->name);
             (void)printf("\"%s\": of %" PRIu64 " numbers %" PRIu64 " NaN and %" PRIu64
@@ -99,6 +94,17 @@ static void print(const job *work)
             free(name);
         }
     }
+}
+
+static void print(const job *work)
+{
+    char *output = cli_printable(work->settings.output);
+    (void)printf("%s: the ranges of %zu tensors by %s, of %" PRIu64 " batch%s in %.2f s\n", output,
+                 kiln_range_table_count(work->ranges), methods[work->settings.method],
+                 work->progress.batches, work->progress.batches == 1 ? "" : "es",
+                 (double)work->progress.nanoseconds / 1e9);
+    free(output);
+    cli_print_not_finite(work->ranges);
 }
 
 static cli_exit run(const cli_command *self, int count, char **arguments)

@@ -112,6 +112,7 @@ typedef struct quantize_job {
     cli_accuracy accuracy;
     cli_target target;
     const char **kept; /* what the search keeps, and after it what was asked for */
+    bool keeps_all;    /* nothing was left to convert */
 } quantize_job;
 
 static kiln_precision precision_of(const quantize_settings *settings)
@@ -200,7 +201,9 @@ static kiln_status search(quantize_job *job)
     job->how.keep_node_count = accuracy->kept + asked;
     job->ranked = job->report;
     job->report = NULL;
-    return convert(job);
+    const kiln_status converted = convert(job);
+    job->keeps_all = converted == KILN_ERROR_UNSUPPORTED;
+    return converted;
 }
 
 /* What eight bits are to reach where batches are there and nothing is said: with less, text that
@@ -265,15 +268,17 @@ static kiln_status check(quantize_job *job)
 static cli_exit print_accuracy(const quantize_job *job)
 {
     const cli_accuracy *accuracy = &job->accuracy;
-    double least = (double)INFINITY;
     for (size_t i = 0; i < accuracy->output_count; i++) {
         const cli_output_error *o = &accuracy->outputs[i];
         char *name = cli_printable(o->name);
-        least = fmin(least, cli_decibels(o->signal, o->noise));
         (void)printf(
             "\"%s\": signal to noise %.1f dB, largest difference %.4g of %.4g, on %zu batch%s\n",
-            name, cli_decibels(o->signal, o->noise), o->worst, o->largest, accuracy->batch_count,
+            name, cli_decibels(&o->of), o->of.worst, o->of.largest, accuracy->batch_count,
             accuracy->batch_count == 1 ? "" : "es");
+        if (o->misshapen > 0) {
+            (void)printf("\"%s\": its shape is another for %zu of %zu batches\n", name,
+                         o->misshapen, accuracy->batch_count);
+        }
         free(name);
     }
     for (size_t i = 0, shown = 0; i < accuracy->node_count && shown < MOST_SHOWN; i++) {
@@ -307,6 +312,7 @@ static cli_exit finish(quantize_job *job)
         return cli_fail();
     }
     print_report(settings, job->report);
+    cli_print_not_finite(job->ranges);
     cli_exit result = job->accuracy.before != NULL ? print_accuracy(job) : CLI_DONE;
     if (settings->page != NULL) {
         const cli_exit page =
@@ -314,6 +320,16 @@ static cli_exit finish(quantize_job *job)
         result = result == CLI_DONE ? page : result;
     }
     return result;
+}
+
+static cli_exit fail_short(const quantize_job *job)
+{
+    cli_error(
+        "%.1f dB and %.2f %% of rows alike (--target, --agreement) are reached only with "
+        "every node left in float32: ask for less, or, to convert all that can be, for "
+        "--target 0",
+        job->target.decibels, job->target.agreement);
+    return CLI_FAILED;
 }
 
 static cli_exit quantize(const quantize_settings *settings, const char *path)
@@ -325,7 +341,9 @@ static cli_exit quantize(const quantize_settings *settings, const char *path)
     if (status == KILN_OK && (settings->check != NULL || settings->calibration != NULL)) {
         status = check(&job);
     }
-    cli_exit result = status == KILN_OK ? finish(&job) : cli_fail();
+    cli_exit result = status == KILN_OK ? finish(&job)
+                      : job.keeps_all   ? fail_short(&job)
+                                        : cli_fail();
     result = status == KILN_ERROR_NAME ? CLI_MISUSED : result;
     cli_accuracy_finish(&job.accuracy);
     kiln_precision_report_destroy(job.report);

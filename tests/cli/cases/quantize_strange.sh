@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# Numbers that are not finite, and outputs whose shape the numbers decide.
+"$python" - <<'PY'
+import os
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper, save
+node, info = helper.make_node, helper.make_tensor_value_info
+rows = np.sin(np.arange(64, dtype=np.float32)).reshape(4, 16)
+
+
+def write(name, nodes, outputs, **constants):
+    graph = helper.make_graph(
+        nodes, "g", [info("x", TensorProto.FLOAT, [4, 16])],
+        [info(output, TensorProto.FLOAT, shape) for output, shape in outputs.items()],
+        [numpy_helper.from_array(np.float32(value), key) for key, value in constants.items()])
+    save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), name)
+
+
+# exp(12) is beyond float16; its difference with itself is NaN there.
+write("overflow.onnx", [node("Mul", ["x", "c"], ["a"]), node("Exp", ["a"], ["e"]),
+                        node("Sub", ["e", "e"], ["y"])], {"y": [4, 16]}, c=12)
+w = np.cos(np.arange(256)).reshape(16, 16)
+write("chosen.onnx", [node("MatMul", ["x", "w"], ["a"]), node("Greater", ["a", "c"], ["b"]),
+                      node("NonZero", ["b"], ["i"]), node("Transpose", ["i"], ["t"], perm=[1, 0]),
+                      node("GatherND", ["a", "t"], ["y"])], {"y": ["k"]}, w=w,
+      c=np.sort((rows @ w).ravel())[45] - 1e-5)
+write("product.onnx", [node("MatMul", ["x", "w"], ["y"])], {"y": [4, 16]}, w=w)
+write("products.onnx", [node("MatMul", ["x", "w"], ["a"]), node("Relu", ["a"], ["b"]),
+                        node("MatMul", ["b", "w"], ["y"])], {"y": [4, 16]}, w=w)
+for folder in ("usual", "strange"):
+    os.mkdir(folder)
+    np.save(f"{folder}/0.npy", rows)
+    rows[1, 1] = np.nan
+PY
+only() {
+    grep '^"' | sed 's/ [0-9.]* dB/ N dB/; s/difference 0[0-9.]* of [0-9.]*/difference N of N/'
+}
+export KILN_BACKEND=reference
+kiln quantize overflow.onnx -o new.onnx -p fp16 --check usual | only
+kiln quantize overflow.onnx -o new.onnx -p fp16 --check usual --target 40 | only
+kiln quantize overflow.onnx -o new.onnx -p fp16 --check usual --report page.html | only
+grep -c 'under -160.0 dB' page.html
+kiln quantize chosen.onnx -o new.onnx -p int8 -c usual --target 0 | only
+kiln quantize product.onnx -o new.onnx -p int8 -c strange --target 0 | only
+kiln quantize products.onnx -o new.onnx -p int8 -c strange | only
+kiln quantize products.onnx -o new.onnx -p int8 -c strange --target 30 | only
