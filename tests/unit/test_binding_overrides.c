@@ -164,7 +164,8 @@ static double worst_of(const float *a, const float *b)
 {
     double worst = 0;
     for (size_t i = 0; i < ROWS * COLUMNS; i++) {
-        worst = fmax(worst, fabs((double)a[i] - (double)b[i]));
+        const double difference = fabs((double)a[i] - (double)b[i]);
+        worst = difference <= worst ? worst : difference; /* NaN too */
     }
     return worst;
 }

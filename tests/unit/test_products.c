@@ -164,8 +164,8 @@ TEST(products_say_what_comes_out)
                               (double)products->count;
                 }
             }
-            if (fabs(sum - expected.sum[out]) > 1e-3 ||
-                fabs(square / expected.square[out] - 1) > 1e-4) {
+            if (!(fabs(sum - expected.sum[out]) <= 1e-3) ||
+                !(fabs(square / expected.square[out] - 1) <= 1e-4)) {
                 fail_msg("%s, channel %zu: sum %g for %g, squares %g for %g", cases[index].name,
                          out, sum, expected.sum[out], square, expected.square[out]);
             }
