@@ -151,6 +151,17 @@ static bool add_version(const walk *at, const char *name, const char *folder,
     return added;
 }
 
+/* A folder that has a configuration is a model: one without a file, as an ensemble is, says so when
+ * it is loaded. */
+static bool add_absent(const walk *at, const char *name, const char *folder)
+{
+    serve_text file = {.data = NULL};
+    serve_text_printf(&file, "%s/1/model.onnx", folder);
+    const bool added = !file.failed && add(at, name, folder, "1", file.data);
+    serve_text_finish(&file);
+    return added;
+}
+
 /* A folder that holds model.onnx, or folders 1, 2, ... that do. A configuration that cannot be read
  * is a problem of the model, which says so when it is loaded. */
 static bool walk_model(const walk *at, const char *name, const char *folder)
@@ -158,11 +169,13 @@ static bool walk_model(const walk *at, const char *name, const char *folder)
     int64_t versions[MOST_VERSIONS];
     serve_config config = {.given = false};
     serve_problem other;
-    at->server->models.blind |=
-        !serve_config_read(at->server, at->root, folder, &config, &other) && other.code == 503;
+    const bool read = serve_config_read(at->server, at->root, folder, &config, &other);
+    at->server->models.blind |= !read && other.code == 503;
     char *file = model_file(at, folder, &config);
     const size_t count = file == NULL ? list_versions(at, folder, &config, versions) : 0;
-    bool added = file == NULL || add(at, name, folder, "1", file);
+    const bool is_absent = file == NULL && count == 0 && (config.given || !read);
+    bool added = is_absent ? add_absent(at, name, folder)
+                           : file == NULL || add(at, name, folder, "1", file);
     for (size_t i = 0; i < count; i++) {
         added = (!serve_config_serves(&config, versions, i) ||
                  add_version(at, name, folder, &config, versions[i])) &&

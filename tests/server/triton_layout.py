@@ -48,6 +48,12 @@ BAD = {
     "labels": (BATCHED % "labels" + TENSORS % 'label_filename: "../../labels.txt"', "labels"),
     "sequence": (BATCHED % "sequence" + "sequence_batching { }", "sequence"),
 }
+# Without a model's file.
+ABSENT = {
+    "ensemble": ('platform: "ensemble"\n', "ensemble"),
+    "python": ('backend: "python"\n', "python"),
+    "gone": (BATCHED % "gone" + TENSORS % "", "there is no such file"),
+}
 
 
 def make(folder):
@@ -64,9 +70,10 @@ def make(folder):
         file.write("cat\ndog\nowl\nfox\n")
     with open(os.path.join(folder, "..", "labels.txt"), "w", encoding="utf-8") as file:
         file.write("outside\n")
-    for name, (text, _) in BAD.items():
+    for name, (text, _) in (BAD | ABSENT).items():
         os.makedirs(os.path.join(folder, name, "1"))
-        linear(os.path.join(folder, name, "1", "model.onnx"), 1.0)
+        if name in BAD:
+            linear(os.path.join(folder, name, "1", "model.onnx"), 1.0)
         with open(os.path.join(folder, name, "config.pbtxt"), "w", encoding="utf-8") as file:
             file.write(text)
 
@@ -128,7 +135,7 @@ def test_batches(server):
 
 def test_refused(server):
     index = server.json("POST", "/v2/repository/index")[1]
-    for name, (_, words) in BAD.items():
+    for name, (_, words) in (BAD | ABSENT).items():
         found = [entry for entry in index if entry["name"] == name]
         assert len(found) == 1 and found[0]["state"] == "UNAVAILABLE", (name, found)
         assert words in found[0]["reason"], (name, found)
