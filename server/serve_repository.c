@@ -174,8 +174,8 @@ static bool walk_model(const walk *at, const char *name, const char *folder)
     char *file = model_file(at, folder, &config);
     const size_t count = file == NULL ? list_versions(at, folder, &config, versions) : 0;
     const bool is_absent = file == NULL && count == 0 && (config.given || !read);
-    bool added = is_absent ? add_absent(at, name, folder)
-                           : file == NULL || add(at, name, folder, "1", file);
+    bool added =
+        is_absent ? add_absent(at, name, folder) : file == NULL || add(at, name, folder, "1", file);
     for (size_t i = 0; i < count; i++) {
         added = (!serve_config_serves(&config, versions, i) ||
                  add_version(at, name, folder, &config, versions[i])) &&
