@@ -5,16 +5,14 @@ a past and one with it.
 
     bench/speech_peers.py export FOLDER float16|float32    encoder.onnx, first.onnx, cross.onnx
     bench/speech_peers.py profiles BATCH LONGEST    options for kiln build, in that order
-    bench/speech_peers.py peers float16|float32 TOKENS      the same loop in PyTorch
+    bench/speech_peers.py peers float16|float32|tf32 TOKENS [PEER]...   huggingface, eager, compile
     bench/speech_peers.py check float16|float32 TOKENS.json bench_stream's tokens
 
-As bench/stream_peers.py, whose modules it is made of. `--tiny` is for trying this file.
+As bench/stream_peers.py, whose modules it is made of; huggingface is its Whisper of that size. `--tiny` is for trying this file.
 """
 import json
 import os
-import statistics
 import sys
-import time
 
 TINY = "--tiny" in sys.argv
 
@@ -30,7 +28,6 @@ if TINY:
 HEAD = WIDTH // HEADS
 SEQUENCES = 8 if TINY else 64
 PROMPT = [1, 2, 3, 4]
-ROUNDS = 3
 stream_peers.WIDTH, stream_peers.HEADS, stream_peers.HEAD = WIDTH, HEADS, HEAD
 KINDS = [f"{i}.{{}}.{kind}" for i in range(LAYERS) for kind in ("key", "value")]
 
@@ -107,6 +104,21 @@ class Decoder(torch.nn.Module):
             x = layer.feed(x + layer.cross.out(attend(q, k, v)))
         x = self.ln_f(x[:, -1].unsqueeze(1) if self.last else x)
         return torch.matmul(x, self.wte.weight.t()), present, made
+
+    def step(self, token, open_to, column, cache, kept):
+        """One token for each row, into a cache of fixed length."""
+        x = self.wte(token) + self.wpe(column)[None]
+        for i, layer in enumerate(self.h):
+            q, k, v = layer.attn.project(layer.ln_1(x))
+            cache[2 * i].index_copy_(2, column, k)
+            cache[2 * i + 1].index_copy_(2, column, v)
+            mixed = F.scaled_dot_product_attention(q, cache[2 * i], cache[2 * i + 1],
+                                                   attn_mask=open_to)
+            x = x + layer.attn.c_proj(mixed.transpose(1, 2).reshape(x.shape))
+            q = layer.cross.heads(layer.cross.q(layer.ln_3(x)))
+            mixed = F.scaled_dot_product_attention(q, kept[2 * i], kept[2 * i + 1])
+            x = layer.feed(x + layer.cross.out(mixed.transpose(1, 2).reshape(x.shape)))
+        return torch.matmul(self.ln_f(x), self.wte.weight.t())[:, -1].argmax(-1, keepdim=True)
 
     last = False
 
@@ -194,30 +206,81 @@ def profiles(batch, longest):
             line({"input_ids": "{b}x1"} | own | kept)]
 
 
-def measure(dtype, tokens):
+def begun(dtype):
+    """(the decoder, a function that gives the first tokens, the past and what is kept)."""
     encoder, decoder = make(dtype, "cuda")
     decoder.last = True
     host = features(SEQUENCES, dtype, "cpu").pin_memory()
 
-    def run():
+    def begin():
         ids = torch.tensor([PROMPT] * SEQUENCES, device="cuda")
         logits, past, kept = decoder.run(ids, encoder(host.cuda()), [], [])
-        made = [logits[:, -1].argmax(-1, keepdim=True)]
+        return logits[:, -1].argmax(-1, keepdim=True), past, kept
+    return decoder, begin
+
+
+def by_eager(dtype, tokens):
+    decoder, begin = begun(dtype)
+
+    def run():
+        token, past, kept = begin()
+        made = [token]
         for _ in range(tokens - 1):
             logits, past, _ = decoder.run(made[-1], None, past, kept)
             made.append(logits[:, -1].argmax(-1, keepdim=True))
         return torch.cat(made, 1)
+    return run
 
-    with torch.inference_mode():
-        run()
-        times = []
-        for _ in range(ROUNDS):
-            begin = time.monotonic()
-            made = run().cpu()
-            times.append(time.monotonic() - begin)
-    seconds = statistics.median(times)
-    return {"peer": "eager", "model": "speech", "type": dtype, "tokens": made.numel(),
-            "seconds": round(seconds, 4), "tokens_per_second": round(made.numel() / seconds)}
+
+def by_compile(dtype, tokens):
+    decoder, begin = begun(dtype)
+    longest = len(PROMPT) + tokens
+    shape = (SEQUENCES, HEADS, longest, HEAD)
+    cache = [torch.zeros(shape, dtype=getattr(torch, dtype), device="cuda") for _ in KINDS]
+    stays = [torch.zeros((SEQUENCES, HEADS, FRAMES // 2, HEAD), dtype=getattr(torch, dtype),
+                         device="cuda") for _ in KINDS]
+    for value in cache + stays:
+        torch._dynamo.mark_static_address(value)
+    step = torch.compile(decoder.step, mode="reduce-overhead", fullgraph=True)
+
+    def run():
+        token, past, kept = begin()
+        for to, value in zip(cache, past):
+            to[:, :, :len(PROMPT)] = value
+        for to, value in zip(stays, kept):
+            to.copy_(value)
+        open_to = torch.zeros(1, 1, 1, longest, dtype=torch.bool, device="cuda")
+        open_to[..., :len(PROMPT)] = True
+        column, made = torch.tensor([len(PROMPT)], device="cuda"), [token.clone()]
+        for _ in range(tokens - 1):
+            open_to[..., column] = True
+            torch.compiler.cudagraph_mark_step_begin()
+            token = step(token, open_to, column, cache, stays).clone()
+            column += 1
+            made.append(token)
+        return torch.cat(made, 1)
+    return run
+
+
+def by_huggingface(dtype, tokens):
+    import transformers
+    config = transformers.WhisperConfig(
+        vocab_size=VOCABULARY, d_model=WIDTH, encoder_layers=LAYERS, decoder_layers=LAYERS,
+        encoder_attention_heads=HEADS, decoder_attention_heads=HEADS, encoder_ffn_dim=4 * WIDTH,
+        decoder_ffn_dim=4 * WIDTH, num_mel_bins=MELS, max_source_positions=FRAMES // 2,
+        max_target_positions=PLACES)
+    torch.manual_seed(0)
+    model = transformers.WhisperForConditionalGeneration(config)
+    model = model.to(device="cuda", dtype=getattr(torch, dtype)).eval()
+    host = features(SEQUENCES, dtype, "cpu").pin_memory()
+    ids = torch.tensor([PROMPT] * SEQUENCES, device="cuda")
+
+    def run():  # without what Whisper's own generate adds for timestamps and languages
+        made = transformers.GenerationMixin.generate(
+            model, host.cuda(), decoder_input_ids=ids, do_sample=False, max_new_tokens=tokens,
+            min_new_tokens=tokens, pad_token_id=0)
+        return made[:, len(PROMPT):]
+    return run
 
 
 def check(dtype, path):
@@ -243,4 +306,4 @@ def check(dtype, path):
 
 if __name__ == "__main__":
     command([word for word in sys.argv[1:] if word != "--tiny"], export, profiles, check,
-            lambda dtype, count: [measure(dtype, int(count))])
+            {"huggingface": by_huggingface, "eager": by_eager, "compile": by_compile})

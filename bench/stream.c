@@ -2,15 +2,15 @@
 /*
  * Tokens a second of a language model.
  *
- *     bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES
+ *     bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES [keep]
  *     bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json
  *     bench_stream speech ENCODER FIRST CROSS BATCH LENGTH SEQUENCES TOKENS OUT.json
  *
- * The first makes an exported decoder ready for steps (kiln_network_prepare_stream). The second
- * loads a plan, or builds an ONNX model for the CPU, and lets SEQUENCES with prompts of 16 to 128
- * tokens (from a seed, as bench/stream_peers.py has them) generate TOKENS each, or from TOKENS /
- * SPREAD to TOKENS where SPREAD is above 1: greedily, once to warm up and then again and again for
- * 5 s at most. It prints JSON, with all tokens in OUT.json; and it compares the last token of each
+ * The first makes an exported decoder ready for steps (kiln_network_prepare_stream); with `keep` its
+ * outputs `present` stay, as one without a mask needs them. The second loads a plan, or builds an
+ * ONNX model for the CPU, and lets SEQUENCES with prompts of 16 to 128 tokens (from a seed, as
+ * bench/stream_peers.py has them) generate TOKENS each, or from TOKENS / SPREAD to TOKENS where
+ * SPREAD is above 1: greedily, once to warm up and then again and again for 5 s at most. It prints JSON, with all tokens in OUT.json; and it compares the last token of each
  * sequence with what a prefill of all before it gives.
  */
 #include <stdio.h>
@@ -312,11 +312,12 @@ static int run_speech(char **arguments)
     return 0;
 }
 
-static int prepare(char **arguments)
+static int prepare(char **arguments, bool keep)
 {
     kiln_network *network = NULL;
     const kiln_stream_network_options options =
-        KILN_STREAM_NETWORK_OPTIONS(.candidates = (int32_t)strtol(arguments[2], NULL, 10));
+        KILN_STREAM_NETWORK_OPTIONS(.candidates = (int32_t)strtol(arguments[2], NULL, 10),
+                                    .keep_present = keep);
     need(kiln_network_from_onnx(arguments[0], &network));
     need(kiln_network_prepare_stream(network, &options));
     need(kiln_network_save_onnx(network, arguments[1], KILN_WEIGHTS_EXTERNAL));
@@ -326,8 +327,9 @@ static int prepare(char **arguments)
 
 int main(int count, char **arguments)
 {
-    if (count == 5 && strcmp(arguments[1], "prepare") == 0) {
-        return prepare(arguments + 2);
+    const bool keep = count == 6 && strcmp(arguments[5], "keep") == 0;
+    if ((count == 5 || keep) && strcmp(arguments[1], "prepare") == 0) {
+        return prepare(arguments + 2, keep);
     }
     if (count == 9 && strcmp(arguments[1], "run") == 0) {
         return run(arguments + 2);
@@ -336,7 +338,7 @@ int main(int count, char **arguments)
         return run_speech(arguments + 2);
     }
     (void)fprintf(stderr,
-                  "usage: bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES\n"
+                  "usage: bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES [keep]\n"
                   "       bench_stream speech ENCODER FIRST CROSS BATCH LENGTH SEQUENCES TOKENS "
                   "OUT.json\n"
                   "       bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json\n");

@@ -5,15 +5,16 @@ pick instead of Kiln.
 
     bench/stream_peers.py export FOLDER float16|float32      FOLDER/gpt2.onnx
     bench/stream_peers.py profiles BATCH LONGEST    options for kiln build, one a line
-    bench/stream_peers.py peers float16|float32 TOKENS [PEER]...    huggingface, eager, compile
+    bench/stream_peers.py peers float16|float32|tf32 TOKENS [PEER]...   huggingface, eager, compile
     bench/stream_peers.py check float16|float32 TOKENS.json         bench_stream's tokens
 
 Prompts are those of bench_stream. Peers generate for all sequences at once, filled up on the left:
 huggingface is transformers' generate; where that is not installed, eager is the same loop written
 here, with a cache that grows by torch.cat; compile has a cache of fixed length, and torch.compile
-with CUDA graphs makes its steps. check computes each sequence anew in one pass over all its tokens,
-and counts how many of them are what that gives: the rest within how much of the largest logit.
-Prints a line of JSON for each.
+with CUDA graphs makes its steps. tf32 is float32 whose products may be rounded as they are read, and
+float32 one whose products may not. check computes each sequence anew in one pass over all its
+tokens, and counts how many of them are what that gives: the rest within how much of the largest
+logit. Prints a line of JSON for each.
 """
 import json
 import os
@@ -254,26 +255,34 @@ def by_compile(dtype, tokens):
     return run
 
 
-def measure(name, dtype, tokens):
-    torch.backends.cuda.matmul.allow_tf32 = True
-    begin = time.monotonic()
-    maker = {"huggingface": by_huggingface, "eager": by_eager, "compile": by_compile}[name]
-    with torch.inference_mode():
-        run = maker(dtype, tokens)
-        run()
-        made = run()
-        torch.cuda.synchronize()
-        first = time.monotonic() - begin
-        times = []
-        for _ in range(ROUNDS):
-            begin = time.monotonic()
-            made = run()
-            made.cpu()
-            times.append(time.monotonic() - begin)
-    seconds = statistics.median(times)
-    return {"peer": name, "type": dtype, "sequences": SEQUENCES, "tokens": made.numel(),
-            "seconds": round(seconds, 4), "tokens_per_second": round(made.numel() / seconds),
-            "first_seconds": round(first, 1)}
+def timed(run):
+    times = []
+    for _ in range(ROUNDS):
+        begin = time.monotonic()
+        run().cpu()
+        times.append(time.monotonic() - begin)
+    return statistics.median(times)
+
+
+def measure(makers, dtype, count, names):
+    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn):
+        backend.allow_tf32 = dtype == "tf32"
+    for name in names or makers:
+        found = {"peer": name, "type": dtype}
+        begin = time.monotonic()
+        try:
+            with torch.inference_mode():
+                run = makers[name]("float32" if dtype == "tf32" else dtype, int(count))
+                run()
+                tokens = run().numel()
+                torch.cuda.synchronize()
+                first = time.monotonic() - begin
+                seconds = timed(run)
+            yield found | {"tokens": tokens, "seconds": round(seconds, 4),
+                           "tokens_per_second": round(tokens / seconds),
+                           "first_seconds": round(first, 1)}
+        except Exception as error:  # one that is not there, or fails, is named with its reason
+            yield found | {"failed": f"{type(error).__name__}: {error}"[:400]}
 
 
 def recompute(rows, device):
@@ -312,16 +321,7 @@ def check(dtype, path):
     return {"check": os.path.basename(path), "type": dtype, "against": found}
 
 
-def measure_each(dtype, count, *names):
-    for name in names or ["huggingface", "eager", "compile"]:
-        try:
-            yield measure(name, dtype, int(count))
-        except Exception as error:  # one that is not there, or fails, is named with its reason
-            yield {"peer": name, "type": dtype,
-                   "failed": f"{type(error).__name__}: {error}"[:400]}
-
-
-def command(arguments, export, profiles, check, measured):
+def command(arguments, export, profiles, check, makers):
     """What a peer of a language model is called with."""
     if arguments[0] == "export":
         export(arguments[1], arguments[2])
@@ -330,9 +330,10 @@ def command(arguments, export, profiles, check, measured):
     elif arguments[0] == "check":
         print(json.dumps(check(arguments[1], arguments[2])), flush=True)
     else:
-        for found in measured(*arguments[1:]):
+        for found in measure(makers, arguments[1], arguments[2], arguments[3:]):
             print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
-    command(sys.argv[1:], export, profiles, check, measure_each)
+    command(sys.argv[1:], export, profiles, check,
+            {"huggingface": by_huggingface, "eager": by_eager, "compile": by_compile})

@@ -26,6 +26,7 @@ note() { # KILN TYPE SPREAD
 plan() { # MODEL PROFILE...
     local model=$1 options=()
     shift
+    [ "$type" = float32 ] && options+=(--tf32 off)
     for profile in "$@"; do options+=(-p "$profile"); done
     "$build/bin/kiln" build "$model.onnx" -o "$model.plan" -b tensorrt \
         --timing-cache "$work/timing" "${options[@]}"
@@ -33,9 +34,10 @@ plan() { # MODEL PROFILE...
 
 mapfile -t steps < <("${text[@]}" profiles 64 320)
 mapfile -t parts < <("${speech[@]}" profiles 64 64)
-for type in float16 float32; do
+for type in float16 float32 tf32; do # the last is float32 whose products may be rounded
+    stored=${type/tf32/float32}
     mkdir "$work/$type"
-    "${text[@]}" export "$work/$type" "$type"
+    "${text[@]}" export "$work/$type" "$stored"
     "$build/bench/bench_stream" prepare "$work/$type/gpt2.onnx" "$work/$type/ready.onnx" 8
     for form in ready gpt2; do # made for steps, and as it was exported
         model=$work/$type/$form
@@ -43,16 +45,19 @@ for type in float16 float32; do
         for spread in 1 4; do
             "$build/bench/bench_stream" run "$model.plan" 64 320 64 128 $spread "$model.json" |
                 note $form $type $spread
-            "${text[@]}" check $type "$model.json" | tee -a "$out/stream.jsonl"
+            "${text[@]}" check $stored "$model.json" | tee -a "$out/stream.jsonl"
         done
     done
     "${text[@]}" peers $type 128 | tee -a "$out/stream.jsonl"
-    "${speech[@]}" export "$work/$type" "$type"
+    "${speech[@]}" export "$work/$type" "$stored"
+    for part in first cross; do
+        "$build/bench/bench_stream" prepare "$work/$type/$part.onnx" "$work/$type/r_$part.onnx" 8 keep
+    done
     plan "$work/$type/encoder" "${parts[0]}"
-    plan "$work/$type/first" "${parts[1]}"
-    plan "$work/$type/cross" "${parts[2]}"
-    "$build/bench/bench_stream" speech "$work/$type/encoder.plan" "$work/$type/first.plan" \
-        "$work/$type/cross.plan" 64 64 64 48 "$work/speech.json" | note speech $type 1
-    "${speech[@]}" check $type "$work/speech.json" | tee -a "$out/stream.jsonl"
+    plan "$work/$type/r_first" "${parts[1]}"
+    plan "$work/$type/r_cross" "${parts[2]}"
+    "$build/bench/bench_stream" speech "$work/$type/encoder.plan" "$work/$type/r_first.plan" \
+        "$work/$type/r_cross.plan" 64 64 64 48 "$work/speech.json" | note speech $type 1
+    "${speech[@]}" check $stored "$work/speech.json" | tee -a "$out/stream.jsonl"
     "${speech[@]}" peers $type 48 | tee -a "$out/stream.jsonl"
 done
