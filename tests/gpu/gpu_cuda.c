@@ -37,12 +37,11 @@ TEST(the_device_is_described)
 
 static kiln_buffer *make_pattern(kiln_location location, unsigned seed)
 {
-    kiln_buffer *buffer = NULL;
     unsigned char *bytes = test_malloc(BYTES);
     for (size_t i = 0; i < BYTES; i++) {
         bytes[i] = (unsigned char)(i * seed >> 3);
     }
-    assert_ok(kiln_buffer_create(location, 0, BYTES, &buffer));
+    kiln_buffer *buffer = new_buffer(location, 0, BYTES);
     assert_ok(kiln_buffer_write(buffer, 0, (kiln_span){bytes, BYTES}, NULL));
     test_free(bytes);
     return buffer;
@@ -82,9 +81,6 @@ static void wait_a_while(void *user)
 
 TEST(streams_and_events_keep_order)
 {
-    owned_stream second = NULL;
-    owned_event begin = NULL;
-    owned_event end = NULL;
     int count = 0;
     bool done = true;
     double took = 0.0;
@@ -92,9 +88,9 @@ TEST(streams_and_events_keep_order)
     owned_buffer middle = make_pattern(KILN_LOCATION_DEVICE, 1);
     owned_buffer target = make_pattern(KILN_LOCATION_PINNED, 2);
     owned_stream first = stream_on(0);
-    assert_ok(kiln_stream_create(0, -1, &second));
-    assert_ok(kiln_event_create(0, true, &begin));
-    assert_ok(kiln_event_create(0, true, &end));
+    owned_stream second = new_stream(0, -1);
+    owned_event begin = new_event(0, true);
+    owned_event end = new_event(0, true);
     assert_ok(kiln_event_record(begin, first));
     assert_ok(kiln_stream_call(first, wait_a_while, &count));
     assert_ok(kiln_buffer_copy(middle, 0, source, 0, BYTES, first));
@@ -172,13 +168,11 @@ TEST(the_pool_puts_streams_behind_each_other)
 {
     kiln_pool_options options = KILN_POOL_OPTIONS(.location = KILN_LOCATION_DEVICE,
                                                   .max_bytes = BYTES, .first_bytes = BYTES);
-    owned_pool pool = NULL;
-    kiln_block block;
     int count = 0;
-    assert_ok(kiln_pool_create(&options, &pool));
+    owned_pool pool = new_pool(&options);
     owned_stream first = stream_on(0);
     owned_stream second = stream_on(0);
-    assert_ok(kiln_pool_allocate(pool, BYTES, first, &block));
+    kiln_block block = block_of(pool, BYTES, first);
     void *const data = block.data;
     assert_ok(kiln_stream_call(first, wait_a_while, &count));
     assert_ok(kln_cuda_fill(0, data, 0xAA, BYTES, first));
@@ -446,8 +440,7 @@ TEST(threads_share_device_memory)
         KILN_POOL_OPTIONS(.location = KILN_LOCATION_DEVICE, .first_bytes = 16384);
     share shares[THREADS];
     pthread_t threads[THREADS];
-    owned_pool pool = NULL;
-    assert_ok(kiln_pool_create(&options, &pool));
+    owned_pool pool = new_pool(&options);
     for (size_t i = 0; i < THREADS; i++) {
         shares[i] = (share){pool, (uint8_t)(i + 1), false};
         assert_int_equal(pthread_create(&threads[i], NULL, fill_and_look, &shares[i]), 0);

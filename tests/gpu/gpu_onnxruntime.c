@@ -35,8 +35,7 @@ TEST(every_run_gives_what_the_cpu_gives)
         static float x[COUNT];
         kiln_tensor y;
         for (int64_t count = COUNT / 2; count <= COUNT; count += COUNT / 2) {
-            const kiln_tensor input = floats(x, count);
-            assert_ok(kiln_context_bind(context, "x", &input));
+            bind_tensor(context, "x", floats(x, count));
             for (int run = 0; run < 6; run++) {
                 for (int i = 0; i < COUNT; i++) {
                     x[i] = (float)(i % 13) * 0.1F + (float)run;
@@ -308,10 +307,8 @@ TEST(every_device_works_beside_the_others)
     /* Memory of one is no memory of another's. */
     for (int32_t i = 0; i < count; i++) {
         const int32_t other = (i + 1) % count;
-        owned_buffer buffer = NULL;
-        kiln_tensor tensor;
-        assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, i, COUNT * sizeof(float), &buffer));
-        assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(COUNT), &tensor));
+        owned_buffer buffer = new_buffer(KILN_LOCATION_DEVICE, i, COUNT * sizeof(float));
+        kiln_tensor tensor = buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(COUNT));
         assert_ok(kiln_context_bind(jobs[i].context, "x", &tensor));
         if (other != i) {
             assert_status(KILN_ERROR_UNSUPPORTED,

@@ -27,12 +27,11 @@ static kiln_engine *make_engine(bool one_stream)
                             .dtype = KILN_DTYPE_FLOAT32,
                             .shape = KILN_SHAPE(COUNT)};
     kiln_binding y = x;
-    kiln_engine *engine = NULL;
     y.name = "y";
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = &x, .input_count = 1, .outputs = &y, .output_count = 1,
                           .handler = run_now, .enqueue = run_later, .one_stream = one_stream);
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    kiln_engine *engine = new_mock(&options);
     return engine;
 }
 
@@ -40,10 +39,9 @@ static void check_pipeline(bool one_stream)
 {
     static float x[COUNT];
     owned_engine engine = make_engine(one_stream);
-    owned_pipeline pipeline = NULL;
     const kiln_named_tensor input = {
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(COUNT), x, sizeof x)};
-    assert_ok(kiln_pipeline_create(engine, NULL, &pipeline));
+    owned_pipeline pipeline = pipeline_on(engine, NULL);
     for (int i = 0; i < 200; i++) {
         x[0] = (float)i;
         x[COUNT - 1] = (float)(i + 1);

@@ -271,13 +271,10 @@ TENSORRT_TEST(suppression_gives_as_many_as_there_are)
         float mine[4];
         memcpy(mine, scores, sizeof mine);
         mine[2] = run % 2 == 0 ? 0.7F : 0.2F;
-        const kiln_tensor where = host_floats(boxes, KILN_SHAPE(1, 4, 4));
-        const kiln_tensor given = host_floats(mine, KILN_SHAPE(1, 1, 4));
-        kiln_tensor found;
-        assert_ok(kiln_context_bind(context, "boxes", &where));
-        assert_ok(kiln_context_bind(context, "scores", &given));
+        bind_tensor(context, "boxes", host_floats(boxes, KILN_SHAPE(1, 4, 4)));
+        bind_tensor(context, "scores", host_floats(mine, KILN_SHAPE(1, 1, 4)));
         assert_ok(kiln_context_run(context));
-        assert_ok(kiln_context_tensor(context, "y", &found));
+        const kiln_tensor found = tensor_in(context, "y");
         assert_int_equal(found.desc.shape.dims[0], run % 2 == 0 ? 2 : 1);
         assert_int_equal(((const int64_t *)found.data)[2], 0);
         assert_true(run % 2 != 0 || ((const int64_t *)found.data)[5] == 2);
@@ -360,16 +357,13 @@ static kiln_network *plugin_network(bool is_stated)
 static void check_plugin(kiln_engine *engine)
 {
     kiln_binding binding = {.struct_size = sizeof binding};
-    const kiln_tensor where = host_floats(boxes, KILN_SHAPE(1, 4, 4));
-    const kiln_tensor given = host_floats(scores, KILN_SHAPE(1, 4, 1));
     owned_context context = context_on(engine);
-    assert_ok(kiln_context_bind(context, "boxes", &where));
-    assert_ok(kiln_context_bind(context, "scores", &given));
+    bind_tensor(context, "boxes", host_floats(boxes, KILN_SHAPE(1, 4, 4)));
+    bind_tensor(context, "scores", host_floats(scores, KILN_SHAPE(1, 4, 1)));
     for (int run = 0; run < 3; run++) {
-        kiln_tensor count;
         assert_ok(kiln_context_run(context));
         assert_ok(kiln_engine_output(engine, 0, &binding));
-        assert_ok(kiln_context_tensor(context, binding.name, &count));
+        kiln_tensor count = tensor_in(context, binding.name);
         assert_int_equal(count.desc.dtype, KILN_DTYPE_INT32);
         assert_int_equal(((const int32_t *)count.data)[0], 2);
         assert_ok(kiln_engine_output(engine, 2, &binding));

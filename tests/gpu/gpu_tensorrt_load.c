@@ -111,11 +111,10 @@ TENSORRT_TEST(an_engine_is_on_its_device)
         size_t after = 0;
         size_t total = 0;
         kiln_build_options options = fake_options(0);
-        kiln_engine *engine = NULL;
         options.device = device;
         save_relu("placed.plan", &options, path);
         assert_ok(kiln_device_memory(device, &before, &total));
-        assert_ok(kiln_engine_load(path, &options, &engine));
+        kiln_engine *engine = loaded_file(path, &options);
         assert_int_equal(kiln_engine_device(engine), device);
         assert_ok(kiln_device_memory(device, &after, &total));
         assert_true(after <= before);
@@ -127,17 +126,14 @@ TENSORRT_TEST(an_engine_is_on_its_device)
 TENSORRT_TEST(device_memory_may_lie_anywhere)
 {
     owned_engine engine = build_relu(0);
-    owned_buffer buffer = NULL;
     const kiln_shape shape = KILN_SHAPE(2, 4);
     owned_context context = context_on(engine);
-    assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 8192, &buffer));
+    owned_buffer buffer = new_buffer(KILN_LOCATION_DEVICE, 0, 8192);
     for (size_t offset = 0; offset <= 512; offset = offset == 0 ? 4 : offset * 2) {
-        kiln_tensor x;
-        kiln_tensor y;
         float values[8] = {-1, 2, -3, 4, 5, -6, 7, (float)offset};
         float found[8];
-        assert_ok(kiln_buffer_tensor(buffer, offset, KILN_DTYPE_FLOAT32, &shape, &x));
-        assert_ok(kiln_buffer_tensor(buffer, 4096 + offset, KILN_DTYPE_FLOAT32, &shape, &y));
+        kiln_tensor x = buffer_tensor(buffer, offset, KILN_DTYPE_FLOAT32, &shape);
+        kiln_tensor y = buffer_tensor(buffer, 4096 + offset, KILN_DTYPE_FLOAT32, &shape);
         assert_ok(kiln_context_bind(context, "x", &x));
         assert_ok(kiln_context_bind(context, "y", &y));
         assert_ok(kiln_buffer_write(buffer, offset, (kiln_span){values, sizeof values}, NULL));

@@ -78,9 +78,8 @@ static const struct {
 
 static void check_engine(const kiln_engine *engine, size_t m)
 {
-    kiln_binding binding = {.struct_size = sizeof binding};
     assert_true(kiln_engine_input_count(engine) >= 1);
-    assert_ok(kiln_engine_output(engine, 0, &binding));
+    const kiln_binding binding = output_at(engine, 0);
     assert_int_equal(binding.dtype, models[m].output_dtype);
     if (models[m].output_rank >= 0) {
         assert_int_equal(binding.shape.rank, models[m].output_rank);
@@ -90,8 +89,7 @@ static void check_engine(const kiln_engine *engine, size_t m)
     }
     bool found = false;
     for (size_t i = 0; i < kiln_engine_metadata_count(engine); i++) {
-        kiln_metadata line;
-        assert_ok(kiln_engine_metadata(engine, i, &line));
+        const kiln_metadata line = metadata_line(engine, i);
         if (strcmp(line.key, "tensorrt.plan_bytes") == 0) {
             found = atoll(line.value) > 10000;
         }

@@ -169,8 +169,7 @@ static kiln_status build_with(kiln_network *network, kiln_build_options *options
     owned_engine engine = NULL;
     const kiln_status status = kiln_engine_build(network, options, &engine);
     if (status == KILN_OK) {
-        kiln_binding binding = {.struct_size = sizeof binding};
-        assert_ok(kiln_engine_output(engine, 0, &binding));
+        const kiln_binding binding = output_at(engine, 0);
         assert_string_equal(binding.name, "y");
         assert_int_equal(binding.dtype, output);
         assert_int_equal(binding.shape.dims[0], KILN_DYNAMIC);

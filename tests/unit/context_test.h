@@ -19,21 +19,13 @@ static inline kiln_context *open_reference(const kiln_network *network, kiln_eng
     return context_on(*engine);
 }
 
-static inline kiln_context_counters counters_of(kiln_context *context)
-{
-    kiln_context_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_context_get_counters(context, &counters));
-    return counters;
-}
-
 /* Runs with `x`, whose last element becomes `value`; the last element of "y" is `result` then. */
 static inline void run_and_expect(kiln_context *context, float *x, int64_t count, float value,
                                   float result)
 {
     kiln_tensor y;
-    const kiln_tensor input = floats(x, count);
     x[count - 1] = value;
-    assert_ok(kiln_context_bind(context, "x", &input));
+    bind_tensor(context, "x", floats(x, count));
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, "y", &y));
     assert_int_equal(y.desc.shape.dims[0], count);

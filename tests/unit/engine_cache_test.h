@@ -26,11 +26,9 @@ static inline kiln_span relu_model(const char *shape)
 
 static inline kiln_cache_use use_of_build(kiln_span model, const kiln_build_options *options)
 {
-    owned_engine engine = NULL;
-    assert_ok(kiln_engine_build_bytes(model, options, &engine));
+    owned_engine engine = built_bytes(model, options);
     const kiln_cache_use use = kiln_engine_cache_use(engine);
-    owned_context context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     float x[] = {-1, 2, -3, 4, -5, 6};
     const float *y = run_floats(context, KILN_SHAPE(2, 3), x).data;
     assert_true(y[0] == 0 && y[1] == 2 && y[4] == 0 && y[5] == 6);
@@ -43,13 +41,11 @@ static inline kiln_cache_use use_of_build(kiln_span model, const kiln_build_opti
 /* How many entries there are; in `problems` (or NULL) how many are not whole and as written. */
 static inline size_t count_entries(size_t *problems)
 {
-    kiln_cache_list *list = NULL;
-    assert_ok(kiln_cache_list_create(folder, true, &list));
+    kiln_cache_list *list = cache_entries(folder, true);
     const size_t count = kiln_cache_list_count(list);
     size_t found = 0;
     for (size_t i = 0; i < count; i++) {
-        kiln_cache_entry entry = {.struct_size = sizeof entry};
-        assert_ok(kiln_cache_list_get(list, i, &entry));
+        const kiln_cache_entry entry = entry_at(list, i);
         found += entry.problem != NULL;
     }
     kiln_cache_list_destroy(list);
@@ -63,12 +59,10 @@ static inline size_t count_entries(size_t *problems)
 static const char *plan_file(const char *name)
 {
     static char path[8192];
-    kiln_cache_list *list = NULL;
-    assert_ok(kiln_cache_list_create(folder, false, &list));
+    kiln_cache_list *list = cache_entries(folder, false);
     path[0] = '\0';
     for (size_t i = 0; i < kiln_cache_list_count(list); i++) {
-        kiln_cache_entry entry = {.struct_size = sizeof entry};
-        assert_ok(kiln_cache_list_get(list, i, &entry));
+        const kiln_cache_entry entry = entry_at(list, i);
         if (strcmp(entry.kind, "timings") != 0) {
             assert_int_equal(path[0], '\0');
             (void)snprintf(path, sizeof path, "%s/%s/%s", folder, entry.key, name);

@@ -47,44 +47,10 @@ void kiln_test_fails(kiln_status expected, kiln_status found, const char *call, 
     }
 }
 
-/* What `call` makes in `made`, or the test fails. */
-#define MADE(type, made, call)                            \
-    kiln_##type *made = NULL;                             \
-    kiln_test_status(KILN_OK, (call), #call, file, line); \
-    return made
-
-kiln_context *kiln_test_context(const char *file, int line, kiln_engine *engine,
-                                const kiln_context_options *options)
+void kiln_test_bind(const char *file, int line, kiln_context *context, const char *name,
+                    kiln_tensor tensor)
 {
-    MADE(context, context, kiln_context_create(engine, options, &context));
-}
-
-kiln_stream *kiln_test_stream(const char *file, int line, int32_t device)
-{
-    MADE(stream, stream, kiln_stream_create(device, 0, &stream));
-}
-
-kiln_network *kiln_test_network(const char *file, int line)
-{
-    MADE(network, network, kiln_network_create(NULL, &network));
-}
-
-kiln_engine *kiln_test_built_network(const char *file, int line, const kiln_network *network,
-                                     const kiln_build_options *options)
-{
-    MADE(engine, engine, kiln_engine_build(network, options, &engine));
-}
-
-kiln_engine *kiln_test_built_bytes(const char *file, int line, kiln_span model,
-                                   const kiln_build_options *options)
-{
-    MADE(engine, engine, kiln_engine_build_bytes(model, options, &engine));
-}
-
-kiln_engine *kiln_test_built_file(const char *file, int line, const char *path,
-                                  const kiln_build_options *options)
-{
-    MADE(engine, engine, kiln_engine_build_file(path, options, &engine));
+    kiln_test_status(KILN_OK, kiln_context_bind(context, name, &tensor), name, file, line);
 }
 
 static void *failing_allocate(void *user, size_t size, size_t alignment)

@@ -79,8 +79,6 @@ int kiln_test_run(void);
     kiln_test_fails((expected), (call), #call, __FILE__, __LINE__, \
                     (const char *const[]){__VA_ARGS__, NULL})
 
-void kiln_test_status(kiln_status expected, kiln_status found, const char *call, const char *file,
-                      int line);
 void kiln_test_message(const char *words, const char *file, int line);
 void kiln_test_fails(kiln_status expected, kiln_status found, const char *call, const char *file,
                      int line, const char *const *words);

@@ -112,8 +112,7 @@ static inline kiln_context *make_context(behaviour *how, bool one_stream,
                                          const kiln_context_options *options)
 {
     owned_engine engine = make_engine(how, one_stream, 0);
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, options, &context));
+    kiln_context *context = context_with(engine, options);
     return context;
 }
 

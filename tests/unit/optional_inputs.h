@@ -48,8 +48,7 @@ static inline kiln_engine *build_with_weights(const kiln_build_options *options,
 
 static inline float *data_of(kiln_context *context, const char *name)
 {
-    kiln_tensor tensor;
-    assert_ok(kiln_context_tensor(context, name, &tensor));
+    const kiln_tensor tensor = tensor_in(context, name);
     return tensor.data;
 }
 
@@ -65,8 +64,7 @@ static inline void expect(kiln_context *context, float y0, float y1, float z0)
 static inline void are_pushed(kiln_engine *engine)
 {
     kiln_pipeline_options options = KILN_PIPELINE_OPTIONS(.depth = 2);
-    owned_pipeline pipeline = NULL;
-    assert_ok(kiln_pipeline_create(engine, &options, &pipeline));
+    owned_pipeline pipeline = pipeline_on(engine, &options);
     for (int i = 0; i < 12; i++) {
         float x[2] = {(float)i, 0};
         float w[2] = {(float)(100 * i), -1};
@@ -164,8 +162,7 @@ static inline void are_replayed(kiln_engine *engine)
 {
     owned_context context = context_on(engine);
     float x[2] = {1, 2};
-    const kiln_tensor tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x);
-    assert_ok(kiln_context_bind(context, "x", &tensor));
+    bind_tensor(context, "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x));
     each_is_let_go_by_itself(context);
     assert_true(counters_of(context).graph_hits > 0);
 }

@@ -28,8 +28,7 @@ static inline void bind(kiln_context *context, const char *name, kiln_tensor ten
 static inline void expect(kiln_context *context, const char *name, const float *values,
                           int64_t count)
 {
-    kiln_tensor found;
-    assert_ok(kiln_context_tensor(context, name, &found));
+    const kiln_tensor found = tensor_in(context, name);
     assert_int_equal(found.desc.dtype, KILN_DTYPE_FLOAT32);
     assert_int_equal(found.desc.shape.rank, 1);
     assert_int_equal(found.desc.shape.dims[0], count);

@@ -48,16 +48,15 @@ static inline void finish(kiln_engine *engine, kiln_context *context)
 static inline void bind_floats(kiln_context *context, const char *name, int64_t count,
                                float *values)
 {
-    const kiln_tensor tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), values,
-                                                (size_t)count * sizeof(float));
-    assert_ok(kiln_context_bind(context, name, &tensor));
+    bind_tensor(context, name,
+                KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), values,
+                                 (size_t)count * sizeof(float)));
 }
 
 static inline void expect_floats(kiln_context *context, const char *name, int64_t count,
                                  const float *values)
 {
-    kiln_tensor tensor;
-    assert_ok(kiln_context_tensor(context, name, &tensor));
+    const kiln_tensor tensor = tensor_in(context, name);
     assert_int_equal(tensor.desc.dtype, KILN_DTYPE_FLOAT32);
     assert_int_equal(tensor.bytes, (size_t)count * sizeof(float));
     for (int64_t i = 0; i < count; i++) {

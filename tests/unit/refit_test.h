@@ -43,8 +43,7 @@ static inline kiln_engine *build_from(const char *backend, int way)
     } else if (way == FROM_FILE) {
         assert_ok(kiln_engine_build_file(path, &options, &engine));
     } else {
-        owned_network network = NULL;
-        assert_ok(kiln_network_from_onnx(path, &network));
+        owned_network network = network_file(path);
         assert_ok(kiln_engine_build(network, &options, &engine));
     }
     return engine;

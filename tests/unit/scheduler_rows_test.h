@@ -34,7 +34,6 @@ static bool all_on_one_stream;
 /* Of the mock's runs, which graphs repeat. */
 static inline kiln_engine *make_row_engine(behaviour *how, int32_t device)
 {
-    kiln_engine *engine = NULL;
     const kiln_binding x = {.struct_size = sizeof x,
                             .name = "x",
                             .dtype = KILN_DTYPE_FLOAT32,
@@ -52,19 +51,18 @@ static inline kiln_engine *make_row_engine(behaviour *how, int32_t device)
     mock.device = device;
     mock.one_stream = all_on_one_stream;
     work_count = 0;
-    assert_ok(kiln_engine_create_mock(&mock, &engine));
+    kiln_engine *engine = new_mock(&mock);
     return engine;
 }
 
 static inline kiln_scheduler *open_rows(behaviour *how, kiln_scheduler_options options,
                                         kiln_engine **engine)
 {
-    kiln_scheduler *scheduler = NULL;
     *engine = make_row_engine(how, 0);
     options.struct_size = sizeof options;
     options.max_batch = MOST_ROWS;
     options.contexts = 1;
-    assert_ok(kiln_scheduler_create(engine, 1, &options, &scheduler));
+    kiln_scheduler *scheduler = scheduler_on(engine, 1, &options);
     return scheduler;
 }
 
@@ -130,8 +128,7 @@ static inline void run_together(kiln_scheduler *scheduler, rows *all, size_t cou
 
 static inline kiln_context_counters count_runs(const kiln_scheduler *scheduler)
 {
-    kiln_context_counters found = {.struct_size = sizeof found};
-    assert_ok(kiln_context_get_counters(scheduler->pool->seats[0]->context, &found));
+    const kiln_context_counters found = counters_of(scheduler->pool->seats[0]->context);
     return found;
 }
 

@@ -90,13 +90,12 @@ static inline kiln_engine *engine_of(play *self, int64_t rows, int64_t columns)
                       .shape = KILN_SHAPE(rows, columns),
                       .dim_names = {"n", "c"}};
     kiln_binding y = x;
-    kiln_engine *engine = NULL;
     y.name = "y";
     y.is_input = false;
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = &x, .input_count = 1, .outputs = &y, .output_count = 1,
                           .handler = run, .user = self, .fail_every = self->fail_every);
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    kiln_engine *engine = new_mock(&options);
     return engine;
 }
 
@@ -104,11 +103,10 @@ static inline kiln_scheduler *scheduler_of(play *self, int64_t rows, kiln_schedu
                                            int64_t max_batch, uint64_t delay)
 {
     owned_engine engine = engine_of(self, rows, KILN_DYNAMIC);
-    kiln_scheduler *scheduler = NULL;
     kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.schedule = schedule, .max_batch = max_batch,
                                .delay_nanoseconds = delay);
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    kiln_scheduler *scheduler = scheduler_on(&engine, 1, &options);
     return scheduler;
 }
 
@@ -176,8 +174,7 @@ static inline void wait_for_runs(play *self, int waiting)
 
 static inline kiln_scheduler_counters counted(kiln_scheduler *scheduler)
 {
-    kiln_scheduler_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_scheduler_get_counters(scheduler, &counters));
+    const kiln_scheduler_counters counters = scheduler_counters(scheduler);
     assert_int_equal(counters.submitted, counters.done + counters.failed + counters.cancelled +
                                              counters.expired + counters.waiting +
                                              counters.running);

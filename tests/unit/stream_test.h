@@ -215,11 +215,10 @@ static inline kiln_status played_engine_of(played *self, kiln_engine **engine)
 static inline kiln_generator *played_generator(played *self, kiln_generator_options options)
 {
     owned_engine engine = NULL;
-    kiln_generator *generator = NULL;
     assert_ok(played_engine_of(self, &engine));
     options.max_batch = options.max_batch != 0 ? options.max_batch : 4;
     options.max_length = options.max_length != 0 ? options.max_length : 40;
-    assert_ok(kiln_generator_create(engine, &options, &generator));
+    kiln_generator *generator = generator_on(engine, &options);
     return generator;
 }
 
@@ -228,9 +227,8 @@ static inline void check_played(kiln_sequence *sequence, const int64_t *prompt, 
                                 size_t generated)
 {
     int64_t all[MOST_PLAYED];
-    kiln_sequence_result result = {.struct_size = sizeof result};
     assert_ok(kiln_sequence_wait(sequence, -1));
-    assert_ok(kiln_sequence_get_result(sequence, &result));
+    const kiln_sequence_result result = sequence_result(sequence);
     assert_int_equal(result.count, generated);
     memcpy(all, prompt, count * sizeof *all);
     for (size_t i = 0; i < generated; i++) {

@@ -143,11 +143,10 @@ TEST(what_is_no_backend_is_refused)
 
 static void run_once(kiln_engine *engine)
 {
-    owned_context context = NULL;
     float x[] = {1, 2, 3, 4};
     kiln_named_tensor in = {"x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(4), x, sizeof x)};
     kiln_named_tensor out = {.name = "y"};
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     assert_ok(kiln_context_run_tensors(context, &in, 1, &out, 1));
     for (size_t i = 0; i < 4; i++) {
         assert_true(((const float *)out.tensor.data)[i] == 2 * x[i]);
@@ -170,7 +169,6 @@ static kiln_network *network_of_one(void)
 TEST(a_backend_from_outside_builds_and_runs)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
-    kiln_engine *engine = NULL;
     const unsigned char bytes[] = {7, 1, 2};
     const size_t count = kiln_backend_count();
     assert_ok(kiln_backend_register(&twice));
@@ -179,7 +177,7 @@ TEST(a_backend_from_outside_builds_and_runs)
     assert_ok(kiln_backend_get(count, &info));
     assert_string_equal(info.name, "twice");
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "twice", .library = "/opt/twice.so");
-    assert_ok(kiln_engine_build_bytes((kiln_span){bytes, sizeof bytes}, &options, &engine));
+    kiln_engine *engine = built_bytes((kiln_span){bytes, sizeof bytes}, &options);
     assert_string_equal(seen_library, "/opt/twice.so");
     assert_int_equal(seen_bytes, sizeof bytes);
     assert_int_equal(seen_first, 7);
@@ -195,9 +193,8 @@ TEST(a_backend_from_outside_builds_and_runs)
 TEST(a_network_comes_as_onnx)
 {
     owned_network network = network_of_one();
-    kiln_engine *engine = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "twice");
-    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_engine *engine = built_network(network, &options);
     assert_int_equal(seen_first, 0x08); /* ModelProto.ir_version */
     assert_in_range(seen_bytes, 40, 400);
     run_once(engine);

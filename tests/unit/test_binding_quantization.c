@@ -170,8 +170,7 @@ static void same_text(const char *what, const char *expected, const kiln_quantiz
 
 static void engine_says(const char *name, const kiln_engine *engine, const char *const said[2])
 {
-    kiln_binding binding = {.struct_size = sizeof binding};
-    assert_ok(kiln_engine_input(engine, 0, &binding));
+    kiln_binding binding = input_at(engine, 0);
     same_text(name, said[0], &binding.quantization);
     assert_ok(kiln_engine_output(engine, 0, &binding));
     same_text(name, said[1], &binding.quantization);
@@ -184,17 +183,15 @@ TEST(an_engine_says_how_its_bindings_are_quantized)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(readings); i++) {
         for (size_t b = 0; b < KLN_ARRAY_LENGTH(backends); b++) {
             graph_maker m;
-            owned_engine engine = NULL;
-            owned_engine loaded = NULL;
             const kiln_build_options how = KILN_BUILD_OPTIONS(.backend = backends[b]);
             begin(&m, i);
             owned_text bytes = maker_bytes(m.model);
             const kiln_span model = {bytes.data, bytes.size};
-            assert_ok(kiln_engine_build_bytes(model, &how, &engine));
+            owned_engine engine = built_bytes(model, &how);
             engine_says(readings[i].name, engine, readings[i].said);
             const char *path = kiln_test_path("saved");
             assert_ok(kiln_engine_save(engine, path));
-            assert_ok(kiln_engine_load(path, NULL, &loaded));
+            owned_engine loaded = loaded_file(path, NULL);
             engine_says(readings[i].name, loaded, readings[i].said);
             maker_end(&m);
         }
@@ -206,12 +203,11 @@ TEST(a_network_says_it_as_well)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(readings); i++) {
         graph_maker m;
-        owned_network network = NULL;
         owned_inspection inspection = NULL;
         kiln_binding binding = {.struct_size = sizeof binding};
         begin(&m, i);
         owned_text bytes = maker_bytes(m.model);
-        assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &network));
+        owned_network network = network_in((kiln_span){bytes.data, bytes.size}, NULL);
         assert_ok(kiln_network_inspect(network, false, &inspection));
         assert_ok(kiln_inspection_get_input(inspection, 0, &binding));
         same_text(readings[i].name, readings[i].said[0], &binding.quantization);
@@ -258,14 +254,12 @@ TEST(a_manifest_that_makes_no_sense_is_refused)
     graph_maker m;
     char text[8192];
     size_t length = 0;
-    owned_engine engine = NULL;
     const kiln_build_options how = KILN_BUILD_OPTIONS(.backend = "reference");
     begin(&m, 0);
     owned_text bytes = maker_bytes(m.model);
-    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &how, &engine));
+    owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, &how);
     assert_ok(kiln_engine_manifest(engine, text, sizeof text, &length));
-    kiln_span saved;
-    assert_ok(kiln_engine_save_bytes(engine, &saved));
+    const kiln_span saved = saved_bytes(engine);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(wrong); i++) {
         char changed[8192];
         kiln_engine *none = NULL;
@@ -307,8 +301,7 @@ TEST(a_mock_says_what_it_was_told)
     options.inputs = &input;
     options.outputs = &output;
     options.input_count = options.output_count = 1;
-    owned_engine engine = NULL;
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    owned_engine engine = new_mock(&options);
     scale = 7;
     engine_says("mock", engine, (const char *const[2]){"int8 -1 0: 0.5@0", NULL});
     kiln_engine *none = NULL;
@@ -371,12 +364,11 @@ TEST(a_caller_rounds_as_the_operators_do)
             KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, shape, numbers, sizeof numbers);
         const kiln_tensor rounded = KILN_HOST_TENSOR(how->storage, shape, stored, sizeof stored);
         const kiln_tensor after = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, shape, back, sizeof back);
-        kiln_tensor expected;
         assert_ok(kiln_context_bind(context, "x", &real));
         assert_ok(kiln_context_run(context));
         assert_ok(kiln_tensor_quantize(&real, how, &rounded));
         assert_ok(kiln_tensor_dequantize(&rounded, how, &after));
-        assert_ok(kiln_context_tensor(context, "q", &expected));
+        kiln_tensor expected = tensor_in(context, "q");
         assert_memory_equal(stored, expected.data, sizeof stored);
         assert_ok(kiln_context_tensor(context, "y", &expected));
         assert_memory_equal(back, expected.data, sizeof back);

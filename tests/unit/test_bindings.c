@@ -5,7 +5,6 @@
 static kiln_context *open_negation(kiln_engine **engine)
 {
     owned_network network = NULL;
-    kiln_context *context = NULL;
     kiln_tensor_id x;
     kiln_tensor_id y;
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
@@ -14,7 +13,7 @@ static kiln_context *open_negation(kiln_engine **engine)
     assert_ok(kiln_network_add_unary(network, "y", KILN_UNARY_NEG, x, &y));
     assert_ok(kiln_network_mark_output(network, y));
     assert_ok(kiln_engine_build(network, &options, engine));
-    assert_ok(kiln_context_create(*engine, NULL, &context));
+    kiln_context *context = context_on(*engine);
     return context;
 }
 

@@ -8,7 +8,6 @@
 
 TEST(profiles_are_tried)
 {
-    owned_network network = NULL;
     owned_engine engine = NULL;
     kiln_issue_list *issues = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
@@ -19,7 +18,7 @@ TEST(profiles_are_tried)
     options.issues = &issues;
     options.profiles = &profile;
     options.profile_count = 1;
-    assert_ok(kiln_network_from_bytes(small_unary("Relu", SMALL_FLOAT, "n,2"), NULL, &network));
+    owned_network network = network_in(small_unary("Relu", SMALL_FLOAT, "n,2"), NULL);
     assert_fails(KILN_ERROR_SHAPE, kiln_engine_build(network, &options, &engine),
                  "min must not pass opt");
     assert_int_equal(1, kiln_issue_list_count(issues));
@@ -34,7 +33,6 @@ TEST(profiles_are_tried)
 static kiln_network *foreign_network(void)
 {
     graph_maker m;
-    kiln_network *network = NULL;
     kln_onnx_opset sets[] = {{.domain = "", .version = 17},
                              {.domain = "com.example", .version = 1}};
     static char copy[4096];
@@ -50,7 +48,7 @@ static kiln_network *foreign_network(void)
     maker_end(&m);
     assert_true(bytes.size < sizeof copy);
     memcpy(copy, bytes.data, bytes.size);
-    assert_ok(kiln_network_from_bytes((kiln_span){copy, bytes.size}, NULL, &network));
+    kiln_network *network = network_in((kiln_span){copy, bytes.size}, NULL);
     return network;
 }
 

@@ -41,13 +41,12 @@ static void check_four(const kiln_issue_list *list)
 
 TEST(a_network_fails_with_the_list_of_its_check)
 {
-    owned_network network = NULL;
     kiln_engine *engine = NULL;
     owned_issue_list checked = NULL;
     owned_issue_list issues = NULL;
     kiln_build_options options = backend_options("reference");
     options.issues = &issues;
-    assert_ok(kiln_network_from_bytes(four_faults(), NULL, &network));
+    owned_network network = network_in(four_faults(), NULL);
     assert_ok(kiln_network_validate(network, NULL, &checked));
     assert_fails(KILN_ERROR_INVALID_NETWORK, kiln_engine_build(network, &options, &engine),
                  "the network has 4 errors; the first: ");

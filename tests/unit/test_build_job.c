@@ -34,8 +34,7 @@ TEST(a_job_gives_its_engine_once)
     owned_engine engine = NULL;
     assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
     assert_int_equal(kiln_engine_input_count(engine), 1);
-    kiln_build_progress progress = {.struct_size = sizeof progress};
-    assert_ok(kiln_build_get_progress(build, &progress));
+    const kiln_build_progress progress = progress_of(build);
     assert_int_equal(progress.state, KILN_BUILD_DONE);
     assert_true(progress.fraction == 1.0);
     assert_true(progress.nanoseconds > 0);
@@ -58,8 +57,7 @@ TEST(a_failure_comes_with_its_sentence)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_build_wait(NULL, 0, &engine));
     assert_status(KILN_ERROR_MALFORMED, kiln_build_wait(build, 0, &engine));
     assert_string_equal(kiln_error_message(), sentence);
-    kiln_build_progress progress = {.struct_size = sizeof progress};
-    assert_ok(kiln_build_get_progress(build, &progress));
+    const kiln_build_progress progress = progress_of(build);
     assert_int_equal(progress.state, KILN_BUILD_FAILED);
 }
 
@@ -94,8 +92,7 @@ TEST(a_job_that_is_too_late_has_no_engine)
     assert_ok(kiln_build_start_file(MODEL, &options, &limits, &build));
     owned_engine engine = NULL;
     const kiln_status status = kiln_build_wait(build, UINT64_MAX, &engine);
-    kiln_build_progress progress = {.struct_size = sizeof progress};
-    assert_ok(kiln_build_get_progress(build, &progress));
+    const kiln_build_progress progress = progress_of(build);
     if (progress.nanoseconds >= 1000000) {
         assert_int_equal(status, KILN_ERROR_TIMEOUT);
         assert_message("1 are allowed");

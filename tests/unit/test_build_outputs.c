@@ -50,10 +50,9 @@ TEST(a_file_has_the_shapes_of_the_outputs)
             .name = "x", .min = KILN_SHAPE(1, 8), .opt = KILN_SHAPE(2, 8), .max = KILN_SHAPE(5, 8)};
         const kiln_profile profile = {.inputs = &range, .input_count = 1};
         owned_buffer_plan plan = NULL;
-        kiln_binding binding = {.struct_size = sizeof binding};
         options.backend = backends[i];
         owned_engine engine = built_file(path, &options);
-        assert_ok(kiln_engine_output(engine, 1, &binding));
+        kiln_binding binding = output_at(engine, 1);
         assert_true(kiln_shape_equal(&binding.shape, &KILN_SHAPE(KILN_DYNAMIC, 3)));
         assert_string_equal(binding.dim_names[0], "batch");
         assert_ok(kiln_engine_plan_buffers(engine, &profile, NULL, &plan));

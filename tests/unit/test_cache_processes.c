@@ -141,11 +141,9 @@ TENSORRT_TEST(a_killed_process_leaves_the_cache_usable)
         (void)nanosleep(&(struct timespec){.tv_nsec = (long)(random % 4000000)}, NULL);
         assert_int_equal(kill(process.pid, SIGKILL), 0);
         assert_int_equal(end_of(&process), -SIGKILL);
-        kiln_cache_list *list = NULL;
-        assert_ok(kiln_cache_list_create(folder, true, &list));
+        kiln_cache_list *list = cache_entries(folder, true);
         for (size_t k = 0; k < kiln_cache_list_count(list); k++) {
-            kiln_cache_entry entry = {.struct_size = sizeof entry};
-            assert_ok(kiln_cache_list_get(list, k, &entry));
+            const kiln_cache_entry entry = entry_at(list, k);
             unfinished += entry.problem != NULL;
             /* Half an entry is none, never one of other bytes. */
             assert_true(entry.problem == NULL || strstr(entry.problem, "its hash is") == NULL);
@@ -161,8 +159,7 @@ TENSORRT_TEST(a_killed_process_leaves_the_cache_usable)
         (void)build_one(folder, level);
         assert_int_equal(build_one(folder, level), KILN_CACHE_FOUND);
     }
-    kiln_cache_list *list = NULL;
-    assert_ok(kiln_cache_list_create(folder, true, &list));
+    kiln_cache_list *list = cache_entries(folder, true);
     assert_int_equal(kiln_cache_list_count(list), MODELS + 1);
     kiln_cache_list_destroy(list);
 }
@@ -173,11 +170,9 @@ TENSORRT_TEST(a_full_disk_costs_no_engine)
     started process = start("full");
     assert_int_equal(close(process.in), 0);
     assert_int_equal(end_of(&process), KILN_CACHE_NOT_STORED);
-    kiln_cache_list *list = NULL;
-    assert_ok(kiln_cache_list_create(folder, false, &list));
+    kiln_cache_list *list = cache_entries(folder, false);
     for (size_t i = 0; i < kiln_cache_list_count(list); i++) {
-        kiln_cache_entry entry = {.struct_size = sizeof entry};
-        assert_ok(kiln_cache_list_get(list, i, &entry));
+        const kiln_cache_entry entry = entry_at(list, i);
         assert_int_equal(entry.bytes, 0);
     }
     kiln_cache_list_destroy(list);

@@ -295,12 +295,10 @@ TEST(a_network_is_whole_again)
     const kiln_build_options build = reference();
     feed from = whole;
     const kiln_batch_source source = {next, &from};
-    owned_network network = NULL;
     owned_range_table ranges = NULL;
-    owned_engine engine = NULL;
-    assert_ok(kiln_network_from_onnx(model_path("n,64"), &network));
+    owned_network network = network_file(model_path("n,64"));
     assert_ok(kiln_calibrate(network, &build, &source, NULL, &ranges));
-    assert_ok(kiln_engine_build(network, &build, &engine));
+    owned_engine engine = built_network(network, &build);
     assert_int_equal(kiln_engine_output_count(engine), 1);
 }
 

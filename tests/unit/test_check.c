@@ -79,10 +79,9 @@ TEST(options_are_read)
 
 TEST(networks_are_validated)
 {
-    owned_network network = NULL;
     kiln_issue_list *issues = NULL;
     owned_text bytes = write_model("Bogus");
-    assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &network));
+    owned_network network = network_in((kiln_span){bytes.data, bytes.size}, NULL);
     assert_ok(kiln_network_validate(network, NULL, &issues));
     assert_int_equal(1, kiln_issue_list_errors(issues));
     assert_fails(KILN_ERROR_INVALID_NETWORK, kln_issues_status(issues),

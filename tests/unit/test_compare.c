@@ -392,11 +392,10 @@ TEST(each_type_is_filled)
                                     KILN_SHAPE(1500), {NULL}, {0}};
         kln_compare_inputs inputs;
         const kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
-        owned_engine engine = NULL;
         told what = {{0}, 0};
         kiln_mock_options mock =
             KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .handler = say, .user = &what);
-        assert_ok(kiln_engine_create_mock(&mock, &engine));
+        owned_engine engine = new_mock(&mock);
         assert_ok(kln_compare_inputs_make((kiln_engine *[2]){engine, engine}, &options, &inputs));
         const unsigned char *bytes = inputs.tensors[0].tensor.data;
         size_t set = 0;
@@ -414,7 +413,6 @@ TEST(arguments_are_checked)
     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
     kiln_build_options build = KILN_BUILD_OPTIONS_INIT;
     told what = {{1, 2}, 2};
-    kiln_network *branch = NULL;
     owned_network network = chain(0, false);
     owned_engine engine = engine_of("y", KILN_DTYPE_FLOAT32, KILN_SHAPE(2), &what);
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_compare_engines(NULL, engine, NULL, &comparison));
@@ -426,7 +424,7 @@ TEST(arguments_are_checked)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_compare_file("x", NULL, NULL, NULL, NULL));
     assert_status(KILN_ERROR_NOT_FOUND,
                   kiln_compare_file("/nowhere.onnx", NULL, NULL, NULL, &comparison));
-    assert_ok(kiln_network_create_branch(network, NULL, &branch));
+    kiln_network *branch = new_branch(network, NULL);
     assert_status(KILN_ERROR_STATE, kiln_compare(branch, NULL, NULL, NULL, &comparison));
     build.backend = "nobody";
     assert_status(KILN_ERROR_NAME, kiln_compare(network, &build, NULL, NULL, &comparison));

@@ -257,8 +257,7 @@ TEST(scales_and_weights_stay_constant)
             kln_names_get(&inference->graph->names, m.model->graph.nodes[i].outputs[0]);
         assert_ok(kln_cut_build(&cut, &value, 1, i, i, &builds, engines));
         for (size_t k = 0; k < kiln_engine_input_count(engines[0]); k++) {
-            kiln_binding binding = {.struct_size = sizeof binding};
-            assert_ok(kiln_engine_input(engines[0], k, &binding));
+            kiln_binding binding = input_at(engines[0], k);
             assert_true(kiln_shape_is_static(&binding.shape));
             assert_true(strchr("xqdr", binding.name[0]) != NULL &&
                         strcmp(binding.name, "qw") != 0 && strcmp(binding.name, "dw") != 0);

@@ -108,14 +108,13 @@ static kiln_status say(void *user, kiln_mock_run *run, char message[1024])
 
 static kiln_engine *engine_of(kiln_dtype dtype, told *what)
 {
-    kiln_engine *engine = NULL;
     const kiln_binding input = {sizeof input,  "x",    true, KILN_DTYPE_INT8,
                                 KILN_SHAPE(3), {NULL}, {0}};
     const kiln_binding output = {sizeof output, "y", false, dtype, KILN_SHAPE(3), {NULL}, {0}};
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .outputs = &output, .output_count = 1,
                           .handler = say, .user = what);
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    kiln_engine *engine = new_mock(&options);
     return engine;
 }
 

@@ -39,8 +39,7 @@ static kiln_engine *make_engine(void *user, uint64_t fail_every, uint64_t latenc
         KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .outputs = outputs, .output_count = 2,
                           .handler = doubling, .user = user, .fail_every = fail_every,
                           .latency_nanoseconds = latency);
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    kiln_engine *engine = new_mock(&options);
     return engine;
 }
 
@@ -55,8 +54,7 @@ TEST(an_engine_describes_its_bindings)
     kiln_engine *engine = make_engine(NULL, 0, 0);
     assert_int_equal(kiln_engine_input_count(engine), 1);
     assert_int_equal(kiln_engine_output_count(engine), 2);
-    kiln_binding binding = {.struct_size = sizeof binding};
-    assert_ok(kiln_engine_input(engine, 0, &binding));
+    kiln_binding binding = input_at(engine, 0);
     assert_string_equal(binding.name, "x");
     assert_true(binding.is_input);
     assert_string_equal(binding.dim_names[0], "n");
@@ -92,10 +90,8 @@ TEST(bound_memory_is_used_as_it_is)
     owned_context context = make_context();
     float x[] = {1, 2, 3};
     float y[3] = {0};
-    const kiln_tensor input = floats(x, 3);
-    const kiln_tensor output = floats(y, 3);
-    assert_ok(kiln_context_bind(context, "x", &input));
-    assert_ok(kiln_context_bind(context, "y", &output));
+    bind_tensor(context, "x", floats(x, 3));
+    bind_tensor(context, "y", floats(y, 3));
     kiln_tensor shown;
     assert_fails(KILN_ERROR_STATE, kiln_context_tensor(context, "y", &shown),
                  "there is no result yet");
@@ -108,8 +104,7 @@ TEST(bound_memory_is_used_as_it_is)
     x[0] = 10;
     assert_ok(kiln_context_run(context));
     assert_true(y[0] == 20);
-    kiln_context_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_context_get_counters(context, &counters));
+    const kiln_context_counters counters = counters_of(context);
     assert_int_equal(counters.runs, 2);
     assert_int_equal(counters.binds, 3);
 }
@@ -135,20 +130,17 @@ TEST(the_context_provides_memory)
 {
     owned_context context = make_context();
     assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(4)));
-    kiln_tensor input;
-    assert_ok(kiln_context_tensor(context, "x", &input));
+    const kiln_tensor input = tensor_in(context, "x");
     assert_int_equal(input.bytes, 16);
     assert_int_equal((uintptr_t)input.data % 64, 0);
     float *x = input.data;
     assert_true(x[0] == 0 && x[3] == 0);
     x[1] = 5;
     assert_ok(kiln_context_run(context));
-    kiln_tensor output;
-    assert_ok(kiln_context_tensor(context, "y", &output));
+    kiln_tensor output = tensor_in(context, "y");
     assert_int_equal(output.desc.shape.dims[0], 4);
     assert_true(((float *)output.data)[1] == 10);
-    kiln_context_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_context_get_counters(context, &counters));
+    const kiln_context_counters counters = counters_of(context);
     assert_int_equal(counters.bytes_owned, 16);
     assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(2)));
     assert_status(KILN_ERROR_STATE, kiln_context_tensor(context, "y", &output));
@@ -265,8 +257,7 @@ TEST(one_call_binds_runs_and_shows)
     const kiln_named_tensor nameless = {NULL, floats(y, 3)};
     assert_status(KILN_ERROR_NULL_ARGUMENT,
                   kiln_context_run_tensors(context, &nameless, 1, NULL, 0));
-    kiln_context_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_context_get_counters(context, &counters));
+    kiln_context_counters counters = counters_of(context);
     const uint64_t binds = counters.binds;
     assert_ok(kiln_context_run_tensors(context, &input, 1, outputs + 1, 1));
     assert_ok(kiln_context_get_counters(context, &counters));
@@ -286,8 +277,7 @@ TEST(a_failed_run_leaves_the_context_usable)
     assert_ok(kiln_context_run(context));
     assert_fails(KILN_ERROR_BACKEND, kiln_context_run(context), "fails run 3");
     assert_ok(kiln_context_run(context));
-    kiln_context_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_context_get_counters(context, &counters));
+    const kiln_context_counters counters = counters_of(context);
     assert_int_equal(counters.runs, 2);
     assert_int_equal(counters.failed_runs, 2);
 }
@@ -380,9 +370,8 @@ TEST(a_run_after_warmup_allocates_nothing)
     assert_ok(kiln_context_warmup(context, 3, 0, NULL));
     const uint64_t before = kiln_test_allocations();
     for (int i = 0; i < 1000; i++) {
-        kiln_tensor shown;
         assert_ok(kiln_context_run(context));
-        assert_ok(kiln_context_tensor(context, "y", &shown));
+        (void)tensor_in(context, "y");
     }
     assert_int_equal(kiln_test_allocations(), before);
 }
@@ -409,8 +398,7 @@ static void *run_in_thread(void *context)
 TEST(a_second_thread_is_told_that_the_context_is_busy)
 {
     kiln_mock_options options = KILN_MOCK_OPTIONS(.handler = waiting);
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    kiln_engine *engine = new_mock(&options);
     kiln_context *contexts[2];
     pthread_t threads[2];
     for (int i = 0; i < 2; i++) {

@@ -184,11 +184,10 @@ FAKE_TEST(exhausted_memory_is_told_with_what_is_left)
 
 FAKE_TEST(ordered_memory_and_peer_copies)
 {
-    owned_stream stream = NULL;
     void *memory = NULL;
     void *other = NULL;
     int number = 77;
-    assert_ok(kiln_stream_create(0, -2, &stream));
+    owned_stream stream = new_stream(0, -2);
     assert_ok(kln_cuda_allocate_ordered(stream, sizeof number, &memory));
     assert_ok(kln_cuda_copy(0, memory, &number, sizeof number, stream));
     assert_ok(kln_cuda_allocate(KILN_LOCATION_DEVICE, 2, sizeof number, &other));
@@ -211,10 +210,9 @@ static void count_up(void *user)
 
 FAKE_TEST(streams_run_work)
 {
-    owned_stream stream = NULL;
     int count = 0;
     bool done = false;
-    assert_ok(kiln_stream_create(1, -5, &stream));
+    owned_stream stream = new_stream(1, -5);
     assert_int_equal(kiln_stream_device(stream), 1);
     assert_non_null(kiln_stream_handle(stream));
     set("FAKE_CUDA_BUSY", "1");
@@ -265,17 +263,14 @@ FAKE_TEST(streams_refuse_what_is_wrong)
 
 FAKE_TEST(events_order_and_measure)
 {
-    owned_event begin = NULL;
-    owned_event end = NULL;
-    owned_event bare = NULL;
     int count = 0;
     double took = -1.0;
     bool done = false;
     owned_stream stream = stream_on(0);
     owned_stream other = stream_on(2);
-    assert_ok(kiln_event_create(0, true, &begin));
-    assert_ok(kiln_event_create(0, true, &end));
-    assert_ok(kiln_event_create(2, false, &bare));
+    owned_event begin = new_event(0, true);
+    owned_event end = new_event(0, true);
+    owned_event bare = new_event(2, false);
     assert_fails(KILN_ERROR_STATE, kiln_event_elapsed(begin, end, &took),
                  "the first event was never recorded");
     assert_ok(kiln_event_record(begin, stream));

@@ -58,13 +58,11 @@ FAKE_TEST(each_device_has_an_engine_of_its_own)
 FAKE_TEST(memory_and_streams_of_another_device_are_refused)
 {
     place places[DEVICES] = {{.engine = NULL}};
-    owned_buffer buffer = NULL;
     owned_context context = NULL;
-    kiln_tensor x;
     const kiln_shape shape = KILN_SHAPE(8);
     begin_places(places);
-    assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 2, 32, &buffer));
-    assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &shape, &x));
+    owned_buffer buffer = new_buffer(KILN_LOCATION_DEVICE, 2, 32);
+    kiln_tensor x = buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &shape);
     owned_stream stream = stream_on(2);
     kiln_context_options options = KILN_CONTEXT_OPTIONS(.stream = stream);
     assert_fails(KILN_ERROR_INVALID_ARGUMENT,
@@ -134,7 +132,6 @@ FAKE_TEST(a_capture_that_fails_is_a_reason)
     place places[DEVICES] = {{.engine = NULL}};
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     float x[8] = {0};
-    const kiln_tensor input = floats(x, 8);
     begin_places(places);
     set("FAKE_CUDA_CAPTURE", "fail");
     for (int round = 0; round < 3; round++) {
@@ -146,7 +143,7 @@ FAKE_TEST(a_capture_that_fails_is_a_reason)
     assert_true(counters.graph_reason[0] != '\0');
     options.graphs = KILN_GRAPH_REQUIRED;
     owned_context strict = context_with(places[3].engine, &options);
-    assert_ok(kiln_context_bind(strict, "x", &input));
+    bind_tensor(strict, "x", floats(x, 8));
     assert_int_not_equal(kiln_context_run(strict), KILN_OK);
     assert_message("CUDA_ERROR_STREAM_CAPTURE");
     set("FAKE_CUDA_CAPTURE", NULL);
@@ -222,7 +219,6 @@ FAKE_TEST(a_context_works_on_pieces_of_a_pool)
 {
     behaviour how = {.drifts = false};
     owned_engine engine = make_engine(&how, false, 1);
-    owned_pool pool = NULL;
     kiln_block in;
     kiln_block out;
     kiln_tensor x;
@@ -230,7 +226,7 @@ FAKE_TEST(a_context_works_on_pieces_of_a_pool)
     const kiln_shape shape = KILN_SHAPE(8);
     const kiln_shape large = KILN_SHAPE(80000);
     kiln_pool_options options = KILN_POOL_OPTIONS(.location = KILN_LOCATION_PINNED, .device = 1);
-    assert_ok(kiln_pool_create(&options, &pool));
+    owned_pool pool = new_pool(&options);
     owned_context context = context_on(engine);
     for (int i = 0; i < 4; i++) {
         assert_ok(kiln_pool_allocate(pool, 32, NULL, &in));

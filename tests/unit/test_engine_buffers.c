@@ -36,11 +36,10 @@ static kiln_engine *make_engine(void)
          .shape = KILN_SHAPE(KILN_DYNAMIC, 4),
          .dim_names = {"found"}},
     };
-    kiln_engine *engine = NULL;
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = inputs, .input_count = 2, .outputs = outputs, .output_count = 2,
                           .handler = play);
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    kiln_engine *engine = new_mock(&options);
     return engine;
 }
 

@@ -38,19 +38,17 @@ static void write_model(void)
 static void check(kiln_engine *engine)
 {
     static float input[COUNT];
-    kiln_binding binding = {.struct_size = sizeof binding};
     kiln_tensor x = {.desc = {.dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(COUNT)},
                      .data = input,
                      .bytes = sizeof input};
-    kiln_tensor y;
     for (size_t i = 0; i < COUNT; i++) {
         input[i] = -(float)i;
     }
-    assert_ok(kiln_engine_output(engine, 0, &binding));
+    const kiln_binding binding = output_at(engine, 0);
     owned_context context = context_on(engine);
     assert_ok(kiln_context_bind(context, "x", &x));
     assert_ok(kiln_context_run(context));
-    assert_ok(kiln_context_tensor(context, binding.name, &y));
+    const kiln_tensor y = tensor_in(context, binding.name);
     for (size_t i = 0; i < COUNT; i++) {
         assert_true(((const float *)y.data)[i] == input[i] + weights[i]);
     }
@@ -90,7 +88,6 @@ TEST(weights_are_looked_for_where_the_caller_says)
 TEST(a_folder_is_for_bytes_alone)
 {
     kiln_engine *engine = NULL;
-    kiln_network *network = NULL;
     char path[4096];
     (void)snprintf(path, sizeof path, "%s/model.onnx", folder);
     kiln_build_options options =
@@ -98,7 +95,7 @@ TEST(a_folder_is_for_bytes_alone)
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file(path, &options, &engine),
                  "the weights of a file lie beside it");
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_load(path, &options, &engine));
-    assert_ok(kiln_network_from_onnx(path, &network));
+    kiln_network *network = network_file(path);
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine),
                  "a network has its weights");
     kiln_network_destroy(network);
@@ -113,9 +110,8 @@ TEST(a_folder_is_for_bytes_alone)
 
 static kiln_engine *engine_by(const char *backend)
 {
-    owned_network network = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend);
-    assert_ok(kiln_network_from_bytes(model, folder, &network));
+    owned_network network = network_in(model, folder);
     return built_network(network, &options);
 }
 
@@ -124,10 +120,9 @@ TEST(what_is_saved_to_bytes_is_loaded_from_them)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
         kiln_engine *engine = engine_by(backends[i]);
         owned_engine again = NULL;
-        kiln_span bytes;
         char manifest[4096];
         size_t length = 0, asked = 0;
-        assert_ok(kiln_engine_save_bytes(engine, &bytes));
+        const kiln_span bytes = saved_bytes(engine);
         assert_true(bytes.size > sizeof weights);
         assert_ok(kiln_engine_manifest(engine, NULL, 0, &asked));
         assert_ok(kiln_engine_manifest(engine, manifest, sizeof manifest, &length));
@@ -159,10 +154,9 @@ TEST(what_does_not_fit_is_refused)
 {
     kiln_engine *engine = engine_by("reference");
     kiln_engine *again = NULL;
-    kiln_span bytes;
     char manifest[4096];
     size_t length = 0;
-    assert_ok(kiln_engine_save_bytes(engine, &bytes));
+    kiln_span bytes = saved_bytes(engine);
     assert_ok(kiln_engine_manifest(engine, manifest, sizeof manifest, &length));
     const kiln_span text = {manifest, length};
     const kiln_span cut = {bytes.data, bytes.size - 1};

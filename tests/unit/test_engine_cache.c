@@ -56,9 +56,8 @@ TENSORRT_TEST(what_is_found_has_the_names)
                                           &engines[i]));
         assert_int_equal(kiln_engine_cache_use(engines[i]),
                          i == 0 ? KILN_CACHE_STORED : KILN_CACHE_FOUND);
-        kiln_binding binding = {.struct_size = sizeof binding};
         int32_t found = -1;
-        assert_ok(kiln_engine_input(engines[i], 0, &binding));
+        const kiln_binding binding = input_at(engines[i], 0);
         assert_string_equal(binding.dim_names[0], "rows");
         assert_null(binding.dim_names[1]);
         assert_ok(kiln_engine_find_profile(engines[i], "few", &found));
@@ -67,10 +66,8 @@ TENSORRT_TEST(what_is_found_has_the_names)
     const size_t count = kiln_engine_metadata_count(engines[0]);
     assert_int_equal(kiln_engine_metadata_count(engines[1]), count);
     for (size_t i = 0; i < count; i++) {
-        kiln_metadata built;
-        kiln_metadata loaded;
-        assert_ok(kiln_engine_metadata(engines[0], i, &built));
-        assert_ok(kiln_engine_metadata(engines[1], i, &loaded));
+        const kiln_metadata built = metadata_line(engines[0], i);
+        const kiln_metadata loaded = metadata_line(engines[1], i);
         assert_string_equal(built.key, loaded.key);
         assert_string_equal(built.value, loaded.value);
     }

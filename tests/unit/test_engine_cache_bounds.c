@@ -66,9 +66,8 @@ TENSORRT_TEST(what_was_not_used_for_longest_goes)
     }
     options.builder_optimization_level = 1;
     assert_use(FOUND, model, &options);
-    kiln_cache_list *list = NULL;
     kiln_cache_entry entry = {.struct_size = sizeof entry};
-    assert_ok(kiln_cache_list_create(folder, false, &list));
+    kiln_cache_list *list = cache_entries(folder, false);
     assert_int_equal(kiln_cache_list_count(list), 6);
     uint64_t most = 0;
     for (size_t i = 0; i < 6; i++) {
@@ -108,11 +107,9 @@ TENSORRT_TEST(what_builds_measured_is_kept)
     (void)kiln_build_release_builders();
     /* Damaged, they are measured again, and written anew. */
     char path[8300];
-    kiln_cache_list *list = NULL;
-    assert_ok(kiln_cache_list_create(folder, false, &list));
+    kiln_cache_list *list = cache_entries(folder, false);
     for (size_t i = 0; i < kiln_cache_list_count(list); i++) {
-        kiln_cache_entry entry = {.struct_size = sizeof entry};
-        assert_ok(kiln_cache_list_get(list, i, &entry));
+        const kiln_cache_entry entry = entry_at(list, i);
         if (strcmp(entry.kind, "timings") == 0) {
             (void)snprintf(path, sizeof path, "%s/%s/data", folder, entry.key);
         }
@@ -133,11 +130,9 @@ TENSORRT_TEST(what_a_warmup_measured_is_kept)
     const kiln_build_options options = cached_options("variants");
     const kiln_span model = relu_model("2,3");
     for (size_t i = 0; i < 2; i++) {
-        kiln_engine *engine = NULL;
-        kiln_context *context = NULL;
-        assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+        kiln_engine *engine = built_bytes(model, &options);
         assert_int_equal(engine->shared.measured->variants.count, i);
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        kiln_context *context = context_on(engine);
         float x[6] = {0};
         (void)run_floats(context, KILN_SHAPE(2, 3), x);
         assert_ok(kiln_context_warmup(context, 20, 0, NULL));

@@ -50,21 +50,19 @@ static kiln_status run(const subject *on, int bad, size_t member)
 
 static kiln_status push(const subject *on, int bad, size_t member)
 {
-    owned_pipeline pipeline = NULL;
     const kiln_named_tensor x = {"x", tensor_with(bad, member)};
-    assert_ok(kiln_pipeline_create(on->engine, NULL, &pipeline));
+    owned_pipeline pipeline = pipeline_on(on->engine, NULL);
     return kiln_pipeline_push(pipeline, &x, 1);
 }
 
 static kiln_status submit_as(const subject *on, const kiln_tensor *tensor, int schedule)
 {
-    owned_scheduler scheduler = NULL;
     owned_request request = NULL;
     kiln_engine *const engines[] = {on->engine};
     const kiln_named_tensor x = {"x", *tensor};
     kiln_request_options options = KILN_REQUEST_OPTIONS(.priority = 0);
     memcpy(&options.schedule, &schedule, sizeof schedule);
-    assert_ok(kiln_scheduler_create(engines, 1, NULL, &scheduler));
+    owned_scheduler scheduler = scheduler_on(engines, 1, NULL);
     return kiln_scheduler_submit(scheduler, &x, 1, NULL, 0, &options, &request);
 }
 

@@ -64,10 +64,9 @@ static void assert_said(const char *words)
 /* As run_and_check, from pinned memory. */
 static void run_pinned(kiln_context *context, float *x, int64_t count, float value)
 {
-    const kiln_tensor input = placed(floats(x, count), KILN_LOCATION_PINNED);
     kiln_tensor y;
     x[count - 1] = value;
-    assert_ok(kiln_context_bind(context, "x", &input));
+    bind_tensor(context, "x", placed(floats(x, count), KILN_LOCATION_PINNED));
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, "y", &y));
     assert_true(((const float *)y.data)[count - 1] == 2 * value);
@@ -87,8 +86,7 @@ static kiln_context *capture_one(behaviour *how, float *x, int64_t count)
 static kiln_context *measure_one(behaviour *how, float *x, int64_t count)
 {
     kiln_context *context = make_context(how, true, NULL);
-    const kiln_tensor input = placed(floats(x, count), KILN_LOCATION_PINNED);
-    assert_ok(kiln_context_bind(context, "x", &input));
+    bind_tensor(context, "x", placed(floats(x, count), KILN_LOCATION_PINNED));
     assert_ok(kiln_context_warmup(context, 3, 0, NULL));
     const kiln_context_counters counters = counters_of(context);
     assert_int_equal(counters.graph_captures, 1);
@@ -352,10 +350,8 @@ VARIANTS_TEST(ordinary_memory_is_handed_to_the_driver)
     for (int i = 0; i < 8; i++) {
         float *x = memory + (size_t)(i % 2) * COUNT; /* it may move */
         float *y = memory + (size_t)(2 + i % 2) * COUNT;
-        const kiln_tensor input = floats(x, COUNT);
-        const kiln_tensor output = floats(y, COUNT);
-        assert_ok(kiln_context_bind(context, "x", &input));
-        assert_ok(kiln_context_bind(context, "y", &output));
+        bind_tensor(context, "x", floats(x, COUNT));
+        bind_tensor(context, "y", floats(y, COUNT));
         x[COUNT - 1] = (float)i;
         y[COUNT - 1] = -1;
         if (i < 5) {
@@ -446,9 +442,8 @@ static kiln_context *make_many(void)
         KILN_MOCK_OPTIONS(.inputs = bindings[0], .input_count = TENSORS, .outputs = bindings[1],
                           .output_count = TENSORS, .handler = many_now, .enqueue = many_later,
                           .user = many_works);
-    owned_engine engine = NULL;
     many_count = 0;
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    owned_engine engine = new_mock(&options);
     return context_on(engine);
 }
 
@@ -469,8 +464,7 @@ VARIANTS_TEST(more_tensors_than_a_launch_takes_are_several)
         }
         assert_ok(kiln_context_run(context));
         for (size_t t = 0; t < TENSORS; t++) {
-            kiln_tensor y;
-            assert_ok(kiln_context_tensor(context, many_names[1][t], &y));
+            const kiln_tensor y = tensor_in(context, many_names[1][t]);
             const float *data = y.data;
             assert_true(data[0] == 2 * (float)round);
             assert_true(data[EACH - t - 1] == 2 * (float)(round * 1000 + (int)t));

@@ -330,8 +330,7 @@ static void fail_between(kiln_network *network, kiln_tensor_id x, size_t count)
 
 static void in_a_branch(kiln_network *network, kiln_tensor_id x, size_t count)
 {
-    kiln_network *branch = NULL;
-    assert_ok(kiln_network_create_branch(network, NULL, &branch));
+    kiln_network *branch = new_branch(network, NULL);
     assert_ok(kiln_network_capture(branch, x, &x));
     add_layers(branch, x, count);
 }
@@ -344,8 +343,7 @@ static void after_a_file(kiln_network *network, kiln_tensor_id x, size_t count)
     maker_model(&m, 21, "in x float32[2,3]; z=Abs(y); y=Abs(x); out z float32[2,3]");
     owned_text bytes = maker_bytes(m.model);
     maker_end(&m);
-    owned_network read = NULL;
-    assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &read));
+    owned_network read = network_in((kiln_span){bytes.data, bytes.size}, NULL);
     assert_ok(kiln_network_find(read, "z", &x));
     add_layers(read, x, count);
 }
@@ -400,8 +398,7 @@ static cost run_tensors(kiln_engine *engine, const kiln_named_tensor *inputs, si
 
 static cost push_tensors(kiln_engine *engine, const kiln_named_tensor *inputs, size_t number)
 {
-    owned_pipeline pipeline = NULL;
-    assert_ok(kiln_pipeline_create(engine, NULL, &pipeline));
+    owned_pipeline pipeline = pipeline_on(engine, NULL);
     const cost start = begin();
     assert_ok(kiln_pipeline_push(pipeline, inputs, number));
     return since(start);
@@ -428,8 +425,7 @@ static cost cost_of_call(call use, size_t number)
     }
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = bindings, .input_count = number, .handler = do_nothing);
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    kiln_engine *engine = new_mock(&options);
     const cost taken = use(engine, inputs, number);
     kiln_engine_release(engine);
     free(names);

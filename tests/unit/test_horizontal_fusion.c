@@ -70,16 +70,14 @@ static kiln_network *several(void)
 static void run(const kiln_network *network, float results[][ROWS * MOST_COLUMNS])
 {
     owned_engine engine = NULL;
-    kiln_tensor tensor;
     owned_context context = open_reference(network, &engine);
-    assert_ok(kiln_context_tensor(context, "x", &tensor));
+    kiln_tensor tensor = tensor_in(context, "x");
     for (size_t i = 0; i < (size_t)ROWS * DEPTH; i++) {
         ((float *)tensor.data)[i] = cosf((float)i);
     }
     assert_ok(kiln_context_run(context));
     for (size_t i = 0; i < kiln_engine_output_count(engine); i++) {
-        kiln_binding binding = {.struct_size = sizeof binding};
-        assert_ok(kiln_engine_output(engine, i, &binding));
+        const kiln_binding binding = output_at(engine, i);
         assert_ok(kiln_context_tensor(context, binding.name, &tensor));
         memcpy(results[i], tensor.data, tensor.bytes);
     }

@@ -105,14 +105,13 @@ TEST(nodes_have_the_types_of_their_tensors)
 TEST(wrong_use_is_refused)
 {
     owned_network network = NULL;
-    kiln_network *branch = NULL;
     owned_inspection inspection = NULL;
     kiln_binding binding = {.struct_size = sizeof binding};
     kiln_inspection_node node = {.struct_size = sizeof node};
     kiln_inspection_info small = {.struct_size = 1};
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_network_inspect(NULL, false, &inspection));
     assert_ok(make(&network));
-    assert_ok(kiln_network_create_branch(network, "unused", &branch));
+    kiln_network *branch = new_branch(network, "unused");
     assert_status(KILN_ERROR_STATE, kiln_network_inspect(branch, false, &inspection));
     assert_null(inspection);
     assert_ok(kiln_network_inspect(network, false, &inspection));

@@ -11,9 +11,8 @@ FAKE_TEST(buffers_hold_what_is_written)
 {
     const char text[] = "one two three";
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
-        owned_buffer buffer = NULL;
         char back[sizeof text] = "";
-        assert_ok(kiln_buffer_create(locations[i], 1, 100, &buffer));
+        owned_buffer buffer = new_buffer(locations[i], 1, 100);
         assert_int_equal((uintptr_t)kiln_buffer_data(buffer) % 256, 0);
         assert_int_equal(kiln_buffer_bytes(buffer), 100);
         assert_int_equal(kiln_buffer_location(buffer), locations[i]);
@@ -34,12 +33,10 @@ FAKE_TEST(buffers_are_copied_between_all_locations)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
         for (size_t j = 0; j < KLN_ARRAY_LENGTH(locations); j++) {
-            owned_buffer from = NULL;
-            owned_buffer to = NULL;
             const uint32_t number = 0xC0FFEE;
             uint32_t back = 0;
-            assert_ok(kiln_buffer_create(locations[i], 0, 64, &from));
-            assert_ok(kiln_buffer_create(locations[j], 2, 32, &to));
+            owned_buffer from = new_buffer(locations[i], 0, 64);
+            owned_buffer to = new_buffer(locations[j], 2, 32);
             assert_ok(kiln_buffer_write(from, 40, (kiln_span){&number, 4}, NULL));
             assert_ok(kiln_buffer_copy(to, 8, from, 40, 4, NULL));
             assert_ok(kiln_buffer_read(to, 8, (kiln_mutable_span){&back, 4}, NULL));

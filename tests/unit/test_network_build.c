@@ -176,12 +176,10 @@ TEST(branches)
 {
     kiln_tensor_id x, c, inner, y;
     owned_network network = make(0);
-    owned_network then = NULL;
-    kiln_network *other = NULL;
     x = input(network, "x", KILN_SHAPE(3));
     assert_ok(kiln_network_add_input(network, "c", KILN_DTYPE_BOOL, &KILN_SHAPE_SCALAR, NULL, &c));
-    assert_ok(kiln_network_create_branch(network, NULL, &then));
-    assert_ok(kiln_network_create_branch(network, NULL, &other));
+    owned_network then = new_branch(network, NULL);
+    kiln_network *other = new_branch(network, NULL);
     assert_fails(KILN_ERROR_INVALID_ARGUMENT,
                  kiln_network_add_unary(then, NULL, KILN_UNARY_ABS, x, &y),
                  "is no tensor of this network or branch");
@@ -204,7 +202,6 @@ TEST(branches)
 
 TEST(saved_and_read_again)
 {
-    kiln_network *copy = NULL;
     kiln_tensor_id w, y;
     kiln_network *network = make(0);
     kiln_tensor_id x = input(network, "x", KILN_SHAPE(2, 3));
@@ -217,7 +214,7 @@ TEST(saved_and_read_again)
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
                   kiln_network_save_onnx(network, path, (kiln_weights_place)7));
     kiln_network_destroy(network);
-    assert_ok(kiln_network_from_onnx(path, &copy));
+    kiln_network *copy = network_file(path);
     assert_int_equal(kiln_network_opset(copy), KILN_OPSET_DEFAULT);
     assert_int_equal(kiln_network_input_count(copy), 1);
     assert_int_equal(kiln_network_layer_count(copy), 1);

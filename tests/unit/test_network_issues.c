@@ -257,13 +257,11 @@ TEST(all_of_them_in_order)
 TEST(branches_collect_too)
 {
     kiln_network *network = make();
-    kiln_network *then = NULL;
-    kiln_network *other = NULL;
     kiln_tensor_id inner, y;
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(3));
     const kiln_tensor_id c = input(network, "c", KILN_DTYPE_BOOL, KILN_SHAPE_SCALAR);
-    assert_ok(kiln_network_create_branch(network, NULL, &then));
-    assert_ok(kiln_network_create_branch(network, NULL, &other));
+    kiln_network *then = new_branch(network, NULL);
+    kiln_network *other = new_branch(network, NULL);
     assert_ok(kiln_network_capture(then, x, &inner));
     assert_ok(kiln_network_add_softmax(then, "bad", inner, 3, false, &y));
     assert_ok(kiln_network_mark_output(then, y));
@@ -285,7 +283,6 @@ TEST(branches_collect_too)
 TEST(what_is_never_collected)
 {
     kiln_network *network = make();
-    kiln_network *branch = NULL;
     kiln_tensor_id y, z;
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(3));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_network_collect_issues(NULL, true));
@@ -295,7 +292,7 @@ TEST(what_is_never_collected)
                   kiln_network_add_slice(network, "s", x, NULL, NULL, NULL, NULL, 1, &y));
     assert_status(KILN_ERROR_NULL_ARGUMENT,
                   kiln_network_add_node(network, "n", NULL, 0, "Abs", NULL, 1, NULL, 0, &y, 1));
-    assert_ok(kiln_network_create_branch(network, NULL, &branch));
+    (void)new_branch(network, NULL);
     assert_int_equal(kiln_issue_list_count(NULL), 0);
     /* Not collected any more, a refused tensor is an argument like a wrong one. */
     assert_ok(kiln_network_add_softmax(network, "a", x, 7, false, &y));

@@ -123,9 +123,8 @@ TEST(attributes_of_every_kind)
     assert_type(network, y, KILN_DTYPE_INT64, KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC, KILN_DYNAMIC));
     assert_ok(kiln_network_mark_output(network, y));
     assert_ok(kiln_network_save_onnx(network, kiln_test_path("kinds.onnx"), KILN_WEIGHTS_INLINE));
-    owned_network again = NULL;
     owned_issue_list issues = NULL;
-    assert_ok(kiln_network_from_onnx(kiln_test_path("kinds.onnx"), &again));
+    owned_network again = network_file(kiln_test_path("kinds.onnx"));
     assert_ok(kiln_network_validate(again, NULL, &issues));
     assert_int_equal(kiln_issue_list_errors(issues), 0);
 }
@@ -345,13 +344,11 @@ TEST(growing_comes_to_the_same)
 TEST(branches_are_inferred)
 {
     owned_network network = make(0);
-    kiln_network *then = NULL;
-    kiln_network *inside = NULL;
     kiln_tensor_id y, inner, deep, w;
     const kiln_weights weights = {F, KILN_SHAPE(3, 8), {values, sizeof values}};
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
-    assert_ok(kiln_network_create_branch(network, NULL, &then));
-    assert_ok(kiln_network_create_branch(then, NULL, &inside));
+    kiln_network *then = new_branch(network, NULL);
+    kiln_network *inside = new_branch(then, NULL);
     assert_ok(kiln_network_add_constant(network, "w", &weights, &w));
     assert_ok(kiln_network_capture(inside, x, &deep));
     assert_ok(kiln_network_capture(inside, w, &inner));

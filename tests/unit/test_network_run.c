@@ -57,12 +57,10 @@ static bool start(const kiln_network *network, const char *backend, bool is_smal
     assert_ok(built);
     assert_ok(kiln_context_create(result->engine, NULL, &result->context));
     for (size_t i = 0; i < kiln_engine_input_count(result->engine); i++) {
-        kiln_binding binding = {.struct_size = sizeof binding};
         kiln_tensor tensor;
-        kiln_tensor place;
-        assert_ok(kiln_engine_input(result->engine, i, &binding));
+        kiln_binding binding = input_at(result->engine, i);
         fill(&binding, is_small, &tensor);
-        assert_ok(kiln_context_tensor(result->context, binding.name, &place));
+        const kiln_tensor place = tensor_in(result->context, binding.name);
         assert_int_equal(place.bytes, tensor.bytes);
         memcpy(place.data, tensor.data, tensor.bytes);
         free(tensor.data);
@@ -71,8 +69,7 @@ static bool start(const kiln_network *network, const char *backend, bool is_smal
     result->count = kiln_engine_output_count(result->engine);
     assert_true(result->count > 0 && result->count <= MOST);
     for (size_t i = 0; i < result->count; i++) {
-        kiln_binding binding = {.struct_size = sizeof binding};
-        assert_ok(kiln_engine_output(result->engine, i, &binding));
+        const kiln_binding binding = output_at(result->engine, i);
         assert_ok(kiln_context_tensor(result->context, binding.name, &result->outputs[i]));
     }
     return true;
@@ -166,9 +163,8 @@ static kiln_network *product(void)
 
 static float first_output(kiln_engine *engine)
 {
-    kiln_tensor tensor;
     owned_context context = context_on(engine);
-    assert_ok(kiln_context_tensor(context, "x", &tensor));
+    kiln_tensor tensor = tensor_in(context, "x");
     for (size_t i = 0; i < 512; i++) {
         ((float *)tensor.data)[i] = 1.0F;
     }
@@ -213,19 +209,17 @@ TEST(the_reference_executor_copies_no_weights)
     }
     assert_true(first_output(engine) == 2.0F * once);
     /* A save has them inside. */
-    owned_engine again = NULL;
     const char *path = kiln_test_path("reference.onnx");
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
     memset(big, 0, sizeof big);
-    assert_ok(kiln_engine_load(path, &options, &again));
+    owned_engine again = loaded_file(path, &options);
     assert_true(first_output(again) == 2.0F * once);
 }
 
 /* What is saved is the network as it was built, not as it was made to be later. */
 TEST(saved_as_it_was_built)
 {
-    kiln_engine *again = NULL;
     kiln_tensor_id y;
     kiln_network *network = product();
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
@@ -236,7 +230,7 @@ TEST(saved_as_it_was_built)
     kiln_network_destroy(network);
     const char *path = kiln_test_path("built.onnx");
     assert_ok(kiln_engine_save(engine, path));
-    assert_ok(kiln_engine_load(path, &options, &again));
+    kiln_engine *again = loaded_file(path, &options);
     assert_int_equal(kiln_engine_output_count(again), 1);
     assert_true(first_output(engine) == first_output(again));
     kiln_engine_release(engine);
@@ -254,11 +248,10 @@ TEST(saved_as_it_was_built)
 TEST(what_cannot_be_built)
 {
     kiln_engine *engine = NULL;
-    kiln_network *branch = NULL;
     owned_network network = product();
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(NULL, NULL, &engine));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(network, NULL, NULL));
-    assert_ok(kiln_network_create_branch(network, NULL, &branch));
+    kiln_network *branch = new_branch(network, NULL);
     assert_status(KILN_ERROR_STATE, kiln_engine_build(branch, NULL, &engine));
     /* Shapes that do not fit are found before any backend is asked. */
     kiln_tensor_id x, y;

@@ -81,11 +81,10 @@ static void check_issues(kiln_span bytes)
 static void run(kiln_span bytes, const char *backend, float y[9])
 {
     static const float x[6] = {0.5F, -1.0F, 2.0F, 0.25F, -0.125F, 0.0F};
-    kiln_tensor tensor;
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend, .threads = 1);
     owned_engine engine = built_bytes(bytes, &options);
     owned_context context = context_on(engine);
-    assert_ok(kiln_context_tensor(context, "x", &tensor));
+    kiln_tensor tensor = tensor_in(context, "x");
     memcpy(tensor.data, x, sizeof x);
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, "y", &tensor));

@@ -19,8 +19,7 @@ TEST(an_engine_is_described)
     owned_engine engine = build(small_model(&graph));
     assert_int_equal(kiln_engine_input_count(engine), 1);
     assert_int_equal(kiln_engine_output_count(engine), 2);
-    kiln_binding binding = {.struct_size = sizeof binding};
-    assert_ok(kiln_engine_input(engine, 0, &binding));
+    kiln_binding binding = input_at(engine, 0);
     assert_string_equal(binding.name, "x");
     assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
     const kiln_shape expected = {3, {KILN_DYNAMIC, KILN_DYNAMIC, 3}};
@@ -39,8 +38,7 @@ TEST(an_engine_is_described)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(lines); i++) {
         bool found = false;
         for (size_t line = 0; line < kiln_engine_metadata_count(engine); line++) {
-            kiln_metadata metadata;
-            assert_ok(kiln_engine_metadata(engine, line, &metadata));
+            const kiln_metadata metadata = metadata_line(engine, line);
             found = found || (strcmp(metadata.key, lines[i][0]) == 0 &&
                               strcmp(metadata.value, lines[i][1]) == 0);
         }
@@ -52,9 +50,8 @@ TEST(an_engine_is_described)
 
 TEST(an_open_rank_differs_from_a_scalar)
 {
-    kiln_binding binding = {.struct_size = sizeof binding};
     kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, NULL));
-    assert_ok(kiln_engine_input(engine, 0, &binding));
+    kiln_binding binding = input_at(engine, 0);
     assert_int_equal(binding.shape.rank, -1);
     kiln_engine_release(engine);
     engine = build(small_unary("Neg", SMALL_FLOAT, ""));
@@ -96,8 +93,7 @@ TEST(every_data_type_is_bound_where_it_lies)
         const size_t bytes = 5 * kiln_dtype_bits(types[i].dtype) / 8;
         bind(context, "x", KILN_HOST_TENSOR(types[i].dtype, KILN_SHAPE(5), x, bytes));
         assert_ok(kiln_context_run(context));
-        kiln_tensor found;
-        assert_ok(kiln_context_tensor(context, "y", &found));
+        kiln_tensor found = tensor_in(context, "y");
         assert_int_equal(found.desc.dtype, types[i].dtype);
         assert_int_equal(found.bytes, bytes);
         assert_memory_equal(found.data, x, bytes);
@@ -198,8 +194,7 @@ TEST(a_raw_run_computes_the_same)
 TEST(strings_are_shown_and_refused)
 {
     kiln_engine *engine = build(small_unary("Identity", SMALL_STRING, "2"));
-    kiln_binding binding = {.struct_size = sizeof binding};
-    assert_ok(kiln_engine_input(engine, 0, &binding));
+    const kiln_binding binding = input_at(engine, 0);
     assert_int_equal(binding.dtype, KILN_DTYPE_STRING);
     owned_context context = context_on(engine);
     kiln_engine_release(engine);

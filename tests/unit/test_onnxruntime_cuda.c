@@ -79,10 +79,9 @@ CUDA_TEST(device_memory_is_bound_as_it_is)
     const kiln_shape shape = KILN_SHAPE(8);
     kiln_context *context = context_on(engine);
     for (size_t i = 0; i < 2; i++) {
-        kiln_tensor tensor;
         assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 32, &buffers[i]));
-        assert_ok(kiln_buffer_tensor(buffers[i], 0, KILN_DTYPE_FLOAT32, &shape, &tensor));
-        assert_ok(kiln_context_bind(context, i == 0 ? "x" : "y", &tensor));
+        bind_tensor(context, i == 0 ? "x" : "y",
+                    buffer_tensor(buffers[i], 0, KILN_DTYPE_FLOAT32, &shape));
     }
     for (int i = 0; i < 4; i++) {
         const float x[8] = {(float)i};
@@ -140,8 +139,6 @@ CUDA_TEST(an_output_that_is_an_input_is_not_captured)
     small_output(&graph, "y", SMALL_FLOAT, "n");
     small_output(&graph, "x", SMALL_FLOAT, "n");
     owned_engine engine = build(small_model(&graph));
-    owned_buffer buffer = NULL;
-    kiln_tensor tensor;
     const kiln_shape shape = KILN_SHAPE(8);
     float x[8] = {0};
     owned_context context = context_on(engine);
@@ -150,14 +147,13 @@ CUDA_TEST(an_output_that_is_an_input_is_not_captured)
         assert_ok(kiln_context_enqueue(context, NULL));
     }
     assert_non_null(strstr(counters_of(context).graph_reason, "is one of its inputs"));
-    assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 32, &buffer));
-    assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &shape, &tensor));
+    owned_buffer buffer = new_buffer(KILN_LOCATION_DEVICE, 0, 32);
+    kiln_tensor tensor = buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &shape);
     const float given[8] = {5};
-    kiln_tensor seen;
     assert_ok(kiln_buffer_write(buffer, 0, (kiln_span){given, sizeof given}, NULL));
     assert_ok(kiln_context_bind(context, "x", &tensor));
     assert_ok(kiln_context_run(context));
-    assert_ok(kiln_context_tensor(context, "x", &seen));
+    const kiln_tensor seen = tensor_in(context, "x");
     assert_ptr_equal(seen.data, tensor.data);
     const kiln_named_tensor input = {"x", tensor};
     kiln_named_tensor output = {"x", floats(x, 8)};
@@ -364,11 +360,9 @@ CUDA_TEST(a_raw_run_computes_the_same)
         kiln_context_options how = KILN_CONTEXT_OPTIONS(.graphs = (kiln_graph_policy)graphs);
         kiln_context *context = context_with(engine, &how);
         for (size_t i = 0; i < 2; i++) {
-            kiln_tensor tensor;
             assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 32, &buffers[i]));
-            assert_ok(
-                kiln_buffer_tensor(buffers[i], 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(8), &tensor));
-            assert_ok(kiln_context_bind(context, i == 0 ? "x" : "y", &tensor));
+            bind_tensor(context, i == 0 ? "x" : "y",
+                        buffer_tensor(buffers[i], 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(8)));
         }
         assert_fails(KILN_ERROR_STATE, kiln_context_run_raw(context, &took), "was not run yet");
         for (int i = 0; i < 8; i++) {

@@ -30,8 +30,7 @@ static void write_file(const char *name, const char *path)
 static void check_output(kiln_context *context, const char *name, const float *weights,
                          int64_t count)
 {
-    kiln_tensor found;
-    assert_ok(kiln_context_tensor(context, name, &found));
+    const kiln_tensor found = tensor_in(context, name);
     assert_int_equal(found.desc.shape.dims[0], count);
     for (int64_t i = 0; i < count; i++) {
         assert_true(((const float *)found.data)[i] == 3 * weights[i]);
@@ -57,12 +56,11 @@ TEST(large_weights_are_used_where_a_file_has_them)
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
     for (size_t i = 0; i < 4; i++) {
         char path[4096];
-        kiln_network *network = NULL;
         kiln_allocation_counters before, after;
         (void)snprintf(path, sizeof path, "%s", kiln_test_path("weights.onnx"));
         write_file(names[i], path);
         options.share_weights = i % 2 == 0 ? KILN_SWITCH_ON : KILN_SWITCH_DEFAULT;
-        assert_ok(kiln_network_from_onnx(path, &network));
+        kiln_network *network = network_file(path);
         kiln_get_allocation_counters(&before);
         owned_engine engine = built_network(network, &options);
         kiln_get_allocation_counters(&after);

@@ -79,8 +79,7 @@ TEST(whatever_changes_the_result_is_right)
             /* In place, with what is bound. */
             b[0][0] += 1;
             assert_ok(kiln_context_run(context));
-            kiln_tensor again;
-            assert_ok(kiln_context_tensor(context, "y", &again));
+            kiln_tensor again = tensor_in(context, "y");
             expect(&again, a[place], length, b[0], MOST);
         }
     }

@@ -163,8 +163,7 @@ static void run(const kiln_network *network, float result[COUNT])
     owned_engine engine = built_network(network, &options);
     owned_context context = context_on(engine);
     for (size_t i = 0; i < kiln_engine_input_count(engine); i++) {
-        kiln_binding binding = {.struct_size = sizeof binding};
-        assert_ok(kiln_engine_input(engine, i, &binding));
+        const kiln_binding binding = input_at(engine, i);
         assert_ok(kiln_context_tensor(context, binding.name, &tensor));
         for (size_t k = 0; k < tensor.bytes / 4; k++) {
             ((float *)tensor.data)[k] = cosf((float)(k + i)) * (i == 0 ? 1 : 3);

@@ -52,8 +52,7 @@ static size_t kind_of(kiln_engine *engine)
 /* Loads what lies at `path`, and its manifest speaks of it. */
 static void assert_pair(const char *path)
 {
-    owned_engine engine = NULL;
-    assert_ok(kiln_engine_load(path, NULL, &engine));
+    owned_engine engine = loaded_file(path, NULL);
     assert_int_equal(engine->built.optimization, kinds[kind_of(engine)].optimization);
 }
 
@@ -154,7 +153,6 @@ TEST(a_file_without_manifest_is_not_lost)
     bool stayed = false;
     bool came = false;
     for (long moment = 0; moment < 200 && !(stayed && came && moment >= 20); moment++) {
-        kiln_engine *engine = NULL;
         const kiln_span model = small_unary("Abs", SMALL_FLOAT, "1");
         (void)unlink(manifest);
         (void)kiln_test_file("stranger", model.data, model.size);
@@ -163,7 +161,7 @@ TEST(a_file_without_manifest_is_not_lost)
         (void)nanosleep(&pause, NULL);
         (void)kill(child, SIGKILL);
         assert_int_equal(waitpid(child, NULL, 0), child);
-        assert_ok(kiln_engine_load(path, NULL, &engine));
+        kiln_engine *engine = loaded_file(path, NULL);
         const bool is_new = engine->built.optimization == kinds[0].optimization;
         assert_int_equal(kind_of(engine), is_new ? 0 : 1);
         kiln_engine_release(engine);

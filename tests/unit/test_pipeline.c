@@ -4,8 +4,7 @@
 
 static kiln_pipeline *make_pipeline(kiln_engine *engine, const kiln_pipeline_options *options)
 {
-    kiln_pipeline *pipeline = NULL;
-    assert_ok(kiln_pipeline_create(engine, options, &pipeline));
+    kiln_pipeline *pipeline = pipeline_on(engine, options);
     kiln_engine_release(engine);
     return pipeline;
 }
@@ -166,11 +165,10 @@ FAKE_TEST(device_memory_is_used_where_it_lies)
 {
     behaviour how = {.drifts = false};
     owned_pipeline pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
-    owned_buffer buffer = NULL;
     kiln_named_tensor input = {.name = "x"};
     const kiln_shape shape = KILN_SHAPE(8);
     float x[8] = {0, 0, 0, 0, 0, 0, 0, 9};
-    assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, sizeof x, &buffer));
+    owned_buffer buffer = new_buffer(KILN_LOCATION_DEVICE, 0, sizeof x);
     assert_ok(kiln_buffer_write(buffer, 0, (kiln_span){x, sizeof x}, NULL));
     assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &shape, &input.tensor));
     for (int i = 0; i < 3; i++) {

@@ -8,13 +8,12 @@
 
 static float run(kiln_engine *engine, float x)
 {
-    owned_context context = NULL;
     kiln_named_tensor in = {.name = "x"};
     kiln_named_tensor out = {.name = "y"};
     float y = 0.0F;
     in.tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1), &x, sizeof x);
     out.tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1), &y, sizeof y);
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     kiln_engine_release(engine);
     assert_ok(kiln_context_run_once(context, &in, 1, &out, 1));
     return y;
@@ -49,11 +48,10 @@ TEST(engines_are_loaded_with_their_manifest)
     const kiln_span model = small_unary("Neg", SMALL_FLOAT, "1");
     owned_engine engine = NULL;
     kiln_engine *loaded = NULL;
-    kiln_span saved;
     char manifest[4096];
     size_t length = 0;
     assert_ok(kiln_engine_build_data(model.data, model.size, &options, &engine));
-    assert_ok(kiln_engine_save_bytes(engine, &saved));
+    const kiln_span saved = saved_bytes(engine);
     assert_ok(kiln_engine_manifest(engine, manifest, sizeof manifest, &length));
     assert_ok(kiln_engine_load_data(saved.data, saved.size, manifest, length, NULL, &loaded));
     assert_true(run(loaded, 5.0F) == -5.0F);
@@ -69,9 +67,8 @@ TEST(buffers_and_ranges)
 {
     static const char ranges[] = "TRT-100-EntropyCalibration2\nx: 3c000000\n";
     owned_range_table table = NULL;
-    kiln_buffer *buffer = NULL;
     char text[4] = "";
-    assert_ok(kiln_buffer_create(KILN_LOCATION_HOST, 0, 8, &buffer));
+    kiln_buffer *buffer = new_buffer(KILN_LOCATION_HOST, 0, 8);
     assert_ok(kiln_buffer_write_data(buffer, 4, "abc", 4, NULL));
     assert_ok(kiln_buffer_read_data(buffer, 4, text, 4, NULL));
     assert_string_equal(text, "abc");

@@ -8,12 +8,11 @@ static kiln_pool *make_pool(kiln_location location, size_t max_bytes, size_t fir
 {
     kiln_pool_options options =
         KILN_POOL_OPTIONS(.location = location, .max_bytes = max_bytes, .first_bytes = first_bytes);
-    kiln_pool *pool = NULL;
-    assert_ok(kiln_pool_create(&options, &pool));
+    kiln_pool *pool = new_pool(&options);
     return pool;
 }
 
-static kiln_pool_counters counters_of(kiln_pool *pool)
+static kiln_pool_counters pool_counters(kiln_pool *pool)
 {
     kiln_pool_counters counters = {.struct_size = sizeof counters};
     assert_ok(kiln_pool_get_counters(pool, &counters));
@@ -55,7 +54,7 @@ FAKE_TEST(pieces_come_back_without_new_memory)
             assert_null(blocks[i].data);
         }
         static uint64_t slabs;
-        const kiln_pool_counters counters = counters_of(pool);
+        const kiln_pool_counters counters = pool_counters(pool);
         assert_int_equal(counters.bytes_in_use, 0);
         assert_int_equal(counters.allocations, 50 * (round + 1));
         assert_int_equal(counters.releases, 50 * (round + 1));
@@ -69,16 +68,14 @@ FAKE_TEST(counters_add_up)
 {
     owned_pool pool = make_pool(KILN_LOCATION_HOST, 0, 0);
     for (uint64_t i = 0; i < 5; i++) {
-        kiln_block kept;
-        kiln_block given;
-        assert_ok(kiln_pool_allocate(pool, 256, NULL, &kept));
-        assert_ok(kiln_pool_allocate(pool, 256, NULL, &given));
+        kiln_block kept = block_of(pool, 256, NULL);
+        kiln_block given = block_of(pool, 256, NULL);
         assert_status(KILN_ERROR_SIZE, kiln_pool_allocate(pool, 0, NULL, &given));
         assert_status(KILN_ERROR_LIMIT, kiln_pool_allocate(pool, SIZE_MAX, NULL, &given));
         kiln_block again = kept;
         assert_ok(kiln_pool_release(pool, &kept, NULL));
         assert_status(KILN_ERROR_STATE, kiln_pool_release(pool, &again, NULL));
-        const kiln_pool_counters counters = counters_of(pool);
+        const kiln_pool_counters counters = pool_counters(pool);
         assert_int_equal(counters.allocations, 2 * (i + 1));
         assert_int_equal(counters.failed_allocations, 2 * (i + 1));
         assert_int_equal(counters.releases, i + 1);
@@ -89,8 +86,7 @@ FAKE_TEST(counters_add_up)
 FAKE_TEST(slabs_grow_by_the_factor)
 {
     kiln_pool_options options = KILN_POOL_OPTIONS(.first_bytes = 1024, .growth = 3.0);
-    kiln_pool *pool = NULL;
-    assert_ok(kiln_pool_create(&options, &pool));
+    kiln_pool *pool = new_pool(&options);
     static const size_t held[] = {1024, 4096, 4096, 4096, 13312};
     static const int until[] = {4, 5, 8, 16, 17};
     int count = 0;
@@ -99,8 +95,8 @@ FAKE_TEST(slabs_grow_by_the_factor)
         for (; count < until[i]; count++) {
             assert_ok(kiln_pool_allocate(pool, 256, NULL, &block));
         }
-        assert_int_equal(counters_of(pool).bytes_held, held[i]);
-        assert_int_equal(counters_of(pool).bytes_in_use, 256 * count);
+        assert_int_equal(pool_counters(pool).bytes_held, held[i]);
+        assert_int_equal(pool_counters(pool).bytes_in_use, 256 * count);
     }
     kiln_pool_destroy(pool);
     options.growth = 0.5;
@@ -110,20 +106,19 @@ FAKE_TEST(slabs_grow_by_the_factor)
 FAKE_TEST(the_cap_is_kept)
 {
     owned_pool pool = make_pool(KILN_LOCATION_HOST, 10000, 4096);
-    kiln_block small;
     kiln_block large;
-    assert_ok(kiln_pool_allocate(pool, 300, NULL, &small));
+    kiln_block small = block_of(pool, 300, NULL);
     assert_fails(KILN_ERROR_LIMIT, kiln_pool_allocate(pool, 8000, NULL, &large),
                  "a piece of 8192 bytes was asked for; the pool holds 4096 of the 10000 bytes");
     assert_null(large.owner);
     assert_ok(kiln_pool_release(pool, &small, NULL));
     /* The free slab of the small class makes room. */
     assert_ok(kiln_pool_allocate(pool, 8000, NULL, &large));
-    assert_int_equal(counters_of(pool).bytes_held, 8192);
-    assert_int_equal(counters_of(pool).bytes_held_peak, 8192);
+    assert_int_equal(pool_counters(pool).bytes_held, 8192);
+    assert_int_equal(pool_counters(pool).bytes_held_peak, 8192);
     /* A first slab that does not fit is cut to what does. */
     assert_ok(kiln_pool_allocate(pool, 256, NULL, &small));
-    assert_int_equal(counters_of(pool).bytes_held, 8192 + 1792);
+    assert_int_equal(pool_counters(pool).bytes_held, 8192 + 1792);
     assert_status(KILN_ERROR_LIMIT, kiln_pool_allocate(pool, 20000, NULL, &large));
     assert_status(KILN_ERROR_LIMIT, kiln_pool_allocate(pool, SIZE_MAX, NULL, &large));
     assert_status(KILN_ERROR_SIZE, kiln_pool_allocate(pool, 0, NULL, &large));
@@ -132,56 +127,53 @@ FAKE_TEST(the_cap_is_kept)
 FAKE_TEST(trimming_gives_free_slabs_back)
 {
     owned_pool pool = make_pool(KILN_LOCATION_DEVICE, 0, 1024);
-    kiln_block out;
     kiln_block blocks[6];
-    assert_ok(kiln_pool_allocate(pool, 256, NULL, &out));
+    kiln_block out = block_of(pool, 256, NULL);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(blocks); i++) {
         assert_ok(kiln_pool_allocate(pool, 100000, NULL, &blocks[i]));
     }
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(blocks); i++) {
         assert_ok(kiln_pool_release(pool, &blocks[i], NULL));
     }
-    const size_t held = counters_of(pool).bytes_held;
+    const size_t held = pool_counters(pool).bytes_held;
     assert_int_equal(held, fake_number("fake_cuda_bytes", ""));
     assert_ok(kiln_pool_trim(pool, held));
-    assert_int_equal(counters_of(pool).bytes_held, held);
+    assert_int_equal(pool_counters(pool).bytes_held, held);
     assert_ok(kiln_pool_trim(pool, held - 1));
-    assert_true(counters_of(pool).bytes_held < held);
+    assert_true(pool_counters(pool).bytes_held < held);
     assert_ok(kiln_pool_trim(pool, 0));
-    assert_int_equal(counters_of(pool).bytes_held, 1024);
+    assert_int_equal(pool_counters(pool).bytes_held, 1024);
     assert_int_equal(fake_number("fake_cuda_bytes", ""), 1024);
     assert_ok(kiln_pool_release(pool, &out, NULL));
     assert_ok(kiln_pool_allocate(pool, 256, NULL, &out));
     assert_ok(kiln_pool_release(pool, &out, NULL));
     assert_ok(kiln_pool_trim(pool, 0));
-    assert_int_equal(counters_of(pool).bytes_held, 0);
+    assert_int_equal(pool_counters(pool).bytes_held, 0);
 }
 
 FAKE_TEST(exhausted_device_memory_is_made_free_or_told)
 {
     set("FAKE_CUDA_MEMORY", "10000");
     owned_pool pool = make_pool(KILN_LOCATION_DEVICE, 0, 8192);
-    kiln_block small;
     kiln_block large;
-    assert_ok(kiln_pool_allocate(pool, 256, NULL, &small));
+    kiln_block small = block_of(pool, 256, NULL);
     assert_fails(KILN_ERROR_OUT_OF_MEMORY, kiln_pool_allocate(pool, 4096, NULL, &large),
                  "CUDA_ERROR_OUT_OF_MEMORY");
     assert_ok(kiln_pool_release(pool, &small, NULL));
     assert_ok(kiln_pool_allocate(pool, 4096, NULL, &large));
     /* Two pieces, as many as first_bytes holds, did not fit beside the old slab; one did in its
      * place. */
-    assert_int_equal(counters_of(pool).bytes_held, 4096);
+    assert_int_equal(pool_counters(pool).bytes_held, 4096);
 }
 
 FAKE_TEST(a_stream_gets_its_own_piece_at_once)
 {
     owned_pool pool = make_pool(KILN_LOCATION_DEVICE, 256, 256);
-    kiln_block block;
     int number = 1;
     owned_stream first = stream_on(0);
     owned_stream second = stream_on(0);
     set("FAKE_CUDA_BUSY", "1");
-    assert_ok(kiln_pool_allocate(pool, 200, first, &block));
+    kiln_block block = block_of(pool, 200, first);
     void *const data = block.data;
     assert_ok(kln_cuda_copy(0, data, &number, sizeof number, first));
     assert_ok(kiln_pool_release(pool, &block, first));
@@ -189,59 +181,54 @@ FAKE_TEST(a_stream_gets_its_own_piece_at_once)
     assert_ok(kiln_pool_allocate(pool, 200, first, &block));
     assert_ptr_equal(block.data, data);
     assert_int_equal(calls("cuStreamWaitEvent"), waits);
-    assert_int_equal(counters_of(pool).stream_waits, 0);
+    assert_int_equal(pool_counters(pool).stream_waits, 0);
     /* The cap allows no other piece: the second stream is put behind the first. */
     assert_ok(kiln_pool_release(pool, &block, first));
     assert_ok(kiln_pool_allocate(pool, 200, second, &block));
     assert_ptr_equal(block.data, data);
     assert_int_equal(calls("cuStreamWaitEvent"), waits + 1);
-    assert_int_equal(counters_of(pool).stream_waits, 1);
+    assert_int_equal(pool_counters(pool).stream_waits, 1);
     /* The host has to wait. */
     assert_ok(kln_cuda_copy(0, data, &number, sizeof number, second));
     assert_ok(kiln_pool_release(pool, &block, second));
     const unsigned long syncs = calls("cuStreamSynchronize");
     assert_ok(kiln_pool_allocate(pool, 200, NULL, &block));
     assert_int_equal(calls("cuStreamSynchronize"), syncs + 1);
-    assert_int_equal(counters_of(pool).stream_waits, 2);
+    assert_int_equal(pool_counters(pool).stream_waits, 2);
     assert_ok(kiln_pool_release(pool, &block, NULL));
 }
 
 FAKE_TEST(busy_pieces_are_left_alone_while_there_is_room)
 {
     owned_pool pool = make_pool(KILN_LOCATION_DEVICE, 0, 256);
-    kiln_block block;
-    kiln_block other;
     owned_stream first = stream_on(0);
     owned_stream second = stream_on(0);
     set("FAKE_CUDA_BUSY", "1");
-    assert_ok(kiln_pool_allocate(pool, 200, first, &block));
+    kiln_block block = block_of(pool, 200, first);
     void *const data = block.data;
     assert_ok(kln_cuda_fill(0, data, 1, 200, first));
     assert_ok(kiln_pool_release(pool, &block, first));
-    assert_ok(kiln_pool_allocate(pool, 200, second, &other));
+    const kiln_block other = block_of(pool, 200, second);
     assert_ptr_not_equal(other.data, data);
     /* Once the work is done, anybody may have it, with no wait. */
     assert_ok(kiln_stream_synchronize(first));
-    kiln_block again;
-    kiln_block third;
-    assert_ok(kiln_pool_allocate(pool, 200, second, &again));
-    assert_ok(kiln_pool_allocate(pool, 200, second, &third));
+    const kiln_block again = block_of(pool, 200, second);
+    const kiln_block third = block_of(pool, 200, second);
     assert_true(again.data == data || third.data == data);
-    assert_int_equal(counters_of(pool).stream_waits, 0);
+    assert_int_equal(pool_counters(pool).stream_waits, 0);
 }
 
 FAKE_TEST(a_destroyed_stream_leaves_its_pieces_free)
 {
     owned_pool pool = make_pool(KILN_LOCATION_PINNED, 256, 256);
-    kiln_block block;
     kiln_stream *stream = stream_on(0);
-    assert_ok(kiln_pool_allocate(pool, 10, stream, &block));
+    kiln_block block = block_of(pool, 10, stream);
     assert_ok(kiln_pool_release(pool, &block, stream));
     const unsigned long syncs = calls("cuStreamSynchronize");
     kiln_stream_destroy(stream);
     assert_int_equal(calls("cuStreamSynchronize"), syncs + 1);
     assert_ok(kiln_pool_allocate(pool, 10, NULL, &block));
-    assert_int_equal(counters_of(pool).stream_waits, 0);
+    assert_int_equal(pool_counters(pool).stream_waits, 0);
     assert_ok(kiln_pool_release(pool, &block, NULL));
 }
 
@@ -249,8 +236,7 @@ FAKE_TEST(misuse_is_told)
 {
     owned_pool pool = make_pool(KILN_LOCATION_HOST, 0, 0);
     owned_pool other = make_pool(KILN_LOCATION_HOST, 0, 0);
-    kiln_block block;
-    assert_ok(kiln_pool_allocate(pool, 10, NULL, &block));
+    kiln_block block = block_of(pool, 10, NULL);
     kiln_block copy = block;
     assert_fails(KILN_ERROR_STATE, kiln_pool_release(other, &copy, NULL),
                  "belongs to another pool");
@@ -343,7 +329,7 @@ FAKE_TEST(threads_share_a_pool)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(shared.passed); i++) {
         assert_ok(kiln_pool_release(shared.pool, &shared.passed[i], NULL));
     }
-    const kiln_pool_counters counters = counters_of(shared.pool);
+    const kiln_pool_counters counters = pool_counters(shared.pool);
     assert_int_equal(counters.bytes_in_use, 0);
     assert_int_equal(counters.allocations, counters.releases);
     assert_true(counters.allocations > 1000);
@@ -351,6 +337,6 @@ FAKE_TEST(threads_share_a_pool)
     kiln_stream_destroy(shared.streams[0]);
     kiln_stream_destroy(shared.streams[1]);
     assert_ok(kiln_pool_trim(shared.pool, 0));
-    assert_int_equal(counters_of(shared.pool).bytes_held, 0);
+    assert_int_equal(pool_counters(shared.pool).bytes_held, 0);
     kiln_pool_destroy(shared.pool);
 }

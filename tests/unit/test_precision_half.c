@@ -168,14 +168,11 @@ static kiln_precision_options options_of(size_t index, kiln_precision precision,
 static void run(const kln_onnx_model *model, double results[COUNT])
 {
     static const double numbers[COUNT] = {1.5, -0.25, 3, 0.125};
-    owned_engine engine = NULL;
-    owned_context context = NULL;
-    kiln_tensor tensor;
     kiln_build_options options = backend_options("reference");
     owned_text bytes = maker_bytes(model);
-    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
-    assert_ok(kiln_context_create(engine, NULL, &context));
-    assert_ok(kiln_context_tensor(context, "x", &tensor));
+    owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
+    owned_context context = context_on(engine);
+    kiln_tensor tensor = tensor_in(context, "x");
     assert_int_equal(tensor.desc.dtype, KILN_DTYPE_FLOAT32);
     assert_ok(kiln_tensor_write(&tensor, 0, COUNT, numbers));
     if (kiln_context_tensor(context, "m", &tensor) == KILN_OK) {
@@ -355,7 +352,6 @@ TEST(functions_are_inlined)
 /* Through the options of a build, which refuses what it cannot do. */
 TEST(builds_are_converted)
 {
-    owned_engine engine = NULL;
     kiln_span bytes = {NULL, 0};
     kln_onnx_model *saved = NULL;
     char text[TEXT] = "";
@@ -364,7 +360,7 @@ TEST(builds_are_converted)
     owned_text written = maker_bytes(m.model);
     kiln_build_options options =
         KILN_BUILD_OPTIONS(.backend = "reference", .precision = KILN_PRECISION_FP16);
-    assert_ok(kiln_engine_build_bytes((kiln_span){written.data, written.size}, &options, &engine));
+    owned_engine engine = built_bytes((kiln_span){written.data, written.size}, &options);
     assert_ok(kiln_engine_save_bytes(engine, &bytes));
     assert_ok(kln_onnx_read_bytes(bytes, NULL, &saved));
     write_graph(&saved->graph, text);

@@ -256,16 +256,13 @@ static void write_graph(const kln_onnx_graph *graph, char text[TEXT])
 
 static size_t run(const kln_onnx_model *model, double results[COUNT])
 {
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
-    kiln_tensor tensor;
     int64_t count = 0;
     double numbers[COUNT];
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     owned_text bytes = maker_bytes(model);
-    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
-    assert_ok(kiln_context_create(engine, NULL, &context));
-    assert_ok(kiln_context_tensor(context, "x", &tensor));
+    kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
+    kiln_context *context = context_on(engine);
+    kiln_tensor tensor = tensor_in(context, "x");
     for (int i = 0; i < COUNT; i++) {
         numbers[i] = cos(i);
     }

@@ -196,7 +196,6 @@ static kiln_network *network_of(size_t index)
 {
     graph_maker m;
     kln_text bytes;
-    kiln_network *network = NULL;
     const char *path = kiln_test_path("smooth.onnx");
     maker_model(&m, 22, "in x float32[1,8,5,5]");
     cases[index].make(&m);
@@ -208,7 +207,7 @@ static kiln_network *network_of(size_t index)
     assert_ok(kln_file_write(path, &whole, 1, false));
     kln_text_finish(&bytes);
     maker_end(&m);
-    assert_ok(kiln_network_from_onnx(path, &network));
+    kiln_network *network = network_file(path);
     return network;
 }
 

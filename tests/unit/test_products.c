@@ -45,7 +45,6 @@ static kiln_network *network_of(size_t index, kln_patch *patch)
     graph_maker m;
     kln_inference *inference = NULL;
     kln_text bytes;
-    kiln_network *network = NULL;
     const size_t axes = cases[index].op[0] == 'C' && cases[index].strides[0] != 0
                             ? (cases[index].strides[1] == 0   ? 1
                                : cases[index].strides[2] == 0 ? 2
@@ -86,7 +85,7 @@ static kiln_network *network_of(size_t index, kln_patch *patch)
     assert_ok(kln_file_write(path, &whole, 1, false));
     kln_text_finish(&bytes);
     maker_end(&m);
-    assert_ok(kiln_network_from_onnx(path, &network));
+    kiln_network *network = network_file(path);
     return network;
 }
 

@@ -151,8 +151,7 @@ FAKE_TEST(no_room_at_all_is_no_failure_unless_a_graph_is_required)
     kiln_context_destroy(context);
     options.graphs = KILN_GRAPH_REQUIRED;
     context = make_context(&how, true, &options);
-    const kiln_tensor input = floats(x, 8);
-    assert_ok(kiln_context_bind(context, "x", &input));
+    bind_tensor(context, "x", floats(x, 8));
     assert_fails(KILN_ERROR_LIMIT, kiln_context_run(context), "a captured graph is required");
     counters = counters_of(context);
     assert_int_equal(counters.runs, 0);
@@ -206,8 +205,7 @@ FAKE_TEST(a_replay_with_another_result_is_refused)
     behaviour how = {.drifts = true};
     owned_context context = make_context(&how, true, NULL);
     float x[8] = {0};
-    const kiln_tensor input = floats(x, 8);
-    assert_ok(kiln_context_bind(context, "x", &input));
+    bind_tensor(context, "x", floats(x, 8));
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_run(context));
     const kiln_context_counters counters = counters_of(context);
@@ -226,8 +224,7 @@ FAKE_TEST(what_is_required_is_kept_or_refused)
     run_and_check(context, x, 8, 2);
     assert_int_equal(counters_of(context).graph_hits, 1);
     how.fails = true;
-    const kiln_tensor other = floats(x, 4);
-    assert_ok(kiln_context_bind(context, "x", &other));
+    bind_tensor(context, "x", floats(x, 4));
     assert_fails(KILN_ERROR_BACKEND, kiln_context_run(context), "a captured graph is required",
                  "this work does not travel");
     assert_status(KILN_ERROR_BACKEND, kiln_context_run(context));
@@ -250,8 +247,7 @@ FAKE_TEST(off_means_that_nothing_is_captured)
     assert_int_equal(calls("cuStreamBeginCapture_v2"), captures);
     /* Enqueued all the same, once the shapes are known. */
     float y[8] = {0};
-    kiln_tensor output = floats(y, 8);
-    assert_ok(kiln_context_bind(context, "y", &output));
+    bind_tensor(context, "y", floats(y, 8));
     for (int i = 0; i < 3; i++) {
         x[7] = (float)i;
         assert_ok(kiln_context_enqueue(context, NULL));
@@ -271,10 +267,8 @@ FAKE_TEST(memory_of_every_place_is_used_where_it_lies)
         owned_context context = make_context(&how, true, NULL);
         float x[8] = {0};
         float y[8] = {0};
-        const kiln_tensor input = placed(floats(x, 8), places[p]);
-        const kiln_tensor output = placed(floats(y, 8), places[p]);
-        assert_ok(kiln_context_bind(context, "x", &input));
-        assert_ok(kiln_context_bind(context, "y", &output));
+        bind_tensor(context, "x", placed(floats(x, 8), places[p]));
+        bind_tensor(context, "y", placed(floats(y, 8), places[p]));
         for (int i = 0; i < 4; i++) {
             x[0] = (float)i;
             assert_ok(kiln_context_run(context));
@@ -283,8 +277,7 @@ FAKE_TEST(memory_of_every_place_is_used_where_it_lies)
         assert_int_equal(counters_of(context).graph_hits, 2);
         /* Another address is another graph. */
         float z[8] = {0};
-        const kiln_tensor moved = placed(floats(z, 8), places[p]);
-        assert_ok(kiln_context_bind(context, "y", &moved));
+        bind_tensor(context, "y", placed(floats(z, 8), places[p]));
         assert_ok(kiln_context_run(context));
         assert_true(z[0] == 6);
         assert_int_equal(counters_of(context).graph_hits, 2);
@@ -361,7 +354,6 @@ FAKE_TEST(an_input_may_be_written_at_the_last_moment)
     }
     assert_fails(KILN_ERROR_IO, kiln_context_run(context), "input \"x\": its fill function failed");
     float x[8] = {21};
-    const kiln_tensor own = floats(x, 8);
-    assert_ok(kiln_context_bind(context, "x", &own));
+    bind_tensor(context, "x", floats(x, 8));
     assert_ok(kiln_context_run(context));
 }

@@ -12,10 +12,8 @@ FAKE_TEST(enqueue_orders_into_the_callers_stream)
         assert_non_null(kiln_context_stream(context));
         float x[8] = {0};
         float y[8] = {0};
-        const kiln_tensor input = floats(x, 8);
-        const kiln_tensor output = floats(y, 8);
-        assert_ok(kiln_context_bind(context, "x", &input));
-        assert_ok(kiln_context_bind(context, "y", &output));
+        bind_tensor(context, "x", floats(x, 8));
+        bind_tensor(context, "y", floats(y, 8));
         const unsigned long waits = calls("cuStreamWaitEvent");
         for (int i = 0; i < 5; i++) {
             x[0] = (float)i;
@@ -34,8 +32,7 @@ FAKE_TEST(enqueue_orders_into_the_callers_stream)
         /* Every call but the counters waits by itself. */
         x[0] = 9;
         assert_ok(kiln_context_enqueue(context, stream));
-        kiln_tensor seen;
-        assert_ok(kiln_context_tensor(context, "y", &seen));
+        const kiln_tensor seen = tensor_in(context, "y");
         assert_true(y[0] == 18 && seen.data == y);
         assert_ok(kiln_context_enqueue(context, stream));
     }
@@ -122,8 +119,7 @@ FAKE_TEST(an_engine_on_the_cpu_refuses_what_needs_a_gpu)
     assert_ok(kiln_context_create(engine, &wishes, &context));
     assert_null(kiln_context_stream(context));
     float data[8] = {3};
-    const kiln_tensor input = floats(data, 8);
-    assert_ok(kiln_context_bind(context, "x", &input));
+    bind_tensor(context, "x", floats(data, 8));
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_enqueue(context, stream));
     assert_ok(kiln_context_enqueue(context, NULL)); /* done at once */
     assert_ok(kiln_context_wait(context));

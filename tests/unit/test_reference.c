@@ -9,9 +9,8 @@ TEST(test_runs_and_then_allocates_nothing)
     kiln_context *context = context_of(looped(), &engine);
     float x[3] = {1.0F, -2.0F, 0.5F};
     int64_t times = 4;
-    const kiln_tensor count = KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE_SCALAR, &times, 8);
     bind_floats(context, "x", 3, x);
-    assert_ok(kiln_context_bind(context, "times", &count));
+    bind_tensor(context, "times", KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE_SCALAR, &times, 8));
     assert_ok(kiln_context_run(context));
     expect_floats(context, "total", 3, (float[]){4.0F, -8.0F, 2.0F});
     kiln_allocation_counters before;
@@ -94,9 +93,8 @@ TEST(test_four_bits)
     maker_model(&m, 21, "in x int4[5]; y=Identity(x); out y int4[5]");
     kiln_context *context = context_of(bytes_of(&m), &engine);
     uint8_t x[3] = {0x21, 0xF8, 0x07};
-    const kiln_tensor tensor = KILN_HOST_TENSOR(KILN_DTYPE_INT4, KILN_SHAPE(5), x, sizeof x);
     kiln_tensor y;
-    assert_ok(kiln_context_bind(context, "x", &tensor));
+    bind_tensor(context, "x", KILN_HOST_TENSOR(KILN_DTYPE_INT4, KILN_SHAPE(5), x, sizeof x));
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, "y", &y));
     assert_int_equal(y.bytes, 3);
@@ -208,8 +206,7 @@ TEST(test_buffers_are_used_again)
     const size_t sum = (size_t)LENGTH * COUNT * sizeof *x;
     print_message("%zu bytes for tensors of %zu\n", peak, sum);
     assert_true(peak > COUNT * sizeof *x && peak < sum / 6);
-    kiln_tensor y;
-    assert_ok(kiln_context_tensor(context, "y20", &y));
+    const kiln_tensor y = tensor_in(context, "y20");
     assert_float_equal(((const float *)y.data)[7], 2.5F, 0.0F);
     finish(engine, context);
     free(x);
@@ -283,10 +280,9 @@ TEST(test_description)
 {
     owned_engine engine = NULL;
     assert_ok(build(chain(), &engine));
-    kiln_binding binding = {.struct_size = sizeof binding};
     assert_int_equal(kiln_engine_input_count(engine), 1);
     assert_int_equal(kiln_engine_output_count(engine), 1);
-    assert_ok(kiln_engine_input(engine, 0, &binding));
+    const kiln_binding binding = input_at(engine, 0);
     assert_string_equal(binding.name, "x");
     assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
     assert_int_equal(binding.shape.rank, 1);
@@ -294,8 +290,7 @@ TEST(test_description)
     assert_string_equal(binding.dim_names[0], "n");
     bool found = false;
     for (size_t i = 0; i < kiln_engine_metadata_count(engine); i++) {
-        kiln_metadata line;
-        assert_ok(kiln_engine_metadata(engine, i, &line));
+        const kiln_metadata line = metadata_line(engine, i);
         found = found || (strcmp(line.key, "opset") == 0 && strcmp(line.value, "21") == 0);
     }
     assert_true(found);

@@ -433,8 +433,7 @@ TEST(the_first_are_those_of_a_sort)
         const feed given = {"x", x, 1, {n}};
         kiln_tensor y;
         kiln_context *context = run(&m, &given, 1, &y);
-        kiln_tensor places;
-        assert_ok(kiln_context_tensor(context, "i", &places));
+        const kiln_tensor places = tensor_in(context, "i");
         assert_int_equal(k, places.desc.shape.dims[0]);
         bool taken[128] = {false};
         for (int64_t j = 0; j < k; j++) {

@@ -9,9 +9,8 @@
 static float run(kiln_network *network, const float *x, size_t count)
 {
     owned_engine engine = NULL;
-    kiln_tensor tensor;
     owned_context context = open_reference(network, &engine);
-    assert_ok(kiln_context_tensor(context, "x", &tensor));
+    kiln_tensor tensor = tensor_in(context, "x");
     assert_int_equal(tensor.bytes, count * sizeof(float));
     memcpy(tensor.data, x, tensor.bytes);
     assert_ok(kiln_context_run(context));

@@ -34,14 +34,12 @@ TEST(weights_are_replaced)
         assert_ok(kiln_engine_refit_get(engine, 0, &weight));
         assert_string_equal(weight.name, "w");
         assert_true(weight.dtype == KILN_DTYPE_FLOAT32 && weight.elements == N);
-        owned_context early = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &early));
+        owned_context early = context_on(engine);
         check_run(early, 1, 10);
         /* What is bound stays bound. */
         float y[N] = {0};
         const kiln_named_tensor bound[] = {named("x", ones, N), named("y", y, N)};
-        owned_context second = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &second));
+        owned_context second = context_on(engine);
         assert_ok(kiln_context_bind(second, "x", &bound[0].tensor));
         assert_ok(kiln_context_bind(second, "y", &bound[1].tensor));
         assert_ok(kiln_context_run(second));
@@ -55,17 +53,14 @@ TEST(weights_are_replaced)
         const kiln_named_tensor one = named("b", &other, 1);
         assert_ok(kiln_engine_refit(engine, &one, 1, NULL));
         check_run(early, 5, 100);
-        owned_context late = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &late));
+        owned_context late = context_on(engine);
         check_run(late, 5, 100);
         /* And so it is saved. */
         char path[4096];
         (void)snprintf(path, sizeof path, "%s", kiln_test_path("refitted.onnx"));
         assert_ok(kiln_engine_save(engine, path));
-        owned_engine loaded = NULL;
-        owned_context again = NULL;
-        assert_ok(kiln_engine_load(path, NULL, &loaded));
-        assert_ok(kiln_context_create(loaded, NULL, &again));
+        owned_engine loaded = loaded_file(path, NULL);
+        owned_context again = context_on(loaded);
         check_run(again, 5, 100);
     }
 }
@@ -76,8 +71,7 @@ TEST(what_does_not_fit_is_refused_first)
     prepare(5, 3, weights);
     for (size_t i = 0; i < BACKENDS; i++) {
         owned_engine engine = build(backends[i]);
-        owned_context context = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         kiln_named_tensor wrong[] = {weights[0], weights[1]};
         wrong[1].name = "c";
         assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, wrong, 2, NULL));
@@ -123,12 +117,11 @@ TEST(weights_that_fail_their_check_are_not_taken)
 {
     for (size_t i = 0; i < BACKENDS; i++) {
         owned_engine engine = build(backends[i]);
-        owned_context context = NULL;
         kiln_refit_sample sample;
         kiln_named_tensor weights[2];
         kiln_named_tensor tensors[2];
         kiln_refit_report report = {.struct_size = sizeof report};
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         prepare(5, 3, weights);
         kiln_refit_options options = checked(&sample, tensors);
         options.report = &report;
@@ -265,8 +258,7 @@ TEST(refits_and_runs_take_turns)
         begin_load(&self, threads);
         for (int k = 0; k < 30 || (atomic_load(&self.runs) < 200 && k < 10000); k++) {
             assert_ok(kiln_engine_refit(engine, k % 2 == 0 ? weights : old, 2, NULL));
-            kiln_span bytes;
-            assert_ok(kiln_engine_save_bytes(engine, &bytes));
+            (void)saved_bytes(engine);
         }
         end_load(&self, threads);
     }
@@ -278,11 +270,10 @@ TEST(a_thousand_refits_grow_nothing)
 {
     for (size_t i = 0; i < BACKENDS; i++) {
         owned_engine engine = build(backends[i]);
-        owned_context context = NULL;
         kiln_span bytes;
         double before = 0;
         size_t size = 0;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         for (int k = 0; k < 1000; k++) {
             kiln_named_tensor weights[2];
             prepare((float)(k % 7), (float)(k % 5), weights);
@@ -326,9 +317,8 @@ TEST(other_backends_keep_their_weights)
     y.name = "y";
     kiln_mock_options options = KILN_MOCK_OPTIONS(.inputs = &x, .input_count = 1, .outputs = &y,
                                                   .output_count = 1, .handler = run_nothing);
-    owned_engine engine = NULL;
     size_t count = 3;
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    owned_engine engine = new_mock(&options);
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit_count(engine, &count));
     assert_message("an engine of the mock backend keeps its weights");
     assert_int_equal(count, 0);

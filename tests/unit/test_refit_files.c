@@ -10,12 +10,11 @@ TEST(nothing_is_lost_silently)
 {
     for (size_t i = 0; i < BACKENDS; i++) {
         owned_engine engine = build(backends[i]);
-        owned_context context = NULL;
         kiln_named_tensor unused[2];
         kiln_refit_report report = {.struct_size = sizeof report};
         prepare(1, 10, unused);
         kiln_refit_options options = KILN_REFIT_OPTIONS(.report = &report);
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         uint16_t half = kln_half_from_float(2.5F);
         kiln_named_tensor b = {
             "b", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT16, KILN_SHAPE(1, 1), &half, sizeof half)};
@@ -66,7 +65,6 @@ TEST(weights_come_from_files)
 {
     for (size_t i = 0; i < BACKENDS; i++) {
         owned_engine engine = build(backends[i]);
-        owned_context context = NULL;
         kiln_named_tensor weights[2];
         kiln_refit_sample sample;
         kiln_named_tensor tensors[2];
@@ -81,7 +79,7 @@ TEST(weights_come_from_files)
             "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
             data, sizeof data);
         const kiln_refit_options options = checked(&sample, tensors);
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         const char *path = kiln_test_file("new.safetensors", file.data, file.size);
         assert_ok(kiln_engine_refit_file(engine, path, &options));
         check_run(context, 20, 30);

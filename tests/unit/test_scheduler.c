@@ -77,14 +77,13 @@ TEST(requests_are_joined_to_so_many_rows)
 {
     play self = PLAY_INIT;
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
-    owned_scheduler scheduler = NULL;
     kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
     rows_of first;
     rows_of data[6];
     kiln_request *requests[6];
     options.max_batch = 8;
     options.join_rows = 2;
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    owned_scheduler scheduler = scheduler_on(&engine, 1, &options);
     kiln_request *running = occupy(&self, scheduler, fill_rows(&first, 1, COLUMNS, 9));
     for (int i = 0; i < 6; i++) { /* 1, 1, 1, 1, then 7 and 1 that are not joined */
         fill_rows(&data[i], i == 4 ? 7 : 1, COLUMNS, (float)i);
@@ -107,13 +106,12 @@ TEST(a_full_batch_does_not_wait)
 {
     play self = PLAY_INIT;
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
-    owned_scheduler scheduler = NULL;
     rows_of data[4];
     kiln_request *requests[4];
     kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.schedule = KILN_SCHEDULE_THROUGHPUT, .max_batch = 4,
                                .delay_nanoseconds = HOUR);
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    owned_scheduler scheduler = scheduler_on(&engine, 1, &options);
     for (int round = 0; round < 20; round++) {
         for (int i = 0; i < 4; i++) {
             requests[i] = submit(scheduler, fill_rows(&data[i], 1, COLUMNS, (float)i), false, NULL);
@@ -151,11 +149,10 @@ TEST(sizes_of_batches_can_be_stated)
     play self = PLAY_INIT;
     static const int64_t sizes[] = {2, 5};
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
-    owned_scheduler scheduler = NULL;
     rows_of data;
     kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.batch_sizes = sizes, .batch_size_count = 2);
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    owned_scheduler scheduler = scheduler_on(&engine, 1, &options);
     for (int64_t rows = 1; rows <= 5; rows++) {
         check_done(submit(scheduler, fill_rows(&data, rows, COLUMNS, 3), false, NULL), &data, 2);
         assert_int_equal(self.rows[rows - 1], rows <= 2 ? 2 : 5);
@@ -304,10 +301,9 @@ TEST(a_queue_has_an_end)
 {
     play self = PLAY_INIT;
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
-    owned_scheduler scheduler = NULL;
     rows_of data;
     kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS(.queue_limit = 3, .max_batch = 1);
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    owned_scheduler scheduler = scheduler_on(&engine, 1, &options);
     kiln_request *requests[4] = {occupy(&self, scheduler, fill_rows(&data, 1, COLUMNS, 1))};
     for (int i = 1; i < 4; i++) {
         requests[i] = submit(scheduler, &data, false, NULL);

@@ -9,9 +9,8 @@
 
 static kiln_scheduler *open_scheduler(kiln_engine *engine, kiln_scheduler_options options)
 {
-    kiln_scheduler *scheduler = NULL;
     options.struct_size = sizeof options;
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    kiln_scheduler *scheduler = scheduler_on(&engine, 1, &options);
     return scheduler;
 }
 
@@ -71,11 +70,9 @@ static gpu_state look_at(const kiln_scheduler *scheduler)
     gpu_state found = {.bytes = fake_number("fake_cuda_bytes", "")};
     kiln_allocation_counters counters;
     for (size_t i = 0; i < CONTEXTS; i++) {
-        kiln_context_counters one = {.struct_size = sizeof one};
-        kiln_tensor view;
-        assert_ok(kiln_context_get_counters(scheduler->pool->seats[i]->context, &one));
-        assert_ok(kiln_buffer_tensor(scheduler->pool->seats[i]->inputs[0], 0, KILN_DTYPE_FLOAT32,
-                                     &KILN_SHAPE(1), &view));
+        const kiln_context_counters one = counters_of(scheduler->pool->seats[i]->context);
+        const kiln_tensor view = buffer_tensor(scheduler->pool->seats[i]->inputs[0], 0,
+                                               KILN_DTYPE_FLOAT32, &KILN_SHAPE(1));
         assert_int_equal(view.desc.location, KILN_LOCATION_PINNED);
         found.graphs += one.graphs;
         found.captures += one.graph_captures;
@@ -106,8 +103,7 @@ FAKE_TEST(graphs_are_captured_once_for_each_size_and_context)
     assert_int_equal(begun.misses, warm.misses);
     (void)double_many(scheduler); /* of which no more are outstanding than were */
     const gpu_state after = look_at(scheduler);
-    kiln_scheduler_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_scheduler_get_counters(scheduler, &counters));
+    const kiln_scheduler_counters counters = scheduler_counters(scheduler);
     assert_int_equal(after.graphs, begun.graphs);
     assert_int_equal(after.captures, begun.captures);
     assert_int_equal(after.misses, begun.misses);
@@ -161,8 +157,7 @@ FAKE_TEST(large_requests_are_joined_by_several_threads)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     }
     assert_true(scheduler->crew.started);
-    kiln_scheduler_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_scheduler_get_counters(scheduler, &counters));
+    const kiln_scheduler_counters counters = scheduler_counters(scheduler);
     assert_int_equal(counters.rows, 5 * LARGE_REQUESTS * LARGE);
 }
 
@@ -184,8 +179,7 @@ FAKE_TEST(from_the_cpu_to_a_gpu_and_back)
     assert_ok(kiln_scheduler_replace(scheduler, &both[1], 1));
     assert_int_equal(scheduler->pool->count, 2);
     double_on_threads(scheduler);
-    kiln_scheduler_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_scheduler_get_counters(scheduler, &counters));
+    const kiln_scheduler_counters counters = scheduler_counters(scheduler);
     assert_int_equal(counters.graph_hits, counters.batches - 1); /* all captured while it warmed */
     assert_int_equal(counters.graph_misses, 0);
     assert_ok(kiln_scheduler_replace(scheduler, &both[0], 1));
@@ -273,12 +267,10 @@ static void assert_near(const kiln_tensor *found, const kiln_tensor *wanted, flo
 static void compare_with_a_context(kiln_engine *engine, const real_model *model,
                                    kiln_scheduler_options options, float most)
 {
-    kiln_binding in = {.struct_size = sizeof in};
-    kiln_binding out = {.struct_size = sizeof out};
     kiln_request *requests[REQUESTS];
     kiln_named_tensor inputs[REQUESTS];
-    assert_ok(kiln_engine_input(engine, 0, &in));
-    assert_ok(kiln_engine_output(engine, 0, &out));
+    const kiln_binding in = input_at(engine, 0);
+    const kiln_binding out = output_at(engine, 0);
     owned_context context = context_on(engine);
     owned_scheduler scheduler = open_scheduler(engine, options);
     for (int i = 0; i < REQUESTS; i++) {
@@ -295,8 +287,7 @@ static void compare_with_a_context(kiln_engine *engine, const real_model *model,
         kiln_request_release(requests[i]);
         free(inputs[i].tensor.data);
     }
-    kiln_scheduler_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_scheduler_get_counters(scheduler, &counters));
+    const kiln_scheduler_counters counters = scheduler_counters(scheduler);
     assert_int_equal(counters.done, REQUESTS);
     assert_int_equal(counters.batches, options.batch_axis < 0 ? REQUESTS : 1);
 }

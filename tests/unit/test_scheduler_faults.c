@@ -7,9 +7,8 @@
 
 static kiln_scheduler *scheduler_with(kiln_engine *engine, kiln_scheduler_options options)
 {
-    kiln_scheduler *scheduler = NULL;
     options.struct_size = sizeof options;
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    kiln_scheduler *scheduler = scheduler_on(&engine, 1, &options);
     return scheduler;
 }
 

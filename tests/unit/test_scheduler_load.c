@@ -83,11 +83,10 @@ TEST(a_warmup_runs_every_size_on_every_context)
     play self = PLAY_INIT;
     static const int64_t sizes[] = {1, 2, 6};
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
-    owned_scheduler scheduler = NULL;
     rows_of data;
     kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.batch_sizes = sizes, .batch_size_count = 3, .contexts = 2);
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    owned_scheduler scheduler = scheduler_on(&engine, 1, &options);
     fill_rows(&data, 2, COLUMNS, 1);
     assert_ok(kiln_scheduler_warmup(scheduler, &data.input, 1, 0));
     /* Of sizes that a request of two rows fits into, four runs each. */
@@ -105,12 +104,11 @@ TEST(many_threads_get_their_own_answers)
 {
     play self = PLAY_INIT;
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
-    owned_scheduler scheduler = NULL;
     pthread_t threads[CALLERS];
     caller callers[CALLERS];
     kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.contexts = 3, .max_batch = 8, .delay_nanoseconds = 50000);
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    owned_scheduler scheduler = scheduler_on(&engine, 1, &options);
     start(threads, callers, scheduler, 500, 2);
     finish(threads);
     const kiln_scheduler_counters counters = counted(scheduler);

@@ -210,14 +210,13 @@ FAKE_TEST(each_gpu_serves_its_part)
     owned_engine first = make_row_engine(&how, 0);
     owned_engine second = make_row_engine(&how, 1);
     kiln_engine *const engines[] = {first, second};
-    owned_scheduler scheduler = NULL;
     kiln_scheduler_options options = GATHERS;
     kiln_scheduler_engine_counters found[2];
     rows all[2];
     options.struct_size = sizeof options;
     options.max_batch = MOST_ROWS;
     options.contexts = 1;
-    assert_ok(kiln_scheduler_create(engines, 2, &options, &scheduler));
+    owned_scheduler scheduler = scheduler_on(engines, 2, &options);
     for (size_t i = 0; i < 2; i++) {
         make_rows(&all[i], KILN_LOCATION_PINNED, 4, (float)i);
     }

@@ -32,9 +32,8 @@ static void close_profiled(profiled *self)
 
 static kiln_scheduler *open_scheduler(kiln_engine *engine, kiln_scheduler_options options)
 {
-    kiln_scheduler *scheduler = NULL;
     options.struct_size = sizeof options;
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    kiln_scheduler *scheduler = scheduler_on(&engine, 1, &options);
     return scheduler;
 }
 

@@ -324,11 +324,10 @@ TEST(whatever_happens_each_request_is_answered_once)
     self.plays[0].fail_every = 97;
     self.plays[1].fail_every = 131;
     owned_engine engine = engine_of(&self.plays[0], KILN_DYNAMIC, KILN_DYNAMIC);
-    owned_scheduler scheduler = NULL;
     kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.contexts = 2, .max_batch = 8, .delay_nanoseconds = 50000,
                                .queue_limit = CALLERS * OUTSTANDING - 8);
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    owned_scheduler scheduler = scheduler_on(&engine, 1, &options);
     self.scheduler = scheduler;
     for (unsigned i = 0; i < ROUNDS; i++) {
         round_of(&self, requests / ROUNDS / CALLERS, seed * ROUNDS + i);

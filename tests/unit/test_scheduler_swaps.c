@@ -89,8 +89,7 @@ static void make_model(model *self, float factor)
 static kiln_engine *build(const model *of, const char *backend)
 {
     const kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend, .threads = 1);
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_build_bytes(of->span, &options, &engine));
+    kiln_engine *engine = built_bytes(of->span, &options);
     return engine;
 }
 
@@ -104,10 +103,9 @@ static kiln_build *start_build(kiln_span bytes, const char *backend)
 
 static kiln_scheduler *serve(kiln_engine *engine)
 {
-    kiln_scheduler *scheduler = NULL;
     const kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.max_batch = 8, .contexts = 2, .delay_nanoseconds = 1000);
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    kiln_scheduler *scheduler = scheduler_on(&engine, 1, &options);
     return scheduler;
 }
 

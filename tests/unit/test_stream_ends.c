@@ -52,15 +52,13 @@ TEST(a_stop_string_is_found_across_tokens)
             memcpy(stop, text + at, length);
             const char *const stops[] = {"no such text", stop, "b\n\n"};
             heard told = {.size = 0};
-            owned_sequence sequence = NULL;
             const kiln_sequence_options how =
                 KILN_SEQUENCE_OPTIONS(.max_tokens = COUNT, .stop_strings = stops,
                                       .stop_string_count = 3, .detokenize = spell, .told = hear,
                                       .told_user = &told);
-            kiln_sequence_result result = {.struct_size = sizeof result};
-            assert_ok(kiln_generator_submit(generator, &prompt, 1, &how, &sequence));
+            owned_sequence sequence = submitted_text(generator, &prompt, 1, &how);
             assert_ok(kiln_sequence_wait(sequence, -1));
-            assert_ok(kiln_sequence_get_result(sequence, &result));
+            const kiln_sequence_result result = sequence_result(sequence);
             const size_t first = (size_t)(strstr(text, stop) - text);
             assert_int_equal(result.finish, KILN_FINISH_TEXT);
             assert_int_equal(result.text_size, first);
@@ -87,12 +85,11 @@ TEST(text_that_may_be_the_beginning_of_a_stop_string_waits)
     char last[3] = {text[size - 1], '#', '\0'};
     const char *const stops[] = {last};
     for (int i = 0; i < 2; i++) {
-        owned_sequence sequence = NULL;
         kiln_sequence_options how =
             KILN_SEQUENCE_OPTIONS(.max_tokens = i == 0 ? 10 : 3, .stop_strings = stops,
                                   .stop_string_count = 1, .detokenize = spell);
         how.detokenize_user = i == 0 ? NULL : &repeats;
-        assert_ok(kiln_generator_submit(generator, &prompt, 1, &how, &sequence));
+        owned_sequence sequence = submitted_text(generator, &prompt, 1, &how);
         size_t seen = 0;
         kiln_token token = {.struct_size = sizeof token};
         do {
@@ -102,8 +99,7 @@ TEST(text_that_may_be_the_beginning_of_a_stop_string_waits)
             }
             seen += token.text_size;
         } while (token.finish == KILN_FINISH_NONE);
-        kiln_sequence_result result = {.struct_size = sizeof result};
-        assert_ok(kiln_sequence_get_result(sequence, &result));
+        const kiln_sequence_result result = sequence_result(sequence);
         assert_int_equal(seen, result.text_size);
         assert_int_equal(token.finish, KILN_FINISH_LENGTH);
         assert_true(i == 0 ? seen == size : seen >= 900);
@@ -120,20 +116,18 @@ TEST(a_stop_token_ends_a_sequence_and_is_its_last)
         all[i] = next_token(all, i);
     }
     for (int64_t stop = 0; stop < TOKENS; stop++) {
-        owned_sequence sequence = NULL;
         const int64_t stops[] = {-1, stop};
         const kiln_sequence_options how =
             KILN_SEQUENCE_OPTIONS(.max_tokens = 19, .stop_tokens = stops, .stop_token_count = 2,
                                   .detokenize = spell);
-        kiln_sequence_result result = {.struct_size = sizeof result};
         size_t count = 1;
         while (count < 19 && all[count] != stop) {
             count++;
         }
         const bool found = all[count] == stop;
-        assert_ok(kiln_generator_submit(generator, all, 1, &how, &sequence));
+        owned_sequence sequence = submitted_text(generator, all, 1, &how);
         check_played(sequence, all, 1, count);
-        assert_ok(kiln_sequence_get_result(sequence, &result));
+        const kiln_sequence_result result = sequence_result(sequence);
         assert_int_equal(result.finish, found ? KILN_FINISH_TOKEN : KILN_FINISH_LENGTH);
         assert_true(!found || strlen(pieces[stop]) <= 3);
     }
@@ -187,25 +181,21 @@ TEST(a_deadline_ends_a_sequence_with_what_it_has)
 {
     played self = PLAYED(.puts_out_new = false);
     owned_generator generator = played_generator(&self, KILN_GENERATOR_OPTIONS_INIT);
-    owned_sequence sequence = NULL;
-    owned_sequence late = NULL;
     const int64_t prompt = 5;
     kiln_sequence_options how = KILN_SEQUENCE_OPTIONS(.deadline_nanoseconds = 1);
-    assert_ok(kiln_generator_submit(generator, &prompt, 1, &how, &late));
+    owned_sequence late = submitted_text(generator, &prompt, 1, &how);
     how.deadline_nanoseconds = UINT64_MAX;
-    assert_ok(kiln_generator_submit(generator, &prompt, 1, &how, &sequence));
+    owned_sequence sequence = submitted_text(generator, &prompt, 1, &how);
     assert_fails(KILN_ERROR_TIMEOUT, kiln_sequence_wait(late, -1), "deadline");
     check_played(sequence, &prompt, 1, 39);
     assert_true(counted(generator).expired == 1);
     /* Also while there is no room for it. */
     owned_generator full = played_generator(&self, KILN_GENERATOR_OPTIONS(.max_batch = 1));
-    owned_sequence first = NULL;
-    owned_sequence waits = NULL;
     how.deadline_nanoseconds = 0;
-    assert_ok(kiln_generator_submit(full, &prompt, 1, &how, &first));
+    owned_sequence first = submitted_text(full, &prompt, 1, &how);
     assert_ok(kiln_generator_step(full, NULL));
     how.deadline_nanoseconds = 1;
-    assert_ok(kiln_generator_submit(full, &prompt, 1, &how, &waits));
+    owned_sequence waits = submitted_text(full, &prompt, 1, &how);
     assert_ok(kiln_generator_step(full, NULL));
     assert_fails(KILN_ERROR_TIMEOUT, kiln_sequence_wait(waits, 0), "deadline");
     assert_true(counted(full).running == 1);
@@ -229,9 +219,8 @@ TEST(sequences_outlive_their_generator)
         }
         kiln_generator_destroy(generator);
         for (size_t i = 0; i < 2; i++) {
-            kiln_sequence_result result = {.struct_size = sizeof result};
             assert_true(told[i].ends == 1 && told[i].finish == KILN_FINISH_CANCELLED);
-            assert_ok(kiln_sequence_get_result(all[i], &result));
+            const kiln_sequence_result result = sequence_result(all[i]);
             assert_int_equal(result.count, i == 0 && steps != 0 ? steps + 1 : 0);
             assert_fails(KILN_ERROR_CANCELLED, kiln_sequence_wait(all[i], -1), "destroyed");
             kiln_sequence_release(all[i]);
@@ -250,12 +239,11 @@ static void *call(void *user)
 {
     caller *self = user;
     for (int round = 0; round < 12; round++) {
-        kiln_sequence *sequence = NULL;
         const int64_t prompt[] = {(int64_t)self->seed % TOKENS, round % TOKENS, 3};
         const size_t count = 1 + (self->seed + (unsigned)round) % 3;
         const kiln_sequence_options how =
             KILN_SEQUENCE_OPTIONS(.max_tokens = 2 + round, .detokenize = spell);
-        assert_ok(kiln_generator_submit(self->generator, prompt, count, &how, &sequence));
+        kiln_sequence *sequence = submitted_text(self->generator, prompt, count, &how);
         if (round % 4 == 3) {
             const bool ended = kiln_sequence_cancel(sequence) != KILN_OK;
             const kiln_status came = kiln_sequence_wait(sequence, -1);

@@ -63,7 +63,6 @@ TEST(a_sequence_that_fails_spoils_no_other)
         assert_true(counted(generator).failed == 3);
         /* Rows that come where such a one was. */
         for (int again = 0; again < 3; again++) {
-            owned_sequence sequence = NULL;
             const int64_t other[] = {2, 4};
             const int64_t nine = 9;
             const kiln_sequence_options how =
@@ -73,7 +72,7 @@ TEST(a_sequence_that_fails_spoils_no_other)
             do {
                 tokens[count] = next_token(tokens, count);
             } while (tokens[count++] != 9 && count < 40);
-            assert_ok(kiln_generator_submit(generator, other, 2, &how, &sequence));
+            owned_sequence sequence = submitted_text(generator, other, 2, &how);
             check_played(sequence, other, 2, count - 2);
         }
     }
@@ -95,15 +94,13 @@ TEST(a_sampler_of_the_callers_may_fail)
     owned_generator generator = played_generator(&self, KILN_GENERATOR_OPTIONS_INIT);
     int64_t chosen[] = {3, 16, -1};
     for (size_t i = 0; i < 3; i++) {
-        owned_sequence sequence = NULL;
         const int64_t prompt[] = {1, 2};
         const kiln_sequence_options how =
             KILN_SEQUENCE_OPTIONS(.sample = choose_badly, .sample_user = &chosen[i]);
-        assert_ok(kiln_generator_submit(generator, prompt, 2, &how, &sequence));
+        owned_sequence sequence = submitted_text(generator, prompt, 2, &how);
         assert_fails(i == 0 ? KILN_ERROR_LIMIT : KILN_ERROR_INVALID_ARGUMENT,
                      kiln_sequence_wait(sequence, -1), "`sample`");
-        kiln_sequence_result result = {.struct_size = sizeof result};
-        assert_ok(kiln_sequence_get_result(sequence, &result));
+        const kiln_sequence_result result = sequence_result(sequence);
         assert_int_equal(result.count, i == 0 ? 2 : 0);
     }
 }

@@ -71,8 +71,7 @@ FAKE_TEST(rows_are_copied_at_any_alignment)
 {
     static unsigned char from[4096];
     static unsigned char to[4096];
-    owned_stream stream = NULL;
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    owned_stream stream = stream_on(0);
     for (size_t i = 0; i < sizeof from; i++) {
         from[i] = (unsigned char)(i * 31 + i / 256);
     }

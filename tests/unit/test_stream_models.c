@@ -9,10 +9,9 @@
 static kiln_engine *build_form(const language_options *model, const char *backend)
 {
     owned_network network = language_network(model);
-    kiln_engine *engine = NULL;
     kiln_build_options options = backend_options(backend);
     options.threads = 1;
-    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_engine *engine = built_network(network, &options);
     return engine;
 }
 
@@ -54,9 +53,8 @@ static void check_voice(kiln_context *encoder, kiln_context *first, heard_voice 
 {
     static float logits[16][VOCABULARY];
     int64_t all[16];
-    kiln_sequence_result result = {.struct_size = sizeof result};
     assert_ok(kiln_sequence_wait(voice->sequence, -1));
-    assert_ok(kiln_sequence_get_result(voice->sequence, &result));
+    const kiln_sequence_result result = sequence_result(voice->sequence);
     assert_int_equal(result.count, voice->count);
     memcpy(all, voice->prompt, voice->prompt_count * sizeof *all);
     memcpy(all + voice->prompt_count, result.tokens, result.count * sizeof *all);
@@ -118,14 +116,13 @@ TEST(an_encoder_decoder_model_keeps_what_was_encoded)
         owned_context encodes = context_on(encoder);
         owned_context decodes = context_on(first);
         for (int64_t batch = 1; batch <= 5; batch += 2) {
-            owned_generator generator = NULL;
             kiln_generator_info info = {.struct_size = sizeof info};
             kiln_generator_options options =
                 KILN_GENERATOR_OPTIONS(.max_batch = batch, .max_length = 16, .prefill = first,
                                        .encoder = encoder);
             options.vocabulary = b == 1 ? VOCABULARY : 0;
             options.logits_bytes = batch == 5 ? 1500 : 0; /* several prefills for a group */
-            assert_ok(kiln_generator_create(cross, &options, &generator));
+            owned_generator generator = generator_on(cross, &options);
             assert_ok(kiln_generator_get_info(generator, &info));
             assert_true(!info.ragged && info.pair_count == 4 * (size_t)LAYERS);
             run_voices(generator, encodes, decodes);
@@ -147,11 +144,10 @@ TEST(a_decoder_may_have_a_branch_for_each)
         owned_engine merged = build_form(&(language_options){.form = MODEL_MERGED}, backends[b]);
         owned_context encodes = context_on(encoder);
         owned_context decodes = context_on(first);
-        owned_generator generator = NULL;
         const kiln_generator_options options =
             KILN_GENERATOR_OPTIONS(.max_batch = 3, .max_length = 16, .encoder = encoder,
                                    .vocabulary = b == 1 ? VOCABULARY : 0);
-        assert_ok(kiln_generator_create(merged, &options, &generator));
+        owned_generator generator = generator_on(merged, &options);
         run_voices(generator, encodes, decodes);
     }
 }
@@ -164,7 +160,6 @@ TEST(callers_bring_what_was_encoded)
     owned_engine encoder = build_form(&(language_options){.form = MODEL_ENCODER}, "onnxruntime");
     owned_context encodes = context_on(encoder);
     owned_context decodes = context_on(first);
-    owned_generator generator = NULL;
     heard_voice voice = {.length = 4, .prompt = {2}, .prompt_count = 1};
     const kiln_generator_options options =
         KILN_GENERATOR_OPTIONS(.max_batch = 2, .max_length = 16, .prefill = first);
@@ -174,7 +169,7 @@ TEST(callers_bring_what_was_encoded)
     const kiln_named_tensor features = {"input_features", features_of(&voice)};
     kiln_named_tensor hidden = {.name = "last_hidden_state"};
     assert_ok(kiln_context_run_tensors(encodes, &features, 1, &hidden, 1));
-    assert_ok(kiln_generator_create(cross, &options, &generator));
+    owned_generator generator = generator_on(cross, &options);
     kiln_named_tensor given = {"encoder_hidden_states", hidden.tensor};
     kiln_sequence_options how =
         KILN_SEQUENCE_OPTIONS(.max_tokens = 8, .sample = keep_logits, .sample_user = &voice,
@@ -242,14 +237,12 @@ TEST(a_model_without_positions_takes_those_that_begin_together)
     owned_engine plain = build_form(&(language_options){.form = MODEL_GROWING}, "onnxruntime");
     for (size_t m = 0; m < 3; m++) {
         owned_engine engine = build_form(&models[m], "onnxruntime");
-        owned_generator generator = NULL;
-        owned_generator full = NULL;
         kiln_sequence *all[2][12];
         kiln_generator_info info = {.struct_size = sizeof info};
         const kiln_generator_options options =
             KILN_GENERATOR_OPTIONS(.max_batch = 3, .max_length = 30);
-        assert_ok(kiln_generator_create(engine, &options, &generator));
-        assert_ok(kiln_generator_create(plain, &options, &full));
+        owned_generator generator = generator_on(engine, &options);
+        owned_generator full = generator_on(plain, &options);
         assert_ok(kiln_generator_get_info(generator, &info));
         assert_false(info.ragged);
         for (size_t i = 0; i < 12; i++) {
@@ -260,12 +253,10 @@ TEST(a_model_without_positions_takes_those_that_begin_together)
             assert_ok(kiln_generator_submit(full, prompt, 1 + i % 4, &how, &all[1][i]));
         }
         for (size_t i = 0; i < 12; i++) {
-            kiln_sequence_result a = {.struct_size = sizeof a};
-            kiln_sequence_result b = {.struct_size = sizeof b};
             assert_ok(kiln_sequence_wait(all[0][i], -1));
             assert_ok(kiln_sequence_wait(all[1][i], -1));
-            assert_ok(kiln_sequence_get_result(all[0][i], &a));
-            assert_ok(kiln_sequence_get_result(all[1][i], &b));
+            const kiln_sequence_result a = sequence_result(all[0][i]);
+            const kiln_sequence_result b = sequence_result(all[1][i]);
             assert_int_equal(a.count, b.count);
             assert_memory_equal(a.tokens, b.tokens, a.count * sizeof *a.tokens);
             kiln_sequence_release(all[0][i]);
@@ -299,7 +290,6 @@ static kiln_status try_model(const wrong_model *model)
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = model->inputs, .outputs = model->outputs, .handler = play_now,
                           .user = &self);
-    owned_engine engine = NULL;
     kiln_generator *generator = NULL;
     while (options.input_count < 4 && model->inputs[options.input_count].name != NULL) {
         options.input_count++;
@@ -307,7 +297,7 @@ static kiln_status try_model(const wrong_model *model)
     while (options.output_count < 3 && model->outputs[options.output_count].name != NULL) {
         options.output_count++;
     }
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    owned_engine engine = new_mock(&options);
     const kiln_status status = kiln_generator_create(engine, &model->options, &generator);
     kiln_generator_destroy(generator);
     return status;

@@ -58,8 +58,7 @@ LAYOUTS_TEST(dimensions_that_nobody_named_differ)
         const char *path = kiln_test_file("alike.onnx", model.data, model.size);
         assert_ok(kiln_engine_build_file(path, &options, &engine));
         check_result(engine);
-        kiln_network *network = NULL;
-        assert_ok(kiln_network_from_onnx(path, &network));
+        kiln_network *network = network_file(path);
         assert_ok(kiln_engine_build(network, &options, &engine));
         kiln_network_destroy(network);
         check_result(engine);
@@ -385,12 +384,11 @@ LAYOUTS_TEST(memory_is_not_looked_at_in_each_report)
     const kiln_build_options options = fake_options(i);
     owned_build build = NULL;
     owned_engine engine = NULL;
-    kiln_build_progress progress = {.struct_size = sizeof progress};
     statm_opened = 0;
     assert_ok(
         kiln_build_start_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, NULL, &build));
     assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
-    assert_ok(kiln_build_get_progress(build, &progress));
+    const kiln_build_progress progress = progress_of(build);
     assert_true(statm_opened > 0);
     assert_true((uint64_t)statm_opened <= 3 + progress.nanoseconds / 20000000);
     /* The real library builds it again without many. */

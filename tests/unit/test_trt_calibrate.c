@@ -75,9 +75,8 @@ TENSORRT_TEST(kernels_count_as_the_cpu_does)
     static uint64_t bins[2][KLN_OBSERVER_BIN_BYTES / sizeof(uint64_t)];
     kln_observer observers[2];
     kln_observer_scratch *scratch = kln_observer_scratch_create();
-    owned_stream stream = NULL;
     assert_non_null(scratch);
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    owned_stream stream = stream_on(0);
     float *values = room(sizeof numbers);
     for (size_t side = 0; side < 2; side++) {
         kln_observer_init(&observers[side], bins[side]);

@@ -206,9 +206,8 @@ LAYOUTS_TEST(no_device_memory_is_told)
                  "no memory for activations");
     set("FAKE_CUDA_MEMORY", NULL);
     float x[4] = {1};
-    const kiln_tensor input = host_floats(x, KILN_SHAPE(1, 4));
     assert_ok(kiln_context_create(engine, NULL, &context));
-    assert_ok(kiln_context_bind(context, "x", &input));
+    bind_tensor(context, "x", host_floats(x, KILN_SHAPE(1, 4)));
     set("FAKE_CUDA_MEMORY", "1");
     assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_run(context));
     set("FAKE_CUDA_MEMORY", NULL);

@@ -95,8 +95,7 @@ TENSORRT_TEST(a_pool_serves_build_and_run)
 {
     kiln_pool_options how = KILN_POOL_OPTIONS(.location = KILN_LOCATION_DEVICE);
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_pool pool = NULL;
-        assert_ok(kiln_pool_create(&how, &pool));
+        owned_pool pool = new_pool(&how);
         kiln_build_options options = fake_options(i);
         options.gpu_allocator = KILN_GPU_ALLOCATOR_KILN;
         options.gpu_pool = pool;
@@ -229,8 +228,7 @@ TENSORRT_TEST(a_pool_that_is_full_gives_none)
 {
     kiln_pool_options how = KILN_POOL_OPTIONS(.location = KILN_LOCATION_DEVICE, .max_bytes = 4096,
                                               .first_bytes = 256, .growth = 1);
-    owned_pool pool = NULL;
-    assert_ok(kiln_pool_create(&how, &pool));
+    owned_pool pool = new_pool(&how);
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         options.gpu_pool = pool;
@@ -258,8 +256,7 @@ LAYOUTS_TEST(the_library_may_look_after_itself)
 
 TENSORRT_TEST(what_makes_no_sense_is_refused)
 {
-    owned_pool pool = NULL;
-    assert_ok(kiln_pool_create(NULL, &pool));
+    owned_pool pool = new_pool(NULL);
     kiln_build_options options = fake_options(LAYOUT_11);
     owned_network network = conv_network();
     owned_engine engine = NULL;

@@ -72,8 +72,7 @@ static kiln_tensor row_of(void *data)
 
 static void bind_row(kiln_context *context, const char *name, void *data)
 {
-    const kiln_tensor tensor = row_of(data);
-    assert_ok(kiln_context_bind(context, name, &tensor));
+    bind_tensor(context, name, row_of(data));
 }
 
 static kiln_context *make_context(kiln_engine *engine)
@@ -83,8 +82,7 @@ static kiln_context *make_context(kiln_engine *engine)
 
 static void check_row(kiln_context *context, const char *name, const float *expected)
 {
-    kiln_tensor found;
-    assert_ok(kiln_context_tensor(context, name, &found));
+    const kiln_tensor found = tensor_in(context, name);
     assert_memory_equal(found.data, expected, WIDTH * sizeof(float));
 }
 
@@ -260,8 +258,7 @@ static void two_memories_in_turn(kiln_context *context, const steps *all)
         assert_memory_equal(memories[(i + 1) % 2], all->present[i], sizeof x);
         check_row(context, "y", all->y[i]);
     }
-    kiln_context_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_context_get_counters(context, &counters));
+    const kiln_context_counters counters = counters_of(context);
     assert_int_equal(counters.bytes_owned, 0); /* nothing was copied */
 }
 
@@ -293,14 +290,12 @@ TENSORRT_TEST(memory_of_the_device_too)
         owned_engine engine = make_engine(i / 6);
         run_with_copies(engine, &all);
         owned_context context = make_context(engine);
-        owned_buffer buffer = NULL;
-        kiln_tensor both;
         float x[WIDTH];
         float first[WIDTH] = {1, -1, 2, -2};
         const kiln_shape row = KILN_SHAPE(1, WIDTH);
         owned_stream stream = stream_on(0);
-        assert_ok(kiln_buffer_create(place, 0, 256, &buffer));
-        assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &row, &both));
+        owned_buffer buffer = new_buffer(place, 0, 256);
+        kiln_tensor both = buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &row);
         assert_ok(kiln_buffer_write(buffer, 0, (kiln_span){first, sizeof first}, NULL));
         bind_row(context, "x", x);
         assert_ok(kiln_context_bind(context, "past", &both));

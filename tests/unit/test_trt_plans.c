@@ -49,18 +49,15 @@ LAYOUTS_TEST(a_plan_is_saved_and_loaded)
 {
     kiln_build_options options = fake_options(i);
     save_plan(i, &options);
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_load(plan_path, &options, &engine));
+    kiln_engine *engine = loaded_file(plan_path, &options);
     assert_int_equal(kiln_engine_input_count(engine), 1);
-    kiln_binding binding = {.struct_size = sizeof binding};
-    assert_ok(kiln_engine_output(engine, 0, &binding));
+    kiln_binding binding = output_at(engine, 0);
     assert_string_equal(binding.name, "y");
     assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
     assert_true(kiln_shape_equal(&binding.shape, &KILN_SHAPE(KILN_DYNAMIC, 4)));
     bool told = false;
     for (size_t m = 0; m < kiln_engine_metadata_count(engine); m++) {
-        kiln_metadata line;
-        assert_ok(kiln_engine_metadata(engine, m, &line));
+        const kiln_metadata line = metadata_line(engine, m);
         told = told ||
                (strcmp(line.key, "producer") == 0 && strcmp(line.value, fake_layouts[i].name) == 0);
     }
@@ -145,13 +142,12 @@ static void run_relu(kiln_engine *engine)
 /* Where the plan was built for other versions too, the library judges, not the manifest. */
 STAND_IN_TEST(a_version_compatible_plan_is_the_librarys_to_judge, "there is one version")
 {
-    kiln_engine *engine = NULL;
     kiln_build_options oldest = fake_options(LAYOUT_OLDEST);
     oldest.version_compatible = true;
     oldest.exclude_lean_runtime = true;
     save_plan(LAYOUT_OLDEST, &oldest);
     kiln_build_options options = fake_options(LAYOUT_10);
-    assert_ok(kiln_engine_load(plan_path, &options, &engine));
+    kiln_engine *engine = loaded_file(plan_path, &options);
     run_relu(engine);
     options = fake_options(LAYOUT_11);
     assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &options, &engine),

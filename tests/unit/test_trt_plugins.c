@@ -96,8 +96,7 @@ STAND_IN_LAYOUTS_TEST(plugins_beside_the_core_are_registered, "the layer is the 
     assert_ok(kiln_engine_load(kiln_test_path("plugin.plan"), &options, &engine));
     check_leaky(engine);
     /* A check before the build does not stand in the way. */
-    kiln_network *network = NULL;
-    assert_ok(kiln_network_from_bytes(model, NULL, &network));
+    kiln_network *network = network_in(model, NULL);
     assert_ok(kiln_engine_build(network, &options, &engine));
     kiln_network_destroy(network);
     check_leaky(engine);

@@ -170,14 +170,13 @@ LAYOUTS_TEST(a_plan_says_how_its_bindings_are_quantized)
     assert_ok(kiln_cache_clear(cache, 0, NULL));
     for (size_t k = 0; k < 4; k++) { /* built, loaded, built into a cache, and found there */
         owned_engine engine = NULL;
-        kiln_binding binding = {.struct_size = sizeof binding};
         options.cache = k < 2 ? NULL : cache;
         assert_ok(k == 1 ? kiln_engine_load(path, &options, &engine)
                          : kiln_engine_build(network, &options, &engine));
         if (k == 0) {
             assert_ok(kiln_engine_save(engine, path));
         }
-        assert_ok(kiln_engine_input(engine, 0, &binding));
+        kiln_binding binding = input_at(engine, 0);
         assert_int_equal(binding.dtype, KILN_DTYPE_INT8);
         assert_int_equal(binding.quantization.storage, KILN_DTYPE_INT8);
         assert_int_equal(binding.quantization.axis, -1);

@@ -53,10 +53,9 @@ LAYOUTS_TEST(a_profile_is_found_by_its_name)
 
     /* The plan does not know them; its manifest does. */
     const char *path = kiln_test_path("named.plan");
-    owned_engine again = NULL;
     const kiln_build_options options = fake_options(i);
     assert_ok(kiln_engine_save(engine, path));
-    assert_ok(kiln_engine_load(path, &options, &again));
+    owned_engine again = loaded_file(path, &options);
     check_names(again);
     assert_ok(kiln_engine_save(again, path));
     kiln_engine_release(again);
@@ -64,10 +63,9 @@ LAYOUTS_TEST(a_profile_is_found_by_its_name)
     check_names(again);
     kiln_engine_release(again);
 
-    kiln_span plan;
     char manifest[4096];
     size_t length = 0;
-    assert_ok(kiln_engine_save_bytes(engine, &plan));
+    const kiln_span plan = saved_bytes(engine);
     assert_ok(kiln_engine_manifest(engine, manifest, sizeof manifest, &length));
     assert_ok(kiln_engine_load_bytes(plan, (kiln_span){manifest, length}, &options, &again));
     check_names(again);
@@ -81,11 +79,9 @@ static void schedule_rows(kiln_scheduler *scheduler, const kiln_engine *engine, 
 {
     float x[8 * 4];
     float y[8 * 4];
-    kiln_binding in = {.struct_size = sizeof in};
-    kiln_binding out = {.struct_size = sizeof out};
     const size_t bytes = (size_t)count * 4 * sizeof(float);
-    assert_ok(kiln_engine_input(engine, 0, &in));
-    assert_ok(kiln_engine_output(engine, 0, &out));
+    const kiln_binding in = input_at(engine, 0);
+    const kiln_binding out = output_at(engine, 0);
     for (int64_t i = 0; i < count * 4; i++) {
         x[i] = (float)(i % 2 == 0 ? i : -i);
     }
@@ -102,15 +98,13 @@ static void schedule_rows(kiln_scheduler *scheduler, const kiln_engine *engine, 
 LAYOUTS_TEST(a_scheduler_takes_every_profile)
 {
     owned_engine engine = named_engine(i);
-    owned_scheduler scheduler = NULL;
     const kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS(.contexts = 1);
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    owned_scheduler scheduler = scheduler_on(&engine, 1, &options);
     for (int64_t count = 1; count <= 8; count++) {
         schedule_rows(scheduler, engine, count);
     }
     schedule_rows(scheduler, engine, 1);
-    kiln_scheduler_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_scheduler_get_counters(scheduler, &counters));
+    const kiln_scheduler_counters counters = scheduler_counters(scheduler);
     assert_int_equal(counters.max_batch, 8);
     assert_int_equal(counters.padding, 1 + 2 + 1); /* 3, 6 and 7 rows: sizes are 1, 2, 4, 5, 8 */
     assert_int_equal(counters.profile_switches, 3);
@@ -233,9 +227,8 @@ static void pop_rows(kiln_pipeline *pipeline, int64_t count)
 LAYOUTS_TEST(a_pipeline_takes_any_profile)
 {
     owned_engine engine = named_engine(i);
-    owned_pipeline pipeline = NULL;
     float x[36] = {-1, 2};
-    assert_ok(kiln_pipeline_create(engine, NULL, &pipeline));
+    owned_pipeline pipeline = pipeline_on(engine, NULL);
     push_rows(pipeline, 6, x);
     push_rows(pipeline, 1, x);
     pop_rows(pipeline, 6);
@@ -256,9 +249,8 @@ TENSORRT_TEST(a_pipeline_takes_hinted_shapes)
     options.shape_hints = &hint;
     options.shape_hint_count = 1;
     owned_engine engine = build_network(relu_network(), &options);
-    owned_pipeline pipeline = NULL;
     float x[12] = {-1, 2};
-    assert_ok(kiln_pipeline_create(engine, NULL, &pipeline));
+    owned_pipeline pipeline = pipeline_on(engine, NULL);
     push_rows(pipeline, 2, x);
     pop_rows(pipeline, 2);
     const kiln_named_tensor other = {

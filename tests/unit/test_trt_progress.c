@@ -43,8 +43,7 @@ LAYOUTS_TEST(a_job_reports_and_can_be_stopped)
     owned_engine engine = NULL;
     assert_ok(kiln_build_start_file(path, &options, NULL, &build));
     assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
-    kiln_build_progress progress = {.struct_size = sizeof progress};
-    assert_ok(kiln_build_get_progress(build, &progress));
+    const kiln_build_progress progress = progress_of(build);
     assert_int_equal(progress.state, KILN_BUILD_DONE);
     assert_true(progress.reports >= 5);
 }

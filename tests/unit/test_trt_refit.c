@@ -258,8 +258,7 @@ static void *run_on(void *user)
     for (int i = 0; i < 16; i++) {
         x[i] = 1;
     }
-    const kiln_tensor input = host_floats(x, KILN_SHAPE(1, 1, 4, 4));
-    assert_ok(kiln_context_bind(context, "x", &input));
+    bind_tensor(context, "x", host_floats(x, KILN_SHAPE(1, 1, 4, 4)));
     do {
         kiln_tensor y;
         assert_ok(kiln_context_run(context));

@@ -118,8 +118,7 @@ LAYOUTS_TEST(a_plan_that_is_refitted_often_does_not_grow)
     char path[4096];
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("refitted.plan"));
     assert_ok(kiln_engine_save(engine, path));
-    owned_engine loaded = NULL;
-    assert_ok(kiln_engine_load(path, &options, &loaded));
+    owned_engine loaded = loaded_file(path, &options);
     owned_context again = context_on(loaded);
     check_run(again, 17, 16);
 }
@@ -152,8 +151,7 @@ LAYOUTS_TEST(a_run_is_captured)
     owned_context context = context_with(engine, &options);
     check_run(context, 19, 22);
     check_run(context, 19, 22);
-    kiln_context_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_context_get_counters(context, &counters));
+    kiln_context_counters counters = counters_of(context);
     assert_int_equal(counters.graph_captures, 1);
     assert_true(counters.graph_hits >= 1);
     kiln_context_destroy(context);

@@ -20,8 +20,7 @@ LAYOUTS_TEST(a_plan_runs_with_the_profile_that_fits)
         }
     }
     float x[36] = {0};
-    const kiln_tensor large = host_floats(x, KILN_SHAPE(9, 4));
-    assert_ok(kiln_context_bind(context, "x", &large));
+    bind_tensor(context, "x", host_floats(x, KILN_SHAPE(9, 4)));
     assert_fails(KILN_ERROR_SHAPE, kiln_context_run(context),
                  "none of the 2 optimization profiles");
 }
@@ -40,8 +39,7 @@ LAYOUTS_TEST(a_profile_can_be_fixed)
     assert_ok(kiln_context_set_profile(context, 1));
     assert_ok(kiln_context_get_profile(context, &in_use));
     assert_int_equal(in_use, 1);
-    const kiln_tensor one = host_floats(x, KILN_SHAPE(1, 4));
-    assert_ok(kiln_context_bind(context, "x", &one));
+    bind_tensor(context, "x", host_floats(x, KILN_SHAPE(1, 4)));
     assert_fails(KILN_ERROR_SHAPE, kiln_context_run(context), "optimization profile 1");
     const kiln_tensor y = run_floats(context, KILN_SHAPE(3, 4), x);
     assert_true(((float *)y.data)[3] == 4.0F);
@@ -124,8 +122,7 @@ LAYOUTS_TEST(a_shape_tensor_is_read_on_the_host)
     assert_int_equal(((int64_t *)s.data)[0], 4);
     /* Into memory of the caller's; and values that no shape comes of. */
     int64_t mine[2] = {0};
-    const kiln_tensor bound = KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE(2), mine, sizeof mine);
-    assert_ok(kiln_context_bind(context, "s", &bound));
+    bind_tensor(context, "s", KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE(2), mine, sizeof mine));
     shape[0] = 1;
     shape[1] = 8;
     assert_ok(kiln_context_run(context));
@@ -149,9 +146,8 @@ LAYOUTS_TEST(a_shape_tensor_is_read_on_the_host)
 static void check_places(kiln_context *context, kiln_buffer *buffer, const void *data)
 {
     static const int64_t nothing[3] = {-1, -1, -1};
-    kiln_tensor shown;
     int64_t places[3];
-    assert_ok(kiln_context_tensor(context, "y", &shown));
+    kiln_tensor shown = tensor_in(context, "y");
     assert_true(kiln_shape_equal(&shown.desc.shape, &KILN_SHAPE(1, 3)));
     assert_ptr_equal(shown.data, data);
     const kiln_mutable_span to = {places, sizeof places};
@@ -192,10 +188,8 @@ LAYOUTS_TEST(an_output_may_depend_on_values)
     x[0] = x[1] = x[2] = 1;
     assert_fails(KILN_ERROR_SIZE, kiln_context_run(context), "24 bytes");
     /* The same in device memory, and one that is large enough. */
-    kiln_buffer *buffer = NULL;
-    kiln_tensor on_device;
-    assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 512, &buffer));
-    assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_INT64, &KILN_SHAPE(1, 2), &on_device));
+    kiln_buffer *buffer = new_buffer(KILN_LOCATION_DEVICE, 0, 512);
+    kiln_tensor on_device = buffer_tensor(buffer, 0, KILN_DTYPE_INT64, &KILN_SHAPE(1, 2));
     on_device.bytes = 16;
     assert_ok(kiln_context_bind(context, "y", &on_device));
     assert_fails(KILN_ERROR_SIZE, kiln_context_run(context),
@@ -215,8 +209,7 @@ LAYOUTS_TEST(an_output_may_depend_on_values)
     for (int k = 0; k < 64; k++) {
         x[k] = 1;
     }
-    const kiln_tensor full = host_floats(x, KILN_SHAPE(64));
-    assert_ok(kiln_context_bind(context, "x", &full));
+    bind_tensor(context, "x", host_floats(x, KILN_SHAPE(64)));
     if (ON_STAND_IN) { /* no device memory for it */
         set("FAKE_CUDA_MEMORY", "1");
         assert_fails(KILN_ERROR_OUT_OF_MEMORY, kiln_context_run(context),
@@ -253,8 +246,7 @@ LAYOUTS_TEST(a_double_is_bound_as_a_float)
 
     const kiln_build_options options = fake_options(i);
     owned_engine engine = built_bytes(model, &options);
-    kiln_binding binding = {.struct_size = sizeof binding};
-    assert_ok(kiln_engine_input(engine, 0, &binding));
+    kiln_binding binding = input_at(engine, 0);
     assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
     assert_ok(kiln_engine_output(engine, 0, &binding));
     assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
@@ -305,17 +297,14 @@ LAYOUTS_TEST(device_memory_is_used_where_it_lies)
 LAYOUTS_TEST(device_memory_that_is_too_small_is_not_written)
 {
     owned_engine engine = build_relu(i);
-    owned_buffer buffer = NULL;
-    kiln_tensor y;
     float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     float found[8];
-    const kiln_tensor input = host_floats(x, KILN_SHAPE(2, 4));
-    assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 512, &buffer));
+    owned_buffer buffer = new_buffer(KILN_LOCATION_DEVICE, 0, 512);
     assert_ok(kiln_buffer_fill(buffer, 0xA5, NULL));
-    assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(1, 4), &y));
+    kiln_tensor y = buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(1, 4));
     y.bytes = 16;
     owned_context context = context_on(engine);
-    assert_ok(kiln_context_bind(context, "x", &input));
+    bind_tensor(context, "x", host_floats(x, KILN_SHAPE(2, 4)));
     assert_ok(kiln_context_bind(context, "y", &y));
     for (int run = 0; run < 3; run++) {
         assert_fails(KILN_ERROR_SIZE, kiln_context_run(context),
@@ -376,8 +365,7 @@ LAYOUTS_TEST(rtx_keeps_what_it_compiled)
         (void)run_floats(context, KILN_SHAPE(1, 4), x);
         assert_ok(kiln_context_run(context));
         assert_true(!ON_STAND_IN || trt_number(i, "compilations") == before + 1);
-        kiln_context_counters counters = {.struct_size = sizeof counters};
-        assert_ok(kiln_context_get_counters(context, &counters));
+        const kiln_context_counters counters = counters_of(context);
         assert_int_equal(counters.graph_captures, 0);
         assert_non_null(strstr(counters.graph_reason, "captures runs itself"));
         assert_ok(kiln_context_save_runtime_cache(context, path));
@@ -407,8 +395,7 @@ LAYOUTS_TEST(a_built_engine_tells_its_models_metadata)
     owned_engine engine = build_network(network, &options);
     size_t told = 0;
     for (size_t m = 0; m < kiln_engine_metadata_count(engine); m++) {
-        kiln_metadata line;
-        assert_ok(kiln_engine_metadata(engine, m, &line));
+        const kiln_metadata line = metadata_line(engine, m);
         if (strcmp(line.key, "metadata.character") == 0) {
             assert_string_equal(line.value, "a\nb");
             told++;

@@ -62,8 +62,7 @@ LAYOUTS_TEST(a_run_past_its_time_is_left)
     kiln_context *context = make_stoppable(i, stream, 50);
     for (int round = 1; round < 3; round++) {
         static float x[ROWS * 4];
-        const kiln_tensor input = host_floats(x, KILN_SHAPE(ROWS, 4));
-        assert_ok(kiln_context_bind(context, "x", &input));
+        bind_tensor(context, "x", host_floats(x, KILN_SHAPE(ROWS, 4)));
         occupy(stream);
         assert_fails(KILN_ERROR_TIMEOUT, kiln_context_run(context), "kiln_context_wait");
         assert_false(atomic_load(&is_free));

@@ -15,11 +15,9 @@ LAYOUTS_TEST(profiles_change_on_the_callers_stream)
     assert_ok(kiln_stream_create(0, 0, &streams[1]));
     for (int run = 0; run < 12; run++) {
         const kiln_shape shape = KILN_SHAPE(run % 2 == 0 ? 2 : 8, 4);
-        const kiln_tensor input = host_floats(x, shape);
-        const kiln_tensor output = host_floats(y, shape);
         x[7] = (float)run;
-        assert_ok(kiln_context_bind(context, "x", &input));
-        assert_ok(kiln_context_bind(context, "y", &output));
+        bind_tensor(context, "x", host_floats(x, shape));
+        bind_tensor(context, "y", host_floats(y, shape));
         assert_ok(kiln_context_enqueue(context, streams[run / 3 % 2]));
         assert_ok(kiln_context_wait(context));
         assert_true(y[0] == 0 && y[1] == 2 && y[7] == (float)run);
@@ -38,7 +36,6 @@ TENSORRT_TEST(a_first_run_waits_for_the_callers_stream)
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         owned_engine engine = build_relu(i);
         kiln_buffer *buffers[3];
-        kiln_tensor x;
         kiln_tensor y;
         float values[4] = {-1, 2, -3, 4};
         kiln_stream *stream = stream_on(0);
@@ -47,7 +44,7 @@ TENSORRT_TEST(a_first_run_waits_for_the_callers_stream)
             assert_ok(kiln_buffer_fill(buffers[b], 0, NULL));
         }
         assert_ok(kiln_buffer_write(buffers[0], 0, (kiln_span){values, sizeof values}, NULL));
-        assert_ok(kiln_buffer_tensor(buffers[2], 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(1, 4), &x));
+        kiln_tensor x = buffer_tensor(buffers[2], 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(1, 4));
         kiln_context *context = context_on(engine);
         assert_ok(kiln_context_bind(context, "x", &x));
         for (int k = 0; k < COPIES; k++) {
@@ -83,12 +80,10 @@ TENSORRT_TEST(copies_pass_under_kernels)
             assert_ok(kiln_stream_create(0, 0, &streams[s]));
         }
         for (size_t c = 0; c < CONTEXTS; c++) {
-            const kiln_tensor input = host_floats(x[c], KILN_SHAPE(8, 4));
-            const kiln_tensor output = host_floats(y[c], KILN_SHAPE(8, 4));
             options.stream = streams[c % STREAMS];
             assert_ok(kiln_context_create(engine, &options, &contexts[c]));
-            assert_ok(kiln_context_bind(contexts[c], "x", &input));
-            assert_ok(kiln_context_bind(contexts[c], "y", &output));
+            bind_tensor(contexts[c], "x", host_floats(x[c], KILN_SHAPE(8, 4)));
+            bind_tensor(contexts[c], "y", host_floats(y[c], KILN_SHAPE(8, 4)));
             assert_ok(kiln_context_warmup(contexts[c], 3, 0, NULL));
         }
         for (int run = 0; run < RUNS + CONTEXTS; run++) {
@@ -102,9 +97,8 @@ TENSORRT_TEST(copies_pass_under_kernels)
             assert_ok(kiln_context_enqueue(contexts[c], NULL));
         }
         for (size_t c = 0; c < CONTEXTS; c++) {
-            kiln_context_counters counters = {.struct_size = sizeof counters};
             assert_ok(kiln_context_wait(contexts[c]));
-            assert_ok(kiln_context_get_counters(contexts[c], &counters));
+            const kiln_context_counters counters = counters_of(contexts[c]);
             assert_true(counters.graph_hits >= RUNS / CONTEXTS);
             kiln_context_destroy(contexts[c]);
         }
@@ -139,8 +133,7 @@ LAYOUTS_TEST(contexts_can_share_their_memory)
         assert_true(((float *)y.data)[1] == 1.0F && ((float *)y.data)[2] == 0.0F);
     }
     for (size_t c = 0; c < 3; c++) {
-        kiln_context_counters counters = {.struct_size = sizeof counters};
-        assert_ok(kiln_context_get_counters(contexts[c], &counters));
+        const kiln_context_counters counters = counters_of(contexts[c]);
         assert_int_equal(counters.graph_hits, 2);
         kiln_context_destroy(contexts[c]);
     }

@@ -92,11 +92,10 @@ TEST(weights_of_a_network_are_missed_by_onnxruntime)
 {
     static const kiln_switch switches[] = {KILN_SWITCH_DEFAULT, KILN_SWITCH_ON};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(switches); i++) {
-        kiln_network *network = NULL;
         kiln_build_options options =
             KILN_BUILD_OPTIONS(.backend = "onnxruntime", .share_weights = switches[i]);
         write_files();
-        assert_ok(kiln_network_from_onnx(paths[0], &network));
+        kiln_network *network = network_file(paths[0]);
         owned_engine engine = built_network(network, &options);
         kiln_network_destroy(network);
         assert_ok(run(engine));

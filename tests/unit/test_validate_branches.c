@@ -318,11 +318,10 @@ TEST(a_loop_without_a_turn_does_not_run)
 TEST(such_a_network_is_built)
 {
     owned_maker m;
-    owned_network network = NULL;
     bad_add(&m, "no");
     assert_ok(m.status);
     owned_text bytes = maker_bytes(m.model);
-    assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &network));
+    owned_network network = network_in((kiln_span){bytes.data, bytes.size}, NULL);
     kiln_build_options options = backend_options("reference");
     owned_engine engine = built_network(network, &options);
 }

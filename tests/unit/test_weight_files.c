@@ -298,11 +298,10 @@ TEST(weights_that_were_not_read_stay)
     char path[4096];
     size_t count = 0;
     kln_mapping file;
-    kiln_network *network = NULL;
     path_of("unread.onnx", path);
     save(0, path, KILN_WEIGHTS_EXTERNAL);
     assert_ok(kln_mapping_open(path, &file));
-    assert_ok(kiln_network_from_bytes(file.bytes, NULL, &network));
+    kiln_network *network = network_in(file.bytes, NULL);
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
     kiln_network_destroy(network);
     kln_mapping_close(&file);
@@ -316,10 +315,9 @@ TEST(a_network_is_saved_over_itself)
 {
     char path[4096];
     size_t count = 0;
-    kiln_network *network = NULL;
     path_of("itself.onnx", path);
     save(1, path, KILN_WEIGHTS_EXTERNAL);
-    assert_ok(kiln_network_from_onnx(path, &network));
+    kiln_network *network = network_file(path);
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
     kiln_network_destroy(network);
     (void)weights_of(path, &count);
