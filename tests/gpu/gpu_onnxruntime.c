@@ -4,8 +4,8 @@
 #include <math.h>
 #include <pthread.h>
 
+#include "graph_maker.h"
 #include "optional_inputs.h"
-#include "small_models.h"
 
 #define COUNT 1000
 
@@ -25,7 +25,7 @@ static kiln_context *make_context(kiln_engine *engine, kiln_graph_policy policy)
 /* y = exp(x) through every run: plain, captured, replayed. */
 TEST(every_run_gives_what_the_cpu_gives)
 {
-    owned_engine engine = build(small_unary("Exp", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
+    owned_engine engine = build(unary_model("Exp", "n"), KILN_PROVIDER_CUDA);
     assert_int_equal(kiln_engine_device(engine), 0);
     assert_int_equal(kiln_engine_host_node_count(engine), 0);
     static const kiln_graph_policy policies[] = {KILN_GRAPH_AUTOMATIC, KILN_GRAPH_OFF,
@@ -71,7 +71,7 @@ TEST(what_has_a_value_is_fed)
 
 TEST(memory_of_every_place_is_used)
 {
-    owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
+    owned_engine engine = build(unary_model("Neg", "n"), KILN_PROVIDER_CUDA);
     static const kiln_location places[] = {KILN_LOCATION_HOST, KILN_LOCATION_PINNED,
                                            KILN_LOCATION_MANAGED, KILN_LOCATION_DEVICE};
     static float values[COUNT];
@@ -106,11 +106,8 @@ TEST(memory_of_every_place_is_used)
 
 TEST(shapes_that_depend_on_values_are_run_plainly)
 {
-    small_graph graph = {.message = {.size = 0}};
-    small_input(&graph, "x", SMALL_FLOAT, "n");
-    small_node(&graph, "NonZero", "x", "y");
-    small_output(&graph, "y", SMALL_INT64, "1,m");
-    owned_engine engine = build(small_model(&graph), KILN_PROVIDER_CUDA);
+    owned_engine engine = build(made_model(17, "in x float32[n]; y=NonZero(x); out y int64[1,m]"),
+                                KILN_PROVIDER_CUDA);
     owned_context context = make_context(engine, KILN_GRAPH_AUTOMATIC);
     float x[8] = {0};
     const kiln_tensor input = floats(x, 8);
@@ -135,7 +132,7 @@ TEST(shapes_that_depend_on_values_are_run_plainly)
 /* Det has no kernel for CUDA, so the node stays on the CPU. */
 TEST(nodes_on_the_cpu_are_named)
 {
-    const kiln_span model = small_unary("Det", SMALL_FLOAT, "2,2");
+    const kiln_span model = unary_model("Det", "2,2");
     kiln_engine *engine = NULL;
     kiln_build_options options =
         KILN_BUILD_OPTIONS(.backend = "onnxruntime", .provider = KILN_PROVIDER_CUDA,
@@ -156,16 +153,16 @@ TEST(options_reach_the_provider)
     options.conv_search = KILN_CONV_SEARCH_HEURISTIC;
     options.gpu_memory_bytes = (uint64_t)1 << 30;
     options.gpu_only = true;
-    kiln_engine *engine = built_bytes(small_unary("Abs", SMALL_FLOAT, "n"), &options);
+    kiln_engine *engine = built_bytes(unary_model("Abs", "n"), &options);
     kiln_engine_release(engine);
     options.device = 63;
     assert_status(KILN_ERROR_NO_DEVICE,
-                  kiln_engine_build_bytes(small_unary("Abs", SMALL_FLOAT, "n"), &options, &engine));
+                  kiln_engine_build_bytes(unary_model("Abs", "n"), &options, &engine));
 }
 
 TEST(enqueue_orders_into_the_callers_stream)
 {
-    owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
+    owned_engine engine = build(unary_model("Neg", "n"), KILN_PROVIDER_CUDA);
     kiln_context *first = make_context(engine, KILN_GRAPH_AUTOMATIC);
     kiln_context *second = make_context(engine, KILN_GRAPH_AUTOMATIC);
     kiln_buffer *buffers[3];
@@ -230,7 +227,7 @@ static void *run_many(void *user)
 
 TEST(threads_capture_and_replay_side_by_side)
 {
-    owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
+    owned_engine engine = build(unary_model("Neg", "n"), KILN_PROVIDER_CUDA);
     job jobs[4];
     pthread_t threads[4];
     for (size_t i = 0; i < 4; i++) {
@@ -281,7 +278,7 @@ static kiln_context *context_on_device(int32_t device)
     kiln_build_options options = backend_options("onnxruntime");
     options.provider = KILN_PROVIDER_CUDA;
     options.device = device;
-    owned_engine engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options);
+    owned_engine engine = built_bytes(unary_model("Neg", "n"), &options);
     assert_int_equal(kiln_engine_device(engine), device);
     return make_context(engine, KILN_GRAPH_REQUIRED);
 }
@@ -328,8 +325,7 @@ static bool can_run(void)
     kiln_engine *engine = NULL;
     kiln_build_options options =
         KILN_BUILD_OPTIONS(.backend = "onnxruntime", .provider = KILN_PROVIDER_CUDA);
-    const kiln_status status =
-        kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine);
+    const kiln_status status = kiln_engine_build_bytes(unary_model("Neg", "n"), &options, &engine);
     kiln_engine_release(engine);
     return status == KILN_OK;
 }

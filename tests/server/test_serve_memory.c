@@ -8,8 +8,8 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "graph_maker.h"
 #include "serve_here.h"
-#include "small_models.h"
 
 #define ANSWER 65536
 
@@ -208,7 +208,7 @@ static const char *make_repository(void)
     write_file(folder, "relu/labels.txt", "a\nb\nc\nd\n", 8);
     (void)snprintf(path, sizeof path, "%s/relu/1", folder);
     assert_int_equal(mkdir(path, 0700), 0);
-    const kiln_span model = small_unary("Relu", SMALL_FLOAT, "n,4");
+    const kiln_span model = unary_model("Relu", "n,4");
     write_file(folder, "relu/1/model.onnx", model.data, model.size);
     return folder;
 }

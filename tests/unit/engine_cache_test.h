@@ -21,7 +21,7 @@ static inline kiln_build_options cached_options(const char *name)
 
 static inline kiln_span relu_model(const char *shape)
 {
-    return small_unary("Relu", SMALL_FLOAT, shape);
+    return unary_model("Relu", shape);
 }
 
 static inline kiln_cache_use use_of_build(kiln_span model, const kiln_build_options *options)

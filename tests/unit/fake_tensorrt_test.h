@@ -7,7 +7,7 @@
 #ifndef FAKE_TENSORRT_TEST_H
 #define FAKE_TENSORRT_TEST_H
 
-#include "small_models.h"
+#include "graph_maker.h"
 
 #ifdef KILN_TEST_REAL_TENSORRT
 #include "real_tensorrt_test.h"
@@ -201,11 +201,7 @@ static inline kiln_network *reshape_network(void)
 /* y = the places in x [n] that are not 0. */
 static inline kiln_span nonzero_model(void)
 {
-    small_graph graph = {.message = {.size = 0}};
-    small_node(&graph, "NonZero", "x", "y");
-    small_input(&graph, "x", SMALL_FLOAT, "n");
-    small_output(&graph, "y", SMALL_INT64, "1,k");
-    return small_model(&graph);
+    return made_model(17, "in x float32[n]; y=NonZero(x); out y int64[1,k]");
 }
 
 static inline kiln_profile_input rows(int64_t least, int64_t usual, int64_t most)

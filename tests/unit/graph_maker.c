@@ -70,6 +70,47 @@ kln_text maker_bytes(const kln_onnx_model *model)
     return bytes;
 }
 
+kiln_span maker_span(const kln_onnx_model *model)
+{
+    static unsigned char *last;
+    owned_text text = maker_bytes(model);
+    free(last);
+    last = malloc(text.size);
+    assert_non_null(last);
+    memcpy(last, text.data, text.size);
+    return (kiln_span){last, text.size};
+}
+
+kiln_span made_model(int64_t opset, const char *format, ...)
+{
+    static kln_onnx_entry greeting = {.key = "greeting", .value = "hello"};
+    char text[16384];
+    owned_maker m;
+    va_list list;
+    va_start(list, format);
+    assert_true(vsnprintf(text, sizeof text, format, list) < (int)sizeof text);
+    va_end(list);
+    kiln_test_pause_failures(true);
+    maker_model(&m, opset, text);
+    m.model->ir_version = 8;
+    m.model->producer_name = "a test";
+    m.model->domain = "example";
+    m.model->model_version = 42;
+    m.model->doc = "what it is";
+    m.model->graph.name = "the graph";
+    m.model->metadata = &greeting;
+    m.model->metadata_count = 1;
+    assert_ok(m.status);
+    const kiln_span span = maker_span(m.model);
+    kiln_test_pause_failures(false);
+    return span;
+}
+
+kiln_span unary_model(const char *op, const char *dims)
+{
+    return made_model(17, "in x float32[%s]; y=%s(x); out y float32[%s]", dims, op, dims);
+}
+
 void maker_end(graph_maker *m)
 {
     kln_onnx_model_destroy(m->model);
@@ -185,6 +226,27 @@ static kln_onnx_tensor *add_tensor(graph_maker *m, const char *name, int32_t wir
 void maker_weights(graph_maker *m, const char *name, int32_t wire, const char *dims)
 {
     (void)add_tensor(m, name, wire, dims);
+}
+
+static void add_external(graph_maker *m, const char *name, int32_t wire, const char *dims)
+{
+    kln_onnx_tensor *tensor = add_tensor(m, name, wire, dims);
+    if (tensor != NULL) {
+        tensor->is_external = true;
+        tensor->data.data = NULL;
+    }
+}
+
+/* An output, a sequence of such tensors. */
+static void add_sequence(graph_maker *m, const char *name, int32_t wire, const char *dims)
+{
+    maker_output(m, name, wire, dims);
+    kln_onnx_type *element = take(m, 1, sizeof *element);
+    if (element != NULL) {
+        kln_onnx_type *type = &m->graph->outputs[m->graph->output_count - 1].type;
+        *element = *type;
+        *type = (kln_onnx_type){.kind = KLN_ONNX_KIND_SEQUENCE, .element = element};
+    }
 }
 
 static void set_elements(graph_maker *m, const char *name, int32_t wire, size_t count,
@@ -409,14 +471,30 @@ static void read_right(graph_maker *m, const char *outputs, const char **at)
     }
 }
 
+/* Behind weights: "={1,2}", what they hold. */
+static void read_contents(graph_maker *m, const char **at)
+{
+    *at += 2;
+    const number_list list = read_numbers(at);
+    if (m->status == KILN_OK) {
+        const kln_onnx_tensor *made = &m->graph->initializers[m->graph->initializer_count - 1];
+        kiln_tensor tensor = KILN_HOST_TENSOR(made->dtype, KILN_SHAPE((int64_t)list.count),
+                                              (void *)(uintptr_t)made->data.data, made->data.size);
+        double values[MOST_NUMBERS];
+        for (size_t i = 0; i < list.count; i++) {
+            values[i] = (double)list.floats[i];
+        }
+        assert_ok(kiln_tensor_write(&tensor, 0, list.count, values));
+    }
+}
+
 static void read_statement(graph_maker *m, const char **at)
 {
     static const struct {
         const char *word;
         void (*add)(graph_maker *m, const char *name, int32_t wire, const char *dims);
-    } kinds[] = {{"in ", maker_input},
-                 {"out ", maker_output},
-                 {"value ", maker_value},
+    } kinds[] = {{"in ", maker_input},        {"out ", maker_output},  {"value ", maker_value},
+                 {"sequence ", add_sequence}, {"file ", add_external}, {"const ", maker_weights},
                  {"zeros ", maker_weights}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(kinds); i++) {
         if (strncmp(*at, kinds[i].word, strlen(kinds[i].word)) == 0) {
@@ -426,7 +504,18 @@ static void read_statement(graph_maker *m, const char **at)
             const char *type = read_word(m, at, "[;}");
             *at += **at == '[' ? 1 : 0;
             const char *dims = (*at)[-1] == '[' ? read_word(m, at, "]") : NULL;
-            kinds[i].add(m, name, kln_onnx_wire_dtype(kiln_dtype_from_name(type)), dims);
+            kinds[i].add(m, name,
+                         type[0] >= '0' && type[0] <= '9'
+                             ? (int32_t)strtol(type, NULL, 10)
+                             : kln_onnx_wire_dtype(kiln_dtype_from_name(type)),
+                         dims);
+            if (kinds[i].add == add_external && **at == ' ') {
+                (*at)++;
+                const char *location = read_word(m, at, ";}");
+                m->graph->initializers[m->graph->initializer_count - 1].location = location;
+            } else if (**at == '=') {
+                read_contents(m, at);
+            }
             return;
         }
     }

@@ -23,6 +23,12 @@ void maker_begin(graph_maker *m, int64_t opset);
 void maker_end(graph_maker *m);
 /* A model as bytes. What is owned ends with its block, as in kiln_owned.h. */
 kln_text maker_bytes(const kln_onnx_model *model);
+/* The same outside Kiln's heap, valid until the next call of one of these. */
+kiln_span maker_span(const kln_onnx_model *model);
+/* A model of this text, with producer "a test", domain "example", description "what it is",
+ * version 42 and the metadata "greeting" = "hello"; y = OP(x) over float32 of these dimensions. */
+__attribute__((format(printf, 2, 3))) kiln_span made_model(int64_t opset, const char *format, ...);
+kiln_span unary_model(const char *op, const char *dims);
 #define owned_text __attribute__((cleanup(kln_text_finish))) kln_text
 #define owned_maker __attribute__((cleanup(maker_end))) graph_maker
 
@@ -44,8 +50,12 @@ void maker_attribute_int(graph_maker *m, const char *name, int64_t value);
 void maker_attribute_ints(graph_maker *m, const char *name, size_t count, const int64_t *values);
 void maker_attribute_float(graph_maker *m, const char *name, float value);
 void maker_attribute_string(graph_maker *m, const char *name, const char *value);
-/* Statements divided by "; ", in which types are written as Kiln shows them; "?" is none:
+/* Statements divided by "; ", in which types are written as Kiln shows them; "?" is none, and
+ * a number is TensorProto.DataType:
  *     in x float32[n,3]       an input; `out` is an output, `value` a value, `zeros` weights of 0
+ *     sequence y float32      an output that is a sequence of such tensors
+ *     file w float32[2] w.bin weights that lie in a file beside the model
+ *     const s int8[2]={3,-4}  weights of these values
  *     a={1,2}  b={1.5}  c=3   weights: int64, float32 in one dimension, an int64 of rank 0
  *     y,z=Op(x,,a) axis=1 alpha=0.5 pads=[1,1] mode='linear' body={out v; v=Neg(x)} */
 void maker_text(graph_maker *m, const char *text);

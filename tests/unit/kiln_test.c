@@ -13,6 +13,7 @@
 static long allocation_to_fail = -1;
 static long allocations_seen;
 static bool allocation_failed;
+static bool allocations_pause;
 
 void kiln_test_status(kiln_status expected, kiln_status found, const char *call, const char *file,
                       int line)
@@ -56,7 +57,7 @@ void kiln_test_bind(const char *file, int line, kiln_context *context, const cha
 static void *failing_allocate(void *user, size_t size, size_t alignment)
 {
     (void)user;
-    if (allocations_seen++ == allocation_to_fail) {
+    if (!allocations_pause && allocations_seen++ == allocation_to_fail) {
         allocation_failed = true;
         return NULL;
     }
@@ -80,6 +81,11 @@ void kiln_test_fail_allocation(long which)
     allocations_seen = 0;
     allocation_failed = false;
     assert_ok(kiln_set_allocator(&allocator));
+}
+
+void kiln_test_pause_failures(bool pause)
+{
+    allocations_pause = pause;
 }
 
 bool kiln_test_allocation_failed(void)

@@ -86,6 +86,8 @@ void kiln_test_fails(kiln_status expected, kiln_status found, const char *call, 
 /* From now on allocation number `which` (from 0) fails, once; a negative number: none. Only while
  * nothing of Kiln's is alive. */
 void kiln_test_fail_allocation(long which);
+/* What is allocated meanwhile does not fail and is not counted: a test's model. */
+void kiln_test_pause_failures(bool pause);
 /* Whether the allocation that was to fail was reached. */
 bool kiln_test_allocation_failed(void);
 /* Back to the C library's heap. */

@@ -4,8 +4,8 @@
 #define ORT_ABI_TEST_H
 
 #include "backends/onnxruntime/ort_runtime.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "small_models.h"
 
 static const ort_runtime *runtime;
 static const ort_api *api;

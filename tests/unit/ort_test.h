@@ -4,7 +4,7 @@
 #define ORT_TEST_H
 
 #include "context_test.h"
-#include "small_models.h"
+#include "graph_maker.h"
 
 static kiln_build_options options;
 

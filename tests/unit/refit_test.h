@@ -4,8 +4,8 @@
 #ifndef REFIT_TEST_H
 #define REFIT_TEST_H
 
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "small_models.h"
 
 #define N 1024
 #define THREADS 8
@@ -17,17 +17,19 @@ static const char *const backends[] = {"reference", "onnxruntime"};
 static inline kiln_span model_of(float w, float b)
 {
     static float values[N];
-    small_graph graph = {.message = {.size = 0}};
+    owned_maker m;
     for (int i = 0; i < N; i++) {
         values[i] = w + (float)i;
     }
-    small_node(&graph, "Mul", "x,w", "m");
-    small_node(&graph, "Add", "m,b", "y");
-    small_floats(&graph, "w", values, N);
-    small_floats(&graph, "b", &b, 1);
-    small_input(&graph, "x", SMALL_FLOAT, "1024");
-    small_output(&graph, "y", SMALL_FLOAT, "1024");
-    return small_model(&graph);
+    kiln_test_pause_failures(true);
+    maker_model(&m, 17, "in x float32[1024]");
+    maker_floats(&m, "w", N, values);
+    maker_floats(&m, "b", 1, &b);
+    maker_text(&m, "m=Mul(x,w); y=Add(m,b); out y float32[1024]");
+    assert_ok(m.status);
+    const kiln_span span = maker_span(m.model);
+    kiln_test_pause_failures(false);
+    return span;
 }
 
 enum { FROM_BYTES, FROM_FILE, FROM_NETWORK, WAYS };

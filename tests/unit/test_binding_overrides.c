@@ -125,9 +125,9 @@ static void write_graph(const kln_onnx_graph *graph, char text[1024])
 static void run(const kln_onnx_model *model, const char *backend, kiln_dtype dtypes[2],
                 const char *said[2], char texts[2][256], float results[ROWS * COLUMNS])
 {
-    owned_text bytes = maker_bytes(model);
+    const kiln_span bytes = maker_span(model);
     const kiln_build_options how = KILN_BUILD_OPTIONS(.backend = backend);
-    owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, &how);
+    owned_engine engine = built_bytes(bytes, &how);
     owned_context context = context_on(engine);
     kiln_binding ends[2] = {{.struct_size = sizeof *ends}, {.struct_size = sizeof *ends}};
     kiln_tensor tensors[2];

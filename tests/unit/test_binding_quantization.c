@@ -185,9 +185,7 @@ TEST(an_engine_says_how_its_bindings_are_quantized)
             graph_maker m;
             const kiln_build_options how = KILN_BUILD_OPTIONS(.backend = backends[b]);
             begin(&m, i);
-            owned_text bytes = maker_bytes(m.model);
-            const kiln_span model = {bytes.data, bytes.size};
-            owned_engine engine = built_bytes(model, &how);
+            owned_engine engine = built_bytes(maker_span(m.model), &how);
             engine_says(readings[i].name, engine, readings[i].said);
             const char *path = kiln_test_path("saved");
             assert_ok(kiln_engine_save(engine, path));
@@ -206,8 +204,7 @@ TEST(a_network_says_it_as_well)
         owned_inspection inspection = NULL;
         kiln_binding binding = {.struct_size = sizeof binding};
         begin(&m, i);
-        owned_text bytes = maker_bytes(m.model);
-        owned_network network = network_in((kiln_span){bytes.data, bytes.size}, NULL);
+        owned_network network = network_in(maker_span(m.model), NULL);
         assert_ok(kiln_network_inspect(network, false, &inspection));
         assert_ok(kiln_inspection_get_input(inspection, 0, &binding));
         same_text(readings[i].name, readings[i].said[0], &binding.quantization);
@@ -256,8 +253,7 @@ TEST(a_manifest_that_makes_no_sense_is_refused)
     size_t length = 0;
     const kiln_build_options how = KILN_BUILD_OPTIONS(.backend = "reference");
     begin(&m, 0);
-    owned_text bytes = maker_bytes(m.model);
-    owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, &how);
+    owned_engine engine = built_bytes(maker_span(m.model), &how);
     assert_ok(kiln_engine_manifest(engine, text, sizeof text, &length));
     const kiln_span saved = saved_bytes(engine);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(wrong); i++) {
@@ -355,9 +351,9 @@ TEST(a_caller_rounds_as_the_operators_do)
         maker_output(&m, "q", wire, "2,4");
         maker_output(&m, "y", FLOAT, "2,4");
         assert_ok(m.status);
-        owned_text bytes = maker_bytes(m.model);
+        const kiln_span bytes = maker_span(m.model);
         const kiln_build_options reference = KILN_BUILD_OPTIONS(.backend = "reference");
-        owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, &reference);
+        owned_engine engine = built_bytes(bytes, &reference);
         owned_context context = context_on(engine);
         const kiln_shape shape = KILN_SHAPE(2, 4);
         const kiln_tensor real =

@@ -4,7 +4,6 @@
 #include "graph_maker.h"
 #include "kiln_test.h"
 #include "seam/kln_seam.h"
-#include "small_models.h"
 
 TEST(profiles_are_tried)
 {
@@ -18,7 +17,7 @@ TEST(profiles_are_tried)
     options.issues = &issues;
     options.profiles = &profile;
     options.profile_count = 1;
-    owned_network network = network_in(small_unary("Relu", SMALL_FLOAT, "n,2"), NULL);
+    owned_network network = network_in(unary_model("Relu", "n,2"), NULL);
     assert_fails(KILN_ERROR_SHAPE, kiln_engine_build(network, &options, &engine),
                  "min must not pass opt");
     assert_int_equal(1, kiln_issue_list_count(issues));
@@ -87,7 +86,7 @@ TEST(a_comparison_leaves_one_list)
 TEST(a_model_is_read_once)
 {
     char bytes[512];
-    const kiln_span model = small_unary("Relu", SMALL_FLOAT, "n,2");
+    const kiln_span model = unary_model("Relu", "n,2");
     assert_true(model.size <= sizeof bytes);
     memcpy(bytes, model.data, model.size);
     kln_onnx_model *read = NULL;

@@ -2,21 +2,13 @@
 /* A build that fails because of the network gives everything that is wrong with it. */
 #include "fake_tensorrt_test.h"
 
-static small_graph graph;
-
 /* Four faults: two unknown names, an unknown operator, and an output that nothing computes. */
 static kiln_span four_faults(void)
 {
-    graph = (small_graph){.message = {.size = 0}};
-    small_node(&graph, "Add", "x,nowhere", "a");
-    small_node(&graph, "Bogus", "x", "b");
-    small_node(&graph, "Mul", "x,neither", "c");
-    small_input(&graph, "x", SMALL_FLOAT, "4");
-    small_output(&graph, "a", SMALL_FLOAT, "4");
-    small_output(&graph, "b", SMALL_FLOAT, "4");
-    small_output(&graph, "c", SMALL_FLOAT, "4");
-    small_output(&graph, "never", SMALL_FLOAT, "4");
-    return small_model(&graph);
+    return made_model(
+        17,
+        "in x float32[4]; a=Add(x,nowhere); b=Bogus(x); c=Mul(x,neither); out a float32[4]; "
+        "out b float32[4]; out c float32[4]; out never float32[4]");
 }
 
 static const kiln_issue *find(const kiln_issue_list *list, kiln_issue_kind kind, const char *word)
@@ -96,7 +88,8 @@ TEST(what_only_the_backend_says_is_an_issue_too)
     kiln_build_options options = backend_options("onnxruntime");
     options.issues = &issues;
     assert_status(KILN_ERROR_UNSUPPORTED,
-                  kiln_engine_build_bytes(small_unary("Identity", 14, "n"), &options, &engine));
+                  kiln_engine_build_bytes(made_model(17, "in x 14[n]; y=Identity(x); out y 14[n]"),
+                                          &options, &engine));
     assert_true(kiln_issue_list_errors(issues) >= 1);
     kiln_issue_list_destroy(issues);
     static const unsigned char text[] = "this is no model";
@@ -117,10 +110,10 @@ TEST(another_failure_leaves_no_list)
     options.backend = "nobody";
     issues = (kiln_issue_list *)(void *)&engine;
     assert_status(KILN_ERROR_NAME,
-                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
+                  kiln_engine_build_bytes(unary_model("Neg", "n"), &options, &engine));
     assert_null(issues);
     options.backend = "reference";
-    assert_ok(kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
+    assert_ok(kiln_engine_build_bytes(unary_model("Neg", "n"), &options, &engine));
     assert_null(issues);
 }
 
@@ -149,11 +142,7 @@ TEST(a_job_hands_it_over_once)
 /* TensorRT's parser names the node; what it says stands beside what Kiln found. */
 FAKE_TEST(a_parser_is_listened_to)
 {
-    graph = (small_graph){.message = {.size = 0}};
-    small_node(&graph, "Bogus", "x", "y");
-    small_input(&graph, "x", SMALL_FLOAT, "4");
-    small_output(&graph, "y", SMALL_FLOAT, "4");
-    const kiln_span model = small_model(&graph);
+    const kiln_span model = unary_model("Bogus", "4");
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = NULL;
         owned_issue_list issues = NULL;

@@ -2,8 +2,8 @@
 #include <pthread.h>
 
 #include "base/kln_base.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "small_models.h"
 
 #define MODEL kiln_test_deps("models/magika/model.onnx")
 
@@ -133,13 +133,9 @@ static void wait_at_the_gate(void *user, kiln_log_level level, const char *compo
 TEST(a_relative_path_stays_what_it_was)
 {
     static const float weights[] = {10, 20};
-    static small_graph graph;
     char before[4096];
-    small_node(&graph, "Add", "x,w", "y");
-    small_input(&graph, "x", SMALL_FLOAT, "2");
-    small_output(&graph, "y", SMALL_FLOAT, "2");
-    small_external(&graph, "w", 2, "beside.bin");
-    const kiln_span bytes = small_model(&graph);
+    const kiln_span bytes = made_model(
+        17, "in x float32[2]; file w float32[2] beside.bin; y=Add(x,w); out y float32[2]");
     (void)kiln_test_file("beside.bin", weights, sizeof weights);
     const char *folder = kiln_test_file("relative.onnx", bytes.data, bytes.size);
     *strrchr(folder, '/') = '\0';

@@ -3,8 +3,8 @@
 #include <math.h>
 
 #include "base/kln_base.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "small_models.h"
 
 #define BATCHES 3
 #define ROWS 4
@@ -14,16 +14,10 @@
 static const char *model_path(const char *shape)
 {
     static char path[4096];
-    static const float two[] = {2};
-    small_graph graph = {.message.size = 0};
-    small_node(&graph, "Relu", "x", "r");
-    small_node(&graph, "Mul", "x,r", "m");
-    small_node(&graph, "Mul", "m,two", "d");
-    small_node(&graph, "Add", "d,x", "y");
-    small_floats(&graph, "two", two, 1);
-    small_input(&graph, "x", SMALL_FLOAT, shape);
-    small_output(&graph, "y", SMALL_FLOAT, shape);
-    const kiln_span bytes = small_model(&graph);
+    const kiln_span bytes = made_model(17,
+                                       "in x float32[%s]; two={2.0}; r=Relu(x); m=Mul(x,r); "
+                                       "d=Mul(m,two); y=Add(d,x); out y float32[%s]",
+                                       shape, shape);
     (void)snprintf(path, sizeof path, "%s", kiln_test_file("c.onnx", bytes.data, bytes.size));
     return path;
 }
@@ -263,18 +257,12 @@ static kiln_status next_optional(void *user, const kiln_named_tensor **inputs, s
 
 TEST(an_input_that_is_not_given_again_has_its_own_value)
 {
-    static const float own[] = {-50};
     const kiln_build_options build = reference();
     feed from = {.at = 0};
     const kiln_batch_source source = {next_optional, &from};
-    small_graph graph = {.message.size = 0};
     owned_range_table ranges = NULL;
-    small_node(&graph, "Mul", "x,b", "y");
-    small_floats(&graph, "b", own, 1);
-    small_input(&graph, "x", SMALL_FLOAT, "4");
-    small_input(&graph, "b", SMALL_FLOAT, "1");
-    small_output(&graph, "y", SMALL_FLOAT, "4");
-    const kiln_span bytes = small_model(&graph);
+    const kiln_span bytes =
+        made_model(17, "in x float32[4]; in b float32[1]; b={-50.0}; y=Mul(x,b); out y float32[4]");
     const char *path = kiln_test_file("o.onnx", bytes.data, bytes.size);
     kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
     options.method = KILN_CALIBRATE_MINMAX;

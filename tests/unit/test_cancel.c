@@ -30,8 +30,7 @@ static kiln_engine *make_engine_as(const kiln_build_options *options, bool with_
         maker_output(&m, "all", 1, "n,2");
     }
     assert_ok(m.status);
-    owned_text bytes = maker_bytes(m.model);
-    kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, options);
+    kiln_engine *engine = built_bytes(maker_span(m.model), options);
     maker_end(&m);
     return engine;
 }

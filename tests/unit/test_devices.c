@@ -3,8 +3,8 @@
  * the driver, with four devices. */
 #include <pthread.h>
 
+#include "graph_maker.h"
 #include "mock_gpu_test.h"
-#include "small_models.h"
 
 #define DEVICES 4
 
@@ -387,7 +387,7 @@ static kiln_status make_mock(int32_t device)
 
 static const char *model_path(void)
 {
-    const kiln_span model = small_unary("Relu", SMALL_FLOAT, "4");
+    const kiln_span model = unary_model("Relu", "4");
     return kiln_test_file("relu.onnx", model.data, model.size);
 }
 

@@ -52,8 +52,7 @@ TENSORRT_TEST(what_is_found_has_the_names)
     options.profile_count = 1;
     kiln_engine *engines[2] = {NULL, NULL};
     for (size_t i = 0; i < 2; i++) {
-        assert_ok(kiln_engine_build_bytes(small_unary("Relu", SMALL_FLOAT, "rows,4"), &options,
-                                          &engines[i]));
+        assert_ok(kiln_engine_build_bytes(unary_model("Relu", "rows,4"), &options, &engines[i]));
         assert_int_equal(kiln_engine_cache_use(engines[i]),
                          i == 0 ? KILN_CACHE_STORED : KILN_CACHE_FOUND);
         int32_t found = -1;
@@ -150,14 +149,12 @@ TENSORRT_TEST(content_and_place_are_in_the_key)
     float weights[4] = {1, 2, 3, 4};
     const char *in = kiln_test_path("");
     for (size_t i = 0; i < 2; i++) {
-        small_graph graph = {.message = {.size = 0}};
-        small_node(&graph, "Add", "x,w", "y");
-        small_external(&graph, "w", 4, "weights.bin");
-        small_input(&graph, "x", SMALL_FLOAT, "4");
-        small_output(&graph, "y", SMALL_FLOAT, "4");
         weights[3] = (float)i; /* the model's own file is the same */
         (void)kiln_test_file("weights.bin", weights, sizeof weights);
-        key_of(small_model(&graph), in, &options, keys[i]);
+        key_of(made_model(17,
+                          "in x float32[4]; file w float32[4] weights.bin; y=Add(x,w); "
+                          "out y float32[4]"),
+               in, &options, keys[i]);
     }
     key_of(relu_model("2,3"), NULL, &options, keys[2]);
     key_of(relu_model("2,4"), NULL, &options, keys[3]);

@@ -11,8 +11,8 @@
 
 #include "base/kln_base.h"
 #include "context_test.h"
+#include "graph_maker.h"
 #include "kiln_owned.h"
-#include "small_models.h"
 
 typedef struct subject {
     kiln_engine *engine;
@@ -90,7 +90,7 @@ TEST(a_tensor_is_somewhere_in_some_format)
                    {FORMAT, KILN_ERROR_INVALID_ARGUMENT},
                    {DTYPE, KILN_ERROR_DTYPE}};
     const kiln_build_options reference = KILN_BUILD_OPTIONS(.backend = "reference");
-    subject on = {.engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "4"), &reference)};
+    subject on = {.engine = built_bytes(unary_model("Neg", "4"), &reference)};
     on.context = context_on(on.engine);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(calls) * KLN_ARRAY_LENGTH(members); i++) {
         const size_t member = i % KLN_ARRAY_LENGTH(members);
@@ -253,7 +253,7 @@ TEST(an_option_is_one_of_its_enumeration)
                                     activation,         unary,
                                     elementwise,        reduce};
     const kiln_build_options reference = KILN_BUILD_OPTIONS(.backend = "reference");
-    subject on = {.engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "4"), &reference)};
+    subject on = {.engine = built_bytes(unary_model("Neg", "4"), &reference)};
     assert_ok(kiln_network_create(NULL, &on.network));
     assert_ok(
         kiln_network_add_input(on.network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(4), NULL, &on.x));
@@ -277,7 +277,7 @@ TEST(a_build_option_is_one_of_its_choices)
 #define KILN_OPTION_LIST(...)
 #include <kiln/build_options.inc>
     };
-    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "4");
+    const kiln_span model = unary_model("Neg", "4");
     size_t choices = 0;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(rows); i++) {
         static const int bad[] = {77, -7};

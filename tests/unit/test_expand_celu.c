@@ -34,8 +34,7 @@ static void run(const kln_onnx_model *model, kiln_dtype dtype, double *results)
     kiln_tensor y;
     double values[COUNT];
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
-    owned_text bytes = maker_bytes(model);
-    owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
+    owned_engine engine = built_bytes(maker_span(model), &options);
     owned_context context = context_on(engine);
     assert_ok(kiln_context_tensor(context, "x", &x));
     assert_int_equal(x.desc.dtype, dtype);

@@ -250,10 +250,10 @@ static cost cost_of(maker make, size_t number, void (*use)(kiln_span bytes))
     maker_begin(&m, 21);
     make(&m, number);
     assert_ok(m.status);
-    owned_text bytes = maker_bytes(m.model);
+    const kiln_span bytes = maker_span(m.model);
     maker_end(&m);
     const cost start = begin();
-    use((kiln_span){bytes.data, bytes.size});
+    use(bytes);
     return since(start);
 }
 
@@ -341,9 +341,9 @@ static void after_a_file(kiln_network *network, kiln_tensor_id x, size_t count)
     graph_maker m;
     (void)network;
     maker_model(&m, 21, "in x float32[2,3]; z=Abs(y); y=Abs(x); out z float32[2,3]");
-    owned_text bytes = maker_bytes(m.model);
+    const kiln_span bytes = maker_span(m.model);
     maker_end(&m);
-    owned_network read = network_in((kiln_span){bytes.data, bytes.size}, NULL);
+    owned_network read = network_in(bytes, NULL);
     assert_ok(kiln_network_find(read, "z", &x));
     add_layers(read, x, count);
 }

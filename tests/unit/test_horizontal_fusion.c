@@ -4,7 +4,7 @@
 
 #include "context_test.h"
 #include "graph/kln_graph.h"
-#include "small_models.h"
+#include "graph_maker.h"
 
 #define ROWS 5
 #define DEPTH 6
@@ -133,21 +133,13 @@ TEST(what_must_stay_apart_does)
 
 TEST(old_and_nested_models_are_left_alone)
 {
-    static small_graph graph;
-    static small_graph branch;
-    static const float one[] = {1};
     kln_onnx_model *model = NULL;
     size_t merged = 99;
-    memset(&graph, 0, sizeof graph);
-    memset(&branch, 0, sizeof branch);
-    small_node(&branch, "Identity", "x", "z");
-    small_output(&branch, "z", SMALL_FLOAT, "n");
-    small_floats(&graph, "w", one, 1);
-    small_input(&graph, "c", SMALL_BOOL, "");
-    small_input(&graph, "x", SMALL_FLOAT, "n");
-    small_if(&graph, "c", "y", &branch, &branch);
-    small_output(&graph, "y", SMALL_FLOAT, "n");
-    const kiln_span bytes = small_model(&graph);
+    const kiln_span bytes =
+        made_model(17,
+                   "in c bool[]; in x float32[n]; w={1.0}; "
+                   "y=If(c) then_branch={z=Identity(x); out z float32[n]} "
+                   "else_branch={z=Identity(x); out z float32[n]}; out y float32[n]");
     assert_ok(kln_onnx_read_bytes(bytes, NULL, &model));
     assert_ok(kln_fuse_horizontally(model, &merged));
     assert_int_equal(merged, 0);

@@ -3,8 +3,8 @@
  * executor by itself. */
 #include <dirent.h>
 
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "small_models.h"
 
 static const kiln_shape matrix = {.rank = 2, .dims = {64, 64}};
 static float values[64 * 64];
@@ -145,6 +145,6 @@ static kiln_status measure(void *user)
 
 TEST(without_memory_nothing_is_measured)
 {
-    kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
+    kiln_span model = unary_model("Neg", "n");
     kiln_test_each_allocation(measure, &model);
 }

@@ -4,19 +4,14 @@
 #include "base/kln_base.h"
 #include "ort_test.h"
 
-static small_graph graph;
-
 /* --- what an engine says of itself --- */
 
 TEST(an_engine_is_described)
 {
-    graph = (small_graph){.message = {.size = 0}};
-    small_node(&graph, "Neg", "x", "y");
-    small_node(&graph, "SplitToSequence", "x", "parts");
-    small_input(&graph, "x", SMALL_FLOAT, "batch,?,3");
-    small_output(&graph, "y", SMALL_FLOAT, "batch,?,3");
-    small_sequence_output(&graph, "parts");
-    owned_engine engine = build(small_model(&graph));
+    owned_engine engine =
+        build(made_model(17,
+                         "in x float32[batch,?,3]; y=Neg(x); parts=SplitToSequence(x); "
+                         "out y float32[batch,?,3]; sequence parts float32"));
     assert_int_equal(kiln_engine_input_count(engine), 1);
     assert_int_equal(kiln_engine_output_count(engine), 2);
     kiln_binding binding = input_at(engine, 0);
@@ -50,16 +45,16 @@ TEST(an_engine_is_described)
 
 TEST(an_open_rank_differs_from_a_scalar)
 {
-    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, NULL));
+    kiln_engine *engine = build(made_model(17, "in x float32; y=Neg(x); out y float32"));
     kiln_binding binding = input_at(engine, 0);
     assert_int_equal(binding.shape.rank, -1);
     kiln_engine_release(engine);
-    engine = build(small_unary("Neg", SMALL_FLOAT, ""));
+    engine = build(unary_model("Neg", ""));
     assert_ok(kiln_engine_input(engine, 0, &binding));
     assert_int_equal(binding.shape.rank, 0);
     kiln_engine_release(engine);
 
-    owned_context context = open_context(small_unary("Neg", SMALL_FLOAT, ""));
+    owned_context context = open_context(unary_model("Neg", ""));
     float x = 2;
     bind(context, "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE_SCALAR, &x, sizeof x));
     assert_ok(kiln_context_run(context));
@@ -70,6 +65,12 @@ TEST(an_open_rank_differs_from_a_scalar)
 }
 
 /* --- data types --- */
+
+/* `type` is TensorProto.DataType. */
+static kiln_span identity(int type)
+{
+    return made_model(17, "in x %d[n]; y=Identity(x); out y %d[n]", type, type);
+}
 
 /* TensorProto.DataType for what Identity takes in opset 17, and what it moves untouched. */
 TEST(every_data_type_is_bound_where_it_lies)
@@ -83,7 +84,7 @@ TEST(every_data_type_is_bound_where_it_lies)
                  {11, KILN_DTYPE_FLOAT64}, {12, KILN_DTYPE_UINT32}, {13, KILN_DTYPE_UINT64},
                  {16, KILN_DTYPE_BFLOAT16}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(types); i++) {
-        owned_context context = open_context(small_unary("Identity", types[i].type, "n"));
+        owned_context context = open_context(identity(types[i].type));
         _Alignas(16) unsigned char x[5 * 8];
         _Alignas(16) unsigned char y[5 * 8];
         for (size_t byte = 0; byte < sizeof x; byte++) {
@@ -122,17 +123,16 @@ TEST(every_other_type_is_refused_by_name)
     };
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(types); i++) {
         kiln_engine *engine = NULL;
-        assert_fails(
-            types[i].status,
-            kiln_engine_build_bytes(small_unary("Identity", types[i].type, "n"), &options, &engine),
-            types[i].name);
+        assert_fails(types[i].status,
+                     kiln_engine_build_bytes(identity(types[i].type), &options, &engine),
+                     types[i].name);
         assert_null(engine);
     }
 }
 
 TEST(what_does_not_fit_is_refused_by_kind)
 {
-    owned_context context = open_context(small_unary("Neg", SMALL_FLOAT, "2,n"));
+    owned_context context = open_context(unary_model("Neg", "2,n"));
     float x[16] = {0};
     const kiln_tensor right =
         KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2, 4), x, 8 * sizeof(float));
@@ -172,7 +172,7 @@ TEST(what_does_not_fit_is_refused_by_kind)
 /* The library alone, on memory of the caller's and where ONNX Runtime found it. */
 TEST(a_raw_run_computes_the_same)
 {
-    owned_context context = open_context(small_unary("Neg", SMALL_FLOAT, "n"));
+    owned_context context = open_context(unary_model("Neg", "n"));
     float x[] = {1, 2};
     float y[] = {0, 0};
     uint64_t took = 0;
@@ -193,7 +193,7 @@ TEST(a_raw_run_computes_the_same)
 
 TEST(strings_are_shown_and_refused)
 {
-    kiln_engine *engine = build(small_unary("Identity", SMALL_STRING, "2"));
+    kiln_engine *engine = build(made_model(17, "in x string[2]; y=Identity(x); out y string[2]"));
     const kiln_binding binding = input_at(engine, 0);
     assert_int_equal(binding.dtype, KILN_DTYPE_STRING);
     owned_context context = context_on(engine);
@@ -207,13 +207,10 @@ TEST(strings_are_shown_and_refused)
 
 TEST(a_sequence_beside_a_tensor_does_not_stop_a_run)
 {
-    graph = (small_graph){.message = {.size = 0}};
-    small_node(&graph, "Neg", "x", "y");
-    small_node(&graph, "SplitToSequence", "x", "parts");
-    small_input(&graph, "x", SMALL_FLOAT, "2");
-    small_sequence_output(&graph, "parts");
-    small_output(&graph, "y", SMALL_FLOAT, "n");
-    owned_context context = open_context(small_model(&graph));
+    owned_context context =
+        open_context(made_model(17,
+                                "in x float32[2]; y=Neg(x); parts=SplitToSequence(x); "
+                                "sequence parts float32; out y float32[n]"));
     float x[] = {1, -2};
     const float y[] = {-1, 2};
     kiln_tensor tensor;
@@ -229,11 +226,8 @@ TEST(a_sequence_beside_a_tensor_does_not_stop_a_run)
 
 TEST(an_output_may_change_its_shape_each_run)
 {
-    graph = (small_graph){.message = {.size = 0}};
-    small_node(&graph, "NonZero", "x", "y");
-    small_input(&graph, "x", SMALL_FLOAT, "6");
-    small_output(&graph, "y", SMALL_INT64, "1,k");
-    owned_context context = open_context(small_model(&graph));
+    owned_context context =
+        open_context(made_model(17, "in x float32[6]; y=NonZero(x); out y int64[1,k]"));
     float x[6] = {0};
     bind(context, "x", floats(x, 6));
     for (int64_t count = 0; count <= 6; count++) {
@@ -253,11 +247,8 @@ TEST(an_output_may_change_its_shape_each_run)
 
 TEST(a_shape_that_a_model_does_not_keep_is_noticed)
 {
-    graph = (small_graph){.message = {.size = 0}};
-    small_node(&graph, "NonZero", "x", "y");
-    small_input(&graph, "x", SMALL_FLOAT, "6");
-    small_output(&graph, "y", SMALL_INT64, "1,2");
-    owned_context context = open_context(small_model(&graph));
+    owned_context context =
+        open_context(made_model(17, "in x float32[6]; y=NonZero(x); out y int64[1,2]"));
     float x[6] = {1, 1};
     int64_t mine[2] = {7, 7};
     kiln_tensor y;
@@ -284,12 +275,10 @@ TEST(an_output_may_be_an_input)
 {
     static const char *const shapes[] = {"3", "n"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(shapes); i++) {
-        graph = (small_graph){.message = {.size = 0}};
-        small_node(&graph, "Neg", "x", "y");
-        small_input(&graph, "x", SMALL_FLOAT, shapes[i]);
-        small_output(&graph, "y", SMALL_FLOAT, shapes[i]);
-        small_output(&graph, "x", SMALL_FLOAT, shapes[i]);
-        owned_engine engine = build(small_model(&graph));
+        const char *dims = shapes[i];
+        owned_engine engine =
+            build(made_model(17, "in x float32[%s]; y=Neg(x); out y float32[%s]; out x float32[%s]",
+                             dims, dims, dims));
         owned_context context = context_on(engine);
         float first[] = {1, 2, 3};
         float second[] = {4, 5, 6};
@@ -319,19 +308,13 @@ TEST(a_constant_stays_what_it_is)
     static const float two[] = {5, 6, 7, 8};
     static const char *const shapes[] = {"4", "n"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(shapes); i++) {
-        small_graph yes = {.message = {.size = 0}};
-        small_graph no = {.message = {.size = 0}};
-        small_floats(&yes, "a", one, 4);
-        small_output(&yes, "a", SMALL_FLOAT, "4");
-        small_floats(&no, "b", two, 4);
-        small_output(&no, "b", SMALL_FLOAT, "4");
-        graph = (small_graph){.message = {.size = 0}};
-        small_if(&graph, "c", "y", &yes, &no);
-        small_floats(&graph, "w", two, 4);
-        small_input(&graph, "c", SMALL_BOOL, "");
-        small_output(&graph, "y", SMALL_FLOAT, shapes[i]);
-        small_output(&graph, "w", SMALL_FLOAT, shapes[i]);
-        owned_context context = open_context(small_model(&graph));
+        owned_context context =
+            open_context(made_model(17,
+                                    "in c bool[]; w={5.0,6.0,7.0,8.0}; "
+                                    "y=If(c) then_branch={a={1.0,2.0,3.0,4.0}; out a float32[4]} "
+                                    "else_branch={b={5.0,6.0,7.0,8.0}; out b float32[4]}; "
+                                    "out y float32[%s]; out w float32[%s]",
+                                    shapes[i], shapes[i]));
         bool condition = false;
         bind(context, "c",
              KILN_HOST_TENSOR(KILN_DTYPE_BOOL, KILN_SHAPE_SCALAR, &condition, sizeof condition));
@@ -349,7 +332,7 @@ TEST(a_constant_stays_what_it_is)
 
 TEST(an_empty_tensor_needs_no_address)
 {
-    owned_context context = open_context(small_unary("Neg", SMALL_FLOAT, "n"));
+    owned_context context = open_context(unary_model("Neg", "n"));
     bind(context, "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(0), NULL, 0));
     assert_ok(kiln_context_run(context));
     kiln_tensor y;
@@ -362,7 +345,7 @@ TEST(the_steady_state_takes_nothing_from_the_heap)
 {
     static const char *const shapes[] = {"4", "n"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(shapes); i++) {
-        owned_context context = open_context(small_unary("Neg", SMALL_FLOAT, shapes[i]));
+        owned_context context = open_context(unary_model("Neg", shapes[i]));
         float x[] = {1, 2, 3, 4};
         kiln_tensor y;
         bind(context, "x", floats(x, 4));
@@ -406,12 +389,8 @@ static void *run_many(void *argument)
 
 TEST(contexts_of_one_engine_run_in_threads)
 {
-    graph = (small_graph){.message = {.size = 0}};
-    small_node(&graph, "Neg", "x", "n");
-    small_cast(&graph, "n", "y", SMALL_INT32);
-    small_input(&graph, "x", SMALL_FLOAT, "n");
-    small_output(&graph, "y", SMALL_INT32, "n");
-    owned_engine engine = build(small_model(&graph));
+    owned_engine engine =
+        build(made_model(17, "in x float32[n]; n=Neg(x); y=Cast(n) to=6; out y int32[n]"));
     runner runners[4];
     pthread_t threads[4];
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
@@ -442,9 +421,9 @@ static kiln_status one_life(void *user)
 
 TEST(every_allocation_may_fail)
 {
-    kiln_span model = small_unary("Neg", SMALL_FLOAT, "2");
+    kiln_span model = unary_model("Neg", "2");
     kiln_test_each_allocation(one_life, &model);
-    model = small_unary("Neg", SMALL_FLOAT, "n");
+    model = unary_model("Neg", "n");
     kiln_test_each_allocation(one_life, &model);
 }
 

@@ -62,7 +62,7 @@ TEST(the_environment_is_one_for_the_process)
 /* 14, 110: what is written is where the library says. */
 TEST(a_session_is_profiled)
 {
-    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
+    const kiln_span model = unary_model("Neg", "n");
     OrtSessionOptions *options = NULL;
     OrtSession *session = NULL;
     char *written = NULL;
@@ -81,7 +81,7 @@ TEST(a_session_is_profiled)
 /* 7, 8, 95. */
 TEST(a_session_comes_from_a_file_or_from_bytes)
 {
-    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
+    const kiln_span model = unary_model("Neg", "n");
     OrtSessionOptions *options = NULL;
     OrtSession *session = session_with(model, 1);
     assert_non_null(session);
@@ -135,12 +135,11 @@ static void look_at_type(OrtTypeInfo *type, const char *name)
 /* 30, 31, 33, 34, 36, 37, 55, 56, 60 to 63, 76, 98, 390. */
 TEST(a_session_names_its_inputs_and_outputs)
 {
-    small_graph graph = {.message = {.size = 0}};
-    small_node(&graph, "Neg", "first", "result");
-    small_input(&graph, "first", SMALL_FLOAT, "4,batch,?");
-    small_input(&graph, "second", SMALL_FLOAT, NULL);
-    small_output(&graph, "result", SMALL_FLOAT, "4,batch,?");
-    OrtSession *session = session_with(small_model(&graph), 1);
+    OrtSession *session =
+        session_with(made_model(17,
+                                "in first float32[4,batch,?]; in second float32; "
+                                "result=Neg(first); out result float32[4,batch,?]"),
+                     1);
     size_t count = 0;
     char *name = NULL;
     OrtTypeInfo *type = NULL;
@@ -172,7 +171,7 @@ TEST(a_session_names_its_inputs_and_outputs)
 /* 111 to 118, 123, 158. */
 TEST(a_session_has_metadata)
 {
-    OrtSession *session = session_with(small_unary("Neg", SMALL_FLOAT, "n"), 1);
+    OrtSession *session = session_with(unary_model("Neg", "n"), 1);
     OrtModelMetadata *metadata = NULL;
     OrtAllocator *allocator = runtime->allocator;
     char *text = NULL;
@@ -222,7 +221,7 @@ static void look_at_value(OrtValue *value, float first, int64_t count)
 /* 39, 49, 51, 65, 96, 97, 99, 133 to 138, 140. */
 TEST(a_run_reads_and_writes_what_is_bound)
 {
-    OrtSession *session = session_with(small_unary("Neg", SMALL_FLOAT, "n"), 1);
+    OrtSession *session = session_with(unary_model("Neg", "n"), 1);
     OrtRunOptions *options = NULL;
     OrtIoBinding *binding = NULL;
     float x[] = {5, 6};
@@ -262,7 +261,7 @@ TEST(runs_are_fed_and_stopped)
 {
     static const char *const inputs[] = {"x"};
     static const char *const outputs[] = {"y"};
-    OrtSession *session = session_with(small_unary("Neg", SMALL_FLOAT, "n"), 1);
+    OrtSession *session = session_with(unary_model("Neg", "n"), 1);
     OrtRunOptions *options = NULL;
     float x[] = {5, 6};
     const OrtValue *const fed[] = {wrap(x, 2)};
@@ -286,7 +285,7 @@ TEST(runs_are_fed_and_stopped)
  * run's memory, and another shape is refused, unless the output is bound anew. */
 TEST(what_a_run_allocated_is_kept_for_the_next)
 {
-    OrtSession *session = session_with(small_unary("Neg", SMALL_FLOAT, "n"), 1);
+    OrtSession *session = session_with(unary_model("Neg", "n"), 1);
     OrtRunOptions *options = NULL;
     OrtIoBinding *binding = NULL;
     float x[] = {5, 6, 7};

@@ -6,8 +6,6 @@
 #include "onnx/kln_onnx.h"
 #include "ort_test.h"
 
-static small_graph graph;
-
 /* --- building --- */
 
 TEST(every_option_builds_the_same_network)
@@ -20,7 +18,7 @@ TEST(every_option_builds_the_same_network)
             other.threads = threads;
             other.parallel_nodes = threads;
             other.spinning = (kiln_switch)threads;
-            kiln_engine *engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other);
+            kiln_engine *engine = built_bytes(unary_model("Neg", "n"), &other);
             owned_context context = context_on(engine);
             kiln_engine_release(engine);
             float x[] = {1, 2};
@@ -31,21 +29,13 @@ TEST(every_option_builds_the_same_network)
     }
 }
 
-/* y = x + w; whence the two floats of w come is left to the caller. */
-static void begin_sum(void)
-{
-    graph = (small_graph){.message = {.size = 0}};
-    small_node(&graph, "Add", "x,w", "y");
-    small_input(&graph, "x", SMALL_FLOAT, "2");
-    small_output(&graph, "y", SMALL_FLOAT, "2");
-}
+/* y = x + w; `w` says whence its two floats come. */
+#define SUM_MODEL(w) made_model(17, "in x float32[2]; " w "; y=Add(x,w); out y float32[2]")
 
 TEST(external_weights_lie_beside_the_file)
 {
     static const float weights[] = {10, 20};
-    begin_sum();
-    small_external(&graph, "w", 2, "weights.bin");
-    const kiln_span model = small_model(&graph);
+    const kiln_span model = SUM_MODEL("file w float32[2] weights.bin");
     owned_engine engine = NULL;
     (void)unlink(kiln_test_path("weights.bin"));
     const char *path = kiln_test_file("external.onnx", model.data, model.size);
@@ -71,11 +61,8 @@ TEST(external_weights_lie_beside_the_file)
 
 TEST(a_network_in_memory_is_built)
 {
-    static const float weights[] = {10, 20};
-    begin_sum();
-    small_floats(&graph, "w", weights, 2);
     kln_onnx_model *network = NULL;
-    assert_ok(kln_onnx_read_bytes(small_model(&graph), NULL, &network));
+    assert_ok(kln_onnx_read_bytes(SUM_MODEL("w={10.0,20.0}"), NULL, &network));
     const kiln_model source = {.graph = network};
     const kiln_backend *backend = &kln_backend_onnxruntime;
     void *engine = NULL;
@@ -84,7 +71,7 @@ TEST(a_network_in_memory_is_built)
     assert_ok(backend->engine.build(&source, &options, NULL, &engine));
     kln_onnx_model_destroy(network);
     assert_ok(backend->engine.serialize(engine, &bytes));
-    assert_true(bytes.size > sizeof weights);
+    assert_true(bytes.size > sizeof(float[2]));
     float x[] = {1, 2};
     float y[] = {0, 0};
     const kiln_tensor input = floats(x, 2);
@@ -128,7 +115,7 @@ TEST(what_is_expanded_to_nothing_is_nothing)
 
 TEST(what_is_saved_is_what_was_built)
 {
-    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
+    const kiln_span model = unary_model("Neg", "n");
     void *copy = kln_alloc(model.size);
     assert_non_null(copy);
     memcpy(copy, model.data, model.size);
@@ -155,7 +142,7 @@ static bool refuse_to_go_on(void *user, const kiln_phase *now)
 
 TEST(a_monitor_stops_a_build)
 {
-    const kiln_model source = {.bytes = small_unary("Neg", SMALL_FLOAT, "n")};
+    const kiln_model source = {.bytes = unary_model("Neg", "n")};
     for (int64_t stop = 0; stop < 3; stop++) {
         const kiln_monitor monitor = {&stop, refuse_to_go_on};
         void *engine = NULL;
@@ -182,7 +169,7 @@ TEST(a_bad_model_gets_its_status)
 {
     static const unsigned char text[] = "this is no model, whatever it may say about itself";
     expect_refusal((kiln_span){text, sizeof text}, KILN_ERROR_MALFORMED, "byte 0");
-    const kiln_span whole = small_unary("Neg", SMALL_FLOAT, "n");
+    const kiln_span whole = unary_model("Neg", "n");
     for (size_t size = 1; size < whole.size; size++) {
         kiln_engine *engine = NULL;
         const kiln_status status =
@@ -198,22 +185,19 @@ TEST(a_bad_model_gets_its_status)
                         strstr(kiln_error_message(), "graph is missing") != NULL);
         }
     }
-    expect_refusal(small_unary("NoSuchOperator", SMALL_FLOAT, "n"), KILN_ERROR_UNSUPPORTED,
-                   "NoSuchOperator");
-    expect_refusal(small_unary("Neg", SMALL_BOOL, "n"), KILN_ERROR_INVALID_NETWORK, "Neg");
-    expect_refusal(small_unary("Neg", SMALL_FLOAT, "1,1,1,1,1,1,1,1,1"), KILN_ERROR_LIMIT,
+    expect_refusal(unary_model("NoSuchOperator", "n"), KILN_ERROR_UNSUPPORTED, "NoSuchOperator");
+    expect_refusal(made_model(17, "in x bool[n]; y=Neg(x); out y bool[n]"),
+                   KILN_ERROR_INVALID_NETWORK, "Neg");
+    expect_refusal(unary_model("Neg", "1,1,1,1,1,1,1,1,1"), KILN_ERROR_LIMIT,
                    "\"x\" has 9 dimensions, 8 are possible");
-    graph = (small_graph){.message = {.size = 0}};
-    small_node(&graph, "Neg", "x", "y");
-    small_input(&graph, "x", SMALL_FLOAT, "n");
-    small_output(&graph, "elsewhere", SMALL_FLOAT, "n");
-    expect_refusal(small_model(&graph), KILN_ERROR_INVALID_NETWORK, "elsewhere");
+    expect_refusal(made_model(17, "in x float32[n]; y=Neg(x); out elsewhere float32[n]"),
+                   KILN_ERROR_INVALID_NETWORK, "elsewhere");
 }
 
 /* The library says neither where a file breaks off nor what to do. */
 TEST(a_file_that_is_cut_short_is_told_by_the_byte)
 {
-    const kiln_span whole = small_unary("Neg", SMALL_FLOAT, "n");
+    const kiln_span whole = unary_model("Neg", "n");
     kiln_engine *engine = NULL;
     assert_fails(KILN_ERROR_MALFORMED,
                  kiln_engine_build_file(kiln_test_file("short.onnx", whole.data, whole.size / 2),
@@ -264,12 +248,8 @@ TEST(a_file_that_is_a_hole_is_refused)
 
 TEST(a_failed_run_says_why_and_harms_nothing)
 {
-    graph = (small_graph){.message = {.size = 0}};
-    small_node(&graph, "Add", "a,b", "y");
-    small_input(&graph, "a", SMALL_FLOAT, "n");
-    small_input(&graph, "b", SMALL_FLOAT, "m");
-    small_output(&graph, "y", SMALL_FLOAT, "k");
-    owned_context context = open_context(small_model(&graph));
+    owned_context context = open_context(
+        made_model(17, "in a float32[n]; in b float32[m]; y=Add(a,b); out y float32[k]"));
     float a[] = {1, 2, 3};
     float b[] = {4, 5, 6};
     kiln_tensor y;
@@ -326,28 +306,28 @@ TEST(another_library_may_be_named)
 {
     kiln_build_options other = options;
     other.library = kiln_test_deps("onnxruntime");
-    kiln_engine *engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other);
+    kiln_engine *engine = built_bytes(unary_model("Neg", "n"), &other);
     kiln_engine_release(engine);
     other.library = "/nowhere/libonnxruntime.so";
     assert_fails(KILN_ERROR_LIBRARY_ABSENT,
-                 kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine),
+                 kiln_engine_build_bytes(unary_model("Neg", "n"), &other, &engine),
                  "/nowhere/libonnxruntime.so");
     other.library = kiln_test_built("fake/oldort");
     assert_fails(KILN_ERROR_LIBRARY_VERSION,
-                 kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine),
+                 kiln_engine_build_bytes(unary_model("Neg", "n"), &other, &engine),
                  "version 1.10.0 is too old, 1.23 (API level 23) or later is needed");
     other.library = kiln_test_built("fake/part/libfakepart.so");
     assert_fails(KILN_ERROR_LIBRARY_SYMBOL,
-                 kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine),
+                 kiln_engine_build_bytes(unary_model("Neg", "n"), &other, &engine),
                  "OrtGetApiBase");
     other.library = kiln_test_file("libonnxruntime.so", "not a library", 13);
     assert_fails(KILN_ERROR_LIBRARY_BROKEN,
-                 kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine),
+                 kiln_engine_build_bytes(unary_model("Neg", "n"), &other, &engine),
                  "it has no ELF header");
     (void)unlink(other.library);
     other.library = kiln_test_binary_folder;
     assert_status(KILN_ERROR_LIBRARY_ABSENT,
-                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+                  kiln_engine_build_bytes(unary_model("Neg", "n"), &other, &engine));
     assert_null(engine);
 }
 
@@ -357,13 +337,13 @@ TEST(a_gpu_is_refused_where_the_library_has_no_provider)
     kiln_build_options other = options;
     other.provider = KILN_PROVIDER_CUDA;
     assert_fails(KILN_ERROR_UNSUPPORTED,
-                 kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine),
+                 kiln_engine_build_bytes(unary_model("Neg", "n"), &other, &engine),
                  "without the CUDA provider");
     other.provider = (kiln_provider)3;
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
-                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+                  kiln_engine_build_bytes(unary_model("Neg", "n"), &other, &engine));
     other.provider = KILN_PROVIDER_CPU;
-    assert_ok(kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+    assert_ok(kiln_engine_build_bytes(unary_model("Neg", "n"), &other, &engine));
     assert_int_equal(kiln_engine_device(engine), -1);
 }
 
@@ -384,12 +364,10 @@ TEST(options_of_the_cuda_provider_need_it)
         other.gpu_only = i == 5;
         other.fuse_conv_bias = i == 6 ? KILN_SWITCH_ON : KILN_SWITCH_DEFAULT;
         assert_fails(KILN_ERROR_UNSUPPORTED,
-                     kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine),
-                     names[i]);
+                     kiln_engine_build_bytes(unary_model("Neg", "n"), &other, &engine), names[i]);
         other.backend = "reference";
         assert_fails(KILN_ERROR_UNSUPPORTED,
-                     kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine),
-                     names[i]);
+                     kiln_engine_build_bytes(unary_model("Neg", "n"), &other, &engine), names[i]);
     }
 }
 
@@ -407,14 +385,9 @@ static void hear(void *user, kiln_log_level level, const char *component, const 
 
 TEST(its_log_goes_to_the_sink)
 {
-    static const float weights[] = {1, 2};
     kiln_log_set_sink(hear, NULL, KILN_LOG_WARNING);
-    graph = (small_graph){.message = {.size = 0}};
-    small_node(&graph, "Neg", "x", "y");
-    small_floats(&graph, "unused_weight", weights, 2);
-    small_input(&graph, "x", SMALL_FLOAT, "n");
-    small_output(&graph, "y", SMALL_FLOAT, "n");
-    kiln_engine_release(build(small_model(&graph)));
+    kiln_engine_release(build(
+        made_model(17, "in x float32[n]; unused_weight={1.0,2.0}; y=Neg(x); out y float32[n]")));
     kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
     assert_int_equal(heard_level, KILN_LOG_WARNING);
     assert_non_null(strstr(heard, "unused_weight"));

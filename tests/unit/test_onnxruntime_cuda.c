@@ -33,7 +33,7 @@ static void run_and_check(kiln_context *context, float *x, int64_t count, float 
 
 CUDA_TEST(runs_are_captured_for_each_shape)
 {
-    owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+    owned_engine engine = build(unary_model("Neg", "n"));
     float x[16] = {0};
     assert_int_equal(kiln_engine_device(engine), 0);
     owned_context context = context_on(engine);
@@ -52,7 +52,7 @@ CUDA_TEST(without_graphs_runs_follow_the_host_memory)
 {
     static const char *const shapes[] = {"8", "n"};
     for (size_t s = 0; s < 2; s++) {
-        owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, shapes[s]));
+        owned_engine engine = build(unary_model("Neg", shapes[s]));
         float x[8] = {0};
         kiln_context_options how = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_OFF);
         owned_context context = context_with(engine, &how);
@@ -74,7 +74,7 @@ CUDA_TEST(without_graphs_runs_follow_the_host_memory)
 
 CUDA_TEST(device_memory_is_bound_as_it_is)
 {
-    owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+    owned_engine engine = build(unary_model("Neg", "n"));
     kiln_buffer *buffers[2];
     const kiln_shape shape = KILN_SHAPE(8);
     kiln_context *context = context_on(engine);
@@ -100,7 +100,7 @@ CUDA_TEST(device_memory_is_bound_as_it_is)
 CUDA_TEST(nodes_on_the_cpu_are_named_and_keep_runs_from_being_captured)
 {
     set("FAKE_ORT_HOST", "1");
-    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+    kiln_engine *engine = build(unary_model("Neg", "n"));
     float x[8] = {0};
     assert_int_equal(kiln_engine_host_node_count(engine), 1);
     assert_non_null(strstr(kiln_engine_host_node(engine, 0), "Neg"));
@@ -114,31 +114,26 @@ CUDA_TEST(nodes_on_the_cpu_are_named_and_keep_runs_from_being_captured)
     kiln_engine_release(engine);
     options.gpu_only = true;
     assert_fails(KILN_ERROR_UNSUPPORTED,
-                 kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine),
+                 kiln_engine_build_bytes(unary_model("Neg", "n"), &options, &engine),
                  "gpu_only is set, and 1 node runs on the CPU: Neg");
-    small_graph graph = {.message = {.size = 0}};
+    owned_maker m;
     char from[8] = "x";
-    small_input(&graph, "x", SMALL_FLOAT, "n");
+    maker_model(&m, 17, "in x float32[n]; out y float32[n]");
     for (int i = 0; i < 12; i++) {
         char to[8];
         (void)snprintf(to, sizeof to, i == 11 ? "y" : "t%d", i);
-        small_node(&graph, i % 2 == 0 ? "Exp" : "Sin", from, to);
+        maker_node(&m, i % 2 == 0 ? "Exp" : "Sin", from, to);
         memcpy(from, to, sizeof from);
     }
-    small_output(&graph, "y", SMALL_FLOAT, "n");
     assert_fails(KILN_ERROR_UNSUPPORTED,
-                 kiln_engine_build_bytes(small_model(&graph), &options, &engine),
+                 kiln_engine_build_bytes(maker_span(m.model), &options, &engine),
                  "12 nodes run on the CPU", "...");
 }
 
 CUDA_TEST(an_output_that_is_an_input_is_not_captured)
 {
-    small_graph graph = {.message = {.size = 0}};
-    small_input(&graph, "x", SMALL_FLOAT, "n");
-    small_node(&graph, "Neg", "x", "y");
-    small_output(&graph, "y", SMALL_FLOAT, "n");
-    small_output(&graph, "x", SMALL_FLOAT, "n");
-    owned_engine engine = build(small_model(&graph));
+    owned_engine engine =
+        build(made_model(17, "in x float32[n]; y=Neg(x); out y float32[n]; out x float32[n]"));
     const kiln_shape shape = KILN_SHAPE(8);
     float x[8] = {0};
     owned_context context = context_on(engine);
@@ -164,7 +159,7 @@ CUDA_TEST(an_output_that_is_an_input_is_not_captured)
 /* What the library frees when its work is done is freed once. */
 CUDA_TEST(work_that_calls_the_host_is_not_replayed)
 {
-    owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+    owned_engine engine = build(unary_model("Neg", "n"));
     float x[8] = {0};
     set("FAKE_CUDA_HOST_NODES", "1");
     owned_context context = context_on(engine);
@@ -186,12 +181,12 @@ CUDA_TEST(every_option_is_taken)
     options.fuse_conv_bias = KILN_SWITCH_ON;
     options.gpu_only = true;
     options.device = 3;
-    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+    kiln_engine *engine = build(unary_model("Neg", "n"));
     assert_int_equal(kiln_engine_device(engine), 3);
     kiln_engine_release(engine);
     options.device = 4;
     assert_status(KILN_ERROR_NO_DEVICE,
-                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
+                  kiln_engine_build_bytes(unary_model("Neg", "n"), &options, &engine));
 }
 
 CUDA_TEST(what_is_missing_is_said)
@@ -199,7 +194,7 @@ CUDA_TEST(what_is_missing_is_said)
     kiln_engine *engine = NULL;
     set("FAKE_ORT_CUDA", "absent");
     assert_fails(KILN_ERROR_LIBRARY_ABSENT,
-                 kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine),
+                 kiln_engine_build_bytes(unary_model("Neg", "n"), &options, &engine),
                  "libcudnn.so.9");
     /* Of CUDA's libraries the folder that is named has one. */
     assert_message("of what it uses libcublasLt.so.12 is absent, libcublas.so.12 is absent");
@@ -208,12 +203,12 @@ CUDA_TEST(what_is_missing_is_said)
     set("FAKE_CUDA_DEVICES", "0");
     kln_cuda_close();
     assert_status(KILN_ERROR_NO_DEVICE,
-                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
+                  kiln_engine_build_bytes(unary_model("Neg", "n"), &options, &engine));
 }
 
 CUDA_TEST(tuning_keeps_the_fastest_and_writes_it_down)
 {
-    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
+    const kiln_span model = unary_model("Neg", "n");
     char path[4096];
     kiln_engine *engine = NULL;
     kiln_tune_result result = {.struct_size = sizeof result};
@@ -318,7 +313,7 @@ CUDA_TEST(a_load_builds_as_the_save_says)
     options.conv_search = KILN_CONV_SEARCH_HEURISTIC;
     options.prefer_nhwc = KILN_SWITCH_ON;
     options.fuse_conv_bias = KILN_SWITCH_ON;
-    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+    kiln_engine *engine = build(unary_model("Neg", "n"));
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
 
@@ -354,7 +349,7 @@ CUDA_TEST(a_load_builds_as_the_save_says)
 CUDA_TEST(a_raw_run_computes_the_same)
 {
     for (int graphs = KILN_GRAPH_AUTOMATIC; graphs <= KILN_GRAPH_OFF; graphs++) {
-        owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+        owned_engine engine = build(unary_model("Neg", "n"));
         kiln_buffer *buffers[2];
         uint64_t took = 0;
         kiln_context_options how = KILN_CONTEXT_OPTIONS(.graphs = (kiln_graph_policy)graphs);

@@ -49,12 +49,8 @@ TEST(the_cuda_provider_takes_options_or_is_not_there)
 /* 279: a session from bytes finds its external weights in memory, by the name of the file. */
 TEST(external_weights_are_taken_from_memory)
 {
-    small_graph graph = {.message = {.size = 0}};
-    small_node(&graph, "Mul", "x,w", "y");
-    small_input(&graph, "x", SMALL_FLOAT, "2");
-    small_external(&graph, "w", 2, "w.bin");
-    small_output(&graph, "y", SMALL_FLOAT, "2");
-    const kiln_span model = small_model(&graph);
+    const kiln_span model =
+        made_model(17, "in x float32[2]; file w float32[2] w.bin; y=Mul(x,w); out y float32[2]");
     const char *const names[] = {"w.bin"};
     float weights[] = {3, 4};
     char *const contents[] = {(char *)weights};
@@ -90,7 +86,7 @@ TEST(a_session_tells_which_provider_has_each_node)
     if (api->Session_GetEpGraphAssignmentInfo == NULL) {
         skip();
     }
-    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
+    const kiln_span model = unary_model("Neg", "n");
     const OrtEpAssignedSubgraph *const *parts = NULL;
     const OrtEpAssignedNode *const *nodes = NULL;
     OrtSessionOptions *options = NULL;

@@ -66,11 +66,10 @@ TEST(a_nameless_last_input_ends_no_process)
         maker_text(&m, "in x float32[1,4,2]; zeros s float32[2]");
         maker_node(&m, nodes[i].op, nodes[i].inputs, "y");
         maker_output(&m, "y", FLOAT, NULL);
-        owned_text bytes = maker_bytes(m.model);
+        const kiln_span bytes = maker_span(m.model);
         maker_end(&m);
         kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
-        const kiln_status status =
-            kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine);
+        const kiln_status status = kiln_engine_build_bytes(bytes, &options, &engine);
         assert_null(engine);
         if (status != KILN_ERROR_LIBRARY_ABSENT) {
             assert_int_equal(status, KILN_ERROR_UNSUPPORTED);

@@ -3,8 +3,8 @@
 
 #include "backends/onnxruntime/ort_feed.h"
 #include "base/kln_base.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "small_models.h"
 
 #define MOST 8
 
@@ -104,14 +104,10 @@ TEST(a_wrong_length_is_refused_and_forgotten)
  * for it already. */
 TEST(a_broken_promise_is_survived)
 {
-    static small_graph graph;
     float a[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
-    graph = (small_graph){.message = {.size = 0}};
-    small_node(&graph, "Neg", "a", "y");
-    small_input(&graph, "a", SMALL_FLOAT, "n");
-    small_output(&graph, "y", SMALL_FLOAT, "4");
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
-    owned_engine engine = built_bytes(small_model(&graph), &options);
+    owned_engine engine =
+        built_bytes(made_model(17, "in a float32[n]; y=Neg(a); out y float32[4]"), &options);
     owned_context context = context_on(engine);
     for (int round = 0; round < 3; round++) {
         static const int64_t lengths[] = {4, 4, 5, 6, 4};

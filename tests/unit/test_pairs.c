@@ -7,8 +7,8 @@
 #include <time.h>
 
 #include "engine/kln_engine.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "small_models.h"
 
 /* Two engines that differ in what they compute of 2, and in an option: a model with the manifest of
  * the other one is seen. */
@@ -31,8 +31,7 @@ static kiln_engine *make_engine(size_t kind, const char *backend)
     kiln_build_options options = backend_options(backend);
     options.optimization = kinds[kind].optimization;
     (void)pthread_mutex_lock(&making);
-    kiln_engine *engine =
-        built_bytes(small_unary(kinds[kind].operator, SMALL_FLOAT, "1"), &options);
+    kiln_engine *engine = built_bytes(unary_model(kinds[kind].operator, "1"), &options);
     (void)pthread_mutex_unlock(&making);
     return engine;
 }
@@ -153,7 +152,7 @@ TEST(a_file_without_manifest_is_not_lost)
     bool stayed = false;
     bool came = false;
     for (long moment = 0; moment < 200 && !(stayed && came && moment >= 20); moment++) {
-        const kiln_span model = small_unary("Abs", SMALL_FLOAT, "1");
+        const kiln_span model = unary_model("Abs", "1");
         (void)unlink(manifest);
         (void)kiln_test_file("stranger", model.data, model.size);
         const pid_t child = start_saving(path, 0, 0, 1);
@@ -222,7 +221,7 @@ static void swap_while_loading(const char *backend)
     kiln_engine_release(engine);
     (void)unlink(shared.from[0]);
     assert_int_equal(rename(shared.path, shared.from[0]), 0);
-    const kiln_span second = small_unary("Abs", SMALL_FLOAT, "1");
+    const kiln_span second = unary_model("Abs", "1");
     (void)kiln_test_file("swapped.second", second.data, second.size);
     assert_int_equal(link(shared.from[0], shared.path), 0);
     atomic_store(&shared.stop, false);
@@ -263,14 +262,14 @@ TEST(an_engine_is_saved_into_a_pipe)
     int ends[2];
     char path[64];
     char found[4096];
-    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "1");
+    const kiln_span model = unary_model("Neg", "1");
     assert_int_equal(pipe(ends), 0);
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", ends[1]);
     kiln_engine *engine = make_engine(0, "reference");
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
     assert_int_equal(read(ends[0], found, sizeof found), model.size);
-    assert_memory_equal(found, small_unary("Neg", SMALL_FLOAT, "1").data, model.size);
+    assert_memory_equal(found, unary_model("Neg", "1").data, model.size);
     (void)close(ends[0]);
     (void)close(ends[1]);
 }

@@ -3,8 +3,8 @@
 
 #include <kiln/kiln.h>
 
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "small_models.h"
 
 static float run(kiln_engine *engine, float x)
 {
@@ -22,7 +22,7 @@ static float run(kiln_engine *engine, float x)
 TEST(models_are_built_checked_and_read)
 {
     const kiln_build_options options = backend_options("reference");
-    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "1");
+    const kiln_span model = unary_model("Neg", "1");
     kiln_engine *engine = NULL;
     kiln_build *job = NULL;
     owned_issue_list issues = NULL;
@@ -45,7 +45,7 @@ TEST(models_are_built_checked_and_read)
 TEST(engines_are_loaded_with_their_manifest)
 {
     const kiln_build_options options = backend_options("reference");
-    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "1");
+    const kiln_span model = unary_model("Neg", "1");
     owned_engine engine = NULL;
     kiln_engine *loaded = NULL;
     char manifest[4096];

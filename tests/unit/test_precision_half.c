@@ -169,8 +169,7 @@ static void run(const kln_onnx_model *model, double results[COUNT])
 {
     static const double numbers[COUNT] = {1.5, -0.25, 3, 0.125};
     kiln_build_options options = backend_options("reference");
-    owned_text bytes = maker_bytes(model);
-    owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
+    owned_engine engine = built_bytes(maker_span(model), &options);
     owned_context context = context_on(engine);
     kiln_tensor tensor = tensor_in(context, "x");
     assert_int_equal(tensor.desc.dtype, KILN_DTYPE_FLOAT32);
@@ -357,10 +356,10 @@ TEST(builds_are_converted)
     char text[TEXT] = "";
     owned_maker m;
     make(&m, 0);
-    owned_text written = maker_bytes(m.model);
+    const kiln_span written = maker_span(m.model);
     kiln_build_options options =
         KILN_BUILD_OPTIONS(.backend = "reference", .precision = KILN_PRECISION_FP16);
-    owned_engine engine = built_bytes((kiln_span){written.data, written.size}, &options);
+    owned_engine engine = built_bytes(written, &options);
     assert_ok(kiln_engine_save_bytes(engine, &bytes));
     assert_ok(kln_onnx_read_bytes(bytes, NULL, &saved));
     write_graph(&saved->graph, text);

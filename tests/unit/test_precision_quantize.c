@@ -259,8 +259,7 @@ static size_t run(const kln_onnx_model *model, double results[COUNT])
     int64_t count = 0;
     double numbers[COUNT];
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
-    owned_text bytes = maker_bytes(model);
-    kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
+    kiln_engine *engine = built_bytes(maker_span(model), &options);
     kiln_context *context = context_on(engine);
     kiln_tensor tensor = tensor_in(context, "x");
     for (int i = 0; i < COUNT; i++) {

@@ -11,8 +11,8 @@
 #include <sys/wait.h>
 
 #include "base/kln_base.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "small_models.h"
 
 extern char **environ;
 
@@ -48,8 +48,7 @@ static void use(const char *path)
     const kiln_named_tensor input = {
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1), &two, sizeof two)};
     kiln_named_tensor output = {"y", {.data = NULL}};
-    REQUIRE(kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "1"), NULL, &engine) ==
-            KILN_OK);
+    REQUIRE(kiln_engine_build_bytes(unary_model("Neg", "1"), NULL, &engine) == KILN_OK);
     kiln_backend_info info = {.struct_size = sizeof info};
     REQUIRE(kiln_engine_backend(engine, &info) == KILN_OK);
     REQUIRE(strcmp(info.name, "onnxruntime") == 0);
@@ -192,7 +191,7 @@ static void descriptors_body(void)
     struct rlimit limit;
     struct rlimit none;
     kiln_engine *engine = NULL;
-    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "1");
+    const kiln_span model = unary_model("Neg", "1");
     pretend_to_be_a_user(kiln_test_path("home"));
     REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     none = limit;
@@ -209,7 +208,7 @@ static void memory_body(void)
     struct rlimit limit;
     struct rlimit little;
     kiln_engine *engine = NULL;
-    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "1");
+    const kiln_span model = unary_model("Neg", "1");
     unsigned long pages = 0;
     pretend_to_be_a_user(kiln_test_path("home"));
     FILE *file = fopen("/proc/self/statm", "r");

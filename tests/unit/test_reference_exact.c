@@ -52,9 +52,9 @@ typedef struct feed {
 static kiln_context *run(graph_maker *m, const feed *feeds, size_t count, kiln_tensor *y)
 {
     assert_ok(m->status);
-    owned_text bytes = maker_bytes(m->model);
+    const kiln_span bytes = maker_span(m->model);
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
-    kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
+    kiln_engine *engine = built_bytes(bytes, &options);
     kiln_context *context = context_on(engine);
     for (size_t i = 0; i < count; i++) {
         kiln_shape shape = {.rank = feeds[i].rank};

@@ -41,9 +41,9 @@ typedef struct scene {
 static kiln_context *open_made(graph_maker *m)
 {
     assert_ok(m->status);
-    owned_text bytes = maker_bytes(m->model);
+    const kiln_span bytes = maker_span(m->model);
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
-    kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
+    kiln_engine *engine = built_bytes(bytes, &options);
     kiln_context *context = context_on(engine);
     kiln_engine_release(engine);
     maker_end(m);

@@ -2,8 +2,8 @@
 /* What a scheduler once got wrong: shapes that nobody expected, ends that came too early. */
 #include <sys/wait.h>
 
+#include "graph_maker.h"
 #include "scheduler_test.h"
-#include "small_models.h"
 
 static kiln_scheduler *scheduler_with(kiln_engine *engine, kiln_scheduler_options options)
 {
@@ -83,12 +83,9 @@ TEST(a_padded_request_whose_output_has_no_rows_runs_as_it_is)
 /* A model whose output has as many rows as it finds different numbers. */
 TEST(outputs_may_have_other_rows_than_inputs)
 {
-    small_graph graph = {.message = {.size = 0}};
-    small_node(&graph, "Unique", "x", "y");
-    small_input(&graph, "x", SMALL_FLOAT, "n");
-    small_output(&graph, "y", SMALL_FLOAT, "m");
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
-    owned_engine engine = built_bytes(small_model(&graph), &options);
+    owned_engine engine =
+        built_bytes(made_model(17, "in x float32[n]; y=Unique(x); out y float32[m]"), &options);
     owned_scheduler scheduler = scheduler_with(
         engine, (kiln_scheduler_options){.schedule = KILN_SCHEDULE_THROUGHPUT, .max_batch = 8});
     float x[] = {1, 2, 2, 1};

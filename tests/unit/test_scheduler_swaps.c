@@ -2,9 +2,9 @@
 /* Engines that come while requests go on: built in the background, replaced, given new weights. */
 #include <stdatomic.h>
 
+#include "graph_maker.h"
 #include "scheduler/scheduler_parts.h"
 #include "scheduler_test.h"
-#include "small_models.h"
 
 #define CALLERS 4
 #define BUILDS 8
@@ -75,12 +75,8 @@ typedef struct model {
 /* y = x * factor, in rows of four. */
 static void make_model(model *self, float factor)
 {
-    small_graph graph = {.message = {.size = 0}};
-    small_node(&graph, "Mul", "x,w", "y");
-    small_floats(&graph, "w", &factor, 1);
-    small_input(&graph, "x", SMALL_FLOAT, "n,4");
-    small_output(&graph, "y", SMALL_FLOAT, "n,4");
-    const kiln_span made = small_model(&graph);
+    const kiln_span made = made_model(
+        17, "in x float32[n,4]; w={%.1f}; y=Mul(x,w); out y float32[n,4]", (double)factor);
     assert_true(made.size <= sizeof self->bytes);
     memcpy(self->bytes, made.data, made.size);
     self->span = (kiln_span){self->bytes, made.size};
@@ -181,15 +177,12 @@ TEST(a_build_that_fails_changes_nothing)
 TEST(another_models_build_is_refused)
 {
     model two;
-    small_graph graph = {.message = {.size = 0}};
     make_model(&two, 2);
     owned_engine first = build(&two, "reference");
     owned_scheduler scheduler = serve(first);
     ending end;
-    small_node(&graph, "Neg", "x", "z");
-    small_input(&graph, "x", SMALL_FLOAT, "n,4");
-    small_output(&graph, "z", SMALL_FLOAT, "n,4");
-    replace_built(scheduler, start_build(small_model(&graph), "reference"), &end);
+    const kiln_span other = made_model(17, "in x float32[n,4]; z=Neg(x); out z float32[n,4]");
+    replace_built(scheduler, start_build(other, "reference"), &end);
     assert_int_equal(end.status, KILN_ERROR_INVALID_ARGUMENT);
     assert_non_null(strstr(end.message, "have the same inputs and outputs"));
     assert_true(factor_of(scheduler) == 2);

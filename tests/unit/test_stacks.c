@@ -4,43 +4,28 @@
 #include <sys/mman.h>
 
 #include "base/kln_base.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
 #include "onnx/kln_onnx.h"
-#include "small_models.h"
 
 #define LITTLE ((size_t)64 * 1024)
 
 /* y = x where c, and so on `depth` times, one If within the other. */
 static kiln_span nested(int depth)
 {
-    static small_graph inner;
-    static small_graph outer;
-    static small_graph other;
-    inner = (small_graph){.message = {.size = 0}};
-    small_node(&inner, "Neg", "x", "y0");
-    small_output(&inner, "y0", SMALL_FLOAT, "2");
-    for (int i = 1; i <= depth; i++) {
-        char name[16];
-        char name_other[16];
-        (void)snprintf(name, sizeof name, "y%d", i);
-        (void)snprintf(name_other, sizeof name_other, "z%d", i);
-        other = (small_graph){.message = {.size = 0}};
-        small_node(&other, "Abs", "x", name_other);
-        small_output(&other, name_other, SMALL_FLOAT, "2");
-        outer = (small_graph){.message = {.size = 0}};
-        small_if(&outer, "c", name, &inner, &other);
-        if (i < depth) {
-            small_output(&outer, name, SMALL_FLOAT, "2");
-        }
-        inner = outer;
+    char text[8192] = "in c bool[]; in x float32[2]; ";
+    size_t size = strlen(text);
+    for (int i = depth; i > 0; i--) {
+        size += (size_t)snprintf(text + size, sizeof text - size, "y%d=If(c) then_branch={", i);
     }
-    char last[16];
-    (void)snprintf(last, sizeof last, "y%d", depth);
-    small_node(&inner, "Identity", last, "y");
-    small_input(&inner, "c", SMALL_BOOL, "");
-    small_input(&inner, "x", SMALL_FLOAT, "2");
-    small_output(&inner, "y", SMALL_FLOAT, "2");
-    return small_model(&inner);
+    size += (size_t)snprintf(text + size, sizeof text - size, "y0=Neg(x); out y0 float32[2]");
+    for (int i = 1; i <= depth; i++) {
+        size += (size_t)snprintf(text + size, sizeof text - size,
+                                 "} else_branch={z%d=Abs(x); out z%d float32[2]}; ", i, i);
+        size += (size_t)snprintf(text + size, sizeof text - size,
+                                 i < depth ? "out y%d float32[2]" : "y=Identity(y%d)", i);
+    }
+    return made_model(17, "%s; out y float32[2]", text);
 }
 
 /* --- what a step takes of a stack --- */

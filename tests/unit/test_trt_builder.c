@@ -7,18 +7,18 @@
 #include "backends/kln_backends.h"
 #include "base/kln_base.h"
 #include "fake_tensorrt_test.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
 #include "onnx/kln_onnx.h"
-#include "small_models.h"
 
 /* --- names of dimensions --- */
 
-/* `name` for each of x's two dynamic dimensions: small_models writes "?" as no name, so that
+/* `name` for each of x's two dynamic dimensions: the maker takes "?" for no name, so that
  * another letter is written and replaced. */
 static kiln_span named_alike(const char *name)
 {
     static unsigned char bytes[4096];
-    const kiln_span model = small_unary("Relu", SMALL_FLOAT, strlen(name) == 1 ? "@,@" : "@@,@@");
+    const kiln_span model = unary_model("Relu", strlen(name) == 1 ? "@,@" : "@@,@@");
     assert_true(model.size < sizeof bytes);
     memcpy(bytes, model.data, model.size);
     for (size_t i = 0; i < model.size; i++) {
@@ -124,7 +124,7 @@ LAYOUTS_TEST(a_plan_outlives_its_timing_cache)
     warned[0] = '\0';
     kiln_log_set_sink(listen, NULL, KILN_LOG_WARNING);
     const kiln_status status =
-        kiln_engine_build_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, &engine);
+        kiln_engine_build_bytes(unary_model("Relu", "2,3"), &options, &engine);
     kiln_log_set_sink(NULL, NULL, KILN_LOG_ERROR);
     assert_ok(status);
     assert_non_null(strstr(warned, "its timing cache was not written"));
@@ -136,7 +136,7 @@ LAYOUTS_TEST(a_plan_outlives_its_timing_cache)
 TENSORRT_TEST(memory_that_is_short_for_a_cache_costs_no_plan)
 {
     kiln_build_options options = fake_options(SOME_LAYOUT);
-    const kiln_span model = small_unary("Relu", SMALL_FLOAT, "2,3");
+    const kiln_span model = unary_model("Relu", "2,3");
     const char *path = kiln_test_path("short.cache");
     options.timing_cache = path;
     kiln_engine *engine = built_bytes(model, &options);
@@ -161,7 +161,7 @@ static kiln_status build_once(const kiln_build_options *options)
 {
     owned_engine engine = NULL;
     const kiln_status status =
-        kiln_engine_build_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), options, &engine);
+        kiln_engine_build_bytes(unary_model("Relu", "2,3"), options, &engine);
     return status;
 }
 
@@ -284,7 +284,7 @@ STAND_IN_LAYOUTS_TEST(what_failed_leaves_nothing_in_the_builder, "its calls cann
 {
     const kiln_build_options options = fake_options(i);
     const kiln_monitor monitor = {NULL, stop_at_once};
-    const kiln_model model = {.bytes = small_unary("Relu", SMALL_FLOAT, "2,3")};
+    const kiln_model model = {.bytes = unary_model("Relu", "2,3")};
     void *engine = NULL;
     assert_ok(build_once(&options));
     const long loads = trt_number(i, "loads");
@@ -326,7 +326,7 @@ LAYOUTS_TEST(progress_goes_with_the_time)
 {
     const kiln_build_options options = fake_options(i);
     const kiln_monitor monitor = {NULL, watch};
-    const kiln_model model = {.bytes = small_unary("Relu", SMALL_FLOAT, "2,3")};
+    const kiln_model model = {.bytes = unary_model("Relu", "2,3")};
     void *engine = NULL;
     last_fraction = 0.0;
     widest = 0.0;
@@ -353,7 +353,7 @@ LAYOUTS_TEST(a_build_stops_in_each_stage)
     const kiln_build_options options = fake_options(i);
     for (size_t s = 0; s < KLN_ARRAY_LENGTH(stages); s++) {
         const kiln_monitor monitor = {(void *)(uintptr_t)stages[s], stop_in};
-        const kiln_model model = {.bytes = small_unary("Relu", SMALL_FLOAT, "2,3")};
+        const kiln_model model = {.bytes = unary_model("Relu", "2,3")};
         void *engine = NULL;
         (void)kiln_build_release_builders();
         const long loads = trt_number(i, "loads");
@@ -385,8 +385,7 @@ LAYOUTS_TEST(memory_is_not_looked_at_in_each_report)
     owned_build build = NULL;
     owned_engine engine = NULL;
     statm_opened = 0;
-    assert_ok(
-        kiln_build_start_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, NULL, &build));
+    assert_ok(kiln_build_start_bytes(unary_model("Relu", "2,3"), &options, NULL, &build));
     assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
     const kiln_build_progress progress = progress_of(build);
     assert_true(statm_opened > 0);
@@ -405,8 +404,7 @@ STAND_IN_LAYOUTS_TEST(a_limit_stops_a_build_on_its_way, "its loading cannot be m
     (void)kiln_build_release_builders();
     const long measured = trt_number(i, "measured");
     assert_int_equal(setenv("FAKE_TENSORRT_LOADING", "30", 1), 0);
-    assert_ok(
-        kiln_build_start_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, &limits, &build));
+    assert_ok(kiln_build_start_bytes(unary_model("Relu", "2,3"), &options, &limits, &build));
     assert_status(KILN_ERROR_TIMEOUT, kiln_build_wait(build, UINT64_MAX, &engine));
     assert_int_equal(unsetenv("FAKE_TENSORRT_LOADING"), 0);
     assert_message("10 are allowed");
@@ -438,7 +436,7 @@ static void *build_often(void *user)
 TENSORRT_TEST(threads_build_while_builders_are_released)
 {
     builder_thread threads[4];
-    const kiln_span model = small_unary("Relu", SMALL_FLOAT, "2,3");
+    const kiln_span model = unary_model("Relu", "2,3");
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
         threads[i] = (builder_thread){.options = fake_options(SOME_LAYOUT),
                                       .model = model,

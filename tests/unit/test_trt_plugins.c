@@ -4,8 +4,8 @@
 #include <sys/wait.h>
 
 #include "fake_tensorrt_test.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "small_models.h"
 
 static void check_leaky(kiln_engine *engine)
 {
@@ -35,12 +35,11 @@ static void check_absent(size_t layout)
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_load(absent_plan(layout), &options, &engine),
                  "layers of a plugin that is not loaded", "Cannot find plugin: LReLU_TRT",
                  "/no/such/plugins");
-    assert_fails(
-        KILN_ERROR_UNSUPPORTED,
-        kiln_engine_build_bytes(small_unary("LReLU_TRT", SMALL_FLOAT, "2"), &options, &engine),
-        "Plugin not found", "/no/such/plugins");
+    assert_fails(KILN_ERROR_UNSUPPORTED,
+                 kiln_engine_build_bytes(unary_model("LReLU_TRT", "2"), &options, &engine),
+                 "Plugin not found", "/no/such/plugins");
     /* A model without such layers is none the worse for it. */
-    assert_ok(kiln_engine_build_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, &engine));
+    assert_ok(kiln_engine_build_bytes(unary_model("Relu", "2,3"), &options, &engine));
     kiln_engine_release(engine);
     (void)kiln_build_release_builders();
 }
@@ -53,7 +52,7 @@ static void make_plan_elsewhere(size_t layout)
     const pid_t child = fork();
     if (child == 0) {
         const kiln_build_options options = fake_options(layout);
-        const kiln_span model = small_unary("LReLU_TRT", SMALL_FLOAT, "2");
+        const kiln_span model = unary_model("LReLU_TRT", "2");
         kiln_engine *engine = NULL;
         const bool made = kiln_engine_build_bytes(model, &options, &engine) == KILN_OK &&
                           kiln_engine_save(engine, path) == KILN_OK;
@@ -83,7 +82,7 @@ STAND_IN_TEST(plugins_that_are_absent_are_named, "the layer is the stand-in's ow
 STAND_IN_LAYOUTS_TEST(plugins_beside_the_core_are_registered, "the layer is the stand-in's own")
 {
     const kiln_build_options options = fake_options(i);
-    const kiln_span model = small_unary("LReLU_TRT", SMALL_FLOAT, "2");
+    const kiln_span model = unary_model("LReLU_TRT", "2");
     kiln_engine *engine = NULL;
     if (is_rtx(i)) {
         assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build_bytes(model, &options, &engine),

@@ -59,7 +59,7 @@ LAYOUTS_TEST(a_build_stops_where_it_is_told)
     const kiln_build_options options = fake_options(i);
     int reports = 0;
     const kiln_monitor monitor = {&reports, stop_at_timing};
-    const kiln_span bytes = small_unary("Relu", SMALL_FLOAT, "2,3");
+    const kiln_span bytes = unary_model("Relu", "2,3");
     const kiln_model model = {.bytes = bytes};
     void *engine = NULL;
     assert_fails(KILN_ERROR_CANCELLED,
@@ -72,22 +72,19 @@ LAYOUTS_TEST(the_parser_says_what_is_wrong)
 {
     const kiln_build_options options = fake_options(i);
     kiln_engine *engine = NULL;
-    assert_fails(
-        KILN_ERROR_UNSUPPORTED,
-        kiln_engine_build_bytes(small_unary("Det", SMALL_FLOAT, "2,3,3"), &options, &engine),
-        ON_STAND_IN ? "node 0 \"\" (Det): unsupported node: no importer for Det [parse, "
-                      "fake_parser.cpp:42]"
-                    : "(Det): ");
+    assert_fails(KILN_ERROR_UNSUPPORTED,
+                 kiln_engine_build_bytes(unary_model("Det", "2,3,3"), &options, &engine),
+                 ON_STAND_IN ? "node 0 \"y\" (Det): unsupported node: no importer for Det [parse, "
+                               "fake_parser.cpp:42]"
+                             : "(Det): ");
     static const char text[] = "this is not a model, however long one looks at it";
     assert_status(KILN_ERROR_MALFORMED,
                   kiln_engine_build_bytes((kiln_span){text, sizeof text}, &options, &engine));
     /* Nothing comes out. */
-    small_graph empty = {0};
-    small_input(&empty, "x", SMALL_FLOAT, "2,3");
-    small_node(&empty, "Relu", "x", "y");
-    assert_fails(KILN_ERROR_INVALID_NETWORK,
-                 kiln_engine_build_bytes(small_model(&empty), &options, &engine),
-                 "the network has no output");
+    assert_fails(
+        KILN_ERROR_INVALID_NETWORK,
+        kiln_engine_build_bytes(made_model(17, "in x float32[2,3]; y=Relu(x)"), &options, &engine),
+        "the network has no output");
     /* A dynamic input without a profile, and one that does not fit. */
     owned_network network = relu_network();
     kiln_build_options wrong = options;

@@ -2,8 +2,8 @@
 /* Files that are cut short while an engine uses them: a sentence, not SIGBUS; or nothing at all
  * where the engine has a copy. */
 #include "base/kln_base.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "small_models.h"
 
 #define COUNT 4096 /* floats: four pages */
 
@@ -13,16 +13,11 @@ static char paths[3][4096]; /* of the model, of its weights, of what is saved */
 /* y = x + w, with w in a file of its own. */
 static void write_files(void)
 {
-    static small_graph graph;
-    graph = (small_graph){.message = {.size = 0}};
     for (size_t i = 0; i < COUNT; i++) {
         weights[i] = (float)i;
     }
-    small_node(&graph, "Add", "x,w", "y");
-    small_input(&graph, "x", SMALL_FLOAT, "4096");
-    small_output(&graph, "y", SMALL_FLOAT, "4096");
-    small_external(&graph, "w", COUNT, "cut.bin");
-    const kiln_span model = small_model(&graph);
+    const kiln_span model = made_model(
+        17, "in x float32[4096]; file w float32[4096] cut.bin; y=Add(x,w); out y float32[4096]");
     (void)snprintf(paths[1], sizeof paths[1], "%s",
                    kiln_test_file("cut.bin", weights, sizeof weights));
     (void)snprintf(paths[0], sizeof paths[0], "%s",

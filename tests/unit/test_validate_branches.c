@@ -320,8 +320,7 @@ TEST(such_a_network_is_built)
     owned_maker m;
     bad_add(&m, "no");
     assert_ok(m.status);
-    owned_text bytes = maker_bytes(m.model);
-    owned_network network = network_in((kiln_span){bytes.data, bytes.size}, NULL);
+    owned_network network = network_in(maker_span(m.model), NULL);
     kiln_build_options options = backend_options("reference");
     owned_engine engine = built_network(network, &options);
 }
