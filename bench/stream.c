@@ -6,12 +6,13 @@
  *     bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json
  *     bench_stream speech ENCODER FIRST CROSS BATCH LENGTH SEQUENCES TOKENS OUT.json
  *
- * The first makes an exported decoder ready for steps (kiln_network_prepare_stream); with `keep` its
- * outputs `present` stay, as one without a mask needs them. The second loads a plan, or builds an
- * ONNX model for the CPU, and lets SEQUENCES with prompts of 16 to 128 tokens (from a seed, as
+ * The first makes an exported decoder ready for steps (kiln_network_prepare_stream); with `keep`
+ * its outputs `present` stay, as one without a mask needs them. The second loads a plan, or builds
+ * an ONNX model for the CPU, and lets SEQUENCES with prompts of 16 to 128 tokens (from a seed, as
  * bench/stream_peers.py has them) generate TOKENS each, or from TOKENS / SPREAD to TOKENS where
- * SPREAD is above 1: greedily, once to warm up and then again and again for 5 s at most. It prints JSON, with all tokens in OUT.json; and it compares the last token of each
- * sequence with what a prefill of all before it gives.
+ * SPREAD is above 1: greedily, once to warm up and then again and again for 5 s at most. It prints
+ * JSON, with all tokens in OUT.json; and it compares the last token of each sequence with what a
+ * prefill of all before it gives.
  */
 #include <stdio.h>
 #include <stdlib.h>

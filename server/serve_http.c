@@ -8,22 +8,14 @@
 
 #include "serve_http.h"
 
-#define ALIGNMENT ((size_t)64)
-#define FIRST_BODY ((size_t)64 << 10)   /* of a body whose length is not known */
-#define TRUSTED_BODY ((size_t)16 << 20) /* that is taken at once for a length that is announced */
-#define KEPT_BODY ((size_t)256 << 10)   /* memory that stays with an idle connection */
-#define READ_AWAY ((uint64_t)1 << 20)   /* of a refused request, whose client then sees why */
-
-void serve_enter_phase(serve_connection *at, serve_phase phase)
-{
-    atomic_store(&at->since, kiln_clock_now());
-    atomic_store(&at->phase, phase);
-}
+#define ONE_PIECE ((size_t)64 << 10)
+#define FIRST_BODY ((size_t)64 << 10) /* of a body whose length is not known */
+#define READ_AWAY ((uint64_t)1 << 20) /* of a refused request, whose client then sees why */
 
 /* --- answers --- */
 
-enum MHD_Result serve_answer_response(serve_connection *at, int code, const char *type,
-                                      size_t head_size, struct MHD_Response *response, size_t size)
+bool serve_answer_response(serve_connection *at, int code, const char *type, size_t head_size,
+                           struct MHD_Response *response, size_t size)
 {
     const serve_mhd *mhd = at->server->mhd;
     (void)mhd->add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
@@ -45,121 +37,69 @@ enum MHD_Result serve_answer_response(serve_connection *at, int code, const char
     if (queued == MHD_YES) {
         serve_enter_phase(at, SERVE_ANSWER);
     }
-    return queued;
+    return queued == MHD_YES;
 }
 
-enum MHD_Result serve_answer_text(serve_connection *at, int code, const char *type,
-                                  serve_text *text)
+/* A small answer is one piece; of a larger one each tensor is sent from where it lies. */
+static struct MHD_Response *make_response(const serve_mhd *mhd, serve_reply *reply, size_t size)
 {
-    struct MHD_Response *response = text->failed
-                                        ? NULL
-                                        : at->server->mhd->create_response_from_buffer(
-                                              text->size, text->data, MHD_RESPMEM_MUST_FREE);
-    const size_t size = text->size;
-    if (response == NULL) {
-        serve_text_finish(text);
-        return MHD_NO; /* the connection is closed */
+    struct MHD_Response *response = NULL;
+    unsigned used = 1;
+    if (size > ONE_PIECE && reply->count > 1) {
+        reply->pieces[0] = (struct MHD_IoVec){reply->text.data, reply->text.size};
+        for (unsigned i = 1; i < reply->count; i++) {
+            reply->pieces[used] = reply->pieces[i];
+            used += reply->pieces[i].iov_len != 0;
+        }
+        response = mhd->create_response_from_iovec(reply->pieces, used, reply->release, reply);
+        if (response == NULL) {
+            serve_reply_release(reply);
+        }
+        return response;
     }
-    *text = (serve_text){.data = NULL};
-    return serve_answer_response(at, code, type, SIZE_MAX, response, size);
+    for (unsigned i = 1; i < reply->count; i++) {
+        serve_text_append(&reply->text, reply->pieces[i].iov_base, reply->pieces[i].iov_len);
+    }
+    if (!reply->text.failed) {
+        response = mhd->create_response_from_buffer(reply->text.size, reply->text.data,
+                                                    MHD_RESPMEM_MUST_FREE);
+        reply->text = response != NULL ? (serve_text){.data = NULL} : reply->text;
+    }
+    serve_reply_release(reply);
+    return response;
 }
 
-enum MHD_Result serve_answer_problem(serve_connection *at)
+static bool answer(serve_connection *at, int code, const char *type, serve_reply *reply)
+{
+    const size_t head_size = reply->count > 1 ? reply->text.size : SIZE_MAX;
+    size_t size = reply->text.size;
+    for (unsigned i = 1; i < reply->count; i++) {
+        size += reply->pieces[i].iov_len;
+    }
+    struct MHD_Response *response = make_response(at->server->mhd, reply, size);
+    return response != NULL && serve_answer_response(at, code, type, head_size, response, size);
+}
+
+static enum MHD_Result answer_problem(serve_connection *at)
 {
     serve_text text = {.data = NULL};
     serve_text_string(&text, "{\"error\":");
     serve_text_json(&text, at->problem.sentence);
     serve_text_string(&text, "}");
-    return serve_answer_text(at, at->problem.code, "application/json", &text);
+    return serve_answer_text(at, at->problem.code, "application/json", &text) ? MHD_YES : MHD_NO;
 }
 
-/* --- between threads --- */
-
-bool serve_sleep(serve_connection *at)
+static void suspend(serve_connection *at)
 {
-    int pending = SERVE_PENDING;
     at->server->mhd->suspend_connection(at->connection);
-    if (atomic_compare_exchange_strong(&at->progress, &pending, SERVE_SUSPENDED)) {
-        return true;
-    }
+}
+
+static void resume(serve_connection *at)
+{
     at->server->mhd->resume_connection(at->connection);
-    return true; /* it was answered meanwhile, and is called again */
 }
 
-void serve_wake(serve_connection *at)
-{
-    if (atomic_exchange(&at->progress, SERVE_ANSWERED) == SERVE_SUSPENDED) {
-        at->server->mhd->resume_connection(at->connection);
-    }
-}
-
-/* --- the body --- */
-
-static bool take_memory(serve_connection *at, size_t size)
-{
-    serve *server = at->server;
-    if (size <= at->body_capacity) {
-        return true;
-    }
-    const unsigned long long more = size - at->body_capacity;
-    if (atomic_fetch_add(&server->body_bytes, more) + more >
-        (unsigned long long)server->options->memory_limit) {
-        (void)atomic_fetch_sub(&server->body_bytes, more);
-        return serve_refuse(&at->problem, 503,
-                            "the bodies of all requests take more than %lld bytes now; try again",
-                            (long long)server->options->memory_limit);
-    }
-    /* The first binary tensor is aligned, wherever the JSON before it ends. */
-    const size_t shift = at->head_size == SIZE_MAX ? 0 : (0 - at->head_size) % ALIGNMENT;
-    const size_t room = (size + shift + 2 * ALIGNMENT) & ~(ALIGNMENT - 1);
-    if (room > at->block_size) {
-        char *block = aligned_alloc(ALIGNMENT, room);
-        if (block == NULL) {
-            (void)atomic_fetch_sub(&server->body_bytes, more);
-            return serve_refuse(&at->problem, 503, "memory is short");
-        }
-        if (at->body_size != 0) {
-            memcpy(block + shift, at->body, at->body_size);
-        }
-        free(at->block);
-        at->block = block;
-        at->block_size = room;
-    }
-    at->body = at->block + shift;
-    at->body_capacity = size;
-    return true;
-}
-
-static void drop_body(serve_connection *at)
-{
-    (void)atomic_fetch_sub(&at->server->body_bytes, at->body_capacity);
-    at->body_capacity = 0;
-    at->body_size = 0;
-    if (at->block_size > KEPT_BODY) {
-        free(at->block);
-        at->block = NULL;
-        at->block_size = 0;
-    }
-}
-
-static bool take_body(serve_connection *at, const char *data, size_t size)
-{
-    const size_t limit = (size_t)at->server->options->body_limit;
-    if (size > limit - at->body_size) {
-        return serve_refuse(&at->problem, 413, "a body is larger than %zu bytes (--max-body)",
-                            limit);
-    }
-    const size_t needed = at->body_size + size;
-    if (needed > at->body_capacity) {
-        const size_t doubled = 2 * at->body_capacity < limit ? 2 * at->body_capacity : limit;
-        if (!take_memory(at, doubled > needed ? doubled : needed)) {
-            return false;
-        }
-    }
-    memcpy(at->body + at->body_size, data, size);
-    at->body_size = needed;
-    return true;
-}
+static const serve_transport http = {answer, suspend, resume};
 
 /* --- a request --- */
 
@@ -177,7 +117,7 @@ static const char *known_method(const char *method)
 static enum MHD_Result refuse_early(serve_connection *at, uint64_t size)
 {
     if (at->closes || size > READ_AWAY) {
-        return serve_answer_problem(at); /* libmicrohttpd closes the connection then */
+        return answer_problem(at); /* libmicrohttpd closes the connection then */
     }
     at->discards = true;
     return MHD_YES;
@@ -187,20 +127,8 @@ static enum MHD_Result refuse_early(serve_connection *at, uint64_t size)
 static enum MHD_Result begin(serve_connection *at, const char *uri, const char *method)
 {
     uint64_t size = 0;
-    at->begun = kiln_clock_now();
-    at->began = true;
-    (void)atomic_fetch_add(&at->server->requests, 1);
-    at->problem.code = 0;
-    at->discards = false;
-    at->closes = false;
-    at->late = false;
-    atomic_store(&at->gone, false);
-    at->head_size = SIZE_MAX;
-    at->method = known_method(method);
-    if (atomic_load(&at->server->ended)) { /* none may sleep when libmicrohttpd stops */
-        at->closes = true;
-        (void)serve_refuse(&at->problem, 503, "the server is stopping");
-        return serve_answer_problem(at);
+    if (!serve_request_begin(at, known_method(method))) {
+        return answer_problem(at);
     }
     const size_t length = strlen(uri) + 1;
     at->uri = serve_arena_take(&at->arena, length);
@@ -215,7 +143,8 @@ static enum MHD_Result begin(serve_connection *at, const char *uri, const char *
         return refuse_early(at, size);
     }
     const size_t first = size == UINT64_MAX ? FIRST_BODY : (size_t)size;
-    if (size != 0 && !take_memory(at, first < TRUSTED_BODY ? first : TRUSTED_BODY)) {
+    if (size != 0 &&
+        !serve_body_reserve(at, first < SERVE_TRUSTED_BODY ? first : SERVE_TRUSTED_BODY)) {
         return refuse_early(at, size);
     }
     return MHD_YES;
@@ -228,14 +157,14 @@ static enum MHD_Result more(serve_connection *at, const char *data, size_t *size
         *size = 0;
         return at->body_size <= READ_AWAY ? MHD_YES : MHD_NO;
     }
-    if (take_body(at, data, *size)) {
+    if (serve_body_append(at, data, *size)) {
         *size = 0;
         return MHD_YES;
     }
     /* An answer cannot be queued between two parts of a body: a little more is read and thrown
      * away, and the answer follows. */
     at->discards = true;
-    drop_body(at);
+    serve_body_drop(at);
     *size = 0;
     return MHD_YES;
 }
@@ -243,7 +172,7 @@ static enum MHD_Result more(serve_connection *at, const char *data, size_t *size
 static enum MHD_Result conclude(serve_connection *at, serve_result result)
 {
     if (result == SERVE_REFUSED) {
-        return serve_answer_problem(at);
+        return answer_problem(at);
     }
     /* Where no answer could be made, for want of memory, the connection is closed. */
     return result == SERVE_WAITS || atomic_load(&at->phase) == SERVE_ANSWER ? MHD_YES : MHD_NO;
@@ -272,7 +201,7 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
         return more(at, data, size);
     }
     if (at->discards) {
-        return serve_answer_problem(at);
+        return answer_problem(at);
     }
     if (atomic_load(&at->phase) == SERVE_WORK) { /* it was resumed */
         return conclude(at, at->route->again(at));
@@ -286,27 +215,14 @@ static void completed(void *user, struct MHD_Connection *connection, void **stat
                       enum MHD_RequestTerminationCode why)
 {
     serve_connection *at = *state;
-    serve *server = user;
+    (void)user;
     (void)connection;
     (void)why;
     if (at == NULL || !at->began) {
         return;
     }
-    if (server->options->access_log != NULL) {
-        serve_log_line(at);
-    }
-    serve_infer_finish(at);
-    serve_generate_finish(at);
-    drop_body(at);
-    serve_arena_reset(&at->arena);
-    at->uri = NULL;
-    at->route = NULL;
-    at->began = false;
-    at->code = 0;
-    at->answer_size = 0;
+    serve_request_finish(at);
     *state = NULL;
-    serve_enter_phase(at, SERVE_IDLE);
-    (void)atomic_fetch_sub(&server->requests, 1);
 }
 
 /* --- connections --- */
@@ -342,6 +258,7 @@ static serve_connection *open_connection(serve *server, struct MHD_Connection *c
     info = server->mhd->get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     name_client(at, info != NULL ? info->client_addr : NULL);
     at->server = server;
+    at->transport = &http;
     at->connection = connection;
     serve_enter_phase(at, SERVE_IDLE);
     (void)pthread_mutex_lock(&server->connection_lock);

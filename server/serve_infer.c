@@ -6,9 +6,6 @@
 
 #include "serve_data.h"
 
-/* Answers up to this size are copied into one piece; of larger ones each output is sent from where
- * it lies. */
-#define ONE_PIECE ((size_t)64 << 10)
 /* A model that is quicker runs in the thread that speaks HTTP: two changes of thread cost more. */
 #define QUICK_ALONE 2000000 /* nanoseconds, while no other request is under way */
 #define QUICK 50000
@@ -38,6 +35,9 @@ static bool submit(serve_connection *at, serve_infer *infer)
                                  ? infer->instance->timeout
                                  : (uint64_t)infer->timeout;
     options.deadline_nanoseconds = timeout != 0 ? infer->submitted + timeout * 1000 : 0;
+    if (at->deadline != 0 && (timeout == 0 || at->deadline < options.deadline_nanoseconds)) {
+        options.deadline_nanoseconds = at->deadline;
+    }
     options.answered = answered;
     options.user = at;
     options.run_here = runs_here(infer);
@@ -68,7 +68,7 @@ serve_result serve_infer_run(serve_connection *at)
     if (infer->instance == NULL) {
         return SERVE_REFUSED;
     }
-    if (!serve_infer_read(at->body, at->body_size, at->head_size, &at->arena, infer,
+    if (!serve_infer_read(at->body, at->body_size, at->head_size, at->tensors, &at->arena, infer,
                           &at->problem)) {
         return SERVE_REFUSED;
     }
@@ -84,10 +84,8 @@ serve_result serve_infer_run(serve_connection *at)
 
 /* What an answer is made of; it lives until the last byte is sent. */
 typedef struct answer {
-    serve_text text;    /* the JSON, and all else of a small one */
+    serve_reply reply;
     serve_text classes; /* of outputs that are given so, binary */
-    struct MHD_IoVec *pieces;
-    unsigned count;
     kiln_request *request;
     serve_instance *instance;
 } answer;
@@ -95,13 +93,13 @@ typedef struct answer {
 static void answer_free(void *user)
 {
     answer *self = user;
-    serve_text_finish(&self->text);
+    serve_text_finish(&self->reply.text);
     serve_text_finish(&self->classes);
     kiln_request_release(self->request);
     if (self->instance != NULL) {
         serve_instance_release(self->instance);
     }
-    free(self->pieces);
+    free(self->reply.pieces);
     free(self);
 }
 
@@ -130,11 +128,12 @@ static bool write_classes(answer *self, const serve_wish *wish, const kiln_tenso
     const int64_t count = wish->classes < length ? wish->classes : length;
     const kiln_shape found = shape->rank > 1 ? KILN_SHAPE(rows, count) : KILN_SHAPE(count);
     const size_t before = self->classes.size;
-    serve_text *into = wish->binary ? &self->classes : &self->text;
-    write_shape(&self->text, &found);
-    serve_text_string(&self->text, wish->binary ? "" : ",\"data\":[");
+    serve_text *text = &self->reply.text;
+    serve_text *into = wish->binary ? &self->classes : text;
+    write_shape(text, &found);
+    serve_text_string(text, wish->binary ? "" : ",\"data\":[");
     for (int64_t row = 0; row < rows; row++) {
-        serve_text_string(&self->text, !wish->binary && row > 0 && count > 0 ? "," : "");
+        serve_text_string(text, !wish->binary && row > 0 && count > 0 ? "," : "");
         if (!serve_data_classes(tensor, row * length, length, count, wish->binary, labels->items,
                                 labels->count, into)) {
             return serve_refuse(problem, 500, "output \"%.200s\" cannot be ranked",
@@ -142,12 +141,13 @@ static bool write_classes(answer *self, const serve_wish *wish, const kiln_tenso
         }
     }
     if (wish->binary) {
-        serve_text_printf(&self->text, ",\"parameters\":{\"binary_data_size\":%zu}",
+        serve_text_printf(text, ",\"parameters\":{\"binary_data_size\":%zu}",
                           self->classes.size - before);
         /* Where in `classes` it lies is known, its address not yet. */
-        self->pieces[self->count++] = (struct MHD_IoVec){NULL, self->classes.size - before};
+        self->reply.pieces[self->reply.count++] =
+            (struct MHD_IoVec){NULL, self->classes.size - before};
     } else {
-        serve_text_string(&self->text, "]");
+        serve_text_string(text, "]");
     }
     return true;
 }
@@ -156,38 +156,37 @@ static bool write_output(answer *self, const serve_wish *wish, const kiln_tensor
                          serve_problem *problem)
 {
     const char *name = self->instance->outputs[wish->index].name;
+    serve_text *text = &self->reply.text;
     char sentence[300];
     size_t bytes = 0;
-    serve_text_string(&self->text, "{\"name\":");
-    serve_text_json(&self->text, name);
-    serve_text_string(&self->text, ",\"datatype\":\"");
-    serve_text_string(&self->text,
-                      wish->classes > 0 ? "BYTES" : serve_type_name(tensor->desc.dtype));
-    serve_text_string(&self->text, "\"");
+    serve_text_string(text, "{\"name\":");
+    serve_text_json(text, name);
+    serve_text_string(text, ",\"datatype\":\"");
+    serve_text_string(text, wish->classes > 0 ? "BYTES" : serve_type_name(tensor->desc.dtype));
+    serve_text_string(text, "\"");
     if (wish->classes > 0) {
         return write_classes(self, wish, tensor, problem);
     }
-    write_shape(&self->text, &tensor->desc.shape);
+    write_shape(text, &tensor->desc.shape);
     if (!wish->binary) {
-        serve_text_string(&self->text, ",\"data\":");
-        return serve_data_write(tensor, &self->text, sentence, sizeof sentence) ||
+        serve_text_string(text, ",\"data\":");
+        return serve_data_write(tensor, text, sentence, sizeof sentence) ||
                serve_refuse(problem, 500, "output \"%.200s\": %s", name, sentence);
     }
     if (kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes) != KILN_OK) {
         return serve_refuse(problem, 500, "%s", kiln_error_message());
     }
-    serve_text_string(&self->text, ",\"parameters\":{\"binary_data_size\":");
-    serve_text_integer(&self->text, (int64_t)bytes);
-    serve_text_string(&self->text, "}");
-    if (bytes != 0) {
-        self->pieces[self->count++] = (struct MHD_IoVec){tensor->data, bytes};
-    }
+    serve_text_string(text, ",\"parameters\":{\"binary_data_size\":");
+    serve_text_integer(text, (int64_t)bytes);
+    serve_text_string(text, "}");
+    self->reply.pieces[self->reply.count++] =
+        (struct MHD_IoVec){bytes != 0 ? tensor->data : "", bytes};
     return true;
 }
 
 static bool write_answer(answer *self, const serve_infer *infer, serve_problem *problem)
 {
-    serve_text *text = &self->text;
+    serve_text *text = &self->reply.text;
     serve_text_string(text, "{\"model_name\":");
     serve_text_json(text, self->instance->name);
     serve_text_string(text, ",\"model_version\":\"");
@@ -215,35 +214,17 @@ static bool write_answer(answer *self, const serve_infer *infer, serve_problem *
            serve_refuse(problem, 503, "memory is short");
 }
 
-/* Pieces of `classes` get their addresses, and small ones are joined. */
-static struct MHD_Response *make_response(answer *self, const serve_mhd *mhd, size_t *total)
+/* Pieces of `classes` get their addresses. */
+static void place_classes(answer *self)
 {
-    struct MHD_Response *response = NULL;
-    size_t in_classes = 0;
-    *total = self->text.size;
-    for (unsigned i = 1; i < self->count; i++) {
-        if (self->pieces[i].iov_base == NULL) {
-            self->pieces[i].iov_base = self->classes.data + in_classes;
-            in_classes += self->pieces[i].iov_len;
+    size_t used = 0;
+    for (unsigned i = 1; i < self->reply.count; i++) {
+        struct MHD_IoVec *piece = &self->reply.pieces[i];
+        if (piece->iov_base == NULL) {
+            piece->iov_base = self->classes.data + used;
+            used += piece->iov_len;
         }
-        *total += self->pieces[i].iov_len;
     }
-    if (*total > ONE_PIECE && self->count > 1) {
-        self->pieces[0] = (struct MHD_IoVec){self->text.data, self->text.size};
-        return mhd->create_response_from_iovec(self->pieces, self->count, answer_free, self);
-    }
-    for (unsigned i = 1; i < self->count; i++) {
-        serve_text_append(&self->text, self->pieces[i].iov_base, self->pieces[i].iov_len);
-    }
-    if (!self->text.failed) {
-        response = mhd->create_response_from_buffer(self->text.size, self->text.data,
-                                                    MHD_RESPMEM_MUST_FREE);
-        self->text = response != NULL ? (serve_text){.data = NULL} : self->text;
-    }
-    if (response != NULL) {
-        answer_free(self);
-    }
-    return response;
 }
 
 static unsigned long long rows_of(const serve_infer *infer)
@@ -276,6 +257,9 @@ static bool take_result(serve_connection *at, serve_infer *infer)
         return true;
     }
     if (at->late) {
+        if (at->deadline != 0 && kiln_clock_now() >= at->deadline) {
+            return serve_refuse(&at->problem, 504, "the time that the client gave is over");
+        }
         return atomic_load(&at->server->stopping)
                    ? serve_refuse(&at->problem, 503, "the server is stopping")
                    : serve_refuse(&at->problem, 504, "the request took more than %g s",
@@ -293,12 +277,13 @@ serve_result serve_infer_again(serve_connection *at)
     }
     answer *made = calloc(1, sizeof *made);
     if (made == NULL ||
-        (made->pieces = calloc(infer->wish_count + 1, sizeof *made->pieces)) == NULL) {
+        (made->reply.pieces = calloc(infer->wish_count + 1, sizeof(struct MHD_IoVec))) == NULL) {
         free(made);
         (void)serve_refuse(&at->problem, 503, "memory is short");
         return SERVE_REFUSED;
     }
-    made->count = 1; /* the first piece is the JSON */
+    made->reply.count = 1; /* the first piece is the JSON */
+    made->reply.release = answer_free;
     made->instance = infer->instance;
     (void)atomic_fetch_add(&infer->instance->references, 1);
     (void)pthread_mutex_lock(&at->lock);
@@ -309,20 +294,16 @@ serve_result serve_infer_again(serve_connection *at)
         answer_free(made);
         return SERVE_REFUSED;
     }
-    const size_t head_size = made->count > 1 ? made->text.size : SIZE_MAX;
-    size_t total = 0;
-    struct MHD_Response *response = make_response(made, at->server->mhd, &total);
-    if (response == NULL) {
-        answer_free(made);
+    place_classes(made);
+    (void)atomic_fetch_add(&infer->instance->counts->output_ns, kiln_clock_now() - begin);
+    const bool binary = made->reply.count > 1;
+    if (!at->transport->answer(at, 200, binary ? "application/octet-stream" : "application/json",
+                               &made->reply)) {
         (void)serve_refuse(&at->problem, 503, "memory is short");
         return SERVE_REFUSED;
     }
-    (void)atomic_fetch_add(&infer->instance->counts->output_ns, kiln_clock_now() - begin);
     serve_count(at, infer->instance->counts, true, rows_of(infer));
     at->problem.code = 0;
-    (void)serve_answer_response(
-        at, 200, head_size != SIZE_MAX ? "application/octet-stream" : "application/json", head_size,
-        response, total);
     return SERVE_DONE;
 }
 

@@ -27,9 +27,11 @@ typedef struct serve_infer {
     uint64_t submitted;
 } serve_infer;
 
-/* Reads `size` bytes, of which the first `head_size` are JSON and the others binary tensors, which
- * the inputs then point into where they are aligned. All else lies in the arena. Fuzzed. */
-bool serve_infer_read(char *body, size_t size, size_t head_size, serve_arena *arena,
-                      serve_infer *infer, serve_problem *problem);
+/* Reads `size` bytes, of which the first `head_size` are JSON and the others binary tensors; with
+ * `tensors`, which may be none, these are the binary ones, of the inputs in their order, and all
+ * outputs are. The inputs then point into them where they are aligned. All else lies in the arena.
+ * Fuzzed. */
+bool serve_infer_read(char *body, size_t size, size_t head_size, const serve_tensors *tensors,
+                      serve_arena *arena, serve_infer *infer, serve_problem *problem);
 
 #endif

@@ -163,10 +163,37 @@ typedef enum serve_phase {
 
 struct serve_route;
 typedef struct serve_generate serve_generate;
+typedef struct serve_connection serve_connection;
 
-typedef struct serve_connection {
+/* What a request is answered with: text, and tensors behind it. */
+typedef struct serve_reply {
+    serve_text text;
+    struct MHD_IoVec *pieces;     /* of the answer; the first is kept free for the text */
+    unsigned count;               /* of them all; 0: the text alone */
+    void (*release)(void *reply); /* NULL: only the text is to be given back */
+} serve_reply;
+
+void serve_reply_release(serve_reply *reply);
+
+/* How a request came, and its answer goes (serve_http.c, serve_grpc.c). */
+typedef struct serve_transport {
+    /* Takes the reply. False where memory is short; the reply is gone then, too. */
+    bool (*answer)(serve_connection *at, int code, const char *type, serve_reply *reply);
+    /* Nothing is done for it until it is resumed, which any thread may do. */
+    void (*suspend)(serve_connection *at);
+    void (*resume)(serve_connection *at);
+} serve_transport;
+
+/* Binary tensors that are no part of the body, one for each input. */
+typedef struct serve_tensors {
+    const serve_slice *items;
+    size_t count;
+} serve_tensors;
+
+struct serve_connection {
     struct serve_connection *next, *previous; /* with the server's connection_lock */
     struct serve *server;
+    const serve_transport *transport;
     struct MHD_Connection *connection;
     int socket;
     atomic_int phase;
@@ -180,12 +207,14 @@ typedef struct serve_connection {
     const char *method;
     uint64_t begun;
     uint64_t received; /* all of it */
+    uint64_t deadline; /* that its client gives up at; 0: none */
     char *block;       /* memory of the body */
     size_t block_size;
     char *body; /* in the block */
     size_t body_size, body_capacity;
-    size_t head_size; /* bytes of JSON before binary tensors; SIZE_MAX: all of it */
-    bool discards;    /* the body is read and thrown away, for the answer is known */
+    size_t head_size;             /* bytes of JSON before binary tensors; SIZE_MAX: all of it */
+    const serve_tensors *tensors; /* or NULL: they are in the body, if there are any */
+    bool discards;                /* the body is read and thrown away, for the answer is known */
     bool closes; /* the connection, once it is answered: nobody knows where its next request begins
                   */
     bool began;  /* it is among the server's requests under way */
@@ -202,7 +231,7 @@ typedef struct serve_connection {
     bool late;        /* it was cancelled for its time */
     int code;         /* what was answered */
     size_t answer_size;
-} serve_connection;
+};
 
 typedef enum serve_progress {
     SERVE_PENDING = 0,
@@ -210,14 +239,22 @@ typedef enum serve_progress {
     SERVE_SUSPENDED = 2,
 } serve_progress;
 
-/* Answers with JSON or other text, which it takes. */
-enum MHD_Result serve_answer_text(serve_connection *at, int code, const char *type,
-                                  serve_text *text);
-/* Answers with at->problem. */
-enum MHD_Result serve_answer_problem(serve_connection *at);
-enum MHD_Result serve_answer_response(serve_connection *at, int code, const char *type,
-                                      size_t head_size, struct MHD_Response *response, size_t size);
+/* Answers with JSON or other text, which it takes. False where it could not. */
+bool serve_answer_text(serve_connection *at, int code, const char *type, serve_text *text);
+/* Of HTTP alone. */
+bool serve_answer_response(serve_connection *at, int code, const char *type, size_t head_size,
+                           struct MHD_Response *response, size_t size);
 void serve_enter_phase(serve_connection *at, serve_phase phase);
+/* A request's head is there; `false`: the server takes none any more. */
+bool serve_request_begin(serve_connection *at, const char *method);
+/* It is answered, or its client has gone. */
+void serve_request_finish(serve_connection *at);
+/* Of a body, that is taken at once for a length that is announced. */
+#define SERVE_TRUSTED_BODY ((size_t)16 << 20)
+/* Room for so many bytes of a body, so that what is behind its `head_size` is aligned. */
+bool serve_body_reserve(serve_connection *at, size_t size);
+bool serve_body_append(serve_connection *at, const char *data, size_t size);
+void serve_body_drop(serve_connection *at);
 /* The connection sleeps until serve_wake, if that has not been called yet: true then. */
 bool serve_sleep(serve_connection *at);
 void serve_wake(serve_connection *at);
@@ -238,8 +275,10 @@ typedef struct serve_route {
     serve_result (*again)(serve_connection *at);
 } serve_route;
 
-/* The route of at->segments; NULL and at->problem where there is none. */
+/* The route of at->uri, which it divides; NULL and at->problem where there is none. */
 const serve_route *serve_route_find(serve_connection *at);
+/* That of at->segments. */
+const serve_route *serve_route_match(serve_connection *at);
 
 serve_result serve_infer_run(serve_connection *at);
 serve_result serve_infer_again(serve_connection *at);

@@ -2,135 +2,19 @@
 #include <string.h>
 
 #include "serve_data.h"
-#include "serve_infer.h"
+#include "serve_request.h"
 
-#define LONGEST_NAME 1024
-
-/* Where the reading is. */
-typedef struct reader {
-    serve_json json;
-    serve_arena *arena;
-    serve_infer *infer;
-    serve_problem *problem;
-    char *body;
-    size_t size;
-    size_t at; /* of the binary tensors that were not taken yet */
-} reader;
-
-/* What was read of an entry of "inputs" or "outputs". */
-typedef struct entry {
-    char name[LONGEST_NAME];
-    char datatype[16];
-    kiln_shape shape;
-    serve_slice data;
-    bool has_name, has_shape, has_datatype, has_data;
-    int64_t binary_size; /* -1: not given */
-    bool binary, has_binary;
-    int64_t classes;
-    bool is_input;
-    kiln_named_tensor input; /* what it becomes, once its name is not NULL */
-} entry;
-
-static bool broken(reader *self, const char *where)
-{
-    return serve_refuse(self->problem, 400, "the request's JSON, byte %zu: %s%s%s",
-                        (size_t)(self->json.at - self->json.begin),
-                        self->json.reason != NULL ? self->json.reason : "it is broken",
-                        where[0] != '\0' ? ", in " : "", where);
-}
-
-static bool twice(reader *self, const char *what)
+static bool twice(serve_reader *self, const char *what)
 {
     return serve_refuse(self->problem, 400, "the request's JSON gives \"%s\" more than once", what);
 }
 
-static bool skip(reader *self)
-{
-    serve_slice value;
-    return serve_json_skip(&self->json, &value) || broken(self, "a value");
-}
-
-/* --- parameters --- */
-
-static bool read_whole(reader *self, const char *what, int64_t least, int64_t most, int64_t *value)
-{
-    if (!serve_json_integer(&self->json, value)) {
-        return broken(self, what);
-    }
-    return (*value >= least && *value <= most) ||
-           serve_refuse(self->problem, 400, "parameter \"%s\" is %lld; %lld to %lld are possible",
-                        what, (long long)*value, (long long)least, (long long)most);
-}
-
-static bool is_foreign(const serve_slice *key, const char **what)
-{
-    static const char *const foreign[][2] = {
-        {"shared_memory_region", "shared memory is"},
-        {"shared_memory_byte_size", "shared memory is"},
-        {"shared_memory_offset", "shared memory is"},
-        {"sequence_id", "sequences of requests are"},
-        {"sequence_start", "sequences of requests are"},
-        {"sequence_end", "sequences of requests are"},
-    };
-    for (size_t i = 0; i < SERVE_LENGTH(foreign); i++) {
-        if (serve_json_is(key, foreign[i][0])) {
-            *what = foreign[i][1];
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Of an entry, or of the request where `of` is NULL; what nobody knows is stepped over, as the
- * protocol has it. */
-static bool read_parameters(reader *self, entry *of)
-{
-    serve_slice key;
-    const char *what = NULL;
-    int64_t priority = 0;
-    if (!serve_json_enter(&self->json, '{')) {
-        return broken(self, "\"parameters\"");
-    }
-    while (serve_json_member(&self->json, &key)) {
-        bool read = true;
-        if (is_foreign(&key, &what)) {
-            return serve_refuse(self->problem, 400, "%s not offered here (parameter \"%.*s\")",
-                                what, (int)key.size, key.at);
-        }
-        if (of != NULL && serve_json_is(&key, "binary_data_size")) {
-            read = read_whole(self, "binary_data_size", 0, INT64_MAX, &of->binary_size);
-        } else if (of != NULL && serve_json_is(&key, "classification")) {
-            read = read_whole(self, "classification", 0, INT32_MAX, &of->classes);
-        } else if (of != NULL && serve_json_is(&key, "binary_data")) {
-            of->has_binary = true;
-            read = serve_json_bool(&self->json, &of->binary) || broken(self, "\"binary_data\"");
-        } else if (of == NULL && serve_json_is(&key, "binary_data_output")) {
-            read = serve_json_bool(&self->json, &self->infer->binary) ||
-                   broken(self, "\"binary_data_output\"");
-        } else if (of == NULL && serve_json_is(&key, "timeout")) {
-            read = read_whole(self, "timeout", 0, INT64_MAX / 1000, &self->infer->timeout);
-        } else if (of == NULL && serve_json_is(&key, "priority")) {
-            read = read_whole(self, "priority", 0, INT32_MAX, &priority);
-        } else {
-            read = skip(self);
-        }
-        if (!read) {
-            return false;
-        }
-    }
-    /* There 1 comes first and 0 is the default. */
-    self->infer->priority = priority == 0 || priority > KILN_MAX_PRIORITY
-                                ? self->infer->priority
-                                : (int32_t)(KILN_MAX_PRIORITY + 1 - priority);
-    return self->json.reason == NULL || broken(self, "\"parameters\"");
-}
-
 /* --- inputs and outputs --- */
 
-static bool read_shape(reader *self, kiln_shape *shape)
+static bool read_shape(serve_reader *self, kiln_shape *shape)
 {
     if (!serve_json_enter(&self->json, '[')) {
-        return broken(self, "\"shape\"");
+        return serve_read_broken(self, "\"shape\"");
     }
     shape->rank = 0;
     while (serve_json_element(&self->json)) {
@@ -140,7 +24,7 @@ static bool read_shape(reader *self, kiln_shape *shape)
                                 KILN_MAX_RANK);
         }
         if (!serve_json_integer(&self->json, &size)) {
-            return broken(self, "\"shape\"");
+            return serve_read_broken(self, "\"shape\"");
         }
         if (size < 0) {
             return serve_refuse(self->problem, 400, "a shape has the dimension %lld",
@@ -148,7 +32,7 @@ static bool read_shape(reader *self, kiln_shape *shape)
         }
         shape->dims[shape->rank++] = size;
     }
-    return self->json.reason == NULL || broken(self, "\"shape\"");
+    return self->json.reason == NULL || serve_read_broken(self, "\"shape\"");
 }
 
 static const serve_binding *find_binding(const serve_binding *bindings, size_t count,
@@ -164,41 +48,43 @@ static const serve_binding *find_binding(const serve_binding *bindings, size_t c
 }
 
 /* The next of the binary tensors, where it lies if its address allows that. */
-static bool take_binary(reader *self, const entry *read, kiln_tensor *tensor)
+static bool take_binary(serve_reader *self, const serve_entry *read, kiln_tensor *tensor)
 {
-    const size_t left = self->size - self->at;
-    if ((uint64_t)read->binary_size != tensor->bytes) {
-        return serve_refuse(self->problem, 400,
-                            "input \"%.200s\": binary_data_size is %lld, its type and shape take "
-                            "%zu bytes",
-                            read->name, (long long)read->binary_size, tensor->bytes);
+    const bool apart = self->tensors != NULL;
+    const size_t left = apart ? self->tensors->count - self->taken : self->size - self->at;
+    const serve_slice next = !apart      ? (serve_slice){self->body + self->at, left}
+                             : left != 0 ? self->tensors->items[self->taken++]
+                                         : (serve_slice){NULL, 0};
+    const uint64_t given = apart ? next.size : (uint64_t)read->binary_size;
+    if (given != tensor->bytes) {
+        return serve_refuse(
+            self->problem, 400, "input \"%.200s\": %s %llu, its type and shape take %zu bytes",
+            read->name, apart ? "the size of its raw contents is" : "binary_data_size is",
+            (unsigned long long)given, tensor->bytes);
     }
-    if (tensor->bytes > left) {
+    if (given > next.size) {
         return serve_refuse(self->problem, 400,
-                            "input \"%.200s\": binary_data_size is %lld, and %zu bytes are left of "
+                            "input \"%.200s\": binary_data_size is %llu, and %zu bytes are left of "
                             "the body",
-                            read->name, (long long)read->binary_size, left);
+                            read->name, (unsigned long long)given, left);
     }
-    char *data = self->body + self->at;
-    self->at += tensor->bytes;
-    if ((uintptr_t)data % kiln_dtype_alignment(tensor->desc.dtype) != 0) {
-        char *copy = serve_arena_take(self->arena, tensor->bytes);
-        if (copy == NULL) {
+    self->at += apart ? 0 : tensor->bytes;
+    tensor->data = (void *)(uintptr_t)next.at; /* a run only reads it */
+    if ((uintptr_t)next.at % kiln_dtype_alignment(tensor->desc.dtype) != 0) {
+        tensor->data = serve_arena_take(self->arena, tensor->bytes);
+        if (tensor->data == NULL) {
             return serve_refuse(self->problem, 503, "memory is short");
         }
-        memcpy(copy, data, tensor->bytes);
-        data = copy;
+        memcpy(tensor->data, next.at, tensor->bytes);
     }
-    tensor->data = data;
-    if (tensor->desc.dtype == KILN_DTYPE_BOOL && !serve_data_is_bool(data, tensor->bytes)) {
-        return serve_refuse(self->problem, 400, "input \"%.200s\": a BOOL is neither 0 nor 1",
-                            read->name);
-    }
-    return true;
+    return tensor->desc.dtype != KILN_DTYPE_BOOL ||
+           serve_data_is_bool(tensor->data, tensor->bytes) ||
+           serve_refuse(self->problem, 400, "input \"%.200s\": a BOOL is neither 0 nor 1",
+                        read->name);
 }
 
 /* The data that comes next in `json`. */
-static bool take_json(reader *self, serve_json *json, entry *read)
+static bool take_json(serve_reader *self, serve_json *json, serve_entry *read)
 {
     kiln_tensor *tensor = &read->input.tensor;
     char sentence[300];
@@ -218,11 +104,11 @@ static bool take_json(reader *self, serve_json *json, entry *read)
         return true;
     }
     return json->reason != NULL && json == &self->json
-               ? broken(self, "\"data\"")
+               ? serve_read_broken(self, "\"data\"")
                : serve_refuse(self->problem, 400, "input \"%.200s\": %s", read->name, sentence);
 }
 
-static bool check_shape(reader *self, const entry *read, const serve_binding *binding)
+static bool check_shape(serve_reader *self, const serve_entry *read, const serve_binding *binding)
 {
     const kiln_shape *shape = &read->shape;
     const int64_t limit = self->infer->instance->row_limit;
@@ -246,7 +132,7 @@ static bool check_shape(reader *self, const entry *read, const serve_binding *bi
 }
 
 /* What of an input must be known before its data. */
-static bool prepare_input(reader *self, entry *read)
+static bool prepare_input(serve_reader *self, serve_entry *read)
 {
     const serve_instance *model = self->infer->instance;
     const size_t count = self->infer->input_count;
@@ -283,27 +169,28 @@ static bool prepare_input(reader *self, entry *read)
 
 /* Data is read where it lies if what it is to become is known by then, as most clients write it,
  * and else is stepped over for now. */
-static bool read_data(reader *self, entry *read)
+static bool read_data(serve_reader *self, serve_entry *read)
 {
     if (!read->is_input || !read->has_name || !read->has_shape || !read->has_datatype) {
-        return serve_json_skip(&self->json, &read->data) || broken(self, "\"data\"");
+        return serve_json_skip(&self->json, &read->data) || serve_read_broken(self, "\"data\"");
     }
     return prepare_input(self, read) && take_json(self, &self->json, read);
 }
 
 /* What is left to be done for an input once all of it was read. */
-static bool take_input(reader *self, entry *read)
+static bool take_input(serve_reader *self, serve_entry *read)
 {
     serve_json late;
     if (read->input.name == NULL && !prepare_input(self, read)) {
         return false;
     }
-    if (read->binary_size >= 0 && read->has_data) {
-        return serve_refuse(self->problem, 400,
-                            "input \"%.200s\" has both \"data\" and a binary_data_size",
-                            read->name);
+    const bool apart = self->tensors != NULL && self->tensors->count != 0;
+    if ((read->binary_size >= 0 || apart) && read->has_data) {
+        return serve_refuse(
+            self->problem, 400, "input \"%.200s\" has both %s", read->name,
+            apart ? "contents and raw contents" : "\"data\" and a binary_data_size");
     }
-    if (read->binary_size >= 0) {
+    if (read->binary_size >= 0 || apart) {
         return take_binary(self, read, &read->input.tensor);
     }
     if (!read->has_data) {
@@ -315,7 +202,7 @@ static bool take_input(reader *self, entry *read)
     return read->data.at == NULL || take_json(self, &late, read);
 }
 
-static bool read_member(reader *self, const serve_slice *key, entry *read)
+static bool read_member(serve_reader *self, const serve_slice *key, serve_entry *read)
 {
     serve_json *json = &self->json;
     bool *const given = serve_json_is(key, "name")       ? &read->has_name
@@ -331,27 +218,29 @@ static bool read_member(reader *self, const serve_slice *key, entry *read)
         *given = true;
     }
     if (given == &read->has_name) {
-        return serve_json_string(json, read->name, sizeof read->name) || broken(self, "\"name\"");
+        return serve_json_string(json, read->name, sizeof read->name) ||
+               serve_read_broken(self, "\"name\"");
     }
     if (given == &read->has_shape) {
         return read_shape(self, &read->shape);
     }
     if (given == &read->has_datatype) {
         return serve_json_string(json, read->datatype, sizeof read->datatype) ||
-               broken(self, "\"datatype\"");
+               serve_read_broken(self, "\"datatype\"");
     }
     if (given == &read->has_data) {
         return read_data(self, read);
     }
-    return serve_json_is(key, "parameters") ? read_parameters(self, read) : skip(self);
+    return serve_json_is(key, "parameters") ? serve_read_parameters(self, read)
+                                            : serve_read_skip(self);
 }
 
-static bool read_entry(reader *self, const char *list, entry *read)
+static bool read_entry(serve_reader *self, const char *list, serve_entry *read)
 {
     serve_slice key;
-    *read = (entry){.binary_size = -1, .is_input = strcmp(list, "inputs") == 0};
+    *read = (serve_entry){.binary_size = -1, .is_input = strcmp(list, "inputs") == 0};
     if (!serve_json_enter(&self->json, '{')) {
-        return broken(self, list);
+        return serve_read_broken(self, list);
     }
     while (serve_json_member(&self->json, &key)) {
         if (!read_member(self, &key, read)) {
@@ -359,16 +248,16 @@ static bool read_entry(reader *self, const char *list, entry *read)
         }
     }
     if (self->json.reason != NULL) {
-        return broken(self, list);
+        return serve_read_broken(self, list);
     }
     return read->has_name ||
            serve_refuse(self->problem, 400, "an entry of \"%s\" has no name", list);
 }
 
-static bool read_inputs(reader *self)
+static bool read_inputs(serve_reader *self)
 {
     const serve_instance *model = self->infer->instance;
-    entry read;
+    serve_entry read;
     if (self->infer->inputs != NULL) {
         return twice(self, "inputs");
     }
@@ -378,7 +267,7 @@ static bool read_inputs(reader *self)
         return serve_refuse(self->problem, 503, "memory is short");
     }
     if (!serve_json_enter(&self->json, '[')) {
-        return broken(self, "\"inputs\"");
+        return serve_read_broken(self, "\"inputs\"");
     }
     while (serve_json_element(&self->json)) {
         if (!read_entry(self, "inputs", &read) || !take_input(self, &read)) {
@@ -387,13 +276,13 @@ static bool read_inputs(reader *self)
         self->infer->inputs[self->infer->input_count] = read.input;
         self->infer->input_count++;
     }
-    return self->json.reason == NULL || broken(self, "\"inputs\"");
+    return self->json.reason == NULL || serve_read_broken(self, "\"inputs\"");
 }
 
-static bool read_outputs(reader *self)
+static bool read_outputs(serve_reader *self)
 {
     const serve_instance *model = self->infer->instance;
-    entry read;
+    serve_entry read;
     if (self->infer->wishes != NULL) {
         return twice(self, "outputs");
     }
@@ -403,7 +292,7 @@ static bool read_outputs(reader *self)
         return serve_refuse(self->problem, 503, "memory is short");
     }
     if (!serve_json_enter(&self->json, '[')) {
-        return broken(self, "\"outputs\"");
+        return serve_read_broken(self, "\"outputs\"");
     }
     while (serve_json_element(&self->json)) {
         if (!read_entry(self, "outputs", &read)) {
@@ -421,19 +310,19 @@ static bool read_outputs(reader *self)
         self->infer->wishes[self->infer->wish_count++] = (serve_wish){
             (size_t)(binding - model->outputs), read.has_binary, read.binary, read.classes};
     }
-    return self->json.reason == NULL || broken(self, "\"outputs\"");
+    return self->json.reason == NULL || serve_read_broken(self, "\"outputs\"");
 }
 
 /* --- the whole --- */
 
-static bool read_id(reader *self)
+static bool read_id(serve_reader *self)
 {
-    char text[LONGEST_NAME];
+    char text[SERVE_LONGEST_NAME];
     if (self->infer->id != NULL) {
         return twice(self, "id");
     }
     if (!serve_json_string(&self->json, text, sizeof text)) {
-        return broken(self, "\"id\"");
+        return serve_read_broken(self, "\"id\"");
     }
     self->infer->id = serve_arena_take(self->arena, strlen(text) + 1);
     if (self->infer->id == NULL) {
@@ -443,32 +332,32 @@ static bool read_id(reader *self)
     return true;
 }
 
-static bool read_top(reader *self)
+static bool read_top(serve_reader *self)
 {
     serve_slice key;
     if (!serve_json_enter(&self->json, '{')) {
-        return broken(self, "");
+        return serve_read_broken(self, "");
     }
     while (serve_json_member(&self->json, &key)) {
         const bool read = serve_json_is(&key, "inputs")       ? read_inputs(self)
                           : serve_json_is(&key, "outputs")    ? read_outputs(self)
                           : serve_json_is(&key, "id")         ? read_id(self)
-                          : serve_json_is(&key, "parameters") ? read_parameters(self, NULL)
-                                                              : skip(self);
+                          : serve_json_is(&key, "parameters") ? serve_read_parameters(self, NULL)
+                                                              : serve_read_skip(self);
         if (!read) {
             return false;
         }
     }
-    return serve_json_end(&self->json) || broken(self, "");
+    return serve_json_end(&self->json) || serve_read_broken(self, "");
 }
 
 /* All outputs where none is named; and what was left to the request's own parameter. */
-static bool settle_wishes(reader *self)
+static bool settle_wishes(serve_reader *self)
 {
     serve_infer *infer = self->infer;
     for (size_t i = 0; i < infer->wish_count; i++) {
         serve_wish *wish = &infer->wishes[i];
-        wish->binary = wish->says_binary ? wish->binary : infer->binary;
+        wish->binary = wish->says_binary && self->tensors == NULL ? wish->binary : infer->binary;
     }
     if (infer->wish_count != 0) {
         return true;
@@ -482,14 +371,24 @@ static bool settle_wishes(reader *self)
     return infer->wishes != NULL || serve_refuse(self->problem, 503, "memory is short");
 }
 
-bool serve_infer_read(char *body, size_t size, size_t head_size, serve_arena *arena,
-                      serve_infer *infer, serve_problem *problem)
+bool serve_infer_read(char *body, size_t size, size_t head_size, const serve_tensors *tensors,
+                      serve_arena *arena, serve_infer *infer, serve_problem *problem)
 {
-    reader self = {.arena = arena, .infer = infer, .problem = problem, .body = body, .size = size};
+    serve_reader self = {
+        .arena = arena, .infer = infer, .problem = problem, .body = body, .size = size};
+    self.tensors = tensors;
     self.at = head_size < size ? head_size : size;
     serve_json_init(&self.json, body, self.at);
-    if (!read_top(&self) || !settle_wishes(&self)) {
+    if (!read_top(&self)) {
         return false;
+    }
+    infer->binary |= tensors != NULL;
+    if (!settle_wishes(&self)) {
+        return false;
+    }
+    if (tensors != NULL && self.taken != tensors->count) {
+        return serve_refuse(problem, 400, "%zu raw contents are given for %zu inputs",
+                            tensors->count, infer->input_count);
     }
     return self.at == size ||
            serve_refuse(problem, 400,

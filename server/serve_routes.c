@@ -356,11 +356,13 @@ static bool fits(const serve_route *route, const serve_connection *at)
 
 const serve_route *serve_route_find(serve_connection *at)
 {
+    return divide(at) ? serve_route_match(at) : NULL;
+}
+
+const serve_route *serve_route_match(serve_connection *at)
+{
     const char *method = strcmp(at->method, "HEAD") == 0 ? "GET" : at->method;
     const char *allowed = NULL;
-    if (!divide(at)) {
-        return NULL;
-    }
     for (size_t i = 0; i < SERVE_LENGTH(routes); i++) {
         if (!fits(&routes[i], at)) {
             continue;

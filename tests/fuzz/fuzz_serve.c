@@ -74,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     char *at = body + (((length + 64) & ~(size_t)63) - length);
     memcpy(at, data + 2, length);
-    if (serve_infer_read(at, length, head, &arena, &infer, &problem)) {
+    if (serve_infer_read(at, length, head, NULL, &arena, &infer, &problem)) {
         check(&infer, &arena, at, length);
     } else if (problem.code < 400 || problem.sentence[0] == '\0') {
         abort();
