@@ -76,9 +76,9 @@ typedef struct kiln_cache_entry {
 } kiln_cache_entry;
 
 /* Lists a cache (named as kiln_cache_folder does), the entry used last first; no folder is an empty
- * cache. With `verify` the bytes of each are hashed and compared with its manifest. An entry
- * that another process is just writing has a problem, too. For kiln_cache_list_destroy. Errors:
- * NULL_ARGUMENT; as kiln_cache_folder; IO; OUT_OF_MEMORY. Any thread. Since 0.1. */
+ * cache. With `verify` the bytes of each are hashed and compared with its manifest. An entry of
+ * which another process has written a part so far has a problem, too. For kiln_cache_list_destroy.
+ * Errors: NULL_ARGUMENT; as kiln_cache_folder; IO; OUT_OF_MEMORY. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_cache_list_create(const char *cache, bool verify,
                                                             kiln_cache_list **list);
 

@@ -97,8 +97,10 @@ kiln_status kiln_cache_list_create(const char *cache, bool verify, kiln_cache_li
     kiln_status status =
         made != NULL ? KILN_OK : kln_fail_memory(size, "the entries of the engine cache");
     for (size_t i = 0; i < count && status == KILN_OK; i++) {
-        made->entries[made->count].row = rows[i];
-        status = fill(&found, verify, &made->entries[made->count++]);
+        if (rows[i].bytes > 0) { /* else a build is under way there, or was killed */
+            made->entries[made->count].row = rows[i];
+            status = fill(&found, verify, &made->entries[made->count++]);
+        }
     }
     kln_free(rows);
     if (status != KILN_OK) {

@@ -35,6 +35,10 @@ echo "exit $?"
 kiln cache verify > /dev/null
 echo "exit $?"
 kiln cache clear | sed '1d; s/[0-9.]* MiB/SIZE/'
+killed=$XDG_CACHE_HOME/kiln/0123456789abcdef0123456789abcdef # before it wrote a byte
+mkdir "$killed" && touch "$killed/lock"
+kiln cache verify > /dev/null
+echo "exit $?"
 kiln cache list | tail -n 1
 kiln cache lost
 echo "exit $?"
