@@ -19,8 +19,14 @@ static int64_t int_of(const kln_onnx_node *node, const char *name, int64_t missi
 static kiln_status list_constants(smooth_pass *pass)
 {
     for (size_t i = 0; i < pass->graph.initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(
-            kln_names_set(&pass->constants, pass->graph.initializers[i].name, (uint32_t)i));
+        kln_onnx_tensor *tensor = &pass->graph.initializers[i];
+        KLN_RETURN_IF_ERROR(kln_names_set(&pass->constants, tensor->name, (uint32_t)i));
+        if (tensor->dtype == KILN_DTYPE_FLOAT32 && tensor->data.data != NULL &&
+            (uintptr_t)tensor->data.data % _Alignof(float) != 0) { /* as it may lie in a file */
+            float *copy = kln_arena_alloc(pass->arena, tensor->data.size + 1);
+            KLN_FAIL_IF(copy == NULL, smooth_no_memory());
+            tensor->data.data = memcpy(copy, tensor->data.data, tensor->data.size);
+        }
     }
     /* A caller may replace it. */
     for (size_t i = 0; i < pass->graph.input_count; i++) {

@@ -23,14 +23,7 @@ const float *smooth_constant(const smooth_pass *pass, const char *name, size_t *
         return NULL;
     }
     *count = tensor->data.size / sizeof(float);
-    if ((uintptr_t)tensor->data.data % _Alignof(float) == 0) {
-        return tensor->data.data;
-    }
-    float *copy = kln_arena_alloc(pass->arena, tensor->data.size + 1);
-    if (copy != NULL) {
-        memcpy(copy, tensor->data.data, tensor->data.size);
-    }
-    return copy;
+    return tensor->data.data;
 }
 
 /* --- weights and biases --- */

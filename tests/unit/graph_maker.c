@@ -369,6 +369,15 @@ void maker_attribute_string(graph_maker *m, const char *name, const char *value)
     }
 }
 
+void operators_of(const kln_onnx_graph *graph, char text[1024])
+{
+    text[0] = '\0';
+    for (size_t i = 0, used = 0; i < graph->node_count; i++) {
+        used += (size_t)snprintf(text + used, 1024 - used, "%s%s", i == 0 ? "" : " ",
+                                 graph->nodes[i].op_type);
+    }
+}
+
 void maker_enter(graph_maker *m, const char *name, kln_onnx_graph **outer)
 {
     kln_onnx_attribute *attribute = add_attribute(m, name, KLN_ONNX_ATTRIBUTE_GRAPH);

@@ -59,6 +59,8 @@ void maker_attribute_string(graph_maker *m, const char *name, const char *value)
  *     a={1,2}  b={1.5}  c=3   weights: int64, float32 in one dimension, an int64 of rank 0
  *     y,z=Op(x,,a) axis=1 alpha=0.5 pads=[1,1] mode='linear' body={out v; v=Neg(x)} */
 void maker_text(graph_maker *m, const char *text);
+/* A graph's operators in their order: "Add If Neg". */
+void operators_of(const kln_onnx_graph *graph, char text[1024]);
 /* A subgraph as an attribute of the last node; add to it until maker_leave. */
 void maker_enter(graph_maker *m, const char *attribute, kln_onnx_graph **outer);
 void maker_leave(graph_maker *m, kln_onnx_graph *outer);

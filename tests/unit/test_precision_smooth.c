@@ -35,12 +35,13 @@ static void weights(graph_maker *m, int slot, const char *name, const char *dims
 
 static void normalized_product(graph_maker *m)
 {
-    maker_ints(m, "rows", 2, (const int64_t[]){25, CHANNELS});
     weights(m, 0, "g", "8", 1, 60);
     weights(m, 1, "h", "8", 0, 1);
     weights(m, 2, "w", "8,16", 16, 1 / 60.0F);
     weights(m, 3, "b", "16", 0, 1);
-    maker_text(m, "a=Reshape(x,rows); t=LayerNormalization(a,g,h); c=MatMul(t,w); y=Add(c,b)");
+    maker_text(
+        m,
+        "rows={25,8}; a=Reshape(x,rows); t=LayerNormalization(a,g,h); c=MatMul(t,w); y=Add(c,b)");
 }
 
 static void folded_convolutions(graph_maker *m)
@@ -52,9 +53,8 @@ static void folded_convolutions(graph_maker *m)
     weights(m, 4, "v", "8,1,3,3", 9, 1 / 80.0F);
     maker_text(m,
                "variance={1.0,2.0,1.0,2.0,1.0,2.0,1.0,2.0}; a=Conv(x,w); "
-               "b=BatchNormalization(a,scale,term,mean,variance); t=Relu(b); y=Conv(t,v)");
-    maker_attribute_int(m, "group", CHANNELS);
-    maker_attribute_ints(m, "pads", 4, (const int64_t[]){1, 1, 1, 1});
+               "b=BatchNormalization(a,scale,term,mean,variance); t=Relu(b); y=Conv(t,v) group=8 "
+               "pads=[1,1,1,1]");
 }
 
 /* What is far from 0 is moved there: the Add takes it, and the next bias. */
@@ -80,10 +80,8 @@ static void gated_with(graph_maker *m, bool swish)
     weights(m, 1, "u", "2,8,1,1", 0, 1);
     weights(m, 2, "v", "8,2,1,1", 0, 1);
     maker_text(m, "t=Conv(x,w); b=GlobalAveragePool(t); c=Conv(b,u)");
-    maker_node(m, swish ? "Sigmoid" : "Relu", "c", swish ? "s" : "d");
-    if (swish) { /* which two nodes read the convolution for */
-        maker_node(m, "Mul", "s,c", "d");
-    }
+    /* Two nodes read the convolution for the swish. */
+    maker_text(m, swish ? "s=Sigmoid(c); d=Mul(s,c)" : "d=Relu(c)");
     maker_text(m, "e=Conv(d,v); f=HardSigmoid(e); y=Mul(t,f)");
 }
 
@@ -101,14 +99,10 @@ static void gated_by_swish(graph_maker *m)
  * make up for. */
 static void together(graph_maker *m)
 {
-    maker_ints(m, "rows", 2, (const int64_t[]){25, CHANNELS});
     weights(m, 0, "u", "8,2", 0, 1);
     weights(m, 1, "v", "2,8", 0, 1);
     weights(m, 2, "w", "8,16", 0, 1);
-    maker_node(m, "Reshape", "x,rows", "a");
-    maker_node(m, "MatMul", "a,u", "b");
-    maker_node(m, "MatMul", "b,v", "t");
-    maker_node(m, "MatMul", "t,w", "y");
+    maker_text(m, "rows={25,8}; a=Reshape(x,rows); b=MatMul(a,u); t=MatMul(b,v); y=MatMul(t,w)");
 }
 
 static void seen_together(graph_maker *m)
@@ -117,10 +111,7 @@ static void seen_together(graph_maker *m)
     weights(m, 1, "v", "8,2,1,1", 0, 1);
     weights(m, 2, "w", "16,8,3,3", 0, 1);
     weights(m, 3, "b", "16", 0, 1);
-    maker_node(m, "Conv", "x,u", "a");
-    maker_node(m, "Conv", "a,v", "t");
-    maker_node(m, "Conv", "t,w,b", "y");
-    maker_attribute_ints(m, "pads", 4, (const int64_t[]){1, 1, 1, 1});
+    maker_text(m, "a=Conv(x,u); t=Conv(a,v); y=Conv(t,w,b) pads=[1,1,1,1]");
 }
 
 #define PAIR "QuantizeLinear DequantizeLinear DequantizeLinear "
@@ -194,21 +185,15 @@ static kiln_status next_batch(void *user, const kiln_named_tensor **inputs, size
 
 static kiln_network *network_of(size_t index)
 {
-    graph_maker m;
-    kln_text bytes;
+    owned_maker m;
     const char *path = kiln_test_path("smooth.onnx");
     maker_model(&m, 22, "in x float32[1,8,5,5]");
     cases[index].make(&m);
     maker_output(&m, "y", 1, NULL);
     assert_ok(m.status);
-    kln_text_init(&bytes, SIZE_MAX);
-    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
-    const kiln_span whole = {bytes.data, bytes.size};
+    const kiln_span whole = maker_span(m.model);
     assert_ok(kln_file_write(path, &whole, 1, false));
-    kln_text_finish(&bytes);
-    maker_end(&m);
-    kiln_network *network = network_file(path);
-    return network;
+    return network_file(path);
 }
 
 static kiln_range_table *calibrate(size_t index, bool channels, bool products)
@@ -267,11 +252,7 @@ static double error_of(size_t index, const kiln_range_table *ranges, const float
         sum += pow((double)found[i] - (double)expected[i], 2);
     }
     assert_ok(kln_network_model(network, &model));
-    text[0] = '\0';
-    for (size_t i = 0; i < model->graph.node_count; i++) {
-        (void)strncat(text, i == 0 ? "" : " ", 2);
-        (void)strncat(text, model->graph.nodes[i].op_type, 60);
-    }
+    operators_of(&model->graph, text);
     kiln_network_destroy(network);
     return sum / (double)count;
 }
@@ -360,20 +341,14 @@ TEST(kept_nodes_are_known_by_all_their_names)
 TEST(branches_keep_their_weights)
 {
     owned_maker m;
-    kln_onnx_graph *outer = NULL;
     owned_range_table ranges = NULL;
     kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
     bool found = false;
     maker_model(&m, 13, "in x float32[4,8]; in c bool[]");
     weights(&m, 0, "w", "8,8", 0, 1);
-    maker_text(&m, "a=MatMul(x,w); y=If(c)");
-    for (int k = 0; k < 2; k++) {
-        maker_enter(&m, k == 0 ? "then_branch" : "else_branch", &outer);
-        maker_node(&m, k == 0 ? "Identity" : "Neg", k == 0 ? "w" : "a", k == 0 ? "t" : "e");
-        maker_output(&m, k == 0 ? "t" : "e", 1, NULL);
-        maker_leave(&m, outer);
-    }
-    maker_output(&m, "y", 1, NULL);
+    maker_text(&m,
+               "a=MatMul(x,w); y=If(c) then_branch={t=Identity(w); out t float32} "
+               "else_branch={e=Neg(a); out e float32}; out y float32");
     assert_ok(m.status);
     assert_ok(kiln_range_table_create(&ranges));
     assert_ok(kiln_range_table_set(ranges, "x", -1, 1));
