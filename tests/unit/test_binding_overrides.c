@@ -13,13 +13,9 @@ static void products(graph_maker *m)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(weights); i++) {
         weights[i] = sinf((float)i);
     }
-    maker_begin(m, 17);
-    maker_input(m, "x", FLOAT, "4,8");
+    maker_model(m, 17, "in x float32[4,8]");
     constant(m, "w", FLOAT, "8,8", weights);
-    maker_node(m, "MatMul", "x,w", "a");
-    maker_node(m, "Relu", "a", "b");
-    maker_node(m, "MatMul", "b,w", "y");
-    maker_output(m, "y", FLOAT, "4,8");
+    maker_text(m, "a=MatMul(x,w); b=Relu(a); y=MatMul(b,w); out y float32[4,8]");
     assert_ok(m->status);
 }
 
@@ -111,16 +107,6 @@ static kiln_precision_options options_of(size_t index, const kiln_range_table *r
                                   .binding_count = settings[index].asked[1].name != NULL ? 2 : 1);
 }
 
-static void write_graph(const kln_onnx_graph *graph, char text[1024])
-{
-    text[0] = '\0';
-    for (size_t i = 0; i < graph->node_count; i++) {
-        const size_t used = strlen(text);
-        (void)snprintf(text + used, 1024 - used, "%s%s", i == 0 ? "" : " ",
-                       graph->nodes[i].op_type);
-    }
-}
-
 /* Feeds cosines, or what stands for them, and gives the output's numbers. */
 static void run(const kln_onnx_model *model, const char *backend, kiln_dtype dtypes[2],
                 const char *said[2], char texts[2][256], float results[ROWS * COLUMNS])
@@ -184,7 +170,7 @@ TEST(bindings_are_quantized_as_a_caller_says)
         products(&m);
         run(m.model, "reference", dtypes, said, texts, before);
         assert_ok(kln_precision_convert(m.model, &how, NULL));
-        write_graph(&m.model->graph, text);
+        operators_of(&m.model->graph, text);
         if (settings[i].graph != NULL) {
             assert_string_equal(text, settings[i].graph);
         }
@@ -286,55 +272,28 @@ TEST(an_input_that_a_branch_reads_is_refused)
     const kiln_binding_quantization asked = {"x", {0, -1, 0, 1, scales, NULL}, true};
     const kiln_precision_options how =
         KILN_PRECISION_OPTIONS(.bindings = &asked, .binding_count = 1);
-    graph_maker m;
-    kln_onnx_graph *outer = NULL;
-    maker_begin(&m, 17);
-    maker_input(&m, "x", FLOAT, "4");
-    maker_input(&m, "c", 9, "");
-    maker_node(&m, "If", "c", "y");
-    for (size_t i = 0; i < 2; i++) {
-        maker_enter(&m, i == 0 ? "then_branch" : "else_branch", &outer);
-        maker_node(&m, i == 0 ? "Relu" : "Neg", "x", i == 0 ? "p" : "q");
-        maker_output(&m, i == 0 ? "p" : "q", FLOAT, "4");
-        maker_leave(&m, outer);
-    }
-    maker_output(&m, "y", FLOAT, "4");
+    owned_maker m;
+    maker_model(&m, 17,
+                "in x float32[4]; in c bool[]; y=If(c) then_branch={p=Relu(x); out p float32[4]} "
+                "else_branch={q=Neg(x); out q float32[4]}; out y float32[4]");
     assert_ok(m.status);
     assert_fails(KILN_ERROR_UNSUPPORTED, kln_precision_convert(m.model, &how, NULL),
                  "\"x\" cannot be quantized", "node \"y\"");
-    maker_end(&m);
 }
 
-static kiln_status set_each(void *user)
+ALLOCATIONS(TEST, setting_survives_every_allocation)
 {
-    graph_maker m;
-    kiln_range_table *ranges = NULL;
-    kiln_status status = KILN_OK;
-    (void)user;
-    maker_begin(&m, 17);
-    maker_input(&m, "x", FLOAT, "4,8");
-    maker_weights(&m, "w", FLOAT, "8,8");
-    maker_node(&m, "MatMul", "x,w", "y");
-    maker_output(&m, "y", FLOAT, "4,8");
-    status = m.status;
-    if (status == KILN_OK) {
-        m.graph->initializers[0].data.data = weights;
-        status = kiln_range_table_create(&ranges);
-    }
-    if (status == KILN_OK) {
-        const kiln_binding_quantization asked[] = {{"x", {0, -1, 0, 1, scales, NULL}, true},
-                                                   {"y", {0, -1, 0, 1, scales, NULL}, false}};
-        const kiln_precision_options how =
-            KILN_PRECISION_OPTIONS(.precision = KILN_PRECISION_INT8, .ranges = ranges,
-                                   .bindings = asked, .binding_count = 2);
-        status = kln_precision_convert(m.model, &how, NULL);
-    }
-    kiln_range_table_destroy(ranges);
-    maker_end(&m);
-    return status;
-}
-
-TEST(setting_survives_every_allocation)
-{
-    kiln_test_each_allocation(set_each, NULL);
+    owned_maker m;
+    owned_range_table ranges = NULL;
+    const kiln_binding_quantization asked[] = {{"x", {0, -1, 0, 1, scales, NULL}, true},
+                                               {"y", {0, -1, 0, 1, scales, NULL}, false}};
+    maker_model(&m, 17,
+                "in x float32[4,8]; zeros w float32[8,8]; y=MatMul(x,w); out y float32[4,8]");
+    TRY(m.status);
+    m.graph->initializers[0].data.data = weights;
+    TRY(kiln_range_table_create(&ranges));
+    const kiln_precision_options how =
+        KILN_PRECISION_OPTIONS(.precision = KILN_PRECISION_INT8, .ranges = ranges,
+                               .bindings = asked, .binding_count = 2);
+    return kln_precision_convert(m.model, &how, NULL);
 }

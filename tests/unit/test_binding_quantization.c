@@ -5,157 +5,82 @@
 #include "binding_test.h"
 #include "graph/kln_graph.h"
 
-static const int8_t three[1] = {3};
-
 /* --- what is read --- */
 
-static void pair_at_both_ends(graph_maker *m)
-{
-    constant(m, "s", FLOAT, "", scales);
-    constant(m, "z", INT8, "", three);
-    constant(m, "t", FLOAT, "3", scales);
-    maker_weights(m, "u", UINT8, "3");
-    maker_node(m, "QuantizeLinear", "x,s,z", "a");
-    maker_node(m, "DequantizeLinear", "a,s,z", "b");
-    maker_node(m, "Relu", "b", "c");
-    maker_node(m, "QuantizeLinear", "c,t,u", "d");
-    maker_attribute_int(m, "axis", -1);
-    maker_node(m, "DequantizeLinear", "d,t,u", "y");
-    maker_attribute_int(m, "axis", -1);
-}
-
-static void integers_outside(graph_maker *m)
-{
-    constant(m, "s", FLOAT, "", scales);
-    constant(m, "z", INT8, "", three);
-    maker_node(m, "DequantizeLinear", "x,s,z", "a");
-    maker_node(m, "Relu", "a", "b");
-    maker_node(m, "QuantizeLinear", "b,s", "y"); /* no zero point: uint8 */
-}
-
-/* Casts and identities stand between; the size of an input says nothing of its numbers. */
-static void passed_through(graph_maker *m)
-{
-    constant(m, "s", FLOAT, "1", scales);
-    constant(m, "z", INT8, "1", three);
-    maker_node(m, "Shape", "x", "n");
-    maker_node(m, "Identity", "x", "i");
-    maker_node(m, "QuantizeLinear", "i,s,z", "a");
-    maker_node(m, "DequantizeLinear", "a,s,z", "b");
-    maker_node(m, "Expand", "b,n", "c");
-    maker_node(m, "QuantizeLinear", "c,s", "d");
-    maker_node(m, "DequantizeLinear", "d,s", "e");
-    maker_node(m, "Identity", "e", "y");
-}
-
-/* Two that say the same, of different names. */
-static void said_twice(graph_maker *m)
-{
-    constant(m, "s", FLOAT, "", scales);
-    constant(m, "z", INT8, "", three);
-    constant(m, "s2", FLOAT, "", scales);
-    constant(m, "z2", INT8, "", three);
-    maker_node(m, "QuantizeLinear", "x,s,z", "a");
-    maker_node(m, "QuantizeLinear", "x,s2,z2", "b");
-    maker_node(m, "DequantizeLinear", "a,s,z", "c");
-    maker_node(m, "DequantizeLinear", "b,s,z", "d");
-    maker_node(m, "Add", "c,d", "y");
-}
-
-static void said_differently(graph_maker *m)
-{
-    constant(m, "s", FLOAT, "", scales);
-    constant(m, "z", INT8, "", three);
-    constant(m, "t", FLOAT, "", scales + 1);
-    maker_node(m, "QuantizeLinear", "x,s,z", "a");
-    maker_node(m, "QuantizeLinear", "x,t,z", "b");
-    maker_node(m, "DequantizeLinear", "a,s,z", "c");
-    maker_node(m, "DequantizeLinear", "b,s,z", "d");
-    maker_node(m, "Add", "c,d", "y");
-}
-
-/* One reader sees the numbers as they are. */
-static void read_elsewhere(graph_maker *m)
-{
-    constant(m, "s", FLOAT, "", scales);
-    constant(m, "z", INT8, "", three);
-    maker_node(m, "QuantizeLinear", "x,s,z", "a");
-    maker_node(m, "DequantizeLinear", "a,s,z", "b");
-    maker_node(m, "Add", "b,x", "y");
-}
-
-static void scales_of_the_data(graph_maker *m)
-{
-    constant(m, "z", INT8, "", three);
-    maker_node(m, "ReduceMax", "x", "s");
-    maker_attribute_int(m, "keepdims", 0);
-    maker_node(m, "QuantizeLinear", "x,s,z", "a");
-    maker_node(m, "DequantizeLinear", "a,s,z", "y");
-}
-
-static void a_constant_node(graph_maker *m)
-{
-    maker_node(m, "Constant", "", "s");
-    maker_attribute_float(m, "value_float", 0.25F);
-    constant(m, "z", INT8, "", three);
-    maker_node(m, "QuantizeLinear", "x,s,z", "a");
-    maker_node(m, "DequantizeLinear", "a,s,z", "b");
-    maker_node(m, "Relu", "b", "y");
-}
-
-static const float blocks[4] = {1, 2, 3, 4};
-
-static void in_blocks(graph_maker *m)
-{
-    constant(m, "s", FLOAT, "2,2", blocks);
-    maker_node(m, "QuantizeLinear", "x,s", "a");
-    maker_attribute_int(m, "axis", 1);
-    maker_attribute_int(m, "block_size", 2);
-    maker_attribute_int(m, "output_dtype", INT8);
-    maker_node(m, "DequantizeLinear", "a,s", "b");
-    maker_attribute_int(m, "axis", 1);
-    maker_attribute_int(m, "block_size", 2);
-    maker_node(m, "Relu", "b", "y");
-}
-
-static void of_its_own_operators(graph_maker *m)
-{
-    constant(m, "s", FLOAT, "", scales);
-    constant(m, "z", INT8, "", three);
-    constant(m, "t", FLOAT, "", scales + 1);
-    maker_weights(m, "w", INT8, "3,3");
-    maker_node(m, "QLinearMatMul", "x,s,z,w,s,z,t,z", "y");
-}
+#define S "const s float32[]={0.5}; "
+#define Z "const z int8[]={3}; "
 
 static const struct {
-    const char *name;
-    void (*make)(graph_maker *m);
-    int32_t input, output; /* wire types */
-    const char *said[2];   /* of x and y; NULL: not quantized */
+    const char *name, *input, *output; /* x and y, of 2x3 */
+    const char *nodes;
+    const char *said[2]; /* of x and y; NULL: not quantized */
 } readings[] = {
-    {"pair",
-     pair_at_both_ends,
-     FLOAT,
-     FLOAT,
+    {"pair at both ends",
+     "float32",
+     "float32",
+     S Z "const t float32[3]={0.5,0.25,0.125}; zeros u uint8[3]; a=QuantizeLinear(x,s,z); "
+         "b=DequantizeLinear(a,s,z); c=Relu(b); d=QuantizeLinear(c,t,u) axis=-1; "
+         "y=DequantizeLinear(d,t,u) axis=-1",
      {"int8 -1 0: 0.5@3", "uint8 1 0: 0.5@0 0.25@0 0.125@0"}},
-    {"integers", integers_outside, INT8, UINT8, {"int8 -1 0: 0.5@3", "uint8 -1 0: 0.5@0"}},
-    {"passed", passed_through, FLOAT, FLOAT, {"int8 -1 0: 0.5@3", "uint8 -1 0: 0.5@0"}},
-    {"twice", said_twice, FLOAT, FLOAT, {"int8 -1 0: 0.5@3", NULL}},
-    {"differently", said_differently, FLOAT, FLOAT, {NULL, NULL}},
-    {"elsewhere", read_elsewhere, FLOAT, FLOAT, {NULL, NULL}},
-    {"of the data", scales_of_the_data, FLOAT, FLOAT, {NULL, NULL}},
-    {"constant", a_constant_node, FLOAT, FLOAT, {"int8 -1 0: 0.25@3", NULL}},
-    {"blocks", in_blocks, FLOAT, FLOAT, {"int8 1 2: 1@0 2@0 3@0 4@0", NULL}},
-    {"QLinearMatMul", of_its_own_operators, INT8, INT8, {"int8 -1 0: 0.5@3", "int8 -1 0: 0.25@3"}},
+    {"integers outside, with no zero point",
+     "int8",
+     "uint8",
+     S Z "a=DequantizeLinear(x,s,z); b=Relu(a); y=QuantizeLinear(b,s)",
+     {"int8 -1 0: 0.5@3", "uint8 -1 0: 0.5@0"}},
+    /* Casts and identities stand between; the size of an input says nothing of its numbers. */
+    {"passed through",
+     "float32",
+     "float32",
+     "const s float32[1]={0.5}; const z int8[1]={3}; n=Shape(x); i=Identity(x); "
+     "a=QuantizeLinear(i,s,z); b=DequantizeLinear(a,s,z); c=Expand(b,n); d=QuantizeLinear(c,s); "
+     "e=DequantizeLinear(d,s); y=Identity(e)",
+     {"int8 -1 0: 0.5@3", "uint8 -1 0: 0.5@0"}},
+    {"said twice, by other names",
+     "float32",
+     "float32",
+     S Z "const s2 float32[]={0.5}; const z2 int8[]={3}; a=QuantizeLinear(x,s,z); "
+         "b=QuantizeLinear(x,s2,z2); c=DequantizeLinear(a,s,z); d=DequantizeLinear(b,s,z); "
+         "y=Add(c,d)",
+     {"int8 -1 0: 0.5@3", NULL}},
+    {"said differently",
+     "float32",
+     "float32",
+     S Z "const t float32[]={0.25}; a=QuantizeLinear(x,s,z); b=QuantizeLinear(x,t,z); "
+         "c=DequantizeLinear(a,s,z); d=DequantizeLinear(b,s,z); y=Add(c,d)",
+     {NULL, NULL}},
+    {"one reader sees the numbers as they are",
+     "float32",
+     "float32",
+     S Z "a=QuantizeLinear(x,s,z); b=DequantizeLinear(a,s,z); y=Add(b,x)",
+     {NULL, NULL}},
+    {"scales of the data",
+     "float32",
+     "float32",
+     Z "s=ReduceMax(x) keepdims=0; a=QuantizeLinear(x,s,z); y=DequantizeLinear(a,s,z)",
+     {NULL, NULL}},
+    {"a constant node",
+     "float32",
+     "float32",
+     Z "s=Constant() value_float=0.25; a=QuantizeLinear(x,s,z); b=DequantizeLinear(a,s,z); "
+       "y=Relu(b)",
+     {"int8 -1 0: 0.25@3", NULL}},
+    {"in blocks",
+     "float32",
+     "float32",
+     "const s float32[2,2]={1,2,3,4}; a=QuantizeLinear(x,s) axis=1 block_size=2 output_dtype=3; "
+     "b=DequantizeLinear(a,s) axis=1 block_size=2; y=Relu(b)",
+     {"int8 1 2: 1@0 2@0 3@0 4@0", NULL}},
+    {"QLinearMatMul",
+     "int8",
+     "int8",
+     S Z "const t float32[]={0.25}; zeros w int8[3,3]; y=QLinearMatMul(x,s,z,w,s,z,t,z)",
+     {"int8 -1 0: 0.5@3", "int8 -1 0: 0.25@3"}},
 };
 
-static void begin(graph_maker *m, size_t index)
+static kiln_span reading(size_t index)
 {
-    maker_begin(m, 21);
-    maker_input(m, "x", readings[index].input, "2,3");
-    readings[index].make(m);
-    maker_output(m, "y", readings[index].output, "2,3");
-    assert_ok(m->status);
+    return made_model(21, "in x %s[2,3]; %s; out y %s[2,3]", readings[index].input,
+                      readings[index].nodes, readings[index].output);
 }
 
 static void same_text(const char *what, const char *expected, const kiln_quantization *q)
@@ -182,16 +107,13 @@ TEST(an_engine_says_how_its_bindings_are_quantized)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(readings); i++) {
         for (size_t b = 0; b < KLN_ARRAY_LENGTH(backends); b++) {
-            graph_maker m;
             const kiln_build_options how = KILN_BUILD_OPTIONS(.backend = backends[b]);
-            begin(&m, i);
-            owned_engine engine = built_bytes(maker_span(m.model), &how);
+            owned_engine engine = built_bytes(reading(i), &how);
             engine_says(readings[i].name, engine, readings[i].said);
             const char *path = kiln_test_path("saved");
             assert_ok(kiln_engine_save(engine, path));
             owned_engine loaded = loaded_file(path, NULL);
             engine_says(readings[i].name, loaded, readings[i].said);
-            maker_end(&m);
         }
     }
 }
@@ -200,17 +122,14 @@ TEST(an_engine_says_how_its_bindings_are_quantized)
 TEST(a_network_says_it_as_well)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(readings); i++) {
-        graph_maker m;
         owned_inspection inspection = NULL;
         kiln_binding binding = {.struct_size = sizeof binding};
-        begin(&m, i);
-        owned_network network = network_in(maker_span(m.model), NULL);
+        owned_network network = network_in(reading(i), NULL);
         assert_ok(kiln_network_inspect(network, false, &inspection));
         assert_ok(kiln_inspection_get_input(inspection, 0, &binding));
         same_text(readings[i].name, readings[i].said[0], &binding.quantization);
         assert_ok(kiln_inspection_get_output(inspection, 0, &binding));
         same_text(readings[i].name, readings[i].said[1], &binding.quantization);
-        maker_end(&m);
     }
 }
 
@@ -221,11 +140,8 @@ ALLOCATIONS(TEST, reading_survives_every_allocation)
     kiln_binding bindings[] = {
         {.name = "x", .is_input = true, .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(2, 3)},
         {.name = "y", .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(2, 3)}};
-    maker_begin(&m, 21);
-    maker_input(&m, "x", FLOAT, "2,3");
-    if (m.status == KILN_OK) {
-        pair_at_both_ends(&m);
-    }
+    maker_model(&m, 21, "in x float32[2,3]");
+    maker_text(&m, readings[0].nodes);
     kiln_status status = m.status;
     kln_arena_init(&arena);
     if (status == KILN_OK) {
@@ -248,12 +164,10 @@ TEST(a_manifest_that_makes_no_sense_is_refused)
         {"\"zero_points\":\t[3]", "\"zero_points\":\t[3, 4]"},
         {"\"quantization\":\t[{", "\"quantization\":\t3, \"other\":\t[{"},
     };
-    graph_maker m;
     char text[8192];
     size_t length = 0;
     const kiln_build_options how = KILN_BUILD_OPTIONS(.backend = "reference");
-    begin(&m, 0);
-    owned_engine engine = built_bytes(maker_span(m.model), &how);
+    owned_engine engine = built_bytes(reading(0), &how);
     assert_ok(kiln_engine_manifest(engine, text, sizeof text, &length));
     const kiln_span saved = saved_bytes(engine);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(wrong); i++) {
@@ -268,7 +182,6 @@ TEST(a_manifest_that_makes_no_sense_is_refused)
                      "\"quantization\"");
         assert_null(none);
     }
-    maker_end(&m);
 }
 
 static kiln_status nothing(void *user, kiln_mock_run *run, char message[1024])
