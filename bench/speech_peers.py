@@ -8,7 +8,8 @@ a past and one with it.
     bench/speech_peers.py peers float16|float32|tf32 TOKENS [PEER]...   huggingface, eager, compile
     bench/speech_peers.py check float16|float32 TOKENS.json bench_stream's tokens
 
-As bench/stream_peers.py, whose modules it is made of; huggingface is its Whisper of that size. `--tiny` is for trying this file.
+As bench/stream_peers.py, whose modules it is made of; huggingface is its Whisper of that size.
+`--tiny` is for trying this file.
 """
 import json
 import os

@@ -11,8 +11,8 @@ pick instead of Kiln.
 Prompts are those of bench_stream. Peers generate for all sequences at once, filled up on the left:
 huggingface is transformers' generate; where that is not installed, eager is the same loop written
 here, with a cache that grows by torch.cat; compile has a cache of fixed length, and torch.compile
-with CUDA graphs makes its steps. tf32 is float32 whose products may be rounded as they are read, and
-float32 one whose products may not. check computes each sequence anew in one pass over all its
+with CUDA graphs makes its steps. tf32 is float32 whose products may be rounded as they are read,
+and float32 one whose products may not. check computes each sequence anew in one pass over all its
 tokens, and counts how many of them are what that gives: the rest within how much of the largest
 logit. Prints a line of JSON for each.
 """

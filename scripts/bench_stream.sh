@@ -51,7 +51,8 @@ for type in float16 float32 tf32; do # the last is float32 whose products may be
     "${text[@]}" peers $type 128 | tee -a "$out/stream.jsonl"
     "${speech[@]}" export "$work/$type" "$stored"
     for part in first cross; do
-        "$build/bench/bench_stream" prepare "$work/$type/$part.onnx" "$work/$type/r_$part.onnx" 8 keep
+        "$build/bench/bench_stream" prepare "$work/$type/$part.onnx" \
+            "$work/$type/r_$part.onnx" 8 keep
     done
     plan "$work/$type/encoder" "${parts[0]}"
     plan "$work/$type/r_first" "${parts[1]}"

@@ -347,7 +347,8 @@ static bool read_body(const char *json, size_t shift, serve_infer *infer, serve_
     memcpy(body + shift + head, tail, sizeof tail - 1);
     *infer = (serve_infer){.instance = &model};
     *problem = (serve_problem){.code = 0};
-    return serve_infer_read(body + shift, head + sizeof tail - 1, head, NULL, arena, infer, problem);
+    return serve_infer_read(body + shift, head + sizeof tail - 1, head, NULL, arena, infer,
+                            problem);
 }
 
 TEST(binary_tensors_are_bound_where_they_lie)
