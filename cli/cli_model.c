@@ -145,6 +145,37 @@ void cli_model_progress(const char *path)
     cli_progress_begin(what);
 }
 
+static bool takes(const char *backend, const char *path)
+{
+    kiln_check_options options = KILN_CHECK_OPTIONS_INIT;
+    kiln_issue_list *issues = NULL;
+    options.backend = backend;
+    const bool taken =
+        kiln_check_file(path, &options, &issues) == KILN_OK && kiln_issue_list_errors(issues) == 0;
+    kiln_issue_list_destroy(issues);
+    return taken;
+}
+
+/* Where the best backend here refuses a model, the next may take it. */
+static void name_another(const char *path, const kiln_build_options *options, kiln_status status)
+{
+    kiln_backend_info first = {.struct_size = sizeof first};
+    kiln_backend_info next = {.struct_size = sizeof next};
+    if ((status != KILN_ERROR_UNSUPPORTED && status != KILN_ERROR_BACKEND) ||
+        options->backend != NULL || options->library != NULL || getenv("KILN_BACKEND") != NULL ||
+        kiln_backend_choose(NULL, &first) != KILN_OK) {
+        return;
+    }
+    for (size_t i = 0; i < kiln_backend_count(); i++) {
+        if (kiln_backend_get(i, &next) == KILN_OK && next.score > 0 && next.score < first.score &&
+            takes(next.name, path)) {
+            cli_error("%s was tried, the best backend here; --backend %s takes this model",
+                      first.name, next.name);
+            return;
+        }
+    }
+}
+
 cli_exit cli_model_open(const cli_command *command, const char *path,
                         const cli_model_settings *settings, kiln_engine **engine)
 {
@@ -158,6 +189,7 @@ cli_exit cli_model_open(const cli_command *command, const char *path,
     const kiln_status status = kiln_engine_load(path, &loading.options, engine);
     cli_progress_end();
     result = cli_loading_end(command, &loading, 1, status);
+    name_another(path, &loading.options, status);
     return result == CLI_DONE && settings->refit != NULL &&
                    kiln_engine_refit_file(*engine, settings->refit, NULL) != KILN_OK
                ? cli_fail()
