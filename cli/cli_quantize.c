@@ -404,16 +404,17 @@ static const cli_option options[] = {
      "Write a page with the error of each output, what each node costs when it alone is converted, "
      "and what became of every node."},
     {"target", 0, "DB", CLI_REAL, AT(target), 0, 300, NULL,
-     "Keep as few nodes in float32 as it takes for every output to have so much signal to noise, "
-     "in decibels; those that hurt most are kept, by the batches of --calibration where there are "
-     "some. Default: 25 for int8 with --calibration; 0: keep none."},
+     "Keep as few nodes in float32, or what --rest says, as it takes for every output to have so "
+     "much signal to noise, in decibels; those that hurt most are kept, by the batches of "
+     "--calibration where there are some. Default: 28 for int8 with --calibration; 0: keep none."},
     {"agreement", 0, "PERCENT", CLI_REAL, AT(agreement), 0, 100, NULL,
      "Keep nodes until so many rows of every output, along its last axis, have their largest "
      "number where it was: classes, or characters of a text."},
     {"keep-operator", 0, "NAME", CLI_LIST, AT(keep_operators), 0, 0, NULL,
      "Nodes of this operator stay in float32. May be given several times."},
     {"keep-node", 0, "NAME", CLI_LIST, AT(keep_nodes), 0, 0, NULL,
-     "This node, or the one that makes this tensor, stays in float32. May be given several times."},
+     "This node, or the one that makes this tensor, stays in float32, or what --rest says. May be "
+     "given several times."},
     {"bindings", 0, NULL, CLI_FLAG, AT(bindings), 0, 0, NULL,
      "Inputs and outputs get the type too, instead of keeping theirs."},
     {"range", 0, "NAME=LOW:HIGH", CLI_LIST, AT(edges.ranges), 0, 0, NULL,

@@ -148,8 +148,9 @@ KILN_MUST_CHECK kiln_status kln_quantize(kln_onnx_model *model,
 KILN_MUST_CHECK kiln_status kln_even_out(kln_onnx_model *model, kiln_precision_options *options,
                                          kiln_precision_report *report);
 
-/* Whether a conversion to eight bits looks at the ranges of what the node reads. (quantize.c) */
-bool kln_precision_reads_ranges(const kln_onnx_node *node);
+/* Whether a conversion to eight bits looks at the ranges of what the node of the graph that is
+ * known reads. (quantize.c) */
+bool kln_precision_reads_ranges(const kln_onnx_node *node, const kln_graph_inference *known);
 
 /* The node; where it has no name, with that of its first output, which may change: so it is found
  * among a plan's layers. */

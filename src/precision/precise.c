@@ -246,6 +246,7 @@ static kiln_status convert_rest(kln_onnx_model *model, const kiln_precision_opti
     kiln_precision_options rest = *options;
     kiln_precision_report *aside = NULL;
     rest.precision = options->rest;
+    rest.keep_node_count = 0;
     KLN_RETURN_IF_ERROR(kln_raise_opset(model, HALF_SCALES));
     KLN_RETURN_IF_ERROR(kln_precision_report_create(&aside));
     kiln_status status = to_half(model, &rest, aside);

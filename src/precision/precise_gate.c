@@ -35,6 +35,17 @@ static void mark_around(precise_graph *graph)
     }
 }
 
+/* A gate in eight bits is none that loses by a half type. */
+static bool is_gate(const precise_graph *graph, const quantize_index *index,
+                    const kln_onnx_node *node)
+{
+    const kln_onnx_node *weights =
+        node->input_count > 1 ? quantize_node_of(&index->makers, graph->graph, node->inputs[1])
+                              : NULL;
+    return quantize_gated(graph->known, graph->graph, index, node) != NULL &&
+           (weights == NULL || !kln_graph_edit_is(weights, "DequantizeLinear"));
+}
+
 kiln_status precise_mark_gates(const precise_pass *pass, precise_graph *graph)
 {
     quantize_index index = {.readers = {.count = 0}};
@@ -44,8 +55,7 @@ kiln_status precise_mark_gates(const precise_pass *pass, precise_graph *graph)
     }
     const kiln_status status = quantize_index_make(graph->graph, &index);
     for (size_t i = 0; status == KILN_OK && i < graph->graph->node_count; i++) {
-        graph->nodes[i].is_gate =
-            quantize_is_gate(graph->known, graph->graph, &index, &graph->graph->nodes[i]);
+        graph->nodes[i].is_gate = is_gate(graph, &index, &graph->graph->nodes[i]);
         found = found || graph->nodes[i].is_gate;
     }
     quantize_index_finish(&index);

@@ -396,14 +396,15 @@ static kiln_status run(quantize_pass *pass)
     return KILN_OK;
 }
 
-bool kln_precision_reads_ranges(const kln_onnx_node *node)
+bool kln_precision_reads_ranges(const kln_onnx_node *node, const kln_graph_inference *known)
 {
     static const char *const readers[] = {
         "Conv",    "ConvTranspose",     "MatMul",     "Gemm",      "Add",
         "Sum",     "AveragePool",       "ReduceMean", "Concat",    "Flatten",
         "Reshape", "GlobalAveragePool", "Squeeze",    "Unsqueeze", "Transpose",
     };
-    bool reads = false;
+    bool reads = (kln_graph_edit_is(node, "Sigmoid") || kln_graph_edit_is(node, "HardSigmoid")) &&
+                 quantize_is_one_pixel(kln_inference_find(known, node->inputs[0]));
     for (size_t i = 0; !reads && i < KLN_ARRAY_LENGTH(readers); i++) {
         reads = kln_graph_edit_is(node, readers[i]);
     }

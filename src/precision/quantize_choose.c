@@ -119,13 +119,13 @@ bool quantize_is_one_pixel(const kln_value *value)
 
 /* "Squeeze-and-Excitation Networks", https://arxiv.org/abs/1709.01507: an image's channels are
  * averaged, and what small convolutions make of that multiplies them. A step of such a factor moves
- * a whole channel, and eight bits save nothing there. */
-bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *graph,
-                      const quantize_index *index, const kln_onnx_node *node)
+ * a whole channel. */
+const kln_onnx_node *quantize_gated(const kln_graph_inference *known, const kln_onnx_graph *graph,
+                                    const quantize_index *index, const kln_onnx_node *node)
 {
     if (!kln_graph_edit_is(node, "Conv") ||
         !quantize_is_one_pixel(kln_inference_find(known, node->inputs[0]))) {
-        return false;
+        return NULL;
     }
     for (int steps = 0; steps < 12 && node != NULL && node->output_count == 1; steps++) {
         const char *name = node->outputs[0];
@@ -134,29 +134,17 @@ bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *gr
             const char *other = node->inputs[strcmp(node->inputs[0], name) == 0];
             const kln_value *value = kln_inference_find(known, other);
             if (value != NULL && !value->is_constant && !quantize_is_one_pixel(value)) {
-                return true;
+                return node;
             }
         }
     }
-    return false;
+    return NULL;
 }
 
-static void choose_node(const quantize_pass *pass, const kln_onnx_node *node, quantize_node *chosen)
+/* A convolution or product that nothing speaks against. */
+static void choose_product(const quantize_pass *pass, const kln_onnx_node *node,
+                           quantize_node *chosen)
 {
-    const bool is_conv = strncmp(node->op_type, "Conv", 4) == 0;
-    *chosen = (quantize_node){
-        .reason = KILN_PRECISION_LACKING, .detail = "", .weights = SIZE_MAX, .input = SIZE_MAX};
-    if (!is_candidate(node) || (!pass->format->activations && is_conv)) {
-        return;
-    }
-    if (quantize_is_kept(pass->options, node)) {
-        chosen->reason = KILN_PRECISION_KEPT;
-        return;
-    }
-    if (quantize_is_gate(pass->inference->graph, pass->graph, &pass->index, node)) {
-        chosen->reason = KILN_PRECISION_GATE;
-        return;
-    }
     if (!find_weights(pass, node, chosen)) {
         chosen->reason = KILN_PRECISION_NO_WEIGHTS;
         chosen->weights = chosen->input = SIZE_MAX;
@@ -181,23 +169,65 @@ static void choose_node(const quantize_pass *pass, const kln_onnx_node *node, qu
     chosen->is_quantized = true;
 }
 
+static void choose_node(const quantize_pass *pass, const kln_onnx_node *node, quantize_node *chosen)
+{
+    const bool is_conv = strncmp(node->op_type, "Conv", 4) == 0;
+    *chosen = (quantize_node){
+        .reason = KILN_PRECISION_LACKING, .detail = "", .weights = SIZE_MAX, .input = SIZE_MAX};
+    if (!is_candidate(node) || (!pass->format->activations && is_conv)) {
+        return;
+    }
+    if (quantize_is_kept(pass->options, node)) {
+        chosen->reason = KILN_PRECISION_KEPT;
+        return;
+    }
+    if (quantize_gated(pass->inference->graph, pass->graph, &pass->index, node) != NULL) {
+        chosen->reason = KILN_PRECISION_GATE;
+        return;
+    }
+    choose_product(pass, node, chosen);
+}
 /* The quantized convolution that `value` comes from, through what TensorRT does in the same kernel;
- * nothing else reads it on the way. */
-static bool is_from_conv(const quantize_pass *pass, const quantize_value *value)
+ * nothing else reads it on the way; or NULL. */
+static const kln_onnx_node *conv_of(const quantize_pass *pass, const quantize_value *value)
 {
     for (int steps = 0; steps < 4 && value != NULL && value->producer != KLN_NO_NODE; steps++) {
         const kln_onnx_node *node = &pass->graph->nodes[value->producer];
         if (kln_graph_edit_is(node, "Conv")) {
-            return pass->nodes[value->producer].is_quantized;
+            return pass->nodes[value->producer].is_quantized ? node : NULL;
         }
         if (value->readers != 1 ||
             (!kln_graph_edit_is(node, "BatchNormalization") && !kln_graph_edit_is(node, "Relu") &&
              !kln_graph_edit_is(node, "Clip") && !kln_graph_edit_is(node, "Add"))) {
-            return false;
+            return NULL;
         }
         value = quantize_find(pass, node->inputs[0]);
     }
-    return false;
+    return NULL;
+}
+
+static bool is_strided(const kln_onnx_node *node)
+{
+    const kln_onnx_attribute *strides = kln_onnx_find_attribute(node, "strides");
+    bool is = false;
+    for (size_t i = 0; strides != NULL && i < strides->count; i++) {
+        is = is || strides->ints[i] > 1;
+    }
+    return is;
+}
+
+/* Whether a sum of `a` and `b` is the kernel of the convolution before `b`: of the one that leaves
+ * out no pixel, whose kernel takes a sum at a smaller cost, else of the later one. */
+static bool is_sum_of_second(const quantize_pass *pass, const quantize_value *a,
+                             const quantize_value *b)
+{
+    const kln_onnx_node *from_a = conv_of(pass, a);
+    const kln_onnx_node *from_b = conv_of(pass, b);
+    if (from_a == NULL || from_b == NULL) {
+        return from_b != NULL;
+    }
+    return is_strided(from_a) != is_strided(from_b) ? is_strided(from_a)
+                                                    : b->producer > a->producer;
 }
 
 /* x sigmoid(x) of a quantized convolution x, which TensorRT computes in its kernel. */
@@ -237,7 +267,7 @@ static void choose_beside(quantize_pass *pass, size_t index)
     }
     const quantize_value *first = quantize_find(pass, node->inputs[0]);
     if (is_average(node) && first != NULL &&
-        ((first->readers == 1 && is_from_conv(pass, first)) || is_swish_of_conv(pass, first))) {
+        ((first->readers == 1 && conv_of(pass, first) != NULL) || is_swish_of_conv(pass, first))) {
         chosen->input = 0;
     } else if ((kln_graph_edit_is(node, "Add") || kln_graph_edit_is(node, "Sum")) &&
                node->input_count == 2) {
@@ -247,12 +277,7 @@ static void choose_beside(quantize_pass *pass, size_t index)
             a->dims != b->dims) {
             return;
         }
-        /* A sum of two convolutions is the kernel of the later one. */
-        const bool from_a = is_from_conv(pass, a);
-        const bool from_b = is_from_conv(pass, b);
-        chosen->input = from_b && (!from_a || b->producer > a->producer) ? 0
-                        : from_a                                         ? 1
-                                                                         : SIZE_MAX;
+        chosen->input = is_sum_of_second(pass, a, b) ? 0 : conv_of(pass, a) != NULL ? 1 : SIZE_MAX;
     }
     if (chosen->input != SIZE_MAX) {
         const quantize_value *input = quantize_find(pass, node->inputs[chosen->input]);
@@ -287,55 +312,94 @@ static void choose_on_the_way(quantize_pass *pass, size_t index)
     }
 }
 
+static void feed(const quantize_pass *pass, size_t index, size_t input)
+{
+    const quantize_value *value = quantize_find(pass, pass->graph->nodes[index].inputs[input]);
+    pass->nodes[index].input = input;
+    pass->nodes[index].is_fed = value != NULL && value->reach > 0;
+}
+
+/* The place of the image of x sigmoid(x) in eight bits that a Mul scales by channel, or 2. */
+static size_t scaled_image(const quantize_pass *pass, const kln_onnx_node *node)
+{
+    for (size_t i = 0; kln_graph_edit_is(node, "Mul") && node->input_count == 2 && i < 2; i++) {
+        const kln_value *gate = kln_inference_find(pass->inference->graph, node->inputs[1 - i]);
+        if (gate != NULL && !gate->is_constant && quantize_is_one_pixel(gate) &&
+            is_swish_of_conv(pass, quantize_find(pass, node->inputs[i]))) {
+            return i;
+        }
+    }
+    return 2;
+}
+
 /* The gate of an image that comes from x sigmoid(x) in eight bits, which TensorRT has fast kernels
- * of for convolutions by channel: what the gate scales is read so, and what its first convolution
- * reads, so that the pool gives eight bits; both compute as they did. */
-static void feed_gate(quantize_pass *pass, size_t index)
+ * of for convolutions by channel, computes in eight bits too. A convolution of it that stays reads
+ * them, so that the pool gives them. */
+static void choose_gate(const quantize_pass *pass, size_t index)
 {
     const kln_onnx_node *node = &pass->graph->nodes[index];
     quantize_node *chosen = &pass->nodes[index];
-    const quantize_value *input = NULL;
-    if (chosen->reason == KILN_PRECISION_GATE) {
-        const quantize_value *pooled = quantize_find(pass, node->inputs[0]);
-        if (pooled != NULL && pooled->readers == 1 && pooled->producer != KLN_NO_NODE &&
-            is_average(&pass->graph->nodes[pooled->producer]) &&
-            pass->nodes[pooled->producer].is_quantized) {
-            chosen->input = 0;
-            input = pooled;
-        }
-    } else if (kln_graph_edit_is(node, "Mul") && node->input_count == 2) {
-        for (size_t i = 0; i < 2; i++) {
-            const kln_value *gate = kln_inference_find(pass->inference->graph, node->inputs[1 - i]);
-            const quantize_value *image = quantize_find(pass, node->inputs[i]);
-            if (gate != NULL && !gate->is_constant && quantize_is_one_pixel(gate) &&
-                is_swish_of_conv(pass, image)) {
-                chosen->input = i;
-                input = image;
-            }
-        }
+    const kln_onnx_node *scaled =
+        quantize_gated(pass->inference->graph, pass->graph, &pass->index, node);
+    if (scaled == NULL || scaled_image(pass, scaled) == 2) {
+        return;
     }
-    chosen->is_fed = input != NULL && input->reach > 0;
+    if (chosen->reason == KILN_PRECISION_GATE) {
+        choose_product(pass, node, chosen);
+    }
+    const quantize_value *input = quantize_find(pass, node->inputs[0]);
+    if (!chosen->is_quantized && input != NULL && input->producer != KLN_NO_NODE &&
+        is_average(&pass->graph->nodes[input->producer])) {
+        feed(pass, index, 0);
+    }
+}
+
+/* What such a gate scales is read in eight bits, and so is what its last convolution gives: one
+ * kernel goes from bytes to bytes then. */
+static void feed_scaled(const quantize_pass *pass, size_t index)
+{
+    const kln_onnx_node *node = &pass->graph->nodes[index];
+    const size_t image = scaled_image(pass, node);
+    if (image == 2) {
+        return;
+    }
+    feed(pass, index, image);
+    const quantize_value *gate = quantize_find(pass, node->inputs[1 - image]);
+    const uint32_t maker = gate != NULL ? gate->producer : KLN_NO_NODE;
+    const kln_onnx_node *sigmoid = maker != KLN_NO_NODE ? &pass->graph->nodes[maker] : NULL;
+    const quantize_value *before = sigmoid != NULL && (kln_graph_edit_is(sigmoid, "Sigmoid") ||
+                                                       kln_graph_edit_is(sigmoid, "HardSigmoid"))
+                                       ? quantize_find(pass, sigmoid->inputs[0])
+                                       : NULL;
+    if (before != NULL && before->readers == 1 && before->producer != KLN_NO_NODE &&
+        pass->nodes[before->producer].is_quantized) {
+        feed(pass, maker, 0);
+    }
 }
 
 void quantize_choose(quantize_pass *pass)
 {
-    for (size_t i = 0; i < pass->graph->node_count; i++) {
+    const size_t count = pass->graph->node_count;
+    const bool is_int8 = pass->format->storage == KILN_DTYPE_INT8;
+    for (size_t i = 0; i < count; i++) {
         choose_node(pass, &pass->graph->nodes[i], &pass->nodes[i]);
     }
-    for (size_t i = 0; pass->format->activations && i < pass->graph->node_count; i++) {
+    for (size_t i = 0; pass->format->activations && i < count; i++) {
         if (!pass->nodes[i].is_quantized) {
             choose_beside(pass, i);
         }
     }
-    for (size_t i = 0; pass->format->activations && i < pass->graph->node_count; i++) {
+    for (size_t i = 0; pass->format->activations && i < count; i++) {
         if (pass->nodes[i].is_quantized && pass->nodes[i].weights != SIZE_MAX) {
             choose_on_the_way(pass, i);
         }
     }
-    for (size_t i = 0; pass->format->storage == KILN_DTYPE_INT8 && i < pass->graph->node_count;
-         i++) {
+    for (size_t i = 0; is_int8 && i < count; i++) {
+        choose_gate(pass, i);
+    }
+    for (size_t i = 0; is_int8 && i < count; i++) {
         if (!pass->nodes[i].is_quantized) {
-            feed_gate(pass, i);
+            feed_scaled(pass, i);
         }
     }
 }

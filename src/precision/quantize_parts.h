@@ -73,10 +73,10 @@ void quantize_index_finish(quantize_index *index);
 const kln_onnx_node *quantize_node_of(const kln_names *names, const kln_onnx_graph *graph,
                                       const char *name);
 
-/* Whether the node is a convolution of one pixel whose result scales the channels of an image;
- * `known` is of `graph`, whatever the order of its nodes. (quantize_choose.c) */
-bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *graph,
-                      const quantize_index *index, const kln_onnx_node *node);
+/* The Mul that scales the channels of an image by what becomes of the node, a convolution of one
+ * pixel; else NULL. `known` is of `graph`, whatever the order of its nodes. (quantize_choose.c) */
+const kln_onnx_node *quantize_gated(const kln_graph_inference *known, const kln_onnx_graph *graph,
+                                    const quantize_index *index, const kln_onnx_node *node);
 
 /* Whether the node only moves numbers. (quantize_parts.c) */
 bool quantize_is_move(const kln_onnx_node *node);

@@ -110,7 +110,7 @@ static void look_at_node(const smooth_pass *pass, size_t index)
     smooth_node *of = &pass->nodes[index];
     const kln_graph_inference *known = pass->inference->graph;
     if (quantize_is_kept(pass->options, node) || !kln_precision_summed(node, known, &of->input) ||
-        quantize_is_gate(known, &pass->graph, &pass->index, node)) {
+        quantize_gated(known, &pass->graph, &pass->index, node) != NULL) {
         return;
     }
     const kln_value *weights = kln_inference_find(known, node->inputs[1]);

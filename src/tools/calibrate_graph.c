@@ -11,7 +11,8 @@
 /* What is asked for by name, or is asked for by the precision: no others then. */
 static kiln_status list_wanted(kln_calibration *of)
 {
-    const kln_onnx_graph *graph = of->inference->graph->graph;
+    const kln_graph_inference *known = of->inference->graph;
+    const kln_onnx_graph *graph = known->graph;
     const kiln_calibrate_options *options = &of->options;
     for (size_t i = 0; i < options->tensor_count; i++) {
         KLN_RETURN_IF(options->tensors[i] == NULL, KILN_ERROR_NAME,
@@ -22,7 +23,7 @@ static kiln_status list_wanted(kln_calibration *of)
                      options->precision == KILN_PRECISION_FP8;
     for (size_t i = 0; options->tensors == NULL && of->wants_some && i < graph->node_count; i++) {
         const kln_onnx_node *node = &graph->nodes[i];
-        for (size_t k = 0; kln_precision_reads_ranges(node) && k < node->input_count; k++) {
+        for (size_t k = 0; kln_precision_reads_ranges(node, known) && k < node->input_count; k++) {
             KLN_RETURN_IF_ERROR(kln_names_set(&of->wanted, node->inputs[k], 0));
         }
         for (size_t k = 0; kln_graph_edit_is(node, "Concat") && k < node->output_count; k++) {
