@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "serve_data.h"
 
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -83,20 +84,28 @@ static void put_integer(kiln_tensor *tensor, size_t index, uint64_t value)
     memcpy((char *)tensor->data + index * size, &value, size);
 }
 
-/* False for a number past the largest of the type, which JSON may write. */
-static bool put_real(kiln_tensor *tensor, size_t index, double value)
+/* How many fit, up to the first that is past the largest of the type, which JSON may write. */
+static size_t put_reals(kiln_tensor *tensor, size_t index, double *values, size_t count)
 {
+    size_t fit = 0;
     if (tensor->desc.dtype == KILN_DTYPE_FLOAT32) {
-        const float narrow = (float)value;
-        memcpy((char *)tensor->data + index * sizeof narrow, &narrow, sizeof narrow);
-        return isfinite(narrow);
+        float *narrow = (float *)tensor->data + index;
+        bool all = true;
+        for (size_t i = 0; i < count; i++) {
+            narrow[i] = (float)values[i];
+            all &= fabsf(narrow[i]) <= FLT_MAX;
+        }
+        for (fit = all ? count : 0; fit < count && isfinite(narrow[fit]); fit++) {
+        }
+        return fit;
     }
-    if (tensor->desc.dtype == KILN_DTYPE_FLOAT64) {
-        memcpy((char *)tensor->data + index * sizeof value, &value, sizeof value);
-        return isfinite(value);
+    if (kiln_tensor_write(tensor, (int64_t)index, count, values) != KILN_OK ||
+        kiln_tensor_read(tensor, (int64_t)index, count, values) != KILN_OK) {
+        return 0;
     }
-    return kiln_tensor_write(tensor, (int64_t)index, 1, &value) == KILN_OK &&
-           kiln_tensor_read(tensor, (int64_t)index, 1, &value) == KILN_OK && isfinite(value);
+    for (; fit < count && isfinite(values[fit]); fit++) {
+    }
+    return fit;
 }
 
 #define PORTION 256 /* elements of type double at once */
@@ -137,11 +146,10 @@ static fault read_run(serve_json *json, const type_row *row, kiln_tensor *tensor
         return found;
     }
     const size_t found = serve_number_run(&json->at, json->end, values, most);
-    for (size_t i = 0; i < found; i++) {
-        if (!put_real(tensor, (size_t)*index, values[i])) {
-            return NO_FIT;
-        }
-        *index += 1;
+    const size_t fit = put_reals(tensor, (size_t)*index, values, found);
+    *index += (int64_t)fit;
+    if (fit != found) {
+        return NO_FIT;
     }
     return found != 0 ? FITS : NO_NUMBER;
 }
