@@ -45,6 +45,7 @@ void serve_request_finish(serve_connection *at)
     serve_generate_finish(at);
     serve_body_drop(at);
     serve_arena_reset(&at->arena);
+    at->stream = NULL;
     at->uri = NULL;
     at->route = NULL;
     at->began = false;
@@ -133,6 +134,7 @@ void serve_body_drop(serve_connection *at)
     (void)atomic_fetch_sub(&at->server->body_bytes, at->body_capacity);
     at->body_capacity = 0;
     at->body_size = 0;
+    at->taken = 0;
     if (at->block_size > KEPT_BODY) {
         free(at->block);
         at->block = NULL;

@@ -154,50 +154,53 @@ static fault read_run(serve_json *json, const type_row *row, kiln_tensor *tensor
     return found != 0 ? FITS : NO_NUMBER;
 }
 
-static bool fill(serve_json *json, const type_row *row, kiln_tensor *tensor, int64_t count,
-                 char *sentence, size_t size)
+bool serve_numbers_begin(serve_numbers *self, serve_json *json, const kiln_tensor *tensor,
+                         char *sentence, size_t size)
+{
+    *self = (serve_numbers){.tensor = *tensor, .depth = 1};
+    (void)snprintf(sentence, size, "its data is no array");
+    return row_of(tensor->desc.dtype) != NULL &&
+           kiln_shape_elements(&tensor->desc.shape, &self->count) == KILN_OK &&
+           serve_json_enter(json, '[');
+}
+
+bool serve_numbers_read(serve_numbers *self, serve_json *json, char *sentence, size_t size)
 {
     static const char *const faults[] = {NULL, "is no number", "does not fit the type"};
-    int64_t index = 0;
-    for (size_t depth = 1; depth > 0;) {
+    const type_row *row = row_of(self->tensor.desc.dtype);
+    while (self->depth > 0) {
+        if (json->open && !json->fresh && serve_json_peek(json) == 0 && json->at == json->end) {
+            return true;
+        }
         if (!serve_json_element(json)) {
-            depth--;
+            self->depth--;
             if (json->reason != NULL) {
                 return false;
             }
         } else if (*json->at == '[') {
-            if (++depth > SERVE_JSON_DEPTH) {
+            if (++self->depth > SERVE_JSON_DEPTH) {
                 return serve_json_fail(json, "it is nested more than 64 levels deep");
             }
             (void)serve_json_enter(json, '[');
-        } else if (index >= count) {
+        } else if (self->index >= self->count) {
             (void)snprintf(sentence, size,
                            "its data has more than %lld elements, its shape asks for %lld",
-                           (long long)count, (long long)count);
+                           (long long)self->count, (long long)self->count);
             return false;
         } else {
-            const fault found = read_run(json, row, tensor, count, &index);
+            const fault found = read_run(json, row, &self->tensor, self->count, &self->index);
             if (found != FITS) {
-                (void)snprintf(sentence, size, "element %lld of its data %s (%s)", (long long)index,
-                               faults[found], row->name);
+                (void)snprintf(sentence, size, "element %lld of its data %s (%s)",
+                               (long long)self->index, faults[found], row->name);
                 return false;
             }
         }
     }
-    if (index != count) {
+    if (self->index != self->count) {
         (void)snprintf(sentence, size, "its data has %lld elements, its shape asks for %lld",
-                       (long long)index, (long long)count);
+                       (long long)self->index, (long long)self->count);
     }
-    return index == count;
-}
-
-bool serve_data_read(serve_json *json, kiln_tensor *tensor, char *sentence, size_t size)
-{
-    const type_row *row = row_of(tensor->desc.dtype);
-    int64_t count = 0;
-    (void)snprintf(sentence, size, "its data is no array");
-    return row != NULL && kiln_shape_elements(&tensor->desc.shape, &count) == KILN_OK &&
-           serve_json_enter(json, '[') && fill(json, row, tensor, count, sentence, size);
+    return self->index == self->count;
 }
 
 /* --- writing --- */

@@ -15,10 +15,20 @@ kiln_dtype serve_type_of(const char *name);
 /* "TYPE_FP32", as a model's configuration writes it. */
 const char *serve_config_type(kiln_dtype dtype);
 
-/* Reads the numbers of the array that comes next, however they are nested, into a dense tensor.
- * False with `sentence` where they are too few or many, or do not fit the type, and with
- * json->reason alone where it is no JSON. */
-bool serve_data_read(serve_json *json, kiln_tensor *tensor, char *sentence, size_t size);
+/* Where the reading of a tensor's numbers is. */
+typedef struct serve_numbers {
+    kiln_tensor tensor;
+    int64_t index, count; /* elements that were read, and all */
+    size_t depth;         /* brackets that are to be closed; 0: it has ended */
+} serve_numbers;
+
+/* Goes into the array that comes next, however it is nested, and reads a dense tensor of it. Where
+ * the text is open it may come to its end before the array's, and goes on in another. False with
+ * `sentence` where numbers are too few or many, or do not fit the type, and with json->reason alone
+ * where it is no JSON. */
+bool serve_numbers_begin(serve_numbers *self, serve_json *json, const kiln_tensor *tensor,
+                         char *sentence, size_t size);
+bool serve_numbers_read(serve_numbers *self, serve_json *json, char *sentence, size_t size);
 
 /* Writes them as one flat array. False with `sentence` for NaN and infinities, which JSON does not
  * have. */

@@ -142,6 +142,7 @@ static enum MHD_Result begin(serve_connection *at, const char *uri, const char *
         (void)atomic_fetch_add(&at->server->refused, 1);
         return refuse_early(at, size);
     }
+    at->announced = size;
     const size_t first = size == UINT64_MAX ? FIRST_BODY : (size_t)size;
     if (size != 0 &&
         !serve_body_reserve(at, first < SERVE_TRUSTED_BODY ? first : SERVE_TRUSTED_BODY)) {
@@ -157,7 +158,8 @@ static enum MHD_Result more(serve_connection *at, const char *data, size_t *size
         *size = 0;
         return at->body_size <= READ_AWAY ? MHD_YES : MHD_NO;
     }
-    if (serve_body_append(at, data, *size)) {
+    if (at->route->run == serve_infer_run ? serve_stream_take(at, data, *size)
+                                          : serve_body_append(at, data, *size)) {
         *size = 0;
         return MHD_YES;
     }

@@ -53,26 +53,36 @@ static bool submit(serve_connection *at, serve_infer *infer)
     return true;
 }
 
-serve_result serve_infer_run(serve_connection *at)
+bool serve_infer_open(serve_connection *at)
 {
     const char *version = at->segment_count > 4 ? at->segments[4] : NULL;
+    if (at->infer == NULL) {
+        at->infer = serve_arena_take(&at->arena, sizeof *at->infer);
+        if (at->infer == NULL) {
+            return serve_refuse(&at->problem, 503, "memory is short");
+        }
+        *at->infer = (serve_infer){.instance = NULL};
+    }
+    if (at->infer->instance == NULL) {
+        at->infer->instance = serve_find(at->server, at->segments[2], version, &at->problem);
+    }
+    return at->infer->instance != NULL;
+}
+
+serve_result serve_infer_run(serve_connection *at)
+{
     const uint64_t begin = kiln_clock_now();
-    serve_infer *infer = serve_arena_take(&at->arena, sizeof *infer);
-    if (infer == NULL) {
-        (void)serve_refuse(&at->problem, 503, "memory is short");
+    if (!serve_infer_open(at)) {
         return SERVE_REFUSED;
     }
-    *infer =
-        (serve_infer){.instance = serve_find(at->server, at->segments[2], version, &at->problem)};
-    at->infer = infer;
-    if (infer->instance == NULL) {
+    serve_infer *infer = at->infer;
+    if (at->stream != NULL ? !serve_stream_finish(at)
+                           : !serve_infer_read(at->body, at->body_size, at->head_size, at->tensors,
+                                               &at->arena, infer, &at->problem)) {
         return SERVE_REFUSED;
     }
-    if (!serve_infer_read(at->body, at->body_size, at->head_size, at->tensors, &at->arena, infer,
-                          &at->problem)) {
-        return SERVE_REFUSED;
-    }
-    (void)atomic_fetch_add(&infer->instance->counts->input_ns, kiln_clock_now() - begin);
+    (void)atomic_fetch_add(&infer->instance->counts->input_ns,
+                           infer->reading + kiln_clock_now() - begin);
     if (!submit(at, infer)) {
         return SERVE_REFUSED;
     }

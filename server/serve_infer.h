@@ -23,7 +23,8 @@ typedef struct serve_infer {
     bool binary;     /* what an output is that says nothing of it */
     int64_t timeout; /* microseconds, 0: none */
     int32_t priority;
-    bool alone; /* no other request was under way when it was submitted */
+    bool alone;       /* no other request was under way when it was submitted */
+    uint64_t reading; /* nanoseconds, before the last of the body was there */
     uint64_t submitted;
 } serve_infer;
 
@@ -33,5 +34,8 @@ typedef struct serve_infer {
  * Fuzzed. */
 bool serve_infer_read(char *body, size_t size, size_t head_size, const serve_tensors *tensors,
                       serve_arena *arena, serve_infer *infer, serve_problem *problem);
+
+/* at->infer with an instance of the model that is called, if it is not there yet. */
+bool serve_infer_open(serve_connection *at);
 
 #endif

@@ -22,6 +22,7 @@
 typedef struct serve_json {
     const char *begin, *at, *end;
     bool fresh;         /* just behind the bracket that was entered */
+    bool open;          /* a comma follows the end, and more that is not here */
     const char *reason; /* why it is no JSON, or not what was asked for; NULL while all is well */
 } serve_json;
 

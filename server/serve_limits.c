@@ -332,8 +332,8 @@ void serve_log_line(serve_connection *at)
         (void)fprintf(server->log, "%s.%03ldZ %s \"%s ", time, now.tv_nsec / 1000000, at->client,
                       at->method);
         print_quoted(server->log, at->uri != NULL ? at->uri : "");
-        (void)fprintf(server->log, "\" %d %zu %zu %llu\n", at->code, at->body_size, at->answer_size,
-                      (unsigned long long)(kiln_clock_now() - at->begun) / 1000);
+        (void)fprintf(server->log, "\" %d %zu %zu %llu\n", at->code, at->body_size + at->taken,
+                      at->answer_size, (unsigned long long)(kiln_clock_now() - at->begun) / 1000);
         (void)fflush(server->log);
     }
     (void)pthread_mutex_unlock(&server->log_lock);

@@ -4,7 +4,7 @@
 bool serve_read_broken(serve_reader *self, const char *where)
 {
     return serve_refuse(self->problem, 400, "the request's JSON, byte %zu: %s%s%s",
-                        (size_t)(self->json.at - self->json.begin),
+                        self->before + (size_t)(self->json.at - self->json.begin),
                         self->json.reason != NULL ? self->json.reason : "it is broken",
                         where[0] != '\0' ? ", in " : "", where);
 }

@@ -212,6 +212,8 @@ struct serve_connection {
     size_t block_size;
     char *body; /* in the block */
     size_t body_size, body_capacity;
+    uint64_t announced;           /* bytes of the body; UINT64_MAX: not known */
+    size_t taken;                 /* of them, that were read as they came and are not kept */
     size_t head_size;             /* bytes of JSON before binary tensors; SIZE_MAX: all of it */
     const serve_tensors *tensors; /* or NULL: they are in the body, if there are any */
     bool discards;                /* the body is read and thrown away, for the answer is known */
@@ -221,7 +223,8 @@ struct serve_connection {
     serve_problem problem;
     serve_arena arena;
     struct serve_infer *infer;
-    serve_instance *writes; /* a text; with a reference */
+    struct serve_stream *stream; /* NULL: the body is read once all of it is there */
+    serve_instance *writes;      /* a text; with a reference */
     /* the answer of another thread */
     atomic_int progress;  /* serve_progress */
     pthread_mutex_t lock; /* of `request` and `generate`, for the one that cancels them */
@@ -282,6 +285,10 @@ const serve_route *serve_route_match(serve_connection *at);
 
 serve_result serve_infer_run(serve_connection *at);
 serve_result serve_infer_again(serve_connection *at);
+/* Takes a part of the body, of which numbers are read at once and are not kept (serve_stream.c). */
+bool serve_stream_take(serve_connection *at, const char *data, size_t size);
+/* Reads what was kept. */
+bool serve_stream_finish(serve_connection *at);
 void serve_infer_finish(serve_connection *at);
 serve_result serve_generate_run(serve_connection *at);
 serve_result serve_generate_again(serve_connection *at);

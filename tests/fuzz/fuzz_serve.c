@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The body of an inference, JSON with or without binary tensors behind it: what is taken names
  * tensors that lie in the body or in the arena and are as long as they say, and what is refused
- * says why. The first two bytes are the length of the JSON. */
+ * says why. The first two bytes are the length of the JSON. Read in pieces, behind blanks that make
+ * it long enough, all of it as JSON comes to the same. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../server/serve_pieces.h"
 #include "serve_data.h"
-#include "serve_infer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -57,9 +58,26 @@ static void check(const serve_infer *infer, const serve_arena *arena, const char
     }
 }
 
+static void check_pieces(const uint8_t *data, size_t size, uint64_t seed)
+{
+    enum { BLANKS = 1 << 16 };
+    char *body = malloc(BLANKS + size);
+    pieces_read read = {.reads = false};
+    if (body == NULL) {
+        return;
+    }
+    memset(body, ' ', BLANKS);
+    memcpy(body + BLANKS, data, size);
+    if (!pieces_agree(&model, body, BLANKS + size, BLANKS, 1 + (size_t)(seed % size), seed,
+                      &read)) {
+        abort();
+    }
+    free(body);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size < 2) {
+    if (size < 3) {
         return 0;
     }
     const size_t length = size - 2;
@@ -81,5 +99,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     serve_arena_finish(&arena);
     free(body);
+    check_pieces(data + 2, length, head);
     return 0;
 }

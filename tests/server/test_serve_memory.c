@@ -96,8 +96,8 @@ static void give_back(void *user, void *memory, size_t size, size_t alignment)
 typedef struct ask {
     const char *head; /* method, path */
     const char *more; /* headers */
-    const char *body;
-    int status; /* while memory is there */
+    const char *body; /* a | stands for blanks that make it long */
+    int status;       /* while memory is there */
 } ask;
 
 #define TENSOR "{\"name\":\"x\",\"shape\":[1,4],\"datatype\":\"FP32\","
@@ -123,6 +123,8 @@ static const ask asks[] = {
      "data_output\":true}}   ABCDEFGHIJKLMNOP",
      200},
     {"POST /v2/models/relu/infer", "", "{\"inputs\":[" TENSOR "\"data\":[1,2,3,4,5]}]}", 400},
+    {"POST /v2/models/relu/infer", "", "{\"inputs\":[" TENSOR "\"data\":[1,2,|3,-4]}]}", 200},
+    {"POST /v2/models/relu/infer", "", "{\"inputs\":[" TENSOR "\"data\":[1,2,|3.x]}]}", 400},
     {"POST /v2/models/lm/generate", "", TEXT, 200},
     {"POST /v2/models/lm/generate_stream", "", TEXT, 200},
     {"POST /v2/models/lm/generate", "", "{\"input_ids\":[1],\"stop\":[]}", 400},
@@ -137,11 +139,16 @@ static char answer[ANSWER];
 
 static int put(int port, const ask *one)
 {
-    char request[2048];
+    static char request[100000];
+    const char *gap = strchr(one->body, '|');
+    const int before = gap != NULL ? (int)(gap - one->body) : 0;
+    const int blanks = gap != NULL ? 80000 : 0;
+    const char *rest = gap != NULL ? gap + 1 : one->body;
     const int size = snprintf(request, sizeof request,
                               "%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%s"
-                              "Content-Length: %zu\r\n\r\n%s",
-                              one->head, one->more, strlen(one->body), one->body);
+                              "Content-Length: %zu\r\n\r\n%.*s%*s%s",
+                              one->head, one->more, strlen(rest) + (size_t)(before + blanks),
+                              before, one->body, blanks, "", rest);
     const int client = here_ask(port, request, (size_t)size);
     if (here_read(client, answer, sizeof answer) == 0) {
         return 0;

@@ -116,8 +116,10 @@ TEST(text_is_escaped)
 static bool data_read(serve_slice text, kiln_tensor *tensor, char *sentence, size_t size)
 {
     serve_json json;
+    serve_numbers numbers;
     serve_json_init(&json, text.at, text.size);
-    return serve_data_read(&json, tensor, sentence, size) && serve_json_end(&json);
+    return serve_numbers_begin(&numbers, &json, tensor, sentence, size) &&
+           serve_numbers_read(&numbers, &json, sentence, size) && serve_json_end(&json);
 }
 
 /* Every float of a random thousand goes through JSON and back as it was. */

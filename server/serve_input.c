@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "serve_request.h"
+
+/* The next of the binary tensors, where it lies if its address allows that. */
+static bool take_binary(serve_reader *self, const serve_entry *read, kiln_tensor *tensor)
+{
+    const bool apart = self->tensors != NULL;
+    const size_t left = apart ? self->tensors->count - self->taken : self->size - self->at;
+    const serve_slice next = !apart      ? (serve_slice){self->body + self->at, left}
+                             : left != 0 ? self->tensors->items[self->taken++]
+                                         : (serve_slice){NULL, 0};
+    const uint64_t given = apart ? next.size : (uint64_t)read->binary_size;
+    if (given != tensor->bytes) {
+        return serve_refuse(
+            self->problem, 400, "input \"%.200s\": %s %llu, its type and shape take %zu bytes",
+            read->name, apart ? "the size of its raw contents is" : "binary_data_size is",
+            (unsigned long long)given, tensor->bytes);
+    }
+    if (given > next.size) {
+        return serve_refuse(self->problem, 400,
+                            "input \"%.200s\": binary_data_size is %llu, and %zu bytes are left of "
+                            "the body",
+                            read->name, (unsigned long long)given, left);
+    }
+    self->at += apart ? 0 : tensor->bytes;
+    tensor->data = (void *)(uintptr_t)next.at; /* a run only reads it */
+    if ((uintptr_t)next.at % kiln_dtype_alignment(tensor->desc.dtype) != 0) {
+        tensor->data = serve_arena_take(self->arena, tensor->bytes);
+        if (tensor->data == NULL) {
+            return serve_refuse(self->problem, 503, "memory is short");
+        }
+        memcpy(tensor->data, next.at, tensor->bytes);
+    }
+    return tensor->desc.dtype != KILN_DTYPE_BOOL ||
+           serve_data_is_bool(tensor->data, tensor->bytes) ||
+           serve_refuse(self->problem, 400, "input \"%.200s\": a BOOL is neither 0 nor 1",
+                        read->name);
+}
+
+static bool check_shape(serve_reader *self, const serve_entry *read, const serve_binding *binding)
+{
+    const kiln_shape *shape = &read->shape;
+    const int64_t limit = self->infer->instance->row_limit;
+    bool fits = binding->shape.rank < 0 || binding->shape.rank == shape->rank;
+    for (int32_t d = 0; fits && binding->shape.rank >= 0 && d < shape->rank; d++) {
+        fits = binding->shape.dims[d] < 0 || binding->shape.dims[d] == shape->dims[d];
+    }
+    if (!fits) {
+        char needed[256];
+        char given[256];
+        (void)kiln_shape_format(&binding->shape, needed, sizeof needed);
+        (void)kiln_shape_format(shape, given, sizeof given);
+        return serve_refuse(self->problem, 400,
+                            "input \"%.200s\" has the shape %s; the model needs %s", read->name,
+                            given, needed);
+    }
+    return limit == 0 || shape->rank == 0 || shape->dims[0] <= limit ||
+           serve_refuse(self->problem, 400,
+                        "input \"%.200s\" has %lld rows; the model takes %lld (max_batch_size)",
+                        read->name, (long long)shape->dims[0], (long long)limit);
+}
+
+/* What of an input must be known before its data. */
+bool serve_input_prepare(serve_reader *self)
+{
+    serve_entry *read = &self->entry;
+    const serve_instance *model = self->infer->instance;
+    const size_t count = self->infer->input_count;
+    const serve_binding *binding =
+        serve_binding_find(model->inputs, model->input_count, read->name, count);
+    const kiln_dtype dtype = serve_type_of(read->datatype);
+    kiln_tensor *tensor = &read->input.tensor;
+    if (binding == NULL || count == model->input_count) {
+        return serve_refuse(self->problem, 400,
+                            binding == NULL ? "the model has no input \"%.200s\""
+                                            : "more inputs are given than the model has, "
+                                              "\"%.200s\" among them",
+                            read->name);
+    }
+    if (!read->has_shape || !read->has_datatype) {
+        return serve_refuse(self->problem, 400, "input \"%.200s\" has no %s", read->name,
+                            read->has_shape ? "datatype" : "shape");
+    }
+    if (dtype != binding->dtype) {
+        return serve_refuse(self->problem, 400,
+                            "input \"%.200s\" has the datatype \"%s\"; the model needs %s",
+                            read->name, read->datatype, serve_type_name(binding->dtype));
+    }
+    if (!check_shape(self, read, binding)) {
+        return false;
+    }
+    read->input = (kiln_named_tensor){.name = binding->name};
+    tensor->desc = (kiln_tensor_desc){.dtype = dtype, .shape = read->shape};
+    int64_t elements = 0;
+    return (kiln_shape_elements(&read->shape, &elements) == KILN_OK &&
+            kiln_tensor_bytes(dtype, &read->shape, &tensor->bytes) == KILN_OK) ||
+           serve_refuse(self->problem, 400, "input \"%.200s\": its shape is too large", read->name);
+}
+
+/* --- its numbers --- */
+
+static bool refuse_numbers(serve_reader *self, const serve_json *json, const char *sentence)
+{
+    return json->reason != NULL && json == &self->json
+               ? serve_read_broken(self, "\"data\"")
+               : serve_refuse(self->problem, 400, "input \"%.200s\": %s", self->entry.name,
+                              sentence);
+}
+
+bool serve_input_begin(serve_reader *self, serve_json *json)
+{
+    kiln_tensor *tensor = &self->entry.input.tensor;
+    char sentence[300];
+    int64_t elements = 0;
+    (void)!kiln_shape_elements(&tensor->desc.shape, &elements);
+    if (elements > json->end - json->at + (ptrdiff_t)self->behind) {
+        /* so that a shape alone takes no memory */
+        return serve_refuse(self->problem, 400,
+                            "input \"%.200s\": its shape asks for %lld elements, and its data has "
+                            "fewer",
+                            self->entry.name, (long long)elements);
+    }
+    tensor->data = serve_arena_take(self->arena, tensor->bytes);
+    if (tensor->data == NULL) {
+        return serve_refuse(self->problem, 503, "memory is short");
+    }
+    return serve_numbers_begin(&self->numbers, json, tensor, sentence, sizeof sentence) ||
+           refuse_numbers(self, json, sentence);
+}
+
+bool serve_input_go_on(serve_reader *self, serve_json *json)
+{
+    char sentence[300];
+    return serve_numbers_read(&self->numbers, json, sentence, sizeof sentence) ||
+           refuse_numbers(self, json, sentence);
+}
+
+bool serve_input_take(serve_reader *self)
+{
+    serve_entry *read = &self->entry;
+    serve_json late;
+    if (read->input.name == NULL && !serve_input_prepare(self)) {
+        return false;
+    }
+    const bool apart = self->tensors != NULL && self->tensors->count != 0;
+    if ((read->binary_size >= 0 || apart) && read->has_data) {
+        return serve_refuse(
+            self->problem, 400, "input \"%.200s\" has both %s", read->name,
+            apart ? "contents and raw contents" : "\"data\" and a binary_data_size");
+    }
+    if (read->binary_size >= 0 || apart) {
+        return take_binary(self, read, &read->input.tensor);
+    }
+    if (!read->has_data) {
+        return serve_refuse(self->problem, 400,
+                            "input \"%.200s\" has neither \"data\" nor a binary_data_size",
+                            read->name);
+    }
+    serve_json_init(&late, read->data.at, read->data.size);
+    return read->data.at == NULL ||
+           (serve_input_begin(self, &late) && serve_input_go_on(self, &late));
+}
