@@ -62,11 +62,7 @@ int fake_enter(const char *name)
     return counts ? (int)fake_setting("FAKE_CUDA_LOST", SUCCESS) : SUCCESS;
 }
 
-__attribute__((visibility("default"))) unsigned long fake_cuda_calls(const char *name);
-__attribute__((visibility("default"))) unsigned long fake_cuda_bytes(void);
-__attribute__((visibility("default"))) unsigned long fake_cuda_objects(void);
-
-unsigned long fake_cuda_calls(const char *name)
+__attribute__((visibility("default"))) unsigned long fake_cuda_calls(const char *name)
 {
     unsigned long calls = 0;
     lock();
@@ -77,7 +73,7 @@ unsigned long fake_cuda_calls(const char *name)
     return calls;
 }
 
-unsigned long fake_cuda_bytes(void)
+__attribute__((visibility("default"))) unsigned long fake_cuda_bytes(void)
 {
     lock();
     size_t bytes = pinned;
@@ -88,7 +84,7 @@ unsigned long fake_cuda_bytes(void)
     return bytes;
 }
 
-unsigned long fake_cuda_objects(void)
+__attribute__((visibility("default"))) unsigned long fake_cuda_objects(void)
 {
     lock();
     const long alive = fake_objects;
@@ -98,34 +94,21 @@ unsigned long fake_cuda_objects(void)
 
 /* --- the driver and its devices --- */
 
-CU cuInit(unsigned flags);
-CU cuDriverGetVersion(int *version);
-CU cuGetErrorName(int result, const char **text);
-CU cuGetErrorString(int result, const char **text);
-CU cuDeviceGetCount(int *count);
-CU cuDeviceGet(int *device, int index);
-CU cuDeviceGetName(char *name, int size, int device);
-CU cuDeviceTotalMem_v2(size_t *bytes, int device);
-CU cuDeviceGetAttribute(int *value, int attribute, int device);
-CU cuDeviceGetPCIBusId(char *text, int size, int device);
-CU cuDeviceCanAccessPeer(int *can, int device, int peer);
-
-int cuInit(unsigned flags)
+CU cuInit(unsigned flags)
 {
     (void)flags;
     return (int)fake_setting("FAKE_CUDA_INIT", SUCCESS);
 }
 
-int cuDriverGetVersion(int *version)
+CU cuDriverGetVersion(int *version)
 {
     *version = (int)fake_setting("FAKE_CUDA_VERSION", 12080);
     return SUCCESS;
 }
 
-static const struct {
+static const struct result {
     int result;
-    const char *name;
-    const char *text;
+    const char *name, *text;
 } results[] = {
     {SUCCESS, "CUDA_SUCCESS", "no error"},
     {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
@@ -146,28 +129,25 @@ static const struct {
      "operation failed due to a previous error during capture"},
 };
 
-int cuGetErrorName(int result, const char **text)
+static int text_of(int result, size_t member, const char **text)
 {
+    *text = NULL;
     for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
         if (results[i].result == result) {
-            *text = results[i].name;
-            return SUCCESS;
+            memcpy(text, (const char *)&results[i] + member, sizeof *text);
         }
     }
-    *text = NULL;
-    return INVALID_VALUE;
+    return *text != NULL ? SUCCESS : INVALID_VALUE;
 }
 
-int cuGetErrorString(int result, const char **text)
+CU cuGetErrorName(int result, const char **text)
 {
-    for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
-        if (results[i].result == result) {
-            *text = results[i].text;
-            return SUCCESS;
-        }
-    }
-    *text = NULL;
-    return INVALID_VALUE;
+    return text_of(result, offsetof(struct result, name), text);
+}
+
+CU cuGetErrorString(int result, const char **text)
+{
+    return text_of(result, offsetof(struct result, text), text);
 }
 
 static int device_count(void)
@@ -182,31 +162,31 @@ static size_t device_bytes(int device)
     return (size_t)(only == device ? fake_setting("FAKE_CUDA_MEMORY", 1L << 30) : 1L << 30);
 }
 
-int cuDeviceGetCount(int *count)
+CU cuDeviceGetCount(int *count)
 {
     *count = device_count();
     return SUCCESS;
 }
 
-int cuDeviceGet(int *device, int index)
+CU cuDeviceGet(int *device, int index)
 {
     *device = index;
     return index >= 0 && index < device_count() ? SUCCESS : INVALID_DEVICE;
 }
 
-int cuDeviceGetName(char *name, int size, int device)
+CU cuDeviceGetName(char *name, int size, int device)
 {
     (void)snprintf(name, (size_t)size, "Fake GPU %c", 'A' + device);
     return SUCCESS;
 }
 
-int cuDeviceTotalMem_v2(size_t *bytes, int device)
+CU cuDeviceTotalMem_v2(size_t *bytes, int device)
 {
     *bytes = device_bytes(device);
     return SUCCESS;
 }
 
-int cuDeviceGetAttribute(int *value, int attribute, int device)
+CU cuDeviceGetAttribute(int *value, int attribute, int device)
 {
     switch (attribute) {
         case 16: *value = 10 * (device + 1); break;
@@ -224,14 +204,14 @@ int cuDeviceGetAttribute(int *value, int attribute, int device)
     return SUCCESS;
 }
 
-int cuDeviceGetPCIBusId(char *text, int size, int device)
+CU cuDeviceGetPCIBusId(char *text, int size, int device)
 {
     (void)snprintf(text, (size_t)size, "0000:%02X:00.0", 0xA0 + device);
     return SUCCESS;
 }
 
 /* Devices 0 and 1 are connected, 2 and 3 are. */
-int cuDeviceCanAccessPeer(int *can, int device, int peer)
+CU cuDeviceCanAccessPeer(int *can, int device, int peer)
 {
     *can = device / 2 == peer / 2;
     return SUCCESS;
@@ -239,22 +219,12 @@ int cuDeviceCanAccessPeer(int *can, int device, int peer)
 
 /* --- fake_contexts --- */
 
-CU cuDevicePrimaryCtxRetain(void **made, int device);
-CU cuDevicePrimaryCtxRelease_v2(int device);
-CU cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active);
-CU cuCtxPushCurrent_v2(void *pushed);
-CU cuCtxPopCurrent_v2(void **popped);
-CU cuCtxGetCurrent(void **current);
-CU cuCtxEnablePeerAccess(void *peer, unsigned flags);
-CU cuCtxGetStreamPriorityRange(int *least, int *greatest);
-CU cuMemGetInfo_v2(size_t *free_bytes, size_t *total);
-
 context *fake_current_context(void)
 {
     return depth > 0 ? stack[depth - 1] : NULL;
 }
 
-int cuDevicePrimaryCtxRetain(void **made, int device)
+CU cuDevicePrimaryCtxRetain(void **made, int device)
 {
     ENTER();
     fake_contexts[device].device = device;
@@ -265,7 +235,7 @@ int cuDevicePrimaryCtxRetain(void **made, int device)
     return fake_unlock(SUCCESS);
 }
 
-int cuDevicePrimaryCtxRelease_v2(int device)
+CU cuDevicePrimaryCtxRelease_v2(int device)
 {
     ENTER();
     fake_contexts[device].references--;
@@ -274,7 +244,7 @@ int cuDevicePrimaryCtxRelease_v2(int device)
     return fake_unlock(fake_contexts[device].references >= 0 ? SUCCESS : INVALID_CONTEXT);
 }
 
-int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active)
+CU cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active)
 {
     ENTER();
     *flags = (unsigned)fake_setting("FAKE_CUDA_SCHEDULE", 0);
@@ -282,7 +252,7 @@ int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active)
     return fake_unlock(SUCCESS);
 }
 
-int cuCtxPushCurrent_v2(void *pushed)
+CU cuCtxPushCurrent_v2(void *pushed)
 {
     ENTER();
     if (depth == 16) {
@@ -292,7 +262,7 @@ int cuCtxPushCurrent_v2(void *pushed)
     return fake_unlock(SUCCESS);
 }
 
-int cuCtxPopCurrent_v2(void **popped)
+CU cuCtxPopCurrent_v2(void **popped)
 {
     lock();
     if (depth == 0) {
@@ -302,13 +272,13 @@ int cuCtxPopCurrent_v2(void **popped)
     return fake_unlock(SUCCESS);
 }
 
-int cuCtxGetCurrent(void **current)
+CU cuCtxGetCurrent(void **current)
 {
     *current = fake_current_context();
     return SUCCESS;
 }
 
-int cuCtxEnablePeerAccess(void *peer, unsigned flags)
+CU cuCtxEnablePeerAccess(void *peer, unsigned flags)
 {
     ENTER();
     context *here = fake_current_context();
@@ -323,14 +293,14 @@ int cuCtxEnablePeerAccess(void *peer, unsigned flags)
     return fake_unlock(SUCCESS);
 }
 
-int cuCtxGetStreamPriorityRange(int *least, int *greatest)
+CU cuCtxGetStreamPriorityRange(int *least, int *greatest)
 {
     *least = 0;
     *greatest = -5;
     return fake_current_context() != NULL ? SUCCESS : INVALID_CONTEXT;
 }
 
-int cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
+CU cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
 {
     ENTER();
     const context *here = fake_current_context();
@@ -343,17 +313,6 @@ int cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
 }
 
 /* --- memory --- */
-
-CU cuMemAlloc_v2(address *memory, size_t bytes);
-CU cuMemFree_v2(address memory);
-CU cuMemHostAlloc(void **memory, size_t bytes, unsigned flags);
-CU cuMemFreeHost(void *memory);
-CU cuMemAllocManaged(address *memory, size_t bytes, unsigned flags);
-CU cuMemAllocAsync(address *memory, size_t bytes, void *on);
-CU cuMemFreeAsync(address memory, void *on);
-CU cuDeviceGetDefaultMemPool(void **pool, int device);
-CU cuMemPoolTrimTo(void *pool, size_t keep);
-CU cuMemPoolSetAttribute(void *pool, int attribute, void *value);
 
 static void *pointer(address memory)
 {
@@ -398,65 +357,65 @@ static int take_on_device(address *memory, size_t bytes)
     return result;
 }
 
-int cuMemAlloc_v2(address *memory, size_t bytes)
+CU cuMemAlloc_v2(address *memory, size_t bytes)
 {
     ENTER();
     return fake_unlock(take_on_device(memory, bytes));
 }
 
-int cuMemFree_v2(address memory)
+CU cuMemFree_v2(address memory)
 {
     ENTER();
     return fake_unlock(give_back(pointer(memory)));
 }
 
-int cuMemHostAlloc(void **memory, size_t bytes, unsigned flags)
+CU cuMemHostAlloc(void **memory, size_t bytes, unsigned flags)
 {
     ENTER();
     (void)flags;
     return fake_unlock(take(memory, bytes, -1));
 }
 
-int cuMemFreeHost(void *memory)
+CU cuMemFreeHost(void *memory)
 {
     ENTER();
     return fake_unlock(give_back(memory));
 }
 
-int cuMemAllocManaged(address *memory, size_t bytes, unsigned flags)
+CU cuMemAllocManaged(address *memory, size_t bytes, unsigned flags)
 {
     ENTER();
     return fake_unlock(flags == 1 ? take_on_device(memory, bytes) : INVALID_VALUE);
 }
 
-int cuMemAllocAsync(address *memory, size_t bytes, void *on)
+CU cuMemAllocAsync(address *memory, size_t bytes, void *on)
 {
     ENTER();
     (void)on;
     return fake_unlock(take_on_device(memory, bytes));
 }
 
-int cuMemFreeAsync(address memory, void *on)
+CU cuMemFreeAsync(address memory, void *on)
 {
     ENTER();
     (void)on;
     return fake_unlock(give_back(pointer(memory)));
 }
 
-int cuDeviceGetDefaultMemPool(void **pool, int device)
+CU cuDeviceGetDefaultMemPool(void **pool, int device)
 {
     *pool = &fake_contexts[device];
     return SUCCESS;
 }
 
-int cuMemPoolTrimTo(void *pool, size_t keep)
+CU cuMemPoolTrimTo(void *pool, size_t keep)
 {
     ENTER();
     (void)keep;
     return fake_unlock(pool != NULL ? SUCCESS : INVALID_VALUE);
 }
 
-int cuMemPoolSetAttribute(void *pool, int attribute, void *value)
+CU cuMemPoolSetAttribute(void *pool, int attribute, void *value)
 {
     ENTER();
     return fake_unlock(pool != NULL && attribute == 4 && value != NULL ? SUCCESS : INVALID_VALUE);

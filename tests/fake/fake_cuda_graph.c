@@ -7,20 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-CU cuStreamBeginCapture_v2(void *on, int mode);
-CU cuStreamEndCapture(void *on, void **captured);
-CU cuStreamIsCapturing(void *on, int *status);
-CU cuGraphGetNodes(void *captured, void **nodes, size_t *count);
-CU cuGraphNodeGetType(void *what, int *type);
-CU cuGraphDestroy(void *captured);
-CU cuGraphInstantiateWithFlags(void **made, void *captured, unsigned long long flags);
-CU cuGraphInstantiate_v2(void **made, void *captured, void **wrong, char *log, size_t size);
-CU cuGraphLaunch(void *executable, void *on);
-CU cuGraphExecDestroy(void *executable);
-CU cuGraphExecUpdate(void *executable, void *captured, void **wrong, int *result);
-CU cuGraphExecUpdate_v2(void *executable, void *captured, void *result);
-
-int cuStreamBeginCapture_v2(void *on, int mode)
+CU cuStreamBeginCapture_v2(void *on, int mode)
 {
     ENTER();
     stream *target = on;
@@ -34,7 +21,7 @@ int cuStreamBeginCapture_v2(void *on, int mode)
     return fake_unlock(result);
 }
 
-int cuStreamEndCapture(void *on, void **captured)
+CU cuStreamEndCapture(void *on, void **captured)
 {
     ENTER();
     stream *target = on;
@@ -50,7 +37,7 @@ int cuStreamEndCapture(void *on, void **captured)
     return fake_unlock(SUCCESS);
 }
 
-int cuStreamIsCapturing(void *on, int *status)
+CU cuStreamIsCapturing(void *on, int *status)
 {
     ENTER();
     const stream *target = on;
@@ -58,7 +45,7 @@ int cuStreamIsCapturing(void *on, int *status)
     return fake_unlock(SUCCESS);
 }
 
-int cuGraphGetNodes(void *captured, void **nodes, size_t *count)
+CU cuGraphGetNodes(void *captured, void **nodes, size_t *count)
 {
     ENTER();
     graph *written = captured;
@@ -69,7 +56,7 @@ int cuGraphGetNodes(void *captured, void **nodes, size_t *count)
     return fake_unlock(SUCCESS);
 }
 
-int cuGraphNodeGetType(void *what, int *type)
+CU cuGraphNodeGetType(void *what, int *type)
 {
     ENTER();
     /* The tests' kernels are calls; that they are calls of the host is a wish. */
@@ -79,7 +66,7 @@ int cuGraphNodeGetType(void *what, int *type)
     return fake_unlock(SUCCESS);
 }
 
-int cuGraphDestroy(void *captured)
+CU cuGraphDestroy(void *captured)
 {
     ENTER();
     free(captured);
@@ -96,13 +83,13 @@ static int copy_graph(void **made, const void *captured)
     return result;
 }
 
-int cuGraphInstantiateWithFlags(void **made, void *captured, unsigned long long flags)
+CU cuGraphInstantiateWithFlags(void **made, void *captured, unsigned long long flags)
 {
     ENTER();
     return fake_unlock(flags == 0 ? copy_graph(made, captured) : INVALID_VALUE);
 }
 
-int cuGraphInstantiate_v2(void **made, void *captured, void **wrong, char *log, size_t size)
+CU cuGraphInstantiate_v2(void **made, void *captured, void **wrong, char *log, size_t size)
 {
     ENTER();
     *wrong = NULL;
@@ -110,7 +97,7 @@ int cuGraphInstantiate_v2(void **made, void *captured, void **wrong, char *log, 
     return fake_unlock(copy_graph(made, captured));
 }
 
-int cuGraphLaunch(void *executable, void *on)
+CU cuGraphLaunch(void *executable, void *on)
 {
     ENTER();
     const graph *launched = executable;
@@ -124,7 +111,7 @@ int cuGraphLaunch(void *executable, void *on)
     return fake_unlock(result);
 }
 
-int cuGraphExecDestroy(void *executable)
+CU cuGraphExecDestroy(void *executable)
 {
     ENTER();
     free(executable);
@@ -145,7 +132,7 @@ static int update(graph *old, const graph *captured)
     return SUCCESS;
 }
 
-int cuGraphExecUpdate(void *executable, void *captured, void **wrong, int *result)
+CU cuGraphExecUpdate(void *executable, void *captured, void **wrong, int *result)
 {
     ENTER();
     *wrong = NULL;
@@ -153,7 +140,7 @@ int cuGraphExecUpdate(void *executable, void *captured, void **wrong, int *resul
     return fake_unlock(update(executable, captured));
 }
 
-int cuGraphExecUpdate_v2(void *executable, void *captured, void *result)
+CU cuGraphExecUpdate_v2(void *executable, void *captured, void *result)
 {
     ENTER();
     memset(result, 0, 3 * sizeof(void *));

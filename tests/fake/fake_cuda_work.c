@@ -29,13 +29,6 @@ int fake_make(void **made, size_t size)
 
 /* --- work --- */
 
-CU cuMemcpy(address to, address from, size_t bytes);
-CU cuMemcpyAsync(address to, address from, size_t bytes, void *on);
-CU cuMemcpyPeerAsync(address to, void *to_context, address from, void *from_context, size_t bytes,
-                     void *on);
-CU cuMemsetD8Async(address memory, unsigned char value, size_t bytes, void *on);
-CU cuLaunchHostFunc(void *on, void (*function)(void *user), void *user);
-
 /* One block of Kiln's kernel that copies, step by step as src/cuda/cuda_gather.c has it. */
 static void gather(const segment *segments, unsigned long long block)
 {
@@ -173,7 +166,7 @@ int fake_enqueue(void *on, const node *work)
     return SUCCESS;
 }
 
-int cuMemcpy(address to, address from, size_t bytes)
+CU cuMemcpy(address to, address from, size_t bytes)
 {
     ENTER();
     const node work = {.kind = COPY, .to = pointer(to), .from = pointer(from), .bytes = bytes};
@@ -181,15 +174,15 @@ int cuMemcpy(address to, address from, size_t bytes)
     return fake_unlock(SUCCESS);
 }
 
-int cuMemcpyAsync(address to, address from, size_t bytes, void *on)
+CU cuMemcpyAsync(address to, address from, size_t bytes, void *on)
 {
     ENTER();
     const node work = {.kind = COPY, .to = pointer(to), .from = pointer(from), .bytes = bytes};
     return fake_unlock(fake_enqueue(on, &work));
 }
 
-int cuMemcpyPeerAsync(address to, void *to_context, address from, void *from_context, size_t bytes,
-                      void *on)
+CU cuMemcpyPeerAsync(address to, void *to_context, address from, void *from_context, size_t bytes,
+                     void *on)
 {
     ENTER();
     if (to_context == NULL || from_context == NULL) {
@@ -199,14 +192,14 @@ int cuMemcpyPeerAsync(address to, void *to_context, address from, void *from_con
     return fake_unlock(fake_enqueue(on, &work));
 }
 
-int cuMemsetD8Async(address memory, unsigned char value, size_t bytes, void *on)
+CU cuMemsetD8Async(address memory, unsigned char value, size_t bytes, void *on)
 {
     ENTER();
     const node work = {.kind = FILL, .to = pointer(memory), .bytes = bytes, .value = value};
     return fake_unlock(fake_enqueue(on, &work));
 }
 
-int cuLaunchHostFunc(void *on, void (*function)(void *user), void *user)
+CU cuLaunchHostFunc(void *on, void (*function)(void *user), void *user)
 {
     ENTER();
     const node work = {.kind = CALL, .function = function, .user = user};
@@ -226,11 +219,7 @@ typedef struct copy_attributes {
 
 CU cuMemcpyBatchAsync(address *to, address *from, size_t *bytes, size_t count,
                       copy_attributes *attributes, size_t *attributes_from, size_t attribute_count,
-                      size_t *failed, void *on);
-
-int cuMemcpyBatchAsync(address *to, address *from, size_t *bytes, size_t count,
-                       copy_attributes *attributes, size_t *attributes_from, size_t attribute_count,
-                       size_t *failed, void *on)
+                      size_t *failed, void *on)
 {
     ENTER();
     if (count == 0 || attribute_count != 1 || attributes_from[0] != 0 || failed == NULL ||
@@ -245,13 +234,6 @@ int cuMemcpyBatchAsync(address *to, address *from, size_t *bytes, size_t count,
     }
     return fake_unlock(result);
 }
-
-CU cuModuleLoadData(void **module, const void *image);
-CU cuModuleGetFunction(void **function, void *module, const char *name);
-CU cuModuleUnload(void *module);
-CU cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
-                  unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared, void *on,
-                  void **parameters, void **extra);
 
 static const char *const kernels[] = {
     [GATHER] = "kiln_gather", [BOUNDS] = "kiln_bounds", [BINS] = "kiln_bins", [ROWS] = "kiln_rows"};
@@ -269,7 +251,7 @@ static int kernel_in(const char *text)
     return -1;
 }
 
-int cuModuleLoadData(void **module, const void *image)
+CU cuModuleLoadData(void **module, const void *image)
 {
     ENTER();
     const int kernel = kernel_in(image);
@@ -284,7 +266,7 @@ int cuModuleLoadData(void **module, const void *image)
     return fake_unlock(result);
 }
 
-int cuModuleGetFunction(void **function, void *module, const char *name)
+CU cuModuleGetFunction(void **function, void *module, const char *name)
 {
     ENTER();
     *function = module;
@@ -294,7 +276,7 @@ int cuModuleGetFunction(void **function, void *module, const char *name)
                            : NOT_FOUND);
 }
 
-int cuModuleUnload(void *module)
+CU cuModuleUnload(void *module)
 {
     ENTER();
     free(module);
@@ -302,9 +284,9 @@ int cuModuleUnload(void *module)
     return fake_unlock(SUCCESS);
 }
 
-int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
-                   unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared, void *on,
-                   void **parameters, void **extra)
+CU cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                  unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared, void *on,
+                  void **parameters, void **extra)
 {
     ENTER();
     if (fake_says("FAKE_CUDA_KERNELS", "launch")) {
@@ -347,22 +329,7 @@ int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gr
 
 /* --- streams and events --- */
 
-CU cuStreamCreateWithPriority(void **made, unsigned flags, int priority);
-CU cuStreamDestroy_v2(void *on);
-CU cuCtxSynchronize(void);
-CU cuStreamSynchronize(void *on);
-CU cuStreamQuery(void *on);
-CU cuStreamWriteValue32_v2(void *on, address place, unsigned value, unsigned flags);
-CU cuStreamWaitEvent(void *on, void *what, unsigned flags);
-CU cuStreamGetCtx(void *on, void **found);
-CU cuEventCreate(void **made, unsigned flags);
-CU cuEventDestroy_v2(void *what);
-CU cuEventRecord(void *what, void *on);
-CU cuEventQuery(void *what);
-CU cuEventSynchronize(void *what);
-CU cuEventElapsedTime(float *milliseconds, void *begin, void *end);
-
-int cuStreamCreateWithPriority(void **made, unsigned flags, int priority)
+CU cuStreamCreateWithPriority(void **made, unsigned flags, int priority)
 {
     ENTER();
     context *here = fake_current_context();
@@ -376,7 +343,7 @@ int cuStreamCreateWithPriority(void **made, unsigned flags, int priority)
     return fake_unlock(result);
 }
 
-int cuStreamDestroy_v2(void *on)
+CU cuStreamDestroy_v2(void *on)
 {
     ENTER();
     free(on);
@@ -385,13 +352,13 @@ int cuStreamDestroy_v2(void *on)
 }
 
 /* A capture anywhere forbids it, as the real driver has it for captures that are not relaxed. */
-int cuCtxSynchronize(void)
+CU cuCtxSynchronize(void)
 {
     ENTER();
     return fake_unlock(SUCCESS);
 }
 
-int cuStreamSynchronize(void *on)
+CU cuStreamSynchronize(void *on)
 {
     ENTER();
     stream *target = stream_of(on);
@@ -407,7 +374,7 @@ static int not_ready(const stream *target)
     return target != NULL && target->busy && getenv("FAKE_CUDA_BUSY") != NULL ? NOT_READY : SUCCESS;
 }
 
-int cuStreamWriteValue32_v2(void *on, address place, unsigned value, unsigned flags)
+CU cuStreamWriteValue32_v2(void *on, address place, unsigned value, unsigned flags)
 {
     ENTER();
     if (fake_says("FAKE_CUDA_WRITES", "refused")) {
@@ -420,27 +387,27 @@ int cuStreamWriteValue32_v2(void *on, address place, unsigned value, unsigned fl
     return fake_unlock(fake_enqueue(on, &work));
 }
 
-int cuStreamQuery(void *on)
+CU cuStreamQuery(void *on)
 {
     ENTER();
     return fake_unlock(not_ready(stream_of(on)));
 }
 
-int cuStreamWaitEvent(void *on, void *what, unsigned flags)
+CU cuStreamWaitEvent(void *on, void *what, unsigned flags)
 {
     ENTER();
     return fake_unlock(stream_of(on) != NULL && what != NULL && flags == 0 ? SUCCESS
                                                                            : INVALID_HANDLE);
 }
 
-int cuStreamGetCtx(void *on, void **found)
+CU cuStreamGetCtx(void *on, void **found)
 {
     ENTER();
     *found = stream_of(on)->owner;
     return fake_unlock(SUCCESS);
 }
 
-int cuEventCreate(void **made, unsigned flags)
+CU cuEventCreate(void **made, unsigned flags)
 {
     ENTER();
     const int result = fake_make(made, sizeof(event));
@@ -451,7 +418,7 @@ int cuEventCreate(void **made, unsigned flags)
     return fake_unlock(result);
 }
 
-int cuEventDestroy_v2(void *what)
+CU cuEventDestroy_v2(void *what)
 {
     ENTER();
     free(what);
@@ -459,7 +426,7 @@ int cuEventDestroy_v2(void *what)
     return fake_unlock(SUCCESS);
 }
 
-int cuEventRecord(void *what, void *on)
+CU cuEventRecord(void *what, void *on)
 {
     ENTER();
     event *recorded = what;
@@ -469,13 +436,13 @@ int cuEventRecord(void *what, void *on)
         recorded->on != NULL && recorded->on->owner == recorded->owner ? SUCCESS : INVALID_HANDLE);
 }
 
-int cuEventQuery(void *what)
+CU cuEventQuery(void *what)
 {
     ENTER();
     return fake_unlock(not_ready(((event *)what)->on));
 }
 
-int cuEventSynchronize(void *what)
+CU cuEventSynchronize(void *what)
 {
     ENTER();
     event *recorded = what;
@@ -485,7 +452,7 @@ int cuEventSynchronize(void *what)
     return fake_unlock(SUCCESS);
 }
 
-int cuEventElapsedTime(float *milliseconds, void *begin, void *end)
+CU cuEventElapsedTime(float *milliseconds, void *begin, void *end)
 {
     ENTER();
     const event *first = begin;

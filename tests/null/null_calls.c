@@ -40,6 +40,15 @@ static void need(kiln_status status)
     }
 }
 
+/* right_TYPE(): an object that `call` makes. */
+#define RIGHT(type, call)                  \
+    static kiln_##type *right_##type(void) \
+    {                                      \
+        kiln_##type *made = NULL;          \
+        need(call);                        \
+        return made;                       \
+    }
+
 static kiln_status fill_nothing(void *user, kiln_mutable_span memory)
 {
     (void)user;
@@ -113,19 +122,8 @@ static kiln_engine *right_engine(void)
     return engine;
 }
 
-static kiln_context *right_context(void)
-{
-    kiln_context *context = NULL;
-    need(kiln_context_create(right_engine(), NULL, &context));
-    return context;
-}
-
-static kiln_pipeline *right_pipeline(void)
-{
-    kiln_pipeline *pipeline = NULL;
-    need(kiln_pipeline_create(right_engine(), NULL, &pipeline));
-    return pipeline;
-}
+RIGHT(context, kiln_context_create(right_engine(), NULL, &made))
+RIGHT(pipeline, kiln_pipeline_create(right_engine(), NULL, &made))
 
 static kiln_scheduler *right_scheduler(void)
 {
@@ -207,47 +205,13 @@ static kiln_precision_report *right_precision_report(void)
     return report;
 }
 
-static kiln_inspection *right_inspection(void)
-{
-    kiln_inspection *inspection = NULL;
-    need(kiln_network_inspect(right_network(), true, &inspection));
-    return inspection;
-}
-
-static kiln_build *right_build(void)
-{
-    kiln_build *build = NULL;
-    need(kiln_build_start_bytes((kiln_span){right_bytes, sizeof right_bytes}, NULL, NULL, &build));
-    return build;
-}
-
-static kiln_buffer *right_buffer(void)
-{
-    kiln_buffer *buffer = NULL;
-    need(kiln_buffer_create(KILN_LOCATION_HOST, 0, 64, &buffer));
-    return buffer;
-}
-
-static kiln_pool *right_pool(void)
-{
-    kiln_pool *pool = NULL;
-    need(kiln_pool_create(NULL, &pool));
-    return pool;
-}
-
-static kiln_cache_list *right_cache_list(void)
-{
-    kiln_cache_list *list = NULL;
-    need(kiln_cache_list_create("nowhere", false, &list));
-    return list;
-}
-
-static kiln_histogram *right_histogram(void)
-{
-    kiln_histogram *histogram = NULL;
-    need(kiln_histogram_create(&histogram));
-    return histogram;
-}
+RIGHT(inspection, kiln_network_inspect(right_network(), true, &made))
+RIGHT(build,
+      kiln_build_start_bytes((kiln_span){right_bytes, sizeof right_bytes}, NULL, NULL, &made))
+RIGHT(buffer, kiln_buffer_create(KILN_LOCATION_HOST, 0, 64, &made))
+RIGHT(pool, kiln_pool_create(NULL, &made))
+RIGHT(cache_list, kiln_cache_list_create("nowhere", false, &made))
+RIGHT(histogram, kiln_histogram_create(&made))
 
 static kiln_status no_batch(void *user, const kiln_named_tensor **inputs, size_t *count)
 {
@@ -257,40 +221,11 @@ static kiln_status no_batch(void *user, const kiln_named_tensor **inputs, size_t
     return KILN_OK;
 }
 
-static kiln_range_table *right_range_table(void)
-{
-    kiln_range_table *table = NULL;
-    need(kiln_range_table_create(&table));
-    return table;
-}
-
-static kiln_buffer_plan *right_buffer_plan(void)
-{
-    kiln_buffer_plan *plan = NULL;
-    need(kiln_engine_plan_buffers(right_engine(), NULL, NULL, &plan));
-    return plan;
-}
-
-static kiln_system_report *right_system_report(void)
-{
-    kiln_system_report *report = NULL;
-    need(kiln_system_report_create(&report));
-    return report;
-}
-
-static kiln_stream *right_stream(void)
-{
-    kiln_stream *stream = NULL;
-    need(kiln_stream_create(0, 0, &stream));
-    return stream;
-}
-
-static kiln_event *right_event(void)
-{
-    kiln_event *event = NULL;
-    need(kiln_event_create(0, false, &event));
-    return event;
-}
+RIGHT(range_table, kiln_range_table_create(&made))
+RIGHT(buffer_plan, kiln_engine_plan_buffers(right_engine(), NULL, NULL, &made))
+RIGHT(system_report, kiln_system_report_create(&made))
+RIGHT(stream, kiln_stream_create(0, 0, &made))
+RIGHT(event, kiln_event_create(0, false, &made))
 
 static kiln_graph *right_graph(void)
 {
