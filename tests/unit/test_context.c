@@ -66,7 +66,6 @@ TEST(an_engine_describes_its_bindings)
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_input(engine, 1, &binding));
     binding.struct_size = 8;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_input(engine, 0, &binding));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_input(engine, 0, NULL));
     kiln_backend_info info = {.struct_size = sizeof info};
     assert_ok(kiln_engine_backend(engine, &info));
     assert_string_equal(info.name, "mock");
@@ -194,45 +193,14 @@ TEST(what_does_not_fit_is_refused_by_kind)
     assert_status(KILN_ERROR_NOT_BOUND, kiln_context_run(context));
 }
 
-TEST(null_is_refused_everywhere)
+/* What tests/null does not reach: sizes, and pointers within structs. */
+TEST(what_is_half_given_is_refused)
 {
-    owned_context context = NULL;
-    float x[1] = {0};
-    const kiln_tensor tensor = floats(x, 1);
-    kiln_tensor shown;
+    owned_context context = make_context();
     kiln_engine *engine = NULL;
-    const kiln_shape shape = KILN_SHAPE(1);
     kiln_context_counters counters = {.struct_size = 4};
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_create(NULL, NULL, &context));
-    assert_null(context);
-    context = make_context();
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_create(NULL, NULL, NULL));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_bind(NULL, "x", &tensor));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_bind(context, NULL, &tensor));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_bind(context, "x", NULL));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_reshape(NULL, "x", &shape));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_reshape(context, NULL, &shape));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_reshape(context, "x", NULL));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_tensor(NULL, "x", &shown));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_tensor(context, NULL, &shown));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_tensor(context, "x", NULL));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_run(NULL));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_run_tensors(NULL, NULL, 0, NULL, 0));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_run_tensors(context, NULL, 1, NULL, 0));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_run_tensors(context, NULL, 0, NULL, 1));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_warmup(NULL, 1, 0, NULL));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_get_counters(NULL, &counters));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_get_counters(context, NULL));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_get_counters(context, &counters));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build_file(NULL, NULL, &engine));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build_file("x", NULL, NULL));
-    assert_status(KILN_ERROR_NULL_ARGUMENT,
-                  kiln_engine_build_bytes((kiln_span){NULL, 4}, NULL, &engine));
-    assert_status(KILN_ERROR_EMPTY, kiln_engine_build_bytes((kiln_span){x, 0}, NULL, &engine));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_load(NULL, NULL, &engine));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_load("x", NULL, NULL));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_save(NULL, "x"));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_create_mock(NULL, &engine));
+    assert_status(KILN_ERROR_EMPTY, kiln_engine_build_bytes((kiln_span){"", 0}, NULL, &engine));
     assert_fails(KILN_ERROR_NULL_ARGUMENT,
                  kiln_engine_create_mock(&KILN_MOCK_OPTIONS_INIT, &engine), "handler");
     kiln_context_destroy(NULL);

@@ -259,7 +259,6 @@ TEST(nothing_is_left_where_saving_fails)
 TEST(the_system_report_names_places)
 {
     owned_system_report report = NULL;
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_system_report_create(NULL));
     assert_ok(kiln_system_report_create(&report));
     assert_true(kiln_system_report_library_count(report) >= 1);
     bool found = false;
@@ -284,8 +283,6 @@ TEST(the_system_report_names_places)
     kiln_device_info device = {.struct_size = sizeof device};
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_system_report_library(report, 99, &info));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_system_report_device(report, 99, &device));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_system_report_library(NULL, 0, &info));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_system_report_device(NULL, 0, &device));
     assert_null(kiln_system_report_place(NULL, 0, 0));
     assert_int_equal(kiln_system_report_library_count(NULL), 0);
     assert_int_equal(kiln_system_report_device_count(NULL), 0);

@@ -109,7 +109,6 @@ TEST(wrong_use_is_refused)
     kiln_binding binding = {.struct_size = sizeof binding};
     kiln_inspection_node node = {.struct_size = sizeof node};
     kiln_inspection_info small = {.struct_size = 1};
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_network_inspect(NULL, false, &inspection));
     assert_ok(make(&network));
     kiln_network *branch = new_branch(network, "unused");
     assert_status(KILN_ERROR_STATE, kiln_network_inspect(branch, false, &inspection));

@@ -210,8 +210,6 @@ TEST(what_is_wrong_is_said)
                  "it has 2 outputs, but takes 1");
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
                   kiln_network_add_node(network, NULL, "own", -1, "Abs", &x, 1, NULL, 0, y, 1));
-    assert_status(KILN_ERROR_NULL_ARGUMENT,
-                  kiln_network_add_node(network, NULL, NULL, 0, NULL, &x, 1, NULL, 0, y, 1));
     assert_int_equal(kiln_network_layer_count(network), 0);
 }
 

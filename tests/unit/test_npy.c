@@ -297,8 +297,6 @@ TEST(files_that_are_not_there)
                  kiln_tensor_load_npy(kiln_test_file("text.npy", "hello\n", 6), &tensor),
                  "text.npy\": byte 0: this is not a .npy file");
     assert_int_equal(tensor.bytes, 7);
-    assert_fails(KILN_ERROR_NULL_ARGUMENT, kiln_tensor_load_npy(NULL, &tensor), "path");
-    assert_fails(KILN_ERROR_NULL_ARGUMENT, kiln_tensor_load_npy("x", NULL), "tensor");
 }
 
 TEST(what_cannot_be_saved)
@@ -307,8 +305,6 @@ TEST(what_cannot_be_saved)
     const char *path = kiln_test_path("unsaved.npy");
     const kiln_tensor good =
         KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2, 3), data, sizeof data);
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_tensor_save_npy(NULL, path));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_tensor_save_npy(&good, NULL));
     kiln_tensor bad = good;
     bad.bytes = 23;
     assert_status(KILN_ERROR_SIZE, kiln_tensor_save_npy(&bad, path));
