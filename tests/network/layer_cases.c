@@ -21,8 +21,8 @@ static kiln_status convolution(kiln_network *n)
     TRY(image(n, &x));
     TRY(layer_weights(n, "w", F, KILN_SHAPE(6, 2, 3, 3), layer_numbers, &w));
     TRY(layer_weights(n, "b", F, KILN_SHAPE(6), layer_numbers, &b));
-    TRY(kiln_network_add_convolution(n, "y", x, w, b, &options, &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_convolution(n, "y", x, w, b, &options, &y));
+    return KILN_OK;
 }
 
 static kiln_status convolution_same(kiln_network *n)
@@ -43,8 +43,8 @@ static kiln_status convolution_3d(kiln_network *n)
     kiln_tensor_id x, w, y;
     TRY(layer_input(n, "x", F, KILN_SHAPE(1, 2, 4, 5, 6), &x));
     TRY(layer_weights(n, "w", F, KILN_SHAPE(2, 2, 2, 3, 3), layer_numbers, &w));
-    TRY(kiln_network_add_convolution(n, "y", x, w, NONE, NULL, &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_convolution(n, "y", x, w, NONE, NULL, &y));
+    return KILN_OK;
 }
 
 static kiln_status deconvolution(kiln_network *n)
@@ -56,8 +56,8 @@ static kiln_status deconvolution(kiln_network *n)
     options.before[0] = options.before[1] = options.after[0] = options.after[1] = 1;
     TRY(image(n, &x));
     TRY(layer_weights(n, "w", F, KILN_SHAPE(4, 3, 3, 3), layer_numbers, &w));
-    TRY(kiln_network_add_deconvolution(n, "y", x, w, NONE, &options, &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_deconvolution(n, "y", x, w, NONE, &options, &y));
+    return KILN_OK;
 }
 
 static kiln_status pooling(kiln_network *n)
@@ -71,10 +71,8 @@ static kiln_status pooling(kiln_network *n)
     TRY(image(n, &x));
     for (int kind = KILN_POOLING_MAX; kind <= KILN_POOLING_LP; kind++) {
         options.include_padding = true;
-        TRY(kiln_network_add_pooling(n, names[kind], (kiln_pooling)kind, x, &options, &y));
-        TRY(kiln_network_mark_output(n, y));
-        TRY(kiln_network_add_global_pooling(n, NULL, (kiln_pooling)kind, x, &y));
-        TRY(kiln_network_mark_output(n, y));
+        OUTPUT(kiln_network_add_pooling(n, names[kind], (kiln_pooling)kind, x, &options, &y));
+        OUTPUT(kiln_network_add_global_pooling(n, NULL, (kiln_pooling)kind, x, &y));
     }
     return KILN_OK;
 }
@@ -88,12 +86,10 @@ static kiln_status resize(kiln_network *n)
     TRY(image(n, &x));
     options.coordinates = KILN_COORDINATES_ASYMMETRIC;
     options.nearest = KILN_NEAREST_FLOOR;
-    TRY(kiln_network_add_resize(n, "nearest", x, &options, &y));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_resize(n, "nearest", x, &options, &y));
     options.mode = KILN_RESIZE_LINEAR;
     options.coordinates = KILN_COORDINATES_HALF_PIXEL;
-    TRY(kiln_network_add_resize(n, "linear", x, &options, &y));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_resize(n, "linear", x, &options, &y));
     options.mode = KILN_RESIZE_CUBIC;
     options.coordinates = KILN_COORDINATES_ALIGN_CORNERS;
     options.by_size = true;
@@ -101,8 +97,8 @@ static kiln_status resize(kiln_network *n)
     options.sizes[1] = 4;
     options.sizes[2] = 10;
     options.sizes[3] = 5;
-    TRY(kiln_network_add_resize(n, "cubic", x, &options, &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_resize(n, "cubic", x, &options, &y));
+    return KILN_OK;
 }
 
 /* --- element by element --- */
@@ -112,12 +108,11 @@ static kiln_status activations(kiln_network *n)
     kiln_tensor_id x, y, slope;
     TRY(image(n, &x));
     for (int kind = KILN_ACTIVATION_IDENTITY; kind <= KILN_ACTIVATION_CELU; kind++) {
-        TRY(kiln_network_add_activation(n, NULL, (kiln_activation)kind, x, 0.3F, 0.6F, &y));
-        TRY(kiln_network_mark_output(n, y));
+        OUTPUT(kiln_network_add_activation(n, NULL, (kiln_activation)kind, x, 0.3F, 0.6F, &y));
     }
     TRY(layer_weights(n, "slope", F, KILN_SHAPE(4, 1, 1), layer_numbers, &slope));
-    TRY(kiln_network_add_prelu(n, "prelu", x, slope, &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_prelu(n, "prelu", x, slope, &y));
+    return KILN_OK;
 }
 
 static kiln_status unary(kiln_network *n)
@@ -131,8 +126,7 @@ static kiln_status unary(kiln_network *n)
         if (kind == KILN_UNARY_ACOSH) { /* from 1 on */
             TRY(kiln_network_add_unary(n, "exp2", KILN_UNARY_EXP, x, &from));
         }
-        TRY(kiln_network_add_unary(n, NULL, (kiln_unary)kind, from, &y));
-        TRY(kiln_network_mark_output(n, y));
+        OUTPUT(kiln_network_add_unary(n, NULL, (kiln_unary)kind, from, &y));
     }
     return KILN_OK;
 }
@@ -160,10 +154,9 @@ static kiln_status elementwise(kiln_network *n)
                                          &y));
         TRY(kiln_network_mark_output(n, y));
     }
-    TRY(kiln_network_add_where(n, "where", q, b, b, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_cast(n, "cast", a, KILN_DTYPE_INT32, &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_where(n, "where", q, b, b, &y));
+    OUTPUT(kiln_network_add_cast(n, "cast", a, KILN_DTYPE_INT32, &y));
+    return KILN_OK;
 }
 
 /* --- products and reductions --- */
@@ -178,14 +171,12 @@ static kiln_status products(kiln_network *n)
     TRY(layer_input(n, "a", F, KILN_SHAPE(3, 4), &a));
     TRY(layer_weights(n, "w", F, KILN_SHAPE(5, 4), layer_numbers, &w));
     TRY(layer_weights(n, "c", F, KILN_SHAPE(5), layer_numbers, &c));
-    TRY(kiln_network_add_gemm(n, "gemm", a, w, c, &options, &y));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_gemm(n, "gemm", a, w, c, &options, &y));
     const kiln_tensor_id both[] = {a, w};
-    TRY(kiln_network_add_einsum(n, "einsum", "ij,kj->ki", both, 2, &y));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_einsum(n, "einsum", "ij,kj->ki", both, 2, &y));
     TRY(layer_weights(n, "v", F, KILN_SHAPE(2, 4, 3), layer_numbers, &w));
-    TRY(kiln_network_add_matrix_multiply(n, "product", a, w, &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_matrix_multiply(n, "product", a, w, &y));
+    return KILN_OK;
 }
 
 static kiln_status reductions(kiln_network *n)
@@ -194,24 +185,20 @@ static kiln_status reductions(kiln_network *n)
     const int64_t axes[] = {0, -1};
     TRY(layer_input(n, "x", F, KILN_SHAPE(3, 4, 5), &x));
     for (int kind = KILN_REDUCE_SUM; kind <= KILN_REDUCE_SUM_SQUARE; kind++) {
-        TRY(kiln_network_add_reduce(n, NULL, (kiln_reduction)kind, x, axes, 2, kind % 2 == 0, &y));
-        TRY(kiln_network_mark_output(n, y));
-        TRY(kiln_network_add_reduce(n, NULL, (kiln_reduction)kind, x, NULL, 0, kind % 2 == 1, &y));
-        TRY(kiln_network_mark_output(n, y));
+        OUTPUT(
+            kiln_network_add_reduce(n, NULL, (kiln_reduction)kind, x, axes, 2, kind % 2 == 0, &y));
+        OUTPUT(
+            kiln_network_add_reduce(n, NULL, (kiln_reduction)kind, x, NULL, 0, kind % 2 == 1, &y));
     }
-    TRY(kiln_network_add_arg(n, "largest", x, 1, true, false, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_arg(n, "smallest", x, -1, false, true, &y));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_arg(n, "largest", x, 1, true, false, &y));
+    OUTPUT(kiln_network_add_arg(n, "smallest", x, -1, false, true, &y));
     TRY(kiln_network_add_top_k(n, "top", x, 3, -1, true, &y, &z));
     TRY(kiln_network_mark_output(n, y));
     TRY(kiln_network_mark_output(n, z));
-    TRY(kiln_network_add_softmax(n, "softmax", x, 1, false, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_softmax(n, "logsoftmax", x, -1, true, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_cumulative_sum(n, "running", x, 1, true, true, &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_softmax(n, "softmax", x, 1, false, &y));
+    OUTPUT(kiln_network_add_softmax(n, "logsoftmax", x, -1, true, &y));
+    OUTPUT(kiln_network_add_cumulative_sum(n, "running", x, 1, true, true, &y));
+    return KILN_OK;
 }
 
 /* --- normalization --- */
@@ -225,18 +212,13 @@ static kiln_status normalizations(kiln_network *n)
     TRY(layer_weights(n, "mean", F, KILN_SHAPE(4), layer_numbers + 4, &m));
     TRY(layer_weights(n, "variance", F, KILN_SHAPE(4), layer_positive + 4, &v));
     TRY(layer_weights(n, "last", F, KILN_SHAPE(7), layer_numbers, &w));
-    TRY(kiln_network_add_batch_normalization(n, "batch", x, s, b, m, v, 1e-3F, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_layer_normalization(n, "layer", x, w, NONE, -1, 1e-5F, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_group_normalization(n, "group", x, s, b, 2, 1e-5F, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_instance_normalization(n, "instance", x, s, b, 1e-5F, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_rms_normalization(n, "rms", x, w, 1e-5F, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_lrn(n, "lrn", x, 3, 0.1F, 0.75F, 1.0F, &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_batch_normalization(n, "batch", x, s, b, m, v, 1e-3F, &y));
+    OUTPUT(kiln_network_add_layer_normalization(n, "layer", x, w, NONE, -1, 1e-5F, &y));
+    OUTPUT(kiln_network_add_group_normalization(n, "group", x, s, b, 2, 1e-5F, &y));
+    OUTPUT(kiln_network_add_instance_normalization(n, "instance", x, s, b, 1e-5F, &y));
+    OUTPUT(kiln_network_add_rms_normalization(n, "rms", x, w, 1e-5F, &y));
+    OUTPUT(kiln_network_add_lrn(n, "lrn", x, 3, 0.1F, 0.75F, 1.0F, &y));
+    return KILN_OK;
 }
 
 /* --- shapes --- */
@@ -248,45 +230,34 @@ static kiln_status shapes(kiln_network *n)
     const int64_t axes[] = {0, -1};
     const int64_t sizes[] = {1, 3};
     TRY(layer_input(n, "x", F, KILN_SHAPE(3, 4, 5), &x));
-    TRY(kiln_network_add_reshape(n, "reshape", x, &KILN_SHAPE(0, KILN_DYNAMIC), &y));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_reshape(n, "reshape", x, &KILN_SHAPE(0, KILN_DYNAMIC), &y));
     TRY(kiln_network_add_shape(n, "shape", x, &u));
     TRY(kiln_network_mark_output(n, u));
-    TRY(kiln_network_add_reshape_to(n, "back", y, u, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_transpose(n, "transpose", x, permutation, 3, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_flatten(n, "flatten", x, 2, &y));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_reshape_to(n, "back", y, u, &y));
+    OUTPUT(kiln_network_add_transpose(n, "transpose", x, permutation, 3, &y));
+    OUTPUT(kiln_network_add_flatten(n, "flatten", x, 2, &y));
     TRY(kiln_network_add_unsqueeze(n, "unsqueeze", x, axes, 2, &u));
     TRY(kiln_network_mark_output(n, u));
-    TRY(kiln_network_add_squeeze(n, "squeeze", u, axes, 2, &y));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_squeeze(n, "squeeze", u, axes, 2, &y));
     TRY(kiln_network_add_split(n, "split", x, 1, sizes, 2, parts));
     TRY(kiln_network_mark_output(n, parts[0]));
     TRY(kiln_network_mark_output(n, parts[1]));
     TRY(kiln_network_add_split(n, "thirds", x, 0, NULL, 3, parts));
-    TRY(kiln_network_add_concat(n, "concat", parts, 3, -2, &y));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_concat(n, "concat", parts, 3, -2, &y));
     const int64_t starts[] = {-1, 1};
     const int64_t ends[] = {-9, 100};
     const int64_t steps[] = {-2, 1};
     const int64_t along[] = {2, 0};
-    TRY(kiln_network_add_slice(n, "slice", x, starts, ends, along, steps, 2, &y));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_slice(n, "slice", x, starts, ends, along, steps, 2, &y));
     const int64_t before[] = {1, 0, 2};
     const int64_t after[] = {0, 1, 2};
-    TRY(kiln_network_add_pad(n, "pad", x, before, after, 3, KILN_PAD_CONSTANT, 1.5F, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_pad(n, "reflect", x, before, after, 3, KILN_PAD_REFLECT, 0.0F, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_pad(n, "edge", x, before, after, 3, KILN_PAD_EDGE, 0.0F, &y));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_pad(n, "pad", x, before, after, 3, KILN_PAD_CONSTANT, 1.5F, &y));
+    OUTPUT(kiln_network_add_pad(n, "reflect", x, before, after, 3, KILN_PAD_REFLECT, 0.0F, &y));
+    OUTPUT(kiln_network_add_pad(n, "edge", x, before, after, 3, KILN_PAD_EDGE, 0.0F, &y));
     const int64_t repeats[] = {1, 2, 1};
-    TRY(kiln_network_add_tile(n, "tile", x, repeats, 3, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_expand(n, "expand", x, &KILN_SHAPE(2, 1, 4, 1), &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_tile(n, "tile", x, repeats, 3, &y));
+    OUTPUT(kiln_network_add_expand(n, "expand", x, &KILN_SHAPE(2, 1, 4, 1), &y));
+    return KILN_OK;
 }
 
 static kiln_status ranges(kiln_network *n)
@@ -316,19 +287,14 @@ static kiln_status indices(kiln_network *n)
     TRY(layer_weights(n, "p", I, KILN_SHAPE(2, 2), picks, &p));
     TRY(layer_weights(n, "u", F, KILN_SHAPE(3, 2), layer_numbers, &u));
     TRY(layer_weights(n, "two", F, KILN_SHAPE(2), layer_numbers, &v));
-    TRY(kiln_network_add_gather(n, "gather", x, i, 1, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_gather_elements(n, "elements", x, e, 1, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_gather_nd(n, "nd", x, p, 0, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_scatter_elements(n, "scatter", x, e, u, 1, KILN_SCATTER_ADD, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_scatter_nd(n, "scatter_nd", x, p, v, KILN_SCATTER_REPLACE, &y));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_gather(n, "gather", x, i, 1, &y));
+    OUTPUT(kiln_network_add_gather_elements(n, "elements", x, e, 1, &y));
+    OUTPUT(kiln_network_add_gather_nd(n, "nd", x, p, 0, &y));
+    OUTPUT(kiln_network_add_scatter_elements(n, "scatter", x, e, u, 1, KILN_SCATTER_ADD, &y));
+    OUTPUT(kiln_network_add_scatter_nd(n, "scatter_nd", x, p, v, KILN_SCATTER_REPLACE, &y));
     TRY(layer_weights(n, "off_on", F, KILN_SHAPE(2), off_on, &v));
-    TRY(kiln_network_add_one_hot(n, "one_hot", e, 4, v, -1, &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_one_hot(n, "one_hot", e, 4, v, -1, &y));
+    return KILN_OK;
 }
 
 static kiln_status suppression(kiln_network *n)
@@ -339,8 +305,8 @@ static kiln_status suppression(kiln_network *n)
     kiln_nms_options options = KILN_NMS_OPTIONS(.max_boxes = 3, .iou_threshold = 0.5F);
     TRY(layer_weights(n, "boxes", F, KILN_SHAPE(1, 4, 4), corners, &boxes));
     TRY(layer_input(n, "x", F, KILN_SHAPE(1, 2, 4), &scores));
-    TRY(kiln_network_add_nms(n, "y", boxes, scores, &options, &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_nms(n, "y", boxes, scores, &options, &y));
+    return KILN_OK;
 }
 
 /* --- quantization --- */
@@ -358,11 +324,10 @@ static kiln_status quantization(kiln_network *n)
     TRY(layer_weights(n, "zero", KILN_DTYPE_UINT8, KILN_SHAPE_SCALAR, one_zero, &zero));
     TRY(kiln_network_add_quantize(n, "per_axis", x, s, z, KILN_DTYPE_UNDEFINED, 1, 0, &q));
     TRY(kiln_network_mark_output(n, q));
-    TRY(kiln_network_add_dequantize(n, "back", q, s, z, 1, 0, &y));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_dequantize(n, "back", q, s, z, 1, 0, &y));
     TRY(kiln_network_add_quantize(n, "per_tensor", x, t, zero, KILN_DTYPE_UINT8, 0, 0, &q));
-    TRY(kiln_network_add_dequantize(n, "again", q, t, zero, 0, 0, &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_dequantize(n, "again", q, t, zero, 0, 0, &y));
+    return KILN_OK;
 }
 
 static kiln_status quantization_in_blocks(kiln_network *n)
@@ -373,8 +338,8 @@ static kiln_status quantization_in_blocks(kiln_network *n)
     TRY(layer_weights(n, "w", KILN_DTYPE_INT4, KILN_SHAPE(4, 4), packed, &w));
     TRY(layer_weights(n, "s", F, KILN_SHAPE(2, 4), layer_positive, &s));
     TRY(kiln_network_add_dequantize(n, "dequantized", w, s, NONE, 0, 2, &w));
-    TRY(kiln_network_add_matrix_multiply(n, "y", x, w, &y));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_matrix_multiply(n, "y", x, w, &y));
+    return KILN_OK;
 }
 
 /* --- control flow, plugins --- */

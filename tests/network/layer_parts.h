@@ -12,6 +12,12 @@
             return s_;                 \
         }                              \
     } while (0)
+/* A layer of `n` whose result, `y`, is an output. */
+#define OUTPUT(call)                         \
+    do {                                     \
+        TRY(call);                           \
+        TRY(kiln_network_mark_output(n, y)); \
+    } while (0)
 #define F KILN_DTYPE_FLOAT32
 #define I KILN_DTYPE_INT64
 #define NONE KILN_NO_TENSOR

@@ -5,7 +5,6 @@
 
 #include "layer_parts.h"
 
-/* Numbers that weights are made of: not equal, not large, of both signs. */
 const float layer_numbers[512] = {
     0.11F,  -0.52F, 0.73F,  0.24F,  -0.35F, 0.96F,  -0.17F, 0.48F,  0.59F,  -0.61F, 0.32F,
     -0.83F, 0.94F,  0.05F,  -0.26F, 0.67F,  -0.78F, 0.39F,  0.41F,  -0.92F, 0.13F,  0.54F,
@@ -117,8 +116,7 @@ static kiln_status pools(kiln_network *n, kiln_pooling kind)
                     options.after[d] = d % 2;
                 }
             }
-            TRY(kiln_network_add_pooling(n, NULL, kind, x, &options, &y));
-            TRY(kiln_network_mark_output(n, y));
+            OUTPUT(kiln_network_add_pooling(n, NULL, kind, x, &options, &y));
         }
     }
     return KILN_OK;
@@ -149,9 +147,8 @@ kiln_status layer_reduced_axes(kiln_network *n)
     TRY(layer_input(n, "x", F, KILN_SHAPE(3, 4, 5), &x));
     for (int kind = KILN_REDUCE_SUM; kind <= KILN_REDUCE_SUM_SQUARE; kind++) {
         for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
-            TRY(kiln_network_add_reduce(n, NULL, (kiln_reduction)kind, x, axes[i], counts[i],
-                                        (kind + (int)i) % 2 == 0, &y));
-            TRY(kiln_network_mark_output(n, y));
+            OUTPUT(kiln_network_add_reduce(n, NULL, (kiln_reduction)kind, x, axes[i], counts[i],
+                                           (kind + (int)i) % 2 == 0, &y));
         }
     }
     return KILN_OK;
@@ -189,12 +186,10 @@ kiln_status layer_quantized_types(kiln_network *n)
         TRY(layer_weights(n, name, dtype, KILN_SHAPE(4), storages[i].zeros, &zeros));
         TRY(kiln_network_add_quantize(n, NULL, x, one, zero, KILN_DTYPE_UNDEFINED, 1, 0, &q));
         (void)snprintf(name, sizeof name, "tensor_%s", storages[i].name);
-        TRY(kiln_network_add_dequantize(n, name, q, one, zero, 1, 0, &y));
-        TRY(kiln_network_mark_output(n, y));
+        OUTPUT(kiln_network_add_dequantize(n, name, q, one, zero, 1, 0, &y));
         TRY(kiln_network_add_quantize(n, NULL, x, four, zeros, KILN_DTYPE_UNDEFINED, 1, 0, &q));
         (void)snprintf(name, sizeof name, "axis_%s", storages[i].name);
-        TRY(kiln_network_add_dequantize(n, name, q, four, zeros, 1, 0, &y));
-        TRY(kiln_network_mark_output(n, y));
+        OUTPUT(kiln_network_add_dequantize(n, name, q, four, zeros, 1, 0, &y));
     }
     return KILN_OK;
 }
@@ -209,8 +204,7 @@ kiln_status layer_quantized_blocks(kiln_network *n)
         char name[32];
         TRY(kiln_network_add_quantize(n, NULL, x, s, NONE, storages[i].dtype, 1, 2, &q));
         (void)snprintf(name, sizeof name, "blocks_%s", storages[i].name);
-        TRY(kiln_network_add_dequantize(n, name, q, s, NONE, 1, 2, &y));
-        TRY(kiln_network_mark_output(n, y));
+        OUTPUT(kiln_network_add_dequantize(n, name, q, s, NONE, 1, 2, &y));
     }
     return KILN_OK;
 }
@@ -227,16 +221,14 @@ kiln_status layer_attention_seen(kiln_network *n)
     TRY(layer_input(n, "k", F, KILN_SHAPE(1, 2, 5, 4), &k));
     TRY(layer_input(n, "v", F, KILN_SHAPE(1, 2, 5, 4), &v));
     TRY(layer_weights(n, "seen", KILN_DTYPE_BOOL, KILN_SHAPE(3, 5), seen, &options.mask));
-    TRY(kiln_network_add_attention(n, "seen_only", q, k, v, &options, &y, NULL, NULL));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_attention(n, "seen_only", q, k, v, &options, &y, NULL, NULL));
     options.causal = true;
     options.mask = NONE;
-    TRY(kiln_network_add_attention(n, "causal", q, k, v, &options, &y, NULL, NULL));
-    TRY(kiln_network_mark_output(n, y));
+    OUTPUT(kiln_network_add_attention(n, "causal", q, k, v, &options, &y, NULL, NULL));
     options.causal = false;
     options.scale = 0.7F;
-    TRY(kiln_network_add_attention(n, "scaled", q, k, v, &options, &y, NULL, NULL));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_attention(n, "scaled", q, k, v, &options, &y, NULL, NULL));
+    return KILN_OK;
 }
 
 static kiln_status recurrent_form(kiln_network *n, kiln_tensor_id x, kiln_tensor_id lengths,
@@ -303,17 +295,13 @@ kiln_status layer_half_type(kiln_network *n)
     TRY(layer_weights(n, NULL, F, KILN_SHAPE(4), layer_positive, &w));
     TRY(kiln_network_add_cast(n, NULL, w, dtype, &w));
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        TRY(kiln_network_add_activation(n, NULL, kinds[i], x, -0.25F, 0.5F, &y));
-        TRY(kiln_network_mark_output(n, y));
+        OUTPUT(kiln_network_add_activation(n, NULL, kinds[i], x, -0.25F, 0.5F, &y));
     }
-    TRY(kiln_network_add_pad(n, NULL, x, before, after, 4, KILN_PAD_CONSTANT, 0.5F, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_rms_normalization(n, NULL, x, w, 1e-3F, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_global_pooling(n, NULL, KILN_POOLING_LP, x, &y));
-    TRY(kiln_network_mark_output(n, y));
-    TRY(kiln_network_add_attention(n, NULL, x, x, x, &options, &y, NULL, NULL));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_pad(n, NULL, x, before, after, 4, KILN_PAD_CONSTANT, 0.5F, &y));
+    OUTPUT(kiln_network_add_rms_normalization(n, NULL, x, w, 1e-3F, &y));
+    OUTPUT(kiln_network_add_global_pooling(n, NULL, KILN_POOLING_LP, x, &y));
+    OUTPUT(kiln_network_add_attention(n, NULL, x, x, x, &options, &y, NULL, NULL));
+    return KILN_OK;
 }
 
 kiln_status layer_whole_types(kiln_network *n)
@@ -327,10 +315,8 @@ kiln_status layer_whole_types(kiln_network *n)
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
         const float least = dtypes[i] == KILN_DTYPE_UINT8 ? 1.0F : -2.0F;
         TRY(kiln_network_add_cast(n, NULL, all, dtypes[i], &x));
-        TRY(kiln_network_add_activation(n, NULL, KILN_ACTIVATION_CLIP, x, least, 3.0F, &y));
-        TRY(kiln_network_mark_output(n, y));
-        TRY(kiln_network_add_pad(n, NULL, x, before, after, 2, KILN_PAD_CONSTANT, 7.0F, &y));
-        TRY(kiln_network_mark_output(n, y));
+        OUTPUT(kiln_network_add_activation(n, NULL, KILN_ACTIVATION_CLIP, x, least, 3.0F, &y));
+        OUTPUT(kiln_network_add_pad(n, NULL, x, before, after, 2, KILN_PAD_CONSTANT, 7.0F, &y));
     }
     return KILN_OK;
 }
@@ -352,8 +338,8 @@ kiln_status layer_attention(kiln_network *n)
     options.heads = 4;
     TRY(heads(n, 4, &q, &k, &v));
     TRY(layer_input(n, "mask", F, KILN_SHAPE(3, 5), &options.mask));
-    TRY(kiln_network_add_attention(n, "y", q, k, v, &options, &y, NULL, NULL));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_attention(n, "y", q, k, v, &options, &y, NULL, NULL));
+    return KILN_OK;
 }
 
 kiln_status layer_attention_grouped(kiln_network *n)
@@ -366,8 +352,8 @@ kiln_status layer_attention_grouped(kiln_network *n)
     options.scale = 0.25F;
     options.softcap = 2.0F;
     TRY(heads(n, 2, &q, &k, &v));
-    TRY(kiln_network_add_attention(n, "y", q, k, v, &options, &y, NULL, NULL));
-    return kiln_network_mark_output(n, y);
+    OUTPUT(kiln_network_add_attention(n, "y", q, k, v, &options, &y, NULL, NULL));
+    return KILN_OK;
 }
 
 kiln_status layer_attention_with_past(kiln_network *n)

@@ -93,6 +93,40 @@ bool kiln_test_allocation_failed(void)
     return allocation_failed;
 }
 
+kiln_test_crew kiln_test_start(size_t count, void *(*body)(void *user), void *users, size_t size)
+{
+    kiln_test_crew crew = {.count = count};
+    assert_true(count <= sizeof crew.threads / sizeof crew.threads[0]);
+    for (size_t i = 0; i < count; i++) {
+        void *user = (char *)users + i * size;
+        assert_int_equal(pthread_create(&crew.threads[i], NULL, body, user), 0);
+    }
+    return crew;
+}
+
+void kiln_test_join(const kiln_test_crew *crew)
+{
+    for (size_t i = 0; i < crew->count; i++) {
+        void *failed = NULL;
+        assert_int_equal(pthread_join(crew->threads[i], &failed), 0);
+        assert_null(failed);
+    }
+}
+
+void kiln_test_in_threads(size_t count, void *(*body)(void *user), void *users, size_t size)
+{
+    const kiln_test_crew crew = kiln_test_start(count, body, users, size);
+    kiln_test_join(&crew);
+}
+
+kiln_status kiln_test_idle(void *user, kiln_mock_run *run, char message[1024])
+{
+    (void)user;
+    (void)run;
+    (void)message;
+    return KILN_OK;
+}
+
 double kiln_test_seconds(void)
 {
     struct timespec now;

@@ -3,6 +3,7 @@
 #ifndef KILN_TEST_H
 #define KILN_TEST_H
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -113,6 +114,18 @@ void kiln_test_each_allocation(kiln_status (*body)(void *user), void *user);
             return tried_;                 \
         }                                  \
     } while (0)
+
+/* So many threads of this body, which returns NULL where all went well, each with the user `size`
+ * bytes behind the last one's (0: all with one), up to 64; and their end. */
+typedef struct kiln_test_crew {
+    size_t count;
+    pthread_t threads[64];
+} kiln_test_crew;
+kiln_test_crew kiln_test_start(size_t count, void *(*body)(void *user), void *users, size_t size);
+void kiln_test_join(const kiln_test_crew *crew);
+void kiln_test_in_threads(size_t count, void *(*body)(void *user), void *users, size_t size);
+/* A mock's handler that does nothing. */
+kiln_status kiln_test_idle(void *user, kiln_mock_run *run, char message[1024]);
 
 /* Time of the processor that this process took. */
 double kiln_test_seconds(void);

@@ -165,14 +165,6 @@ TEST(a_run_has_a_limit_of_memory)
     kiln_context_destroy(s.context);
 }
 
-static kiln_status do_nothing(void *user, kiln_mock_run *run, char message[1024])
-{
-    (void)user;
-    (void)run;
-    (void)message;
-    return KILN_OK;
-}
-
 TEST(what_cannot_be_kept_is_refused)
 {
     owned_context context = NULL;
@@ -181,7 +173,7 @@ TEST(what_cannot_be_kept_is_refused)
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context),
                  "run_memory_bytes");
     kiln_engine_release(engine);
-    kiln_mock_options mock = KILN_MOCK_OPTIONS(.handler = do_nothing);
+    kiln_mock_options mock = KILN_MOCK_OPTIONS(.handler = kiln_test_idle);
     assert_ok(kiln_engine_create_mock(&mock, &engine));
     options.run_memory_bytes = 0;
     options.run_milliseconds = 1;

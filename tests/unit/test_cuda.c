@@ -419,15 +419,7 @@ FAKE_TEST(threads_open_the_driver_at_once)
 {
     int failure = 0;
     for (int round = 0; round < 8; round++) {
-        pthread_t threads[8];
-        for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
-            assert_int_equal(pthread_create(&threads[i], NULL, open_and_work, &failure), 0);
-        }
-        for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
-            void *failed = NULL;
-            assert_int_equal(pthread_join(threads[i], &failed), 0);
-            assert_null(failed);
-        }
+        kiln_test_in_threads(8, open_and_work, &failure, 0);
         kln_cuda_close();
     }
 }

@@ -201,16 +201,8 @@ FAKE_TEST(a_device_loads_the_kernel_once)
 {
     int failure = 0;
     for (int round = 0; round < 8; round++) {
-        pthread_t threads[8];
         const unsigned long loads = calls("cuModuleLoadData");
-        for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
-            assert_int_equal(pthread_create(&threads[i], NULL, gather_once, &failure), 0);
-        }
-        for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
-            void *failed = NULL;
-            assert_int_equal(pthread_join(threads[i], &failed), 0);
-            assert_null(failed);
-        }
+        kiln_test_in_threads(8, gather_once, &failure, 0);
         assert_int_equal(calls("cuModuleLoadData"), loads + 1);
         kiln_stream *stream = make_stream(); /* another device */
         one_copy(stream, 0, 0, 100);

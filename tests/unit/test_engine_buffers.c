@@ -1,14 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kiln_test.h"
 
-static kiln_status play(void *user, kiln_mock_run *run, char message[1024])
-{
-    (void)user;
-    (void)run;
-    (void)message;
-    return KILN_OK;
-}
-
 static kiln_engine *make_engine(void)
 {
     const kiln_binding inputs[] = {
@@ -38,7 +30,7 @@ static kiln_engine *make_engine(void)
     };
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = inputs, .input_count = 2, .outputs = outputs, .output_count = 2,
-                          .handler = play);
+                          .handler = kiln_test_idle);
     kiln_engine *engine = new_mock(&options);
     return engine;
 }
@@ -104,7 +96,7 @@ ALLOCATIONS(TEST, every_failed_allocation_is_survived)
                                  .shape = KILN_SHAPE(5)};
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .outputs = &output, .output_count = 1,
-                          .handler = play);
+                          .handler = kiln_test_idle);
     owned_engine engine = NULL;
     owned_buffer_plan plan = NULL;
     TRY(kiln_engine_create_mock(&options, &engine));

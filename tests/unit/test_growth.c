@@ -380,14 +380,6 @@ TEST(networks_grow_evenly)
 
 /* --- calls that name many tensors --- */
 
-static kiln_status do_nothing(void *user, kiln_mock_run *run, char message[1024])
-{
-    (void)user;
-    (void)run;
-    (void)message;
-    return KILN_OK;
-}
-
 static cost run_tensors(kiln_engine *engine, const kiln_named_tensor *inputs, size_t number)
 {
     owned_context context = context_on(engine);
@@ -424,7 +416,7 @@ static cost cost_of_call(call use, size_t number)
             names[i], KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, scalar, &one, sizeof one)};
     }
     kiln_mock_options options =
-        KILN_MOCK_OPTIONS(.inputs = bindings, .input_count = number, .handler = do_nothing);
+        KILN_MOCK_OPTIONS(.inputs = bindings, .input_count = number, .handler = kiln_test_idle);
     kiln_engine *engine = new_mock(&options);
     const cost taken = use(engine, inputs, number);
     kiln_engine_release(engine);

@@ -392,13 +392,11 @@ TEST(contexts_of_one_engine_run_in_threads)
     owned_engine engine =
         build(made_model(17, "in x float32[n]; n=Neg(x); y=Cast(n) to=6; out y int32[n]"));
     runner runners[4];
-    pthread_t threads[4];
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
+    for (size_t i = 0; i < 4; i++) {
         runners[i] = (runner){engine, 1000.0F * (float)i, false};
-        assert_int_equal(pthread_create(&threads[i], NULL, run_many, &runners[i]), 0);
     }
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    kiln_test_in_threads(4, run_many, runners, sizeof *runners);
+    for (size_t i = 0; i < 4; i++) {
         assert_true(runners[i].right);
     }
 }

@@ -131,14 +131,8 @@ TEST(a_process_is_killed_while_it_saves)
 TEST(threads_save_to_one_path)
 {
     static char path[4096];
-    pthread_t threads[4];
     path_of("threads.saved", path);
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, save_often, path), 0);
-    }
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
-        (void)pthread_join(threads[i], NULL);
-    }
+    kiln_test_in_threads(4, save_often, path, 0);
     assert_pair(path);
 }
 

@@ -309,17 +309,9 @@ FAKE_TEST(threads_share_a_pool)
 {
     exchange shared = {.pool = make_pool(KILN_LOCATION_DEVICE, 1 << 20, 4096),
                        .guard = PTHREAD_MUTEX_INITIALIZER};
-    pthread_t threads[THREADS];
     assert_ok(kiln_stream_create(0, 0, &shared.streams[0]));
     assert_ok(kiln_stream_create(0, 0, &shared.streams[1]));
-    for (size_t i = 0; i < THREADS; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, hammer, &shared), 0);
-    }
-    for (size_t i = 0; i < THREADS; i++) {
-        void *failed = NULL;
-        assert_int_equal(pthread_join(threads[i], &failed), 0);
-        assert_null(failed);
-    }
+    kiln_test_in_threads(THREADS, hammer, &shared, 0);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(shared.passed); i++) {
         assert_ok(kiln_pool_release(shared.pool, &shared.passed[i], NULL));
     }

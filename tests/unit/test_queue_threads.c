@@ -75,16 +75,14 @@ FAKE_TEST(contexts_of_one_stream_keep_out_of_each_others_graphs)
         behaviour how = {.drifts = false};
         owned_engine engine = make_engine(&how, !is_callers, 0);
         job jobs[4];
-        pthread_t threads[4];
         owned_stream stream = stream_on(0);
         kiln_context_options options = KILN_CONTEXT_OPTIONS(.stream = is_callers ? stream : NULL);
         for (size_t i = 0; i < 4; i++) {
             jobs[i] = (job){.base = (float)(1000 * i)};
             assert_ok(kiln_context_create(engine, &options, &jobs[i].context));
-            assert_int_equal(pthread_create(&threads[i], NULL, work_hard, &jobs[i]), 0);
         }
+        kiln_test_in_threads(4, work_hard, jobs, sizeof *jobs);
         for (size_t i = 0; i < 4; i++) {
-            assert_int_equal(pthread_join(threads[i], NULL), 0);
             assert_string_equal(jobs[i].message, "");
             assert_int_equal(jobs[i].wrong, 0);
             assert_int_equal(counters_of(jobs[i].context).graph_hits, 198);

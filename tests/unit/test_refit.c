@@ -199,19 +199,10 @@ static void *run_for_ever(void *user)
     return NULL;
 }
 
-static void begin_load(load *self, pthread_t threads[THREADS])
-{
-    for (size_t i = 0; i < THREADS; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, run_for_ever, self), 0);
-    }
-}
-
-static void end_load(load *self, pthread_t threads[THREADS])
+static void end_load(load *self, const kiln_test_crew *crew)
 {
     atomic_store(&self->ends, true);
-    for (size_t i = 0; i < THREADS; i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
-    }
+    kiln_test_join(crew);
     assert_int_equal(atomic_load(&self->failures), 0);
 }
 
@@ -219,7 +210,6 @@ TEST(a_failed_refit_is_not_seen_under_load)
 {
     for (size_t i = 0; i < BACKENDS; i++) {
         owned_engine engine = build(backends[i]);
-        pthread_t threads[THREADS];
         kiln_refit_sample sample;
         kiln_named_tensor weights[2];
         kiln_named_tensor tensors[2];
@@ -227,7 +217,7 @@ TEST(a_failed_refit_is_not_seen_under_load)
         kiln_refit_options options = checked(&sample, tensors);
         answers[0] += 1;
         load self = {.engine = engine, .w = {1, 5}, .b = {10, 3}};
-        begin_load(&self, threads);
+        const kiln_test_crew crew = kiln_test_start(THREADS, run_for_ever, &self, 0);
         for (int k = 0; k < 30 || atomic_load(&self.runs) < 200; k++) {
             assert_status(KILN_ERROR_MISMATCH, kiln_engine_refit(engine, weights, 2, &options));
         }
@@ -237,7 +227,7 @@ TEST(a_failed_refit_is_not_seen_under_load)
         while (atomic_load(&self.others) < 100 && atomic_load(&self.failures) == 0) {
             (void)usleep(100);
         }
-        end_load(&self, threads);
+        end_load(&self, &crew);
     }
 }
 
@@ -245,7 +235,6 @@ TEST(refits_and_runs_take_turns)
 {
     for (size_t i = 0; i < BACKENDS; i++) {
         owned_engine engine = build(backends[i]);
-        pthread_t threads[THREADS];
         kiln_named_tensor weights[2];
         float old_w[N];
         float old_b = 10;
@@ -255,12 +244,12 @@ TEST(refits_and_runs_take_turns)
         }
         const kiln_named_tensor old[] = {named("w", old_w, N), named("b", &old_b, 1)};
         load self = {.engine = engine, .w = {1, 5}, .b = {10, 3}};
-        begin_load(&self, threads);
+        const kiln_test_crew crew = kiln_test_start(THREADS, run_for_ever, &self, 0);
         for (int k = 0; k < 30 || (atomic_load(&self.runs) < 200 && k < 10000); k++) {
             assert_ok(kiln_engine_refit(engine, k % 2 == 0 ? weights : old, 2, NULL));
             (void)saved_bytes(engine);
         }
-        end_load(&self, threads);
+        end_load(&self, &crew);
     }
 }
 
@@ -298,14 +287,6 @@ TEST(a_thousand_refits_grow_nothing)
 }
 
 /* The mock has no weights. */
-static kiln_status run_nothing(void *user, kiln_mock_run *run, char message[1024])
-{
-    (void)user;
-    (void)run;
-    (void)message;
-    return KILN_OK;
-}
-
 TEST(other_backends_keep_their_weights)
 {
     const kiln_binding x = {.struct_size = sizeof x,
@@ -316,7 +297,7 @@ TEST(other_backends_keep_their_weights)
     kiln_binding y = x;
     y.name = "y";
     kiln_mock_options options = KILN_MOCK_OPTIONS(.inputs = &x, .input_count = 1, .outputs = &y,
-                                                  .output_count = 1, .handler = run_nothing);
+                                                  .output_count = 1, .handler = kiln_test_idle);
     size_t count = 3;
     owned_engine engine = new_mock(&options);
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit_count(engine, &count));

@@ -31,7 +31,6 @@ FAKE_TEST(many_who_sleep_are_woken_by_several_threads)
 {
     (void)state;
     behaviour how = {.drifts = false};
-    pthread_t threads[MOST_ROWS];
     owned_engine engine = NULL;
     const kiln_context_options plain = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_OFF);
     handler_of_rows = run_once_all_sleep;
@@ -43,12 +42,7 @@ FAKE_TEST(many_who_sleep_are_woken_by_several_threads)
                   &engine);
     handler_of_rows = compute_rows;
     watched = scheduler;
-    for (size_t i = 0; i < MOST_ROWS; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, run_and_wait, scheduler), 0);
-    }
-    for (size_t i = 0; i < MOST_ROWS; i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
-    }
+    kiln_test_in_threads(MOST_ROWS, run_and_wait, scheduler, 0);
     assert_true(scheduler->crew.started);
     assert_ok(kiln_scheduler_drain(scheduler, -1)); /* when all were told */
 }
@@ -102,15 +96,11 @@ static void *wander(void *user)
 static void wander_together(kiln_scheduler *scheduler, unsigned long count)
 {
     enum { THREADS = 6 };
-    pthread_t threads[THREADS];
     wanderer all[THREADS];
     for (unsigned i = 0; i < THREADS; i++) {
         all[i] = (wanderer){scheduler, i, count / THREADS};
-        assert_int_equal(pthread_create(&threads[i], NULL, wander, &all[i]), 0);
     }
-    for (size_t i = 0; i < THREADS; i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
-    }
+    kiln_test_in_threads(THREADS, wander, all, sizeof *all);
 }
 
 /* KILN_SOAK_REQUESTS of the environment: how many, 240 without. */

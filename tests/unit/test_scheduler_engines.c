@@ -49,13 +49,7 @@ static void *double_many(void *user)
 
 static void double_on_threads(kiln_scheduler *scheduler)
 {
-    pthread_t threads[4];
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, double_many, scheduler), 0);
-    }
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
-    }
+    kiln_test_in_threads(4, double_many, scheduler, 0);
 }
 
 typedef struct gpu_state {
@@ -141,7 +135,6 @@ static void *double_large(void *user)
 FAKE_TEST(large_requests_are_joined_by_several_threads)
 {
     behaviour how = {.drifts = false};
-    pthread_t threads[LARGE_REQUESTS];
     static const int64_t whole[] = {LARGE, LARGE * LARGE_REQUESTS};
     owned_engine engine = make_engine(&how, false, 0);
     owned_scheduler scheduler =
@@ -150,12 +143,7 @@ FAKE_TEST(large_requests_are_joined_by_several_threads)
                                                         .batch_sizes = whole,
                                                         .batch_size_count = 2,
                                                         .contexts = CONTEXTS});
-    for (size_t i = 0; i < LARGE_REQUESTS; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, double_large, scheduler), 0);
-    }
-    for (size_t i = 0; i < LARGE_REQUESTS; i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
-    }
+    kiln_test_in_threads(LARGE_REQUESTS, double_large, scheduler, 0);
     assert_true(scheduler->crew.started);
     const kiln_scheduler_counters counters = scheduler_counters(scheduler);
     assert_int_equal(counters.rows, 5 * LARGE_REQUESTS * LARGE);

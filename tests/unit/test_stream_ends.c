@@ -271,15 +271,11 @@ TEST(many_threads_share_a_generator)
         played self = PLAYED(.puts_out_new = i == 1);
         owned_generator generator =
             played_generator(&self, KILN_GENERATOR_OPTIONS(.thread = i == 0));
-        pthread_t threads[6];
         caller callers[6];
         for (unsigned k = 0; k < 6; k++) {
             callers[k] = (caller){generator, k};
-            assert_int_equal(pthread_create(&threads[k], NULL, call, &callers[k]), 0);
         }
-        for (size_t k = 0; k < 6; k++) {
-            assert_int_equal(pthread_join(threads[k], NULL), 0);
-        }
+        kiln_test_in_threads(6, call, callers, sizeof *callers);
         const kiln_generator_counters counters = counted(generator);
         assert_true(counters.submitted == 72 && counters.failed == 0);
         if (i == 0) {

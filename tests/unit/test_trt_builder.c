@@ -412,7 +412,6 @@ STAND_IN_LAYOUTS_TEST(a_limit_stops_a_build_on_its_way, "its loading cannot be m
 }
 
 typedef struct builder_thread {
-    pthread_t thread;
     kiln_build_options options;
     kiln_span model;
     kiln_status status;
@@ -441,10 +440,9 @@ TENSORRT_TEST(threads_build_while_builders_are_released)
         threads[i] = (builder_thread){.options = fake_options(SOME_LAYOUT),
                                       .model = model,
                                       .releases = ON_STAND_IN && i == 0};
-        assert_int_equal(pthread_create(&threads[i].thread, NULL, build_often, &threads[i]), 0);
     }
+    kiln_test_in_threads(KLN_ARRAY_LENGTH(threads), build_often, threads, sizeof *threads);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
-        assert_int_equal(pthread_join(threads[i].thread, NULL), 0);
         assert_ok(threads[i].status);
     }
 }
