@@ -8,7 +8,8 @@
 
 #include "serve_http.h"
 
-#define ONE_PIECE ((size_t)64 << 10)
+/* To copy this takes less time than to send the head of an answer by itself. */
+#define ONE_PIECE ((size_t)1 << 20)
 #define FIRST_BODY ((size_t)64 << 10) /* of a body whose length is not known */
 #define READ_AWAY ((uint64_t)1 << 20) /* of a refused request, whose client then sees why */
 
@@ -40,11 +41,22 @@ bool serve_answer_response(serve_connection *at, int code, const char *type, siz
     return queued == MHD_YES;
 }
 
-/* A small answer is one piece; of a larger one each tensor is sent from where it lies. */
+/* One piece with the head of the answer is sent in one go: where its text fits before the tensors,
+ * and where it is small. Of another each tensor is sent from where it lies. */
 static struct MHD_Response *make_response(const serve_mhd *mhd, serve_reply *reply, size_t size)
 {
     struct MHD_Response *response = NULL;
     unsigned used = 1;
+    if (reply->count > 1 && reply->headroom >= reply->text.size) {
+        char *begin = reply->tensors - reply->text.size;
+        memcpy(begin, reply->text.data, reply->text.size);
+        response = mhd->create_response_from_buffer_with_free_callback_cls(size, begin,
+                                                                           reply->release, reply);
+        if (response == NULL) {
+            serve_reply_release(reply);
+        }
+        return response;
+    }
     if (size > ONE_PIECE && reply->count > 1) {
         reply->pieces[0] = (struct MHD_IoVec){reply->text.data, reply->text.size};
         for (unsigned i = 1; i < reply->count; i++) {

@@ -9,6 +9,9 @@
 /* A model that is quicker runs in the thread that speaks HTTP: two changes of thread cost more. */
 #define QUICK_ALONE 2000000 /* nanoseconds, while no other request is under way */
 #define QUICK 50000
+/* Outputs of this size are written where they are sent from, behind room for the text. */
+#define PLACED ((size_t)16 << 10)
+#define HEADROOM ((size_t)4 << 10)
 
 /* --- asking --- */
 
@@ -22,6 +25,62 @@ static bool runs_here(const serve_infer *infer)
 {
     const unsigned long long usual = atomic_load(&infer->instance->run_ns);
     return usual != 0 && usual < (infer->alone ? QUICK_ALONE : QUICK) && !infer->instance->delays;
+}
+
+static unsigned long long rows_of(const serve_infer *infer)
+{
+    const serve_instance *model = infer->instance;
+    const bool has_rows = model->max_batch + model->row_limit > 0 && infer->input_count > 0 &&
+                          infer->inputs[0].tensor.desc.shape.rank > 0;
+    return has_rows ? (unsigned long long)infer->inputs[0].tensor.desc.shape.dims[0] : 1;
+}
+
+/* What an output will be, if that is known before the run. */
+static bool known_output(const serve_infer *infer, const serve_wish *wish,
+                         kiln_named_tensor *output)
+{
+    const serve_binding *binding = &infer->instance->outputs[wish->index];
+    kiln_tensor *tensor = &output->tensor;
+    *output = (kiln_named_tensor){.name = binding->name};
+    tensor->desc = (kiln_tensor_desc){.dtype = binding->dtype, .shape = binding->shape};
+    if (infer->instance->max_batch > 0 && binding->shape.rank > 0) {
+        tensor->desc.shape.dims[0] = (int64_t)rows_of(infer);
+    }
+    return kiln_shape_is_static(&tensor->desc.shape) &&
+           kiln_tensor_bytes(binding->dtype, &tensor->desc.shape, &tensor->bytes) == KILN_OK;
+}
+
+/* Memory for outputs that are to follow each other behind the text, so that the answer is one piece
+ * and nothing is copied. Without it the answer is made of pieces. */
+static void place_outputs(serve_connection *at, serve_infer *infer)
+{
+    size_t total = 0;
+    kiln_named_tensor *outputs = serve_arena_take(&at->arena, infer->wish_count * sizeof *outputs);
+    if (outputs == NULL || infer->instance->on_gpu) { /* which has pinned memory for them */
+        return;
+    }
+    for (size_t i = 0; i < infer->wish_count; i++) {
+        const serve_wish *wish = &infer->wishes[i];
+        if (wish->index != i || !wish->binary || wish->classes > 0 ||
+            !known_output(infer, wish, &outputs[i]) ||
+            total % kiln_dtype_alignment(outputs[i].tensor.desc.dtype) != 0 ||
+            outputs[i].tensor.bytes > SIZE_MAX / 4 - total) {
+            return;
+        }
+        total += outputs[i].tensor.bytes;
+    }
+    char *room = total < PLACED ? NULL : aligned_alloc(64, (HEADROOM + total + 63) & ~(size_t)63);
+    if (room == NULL) {
+        return;
+    }
+    infer->room = room;
+    infer->outputs = outputs;
+    infer->output_count = infer->wish_count;
+    room += HEADROOM;
+    for (size_t i = 0; i < infer->wish_count; i++) {
+        outputs[i].tensor.data = room;
+        room += outputs[i].tensor.bytes;
+    }
 }
 
 static bool submit(serve_connection *at, serve_infer *infer)
@@ -42,8 +101,12 @@ static bool submit(serve_connection *at, serve_infer *infer)
     options.user = at;
     options.run_here = runs_here(infer);
     atomic_store(&at->progress, SERVE_PENDING);
-    const kiln_status status = kiln_scheduler_submit(
-        infer->instance->scheduler, infer->inputs, infer->input_count, NULL, 0, &options, &request);
+    if (options.run_here) {
+        place_outputs(at, infer);
+    }
+    const kiln_status status =
+        kiln_scheduler_submit(infer->instance->scheduler, infer->inputs, infer->input_count,
+                              infer->outputs, infer->output_count, &options, &request);
     if (status != KILN_OK) {
         return serve_refuse_status(&at->problem, status, kiln_error_message());
     }
@@ -98,6 +161,7 @@ typedef struct answer {
     serve_text classes; /* of outputs that are given so, binary */
     kiln_request *request;
     serve_instance *instance;
+    char *room; /* of its outputs, or NULL */
 } answer;
 
 static void answer_free(void *user)
@@ -110,6 +174,7 @@ static void answer_free(void *user)
         serve_instance_release(self->instance);
     }
     free(self->reply.pieces);
+    free(self->room);
     free(self);
 }
 
@@ -237,14 +302,6 @@ static void place_classes(answer *self)
     }
 }
 
-static unsigned long long rows_of(const serve_infer *infer)
-{
-    const serve_instance *model = infer->instance;
-    const bool has_rows = model->max_batch + model->row_limit > 0 && infer->input_count > 0 &&
-                          infer->inputs[0].tensor.desc.shape.rank > 0;
-    return has_rows ? (unsigned long long)infer->inputs[0].tensor.desc.shape.dims[0] : 1;
-}
-
 /* The usual time of a run, of those that met no others; a thread that lost its processor once says
  * little about it. */
 static void note_time(serve_instance *model, unsigned long long took)
@@ -295,6 +352,12 @@ serve_result serve_infer_again(serve_connection *at)
     made->reply.count = 1; /* the first piece is the JSON */
     made->reply.release = answer_free;
     made->instance = infer->instance;
+    made->room = infer->room;
+    if (infer->room != NULL) {
+        made->reply.tensors = infer->room + HEADROOM;
+        made->reply.headroom = HEADROOM;
+        infer->room = NULL;
+    }
     (void)atomic_fetch_add(&infer->instance->references, 1);
     (void)pthread_mutex_lock(&at->lock);
     made->request = at->request;
@@ -324,6 +387,9 @@ void serve_infer_finish(serve_connection *at)
     at->request = NULL;
     (void)pthread_mutex_unlock(&at->lock);
     kiln_request_release(request);
+    if (at->infer != NULL) {
+        free(at->infer->room);
+    }
     if (at->infer != NULL && at->infer->instance != NULL) {
         if (at->problem.code != 0) {
             serve_count(at, at->infer->instance->counts, false, 0);

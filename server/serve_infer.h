@@ -26,6 +26,9 @@ typedef struct serve_infer {
     bool alone;       /* no other request was under way when it was submitted */
     uint64_t reading; /* nanoseconds, before the last of the body was there */
     uint64_t submitted;
+    char *room; /* that outputs are written to, behind what is free for the text; or NULL */
+    kiln_named_tensor *outputs;
+    size_t output_count;
 } serve_infer;
 
 /* Reads `size` bytes, of which the first `head_size` are JSON and the others binary tensors; with

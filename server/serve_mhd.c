@@ -31,7 +31,7 @@ const serve_mhd *serve_mhd_open(char *sentence, size_t size)
         void *found = dlsym(library, functions[i].name);
         if (found == NULL) {
             (void)snprintf(sentence, size,
-                           "the server needs libmicrohttpd 0.9.73 or newer: " LIBRARY
+                           "the server needs libmicrohttpd 0.9.74 or newer: " LIBRARY
                            " here lacks %s",
                            functions[i].name);
             return NULL;

@@ -6,22 +6,23 @@
 
 #include <microhttpd.h>
 
-#define SERVE_MHD_FUNCTIONS(X)       \
-    X(start_daemon)                  \
-    X(stop_daemon)                   \
-    X(quiesce_daemon)                \
-    X(queue_response)                \
-    X(destroy_response)              \
-    X(add_response_header)           \
-    X(create_response_from_buffer)   \
-    X(create_response_from_iovec)    \
-    X(create_response_from_callback) \
-    X(suspend_connection)            \
-    X(resume_connection)             \
-    X(get_connection_info)           \
-    X(get_connection_values_n)       \
-    X(lookup_connection_value)       \
-    X(get_version)                   \
+#define SERVE_MHD_FUNCTIONS(X)                            \
+    X(start_daemon)                                       \
+    X(stop_daemon)                                        \
+    X(quiesce_daemon)                                     \
+    X(queue_response)                                     \
+    X(destroy_response)                                   \
+    X(add_response_header)                                \
+    X(create_response_from_buffer)                        \
+    X(create_response_from_buffer_with_free_callback_cls) \
+    X(create_response_from_iovec)                         \
+    X(create_response_from_callback)                      \
+    X(suspend_connection)                                 \
+    X(resume_connection)                                  \
+    X(get_connection_info)                                \
+    X(get_connection_values_n)                            \
+    X(lookup_connection_value)                            \
+    X(get_version)                                        \
     X(is_feature_supported)
 
 typedef struct serve_mhd {

@@ -90,6 +90,7 @@ static bool open_scheduler(serve_instance *instance, const serve_tuning *tuning,
         return serve_refuse_status(problem, status, kiln_error_message());
     }
     instance->max_batch = counters.max_batch;
+    instance->on_gpu = kiln_engine_device(instance->engines[0]) >= 0;
     instance->delays = options.delay_nanoseconds != 0;
     return true;
 }

@@ -73,11 +73,12 @@ typedef struct serve_instance {
     serve_binding *inputs, *outputs;
     serve_labels *labels; /* of each output, or NULL */
     size_t input_count, output_count;
-    int64_t row_limit;    /* of a request: max_batch_size of config.pbtxt; 0: none */
-    uint64_t timeout;     /* microseconds, of requests that give none; 0: none */
-    bool keeps_timeout;   /* and no request's own counts */
-    bool delays;          /* requests wait for others */
-    int64_t max_batch;    /* rows that are joined; 0: requests are not */
+    int64_t row_limit;  /* of a request: max_batch_size of config.pbtxt; 0: none */
+    uint64_t timeout;   /* microseconds, of requests that give none; 0: none */
+    bool keeps_timeout; /* and no request's own counts */
+    bool delays;        /* requests wait for others */
+    int64_t max_batch;  /* rows that are joined; 0: requests are not */
+    bool on_gpu;
     char backend[80];     /* "onnxruntime 1.23.0" */
     const char *platform; /* in the words of the protocol's servers */
     atomic_ullong run_ns; /* of a request that met no other, lately; 0: unknown */
@@ -170,6 +171,8 @@ typedef struct serve_reply {
     serve_text text;
     struct MHD_IoVec *pieces;     /* of the answer; the first is kept free for the text */
     unsigned count;               /* of them all; 0: the text alone */
+    char *tensors;                /* where they follow each other; or NULL */
+    size_t headroom;              /* bytes before that, in which the text may be put */
     void (*release)(void *reply); /* NULL: only the text is to be given back */
 } serve_reply;
 

@@ -141,20 +141,27 @@ def test_types_binary(server):
 
 
 def test_large(server):
-    """Past what is sent in one piece, and past the memory of a connection."""
-    rows = 16384
-    array = numpy.arange(rows * 4, dtype="<f4").reshape(rows, 4)
-    body, headers = binary_request([("x", "FP32", array[:32])])
+    """Past what is sent in one piece, and past the memory of a connection; outputs that follow each
+    other where they are sent from, and others that cannot, or come in another order."""
+    array = numpy.arange(128, dtype="<f4").reshape(32, 4)
+    body, headers = binary_request([("x", "FP32", array)])
     status, back, answer = server.request("POST", "/v2/models/linear/infer", body, headers)
-    assert status == 200 and binary_answer(back, answer)[1]["y"][1] == \
-        (array[:32] * 3).tobytes(), answer[:200]
-    given = [("in_" + name, name, numpy.zeros((rows, 3), kind)) for name, _, kind in TYPES]
-    given[0][2][...] = numpy.arange(rows * 3).reshape(rows, 3)
-    body, headers = binary_request(given)
-    status, back, answer = server.request("POST", "/v2/models/types/infer", body, headers)
-    assert status == 200, answer[:300]
-    found = binary_answer(back, answer)[1]
-    assert all(found["out_" + g[1]][1] == g[2].tobytes() for g in given)
+    assert status == 200 and binary_answer(back, answer)[1]["y"][1] == (array * 3).tobytes(), \
+        answer[:200]
+    for rows in (16384, 1001, 2048, 1):
+        given = [("in_" + name, name, numpy.full((rows, 3), 1, kind)) for name, _, kind in TYPES]
+        given[0][2][...] = numpy.arange(rows * 3).reshape(rows, 3)
+        names = ["out_" + g[1] for g in given]
+        for asked in (None, names[:1], names[:4], names[::-1], names[2:3]):
+            body, headers = binary_request(given, asked and [{"name": name} for name in asked])
+            for _ in range(3):
+                status, back, answer = server.request("POST", "/v2/models/types/infer", body,
+                                                      headers)
+                assert status == 200, answer[:300]
+                found = binary_answer(back, answer)[1]
+                assert list(found) == (asked or names), (rows, asked, list(found))
+                assert all(found["out_" + g[1]][1] == g[2].tobytes() for g in given
+                           if "out_" + g[1] in found), (rows, asked)
 
 
 def test_classification(server):

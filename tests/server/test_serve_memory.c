@@ -11,7 +11,7 @@
 #include "graph_maker.h"
 #include "serve_here.h"
 
-#define ANSWER 65536
+#define ANSWER (1 << 17)
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -125,6 +125,10 @@ static const ask asks[] = {
     {"POST /v2/models/relu/infer", "", "{\"inputs\":[" TENSOR "\"data\":[1,2,3,4,5]}]}", 400},
     {"POST /v2/models/relu/infer", "", "{\"inputs\":[" TENSOR "\"data\":[1,2,|3,-4]}]}", 200},
     {"POST /v2/models/relu/infer", "", "{\"inputs\":[" TENSOR "\"data\":[1,2,|3.x]}]}", 400},
+    {"POST /v2/models/plain/infer", "Inference-Header-Content-Length: 141\r\n",
+     "{\"inputs\":[{\"name\":\"x\",\"shape\":[5000,4],\"datatype\":\"FP32\","
+     "\"parameters\":{\"binary_data_size\":80000}}],\"parameters\":{\"binary_data_output\":true}}|",
+     200},
     {"POST /v2/models/lm/generate", "", TEXT, 200},
     {"POST /v2/models/lm/generate_stream", "", TEXT, 200},
     {"POST /v2/models/lm/generate", "", "{\"input_ids\":[1],\"stop\":[]}", 400},
@@ -217,6 +221,7 @@ static const char *make_repository(void)
     assert_int_equal(mkdir(path, 0700), 0);
     const kiln_span model = unary_model("Relu", "n,4");
     write_file(folder, "relu/1/model.onnx", model.data, model.size);
+    write_file(folder, "plain.onnx", model.data, model.size);
     return folder;
 }
 
