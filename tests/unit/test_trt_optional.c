@@ -150,6 +150,69 @@ TENSORRT_TEST(an_option_is_there_or_refused_by_name)
     assert_true(good);
 }
 
+static void count_levels(void *user, kiln_log_level level, const char *source, const char *message)
+{
+    (void)level;
+    (void)source;
+    *(int *)user += strstr(message, "level 1, above which") != NULL;
+}
+
+/* Above level 1 TensorRT 10.6 ends the process, on a Hopper. */
+STAND_IN_TEST(int4_beside_halves_is_built_at_a_level_that_lives, "a GPU that is another one")
+{
+    static const struct {
+        size_t version;
+        const char *capability;
+        int32_t level;
+        kiln_precision rest;
+        kiln_status status;
+        int told;
+    } builds[] = {
+        {3, "90", 0, KILN_PRECISION_FP16, KILN_OK, 1},
+        {3, "90", 0, KILN_PRECISION_BF16, KILN_OK, 1},
+        {3, "90", 1, KILN_PRECISION_FP16, KILN_OK, 0},
+        {3, "90", 2, KILN_PRECISION_FP16, KILN_ERROR_UNSUPPORTED, 0},
+        {3, "90", 5, KILN_PRECISION_DEFAULT, KILN_OK, 0},
+        {3, "86", 5, KILN_PRECISION_FP16, KILN_OK, 0},
+        {6, "90", 5, KILN_PRECISION_FP16, KILN_OK, 0},
+    };
+    static float numbers[64 * 64];
+    int told = 0;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(numbers); i++) {
+        numbers[i] = (float)(i % 15) - 7.0F;
+    }
+    kiln_log_set_sink(count_levels, &told, KILN_LOG_INFO);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(builds); i++) {
+        kiln_build_options options =
+            KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = FOLDER_OF(builds[i].version),
+                               .builder_optimization_level = builds[i].level,
+                               .precision = KILN_PRECISION_INT4, .precision_rest = builds[i].rest);
+        kiln_engine *engine = NULL;
+        owned_network network = new_network();
+        const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(4, 64));
+        const kiln_tensor_id w = add_floats(network, "w", KILN_SHAPE(64, 64), numbers);
+        kiln_tensor_id y;
+        assert_ok(kiln_network_add_matrix_multiply(network, "y", x, w, &y));
+        assert_ok(kiln_network_mark_output(network, y));
+        set("KILN_FAKE_TENSORRT", versions[builds[i].version].version);
+        set("FAKE_CUDA_CAPABILITY", builds[i].capability);
+        kln_cuda_close();
+        told = 0;
+        const kiln_status status = kiln_engine_build(network, &options, &engine);
+        if (status != builds[i].status) {
+            fail_msg("build %zu: %s", i, kiln_error_message());
+        }
+        assert_int_equal(told, builds[i].told);
+        if (builds[i].status != KILN_OK) {
+            assert_message("builder_optimization_level: 2 was asked for");
+        }
+        kiln_engine_release(engine);
+    }
+    set("FAKE_CUDA_CAPABILITY", NULL);
+    kln_cuda_close();
+    kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
+}
+
 static void set_runtime_cache(kiln_context_options *options)
 {
     options->runtime_cache = "no.cache";

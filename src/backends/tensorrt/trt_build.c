@@ -154,6 +154,7 @@ static kiln_status run(trt_build *build, kiln_description *description, trt_Host
     KLN_RETURN_IF_ERROR(trt_parse(build));
     KLN_RETURN_IF_ERROR(trt_apply_profiles(build));
     KLN_RETURN_IF_ERROR(trt_apply_weights(build));
+    KLN_RETURN_IF_ERROR(trt_apply_int4(build));
     KLN_RETURN_IF_ERROR(describe_network(build, description));
     KLN_RETURN_IF_ERROR(trt_timing_begin(build));
     KLN_RETURN_IF_ERROR(begin_stage(build, "building", BUILDING - PARSING - loading));

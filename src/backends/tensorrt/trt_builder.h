@@ -42,6 +42,8 @@ KILN_MUST_CHECK kiln_status trt_apply_options(trt_build *build);
 /* What concerns the network, once it is there: profiles and weights that are marked. */
 KILN_MUST_CHECK kiln_status trt_apply_profiles(trt_build *build);
 KILN_MUST_CHECK kiln_status trt_apply_weights(trt_build *build);
+/* Keeps a version from a level at which it would end the process (trt_options.c). */
+KILN_MUST_CHECK kiln_status trt_apply_int4(trt_build *build);
 
 /* Reads the timing cache in, and writes it out after the build, also after one that was stopped
  * (trt_timing.c). A plan is worth more than the cache: where that cannot be written, a warning is

@@ -380,3 +380,44 @@ kiln_status trt_apply_options(trt_build *build)
                          o->threads));
     return KILN_OK;
 }
+
+/* --- weights of four bits --- */
+
+static bool has_int4_beside_halves(const kln_onnx_graph *graph)
+{
+    bool has_int4 = false;
+    bool has_halves = false;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        const kiln_dtype dtype = graph->initializers[i].dtype;
+        has_int4 = has_int4 || dtype == KILN_DTYPE_INT4;
+        has_halves = has_halves || dtype == KILN_DTYPE_FLOAT16 || dtype == KILN_DTYPE_BFLOAT16;
+    }
+    return has_int4 && has_halves;
+}
+
+/* On an H200 TensorRT 10.6 ends the process ("LLVM ERROR: out of memory") where it looks for
+ * kernels of a product of halves and weights of four bits, at level 2 and above, whatever the
+ * blocks and the sizes (bench/gpu_precision.py). At level 1 it makes halves of the weights first.
+ */
+kiln_status trt_apply_int4(trt_build *build)
+{
+    const kiln_build_options *o = build->options;
+    const trt_library *library = build->library;
+    const kln_onnx_model *model = build->model->graph != NULL ? build->model->graph : build->onnx;
+    if (model == NULL || library->abi.is_rtx || library->abi.version / 100 != 1006 ||
+        trt_device_capability(o->device) != 90 || o->hardware_compatibility != KILN_HARDWARE_NONE ||
+        !has_int4_beside_halves(&model->graph)) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF(o->builder_optimization_level > 1, KILN_ERROR_UNSUPPORTED,
+                  "builder_optimization_level: %d was asked for; %s ends the process above 1 where "
+                  "weights of int4 are multiplied by a half type on this GPU",
+                  o->builder_optimization_level, library->name);
+    if (o->builder_optimization_level == 0) {
+        kln_log(KILN_LOG_INFO, "tensorrt",
+                "%s: weights of int4 beside a half type: level 1, above which %s ends the process",
+                build->source, library->name);
+        trt_BuilderConfig_setBuilderOptimizationLevel(&library->abi, build->config, 1);
+    }
+    return KILN_OK;
+}

@@ -68,6 +68,7 @@ int32_t type_of_onnx(uint64_t type)
 {
     static const std::map<uint64_t, int32_t> types = {{1, 0}, {10, 1}, {3, 2}, {6, 3},
                                                       {9, 4}, {2, 5},  {16, 7}, {7, 8},
+                                                      {22, 9},
                                                       {11, 0} /* float64: float32 is made of it */};
     const auto found = types.find(type);
     if (found == types.end()) {
@@ -180,7 +181,8 @@ void read_weight(const Field &message, Graph *graph)
             name = part.text();
         }
     }
-    weight.size = static_cast<size_t>(count_of(weight.dims)) * size_of_type(weight.type);
+    const size_t count = static_cast<size_t>(count_of(weight.dims));
+    weight.size = weight.type == 9 ? (count + 1) / 2 : count * size_of_type(weight.type); /* int4 */
     weight.is_missing = !has_data && weight.size > 0;
     if (has_data && weight.own.size() != weight.size) {
         throw OnnxError(DESERIALIZE_FAILED, "initializer " + name + " has another size");

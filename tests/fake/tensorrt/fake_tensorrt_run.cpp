@@ -51,7 +51,7 @@ struct InspectorBody : Base {
     std::string tensors(const Node &node, bool inputs)
     {
         static const char *const names[] = {"Float", "Half", "Int8", "Int32", "Bool", "UInt8", "FP8", "BFloat16",
-                                            "Int64"};
+                                            "Int64", "Int4"};
         /* This node has no kernel for anything but float32. */
         const char *wide = std::getenv("KILN_FAKE_TENSORRT_WIDE");
         const std::map<std::string, int32_t> types = types_of(engine->plan.graph);
