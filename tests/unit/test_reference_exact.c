@@ -115,8 +115,8 @@ static void multiply_once(int64_t rows, int64_t inner, int64_t columns, bool a_f
 TEST(products_are_exact)
 {
     for (int i = 0; i < 160; i++) {
-        const int64_t inner = i % 5 == 0 ? 100 + draw(200) : draw(40);
-        multiply_once(1 + draw(9), inner, 1 + draw(60), draw(2) != 0, draw(2) != 0,
+        const int64_t inner = i % 16 == 0 ? 600 + draw(900) : i % 5 == 0 ? 100 + draw(200) : draw(40);
+        multiply_once(1 + draw(9), inner, 1 + draw(i % 3 == 0 ? 150 : 60), draw(2) != 0, draw(2) != 0,
                       i % 4 == 0 ? 20 : 0);
     }
 }

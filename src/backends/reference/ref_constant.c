@@ -6,6 +6,11 @@ static kiln_status fail_memory(size_t size)
     return kln_fail_memory(size, "a constant");
 }
 
+/* From this size on a constant begins where a line of the cache does, so that no vector lies in
+ * two. */
+#define SMALL ((size_t)4096)
+#define LINE ((size_t)64)
+
 /* Bytes for `count` elements in this executor's form, in the arena. */
 static kiln_status make_value(kln_arena *arena, kiln_dtype dtype, int rank, const int64_t *dims,
                               ref_value *value)
@@ -20,8 +25,13 @@ static kiln_status make_value(kln_arena *arena, kiln_dtype dtype, int rank, cons
         value->tensor.dims[i] = dims[i];
     }
     const size_t size = (size_t)count * ref_element_size(dtype);
-    value->tensor.data = kln_arena_alloc(arena, size);
-    return value->tensor.data == NULL ? fail_memory(size) : KILN_OK;
+    const size_t room = size < SMALL ? 0 : LINE;
+    char *data = kln_arena_alloc(arena, size + room);
+    if (data != NULL && room > 0) {
+        data += LINE - (uintptr_t)data % LINE;
+    }
+    value->tensor.data = data;
+    return data == NULL ? fail_memory(size) : KILN_OK;
 }
 
 /* The element bytes as they stand in the model, where they can be used so. */

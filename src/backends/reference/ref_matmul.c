@@ -405,11 +405,17 @@ static kiln_status ref_op_gemm(ref_call *call)
     right.row = b_flip ? 1 : b->dims[1];
     right.column = b_flip ? b->dims[1] : 1;
     right.exact = ref_is_exact(a->dtype, b->dtype);
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
-    memset(out, 0, (size_t)y->count * sizeof *out);
-    ref_multiply_matrix(dims[0], inner, dims[1], left, inner, &right, out, dims[1]);
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)(y->count + dims[0]), sizeof *out, &out));
     const double alpha = ref_attribute_float(call, "alpha", 1.0);
     const double beta = ref_attribute_float(call, "beta", 1.0);
+    const ref_turned turned = {dims[0], inner, dims[1], left, right.floats, inner,
+                               alpha,   beta,  bias,    out,  y->data};
+    if (b_flip && a->dtype == KILN_DTYPE_FLOAT32 && right.floats != NULL &&
+        ref_multiply_turned(0, &turned)) {
+        return KILN_OK;
+    }
+    memset(out, 0, (size_t)y->count * sizeof *out);
+    ref_multiply_matrix(dims[0], inner, dims[1], left, inner, &right, out, dims[1]);
     for (int64_t i = 0; i < y->count; i++) {
         out[i] = alpha * out[i] + (bias != NULL ? beta * bias[i] : 0.0);
     }

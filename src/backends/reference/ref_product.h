@@ -52,4 +52,21 @@ void ref_multiply_row(int64_t inner, int64_t columns, const double *a, const ref
 void ref_multiply_matrix(int64_t rows, int64_t inner, int64_t columns, const double *a,
                          int64_t a_stride, const ref_matrix *b, double *out, int64_t out_stride);
 
+/* y = alpha * (a * b) + beta * bias, where a row of b is a column of the product. */
+typedef struct ref_turned {
+    int64_t rows, inner, columns;
+    const double *a; /* floats, `rows` of `inner` */
+    const float *b;
+    int64_t b_stride; /* from one of its `columns` rows to the next */
+    double alpha, beta;
+    const double *bias; /* of each result; NULL: none */
+    double *room;       /* (columns + 1) * rows */
+    float *y;
+} ref_turned;
+
+/* What a sum of products in their order gives, found faster. By kernel `index` of those that this
+ * machine has, the widest first; false where there is none, or too few terms for it.
+ * (ref_product_turned.c) */
+bool ref_multiply_turned(size_t index, const ref_turned *product);
+
 #endif

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_product.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 /* One row times a matrix, which is read once: a copy of it would cost more than the product. A
  * double holds each product, so this file is compiled for fused multiply-add (src/CMakeLists.txt).
  */
 
-#define FUSED KLN_CLONES("avx512f", "fma", "default")
+#define FUSED KLN_CLONES("fma", "default")
 
 #define DEPTH 256
 #define BESIDE 16
@@ -13,19 +17,37 @@
 #define TOGETHER 4 /* rows */
 
 /* Adds rows of floats, weighted by a, to a row of out. */
-FUSED static void add_rows(int64_t width, const double *a, const float *b, int64_t stride,
-                           double *restrict out)
+static void add_rows(int64_t width, const double *a, const float *b, int64_t stride, double *out)
 {
-    double w[TOGETHER];
-    memcpy(w, a, sizeof w);
     for (int64_t c = 0; c < width; c++) {
-        double sum = out[c];
         for (int k = 0; k < TOGETHER; k++) {
-            sum += w[k] * (double)b[c + k * stride];
+            out[c] += a[k] * (double)b[c + k * stride];
         }
-        out[c] = sum;
     }
 }
+
+#if defined(__x86_64__)
+
+/* Four floats are made doubles where they are loaded: a compiler loads eight and takes them apart.
+ */
+__attribute__((target("avx2,fma"))) static void fuse_rows(int64_t width, const double *a,
+                                                          const float *b, int64_t stride,
+                                                          double *out)
+{
+    const __m256d w[TOGETHER] = {_mm256_set1_pd(a[0]), _mm256_set1_pd(a[1]), _mm256_set1_pd(a[2]),
+                                 _mm256_set1_pd(a[3])};
+    int64_t c = 0;
+    for (; c + 4 <= width; c += 4) {
+        __m256d sum = _mm256_loadu_pd(out + c);
+        for (int k = 0; k < TOGETHER; k++) {
+            sum = _mm256_fmadd_pd(w[k], _mm256_cvtps_pd(_mm_loadu_ps(b + c + k * stride)), sum);
+        }
+        _mm256_storeu_pd(out + c, sum);
+    }
+    add_rows(width - c, a, b + c, stride, out + c);
+}
+
+#endif
 
 /* Adds `n` columns of BESIDE floats, weighted by a. */
 FUSED static void add_products(int64_t n, const double *a, const float *columns, double out[BESIDE])
@@ -46,11 +68,17 @@ FUSED static void add_products(int64_t n, const double *a, const float *columns,
 static void multiply_rows(int64_t inner, int64_t columns, const double *a, const float *b,
                           int64_t stride, double *out)
 {
+    void (*add)(int64_t, const double *, const float *, int64_t, double *) = add_rows;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        add = fuse_rows;
+    }
+#endif
     for (int64_t c = 0; c < columns; c += WIDTH) {
         const int64_t width = columns - c < WIDTH ? columns - c : WIDTH;
         int64_t k = 0;
         for (; k + TOGETHER <= inner; k += TOGETHER) {
-            add_rows(width, a + k, b + k * stride + c, stride, out + c);
+            add(width, a + k, b + k * stride + c, stride, out + c);
         }
         for (; k < inner; k++) {
             for (int64_t i = c; i < c + width; i++) {
