@@ -311,86 +311,6 @@ static kiln_status ref_op_mean_variance(ref_call *call)
     return KILN_OK;
 }
 
-/* Over which neighbouring channels, `first` to `end` - 1 from an element's own, and how. */
-typedef struct local_response {
-    int64_t first, end, channel; /* elements from one channel to the next */
-    double alpha, beta, bias;
-} local_response;
-
-/* Of floats the usual power by its roots, within `doubt` of what pow gives: true where each
- * quotient rounds to one float whichever is taken. */
-REF_WIDE static bool normalize_floats(const local_response *how, const float *x, int64_t n,
-                                      float *y)
-{
-    double sums[REF_CHUNK] = {0};
-    const double doubt = 0x1p-48;
-    int32_t unsure = 0;
-    for (int64_t k = how->first; k < how->end; k++) {
-        const float *row = x + k * how->channel;
-        for (int64_t i = 0; i < n; i++) {
-            sums[i] += (double)row[i] * (double)row[i];
-        }
-    }
-    for (int64_t i = 0; i < n; i++) {
-        const double root = sqrt(how->bias + how->alpha * sums[i]);
-        const double quotient = (double)x[i] / (root * sqrt(root));
-        y[i] = (float)(quotient * (1.0 - doubt));
-        unsure |= y[i] != (float)(quotient * (1.0 + doubt));
-    }
-    return unsure == 0;
-}
-
-/* `n` elements of one channel. */
-static void normalize_piece(const local_response *how, const ref_tensor *x, int64_t start,
-                            int64_t n, ref_tensor *y)
-{
-    if (x->dtype == KILN_DTYPE_FLOAT32 && how->beta == 0.75 &&
-        normalize_floats(how, (const float *)x->data + start, n, (float *)y->data + start)) {
-        return;
-    }
-    double sums[REF_CHUNK] = {0};
-    double row[REF_CHUNK];
-    for (int64_t k = how->first; k < how->end; k++) {
-        ref_load_float(x, start + k * how->channel, 1, n, row);
-        for (int64_t i = 0; i < n; i++) {
-            sums[i] += row[i] * row[i];
-        }
-    }
-    ref_load_float(x, start, 1, n, row);
-    for (int64_t i = 0; i < n; i++) {
-        row[i] /= pow(how->bias + how->alpha * sums[i], how->beta);
-    }
-    ref_store_float(y, start, 1, n, row);
-}
-
-static kiln_status ref_op_lrn(ref_call *call)
-{
-    const ref_tensor *x = NULL;
-    ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(need_channels(call, &x));
-    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
-    const double alpha = (double)ref_attribute_float(call, "alpha", (double)0.0001F);
-    const double beta = ref_attribute_float(call, "beta", 0.75);
-    const double bias = ref_attribute_float(call, "bias", 1.0);
-    const int64_t size = ref_attribute_int(call, "size", 1);
-    const int64_t channels = x->dims[1];
-    const int64_t inner = ref_product(x->dims, 2, x->rank);
-    KLN_RETURN_IF(size <= 0, KILN_ERROR_INVALID_NETWORK, "a size of %lld", (long long)size);
-    KLN_RETURN_IF_ERROR(
-        ref_spend(call, (double)x->count * (double)(size < channels ? size : channels)));
-    for (int64_t i = 0; x->count > 0 && i < x->dims[0] * channels; i++) {
-        const int64_t c = i % channels;
-        const int64_t first = c - (size - 1) / 2 > 0 ? c - (size - 1) / 2 : 0;
-        const int64_t end = c + size / 2 + 1 < channels ? c + size / 2 + 1 : channels;
-        const local_response how = {first - c, end - c, inner, alpha / (double)size, beta, bias};
-        for (int64_t k = 0; k < inner; k += REF_CHUNK) {
-            normalize_piece(&how, x, i * inner + k, inner - k < REF_CHUNK ? inner - k : REF_CHUNK,
-                            y);
-        }
-    }
-    return KILN_OK;
-}
-
 static kiln_status ref_op_lp_normalization(ref_call *call)
 {
     const ref_tensor *x = NULL;
@@ -428,7 +348,6 @@ const ref_kernel ref_kernels_norm[] = {
     REF_OP("GroupNormalization", 18, group_normalization, 0),
     REF_OP("InstanceNormalization", 6, instance_normalization, 0),
     REF_OP("MeanVarianceNormalization", 9, mean_variance, 0),
-    REF_OP("LRN", 1, lrn, 0),
     REF_OP("LpNormalization", 1, lp_normalization, 0),
     REF_KERNELS_END
 };

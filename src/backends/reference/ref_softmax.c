@@ -44,7 +44,6 @@ static void soften(ref_softmax kind, int64_t n, double *v)
  * that is the result; else soften finds it. Of more than LONGEST terms the sum here is nearer to
  * the true one than a sum in their order, and counts. */
 
-#define LANES 16
 #define WIDTH 64
 #define LONGEST 4096
 
@@ -53,26 +52,11 @@ static double doubt_of(int64_t n)
     return n <= LONGEST ? 0x1p-47 + (double)n * 0x1p-52 : 0.0;
 }
 
-/* e to the power of what each is above `most`, into `e`, and their sum: every sixteenth is added to
- * the same partial sum. */
-REF_WIDE static double grow_floats(const float *x, int64_t n, double most, double *e)
+REF_WIDE static void scale_all(const double *e, int64_t n, double factor, float *y)
 {
-    double sums[LANES] = {0};
-    const int64_t whole = n - n % LANES;
-    for (int64_t i = 0; i < whole; i += LANES) {
-        for (int64_t k = 0; k < LANES; k++) {
-            e[i + k] = ref_exp((double)x[i + k] - most);
-            sums[k] += e[i + k];
-        }
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = (float)(e[i] * factor);
     }
-    for (int64_t i = whole; i < n; i++) {
-        e[i] = ref_exp((double)x[i] - most);
-        sums[i - whole] += e[i];
-    }
-    for (int64_t k = 1; k < LANES; k++) {
-        sums[0] += sums[k];
-    }
-    return sums[0];
 }
 
 /* y = e * low, where e * high is the same float; else false. */
@@ -105,7 +89,11 @@ static bool soften_floats(ref_softmax kind, const float *x, int64_t n, double *e
         return false;
     }
     const double doubt = doubt_of(n);
-    const double sum = grow_floats(x, n, (double)most, e);
+    const double sum = (n <= LONGEST ? ref_exp_row_near : ref_exp_row)(n, x, (double)most, e);
+    if (kind == REF_SOFTMAX && n > LONGEST) {
+        scale_all(e, n, 1.0 / sum, y);
+        return true;
+    }
     if (kind == REF_SOFTMAX) {
         return scale_row(e, n, (1.0 - doubt) / sum, (1.0 + doubt) / sum, y);
     }
@@ -136,15 +124,12 @@ REF_WIDE static void find_most(columns *c, const float *x)
     }
 }
 
-REF_WIDE static void grow_columns(columns *c, const float *x, double *e)
+static void grow_columns(columns *c, const float *x, double *e)
 {
+    void (*const grow)(int64_t, const float *, const double *, double *, double *) =
+        c->n <= LONGEST ? ref_exp_each_near : ref_exp_each;
     for (int64_t i = 0; i < c->n; i++) {
-        const float *row = x + i * c->stride;
-        double *to = e + i * c->width;
-        for (int64_t k = 0; k < c->width; k++) {
-            to[k] = ref_exp((double)row[k] - c->most[k]);
-            c->low[k] += to[k];
-        }
+        grow(c->width, x + i * c->stride, c->most, e + i * c->width, c->low);
     }
 }
 

@@ -16,6 +16,7 @@
     ROW(conv)         \
     ROW(pooling)      \
     ROW(norm)         \
+    ROW(response)     \
     ROW(quantize)     \
     ROW(control)      \
     ROW(edges)        \

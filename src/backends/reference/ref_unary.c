@@ -86,18 +86,24 @@ static parameters read_parameters(const ref_call *call)
 /* Those of float32 without a detour by rows of doubles, several at a time. */
 #define DEFINE_LEAN(name, since, expression) \
     REF_WIDE DEFINE_FUNCTION(lean_##name, float, expression)
-#define LEAN_LIST(X)               \
-    REF_PLAIN_LIST(X)              \
-    X(Exp, 1, ref_exp(x))          \
-    X(Sigmoid, 1, ref_logistic(x)) \
-    X(Tanh, 1, ref_tanh(x))
-LEAN_LIST(DEFINE_LEAN)
+REF_PLAIN_LIST(DEFINE_LEAN)
+
+#define DEFINE_ROW(name, function)                                                             \
+    static void lean_##name(const parameters *p, int64_t n, const float *v, float *to)         \
+    {                                                                                          \
+        (void)p;                                                                               \
+        function(n, v, to);                                                                    \
+    }
+DEFINE_ROW(Exp, ref_exp_floats)
+DEFINE_ROW(Sigmoid, ref_logistic_floats)
+DEFINE_ROW(Tanh, ref_tanh_floats)
 
 typedef void (*lean_function)(const parameters *p, int64_t n, const float *v, float *to);
 
 static const lean_function lean_functions[REF_UNARY_COUNT] = {
 #define LIST_LEAN(name, since, expression) [REF_UNARY_##name] = lean_##name,
-    LEAN_LIST(LIST_LEAN)};
+    REF_PLAIN_LIST(LIST_LEAN)[REF_UNARY_Exp] = lean_Exp, [REF_UNARY_Sigmoid] = lean_Sigmoid,
+    [REF_UNARY_Tanh] = lean_Tanh};
 
 static kiln_status ref_op_unary(ref_call *call)
 {

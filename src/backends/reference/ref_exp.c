@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_exp.h"
+
+#include "ref_internal.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/* --- as a compiler makes vectors of it ---
+ *
+ * x = k ln 2 + r with |r| <= ln 2 / 2, and e^r - 1 by a polynomial of degree 10 through the
+ * Chebyshev nodes of [-0.3466, 0.3466], whose error is 2^-50. */
+
+/* e^x = *power + *power * the result, for |x| < 700. */
+static inline double grow(double x, double *power)
+{
+    const double shift = 0x1.8p52; /* leaves the nearest whole number in the lowest bits */
+    const double shifted = x * 0x1.71547652b82fep0 + shift;
+    const double k = shifted - shift;
+    /* ln 2 in two parts, of which the first times k is exact. */
+    const double r = (x - k * 0x1.62e42fefap-1) - k * 0x1.cf79abc9e3b3ap-40;
+    const double square = r * r;
+    uint64_t bits = 0;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits << 52) + UINT64_C(0x3ff0000000000000);
+    memcpy(power, &bits, sizeof bits);
+    double sum = 0x1.28803f36ecdd5p-22;
+    sum = 0x1.a019c9a6c2942p-16 + r * 0x1.72c729cbdb150p-19 + square * sum;
+    sum = 0x1.6c16c1738faf6p-10 + r * 0x1.a019ada56ce53p-13 + square * sum;
+    sum = 0x1.5555555554cb7p-5 + r * 0x1.1111111c4725cp-7 + square * sum;
+    sum = 0x1.0p-1 + r * 0x1.5555555553b79p-3 + square * sum;
+    return r + square * sum;
+}
+
+#define FARTHEST 150.0 /* past it a float is infinite or 0 */
+
+static inline double plain_exp_below(double x) /* x <= FARTHEST */
+{
+    double power = 0.0;
+    const double more = grow(x < -FARTHEST ? -FARTHEST : x, &power);
+    return power + power * more;
+}
+
+static inline double plain_exp(double x)
+{
+    return plain_exp_below(x > FARTHEST ? FARTHEST : x);
+}
+
+static inline double plain_tanh(double x)
+{
+    double power = 0.0;
+    const double twice = fabs(x) > 20.0 ? 40.0 : 2.0 * fabs(x);
+    const double more = grow(twice, &power);
+    const double rest = power * more + (power - 1.0); /* e^2|x| - 1 */
+    return copysign(rest / (rest + 2.0), x);
+}
+
+static inline double plain_logistic(double x)
+{
+    const double power = plain_exp(x >= 0.0 ? -x : x);
+    return (x >= 0.0 ? 1.0 : power) / (1.0 + power);
+}
+
+#define DEFINE_PLAIN(name)                                                           \
+    REF_WIDE static void plain_##name##_floats(int64_t n, const float *x, float *y) \
+    {                                                                                \
+        for (int64_t i = 0; i < n; i++) {                                            \
+            y[i] = (float)plain_##name((double)x[i]);                                \
+        }                                                                            \
+    }
+DEFINE_PLAIN(exp)
+DEFINE_PLAIN(logistic)
+DEFINE_PLAIN(tanh)
+
+#define PARTS 16
+
+REF_WIDE double ref_exp_row(int64_t n, const float *x, double less, double *e)
+{
+    double sums[PARTS] = {0};
+    const int64_t whole = n - n % PARTS;
+    for (int64_t i = 0; i < whole; i += PARTS) {
+        for (int64_t k = 0; k < PARTS; k++) {
+            e[i + k] = plain_exp_below((double)x[i + k] - less);
+            sums[k] += e[i + k];
+        }
+    }
+    for (int64_t i = whole; i < n; i++) {
+        e[i] = plain_exp_below((double)x[i] - less);
+        sums[i - whole] += e[i];
+    }
+    for (int64_t k = 1; k < PARTS; k++) {
+        sums[0] += sums[k];
+    }
+    return sums[0];
+}
+
+REF_WIDE void ref_exp_each(int64_t n, const float *x, const double *less, double *e, double *sums)
+{
+    for (int64_t k = 0; k < n; k++) {
+        e[k] = plain_exp_below((double)x[k] - less[k]);
+        sums[k] += e[k];
+    }
+}
+
+/* --- with a table in registers ---
+ *
+ * x = k ln 2 / 16 + r: the sixteen fractional powers of 2 lie in two vectors. */
+
+#if defined(__x86_64__)
+
+#define WIDE __attribute__((target("avx512f,avx512dq")))
+#define LANES 8
+
+/* 2^(j/16) as bits, less j << 48, which comes with k << 48. */
+static const uint64_t powers[16] = {
+    0x3ff0000000000000, 0x3fefb5586cf9890f, 0x3fef72b83c7d517b, 0x3fef387a6e756238,
+    0x3fef06fe0a31b715, 0x3feedea64c123422, 0x3feebfdad5362a27, 0x3feeab07dd485429,
+    0x3feea09e667f3bcd, 0x3feea11473eb0187, 0x3feeace5422aa0db, 0x3feec49182a3f090,
+    0x3feee89f995ad3ad, 0x3fef199bdd85529c, 0x3fef5818dcfba487, 0x3fefa4afa2a490da};
+
+/* 2^(k/16) of whole numbers k that are added to SHIFT. */
+#define SHIFT 0x1.8p52
+static inline WIDE __m512d wide_power(__m512d shifted)
+{
+    const __m512i bits = _mm512_castpd_si512(shifted);
+    const __m512i fraction = _mm512_permutex2var_epi64(_mm512_loadu_si512(powers), bits,
+                                                       _mm512_loadu_si512(powers + LANES));
+    return _mm512_castsi512_pd(_mm512_add_epi64(fraction, _mm512_slli_epi64(bits, 48)));
+}
+
+/* e^r - 1 is a polynomial of degree 6 through Chebyshev nodes, within 2^-49 of itself. A minimum or
+ * maximum gives its second operand where one is no number. */
+static inline WIDE __m512d wide_exp_below(__m512d x)
+{
+    x = _mm512_max_pd(_mm512_set1_pd(-FARTHEST), x);
+    const __m512d shift = _mm512_set1_pd(SHIFT);
+    const __m512d shifted = _mm512_fmadd_pd(x, _mm512_set1_pd(0x1.71547652b82fep4), shift);
+    const __m512d k = _mm512_sub_pd(shifted, shift);
+    __m512d r = _mm512_fnmadd_pd(k, _mm512_set1_pd(0x1.62e42fefap-5), x);
+    r = _mm512_fnmadd_pd(k, _mm512_set1_pd(0x1.cf79abc9e3b3ap-44), r);
+    const __m512d power = wide_power(shifted);
+    const __m512d square = _mm512_mul_pd(r, r);
+    __m512d high = _mm512_set1_pd(0x1.555555551893ep-5);
+    high = _mm512_fmadd_pd(r, _mm512_set1_pd(0x1.11120c776de24p-7), high);
+    high = _mm512_fmadd_pd(square, _mm512_set1_pd(0x1.6c17bcd25df88p-10), high);
+    __m512d sum = _mm512_fmadd_pd(r, _mm512_set1_pd(0x1.55555554dbd25p-3), _mm512_set1_pd(0.5));
+    sum = _mm512_fmadd_pd(square, high, sum);
+    return _mm512_fmadd_pd(power, _mm512_fmadd_pd(square, sum, r), power);
+}
+
+static inline WIDE __m512d wide_exp(__m512d x)
+{
+    return wide_exp_below(_mm512_min_pd(_mm512_set1_pd(FARTHEST), x));
+}
+
+static inline WIDE __m512d wide_logistic(__m512d x)
+{
+    const __m512d one = _mm512_set1_pd(1.0);
+    const __m512d power = wide_exp_below(_mm512_or_pd(_mm512_set1_pd(-0.0), x));
+    const __mmask8 above = _mm512_cmp_pd_mask(x, _mm512_setzero_pd(), _CMP_GE_OQ);
+    return _mm512_div_pd(_mm512_mask_blend_pd(above, power, one), _mm512_add_pd(one, power));
+}
+
+/* |x| = k ln 2 / 32 + r, and t = tanh r by a polynomial through Chebyshev nodes, within 2^-62 of
+ * itself. With p = 2^(k/16), the tanh of the sum is (p - 1 + t (p + 1)) / (p + 1 + t (p - 1)). */
+static inline WIDE __m512d wide_tanh(__m512d x)
+{
+    const __m512d one = _mm512_set1_pd(1.0);
+    const __m512d sign = _mm512_set1_pd(-0.0);
+    const __m512d shift = _mm512_set1_pd(SHIFT);
+    const __m512d size = _mm512_min_pd(_mm512_set1_pd(20.0), _mm512_andnot_pd(sign, x));
+    const __m512d shifted = _mm512_fmadd_pd(size, _mm512_set1_pd(0x1.71547652b82fep5), shift);
+    const __m512d k = _mm512_sub_pd(shifted, shift);
+    const __m512d r = _mm512_fnmadd_pd(k, _mm512_set1_pd(0x1.62e42fefa39efp-6), size);
+    const __m512d power = wide_power(shifted);
+    const __m512d square = _mm512_mul_pd(r, r);
+    __m512d t = _mm512_set1_pd(0x1.1111110b40617p-3);
+    t = _mm512_fmadd_pd(square, _mm512_set1_pd(-0x1.ba13900697e90p-5), t);
+    t = _mm512_fmadd_pd(square, t, _mm512_set1_pd(-0x1.5555555555541p-2));
+    t = _mm512_mul_pd(r, _mm512_fmadd_pd(square, t, one));
+    const __m512d less = _mm512_sub_pd(power, one);
+    const __m512d more = _mm512_add_pd(power, one);
+    const __m512d found =
+        _mm512_div_pd(_mm512_fmadd_pd(t, more, less), _mm512_fmadd_pd(t, less, more));
+    return _mm512_or_pd(found, _mm512_and_pd(sign, x));
+}
+
+/* Of which element i + k is bit k, for the last vector of a row. */
+static inline __mmask8 lanes_of(int64_t left)
+{
+    return (__mmask8)(left < LANES ? (1 << left) - 1 : 0xff);
+}
+
+static inline WIDE __m512d load_some(__mmask8 lanes, const float *x)
+{
+    return _mm512_cvtps_pd(_mm512_castps512_ps256(_mm512_maskz_loadu_ps((__mmask16)lanes, x)));
+}
+
+#define DEFINE_WIDE(name)                                                              \
+    WIDE static void wide_##name##_floats(int64_t n, const float *x, float *y)         \
+    {                                                                                  \
+        int64_t i = 0;                                                                 \
+        for (; i + LANES <= n; i += LANES) {                                           \
+            const __m512d v = _mm512_cvtps_pd(_mm256_loadu_ps(x + i));                 \
+            _mm256_storeu_ps(y + i, _mm512_cvtpd_ps(wide_##name(v)));                  \
+        }                                                                              \
+        const __mmask8 lanes = lanes_of(n - i);                                        \
+        const __m256 rest = _mm512_cvtpd_ps(wide_##name(load_some(lanes, x + i)));     \
+        _mm512_mask_storeu_ps(y + i, (__mmask16)lanes, _mm512_castps256_ps512(rest));  \
+    }
+DEFINE_WIDE(exp)
+DEFINE_WIDE(logistic)
+DEFINE_WIDE(tanh)
+
+WIDE static double wide_row(int64_t n, const float *x, double less, double *e)
+{
+    const __m512d lessened = _mm512_set1_pd(less);
+    __m512d sum = _mm512_setzero_pd();
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const __m512d v = _mm512_cvtps_pd(_mm256_loadu_ps(x + i));
+        const __m512d found = wide_exp_below(_mm512_sub_pd(v, lessened));
+        _mm512_storeu_pd(e + i, found);
+        sum = _mm512_add_pd(sum, found);
+    }
+    const __mmask8 lanes = lanes_of(n - i);
+    const __m512d rest = wide_exp_below(_mm512_sub_pd(load_some(lanes, x + i), lessened));
+    _mm512_mask_storeu_pd(e + i, lanes, rest);
+    return _mm512_reduce_add_pd(_mm512_mask_add_pd(sum, lanes, sum, rest));
+}
+
+WIDE static void wide_each(int64_t n, const float *x, const double *less, double *e, double *sums)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        const __mmask8 lanes = lanes_of(n - i);
+        const __m512d rest =
+            _mm512_sub_pd(load_some(lanes, x + i), _mm512_maskz_loadu_pd(lanes, less + i));
+        const __m512d found = wide_exp_below(rest);
+        _mm512_mask_storeu_pd(e + i, lanes, found);
+        _mm512_mask_storeu_pd(sums + i, lanes,
+                              _mm512_add_pd(_mm512_maskz_loadu_pd(lanes, sums + i), found));
+    }
+}
+
+#define CHOOSE(wide, plain)                                                             \
+    (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") ? (wide) : (plain))
+#else
+#define CHOOSE(wide, plain) (plain)
+#endif
+
+/* --- of this machine --- */
+
+void ref_exp_floats(int64_t n, const float *x, float *y)
+{
+    CHOOSE(wide_exp_floats, plain_exp_floats)(n, x, y);
+}
+
+void ref_logistic_floats(int64_t n, const float *x, float *y)
+{
+    CHOOSE(wide_logistic_floats, plain_logistic_floats)(n, x, y);
+}
+
+void ref_tanh_floats(int64_t n, const float *x, float *y)
+{
+    CHOOSE(wide_tanh_floats, plain_tanh_floats)(n, x, y);
+}
+
+double ref_exp_row_near(int64_t n, const float *x, double less, double *e)
+{
+    return CHOOSE(wide_row, ref_exp_row)(n, x, less, e);
+}
+
+void ref_exp_each_near(int64_t n, const float *x, const double *less, double *e, double *sums)
+{
+    CHOOSE(wide_each, ref_exp_each)(n, x, less, e, sums);
+}
