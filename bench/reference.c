@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The reference executor against ONNX Runtime with one thread, in processor time:
  *
- *     bench_reference MODEL[@SHAPE]...
+ *     bench_reference [--range LEAST GREATEST] MODEL[@SHAPE]...
  *
+ * Numbers are from -1 to 1 where no range is given.
  * With --bits as its first argument it runs the reference executor alone and prints a hash of every
  * output's bytes: two builds of the library that print the same compute the same, to the bit.
  *
@@ -13,6 +14,7 @@
 #include <kiln/kiln.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -31,7 +33,11 @@ static uint64_t draw(void)
     return random_state >> 33;
 }
 
-/* Numbers from -1 to 1, small whole ones; where `strange`, zeros of either sign and infinities. */
+static double least = -1.0;
+static double greatest = 1.0;
+
+/* Numbers from least to greatest, small whole ones; where `strange`, zeros of either sign and
+ * infinities. */
 static void fill(const kiln_tensor *tensor, bool strange)
 {
     int64_t count = 0;
@@ -42,7 +48,7 @@ static void fill(const kiln_tensor *tensor, bool strange)
         tensor->desc.dtype == KILN_DTYPE_FLOAT32 || tensor->desc.dtype == KILN_DTYPE_FLOAT64 ||
         tensor->desc.dtype == KILN_DTYPE_FLOAT16 || tensor->desc.dtype == KILN_DTYPE_BFLOAT16;
     for (int64_t i = 0; i < count; i++) {
-        double value = (double)draw() / 1073741824.0 - 1.0;
+        double value = least + (greatest - least) * ((double)draw() / 2147483648.0);
         if (!is_float) {
             value = tensor->desc.dtype == KILN_DTYPE_BOOL ? (double)(draw() % 2)
                                                           : (double)(draw() % 100);
@@ -154,7 +160,12 @@ static void print_bits(const char *path, const char *shape, bool strange)
 int main(int count, char **arguments)
 {
     const bool bits = count > 1 && strcmp(arguments[1], "--bits") == 0;
-    for (int i = bits ? 2 : 1; i < count; i++) {
+    const bool ranged = count > 3 && strcmp(arguments[1], "--range") == 0;
+    if (ranged) {
+        least = strtod(arguments[2], NULL);
+        greatest = strtod(arguments[3], NULL);
+    }
+    for (int i = ranged ? 4 : bits ? 2 : 1; i < count; i++) {
         char *shape = strchr(arguments[i], '@');
         if (shape != NULL) {
             *shape++ = '\0';
@@ -166,11 +177,12 @@ int main(int count, char **arguments)
         }
         const double reference = time_of(arguments[i], shape, "reference");
         const double peer = time_of(arguments[i], shape, "onnxruntime");
-        if (reference > 0 && peer > 0) {
+        if (reference > 0) {
             const char *name = strrchr(arguments[i], '/');
             (void)printf("%-28s reference %9.3f ms   onnxruntime %9.3f ms   ratio %5.1f\n",
-                         name != NULL ? name + 1 : arguments[i], reference * 1e3, peer * 1e3,
-                         reference / peer);
+                         name != NULL ? name + 1 : arguments[i], reference * 1e3,
+                         peer > 0 ? peer * 1e3 : (double)NAN,
+                         peer > 0 ? reference / peer : (double)NAN);
         }
     }
     return 0;

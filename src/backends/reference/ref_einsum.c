@@ -231,6 +231,7 @@ typedef struct plan {
     int columns, rows;
     int64_t terms;
     int64_t *offsets[2];        /* of each term, in each operand */
+    int64_t apart[2];           /* from one to the next, where all are as far apart; else 0 */
     int64_t steps[MOST_LABELS]; /* of the output */
 } plan;
 
@@ -272,6 +273,12 @@ static kiln_status list_terms(ref_call *call, const einsum *e, plan *p)
         p->offsets[0][t] = offsets[0];
         p->offsets[1][t] = offsets[1];
         (void)advance(e, e->output_count, e->label_count, place, offsets);
+    }
+    for (int i = 0; i < 2; i++) {
+        p->apart[i] = p->terms > 1 ? p->offsets[i][1] : 1;
+        for (int64_t t = 1; t < p->terms; t++) {
+            p->apart[i] = p->offsets[i][t] == t * p->apart[i] ? p->apart[i] : 0;
+        }
     }
     return KILN_OK;
 }
@@ -316,16 +323,92 @@ static void add_columns(const einsum *e, const plan *p, ref_sum_function sum, in
     }
 }
 
-static kiln_status contract_two(ref_call *call, const einsum *e, plan *p, ref_tensor *y)
+/* What rows and columns of one place are, where that is a product of matrices. */
+typedef struct matrices {
+    int64_t rows, columns, a_step, out_step;
+    ref_matrix b;
+    bool turned; /* terms lie together in both, and rows in the left one and the output */
+} matrices;
+
+static bool find_matrices(const einsum *e, const plan *p, matrices *m)
+{
+    const ref_tensor *right = e->x[p->right];
+    *m = (matrices){.rows = 1, .columns = e->dims[p->columns]};
+    if (p->rows >= 0) {
+        m->rows = e->dims[p->rows];
+        m->a_step = e->strides[p->left][p->rows];
+        m->out_step = p->steps[p->rows];
+    }
+    m->b = (ref_matrix){.row = p->apart[p->right], .column = e->strides[p->right][p->columns]};
+    m->b.exact = ref_is_exact(e->x[0]->dtype, e->x[1]->dtype);
+    m->b.floats = right->dtype == KILN_DTYPE_FLOAT32 ? right->data : NULL;
+    m->turned = m->b.floats != NULL && e->x[p->left]->dtype == KILN_DTYPE_FLOAT32 &&
+                m->b.row == 1 &&
+                (m->rows == 1 || (m->a_step == p->terms && m->out_step == m->columns));
+    return p->apart[p->left] == 1 && p->apart[p->right] != 0;
+}
+
+/* Adds to `out` the product at one place, `at` in the operands. */
+static void multiply_matrices(const einsum *e, const plan *p, const matrices *m, const int64_t *at,
+                              double *out)
+{
+    ref_matrix b = m->b;
+    if (b.floats != NULL) {
+        b.floats += at[p->right];
+    } else {
+        b.doubles += at[p->right];
+    }
+    ref_multiply_matrix(m->rows, p->terms, m->columns, e->values[p->left] + at[p->left], m->a_step,
+                        &b, out, m->out_step);
+}
+
+/* Writes it to `y`; false where it is to be multiplied otherwise. */
+static bool multiply_turned(const einsum *e, const plan *p, const matrices *m, const int64_t *at,
+                            double *room, float *y)
+{
+    const ref_turned turned = {.rows = m->rows,
+                               .inner = p->terms,
+                               .columns = m->columns,
+                               .a = e->values[p->left] + at[p->left],
+                               .b = m->b.floats + at[p->right],
+                               .b_stride = m->b.column,
+                               .alpha = 1.0,
+                               .room = room,
+                               .y = y};
+    return ref_multiply_turned(0, &turned);
+}
+
+/* Steps to the next place of the labels of the output but those of a place's rows and columns. */
+static bool next_place(const einsum *e, const plan *p, int64_t *place)
+{
+    for (int i = p->columns - 1; i >= 0; i--) {
+        if (i != p->rows) {
+            if (++place[i] < e->dims[i]) {
+                return true;
+            }
+            place[i] = 0;
+        }
+    }
+    return false;
+}
+
+static kiln_status contract_two(ref_call *call, einsum *e, plan *p, ref_tensor *y)
 {
     const ref_sum_function sum = ref_sum_kernel(ref_is_exact(e->x[0]->dtype, e->x[1]->dtype));
     double *out = NULL;
+    matrices m;
     KLN_RETURN_IF_ERROR(list_terms(call, e, p));
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
+    const bool multiplied = find_matrices(e, p, &m);
+    bool turned = multiplied && m.turned;
+    KLN_RETURN_IF_ERROR(ref_doubles(call, e->x[p->left], &e->values[p->left]));
+    if (!multiplied || m.b.floats == NULL) {
+        KLN_RETURN_IF_ERROR(ref_doubles(call, e->x[p->right], &e->values[p->right]));
+        m.b.doubles = e->values[p->right];
+    }
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)(y->count + m.rows), sizeof *out, &out));
     memset(out, 0, (size_t)y->count * sizeof *out);
     int64_t place[MOST_LABELS] = {0};
-    bool more = y->count > 0;
-    while (more) {
+    for (bool more = y->count > 0; more; more = next_place(e, p, place)) {
         int64_t at[2] = {0, 0};
         int64_t out_at = 0;
         for (int i = 0; i < p->columns; i++) {
@@ -334,18 +417,17 @@ static kiln_status contract_two(ref_call *call, const einsum *e, plan *p, ref_te
             out_at += place[i] * p->steps[i];
         }
         KLN_RETURN_IF_ERROR(ref_spend(call, 0));
-        for (int64_t c = 0; c < e->dims[p->columns]; c += REF_SIDE) {
+        turned = turned && multiply_turned(e, p, &m, at, out, (float *)y->data + out_at);
+        if (multiplied && !turned) {
+            multiply_matrices(e, p, &m, at, out + out_at);
+        }
+        for (int64_t c = 0; !multiplied && c < m.columns; c += REF_SIDE) {
             add_columns(e, p, sum, c, out_at, at, out);
         }
-        more = false;
-        for (int i = p->columns - 1; i >= 0 && !more; i--) {
-            if (i != p->rows) {
-                more = ++place[i] < e->dims[i];
-                place[i] = more ? place[i] : 0;
-            }
-        }
     }
-    ref_store_float(y, 0, 1, y->count, out);
+    if (!turned) {
+        ref_store_float(y, 0, 1, y->count, out);
+    }
     return KILN_OK;
 }
 
@@ -370,10 +452,6 @@ static kiln_status ref_op_einsum(ref_call *call)
     }
     KLN_RETURN_IF_ERROR(measure(e, equation));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, e->x[0]->dtype, e->output_count, e->dims, &y));
-    for (size_t i = 0; i < e->operands; i++) {
-        KLN_RETURN_IF_ERROR(whole ? ref_ints(call, e->x[i], &e->ints[i])
-                                  : ref_doubles(call, e->x[i], &e->values[i]));
-    }
     double work = (double)e->operands;
     for (int i = 0; i < e->label_count; i++) {
         work *= (double)e->dims[i];
@@ -382,6 +460,10 @@ static kiln_status ref_op_einsum(ref_call *call)
     plan p;
     if (!whole && make_plan(e, &p)) {
         return contract_two(call, e, &p, y);
+    }
+    for (size_t i = 0; i < e->operands; i++) {
+        KLN_RETURN_IF_ERROR(whole ? ref_ints(call, e->x[i], &e->ints[i])
+                                  : ref_doubles(call, e->x[i], &e->values[i]));
     }
     contract(e, whole, y);
     return KILN_OK;

@@ -62,12 +62,12 @@ static inline double plain_logistic(double x)
     return (x >= 0.0 ? 1.0 : power) / (1.0 + power);
 }
 
-#define DEFINE_PLAIN(name)                                                           \
+#define DEFINE_PLAIN(name)                                                          \
     REF_WIDE static void plain_##name##_floats(int64_t n, const float *x, float *y) \
-    {                                                                                \
-        for (int64_t i = 0; i < n; i++) {                                            \
-            y[i] = (float)plain_##name((double)x[i]);                                \
-        }                                                                            \
+    {                                                                               \
+        for (int64_t i = 0; i < n; i++) {                                           \
+            y[i] = (float)plain_##name((double)x[i]);                               \
+        }                                                                           \
     }
 DEFINE_PLAIN(exp)
 DEFINE_PLAIN(logistic)
@@ -197,17 +197,17 @@ static inline WIDE __m512d load_some(__mmask8 lanes, const float *x)
     return _mm512_cvtps_pd(_mm512_castps512_ps256(_mm512_maskz_loadu_ps((__mmask16)lanes, x)));
 }
 
-#define DEFINE_WIDE(name)                                                              \
-    WIDE static void wide_##name##_floats(int64_t n, const float *x, float *y)         \
-    {                                                                                  \
-        int64_t i = 0;                                                                 \
-        for (; i + LANES <= n; i += LANES) {                                           \
-            const __m512d v = _mm512_cvtps_pd(_mm256_loadu_ps(x + i));                 \
-            _mm256_storeu_ps(y + i, _mm512_cvtpd_ps(wide_##name(v)));                  \
-        }                                                                              \
-        const __mmask8 lanes = lanes_of(n - i);                                        \
-        const __m256 rest = _mm512_cvtpd_ps(wide_##name(load_some(lanes, x + i)));     \
-        _mm512_mask_storeu_ps(y + i, (__mmask16)lanes, _mm512_castps256_ps512(rest));  \
+#define DEFINE_WIDE(name)                                                             \
+    WIDE static void wide_##name##_floats(int64_t n, const float *x, float *y)        \
+    {                                                                                 \
+        int64_t i = 0;                                                                \
+        for (; i + LANES <= n; i += LANES) {                                          \
+            const __m512d v = _mm512_cvtps_pd(_mm256_loadu_ps(x + i));                \
+            _mm256_storeu_ps(y + i, _mm512_cvtpd_ps(wide_##name(v)));                 \
+        }                                                                             \
+        const __mmask8 lanes = lanes_of(n - i);                                       \
+        const __m256 rest = _mm512_cvtpd_ps(wide_##name(load_some(lanes, x + i)));    \
+        _mm512_mask_storeu_ps(y + i, (__mmask16)lanes, _mm512_castps256_ps512(rest)); \
     }
 DEFINE_WIDE(exp)
 DEFINE_WIDE(logistic)
@@ -243,7 +243,7 @@ WIDE static void wide_each(int64_t n, const float *x, const double *less, double
     }
 }
 
-#define CHOOSE(wide, plain)                                                             \
+#define CHOOSE(wide, plain) \
     (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") ? (wide) : (plain))
 #else
 #define CHOOSE(wide, plain) (plain)

@@ -11,8 +11,8 @@ void ref_exp_floats(int64_t n, const float *x, float *y);
 void ref_logistic_floats(int64_t n, const float *x, float *y);
 void ref_tanh_floats(int64_t n, const float *x, float *y);
 
-/* e[i] = e^(x[i] - less), where no x is greater, and their sum: every sixteenth is added to the same partial sum. These
- * doubles are the same on every machine. */
+/* e[i] = e^(x[i] - less), where no x is greater, and their sum: every sixteenth is added to the
+ * same partial sum. These doubles are the same on every machine. */
 double ref_exp_row(int64_t n, const float *x, double less, double *e);
 /* e[i] = e^(x[i] - less[i]), which is added to sums[i]. Likewise. */
 void ref_exp_each(int64_t n, const float *x, const double *less, double *e, double *sums);

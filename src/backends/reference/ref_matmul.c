@@ -146,6 +146,30 @@ static void multiply_floats(product *p, const double *a, const ref_matrix *b, do
     }
 }
 
+/* By one column, which is a row of the turned product. */
+static bool multiply_by_column(product *p, const float *a, const double *b, double *room, float *y)
+{
+    while (ref_walk_next(&p->batches)) {
+        for (int64_t i = 0; i < p->batches.length; i++) {
+            const int64_t *o = p->batches.offset;
+            const int64_t *s = p->batches.step;
+            const ref_turned turned = {.rows = 1,
+                                       .inner = p->inner,
+                                       .columns = p->rows,
+                                       .a = b + (o[2] + i * s[2]) * p->inner,
+                                       .b = a + (o[1] + i * s[1]) * p->rows * p->inner,
+                                       .b_stride = p->inner,
+                                       .alpha = 1.0,
+                                       .room = room,
+                                       .y = y + (o[0] + i * s[0]) * p->rows};
+            if (!ref_multiply_turned(0, &turned)) {
+                return false; /* the first one */
+            }
+        }
+    }
+    return true;
+}
+
 static void multiply_ints(product *p, const int64_t *a, const int64_t *b, int64_t *out)
 {
     while (ref_walk_next(&p->batches)) {
@@ -191,12 +215,21 @@ static kiln_status ref_op_matmul(ref_call *call)
     double *left = NULL;
     double *out = NULL;
     ref_matrix right;
+    const bool floats = a->dtype == KILN_DTYPE_FLOAT32 && b->dtype == KILN_DTYPE_FLOAT32;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)(y->count + 1), sizeof *out, &out));
+    if (floats && p.columns == 1 && p.rows > 1) {
+        double *column = NULL;
+        product again = p;
+        KLN_RETURN_IF_ERROR(ref_doubles(call, b, &column));
+        if (multiply_by_column(&again, a->data, column, out, y->data)) {
+            return KILN_OK;
+        }
+    }
     KLN_RETURN_IF_ERROR(ref_doubles(call, a, &left));
     KLN_RETURN_IF_ERROR(matrix_of(call, b, &right));
     right.row = p.columns;
     right.column = 1;
     right.exact = ref_is_exact(a->dtype, b->dtype);
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
     memset(out, 0, (size_t)y->count * sizeof *out);
     multiply_floats(&p, left, &right, out);
     ref_store_float(y, 0, 1, y->count, out);

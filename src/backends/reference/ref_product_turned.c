@@ -15,10 +15,11 @@
 
 #define MOST_ROWS 4
 #define MOST_COLUMNS 8
-#define BLOCK 64 /* columns; a multiple of what each kernel takes */
+#define BLOCK 64  /* columns; a multiple of what each kernel takes */
 #define STEP 8    /* terms that a kernel takes at once */
 #define DEPTH 512 /* terms of several rows that stay in the cache */
-#define FEWEST 16 /* terms that are worth it */
+#define FEWEST 16 /* terms that are worth it, and of several rows */
+#define FEWEST_OF_ROWS 256
 
 /* sums[r * BLOCK + c] = a[r] * row c of b, of `steps` steps; bits[c]: those of that row. Columns
  * in `groups` of as many as the kernel takes. */
@@ -54,8 +55,8 @@ static inline __attribute__((target("avx2"))) uint64_t all_bits(__m256d lanes)
  * column c and row r; in those of one row there are two of each column, so that none waits for
  * itself. */
 #define FOUR(X, ...) X(0, __VA_ARGS__) X(1, __VA_ARGS__) X(2, __VA_ARGS__) X(3, __VA_ARGS__)
-#define EIGHT(X, ...)                                                                          \
-    FOUR(X, __VA_ARGS__)                                                                       \
+#define EIGHT(X, ...)    \
+    FOUR(X, __VA_ARGS__) \
     X(4, __VA_ARGS__) X(5, __VA_ARGS__) X(6, __VA_ARGS__) X(7, __VA_ARGS__)
 #define TWO_SUMS(X, c) X(c, 0) X(c, 1)
 #define FOUR_SUMS(X, c) TWO_SUMS(X, c) X(c, 2) X(c, 3)
@@ -63,24 +64,23 @@ static inline __attribute__((target("avx2"))) uint64_t all_bits(__m256d lanes)
 #define BEGIN(c, r) __m256d s_##c##_##r = _mm256_setzero_pd();
 #define ADD_PART(c, p) \
     s_##c##_##p = _mm256_fmadd_pd(_mm256_loadu_pd(a[0] + k + 4 * (p)), b_##p, s_##c##_##p);
-#define ADD_ROW(c, r)                                                                  \
-    s_##c##_##r = _mm256_fmadd_pd(_mm256_loadu_pd(a[r] + k), b_0, s_##c##_##r);         \
+#define ADD_ROW(c, r)                                                           \
+    s_##c##_##r = _mm256_fmadd_pd(_mm256_loadu_pd(a[r] + k), b_0, s_##c##_##r); \
     s_##c##_##r = _mm256_fmadd_pd(_mm256_loadu_pd(a[r] + k + 4), b_1, s_##c##_##r);
 #define END_PART(c, p) sums[c] = total(_mm256_add_pd(s_##c##_0, s_##c##_1));
 #define END_ROW(c, r) sums[(r)*BLOCK + (c)] = total(s_##c##_##r);
 
-#define BEGIN_COLUMN(c, sums_of)              \
+#define BEGIN_COLUMN(c, sums_of)            \
     __m256d bits_##c = _mm256_setzero_pd(); \
     sums_of(BEGIN, c)
-#define ADD_COLUMN(c, sums_of, add, or_of)                             \
-    {                                                                  \
-        const __m256d b_0 = _mm256_cvtps_pd(_mm_loadu_ps(b + (c) * stride + k));     \
-        const __m256d b_1 = _mm256_cvtps_pd(_mm_loadu_ps(b + (c) * stride + k + 4)); \
-        bits_##c = or_of(bits_##c, b_0, b_1);                          \
-        sums_of(add, c)                                                \
+#define ADD_COLUMN(c, sums_of, add, or_of)                                         \
+    {                                                                              \
+        const __m256d b_0 = _mm256_cvtps_pd(_mm_loadu_ps(b + (c)*stride + k));     \
+        const __m256d b_1 = _mm256_cvtps_pd(_mm_loadu_ps(b + (c)*stride + k + 4)); \
+        bits_##c = or_of(bits_##c, b_0, b_1);                                      \
+        sums_of(add, c)                                                            \
     }
-#define END_COLUMN(c, sums_of, end) \
-    sums_of(end, c) bits[c] = all_bits(bits_##c);
+#define END_COLUMN(c, sums_of, end) sums_of(end, c) bits[c] = all_bits(bits_##c);
 
 #define DEFINE_DOT(name, isa, count, columns, sums_of, add, end, or_of)                          \
     __attribute__((target(isa))) static void name(int64_t groups, int64_t steps,                 \
@@ -88,12 +88,9 @@ static inline __attribute__((target("avx2"))) uint64_t all_bits(__m256d lanes)
                                                   int64_t stride, double *sums, uint64_t *bits)  \
     {                                                                                            \
         for (int64_t g = 0; g < groups; g++) {                                                   \
-            columns(BEGIN_COLUMN, sums_of)                                                       \
-            for (int64_t k = 0; k < steps * STEP; k += STEP) {                                   \
-                columns(ADD_COLUMN, sums_of, add, or_of)                                         \
-            }                                                                                    \
-            columns(END_COLUMN, sums_of, end)                                                    \
-            b += (count) * stride;                                                               \
+            columns(BEGIN_COLUMN, sums_of) for (int64_t k = 0; k < steps * STEP; k += STEP){     \
+                columns(ADD_COLUMN, sums_of, add, or_of)} columns(END_COLUMN, sums_of, end) b += \
+                (count)*stride;                                                                  \
             sums += (count);                                                                     \
             bits += (count);                                                                     \
         }                                                                                        \
@@ -314,7 +311,8 @@ static void add_terms(const ref_turned *p, const dot_kernel *kernel, const tile 
 bool ref_multiply_turned(size_t index, const ref_turned *p)
 {
     dot_kernel kernels[2];
-    if (p->inner < FEWEST || p->columns < MOST_COLUMNS || !find_kernels(index, kernels)) {
+    if (p->inner < (p->rows > 1 ? FEWEST_OF_ROWS : FEWEST) || p->columns < MOST_COLUMNS ||
+        !find_kernels(index, kernels)) {
         return false;
     }
     const dot_kernel *kernel = &kernels[p->rows > 1];

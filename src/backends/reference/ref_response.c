@@ -47,8 +47,7 @@ static inline WIDE __m512d power_of(__m512d b)
     const __m512d root = _mm512_rsqrt14_pd(b);
     const __m512d z = _mm512_mul_pd(root, _mm512_rsqrt14_pd(root));
     const __m512d square = _mm512_mul_pd(z, z);
-    const __m512d e =
-        _mm512_fnmadd_pd(_mm512_mul_pd(square, square), b, _mm512_set1_pd(1.0));
+    const __m512d e = _mm512_fnmadd_pd(_mm512_mul_pd(square, square), b, _mm512_set1_pd(1.0));
     __m512d sum = _mm512_set1_pd(1155.0 / 2048.0);
     sum = _mm512_fmadd_pd(sum, e, _mm512_set1_pd(77.0 / 128.0));
     sum = _mm512_fmadd_pd(sum, e, _mm512_set1_pd(21.0 / 32.0));

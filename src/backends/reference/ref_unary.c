@@ -88,11 +88,11 @@ static parameters read_parameters(const ref_call *call)
     REF_WIDE DEFINE_FUNCTION(lean_##name, float, expression)
 REF_PLAIN_LIST(DEFINE_LEAN)
 
-#define DEFINE_ROW(name, function)                                                             \
-    static void lean_##name(const parameters *p, int64_t n, const float *v, float *to)         \
-    {                                                                                          \
-        (void)p;                                                                               \
-        function(n, v, to);                                                                    \
+#define DEFINE_ROW(name, function)                                                     \
+    static void lean_##name(const parameters *p, int64_t n, const float *v, float *to) \
+    {                                                                                  \
+        (void)p;                                                                       \
+        function(n, v, to);                                                            \
     }
 DEFINE_ROW(Exp, ref_exp_floats)
 DEFINE_ROW(Sigmoid, ref_logistic_floats)
