@@ -22,8 +22,9 @@ def integers(*values):
 
 
 # Operators that are younger than OPSET, and the operator set they are taken from.
-YOUNGER = {"BitCast": 26, "CumProd": 26, "Gelu": 20, "AffineGrid": 20, "GridSample": 20, "Mish": 18, "SwiGLU": 28,
-           "BitwiseAnd": 18, "BitwiseOr": 18, "BitwiseXor": 18, "BitwiseNot": 18, "Col2Im": 18,
+YOUNGER = {"BitCast": 26, "CumProd": 26, "Gelu": 20, "AffineGrid": 20, "GridSample": 20, "Mish": 18,
+           "SwiGLU": 28, "BitwiseAnd": 18, "BitwiseOr": 18, "BitwiseXor": 18, "BitwiseNot": 18,
+           "Col2Im": 18,
            "CenterCropPad": 18, "GroupNormalization": 21, "DeformConv": 19, "Attention": 23,
            "RMSNormalization": 23, "RotaryEmbedding": 23, "Swish": 24, "TensorScatter": 24,
            "LpPool": 18, "ReduceMin": 18, "ReduceProd": 18, "ReduceL1": 18, "ReduceL2": 18,
@@ -153,8 +154,8 @@ CASES = [
     ("ReduceSum, all", "ReduceSum", TEXT, [], {}, 1),
     ("ArgMin", "ArgMin", TEXT, [], {"axis": -1}, 1),
     ("CumProd", "CumProd", TEXT, [numpy.int64(2)], {}, 1),
-    ("MatMulInteger", "MatMulInteger", (BYTES, (128, 512)), [weights(512, 512, high=9).astype(BYTES)],
-     {}, 1),
+    ("MatMulInteger", "MatMulInteger", (BYTES, (128, 512)),
+     [weights(512, 512, low=0.0, high=9.0).astype(BYTES)], {}, 1),
     ("QLinearMatMul", "QLinearMatMul", (BYTES, (128, 512)),
      [numpy.float32(0.1), BYTES(3), weights(512, 512, low=0.0, high=9.0).astype(BYTES),
       numpy.float32(0.1), BYTES(4), numpy.float32(0.5), BYTES(5)], {}, 1),
