@@ -220,31 +220,91 @@ static void write_integer(const type_row *row, const char *at, size_t bytes, ser
     }
 }
 
-/* As many digits as bring the same value back; a point, whatever the locale has. */
-static void write_real(kiln_dtype dtype, double value, serve_text *text)
+/* Digits that bring a value of each type back. */
+static int digits_of(kiln_dtype dtype)
 {
-    char digits[40];
-    const int precision = dtype == KILN_DTYPE_FLOAT64   ? 17
-                          : dtype == KILN_DTYPE_FLOAT32 ? 9
-                          : dtype == KILN_DTYPE_FLOAT16 ? 5
-                                                        : 4;
-    if (value == floor(value) && fabs(value) < 1e6 && !(value == 0 && signbit(value))) {
+    return dtype == KILN_DTYPE_FLOAT64   ? 17
+           : dtype == KILN_DTYPE_FLOAT32 ? 9
+           : dtype == KILN_DTYPE_FLOAT16 ? 5
+                                         : 4;
+}
+
+/* By the C library, with a point, whatever the locale has. */
+static void write_slowly(double value, int digits, serve_text *text)
+{
+    char written[40];
+    (void)snprintf(written, sizeof written, "%.*g", digits, value);
+    char *comma = strchr(written, ',');
+    if (comma != NULL) {
+        *comma = '.';
+    }
+    serve_text_string(text, written);
+}
+
+/* `value` as digits.digits times 10 to the power, of which zeros at the end are left out. */
+static void put_decimal(uint64_t digits, int count, int power, serve_text *text)
+{
+    char written[24];
+    for (; count > 1 && digits % 10 == 0; count--) {
+        digits /= 10;
+    }
+    for (int i = count; i-- > 0; digits /= 10) {
+        written[i] = (char)('0' + digits % 10);
+    }
+    const bool scientific = power < -4 || power >= count;
+    const int whole = scientific ? 1 : power + 1;
+    if (whole <= 0) {
+        serve_text_append(text, "0.000", (size_t)(2 - whole));
+        serve_text_append(text, written, (size_t)count);
+        return;
+    }
+    serve_text_append(text, written, (size_t)whole);
+    serve_text_append(text, ".", count > whole);
+    serve_text_append(text, written + whole, (size_t)(count - whole));
+    serve_text_append(text, "e", scientific);
+    if (scientific) {
+        serve_text_integer(text, power);
+    }
+}
+
+/* A value of at most 9 digits is scaled to an integer of them by one product or quotient of
+ * doubles, which is wrong by 2^-52 at most, and a float's neighbours are 6e-8 away. */
+static void write_real(double value, int digits, serve_text *text)
+{
+    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                    1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    const double magnitude = fabs(value);
+    if (value == floor(value) && magnitude < 1e6 && !(value == 0 && signbit(value))) {
         serve_text_integer(text, (int64_t)value);
         serve_text_string(text, ".0");
         return;
     }
-    (void)snprintf(digits, sizeof digits, "%.*g", precision, value);
-    char *comma = strchr(digits, ',');
-    if (comma != NULL) {
-        *comma = '.';
+    if (digits > 9 || !(magnitude >= 1e-12 && magnitude < 1e22)) {
+        write_slowly(value, digits, text);
+        return;
     }
-    serve_text_string(text, digits);
+    int power =
+        (ilogb(magnitude) * 78913) >> 18; /* log10(2), rounded down: right, or 1 too small */
+    power += power + 1 <= 22 && power + 1 >= 0 ? magnitude >= powers[power + 1]
+             : power + 1 < 0                   ? magnitude * powers[-power - 1] >= 1
+                                               : 0;
+    const int shift = digits - 1 - power;
+    const double scaled = shift >= 0 ? magnitude * powers[shift] : magnitude / powers[-shift];
+    uint64_t whole = (uint64_t)(scaled + 0.5);
+    if (whole >= (uint64_t)powers[digits]) {
+        whole /= 10;
+        power++;
+    }
+    serve_text_append(text, "-", value < 0);
+    put_decimal(whole, digits, power, text);
 }
 
 bool serve_data_write(const kiln_tensor *tensor, serve_text *text, char *sentence, size_t size)
 {
     const type_row *row = row_of(tensor->desc.dtype);
     const size_t bytes = kiln_dtype_bits(tensor->desc.dtype) / 8;
+    const int digits = digits_of(tensor->desc.dtype);
     double values[PORTION] = {0};
     int64_t count = 0;
     if (row == NULL || kiln_shape_elements(&tensor->desc.shape, &count) != KILN_OK) {
@@ -272,7 +332,7 @@ bool serve_data_write(const kiln_tensor *tensor, serve_text *text, char *sentenc
                            (long long)i, isnan(values[within]) ? "NaN" : "infinite");
             return false;
         }
-        write_real(row->dtype, values[within], text);
+        write_real(values[within], digits, text);
     }
     serve_text_append(text, "]", 1);
     return true;

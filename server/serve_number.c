@@ -378,7 +378,7 @@ WIDE static inline bool read_wide(const char *at, const char *stop, double *valu
     /* What is no digit is the point, and before all a sign. */
     const uint32_t inside = UINT32_MAX << (32 - length);
     const uint32_t other = ~(uint32_t)_mm256_movemask_epi8(is_digit) & inside;
-    const unsigned after = _lzcnt_u32(other); /* digits behind the point */
+    const unsigned after = (unsigned)__builtin_clz(other | 1); /* digits behind the point */
     const bool negative = *at == '-';
     const unsigned count = (unsigned)length - negative - 1;
     const uint32_t expected =
@@ -435,8 +435,8 @@ WIDE static size_t run_wide(const char **at, const char *end, double *values, si
 
 static bool is_wide(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("lzcnt");
+    /* Every processor with BMI2 has BMI and LZCNT, a name that not every compiler knows. */
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
 }
 #endif
 

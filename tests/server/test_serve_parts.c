@@ -122,6 +122,43 @@ static bool data_read(serve_slice text, kiln_tensor *tensor, char *sentence, siz
            serve_numbers_read(&numbers, &json, sentence, size) && serve_json_end(&json);
 }
 
+/* All halves, and floats of every size, come back from JSON as they were; others read the text by
+ * strtod. */
+TEST(reals_survive_json)
+{
+    (void)state;
+    static const struct {
+        kiln_dtype dtype;
+        uint32_t count, step; /* of the bits that are tried */
+    } rows[] = {{KILN_DTYPE_FLOAT16, 65536, 1},
+                {KILN_DTYPE_BFLOAT16, 65536, 1},
+                {KILN_DTYPE_FLOAT32, 300000, 2654435761U}};
+    for (size_t r = 0; r < SERVE_LENGTH(rows); r++) {
+        for (uint32_t i = 0; i < rows[r].count; i++) {
+            const uint32_t bits = i * rows[r].step;
+            uint32_t back = 0;
+            double value = 0;
+            char sentence[200];
+            const size_t size = kiln_dtype_bits(rows[r].dtype) / 8;
+            const kiln_tensor from =
+                KILN_HOST_TENSOR(rows[r].dtype, KILN_SHAPE(1), (void *)(uintptr_t)&bits, size);
+            kiln_tensor to = KILN_HOST_TENSOR(rows[r].dtype, KILN_SHAPE(1), &back, size);
+            serve_text text = {.data = NULL};
+            assert_int_equal(kiln_tensor_read(&from, 0, 1, &value), KILN_OK);
+            if (isfinite(value)) {
+                assert_true(serve_data_write(&from, &text, sentence, sizeof sentence));
+                assert_true(
+                    data_read((serve_slice){text.data, text.size}, &to, sentence, sizeof sentence));
+                assert_memory_equal(&bits, &back, size);
+                const double other = strtod(text.data + 1, NULL);
+                assert_int_equal(kiln_tensor_write(&to, 0, 1, &other), KILN_OK);
+                assert_memory_equal(&bits, &back, size);
+            }
+            serve_text_finish(&text);
+        }
+    }
+}
+
 /* Every float of a random thousand goes through JSON and back as it was. */
 TEST(tensors_survive_json)
 {
