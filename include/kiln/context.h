@@ -70,10 +70,10 @@ typedef struct kiln_context_options {
                              256 MiB at least */
     kiln_stream *stream;  /* runs are ordered into this stream of the caller's, which must outlive
                              the context; NULL: a stream of Kiln's */
-    bool overlap_copies;  /* for throughput: copies from and to host memory go to a stream of the
-                             context's own, so that they pass under the kernels of other contexts
-                             over the same `stream`; they do not wait for what is on it, kernels do.
-                             A run by itself takes some microseconds longer */
+    bool overlap_copies;  /* for throughput: copies from and to host memory go to two other streams,
+                             which contexts of the engine over one `stream` share, so that they pass
+                             under the kernels of another of these; they do not wait for what is on
+                             `stream`, kernels do. A run by itself takes some microseconds longer */
 
     /* TensorRT's; a backend or version that lacks one refuses it by name with UNSUPPORTED. */
     bool share_device_memory;        /* contexts with this over one engine and one `stream` (NULL:

@@ -72,7 +72,8 @@ typedef struct kiln_scheduler_options {
     size_t struct_size; /* set by KILN_SCHEDULER_OPTIONS_INIT */
     kiln_schedule schedule;
     int32_t contexts; /* of each engine, and so runs of it at once; 0: 1 on the CPU, 2 on a GPU; at
-                         most 64 */
+                         most 64. On a GPU two compute at once, each on a stream; more of them copy
+                         on these meanwhile, where the backend works on any stream */
     int32_t batch_axis; /* the dimension along which requests are joined; -1: they are not */
     int64_t max_batch;  /* rows of a batch at most; 0: the fixed size of that dimension, or the
                            largest that a profile of the plan has, or 32 */

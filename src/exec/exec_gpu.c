@@ -6,7 +6,7 @@
 #define DEFAULT_SHARE 16
 #define DEFAULT_LEAST ((uint64_t)256 << 20)
 
-/* --- create and destroy --- */
+/* --- which stream --- */
 
 static kiln_status check_options(const kln_exec *exec, const kiln_context_options *options)
 {
@@ -58,12 +58,75 @@ static kiln_status choose_stream(exec_gpu *gpu, kln_shared *shared, bool shares_
     }
     if (gpu->caller != NULL) {
         gpu->work = gpu->caller;
-        return kiln_stream_create(shared->device, 0, &gpu->recording);
+        return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(kiln_stream_create(shared->device, 0, &gpu->work));
     gpu->owns_work = true;
     return KILN_OK;
 }
+
+/* --- streams for copies --- */
+
+static kiln_status make_lane(kln_shared *shared, const kiln_stream *work, kln_lane **lane)
+{
+    kln_lane *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "streams for copies");
+    kiln_status status = kiln_stream_create(shared->device, 0, &made->in);
+    if (status == KILN_OK) {
+        status = kiln_stream_create(shared->device, 0, &made->out);
+    }
+    if (status != KILN_OK) {
+        kiln_stream_destroy(made->in);
+        kln_free(made);
+        return status;
+    }
+    made->work = work;
+    made->next = shared->lanes;
+    shared->lanes = made;
+    *lane = made;
+    return KILN_OK;
+}
+
+static kiln_status take_lane(kln_shared *shared, const kiln_stream *work, kln_lane **lane)
+{
+    kiln_status status = KILN_OK;
+    (void)pthread_mutex_lock(&shared->order);
+    kln_lane *found = shared->lanes;
+    while (found != NULL && found->work != work) {
+        found = found->next;
+    }
+    if (found == NULL) {
+        status = make_lane(shared, work, &found);
+    }
+    if (status == KILN_OK) {
+        found->users++;
+        *lane = found;
+    }
+    (void)pthread_mutex_unlock(&shared->order);
+    return status;
+}
+
+static void leave_lane(kln_shared *shared, kln_lane *lane)
+{
+    if (lane == NULL) {
+        return;
+    }
+    (void)pthread_mutex_lock(&shared->order);
+    lane->users--;
+    if (lane->users == 0) {
+        kln_lane **at = &shared->lanes;
+        while (*at != lane) {
+            at = &(*at)->next;
+        }
+        *at = lane->next;
+        kiln_stream_destroy(lane->in);
+        kiln_stream_destroy(lane->out);
+        kln_free(lane);
+    }
+    (void)pthread_mutex_unlock(&shared->order);
+}
+
+/* --- create and destroy --- */
 
 static kiln_status most_bytes_of(int32_t device, const kiln_context_options *options,
                                  uint64_t *most)
@@ -97,7 +160,7 @@ kiln_status exec_gpu_create(kln_exec *exec, const kiln_context_options *options)
     KLN_RETURN_IF_ERROR(choose_stream(gpu, exec->shared, options->share_device_memory));
     KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->before));
     if (options->overlap_copies) {
-        KLN_RETURN_IF_ERROR(kiln_stream_create(gpu->device, 0, &gpu->copies));
+        KLN_RETURN_IF_ERROR(take_lane(exec->shared, gpu->work, &gpu->lane));
         KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->computed));
     }
     KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->copied));
@@ -120,8 +183,7 @@ kiln_stream *exec_gpu_destroy(kln_exec *exec)
     kiln_event_destroy(gpu->copied);
     kiln_event_destroy(gpu->before);
     kiln_event_destroy(gpu->computed);
-    kiln_stream_destroy(gpu->copies);
-    kiln_stream_destroy(gpu->recording);
+    leave_lane(exec->shared, gpu->lane);
     kiln_stream *work = gpu->owns_work ? gpu->work : NULL;
     kln_free(gpu);
     exec->gpu = NULL;
@@ -165,10 +227,16 @@ void exec_gpu_unlock(kln_exec *exec)
 
 /* --- copies beside runs --- */
 
+/* On a lane they pass under the kernels of another context. */
+static kiln_stream *stream_of_copies(const exec_gpu *gpu)
+{
+    return gpu->lane != NULL ? gpu->lane->in : gpu->work;
+}
+
 kiln_status kln_exec_copy(kln_exec *exec, const kln_cuda_piece *pieces, size_t count)
 {
     exec_gpu_lock(exec);
-    const kiln_status status = kln_cuda_copy_pieces(exec->gpu->work, pieces, count);
+    const kiln_status status = kln_cuda_copy_pieces(stream_of_copies(exec->gpu), pieces, count);
     exec_gpu_unlock(exec);
     return status;
 }
@@ -177,7 +245,7 @@ kiln_status kln_exec_end_copies(kln_exec *exec)
 {
     exec_gpu *gpu = exec->gpu;
     exec_gpu_lock(exec);
-    const kiln_status status = kiln_event_record(gpu->copied, gpu->work);
+    const kiln_status status = kiln_event_record(gpu->copied, stream_of_copies(gpu));
     exec_gpu_unlock(exec);
     gpu->has_copies = status == KILN_OK;
     return status;

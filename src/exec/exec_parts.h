@@ -82,7 +82,9 @@ typedef struct graph_entry {
     uint64_t hash;
     entry_mode mode;
     bool has_transfers;
-    bool works_outside;     /* the host or the driver copies beside the graph */
+    bool stages;            /* the host copies to or from staging buffers */
+    bool ahead;             /* the driver copies inputs before it */
+    bool behind;            /* and outputs behind it */
     bool searched;          /* its variant is the measured one */
     bool fenced;            /* the graph ends with a write to the context's fence */
     uint64_t last_used;     /* by the cache's clock */
@@ -121,9 +123,7 @@ typedef struct exec_gpu {
     bool takes_turns;        /* it is the engine's, or orders memory that contexts share: nothing
                                 goes to another one, and work is enqueued under the engine's lock */
     kiln_stream *caller;     /* of the options, or NULL */
-    kiln_stream *recording;  /* where graphs are captured if `work` is the caller's, on which other
-                                threads may be at work; NULL: `work` */
-    kiln_stream *copies;     /* with overlap_copies: where the copies go; otherwise NULL */
+    kln_lane *lane;          /* with overlap_copies: where the copies go; otherwise NULL */
     kiln_event *before;      /* orders the work behind another stream */
     kiln_event *computed;    /* with overlap_copies: the copies of outputs go behind it */
     kiln_event *after;       /* the end of an enqueued run */

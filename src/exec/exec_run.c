@@ -95,14 +95,61 @@ static kiln_status prepare(kln_exec *exec, kiln_stream *stream)
 
 /* --- on a GPU --- */
 
+/* Inputs that travel by themselves, and what was sent there before, come ahead of `target`. */
+static kiln_status enqueue_inputs(kln_exec *exec, const graph_entry *entry, kiln_stream *target,
+                                  bool waits)
+{
+    exec_gpu *gpu = exec->gpu;
+    kiln_stream *copies = gpu->lane != NULL ? gpu->lane->in : target;
+    if (entry->ahead) {
+        KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(exec, entry, copies, waits));
+    }
+    if (copies == target) {
+        return KILN_OK;
+    }
+    if (entry->ahead) {
+        return exec_order(gpu->before, copies, target); /* rows are on that stream, too */
+    }
+    return gpu->has_copies ? kiln_stream_wait_event(target, gpu->copied) : KILN_OK;
+}
+
+/* Likewise outputs. `*last` is the stream where the run ends. */
+static kiln_status enqueue_outputs(kln_exec *exec, const graph_entry *entry, kiln_stream *target,
+                                   bool waits, kiln_stream **last)
+{
+    exec_gpu *gpu = exec->gpu;
+    *last = target;
+    if (!entry->behind) {
+        return KILN_OK;
+    }
+    if (gpu->lane != NULL) {
+        *last = gpu->lane->out;
+        KLN_RETURN_IF_ERROR(exec_order(gpu->computed, target, *last));
+    }
+    return transfers_enqueue_behind(exec, entry, *last, waits);
+}
+
 /* Replays the entry's graph, or enqueues its work anew where it has none. */
+static kiln_status enqueue_work(kln_exec *exec, graph_entry *entry, kiln_stream *target, bool waits)
+{
+    exec_gpu *gpu = exec->gpu;
+    gpu->has_fence = entry->graph != NULL && entry->fenced && waits;
+    if (gpu->has_fence) {
+        kln_fence_arm(&gpu->fence);
+    }
+    if (entry->graph == NULL) {
+        return transfers_enqueue_all(exec, entry, target);
+    }
+    gpu->replayed = true;
+    return kln_graph_launch(entry->graph, target);
+}
+
 static kiln_status launch(kln_exec *exec, graph_entry *entry, kiln_stream *stream, bool waits)
 {
     exec_gpu *gpu = exec->gpu;
     kiln_stream *target = stream == NULL || gpu->takes_turns ? gpu->work : stream;
-    kiln_stream *copies = gpu->copies != NULL ? gpu->copies : target;
     const bool orders = stream != NULL && target != stream;
-    if (entry->works_outside) {
+    if (entry->stages) {
         transfers_copy_in(exec, entry, waits);
     }
     if (orders) {
@@ -111,35 +158,15 @@ static kiln_status launch(kln_exec *exec, graph_entry *entry, kiln_stream *strea
     if (entry->graph == NULL) {
         KLN_RETURN_IF_ERROR(transfers_bind(exec, entry));
     }
-    if (entry->works_outside) {
-        KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(exec, entry, copies, waits));
-    }
-    if (copies != target) {
-        KLN_RETURN_IF_ERROR(exec_order(gpu->before, copies, target));
-    }
-    gpu->has_fence = entry->graph != NULL && entry->fenced && waits;
-    if (gpu->has_fence) {
-        kln_fence_arm(&gpu->fence);
-    }
-    if (entry->graph != NULL) {
-        KLN_RETURN_IF_ERROR(kln_graph_launch(entry->graph, target));
-        gpu->replayed = true;
-    } else {
-        KLN_RETURN_IF_ERROR(transfers_enqueue_all(exec, entry, target));
-    }
-    if (copies != target) {
-        KLN_RETURN_IF_ERROR(exec_order(gpu->computed, target, copies));
-    }
-    if (entry->works_outside) {
-        KLN_RETURN_IF_ERROR(transfers_enqueue_behind(exec, entry, copies, waits));
-    }
-    gpu->target = copies;
+    KLN_RETURN_IF_ERROR(enqueue_inputs(exec, entry, target, waits));
+    KLN_RETURN_IF_ERROR(enqueue_work(exec, entry, target, waits));
+    KLN_RETURN_IF_ERROR(enqueue_outputs(exec, entry, target, waits, &gpu->target));
     gpu->shown = entry;
     exec_begin_under_way(exec, waits);
     /* Others may capture on a stream that is shared, or go on with work of theirs. */
     gpu->has_event = !waits || gpu->takes_turns || gpu->caller != NULL;
     if (gpu->has_event || orders) {
-        KLN_RETURN_IF_ERROR(kiln_event_record(gpu->after, copies));
+        KLN_RETURN_IF_ERROR(kiln_event_record(gpu->after, gpu->target));
     }
     return orders ? kiln_stream_wait_event(stream, gpu->after) : KILN_OK;
 }

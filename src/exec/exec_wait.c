@@ -43,7 +43,7 @@ kiln_status exec_finish(kln_exec *exec)
         exec->has_results = false;
         return status;
     }
-    if (gpu->shown->works_outside) {
+    if (gpu->shown->stages) {
         transfers_copy_out(exec, gpu->shown, gpu->is_waited_for);
     }
     return KILN_OK;

@@ -144,10 +144,9 @@ static kiln_status check_output(const capture_trial *trial, size_t output)
 
 /* --- one variant --- */
 
-static kiln_status record(const capture_trial *trial, kiln_graph **graph)
+static kiln_status record_on(const capture_trial *trial, kiln_stream *stream, kiln_graph **graph)
 {
     exec_gpu *gpu = trial->exec->gpu;
-    kiln_stream *stream = gpu->recording != NULL ? gpu->recording : gpu->work;
     KLN_RETURN_IF_ERROR(kln_stream_capture_begin_relaxed(stream));
     kiln_status status = transfers_enqueue_all(trial->exec, trial->entry, stream);
     if (status == KILN_OK && trial->entry->fenced &&
@@ -156,13 +155,27 @@ static kiln_status record(const capture_trial *trial, kiln_graph **graph)
         kiln_stream_capture_abandon(stream);
         gpu->refuses_fence = true;
         trial->entry->fenced = false;
-        return record(trial, graph);
+        return record_on(trial, stream, graph);
     }
     if (status != KILN_OK) {
         kiln_stream_capture_abandon(stream);
         return status;
     }
     return kiln_stream_capture_end(stream, graph);
+}
+
+/* On the caller's stream other threads may be at work. */
+static kiln_status record(const capture_trial *trial, kiln_graph **graph)
+{
+    const exec_gpu *gpu = trial->exec->gpu;
+    kiln_stream *apart = NULL;
+    if (gpu->caller == NULL || gpu->work != gpu->caller) {
+        return record_on(trial, gpu->work, graph);
+    }
+    KLN_RETURN_IF_ERROR(kiln_stream_create(gpu->device, 0, &apart));
+    const kiln_status status = record_on(trial, apart, graph);
+    kiln_stream_destroy(apart);
+    return status;
 }
 
 /* A library enqueues calls of the host to give memory back once its work is done. Replayed, they

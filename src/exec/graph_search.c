@@ -265,7 +265,7 @@ static kiln_status search_on_gpu(kln_exec *exec, uint64_t nanoseconds)
 kiln_status kln_exec_search(kln_exec *exec, uint64_t nanoseconds)
 {
     const exec_gpu *gpu = exec->gpu;
-    if (gpu == NULL || gpu->copies != NULL || gpu->current == NULL ||
+    if (gpu == NULL || gpu->lane != NULL || gpu->current == NULL ||
         gpu->current->mode != ENTRY_GRAPH || gpu->current->searched) {
         return KILN_OK;
     }

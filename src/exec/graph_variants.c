@@ -72,7 +72,7 @@ graph_variant graph_variant_by_rule(transfer_load in, transfer_load out)
 graph_variant graph_variant_choose(kln_exec *exec, const graph_entry *entry)
 {
     kln_shared *shared = exec->shared;
-    if (exec->gpu->copies != NULL) {
+    if (exec->gpu->lane != NULL) {
         return (graph_variant){.in = TRANSFER_OUTSIDE, .out = TRANSFER_OUTSIDE};
     }
     graph_variant variant = graph_variant_by_rule(transfers_load(exec, entry, true),

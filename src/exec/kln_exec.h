@@ -20,6 +20,16 @@ typedef struct kln_former {
     size_t users;
 } kln_former;
 
+/* Where the copies of those contexts go that overlap them and work on one stream. Two, so that
+ * inputs do not wait for the outputs of the run before. */
+typedef struct kln_lane {
+    struct kln_lane *next;
+    const kiln_stream *work;
+    kiln_stream *in;
+    kiln_stream *out;
+    size_t users;
+} kln_lane;
+
 /* What all who run one engine share. */
 typedef struct kln_shared {
     const kiln_backend *backend;
@@ -32,6 +42,7 @@ typedef struct kln_shared {
     int32_t device;        /* the GPU it works on, or -1 */
     kiln_stream *stream;   /* the one that all its work goes to, or NULL: each has its own */
     kiln_stream *sharing;  /* of those that share device memory and were given no stream, or NULL */
+    kln_lane *lanes;       /* guarded by `order` */
     pthread_mutex_t order; /* held while something is enqueued on, captured from or run on it */
     pthread_rwlock_t weights;  /* held for writing by a refit; for reading by who saves, and by runs
                                   where a refit changes `state` itself */

@@ -15,6 +15,29 @@ static kiln_status check_engines(const kiln_scheduler *scheduler, kiln_engine *c
     return KILN_OK;
 }
 
+/* Of the pool's context `index`. */
+static kiln_status choose_options(const kiln_scheduler *scheduler, const engine_pool *pool,
+                                  size_t index, const kiln_engine *engine,
+                                  kiln_context_options *options)
+{
+    const kln_shared *shared = &engine->shared;
+    *options = scheduler->context_options;
+    if (shared->device < 0) {
+        *options = KILN_CONTEXT_OPTIONS(.run_milliseconds = options->run_milliseconds,
+                                        .run_memory_bytes = options->run_memory_bytes);
+    } else if (pool->contexts > LANES && shared->stream == NULL && !options->share_device_memory) {
+        const size_t place = index % pool->contexts % LANES;
+        kiln_stream **lane = &pool->lanes[index / pool->contexts * LANES + place];
+        if (*lane == NULL) {
+            KLN_RETURN_IF_ERROR(kiln_stream_create(shared->device, 0, lane));
+        }
+        options->stream = *lane;
+        options->overlap_copies = true;
+        options->share_device_memory = shared->backend->plan != NULL;
+    }
+    return KILN_OK;
+}
+
 static kiln_status fill(const kiln_scheduler *scheduler, kiln_engine *const *engines, size_t count,
                         engine_pool *pool)
 {
@@ -25,14 +48,19 @@ static kiln_status fill(const kiln_scheduler *scheduler, kiln_engine *const *eng
     const size_t total = count * pool->contexts;
     pool->counters = kln_alloc_zeroed(count, sizeof *pool->counters);
     pool->seats = kln_alloc_zeroed(total, sizeof(seat *));
-    KLN_RETURN_IF_NO_MEMORY(pool->counters, count * sizeof *pool->counters, "a scheduler");
-    KLN_RETURN_IF_NO_MEMORY(pool->seats, total * sizeof(seat *), "a scheduler");
+    pool->lanes = kln_alloc_zeroed(count * LANES, sizeof(kiln_stream *));
+    KLN_FAIL_IF(pool->counters == NULL || pool->seats == NULL || pool->lanes == NULL,
+                kln_fail_memory(total * sizeof(seat *), "a scheduler"));
+    pool->lane_count = count * LANES;
     for (size_t i = 0; i < total; i++) {
+        kiln_engine *engine = engines[i / pool->contexts];
+        kiln_context_options options;
+        KLN_RETURN_IF_ERROR(choose_options(scheduler, pool, i, engine, &options));
         pool->seats[i] = kln_alloc_zeroed(1, sizeof *pool->seats[i]);
         KLN_RETURN_IF_NO_MEMORY(pool->seats[i], sizeof *pool->seats[i], "a scheduler's context");
         pool->count++;
-        KLN_RETURN_IF_ERROR(seat_make(scheduler, pool, i / pool->contexts,
-                                      engines[i / pool->contexts], pool->seats[i]));
+        KLN_RETURN_IF_ERROR(
+            seat_make(scheduler, pool, i / pool->contexts, engine, &options, pool->seats[i]));
     }
     return KILN_OK;
 }
@@ -57,7 +85,11 @@ void engine_pool_drop(const kiln_scheduler *scheduler, engine_pool *pool)
         seat_finish(scheduler, pool->seats[i]);
         kln_free(pool->seats[i]);
     }
+    for (size_t i = 0; pool != NULL && i < pool->lane_count; i++) {
+        kiln_stream_destroy(pool->lanes[i]);
+    }
     if (pool != NULL) {
+        kln_free(pool->lanes);
         kln_free(pool->seats);
         kln_free(pool->counters);
         kln_free(pool);

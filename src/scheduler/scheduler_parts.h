@@ -271,11 +271,18 @@ typedef struct mean_time {
     uint32_t count;
 } mean_time;
 
+/* Of an engine's contexts on a GPU so many compute at once, each on a stream; others are put behind
+ * them, and copy meanwhile. Two fill an H200: ResNet-50 and BERT-base in float16 gave less on four
+ * streams (bench/gpu_throughput.py). Context k goes to stream k % LANES. */
+#define LANES 2
+
 /* The engines in use, which kiln_scheduler_replace changes as a whole (engine_pool.c). */
 typedef struct engine_pool {
     seat **seats;
     size_t count;
-    size_t contexts;                          /* of each engine; they stand beside each other */
+    size_t contexts;     /* of each engine; they stand beside each other */
+    kiln_stream **lanes; /* likewise; NULL where there is none */
+    size_t lane_count;
     kiln_scheduler_engine_counters *counters; /* of each engine */
     batch_sizes sizes;
     mean_time runs[MOST_SIZES]; /* of each size */
@@ -291,7 +298,8 @@ void engine_pool_drop(const kiln_scheduler *scheduler, engine_pool *pool);
 bool engine_pool_is_busy(const engine_pool *pool);
 
 KILN_MUST_CHECK kiln_status seat_make(const kiln_scheduler *scheduler, engine_pool *pool,
-                                      size_t number, kiln_engine *engine, seat *made);
+                                      size_t number, kiln_engine *engine,
+                                      const kiln_context_options *options, seat *made);
 void seat_finish(const kiln_scheduler *scheduler, seat *gone);
 /* What came of a batch beside its requests' own. */
 typedef struct batch_outcome {

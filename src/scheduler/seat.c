@@ -7,7 +7,7 @@
 #define WARM_RUNS 3 /* after one: the second of a graph's is the first replay */
 
 kiln_status seat_make(const kiln_scheduler *scheduler, engine_pool *pool, size_t number,
-                      kiln_engine *engine, seat *made)
+                      kiln_engine *engine, const kiln_context_options *options, seat *made)
 {
     const schedule_rules *rules = &scheduler->rules;
     const size_t tensors = rules->input_count + rules->output_count;
@@ -28,12 +28,7 @@ kiln_status seat_make(const kiln_scheduler *scheduler, engine_pool *pool, size_t
         made->named[i].name = i < rules->input_count ? rules->inputs[i].name
                                                      : rules->outputs[i - rules->input_count].name;
     }
-    kiln_context_options options = scheduler->context_options;
-    if (made->device < 0) {
-        options = KILN_CONTEXT_OPTIONS(.run_milliseconds = options.run_milliseconds,
-                                       .run_memory_bytes = options.run_memory_bytes);
-    }
-    return kiln_context_create(engine, &options, &made->context);
+    return kiln_context_create(engine, options, &made->context);
 }
 
 void seat_finish(const kiln_scheduler *scheduler, seat *gone)

@@ -128,7 +128,18 @@ static bool any_free(const kiln_scheduler *scheduler)
     return found;
 }
 
-/* On the device where the most are free, so that work spreads. */
+/* Those that are before context `k` of an engine's, on its stream. */
+static size_t count_before(const engine_pool *pool, size_t first, size_t k)
+{
+    size_t busy = 0;
+    for (size_t other = k % LANES; other < pool->contexts; other += LANES) {
+        busy += !is_free(pool->seats[first + other]);
+    }
+    return busy;
+}
+
+/* On the device where the most are free, and on the stream with the least before it, so that work
+ * spreads. */
 static seat *find_seat(const kiln_scheduler *scheduler)
 {
     const engine_pool *pool = scheduler->pool;
@@ -137,10 +148,13 @@ static seat *find_seat(const kiln_scheduler *scheduler)
     for (size_t i = 0; i < pool->count; i += pool->contexts) {
         seat *here = NULL;
         size_t free = 0;
+        size_t least = SIZE_MAX;
         for (size_t k = 0; k < pool->contexts; k++) {
             seat *one = pool->seats[i + k];
+            const size_t before = is_free(one) ? count_before(pool, i, k) : SIZE_MAX;
             free += is_free(one);
-            here = !is_free(one) || here != NULL ? here : one;
+            here = before < least ? one : here;
+            least = before < least ? before : least;
         }
         if (free > most) {
             most = free;

@@ -61,7 +61,7 @@ static inline kiln_scheduler *open_rows(behaviour *how, kiln_scheduler_options o
     *engine = make_row_engine(how, 0);
     options.struct_size = sizeof options;
     options.max_batch = MOST_ROWS;
-    options.contexts = 1;
+    options.contexts = options.contexts != 0 ? options.contexts : 1;
     kiln_scheduler *scheduler = scheduler_on(engine, 1, &options);
     return scheduler;
 }
@@ -128,8 +128,7 @@ static inline void run_together(kiln_scheduler *scheduler, rows *all, size_t cou
 
 static inline kiln_context_counters count_runs(const kiln_scheduler *scheduler)
 {
-    const kiln_context_counters found = counters_of(scheduler->pool->seats[0]->context);
-    return found;
+    return counters_of(scheduler->pool->seats[0]->context);
 }
 
 #endif

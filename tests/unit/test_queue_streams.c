@@ -38,13 +38,26 @@ FAKE_TEST(enqueue_orders_into_the_callers_stream)
     }
 }
 
-/* Two copies by the driver and three events for each run, and the context's own stream for them. */
-FAKE_TEST(copies_go_to_a_stream_of_their_own)
+/* Two copies by the driver and three events for each run, and two streams for all contexts over
+ * one.
+ */
+FAKE_TEST(copies_go_to_streams_of_their_own)
 {
     behaviour how = {.drifts = false};
     owned_stream stream = stream_on(0);
+    owned_stream another = stream_on(0);
     kiln_context_options options = KILN_CONTEXT_OPTIONS(.stream = stream, .overlap_copies = true);
-    owned_context context = make_context(&how, false, &options);
+    const unsigned long streams = calls("cuStreamCreateWithPriority");
+    owned_engine engine = make_engine(&how, false, 0);
+    owned_context context = NULL;
+    owned_context second = NULL;
+    owned_context third = NULL;
+    assert_ok(kiln_context_create(engine, &options, &context));
+    assert_ok(kiln_context_create(engine, &options, &second));
+    assert_int_equal(calls("cuStreamCreateWithPriority") - streams, 2);
+    options.stream = another;
+    assert_ok(kiln_context_create(engine, &options, &third));
+    assert_int_equal(calls("cuStreamCreateWithPriority") - streams, 4);
     float x[8] = {0};
     run_and_check(context, x, 8, 1);
     run_and_check(context, x, 8, 2);

@@ -202,6 +202,62 @@ FAKE_TEST(outputs_of_other_rows_end_the_joining)
     free_rows(&all[1]);
 }
 
+/* Beyond two, contexts of an engine go behind those, whose streams and copies they share; a batch
+ * goes where the least is before it. */
+FAKE_TEST(contexts_beyond_two_go_behind_those)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_scheduler_options options = GATHERS;
+    rows all[2];
+    for (size_t i = 0; i < 2; i++) {
+        make_rows(&all[i], KILN_LOCATION_PINNED, 4, (float)i);
+    }
+    for (int32_t contexts = 2; contexts <= 5; contexts++) {
+        owned_engine engine = NULL;
+        options.contexts = contexts;
+        owned_scheduler scheduler = open_rows(&how, options, &engine);
+        seat **seats = scheduler->pool->seats;
+        for (int32_t k = 0; k < contexts; k++) {
+            assert_ptr_equal(kiln_context_stream(seats[k]->context),
+                             kiln_context_stream(seats[k % 2]->context));
+        }
+        assert_ptr_not_equal(kiln_context_stream(seats[0]->context),
+                             kiln_context_stream(seats[1]->context));
+        for (int32_t round = 0; round < 4 * contexts; round++) {
+            seat *taken = seats[round % contexts];
+            const seat *next = seats[round % contexts % 2 == 0];
+            const uint64_t runs = counters_of(next->context).runs;
+            taken->busy = true; /* as if it had work */
+            run_together(scheduler, all, 2, KILN_OK);
+            taken->busy = false;
+            assert_true(counters_of(next->context).runs > runs);
+            check_rows(&all[0]);
+            check_rows(&all[1]);
+            memset(all[0].y.tensor.data, 0, all[0].y.tensor.bytes);
+        }
+    }
+    free_rows(&all[0]);
+    free_rows(&all[1]);
+}
+
+/* Where the work of all goes to one stream, it stays there. */
+FAKE_TEST(the_stream_of_an_engine_is_kept)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    owned_engine engine = NULL;
+    kiln_scheduler_options options = GATHERS;
+    options.contexts = 4;
+    all_on_one_stream = true;
+    owned_scheduler scheduler = open_rows(&how, options, &engine);
+    all_on_one_stream = false;
+    for (size_t k = 0; k < 4; k++) {
+        assert_ptr_equal(kiln_context_stream(scheduler->pool->seats[k]->context),
+                         engine->shared.stream);
+    }
+}
+
 /* One queue before two GPUs: a batch goes where a context is free, with its rows. */
 FAKE_TEST(each_gpu_serves_its_part)
 {
