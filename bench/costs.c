@@ -139,9 +139,7 @@ static kiln_tensor tensor_of(float *data)
 static void begin_runs(const char *backend)
 {
     const kiln_shape shape_of_x = KILN_SHAPE(64);
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
-    options.threads = 1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend, .threads = 1);
     bench_require(kiln_network_create(NULL, &network));
     bench_require(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &shape_of_x, NULL, &x));
     bench_require(kiln_network_add_unary(network, "y", KILN_UNARY_ABS, x, &last));
@@ -200,8 +198,7 @@ static kiln_status check_file(const char *name)
 static kiln_status build(const char *name)
 {
     (void)name;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     for (size_t i = 0; i < MOST / 4; i++) {
         bench_require(chain(names[i]));
     }

@@ -28,8 +28,8 @@ static kiln_status convolution(kiln_network *n)
 static kiln_status convolution_same(kiln_network *n)
 {
     kiln_tensor_id x, w, y, z;
-    kiln_convolution_options options = KILN_CONVOLUTION_OPTIONS_INIT;
-    options.padding_mode = KILN_PADDING_SAME_UPPER;
+    kiln_convolution_options options =
+        KILN_CONVOLUTION_OPTIONS(.padding_mode = KILN_PADDING_SAME_UPPER);
     TRY(layer_input(n, "x", F, KILN_SHAPE(2, 3, 9), &x));
     TRY(layer_weights(n, "w", F, KILN_SHAPE(5, 3, 4), layer_numbers, &w));
     TRY(kiln_network_add_convolution(n, "y", x, w, NONE, &options, &y));

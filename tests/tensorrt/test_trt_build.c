@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "backends/kln_backends.h"
+#include "graph_maker.h"
 #include "trt_test.h"
 
 static const kiln_profile_input magika_input[] = {
@@ -345,7 +346,7 @@ static bool progress(void *user, const kiln_phase *now)
 
 static kiln_status build_watched(watch *seen, const char *library)
 {
-    kln_mapping mapping;
+    owned_mapping mapping;
     assert_ok(kln_mapping_open(trt_test_model("light_resnet50"), &mapping));
     const kiln_model model = {.path = "light_resnet50", .bytes = mapping.bytes};
     const kiln_monitor monitor = {seen, progress};
@@ -356,7 +357,6 @@ static kiln_status build_watched(watch *seen, const char *library)
     if (status == KILN_OK) {
         kln_backend_tensorrt.engine.destroy(engine);
     }
-    kln_mapping_close(&mapping);
     return status;
 }
 
@@ -413,8 +413,7 @@ TEST(a_job_keeps_its_limits)
     assert_true(progress.nanoseconds < whole * 4);
     kiln_build_limits limits = KILN_BUILD_LIMITS(.milliseconds = 20);
     assert_fails(KILN_ERROR_TIMEOUT, job(&limits, -1, library, &progress), "20 are allowed");
-    limits = KILN_BUILD_LIMITS_INIT;
-    limits.memory_bytes = 1 << 20;
+    limits = KILN_BUILD_LIMITS(.memory_bytes = 1 << 20);
     (void)malloc_trim(0); /* what the builds before left free would be enough for this one */
     assert_fails(KILN_ERROR_LIMIT, job(&limits, -1, library, &progress), "memory had grown");
 }

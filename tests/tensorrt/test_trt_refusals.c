@@ -2,6 +2,7 @@
 #include "backends/kln_backends.h"
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_library.h"
+#include "graph_maker.h"
 #include "trt_test.h"
 
 static bool has_device(void)
@@ -68,7 +69,7 @@ TEST(a_plan_of_another_version_is_refused_by_its_bytes)
             continue;
         }
         any = true;
-        kln_mapping mapping;
+        owned_mapping mapping;
         assert_ok(kln_mapping_open(a_plan(library, "older.plan"), &mapping));
         const kiln_build_options options = trt_test_options(newest);
         const kiln_model plan = {.bytes = mapping.bytes};
@@ -79,7 +80,6 @@ TEST(a_plan_of_another_version_is_refused_by_its_bytes)
                             : "it was built with TensorRT-RTX 1.4.0, found is TensorRT-RTX 1.7.1",
                      "TensorRT says: ");
         assert_null(engine);
-        kln_mapping_close(&mapping);
     }
     if (!any) {
         skip();

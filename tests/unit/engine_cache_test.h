@@ -59,7 +59,7 @@ static inline size_t count_entries(size_t *problems)
 static const char *plan_file(const char *name)
 {
     static char path[8192];
-    kiln_cache_list *list = cache_entries(folder, false);
+    owned_cache_list list = cache_entries(folder, false);
     path[0] = '\0';
     for (size_t i = 0; i < kiln_cache_list_count(list); i++) {
         const kiln_cache_entry entry = entry_at(list, i);
@@ -68,7 +68,6 @@ static const char *plan_file(const char *name)
             (void)snprintf(path, sizeof path, "%s/%s/%s", folder, entry.key, name);
         }
     }
-    kiln_cache_list_destroy(list);
     return path;
 }
 

@@ -3,7 +3,7 @@
 
 #include "kiln_test.h"
 
-static void *take(graph_maker *m, size_t count, size_t size)
+void *maker_take(graph_maker *m, size_t count, size_t size)
 {
     if (m->status != KILN_OK) {
         return NULL;
@@ -15,9 +15,9 @@ static void *take(graph_maker *m, size_t count, size_t size)
     return memory;
 }
 
-static const char *text_of(graph_maker *m, const char *text, size_t size)
+const char *maker_word(graph_maker *m, const char *text, size_t size)
 {
-    char *copy = take(m, size + 1, 1);
+    char *copy = maker_take(m, size + 1, 1);
     if (copy != NULL) {
         memcpy(copy, text, size);
     }
@@ -29,7 +29,7 @@ static void *grow(graph_maker *m, void *array, size_t *count, size_t *capacity, 
 {
     if (*count == *capacity) {
         const size_t wider = *capacity == 0 ? 4 : *capacity * 2;
-        void *fresh = take(m, wider, size);
+        void *fresh = maker_take(m, wider, size);
         if (fresh == NULL) {
             return NULL;
         }
@@ -54,7 +54,7 @@ void maker_begin(graph_maker *m, int64_t opset)
     m->graph = &m->model->graph;
     m->graph->name = "test";
     m->model->ir_version = 10;
-    kln_onnx_opset *import = take(m, 1, sizeof *import);
+    kln_onnx_opset *import = maker_take(m, 1, sizeof *import);
     if (import != NULL) {
         *import = (kln_onnx_opset){.domain = "", .version = opset};
         m->model->opsets = import;
@@ -139,7 +139,7 @@ static void set_type(graph_maker *m, kln_onnx_type *type, int32_t wire, const ch
     }
     type->has_shape = true;
     type->rank = count_parts(dims);
-    type->dims = take(m, type->rank, sizeof *type->dims);
+    type->dims = maker_take(m, type->rank, sizeof *type->dims);
     for (size_t i = 0; type->dims != NULL && i < type->rank; i++) {
         const size_t length = strcspn(dims, ",");
         kln_onnx_dim *dim = &type->dims[i];
@@ -147,7 +147,7 @@ static void set_type(graph_maker *m, kln_onnx_type *type, int32_t wire, const ch
         if (dims[0] >= '0' && dims[0] <= '9') {
             dim->value = strtoll(dims, NULL, 10);
         } else if (dims[0] != '?') {
-            dim->parameter = text_of(m, dims, length);
+            dim->parameter = maker_word(m, dims, length);
         }
         dims += length + (dims[length] == ',' ? 1 : 0);
     }
@@ -193,7 +193,7 @@ void maker_value(graph_maker *m, const char *name, int32_t wire, const char *dim
     }
 }
 
-static kln_onnx_tensor *add_tensor(graph_maker *m, const char *name, int32_t wire, const char *dims)
+kln_onnx_tensor *maker_tensor(graph_maker *m, const char *name, int32_t wire, const char *dims)
 {
     kln_onnx_graph *g = m->graph;
     if (m->status != KILN_OK) {
@@ -210,7 +210,7 @@ static kln_onnx_tensor *add_tensor(graph_maker *m, const char *name, int32_t wir
     tensor->wire_dtype = wire;
     tensor->dtype = kln_onnx_dtype(wire);
     tensor->rank = count_parts(dims);
-    tensor->dims = take(m, tensor->rank, sizeof *tensor->dims);
+    tensor->dims = maker_take(m, tensor->rank, sizeof *tensor->dims);
     int64_t elements = 1;
     for (size_t i = 0; tensor->dims != NULL && i < tensor->rank; i++) {
         tensor->dims[i] = strtoll(dims, NULL, 10);
@@ -219,41 +219,20 @@ static kln_onnx_tensor *add_tensor(graph_maker *m, const char *name, int32_t wir
         dims += dims[0] == ',' ? 1 : 0;
     }
     const size_t bytes = ((size_t)elements * kiln_dtype_bits(kln_onnx_dtype(wire)) + 7) / 8;
-    tensor->data = (kiln_span){take(m, bytes, 1), bytes};
+    tensor->data = (kiln_span){maker_take(m, bytes, 1), bytes};
     return m->status == KILN_OK ? tensor : NULL;
 }
 
 void maker_weights(graph_maker *m, const char *name, int32_t wire, const char *dims)
 {
-    (void)add_tensor(m, name, wire, dims);
-}
-
-static void add_external(graph_maker *m, const char *name, int32_t wire, const char *dims)
-{
-    kln_onnx_tensor *tensor = add_tensor(m, name, wire, dims);
-    if (tensor != NULL) {
-        tensor->is_external = true;
-        tensor->data.data = NULL;
-    }
-}
-
-/* An output, a sequence of such tensors. */
-static void add_sequence(graph_maker *m, const char *name, int32_t wire, const char *dims)
-{
-    maker_output(m, name, wire, dims);
-    kln_onnx_type *element = take(m, 1, sizeof *element);
-    if (element != NULL) {
-        kln_onnx_type *type = &m->graph->outputs[m->graph->output_count - 1].type;
-        *element = *type;
-        *type = (kln_onnx_type){.kind = KLN_ONNX_KIND_SEQUENCE, .element = element};
-    }
+    (void)maker_tensor(m, name, wire, dims);
 }
 
 static void set_elements(graph_maker *m, const char *name, int32_t wire, size_t count,
                          const void *elements, size_t size)
 {
-    kln_onnx_tensor *tensor = add_tensor(m, name, wire, "0");
-    void *copy = tensor != NULL ? take(m, count, size) : NULL;
+    kln_onnx_tensor *tensor = maker_tensor(m, name, wire, "0");
+    void *copy = tensor != NULL ? maker_take(m, count, size) : NULL;
     if (copy != NULL) {
         memcpy(copy, elements, count * size);
         tensor->dims[0] = (int64_t)count;
@@ -282,10 +261,10 @@ void maker_int(graph_maker *m, const char *name, int64_t element)
 static const char **names_of(graph_maker *m, const char *list, size_t *count)
 {
     *count = count_parts(list);
-    const char **names = take(m, *count, sizeof(char *));
+    const char **names = maker_take(m, *count, sizeof(char *));
     for (size_t i = 0; names != NULL && i < *count; i++) {
         const size_t length = strcspn(list, ",");
-        names[i] = text_of(m, list, length);
+        names[i] = maker_word(m, list, length);
         list += length + (list[length] == ',' ? 1 : 0);
     }
     return names;
@@ -321,7 +300,7 @@ static kln_onnx_attribute *add_attribute(graph_maker *m, const char *name,
         return NULL;
     }
     kln_onnx_node *node = m->node;
-    kln_onnx_attribute *fresh = take(m, node->attribute_count + 1, sizeof *fresh);
+    kln_onnx_attribute *fresh = maker_take(m, node->attribute_count + 1, sizeof *fresh);
     if (fresh == NULL) {
         return NULL;
     }
@@ -353,7 +332,7 @@ void maker_attribute_float(graph_maker *m, const char *name, float value)
 void maker_attribute_ints(graph_maker *m, const char *name, size_t count, const int64_t *values)
 {
     kln_onnx_attribute *attribute = add_attribute(m, name, KLN_ONNX_ATTRIBUTE_INTS);
-    int64_t *copy = attribute != NULL ? take(m, count, sizeof *copy) : NULL;
+    int64_t *copy = attribute != NULL ? maker_take(m, count, sizeof *copy) : NULL;
     if (copy != NULL) {
         memcpy(copy, values, count * sizeof *copy);
         attribute->ints = copy;
@@ -381,7 +360,7 @@ void operators_of(const kln_onnx_graph *graph, char text[1024])
 void maker_enter(graph_maker *m, const char *name, kln_onnx_graph **outer)
 {
     kln_onnx_attribute *attribute = add_attribute(m, name, KLN_ONNX_ATTRIBUTE_GRAPH);
-    kln_onnx_graph *inner = attribute != NULL ? take(m, 1, sizeof *inner) : NULL;
+    kln_onnx_graph *inner = attribute != NULL ? maker_take(m, 1, sizeof *inner) : NULL;
     *outer = m->graph;
     if (inner != NULL) {
         inner->name = "inner";
@@ -394,163 +373,4 @@ void maker_leave(graph_maker *m, kln_onnx_graph *outer)
 {
     m->graph = outer;
     m->node = outer != NULL && outer->node_count > 0 ? &outer->nodes[outer->node_count - 1] : NULL;
-}
-
-/* --- texts --- */
-
-enum { MOST_NUMBERS = 32 };
-
-typedef struct number_list {
-    size_t count;
-    bool are_floats; /* one has a point */
-    int64_t ints[MOST_NUMBERS];
-    float floats[MOST_NUMBERS];
-} number_list;
-
-static number_list read_numbers(const char **at)
-{
-    number_list list = {.are_floats = memchr(*at, '.', strcspn(*at, "]}; ")) != NULL};
-    for (char *end = NULL;; *at = end + 1) {
-        assert_true(list.count < MOST_NUMBERS);
-        list.ints[list.count] = strtoll(*at, NULL, 10);
-        list.floats[list.count++] = strtof(*at, &end);
-        if (*end != ',') {
-            *at = end + (*end == ']' || *end == '}' ? 1 : 0);
-            return list;
-        }
-    }
-}
-
-/* What stands before one of `ends`, which is left, or passed where there is only one. */
-static const char *read_word(graph_maker *m, const char **at, const char *ends)
-{
-    const size_t length = strcspn(*at, ends);
-    const char *word = text_of(m, *at, length);
-    *at += length + (ends[1] == '\0' ? 1 : 0);
-    return word != NULL ? word : "";
-}
-
-static const char *read_statements(graph_maker *m, const char *at);
-
-static void read_attribute(graph_maker *m, const char **at)
-{
-    const char *name = read_word(m, at, "=");
-    const char kind = **at;
-    *at += strchr("'[{", kind) != NULL ? 1 : 0;
-    if (kind == '\'') {
-        maker_attribute_string(m, name, read_word(m, at, "'"));
-    } else if (kind == '{') {
-        kln_onnx_graph *outer = NULL;
-        maker_enter(m, name, &outer);
-        *at = read_statements(m, *at) + 1;
-        maker_leave(m, outer);
-    } else {
-        const number_list list = read_numbers(at);
-        if (kind == '[') {
-            maker_attribute_ints(m, name, list.count, list.ints);
-        } else if (list.are_floats) {
-            maker_attribute_float(m, name, list.floats[0]);
-        } else {
-            maker_attribute_int(m, name, list.ints[0]);
-        }
-    }
-}
-
-/* After "outputs=": weights or a node. */
-static void read_right(graph_maker *m, const char *outputs, const char **at)
-{
-    if (**at == '{' || **at == '-' || (**at >= '0' && **at <= '9')) {
-        const bool is_scalar = **at != '{';
-        *at += is_scalar ? 0 : 1;
-        const number_list list = read_numbers(at);
-        if (is_scalar) {
-            maker_int(m, outputs, list.ints[0]);
-        } else if (list.are_floats) {
-            maker_floats(m, outputs, list.count, list.floats);
-        } else {
-            maker_ints(m, outputs, list.count, list.ints);
-        }
-        return;
-    }
-    const char *op = read_word(m, at, "(");
-    maker_node(m, op, read_word(m, at, ")"), outputs);
-    while (**at == ' ') {
-        (*at)++;
-        read_attribute(m, at);
-    }
-}
-
-/* Behind weights: "={1,2}", what they hold. */
-static void read_contents(graph_maker *m, const char **at)
-{
-    *at += 2;
-    const number_list list = read_numbers(at);
-    if (m->status == KILN_OK) {
-        const kln_onnx_tensor *made = &m->graph->initializers[m->graph->initializer_count - 1];
-        kiln_tensor tensor = KILN_HOST_TENSOR(made->dtype, KILN_SHAPE((int64_t)list.count),
-                                              (void *)(uintptr_t)made->data.data, made->data.size);
-        double values[MOST_NUMBERS];
-        for (size_t i = 0; i < list.count; i++) {
-            values[i] = (double)list.floats[i];
-        }
-        assert_ok(kiln_tensor_write(&tensor, 0, list.count, values));
-    }
-}
-
-static void read_statement(graph_maker *m, const char **at)
-{
-    static const struct {
-        const char *word;
-        void (*add)(graph_maker *m, const char *name, int32_t wire, const char *dims);
-    } kinds[] = {{"in ", maker_input},        {"out ", maker_output},  {"value ", maker_value},
-                 {"sequence ", add_sequence}, {"file ", add_external}, {"const ", maker_weights},
-                 {"zeros ", maker_weights}};
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(kinds); i++) {
-        if (strncmp(*at, kinds[i].word, strlen(kinds[i].word)) == 0) {
-            *at += strlen(kinds[i].word);
-            const char *name = read_word(m, at, " ;}");
-            *at += **at == ' ' ? 1 : 0;
-            const char *type = read_word(m, at, "[;}");
-            *at += **at == '[' ? 1 : 0;
-            const char *dims = (*at)[-1] == '[' ? read_word(m, at, "]") : NULL;
-            kinds[i].add(m, name,
-                         type[0] >= '0' && type[0] <= '9'
-                             ? (int32_t)strtol(type, NULL, 10)
-                             : kln_onnx_wire_dtype(kiln_dtype_from_name(type)),
-                         dims);
-            if (kinds[i].add == add_external && **at == ' ') {
-                (*at)++;
-                const char *location = read_word(m, at, ";}");
-                m->graph->initializers[m->graph->initializer_count - 1].location = location;
-            } else if (**at == '=') {
-                read_contents(m, at);
-            }
-            return;
-        }
-    }
-    const char *outputs = read_word(m, at, "=");
-    read_right(m, outputs, at);
-}
-
-/* Up to the end of the text or of a subgraph. */
-static const char *read_statements(graph_maker *m, const char *at)
-{
-    while (*at != '\0' && *at != '}') {
-        read_statement(m, &at);
-        at += strspn(at, "; ");
-    }
-    return at;
-}
-
-void maker_text(graph_maker *m, const char *text)
-{
-    if (*read_statements(m, text) != '\0') {
-        fail_msg("a \"}\" too many: %s", text);
-    }
-}
-
-void maker_model(graph_maker *m, int64_t opset, const char *text)
-{
-    maker_begin(m, opset);
-    maker_text(m, text);
 }

@@ -8,6 +8,7 @@
 #ifndef GRAPH_MAKER_H
 #define GRAPH_MAKER_H
 
+#include "kiln_owned.h"
 #include "ops/kln_ops.h"
 
 typedef struct graph_maker {
@@ -30,6 +31,11 @@ kiln_span maker_span(const kln_onnx_model *model);
 __attribute__((format(printf, 2, 3))) kiln_span made_model(int64_t opset, const char *format, ...);
 kiln_span unary_model(const char *op, const char *dims);
 #define owned_text __attribute__((cleanup(kln_text_finish))) kln_text
+KILN_TEST_ENDS_OF(kln_onnx_model, kln_onnx_model_destroy)
+KILN_TEST_ENDS_OF(kln_inference, kln_inference_destroy)
+#define owned_model KILN_TEST_OWNED_OF(kln_onnx_model)
+#define owned_inference KILN_TEST_OWNED_OF(kln_inference)
+#define owned_mapping __attribute__((cleanup(kln_mapping_close))) kln_mapping
 #define owned_maker __attribute__((cleanup(maker_end))) graph_maker
 
 /* `wire` is TensorProto.DataType, 0: no type. `dims`: "batch,3,?", "" for a scalar, NULL: no rank.
@@ -61,6 +67,11 @@ void maker_attribute_string(graph_maker *m, const char *name, const char *value)
 void maker_text(graph_maker *m, const char *text);
 /* A graph's operators in their order: "Add If Neg". */
 void operators_of(const kln_onnx_graph *graph, char text[1024]);
+/* For graph_text.c: memory of the model, a copy of a word in it, an initializer. NULL where
+ * something failed. */
+void *maker_take(graph_maker *m, size_t count, size_t size);
+const char *maker_word(graph_maker *m, const char *text, size_t size);
+kln_onnx_tensor *maker_tensor(graph_maker *m, const char *name, int32_t wire, const char *dims);
 /* A subgraph as an attribute of the last node; add to it until maker_leave. */
 void maker_enter(graph_maker *m, const char *attribute, kln_onnx_graph **outer);
 void maker_leave(graph_maker *m, kln_onnx_graph *outer);

@@ -8,16 +8,18 @@
 
 #include <kiln/kiln.h>
 
-#define KILN_TEST_ENDS(type, end)                                       \
-    static inline void kiln_test_end_##type(kiln_##type *const *object) \
-    {                                                                   \
-        end(*object);                                                   \
+#define KILN_TEST_ENDS_OF(type, end)                             \
+    static inline void kiln_test_end_##type(type *const *object) \
+    {                                                            \
+        end(*object);                                            \
     }
+#define KILN_TEST_ENDS(type, end) KILN_TEST_ENDS_OF(kiln_##type, end)
 KILN_TEST_ENDS(batch_folder, kiln_batch_folder_close)
 KILN_TEST_ENDS(buffer, kiln_buffer_destroy)
 KILN_TEST_ENDS(buffer_plan, kiln_buffer_plan_destroy)
 KILN_TEST_ENDS(build, kiln_build_destroy)
 KILN_TEST_ENDS(comparison, kiln_comparison_destroy)
+KILN_TEST_ENDS(cache_list, kiln_cache_list_destroy)
 KILN_TEST_ENDS(context, kiln_context_destroy)
 KILN_TEST_ENDS(engine, kiln_engine_release)
 KILN_TEST_ENDS(event, kiln_event_destroy)
@@ -29,6 +31,7 @@ KILN_TEST_ENDS(issue_list, kiln_issue_list_destroy)
 KILN_TEST_ENDS(network, kiln_network_destroy)
 KILN_TEST_ENDS(pipeline, kiln_pipeline_destroy)
 KILN_TEST_ENDS(pool, kiln_pool_destroy)
+KILN_TEST_ENDS(precision_report, kiln_precision_report_destroy)
 KILN_TEST_ENDS(range_table, kiln_range_table_destroy)
 KILN_TEST_ENDS(request, kiln_request_release)
 KILN_TEST_ENDS(scheduler, kiln_scheduler_destroy)
@@ -36,12 +39,14 @@ KILN_TEST_ENDS(sequence, kiln_sequence_release)
 KILN_TEST_ENDS(stream, kiln_stream_destroy)
 KILN_TEST_ENDS(system_report, kiln_system_report_destroy)
 
-#define KILN_TEST_OWNED(type) __attribute__((unused, cleanup(kiln_test_end_##type))) kiln_##type *
+#define KILN_TEST_OWNED_OF(type) __attribute__((unused, cleanup(kiln_test_end_##type))) type *
+#define KILN_TEST_OWNED(type) KILN_TEST_OWNED_OF(kiln_##type)
 #define owned_batch_folder KILN_TEST_OWNED(batch_folder)
 #define owned_buffer KILN_TEST_OWNED(buffer)
 #define owned_buffer_plan KILN_TEST_OWNED(buffer_plan)
 #define owned_build KILN_TEST_OWNED(build)
 #define owned_comparison KILN_TEST_OWNED(comparison)
+#define owned_cache_list KILN_TEST_OWNED(cache_list)
 #define owned_context KILN_TEST_OWNED(context)
 #define owned_engine KILN_TEST_OWNED(engine)
 #define owned_event KILN_TEST_OWNED(event)
@@ -53,6 +58,7 @@ KILN_TEST_ENDS(system_report, kiln_system_report_destroy)
 #define owned_network KILN_TEST_OWNED(network)
 #define owned_pipeline KILN_TEST_OWNED(pipeline)
 #define owned_pool KILN_TEST_OWNED(pool)
+#define owned_precision_report KILN_TEST_OWNED(precision_report)
 #define owned_range_table KILN_TEST_OWNED(range_table)
 #define owned_request KILN_TEST_OWNED(request)
 #define owned_scheduler KILN_TEST_OWNED(scheduler)

@@ -3,8 +3,8 @@
 #ifndef ONNX_MESSAGE_H
 #define ONNX_MESSAGE_H
 
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "onnx/kln_onnx.h"
 
 typedef struct message {
     uint8_t bytes[4096];

@@ -11,7 +11,7 @@
 /* y = x + w, z = -w, u = -v; w and v are initializers of 10 and 20, and inputs. */
 static inline kln_text write_model(int64_t ir)
 {
-    graph_maker m;
+    owned_maker m;
     maker_begin(&m, 17);
     m.model->ir_version = ir;
     maker_text(&m, "in w float32[2]; in x float32[2]; in v float32[2]");
@@ -28,7 +28,6 @@ static inline kln_text write_model(int64_t ir)
                "y=Add(x,w); z=Neg(w); u=Neg(v); out y float32[2]; out z float32[2]; "
                "out u float32[2]");
     kln_text bytes = maker_bytes(m.model);
-    maker_end(&m);
     return bytes;
 }
 

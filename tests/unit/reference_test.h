@@ -27,16 +27,11 @@ static inline kiln_status build(kiln_span bytes, kiln_engine **engine)
     return kiln_engine_build_bytes(bytes, &options, engine);
 }
 
-static inline kiln_context *context_of(kiln_span bytes, kiln_engine **engine)
+static inline kiln_context *context_of(kiln_span bytes)
 {
-    assert_ok(build(bytes, engine));
-    return context_on(*engine);
-}
-
-static inline void finish(kiln_engine *engine, kiln_context *context)
-{
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
+    owned_engine engine = NULL;
+    assert_ok(build(bytes, &engine));
+    return context_on(engine);
 }
 
 static inline void bind_floats(kiln_context *context, const char *name, int64_t count,

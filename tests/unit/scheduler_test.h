@@ -110,6 +110,12 @@ static inline kiln_scheduler *scheduler_of(play *self, int64_t rows, kiln_schedu
     return scheduler;
 }
 
+/* Of requests with any number of rows that wait for each other. */
+static inline kiln_scheduler *joining(play *self, int64_t max_batch, uint64_t delay)
+{
+    return scheduler_of(self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, max_batch, delay);
+}
+
 /* One request's memory: all of its numbers are `value`. */
 typedef struct rows_of {
     float x[8 * COLUMNS];
@@ -179,6 +185,20 @@ static inline kiln_scheduler_counters counted(kiln_scheduler *scheduler)
                                              counters.expired + counters.waiting +
                                              counters.running);
     return counters;
+}
+
+static inline void check_all(kiln_request *const *requests, const rows_of *data, int count)
+{
+    for (int i = 0; i < count; i++) {
+        check_done(requests[i], &data[i], 2);
+    }
+}
+
+/* What runs (`occupy`) comes to its end. */
+static inline void let_go(play *self, kiln_request *running, const rows_of *data)
+{
+    hold(self, false);
+    check_done(running, data, 2);
 }
 
 /* A request that runs until `hold(self, false)`. */

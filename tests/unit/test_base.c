@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/kln_base.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
 
 TEST(every_status_has_a_name_and_a_text)
@@ -152,13 +153,12 @@ TEST(names_map_strings_to_numbers)
 
 TEST(a_text_has_a_limit)
 {
-    kln_text text;
+    owned_text text;
     kln_text_init(&text, 10);
     assert_ok(kln_text_printf(&text, "%d", 12345));
     assert_status(KILN_ERROR_LIMIT, kln_text_append(&text, "abcdef", 6));
     assert_ok(kln_text_append(&text, "abcde", 5));
     assert_string_equal(text.data, "12345abcde");
-    kln_text_finish(&text);
 }
 
 TEST(an_arena_gives_aligned_pieces)

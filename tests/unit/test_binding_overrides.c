@@ -159,7 +159,7 @@ static double worst_of(const float *a, const float *b)
 TEST(bindings_are_quantized_as_a_caller_says)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(settings); i++) {
-        graph_maker m;
+        owned_maker m;
         char text[1024];
         char texts[2][256];
         const char *said[2];
@@ -189,7 +189,6 @@ TEST(bindings_are_quantized_as_a_caller_says)
             run(m.model, "onnxruntime", dtypes, said, texts, others);
             assert_true(worst_of(after, others) < 0.3);
         }
-        maker_end(&m);
     }
 }
 
@@ -200,7 +199,7 @@ TEST(integers_outside_change_nothing)
     float results[2][ROWS * COLUMNS];
     for (size_t i = 0; i < 2; i++) {
         const kiln_binding_quantization asked[] = {{"x", {0}, i == 1}, {"y", {0}, i == 1}};
-        graph_maker m;
+        owned_maker m;
         char texts[2][256];
         const char *said[2];
         kiln_dtype dtypes[2];
@@ -223,7 +222,6 @@ TEST(integers_outside_change_nothing)
             assert_int_equal(dtypes[0], KILN_DTYPE_INT8);
             assert_memory_equal(again, results[0], sizeof again);
         }
-        maker_end(&m);
     }
     assert_memory_equal(results[0], results[1], sizeof results[0]);
 }
@@ -255,14 +253,13 @@ TEST(bindings_that_cannot_be_are_refused)
         {{"y", {0}, true}, KILN_ERROR_INVALID_ARGUMENT, "give a scale or a range"},
     };
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
-        graph_maker m;
+        owned_maker m;
         const kiln_precision_options how =
             KILN_PRECISION_OPTIONS(.bindings = &cases[i].asked, .binding_count = 1);
         products(&m);
         const kln_onnx_node *nodes = m.model->graph.nodes;
         assert_fails(cases[i].status, kln_precision_convert(m.model, &how, NULL), cases[i].words);
         assert_ptr_equal(m.model->graph.nodes, nodes);
-        maker_end(&m);
     }
 }
 

@@ -136,7 +136,7 @@ TEST(a_network_says_it_as_well)
 
 ALLOCATIONS(TEST, reading_survives_every_allocation)
 {
-    graph_maker m;
+    owned_maker m;
     kln_arena arena;
     kiln_binding bindings[] = {
         {.name = "x", .is_input = true, .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(2, 3)},
@@ -149,7 +149,6 @@ ALLOCATIONS(TEST, reading_survives_every_allocation)
         status = kln_graph_read_quantization(m.graph, &arena, bindings, 2);
     }
     kln_arena_finish(&arena);
-    maker_end(&m);
     return status;
 }
 
@@ -233,7 +232,7 @@ TEST(a_caller_rounds_as_the_operators_do)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
         const kiln_quantization *how = &cases[i].how;
         const int32_t wire = kln_onnx_wire_dtype(how->storage);
-        graph_maker m;
+        owned_maker m;
         uint8_t zero_bytes[4] = {0};
         float numbers[8], back[8];
         uint8_t stored[8];
@@ -274,7 +273,6 @@ TEST(a_caller_rounds_as_the_operators_do)
         assert_memory_equal(stored, expected.data, sizeof stored);
         assert_ok(kiln_context_tensor(context, "y", &expected));
         assert_memory_equal(back, expected.data, sizeof back);
-        maker_end(&m);
     }
 }
 

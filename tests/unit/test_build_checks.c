@@ -89,7 +89,7 @@ TEST(a_model_is_read_once)
     const kiln_span model = unary_model("Relu", "n,2");
     assert_true(model.size <= sizeof bytes);
     memcpy(bytes, model.data, model.size);
-    kln_onnx_model *read = NULL;
+    owned_model read = NULL;
     kln_onnx_model *found[3] = {NULL};
     const kiln_model source = {.bytes = {bytes, model.size}, .read = &read};
     assert_ok(kln_model_read(&source, &found[0]));
@@ -100,5 +100,4 @@ TEST(a_model_is_read_once)
     assert_status(KILN_ERROR_MALFORMED, kln_model_read_anew(&source, &found[2]));
     kln_onnx_model_destroy(found[0]);
     kln_onnx_model_destroy(found[1]);
-    kln_onnx_model_destroy(read);
 }

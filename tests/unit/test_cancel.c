@@ -13,7 +13,7 @@ static const char *const backends[] = {"reference", "onnxruntime"};
 /* y: x with 1 added `trips` times; all: each of the sums, where it is asked for. */
 static kiln_engine *make_engine_as(const kiln_build_options *options, bool with_all)
 {
-    graph_maker m;
+    owned_maker m;
     kln_onnx_graph *outer = NULL;
     maker_model(&m, 17, "in trips int64[]; in x float32[2]; one={1.0}");
     maker_node(&m, "Loop", "trips,,x", with_all ? "y,all" : "y");
@@ -31,7 +31,6 @@ static kiln_engine *make_engine_as(const kiln_build_options *options, bool with_
     }
     assert_ok(m.status);
     kiln_engine *engine = built_bytes(maker_span(m.model), options);
-    maker_end(&m);
     return engine;
 }
 

@@ -5,13 +5,12 @@
 /* A model of one Reshape to [-1,4,8], which takes any batch but no other length; and a Softmax. */
 static kln_text write_model(const char *op)
 {
-    graph_maker m;
+    owned_maker m;
     maker_model(&m, 17, "in x float32[batch,4,n]; to={-1,4,8}; r=Reshape(x,to)");
     maker_node(&m, op, "r", "y");
     maker_output(&m, "y", 1, NULL);
     assert_ok(m.status);
     kln_text bytes = maker_bytes(m.model);
-    maker_end(&m);
     return bytes;
 }
 

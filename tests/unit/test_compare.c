@@ -3,8 +3,8 @@
 #include <math.h>
 #include <unistd.h>
 
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "ops/kln_ops.h"
 #include "tools/compare_parts.h"
 
 /* --- engines that say what they are told to --- */
@@ -449,35 +449,20 @@ TEST(arguments_are_checked)
 /* Looks at every intermediate tensor, because none differs. */
 static kiln_status search_once(void *user)
 {
-    kln_compare_builds builds = {KILN_BUILD_OPTIONS_INIT, KILN_BUILD_OPTIONS_INIT};
-    kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
-    kln_onnx_model *model = NULL;
-    kiln_engine *engine = NULL;
-    kln_compare_inputs inputs = {NULL, NULL, 0};
-    kiln_comparison *comparison = NULL;
-    builds.found.backend = "reference";
-    builds.expected.backend = "reference";
-    kiln_status status = kln_onnx_read_file(user, &model);
-    if (status == KILN_OK) {
-        status = kiln_engine_load(user, &builds.found, &engine);
-    }
-    if (status == KILN_OK) {
-        status = kln_compare_inputs_make((kiln_engine *[2]){engine, engine}, &options, &inputs);
-    }
-    if (status == KILN_OK) {
-        status = kiln_compare_file(user, &builds.found, &builds.expected, &options, &comparison);
-    }
-    if (status == KILN_OK) {
-        status = kln_compare_nodes(model, &builds, &inputs, &options, comparison);
-    }
-    if (status == KILN_OK && (comparison->intermediate_count != 4 || comparison->first != NULL)) {
-        status = KILN_ERROR_INTERNAL;
-    }
-    kiln_comparison_destroy(comparison);
-    kln_compare_inputs_finish(&inputs);
-    kiln_engine_release(engine);
-    kln_onnx_model_destroy(model);
-    return status;
+    const kln_compare_builds builds = {KILN_BUILD_OPTIONS(.backend = "reference"),
+                                       KILN_BUILD_OPTIONS(.backend = "reference")};
+    const kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
+    owned_model model = NULL;
+    owned_engine engine = NULL;
+    owned_comparison comparison = NULL;
+    __attribute__((cleanup(kln_compare_inputs_finish))) kln_compare_inputs inputs = {NULL, NULL, 0};
+    TRY(kln_onnx_read_file(user, &model));
+    TRY(kiln_engine_load(user, &builds.found, &engine));
+    TRY(kln_compare_inputs_make((kiln_engine *[2]){engine, engine}, &options, &inputs));
+    TRY(kiln_compare_file(user, &builds.found, &builds.expected, &options, &comparison));
+    TRY(kln_compare_nodes(model, &builds, &inputs, &options, comparison));
+    return comparison->intermediate_count == 4 && comparison->first == NULL ? KILN_OK
+                                                                            : KILN_ERROR_INTERNAL;
 }
 
 TEST(each_allocation_may_fail)

@@ -89,7 +89,7 @@ static void run_parts(graph_maker *m, const kln_compare_inputs *inputs, kiln_con
     const kln_compare_builds builds = {
         {.struct_size = sizeof(kiln_build_options), .backend = "reference"},
         {.struct_size = sizeof(kiln_build_options), .backend = "reference"}};
-    kln_inference *inference = NULL;
+    owned_inference inference = NULL;
     kln_cut cut;
     size_t seen = 0;
     assert_ok(kln_infer(m->model, NULL, &inference));
@@ -128,13 +128,12 @@ static void run_parts(graph_maker *m, const kln_compare_inputs *inputs, kiln_con
     assert_int_equal(COUNT, seen);
     assert_int_equal(0, cut.live_count);
     kln_cut_finish(&cut);
-    kln_inference_destroy(inference);
 }
 
 TEST(parts_give_what_the_whole_gives)
 {
     for (int sign = -1; sign <= 1; sign += 2) { /* each branch */
-        graph_maker m;
+        owned_maker m;
         make(&m);
         assert_ok(m.status);
         float x[24];
@@ -152,7 +151,6 @@ TEST(parts_give_what_the_whole_gives)
             reverse_nodes(&m);
         }
         kiln_context_destroy(whole);
-        maker_end(&m);
     }
 }
 
@@ -241,7 +239,7 @@ TEST(scales_and_weights_stay_constant)
         {.struct_size = sizeof(kiln_build_options), .backend = "reference"},
         {.struct_size = sizeof(kiln_build_options), .backend = "reference"}};
     owned_maker m;
-    kln_inference *inference = NULL;
+    owned_inference inference = NULL;
     kln_cut cut;
     make_quantized(&m);
     float x[512] = {0};
@@ -273,7 +271,6 @@ TEST(scales_and_weights_stay_constant)
         kln_cut_forget(&cut);
     }
     kln_cut_finish(&cut);
-    kln_inference_destroy(inference);
 }
 
 /* --- growth --- */
@@ -296,7 +293,7 @@ static double time_of_search(size_t nodes)
                                KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x)};
     const kln_compare_inputs inputs = {.tensors = &input, .count = 1};
     kiln_comparison comparison = {.count = 0};
-    graph_maker m;
+    owned_maker m;
     const char *last = "n0";
     maker_model(&m, 21, "in n0 float32[2]");
     for (size_t i = 1; i <= nodes; i++) {
@@ -312,7 +309,6 @@ static double time_of_search(size_t nodes)
     const double took = seconds() - start;
     assert_int_equal(nodes, comparison.intermediate_count);
     kln_arena_finish(&comparison.arena);
-    maker_end(&m);
     return took;
 }
 

@@ -439,8 +439,7 @@ TEST(build_options_are_checked)
     kiln_build_options options = KILN_BUILD_OPTIONS(.threads = -1);
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file("x", &options, &engine),
                  "threads is -1; it must be 0 to 4096");
-    options = KILN_BUILD_OPTIONS_INIT;
-    options.optimization = (kiln_optimization)17;
+    options = KILN_BUILD_OPTIONS(.optimization = (kiln_optimization)17);
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file("x", &options, &engine));
     options = KILN_BUILD_OPTIONS_INIT;
     assert_status(KILN_ERROR_NOT_FOUND,

@@ -185,17 +185,11 @@ ALLOCATIONS(TEST, each_failed_allocation_is_survived)
     size_t length = 0;
     kiln_build_options options =
         KILN_BUILD_OPTIONS(.backend = "reference", .weights_folder = folder);
-    kiln_status status = kiln_engine_build_bytes(model, &options, &engine);
-    if (status == KILN_OK) {
-        status = kiln_engine_save_bytes(engine, &bytes);
-    }
-    if (status == KILN_OK) {
-        status = kiln_engine_manifest(engine, manifest, sizeof manifest, &length);
-    }
-    if (status == KILN_OK) {
-        const kiln_span text = {manifest, length};
-        status = kiln_engine_load_bytes(bytes, text, NULL, &again);
-    }
+    TRY(kiln_engine_build_bytes(model, &options, &engine));
+    TRY(kiln_engine_save_bytes(engine, &bytes));
+    TRY(kiln_engine_manifest(engine, manifest, sizeof manifest, &length));
+    const kiln_status status =
+        kiln_engine_load_bytes(bytes, (kiln_span){manifest, length}, NULL, &again);
     assert_true((status == KILN_OK) == (again != NULL));
     return status;
 }

@@ -79,11 +79,10 @@ TENSORRT_TEST(what_is_found_has_the_names)
 static void key_of(kiln_span bytes, const char *in, const kiln_build_options *options, char *key)
 {
     kiln_backend_info info = {.struct_size = sizeof info, .name = "tensorrt", .version = "10.6.0"};
-    kln_onnx_model *read = NULL;
+    owned_model read = NULL;
     const kiln_model model = {.bytes = bytes, .folder = in};
     assert_ok(kln_onnx_read_bytes(bytes, in, &read));
     assert_ok(kln_engine_cache_key(&info, &model, read, options, key));
-    kln_onnx_model_destroy(read);
 }
 
 /* Another value than the default, as text. */

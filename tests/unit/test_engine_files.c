@@ -1,52 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/kln_engine.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
-#include "onnx/kln_onnx.h"
 
-/* A model y = op(x) over `n` floats, as ONNX bytes in `bytes`. */
-static void write_model(const char *op_type, int64_t n, kln_text *bytes)
+/* y = relu(x) over these dimensions, in memory that a test may change. */
+static kiln_mutable_span relu_bytes(const char *dims)
 {
-    kln_onnx_model *model = NULL;
-    assert_ok(kln_onnx_model_create(&model));
-    kln_arena *arena = &model->arena;
-    kln_onnx_value *values = kln_arena_alloc_zeroed(arena, 2, sizeof *values);
-    static const char *const names[] = {"x", "y"};
-    for (size_t i = 0; i < 2; i++) {
-        kln_onnx_dim *dim = kln_arena_alloc_zeroed(arena, 1, sizeof *dim);
-        *dim = (kln_onnx_dim){.value = n, .parameter = n < 0 ? "n" : NULL};
-        values[i].name = names[i];
-        values[i].type = (kln_onnx_type){.kind = KLN_ONNX_KIND_TENSOR,
-                                         .dtype = KILN_DTYPE_FLOAT32,
-                                         .wire_dtype = 1,
-                                         .has_shape = true,
-                                         .rank = 1,
-                                         .dims = dim};
-    }
-    static const char *inputs[] = {"x"};
-    static const char *outputs[] = {"y"};
-    kln_onnx_node *node = kln_arena_alloc_zeroed(arena, 1, sizeof *node);
-    *node = (kln_onnx_node){.name = "n",
-                            .op_type = op_type,
-                            .domain = "",
-                            .inputs = inputs,
-                            .input_count = 1,
-                            .outputs = outputs,
-                            .output_count = 1};
-    kln_onnx_opset *opset = kln_arena_alloc_zeroed(arena, 1, sizeof *opset);
-    *opset = (kln_onnx_opset){.domain = "", .version = 17};
-    model->ir_version = 8;
-    model->opsets = opset;
-    model->opset_count = 1;
-    model->graph.name = "g";
-    model->graph.nodes = node;
-    model->graph.node_count = 1;
-    model->graph.inputs = &values[0];
-    model->graph.input_count = 1;
-    model->graph.outputs = &values[1];
-    model->graph.output_count = 1;
-    kln_text_init(bytes, 1 << 20);
-    assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, bytes));
-    kln_onnx_model_destroy(model);
+    static char bytes[4096];
+    const kiln_span model = unary_model("Relu", dims);
+    assert_true(model.size <= sizeof bytes);
+    memcpy(bytes, model.data, model.size);
+    return (kiln_mutable_span){bytes, model.size};
 }
 
 static void check_relu(kiln_engine *engine)
@@ -64,8 +28,7 @@ static void check_relu(kiln_engine *engine)
 /* Both ways of building and the way back give the same engine, from file or from memory. */
 TEST(an_engine_is_built_saved_and_loaded)
 {
-    kln_text bytes;
-    write_model("Relu", -1, &bytes);
+    const kiln_mutable_span bytes = relu_bytes("n");
     const char *model = kiln_test_file("relu.onnx", bytes.data, bytes.size);
     const char *plan = kiln_test_path("relu.saved");
     kiln_engine *engine = built_file(model, NULL);
@@ -87,31 +50,27 @@ TEST(an_engine_is_built_saved_and_loaded)
     kiln_engine_release(engine);
     assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_load(kiln_test_path("absent"), NULL, &engine));
     assert_null(engine);
-    kln_text_finish(&bytes);
 }
 
 TEST(a_file_that_changed_is_refused)
 {
-    kln_text bytes;
-    write_model("Relu", 3, &bytes);
+    const kiln_mutable_span bytes = relu_bytes("3");
     const char *plan = kiln_test_path("changed.saved");
     kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, NULL);
     assert_ok(kiln_engine_save(engine, plan));
     kiln_engine_release(engine);
-    bytes.data[bytes.size - 1] = (char)(bytes.data[bytes.size - 1] ^ 1);
+    ((char *)bytes.data)[bytes.size - 1] ^= 1;
     (void)kiln_test_file("changed.saved", bytes.data, bytes.size);
     assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine), "its manifest says");
     (void)kiln_test_file("changed.saved", bytes.data, bytes.size - 5);
     assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine), "bytes were found");
     (void)kiln_test_file("changed.saved.json", "{", 1);
     assert_fails(KILN_ERROR_MALFORMED, kiln_engine_load(plan, NULL, &engine), "changed.saved.json");
-    kln_text_finish(&bytes);
 }
 
 TEST(a_manifest_names_its_backend)
 {
-    kln_text bytes;
-    write_model("Relu", 3, &bytes);
+    const kiln_mutable_span bytes = relu_bytes("3");
     char text[512];
     const char *plan = kiln_test_file("foreign.saved", bytes.data, bytes.size);
     const int length = snprintf(
@@ -123,12 +82,8 @@ TEST(a_manifest_names_its_backend)
     assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine), "\"teapot\"");
     /* A backend that is asked for by name takes the manifest's place. */
     kiln_build_options options = backend_options("onnxruntime");
-    const kiln_status status = kiln_engine_load(plan, &options, &engine);
-    if (status == KILN_OK) {
-        kiln_engine_release(engine);
-    }
-    assert_ok(status);
-    kln_text_finish(&bytes);
+    assert_ok(kiln_engine_load(plan, &options, &engine));
+    kiln_engine_release(engine);
 }
 
 static const kiln_span none = {NULL, 0};
@@ -202,9 +157,8 @@ TEST(options_of_a_manifest_are_checked_and_taken)
     assert_int_equal(options.conv_search, KILN_CONV_SEARCH_HEURISTIC);
     assert_int_equal(options.gpu_memory_bytes, 64);
     assert_true(options.gpu_only);
-    options = KILN_BUILD_OPTIONS_INIT;
-    options.provider = KILN_PROVIDER_CPU;
-    options.optimization = KILN_OPTIMIZATION_OFF;
+    options =
+        KILN_BUILD_OPTIONS(.provider = KILN_PROVIDER_CPU, .optimization = KILN_OPTIMIZATION_OFF);
     kln_manifest_apply(&manifest, &options);
     assert_int_equal(options.provider, KILN_PROVIDER_CPU);
     assert_int_equal(options.optimization, KILN_OPTIMIZATION_OFF);
@@ -235,25 +189,21 @@ static kiln_status round_trip(void *user)
 TEST(each_failed_allocation_is_survived)
 {
     files paths;
-    kln_text bytes;
-    write_model("Relu", 3, &bytes);
+    const kiln_mutable_span bytes = relu_bytes("3");
     (void)snprintf(paths.model, sizeof paths.model, "%s",
                    kiln_test_file("alloc.onnx", bytes.data, bytes.size));
     (void)snprintf(paths.plan, sizeof paths.plan, "%s", kiln_test_path("alloc.saved"));
-    kln_text_finish(&bytes);
     assert_ok(round_trip(&paths));
     kiln_test_each_allocation(round_trip, &paths);
 }
 
 TEST(nothing_is_left_where_saving_fails)
 {
-    kln_text bytes;
-    write_model("Relu", 3, &bytes);
+    const kiln_mutable_span bytes = relu_bytes("3");
     owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, NULL);
     assert_status(KILN_ERROR_NOT_FOUND,
                   kiln_engine_save(engine, kiln_test_path("no/such/folder/x")));
     assert_status(KILN_ERROR_IO, kiln_engine_save(engine, "/tmp"));
-    kln_text_finish(&bytes);
 }
 
 TEST(the_system_report_names_places)

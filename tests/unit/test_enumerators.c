@@ -186,9 +186,8 @@ static kiln_status calibrate_precision(const subject *on, int bad)
 
 static kiln_status convert(const subject *on, int precision, int rest)
 {
-    kiln_precision_options options = KILN_PRECISION_OPTIONS_INIT;
-    options.precision = (kiln_precision)precision;
-    options.rest = (kiln_precision)rest;
+    kiln_precision_options options = KILN_PRECISION_OPTIONS(.precision = (kiln_precision)precision,
+                                                            .rest = (kiln_precision)rest);
     return kiln_network_convert(on->network, &options, NULL);
 }
 

@@ -237,11 +237,10 @@ static void build(kiln_span bytes)
 
 static void infer_and_validate(kiln_span bytes)
 {
-    kln_onnx_model *model = NULL;
+    owned_model model = NULL;
     owned_issue_list issues = NULL;
     assert_ok(kln_onnx_read_bytes(bytes, NULL, &model));
     assert_ok(kln_validate(model, NULL, &issues));
-    kln_onnx_model_destroy(model);
 }
 
 static cost cost_of(maker make, size_t number, void (*use)(kiln_span bytes))

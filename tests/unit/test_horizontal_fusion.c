@@ -152,7 +152,7 @@ TEST(old_and_nested_models_are_left_alone)
 
 static kiln_status read_and_merge(void *user)
 {
-    kln_onnx_model *model = NULL;
+    owned_model model = NULL;
     size_t merged = 99;
     kiln_status status = kln_onnx_read_file(user, &model);
     if (status == KILN_OK) {
@@ -165,7 +165,6 @@ static kiln_status read_and_merge(void *user)
             assert_int_equal(model->graph.initializer_count, constants);
         }
     }
-    kln_onnx_model_destroy(model);
     return status;
 }
 

@@ -87,7 +87,7 @@ TEST(names_survive)
                 "p=MaxPool(r) kernel_shape=[2,2] strides=[2,2]; g=GlobalAveragePool(r); "
                 "f=Flatten(g); twice=Concat(image,image) axis=2; "
                 "t=Transpose(image) perm=[0,2,3,1]; out f");
-    kln_inference *i = infer(&m);
+    owned_inference i = infer(&m);
     assert_type("float32[batch,16,floor((h+1)/2),floor((w+1)/2)]", i, "c");
     assert_type("float32[batch,16,1,1]", i, "g");
     assert_type("float32[batch,16]", i, "f");
@@ -99,7 +99,6 @@ TEST(names_survive)
     assert_int_equal(KILN_DYNAMIC, shape.dims[0]);
     assert_int_equal(16, shape.dims[1]);
     assert_false(kln_value_shape(&(kln_value){.has_shape = false}, &shape));
-    kln_inference_destroy(i);
 }
 
 /* The usual way to flatten: Shape, Gather, Concat with -1, Reshape. */
@@ -114,7 +113,7 @@ TEST(shapes_are_followed)
                 "filled=ConstantOfShape(target2); s_float=Cast(s) to=1; half={2.0}; "
                 "double_float=Mul(s_float,half); double_int=Cast(double_float) to=7; "
                 "expanded=Expand(zero,double_int); range=Range(zero,s,one); out y");
-    kln_inference *i = infer(&m);
+    owned_inference i = infer(&m);
     assert_type("float32[batch,seq,12,64]", i, "y");
     assert_type("float32[seq*seq,batch]", i, "filled");
     assert_type("int64[2*seq]", i, "expanded");
@@ -125,7 +124,6 @@ TEST(shapes_are_followed)
     assert_int_equal(4, count);
     assert_string_equal("batch", kln_dim_name(target[0]));
     assert_int_equal(-1, target[3].of.number);
-    kln_inference_destroy(i);
 }
 
 /* Attributes became inputs: the same in the old form and in the new one. */
@@ -162,7 +160,7 @@ TEST(branches_are_united)
 {
     owned_maker m;
     make_branches(&m);
-    kln_inference *i = infer(&m);
+    owned_inference i = infer(&m);
     assert_type("float32[?,4]", i, "z");
     assert_int_equal(2, i->graph->nodes[0].graph_count);
     const kln_graph_inference *inner = i->graph->nodes[0].graphs[0];
@@ -173,7 +171,6 @@ TEST(branches_are_united)
     /* Read by both branches, through indices of their own. */
     assert_int_equal(3, kln_inference_find(i->graph, "x")->consumers);
     assert_ptr_equal(inner->values[inner->nodes[0].inputs[0]], kln_inference_find(i->graph, "x"));
-    kln_inference_destroy(i);
 }
 
 TEST(functions_are_entered)
@@ -218,11 +215,10 @@ TEST(functions_are_entered)
     function.opsets = imports;
     function.opset_count = 2;
     m.graph = &m.model->graph;
-    kln_inference *endless = NULL;
+    owned_inference endless = NULL;
     assert_ok(kln_infer(m.model, NULL, &endless));
     assert_int_equal(1, kiln_issue_list_errors(endless->issues));
     assert_non_null(strstr(kiln_issue_list_get(endless->issues, 0)->sentence, "deep"));
-    kln_inference_destroy(endless);
 }
 
 /* Each function calls the one before it twice: a million nodes from sixty. */
@@ -288,8 +284,7 @@ TEST(long_lists_stay_few)
         maker_node(&m, i % 2 == 0 ? "ConstantOfShape" : "Identity", "sizes", names[i]);
     }
     maker_output(&m, names[999], 0, NULL);
-    kln_inference *i = infer(&m);
+    owned_inference i = infer(&m);
     assert_type("float32", i, "t0");
     assert_true(i->arena.bytes < (size_t)4 << 20);
-    kln_inference_destroy(i);
 }

@@ -28,7 +28,7 @@ TEST(given_shapes_are_taken)
 TEST(a_network_grows)
 {
     owned_maker m;
-    kln_inference *i = NULL;
+    owned_inference i = NULL;
     maker_model(&m, 17, "in x float32[n,3]");
     assert_ok(kln_infer(m.model, NULL, &i));
     char names[40][8];
@@ -43,7 +43,6 @@ TEST(a_network_grows)
     assert_type("float32[n,5]", i, "last");
     assert_int_equal(1, i->graph->output_count);
     assert_int_equal(0, kiln_issue_list_count(i->issues));
-    kln_inference_destroy(i);
 }
 
 static uint32_t readers(const kln_inference *i, const char *name)
@@ -56,7 +55,7 @@ static uint32_t readers(const kln_inference *i, const char *name)
 TEST(what_was_taken_in_is_taken_back)
 {
     owned_maker m;
-    kln_inference *i = NULL;
+    owned_inference i = NULL;
     maker_model(&m, 17, "in x float32[n,3]; in c bool[]; y=Relu(x)");
     assert_ok(kln_infer(m.model, NULL, &i));
     const kln_infer_mark mark = kln_infer_mark_of(i, i->graph);
@@ -86,7 +85,6 @@ TEST(what_was_taken_in_is_taken_back)
     assert_ok(kln_infer_more(i, i->graph));
     assert_type("float32[n,3]", i, "wrong");
     assert_int_equal(1, readers(i, "y"));
-    kln_inference_destroy(i);
 }
 
 TEST(quantization_is_carried)
@@ -97,7 +95,7 @@ TEST(quantization_is_carried)
                 "q=QuantizeLinear(x,scale,zero); d=DequantizeLinear(q,scale,zero); "
                 "zeros w int4[8,32]; zeros blocks float32[8,2]; "
                 "dw=DequantizeLinear(w,blocks) axis=1 block_size=16; out d");
-    kln_inference *i = infer(&m);
+    owned_inference i = infer(&m);
     assert_type("int8[n,16,8]", i, "q");
     assert_type("float32[n,16,8]", i, "d");
     assert_type("float32[8,32]", i, "dw");
@@ -110,29 +108,20 @@ TEST(quantization_is_carried)
     assert_non_null(q);
     assert_int_equal(16, q->block_size);
     assert_null(q->zero_point);
-    kln_inference_destroy(i);
 }
 
 /* --- memory --- */
 
 ALLOCATIONS(TEST, each_allocation_may_fail)
 {
-    graph_maker m;
+    owned_maker m;
+    owned_inference inference = NULL;
+    owned_issue_list issues = NULL;
     make_branches(&m);
     maker_text(&m, "shape=Shape(x); filled=ConstantOfShape(shape); out filled");
-    kiln_status status = m.status;
-    kln_inference *inference = NULL;
-    if (status == KILN_OK) {
-        status = kln_infer(m.model, NULL, &inference);
-    }
-    kiln_issue_list *issues = NULL;
-    if (status == KILN_OK) {
-        status = kln_validate(m.model, NULL, &issues);
-    }
-    kiln_issue_list_destroy(issues);
-    kln_inference_destroy(inference);
-    maker_end(&m);
-    return status;
+    TRY(m.status);
+    TRY(kln_infer(m.model, NULL, &inference));
+    return kln_validate(m.model, NULL, &issues);
 }
 
 /* Large enough that every table grows. */
@@ -140,7 +129,7 @@ static kiln_status infer_many(void *user)
 {
     static char names[300][8];
     (void)user;
-    graph_maker m;
+    owned_maker m;
     maker_model(&m, 17, "in x float32[n,k]");
     for (size_t i = 0; i < 300; i++) {
         (void)snprintf(names[i], sizeof names[i], "t%zu", i);
@@ -152,13 +141,9 @@ static kiln_status infer_many(void *user)
         }
     }
     maker_output(&m, names[299], 0, NULL);
-    kiln_status status = m.status;
+    TRY(m.status);
     owned_issue_list issues = NULL;
-    if (status == KILN_OK) {
-        status = kln_validate(m.model, NULL, &issues);
-    }
-    maker_end(&m);
-    return status;
+    return kln_validate(m.model, NULL, &issues);
 }
 
 TEST(each_allocation_of_many_may_fail)

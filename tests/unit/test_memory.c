@@ -167,20 +167,14 @@ static kiln_status use_memory(void *user)
     owned_buffer buffer = NULL;
     owned_pool pool = NULL;
     kiln_block block = {0};
-    kiln_status status = kiln_buffer_plan_create(requests, 4, NULL, &plan);
-    if (status == KILN_OK) {
-        status = kiln_buffer_create(KILN_LOCATION_PINNED, 0, 10, &buffer);
+    TRY(kiln_buffer_plan_create(requests, 4, NULL, &plan));
+    TRY(kiln_buffer_create(KILN_LOCATION_PINNED, 0, 10, &buffer));
+    TRY(kiln_pool_create(NULL, &pool));
+    for (size_t bytes = 100; bytes < 1000000; bytes *= 10) {
+        TRY(kiln_pool_allocate(pool, bytes, NULL, &block));
+        TRY(kiln_pool_release(pool, &block, NULL));
     }
-    if (status == KILN_OK) {
-        status = kiln_pool_create(NULL, &pool);
-    }
-    for (size_t bytes = 100; status == KILN_OK && bytes < 1000000; bytes *= 10) {
-        status = kiln_pool_allocate(pool, bytes, NULL, &block);
-        if (status == KILN_OK) {
-            status = kiln_pool_release(pool, &block, NULL);
-        }
-    }
-    return status;
+    return KILN_OK;
 }
 
 FAKE_TEST(aliases_lie_in_one_place)

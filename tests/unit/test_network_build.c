@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "../network/layer_cases.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
 #include "onnx/kln_onnx.h"
 
@@ -236,10 +237,9 @@ static kiln_status build(void *user)
     kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = one->opset);
     KLN_RETURN_IF_ERROR(kiln_network_create(&options, &network));
     TRY(one->each->build(network));
-    kln_text text;
+    owned_text text;
     kln_text_init(&text, 1U << 20);
     TRY(kiln_network_save_onnx(network, kiln_test_path("case.onnx"), KILN_WEIGHTS_INLINE));
-    kln_text_finish(&text);
     return KILN_OK;
 }
 

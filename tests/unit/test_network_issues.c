@@ -312,30 +312,18 @@ static kiln_status collect(void *user)
     owned_issue_list issues = NULL;
     kiln_tensor_id x, y;
     (void)user;
-    KLN_RETURN_IF_ERROR(kiln_network_create(NULL, &network));
-    kiln_status status = kiln_network_collect_issues(network, true);
-    if (status == KILN_OK) {
-        status = kiln_network_add_input(network, "x", F, &KILN_SHAPE(1, 4, 8, 8), NULL, &x);
+    TRY(kiln_network_create(NULL, &network));
+    TRY(kiln_network_collect_issues(network, true));
+    TRY(kiln_network_add_input(network, "x", F, &KILN_SHAPE(1, 4, 8, 8), NULL, &x));
+    for (size_t i = 0; i < 3; i++) {
+        TRY(kiln_network_add_softmax(network, "a", x, 7, false, &y));
+        TRY(kiln_network_add_rms_normalization(network, NULL, y, y, 1e-5F, &y));
+        TRY(kiln_network_add_unary(network, NULL, KILN_UNARY_ABS, x, &x));
     }
-    for (size_t i = 0; i < 3 && status == KILN_OK; i++) {
-        status = kiln_network_add_softmax(network, "a", x, 7, false, &y);
-        if (status == KILN_OK) {
-            status = kiln_network_add_rms_normalization(network, NULL, y, y, 1e-5F, &y);
-        }
-        if (status == KILN_OK) {
-            status = kiln_network_add_unary(network, NULL, KILN_UNARY_ABS, x, &x);
-        }
-    }
-    if (status == KILN_OK) {
-        status = kiln_network_mark_output(network, y);
-    }
-    if (status == KILN_OK) {
-        status = kiln_network_validate(network, NULL, &issues);
-    }
-    if (status == KILN_OK) {
-        assert_int_equal(kiln_issue_list_count(issues), 3);
-    }
-    return status;
+    TRY(kiln_network_mark_output(network, y));
+    TRY(kiln_network_validate(network, NULL, &issues));
+    assert_int_equal(kiln_issue_list_count(issues), 3);
+    return KILN_OK;
 }
 
 TEST(each_allocation_may_fail)

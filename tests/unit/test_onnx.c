@@ -79,7 +79,7 @@ static void check_model(const kln_onnx_model *model)
 
 TEST(round_trip_in_memory)
 {
-    kln_onnx_model *model = NULL;
+    owned_model model = NULL;
     kln_onnx_model *copy = NULL;
     kln_text bytes;
     kln_text_init(&bytes, SIZE_MAX / 4);
@@ -108,7 +108,6 @@ TEST(round_trip_in_memory)
                  "no file beside it");
     kln_onnx_model_destroy(copy);
     kln_text_finish(&bytes);
-    kln_onnx_model_destroy(model);
 }
 
 TEST(round_trip_in_files)
@@ -212,7 +211,7 @@ TEST(external_files)
 TEST(truncation_and_bit_flips)
 {
     kln_onnx_model *model = NULL;
-    kln_text text;
+    owned_text text;
     kln_text_init(&text, 65536);
     assert_ok(make_model(&model));
     model->graph.initializers[0].dims[0] = 2; /* small, so that every bit has its turn */
@@ -235,7 +234,6 @@ TEST(truncation_and_bit_flips)
         kln_onnx_model_destroy(model);
         text.data[bit / 8] = (char)(text.data[bit / 8] ^ 1 << bit % 8);
     }
-    kln_text_finish(&text);
 }
 
 /* --- memory that runs out --- */
@@ -249,10 +247,9 @@ static kiln_status copy_file(void *user)
     kln_onnx_model_destroy(model);
     KLN_RETURN_IF_ERROR(status);
     KLN_RETURN_IF_ERROR(kln_onnx_read_file(paths[1], &model));
-    kln_text text;
+    owned_text text;
     kln_text_init(&text, SIZE_MAX / 4);
     status = kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_LEFT_OUT, &text);
-    kln_text_finish(&text);
     kln_onnx_model_destroy(model);
     return status;
 }

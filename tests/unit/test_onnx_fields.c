@@ -45,8 +45,8 @@ TEST(elements_in_every_field)
 
 TEST(unknown_fields_survive)
 {
-    kln_onnx_model *model = NULL;
-    kln_text text;
+    owned_model model = NULL;
+    owned_text text;
     message graph = {.size = 0};
     message node = {.size = 0};
     put_text(&node, 4, "Later");
@@ -61,8 +61,6 @@ TEST(unknown_fields_survive)
     assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &text));
     assert_int_equal(text.size, bytes.size);
     assert_memory_equal(text.data, bytes.bytes, bytes.size);
-    kln_text_finish(&text);
-    kln_onnx_model_destroy(model);
 }
 
 TEST(malformed_messages)

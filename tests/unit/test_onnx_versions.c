@@ -31,7 +31,7 @@ static void listed(graph_maker *m, int64_t opset, int64_t since, const char *op,
  */
 static kln_text write_model(int64_t ir, int64_t opset)
 {
-    graph_maker m;
+    owned_maker m;
     const float bounds[2] = {-0.5F, 0.75F};
     maker_begin(&m, opset);
     m.model->ir_version = ir;
@@ -55,18 +55,16 @@ static kln_text write_model(int64_t ir, int64_t opset)
     maker_text(&m, "added=Add(narrow,sum); y=Softmax(added); out y float32[3,3]");
     assert_ok(m.status);
     kln_text bytes = maker_bytes(m.model);
-    maker_end(&m);
     return bytes;
 }
 
 static void check_copy(kiln_span bytes)
 {
-    kln_onnx_model *model = NULL;
+    owned_model model = NULL;
     assert_ok(kln_onnx_read_bytes(bytes, NULL, &model));
     owned_text copy = maker_bytes(model);
     assert_int_equal(copy.size, bytes.size);
     assert_memory_equal(copy.data, bytes.data, bytes.size);
-    kln_onnx_model_destroy(model);
 }
 
 static void check_issues(kiln_span bytes)
@@ -110,7 +108,7 @@ TEST(every_version)
 {
     for (int64_t ir = KLN_ONNX_IR_OLDEST; ir <= KLN_ONNX_IR_NEWEST; ir++) {
         for (int64_t opset = OLDEST_OPSET; opset <= NEWEST_OPSET; opset++) {
-            kln_text text = write_model(ir, opset);
+            owned_text text = write_model(ir, opset);
             const kiln_span bytes = {text.data, text.size};
             check_copy(bytes);
             float y[9];
@@ -122,7 +120,6 @@ TEST(every_version)
             if (ir == 10) {
                 compare(bytes);
             }
-            kln_text_finish(&text);
         }
     }
 }
@@ -132,11 +129,10 @@ TEST(versions_outside_are_refused)
     kiln_network *network = NULL;
     for (int64_t ir = KLN_ONNX_IR_OLDEST - 1; ir <= KLN_ONNX_IR_NEWEST + 1;
          ir += KLN_ONNX_IR_NEWEST - KLN_ONNX_IR_OLDEST + 2) {
-        kln_text text = write_model(ir, 17);
+        owned_text text = write_model(ir, 17);
         assert_status(KILN_ERROR_UNSUPPORTED,
                       kiln_network_from_bytes((kiln_span){text.data, text.size}, NULL, &network));
         assert_null(network);
         assert_message("versions 3 to 14");
-        kln_text_finish(&text);
     }
 }

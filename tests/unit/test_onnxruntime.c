@@ -427,8 +427,6 @@ TEST(every_allocation_may_fail)
 
 int main(void)
 {
-    options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
-    options.threads = 1;
+    options = KILN_BUILD_OPTIONS(.backend = "onnxruntime", .threads = 1);
     return kiln_test_run();
 }

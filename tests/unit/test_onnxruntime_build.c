@@ -395,8 +395,6 @@ TEST(its_log_goes_to_the_sink)
 
 int main(void)
 {
-    options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
-    options.threads = 1;
+    options = KILN_BUILD_OPTIONS(.backend = "onnxruntime", .threads = 1);
     return kiln_test_run();
 }

@@ -16,11 +16,9 @@ static int begin(void **state)
     set("FAKE_ORT_REAL", real);
     set("FAKE_ORT_CUDA", NULL);
     set("FAKE_ORT_HOST", NULL);
-    options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
-    options.library = kiln_test_built("fake/cudaort");
-    options.provider = KILN_PROVIDER_CUDA;
-    options.threads = 1;
+    options =
+        KILN_BUILD_OPTIONS(.backend = "onnxruntime", .library = kiln_test_built("fake/cudaort"),
+                           .provider = KILN_PROVIDER_CUDA, .threads = 1);
     return begin_fake(state);
 }
 
@@ -235,8 +233,7 @@ CUDA_TEST(tuning_keeps_the_fastest_and_writes_it_down)
     (void)snprintf(line, sizeof line, "\"prefer_nhwc\":\t\"%s\"",
                    result.prefer_nhwc == KILN_SWITCH_ON ? "on" : "off");
     assert_true((strstr(text, line) != NULL) == (result.prefer_nhwc != KILN_SWITCH_DEFAULT));
-    options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
+    options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
     path[strlen(path) - strlen(".json")] = '\0';
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_tune_file(path, &options, NULL, &engine),
                  "computes on the CPU here");
@@ -282,10 +279,9 @@ CUDA_TEST(tuning_tries_products_in_one)
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("tuned.onnx"));
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
-    kln_onnx_model *model = NULL;
+    owned_model model = NULL;
     assert_ok(kln_onnx_read_file(path, &model));
     assert_int_equal(model->graph.node_count, result.merged_products == 1 ? 3 : 4);
-    kln_onnx_model_destroy(model);
 }
 
 static const char *told(const char *name)
@@ -330,9 +326,7 @@ CUDA_TEST(a_load_builds_as_the_save_says)
     kiln_engine_release(engine);
 
     /* The CPU, asked for by name, knows none of them. */
-    load = KILN_BUILD_OPTIONS_INIT;
-    load.library = options.library;
-    load.provider = KILN_PROVIDER_CPU;
+    load = KILN_BUILD_OPTIONS(.library = options.library, .provider = KILN_PROVIDER_CPU);
     assert_ok(kiln_engine_load(path, &load, &engine));
     assert_int_equal(kiln_engine_device(engine), -1);
     kiln_engine_release(engine);

@@ -5,6 +5,7 @@
 
 #include "backends/onnxruntime/ort_rewrite.h"
 #include "graph/kln_graph.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
 
 #define BATCH 2
@@ -357,7 +358,7 @@ typedef struct attempt {
 static kiln_status read_and_rewrite(void *user)
 {
     const attempt *what = user;
-    kln_onnx_model *model = NULL;
+    owned_model model = NULL;
     size_t count = 99;
     size_t merged = 0;
     kiln_status status = kln_onnx_read_file(what->path, &model);
@@ -370,7 +371,6 @@ static kiln_status read_and_rewrite(void *user)
         assert_true(status == KILN_OK ? count != 0 : count == 0);
         assert_true(status == KILN_OK || model->graph.node_count == nodes);
     }
-    kln_onnx_model_destroy(model);
     return status;
 }
 

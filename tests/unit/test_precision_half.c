@@ -199,8 +199,8 @@ TEST(nodes_are_chosen)
 static kiln_status convert_each(void *user)
 {
     const size_t *index = user;
-    graph_maker m;
-    kiln_precision_report *report = NULL;
+    owned_maker m;
+    owned_precision_report report = NULL;
     maker_model(&m, 22, "in x float32[4]");
     maker_text(&m, cases[*index].nodes);
     maker_output(&m, "y", 1, "4");
@@ -211,8 +211,6 @@ static kiln_status convert_each(void *user)
         status = kln_precision_convert(m.model, &how, &report);
         assert_true(status == KILN_OK || m.model->graph.nodes == nodes);
     }
-    kiln_precision_report_destroy(report);
-    maker_end(&m);
     return status;
 }
 
@@ -301,7 +299,7 @@ TEST(functions_are_inlined)
 TEST(builds_are_converted)
 {
     kiln_span bytes = {NULL, 0};
-    kln_onnx_model *saved = NULL;
+    owned_model saved = NULL;
     char text[TEXT] = "";
     owned_maker m;
     make(&m, 0);
@@ -313,5 +311,4 @@ TEST(builds_are_converted)
     assert_ok(kln_onnx_read_bytes(bytes, NULL, &saved));
     write_graph(&saved->graph, text);
     assert_string_equal(text, cases[0].graph);
-    kln_onnx_model_destroy(saved);
 }

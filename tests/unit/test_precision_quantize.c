@@ -240,12 +240,12 @@ static void check_turned(size_t index, const kiln_precision_options *how, const 
 TEST(pairs_are_placed)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
-        graph_maker m;
+        owned_maker m;
         char text[TEXT];
         double before[COUNT];
         double after[COUNT];
         owned_range_table ranges = ranges_of();
-        kiln_precision_report *report = NULL;
+        owned_precision_report report = NULL;
         kiln_precision_summary summary = {.struct_size = sizeof summary};
         const kiln_precision_options how = options_of(i, ranges);
         make(&m, i);
@@ -263,8 +263,6 @@ TEST(pairs_are_placed)
             /* Eight or four bits for each of 512 weights, and their scales. */
             assert_true(summary.bytes_after * 3 < summary.bytes_before + 256);
         }
-        kiln_precision_report_destroy(report);
-        maker_end(&m);
     }
 }
 
@@ -304,9 +302,9 @@ TEST(missing_ranges_are_told)
 static kiln_status convert_each(void *user)
 {
     const size_t index = *(const size_t *)user;
-    graph_maker m;
+    owned_maker m;
     owned_range_table ranges = NULL;
-    kiln_precision_report *report = NULL;
+    owned_precision_report report = NULL;
     kiln_status status = kiln_range_table_create(&ranges);
     for (const char *const *name = (const char *const[]){"x", "a", "e", "f", NULL};
          status == KILN_OK && *name != NULL; name++) {
@@ -327,8 +325,6 @@ static kiln_status convert_each(void *user)
         status = kln_precision_report_layer(report, &layer);
         kln_precision_report_count(report);
     }
-    kiln_precision_report_destroy(report);
-    maker_end(&m);
     return status;
 }
 
@@ -353,7 +349,7 @@ TEST(operator_sets_are_raised)
 {
     static const int64_t versions[] = {13, 18, 21, 22};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(versions); i++) {
-        graph_maker m;
+        owned_maker m;
         double before[COUNT];
         double after[COUNT];
         old_model(&m);
@@ -364,7 +360,6 @@ TEST(operator_sets_are_raised)
         assert_int_equal(kln_onnx_opset_version(m.model, ""), versions[i]);
         assert_int_equal(run(m.model, after), count);
         assert_memory_equal(before, after, count * sizeof *before);
-        maker_end(&m);
     }
     owned_maker m;
     old_model(&m);

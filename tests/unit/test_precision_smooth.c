@@ -288,7 +288,7 @@ TEST(reasons_are_told)
         {1, KILN_PRECISION_FOLDED, 1}, {4, KILN_PRECISION_GATE, 2}, {5, KILN_PRECISION_GATE, 2}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(told); i++) {
         kiln_precision_summary summary = {.struct_size = sizeof summary};
-        kiln_precision_report *report = NULL;
+        owned_precision_report report = NULL;
         owned_network network = network_of(told[i].index);
         owned_range_table ranges = calibrate(told[i].index, true, false);
         size_t found = 0;
@@ -302,7 +302,6 @@ TEST(reasons_are_told)
             found += node.reason == told[i].reason;
         }
         assert_int_equal(found, told[i].count);
-        kiln_precision_report_destroy(report);
     }
 }
 
@@ -315,7 +314,7 @@ TEST(kept_nodes_are_known_by_all_their_names)
     owned_range_table ranges = calibrate(1, true, false);
     for (size_t i = 0; i < 4; i++) {
         kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
-        kiln_precision_report *report = NULL;
+        owned_precision_report report = NULL;
         kiln_network *network = network_of(1);
         size_t kept = 0;
         how.precision = precisions[i / 2];
@@ -332,7 +331,6 @@ TEST(kept_nodes_are_known_by_all_their_names)
             kept += node.reason == KILN_PRECISION_KEPT && strcmp(node.operator_type, "Conv") == 0;
         }
         assert_int_equal(kept, 1);
-        kiln_precision_report_destroy(report);
         kiln_network_destroy(network);
     }
 }
@@ -366,7 +364,7 @@ static kiln_status convert_each(void *user)
     const size_t index = *(const size_t *)user;
     owned_network network = NULL;
     owned_range_table ranges = NULL;
-    kiln_precision_report *report = NULL;
+    owned_precision_report report = NULL;
     batches of = {.next = 0};
     const kiln_batch_source source = {next_batch, &of};
     const kiln_build_options by = KILN_BUILD_OPTIONS(.backend = "reference");
@@ -383,7 +381,6 @@ static kiln_status convert_each(void *user)
     status = status == KILN_OK ? kiln_network_from_onnx(kiln_test_path("smooth.onnx"), &network)
                                : status;
     status = status == KILN_OK ? kiln_network_convert(network, &how, &report) : status;
-    kiln_precision_report_destroy(report);
     return status;
 }
 

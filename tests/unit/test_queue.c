@@ -47,8 +47,8 @@ FAKE_TEST(replays_allocate_nothing)
 /* Room for a few graphs of one kernel each (kln_graph_bytes): what they hold beside is small. */
 static kiln_context *make_small_cache(behaviour *how, uint64_t graphs)
 {
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.graph_bytes = graphs * (uint64_t)(300 << 10);
+    kiln_context_options options =
+        KILN_CONTEXT_OPTIONS(.graph_bytes = graphs * (uint64_t)(300 << 10));
     return make_context(how, true, &options);
 }
 

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/kln_base.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
 
 static kiln_range_table *table_of(const char *text)
@@ -76,7 +77,7 @@ TEST(a_cache_is_read)
 /* The scales come back bit for bit, over JSON too, whatever they are. */
 TEST(every_scale_comes_back)
 {
-    kln_text text;
+    owned_text text;
     kln_text_init(&text, 1 << 20);
     assert_ok(kln_text_printf(&text, "TRT-100600-EntropyCalibration2\n"));
     uint32_t bits = 0;
@@ -93,7 +94,6 @@ TEST(every_scale_comes_back)
     assert_ok(kiln_range_table_save(table, cache));
     kiln_range_table_destroy(table);
     assert_string_equal(text_of(cache), text.data);
-    kln_text_finish(&text);
 }
 
 TEST(json_keeps_all)

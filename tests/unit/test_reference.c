@@ -5,8 +5,7 @@
 
 TEST(test_runs_and_then_allocates_nothing)
 {
-    kiln_engine *engine = NULL;
-    kiln_context *context = context_of(looped(), &engine);
+    owned_context context = context_of(looped());
     float x[3] = {1.0F, -2.0F, 0.5F};
     int64_t times = 4;
     bind_floats(context, "x", 3, x);
@@ -28,13 +27,11 @@ TEST(test_runs_and_then_allocates_nothing)
     assert_ok(kiln_context_tensor(context, "steps", &steps));
     assert_true(kiln_shape_equal(&steps.desc.shape, &KILN_SHAPE(4, 3)));
     assert_float_equal(((const float *)steps.data)[3], 8.0F, 0.0F);
-    finish(engine, context);
 }
 
 TEST(test_shapes_change_between_runs)
 {
-    kiln_engine *engine = NULL;
-    kiln_context *context = context_of(chain(), &engine);
+    owned_context context = context_of(chain());
     float x[1000];
     for (int i = 0; i < 1000; i++) {
         x[i] = (float)i;
@@ -47,13 +44,11 @@ TEST(test_shapes_change_between_runs)
         assert_int_equal(y.desc.shape.dims[0], n);
         assert_float_equal(((const float *)y.data)[n - 1], (float)n, 0.0F);
     }
-    finish(engine, context);
 }
 
 TEST(test_branches)
 {
-    kiln_engine *engine = NULL;
-    kiln_context *context = context_of(branched(), &engine);
+    owned_context context = context_of(branched());
     float x[2] = {-3.0F, 1.0F};
     bind_floats(context, "x", 2, x);
     assert_ok(kiln_context_run(context));
@@ -61,13 +56,11 @@ TEST(test_branches)
     x[1] = 4.0F;
     assert_ok(kiln_context_run(context));
     expect_floats(context, "y", 2, (float[]){9.0F, 16.0F});
-    finish(engine, context);
 }
 
 TEST(test_output_is_written_where_it_is_bound)
 {
-    kiln_engine *engine = NULL;
-    kiln_context *context = context_of(chain(), &engine);
+    owned_context context = context_of(chain());
     float x[2] = {5.0F, 6.0F};
     float y[3] = {0.0F, 0.0F, -1.0F};
     bind_floats(context, "x", 2, x);
@@ -82,16 +75,14 @@ TEST(test_output_is_written_where_it_is_bound)
     assert_float_equal(x[0], 6.0F, 0.0F);
     bind_floats(context, "y", 3, y);
     assert_fails(KILN_ERROR_SHAPE, kiln_context_run(context), "output 0 came out as float32 2");
-    finish(engine, context);
 }
 
 /* Packed types: the identity of an odd number of elements. */
 TEST(test_four_bits)
 {
     graph_maker m;
-    kiln_engine *engine = NULL;
     maker_model(&m, 21, "in x int4[5]; y=Identity(x); out y int4[5]");
-    kiln_context *context = context_of(bytes_of(&m), &engine);
+    owned_context context = context_of(bytes_of(&m));
     uint8_t x[3] = {0x21, 0xF8, 0x07};
     kiln_tensor y;
     bind_tensor(context, "x", KILN_HOST_TENSOR(KILN_DTYPE_INT4, KILN_SHAPE(5), x, sizeof x));
@@ -99,7 +90,6 @@ TEST(test_four_bits)
     assert_ok(kiln_context_tensor(context, "y", &y));
     assert_int_equal(y.bytes, 3);
     assert_memory_equal(y.data, x, 3);
-    finish(engine, context);
 }
 
 /* --- functions --- */
@@ -107,52 +97,23 @@ TEST(test_four_bits)
 /* Adds a function twice(v) = v * factor + v, whose factor is an attribute of the call. */
 static void add_function(graph_maker *m)
 {
-    static kln_onnx_attribute reference = {
-        .name = "value_float", .reference = "factor", .type = KLN_ONNX_ATTRIBUTE_FLOAT};
-    static const char *none[1] = {""};
-    static const char *inputs[1] = {"v"};
-    static const char *outputs[1] = {"w"};
-    static const char *factor[1] = {"f"};
-    static const char *product[1] = {"p"};
-    static const char *multiply[2] = {"v", "f"};
-    static const char *add[2] = {"p", "v"};
-    static const char *names[1] = {"factor"};
-    static kln_onnx_node nodes[3];
-    static kln_onnx_opset opsets[1] = {{.domain = "", .version = 21}};
+    static const char *input = "v", *output = "w", *attribute = "factor";
     static kln_onnx_function function;
-    nodes[0] = (kln_onnx_node){.name = "",
-                               .op_type = "Constant",
-                               .domain = "",
-                               .inputs = none,
-                               .outputs = factor,
-                               .output_count = 1,
-                               .attributes = &reference,
-                               .attribute_count = 1};
-    nodes[1] = (kln_onnx_node){.name = "",
-                               .op_type = "Mul",
-                               .domain = "",
-                               .inputs = multiply,
-                               .input_count = 2,
-                               .outputs = product,
-                               .output_count = 1};
-    nodes[2] = (kln_onnx_node){.name = "",
-                               .op_type = "Add",
-                               .domain = "",
-                               .inputs = add,
-                               .input_count = 2,
-                               .outputs = outputs,
-                               .output_count = 1};
     function = (kln_onnx_function){.name = "Twice",
                                    .domain = "custom",
-                                   .inputs = inputs,
+                                   .inputs = &input,
                                    .input_count = 1,
-                                   .outputs = outputs,
+                                   .outputs = &output,
                                    .output_count = 1,
-                                   .attribute_names = names,
+                                   .attribute_names = &attribute,
                                    .attribute_name_count = 1,
-                                   .opsets = opsets,
-                                   .opset_count = 1};
-    function.body = (kln_onnx_graph){.name = "", .nodes = nodes, .node_count = 3};
+                                   .opsets = m->model->opsets,
+                                   .opset_count = 1,
+                                   .body = {.name = ""}};
+    m->graph = &function.body;
+    maker_text(m, "f=Constant() value_float=0.0; p=Mul(v,f); w=Add(p,v)");
+    function.body.nodes[0].attributes[0].reference = attribute;
+    m->graph = &m->model->graph;
     m->model->functions = &function;
     m->model->function_count = 1;
 }
@@ -160,19 +121,17 @@ static void add_function(graph_maker *m)
 TEST(test_functions)
 {
     graph_maker m;
-    kiln_engine *engine = NULL;
     maker_model(&m, 21, "in x float32[n]; a=Twice(x) factor=2.0");
     m.node->domain = "custom";
     maker_text(&m, "y=Twice(a) factor=0.5");
     m.node->domain = "custom";
     maker_output(&m, "y", FLOAT, "n");
     add_function(&m);
-    kiln_context *context = context_of(bytes_of(&m), &engine);
+    owned_context context = context_of(bytes_of(&m));
     float x[2] = {1.0F, 2.0F};
     bind_floats(context, "x", 2, x);
     assert_ok(kiln_context_run(context));
     expect_floats(context, "y", 2, (float[]){4.5F, 9.0F});
-    finish(engine, context);
 }
 
 /* --- memory --- */
@@ -190,8 +149,7 @@ TEST(test_buffers_are_used_again)
         maker_node(&m, i % 2 != 0 ? "Neg" : "Abs", names[(i + 1) % 2], names[i % 2]);
     }
     maker_output(&m, "y20", FLOAT, "n");
-    kiln_engine *engine = NULL;
-    kiln_context *context = context_of(bytes_of(&m), &engine);
+    owned_context context = context_of(bytes_of(&m));
     float *x = calloc(COUNT, sizeof *x);
     assert_non_null(x);
     x[7] = -2.5F;
@@ -208,7 +166,6 @@ TEST(test_buffers_are_used_again)
     assert_true(peak > COUNT * sizeof *x && peak < sum / 6);
     const kiln_tensor y = tensor_in(context, "y20");
     assert_float_equal(((const float *)y.data)[7], 2.5F, 0.0F);
-    finish(engine, context);
     free(x);
 }
 
@@ -251,10 +208,9 @@ TEST(test_every_data_type)
         if (ref_domain_of((kiln_dtype)dtype) == REF_DOMAIN_NONE) {
             continue;
         }
-        kiln_engine *engine = NULL;
         kiln_tensor y;
         unsigned char copy[64];
-        kiln_context *context = context_of(cast_to(wire), &engine);
+        owned_context context = context_of(cast_to(wire));
         bind_floats(context, "x", 7, numbers);
         assert_ok(kiln_context_run(context));
         expect_floats(context, "z", 7, expected);
@@ -263,12 +219,10 @@ TEST(test_every_data_type)
         assert_int_equal(y.bytes, (7 * kiln_dtype_bits((kiln_dtype)dtype) + 7) / 8);
         memcpy(copy, y.data, y.bytes);
         y.data = copy;
-        finish(engine, context);
-        context = context_of(cast_from(wire), &engine);
-        assert_ok(kiln_context_bind(context, "y", &y));
-        assert_ok(kiln_context_run(context));
-        expect_floats(context, "z", 7, expected);
-        finish(engine, context);
+        owned_context back = context_of(cast_from(wire));
+        assert_ok(kiln_context_bind(back, "y", &y));
+        assert_ok(kiln_context_run(back));
+        expect_floats(back, "z", 7, expected);
         types++;
     }
     assert_int_equal(types, 18);
@@ -312,20 +266,13 @@ static kiln_status build_and_run(void *user)
     int64_t times = 3;
     const kiln_tensor values = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(3), x, sizeof x);
     const kiln_tensor count = KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE_SCALAR, &times, 8);
-    kiln_status status = build(*bytes, &engine);
-    if (status == KILN_OK) {
-        status = kiln_context_create(engine, NULL, &context);
+    TRY(build(*bytes, &engine));
+    TRY(kiln_context_create(engine, NULL, &context));
+    TRY(kiln_context_bind(context, "x", &values));
+    if (kiln_engine_input_count(engine) > 1) {
+        TRY(kiln_context_bind(context, "times", &count));
     }
-    if (status == KILN_OK) {
-        status = kiln_context_bind(context, "x", &values);
-    }
-    if (status == KILN_OK && kiln_engine_input_count(engine) > 1) {
-        status = kiln_context_bind(context, "times", &count);
-    }
-    if (status == KILN_OK) {
-        status = kiln_context_run(context);
-    }
-    return status;
+    return kiln_context_run(context);
 }
 
 TEST(test_each_allocation_can_fail)

@@ -59,9 +59,8 @@ TEST(test_graphs_that_do_not_hold_together)
 TEST(test_runs_that_fail_name_the_node)
 {
     graph_maker m;
-    kiln_engine *engine = NULL;
     maker_model(&m, 21, "in a float32[n]; in b float32[k]; sum=Add(a,b); out sum float32[m]");
-    kiln_context *context = context_of(bytes_of(&m), &engine);
+    owned_context context = context_of(bytes_of(&m));
     float values[6] = {0};
     bind_floats(context, "a", 3, values);
     bind_floats(context, "b", 2, values);
@@ -69,18 +68,15 @@ TEST(test_runs_that_fail_name_the_node)
                  "\"sum\" (Add of float32 3, float32 2): dimensions 3 and 2 cannot be");
     bind_floats(context, "b", 3, values);
     assert_ok(kiln_context_run(context));
-    finish(engine, context);
 }
 
 /* y = OP(x), run with x = 1 to 6: the sentence must have `words`. */
 static void refuse_run(graph_maker *m, kiln_status status, const char *words)
 {
-    kiln_engine *engine = NULL;
     float x[6] = {1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.0F};
-    kiln_context *context = context_of(bytes_of(m), &engine);
+    owned_context context = context_of(bytes_of(m));
     bind_floats(context, "x", 6, x);
     assert_fails(status, kiln_context_run(context), words);
-    finish(engine, context);
 }
 
 static void begin_ngrams(graph_maker *m, int64_t longest, size_t columns, int64_t second)
@@ -99,15 +95,13 @@ static void begin_ngrams(graph_maker *m, int64_t longest, size_t columns, int64_
 TEST(test_ngrams)
 {
     graph_maker m;
-    kiln_engine *engine = NULL;
     float x[6] = {2.0F, 3.0F, 2.0F, 4.0F, 3.0F, 6.0F};
     begin_ngrams(&m, 2, 3, 1);
-    kiln_context *context = context_of(bytes_of(&m), &engine);
+    owned_context context = context_of(bytes_of(&m));
     bind_floats(context, "x", 6, x);
     assert_ok(kiln_context_run(context));
     /* 2,3 side by side and with one between; 6; 4,6 with one between. */
     expect_floats(context, "y", 3, (float[]){2.0F, 1.0F, 1.0F});
-    finish(engine, context);
     begin_ngrams(&m, 2, 3, 2);
     refuse_run(&m, KILN_ERROR_INVALID_NETWORK, "ngram_counts does not divide it");
     begin_ngrams(&m, 3, 3, 1);

@@ -40,8 +40,7 @@ TEST(run_here_runs_in_the_thread_that_submits)
     kiln_request *running = occupy(&self, scheduler, fill_rows(&other, 1, COLUMNS, 9));
     kiln_request *request = submit(scheduler, fill_rows(&data, 1, COLUMNS, 3), false, &here);
     assert_int_equal(kiln_request_get_state(request), KILN_REQUEST_WAITING);
-    hold(&self, false);
-    check_done(running, &other, 2);
+    let_go(&self, running, &other);
     check_done(request, &data, 2);
     assert_int_equal(counted(scheduler).done, 12);
 }
@@ -49,8 +48,7 @@ TEST(run_here_runs_in_the_thread_that_submits)
 TEST(what_waits_shares_a_batch)
 {
     play self = PLAY_INIT;
-    owned_scheduler scheduler =
-        scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 8, MOMENT);
+    owned_scheduler scheduler = joining(&self, 8, MOMENT);
     rows_of data[6];
     kiln_request *requests[6];
     rows_of first;
@@ -60,11 +58,8 @@ TEST(what_waits_shares_a_batch)
         fill_rows(&data[i], 1 + i % 2, i == 5 ? 3 : COLUMNS, (float)(i + 1));
         requests[i] = submit(scheduler, &data[i], i == 4, NULL);
     }
-    hold(&self, false);
-    check_done(running, &first, 2);
-    for (int i = 0; i < 6; i++) {
-        check_done(requests[i], &data[i], 2);
-    }
+    let_go(&self, running, &first);
+    check_all(requests, data, 6);
     assert_true(data[4].y[0] == 10 && data[0].y[0] == -1);
     assert_int_equal(self.runs, 3);
     assert_int_equal(self.rows[1], 7);
@@ -89,11 +84,8 @@ TEST(requests_are_joined_to_so_many_rows)
         fill_rows(&data[i], i == 4 ? 7 : 1, COLUMNS, (float)i);
         requests[i] = submit(scheduler, &data[i], false, NULL);
     }
-    hold(&self, false);
-    check_done(running, &first, 2);
-    for (int i = 0; i < 6; i++) {
-        check_done(requests[i], &data[i], 2);
-    }
+    let_go(&self, running, &first);
+    check_all(requests, data, 6);
     assert_int_equal(self.runs, 5);
     assert_true(self.rows[1] == 2 && self.rows[2] == 2 && self.rows[3] == 7 && self.rows[4] == 1);
     options.join_rows = -1;
@@ -116,9 +108,7 @@ TEST(a_full_batch_does_not_wait)
         for (int i = 0; i < 4; i++) {
             requests[i] = submit(scheduler, fill_rows(&data[i], 1, COLUMNS, (float)i), false, NULL);
         }
-        for (int i = 0; i < 4; i++) {
-            check_done(requests[i], &data[i], 2);
-        }
+        check_all(requests, data, 4);
     }
     assert_int_equal(self.runs, 20);
     /* And what is urgent waits for none, but takes those with it that are there. */
@@ -181,11 +171,8 @@ TEST(the_first_to_be_served_is_of_the_highest_priority)
         requests[i] = submit(scheduler, fill_rows(&data[i], 1, COLUMNS, (float)i), true, &options);
     }
     assert_int_equal(counted(scheduler).waiting, 5);
-    hold(&self, false);
-    check_done(running, &first, 2);
-    for (int i = 0; i < 5; i++) {
-        check_done(requests[i], &data[i], 2);
-    }
+    let_go(&self, running, &first);
+    check_all(requests, data, 5);
     for (int i = 0; i < 6; i++) {
         assert_true(self.first[i] == order[i]);
     }
@@ -202,8 +189,9 @@ TEST(a_deadline_ends_a_request_that_waits)
     kiln_request *running = occupy(&self, scheduler, fill_rows(&first, 1, COLUMNS, 9));
     kiln_request *late[20];
     for (int i = 0; i < 20; i++) {
-        kiln_request_options options = KILN_REQUEST_OPTIONS_INIT;
-        options.deadline_nanoseconds = kiln_clock_now() + (uint64_t)(i * 7 % 20) * 500000;
+        kiln_request_options options =
+            KILN_REQUEST_OPTIONS(.deadline_nanoseconds =
+                                     kiln_clock_now() + (uint64_t)(i * 7 % 20) * 500000);
         late[i] = submit(scheduler, fill_rows(&data, 1, COLUMNS, 1), false, &options);
     }
     for (int i = 0; i < 20; i++) {
@@ -212,10 +200,9 @@ TEST(a_deadline_ends_a_request_that_waits)
         assert_int_equal(kiln_request_get_state(late[i]), KILN_REQUEST_EXPIRED);
         kiln_request_release(late[i]);
     }
-    hold(&self, false);
-    check_done(running, &first, 2);
-    kiln_request_options options = KILN_REQUEST_OPTIONS_INIT;
-    options.deadline_nanoseconds = kiln_clock_now() + HOUR;
+    let_go(&self, running, &first);
+    kiln_request_options options =
+        KILN_REQUEST_OPTIONS(.deadline_nanoseconds = kiln_clock_now() + HOUR);
     check_done(submit(scheduler, &first, true, &options), &first, 2);
     const kiln_scheduler_counters counters = counted(scheduler);
     assert_true(counters.expired == 20 && counters.done == 2);
@@ -246,8 +233,7 @@ TEST(one_bad_request_spoils_no_other)
 {
     play self = PLAY_INIT;
     self.poison = 3;
-    owned_scheduler scheduler =
-        scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 8, MOMENT);
+    owned_scheduler scheduler = joining(&self, 8, MOMENT);
     rows_of data[6];
     rows_of first;
     kiln_request *requests[6];
@@ -256,8 +242,7 @@ TEST(one_bad_request_spoils_no_other)
         requests[i] =
             submit(scheduler, fill_rows(&data[i], 1, COLUMNS, (float)i), i % 2 == 0, NULL);
     }
-    hold(&self, false);
-    check_done(running, &first, 2);
+    let_go(&self, running, &first);
     for (int i = 0; i < 6; i++) {
         if (i != 3) {
             check_done(requests[i], &data[i], 2);
@@ -274,8 +259,7 @@ TEST(outputs_without_rows_are_not_taken_apart)
 {
     play self = PLAY_INIT;
     self.more_rows = 1; /* fewer, in fact */
-    owned_scheduler scheduler =
-        scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 8, MOMENT);
+    owned_scheduler scheduler = joining(&self, 8, MOMENT);
     rows_of data[3];
     rows_of first;
     kiln_request *requests[3];
@@ -329,13 +313,12 @@ TEST(a_queue_has_an_end)
 TEST(a_stop_cancels_what_waits)
 {
     play self = PLAY_INIT;
-    kiln_scheduler *scheduler =
-        scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 8, MOMENT);
+    kiln_scheduler *scheduler = joining(&self, 8, MOMENT);
     rows_of data;
     kiln_scheduler_counters counters;
     owned_request waiting = NULL;
-    kiln_request_options late = KILN_REQUEST_OPTIONS_INIT;
-    late.deadline_nanoseconds = kiln_clock_now() + HOUR;
+    kiln_request_options late =
+        KILN_REQUEST_OPTIONS(.deadline_nanoseconds = kiln_clock_now() + HOUR);
     kiln_request *running = occupy(&self, scheduler, fill_rows(&data, 1, COLUMNS, 1));
     waiting = submit(scheduler, &data, false, &late);
     hold(&self, false);
@@ -394,8 +377,7 @@ TEST(answers_are_called_back_and_collected)
 TEST(figures_are_of_every_request)
 {
     play self = PLAY_INIT;
-    owned_scheduler scheduler =
-        scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 8, HOUR);
+    owned_scheduler scheduler = joining(&self, 8, HOUR);
     rows_of data;
     kiln_request *requests[8];
     for (int i = 0; i < 8; i++) {

@@ -17,8 +17,7 @@ static kiln_scheduler *scheduler_with(kiln_engine *engine, kiln_scheduler_option
 TEST(a_result_larger_than_its_memory_is_not_written)
 {
     play self = PLAY_INIT;
-    owned_scheduler scheduler =
-        scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 8, MOMENT);
+    owned_scheduler scheduler = joining(&self, 8, MOMENT);
     rows_of first;
     rows_of small;
     rows_of other;
@@ -28,8 +27,7 @@ TEST(a_result_larger_than_its_memory_is_not_written)
     small.output.tensor.bytes = 2 * sizeof(float);
     owned_request refused = submit(scheduler, &small, true, NULL);
     kiln_request *good = submit(scheduler, fill_rows(&other, 1, COLUMNS, 2), false, NULL);
-    hold(&self, false);
-    check_done(running, &first, 2);
+    let_go(&self, running, &first);
     check_done(good, &other, 2);
     assert_status(KILN_ERROR_SHAPE, kiln_request_wait(refused, -1));
     assert_true(small.y[2] == -1 && small.y[3] == -1);
@@ -56,11 +54,8 @@ TEST(rows_of_an_inner_axis_are_taken_out_of_a_padded_run)
             }
             requests[i] = submit(scheduler, &data[i], false, NULL);
         }
-        hold(&self, false);
-        check_done(running, &first, 2);
-        for (int i = 0; i <= round; i++) {
-            check_done(requests[i], &data[i], 2);
-        }
+        let_go(&self, running, &first);
+        check_all(requests, data, round + 1);
     }
 }
 
@@ -149,8 +144,7 @@ TEST(a_deadline_that_is_over_is_kept)
 TEST(a_delay_without_end_is_long)
 {
     play self = PLAY_INIT;
-    owned_scheduler scheduler =
-        scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 2, UINT64_MAX);
+    owned_scheduler scheduler = joining(&self, 2, UINT64_MAX);
     rows_of data[2];
     kiln_request *one = submit(scheduler, fill_rows(&data[0], 1, COLUMNS, 1), false, NULL);
     assert_status(KILN_ERROR_BUSY, kiln_request_wait(one, 20));
@@ -163,8 +157,7 @@ TEST(a_delay_without_end_is_long)
 TEST(a_full_batch_waits_for_no_other_kind)
 {
     play self = PLAY_INIT;
-    owned_scheduler scheduler =
-        scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 4, HOUR);
+    owned_scheduler scheduler = joining(&self, 4, HOUR);
     rows_of odd;
     rows_of data[4];
     kiln_request *requests[4];
@@ -250,6 +243,5 @@ TEST(a_fork_leaves_it_to_the_parent)
     assert_int_equal(waitpid(child, &ended, 0), child);
     assert_true(WIFEXITED(ended));
     assert_int_equal(WEXITSTATUS(ended), 0);
-    hold(&self, false);
-    check_done(running, &data, 2);
+    let_go(&self, running, &data);
 }

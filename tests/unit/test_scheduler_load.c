@@ -20,9 +20,9 @@ static void *call_again_and_again(void *user)
     caller *self = user;
     for (int i = 0; i < self->requests; i++) {
         rows_of data;
-        kiln_request_options options = KILN_REQUEST_OPTIONS_INIT;
-        options.schedule = (kiln_schedule)(rand_r(&self->seed) % 3);
-        options.priority = rand_r(&self->seed) % (KILN_MAX_PRIORITY + 1);
+        kiln_request_options options =
+            KILN_REQUEST_OPTIONS(.schedule = (kiln_schedule)(rand_r(&self->seed) % 3),
+                                 .priority = rand_r(&self->seed) % (KILN_MAX_PRIORITY + 1));
         const float value = (float)(rand_r(&self->seed) % 1000 + 1);
         fill_rows(&data, rand_r(&self->seed) % 4 + 1, COLUMNS, value);
         assert_ok(kiln_scheduler_run(self->scheduler, &data.input, 1, &data.output, 1, &options));
@@ -119,8 +119,7 @@ TEST(many_threads_get_their_own_answers)
 TEST(a_steady_state_allocates_nothing)
 {
     play self = PLAY_INIT;
-    owned_scheduler scheduler =
-        scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 4, HOUR);
+    owned_scheduler scheduler = joining(&self, 4, HOUR);
     kiln_allocation_counters before;
     kiln_allocation_counters after;
     rows_of data[4];
@@ -132,9 +131,7 @@ TEST(a_steady_state_allocates_nothing)
         for (int i = 0; i < 4; i++) {
             requests[i] = submit(scheduler, fill_rows(&data[i], 1, COLUMNS, (float)i), false, NULL);
         }
-        for (int i = 0; i < 4; i++) {
-            check_done(requests[i], &data[i], 2);
-        }
+        check_all(requests, data, 4);
     }
     kiln_get_allocation_counters(&after);
     assert_true(after.allocations == before.allocations);

@@ -160,9 +160,7 @@ static void run_five(const uint64_t *times, const int64_t *expected, int runs)
     measured(scheduler, times);
     (void)pthread_mutex_unlock(&scheduler->lock);
     hold(&self, false);
-    for (int i = 0; i < 6; i++) {
-        check_done(requests[i], &data[i], 2);
-    }
+    check_all(requests, data, 6);
     assert_int_equal(self.runs, 1 + runs);
     assert_memory_equal(self.rows + 1, expected, (size_t)runs * sizeof *expected);
 }
@@ -197,9 +195,7 @@ static void join_lengths(play *self, bool given)
     requests[2] = submit(scheduler, fill_rows(&data[2], 2, 1, 3), given, NULL);
     requests[3] = submit(scheduler, fill_rows(&data[3], 1, 4, 4), given, NULL);
     hold(self, false);
-    for (int i = 0; i < 4; i++) {
-        check_done(requests[i], &data[i], 2);
-    }
+    check_all(requests, data, 4);
     const kiln_scheduler_counters counters = counted(scheduler);
     assert_int_equal(counters.batches, 3); /* of lengths 3, 3 and 8 */
     assert_int_equal(counters.padded, 2 * 1 + 0 + 2 * 2 + 4);

@@ -104,9 +104,9 @@ static void end_slot(slot *one)
 static kiln_request_options random_options(caller *from, slot *one)
 {
     static const uint64_t spans[] = {0, 20000, 200000, HOUR};
-    kiln_request_options options = KILN_REQUEST_OPTIONS_INIT;
-    options.schedule = (kiln_schedule)(rand_r(&from->seed) % 3);
-    options.priority = rand_r(&from->seed) % (KILN_MAX_PRIORITY + 1);
+    kiln_request_options options =
+        KILN_REQUEST_OPTIONS(.schedule = (kiln_schedule)(rand_r(&from->seed) % 3),
+                             .priority = rand_r(&from->seed) % (KILN_MAX_PRIORITY + 1));
     if (rand_r(&from->seed) % 4 == 0) {
         options.deadline_nanoseconds = kiln_clock_now() + spans[rand_r(&from->seed) % 4];
     }

@@ -35,8 +35,7 @@ static const char *const backends[] = {"onnxruntime", "reference"};
 static kiln_engine *engine_of(const language_options *model, const char *backend, int32_t prepare)
 {
     owned_network network = language_network(model);
-    kiln_stream_network_options ready = KILN_STREAM_NETWORK_OPTIONS_INIT;
-    ready.candidates = prepare;
+    kiln_stream_network_options ready = KILN_STREAM_NETWORK_OPTIONS(.candidates = prepare);
     if (prepare >= 0) {
         assert_ok(kiln_network_prepare_stream(network, &ready));
     }

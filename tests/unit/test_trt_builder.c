@@ -64,11 +64,10 @@ LAYOUTS_TEST(dimensions_that_nobody_named_differ)
         check_result(engine);
         /* The caller's bytes and file are as they were. */
         assert_memory_equal(model.data, named_alike(names[n]).data, model.size);
-        kln_mapping file;
+        owned_mapping file;
         assert_ok(kln_mapping_open(path, &file));
         assert_int_equal(file.bytes.size, model.size);
         assert_memory_equal(file.bytes.data, model.data, model.size);
-        kln_mapping_close(&file);
     }
     /* Those that somebody named are equal. */
     kiln_engine *engine = NULL;

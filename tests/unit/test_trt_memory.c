@@ -274,9 +274,7 @@ TENSORRT_TEST(what_makes_no_sense_is_refused)
     options.gpu_allocator = (kiln_gpu_allocator)3;
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine),
                  "gpu_allocator is 3; it must be default (0), kiln (1) or library (2)");
-    options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
-    options.gpu_pool = pool;
+    options = KILN_BUILD_OPTIONS(.backend = "reference", .gpu_pool = pool);
     assert_fails(
         KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine),
         "\"gpu_pool\" is set, which the backend reference does not take; it is for TensorRT");

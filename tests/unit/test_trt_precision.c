@@ -136,9 +136,7 @@ STAND_IN_TEST(who_is_not_told_is_strict_or_not, "an engine that is built without
     assert_null(none);
     options.precision = KILN_PRECISION_DEFAULT;
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, try_build(&options, &none), "precision_strict");
-    options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
-    options.precision = KILN_PRECISION_FP16;
+    options = KILN_BUILD_OPTIONS(.backend = "reference", .precision = KILN_PRECISION_FP16);
     owned_engine other = NULL;
     assert_ok(try_build(&options, &other));
     assert_int_equal(summary_of(other).achieved_count, 0);

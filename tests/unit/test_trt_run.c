@@ -371,8 +371,7 @@ LAYOUTS_TEST(rtx_keeps_what_it_compiled)
     options.runtime_cache = kiln_test_file("no.cache", "something else", 14);
     assert_fails(KILN_ERROR_MISMATCH, kiln_context_create(engine, &options, &context),
                  "does not take");
-    options = KILN_CONTEXT_OPTIONS_INIT;
-    options.rtx_graphs = KILN_SWITCH_OFF;
+    options = KILN_CONTEXT_OPTIONS(.rtx_graphs = KILN_SWITCH_OFF);
     assert_ok(kiln_context_create(engine, &options, &context));
     assert_status(KILN_ERROR_STATE, kiln_context_save_runtime_cache(context, path));
     kiln_context_destroy(context);
@@ -429,8 +428,8 @@ TENSORRT_TEST(a_context_needs_sensible_options)
 {
     owned_engine engine = build_relu(SOME_LAYOUT);
     kiln_context *context = NULL;
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.kernel_specialization = (kiln_kernel_specialization)7;
+    kiln_context_options options =
+        KILN_CONTEXT_OPTIONS(.kernel_specialization = (kiln_kernel_specialization)7);
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context),
                  "kernel_specialization is 7 (0 to 3)");
 }

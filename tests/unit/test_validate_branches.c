@@ -1,266 +1,168 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A graph inside a node is judged by whether it runs: a fault of shapes in the branch of an If is
  * an error where that branch is taken, a warning where nobody knows, and none elsewhere. */
-#include "graph/kln_graph.h"
-#include "graph_maker.h"
-#include "kiln_test.h"
+#include "validate_test.h"
 
-static kiln_issue_list *validate(graph_maker *m, const kln_validate_options *options)
+#define ERROR KILN_SEVERITY_ERROR
+#define WARNING KILN_SEVERITY_WARNING
+
+/* "no" does not hold, "yes" does, and of the input "which" nobody knows. */
+static const char *const conditions[] = {"yes", "no", "which"};
+
+static const char *made_by(const char *condition)
 {
-    kiln_issue_list *issues = NULL;
-    assert_ok(m->status);
-    assert_ok(kln_validate(m->model, options, &issues));
-    return issues;
+    return strcmp(condition, "which") == 0 ? "in which bool[]"
+           : strcmp(condition, "yes") == 0 ? "zeros no bool[]; yes=Not(no)"
+                                           : "zeros no bool[]";
 }
 
-/* One issue of that severity, kind and words; or none at all with words of NULL. */
-static void expect_with(graph_maker *m, const kln_validate_options *options, kiln_severity severity,
-                        kiln_issue_kind kind, const char *words)
+/* y = Relu(x) where `condition` does not hold; else `then`, which makes t. */
+static void branch(graph_maker *m, const char *condition, const char *then)
 {
-    owned_issue_list issues = validate(m, options);
-    const size_t count = kiln_issue_list_count(issues);
-    const kiln_issue *issue = kiln_issue_list_get(issues, 0);
-    if (count != (words != NULL ? 1 : 0) ||
-        (words != NULL && (issue->severity != severity || issue->kind != kind ||
-                           strstr(issue->sentence, words) == NULL))) {
-        print_error("expected \"%s\"; found %zu:\n", words != NULL ? words : "none", count);
-        for (size_t i = 0; i < count; i++) {
-            issue = kiln_issue_list_get(issues, i);
-            print_error("%d %s: %s\n", (int)issue->severity, kiln_issue_kind_name(issue->kind),
-                        issue->sentence);
-        }
-        fail();
-    }
-    maker_end(m);
+    char text[1024];
+    (void)snprintf(text, sizeof text,
+                   "y=If(%s) else_branch={e=Relu(x); out e} then_branch={%s; out t}; out y float32",
+                   condition, then);
+    maker_text(m, text);
 }
 
-static void expect(graph_maker *m, kiln_severity severity, kiln_issue_kind kind, const char *words)
-{
-    expect_with(m, NULL, severity, kind, words);
-}
-
-static void expect_none(graph_maker *m)
-{
-    expect(m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, NULL);
-}
-
-/* y = Relu(x) where `condition` does not hold; the other branch is to be filled in. */
-static kln_onnx_graph *begin_then(graph_maker *m, const char *condition)
-{
-    kln_onnx_graph *outer = NULL;
-    maker_node(m, "If", condition, "y");
-    maker_enter(m, "else_branch", &outer);
-    maker_text(m, "e=Relu(x); out e");
-    maker_leave(m, outer);
-    maker_enter(m, "then_branch", &outer);
-    return outer;
-}
-
-static void end_then(graph_maker *m, kln_onnx_graph *outer)
-{
-    maker_output(m, "t", 0, NULL);
-    maker_leave(m, outer);
-    maker_output(m, "y", 1, NULL);
-}
-
-/* x is [2,3]. "no" does not hold, "yes" does, and of the input "which" nobody knows. */
-static void begin(graph_maker *m, const char *condition)
+static void begin(graph_maker *m, const char *condition, const char *then)
 {
     maker_model(m, 17, "in x float32[2,3]");
-    if (strcmp(condition, "which") == 0) {
-        maker_input(m, "which", 9, "");
-    } else {
-        maker_weights(m, "no", 9, "");
-        if (strcmp(condition, "yes") == 0) {
-            maker_node(m, "Not", "no", "yes");
-        }
-    }
+    maker_text(m, made_by(condition));
+    branch(m, condition, then);
 }
 
-static void bad_add(graph_maker *m, const char *condition)
-{
-    begin(m, condition);
-    kln_onnx_graph *outer = begin_then(m, condition);
-    maker_text(m, "zeros w float32[4]; t=Add(x,w)");
-    end_then(m, outer);
-}
+#define BAD_ADD "zeros w float32[4]; t=Add(x,w)"
+#define SQUEEZE "axes={1}; t=Squeeze(x,axes)"
 
-TEST(shapes_count_where_they_run)
+TEST(faults_of_shapes_count_where_they_run)
 {
+    static const struct {
+        const char *condition, *then;
+        kiln_severity severity;
+        kiln_issue_kind kind;
+        const char *words; /* NULL: no issue */
+    } cases[] = {
+        {"yes", BAD_ADD, ERROR, KILN_ISSUE_SHAPE,
+         "dimensions that broadcast must be the same: 3 and 4"},
+        {"no", BAD_ADD, ERROR, KILN_ISSUE_SHAPE, NULL},
+        {"which", BAD_ADD, WARNING, KILN_ISSUE_SHAPE,
+         "a branch fails if it is taken: node \"t\" (Add): dimensions that broadcast must be the "
+         "same: 3 and 4"},
+        {"yes", SQUEEZE, ERROR, KILN_ISSUE_SHAPE, "only a 1 can be taken out"},
+        {"no", SQUEEZE, ERROR, KILN_ISSUE_SHAPE, NULL},
+        {"which", SQUEEZE, WARNING, KILN_ISSUE_SHAPE, "only a 1 can be taken out"},
+        /* The rank of x is the model's own, whatever its dimensions are. */
+        {"which", "t=Softmax(x) axis=2", ERROR, KILN_ISSUE_VALUE, "axis 2 is outside"},
+        {"no", "t=Softmax(x) axis=2", ERROR, KILN_ISSUE_VALUE, NULL},
+        /* Two weights that never go together, whatever the inputs are. */
+        {"which", "zeros a float32[4]; zeros b float32[5]; t=Add(a,b)", ERROR, KILN_ISSUE_SHAPE,
+         "must be the same: 4 and 5"},
+    };
     graph_maker m;
-    static const char words[] = "dimensions that broadcast must be the same: 3 and 4";
-    bad_add(&m, "yes");
-    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, words);
-    bad_add(&m, "no");
-    expect_none(&m);
-    bad_add(&m, "which");
-    expect(&m, KILN_SEVERITY_WARNING, KILN_ISSUE_SHAPE,
-           "a branch fails if it is taken: node \"t\" (Add): dimensions that broadcast must be the "
-           "same: 3 and 4");
-
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        begin(&m, cases[i].condition, cases[i].then);
+        expect(&m, NULL, cases[i].severity, cases[i].kind, cases[i].words);
+    }
     /* A caller may replace what is both an input and weights. */
-    bad_add(&m, "no");
-    maker_input(&m, "no", 9, "");
-    expect(&m, KILN_SEVERITY_WARNING, KILN_ISSUE_SHAPE, words);
+    begin(&m, "no", BAD_ADD);
+    maker_text(&m, "in no bool[]");
+    expect_warning(&m, KILN_ISSUE_SHAPE, "dimensions that broadcast must be the same: 3 and 4");
 
     /* Inputs that are weights too have the dimensions of the weights. */
-    begin(&m, "which");
-    maker_text(&m, "in b float32[4]; in w float32[5]");
+    maker_model(&m, 17, "in x float32[2,3]; in which bool[]; in b float32[4]; in w float32[5]");
     m.model->ir_version = 3;
     maker_text(&m, "zeros b float32[4]; zeros w float32[5]");
-    kln_onnx_graph *outer = begin_then(&m, "which");
-    maker_node(&m, "Add", "b,w", "t");
-    end_then(&m, outer);
-    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "must be the same: 4 and 5");
-}
-
-TEST(ranks_and_values_too)
-{
-    static const char *const conditions[] = {"yes", "no", "which"};
-    static const kiln_severity severities[] = {KILN_SEVERITY_ERROR, 0, KILN_SEVERITY_WARNING};
-    for (size_t i = 0; i < 3; i++) {
-        graph_maker m;
-        begin(&m, conditions[i]);
-        kln_onnx_graph *outer = begin_then(&m, conditions[i]);
-        maker_text(&m, "axes={1}; t=Squeeze(x,axes)");
-        end_then(&m, outer);
-        expect(&m, severities[i], KILN_ISSUE_SHAPE,
-               severities[i] != 0 ? "only a 1 can be taken out" : NULL);
-    }
-    /* The rank of x is the model's own, whatever its dimensions are. */
-    graph_maker m;
-    begin(&m, "which");
-    kln_onnx_graph *outer = begin_then(&m, "which");
-    maker_text(&m, "t=Softmax(x) axis=2");
-    end_then(&m, outer);
-    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_VALUE, "axis 2 is outside");
-    begin(&m, "no");
-    outer = begin_then(&m, "no");
-    maker_text(&m, "t=Softmax(x) axis=2");
-    end_then(&m, outer);
-    expect_none(&m);
+    branch(&m, "which", "t=Add(b,w)");
+    expect_error(&m, KILN_ISSUE_SHAPE, "must be the same: 4 and 5");
 }
 
 TEST(other_faults_are_errors_everywhere)
 {
-    static const char *const conditions[] = {"yes", "no", "which"};
-    for (size_t i = 0; i < 3; i++) {
+    static const fault faults[] = {
+        {"t=Neg(nobody)", KILN_ISSUE_UNKNOWN_NAME, "\"nobody\""},
+        {"t=Relu(x) slope=1", KILN_ISSUE_ATTRIBUTE, "no attribute \"slope\""},
+        {"t=Neg(x,x)", KILN_ISSUE_ARITY, "takes 1"},
+        {"zeros w int64[3]; t=Add(x,w)", KILN_ISSUE_DTYPE, "is int64, but \"x\" is float32"},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(faults) * KLN_ARRAY_LENGTH(conditions); i++) {
+        const fault *each = &faults[i / KLN_ARRAY_LENGTH(conditions)];
         graph_maker m;
-        const char *condition = conditions[i];
-        begin(&m, condition);
-        kln_onnx_graph *outer = begin_then(&m, condition);
-        maker_node(&m, "Neg", "nobody", "t");
-        end_then(&m, outer);
-        expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_UNKNOWN_NAME, "\"nobody\"");
-
-        begin(&m, condition);
-        outer = begin_then(&m, condition);
-        maker_text(&m, "t=Relu(x) slope=1");
-        end_then(&m, outer);
-        expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_ATTRIBUTE, "no attribute \"slope\"");
-
-        begin(&m, condition);
-        outer = begin_then(&m, condition);
-        maker_node(&m, "Neg", "x,x", "t");
-        end_then(&m, outer);
-        expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_ARITY, "takes 1");
-
-        begin(&m, condition);
-        outer = begin_then(&m, condition);
-        maker_text(&m, "zeros w int64[3]; t=Add(x,w)");
-        end_then(&m, outer);
-        expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_DTYPE, "is int64, but \"x\" is float32");
+        begin(&m, conditions[i % KLN_ARRAY_LENGTH(conditions)], each->model);
+        expect_error(&m, each->kind, each->words);
     }
-    /* Two weights that never go together, whatever the inputs are. */
-    graph_maker m;
-    begin(&m, "which");
-    kln_onnx_graph *outer = begin_then(&m, "which");
-    maker_text(&m, "zeros a float32[4]; zeros b float32[5]; t=Add(a,b)");
-    end_then(&m, outer);
-    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "must be the same: 4 and 5");
 }
 
 /* y = Add(x, w) where `inner` holds, within a branch that is taken where `outer` holds. */
 static void nested(graph_maker *m, const char *outer, const char *inner)
 {
+    char then[256];
+    (void)snprintf(then, sizeof then,
+                   "t=If(%s) else_branch={inner_e=Neg(x); out inner_e} "
+                   "then_branch={zeros w float32[4]; inner_t=Add(x,w); out inner_t}",
+                   inner);
     maker_model(m, 17,
                 "in x float32[2,3]; in which bool[]; zeros no bool[]; yes=Not(no); "
                 "used=Or(no,yes); out used; used_too=Not(which); out used_too");
-    kln_onnx_graph *main_graph = begin_then(m, outer);
-    kln_onnx_graph *branch = NULL;
-    maker_node(m, "If", inner, "t");
-    maker_enter(m, "else_branch", &branch);
-    maker_text(m, "inner_e=Neg(x); out inner_e");
-    maker_leave(m, branch);
-    maker_enter(m, "then_branch", &branch);
-    maker_text(m, "zeros w float32[4]; inner_t=Add(x,w); out inner_t");
-    maker_leave(m, branch);
-    end_then(m, main_graph);
+    branch(m, outer, then);
 }
 
 TEST(a_branch_is_as_certain_as_its_outer_one)
 {
-    graph_maker m;
-    static const char words[] = "must be the same: 3 and 4";
-    nested(&m, "yes", "yes");
-    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, words);
-    nested(&m, "which", "yes");
-    expect(&m, KILN_SEVERITY_WARNING, KILN_ISSUE_SHAPE, words);
-    nested(&m, "yes", "which");
-    expect(&m, KILN_SEVERITY_WARNING, KILN_ISSUE_SHAPE, words);
-    nested(&m, "no", "yes");
-    expect_none(&m);
-    nested(&m, "which", "no");
-    expect_none(&m);
+    static const struct {
+        const char *outer, *inner;
+        kiln_severity severity;
+        const char *words;
+    } cases[] = {{"yes", "yes", ERROR, "must be the same: 3 and 4"},
+                 {"which", "yes", WARNING, "must be the same: 3 and 4"},
+                 {"yes", "which", WARNING, "must be the same: 3 and 4"},
+                 {"no", "yes", ERROR, NULL},
+                 {"which", "no", ERROR, NULL}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        graph_maker m;
+        nested(&m, cases[i].outer, cases[i].inner);
+        expect(&m, NULL, cases[i].severity, KILN_ISSUE_SHAPE, cases[i].words);
+    }
 }
 
 /* What the branch taken gives goes on; after it, faults are the main graph's again. */
 TEST(the_branch_taken_gives_the_output)
 {
     graph_maker m;
-    begin(&m, "no");
-    kln_onnx_graph *outer = begin_then(&m, "no");
-    maker_text(&m, "s=Shape(x); r=ConstantOfShape(s); t=Unsqueeze(r,s)");
-    end_then(&m, outer);
+    begin(&m, "no", "s=Shape(x); r=ConstantOfShape(s); t=Unsqueeze(r,s)");
     maker_text(&m, "zeros w float32[4]; z=Add(y,w); out z float32");
-    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "node \"z\" (Add): dimensions that");
+    expect_error(&m, KILN_ISSUE_SHAPE, "node \"z\" (Add): dimensions that");
 }
 
 /* --- profiles --- */
 
-/* The branch with a Reshape to [-1,4,8] is taken where x has `length` along its last dimension, or,
- * with "which", where the caller wants it. */
-static void reshape_where(graph_maker *m, const char *condition, int64_t length)
-{
-    maker_model(m, 17, "in x float32[batch,4,n]");
-    if (strcmp(condition, "which") == 0) {
-        maker_input(m, "which", 9, "");
-    } else {
-        maker_int(m, "last", 2);
-        maker_int(m, "length", length);
-        maker_text(m, "shape=Shape(x); n=Gather(shape,last)");
-        maker_node(m, "Equal", "n,length", condition);
-    }
-    maker_ints(m, "to", 3, (int64_t[]){-1, 4, 8});
-    kln_onnx_graph *outer = begin_then(m, condition);
-    maker_node(m, "Reshape", "x,to", "t");
-    end_then(m, outer);
-}
-
+/* The branch with a Reshape to [-1,4,8] is taken where x has a last dimension of this length, or
+ * where the caller wants it. */
 TEST(profiles_decide_conditions)
 {
-    graph_maker m;
+    static const struct {
+        const char *given, *condition;
+        kiln_severity severity;
+        const char *words;
+    } cases[] = {
+        {"length=8; last=2; shape=Shape(x); n=Gather(shape,last); is_length=Equal(n,length)",
+         "is_length", ERROR, NULL},
+        {"length=9; last=2; shape=Shape(x); n=Gather(shape,last); is_length=Equal(n,length)",
+         "is_length", ERROR, "with all inputs at max, node \"t\" (Reshape)"},
+        {"in which bool[]", "which", WARNING,
+         "with all inputs at max, a branch fails if it is taken: node \"t\" (Reshape)"},
+    };
     const kiln_shape small = KILN_SHAPE(1, 4, 8);
     const kln_profile_range ranges[] = {{"x", small, small, KILN_SHAPE(1, 4, 9)}};
     const kln_validate_options options = {.ranges = ranges, .range_count = 1};
-    reshape_where(&m, "is_length", 8);
-    expect_with(&m, &options, KILN_SEVERITY_ERROR, KILN_ISSUE_PROFILE, NULL);
-    reshape_where(&m, "is_length", 9);
-    expect_with(&m, &options, KILN_SEVERITY_ERROR, KILN_ISSUE_PROFILE,
-                "with all inputs at max, node \"t\" (Reshape)");
-    reshape_where(&m, "which", 0);
-    expect_with(&m, &options, KILN_SEVERITY_WARNING, KILN_ISSUE_PROFILE,
-                "with all inputs at max, a branch fails if it is taken: node \"t\" (Reshape)");
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        graph_maker m;
+        maker_model(&m, 17, "in x float32[batch,4,n]; to={-1,4,8}");
+        maker_text(&m, cases[i].given);
+        branch(&m, cases[i].condition, "t=Reshape(x,to)");
+        expect(&m, &options, cases[i].severity, KILN_ISSUE_PROFILE, cases[i].words);
+    }
 }
 
 /* An error that has nothing to do with shapes hides no error of a profile. */
@@ -280,37 +182,28 @@ TEST(profiles_are_held_beside_other_errors)
 
 /* --- loops --- */
 
-/* `turns` 0 or not, and begun where `condition` holds ("": always). */
-static void bad_loop(graph_maker *m, int64_t turns, const char *condition)
-{
-    char inputs[64];
-    kln_onnx_graph *outer = NULL;
-    begin(m, condition[0] != '\0' ? condition : "which");
-    maker_int(m, "turns", turns);
-    (void)snprintf(inputs, sizeof inputs, "turns,%s,x", condition);
-    maker_node(m, "Loop", inputs, "y");
-    maker_enter(m, "body", &outer);
-    maker_text(m,
-               "in turn int64[]; in before bool[]; in now float32; zeros w float32[4]; "
-               "after=Identity(before); sum=Add(x,w); out after bool[]; out sum float32");
-    maker_leave(m, outer);
-    maker_output(m, "y", 1, NULL);
-    if (condition[0] == '\0') {
-        maker_text(m, "used=Not(which); out used bool");
-    }
-}
-
 TEST(a_loop_without_a_turn_does_not_run)
 {
-    graph_maker m;
-    bad_loop(&m, 2, "");
-    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "must be the same: 3 and 4");
-    bad_loop(&m, 0, "");
-    expect_none(&m);
-    bad_loop(&m, 2, "no");
-    expect_none(&m);
-    bad_loop(&m, 2, "which");
-    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "must be the same: 3 and 4");
+    static const struct {
+        const char *turns, *condition, *words; /* begun always where it has no condition */
+    } cases[] = {{"2", "", "must be the same: 3 and 4"},
+                 {"0", "", NULL},
+                 {"2", "no", NULL},
+                 {"2", "which", "must be the same: 3 and 4"}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        const bool always = cases[i].condition[0] == '\0';
+        char text[512];
+        graph_maker m;
+        (void)snprintf(text, sizeof text,
+                       "in x float32[2,3]; %s; turns=%s; y=Loop(turns,%s,x) body={in turn int64[]; "
+                       "in before bool[]; in now float32; zeros w float32[4]; "
+                       "after=Identity(before); sum=Add(x,w); out after bool[]; out sum float32}; "
+                       "out y float32%s",
+                       made_by(always ? "which" : cases[i].condition), cases[i].turns,
+                       cases[i].condition, always ? "; used=Not(which); out used bool" : "");
+        maker_model(&m, 17, text);
+        expect(&m, NULL, ERROR, KILN_ISSUE_SHAPE, cases[i].words);
+    }
 }
 
 /* --- a build --- */
@@ -318,7 +211,7 @@ TEST(a_loop_without_a_turn_does_not_run)
 TEST(such_a_network_is_built)
 {
     owned_maker m;
-    bad_add(&m, "no");
+    begin(&m, "no", BAD_ADD);
     assert_ok(m.status);
     owned_network network = network_in(maker_span(m.model), NULL);
     kiln_build_options options = backend_options("reference");
@@ -334,14 +227,10 @@ static kiln_status check_once(void *user)
 
 TEST(each_allocation_may_fail)
 {
-    static unsigned char copy[4096];
-    graph_maker m;
-    bad_add(&m, "which");
+    owned_maker m;
+    begin(&m, "which", BAD_ADD);
     assert_ok(m.status);
-    kln_text bytes = maker_bytes(m.model);
-    memcpy(copy, bytes.data, bytes.size);
-    kiln_span model = {copy, bytes.size};
-    kln_text_finish(&bytes);
+    kiln_span model = maker_span(m.model);
     maker_end(&m);
     kiln_test_each_allocation(check_once, &model);
 }
