@@ -59,16 +59,14 @@ static void check_pattern(const kiln_buffer *buffer, unsigned seed)
     test_free(bytes);
 }
 
-TEST(bytes_survive_every_way)
+TEST_EACH(bytes_survive_every_way, i, KLN_ARRAY_LENGTH(locations))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
-        for (size_t j = 0; j < KLN_ARRAY_LENGTH(locations); j++) {
-            const unsigned seed = (unsigned)(17 + i * 4 + j);
-            owned_buffer from = make_pattern(locations[i], seed);
-            owned_buffer to = make_pattern(locations[j], 1);
-            assert_ok(kiln_buffer_copy(to, 0, from, 0, BYTES, NULL));
-            check_pattern(to, seed);
-        }
+    for (size_t j = 0; j < KLN_ARRAY_LENGTH(locations); j++) {
+        const unsigned seed = (unsigned)(17 + i * 4 + j);
+        owned_buffer from = make_pattern(locations[i], seed);
+        owned_buffer to = make_pattern(locations[j], 1);
+        assert_ok(kiln_buffer_copy(to, 0, from, 0, BYTES, NULL));
+        check_pattern(to, seed);
     }
 }
 
@@ -439,14 +437,12 @@ TEST(threads_share_device_memory)
     kiln_pool_options options =
         KILN_POOL_OPTIONS(.location = KILN_LOCATION_DEVICE, .first_bytes = 16384);
     share shares[THREADS];
-    pthread_t threads[THREADS];
     owned_pool pool = new_pool(&options);
     for (size_t i = 0; i < THREADS; i++) {
         shares[i] = (share){pool, (uint8_t)(i + 1), false};
-        assert_int_equal(pthread_create(&threads[i], NULL, fill_and_look, &shares[i]), 0);
     }
+    kiln_test_in_threads(THREADS, fill_and_look, shares, sizeof *shares);
     for (size_t i = 0; i < THREADS; i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
         assert_true(shares[i].good);
     }
     kiln_pool_counters counters = {.struct_size = sizeof counters};

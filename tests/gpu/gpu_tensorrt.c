@@ -206,10 +206,8 @@ TENSORRT_TEST(enqueue_orders_into_the_callers_stream)
 
 static kiln_engine *relu_of(kiln_profile_input input)
 {
-    const kiln_profile profile = {.inputs = &input, .input_count = 1};
     kiln_build_options options = fake_options(SOME_LAYOUT);
-    options.profiles = &profile;
-    options.profile_count = 1;
+    ONE_PROFILE(options, &input, 1);
     return build_network(relu_network(), &options);
 }
 

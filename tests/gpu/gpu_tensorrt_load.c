@@ -8,9 +8,7 @@ static unsigned char bytes[1 << 20];
 static void save_relu(const char *name, kiln_build_options *options, char path[4096])
 {
     const kiln_profile_input input = rows(1, 2, 8);
-    const kiln_profile profile = {.inputs = &input, .input_count = 1};
-    options->profiles = &profile;
-    options->profile_count = 1;
+    ONE_PROFILE(*options, &input, 1);
     owned_engine engine = build_network(relu_network(), options);
     options->profiles = NULL;
     options->profile_count = 0;

@@ -119,17 +119,12 @@ static inline int end_fake_tensorrt(void **state)
 #endif
 
 /* Tests of one layout `i`, called for each. */
-#define LAYOUTS_TEST(name) FOR_EACH_LAYOUT(name, TENSORRT_TEST(name))
-#define STAND_IN_LAYOUTS_TEST(name, why) FOR_EACH_LAYOUT(name, STAND_IN_TEST(name, why))
-#define FOR_EACH_LAYOUT(name, test)                 \
-    static void name##_of(size_t i);                \
-    test                                            \
-    {                                               \
-        for (size_t i = 0; i < FAKE_LAYOUTS; i++) { \
-            name##_of(i);                           \
-        }                                           \
-    }                                               \
-    static void name##_of(size_t i)
+#define LAYOUTS_TEST(name) EACH_OF(TENSORRT_TEST(name), name, i, FAKE_LAYOUTS)
+#define STAND_IN_LAYOUTS_TEST(name, why) EACH_OF(STAND_IN_TEST(name, why), name, i, FAKE_LAYOUTS)
+/* One profile of these inputs for these options, as long as the block. */
+#define ONE_PROFILE(options, inputs_, count) \
+    ((options).profile_count = 1,            \
+     (void)((options).profiles = &(kiln_profile){.inputs = (inputs_), .input_count = (count)}))
 
 /* --- networks; each has the input x and the output y --- */
 

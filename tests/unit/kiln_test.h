@@ -56,6 +56,18 @@ int kiln_test_end(int failures);
     }                                                                                      \
     static void name(__attribute__((unused)) void **state)
 
+/* A test of each row of a table, or of each of what else is counted: its body has the index `i`. */
+#define TEST_EACH(name, i, count) EACH_OF(TEST(name), name, i, count)
+#define EACH_OF(test, name, i, count)          \
+    static void name##_of(size_t i);           \
+    test                                       \
+    {                                          \
+        for (size_t i = 0; i < (count); i++) { \
+            name##_of(i);                      \
+        }                                      \
+    }                                          \
+    static void name##_of(size_t i)
+
 /* Called before the first test; where it returns false, which it explains, all are skipped. */
 #define TESTS_BEGIN(function)                                             \
     __attribute__((constructor)) static void kiln_begins_##function(void) \

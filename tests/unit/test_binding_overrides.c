@@ -156,39 +156,36 @@ static double worst_of(const float *a, const float *b)
     return worst;
 }
 
-TEST(bindings_are_quantized_as_a_caller_says)
+TEST_EACH(bindings_are_quantized_as_a_caller_says, i, KLN_ARRAY_LENGTH(settings))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(settings); i++) {
-        owned_maker m;
-        char text[1024];
-        char texts[2][256];
-        const char *said[2];
-        kiln_dtype dtypes[2];
-        float before[ROWS * COLUMNS], after[ROWS * COLUMNS], others[ROWS * COLUMNS];
-        owned_range_table ranges = ranges_of();
-        const kiln_precision_options how = options_of(i, ranges);
-        products(&m);
-        run(m.model, "reference", dtypes, said, texts, before);
-        assert_ok(kln_precision_convert(m.model, &how, NULL));
-        operators_of(&m.model->graph, text);
-        if (settings[i].graph != NULL) {
-            assert_string_equal(text, settings[i].graph);
+    owned_maker m;
+    char text[1024];
+    char texts[2][256];
+    const char *said[2];
+    kiln_dtype dtypes[2];
+    float before[ROWS * COLUMNS], after[ROWS * COLUMNS], others[ROWS * COLUMNS];
+    owned_range_table ranges = ranges_of();
+    const kiln_precision_options how = options_of(i, ranges);
+    products(&m);
+    run(m.model, "reference", dtypes, said, texts, before);
+    assert_ok(kln_precision_convert(m.model, &how, NULL));
+    operators_of(&m.model->graph, text);
+    if (settings[i].graph != NULL) {
+        assert_string_equal(text, settings[i].graph);
+    }
+    run(m.model, "reference", dtypes, said, texts, after);
+    for (size_t k = 0; k < 2; k++) {
+        assert_int_equal(dtypes[k], settings[i].dtypes[k]);
+        assert_true((said[k] == NULL) == (settings[i].said[k] == NULL));
+        if (said[k] != NULL) {
+            assert_string_equal(said[k], settings[i].said[k]);
         }
-        run(m.model, "reference", dtypes, said, texts, after);
-        for (size_t k = 0; k < 2; k++) {
-            assert_int_equal(dtypes[k], settings[i].dtypes[k]);
-            assert_true((said[k] == NULL) == (settings[i].said[k] == NULL));
-            if (said[k] != NULL) {
-                assert_string_equal(said[k], settings[i].said[k]);
-            }
-        }
-        /* Half a step of 0.5 on eight numbers times weights up to 1, twice, is the most. */
-        assert_true(worst_of(before, after) <
-                    (settings[i].precision == KILN_PRECISION_FP16 ? 3 : 1.5));
-        if (settings[i].precision != KILN_PRECISION_FP8) {
-            run(m.model, "onnxruntime", dtypes, said, texts, others);
-            assert_true(worst_of(after, others) < 0.3);
-        }
+    }
+    /* Half a step of 0.5 on eight numbers times weights up to 1, twice, is the most. */
+    assert_true(worst_of(before, after) < (settings[i].precision == KILN_PRECISION_FP16 ? 3 : 1.5));
+    if (settings[i].precision != KILN_PRECISION_FP8) {
+        run(m.model, "onnxruntime", dtypes, said, texts, others);
+        assert_true(worst_of(after, others) < 0.3);
     }
 }
 

@@ -104,34 +104,30 @@ static void engine_says(const char *name, const kiln_engine *engine, const char 
 
 static const char *const backends[] = {"reference", "onnxruntime"};
 
-TEST(an_engine_says_how_its_bindings_are_quantized)
+TEST_EACH(an_engine_says_how_its_bindings_are_quantized, i, KLN_ARRAY_LENGTH(readings))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(readings); i++) {
-        for (size_t b = 0; b < KLN_ARRAY_LENGTH(backends); b++) {
-            const kiln_build_options how = KILN_BUILD_OPTIONS(.backend = backends[b]);
-            owned_engine engine = built_bytes(reading(i), &how);
-            engine_says(readings[i].name, engine, readings[i].said);
-            const char *path = kiln_test_path("saved");
-            assert_ok(kiln_engine_save(engine, path));
-            owned_engine loaded = loaded_file(path, NULL);
-            engine_says(readings[i].name, loaded, readings[i].said);
-        }
+    for (size_t b = 0; b < KLN_ARRAY_LENGTH(backends); b++) {
+        const kiln_build_options how = KILN_BUILD_OPTIONS(.backend = backends[b]);
+        owned_engine engine = built_bytes(reading(i), &how);
+        engine_says(readings[i].name, engine, readings[i].said);
+        const char *path = kiln_test_path("saved");
+        assert_ok(kiln_engine_save(engine, path));
+        owned_engine loaded = loaded_file(path, NULL);
+        engine_says(readings[i].name, loaded, readings[i].said);
     }
 }
 
 /* With no engine, too. */
-TEST(a_network_says_it_as_well)
+TEST_EACH(a_network_says_it_as_well, i, KLN_ARRAY_LENGTH(readings))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(readings); i++) {
-        owned_inspection inspection = NULL;
-        kiln_binding binding = {.struct_size = sizeof binding};
-        owned_network network = network_in(reading(i), NULL);
-        assert_ok(kiln_network_inspect(network, false, &inspection));
-        assert_ok(kiln_inspection_get_input(inspection, 0, &binding));
-        same_text(readings[i].name, readings[i].said[0], &binding.quantization);
-        assert_ok(kiln_inspection_get_output(inspection, 0, &binding));
-        same_text(readings[i].name, readings[i].said[1], &binding.quantization);
-    }
+    owned_inspection inspection = NULL;
+    kiln_binding binding = {.struct_size = sizeof binding};
+    owned_network network = network_in(reading(i), NULL);
+    assert_ok(kiln_network_inspect(network, false, &inspection));
+    assert_ok(kiln_inspection_get_input(inspection, 0, &binding));
+    same_text(readings[i].name, readings[i].said[0], &binding.quantization);
+    assert_ok(kiln_inspection_get_output(inspection, 0, &binding));
+    same_text(readings[i].name, readings[i].said[1], &binding.quantization);
 }
 
 ALLOCATIONS(TEST, reading_survives_every_allocation)

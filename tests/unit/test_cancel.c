@@ -102,53 +102,49 @@ static void *cancel_until_over(void *user)
     return NULL;
 }
 
-TEST(an_endless_run_is_cancelled)
+TEST_EACH(an_endless_run_is_cancelled, i, KLN_ARRAY_LENGTH(backends))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
-        seat s;
-        take_seat(&s, backends[i], false, NULL);
+    seat s;
+    take_seat(&s, backends[i], false, NULL);
+    expect_a_good_run(&s);
+    for (int round = 0; round < 3; round++) {
+        canceller other = {.context = s.context};
+        pthread_t thread;
+        void *failed = NULL;
+        atomic_init(&other.over, false);
+        s.trips = ENDLESS;
+        assert_int_equal(0, pthread_create(&thread, NULL, cancel_until_over, &other));
+        const kiln_status status = kiln_context_run(s.context);
+        atomic_store(&other.over, true);
+        assert_int_equal(0, pthread_join(thread, &failed));
+        assert_null(failed);
+        assert_int_equal(KILN_ERROR_CANCELLED, status);
+        assert_message("the run was cancelled");
         expect_a_good_run(&s);
-        for (int round = 0; round < 3; round++) {
-            canceller other = {.context = s.context};
-            pthread_t thread;
-            void *failed = NULL;
-            atomic_init(&other.over, false);
-            s.trips = ENDLESS;
-            assert_int_equal(0, pthread_create(&thread, NULL, cancel_until_over, &other));
-            const kiln_status status = kiln_context_run(s.context);
-            atomic_store(&other.over, true);
-            assert_int_equal(0, pthread_join(thread, &failed));
-            assert_null(failed);
-            assert_int_equal(KILN_ERROR_CANCELLED, status);
-            assert_message("the run was cancelled");
-            expect_a_good_run(&s);
-        }
-        /* With nothing under way it is for nobody. */
-        assert_ok(kiln_context_cancel(s.context));
-        expect_a_good_run(&s);
-        kiln_context_destroy(s.context);
     }
+    /* With nothing under way it is for nobody. */
+    assert_ok(kiln_context_cancel(s.context));
+    expect_a_good_run(&s);
+    kiln_context_destroy(s.context);
 }
 
-TEST(a_run_has_a_limit_of_time)
+TEST_EACH(a_run_has_a_limit_of_time, i, KLN_ARRAY_LENGTH(backends))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
-        seat s;
-        kiln_context_options options = KILN_CONTEXT_OPTIONS(.run_milliseconds = 30);
-        take_seat(&s, backends[i], false, &options);
-        for (int round = 0; round < 2; round++) {
-            s.trips = ENDLESS;
-            assert_fails(KILN_ERROR_TIMEOUT, kiln_context_run(s.context),
-                         "after the 30 ms that it may take");
-        }
-        kiln_context_destroy(s.context);
-        options.run_milliseconds = UINT64_MAX;
-        take_seat(&s, backends[i], false, &options);
-        for (int round = 0; round < 100; round++) {
-            expect_a_good_run(&s);
-        }
-        kiln_context_destroy(s.context);
+    seat s;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.run_milliseconds = 30);
+    take_seat(&s, backends[i], false, &options);
+    for (int round = 0; round < 2; round++) {
+        s.trips = ENDLESS;
+        assert_fails(KILN_ERROR_TIMEOUT, kiln_context_run(s.context),
+                     "after the 30 ms that it may take");
     }
+    kiln_context_destroy(s.context);
+    options.run_milliseconds = UINT64_MAX;
+    take_seat(&s, backends[i], false, &options);
+    for (int round = 0; round < 100; round++) {
+        expect_a_good_run(&s);
+    }
+    kiln_context_destroy(s.context);
 }
 
 TEST(a_run_has_a_limit_of_memory)
@@ -194,31 +190,29 @@ static void *cancel_always(void *user)
 }
 
 /* Runs that begin and end while others are cancelled end as they should or as cancelled. */
-TEST(cancelling_at_any_moment_does_no_harm)
+TEST_EACH(cancelling_at_any_moment_does_no_harm, i, KLN_ARRAY_LENGTH(backends))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
-        seat s;
-        kiln_context_options options = KILN_CONTEXT_OPTIONS(.run_milliseconds = 10000);
-        take_seat(&s, backends[i], false, &options);
-        canceller other = {.context = s.context};
-        pthread_t threads[2];
-        void *failed = NULL;
-        atomic_init(&other.over, false);
-        for (size_t k = 0; k < 2; k++) {
-            assert_int_equal(0, pthread_create(&threads[k], NULL, cancel_always, &other));
-        }
-        for (int round = 0; round < 300; round++) {
-            const kiln_status status = kiln_context_run(s.context);
-            assert_true(status == KILN_OK || status == KILN_ERROR_CANCELLED);
-        }
-        atomic_store(&other.over, true);
-        for (size_t k = 0; k < 2; k++) {
-            assert_int_equal(0, pthread_join(threads[k], &failed));
-            assert_null(failed);
-        }
-        expect_a_good_run(&s);
-        kiln_context_destroy(s.context);
+    seat s;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.run_milliseconds = 10000);
+    take_seat(&s, backends[i], false, &options);
+    canceller other = {.context = s.context};
+    pthread_t threads[2];
+    void *failed = NULL;
+    atomic_init(&other.over, false);
+    for (size_t k = 0; k < 2; k++) {
+        assert_int_equal(0, pthread_create(&threads[k], NULL, cancel_always, &other));
     }
+    for (int round = 0; round < 300; round++) {
+        const kiln_status status = kiln_context_run(s.context);
+        assert_true(status == KILN_OK || status == KILN_ERROR_CANCELLED);
+    }
+    atomic_store(&other.over, true);
+    for (size_t k = 0; k < 2; k++) {
+        assert_int_equal(0, pthread_join(threads[k], &failed));
+        assert_null(failed);
+    }
+    expect_a_good_run(&s);
+    kiln_context_destroy(s.context);
 }
 
 /* What ONNX Runtime gives to a GPU node by node stops between the nodes, if the caller may be told

@@ -294,17 +294,15 @@ static const struct {
     {"name: 'x' \x01", "line 1, column 11: a byte 0x01 that means nothing here"},
 };
 
-TEST(each_error_has_its_place)
+TEST_EACH(each_error_has_its_place, i, sizeof wrong / sizeof wrong[0])
 {
-    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        model_config config;
-        char error[PBTXT_ERROR_SIZE] = "";
-        if (model_config_read(wrong[i].text, strlen(wrong[i].text), &config, error) ||
-            strncmp(error, "line ", 5) != 0 || strstr(error, wrong[i].error) == NULL) {
-            fail_msg("%s\n  came to \"%s\", not to \"%s\"", wrong[i].text, error, wrong[i].error);
-        }
-        model_config_finish(&config);
+    model_config config;
+    char error[PBTXT_ERROR_SIZE] = "";
+    if (model_config_read(wrong[i].text, strlen(wrong[i].text), &config, error) ||
+        strncmp(error, "line ", 5) != 0 || strstr(error, wrong[i].error) == NULL) {
+        fail_msg("%s\n  came to \"%s\", not to \"%s\"", wrong[i].text, error, wrong[i].error);
     }
+    model_config_finish(&config);
 }
 
 TEST(a_text_that_is_large_or_deep)

@@ -61,28 +61,26 @@ static kiln_engine *built(const char *backend)
     return built_bytes(model, &options);
 }
 
-TEST(weights_are_looked_for_where_the_caller_says)
+TEST_EACH(weights_are_looked_for_where_the_caller_says, i, KLN_ARRAY_LENGTH(backends))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
-        kiln_build_options options = backend_options(backends[i]);
-        owned_engine engine = NULL;
-        assert_int_not_equal(kiln_engine_build_bytes(model, &options, &engine), KILN_OK);
-        assert_null(engine);
-        options.weights_folder = "/nowhere/at/all";
-        assert_int_not_equal(kiln_engine_build_bytes(model, &options, &engine), KILN_OK);
-        engine = built(backends[i]);
-        check(engine);
-        kiln_engine_release(engine);
+    kiln_build_options options = backend_options(backends[i]);
+    owned_engine engine = NULL;
+    assert_int_not_equal(kiln_engine_build_bytes(model, &options, &engine), KILN_OK);
+    assert_null(engine);
+    options.weights_folder = "/nowhere/at/all";
+    assert_int_not_equal(kiln_engine_build_bytes(model, &options, &engine), KILN_OK);
+    engine = built(backends[i]);
+    check(engine);
+    kiln_engine_release(engine);
 
-        owned_build build = NULL;
-        char *passing = strdup(folder);
-        options.weights_folder = passing;
-        assert_ok(kiln_build_start_bytes(model, &options, NULL, &build));
-        memset(passing, 'x', strlen(passing));
-        free(passing);
-        assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
-        check(engine);
-    }
+    owned_build build = NULL;
+    char *passing = strdup(folder);
+    options.weights_folder = passing;
+    assert_ok(kiln_build_start_bytes(model, &options, NULL, &build));
+    memset(passing, 'x', strlen(passing));
+    free(passing);
+    assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
+    check(engine);
 }
 
 TEST(a_folder_is_for_bytes_alone)
@@ -115,39 +113,37 @@ static kiln_engine *engine_by(const char *backend)
     return built_network(network, &options);
 }
 
-TEST(what_is_saved_to_bytes_is_loaded_from_them)
+TEST_EACH(what_is_saved_to_bytes_is_loaded_from_them, i, KLN_ARRAY_LENGTH(backends))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
-        kiln_engine *engine = engine_by(backends[i]);
-        owned_engine again = NULL;
-        char manifest[4096];
-        size_t length = 0, asked = 0;
-        const kiln_span bytes = saved_bytes(engine);
-        assert_true(bytes.size > sizeof weights);
-        assert_ok(kiln_engine_manifest(engine, NULL, 0, &asked));
-        assert_ok(kiln_engine_manifest(engine, manifest, sizeof manifest, &length));
-        assert_int_equal(length, asked);
-        assert_int_equal(strlen(manifest), length);
-        assert_non_null(strstr(manifest, backends[i]));
-        assert_status(KILN_ERROR_LIMIT, kiln_engine_manifest(engine, manifest, length, &asked));
-        assert_int_equal(asked, length);
-        assert_ok(kiln_engine_manifest(engine, manifest, length + 1, &asked));
+    kiln_engine *engine = engine_by(backends[i]);
+    owned_engine again = NULL;
+    char manifest[4096];
+    size_t length = 0, asked = 0;
+    const kiln_span bytes = saved_bytes(engine);
+    assert_true(bytes.size > sizeof weights);
+    assert_ok(kiln_engine_manifest(engine, NULL, 0, &asked));
+    assert_ok(kiln_engine_manifest(engine, manifest, sizeof manifest, &length));
+    assert_int_equal(length, asked);
+    assert_int_equal(strlen(manifest), length);
+    assert_non_null(strstr(manifest, backends[i]));
+    assert_status(KILN_ERROR_LIMIT, kiln_engine_manifest(engine, manifest, length, &asked));
+    assert_int_equal(asked, length);
+    assert_ok(kiln_engine_manifest(engine, manifest, length + 1, &asked));
 
-        /* Nothing of what is given is needed afterwards, nor the first engine. */
-        void *copy = malloc(bytes.size);
-        assert_non_null(copy);
-        memcpy(copy, bytes.data, bytes.size);
-        kiln_engine_release(engine);
-        const kiln_span text = {manifest, length};
-        assert_ok(kiln_engine_load_bytes((kiln_span){copy, bytes.size}, text, NULL, &again));
-        kiln_backend_info info = {.struct_size = sizeof info};
-        assert_ok(kiln_engine_backend(again, &info));
-        assert_string_equal(info.name, backends[i]);
-        memset(copy, 0, bytes.size);
-        free(copy);
-        memset(manifest, 0, sizeof manifest);
-        check(again);
-    }
+    /* Nothing of what is given is needed afterwards, nor the first engine. */
+    void *copy = malloc(bytes.size);
+    assert_non_null(copy);
+    memcpy(copy, bytes.data, bytes.size);
+    kiln_engine_release(engine);
+    const kiln_span text = {manifest, length};
+    assert_ok(kiln_engine_load_bytes((kiln_span){copy, bytes.size}, text, NULL, &again));
+    kiln_backend_info info = {.struct_size = sizeof info};
+    assert_ok(kiln_engine_backend(again, &info));
+    assert_string_equal(info.name, backends[i]);
+    memset(copy, 0, bytes.size);
+    free(copy);
+    memset(manifest, 0, sizeof manifest);
+    check(again);
 }
 
 TEST(what_does_not_fit_is_refused)

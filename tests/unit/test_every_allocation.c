@@ -103,12 +103,10 @@ static kiln_status live(void *user)
     return status;
 }
 
-TEST(each_layer_on_the_reference_executor)
+TEST_EACH(each_layer_on_the_reference_executor, i, layer_case_count)
 {
-    for (size_t i = 0; i < layer_case_count; i++) {
-        journey j = {.each = &layer_cases[i], .backend = "reference"};
-        kiln_test_each_allocation(live, &j);
-    }
+    journey j = {.each = &layer_cases[i], .backend = "reference"};
+    kiln_test_each_allocation(live, &j);
 }
 
 static void some_layers_over_files(const char *backend)

@@ -194,30 +194,27 @@ static const struct {
     {several_outputs, KILN_ISSUE_VALUE, "bad", "axis 9 is outside"},
 };
 
-TEST(each_refusal_is_one_issue)
+TEST_EACH(each_refusal_is_one_issue, i, KLN_ARRAY_LENGTH(refusals))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(refusals); i++) {
-        kiln_network *network = make();
-        const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(1, 4, 8, 8));
-        const kiln_tensor_id y = refusals[i].make(network, x);
-        assert_non_null(kiln_network_tensor_name(network, y));
-        kiln_convolution_options options = KILN_CONVOLUTION_OPTIONS_INIT;
-        kiln_attention_options heads = KILN_ATTENTION_OPTIONS_INIT;
-        kiln_tensor_id z = NONE;
-        heads.heads = 2;
-        /* Layers that need to know what cannot be known of it; and a whole chain. */
-        assert_ok(kiln_network_add_convolution(network, NULL, y, y, NONE, &options, &z));
-        assert_ok(kiln_network_add_attention(network, NULL, z, y, y, &heads, &z, NULL, NULL));
-        assert_ok(kiln_network_add_group_normalization(network, NULL, z, y, y, 3, 1e-5F, &z));
-        assert_ok(kiln_network_add_global_pooling(network, NULL, KILN_POOLING_LP, z, &z));
-        assert_ok(kiln_network_add_elementwise(network, "sum", KILN_ELEMENTWISE_ADD, z, x, &z));
-        assert_ok(kiln_network_mark_output(network, z));
-        assert_fails(
-            KILN_ERROR_INVALID_NETWORK,
-            kiln_network_save_onnx(network, kiln_test_path("no.onnx"), KILN_WEIGHTS_INLINE),
-            "the network has 1 error; the first: ");
-        expect_one(network, refusals[i].kind, refusals[i].node, refusals[i].words);
-    }
+    kiln_network *network = make();
+    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(1, 4, 8, 8));
+    const kiln_tensor_id y = refusals[i].make(network, x);
+    assert_non_null(kiln_network_tensor_name(network, y));
+    kiln_convolution_options options = KILN_CONVOLUTION_OPTIONS_INIT;
+    kiln_attention_options heads = KILN_ATTENTION_OPTIONS_INIT;
+    kiln_tensor_id z = NONE;
+    heads.heads = 2;
+    /* Layers that need to know what cannot be known of it; and a whole chain. */
+    assert_ok(kiln_network_add_convolution(network, NULL, y, y, NONE, &options, &z));
+    assert_ok(kiln_network_add_attention(network, NULL, z, y, y, &heads, &z, NULL, NULL));
+    assert_ok(kiln_network_add_group_normalization(network, NULL, z, y, y, 3, 1e-5F, &z));
+    assert_ok(kiln_network_add_global_pooling(network, NULL, KILN_POOLING_LP, z, &z));
+    assert_ok(kiln_network_add_elementwise(network, "sum", KILN_ELEMENTWISE_ADD, z, x, &z));
+    assert_ok(kiln_network_mark_output(network, z));
+    assert_fails(KILN_ERROR_INVALID_NETWORK,
+                 kiln_network_save_onnx(network, kiln_test_path("no.onnx"), KILN_WEIGHTS_INLINE),
+                 "the network has 1 error; the first: ");
+    expect_one(network, refusals[i].kind, refusals[i].node, refusals[i].words);
 }
 
 /* Several, in the order of the calls, before what the validation finds; a layer that reads a

@@ -188,12 +188,10 @@ static void check_case(size_t index, kiln_precision precision)
     kiln_range_table_destroy(ranges);
 }
 
-TEST(nodes_are_chosen)
+TEST_EACH(nodes_are_chosen, i, KLN_ARRAY_LENGTH(cases))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
-        check_case(i, KILN_PRECISION_FP16);
-        check_case(i, KILN_PRECISION_BF16);
-    }
+    check_case(i, KILN_PRECISION_FP16);
+    check_case(i, KILN_PRECISION_BF16);
 }
 
 static kiln_status convert_each(void *user)
@@ -214,11 +212,9 @@ static kiln_status convert_each(void *user)
     return status;
 }
 
-TEST(allocations_may_fail)
+TEST_EACH(allocations_may_fail, i, KLN_ARRAY_LENGTH(cases))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
-        kiln_test_each_allocation(convert_each, &i);
-    }
+    kiln_test_each_allocation(convert_each, &i);
 }
 
 /* --- the rest --- */

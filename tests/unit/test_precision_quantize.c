@@ -237,32 +237,30 @@ static void check_turned(size_t index, const kiln_precision_options *how, const 
     assert_memory_equal(found, expected, count * sizeof *found);
 }
 
-TEST(pairs_are_placed)
+TEST_EACH(pairs_are_placed, i, KLN_ARRAY_LENGTH(cases))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
-        owned_maker m;
-        char text[TEXT];
-        double before[COUNT];
-        double after[COUNT];
-        owned_range_table ranges = ranges_of();
-        owned_precision_report report = NULL;
-        kiln_precision_summary summary = {.struct_size = sizeof summary};
-        const kiln_precision_options how = options_of(i, ranges);
-        make(&m, i);
-        assert_ok(m.status);
-        const size_t count = run(m.model, before);
-        assert_ok(kln_precision_convert(m.model, &how, &report));
-        operators_of(&m.model->graph, text);
-        assert_string_equal(text, cases[i].graph);
-        assert_int_equal(run(m.model, after), count);
-        close_to(cases[i].name, cases[i].tolerance, before, after, count);
-        check_turned(i, &how, after);
-        assert_ok(kiln_precision_report_summary(report, &summary));
-        assert_true(summary.converted_count != 0);
-        if (strncmp(cases[i].nodes, PRODUCT, strlen(PRODUCT)) == 0) {
-            /* Eight or four bits for each of 512 weights, and their scales. */
-            assert_true(summary.bytes_after * 3 < summary.bytes_before + 256);
-        }
+    owned_maker m;
+    char text[TEXT];
+    double before[COUNT];
+    double after[COUNT];
+    owned_range_table ranges = ranges_of();
+    owned_precision_report report = NULL;
+    kiln_precision_summary summary = {.struct_size = sizeof summary};
+    const kiln_precision_options how = options_of(i, ranges);
+    make(&m, i);
+    assert_ok(m.status);
+    const size_t count = run(m.model, before);
+    assert_ok(kln_precision_convert(m.model, &how, &report));
+    operators_of(&m.model->graph, text);
+    assert_string_equal(text, cases[i].graph);
+    assert_int_equal(run(m.model, after), count);
+    close_to(cases[i].name, cases[i].tolerance, before, after, count);
+    check_turned(i, &how, after);
+    assert_ok(kiln_precision_report_summary(report, &summary));
+    assert_true(summary.converted_count != 0);
+    if (strncmp(cases[i].nodes, PRODUCT, strlen(PRODUCT)) == 0) {
+        /* Eight or four bits for each of 512 weights, and their scales. */
+        assert_true(summary.bytes_after * 3 < summary.bytes_before + 256);
     }
 }
 
@@ -328,11 +326,9 @@ static kiln_status convert_each(void *user)
     return status;
 }
 
-TEST(allocations_may_fail)
+TEST_EACH(allocations_may_fail, i, KLN_ARRAY_LENGTH(cases))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
-        kiln_test_each_allocation(convert_each, &i);
-    }
+    kiln_test_each_allocation(convert_each, &i);
 }
 
 /* --- operator sets --- */

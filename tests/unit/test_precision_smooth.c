@@ -257,23 +257,21 @@ static double error_of(size_t index, const kiln_range_table *ranges, const float
     return sum / (double)count;
 }
 
-TEST(channels_lose_less)
+TEST_EACH(channels_lose_less, i, KLN_ARRAY_LENGTH(cases))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
-        static float expected[MOST];
-        char text[1024];
-        const bool products = cases[i].products;
-        owned_range_table plain = calibrate(i, products, false);
-        owned_range_table with = calibrate(i, true, products);
-        kiln_network *network = network_of(i);
-        (void)run(network, expected);
-        kiln_network_destroy(network);
-        const double before = error_of(i, plain, expected, text);
-        const double after = error_of(i, with, expected, text);
-        assert_string_equal(text, cases[i].graph);
-        if (!(after <= cases[i].less * before)) {
-            fail_msg("%s: error %g, without %g", cases[i].name, after, before);
-        }
+    static float expected[MOST];
+    char text[1024];
+    const bool products = cases[i].products;
+    owned_range_table plain = calibrate(i, products, false);
+    owned_range_table with = calibrate(i, true, products);
+    kiln_network *network = network_of(i);
+    (void)run(network, expected);
+    kiln_network_destroy(network);
+    const double before = error_of(i, plain, expected, text);
+    const double after = error_of(i, with, expected, text);
+    assert_string_equal(text, cases[i].graph);
+    if (!(after <= cases[i].less * before)) {
+        fail_msg("%s: error %g, without %g", cases[i].name, after, before);
     }
 }
 
@@ -384,12 +382,10 @@ static kiln_status convert_each(void *user)
     return status;
 }
 
-TEST(allocations_may_fail)
+TEST_EACH(allocations_may_fail, i, KLN_ARRAY_LENGTH(cases))
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
-        kiln_range_table *ranges = calibrate(i, true, false);
-        assert_ok(kiln_range_table_save(ranges, kiln_test_path("smooth.json")));
-        kiln_range_table_destroy(ranges);
-        kiln_test_each_allocation(convert_each, &i);
-    }
+    kiln_range_table *ranges = calibrate(i, true, false);
+    assert_ok(kiln_range_table_save(ranges, kiln_test_path("smooth.json")));
+    kiln_range_table_destroy(ranges);
+    kiln_test_each_allocation(convert_each, &i);
 }

@@ -121,57 +121,55 @@ static void run(size_t index, const kiln_network *network, const kiln_tensor *x,
 }
 
 /* The sum of w x over all positions is w times the products with 1, that of (w x)^2 is w M w. */
-TEST(products_say_what_comes_out)
+TEST_EACH(products_say_what_comes_out, index, KLN_ARRAY_LENGTH(cases))
 {
-    for (size_t index = 0; index < KLN_ARRAY_LENGTH(cases); index++) {
-        kln_patch patch;
-        kln_products *products = NULL;
-        output_sums expected;
-        kiln_network *network = network_of(index, &patch);
-        kiln_tensor x = {.desc = {.dtype = KILN_DTYPE_FLOAT32}, .data = numbers[1]};
-        kiln_tensor_id id;
-        assert_ok(kiln_network_find(network, "x", &id));
-        assert_ok(kiln_network_tensor_type(network, id, &x.desc.dtype, &x.desc.shape));
-        assert_ok(kiln_tensor_bytes(KILN_DTYPE_FLOAT32, &x.desc.shape, &x.bytes));
-        for (size_t i = 0; i < x.bytes / sizeof(float); i++) {
-            numbers[1][i] = wave(i);
-        }
-        run(index, network, &x, &expected);
-        assert_ok(kln_products_create(&patch, &products));
-        kln_products_add(products, &x);
-        assert_int_equal(products->count, expected.positions);
-        const size_t n = products->size;
-        const size_t outs = patch.groups > 1 || patch.rank != 0 ? 0 : 4;
-        double moments[64 * 64];
-        assert_true(n <= 64);
-        for (size_t out = 0; expected.square[out] > 0; out++) {
-            const size_t channels = cases[index].weights[0] == '5'   ? 5
-                                    : cases[index].weights[0] == '3' ? 3
-                                                                     : 4;
-            const size_t group = out / (channels / patch.groups);
-            double sum = 0;
-            double square = 0;
-            assert_true(kln_products_read(products, group, moments));
-            for (size_t i = 1; i < n; i++) {
-                const bool beside = outs != 0 && !cases[index].transposed;
-                const size_t at = beside ? (i - 1) * 4 + out : out * (n - 1) + i - 1;
-                const double w = (double)numbers[0][at];
-                sum += w * moments[i] * (double)products->count;
-                for (size_t k = 1; k < n; k++) {
-                    const size_t other = beside ? (k - 1) * 4 + out : out * (n - 1) + k - 1;
-                    square += w * (double)numbers[0][other] * moments[i * n + k] *
-                              (double)products->count;
-                }
-            }
-            if (!(fabs(sum - expected.sum[out]) <= 1e-3) ||
-                !(fabs(square / expected.square[out] - 1) <= 1e-4)) {
-                fail_msg("%s, channel %zu: sum %g for %g, squares %g for %g", cases[index].name,
-                         out, sum, expected.sum[out], square, expected.square[out]);
-            }
-        }
-        kln_products_destroy(products);
-        kiln_network_destroy(network);
+    kln_patch patch;
+    kln_products *products = NULL;
+    output_sums expected;
+    kiln_network *network = network_of(index, &patch);
+    kiln_tensor x = {.desc = {.dtype = KILN_DTYPE_FLOAT32}, .data = numbers[1]};
+    kiln_tensor_id id;
+    assert_ok(kiln_network_find(network, "x", &id));
+    assert_ok(kiln_network_tensor_type(network, id, &x.desc.dtype, &x.desc.shape));
+    assert_ok(kiln_tensor_bytes(KILN_DTYPE_FLOAT32, &x.desc.shape, &x.bytes));
+    for (size_t i = 0; i < x.bytes / sizeof(float); i++) {
+        numbers[1][i] = wave(i);
     }
+    run(index, network, &x, &expected);
+    assert_ok(kln_products_create(&patch, &products));
+    kln_products_add(products, &x);
+    assert_int_equal(products->count, expected.positions);
+    const size_t n = products->size;
+    const size_t outs = patch.groups > 1 || patch.rank != 0 ? 0 : 4;
+    double moments[64 * 64];
+    assert_true(n <= 64);
+    for (size_t out = 0; expected.square[out] > 0; out++) {
+        const size_t channels = cases[index].weights[0] == '5'   ? 5
+                                : cases[index].weights[0] == '3' ? 3
+                                                                 : 4;
+        const size_t group = out / (channels / patch.groups);
+        double sum = 0;
+        double square = 0;
+        assert_true(kln_products_read(products, group, moments));
+        for (size_t i = 1; i < n; i++) {
+            const bool beside = outs != 0 && !cases[index].transposed;
+            const size_t at = beside ? (i - 1) * 4 + out : out * (n - 1) + i - 1;
+            const double w = (double)numbers[0][at];
+            sum += w * moments[i] * (double)products->count;
+            for (size_t k = 1; k < n; k++) {
+                const size_t other = beside ? (k - 1) * 4 + out : out * (n - 1) + k - 1;
+                square +=
+                    w * (double)numbers[0][other] * moments[i * n + k] * (double)products->count;
+            }
+        }
+        if (!(fabs(sum - expected.sum[out]) <= 1e-3) ||
+            !(fabs(square / expected.square[out] - 1) <= 1e-4)) {
+            fail_msg("%s, channel %zu: sum %g for %g, squares %g for %g", cases[index].name, out,
+                     sum, expected.sum[out], square, expected.square[out]);
+        }
+    }
+    kln_products_destroy(products);
+    kiln_network_destroy(network);
 }
 
 /* Of a large picture some positions are looked at, evenly; of another tensor none. */

@@ -113,47 +113,45 @@ static kiln_status refuse(void *user, size_t index, const kiln_named_tensor *out
     return KILN_ERROR_CANCELLED;
 }
 
-TEST(weights_that_fail_their_check_are_not_taken)
+TEST_EACH(weights_that_fail_their_check_are_not_taken, i, BACKENDS)
 {
-    for (size_t i = 0; i < BACKENDS; i++) {
-        owned_engine engine = build(backends[i]);
-        kiln_refit_sample sample;
-        kiln_named_tensor weights[2];
-        kiln_named_tensor tensors[2];
-        kiln_refit_report report = {.struct_size = sizeof report};
-        owned_context context = context_on(engine);
-        prepare(5, 3, weights);
-        kiln_refit_options options = checked(&sample, tensors);
-        options.report = &report;
-        answers[9] += 0.5F;
-        assert_status(KILN_ERROR_MISMATCH, kiln_engine_refit(engine, weights, 2, &options));
-        assert_message(
-            "sample 0: 1 of 1024 elements of the output \"y\" differ, most at element "
-            "9: 17 was found, 17.5 was expected");
-        assert_true(report.samples == 1 && report.largest == 0.5);
-        check_run(context, 1, 10);
-        options.absolute = 0.5;
-        assert_ok(kiln_engine_refit(engine, weights, 2, &options));
-        check_run(context, 5, 3);
-        /* By a function. */
-        float seen = 0;
-        prepare(7, 1, weights);
-        sample.expected_count = 0;
-        options.check = refuse;
-        options.user = &seen;
-        assert_status(KILN_ERROR_CANCELLED, kiln_engine_refit(engine, weights, 2, &options));
-        assert_message("the check refuses it: not today");
-        assert_true(seen == 8);
-        check_run(context, 5, 3);
-        sample.expected_count = 1;
-        tensors[1].name = "z";
-        assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2, &options));
-        tensors[1] = named("y", answers, 2);
-        assert_status(KILN_ERROR_MISMATCH, kiln_engine_refit(engine, weights, 2, &options));
-        sample.input_count = 0;
-        assert_int_not_equal(kiln_engine_refit(engine, weights, 2, &options), KILN_OK);
-        check_run(context, 5, 3);
-    }
+    owned_engine engine = build(backends[i]);
+    kiln_refit_sample sample;
+    kiln_named_tensor weights[2];
+    kiln_named_tensor tensors[2];
+    kiln_refit_report report = {.struct_size = sizeof report};
+    owned_context context = context_on(engine);
+    prepare(5, 3, weights);
+    kiln_refit_options options = checked(&sample, tensors);
+    options.report = &report;
+    answers[9] += 0.5F;
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_refit(engine, weights, 2, &options));
+    assert_message(
+        "sample 0: 1 of 1024 elements of the output \"y\" differ, most at element "
+        "9: 17 was found, 17.5 was expected");
+    assert_true(report.samples == 1 && report.largest == 0.5);
+    check_run(context, 1, 10);
+    options.absolute = 0.5;
+    assert_ok(kiln_engine_refit(engine, weights, 2, &options));
+    check_run(context, 5, 3);
+    /* By a function. */
+    float seen = 0;
+    prepare(7, 1, weights);
+    sample.expected_count = 0;
+    options.check = refuse;
+    options.user = &seen;
+    assert_status(KILN_ERROR_CANCELLED, kiln_engine_refit(engine, weights, 2, &options));
+    assert_message("the check refuses it: not today");
+    assert_true(seen == 8);
+    check_run(context, 5, 3);
+    sample.expected_count = 1;
+    tensors[1].name = "z";
+    assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2, &options));
+    tensors[1] = named("y", answers, 2);
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_refit(engine, weights, 2, &options));
+    sample.input_count = 0;
+    assert_int_not_equal(kiln_engine_refit(engine, weights, 2, &options), KILN_OK);
+    check_run(context, 5, 3);
 }
 
 /* --- under load --- */
@@ -206,84 +204,78 @@ static void end_load(load *self, const kiln_test_crew *crew)
     assert_int_equal(atomic_load(&self->failures), 0);
 }
 
-TEST(a_failed_refit_is_not_seen_under_load)
+TEST_EACH(a_failed_refit_is_not_seen_under_load, i, BACKENDS)
 {
-    for (size_t i = 0; i < BACKENDS; i++) {
-        owned_engine engine = build(backends[i]);
-        kiln_refit_sample sample;
-        kiln_named_tensor weights[2];
-        kiln_named_tensor tensors[2];
-        prepare(5, 3, weights);
-        kiln_refit_options options = checked(&sample, tensors);
-        answers[0] += 1;
-        load self = {.engine = engine, .w = {1, 5}, .b = {10, 3}};
-        const kiln_test_crew crew = kiln_test_start(THREADS, run_for_ever, &self, 0);
-        for (int k = 0; k < 30 || atomic_load(&self.runs) < 200; k++) {
-            assert_status(KILN_ERROR_MISMATCH, kiln_engine_refit(engine, weights, 2, &options));
-        }
-        assert_int_equal(atomic_load(&self.others), 0);
-        answers[0] -= 1;
-        assert_ok(kiln_engine_refit(engine, weights, 2, &options));
-        while (atomic_load(&self.others) < 100 && atomic_load(&self.failures) == 0) {
-            (void)usleep(100);
-        }
-        end_load(&self, &crew);
+    owned_engine engine = build(backends[i]);
+    kiln_refit_sample sample;
+    kiln_named_tensor weights[2];
+    kiln_named_tensor tensors[2];
+    prepare(5, 3, weights);
+    kiln_refit_options options = checked(&sample, tensors);
+    answers[0] += 1;
+    load self = {.engine = engine, .w = {1, 5}, .b = {10, 3}};
+    const kiln_test_crew crew = kiln_test_start(THREADS, run_for_ever, &self, 0);
+    for (int k = 0; k < 30 || atomic_load(&self.runs) < 200; k++) {
+        assert_status(KILN_ERROR_MISMATCH, kiln_engine_refit(engine, weights, 2, &options));
     }
+    assert_int_equal(atomic_load(&self.others), 0);
+    answers[0] -= 1;
+    assert_ok(kiln_engine_refit(engine, weights, 2, &options));
+    while (atomic_load(&self.others) < 100 && atomic_load(&self.failures) == 0) {
+        (void)usleep(100);
+    }
+    end_load(&self, &crew);
 }
 
-TEST(refits_and_runs_take_turns)
+TEST_EACH(refits_and_runs_take_turns, i, BACKENDS)
 {
-    for (size_t i = 0; i < BACKENDS; i++) {
-        owned_engine engine = build(backends[i]);
-        kiln_named_tensor weights[2];
-        float old_w[N];
-        float old_b = 10;
-        prepare(5, 3, weights);
-        for (int k = 0; k < N; k++) {
-            old_w[k] = 1 + (float)k;
-        }
-        const kiln_named_tensor old[] = {named("w", old_w, N), named("b", &old_b, 1)};
-        load self = {.engine = engine, .w = {1, 5}, .b = {10, 3}};
-        const kiln_test_crew crew = kiln_test_start(THREADS, run_for_ever, &self, 0);
-        for (int k = 0; k < 30 || (atomic_load(&self.runs) < 200 && k < 10000); k++) {
-            assert_ok(kiln_engine_refit(engine, k % 2 == 0 ? weights : old, 2, NULL));
-            (void)saved_bytes(engine);
-        }
-        end_load(&self, &crew);
+    owned_engine engine = build(backends[i]);
+    kiln_named_tensor weights[2];
+    float old_w[N];
+    float old_b = 10;
+    prepare(5, 3, weights);
+    for (int k = 0; k < N; k++) {
+        old_w[k] = 1 + (float)k;
     }
+    const kiln_named_tensor old[] = {named("w", old_w, N), named("b", &old_b, 1)};
+    load self = {.engine = engine, .w = {1, 5}, .b = {10, 3}};
+    const kiln_test_crew crew = kiln_test_start(THREADS, run_for_ever, &self, 0);
+    for (int k = 0; k < 30 || (atomic_load(&self.runs) < 200 && k < 10000); k++) {
+        assert_ok(kiln_engine_refit(engine, k % 2 == 0 ? weights : old, 2, NULL));
+        (void)saved_bytes(engine);
+    }
+    end_load(&self, &crew);
 }
 
 /* --- and again --- */
 
-TEST(a_thousand_refits_grow_nothing)
+TEST_EACH(a_thousand_refits_grow_nothing, i, BACKENDS)
 {
-    for (size_t i = 0; i < BACKENDS; i++) {
-        owned_engine engine = build(backends[i]);
-        kiln_span bytes;
-        double before = 0;
-        size_t size = 0;
-        owned_context context = context_on(engine);
-        for (int k = 0; k < 1000; k++) {
-            kiln_named_tensor weights[2];
-            prepare((float)(k % 7), (float)(k % 5), weights);
-            assert_ok(kiln_engine_refit(engine, weights, 2, NULL));
-            if (k % 50 == 0) {
-                check_run(context, (float)(k % 7), (float)(k % 5));
-            }
-            if (k == 100) {
-                before = kiln_test_resident() / 0x1p20;
-                assert_ok(kiln_engine_save_bytes(engine, &bytes));
-                size = bytes.size;
-            }
+    owned_engine engine = build(backends[i]);
+    kiln_span bytes;
+    double before = 0;
+    size_t size = 0;
+    owned_context context = context_on(engine);
+    for (int k = 0; k < 1000; k++) {
+        kiln_named_tensor weights[2];
+        prepare((float)(k % 7), (float)(k % 5), weights);
+        assert_ok(kiln_engine_refit(engine, weights, 2, NULL));
+        if (k % 50 == 0) {
+            check_run(context, (float)(k % 7), (float)(k % 5));
         }
-        assert_ok(kiln_engine_save_bytes(engine, &bytes));
-        assert_int_equal(bytes.size, size);
-        const double grown = kiln_test_resident() / 0x1p20 - before;
-        print_message("  %s: resident memory grew by %.1f MiB in 900 refits\n", backends[i], grown);
-#if !defined(__SANITIZE_ADDRESS__) /* which keeps what was released for a while */
-        assert_true(grown < 16);
-#endif
+        if (k == 100) {
+            before = kiln_test_resident() / 0x1p20;
+            assert_ok(kiln_engine_save_bytes(engine, &bytes));
+            size = bytes.size;
+        }
     }
+    assert_ok(kiln_engine_save_bytes(engine, &bytes));
+    assert_int_equal(bytes.size, size);
+    const double grown = kiln_test_resident() / 0x1p20 - before;
+    print_message("  %s: resident memory grew by %.1f MiB in 900 refits\n", backends[i], grown);
+#if !defined(__SANITIZE_ADDRESS__) /* which keeps what was released for a while */
+    assert_true(grown < 16);
+#endif
 }
 
 /* The mock has no weights. */

@@ -6,43 +6,41 @@
 
 /* --- types --- */
 
-TEST(nothing_is_lost_silently)
+TEST_EACH(nothing_is_lost_silently, i, BACKENDS)
 {
-    for (size_t i = 0; i < BACKENDS; i++) {
-        owned_engine engine = build(backends[i]);
-        kiln_named_tensor unused[2];
-        kiln_refit_report report = {.struct_size = sizeof report};
-        prepare(1, 10, unused);
-        kiln_refit_options options = KILN_REFIT_OPTIONS(.report = &report);
-        owned_context context = context_on(engine);
-        uint16_t half = kln_half_from_float(2.5F);
-        kiln_named_tensor b = {
-            "b", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT16, KILN_SHAPE(1, 1), &half, sizeof half)};
-        assert_ok(kiln_engine_refit(engine, &b, 1, &options));
-        assert_true(report.converted == 1 && report.rounded == 0);
-        check_run(context, 1, 2.5F);
-        half = kln_bfloat16_from_float(-4);
-        b.tensor.desc.dtype = KILN_DTYPE_BFLOAT16;
-        assert_ok(kiln_engine_refit(engine, &b, 1, &options));
-        check_run(context, 1, -4);
-        double wide = 8;
-        b.tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT64, KILN_SHAPE(1), &wide, sizeof wide);
-        assert_ok(kiln_engine_refit(engine, &b, 1, &options));
-        check_run(context, 1, 8);
-        wide = 0.1;
-        assert_status(KILN_ERROR_DTYPE, kiln_engine_refit(engine, &b, 1, &options));
-        assert_message("of the float64 that were given would be rounded");
-        check_run(context, 1, 8);
-        options.allow_rounding = true;
-        wide = 1e300;
-        assert_status(KILN_ERROR_DTYPE, kiln_engine_refit(engine, &b, 1, &options));
-        assert_message("past that type's largest");
-        check_run(context, 1, 8);
-        wide = 16 + 1e-9;
-        assert_ok(kiln_engine_refit(engine, &b, 1, &options));
-        assert_true(report.rounded == 1);
-        check_run(context, 1, 16);
-    }
+    owned_engine engine = build(backends[i]);
+    kiln_named_tensor unused[2];
+    kiln_refit_report report = {.struct_size = sizeof report};
+    prepare(1, 10, unused);
+    kiln_refit_options options = KILN_REFIT_OPTIONS(.report = &report);
+    owned_context context = context_on(engine);
+    uint16_t half = kln_half_from_float(2.5F);
+    kiln_named_tensor b = {
+        "b", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT16, KILN_SHAPE(1, 1), &half, sizeof half)};
+    assert_ok(kiln_engine_refit(engine, &b, 1, &options));
+    assert_true(report.converted == 1 && report.rounded == 0);
+    check_run(context, 1, 2.5F);
+    half = kln_bfloat16_from_float(-4);
+    b.tensor.desc.dtype = KILN_DTYPE_BFLOAT16;
+    assert_ok(kiln_engine_refit(engine, &b, 1, &options));
+    check_run(context, 1, -4);
+    double wide = 8;
+    b.tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT64, KILN_SHAPE(1), &wide, sizeof wide);
+    assert_ok(kiln_engine_refit(engine, &b, 1, &options));
+    check_run(context, 1, 8);
+    wide = 0.1;
+    assert_status(KILN_ERROR_DTYPE, kiln_engine_refit(engine, &b, 1, &options));
+    assert_message("of the float64 that were given would be rounded");
+    check_run(context, 1, 8);
+    options.allow_rounding = true;
+    wide = 1e300;
+    assert_status(KILN_ERROR_DTYPE, kiln_engine_refit(engine, &b, 1, &options));
+    assert_message("past that type's largest");
+    check_run(context, 1, 8);
+    wide = 16 + 1e-9;
+    assert_ok(kiln_engine_refit(engine, &b, 1, &options));
+    assert_true(report.rounded == 1);
+    check_run(context, 1, 16);
 }
 
 /* --- files --- */
@@ -61,39 +59,37 @@ static kiln_span safetensors(const char *header, const void *data, size_t size)
     return (kiln_span){file, 8 + length + size};
 }
 
-TEST(weights_come_from_files)
+TEST_EACH(weights_come_from_files, i, BACKENDS)
 {
-    for (size_t i = 0; i < BACKENDS; i++) {
-        owned_engine engine = build(backends[i]);
-        kiln_named_tensor weights[2];
-        kiln_refit_sample sample;
-        kiln_named_tensor tensors[2];
-        unsigned char data[4 + N * 4];
-        prepare(20, 30, weights);
-        memcpy(data, new_b, 4);
-        memcpy(data + 4, new_w, N * 4);
-        /* Unaligned, as the length of the header will have it. */
-        const kiln_span file = safetensors(
-            "{\"__metadata__\":{\"format\":\"pt\"},"
-            "\"w\":{\"dtype\":\"F32\",\"shape\":[1024],\"data_offsets\":[4,4100]},"
-            "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
-            data, sizeof data);
-        const kiln_refit_options options = checked(&sample, tensors);
-        owned_context context = context_on(engine);
-        const char *path = kiln_test_file("new.safetensors", file.data, file.size);
-        assert_ok(kiln_engine_refit_file(engine, path, &options));
-        check_run(context, 20, 30);
-        for (size_t cut = 1; cut < file.size; cut += 97) {
-            assert_int_not_equal(kiln_engine_refit_bytes(
-                                     engine, (kiln_span){file.data, file.size - cut}, NULL, NULL),
-                                 KILN_OK);
-        }
-        check_run(context, 20, 30);
-        assert_ok(kiln_engine_refit_bytes(engine, model_of(2, 4), NULL, NULL));
-        check_run(context, 2, 4);
-        assert_ok(kiln_engine_refit_bytes(engine, file, NULL, &options));
-        check_run(context, 20, 30);
+    owned_engine engine = build(backends[i]);
+    kiln_named_tensor weights[2];
+    kiln_refit_sample sample;
+    kiln_named_tensor tensors[2];
+    unsigned char data[4 + N * 4];
+    prepare(20, 30, weights);
+    memcpy(data, new_b, 4);
+    memcpy(data + 4, new_w, N * 4);
+    /* Unaligned, as the length of the header will have it. */
+    const kiln_span file = safetensors(
+        "{\"__metadata__\":{\"format\":\"pt\"},"
+        "\"w\":{\"dtype\":\"F32\",\"shape\":[1024],\"data_offsets\":[4,4100]},"
+        "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+        data, sizeof data);
+    const kiln_refit_options options = checked(&sample, tensors);
+    owned_context context = context_on(engine);
+    const char *path = kiln_test_file("new.safetensors", file.data, file.size);
+    assert_ok(kiln_engine_refit_file(engine, path, &options));
+    check_run(context, 20, 30);
+    for (size_t cut = 1; cut < file.size; cut += 97) {
+        assert_int_not_equal(
+            kiln_engine_refit_bytes(engine, (kiln_span){file.data, file.size - cut}, NULL, NULL),
+            KILN_OK);
     }
+    check_run(context, 20, 30);
+    assert_ok(kiln_engine_refit_bytes(engine, model_of(2, 4), NULL, NULL));
+    check_run(context, 2, 4);
+    assert_ok(kiln_engine_refit_bytes(engine, file, NULL, &options));
+    check_run(context, 20, 30);
 }
 
 TEST(files_that_are_no_safetensors_are_refused)

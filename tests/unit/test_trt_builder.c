@@ -47,10 +47,8 @@ LAYOUTS_TEST(dimensions_that_nobody_named_differ)
     static const char *const names[] = {"?", "-1"};
     const kiln_profile_input two_sizes = {
         .name = "x", .min = KILN_SHAPE(2, 3), .opt = KILN_SHAPE(2, 3), .max = KILN_SHAPE(2, 3)};
-    const kiln_profile profile = {.inputs = &two_sizes, .input_count = 1};
     kiln_build_options options = fake_options(i);
-    options.profiles = &profile;
-    options.profile_count = 1;
+    ONE_PROFILE(options, &two_sizes, 1);
     for (size_t n = 0; n < KLN_ARRAY_LENGTH(names); n++) {
         const kiln_span model = named_alike(names[n]);
         kiln_engine *engine = built_bytes(model, &options);
@@ -159,22 +157,7 @@ TENSORRT_TEST(memory_that_is_short_for_a_cache_costs_no_plan)
 static kiln_status build_once(const kiln_build_options *options)
 {
     owned_engine engine = NULL;
-    const kiln_status status =
-        kiln_engine_build_bytes(unary_model("Relu", "2,3"), options, &engine);
-    return status;
-}
-
-static double resident_mebibytes(void)
-{
-    char line[128] = "";
-    FILE *file = fopen("/proc/self/statm", "r");
-    if (file != NULL) {
-        assert_non_null(fgets(line, sizeof line, file));
-        assert_int_equal(fclose(file), 0);
-    }
-    const char *second = strchr(line, ' ');
-    const unsigned long pages = second != NULL ? strtoul(second, NULL, 10) : 0;
-    return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1048576;
+    return kiln_engine_build_bytes(unary_model("Relu", "2,3"), options, &engine);
 }
 
 static double milliseconds_of_build(const kiln_build_options *options)
@@ -190,9 +173,9 @@ static double milliseconds_of_build(const kiln_build_options *options)
 LAYOUTS_TEST(builds_in_a_row_are_told)
 {
     kiln_build_options options = fake_options(i);
-    const double before = resident_mebibytes();
+    const double before = kiln_test_resident();
     const double first = milliseconds_of_build(&options);
-    const double kept = resident_mebibytes() - before;
+    const double kept = (kiln_test_resident() - before) / 1048576;
     const double second = milliseconds_of_build(&options);
     options.disable_timing_cache = true;
     const double anew = milliseconds_of_build(&options);

@@ -22,28 +22,35 @@ static void set_up(fixture *f, size_t layout)
     trt_tables_init(&f->tables, &f->abi);
 }
 
-TEST(the_tables_have_their_destructors)
+/* Of each layout, made anew. */
+#define CALLBACKS_TEST(name)                      \
+    static void name##_in(fixture f, size_t i);   \
+    TEST_EACH(name, i, KLN_ARRAY_LENGTH(layouts)) \
+    {                                             \
+        fixture f;                                \
+        set_up(&f, i);                            \
+        name##_in(f, i);                          \
+    }                                             \
+    static void name##_in(fixture f, __attribute__((unused)) size_t i)
+
+CALLBACKS_TEST(the_tables_have_their_destructors)
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
-        fixture f;
-        set_up(&f, i);
-        trt_logger logger;
-        trt_logger_init(&logger, &f.tables);
-        const int d1 = f.abi.slots[TRT_M_Logger_D1];
-        const int log = f.abi.slots[TRT_M_Logger_log];
-        assert_int_equal(d1, layouts[i].version == 101601 || layouts[i].version == 10400 ? 1 : 2);
-        assert_non_null(logger.object.vtable[log]);
-        trt_Logger_D1(&f.abi, &logger.object);
-        trt_Logger_D0(&f.abi, &logger.object);
-        trt_error_recorder recorder;
-        trt_error_recorder_init(&recorder, &f.tables);
-        assert_int_equal(trt_ErrorRecorder_getAPILanguage(&f.abi, &recorder.object), 0);
-        const trt_InterfaceInfo info = trt_ErrorRecorder_getInterfaceInfo(&f.abi, &recorder.object);
-        assert_string_equal(info.kind, "IErrorRecorder");
-        assert_int_equal(info.major, 1);
-        assert_int_equal(info.minor, 0);
-        trt_error_recorder_finish(&recorder);
-    }
+    trt_logger logger;
+    trt_logger_init(&logger, &f.tables);
+    const int d1 = f.abi.slots[TRT_M_Logger_D1];
+    const int log = f.abi.slots[TRT_M_Logger_log];
+    assert_int_equal(d1, layouts[i].version == 101601 || layouts[i].version == 10400 ? 1 : 2);
+    assert_non_null(logger.object.vtable[log]);
+    trt_Logger_D1(&f.abi, &logger.object);
+    trt_Logger_D0(&f.abi, &logger.object);
+    trt_error_recorder recorder;
+    trt_error_recorder_init(&recorder, &f.tables);
+    assert_int_equal(trt_ErrorRecorder_getAPILanguage(&f.abi, &recorder.object), 0);
+    const trt_InterfaceInfo info = trt_ErrorRecorder_getInterfaceInfo(&f.abi, &recorder.object);
+    assert_string_equal(info.kind, "IErrorRecorder");
+    assert_int_equal(info.major, 1);
+    assert_int_equal(info.minor, 0);
+    trt_error_recorder_finish(&recorder);
 }
 
 static char seen[512];
@@ -83,46 +90,42 @@ TEST(the_logger_keeps_the_first_error)
     kiln_log_set_sink(NULL, NULL, KILN_LOG_ERROR);
 }
 
-TEST(the_recorder_keeps_what_it_has_room_for)
+CALLBACKS_TEST(the_recorder_keeps_what_it_has_room_for)
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
-        fixture f;
-        set_up(&f, i);
-        trt_error_recorder *recorder = malloc(sizeof *recorder);
-        assert_non_null(recorder);
-        trt_error_recorder_init(recorder, &f.tables);
-        trt_ErrorRecorder *object = &recorder->object;
-        assert_int_equal(trt_ErrorRecorder_incRefCount(&f.abi, object), 1);
-        assert_int_equal(trt_ErrorRecorder_incRefCount(&f.abi, object), 2);
-        assert_int_equal(trt_ErrorRecorder_decRefCount(&f.abi, object), 1);
-        for (int n = 0; n < TRT_RECORDED_ERRORS + 4; n++) {
-            char text[32];
-            (void)snprintf(text, sizeof text, "error %d", n);
-            assert_false(trt_ErrorRecorder_reportError(&f.abi, object, 3, text));
-        }
-        assert_int_equal(trt_ErrorRecorder_getNbErrors(&f.abi, object), TRT_RECORDED_ERRORS);
-        assert_true(trt_ErrorRecorder_hasOverflowed(&f.abi, object));
-        assert_int_equal(trt_ErrorRecorder_getErrorCode(&f.abi, object, 2), 3);
-        assert_string_equal(trt_ErrorRecorder_getErrorDesc(&f.abi, object, 2), "error 2");
-        assert_string_equal(trt_ErrorRecorder_getErrorDesc(&f.abi, object, -1), "");
-        assert_string_equal(trt_ErrorRecorder_getErrorDesc(&f.abi, object, 99), "");
-        assert_status(KILN_ERROR_SHAPE, trt_fail(KILN_ERROR_SHAPE, recorder, "a build"));
-        assert_string_equal(kiln_error_message(),
-                            "a build: TensorRT says: error 0 (and 19 more errors)");
-        trt_ErrorRecorder_clear(&f.abi, object);
-        assert_int_equal(trt_ErrorRecorder_getNbErrors(&f.abi, object), 0);
-        (void)trt_ErrorRecorder_reportError(
-            &f.abi, object, trt_value(&f.abi, TRT_V_ErrorCode_FAILED_ALLOCATION), "no room");
-        assert_status(KILN_ERROR_OUT_OF_MEMORY, trt_fail(KILN_ERROR_BACKEND, recorder, "it"));
-        /* As TensorRT 10.6 says it. */
-        trt_ErrorRecorder_clear(&f.abi, object);
-        (void)trt_ErrorRecorder_reportError(
-            &f.abi, object, trt_value(&f.abi, TRT_V_ErrorCode_FAILED_ALLOCATION) - 3,
-            "[engine.cpp::readEngineFromArchive::1113] Error Code 2: OutOfMemory (Requested size");
-        assert_status(KILN_ERROR_OUT_OF_MEMORY, trt_fail(KILN_ERROR_MALFORMED, recorder, "it"));
-        trt_error_recorder_finish(recorder);
-        free(recorder);
+    trt_error_recorder *recorder = malloc(sizeof *recorder);
+    assert_non_null(recorder);
+    trt_error_recorder_init(recorder, &f.tables);
+    trt_ErrorRecorder *object = &recorder->object;
+    assert_int_equal(trt_ErrorRecorder_incRefCount(&f.abi, object), 1);
+    assert_int_equal(trt_ErrorRecorder_incRefCount(&f.abi, object), 2);
+    assert_int_equal(trt_ErrorRecorder_decRefCount(&f.abi, object), 1);
+    for (int n = 0; n < TRT_RECORDED_ERRORS + 4; n++) {
+        char text[32];
+        (void)snprintf(text, sizeof text, "error %d", n);
+        assert_false(trt_ErrorRecorder_reportError(&f.abi, object, 3, text));
     }
+    assert_int_equal(trt_ErrorRecorder_getNbErrors(&f.abi, object), TRT_RECORDED_ERRORS);
+    assert_true(trt_ErrorRecorder_hasOverflowed(&f.abi, object));
+    assert_int_equal(trt_ErrorRecorder_getErrorCode(&f.abi, object, 2), 3);
+    assert_string_equal(trt_ErrorRecorder_getErrorDesc(&f.abi, object, 2), "error 2");
+    assert_string_equal(trt_ErrorRecorder_getErrorDesc(&f.abi, object, -1), "");
+    assert_string_equal(trt_ErrorRecorder_getErrorDesc(&f.abi, object, 99), "");
+    assert_status(KILN_ERROR_SHAPE, trt_fail(KILN_ERROR_SHAPE, recorder, "a build"));
+    assert_string_equal(kiln_error_message(),
+                        "a build: TensorRT says: error 0 (and 19 more errors)");
+    trt_ErrorRecorder_clear(&f.abi, object);
+    assert_int_equal(trt_ErrorRecorder_getNbErrors(&f.abi, object), 0);
+    (void)trt_ErrorRecorder_reportError(
+        &f.abi, object, trt_value(&f.abi, TRT_V_ErrorCode_FAILED_ALLOCATION), "no room");
+    assert_status(KILN_ERROR_OUT_OF_MEMORY, trt_fail(KILN_ERROR_BACKEND, recorder, "it"));
+    /* As TensorRT 10.6 says it. */
+    trt_ErrorRecorder_clear(&f.abi, object);
+    (void)trt_ErrorRecorder_reportError(
+        &f.abi, object, trt_value(&f.abi, TRT_V_ErrorCode_FAILED_ALLOCATION) - 3,
+        "[engine.cpp::readEngineFromArchive::1113] Error Code 2: OutOfMemory (Requested size");
+    assert_status(KILN_ERROR_OUT_OF_MEMORY, trt_fail(KILN_ERROR_MALFORMED, recorder, "it"));
+    trt_error_recorder_finish(recorder);
+    free(recorder);
 }
 
 static char trail[512];
@@ -137,30 +140,26 @@ static bool on_progress(void *user, const kiln_phase *now)
     return allowed-- > 0;
 }
 
-TEST(the_progress_monitor_knows_what_lies_in_what)
+CALLBACKS_TEST(the_progress_monitor_knows_what_lies_in_what)
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
-        fixture f;
-        set_up(&f, i);
-        const kiln_monitor monitor = {NULL, on_progress};
-        trt_progress_monitor progress;
-        trt_progress_monitor_init(&progress, &f.tables, &monitor);
-        trt_ProgressMonitor *object = &progress.object;
-        trail[0] = '\0';
-        allowed = 5;
-        trt_ProgressMonitor_phaseStart(&f.abi, object, "a", NULL, 2);
-        trt_ProgressMonitor_phaseStart(&f.abi, object, "b", "a", 3);
-        assert_true(trt_ProgressMonitor_stepComplete(&f.abi, object, "b", 0));
-        trt_ProgressMonitor_phaseFinish(&f.abi, object, "b");
-        assert_true(trt_ProgressMonitor_stepComplete(&f.abi, object, "a", 0));
-        trt_ProgressMonitor_phaseStart(&f.abi, object, "c", "gone", 1);
-        assert_false(trt_ProgressMonitor_stepComplete(&f.abi, object, "a", 1));
-        assert_true(progress.stopped);
-        allowed = 9;
-        assert_false(trt_ProgressMonitor_stepComplete(&f.abi, object, "a", 1));
-        assert_string_equal(trail, "a0:0/2 b1:0/3 b1:1/3 a0:1/2 c0:0/1 a0:2/2 ");
-        trt_progress_monitor_finish(&progress);
-    }
+    const kiln_monitor monitor = {NULL, on_progress};
+    trt_progress_monitor progress;
+    trt_progress_monitor_init(&progress, &f.tables, &monitor);
+    trt_ProgressMonitor *object = &progress.object;
+    trail[0] = '\0';
+    allowed = 5;
+    trt_ProgressMonitor_phaseStart(&f.abi, object, "a", NULL, 2);
+    trt_ProgressMonitor_phaseStart(&f.abi, object, "b", "a", 3);
+    assert_true(trt_ProgressMonitor_stepComplete(&f.abi, object, "b", 0));
+    trt_ProgressMonitor_phaseFinish(&f.abi, object, "b");
+    assert_true(trt_ProgressMonitor_stepComplete(&f.abi, object, "a", 0));
+    trt_ProgressMonitor_phaseStart(&f.abi, object, "c", "gone", 1);
+    assert_false(trt_ProgressMonitor_stepComplete(&f.abi, object, "a", 1));
+    assert_true(progress.stopped);
+    allowed = 9;
+    assert_false(trt_ProgressMonitor_stepComplete(&f.abi, object, "a", 1));
+    assert_string_equal(trail, "a0:0/2 b1:0/3 b1:1/3 a0:1/2 c0:0/1 a0:2/2 ");
+    trt_progress_monitor_finish(&progress);
 }
 
 static long heard;
@@ -235,33 +234,29 @@ static bool release(void *user, void *memory, void *stream, const kiln_block *pi
 
 static const trt_memory plain_memory = {.allocate = allocate, .release = release};
 
-TEST(the_allocator_counts_and_keeps_its_limit)
+CALLBACKS_TEST(the_allocator_counts_and_keeps_its_limit)
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
-        fixture f;
-        set_up(&f, i);
-        trt_gpu_allocator allocator;
-        trt_gpu_allocator_init(&allocator, &f.tables, &plain_memory, 1000);
-        trt_GpuAllocator *object = &allocator.object;
-        void *a = trt_GpuAllocator_allocate(&f.abi, object, 600, 256, 0);
-        void *b = trt_GpuAllocator_allocateAsync(&f.abi, object, 400, 256, 0, NULL);
-        assert_non_null(a);
-        assert_non_null(b);
-        assert_null(trt_GpuAllocator_allocate(&f.abi, object, 1, 256, 0));
-        assert_null(trt_GpuAllocator_allocate(&f.abi, object, UINT64_MAX, 256, 0));
-        assert_null(trt_GpuAllocator_reallocate(&f.abi, object, a, 256, 700));
-        assert_int_equal(allocator.refused, 2);
-        assert_int_equal(allocator.peak, 1000);
-        assert_true(trt_GpuAllocator_deallocate(&f.abi, object, a));
-        assert_false(trt_GpuAllocator_deallocate(&f.abi, object, a));
-        assert_true(trt_GpuAllocator_deallocate(&f.abi, object, NULL));
-        assert_int_equal(allocator.in_use, 400);
-        assert_int_equal(allocator.made, 2);
-        assert_int_equal(allocator.released, 1);
-        assert_int_equal(allocator.failed, 0);
-        trt_gpu_allocator_finish(&allocator); /* b was forgotten */
-        assert_int_equal(live, 0);
-    }
+    trt_gpu_allocator allocator;
+    trt_gpu_allocator_init(&allocator, &f.tables, &plain_memory, 1000);
+    trt_GpuAllocator *object = &allocator.object;
+    void *a = trt_GpuAllocator_allocate(&f.abi, object, 600, 256, 0);
+    void *b = trt_GpuAllocator_allocateAsync(&f.abi, object, 400, 256, 0, NULL);
+    assert_non_null(a);
+    assert_non_null(b);
+    assert_null(trt_GpuAllocator_allocate(&f.abi, object, 1, 256, 0));
+    assert_null(trt_GpuAllocator_allocate(&f.abi, object, UINT64_MAX, 256, 0));
+    assert_null(trt_GpuAllocator_reallocate(&f.abi, object, a, 256, 700));
+    assert_int_equal(allocator.refused, 2);
+    assert_int_equal(allocator.peak, 1000);
+    assert_true(trt_GpuAllocator_deallocate(&f.abi, object, a));
+    assert_false(trt_GpuAllocator_deallocate(&f.abi, object, a));
+    assert_true(trt_GpuAllocator_deallocate(&f.abi, object, NULL));
+    assert_int_equal(allocator.in_use, 400);
+    assert_int_equal(allocator.made, 2);
+    assert_int_equal(allocator.released, 1);
+    assert_int_equal(allocator.failed, 0);
+    trt_gpu_allocator_finish(&allocator); /* b was forgotten */
+    assert_int_equal(live, 0);
 }
 
 /* Memory that lies wrong: at odd addresses, with a guard behind what was asked for. */
@@ -301,88 +296,74 @@ static void *write_to(void *memory, size_t size, uint64_t alignment)
     return memory;
 }
 
-TEST(every_alignment_is_served)
+CALLBACKS_TEST(every_alignment_is_served)
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
-        fixture f;
-        set_up(&f, i);
-        trt_gpu_allocator allocator;
-        trt_gpu_allocator_init(&allocator, &f.tables, &odd_memory, 0);
-        trt_GpuAllocator *object = &allocator.object;
-        trt_output_allocator output;
-        trt_output_allocator_init(&output, &f.tables, &odd_memory);
-        for (uint64_t alignment = 1; alignment <= (1U << 21); alignment *= 2) {
-            void *a = write_to(trt_GpuAllocator_allocate(&f.abi, object, 700, alignment, 0), 700,
-                               alignment);
-            void *b =
-                write_to(trt_GpuAllocator_allocateAsync(&f.abi, object, 1, alignment, 0, NULL), 1,
-                         alignment);
-            assert_null(trt_GpuAllocator_reallocate(&f.abi, object, a, alignment, 1400));
-            assert_true(trt_GpuAllocator_deallocate(&f.abi, object, a));
-            assert_true(trt_GpuAllocator_deallocateAsync(&f.abi, object, b, NULL));
-            void *y = trt_OutputAllocator_reallocateOutputAsync(
-                &f.abi, &output.object, "y", output.made.memory, 90, alignment, NULL);
-            (void)write_to(y, 90, alignment);
-        }
-        assert_null(trt_GpuAllocator_allocate(&f.abi, object, 16, 768, 0)); /* no power of two */
-        assert_null(trt_GpuAllocator_allocate(&f.abi, object, UINT64_MAX - 100, 512, 0));
-        assert_int_equal(allocator.in_use, 0);
-        assert_int_equal(allocator.failed, 2);
-        trt_output_allocator_finish(&output);
-        trt_gpu_allocator_finish(&allocator);
-        assert_int_equal(live, 0);
+    trt_gpu_allocator allocator;
+    trt_gpu_allocator_init(&allocator, &f.tables, &odd_memory, 0);
+    trt_GpuAllocator *object = &allocator.object;
+    trt_output_allocator output;
+    trt_output_allocator_init(&output, &f.tables, &odd_memory);
+    for (uint64_t alignment = 1; alignment <= (1U << 21); alignment *= 2) {
+        void *a =
+            write_to(trt_GpuAllocator_allocate(&f.abi, object, 700, alignment, 0), 700, alignment);
+        void *b = write_to(trt_GpuAllocator_allocateAsync(&f.abi, object, 1, alignment, 0, NULL), 1,
+                           alignment);
+        assert_null(trt_GpuAllocator_reallocate(&f.abi, object, a, alignment, 1400));
+        assert_true(trt_GpuAllocator_deallocate(&f.abi, object, a));
+        assert_true(trt_GpuAllocator_deallocateAsync(&f.abi, object, b, NULL));
+        void *y = trt_OutputAllocator_reallocateOutputAsync(
+            &f.abi, &output.object, "y", output.made.memory, 90, alignment, NULL);
+        (void)write_to(y, 90, alignment);
     }
+    assert_null(trt_GpuAllocator_allocate(&f.abi, object, 16, 768, 0)); /* no power of two */
+    assert_null(trt_GpuAllocator_allocate(&f.abi, object, UINT64_MAX - 100, 512, 0));
+    assert_int_equal(allocator.in_use, 0);
+    assert_int_equal(allocator.failed, 2);
+    trt_output_allocator_finish(&output);
+    trt_gpu_allocator_finish(&allocator);
+    assert_int_equal(live, 0);
 }
 
-TEST(an_output_grows)
+CALLBACKS_TEST(an_output_grows)
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
-        fixture f;
-        set_up(&f, i);
-        trt_output_allocator allocator;
-        trt_output_allocator_init(&allocator, &f.tables, &plain_memory);
-        trt_OutputAllocator *object = &allocator.object;
-        void *first =
-            trt_OutputAllocator_reallocateOutputAsync(&f.abi, object, "y", NULL, 100, 256, NULL);
-        assert_non_null(first);
-        assert_ptr_equal(
-            trt_OutputAllocator_reallocateOutputAsync(&f.abi, object, "y", first, 50, 256, NULL),
-            first);
-        assert_non_null(
-            trt_OutputAllocator_reallocateOutputAsync(&f.abi, object, "y", first, 0, 256, NULL));
-        if (trt_has(&f.abi, TRT_M_OutputAllocator_reallocateOutput)) {
-            assert_non_null(
-                trt_OutputAllocator_reallocateOutput(&f.abi, object, "y", first, 500, 256));
-            assert_int_equal(allocator.made.size, 500);
-        }
-        const trt_Dims dims = {2, {3, 4}};
-        trt_OutputAllocator_notifyShape(&f.abi, object, "y", &dims);
-        assert_true(allocator.known);
-        assert_int_equal(allocator.shape.d[1], 4);
-        trt_output_allocator_finish(&allocator);
-        assert_int_equal(live, 0);
+    trt_output_allocator allocator;
+    trt_output_allocator_init(&allocator, &f.tables, &plain_memory);
+    trt_OutputAllocator *object = &allocator.object;
+    void *first =
+        trt_OutputAllocator_reallocateOutputAsync(&f.abi, object, "y", NULL, 100, 256, NULL);
+    assert_non_null(first);
+    assert_ptr_equal(
+        trt_OutputAllocator_reallocateOutputAsync(&f.abi, object, "y", first, 50, 256, NULL),
+        first);
+    assert_non_null(
+        trt_OutputAllocator_reallocateOutputAsync(&f.abi, object, "y", first, 0, 256, NULL));
+    if (trt_has(&f.abi, TRT_M_OutputAllocator_reallocateOutput)) {
+        assert_non_null(trt_OutputAllocator_reallocateOutput(&f.abi, object, "y", first, 500, 256));
+        assert_int_equal(allocator.made.size, 500);
     }
+    const trt_Dims dims = {2, {3, 4}};
+    trt_OutputAllocator_notifyShape(&f.abi, object, "y", &dims);
+    assert_true(allocator.known);
+    assert_int_equal(allocator.shape.d[1], 4);
+    trt_output_allocator_finish(&allocator);
+    assert_int_equal(live, 0);
 }
 
-TEST(the_profiler_sums_each_layer)
+CALLBACKS_TEST(the_profiler_sums_each_layer)
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
-        fixture f;
-        set_up(&f, i);
-        trt_profiler profiler;
-        trt_profiler_init(&profiler, &f.tables);
-        for (int pass = 0; pass < 3; pass++) {
-            for (int layer = 0; layer < 100; layer++) {
-                char name[16];
-                (void)snprintf(name, sizeof name, "layer %d", layer);
-                trt_Profiler_reportLayerTime(&f.abi, &profiler.object, name, 0.5F);
-            }
+    trt_profiler profiler;
+    trt_profiler_init(&profiler, &f.tables);
+    for (int pass = 0; pass < 3; pass++) {
+        for (int layer = 0; layer < 100; layer++) {
+            char name[16];
+            (void)snprintf(name, sizeof name, "layer %d", layer);
+            trt_Profiler_reportLayerTime(&f.abi, &profiler.object, name, 0.5F);
         }
-        assert_int_equal(profiler.count, 100);
-        assert_string_equal(profiler.layers[42].name, "layer 42");
-        assert_int_equal(profiler.layers[42].runs, 3);
-        assert_true(profiler.layers[42].milliseconds == 1.5);
-        assert_false(profiler.incomplete);
-        trt_profiler_finish(&profiler);
     }
+    assert_int_equal(profiler.count, 100);
+    assert_string_equal(profiler.layers[42].name, "layer 42");
+    assert_int_equal(profiler.layers[42].runs, 3);
+    assert_true(profiler.layers[42].milliseconds == 1.5);
+    assert_false(profiler.incomplete);
+    trt_profiler_finish(&profiler);
 }

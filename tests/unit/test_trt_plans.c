@@ -11,9 +11,7 @@ static unsigned char plan_bytes[PLAN_ROOM];
 static void save_plan(size_t layout, kiln_build_options *options)
 {
     const kiln_profile_input input = rows(1, 2, 8);
-    const kiln_profile profile = {.inputs = &input, .input_count = 1};
-    options->profiles = &profile;
-    options->profile_count = 1;
+    ONE_PROFILE(*options, &input, 1);
     kiln_engine *engine = build_network(relu_network(), options);
     (void)snprintf(plan_path, sizeof plan_path, "%s", kiln_test_path("saved.plan"));
     assert_ok(kiln_engine_save(engine, plan_path));

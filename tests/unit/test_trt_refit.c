@@ -273,10 +273,7 @@ TENSORRT_TEST(refits_and_runs_take_turns)
     owned_engine engine = build_refittable(SOME_LAYOUT, KILN_REFIT_ALL);
     atomic_bool stop = false;
     runner runners[3] = {{engine, false, &stop}, {engine, true, &stop}, {engine, true, &stop}};
-    pthread_t threads[3];
-    for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, run_on, &runners[i]), 0);
-    }
+    const kiln_test_crew crew = kiln_test_start(3, run_on, runners, sizeof *runners);
     kiln_named_tensor fresh[2];
     prepare(fresh);
     float kernel[18];
@@ -289,9 +286,7 @@ TENSORRT_TEST(refits_and_runs_take_turns)
         assert_ok(kiln_engine_refit(engine, i % 2 == 0 ? fresh : old, 2, NULL));
     }
     atomic_store(&stop, true);
-    for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
-    }
+    kiln_test_join(&crew);
 }
 
 /* What is under way keeps the weights that it was enqueued with. */

@@ -93,10 +93,8 @@ LAYOUTS_TEST(a_shape_tensor_is_read_on_the_host)
                                           .opt_values = usual,
                                           .max_values = most,
                                           .value_count = 2}};
-    const kiln_profile profile = {.inputs = inputs, .input_count = 2};
     kiln_build_options options = fake_options(i);
-    options.profiles = &profile;
-    options.profile_count = 1;
+    ONE_PROFILE(options, inputs, 2);
     owned_engine engine = build_network(reshape_network(), &options);
     kiln_profile found;
     assert_ok(kiln_engine_profile(engine, 0, &found));
@@ -157,10 +155,8 @@ LAYOUTS_TEST(an_output_may_depend_on_values)
 {
     const kiln_profile_input input = {
         .name = "x", .min = KILN_SHAPE(1), .opt = KILN_SHAPE(8), .max = KILN_SHAPE(64)};
-    const kiln_profile profile = {.inputs = &input, .input_count = 1};
     kiln_build_options options = fake_options(i);
-    options.profiles = &profile;
-    options.profile_count = 1;
+    ONE_PROFILE(options, &input, 1);
     owned_engine engine = built_bytes(nonzero_model(), &options);
     owned_context context = context_on(engine);
     float x[64] = {0, 5, 0, 6, 7};
@@ -382,10 +378,8 @@ LAYOUTS_TEST(rtx_keeps_what_it_compiled)
 LAYOUTS_TEST(a_built_engine_tells_its_models_metadata)
 {
     const kiln_profile_input few = rows(1, 2, 4);
-    const kiln_profile profile = {.inputs = &few, .input_count = 1};
     kiln_build_options options = fake_options(i);
-    options.profiles = &profile;
-    options.profile_count = 1;
+    ONE_PROFILE(options, &few, 1);
     kiln_network *network = relu_network();
     assert_ok(kiln_network_set_metadata(network, "character", "a\nb"));
     owned_engine engine = build_network(network, &options);
