@@ -29,7 +29,8 @@ FAKE_TEST(buffers_hold_what_is_written)
     assert_int_equal(kiln_buffer_bytes(NULL), 0);
 }
 
-EACH_OF(FAKE_TEST(buffers_are_copied_between_all_locations), buffers_are_copied_between_all_locations, i, KLN_ARRAY_LENGTH(locations))
+EACH_OF(FAKE_TEST(buffers_are_copied_between_all_locations),
+        buffers_are_copied_between_all_locations, i, KLN_ARRAY_LENGTH(locations))
 {
     for (size_t j = 0; j < KLN_ARRAY_LENGTH(locations); j++) {
         const uint32_t number = 0xC0FFEE;

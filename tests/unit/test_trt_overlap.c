@@ -377,7 +377,8 @@ static void check_warmup(kiln_context *context, const steps *all)
     check_row(context, "y", all->y[1]); /* they are still there */
 }
 
-EACH_OF(TENSORRT_TEST(what_cannot_be_meant_is_refused), what_cannot_be_meant_is_refused, backend, BACKENDS)
+EACH_OF(TENSORRT_TEST(what_cannot_be_meant_is_refused), what_cannot_be_meant_is_refused, backend,
+        BACKENDS)
 {
     owned_engine engine = make_engine(backend);
     if (engine != NULL) {
