@@ -18,8 +18,11 @@ The peer is a weakly typed network of the same file with BuilderFlags FP16 and I
 --fp16 --int8 sets them, and a calibrator: the cache that entropy gives of the same batches, with
 the ranges of constants added, so that nothing lacks one; or, of the models that PRECISION_CALIBRATE
 names, IInt8EntropyCalibrator2 on the batches themselves. Both sides have the profile 1:8:32, and
-TensorRT's own optimization level unless PRECISION_LEVEL says one. Of the models that
-PRECISION_EXPORTS names, PyTorch's own export in fp16 is built as well, which has other weights.
+TensorRT's own optimization level unless PRECISION_LEVEL ("2", "efficientnet=2") says one. Of the
+models that PRECISION_EXPORTS names, PyTorch's own export in fp16 is built as well, which has other
+weights.
+
+fp32 is no type of Kiln's: the model as it is, beside TensorRT's flags that quantize nothing of it.
 
 A latency is the median of the GPU's time of a captured graph without transfers, all plans of a
 model in turns, the best of the turns. An error is the root of the mean square difference from
@@ -43,7 +46,7 @@ sys.path.insert(0, HERE)
 from kiln_api import Kiln  # noqa: F401  pylint: disable=wrong-import-position,unused-import
 from nvidia_bindings import Bindings, dtype_of  # pylint: disable=wrong-import-position
 
-LEVEL = int(os.environ.get("PRECISION_LEVEL", "0"))
+LEVELS = os.environ.get("PRECISION_LEVEL", "0").split()
 EXPORTS = os.environ.get("PRECISION_EXPORTS", "").split()
 CALIBRATE = os.environ.get("PRECISION_CALIBRATE", "").split()
 BATCHES = (1, 8, 32)
@@ -57,11 +60,12 @@ KINDS = {
     "int8+fp16": ({"precision": "int8", **HALF}, ["INT8", "FP16"]),
     "fp8+fp16": ({"precision": "fp8", **HALF}, "fp16"),
     "int4+fp16": ({"precision": "int4", **HALF}, "fp16"),
+    "fp32": ({}, "fp32"),
 }
 # In the order of their worth.
 CASES = """bert:int8 resnet50:int8 vit:int8 efficientnet:int8 bert:fp8+fp16 vit:fp8+fp16 bert:fp16
-    vit:fp16 efficientnet:fp16 bert:int8+fp16 vit:int8+fp16 efficientnet:int8+fp16
-    resnet50:fp16 resnet50:int8+fp16 bert:int4+fp16 vit:int4+fp16"""
+    vit:fp16 efficientnet:fp16 bert:int8+fp16 vit:int8+fp16 efficientnet:int8+fp16 bert:fp32
+    vit:fp32 resnet50:fp16 resnet50:int8+fp16 bert:int4+fp16 vit:int4+fp16"""
 
 
 @functools.lru_cache(maxsize=8)
@@ -83,6 +87,12 @@ def feed(name, batch, seed):
 def calibration(name):
     """The batches that ranges come from."""
     return [feed(name, 4, seed) for seed in range(100, 104)]
+
+
+def level_of(name):
+    """Of a model's builds; 0: TensorRT's own."""
+    said = dict(word.split("=") if "=" in word else ("", word) for word in LEVELS)
+    return int(said.get(name, said.get("", 0)))
 
 
 class Model:

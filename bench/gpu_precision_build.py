@@ -136,8 +136,8 @@ def configured(bindings, model, timings):
     for name, *shapes in model.ranges():
         profile.set_shape(name, *shapes)
     config.add_optimization_profile(profile)
-    if bench.LEVEL:
-        config.builder_optimization_level = bench.LEVEL
+    if bench.level_of(model.name):
+        config.builder_optimization_level = bench.level_of(model.name)
     return config
 
 
@@ -203,8 +203,8 @@ def build_kiln(kiln, model, kind, plan, timings, deadline):
     words = dict(bench.KINDS[kind][0])
     if "int8" in kind or "fp8" in kind:
         words["ranges"] = f"{model.folder}/{model.name}.ranges.json"
-    if bench.LEVEL:
-        words["builder_optimization_level"] = bench.LEVEL
+    if bench.level_of(model.name):
+        words["builder_optimization_level"] = bench.level_of(model.name)
     profile = " ".join(f"{key}=" + ":".join("x".join(map(str, shape)) for shape in shapes)
                        for key, *shapes in model.ranges())
     achieved = kiln.build(model.path, plan + ".new", seconds=deadline - time.time(),
@@ -255,4 +255,5 @@ def main():
             file.write(json.dumps(row) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -187,7 +187,6 @@ static void take_ranges(quantize_pass *pass)
 
 /* --- what is added --- */
 
-/* Quantized and back, once for all that read it so. */
 static kiln_status quantize_value_of(quantize_pass *pass, quantize_value *value)
 {
     kln_onnx_tensor *scale =
@@ -208,6 +207,17 @@ static kiln_status quantize_value_of(quantize_pass *pass, quantize_value *value)
     return KILN_OK;
 }
 
+/* What is read is quantized and back, once for all that read it so. */
+static kiln_status read_quantized(quantize_pass *pass, const char **input)
+{
+    quantize_value *value = quantize_find(pass, *input);
+    if (value->written == NULL) {
+        KLN_RETURN_IF_ERROR(quantize_value_of(pass, value));
+    }
+    *input = value->written;
+    return KILN_OK;
+}
+
 static kiln_status write_node(quantize_pass *pass, size_t index)
 {
     kln_onnx_node node = kln_precision_named(&pass->graph->nodes[index]);
@@ -216,12 +226,10 @@ static kiln_status write_node(quantize_pass *pass, size_t index)
         const char **inputs = kln_arena_alloc_zeroed(pass->arena, node.input_count, sizeof *inputs);
         KLN_FAIL_IF(inputs == NULL, no_memory());
         memcpy(inputs, node.inputs, node.input_count * sizeof *inputs);
-        quantize_value *value = quantize_find(pass, inputs[chosen->input]);
-        if (pass->format->activations) {
-            if (value->written == NULL) {
-                KLN_RETURN_IF_ERROR(quantize_value_of(pass, value));
+        for (size_t k = 0; pass->format->activations && k < node.input_count; k++) {
+            if (k == chosen->input || chosen->is_fed_by_both) {
+                KLN_RETURN_IF_ERROR(read_quantized(pass, &inputs[k]));
             }
-            inputs[chosen->input] = value->written;
         }
         if (chosen->weights != SIZE_MAX) {
             quantize_value *weights = quantize_find(pass, inputs[chosen->weights]);
@@ -403,8 +411,9 @@ bool kln_precision_reads_ranges(const kln_onnx_node *node, const kln_graph_infer
         "Sum",     "AveragePool",       "ReduceMean", "Concat",    "Flatten",
         "Reshape", "GlobalAveragePool", "Squeeze",    "Unsqueeze", "Transpose",
     };
-    bool reads = (kln_graph_edit_is(node, "Sigmoid") || kln_graph_edit_is(node, "HardSigmoid")) &&
-                 quantize_is_one_pixel(kln_inference_find(known, node->inputs[0]));
+    bool reads = kln_graph_edit_is(node, "Mul") && node->input_count == 2 &&
+                 quantize_is_one_pixel(kln_inference_find(known, node->inputs[0])) !=
+                     quantize_is_one_pixel(kln_inference_find(known, node->inputs[1]));
     for (size_t i = 0; !reads && i < KLN_ARRAY_LENGTH(readers); i++) {
         reads = kln_graph_edit_is(node, readers[i]);
     }

@@ -56,6 +56,6 @@ bool quantize_has_no_gain(const kiln_precision_options *options, const kln_onnx_
         projects_attention(graph, index, node->inputs[product->input])) {
         return true;
     }
-    return options->precision == KILN_PRECISION_FP8 && product->depth < NARROW &&
+    return product->depth < NARROW &&
            kln_names_get(&index->gelus, node->outputs[0]) != KLN_NAMES_NONE;
 }

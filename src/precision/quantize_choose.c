@@ -354,26 +354,17 @@ static void choose_gate(const quantize_pass *pass, size_t index)
     }
 }
 
-/* What such a gate scales is read in eight bits, and so is what its last convolution gives: one
- * kernel goes from bytes to bytes then. */
+/* What such a gate scales is read in eight bits, and so is the gate, behind its sigmoid, which is
+ * the kernel's of the convolution before it then: one kernel goes from bytes to bytes. */
 static void feed_scaled(const quantize_pass *pass, size_t index)
 {
     const kln_onnx_node *node = &pass->graph->nodes[index];
     const size_t image = scaled_image(pass, node);
-    if (image == 2) {
-        return;
-    }
-    feed(pass, index, image);
-    const quantize_value *gate = quantize_find(pass, node->inputs[1 - image]);
-    const uint32_t maker = gate != NULL ? gate->producer : KLN_NO_NODE;
-    const kln_onnx_node *sigmoid = maker != KLN_NO_NODE ? &pass->graph->nodes[maker] : NULL;
-    const quantize_value *before = sigmoid != NULL && (kln_graph_edit_is(sigmoid, "Sigmoid") ||
-                                                       kln_graph_edit_is(sigmoid, "HardSigmoid"))
-                                       ? quantize_find(pass, sigmoid->inputs[0])
-                                       : NULL;
-    if (before != NULL && before->readers == 1 && before->producer != KLN_NO_NODE &&
-        pass->nodes[before->producer].is_quantized) {
-        feed(pass, maker, 0);
+    if (image != 2) {
+        const quantize_value *gate = quantize_find(pass, node->inputs[1 - image]);
+        feed(pass, index, image);
+        pass->nodes[index].is_fed_by_both =
+            pass->nodes[index].is_fed && gate != NULL && gate->reach > 0;
     }
 }
 

@@ -30,11 +30,12 @@ typedef struct quantize_node {
     kiln_precision_reason reason;
     const char *detail;
     bool is_quantized;
-    bool is_fed;    /* reads its input quantized and back, and computes as it did */
-    size_t input;   /* of the activations that are quantized */
-    size_t weights; /* the input with the weights; SIZE_MAX: none */
-    int64_t axis;   /* of the weights, with a scale for each index */
-    int64_t depth;  /* the axis that is summed over, along which blocks lie */
+    bool is_fed;         /* reads its input quantized and back, and computes as it did */
+    bool is_fed_by_both; /* of two inputs */
+    size_t input;        /* of the activations that are quantized */
+    size_t weights;      /* the input with the weights; SIZE_MAX: none */
+    int64_t axis;        /* of the weights, with a scale for each index */
+    int64_t depth;       /* the axis that is summed over, along which blocks lie */
 } quantize_node;
 
 /* The places of nodes by the name of a tensor: of the last one that reads it, of a Sigmoid or

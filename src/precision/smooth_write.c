@@ -354,6 +354,22 @@ static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const
 /* Decibels of an estimate that an operator more must be worth. */
 #define WORTH_A_NODE 6.0
 
+/* Whether the tensor is what TensorRT's kernel of a convolution gives: an operator behind it would
+ * have the kernel give floats, and read all of them once more. */
+static bool is_given_by_conv(const smooth_pass *pass, const char *name, int steps)
+{
+    const kln_onnx_node *maker = quantize_node_of(&pass->index.makers, &pass->graph, name);
+    if (maker == NULL || steps == 0) {
+        return false;
+    }
+    const bool is_sum = kln_graph_edit_is(maker, "Add");
+    if (is_sum || kln_graph_edit_is(maker, "Relu") || kln_graph_edit_is(maker, "Clip")) {
+        return is_given_by_conv(pass, maker->inputs[0], steps - 1) ||
+               (is_sum && is_given_by_conv(pass, maker->inputs[1], steps - 1));
+    }
+    return kln_graph_edit_is(maker, "Conv");
+}
+
 static void leave_in_place(smooth_value *value)
 {
     value->scale = value->plain_scale;
@@ -377,7 +393,7 @@ kiln_status smooth_apply(smooth_pass *pass, const uint32_t *readers, size_t coun
         leave_in_place(value);
         KLN_RETURN_IF_ERROR(absorb(pass, &at, value, is_last, name, &done));
     }
-    if (!done && value->gain < WORTH_A_NODE) {
+    if (!done && (value->gain < WORTH_A_NODE || is_given_by_conv(pass, value->name, 4))) {
         return KILN_OK;
     }
     if (!done) {

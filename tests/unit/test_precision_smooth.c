@@ -74,6 +74,14 @@ static void shared(graph_maker *m)
     maker_text(m, "t=Mul(x,f); a=Conv(t,w); b=Sigmoid(t); y=Add(a,b)");
 }
 
+/* The same, where an operator more would keep a convolution from giving eight bits. */
+static void shared_behind_a_convolution(graph_maker *m)
+{
+    weights(m, 0, "v", "8,8,1,1", 8, 50);
+    weights(m, 1, "w", "8,8,1,1", 1, 1 / 50.0F);
+    maker_text(m, "t=Conv(x,v); a=Conv(t,w); b=Sigmoid(t); y=Add(a,b)");
+}
+
 static void gated_with(graph_maker *m, bool swish)
 {
     weights(m, 0, "w", "8,8,1,1", 0, 1);
@@ -146,6 +154,8 @@ static const struct {
      true},
     {"together in bf16", seen_together, KILN_PRECISION_BF16, "Cast Conv Conv Conv Cast", 0.97,
      true},
+    {"shared behind a convolution", shared_behind_a_convolution, KILN_PRECISION_INT8,
+     PAIR "Conv " PAIR "Conv Sigmoid QuantizeLinear DequantizeLinear Add", 1.05, false},
 };
 
 /* --- batches --- */
