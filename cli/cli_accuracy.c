@@ -188,9 +188,33 @@ static kiln_status run_all(cli_accuracy *accuracy, kiln_engine *engine)
 
 /* --- begin and end --- */
 
+/* A search builds many engines: one that takes seconds to build, and holds for a range of shapes,
+ * is for other work. */
+static void choose_backend(kiln_build_options *build)
+{
+    const kiln_build_options none = KILN_BUILD_OPTIONS_INIT;
+    kiln_backend_info best = {.struct_size = sizeof best};
+    kiln_backend_info info = {.struct_size = sizeof info};
+    *build = none;
+    if (kiln_backend_choose(NULL, &best) != KILN_OK ||
+        (best.capabilities & KILN_CAPABILITY_PROFILES) == 0) {
+        return;
+    }
+    best.score = 0;
+    for (size_t i = 0; i < kiln_backend_count(); i++) {
+        if (kiln_backend_get(i, &info) == KILN_OK && info.score > best.score &&
+            (info.capabilities & KILN_CAPABILITY_PROFILES) == 0) {
+            best = info;
+            build->backend = info.name;
+        }
+    }
+}
+
 kiln_status cli_accuracy_begin(cli_accuracy *accuracy)
 {
-    kiln_status status = kiln_engine_build_file(accuracy->path, NULL, &accuracy->before);
+    choose_backend(&accuracy->build);
+    kiln_status status =
+        kiln_engine_build_file(accuracy->path, &accuracy->build, &accuracy->before);
     if (status != KILN_OK) {
         return status;
     }
@@ -235,10 +259,11 @@ void cli_accuracy_finish(cli_accuracy *accuracy)
 /* --- measuring --- */
 
 /* Where the best backend has no kernels for bfloat16, the reference executor has. */
-static kiln_status build_any(kiln_network *network, kiln_precision precision, kiln_engine **engine)
+static kiln_status build_any(const cli_accuracy *accuracy, kiln_network *network,
+                             kiln_precision precision, kiln_engine **engine)
 {
     const kiln_build_options by = KILN_BUILD_OPTIONS(.backend = "reference");
-    const kiln_status status = kiln_engine_build(network, NULL, engine);
+    const kiln_status status = kiln_engine_build(network, &accuracy->build, engine);
     return status != KILN_OK && precision == KILN_PRECISION_BF16
                ? kiln_engine_build(network, &by, engine)
                : status;
@@ -250,7 +275,7 @@ static kiln_status convert_and_run(cli_accuracy *accuracy, const kiln_precision_
     kiln_engine *engine = NULL;
     kiln_status status = kiln_network_from_onnx(accuracy->path, &network);
     status = status == KILN_OK ? kiln_network_convert(network, how, NULL) : status;
-    status = status == KILN_OK ? build_any(network, how->precision, &engine) : status;
+    status = status == KILN_OK ? build_any(accuracy, network, how->precision, &engine) : status;
     status = status == KILN_OK ? run_all(accuracy, engine) : status;
     kiln_engine_release(engine);
     kiln_network_destroy(network);

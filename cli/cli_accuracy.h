@@ -46,6 +46,7 @@ typedef struct cli_node_cost {
 typedef struct cli_accuracy {
     const char *path, *batches; /* the model, and the folder */
     kiln_precision_options how; /* keep_nodes are the caller's */
+    kiln_build_options build;   /* of every engine */
     kiln_engine *before;        /* of the model as it was */
     cli_output_error *outputs;  /* of the last measurement */
     size_t output_count;

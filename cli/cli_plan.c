@@ -118,11 +118,18 @@ static cli_exit read_layers(kiln_engine *engine, cJSON **document, cJSON **layer
     if (status != KILN_OK) {
         return cli_fail();
     }
-    *document = cJSON_Parse(json);
+    const char *end = NULL;
+    *document = cJSON_ParseWithOpts(json, &end, false);
     *layers = cJSON_GetObjectItem(*document, "Layers");
     if (!cJSON_IsArray(*layers)) {
+        const size_t byte = *document == NULL && end != NULL ? (size_t)(end - json) : 0;
+        char *found = cli_printable(json + (byte > 40 ? byte - 40 : 0));
+        cli_error(
+            "what the library tells of the layers is not JSON with a list \"Layers\" from "
+            "byte %zu on: %.80s",
+            byte, found);
+        free(found);
         cJSON_Delete(*document);
-        cli_error("what the library tells of the layers is not JSON with a list \"Layers\"");
         return CLI_FAILED;
     }
     return CLI_DONE;

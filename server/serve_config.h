@@ -42,6 +42,19 @@ bool serve_config_serves(const serve_config *config, const int64_t *versions, si
 bool serve_config_tune(const serve_config *config, const char *name, serve_tuning *tuning,
                        serve_problem *problem);
 
+/* The optimization profile of a model that is built for one, from a row to as many as a request may
+ * have: max_batch_size, `most_rows` where that is not given, or 32. */
+typedef struct serve_profile {
+    kiln_network *network; /* which has the names */
+    kiln_profile_input *inputs;
+    kiln_profile profile;
+} serve_profile;
+
+/* `build` has it until it is finished, if it needs one. */
+bool serve_profile_make(const serve_config *config, int64_t most_rows, const char *file,
+                        kiln_build_options *build, serve_profile *made, serve_problem *problem);
+void serve_profile_finish(serve_profile *made);
+
 /* Compares inputs and outputs with the model's, which then are as the configuration says. */
 bool serve_config_apply(const serve_config *config, const serve_model *model,
                         serve_instance *instance, serve_problem *problem);

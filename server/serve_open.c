@@ -108,24 +108,26 @@ static void describe(serve_instance *instance, const char *file)
 }
 
 /* One for each device that the configuration names, else one. */
-static bool open_engines(serve_instance *instance, const char *file, const serve_tuning *tuning,
-                         serve_problem *problem)
+static bool open_engines(serve_instance *instance, const char *file, const serve_config *config,
+                         const serve_tuning *tuning, serve_problem *problem)
 {
+    serve_profile profile;
     const kiln_build_options *wanted = instance->server->options->build;
     kiln_build_options build = KILN_BUILD_OPTIONS_INIT;
     const size_t count = tuning->device_count > 0 ? tuning->device_count : 1;
     build = wanted != NULL ? *wanted : build;
     build.backend = build.backend != NULL ? build.backend : tuning->backend;
     build.provider = build.provider != KILN_PROVIDER_DEFAULT ? build.provider : tuning->provider;
-    for (size_t i = 0; i < count; i++) {
+    bool opened = serve_profile_make(config, instance->server->options->max_batch, file, &build,
+                                     &profile, problem);
+    for (size_t i = 0; opened && i < count; i++) {
         build.device = tuning->device_count > 0 ? tuning->devices[i] : build.device;
         const kiln_status status = kiln_engine_load(file, &build, &instance->engines[i]);
-        if (status != KILN_OK) {
-            return serve_refuse_status(problem, status, kiln_error_message());
-        }
-        instance->engine_count = i + 1;
+        opened = status == KILN_OK || serve_refuse_status(problem, status, kiln_error_message());
+        instance->engine_count += opened ? 1 : 0;
     }
-    return true;
+    serve_profile_finish(&profile);
+    return opened;
 }
 
 void serve_instance_close(serve_instance *instance)
@@ -152,7 +154,7 @@ static bool open_parts(serve_instance *instance, const serve_model *model,
     serve_tuning tuning;
     return serve_config_read(instance->server, model->root, model->place, config, problem) &&
            serve_config_tune(config, model->name, &tuning, problem) &&
-           open_engines(instance, version->file, &tuning, problem) &&
+           open_engines(instance, version->file, config, &tuning, problem) &&
            open_bindings(instance->engines[0], true, &instance->inputs, &instance->input_count,
                          problem) &&
            open_bindings(instance->engines[0], false, &instance->outputs, &instance->output_count,

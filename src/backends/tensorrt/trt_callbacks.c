@@ -81,14 +81,21 @@ const char *trt_logged_error(void)
     return own_error;
 }
 
+static bool says_nothing(const char *text)
+{
+    /* An error to RTX, of each thread that it meets first in a call; and the parser's advice to
+     * those who bind an int64 output as int32, a warning. */
+    return strncmp(text, "Thread context has not been set", 31) == 0 ||
+           (strstr(text, "Make sure ") != NULL && strstr(text, " has Int64 binding") != NULL);
+}
+
 static void logger_log(void *self, int32_t severity, const char *text)
 {
     (void)self;
     static const kiln_log_level levels[] = {KILN_LOG_ERROR, KILN_LOG_ERROR, KILN_LOG_WARNING,
                                             KILN_LOG_INFO, KILN_LOG_DEBUG};
     text = text != NULL ? text : "";
-    /* RTX says so as an error, of each thread that it meets first in a call. */
-    if (strncmp(text, "Thread context has not been set", 31) == 0) {
+    if (says_nothing(text)) {
         severity = (int32_t)KLN_ARRAY_LENGTH(levels);
     }
     const kiln_log_level level = severity >= 0 && severity < (int32_t)KLN_ARRAY_LENGTH(levels)

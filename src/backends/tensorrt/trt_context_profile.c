@@ -1,27 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "backends/tensorrt/trt_context.h"
 
-static bool in_profile(const trt_context *self, int32_t profile)
+/* The first input whose shape a profile does not hold, with what it holds; NULL: it holds all. */
+static const trt_binding *find_outside(const trt_context *self, int32_t profile, trt_Dims *least,
+                                       trt_Dims *most)
 {
     const trt_abi *abi = &self->engine->library->abi;
     for (size_t i = 0; i < self->input_count; i++) {
         const trt_binding *s = &self->slots[i];
-        const trt_Dims least =
-            trt_CudaEngine_getProfileShape(abi, self->engine->engine, s->name, profile,
-                                           trt_value(abi, TRT_V_OptProfileSelector_MIN));
-        const trt_Dims most =
-            trt_CudaEngine_getProfileShape(abi, self->engine->engine, s->name, profile,
-                                           trt_value(abi, TRT_V_OptProfileSelector_MAX));
-        for (int32_t d = 0; d < s->tensor.desc.shape.rank && d < least.nbDims; d++) {
+        *least = trt_CudaEngine_getProfileShape(abi, self->engine->engine, s->name, profile,
+                                                trt_value(abi, TRT_V_OptProfileSelector_MIN));
+        *most = trt_CudaEngine_getProfileShape(abi, self->engine->engine, s->name, profile,
+                                               trt_value(abi, TRT_V_OptProfileSelector_MAX));
+        for (int32_t d = 0; d < s->tensor.desc.shape.rank && d < least->nbDims; d++) {
             const int64_t size = s->tensor.desc.shape.dims[d];
-            if (size < least.d[d] || size > most.d[d]) {
-                return false;
+            if (size < least->d[d] || size > most->d[d]) {
+                return s;
             }
         }
     }
-    return true;
+    return NULL;
+}
+
+static bool in_profile(const trt_context *self, int32_t profile)
+{
+    trt_Dims least;
+    trt_Dims most;
+    return find_outside(self, profile, &least, &most) == NULL;
+}
+
+static kiln_status fail_outside(const trt_context *self, int32_t profile, const char *of_how_many)
+{
+    trt_Dims dims[2];
+    const trt_binding *s = find_outside(self, profile, &dims[0], &dims[1]);
+    const kiln_shape least = trt_shape(&dims[0]);
+    const kiln_shape most = trt_shape(&dims[1]);
+    return kln_fail(KILN_ERROR_SHAPE,
+                    "the input shapes are in %s: \"%s\" is %s, and profile %d takes %s to %s",
+                    of_how_many, s->name, KLN_SHAPE_PRINTED(&s->tensor.desc.shape), profile,
+                    KLN_SHAPE_PRINTED(&least), KLN_SHAPE_PRINTED(&most));
 }
 
 /* On the stream of the run, which has to come behind the copies that a switch may make. */
@@ -46,19 +66,24 @@ static kiln_status find_profile(trt_context *self, const kiln_stream *stream)
     if (self->fixed_profile >= 0) {
         return in_profile(self, self->fixed_profile)
                    ? switch_profile(self, self->fixed_profile, stream)
-                   : kln_fail(KILN_ERROR_SHAPE,
-                              "the input shapes are not in optimization profile %d, which "
-                              "kiln_context_set_profile asked for",
-                              self->fixed_profile);
+                   : fail_outside(self, self->fixed_profile,
+                                  "another optimization profile than kiln_context_set_profile "
+                                  "asked for");
     }
     int32_t chosen = -1;
     for (int32_t i = 0; i < self->profile_count && chosen < 0; i++) {
         const int32_t candidate = (self->profile + i) % self->profile_count;
         chosen = in_profile(self, candidate) ? candidate : -1;
     }
-    KLN_RETURN_IF(chosen < 0 && self->profile_count > 0, KILN_ERROR_SHAPE,
-                  "the input shapes are in none of the %d optimization profiles of the plan",
-                  self->profile_count);
+    if (chosen < 0 && self->profile_count > 0) {
+        char which[80];
+        (void)snprintf(which, sizeof which,
+                       self->profile_count == 1
+                           ? "no optimization profile of the plan"
+                           : "none of the %d optimization profiles of the plan",
+                       self->profile_count);
+        return fail_outside(self, self->profile, which);
+    }
     return chosen >= 0 ? switch_profile(self, chosen, stream) : KILN_OK;
 }
 

@@ -8,9 +8,9 @@ node, info = helper.make_node, helper.make_tensor_value_info
 rows = np.sin(np.arange(64, dtype=np.float32)).reshape(4, 16)
 
 
-def write(name, nodes, outputs, **constants):
+def write(name, nodes, outputs, rows=4, **constants):
     graph = helper.make_graph(
-        nodes, "g", [info("x", TensorProto.FLOAT, [4, 16])],
+        nodes, "g", [info("x", TensorProto.FLOAT, [rows, 16])],
         [info(output, TensorProto.FLOAT, shape) for output, shape in outputs.items()],
         [numpy_helper.from_array(np.float32(value), key) for key, value in constants.items()])
     save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), name)
@@ -27,6 +27,7 @@ write("chosen.onnx", [node("MatMul", ["x", "w"], ["a"]), node("Greater", ["a", "
 write("product.onnx", [node("MatMul", ["x", "w"], ["y"])], {"y": [4, 16]}, w=w)
 write("products.onnx", [node("MatMul", ["x", "w"], ["a"]), node("Relu", ["a"], ["b"]),
                         node("MatMul", ["b", "w"], ["y"])], {"y": [4, 16]}, w=w)
+write("dynamic.onnx", [node("MatMul", ["x", "w"], ["y"])], {"y": ["n", 16]}, "n", w=w)
 for folder in ("usual", "strange"):
     os.mkdir(folder)
     np.save(f"{folder}/0.npy", rows)
@@ -44,3 +45,8 @@ kiln quantize chosen.onnx -o new.onnx -p int8 -c usual --target 0 | only
 kiln quantize product.onnx -o new.onnx -p int8 -c strange --target 0 | only
 kiln quantize products.onnx -o new.onnx -p int8 -c strange | only
 kiln quantize products.onnx -o new.onnx -p int8 -c strange --target 30 | only
+# Where TensorRT is the best backend, which wants an optimization profile for each engine.
+fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
+export KILN_TENSORRT=$fake/tensorrt/10 KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1
+unset KILN_BACKEND
+kiln quantize dynamic.onnx -o new.onnx -p int8 -c usual | only
