@@ -69,80 +69,34 @@ static const row_function compare_rows[] = {
 #define LIST_COMPARE(name, since, expression) [REF_COMPARE_##name] = row_##name,
     REF_COMPARE_LIST(LIST_COMPARE)};
 
-/* The same of floats where neighbours are neighbours, without a detour by doubles: what two floats
- * give in double, and what is rounded to float of it, is what they give in float, because a double
- * has more than twice the digits. */
-typedef void (*lean_function)(int64_t n, const float *a, int64_t a_step, const float *b,
-                              int64_t b_step, void *out);
-
-#define DEFINE_LEAN(name, type, expression)                                                     \
-    REF_WIDE static void lean_##name(int64_t n, const float *a, int64_t a_step, const float *b, \
-                                     int64_t b_step, void *out)                                 \
-    {                                                                                           \
-        type *to = out;                                                                         \
-        for (int64_t i = 0; a_step == 1 && b_step == 1 && i < n; i++) {                         \
-            const float x = a[i];                                                               \
-            const float y = b[i];                                                               \
-            to[i] = (type)(expression);                                                         \
-        }                                                                                       \
-        const float b_first = b[0];                                                             \
-        for (int64_t i = 0; a_step == 1 && b_step == 0 && i < n; i++) {                         \
-            const float x = a[i];                                                               \
-            const float y = b_first;                                                            \
-            to[i] = (type)(expression);                                                         \
-        }                                                                                       \
-        const float a_first = a[0];                                                             \
-        for (int64_t i = 0; a_step == 0 && i < n; i++) {                                        \
-            const float x = a_first;                                                            \
-            const float y = b[i * b_step];                                                      \
-            to[i] = (type)(expression);                                                         \
-        }                                                                                       \
-    }
-#define LEAN_LIST(X)                  \
-    X(Add, x + y)                     \
-    X(Sub, x - y)                     \
-    X(Mul, x *y)                      \
-    X(Div, x / y)                     \
-    X(Max, isnan(x) || x > y ? x : y) \
-    X(Min, isnan(x) || x < y ? x : y) \
-    X(PRelu, x < 0.0F ? x * y : x)
-#define DEFINE_LEAN_FLOAT(name, expression) DEFINE_LEAN(name, float, expression)
-LEAN_LIST(DEFINE_LEAN_FLOAT)
-#define DEFINE_LEAN_COMPARE(name, since, expression) DEFINE_LEAN(name, uint8_t, expression)
-REF_COMPARE_LIST(DEFINE_LEAN_COMPARE)
-
-/* By variant; NULL for what has no such form. */
-#define LIST_LEAN(name, expression) [REF_BINARY_##name] = lean_##name,
-static const lean_function binary_leans[KLN_ARRAY_LENGTH(binary_rows)] = {LEAN_LIST(LIST_LEAN)};
-#define LIST_LEAN_COMPARE(name, since, expression) [REF_COMPARE_##name] = lean_##name,
-static const lean_function compare_leans[] = {REF_COMPARE_LIST(LIST_LEAN_COMPARE)};
-
 /* What is computed, in two forms. */
 typedef struct pair_function {
     row_function row;
-    lean_function lean;
+    int variant;
+    bool compares;
 } pair_function;
 
 static pair_function binary_pair(int variant)
 {
-    return (pair_function){binary_rows[variant], binary_leans[variant]};
+    return (pair_function){binary_rows[variant], variant, false};
 }
 
-/* Whether all of it was done in the lean form. */
+/* Whether all of it was done in the type itself. */
 static bool combine_lean(const ref_walk *walk, const ref_tensor *a, const ref_tensor *b,
-                         lean_function function, ref_tensor *y)
+                         const pair_function *pair, ref_tensor *y)
 {
     const int64_t a_step = walk->step[1];
     const int64_t b_step = walk->step[2];
-    if (function == NULL || a->dtype != KILN_DTYPE_FLOAT32 || b->dtype != KILN_DTYPE_FLOAT32 ||
-        (y->dtype != KILN_DTYPE_FLOAT32 && y->dtype != KILN_DTYPE_BOOL) || walk->step[0] != 1 ||
-        (a_step != 0 && a_step != 1) || (b_step != 0 && b_step != 1)) {
+    const ref_lean_function function = pair->compares ? ref_lean_compare(pair->variant, a->dtype)
+                                                      : ref_lean_binary(pair->variant, a->dtype);
+    if (function == NULL || a->dtype != b->dtype || (!pair->compares && y->dtype != a->dtype) ||
+        walk->step[0] != 1 || (a_step != 0 && a_step != 1) || (b_step != 0 && b_step != 1)) {
         return false;
     }
-    const int64_t size = y->dtype == KILN_DTYPE_BOOL ? 1 : (int64_t)sizeof(float);
-    function(walk->length, (const float *)a->data + walk->offset[1], a_step,
-             (const float *)b->data + walk->offset[2], b_step,
-             (char *)y->data + walk->offset[0] * size);
+    const int64_t size = (int64_t)ref_element_size(a->dtype);
+    function(walk->length, (const char *)a->data + walk->offset[1] * size, a_step,
+             (const char *)b->data + walk->offset[2] * size, b_step,
+             (char *)y->data + walk->offset[0] * (pair->compares ? 1 : size));
     return true;
 }
 
@@ -169,7 +123,7 @@ static void combine(ref_domain domain, const ref_tensor *a, const ref_tensor *b,
     row left;
     row right;
     while (ref_walk_next(&walk)) {
-        if (combine_lean(&walk, a, b, function.lean, y)) {
+        if (combine_lean(&walk, a, b, &function, y)) {
             continue;
         }
         for (int64_t i = 0; i < walk.length; i += REF_CHUNK) {
@@ -295,14 +249,53 @@ static kiln_status ref_op_compare(ref_call *call)
         a->dtype == KILN_DTYPE_STRING && b->dtype == KILN_DTYPE_STRING) {
         return compare_strings(call, a, b);
     }
-    const pair_function function = {compare_rows[call->variant], compare_leans[call->variant]};
+    const pair_function function = {compare_rows[call->variant], call->variant, true};
     return run_binary(call, function, true);
+}
+
+REF_WIDE static void add_floats(const float *x, int64_t n, double *sums)
+{
+    for (int64_t i = 0; i < n; i++) {
+        sums[i] += (double)x[i];
+    }
+}
+
+REF_WIDE static void share_floats(const double *sums, int64_t n, double share, float *y)
+{
+    for (int64_t i = 0; share <= 2.0 && i < n; i++) {
+        y[i] = (float)(sums[i] * (share == 2.0 ? 0.5 : 1.0));
+    }
+    for (int64_t i = 0; share > 2.0 && i < n; i++) {
+        y[i] = (float)(sums[i] / share);
+    }
+}
+
+/* The same of float32 where nothing is broadcast, a piece at a time; false where that is not so. */
+static bool sum_alike(const ref_call *call, const ref_tensor *y, double share)
+{
+    bool alike = y->dtype == KILN_DTYPE_FLOAT32;
+    for (size_t i = 0; i < call->node->input_count; i++) {
+        alike = alike && ref_input(call, i)->count == y->count;
+    }
+    for (int64_t at = 0; alike && at < y->count; at += REF_CHUNK) {
+        const int64_t n = y->count - at < REF_CHUNK ? y->count - at : REF_CHUNK;
+        double sums[REF_CHUNK] = {0};
+        for (size_t i = 0; i < call->node->input_count; i++) {
+            add_floats((const float *)ref_input(call, i)->data + at, n, sums);
+        }
+        share_floats(sums, n, share, (float *)y->data + at);
+    }
+    return alike;
 }
 
 /* Sums in double, so that the dtype is rounded to once. */
 static kiln_status sum_floats(ref_call *call, const ref_tensor *y)
 {
+    const double share = call->variant == REF_BINARY_Mean ? (double)call->node->input_count : 1.0;
     double *sum = NULL;
+    if (sum_alike(call, y, share)) {
+        return KILN_OK;
+    }
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *sum, &sum));
     memset(sum, 0, (size_t)y->count * sizeof *sum);
     ref_tensor wide = *y;
@@ -311,7 +304,6 @@ static kiln_status sum_floats(ref_call *call, const ref_tensor *y)
     for (size_t i = 0; i < call->node->input_count; i++) {
         combine(REF_DOMAIN_FLOAT, &wide, ref_input(call, i), binary_pair(REF_BINARY_Add), &wide);
     }
-    const double share = call->variant == REF_BINARY_Mean ? (double)call->node->input_count : 1.0;
     for (int64_t i = 0; i < y->count; i++) {
         sum[i] /= share;
     }

@@ -222,8 +222,9 @@ static kiln_status ref_op_eye_like(ref_call *call)
                   KILN_ERROR_INVALID_NETWORK, "a matrix of numbers is needed");
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, 2, x->dims, &y));
     const int64_t k = ref_attribute_int(call, "k", 0);
-    for (int64_t i = 0; i < y->count; i++) {
-        ref_put_int(y, i, i % x->dims[1] - i / x->dims[1] == k);
+    memset(y->data, 0, (size_t)y->count * ref_element_size(dtype));
+    for (int64_t i = k < 0 ? -k : 0; i < x->dims[0] && i + k < x->dims[1]; i++) {
+        ref_put_int(y, i * x->dims[1] + i + k, 1);
     }
     return KILN_OK;
 }

@@ -164,13 +164,17 @@ static kiln_status ref_op_trilu(ref_call *call)
     const int64_t columns = x->dims[x->rank - 1];
     const int64_t rows = x->dims[x->rank - 2];
     const size_t size = ref_element_size(x->dtype);
-    memset(y->data, 0, (size_t)y->count * size);
-    for (int64_t i = 0; i < x->count; i++) {
-        const int64_t right = i % columns - i / columns % rows;
-        if (upper ? right >= k : right <= k) {
-            memcpy((char *)y->data + (size_t)i * size, (const char *)x->data + (size_t)i * size,
-                   size);
-        }
+    for (int64_t i = 0; x->count > 0 && i < x->count / columns; i++) {
+        /* The row's first column on the diagonal or right of it, and the first one past it. */
+        const int64_t row = i % rows;
+        const int64_t on = k < -row ? 0 : k > columns - row ? columns : row + k;
+        const int64_t past = on < columns && on == row + k ? on + 1 : on;
+        const size_t cut = (size_t)(upper ? on : past) * size;
+        const size_t all = (size_t)columns * size;
+        char *to = (char *)y->data + (size_t)i * all;
+        const char *from = (const char *)x->data + (size_t)i * all;
+        memset(upper ? to : to + cut, 0, upper ? cut : all - cut);
+        memcpy(upper ? to + cut : to, upper ? from + cut : from, upper ? all - cut : cut);
     }
     return KILN_OK;
 }

@@ -325,11 +325,14 @@ static kiln_status ref_op_one_hot(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_output(call, 0, values->dtype, indices->rank + 1, dims, &y));
     const size_t size = ref_element_size(values->dtype);
     const int64_t inner = ref_product(indices->dims, axis, indices->rank);
-    for (int64_t i = 0; i < y->count; i++) {
-        int64_t hot = ref_get_int(indices, i / inner / n * inner + i % inner);
+    ref_copy_elements(size, y->count, y->data, 1, values->data, 0);
+    for (int64_t i = 0; y->count > 0 && i < indices->count; i++) {
+        int64_t hot = ref_get_int(indices, i);
         hot = hot < 0 ? hot + n : hot;
-        memcpy((char *)y->data + (size_t)i * size,
-               (const char *)values->data + (hot == i / inner % n ? size : 0), size);
+        if (hot >= 0 && hot < n) {
+            const int64_t at = (i / inner * n + hot) * inner + i % inner;
+            memcpy((char *)y->data + (size_t)at * size, (const char *)values->data + size, size);
+        }
     }
     return KILN_OK;
 }

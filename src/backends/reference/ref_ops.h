@@ -67,6 +67,7 @@ typedef enum ref_numeric {
 #define REF_NUMERIC_ENUM(name, since, f, s, u) REF_NUMERIC_##name,
     REF_NUMERIC_LIST(REF_NUMERIC_ENUM)
 #undef REF_NUMERIC_ENUM
+        REF_NUMERIC_COUNT
 } ref_numeric;
 
 /* Operators on two tensors that are broadcast: X(operator, version, of floats, of int64_t, of
@@ -144,6 +145,13 @@ typedef enum ref_window { REF_WINDOW_HANN, REF_WINDOW_HAMMING, REF_WINDOW_BLACKM
     }
 
 /* --- shared between kernel files --- */
+
+/* `n` elements of two operands, whose steps are 0 or 1, in the type itself; NULL where there is no
+ * such form. (ref_binary_lean.c) */
+typedef void (*ref_lean_function)(int64_t n, const void *a, int64_t a_step, const void *b,
+                                  int64_t b_step, void *out);
+ref_lean_function ref_lean_binary(int variant, kiln_dtype dtype);
+ref_lean_function ref_lean_compare(int variant, kiln_dtype dtype);
 
 kiln_status ref_op_identity(ref_call *call);
 

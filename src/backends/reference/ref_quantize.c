@@ -270,6 +270,30 @@ static kiln_status ref_op_dequantize(ref_call *call)
     return KILN_OK;
 }
 
+/* What is no number widens nothing. */
+REF_WIDE static void widen_range(const double *x, int64_t n, float *low, float *high)
+{
+    enum { LANES = 32 };
+    float least[LANES];
+    float most[LANES];
+    for (int k = 0; k < LANES; k++) {
+        least[k] = *low;
+        most[k] = *high;
+    }
+    for (int64_t i = 0; i < n; i += LANES) {
+        const int64_t width = n - i < LANES ? n - i : LANES;
+        for (int64_t k = 0; k < width; k++) {
+            const float v = (float)x[i + k];
+            least[k] = v < least[k] ? v : least[k];
+            most[k] = v > most[k] ? v : most[k];
+        }
+    }
+    for (int k = 0; k < LANES; k++) {
+        *low = least[k] < *low ? least[k] : *low;
+        *high = most[k] > *high ? most[k] : *high;
+    }
+}
+
 static kiln_status ref_op_dynamic_quantize(ref_call *call)
 {
     const ref_tensor *x = NULL;
@@ -281,10 +305,11 @@ static kiln_status ref_op_dynamic_quantize(ref_call *call)
                   "three outputs are needed");
     float low = 0.0F;
     float high = 0.0F;
-    for (int64_t i = 0; i < x->count; i++) {
-        const float v = (float)ref_get_float(x, i);
-        low = v < low ? v : low;
-        high = v > high ? v : high;
+    double chunk[REF_CHUNK];
+    for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
+        const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
+        ref_load_float(x, i, 1, n, chunk);
+        widen_range(chunk, n, &low, &high);
     }
     const float step = (high - low) / 255.0F;
     const double origin =
@@ -294,6 +319,11 @@ static kiln_status ref_op_dynamic_quantize(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_output(call, 2, KILN_DTYPE_UINT8, 0, NULL, &zero));
     ref_put_float(scale, 0, (double)step);
     ref_put_float(zero, 0, origin);
+    const target bytes = {.low = 0.0, .high = 255.0};
+    if (step > 0.0F && x->dtype == KILN_DTYPE_FLOAT32 && fegetround() == FE_TONEAREST) {
+        quantize_floats(x->data, x->count, step, &bytes, origin, y->data);
+        return KILN_OK;
+    }
     for (int64_t i = 0; i < x->count; i++) {
         const float scaled = step > 0.0F ? (float)ref_get_float(x, i) / step : 0.0F;
         ref_put_float(y, i, ref_quantized((double)scaled, origin, KILN_DTYPE_UINT8));

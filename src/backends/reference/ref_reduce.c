@@ -309,10 +309,13 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
         ref_put_float(fold->y, to, (double)extreme);
         return 1;
     }
-    if (kind == REF_REDUCE_SUM || kind == REF_REDUCE_MEAN) {
+    if (kind != REF_REDUCE_PROD) {
+        static const double zeros[REF_BESIDE] = {0};
+        const bool squares = kind == REF_REDUCE_L2 || kind == REF_REDUCE_SUM_SQUARE;
+        const double *terms = squares ? zeros : kind == REF_REDUCE_L1 ? REF_MAGNITUDES : NULL;
         double sums[REF_BESIDE];
         const int64_t rows = left < REF_BESIDE ? left : REF_BESIDE;
-        ref_sum_rows(fold->x, from, fold->kept.step[1], rows, fold->count, NULL, sums);
+        ref_sum_rows(fold->x, from, fold->kept.step[1], rows, fold->count, terms, sums);
         for (int64_t k = 0; k < rows; k++) {
             const state s = {.sum = sums[k]};
             ref_put_float(fold->y, to + k * fold->kept.step[0],

@@ -3,6 +3,8 @@
 
 /* --- sums --- */
 
+const double ref_magnitudes[REF_BESIDE] = {0};
+
 #define COLUMNS 64 /* of some rows at a time */
 #define FEWEST_ROWS 4
 
@@ -14,6 +16,18 @@ REF_WIDE static void add_columns(const float *from, int64_t n, double sums[REF_B
     for (int64_t i = 0; i < n; i++) {
         for (int k = 0; k < REF_BESIDE; k++) {
             s[k] += (double)from[i * REF_BESIDE + k];
+        }
+    }
+    memcpy(sums, s, sizeof s);
+}
+
+REF_WIDE static void add_magnitudes(const float *from, int64_t n, double sums[REF_BESIDE])
+{
+    double s[REF_BESIDE];
+    memcpy(s, sums, sizeof s);
+    for (int64_t i = 0; i < n; i++) {
+        for (int k = 0; k < REF_BESIDE; k++) {
+            s[k] += fabs((double)from[i * REF_BESIDE + k]);
         }
     }
     memcpy(sums, s, sizeof s);
@@ -42,7 +56,9 @@ static void sum_beside(const float *x, int64_t stride, int64_t rows, int64_t n, 
     for (int64_t i = 0; i < n; i += COLUMNS) {
         const int64_t count = n - i < COLUMNS ? n - i : COLUMNS;
         ref_turn_floats(count, rows, x + i, stride, turned, REF_BESIDE);
-        if (means != NULL) {
+        if (means == REF_MAGNITUDES) {
+            add_magnitudes(turned, count, sums);
+        } else if (means != NULL) {
             add_squares(turned, count, means, sums);
         } else {
             add_columns(turned, count, sums);
@@ -65,7 +81,9 @@ void ref_sum_rows(const ref_tensor *x, int64_t start, int64_t stride, int64_t ro
             ref_load_float(x, start + r * stride + i, 1, count, chunk);
             for (int64_t k = 0; k < count; k++) {
                 const double rest = means != NULL ? chunk[k] - means[r] : 0.0;
-                sums[r] += means != NULL ? rest * rest : chunk[k];
+                sums[r] += means == REF_MAGNITUDES ? fabs(rest)
+                           : means != NULL         ? rest * rest
+                                                   : chunk[k];
             }
         }
     }

@@ -11,7 +11,10 @@
 #define REF_BESIDE 16
 
 /* The sums of up to REF_BESIDE rows of `n` neighbouring elements, which begin at `start` and are
- * `stride` apart; with `means` those of the squares of what is left without them. */
+ * `stride` apart; with `means` those of the squares of what is left without them, with
+ * REF_MAGNITUDES those of the magnitudes. */
+extern const double ref_magnitudes[REF_BESIDE];
+#define REF_MAGNITUDES ref_magnitudes
 void ref_sum_rows(const ref_tensor *x, int64_t start, int64_t stride, int64_t rows, int64_t n,
                   const double *means, double sums[REF_BESIDE]);
 /* The greatest (or least) of `n` floats, n > 0; false where one of them is no number. */

@@ -87,6 +87,24 @@ static parameters read_parameters(const ref_call *call)
 #define DEFINE_LEAN(name, since, expression) \
     REF_WIDE DEFINE_FUNCTION(lean_##name, float, expression)
 REF_PLAIN_LIST(DEFINE_LEAN)
+#define WHOLE_LIST(X)   \
+    X(Ceil, 1, ceil(x)) \
+    X(Floor, 1, floor(x))
+WHOLE_LIST(DEFINE_LEAN)
+
+/* To even, whatever the rounding mode. */
+REF_WIDE static void lean_Round(const parameters *p, int64_t n, const float *v, float *to)
+{
+    (void)p;
+    for (int64_t i = 0; i < n; i++) {
+        const float size = fabsf(v[i]);
+        const float down = floorf(size);
+        const float rest = size - down;
+        const int odd = down * 0.5F != floorf(down * 0.5F);
+        const float up = (float)((rest > 0.5F) | ((rest == 0.5F) & odd));
+        to[i] = copysignf(down + up, v[i]);
+    }
+}
 
 #define DEFINE_ROW(name, function)                                                     \
     static void lean_##name(const parameters *p, int64_t n, const float *v, float *to) \
@@ -102,8 +120,8 @@ typedef void (*lean_function)(const parameters *p, int64_t n, const float *v, fl
 
 static const lean_function lean_functions[REF_UNARY_COUNT] = {
 #define LIST_LEAN(name, since, expression) [REF_UNARY_##name] = lean_##name,
-    REF_PLAIN_LIST(LIST_LEAN)[REF_UNARY_Exp] = lean_Exp, [REF_UNARY_Sigmoid] = lean_Sigmoid,
-    [REF_UNARY_Tanh] = lean_Tanh};
+    REF_PLAIN_LIST(LIST_LEAN) WHOLE_LIST(LIST_LEAN)[REF_UNARY_Round] = lean_Round,
+    [REF_UNARY_Exp] = lean_Exp, [REF_UNARY_Sigmoid] = lean_Sigmoid, [REF_UNARY_Tanh] = lean_Tanh};
 
 static kiln_status ref_op_unary(ref_call *call)
 {
@@ -181,11 +199,52 @@ static const numeric_function numeric_functions[] = {
 #define LIST_NUMERIC(name, since, f, s, u) [REF_NUMERIC_##name] = numeric_##name,
     REF_NUMERIC_LIST(LIST_NUMERIC)};
 
-static void relu_floats(const float *x, int64_t n, float *y)
-{
-    for (int64_t i = 0; i < n; i++) {
-        y[i] = x[i] < 0.0F ? 0.0F : x[i];
+/* Of float32, int32 and int64 in the type itself. */
+#define DEFINE_TYPED(name, type, expression)                                      \
+    REF_WIDE static void type##_##name(const void *from, int64_t n, void *result) \
+    {                                                                             \
+        type *to = result;                                                        \
+        for (int64_t i = 0; i < n; i++) {                                         \
+            const type x = ((const type *)from)[i];                               \
+            to[i] = (type)(expression);                                           \
+        }                                                                         \
     }
+#define FLOAT_LIST(X)            \
+    X(Abs, fabsf(x))             \
+    X(Neg, -x)                   \
+    X(Relu, x < 0.0F ? 0.0F : x) \
+    X(Sign, x > 0.0F ? 1.0F : x < 0.0F ? -1.0F : x)
+#define INT_LIST(X)                               \
+    X(Abs, x < 0 ? 0 - (uint64_t)x : (uint64_t)x) \
+    X(Neg, 0 - (uint64_t)x)                       \
+    X(Relu, x < 0 ? 0 : x)                        \
+    X(Sign, (x > 0) - (x < 0))                    \
+    X(BitwiseNot, ~x)
+#define DEFINE_FLOAT(name, expression) DEFINE_TYPED(name, float, expression)
+FLOAT_LIST(DEFINE_FLOAT)
+#define DEFINE_INTS(name, expression)       \
+    DEFINE_TYPED(name, int32_t, expression) \
+    DEFINE_TYPED(name, int64_t, expression)
+INT_LIST(DEFINE_INTS)
+
+typedef void (*typed_function)(const void *from, int64_t n, void *result);
+
+/* NULL where there is none. */
+static typed_function typed_of(kiln_dtype dtype, int variant)
+{
+    static const typed_function floats[REF_NUMERIC_COUNT] = {
+#define LIST_FLOAT(name, expression) [REF_NUMERIC_##name] = float_##name,
+        FLOAT_LIST(LIST_FLOAT)};
+    static const typed_function ints[REF_NUMERIC_COUNT] = {
+#define LIST_INT32(name, expression) [REF_NUMERIC_##name] = int32_t_##name,
+        INT_LIST(LIST_INT32)};
+    static const typed_function longs[REF_NUMERIC_COUNT] = {
+#define LIST_INT64(name, expression) [REF_NUMERIC_##name] = int64_t_##name,
+        INT_LIST(LIST_INT64)};
+    return dtype == KILN_DTYPE_FLOAT32 ? floats[variant]
+           : dtype == KILN_DTYPE_INT32 ? ints[variant]
+           : dtype == KILN_DTYPE_INT64 ? longs[variant]
+                                       : NULL;
 }
 
 static kiln_status ref_op_numeric(ref_call *call)
@@ -197,8 +256,9 @@ static kiln_status ref_op_numeric(ref_call *call)
     KLN_FAIL_IF(domain == REF_DOMAIN_FLOAT && call->variant == REF_NUMERIC_BitwiseNot,
                 ref_fail_dtype(call, x->dtype));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
-    if (x->dtype == KILN_DTYPE_FLOAT32 && call->variant == REF_NUMERIC_Relu) {
-        relu_floats(x->data, x->count, y->data);
+    const typed_function typed = typed_of(x->dtype, call->variant);
+    if (typed != NULL) {
+        typed(x->data, x->count, y->data);
         return KILN_OK;
     }
     double floats[REF_CHUNK];
@@ -220,12 +280,47 @@ static kiln_status ref_op_numeric(ref_call *call)
     return KILN_OK;
 }
 
-static bool truth(int question, double x, int64_t below, int64_t above)
+REF_WIDE static void deny(const uint8_t *x, int64_t n, uint8_t *y)
 {
-    if (question == 0) {
-        return x == 0.0; /* Not */
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = x[i] == 0;
     }
-    return question == 1 ? isnan(x) : isinf(x) && (x < 0.0 ? below != 0 : above != 0);
+}
+
+REF_WIDE static void answer_chunk(int question, const double *x, int64_t n, bool below, bool above,
+                                  uint8_t *y)
+{
+    const double low = below ? -HUGE_VAL : HUGE_VAL;
+    const double high = above ? HUGE_VAL : -HUGE_VAL;
+    for (int64_t i = 0; question == 0 && i < n; i++) {
+        y[i] = x[i] == 0.0; /* Not */
+    }
+    for (int64_t i = 0; question == 1 && i < n; i++) {
+        y[i] = x[i] != x[i];
+    }
+    for (int64_t i = 0; question == 2 && (below || above) && i < n; i++) {
+        y[i] = x[i] == low || x[i] == high;
+    }
+    if (question == 2 && !below && !above) {
+        memset(y, 0, (size_t)n);
+    }
+}
+
+/* By the bits: an infinite number has none behind the exponent. */
+REF_WIDE static void answer_floats(const void *x, int64_t n, bool nan, bool below, bool above,
+                                   uint8_t *y)
+{
+    const uint32_t *words = x;
+    const uint32_t infinite = 0x7f800000U;
+    const uint32_t low = below ? infinite | 0x80000000U : infinite;
+    const uint32_t high = above ? infinite : low;
+    const bool some = below || above;
+    for (int64_t i = 0; nan && i < n; i++) {
+        y[i] = (words[i] & 0x7fffffffU) > infinite;
+    }
+    for (int64_t i = 0; !nan && i < n; i++) {
+        y[i] = some & ((words[i] == low) | (words[i] == high));
+    }
 }
 
 static kiln_status answer(ref_call *call, int question)
@@ -236,8 +331,19 @@ static kiln_status answer(ref_call *call, int question)
     KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_BOOL, x->rank, x->dims, &y));
     const int64_t below = ref_attribute_int(call, "detect_negative", 1);
     const int64_t above = ref_attribute_int(call, "detect_positive", 1);
-    for (int64_t i = 0; i < x->count; i++) {
-        ((uint8_t *)y->data)[i] = truth(question, ref_get_float(x, i), below, above);
+    if (x->dtype == KILN_DTYPE_BOOL && question == 0) {
+        deny(x->data, x->count, y->data);
+        return KILN_OK;
+    }
+    if (x->dtype == KILN_DTYPE_FLOAT32 && question != 0) {
+        answer_floats(x->data, x->count, question == 1, below != 0, above != 0, y->data);
+        return KILN_OK;
+    }
+    double chunk[REF_CHUNK];
+    for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
+        const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
+        ref_load_float(x, i, 1, n, chunk);
+        answer_chunk(question, chunk, n, below != 0, above != 0, (uint8_t *)y->data + i);
     }
     return KILN_OK;
 }
