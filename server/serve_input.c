@@ -158,7 +158,9 @@ bool serve_input_take(serve_reader *self)
                             "input \"%.200s\" has neither \"data\" nor a binary_data_size",
                             read->name);
     }
+    if (read->data.at == NULL) {
+        return true;
+    }
     serve_json_init(&late, read->data.at, read->data.size);
-    return read->data.at == NULL ||
-           (serve_input_begin(self, &late) && serve_input_go_on(self, &late));
+    return serve_input_begin(self, &late) && serve_input_go_on(self, &late);
 }

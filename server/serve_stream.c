@@ -36,6 +36,7 @@ static size_t read_on(serve_stream *self, serve_connection *at, const char *text
     json->begin = json->at = text;
     json->end = text + size;
     json->open = true;
+    reader->body = at->body;
     reader->behind = (size_t)at->announced - reader->before - size;
     do {
         const serve_reader kept = *reader;
@@ -108,6 +109,7 @@ bool serve_stream_finish(serve_connection *at)
     self->reader.json.begin = self->reader.json.at = at->body;
     self->reader.json.end = at->body + at->body_size;
     self->reader.json.open = false;
+    self->reader.body = at->body;
     self->reader.behind = 0;
     self->reader.size = self->reader.at = at->body_size;
     return serve_read_finish(&self->reader);

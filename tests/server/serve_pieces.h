@@ -52,7 +52,7 @@ static inline void pieces_feed(serve_connection *at, const char *body, size_t si
                                size_t most, uint64_t seed, pieces_read *read)
 {
     size_t done = 0;
-    read->reads = true;
+    read->reads = serve_body_reserve(at, size);
     while (read->reads && done < size) {
         seed = seed * 6364136223846793005U + 1442695040888963407U;
         size_t next = 1 + (size_t)(seed >> 33) % most + (done == 0 ? first : 0);
