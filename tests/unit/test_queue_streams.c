@@ -58,15 +58,20 @@ FAKE_TEST(copies_go_to_streams_of_their_own)
     options.stream = another;
     assert_ok(kiln_context_create(engine, &options, &third));
     assert_int_equal(calls("cuStreamCreateWithPriority") - streams, 4);
-    float x[8] = {0};
-    run_and_check(context, x, 8, 1);
-    run_and_check(context, x, 8, 2);
-    const unsigned long waits = calls("cuStreamWaitEvent");
-    const unsigned long copies = calls("cuMemcpyAsync");
-    run_and_check(context, x, 8, 3);
-    assert_int_equal(counters_of(context).graph_hits, 1);
-    assert_int_equal(calls("cuStreamWaitEvent") - waits, 2);
-    assert_int_equal(calls("cuMemcpyAsync") - copies, 2); /* none in the graph */
+    static const int64_t counts[] = {8, 100000}; /* small ones go with the graph */
+    float *x = calloc((size_t)counts[1], sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < 2; i++) {
+        run_and_check(context, x, counts[i], 1);
+        run_and_check(context, x, counts[i], 2);
+        const unsigned long waits = calls("cuStreamWaitEvent");
+        const unsigned long copies = calls("cuMemcpyAsync");
+        run_and_check(context, x, counts[i], 3);
+        assert_int_equal(counters_of(context).graph_hits, i + 1);
+        assert_int_equal(calls("cuStreamWaitEvent") - waits, 2 * i);
+        assert_int_equal(calls("cuMemcpyAsync") - copies, 2 * i);
+    }
+    free(x);
 }
 
 FAKE_TEST(options_are_checked)
