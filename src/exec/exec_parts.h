@@ -382,8 +382,8 @@ void graph_cache_drop_address(kln_exec *exec, const void *address);
 
 /* --- which variant is used (graph_variants.c) --- */
 
-/* With copies that overlap, large ones outside and small ones inside; else the one that graph_search.c measured
- * for such bindings; else one by rule. */
+/* With copies that overlap, large ones outside and small ones inside; else the one that
+ * graph_search.c measured for such bindings; else one by rule. */
 graph_variant graph_variant_choose(kln_exec *exec, const graph_entry *entry);
 
 /* --- capture (graph_capture.c) --- */
