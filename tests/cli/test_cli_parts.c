@@ -205,14 +205,8 @@ static kiln_status run_nothing(void *user, kiln_mock_run *run, char message[1024
 TEST(the_parts_of_a_gpus_time_add_up)
 {
     int runs = 0;
-    const kiln_binding bindings[] = {{.struct_size = sizeof(kiln_binding),
-                                      .name = "x",
-                                      .dtype = KILN_DTYPE_FLOAT32,
-                                      .shape = KILN_SHAPE(8)},
-                                     {.struct_size = sizeof(kiln_binding),
-                                      .name = "y",
-                                      .dtype = KILN_DTYPE_FLOAT32,
-                                      .shape = KILN_SHAPE(8)}};
+    const kiln_binding bindings[] = {binding_of("x", KILN_DTYPE_FLOAT32, KILN_SHAPE(8), NULL),
+                                     binding_of("y", KILN_DTYPE_FLOAT32, KILN_SHAPE(8), NULL)};
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
     kiln_tensor x;

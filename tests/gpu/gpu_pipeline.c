@@ -22,17 +22,13 @@ static kiln_status run_later(void *user, kiln_mock_run *run, kiln_stream *stream
 
 static kiln_engine *make_engine(bool one_stream)
 {
-    const kiln_binding x = {.struct_size = sizeof x,
-                            .name = "x",
-                            .dtype = KILN_DTYPE_FLOAT32,
-                            .shape = KILN_SHAPE(COUNT)};
+    const kiln_binding x = binding_of("x", KILN_DTYPE_FLOAT32, KILN_SHAPE(COUNT), NULL);
     kiln_binding y = x;
     y.name = "y";
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = &x, .input_count = 1, .outputs = &y, .output_count = 1,
                           .handler = run_now, .enqueue = run_later, .one_stream = one_stream);
-    kiln_engine *engine = new_mock(&options);
-    return engine;
+    return new_mock(&options);
 }
 
 static void check_pipeline(bool one_stream)

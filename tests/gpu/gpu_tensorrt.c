@@ -300,34 +300,14 @@ TENSORRT_TEST(nvidias_plugins_are_there)
  * layer that has a type, or in so many words. */
 static kiln_network *plugin_network(bool is_stated)
 {
-    static const kiln_attribute attributes[] = {{.struct_size = sizeof(kiln_attribute),
-                                                 .name = "background_class",
-                                                 .kind = KILN_ATTRIBUTE_INT,
-                                                 .i = -1},
-                                                {.struct_size = sizeof(kiln_attribute),
-                                                 .name = "box_coding",
-                                                 .kind = KILN_ATTRIBUTE_INT,
-                                                 .i = 0},
-                                                {.struct_size = sizeof(kiln_attribute),
-                                                 .name = "iou_threshold",
-                                                 .kind = KILN_ATTRIBUTE_FLOAT,
-                                                 .f = 0.5F},
-                                                {.struct_size = sizeof(kiln_attribute),
-                                                 .name = "max_output_boxes",
-                                                 .kind = KILN_ATTRIBUTE_INT,
-                                                 .i = 3},
-                                                {.struct_size = sizeof(kiln_attribute),
-                                                 .name = "plugin_version",
-                                                 .kind = KILN_ATTRIBUTE_STRING,
-                                                 .s = "1"},
-                                                {.struct_size = sizeof(kiln_attribute),
-                                                 .name = "score_activation",
-                                                 .kind = KILN_ATTRIBUTE_INT,
-                                                 .i = 0},
-                                                {.struct_size = sizeof(kiln_attribute),
-                                                 .name = "score_threshold",
-                                                 .kind = KILN_ATTRIBUTE_FLOAT,
-                                                 .f = 0.25F}};
+    const kiln_attribute attributes[] = {
+        KILN_ATTRIBUTE(.name = "background_class", .kind = KILN_ATTRIBUTE_INT, .i = -1),
+        KILN_ATTRIBUTE(.name = "box_coding", .kind = KILN_ATTRIBUTE_INT, .i = 0),
+        KILN_ATTRIBUTE(.name = "iou_threshold", .kind = KILN_ATTRIBUTE_FLOAT, .f = 0.5F),
+        KILN_ATTRIBUTE(.name = "max_output_boxes", .kind = KILN_ATTRIBUTE_INT, .i = 3),
+        KILN_ATTRIBUTE(.name = "plugin_version", .kind = KILN_ATTRIBUTE_STRING, .s = "1"),
+        KILN_ATTRIBUTE(.name = "score_activation", .kind = KILN_ATTRIBUTE_INT, .i = 0),
+        KILN_ATTRIBUTE(.name = "score_threshold", .kind = KILN_ATTRIBUTE_FLOAT, .f = 0.25F)};
     kiln_network *network = new_network();
     const kiln_tensor_id inputs[2] = {
         add_input(network, "boxes", KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 4, 4)),

@@ -391,11 +391,8 @@ static kiln_status by_name(kiln_network *n)
 {
     static const int64_t axes[] = {1};
     const kiln_attribute attributes[] = {
-        {.struct_size = sizeof(kiln_attribute), .name = "p", .kind = KILN_ATTRIBUTE_INT, .i = 2},
-        {.struct_size = sizeof(kiln_attribute),
-         .name = "axis",
-         .kind = KILN_ATTRIBUTE_INT,
-         .i = axes[0]},
+        KILN_ATTRIBUTE(.name = "p", .kind = KILN_ATTRIBUTE_INT, .i = 2),
+        KILN_ATTRIBUTE(.name = "axis", .kind = KILN_ATTRIBUTE_INT, .i = axes[0]),
     };
     kiln_tensor_id x, y, z;
     TRY(layer_input(n, "x", F, KILN_SHAPE(3, 4), &x));

@@ -71,6 +71,17 @@ static inline kiln_build_options backend_options(const char *backend)
     return KILN_BUILD_OPTIONS(.backend = backend);
 }
 
+/* A binding of a mock's; `dim` names its first dimension, or NULL. */
+static inline kiln_binding binding_of(const char *name, kiln_dtype dtype, kiln_shape shape,
+                                      const char *dim)
+{
+    return (kiln_binding){.struct_size = sizeof(kiln_binding),
+                          .name = name,
+                          .dtype = dtype,
+                          .shape = shape,
+                          .dim_names = {dim}};
+}
+
 void kiln_test_status(kiln_status expected, kiln_status found, const char *call, const char *file,
                       int line);
 

@@ -75,11 +75,7 @@ static inline kiln_status run_later(void *user, kiln_mock_run *run, kiln_stream 
 /* An engine with the options' handlers: "x" and "y" are floats, as many as a run is given. */
 static inline kiln_status create_engine(kiln_mock_options options, kiln_engine **engine)
 {
-    const kiln_binding x = {.struct_size = sizeof x,
-                            .name = "x",
-                            .dtype = KILN_DTYPE_FLOAT32,
-                            .shape = KILN_SHAPE(KILN_DYNAMIC),
-                            .dim_names = {"n"}};
+    const kiln_binding x = binding_of("x", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC), "n");
     kiln_binding y = x;
     y.name = "y";
     options.inputs = &x;
@@ -93,9 +89,7 @@ static inline kiln_status create_engine(kiln_mock_options options, kiln_engine *
 /* An engine on the CPU has no `enqueue`. */
 static inline kiln_mock_options options_of(behaviour *how)
 {
-    kiln_mock_options options =
-        KILN_MOCK_OPTIONS(.handler = run_now, .enqueue = run_later, .user = how);
-    return options;
+    return KILN_MOCK_OPTIONS(.handler = run_now, .enqueue = run_later, .user = how);
 }
 
 static inline kiln_engine *make_engine(behaviour *how, bool one_stream, int32_t device)
@@ -112,8 +106,7 @@ static inline kiln_context *make_context(behaviour *how, bool one_stream,
                                          const kiln_context_options *options)
 {
     owned_engine engine = make_engine(how, one_stream, 0);
-    kiln_context *context = context_with(engine, options);
-    return context;
+    return context_with(engine, options);
 }
 
 static inline kiln_tensor placed(kiln_tensor tensor, kiln_location location)

@@ -34,11 +34,8 @@ static bool all_on_one_stream;
 /* Of the mock's runs, which graphs repeat. */
 static inline kiln_engine *make_row_engine(behaviour *how, int32_t device)
 {
-    const kiln_binding x = {.struct_size = sizeof x,
-                            .name = "x",
-                            .dtype = KILN_DTYPE_FLOAT32,
-                            .shape = KILN_SHAPE(KILN_DYNAMIC, COLUMNS),
-                            .dim_names = {"n"}};
+    const kiln_binding x =
+        binding_of("x", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC, COLUMNS), "n");
     kiln_binding y = x;
     y.name = "y";
     kiln_mock_options mock = options_of(how);
@@ -51,8 +48,7 @@ static inline kiln_engine *make_row_engine(behaviour *how, int32_t device)
     mock.device = device;
     mock.one_stream = all_on_one_stream;
     work_count = 0;
-    kiln_engine *engine = new_mock(&mock);
-    return engine;
+    return new_mock(&mock);
 }
 
 static inline kiln_scheduler *open_rows(behaviour *how, kiln_scheduler_options options,
@@ -62,8 +58,7 @@ static inline kiln_scheduler *open_rows(behaviour *how, kiln_scheduler_options o
     options.struct_size = sizeof options;
     options.max_batch = MOST_ROWS;
     options.contexts = options.contexts != 0 ? options.contexts : 1;
-    kiln_scheduler *scheduler = scheduler_on(engine, 1, &options);
-    return scheduler;
+    return scheduler_on(engine, 1, &options);
 }
 
 /* A request whose memory is of one kind. */

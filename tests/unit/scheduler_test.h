@@ -95,8 +95,7 @@ static inline kiln_engine *engine_of(play *self, int64_t rows, int64_t columns)
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = &x, .input_count = 1, .outputs = &y, .output_count = 1,
                           .handler = run, .user = self, .fail_every = self->fail_every);
-    kiln_engine *engine = new_mock(&options);
-    return engine;
+    return new_mock(&options);
 }
 
 static inline kiln_scheduler *scheduler_of(play *self, int64_t rows, kiln_schedule schedule,
@@ -106,8 +105,7 @@ static inline kiln_scheduler *scheduler_of(play *self, int64_t rows, kiln_schedu
     kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.schedule = schedule, .max_batch = max_batch,
                                .delay_nanoseconds = delay);
-    kiln_scheduler *scheduler = scheduler_on(&engine, 1, &options);
-    return scheduler;
+    return scheduler_on(&engine, 1, &options);
 }
 
 /* Of requests with any number of rows that wait for each other. */

@@ -179,12 +179,6 @@ static inline kiln_status play_later(void *user, kiln_mock_run *run, kiln_stream
     return kiln_stream_call(stream, play_run, made);
 }
 
-static inline kiln_binding played_binding(const char *name, kiln_dtype dtype, kiln_shape shape)
-{
-    return (kiln_binding){
-        .struct_size = sizeof(kiln_binding), .name = name, .dtype = dtype, .shape = shape};
-}
-
 static inline kiln_status played_engine_of(played *self, kiln_engine **engine)
 {
     const int64_t rows = self->rows != 0 ? self->rows : KILN_DYNAMIC;
@@ -195,14 +189,14 @@ static inline kiln_status played_engine_of(played *self, kiln_engine **engine)
     const kiln_shape cache = KILN_SHAPE(rows, PLAYED_HEADS, past, PLAYED_HEAD);
     const kiln_shape made = KILN_SHAPE(rows, PLAYED_HEADS, KILN_DYNAMIC, PLAYED_HEAD);
     const kiln_binding inputs[] = {
-        played_binding("input_ids", KILN_DTYPE_INT64, two),
-        played_binding("attention_mask", KILN_DTYPE_INT64, total),
-        played_binding("position_ids", KILN_DTYPE_INT64, two),
-        played_binding("past_key_values.0.key", KILN_DTYPE_FLOAT32, cache)};
+        binding_of("input_ids", KILN_DTYPE_INT64, two, NULL),
+        binding_of("attention_mask", KILN_DTYPE_INT64, total, NULL),
+        binding_of("position_ids", KILN_DTYPE_INT64, two, NULL),
+        binding_of("past_key_values.0.key", KILN_DTYPE_FLOAT32, cache, NULL)};
     const kiln_binding outputs[] = {
-        played_binding("logits", KILN_DTYPE_FLOAT32, KILN_SHAPE(rows, length, TOKENS)),
-        played_binding(self->puts_out_new ? "new.present.0.key" : "present.0.key",
-                       KILN_DTYPE_FLOAT32, made)};
+        binding_of("logits", KILN_DTYPE_FLOAT32, KILN_SHAPE(rows, length, TOKENS), NULL),
+        binding_of(self->puts_out_new ? "new.present.0.key" : "present.0.key", KILN_DTYPE_FLOAT32,
+                   made, NULL)};
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = inputs, .input_count = 4, .outputs = outputs, .output_count = 2,
                           .handler = play_now, .user = self);
@@ -218,8 +212,7 @@ static inline kiln_generator *played_generator(played *self, kiln_generator_opti
     assert_ok(played_engine_of(self, &engine));
     options.max_batch = options.max_batch != 0 ? options.max_batch : 4;
     options.max_length = options.max_length != 0 ? options.max_length : 40;
-    kiln_generator *generator = generator_on(engine, &options);
-    return generator;
+    return generator_on(engine, &options);
 }
 
 /* What a sequence came to is what the tokens say. */

@@ -47,11 +47,7 @@ static kiln_status build(const kiln_model *model, const kiln_build_options *opti
 static kiln_status describe(void *engine, kiln_description *description)
 {
     kiln_binding *bindings = engine;
-    bindings[0] = (kiln_binding){.struct_size = sizeof *bindings,
-                                 .name = "x",
-                                 .is_input = true,
-                                 .dtype = KILN_DTYPE_FLOAT32,
-                                 .shape = KILN_SHAPE(4)};
+    bindings[0] = binding_of("x", KILN_DTYPE_FLOAT32, KILN_SHAPE(4), NULL);
     bindings[1] = bindings[0];
     bindings[1].name = "y";
     bindings[1].is_input = false;

@@ -189,10 +189,7 @@ TEST(a_mock_says_what_it_was_told)
         .dtype = KILN_DTYPE_INT8,
         .shape = KILN_SHAPE(4),
         .quantization = {.storage = KILN_DTYPE_INT8, .axis = -1, .count = 1, .scales = &scale}};
-    kiln_binding output = {.struct_size = sizeof output,
-                           .name = "y",
-                           .dtype = KILN_DTYPE_FLOAT32,
-                           .shape = KILN_SHAPE(4)};
+    kiln_binding output = binding_of("y", KILN_DTYPE_FLOAT32, KILN_SHAPE(4), NULL);
     kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
     options.handler = kiln_test_idle;
     options.inputs = &input;

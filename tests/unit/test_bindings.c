@@ -13,8 +13,7 @@ static kiln_context *open_negation(kiln_engine **engine)
     assert_ok(kiln_network_add_unary(network, "y", KILN_UNARY_NEG, x, &y));
     assert_ok(kiln_network_mark_output(network, y));
     assert_ok(kiln_engine_build(network, &options, engine));
-    kiln_context *context = context_on(*engine);
-    return context;
+    return context_on(*engine);
 }
 
 TEST(a_tensor_from_plain_arguments)

@@ -47,8 +47,7 @@ static kiln_network *foreign_network(void)
     maker_end(&m);
     assert_true(bytes.size < sizeof copy);
     memcpy(copy, bytes.data, bytes.size);
-    kiln_network *network = network_in((kiln_span){copy, bytes.size}, NULL);
-    return network;
+    return network_in((kiln_span){copy, bytes.size}, NULL);
 }
 
 TEST(operators_that_a_backend_lacks_are_all_named)

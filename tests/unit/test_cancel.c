@@ -30,8 +30,7 @@ static kiln_engine *make_engine_as(const kiln_build_options *options, bool with_
         maker_output(&m, "all", 1, "n,2");
     }
     assert_ok(m.status);
-    kiln_engine *engine = built_bytes(maker_span(m.model), options);
-    return engine;
+    return built_bytes(maker_span(m.model), options);
 }
 
 static kiln_engine *make_engine(const char *backend, bool with_all)

@@ -101,9 +101,7 @@ static kiln_status check_once(void *user)
                                      {.inputs = &input, .input_count = 1}};
     kiln_check_options options = KILN_CHECK_OPTIONS(.profiles = profiles, .profile_count = 2);
     owned_issue_list issues = NULL;
-    const kiln_status status =
-        kiln_check_bytes((kiln_span){bytes->data, bytes->size}, NULL, &options, &issues);
-    return status;
+    return kiln_check_bytes((kiln_span){bytes->data, bytes->size}, NULL, &options, &issues);
 }
 
 TEST(each_allocation_may_fail)

@@ -114,8 +114,7 @@ static kiln_engine *engine_of(kiln_dtype dtype, told *what)
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .outputs = &output, .output_count = 1,
                           .handler = say, .user = what);
-    kiln_engine *engine = new_mock(&options);
-    return engine;
+    return new_mock(&options);
 }
 
 /* y = (x - 0) * 0.5 */

@@ -24,23 +24,14 @@ static kiln_status doubling(void *user, kiln_mock_run *run, char message[1024])
 
 static kiln_engine *make_engine(void *user, uint64_t fail_every, uint64_t latency)
 {
-    const kiln_binding input = {.struct_size = sizeof input,
-                                .name = "x",
-                                .dtype = KILN_DTYPE_FLOAT32,
-                                .shape = KILN_SHAPE(KILN_DYNAMIC),
-                                .dim_names = {"n"}};
-    kiln_binding outputs[] = {input,
-                              {.struct_size = sizeof input,
-                               .name = "total",
-                               .dtype = KILN_DTYPE_FLOAT32,
-                               .shape = KILN_SHAPE(1)}};
+    const kiln_binding input = binding_of("x", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC), "n");
+    kiln_binding outputs[] = {input, binding_of("total", KILN_DTYPE_FLOAT32, KILN_SHAPE(1), NULL)};
     outputs[0].name = "y";
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .outputs = outputs, .output_count = 2,
                           .handler = doubling, .user = user, .fail_every = fail_every,
                           .latency_nanoseconds = latency);
-    kiln_engine *engine = new_mock(&options);
-    return engine;
+    return new_mock(&options);
 }
 
 static kiln_context *make_context(void)
@@ -397,11 +388,7 @@ TEST(a_second_thread_is_told_that_the_context_is_busy)
 
 ALLOCATIONS(TEST, each_failed_allocation_is_survived)
 {
-    const kiln_binding binding = {.struct_size = sizeof binding,
-                                  .name = "x",
-                                  .dtype = KILN_DTYPE_FLOAT32,
-                                  .shape = KILN_SHAPE(KILN_DYNAMIC),
-                                  .dim_names = {"n"}};
+    const kiln_binding binding = binding_of("x", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC), "n");
     kiln_binding outputs[2] = {binding, binding};
     outputs[0].name = "y";
     outputs[1].name = "total";

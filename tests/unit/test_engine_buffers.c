@@ -4,35 +4,17 @@
 static kiln_engine *make_engine(void)
 {
     const kiln_binding inputs[] = {
-        {.struct_size = sizeof(kiln_binding),
-         .name = "image",
-         .is_input = true,
-         .dtype = KILN_DTYPE_FLOAT32,
-         .shape = KILN_SHAPE(KILN_DYNAMIC, 3, 8, 8),
-         .dim_names = {"batch"}},
-        {.struct_size = sizeof(kiln_binding),
-         .name = "threshold",
-         .is_input = true,
-         .dtype = KILN_DTYPE_FLOAT16,
-         .shape = KILN_SHAPE_SCALAR},
+        binding_of("image", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC, 3, 8, 8), "batch"),
+        binding_of("threshold", KILN_DTYPE_FLOAT16, KILN_SHAPE_SCALAR, NULL),
     };
     const kiln_binding outputs[] = {
-        {.struct_size = sizeof(kiln_binding),
-         .name = "scores",
-         .dtype = KILN_DTYPE_FLOAT32,
-         .shape = KILN_SHAPE(KILN_DYNAMIC, 10),
-         .dim_names = {"batch"}},
-        {.struct_size = sizeof(kiln_binding),
-         .name = "boxes",
-         .dtype = KILN_DTYPE_INT64,
-         .shape = KILN_SHAPE(KILN_DYNAMIC, 4),
-         .dim_names = {"found"}},
+        binding_of("scores", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC, 10), "batch"),
+        binding_of("boxes", KILN_DTYPE_INT64, KILN_SHAPE(KILN_DYNAMIC, 4), "found"),
     };
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = inputs, .input_count = 2, .outputs = outputs, .output_count = 2,
                           .handler = kiln_test_idle);
-    kiln_engine *engine = new_mock(&options);
-    return engine;
+    return new_mock(&options);
 }
 
 static const kiln_profile_input given[] = {
@@ -85,15 +67,8 @@ TEST(what_is_not_known_is_refused)
 
 ALLOCATIONS(TEST, every_failed_allocation_is_survived)
 {
-    const kiln_binding input = {.struct_size = sizeof input,
-                                .name = "x",
-                                .is_input = true,
-                                .dtype = KILN_DTYPE_INT8,
-                                .shape = KILN_SHAPE(5)};
-    const kiln_binding output = {.struct_size = sizeof output,
-                                 .name = "y",
-                                 .dtype = KILN_DTYPE_INT8,
-                                 .shape = KILN_SHAPE(5)};
+    const kiln_binding input = binding_of("x", KILN_DTYPE_INT8, KILN_SHAPE(5), NULL);
+    const kiln_binding output = binding_of("y", KILN_DTYPE_INT8, KILN_SHAPE(5), NULL);
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .outputs = &output, .output_count = 1,
                           .handler = kiln_test_idle);

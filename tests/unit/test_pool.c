@@ -8,8 +8,7 @@ static kiln_pool *make_pool(kiln_location location, size_t max_bytes, size_t fir
 {
     kiln_pool_options options =
         KILN_POOL_OPTIONS(.location = location, .max_bytes = max_bytes, .first_bytes = first_bytes);
-    kiln_pool *pool = new_pool(&options);
-    return pool;
+    return new_pool(&options);
 }
 
 static kiln_pool_counters pool_counters(kiln_pool *pool)

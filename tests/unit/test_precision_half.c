@@ -108,13 +108,11 @@ static void write_graph(const kln_onnx_graph *graph, char text[TEXT])
 static kiln_precision_options options_of(size_t index, kiln_precision precision,
                                          kiln_range_table *ranges)
 {
-    kiln_precision_options how =
-        KILN_PRECISION_OPTIONS(.precision = precision, .keep_operators = cases[index].operators,
-                               .keep_operator_count = cases[index].operators != NULL,
-                               .keep_nodes = cases[index].kept_nodes,
-                               .keep_node_count = cases[index].kept_nodes != NULL,
-                               .ranges = ranges);
-    return how;
+    return KILN_PRECISION_OPTIONS(.precision = precision, .keep_operators = cases[index].operators,
+                                  .keep_operator_count = cases[index].operators != NULL,
+                                  .keep_nodes = cases[index].kept_nodes,
+                                  .keep_node_count = cases[index].kept_nodes != NULL,
+                                  .ranges = ranges);
 }
 
 static void run(const kln_onnx_model *model, double results[COUNT])

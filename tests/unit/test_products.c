@@ -85,8 +85,7 @@ static kiln_network *network_of(size_t index, kln_patch *patch)
     assert_ok(kln_file_write(path, &whole, 1, false));
     kln_text_finish(&bytes);
     maker_end(&m);
-    kiln_network *network = network_file(path);
-    return network;
+    return network_file(path);
 }
 
 /* Sums of what the node gives, and of its squares, by output channel. */

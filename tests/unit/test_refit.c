@@ -281,11 +281,7 @@ TEST_EACH(a_thousand_refits_grow_nothing, i, BACKENDS)
 /* The mock has no weights. */
 TEST(other_backends_keep_their_weights)
 {
-    const kiln_binding x = {.struct_size = sizeof x,
-                            .name = "x",
-                            .is_input = true,
-                            .dtype = KILN_DTYPE_FLOAT32,
-                            .shape = KILN_SHAPE(1)};
+    const kiln_binding x = binding_of("x", KILN_DTYPE_FLOAT32, KILN_SHAPE(1), NULL);
     kiln_binding y = x;
     y.name = "y";
     kiln_mock_options options = KILN_MOCK_OPTIONS(.inputs = &x, .input_count = 1, .outputs = &y,

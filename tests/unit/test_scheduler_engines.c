@@ -10,8 +10,7 @@
 static kiln_scheduler *open_scheduler(kiln_engine *engine, kiln_scheduler_options options)
 {
     options.struct_size = sizeof options;
-    kiln_scheduler *scheduler = scheduler_on(&engine, 1, &options);
-    return scheduler;
+    return scheduler_on(&engine, 1, &options);
 }
 
 /* --- a GPU --- */

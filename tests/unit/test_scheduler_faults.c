@@ -8,8 +8,7 @@
 static kiln_scheduler *scheduler_with(kiln_engine *engine, kiln_scheduler_options options)
 {
     options.struct_size = sizeof options;
-    kiln_scheduler *scheduler = scheduler_on(&engine, 1, &options);
-    return scheduler;
+    return scheduler_on(&engine, 1, &options);
 }
 
 /* --- outputs of other shapes --- */

@@ -33,8 +33,7 @@ static void close_profiled(profiled *self)
 static kiln_scheduler *open_scheduler(kiln_engine *engine, kiln_scheduler_options options)
 {
     options.struct_size = sizeof options;
-    kiln_scheduler *scheduler = scheduler_on(&engine, 1, &options);
-    return scheduler;
+    return scheduler_on(&engine, 1, &options);
 }
 
 static void run_rows(kiln_scheduler *scheduler, int64_t rows)

@@ -85,8 +85,7 @@ static void make_model(model *self, float factor)
 static kiln_engine *build(const model *of, const char *backend)
 {
     const kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend, .threads = 1);
-    kiln_engine *engine = built_bytes(of->span, &options);
-    return engine;
+    return built_bytes(of->span, &options);
 }
 
 static kiln_build *start_build(kiln_span bytes, const char *backend)
@@ -101,8 +100,7 @@ static kiln_scheduler *serve(kiln_engine *engine)
 {
     const kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.max_batch = 8, .contexts = 2, .delay_nanoseconds = 1000);
-    kiln_scheduler *scheduler = scheduler_on(&engine, 1, &options);
-    return scheduler;
+    return scheduler_on(&engine, 1, &options);
 }
 
 typedef struct ending {

@@ -11,8 +11,7 @@ static kiln_engine *build_form(const language_options *model, const char *backen
     owned_network network = language_network(model);
     kiln_build_options options = backend_options(backend);
     options.threads = 1;
-    kiln_engine *engine = built_network(network, &options);
-    return engine;
+    return built_network(network, &options);
 }
 
 /* --- encoder and decoder --- */
@@ -274,14 +273,18 @@ typedef struct wrong_model {
     kiln_generator_options options;
 } wrong_model;
 
-#define END(name, dtype, ...)                \
-    played_binding(name, KILN_DTYPE_##dtype, \
-                   (kiln_shape){sizeof((int64_t[]){__VA_ARGS__}) / 8, {__VA_ARGS__}})
+#define END(name, dtype, ...)            \
+    binding_of(name, KILN_DTYPE_##dtype, \
+               (kiln_shape){sizeof((int64_t[]){__VA_ARGS__}) / 8, {__VA_ARGS__}}, NULL)
 #define IDS END("input_ids", INT64, -1, -1)
 #define MASK END("attention_mask", INT64, -1, -1)
 #define PAST END("past_key_values.0.key", FLOAT32, -1, 2, -1, 4)
 #define PRESENT END("present.0.key", FLOAT32, -1, 2, -1, 4)
 #define LOGITS END("logits", FLOAT32, -1, -1, 16)
+#define ENDS(...)   \
+    {               \
+        __VA_ARGS__ \
+    }
 #define PLAIN KILN_GENERATOR_OPTIONS(.max_length = 20)
 
 static kiln_status try_model(const wrong_model *model)
@@ -308,110 +311,57 @@ TEST(a_wrong_model_is_refused_with_what_it_lacks)
     static const kiln_cache_pair no_past = {"x", "present.0.key", false};
     static const kiln_cache_pair no_present = {"past_key_values.0.key", "y", false};
     const wrong_model models[] = {
-        {KILN_OK, "", {IDS, MASK, PAST}, {LOGITS, PRESENT}, PLAIN},
-        {KILN_ERROR_UNSUPPORTED, "no input for tokens", {MASK, PAST}, {LOGITS, PRESENT}, PLAIN},
-        {KILN_ERROR_NAME,
-         "no input \"ids\"",
-         {IDS, PAST},
-         {LOGITS, PRESENT},
+        {KILN_OK, "", ENDS(IDS, MASK, PAST), ENDS(LOGITS, PRESENT), PLAIN},
+        {KILN_ERROR_UNSUPPORTED, "no input for tokens", ENDS(MASK, PAST), ENDS(LOGITS, PRESENT),
+         PLAIN},
+        {KILN_ERROR_NAME, "no input \"ids\"", ENDS(IDS, PAST), ENDS(LOGITS, PRESENT),
          KILN_GENERATOR_OPTIONS(.max_length = 20, .tokens = "ids")},
-        {KILN_ERROR_DTYPE,
-         "\"input_ids\" is of type float32",
-         {END("input_ids", FLOAT32, -1, -1), PAST},
-         {LOGITS, PRESENT},
+        {KILN_ERROR_DTYPE, "\"input_ids\" is of type float32",
+         ENDS(END("input_ids", FLOAT32, -1, -1), PAST), ENDS(LOGITS, PRESENT), PLAIN},
+        {KILN_ERROR_RANK, "\"attention_mask\" has the shape ?x1x?x?",
+         ENDS(IDS, END("attention_mask", INT64, -1, 1, -1, -1), PAST), ENDS(LOGITS, PRESENT),
          PLAIN},
-        {KILN_ERROR_RANK,
-         "\"attention_mask\" has the shape ?x1x?x?",
-         {IDS, END("attention_mask", INT64, -1, 1, -1, -1), PAST},
-         {LOGITS, PRESENT},
+        {KILN_ERROR_UNSUPPORTED, "the engine has no cache", ENDS(IDS, MASK), ENDS(LOGITS), PLAIN},
+        {KILN_ERROR_UNSUPPORTED, "\"past_key_values.0.key\" has no output to go with it",
+         ENDS(IDS, PAST), ENDS(LOGITS), PLAIN},
+        {KILN_ERROR_DTYPE, "of type float16", ENDS(IDS, PAST),
+         ENDS(LOGITS, END("present.0.key", FLOAT16, -1, 2, -1, 4)), PLAIN},
+        {KILN_ERROR_SHAPE, "is ?x3x?x4", ENDS(IDS, PAST),
+         ENDS(LOGITS, END("present.0.key", FLOAT32, -1, 3, -1, 4)), PLAIN},
+        {KILN_ERROR_UNSUPPORTED, "one dimension behind that of the batch has to be dynamic",
+         ENDS(IDS, END("past_key_values.0.key", FLOAT32, -1, -1, -1, 4)), ENDS(LOGITS, PRESENT),
          PLAIN},
-        {KILN_ERROR_UNSUPPORTED, "the engine has no cache", {IDS, MASK}, {LOGITS}, PLAIN},
-        {KILN_ERROR_UNSUPPORTED,
-         "\"past_key_values.0.key\" has no output to go with it",
-         {IDS, PAST},
-         {LOGITS},
-         PLAIN},
-        {KILN_ERROR_DTYPE,
-         "of type float16",
-         {IDS, PAST},
-         {LOGITS, END("present.0.key", FLOAT16, -1, 2, -1, 4)},
-         PLAIN},
-        {KILN_ERROR_SHAPE,
-         "is ?x3x?x4",
-         {IDS, PAST},
-         {LOGITS, END("present.0.key", FLOAT32, -1, 3, -1, 4)},
-         PLAIN},
-        {KILN_ERROR_UNSUPPORTED,
-         "one dimension behind that of the batch has to be dynamic",
-         {IDS, END("past_key_values.0.key", FLOAT32, -1, -1, -1, 4)},
-         {LOGITS, PRESENT},
-         PLAIN},
-        {KILN_ERROR_UNSUPPORTED, "no output \"logits\"", {IDS, PAST}, {PRESENT}, PLAIN},
-        {KILN_ERROR_SHAPE,
-         "has the shape ?x?x?; rows, positions and a vocabulary",
-         {IDS, PAST},
-         {END("logits", FLOAT32, -1, -1, -1), PRESENT},
-         PLAIN},
-        {KILN_ERROR_DTYPE,
-         "logits are float32",
-         {IDS, PAST},
-         {END("logits", INT64, -1, -1, 16), PRESENT},
-         PLAIN},
-        {KILN_ERROR_INVALID_ARGUMENT,
-         "the longest sequence has to be stated",
-         {IDS, PAST},
-         {LOGITS, PRESENT},
-         KILN_GENERATOR_OPTIONS_INIT},
-        {KILN_ERROR_LIMIT,
-         "max_length is 33",
-         {IDS, MASK, END("past_key_values.0.key", FLOAT32, -1, 2, 32, 4)},
-         {LOGITS, END("present.0.key", FLOAT32, -1, 2, 32, 4)},
+        {KILN_ERROR_UNSUPPORTED, "no output \"logits\"", ENDS(IDS, PAST), ENDS(PRESENT), PLAIN},
+        {KILN_ERROR_SHAPE, "has the shape ?x?x?; rows, positions and a vocabulary", ENDS(IDS, PAST),
+         ENDS(END("logits", FLOAT32, -1, -1, -1), PRESENT), PLAIN},
+        {KILN_ERROR_DTYPE, "logits are float32", ENDS(IDS, PAST),
+         ENDS(END("logits", INT64, -1, -1, 16), PRESENT), PLAIN},
+        {KILN_ERROR_INVALID_ARGUMENT, "the longest sequence has to be stated", ENDS(IDS, PAST),
+         ENDS(LOGITS, PRESENT), KILN_GENERATOR_OPTIONS_INIT},
+        {KILN_ERROR_LIMIT, "max_length is 33",
+         ENDS(IDS, MASK, END("past_key_values.0.key", FLOAT32, -1, 2, 32, 4)),
+         ENDS(LOGITS, END("present.0.key", FLOAT32, -1, 2, 32, 4)),
          KILN_GENERATOR_OPTIONS(.max_length = 33)},
-        {KILN_ERROR_LIMIT,
-         "max_batch is 5",
-         {END("input_ids", INT64, 4, -1), PAST},
-         {LOGITS, PRESENT},
-         KILN_GENERATOR_OPTIONS(.max_length = 20, .max_batch = 5)},
-        {KILN_ERROR_UNSUPPORTED,
-         "attention_mask or cache_position",
-         {IDS, END("past_key_values.0.key", FLOAT32, -1, 2, 32, 4)},
-         {LOGITS, END("present.0.key", FLOAT32, -1, 2, 32, 4)},
-         PLAIN},
-        {KILN_ERROR_UNSUPPORTED,
-         "an input attention_mask",
-         {IDS, PAST},
-         {LOGITS, END("new.present.0.key", FLOAT32, -1, 2, -1, 4)},
-         PLAIN},
-        {KILN_ERROR_UNSUPPORTED,
-         "an input position_ids",
-         {IDS, MASK, PAST},
-         {LOGITS, END("new.present.0.key", FLOAT32, -1, 2, -1, 4)},
-         PLAIN},
-        {KILN_ERROR_SHAPE,
-         "only KILN_CACHE_WHOLE has one",
-         {IDS, MASK, PAST, END("past_key_values.1.key", FLOAT32, -1, 2, 8, 4)},
-         {LOGITS, PRESENT, END("present.1.key", FLOAT32, -1, 2, 8, 4)},
-         PLAIN},
-        {KILN_ERROR_NAME,
-         "no input \"x\"",
-         {IDS, PAST},
-         {LOGITS, PRESENT},
+        {KILN_ERROR_LIMIT, "max_batch is 5", ENDS(END("input_ids", INT64, 4, -1), PAST),
+         ENDS(LOGITS, PRESENT), KILN_GENERATOR_OPTIONS(.max_length = 20, .max_batch = 5)},
+        {KILN_ERROR_UNSUPPORTED, "attention_mask or cache_position",
+         ENDS(IDS, END("past_key_values.0.key", FLOAT32, -1, 2, 32, 4)),
+         ENDS(LOGITS, END("present.0.key", FLOAT32, -1, 2, 32, 4)), PLAIN},
+        {KILN_ERROR_UNSUPPORTED, "an input attention_mask", ENDS(IDS, PAST),
+         ENDS(LOGITS, END("new.present.0.key", FLOAT32, -1, 2, -1, 4)), PLAIN},
+        {KILN_ERROR_UNSUPPORTED, "an input position_ids", ENDS(IDS, MASK, PAST),
+         ENDS(LOGITS, END("new.present.0.key", FLOAT32, -1, 2, -1, 4)), PLAIN},
+        {KILN_ERROR_SHAPE, "only KILN_CACHE_WHOLE has one",
+         ENDS(IDS, MASK, PAST, END("past_key_values.1.key", FLOAT32, -1, 2, 8, 4)),
+         ENDS(LOGITS, PRESENT, END("present.1.key", FLOAT32, -1, 2, 8, 4)), PLAIN},
+        {KILN_ERROR_NAME, "no input \"x\"", ENDS(IDS, PAST), ENDS(LOGITS, PRESENT),
          KILN_GENERATOR_OPTIONS(.max_length = 20, .pairs = &no_past, .pair_count = 1)},
-        {KILN_ERROR_NAME,
-         "no output \"y\"",
-         {IDS, PAST},
-         {LOGITS, PRESENT},
+        {KILN_ERROR_NAME, "no output \"y\"", ENDS(IDS, PAST), ENDS(LOGITS, PRESENT),
          KILN_GENERATOR_OPTIONS(.max_length = 20, .pairs = &no_present, .pair_count = 1)},
-        {KILN_ERROR_INVALID_ARGUMENT,
-         "layout is 7",
-         {IDS, PAST},
-         {LOGITS, PRESENT},
+        {KILN_ERROR_INVALID_ARGUMENT, "layout is 7", ENDS(IDS, PAST), ENDS(LOGITS, PRESENT),
          KILN_GENERATOR_OPTIONS(.max_length = 20, .layout = (kiln_cache_layout)7)},
-        {KILN_ERROR_UNSUPPORTED,
-         "preallocate is for models",
-         {IDS, PAST},
-         {LOGITS, PRESENT},
-         KILN_GENERATOR_OPTIONS(.max_length = 20, .preallocate = true)},
+        {KILN_ERROR_UNSUPPORTED, "preallocate is for models", ENDS(IDS, PAST),
+         ENDS(LOGITS, PRESENT), KILN_GENERATOR_OPTIONS(.max_length = 20, .preallocate = true)},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         if (models[i].status == KILN_OK) {
