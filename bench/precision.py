@@ -11,7 +11,8 @@ held-out inputs, and then how many characters the text recogniser reads as it do
 200 generated pictures. Peers are onnxconverter-common (fp16), onnxruntime.quantization's
 quantize_static (int8, per channel, with symmetric activations as TensorRT wants them, and with its
 default) and MatMulNBitsQuantizer (int4, blocks of 32, symmetric as TensorRT wants it, and with its
-default); what one of them fails with stands in its place. Needs Pillow, which draws the pictures.
+default, zero points, in blocks of 16 too); what one of them fails with stands in its place.
+Needs Pillow, which draws the pictures.
 
 PRECISION_MODELS="magika rec" and PRECISION_KINDS="int4" leave the others out; PRECISION_SETS says
 how many sets, PRECISION_INPUTS of how many inputs, PRECISION_SEEDS="5000 6000" which pictures are
@@ -23,6 +24,7 @@ that it computes in float32 and rounds what each node gives. bfloat16 is emulate
 there and back behind every node, which is what the reference executor does as well; a GPU fuses
 nodes and rounds less often.
 """
+import logging
 import os
 import random
 import subprocess
@@ -35,6 +37,7 @@ import onnxruntime
 from PIL import Image, ImageDraw, ImageFont
 
 onnxruntime.set_default_logger_severity(4)
+logging.disable()  # a line for each node
 PICTURES = 200
 CALIBRATION = 32
 FEW = 8
@@ -143,7 +146,7 @@ def by_static(symmetric):
     return quantize
 
 
-def by_nbits(symmetric):
+def by_nbits(symmetric, block=32):
     """int4 by onnxruntime.quantization."""
     def quantize(source, target, _feeds):
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
@@ -157,7 +160,7 @@ def by_nbits(symmetric):
                 if node.op_type != "Constant" or node.attribute[0].name != "value"]
         del model.graph.node[:]
         model.graph.node.extend(kept)
-        quantizer = MatMulNBitsQuantizer(model, block_size=32, is_symmetric=symmetric)
+        quantizer = MatMulNBitsQuantizer(model, block_size=block, is_symmetric=symmetric)
         quantizer.process()
         onnx.save(quantizer.model.model if hasattr(quantizer.model, "model") else quantizer.model,
                   target)
@@ -191,7 +194,13 @@ KINDS = [("fp16", ["-p", "fp16"], 0, [("onnxconverter-common", by_converter)]),
           ([("nvidia-modelopt", by_modelopt)] if "PRECISION_MODELOPT" in os.environ else [])),
          ("int4", ["-p", "int4", "--block", "32"], 0,
           [("MatMulNBitsQuantizer, symmetric", by_nbits(True)), ("its default", by_nbits(False))]),
-         ("int4, calibrated", ["-p", "int4", "--block", "32"], CALIBRATION, [])]
+         ("int4, calibrated", ["-p", "int4", "--block", "32"], CALIBRATION, []),
+         ("int4, zero points", ["-p", "int4", "--block", "32", "--zero-points"], 0, []),
+         ("int4, zero points, calibrated", ["-p", "int4", "--block", "32", "--zero-points"],
+          CALIBRATION, []),
+         ("int4, zero points, calibrated, blocks of 16",
+          ["-p", "int4", "--block", "16", "--zero-points"], CALIBRATION,
+          [("MatMulNBitsQuantizer's default", by_nbits(False, 16))])]
 
 
 def is_asked(variable, name):

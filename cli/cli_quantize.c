@@ -17,6 +17,7 @@ typedef struct quantize_settings {
     int precision; /* of `precisions` */
     int rest;      /* likewise, or -1 */
     int64_t block;
+    bool zero_points;
     const char *ranges;
     const char *calibration;
     int method;
@@ -128,6 +129,7 @@ static void set_options(quantize_job *job)
     how->precision = precision_of(settings);
     how->rest = settings->rest < 0 ? KILN_PRECISION_DEFAULT : values[settings->rest];
     how->block_size = (int32_t)settings->block;
+    how->zero_points = settings->zero_points;
     how->keep_operators = settings->keep_operators.items;
     how->keep_operator_count = settings->keep_operators.count;
     how->keep_nodes = settings->keep_nodes.items;
@@ -389,7 +391,9 @@ static const cli_option options[] = {
      "With int8, fp8 and int4: what is not quantized computes in fp16 or bf16, instead of as it "
      "did."},
     {"block", 0, "N", CLI_INTEGER, AT(block), 0, 128, NULL,
-     "With int4: so many weights share a scale: 32, 64 or 128. Default: 64."},
+     "With int4: so many weights share a scale: 16, 32, 64 or 128. Default: 64."},
+    {"zero-points", 0, NULL, CLI_FLAG, AT(zero_points), 0, 0, NULL,
+     "With int4: each block has a zero point, too, and loses less; TensorRT takes none."},
     {"ranges", 'r', "FILE", CLI_TEXT, AT(ranges), 0, 0, NULL,
      "Ranges of tensors, as JSON or a calibration cache of TensorRT's (kiln calibrate): int8 and "
      "fp8 need them, and with fp16 nodes whose tensors come near its end stay in float32."},

@@ -64,8 +64,11 @@ typedef struct kiln_precision_options {
      * what rounding the weights adds on average. With FP16 and BF16, a node with a tensor whose
      * numbers go beyond half of the largest number of the type (fp16: 32,752) stays in fp32. */
     const kiln_range_table *ranges;
-    /* With INT4: weights in a row that share a scale: 32, 64 or 128; 0: 64. */
+    /* With INT4: weights in a row that share a scale: 16, 32, 64 or 128; 0: 64. */
     int32_t block_size;
+    /* With INT4: each block has a zero point as well, weights are uint4: nearer to the weights, but
+     * TensorRT takes none. */
+    bool zero_points;
     /* With INT8, FP8 and INT4: what the rest computes in, FP16 or BF16; DEFAULT: as it did. */
     kiln_precision rest;
     /* With FP16 and BF16, or `rest`: inputs and outputs of float32 become half ones too, instead of

@@ -85,11 +85,15 @@ static kiln_status check_options(const kiln_precision_options *options)
                         "1 (fp16) or 2 (bf16) is needed",
                         (int)options->rest);
     }
-    if (options->block_size != 0 && options->block_size != 32 && options->block_size != 64 &&
-        options->block_size != 128) {
+    if (options->block_size != 0 && options->block_size != 16 && options->block_size != 32 &&
+        options->block_size != 64 && options->block_size != 128) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_precision_options: block_size is %d; 32, 64 or 128 is needed",
+                        "kiln_precision_options: block_size is %d; 16, 32, 64 or 128 is needed",
                         (int)options->block_size);
+    }
+    if (options->zero_points && options->precision != KILN_PRECISION_INT4) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_precision_options.zero_points is for int4 weights alone");
     }
     return KILN_OK;
 }

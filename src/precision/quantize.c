@@ -2,7 +2,7 @@
 /*
  * Networks in eight or four bits, with QuantizeLinear and DequantizeLinear around what is to
  * compute so: the form that TensorRT and ONNX Runtime make kernels of. Scales are symmetric, for
- * TensorRT takes no other; biases stay in float32.
+ * TensorRT takes no other, but for weights that zero points are asked of; biases stay in float32.
  */
 #include <math.h>
 #include <string.h>
@@ -10,12 +10,13 @@
 #include "quantize_parts.h"
 
 /* The largest numbers: 127, for the eighth bit below it is left out so that a sign can be turned;
- * 448 (https://arxiv.org/abs/2209.05433); 7. Operator sets: of one scale for each channel, of
- * float8, of blocks. */
+ * 448 (https://arxiv.org/abs/2209.05433); 7; 15 above the least. Operator sets: of one scale for
+ * each channel, of float8, of blocks. */
 static const quantize_format formats[] = {
     {KILN_PRECISION_INT8, "int8", KILN_DTYPE_INT8, 127, 13, true},
     {KILN_PRECISION_FP8, "float8", KILN_DTYPE_FLOAT8E4M3, 448, 19, true},
     {KILN_PRECISION_INT4, "int4", KILN_DTYPE_INT4, 7, 21, false},
+    {KILN_PRECISION_INT4, "uint4", KILN_DTYPE_UINT4, 15, 21, false},
     {KILN_PRECISION_FP16, "float16", KILN_DTYPE_FLOAT16, 65504, 0, true},
     {KILN_PRECISION_BF16, "bfloat16", KILN_DTYPE_BFLOAT16, 0x1.fep127, 0, true},
 };
@@ -437,11 +438,14 @@ static kiln_status prepare(kln_onnx_model *model, kiln_precision_options *option
     return quantize_smooth(model, options, format, ranges);
 }
 
-static const quantize_format *format_of(kiln_precision precision)
+static const quantize_format *format_of(const kiln_precision_options *options)
 {
     const quantize_format *found = &formats[0];
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(formats); i++) {
-        found = formats[i].precision == precision ? &formats[i] : found;
+        const bool has_zeros = formats[i].storage == KILN_DTYPE_UINT4;
+        found = formats[i].precision == options->precision && (!has_zeros || options->zero_points)
+                    ? &formats[i]
+                    : found;
     }
     return found;
 }
@@ -454,8 +458,7 @@ kiln_status kln_even_out(kln_onnx_model *model, kiln_precision_options *options,
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(quantize_fold(model, options, report));
-    const kiln_status status =
-        quantize_smooth(model, options, format_of(options->precision), &ranges);
+    const kiln_status status = quantize_smooth(model, options, format_of(options), &ranges);
     kiln_range_table_destroy(ranges);
     return status == KILN_OK ? quantize_drop_unread(&model->graph) : status;
 }
@@ -469,7 +472,7 @@ kiln_status kln_quantize(kln_onnx_model *model, const kiln_precision_options *op
                           .arena = &model->arena,
                           .options = &how,
                           .report = report,
-                          .format = format_of(options->precision)};
+                          .format = format_of(options)};
     kln_precision_report_totals(report)->bytes_before = kln_precision_constant_bytes(&model->graph);
     KLN_RETURN_IF_ERROR(prepare(model, &how, pass.format, report, &ranges));
     how.ranges = ranges != NULL ? ranges : options->ranges;

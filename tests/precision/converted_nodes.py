@@ -6,8 +6,8 @@ takes, that runs, and that gives what it gave before within the type's tolerance
     converted_nodes.py LIBKILN LEAST FOLDER...
 
 fp16, int8 and int4 run on ONNX Runtime, bf16 and fp8, of which its CPU provider has no kernels, on
-the reference executor. In a second round of each, nodes that a seed chooses stay in float32. Fails
-where fewer than LEAST cases were compared.
+the reference executor. In a second round of each, nodes that a seed chooses stay in float32, and
+int4 has zero points. Fails where fewer than LEAST cases were compared.
 """
 import collections
 import ctypes
@@ -141,6 +141,8 @@ class Case:
         if kept:
             members = {"keep_nodes": (ctypes.c_char_p * len(kept))(*[n.encode() for n in kept]),
                        "keep_node_count": len(kept)}
+        if precision == Precision.INT4 and seed:
+            members["zero_points"] = True
         try:
             summary = self.kiln.convert(self.path, target, precision, self.ranges, **members)
         except Refused as refusal:

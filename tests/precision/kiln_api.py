@@ -32,9 +32,9 @@ class Options(ctypes.Structure):
                 ("keep_operator_count", ctypes.c_size_t),
                 ("keep_nodes", ctypes.POINTER(ctypes.c_char_p)),
                 ("keep_node_count", ctypes.c_size_t), ("ranges", ctypes.c_void_p),
-                ("block_size", ctypes.c_int32), ("rest", ctypes.c_int),
-                ("convert_bindings", ctypes.c_bool), ("bindings", ctypes.c_void_p),
-                ("binding_count", ctypes.c_size_t)]
+                ("block_size", ctypes.c_int32), ("zero_points", ctypes.c_bool),
+                ("rest", ctypes.c_int), ("convert_bindings", ctypes.c_bool),
+                ("bindings", ctypes.c_void_p), ("binding_count", ctypes.c_size_t)]
 
 
 class Summary(ctypes.Structure):

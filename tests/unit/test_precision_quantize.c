@@ -139,6 +139,8 @@ static const struct {
     {"blocks of 32", PRODUCT, KILN_PRECISION_INT4, 0, 32, "Reshape DequantizeLinear MatMul", 0.2},
     {"blocks of 64", PRODUCT, KILN_PRECISION_INT4, KILN_PRECISION_FP16, 0,
      "Cast Reshape DequantizeLinear MatMul Cast", 0.2},
+    {"blocks of 16 with zero points", PRODUCT, KILN_PRECISION_INT4, 0, 16,
+     "Reshape DequantizeLinear MatMul", 0.1},
 };
 
 static void make(graph_maker *m, size_t index)
@@ -200,7 +202,9 @@ static kiln_precision_options options_of(size_t index, const kiln_range_table *r
 {
     kiln_precision_options how =
         KILN_PRECISION_OPTIONS(.precision = cases[index].precision, .rest = cases[index].rest,
-                               .block_size = cases[index].block, .ranges = ranges);
+                               .block_size = cases[index].block,
+                               .zero_points = strstr(cases[index].name, "zero points") != NULL,
+                               .ranges = ranges);
     static const char *const last = "y";
     how.keep_nodes = &last;
     how.keep_node_count = strncmp(cases[index].name, "kept", 4) == 0;

@@ -148,6 +148,8 @@ static const struct {
     {"means in bf16", moved, KILN_PRECISION_BF16, "Cast Sigmoid Mul Add Conv Cast", 1.0, false},
     {"together in int4", together, KILN_PRECISION_INT4,
      "Reshape DequantizeLinear MatMul DequantizeLinear MatMul DequantizeLinear MatMul", 0.6, true},
+    {"together about zero points", together, KILN_PRECISION_INT4,
+     "Reshape DequantizeLinear MatMul DequantizeLinear MatMul DequantizeLinear MatMul", 0.8, true},
     {"together in int8", seen_together, KILN_PRECISION_INT8, PAIR "Conv " PAIR "Conv " PAIR "Conv",
      0.95, true},
     {"together in fp16", seen_together, KILN_PRECISION_FP16, "Cast Conv Conv Conv Cast", 0.97,
@@ -255,7 +257,8 @@ static double error_of(size_t index, const kiln_range_table *ranges, const float
     const kln_onnx_model *model = NULL;
     double sum = 0;
     kiln_precision_options how =
-        KILN_PRECISION_OPTIONS(.precision = cases[index].precision, .ranges = ranges);
+        KILN_PRECISION_OPTIONS(.precision = cases[index].precision, .ranges = ranges,
+                               .zero_points = strstr(cases[index].name, "zero points") != NULL);
     assert_ok(kiln_network_convert(network, &how, NULL));
     const size_t count = run(network, found);
     for (size_t i = 0; i < count; i++) {
@@ -385,7 +388,8 @@ static kiln_status convert_each(void *user)
             ? kiln_calibrate_file(kiln_test_path("smooth.onnx"), &by, &source, &seen, &ranges)
             : kiln_range_table_load(kiln_test_path("smooth.json"), &ranges);
     kiln_precision_options how =
-        KILN_PRECISION_OPTIONS(.precision = cases[index].precision, .ranges = ranges);
+        KILN_PRECISION_OPTIONS(.precision = cases[index].precision, .ranges = ranges,
+                               .zero_points = strstr(cases[index].name, "zero points") != NULL);
     status = status == KILN_OK ? kiln_network_from_onnx(kiln_test_path("smooth.onnx"), &network)
                                : status;
     status = status == KILN_OK ? kiln_network_convert(network, &how, &report) : status;

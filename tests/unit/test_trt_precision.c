@@ -187,3 +187,26 @@ LAYOUTS_TEST(a_plan_says_how_its_bindings_are_quantized)
     kiln_network_destroy(network);
     kiln_range_table_destroy(ranges);
 }
+
+TEST(zero_points_are_refused_by_name)
+{
+    static float numbers[64 * 8];
+    const kiln_precision_options how =
+        KILN_PRECISION_OPTIONS(.precision = KILN_PRECISION_INT4, .zero_points = true);
+    const kiln_build_options options = fake_options(SOME_LAYOUT);
+    const char *path = kiln_test_path("zero_points.onnx");
+    owned_engine engine = NULL;
+    owned_network network = new_network();
+    const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(4, 64));
+    const kiln_tensor_id w = add_floats(network, "w", KILN_SHAPE(64, 8), numbers);
+    kiln_tensor_id y;
+    numbers[5] = 1;
+    assert_ok(kiln_network_add_matrix_multiply(network, "y", x, w, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    assert_ok(kiln_network_convert(network, &how, NULL));
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine),
+                 "kiln_precision_options.zero_points");
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(path, &options, &engine),
+                 "kiln_precision_options.zero_points");
+}

@@ -313,6 +313,18 @@ static kiln_status read_model(trt_build *build, bool spans)
     return KILN_OK;
 }
 
+/* NVIDIA's parser says of such a tensor that its number is not known, and not what to do. */
+static kiln_status check_zero_points(const trt_build *build, const kln_onnx_graph *graph)
+{
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        KLN_RETURN_IF(graph->initializers[i].dtype == KILN_DTYPE_UINT4, KILN_ERROR_UNSUPPORTED,
+                      "%s: the weights \"%s\" are of uint4, with zero points; TensorRT takes int4 "
+                      "without: convert the model without kiln_precision_options.zero_points",
+                      build->source, graph->initializers[i].name);
+    }
+    return KILN_OK;
+}
+
 static kiln_status parse(trt_build *build)
 {
     const bool spans = trt_has(&build->library->abi, TRT_M_Parser_loadModelProto);
@@ -324,6 +336,8 @@ static kiln_status parse(trt_build *build)
             onnx = build->onnx;
         }
     }
+    const kln_onnx_model *known = onnx != NULL ? onnx : build->onnx;
+    KLN_RETURN_IF_ERROR(known != NULL ? check_zero_points(build, &known->graph) : KILN_OK);
     KLN_RETURN_IF_ERROR(expand(build, &onnx));
     KLN_RETURN_IF_ERROR(trt_feed(build, &onnx));
     if (onnx == NULL) {

@@ -36,3 +36,6 @@ grep -c '<td>MatMul</td>' page.html
 kiln quantize products.onnx -o small.onnx -p int8 -c batches --target 45 > /dev/null
 echo "status $?"
 kiln quantize products.onnx -o small.onnx -p int4 --report page.html
+kiln quantize products.onnx -o small.onnx -p int4 --block 16 --zero-points | head -n 2
+kiln run small.onnx -b onnxruntime -i x=1 | tail -n 1 | grep -c '^output'
+kiln quantize products.onnx -o small.onnx -p fp16 --zero-points
