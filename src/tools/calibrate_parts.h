@@ -75,6 +75,9 @@ KILN_MUST_CHECK kiln_status kln_calibration_list(kln_calibration *of);
 KILN_MUST_CHECK kiln_status kln_calibration_plan(kln_calibration *of);
 KILN_MUST_CHECK kiln_status kln_calibration_build(kln_calibration *of, size_t part);
 void kln_calibration_release_engines(kln_calibration *of);
+/* Of ONNX Runtime, whose layouts for convolutions are undone for each tensor that is looked at:
+ * where all are and convolutions are many, it keeps the model's. */
+kiln_optimization kln_calibration_optimization(const kln_calibration *of);
 
 /* --- counting, in threads (calibrate_observe.c) --- */
 

@@ -5,6 +5,7 @@
 #include "base/kln_base.h"
 #include "graph_maker.h"
 #include "kiln_test.h"
+#include "tools/calibrate_parts.h"
 
 #define BATCHES 3
 #define ROWS 4
@@ -145,6 +146,34 @@ TEST(how_it_is_run_changes_nothing)
             assert_ok(calibrate(cases[i].shape, *cases[i].from, &options, &ranges));
             assert_equal_tables(expected, ranges);
         }
+    }
+}
+
+/* Layouts of ONNX Runtime's own cost more than they bring where all tensors are looked at, between
+ * many convolutions. */
+TEST(layouts_are_kept_between_many_convolutions)
+{
+    static const struct {
+        const char *nodes;
+        size_t count; /* of observed tensors */
+        bool wants_some;
+        kiln_optimization level;
+    } cases[] = {
+        {"y=Conv(x,w)", 20, false, KILN_OPTIMIZATION_DEFAULT},
+        {"y=Relu(x)", 3, false, KILN_OPTIMIZATION_DEFAULT},
+        {"a=Conv(x,w); y=Conv(a,w)", 20, false, KILN_OPTIMIZATION_EXTENDED},
+        {"a=Conv(x,w); y=Conv(a,w)", 20, true, KILN_OPTIMIZATION_DEFAULT},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        owned_maker m;
+        kln_calibration of = {.count = cases[i].count, .wants_some = cases[i].wants_some};
+        maker_model(&m, 17, "in x float32[1,4,4,4]; zeros w float32[4,4,1,1]");
+        maker_text(&m, cases[i].nodes);
+        maker_output(&m, "y", 1, NULL);
+        assert_ok(m.status);
+        assert_ok(kln_infer(m.model, NULL, &of.inference));
+        assert_int_equal(kln_calibration_optimization(&of), cases[i].level);
+        kln_inference_destroy(of.inference);
     }
 }
 
