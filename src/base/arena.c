@@ -14,11 +14,6 @@ typedef struct kln_arena_block {
     _Alignas(16) unsigned char data[];
 } kln_arena_block;
 
-void kln_arena_init(kln_arena *arena)
-{
-    *arena = (kln_arena){.block_size = FIRST_BLOCK};
-}
-
 void kln_arena_finish(kln_arena *arena)
 {
     kln_arena_block *block = arena->blocks;
@@ -27,7 +22,7 @@ void kln_arena_finish(kln_arena *arena)
         kln_free(block);
         block = next;
     }
-    kln_arena_init(arena);
+    *arena = (kln_arena){.blocks = NULL};
 }
 
 void *kln_arena_more(kln_arena *arena, size_t size)
@@ -36,6 +31,7 @@ void *kln_arena_more(kln_arena *arena, size_t size)
         return NULL;
     }
     const size_t piece = KLN_ARENA_PIECE(size);
+    arena->block_size = arena->block_size != 0 ? arena->block_size : FIRST_BLOCK;
     const bool is_large = piece > arena->block_size;
     const size_t room = is_large ? piece : arena->block_size;
     kln_arena_block *block = kln_alloc(sizeof *block + room);

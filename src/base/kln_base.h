@@ -183,7 +183,7 @@ void kln_lasting_end(void);
 
 /* --- arena (arena.c): many small pieces that go together --- */
 
-/* Pieces are never released one by one. One thread at a time. */
+/* Pieces are never released one by one. One thread at a time. A zeroed one is empty and ready. */
 typedef struct kln_arena {
     struct kln_arena_block *blocks;
     unsigned char *free; /* in the first block: what is left of it */
@@ -192,7 +192,6 @@ typedef struct kln_arena {
     size_t bytes;      /* taken from the heap so far */
 } kln_arena;
 
-void kln_arena_init(kln_arena *arena);
 void kln_arena_finish(kln_arena *arena);
 #define KLN_ARENA_PIECE(size) (((size) + 15) & ~(size_t)15)
 void *kln_arena_more(kln_arena *arena, size_t size); /* the same, in a new block */
@@ -250,7 +249,8 @@ KILN_MUST_CHECK kiln_status kln_json_parse(kiln_span text, size_t limit, const c
 
 /* --- names (names.c): strings to numbers --- */
 
-/* A hash map from a string to a uint32_t. Keys are not copied: they must outlive the map. */
+/* A hash map from a string to a uint32_t. Keys are not copied: they must outlive the map. A zeroed
+ * one is empty and ready. */
 typedef struct kln_names {
     struct kln_names_slot *slots;
     size_t capacity; /* a power of two, or 0 */
@@ -259,7 +259,6 @@ typedef struct kln_names {
 
 #define KLN_NAMES_NONE UINT32_MAX
 
-void kln_names_init(kln_names *names);
 void kln_names_finish(kln_names *names);
 /* Sets `key`; an old value is replaced. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_names_set(kln_names *names, const char *key, uint32_t value);
@@ -292,7 +291,6 @@ typedef struct kln_keys {
     kln_arena arena; /* of the keys */
 } kln_keys;
 
-void kln_keys_init(kln_keys *keys);
 void kln_keys_finish(kln_keys *keys);
 /* Sets `key`; an old value is replaced. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_keys_set(kln_keys *keys, const kln_key *key, uint32_t value);

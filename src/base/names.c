@@ -74,15 +74,10 @@ uint32_t kln_names_hash(const char *key)
     return fold(kln_hash_key(key, strlen(key)));
 }
 
-void kln_names_init(kln_names *names)
-{
-    *names = (kln_names){.slots = NULL, .capacity = 0, .count = 0};
-}
-
 void kln_names_finish(kln_names *names)
 {
     kln_free(names->slots);
-    kln_names_init(names);
+    *names = (kln_names){.slots = NULL};
 }
 
 kiln_status kln_names_swap_hashed(kln_names *names, const char *key, uint32_t hash, uint32_t value,
@@ -153,12 +148,6 @@ static bool same_parts(const void *a, const void *b)
         equal = same_name(one->text[i], other->text[i]);
     }
     return equal;
-}
-
-void kln_keys_init(kln_keys *keys)
-{
-    kln_names_init(&keys->table);
-    kln_arena_init(&keys->arena);
 }
 
 void kln_keys_finish(kln_keys *keys)

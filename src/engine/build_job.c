@@ -223,7 +223,6 @@ static kiln_status start(const char *path, kiln_span bytes, const kiln_build_opt
 {
     kiln_build *build = kln_alloc_zeroed(1, sizeof *build);
     KLN_RETURN_IF_NO_MEMORY(build, sizeof *build, "a build");
-    kln_arena_init(&build->arena);
     kiln_status status = set_up(build, path, bytes, options, limits);
     if (status == KILN_OK) {
         status = start_thread(build);

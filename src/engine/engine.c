@@ -98,7 +98,6 @@ kiln_status kln_engine_adopt(const kiln_backend *backend, const kiln_backend_inf
     made->shared.backend = backend;
     made->shared.state = state;
     made->shared.info = *info;
-    kln_arena_init(&made->arena);
     (void)pthread_mutex_init(&made->inspecting, NULL);
     (void)pthread_mutex_init(&made->refitting, NULL);
     kiln_status status = kln_shared_init(&made->shared);

@@ -317,9 +317,6 @@ kiln_status kln_graph_read_quantization(const kln_onnx_graph *graph, kln_arena *
         return KILN_OK;
     }
     seeking s = {.graph = graph, .arena = arena, .bindings = bindings, .count = count};
-    kln_names_init(&s.inputs);
-    kln_names_init(&s.outputs);
-    kln_names_init(&s.constants);
     const kiln_status status = look(&s);
     kln_names_finish(&s.inputs);
     kln_names_finish(&s.outputs);

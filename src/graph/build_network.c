@@ -75,8 +75,6 @@ static kiln_status make(kln_onnx_model *model, kiln_network **result)
     network->graph = &model->graph;
     network->root = network;
     network->branch_count = 1;
-    kln_names_init(&network->names);
-    kln_names_init(&network->imports);
     *result = network;
     return KILN_OK;
 }

@@ -58,13 +58,12 @@ kiln_status kln_network_write(const kiln_network *network, const char *path,
                               kln_onnx_weights weights)
 {
     kln_inference *inference = NULL;
-    kln_arena arena;
+    kln_arena arena = {0};
     /* Nothing can be an output that a network built here does not know. */
     const bool is_known = network->inference != NULL;
     if (!is_known) {
         KLN_RETURN_IF_ERROR(kln_infer(network->model, NULL, &inference));
     }
-    kln_arena_init(&arena);
     const kiln_status status =
         write_told(network, is_known ? network->inference : inference, &arena, path, weights);
     kln_arena_finish(&arena);

@@ -86,10 +86,6 @@ static kiln_status index_graph(kln_graph_edit *edit)
 kiln_status kln_graph_edit_begin(kln_onnx_model *model, kln_graph_edit *edit)
 {
     *edit = (kln_graph_edit){.model = model, .graph = &model->graph};
-    kln_names_init(&edit->constants);
-    kln_names_init(&edit->readers);
-    kln_names_init(&edit->producers);
-    kln_names_init(&edit->consumers);
     edit->dropped = kln_alloc_zeroed(model->graph.node_count, sizeof *edit->dropped);
     return edit->dropped != NULL ? index_graph(edit) : no_memory();
 }
@@ -345,13 +341,12 @@ kiln_status kln_graph_edit_commit(kln_graph_edit *edit)
     size_t node_count = 0;
     size_t constant_count = 0;
     size_t opset_count = 0;
-    kln_names readers;
+    kln_names readers = {0};
     kln_onnx_opset *opsets = import(edit, &opset_count);
     kln_onnx_node *nodes = kln_arena_alloc_zeroed(arena, most_nodes, sizeof *nodes);
     kln_onnx_tensor *constants = kln_arena_alloc_zeroed(arena, most_constants, sizeof *constants);
     KLN_FAIL_IF(opsets == NULL || nodes == NULL || constants == NULL, no_memory());
     place_nodes(edit, nodes, &node_count);
-    kln_names_init(&readers);
     const kiln_status status = count_readers(graph, nodes, node_count, &readers);
     if (status == KILN_OK) {
         place_constants(edit, &readers, constants, &constant_count);

@@ -269,7 +269,6 @@ static kiln_status add_call(inliner *in, const call_frame *frame, const kln_onnx
     KLN_RETURN_IF(inner.depth > CALLS_DEEP, KILN_ERROR_LIMIT,
                   "function \"%s\": functions call each other more than %zu deep", function->name,
                   CALLS_DEEP);
-    kln_names_init(&inner.formal);
     kiln_status status = bind_all(in, &inner, call);
     if (status == KILN_OK) {
         status = add_nodes(in, &inner, function->body.nodes, function->body.node_count);
@@ -312,7 +311,7 @@ kiln_status kln_inline_functions(kln_onnx_model *model, size_t *inlined)
 {
     const call_frame outermost = {.function = NULL};
     kln_onnx_graph made = model->graph;
-    inliner in = {.model = model, .arena = &model->arena, .made = &made};
+    inliner in = {.model = model, .index = {.model = model}, .arena = &model->arena, .made = &made};
     kln_onnx_opset *opsets = model->opsets;
     const size_t opset_count = model->opset_count;
     *inlined = 0;
@@ -321,7 +320,7 @@ kiln_status kln_inline_functions(kln_onnx_model *model, size_t *inlined)
     }
     made.nodes = NULL;
     made.node_count = made.node_capacity = 0;
-    kln_onnx_index_init(&in.index, model);
+
     kiln_status status = kln_onnx_index_update(&in.index);
     if (status == KILN_OK) {
         status = add_nodes(&in, &outermost, model->graph.nodes, model->graph.node_count);

@@ -281,11 +281,10 @@ static int64_t ir_of(int64_t opset)
 /* Before IR version 4 an initializer had to be an input, and was a constant nonetheless. */
 static kiln_status drop_inputs(const raiser *r, kln_onnx_graph *graph)
 {
-    kln_names constants;
+    kln_names constants = {0};
     kln_onnx_value *kept = kln_arena_alloc_zeroed(r->arena, graph->input_count, sizeof *kept);
     size_t count = 0;
     kiln_status status = kept != NULL ? KILN_OK : no_memory();
-    kln_names_init(&constants);
     for (size_t i = 0; status == KILN_OK && i < graph->initializer_count; i++) {
         status = kln_names_set(&constants, graph->initializers[i].name, 0);
     }

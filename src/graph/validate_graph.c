@@ -351,8 +351,7 @@ static void check_unused(kln_validation *v, const kln_graph_inference *graph, ui
 static void check_names(kln_validation *v, const kln_graph_inference *graph, bool outermost)
 {
     const kln_onnx_graph *names = graph->graph;
-    kln_names seen;
-    kln_names_init(&seen);
+    kln_names seen = {0};
     for (size_t i = 0; outermost && i < names->output_count && v->status == KILN_OK; i++) {
         const char *name = names->outputs[i].name;
         if (kln_names_get(&seen, name) != KLN_NAMES_NONE) {
@@ -363,7 +362,6 @@ static void check_names(kln_validation *v, const kln_graph_inference *graph, boo
         v->status = v->status == KILN_OK ? kln_names_set(&seen, name, (uint32_t)i) : v->status;
     }
     kln_names_finish(&seen);
-    kln_names_init(&seen);
     for (size_t i = 0; i < names->node_count && v->status == KILN_OK; i++) {
         const char *name = names->nodes[i].name;
         if (name[0] == '\0') {

@@ -194,8 +194,6 @@ kiln_status kiln_buffer_plan_create(const kiln_buffer_request *requests, size_t 
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a buffer plan");
     made->options = read;
     made->count = count;
-    kln_arena_init(&made->arena);
-    kln_names_init(&made->names);
     const kiln_status status = fill_plan(made, requests);
     made->options.aliases = NULL; /* the caller's */
     if (status != KILN_OK) {

@@ -294,7 +294,6 @@ typedef struct kln_onnx_index {
     size_t opsets_done, functions_done;
 } kln_onnx_index;
 
-void kln_onnx_index_init(kln_onnx_index *index, const kln_onnx_model *model);
 void kln_onnx_index_finish(kln_onnx_index *index);
 /* Takes in what is new in the model; of two of one name the first one holds. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_onnx_index_update(kln_onnx_index *index);

@@ -198,8 +198,6 @@ kiln_status kln_onnx_map_externals(kln_onnx_reader *reader, const char *folder,
     const kln_onnx_model *model = reader->model;
     files known = {.capacity = model->mapping_count,
                    .copies = model->mapping_count > 0 && kln_mapping_is_copy(&model->mappings[0])};
-    kln_names_init(&known.by_location);
-    kln_names_init(&known.by_missing);
     places *where = kln_alloc(sizeof *where);
     KLN_RETURN_IF_NO_MEMORY(where, sizeof *where, "the paths of external files");
     KLN_GOTO_IF_ERROR(find_places(folder, model_path, where), done);

@@ -1,13 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kln_onnx.h"
 
-void kln_onnx_index_init(kln_onnx_index *index, const kln_onnx_model *model)
-{
-    *index = (kln_onnx_index){.model = model};
-    kln_keys_init(&index->opsets);
-    kln_keys_init(&index->functions);
-}
-
 void kln_onnx_index_finish(kln_onnx_index *index)
 {
     kln_keys_finish(&index->opsets);

@@ -107,7 +107,6 @@ kiln_status kln_onnx_model_create(kln_onnx_model **model)
     *model = kln_alloc_zeroed(1, sizeof **model);
     KLN_RETURN_IF_NO_MEMORY(*model, sizeof **model, "a model");
     atomic_init(&(*model)->references, 1);
-    kln_arena_init(&(*model)->arena);
     kln_layout_init(&kln_layout_model, *model);
     return KILN_OK;
 }

@@ -85,9 +85,8 @@ static kiln_status set_all(const kln_onnx_model *before, const kln_onnx_weight *
                            size_t count, kln_onnx_model *model)
 {
     const kln_onnx_graph *graph = &model->graph;
-    kln_names places;
+    kln_names places = {0};
     kiln_status status = KILN_OK;
-    kln_names_init(&places);
     for (size_t i = 0; i < graph->initializer_count && status == KILN_OK; i++) {
         status = kln_names_set(&places, graph->initializers[i].name, (uint32_t)i);
     }

@@ -13,8 +13,6 @@ kln_graph_walk *kln_walk_create(kln_infer_state *state, const kln_onnx_graph *gr
         kln_state_check(state, false);
         return NULL;
     }
-    kln_names_init(&walk->inference.names);
-    kln_names_init(&walk->declared);
     walk->inference.graph = graph;
     walk->inference.parent = parent;
     walk->scope = scope;

@@ -72,10 +72,7 @@ static kiln_status start(kln_inference *inference, const kln_infer_options *opti
     state->inference = inference;
     state->walk_graph = kln_walk_graph;
     state->arena = &inference->arena;
-    kln_keys_init(&state->operators);
-    kln_onnx_index_init(&state->index, inference->model);
-    kln_names_init(&state->aliases);
-    kln_names_init(&state->input_names);
+    state->index.model = inference->model;
     if (options != NULL) {
         state->options = *options;
     }
@@ -213,7 +210,6 @@ kiln_status kln_infer(const kln_onnx_model *model, const kln_infer_options *opti
     KLN_RETURN_IF_NULL(model);
     kln_inference *inference = kln_alloc_zeroed(1, sizeof *inference);
     KLN_RETURN_IF_NO_MEMORY(inference, sizeof *inference, "shape inference");
-    kln_arena_init(&inference->arena);
     inference->model = model;
     kiln_status status = start(inference, options);
     if (status == KILN_OK) {

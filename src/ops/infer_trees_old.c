@@ -117,8 +117,7 @@ static bool check_old_nodes(kln_forest *f, const old_form *form, const bool *is_
 {
     size_t count = 0;
     const int64_t *trees = kln_rule_ints(f->rule, "nodes_treeids", &count);
-    kln_keys places;
-    kln_keys_init(&places);
+    kln_keys places = {0};
     bool fits = find_nodes(f, &places) && find_children(f, &places, is_leaf) &&
                 check_targets(f, &places, form);
     kln_keys_finish(&places);

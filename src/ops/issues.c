@@ -30,7 +30,6 @@ kiln_status kln_issues_create(kiln_issue_list **out)
 {
     kiln_issue_list *list = kln_alloc_zeroed(1, sizeof *list);
     KLN_RETURN_IF_NO_MEMORY(list, sizeof *list, "a list of issues");
-    kln_arena_init(&list->arena);
     *out = list;
     return KILN_OK;
 }

@@ -242,7 +242,6 @@ kiln_status kiln_build_options_create(kiln_build_options **options)
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "build options");
     made->options.struct_size = sizeof made->options;
     made->options.owner = made;
-    kln_arena_init(&made->arena);
     *options = &made->options;
     return KILN_OK;
 }

@@ -234,7 +234,6 @@ static kiln_status to_half(kln_onnx_model *model, const kiln_precision_options *
 {
     precise_pass pass = {.model = model, .options = options, .report = report};
     set_type(&pass);
-    kln_names_init(&pass.used);
     const kiln_status status = run(&pass);
     precise_finish(&pass);
     return status;

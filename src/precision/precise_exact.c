@@ -158,8 +158,7 @@ kiln_status precise_mark_exact(precise_graph *graph)
     for (size_t i = 0; i < count; i++) {
         flow(graph, precise_turn(graph, i));
     }
-    kln_names exact;
-    kln_names_init(&exact);
+    kln_names exact = {0};
     kiln_status status = KILN_OK;
     for (size_t i = count; status == KILN_OK && i-- > 0;) {
         status = mark_backwards(graph, precise_turn(graph, i), &exact);

@@ -144,7 +144,6 @@ kiln_status precise_look(precise_pass *pass, const kln_onnx_graph *graph,
         .nodes = kln_arena_alloc_zeroed(arena, graph->node_count, sizeof(precise_node)),
         .half_outputs = kln_arena_alloc_zeroed(arena, graph->output_count, 1),
         .next = pass->graphs};
-    kln_names_init(&made->names);
     pass->graphs = made;
     KLN_FAIL_IF(made->nodes == NULL || made->half_outputs == NULL, precise_no_memory());
     KLN_RETURN_IF_ERROR(look_at_values(pass, made));

@@ -40,7 +40,6 @@ kiln_status kln_precision_report_create(kiln_precision_report **report)
 {
     *report = kln_alloc_zeroed(1, sizeof **report);
     KLN_RETURN_IF_NO_MEMORY(*report, sizeof **report, "a report");
-    kln_arena_init(&(*report)->arena);
     (*report)->summary.struct_size = sizeof(*report)->summary;
     return KILN_OK;
 }
@@ -108,7 +107,6 @@ static kiln_status make_places(kiln_precision_report *report)
     if (report->has_places) {
         return KILN_OK;
     }
-    kln_names_init(&report->places);
     report->has_places = true;
     for (size_t i = 0; i < report->summary.node_count; i++) {
         const kiln_precision_node *node = &report->nodes[i];
@@ -127,9 +125,8 @@ static kiln_precision_node *find_node(kiln_precision_report *report, const char 
 kiln_status kln_precision_report_rest(kiln_precision_report *report,
                                       const kiln_precision_report *rest)
 {
-    kln_names outputs;
+    kln_names outputs = {0};
     kiln_status status = KILN_OK;
-    kln_names_init(&outputs);
     for (size_t i = 0; status == KILN_OK && i < report->summary.node_count; i++) {
         const kiln_precision_node *node = &report->nodes[i];
         if (node->dtype == KILN_DTYPE_FLOAT32 && node->output[0] != '\0') {

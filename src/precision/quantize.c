@@ -285,8 +285,7 @@ static bool is_constant_node(const kln_onnx_node *node)
 /* Constants that nobody reads any more. */
 kiln_status quantize_drop_unread(kln_onnx_graph *made)
 {
-    kln_names read;
-    kln_names_init(&read);
+    kln_names read = {0};
     kiln_status status = mark_read(made, &read);
     for (size_t i = 0; status == KILN_OK && i < made->input_count; i++) {
         status = kln_names_set(&read, made->inputs[i].name, 0);
@@ -477,7 +476,6 @@ kiln_status kln_quantize(kln_onnx_model *model, const kiln_precision_options *op
     KLN_RETURN_IF_ERROR(prepare(model, &how, pass.format, report, &ranges));
     how.ranges = ranges != NULL ? ranges : options->ranges;
     pass.graph = &model->graph;
-    kln_names_init(&pass.names);
     const kiln_status status = run(&pass);
     kln_names_finish(&pass.names);
     quantize_index_finish(&pass.index);

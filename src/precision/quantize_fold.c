@@ -334,7 +334,6 @@ kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_options *options
     model->graph = graph;
     KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &pass.inference));
     pass.graph = graph;
-    kln_names_init(&pass.makers);
     const kiln_status status = fold_all(&pass);
     kln_names_finish(&pass.makers);
     kln_inference_destroy(pass.inference);

@@ -19,8 +19,6 @@ kiln_status kiln_range_table_create(kiln_range_table **table)
     KLN_RETURN_IF_NULL(table);
     *table = kln_alloc_zeroed(1, sizeof **table);
     KLN_RETURN_IF_NO_MEMORY(*table, sizeof **table, "a table of ranges");
-    kln_arena_init(&(*table)->arena);
-    kln_names_init(&(*table)->names);
     (*table)->header = KILN_CACHE_HEADER;
     return KILN_OK;
 }

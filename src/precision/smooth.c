@@ -180,10 +180,9 @@ static kiln_status even_out_all(smooth_pass *pass)
 {
     const size_t count = pass->graph.node_count;
     uint32_t *next = kln_alloc_zeroed(2 * count + 1, sizeof *next);
-    kln_names firsts;
+    kln_names firsts = {0};
     KLN_FAIL_IF(next == NULL, smooth_no_memory());
     uint32_t *readers = next + count;
-    kln_names_init(&firsts);
     kiln_status status = KILN_OK;
     for (size_t i = count; status == KILN_OK && i-- > 0;) {
         if (pass->nodes[i].is_candidate) {
@@ -298,7 +297,6 @@ kiln_status quantize_smooth(kln_onnx_model *model, const kiln_precision_options 
     smooth_pass pass = {
         .model = model, .arena = &model->arena, .options = options, .format = format};
     KLN_RETURN_IF_ERROR(kiln_range_table_create(&pass.ranges));
-    kln_names_init(&pass.constants);
     kiln_status status = kiln_range_table_merge(pass.ranges, options->ranges);
     status = status == KILN_OK ? run(&pass) : status;
     kln_names_finish(&pass.constants);

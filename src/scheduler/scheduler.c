@@ -175,7 +175,6 @@ kiln_status scheduler_create_with(kiln_engine *const *engines, size_t count,
     made->clock = clock;
     made->event = -1;
     made->forks = kln_forks_begin();
-    kln_arena_init(&made->rules.arena);
     (void)pthread_mutex_init(&made->lock, NULL);
     (void)pthread_mutex_init(&made->blocks.lock, NULL);
     init_condition(&made->work);

@@ -195,7 +195,6 @@ kiln_status sequence_make(kiln_generator *generator, const int64_t *prompt, size
     (void)atomic_fetch_add(&generator->references, 1);
     atomic_init(&made->references, 1);
     atomic_init(&made->cancelled, false);
-    kln_arena_init(&made->arena);
     kln_text_init(&made->text, MOST_TEXT);
     kln_text_init(&made->shown, MOST_TEXT);
     const kiln_status status = fill(made, prompt, count, options);

@@ -151,7 +151,6 @@ kiln_status stream_model_make(kiln_engine *engine, const kiln_generator_options 
 {
     kiln_generator_options own = *asked;
     kiln_generator_options *options = &own;
-    kln_arena_init(&model->arena);
     model->device = kiln_engine_device(engine);
     KLN_FAIL_IF(options->pairs == NULL && options->pair_count != 0,
                 kln_fail_null("kiln_generator_create", "pairs"));

@@ -157,9 +157,8 @@ static kiln_status check_places(kiln_span data, kiln_named_tensor *tensors, size
 
 static kiln_status check_names(const kiln_named_tensor *tensors, size_t count)
 {
-    kln_names names;
+    kln_names names = {0};
     kiln_status status = KILN_OK;
-    kln_names_init(&names);
     for (size_t i = 0; i < count && status == KILN_OK; i++) {
         status =
             kln_names_get(&names, tensors[i].name) == KLN_NAMES_NONE

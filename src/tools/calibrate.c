@@ -374,8 +374,6 @@ static kiln_status calibrate(kln_calibration *of, const kiln_batch_source *sourc
     kiln_range_table *made = NULL;
     of->whole = of->model->graph;
     of->begin = kln_now();
-    kln_arena_init(&of->arena);
-    kln_names_init(&of->wanted);
     kiln_status status = start(of);
     if (status == KILN_OK) {
         status = run_all(of, source);

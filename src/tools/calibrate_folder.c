@@ -82,7 +82,6 @@ kiln_status kiln_batch_folder_open(const char *path, kiln_batch_folder **folder)
     KLN_RETURN_IF_NULL(path);
     kiln_batch_folder *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a folder of batches");
-    kln_arena_init(&made->arena);
     const kiln_status status = list(made, path);
     if (status != KILN_OK) {
         kiln_batch_folder_close(made);

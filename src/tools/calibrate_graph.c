@@ -106,8 +106,7 @@ static kiln_status make_channels_of(kln_calibration *of, const kln_summed *summe
 static kiln_status make_channels(kln_calibration *of)
 {
     const kln_graph_inference *graph = of->inference->graph;
-    kln_names places;
-    kln_names_init(&places);
+    kln_names places = {0};
     kiln_status status = KILN_OK;
     for (size_t i = 0; status == KILN_OK && i < of->count; i++) {
         status = kln_names_set(&places, of->observed[i].name, (uint32_t)i);

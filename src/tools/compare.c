@@ -58,7 +58,6 @@ static kiln_status make(kiln_comparison **comparison)
 {
     *comparison = kln_alloc_zeroed(1, sizeof **comparison);
     KLN_RETURN_IF_NO_MEMORY(*comparison, sizeof **comparison, "a comparison");
-    kln_arena_init(&(*comparison)->arena);
     return KILN_OK;
 }
 

@@ -108,8 +108,6 @@ kiln_status kln_compare_inputs_make(kiln_engine *const engines[2],
     const size_t most = kiln_engine_input_count(engines[0]) + kiln_engine_input_count(engines[1]) +
                         options->input_count + 1;
     *inputs = (kln_compare_inputs){NULL, NULL, 0};
-    kln_names_init(&m.given);
-    kln_names_init(&m.taken);
     kiln_status status = read_given(&m);
     if (status == KILN_OK) {
         inputs->tensors = kln_alloc_zeroed(most, sizeof *inputs->tensors);

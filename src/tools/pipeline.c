@@ -102,7 +102,6 @@ static kiln_status fill_slot(kiln_pipeline *pipeline, size_t index,
 static kiln_status find_dim_names(kiln_pipeline *pipeline)
 {
     const kiln_description *description = &pipeline->engine->shared.description;
-    kln_names_init(&pipeline->dim_names);
     for (size_t i = 0; i < description->input_count; i++) {
         const kiln_binding *binding = &description->bindings[i];
         for (int32_t d = 0; d < binding->shape.rank; d++) {

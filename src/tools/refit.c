@@ -141,7 +141,6 @@ static kiln_status try_and_take(kiln_engine *engine, const kln_refit_source *sou
     kln_refit_weights weights = {.count = 0};
     kiln_engine *trial = NULL;
     kiln_status status = KILN_OK;
-    kln_arena_init(&weights.arena);
     if (!source->is_read_by_backend) {
         status = kln_refit_weights_make(engine, source, options, report, &weights);
     }

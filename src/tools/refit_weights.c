@@ -20,7 +20,6 @@ typedef struct known_weights {
 static kiln_status look(kiln_engine *engine, kln_arena *arena, known_weights *known)
 {
     const kiln_refit_table *table = engine->shared.backend->refit;
-    kln_names_init(&known->places);
     KLN_RETURN_IF_ERROR(table->count(engine->shared.state, &known->count));
     known->list = kln_arena_alloc_zeroed(arena, known->count + 1, sizeof *known->list);
     KLN_RETURN_IF_NO_MEMORY(known->list, known->count * sizeof *known->list, "the list of weights");
@@ -151,9 +150,8 @@ static kiln_status fit(const kiln_refit_weight *known, bool takes_device,
 
 static kiln_status check_twice(const kiln_named_tensor *given, size_t count)
 {
-    kln_names names;
+    kln_names names = {0};
     kiln_status status = KILN_OK;
-    kln_names_init(&names);
     for (size_t i = 0; i < count && status == KILN_OK; i++) {
         const uint32_t other = kln_names_get(&names, given[i].name);
         status = other == KLN_NAMES_NONE
@@ -245,7 +243,6 @@ kiln_status kln_refit_weights_make(kiln_engine *engine, const kln_refit_source *
     known_weights known = {.count = 0};
     kiln_named_tensor *read = NULL;
     size_t count = source->count;
-    kln_arena_init(&weights->arena);
     weights->model = NULL;
     weights->items = NULL;
     weights->count = 0;

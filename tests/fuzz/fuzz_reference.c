@@ -161,8 +161,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
         }
     } else {
-        kln_arena arena;
-        kln_arena_init(&arena);
+        kln_arena arena = {0};
         kiln_description description = {.arena = &arena};
         if (kln_backend_reference.engine.describe(engine, &description) == KILN_OK) {
             const char *producer = ((const ref_engine *)engine)->model->producer_name;

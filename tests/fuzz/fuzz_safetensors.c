@@ -9,14 +9,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    kln_arena arena;
+    kln_arena arena = {0};
     kiln_named_tensor *tensors = NULL;
     size_t count = 0;
     size_t total = 0;
     unsigned sum = 0;
     const kiln_span file = {data, size};
     (void)kln_safetensors_is(file);
-    kln_arena_init(&arena);
     const kiln_status status = kln_safetensors_read(file, &arena, &tensors, &count);
     if (status != KILN_OK && (kiln_error_message()[0] == '\0' || count != 0)) {
         abort();

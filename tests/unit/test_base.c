@@ -135,8 +135,7 @@ TEST(realloc_keeps_content)
 TEST(names_map_strings_to_numbers)
 {
     static char keys[5000][8];
-    kln_names names;
-    kln_names_init(&names);
+    kln_names names = {0};
     assert_int_equal(kln_names_get(&names, "x"), KLN_NAMES_NONE);
     for (uint32_t i = 0; i < 5000; i++) {
         (void)snprintf(keys[i], sizeof keys[i], "k%u", i);
@@ -163,8 +162,7 @@ TEST(a_text_has_a_limit)
 
 TEST(an_arena_gives_aligned_pieces)
 {
-    kln_arena arena;
-    kln_arena_init(&arena);
+    kln_arena arena = {0};
     for (size_t size = 0; size < 20000; size += 777) {
         unsigned char *piece = kln_arena_alloc(&arena, size);
         assert_non_null(piece);

@@ -133,14 +133,13 @@ TEST_EACH(a_network_says_it_as_well, i, KLN_ARRAY_LENGTH(readings))
 ALLOCATIONS(TEST, reading_survives_every_allocation)
 {
     owned_maker m;
-    kln_arena arena;
+    kln_arena arena = {0};
     kiln_binding bindings[] = {
         {.name = "x", .is_input = true, .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(2, 3)},
         {.name = "y", .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(2, 3)}};
     maker_model(&m, 21, "in x float32[2,3]");
     maker_text(&m, readings[0].nodes);
     kiln_status status = m.status;
-    kln_arena_init(&arena);
     if (status == KILN_OK) {
         status = kln_graph_read_quantization(m.graph, &arena, bindings, 2);
     }

@@ -42,8 +42,7 @@ static kiln_build_options rich_options(void)
 
 static kiln_status copy_rich(void *user)
 {
-    kln_arena arena;
-    kln_arena_init(&arena);
+    kln_arena arena = {0};
     *(kiln_build_options *)user = rich_options();
     const kiln_status status = kln_build_options_copy(&arena, user);
     kln_arena_finish(&arena);
@@ -52,8 +51,7 @@ static kiln_status copy_rich(void *user)
 
 TEST(options_are_copied_whole)
 {
-    kln_arena arena;
-    kln_arena_init(&arena);
+    kln_arena arena = {0};
     const kiln_build_options from = rich_options();
     kiln_build_options to = from;
     assert_ok(kln_build_options_copy(&arena, &to));

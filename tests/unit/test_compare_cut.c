@@ -211,7 +211,6 @@ TEST(quantized_parts_are_whole)
     kiln_named_tensor input = {
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(4, 512), x, sizeof x)};
     const kln_compare_inputs inputs = {.tensors = &input, .count = 1};
-    kln_arena_init(&comparison.arena);
     options.absolute = options.relative = 0;
     options.inner_bytes = 1; /* one tensor at a time */
     warnings = 0;
@@ -303,7 +302,6 @@ static double time_of_search(size_t nodes)
     }
     maker_output(&m, last, 1, "2");
     assert_ok(m.status);
-    kln_arena_init(&comparison.arena);
     const double start = seconds();
     assert_ok(kln_compare_nodes(m.model, &builds, &inputs, &options, &comparison));
     const double took = seconds() - start;

@@ -11,9 +11,8 @@ static const char *formatted(kln_dim dim)
 
 TEST(expressions_are_exact)
 {
-    kln_arena arena;
+    kln_arena arena = {0};
     kln_expressions pool;
-    kln_arena_init(&arena);
     kln_expressions_init(&pool, &arena);
     const kln_dim n = kln_dim_of_name(&pool, "n");
     const kln_dim h = kln_dim_of_name(&pool, "h");
@@ -51,9 +50,8 @@ TEST(expressions_are_exact)
 
 TEST(expressions_stay_small)
 {
-    kln_arena arena;
+    kln_arena arena = {0};
     kln_expressions pool;
-    kln_arena_init(&arena);
     kln_expressions_init(&pool, &arena);
     const kln_dim n = kln_dim_of_name(&pool, "n");
     kln_dim deep = n;

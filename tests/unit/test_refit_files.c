@@ -133,10 +133,9 @@ TEST(files_that_are_no_safetensors_are_refused)
          "more than 8 dimensions", KILN_ERROR_RANK},
     };
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
-        kln_arena arena;
+        kln_arena arena = {0};
         kiln_named_tensor *tensors = NULL;
         size_t count = 0;
-        kln_arena_init(&arena);
         assert_status(cases[i].status, kln_safetensors_read(safetensors(cases[i].header, data, 8),
                                                             &arena, &tensors, &count));
         assert_message(cases[i].why);
@@ -144,10 +143,9 @@ TEST(files_that_are_no_safetensors_are_refused)
         kln_arena_finish(&arena);
     }
     /* No tensor, and one without elements. */
-    kln_arena arena;
+    kln_arena arena = {0};
     kiln_named_tensor *tensors = NULL;
     size_t count = 7;
-    kln_arena_init(&arena);
     assert_ok(kln_safetensors_read(safetensors("{}", data, 0), &arena, &tensors, &count));
     assert_int_equal(count, 0);
     assert_ok(kln_safetensors_read(

@@ -113,7 +113,6 @@ kiln_status kln_mock_create(const kiln_mock_options *options, kln_mock **mock)
     *mock = NULL;
     kln_mock *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a mock");
-    kln_arena_init(&made->arena);
     made->options = *options;
     const kiln_status status = fill(made);
     if (status != KILN_OK) {

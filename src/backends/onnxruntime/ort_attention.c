@@ -430,7 +430,6 @@ kiln_status ort_fuse_attention(kln_graph_edit *edit, kln_inference *inference, s
     if (kln_onnx_opset_version(edit->model, "") < FIRST_OPSET) {
         return KILN_OK;
     }
-    kln_names_init(&f.expanded);
     for (size_t i = 0; status == KILN_OK && i < edit->graph->node_count; i++) {
         if (kln_graph_edit_is(&edit->graph->nodes[i], "Softmax") && find_attention(&f, i, &found)) {
             find_product(&f, &found);

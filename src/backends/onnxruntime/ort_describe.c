@@ -129,10 +129,8 @@ static kiln_status read_names(ort_engine *engine)
         kln_arena_alloc_zeroed(&engine->arena, engine->output_count, sizeof *engine->passed_inputs);
     KLN_RETURN_IF_NO_MEMORY(engine->passed_inputs,
                             engine->output_count * sizeof *engine->passed_inputs, "the outputs");
-    kln_names inputs;
-    kln_names outputs;
-    kln_names_init(&inputs);
-    kln_names_init(&outputs);
+    kln_names inputs = {0};
+    kln_names outputs = {0};
     const kiln_status status = match_outputs(engine, &inputs, &outputs);
     kln_names_finish(&outputs);
     kln_names_finish(&inputs);

@@ -250,7 +250,6 @@ kiln_status ort_engine_make(const ort_runtime *runtime, const kiln_model *model,
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "an engine");
     made->runtime = runtime;
     made->device = -1;
-    kln_arena_init(&made->arena);
     kln_text_init(&made->written, KLN_ONNX_MESSAGE_LIMIT);
     (void)pthread_mutex_init(&made->writing, NULL); /* Linux's cannot fail */
     kiln_status status = keep_origin(made, model, options);

@@ -157,13 +157,12 @@ static kiln_status add_optional(ort_engine *engine, const kln_onnx_value *input)
 
 static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph)
 {
-    kln_names weights;
+    kln_names weights = {0};
     kiln_status status = KILN_OK;
     engine->optional =
         kln_arena_alloc_zeroed(&engine->arena, graph->input_count + 1, sizeof *engine->optional);
     KLN_RETURN_IF_NO_MEMORY(engine->optional, graph->input_count * sizeof *engine->optional,
                             "the bindings");
-    kln_names_init(&weights);
     for (size_t i = 0; i < graph->initializer_count && status == KILN_OK; i++) {
         status = kln_names_set(&weights, graph->initializers[i].name, (uint32_t)i);
     }

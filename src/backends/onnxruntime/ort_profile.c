@@ -34,8 +34,6 @@ kiln_status ort_profile_begin(ort_engine *engine, OrtSessionOptions *session_opt
     ort_profile *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a profile");
     (void)pthread_mutex_init(&made->lock, NULL);
-    kln_arena_init(&made->arena);
-    kln_names_init(&made->names);
     engine->profile = made;
     (void)snprintf(made->folder, sizeof made->folder, "%s/kiln-profile-XXXXXX", where);
     if (mkdtemp(made->folder) == NULL) {

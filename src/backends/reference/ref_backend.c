@@ -83,8 +83,6 @@ static ref_engine *engine_create(kiln_status *status)
     ref_engine *engine = kln_alloc_zeroed(1, sizeof *engine);
     *status = engine != NULL ? KILN_OK : kln_fail_memory(sizeof *engine, "an engine");
     if (engine != NULL) {
-        kln_arena_init(&engine->arena);
-        kln_arena_init(&engine->weights);
         kln_text_init(&engine->message, (size_t)INT32_MAX);
         kln_text_init(&engine->written, (size_t)INT32_MAX);
         (void)pthread_mutex_init(&engine->lock, NULL);

@@ -146,10 +146,8 @@ static kiln_status infer_output(ref_call *call, const ref_plan *plan, size_t ind
                                 const ref_value *given, size_t given_count, kiln_dtype *dtype,
                                 kiln_shape *shape)
 {
-    kln_arena arena;
-    kln_arena_init(&arena);
+    kln_arena arena = {0};
     standing_alone alone = {.arena = &arena, .call = call};
-    kln_names_init(&alone.known);
     kln_inference *inference = NULL;
     kiln_status status = stand_alone(&alone, plan, given, given_count);
     if (status == KILN_OK) {

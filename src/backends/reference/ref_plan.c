@@ -351,9 +351,8 @@ static kiln_status split_inputs(maker *make, scope *where, const kln_onnx_graph 
 
 static kiln_status define_model_inputs(maker *make, scope *where, const kln_onnx_graph *graph)
 {
-    kln_names weights;
+    kln_names weights = {0};
     kiln_status status = KILN_OK;
-    kln_names_init(&weights);
     for (size_t i = 0; i < graph->initializer_count && status == KILN_OK; i++) {
         status = kln_names_set(&weights, graph->initializers[i].name, (uint32_t)i);
     }
@@ -444,7 +443,6 @@ static kiln_status make_plan(maker *make, scope *outer, const ref_environment *a
     KLN_FAIL_IF(*plan == NULL, ref_fail_arena());
     (*plan)->graph = graph;
     scope where = {.outer = outer, .environment = around, .plan = *plan};
-    kln_names_init(&where.names);
     const kiln_status status = fill_plan(make, &where, graph, function);
     kln_names_finish(&where.names);
     return status;
@@ -453,9 +451,9 @@ static kiln_status make_plan(maker *make, scope *outer, const ref_environment *a
 kiln_status ref_plan_make(ref_engine *engine)
 {
     const kln_onnx_model *model = engine->model;
-    maker make = {.engine = engine};
+    maker make = {.engine = engine, .index = {.model = model}};
     const ref_environment around = {.call = NULL};
-    kln_onnx_index_init(&make.index, model);
+
     kiln_status status = kln_onnx_index_update(&make.index);
     if (status == KILN_OK) {
         status = make_plan(&make, NULL, &around, &model->graph, NULL, &engine->plan);

@@ -77,10 +77,8 @@ kiln_status trt_feed(trt_build *build, const kln_onnx_model **onnx)
     if (build->options->profile_count == 0 || from == NULL) {
         return KILN_OK;
     }
-    kln_names profiled;
-    kln_names fed;
-    kln_names_init(&profiled);
-    kln_names_init(&fed);
+    kln_names profiled = {0};
+    kln_names fed = {0};
     kiln_status status = read_names(build->options, &profiled);
     if (status == KILN_OK) {
         status = keep_inputs(&from->graph, &profiled, &fed);

@@ -333,9 +333,8 @@ static kiln_status check_refit_names(const kiln_build_options *o)
                   KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_build_options: refit is individual and refit_weights names "
                   "none: nothing could be replaced");
-    kln_names names;
+    kln_names names = {0};
     kiln_status status = KILN_OK;
-    kln_names_init(&names);
     for (size_t i = 0; i < o->refit_weight_count && status == KILN_OK; i++) {
         const char *name = o->refit_weights[i];
         if (kln_names_get(&names, name) != KLN_NAMES_NONE) {
