@@ -233,10 +233,8 @@ kiln_status kiln_backend_register(const kiln_backend *backend)
         kln_backend_check(backend) != KILN_OK || backend->engine.build == NULL,
         KILN_ERROR_INVALID_ARGUMENT, "kiln_backend_register: %s",
         backend->engine.build == NULL ? "the table lacks `engine.build`" : kiln_error_message());
-    (void)pthread_mutex_lock(&registering);
-    const kiln_status status = add(backend);
-    (void)pthread_mutex_unlock(&registering);
-    return status;
+    KLN_LOCKED(&registering);
+    return add(backend);
 }
 
 /* --- the public list --- */

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <kiln/log.h>
 #include <kiln/memory.h>
@@ -159,6 +160,33 @@ void *kln_alloc_aligned(size_t size, size_t alignment);
 void *kln_realloc(void *memory, size_t size);
 void kln_free(void *memory); /* NULL is allowed */
 char *kln_strdup(const char *text);
+
+/* A local variable that is given back where its scope ends, whichever way that is left, after the
+ * value of a return is computed; the one declared last goes first. `finish` takes its address. */
+#define KLN_SCOPED(finish) __attribute__((cleanup(finish)))
+/* Of memory that kln_free takes. */
+#define KLN_SCOPED_FREE KLN_SCOPED(kln_free_at)
+static inline void kln_free_at(void *variable)
+{
+    void *memory = NULL;
+    memcpy(&memory, variable, sizeof memory);
+    kln_free(memory);
+}
+/* Defines <destroy>_at for KLN_SCOPED, of a pointer that `destroy` takes, NULL too. */
+#define KLN_SCOPED_POINTER(type, destroy)            \
+    static inline void destroy##_at(type **variable) \
+    {                                                \
+        destroy(*variable);                          \
+    }
+
+/* Holds `mutex` to the end of the scope. */
+#define KLN_LOCKED(mutex)                                                   \
+    KLN_SCOPED(kln_unlock_at) pthread_mutex_t *const kln_locked_ = (mutex); \
+    (void)pthread_mutex_lock(kln_locked_)
+static inline void kln_unlock_at(pthread_mutex_t *const *mutex)
+{
+    (void)pthread_mutex_unlock(*mutex);
+}
 
 /* "dimension", or "dimensions" where there is not one: "%zu dimension%s". */
 #define KLN_S(count) ((count) == 1 ? "" : "s")

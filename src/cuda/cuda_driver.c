@@ -328,7 +328,7 @@ bool kln_cuda_has(kln_cuda_feature feature, int32_t device)
 
 void kln_cuda_close(void)
 {
-    (void)pthread_mutex_lock(&driver.guard);
+    KLN_LOCKED(&driver.guard);
     for (int32_t i = 0; i < driver.count; i++) {
         if (driver.devices[i].forget_kernels != NULL) {
             driver.devices[i].forget_kernels(i);
@@ -345,7 +345,6 @@ void kln_cuda_close(void)
     driver.count = 0;
     driver.version = 0;
     atomic_store(&driver.state, UNKNOWN);
-    (void)pthread_mutex_unlock(&driver.guard);
 }
 
 /* --- for the files beside this one --- */

@@ -64,7 +64,7 @@ static kiln_status end_capture(kiln_stream *stream, void **graph, size_t *nodes)
 static kiln_status count_host_calls(void *graph, size_t nodes, size_t *calls)
 {
     const cuda_table *cuda = cuda_functions();
-    void **list = kln_alloc(nodes * sizeof *list);
+    KLN_SCOPED_FREE void **list = kln_alloc(nodes * sizeof *list);
     KLN_RETURN_IF_NO_MEMORY(list, nodes * sizeof *list, "the nodes of a graph");
     int result = nodes != 0 ? cuda->graph_nodes(graph, list, &nodes) : CU_SUCCESS;
     *calls = 0;
@@ -73,7 +73,6 @@ static kiln_status count_host_calls(void *graph, size_t nodes, size_t *calls)
         result = cuda->graph_node_type(list[i], &type);
         *calls += type == CU_NODE_HOST;
     }
-    kln_free(list);
     return cuda_check(cuda, result, "the kinds of a captured graph's nodes");
 }
 

@@ -330,10 +330,9 @@ kiln_status kln_stream_is_idle(kiln_stream *stream, bool *idle)
 {
     *idle = true;
     kiln_status status = KILN_OK;
-    (void)pthread_mutex_lock(&stream->guard);
+    KLN_LOCKED(&stream->guard);
     if (!atomic_load(&stream->finished)) {
         status = query(stream, idle);
     }
-    (void)pthread_mutex_unlock(&stream->guard);
     return status;
 }

@@ -63,7 +63,7 @@ static void note_memory(kiln_build *build)
 {
     const uint64_t now = resident();
     const uint64_t grown = now > build->resident_at_begin ? now - build->resident_at_begin : 0;
-    (void)pthread_mutex_lock(&build->lock);
+    KLN_LOCKED(&build->lock);
     if (grown > build->progress.memory_bytes) {
         build->progress.memory_bytes = grown;
     }
@@ -71,7 +71,6 @@ static void note_memory(kiln_build *build)
         build->stop == KILN_OK) {
         build->stop = KILN_ERROR_LIMIT;
     }
-    (void)pthread_mutex_unlock(&build->lock);
 }
 
 /* --- progress --- */
@@ -144,7 +143,7 @@ static void *work(void *user)
     kiln_engine *engine = NULL;
     kiln_status status = kln_engine_make(&model, &build->options, false, &monitor, &engine);
     note_memory(build);
-    (void)pthread_mutex_lock(&build->lock);
+    KLN_LOCKED(&build->lock);
     build->end = kln_now();
     note_deadline(build, build->end);
     /* An engine that came too late, or over the limit, is none. */
@@ -162,7 +161,6 @@ static void *work(void *user)
     }
     build->ended = true;
     (void)pthread_cond_broadcast(&build->changed);
-    (void)pthread_mutex_unlock(&build->lock);
     return NULL;
 }
 
@@ -316,7 +314,7 @@ kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds, kiln_engin
     *engine = NULL;
     KLN_RETURN_IF_NULL(build);
     KLN_RETURN_IF_ERROR(check_process(build, __func__));
-    (void)pthread_mutex_lock(&build->lock);
+    KLN_LOCKED(&build->lock);
     wait_until(build, milliseconds);
     kiln_status status = build->status;
     if (!build->ended) {
@@ -335,7 +333,6 @@ kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds, kiln_engin
         build->engine = NULL;
         build->taken = true;
     }
-    (void)pthread_mutex_unlock(&build->lock);
     return status;
 }
 
@@ -344,9 +341,8 @@ const char *kiln_build_error_message(kiln_build *build)
     if (build == NULL || build->forks != kln_forks()) {
         return "";
     }
-    (void)pthread_mutex_lock(&build->lock);
+    KLN_LOCKED(&build->lock);
     const char *sentence = build->ended ? build->sentence : ""; /* then it stays as it is */
-    (void)pthread_mutex_unlock(&build->lock);
     return sentence;
 }
 

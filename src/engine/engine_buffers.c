@@ -99,17 +99,13 @@ kiln_status kiln_engine_plan_buffers(const kiln_engine *engine, const kiln_profi
     KLN_RETURN_IF_ERROR(check_profile(engine, profile));
     const kiln_description *description = &engine->shared.description;
     const size_t count = description->input_count + description->output_count;
-    kiln_buffer_request *requests = kln_alloc_zeroed(count, sizeof *requests);
+    KLN_SCOPED_FREE kiln_buffer_request *requests = kln_alloc_zeroed(count, sizeof *requests);
     KLN_RETURN_IF_NO_MEMORY(requests, count * sizeof *requests, "a buffer plan");
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < count && status == KILN_OK; i++) {
+    for (size_t i = 0; i < count; i++) {
         requests[i].name = description->bindings[i].name;
         requests[i].dtype = description->bindings[i].dtype;
-        status = resolve(engine, profile, &description->bindings[i], &requests[i].shape);
+        KLN_RETURN_IF_ERROR(
+            resolve(engine, profile, &description->bindings[i], &requests[i].shape));
     }
-    if (status == KILN_OK) {
-        status = kiln_buffer_plan_create(requests, count, options, plan);
-    }
-    kln_free(requests);
-    return status;
+    return kiln_buffer_plan_create(requests, count, options, plan);
 }

@@ -67,18 +67,15 @@ static kiln_status make_once(const kiln_model *asked, const kiln_build_options *
     KLN_RETURN_IF_ERROR(kln_backend_select(options->backend, options->library, &backend, &info));
     KLN_RETURN_IF_ERROR(check_format(model, backend, load));
     KLN_RETURN_IF_ERROR(check_taken(backend, options));
-    kln_onnx_model *read = NULL;
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *read = NULL;
+    KLN_SCOPED(kln_text_finish)
     kln_text written; /* only for a backend that asks for the bytes of a network */
     placed.read = asked->read != NULL ? asked->read : &read;
     placed.written = &written;
     kln_text_init(&written, KLN_ONNX_MESSAGE_LIMIT);
-    const kiln_status status =
-        kln_engine_cache_takes(backend, model, options)
-            ? kln_engine_make_cached(backend, &info, model, options, load, monitor, engine)
-            : kln_engine_make_anew(backend, &info, model, options, load, monitor, engine);
-    kln_onnx_model_destroy(read);
-    kln_text_finish(&written);
-    return status;
+    return kln_engine_cache_takes(backend, model, options)
+               ? kln_engine_make_cached(backend, &info, model, options, load, monitor, engine)
+               : kln_engine_make_anew(backend, &info, model, options, load, monitor, engine);
 }
 
 /* Whether it is worth while to try again with the file that lies there by now. */
@@ -118,12 +115,10 @@ kiln_status kiln_engine_build_file(const char *path, const kiln_build_options *o
     KLN_RETURN_IF_NULL(path);
     kiln_build_options read;
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
-    kln_mapping mapping;
+    KLN_SCOPED(kln_mapping_close) kln_mapping mapping = {0};
     KLN_RETURN_IF_ERROR(kln_mapping_open_as(path, read.copy_file, &mapping));
     const kiln_model model = {.path = path, .file = &mapping, .bytes = mapping.bytes};
-    const kiln_status status = kln_engine_make(&model, &read, false, NULL, engine);
-    kln_mapping_close(&mapping);
-    return status;
+    return kln_engine_make(&model, &read, false, NULL, engine);
 }
 
 static kiln_status check_bytes(const char *function, const char *what, kiln_span bytes)
@@ -232,7 +227,7 @@ kiln_status kiln_engine_manifest(const kiln_engine *engine, char *text, size_t s
         text[0] = '\0';
     }
     kiln_span bytes = {NULL, 0};
-    char *written = NULL;
+    KLN_SCOPED_FREE char *written = NULL;
     kln_shared *shared = hold(engine);
     kiln_status status = serialize(__func__, engine, &bytes);
     if (status == KILN_OK) {
@@ -250,7 +245,6 @@ kiln_status kiln_engine_manifest(const kiln_engine *engine, char *text, size_t s
                            "kiln_engine_manifest: room for %zu bytes was given, %zu are needed",
                            size, *length + 1);
     }
-    kln_free(written);
     return status;
 }
 
@@ -324,7 +318,7 @@ kiln_status kiln_engine_load_bytes(kiln_span bytes, kiln_span manifest,
     KLN_RETURN_IF_NULL(engine);
     *engine = NULL;
     kiln_build_options read;
-    kln_manifest parsed = {.size = 0};
+    KLN_SCOPED(kln_manifest_finish) kln_manifest parsed = {.size = 0};
     const kiln_model model = {.bytes = bytes};
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     KLN_RETURN_IF_ERROR(check_bytes(__func__, "bytes.data", bytes));
@@ -333,19 +327,15 @@ kiln_status kiln_engine_load_bytes(kiln_span bytes, kiln_span manifest,
         KLN_RETURN_WITHIN(kln_manifest_parse(manifest, bytes, &parsed), "the manifest of %s",
                           kln_model_name(&model));
     }
-    const kiln_status status = load(&model, &read, &parsed, engine);
-    kln_manifest_finish(&parsed);
-    return status;
+    return load(&model, &read, &parsed, engine);
 }
 
 kiln_status kln_engine_load(const kiln_model *model, const kiln_build_options *options,
                             kiln_engine **engine)
 {
-    kln_manifest manifest;
+    KLN_SCOPED(kln_manifest_finish) kln_manifest manifest = {0};
     KLN_RETURN_IF_ERROR(kln_manifest_read(model->path, model->bytes, &manifest));
-    const kiln_status status = load(model, options, &manifest, engine);
-    kln_manifest_finish(&manifest);
-    return status;
+    return load(model, options, &manifest, engine);
 }
 
 /* Opens a file and its manifest. Where they do not fit, and another file lies there by now,

@@ -176,17 +176,15 @@ static void read_timings(const cached_build *self, kln_mapping *data)
 static kiln_status put_timings(const cached_build *self, kiln_span bytes)
 {
     char key[KLN_CACHE_KEY];
-    char *text = NULL;
+    KLN_SCOPED_FREE char *text = NULL;
     int lock = -1;
     KLN_RETURN_IF_ERROR(kln_engine_timings_key(self->info, self->options->device, key));
     KLN_RETURN_IF_ERROR(
         kln_manifest_write_timings(self->info, self->options->device, bytes, &text));
-    kiln_status status = kln_cache_lock(&self->cache, key, true, NULL, NULL, &lock);
-    if (status == KILN_OK) {
-        status = kln_cache_put(&self->cache, key, bytes, (kiln_span){text, strlen(text)});
-        kln_cache_unlock(lock);
-    }
-    kln_free(text);
+    KLN_RETURN_IF_ERROR(kln_cache_lock(&self->cache, key, true, NULL, NULL, &lock));
+    const kiln_status status =
+        kln_cache_put(&self->cache, key, bytes, (kiln_span){text, strlen(text)});
+    kln_cache_unlock(lock);
     return status;
 }
 
@@ -239,7 +237,7 @@ static kiln_status store(const cached_build *self, const kiln_engine *engine)
 static kiln_status build(cached_build *self, kiln_engine **engine)
 {
     kiln_model model = *self->model;
-    kln_mapping timings = {.mapped = NULL};
+    KLN_SCOPED(kln_mapping_close) kln_mapping timings = {.mapped = NULL};
     if (self->is_locked) {
         read_timings(self, &timings);
         model.timings = timings.bytes;
@@ -265,7 +263,6 @@ static kiln_status build(cached_build *self, kiln_engine **engine)
         kiln_engine_release(*engine);
         *engine = NULL;
     }
-    kln_mapping_close(&timings);
     return status;
 }
 

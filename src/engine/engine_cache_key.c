@@ -62,15 +62,12 @@ static void add_tensors(kln_hasher *hasher, const kln_onnx_model *model, kln_onn
 /* A network's message is written without its weights, which are hashed where they lie. */
 static kiln_status add_network(kln_hasher *hasher, const kln_onnx_model *network)
 {
-    kln_text message;
+    KLN_SCOPED(kln_text_finish) kln_text message = {0};
     kln_text_init(&message, SIZE_MAX / 2);
-    const kiln_status status = kln_onnx_write_bytes(network, KLN_ONNX_WEIGHTS_LEFT_OUT, &message);
-    if (status == KILN_OK) {
-        kln_hasher_add(hasher, message.data, message.size);
-        add_tensors(hasher, network, add_left_out);
-    }
-    kln_text_finish(&message);
-    return status;
+    KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(network, KLN_ONNX_WEIGHTS_LEFT_OUT, &message));
+    kln_hasher_add(hasher, message.data, message.size);
+    add_tensors(hasher, network, add_left_out);
+    return KILN_OK;
 }
 
 static kiln_status hash_model(const kiln_model *model, const kln_onnx_model *read,

@@ -102,11 +102,9 @@ kiln_status kiln_check_file(const char *path, const kiln_check_options *options,
     KLN_RETURN_IF_NULL(issues);
     *issues = NULL;
     KLN_RETURN_IF_NULL(path);
-    kln_onnx_model *model = NULL;
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_onnx_read_partly(path, &model));
-    const kiln_status status = kln_check_model(model, options, KILN_PROVIDER_CPU, issues);
-    kln_onnx_model_destroy(model);
-    return status;
+    return kln_check_model(model, options, KILN_PROVIDER_CPU, issues);
 }
 
 kiln_status kiln_check_bytes(kiln_span model, const char *folder, const kiln_check_options *options,
@@ -117,11 +115,9 @@ kiln_status kiln_check_bytes(kiln_span model, const char *folder, const kiln_che
     if (model.size > 0) {
         KLN_RETURN_IF_NULL(model.data);
     }
-    kln_onnx_model *read = NULL;
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *read = NULL;
     KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(model, folder, &read));
-    const kiln_status status = kln_check_model(read, options, KILN_PROVIDER_CPU, issues);
-    kln_onnx_model_destroy(read);
-    return status;
+    return kln_check_model(read, options, KILN_PROVIDER_CPU, issues);
 }
 
 kiln_status kiln_network_validate(const kiln_network *network, const kiln_check_options *options,

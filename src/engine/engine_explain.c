@@ -21,7 +21,7 @@ static bool lies_in_the_model(kiln_status status)
 static void check(const kiln_model *model, const kiln_check_options *options,
                   kiln_provider provider, kiln_issue_list **found)
 {
-    kln_onnx_model *read = NULL;
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *read = NULL;
     if (model->graph == NULL) {
         if (kln_model_read(model, &read) != KILN_OK) {
             return;
@@ -31,7 +31,6 @@ static void check(const kiln_model *model, const kiln_check_options *options,
         KILN_OK) {
         *found = NULL;
     }
-    kln_onnx_model_destroy(read);
 }
 
 static kiln_status complete(kiln_issue_list *list, const kiln_issue_list *told, kiln_status status,

@@ -129,7 +129,7 @@ kiln_status kln_engine_achieve(kiln_engine *engine, kiln_precision_report *repor
     if (totals.missed_count == 0) {
         return KILN_OK;
     }
-    kln_text text;
+    KLN_SCOPED(kln_text_finish) kln_text text = {0};
     kln_text_init(&text, SIZE_MAX);
     kiln_status status = list_missed(report, &text);
     if (status == KILN_OK && strict) {
@@ -144,7 +144,6 @@ kiln_status kln_engine_achieve(kiln_engine *engine, kiln_precision_report *repor
                 engine->source, totals.missed_count, totals.missed_count + totals.achieved_count,
                 text.data);
     }
-    kln_text_finish(&text);
     return status;
 }
 

@@ -50,7 +50,7 @@ static kiln_status read_graph(kiln_engine *engine, const kln_onnx_model *model)
 kiln_status kln_engine_read_quantization(kiln_engine *engine, const kiln_model *model)
 {
     const char *what = NULL;
-    kln_onnx_model *read = NULL;
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *read = NULL;
     if (model->graph != NULL) {
         return read_graph(engine, model->graph);
     }
@@ -65,9 +65,7 @@ kiln_status kln_engine_read_quantization(kiln_engine *engine, const kiln_model *
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(status);
-    status = read_graph(engine, read);
-    kln_onnx_model_destroy(read);
-    return status;
+    return read_graph(engine, read);
 }
 
 /* --- in the manifest --- */

@@ -14,6 +14,9 @@
 #include "base/kln_base.h"
 #include "exec/kln_exec.h"
 
+KLN_SCOPED_POINTER(kiln_engine, kiln_engine_release)
+KLN_SCOPED_POINTER(kiln_context, kiln_context_destroy)
+
 struct kiln_engine {
     atomic_size_t references;
     unsigned forks;           /* kln_forks when it was made */

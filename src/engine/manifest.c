@@ -59,10 +59,8 @@ static bool add_options(cJSON *root, const kiln_build_options *options)
 
 static bool add_measured(cJSON *root, const kiln_engine *engine)
 {
-    (void)pthread_mutex_lock(&engine->shared.measured->mutex);
-    const bool added = measured_variants_write(&engine->shared.measured->variants, root);
-    (void)pthread_mutex_unlock(&engine->shared.measured->mutex);
-    return added;
+    KLN_LOCKED(&engine->shared.measured->mutex);
+    return measured_variants_write(&engine->shared.measured->variants, root);
 }
 
 /* By model and compute capability: the number of a device means nothing on another machine. */
@@ -252,7 +250,7 @@ kiln_status kln_manifest_read(const char *path, kiln_span bytes, kln_manifest *m
     *manifest = (kln_manifest){.size = 0};
     manifest_path beside;
     kiln_status status = KILN_OK;
-    kln_mapping mapping = {.mapped = NULL};
+    KLN_SCOPED(kln_mapping_close) kln_mapping mapping = {.mapped = NULL};
     if (kln_file_exists(path_beside(path, beside))) {
         status = kln_mapping_open(beside, &mapping);
     }
@@ -262,7 +260,6 @@ kiln_status kln_manifest_read(const char *path, kiln_span bytes, kln_manifest *m
             status = kln_fail_within(status, "\"%s\"", beside);
         }
     }
-    kln_mapping_close(&mapping);
     return status;
 }
 
@@ -344,17 +341,15 @@ static kiln_status find_entry(kiln_span file, kiln_span text, cJSON **entry)
 /* The entry of the file that lies at `path` now; NULL where there is none. */
 static kiln_status read_old(const char *path, const char *beside, cJSON **entry)
 {
-    kln_mapping file;
-    kln_mapping text = {.mapped = NULL};
+    KLN_SCOPED(kln_mapping_close) kln_mapping file = {0};
+    KLN_SCOPED(kln_mapping_close) kln_mapping text = {.mapped = NULL};
     *entry = NULL;
     KLN_RETURN_IF_ERROR(open_if_there(path, &file));
-    kiln_status status = open_if_there(beside, &text);
-    if (status == KILN_OK && file.bytes.size > 0) {
-        status = find_entry(file.bytes, text.bytes, entry);
+    KLN_RETURN_IF_ERROR(open_if_there(beside, &text));
+    if (file.bytes.size > 0) {
+        KLN_RETURN_IF_ERROR(find_entry(file.bytes, text.bytes, entry));
     }
-    kln_mapping_close(&text);
-    kln_mapping_close(&file);
-    return status;
+    return KILN_OK;
 }
 
 /* All is written before the first of them is put in its place. */

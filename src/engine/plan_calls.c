@@ -48,12 +48,11 @@ kiln_status kiln_engine_inspect(kiln_engine *engine, const char **json)
     KLN_RETURN_IF_NULL(engine);
     RETURN_IF_NO_PLAN(engine);
     kiln_status status = KILN_OK;
-    (void)pthread_mutex_lock(&engine->inspecting);
+    KLN_LOCKED(&engine->inspecting);
     if (engine->inspection == NULL) {
         status = engine->shared.backend->plan->inspect(engine->shared.state, &engine->inspection);
     }
     *json = engine->inspection;
-    (void)pthread_mutex_unlock(&engine->inspecting);
     return status;
 }
 

@@ -89,7 +89,7 @@ kiln_status kln_profile_names_restore(kiln_engine *engine, char names[KLN_PROFIL
     if (count == 0 || engine->profile_names != NULL) {
         return KILN_OK;
     }
-    kiln_profile *profiles = kln_alloc_zeroed(count, sizeof *profiles);
+    KLN_SCOPED_FREE kiln_profile *profiles = kln_alloc_zeroed(count, sizeof *profiles);
     KLN_RETURN_IF_NO_MEMORY(profiles, count * sizeof *profiles, "the names of profiles");
     char *at = names;
     for (size_t i = 0; i < count; i++) {
@@ -98,9 +98,7 @@ kiln_status kln_profile_names_restore(kiln_engine *engine, char names[KLN_PROFIL
         profiles[i].name = at[0] != '\0' ? at : NULL;
         at = end + 1;
     }
-    const kiln_status status = kln_profile_names_keep(engine, profiles, count);
-    kln_free(profiles);
-    return status;
+    return kln_profile_names_keep(engine, profiles, count);
 }
 
 /* --- asking for one --- */

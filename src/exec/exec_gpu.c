@@ -36,12 +36,11 @@ static kiln_status check_options(const kln_exec *exec, const kiln_context_option
 static kiln_status get_sharing_stream(kln_shared *shared, kiln_stream **stream)
 {
     kiln_status status = KILN_OK;
-    (void)pthread_mutex_lock(&shared->order);
+    KLN_LOCKED(&shared->order);
     if (shared->sharing == NULL) {
         status = kiln_stream_create(shared->device, 0, &shared->sharing);
     }
     *stream = shared->sharing;
-    (void)pthread_mutex_unlock(&shared->order);
     return status;
 }
 

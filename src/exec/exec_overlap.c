@@ -318,9 +318,8 @@ static kiln_status copy_on_device(kln_exec *exec, const exec_slot *slot, kiln_st
 
 kiln_status exec_overlap_copy(kln_exec *exec, kiln_stream *stream)
 {
-    kiln_status status = KILN_OK;
     size_t left = exec->copied_count;
-    for (size_t i = 0; left != 0 && status == KILN_OK; i++) {
+    for (size_t i = 0; left != 0; i++) {
         const exec_slot *slot = &exec->slots[i];
         if (slot->detour != DETOUR_EACH_RUN) {
             continue;
@@ -330,10 +329,10 @@ kiln_status exec_overlap_copy(kln_exec *exec, kiln_stream *stream)
             continue;
         }
         if (slot->copy_location == KILN_LOCATION_DEVICE) {
-            status = copy_on_device(exec, slot, stream);
+            KLN_RETURN_IF_ERROR(copy_on_device(exec, slot, stream));
         } else {
             memcpy(slot->tensor.data, slot->original.data, slot->tensor.bytes);
         }
     }
-    return status;
+    return KILN_OK;
 }

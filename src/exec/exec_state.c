@@ -17,7 +17,7 @@ void exec_states_finish(kln_shared *shared)
 static void *leave(kln_shared *shared, const void *engine)
 {
     void *gone = NULL;
-    (void)pthread_mutex_lock(&shared->states);
+    KLN_LOCKED(&shared->states);
     if (engine == shared->state) {
         shared->users--;
     } else {
@@ -33,7 +33,6 @@ static void *leave(kln_shared *shared, const void *engine)
             kln_free(left);
         }
     }
-    (void)pthread_mutex_unlock(&shared->states);
     return gone;
 }
 

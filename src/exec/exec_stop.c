@@ -37,7 +37,7 @@ static struct timespec time_of(uint64_t nanoseconds)
 static void *watch(void *user)
 {
     exec_watch *self = user;
-    (void)pthread_mutex_lock(&self->lock);
+    KLN_LOCKED(&self->lock);
     while (!self->ends) {
         if (self->deadline == 0) {
             (void)pthread_cond_wait(&self->changed, &self->lock);
@@ -49,7 +49,6 @@ static void *watch(void *user)
             (void)pthread_cond_timedwait(&self->changed, &self->lock, &until);
         }
     }
-    (void)pthread_mutex_unlock(&self->lock);
     return NULL;
 }
 
@@ -79,12 +78,11 @@ static kiln_status make_watch(kln_exec *exec)
 
 static void set_deadline(exec_watch *self, uint64_t deadline)
 {
-    (void)pthread_mutex_lock(&self->lock);
+    KLN_LOCKED(&self->lock);
     self->deadline = deadline;
     if (deadline != 0) {
         (void)pthread_cond_signal(&self->changed);
     }
-    (void)pthread_mutex_unlock(&self->lock);
 }
 
 /* --- what a context is made with --- */

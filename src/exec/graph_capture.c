@@ -129,13 +129,12 @@ static kiln_status check_output(const capture_trial *trial, size_t output)
     const size_t index = slot_of(trial, output);
     const transfer *way = &trial->entry->transfers[index];
     const void *found = NULL;
-    void *copy = NULL;
+    KLN_SCOPED_FREE void *copy = NULL;
     if (way->bytes == 0) {
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(read_result(trial, output, &found, &copy));
     const bool same = nearly_same(way, trial->expected[output], found);
-    kln_free(copy);
     return same ? KILN_OK
                 : kln_fail(KILN_ERROR_UNSUPPORTED,
                            "a replay gives another output \"%s\" than the run before it",

@@ -223,7 +223,7 @@ static kiln_status conclude(search *self)
 static kiln_status search_variants(kln_exec *exec, graph_entry *entry, uint64_t nanoseconds)
 {
     const graph_variant kept = variant_of(exec, entry);
-    search *self = kln_alloc_zeroed(1, sizeof *self);
+    KLN_SCOPED_FREE search *self = kln_alloc_zeroed(1, sizeof *self);
     KLN_RETURN_IF_NO_MEMORY(self, sizeof *self, "a search");
     self->trial = (capture_trial){.exec = exec, .entry = entry};
     self->end = kln_now() + nanoseconds;
@@ -244,7 +244,6 @@ static kiln_status search_variants(kln_exec *exec, graph_entry *entry, uint64_t 
     /* The backend is bound to the last candidate's memory, some of which is gone. */
     exec->gpu->bound = NULL;
     exec->gpu->shown = entry;
-    kln_free(self);
     return status != KILN_OK ? status : concluded;
 }
 

@@ -88,10 +88,9 @@ graph_variant graph_variant_choose(kln_exec *exec, const graph_entry *entry)
         return (graph_variant){.in = overlapping_mode(in), .out = overlapping_mode(out)};
     }
     graph_variant variant = graph_variant_by_rule(in, out);
-    (void)pthread_mutex_lock(&shared->measured->mutex);
+    KLN_LOCKED(&shared->measured->mutex);
     (void)measured_variants_get(&shared->measured->variants, graph_cache_shapes(exec), shared->gpu,
                                 &variant);
-    (void)pthread_mutex_unlock(&shared->measured->mutex);
     return variant;
 }
 

@@ -149,8 +149,8 @@ static const char *input_of(const kln_onnx_node *node, size_t place)
 static kiln_status fill(const seeking *s, const kln_onnx_tensor *scale, int64_t axis, int64_t block,
                         const kln_onnx_tensor *zero, kiln_quantization *made)
 {
-    double *scales = NULL;
-    double *zeros = NULL;
+    KLN_SCOPED_FREE double *scales = NULL;
+    KLN_SCOPED_FREE double *zeros = NULL;
     int64_t count = 0;
     int64_t zero_count = 0;
     bool has_zeros = false;
@@ -174,8 +174,6 @@ static kiln_status fill(const seeking *s, const kln_onnx_tensor *scale, int64_t 
     } else {
         made->storage = KILN_DTYPE_UNDEFINED;
     }
-    kln_free(scales);
-    kln_free(zeros);
     return status;
 }
 
@@ -285,7 +283,7 @@ static kiln_status look_backward(seeking *s)
 
 static kiln_status look(seeking *s)
 {
-    bool *otherwise = kln_alloc_zeroed(s->count + 1, sizeof *otherwise);
+    KLN_SCOPED_FREE bool *otherwise = kln_alloc_zeroed(s->count + 1, sizeof *otherwise);
     s->is_otherwise = otherwise;
     kiln_status status = otherwise != NULL ? list_constants(s) : no_memory();
     for (size_t i = 0; status == KILN_OK && i < s->count; i++) {
@@ -302,7 +300,6 @@ static kiln_status look(seeking *s)
             s->bindings[i].quantization = (kiln_quantization){.storage = KILN_DTYPE_UNDEFINED};
         }
     }
-    kln_free(otherwise);
     return status;
 }
 

@@ -232,12 +232,12 @@ kiln_status kiln_network_add_attention(kiln_network *network, const char *name,
         values = a.value = join(&layer, ":2", a.options.past_value, value);
         compose(&layer, &a);
     }
-    const kiln_status status = kln_layer_finish_one(&layer, output);
-    if (status == KILN_OK && present_key != NULL) {
+    KLN_RETURN_IF_ERROR(kln_layer_finish_one(&layer, output));
+    if (present_key != NULL) {
         *present_key = keys;
     }
-    if (status == KILN_OK && present_value != NULL) {
+    if (present_value != NULL) {
         *present_value = values;
     }
-    return status;
+    return KILN_OK;
 }

@@ -351,14 +351,13 @@ static kiln_status collect(kln_layer *layer)
     const kiln_issue_list *found = root->inference != NULL ? root->inference->issues : NULL;
     KLN_FAIL_IF(kiln_issue_list_errors(found) == 0,
                 kln_network_refuse(root, layer->status, layer->name, ""));
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < kiln_issue_list_count(found) && status == KILN_OK; i++) {
+    for (size_t i = 0; i < kiln_issue_list_count(found); i++) {
         const kiln_issue *issue = kiln_issue_list_get(found, i);
         if (is_told(found, issue)) {
-            status = kln_issues_add(root->issues, issue);
+            KLN_RETURN_IF_ERROR(kln_issues_add(root->issues, issue));
         }
     }
-    return status;
+    return KILN_OK;
 }
 
 /* Refused tensors for the outputs, of the layer's names where those are free. */

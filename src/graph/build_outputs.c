@@ -57,16 +57,12 @@ static kiln_status write_told(const kiln_network *network, const kln_inference *
 kiln_status kln_network_write(const kiln_network *network, const char *path,
                               kln_onnx_weights weights)
 {
-    kln_inference *inference = NULL;
-    kln_arena arena = {0};
+    KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;
+    KLN_SCOPED(kln_arena_finish) kln_arena arena = {0};
     /* Nothing can be an output that a network built here does not know. */
     const bool is_known = network->inference != NULL;
     if (!is_known) {
         KLN_RETURN_IF_ERROR(kln_infer(network->model, NULL, &inference));
     }
-    const kiln_status status =
-        write_told(network, is_known ? network->inference : inference, &arena, path, weights);
-    kln_arena_finish(&arena);
-    kln_inference_destroy(inference);
-    return status;
+    return write_told(network, is_known ? network->inference : inference, &arena, path, weights);
 }

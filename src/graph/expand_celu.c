@@ -107,14 +107,9 @@ kiln_status kln_expand_celu(kln_onnx_model *model, size_t *expanded)
     if (!kln_has_celu(model) || !kln_graph_edit_suits(model)) {
         return KILN_OK;
     }
-    kln_inference *inference = NULL;
+    KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;
     KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &inference));
-    kln_graph_edit edit;
-    kiln_status status = kln_graph_edit_begin(model, &edit);
-    if (status == KILN_OK) {
-        status = expand_all(&edit, inference, expanded);
-    }
-    kln_graph_edit_end(&edit);
-    kln_inference_destroy(inference);
-    return status;
+    KLN_SCOPED(kln_graph_edit_end) kln_graph_edit edit = {0};
+    KLN_RETURN_IF_ERROR(kln_graph_edit_begin(model, &edit));
+    return expand_all(&edit, inference, expanded);
 }

@@ -193,14 +193,10 @@ static kiln_status merge(merger *m, kln_onnx_model *model)
 {
     KLN_RETURN_IF_ERROR(kln_graph_edit_begin(model, &m->edit));
     m->products = kln_alloc_zeroed(model->graph.node_count, sizeof *m->products);
-    product **group = kln_alloc_zeroed(model->graph.node_count, sizeof(product *));
-    kiln_status status = m->products != NULL && group != NULL ? KILN_OK : no_memory();
-    if (status == KILN_OK) {
-        find_products(m);
-        status = merge_all(m, group);
-    }
-    kln_free(group);
-    return status;
+    KLN_SCOPED_FREE product **group = kln_alloc_zeroed(model->graph.node_count, sizeof(product *));
+    KLN_RETURN_IF_ERROR(m->products != NULL && group != NULL ? KILN_OK : no_memory());
+    find_products(m);
+    return merge_all(m, group);
 }
 
 kiln_status kln_fuse_horizontally(kln_onnx_model *model, size_t *merged)

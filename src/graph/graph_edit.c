@@ -341,24 +341,21 @@ kiln_status kln_graph_edit_commit(kln_graph_edit *edit)
     size_t node_count = 0;
     size_t constant_count = 0;
     size_t opset_count = 0;
-    kln_names readers = {0};
+    KLN_SCOPED(kln_names_finish) kln_names readers = {0};
     kln_onnx_opset *opsets = import(edit, &opset_count);
     kln_onnx_node *nodes = kln_arena_alloc_zeroed(arena, most_nodes, sizeof *nodes);
     kln_onnx_tensor *constants = kln_arena_alloc_zeroed(arena, most_constants, sizeof *constants);
     KLN_FAIL_IF(opsets == NULL || nodes == NULL || constants == NULL, no_memory());
     place_nodes(edit, nodes, &node_count);
-    const kiln_status status = count_readers(graph, nodes, node_count, &readers);
-    if (status == KILN_OK) {
-        place_constants(edit, &readers, constants, &constant_count);
-        graph->nodes = nodes;
-        graph->node_count = node_count;
-        graph->node_capacity = most_nodes;
-        graph->initializers = constants;
-        graph->initializer_count = constant_count;
-        graph->initializer_capacity = most_constants;
-        edit->model->opsets = opsets;
-        edit->model->opset_count = opset_count;
-    }
-    kln_names_finish(&readers);
-    return status;
+    KLN_RETURN_IF_ERROR(count_readers(graph, nodes, node_count, &readers));
+    place_constants(edit, &readers, constants, &constant_count);
+    graph->nodes = nodes;
+    graph->node_count = node_count;
+    graph->node_capacity = most_nodes;
+    graph->initializers = constants;
+    graph->initializer_count = constant_count;
+    graph->initializer_capacity = most_constants;
+    edit->model->opsets = opsets;
+    edit->model->opset_count = opset_count;
+    return KILN_OK;
 }

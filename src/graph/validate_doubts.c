@@ -22,7 +22,7 @@ void kln_validate_doubts(kln_validation *v)
         return;
     }
     const kln_infer_options options = {.ignore_declared = true, .open_inputs = true};
-    kln_inference *open = NULL;
+    KLN_SCOPED(kln_inference_destroy_at) kln_inference *open = NULL;
     v->status = kln_infer(v->model, &options, &open);
     for (size_t i = 0; i < kiln_issue_list_count(doubts) && v->status == KILN_OK; i++) {
         const kiln_issue *doubt = kiln_issue_list_get(doubts, i);
@@ -35,5 +35,4 @@ void kln_validate_doubts(kln_validation *v)
                                doubt->sentence);
         }
     }
-    kln_inference_destroy(open);
 }

@@ -16,11 +16,9 @@ kiln_status kln_validate(const kln_onnx_model *model, const kln_validate_options
     KLN_RETURN_IF_NULL(issues);
     *issues = NULL;
     KLN_RETURN_IF_NULL(model);
-    kln_inference *inference = NULL;
+    KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;
     KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &inference));
-    const kiln_status status = kln_validate_inference(inference, options, issues);
-    kln_inference_destroy(inference);
-    return status;
+    return kln_validate_inference(inference, options, issues);
 }
 
 kiln_status kln_validate_inference(kln_inference *inference, const kln_validate_options *options,

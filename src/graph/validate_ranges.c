@@ -72,7 +72,7 @@ static bool check_range(kln_validation *v, const kln_profile_range *range)
 static kiln_status try_shapes(kln_validation *v, const char *which, const kln_input_shape *shapes)
 {
     const kln_infer_options options = {.inputs = shapes, .input_count = v->options->range_count};
-    kln_inference *inference = NULL;
+    KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;
     const kiln_status status = kln_infer(v->model, &options, &inference);
     if (status == KILN_ERROR_SHAPE || status == KILN_ERROR_RANK || status == KILN_ERROR_NAME) {
         complain(v, shapes[0].name, "shapes that go together", which, kiln_error_message());
@@ -95,7 +95,6 @@ static kiln_status try_shapes(kln_validation *v, const char *which, const kln_in
         tell(v, KILN_SEVERITY_WARNING, shapes[0].name, "shapes that every branch takes", which,
              words);
     }
-    kln_inference_destroy(inference);
     return KILN_OK;
 }
 

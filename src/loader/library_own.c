@@ -13,11 +13,10 @@ static size_t own_count;
 static bool is_own(const void *handle)
 {
     bool found = false;
-    (void)pthread_mutex_lock(&lock);
+    KLN_LOCKED(&lock);
     for (size_t i = 0; i < own_count && !found; i++) {
         found = own[i] == handle;
     }
-    (void)pthread_mutex_unlock(&lock);
     return found;
 }
 
@@ -37,9 +36,8 @@ void kln_library_remember_own(const void *handle)
     if (is_own(handle)) {
         return;
     }
-    (void)pthread_mutex_lock(&lock);
+    KLN_LOCKED(&lock);
     if (own_count < MOST_OWN) {
         own[own_count++] = handle;
     }
-    (void)pthread_mutex_unlock(&lock);
 }

@@ -221,9 +221,8 @@ void kiln_pool_destroy(kiln_pool *pool)
 kiln_status kiln_pool_trim(kiln_pool *pool, size_t keep_bytes)
 {
     KLN_RETURN_IF_NULL(pool);
-    (void)pthread_mutex_lock(&pool->guard);
+    KLN_LOCKED(&pool->guard);
     pool_trim_locked(pool, keep_bytes);
-    (void)pthread_mutex_unlock(&pool->guard);
     return KILN_OK;
 }
 

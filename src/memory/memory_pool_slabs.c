@@ -19,10 +19,9 @@ void pool_return_list(kiln_pool *pool, uint32_t class_index, pool_block *list)
     while (last->next != NULL) {
         last = last->next;
     }
-    (void)pthread_mutex_lock(&pool->guard);
+    KLN_LOCKED(&pool->guard);
     last->next = pool->lists[class_index];
     pool->lists[class_index] = list;
-    (void)pthread_mutex_unlock(&pool->guard);
 }
 
 /* --- slabs --- */
@@ -225,16 +224,13 @@ static kiln_status take_locked(kiln_pool *pool, pool_shard *shard, uint32_t clas
 kiln_status pool_take_slowly(kiln_pool *pool, pool_shard *shard, uint32_t class_index,
                              kiln_stream *stream, pool_block **block)
 {
-    (void)pthread_mutex_lock(&pool->guard);
-    const kiln_status status = take_locked(pool, shard, class_index, stream, block);
-    if (status == KILN_OK) {
-        pool_lock_shard(shard);
-        shard->allocations++;
-        shard->bytes_out += (int64_t)pool_class_bytes(class_index);
-        pool_unlock_shard(shard);
-    }
-    (void)pthread_mutex_unlock(&pool->guard);
-    return status;
+    KLN_LOCKED(&pool->guard);
+    KLN_RETURN_IF_ERROR(take_locked(pool, shard, class_index, stream, block));
+    pool_lock_shard(shard);
+    shard->allocations++;
+    shard->bytes_out += (int64_t)pool_class_bytes(class_index);
+    pool_unlock_shard(shard);
+    return KILN_OK;
 }
 
 /* --- trimming --- */

@@ -366,6 +366,7 @@ KILN_MUST_CHECK kiln_status kln_onnx_check_files(const kln_onnx_model *model);
 KILN_MUST_CHECK kiln_status kln_onnx_model_create(kln_onnx_model **model);
 /* Drops a reference; the last one takes the model and its mappings with it. NULL is allowed. */
 void kln_onnx_model_destroy(kln_onnx_model *model);
+KLN_SCOPED_POINTER(kln_onnx_model, kln_onnx_model_destroy)
 /* One more reference, for who keeps spans of the model, such as an engine over its weights. Spans
  * never move; everything else of a model may change under its builder's hands. Any thread. */
 kln_onnx_model *kln_onnx_model_retain(const kln_onnx_model *model);

@@ -198,7 +198,7 @@ kiln_status kln_onnx_map_externals(kln_onnx_reader *reader, const char *folder,
     const kln_onnx_model *model = reader->model;
     files known = {.capacity = model->mapping_count,
                    .copies = model->mapping_count > 0 && kln_mapping_is_copy(&model->mappings[0])};
-    places *where = kln_alloc(sizeof *where);
+    KLN_SCOPED_FREE places *where = kln_alloc(sizeof *where);
     KLN_RETURN_IF_NO_MEMORY(where, sizeof *where, "the paths of external files");
     KLN_GOTO_IF_ERROR(find_places(folder, model_path, where), done);
     for (kln_external *each = reader->externals; each != NULL; each = each->next) {
@@ -213,6 +213,5 @@ kiln_status kln_onnx_map_externals(kln_onnx_reader *reader, const char *folder,
 done:
     kln_names_finish(&known.by_location);
     kln_names_finish(&known.by_missing);
-    kln_free(where);
     return status;
 }

@@ -172,12 +172,10 @@ kiln_status kln_onnx_read_mapping(const kln_mapping *file, const char *path, kln
 
 kiln_status kln_onnx_read_partly(const char *path, kln_onnx_model **model)
 {
-    kln_mapping mapping;
+    KLN_SCOPED(kln_mapping_close) kln_mapping mapping = {0};
     *model = NULL;
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
-    const kiln_status status = read_mapping(&mapping, path, true, model);
-    kln_mapping_close(&mapping);
-    return status;
+    return read_mapping(&mapping, path, true, model);
 }
 
 kiln_status kln_onnx_read_file(const char *path, kln_onnx_model **model)

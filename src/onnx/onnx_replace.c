@@ -85,21 +85,19 @@ static kiln_status set_all(const kln_onnx_model *before, const kln_onnx_weight *
                            size_t count, kln_onnx_model *model)
 {
     const kln_onnx_graph *graph = &model->graph;
-    kln_names places = {0};
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < graph->initializer_count && status == KILN_OK; i++) {
-        status = kln_names_set(&places, graph->initializers[i].name, (uint32_t)i);
+    KLN_SCOPED(kln_names_finish) kln_names places = {0};
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(kln_names_set(&places, graph->initializers[i].name, (uint32_t)i));
     }
-    for (size_t i = 0; i < count && status == KILN_OK; i++) {
-        status = set_given(model, &places, &weights[i]);
+    for (size_t i = 0; i < count; i++) {
+        KLN_RETURN_IF_ERROR(set_given(model, &places, &weights[i]));
     }
-    for (size_t i = 0; i < graph->initializer_count && status == KILN_OK; i++) {
+    for (size_t i = 0; i < graph->initializer_count; i++) {
         if (before->replaced != NULL && before->replaced[i] && !model->replaced[i]) {
-            status = set(model, i, before->graph.initializers[i].data);
+            KLN_RETURN_IF_ERROR(set(model, i, before->graph.initializers[i].data));
         }
     }
-    kln_names_finish(&places);
-    return status;
+    return KILN_OK;
 }
 
 kiln_status kln_onnx_replace(const kln_onnx_model *model, const kln_onnx_weight *weights,

@@ -150,7 +150,7 @@ kiln_status kln_onnx_write_file(const kln_onnx_model *model, const char *path,
                               .file = &file,
                               .data = &data};
     const size_t size = strlen(path) + MORE + 1;
-    char *data_path = kln_alloc(size);
+    KLN_SCOPED_FREE char *data_path = kln_alloc(size);
     writer.buffer = kln_alloc(KLN_WRITER_BUFFER);
     writer.hasher = kln_hasher_create();
     const kiln_status status =
@@ -160,6 +160,5 @@ kiln_status kln_onnx_write_file(const kln_onnx_model *model, const char *path,
     kln_free(writer.hasher);
     kln_free(writer.buffer);
     kln_free(writer.lengths);
-    kln_free(data_path);
     return status;
 }

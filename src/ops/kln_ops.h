@@ -196,6 +196,7 @@ void kln_infer_take_back(kln_inference *inference, kln_graph_inference *graph,
                          const kln_infer_mark *mark);
 
 void kln_inference_destroy(kln_inference *inference); /* NULL is allowed */
+KLN_SCOPED_POINTER(kln_inference, kln_inference_destroy)
 
 /* The value of that name as `graph` sees it, outer graphs included, or NULL. */
 kln_value *kln_inference_find(const kln_graph_inference *graph, const char *name);

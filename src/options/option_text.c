@@ -275,7 +275,7 @@ kiln_status kiln_build_options_get(const kiln_build_options *options, const char
 {
     const kln_option *option = NULL;
     kiln_build_options read = KILN_BUILD_OPTIONS_INIT;
-    kln_text made;
+    KLN_SCOPED(kln_text_finish) kln_text made = {0};
     KLN_RETURN_IF_NULL(length);
     *length = 0;
     KLN_RETURN_IF_NULL(options, name);
@@ -286,13 +286,10 @@ kiln_status kiln_build_options_get(const kiln_build_options *options, const char
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_build_options", options, &read, sizeof read));
     KLN_RETURN_IF_ERROR(find(name, &option));
     kln_text_init(&made, SIZE_MAX / 2);
-    const kiln_status status = kln_option_format(option, &read, &made);
-    if (status == KILN_OK) {
-        *length = made.size;
-        if (size > 0) {
-            (void)snprintf(text, size, "%s", made.data != NULL ? made.data : "");
-        }
+    KLN_RETURN_IF_ERROR(kln_option_format(option, &read, &made));
+    *length = made.size;
+    if (size > 0) {
+        (void)snprintf(text, size, "%s", made.data != NULL ? made.data : "");
     }
-    kln_text_finish(&made);
-    return status;
+    return KILN_OK;
 }

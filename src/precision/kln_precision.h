@@ -9,6 +9,9 @@
 
 #include "graph/kln_graph.h"
 
+KLN_SCOPED_POINTER(kiln_range_table, kiln_range_table_destroy)
+KLN_SCOPED_POINTER(kiln_precision_report, kiln_precision_report_destroy)
+
 /* --- the texts of a range table (range_text.c) --- */
 
 /* Past this it is no table of ranges. */

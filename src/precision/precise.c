@@ -232,11 +232,10 @@ static void restore(kln_onnx_model *model, const saved_model *saved)
 static kiln_status to_half(kln_onnx_model *model, const kiln_precision_options *options,
                            kiln_precision_report *report)
 {
+    KLN_SCOPED(precise_finish)
     precise_pass pass = {.model = model, .options = options, .report = report};
     set_type(&pass);
-    const kiln_status status = run(&pass);
-    precise_finish(&pass);
-    return status;
+    return run(&pass);
 }
 
 /* Scales of half types came to the operators of a quantization with this operator set. */
@@ -247,7 +246,7 @@ static kiln_status convert_rest(kln_onnx_model *model, const kiln_precision_opti
                                 kiln_precision_report *report)
 {
     kiln_precision_options rest = *options;
-    kiln_precision_report *aside = NULL;
+    KLN_SCOPED(kiln_precision_report_destroy_at) kiln_precision_report *aside = NULL;
     rest.precision = options->rest;
     rest.keep_node_count = 0;
     KLN_RETURN_IF_ERROR(kln_raise_opset(model, HALF_SCALES));
@@ -260,7 +259,6 @@ static kiln_status convert_rest(kln_onnx_model *model, const kiln_precision_opti
     totals->cast_count += added->cast_count;
     totals->saturated = added->saturated;
     totals->vanished = added->vanished;
-    kiln_precision_report_destroy(aside);
     return status;
 }
 
@@ -306,7 +304,7 @@ static kiln_status convert(kln_onnx_model *model, const kiln_precision_options *
                            kiln_precision_report *report)
 {
     kiln_precision_options filled = *options;
-    kiln_range_table *ranges = NULL;
+    KLN_SCOPED(kiln_range_table_destroy_at) kiln_range_table *ranges = NULL;
     size_t inlined = 0;
     filled.block_size = options->block_size != 0 ? options->block_size : 64;
     KLN_RETURN_IF_ERROR(kln_inline_functions(model, &inlined));
@@ -314,9 +312,7 @@ static kiln_status convert(kln_onnx_model *model, const kiln_precision_options *
     KLN_RETURN_IF_ERROR(quantize_binding_ranges(options, &ranges));
     filled.ranges = ranges != NULL ? ranges : options->ranges;
     kiln_status status = convert_inside(model, &filled, report);
-    status = status == KILN_OK ? quantize_bindings(model, &filled) : status;
-    kiln_range_table_destroy(ranges);
-    return status;
+    return status == KILN_OK ? quantize_bindings(model, &filled) : status;
 }
 
 kiln_status kln_precision_convert(kln_onnx_model *model, const kiln_precision_options *options,

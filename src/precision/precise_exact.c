@@ -158,11 +158,9 @@ kiln_status precise_mark_exact(precise_graph *graph)
     for (size_t i = 0; i < count; i++) {
         flow(graph, precise_turn(graph, i));
     }
-    kln_names exact = {0};
-    kiln_status status = KILN_OK;
-    for (size_t i = count; status == KILN_OK && i-- > 0;) {
-        status = mark_backwards(graph, precise_turn(graph, i), &exact);
+    KLN_SCOPED(kln_names_finish) kln_names exact = {0};
+    for (size_t i = count; i-- > 0;) {
+        KLN_RETURN_IF_ERROR(mark_backwards(graph, precise_turn(graph, i), &exact));
     }
-    kln_names_finish(&exact);
-    return status;
+    return KILN_OK;
 }

@@ -125,15 +125,14 @@ static kiln_precision_node *find_node(kiln_precision_report *report, const char 
 kiln_status kln_precision_report_rest(kiln_precision_report *report,
                                       const kiln_precision_report *rest)
 {
-    kln_names outputs = {0};
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; status == KILN_OK && i < report->summary.node_count; i++) {
+    KLN_SCOPED(kln_names_finish) kln_names outputs = {0};
+    for (size_t i = 0; i < report->summary.node_count; i++) {
         const kiln_precision_node *node = &report->nodes[i];
         if (node->dtype == KILN_DTYPE_FLOAT32 && node->output[0] != '\0') {
-            status = kln_names_set(&outputs, node->output, (uint32_t)i);
+            KLN_RETURN_IF_ERROR(kln_names_set(&outputs, node->output, (uint32_t)i));
         }
     }
-    for (size_t i = 0; status == KILN_OK && i < rest->summary.node_count; i++) {
+    for (size_t i = 0; i < rest->summary.node_count; i++) {
         const kiln_precision_node *said = &rest->nodes[i];
         const uint32_t place =
             said->graph[0] == '\0' ? kln_names_get(&outputs, said->output) : KLN_NAMES_NONE;
@@ -150,10 +149,10 @@ kiln_status kln_precision_report_rest(kiln_precision_report *report,
         report->summary.kept_count -= said->dtype != KILN_DTYPE_FLOAT32;
         node->reason = said->reason;
         node->detail = kln_arena_strdup(&report->arena, said->detail);
-        status = node->detail != NULL ? KILN_OK : kln_fail_memory(sizeof *node, "a report");
+        KLN_RETURN_IF_ERROR(node->detail != NULL ? KILN_OK
+                                                 : kln_fail_memory(sizeof *node, "a report"));
     }
-    kln_names_finish(&outputs);
-    return status;
+    return KILN_OK;
 }
 
 /* --- what layers compute in --- */

@@ -285,7 +285,7 @@ static bool is_constant_node(const kln_onnx_node *node)
 /* Constants that nobody reads any more. */
 kiln_status quantize_drop_unread(kln_onnx_graph *made)
 {
-    kln_names read = {0};
+    KLN_SCOPED(kln_names_finish) kln_names read = {0};
     kiln_status status = mark_read(made, &read);
     for (size_t i = 0; status == KILN_OK && i < made->input_count; i++) {
         status = kln_names_set(&read, made->inputs[i].name, 0);
@@ -305,7 +305,6 @@ kiln_status quantize_drop_unread(kln_onnx_graph *made)
         }
     }
     made->node_count = status == KILN_OK ? kept : made->node_count;
-    kln_names_finish(&read);
     return status;
 }
 
@@ -452,13 +451,12 @@ static const quantize_format *format_of(const kiln_precision_options *options)
 kiln_status kln_even_out(kln_onnx_model *model, kiln_precision_options *options,
                          kiln_precision_report *report)
 {
-    kiln_range_table *ranges = NULL;
+    KLN_SCOPED(kiln_range_table_destroy_at) kiln_range_table *ranges = NULL;
     if (!kln_ranges_have_channels(options->ranges)) {
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(quantize_fold(model, options, report));
     const kiln_status status = quantize_smooth(model, options, format_of(options), &ranges);
-    kiln_range_table_destroy(ranges);
     return status == KILN_OK ? quantize_drop_unread(&model->graph) : status;
 }
 
@@ -466,7 +464,7 @@ kiln_status kln_quantize(kln_onnx_model *model, const kiln_precision_options *op
                          kiln_precision_report *report)
 {
     kiln_precision_options how = *options;
-    kiln_range_table *ranges = NULL;
+    KLN_SCOPED(kiln_range_table_destroy_at) kiln_range_table *ranges = NULL;
     quantize_pass pass = {.model = model,
                           .arena = &model->arena,
                           .options = &how,
@@ -480,6 +478,5 @@ kiln_status kln_quantize(kln_onnx_model *model, const kiln_precision_options *op
     kln_names_finish(&pass.names);
     quantize_index_finish(&pass.index);
     kln_inference_destroy(pass.inference);
-    kiln_range_table_destroy(ranges);
     return status;
 }

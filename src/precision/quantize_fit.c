@@ -151,9 +151,9 @@ static void round_panel(const quantize_fit *fit, const double *factors, const ui
 kiln_status quantize_fit_round(const quantize_fit *fit)
 {
     const size_t n = fit->size;
-    uint32_t *order = kln_alloc_zeroed(n, sizeof *order);
-    double *factors = kln_alloc_zeroed(n * n, sizeof *factors);
-    double *room = kln_alloc_zeroed(2 * n * LANES, sizeof *room);
+    KLN_SCOPED_FREE uint32_t *order = kln_alloc_zeroed(n, sizeof *order);
+    KLN_SCOPED_FREE double *factors = kln_alloc_zeroed(n * n, sizeof *factors);
+    KLN_SCOPED_FREE double *room = kln_alloc_zeroed(2 * n * LANES, sizeof *room);
     kiln_status status = order != NULL && factors != NULL && room != NULL
                              ? KILN_OK
                              : kln_fail_memory(n * n * sizeof *factors, "weights that are fitted");
@@ -166,8 +166,5 @@ kiln_status quantize_fit_round(const quantize_fit *fit)
             round_panel(fit, factors, order, row, room);
         }
     }
-    kln_free(room);
-    kln_free(factors);
-    kln_free(order);
     return status;
 }

@@ -139,7 +139,7 @@ static bool rewrite(kln_graph_edit *edit, const head *of)
 
 static kiln_status rewrite_all(kln_graph_edit *edit, const kiln_precision_options *options)
 {
-    kln_inference *inference = NULL;
+    KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;
     bool any = false;
     KLN_RETURN_IF_ERROR(kln_infer(edit->model, NULL, &inference));
     kiln_status status = KILN_OK;
@@ -153,18 +153,15 @@ static kiln_status rewrite_all(kln_graph_edit *edit, const kiln_precision_option
                          : kln_fail_memory(sizeof(kln_onnx_node), "a convolution of a pixel");
         }
     }
-    kln_inference_destroy(inference);
     return status == KILN_OK && any ? kln_graph_edit_commit(edit) : status;
 }
 
 kiln_status quantize_head(kln_onnx_model *model, const kiln_precision_options *options)
 {
-    kln_graph_edit edit;
+    KLN_SCOPED(kln_graph_edit_end) kln_graph_edit edit = {0};
     if (!kln_graph_edit_suits(model)) {
         return KILN_OK;
     }
     kiln_status status = kln_graph_edit_begin(model, &edit);
-    status = status == KILN_OK ? rewrite_all(&edit, options) : status;
-    kln_graph_edit_end(&edit);
-    return status;
+    return status == KILN_OK ? rewrite_all(&edit, options) : status;
 }

@@ -83,7 +83,7 @@ static kiln_status read_line(kiln_range_table *table, size_t number, kiln_span l
 kiln_status kln_ranges_read_cache(kiln_span text, kiln_range_table *table)
 {
     kiln_span line = {NULL, 0};
-    kln_text word;
+    KLN_SCOPED(kln_text_finish) kln_text word = {0};
     size_t number = 1;
     kln_text_init(&word, KLN_MOST_RANGE_TEXT);
     kiln_status status = KILN_OK;
@@ -102,7 +102,6 @@ kiln_status kln_ranges_read_cache(kiln_span text, kiln_range_table *table)
         number++;
         status = line.size > 0 ? read_line(table, number, line, &word) : KILN_OK;
     }
-    kln_text_finish(&word);
     return status;
 }
 
@@ -294,7 +293,7 @@ static bool add_number(cJSON *object, const char *key, double number)
 /* As one text: a tree of so many numbers takes long and much memory. */
 static bool add_channels(cJSON *object, const kiln_range *range)
 {
-    kln_text text;
+    KLN_SCOPED(kln_text_finish) kln_text text = {0};
     kln_text_init(&text, KLN_MOST_RANGE_TEXT);
     kiln_status status = kln_text_printf(&text, "[");
     for (size_t i = 0; status == KILN_OK && i < range->channel_count; i++) {
@@ -311,10 +310,7 @@ static bool add_channels(cJSON *object, const kiln_range *range)
         }
     }
     status = status == KILN_OK ? kln_text_printf(&text, "]") : status;
-    const bool added =
-        status == KILN_OK && cJSON_AddRawToObject(object, "channels", text.data) != NULL;
-    kln_text_finish(&text);
-    return added;
+    return status == KILN_OK && cJSON_AddRawToObject(object, "channels", text.data) != NULL;
 }
 
 static bool add_count(cJSON *object, const char *key, uint64_t count)
@@ -392,10 +388,9 @@ kiln_status kiln_range_table_load(const char *path, kiln_range_table **table)
     KLN_RETURN_IF_NULL(table);
     *table = NULL;
     KLN_RETURN_IF_NULL(path);
-    kln_mapping mapping;
+    KLN_SCOPED(kln_mapping_close) kln_mapping mapping = {0};
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
     const kiln_status status = kiln_range_table_load_bytes(mapping.bytes, table);
-    kln_mapping_close(&mapping);
     return status == KILN_OK ? status : kln_fail_within(status, "\"%s\"", path);
 }
 
@@ -403,7 +398,7 @@ kiln_status kiln_range_table_save(const kiln_range_table *table, const char *pat
 {
     KLN_RETURN_IF_NULL(table, path);
     const size_t length = strlen(path);
-    kln_text text;
+    KLN_SCOPED(kln_text_finish) kln_text text = {0};
     kln_text_init(&text, KLN_MOST_RANGE_TEXT);
     kiln_status status = length > 5 && strcmp(path + length - 5, ".json") == 0
                              ? kln_ranges_write_json(table, &text)
@@ -412,6 +407,5 @@ kiln_status kiln_range_table_save(const kiln_range_table *table, const char *pat
         const kiln_span whole = {text.data, text.size};
         status = kln_file_write(path, &whole, 1, false);
     }
-    kln_text_finish(&text);
     return status;
 }

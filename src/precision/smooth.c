@@ -179,17 +179,17 @@ static kiln_status even_out(smooth_pass *pass, const char *name, const uint32_t 
 static kiln_status even_out_all(smooth_pass *pass)
 {
     const size_t count = pass->graph.node_count;
-    uint32_t *next = kln_alloc_zeroed(2 * count + 1, sizeof *next);
-    kln_names firsts = {0};
+    KLN_SCOPED_FREE uint32_t *next = kln_alloc_zeroed(2 * count + 1, sizeof *next);
+    KLN_SCOPED(kln_names_finish) kln_names firsts = {0};
     KLN_FAIL_IF(next == NULL, smooth_no_memory());
     uint32_t *readers = next + count;
-    kiln_status status = KILN_OK;
-    for (size_t i = count; status == KILN_OK && i-- > 0;) {
+    for (size_t i = count; i-- > 0;) {
         if (pass->nodes[i].is_candidate) {
-            status = kln_names_swap(&firsts, pass->nodes[i].input.name, (uint32_t)i, &next[i]);
+            KLN_RETURN_IF_ERROR(
+                kln_names_swap(&firsts, pass->nodes[i].input.name, (uint32_t)i, &next[i]));
         }
     }
-    for (size_t i = 0; status == KILN_OK && i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         const smooth_node *node = &pass->nodes[i];
         size_t reader_count = 0;
         if (!node->is_candidate || kln_names_get(&firsts, node->input.name) != i) {
@@ -198,11 +198,9 @@ static kiln_status even_out_all(smooth_pass *pass)
         for (uint32_t k = (uint32_t)i; k != KLN_NAMES_NONE; k = next[k]) {
             readers[reader_count++] = k;
         }
-        status = even_out(pass, node->input.name, readers, reader_count);
+        KLN_RETURN_IF_ERROR(even_out(pass, node->input.name, readers, reader_count));
     }
-    kln_names_finish(&firsts);
-    kln_free(next);
-    return status;
+    return KILN_OK;
 }
 
 /* --- all --- */

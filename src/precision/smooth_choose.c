@@ -234,33 +234,26 @@ kiln_status smooth_choose(const smooth_pass *pass, const uint32_t *readers, size
     for (size_t r = 0; r < count; r++) {
         entries += rows_of(&pass->nodes[readers[r]]) * pass->nodes[readers[r]].ins;
     }
-    double *numbers = kln_alloc_zeroed(6 * channels, sizeof *numbers);
-    float **tables = kln_alloc_zeroed(count, sizeof *tables);
-    float *table = kln_alloc_zeroed(entries, sizeof *table);
-    kiln_status status = KILN_OK;
-    if (numbers == NULL || tables == NULL || table == NULL) {
-        status = kln_fail_memory(6 * channels * sizeof *numbers, "factors of channels");
-    } else {
-        estimate of = {.pass = pass,
-                       .readers = readers,
-                       .reader_count = count,
-                       .channels = channels,
-                       .tables = tables,
-                       .reach = numbers,
-                       .spread = numbers + channels,
-                       .widest = numbers + 2 * channels,
-                       .squares = numbers + 3 * channels,
-                       .factors = numbers + 4 * channels,
-                       .best = numbers + 5 * channels};
-        tables[0] = table;
-        for (size_t r = 1; r < count; r++) {
-            const smooth_node *before = &pass->nodes[readers[r - 1]];
-            tables[r] = tables[r - 1] + rows_of(before) * before->ins;
-        }
-        status = choose(&of, value);
+    KLN_SCOPED_FREE double *numbers = kln_alloc_zeroed(6 * channels, sizeof *numbers);
+    KLN_SCOPED_FREE float **tables = kln_alloc_zeroed(count, sizeof *tables);
+    KLN_SCOPED_FREE float *table = kln_alloc_zeroed(entries, sizeof *table);
+    KLN_FAIL_IF(numbers == NULL || tables == NULL || table == NULL,
+                kln_fail_memory(6 * channels * sizeof *numbers, "factors of channels"));
+    estimate of = {.pass = pass,
+                   .readers = readers,
+                   .reader_count = count,
+                   .channels = channels,
+                   .tables = tables,
+                   .reach = numbers,
+                   .spread = numbers + channels,
+                   .widest = numbers + 2 * channels,
+                   .squares = numbers + 3 * channels,
+                   .factors = numbers + 4 * channels,
+                   .best = numbers + 5 * channels};
+    tables[0] = table;
+    for (size_t r = 1; r < count; r++) {
+        const smooth_node *before = &pass->nodes[readers[r - 1]];
+        tables[r] = tables[r - 1] + rows_of(before) * before->ins;
     }
-    kln_free(table);
-    kln_free(tables);
-    kln_free(numbers);
-    return status;
+    return choose(&of, value);
 }

@@ -135,25 +135,23 @@ kiln_status smooth_correct(smooth_pass *pass, size_t index, const kiln_range *ra
     if (!node->takes_bias) {
         return KILN_OK;
     }
-    double *errors = kln_alloc_zeroed(node->outs, sizeof *errors);
-    float *scales = kln_alloc_zeroed(node->outs, sizeof *scales);
-    kiln_status status =
-        errors != NULL && scales != NULL ? smooth_own_bias(pass, index) : smooth_no_memory();
-    for (size_t i = 0; status == KILN_OK && i < node->count; i++) {
+    KLN_SCOPED_FREE double *errors = kln_alloc_zeroed(node->outs, sizeof *errors);
+    KLN_SCOPED_FREE float *scales = kln_alloc_zeroed(node->outs, sizeof *scales);
+    KLN_RETURN_IF_ERROR(errors != NULL && scales != NULL ? smooth_own_bias(pass, index)
+                                                         : smooth_no_memory());
+    for (size_t i = 0; i < node->count; i++) {
         float *scale = &scales[i / node->out_stride % node->outs];
         *scale = fmaxf(*scale, fabsf(node->weights[i]));
     }
-    for (size_t i = 0; status == KILN_OK && i < node->count; i++) {
+    for (size_t i = 0; i < node->count; i++) {
         const size_t o = i / node->out_stride % node->outs;
         const float scale = quantize_channel_scale(pass->format, scales[o]);
         const double error = (double)quantize_round(pass->format, node->weights[i], scale) -
                              (double)node->weights[i];
         errors[o] += error * range->channels[smooth_channel(node, i)].mean;
     }
-    for (size_t o = 0; status == KILN_OK && o < node->outs; o++) {
+    for (size_t o = 0; o < node->outs; o++) {
         node->bias[o] = (float)((double)node->bias[o] - errors[o]);
     }
-    kln_free(scales);
-    kln_free(errors);
-    return status;
+    return KILN_OK;
 }

@@ -326,7 +326,7 @@ static kiln_status multiply_inputs(smooth_pass *pass, size_t index, const smooth
 static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const char *name)
 {
     kiln_range range = *value->range;
-    kiln_channel *channels = kln_alloc_zeroed(value->channels, sizeof *channels);
+    KLN_SCOPED_FREE kiln_channel *channels = kln_alloc_zeroed(value->channels, sizeof *channels);
     KLN_FAIL_IF(channels == NULL, smooth_no_memory());
     range.name = name;
     range.low = range.high = 0;
@@ -346,9 +346,7 @@ static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const
     range.greatest = range.high;
     range.channels = channels;
     range.channel_count = value->channels;
-    const kiln_status status = kiln_range_table_put(pass->ranges, &range);
-    kln_free(channels);
-    return status;
+    return kiln_range_table_put(pass->ranges, &range);
 }
 
 /* Decibels of an estimate that an operator more must be worth. */

@@ -11,12 +11,11 @@
 
 static kiln_request *reuse(kiln_scheduler *scheduler)
 {
-    (void)pthread_mutex_lock(&scheduler->lock);
+    KLN_LOCKED(&scheduler->lock);
     kiln_request *request = scheduler->free;
     if (request != NULL) {
         scheduler->free = request->next;
     }
-    (void)pthread_mutex_unlock(&scheduler->lock);
     return request;
 }
 

@@ -71,11 +71,10 @@ void result_block_release(block_list *list, result_block *block)
     if (block == NULL || atomic_fetch_sub(&block->references, 1) != 1) {
         return;
     }
-    (void)pthread_mutex_lock(&list->lock);
+    KLN_LOCKED(&list->lock);
     result_block **free = list_of(list, block->device, block->kind);
     block->next = *free;
     *free = block;
-    (void)pthread_mutex_unlock(&list->lock);
 }
 
 bool result_block_holds(const result_block *block, const void *data)

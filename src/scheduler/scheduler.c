@@ -89,11 +89,10 @@ kiln_status kiln_scheduler_stop(kiln_scheduler *scheduler)
 {
     KLN_RETURN_IF_NULL(scheduler);
     KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
-    (void)pthread_mutex_lock(&scheduler->lock);
+    KLN_LOCKED(&scheduler->lock);
     close_for_good(scheduler);
     cancel_waiting(scheduler);
     (void)wait_for_all(scheduler, -1);
-    (void)pthread_mutex_unlock(&scheduler->lock);
     return KILN_OK;
 }
 

@@ -33,9 +33,8 @@ static void *follow(void *user)
     if (self->replaced != NULL) {
         self->replaced(self->user, status, status != KILN_OK ? kiln_error_message() : "");
     }
-    (void)pthread_mutex_lock(&scheduler->lock);
+    KLN_LOCKED(&scheduler->lock);
     self->done = true;
-    (void)pthread_mutex_unlock(&scheduler->lock);
     return NULL;
 }
 

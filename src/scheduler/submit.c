@@ -58,9 +58,8 @@ kiln_status scheduler_make_request(kiln_scheduler *scheduler, const char *functi
 
 static kiln_status refuse(kiln_scheduler *scheduler, kiln_status status)
 {
-    (void)pthread_mutex_lock(&scheduler->lock);
+    KLN_LOCKED(&scheduler->lock);
     scheduler->counters.refused++;
-    (void)pthread_mutex_unlock(&scheduler->lock);
     return status;
 }
 
@@ -69,7 +68,7 @@ static kiln_status refuse(kiln_scheduler *scheduler, kiln_status status)
 static kiln_status submit(kiln_scheduler *scheduler, kiln_request *request, seat **served)
 {
     uint64_t due = 0;
-    (void)pthread_mutex_lock(&scheduler->lock);
+    KLN_LOCKED(&scheduler->lock);
     const kiln_status status = admit(scheduler, request);
     if (status == KILN_OK) {
         const bool alone = scheduler->queue.count == 0;
@@ -81,7 +80,6 @@ static kiln_status submit(kiln_scheduler *scheduler, kiln_request *request, seat
             scheduler_wake(scheduler);
         }
     }
-    (void)pthread_mutex_unlock(&scheduler->lock);
     return status;
 }
 
@@ -212,13 +210,12 @@ kiln_status kiln_scheduler_next(kiln_scheduler *scheduler, kiln_request **reques
     *request = NULL;
     KLN_RETURN_IF_NULL(scheduler);
     KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
-    (void)pthread_mutex_lock(&scheduler->lock);
+    KLN_LOCKED(&scheduler->lock);
     *request = scheduler->collected;
     if (*request != NULL) {
         scheduler->collected = (*request)->next;
         scheduler->collected_last = scheduler->collected != NULL ? scheduler->collected_last : NULL;
     }
-    (void)pthread_mutex_unlock(&scheduler->lock);
     return KILN_OK;
 }
 
@@ -289,8 +286,6 @@ kiln_status kiln_scheduler_get_figure(kiln_scheduler *scheduler, kiln_scheduler_
                         "kiln_scheduler_get_figure: figure is %d; 0 to %d are known", (int)figure,
                         FIGURES - 1);
     }
-    (void)pthread_mutex_lock(&scheduler->lock);
-    const kiln_status status = kiln_histogram_add(histogram, scheduler->figures[figure]);
-    (void)pthread_mutex_unlock(&scheduler->lock);
-    return status;
+    KLN_LOCKED(&scheduler->lock);
+    return kiln_histogram_add(histogram, scheduler->figures[figure]);
 }

@@ -369,7 +369,7 @@ uint64_t scheduler_expire(kiln_scheduler *scheduler)
 void *scheduler_keeper(void *user)
 {
     kiln_scheduler *scheduler = user;
-    (void)pthread_mutex_lock(&scheduler->lock);
+    KLN_LOCKED(&scheduler->lock);
     while (!scheduler->ends) {
         const uint64_t next = scheduler_expire(scheduler);
         if (scheduler->ends) {
@@ -381,6 +381,5 @@ void *scheduler_keeper(void *user)
             wait_until(&scheduler->timer, &scheduler->lock, next);
         }
     }
-    (void)pthread_mutex_unlock(&scheduler->lock);
     return NULL;
 }

@@ -87,17 +87,13 @@ kiln_status kln_refit_weight_of(const kln_onnx_tensor *tensor, kiln_refit_weight
 kiln_status kln_refit_replace(const kln_onnx_model *model, const kiln_named_tensor *weights,
                               size_t count, kln_onnx_model **made)
 {
-    kln_onnx_weight *given = kln_alloc_zeroed(count, sizeof *given);
+    KLN_SCOPED_FREE kln_onnx_weight *given = kln_alloc_zeroed(count, sizeof *given);
     KLN_RETURN_IF_NO_MEMORY(given, count * sizeof *given, "the list of weights");
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < count && status == KILN_OK; i++) {
+    for (size_t i = 0; i < count; i++) {
         const kiln_tensor *tensor = &weights[i].tensor;
         given[i] = (kln_onnx_weight){weights[i].name, {tensor->data, 0}};
-        status = kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &given[i].data.size);
+        KLN_RETURN_IF_ERROR(
+            kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &given[i].data.size));
     }
-    if (status == KILN_OK) {
-        status = kln_onnx_replace(model, given, count, made);
-    }
-    kln_free(given);
-    return status;
+    return kln_onnx_replace(model, given, count, made);
 }

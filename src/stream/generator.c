@@ -52,7 +52,7 @@ static void make_step(kiln_generator *self)
 static void *step_on(void *user)
 {
     kiln_generator *self = user;
-    (void)pthread_mutex_lock(&self->lock);
+    KLN_LOCKED(&self->lock);
     while (!self->ends) {
         if (has_work(self)) {
             make_step(self);
@@ -60,7 +60,6 @@ static void *step_on(void *user)
             (void)pthread_cond_wait(&self->work, &self->lock);
         }
     }
-    (void)pthread_mutex_unlock(&self->lock);
     return NULL;
 }
 
@@ -84,7 +83,7 @@ kiln_status kiln_generator_step(kiln_generator *generator, size_t *active)
     KLN_RETURN_IF_NULL(generator);
     KLN_RETURN_IF_ERROR(generator_check_process(generator, __func__));
     kiln_status status = KILN_OK;
-    (void)pthread_mutex_lock(&generator->lock);
+    KLN_LOCKED(&generator->lock);
     if (generator->stepping || generator->has_thread) {
         status = kln_fail(KILN_ERROR_BUSY, "kiln_generator_step: %s",
                           generator->has_thread ? "the generator has a thread that makes the steps"
@@ -97,7 +96,6 @@ kiln_status kiln_generator_step(kiln_generator *generator, size_t *active)
     if (active != NULL) {
         *active = (size_t)(generator->counters.waiting + generator->counters.running);
     }
-    (void)pthread_mutex_unlock(&generator->lock);
     return status;
 }
 

@@ -28,7 +28,7 @@ static bool end_if_due(kiln_sequence *sequence, uint64_t now)
 static kiln_sequence *take_expired(kiln_generator *self, uint64_t now)
 {
     kiln_sequence *before = NULL;
-    (void)pthread_mutex_lock(&self->lock);
+    KLN_LOCKED(&self->lock);
     kiln_sequence *at = self->first;
     while (at != NULL &&
            (at->options.deadline_nanoseconds == 0 || now < at->options.deadline_nanoseconds)) {
@@ -40,7 +40,6 @@ static kiln_sequence *take_expired(kiln_generator *self, uint64_t now)
         self->last_waiting = self->last_waiting == at ? before : self->last_waiting;
         at->next = NULL;
     }
-    (void)pthread_mutex_unlock(&self->lock);
     return at;
 }
 
@@ -124,7 +123,7 @@ static int64_t take_waiting(kiln_generator *self, int64_t room)
 {
     int64_t count = 0;
     kiln_sequence *before = NULL;
-    (void)pthread_mutex_lock(&self->lock);
+    KLN_LOCKED(&self->lock);
     kiln_sequence **at = &self->first;
     while (*at != NULL && count < room) {
         kiln_sequence *sequence = *at;
@@ -141,7 +140,6 @@ static int64_t take_waiting(kiln_generator *self, int64_t room)
             at = &sequence->next;
         }
     }
-    (void)pthread_mutex_unlock(&self->lock);
     return count;
 }
 
@@ -262,11 +260,10 @@ static kiln_status decode(kiln_generator *self)
         self->lengths[i]++;
         self->rows[i] = give_token(self, i, self->rows[i]) ? self->rows[i] : NULL;
     }
-    (void)pthread_mutex_lock(&self->lock);
+    KLN_LOCKED(&self->lock);
     self->counters.rows += (uint64_t)rows;
     self->counters.sample_nanoseconds += kln_now() - begin;
     self->counters.moved_bytes = self->cache.moved;
-    (void)pthread_mutex_unlock(&self->lock);
     return KILN_OK;
 }
 

@@ -193,8 +193,7 @@ static kiln_status rewrite(prepare_pass *pass)
         KLN_RETURN_IF_ERROR(cut_logits(pass));
         pass->axes[logits] = 1;
     }
-    KLN_RETURN_IF_ERROR(kln_graph_edit_commit(&pass->edit));
-    return KILN_OK;
+    return kln_graph_edit_commit(&pass->edit);
 }
 
 /* Names and sizes of outputs, as they are from now on. */

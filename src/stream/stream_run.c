@@ -210,9 +210,8 @@ static kiln_status run_model(kiln_generator *self, const stream_run *run)
     }
     const uint64_t begin = kln_now();
     const kiln_status status = kiln_context_run(part->context);
-    (void)pthread_mutex_lock(&self->lock);
+    KLN_LOCKED(&self->lock);
     self->counters.run_nanoseconds += kln_now() - begin;
-    (void)pthread_mutex_unlock(&self->lock);
     return status;
 }
 

@@ -357,13 +357,12 @@ kiln_status kln_npy_read(kiln_span file, kiln_tensor *tensor)
 kiln_status kiln_tensor_load_npy(const char *path, kiln_tensor *tensor)
 {
     KLN_RETURN_IF_NULL(path, tensor);
-    kln_mapping mapping;
+    KLN_SCOPED(kln_mapping_close) kln_mapping mapping = {0};
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
     kiln_status status = kln_npy_read(mapping.bytes, tensor);
     if (status != KILN_OK) {
         status = kln_fail_within(status, "\"%s\"", path);
     }
-    kln_mapping_close(&mapping);
     return status;
 }
 

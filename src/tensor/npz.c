@@ -335,10 +335,9 @@ kiln_status kiln_tensors_load_npz(const char *path, kiln_named_tensor **tensors,
     KLN_RETURN_IF_NULL(count);
     *count = 0;
     KLN_RETURN_IF_NULL(path);
-    kln_mapping mapping;
+    KLN_SCOPED(kln_mapping_close) kln_mapping mapping = {0};
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
     const kiln_status status = kln_npz_read(mapping.bytes, tensors, count);
-    kln_mapping_close(&mapping);
     return status == KILN_OK ? status : kln_fail_within(status, "\"%s\"", path);
 }
 

@@ -157,7 +157,7 @@ static kiln_status check_places(kiln_span data, kiln_named_tensor *tensors, size
 
 static kiln_status check_names(const kiln_named_tensor *tensors, size_t count)
 {
-    kln_names names = {0};
+    KLN_SCOPED(kln_names_finish) kln_names names = {0};
     kiln_status status = KILN_OK;
     for (size_t i = 0; i < count && status == KILN_OK; i++) {
         status =
@@ -165,7 +165,6 @@ static kiln_status check_names(const kiln_named_tensor *tensors, size_t count)
                 ? kln_names_set(&names, tensors[i].name, (uint32_t)i)
                 : kln_fail(KILN_ERROR_MALFORMED, "tensor \"%s\" is there twice", tensors[i].name);
     }
-    kln_names_finish(&names);
     return status;
 }
 

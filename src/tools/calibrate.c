@@ -113,17 +113,13 @@ static kiln_status observe_outputs(kln_calibration *of, size_t part, kiln_contex
 {
     const size_t first = of->part_begins[part];
     const size_t count = of->part_begins[part + 1] - first;
-    kiln_tensor *tensors = kln_alloc_zeroed(count, sizeof *tensors);
+    KLN_SCOPED_FREE kiln_tensor *tensors = kln_alloc_zeroed(count, sizeof *tensors);
     KLN_RETURN_IF_NO_MEMORY(tensors, count * sizeof *tensors, "the tensors of a network");
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < count && status == KILN_OK; i++) {
-        status = kiln_context_tensor(context, of->observed[first + i].name, &tensors[i]);
+    for (size_t i = 0; i < count; i++) {
+        KLN_RETURN_IF_ERROR(
+            kiln_context_tensor(context, of->observed[first + i].name, &tensors[i]));
     }
-    if (status == KILN_OK) {
-        status = kln_calibration_observe(of, first, tensors, count);
-    }
-    kln_free(tensors);
-    return status;
+    return kln_calibration_observe(of, first, tensors, count);
 }
 
 static kiln_status run_part(kln_calibration *of, size_t part)
@@ -244,7 +240,7 @@ static bool is_over(const kln_calibration *of)
 
 static kiln_status run_pieces(kln_calibration *of, int64_t all, int64_t wanted, int64_t rows)
 {
-    kiln_named_tensor *whole = kln_alloc(of->bound_count * sizeof *whole);
+    KLN_SCOPED_FREE kiln_named_tensor *whole = kln_alloc(of->bound_count * sizeof *whole);
     KLN_RETURN_IF_NO_MEMORY(whole, of->bound_count * sizeof *whole, "a batch");
     memcpy(whole, of->bound, of->bound_count * sizeof *whole);
     kiln_status status = KILN_OK;
@@ -262,7 +258,6 @@ static kiln_status run_pieces(kln_calibration *of, int64_t all, int64_t wanted, 
             status = tell(of);
         }
     }
-    kln_free(whole);
     return status;
 }
 
@@ -325,15 +320,14 @@ static kiln_status put_range(const kln_calibration *of, const kln_observed *obse
     if (observed->channels == NULL) {
         return kiln_range_table_put(table, &range);
     }
-    kiln_channel *channels = kln_alloc_zeroed(observed->channel_count, sizeof *channels);
+    KLN_SCOPED_FREE kiln_channel *channels =
+        kln_alloc_zeroed(observed->channel_count, sizeof *channels);
     KLN_RETURN_IF_NO_MEMORY(channels, observed->channel_count * sizeof *channels, "channels");
     if (kln_channels_read(observed->channels, observed->channel_count, channels)) {
         range.channels = channels;
         range.channel_count = observed->channel_count;
     }
-    const kiln_status status = kiln_range_table_put(table, &range);
-    kln_free(channels);
-    return status;
+    return kiln_range_table_put(table, &range);
 }
 
 static kiln_status put_products(kln_observed *observed, kiln_range_table *table)

@@ -106,7 +106,7 @@ static kiln_status make_channels_of(kln_calibration *of, const kln_summed *summe
 static kiln_status make_channels(kln_calibration *of)
 {
     const kln_graph_inference *graph = of->inference->graph;
-    kln_names places = {0};
+    KLN_SCOPED(kln_names_finish) kln_names places = {0};
     kiln_status status = KILN_OK;
     for (size_t i = 0; status == KILN_OK && i < of->count; i++) {
         status = kln_names_set(&places, of->observed[i].name, (uint32_t)i);
@@ -129,7 +129,6 @@ static kiln_status make_channels(kln_calibration *of)
             status = make_products(observed, &patch);
         }
     }
-    kln_names_finish(&places);
     return status;
 }
 
@@ -186,12 +185,11 @@ static void size_of(const kln_value *value, kln_observed *each)
 static kiln_status measure(kln_calibration *of)
 {
     const kln_infer_options options = {.inputs = of->shapes, .input_count = of->shape_count};
-    kln_inference *inference = NULL;
+    KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;
     KLN_RETURN_IF_ERROR(kln_infer(of->model, &options, &inference));
     for (size_t i = 0; i < of->count; i++) {
         size_of(kln_inference_find(inference->graph, of->observed[i].name), &of->observed[i]);
     }
-    kln_inference_destroy(inference);
     return KILN_OK;
 }
 

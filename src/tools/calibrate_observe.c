@@ -76,7 +76,7 @@ kiln_status kln_calibration_observe(kln_calibration *of, size_t first, const kil
 {
     work shared = {.observed = of->observed + first, .tensors = tensors, .count = count};
     const size_t threads = count < of->thread_count ? count : of->thread_count;
-    worker *workers = kln_alloc_zeroed(threads + 1, sizeof *workers);
+    KLN_SCOPED_FREE worker *workers = kln_alloc_zeroed(threads + 1, sizeof *workers);
     KLN_RETURN_IF_NO_MEMORY(workers, threads * sizeof *workers, "threads that count");
     /* Where no thread is to be had, the others do its share. */
     for (size_t i = 0; i < threads; i++) {
@@ -97,6 +97,5 @@ kiln_status kln_calibration_observe(kln_calibration *of, size_t first, const kil
             kln_message_restore(&workers[i].message);
         }
     }
-    kln_free(workers);
     return status;
 }

@@ -296,7 +296,7 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
     KLN_RETURN_IF_ERROR(open_origin(&from, &read));
     const kiln_model model = {
         .path = path, .file = &from.file, .bytes = from.file.bytes, .read = &from.model};
-    kiln_shape_hint *hints = NULL;
+    KLN_SCOPED_FREE kiln_shape_hint *hints = NULL;
     kiln_status status = hint_shapes(&from, &read, &hints);
     if (status == KILN_OK) {
         status = kln_engine_load(&model, &from.builds.found, &engines[0]);
@@ -317,7 +317,6 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
     kiln_engine_release(engines[1]);
     kln_onnx_model_destroy(from.model);
     kln_mapping_close(&from.file);
-    kln_free(hints);
     return status;
 }
 

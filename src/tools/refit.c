@@ -17,10 +17,8 @@ static kiln_status need_refit(const kiln_engine *engine, const char *function)
 
 static kiln_status count_weights(kiln_engine *engine, size_t *count)
 {
-    (void)pthread_mutex_lock(&engine->refitting);
-    const kiln_status status = engine->shared.backend->refit->count(engine->shared.state, count);
-    (void)pthread_mutex_unlock(&engine->refitting);
-    return status;
+    KLN_LOCKED(&engine->refitting);
+    return engine->shared.backend->refit->count(engine->shared.state, count);
 }
 
 kiln_status kiln_engine_refit_count(kiln_engine *engine, size_t *count)
@@ -138,24 +136,18 @@ static kiln_status try_and_take(kiln_engine *engine, const kln_refit_source *sou
 {
     const bool in_place = engine->shared.backend->refit->in_place != NULL;
     const bool tries = options->sample_count > 0;
-    kln_refit_weights weights = {.count = 0};
-    kiln_engine *trial = NULL;
-    kiln_status status = KILN_OK;
+    KLN_SCOPED(kln_refit_weights_finish) kln_refit_weights weights = {.count = 0};
+    KLN_SCOPED(kiln_engine_release_at) kiln_engine *trial = NULL;
     if (!source->is_read_by_backend) {
-        status = kln_refit_weights_make(engine, source, options, report, &weights);
+        KLN_RETURN_IF_ERROR(kln_refit_weights_make(engine, source, options, report, &weights));
     }
-    if (status == KILN_OK && (tries || !in_place)) {
-        status = make_trial(engine, source, &weights, &trial);
+    if (tries || !in_place) {
+        KLN_RETURN_IF_ERROR(make_trial(engine, source, &weights, &trial));
     }
-    if (status == KILN_OK && tries) {
-        status = kln_refit_try(trial, options, report);
+    if (tries) {
+        KLN_RETURN_IF_ERROR(kln_refit_try(trial, options, report));
     }
-    if (status == KILN_OK) {
-        status = take(engine, source, &weights, trial);
-    }
-    kiln_engine_release(trial);
-    kln_refit_weights_finish(&weights);
-    return status;
+    return take(engine, source, &weights, trial);
 }
 
 /* --- options --- */
@@ -233,12 +225,10 @@ kiln_status kiln_engine_refit_file(kiln_engine *engine, const char *path,
 {
     KLN_RETURN_IF_NULL(engine, path);
     RETURN_IF_NO_REFIT(engine);
-    kln_mapping mapping;
+    KLN_SCOPED(kln_mapping_close) kln_mapping mapping = {0};
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
     const kiln_model model = {.path = path, .file = &mapping, .bytes = mapping.bytes};
-    const kiln_status status = refit_from(engine, &model, options);
-    kln_mapping_close(&mapping);
-    return status;
+    return refit_from(engine, &model, options);
 }
 
 kiln_status kiln_engine_refit_bytes(kiln_engine *engine, kiln_span bytes, const char *folder,

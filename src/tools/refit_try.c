@@ -94,8 +94,8 @@ kiln_status kln_refit_try(kiln_engine *trial, const kiln_refit_options *options,
 {
     const size_t count = kiln_engine_output_count(trial);
     kiln_context_options plain = KILN_CONTEXT_OPTIONS_INIT;
-    kiln_context *context = NULL;
-    kiln_named_tensor *outputs = kln_alloc_zeroed(count, sizeof *outputs);
+    KLN_SCOPED(kiln_context_destroy_at) kiln_context *context = NULL;
+    KLN_SCOPED_FREE kiln_named_tensor *outputs = kln_alloc_zeroed(count, sizeof *outputs);
     KLN_RETURN_IF_NO_MEMORY(outputs, count * sizeof *outputs, "the outputs of a sample");
     for (size_t i = 0; i < count; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
@@ -104,11 +104,6 @@ kiln_status kln_refit_try(kiln_engine *trial, const kiln_refit_options *options,
         }
     }
     plain.graphs = KILN_GRAPH_OFF;
-    kiln_status status = kiln_context_create(trial, &plain, &context);
-    if (status == KILN_OK) {
-        status = run_samples(context, outputs, count, options, report);
-    }
-    kiln_context_destroy(context);
-    kln_free(outputs);
-    return status;
+    KLN_RETURN_IF_ERROR(kiln_context_create(trial, &plain, &context));
+    return run_samples(context, outputs, count, options, report);
 }

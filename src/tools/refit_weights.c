@@ -150,18 +150,17 @@ static kiln_status fit(const kiln_refit_weight *known, bool takes_device,
 
 static kiln_status check_twice(const kiln_named_tensor *given, size_t count)
 {
-    kln_names names = {0};
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < count && status == KILN_OK; i++) {
+    KLN_SCOPED(kln_names_finish) kln_names names = {0};
+    for (size_t i = 0; i < count; i++) {
         const uint32_t other = kln_names_get(&names, given[i].name);
-        status = other == KLN_NAMES_NONE
-                     ? kln_names_set(&names, given[i].name, (uint32_t)i)
-                     : kln_fail(KILN_ERROR_NAME,
-                                "kiln_engine_refit: weights \"%s\" are given twice, at %u and %zu",
-                                given[i].name, other, i);
+        KLN_RETURN_IF_ERROR(
+            other == KLN_NAMES_NONE
+                ? kln_names_set(&names, given[i].name, (uint32_t)i)
+                : kln_fail(KILN_ERROR_NAME,
+                           "kiln_engine_refit: weights \"%s\" are given twice, at %u and %zu",
+                           given[i].name, other, i));
     }
-    kln_names_finish(&names);
-    return status;
+    return KILN_OK;
 }
 
 static kiln_status fit_all(kiln_engine *engine, const kiln_named_tensor *given, size_t count,

@@ -143,7 +143,7 @@ static kiln_status try_given(tuner *t, const kln_variant *variant)
  * fault of the model. */
 static void try_other(tuner *t, const kln_variant *variant)
 {
-    kiln_engine *made = NULL;
+    KLN_SCOPED(kiln_engine_release_at) kiln_engine *made = NULL;
     t->result.tried++;
     kiln_status status = build(t, variant, &made);
     if (status == KILN_OK) {
@@ -153,7 +153,6 @@ static void try_other(tuner *t, const kln_variant *variant)
         kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", t->model.path, kiln_error_message());
         t->result.failed++;
     }
-    kiln_engine_release(made);
 }
 
 static kln_variant as_given(const kiln_build_options *options)

@@ -129,12 +129,9 @@ static kiln_status read_names(ort_engine *engine)
         kln_arena_alloc_zeroed(&engine->arena, engine->output_count, sizeof *engine->passed_inputs);
     KLN_RETURN_IF_NO_MEMORY(engine->passed_inputs,
                             engine->output_count * sizeof *engine->passed_inputs, "the outputs");
-    kln_names inputs = {0};
-    kln_names outputs = {0};
-    const kiln_status status = match_outputs(engine, &inputs, &outputs);
-    kln_names_finish(&outputs);
-    kln_names_finish(&inputs);
-    return status;
+    KLN_SCOPED(kln_names_finish) kln_names inputs = {0};
+    KLN_SCOPED(kln_names_finish) kln_names outputs = {0};
+    return match_outputs(engine, &inputs, &outputs);
 }
 
 kiln_status ort_read_bindings(ort_engine *engine)

@@ -220,11 +220,10 @@ static kiln_status fill_engine(ort_engine *engine, const kiln_model *model,
 static kiln_status fill_copied(ort_engine *engine, const kiln_model *model,
                                const kiln_build_options *options, const kiln_monitor *monitor)
 {
-    kln_onnx_model *copied = NULL;
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *copied = NULL;
     KLN_RETURN_IF_ERROR(kln_model_read(model, &copied));
     const kiln_model inner = {.graph = copied};
     const kiln_status status = fill_engine(engine, &inner, options, monitor);
-    kln_onnx_model_destroy(copied);
     return status == KILN_OK ? KILN_OK : kln_fail_within(status, "\"%s\"", model->path);
 }
 

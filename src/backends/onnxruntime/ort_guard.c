@@ -114,7 +114,7 @@ static bool empties(kln_inference *inference, const kln_graph_inference *graph, 
 static kiln_status check_ends(const kln_onnx_model *model, const kln_infer_options *options,
                               const char *name, bool *keeps_expands)
 {
-    kln_inference *inference = NULL;
+    KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;
     kiln_status status = kln_infer(model, options, &inference);
     if (status != KILN_OK) {
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
@@ -126,7 +126,6 @@ static kiln_status check_ends(const kln_onnx_model *model, const kln_infer_optio
     if (keeps_expands != NULL) {
         *keeps_expands = empties(inference, inference->graph, 0);
     }
-    kln_inference_destroy(inference);
     return status;
 }
 
@@ -157,7 +156,7 @@ static kiln_status add_optional(ort_engine *engine, const kln_onnx_value *input)
 
 static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph)
 {
-    kln_names weights = {0};
+    KLN_SCOPED(kln_names_finish) kln_names weights = {0};
     kiln_status status = KILN_OK;
     engine->optional =
         kln_arena_alloc_zeroed(&engine->arena, graph->input_count + 1, sizeof *engine->optional);
@@ -172,7 +171,6 @@ static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph
             status = add_optional(engine, input);
         }
     }
-    kln_names_finish(&weights);
     return status;
 }
 
@@ -216,12 +214,10 @@ kiln_status ort_guard_run(const ort_engine *engine, const kln_input_shape *input
     if (kept != NULL) {
         return check_ends(kept, &options, "the run", NULL);
     }
-    kln_onnx_model *read = NULL;
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *read = NULL;
     kiln_status status = kln_onnx_read_bytes(engine->bytes, NULL, &read);
     if (status != KILN_OK) {
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
-    status = check_ends(read, &options, "the run", NULL);
-    kln_onnx_model_destroy(read);
-    return status;
+    return check_ends(read, &options, "the run", NULL);
 }

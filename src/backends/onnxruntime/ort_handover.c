@@ -175,11 +175,9 @@ kiln_status ort_handover_read(const ort_handover *handover, kln_onnx_model **mod
 
 kiln_status ort_handover_write(const ort_handover *handover, kln_text *bytes)
 {
-    kln_onnx_model *model = NULL;
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(ort_handover_read(handover, &model));
-    const kiln_status status = kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, bytes);
-    kln_onnx_model_destroy(model);
-    return status;
+    return kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, bytes);
 }
 
 void ort_handover_finish(ort_handover *handover)

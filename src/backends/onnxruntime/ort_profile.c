@@ -173,19 +173,16 @@ static bool is_kernel(const cJSON *event)
 
 static kiln_status read_file(ort_profile *profile, const char *path, uint64_t runs)
 {
-    kln_mapping file;
+    KLN_SCOPED(kln_mapping_close) kln_mapping file = {0};
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &file));
     const double begin = begin_of(&file, runs);
-    kiln_status status = KILN_OK;
     size_t at = 0;
-    for (cJSON *event; status == KILN_OK && (event = next_event(&file, &at)) != NULL;
-         cJSON_Delete(event)) {
+    for (cJSON *event; (event = next_event(&file, &at)) != NULL; cJSON_Delete(event)) {
         if (is_kernel(event) && number_of(event, "ts") >= begin) {
-            status = add_event(profile, event);
+            KLN_RETURN_IF_ERROR(add_event(profile, event));
         }
     }
-    kln_mapping_close(&file);
-    return status;
+    return KILN_OK;
 }
 
 static kiln_status end_profile(const ort_engine *engine, char path[PATH_MAX])
@@ -220,7 +217,7 @@ kiln_status ort_profile_show(const ort_engine *engine, uint64_t runs, size_t ind
     if (profile == NULL) {
         return ort_profile_check(engine);
     }
-    (void)pthread_mutex_lock(&profile->lock);
+    KLN_LOCKED(&profile->lock);
     if (!profile->ended) {
         read_once(engine, runs);
     }
@@ -228,7 +225,6 @@ kiln_status ort_profile_show(const ort_engine *engine, uint64_t runs, size_t ind
         profile->status == KILN_OK
             ? kln_node_time_show(profile->times, profile->count, index, layer)
             : kln_fail(profile->status, "%s", profile->reason);
-    (void)pthread_mutex_unlock(&profile->lock);
     return status;
 }
 

@@ -31,12 +31,11 @@ static kiln_status read_model(ort_engine *engine, const kln_onnx_model **model)
         *model = engine->handover.model;
         return KILN_OK;
     }
-    (void)pthread_mutex_lock(&engine->writing);
+    KLN_LOCKED(&engine->writing);
     if (engine->read == NULL) {
         status = read_origin(engine);
     }
     *model = engine->read;
-    (void)pthread_mutex_unlock(&engine->writing);
     return status;
 }
 

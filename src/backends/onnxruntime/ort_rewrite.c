@@ -111,7 +111,7 @@ static kiln_status infer(const kln_onnx_model *model, const kiln_profile *profil
 {
     const size_t most = profile != NULL ? profile->input_count : 0;
     size_t count = 0;
-    kln_input_shape *shapes = kln_alloc_zeroed(most + 1, sizeof *shapes);
+    KLN_SCOPED_FREE kln_input_shape *shapes = kln_alloc_zeroed(most + 1, sizeof *shapes);
     KLN_FAIL_IF(shapes == NULL, no_memory(most * sizeof *shapes));
     for (size_t i = 0; i < most; i++) {
         const kiln_profile_input *input = &profile->inputs[i];
@@ -127,18 +127,14 @@ static kiln_status infer(const kln_onnx_model *model, const kiln_profile *profil
         count++;
     }
     const kln_infer_options options = {.inputs = shapes, .input_count = count};
-    const kiln_status status = kln_infer(model, &options, inference);
-    kln_free(shapes);
-    return status;
+    return kln_infer(model, &options, inference);
 }
 
 static kiln_status fuse_attention(kln_graph_edit *edit, const kiln_profile *profile, size_t *count)
 {
-    kln_inference *inference = NULL;
+    KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;
     KLN_RETURN_IF_ERROR(infer(edit->model, profile, &inference));
-    const kiln_status status = ort_fuse_attention(edit, inference, count);
-    kln_inference_destroy(inference);
-    return status;
+    return ort_fuse_attention(edit, inference, count);
 }
 
 kiln_status ort_rewrite(kln_onnx_model *model, ort_rewrite_kind kind, const kiln_profile *profile,

@@ -230,10 +230,8 @@ kiln_status ort_runtime_look(const char *library, const ort_runtime **runtime)
     if (wanted[0] != '\0') {
         KLN_RETURN_IF_ERROR(kln_path_absolute(wanted, absolute));
     }
-    (void)pthread_mutex_lock(&lock);
-    const kiln_status status = look_inside(library, absolute, runtime);
-    (void)pthread_mutex_unlock(&lock);
-    return status;
+    KLN_LOCKED(&lock);
+    return look_inside(library, absolute, runtime);
 }
 
 kiln_status ort_runtime_open(const char *library, const ort_runtime **runtime)

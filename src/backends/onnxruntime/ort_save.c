@@ -12,12 +12,11 @@ static bool is_inside(void *user, const kln_onnx_tensor *tensor)
 static kiln_status write_network(ort_engine *engine, kiln_span *bytes)
 {
     kiln_status status = KILN_OK;
-    (void)pthread_mutex_lock(&engine->writing);
+    KLN_LOCKED(&engine->writing);
     if (engine->written.size == 0) {
         status = ort_handover_write(&engine->handover, &engine->written);
     }
     *bytes = (kiln_span){engine->written.data, engine->written.size};
-    (void)pthread_mutex_unlock(&engine->writing);
     return status;
 }
 

@@ -118,10 +118,9 @@ static kiln_status serialize(void *opaque, kiln_span *bytes)
 {
     ref_engine *engine = opaque;
     KLN_RETURN_IF_ERROR(kln_onnx_check_files(engine->model));
-    (void)pthread_mutex_lock(&engine->lock);
+    KLN_LOCKED(&engine->lock);
     const kiln_status status = engine->written.size == 0 ? gather_weights(engine) : KILN_OK;
     *bytes = engine->source;
-    (void)pthread_mutex_unlock(&engine->lock);
     return status;
 }
 

@@ -146,7 +146,7 @@ static kiln_status infer_output(ref_call *call, const ref_plan *plan, size_t ind
                                 const ref_value *given, size_t given_count, kiln_dtype *dtype,
                                 kiln_shape *shape)
 {
-    kln_arena arena = {0};
+    KLN_SCOPED(kln_arena_finish) kln_arena arena = {0};
     standing_alone alone = {.arena = &arena, .call = call};
     kln_inference *inference = NULL;
     kiln_status status = stand_alone(&alone, plan, given, given_count);
@@ -168,7 +168,6 @@ static kiln_status infer_output(ref_call *call, const ref_plan *plan, size_t ind
     }
     kln_inference_destroy(inference);
     kln_names_finish(&alone.known);
-    kln_arena_finish(&arena);
     return status;
 }
 

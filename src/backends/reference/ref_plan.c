@@ -351,16 +351,11 @@ static kiln_status split_inputs(maker *make, scope *where, const kln_onnx_graph 
 
 static kiln_status define_model_inputs(maker *make, scope *where, const kln_onnx_graph *graph)
 {
-    kln_names weights = {0};
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < graph->initializer_count && status == KILN_OK; i++) {
-        status = kln_names_set(&weights, graph->initializers[i].name, (uint32_t)i);
+    KLN_SCOPED(kln_names_finish) kln_names weights = {0};
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(kln_names_set(&weights, graph->initializers[i].name, (uint32_t)i));
     }
-    if (status == KILN_OK) {
-        status = split_inputs(make, where, graph, &weights);
-    }
-    kln_names_finish(&weights);
-    return status;
+    return split_inputs(make, where, graph, &weights);
 }
 
 static kiln_status define_sources(maker *make, scope *where, const kln_onnx_graph *graph,

@@ -190,17 +190,13 @@ kiln_status trt_build_plan(trt_library *library, const kiln_model *model,
     KLN_RETURN_IF_ERROR(trt_library_need_builder(library));
     KLN_RETURN_IF_ERROR(trt_library_need_parser(library));
     /* The recorder alone has some kilobytes: not for the stack of a thread that a caller made. */
-    trt_build *build = kln_alloc_zeroed(1, sizeof *build);
+    KLN_SCOPED_FREE trt_build *build = kln_alloc_zeroed(1, sizeof *build);
     KLN_RETURN_IF_NO_MEMORY(build, sizeof *build, "a build");
     build->library = library;
     build->model = model;
     build->options = options;
     build->allocator = allocator;
-    const kiln_status placed = kln_model_place(model, build->made_place, &build->place);
-    if (placed != KILN_OK) {
-        kln_free(build);
-        return placed;
-    }
+    KLN_RETURN_IF_ERROR(kln_model_place(model, build->made_place, &build->place));
     build->source = model->path != NULL ? model->path : "a model in memory";
     trt_error_recorder_init(&build->recorder, &library->tables);
     trt_progress_monitor_init(&build->progress, &library->tables, monitor);
@@ -212,6 +208,5 @@ kiln_status trt_build_plan(trt_library *library, const kiln_model *model,
     trt_Builder_destroy(build->builder);
     trt_progress_monitor_finish(&build->progress);
     trt_error_recorder_finish(&build->recorder);
-    kln_free(build);
     return status;
 }

@@ -66,9 +66,8 @@ static char any_error[TRT_RECORDED_TEXT];
 void trt_logged_clear(void)
 {
     own_error[0] = '\0';
-    (void)pthread_mutex_lock(&lock);
+    KLN_LOCKED(&lock);
     any_error[0] = '\0';
-    (void)pthread_mutex_unlock(&lock);
 }
 
 const char *trt_logged_error(void)
@@ -129,11 +128,8 @@ void trt_logger_init(trt_logger *logger, const trt_tables *tables)
 static int32_t recorder_count(void *self)
 {
     trt_error_recorder *recorder = self;
-    (void)pthread_mutex_lock(&recorder->lock);
-    const int32_t count =
-        recorder->count < TRT_RECORDED_ERRORS ? recorder->count : TRT_RECORDED_ERRORS;
-    (void)pthread_mutex_unlock(&recorder->lock);
-    return count;
+    KLN_LOCKED(&recorder->lock);
+    return recorder->count < TRT_RECORDED_ERRORS ? recorder->count : TRT_RECORDED_ERRORS;
 }
 
 static int32_t recorder_code(void *self, int32_t index)
@@ -151,18 +147,15 @@ static const char *recorder_text(void *self, int32_t index)
 static bool recorder_overflowed(void *self)
 {
     trt_error_recorder *recorder = self;
-    (void)pthread_mutex_lock(&recorder->lock);
-    const bool overflowed = recorder->count > TRT_RECORDED_ERRORS;
-    (void)pthread_mutex_unlock(&recorder->lock);
-    return overflowed;
+    KLN_LOCKED(&recorder->lock);
+    return recorder->count > TRT_RECORDED_ERRORS;
 }
 
 static void recorder_clear(void *self)
 {
     trt_error_recorder *recorder = self;
-    (void)pthread_mutex_lock(&recorder->lock);
+    KLN_LOCKED(&recorder->lock);
     recorder->count = 0;
-    (void)pthread_mutex_unlock(&recorder->lock);
 }
 
 static bool recorder_report(void *self, int32_t code, const char *text)
@@ -185,19 +178,15 @@ static bool recorder_report(void *self, int32_t code, const char *text)
 static int32_t recorder_retain(void *self)
 {
     trt_error_recorder *recorder = self;
-    (void)pthread_mutex_lock(&recorder->lock);
-    const int32_t references = ++recorder->references;
-    (void)pthread_mutex_unlock(&recorder->lock);
-    return references;
+    KLN_LOCKED(&recorder->lock);
+    return ++recorder->references;
 }
 
 static int32_t recorder_release(void *self)
 {
     trt_error_recorder *recorder = self;
-    (void)pthread_mutex_lock(&recorder->lock);
-    const int32_t references = --recorder->references;
-    (void)pthread_mutex_unlock(&recorder->lock);
-    return references;
+    KLN_LOCKED(&recorder->lock);
+    return --recorder->references;
 }
 
 void trt_fill_error_recorder(trt_tables *tables, const trt_abi *abi)

@@ -77,8 +77,8 @@ kiln_status trt_feed(trt_build *build, const kln_onnx_model **onnx)
     if (build->options->profile_count == 0 || from == NULL) {
         return KILN_OK;
     }
-    kln_names profiled = {0};
-    kln_names fed = {0};
+    KLN_SCOPED(kln_names_finish) kln_names profiled = {0};
+    KLN_SCOPED(kln_names_finish) kln_names fed = {0};
     kiln_status status = read_names(build->options, &profiled);
     if (status == KILN_OK) {
         status = keep_inputs(&from->graph, &profiled, &fed);
@@ -88,7 +88,5 @@ kiln_status trt_feed(trt_build *build, const kln_onnx_model **onnx)
         status = leave_out(build, &fed, &without);
         *onnx = without != from ? without : *onnx;
     }
-    kln_names_finish(&profiled);
-    kln_names_finish(&fed);
     return status;
 }

@@ -78,17 +78,15 @@ static void forget_foreign(void)
 
 bool trt_library_keeps_builder(const trt_library *library)
 {
-    (void)pthread_mutex_lock(&lock);
+    KLN_LOCKED(&lock);
     forget_foreign();
-    const bool keeps = library->kept != NULL;
-    (void)pthread_mutex_unlock(&lock);
-    return keeps;
+    return library->kept != NULL;
 }
 
 kiln_status trt_library_keep_builder(trt_library *library, int32_t device)
 {
     kiln_status status = KILN_OK;
-    (void)pthread_mutex_lock(&lock);
+    KLN_LOCKED(&lock);
     forget_foreign();
     if (library->kept == NULL) {
         trt_logged_clear();
@@ -104,7 +102,6 @@ kiln_status trt_library_keep_builder(trt_library *library, int32_t device)
             keepers = library;
         }
     }
-    (void)pthread_mutex_unlock(&lock);
     return status;
 }
 
@@ -114,7 +111,7 @@ kiln_status trt_library_get_timings(trt_library *library, int32_t device, kiln_s
 {
     kiln_status status = KILN_OK;
     *copy = (kiln_span){NULL, 0};
-    (void)pthread_mutex_lock(&lock);
+    KLN_LOCKED(&lock);
     const struct trt_timings *found = *find_timings(library, device);
     if (found != NULL) {
         void *bytes = kln_alloc(found->size);
@@ -125,7 +122,6 @@ kiln_status trt_library_get_timings(trt_library *library, int32_t device, kiln_s
             status = kln_fail_memory(found->size, "what earlier builds measured");
         }
     }
-    (void)pthread_mutex_unlock(&lock);
     return status;
 }
 
@@ -164,8 +160,6 @@ kiln_status trt_timings(const char *requested, int32_t device, kiln_span *copy)
 
 size_t trt_release_builders(void)
 {
-    (void)pthread_mutex_lock(&lock);
-    const size_t count = give_up();
-    (void)pthread_mutex_unlock(&lock);
-    return count;
+    KLN_LOCKED(&lock);
+    return give_up();
 }

@@ -84,21 +84,20 @@ static kiln_status tell_layer(const cJSON *layer, const kiln_layer_listener *lis
     if (metadata == NULL) {
         return KILN_OK;
     }
-    const char **nodes = kln_alloc_zeroed(strlen(metadata) / strlen(NODE) + 1, sizeof *nodes);
+    KLN_SCOPED_FREE const char **nodes =
+        kln_alloc_zeroed(strlen(metadata) / strlen(NODE) + 1, sizeof *nodes);
     KLN_RETURN_IF_NO_MEMORY(nodes, strlen(metadata), "the layers of an engine");
     const kiln_layer_types types = {.name = name != NULL ? name : "",
                                     .node_count = cut_nodes(metadata, nodes),
                                     .nodes = nodes,
                                     .reads = types_of(layer, "Inputs") | type_of_weights(layer),
                                     .gives = types_of(layer, "Outputs")};
-    const kiln_status status = listener->layer(listener->user, &types);
-    kln_free(nodes);
-    return status;
+    return listener->layer(listener->user, &types);
 }
 
 kiln_status trt_layer_types(void *state, const kiln_layer_listener *listener)
 {
-    char *json = NULL;
+    KLN_SCOPED_FREE char *json = NULL;
     KLN_RETURN_IF_ERROR(trt_engine_inspect(state, -1, &json));
     cJSON *document = cJSON_Parse(json);
     const cJSON *layers = cJSON_GetObjectItemCaseSensitive(document, "Layers");
@@ -114,6 +113,5 @@ kiln_status trt_layer_types(void *state, const kiln_layer_listener *listener)
         status = status == KILN_OK ? tell_layer(layer, listener) : status;
     }
     cJSON_Delete(document);
-    kln_free(json);
     return status;
 }

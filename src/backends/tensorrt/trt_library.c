@@ -221,7 +221,7 @@ kiln_status trt_library_find(const char *requested, trt_library **library)
         KLN_RETURN_IF_ERROR(kln_path_absolute(key, absolute));
         key = absolute;
     }
-    (void)pthread_mutex_lock(&lock);
+    KLN_LOCKED(&lock);
     for (trt_library *known = libraries; known != NULL && *library == NULL; known = known->next) {
         *library = strcmp(known->requested, key) == 0 ? known : NULL;
     }
@@ -231,7 +231,6 @@ kiln_status trt_library_find(const char *requested, trt_library **library)
         status = add(key, !is_asked, library);
         kln_lasting_end();
     }
-    (void)pthread_mutex_unlock(&lock);
     return status;
 }
 

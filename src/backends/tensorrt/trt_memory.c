@@ -58,7 +58,7 @@ kiln_status trt_plan_gpu_memory(void *state, kiln_gpu_memory *memory)
     KLN_RETURN_IF(!engine->allocates, KILN_ERROR_UNSUPPORTED,
                   "kiln_engine_gpu_memory: the library allocates for itself, as gpu_allocator "
                   "asked; without that, Kiln does and counts");
-    (void)pthread_mutex_lock(&allocator->lock);
+    KLN_LOCKED(&allocator->lock);
     memory->bytes_in_use = allocator->in_use;
     memory->bytes_peak = allocator->peak;
     memory->bytes_limit = allocator->limit;
@@ -67,7 +67,6 @@ kiln_status trt_plan_gpu_memory(void *state, kiln_gpu_memory *memory)
     memory->refused = allocator->refused;
     memory->failed = allocator->failed;
     memory->from_pool = engine->pool.pool != NULL;
-    (void)pthread_mutex_unlock(&allocator->lock);
     return KILN_OK;
 }
 
@@ -167,7 +166,7 @@ kiln_status trt_engine_share_memory(trt_engine *engine, const kiln_stream *strea
                                     trt_shared_block **block)
 {
     kiln_status status = KILN_OK;
-    (void)pthread_mutex_lock(&engine->sharing);
+    KLN_LOCKED(&engine->sharing);
     trt_shared_block *found = engine->shared;
     while (found != NULL && found->stream != stream) {
         found = found->next;
@@ -183,7 +182,6 @@ kiln_status trt_engine_share_memory(trt_engine *engine, const kiln_stream *strea
         found->contexts++;
         *block = found;
     }
-    (void)pthread_mutex_unlock(&engine->sharing);
     return status;
 }
 
@@ -192,7 +190,7 @@ void trt_engine_unshare_memory(trt_engine *engine, trt_shared_block *block)
     if (block == NULL) {
         return;
     }
-    (void)pthread_mutex_lock(&engine->sharing);
+    KLN_LOCKED(&engine->sharing);
     if (--block->contexts == 0) {
         trt_shared_block **at = &engine->shared;
         while (*at != block) {
@@ -202,7 +200,6 @@ void trt_engine_unshare_memory(trt_engine *engine, trt_shared_block *block)
         kln_cuda_release(KILN_LOCATION_DEVICE, engine->device, block->allocation);
         kln_free(block);
     }
-    (void)pthread_mutex_unlock(&engine->sharing);
 }
 
 /* --- weight streaming: the second names came with 10.1 --- */

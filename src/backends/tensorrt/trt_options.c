@@ -333,19 +333,14 @@ static kiln_status check_refit_names(const kiln_build_options *o)
                   KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_build_options: refit is individual and refit_weights names "
                   "none: nothing could be replaced");
-    kln_names names = {0};
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < o->refit_weight_count && status == KILN_OK; i++) {
+    KLN_SCOPED(kln_names_finish) kln_names names = {0};
+    for (size_t i = 0; i < o->refit_weight_count; i++) {
         const char *name = o->refit_weights[i];
-        if (kln_names_get(&names, name) != KLN_NAMES_NONE) {
-            status = kln_fail(KILN_ERROR_NAME,
-                              "kiln_build_options: refit_weights names \"%s\" twice", name);
-        } else {
-            status = kln_names_set(&names, name, (uint32_t)i);
-        }
+        KLN_RETURN_IF(kln_names_get(&names, name) != KLN_NAMES_NONE, KILN_ERROR_NAME,
+                      "kiln_build_options: refit_weights names \"%s\" twice", name);
+        KLN_RETURN_IF_ERROR(kln_names_set(&names, name, (uint32_t)i));
     }
-    kln_names_finish(&names);
-    return status;
+    return KILN_OK;
 }
 
 kiln_status trt_check_options(const kiln_build_options *o)

@@ -104,7 +104,7 @@ static void phase_start(void *self, const char *name, const char *parent, int32_
 {
     trt_progress_monitor *progress = self;
     name = name != NULL ? name : "";
-    (void)pthread_mutex_lock(&progress->lock);
+    KLN_LOCKED(&progress->lock);
     int at = -1;
     if (progress->count < TRT_PHASES) {
         const int around = find_phase(progress, parent);
@@ -116,28 +116,25 @@ static void phase_start(void *self, const char *name, const char *parent, int32_
     }
     progress->round += strcmp(name, TIMING) == 0 ? 1 : 0;
     (void)report(progress, name, at);
-    (void)pthread_mutex_unlock(&progress->lock);
 }
 
 static bool step_complete(void *self, const char *name, int32_t step)
 {
     trt_progress_monitor *progress = self;
     name = name != NULL ? name : "";
-    (void)pthread_mutex_lock(&progress->lock);
+    KLN_LOCKED(&progress->lock);
     const int at = find_phase(progress, name);
     if (at >= 0 && step < INT32_MAX && step + 1 > progress->phases[at].done) {
         struct trt_phase *phase = &progress->phases[at];
         phase->done = phase->steps == 0 || step < phase->steps ? step + 1 : phase->steps;
     }
-    const bool goes_on = report(progress, name, at);
-    (void)pthread_mutex_unlock(&progress->lock);
-    return goes_on;
+    return report(progress, name, at);
 }
 
 static void phase_finish(void *self, const char *name)
 {
     trt_progress_monitor *progress = self;
-    (void)pthread_mutex_lock(&progress->lock);
+    KLN_LOCKED(&progress->lock);
     const int at = find_phase(progress, name);
     if (at >= 0) {
         const int around = progress->phases[at].parent;
@@ -149,7 +146,6 @@ static void phase_finish(void *self, const char *name)
             *parent = *parent == at ? around : *parent > at ? *parent - 1 : *parent;
         }
     }
-    (void)pthread_mutex_unlock(&progress->lock);
 }
 
 void trt_fill_progress_monitor(trt_tables *tables, const trt_abi *abi)
@@ -162,14 +158,12 @@ void trt_fill_progress_monitor(trt_tables *tables, const trt_abi *abi)
 
 bool trt_progress_stage(trt_progress_monitor *progress, const char *name, double share)
 {
-    (void)pthread_mutex_lock(&progress->lock);
+    KLN_LOCKED(&progress->lock);
     progress->begin += progress->share;
     progress->share = share;
     progress->count = 0;
     progress->next = 0;
-    const bool goes_on = report(progress, name, -1);
-    (void)pthread_mutex_unlock(&progress->lock);
-    return goes_on;
+    return report(progress, name, -1);
 }
 
 void trt_progress_monitor_init(trt_progress_monitor *progress, const trt_tables *tables,

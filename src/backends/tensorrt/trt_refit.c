@@ -52,7 +52,7 @@ static kiln_status mark_lacking(trt_engine *engine)
         return lacking == 0 ? KILN_OK
                             : trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "missing weights");
     }
-    const char **names = kln_alloc_zeroed((size_t)lacking, sizeof *names);
+    KLN_SCOPED_FREE const char **names = kln_alloc_zeroed((size_t)lacking, sizeof *names);
     KLN_RETURN_IF_NO_MEMORY(names, (size_t)lacking * sizeof *names, "the list of missing weights");
     (void)trt_Refitter_getMissingWeights(abi, engine->refitter, lacking, names);
     for (int32_t i = 0; i < lacking; i++) {
@@ -61,7 +61,6 @@ static kiln_status mark_lacking(trt_engine *engine)
             engine->weight_missing[at] = true;
         }
     }
-    kln_free(names);
     return KILN_OK;
 }
 
@@ -146,7 +145,7 @@ kiln_status trt_refit_count(void *state, size_t *count)
 kiln_status trt_refit_get(void *state, size_t index, kiln_refit_weight *weight)
 {
     trt_engine *engine = state;
-    (void)pthread_mutex_lock(&engine->refitting);
+    KLN_LOCKED(&engine->refitting);
     const char *name = engine->weight_names[index];
     const trt_Weights prototype =
         trt_Refitter_getWeightsPrototype(&engine->library->abi, engine->refitter, name);
@@ -154,7 +153,6 @@ kiln_status trt_refit_get(void *state, size_t index, kiln_refit_weight *weight)
     weight->dtype = trt_dtype(prototype.type);
     weight->elements = prototype.count;
     weight->missing = engine->weight_missing[index];
-    (void)pthread_mutex_unlock(&engine->refitting);
     return KILN_OK;
 }
 
