@@ -101,6 +101,25 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
     KLN_IF_NULL_2(a, b);          \
     KLN_IF_NULL_2(c, d)
 
+/* The same where the first is for a result, which is NULL or 0 from here on. */
+#define KLN_RETURN_IF_NULL_RESULT(...)                                                    \
+    do {                                                                                  \
+        KLN_FIFTH(__VA_ARGS__, KLN_RESULT_4, KLN_RESULT_3, KLN_RESULT_2, KLN_RESULT_1, 0) \
+        (__VA_ARGS__);                                                                    \
+    } while (0)
+#define KLN_RESULT_1(result) \
+    KLN_IF_NULL_1(result);   \
+    *(result) = 0
+#define KLN_RESULT_2(result, a) \
+    KLN_RESULT_1(result);       \
+    KLN_IF_NULL_1(a)
+#define KLN_RESULT_3(result, a, b) \
+    KLN_RESULT_1(result);          \
+    KLN_IF_NULL_2(a, b)
+#define KLN_RESULT_4(result, a, b, c) \
+    KLN_RESULT_1(result);             \
+    KLN_IF_NULL_3(a, b, c)
+
 /* `condition`, then a call that returns the status it fails with. */
 #define KLN_FAIL_IF(condition, failure) \
     do {                                \
@@ -485,5 +504,18 @@ uint64_t kln_percentile_rank(uint64_t count, double percent);
 /* What was to be allocated: its bytes, and what it is. */
 #define KLN_RETURN_IF_NO_MEMORY(pointer, size, what) \
     KLN_FAIL_IF((pointer) == NULL, kln_fail_memory((size), (what)))
+
+/* `count` zeroed elements of what `pointer` points to, or a return with OUT_OF_MEMORY; from the
+ * heap, or from an arena. */
+#define KLN_NEW(pointer, count, what) \
+    KLN_NEW_BY((pointer), (count), (what), kln_alloc_zeroed((count), sizeof *(pointer)))
+#define KLN_ARENA_NEW(arena, pointer, count, what) \
+    KLN_NEW_BY((pointer), (count), (what),         \
+               kln_arena_alloc_zeroed((arena), (count), sizeof *(pointer)))
+#define KLN_NEW_BY(pointer, count, what, memory)                                 \
+    do {                                                                         \
+        (pointer) = (memory);                                                    \
+        KLN_RETURN_IF_NO_MEMORY((pointer), (count) * sizeof *(pointer), (what)); \
+    } while (0)
 
 #endif

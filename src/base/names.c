@@ -44,8 +44,7 @@ static kiln_status grow(kln_names *names)
 {
     kln_names grown = {.capacity = names->capacity == 0 ? FIRST_CAPACITY : names->capacity * 2,
                        .count = names->count};
-    grown.slots = kln_alloc_zeroed(grown.capacity, sizeof *grown.slots);
-    KLN_RETURN_IF_NO_MEMORY(grown.slots, grown.capacity * sizeof *grown.slots, "a table of names");
+    KLN_NEW(grown.slots, grown.capacity, "a table of names");
     for (size_t i = 0; i < names->capacity; i++) {
         const kln_names_slot *old = &names->slots[i];
         if (old->key != NULL) {

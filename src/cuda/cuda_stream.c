@@ -46,8 +46,7 @@ static kiln_status create_inside(kiln_stream *stream, int32_t priority)
 
 kiln_status kiln_stream_create(int32_t device, int32_t priority, kiln_stream **stream)
 {
-    KLN_RETURN_IF_NULL(stream);
-    *stream = NULL;
+    KLN_RETURN_IF_NULL_RESULT(stream);
     kiln_stream *made = NULL;
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
@@ -83,8 +82,7 @@ static kiln_status check_wrapped(int32_t device, void *handle)
 
 kiln_status kiln_stream_wrap(int32_t device, void *handle, kiln_stream **stream)
 {
-    KLN_RETURN_IF_NULL(stream);
-    *stream = NULL;
+    KLN_RETURN_IF_NULL_RESULT(stream);
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
     const kiln_status status = check_wrapped(device, handle);
@@ -200,8 +198,7 @@ kiln_status kiln_stream_call(kiln_stream *stream, void (*function)(void *user), 
 
 kiln_status kiln_event_create(int32_t device, bool timed, kiln_event **event)
 {
-    KLN_RETURN_IF_NULL(event);
-    *event = NULL;
+    KLN_RETURN_IF_NULL_RESULT(event);
     kiln_event *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "an event");
     made->device = device;

@@ -236,17 +236,14 @@ static kiln_status start(const char *path, kiln_span bytes, const kiln_build_opt
 kiln_status kiln_build_start_file(const char *path, const kiln_build_options *options,
                                   const kiln_build_limits *limits, kiln_build **build)
 {
-    KLN_RETURN_IF_NULL(build);
-    *build = NULL;
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL_RESULT(build, path);
     return start(path, (kiln_span){NULL, 0}, options, limits, build);
 }
 
 kiln_status kiln_build_start_bytes(kiln_span model, const kiln_build_options *options,
                                    const kiln_build_limits *limits, kiln_build **build)
 {
-    KLN_RETURN_IF_NULL(build);
-    *build = NULL;
+    KLN_RETURN_IF_NULL_RESULT(build);
     KLN_RETURN_IF(model.size == 0, KILN_ERROR_EMPTY,
                   "kiln_build_start_bytes: the model has 0 bytes");
     KLN_FAIL_IF(model.data == NULL, kln_fail_null(__func__, "model.data"));
@@ -310,9 +307,7 @@ static void wait_until(kiln_build *build, uint64_t milliseconds)
 
 kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds, kiln_engine **engine)
 {
-    KLN_RETURN_IF_NULL(engine);
-    *engine = NULL;
-    KLN_RETURN_IF_NULL(build);
+    KLN_RETURN_IF_NULL_RESULT(engine, build);
     KLN_RETURN_IF_ERROR(check_process(build, __func__));
     KLN_LOCKED(&build->lock);
     wait_until(build, milliseconds);

@@ -13,9 +13,7 @@ kiln_cache_use kiln_engine_cache_use(const kiln_engine *engine)
 kiln_status kiln_cache_folder(const char *cache, char *text, size_t size, size_t *length)
 {
     kln_cache found;
-    KLN_RETURN_IF_NULL(length);
-    *length = 0;
-    KLN_RETURN_IF_NULL(cache);
+    KLN_RETURN_IF_NULL_RESULT(length, cache);
     if (size > 0) {
         KLN_RETURN_IF_NULL(text);
         text[0] = '\0';
@@ -86,9 +84,7 @@ kiln_status kiln_cache_list_create(const char *cache, bool verify, kiln_cache_li
     kln_cache_row *rows = NULL;
     size_t count = 0;
     kln_message before;
-    KLN_RETURN_IF_NULL(list);
-    *list = NULL;
-    KLN_RETURN_IF_NULL(cache);
+    KLN_RETURN_IF_NULL_RESULT(list, cache);
     KLN_RETURN_IF_ERROR(kln_cache_find(cache, &found));
     kln_message_keep(&before);
     KLN_RETURN_IF_ERROR(kln_cache_list(&found, &rows, &count));

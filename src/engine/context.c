@@ -85,9 +85,7 @@ static kiln_status init(kiln_context *context, const kiln_context_options *optio
 kiln_status kiln_context_create(kiln_engine *engine, const kiln_context_options *options,
                                 kiln_context **context)
 {
-    KLN_RETURN_IF_NULL(context);
-    *context = NULL;
-    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL_RESULT(context, engine);
     kiln_context_options read = KILN_CONTEXT_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_context_options", options, &read, sizeof read));
     KLN_RETURN_IF_ERROR(check_options(engine, &read));

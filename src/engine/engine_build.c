@@ -110,9 +110,7 @@ kiln_status kln_engine_make(const kiln_model *asked, const kiln_build_options *o
 kiln_status kiln_engine_build_file(const char *path, const kiln_build_options *options,
                                    kiln_engine **engine)
 {
-    KLN_RETURN_IF_NULL(engine);
-    *engine = NULL;
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL_RESULT(engine, path);
     kiln_build_options read;
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     KLN_SCOPED(kln_mapping_close) kln_mapping mapping = {0};
@@ -130,8 +128,7 @@ static kiln_status check_bytes(const char *function, const char *what, kiln_span
 kiln_status kiln_engine_build_bytes(kiln_span model, const kiln_build_options *options,
                                     kiln_engine **engine)
 {
-    KLN_RETURN_IF_NULL(engine);
-    *engine = NULL;
+    KLN_RETURN_IF_NULL_RESULT(engine);
     kiln_build_options read;
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     KLN_RETURN_IF_ERROR(check_bytes(__func__, "model.data", model));
@@ -170,9 +167,7 @@ static kiln_status check_network(const kiln_network *network, const kln_onnx_mod
 kiln_status kiln_engine_build(const kiln_network *network, const kiln_build_options *options,
                               kiln_engine **engine)
 {
-    KLN_RETURN_IF_NULL(engine);
-    *engine = NULL;
-    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_NULL_RESULT(engine, network);
     kiln_build_options read;
     kiln_model model = {.path = NULL};
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
@@ -219,9 +214,7 @@ kiln_status kiln_engine_save_bytes(const kiln_engine *engine, kiln_span *bytes)
 
 kiln_status kiln_engine_manifest(const kiln_engine *engine, char *text, size_t size, size_t *length)
 {
-    KLN_RETURN_IF_NULL(length);
-    *length = 0;
-    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL_RESULT(length, engine);
     if (size > 0) {
         KLN_RETURN_IF_NULL(text);
         text[0] = '\0';
@@ -315,8 +308,7 @@ static kiln_status load_file(const char *path, const kln_mapping *file,
 kiln_status kiln_engine_load_bytes(kiln_span bytes, kiln_span manifest,
                                    const kiln_build_options *options, kiln_engine **engine)
 {
-    KLN_RETURN_IF_NULL(engine);
-    *engine = NULL;
+    KLN_RETURN_IF_NULL_RESULT(engine);
     kiln_build_options read;
     KLN_SCOPED(kln_manifest_finish) kln_manifest parsed = {.size = 0};
     const kiln_model model = {.bytes = bytes};
@@ -361,9 +353,7 @@ static kiln_status open_pair(const char *path, bool copy, kln_mapping *file, kln
 kiln_status kiln_engine_load(const char *path, const kiln_build_options *options,
                              kiln_engine **engine)
 {
-    KLN_RETURN_IF_NULL(engine);
-    *engine = NULL;
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL_RESULT(engine, path);
     kiln_build_options read;
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     for (int replaced = 0;; replaced++) {

@@ -65,8 +65,7 @@ kiln_status kln_engine_cache_read(const kln_cache *cache, const char *key, kln_m
 
 static kiln_status keep_place(const cached_build *self, kiln_cache_use use, kiln_engine *engine)
 {
-    engine->cached = kln_alloc_zeroed(1, sizeof *engine->cached);
-    KLN_RETURN_IF_NO_MEMORY(engine->cached, sizeof *engine->cached, "an engine");
+    KLN_NEW(engine->cached, 1, "an engine");
     engine->cached->use = use;
     engine->cached->cache = self->cache;
     memcpy(engine->cached->key, self->key, sizeof self->key);

@@ -24,8 +24,7 @@ static kiln_status read_ranges(const kiln_profile *profile, kln_profile_range **
                                size_t *count)
 {
     *count = 0;
-    *ranges = kln_alloc_zeroed(profile->input_count, sizeof **ranges);
-    KLN_RETURN_IF_NO_MEMORY(*ranges, profile->input_count * sizeof **ranges, "ranges of a profile");
+    KLN_NEW(*ranges, profile->input_count, "ranges of a profile");
     for (size_t i = 0; i < profile->input_count; i++) {
         const kiln_profile_input *input = &profile->inputs[i];
         if (input->name == NULL) {
@@ -99,9 +98,7 @@ kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_option
 kiln_status kiln_check_file(const char *path, const kiln_check_options *options,
                             kiln_issue_list **issues)
 {
-    KLN_RETURN_IF_NULL(issues);
-    *issues = NULL;
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL_RESULT(issues, path);
     KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_onnx_read_partly(path, &model));
     return kln_check_model(model, options, KILN_PROVIDER_CPU, issues);
@@ -110,8 +107,7 @@ kiln_status kiln_check_file(const char *path, const kiln_check_options *options,
 kiln_status kiln_check_bytes(kiln_span model, const char *folder, const kiln_check_options *options,
                              kiln_issue_list **issues)
 {
-    KLN_RETURN_IF_NULL(issues);
-    *issues = NULL;
+    KLN_RETURN_IF_NULL_RESULT(issues);
     if (model.size > 0) {
         KLN_RETURN_IF_NULL(model.data);
     }
@@ -123,9 +119,7 @@ kiln_status kiln_check_bytes(kiln_span model, const char *folder, const kiln_che
 kiln_status kiln_network_validate(const kiln_network *network, const kiln_check_options *options,
                                   kiln_issue_list **issues)
 {
-    KLN_RETURN_IF_NULL(issues);
-    *issues = NULL;
-    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_NULL_RESULT(issues, network);
     const kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_network_model(network, &model));
     KLN_RETURN_IF_ERROR(kln_check_model(model, options, KILN_PROVIDER_CPU, issues));

@@ -4,9 +4,7 @@
 
 kiln_status kiln_engine_create_mock(const kiln_mock_options *options, kiln_engine **engine)
 {
-    KLN_RETURN_IF_NULL(engine);
-    *engine = NULL;
-    KLN_RETURN_IF_NULL(options);
+    KLN_RETURN_IF_NULL_RESULT(engine, options);
     kiln_mock_options read = KILN_MOCK_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_mock_options", options, &read, sizeof read));
     KLN_FAIL_IF(read.handler == NULL, kln_fail_null(__func__, "handler"));

@@ -43,9 +43,7 @@ kiln_status kiln_engine_profile(const kiln_engine *engine, size_t index, kiln_pr
 
 kiln_status kiln_engine_inspect(kiln_engine *engine, const char **json)
 {
-    KLN_RETURN_IF_NULL(json);
-    *json = NULL;
-    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL_RESULT(json, engine);
     RETURN_IF_NO_PLAN(engine);
     kiln_status status = KILN_OK;
     KLN_LOCKED(&engine->inspecting);
@@ -189,8 +187,7 @@ kiln_status kiln_plugin_load(const char *library, const char *path)
 
 kiln_status kiln_plugin_count(const char *library, size_t *count)
 {
-    KLN_RETURN_IF_NULL(count);
-    *count = 0;
+    KLN_RETURN_IF_NULL_RESULT(count);
     return with_plugins()->plugin_count(library, count);
 }
 

@@ -35,8 +35,7 @@ kiln_status kln_shared_init(kln_shared *shared)
         KLN_RETURN_IF_ERROR(kln_cuda_device_info(shared->device, &info));
         (void)snprintf(shared->gpu, sizeof shared->gpu, "%s", info.name);
     }
-    shared->measured = kln_alloc_zeroed(1, sizeof *shared->measured);
-    KLN_RETURN_IF_NO_MEMORY(shared->measured, sizeof *shared->measured, "an engine");
+    KLN_NEW(shared->measured, 1, "an engine");
     (void)pthread_mutex_init(&shared->measured->mutex, NULL);
     return KILN_OK;
 }

@@ -52,8 +52,7 @@ static kiln_status read_result(const capture_trial *trial, size_t output, const 
 
 static kiln_status fill_expected(capture_trial *trial)
 {
-    trial->expected = kln_alloc_zeroed(output_count(trial), sizeof *trial->expected);
-    KLN_RETURN_IF_NO_MEMORY(trial->expected, sizeof *trial->expected, "the outputs of a run");
+    KLN_NEW(trial->expected, output_count(trial), "the outputs of a run");
     for (size_t i = 0; i < output_count(trial); i++) {
         const size_t bytes = trial->entry->transfers[slot_of(trial, i)].bytes;
         const void *result = NULL;

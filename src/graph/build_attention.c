@@ -17,9 +17,7 @@ static kiln_tensor_id join(kln_layer *layer, const char *suffix, kiln_tensor_id 
     if (past == KILN_NO_TENSOR) {
         return now;
     }
-    kln_layer_operator(layer, "Concat");
-    kln_layer_input(layer, past);
-    kln_layer_input(layer, now);
+    kln_layer_node(layer, "Concat", past, now);
     kln_layer_int(layer, "axis", 2);
     return kln_layer_emit(layer, suffix);
 }
@@ -28,8 +26,7 @@ static kiln_tensor_id join(kln_layer *layer, const char *suffix, kiln_tensor_id 
 static kiln_tensor_id dimension(kln_layer *layer, const char *suffix, kiln_tensor_id x,
                                 int64_t axis)
 {
-    kln_layer_operator(layer, "Shape");
-    kln_layer_input(layer, x);
+    kln_layer_node(layer, "Shape", x);
     kln_layer_int(layer, "start", axis);
     kln_layer_int(layer, "end", axis + 1);
     return kln_layer_emit(layer, suffix);
@@ -49,8 +46,7 @@ static kiln_tensor_id positions(kln_layer *layer, const char *suffix, const char
     kln_layer_input(layer, count);
     kln_layer_input_ints(layer, parts[3], &one, 1, true);
     const kiln_tensor_id range = kln_layer_emit(layer, parts[4]);
-    kln_layer_operator(layer, "Unsqueeze");
-    kln_layer_input(layer, range);
+    kln_layer_node(layer, "Unsqueeze", range);
     kln_layer_input_ints(layer, parts[5], &new_axis, 1, false);
     return kln_layer_emit(layer, suffix);
 }
@@ -59,10 +55,7 @@ static kiln_tensor_id keep_where(kln_layer *layer, const char *suffix, const cha
                                  kiln_tensor_id seen, kiln_tensor_id scores, kiln_dtype dtype)
 {
     const kiln_tensor_id never = kln_layer_scalar(layer, constant, dtype, -INFINITY);
-    kln_layer_operator(layer, "Where");
-    kln_layer_input(layer, seen);
-    kln_layer_input(layer, scores);
-    kln_layer_input(layer, never);
+    kln_layer_node(layer, "Where", seen, scores, never);
     return kln_layer_emit(layer, suffix);
 }
 
@@ -90,8 +83,7 @@ static void scale_scores(kln_layer *layer, attention *a)
         a->scores = kln_layer_simple(layer, "scaled", "Mul", a->scores, scale);
     } else {
         kiln_tensor_id size = dimension(layer, "size", a->query, 3);
-        kln_layer_operator(layer, "Cast");
-        kln_layer_input(layer, size);
+        kln_layer_node(layer, "Cast", size);
         kln_layer_int(layer, "to", kln_onnx_wire_dtype(a->dtype));
         size = kln_layer_emit(layer, "real");
         size = kln_layer_simple(layer, "root", "Sqrt", size, KILN_NO_TENSOR);
@@ -139,8 +131,7 @@ static void compose(kln_layer *layer, attention *a)
                                    sizeof by_head);
         query = kln_layer_simple(layer, "query", "Reshape", query, groups);
     }
-    kln_layer_operator(layer, "Transpose");
-    kln_layer_input(layer, a->key);
+    kln_layer_node(layer, "Transpose", a->key);
     kln_layer_ints(layer, "perm", swapped, 4);
     const kiln_tensor_id key = kln_layer_emit(layer, "key");
     a->scores = kln_layer_simple(layer, "scores", "MatMul", query, key);
@@ -149,21 +140,16 @@ static void compose(kln_layer *layer, attention *a)
     }
     scale_scores(layer, a);
     mask_scores(layer, a);
-    kln_layer_operator(layer, "Softmax");
-    kln_layer_input(layer, a->scores);
+    kln_layer_node(layer, "Softmax", a->scores);
     kln_layer_int(layer, "axis", -1);
     kiln_tensor_id weights = kln_layer_emit(layer, "weights");
     if (!is_grouped) {
-        kln_layer_operator(layer, "MatMul");
-        kln_layer_input(layer, weights);
-        kln_layer_input(layer, a->value);
+        kln_layer_node(layer, "MatMul", weights, a->value);
         return;
     }
     weights = kln_layer_simple(layer, "group_weights", "Reshape", weights, groups);
     const kiln_tensor_id sum = kln_layer_simple(layer, "sum", "MatMul", weights, a->value);
-    kln_layer_operator(layer, "Reshape");
-    kln_layer_input(layer, sum);
-    kln_layer_input(layer, heads);
+    kln_layer_node(layer, "Reshape", sum, heads);
 }
 
 static void check(kln_layer *layer, const attention *a)
@@ -191,9 +177,7 @@ static void check(kln_layer *layer, const attention *a)
 
 static void put_operator(kln_layer *layer, const attention *a)
 {
-    kln_layer_input(layer, a->query);
-    kln_layer_input(layer, a->key);
-    kln_layer_input(layer, a->value);
+    kln_layer_inputs(layer, a->query, a->key, a->value);
     kln_layer_optional(layer, a->options.mask);
     kln_layer_int(layer, "is_causal", a->options.causal);
     if (a->options.scale > 0.0F) {

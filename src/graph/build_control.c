@@ -32,9 +32,7 @@ kiln_status kiln_network_add_if(kiln_network *network, const char *name, kiln_te
                                 kiln_tensor_id *outputs, size_t count)
 {
     KLN_RETURN_IF_NULL(outputs);
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "If");
-    kln_layer_input(&layer, condition);
+    KLN_LAYER(layer, network, name, "If", condition);
     kln_layer_need(&layer, count > 0, "it has no outputs");
     check_branch(&layer, then, "then", 0, count);
     check_branch(&layer, otherwise, "otherwise", 0, count);

@@ -2,40 +2,30 @@
 /* Layers that read or write by index. */
 #include "build_layer.h"
 
-/* Gather, GatherElements and GatherND: one attribute tells them how. */
-static kiln_status gather(kiln_network *network, const char *function, const char *name,
-                          const char *op_type, const kiln_tensor_id inputs[2],
-                          const char *attribute, int64_t value, kiln_tensor_id *output)
-{
-    kln_layer layer;
-    kln_layer_begin(&layer, network, function, name, op_type);
-    kln_layer_input(&layer, inputs[0]);
-    kln_layer_input(&layer, inputs[1]);
-    kln_layer_int(&layer, attribute, value);
-    return kln_layer_finish_one(&layer, output);
-}
-
 kiln_status kiln_network_add_gather(kiln_network *network, const char *name, kiln_tensor_id input,
                                     kiln_tensor_id indices, int64_t axis, kiln_tensor_id *output)
 {
-    const kiln_tensor_id inputs[2] = {input, indices};
-    return gather(network, __func__, name, "Gather", inputs, "axis", axis, output);
+    KLN_LAYER(layer, network, name, "Gather", input, indices);
+    kln_layer_int(&layer, "axis", axis);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_gather_elements(kiln_network *network, const char *name,
                                              kiln_tensor_id input, kiln_tensor_id indices,
                                              int64_t axis, kiln_tensor_id *output)
 {
-    const kiln_tensor_id inputs[2] = {input, indices};
-    return gather(network, __func__, name, "GatherElements", inputs, "axis", axis, output);
+    KLN_LAYER(layer, network, name, "GatherElements", input, indices);
+    kln_layer_int(&layer, "axis", axis);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_gather_nd(kiln_network *network, const char *name,
                                        kiln_tensor_id input, kiln_tensor_id indices,
                                        int64_t batch_dims, kiln_tensor_id *output)
 {
-    const kiln_tensor_id inputs[2] = {input, indices};
-    return gather(network, __func__, name, "GatherND", inputs, "batch_dims", batch_dims, output);
+    KLN_LAYER(layer, network, name, "GatherND", input, indices);
+    kln_layer_int(&layer, "batch_dims", batch_dims);
+    return kln_layer_finish_one(&layer, output);
 }
 
 static void put_scatter(kln_layer *layer, kiln_scatter how)
@@ -49,11 +39,7 @@ kiln_status kiln_network_add_scatter_elements(kiln_network *network, const char 
                                               kiln_tensor_id updates, int64_t axis,
                                               kiln_scatter how, kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "ScatterElements");
-    kln_layer_input(&layer, input);
-    kln_layer_input(&layer, indices);
-    kln_layer_input(&layer, updates);
+    KLN_LAYER(layer, network, name, "ScatterElements", input, indices, updates);
     kln_layer_int(&layer, "axis", axis);
     put_scatter(&layer, how);
     return kln_layer_finish_one(&layer, output);
@@ -64,11 +50,7 @@ kiln_status kiln_network_add_scatter_nd(kiln_network *network, const char *name,
                                         kiln_tensor_id updates, kiln_scatter how,
                                         kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "ScatterND");
-    kln_layer_input(&layer, input);
-    kln_layer_input(&layer, indices);
-    kln_layer_input(&layer, updates);
+    KLN_LAYER(layer, network, name, "ScatterND", input, indices, updates);
     put_scatter(&layer, how);
     return kln_layer_finish_one(&layer, output);
 }
@@ -77,9 +59,7 @@ kiln_status kiln_network_add_one_hot(kiln_network *network, const char *name,
                                      kiln_tensor_id indices, int64_t depth, kiln_tensor_id values,
                                      int64_t axis, kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "OneHot");
-    kln_layer_input(&layer, indices);
+    KLN_LAYER(layer, network, name, "OneHot", indices);
     kln_layer_need(&layer, depth > 0, "the depth is %lld; 1 or more is needed", (long long)depth);
     kln_layer_input_ints(&layer, "depth", &depth, 1, true);
     kln_layer_input(&layer, values);
@@ -92,12 +72,9 @@ kiln_status kiln_network_add_nms(kiln_network *network, const char *name, kiln_t
                                  kiln_tensor_id *output)
 {
     KLN_RETURN_IF_NULL(options);
-    kln_layer layer;
     kiln_nms_options read = KILN_NMS_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_nms_options", options, &read, sizeof read));
-    kln_layer_begin(&layer, network, __func__, name, "NonMaxSuppression");
-    kln_layer_input(&layer, boxes);
-    kln_layer_input(&layer, scores);
+    KLN_LAYER(layer, network, name, "NonMaxSuppression", boxes, scores);
     kln_layer_need(&layer, read.max_boxes > 0, "max_boxes is %lld; none would be chosen",
                    (long long)read.max_boxes);
     kln_layer_need(&layer, read.iou_threshold >= 0.0F && read.iou_threshold <= 1.0F,

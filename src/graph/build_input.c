@@ -21,8 +21,7 @@ static kiln_status make_type(kln_arena *arena, kiln_dtype dtype, int32_t rank,
     }
     type->has_shape = true;
     type->rank = (size_t)rank;
-    type->dims = kln_arena_alloc_zeroed(arena, type->rank, sizeof *type->dims);
-    KLN_RETURN_IF_NO_MEMORY(type->dims, type->rank * sizeof *type->dims, "a shape");
+    KLN_ARENA_NEW(arena, type->dims, type->rank, "a shape");
     for (int32_t i = 0; i < rank; i++) {
         type->dims[i].value = shape != NULL ? shape->dims[i] : KILN_DYNAMIC;
         if (dim_names != NULL && dim_names[i] != NULL && type->dims[i].value == KILN_DYNAMIC) {
@@ -197,9 +196,7 @@ kiln_status kiln_network_add_constant(kiln_network *network, const char *name,
 kiln_status kiln_network_create_branch(kiln_network *network, const char *name,
                                        kiln_network **branch)
 {
-    KLN_RETURN_IF_NULL(branch);
-    *branch = NULL;
-    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_NULL_RESULT(branch, network);
     kiln_network *root = network->root;
     KLN_RETURN_IF(root->branch_count == KLN_MAX_BRANCHES, KILN_ERROR_LIMIT,
                   "a network of more than %d branches was refused", (int)KLN_MAX_BRANCHES - 1);

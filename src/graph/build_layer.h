@@ -95,6 +95,11 @@ typedef struct kln_layer {
 /* `name` may be NULL. */
 void kln_layer_begin(kln_layer *layer, kiln_network *network, const char *function,
                      const char *name, const char *op_type);
+/* Declares `layer` and begins it with its inputs. */
+#define KLN_LAYER(layer, network, name, op_type, ...)                  \
+    kln_layer layer;                                                   \
+    kln_layer_begin(&(layer), (network), __func__, (name), (op_type)); \
+    kln_layer_inputs(&(layer), __VA_ARGS__)
 /* The same for one of several operators, chosen by the caller's `kind` of that enumeration. */
 #define KLN_NAMES(array) (array), KLN_ARRAY_LENGTH(array)
 void kln_layer_begin_kind(kln_layer *layer, kiln_network *network, const char *function,
@@ -119,6 +124,10 @@ kln_known kln_layer_tensor(kln_layer *layer, kiln_tensor_id id);
 kln_known kln_layer_ranked(kln_layer *layer, kiln_tensor_id id, int32_t least, int32_t most);
 
 void kln_layer_input(kln_layer *layer, kiln_tensor_id id);
+void kln_layer_list(kln_layer *layer, const kiln_tensor_id *ids, size_t count);
+#define kln_layer_inputs(layer, ...)                             \
+    kln_layer_list(layer, (const kiln_tensor_id[]){__VA_ARGS__}, \
+                   sizeof((const kiln_tensor_id[]){__VA_ARGS__}) / sizeof(kiln_tensor_id))
 void kln_layer_optional(kln_layer *layer, kiln_tensor_id id);
 /* Inputs that are small constants: int64 or float32; a scalar where `is_scalar`. */
 void kln_layer_input_ints(kln_layer *layer, const char *suffix, const int64_t *values, size_t count,
@@ -161,8 +170,13 @@ void kln_layer_graph(kln_layer *layer, const char *name, kln_onnx_graph *graph);
 /* Ends an operator in the middle of a layer of several; its output is "<layer>/<suffix>", or
  * "<layer>:1" for the suffix ":1". */
 kiln_tensor_id kln_layer_emit(kln_layer *layer, const char *suffix);
-/* Begins the next operator. */
+/* Begins the next operator; with its inputs. */
 void kln_layer_operator(kln_layer *layer, const char *op_type);
+#define kln_layer_node(layer, op_type, ...)     \
+    do {                                        \
+        kln_layer_operator((layer), (op_type)); \
+        kln_layer_inputs((layer), __VA_ARGS__); \
+    } while (0)
 /* One operator of up to two inputs (KILN_NO_TENSOR: none) without attributes, emitted. */
 kiln_tensor_id kln_layer_simple(kln_layer *layer, const char *suffix, const char *op_type,
                                 kiln_tensor_id a, kiln_tensor_id b);

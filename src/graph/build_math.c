@@ -55,9 +55,7 @@ static void compose_gelu(kln_layer *layer, kiln_tensor_id x, bool with_tanh)
     }
     inner = kln_layer_simple(layer, "plus", "Add", inner, one);
     inner = kln_layer_simple(layer, "product", "Mul", inner, x);
-    kln_layer_operator(layer, "Mul");
-    kln_layer_input(layer, inner);
-    kln_layer_input(layer, half);
+    kln_layer_node(layer, "Mul", inner, half);
 }
 
 static void compose_activation(kln_layer *layer, kiln_activation kind, kiln_tensor_id input,
@@ -67,17 +65,14 @@ static void compose_activation(kln_layer *layer, kiln_activation kind, kiln_tens
     if (kind == KILN_ACTIVATION_SWISH) {
         const kiln_tensor_id gate =
             kln_layer_simple(layer, "sigmoid", "Sigmoid", input, KILN_NO_TENSOR);
-        kln_layer_operator(layer, "Mul");
-        kln_layer_input(layer, input);
-        kln_layer_input(layer, gate);
+        kln_layer_node(layer, "Mul", input, gate);
         return;
     }
     if (kln_network_opset_of(layer->network) < row->since) {
         compose_gelu(layer, input, kind == KILN_ACTIVATION_GELU_TANH);
         return;
     }
-    kln_layer_operator(layer, row->op_type);
-    kln_layer_input(layer, input);
+    kln_layer_node(layer, row->op_type, input);
     if (kind == KILN_ACTIVATION_CLIP) {
         kln_layer_need(layer, alpha <= beta, "it clips to at least %g and at most %g",
                        (double)alpha, (double)beta);
@@ -113,10 +108,7 @@ kiln_status kiln_network_add_activation(kiln_network *network, const char *name,
 kiln_status kiln_network_add_prelu(kiln_network *network, const char *name, kiln_tensor_id input,
                                    kiln_tensor_id slope, kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "PRelu");
-    kln_layer_input(&layer, input);
-    kln_layer_input(&layer, slope);
+    KLN_LAYER(layer, network, name, "PRelu", input, slope);
     return kln_layer_finish_one(&layer, output);
 }
 
@@ -174,8 +166,7 @@ kiln_status kiln_network_add_elementwise(kiln_network *network, const char *name
     kln_layer layer;
     kln_layer_begin_kind(&layer, network, __func__, name, KLN_NAMES(names), (size_t)kind,
                          "kiln_elementwise");
-    kln_layer_input(&layer, a);
-    kln_layer_input(&layer, b);
+    kln_layer_inputs(&layer, a, b);
     if (kind == KILN_ELEMENTWISE_FMOD) {
         kln_layer_int(&layer, "fmod", 1);
     }
@@ -186,20 +177,14 @@ kiln_status kiln_network_add_where(kiln_network *network, const char *name,
                                    kiln_tensor_id condition, kiln_tensor_id a, kiln_tensor_id b,
                                    kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Where");
-    kln_layer_input(&layer, condition);
-    kln_layer_input(&layer, a);
-    kln_layer_input(&layer, b);
+    KLN_LAYER(layer, network, name, "Where", condition, a, b);
     return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_cast(kiln_network *network, const char *name, kiln_tensor_id input,
                                   kiln_dtype dtype, kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Cast");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "Cast", input);
     if (kln_onnx_wire_dtype(dtype) == 0) {
         kln_layer_fail(&layer, KILN_ERROR_DTYPE, "dtype is %d, which is no data type", (int)dtype);
     }
@@ -210,9 +195,7 @@ kiln_status kiln_network_add_cast(kiln_network *network, const char *name, kiln_
 kiln_status kiln_network_add_softmax(kiln_network *network, const char *name, kiln_tensor_id input,
                                      int64_t axis, bool logarithm, kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, logarithm ? "LogSoftmax" : "Softmax");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, logarithm ? "LogSoftmax" : "Softmax", input);
     kln_layer_int(&layer, "axis", axis);
     return kln_layer_finish_one(&layer, output);
 }
@@ -221,9 +204,7 @@ kiln_status kiln_network_add_cumulative_sum(kiln_network *network, const char *n
                                             kiln_tensor_id input, int64_t axis, bool exclusive,
                                             bool reverse, kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "CumSum");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "CumSum", input);
     kln_layer_input_ints(&layer, "axis", &axis, 1, true);
     kln_layer_int(&layer, "exclusive", exclusive);
     kln_layer_int(&layer, "reverse", reverse);

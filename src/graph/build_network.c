@@ -125,8 +125,7 @@ static kiln_status fill(kiln_network *network, const kiln_network_options *optio
 
 kiln_status kiln_network_create(const kiln_network_options *options, kiln_network **network)
 {
-    KLN_RETURN_IF_NULL(network);
-    *network = NULL;
+    KLN_RETURN_IF_NULL_RESULT(network);
     kiln_network_options read = KILN_NETWORK_OPTIONS_INIT;
     kln_onnx_model *model = NULL;
     kiln_network *made = NULL;
@@ -256,9 +255,7 @@ static kiln_status take_model(kln_onnx_model *model, kiln_network **network)
 
 kiln_status kiln_network_from_onnx(const char *path, kiln_network **network)
 {
-    KLN_RETURN_IF_NULL(network);
-    *network = NULL;
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL_RESULT(network, path);
     kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_onnx_read_file(path, &model));
     return take_model(model, network);
@@ -266,8 +263,7 @@ kiln_status kiln_network_from_onnx(const char *path, kiln_network **network)
 
 kiln_status kiln_network_from_bytes(kiln_span bytes, const char *folder, kiln_network **network)
 {
-    KLN_RETURN_IF_NULL(network);
-    *network = NULL;
+    KLN_RETURN_IF_NULL_RESULT(network);
     if (bytes.size > 0) {
         KLN_RETURN_IF_NULL(bytes.data);
     }

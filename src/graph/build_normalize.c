@@ -13,13 +13,7 @@ kiln_status kiln_network_add_batch_normalization(kiln_network *network, const ch
                                                  kiln_tensor_id variance, float epsilon,
                                                  kiln_tensor_id *output)
 {
-    const kiln_tensor_id vectors[] = {scale, bias, mean, variance};
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "BatchNormalization");
-    kln_layer_input(&layer, input);
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(vectors); i++) {
-        kln_layer_input(&layer, vectors[i]);
-    }
+    KLN_LAYER(layer, network, name, "BatchNormalization", input, scale, bias, mean, variance);
     put_epsilon(&layer, epsilon);
     return kln_layer_finish_one(&layer, output);
 }
@@ -29,10 +23,7 @@ kiln_status kiln_network_add_layer_normalization(kiln_network *network, const ch
                                                  kiln_tensor_id bias, int64_t axis, float epsilon,
                                                  kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "LayerNormalization");
-    kln_layer_input(&layer, input);
-    kln_layer_input(&layer, scale);
+    KLN_LAYER(layer, network, name, "LayerNormalization", input, scale);
     kln_layer_optional(&layer, bias);
     kln_layer_int(&layer, "axis", axis);
     put_epsilon(&layer, epsilon);
@@ -63,8 +54,7 @@ static void compose_group(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id
         ones[i] = 1.0F;
     }
     const kiln_tensor_id shape = kln_layer_simple(layer, "shape", "Shape", input, KILN_NO_TENSOR);
-    kln_layer_operator(layer, "Reshape");
-    kln_layer_input(layer, input);
+    kln_layer_node(layer, "Reshape", input);
     kln_layer_input_ints(layer, "grouped", grouped, 3, false);
     const kiln_tensor_id flat = kln_layer_emit(layer, "groups");
     const size_t bytes = (size_t)groups * sizeof(float);
@@ -72,10 +62,7 @@ static void compose_group(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id
         kln_layer_constant(layer, "one", KILN_DTYPE_FLOAT32, per_group, 1, ones, bytes);
     const kiln_tensor_id zero =
         kln_layer_constant(layer, "zero", KILN_DTYPE_FLOAT32, per_group, 1, zeros, bytes);
-    kln_layer_operator(layer, "InstanceNormalization");
-    kln_layer_input(layer, flat);
-    kln_layer_input(layer, one);
-    kln_layer_input(layer, zero);
+    kln_layer_node(layer, "InstanceNormalization", flat, one, zero);
     put_epsilon(layer, epsilon);
     const kiln_tensor_id normal = kln_layer_emit(layer, "normal");
     const kiln_tensor_id back = kln_layer_simple(layer, "back", "Reshape", normal, shape);
@@ -85,9 +72,7 @@ static void compose_group(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id
     const kiln_tensor_id factor = kln_layer_simple(layer, "scale", "Reshape", scale, where);
     const kiln_tensor_id offset = kln_layer_simple(layer, "bias", "Reshape", bias, where);
     const kiln_tensor_id scaled = kln_layer_simple(layer, "scaled", "Mul", back, factor);
-    kln_layer_operator(layer, "Add");
-    kln_layer_input(layer, scaled);
-    kln_layer_input(layer, offset);
+    kln_layer_node(layer, "Add", scaled, offset);
 }
 
 kiln_status kiln_network_add_group_normalization(kiln_network *network, const char *name,
@@ -101,9 +86,7 @@ kiln_status kiln_network_add_group_normalization(kiln_network *network, const ch
     if (layer.status == KILN_OK && kln_network_opset_of(network) < 21) {
         compose_group(&layer, input, scale, bias, groups, epsilon);
     } else {
-        kln_layer_input(&layer, input);
-        kln_layer_input(&layer, scale);
-        kln_layer_input(&layer, bias);
+        kln_layer_inputs(&layer, input, scale, bias);
         kln_layer_int(&layer, "num_groups", groups);
         put_epsilon(&layer, epsilon);
     }
@@ -115,11 +98,7 @@ kiln_status kiln_network_add_instance_normalization(kiln_network *network, const
                                                     kiln_tensor_id bias, float epsilon,
                                                     kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "InstanceNormalization");
-    kln_layer_input(&layer, input);
-    kln_layer_input(&layer, scale);
-    kln_layer_input(&layer, bias);
+    KLN_LAYER(layer, network, name, "InstanceNormalization", input, scale, bias);
     put_epsilon(&layer, epsilon);
     return kln_layer_finish_one(&layer, output);
 }
@@ -132,8 +111,7 @@ static kiln_tensor_id to_type(kln_layer *layer, const char *suffix, kiln_tensor_
     if (from == to || from == KILN_DTYPE_UNDEFINED || to == KILN_DTYPE_UNDEFINED) {
         return input;
     }
-    kln_layer_operator(layer, "Cast");
-    kln_layer_input(layer, input);
+    kln_layer_node(layer, "Cast", input);
     kln_layer_int(layer, "to", kln_onnx_wire_dtype(to));
     return kln_layer_emit(layer, suffix);
 }
@@ -145,22 +123,18 @@ static void compose_rms(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id s
     kln_layer_need(layer, epsilon > 0.0F, "epsilon is %g, above 0 is needed", (double)epsilon);
     const kiln_tensor_id x = to_type(layer, "single", input, KILN_DTYPE_FLOAT32);
     const kiln_tensor_id square = kln_layer_simple(layer, "square", "Mul", x, x);
-    kln_layer_operator(layer, "ReduceMean");
-    kln_layer_input(layer, square);
+    kln_layer_node(layer, "ReduceMean", square);
     kln_layer_input_ints(layer, "axes", &last, 1, false);
     kln_layer_int(layer, "keepdims", 1);
     kiln_tensor_id mean = kln_layer_emit(layer, "mean");
-    kln_layer_operator(layer, "Add");
-    kln_layer_input(layer, mean);
+    kln_layer_node(layer, "Add", mean);
     kln_layer_input_floats(layer, "epsilon", &epsilon, 1, true);
     mean = kln_layer_emit(layer, "above");
     mean = kln_layer_simple(layer, "root", "Sqrt", mean, KILN_NO_TENSOR);
     const kiln_tensor_id normal = kln_layer_simple(layer, "normal", "Div", x, mean);
     const kiln_tensor_id typed =
         to_type(layer, "typed", normal, kln_layer_tensor(layer, input).dtype);
-    kln_layer_operator(layer, "Mul");
-    kln_layer_input(layer, typed);
-    kln_layer_input(layer, scale);
+    kln_layer_node(layer, "Mul", typed, scale);
 }
 
 kiln_status kiln_network_add_rms_normalization(kiln_network *network, const char *name,
@@ -172,8 +146,7 @@ kiln_status kiln_network_add_rms_normalization(kiln_network *network, const char
     if (layer.status == KILN_OK && kln_network_opset_of(network) < 23) {
         compose_rms(&layer, input, scale, epsilon);
     } else {
-        kln_layer_input(&layer, input);
-        kln_layer_input(&layer, scale);
+        kln_layer_inputs(&layer, input, scale);
         put_epsilon(&layer, epsilon);
     }
     return kln_layer_finish_one(&layer, output);

@@ -45,8 +45,7 @@ static kiln_status write_told(const kiln_network *network, const kln_inference *
 {
     kln_onnx_model told = *network->model; /* others may be reading the network */
     const size_t count = told.graph.output_count;
-    told.graph.outputs = kln_arena_alloc_zeroed(arena, count + 1, sizeof *told.graph.outputs);
-    KLN_RETURN_IF_NO_MEMORY(told.graph.outputs, count * sizeof *told.graph.outputs, "outputs");
+    KLN_ARENA_NEW(arena, told.graph.outputs, count + 1, "outputs");
     for (size_t i = 0; i < count; i++) {
         told.graph.outputs[i] = network->model->graph.outputs[i];
         KLN_RETURN_IF_ERROR(tell_output(arena, inference, &told.graph.outputs[i]));

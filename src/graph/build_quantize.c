@@ -62,8 +62,7 @@ kiln_status kiln_network_add_quantize(kiln_network *network, const char *name, k
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "QuantizeLinear");
     const kiln_dtype zero = type_of_zero(&layer, zero_point);
-    kln_layer_input(&layer, input);
-    kln_layer_input(&layer, scale);
+    kln_layer_inputs(&layer, input, scale);
     kln_layer_optional(&layer, zero_point);
     put_granularity(&layer, scale, axis, block_size);
     if (zero_point == KILN_NO_TENSOR && dtype != KILN_DTYPE_UNDEFINED &&
@@ -91,10 +90,7 @@ kiln_status kiln_network_add_dequantize(kiln_network *network, const char *name,
                                         kiln_tensor_id zero_point, int64_t axis, int64_t block_size,
                                         kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "DequantizeLinear");
-    kln_layer_input(&layer, input);
-    kln_layer_input(&layer, scale);
+    KLN_LAYER(layer, network, name, "DequantizeLinear", input, scale);
     kln_layer_optional(&layer, zero_point);
     put_granularity(&layer, scale, axis, block_size);
     return kln_layer_finish_one(&layer, output);

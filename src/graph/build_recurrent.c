@@ -44,9 +44,7 @@ kiln_status kiln_network_add_recurrent(kiln_network *network, const char *name, 
                          "kiln_recurrent");
     kln_layer_need(&layer, kind == KILN_RECURRENT_LSTM || last_cell == NULL,
                    "only an LSTM has a cell");
-    kln_layer_input(&layer, input);
-    kln_layer_input(&layer, weights);
-    kln_layer_input(&layer, recurrence);
+    kln_layer_inputs(&layer, input, weights, recurrence);
     put_options(&layer, kind, &read);
     kiln_tensor_id *const outputs[] = {output, last_hidden, last_cell};
     return kln_layer_finish(&layer, outputs, 3);

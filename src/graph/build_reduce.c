@@ -6,10 +6,7 @@ kiln_status kiln_network_add_matrix_multiply(kiln_network *network, const char *
                                              kiln_tensor_id a, kiln_tensor_id b,
                                              kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "MatMul");
-    kln_layer_input(&layer, a);
-    kln_layer_input(&layer, b);
+    KLN_LAYER(layer, network, name, "MatMul", a, b);
     return kln_layer_finish_one(&layer, output);
 }
 
@@ -17,12 +14,9 @@ kiln_status kiln_network_add_gemm(kiln_network *network, const char *name, kiln_
                                   kiln_tensor_id b, kiln_tensor_id c,
                                   const kiln_gemm_options *options, kiln_tensor_id *output)
 {
-    kln_layer layer;
     kiln_gemm_options read = KILN_GEMM_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_gemm_options", options, &read, sizeof read));
-    kln_layer_begin(&layer, network, __func__, name, "Gemm");
-    kln_layer_input(&layer, a);
-    kln_layer_input(&layer, b);
+    KLN_LAYER(layer, network, name, "Gemm", a, b);
     kln_layer_optional(&layer, c);
     kln_layer_float(&layer, "alpha", read.alpha);
     kln_layer_float(&layer, "beta", read.beta);
@@ -47,9 +41,7 @@ kiln_status kiln_network_add_einsum(kiln_network *network, const char *name, con
     }
     kln_layer_need(&layer, terms == count, "\"%s\" has %zu terms, %zu inputs were given", equation,
                    terms, count);
-    for (size_t i = 0; i < count; i++) {
-        kln_layer_input(&layer, inputs[i]);
-    }
+    kln_layer_list(&layer, inputs, count);
     kln_layer_string(&layer, "equation", equation);
     return kln_layer_finish_one(&layer, output);
 }
@@ -104,9 +96,7 @@ kiln_status kiln_network_add_reduce(kiln_network *network, const char *name, kil
 kiln_status kiln_network_add_arg(kiln_network *network, const char *name, kiln_tensor_id input,
                                  int64_t axis, bool largest, bool keep_dims, kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, largest ? "ArgMax" : "ArgMin");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, largest ? "ArgMax" : "ArgMin", input);
     kln_layer_int(&layer, "axis", axis);
     kln_layer_int(&layer, "keepdims", keep_dims);
     return kln_layer_finish_one(&layer, output);
@@ -117,9 +107,7 @@ kiln_status kiln_network_add_top_k(kiln_network *network, const char *name, kiln
                                    kiln_tensor_id *indices)
 {
     KLN_RETURN_IF_NULL(values, indices);
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "TopK");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "TopK", input);
     kln_layer_need(&layer, k >= 0, "k is %lld; 0 or more is needed", (long long)k);
     kln_layer_input_ints(&layer, "k", &k, 1, false);
     kln_layer_int(&layer, "axis", axis);

@@ -21,9 +21,7 @@ kiln_status kiln_network_add_reshape(kiln_network *network, const char *name, ki
                                      const kiln_shape *shape, kiln_tensor_id *output)
 {
     KLN_RETURN_IF_NULL(shape);
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Reshape");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "Reshape", input);
     check_shape(&layer, shape);
     if (layer.status == KILN_OK) {
         kln_layer_input_ints(&layer, "shape", shape->dims, (size_t)shape->rank, false);
@@ -35,10 +33,7 @@ kiln_status kiln_network_add_reshape_to(kiln_network *network, const char *name,
                                         kiln_tensor_id input, kiln_tensor_id shape,
                                         kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Reshape");
-    kln_layer_input(&layer, input);
-    kln_layer_input(&layer, shape);
+    KLN_LAYER(layer, network, name, "Reshape", input, shape);
     return kln_layer_finish_one(&layer, output);
 }
 
@@ -47,9 +42,7 @@ kiln_status kiln_network_add_transpose(kiln_network *network, const char *name,
                                        size_t rank, kiln_tensor_id *output)
 {
     KLN_RETURN_IF_NULL(permutation);
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Transpose");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "Transpose", input);
     kln_layer_need(&layer, rank <= KILN_MAX_RANK, "the permutation has %zu numbers, 8 at most",
                    rank);
     if (layer.status == KILN_OK) {
@@ -65,9 +58,7 @@ kiln_status kiln_network_add_transpose(kiln_network *network, const char *name,
 kiln_status kiln_network_add_flatten(kiln_network *network, const char *name, kiln_tensor_id input,
                                      int64_t axis, kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Flatten");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "Flatten", input);
     kln_layer_int(&layer, "axis", axis);
     return kln_layer_finish_one(&layer, output);
 }
@@ -75,9 +66,7 @@ kiln_status kiln_network_add_flatten(kiln_network *network, const char *name, ki
 kiln_status kiln_network_add_squeeze(kiln_network *network, const char *name, kiln_tensor_id input,
                                      const int64_t *axes, size_t count, kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Squeeze");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "Squeeze", input);
     if (count != 0) {
         kln_layer_input_ints(&layer, "axes", axes, count, false);
     }
@@ -88,9 +77,7 @@ kiln_status kiln_network_add_unsqueeze(kiln_network *network, const char *name,
                                        kiln_tensor_id input, const int64_t *axes, size_t count,
                                        kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Unsqueeze");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "Unsqueeze", input);
     kln_layer_need(&layer, count > 0 && count <= KILN_MAX_RANK, "%zu axes are given, 1 to 8 can be",
                    count);
     kln_layer_input_ints(&layer, "axes", axes, count, false);
@@ -105,9 +92,7 @@ kiln_status kiln_network_add_concat(kiln_network *network, const char *name,
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Concat");
     kln_layer_need(&layer, count > 0, "no inputs are given");
-    for (size_t i = 0; i < count && layer.status == KILN_OK; i++) {
-        kln_layer_input(&layer, inputs[i]);
-    }
+    kln_layer_list(&layer, inputs, count);
     kln_layer_int(&layer, "axis", axis);
     return kln_layer_finish_one(&layer, output);
 }
@@ -117,9 +102,7 @@ kiln_status kiln_network_add_split(kiln_network *network, const char *name, kiln
                                    kiln_tensor_id *outputs)
 {
     KLN_RETURN_IF_NULL(outputs);
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Split");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "Split", input);
     kln_layer_need(&layer, count > 0, "count is 0; 1 part or more is needed");
     for (size_t i = 0; sizes != NULL && i < count; i++) {
         kln_layer_need(&layer, sizes[i] >= 0,
@@ -140,9 +123,7 @@ kiln_status kiln_network_add_slice(kiln_network *network, const char *name, kiln
                                    const int64_t *steps, size_t count, kiln_tensor_id *output)
 {
     static const int64_t first[KILN_MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Slice");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "Slice", input);
     kln_layer_need(&layer, count > 0 && count <= KILN_MAX_RANK, "%zu axes are given, 1 to 8 can be",
                    count);
     kln_layer_input_ints(&layer, "starts", starts, count, false);
@@ -162,9 +143,7 @@ kiln_status kiln_network_add_pad(kiln_network *network, const char *name, kiln_t
     static const char *const names[] = {"constant", "reflect", "edge", "wrap"};
     int64_t pads[2 * KILN_MAX_RANK] = {0};
     KLN_RETURN_IF_NULL(before, after);
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Pad");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "Pad", input);
     kln_layer_need(&layer, rank >= 1 && rank <= KILN_MAX_RANK,
                    "the rank is %zu; 1 to 8 is possible", rank);
     if (layer.status != KILN_OK) {
@@ -191,9 +170,7 @@ kiln_status kiln_network_add_tile(kiln_network *network, const char *name, kiln_
                                   const int64_t *repeats, size_t rank, kiln_tensor_id *output)
 {
     KLN_RETURN_IF_NULL(repeats);
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Tile");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "Tile", input);
     kln_layer_need(&layer, rank <= KILN_MAX_RANK, "the rank is %zu; 8 at most is possible", rank);
     for (size_t i = 0; layer.status == KILN_OK && i < rank; i++) {
         kln_layer_need(&layer, repeats[i] >= 0, "dimension %zu is to be repeated %lld times", i,
@@ -209,9 +186,7 @@ kiln_status kiln_network_add_expand(kiln_network *network, const char *name, kil
                                     const kiln_shape *shape, kiln_tensor_id *output)
 {
     KLN_RETURN_IF_NULL(shape);
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Expand");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "Expand", input);
     check_shape(&layer, shape);
     kln_layer_need(&layer, layer.status != KILN_OK || kiln_shape_is_static(shape),
                    "every dimension of the shape must be a number");
@@ -224,9 +199,7 @@ kiln_status kiln_network_add_expand(kiln_network *network, const char *name, kil
 kiln_status kiln_network_add_shape(kiln_network *network, const char *name, kiln_tensor_id input,
                                    kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Shape");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "Shape", input);
     return kln_layer_finish_one(&layer, output);
 }
 
@@ -234,11 +207,6 @@ kiln_status kiln_network_add_range(kiln_network *network, const char *name, kiln
                                    kiln_tensor_id limit, kiln_tensor_id step,
                                    kiln_tensor_id *output)
 {
-    const kiln_tensor_id inputs[] = {start, limit, step};
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Range");
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(inputs); i++) {
-        kln_layer_input(&layer, inputs[i]);
-    }
+    KLN_LAYER(layer, network, name, "Range", start, limit, step);
     return kln_layer_finish_one(&layer, output);
 }

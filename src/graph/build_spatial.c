@@ -51,8 +51,7 @@ static kiln_status add_convolution(kln_layer *layer, kiln_tensor_id input, kiln_
 {
     kiln_convolution_options read = KILN_CONVOLUTION_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_convolution_options", options, &read, sizeof read));
-    kln_layer_input(layer, input);
-    kln_layer_input(layer, kernel);
+    kln_layer_inputs(layer, input, kernel);
     kln_layer_optional(layer, bias);
     /* Of one rank; that of the kernel is known more often. */
     const bool is_known = kln_layer_tensor(layer, kernel).rank >= 0;
@@ -182,9 +181,7 @@ kiln_status kiln_network_add_lrn(kiln_network *network, const char *name, kiln_t
                                  int64_t size, float alpha, float beta, float bias,
                                  kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "LRN");
-    kln_layer_input(&layer, input);
+    KLN_LAYER(layer, network, name, "LRN", input);
     kln_layer_need(&layer, size > 0 && size % 2 == 1, "size is %lld, an odd number is needed",
                    (long long)size);
     kln_layer_int(&layer, "size", size);

@@ -34,6 +34,13 @@ void kln_layer_input(kln_layer *layer, kiln_tensor_id id)
     }
 }
 
+void kln_layer_list(kln_layer *layer, const kiln_tensor_id *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        kln_layer_input(layer, ids[i]);
+    }
+}
+
 void kln_layer_optional(kln_layer *layer, kiln_tensor_id id)
 {
     if (id == KILN_NO_TENSOR) {
@@ -266,8 +273,7 @@ void kln_layer_graph(kln_layer *layer, const char *name, kln_onnx_graph *graph)
 kiln_tensor_id kln_layer_simple(kln_layer *layer, const char *suffix, const char *op_type,
                                 kiln_tensor_id a, kiln_tensor_id b)
 {
-    kln_layer_operator(layer, op_type);
-    kln_layer_input(layer, a);
+    kln_layer_node(layer, op_type, a);
     kln_layer_optional(layer, b);
     return kln_layer_emit(layer, suffix);
 }

@@ -82,9 +82,8 @@ static kiln_status bind(kiln_inspection *self, bool is_input, kiln_binding **bin
     const kln_onnx_graph *graph = &self->inference->model->graph;
     const kln_onnx_value *declared = is_input ? graph->inputs : graph->outputs;
     const size_t count = is_input ? graph->input_count : graph->output_count;
-    *bindings = kln_arena_alloc_zeroed(&self->inference->arena, count + 1, sizeof **bindings);
-    KLN_RETURN_IF_NO_MEMORY(*bindings, count * sizeof **bindings,
-                            "the inputs and outputs of a network");
+    KLN_ARENA_NEW(&self->inference->arena, *bindings, count + 1,
+                  "the inputs and outputs of a network");
     for (size_t i = 0; i < count; i++) {
         const kln_value *value = kln_inference_find(inferred, declared[i].name);
         if (is_input && value != NULL && value->initializer != NULL) {
@@ -287,9 +286,7 @@ static kiln_status inspect(const kln_onnx_model *model, kln_onnx_model *own, boo
 kiln_status kiln_network_inspect(const kiln_network *network, bool with_nodes,
                                  kiln_inspection **inspection)
 {
-    KLN_RETURN_IF_NULL(inspection);
-    *inspection = NULL;
-    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_NULL_RESULT(inspection, network);
     const kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_network_model(network, &model));
     KLN_RETURN_IF_ERROR(kln_network_whole(network));
@@ -298,9 +295,7 @@ kiln_status kiln_network_inspect(const kiln_network *network, bool with_nodes,
 
 kiln_status kiln_inspect_file(const char *path, bool with_nodes, kiln_inspection **inspection)
 {
-    KLN_RETURN_IF_NULL(inspection);
-    *inspection = NULL;
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL_RESULT(inspection, path);
     kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_onnx_read_partly(path, &model));
     return inspect(model, model, with_nodes, inspection);

@@ -250,8 +250,7 @@ static kiln_status raise_graph(raiser *r, const kln_graph_inference *known,
 {
     *made = *graph;
     made->initializer_capacity = graph->initializer_count; /* a longer list is a new one */
-    made->nodes = kln_arena_alloc_zeroed(r->arena, graph->node_count, sizeof *made->nodes);
-    KLN_FAIL_IF(made->nodes == NULL, no_memory());
+    KLN_ARENA_NEW(r->arena, made->nodes, graph->node_count, "a model in a newer operator set");
     made->node_capacity = graph->node_count;
     for (size_t i = 0; i < graph->node_count; i++) {
         kln_onnx_node *node = &made->nodes[i];

@@ -13,9 +13,7 @@ static kiln_issue_list *take_issues(kln_inference *inference)
 kiln_status kln_validate(const kln_onnx_model *model, const kln_validate_options *options,
                          kiln_issue_list **issues)
 {
-    KLN_RETURN_IF_NULL(issues);
-    *issues = NULL;
-    KLN_RETURN_IF_NULL(model);
+    KLN_RETURN_IF_NULL_RESULT(issues, model);
     KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;
     KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &inference));
     return kln_validate_inference(inference, options, issues);
@@ -29,8 +27,7 @@ kiln_status kln_validate_inference(kln_inference *inference, const kln_validate_
                         .model = inference->model,
                         .options = options != NULL ? options : &none,
                         .status = KILN_OK};
-    v.functions = kln_alloc_zeroed(v.model->function_count + 1, sizeof *v.functions);
-    KLN_RETURN_IF_NO_MEMORY(v.functions, v.model->function_count, "validation");
+    KLN_NEW(v.functions, v.model->function_count + 1, "validation");
     v.status = kln_issues_add_missing(inference->issues, v.model);
     if (v.status == KILN_OK) {
         kln_validate_doubts(&v);

@@ -13,8 +13,7 @@ struct kiln_buffer {
 kiln_status kiln_buffer_create(kiln_location location, int32_t device, size_t bytes,
                                kiln_buffer **buffer)
 {
-    KLN_RETURN_IF_NULL(buffer);
-    *buffer = NULL;
+    KLN_RETURN_IF_NULL_RESULT(buffer);
     KLN_RETURN_IF(bytes == 0, KILN_ERROR_SIZE,
                   "kiln_buffer_create: a buffer needs at least 1 byte");
     KLN_RETURN_IF_ERROR(kln_memory_check(location, device));

@@ -181,8 +181,7 @@ kiln_status kiln_buffer_plan_create(const kiln_buffer_request *requests, size_t 
                                     const kiln_buffer_plan_options *options,
                                     kiln_buffer_plan **plan)
 {
-    KLN_RETURN_IF_NULL(plan);
-    *plan = NULL;
+    KLN_RETURN_IF_NULL_RESULT(plan);
     if (count != 0) {
         KLN_RETURN_IF_NULL(requests);
     }

@@ -188,8 +188,7 @@ static kiln_status read_options(const kiln_pool_options *options, kiln_pool_opti
 
 kiln_status kiln_pool_create(const kiln_pool_options *options, kiln_pool **pool)
 {
-    KLN_RETURN_IF_NULL(pool);
-    *pool = NULL;
+    KLN_RETURN_IF_NULL_RESULT(pool);
     kiln_pool_options read;
     KLN_RETURN_IF_ERROR(read_options(options, &read));
     kiln_pool *made = kln_alloc_aligned(sizeof *made, _Alignof(kiln_pool));

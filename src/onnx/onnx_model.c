@@ -104,8 +104,7 @@ const kln_onnx_attribute *kln_onnx_find_attribute(const kln_onnx_node *node, con
 kiln_status kln_onnx_model_create(kln_onnx_model **model)
 {
     KLN_RETURN_IF_NULL(model);
-    *model = kln_alloc_zeroed(1, sizeof **model);
-    KLN_RETURN_IF_NO_MEMORY(*model, sizeof **model, "a model");
+    KLN_NEW(*model, 1, "a model");
     atomic_init(&(*model)->references, 1);
     kln_layout_init(&kln_layout_model, *model);
     return KILN_OK;

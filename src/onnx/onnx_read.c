@@ -131,8 +131,7 @@ fail:
 
 kiln_status kln_onnx_read_bytes(kiln_span bytes, const char *folder, kln_onnx_model **model)
 {
-    KLN_RETURN_IF_NULL(model);
-    *model = NULL;
+    KLN_RETURN_IF_NULL_RESULT(model);
     KLN_RETURN_IF(bytes.size == 0, KILN_ERROR_EMPTY, "an ONNX model is needed, 0 bytes were given");
     KLN_RETURN_IF_NULL(bytes.data);
     kln_mapping none = {.mapped = NULL};

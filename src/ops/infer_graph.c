@@ -205,9 +205,7 @@ void kln_infer_take_back(kln_inference *inference, kln_graph_inference *graph,
 kiln_status kln_infer(const kln_onnx_model *model, const kln_infer_options *options,
                       kln_inference **out)
 {
-    KLN_RETURN_IF_NULL(out);
-    *out = NULL;
-    KLN_RETURN_IF_NULL(model);
+    KLN_RETURN_IF_NULL_RESULT(out, model);
     kln_inference *inference = kln_alloc_zeroed(1, sizeof *inference);
     KLN_RETURN_IF_NO_MEMORY(inference, sizeof *inference, "shape inference");
     inference->model = model;

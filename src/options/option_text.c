@@ -236,8 +236,7 @@ typedef struct owned_options {
 
 kiln_status kiln_build_options_create(kiln_build_options **options)
 {
-    KLN_RETURN_IF_NULL(options);
-    *options = NULL;
+    KLN_RETURN_IF_NULL_RESULT(options);
     owned_options *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "build options");
     made->options.struct_size = sizeof made->options;
@@ -276,9 +275,7 @@ kiln_status kiln_build_options_get(const kiln_build_options *options, const char
     const kln_option *option = NULL;
     kiln_build_options read = KILN_BUILD_OPTIONS_INIT;
     KLN_SCOPED(kln_text_finish) kln_text made = {0};
-    KLN_RETURN_IF_NULL(length);
-    *length = 0;
-    KLN_RETURN_IF_NULL(options, name);
+    KLN_RETURN_IF_NULL_RESULT(length, options, name);
     if (size > 0) {
         KLN_RETURN_IF_NULL(text);
         text[0] = '\0';

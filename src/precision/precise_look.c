@@ -46,9 +46,8 @@ static kiln_status look_at_values(precise_pass *pass, precise_graph *made)
     const kln_onnx_graph *graph = made->graph;
     const bool replaceable = pass->model->ir_version >= KLN_ONNX_IR_OF_OPTIONAL_INPUTS;
     precise_value *value = NULL;
-    made->values =
-        kln_arena_alloc_zeroed(&pass->inference->arena, count_values(graph), sizeof *made->values);
-    KLN_FAIL_IF(made->values == NULL, precise_no_memory());
+    KLN_ARENA_NEW(&pass->inference->arena, made->values, count_values(graph),
+                  "a network of another precision");
     for (size_t i = 0; i < graph->initializer_count; i++) {
         KLN_RETURN_IF_ERROR(add_value(pass, made, graph->initializers[i].name, &value));
         if (value != NULL) {

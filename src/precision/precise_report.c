@@ -38,8 +38,7 @@ const char *kiln_precision_reason_text(kiln_precision_reason reason)
 
 kiln_status kln_precision_report_create(kiln_precision_report **report)
 {
-    *report = kln_alloc_zeroed(1, sizeof **report);
-    KLN_RETURN_IF_NO_MEMORY(*report, sizeof **report, "a report");
+    KLN_NEW(*report, 1, "a report");
     (*report)->summary.struct_size = sizeof(*report)->summary;
     return KILN_OK;
 }

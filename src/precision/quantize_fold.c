@@ -322,8 +322,7 @@ kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_options *options
                       .arena = &model->arena,
                       .report = report,
                       .kept_count = options->keep_node_count};
-    pass.kept = kln_arena_alloc_zeroed(pass.arena, pass.kept_count + 1, sizeof *pass.kept);
-    KLN_FAIL_IF(pass.kept == NULL, no_memory());
+    KLN_ARENA_NEW(pass.arena, pass.kept, pass.kept_count + 1, "a folded network");
     for (size_t i = 0; i < pass.kept_count; i++) {
         KLN_RETURN_IF_NULL(options->keep_nodes[i]);
         pass.kept[i] = options->keep_nodes[i];

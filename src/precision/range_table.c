@@ -17,8 +17,7 @@ struct kiln_range_table {
 kiln_status kiln_range_table_create(kiln_range_table **table)
 {
     KLN_RETURN_IF_NULL(table);
-    *table = kln_alloc_zeroed(1, sizeof **table);
-    KLN_RETURN_IF_NO_MEMORY(*table, sizeof **table, "a table of ranges");
+    KLN_NEW(*table, 1, "a table of ranges");
     (*table)->header = KILN_CACHE_HEADER;
     return KILN_OK;
 }
@@ -63,8 +62,7 @@ static kiln_status check(const kiln_range *range)
 static kiln_status copy_channels(kiln_range_table *table, const kiln_range *from,
                                  kiln_channel **made)
 {
-    *made = kln_arena_alloc_zeroed(&table->arena, from->channel_count, sizeof **made);
-    KLN_RETURN_IF_NO_MEMORY(*made, from->channel_count * sizeof **made, "the channels of a range");
+    KLN_ARENA_NEW(&table->arena, *made, from->channel_count, "the channels of a range");
     memcpy(*made, from->channels, from->channel_count * sizeof **made);
     return KILN_OK;
 }

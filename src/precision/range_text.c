@@ -360,8 +360,7 @@ static bool is_json(kiln_span bytes)
 
 kiln_status kiln_range_table_load_bytes(kiln_span bytes, kiln_range_table **table)
 {
-    KLN_RETURN_IF_NULL(table);
-    *table = NULL;
+    KLN_RETURN_IF_NULL_RESULT(table);
     KLN_FAIL_IF(bytes.data == NULL && bytes.size > 0, kln_fail_null(__func__, "bytes.data"));
     if (bytes.size == 0) {
         return kln_fail(KILN_ERROR_EMPTY,
@@ -385,9 +384,7 @@ kiln_status kiln_range_table_load_bytes(kiln_span bytes, kiln_range_table **tabl
 
 kiln_status kiln_range_table_load(const char *path, kiln_range_table **table)
 {
-    KLN_RETURN_IF_NULL(table);
-    *table = NULL;
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL_RESULT(table, path);
     KLN_SCOPED(kln_mapping_close) kln_mapping mapping = {0};
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
     const kiln_status status = kiln_range_table_load_bytes(mapping.bytes, table);

@@ -67,8 +67,7 @@ kiln_status smooth_own_bias(smooth_pass *pass, size_t index)
     if (node->bias != NULL) {
         return KILN_OK;
     }
-    node->bias = kln_arena_alloc_zeroed(pass->arena, node->outs, sizeof *node->bias);
-    KLN_FAIL_IF(node->bias == NULL, smooth_no_memory());
+    KLN_ARENA_NEW(pass->arena, node->bias, node->outs, "an evened network");
     if (before != NULL && count == node->outs) {
         memcpy(node->bias, before, node->outs * sizeof *node->bias);
     }

@@ -56,8 +56,7 @@ static kiln_status fill(const kiln_scheduler *scheduler, kiln_engine *const *eng
         kiln_engine *engine = engines[i / pool->contexts];
         kiln_context_options options;
         KLN_RETURN_IF_ERROR(choose_options(scheduler, pool, i, engine, &options));
-        pool->seats[i] = kln_alloc_zeroed(1, sizeof *pool->seats[i]);
-        KLN_RETURN_IF_NO_MEMORY(pool->seats[i], sizeof *pool->seats[i], "a scheduler's context");
+        KLN_NEW(pool->seats[i], 1, "a scheduler's context");
         pool->count++;
         KLN_RETURN_IF_ERROR(
             seat_make(scheduler, pool, i / pool->contexts, engine, &options, pool->seats[i]));

@@ -109,8 +109,7 @@ static kiln_status read_lengths(const kiln_scheduler_options *options, schedule_
 kiln_status length_rules_make(const kiln_scheduler_options *options, schedule_rules *rules)
 {
     const size_t count = rules->input_count + rules->output_count;
-    rules->lengthy = kln_arena_alloc_zeroed(&rules->arena, count + 1, sizeof *rules->lengthy);
-    KLN_RETURN_IF_NO_MEMORY(rules->lengthy, count * sizeof *rules->lengthy, "a scheduler's rules");
+    KLN_ARENA_NEW(&rules->arena, rules->lengthy, count + 1, "a scheduler's rules");
     for (size_t i = 0; i < count; i++) {
         rules->lengthy[i].axis = -1;
     }

@@ -192,9 +192,7 @@ kiln_status scheduler_create_with(kiln_engine *const *engines, size_t count,
 kiln_status kiln_scheduler_create(kiln_engine *const *engines, size_t count,
                                   const kiln_scheduler_options *options, kiln_scheduler **scheduler)
 {
-    KLN_RETURN_IF_NULL(scheduler);
-    *scheduler = NULL;
-    KLN_RETURN_IF_NULL(engines);
+    KLN_RETURN_IF_NULL_RESULT(scheduler, engines);
     KLN_RETURN_IF_ERROR(scheduler_check_engines(__func__, engines, count));
     return scheduler_create_with(engines, count, options, NULL, scheduler);
 }

@@ -88,9 +88,7 @@ kiln_status kiln_scheduler_submit(kiln_scheduler *scheduler, const kiln_named_te
                                   size_t output_count, const kiln_request_options *options,
                                   kiln_request **request)
 {
-    KLN_RETURN_IF_NULL(request);
-    *request = NULL;
-    KLN_RETURN_IF_NULL(scheduler);
+    KLN_RETURN_IF_NULL_RESULT(request, scheduler);
     KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
     kiln_request *made = NULL;
     seat *served = NULL;
@@ -206,9 +204,7 @@ kiln_status kiln_request_cancel(kiln_request *request)
 
 kiln_status kiln_scheduler_next(kiln_scheduler *scheduler, kiln_request **request)
 {
-    KLN_RETURN_IF_NULL(request);
-    *request = NULL;
-    KLN_RETURN_IF_NULL(scheduler);
+    KLN_RETURN_IF_NULL_RESULT(request, scheduler);
     KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
     KLN_LOCKED(&scheduler->lock);
     *request = scheduler->collected;

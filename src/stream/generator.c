@@ -242,9 +242,7 @@ kiln_status kiln_generator_create(kiln_engine *engine, const kiln_generator_opti
                                   kiln_generator **generator)
 {
     kiln_generator_options own = KILN_GENERATOR_OPTIONS_INIT;
-    KLN_RETURN_IF_NULL(generator);
-    *generator = NULL;
-    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL_RESULT(generator, engine);
     if (options != NULL) {
         KLN_RETURN_IF_ERROR(kln_options_read("kiln_generator_options", options, &own, sizeof own));
     }
@@ -298,9 +296,7 @@ static kiln_status take_over(kiln_generator *self, kiln_sequence *sequence)
 kiln_status kiln_generator_submit(kiln_generator *generator, const int64_t *prompt, size_t count,
                                   const kiln_sequence_options *options, kiln_sequence **sequence)
 {
-    KLN_RETURN_IF_NULL(sequence);
-    *sequence = NULL;
-    KLN_RETURN_IF_NULL(generator, prompt);
+    KLN_RETURN_IF_NULL_RESULT(sequence, generator, prompt);
     KLN_RETURN_IF_ERROR(generator_check_process(generator, __func__));
     kiln_sequence *made = NULL;
     kiln_status status = sequence_make(generator, prompt, count, options, &made);

@@ -101,9 +101,8 @@ static kiln_status keep_stops(kiln_sequence *sequence)
 static kiln_status keep_inputs(const stream_model *model, kiln_sequence *sequence)
 {
     const kiln_sequence_options *options = &sequence->options;
-    sequence->inputs =
-        kln_arena_alloc_zeroed(&sequence->arena, model->given_count + 1, sizeof *sequence->inputs);
-    KLN_RETURN_IF_NO_MEMORY(sequence->inputs, model->given_count, "a sequence's inputs");
+    KLN_ARENA_NEW(&sequence->arena, sequence->inputs, model->given_count + 1,
+                  "a sequence's inputs");
     for (size_t i = 0; i < options->input_count; i++) {
         size_t at = 0;
         const char *name = options->inputs[i].name;

@@ -68,10 +68,7 @@ kiln_status stream_cache_make(kiln_generator *self, bool preallocate)
         bytes += align(rows * row * (size_t)cache->most_width);
         fresh += align(rows * row);
     }
-    cache->pieces =
-        kln_alloc_zeroed(model->pair_count + model->kept_count + 1, sizeof *cache->pieces);
-    KLN_RETURN_IF_NO_MEMORY(cache->pieces, model->pair_count * sizeof *cache->pieces,
-                            "copies of a cache");
+    KLN_NEW(cache->pieces, model->pair_count + model->kept_count + 1, "copies of a cache");
     KLN_RETURN_IF_ERROR(make_buffer(self, bytes, &cache->sides[0]));
     if (!preallocate) {
         KLN_RETURN_IF_ERROR(make_buffer(self, bytes, &cache->sides[1]));

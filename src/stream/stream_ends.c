@@ -18,9 +18,7 @@ kiln_status stream_open_part(stream_model *model, kiln_engine *engine, stream_pa
     part->engine = kiln_engine_retain(engine);
     part->input_count = kiln_engine_input_count(engine);
     part->count = part->input_count + kiln_engine_output_count(engine);
-    part->ends = kln_arena_alloc_zeroed(&model->arena, part->count, sizeof *part->ends);
-    KLN_RETURN_IF_NO_MEMORY(part->ends, part->count * sizeof *part->ends,
-                            "a model's inputs and outputs");
+    KLN_ARENA_NEW(&model->arena, part->ends, part->count, "a model's inputs and outputs");
     for (size_t i = 0; i < part->count; i++) {
         KLN_RETURN_IF_ERROR(read_end(part, i, &part->ends[i].binding));
     }

@@ -330,9 +330,7 @@ kiln_status kln_npz_read(kiln_span file, kiln_named_tensor **tensors, size_t *co
 
 kiln_status kiln_tensors_load_npz(const char *path, kiln_named_tensor **tensors, size_t *count)
 {
-    KLN_RETURN_IF_NULL(tensors);
-    *tensors = NULL;
-    KLN_RETURN_IF_NULL(count);
+    KLN_RETURN_IF_NULL_RESULT(tensors, count);
     *count = 0;
     KLN_RETURN_IF_NULL(path);
     KLN_SCOPED(kln_mapping_close) kln_mapping mapping = {0};

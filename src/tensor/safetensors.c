@@ -173,8 +173,7 @@ static kiln_status read_all(const cJSON *root, kiln_span data, kln_arena *arena,
 {
     KLN_RETURN_IF(!cJSON_IsObject(root), KILN_ERROR_MALFORMED, "the header is no JSON object");
     const size_t most = (size_t)cJSON_GetArraySize(root) + 1;
-    *tensors = kln_arena_alloc_zeroed(arena, most, sizeof **tensors);
-    KLN_RETURN_IF_NO_MEMORY(*tensors, most * sizeof **tensors, "the list of tensors");
+    KLN_ARENA_NEW(arena, *tensors, most, "the list of tensors");
     for (const cJSON *entry = root->child; entry != NULL; entry = entry->next) {
         if (strcmp(entry->string, METADATA) != 0) {
             KLN_RETURN_IF_ERROR(read_tensor(entry, data, arena, &(*tensors)[*count]));

@@ -320,9 +320,8 @@ static kiln_status put_range(const kln_calibration *of, const kln_observed *obse
     if (observed->channels == NULL) {
         return kiln_range_table_put(table, &range);
     }
-    KLN_SCOPED_FREE kiln_channel *channels =
-        kln_alloc_zeroed(observed->channel_count, sizeof *channels);
-    KLN_RETURN_IF_NO_MEMORY(channels, observed->channel_count * sizeof *channels, "channels");
+    KLN_SCOPED_FREE kiln_channel *channels = NULL;
+    KLN_NEW(channels, observed->channel_count, "channels");
     if (kln_channels_read(observed->channels, observed->channel_count, channels)) {
         range.channels = channels;
         range.channel_count = observed->channel_count;
@@ -410,9 +409,7 @@ kiln_status kiln_calibrate(kiln_network *network, const kiln_build_options *buil
                            kiln_range_table **ranges)
 {
     kln_calibration of;
-    KLN_RETURN_IF_NULL(ranges);
-    *ranges = NULL;
-    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_NULL_RESULT(ranges, network);
     KLN_RETURN_IF_ERROR(read_all(__func__, build, source, options, &of));
     KLN_RETURN_IF_ERROR(kln_network_edit(network, &of.model));
     return calibrate(&of, source, ranges);
@@ -423,9 +420,7 @@ kiln_status kiln_calibrate_file(const char *path, const kiln_build_options *buil
                                 const kiln_calibrate_options *options, kiln_range_table **ranges)
 {
     kln_calibration of;
-    KLN_RETURN_IF_NULL(ranges);
-    *ranges = NULL;
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL_RESULT(ranges, path);
     KLN_RETURN_IF_ERROR(read_all(__func__, build, source, options, &of));
     KLN_RETURN_IF_ERROR(kln_onnx_read_file(path, &of.model));
     const kiln_status status = calibrate(&of, source, ranges);

@@ -77,9 +77,7 @@ static kiln_status list(kiln_batch_folder *folder, const char *path)
 
 kiln_status kiln_batch_folder_open(const char *path, kiln_batch_folder **folder)
 {
-    KLN_RETURN_IF_NULL(folder);
-    *folder = NULL;
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL_RESULT(folder, path);
     kiln_batch_folder *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a folder of batches");
     const kiln_status status = list(made, path);

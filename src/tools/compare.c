@@ -56,8 +56,7 @@ static kiln_status check_names(const kiln_engine *a, const kiln_engine *b)
 
 static kiln_status make(kiln_comparison **comparison)
 {
-    *comparison = kln_alloc_zeroed(1, sizeof **comparison);
-    KLN_RETURN_IF_NO_MEMORY(*comparison, sizeof **comparison, "a comparison");
+    KLN_NEW(*comparison, 1, "a comparison");
     return KILN_OK;
 }
 
@@ -74,10 +73,7 @@ static kiln_status compare_outputs(const kiln_engine *engine, kiln_context *cons
                                    const kiln_compare_options *options, kiln_comparison *comparison)
 {
     const size_t count = kiln_engine_output_count(engine);
-    comparison->outputs =
-        kln_arena_alloc_zeroed(&comparison->arena, count + 1, sizeof *comparison->outputs);
-    KLN_RETURN_IF_NO_MEMORY(comparison->outputs, count * sizeof *comparison->outputs,
-                            "a comparison");
+    KLN_ARENA_NEW(&comparison->arena, comparison->outputs, count + 1, "a comparison");
     comparison->passes = true;
     for (size_t i = 0; i < count; i++) {
         const char *name =
@@ -179,9 +175,7 @@ kiln_status kiln_compare_engines(kiln_engine *found, kiln_engine *expected,
                                  const kiln_compare_options *options, kiln_comparison **comparison)
 {
     kiln_compare_options read;
-    KLN_RETURN_IF_NULL(comparison);
-    *comparison = NULL;
-    KLN_RETURN_IF_NULL(found, expected);
+    KLN_RETURN_IF_NULL_RESULT(comparison, found, expected);
     KLN_RETURN_IF_ERROR(read_options(options, &read));
     KLN_RETURN_IF(read.first_difference, KILN_ERROR_UNSUPPORTED,
                   "kiln_compare_engines: an engine does not show its intermediate tensors; ask "
@@ -199,8 +193,7 @@ static kiln_status hint_shapes(origin *from, const kiln_compare_options *options
 {
     kiln_build_options *const builds[2] = {&from->builds.found, &from->builds.expected};
     size_t count = 0;
-    *hints = kln_alloc_zeroed(options->input_count + 1, sizeof **hints);
-    KLN_RETURN_IF_NO_MEMORY(*hints, options->input_count * sizeof **hints, "shape hints");
+    KLN_NEW(*hints, options->input_count + 1, "shape hints");
     for (size_t i = 0; i < options->input_count; i++) {
         const kiln_named_tensor *input = &options->inputs[i];
         if (input->name != NULL && input->tensor.desc.shape.rank >= 0 &&
@@ -236,9 +229,7 @@ kiln_status kiln_compare(kiln_network *network, const kiln_build_options *found,
     kiln_compare_options read;
     origin from = {.path = NULL};
     kiln_engine *engines[2] = {NULL, NULL};
-    KLN_RETURN_IF_NULL(comparison);
-    *comparison = NULL;
-    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_NULL_RESULT(comparison, network);
     KLN_RETURN_IF_ERROR(read_options(options, &read));
     KLN_RETURN_IF_ERROR(kln_build_options_read(found, &from.builds.found));
     KLN_RETURN_IF_ERROR(kln_build_options_read(expected, &from.builds.expected));
@@ -287,9 +278,7 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
     kiln_compare_options read;
     origin from = {.path = path};
     kiln_engine *engines[2] = {NULL, NULL};
-    KLN_RETURN_IF_NULL(comparison);
-    *comparison = NULL;
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL_RESULT(comparison, path);
     KLN_RETURN_IF_ERROR(read_options(options, &read));
     KLN_RETURN_IF_ERROR(kln_build_options_read(found, &from.builds.found));
     KLN_RETURN_IF_ERROR(kln_build_options_read(expected, &from.builds.expected));

@@ -133,9 +133,7 @@ static kiln_status fill(kiln_pipeline *pipeline, const kiln_pipeline_options *op
 kiln_status kiln_pipeline_create(kiln_engine *engine, const kiln_pipeline_options *options,
                                  kiln_pipeline **pipeline)
 {
-    KLN_RETURN_IF_NULL(pipeline);
-    *pipeline = NULL;
-    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL_RESULT(pipeline, engine);
     kiln_pipeline_options read = KILN_PIPELINE_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_pipeline_options", options, &read, sizeof read));
     KLN_RETURN_IF(read.depth < 0 || read.depth > LARGEST_DEPTH, KILN_ERROR_INVALID_ARGUMENT,

@@ -15,8 +15,7 @@ kiln_status kiln_build_start_data(const void *model, size_t model_size,
                                   const kiln_build_options *options,
                                   const kiln_build_limits *limits, kiln_build **build)
 {
-    KLN_RETURN_IF_NULL(build);
-    *build = NULL;
+    KLN_RETURN_IF_NULL_RESULT(build);
     RETURN_IF_NO_DATA(model, model_size);
     return kiln_build_start_bytes((kiln_span){model, model_size}, options, limits, build);
 }
@@ -24,8 +23,7 @@ kiln_status kiln_build_start_data(const void *model, size_t model_size,
 kiln_status kiln_check_data(const void *model, size_t model_size, const char *folder,
                             const kiln_check_options *options, kiln_issue_list **issues)
 {
-    KLN_RETURN_IF_NULL(issues);
-    *issues = NULL;
+    KLN_RETURN_IF_NULL_RESULT(issues);
     RETURN_IF_NO_DATA(model, model_size);
     return kiln_check_bytes((kiln_span){model, model_size}, folder, options, issues);
 }
@@ -33,8 +31,7 @@ kiln_status kiln_check_data(const void *model, size_t model_size, const char *fo
 kiln_status kiln_engine_build_data(const void *model, size_t model_size,
                                    const kiln_build_options *options, kiln_engine **engine)
 {
-    KLN_RETURN_IF_NULL(engine);
-    *engine = NULL;
+    KLN_RETURN_IF_NULL_RESULT(engine);
     RETURN_IF_NO_DATA(model, model_size);
     return kiln_engine_build_bytes((kiln_span){model, model_size}, options, engine);
 }
@@ -43,8 +40,7 @@ kiln_status kiln_engine_load_data(const void *bytes, size_t size, const void *ma
                                   size_t manifest_size, const kiln_build_options *options,
                                   kiln_engine **engine)
 {
-    KLN_RETURN_IF_NULL(engine);
-    *engine = NULL;
+    KLN_RETURN_IF_NULL_RESULT(engine);
     RETURN_IF_NO_DATA(bytes, size);
     RETURN_IF_NO_DATA(manifest, manifest_size);
     return kiln_engine_load_bytes((kiln_span){bytes, size}, (kiln_span){manifest, manifest_size},
@@ -62,16 +58,14 @@ kiln_status kiln_engine_refit_data(kiln_engine *engine, const void *bytes, size_
 kiln_status kiln_network_from_data(const void *bytes, size_t size, const char *folder,
                                    kiln_network **network)
 {
-    KLN_RETURN_IF_NULL(network);
-    *network = NULL;
+    KLN_RETURN_IF_NULL_RESULT(network);
     RETURN_IF_NO_DATA(bytes, size);
     return kiln_network_from_bytes((kiln_span){bytes, size}, folder, network);
 }
 
 kiln_status kiln_range_table_load_data(const void *bytes, size_t size, kiln_range_table **table)
 {
-    KLN_RETURN_IF_NULL(table);
-    *table = NULL;
+    KLN_RETURN_IF_NULL_RESULT(table);
     RETURN_IF_NO_DATA(bytes, size);
     return kiln_range_table_load_bytes((kiln_span){bytes, size}, table);
 }

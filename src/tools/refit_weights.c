@@ -21,8 +21,7 @@ static kiln_status look(kiln_engine *engine, kln_arena *arena, known_weights *kn
 {
     const kiln_refit_table *table = engine->shared.backend->refit;
     KLN_RETURN_IF_ERROR(table->count(engine->shared.state, &known->count));
-    known->list = kln_arena_alloc_zeroed(arena, known->count + 1, sizeof *known->list);
-    KLN_RETURN_IF_NO_MEMORY(known->list, known->count * sizeof *known->list, "the list of weights");
+    KLN_ARENA_NEW(arena, known->list, known->count + 1, "the list of weights");
     for (size_t i = 0; i < known->count; i++) {
         known->list[i].struct_size = sizeof known->list[i];
         KLN_RETURN_IF_ERROR(table->get(engine->shared.state, i, &known->list[i]));
@@ -169,8 +168,7 @@ static kiln_status fit_all(kiln_engine *engine, const kiln_named_tensor *given, 
 {
     const bool takes_device = engine->shared.backend->refit->in_place != NULL;
     KLN_RETURN_IF_ERROR(check_twice(given, count));
-    weights->items = kln_arena_alloc_zeroed(&weights->arena, count + 1, sizeof *weights->items);
-    KLN_RETURN_IF_NO_MEMORY(weights->items, count * sizeof *weights->items, "the list of weights");
+    KLN_ARENA_NEW(&weights->arena, weights->items, count + 1, "the list of weights");
     for (size_t i = 0; i < count; i++) {
         const uint32_t place = kln_names_get(&known->places, given[i].name);
         if (place == KLN_NAMES_NONE && options->ignore_unknown) {
@@ -203,8 +201,7 @@ static kiln_status list_initializers(kln_refit_weights *weights, kiln_named_tens
                                      size_t *count)
 {
     const size_t most = kln_onnx_weight_count(weights->model);
-    *given = kln_arena_alloc_zeroed(&weights->arena, most + 1, sizeof **given);
-    KLN_RETURN_IF_NO_MEMORY(*given, most * sizeof **given, "the list of weights");
+    KLN_ARENA_NEW(&weights->arena, *given, most + 1, "the list of weights");
     for (size_t i = 0; i < most; i++) {
         const kln_onnx_tensor *tensor = kln_onnx_weight_at(weights->model, i);
         kiln_named_tensor *one = &(*given)[i];

@@ -43,8 +43,7 @@ static size_t collect(kln_library_use *libraries)
 static kiln_status describe_devices(kiln_system_report *report)
 {
     const size_t count = kiln_device_count();
-    report->devices = kln_alloc_zeroed(count, sizeof *report->devices);
-    KLN_RETURN_IF_NO_MEMORY(report->devices, count * sizeof *report->devices, "a system report");
+    KLN_NEW(report->devices, count, "a system report");
     for (; report->device_count < count; report->device_count++) {
         kiln_device_info *info = &report->devices[report->device_count];
         info->struct_size = sizeof *info;
@@ -55,8 +54,7 @@ static kiln_status describe_devices(kiln_system_report *report)
 
 kiln_status kiln_system_report_create(kiln_system_report **report)
 {
-    KLN_RETURN_IF_NULL(report);
-    *report = NULL;
+    KLN_RETURN_IF_NULL_RESULT(report);
     kiln_system_report *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a system report");
     kln_message before;

@@ -187,9 +187,7 @@ static kiln_status tune(tuner *t, const kiln_build_options *options)
 kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *options,
                                   kiln_tune_result *result, kiln_engine **engine)
 {
-    KLN_RETURN_IF_NULL(engine);
-    *engine = NULL;
-    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL_RESULT(engine, path);
     kiln_build_options read;
     kln_mapping file;
     tuner t = {.result = {.struct_size = sizeof t.result}};

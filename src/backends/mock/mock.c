@@ -95,8 +95,7 @@ static kiln_status fill(kln_mock *mock)
         KLN_RETURN_IF_ERROR(kiln_device_get(options->device, &info));
     }
     const size_t count = options->input_count + options->output_count;
-    mock->bindings = kln_arena_alloc_zeroed(&mock->arena, count, sizeof *mock->bindings);
-    KLN_RETURN_IF_NO_MEMORY(mock->bindings, count * sizeof *mock->bindings, "the mock's bindings");
+    KLN_ARENA_NEW(&mock->arena, mock->bindings, count, "the mock's bindings");
     for (size_t i = 0; i < count; i++) {
         const bool is_input = i < options->input_count;
         const kiln_binding *from =

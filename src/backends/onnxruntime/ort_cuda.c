@@ -185,9 +185,7 @@ static kiln_status list_nodes(ort_engine *engine)
         KLN_RETURN_IF_ERROR(read_assigned(runtime, parts[i], &found));
         count += found.on_cpu ? found.count : 0;
     }
-    engine->host_nodes = kln_arena_alloc_zeroed(&engine->arena, count, sizeof *engine->host_nodes);
-    KLN_RETURN_IF_NO_MEMORY(engine->host_nodes, count * sizeof *engine->host_nodes,
-                            "the list of nodes on the CPU");
+    KLN_ARENA_NEW(&engine->arena, engine->host_nodes, count, "the list of nodes on the CPU");
     for (size_t i = 0; i < part_count; i++) {
         KLN_RETURN_IF_ERROR(read_assigned(runtime, parts[i], &found));
         for (size_t k = 0; found.on_cpu && k < found.count; k++) {

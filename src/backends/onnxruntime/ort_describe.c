@@ -125,10 +125,7 @@ static kiln_status match_outputs(ort_engine *engine, kln_names *inputs, kln_name
 
 static kiln_status read_names(ort_engine *engine)
 {
-    engine->passed_inputs =
-        kln_arena_alloc_zeroed(&engine->arena, engine->output_count, sizeof *engine->passed_inputs);
-    KLN_RETURN_IF_NO_MEMORY(engine->passed_inputs,
-                            engine->output_count * sizeof *engine->passed_inputs, "the outputs");
+    KLN_ARENA_NEW(&engine->arena, engine->passed_inputs, engine->output_count, "the outputs");
     KLN_SCOPED(kln_names_finish) kln_names inputs = {0};
     KLN_SCOPED(kln_names_finish) kln_names outputs = {0};
     return match_outputs(engine, &inputs, &outputs);
@@ -144,9 +141,7 @@ kiln_status ort_read_bindings(ort_engine *engine)
         ort_check(runtime, api->SessionGetOutputCount(engine->session, &engine->output_count),
                   "the outputs"));
     const size_t count = engine->input_count + engine->output_count;
-    engine->bindings = kln_arena_alloc_zeroed(&engine->arena, count + engine->optional_count,
-                                              sizeof *engine->bindings);
-    KLN_RETURN_IF_NO_MEMORY(engine->bindings, count * sizeof *engine->bindings, "the bindings");
+    KLN_ARENA_NEW(&engine->arena, engine->bindings, count + engine->optional_count, "the bindings");
     if (engine->optional_count > 0) {
         memcpy(engine->bindings + count, engine->optional,
                engine->optional_count * sizeof *engine->optional);
@@ -264,10 +259,7 @@ kiln_status ort_describe(void *engine, kiln_description *description)
     const ort_engine *self = engine;
     const ort_runtime *runtime = self->runtime;
     const size_t count = self->input_count + self->output_count + self->optional_count;
-    description->bindings =
-        kln_arena_alloc_zeroed(description->arena, count, sizeof *description->bindings);
-    KLN_RETURN_IF_NO_MEMORY(description->bindings, count * sizeof *description->bindings,
-                            "the bindings");
+    KLN_ARENA_NEW(description->arena, description->bindings, count, "the bindings");
     description->input_count = self->input_count;
     description->output_count = self->output_count;
     description->optional_count = self->optional_count;

@@ -158,10 +158,7 @@ static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph
 {
     KLN_SCOPED(kln_names_finish) kln_names weights = {0};
     kiln_status status = KILN_OK;
-    engine->optional =
-        kln_arena_alloc_zeroed(&engine->arena, graph->input_count + 1, sizeof *engine->optional);
-    KLN_RETURN_IF_NO_MEMORY(engine->optional, graph->input_count * sizeof *engine->optional,
-                            "the bindings");
+    KLN_ARENA_NEW(&engine->arena, engine->optional, graph->input_count + 1, "the bindings");
     for (size_t i = 0; i < graph->initializer_count && status == KILN_OK; i++) {
         status = kln_names_set(&weights, graph->initializers[i].name, (uint32_t)i);
     }

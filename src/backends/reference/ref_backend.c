@@ -218,10 +218,8 @@ static kiln_status describe_bindings(const ref_engine *engine, kiln_description 
 {
     const kln_onnx_graph *graph = &engine->model->graph;
     kln_arena *arena = description->arena;
-    description->bindings = kln_arena_alloc_zeroed(
-        arena, graph->input_count + graph->output_count + 1, sizeof *description->bindings);
-    KLN_RETURN_IF_NO_MEMORY(description->bindings, sizeof *description->bindings,
-                            "the list of bindings");
+    KLN_ARENA_NEW(arena, description->bindings, graph->input_count + graph->output_count + 1,
+                  "the list of bindings");
     kiln_binding *next = description->bindings;
     const ref_plan *plan = engine->plan;
     const size_t required = plan->input_count - plan->optional_count;

@@ -25,9 +25,7 @@ static const char *name_of(const kln_onnx_node *node)
 static kiln_status begin(ref_context *context)
 {
     const ref_plan *plan = context->engine->plan;
-    context->times = kln_alloc_zeroed(plan->node_count + 1, sizeof *context->times);
-    KLN_RETURN_IF_NO_MEMORY(context->times, plan->node_count * sizeof *context->times,
-                            "the times of nodes");
+    KLN_NEW(context->times, plan->node_count + 1, "the times of nodes");
     for (size_t i = 0; i < plan->node_count; i++) {
         const kln_onnx_node *node = plan->nodes[i].node;
         context->times[i].name = kln_arena_strdup(&context->time_names, name_of(node));

@@ -58,10 +58,7 @@ static kiln_status describe_network(const trt_build *build, kiln_description *de
     description->input_count = (size_t)inputs;
     description->output_count = (size_t)outputs;
     const size_t count = description->input_count + description->output_count;
-    description->bindings =
-        kln_arena_alloc_zeroed(description->arena, count, sizeof *description->bindings);
-    KLN_RETURN_IF_NO_MEMORY(description->bindings, count * sizeof *description->bindings,
-                            "the bindings of an engine");
+    KLN_ARENA_NEW(description->arena, description->bindings, count, "the bindings of an engine");
     for (int32_t i = 0; i < inputs + outputs; i++) {
         trt_Tensor *tensor = i < inputs
                                  ? trt_NetworkDefinition_getInput(abi, build->network, i)

@@ -53,9 +53,7 @@ static kiln_status fill_slots(trt_context *self)
     const int32_t input = trt_value(abi, TRT_V_TensorIOMode_INPUT);
     const int32_t host = trt_value(abi, TRT_V_TensorLocation_HOST);
     self->slot_count = (size_t)count;
-    self->slots = kln_alloc_zeroed((size_t)count, sizeof *self->slots);
-    KLN_RETURN_IF_NO_MEMORY(self->slots, (size_t)count * sizeof *self->slots,
-                            "the bindings of a context");
+    KLN_NEW(self->slots, (size_t)count, "the bindings of a context");
     size_t next = 0;
     for (int pass = 0; pass < 2; pass++) { /* inputs first, as trt_describe has them */
         for (int32_t i = 0; i < count; i++) {

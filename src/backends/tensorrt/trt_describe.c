@@ -53,10 +53,7 @@ static kiln_status engine_lines(trt_engine *engine, lines *to)
 static kiln_status keep_lines(trt_engine *engine, const kln_onnx_model *model)
 {
     kiln_description *built = &engine->built;
-    built->metadata =
-        kln_arena_alloc_zeroed(&engine->arena, model->metadata_count, sizeof *built->metadata);
-    KLN_RETURN_IF_NO_MEMORY(built->metadata, model->metadata_count * sizeof *built->metadata,
-                            "an engine's metadata");
+    KLN_ARENA_NEW(&engine->arena, built->metadata, model->metadata_count, "an engine's metadata");
     for (size_t i = 0; i < model->metadata_count; i++) {
         const kln_onnx_entry *entry = &model->metadata[i];
         kiln_metadata *line = &built->metadata[i];
@@ -86,8 +83,7 @@ static kiln_status describe_metadata(trt_engine *engine, kiln_description *descr
 {
     const kiln_description *built = &engine->built;
     lines to = {.arena = description->arena, .limit = 12 + built->metadata_count};
-    to.list = kln_arena_alloc_zeroed(description->arena, to.limit, sizeof *to.list);
-    KLN_RETURN_IF_NO_MEMORY(to.list, to.limit * sizeof *to.list, "an engine's metadata");
+    KLN_ARENA_NEW(description->arena, to.list, to.limit, "an engine's metadata");
     KLN_RETURN_IF_ERROR(add_line(&to, "producer", engine->library->name));
     KLN_RETURN_IF_ERROR(add_number(&to, "tensorrt.plan_bytes", (long long)engine->plan.size));
     if (engine->engine != NULL) {
@@ -118,10 +114,7 @@ static kiln_status describe_built(const trt_engine *engine, kiln_description *de
     const size_t count = built->input_count + built->output_count;
     description->input_count = built->input_count;
     description->output_count = built->output_count;
-    description->bindings =
-        kln_arena_alloc_zeroed(description->arena, count, sizeof *description->bindings);
-    KLN_RETURN_IF_NO_MEMORY(description->bindings, count * sizeof *description->bindings,
-                            "the bindings of an engine");
+    KLN_ARENA_NEW(description->arena, description->bindings, count, "the bindings of an engine");
     for (size_t i = 0; i < count; i++) {
         description->bindings[i] = built->bindings[i];
         KLN_RETURN_IF_ERROR(
@@ -139,10 +132,8 @@ static kiln_status describe_plan(trt_engine *engine, kiln_description *descripti
     const trt_abi *abi = &engine->library->abi;
     const int32_t count = trt_CudaEngine_getNbIOTensors(abi, engine->engine);
     const int32_t input = trt_value(abi, TRT_V_TensorIOMode_INPUT);
-    description->bindings =
-        kln_arena_alloc_zeroed(description->arena, (size_t)count, sizeof *description->bindings);
-    KLN_RETURN_IF_NO_MEMORY(description->bindings, (size_t)count * sizeof *description->bindings,
-                            "the bindings of an engine");
+    KLN_ARENA_NEW(description->arena, description->bindings, (size_t)count,
+                  "the bindings of an engine");
     size_t next = 0;
     for (int pass = 0; pass < 2; pass++) {
         for (int32_t i = 0; i < count; i++) {
@@ -260,9 +251,8 @@ static bool has_range(trt_engine *engine, const kiln_binding *binding)
 static kiln_status describe_profile(trt_engine *engine, int32_t index,
                                     const kiln_description *description, kiln_profile *profile)
 {
-    kiln_profile_input *inputs =
-        kln_arena_alloc_zeroed(description->arena, description->input_count, sizeof *inputs);
-    KLN_RETURN_IF_NO_MEMORY(inputs, description->input_count * sizeof *inputs, "a profile");
+    kiln_profile_input *inputs = NULL;
+    KLN_ARENA_NEW(description->arena, inputs, description->input_count, "a profile");
     profile->inputs = inputs;
     for (size_t i = 0; i < description->input_count; i++) {
         const kiln_binding *binding = &description->bindings[i];
@@ -286,10 +276,7 @@ static kiln_status describe_profiles(trt_engine *engine, kiln_description *descr
     if (!is_open || count <= 0) {
         return KILN_OK;
     }
-    description->profiles =
-        kln_arena_alloc_zeroed(description->arena, (size_t)count, sizeof *description->profiles);
-    KLN_RETURN_IF_NO_MEMORY(description->profiles, (size_t)count * sizeof *description->profiles,
-                            "the profiles");
+    KLN_ARENA_NEW(description->arena, description->profiles, (size_t)count, "the profiles");
     description->profile_count = (size_t)count;
     for (int32_t i = 0; i < count; i++) {
         KLN_RETURN_IF_ERROR(describe_profile(engine, i, description, &description->profiles[i]));

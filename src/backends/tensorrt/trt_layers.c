@@ -84,9 +84,8 @@ static kiln_status tell_layer(const cJSON *layer, const kiln_layer_listener *lis
     if (metadata == NULL) {
         return KILN_OK;
     }
-    KLN_SCOPED_FREE const char **nodes =
-        kln_alloc_zeroed(strlen(metadata) / strlen(NODE) + 1, sizeof *nodes);
-    KLN_RETURN_IF_NO_MEMORY(nodes, strlen(metadata), "the layers of an engine");
+    KLN_SCOPED_FREE const char **nodes = NULL;
+    KLN_NEW(nodes, strlen(metadata) / strlen(NODE) + 1, "the layers of an engine");
     const kiln_layer_types types = {.name = name != NULL ? name : "",
                                     .node_count = cut_nodes(metadata, nodes),
                                     .nodes = nodes,
