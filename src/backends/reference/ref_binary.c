@@ -197,8 +197,7 @@ static kiln_status ref_op_binary(ref_call *call)
 
 static kiln_status ref_op_shift(ref_call *call)
 {
-    const ref_tensor *a = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &a));
+    const ref_tensor *a = ref_input(call, 0);
     KLN_FAIL_IF(ref_domain_of(a->dtype) == REF_DOMAIN_FLOAT, ref_fail_dtype(call, a->dtype));
     const bool right = strcmp(ref_attribute_string(call, "direction", ""), "RIGHT") == 0;
     return run_binary(call, binary_pair(right ? REF_BINARY_BitShiftRight : REF_BINARY_BitShiftLeft),
@@ -315,9 +314,8 @@ static kiln_status sum_floats(ref_call *call, const ref_tensor *y)
 /* Max, Min, Mean and Sum of any number of tensors. */
 static kiln_status ref_op_variadic(ref_call *call)
 {
-    const ref_tensor *first = NULL;
+    const ref_tensor *first = ref_input(call, 0);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &first));
     int rank = first->rank;
     int64_t dims[REF_RANK];
     memcpy(dims, first->dims, sizeof dims);
@@ -383,11 +381,9 @@ static bool square_row(const ref_walk *walk, const ref_tensor *x, const ref_tens
 
 static kiln_status ref_op_pow(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *given = NULL;
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *given = ref_input(call, 1);
     ref_tensor *z = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &given));
     const ref_tensor y = aligned(call, x, given);
     int rank = 0;
     int64_t dims[REF_RANK];
@@ -431,13 +427,13 @@ const ref_kernel ref_kernels_binary[] = {
     REF_OP("BitwiseAnd", 18, binary, REF_BINARY_BitwiseAnd),
     REF_OP("BitwiseOr", 18, binary, REF_BINARY_BitwiseOr),
     REF_OP("BitwiseXor", 18, binary, REF_BINARY_BitwiseXor),
-    REF_OP("Max", 1, variadic, REF_BINARY_Max),
-    REF_OP("Min", 1, variadic, REF_BINARY_Min),
-    REF_OP("Mean", 1, variadic, REF_BINARY_Mean),
-    REF_OP("Sum", 1, variadic, REF_BINARY_Add),
-    REF_OP("BitShift", 11, shift, 0),
+    REF_OP("Max", 1, variadic, REF_BINARY_Max, "n"),
+    REF_OP("Min", 1, variadic, REF_BINARY_Min, "n"),
+    REF_OP("Mean", 1, variadic, REF_BINARY_Mean, "n"),
+    REF_OP("Sum", 1, variadic, REF_BINARY_Add, "n"),
+    REF_OP("BitShift", 11, shift, 0, "t"),
     REF_OP("Mod", 10, mod, 0),
-    REF_OP("Pow", 1, pow, 0),
+    REF_OP("Pow", 1, pow, 0, "nn"),
     REF_KERNELS_END
 };
 /* clang-format on */

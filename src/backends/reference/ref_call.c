@@ -56,6 +56,20 @@ kiln_status ref_need_float(const ref_call *call, size_t index, const ref_tensor 
     return KILN_OK;
 }
 
+kiln_status ref_need_inputs(const ref_call *call)
+{
+    const char *needs = call->node->kernel->needs;
+    for (size_t i = 0; needs != NULL && needs[i] != '\0'; i++) {
+        const ref_tensor *tensor = NULL;
+        if (needs[i] != '-') {
+            KLN_RETURN_IF_ERROR(needs[i] == 'f'   ? ref_need_float(call, i, &tensor)
+                                : needs[i] == 'n' ? ref_need_number(call, i, &tensor)
+                                                  : ref_need(call, i, &tensor));
+        }
+    }
+    return KILN_OK;
+}
+
 bool ref_wants(const ref_call *call, size_t output)
 {
     return output < call->node->output_count && call->node->outputs[output] != REF_SLOT_NONE;

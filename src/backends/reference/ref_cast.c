@@ -84,8 +84,7 @@ static kiln_status cast_to(ref_call *call, const ref_tensor *x, kiln_dtype dtype
 
 static kiln_status ref_op_cast(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    const ref_tensor *x = ref_input(call, 0);
     const int64_t wanted = ref_attribute_int(call, "to", 0);
     const kiln_dtype dtype =
         wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : KILN_DTYPE_UNDEFINED;
@@ -96,10 +95,8 @@ static kiln_status ref_op_cast(ref_call *call)
 
 static kiln_status ref_op_cast_like(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *like = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need(call, 1, &like));
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *like = ref_input(call, 1);
     return cast_to(call, x, like->dtype);
 }
 
@@ -120,8 +117,7 @@ static kiln_status cast_packed(ref_call *call, const ref_tensor *x, kiln_dtype d
 
 static kiln_status ref_op_bit_cast(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    const ref_tensor *x = ref_input(call, 0);
     const int64_t wanted = ref_attribute_int(call, "to", 0);
     const kiln_dtype dtype =
         wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : KILN_DTYPE_UNDEFINED;
@@ -184,13 +180,10 @@ static kiln_status ref_op_constant_of_shape(ref_call *call)
 
 static kiln_status ref_op_range(ref_call *call)
 {
-    const ref_tensor *start = NULL;
-    const ref_tensor *limit = NULL;
-    const ref_tensor *delta = NULL;
+    const ref_tensor *start = ref_input(call, 0);
+    const ref_tensor *limit = ref_input(call, 1);
+    const ref_tensor *delta = ref_input(call, 2);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &start));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &limit));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 2, &delta));
     KLN_RETURN_IF(start->count != 1 || limit->count != 1 || delta->count != 1,
                   KILN_ERROR_INVALID_NETWORK, "start, limit and delta must be scalars");
     const double first = ref_get_float(start, 0);
@@ -212,9 +205,8 @@ static kiln_status ref_op_range(ref_call *call)
 
 static kiln_status ref_op_eye_like(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     const int64_t wanted = ref_attribute_int(call, "dtype", 0);
     const kiln_dtype dtype =
         wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : x->dtype;
@@ -231,12 +223,12 @@ static kiln_status ref_op_eye_like(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_cast[] = {
-    REF_OP("Cast", 6, cast, 0),
-    REF_OP("CastLike", 15, cast_like, 0),
-    REF_OP("BitCast", 26, bit_cast, 0),
+    REF_OP("Cast", 6, cast, 0, "t"),
+    REF_OP("CastLike", 15, cast_like, 0, "tt"),
+    REF_OP("BitCast", 26, bit_cast, 0, "t"),
     REF_OP("ConstantOfShape", 9, constant_of_shape, 0),
-    REF_OP("Range", 11, range, 0),
-    REF_OP("EyeLike", 9, eye_like, 0),
+    REF_OP("Range", 11, range, 0, "nnn"),
+    REF_OP("EyeLike", 9, eye_like, 0, "t"),
     REF_KERNELS_END
 };
 /* clang-format on */

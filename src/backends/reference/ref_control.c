@@ -25,9 +25,8 @@ static kiln_status room_for(ref_call *call, size_t count, ref_value **values)
 
 static kiln_status ref_op_if(ref_call *call)
 {
-    const ref_tensor *condition = NULL;
+    const ref_tensor *condition = ref_input(call, 0);
     const ref_plan *plan = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &condition));
     KLN_RETURN_IF(condition->count != 1, KILN_ERROR_SHAPE,
                   "a condition of %lld elements; one is needed", (long long)condition->count);
     const bool yes = ref_get_int(condition, 0) != 0;
@@ -384,7 +383,7 @@ static kiln_status ref_op_scan(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_control[] = {
-    REF_OP("If", 1, if, 0),
+    REF_OP("If", 1, if, 0, "n"),
     REF_OP("Loop", 1, loop, 0),
     REF_OP("Scan", 9, scan, 0),
     REF_KERNELS_END

@@ -238,16 +238,14 @@ static kiln_status read_bias(ref_call *call, const ref_tensor *tensor, int64_t m
 
 static kiln_status ref_op_conv(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *w = NULL;
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *w = ref_input(call, 1);
     ref_tensor *y = NULL;
     double *xs = NULL;
     double *ws = NULL;
     double *bias = NULL;
     double *out = NULL;
     int64_t dims[REF_RANK];
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &w));
     KLN_RETURN_IF_ERROR(read_bias(call, ref_input(call, 2), w->rank > 0 ? w->dims[0] : 0, &bias));
     KLN_RETURN_IF_ERROR(ref_doubles(call, x, &xs));
     KLN_RETURN_IF_ERROR(ref_doubles(call, w, &ws));
@@ -277,15 +275,13 @@ static kiln_status centred(ref_call *call, const ref_tensor *x, const ref_tensor
 
 static kiln_status ref_op_conv_integer(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *w = NULL;
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *w = ref_input(call, 1);
     ref_tensor *y = NULL;
     double *xs = NULL;
     double *ws = NULL;
     double *out = NULL;
     int64_t dims[REF_RANK];
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &w));
     KLN_RETURN_IF_ERROR(centred(call, x, ref_input(call, 2), &xs));
     KLN_RETURN_IF_ERROR(centred(call, w, ref_input(call, 3), &ws));
     KLN_RETURN_IF_ERROR(ref_convolve(call, x, xs, w, ws, NULL, &out, dims));
@@ -330,8 +326,8 @@ static kiln_status ref_op_qlinear_conv(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_conv[] = {
-    REF_OP("Conv", 1, conv, 0),
-    REF_OP("ConvInteger", 10, conv_integer, 0),
+    REF_OP("Conv", 1, conv, 0, "ff"),
+    REF_OP("ConvInteger", 10, conv_integer, 0, "nn"),
     REF_OP("QLinearConv", 10, qlinear_conv, 0),
     REF_KERNELS_END
 };

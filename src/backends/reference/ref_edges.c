@@ -97,13 +97,12 @@ static kiln_status read_fill(const ref_call *call, const ref_tensor *x, uint8_t 
 
 static kiln_status ref_op_pad(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     const int64_t *pads = NULL;
     const int64_t *axes = NULL;
     size_t count = 0;
     size_t axis_count = 0;
     _Alignas(16) uint8_t fill[16];
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(
         call, 1, ref_attribute(call, "paddings") != NULL ? "paddings" : "pads", &pads, &count));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 3, NULL, &axes, &axis_count));
@@ -127,12 +126,11 @@ static kiln_status ref_op_pad(ref_call *call)
 
 static kiln_status ref_op_center_crop_pad(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     const int64_t *sizes = NULL;
     size_t count = 0;
     size_t axis_count = 0;
     const uint8_t fill[16] = {0};
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &sizes, &count));
     const int64_t *axes = ref_attribute_ints(call, "axes", &axis_count);
     KLN_RETURN_IF(count != (axes != NULL ? axis_count : (size_t)x->rank),
@@ -153,10 +151,9 @@ static kiln_status ref_op_center_crop_pad(ref_call *call)
 
 static kiln_status ref_op_trilu(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     const ref_tensor *diagonal = ref_input(call, 1);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF(x->rank < 2, KILN_ERROR_RANK, "a matrix is needed");
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     const bool upper = ref_attribute_int(call, "upper", 1) != 0;
@@ -181,11 +178,9 @@ static kiln_status ref_op_trilu(ref_call *call)
 
 static kiln_status ref_op_reverse_sequence(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *lengths = NULL;
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *lengths = ref_input(call, 1);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &lengths));
     const int64_t batch_axis = ref_attribute_int(call, "batch_axis", 1);
     const int64_t time_axis = ref_attribute_int(call, "time_axis", 0);
     KLN_RETURN_IF(x->rank < 2 || batch_axis < 0 || batch_axis > 1 || time_axis != 1 - batch_axis ||
@@ -212,12 +207,10 @@ static kiln_status ref_op_reverse_sequence(ref_call *call)
 
 static kiln_status ref_op_compress(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *condition = NULL;
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *condition = ref_input(call, 1);
     ref_tensor *y = NULL;
     int axis = 0;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &condition));
     const bool flat = ref_attribute(call, "axis") == NULL;
     if (!flat) {
         KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 0), x->rank, &axis));
@@ -246,11 +239,11 @@ static kiln_status ref_op_compress(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_edges[] = {
-    REF_OP("Pad", 1, pad, 0),
-    REF_OP("CenterCropPad", 18, center_crop_pad, 0),
-    REF_OP("Trilu", 14, trilu, 0),
-    REF_OP("ReverseSequence", 10, reverse_sequence, 0),
-    REF_OP("Compress", 9, compress, 0),
+    REF_OP("Pad", 1, pad, 0, "t"),
+    REF_OP("CenterCropPad", 18, center_crop_pad, 0, "t"),
+    REF_OP("Trilu", 14, trilu, 0, "t"),
+    REF_OP("ReverseSequence", 10, reverse_sequence, 0, "tn"),
+    REF_OP("Compress", 9, compress, 0, "tn"),
     REF_KERNELS_END
 };
 /* clang-format on */

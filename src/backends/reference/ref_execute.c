@@ -95,6 +95,9 @@ static kiln_status call_kernel(ref_call *call)
 {
     const ref_node *node = call->node;
     kiln_status status = spend_inputs(call);
+    if (status == KILN_OK && node->kernel != NULL) {
+        status = ref_need_inputs(call);
+    }
     if (status == KILN_OK) {
         status = node->kernel != NULL ? node->kernel->function(call) : run_function(call);
     }

@@ -12,12 +12,10 @@ static kiln_status in_range(int64_t index, int64_t limit, int64_t *result)
 
 static kiln_status ref_op_gather(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *indices = NULL;
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *indices = ref_input(call, 1);
     ref_tensor *y = NULL;
     int axis = 0;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &indices));
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 0), x->rank, &axis));
     const int rank = x->rank - 1 + indices->rank;
     int64_t dims[2 * REF_RANK];
@@ -219,12 +217,10 @@ static kiln_status slice_at(const ref_tensor *x, const ref_tensor *indices, cons
 
 static kiln_status ref_op_gather_nd(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *indices = NULL;
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *indices = ref_input(call, 1);
     ref_tensor *y = NULL;
     slices s = {0};
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &indices));
     KLN_RETURN_IF_ERROR(read_slices(x, indices, ref_attribute_int(call, "batch_dims", 0), &s));
     int64_t dims[2 * REF_RANK];
     const int lead = indices->rank - 1;
@@ -244,12 +240,11 @@ static kiln_status ref_op_gather_nd(ref_call *call)
 
 static kiln_status ref_op_scatter_nd(ref_call *call)
 {
-    const ref_tensor *indices = NULL;
+    const ref_tensor *indices = ref_input(call, 1);
     const ref_tensor *updates = NULL;
     ref_tensor *y = NULL;
     slices s = {0};
     char how = 'n';
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &indices));
     KLN_RETURN_IF_ERROR(begin_scatter(call, &updates, &how, &y));
     KLN_RETURN_IF_ERROR(read_slices(y, indices, 0, &s));
     KLN_RETURN_IF(updates->count != s.rows * s.inner, KILN_ERROR_SHAPE,
@@ -268,13 +263,11 @@ static kiln_status ref_op_scatter_nd(ref_call *call)
 /* Writes rows of updates into a cache, at places given for each batch, along `axis`. */
 static kiln_status ref_op_tensor_scatter(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *update = NULL;
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *update = ref_input(call, 1);
     const ref_tensor *places = ref_input(call, 2);
     ref_tensor *y = NULL;
     int axis = 0;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need(call, 1, &update));
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", -2), x->rank, &axis));
     const bool circular = strcmp(ref_attribute_string(call, "mode", "linear"), "circular") == 0;
     bool fits = axis > 0 && update->rank == x->rank && update->dtype == x->dtype &&
@@ -305,14 +298,11 @@ static kiln_status ref_op_tensor_scatter(ref_call *call)
 
 static kiln_status ref_op_one_hot(ref_call *call)
 {
-    const ref_tensor *indices = NULL;
-    const ref_tensor *depth = NULL;
-    const ref_tensor *values = NULL;
+    const ref_tensor *indices = ref_input(call, 0);
+    const ref_tensor *depth = ref_input(call, 1);
+    const ref_tensor *values = ref_input(call, 2);
     ref_tensor *y = NULL;
     int axis = 0;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &indices));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &depth));
-    KLN_RETURN_IF_ERROR(ref_need(call, 2, &values));
     KLN_RETURN_IF_ERROR(
         ref_axis(call, ref_attribute_int(call, "axis", -1), indices->rank + 1, &axis));
     KLN_RETURN_IF(depth->count != 1 || values->count != 2, KILN_ERROR_INVALID_NETWORK,
@@ -339,14 +329,14 @@ static kiln_status ref_op_one_hot(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_gather[] = {
-    REF_OP("Gather", 1, gather, 0),
+    REF_OP("Gather", 1, gather, 0, "tn"),
     REF_OP("GatherElements", 11, gather_elements, 0),
-    REF_OP("GatherND", 11, gather_nd, 0),
+    REF_OP("GatherND", 11, gather_nd, 0, "tn"),
     REF_OP("Scatter", 9, scatter_elements, 0),
     REF_OP("ScatterElements", 11, scatter_elements, 0),
-    REF_OP("ScatterND", 11, scatter_nd, 0),
-    REF_OP("TensorScatter", 24, tensor_scatter, 0),
-    REF_OP("OneHot", 9, one_hot, 0),
+    REF_OP("ScatterND", 11, scatter_nd, 0, "-n"),
+    REF_OP("TensorScatter", 24, tensor_scatter, 0, "tt"),
+    REF_OP("OneHot", 9, one_hot, 0, "nnt"),
     REF_KERNELS_END
 };
 /* clang-format on */

@@ -176,6 +176,9 @@ typedef struct ref_kernel {
     int since;          /* the oldest version of the operator set it keeps */
     ref_function function;
     int variant; /* for functions that serve several operators */
+    /* A letter for each of the first inputs: 't' is a tensor, 'n' one of numbers, 'f' one of
+     * floating-point numbers, '-' is the function's to look at. NULL: all are. */
+    const char *needs;
 } ref_kernel;
 
 /* By operator and domain, or NULL. (ref_table.c) */
@@ -317,6 +320,8 @@ KILN_MUST_CHECK kiln_status ref_need_number(const ref_call *call, size_t index,
                                             const ref_tensor **tensor);
 KILN_MUST_CHECK kiln_status ref_need_float(const ref_call *call, size_t index,
                                            const ref_tensor **tensor);
+/* All that the kernel's row says. */
+KILN_MUST_CHECK kiln_status ref_need_inputs(const ref_call *call);
 bool ref_wants(const ref_call *call, size_t output);
 /* Output `index`, let go and NONE for now. */
 KILN_MUST_CHECK kiln_status ref_output_value(ref_call *call, size_t index, ref_value **value);

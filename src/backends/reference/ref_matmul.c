@@ -201,12 +201,10 @@ static kiln_status product_of_ints(ref_call *call, const ref_tensor *a, const re
 
 static kiln_status ref_op_matmul(ref_call *call)
 {
-    const ref_tensor *a = NULL;
-    const ref_tensor *b = NULL;
+    const ref_tensor *a = ref_input(call, 0);
+    const ref_tensor *b = ref_input(call, 1);
     ref_tensor *y = NULL;
     product p = {0};
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &a));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &b));
     KLN_RETURN_IF_ERROR(plan_product(call, a, b, &p));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, a->dtype, p.rank, p.dims, &y));
     if (ref_domain_of(a->dtype) != REF_DOMAIN_FLOAT) {
@@ -286,13 +284,11 @@ static kiln_status quantized_product(ref_call *call, const ref_tensor *a, const 
 
 static kiln_status ref_op_matmul_integer(ref_call *call)
 {
-    const ref_tensor *a = NULL;
-    const ref_tensor *b = NULL;
+    const ref_tensor *a = ref_input(call, 0);
+    const ref_tensor *b = ref_input(call, 1);
     ref_tensor *y = NULL;
     product p = {0};
     double *out = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &a));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &b));
     KLN_RETURN_IF_ERROR(
         quantized_product(call, a, ref_input(call, 2), b, ref_input(call, 3), &p, &out));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_INT32, p.rank, p.dims, &y));
@@ -406,12 +402,10 @@ static kiln_status gemm_ints(ref_call *call, const ref_tensor *const operands[3]
 
 static kiln_status ref_op_gemm(ref_call *call)
 {
-    const ref_tensor *a = NULL;
-    const ref_tensor *b = NULL;
+    const ref_tensor *a = ref_input(call, 0);
+    const ref_tensor *b = ref_input(call, 1);
     const ref_tensor *c = ref_input(call, 2);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &a));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &b));
     KLN_RETURN_IF(a->rank != 2 || b->rank != 2, KILN_ERROR_RANK,
                   "matrices are needed, found %d and %d dimensions", a->rank, b->rank);
     const bool a_flip = ref_attribute_int(call, "transA", 0) != 0;
@@ -458,9 +452,9 @@ static kiln_status ref_op_gemm(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_matmul[] = {
-    REF_OP("MatMul", 1, matmul, 0),
-    REF_OP("Gemm", 1, gemm, 0),
-    REF_OP("MatMulInteger", 10, matmul_integer, 0),
+    REF_OP("MatMul", 1, matmul, 0, "nn"),
+    REF_OP("Gemm", 1, gemm, 0, "nn"),
+    REF_OP("MatMulInteger", 10, matmul_integer, 0, "nn"),
     REF_OP("QLinearMatMul", 10, qlinear_matmul, 0),
     REF_KERNELS_END
 };

@@ -13,9 +13,8 @@ static void copy(const ref_tensor *x, int64_t from, const int64_t *from_strides,
 
 static kiln_status ref_op_transpose(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     size_t count = 0;
     const int64_t *order = ref_attribute_ints(call, "perm", &count);
     KLN_RETURN_IF(order != NULL && count != (size_t)x->rank, KILN_ERROR_INVALID_NETWORK,
@@ -121,10 +120,9 @@ static kiln_status split_sizes(ref_call *call, int64_t length, int64_t **sizes)
 
 static kiln_status ref_op_split(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     int axis = 0;
     int64_t *sizes = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 0), x->rank, &axis));
     KLN_RETURN_IF_ERROR(split_sizes(call, x->dims[axis], &sizes));
     int64_t from[REF_RANK];
@@ -188,10 +186,9 @@ static kiln_status read_slice(ref_call *call, slice_lists *lists)
 
 static kiln_status ref_op_slice(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
     slice_lists lists = {0};
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(read_slice(call, &lists));
     int64_t dims[REF_RANK];
     int64_t from[REF_RANK];
@@ -222,11 +219,10 @@ static kiln_status ref_op_slice(ref_call *call)
 
 static kiln_status ref_op_expand(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
     const int64_t *shape = NULL;
     size_t count = 0;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &shape, &count));
     KLN_RETURN_IF(count > REF_RANK, KILN_ERROR_RANK, "%zu dimensions are past the limit of %d",
                   count, REF_RANK);
@@ -248,11 +244,10 @@ static kiln_status ref_op_expand(ref_call *call)
 
 static kiln_status ref_op_tile(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
     const int64_t *repeats = NULL;
     size_t count = 0;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &repeats, &count));
     KLN_RETURN_IF(count != (size_t)x->rank, KILN_ERROR_INVALID_NETWORK,
                   "%zu repeats are given for %d dimensions", count, x->rank);
@@ -353,12 +348,12 @@ static kiln_status ref_op_space_to_depth(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_move[] = {
-    REF_OP("Transpose", 1, transpose, 0),
+    REF_OP("Transpose", 1, transpose, 0, "t"),
     REF_OP("Concat", 1, concat, 0),
-    REF_OP("Split", 2, split, 0),
-    REF_OP("Slice", 1, slice, 0),
-    REF_OP("Expand", 8, expand, 0),
-    REF_OP("Tile", 6, tile, 0),
+    REF_OP("Split", 2, split, 0, "t"),
+    REF_OP("Slice", 1, slice, 0, "t"),
+    REF_OP("Expand", 8, expand, 0, "t"),
+    REF_OP("Tile", 6, tile, 0, "t"),
     REF_OP("DepthToSpace", 1, depth_to_space, 0),
     REF_OP("SpaceToDepth", 1, space_to_depth, 0),
     REF_KERNELS_END

@@ -110,11 +110,10 @@ static void count_row(const ngrams *g, const int64_t *row, int64_t size, double 
 static kiln_status ref_op_ngrams(ref_call *call)
 {
     ngrams g = {.width = 0};
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
     int64_t *values = NULL;
     double *counts = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     KLN_RETURN_IF_ERROR(read_ngrams(call, &g));
     KLN_RETURN_IF(x->rank < 1 || x->rank > 2, KILN_ERROR_RANK,
                   "a row or rows are needed, found %d dimensions", x->rank);
@@ -142,7 +141,7 @@ static kiln_status ref_op_ngrams(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_ngram[] = {
-    REF_OP("TfIdfVectorizer", 9, ngrams, 0),
+    REF_OP("TfIdfVectorizer", 9, ngrams, 0, "n"),
     REF_KERNELS_END
 };
 /* clang-format on */

@@ -59,10 +59,9 @@ static kiln_status batch_moments(ref_call *call, const ref_tensor *x, double *me
 
 static kiln_status ref_op_batch_normalization(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
     double *p[4]; /* scale, bias, mean, variance */
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
     KLN_RETURN_IF(x->rank < 1, KILN_ERROR_RANK, "a batch is needed");
     const int64_t channels = x->rank > 1 ? x->dims[1] : 1;
     for (size_t i = 0; i < 4; i++) {
@@ -266,11 +265,10 @@ static kiln_status ref_op_instance_normalization(ref_call *call)
 static kiln_status ref_op_mean_variance(ref_call *call)
 {
     static const int64_t usual[3] = {0, 2, 3};
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
     size_t count = 0;
     uint32_t mask = 0;
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
     const int64_t *axes = ref_attribute_ints(call, "axes", &count);
     KLN_RETURN_IF_ERROR(
         ref_axes(call, axes != NULL ? axes : usual, axes != NULL ? count : 3, x->rank, &mask));
@@ -313,11 +311,10 @@ static kiln_status ref_op_mean_variance(ref_call *call)
 
 static kiln_status ref_op_lp_normalization(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
     double *row = NULL;
     int axis = 0;
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", -1), x->rank, &axis));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     const bool first = ref_attribute_int(call, "p", 2) == 1;
@@ -342,13 +339,13 @@ static kiln_status ref_op_lp_normalization(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_norm[] = {
-    REF_OP("BatchNormalization", 6, batch_normalization, 0),
+    REF_OP("BatchNormalization", 6, batch_normalization, 0, "f"),
     REF_OP("LayerNormalization", 17, layer_normalization, 0),
     REF_OP("RMSNormalization", 23, rms_normalization, 0),
     REF_OP("GroupNormalization", 18, group_normalization, 0),
     REF_OP("InstanceNormalization", 6, instance_normalization, 0),
-    REF_OP("MeanVarianceNormalization", 9, mean_variance, 0),
-    REF_OP("LpNormalization", 1, lp_normalization, 0),
+    REF_OP("MeanVarianceNormalization", 9, mean_variance, 0, "f"),
+    REF_OP("LpNormalization", 1, lp_normalization, 0, "f"),
     REF_KERNELS_END
 };
 /* clang-format on */

@@ -132,16 +132,17 @@ typedef enum ref_softmax { REF_SOFTMAX, REF_LOG_SOFTMAX, REF_HARDMAX } ref_softm
 typedef enum ref_window { REF_WINDOW_HANN, REF_WINDOW_HAMMING, REF_WINDOW_BLACKMAN } ref_window;
 
 /* Rows of an operator: its name, the oldest version that the kernel knows, the kernel
- * ref_op_<name>, and the variant of it. Each ref_<family>.c ends with those it has (ref_table.c).
- */
-#define REF_OP_OF(domain, name, since, function, variant)       \
-    {                                                           \
-        (name), (domain), (since), ref_op_##function, (variant) \
+ * ref_op_<name>, the variant of it and, where inputs are needed, which. Each ref_<family>.c ends
+ * with those it has (ref_table.c). */
+#define REF_OP_OF(domain_, name, version, kernel, ...)                                      \
+    {                                                                                       \
+        .op = (name), .domain = (domain_), .since = (version), .function = ref_op_##kernel, \
+        .variant = __VA_ARGS__                                                              \
     }
-#define REF_OP(name, since, function, variant) REF_OP_OF("", name, since, function, variant)
-#define REF_KERNELS_END      \
-    {                        \
-        NULL, "", 0, NULL, 0 \
+#define REF_OP(name, since, function, ...) REF_OP_OF("", name, since, function, __VA_ARGS__)
+#define REF_KERNELS_END \
+    {                   \
+        .op = NULL      \
     }
 
 /* --- shared between kernel files --- */

@@ -306,11 +306,10 @@ static kiln_status pool_planes(ref_call *call, const pooling *pool, const ref_te
 
 static kiln_status ref_op_pool(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
     ref_tensor *indices = NULL;
     pooling pool = {.call = call, .kind = (ref_pool)call->variant};
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_window_read(call, x, NULL, &pool.window));
     pool.p = ref_attribute(call, "p") != NULL &&
                      ref_attribute(call, "p")->type == KLN_ONNX_ATTRIBUTE_FLOAT
@@ -347,9 +346,8 @@ static kiln_status ref_op_pool(ref_call *call)
 
 static kiln_status ref_op_global_pool(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
     KLN_RETURN_IF(x->rank < 2, KILN_ERROR_RANK,
                   "2 dimensions or more are needed, batch and channels");
     int64_t dims[REF_RANK] = {x->dims[0], x->dims[1], 1, 1, 1, 1, 1, 1};
@@ -411,12 +409,10 @@ static kiln_status unpooled_dims(ref_call *call, const ref_tensor *x, int64_t *d
 
 static kiln_status ref_op_max_unpool(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *indices = NULL;
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *indices = ref_input(call, 1);
     ref_tensor *y = NULL;
     int64_t dims[REF_RANK];
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &indices));
     KLN_RETURN_IF(x->rank < 3 || indices->count != x->count, KILN_ERROR_SHAPE,
                   "each element needs an index");
     KLN_RETURN_IF_ERROR(unpooled_dims(call, x, dims));
@@ -448,13 +444,13 @@ static kiln_status ref_op_max_unpool(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_pooling[] = {
-    REF_OP("MaxPool", 1, pool, REF_POOL_MAX),
-    REF_OP("AveragePool", 1, pool, REF_POOL_AVERAGE),
-    REF_OP("LpPool", 2, pool, REF_POOL_LP),
-    REF_OP("GlobalMaxPool", 1, global_pool, REF_POOL_MAX),
-    REF_OP("GlobalAveragePool", 1, global_pool, REF_POOL_AVERAGE),
-    REF_OP("GlobalLpPool", 2, global_pool, REF_POOL_LP),
-    REF_OP("MaxUnpool", 9, max_unpool, 0),
+    REF_OP("MaxPool", 1, pool, REF_POOL_MAX, "n"),
+    REF_OP("AveragePool", 1, pool, REF_POOL_AVERAGE, "n"),
+    REF_OP("LpPool", 2, pool, REF_POOL_LP, "n"),
+    REF_OP("GlobalMaxPool", 1, global_pool, REF_POOL_MAX, "f"),
+    REF_OP("GlobalAveragePool", 1, global_pool, REF_POOL_AVERAGE, "f"),
+    REF_OP("GlobalLpPool", 2, global_pool, REF_POOL_LP, "f"),
+    REF_OP("MaxUnpool", 9, max_unpool, 0, "fn"),
     REF_KERNELS_END
 };
 /* clang-format on */

@@ -296,11 +296,10 @@ REF_WIDE static void widen_range(const double *x, int64_t n, float *low, float *
 
 static kiln_status ref_op_dynamic_quantize(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
     ref_tensor *scale = NULL;
     ref_tensor *zero = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
     KLN_RETURN_IF(call->node->output_count < 3, KILN_ERROR_INVALID_NETWORK,
                   "three outputs are needed");
     float low = 0.0F;
@@ -335,7 +334,7 @@ static kiln_status ref_op_dynamic_quantize(ref_call *call)
 const ref_kernel ref_kernels_quantize[] = {
     REF_OP("QuantizeLinear", 10, quantize, 0),
     REF_OP("DequantizeLinear", 10, dequantize, 0),
-    REF_OP("DynamicQuantizeLinear", 11, dynamic_quantize, 0),
+    REF_OP("DynamicQuantizeLinear", 11, dynamic_quantize, 0, "f"),
     REF_KERNELS_END
 };
 /* clang-format on */

@@ -335,11 +335,10 @@ static kiln_status take_nearest(ref_call *call, const resizing *r, const ref_ten
 /* Upsample is variant 1. */
 static kiln_status ref_op_resize(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
     resizing r = {0};
     int64_t dims[REF_RANK];
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     read_mode(call, &r);
     KLN_RETURN_IF_ERROR(read_sizes(call, x, &r));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, r.dims, &y));
@@ -369,8 +368,8 @@ static kiln_status ref_op_resize(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_resize[] = {
-    REF_OP("Resize", 10, resize, 0),
-    REF_OP("Upsample", 7, resize, 1),
+    REF_OP("Resize", 10, resize, 0, "n"),
+    REF_OP("Upsample", 7, resize, 1, "n"),
     REF_KERNELS_END
 };
 /* clang-format on */

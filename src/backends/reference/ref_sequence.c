@@ -81,11 +81,9 @@ static kiln_status ref_op_sequence_at(ref_call *call)
 static kiln_status ref_op_sequence_insert(ref_call *call)
 {
     const ref_value *sequence = NULL;
-    const ref_tensor *tensor = NULL;
     ref_value *items = NULL;
     int64_t place = 0;
     KLN_RETURN_IF_ERROR(need_sequence(call, 0, &sequence));
-    KLN_RETURN_IF_ERROR(ref_need(call, 1, &tensor));
     const int64_t count = sequence->tensor.count;
     KLN_RETURN_IF_ERROR(read_place(call, 2, count, count, &place));
     KLN_RETURN_IF_ERROR(make_sequence(call, 0, count + 1, &items));
@@ -170,12 +168,11 @@ static kiln_status read_ends(ref_call *call, int64_t length, int64_t **ends, int
 
 static kiln_status ref_op_split_to_sequence(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_value *items = NULL;
     int64_t *ends = NULL;
     int64_t count = 0;
     int axis = 0;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 0), x->rank, &axis));
     KLN_RETURN_IF_ERROR(read_ends(call, x->dims[axis], &ends, &count));
     const bool keep = ref_input(call, 1) != NULL || ref_attribute_int(call, "keepdims", 1) != 0;
@@ -295,10 +292,10 @@ const ref_kernel ref_kernels_sequence[] = {
     REF_OP("SequenceConstruct", 11, sequence_construct, 0),
     REF_OP("SequenceEmpty", 11, sequence_empty, 0),
     REF_OP("SequenceAt", 11, sequence_at, 0),
-    REF_OP("SequenceInsert", 11, sequence_insert, 0),
+    REF_OP("SequenceInsert", 11, sequence_insert, 0, "-t"),
     REF_OP("SequenceErase", 11, sequence_erase, 0),
     REF_OP("SequenceLength", 11, sequence_length, 0),
-    REF_OP("SplitToSequence", 11, split_to_sequence, 0),
+    REF_OP("SplitToSequence", 11, split_to_sequence, 0, "t"),
     REF_OP("ConcatFromSequence", 11, concat_from_sequence, 0),
     REF_OP("SequenceMap", 17, sequence_map, 0),
     REF_OP("Optional", 15, optional, 0),

@@ -26,10 +26,9 @@ static kiln_status fail_reshape(const ref_tensor *x, const int64_t *dims, int ra
 
 static kiln_status ref_op_reshape(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     const int64_t *wanted = NULL;
     size_t count = 0;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, "shape", &wanted, &count));
     KLN_RETURN_IF(count > REF_RANK, KILN_ERROR_RANK, "%zu dimensions are past the limit of %d",
                   count, REF_RANK);
@@ -58,8 +57,7 @@ static kiln_status ref_op_reshape(ref_call *call)
 
 static kiln_status ref_op_flatten(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    const ref_tensor *x = ref_input(call, 0);
     int64_t axis = ref_attribute_int(call, "axis", 1);
     axis += axis < 0 ? x->rank : 0;
     KLN_RETURN_IF(axis < 0 || axis > x->rank, KILN_ERROR_INVALID_NETWORK,
@@ -71,11 +69,10 @@ static kiln_status ref_op_flatten(ref_call *call)
 
 static kiln_status ref_op_squeeze(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     const int64_t *axes = NULL;
     size_t count = 0;
     uint32_t mask = 0;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, "axes", &axes, &count));
     KLN_RETURN_IF_ERROR(ref_axes(call, axes, count, x->rank, &mask));
     int64_t dims[REF_RANK];
@@ -94,11 +91,10 @@ static kiln_status ref_op_squeeze(ref_call *call)
 
 static kiln_status ref_op_unsqueeze(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     const int64_t *axes = NULL;
     size_t count = 0;
     uint32_t mask = 0;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, "axes", &axes, &count));
     KLN_RETURN_IF(count > (size_t)(REF_RANK - x->rank), KILN_ERROR_RANK,
                   "%zu more dimensions are past the limit of %d", count, REF_RANK);
@@ -116,9 +112,8 @@ static kiln_status ref_op_unsqueeze(ref_call *call)
 
 static kiln_status ref_op_shape(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     int64_t begin = ref_attribute_int(call, "start", 0);
     int64_t end = ref_attribute_int(call, "end", x->rank);
     begin = ref_clamp_int(begin < 0 ? begin + x->rank : begin, 0, x->rank);
@@ -131,9 +126,8 @@ static kiln_status ref_op_shape(ref_call *call)
 
 static kiln_status ref_op_size(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_INT64, 0, NULL, &y));
     ref_put_int(y, 0, x->count);
     return KILN_OK;
@@ -143,8 +137,7 @@ static kiln_status ref_op_size(ref_call *call)
 static kiln_status ref_op_dropout(ref_call *call)
 {
     const ref_tensor *training = ref_input(call, 2);
-    const ref_tensor *x = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    const ref_tensor *x = ref_input(call, 0);
     const ref_tensor *ratio = ref_input(call, 1);
     KLN_RETURN_IF(training != NULL && training->count > 0 && ref_get_int(training, 0) != 0 &&
                       (ratio == NULL || ratio->count == 0 || ref_get_float(ratio, 0) != 0.0),
@@ -165,13 +158,13 @@ static kiln_status ref_op_dropout(ref_call *call)
 /* clang-format off */
 const ref_kernel ref_kernels_shape[] = {
     REF_OP("Identity", 1, identity, 0),
-    REF_OP("Reshape", 1, reshape, 0),
-    REF_OP("Flatten", 1, flatten, 0),
-    REF_OP("Squeeze", 1, squeeze, 0),
-    REF_OP("Unsqueeze", 1, unsqueeze, 0),
-    REF_OP("Shape", 1, shape, 0),
-    REF_OP("Size", 1, size, 0),
-    REF_OP("Dropout", 1, dropout, 0),
+    REF_OP("Reshape", 1, reshape, 0, "t"),
+    REF_OP("Flatten", 1, flatten, 0, "t"),
+    REF_OP("Squeeze", 1, squeeze, 0, "t"),
+    REF_OP("Unsqueeze", 1, unsqueeze, 0, "t"),
+    REF_OP("Shape", 1, shape, 0, "t"),
+    REF_OP("Size", 1, size, 0, "t"),
+    REF_OP("Dropout", 1, dropout, 0, "t"),
     REF_KERNELS_END
 };
 /* clang-format on */

@@ -129,15 +129,13 @@ static kiln_status ref_op_dft(ref_call *call)
 
 static kiln_status ref_op_stft(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *hop = NULL;
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *hop = ref_input(call, 1);
     const ref_tensor *window = ref_input(call, 2);
     const ref_tensor *length = ref_input(call, 3);
     ref_tensor *y = NULL;
     double *in = NULL;
     double *out = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &hop));
     const int64_t step = hop->count > 0 ? ref_get_int(hop, 0) : 0;
     const int64_t n = length != NULL && length->count > 0 ? ref_get_int(length, 0)
                       : window != NULL                    ? window->count
@@ -199,9 +197,8 @@ static double window_value(ref_window kind, double angle)
 
 static kiln_status ref_op_window(ref_call *call)
 {
-    const ref_tensor *size = NULL;
+    const ref_tensor *size = ref_input(call, 0);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &size));
     const kiln_dtype dtype = output_type(call);
     const int64_t dims[1] = {size->count > 0 ? ref_get_int(size, 0) : -1};
     KLN_FAIL_IF(ref_domain_of(dtype) == REF_DOMAIN_NONE, ref_fail_dtype(call, dtype));
@@ -271,11 +268,11 @@ static kiln_status ref_op_mel(ref_call *call)
 /* clang-format off */
 const ref_kernel ref_kernels_signal[] = {
     REF_OP("DFT", 17, dft, 0),
-    REF_OP("STFT", 17, stft, 0),
+    REF_OP("STFT", 17, stft, 0, "fn"),
     REF_OP("MelWeightMatrix", 17, mel, 0),
-    REF_OP("HannWindow", 17, window, REF_WINDOW_HANN),
-    REF_OP("HammingWindow", 17, window, REF_WINDOW_HAMMING),
-    REF_OP("BlackmanWindow", 17, window, REF_WINDOW_BLACKMAN),
+    REF_OP("HannWindow", 17, window, REF_WINDOW_HANN, "n"),
+    REF_OP("HammingWindow", 17, window, REF_WINDOW_HAMMING, "n"),
+    REF_OP("BlackmanWindow", 17, window, REF_WINDOW_BLACKMAN, "n"),
     REF_KERNELS_END
 };
 /* clang-format on */

@@ -203,10 +203,9 @@ static int64_t soften_some(ref_softmax kind, const ref_tensor *x, int64_t start,
 
 static kiln_status ref_op_softmax(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
     int axis = 0;
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     if (x->count == 0) {
         return KILN_OK;
@@ -292,12 +291,10 @@ static void cumulate_floats(const float *x, float *y, int64_t step, int64_t n, b
 /* CumSum, and CumProd as variant 1. */
 static kiln_status ref_op_cumulate(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *where = NULL;
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *where = ref_input(call, 1);
     ref_tensor *y = NULL;
     int axis = 0;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &where));
     KLN_RETURN_IF(where->count != 1, KILN_ERROR_INVALID_NETWORK,
                   "one axis is needed, %lld are given", (long long)where->count);
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_get_int(where, 0), x->rank, &axis));
@@ -326,11 +323,11 @@ static kiln_status ref_op_cumulate(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_softmax[] = {
-    REF_OP("Softmax", 1, softmax, REF_SOFTMAX),
-    REF_OP("LogSoftmax", 1, softmax, REF_LOG_SOFTMAX),
-    REF_OP("Hardmax", 1, softmax, REF_HARDMAX),
-    REF_OP("CumSum", 11, cumulate, 0),
-    REF_OP("CumProd", 26, cumulate, 1),
+    REF_OP("Softmax", 1, softmax, REF_SOFTMAX, "f"),
+    REF_OP("LogSoftmax", 1, softmax, REF_LOG_SOFTMAX, "f"),
+    REF_OP("Hardmax", 1, softmax, REF_HARDMAX, "f"),
+    REF_OP("CumSum", 11, cumulate, 0, "nn"),
+    REF_OP("CumProd", 26, cumulate, 1, "nn"),
     REF_KERNELS_END
 };
 /* clang-format on */

@@ -126,14 +126,13 @@ static void select_first(const sorting *sort, int64_t *items, int64_t n, int64_t
 
 static kiln_status ref_op_top_k(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *values = NULL;
     ref_tensor *indices = NULL;
     int axis = 0;
     int64_t k = 0;
     int64_t *items = NULL;
     int64_t *room = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", -1), x->rank, &axis));
     const int64_t n = x->dims[axis];
     KLN_RETURN_IF_ERROR(read_k(call, n, &k));
@@ -315,9 +314,8 @@ static kiln_status ref_op_unique(ref_call *call)
 
 static kiln_status ref_op_nonzero(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     int64_t dims[2] = {x->rank, 0};
     for (int64_t i = 0; i < x->count; i++) {
         dims[1] += ref_get_float(x, i) != 0.0;
@@ -453,9 +451,9 @@ static kiln_status ref_op_nms(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_sort[] = {
-    REF_OP("TopK", 1, top_k, 0),
+    REF_OP("TopK", 1, top_k, 0, "n"),
     REF_OP("Unique", 11, unique, 0),
-    REF_OP("NonZero", 9, nonzero, 0),
+    REF_OP("NonZero", 9, nonzero, 0, "n"),
     REF_OP("NonMaxSuppression", 10, nms, 0),
     REF_KERNELS_END
 };

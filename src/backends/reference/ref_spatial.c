@@ -142,14 +142,12 @@ static kiln_status read_sampling(const ref_call *call, const ref_tensor *x, cons
 
 static kiln_status ref_op_grid_sample(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *grid = NULL;
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *grid = ref_input(call, 1);
     ref_tensor *y = NULL;
     sampling s = {0};
     double *values = NULL;
     double *out = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &grid));
     KLN_RETURN_IF_ERROR(read_sampling(call, x, grid, &s));
     int64_t dims[REF_RANK] = {x->dims[0], x->dims[1]};
     memcpy(dims + 2, grid->dims + 1, (size_t)s.rank * sizeof *dims);
@@ -187,11 +185,10 @@ static double grid_point(int64_t i, int64_t size, bool aligned)
 
 static kiln_status ref_op_affine_grid(ref_call *call)
 {
-    const ref_tensor *theta = NULL;
+    const ref_tensor *theta = ref_input(call, 0);
     const int64_t *size = NULL;
     size_t count = 0;
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &theta));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &size, &count));
     const int rank = (int)count - 2;
     KLN_RETURN_IF(
@@ -254,10 +251,9 @@ static double determinant(double *m, int64_t n)
 
 static kiln_status ref_op_det(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
     double *values = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
     KLN_RETURN_IF(x->rank < 2 || x->dims[x->rank - 1] != x->dims[x->rank - 2], KILN_ERROR_SHAPE,
                   "square matrices are needed");
     const int64_t n = x->dims[x->rank - 1];
@@ -341,12 +337,11 @@ static kiln_status region_batch(const regions *r, double value, int64_t *batch)
 static kiln_status ref_op_roi_align(ref_call *call)
 {
     regions r = {.x = NULL};
-    const ref_tensor *batches = NULL;
+    const ref_tensor *batches = ref_input(call, 2);
     ref_tensor *y = NULL;
     double *values = NULL;
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &r.x));
     KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &r.rois));
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 2, &batches));
     KLN_RETURN_IF_ERROR(check_regions(&r, batches, 4));
     const char *place =
         ref_attribute_string(call, "coordinate_transformation_mode",
@@ -438,10 +433,10 @@ static kiln_status ref_op_max_roi_pool(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_spatial[] = {
-    REF_OP("GridSample", 16, grid_sample, 0),
-    REF_OP("AffineGrid", 20, affine_grid, 0),
-    REF_OP("Det", 11, det, 0),
-    REF_OP("RoiAlign", 10, roi_align, 0),
+    REF_OP("GridSample", 16, grid_sample, 0, "nf"),
+    REF_OP("AffineGrid", 20, affine_grid, 0, "f"),
+    REF_OP("Det", 11, det, 0, "f"),
+    REF_OP("RoiAlign", 10, roi_align, 0, "--n"),
     REF_OP("MaxRoiPool", 1, max_roi_pool, 0),
     REF_KERNELS_END
 };

@@ -138,8 +138,8 @@ static kiln_status read_shapes(const ref_call *call, const ref_tensor *x, const 
 
 static kiln_status ref_op_conv_transpose(ref_call *call)
 {
-    const ref_tensor *x = NULL;
-    const ref_tensor *w = NULL;
+    const ref_tensor *x = ref_input(call, 0);
+    const ref_tensor *w = ref_input(call, 1);
     const ref_tensor *bias = ref_input(call, 2);
     ref_tensor *y = NULL;
     ref_window_shape window = {0};
@@ -147,8 +147,6 @@ static kiln_status ref_op_conv_transpose(ref_call *call)
     double *xs = NULL;
     double *ws = NULL;
     double *out = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &w));
     KLN_RETURN_IF_ERROR(read_shapes(call, x, w, &window, &s));
     int64_t dims[REF_RANK] = {x->dims[0], s.maps * s.groups};
     memcpy(dims + 2, window.output, (size_t)window.rank * sizeof *dims);
@@ -219,7 +217,7 @@ static kiln_status add_windows(ref_call *call, const ref_window_shape *w, const 
 /* x is [N, C * kernel elements, windows]. */
 static kiln_status ref_op_col2im(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     const int64_t *image = NULL;
     const int64_t *block = NULL;
     size_t rank = 0;
@@ -227,7 +225,6 @@ static kiln_status ref_op_col2im(ref_call *call)
     ref_tensor *y = NULL;
     ref_window_shape w = {0};
     int64_t pads[2 * REF_RANK];
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &image, &rank));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 2, NULL, &block, &block_rank));
     KLN_RETURN_IF(rank == 0 || rank != block_rank || rank > REF_RANK - 2 || x->rank != 3,
@@ -266,8 +263,8 @@ static kiln_status ref_op_col2im(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_transposed[] = {
-    REF_OP("ConvTranspose", 1, conv_transpose, 0),
-    REF_OP("Col2Im", 18, col2im, 0),
+    REF_OP("ConvTranspose", 1, conv_transpose, 0, "ff"),
+    REF_OP("Col2Im", 18, col2im, 0, "n"),
     REF_KERNELS_END
 };
 /* clang-format on */

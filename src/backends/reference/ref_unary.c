@@ -152,11 +152,9 @@ static kiln_status ref_op_quick_gelu(ref_call *call)
 
 static kiln_status ref_op_swiglu(ref_call *call)
 {
-    const ref_tensor *gate = NULL;
-    const ref_tensor *linear = NULL;
+    const ref_tensor *gate = ref_input(call, 0);
+    const ref_tensor *linear = ref_input(call, 1);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &gate));
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &linear));
     KLN_RETURN_IF(!ref_same_shape(gate, linear), KILN_ERROR_SHAPE,
                   "gate and value have different shapes");
     KLN_RETURN_IF_ERROR(ref_output(call, 0, gate->dtype, gate->rank, gate->dims, &y));
@@ -249,9 +247,8 @@ static typed_function typed_of(kiln_dtype dtype, int variant)
 
 static kiln_status ref_op_numeric(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     const ref_domain domain = ref_domain_of(x->dtype);
     KLN_FAIL_IF(domain == REF_DOMAIN_FLOAT && call->variant == REF_NUMERIC_BitwiseNot,
                 ref_fail_dtype(call, x->dtype));
@@ -421,9 +418,8 @@ static void clip_floats(const float *x, int64_t n, float low, float high, float 
 
 static kiln_status ref_op_clip(ref_call *call)
 {
-    const ref_tensor *x = NULL;
+    const ref_tensor *x = ref_input(call, 0);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     if (ref_domain_of(x->dtype) != REF_DOMAIN_FLOAT) {
         clip_ints(call, x, y);
@@ -452,15 +448,15 @@ static kiln_status ref_op_clip(ref_call *call)
 
 /* clang-format off */
 #define UNARY_ENTRY(name, since, expression) REF_OP(#name, since, unary, REF_UNARY_##name),
-#define NUMERIC_ENTRY(name, since, f, s, u) REF_OP(#name, since, numeric, REF_NUMERIC_##name),
+#define NUMERIC_ENTRY(name, since, f, s, u) REF_OP(#name, since, numeric, REF_NUMERIC_##name, "n"),
 const ref_kernel ref_kernels_unary[] = {
     REF_UNARY_LIST(UNARY_ENTRY)
     REF_NUMERIC_LIST(NUMERIC_ENTRY)
-    REF_OP("SwiGLU", 28, swiglu, 0),
+    REF_OP("SwiGLU", 28, swiglu, 0, "ff"),
     REF_OP("Gelu", 20, gelu, 0),
     REF_OP_OF("com.microsoft", "QuickGelu", 1, quick_gelu, 0),
     REF_OP("Shrink", 9, shrink, 0),
-    REF_OP("Clip", 1, clip, 0),
+    REF_OP("Clip", 1, clip, 0, "n"),
     REF_OP("Not", 1, not, 0),
     REF_OP("IsNaN", 9, isnan, 0),
     REF_OP("IsInf", 10, isinf, 0),

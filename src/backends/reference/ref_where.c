@@ -21,13 +21,10 @@ static bool choose_floats(const ref_walk *walk, const ref_tensor *condition, con
 
 static kiln_status ref_op_where(ref_call *call)
 {
-    const ref_tensor *condition = NULL;
-    const ref_tensor *x = NULL;
-    const ref_tensor *y = NULL;
+    const ref_tensor *condition = ref_input(call, 0);
+    const ref_tensor *x = ref_input(call, 1);
+    const ref_tensor *y = ref_input(call, 2);
     ref_tensor *out = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &condition));
-    KLN_RETURN_IF_ERROR(ref_need(call, 1, &x));
-    KLN_RETURN_IF_ERROR(ref_need(call, 2, &y));
     KLN_RETURN_IF(
         condition->dtype != KILN_DTYPE_BOOL || x->dtype != y->dtype, KILN_ERROR_INVALID_NETWORK,
         "a bool and twice one type are needed, found %s, %s and %s",
@@ -65,7 +62,7 @@ static kiln_status ref_op_where(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_where[] = {
-    REF_OP("Where", 9, where, 0),
+    REF_OP("Where", 9, where, 0, "ttt"),
     REF_KERNELS_END
 };
 /* clang-format on */
