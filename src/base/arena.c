@@ -109,12 +109,13 @@ kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count, size_t *
     }
     const size_t more = *capacity == 0 ? 8 : *capacity * 2;
     size_t bytes = 0;
-    unsigned char *grown =
-        __builtin_mul_overflow(more, size, &bytes) ? NULL : kln_arena_alloc(arena, bytes);
     void *old = NULL;
-    KLN_RETURN_IF_NO_MEMORY(grown, more * size, "a list");
     memcpy(&old, array, sizeof old);
-    if (count != 0) {
+    void *grown = __builtin_mul_overflow(more, size, &bytes) ? NULL
+                  : arena == NULL                            ? kln_realloc(old, bytes)
+                                                             : kln_arena_alloc(arena, bytes);
+    KLN_RETURN_IF_NO_MEMORY(grown, more * size, "a list");
+    if (arena != NULL && count != 0) {
         memcpy(grown, old, count * size);
     }
     memcpy(array, &grown, sizeof grown);

@@ -257,7 +257,10 @@ void *kln_arena_alloc_zeroed(kln_arena *arena, size_t count, size_t size);
 char *kln_arena_strdup(kln_arena *arena, const char *text);
 char *kln_arena_strndup(kln_arena *arena, const char *text, size_t size);
 char *kln_arena_printf(kln_arena *arena, const char *format, ...) KLN_PRINTF(2, 3);
-/* Room for `count` + 1 elements of `size` in an array of the arena; what is new is not zeroed. */
+/* Room for `count` + 1 elements in an array of the arena (NULL: of the heap); what is new is not
+ * zeroed. */
+#define KLN_GROW(arena, array, count, capacity) \
+    kln_array_grow((arena), &(array), (count), &(capacity), sizeof *(array))
 KILN_MUST_CHECK kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count,
                                            size_t *capacity, size_t size);
 

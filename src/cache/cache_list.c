@@ -89,15 +89,9 @@ static void add_entry(void *user, const char *name)
     if (!is_key(name) || walk->failed) {
         return;
     }
-    if (walk->count == walk->room) {
-        const size_t room = walk->room * 2 + 16;
-        kln_cache_row *grown = kln_realloc(walk->rows, room * sizeof *grown);
-        if (grown == NULL) {
-            walk->failed = true;
-            return;
-        }
-        walk->rows = grown;
-        walk->room = room;
+    if (KLN_GROW(NULL, walk->rows, walk->count, walk->room) != KILN_OK) {
+        walk->failed = true;
+        return;
     }
     read_entry(walk->cache, name, &walk->rows[walk->count++]);
 }

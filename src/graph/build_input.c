@@ -66,9 +66,8 @@ kiln_status kiln_network_add_input(kiln_network *network, const char *name, kiln
             make_type(&network->model->arena, dtype, shape->rank, shape, dim_names, &value.type);
     }
     if (layer.status == KILN_OK) {
-        layer.status = kln_array_grow(&network->model->arena, &network->graph->inputs,
-                                      network->graph->input_count, &network->graph->input_capacity,
-                                      sizeof value);
+        layer.status = KLN_GROW(&network->model->arena, network->graph->inputs,
+                                network->graph->input_count, network->graph->input_capacity);
     }
     const bool is_good = layer.status == KILN_OK;
     const kiln_status status = kln_layer_close(&layer, output);
@@ -116,8 +115,8 @@ static kiln_status mark(kiln_network *network, kln_built_tensor *tensor, const k
     }
     KLN_RETURN_IF_ERROR(make_type(arena, known->dtype, shape != NULL ? shape->rank : known->rank,
                                   shape, NULL, &value.type));
-    KLN_RETURN_IF_ERROR(kln_array_grow(arena, &graph->outputs, graph->output_count,
-                                       &graph->output_capacity, sizeof value));
+    KLN_RETURN_IF_ERROR(
+        KLN_GROW(arena, graph->outputs, graph->output_count, graph->output_capacity));
     graph->outputs[graph->output_count++] = value;
     network->is_known = false;
     tensor->is_output = true;
@@ -179,9 +178,8 @@ kiln_status kiln_network_add_constant(kiln_network *network, const char *name,
     tensor.name = layer.name;
     if (layer.status == KILN_OK) {
         kln_onnx_graph *graph = network->graph;
-        layer.status =
-            kln_array_grow(&network->model->arena, &graph->initializers, graph->initializer_count,
-                           &graph->initializer_capacity, sizeof tensor);
+        layer.status = KLN_GROW(&network->model->arena, graph->initializers,
+                                graph->initializer_count, graph->initializer_capacity);
     }
     const bool is_good = layer.status == KILN_OK;
     const kiln_status status = kln_layer_close(&layer, output);

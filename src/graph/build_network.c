@@ -14,14 +14,7 @@ kiln_status kln_network_room(kiln_network *network)
 {
     KLN_RETURN_IF(network->tensor_count > (size_t)KLN_ID_MASK, KILN_ERROR_LIMIT,
                   "a network of more than %d tensors was refused", (int)KLN_ID_MASK);
-    if (network->tensor_count == network->tensor_capacity) {
-        const size_t capacity = network->tensor_capacity == 0 ? 16 : network->tensor_capacity * 2;
-        kln_built_tensor *grown = kln_realloc(network->tensors, capacity * sizeof *grown);
-        KLN_RETURN_IF_NO_MEMORY(grown, capacity * sizeof *grown, "the tensors of a network");
-        network->tensors = grown;
-        network->tensor_capacity = capacity;
-    }
-    return KILN_OK;
+    return KLN_GROW(NULL, network->tensors, network->tensor_count, network->tensor_capacity);
 }
 
 kiln_status kln_network_register(kiln_network *network, const char *name, uint32_t hash,
@@ -52,8 +45,8 @@ kiln_status kln_network_import(kiln_network *network, const char *domain, int64_
         strcmp(kln_onnx_plain_domain(model->opsets[place].domain), plain) == 0) {
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(kln_array_grow(&model->arena, &model->opsets, model->opset_count,
-                                       &root->import_capacity, sizeof *model->opsets));
+    KLN_RETURN_IF_ERROR(
+        KLN_GROW(&model->arena, model->opsets, model->opset_count, root->import_capacity));
     KLN_RETURN_IF_ERROR(kln_names_set(&root->imports, plain, (uint32_t)model->opset_count));
     model->opsets[model->opset_count++] =
         (kln_onnx_opset){.domain = domain, .version = version, .present = 2};

@@ -162,26 +162,6 @@ void kln_graph_edit_drop(kln_graph_edit *edit, size_t index)
     edit->dropped[index] = true;
 }
 
-/* Room for one more element of `*list`. */
-static bool grow(void **list, size_t count, size_t *capacity, size_t size)
-{
-    if (count < *capacity) {
-        return true;
-    }
-    const size_t wanted = *capacity == 0 ? 16 : *capacity * 2;
-    void *made = kln_alloc_zeroed(wanted, size);
-    if (made == NULL) {
-        return false;
-    }
-    if (count != 0) {
-        memcpy(made, *list, count * size);
-    }
-    kln_free(*list);
-    *list = made;
-    *capacity = wanted;
-    return true;
-}
-
 static const char **copy_names(kln_arena *arena, const char *const *names, size_t count)
 {
     const char **made = kln_arena_alloc_zeroed(arena, count, sizeof *made);
@@ -197,11 +177,9 @@ kln_onnx_node *kln_graph_edit_add_node(kln_graph_edit *edit, size_t before, cons
                                        size_t output_count)
 {
     kln_arena *arena = &edit->model->arena;
-    void *list = edit->additions;
-    if (!grow(&list, edit->addition_count, &edit->addition_capacity, sizeof *edit->additions)) {
+    if (KLN_GROW(NULL, edit->additions, edit->addition_count, edit->addition_capacity) != KILN_OK) {
         return NULL;
     }
-    edit->additions = list;
     kln_graph_addition *made = &edit->additions[edit->addition_count];
     *made = (kln_graph_addition){
         .before = before,
@@ -240,14 +218,10 @@ kln_onnx_tensor *kln_graph_edit_add_weights(kln_graph_edit *edit, const char *st
                                             const int64_t *dims)
 {
     kln_arena *arena = &edit->model->arena;
-    void *list = edit->weights;
     size_t bytes = kiln_dtype_bits(dtype) / 8;
-    if (!grow(&list, edit->weight_count, &edit->weight_capacity, sizeof(kln_onnx_tensor *))) {
-        return NULL;
-    }
-    edit->weights = list;
     kln_onnx_tensor *made = kln_arena_alloc_zeroed(arena, 1, sizeof *made);
-    if (made == NULL) {
+    if (made == NULL ||
+        KLN_GROW(NULL, edit->weights, edit->weight_count, edit->weight_capacity) != KILN_OK) {
         return NULL;
     }
     *made = (kln_onnx_tensor){.dtype = dtype,

@@ -171,8 +171,7 @@ static kiln_status add_node(kiln_inspection *self, const graph_place *place,
                             const kln_onnx_node *node)
 {
     kln_arena *arena = &self->inference->arena;
-    KLN_RETURN_IF_ERROR(kln_array_grow(arena, &self->nodes, self->info.node_count,
-                                       &self->node_capacity, sizeof *self->nodes));
+    KLN_RETURN_IF_ERROR(KLN_GROW(arena, self->nodes, self->info.node_count, self->node_capacity));
     kiln_inspection_node *to = &self->nodes[self->info.node_count];
     *to = (kiln_inspection_node){.struct_size = sizeof *to,
                                  .name = node->name,
@@ -249,8 +248,7 @@ static kiln_status fill(kiln_inspection *self, bool with_nodes)
         kln_model_metadata(model, arena, &self->metadata, &self->info.metadata_count));
     const graph_place main_graph = {
         .graph = &model->graph, .inferred = self->inference->graph, .attribute = ""};
-    KLN_RETURN_IF_ERROR(with_nodes ? kln_array_grow(arena, &self->nodes, 0, &self->node_capacity,
-                                                    sizeof *self->nodes)
+    KLN_RETURN_IF_ERROR(with_nodes ? KLN_GROW(arena, self->nodes, 0, self->node_capacity)
                                    : KILN_OK);
     return walk(self, &main_graph, with_nodes);
 }

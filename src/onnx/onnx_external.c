@@ -91,13 +91,7 @@ static kiln_status check_location(const places *where, const kln_onnx_tensor *te
 
 static kiln_status add_mapping(kln_onnx_model *model, files *known, const kln_mapping *mapping)
 {
-    if (model->mapping_count >= known->capacity) {
-        const size_t capacity = (model->mapping_count + 1) * 2;
-        kln_mapping *grown = kln_realloc(model->mappings, capacity * sizeof *grown);
-        KLN_RETURN_IF_NO_MEMORY(grown, capacity * sizeof *grown, "mappings");
-        model->mappings = grown;
-        known->capacity = capacity;
-    }
+    KLN_RETURN_IF_ERROR(KLN_GROW(NULL, model->mappings, model->mapping_count, known->capacity));
     model->mappings[model->mapping_count++] = *mapping;
     return KILN_OK;
 }
@@ -175,17 +169,8 @@ static kiln_status note_missing(kln_onnx_model *model, files *known, const kln_o
     }
     const char *reason = kln_arena_strdup(&model->arena, kiln_error_message());
     KLN_RETURN_IF_NO_MEMORY(reason, 1, "what is missing of a model");
-    if (model->missing_count == known->missing_capacity) {
-        const size_t capacity = known->missing_capacity * 2 + 4;
-        kln_onnx_missing *grown =
-            kln_arena_alloc_zeroed(&model->arena, capacity, sizeof *model->missing);
-        KLN_RETURN_IF_NO_MEMORY(grown, capacity * sizeof *grown, "what is missing of a model");
-        if (model->missing_count > 0) {
-            memcpy(grown, model->missing, model->missing_count * sizeof *grown);
-        }
-        model->missing = grown;
-        known->missing_capacity = capacity;
-    }
+    KLN_RETURN_IF_ERROR(
+        KLN_GROW(&model->arena, model->missing, model->missing_count, known->missing_capacity));
     model->missing[model->missing_count] =
         (kln_onnx_missing){tensor->location, tensor->name, 1, reason};
     return kln_names_set(&known->by_missing, tensor->location, (uint32_t)model->missing_count++);

@@ -51,8 +51,7 @@ const char *kln_onnx_plain_domain(const char *domain)
 
 kiln_status kln_onnx_add_node(kln_arena *arena, kln_onnx_graph *graph, const kln_onnx_node *node)
 {
-    KLN_RETURN_IF_ERROR(kln_array_grow(arena, &graph->nodes, graph->node_count,
-                                       &graph->node_capacity, sizeof *node));
+    KLN_RETURN_IF_ERROR(KLN_GROW(arena, graph->nodes, graph->node_count, graph->node_capacity));
     graph->nodes[graph->node_count++] = *node;
     return KILN_OK;
 }
@@ -60,8 +59,8 @@ kiln_status kln_onnx_add_node(kln_arena *arena, kln_onnx_graph *graph, const kln
 kiln_status kln_onnx_add_initializer(kln_arena *arena, kln_onnx_graph *graph,
                                      const kln_onnx_tensor *tensor)
 {
-    KLN_RETURN_IF_ERROR(kln_array_grow(arena, &graph->initializers, graph->initializer_count,
-                                       &graph->initializer_capacity, sizeof *tensor));
+    KLN_RETURN_IF_ERROR(KLN_GROW(arena, graph->initializers, graph->initializer_count,
+                                 graph->initializer_capacity));
     graph->initializers[graph->initializer_count++] = *tensor;
     return KILN_OK;
 }

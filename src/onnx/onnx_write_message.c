@@ -60,13 +60,8 @@ static kiln_status put_string(kln_onnx_writer *writer, uint32_t number, const ch
 
 static kiln_status add_length(kln_onnx_writer *writer)
 {
-    if (writer->length_count == writer->length_capacity) {
-        const size_t capacity = writer->length_capacity == 0 ? 256 : writer->length_capacity * 2;
-        uint64_t *lengths = kln_realloc(writer->lengths, capacity * sizeof *lengths);
-        KLN_RETURN_IF_NO_MEMORY(lengths, capacity * sizeof *lengths, "the lengths of messages");
-        writer->lengths = lengths;
-        writer->length_capacity = capacity;
-    }
+    KLN_RETURN_IF_ERROR(
+        KLN_GROW(NULL, writer->lengths, writer->length_count, writer->length_capacity));
     writer->length_count++;
     return KILN_OK;
 }

@@ -31,21 +31,9 @@ kln_value *kln_walk_value(kln_infer_state *state, kln_graph_walk *walk, const ch
 {
     uint32_t other = KLN_NAMES_NONE;
     kln_graph_inference *graph = &walk->inference;
-    if (graph->value_count == graph->value_capacity) {
-        const size_t capacity = graph->value_capacity == 0 ? 32 : graph->value_capacity * 2;
-        kln_value **values = kln_arena_alloc(state->arena, capacity * sizeof(kln_value *));
-        if (values == NULL) {
-            kln_state_check(state, false);
-            return NULL;
-        }
-        if (graph->value_count > 0) {
-            memcpy(values, graph->values, graph->value_count * sizeof(kln_value *));
-        }
-        graph->values = values;
-        graph->value_capacity = capacity;
-    }
     kln_value *value = kln_arena_alloc_zeroed(state->arena, 1, sizeof *value);
-    if (value == NULL) {
+    if (value == NULL || KLN_GROW(state->arena, graph->values, graph->value_count,
+                                  graph->value_capacity) != KILN_OK) {
         kln_state_check(state, false);
         return NULL;
     }
@@ -100,18 +88,10 @@ kln_dim kln_state_named_dim(kln_infer_state *state, const char *name)
 
 void kln_state_set_alias(kln_infer_state *state, const char *name, kln_dim dim)
 {
-    if (state->alias_count == state->alias_capacity) {
-        const size_t capacity = state->alias_capacity == 0 ? 16 : state->alias_capacity * 2;
-        kln_dim *dims = kln_arena_alloc(state->arena, capacity * sizeof *dims);
-        if (dims == NULL) {
-            kln_state_check(state, false);
-            return;
-        }
-        if (state->alias_count > 0) {
-            memcpy(dims, state->alias_dims, state->alias_count * sizeof *dims);
-        }
-        state->alias_dims = dims;
-        state->alias_capacity = capacity;
+    if (KLN_GROW(state->arena, state->alias_dims, state->alias_count, state->alias_capacity) !=
+        KILN_OK) {
+        kln_state_check(state, false);
+        return;
     }
     state->alias_dims[state->alias_count] = dim;
     kln_state_status(state, kln_names_set(&state->aliases, name, (uint32_t)state->alias_count++));
@@ -391,8 +371,7 @@ void kln_walk_inputs(kln_infer_state *state, kln_graph_walk *walk, const kln_val
     kln_graph_inference *inference = &walk->inference;
     const kln_onnx_graph *graph = inference->graph;
     for (size_t i = walk->inputs_done; i < graph->input_count && state->status == KILN_OK; i++) {
-        kln_state_status(state, kln_array_grow(state->arena, &inference->inputs, i,
-                                               &walk->input_capacity, sizeof *inference->inputs));
+        kln_state_status(state, KLN_GROW(state->arena, inference->inputs, i, walk->input_capacity));
         if (state->status == KILN_OK) {
             inference->input_count = i + 1;
             add_input(state, walk, i, i < bound_count ? bound[i] : NULL);

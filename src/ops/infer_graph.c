@@ -18,8 +18,7 @@ static void link_outputs(kln_infer_state *state, kln_graph_walk *walk, const cha
     for (; walk->outputs_done < count && state->status == KILN_OK; walk->outputs_done++) {
         const size_t i = walk->outputs_done;
         const char *name = names != NULL ? names[i] : graph->graph->outputs[i].name;
-        state->status = kln_array_grow(state->arena, &graph->outputs, i, &walk->output_capacity,
-                                       sizeof *graph->outputs);
+        state->status = KLN_GROW(state->arena, graph->outputs, i, walk->output_capacity);
         const uint32_t place =
             state->status == KILN_OK ? kln_walk_resolve(state, walk, name) : KLN_NO_VALUE;
         if (state->status != KILN_OK) {

@@ -58,8 +58,8 @@ static const kln_resolved *look_up(kln_infer_state *state, const kln_scope *scop
     if (resolved == NULL) {
         return NULL;
     }
-    kiln_status status = kln_array_grow(state->arena, &state->resolved, state->resolved_count,
-                                        &state->resolved_capacity, sizeof(kln_resolved *));
+    kiln_status status =
+        KLN_GROW(state->arena, state->resolved, state->resolved_count, state->resolved_capacity);
     if (status == KILN_OK) {
         status = kln_keys_set(&state->operators, &key, (uint32_t)state->resolved_count);
     }

@@ -361,8 +361,7 @@ static void put_in_order(kln_infer_state *state, kln_graph_walk *walk, size_t fi
 static void keep_order(kln_infer_state *state, kln_graph_walk *walk, size_t first, size_t count)
 {
     for (size_t i = first; i < count && state->status == KILN_OK; i++) {
-        state->status = kln_array_grow(state->arena, &walk->inference.order, i,
-                                       &walk->order_capacity, sizeof *walk->inference.order);
+        state->status = KLN_GROW(state->arena, walk->inference.order, i, walk->order_capacity);
         if (state->status == KILN_OK) {
             walk->inference.order[i] = (uint32_t)i;
         }

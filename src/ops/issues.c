@@ -58,19 +58,6 @@ const kiln_issue *kiln_issue_list_get(const kiln_issue_list *list, size_t index)
     return list != NULL && index < list->count ? &list->issues[index] : NULL;
 }
 
-static kiln_status make_room(kiln_issue_list *list)
-{
-    if (list->count < list->capacity) {
-        return KILN_OK;
-    }
-    const size_t capacity = list->capacity == 0 ? 8 : list->capacity * 2;
-    kiln_issue *issues = kln_realloc(list->issues, capacity * sizeof *issues);
-    KLN_RETURN_IF_NO_MEMORY(issues, capacity * sizeof *issues, "a list of issues");
-    list->issues = issues;
-    list->capacity = capacity;
-    return KILN_OK;
-}
-
 /* Bytes of the UTF-8 character at `text`, or 0 when there is none. */
 static size_t character(const unsigned char *text)
 {
@@ -111,7 +98,7 @@ kiln_status kln_issues_add(kiln_issue_list *list, const kiln_issue *issue)
         list->left_out++;
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(make_room(list));
+    KLN_RETURN_IF_ERROR(KLN_GROW(NULL, list->issues, list->count, list->capacity));
     kiln_issue copy = *issue;
     copy.node = keep(list, issue->node);
     copy.tensor = keep(list, issue->tensor);

@@ -78,8 +78,8 @@ kiln_status kln_precision_report_add(kiln_precision_report *report, const kiln_p
     copy.layer = "";
     const char **const texts[] = {&copy.name,   &copy.operator_type, &copy.graph,
                                   &copy.output, &copy.detail,        &copy.layer};
-    KLN_RETURN_IF_ERROR(kln_array_grow(&report->arena, &report->nodes, report->summary.node_count,
-                                       &report->capacity, sizeof copy));
+    KLN_RETURN_IF_ERROR(
+        KLN_GROW(&report->arena, report->nodes, report->summary.node_count, report->capacity));
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(texts); i++) {
         *texts[i] = kln_arena_strdup(&report->arena, *texts[i]);
         KLN_RETURN_IF_NO_MEMORY(*texts[i], sizeof copy, "a report");

@@ -85,8 +85,7 @@ kiln_status kiln_range_table_put(kiln_range_table *table, const kiln_range *rang
     copy.channels = channels;
     if (table->ranges == NULL || index >= table->count) {
         index = (uint32_t)table->count;
-        KLN_RETURN_IF_ERROR(kln_array_grow(&table->arena, &table->ranges, table->count,
-                                           &table->capacity, sizeof *table->ranges));
+        KLN_RETURN_IF_ERROR(KLN_GROW(&table->arena, table->ranges, table->count, table->capacity));
         copy.name = kln_arena_strdup(&table->arena, range->name);
         KLN_RETURN_IF_NO_MEMORY(copy.name, strlen(range->name), "the name of a range");
         KLN_RETURN_IF_ERROR(kln_names_set(&table->names, copy.name, index));

@@ -96,8 +96,8 @@ static kiln_status insert(smooth_pass *pass, size_t before, const char *op, cons
     names[0] = input;
     names[1] = constant;
     names[2] = output;
-    KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &pass->insertions, pass->insertion_count,
-                                       &pass->insertion_capacity, sizeof *pass->insertions));
+    KLN_RETURN_IF_ERROR(
+        KLN_GROW(pass->arena, pass->insertions, pass->insertion_count, pass->insertion_capacity));
     pass->insertions[pass->insertion_count++] = (smooth_insertion){before,
                                                                    {.name = output,
                                                                     .op_type = op,

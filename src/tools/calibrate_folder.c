@@ -35,8 +35,7 @@ static kiln_status add(kiln_batch_folder *folder, const char *path, const char *
 {
     const size_t length = strlen(path);
     const char *slash = length == 0 || path[length - 1] == '/' ? "" : "/";
-    KLN_RETURN_IF_ERROR(kln_array_grow(&folder->arena, &folder->paths, folder->count,
-                                       &folder->capacity, sizeof *folder->paths));
+    KLN_RETURN_IF_ERROR(KLN_GROW(&folder->arena, folder->paths, folder->count, folder->capacity));
     const char *whole = kln_arena_printf(&folder->arena, "%s%s%s", path, slash, name);
     KLN_RETURN_IF_NO_MEMORY(whole, strlen(name), "the names in a folder");
     folder->paths[folder->count++] = whole;

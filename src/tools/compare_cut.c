@@ -28,8 +28,7 @@ static kiln_status add_read(kln_cut *cut, const char *name, uint32_t position)
     if (producer != KLN_NO_NODE && cut->positions[producer] >= position) {
         return KILN_OK; /* a subgraph's own value of that name */
     }
-    KLN_RETURN_IF_ERROR(kln_array_grow(cut->arena, &cut->reads, cut->read_count,
-                                       &cut->read_capacity, sizeof value));
+    KLN_RETURN_IF_ERROR(KLN_GROW(cut->arena, cut->reads, cut->read_count, cut->read_capacity));
     cut->reads[cut->read_count++] = value;
     cut->last_reader[value] = position;
     return KILN_OK;

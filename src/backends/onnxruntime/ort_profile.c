@@ -121,13 +121,7 @@ static double begin_of(kln_mapping *file, uint64_t runs)
 static kiln_status add_node(ort_profile *profile, const char *name, const char *type,
                             kln_node_time **found)
 {
-    if (profile->times == NULL || profile->count == profile->capacity) {
-        const size_t capacity = profile->capacity == 0 ? 64 : profile->capacity * 2;
-        kln_node_time *grown = kln_realloc(profile->times, capacity * sizeof *grown);
-        KLN_RETURN_IF_NO_MEMORY(grown, capacity * sizeof *grown, "the times of nodes");
-        profile->times = grown;
-        profile->capacity = capacity;
-    }
+    KLN_RETURN_IF_ERROR(KLN_GROW(NULL, profile->times, profile->count, profile->capacity));
     kln_node_time *made = &profile->times[profile->count];
     *made = (kln_node_time){.name = kln_arena_strdup(&profile->arena, name),
                             .type = kln_arena_strdup(&profile->arena, type)};

@@ -26,8 +26,7 @@ typedef struct trt_build {
     kln_onnx_model *onnx;      /* NULL where the model was given as a graph, or not needed */
     kln_onnx_model *fed_model; /* the same without the initializers that are to be fed, or NULL */
     kln_text proto;
-    void **copies; /* of weights that lie unaligned */
-    size_t copy_count;
+    kln_arena copies;       /* of weights that lie unaligned */
     unsigned char *changed; /* a copy of the model with what the parser must not see taken out */
 
     kln_mapping timing_cache;
@@ -61,6 +60,10 @@ KILN_MUST_CHECK kiln_status trt_parse(trt_build *build);
  * (trt_feed.c). */
 KILN_MUST_CHECK kiln_status trt_feed(trt_build *build, const kln_onnx_model **onnx);
 void trt_parse_finish(trt_build *build);
+/* Where the tensor's elements lie, or a copy of them where that is not aligned: the libraries take
+ * weights element by element. */
+KILN_MUST_CHECK kiln_status trt_align(const kln_onnx_tensor *tensor, kln_arena *copies,
+                                      const void **data);
 
 /* "node 3 "conv" (Conv): kind: what [function, file:line]", and the status that fits. */
 #define TRT_PARSER_TEXT 768

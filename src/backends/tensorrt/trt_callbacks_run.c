@@ -43,14 +43,8 @@ static bool give_back(const trt_memory *memory, const trt_allocation *made, void
 /* With the lock held. */
 static bool remember(trt_gpu_allocator *allocator, trt_allocation made)
 {
-    if (allocator->count == allocator->capacity) {
-        const size_t capacity = allocator->capacity == 0 ? 64 : allocator->capacity * 2;
-        trt_allocation *grown = kln_realloc(allocator->allocations, capacity * sizeof *grown);
-        if (grown == NULL) {
-            return false;
-        }
-        allocator->allocations = grown;
-        allocator->capacity = capacity;
+    if (KLN_GROW(NULL, allocator->allocations, allocator->count, allocator->capacity) != KILN_OK) {
+        return false;
     }
     allocator->allocations[allocator->count++] = made;
     allocator->made++;
@@ -257,17 +251,10 @@ static trt_layer_time *find_layer(trt_profiler *profiler, const char *name)
 
 static trt_layer_time *add_layer(trt_profiler *profiler, const char *name)
 {
-    if (profiler->count == profiler->capacity) {
-        const size_t capacity = profiler->capacity == 0 ? 64 : profiler->capacity * 2;
-        trt_layer_time *grown = kln_realloc(profiler->layers, capacity * sizeof *grown);
-        if (grown == NULL) {
-            return NULL;
-        }
-        profiler->layers = grown;
-        profiler->capacity = capacity;
-    }
     char *copy = kln_strdup(name);
-    if (copy == NULL) {
+    if (copy == NULL ||
+        KLN_GROW(NULL, profiler->layers, profiler->count, profiler->capacity) != KILN_OK) {
+        kln_free(copy);
         return NULL;
     }
     profiler->layers[profiler->count] = (trt_layer_time){copy, 0.0, 0};

@@ -157,23 +157,16 @@ static void let_go(const trt_build *build, const void *data, size_t size)
     }
 }
 
-/* What the parser does with weights it does element by element; an element must lie aligned. */
-static kiln_status aligned(trt_build *build, const kln_onnx_tensor *tensor, const void **data)
+kiln_status trt_align(const kln_onnx_tensor *tensor, kln_arena *copies, const void **data)
 {
     *data = tensor->data.data;
     const size_t alignment = kiln_dtype_alignment(tensor->dtype);
     if ((uintptr_t)*data % (alignment > 0 ? alignment : 1) == 0) {
         return KILN_OK;
     }
-    void **grown = kln_realloc(build->copies, (build->copy_count + 1) * sizeof *grown);
-    KLN_RETURN_IF_NO_MEMORY(grown, (build->copy_count + 1) * sizeof *grown, "the list of weights");
-    build->copies = grown;
-    void *copy = kln_alloc(tensor->data.size);
+    void *copy = kln_arena_alloc(copies, tensor->data.size);
     KLN_RETURN_IF_NO_MEMORY(copy, tensor->data.size, "aligned weights");
-    memcpy(copy, *data, tensor->data.size);
-    build->copies[build->copy_count++] = copy;
-    let_go(build, *data, tensor->data.size);
-    *data = copy;
+    *data = memcpy(copy, tensor->data.data, tensor->data.size);
     return KILN_OK;
 }
 
@@ -196,7 +189,10 @@ static kiln_status load_weights(trt_build *build, const kln_onnx_graph *graph)
             continue;
         }
         const void *data = NULL;
-        KLN_RETURN_IF_ERROR(aligned(build, tensor, &data));
+        KLN_RETURN_IF_ERROR(trt_align(tensor, &build->copies, &data));
+        if (data != tensor->data.data) {
+            let_go(build, tensor->data.data, tensor->data.size);
+        }
         KLN_FAIL_IF(
             !trt_Parser_loadInitializer(abi, build->parser, tensor->name, data, tensor->data.size),
             fail_parser(build));
@@ -371,10 +367,7 @@ void trt_parse_finish(trt_build *build)
         trt_Parser_D0(&build->library->abi, build->parser);
     }
     kln_text_finish(&build->proto);
-    for (size_t i = 0; i < build->copy_count; i++) {
-        kln_free(build->copies[i]);
-    }
-    kln_free(build->copies);
+    kln_arena_finish(&build->copies);
     kln_free(build->changed);
     kln_free(build->fed_model);
     kln_onnx_model_destroy(build->onnx);

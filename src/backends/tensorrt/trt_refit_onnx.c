@@ -13,8 +13,7 @@ typedef struct onnx_refit {
     trt_ParserRefitter *parser;
     kln_onnx_model *onnx;
     kln_text proto;
-    void **copies; /* of weights that lie unaligned */
-    size_t copy_count;
+    kln_arena copies; /* of weights that lie unaligned */
 } onnx_refit;
 
 /* What the parser said, else what the library did. */
@@ -37,25 +36,6 @@ static kiln_status fail_refitter(onnx_refit *self)
                     "refit: the weights of %s were not accepted", self->source);
 }
 
-/* The library takes weights element by element; an element must lie aligned. */
-static kiln_status aligned(onnx_refit *self, const kln_onnx_tensor *tensor, const void **data)
-{
-    *data = tensor->data.data;
-    const size_t alignment = kiln_dtype_alignment(tensor->dtype);
-    if ((uintptr_t)*data % (alignment > 0 ? alignment : 1) == 0) {
-        return KILN_OK;
-    }
-    void **grown = kln_realloc(self->copies, (self->copy_count + 1) * sizeof *grown);
-    KLN_RETURN_IF_NO_MEMORY(grown, (self->copy_count + 1) * sizeof *grown, "the list of weights");
-    self->copies = grown;
-    void *copy = kln_alloc(tensor->data.size);
-    KLN_RETURN_IF_NO_MEMORY(copy, tensor->data.size, "aligned weights");
-    memcpy(copy, *data, tensor->data.size);
-    self->copies[self->copy_count++] = copy;
-    *data = copy;
-    return KILN_OK;
-}
-
 /* The model without its weights, then each of them where it lies. */
 static kiln_status take_spans(onnx_refit *self)
 {
@@ -71,7 +51,7 @@ static kiln_status take_spans(onnx_refit *self)
         if (!kln_onnx_is_left_out(tensor)) {
             continue;
         }
-        KLN_RETURN_IF_ERROR(aligned(self, tensor, &data));
+        KLN_RETURN_IF_ERROR(trt_align(tensor, &self->copies, &data));
         KLN_FAIL_IF(!trt_ParserRefitter_loadInitializer(abi, self->parser, tensor->name, data,
                                                         tensor->data.size),
                     fail_refitter(self));
@@ -146,10 +126,7 @@ kiln_status trt_refit_model(void *state, const kiln_model *model)
     }
     trt_refit_end(engine, &scope);
     kln_text_finish(&self.proto);
-    for (size_t i = 0; i < self.copy_count; i++) {
-        kln_free(self.copies[i]);
-    }
-    kln_free(self.copies);
+    kln_arena_finish(&self.copies);
     kln_onnx_model_destroy(self.onnx);
     return status;
 }
