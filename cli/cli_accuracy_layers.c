@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The signal to noise of every tensor that a network and its conversion have in common. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <cJSON.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "cli_list.h"
 

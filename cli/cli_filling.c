@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Inputs that are filled with numbers, random ones or one for all. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 

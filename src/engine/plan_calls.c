@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <kiln/plan.h>
-#include <string.h>
 
 #include "kln_engine.h"
 

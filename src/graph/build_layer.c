@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "build_layer.h"
 
-#include <stdio.h>
 #include <string.h>
 
 void kln_layer_fail(kln_layer *layer, kiln_status status, const char *format, ...)

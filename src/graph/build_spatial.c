@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Layers over spatial dimensions: convolution, pooling, resizing. */
-#include <string.h>
 
 #include "build_layer.h"
 

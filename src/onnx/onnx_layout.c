@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "onnx_layout.h"
 
-#include <string.h>
-
 #include "onnx_read.h"
 
 #define AT(type, member) offsetof(kln_onnx_##type, member)

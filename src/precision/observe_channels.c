@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What each channel of a tensor is seen to be: its bounds, mean and deviation. */
 #include <math.h>
-#include <string.h>
 
 #include "kln_precision.h"
 

@@ -6,7 +6,6 @@
  * quantization: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/
  * work-quantized-types.html
  */
-#include <math.h>
 #include <string.h>
 
 #include "quantize_parts.h"

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which tensors are evened out: those that only a table of ranges with channels speaks of. */
-#include <math.h>
 #include <string.h>
 
 #include "smooth_parts.h"

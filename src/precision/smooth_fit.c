@@ -2,7 +2,6 @@
 /* Weights of what is to be quantized are rounded here already where it is known how the numbers go
  * together that they are multiplied by: what quantizes them then finds them on its grid. */
 #include <math.h>
-#include <string.h>
 
 #include "quantize_fit.h"
 #include "smooth_parts.h"

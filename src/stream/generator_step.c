@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A step: who leaves, who comes in, and a token for each. */
 #include <stdio.h>
-#include <string.h>
 
 #include "stream_parts.h"
 
