@@ -325,10 +325,9 @@ kiln_status kln_stream_order(kiln_stream *earlier, kiln_stream *later)
 kiln_status kln_stream_is_idle(kiln_stream *stream, bool *idle)
 {
     *idle = true;
-    kiln_status status = KILN_OK;
     KLN_LOCKED(&stream->guard);
     if (!atomic_load(&stream->finished)) {
-        status = query(stream, idle);
+        KLN_RETURN_IF_ERROR(query(stream, idle));
     }
-    return status;
+    return KILN_OK;
 }

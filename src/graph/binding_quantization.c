@@ -285,22 +285,22 @@ static kiln_status look(seeking *s)
 {
     KLN_SCOPED_FREE bool *otherwise = kln_alloc_zeroed(s->count + 1, sizeof *otherwise);
     s->is_otherwise = otherwise;
-    kiln_status status = otherwise != NULL ? list_constants(s) : no_memory();
-    for (size_t i = 0; status == KILN_OK && i < s->count; i++) {
+    KLN_RETURN_IF_ERROR(otherwise != NULL ? list_constants(s) : no_memory());
+    for (size_t i = 0; i < s->count; i++) {
         /* A backend that knows is not contradicted. */
         if (s->bindings[i].quantization.storage == KILN_DTYPE_UNDEFINED) {
-            status = kln_names_set(s->bindings[i].is_input ? &s->inputs : &s->outputs,
-                                   s->bindings[i].name, (uint32_t)i);
+            KLN_RETURN_IF_ERROR(kln_names_set(s->bindings[i].is_input ? &s->inputs : &s->outputs,
+                                              s->bindings[i].name, (uint32_t)i));
         }
     }
-    status = status == KILN_OK ? look_forward(s) : status;
-    status = status == KILN_OK ? look_backward(s) : status;
-    for (size_t i = 0; status == KILN_OK && i < s->count; i++) {
+    KLN_RETURN_IF_ERROR(look_forward(s));
+    KLN_RETURN_IF_ERROR(look_backward(s));
+    for (size_t i = 0; i < s->count; i++) {
         if (otherwise[i]) {
             s->bindings[i].quantization = (kiln_quantization){.storage = KILN_DTYPE_UNDEFINED};
         }
     }
-    return status;
+    return KILN_OK;
 }
 
 kiln_status kln_graph_read_quantization(const kln_onnx_graph *graph, kln_arena *arena,

@@ -70,11 +70,11 @@ kiln_status kiln_network_add_input(kiln_network *network, const char *name, kiln
                                 network->graph->input_count, network->graph->input_capacity);
     }
     const bool is_good = layer.status == KILN_OK;
-    const kiln_status status = kln_layer_close(&layer, output);
-    if (is_good && status == KILN_OK) {
+    KLN_RETURN_IF_ERROR(kln_layer_close(&layer, output));
+    if (is_good) {
         network->graph->inputs[network->graph->input_count++] = value;
     }
-    return status;
+    return KILN_OK;
 }
 
 /* A tensor that may become an output. `*known`: what is known of it; NULL where it was refused, of
@@ -182,11 +182,11 @@ kiln_status kiln_network_add_constant(kiln_network *network, const char *name,
                                 graph->initializer_count, graph->initializer_capacity);
     }
     const bool is_good = layer.status == KILN_OK;
-    const kiln_status status = kln_layer_close(&layer, output);
-    if (is_good && status == KILN_OK) {
+    KLN_RETURN_IF_ERROR(kln_layer_close(&layer, output));
+    if (is_good) {
         network->graph->initializers[network->graph->initializer_count++] = tensor;
     }
-    return status;
+    return KILN_OK;
 }
 
 /* --- branches --- */

@@ -254,26 +254,25 @@ static kiln_status write_node(quantize_pass *pass, size_t index)
 /* Every name that a graph reads, and those inside its nodes, which see its names too. */
 static kiln_status mark_read(const kln_onnx_graph *graph, kln_names *read)
 {
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; status == KILN_OK && i < graph->output_count; i++) {
-        status = kln_names_set(read, graph->outputs[i].name, 0);
+    for (size_t i = 0; i < graph->output_count; i++) {
+        KLN_RETURN_IF_ERROR(kln_names_set(read, graph->outputs[i].name, 0));
     }
-    for (size_t i = 0; status == KILN_OK && i < graph->node_count; i++) {
+    for (size_t i = 0; i < graph->node_count; i++) {
         const kln_onnx_node *node = &graph->nodes[i];
-        for (size_t k = 0; status == KILN_OK && k < node->input_count; k++) {
-            status = kln_names_set(read, node->inputs[k], 0);
+        for (size_t k = 0; k < node->input_count; k++) {
+            KLN_RETURN_IF_ERROR(kln_names_set(read, node->inputs[k], 0));
         }
-        for (size_t k = 0; status == KILN_OK && k < node->attribute_count; k++) {
+        for (size_t k = 0; k < node->attribute_count; k++) {
             const kln_onnx_attribute *a = &node->attributes[k];
             if (a->graph != NULL) {
-                status = mark_read(a->graph, read);
+                KLN_RETURN_IF_ERROR(mark_read(a->graph, read));
             }
-            for (size_t g = 0; status == KILN_OK && a->graphs != NULL && g < a->count; g++) {
-                status = mark_read(a->graphs[g], read);
+            for (size_t g = 0; a->graphs != NULL && g < a->count; g++) {
+                KLN_RETURN_IF_ERROR(mark_read(a->graphs[g], read));
             }
         }
     }
-    return status;
+    return KILN_OK;
 }
 
 static bool is_constant_node(const kln_onnx_node *node)

@@ -397,12 +397,9 @@ kiln_status kiln_range_table_save(const kiln_range_table *table, const char *pat
     const size_t length = strlen(path);
     KLN_SCOPED(kln_text_finish) kln_text text = {0};
     kln_text_init(&text, KLN_MOST_RANGE_TEXT);
-    kiln_status status = length > 5 && strcmp(path + length - 5, ".json") == 0
-                             ? kln_ranges_write_json(table, &text)
-                             : kln_ranges_write_cache(table, &text);
-    if (status == KILN_OK) {
-        const kiln_span whole = {text.data, text.size};
-        status = kln_file_write(path, &whole, 1, false);
-    }
-    return status;
+    KLN_RETURN_IF_ERROR(length > 5 && strcmp(path + length - 5, ".json") == 0
+                            ? kln_ranges_write_json(table, &text)
+                            : kln_ranges_write_cache(table, &text));
+    const kiln_span whole = {text.data, text.size};
+    return kln_file_write(path, &whole, 1, false);
 }

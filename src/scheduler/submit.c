@@ -69,18 +69,16 @@ static kiln_status submit(kiln_scheduler *scheduler, kiln_request *request, seat
 {
     uint64_t due = 0;
     KLN_LOCKED(&scheduler->lock);
-    const kiln_status status = admit(scheduler, request);
-    if (status == KILN_OK) {
-        const bool alone = scheduler->queue.count == 0;
-        enter_queue(scheduler, request);
-        if (served != NULL && alone && request->options.schedule == KILN_SCHEDULE_LATENCY) {
-            *served = scheduler_take(scheduler, &due);
-        }
-        if (served == NULL || *served == NULL) {
-            scheduler_wake(scheduler);
-        }
+    KLN_RETURN_IF_ERROR(admit(scheduler, request));
+    const bool alone = scheduler->queue.count == 0;
+    enter_queue(scheduler, request);
+    if (served != NULL && alone && request->options.schedule == KILN_SCHEDULE_LATENCY) {
+        *served = scheduler_take(scheduler, &due);
     }
-    return status;
+    if (served == NULL || *served == NULL) {
+        scheduler_wake(scheduler);
+    }
+    return KILN_OK;
 }
 
 kiln_status kiln_scheduler_submit(kiln_scheduler *scheduler, const kiln_named_tensor *inputs,

@@ -158,14 +158,13 @@ static kiln_status check_places(kiln_span data, kiln_named_tensor *tensors, size
 static kiln_status check_names(const kiln_named_tensor *tensors, size_t count)
 {
     KLN_SCOPED(kln_names_finish) kln_names names = {0};
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < count && status == KILN_OK; i++) {
-        status =
+    for (size_t i = 0; i < count; i++) {
+        KLN_RETURN_IF_ERROR(
             kln_names_get(&names, tensors[i].name) == KLN_NAMES_NONE
                 ? kln_names_set(&names, tensors[i].name, (uint32_t)i)
-                : kln_fail(KILN_ERROR_MALFORMED, "tensor \"%s\" is there twice", tensors[i].name);
+                : kln_fail(KILN_ERROR_MALFORMED, "tensor \"%s\" is there twice", tensors[i].name));
     }
-    return status;
+    return KILN_OK;
 }
 
 static kiln_status read_all(const cJSON *root, kiln_span data, kln_arena *arena,

@@ -243,8 +243,7 @@ static kiln_status run_pieces(kln_calibration *of, int64_t all, int64_t wanted, 
     KLN_SCOPED_FREE kiln_named_tensor *whole = kln_alloc(of->bound_count * sizeof *whole);
     KLN_RETURN_IF_NO_MEMORY(whole, of->bound_count * sizeof *whole, "a batch");
     memcpy(whole, of->bound, of->bound_count * sizeof *whole);
-    kiln_status status = KILN_OK;
-    for (int64_t first = 0; first < all && status == KILN_OK && !is_over(of); first += rows) {
+    for (int64_t first = 0; first < all && !is_over(of); first += rows) {
         const int64_t size = all - first < rows ? all - first : rows;
         if (wanted > 0 && size != wanted && first > 0) {
             kln_log(KILN_LOG_WARNING, "calibrate",
@@ -253,12 +252,10 @@ static kiln_status run_pieces(kln_calibration *of, int64_t all, int64_t wanted, 
             break;
         }
         take_rows(of, whole, all, first, size);
-        status = run_batch(of);
-        if (status == KILN_OK) {
-            status = tell(of);
-        }
+        KLN_RETURN_IF_ERROR(run_batch(of));
+        KLN_RETURN_IF_ERROR(tell(of));
     }
-    return status;
+    return KILN_OK;
 }
 
 static kiln_status run_whole(kln_calibration *of, const kiln_named_tensor *inputs, size_t count)

@@ -106,11 +106,10 @@ static kiln_status make_channels(kln_calibration *of)
 {
     const kln_graph_inference *graph = of->inference->graph;
     KLN_SCOPED(kln_names_finish) kln_names places = {0};
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; status == KILN_OK && i < of->count; i++) {
-        status = kln_names_set(&places, of->observed[i].name, (uint32_t)i);
+    for (size_t i = 0; i < of->count; i++) {
+        KLN_RETURN_IF_ERROR(kln_names_set(&places, of->observed[i].name, (uint32_t)i));
     }
-    for (size_t i = 0; status == KILN_OK && i < graph->node_count; i++) {
+    for (size_t i = 0; i < graph->node_count; i++) {
         const kln_onnx_node *node = &graph->graph->nodes[i];
         kln_summed summed;
         kln_patch patch;
@@ -122,13 +121,13 @@ static kiln_status make_channels(kln_calibration *of)
         }
         kln_observed *observed = &of->observed[place];
         if (of->options.channels && observed->channels == NULL) {
-            status = make_channels_of(of, &summed, observed);
+            KLN_RETURN_IF_ERROR(make_channels_of(of, &summed, observed));
         }
-        if (status == KILN_OK && of->options.products && kln_patch_of(node, graph, &patch)) {
-            status = make_products(observed, &patch);
+        if (of->options.products && kln_patch_of(node, graph, &patch)) {
+            KLN_RETURN_IF_ERROR(make_products(observed, &patch));
         }
     }
-    return status;
+    return KILN_OK;
 }
 
 kiln_status kln_calibration_list(kln_calibration *of)

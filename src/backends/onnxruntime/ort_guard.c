@@ -47,8 +47,7 @@ static bool model_has(const kln_onnx_model *model, bool (*is)(const kln_onnx_nod
 static kiln_status find_end(kln_inference *inference, const kln_graph_inference *graph,
                             const char *name, int depth)
 {
-    kiln_status status = KILN_OK;
-    for (uint32_t i = 0; i < graph->node_count && status == KILN_OK; i++) {
+    for (uint32_t i = 0; i < graph->node_count; i++) {
         char why[256];
         const kln_node_inference *known = &graph->nodes[i];
         if (known->resolved == NULL) {
@@ -59,13 +58,13 @@ static kiln_status find_end(kln_inference *inference, const kln_graph_inference 
             return kln_fail(KILN_ERROR_UNSUPPORTED, "\"%s\": node \"%s\" (%s): %s", name,
                             KLN_NODE_LABEL(view.node, i), view.node->op_type, why);
         }
-        for (size_t k = 0; k < known->graph_count && depth < DEEPEST && status == KILN_OK; k++) {
+        for (size_t k = 0; k < known->graph_count && depth < DEEPEST; k++) {
             if (known->graphs[k] != NULL) {
-                status = find_end(inference, known->graphs[k], name, depth + 1);
+                KLN_RETURN_IF_ERROR(find_end(inference, known->graphs[k], name, depth + 1));
             }
         }
     }
-    return status;
+    return KILN_OK;
 }
 
 /* The kernel does not check the equation of an Einsum, and follows it out of bounds. */
@@ -157,18 +156,17 @@ static kiln_status add_optional(ort_engine *engine, const kln_onnx_value *input)
 static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph)
 {
     KLN_SCOPED(kln_names_finish) kln_names weights = {0};
-    kiln_status status = KILN_OK;
     KLN_ARENA_NEW(&engine->arena, engine->optional, graph->input_count + 1, "the bindings");
-    for (size_t i = 0; i < graph->initializer_count && status == KILN_OK; i++) {
-        status = kln_names_set(&weights, graph->initializers[i].name, (uint32_t)i);
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(kln_names_set(&weights, graph->initializers[i].name, (uint32_t)i));
     }
-    for (size_t i = 0; i < graph->input_count && status == KILN_OK; i++) {
+    for (size_t i = 0; i < graph->input_count; i++) {
         const kln_onnx_value *input = &graph->inputs[i];
         if (kln_names_get(&weights, input->name) != KLN_NAMES_NONE && can_be_fed(&input->type)) {
-            status = add_optional(engine, input);
+            KLN_RETURN_IF_ERROR(add_optional(engine, input));
         }
     }
-    return status;
+    return KILN_OK;
 }
 
 static kiln_status look(ort_engine *engine, const kln_onnx_model *model, const char *name)

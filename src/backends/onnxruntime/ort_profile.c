@@ -215,11 +215,9 @@ kiln_status ort_profile_show(const ort_engine *engine, uint64_t runs, size_t ind
     if (!profile->ended) {
         read_once(engine, runs);
     }
-    const kiln_status status =
-        profile->status == KILN_OK
-            ? kln_node_time_show(profile->times, profile->count, index, layer)
-            : kln_fail(profile->status, "%s", profile->reason);
-    return status;
+    return profile->status == KILN_OK
+               ? kln_node_time_show(profile->times, profile->count, index, layer)
+               : kln_fail(profile->status, "%s", profile->reason);
 }
 
 static void remove_folder(const char *folder)

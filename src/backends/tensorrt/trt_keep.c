@@ -85,7 +85,6 @@ bool trt_library_keeps_builder(const trt_library *library)
 
 kiln_status trt_library_keep_builder(trt_library *library, int32_t device)
 {
-    kiln_status status = KILN_OK;
     KLN_LOCKED(&lock);
     forget_foreign();
     if (library->kept == NULL) {
@@ -93,7 +92,8 @@ kiln_status trt_library_keep_builder(trt_library *library, int32_t device)
         trt_Builder *made =
             library->core.createInferBuilder_INTERNAL(&library->logger, library->abi.version);
         if (trt_is_null(made)) {
-            status = trt_fail(KILN_ERROR_BACKEND, NULL, "%s gives no builder", library->name);
+            KLN_RETURN_IF_ERROR(
+                trt_fail(KILN_ERROR_BACKEND, NULL, "%s gives no builder", library->name));
         } else {
             library->kept = made;
             library->kept_device = device;
@@ -102,14 +102,13 @@ kiln_status trt_library_keep_builder(trt_library *library, int32_t device)
             keepers = library;
         }
     }
-    return status;
+    return KILN_OK;
 }
 
 /* --- what was measured --- */
 
 kiln_status trt_library_get_timings(trt_library *library, int32_t device, kiln_span *copy)
 {
-    kiln_status status = KILN_OK;
     *copy = (kiln_span){NULL, 0};
     KLN_LOCKED(&lock);
     const struct trt_timings *found = *find_timings(library, device);
@@ -119,10 +118,10 @@ kiln_status trt_library_get_timings(trt_library *library, int32_t device, kiln_s
             memcpy(bytes, found->bytes, found->size);
             *copy = (kiln_span){bytes, found->size};
         } else {
-            status = kln_fail_memory(found->size, "what earlier builds measured");
+            KLN_RETURN_IF_ERROR(kln_fail_memory(found->size, "what earlier builds measured"));
         }
     }
-    return status;
+    return KILN_OK;
 }
 
 void trt_library_keep_timings(trt_library *library, int32_t device, kiln_span bytes)

@@ -165,24 +165,19 @@ static kiln_status make_block(const trt_engine *engine, const kiln_stream *strea
 kiln_status trt_engine_share_memory(trt_engine *engine, const kiln_stream *stream,
                                     trt_shared_block **block)
 {
-    kiln_status status = KILN_OK;
     KLN_LOCKED(&engine->sharing);
     trt_shared_block *found = engine->shared;
     while (found != NULL && found->stream != stream) {
         found = found->next;
     }
     if (found == NULL) {
-        status = make_block(engine, stream, &found);
-        if (status == KILN_OK) {
-            found->next = engine->shared;
-            engine->shared = found;
-        }
+        KLN_RETURN_IF_ERROR(make_block(engine, stream, &found));
+        found->next = engine->shared;
+        engine->shared = found;
     }
-    if (status == KILN_OK) {
-        found->contexts++;
-        *block = found;
-    }
-    return status;
+    found->contexts++;
+    *block = found;
+    return KILN_OK;
 }
 
 void trt_engine_unshare_memory(trt_engine *engine, trt_shared_block *block)
