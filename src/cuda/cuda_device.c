@@ -50,13 +50,10 @@ void kln_cuda_leave(kln_cuda_scope *scope)
 
 kiln_status kln_cuda_memory_info(int32_t device, size_t *free_bytes, size_t *total_bytes)
 {
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    KLN_CUDA_ENTER(device);
     const cuda_table *cuda = cuda_functions();
-    const kiln_status status = cuda_check(cuda, cuda->memory_info(free_bytes, total_bytes),
-                                          "the free memory of device %d", device);
-    kln_cuda_leave(&scope);
-    return status;
+    return cuda_check(cuda, cuda->memory_info(free_bytes, total_bytes),
+                      "the free memory of device %d", device);
 }
 
 kiln_status kln_cuda_enable_peer(int32_t device, int32_t peer)
@@ -77,15 +74,11 @@ kiln_status kln_cuda_enable_peer(int32_t device, int32_t peer)
                   "them go through the host",
                   device, peer);
     void *context = NULL;
-    kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(cuda_primary_context(to, &context));
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    KLN_CUDA_ENTER(device);
     int result = cuda->context_enable_peer(context, 0);
     result = result == CU_PEER_ALREADY_ENABLED ? CU_SUCCESS : result;
-    const kiln_status status =
-        cuda_check(cuda, result, "access of device %d to device %d", device, peer);
-    kln_cuda_leave(&scope);
-    return status;
+    return cuda_check(cuda, result, "access of device %d to device %d", device, peer);
 }
 
 /* --- the public calls --- */

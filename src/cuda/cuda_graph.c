@@ -16,13 +16,10 @@ static kiln_status need_graphs(int32_t device)
 static kiln_status begin_capture(kiln_stream *stream, int mode)
 {
     KLN_RETURN_IF_ERROR(need_graphs(stream->device));
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    KLN_CUDA_ENTER(stream->device);
     const cuda_table *cuda = cuda_functions();
-    const kiln_status status = cuda_check(cuda, cuda->capture_begin(stream->handle, mode),
-                                          "capturing a stream of device %d", stream->device);
-    kln_cuda_leave(&scope);
-    return status;
+    return cuda_check(cuda, cuda->capture_begin(stream->handle, mode),
+                      "capturing a stream of device %d", stream->device);
 }
 
 kiln_status kiln_stream_capture_begin(kiln_stream *stream)
@@ -97,8 +94,7 @@ kiln_status kiln_stream_capture_end(kiln_stream *stream, kiln_graph **graph)
     *graph = NULL;
     KLN_RETURN_IF_ERROR(need_graphs(stream->device));
     const cuda_table *cuda = cuda_functions();
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    KLN_CUDA_ENTER(stream->device);
     void *captured = NULL;
     size_t nodes = 0;
     kiln_graph *made = NULL;
@@ -123,7 +119,6 @@ kiln_status kiln_stream_capture_end(kiln_stream *stream, kiln_graph **graph)
 drop:
     cuda_log_failure(cuda, cuda->graph_destroy(captured), "destroying a graph");
 leave:
-    kln_cuda_leave(&scope);
     return status;
 }
 
@@ -218,11 +213,8 @@ kiln_status kln_graph_launch(const kiln_graph *graph, const kiln_stream *stream)
 kiln_status kiln_graph_launch(kiln_graph *graph, kiln_stream *stream)
 {
     KLN_RETURN_IF_NULL(graph, stream);
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
-    const kiln_status status = kln_graph_launch(graph, stream);
-    kln_cuda_leave(&scope);
-    return status;
+    KLN_CUDA_ENTER(stream->device);
+    return kln_graph_launch(graph, stream);
 }
 
 size_t kiln_graph_node_count(const kiln_graph *graph)

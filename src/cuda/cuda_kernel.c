@@ -86,9 +86,6 @@ static kiln_status launch(kiln_stream *stream, const cuda_kernel *kernel, uint64
 kiln_status cuda_launch(kiln_stream *stream, const cuda_kernel *kernel, uint64_t blocks,
                         unsigned threads, void **arguments)
 {
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
-    const kiln_status status = launch(stream, kernel, blocks, threads, arguments);
-    kln_cuda_leave(&scope);
-    return status;
+    KLN_CUDA_ENTER(stream->device);
+    return launch(stream, kernel, blocks, threads, arguments);
 }

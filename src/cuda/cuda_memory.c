@@ -41,11 +41,8 @@ static kiln_status allocate_inside(kiln_location location, int32_t device, size_
 kiln_status kln_cuda_allocate(kiln_location location, int32_t device, size_t bytes, void **memory)
 {
     *memory = NULL;
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
-    const kiln_status status = allocate_inside(location, device, bytes, memory);
-    kln_cuda_leave(&scope);
-    return status;
+    KLN_CUDA_ENTER(device);
+    return allocate_inside(location, device, bytes, memory);
 }
 
 void kln_cuda_release(kiln_location location, int32_t device, void *memory)
@@ -63,13 +60,9 @@ void kln_cuda_release(kiln_location location, int32_t device, void *memory)
 
 kiln_status kln_cuda_wait(int32_t device)
 {
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    KLN_CUDA_ENTER(device);
     const cuda_table *cuda = cuda_functions();
-    const kiln_status status =
-        cuda_check(cuda, cuda->context_wait(), "waiting for device %d", device);
-    kln_cuda_leave(&scope);
-    return status;
+    return cuda_check(cuda, cuda->context_wait(), "waiting for device %d", device);
 }
 
 static kiln_status need_ordered(int32_t device)
@@ -89,29 +82,23 @@ kiln_status kln_cuda_allocate_ordered(kiln_stream *stream, size_t bytes, void **
 {
     *memory = NULL;
     KLN_RETURN_IF_ERROR(need_ordered(stream->device));
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    KLN_CUDA_ENTER(stream->device);
     const cuda_table *cuda = cuda_functions();
     cu_address address = 0;
     const kiln_status status =
         cuda_check(cuda, cuda->allocate_ordered(&address, bytes, stream->handle),
                    "%zu bytes in the order of a stream of device %d", bytes, stream->device);
     *memory = (void *)(uintptr_t)address;
-    kln_cuda_leave(&scope);
     return status;
 }
 
 kiln_status kln_cuda_release_ordered(kiln_stream *stream, void *memory)
 {
     KLN_RETURN_IF_ERROR(need_ordered(stream->device));
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    KLN_CUDA_ENTER(stream->device);
     const cuda_table *cuda = cuda_functions();
-    const kiln_status status =
-        cuda_check(cuda, cuda->release_ordered(cuda_address(memory), stream->handle),
-                   "releasing memory in the order of a stream of device %d", stream->device);
-    kln_cuda_leave(&scope);
-    return status;
+    return cuda_check(cuda, cuda->release_ordered(cuda_address(memory), stream->handle),
+                      "releasing memory in the order of a stream of device %d", stream->device);
 }
 
 static kiln_status keep_inside(const cuda_device *device, uint64_t bytes)
@@ -133,13 +120,10 @@ static kiln_status keep_inside(const cuda_device *device, uint64_t bytes)
 kiln_status kiln_device_keep_free(int32_t device, uint64_t bytes)
 {
     cuda_device *found = NULL;
-    kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(cuda_find_device(device, &found));
     KLN_RETURN_IF_ERROR(need_ordered(device));
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
-    const kiln_status status = keep_inside(found, bytes);
-    kln_cuda_leave(&scope);
-    return status;
+    KLN_CUDA_ENTER(device);
+    return keep_inside(found, bytes);
 }
 
 kiln_status kiln_stream_allocate(kiln_stream *stream, size_t bytes, void **memory)
@@ -159,8 +143,7 @@ kiln_status kiln_stream_release(kiln_stream *stream, void *memory)
 kiln_status kln_cuda_copy(int32_t device, void *to, const void *from, size_t bytes,
                           kiln_stream *stream)
 {
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    KLN_CUDA_ENTER(device);
     const cuda_table *cuda = cuda_functions();
     int result = CU_SUCCESS;
     if (stream != NULL) {
@@ -170,10 +153,7 @@ kiln_status kln_cuda_copy(int32_t device, void *to, const void *from, size_t byt
         result = cuda->copy(cuda_address(to), cuda_address(from), bytes);
         result = result == CU_SUCCESS ? cuda->stream_wait(NULL) : result;
     }
-    const kiln_status status =
-        cuda_check(cuda, result, "copying %zu bytes on device %d", bytes, device);
-    kln_cuda_leave(&scope);
-    return status;
+    return cuda_check(cuda, result, "copying %zu bytes on device %d", bytes, device);
 }
 
 #define BATCH 64
@@ -230,11 +210,8 @@ static kiln_status copy_pieces_inside(kiln_stream *stream, const kln_cuda_piece 
 
 kiln_status kln_cuda_copy_pieces(kiln_stream *stream, const kln_cuda_piece *pieces, size_t count)
 {
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
-    const kiln_status status = copy_pieces_inside(stream, pieces, count);
-    kln_cuda_leave(&scope);
-    return status;
+    KLN_CUDA_ENTER(stream->device);
+    return copy_pieces_inside(stream, pieces, count);
 }
 
 static kiln_status copy_peer_inside(int32_t to_device, void *to, int32_t from_device,
@@ -263,25 +240,18 @@ static kiln_status copy_peer_inside(int32_t to_device, void *to, int32_t from_de
 kiln_status kln_cuda_copy_peer(int32_t to_device, void *to, int32_t from_device, const void *from,
                                size_t bytes, kiln_stream *stream)
 {
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream != NULL ? stream->device : to_device, &scope));
-    const kiln_status status = copy_peer_inside(to_device, to, from_device, from, bytes, stream);
-    kln_cuda_leave(&scope);
-    return status;
+    KLN_CUDA_ENTER(stream != NULL ? stream->device : to_device);
+    return copy_peer_inside(to_device, to, from_device, from, bytes, stream);
 }
 
 kiln_status kln_cuda_fill(int32_t device, void *memory, uint8_t value, size_t bytes,
                           kiln_stream *stream)
 {
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    KLN_CUDA_ENTER(device);
     const cuda_table *cuda = cuda_functions();
     int result = cuda->fill_async(cuda_address(memory), value, bytes, cuda_stream_handle(stream));
     if (result == CU_SUCCESS && stream == NULL) {
         result = cuda->stream_wait(NULL);
     }
-    const kiln_status status =
-        cuda_check(cuda, result, "filling %zu bytes on device %d", bytes, device);
-    kln_cuda_leave(&scope);
-    return status;
+    return cuda_check(cuda, result, "filling %zu bytes on device %d", bytes, device);
 }

@@ -140,24 +140,18 @@ kiln_status kln_stream_wait(const kiln_stream *stream)
 kiln_status kiln_stream_synchronize(kiln_stream *stream)
 {
     KLN_RETURN_IF_NULL(stream);
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
-    const kiln_status status = kln_stream_wait(stream);
-    kln_cuda_leave(&scope);
-    return status;
+    KLN_CUDA_ENTER(stream->device);
+    return kln_stream_wait(stream);
 }
 
 static kiln_status query(kiln_stream *stream, bool *done)
 {
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    KLN_CUDA_ENTER(stream->device);
     const cuda_table *cuda = cuda_functions();
     const int result = cuda->stream_query(stream->handle);
     *done = result == CU_SUCCESS;
-    const kiln_status status = cuda_check(cuda, result == CU_NOT_READY ? CU_SUCCESS : result,
-                                          "asking a stream of device %d", stream->device);
-    kln_cuda_leave(&scope);
-    return status;
+    return cuda_check(cuda, result == CU_NOT_READY ? CU_SUCCESS : result,
+                      "asking a stream of device %d", stream->device);
 }
 
 kiln_status kiln_stream_query(kiln_stream *stream, bool *done)
@@ -169,28 +163,21 @@ kiln_status kiln_stream_query(kiln_stream *stream, bool *done)
 kiln_status kiln_stream_wait_event(kiln_stream *stream, kiln_event *event)
 {
     KLN_RETURN_IF_NULL(stream, event);
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    KLN_CUDA_ENTER(stream->device);
     const cuda_table *cuda = cuda_functions();
-    const kiln_status status = cuda_check(
-        cuda, cuda->stream_wait_event(stream->handle, event->handle, 0),
-        "a stream of device %d waiting for an event of device %d", stream->device, event->device);
-    kln_cuda_leave(&scope);
-    return status;
+    return cuda_check(cuda, cuda->stream_wait_event(stream->handle, event->handle, 0),
+                      "a stream of device %d waiting for an event of device %d", stream->device,
+                      event->device);
 }
 
 kiln_status kiln_stream_call(kiln_stream *stream, void (*function)(void *user), void *user)
 {
     KLN_RETURN_IF_NULL(stream);
     KLN_FAIL_IF(function == NULL, kln_fail_null(__func__, "function"));
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    KLN_CUDA_ENTER(stream->device);
     const cuda_table *cuda = cuda_functions();
-    const kiln_status status =
-        cuda_check(cuda, cuda->stream_call(stream->handle, function, user),
-                   "enqueuing a host function on a stream of device %d", stream->device);
-    kln_cuda_leave(&scope);
-    return status;
+    return cuda_check(cuda, cuda->stream_call(stream->handle, function, user),
+                      "enqueuing a host function on a stream of device %d", stream->device);
 }
 
 /* --- events --- */
@@ -239,13 +226,11 @@ kiln_status kiln_event_record(kiln_event *event, kiln_stream *stream)
     KLN_RETURN_IF(event->device != stream->device, KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_event_record: the event is of device %d and the stream of device %d",
                   event->device, stream->device);
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(event->device, &scope));
+    KLN_CUDA_ENTER(event->device);
     const cuda_table *cuda = cuda_functions();
     const kiln_status status = cuda_check(cuda, cuda->event_record(event->handle, stream->handle),
                                           "recording an event on device %d", event->device);
     event->recorded = event->recorded || status == KILN_OK;
-    kln_cuda_leave(&scope);
     return status;
 }
 
@@ -310,15 +295,13 @@ kiln_status kln_stream_order(kiln_stream *earlier, kiln_stream *later)
     if (earlier == later || atomic_load(&earlier->finished)) {
         return KILN_OK;
     }
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(earlier->device, &scope));
+    KLN_CUDA_ENTER(earlier->device);
     kiln_status status = KILN_OK;
     (void)pthread_mutex_lock(&earlier->guard);
     if (!atomic_load(&earlier->finished)) {
         status = later != NULL ? order_inside(earlier, later) : kiln_stream_synchronize(earlier);
     }
     (void)pthread_mutex_unlock(&earlier->guard);
-    kln_cuda_leave(&scope);
     return status;
 }
 

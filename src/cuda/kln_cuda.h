@@ -69,6 +69,10 @@ typedef struct kln_cuda_scope {
 
 KILN_MUST_CHECK kiln_status kln_cuda_enter(int32_t device, kln_cuda_scope *scope);
 void kln_cuda_leave(kln_cuda_scope *scope);
+/* Enters to the end of the scope, or returns. */
+#define KLN_CUDA_ENTER(device)                                                     \
+    KLN_SCOPED(kln_cuda_leave) kln_cuda_scope kln_cuda_scope_ = {.pushed = false}; \
+    KLN_RETURN_IF_ERROR(kln_cuda_enter((device), &kln_cuda_scope_))
 
 /* As kiln_graph_launch and kiln_stream_synchronize, where the device was entered already: asking
  * for the current context again and again is the most that a short run pays beside its work. */

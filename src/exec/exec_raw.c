@@ -39,8 +39,7 @@ static kiln_status bind_entry(kln_exec *exec, graph_entry *entry)
 static kiln_status time_enqueued(kln_exec *exec, uint64_t *took)
 {
     exec_gpu *gpu = exec->gpu;
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(gpu->device, &scope));
+    KLN_CUDA_ENTER(gpu->device);
     exec_gpu_lock(exec);
     kiln_status status = bind_entry(exec, gpu->current);
     if (status == KILN_OK) {
@@ -55,7 +54,6 @@ static kiln_status time_enqueued(kln_exec *exec, uint64_t *took)
     }
     *took = kln_now() - begin;
     exec_gpu_unlock(exec);
-    kln_cuda_leave(&scope);
     return status;
 }
 

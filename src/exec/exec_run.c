@@ -244,10 +244,9 @@ static kiln_status run_entry(kln_exec *exec, graph_entry *entry, kiln_stream *st
 static kiln_status run_on_gpu(kln_exec *exec, kiln_stream *stream, bool waits)
 {
     exec_gpu *gpu = exec->gpu;
-    kln_cuda_scope scope;
     const unsigned long refits = atomic_load(&exec->shared->refits);
     KLN_RETURN_IF_ERROR(check_all_bound(exec));
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(gpu->device, &scope));
+    KLN_CUDA_ENTER(gpu->device);
     if (refits != gpu->refits) {
         kln_exec_forget(exec); /* graphs of old weights */
         gpu->refits = refits;
@@ -263,7 +262,6 @@ static kiln_status run_on_gpu(kln_exec *exec, kiln_stream *stream, bool waits)
         status = gpu->leaves ? exec_finish_or_leave(exec) : exec_finish(exec);
     }
     gpu->hits += status == KILN_OK && gpu->replayed;
-    kln_cuda_leave(&scope);
     return status;
 }
 

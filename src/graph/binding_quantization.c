@@ -135,12 +135,6 @@ static kiln_status read_numbers(const kln_onnx_tensor *tensor, double **numbers,
 
 /* --- what a node says of a binding --- */
 
-static int64_t int_of(const kln_onnx_node *node, const char *name, int64_t missing)
-{
-    const kln_onnx_attribute *attribute = kln_onnx_find_attribute(node, name);
-    return attribute != NULL ? attribute->i : missing;
-}
-
 static const char *input_of(const kln_onnx_node *node, size_t place)
 {
     return place < node->input_count ? node->inputs[place] : "";
@@ -192,7 +186,7 @@ static kiln_dtype storage_of(const seeking *s, const kln_onnx_node *node,
             zero = find_constant(s, input_of(other, 2), &made);
         }
     }
-    const int64_t wire = maker != NULL ? int_of(maker, "output_dtype", 0) : 0;
+    const int64_t wire = maker != NULL ? kln_onnx_int(maker, "output_dtype", 0) : 0;
     return zero != NULL    ? zero->dtype
            : maker == NULL ? KILN_DTYPE_UNDEFINED
            : wire != 0     ? kln_onnx_dtype((int32_t)wire)
@@ -207,7 +201,7 @@ static kiln_status take(const seeking *s, const kln_onnx_node *node, size_t side
     const kln_onnx_tensor *scale = find_constant(s, input_of(node, sides[side].scale), &numbers[0]);
     const char *zero_name = input_of(node, sides[side].zero_point);
     const kln_onnx_tensor *zero = find_constant(s, zero_name, &numbers[1]);
-    const int64_t axis = int_of(node, "axis", 1);
+    const int64_t axis = kln_onnx_int(node, "axis", 1);
     const int32_t rank = binding->shape.rank;
     kiln_quantization made = {.storage =
                                   sides[side].is_real ? storage_of(s, node, zero) : binding->dtype};
@@ -216,8 +210,8 @@ static kiln_status take(const seeking *s, const kln_onnx_node *node, size_t side
         s->is_otherwise[place] = true;
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(
-        fill(s, scale, axis < 0 ? axis + rank : axis, int_of(node, "block_size", 0), zero, &made));
+    KLN_RETURN_IF_ERROR(fill(s, scale, axis < 0 ? axis + rank : axis,
+                             kln_onnx_int(node, "block_size", 0), zero, &made));
     if (made.storage == KILN_DTYPE_UNDEFINED ||
         (binding->quantization.storage != KILN_DTYPE_UNDEFINED &&
          !kln_quantization_equal(&made, &binding->quantization))) {

@@ -4,16 +4,6 @@
 
 #include "validate_rules.h"
 
-static const kln_onnx_value *find_input(const kln_onnx_model *model, const char *name)
-{
-    for (size_t i = 0; i < model->graph.input_count; i++) {
-        if (strcmp(model->graph.inputs[i].name, name) == 0) {
-            return &model->graph.inputs[i];
-        }
-    }
-    return NULL;
-}
-
 static void tell(kln_validation *v, kiln_severity severity, const char *input, const char *expected,
                  const char *found, const char *words)
 {
@@ -30,7 +20,7 @@ static void complain(kln_validation *v, const char *input, const char *expected,
 /* Whether the range makes sense by itself and beside what the model declares. */
 static bool check_range(kln_validation *v, const kln_profile_range *range)
 {
-    const kln_onnx_value *input = find_input(v->model, range->input);
+    const kln_onnx_value *input = kln_onnx_find_input(v->model, range->input);
     char words[200];
     if (input == NULL) {
         complain(v, range->input, "an input", "none", "the network has no input of that name");

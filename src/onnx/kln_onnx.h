@@ -310,6 +310,10 @@ const char *kln_onnx_plain_domain(const char *domain);
 
 /* The attribute of that name, or NULL. */
 const kln_onnx_attribute *kln_onnx_find_attribute(const kln_onnx_node *node, const char *name);
+/* The input of the main graph of that name, or NULL. */
+const kln_onnx_value *kln_onnx_find_input(const kln_onnx_model *model, const char *name);
+/* The integer of that name. */
+int64_t kln_onnx_int(const kln_onnx_node *node, const char *name, int64_t otherwise);
 
 /* Whether `text` (or NULL) names a dimension. Some exporters write "?" or "-1" for what they do not
  * know: dimensions of that name have nothing to do with each other. */

@@ -100,6 +100,22 @@ const kln_onnx_attribute *kln_onnx_find_attribute(const kln_onnx_node *node, con
     return NULL;
 }
 
+const kln_onnx_value *kln_onnx_find_input(const kln_onnx_model *model, const char *name)
+{
+    for (size_t i = 0; i < model->graph.input_count; i++) {
+        if (strcmp(model->graph.inputs[i].name, name) == 0) {
+            return &model->graph.inputs[i];
+        }
+    }
+    return NULL;
+}
+
+int64_t kln_onnx_int(const kln_onnx_node *node, const char *name, int64_t otherwise)
+{
+    const kln_onnx_attribute *attribute = kln_onnx_find_attribute(node, name);
+    return attribute != NULL ? attribute->i : otherwise;
+}
+
 kiln_status kln_onnx_model_create(kln_onnx_model **model)
 {
     KLN_RETURN_IF_NULL(model);

@@ -122,16 +122,6 @@ void kln_walk_merge(kln_rule *rule, kln_graph_walk *walk, kln_value *value, kln_
 
 /* --- shapes that the caller gives --- */
 
-static const kln_onnx_value *find_input(const kln_onnx_model *model, const char *name)
-{
-    for (size_t i = 0; i < model->graph.input_count; i++) {
-        if (strcmp(model->graph.inputs[i].name, name) == 0) {
-            return &model->graph.inputs[i];
-        }
-    }
-    return NULL;
-}
-
 static kiln_status option_dim(kln_infer_state *state, const char *input, size_t axis,
                               const kln_onnx_dim *declared, int64_t given)
 {
@@ -157,7 +147,7 @@ kiln_status kln_state_options(kln_infer_state *state)
 {
     for (size_t i = 0; i < state->options.input_count; i++) {
         const kln_input_shape *given = &state->options.inputs[i];
-        const kln_onnx_value *input = find_input(state->inference->model, given->name);
+        const kln_onnx_value *input = kln_onnx_find_input(state->inference->model, given->name);
         KLN_RETURN_IF(input == NULL, KILN_ERROR_NAME,
                       "a shape was given for \"%s\", but no input of the network has that name",
                       given->name);

@@ -36,14 +36,9 @@ static size_t upper_bound(const char *domain, const char *name, int64_t opset)
     return low;
 }
 
-static const char *plain_domain(const char *domain)
-{
-    return domain == NULL || strcmp(domain, "ai.onnx") == 0 ? "" : domain;
-}
-
 const kln_operator *kln_operator_find(const char *domain, const char *name, int64_t opset)
 {
-    domain = plain_domain(domain);
+    domain = kln_onnx_plain_domain(domain);
     const size_t place = upper_bound(domain, name, opset);
     return place > 0 && compare(domain, name, &rows[place - 1]) == 0
                ? &rows[place - 1]
@@ -57,7 +52,7 @@ bool kln_operator_known(const char *domain, const char *name)
 
 int64_t kln_operator_newest(const char *domain)
 {
-    domain = plain_domain(domain);
+    domain = kln_onnx_plain_domain(domain);
     int64_t newest = 0;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(rows); i++) {
         if (strcmp(rows[i].domain, domain) == 0 && rows[i].since > newest) {

@@ -127,18 +127,12 @@ bool kln_channels_read(const kln_channel_observer *channels, size_t count, kiln_
     return true;
 }
 
-static int64_t int_of(const kln_onnx_node *node, const char *name, int64_t missing)
-{
-    const kln_onnx_attribute *attribute = kln_onnx_find_attribute(node, name);
-    return attribute != NULL ? attribute->i : missing;
-}
-
 bool kln_precision_summed(const kln_onnx_node *node, const kln_graph_inference *known,
                           kln_summed *summed)
 {
     const bool is_conv = kln_graph_edit_is(node, "Conv");
     const bool is_across = kln_graph_edit_is(node, "ConvTranspose");
-    const bool is_gemm = kln_graph_edit_is(node, "Gemm") && int_of(node, "transA", 0) == 0;
+    const bool is_gemm = kln_graph_edit_is(node, "Gemm") && kln_onnx_int(node, "transA", 0) == 0;
     if (node->input_count < 2 ||
         (!is_conv && !is_across && !is_gemm && !kln_graph_edit_is(node, "MatMul"))) {
         return false;
@@ -149,12 +143,12 @@ bool kln_precision_summed(const kln_onnx_node *node, const kln_graph_inference *
     }
     const size_t axis = is_conv     ? 1
                         : is_across ? 0
-                        : is_gemm   ? (size_t)(int_of(node, "transB", 0) != 0)
+                        : is_gemm   ? (size_t)(kln_onnx_int(node, "transB", 0) != 0)
                                     : weights->rank - 2;
     if (weights->dims[axis].kind != KLN_DIM_NUMBER || weights->dims[axis].of.number <= 0) {
         return false;
     }
-    const int64_t groups = is_conv ? int_of(node, "group", 1) : 1;
+    const int64_t groups = is_conv ? kln_onnx_int(node, "group", 1) : 1;
     *summed = (kln_summed){.name = node->inputs[0],
                            .count = (size_t)(weights->dims[axis].of.number * groups),
                            .is_last = !is_conv && !is_across};

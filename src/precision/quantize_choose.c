@@ -34,12 +34,6 @@ bool quantize_is_kept(const kiln_precision_options *o, const kln_onnx_node *node
     return false;
 }
 
-static int64_t int_of(const kln_onnx_node *node, const char *name, int64_t missing)
-{
-    const kln_onnx_attribute *attribute = kln_onnx_find_attribute(node, name);
-    return attribute != NULL ? attribute->i : missing;
-}
-
 /* The axes of the weights of a convolution or product; false where it has none. */
 static bool find_weights(const quantize_pass *pass, const kln_onnx_node *node,
                          quantize_node *chosen)
@@ -67,15 +61,15 @@ static bool find_weights(const quantize_pass *pass, const kln_onnx_node *node,
         return true;
     }
     if (is_gemm) {
-        chosen->axis = int_of(node, "transB", 0) != 0 ? 0 : 1;
+        chosen->axis = kln_onnx_int(node, "transB", 0) != 0 ? 0 : 1;
         chosen->depth = 1 - chosen->axis;
-        return int_of(node, "transA", 0) == 0;
+        return kln_onnx_int(node, "transA", 0) == 0;
     }
     chosen->depth = 1;
     if (kln_graph_edit_is(node, "ConvTranspose")) {
         chosen->axis = 1;
         chosen->depth = 0;
-        return int_of(node, "group", 1) == 1;
+        return kln_onnx_int(node, "group", 1) == 1;
     }
     chosen->axis = 0;
     return kln_graph_edit_is(node, "Conv");

@@ -7,12 +7,6 @@
 /* Decibels of an estimate that are worth the trouble. */
 #define WORTH_IT 0.5
 
-static int64_t int_of(const kln_onnx_node *node, const char *name, int64_t missing)
-{
-    const kln_onnx_attribute *attribute = kln_onnx_find_attribute(node, name);
-    return attribute != NULL ? attribute->i : missing;
-}
-
 /* --- constants --- */
 
 static kiln_status list_constants(smooth_pass *pass)
@@ -42,13 +36,14 @@ static void set_strides(const kln_onnx_node *node, const kln_value *weights, smo
     const size_t first = (size_t)weights->dims[0].of.number;
     const size_t second = (size_t)weights->dims[1].of.number;
     const size_t window = of->count / (first * second);
-    const bool outs_first = kln_graph_edit_is(node, "Conv") ||
-                            (kln_graph_edit_is(node, "Gemm") && int_of(node, "transB", 0) != 0);
+    const bool outs_first =
+        kln_graph_edit_is(node, "Conv") ||
+        (kln_graph_edit_is(node, "Gemm") && kln_onnx_int(node, "transB", 0) != 0);
     of->outs = outs_first ? first : second;
     of->ins = outs_first ? second : first;
     of->out_stride = outs_first ? second * window : window;
     of->in_stride = outs_first ? window : second * window;
-    of->groups = kln_graph_edit_is(node, "Conv") ? (size_t)int_of(node, "group", 1) : 1;
+    of->groups = kln_graph_edit_is(node, "Conv") ? (size_t)kln_onnx_int(node, "group", 1) : 1;
 }
 
 static bool pads(const kln_onnx_node *node)
@@ -118,7 +113,7 @@ static void look_at_node(const smooth_pass *pass, size_t index)
     if (numbers == NULL || weights == NULL || weights->dims[0].kind != KLN_DIM_NUMBER ||
         weights->dims[1].kind != KLN_DIM_NUMBER || of->count == 0 ||
         (of->input.is_last && weights->rank != 2) || input == NULL || !input->has_shape ||
-        (kln_graph_edit_is(node, "ConvTranspose") && int_of(node, "group", 1) != 1)) {
+        (kln_graph_edit_is(node, "ConvTranspose") && kln_onnx_int(node, "group", 1) != 1)) {
         return;
     }
     of->weights = (float *)(uintptr_t)numbers; /* not written to before it is copied */

@@ -44,12 +44,6 @@ static bool rounds(const kln_onnx_node *node)
            strncmp(node->op_type, "QLinear", 7) == 0 || strcmp(node->op_type, "QGemm") == 0;
 }
 
-static int64_t number_of(const kln_onnx_node *node, const char *name, int64_t otherwise)
-{
-    const kln_onnx_attribute *attribute = kln_onnx_find_attribute(node, name);
-    return attribute != NULL ? attribute->i : otherwise;
-}
-
 /* The scales of a DequantizeLinear, where they are constant. */
 static kiln_status take_scales(const kln_graph_inference *graph, uint32_t node, bool keeps_axes,
                                kln_arena *arena, kln_compare_steps *steps)
@@ -76,8 +70,8 @@ static kiln_status take_scales(const kln_graph_inference *graph, uint32_t node, 
     KLN_RETURN_IF_ERROR(kiln_tensor_read(&view, 0, count, scales));
     steps->scales = scales;
     steps->count = count;
-    steps->axis = number_of(of, "axis", 1);
-    steps->block = number_of(of, "block_size", 0);
+    steps->axis = kln_onnx_int(of, "axis", 1);
+    steps->block = kln_onnx_int(of, "block_size", 0);
     return KILN_OK;
 }
 

@@ -60,6 +60,8 @@ KILN_MUST_CHECK kiln_status trt_parse(trt_build *build);
  * (trt_feed.c). */
 KILN_MUST_CHECK kiln_status trt_feed(trt_build *build, const kln_onnx_model **onnx);
 void trt_parse_finish(trt_build *build);
+/* Whether weights lie outside of the message that the libraries get. */
+bool trt_has_left_out(const kln_onnx_graph *graph);
 /* Where the tensor's elements lie, or a copy of them where that is not aligned: the libraries take
  * weights element by element. */
 KILN_MUST_CHECK kiln_status trt_align(const kln_onnx_tensor *tensor, kln_arena *copies,

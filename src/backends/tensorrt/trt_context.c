@@ -336,8 +336,7 @@ static kiln_status enqueue(trt_context *self)
 
 static kiln_status run(trt_context *self)
 {
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(self->engine->device, &scope));
+    KLN_CUDA_ENTER(self->engine->device);
     trt_logged_clear();
     trt_error_recorder_clear(&self->recorder);
     kiln_status status = enqueue(self);
@@ -356,7 +355,6 @@ static kiln_status run(trt_context *self)
     if (status == KILN_OK && self->profiles_layers) {
         (void)trt_ExecutionContext_reportToProfiler(&self->engine->library->abi, self->object);
     }
-    kln_cuda_leave(&scope);
     return status;
 }
 

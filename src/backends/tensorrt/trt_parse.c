@@ -170,7 +170,7 @@ kiln_status trt_align(const kln_onnx_tensor *tensor, kln_arena *copies, const vo
     return KILN_OK;
 }
 
-static bool has_left_out(const kln_onnx_graph *graph)
+bool trt_has_left_out(const kln_onnx_graph *graph)
 {
     for (size_t i = 0; i < graph->initializer_count; i++) {
         if (kln_onnx_is_left_out(&graph->initializers[i])) {
@@ -328,7 +328,7 @@ static kiln_status parse(trt_build *build)
     if (onnx == NULL) {
         KLN_RETURN_IF_ERROR(read_model(build, spans));
         /* Some exporters keep weights in Constant nodes: there is nothing to leave out then. */
-        if (spans && build->onnx != NULL && has_left_out(&build->onnx->graph)) {
+        if (spans && build->onnx != NULL && trt_has_left_out(&build->onnx->graph)) {
             onnx = build->onnx;
         }
     }

@@ -58,21 +58,11 @@ static kiln_status take_spans(onnx_refit *self)
     return trt_ParserRefitter_refitModelProto(abi, self->parser) ? KILN_OK : fail_refitter(self);
 }
 
-static bool has_left_out(const kln_onnx_graph *graph)
-{
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        if (kln_onnx_is_left_out(&graph->initializers[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static kiln_status take_weights(onnx_refit *self)
 {
     const trt_abi *abi = &self->engine->library->abi;
     KLN_RETURN_WITHIN(kln_model_read(self->model, &self->onnx), "refit: %s", self->source);
-    if (trt_has(abi, TRT_M_ParserRefitter_loadModelProto) && has_left_out(&self->onnx->graph)) {
+    if (trt_has(abi, TRT_M_ParserRefitter_loadModelProto) && trt_has_left_out(&self->onnx->graph)) {
         return take_spans(self);
     }
     return trt_ParserRefitter_refitFromBytes(abi, self->parser, self->model->bytes.data,
