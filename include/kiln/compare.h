@@ -105,8 +105,8 @@ typedef struct kiln_compare_options {
  * second's. Of complex elements each part counts as an element. A later version may append members.
  */
 typedef struct kiln_tensor_difference {
-    const char *name;      /* of the tensor */
-    const char *node;      /* that computes it, or "#12" where it has no name; "" for an output */
+    const char *name; /* of the tensor */
+    const char *node; /* that computes it, or "#12 Relu" where it has no name; "" for an output */
     const char *operation; /* its operator; "" for an output */
     kiln_dtype found_dtype, expected_dtype;
     kiln_shape found_shape, expected_shape;

@@ -91,8 +91,8 @@ typedef struct kln_fence {
 void kln_fence_make(int32_t device, kln_fence *fence);
 void kln_fence_drop(kln_fence *fence);
 
-/* The device writes there at this place of the stream, or of each replay where it is captured. A
- * write behind a replay, outside of it, costs 8 us where the graph has copies in it. */
+/* The device writes there at this place of the stream, or of each replay where it is captured:
+ * behind a replay whose graph has copies in it, a write of its own comes late. */
 KILN_MUST_CHECK kiln_status kln_fence_enqueue(const kln_fence *fence, const kiln_stream *stream);
 /* Before the work is launched, when none is under way that writes there. */
 void kln_fence_arm(const kln_fence *fence);

@@ -53,7 +53,7 @@ kiln_status precise_mark_gates(const precise_pass *pass, precise_graph *graph)
     if (graph->known == NULL || !kln_ranges_have_channels(pass->options->ranges)) {
         return KILN_OK;
     }
-    const kiln_status status = quantize_index_make(graph->graph, &index);
+    const kiln_status status = quantize_index_readers(graph->graph, &index);
     for (size_t i = 0; status == KILN_OK && i < graph->graph->node_count; i++) {
         graph->nodes[i].is_gate = is_gate(graph, &index, &graph->graph->nodes[i]);
         found = found || graph->nodes[i].is_gate;

@@ -38,7 +38,7 @@ static kiln_status mark_gelus(const kln_onnx_graph *graph, quantize_index *index
     return KILN_OK;
 }
 
-kiln_status quantize_index_make(const kln_onnx_graph *graph, quantize_index *index)
+kiln_status quantize_index_readers(const kln_onnx_graph *graph, quantize_index *index)
 {
     for (size_t i = 0; i < graph->node_count; i++) {
         const kln_onnx_node *node = &graph->nodes[i];
@@ -48,6 +48,15 @@ kiln_status quantize_index_make(const kln_onnx_graph *graph, quantize_index *ind
         if (kln_graph_edit_is(node, "Sigmoid") || kln_graph_edit_is(node, "HardSigmoid")) {
             KLN_RETURN_IF_ERROR(kln_names_set(&index->sigmoids, node->inputs[0], (uint32_t)i));
         }
+    }
+    return KILN_OK;
+}
+
+kiln_status quantize_index_make(const kln_onnx_graph *graph, quantize_index *index)
+{
+    KLN_RETURN_IF_ERROR(quantize_index_readers(graph, index));
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
         for (size_t k = 0; k < node->output_count; k++) {
             KLN_RETURN_IF_ERROR(kln_names_set(&index->makers, node->outputs[k], (uint32_t)i));
         }

@@ -69,6 +69,9 @@ bool quantize_is_one_pixel(const kln_value *value);
 
 /* (quantize_index.c) */
 KILN_MUST_CHECK kiln_status quantize_index_make(const kln_onnx_graph *graph, quantize_index *index);
+/* Only of the nodes that read. */
+KILN_MUST_CHECK kiln_status quantize_index_readers(const kln_onnx_graph *graph,
+                                                   quantize_index *index);
 void quantize_index_finish(quantize_index *index);
 /* By one of its maps; or NULL. */
 const kln_onnx_node *quantize_node_of(const kln_names *names, const kln_onnx_graph *graph,

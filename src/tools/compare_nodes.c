@@ -79,8 +79,7 @@ static kiln_status note(search *s, const candidate *of, const kiln_tensor_differ
     *first = *difference;
     first->name = kln_arena_strdup(arena, name_of(s, of));
     first->operation = kln_arena_strdup(arena, node->op_type);
-    first->node = node->name[0] != '\0' ? kln_arena_strdup(arena, node->name)
-                                        : kln_arena_printf(arena, "#%u", (unsigned)index);
+    first->node = kln_arena_strdup(arena, KLN_NODE_LABEL(node, index));
     KLN_FAIL_IF(first->name == NULL || first->operation == NULL || first->node == NULL,
                 kln_fail_memory(1, "a comparison"));
     s->comparison->first = first;
