@@ -86,9 +86,19 @@ typedef struct cli_command {
                                 printed as it stands */
     const cli_group *groups;
     const cli_example *examples;
-    cli_exit (*run)(const struct cli_command *self, int count, char **arguments);
+    size_t size;          /* of its settings, which begin as */
+    const void *defaults; /* this (CLI_SETTINGS) */
+    /* With the settings read, and `most` operands, NULL where absent. */
+    cli_exit (*run)(const struct cli_command *self, void *settings, const char **operands);
     bool tells_errors; /* its text is a list of errors, which --quiet leaves */
 } cli_command;
+
+/* The settings of a command and what they are where nothing is given. */
+#define CLI_SETTINGS(type, ...)                     \
+    .size = sizeof(type), .defaults = &(const type) \
+    {                                               \
+        __VA_ARGS__                                 \
+    }
 
 /* Ended by NULL; the order of the help. */
 extern const cli_command *const cli_commands[];
@@ -96,12 +106,8 @@ extern const cli_command *const cli_commands[];
 /* Every command understands these as well. */
 extern const cli_group cli_common_group;
 
-/* Reads what follows the command's name into `settings` and `operands` (command->most of them, NULL
- * where absent). False: the command is over, with *result. Lists are freed by
- * cli_options_finish. */
-bool cli_options_read(const cli_command *command, int count, char **arguments, void *settings,
-                      const char **operands, cli_exit *result);
-void cli_options_finish(const cli_command *command, void *settings);
+/* Reads what follows the command's name, and runs it. */
+cli_exit cli_run_command(const cli_command *command, int count, char **arguments);
 
 /* Where a walk over options is; begin with a zeroed one. */
 typedef struct cli_position {

@@ -363,23 +363,17 @@ static cli_exit bench_alone(const cli_command *self, const char *path,
     return result;
 }
 
-static cli_exit run(const cli_command *self, int count, char **arguments)
+static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    bench_settings settings = {.duration = 3, .warmup = 200, .iterations = 10};
-    const char *operands[1] = {NULL};
+    bench_settings *settings = given;
     kiln_engine *engine = NULL;
-    cli_exit result = CLI_DONE;
-    if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
-        return result;
-    }
-    settings.model.shapes = &settings.inputs;
-    result = cli_model_open(self, operands[0], &settings.model, &engine);
+    settings->model.shapes = &settings->inputs;
+    cli_exit result = cli_model_open(self, operands[0], &settings->model, &engine);
     if (result == CLI_DONE) {
-        result = (cli_sweep_is_asked(&settings.sweep) ? bench_load : bench_alone)(
-            self, operands[0], &settings, engine);
+        result = (cli_sweep_is_asked(&settings->sweep) ? bench_load : bench_alone)(
+            self, operands[0], settings, engine);
     }
     kiln_engine_release(engine);
-    cli_options_finish(self, &settings);
     return result;
 }
 
@@ -436,5 +430,6 @@ const cli_command cli_command_bench = {
         "that waiting behind others is part of it; items/s are inferences/s times the batch size.",
     .groups = groups,
     .examples = examples,
+    CLI_SETTINGS(bench_settings, .duration = 3, .warmup = 200, .iterations = 10),
     .run = run,
 };

@@ -189,23 +189,17 @@ static cli_exit build_and_save(const build_settings *settings, const char *path)
 
 /* --- the command --- */
 
-static cli_exit run(const cli_command *self, int count, char **arguments)
+static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    build_settings settings = {.build = NULL};
-    const char *operands[1] = {NULL};
-    cli_exit result = CLI_DONE;
-    if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
-        return result;
-    }
-    result =
-        settings.output == NULL
+    build_settings *settings = given;
+    cli_exit result =
+        settings->output == NULL
             ? cli_misuse(self, "--output is missing: it names the file that the plan is written to")
-        : settings.tune && (settings.time_limit > 0 || settings.memory_limit > 0)
+        : settings->tune && (settings->time_limit > 0 || settings->memory_limit > 0)
             ? cli_misuse(self,
                          "--tune builds several times and has no limit; leave out "
                          "--time-limit and --memory-limit")
-            : build_and_save(&settings, operands[0]);
-    cli_options_finish(self, &settings);
+            : build_and_save(settings, operands[0]);
     return result;
 }
 
@@ -271,5 +265,6 @@ const cli_command cli_command_build = {
         "version does not have is an error.",
     .groups = groups,
     .examples = examples,
+    CLI_SETTINGS(build_settings, .build = NULL),
     .run = run,
 };

@@ -126,15 +126,11 @@ static cli_exit clear(const cache_settings *settings)
     return CLI_DONE;
 }
 
-static cli_exit run(const cli_command *self, int count, char **arguments)
+static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
     static const char *const actions[] = {"list", "clear", "verify"};
-    cache_settings settings = {.cache = "default"};
-    const char *operands[1] = {NULL};
+    cache_settings *settings = given;
     cli_exit result = CLI_DONE;
-    if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
-        return result;
-    }
     size_t action = 0;
     while (action < CLI_ARRAY_LENGTH(actions) && strcmp(operands[0], actions[action]) != 0) {
         action++;
@@ -144,14 +140,13 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
         result = cli_misuse(self, "there is no action \"%.80s\"; it is list, clear or verify%s%s%s",
                             operands[0], closest != NULL ? "; did you mean " : "",
                             closest != NULL ? closest : "", closest != NULL ? "?" : "");
-    } else if (settings.keep > 0 && action != 1) {
+    } else if (settings->keep > 0 && action != 1) {
         result = cli_misuse(self, "--keep goes with clear, as in kiln cache clear --keep 1024");
-    } else if (settings.remove && action != 2) {
+    } else if (settings->remove && action != 2) {
         result = cli_misuse(self, "--remove goes with verify, as in kiln cache verify --remove");
     } else {
-        result = action == 1 ? clear(&settings) : list(&settings, action == 2);
+        result = action == 1 ? clear(settings) : list(settings, action == 2);
     }
-    cli_options_finish(self, &settings);
     return result;
 }
 
@@ -190,5 +185,6 @@ const cli_command cli_command_cache = {
         "are not what its manifest says is never loaded, but built anew.",
     .groups = groups,
     .examples = examples,
+    CLI_SETTINGS(cache_settings, .cache = "default"),
     .run = run,
 };

@@ -107,15 +107,10 @@ static void print(const job *work)
     cli_print_not_finite(work->ranges);
 }
 
-static cli_exit run(const cli_command *self, int count, char **arguments)
+static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    job work = {.command = self,
-                .settings = {.percentile = 99.99, .memory = 1024, .precision = -1}};
-    const char *operands[1] = {NULL};
+    job work = {.command = self, .settings = *(const calibrate_settings *)given};
     cli_exit result = CLI_DONE;
-    if (!cli_options_read(self, count, arguments, &work.settings, operands, &result)) {
-        return result;
-    }
     work.path = operands[0];
     if (work.settings.data == NULL || work.settings.output == NULL) {
         result = cli_misuse(self, "--%s is needed", work.settings.data == NULL ? "data" : "output");
@@ -127,7 +122,6 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     }
     kiln_range_table_destroy(work.ranges);
     kiln_batch_folder_close(work.folder);
-    cli_options_finish(self, &work.settings);
     return result;
 }
 
@@ -198,5 +192,6 @@ const cli_command cli_command_calibrate = {
         "NaN and infinities have no part in a range and are told of.",
     .groups = groups,
     .examples = examples,
+    CLI_SETTINGS(calibrate_settings, .percentile = 99.99, .memory = 1024, .precision = -1),
     .run = run,
 };

@@ -76,17 +76,11 @@ static cli_exit check(const char *path, const check_settings *settings)
     return result == CLI_DONE && counted > 0 ? CLI_FAILED : result;
 }
 
-static cli_exit run(const cli_command *self, int count, char **arguments)
+static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    check_settings settings = {.json = false};
-    const char *operands[1] = {NULL};
-    cli_exit result = CLI_DONE;
-    if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
-        return result;
-    }
-    result = check(operands[0], &settings);
-    cli_options_finish(self, &settings);
-    return result;
+    (void)self;
+    check_settings *settings = given;
+    return check(operands[0], settings);
 }
 
 static const cli_option options[] = {
@@ -127,6 +121,7 @@ const cli_command cli_command_check = {
         "read, 2 for wrong use.",
     .groups = groups,
     .examples = examples,
+    CLI_SETTINGS(check_settings, .json = false),
     .run = run,
     .tells_errors = true,
 };

@@ -371,18 +371,11 @@ static cli_exit do_job(job *work)
     return result == CLI_DONE && !kiln_comparison_passes(work->comparison) ? CLI_FAILED : result;
 }
 
-static cli_exit run(const cli_command *self, int count, char **arguments)
+static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    job work = {
-        .command = self,
-        .settings = {.absolute = KILN_BY_DTYPE, .relative = KILN_BY_DTYPE, .steps = KILN_BY_DTYPE}};
-    const char *operands[1] = {NULL};
-    cli_exit result = CLI_DONE;
-    if (!cli_options_read(self, count, arguments, &work.settings, operands, &result)) {
-        return result;
-    }
+    job work = {.command = self, .settings = *(const compare_settings *)given};
     work.path = operands[0];
-    result = do_job(&work);
+    cli_exit result = do_job(&work);
     kiln_comparison_destroy(work.comparison);
     kiln_network_destroy(work.network);
     kiln_context_destroy(work.context);
@@ -390,7 +383,6 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     kiln_engine_release(work.engines[1]);
     cli_inputs_finish(&work.inputs);
     free(work.tensors);
-    cli_options_finish(self, &work.settings);
     return result;
 }
 
@@ -454,5 +446,7 @@ const cli_command cli_command_compare = {
         "output may be a step off (--steps). The exit status is 1 where an output does not pass.",
     .groups = groups,
     .examples = examples,
+    CLI_SETTINGS(compare_settings, .absolute = KILN_BY_DTYPE, .relative = KILN_BY_DTYPE,
+                 .steps = KILN_BY_DTYPE),
     .run = run,
 };

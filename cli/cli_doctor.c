@@ -291,23 +291,20 @@ static cli_exit examine(findings *found)
     return status == KILN_OK ? CLI_DONE : cli_fail();
 }
 
-static cli_exit run(const cli_command *self, int count, char **arguments)
+static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    doctor_settings settings = {.json = false};
+    (void)self;
+    (void)operands;
+    doctor_settings *settings = given;
     findings found = {.report = NULL};
-    cli_exit result = CLI_DONE;
-    if (!cli_options_read(self, count, arguments, &settings, NULL, &result)) {
-        return result;
-    }
-    result = examine(&found);
+    cli_exit result = examine(&found);
     if (result == CLI_DONE) {
-        result = settings.json ? print_json(&found) : print_text(&found);
+        result = settings->json ? print_json(&found) : print_text(&found);
     }
     if (result == CLI_DONE && !found.has_chosen) {
         result = CLI_FAILED;
     }
     kiln_system_report_destroy(found.report);
-    cli_options_finish(self, &settings);
     return result;
 }
 
@@ -341,5 +338,6 @@ const cli_command cli_command_doctor = {
         "with 0 when a backend can be used, else with 1.",
     .groups = groups,
     .examples = examples,
+    CLI_SETTINGS(doctor_settings, .json = false),
     .run = run,
 };

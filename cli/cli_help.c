@@ -247,16 +247,12 @@ typedef struct help_settings {
     bool man;
 } help_settings;
 
-static cli_exit run(const cli_command *self, int count, char **arguments)
+static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    help_settings settings = {false};
-    const char *operands[1] = {NULL};
-    cli_exit result = CLI_DONE;
-    if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
-        return result;
-    }
+    (void)self;
+    help_settings *settings = given;
     if (operands[0] == NULL) {
-        if (settings.man) {
+        if (settings->man) {
             manual_overview();
         } else {
             cli_help_overview(false);
@@ -267,7 +263,7 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     if (command == NULL) {
         return cli_misuse_command(operands[0]);
     }
-    if (settings.man) {
+    if (settings->man) {
         manual_of_command(command);
     } else {
         cli_help_command(command);
@@ -298,5 +294,6 @@ const cli_command cli_command_help = {
     .description = "Lists the commands, or says what one of them does and which options it has.",
     .groups = groups,
     .examples = examples,
+    CLI_SETTINGS(help_settings, .man = false),
     .run = run,
 };

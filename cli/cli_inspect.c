@@ -358,28 +358,23 @@ static bool wants_engine(const cli_model_settings *settings)
            settings->shapes->shapes.count != 0;
 }
 
-static cli_exit run(const cli_command *self, int count, char **arguments)
+static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    inspect_settings settings = {.json = false};
-    const char *operands[1] = {NULL};
+    inspect_settings *settings = given;
     cli_exit result = CLI_DONE;
-    if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
-        return result;
-    }
     inspect_subject subject = {.path = operands[0]};
-    settings.model.shapes = &settings.inputs;
+    settings->model.shapes = &settings->inputs;
     /* What cannot be read as ONNX is a plan, or something that the load says more about. */
-    if (wants_engine(&settings.model) ||
-        !cli_network_open(operands[0], settings.layers, &subject.network, &result)) {
-        result = cli_model_open(self, operands[0], &settings.model, &subject.engine);
+    if (wants_engine(&settings->model) ||
+        !cli_network_open(operands[0], settings->layers, &subject.network, &result)) {
+        result = cli_model_open(self, operands[0], &settings->model, &subject.engine);
     }
     if (result == CLI_DONE) {
-        result = settings.json ? print_json(&subject, settings.layers)
-                               : print_text(&subject, settings.layers);
+        result = settings->json ? print_json(&subject, settings->layers)
+                                : print_text(&subject, settings->layers);
     }
     kiln_engine_release(subject.engine);
     cli_network_close(&subject.network);
-    cli_options_finish(self, &settings);
     return result;
 }
 
@@ -427,5 +422,6 @@ const cli_command cli_command_inspect = {
         "built unless an option of the engine is given. A plan is loaded.",
     .groups = groups,
     .examples = examples,
+    CLI_SETTINGS(inspect_settings, .json = false),
     .run = run,
 };

@@ -53,7 +53,7 @@ static cli_exit dispatch(int count, char **arguments)
     }
     for (size_t i = 0; cli_commands[i] != NULL; i++) {
         if (strcmp(cli_commands[i]->name, name) == 0) {
-            return cli_commands[i]->run(cli_commands[i], count - 2, arguments + 2);
+            return cli_run_command(cli_commands[i], count - 2, arguments + 2);
         }
     }
     return cli_misuse_command(name);

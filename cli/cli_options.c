@@ -308,28 +308,7 @@ static bool wants_json(const reading *state)
            *(const bool *)(state->settings + group->base + option.offset);
 }
 
-bool cli_options_read(const cli_command *command, int count, char **arguments, void *settings,
-                      const char **operands, cli_exit *result)
-{
-    reading state = {.command = command, .settings = settings};
-    *result = read_all(&state, count, arguments, operands);
-    if (*result != CLI_DONE) {
-        cli_options_finish(command, settings);
-        return false;
-    }
-    if (state.wants_help) {
-        cli_help_command(command);
-        cli_options_finish(command, settings);
-        return false;
-    }
-    cli_log_begin(state.verbosity);
-    if (state.wants_quiet) {
-        cli_quiet_begin(!command->tells_errors && !wants_json(&state));
-    }
-    return true;
-}
-
-void cli_options_finish(const cli_command *command, void *settings)
+static void finish(const cli_command *command, void *settings)
 {
     for (const cli_group *group = command->groups; group != NULL && group->title != NULL; group++) {
         for (const cli_option *option = group->options; option->name != NULL; option++) {
@@ -343,4 +322,35 @@ void cli_options_finish(const cli_command *command, void *settings)
             }
         }
     }
+}
+
+static cli_exit run(reading *state, int count, char **arguments, const char **operands)
+{
+    const cli_exit result = read_all(state, count, arguments, operands);
+    if (result == CLI_DONE && state->wants_help) {
+        cli_help_command(state->command);
+    }
+    if (result != CLI_DONE || state->wants_help) {
+        return result;
+    }
+    cli_log_begin(state->verbosity);
+    if (state->wants_quiet) {
+        cli_quiet_begin(!state->command->tells_errors && !wants_json(state));
+    }
+    return state->command->run(state->command, state->settings, operands);
+}
+
+cli_exit cli_run_command(const cli_command *command, int count, char **arguments)
+{
+    reading state = {.command = command, .settings = cli_allocate(command->size)};
+    const char **operands = cli_allocate((command->most + 1) * sizeof *operands);
+    memcpy(state.settings, command->defaults, command->size);
+    for (size_t i = 0; i <= command->most; i++) {
+        operands[i] = NULL;
+    }
+    const cli_exit result = run(&state, count, arguments, operands);
+    finish(command, state.settings);
+    free(state.settings);
+    free(operands);
+    return result;
 }

@@ -355,27 +355,21 @@ static cli_exit quantize(const quantize_settings *settings, const char *path)
     return result;
 }
 
-static cli_exit run(const cli_command *self, int count, char **arguments)
+static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    quantize_settings settings = {
-        .precision = -1, .rest = -1, .method = KILN_CALIBRATE_MSE, .target = -1};
-    const char *operands[1] = {NULL};
-    cli_exit result = CLI_DONE;
-    if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
-        return result;
-    }
-    result = settings.output == NULL
-                 ? cli_misuse(self, "--output is missing: it names the file that is written")
-             : settings.precision < 0 && settings.edges.scales.count == 0 &&
-                     settings.edges.stored.count == 0
-                 ? cli_misuse(self, "--precision is missing: the type to compute in")
-             : (settings.page != NULL || settings.target > 0 || settings.agreement > 0) &&
-                     settings.check == NULL && settings.calibration == NULL
-                 ? cli_misuse(self, "--report, --target and --agreement want batches: --check DIR")
-                 : cli_bindings_read(self, &settings.edges);
-    result = result == CLI_DONE ? quantize(&settings, operands[0]) : result;
-    cli_bindings_finish(&settings.edges);
-    cli_options_finish(self, &settings);
+    quantize_settings *settings = given;
+    cli_exit result =
+        settings->output == NULL
+            ? cli_misuse(self, "--output is missing: it names the file that is written")
+        : settings->precision < 0 && settings->edges.scales.count == 0 &&
+                settings->edges.stored.count == 0
+            ? cli_misuse(self, "--precision is missing: the type to compute in")
+        : (settings->page != NULL || settings->target > 0 || settings->agreement > 0) &&
+                settings->check == NULL && settings->calibration == NULL
+            ? cli_misuse(self, "--report, --target and --agreement want batches: --check DIR")
+            : cli_bindings_read(self, &settings->edges);
+    result = result == CLI_DONE ? quantize(settings, operands[0]) : result;
+    cli_bindings_finish(&settings->edges);
     return result;
 }
 
@@ -466,5 +460,7 @@ const cli_command cli_command_quantize = {
         "does not take it, they count positions, or they sum squares.",
     .groups = groups,
     .examples = examples,
+    CLI_SETTINGS(quantize_settings, .precision = -1, .rest = -1, .method = KILN_CALIBRATE_MSE,
+                 .target = -1),
     .run = run,
 };

@@ -139,28 +139,24 @@ static cli_exit refit(const refit_settings *settings, const char *weights, kiln_
     return CLI_DONE;
 }
 
-static cli_exit run(const cli_command *self, int count, char **arguments)
+static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    refit_settings settings = {.output = NULL};
-    const char *operands[2] = {NULL};
+    refit_settings *settings = given;
     kiln_engine *engine = NULL;
     cli_exit result = CLI_DONE;
-    if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
-        return result;
-    }
-    const size_t checks = settings.checks.count;
+    const size_t checks = settings->checks.count;
     sample *loaded = cli_allocate((checks + 1) * sizeof *loaded);
     kiln_refit_sample *samples = cli_allocate((checks + 1) * sizeof *samples);
     memset(loaded, 0, (checks + 1) * sizeof *loaded);
-    if (settings.output == NULL) {
+    if (settings->output == NULL) {
         result = cli_misuse(self,
                             "--output is missing: it names the file that the engine with the "
                             "new weights is written to");
     } else {
-        result = cli_model_open(self, operands[0], &settings.model, &engine);
+        result = cli_model_open(self, operands[0], &settings->model, &engine);
     }
     if (result == CLI_DONE) {
-        result = refit(&settings, operands[1], engine, loaded, samples);
+        result = refit(settings, operands[1], engine, loaded, samples);
     }
     kiln_engine_release(engine);
     for (size_t i = 0; i < checks; i++) {
@@ -168,7 +164,6 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     }
     free(loaded);
     free(samples);
-    cli_options_finish(self, &settings);
     return result;
 }
 
@@ -219,5 +214,6 @@ const cli_command cli_command_refit = {
         "Where a check fails, nothing is written.",
     .groups = groups,
     .examples = examples,
+    CLI_SETTINGS(refit_settings, .output = NULL),
     .run = run,
 };

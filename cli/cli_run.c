@@ -327,21 +327,15 @@ static cli_exit do_job(job *work)
     return result;
 }
 
-static cli_exit run(const cli_command *self, int count, char **arguments)
+static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    job work = {.command = self, .settings = {.runs = 1}};
-    const char *operands[1] = {NULL};
-    cli_exit result = CLI_DONE;
-    if (!cli_options_read(self, count, arguments, &work.settings, operands, &result)) {
-        return result;
-    }
+    job work = {.command = self, .settings = *(const run_settings *)given};
     work.path = operands[0];
-    result = do_job(&work);
+    cli_exit result = do_job(&work);
     kiln_context_destroy(work.context);
     kiln_engine_release(work.engine);
     cli_inputs_finish(&work.inputs);
     kiln_histogram_destroy(work.times);
-    cli_options_finish(self, &work.settings);
     return result;
 }
 
@@ -393,5 +387,6 @@ const cli_command cli_command_run = {
         "to 255 (int8: to 127, int4: to 7, uint4: to 15) for integers, 0 and 1 for bool.",
     .groups = groups,
     .examples = examples,
+    CLI_SETTINGS(run_settings, .runs = 1),
     .run = run,
 };

@@ -151,38 +151,24 @@ static cli_exit serve_models_of(const serve_settings *settings)
     return wait_for_signals(settings, &self, &signals);
 }
 
-static cli_exit run(const cli_command *self, int count, char **arguments)
+static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    serve_settings settings = {.body = 64, .bodies = 1024};
-    settings.server = (serve_options){.host = "127.0.0.1",
-                                      .port = 8000,
-                                      .connections = 4096,
-                                      .request_seconds = 60,
-                                      .idle_seconds = 75,
-                                      .drain_seconds = 25,
-                                      .generate_seconds = 600};
-    const char *operands[MOST_PLACES] = {NULL};
-    cli_exit result = CLI_DONE;
-    if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
-        return result;
-    }
-    serve_options *server = &settings.server;
-    kiln_build_options build = cli_model_build(&settings.model);
-    build.cache = settings.model.no_cache ? NULL : build.cache != NULL ? build.cache : "default";
+    serve_settings *settings = given;
+    serve_options *server = &settings->server;
+    kiln_build_options build = cli_model_build(&settings->model);
+    build.cache = settings->model.no_cache ? NULL : build.cache != NULL ? build.cache : "default";
     server->places = operands;
     while (server->place_count < MOST_PLACES && operands[server->place_count] != NULL) {
         server->place_count++;
     }
     server->build = &build;
-    server->graphs = (kiln_graph_policy)settings.model.graph;
-    server->body_limit = (int64_t)(settings.body * MIB);
-    server->memory_limit = (int64_t)(settings.bodies * MIB);
+    server->graphs = (kiln_graph_policy)settings->model.graph;
+    server->body_limit = (int64_t)(settings->body * MIB);
+    server->memory_limit = (int64_t)(settings->bodies * MIB);
     server->say = cli_is_quiet() ? say_nothing : say;
-    result = (server->tls_key == NULL) != (server->tls_certificate == NULL)
-                 ? cli_misuse(self, "--tls-key and --tls-certificate belong together")
-                 : serve_models_of(&settings);
-    cli_options_finish(self, &settings);
-    return result;
+    return (server->tls_key == NULL) != (server->tls_certificate == NULL)
+               ? cli_misuse(self, "--tls-key and --tls-certificate belong together")
+               : serve_models_of(settings);
 }
 
 #define SERVER(member) offsetof(serve_settings, server.member)
@@ -290,5 +276,13 @@ const cli_command cli_command_serve = {
         "models are ready. SIGTERM and SIGINT end the server once what is under way is answered.",
     .groups = groups,
     .examples = examples,
+    CLI_SETTINGS(serve_settings, .body = 64, .bodies = 1024,
+                 .server = {.host = "127.0.0.1",
+                            .port = 8000,
+                            .connections = 4096,
+                            .request_seconds = 60,
+                            .idle_seconds = 75,
+                            .drain_seconds = 25,
+                            .generate_seconds = 600}),
     .run = run,
 };
