@@ -31,9 +31,6 @@ static void rule_expand(kln_rule *rule)
 
 static void rule_tile(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0);
     size_t count = 0;
     const kln_dim *repeats = rule->since >= 6 ? kln_rule_contents(rule, 1, &count) : NULL;
@@ -77,4 +74,4 @@ static void fold_repeat(kln_rule *rule)
 
 const kln_op_rule kln_rules_expand[] = {
     OP("Expand", rule_expand, .fold = fold_repeat, .form = "8: - _"),
-    OP("Tile", rule_tile, .fold = fold_repeat, .form = "6: - _"), OP_END};
+    OP("Tile", rule_tile, .ranked = true, .fold = fold_repeat, .form = "6: - _"), OP_END};

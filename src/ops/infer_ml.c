@@ -5,9 +5,6 @@
 
 static void rule_ml_extract(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0);
     if (!kln_rule_need_rank(rule, 0, 1, SIZE_MAX)) {
         return;
@@ -189,7 +186,7 @@ static void rule_training(kln_rule *rule)
 }
 
 const kln_op_rule kln_rules_ml[] = {OP_OF("ai.onnx.ml", "ArrayFeatureExtractor", rule_ml_extract,
-                                          .form = "1: -", .fit = fit_ml_extract),
+                                          .ranked = true, .form = "1: -", .fit = fit_ml_extract),
                                     OP_OF("ai.onnx.ml", "CategoryMapper", rule_ml_map),
                                     OP_OF("ai.onnx.ml", "LabelEncoder", rule_ml_labels),
                                     OP_OF("ai.onnx.ml", "LinearClassifier", kln_rule_ml_classifier),

@@ -386,7 +386,8 @@ static void run_rule(kln_rule *rule, kln_graph_walk *walk)
         output_types(rule);
         if (resolved->rule != NULL &&
             (resolved->form == NULL || kln_form_fits(rule, resolved->form)) &&
-            (resolved->fit == NULL || resolved->fit(rule))) {
+            (resolved->fit == NULL || resolved->fit(rule)) &&
+            (!resolved->ranked || kln_rule_ranked(rule, 0))) {
             resolved->rule(rule);
         }
         for (size_t i = 0; i < rule->out_count && state->status == KILN_OK; i++) {

@@ -18,9 +18,6 @@ static const kln_dim *pads_of(kln_rule *rule, size_t *count)
 
 static void rule_pad(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0);
     size_t count = 0;
     size_t axis_count = rank;
@@ -188,7 +185,7 @@ static bool fit_reverse_sequence(kln_rule *rule)
 const kln_op_rule kln_rules_pad[] = {
     OP("CenterCropPad", rule_center_crop_pad, .form = "18: - _", .fit = fit_center_crop_pad),
     OP("DepthToSpace", rule_depth_to_space, .form = "1: -", .fit = fit_blocks),
-    OP("Pad", rule_pad, .form = "11: - _ (1) _", .fit = fit_pad),
+    OP("Pad", rule_pad, .ranked = true, .form = "11: - _ (1) _", .fit = fit_pad),
     OP("ReverseSequence", kln_rule_same, .form = "10: __+ _", .fit = fit_reverse_sequence),
     OP("SpaceToDepth", rule_space_to_depth, .form = "1: -", .fit = fit_blocks),
     OP_END};

@@ -45,9 +45,6 @@ static bool reduced_axes(kln_rule *rule, bool *gone, size_t rank)
 
 static void rule_reduce(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0);
     const bool keep = kln_rule_int(rule, "keepdims", 1) != 0;
     bool *gone = kln_rule_alloc(rule, rank, sizeof *gone);
@@ -200,15 +197,15 @@ const kln_op_rule kln_rules_reduce[] = {
     OP("CumProd", kln_rule_same, .form = "26: _+ (1)", .fit = fit_running),
     OP("CumSum", rule_cumulative_sum, .form = "11: _+ (1)", .fit = fit_running),
     OP("NegativeLogLikelihoodLoss", rule_loss, .form = "12: nc+ n+ c", .fit = fit_loss),
-    OP("ReduceL1", rule_reduce, .form = "18: - (_)"),
-    OP("ReduceL2", rule_reduce, .form = "18: - (_)"),
-    OP("ReduceLogSum", rule_reduce, .form = "18: - (_)"),
-    OP("ReduceLogSumExp", rule_reduce, .form = "18: - (_)"),
-    OP("ReduceMax", rule_reduce, .fold = fold_reduce, .form = "18: - (_)"),
-    OP("ReduceMean", rule_reduce, .form = "18: - (_)"),
-    OP("ReduceMin", rule_reduce, .fold = fold_reduce, .form = "18: - (_)"),
-    OP("ReduceProd", rule_reduce, .fold = fold_reduce, .form = "18: - (_)"),
-    OP("ReduceSum", rule_reduce, .fold = fold_reduce, .form = "13: - (_)"),
-    OP("ReduceSumSquare", rule_reduce, .form = "18: - (_)"),
+    OP("ReduceL1", rule_reduce, .ranked = true, .form = "18: - (_)"),
+    OP("ReduceL2", rule_reduce, .ranked = true, .form = "18: - (_)"),
+    OP("ReduceLogSum", rule_reduce, .ranked = true, .form = "18: - (_)"),
+    OP("ReduceLogSumExp", rule_reduce, .ranked = true, .form = "18: - (_)"),
+    OP("ReduceMax", rule_reduce, .ranked = true, .fold = fold_reduce, .form = "18: - (_)"),
+    OP("ReduceMean", rule_reduce, .ranked = true, .form = "18: - (_)"),
+    OP("ReduceMin", rule_reduce, .ranked = true, .fold = fold_reduce, .form = "18: - (_)"),
+    OP("ReduceProd", rule_reduce, .ranked = true, .fold = fold_reduce, .form = "18: - (_)"),
+    OP("ReduceSum", rule_reduce, .ranked = true, .fold = fold_reduce, .form = "13: - (_)"),
+    OP("ReduceSumSquare", rule_reduce, .ranked = true, .form = "18: - (_)"),
     OP("SoftmaxCrossEntropyLoss", rule_softmax_loss, .form = "12: nc+ n+ c", .fit = fit_loss),
     OP_END};

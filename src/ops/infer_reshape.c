@@ -145,9 +145,6 @@ static void rule_reshape(kln_rule *rule)
 
 static void rule_transpose(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     size_t count = 0;
     const int64_t *order = kln_rule_ints(rule, "perm", &count);
     const size_t rank = kln_rule_rank(rule, 0);
@@ -217,9 +214,6 @@ static void fold_transpose(kln_rule *rule)
 
 static void rule_flatten(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0);
     int64_t axis = kln_rule_int(rule, "axis", 1);
     axis = axis < 0 ? axis + (int64_t)rank : axis;
@@ -313,9 +307,9 @@ static void rule_unsqueeze(kln_rule *rule)
 }
 
 const kln_op_rule kln_rules_reshape[] = {
-    OP("Flatten", rule_flatten, .fold = kln_fold_copy),
+    OP("Flatten", rule_flatten, .ranked = true, .fold = kln_fold_copy),
     OP("Reshape", rule_reshape, .fold = kln_fold_copy),
     OP("Squeeze", rule_squeeze, .fold = kln_fold_copy, .form = "13: - (_)"),
-    OP("Transpose", rule_transpose, .fold = fold_transpose),
+    OP("Transpose", rule_transpose, .ranked = true, .fold = fold_transpose),
     OP("Unsqueeze", rule_unsqueeze, .fold = kln_fold_copy, .form = "13: - (_)"),
     OP_END};

@@ -168,9 +168,6 @@ static bool check_resized(kln_rule *rule, size_t axis_count)
 
 static void rule_resize(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     size_t axis_count = 0;
     const size_t *axes = resized_axes(rule, &axis_count);
     const size_t scales_input = rule->since < 11 ? 1 : 2;
@@ -270,14 +267,20 @@ static void rule_grid_sample(kln_rule *rule)
     }
 }
 
-static bool fit_grid_sample(kln_rule *rule)
+/* Dimensions of input 0 from `first` on have elements. */
+static bool fit_from(kln_rule *rule, size_t first)
 {
-    for (size_t i = 2; i < kln_rule_rank(rule, 0); i++) {
+    for (size_t i = first; i < kln_rule_rank(rule, 0); i++) {
         if (!kln_fit_not_empty(rule, 0, i)) {
             return false;
         }
     }
     return true;
+}
+
+static bool fit_grid_sample(kln_rule *rule)
+{
+    return fit_from(rule, 2);
 }
 
 static void rule_affine_grid(kln_rule *rule)
@@ -341,18 +344,13 @@ static void rule_roi_align(kln_rule *rule)
 
 static bool fit_roi_align(kln_rule *rule)
 {
-    for (size_t i = 0; i < kln_rule_rank(rule, 0); i++) {
-        if (!kln_fit_not_empty(rule, 0, i)) {
-            return false;
-        }
-    }
-    return true;
+    return fit_from(rule, 0);
 }
 
 const kln_op_rule kln_rules_resize[] = {
     OP("AffineGrid", rule_affine_grid, .form = "20: n__ _", .fit = fit_affine_grid),
     OP("GridSample", rule_grid_sample, .form = "16: -", .fit = fit_grid_sample),
-    OP("Resize", rule_resize, .form = "11: - _ _ _", .fit = fit_resize),
+    OP("Resize", rule_resize, .ranked = true, .form = "11: - _ _ _", .fit = fit_resize),
     OP("RoiAlign", rule_roi_align, .form = "10: ____ n4 n", .fit = fit_roi_align),
     OP("Upsample", rule_upsample),
     OP_END};

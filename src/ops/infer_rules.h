@@ -26,6 +26,7 @@ typedef struct kln_op_rule {
      *     nc+    these two dimensions and any number of others */
     const char *form;
     kln_rule_question fit; /* from the form's version on: whether they go together; or NULL */
+    bool ranked;           /* the rule is asked only where the first input has a known rank */
     bool random;           /* something else each time, so it is never constant */
 } kln_op_rule;
 

@@ -3,9 +3,6 @@
 
 static void rule_one_hot(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0) + 1;
     size_t axis = 0;
     size_t count = 0;
@@ -23,6 +20,7 @@ static void rule_one_hot(kln_rule *rule)
     }
 }
 
+/* As many elements as are chosen along the axis, or of all. */
 static void rule_compress(kln_rule *rule)
 {
     const kln_onnx_attribute *axis = kln_rule_attribute(rule, "axis");
@@ -53,23 +51,10 @@ static void rule_non_zero(kln_rule *rule)
 
 static void rule_unique(kln_rule *rule)
 {
-    const kln_onnx_attribute *axis = kln_rule_attribute(rule, "axis");
-    const size_t rank = kln_rule_rank(rule, 0);
-    size_t place = 0;
     for (size_t o = 1; o < rule->out_count; o++) {
         (void)kln_rule_new_shape(rule, o, 1);
     }
-    if (axis == NULL) {
-        (void)kln_rule_new_shape(rule, 0, 1);
-        return;
-    }
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_axis(rule, axis->i, rank, &place)) {
-        return;
-    }
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = i == place ? KLN_UNKNOWN_DIM : kln_rule_dim(rule, 0, i);
-    }
+    rule_compress(rule);
 }
 
 static void rule_nms(kln_rule *rule)
@@ -115,10 +100,11 @@ static void rule_topk(kln_rule *rule)
     }
 }
 
-const kln_op_rule kln_rules_select[] = {OP("Compress", rule_compress, .form = "9: _+ _"),
-                                        OP("NonMaxSuppression", rule_nms, .form = "10: nb4 n_b"),
-                                        OP("NonZero", rule_non_zero),
-                                        OP("OneHot", rule_one_hot, .form = "9: _+ (1) 2"),
-                                        OP("TopK", rule_topk, .form = "10: _+ 1"),
-                                        OP("Unique", rule_unique),
-                                        OP_END};
+const kln_op_rule kln_rules_select[] = {
+    OP("Compress", rule_compress, .form = "9: _+ _"),
+    OP("NonMaxSuppression", rule_nms, .form = "10: nb4 n_b"),
+    OP("NonZero", rule_non_zero),
+    OP("OneHot", rule_one_hot, .ranked = true, .form = "9: _+ (1) 2"),
+    OP("TopK", rule_topk, .form = "10: _+ 1"),
+    OP("Unique", rule_unique),
+    OP_END};

@@ -171,9 +171,6 @@ static bool slice_ranges(kln_rule *rule, slice_range *ranges, size_t rank)
 
 static void rule_slice(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0);
     slice_range *ranges = kln_rule_alloc(rule, rank, sizeof *ranges);
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
@@ -254,6 +251,6 @@ static bool fit_slice(kln_rule *rule)
     return true;
 }
 
-const kln_op_rule kln_rules_slice[] = {
-    OP("Slice", rule_slice, .fold = fold_slice, .form = "10: _+ (_) (_) (_) (_)", .fit = fit_slice),
-    OP_END};
+const kln_op_rule kln_rules_slice[] = {OP("Slice", rule_slice, .ranked = true, .fold = fold_slice,
+                                          .form = "10: _+ (_) (_) (_) (_)", .fit = fit_slice),
+                                       OP_END};

@@ -71,6 +71,7 @@ void kln_rule_lookup(const char *domain, const char *name, kln_resolved *resolve
     if (row != NULL) {
         resolved->rule = row->rule;
         resolved->fold = row->fold;
+        resolved->ranked = row->ranked;
         resolved->random = row->random;
         resolved->form = form_in(row->form, resolved->schema->row->since);
         resolved->fit = resolved->form != NULL ? row->fit : NULL;

@@ -71,9 +71,6 @@ static bool fit_tfidf(kln_rule *rule)
 
 static void rule_string_normalizer(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0);
     if (rank < 1 || rank > 2 ||
         (rank == 2 && kln_rule_dim(rule, 0, 0).kind == KLN_DIM_NUMBER &&
@@ -116,5 +113,6 @@ static void rule_image_decoder(kln_rule *rule)
 
 const kln_op_rule kln_rules_text[] = {
     OP("ImageDecoder", rule_image_decoder, .form = "20: _"),
-    OP("StringNormalizer", rule_string_normalizer), OP("StringSplit", rule_string_split),
+    OP("StringNormalizer", rule_string_normalizer, .ranked = true),
+    OP("StringSplit", rule_string_split),
     OP("TfIdfVectorizer", rule_tfidf, .form = "9: -", .fit = fit_tfidf), OP_END};

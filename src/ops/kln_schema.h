@@ -80,7 +80,7 @@ typedef struct kln_resolved {
     kln_rule_function fold;            /* or NULL */
     const char *form;                  /* of its inputs' shapes (kln_op_rule), or NULL */
     kln_rule_question fit;             /* whether they go together, or NULL */
-    bool random;
+    bool ranked, random;               /* as kln_op_rule has them */
 } kln_resolved;
 
 #endif
