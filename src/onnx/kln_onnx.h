@@ -36,6 +36,14 @@ typedef struct kln_onnx_entry { /* StringStringEntryProto */
     kln_onnx_unknown unknown;
 } kln_onnx_entry;
 
+/* What a message with metadata ends with. */
+#define KLN_ONNX_COMMON       \
+    const char *doc;          \
+    kln_onnx_entry *metadata; \
+    size_t metadata_count;    \
+    uint32_t present;         \
+    kln_onnx_unknown unknown
+
 /* A dimension: a number, a name, or neither. */
 typedef struct kln_onnx_dim {
     int64_t value;          /* KILN_DYNAMIC when it is not a number */
@@ -74,11 +82,7 @@ typedef struct kln_onnx_type { /* TypeProto */
 typedef struct kln_onnx_value { /* ValueInfoProto */
     const char *name;
     kln_onnx_type type;
-    const char *doc;
-    kln_onnx_entry *metadata;
-    size_t metadata_count;
-    uint32_t present;
-    kln_onnx_unknown unknown;
+    KLN_ONNX_COMMON;
 } kln_onnx_value;
 
 /* The field of TensorProto that the elements lie in. All show through `data` alike. */
@@ -109,11 +113,7 @@ typedef struct kln_onnx_tensor { /* TensorProto */
     uint64_t external_length;        /* 0: to be computed from dtype and dims */
     kln_onnx_entry *external_others; /* entries beside the three above: "checksum" and the like */
     size_t external_other_count;
-    const char *doc;
-    kln_onnx_entry *metadata;
-    size_t metadata_count;
-    uint32_t present;
-    kln_onnx_unknown unknown;
+    KLN_ONNX_COMMON;
 } kln_onnx_tensor;
 
 typedef enum kln_onnx_attribute_type { /* AttributeProto.AttributeType, same values */
@@ -171,11 +171,7 @@ typedef struct kln_onnx_node { /* NodeProto */
     size_t output_count;
     kln_onnx_attribute *attributes;
     size_t attribute_count;
-    const char *doc;
-    kln_onnx_entry *metadata;
-    size_t metadata_count;
-    uint32_t present;
-    kln_onnx_unknown unknown;
+    KLN_ONNX_COMMON;
 } kln_onnx_node;
 
 typedef struct kln_onnx_graph { /* GraphProto */
@@ -195,11 +191,7 @@ typedef struct kln_onnx_graph { /* GraphProto */
     size_t sparse_initializer_count;
     kiln_span *quantization_annotations; /* TensorAnnotation messages, likewise */
     size_t quantization_annotation_count;
-    const char *doc;
-    kln_onnx_entry *metadata;
-    size_t metadata_count;
-    uint32_t present;
-    kln_onnx_unknown unknown;
+    KLN_ONNX_COMMON;
 } kln_onnx_graph;
 
 typedef struct kln_onnx_opset { /* OperatorSetIdProto */
@@ -224,11 +216,7 @@ typedef struct kln_onnx_function { /* FunctionProto */
     kln_onnx_opset *opsets;
     size_t opset_count;
     kln_onnx_graph body; /* nodes and values only */
-    const char *doc;
-    kln_onnx_entry *metadata;
-    size_t metadata_count;
-    uint32_t present;
-    kln_onnx_unknown unknown;
+    KLN_ONNX_COMMON;
 } kln_onnx_function;
 
 /* An initializer that is an input of the model too is a constant before this IR version, because

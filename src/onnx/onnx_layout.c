@@ -28,6 +28,10 @@
         .name = (name_), .kind = KLN_FIELD_DATA \
     }
 #define FIELDS(table) .fields = (table), .field_count = KLN_ARRAY_LENGTH(table)
+/* A message with a struct of its own. */
+#define MESSAGE(title, type)                                                        \
+    .name = (title), .size = sizeof(kln_onnx_##type), .present = AT(type, present), \
+    .unknown = AT(type, unknown), FIELDS(type##_fields)
 
 /* --- entries, opsets --- */
 
@@ -37,11 +41,7 @@ static const kln_field entry_fields[] = {
 };
 
 const kln_layout kln_layout_entry = {
-    .name = "StringStringEntryProto",
-    .size = sizeof(kln_onnx_entry),
-    .present = AT(entry, present),
-    .unknown = AT(entry, unknown),
-    FIELDS(entry_fields),
+    MESSAGE("StringStringEntryProto", entry),
 };
 
 static const kln_field opset_fields[] = {
@@ -50,11 +50,7 @@ static const kln_field opset_fields[] = {
 };
 
 static const kln_layout kln_layout_opset = {
-    .name = "OperatorSetIdProto",
-    .size = sizeof(kln_onnx_opset),
-    .present = AT(opset, present),
-    .unknown = AT(opset, unknown),
-    FIELDS(opset_fields),
+    MESSAGE("OperatorSetIdProto", opset),
 };
 
 /* --- types --- */
@@ -87,11 +83,7 @@ static const kln_field dim_fields[] = {
 };
 
 static const kln_layout kln_layout_dim = {
-    .name = "TensorShapeProto.Dimension",
-    .size = sizeof(kln_onnx_dim),
-    .present = AT(dim, present),
-    .unknown = AT(dim, unknown),
-    FIELDS(dim_fields),
+    MESSAGE("TensorShapeProto.Dimension", dim),
     .after = dim_after,
     .holds = dim_holds,
 };
@@ -243,11 +235,7 @@ static bool value_holds(const void *message, uint32_t number)
 }
 
 const kln_layout kln_layout_value = {
-    .name = "ValueInfoProto",
-    .size = sizeof(kln_onnx_value),
-    .present = AT(value, present),
-    .unknown = AT(value, unknown),
-    FIELDS(value_fields),
+    MESSAGE("ValueInfoProto", value),
     .holds = value_holds,
 };
 
@@ -286,11 +274,7 @@ static bool tensor_takes(const void *message, uint32_t number)
 }
 
 const kln_layout kln_layout_tensor = {
-    .name = "TensorProto",
-    .size = sizeof(kln_onnx_tensor),
-    .present = AT(tensor, present),
-    .unknown = AT(tensor, unknown),
-    FIELDS(tensor_fields),
+    MESSAGE("TensorProto", tensor),
     .takes = tensor_takes,
     .hooks = KLN_HOOKS_TENSOR,
 };
@@ -363,11 +347,7 @@ static const kln_field attribute_fields[] = {
 };
 
 const kln_layout kln_layout_attribute = {
-    .name = "AttributeProto",
-    .size = sizeof(kln_onnx_attribute),
-    .present = AT(attribute, present),
-    .unknown = AT(attribute, unknown),
-    FIELDS(attribute_fields),
+    MESSAGE("AttributeProto", attribute),
     .prepare = attribute_prepare,
     .takes = attribute_holds,
     .holds = attribute_holds,
@@ -386,11 +366,7 @@ static const kln_field node_fields[] = {
 };
 
 const kln_layout kln_layout_node = {
-    .name = "NodeProto",
-    .size = sizeof(kln_onnx_node),
-    .present = AT(node, present),
-    .unknown = AT(node, unknown),
-    FIELDS(node_fields),
+    MESSAGE("NodeProto", node),
 };
 
 /* --- graphs, functions, the model --- */
@@ -410,12 +386,8 @@ static const kln_field graph_fields[] = {
 };
 
 const kln_layout kln_layout_graph = {
-    .name = "GraphProto",
-    .size = sizeof(kln_onnx_graph),
-    .present = AT(graph, present),
-    .unknown = AT(graph, unknown),
+    MESSAGE("GraphProto", graph),
     .nesting = KLN_NESTS_GRAPH,
-    FIELDS(graph_fields),
     .hooks = KLN_HOOKS_GRAPH,
 };
 
@@ -435,11 +407,7 @@ static const kln_field function_fields[] = {
 };
 
 static const kln_layout kln_layout_function = {
-    .name = "FunctionProto",
-    .size = sizeof(kln_onnx_function),
-    .present = AT(function, present),
-    .unknown = AT(function, unknown),
-    FIELDS(function_fields),
+    MESSAGE("FunctionProto", function),
     .hooks = KLN_HOOKS_FUNCTION,
 };
 
@@ -457,10 +425,6 @@ static const kln_field model_fields[] = {
 };
 
 const kln_layout kln_layout_model = {
-    .name = "ModelProto",
-    .size = sizeof(kln_onnx_model),
-    .present = AT(model, present),
-    .unknown = AT(model, unknown),
-    FIELDS(model_fields),
+    MESSAGE("ModelProto", model),
     .hooks = KLN_HOOKS_MODEL,
 };
