@@ -5,32 +5,26 @@
 
 #include "ort_lacks.h"
 
-static kln_lack say(char *why, size_t size, kln_lack lack, const char *words)
-{
-    (void)snprintf(why, size, "%s; ONNX Runtime would end the process", words);
-    return lack;
-}
-
 /* The kernel reads what the empty name stands for. */
-static kln_lack ends_of_tail(const kln_node_view *view, char *why, size_t size)
+static ort_refusal ends_of_tail(const kln_node_view *view)
 {
     const kln_onnx_node *node = view->node;
     return node->input_count != 0 && node->inputs[node->input_count - 1][0] == '\0'
-               ? say(why, size, KLN_LACK_BUILD,
+               ? ort_no_build(
                      "its last input is left out by an empty name, which must be left out of the "
                      "list")
-               : KLN_LACK_NONE;
+               : ort_takes;
 }
 
 /* And so where one of many is left out. */
-static kln_lack ends_of_gap(const kln_node_view *view, char *why, size_t size)
+static ort_refusal ends_of_gap(const kln_node_view *view)
 {
     for (size_t i = 0; i < view->node->input_count; i++) {
         if (view->node->inputs[i][0] == '\0') {
-            return say(why, size, KLN_LACK_BUILD, "one of its inputs has no name");
+            return ort_no_build("one of its inputs has no name");
         }
     }
-    return KLN_LACK_NONE;
+    return ort_takes;
 }
 
 static bool is_empty(const kln_node_view *view, size_t input)
@@ -38,60 +32,59 @@ static bool is_empty(const kln_node_view *view, size_t input)
     return kln_view_count(view, input) == 0;
 }
 
-static kln_lack ends_of_scan(const kln_node_view *view, char *why, size_t size)
+static ort_refusal ends_of_scan(const kln_node_view *view)
 {
     const int64_t scanned = kln_view_int(view, "num_scan_inputs", 0);
     for (size_t i = 0; i < view->node->input_count; i++) {
         if (i + (size_t)scanned >= view->node->input_count && is_empty(view, i)) {
-            return say(why, size, KLN_LACK_RUN, "there is nothing to scan");
+            return ort_no_run("there is nothing to scan");
         }
     }
-    return KLN_LACK_NONE;
+    return ort_takes;
 }
 
-static kln_lack ends_of_einsum(const kln_node_view *view, char *why, size_t size)
+static ort_refusal ends_of_einsum(const kln_node_view *view)
 {
     for (size_t i = 0; i < view->node->input_count; i++) {
         if (is_empty(view, i)) {
-            return say(why, size, KLN_LACK_RUN, "an operand has no elements");
+            return ort_no_run("an operand has no elements");
         }
     }
-    return KLN_LACK_NONE;
+    return ort_takes;
 }
 
-static kln_lack ends_of_recurrence(const kln_node_view *view, char *why, size_t size)
+static ort_refusal ends_of_recurrence(const kln_node_view *view)
 {
-    return is_empty(view, 0)
-               ? say(why, size, KLN_LACK_RUN, "there are no time steps, batches or elements")
-               : KLN_LACK_NONE;
+    return is_empty(view, 0) ? ort_no_run("there are no time steps, batches or elements")
+                             : ort_takes;
 }
 
-static kln_lack ends_of_conv_transpose(const kln_node_view *view, char *why, size_t size)
+static ort_refusal ends_of_conv_transpose(const kln_node_view *view)
 {
     return is_empty(view, 0) || is_empty(view, 1)
-               ? say(why, size, KLN_LACK_RUN, "an input or its weights have no elements")
-               : KLN_LACK_NONE;
+               ? ort_no_run("an input or its weights have no elements")
+               : ort_takes;
 }
 
-static kln_lack ends_of_window(const kln_node_view *view, char *why, size_t size)
+static ort_refusal ends_of_window(const kln_node_view *view)
 {
     const int64_t rank = kln_view_rank(view, 2);
     return (rank >= 0 && rank != 1) || kln_view_dim(view, 2, 0) == 0
-               ? say(why, size, KLN_LACK_RUN, "its window has no elements, or not one dimension")
-               : KLN_LACK_NONE;
+               ? ort_no_run("its window has no elements, or not one dimension")
+               : ort_takes;
 }
 
 /* A division by the heads. */
-static kln_lack ends_of_attention(const kln_node_view *view, char *why, size_t size)
+static ort_refusal ends_of_attention(const kln_node_view *view)
 {
     return kln_view_int(view, "q_num_heads", 1) < 1 || kln_view_int(view, "kv_num_heads", 1) < 1
-               ? say(why, size, KLN_LACK_BUILD, "its number of heads is less than 1")
-               : KLN_LACK_NONE;
+               ? ort_no_build("its number of heads is less than 1")
+               : ort_takes;
 }
 
 static const struct {
     const char *name;
-    kln_lacks ends;
+    ort_refuses ends;
 } fatal[] = {
     {"LayerNormalization", ends_of_tail},
     {"DFT", ends_of_tail},
@@ -108,7 +101,7 @@ static const struct {
     {"STFT", ends_of_window},
 };
 
-static kln_lacks find(const kln_onnx_node *node)
+static ort_refuses find(const kln_onnx_node *node)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(fatal); i++) {
         if (strcmp(fatal[i].name, node->op_type) == 0 &&
@@ -126,6 +119,10 @@ bool ort_may_end(const kln_onnx_node *node)
 
 kln_lack ort_ends(const kln_node_view *view, char *why, size_t size)
 {
-    const kln_lacks ends = find(view->node);
-    return ends != NULL ? ends(view, why, size) : KLN_LACK_NONE;
+    const ort_refuses ends = find(view->node);
+    const ort_refusal refusal = ends != NULL ? ends(view) : ort_takes;
+    if (refusal.lack != KLN_LACK_NONE) {
+        (void)snprintf(why, size, "%s; ONNX Runtime would end the process", refusal.words);
+    }
+    return refusal.lack;
 }

@@ -12,6 +12,24 @@
 #define ORT_NEWEST_IR 13
 #define ORT_NEWEST_OPSET 26
 
+/* What is to be said of a node that is not taken, or KLN_LACK_NONE. */
+typedef struct ort_refusal {
+    kln_lack lack;
+    const char *words;
+} ort_refusal;
+
+typedef ort_refusal (*ort_refuses)(const kln_node_view *view);
+
+static const ort_refusal ort_takes = {KLN_LACK_NONE, ""};
+static inline ort_refusal ort_no_build(const char *words)
+{
+    return (ort_refusal){KLN_LACK_BUILD, words};
+}
+static inline ort_refusal ort_no_run(const char *words)
+{
+    return (ort_refusal){KLN_LACK_RUN, words};
+}
+
 /* All of it, as kln_backend has it. Of a build on a GPU, and where a newer release is open, only
  * what ends the process. */
 kln_lack ort_lacks(const kln_node_view *view, char *why, size_t size);

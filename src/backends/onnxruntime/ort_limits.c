@@ -13,38 +13,35 @@ static bool is_float8(int32_t type)
     return type >= 17 && type <= 20;
 }
 
-static kln_lack limit_cast(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_cast(const kln_node_view *view)
 {
     const kln_value *output = kln_view_output(view, 0);
     return kln_view_int(view, "saturate", 1) == 0 && output != NULL && output->wire_dtype != 0 &&
                    !is_float8(output->wire_dtype)
-               ? ort_limit(why, size, KLN_LACK_BUILD,
-                           "takes saturate of 0 for float8 only; leave it out")
-               : KLN_LACK_NONE;
+               ? ort_no_build("takes saturate of 0 for float8 only; leave it out")
+               : ort_takes;
 }
 
-static kln_lack limit_clip(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_clip(const kln_node_view *view)
 {
     static const int32_t without[] = {4, 5, BFLOAT16}; /* uint16, int16 */
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(without); i++) {
         if (kln_view_type(view, 0) == without[i] &&
             (kln_view_has(view, 1) || kln_view_has(view, 2))) {
-            return ort_limit(why, size, KLN_LACK_BUILD,
-                             "has no bounds for its type; cast to float32");
+            return ort_no_build("has no bounds for its type; cast to float32");
         }
     }
-    return KLN_LACK_NONE;
+    return ort_takes;
 }
 
-static kln_lack limit_gelu(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_gelu(const kln_node_view *view)
 {
     return kln_view_type(view, 0) == DOUBLE && !kln_view_is(view, "approximate", "tanh", false)
-               ? ort_limit(why, size, KLN_LACK_BUILD,
-                           "has it for float64 with approximate tanh alone; cast to float32")
-               : KLN_LACK_NONE;
+               ? ort_no_build("has it for float64 with approximate tanh alone; cast to float32")
+               : ort_takes;
 }
 
-static kln_lack limit_scatter(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_scatter(const kln_node_view *view)
 {
     const int32_t type = kln_view_type(view, 0);
     const bool picks = strcmp(view->node->op_type, "ScatterElements") == 0 &&
@@ -52,14 +49,13 @@ static kln_lack limit_scatter(const kln_node_view *view, char *why, size_t size)
                         kln_view_is(view, "reduction", "min", false));
     return ((type == FLOAT16 && !picks) || type == BFLOAT16) &&
                    !kln_view_is(view, "reduction", "none", true) && kln_view_count(view, 2) != 0
-               ? ort_limit(why, size, KLN_LACK_RUN,
-                           "has no reduction for float16 and bfloat16; cast to float32")
-               : KLN_LACK_NONE;
+               ? ort_no_run("has no reduction for float16 and bfloat16; cast to float32")
+               : ort_takes;
 }
 
 /* --- products, parts, places --- */
 
-static kln_lack limit_matmul(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_matmul(const kln_node_view *view)
 {
     const int64_t a = kln_view_rank(view, 0);
     const int64_t b = kln_view_rank(view, 1);
@@ -67,12 +63,11 @@ static kln_lack limit_matmul(const kln_node_view *view, char *why, size_t size)
     bool refused = false;
     bool alone = true;
     if (a < 1 || b < 1) {
-        return KLN_LACK_NONE;
+        return ort_takes;
     }
     if ((type == UINT32 || type == UINT64) && kln_view_dim(view, 0, (size_t)a - 1) == 0 &&
         !ort_gives_nothing(view)) {
-        return ort_limit(why, size, KLN_LACK_RUN,
-                         "has no product of no terms for uint32 and uint64");
+        return ort_no_run("has no product of no terms for uint32 and uint64");
     }
     /* A vector is broadcast to all but the last dimension. */
     const int64_t own = b == 1 ? 1 : 2;
@@ -84,12 +79,10 @@ static kln_lack limit_matmul(const kln_node_view *view, char *why, size_t size)
     }
     /* One matrix on the right is multiplied with all rows at once. */
     alone = alone && b > 1 && b <= a;
-    return refused && !alone
-               ? ort_limit(why, size, KLN_LACK_RUN, "does not stretch an operand to 0 matrices")
-               : KLN_LACK_NONE;
+    return refused && !alone ? ort_no_run("does not stretch an operand to 0 matrices") : ort_takes;
 }
 
-static kln_lack limit_split(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_split(const kln_node_view *view)
 {
     const int64_t parts = kln_view_int(view, "num_outputs", 0);
     const int64_t rank = kln_view_rank(view, 0);
@@ -98,79 +91,73 @@ static kln_lack limit_split(const kln_node_view *view, char *why, size_t size)
     const int64_t part = parts > 0 && whole >= 0 ? (whole + parts - 1) / parts : 0;
     return whole >= 0 && (parts > whole ||
                           ((size_t)parts == view->node->output_count && part * (parts - 1) > whole))
-               ? ort_limit(why, size, KLN_LACK_RUN, "makes no parts without elements")
-               : KLN_LACK_NONE;
+               ? ort_no_run("makes no parts without elements")
+               : ort_takes;
 }
 
-static kln_lack limit_blocks(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_blocks(const kln_node_view *view)
 {
     const int64_t rank = kln_view_rank(view, 1);
     const bool one = rank == 0 || (rank == 1 && kln_view_dim(view, 1, 0) == 1);
     if (one && kln_view_int(view, "block_size", 0) != 0) {
-        return ort_limit(why, size, KLN_LACK_RUN,
-                         "takes a single scale without block_size only; leave it out");
+        return ort_no_run("takes a single scale without block_size only; leave it out");
     }
     const int32_t type = kln_view_type(view, 0);
     const int32_t scale = kln_view_type(view, 1);
     return strcmp(view->node->op_type, "QuantizeLinear") == 0 && type != 0 && scale != 0 &&
                    type != scale && type != INT32
-               ? ort_limit(why, size, KLN_LACK_RUN, "takes a scale of the input's own type only")
-               : KLN_LACK_NONE;
+               ? ort_no_run("takes a scale of the input's own type only")
+               : ort_takes;
 }
 
-static kln_lack limit_pad(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_pad(const kln_node_view *view)
 {
     return kln_view_is(view, "mode", "wrap", false) && kln_view_count(view, 0) == 0
-               ? ort_limit(why, size, KLN_LACK_RUN, "does not wrap around nothing")
-               : KLN_LACK_NONE;
+               ? ort_no_run("does not wrap around nothing")
+               : ort_takes;
 }
 
-static kln_lack limit_grid(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_grid(const kln_node_view *view)
 {
     return kln_view_type(view, 0) == FLOAT16 && view->opset == 20 &&
                    kln_view_dim(view, 0, 0) == 1 && kln_view_dim(view, 0, 1) == 2
-               ? ort_limit(why, size, KLN_LACK_RUN,
-                           "does not run it for one theta of float16; cast to float32")
-               : KLN_LACK_NONE;
+               ? ort_no_run("does not run it for one theta of float16; cast to float32")
+               : ort_takes;
 }
 
-static kln_lack limit_maps(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_maps(const kln_node_view *view)
 {
-    return kln_view_dim(view, 1, 0) == 0
-               ? ort_limit(why, size, KLN_LACK_RUN, "needs at least 1 channel that comes out")
-               : KLN_LACK_NONE;
+    return kln_view_dim(view, 1, 0) == 0 ? ort_no_run("needs at least 1 channel that comes out")
+                                         : ort_takes;
 }
 
-static kln_lack limit_extract(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_extract(const kln_node_view *view)
 {
-    return kln_view_count(view, 1) == 0
-               ? ort_limit(why, size, KLN_LACK_RUN, "extracts at least one feature")
-               : KLN_LACK_NONE;
+    return kln_view_count(view, 1) == 0 ? ort_no_run("extracts at least one feature") : ort_takes;
 }
 
 /* A name that stands for nothing is taken for axes. */
-static kln_lack limit_squeeze(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_squeeze(const kln_node_view *view)
 {
     return view->node->input_count > 1 && !kln_view_has(view, 1)
-               ? ort_limit(why, size, KLN_LACK_RUN,
-                           "takes axes that are left out of the list of inputs, not an empty name")
-               : KLN_LACK_NONE;
+               ? ort_no_run("takes axes that are left out of the list of inputs, not an empty name")
+               : ort_takes;
 }
 
-static kln_lack limit_truths(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_truths(const kln_node_view *view)
 {
     return kln_view_type(view, 0) == BOOL && kln_view_count(view, 0) == 0 &&
                    !ort_gives_nothing(view)
-               ? ort_limit(why, size, KLN_LACK_RUN, "does not reduce no truth values")
-               : KLN_LACK_NONE;
+               ? ort_no_run("does not reduce no truth values")
+               : ort_takes;
 }
 
-static kln_lack limit_fill(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_fill(const kln_node_view *view)
 {
     const kln_value *output = kln_view_output(view, 0);
     return output != NULL && is_float8(output->wire_dtype)
-               ? ort_limit(why, size, KLN_LACK_BUILD, "does not fill float8; cast from float32")
-               : KLN_LACK_NONE;
+               ? ort_no_build("does not fill float8; cast from float32")
+               : ort_takes;
 }
 
 /* --- branches --- */
@@ -193,18 +180,17 @@ static bool are_apart(const kln_value *a, const kln_value *b)
     return apart;
 }
 
-static kln_lack limit_if(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_if(const kln_node_view *view)
 {
     for (size_t i = 0;
          view->opset < 11 && view->known->graph_count == 2 && i < view->node->output_count; i++) {
         const kln_value *one = result_of(view, 0, i);
         const kln_value *other = result_of(view, 1, i);
         if (one != NULL && other != NULL && are_apart(one, other)) {
-            return ort_limit(why, size, KLN_LACK_BUILD,
-                             "takes branches of different shapes from operator set 11 on");
+            return ort_no_build("takes branches of different shapes from operator set 11 on");
         }
     }
-    return KLN_LACK_NONE;
+    return ort_takes;
 }
 
 /* --- what a table says --- */
@@ -285,7 +271,9 @@ static kln_lack limit_number(const kln_node_view *view, size_t i, char *why, siz
         return KLN_LACK_NONE;
     }
     if (numbers[i].most == INT64_MAX) {
-        return ort_limit(why, size, KLN_LACK_BUILD, "needs a hidden_size of at least 1");
+        (void)snprintf(why, size,
+                       "ONNX Runtime " ORT_LACKS_RELEASE " needs a hidden_size of at least 1");
+        return KLN_LACK_BUILD;
     }
     (void)snprintf(why, size,
                    "ONNX Runtime " ORT_LACKS_RELEASE " takes %s of %lld to %lld, not %lld",
@@ -321,7 +309,7 @@ static kln_lack limit_tables(const kln_node_view *view, const char *name, char *
 
 static const struct {
     const char *names; /* between blanks */
-    kln_lacks refuses;
+    ort_refuses refuses;
 } limits[] = {
     {" GRU LSTM RNN ", ort_limit_recurrence},
     {" Conv ConvInteger QLinearConv ", ort_limit_same},
@@ -369,7 +357,11 @@ kln_lack ort_lacks_form(const kln_node_view *view, char *why, size_t size)
     kln_lack lack = limit_tables(view, name, why, size);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(limits) && lack == KLN_LACK_NONE; i++) {
         if (strstr(limits[i].names, name) != NULL) {
-            lack = limits[i].refuses(view, why, size);
+            const ort_refusal refusal = limits[i].refuses(view);
+            lack = refusal.lack;
+            if (lack != KLN_LACK_NONE) {
+                (void)snprintf(why, size, "ONNX Runtime " ORT_LACKS_RELEASE " %s", refusal.words);
+            }
         }
     }
     return lack;

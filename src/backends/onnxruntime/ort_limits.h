@@ -17,30 +17,28 @@ enum {
     BFLOAT16 = 16
 };
 
-/* "ONNX Runtime 1.31 " and the words. */
-kln_lack ort_limit(char *why, size_t size, kln_lack lack, const char *words);
 /* Whether its first output is known to have no elements. */
 bool ort_gives_nothing(const kln_node_view *view);
 
 /* ort_limits_windows.c */
-kln_lack ort_limit_resize(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_same(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_columns(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_zero_point(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_kernel(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_conv(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_transpose(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_unpool(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_channels(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_window(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_lrn(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_pool(const kln_node_view *view, char *why, size_t size);
+ort_refusal ort_limit_resize(const kln_node_view *view);
+ort_refusal ort_limit_same(const kln_node_view *view);
+ort_refusal ort_limit_columns(const kln_node_view *view);
+ort_refusal ort_limit_zero_point(const kln_node_view *view);
+ort_refusal ort_limit_kernel(const kln_node_view *view);
+ort_refusal ort_limit_conv(const kln_node_view *view);
+ort_refusal ort_limit_transpose(const kln_node_view *view);
+ort_refusal ort_limit_unpool(const kln_node_view *view);
+ort_refusal ort_limit_channels(const kln_node_view *view);
+ort_refusal ort_limit_window(const kln_node_view *view);
+ort_refusal ort_limit_lrn(const kln_node_view *view);
+ort_refusal ort_limit_pool(const kln_node_view *view);
 
 /* ort_limits_sequences.c */
-kln_lack ort_limit_recurrence(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_rms(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_attention(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_groups(const kln_node_view *view, char *why, size_t size);
-kln_lack ort_limit_grams(const kln_node_view *view, char *why, size_t size);
+ort_refusal ort_limit_recurrence(const kln_node_view *view);
+ort_refusal ort_limit_rms(const kln_node_view *view);
+ort_refusal ort_limit_attention(const kln_node_view *view);
+ort_refusal ort_limit_groups(const kln_node_view *view);
+ort_refusal ort_limit_grams(const kln_node_view *view);
 
 #endif

@@ -6,64 +6,61 @@
 
 /* --- recurrences --- */
 
-kln_lack ort_limit_recurrence(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_recurrence(const kln_node_view *view)
 {
     if (kln_view_int(view, "layout", 0) != 0) {
-        return ort_limit(why, size, KLN_LACK_BUILD,
-                         "has no layout 1 of recurrences; transpose around a node of layout 0");
+        return ort_no_build("has no layout 1 of recurrences; transpose around a node of layout 0");
     }
     if (strcmp(view->node->op_type, "RNN") != 0 && kln_view_type(view, 0) == DOUBLE) {
-        return ort_limit(why, size, KLN_LACK_RUN, "does not run it for float64; cast to float32");
+        return ort_no_run("does not run it for float64; cast to float32");
     }
-    return KLN_LACK_NONE;
+    return ort_takes;
 }
 
 /* --- normalization --- */
 
-kln_lack ort_limit_rms(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_rms(const kln_node_view *view)
 {
     const int32_t type = kln_view_type(view, 0);
     const int32_t scale = kln_view_type(view, 1);
     return type != 0 && scale != 0 && type != scale
-               ? ort_limit(why, size, KLN_LACK_BUILD, "takes a scale of the input's own type only")
-               : KLN_LACK_NONE;
+               ? ort_no_build("takes a scale of the input's own type only")
+               : ort_takes;
 }
 
-kln_lack ort_limit_groups(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_groups(const kln_node_view *view)
 {
-    return kln_view_count(view, 0) == 0
-               ? ort_limit(why, size, KLN_LACK_RUN, "does not normalize groups of no elements")
-               : KLN_LACK_NONE;
+    return kln_view_count(view, 0) == 0 ? ort_no_run("does not normalize groups of no elements")
+                                        : ort_takes;
 }
 
 /* --- attention --- */
 
 /* As the function that it runs where it has no kernel computes them. */
-static kln_lack limit_mask_type(const kln_node_view *view, char *why, size_t size)
+static ort_refusal limit_mask_type(const kln_node_view *view)
 {
     const int32_t type = kln_view_type(view, 0);
     const int32_t mask = kln_view_type(view, 3);
     const int64_t within = kln_view_int(view, "softmax_precision", type);
     if (mask != 0 && mask != BOOL && mask != FLOAT && (mask != FLOAT16 || type != FLOAT16) &&
         (kln_view_int(view, "is_causal", 0) != 0 || kln_view_has(view, 6))) {
-        return ort_limit(why, size, KLN_LACK_BUILD,
-                         "has is_causal and lengths of keys beside a mask of truth values or "
-                         "float32 only; cast it");
+        return ort_no_build(
+            "has is_causal and lengths of keys beside a mask of truth values or "
+            "float32 only; cast it");
     }
     const bool function = type == DOUBLE || (mask != 0 && mask != BOOL && mask != type);
     return function && within != type && type != 0 && view->node->output_count > 3 &&
                    kln_view_int(view, "qk_matmul_output_mode", 0) == 3
-               ? ort_limit(why, size, KLN_LACK_BUILD,
-                           "gives what comes out of the Softmax in its own softmax_precision only")
-               : KLN_LACK_NONE;
+               ? ort_no_build(
+                     "gives what comes out of the Softmax in its own softmax_precision only")
+               : ort_takes;
 }
 
-kln_lack ort_limit_attention(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_attention(const kln_node_view *view)
 {
     for (size_t i = 0; i < 3; i++) {
         if (kln_view_count(view, i) == 0) {
-            return ort_limit(why, size, KLN_LACK_RUN,
-                             "takes no queries, keys or values without elements");
+            return ort_no_run("takes no queries, keys or values without elements");
         }
     }
     const int64_t rank = kln_view_rank(view, 3);
@@ -75,10 +72,9 @@ kln_lack ort_limit_attention(const kln_node_view *view, char *why, size_t size)
     const int64_t columns = rank >= 2 ? kln_view_dim(view, 3, (size_t)rank - 1) : -1;
     if (rank == 1 || (rows >= 0 && queries >= 0 && rows != queries) ||
         (columns >= 0 && keys >= 0 && past >= 0 && columns != keys + past)) {
-        return ort_limit(why, size, KLN_LACK_RUN,
-                         "takes a mask with a row for each query and a column for each key only");
+        return ort_no_run("takes a mask with a row for each query and a column for each key only");
     }
-    return limit_mask_type(view, why, size);
+    return limit_mask_type(view);
 }
 
 /* --- n-grams --- */
@@ -95,7 +91,7 @@ static uint64_t hash_gram(const kln_onnx_attribute *pool, size_t first, size_t l
 }
 
 /* The n-grams of the lengths that are counted, each once. */
-kln_lack ort_limit_grams(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_grams(const kln_node_view *view)
 {
     size_t lengths = 0;
     const int64_t *starts = kln_view_ints(view, "ngram_counts", &lengths);
@@ -106,7 +102,7 @@ kln_lack ort_limit_grams(const kln_node_view *view, char *why, size_t size)
     const int64_t most = kln_view_int(view, "max_gram_length", 1);
     bool twice = false;
     if (kln_view_dim(view, 0, 0) == 0 && kln_view_rank(view, 0) == 2) {
-        return ort_limit(why, size, KLN_LACK_RUN, "takes no batch of 0");
+        return ort_no_run("takes no batch of 0");
     }
     for (size_t n = 1; pool != NULL && n <= lengths && (int64_t)n <= most && !twice; n++) {
         const int64_t end = n < lengths ? starts[n] : (int64_t)pool->count;
@@ -126,6 +122,5 @@ kln_lack ort_limit_grams(const kln_node_view *view, char *why, size_t size)
         }
         kln_free(hashes);
     }
-    return twice ? ort_limit(why, size, KLN_LACK_BUILD, "takes each n-gram of its pool once only")
-                 : KLN_LACK_NONE;
+    return twice ? ort_no_build("takes each n-gram of its pool once only") : ort_takes;
 }

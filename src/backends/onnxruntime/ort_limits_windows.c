@@ -6,12 +6,6 @@
 #include "ort_limits.h"
 #include "ort_runtime.h"
 
-kln_lack ort_limit(char *why, size_t size, kln_lack lack, const char *words)
-{
-    (void)snprintf(why, size, "ONNX Runtime " ORT_LACKS_RELEASE " %s", words);
-    return lack;
-}
-
 bool ort_gives_nothing(const kln_node_view *view)
 {
     const kln_value *output = kln_view_output(view, 0);
@@ -30,17 +24,16 @@ static bool is_same(const kln_node_view *view)
            kln_view_is(view, "auto_pad", "SAME_LOWER", false);
 }
 
-kln_lack ort_limit_same(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_same(const kln_node_view *view)
 {
     size_t count = 0;
     const int64_t *dilations = kln_view_ints(view, "dilations", &count);
     for (size_t i = 0; i < count && is_same(view); i++) {
         if (dilations[i] != 1) {
-            return ort_limit(why, size, KLN_LACK_RUN,
-                             "takes no dilations together with an auto_pad of SAME; give pads");
+            return ort_no_run("takes no dilations together with an auto_pad of SAME; give pads");
         }
     }
-    return KLN_LACK_NONE;
+    return ort_takes;
 }
 
 /* One element without dimensions or in one, or one for each column: of a matrix, or in all of the
@@ -63,25 +56,23 @@ static bool are_columns(const kln_node_view *view, size_t input, size_t matrix)
     return fits;
 }
 
-kln_lack ort_limit_columns(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_columns(const kln_node_view *view)
 {
     const bool integer = strcmp(view->node->op_type, "MatMulInteger") == 0;
     for (size_t i = integer ? 3 : 4; i <= (integer ? 3U : 5U); i++) {
         if (!are_columns(view, i, integer ? 1 : 3) && !ort_gives_nothing(view)) {
-            return ort_limit(why, size, KLN_LACK_RUN,
-                             "takes one scale and zero point, or one for each column");
+            return ort_no_run("takes one scale and zero point, or one for each column");
         }
     }
-    return KLN_LACK_NONE;
+    return ort_takes;
 }
 
-kln_lack ort_limit_zero_point(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_zero_point(const kln_node_view *view)
 {
     const int64_t rank = kln_view_rank(view, 3);
     return rank > 1 || (rank == 1 && kln_view_dim(view, 3, 0) > 1)
-               ? ort_limit(why, size, KLN_LACK_RUN,
-                           "takes one zero point of the weights, not one for each channel")
-               : KLN_LACK_NONE;
+               ? ort_no_run("takes one zero point of the weights, not one for each channel")
+               : ort_takes;
 }
 
 /* An attribute's number for spatial axis `i`. */
@@ -93,7 +84,7 @@ static int64_t at(const kln_node_view *view, const char *name, size_t i, int64_t
 }
 
 /* kernel_shape is the weights' own. */
-kln_lack ort_limit_kernel(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_kernel(const kln_node_view *view)
 {
     const size_t weights = strcmp(view->node->op_type, "QLinearConv") == 0 ? 3 : 1;
     size_t count = 0;
@@ -101,10 +92,10 @@ kln_lack ort_limit_kernel(const kln_node_view *view, char *why, size_t size)
     for (size_t i = 0; i < count; i++) {
         const int64_t dim = kln_view_dim(view, weights, i + 2);
         if (dim >= 0 && dim != kernel[i]) {
-            return ort_limit(why, size, KLN_LACK_RUN, "takes the kernel_shape of the weights only");
+            return ort_no_run("takes the kernel_shape of the weights only");
         }
     }
-    return KLN_LACK_NONE;
+    return ort_takes;
 }
 
 static int64_t sum_of(const int64_t *list, size_t count)
@@ -118,7 +109,7 @@ static int64_t sum_of(const int64_t *list, size_t count)
 
 /* Windows over nothing: their padding must be given; without channels it does not come to an end
  * of them. */
-kln_lack ort_limit_conv(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_conv(const kln_node_view *view)
 {
     size_t count = 0;
     const int64_t *pads = kln_view_ints(view, "pads", &count);
@@ -126,26 +117,23 @@ kln_lack ort_limit_conv(const kln_node_view *view, char *why, size_t size)
     const int64_t rank = kln_view_rank(view, 0);
     for (int64_t i = 2; i < rank && !given; i++) {
         if (kln_view_dim(view, 0, (size_t)i) == 0) {
-            return ort_limit(why, size, KLN_LACK_RUN,
-                             "takes no auto_pad where a dimension is 0; give pads");
+            return ort_no_run("takes no auto_pad where a dimension is 0; give pads");
         }
     }
     return kln_view_dim(view, 0, 1) == 0 && !ort_gives_nothing(view) &&
                    (is_same(view) || (given && sum_of(pads, count) > 0))
-               ? ort_limit(why, size, KLN_LACK_RUN,
-                           "never ends with padding and no channels; leave the node out")
-               : KLN_LACK_NONE;
+               ? ort_no_run("never ends with padding and no channels; leave the node out")
+               : ort_takes;
 }
 
 /* Windows of the size that is asked for must be as many as there are elements. */
-kln_lack ort_limit_transpose(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_transpose(const kln_node_view *view)
 {
     size_t count = 0;
     const int64_t *out = kln_view_ints(view, "output_shape", &count);
     const int64_t rank = kln_view_rank(view, 0);
     if (out != NULL && rank > 2 && (int64_t)count == rank) {
-        return ort_limit(why, size, KLN_LACK_BUILD,
-                         "takes an output_shape without batch and channels only");
+        return ort_no_build("takes an output_shape without batch and channels only");
     }
     for (size_t i = 0; i < count && (int64_t)i + 2 < rank; i++) {
         const int64_t in = kln_view_dim(view, 0, i + 2);
@@ -157,16 +145,16 @@ kln_lack ort_limit_transpose(const kln_node_view *view, char *why, size_t size)
         }
         const int64_t pad = (in - 1) * stride + at(view, "output_padding", i, 0) + kernel - out[i];
         if (out[i] < 1 || (out[i] + (pad > 0 ? pad : 0) - kernel) / stride + 1 != in) {
-            return ort_limit(why, size, KLN_LACK_RUN,
-                             "takes an output_shape only that its windows give, and none of 0; "
-                             "leave it out");
+            return ort_no_run(
+                "takes an output_shape only that its windows give, and none of 0; "
+                "leave it out");
         }
     }
-    return KLN_LACK_NONE;
+    return ort_takes;
 }
 
 /* The output that is asked for holds all windows. */
-kln_lack ort_limit_unpool(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_unpool(const kln_node_view *view)
 {
     size_t count = 0;
     const kln_dim *out = kln_view_contents(view, 2, &count);
@@ -176,22 +164,19 @@ kln_lack ort_limit_unpool(const kln_node_view *view, char *why, size_t size)
         const int64_t pads = at(view, "pads", i - 2, 0) + at(view, "pads", i - 2 + count - 2, 0);
         if (in > 0 && in < INT32_MAX && kernel < INT32_MAX &&
             out[i].of.number < (in - 1) * at(view, "strides", i - 2, 1) - pads + kernel) {
-            return ort_limit(why, size, KLN_LACK_RUN,
-                             "takes an output_shape only that holds all windows");
+            return ort_no_run("takes an output_shape only that holds all windows");
         }
     }
-    return KLN_LACK_NONE;
+    return ort_takes;
 }
 
-kln_lack ort_limit_channels(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_channels(const kln_node_view *view)
 {
-    return kln_view_dim(view, 0, 1) == 0
-               ? ort_limit(why, size, KLN_LACK_RUN, "takes no blocks of 0 channels")
-               : KLN_LACK_NONE;
+    return kln_view_dim(view, 0, 1) == 0 ? ort_no_run("takes no blocks of 0 channels") : ort_takes;
 }
 
 /* Padding is less than the kernel, and nothing but the batch may be 0. */
-kln_lack ort_limit_window(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_window(const kln_node_view *view)
 {
     size_t count = 0;
     const int64_t *pads = kln_view_ints(view, "pads", &count);
@@ -199,24 +184,22 @@ kln_lack ort_limit_window(const kln_node_view *view, char *why, size_t size)
     for (size_t i = 0; given && i < count / 2; i++) {
         const int64_t kernel = at(view, "kernel_shape", i, INT64_MAX);
         if (pads[i] >= kernel || pads[i + count / 2] >= kernel) {
-            return ort_limit(why, size, KLN_LACK_BUILD,
-                             "takes less padding than the kernel is long");
+            return ort_no_build("takes less padding than the kernel is long");
         }
     }
     return kln_view_count(view, 0) == 0 && kln_view_dim(view, 0, 0) != 0
-               ? ort_limit(why, size, KLN_LACK_RUN, "takes no dimension of 0 but the batch")
-               : KLN_LACK_NONE;
+               ? ort_no_run("takes no dimension of 0 but the batch")
+               : ort_takes;
 }
 
-kln_lack ort_limit_lrn(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_lrn(const kln_node_view *view)
 {
-    return kln_view_int(view, "size", 1) % 2 == 0
-               ? ort_limit(why, size, KLN_LACK_BUILD, "takes an odd size only")
-               : KLN_LACK_NONE;
+    return kln_view_int(view, "size", 1) % 2 == 0 ? ort_no_build("takes an odd size only")
+                                                  : ort_takes;
 }
 
 /* Padding of SAME is worked out without the dilation, and may come out as less than nothing. */
-kln_lack ort_limit_pool(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_pool(const kln_node_view *view)
 {
     const int64_t rank = kln_view_rank(view, 0);
     size_t count = 0;
@@ -240,17 +223,15 @@ kln_lack ort_limit_pool(const kln_node_view *view, char *why, size_t size)
         }
         const int64_t pad = ((in + stride - 1) / stride - 1) * stride + kernel - in;
         if (pad < 0 && plain) {
-            return ort_limit(
-                why, size, KLN_LACK_RUN,
+            return ort_no_run(
                 "takes no auto_pad of SAME where strides pass over elements; give pads");
         }
         if (in + pad < wide - stride) {
-            return ort_limit(
-                why, size, KLN_LACK_RUN,
+            return ort_no_run(
                 "takes no dilation wider than the input with auto_pad of SAME; give pads");
         }
     }
-    return KLN_LACK_NONE;
+    return ort_takes;
 }
 
 /* --- interpolation --- */
@@ -288,30 +269,26 @@ static bool fits_cubic(const kln_node_view *view, int64_t rank)
                          (stays(view, 1, rank) != 0 || stays(view, 3, rank) != 0));
 }
 
-kln_lack ort_limit_resize(const kln_node_view *view, char *why, size_t size)
+ort_refusal ort_limit_resize(const kln_node_view *view)
 {
     const int64_t rank = kln_view_rank(view, 0);
     size_t count = 0;
     if (kln_view_has(view, 3) && kln_view_rank(view, 3) == 1 && kln_view_dim(view, 3, 0) < 0 &&
         kln_view_contents(view, 3, &count) == NULL && rank > 0) {
-        return ort_limit(why, size, KLN_LACK_BUILD,
-                         "takes sizes of a known number only; give their input a shape");
+        return ort_no_build("takes sizes of a known number only; give their input a shape");
     }
     if (rank >= 0 && kln_view_is(view, "mode", "linear", false) && !fits_linear(view, rank)) {
-        return ort_limit(why, size, KLN_LACK_RUN,
-                         "interpolates linearly along 2 or 3 dimensions, the others must stay");
+        return ort_no_run("interpolates linearly along 2 or 3 dimensions, the others must stay");
     }
     if (!kln_view_is(view, "mode", "cubic", false)) {
-        return KLN_LACK_NONE;
+        return ort_takes;
     }
     if (rank >= 0 && !fits_cubic(view, rank)) {
-        return ort_limit(why, size, KLN_LACK_RUN,
-                         "interpolates with cubics along 2 dimensions, the others must stay");
+        return ort_no_run("interpolates with cubics along 2 dimensions, the others must stay");
     }
     const int32_t type = kln_view_type(view, 0);
     return type != 0 && type != FLOAT && type != FLOAT16 && !ort_gives_nothing(view) &&
                    kln_view_int(view, "antialias", 0) == 0
-               ? ort_limit(why, size, KLN_LACK_RUN,
-                           "interpolates float32 with cubics, without antialias")
-               : KLN_LACK_NONE;
+               ? ort_no_run("interpolates float32 with cubics, without antialias")
+               : ort_takes;
 }
