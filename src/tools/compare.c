@@ -54,12 +54,6 @@ static kiln_status check_names(const kiln_engine *a, const kiln_engine *b)
 
 /* --- the comparison --- */
 
-static kiln_status make(kiln_comparison **comparison)
-{
-    KLN_NEW(*comparison, 1, "a comparison");
-    return KILN_OK;
-}
-
 void kiln_comparison_destroy(kiln_comparison *comparison)
 {
     if (comparison != NULL) {
@@ -116,7 +110,18 @@ typedef struct origin {
     kln_mapping file;      /* with `path` */
     kln_onnx_model *model; /* NULL: engines alone, or a file that is no ONNX model */
     kln_compare_builds builds;
+    kiln_shape_hint *hints;
+    kiln_engine *engines[2];
 } origin;
+
+static void finish(origin *from)
+{
+    kln_free(from->hints);
+    kiln_engine_release(from->engines[0]);
+    kiln_engine_release(from->engines[1]);
+    kln_onnx_model_destroy(from->model);
+    kln_mapping_close(&from->file);
+}
 
 /* What is quantized is known where the network is, and infers. */
 static kiln_status infer(const origin *from, kln_inference **inference)
@@ -138,36 +143,29 @@ static kiln_status search(origin *from, const kln_compare_inputs *inputs,
     return kln_compare_nodes(from->model, &from->builds, inputs, options, comparison);
 }
 
+KLN_SCOPED_POINTER(kiln_comparison, kiln_comparison_destroy)
+
 static kiln_status compare(kiln_engine *found, kiln_engine *expected, origin *from,
                            kiln_compare_options *options, kiln_comparison **comparison)
 {
-    kln_compare_inputs inputs;
-    kln_inference *inference = NULL;
-    kiln_comparison *made = NULL;
+    KLN_SCOPED(kln_compare_inputs_finish) kln_compare_inputs inputs = {NULL, NULL, 0};
+    KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;
+    KLN_SCOPED(kiln_comparison_destroy_at) kiln_comparison *made = NULL;
     kiln_engine *const engines[2] = {found, expected};
     if (options->built != NULL) {
         KLN_RETURN_IF_ERROR(options->built(options->user, found, expected, options));
     }
     KLN_RETURN_IF_ERROR(check_names(found, expected));
     KLN_RETURN_IF_ERROR(kln_compare_inputs_make(engines, options, &inputs));
-    kiln_status status = make(&made);
-    if (status == KILN_OK) {
-        status = infer(from, &inference);
-    }
-    if (status == KILN_OK) {
-        status = compare_engines(found, expected, inference != NULL ? inference->graph : NULL,
-                                 options, &inputs, made);
-    }
-    kln_inference_destroy(inference);
-    if (status == KILN_OK && options->first_difference && !made->passes) {
-        status = search(from, &inputs, options, made);
-    }
-    kln_compare_inputs_finish(&inputs);
-    if (status != KILN_OK) {
-        kiln_comparison_destroy(made);
-        return status;
+    KLN_NEW(made, 1, "a comparison");
+    KLN_RETURN_IF_ERROR(infer(from, &inference));
+    KLN_RETURN_IF_ERROR(compare_engines(
+        found, expected, inference != NULL ? inference->graph : NULL, options, &inputs, made));
+    if (options->first_difference && !made->passes) {
+        KLN_RETURN_IF_ERROR(search(from, &inputs, options, made));
     }
     *comparison = made;
+    made = NULL;
     return KILN_OK;
 }
 
@@ -188,22 +186,21 @@ kiln_status kiln_compare_engines(kiln_engine *found, kiln_engine *expected,
 }
 
 /* A build that needs a profile and is given none takes the shapes of the inputs. */
-static kiln_status hint_shapes(origin *from, const kiln_compare_options *options,
-                               kiln_shape_hint **hints)
+static kiln_status hint_shapes(origin *from, const kiln_compare_options *options)
 {
     kiln_build_options *const builds[2] = {&from->builds.found, &from->builds.expected};
     size_t count = 0;
-    KLN_NEW(*hints, options->input_count + 1, "shape hints");
+    KLN_NEW(from->hints, options->input_count + 1, "shape hints");
     for (size_t i = 0; i < options->input_count; i++) {
         const kiln_named_tensor *input = &options->inputs[i];
         if (input->name != NULL && input->tensor.desc.shape.rank >= 0 &&
             kiln_shape_is_static(&input->tensor.desc.shape)) {
-            (*hints)[count++] = (kiln_shape_hint){input->name, input->tensor.desc.shape};
+            from->hints[count++] = (kiln_shape_hint){input->name, input->tensor.desc.shape};
         }
     }
     for (size_t i = 0; i < 2 && count > 0; i++) {
         if (builds[i]->profile_count == 0 && builds[i]->shape_hint_count == 0) {
-            builds[i]->shape_hints = *hints;
+            builds[i]->shape_hints = from->hints;
             builds[i]->shape_hint_count = count;
         }
     }
@@ -227,29 +224,19 @@ kiln_status kiln_compare(kiln_network *network, const kiln_build_options *found,
                          kiln_comparison **comparison)
 {
     kiln_compare_options read;
-    origin from = {.path = NULL};
-    kiln_engine *engines[2] = {NULL, NULL};
+    kln_onnx_model *model = NULL;
+    KLN_SCOPED(finish) origin from = {.path = NULL};
     KLN_RETURN_IF_NULL_RESULT(comparison, network);
     KLN_RETURN_IF_ERROR(read_options(options, &read));
     KLN_RETURN_IF_ERROR(kln_build_options_read(found, &from.builds.found));
     KLN_RETURN_IF_ERROR(kln_build_options_read(expected, &from.builds.expected));
-    KLN_RETURN_IF_ERROR(kln_network_edit(network, &from.model));
-    kiln_shape_hint *hints = NULL;
-    kiln_status status = hint_shapes(&from, &read, &hints);
-    if (status == KILN_OK) {
-        status = kiln_engine_build(network, &from.builds.found, &engines[0]);
-    }
-    if (status == KILN_OK) {
-        status = kiln_engine_build(network, &from.builds.expected, &engines[1]);
-    }
+    KLN_RETURN_IF_ERROR(kln_network_edit(network, &model));
+    from.model = kln_onnx_model_retain(model);
+    KLN_RETURN_IF_ERROR(hint_shapes(&from, &read));
+    KLN_RETURN_IF_ERROR(kiln_engine_build(network, &from.builds.found, &from.engines[0]));
+    KLN_RETURN_IF_ERROR(kiln_engine_build(network, &from.builds.expected, &from.engines[1]));
     keep_lists(&from.builds);
-    if (status == KILN_OK) {
-        status = compare(engines[0], engines[1], &from, &read, comparison);
-    }
-    kln_free(hints);
-    kiln_engine_release(engines[0]);
-    kiln_engine_release(engines[1]);
-    return status;
+    return compare(from.engines[0], from.engines[1], &from, &read, comparison);
 }
 
 /* The file as its network was read, or is read now. */
@@ -276,8 +263,7 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
                               const kiln_compare_options *options, kiln_comparison **comparison)
 {
     kiln_compare_options read;
-    origin from = {.path = path};
-    kiln_engine *engines[2] = {NULL, NULL};
+    KLN_SCOPED(finish) origin from = {.path = path};
     KLN_RETURN_IF_NULL_RESULT(comparison, path);
     KLN_RETURN_IF_ERROR(read_options(options, &read));
     KLN_RETURN_IF_ERROR(kln_build_options_read(found, &from.builds.found));
@@ -285,28 +271,16 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
     KLN_RETURN_IF_ERROR(open_origin(&from, &read));
     const kiln_model model = {
         .path = path, .file = &from.file, .bytes = from.file.bytes, .read = &from.model};
-    KLN_SCOPED_FREE kiln_shape_hint *hints = NULL;
-    kiln_status status = hint_shapes(&from, &read, &hints);
-    if (status == KILN_OK) {
-        status = kln_engine_load(&model, &from.builds.found, &engines[0]);
-    }
-    if (status == KILN_OK) {
-        status = kln_engine_load(&model, &from.builds.expected, &engines[1]);
-    }
+    KLN_RETURN_IF_ERROR(hint_shapes(&from, &read));
+    KLN_RETURN_IF_ERROR(kln_engine_load(&model, &from.builds.found, &from.engines[0]));
+    KLN_RETURN_IF_ERROR(kln_engine_load(&model, &from.builds.expected, &from.engines[1]));
     keep_lists(&from.builds);
-    if (status == KILN_OK && from.model == NULL) {
+    if (from.model == NULL) {
         /* A plan is compared too, without what only its network could tell. */
-        status = kln_onnx_read_mapping(&from.file, path, &from.model);
-        status = status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
+        const kiln_status status = kln_onnx_read_mapping(&from.file, path, &from.model);
+        KLN_FAIL_IF(status == KILN_ERROR_OUT_OF_MEMORY, status);
     }
-    if (status == KILN_OK) {
-        status = compare(engines[0], engines[1], &from, &read, comparison);
-    }
-    kiln_engine_release(engines[0]);
-    kiln_engine_release(engines[1]);
-    kln_onnx_model_destroy(from.model);
-    kln_mapping_close(&from.file);
-    return status;
+    return compare(from.engines[0], from.engines[1], &from, &read, comparison);
 }
 
 /* --- reading it --- */
