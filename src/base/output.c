@@ -260,20 +260,15 @@ void kln_output_discard(kln_output *output)
 
 kiln_status kln_file_write(const char *path, const kiln_span *parts, size_t count, bool flush)
 {
-    kln_output output;
+    KLN_SCOPED(kln_output_discard) kln_output output = {.descriptor = -1};
     KLN_RETURN_IF_ERROR(kln_output_open(path, &output));
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < count && status == KILN_OK; i++) {
-        status = kln_output_write(&output, parts[i].data, parts[i].size);
+    for (size_t i = 0; i < count; i++) {
+        KLN_RETURN_IF_ERROR(kln_output_write(&output, parts[i].data, parts[i].size));
     }
-    if (status == KILN_OK && flush) {
-        status = kln_output_flush(&output);
+    if (flush) {
+        KLN_RETURN_IF_ERROR(kln_output_flush(&output));
     }
-    if (status == KILN_OK) {
-        status = kln_output_commit(&output);
-    }
-    kln_output_discard(&output);
-    return status;
+    return kln_output_commit(&output);
 }
 
 /* --- several files at once --- */

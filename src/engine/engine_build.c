@@ -245,19 +245,13 @@ static kiln_status save(const char *function, const kiln_engine *engine, const c
 {
     kiln_span bytes = {NULL, 0};
     KLN_RETURN_IF_ERROR(serialize(function, engine, &bytes));
-    kln_output file;
+    KLN_SCOPED(kln_output_discard) kln_output file = {.descriptor = -1};
     KLN_RETURN_IF_ERROR(kln_output_open(path, &file));
-    kiln_status status = kln_output_write(&file, bytes.data, bytes.size);
-    if (status == KILN_OK) {
-        status = kln_output_flush(&file);
-    }
-    if (status == KILN_OK) {
-        /* What goes into a pipe or a device has nothing beside it. */
-        status = kln_output_replaces(&file) ? kln_manifest_place(path, engine, bytes, &file)
-                                            : kln_output_commit(&file);
-    }
-    kln_output_discard(&file);
-    return status;
+    KLN_RETURN_IF_ERROR(kln_output_write(&file, bytes.data, bytes.size));
+    KLN_RETURN_IF_ERROR(kln_output_flush(&file));
+    /* What goes into a pipe or a device has nothing beside it. */
+    return kln_output_replaces(&file) ? kln_manifest_place(path, engine, bytes, &file)
+                                      : kln_output_commit(&file);
 }
 
 kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)

@@ -98,23 +98,20 @@ static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_
            kln_quantization_write(engine, root);
 }
 
+static void free_text(char **text)
+{
+    cJSON_free(*text);
+}
+
 /* Writes `root` to `output`, which a commit puts at `beside`. */
 static kiln_status prepare(const char *beside, const cJSON *root, kln_output *output)
 {
-    char *text = cJSON_Print(root);
+    KLN_SCOPED(free_text) char *text = cJSON_Print(root);
     KLN_RETURN_IF_NO_MEMORY(text, 1024, "a manifest");
-    kiln_status status = kln_output_open(beside, output);
-    if (status == KILN_OK) {
-        status = kln_output_write(output, text, strlen(text));
-    }
-    if (status == KILN_OK) {
-        status = kln_output_write(output, "\n", 1);
-    }
-    if (status == KILN_OK) {
-        status = kln_output_flush(output);
-    }
-    cJSON_free(text);
-    return status;
+    KLN_RETURN_IF_ERROR(kln_output_open(beside, output));
+    KLN_RETURN_IF_ERROR(kln_output_write(output, text, strlen(text)));
+    KLN_RETURN_IF_ERROR(kln_output_write(output, "\n", 1));
+    return kln_output_flush(output);
 }
 
 /* --- reading --- */
@@ -354,35 +351,23 @@ static kiln_status read_old(const char *path, const char *beside, cJSON **entry)
 /* All is written before the first of them is put in its place. */
 static kiln_status place(const char *path, const char *beside, cJSON *root, kln_output *file)
 {
-    kln_output both = {.descriptor = -1};
-    kln_output last = {.descriptor = -1};
+    KLN_SCOPED(kln_output_discard) kln_output both = {.descriptor = -1};
+    KLN_SCOPED(kln_output_discard) kln_output last = {.descriptor = -1};
     cJSON *old = NULL;
-    kiln_status status = prepare(beside, root, &last);
-    if (status == KILN_OK) {
-        status = read_old(path, beside, &old);
+    KLN_RETURN_IF_ERROR(prepare(beside, root, &last));
+    KLN_RETURN_IF_ERROR(read_old(path, beside, &old));
+    if (old == NULL) {
+        KLN_RETURN_IF_ERROR(kln_output_commit(&last));
+        return kln_output_commit(file);
     }
-    if (status == KILN_OK && old != NULL) {
-        if (cJSON_AddItemToObject(root, PREVIOUS, old)) {
-            status = prepare(beside, root, &both);
-        } else {
-            cJSON_Delete(old);
-            status = kln_fail_memory(1024, "a manifest");
-        }
+    if (!cJSON_AddItemToObject(root, PREVIOUS, old)) {
+        cJSON_Delete(old);
+        return kln_fail_memory(1024, "a manifest");
     }
-    if (status == KILN_OK && old != NULL) {
-        status = kln_output_commit(&both);
-    } else if (status == KILN_OK) {
-        status = kln_output_commit(&last);
-    }
-    if (status == KILN_OK) {
-        status = kln_output_commit(file);
-    }
-    if (status == KILN_OK && old != NULL) {
-        status = kln_output_commit(&last);
-    }
-    kln_output_discard(&both);
-    kln_output_discard(&last);
-    return status;
+    KLN_RETURN_IF_ERROR(prepare(beside, root, &both));
+    KLN_RETURN_IF_ERROR(kln_output_commit(&both));
+    KLN_RETURN_IF_ERROR(kln_output_commit(file));
+    return kln_output_commit(&last);
 }
 
 kiln_status kln_manifest_place(const char *path, const kiln_engine *engine, kiln_span bytes,

@@ -115,21 +115,15 @@ static kiln_status read_numbers(const kln_onnx_tensor *tensor, double **numbers,
         return KILN_OK;
     }
     /* In a file they may lie at any address. */
-    void *bytes = kln_alloc(tensor->data.size + 1);
-    double *read = kln_alloc((size_t)*count * sizeof *read);
-    kiln_status status = bytes != NULL && read != NULL ? KILN_OK : no_memory();
-    if (status == KILN_OK) {
-        memcpy(bytes, tensor->data.data, tensor->data.size);
-        status = kiln_tensor_make(tensor->dtype, count, 1, KILN_LOCATION_HOST, 0, bytes,
-                                  tensor->data.size, &view);
-    }
-    status = status == KILN_OK ? kiln_tensor_read(&view, 0, (size_t)*count, read) : status;
-    kln_free(bytes);
-    if (status != KILN_OK) {
-        kln_free(read);
-        return status;
-    }
+    KLN_SCOPED_FREE void *bytes = kln_alloc(tensor->data.size + 1);
+    KLN_SCOPED_FREE double *read = kln_alloc((size_t)*count * sizeof *read);
+    KLN_FAIL_IF(bytes == NULL || read == NULL, no_memory());
+    memcpy(bytes, tensor->data.data, tensor->data.size);
+    KLN_RETURN_IF_ERROR(kiln_tensor_make(tensor->dtype, count, 1, KILN_LOCATION_HOST, 0, bytes,
+                                         tensor->data.size, &view));
+    KLN_RETURN_IF_ERROR(kiln_tensor_read(&view, 0, (size_t)*count, read));
     *numbers = read;
+    read = NULL;
     return KILN_OK;
 }
 

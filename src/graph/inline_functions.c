@@ -320,7 +320,6 @@ kiln_status kln_inline_functions(kln_onnx_model *model, size_t *inlined)
     }
     made.nodes = NULL;
     made.node_count = made.node_capacity = 0;
-
     kiln_status status = kln_onnx_index_update(&in.index);
     if (status == KILN_OK) {
         status = add_nodes(&in, &outermost, model->graph.nodes, model->graph.node_count);

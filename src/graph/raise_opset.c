@@ -280,25 +280,22 @@ static int64_t ir_of(int64_t opset)
 /* Before IR version 4 an initializer had to be an input, and was a constant nonetheless. */
 static kiln_status drop_inputs(const raiser *r, kln_onnx_graph *graph)
 {
-    kln_names constants = {0};
+    KLN_SCOPED(kln_names_finish) kln_names constants = {0};
     kln_onnx_value *kept = kln_arena_alloc_zeroed(r->arena, graph->input_count, sizeof *kept);
     size_t count = 0;
-    kiln_status status = kept != NULL ? KILN_OK : no_memory();
-    for (size_t i = 0; status == KILN_OK && i < graph->initializer_count; i++) {
-        status = kln_names_set(&constants, graph->initializers[i].name, 0);
+    KLN_FAIL_IF(kept == NULL, no_memory());
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(kln_names_set(&constants, graph->initializers[i].name, 0));
     }
-    for (size_t i = 0; status == KILN_OK && i < graph->input_count; i++) {
+    for (size_t i = 0; i < graph->input_count; i++) {
         if (kln_names_get(&constants, graph->inputs[i].name) == KLN_NAMES_NONE) {
             kept[count++] = graph->inputs[i];
         }
     }
-    kln_names_finish(&constants);
-    if (status == KILN_OK) {
-        graph->inputs = kept;
-        graph->input_capacity = graph->input_count;
-        graph->input_count = count;
-    }
-    return status;
+    graph->inputs = kept;
+    graph->input_capacity = graph->input_count;
+    graph->input_count = count;
+    return KILN_OK;
 }
 
 static kiln_status set_opset(raiser *r)
@@ -322,6 +319,7 @@ kiln_status kln_raise_opset(kln_onnx_model *model, int64_t version)
                 .arena = &model->arena,
                 .from = kln_onnx_opset_version(model, ""),
                 .to = version};
+    KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;
     kln_onnx_graph made;
     if (r.from == 0 || r.from >= version) {
         return KILN_OK;
@@ -331,15 +329,13 @@ kiln_status kln_raise_opset(kln_onnx_model *model, int64_t version)
                   "be raised; export the model with the newer one",
                   (long long)r.from, model->function_count != 0 ? " and functions of its own" : "",
                   (long long)version, OLDEST);
-    KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &r.inference));
-    kiln_status status = raise_graph(&r, r.inference->graph, &model->graph, &made);
-    if (status == KILN_OK && model->ir_version < KLN_ONNX_IR_OF_OPTIONAL_INPUTS) {
-        status = drop_inputs(&r, &made);
+    KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &inference));
+    r.inference = inference;
+    KLN_RETURN_IF_ERROR(raise_graph(&r, inference->graph, &model->graph, &made));
+    if (model->ir_version < KLN_ONNX_IR_OF_OPTIONAL_INPUTS) {
+        KLN_RETURN_IF_ERROR(drop_inputs(&r, &made));
     }
-    status = status == KILN_OK ? set_opset(&r) : status;
-    kln_inference_destroy(r.inference);
-    if (status == KILN_OK) {
-        model->graph = made;
-    }
-    return status;
+    KLN_RETURN_IF_ERROR(set_opset(&r));
+    model->graph = made;
+    return KILN_OK;
 }

@@ -102,27 +102,17 @@ static kiln_status write_files(kln_onnx_writer *writer, const kln_onnx_model *mo
                                const char *path, const char *data_path)
 {
     const bool has_data = writer->data_offset != 0;
-    kiln_status status = kln_output_open(path, writer->file);
-    if (status == KILN_OK && has_data) {
-        status = open_weights(writer, path, data_path);
+    KLN_RETURN_IF_ERROR(kln_output_open(path, writer->file));
+    if (has_data) {
+        KLN_RETURN_IF_ERROR(open_weights(writer, path, data_path));
     }
-    if (status == KILN_OK) {
-        status = kln_onnx_write_again(writer, model);
+    KLN_RETURN_IF_ERROR(kln_onnx_write_again(writer, model));
+    if (has_data) {
+        KLN_RETURN_IF_ERROR(kln_output_flush(writer->data));
+        KLN_RETURN_IF_ERROR(kln_output_flush(writer->file));
     }
-    if (status == KILN_OK && has_data) {
-        status = kln_output_flush(writer->data);
-    }
-    if (status == KILN_OK && has_data) {
-        status = kln_output_flush(writer->file);
-    }
-    if (status == KILN_OK && kln_output_replaces(writer->file)) {
-        status = put_in_place(writer, path, data_path);
-    } else if (status == KILN_OK) {
-        status = kln_output_commit(writer->file);
-    }
-    kln_output_discard(writer->data);
-    kln_output_discard(writer->file);
-    return status;
+    return kln_output_replaces(writer->file) ? put_in_place(writer, path, data_path)
+                                             : kln_output_commit(writer->file);
 }
 
 static kiln_status write_to_path(kln_onnx_writer *writer, const kln_onnx_model *model,
@@ -143,8 +133,8 @@ kiln_status kln_onnx_write_file(const kln_onnx_model *model, const char *path,
 {
     KLN_RETURN_IF_NULL(model, path);
     KLN_RETURN_IF_ERROR(kln_onnx_check_weights(weights));
-    kln_output file = {.descriptor = -1};
-    kln_output data = {.descriptor = -1};
+    KLN_SCOPED(kln_output_discard) kln_output file = {.descriptor = -1};
+    KLN_SCOPED(kln_output_discard) kln_output data = {.descriptor = -1};
     kln_onnx_writer writer = {.tensor_field = kln_onnx_write_tensor_field,
                               .weights = weights,
                               .file = &file,

@@ -33,27 +33,20 @@ static kiln_status shape_of(const kiln_engine *engine, const kiln_build_options 
 static kiln_status time_engine(kiln_engine *engine, const kiln_build_options *options,
                                uint64_t *nanoseconds)
 {
-    kiln_context *context = NULL;
+    KLN_SCOPED(kiln_context_destroy_at) kiln_context *context = NULL;
     kiln_warmup_summary summary = {.struct_size = sizeof summary};
-    kiln_status status = kiln_context_create(engine, NULL, &context);
-    for (size_t i = 0; status == KILN_OK && i < engine->shared.description.input_count; i++) {
+    const kiln_description *description = &engine->shared.description;
+    KLN_RETURN_IF_ERROR(kiln_context_create(engine, NULL, &context));
+    for (size_t i = 0; i < description->input_count; i++) {
         kiln_shape shape;
-        status = shape_of(engine, options, i, &shape);
-        if (status == KILN_OK) {
-            status =
-                kiln_context_reshape(context, engine->shared.description.bindings[i].name, &shape);
-        }
+        KLN_RETURN_IF_ERROR(shape_of(engine, options, i, &shape));
+        KLN_RETURN_IF_ERROR(kiln_context_reshape(context, description->bindings[i].name, &shape));
     }
     /* The first of these captures; the others are what is measured. */
-    if (status == KILN_OK) {
-        status = kiln_context_warmup(context, 3, 0, NULL);
-    }
-    if (status == KILN_OK) {
-        status = kiln_context_warmup(context, TUNE_RUNS, TUNE_MILLISECONDS, &summary);
-    }
-    kiln_context_destroy(context);
+    KLN_RETURN_IF_ERROR(kiln_context_warmup(context, 3, 0, NULL));
+    KLN_RETURN_IF_ERROR(kiln_context_warmup(context, TUNE_RUNS, TUNE_MILLISECONDS, &summary));
     *nanoseconds = summary.median_nanoseconds;
-    return status;
+    return KILN_OK;
 }
 
 /* One call's work. */
