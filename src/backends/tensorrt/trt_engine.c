@@ -161,10 +161,11 @@ static kiln_status fail_deserialize(trt_engine *engine, const char *source)
     }
     if (trt_said(&engine->recorder, "lugin")) {
         const trt_library *library = engine->library;
-        return trt_fail(KILN_ERROR_UNSUPPORTED, &engine->recorder,
-                        "%s: it has layers of a plugin that is not loaded (kiln_plugin_load)%s%s",
-                        source, library->plugin_status != KILN_OK ? "; " : "",
-                        library->plugin_status != KILN_OK ? library->plugin_reason : "");
+        return trt_fail(
+            KILN_ERROR_UNSUPPORTED, &engine->recorder,
+            "%s: it has layers of a plugin that is not loaded (kiln_plugin_load)%s%s", source,
+            library->plugin_found.status != KILN_OK ? "; " : "",
+            library->plugin_found.status != KILN_OK ? library->plugin_found.reason : "");
     }
     return trt_fail(KILN_ERROR_MALFORMED, &engine->recorder,
                     "%s: %s does not take it for one of its plans", source, engine->library->name);

@@ -317,53 +317,39 @@ static kiln_status open_beside(const trt_library *library, const kln_library_spe
     return kln_library_open_for(spec, folder, library->name, false, table, record);
 }
 
-static kiln_status seek_parser(trt_library *library)
+/* Looks once, and again where memory was short. With the lock held. */
+static kiln_status seek(const trt_library *library, const kln_library_spec *spec, void *table,
+                        trt_beside *found)
 {
-    kiln_status status = open_beside(library, &parser_specs[library->abi.layout], &library->parser,
-                                     &library->parser_record);
+    if (found->sought) {
+        return KILN_OK;
+    }
+    kln_lasting_begin();
+    const kiln_status status = open_beside(library, spec, table, &found->record);
+    kln_lasting_end();
     if (status == KILN_ERROR_OUT_OF_MEMORY) {
-        kln_library_forget(library->parser_record);
-        library->parser_record = NULL;
+        kln_library_forget(found->record);
+        found->record = NULL;
         return status;
     }
-    library->parser_sought = true;
-    library->parser_status = status;
-    (void)snprintf(library->parser_reason, sizeof library->parser_reason, "%s",
+    found->sought = true;
+    found->status = status;
+    (void)snprintf(found->reason, sizeof found->reason, "%s",
                    status == KILN_OK ? "" : kiln_error_message());
     return KILN_OK;
+}
+
+static kiln_status tell(const trt_beside *found)
+{
+    return found->status == KILN_OK ? KILN_OK : kln_fail(found->status, "%s", found->reason);
 }
 
 kiln_status trt_library_need_parser(trt_library *library)
 {
-    (void)pthread_mutex_lock(&lock);
-    kiln_status status = KILN_OK;
-    if (!library->parser_sought) {
-        kln_lasting_begin();
-        status = seek_parser(library);
-        kln_lasting_end();
-    }
-    (void)pthread_mutex_unlock(&lock);
-    KLN_RETURN_IF_ERROR(status);
-    return library->parser_status == KILN_OK
-               ? KILN_OK
-               : kln_fail(library->parser_status, "%s", library->parser_reason);
-}
-
-/* With the lock held. */
-static kiln_status seek_plugins(trt_library *library)
-{
-    const kiln_status status = open_beside(library, &plugin_specs[library->abi.layout],
-                                           &library->plugin, &library->plugin_record);
-    if (status == KILN_ERROR_OUT_OF_MEMORY) {
-        kln_library_forget(library->plugin_record);
-        library->plugin_record = NULL;
-        return status;
-    }
-    library->plugins_sought = true;
-    library->plugin_status = status;
-    (void)snprintf(library->plugin_reason, sizeof library->plugin_reason, "%s",
-                   status == KILN_OK ? "" : kiln_error_message());
-    return KILN_OK;
+    KLN_LOCKED(&lock);
+    KLN_RETURN_IF_ERROR(seek(library, &parser_specs[library->abi.layout], &library->parser,
+                             &library->parser_found));
+    return tell(&library->parser_found);
 }
 
 /* Whoever only wants to know which library it is does not wait for its layers to be registered.
@@ -373,10 +359,10 @@ static void register_plugins(trt_library *library)
     trt_logged_clear();
     library->plugins_registered = true;
     if (!library->plugin.initLibNvInferPlugins(&library->logger, "")) {
-        library->plugin_status =
+        trt_beside *found = &library->plugin_found;
+        found->status =
             trt_fail(KILN_ERROR_BACKEND, NULL, "TensorRT's own plugins cannot be registered");
-        (void)snprintf(library->plugin_reason, sizeof library->plugin_reason, "%s",
-                       kiln_error_message());
+        (void)snprintf(found->reason, sizeof found->reason, "%s", kiln_error_message());
     }
 }
 
@@ -384,19 +370,15 @@ static kiln_status look_for_plugins(trt_library *library, bool use)
 {
     KLN_RETURN_IF(library->abi.is_rtx, KILN_ERROR_UNSUPPORTED, "%s has no plugin layers",
                   library->name);
-    (void)pthread_mutex_lock(&lock);
-    kln_lasting_begin();
-    kiln_status status = library->plugins_sought ? KILN_OK : seek_plugins(library);
-    if (use && status == KILN_OK && library->plugin_status == KILN_OK &&
-        !library->plugins_registered) {
+    KLN_LOCKED(&lock);
+    KLN_RETURN_IF_ERROR(seek(library, &plugin_specs[library->abi.layout], &library->plugin,
+                             &library->plugin_found));
+    if (use && library->plugin_found.status == KILN_OK && !library->plugins_registered) {
+        kln_lasting_begin();
         register_plugins(library);
+        kln_lasting_end();
     }
-    kln_lasting_end();
-    (void)pthread_mutex_unlock(&lock);
-    KLN_RETURN_IF_ERROR(status);
-    return library->plugin_status == KILN_OK
-               ? KILN_OK
-               : kln_fail(library->plugin_status, "%s", library->plugin_reason);
+    return tell(&library->plugin_found);
 }
 
 kiln_status trt_library_need_plugins(trt_library *library)
@@ -445,7 +427,7 @@ bool trt_library_use(size_t index, kln_library_use *use)
         index == count ? trt_library_need_parser(library) : look_for_plugins(library, false);
     *use = (kln_library_use){
         .spec = index == count ? &parser_specs[layout] : &plugin_specs[layout],
-        .library = index == count ? library->parser_record : library->plugin_record,
+        .library = index == count ? library->parser_found.record : library->plugin_found.record,
         .version = ""};
     return status != KILN_ERROR_OUT_OF_MEMORY;
 }

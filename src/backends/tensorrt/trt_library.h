@@ -13,6 +13,14 @@
 typedef struct trt_core {
     TRT_CORE_FUNCTIONS(TRT_MEMBER) /* createInferBuilder_INTERNAL is NULL in a lean runtime */
 } trt_core;
+/* How it stands with a library that lies beside the core. */
+typedef struct trt_beside {
+    bool sought;
+    kln_library *record;
+    kiln_status status;
+    char reason[1024];
+} trt_beside;
+
 typedef struct trt_parser_functions {
     TRT_PARSER_FUNCTIONS(TRT_MEMBER)
 } trt_parser_functions;
@@ -37,10 +45,8 @@ typedef struct trt_library {
     trt_logger logger;
 
     /* Looked for when first needed, under the room's lock. */
-    bool parser_sought, plugins_sought, plugins_registered;
-    kln_library *parser_record, *plugin_record;
-    kiln_status parser_status, plugin_status;
-    char parser_reason[1024], plugin_reason[1024];
+    trt_beside parser_found, plugin_found;
+    bool plugins_registered;
     trt_parser_functions parser;
     trt_plugin_functions plugin;
 

@@ -123,9 +123,9 @@ static kiln_status fail_parser(trt_build *build)
         (void)snprintf(more, sizeof more, " (and %d more errors)", count - 1);
     }
     const trt_library *library = build->library;
-    KLN_RETURN_IF(strstr(first, "lugin") != NULL && library->plugin_status != KILN_OK, status,
+    KLN_RETURN_IF(strstr(first, "lugin") != NULL && library->plugin_found.status != KILN_OK, status,
                   "%s: %s%s; of its own plugins: %s", build->source, first, more,
-                  library->plugin_reason);
+                  library->plugin_found.reason);
     return kln_fail(status, "%s: %s%s", build->source, first, more);
 }
 
