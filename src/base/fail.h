@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Failing with a sentence. Part of kln_base.h. */
+#ifndef KLN_FAIL_H
+#define KLN_FAIL_H
+
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <kiln/status.h>
+
+#define KLN_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
+
+/* Sets this thread's sentence and returns `status`, so that a failure is one line:
+ *     return kln_fail(KILN_ERROR_RANK, "input \"%s\": %d dimensions were given, %d are needed",
+ * ...); Allocates nothing. */
+KILN_MUST_CHECK kiln_status kln_fail(kiln_status status, const char *format, ...) KLN_PRINTF(2, 3);
+
+/* The same with a started va_list. */
+KILN_MUST_CHECK kiln_status kln_fail_v(kiln_status status, const char *format, va_list arguments)
+    KLN_PRINTF(2, 0);
+
+/* Puts "context: " before this thread's sentence and returns `status`, for a caller that knows the
+ * file or node that a lower module does not. */
+KILN_MUST_CHECK kiln_status kln_fail_within(kiln_status status, const char *format, ...)
+    KLN_PRINTF(2, 3);
+
+/* Room for a sentence, its terminator included. */
+#define KLN_MESSAGE_SIZE 1024
+
+/* This thread's sentence, kept aside: a public call that succeeds leaves it as it was, also where
+ * something failed inside it that the caller never hears of. */
+typedef struct kln_message {
+    kiln_status status; /* of the call that failed so */
+    char text[KLN_MESSAGE_SIZE];
+} kln_message;
+
+void kln_message_keep(kln_message *message);
+void kln_message_restore(const kln_message *message);
+
+/* The sentences every module needs. */
+KILN_MUST_CHECK kiln_status kln_fail_null(const char *function, const char *parameter);
+KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
+
+/* Tells clang-tidy what it cannot see: what fails returns the status it was given. */
+#ifdef __clang_analyzer__
+#define kln_fail(status, ...) ((void)(kln_fail)((status), __VA_ARGS__), (status))
+#define kln_fail_v(status, format, arguments) \
+    ((void)(kln_fail_v)((status), (format), (arguments)), (status))
+#define kln_fail_within(status, ...) ((void)(kln_fail_within)((status), __VA_ARGS__), (status))
+#define kln_fail_null(function, parameter) \
+    ((void)(kln_fail_null)((function), (parameter)), KILN_ERROR_NULL_ARGUMENT)
+#define kln_fail_memory(size, what) \
+    ((void)(kln_fail_memory)((size), (what)), KILN_ERROR_OUT_OF_MEMORY)
+#endif
+
+/* Required pointers, one to four: fails by the name of the first that is NULL. The only check
+ * macros are these; each shows its exit in its name. */
+#define KLN_RETURN_IF_NULL(...)                                                               \
+    do {                                                                                      \
+        KLN_FIFTH(__VA_ARGS__, KLN_IF_NULL_4, KLN_IF_NULL_3, KLN_IF_NULL_2, KLN_IF_NULL_1, 0) \
+        (__VA_ARGS__);                                                                        \
+    } while (0)
+#define KLN_FIFTH(a, b, c, d, fifth, ...) fifth
+#define KLN_IF_NULL_1(a) KLN_FAIL_IF((a) == NULL, kln_fail_null(__func__, #a))
+#define KLN_IF_NULL_2(a, b) \
+    KLN_IF_NULL_1(a);       \
+    KLN_IF_NULL_1(b)
+#define KLN_IF_NULL_3(a, b, c) \
+    KLN_IF_NULL_2(a, b);       \
+    KLN_IF_NULL_1(c)
+#define KLN_IF_NULL_4(a, b, c, d) \
+    KLN_IF_NULL_2(a, b);          \
+    KLN_IF_NULL_2(c, d)
+
+/* The same where the first is for a result, which is NULL or 0 from here on. */
+#define KLN_RETURN_IF_NULL_RESULT(...)                                                    \
+    do {                                                                                  \
+        KLN_FIFTH(__VA_ARGS__, KLN_RESULT_4, KLN_RESULT_3, KLN_RESULT_2, KLN_RESULT_1, 0) \
+        (__VA_ARGS__);                                                                    \
+    } while (0)
+#define KLN_RESULT_1(result) \
+    KLN_IF_NULL_1(result);   \
+    *(result) = 0
+#define KLN_RESULT_2(result, a) \
+    KLN_RESULT_1(result);       \
+    KLN_IF_NULL_1(a)
+#define KLN_RESULT_3(result, a, b) \
+    KLN_RESULT_1(result);          \
+    KLN_IF_NULL_2(a, b)
+#define KLN_RESULT_4(result, a, b, c) \
+    KLN_RESULT_1(result);             \
+    KLN_IF_NULL_3(a, b, c)
+
+/* `condition`, then a call that returns the status it fails with. */
+#define KLN_FAIL_IF(condition, failure) \
+    do {                                \
+        if (condition) {                \
+            return failure;             \
+        }                               \
+    } while (0)
+
+/* A refusal: `condition`, then what kln_fail takes. */
+#define KLN_RETURN_IF(condition, ...) KLN_FAIL_IF(condition, kln_fail(__VA_ARGS__))
+
+#define KLN_RETURN_IF_ERROR(expression)               \
+    do {                                              \
+        const kiln_status kln_status_ = (expression); \
+        if (kln_status_ != KILN_OK) {                 \
+            return kln_status_;                       \
+        }                                             \
+    } while (0)
+
+/* The same, with what kln_fail_within puts before the sentence. */
+#define KLN_RETURN_WITHIN(expression, ...)                    \
+    do {                                                      \
+        const kiln_status kln_status_ = (expression);         \
+        if (kln_status_ != KILN_OK) {                         \
+            return kln_fail_within(kln_status_, __VA_ARGS__); \
+        }                                                     \
+    } while (0)
+
+/* Makes "1 dimensions are" of a sentence "1 dimension is"; what is quoted stays (agree.c). */
+void kln_agree(char *text);
+/* Replaces each byte that is not UTF-8 by "?": names come from files, sentences go to JSON. */
+void kln_utf8_clean(char *text);
+
+/* Needs a variable `kiln_status status` and a label to unwind at. */
+#define KLN_GOTO_IF_ERROR(expression, label) \
+    do {                                     \
+        status = (expression);               \
+        if (status != KILN_OK) {             \
+            goto label;                      \
+        }                                    \
+    } while (0)
+
+#endif
