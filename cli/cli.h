@@ -24,6 +24,28 @@ typedef enum cli_exit {
     CLI_MISUSED = 2 /* an unknown command, option, value or name */
 } cli_exit;
 
+/* Returns where a call of the library fails, the status or, with the failure said, CLI_FAILED. */
+#define CLI_RETURN_IF_ERROR(expression)               \
+    do {                                              \
+        const kiln_status cli_status_ = (expression); \
+        if (cli_status_ != KILN_OK) {                 \
+            return cli_status_;                       \
+        }                                             \
+    } while (0)
+#define CLI_FAIL_IF_ERROR(expression)  \
+    do {                               \
+        if ((expression) != KILN_OK) { \
+            return cli_fail();         \
+        }                              \
+    } while (0)
+#define CLI_RETURN_UNLESS_DONE(expression)       \
+    do {                                         \
+        const cli_exit cli_exit_ = (expression); \
+        if (cli_exit_ != CLI_DONE) {             \
+            return cli_exit_;                    \
+        }                                        \
+    } while (0)
+
 /* --- options (cli_options.c) --- */
 
 /* How the value of an option is read, and the type of its field in the settings. */

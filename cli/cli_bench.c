@@ -251,9 +251,7 @@ static cli_exit bench(const cli_command *self, const char *path, const bench_set
         result = cli_layers_open(self, path, &settings->model, &settings->inputs, context,
                                  &found->layers);
     }
-    if (result != CLI_DONE) {
-        return result;
-    }
+    CLI_RETURN_UNLESS_DONE(result);
     cli_progress_begin("warming up");
     kiln_status status = warm_up(context, settings, found);
     cli_progress_end();

@@ -50,9 +50,7 @@ static cli_exit print_folder(const cache_settings *settings)
 {
     char folder[4096];
     size_t length = 0;
-    if (kiln_cache_folder(settings->cache, folder, sizeof folder, &length) != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_FAIL_IF_ERROR(kiln_cache_folder(settings->cache, folder, sizeof folder, &length));
     (void)printf("%s\n", folder);
     return CLI_DONE;
 }
@@ -79,12 +77,8 @@ static cli_exit list(const cache_settings *settings, bool verify)
     cli_table table;
     uint64_t bytes = 0;
     cli_exit result = print_folder(settings);
-    if (result != CLI_DONE) {
-        return result;
-    }
-    if (kiln_cache_list_create(settings->cache, verify, &entries) != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_RETURN_UNLESS_DONE(result);
+    CLI_FAIL_IF_ERROR(kiln_cache_list_create(settings->cache, verify, &entries));
     const size_t count = kiln_cache_list_count(entries);
     cli_table_init(&table, "lllllrr", headings);
     for (size_t i = 0; i < count; i++) {
@@ -115,13 +109,8 @@ static cli_exit list(const cache_settings *settings, bool verify)
 static cli_exit clear(const cache_settings *settings)
 {
     uint64_t freed = 0;
-    cli_exit result = print_folder(settings);
-    if (result != CLI_DONE) {
-        return result;
-    }
-    if (kiln_cache_clear(settings->cache, (uint64_t)(settings->keep * MIB), &freed) != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_RETURN_UNLESS_DONE(print_folder(settings));
+    CLI_FAIL_IF_ERROR(kiln_cache_clear(settings->cache, (uint64_t)(settings->keep * MIB), &freed));
     (void)printf("%.1f MiB removed\n", (double)freed / MIB);
     return CLI_DONE;
 }

@@ -51,9 +51,7 @@ static cli_exit calibrate(job *work)
     const calibrate_settings *settings = &work->settings;
     const kiln_build_options build = cli_model_build(&settings->model);
     kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
-    if (kiln_batch_folder_open(settings->data, &work->folder) != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_FAIL_IF_ERROR(kiln_batch_folder_open(settings->data, &work->folder));
     const kiln_batch_source source = kiln_batch_folder_source(work->folder);
     options.method = (kiln_calibration_method)settings->method;
     options.percentile = settings->percentile;

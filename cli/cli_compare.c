@@ -83,9 +83,7 @@ static kiln_build_options build_options(const job *work, size_t which)
 /* Every input as the options say. */
 static cli_exit take_inputs(job *work)
 {
-    if (kiln_context_create(work->engines[1], NULL, &work->context) != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_FAIL_IF_ERROR(kiln_context_create(work->engines[1], NULL, &work->context));
     const cli_exit result = cli_inputs_bind(work->command, &work->settings.inputs, work->engines[1],
                                             work->context, &work->inputs);
     work->tensors = cli_allocate((work->inputs.count + 1) * sizeof *work->tensors);
@@ -95,10 +93,8 @@ static cli_exit take_inputs(job *work)
         if (!work->inputs.is_bound[i]) {
             continue;
         }
-        if (cli_input_at(work->engines[1], i, &binding) != KILN_OK ||
-            cli_tensor_of(work->context, &binding, &tensor->tensor) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(cli_input_at(work->engines[1], i, &binding));
+        CLI_FAIL_IF_ERROR(cli_tensor_of(work->context, &binding, &tensor->tensor));
         tensor->name = binding.name;
         work->tensor_count++;
     }
@@ -360,9 +356,7 @@ static cli_exit do_job(job *work)
     if (result == CLI_DONE) {
         result = compare(work);
     }
-    if (result != CLI_DONE) {
-        return result;
-    }
+    CLI_RETURN_UNLESS_DONE(result);
     if (work->settings.json) {
         result = print_json(work);
     } else {

@@ -59,9 +59,7 @@ static cli_exit print_backends(const findings *found)
     (void)puts("Backends");
     for (size_t i = 0; i < kiln_backend_count(); i++) {
         kiln_backend_info info = {.struct_size = sizeof info};
-        if (kiln_backend_get(i, &info) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(kiln_backend_get(i, &info));
         const bool is_chosen = strcmp(info.name, found->name) == 0;
         (void)printf("%c %-12s %s%s%s\n", is_chosen ? '*' : ' ', info.name, usable(&info),
                      info.version[0] != '\0' ? ", " : "", info.version);
@@ -84,9 +82,7 @@ static cli_exit print_libraries(const kiln_system_report *report)
     (void)puts("\nLibraries");
     for (size_t i = 0; i < kiln_system_report_library_count(report); i++) {
         kiln_library_info info = {.struct_size = sizeof info};
-        if (kiln_system_report_library(report, i, &info) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(kiln_system_report_library(report, i, &info));
         (void)printf("%s  %s: %s%s%s (%s)\n", i > 0 ? "\n" : "", info.name, state_name(info.state),
                      info.version[0] != '\0' ? ", " : "", info.version, info.purpose);
         if (info.path[0] != '\0') {
@@ -111,9 +107,7 @@ static cli_exit print_devices(const kiln_system_report *report)
     cli_table_init(&table, "rlrrl", NULL);
     for (size_t i = 0; i < count; i++) {
         kiln_device_info info = {.struct_size = sizeof info};
-        if (kiln_system_report_device(report, i, &info) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(kiln_system_report_device(report, i, &info));
         cli_table_printf(&table, "%d", info.index);
         cli_table_add(&table, info.name);
         cli_table_printf(&table, "compute %d.%d", info.compute_major, info.compute_minor);
@@ -199,9 +193,7 @@ static cli_exit add_backends(cJSON *document)
     cJSON *array = cJSON_AddArrayToObject(document, "backends");
     for (size_t i = 0; i < kiln_backend_count(); i++) {
         kiln_backend_info info = {.struct_size = sizeof info};
-        if (kiln_backend_get(i, &info) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(kiln_backend_get(i, &info));
         cJSON *object = cli_json_backend(&info);
         cli_json_add_text(object, "description", info.description);
         (void)cJSON_AddBoolToObject(object, "available", info.available);
@@ -217,9 +209,7 @@ static cli_exit add_libraries(cJSON *document, const kiln_system_report *report)
     cJSON *array = cJSON_AddArrayToObject(document, "libraries");
     for (size_t i = 0; i < kiln_system_report_library_count(report); i++) {
         kiln_library_info info = {.struct_size = sizeof info};
-        if (kiln_system_report_library(report, i, &info) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(kiln_system_report_library(report, i, &info));
         cJSON *object = cJSON_CreateObject();
         cli_json_add_text(object, "name", info.name);
         cli_json_add_text(object, "purpose", info.purpose);
@@ -242,9 +232,7 @@ static cli_exit add_devices(cJSON *document, const kiln_system_report *report)
     cJSON *array = cJSON_AddArrayToObject(document, "devices");
     for (size_t i = 0; i < kiln_system_report_device_count(report); i++) {
         kiln_device_info info = {.struct_size = sizeof info};
-        if (kiln_system_report_device(report, i, &info) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(kiln_system_report_device(report, i, &info));
         cJSON *object = cJSON_CreateObject();
         (void)cJSON_AddNumberToObject(object, "index", info.index);
         cli_json_add_text(object, "name", info.name);

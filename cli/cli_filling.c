@@ -40,10 +40,8 @@ cli_exit cli_filling_bind(const cli_command *command, kiln_context *context,
                           const cli_filling *how, int64_t seed)
 {
     kiln_tensor tensor;
-    if (kiln_context_reshape(context, binding->name, shape) != KILN_OK ||
-        cli_tensor_of(context, binding, &tensor) != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_FAIL_IF_ERROR(kiln_context_reshape(context, binding->name, shape));
+    CLI_FAIL_IF_ERROR(cli_tensor_of(context, binding, &tensor));
     if (kiln_tensor_fill(&tensor, binding->name, (uint64_t)seed,
                          how->is_given ? how->range : NULL) != KILN_OK) {
         char range[96];

@@ -35,23 +35,14 @@ static kiln_status fill_side(bench *work, kiln_context *bound, const kiln_bindin
     kiln_tensor view;
     size_t bytes = 0;
     mine->is_input = binding->is_input;
-    kiln_status status = cli_tensor_of(bound, binding, &tensor);
-    if (status == KILN_OK) {
-        status = kiln_tensor_bytes(tensor.desc.dtype, &tensor.desc.shape, &bytes);
-    }
-    if (status == KILN_OK) {
-        status = kiln_buffer_create(KILN_LOCATION_PINNED, device, bytes, &mine->pinned);
-    }
-    if (status == KILN_OK) {
-        status = kiln_buffer_create(KILN_LOCATION_DEVICE, device, bytes, &mine->device);
-    }
-    if (status == KILN_OK) {
-        status = kiln_buffer_write(mine->pinned, 0, (kiln_span){tensor.data, bytes}, NULL);
-    }
-    if (status == KILN_OK) {
-        status = kiln_buffer_tensor(mine->device, 0, tensor.desc.dtype, &tensor.desc.shape, &view);
-    }
-    return status == KILN_OK ? kiln_context_bind(work->context, binding->name, &view) : status;
+    CLI_RETURN_IF_ERROR(cli_tensor_of(bound, binding, &tensor));
+    CLI_RETURN_IF_ERROR(kiln_tensor_bytes(tensor.desc.dtype, &tensor.desc.shape, &bytes));
+    CLI_RETURN_IF_ERROR(kiln_buffer_create(KILN_LOCATION_PINNED, device, bytes, &mine->pinned));
+    CLI_RETURN_IF_ERROR(kiln_buffer_create(KILN_LOCATION_DEVICE, device, bytes, &mine->device));
+    CLI_RETURN_IF_ERROR(kiln_buffer_write(mine->pinned, 0, (kiln_span){tensor.data, bytes}, NULL));
+    CLI_RETURN_IF_ERROR(
+        kiln_buffer_tensor(mine->device, 0, tensor.desc.dtype, &tensor.desc.shape, &view));
+    return kiln_context_bind(work->context, binding->name, &view);
 }
 
 static kiln_status begin(bench *work, kiln_engine *engine, kiln_context *bound,
@@ -60,27 +51,23 @@ static kiln_status begin(bench *work, kiln_engine *engine, kiln_context *bound,
     const int32_t device = kiln_engine_device(engine);
     const size_t inputs = kiln_engine_input_count(engine);
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    kiln_status status = kiln_stream_create(device, 0, &work->stream);
-    for (size_t i = 0; i < PLACES && status == KILN_OK; i++) {
-        status = kiln_event_create(device, true, &work->events[i]);
+    CLI_RETURN_IF_ERROR(kiln_stream_create(device, 0, &work->stream));
+    for (size_t i = 0; i < PLACES; i++) {
+        CLI_RETURN_IF_ERROR(kiln_event_create(device, true, &work->events[i]));
     }
     options.graphs = graphs;
     options.stream = work->stream;
-    if (status == KILN_OK) {
-        status = kiln_context_create(engine, &options, &work->context);
-    }
+    CLI_RETURN_IF_ERROR(kiln_context_create(engine, &options, &work->context));
     work->side_count = inputs + kiln_engine_output_count(engine);
     work->sides = cli_allocate(work->side_count * sizeof *work->sides);
     memset(work->sides, 0, work->side_count * sizeof *work->sides);
-    for (size_t i = 0; i < work->side_count && status == KILN_OK; i++) {
+    for (size_t i = 0; i < work->side_count; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
-        status = i < inputs ? kiln_engine_input(engine, i, &binding)
-                            : kiln_engine_output(engine, i - inputs, &binding);
-        if (status == KILN_OK) {
-            status = fill_side(work, bound, &binding, i, device);
-        }
+        CLI_RETURN_IF_ERROR(i < inputs ? kiln_engine_input(engine, i, &binding)
+                                       : kiln_engine_output(engine, i - inputs, &binding));
+        CLI_RETURN_IF_ERROR(fill_side(work, bound, &binding, i, device));
     }
-    return status;
+    return KILN_OK;
 }
 
 static void end(bench *work)
@@ -99,31 +86,30 @@ static void end(bench *work)
 
 static kiln_status copy_sides(const bench *work, bool inputs)
 {
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < work->side_count && status == KILN_OK; i++) {
+    for (size_t i = 0; i < work->side_count; i++) {
         const side *mine = &work->sides[i];
         if (mine->is_input == inputs) {
-            status = kiln_buffer_copy(inputs ? mine->device : mine->pinned, 0,
-                                      inputs ? mine->pinned : mine->device, 0,
-                                      kiln_buffer_bytes(mine->pinned), work->stream);
+            CLI_RETURN_IF_ERROR(kiln_buffer_copy(inputs ? mine->device : mine->pinned, 0,
+                                                 inputs ? mine->pinned : mine->device, 0,
+                                                 kiln_buffer_bytes(mine->pinned), work->stream));
         }
     }
-    return status;
+    return KILN_OK;
 }
 
 static kiln_status run_once(bench *work, uint64_t *enqueue)
 {
-    kiln_status status = kiln_event_record(work->events[BEGIN], work->stream);
-    status = status == KILN_OK ? copy_sides(work, true) : status;
-    status = status == KILN_OK ? kiln_event_record(work->events[SENT], work->stream) : status;
+    CLI_RETURN_IF_ERROR(kiln_event_record(work->events[BEGIN], work->stream));
+    CLI_RETURN_IF_ERROR(copy_sides(work, true));
+    CLI_RETURN_IF_ERROR(kiln_event_record(work->events[SENT], work->stream));
     const uint64_t before = kiln_clock_now();
-    status = status == KILN_OK ? kiln_context_enqueue(work->context, NULL) : status;
+    CLI_RETURN_IF_ERROR(kiln_context_enqueue(work->context, NULL));
     *enqueue = kiln_clock_now() - before;
-    status = status == KILN_OK ? kiln_event_record(work->events[COMPUTED], work->stream) : status;
-    status = status == KILN_OK ? copy_sides(work, false) : status;
-    status = status == KILN_OK ? kiln_event_record(work->events[BACK], work->stream) : status;
-    status = status == KILN_OK ? kiln_context_wait(work->context) : status;
-    return status == KILN_OK ? kiln_stream_synchronize(work->stream) : status;
+    CLI_RETURN_IF_ERROR(kiln_event_record(work->events[COMPUTED], work->stream));
+    CLI_RETURN_IF_ERROR(copy_sides(work, false));
+    CLI_RETURN_IF_ERROR(kiln_event_record(work->events[BACK], work->stream));
+    CLI_RETURN_IF_ERROR(kiln_context_wait(work->context));
+    return kiln_stream_synchronize(work->stream);
 }
 
 static kiln_status keep(bench *work, cli_gpu_times *found, uint64_t enqueue)

@@ -54,9 +54,7 @@ static cli_exit input_names(const kiln_engine *engine, const char **names, size_
 {
     for (size_t i = 0; i < count; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
-        if (cli_input_at(engine, i, &binding) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(cli_input_at(engine, i, &binding));
         names[i] = binding.name;
     }
     return CLI_DONE;
@@ -219,10 +217,8 @@ static cli_exit bind_raw(kiln_context *context, const kiln_binding *binding,
     kiln_tensor tensor;
     char what[400];
     char dims[256];
-    if (kiln_context_reshape(context, binding->name, shape) != KILN_OK ||
-        cli_tensor_of(context, binding, &tensor) != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_FAIL_IF_ERROR(kiln_context_reshape(context, binding->name, shape));
+    CLI_FAIL_IF_ERROR(cli_tensor_of(context, binding, &tensor));
     (void)kiln_shape_format(shape, dims, sizeof dims);
     (void)snprintf(what, sizeof what, "input \"%.60s\" (%s %s)", binding->name,
                    kiln_dtype_name(binding->dtype), dims);
@@ -240,9 +236,7 @@ static bool is_stand_in(kiln_dtype stored, kiln_dtype wanted)
 static cli_exit bind_npy(kiln_context *context, const kiln_binding *binding, const char *shape_text,
                          const char *path, kiln_tensor *loaded)
 {
-    if (kiln_tensor_load_npy(path, loaded) != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_FAIL_IF_ERROR(kiln_tensor_load_npy(path, loaded));
     if (is_stand_in(loaded->desc.dtype, binding->dtype)) {
         loaded->desc.dtype = binding->dtype;
     }
@@ -250,11 +244,9 @@ static cli_exit bind_npy(kiln_context *context, const kiln_binding *binding, con
         kiln_shape shape;
         int64_t has = 0;
         int64_t needs = 0;
-        if (kiln_shape_parse(shape_text, &shape) != KILN_OK ||
-            kiln_shape_elements(&shape, &needs) != KILN_OK ||
-            kiln_shape_elements(&loaded->desc.shape, &has) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(kiln_shape_parse(shape_text, &shape));
+        CLI_FAIL_IF_ERROR(kiln_shape_elements(&shape, &needs));
+        CLI_FAIL_IF_ERROR(kiln_shape_elements(&loaded->desc.shape, &has));
         if (has != needs) {
             cli_error("\"%s\": it has %" PRId64 " elements, the shape %.80s takes %" PRId64, path,
                       has, shape_text, needs);
@@ -292,10 +284,7 @@ static cli_exit bind_one(const cli_command *command, kiln_context *context,
         return CLI_FAILED;
     }
     kiln_shape shape;
-    const cli_exit result = choose_shape(command, binding, shape_text, settings->batch, &shape);
-    if (result != CLI_DONE) {
-        return result;
-    }
+    CLI_RETURN_UNLESS_DONE(choose_shape(command, binding, shape_text, settings->batch, &shape));
     return is_filled ? cli_filling_bind(command, context, binding, &shape, &how, settings->seed)
                      : bind_raw(context, binding, &shape, data);
 }
@@ -347,9 +336,7 @@ static cli_exit hint_shape(const cli_command *command, const char *data, const c
     }
     if (data != NULL && ends_with(data, ".npy")) {
         kiln_tensor tensor;
-        if (kiln_tensor_load_npy(data, &tensor) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(kiln_tensor_load_npy(data, &tensor));
         *shape = tensor.desc.shape;
         kiln_tensor_free(&tensor);
     }

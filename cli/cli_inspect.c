@@ -315,9 +315,7 @@ static cli_exit add_metadata(cJSON *document, const inspect_subject *subject)
 static cli_exit add_backend(cJSON *document, const kiln_engine *engine)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
-    if (kiln_engine_backend(engine, &info) != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_FAIL_IF_ERROR(kiln_engine_backend(engine, &info));
     (void)cJSON_AddItemToObject(document, "backend", cli_json_backend(&info));
     return CLI_DONE;
 }

@@ -70,9 +70,7 @@ static bool wants_hints(const cli_input_settings *shapes, const kiln_build_optio
 static cli_exit load_plugins(kiln_build_options *options)
 {
     for (size_t i = 0; i < options->plugin_count; i++) {
-        if (kiln_plugin_load(options->library, options->plugins[i]) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(kiln_plugin_load(options->library, options->plugins[i]));
     }
     options->plugin_count = 0;
     options->plugins = NULL;

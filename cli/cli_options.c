@@ -281,10 +281,7 @@ static cli_exit read_all(reading *state, int count, char **arguments, const char
         if (!only_operands && strcmp(argument, "--") == 0) {
             only_operands = true;
         } else if (!only_operands && argument[0] == '-' && argument[1] != '\0') {
-            const cli_exit result = read_option(state, count, arguments, &i);
-            if (result != CLI_DONE) {
-                return result;
-            }
+            CLI_RETURN_UNLESS_DONE(read_option(state, count, arguments, &i));
         } else if (found == command->most) {
             return cli_misuse(command, "\"%.80s\" is one argument too many: kiln %s takes %s",
                               argument, command->name,

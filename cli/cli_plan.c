@@ -139,10 +139,7 @@ cli_exit cli_plan_print_layers(kiln_engine *engine)
 {
     cJSON *document = NULL;
     cJSON *layers = NULL;
-    const cli_exit result = read_layers(engine, &document, &layers);
-    if (result != CLI_DONE) {
-        return result;
-    }
+    CLI_RETURN_UNLESS_DONE(read_layers(engine, &document, &layers));
     (void)printf("\n%d layers\n", cJSON_GetArraySize(layers));
     const cJSON *layer = NULL;
     cJSON_ArrayForEach(layer, layers)
@@ -166,9 +163,7 @@ cli_exit cli_plan_add_json(cJSON *document, kiln_engine *engine, bool layers)
     cJSON *names = NULL;
     for (size_t i = 0; i < count; i++) {
         kiln_profile profile;
-        if (kiln_engine_profile(engine, i, &profile) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(kiln_engine_profile(engine, i, &profile));
         (void)cJSON_AddItemToArray(profiles, profile_json(&profile));
         if (profile.name != NULL) {
             names = names != NULL ? names : cJSON_AddObjectToObject(document, "profile_names");

@@ -131,10 +131,8 @@ static cli_exit refit(const refit_settings *settings, const char *weights, kiln_
     options.allow_rounding = settings->allow_rounding;
     options.ignore_unknown = settings->ignore_unknown;
     options.report = &report;
-    if (kiln_engine_refit_file(engine, weights, &options) != KILN_OK ||
-        kiln_engine_save(engine, settings->output) != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_FAIL_IF_ERROR(kiln_engine_refit_file(engine, weights, &options));
+    CLI_FAIL_IF_ERROR(kiln_engine_save(engine, settings->output));
     print_report(settings, &report);
     return CLI_DONE;
 }

@@ -227,9 +227,7 @@ static cli_exit compare_one(job *work, cli_table *table, const kiln_binding *bin
     kiln_tensor tensor;
     kiln_tensor reference;
     cli_exit result = load_reference(work, binding, &reference);
-    if (result != CLI_DONE) {
-        return result;
-    }
+    CLI_RETURN_UNLESS_DONE(result);
     if (cli_tensor_of(work->context, binding, &tensor) != KILN_OK) {
         result = cli_fail();
     } else {
@@ -302,13 +300,9 @@ static cli_exit do_job(job *work)
     work->settings.model.shapes = &work->settings.inputs;
     cli_exit result =
         cli_model_open(work->command, work->path, &work->settings.model, &work->engine);
-    if (result != CLI_DONE) {
-        return result;
-    }
+    CLI_RETURN_UNLESS_DONE(result);
     result = cli_model_context(&work->settings.model, work->engine, &work->context);
-    if (result != CLI_DONE) {
-        return result;
-    }
+    CLI_RETURN_UNLESS_DONE(result);
     result = cli_inputs_bind(work->command, &work->settings.inputs, work->engine, work->context,
                              &work->inputs);
     if (result == CLI_DONE) {

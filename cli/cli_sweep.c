@@ -87,10 +87,7 @@ static cli_exit plan_level(const cli_command *command, const cli_sweep_settings 
         contexts = settings->callers != 0 ? settings->callers : 1;
     }
     if (on_gpu) {
-        const cli_exit result = level_on_gpu(command, contexts, streams, settings->ahead, point);
-        if (result != CLI_DONE) {
-            return result;
-        }
+        CLI_RETURN_UNLESS_DONE(level_on_gpu(command, contexts, streams, settings->ahead, point));
     } else {
         point->load.contexts = (size_t)contexts;
     }
@@ -180,9 +177,7 @@ cli_exit cli_sweep_plan(const cli_command *command, const cli_sweep_settings *se
     if (result == CLI_DONE) {
         result = read_list(command, "streams", settings->streams, CLI_MOST_CONTEXTS, &lists[2]);
     }
-    if (result != CLI_DONE) {
-        return result;
-    }
+    CLI_RETURN_UNLESS_DONE(result);
     if (settings->batches != NULL && !takes_batch(engine, inputs)) {
         return cli_misuse(command,
                           "--batches: no input takes a batch size; write N for it in --shape, and "

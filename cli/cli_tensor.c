@@ -26,17 +26,13 @@ cli_exit cli_tensor_summarize(const kiln_tensor *tensor, cli_summary *summary)
     if (is_complex(tensor->desc.dtype)) {
         return CLI_DONE;
     }
-    if (kiln_shape_elements(&tensor->desc.shape, &summary->count) != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_FAIL_IF_ERROR(kiln_shape_elements(&tensor->desc.shape, &summary->count));
     double sum = 0;
     for (int64_t first = 0; first < summary->count; first += CHUNK) {
         double values[CHUNK];
         const int64_t left = summary->count - first;
         const size_t size = left < CHUNK ? (size_t)left : CHUNK;
-        if (kiln_tensor_read(tensor, first, size, values) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(kiln_tensor_read(tensor, first, size, values));
         for (size_t i = 0; i < size; i++) {
             if (isnan(values[i])) {
                 summary->nans++;
@@ -202,18 +198,14 @@ cli_exit cli_tensor_compare(const char *name, const kiln_tensor *tensor,
     }
     const kiln_tensor a = flat(tensor);
     const kiln_tensor b = flat(reference);
-    if (kiln_shape_elements(&a.desc.shape, &difference->count) != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_FAIL_IF_ERROR(kiln_shape_elements(&a.desc.shape, &difference->count));
     for (int64_t first = 0; first < difference->count; first += CHUNK) {
         double found[CHUNK];
         double expected[CHUNK];
         const int64_t left = difference->count - first;
         const size_t size = left < CHUNK ? (size_t)left : CHUNK;
-        if (kiln_tensor_read(&a, first, size, found) != KILN_OK ||
-            kiln_tensor_read(&b, first, size, expected) != KILN_OK) {
-            return cli_fail();
-        }
+        CLI_FAIL_IF_ERROR(kiln_tensor_read(&a, first, size, found));
+        CLI_FAIL_IF_ERROR(kiln_tensor_read(&b, first, size, expected));
         compare_chunk(&a, &b, found, expected, first, size, absolute, relative, difference);
     }
     if (difference->where >= 0) {
