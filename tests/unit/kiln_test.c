@@ -119,6 +119,30 @@ void kiln_test_in_threads(size_t count, void *(*body)(void *user), void *users, 
     kiln_test_join(&crew);
 }
 
+static void *cancel_again(void *user)
+{
+    kiln_test_canceller *self = user;
+    while (!atomic_load(&self->over)) {
+        (void)usleep(self->pause);
+        if (kiln_context_cancel(self->context) != KILN_OK) {
+            return self;
+        }
+    }
+    return NULL;
+}
+
+void kiln_test_begin_cancelling(kiln_test_canceller *self, size_t threads)
+{
+    atomic_init(&self->over, false);
+    self->crew = kiln_test_start(threads, cancel_again, self, 0);
+}
+
+void kiln_test_end_cancelling(kiln_test_canceller *self)
+{
+    atomic_store(&self->over, true);
+    kiln_test_join(&self->crew);
+}
+
 kiln_status kiln_test_idle(void *user, kiln_mock_run *run, char message[1024])
 {
     (void)user;

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -136,6 +137,16 @@ typedef struct kiln_test_crew {
 kiln_test_crew kiln_test_start(size_t count, void *(*body)(void *user), void *users, size_t size);
 void kiln_test_join(const kiln_test_crew *crew);
 void kiln_test_in_threads(size_t count, void *(*body)(void *user), void *users, size_t size);
+/* Cancels a context's runs from so many threads, again and again, so many microseconds apart, until
+ * it is ended: one that comes before a run begins is for nobody. */
+typedef struct kiln_test_canceller {
+    kiln_context *context;
+    unsigned pause;
+    atomic_bool over;
+    kiln_test_crew crew;
+} kiln_test_canceller;
+void kiln_test_begin_cancelling(kiln_test_canceller *self, size_t threads);
+void kiln_test_end_cancelling(kiln_test_canceller *self);
 /* A mock's handler that does nothing. */
 kiln_status kiln_test_idle(void *user, kiln_mock_run *run, char message[1024]);
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
-#include <time.h>
 
 #include "fake_cuda_test.h"
 #include "graph_maker.h"
@@ -76,47 +75,17 @@ static void expect_a_good_run(seat *s)
     assert_true(s->y[0] > 3.9F && s->y[0] < 4.1F && s->y[1] > 4.9F && s->y[1] < 5.1F);
 }
 
-static void sleep_some(long milliseconds)
-{
-    const struct timespec some = {.tv_sec = milliseconds / 1000,
-                                  .tv_nsec = milliseconds % 1000 * 1000000};
-    (void)nanosleep(&some, NULL);
-}
-
-/* Cancels until the run is over: one that comes before its begin is for nobody. */
-typedef struct canceller {
-    kiln_context *context;
-    atomic_bool over;
-} canceller;
-
-static void *cancel_until_over(void *user)
-{
-    canceller *self = user;
-    while (!atomic_load(&self->over)) {
-        sleep_some(5);
-        if (kiln_context_cancel(self->context) != KILN_OK) {
-            return self;
-        }
-    }
-    return NULL;
-}
-
 TEST_EACH(an_endless_run_is_cancelled, i, KLN_ARRAY_LENGTH(backends))
 {
     seat s;
     take_seat(&s, backends[i], false, NULL);
     expect_a_good_run(&s);
     for (int round = 0; round < 3; round++) {
-        canceller other = {.context = s.context};
-        pthread_t thread;
-        void *failed = NULL;
-        atomic_init(&other.over, false);
+        kiln_test_canceller other = {.context = s.context, .pause = 5000};
         s.trips = ENDLESS;
-        assert_int_equal(0, pthread_create(&thread, NULL, cancel_until_over, &other));
+        kiln_test_begin_cancelling(&other, 1);
         const kiln_status status = kiln_context_run(s.context);
-        atomic_store(&other.over, true);
-        assert_int_equal(0, pthread_join(thread, &failed));
-        assert_null(failed);
+        kiln_test_end_cancelling(&other);
         assert_int_equal(KILN_ERROR_CANCELLED, status);
         assert_message("the run was cancelled");
         expect_a_good_run(&s);
@@ -177,39 +146,19 @@ TEST(what_cannot_be_kept_is_refused)
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_cancel(context));
 }
 
-static void *cancel_always(void *user)
-{
-    canceller *self = user;
-    while (!atomic_load(&self->over)) {
-        if (kiln_context_cancel(self->context) != KILN_OK) {
-            return self;
-        }
-    }
-    return NULL;
-}
-
 /* Runs that begin and end while others are cancelled end as they should or as cancelled. */
 TEST_EACH(cancelling_at_any_moment_does_no_harm, i, KLN_ARRAY_LENGTH(backends))
 {
     seat s;
     kiln_context_options options = KILN_CONTEXT_OPTIONS(.run_milliseconds = 10000);
     take_seat(&s, backends[i], false, &options);
-    canceller other = {.context = s.context};
-    pthread_t threads[2];
-    void *failed = NULL;
-    atomic_init(&other.over, false);
-    for (size_t k = 0; k < 2; k++) {
-        assert_int_equal(0, pthread_create(&threads[k], NULL, cancel_always, &other));
-    }
+    kiln_test_canceller other = {.context = s.context};
+    kiln_test_begin_cancelling(&other, 2);
     for (int round = 0; round < 300; round++) {
         const kiln_status status = kiln_context_run(s.context);
         assert_true(status == KILN_OK || status == KILN_ERROR_CANCELLED);
     }
-    atomic_store(&other.over, true);
-    for (size_t k = 0; k < 2; k++) {
-        assert_int_equal(0, pthread_join(threads[k], &failed));
-        assert_null(failed);
-    }
+    kiln_test_end_cancelling(&other);
     expect_a_good_run(&s);
     kiln_context_destroy(s.context);
 }

@@ -100,8 +100,7 @@ TEST(saving_never_touches_the_umask)
 
 TEST(a_file_that_is_replaced_keeps_its_mode)
 {
-    char path[4096];
-    path_of("secret", path);
+    const char *path = kiln_test_path("secret");
     (void)unlink(path);
     assert_ok(kln_file_write(path, &words, 1, false));
     static const mode_t modes[] = {0600, 0604, 0755};
@@ -123,13 +122,10 @@ TEST(a_file_that_is_replaced_keeps_its_mode)
 
 TEST(a_link_stays_and_what_it_leads_to_is_replaced)
 {
-    char link[4096];
-    char second[4096];
-    char target[4096];
     struct stat facts;
-    path_of("link", link);
-    path_of("second", second);
-    path_of("target", target);
+    const char *link = kiln_test_path("link");
+    const char *second = kiln_test_path("second");
+    const char *target = kiln_test_path("target");
     (void)unlink(link);
     (void)unlink(second);
     (void)unlink(target);
@@ -163,14 +159,13 @@ static void *read_all(void *user)
 
 TEST(a_pipe_is_written_to)
 {
-    char path[4096];
     struct stat facts;
     pthread_t reader;
     void *found = NULL;
-    path_of("pipe", path);
+    const char *path = kiln_test_path("pipe");
     (void)unlink(path);
     assert_int_equal(mkfifo(path, 0600), 0);
-    assert_int_equal(pthread_create(&reader, NULL, read_all, path), 0);
+    assert_int_equal(pthread_create(&reader, NULL, read_all, (void *)(uintptr_t)path), 0);
     assert_ok(kln_file_write(path, &words, 1, true));
     (void)pthread_join(reader, &found);
     assert_string_equal(found, "words");
@@ -181,9 +176,8 @@ TEST(a_pipe_is_written_to)
 /* A device of our own where we may make one; as root, the old way deleted /dev/null. */
 TEST(a_device_is_written_to)
 {
-    char path[4096];
     struct stat facts;
-    path_of("null", path);
+    const char *path = kiln_test_path("null");
     (void)unlink(path);
     if (mknod(path, S_IFCHR | 0666, makedev(1, 3)) != 0) {
         skip();
@@ -198,9 +192,8 @@ TEST(a_device_is_written_to)
  * that is meant, but the file that is open. */
 TEST(a_link_to_an_open_file_is_written_to)
 {
-    char path[4096];
     char magic[64];
-    path_of("open", path);
+    const char *path = kiln_test_path("open");
     const int descriptor = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     assert_true(descriptor >= 0);
     (void)snprintf(magic, sizeof magic, "/proc/self/fd/%d", descriptor);
@@ -237,9 +230,8 @@ TEST(nothing_is_left_of_what_is_discarded)
 
 TEST(a_lock_ends_with_its_holder)
 {
-    char path[4096];
     int lock = -1;
-    path_of("locked", path);
+    const char *path = kiln_test_path("locked");
     assert_ok(kln_folder_lock(path, &lock));
     assert_true(lock >= 0);
     /* As a child has it that was forked meanwhile. */

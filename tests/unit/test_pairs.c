@@ -77,8 +77,7 @@ static pid_t start_saving(const char *path, size_t first, size_t step, int count
 
 TEST(two_processes_save_to_one_path)
 {
-    char path[4096];
-    path_of("both.saved", path);
+    const char *path = kiln_test_path("both.saved");
     (void)unlink(path);
     for (int round = 0; round < 3; round++) {
         const pid_t children[] = {start_saving(path, 0, 0, 15), start_saving(path, 1, 0, 15)};
@@ -111,8 +110,7 @@ static void *save_often(void *user)
 
 TEST(a_process_is_killed_while_it_saves)
 {
-    char path[4096];
-    path_of("killed.saved", path);
+    const char *path = kiln_test_path("killed.saved");
     kiln_engine *engine = make_engine(0, "reference");
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
@@ -139,9 +137,8 @@ TEST(threads_save_to_one_path)
 /* A file that was there before and had no manifest is there, or the new pair is. */
 TEST(a_file_without_manifest_is_not_lost)
 {
-    char path[4096];
     char manifest[4096 + 8];
-    path_of("stranger", path);
+    const char *path = kiln_test_path("stranger");
     (void)snprintf(manifest, sizeof manifest, "%s.json", path);
     bool stayed = false;
     bool came = false;
@@ -204,12 +201,11 @@ static bool have_the_same(const char *path, const char *other)
 static void swap_while_loading(const char *backend)
 {
     static swap shared;
-    char saved[4096];
     pthread_t swapper;
     path_of("swapped", shared.path);
     path_of("swapped.first", shared.from[0]);
     path_of("swapped.second", shared.from[1]);
-    path_of("swapped.again", saved);
+    const char *saved = kiln_test_path("swapped.again");
     kiln_engine *engine = make_engine(0, backend);
     assert_ok(kiln_engine_save(engine, shared.path));
     kiln_engine_release(engine);

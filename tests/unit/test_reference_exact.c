@@ -1,45 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Products of the reference executor, to the bit: each is what a sum from its first product to its
  * last gives, in double, rounded once, however many are taken side by side. */
-#include <math.h>
-
 #include "backends/reference/ref_product.h"
+#include "drawn_test.h"
 #include "graph_maker.h"
-#include "kiln_test.h"
-
-static uint64_t random_state = 1;
-
-static int64_t draw(int64_t below)
-{
-    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (int64_t)((random_state >> 33) % (uint64_t)below);
-}
-
-/* Mostly ordinary numbers; of `strange` in a thousand, zeros of either sign, infinities and NaN. */
-static float *numbers(int64_t count, int strange)
-{
-    static const float strange_ones[] = {0.0F, -0.0F, INFINITY, -INFINITY, NAN, 1e-45F, 3e38F};
-    float *made = calloc((size_t)count + 1, sizeof *made);
-    assert_non_null(made);
-    for (int64_t i = 0; i < count; i++) {
-        made[i] =
-            draw(1000) < strange ? strange_ones[draw(7)] : (float)draw(2000001) / 1000000.0F - 1.0F;
-    }
-    return made;
-}
-
-static void expect_bits(const char *what, int64_t count, const double *expected, const float *found)
-{
-    for (int64_t i = 0; i < count; i++) {
-        const float rounded = (float)expected[i];
-        const bool same =
-            isnan(rounded) ? isnan(found[i]) : memcmp(&rounded, &found[i], sizeof rounded) == 0;
-        if (!same) {
-            fail_msg("%s: element %lld is %a, %a was found", what, (long long)i, (double)rounded,
-                     (double)found[i]);
-        }
-    }
-}
 
 typedef struct feed {
     const char *name;

@@ -1,21 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the reference executor computes of floats in forms of its own, to the bit: each is what
  * doubles give, rounded once. The network computes both ways. */
-#include <math.h>
-
 #include "base/kln_base.h"
+#include "drawn_test.h"
 #include "graph_maker.h"
-#include "kiln_test.h"
 
 #define MOST 4096
-
-static uint64_t random_state = 1;
-
-static int64_t draw(int64_t below)
-{
-    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (int64_t)((random_state >> 33) % (uint64_t)below);
-}
 
 /* Of `strange` in a hundred, what is at the edges of the type; few numbers, so that ties occur. */
 static void fill(float *values, int64_t count, int strange)

@@ -85,46 +85,23 @@ FAKE_TEST(what_was_left_ends)
     assert_status(KILN_ERROR_TIMEOUT, kiln_context_run(context));
 }
 
-typedef struct canceller {
-    kiln_context *context;
-    atomic_bool over;
-} canceller;
-
-static void *cancel_always(void *user)
-{
-    canceller *self = user;
-    const struct timespec pause = {.tv_nsec = 100000};
-    while (!atomic_load(&self->over)) {
-        if (kiln_context_cancel(self->context) != KILN_OK) {
-            return self;
-        }
-        (void)nanosleep(&pause, NULL);
-    }
-    return NULL;
-}
-
 FAKE_TEST(a_run_is_cancelled_at_any_moment)
 {
     behaviour how = {.drifts = false};
     owned_context context = make_stoppable(&how, 0, KILN_GRAPH_AUTOMATIC);
-    canceller other = {.context = context};
+    kiln_test_canceller other = {.context = context, .pause = 100};
     float x[4] = {0};
-    pthread_t thread;
-    void *failed = NULL;
     int cancelled = 0;
     warm(context, x, 4);
-    atomic_init(&other.over, false);
     set("FAKE_CUDA_BUSY", "1");
-    assert_int_equal(pthread_create(&thread, NULL, cancel_always, &other), 0);
+    kiln_test_begin_cancelling(&other, 1);
     for (int round = 0; round < 200; round++) {
         const kiln_status status = kiln_context_run(context);
         assert_status(KILN_ERROR_CANCELLED, status);
         cancelled++;
         assert_ok(kiln_context_wait(context));
     }
-    atomic_store(&other.over, true);
-    assert_int_equal(pthread_join(thread, &failed), 0);
-    assert_null(failed);
+    kiln_test_end_cancelling(&other);
     assert_int_equal(cancelled, 200);
     set("FAKE_CUDA_BUSY", NULL);
     run_and_check(context, x, 4, 9);

@@ -155,16 +155,14 @@ LAYOUTS_TEST(a_plan_says_how_its_bindings_are_quantized)
     const kiln_binding_quantization asked = {"x", {KILN_DTYPE_INT8, -1, 0, 1, scale, NULL}, true};
     kiln_range_table *ranges = NULL;
     kiln_network *network = network_of();
-    char path[4096];
-    char cache[4096];
     kiln_build_options options = fake_options(i);
     assert_ok(kiln_range_table_load(ranges_of(), &ranges));
     const kiln_precision_options how =
         KILN_PRECISION_OPTIONS(.precision = KILN_PRECISION_INT8, .ranges = ranges,
                                .bindings = &asked, .binding_count = 1);
     assert_ok(kiln_network_convert(network, &how, NULL));
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("int8.plan"));
-    (void)snprintf(cache, sizeof cache, "%s", kiln_test_path("cache"));
+    const char *path = kiln_test_path("int8.plan");
+    const char *cache = kiln_test_path("cache");
     assert_ok(kiln_cache_clear(cache, 0, NULL));
     for (size_t k = 0; k < 4; k++) { /* built, loaded, built into a cache, and found there */
         owned_engine engine = NULL;

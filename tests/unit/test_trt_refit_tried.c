@@ -115,8 +115,7 @@ LAYOUTS_TEST(a_plan_that_is_refitted_often_does_not_grow)
             size = plan.size;
         }
     }
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("refitted.plan"));
+    const char *path = kiln_test_path("refitted.plan");
     assert_ok(kiln_engine_save(engine, path));
     owned_engine loaded = loaded_file(path, &options);
     owned_context again = context_on(loaded);

@@ -77,31 +77,12 @@ LAYOUTS_TEST(a_run_past_its_time_is_left)
     assert_true(ON_STAND_IN || atomic_load(&is_free));
 }
 
-typedef struct canceller {
-    kiln_context *context;
-    atomic_bool over;
-} canceller;
-
-static void *cancel_always(void *user)
-{
-    canceller *self = user;
-    while (!atomic_load(&self->over)) {
-        if (kiln_context_cancel(self->context) != KILN_OK) {
-            return self;
-        }
-    }
-    return NULL;
-}
-
 /* Runs that begin and end while others are cancelled end as they should or as cancelled. */
 LAYOUTS_TEST(cancelling_at_any_moment_does_no_harm)
 {
     owned_context context = make_stoppable(i, NULL, 10000);
-    canceller other = {.context = context};
-    pthread_t thread;
-    void *failed = NULL;
-    atomic_init(&other.over, false);
-    assert_int_equal(0, pthread_create(&thread, NULL, cancel_always, &other));
+    kiln_test_canceller other = {.context = context};
+    kiln_test_begin_cancelling(&other, 1);
     for (int round = 0; round < 300; round++) {
         const kiln_status status = kiln_context_run(context);
         assert_true(status == KILN_OK || status == KILN_ERROR_CANCELLED);
@@ -109,9 +90,7 @@ LAYOUTS_TEST(cancelling_at_any_moment_does_no_harm)
             assert_ok(kiln_context_wait(context));
         }
     }
-    atomic_store(&other.over, true);
-    assert_int_equal(0, pthread_join(thread, &failed));
-    assert_null(failed);
+    kiln_test_end_cancelling(&other);
     run_well(context, 9);
 }
 

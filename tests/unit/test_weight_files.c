@@ -128,13 +128,6 @@ static const char *weights_of(const char *path, size_t *count)
     return *count > 0 ? found : NULL;
 }
 
-static void path_of(const char *name, char path[4096])
-{
-    (void)snprintf(path, 4096, "%s", kiln_test_path(name));
-}
-
-/* --- names --- */
-
 /* --- several who save, and who read meanwhile --- */
 
 /* A process of its own that saves the two networks in turns. */
@@ -182,11 +175,9 @@ static void assert_ended_well(pid_t child)
 
 TEST(two_save_and_two_read)
 {
-    char path[4096];
-    char stop[4096];
     size_t count = 0;
-    path_of("both.onnx", path);
-    path_of("both.stop", stop);
+    const char *path = kiln_test_path("both.onnx");
+    const char *stop = kiln_test_path("both.stop");
     save(0, path, KILN_WEIGHTS_EXTERNAL);
     const pid_t readers[] = {start_reading(path, stop, "reference"),
                              start_reading(path, stop, "onnxruntime")};
@@ -203,12 +194,10 @@ TEST(two_save_and_two_read)
 
 TEST(a_process_is_killed_while_it_saves)
 {
-    char path[4096];
-    char stop[4096];
     size_t count = 0;
     unsigned seed = 20261;
-    path_of("killed.onnx", path);
-    path_of("killed.stop", stop);
+    const char *path = kiln_test_path("killed.onnx");
+    const char *stop = kiln_test_path("killed.stop");
     save(0, path, KILN_WEIGHTS_EXTERNAL);
     const pid_t reader = start_reading(path, stop, "reference");
     for (size_t moment = 0; moment < 100; moment++) {
@@ -230,11 +219,10 @@ TEST(a_process_is_killed_while_it_saves)
 
 TEST(weights_are_named_by_what_they_are)
 {
-    char path[4096];
     char expected[64];
     char first[64];
     size_t count = 0;
-    path_of("named.onnx", path);
+    const char *path = kiln_test_path("named.onnx");
     save(0, path, KILN_WEIGHTS_EXTERNAL);
     (void)snprintf(first, sizeof first, "%s", weights_of(path, &count));
     assert_int_equal(count, 1);
@@ -264,10 +252,9 @@ TEST(weights_are_named_by_what_they_are)
 
 TEST(weights_are_as_open_as_their_model)
 {
-    char path[4096];
     size_t count = 0;
     struct stat facts;
-    path_of("private.onnx", path);
+    const char *path = kiln_test_path("private.onnx");
     (void)kiln_test_file("private.onnx", "x", 1);
     assert_int_equal(chmod(path, 0600), 0);
     save(0, path, KILN_WEIGHTS_EXTERNAL);
@@ -295,10 +282,9 @@ TEST(nothing_lies_beside_a_pipe)
 /* A model that was read without its weights still refers to them when it is saved. */
 TEST(weights_that_were_not_read_stay)
 {
-    char path[4096];
     size_t count = 0;
     kln_mapping file;
-    path_of("unread.onnx", path);
+    const char *path = kiln_test_path("unread.onnx");
     save(0, path, KILN_WEIGHTS_EXTERNAL);
     assert_ok(kln_mapping_open(path, &file));
     kiln_network *network = network_in(file.bytes, NULL);
@@ -313,9 +299,8 @@ TEST(weights_that_were_not_read_stay)
 /* What is read is written over the files that it lies in. */
 TEST(a_network_is_saved_over_itself)
 {
-    char path[4096];
     size_t count = 0;
-    path_of("itself.onnx", path);
+    const char *path = kiln_test_path("itself.onnx");
     save(1, path, KILN_WEIGHTS_EXTERNAL);
     kiln_network *network = network_file(path);
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));

@@ -10,25 +10,7 @@ kiln quantize text.onnx -o half.onnx -p fp16
 kiln quantize add.onnx -o half.onnx -p fp16 --keep-operator Add
 echo "status $?"
 kiln build add.onnx -o half.onnx -b reference --precision fp16 | tail -n 3
-"$python" - <<'PY'
-import numpy as np
-from onnx import TensorProto, helper, numpy_helper, save
-import os
-weights = np.sin(np.arange(64, dtype=np.float32)).reshape(8, 8)
-graph = helper.make_graph(
-    [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Relu", ["a"], ["b"]),
-     helper.make_node("MatMul", ["b", "w"], ["y"])], "products",
-    [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 8])],
-    [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 8])],
-    [numpy_helper.from_array(weights, "w")])
-save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]),
-     "products.onnx")
-for folder in ("batches", "others"):
-    os.mkdir(folder)
-    for index in range(2):
-        np.save(f"{folder}/{index}.npy",
-                np.cos(np.arange(32, dtype=np.float32) * (index + 2)).reshape(4, 8))
-PY
+"$python" "$models/../make_products.py" batches others
 kiln quantize products.onnx -o small.onnx -p int8
 kiln quantize products.onnx -o small.onnx -p int8 -c batches --check others --report page.html |
     sed 's/[0-9.]* dB/N dB/; s/difference [0-9.]* of [0-9.]*/difference N of N/'
