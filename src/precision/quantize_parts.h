@@ -120,6 +120,10 @@ KILN_MUST_CHECK kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_
 KILN_MUST_CHECK kiln_status quantize_head(kln_onnx_model *model,
                                           const kiln_precision_options *options);
 
+/* An image that a gate scales gets channels in whole blocks. (quantize_pad.c) */
+KILN_MUST_CHECK kiln_status quantize_pad(kln_onnx_model *model,
+                                         const kiln_precision_options *options);
+
 /* How the name of a tensor that was evened out ends. */
 #define QUANTIZE_EVENED "/evened"
 

@@ -50,6 +50,14 @@ TESTS_BEGIN(fill_waves)
     "g=Sigmoid(a); c=Mul(a,g); b=GlobalAveragePool(c); h=Conv(b,u); i=Relu(h); j=Conv(i,v); "     \
     "k=Sigmoid(j); y=Mul(k,c)"
 
+/* The same with channels that are no whole blocks of 32, in a block of EfficientNet. */
+#define PADDED                                                                                \
+    "zeros w float32[60,4,1,1]; zeros u float32[60,1,1,1]; zeros v float32[2,60,1,1]; "       \
+    "zeros t float32[60,2,1,1]; zeros p float32[4,60,1,1]; zeros few float32[60]; "           \
+    "a=Conv(x,w,few); g=Sigmoid(a); l=Mul(a,g); d=Conv(l,u) group=60; s=Sigmoid(d); "         \
+    "q=Mul(d,s); n=GlobalAveragePool(q); h=Conv(n,v); o=Relu(h); j=Conv(o,t); k=Sigmoid(j); " \
+    "r=Mul(k,q); y=Conv(r,p)"
+
 /* What a convolution that leaves out pixels gives is read by the kernel of the other one, though
  * that one comes first; there is no range of "m". */
 #define STRIDED                                                                            \
@@ -123,6 +131,11 @@ static const struct {
     {"gated swish in float8", GATED, KILN_PRECISION_FP8, 0, 0,
      PAIR "DequantizeLinear Conv Sigmoid Mul " PAIR "GlobalAveragePool Conv Relu Conv Sigmoid Mul",
      0.2},
+    {"padded", PADDED, KILN_PRECISION_INT8, 0, 0,
+     PAIR "DequantizeLinear Conv Sigmoid Mul " PAIR "DequantizeLinear Conv Sigmoid Mul " PAIR
+          "GlobalAveragePool " PAIR "DequantizeLinear Conv Relu " PAIR
+          "DequantizeLinear Conv Sigmoid " PAIR "Mul " PAIR "DequantizeLinear Conv",
+     0.1},
     {"strided sum", STRIDED, KILN_PRECISION_INT8, 0, 0,
      "MaxPool " PAIR "DequantizeLinear Conv " PAIR "DequantizeLinear Conv " PAIR "Add", 0.05},
     {"kept in a half type",
@@ -195,6 +208,11 @@ static kiln_range_table *ranges_of(void)
     assert_ok(kiln_range_table_set(ranges, "f", 0, 24));
     assert_ok(kiln_range_table_set(ranges, "i", 0, 40));
     assert_ok(kiln_range_table_set(ranges, "k", 0, 1));
+    assert_ok(kiln_range_table_set(ranges, "l", -30, 30));
+    assert_ok(kiln_range_table_set(ranges, "n", -60, 60));
+    assert_ok(kiln_range_table_set(ranges, "o", 0, 2000));
+    assert_ok(kiln_range_table_set(ranges, "q", -120, 120));
+    assert_ok(kiln_range_table_set(ranges, "r", -120, 120));
     return ranges;
 }
 
@@ -243,6 +261,21 @@ static void check_turned(size_t index, const kiln_precision_options *how, const 
     assert_memory_equal(found, expected, count * sizeof *found);
 }
 
+/* Five weights and a bias of 60 channels have 64. */
+static void check_blocks(const kln_onnx_graph *graph)
+{
+    size_t blocks = 0;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        const kln_onnx_tensor *tensor = &graph->initializers[i];
+        const bool is_scale = strstr(tensor->name, "/scale") != NULL;
+        for (size_t k = 0; k < tensor->rank; k++) {
+            assert_int_not_equal(tensor->dims[k], 60);
+            blocks += tensor->dims[k] == 64 && !is_scale;
+        }
+    }
+    assert_int_equal(blocks, 6);
+}
+
 TEST_EACH(pairs_are_placed, i, KLN_ARRAY_LENGTH(cases))
 {
     owned_maker m;
@@ -264,6 +297,9 @@ TEST_EACH(pairs_are_placed, i, KLN_ARRAY_LENGTH(cases))
     check_turned(i, &how, after);
     assert_ok(kiln_precision_report_summary(report, &summary));
     assert_true(summary.converted_count != 0);
+    if (strcmp(cases[i].name, "padded") == 0) {
+        check_blocks(&m.model->graph);
+    }
     if (strncmp(cases[i].nodes, PRODUCT, strlen(PRODUCT)) == 0) {
         /* Eight or four bits for each of 512 weights, and their scales. */
         assert_true(summary.bytes_after * 3 < summary.bytes_before + 256);
