@@ -352,9 +352,30 @@ static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const
 /* Decibels of an estimate that an operator more must be worth. */
 #define WORTH_A_NODE 6.0
 
-/* Whether the tensor is what TensorRT's kernel of a convolution gives: an operator behind it would
- * have the kernel give floats, and read all of them once more. */
-static bool is_given_by_conv(const smooth_pass *pass, const char *name, int steps)
+static const kln_onnx_node *maker_of(const smooth_pass *pass, const char *name, const char *op)
+{
+    const kln_onnx_node *maker = quantize_node_of(&pass->index.makers, &pass->graph, name);
+    return maker != NULL && kln_graph_edit_is(maker, op) ? maker : NULL;
+}
+
+/* x sigmoid(x) of a convolution x. */
+static bool is_swish_of_conv(const smooth_pass *pass, const char *name)
+{
+    const kln_onnx_node *product = maker_of(pass, name, "Mul");
+    bool is_swish = false;
+    for (size_t k = 0; product != NULL && k < 2; k++) {
+        const kln_onnx_node *sigmoid = maker_of(pass, product->inputs[k], "Sigmoid");
+        is_swish = is_swish ||
+                   (sigmoid != NULL && strcmp(sigmoid->inputs[0], product->inputs[1 - k]) == 0 &&
+                    maker_of(pass, sigmoid->inputs[0], "Conv") != NULL);
+    }
+    return is_swish;
+}
+
+/* Whether TensorRT's kernel that gives the tensor gives bytes: that of a convolution, or of what
+ * scales x sigmoid(x) by a gate. With an operator behind it it gives floats, which are read once
+ * more. */
+static bool is_given_in_bytes(const smooth_pass *pass, const char *name, int steps)
 {
     const kln_onnx_node *maker = quantize_node_of(&pass->index.makers, &pass->graph, name);
     if (maker == NULL || steps == 0) {
@@ -362,8 +383,15 @@ static bool is_given_by_conv(const smooth_pass *pass, const char *name, int step
     }
     const bool is_sum = kln_graph_edit_is(maker, "Add");
     if (is_sum || kln_graph_edit_is(maker, "Relu") || kln_graph_edit_is(maker, "Clip")) {
-        return is_given_by_conv(pass, maker->inputs[0], steps - 1) ||
-               (is_sum && is_given_by_conv(pass, maker->inputs[1], steps - 1));
+        return is_given_in_bytes(pass, maker->inputs[0], steps - 1) ||
+               (is_sum && is_given_in_bytes(pass, maker->inputs[1], steps - 1));
+    }
+    for (size_t k = 0; kln_graph_edit_is(maker, "Mul") && k < 2; k++) {
+        if (quantize_is_one_pixel(
+                kln_inference_find(pass->inference->graph, maker->inputs[1 - k])) &&
+            is_swish_of_conv(pass, maker->inputs[k])) {
+            return true;
+        }
     }
     return kln_graph_edit_is(maker, "Conv");
 }
@@ -391,7 +419,7 @@ kiln_status smooth_apply(smooth_pass *pass, const uint32_t *readers, size_t coun
         leave_in_place(value);
         KLN_RETURN_IF_ERROR(absorb(pass, &at, value, is_last, name, &done));
     }
-    if (!done && (value->gain < WORTH_A_NODE || is_given_by_conv(pass, value->name, 4))) {
+    if (!done && (value->gain < WORTH_A_NODE || is_given_in_bytes(pass, value->name, 4))) {
         return KILN_OK;
     }
     if (!done) {
