@@ -214,6 +214,12 @@ static inline float ref_select(bool yes, float a, float b)
     memcpy(&a, &first, sizeof a);
     return a;
 }
+/* Functions of up to REF_CHUNK floats, where the result is sure; `a` and `g` are the attributes
+ * alpha and gamma. False where some are not, those of `unsure`, or where there is no such form of
+ * the variant, a ref_unary. (ref_near.c) */
+bool ref_has_near(int variant);
+bool ref_near(int variant, double a, double g, int64_t n, const float *x, float *y,
+              uint32_t unsure[REF_CHUNK]);
 double ref_sigmoid(double x);
 double ref_softplus(double x);
 /* A second tensor's strides when it is laid over the dimensions of `like`. FAIL when it is not

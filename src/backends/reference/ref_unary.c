@@ -123,17 +123,41 @@ static const lean_function lean_functions[REF_UNARY_COUNT] = {
     REF_PLAIN_LIST(LIST_LEAN) WHOLE_LIST(LIST_LEAN)[REF_UNARY_Round] = lean_Round,
     [REF_UNARY_Exp] = lean_Exp, [REF_UNARY_Sigmoid] = lean_Sigmoid, [REF_UNARY_Tanh] = lean_Tanh};
 
+/* What is not sure is computed one by one. */
+static void apply_near(int variant, const parameters *p, int64_t n, const float *x, float *y)
+{
+    for (int64_t at = 0; at < n; at += REF_CHUNK) {
+        const int64_t count = n - at < REF_CHUNK ? n - at : REF_CHUNK;
+        uint32_t unsure[REF_CHUNK];
+        if (ref_near(variant, p->a, p->g, count, x + at, y + at, unsure)) {
+            continue;
+        }
+        for (int64_t i = at; i < at + count; i++) {
+            double value = (double)x[i];
+            if (unsure[i - at] != 0) {
+                unary_functions[variant](p, 1, &value, &value);
+                y[i] = (float)value;
+            }
+        }
+    }
+}
+
 static kiln_status ref_op_unary(ref_call *call)
 {
     const parameters p = read_parameters(call);
     const lean_function lean = lean_functions[call->variant];
     const ref_tensor *x = ref_input(call, 0);
-    if (lean == NULL || x == NULL || x->dtype != KILN_DTYPE_FLOAT32) {
+    const bool near = ref_has_near(call->variant);
+    if ((lean == NULL && !near) || x == NULL || x->dtype != KILN_DTYPE_FLOAT32) {
         return apply(call, unary_functions[call->variant], &p);
     }
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
-    lean(&p, x->count, x->data, y->data);
+    if (near) {
+        apply_near(call->variant, &p, x->count, x->data, y->data);
+    } else {
+        lean(&p, x->count, x->data, y->data);
+    }
     return KILN_OK;
 }
 
