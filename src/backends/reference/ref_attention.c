@@ -142,6 +142,41 @@ static void soften(const attention *a, bool masked)
     }
 }
 
+#define KEYS 8 /* at once, so that no sum waits for itself */
+
+/* The products of a query with each key, scaled. */
+static void score(const attention *a, const double *q, const double *keys, double *s)
+{
+    const int64_t size = a->q.size;
+    int64_t i = 0;
+    for (; i + KEYS <= a->k.length; i += KEYS) {
+        const double *k = keys + i * size;
+        double sums[KEYS] = {0};
+        for (int64_t j = 0; j < size; j++) {
+            for (int64_t u = 0; u < KEYS; u++) {
+                sums[u] += q[j] * k[u * size + j];
+            }
+        }
+        for (int64_t u = 0; u < KEYS; u++) {
+            s[i + u] = sums[u] * a->scale;
+        }
+    }
+    for (; i < a->k.length; i++) {
+        s[i] = 0.0;
+        for (int64_t j = 0; j < size; j++) {
+            s[i] += q[j] * keys[i * size + j];
+        }
+        s[i] *= a->scale;
+    }
+}
+
+REF_WIDE static void add_weighted(double weight, const double *v, int64_t n, double *out)
+{
+    for (int64_t j = 0; j < n; j++) {
+        out[j] += weight * v[j];
+    }
+}
+
 static void attend(const attention *a, int64_t batch, int64_t head, int64_t query, double *out)
 {
     const int64_t row = (batch * a->q.heads + head) * a->q.length + query;
@@ -149,14 +184,7 @@ static void attend(const attention *a, int64_t batch, int64_t head, int64_t quer
     const double *q = a->q.values + row * a->q.size;
     bool masked = true;
     double *s = a->scores;
-    for (int64_t i = 0; i < a->k.length; i++) {
-        const double *k = a->k.values + (shared * a->k.length + i) * a->k.size;
-        s[i] = 0.0;
-        for (int64_t j = 0; j < a->q.size; j++) {
-            s[i] += q[j] * k[j];
-        }
-        s[i] *= a->scale;
-    }
+    score(a, q, a->k.values + shared * a->k.length * a->k.size, s);
     keep(a, row, 0, s);
     for (int64_t i = 0; a->softcap > 0.0 && i < a->k.length; i++) {
         s[i] = a->softcap * tanh(s[i] / a->softcap);
@@ -173,8 +201,8 @@ static void attend(const attention *a, int64_t batch, int64_t head, int64_t quer
     memset(out, 0, (size_t)a->v.size * sizeof *out);
     for (int64_t i = 0; i < a->k.length; i++) {
         const double *v = a->v.values + (shared * a->v.length + i) * a->v.size;
-        for (int64_t j = 0; s[i] != 0.0 && j < a->v.size; j++) {
-            out[j] += s[i] * v[j];
+        if (s[i] != 0.0) {
+            add_weighted(s[i], v, a->v.size, out);
         }
     }
 }

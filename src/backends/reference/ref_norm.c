@@ -262,6 +262,30 @@ static kiln_status ref_op_instance_normalization(ref_call *call)
     return normalize_groups(call, x->dims[1], false);
 }
 
+/* A run of elements of one set, whose mean and mean square `set` holds or gets. The quotients are
+ * taken side by side, their sum in order. */
+static void take_run(const ref_tensor *x, int64_t start, int64_t n, int pass, double each,
+                     double *set, ref_tensor *y)
+{
+    double chunk[REF_CHUNK];
+    for (int64_t at = 0; at < n; at += REF_CHUNK) {
+        const int64_t count = n - at < REF_CHUNK ? n - at : REF_CHUNK;
+        const double mean = pass > 0 ? set[0] : 0.0;
+        const double divisor = pass < 2 ? each : sqrt(set[1]) + 1e-9;
+        ref_load_float(x, start + at, 1, count, chunk);
+        for (int64_t i = 0; i < count; i++) {
+            const double v = chunk[i] - mean;
+            chunk[i] = (pass == 1 ? v * v : v) / divisor;
+        }
+        for (int64_t i = 0; pass < 2 && i < count; i++) {
+            set[pass] += chunk[i];
+        }
+        if (pass == 2) {
+            ref_store_float(y, start + at, 1, count, chunk);
+        }
+    }
+}
+
 static kiln_status ref_op_mean_variance(ref_call *call)
 {
     static const int64_t usual[3] = {0, 2, 3};
@@ -294,7 +318,11 @@ static kiln_status ref_op_mean_variance(ref_call *call)
         ref_walk_add(&walk, sets);
         ref_walk_begin(&walk);
         while (ref_walk_next(&walk)) {
-            for (int64_t i = 0; i < walk.length; i++) {
+            const bool is_run = walk.step[0] == 1 && walk.step[1] == 0;
+            if (is_run) {
+                take_run(x, walk.offset[0], walk.length, pass, each, sums + 2 * walk.offset[1], y);
+            }
+            for (int64_t i = 0; !is_run && i < walk.length; i++) {
                 const int64_t at = walk.offset[0] + i * walk.step[0];
                 double *s = sums + 2 * (walk.offset[1] + i * walk.step[1]);
                 const double v = ref_get_float(x, at) - (pass > 0 ? s[0] : 0.0);
