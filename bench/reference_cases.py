@@ -21,14 +21,23 @@ def integers(*values):
     return numpy.array(values, numpy.int64)
 
 
-# Operators that are younger than OPSET, and the operator set they are taken from.
-YOUNGER = {"BitCast": 26, "CumProd": 26, "Gelu": 20, "AffineGrid": 20, "GridSample": 20, "Mish": 18,
-           "SwiGLU": 28, "BitwiseAnd": 18, "BitwiseOr": 18, "BitwiseXor": 18, "BitwiseNot": 18,
-           "Col2Im": 18,
-           "CenterCropPad": 18, "GroupNormalization": 21, "DeformConv": 19, "Attention": 23,
-           "RMSNormalization": 23, "RotaryEmbedding": 23, "Swish": 24, "TensorScatter": 24,
-           "LpPool": 18, "ReduceMin": 18, "ReduceProd": 18, "ReduceL1": 18, "ReduceL2": 18,
-           "ReduceSumSquare": 18, "ReduceLogSum": 18, "ReduceLogSumExp": 18}
+# Operators that are younger than OPSET, or are there no more, and the operator set that they are
+# taken from.
+OTHER_OPSETS = {
+    name: opset
+    for opset, names in {
+        9: "Upsample",
+        10: "Scatter",
+        18: "BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CenterCropPad Col2Im LpPool Mish ReduceL1 "
+            "ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMin ReduceProd ReduceSumSquare",
+        19: "DeformConv",
+        20: "AffineGrid Gelu GridSample",
+        21: "GroupNormalization",
+        23: "Attention RMSNormalization RotaryEmbedding",
+        24: "Swish TensorScatter",
+        26: "BitCast CumProd",
+        28: "SwiGLU"}.items()
+    for name in names.split()}
 
 POSITIVE = (0.5, 2.0)
 WINDOW = {"kernel_shape": [3, 3], "strides": [2, 2]}
@@ -189,9 +198,15 @@ CASES = [
     ("Col2Im", "Col2Im", (1, 72, 196), [integers(16, 16), integers(3, 3)], {}, 1),
     ("DeformConv", "DeformConv", (1, 4, 8, 8),
      [weights(4, 4, 3, 3), weights(1, 18, 6, 6), weights(4), weights(1, 9, 6, 6)], {}, 1),
-    ("Upsample", "Resize", (1, 16, 28, 28),
+    ("Resize, linear", "Resize", (1, 16, 28, 28),
      [numpy.array([], numpy.float32), numpy.array([1, 1, 2, 2], numpy.float32)],
      {"mode": "linear"}, 1),
+    ("Upsample", "Upsample", (1, 16, 28, 28), [numpy.array([1, 1, 2, 2], numpy.float32)], {}, 1),
+    ("Scatter", "Scatter", (200, 256),
+     [numpy.arange(25600).reshape(100, 256) % 200, weights(100, 256)], {"axis": 0}, 1),
+    ("MaxRoiPool", "MaxRoiPool", (1, 4, 16, 16),
+     [numpy.array([[0, 1, 2, 9, 12], [0, 0, 0, 15, 15]], numpy.float32)],
+     {"pooled_shape": [4, 4]}, 1),
     ("GridSample", "GridSample", (1, 4, 14, 14), [weights(1, 14, 14, 2)], {}, 1),
     ("AffineGrid", "AffineGrid", (2, 2, 3), [integers(2, 3, 28, 28)], {}, 1),
     ("Det", "Det", (64, 8, 8), [], {}, 1),
@@ -246,6 +261,11 @@ TEXTS = [
         u = SequenceErase (t, one)
         n = SequenceLength (u)
         y = ConcatFromSequence <axis = 0> (u) }"""),
+    ("SequenceConstruct, SequenceEmpty", """(float[128,512] x) => (float[2,128,512] y) {
+        s = SequenceEmpty ()
+        t = SequenceInsert (s, x)
+        u = SequenceConstruct (x, x)
+        y = ConcatFromSequence <axis = 0, new_axis = 1> (u) }"""),
     ("SequenceMap", """(float[64,64,64] x) => (float[64,64,64] y) {
         s = SplitToSequence <axis = 0> (x)
         t = SequenceMap (s) <body = g (float[1,64,64] v) => (float[1,64,64] w) { w = Neg (v) }>
@@ -286,7 +306,7 @@ def case_of(name, operator, shape, more, attributes, outputs, limits=(-1.0, 1.0)
     if operator == "MeanVarianceNormalization":  # whose function ONNX's own inference refuses
         untyped = [helper.make_tensor_value_info("y0", element, shape)]
     graph = helper.make_graph([node], "one", [x], untyped, constants)
-    return name, finished(graph, YOUNGER.get(operator, OPSET)), limits
+    return name, finished(graph, OTHER_OPSETS.get(operator, OPSET)), limits
 
 
 def finished(graph, opset):
@@ -298,7 +318,7 @@ def finished(graph, opset):
 
 def text_of(name, text):
     graph = onnx.parser.parse_graph("one " + text)
-    return name, finished(graph, YOUNGER.get(name, OPSET)), (-1.0, 1.0)
+    return name, finished(graph, OTHER_OPSETS.get(name, OPSET)), (-1.0, 1.0)
 
 
 def all_cases():
