@@ -237,7 +237,7 @@ static const cli_option batch_options[] = {
      "Let a request wait so long for others to share a batch with. Default 0: it waits for a free "
      "context alone."},
     {"http-threads", 0, "N", CLI_INTEGER, SERVER(threads), 0, 256, NULL,
-     "Threads that speak HTTP. Default: one for two processors, at most 8."},
+     "Threads that speak HTTP. Default: one for each processor, at most 8."},
     {"lenient", 0, NULL, CLI_FLAG, offsetof(serve_settings, lenient), 0, 0, NULL,
      "Serve what can be loaded, where a model cannot. Without it that ends the server."},
     {0},

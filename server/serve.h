@@ -27,7 +27,7 @@ typedef struct serve_options {
     size_t place_count;
     const char *host;            /* an address or name to listen on */
     int64_t port;                /* 0: any */
-    int64_t threads;             /* that speak HTTP; 0: one for two processors, at most 8 */
+    int64_t threads;             /* that speak HTTP; 0: one for each processor, at most 8 */
     int64_t connections;         /* at once */
     int64_t body_limit;          /* bytes of a request's body */
     int64_t memory_limit;        /* bytes of all bodies at once */

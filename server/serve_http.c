@@ -331,7 +331,7 @@ static size_t leave_escaped(void *user, struct MHD_Connection *connection, char 
 static unsigned thread_count(const serve_options *options)
 {
     const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    const long usual = processors / 2 < 1 ? 1 : processors / 2 > 8 ? 8 : processors / 2;
+    const long usual = processors < 1 ? 1 : processors > 8 ? 8 : processors;
     return (unsigned)(options->threads > 0 ? options->threads : usual);
 }
 
