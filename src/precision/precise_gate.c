@@ -39,11 +39,12 @@ static void mark_around(precise_graph *graph)
 static bool is_gate(const precise_graph *graph, const quantize_index *index,
                     const kln_onnx_node *node)
 {
-    const kln_onnx_node *weights =
-        node->input_count > 1 ? quantize_node_of(&index->makers, graph->graph, node->inputs[1])
-                              : NULL;
-    return quantize_gated(graph->known, graph->graph, index, node) != NULL &&
-           (weights == NULL || !kln_graph_edit_is(weights, "DequantizeLinear"));
+    const kln_value *weights =
+        node->input_count > 1 ? kln_inference_find(graph->known, node->inputs[1]) : NULL;
+    const bool is_quantized =
+        weights != NULL && weights->producer != KLN_NO_NODE &&
+        kln_graph_edit_is(&graph->graph->nodes[weights->producer], "DequantizeLinear");
+    return !is_quantized && quantize_gated(graph->known, graph->graph, index, node) != NULL;
 }
 
 kiln_status precise_mark_gates(const precise_pass *pass, precise_graph *graph)

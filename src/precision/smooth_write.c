@@ -374,7 +374,7 @@ static bool is_swish_of_conv(const smooth_pass *pass, const char *name)
 
 /* Whether TensorRT's kernel that gives the tensor gives bytes: that of a convolution, or of what
  * scales x sigmoid(x) by a gate. With an operator behind it it gives floats, which are read once
- * more. */
+ * more. With a half type beside, that goes for x sigmoid(x) too. */
 static bool is_given_in_bytes(const smooth_pass *pass, const char *name, int steps)
 {
     const kln_onnx_node *maker = quantize_node_of(&pass->index.makers, &pass->graph, name);
@@ -393,7 +393,8 @@ static bool is_given_in_bytes(const smooth_pass *pass, const char *name, int ste
             return true;
         }
     }
-    return kln_graph_edit_is(maker, "Conv");
+    return kln_graph_edit_is(maker, "Conv") ||
+           (pass->options->rest != KILN_PRECISION_DEFAULT && is_swish_of_conv(pass, name));
 }
 
 static void leave_in_place(smooth_value *value)

@@ -103,6 +103,17 @@ static void gated_by_swish(graph_maker *m)
     gated_with(m, true);
 }
 
+/* A gate that computes in eight bits, as what it scales does. */
+static void gated_in_bytes(graph_maker *m)
+{
+    weights(m, 0, "w", "8,8,1,1", 0, 1);
+    weights(m, 1, "u", "2,8,1,1", 0, 1);
+    weights(m, 2, "v", "8,2,1,1", 0, 1);
+    maker_text(m,
+               "t=Conv(x,w); s=Sigmoid(t); d=Mul(t,s); b=GlobalAveragePool(d); c=Conv(b,u); "
+               "r=Relu(c); e=Conv(r,v); f=Sigmoid(e); y=Mul(d,f)");
+}
+
 /* Eight numbers that are two, seen from several sides: what is rounded in one weight the others
  * make up for. */
 static void together(graph_maker *m)
@@ -122,7 +133,8 @@ static void seen_together(graph_maker *m)
     maker_text(m, "a=Conv(x,u); t=Conv(a,v); y=Conv(t,w,b) pads=[1,1,1,1]");
 }
 
-#define PAIR "QuantizeLinear DequantizeLinear DequantizeLinear "
+#define BYTES "QuantizeLinear DequantizeLinear "
+#define PAIR BYTES "DequantizeLinear "
 
 static const struct {
     const char *name;
@@ -156,6 +168,10 @@ static const struct {
      true},
     {"together in bf16", seen_together, KILN_PRECISION_BF16, "Cast Conv Conv Conv Cast", 0.97,
      true},
+    {"gated beside a half type", gated_in_bytes, KILN_PRECISION_INT8,
+     "Cast " PAIR "Conv Sigmoid Mul " BYTES "GlobalAveragePool " PAIR "Conv Relu " PAIR
+     "Conv Sigmoid " BYTES "Mul Cast",
+     1.05, false},
     {"shared behind a convolution", shared_behind_a_convolution, KILN_PRECISION_INT8,
      PAIR "Conv " PAIR "Conv Sigmoid QuantizeLinear DequantizeLinear Add", 1.05, false},
 };
@@ -259,6 +275,9 @@ static double error_of(size_t index, const kiln_range_table *ranges, const float
     kiln_precision_options how =
         KILN_PRECISION_OPTIONS(.precision = cases[index].precision, .ranges = ranges,
                                .zero_points = strstr(cases[index].name, "zero points") != NULL);
+    if (strstr(cases[index].name, "beside") != NULL) {
+        how.rest = KILN_PRECISION_FP16;
+    }
     assert_ok(kiln_network_convert(network, &how, NULL));
     const size_t count = run(network, found);
     for (size_t i = 0; i < count; i++) {
