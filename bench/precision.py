@@ -7,12 +7,12 @@ same batches and held-out inputs.
 
 BUILD has bin/kiln; MODELS is build/deps/models. Prints a table: for each model and type the signal
 to noise of the worst output by Kiln and by the peers, in decibels, on each of four sets of 32
-held-out inputs, and then how many characters the text recogniser reads as it does in float32, on
-200 generated pictures. Peers are onnxconverter-common (fp16), onnxruntime.quantization's
-quantize_static (int8, per channel, with symmetric activations as TensorRT wants them, and with its
-default) and MatMulNBitsQuantizer (int4, blocks of 32, symmetric as TensorRT wants it, and with its
-default, zero points, in blocks of 16 too); what one of them fails with stands in its place.
-Needs Pillow, which draws the pictures.
+held-out inputs, and in brackets what half of all these inputs reach alone; then how many characters
+the text recogniser reads as it does in float32, on 200 generated pictures. Peers are
+onnxconverter-common (fp16), onnxruntime.quantization's quantize_static (int8, per channel, with
+symmetric activations as TensorRT wants them, and with its default) and MatMulNBitsQuantizer (int4,
+blocks of 32, symmetric as TensorRT wants it, and with its default, zero points, in blocks of 16
+too); what one of them fails with stands in its place. Needs Pillow, which draws the pictures.
 
 PRECISION_MODELS="magika rec" and PRECISION_KINDS="int4" leave the others out; PRECISION_SETS says
 how many sets, PRECISION_INPUTS of how many inputs, PRECISION_SEEDS="5000 6000" which pictures are
@@ -87,20 +87,24 @@ def feed_of(name, seed):
 
 
 def snr(before, after, sets):
-    """Signal to noise of the worst output on each set, in decibels."""
-    return " / ".join(f"{snr_of_one(before, after, feeds):.1f}" for feeds in sets) + " dB"
+    """Signal to noise of the worst output on each set and, in brackets, on half of all inputs, in
+    decibels."""
+    rows = [[energies(before, after, feed) for feed in feeds] for feeds in sets]
+    found = " / ".join(f"{decibels(numpy.sum(of, axis=0)):.1f}" for of in rows)
+    middle = numpy.median([decibels(row) for of in rows for row in of])
+    return f"{found} dB ({middle:.1f})"
 
 
-def snr_of_one(before, after, feeds):
-    """The same on one set."""
-    names = [value.name for value in before.get_inputs()]
-    sums = None
-    for feed in feeds:
-        feed = dict(zip(names, feed.values()))
-        rows = [(numpy.sum(a.astype(float) ** 2), numpy.sum((a.astype(float) - b) ** 2))
-                for a, b in zip(before.run(None, feed), after.run(None, feed))]
-        sums = rows if sums is None else [(a + c, b + d) for (a, b), (c, d) in zip(sums, rows)]
-    return min(10 * numpy.log10(a / b) if b > 0 else numpy.inf for a, b in sums)
+def energies(before, after, feed):
+    """Of each output, the squares of its numbers and of the differences."""
+    feed = dict(zip([value.name for value in before.get_inputs()], feed.values()))
+    return numpy.array([(numpy.sum(a.astype(float) ** 2), numpy.sum((a.astype(float) - b) ** 2))
+                        for a, b in zip(before.run(None, feed), after.run(None, feed))])
+
+
+def decibels(rows):
+    """The worst of some outputs."""
+    return min(10 * numpy.log10(a / b) if b > 0 else numpy.inf for a, b in rows)
 
 
 def by_kiln(kiln, source, target, *words):
