@@ -82,6 +82,7 @@ typedef struct graph_entry {
     uint64_t hash;
     entry_mode mode;
     bool has_transfers;
+    graph_variant variant;  /* of the graph */
     bool stages;            /* the host copies to or from staging buffers */
     bool ahead;             /* the driver copies inputs before it */
     bool behind;            /* and outputs behind it */

@@ -155,6 +155,7 @@ static bool write_row(cJSON *list, const measured_variant *row)
            cJSON_AddStringToObject(object, "gpu", row->gpu) != NULL &&
            cJSON_AddStringToObject(object, "inputs", mode_names[row->variant.in]) != NULL &&
            cJSON_AddStringToObject(object, "outputs", mode_names[row->variant.out]) != NULL &&
+           (!row->variant.unfenced || cJSON_AddFalseToObject(object, "fence") != NULL) &&
            cJSON_AddNumberToObject(object, "nanoseconds", (double)row->nanoseconds) != NULL;
 }
 
@@ -193,7 +194,9 @@ static bool read_row(const cJSON *object, measured_variant *row)
     const cJSON *took = cJSON_GetObjectItemCaseSensitive(object, "nanoseconds");
     char *end = NULL;
     row->bindings = strtoull(bindings, &end, 16);
-    row->variant = (graph_variant){mode_of(object, "inputs"), mode_of(object, "outputs")};
+    const cJSON *fence = cJSON_GetObjectItemCaseSensitive(object, "fence");
+    row->variant = (graph_variant){mode_of(object, "inputs"), mode_of(object, "outputs"),
+                                   cJSON_IsFalse(fence) != 0};
     if (strlen(bindings) != 16 || *end != '\0' || gpu[0] == '\0' ||
         strlen(gpu) >= sizeof row->gpu || row->variant.in == TRANSFER_MODES ||
         row->variant.out == TRANSFER_MODES || row->variant.out == TRANSFER_OUTSIDE ||

@@ -33,6 +33,8 @@ typedef enum transfer_mode {
 typedef struct graph_variant {
     transfer_mode in;
     transfer_mode out;
+    bool
+        unfenced; /* its end is waited for through the driver, where memory could tell of it, too */
 } graph_variant;
 
 /* "mapped", "copied", "outside", "gathered", "direct" */

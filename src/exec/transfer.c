@@ -148,6 +148,7 @@ static bool is_outside(transfer_mode mode)
 void transfers_set(const kln_exec *exec, graph_entry *entry, graph_variant variant)
 {
     bool uses_host = false;
+    entry->variant = variant;
     entry->stages = false;
     entry->ahead = false;
     entry->behind = false;
@@ -163,8 +164,8 @@ void transfers_set(const kln_exec *exec, graph_entry *entry, graph_variant varia
         entry->stages |= way->staging != NULL;
     }
     /* Between memory of the device's alone the driver says the end as soon. */
-    entry->fenced =
-        uses_host && !entry->behind && exec->gpu->fence.word != NULL && !exec->gpu->refuses_fence;
+    entry->fenced = uses_host && !entry->behind && !variant.unfenced &&
+                    exec->gpu->fence.word != NULL && !exec->gpu->refuses_fence;
 }
 
 /* What has a value of its own is told first: the others follow where the backend had to forget. */
