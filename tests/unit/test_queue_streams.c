@@ -222,3 +222,25 @@ FAKE_TEST(the_end_of_a_replay_is_looked_for_in_memory)
         set(name, NULL);
     }
 }
+
+/* A warmup finds out which is sooner; another context of the engine begins with that. */
+FAKE_TEST(the_end_is_told_in_the_faster_way)
+{
+    behaviour how = {.drifts = false};
+    float x[8] = {0};
+    set("FAKE_CUDA_WRITES", "late");
+    owned_engine engine = make_engine(&how, false, 0);
+    for (int i = 0; i < 2; i++) {
+        owned_context context = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        run_and_check(context, x, 8, 1);
+        const unsigned long writes = calls("cuStreamWriteValue32_v2");
+        assert_ok(i == 0 ? kiln_context_warmup(context, 3, 0, NULL) : kiln_context_run(context));
+        run_and_check(context, x, 8, 2);
+        const unsigned long looks = calls("cuStreamQuery"); /* of who looks at memory in vain */
+        run_and_check(context, x, 8, 3);
+        assert_int_equal(calls("cuStreamQuery"), looks);
+        assert_true(counters_of(context).graph_hits > 0);
+        assert_int_equal(calls("cuStreamWriteValue32_v2") != writes, i == 0);
+    }
+}
