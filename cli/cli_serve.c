@@ -143,6 +143,9 @@ static cli_exit serve_models_of(const serve_settings *settings)
         return fail(self.problem.sentence);
     }
     (void)printf("listening on %s\n", serve_address(self.server));
+    if (settings->server.grpc_port >= 0) {
+        (void)printf("and for gRPC on %s\n", serve_grpc_address(self.server));
+    }
     (void)fflush(stdout);
     if (pthread_create(&self.thread, NULL, load, &self) != 0) {
         serve_stop(self.server);
@@ -179,6 +182,9 @@ static const cli_option http_options[] = {
      "0.0.0.0 and :: are all."},
     {"port", 0, "N", CLI_INTEGER, SERVER(port), 0, 65535, NULL,
      "The port; 0: any that is free, which is printed. Default 8000."},
+    {"grpc-port", 0, "N", CLI_INTEGER, SERVER(grpc_port), 0, 65535, NULL,
+     "Speak gRPC of the same protocol on this port, too; 0: any that is free. Other servers' is "
+     "8001. Default: no gRPC."},
     {"tls-certificate", 0, "FILE", CLI_TEXT, SERVER(tls_certificate), 0, 0, NULL,
      "Speak HTTPS with this certificate, and the chain behind it, in PEM form."},
     {"tls-key", 0, "FILE", CLI_TEXT, SERVER(tls_key), 0, 0, NULL, "Its key, in PEM form."},
@@ -279,6 +285,7 @@ const cli_command cli_command_serve = {
     CLI_SETTINGS(serve_settings, .body = 64, .bodies = 1024,
                  .server = {.host = "127.0.0.1",
                             .port = 8000,
+                            .grpc_port = -1,
                             .connections = 4096,
                             .request_seconds = 60,
                             .idle_seconds = 75,

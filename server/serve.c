@@ -49,47 +49,83 @@ static int listen_at(const struct addrinfo *found, int backlog)
     return made;
 }
 
-static void name_address(serve *server)
+/* "SCHEME127.0.0.1:8000" */
+static void name_address(int listening, const char *scheme, char *address, size_t room)
 {
     struct sockaddr_storage bound;
     socklen_t size = sizeof bound;
     char host[80] = "?";
     char port[16] = "?";
-    if (getsockname(server->socket, (struct sockaddr *)&bound, &size) == 0) {
+    if (getsockname(listening, (struct sockaddr *)&bound, &size) == 0) {
         (void)getnameinfo((struct sockaddr *)&bound, size, host, sizeof host, port, sizeof port,
                           NI_NUMERICHOST | NI_NUMERICSERV);
     }
     const bool v6 = strchr(host, ':') != NULL;
-    (void)snprintf(server->address, sizeof server->address, "http%s://%s%s%s:%s",
-                   server->tls_key != NULL ? "s" : "", v6 ? "[" : "", host, v6 ? "]" : "", port);
+    (void)snprintf(address, room, "%s%s%s%s:%s", scheme, v6 ? "[" : "", host, v6 ? "]" : "", port);
 }
 
-static bool open_socket(serve *server, serve_problem *problem)
+/* -1 and the problem where nothing can be listened on. */
+static int open_socket(const char *host, int64_t number, serve_problem *problem)
 {
-    const serve_options *options = server->options;
     const struct addrinfo wanted = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
                                     .ai_family = AF_UNSPEC,
                                     .ai_socktype = SOCK_STREAM};
     struct addrinfo *found = NULL;
     char port[24];
-    (void)snprintf(port, sizeof port, "%lld", (long long)options->port);
-    const int error = getaddrinfo(options->host, port, &wanted, &found);
+    int made = -1;
+    (void)snprintf(port, sizeof port, "%lld", (long long)number);
+    const int error = getaddrinfo(host, port, &wanted, &found);
     if (error != 0) {
-        return serve_refuse(problem, 400, "the address \"%.200s\" is not known: %s", options->host,
-                            gai_strerror(error));
+        (void)serve_refuse(problem, 400, "the address \"%.200s\" is not known: %s", host,
+                           gai_strerror(error));
+        return -1;
     }
     errno = 0;
-    for (const struct addrinfo *at = found; at != NULL && server->socket < 0; at = at->ai_next) {
-        server->socket = listen_at(at, 4096);
+    for (const struct addrinfo *at = found; at != NULL && made < 0; at = at->ai_next) {
+        made = listen_at(at, 4096);
     }
     const int reason = errno;
     freeaddrinfo(found);
-    if (server->socket < 0) {
-        return serve_refuse(problem, 400, "%.200s, port %s cannot be listened on: %s",
-                            options->host, port, strerror(reason));
+    if (made < 0) {
+        (void)serve_refuse(problem, 400, "%.200s, port %s cannot be listened on: %s", host, port,
+                           strerror(reason));
     }
-    name_address(server);
-    return true;
+    return made;
+}
+
+static bool listen_for_http(serve *server, serve_problem *problem)
+{
+    server->socket = open_socket(server->options->host, server->options->port, problem);
+    name_address(server->socket, server->tls_key != NULL ? "https://" : "http://", server->address,
+                 sizeof server->address);
+    return server->socket >= 0;
+}
+
+static bool start_grpc(serve *server, serve_problem *problem)
+{
+    const serve_options *options = server->options;
+    if (options->grpc_port < 0) {
+        return true;
+    }
+    if (server->tls_key != NULL) {
+        return serve_refuse(problem, 400,
+                            "gRPC is not served over TLS: leave either away, or let a proxy that "
+                            "stands before the server take care of TLS");
+    }
+    const int listening = open_socket(options->host, options->grpc_port, problem);
+    if (listening < 0) {
+        return false;
+    }
+    name_address(listening, "", server->grpc_address, sizeof server->grpc_address);
+    server->grpc = serve_grpc_start(server, listening, problem);
+    return server->grpc != NULL;
+}
+
+unsigned serve_thread_count(const serve_options *options)
+{
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    const long usual = processors < 1 ? 1 : processors > 8 ? 8 : processors;
+    return (unsigned)(options->threads > 0 ? options->threads : usual);
 }
 
 /* --- files --- */
@@ -293,8 +329,10 @@ serve *serve_start(const serve_options *options, serve_problem *problem)
     server->socket = -1;
     server->started = kiln_clock_now();
     server->mhd = serve_mhd_open(problem->sentence, sizeof problem->sentence);
-    if (server->mhd == NULL || !read_files(server, problem) || !open_socket(server, problem) ||
-        !start_threads(server, problem) || !serve_http_start(server, problem)) {
+    if (server->mhd == NULL || !read_files(server, problem) || !listen_for_http(server, problem) ||
+        !start_threads(server, problem) || !start_grpc(server, problem) ||
+        !serve_http_start(server, problem)) {
+        serve_grpc_stop(server->grpc);
         finish(server);
         return NULL;
     }
@@ -304,6 +342,11 @@ serve *serve_start(const serve_options *options, serve_problem *problem)
 const char *serve_address(const serve *server)
 {
     return server->address;
+}
+
+const char *serve_grpc_address(const serve *server)
+{
+    return server->grpc_address;
 }
 
 static void rest(long milliseconds)
@@ -342,5 +385,6 @@ void serve_stop(serve *server)
         rest(20);
     }
     server->mhd->stop_daemon(server->daemon);
+    serve_grpc_stop(server->grpc);
     finish(server);
 }

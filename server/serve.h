@@ -27,6 +27,7 @@ typedef struct serve_options {
     size_t place_count;
     const char *host;            /* an address or name to listen on */
     int64_t port;                /* 0: any */
+    int64_t grpc_port;           /* likewise; -1: no gRPC */
     int64_t threads;             /* that speak HTTP; 0: one for each processor, at most 8 */
     int64_t connections;         /* at once */
     int64_t body_limit;          /* bytes of a request's body */
@@ -65,6 +66,8 @@ bool serve_load_all(serve *server, serve_problem *problem);
 
 /* "http://127.0.0.1:8000" */
 const char *serve_address(const serve *server);
+/* "127.0.0.1:8001"; "" without gRPC. */
+const char *serve_grpc_address(const serve *server);
 size_t serve_ready_count(serve *server);
 
 /* Opens the access log anew, after it was moved away. */

@@ -33,6 +33,12 @@ const char *serve_address(const serve *server)
     return "";
 }
 
+const char *serve_grpc_address(const serve *server)
+{
+    (void)server;
+    return "";
+}
+
 size_t serve_ready_count(serve *server)
 {
     (void)server;

@@ -328,18 +328,11 @@ static size_t leave_escaped(void *user, struct MHD_Connection *connection, char 
 
 /* --- the daemon --- */
 
-static unsigned thread_count(const serve_options *options)
-{
-    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    const long usual = processors < 1 ? 1 : processors > 8 ? 8 : processors;
-    return (unsigned)(options->threads > 0 ? options->threads : usual);
-}
-
 bool serve_http_start(serve *server, serve_problem *problem)
 {
     const serve_options *options = server->options;
     const bool tls = server->tls_key != NULL;
-    const unsigned threads = thread_count(options);
+    const unsigned threads = serve_thread_count(options);
     struct MHD_OptionItem items[] = {
         {MHD_OPTION_LISTEN_SOCKET, server->socket, NULL},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)completed, server},

@@ -1,42 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "serve_mhd.h"
 
-#include <dlfcn.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <string.h>
-
-#define LIBRARY "libmicrohttpd.so.12"
+#include "serve_library.h"
 
 const serve_mhd *serve_mhd_open(char *sentence, size_t size)
 {
     static serve_mhd table;
-    static const struct {
-        const char *name;
-        size_t offset;
-    } functions[] = {
+    static const serve_symbol symbols[] = {
 #define SERVE_MHD_ROW_(name) {"MHD_" #name, offsetof(serve_mhd, name)},
         SERVE_MHD_FUNCTIONS(SERVE_MHD_ROW_)
 #undef SERVE_MHD_ROW_
     };
-    void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL) {
-        (void)snprintf(sentence, size,
-                       "the server needs libmicrohttpd, and it cannot be opened: %s; Debian and "
-                       "Ubuntu have it in the package libmicrohttpd12",
-                       dlerror());
-        return NULL;
-    }
-    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
-        void *found = dlsym(library, functions[i].name);
-        if (found == NULL) {
-            (void)snprintf(sentence, size,
-                           "the server needs libmicrohttpd 0.9.74 or newer: " LIBRARY
-                           " here lacks %s",
-                           functions[i].name);
-            return NULL;
-        }
-        memcpy((char *)&table + functions[i].offset, &found, sizeof found);
-    }
-    return &table;
+    static const serve_library library = {"libmicrohttpd.so.12",
+                                          "the server",
+                                          "libmicrohttpd",
+                                          "0.9.74",
+                                          "libmicrohttpd12",
+                                          symbols,
+                                          sizeof symbols / sizeof symbols[0]};
+    return serve_library_open(&library, &table, sentence, size) ? &table : NULL;
 }

@@ -353,6 +353,8 @@ struct serve {
     struct MHD_Daemon *daemon;
     int socket;
     char address[128];
+    struct serve_grpc *grpc; /* or NULL */
+    char grpc_address[128];
     serve_tokens tokens;
     char *tls_key, *tls_certificate;
     FILE *log;
@@ -380,6 +382,13 @@ struct serve {
 serve_result serve_control(serve_connection *at, bool unloads);
 /* Lets the thread that loads destroy what is to be destroyed, or do a job, which it takes. */
 void serve_work(serve *server, serve_job *job);
+/* Threads that speak to clients. */
+unsigned serve_thread_count(const serve_options *options);
+/* Calls of gRPC, from now on, over a socket, which it takes (serve_grpc.c). NULL and the problem
+ * where that fails. */
+struct serve_grpc *serve_grpc_start(serve *server, int listening, serve_problem *problem);
+/* No request is under way any more. NULL is allowed. */
+void serve_grpc_stop(struct serve_grpc *grpc);
 void serve_say(const serve *server, const char *format, ...) SERVE_PRINTF(2, 3);
 
 #endif

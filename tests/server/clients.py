@@ -14,10 +14,9 @@ import subprocess
 import sys
 import tempfile
 
-import ml_dtypes
 import numpy
 
-from serve_process import TYPES, Server, identities, linear, skip_unless_built
+from serve_process import TYPES, Server, identities, linear, sample, skip_unless_built
 
 try:
     import tritonclient.http as triton
@@ -28,18 +27,6 @@ except ImportError as error:
     sys.exit(77)
 
 KILN, MODELS = (os.path.abspath(path) for path in sys.argv[1:3])
-
-
-def sample(name, kind, rows=2):
-    """What tritonclient takes for a type."""
-    shape = (rows, 3)
-    if name in ("BF16", "FP16", "FP32", "FP64"):
-        return (numpy.arange(rows * 3).reshape(shape) * 0.5 - 1).astype(
-            ml_dtypes.bfloat16 if name == "BF16" else kind)
-    if name == "BOOL":
-        return numpy.arange(rows * 3).reshape(shape) % 2 == 0
-    ends = numpy.iinfo(kind)
-    return numpy.array([[ends.min, ends.max, 1], [0, 2, 3]] * (rows // 2), kind)
 
 
 def type_inputs(module, binary):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 
+import ml_dtypes
 import numpy
 from onnx import TensorProto, helper, save
 
@@ -20,6 +21,18 @@ TYPES = [("FP32", "FLOAT", "<f4"), ("FP64", "DOUBLE", "<f8"), ("FP16", "FLOAT16"
          ("INT16", "INT16", "<i2"), ("INT32", "INT32", "<i4"), ("INT64", "INT64", "<i8"),
          ("UINT8", "UINT8", "u1"), ("UINT16", "UINT16", "<u2"), ("UINT32", "UINT32", "<u4"),
          ("UINT64", "UINT64", "<u8")]
+
+
+def sample(name, kind, rows=2):
+    """What tritonclient takes for a type."""
+    shape = (rows, 3)
+    if name in ("BF16", "FP16", "FP32", "FP64"):
+        return (numpy.arange(rows * 3).reshape(shape) * 0.5 - 1).astype(
+            ml_dtypes.bfloat16 if name == "BF16" else kind)
+    if name == "BOOL":
+        return numpy.arange(rows * 3).reshape(shape) % 2 == 0
+    ends = numpy.iinfo(kind)
+    return numpy.array([[ends.min, ends.max, 1], [0, 2, 3]] * (rows // 2), kind)
 
 
 def identities(path, shape, types=TYPES):
@@ -168,6 +181,8 @@ class Server:
             if line.startswith("listening on "):
                 self.port = int(line.rsplit(":", 1)[1])
                 self.tls = line.split()[2].startswith("https")
+                if "--grpc-port" in arguments:
+                    self.grpc_port = int(self.process.stdout.readline().rsplit(":", 1)[1])
                 if not ready:
                     break
             if not line or " ready\n" in line and line[0].isdigit():

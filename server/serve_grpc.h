@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gRPC of the same protocol: calls over HTTP/2 that become the requests of serve_routes.c.
+ *
+ * serve_grpc.c has sockets and HTTP/2, serve_call.c a call and its messages, and
+ * serve_grpc_messages.c their tables. A message's JSON form goes through the endpoints of HTTP,
+ * raw tensors stay where they came. Workers are threads with an epoll each; a link and its calls
+ * belong to one of them, and only `resume` is called by others. */
+#ifndef KILN_SERVE_GRPC_H
+#define KILN_SERVE_GRPC_H
+
+#include <string.h>
+
+#include "serve_nghttp2.h"
+#include "serve_parts.h"
+#include "serve_proto.h"
+
+#define SERVE_GRPC_RAW_INPUT 7
+#define SERVE_GRPC_RAW_OUTPUT 6
+
+typedef enum serve_grpc_flag {
+    SERVE_GRPC_INFERS = 1,  /* has tensors */
+    SERVE_GRPC_STREAMS = 2, /* message after message, each of which is a request */
+    SERVE_GRPC_ASKS = 4,    /* a model that is not there is no error, but an answer */
+    SERVE_GRPC_ALL = 8,     /* a name may be left out */
+    SERVE_GRPC_HEALTH = 16
+} serve_grpc_flag;
+
+/* Which endpoint a method is. */
+typedef struct serve_grpc_method {
+    const char *path;                   /* of gRPC */
+    const char *verb, *route;           /* of HTTP; "*" is a model */
+    uint32_t name, version;             /* fields of the request that say which; 0: none */
+    const serve_proto_message *request; /* NULL: the endpoint takes no body */
+    const serve_proto_message *answer;
+    const char *member; /* of the answer, which the endpoint's is the value of; NULL: it is all */
+    unsigned flags;
+} serve_grpc_method;
+
+/* NULL where there is none. */
+const serve_grpc_method *serve_grpc_method_of(const char *path);
+
+typedef struct serve_worker serve_worker;
+typedef struct serve_call serve_call;
+
+/* A connection of HTTP/2. */
+typedef struct serve_link {
+    struct serve_link *next, *previous;
+    serve_worker *worker;
+    serve_call *calls;
+    nghttp2_session *session;
+    int socket;
+    bool leaves; /* it was told to open no calls any more */
+    bool broken;
+    char client[64];
+    char *out; /* frames to be sent */
+    size_t out_size, out_sent;
+    uint64_t since; /* when something was sent or came, last */
+} serve_link;
+
+struct serve_worker {
+    struct serve_grpc *grpc;
+    pthread_t thread;
+    int epoll, event;
+    serve_link *links;
+    pthread_mutex_t lock;
+    serve_call *ready, *last_ready; /* to be gone on with; with the lock */
+};
+
+/* One call; its stream may be gone while a model still works on it. */
+struct serve_call {
+    serve_connection at;         /* the request under way; first, for `transport` */
+    serve_call *next, *previous; /* of the link */
+    serve_call *next_ready;
+    serve_worker *worker;
+    serve_link *link; /* NULL: nobody waits for the answer any more */
+    int32_t stream;
+    const serve_grpc_method *method;
+    char path[128];
+    bool is_grpc, is_post, has_token, is_encoded;
+    uint64_t deadline; /* 0: none */
+    bool asleep;       /* until `resume` */
+    bool works;        /* a message is complete, and its answer not sent yet */
+    bool advances;     /* it is sent, and what came since is about to be read */
+    bool ended;        /* no message will come */
+    bool replied;      /* the head of the answer is sent */
+    bool over;         /* and `status` with it */
+    int status;        /* of gRPC */
+    uint8_t prefix[5];
+    size_t prefix_size, expected;
+    serve_text waiting; /* what came before the message before it was answered */
+    serve_text json;    /* the request's */
+    serve_tensors tensors;
+    serve_text out; /* the answer but for its tensors */
+    serve_reply *reply;
+    struct MHD_IoVec *parts; /* of the answer, in the arena */
+    size_t part_count, part, part_sent;
+};
+
+typedef struct serve_grpc {
+    serve *server;
+    const serve_nghttp2 *h2;
+    int socket;
+    nghttp2_session_callbacks *callbacks;
+    nghttp2_option *option;
+    serve_worker *workers;
+    size_t worker_count;
+    atomic_bool ends;
+} serve_grpc;
+
+/* --- a call (serve_call.c), in its worker's thread --- */
+
+serve_call *serve_call_open(serve_link *link, int32_t stream);
+void serve_call_header(serve_call *call, const char *name, const char *value);
+/* The head is complete. */
+void serve_call_start(serve_call *call);
+/* Bytes of messages; how many were taken, and may be followed by others. */
+size_t serve_call_feed(serve_call *call, const char *data, size_t size);
+void serve_call_end_input(serve_call *call);
+/* After `resume`. */
+void serve_call_go_on(serve_call *call);
+/* Looks at its times, and at the server's end. */
+void serve_call_check(serve_call *call, uint64_t now);
+/* The stream is gone; the call as soon as nothing works on it. */
+void serve_call_close(serve_call *call);
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The messages and methods of inference.GRPCInferenceService, as the Open Inference Protocol and
+ * Triton have them, and of grpc.health.v1.Health. */
+#include "serve_grpc.h"
+
+#define MESSAGE(name, ...)                                          \
+    static const serve_proto_field name##_fields[] = {__VA_ARGS__}; \
+    static const serve_proto_message name = {SERVE_LENGTH(name##_fields), name##_fields}
+#define FIELD(number, kind, name)                \
+    {                                            \
+        number, SERVE_PROTO_##kind, false, name, \
+        {                                        \
+            NULL                                 \
+        }                                        \
+    }
+#define LIST(number, kind, name)                \
+    {                                           \
+        number, SERVE_PROTO_##kind, true, name, \
+        {                                       \
+            NULL                                \
+        }                                       \
+    }
+#define OF(number, kind, name, message)          \
+    {                                            \
+        number, SERVE_PROTO_##kind, false, name, \
+        {                                        \
+            &(message)                           \
+        }                                        \
+    }
+#define LIST_OF(number, message_name, name)      \
+    {                                            \
+        number, SERVE_PROTO_MESSAGE, true, name, \
+        {                                        \
+            &(message_name)                      \
+        }                                        \
+    }
+
+/* --- what clients send --- */
+
+MESSAGE(parameter, FIELD(1, BOOL, NULL), FIELD(2, INT, NULL), FIELD(3, STRING, NULL),
+        FIELD(4, DOUBLE, NULL), FIELD(5, UINT, NULL));
+MESSAGE(contents, LIST(1, BOOL, NULL), LIST(2, INT, NULL), LIST(3, INT, NULL), LIST(4, UINT, NULL),
+        LIST(5, UINT, NULL), LIST(6, FLOAT, NULL), LIST(7, DOUBLE, NULL), LIST(8, STRING, NULL));
+MESSAGE(infer_input, FIELD(1, STRING, "name"), FIELD(2, STRING, "datatype"), LIST(3, INT, "shape"),
+        OF(4, MAP, "parameters", parameter), OF(5, SELF, "data", contents));
+MESSAGE(infer_wish, FIELD(1, STRING, "name"), OF(2, MAP, "parameters", parameter));
+MESSAGE(infer_request, FIELD(3, STRING, "id"), OF(4, MAP, "parameters", parameter),
+        LIST_OF(5, infer_input, "inputs"), LIST_OF(6, infer_wish, "outputs"),
+        LIST(SERVE_GRPC_RAW_INPUT, RAW, NULL));
+MESSAGE(index_request, FIELD(2, BOOL, "ready"));
+MESSAGE(repository_parameter, FIELD(1, BOOL, NULL), FIELD(2, INT, NULL), FIELD(3, STRING, NULL),
+        FIELD(4, RAW, NULL));
+MESSAGE(control_request, OF(3, MAP, "parameters", repository_parameter));
+
+/* --- what they get --- */
+
+static const char *const types[] = {"TYPE_INVALID", "TYPE_BOOL",   "TYPE_UINT8", "TYPE_UINT16",
+                                    "TYPE_UINT32",  "TYPE_UINT64", "TYPE_INT8",  "TYPE_INT16",
+                                    "TYPE_INT32",   "TYPE_INT64",  "TYPE_FP16",  "TYPE_FP32",
+                                    "TYPE_FP64",    "TYPE_STRING", "TYPE_BF16",  NULL};
+
+MESSAGE(live, FIELD(1, BOOL, "live"));
+MESSAGE(ready, FIELD(1, BOOL, "ready"));
+MESSAGE(server, FIELD(1, STRING, "name"), FIELD(2, STRING, "version"),
+        LIST(3, STRING, "extensions"));
+MESSAGE(tensor, FIELD(1, STRING, "name"), FIELD(2, STRING, "datatype"), LIST(3, INT, "shape"));
+MESSAGE(model, FIELD(1, STRING, "name"), LIST(2, STRING, "versions"), FIELD(3, STRING, "platform"),
+        LIST_OF(4, tensor, "inputs"), LIST_OF(5, tensor, "outputs"));
+MESSAGE(latest, FIELD(1, UINT, "num_versions"));
+MESSAGE(version_policy, OF(1, MESSAGE, "latest", latest));
+MESSAGE(config_input, FIELD(1, STRING, "name"),
+        {2, SERVE_PROTO_ENUM, false, "data_type", {.words = types}}, LIST(4, INT, "dims"));
+MESSAGE(config_output, FIELD(1, STRING, "name"),
+        {2, SERVE_PROTO_ENUM, false, "data_type", {.words = types}}, LIST(3, INT, "dims"));
+MESSAGE(config, FIELD(1, STRING, "name"), FIELD(2, STRING, "platform"),
+        OF(3, MESSAGE, "version_policy", version_policy), FIELD(4, INT, "max_batch_size"),
+        LIST_OF(5, config_input, "input"), LIST_OF(6, config_output, "output"),
+        FIELD(17, STRING, "backend"));
+MESSAGE(config_answer, OF(1, MESSAGE, "config", config));
+MESSAGE(duration, FIELD(1, UINT, "count"), FIELD(2, UINT, "ns"));
+MESSAGE(durations, OF(1, MESSAGE, "success", duration), OF(2, MESSAGE, "fail", duration),
+        OF(3, MESSAGE, "queue", duration), OF(4, MESSAGE, "compute_input", duration),
+        OF(5, MESSAGE, "compute_infer", duration), OF(6, MESSAGE, "compute_output", duration),
+        OF(7, MESSAGE, "cache_hit", duration), OF(8, MESSAGE, "cache_miss", duration));
+MESSAGE(statistics, FIELD(1, STRING, "name"), FIELD(2, STRING, "version"),
+        FIELD(3, UINT, "last_inference"), FIELD(4, UINT, "inference_count"),
+        FIELD(5, UINT, "execution_count"), OF(6, MESSAGE, "inference_stats", durations));
+MESSAGE(all_statistics, LIST_OF(1, statistics, "model_stats"));
+MESSAGE(index_entry, FIELD(1, STRING, "name"), FIELD(2, STRING, "version"),
+        FIELD(3, STRING, "state"), FIELD(4, STRING, "reason"));
+MESSAGE(repository_index, LIST_OF(1, index_entry, "models"));
+MESSAGE(infer_answer, FIELD(1, STRING, "model_name"), FIELD(2, STRING, "model_version"),
+        FIELD(3, STRING, "id"), LIST_OF(5, tensor, "outputs"));
+MESSAGE(nothing, FIELD(1, BOOL, ""));
+static const char *const health[] = {"UNKNOWN", "SERVING", "NOT_SERVING", NULL};
+MESSAGE(health_answer, {1, SERVE_PROTO_ENUM, false, "status", {.words = health}});
+
+/* --- methods --- */
+
+#define INFERENCE "/inference.GRPCInferenceService/"
+
+static const serve_grpc_method methods[] = {
+    {INFERENCE "ServerLive", "GET", "v2/health/live", 0, 0, NULL, &live, NULL, 0},
+    {INFERENCE "ServerReady", "GET", "v2/health/ready", 0, 0, NULL, &ready, NULL, 0},
+    {INFERENCE "ServerMetadata", "GET", "v2", 0, 0, NULL, &server, NULL, 0},
+    {INFERENCE "ModelReady", "GET", "v2/models/*/ready", 1, 2, NULL, &ready, NULL, SERVE_GRPC_ASKS},
+    {INFERENCE "ModelMetadata", "GET", "v2/models/*", 1, 2, NULL, &model, NULL, 0},
+    {INFERENCE "ModelConfig", "GET", "v2/models/*/config", 1, 2, NULL, &config_answer, "config", 0},
+    {INFERENCE "ModelStatistics", "GET", "v2/models/*/stats", 1, 2, NULL, &all_statistics, NULL,
+     SERVE_GRPC_ALL},
+    {INFERENCE "ModelInfer", "POST", "v2/models/*/infer", 1, 2, &infer_request, &infer_answer, NULL,
+     SERVE_GRPC_INFERS},
+    {INFERENCE "ModelStreamInfer", "POST", "v2/models/*/infer", 1, 2, &infer_request, &infer_answer,
+     NULL, SERVE_GRPC_INFERS | SERVE_GRPC_STREAMS},
+    {INFERENCE "RepositoryIndex", "POST", "v2/repository/index", 0, 0, &index_request,
+     &repository_index, "models", 0},
+    {INFERENCE "RepositoryModelLoad", "POST", "v2/repository/models/*/load", 2, 0, &control_request,
+     &nothing, NULL, 0},
+    {INFERENCE "RepositoryModelUnload", "POST", "v2/repository/models/*/unload", 2, 0,
+     &control_request, &nothing, NULL, 0},
+    {"/grpc.health.v1.Health/Check", "GET", "v2/health/ready", 0, 0, NULL, &health_answer, NULL,
+     SERVE_GRPC_HEALTH},
+};
+
+const serve_grpc_method *serve_grpc_method_of(const char *path)
+{
+    for (size_t i = 0; i < SERVE_LENGTH(methods); i++) {
+        if (strcmp(methods[i].path, path) == 0) {
+            return &methods[i];
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,445 @@
+#!/usr/bin/env python3
+"""gRPC of the protocol: PyPI tritonclient[grpc], and what clients do that means no good.
+
+    tests/server/rpc.py KILN
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import asyncio
+import json
+import os
+import random
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import numpy
+
+from serve_process import TYPES, Server, identities, linear, sample, skip_unless_built, slow
+
+try:
+    import grpc
+    import tritonclient.grpc as triton
+    import tritonclient.grpc.aio as triton_aio
+    from google.protobuf.json_format import MessageToDict
+    from tritonclient.grpc import service_pb2 as messages
+    from tritonclient.grpc import service_pb2_grpc
+    from tritonclient.utils import InferenceServerException
+except ImportError as error:
+    print("skipped: no tritonclient[grpc] here:", error)
+    sys.exit(77)
+
+KILN = os.path.abspath(sys.argv[1])
+SERVICE = "/inference.GRPCInferenceService/"
+CODE = grpc.StatusCode
+
+
+def target(server):
+    return f"127.0.0.1:{server.grpc_port}"
+
+
+def tensor(name, kind, data):
+    made = triton.InferInput(name, list(data.shape), kind)
+    made.set_data_from_numpy(data)
+    return made
+
+
+def ask(client, values, model="linear", **options):
+    data = numpy.array(values, "f4")
+    result = client.infer(model, [tensor("x", "FP32", data)], **options)
+    assert numpy.array_equal(result.as_numpy("y"), data * 2), values
+    return result
+
+
+def raw_call(server, method, message, timeout=20):
+    """(status code, sentence or answer), of bytes that need not be a message."""
+    with grpc.insecure_channel(target(server)) as channel:
+        try:
+            return CODE.OK, channel.unary_unary(method)(message, timeout=timeout)
+        except grpc.RpcError as failure:
+            return failure.code(), failure.details()
+
+
+def test_about(server, client):
+    """Each answer is what HTTP has."""
+    def same(message, path, method="GET", member=None):
+        expected = server.json(method, path)[1]
+        found = MessageToDict(message, preserving_proto_field_name=True)
+        found = found[member] if member else found
+
+        def plain(value):  # protobuf writes 64 bits as a string, and leaves out what is zero
+            if isinstance(value, dict):
+                kept = {key: plain(item) for key, item in value.items()}
+                return {key: item for key, item in kept.items() if item not in ("", [], {}, "0")}
+            if isinstance(value, list):
+                return [plain(item) for item in value]
+            return str(value)
+        assert plain(found) == plain(expected), (found, expected)
+
+    assert client.is_server_live() and client.is_server_ready()
+    assert client.is_model_ready("linear") and client.is_model_ready("linear", "1")
+    assert not client.is_model_ready("nothing") and not client.is_model_ready("linear", "2")
+    ask(client, [[1, 2, 3, 4]])
+    same(client.get_server_metadata(), "/v2")
+    same(client.get_model_metadata("types"), "/v2/models/types")
+    same(client.get_model_metadata("linear", "1"), "/v2/models/linear/versions/1")
+    same(client.get_model_config("types"), "/v2/models/types/config", member="config")
+    same(client.get_inference_statistics("linear"), "/v2/models/linear/stats")
+    same(client.get_inference_statistics(), "/v2/models/stats")
+    same(client.get_model_repository_index(), "/v2/repository/index", "POST", "models")
+    client.unload_model("linear")
+    assert not client.is_model_ready("linear")
+    client.load_model("linear")
+    ask(client, [[1, 2, 3, 4]])
+    health = "/grpc.health.v1.Health/Check"
+    assert raw_call(server, health, b"") == (CODE.OK, b"\x08\x01")
+
+
+def test_types(client, stub):
+    contents = {"BOOL": "bool_contents", "UINT64": "uint64_contents", "INT64": "int64_contents",
+                "FP32": "fp32_contents", "FP64": "fp64_contents"}
+    inputs, expected = [], {}
+    request = messages.ModelInferRequest(model_name="types")
+    for name, _, kind in TYPES:
+        data = sample(name, kind)
+        inputs.append(tensor("in_" + name, name, data))
+        expected["out_" + name] = data
+        given = request.inputs.add(name="in_" + name, datatype=name, shape=data.shape)
+        field = contents.get(name, ("u" if name[0] == "U" else "") + "int_contents")
+        values = data.astype("f8") if name in ("FP16", "BF16") else data
+        getattr(given.contents, "fp32_contents" if name in ("FP16", "BF16") else field).extend(
+            values.ravel().tolist())
+    for result in (client.infer("types", inputs), triton.InferResult(stub.ModelInfer(request))):
+        for name, data in expected.items():
+            found = result.as_numpy(name)
+            assert found.shape == data.shape and numpy.array_equal(found, data), (name, found, data)
+    some = client.infer("types", inputs, outputs=[triton.InferRequestedOutput("out_INT8")])
+    assert [output.name for output in some.get_response().outputs] == ["out_INT8"]
+    ranked = client.infer("types", inputs, outputs=[
+        triton.InferRequestedOutput("out_FP32", class_count=2)]).as_numpy("out_FP32")
+    assert ranked.tolist() == [[b"0.000000:2", b"-0.500000:1"],
+                               [b"1.500000:2", b"1.000000:1"]], ranked
+
+
+def test_sizes(client):
+    for rows in (1, 3, 1000, 65536):
+        ask(client, numpy.arange(rows * 4).reshape(rows, 4), request_id=str(rows))
+    ask(client, numpy.arange(5000 * 1000).reshape(5000, 1000), "wide")  # more than a window
+    odd = ask(client, [[1, 2, 3, 4]], request_id="näme \"x\"", priority=1, timeout=5000000)
+    assert odd.get_response().id == "näme \"x\""
+    assert odd.get_response().model_version == "1"
+
+
+def test_errors(server, client, stub):
+    """Sentences are those of HTTP."""
+    def refused(code, words, **changed):
+        request = messages.ModelInferRequest(model_name="linear")
+        request.inputs.add(name="x", datatype="FP32", shape=[1, 4])
+        request.raw_input_contents.append(b"0123456789abcdef")
+        for key, value in changed.items():
+            if key in ("name", "datatype"):
+                setattr(request.inputs[0], key, value)
+            elif key == "shape":
+                request.inputs[0].shape[:] = value
+            elif key == "raw":
+                request.raw_input_contents[:] = value
+            elif key == "contents":
+                request.inputs[0].contents.fp32_contents.extend(value)
+            elif key == "parameters":
+                request.parameters[value].int64_param = 1
+            elif key == "output":
+                request.outputs.add(name=value)
+            else:
+                setattr(request, key, value)
+        try:
+            stub.ModelInfer(request, timeout=20)
+        except grpc.RpcError as failure:
+            assert failure.code() == code and re.search(words, failure.details()), failure
+        else:
+            raise AssertionError(f"{words}: it was not refused")
+
+    refused(CODE.NOT_FOUND, 'there is no model "nothing"', model_name="nothing")
+    refused(CODE.NOT_FOUND, "version", model_version="9")
+    refused(CODE.NOT_FOUND, "name", model_name="n" * 300)
+    refused(CODE.INVALID_ARGUMENT, "names no model", model_name="")
+    refused(CODE.INVALID_ARGUMENT, 'no input "z"', name="z")
+    refused(CODE.INVALID_ARGUMENT, 'no output "z"', output="z")
+    refused(CODE.INVALID_ARGUMENT, "needs FP32", datatype="INT32")
+    refused(CODE.INVALID_ARGUMENT, "the model needs", shape=[1, 5])
+    refused(CODE.INVALID_ARGUMENT, "-1", shape=[-1, 4])
+    refused(CODE.INVALID_ARGUMENT, "too large|take", shape=[1 << 62, 4])
+    refused(CODE.INVALID_ARGUMENT, "raw contents is 8, .* take 16", raw=[b"01234567"])
+    refused(CODE.INVALID_ARGUMENT, "2 raw contents are given for 1", raw=[b"0" * 16] * 2)
+    refused(CODE.INVALID_ARGUMENT, "both contents and raw", contents=[1, 2, 3, 4])
+    refused(CODE.INVALID_ARGUMENT, "neither", raw=[])
+    refused(CODE.INVALID_ARGUMENT, "3 elements", raw=[], contents=[1, 2, 3])
+    refused(CODE.INVALID_ARGUMENT, "sequence", parameters="sequence_id")
+    code, words = raw_call(server, SERVICE + "RepositoryModelLoad", b"\x12\x07nothing")
+    assert code == CODE.NOT_FOUND, words
+    for method in ("Nothing", "SystemSharedMemoryStatus"):
+        code, words = raw_call(server, SERVICE + method, b"")
+        assert code == CODE.UNIMPLEMENTED and method in words, (code, words)
+    ask(client, [[1, 2, 3, 4]])
+
+
+def test_compressed(server):
+    with grpc.insecure_channel(target(server), compression=grpc.Compression.Gzip) as channel:
+        try:
+            channel.unary_unary(SERVICE + "ServerLive")(b"0" * 1000, timeout=20)
+            raise AssertionError("a compressed message was taken")
+        except grpc.RpcError as failure:
+            assert failure.code() == CODE.UNIMPLEMENTED, failure
+
+
+def test_many(server):
+    """64 connections, and many calls at once on one."""
+    wrong = []
+
+    def one(number):
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with triton.InferenceServerClient(target(server), channel_args=options) as client:
+            for k in range(30):
+                try:
+                    ask(client, numpy.full((1 + k % 3, 4), number * 100 + k))
+                except (AssertionError, InferenceServerException) as failure:
+                    wrong.append(failure)
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong[:3]
+
+    async def at_once():
+        async with triton_aio.InferenceServerClient(target(server)) as client:
+            async def call(number):
+                data = numpy.full((1, 4), number, "f4")
+                result = await client.infer("linear", [tensor("x", "FP32", data)])
+                assert numpy.array_equal(result.as_numpy("y"), data * 2)
+            await asyncio.gather(*map(call, range(500)))
+    asyncio.run(at_once())
+
+
+def test_stream(server):
+    """Each request of a stream is answered, in order, whether it fails or not."""
+    found, done = [], threading.Event()
+
+    def told(result, error):
+        found.append(str(error) if error else result.get_response())
+        if len(found) == 200:
+            done.set()
+    with triton.InferenceServerClient(target(server)) as client:
+        client.start_stream(told)
+        for number in range(200):
+            data = numpy.full((1 + number % 2 * 30000, 4), number, "f4")
+            client.async_stream_infer("linear" if number % 10 else "nothing",
+                                      [tensor("x", "FP32", data)], request_id=str(number))
+        assert done.wait(60), len(found)
+        client.stop_stream()
+    for number, answer in enumerate(found):
+        if number % 10:
+            assert answer.id == str(number), (number, answer)
+            assert struct.unpack("<f", answer.raw_output_contents[0][:4]) == (number * 2,)
+        else:
+            assert "there is no model" in answer, answer
+
+
+def test_time(server, client):
+    """A deadline ends the run; so does a client that cancels; others never notice."""
+    x = tensor("x", "FP32", numpy.ones(1, "f4"))
+    begin = time.monotonic()
+    try:
+        client.infer("slow", [x], client_timeout=0.3)
+        raise AssertionError("it took no time")
+    except InferenceServerException as failure:
+        assert "DEADLINE_EXCEEDED" in str(failure) or "Deadline" in str(failure), failure
+    done = threading.Event()
+    call = client.async_infer("slow", [x], lambda result, error: done.set())
+    time.sleep(0.2)
+    call.cancel()
+    ask(client, [[1, 2, 3, 4]])
+    assert done.wait(20)
+    code, words = raw_call(server, SERVICE + "ModelInfer", messages.ModelInferRequest(
+        model_name="slow", inputs=[{"name": "x", "datatype": "FP32", "shape": [1]}],
+        raw_input_contents=[b"\0\0\x80?"]).SerializeToString(), timeout=0.2)
+    assert code == CODE.DEADLINE_EXCEEDED, (code, words)
+    while time.monotonic() - begin < 30:
+        said = server.request("GET", "/metrics")[2].decode()
+        values = dict(line.split(" ") for line in said.splitlines() if line.startswith("serve_"))
+        if values["serve_requests"] == "1" and values["serve_body_bytes"] == "0":
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"something is still under way: {values}")
+
+
+# --- HTTP/2 by hand ---
+
+STATUS = b"\x9a\xca\xc8\xb2\x124\xda\x8f"  # "grpc-status" as HPACK writes it
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind, flags, stream, body=b""):
+    return struct.pack(">I", len(body))[1:] + struct.pack(">BBI", kind, flags, stream) + body
+
+
+def literal(name, value):
+    return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+
+
+def head(stream, path="ModelInfer", more=(), content="application/grpc", method="POST", end=False):
+    fields = [(":method", method), (":scheme", "http"), (":path", SERVICE + path),
+              (":authority", "a"), ("content-type", content), ("te", "trailers"), *more]
+    return frame(1, 5 if end else 4, stream, b"".join(literal(*field) for field in fields))
+
+
+def exchange(server, *parts, timeout=3, wait=True):
+    """What comes back until the server closes, or a frame that ends stream 1 does."""
+    found = b""
+    with socket.create_connection(("127.0.0.1", server.grpc_port), timeout=timeout) as link:
+        try:
+            for part in parts:
+                link.sendall(part)
+            while wait:
+                piece = link.recv(65536)
+                found += piece
+                if not piece or STATUS in found[:-3]:
+                    break
+        except OSError:
+            pass
+    return found
+
+
+def message(body, compressed=0, size=None):
+    return struct.pack(">BI", compressed, len(body) if size is None else size) + body
+
+
+def test_hostile(server, client):
+    hello = PREFACE + frame(4, 0, 0)
+    good = messages.ModelInferRequest(
+        model_name="linear", inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 4]}],
+        raw_input_contents=[b"0123456789abcdef"]).SerializeToString()
+
+    def status(*parts):
+        found = exchange(server, hello, *parts)
+        at = found.find(STATUS) + len(STATUS)
+        assert at >= len(STATUS), found
+        return int(found[at + 1:at + 1 + found[at]])
+    assert status(head(1), frame(0, 1, 1, message(good))) == 0
+    assert status(head(1), *(frame(0, 0, 1, message(good)[i:i + 1]) for i in range(9)),
+                  frame(0, 1, 1, message(good)[9:])) == 0
+    assert status(head(1), frame(0, 1, 1, message(good, compressed=1))) == 3
+    assert status(head(1), frame(0, 1, 1, message(good, compressed=7))) == 3
+    assert status(head(1), frame(0, 1, 1, message(good, size=len(good) + 1))) == 3
+    assert status(head(1), frame(0, 1, 1, message(good, size=len(good) - 1))) in (0, 3)
+    assert status(head(1), frame(0, 1, 1, message(good)[:3])) == 3
+    assert status(head(1), frame(0, 0, 1, message(b"", size=0xffffffff))) == 8
+    assert status(head(1, end=True)) == 3
+    assert status(head(1, "Nothing", end=True)) == 12
+    assert status(head(1, content="application/json", end=True)) == 12
+    assert status(head(1, method="GET", end=True)) == 12
+    assert status(head(1, more=[("grpc-timeout", "1n")]), frame(0, 1, 1, message(good))) == 4
+    for odd in (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\0" * 100, PREFACE + b"\xff" * 100,
+                hello + frame(1, 4, 1, b"\xff" * 50), hello + frame(0, 1, 2, b"x"),
+                hello + frame(4, 0, 0, b"123"), hello + frame(8, 0, 0, b"\0" * 4),
+                hello + frame(9, 4, 1, b"x"), hello + head(2)):
+        exchange(server, odd)
+    # Streams that are opened and taken back, heads that end nothing, settings and pings: floods.
+    exchange(server, hello, *(head(i) + frame(3, 0, i, b"\0\0\0\x08") for i in range(1, 4001, 2)),
+             wait=False)
+    exchange(server, hello, *(head(i) for i in range(1, 4001, 2)), wait=False)
+    exchange(server, hello, frame(4, 0, 0) * 5000, frame(6, 0, 0, b"12345678") * 5000, wait=False)
+    exchange(server, hello, head(1, "ModelStreamInfer"), frame(0, 0, 1, message(good)) * 200,
+             wait=False)  # whose answers nobody reads
+    chance = random.Random(1)
+    for _ in range(300):
+        broken = bytearray(good)
+        for _ in range(chance.randint(1, 4)):
+            broken[chance.randrange(len(broken))] = chance.randrange(256)
+        code, words = raw_call(server, SERVICE + "ModelInfer", bytes(broken))
+        assert code in (CODE.OK, CODE.INVALID_ARGUMENT, CODE.NOT_FOUND), (code, words)
+    ask(client, [[1, 2, 3, 4]])
+
+
+def test_limits(folder):
+    tokens = os.path.join(folder, "tokens")
+    with open(tokens, "w", encoding="utf-8") as file:
+        file.write("secret\n")
+    with Server(KILN, [os.path.join(folder, "m"), "--grpc-port", "0", "--tokens", tokens,
+                       "--max-body", "0.01", "--no-control"]) as server:
+        with triton.InferenceServerClient(target(server)) as client:
+            def refused(code, call):
+                try:
+                    call()
+                    raise AssertionError(f"{code}: it was not refused")
+                except InferenceServerException as failure:
+                    assert code in failure.status(), failure
+            headers = {"authorization": "Bearer secret"}
+            assert client.is_server_ready()
+            refused("UNAUTHENTICATED", lambda: ask(client, [[1, 2, 3, 4]]))
+            refused("UNAUTHENTICATED", lambda: ask(client, [[1, 2, 3, 4]],
+                                                   headers={"authorization": "Bearer secre"}))
+            ask(client, [[1, 2, 3, 4]], headers=headers)
+            refused("RESOURCE_EXHAUSTED",
+                    lambda: ask(client, numpy.zeros((1000, 4)), headers=headers))
+            refused("PERMISSION_DENIED", lambda: client.unload_model("linear", headers=headers))
+    certificate = os.path.join(folder, "pem")
+    with open(certificate, "w", encoding="utf-8") as file:
+        file.write("x")
+    said = subprocess.run([KILN, "serve", folder, "--port", "0", "--grpc-port", "0", "--tls-key",
+                           certificate, "--tls-certificate", certificate], capture_output=True,
+                          text=True, timeout=60, check=False)
+    assert said.returncode == 1 and "gRPC is not served over TLS" in said.stderr, said
+
+
+def test_stop(folder):
+    """What is under way is answered; streams that wait for nothing are ended."""
+    with Server(KILN, [os.path.join(folder, "m"), "--grpc-port", "0"]) as server:
+        with triton.InferenceServerClient(target(server)) as client:
+            found, streamed = [], []
+            client.start_stream(lambda result, error: streamed.append(error))
+            client.async_stream_infer("linear", [tensor("x", "FP32", numpy.ones((1, 4), "f4"))])
+            client.async_infer("slow", [tensor("x", "FP32", numpy.ones(1, "f4"))],
+                               lambda result, error: found.append((result, error)))
+            time.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(60) == 0
+            deadline = time.monotonic() + 20
+            while not (found and len(streamed) > 1) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert found[0][1] is None, found
+            assert streamed[0] is None and "stopping" in str(streamed[1]), streamed
+
+
+def main():
+    skip_unless_built(KILN)
+    with tempfile.TemporaryDirectory() as folder:
+        models = os.path.join(folder, "m")
+        os.mkdir(models)
+        linear(os.path.join(models, "linear.onnx"), 2.0)
+        linear(os.path.join(models, "wide.onnx"), 2.0, 1000)
+        identities(os.path.join(models, "types.onnx"), ["n", 3])
+        slow(os.path.join(models, "slow.onnx"), 400)
+        with Server(KILN, [models, "--grpc-port", "0", "--threads", "2"]) as server, \
+                triton.InferenceServerClient(target(server)) as client, \
+                grpc.insecure_channel(target(server)) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            test_about(server, client)
+            test_types(client, stub)
+            test_sizes(client)
+            test_errors(server, client, stub)
+            test_compressed(server)
+            test_many(server)
+            test_stream(server)
+            test_hostile(server, client)
+            test_time(server, client)
+        test_limits(folder)
+        test_stop(folder)
+
+
+main()
