@@ -3,7 +3,8 @@
 
     bench/serve.py BUILD echo                 what a request costs beyond an echo of its body
     bench/serve.py BUILD peers MODELS VENVS   answers a second, p50, p99 at 1, 8, 64 connections
-    bench/serve.py BUILD all MODELS VENVS     both, in 7 minutes with SERVE_SECONDS=1
+    bench/serve.py BUILD rpc                  a request by gRPC beside the same over HTTP, binary
+    bench/serve.py BUILD all MODELS VENVS     all of it, in 7 minutes with SERVE_SECONDS=1
 
 MODELS is the folder of the magika and rapidocr models. VENVS is a folder of virtual environments,
 each with onnxruntime, numpy and a server: fastapi (with uvicorn), mlserver, litserve, bentoml, ray
@@ -15,6 +16,7 @@ SPDX-License-Identifier: Apache-2.0
 """
 import json
 import os
+import re
 import signal
 import socket
 import statistics
@@ -27,6 +29,7 @@ import numpy
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "tests", "server"))
+from http2 import PREFACE, frame, head, message  # noqa: E402
 from serve_process import Server, binary_request  # noqa: E402
 from onnx import TensorProto, helper, save  # noqa: E402
 
@@ -92,6 +95,106 @@ def echo():
                 print(f"{array.nbytes:11d} {medians[0]:14.1f} {medians[1]:14.1f} "
                       f"{medians[1] - medians[0]:27.1f}")
         bare.stdin.close()
+
+
+# --- gRPC beside HTTP ---
+
+def varint(value):
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
+
+
+def field(number, data):
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def infer_message(model, name, array):
+    shape = field(3, b"".join(map(varint, array.shape)))
+    tensor = field(1, name.encode()) + field(2, b"FP32") + shape
+    return field(1, model.encode()) + field(5, tensor) + field(7, array.tobytes())
+
+
+def exactly(link, size):
+    data = bytearray(size)
+    view, have = memoryview(data), 0
+    while have < size:
+        more = link.recv_into(view[have:])
+        assert more, "the server has closed the connection"
+        have += more
+    return data
+
+
+def by_http(link, request):
+    link.sendall(request)
+    found = link.recv(65536)
+    size = int(re.search(rb"\r\nContent-Length: (\d+)", found).group(1))
+    exactly(link, size + found.index(b"\r\n\r\n") + 4 - len(found))
+
+
+class RpcRequest:
+    """Its frames, in which the number of the stream alone changes."""
+
+    def __init__(self, body):
+        pieces = [body[i:i + 16384] for i in range(0, len(body), 16384)]
+        frames = [head(1), *(frame(0, i == len(pieces) - 1, 1, piece)
+                             for i, piece in enumerate(pieces))]
+        frames.append(frame(8, 0, 0, len(body).to_bytes(4, "big")))  # room for the answer
+        self.data = bytearray(b"".join(frames))
+        self.places = [sum(map(len, frames[:i])) + 5 for i in range(len(frames) - 1)]
+        self.found = memoryview(bytearray(2 * len(body) + 65536))
+
+    def ask(self, link, stream):
+        for place in self.places:
+            self.data[place:place + 4] = stream.to_bytes(4, "big")
+        link.sendall(self.data)
+        have = at = 0
+        while True:
+            have += link.recv_into(self.found[have:])
+            while have - at >= 9:
+                size = int.from_bytes(self.found[at:at + 3], "big") + 9
+                if size > have - at:
+                    break
+                if self.found[at + 3] == 1 and self.found[at + 4] & 1:  # the trailers
+                    return
+                at += size
+
+
+def rpc():
+    """Both clients are sockets of Python's that read each answer to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        identity(os.path.join(folder, "identity.onnx"))
+        with Server(KILN, [folder, "--max-batch", "4096", "--grpc-port", "0"]) as server, \
+                socket.create_connection(("127.0.0.1", server.port)) as http, \
+                socket.create_connection(("127.0.0.1", server.grpc_port)) as link:
+            wide = frame(4, 0, 0, b"\0\4\x7f\xff\xff\xff") + frame(8, 0, 0, b"\x7f\0\0\0")
+            link.sendall(PREFACE + wide)
+            exactly(link, int.from_bytes(exactly(link, 9)[:3], "big"))  # its settings
+            link.sendall(frame(4, 1, 0))
+            stream = 1
+            print("body, bytes   http p50, us   gRPC p50, us   "
+                  "processor of the server, us: http  gRPC")
+            for rows in (1, 16, 256, 2048):
+                array = numpy.ones((rows, 64), "<f4")
+                path = write_request(os.path.join(folder, "request"), "identity",
+                                     *binary_request([("x", "FP32", array)]))
+                with open(path, "rb") as file:
+                    request = file.read()
+                request_rpc = RpcRequest(message(infer_message("identity", "x", array)))
+                times, used = {"http": [], "rpc": []}, {"http": 0, "rpc": 0}
+                for _ in range(20):
+                    for kind in times:
+                        before = server.processor_seconds()
+                        for _ in range(200):
+                            begin = time.perf_counter()
+                            if kind == "http":
+                                by_http(http, request)
+                            else:
+                                request_rpc.ask(link, stream)
+                                stream += 2
+                            times[kind].append((time.perf_counter() - begin) * 1e6)
+                        used[kind] += (server.processor_seconds() - before) * 1e6 / 4000
+                print(f"{array.nbytes:11d} {statistics.median(times['http']):14.1f} "
+                      f"{statistics.median(times['rpc']):14.1f} {used['http']:33.1f} "
+                      f"{used['rpc']:5.1f}")
 
 
 # --- beside others ---
@@ -201,5 +304,7 @@ def peers(models, venvs):
 
 if sys.argv[2] in ("echo", "all"):
     echo()
-if sys.argv[2] != "echo":
+if sys.argv[2] in ("rpc", "all"):
+    rpc()
+if sys.argv[2] not in ("echo", "rpc"):
     peers(os.path.abspath(sys.argv[3]), os.path.abspath(sys.argv[4]) if len(sys.argv) > 4 else "")

@@ -62,12 +62,6 @@ def ask(port, path, made):
     return end - begin, [(first - begin) * 1e3 for first in firsts], texts
 
 
-def processor_seconds(server):
-    with open(f"/proc/{server.process.pid}/stat", encoding="utf-8") as file:
-        fields = file.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def main():
     name = os.path.splitext(os.path.basename(MODEL))[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -86,9 +80,9 @@ def main():
         made = prompts(SEQUENCES, logits["shape"][-1])
         for kind in ("generate_stream", "generate"):
             ask(server.port, f"/v2/models/{name}/{kind}", made)
-            before = processor_seconds(server)
+            before = server.processor_seconds()
             rounds = [ask(server.port, f"/v2/models/{name}/{kind}", made) for _ in range(ROUNDS)]
-            used = processor_seconds(server) - before
+            used = server.processor_seconds() - before
             report[kind] = round(SEQUENCES * TOKENS / statistics.median(r[0] for r in rounds))
             report[kind + "_processor_us"] = round(
                 used * 1e6 / (ROUNDS * SEQUENCES * TOKENS), 2)

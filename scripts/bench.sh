@@ -37,6 +37,8 @@ echo "== Calibration: kiln calibrate against ONNX Runtime's Python quantizer"
     --batches 32 --rounds 1
 echo "== A request to kiln serve beyond an echo of the same body by a bare libmicrohttpd"
 KILN_BACKEND=onnxruntime "$deps/python/bin/python3" bench/serve.py "$build" echo
+echo "== The same by gRPC and over HTTP"
+KILN_BACKEND=onnxruntime "$deps/python/bin/python3" bench/serve.py "$build" rpc
 echo "== A piece of memory: kiln_pool against malloc, and cuMemAllocAsync where there is a GPU"
 "$build/bench/bench_pool"
 echo "== Reading, inferring and checking graphs: Kiln against the onnx package"

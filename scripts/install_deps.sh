@@ -7,7 +7,8 @@
 #           source                                                  (what `make` needs; the default)
 #   demo    + cairo, ONNX Runtime, the magika and rapidocr models   (make demo)
 #   test    + cmocka, ONNX's test data, the silero-vad models, and Python with onnxruntime, onnx and
-#             numpy, whose results the tests compare with, tritonclient and sseclient-py (make test)
+#             numpy, whose results the tests compare with, tritonclient, grpcio and sseclient-py
+#             (make test)
 #   check   + clang, clang-format, clang-tidy, cppcheck, valgrind   (make check, make fuzz);
 #           clang 14, or the distribution's own version where apt does not have 14
 #   docs    + doxygen                                               (make docs)
@@ -310,7 +311,7 @@ install_clients() {
     want=$(sha256sum < "$scratch/clients.txt")
     done_already clients "$want" && return
     make_python
-    say "Python packages: $(version tritonclient), $(version sseclient-py)"
+    say "Python packages: $(version tritonclient), $(version grpcio), $(version sseclient-py)"
     "$deps/python/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: \
         --no-deps --require-hashes -r "$scratch/clients.txt" ||
         die "pip cannot install the clients that tests/server runs"

@@ -10,34 +10,11 @@
 
 #include <string.h>
 
+#include "serve_grpc_messages.h"
 #include "serve_nghttp2.h"
 #include "serve_parts.h"
-#include "serve_proto.h"
 
-#define SERVE_GRPC_RAW_INPUT 7
-#define SERVE_GRPC_RAW_OUTPUT 6
-
-typedef enum serve_grpc_flag {
-    SERVE_GRPC_INFERS = 1,  /* has tensors */
-    SERVE_GRPC_STREAMS = 2, /* message after message, each of which is a request */
-    SERVE_GRPC_ASKS = 4,    /* a model that is not there is no error, but an answer */
-    SERVE_GRPC_ALL = 8,     /* a name may be left out */
-    SERVE_GRPC_HEALTH = 16
-} serve_grpc_flag;
-
-/* Which endpoint a method is. */
-typedef struct serve_grpc_method {
-    const char *path;                   /* of gRPC */
-    const char *verb, *route;           /* of HTTP; "*" is a model */
-    uint32_t name, version;             /* fields of the request that say which; 0: none */
-    const serve_proto_message *request; /* NULL: the endpoint takes no body */
-    const serve_proto_message *answer;
-    const char *member; /* of the answer, which the endpoint's is the value of; NULL: it is all */
-    unsigned flags;
-} serve_grpc_method;
-
-/* NULL where there is none. */
-const serve_grpc_method *serve_grpc_method_of(const char *path);
+#define SERVE_GRPC_PREFIX 5 /* bytes before a message: whether it is compressed, and its size */
 
 typedef struct serve_worker serve_worker;
 typedef struct serve_call serve_call;
@@ -109,6 +86,8 @@ typedef struct serve_grpc {
 
 /* --- a call (serve_call.c), in its worker's thread --- */
 
+extern const serve_transport serve_grpc_transport;
+
 serve_call *serve_call_open(serve_link *link, int32_t stream);
 void serve_call_header(serve_call *call, const char *name, const char *value);
 /* The head is complete. */
@@ -122,5 +101,14 @@ void serve_call_go_on(serve_call *call);
 void serve_call_check(serve_call *call, uint64_t now);
 /* The stream is gone; the call as soon as nothing works on it. */
 void serve_call_close(serve_call *call);
+
+/* --- its answer (serve_call_answer.c) --- */
+
+/* Whether it has message after message. */
+bool serve_call_streams(const serve_call *call);
+/* Ends it with at.problem, or well. */
+void serve_call_end(serve_call *call, bool well);
+/* Its request failed: its end, but not that of a call which has others. */
+void serve_call_fail(serve_call *call);
 
 #endif

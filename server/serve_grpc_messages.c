@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The messages and methods of inference.GRPCInferenceService, as the Open Inference Protocol and
  * Triton have them, and of grpc.health.v1.Health. */
-#include "serve_grpc.h"
+#include "serve_grpc_messages.h"
+
+#include <string.h>
 
 #define MESSAGE(name, ...)                                          \
     static const serve_proto_field name##_fields[] = {__VA_ARGS__}; \

@@ -21,7 +21,8 @@ static inline serve_options here_options(const char *const *place, const kiln_bu
 {
     return (serve_options){.places = place,
                            .place_count = 1,
-                           .grpc_port = -1, .host = "127.0.0.1",
+                           .grpc_port = -1,
+                           .host = "127.0.0.1",
                            .threads = 1,
                            .connections = 64,
                            .body_limit = 1 << 20,
