@@ -10,7 +10,7 @@ static void conclude(serve_call *call, serve_result result)
 {
     if (result == SERVE_REFUSED) {
         serve_call_fail(call);
-    } else if (result == SERVE_DONE && call->part_count == 0 && call->works) {
+    } else if (result == SERVE_DONE && call->part_count == 0 && call->works && call->read == NULL) {
         (void)serve_refuse(&call->at.problem, 503, "memory is short"); /* no answer was made */
         serve_call_fail(call);
     }
@@ -69,10 +69,9 @@ static void add_segment(serve_connection *at, const char *text, size_t length)
 }
 
 /* The endpoint's path, with a version behind the model where one is asked for. */
-static bool find_route(serve_call *call, const char *name, const char *version)
+static bool find_route(serve_call *call, const char *pattern, const char *name, const char *version)
 {
     serve_connection *at = &call->at;
-    const char *pattern = call->method->route;
     at->segment_count = 0;
     while (*pattern != '\0') {
         const size_t length = strcspn(pattern, "/");
@@ -109,12 +108,19 @@ static void run(serve_call *call)
     at->received = kiln_clock_now();
     at->head_size = SIZE_MAX; /* all of what is read is JSON */
     serve_enter_phase(at, SERVE_WORK);
-    if (!look(call, message, name, version) || !find_route(call, name, version)) {
+    if (!look(call, message, name, version)) {
+        serve_call_fail(call);
+        return;
+    }
+    const bool text = serve_call_is_text(call, message, name, version);
+    if (!find_route(call, text ? "v2/models/*/generate_stream" : call->method->route, name,
+                    version)) {
         serve_call_fail(call);
         return;
     }
     if (call->method->request != NULL) {
-        if (!serve_proto_to_json(call->method->request, message, &call->json, &reason)) {
+        if (!(text ? serve_call_text_json(call, message, &reason)
+                   : serve_proto_to_json(call->method->request, message, &call->json, &reason))) {
             (void)serve_refuse(&at->problem, 400, "the request's message: %s", reason);
             serve_call_fail(call);
             return;
@@ -135,6 +141,10 @@ void serve_call_go_on(serve_call *call)
     call->asleep = false;
     if (call->link == NULL) {
         serve_call_close(call);
+        return;
+    }
+    if (call->read != NULL) {
+        serve_call_read_text(call);
         return;
     }
     if (call->works) {
@@ -250,6 +260,7 @@ static bool check_head(serve_call *call)
 void serve_call_start(serve_call *call)
 {
     if (!begin_request(call) || !check_head(call)) {
+        (void)atomic_fetch_add(&call->at.server->refused, 1);
         serve_call_end(call, false);
     }
 }
@@ -361,7 +372,7 @@ void serve_call_check(serve_call *call, uint64_t now)
     if (call->over || (call->replied && call->part_count != 0)) { /* its client does not read */
         call->link->broken |= late || ended;
     } else if (call->works) {
-        if (expired || late || ended) {
+        if (expired || (late && at->generate == NULL) || ended) { /* texts have a time of theirs */
             (void)serve_cancel(at);
         }
     } else if (expired || (late && at->began) || (atomic_load(&server->stopping) && !at->began)) {
@@ -387,6 +398,7 @@ void serve_call_close(serve_call *call)
         (void)serve_cancel(&call->at);
         return;
     }
+    serve_call_stop_text(call);
     if (call->at.began) {
         serve_request_finish(&call->at);
     }

@@ -87,16 +87,26 @@ static void message_sent(serve_call *call)
         call->reply = NULL;
     }
     serve_text_finish(&call->out);
-    serve_text_finish(&call->json);
     call->part_count = 0;
-    call->works = false;
-    if (serve_call_streams(call)) { /* the next one, once nghttp2 has returned */
-        serve_request_finish(&call->at);
-        call->at.problem.code = 0;
+    if (call->read != NULL) { /* what follows, once nghttp2 has returned */
         call->asleep = true;
-        call->advances = true;
         resume(&call->at);
+    } else if (serve_call_streams(call)) {
+        serve_call_finish_request(call);
+    } else {
+        call->works = false;
     }
+}
+
+void serve_call_finish_request(serve_call *call)
+{
+    serve_request_finish(&call->at);
+    serve_text_finish(&call->json);
+    call->at.problem.code = 0;
+    call->works = false;
+    call->asleep = true;
+    call->advances = true;
+    resume(&call->at);
 }
 
 static ssize_t read_parts(nghttp2_session *session, int32_t stream, uint8_t *buffer, size_t length,
@@ -161,6 +171,21 @@ static void send_on(serve_call *call)
                                      bare ? NULL : &from) != 0) {
         call->link->broken = true;
     }
+}
+
+bool serve_call_send_out(serve_call *call)
+{
+    call->parts = serve_arena_take(&call->at.arena, sizeof *call->parts);
+    if (call->parts == NULL || call->out.failed) {
+        return false;
+    }
+    *call->parts = (struct MHD_IoVec){call->out.data, call->out.size};
+    call->part_count = 1;
+    call->part = 0;
+    call->part_sent = 0;
+    call->at.answer_size += call->out.size;
+    send_on(call);
+    return true;
 }
 
 void serve_call_end(serve_call *call, bool well)
@@ -307,4 +332,17 @@ void serve_call_fail(serve_call *call)
     serve_call_end(call, false);
 }
 
-const serve_transport serve_grpc_transport = {answer, suspend, resume};
+static bool stream(serve_connection *at,
+                   ssize_t (*read)(void *user, uint64_t position, char *buffer, size_t size),
+                   void (*release)(void *user), void *user)
+{
+    serve_call *call = (serve_call *)at;
+    at->code = 200;
+    call->read = read;
+    call->read_release = release;
+    call->read_user = user;
+    serve_call_read_text(call);
+    return true;
+}
+
+const serve_transport serve_grpc_transport = {answer, stream, suspend, resume};

@@ -110,7 +110,8 @@ static uint64_t deadline(const serve_connection *at, const serve_prompt *prompt,
 {
     const double limit = at->server->options->generate_seconds * 1e6;
     const double asked = (double)prompt->timeout;
-    return now + (uint64_t)((asked != 0 && asked < limit ? asked : limit) * 1e3);
+    const uint64_t own = now + (uint64_t)((asked != 0 && asked < limit ? asked : limit) * 1e3);
+    return at->deadline != 0 && at->deadline < own ? at->deadline : own;
 }
 
 static bool submit(serve_connection *at, serve_generate *self, const serve_prompt *prompt)
@@ -295,18 +296,13 @@ static void forget(void *user)
 
 static serve_result answer_events(serve_connection *at, serve_generate *self)
 {
-    const serve_mhd *mhd = at->server->mhd;
     (void)atomic_fetch_add(&self->references, 1);
-    struct MHD_Response *response =
-        mhd->create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read_events, self, forget);
-    if (response == NULL) {
-        release(self);
-        (void)serve_refuse(&at->problem, 503, "memory is short");
-        return SERVE_REFUSED;
+    if (at->transport->stream(at, read_events, forget, self)) {
+        return SERVE_DONE;
     }
-    (void)mhd->add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
-    (void)serve_answer_response(at, 200, "text/event-stream; charset=utf-8", SIZE_MAX, response, 0);
-    return SERVE_DONE;
+    release(self);
+    (void)serve_refuse(&at->problem, 503, "memory is short");
+    return SERVE_REFUSED;
 }
 
 static serve_result answer_whole(serve_connection *at, serve_generate *self)

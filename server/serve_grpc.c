@@ -266,6 +266,8 @@ static void take_connection(serve_worker *worker)
                              SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (made >= 0) {
         open_link(worker, made, &address, size);
+    } else if (errno == EMFILE || errno == ENFILE) { /* the next look finds it again */
+        (void)usleep(10000);
     }
 }
 
@@ -357,6 +359,7 @@ static void *work(void *user)
     while (worker->links != NULL) {
         close_link(worker->links);
     }
+    go_on(worker); /* calls without a link, which are given back */
     return NULL;
 }
 

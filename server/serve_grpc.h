@@ -71,6 +71,11 @@ struct serve_call {
     serve_reply *reply;
     struct MHD_IoVec *parts; /* of the answer, in the arena */
     size_t part_count, part, part_sent;
+    /* of a text: where its events come from, and what of them was not turned yet */
+    ssize_t (*read)(void *user, uint64_t position, char *buffer, size_t size);
+    void (*read_release)(void *user);
+    void *read_user;
+    serve_text events;
 };
 
 typedef struct serve_grpc {
@@ -110,5 +115,20 @@ bool serve_call_streams(const serve_call *call);
 void serve_call_end(serve_call *call, bool well);
 /* Its request failed: its end, but not that of a call which has others. */
 void serve_call_fail(serve_call *call);
+/* Sends what `out` has, messages with their prefixes. False where memory is short. */
+bool serve_call_send_out(serve_call *call);
+/* A request of several is answered. */
+void serve_call_finish_request(serve_call *call);
+
+/* --- texts (serve_call_text.c) --- */
+
+/* Whether a request is for a text: tokens alone, to a model that goes on with them. */
+bool serve_call_is_text(serve_call *call, serve_proto_span message, const char *name,
+                        const char *version);
+/* call->json as generate_stream reads it; as serve_proto_to_json. */
+bool serve_call_text_json(serve_call *call, serve_proto_span message, const char **reason);
+/* Sends the tokens that are there. */
+void serve_call_read_text(serve_call *call);
+void serve_call_stop_text(serve_call *call);
 
 #endif

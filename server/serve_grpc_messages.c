@@ -49,6 +49,8 @@ MESSAGE(infer_wish, FIELD(1, STRING, "name"), OF(2, MAP, "parameters", parameter
 MESSAGE(infer_request, FIELD(3, STRING, "id"), OF(4, MAP, "parameters", parameter),
         LIST_OF(5, infer_input, "inputs"), LIST_OF(6, infer_wish, "outputs"),
         LIST(SERVE_GRPC_RAW_INPUT, RAW, NULL));
+MESSAGE(text_request, FIELD(3, STRING, "id"), OF(4, MAP, "parameters", parameter));
+const serve_proto_message *const serve_grpc_text_request = &text_request;
 MESSAGE(index_request, FIELD(2, BOOL, "ready"));
 MESSAGE(repository_parameter, FIELD(1, BOOL, NULL), FIELD(2, INT, NULL), FIELD(3, STRING, NULL),
         FIELD(4, RAW, NULL));
@@ -93,6 +95,7 @@ MESSAGE(index_entry, FIELD(1, STRING, "name"), FIELD(2, STRING, "version"),
 MESSAGE(repository_index, LIST_OF(1, index_entry, "models"));
 MESSAGE(infer_answer, FIELD(1, STRING, "model_name"), FIELD(2, STRING, "model_version"),
         FIELD(3, STRING, "id"), LIST_OF(5, tensor, "outputs"));
+const serve_proto_message *const serve_grpc_infer_answer = &infer_answer;
 MESSAGE(nothing, FIELD(1, BOOL, ""));
 static const char *const health[] = {"UNKNOWN", "SERVING", "NOT_SERVING", NULL};
 MESSAGE(health_answer, {1, SERVE_PROTO_ENUM, false, "status", {.words = health}});

@@ -27,6 +27,8 @@ typedef struct serve_grpc_method {
     unsigned flags;
 } serve_grpc_method;
 
+extern const serve_proto_message *const serve_grpc_text_request, *const serve_grpc_infer_answer;
+
 /* NULL where there is none. */
 const serve_grpc_method *serve_grpc_method_of(const char *path);
 

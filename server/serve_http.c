@@ -101,6 +101,21 @@ static enum MHD_Result answer_problem(serve_connection *at)
     return serve_answer_text(at, at->problem.code, "application/json", &text) ? MHD_YES : MHD_NO;
 }
 
+static bool stream(serve_connection *at,
+                   ssize_t (*read)(void *user, uint64_t position, char *buffer, size_t size),
+                   void (*release)(void *user), void *user)
+{
+    const serve_mhd *mhd = at->server->mhd;
+    struct MHD_Response *response =
+        mhd->create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read, user, release);
+    if (response == NULL) {
+        return false;
+    }
+    (void)mhd->add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
+    (void)serve_answer_response(at, 200, "text/event-stream; charset=utf-8", SIZE_MAX, response, 0);
+    return true;
+}
+
 static void suspend(serve_connection *at)
 {
     at->server->mhd->suspend_connection(at->connection);
@@ -111,7 +126,7 @@ static void resume(serve_connection *at)
     at->server->mhd->resume_connection(at->connection);
 }
 
-static const serve_transport http = {answer, suspend, resume};
+static const serve_transport http = {answer, stream, suspend, resume};
 
 /* --- a request --- */
 

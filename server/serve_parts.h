@@ -182,6 +182,11 @@ void serve_reply_release(serve_reply *reply);
 typedef struct serve_transport {
     /* Takes the reply. False where memory is short; the reply is gone then, too. */
     bool (*answer)(serve_connection *at, int code, const char *type, serve_reply *reply);
+    /* What `read` gives, until that says that it is over (MHD_ContentReaderCallback), and then
+     * `release`. False where memory is short, and nothing is released. */
+    bool (*stream)(serve_connection *at,
+                   ssize_t (*read)(void *user, uint64_t position, char *buffer, size_t size),
+                   void (*release)(void *user), void *user);
     /* Nothing is done for it until it is resumed, which any thread may do. */
     void (*suspend)(serve_connection *at);
     void (*resume)(serve_connection *at);

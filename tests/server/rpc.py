@@ -22,7 +22,8 @@ import time
 import numpy
 
 from http2 import PREFACE, SERVICE, STATUS, frame, head, message
-from serve_process import TYPES, Server, identities, linear, sample, skip_unless_built, slow
+from serve_process import (TYPES, Server, continued, identities, language, linear, sample,
+                           skip_unless_built, slow)
 
 try:
     import grpc
@@ -379,6 +380,60 @@ def test_limits(folder):
     assert said.returncode == 1 and "gRPC is not served over TLS" in said.stderr, said
 
 
+def test_texts(folder):
+    """Tokens of a language model come one by one; texts of several streams share a batch."""
+    path = os.path.join(folder, "lm.onnx")
+    language(path, rounds=2)
+    with Server(KILN, [path, "--grpc-port", "0", "--sequences", "4", "--max-length",
+                       "4096"]) as server:
+        def write(client, prompts, count, cancels=False):
+            found, done = [[] for _ in prompts], threading.Event()
+
+            def told(result, error):
+                answer = result.get_response() if error is None else None
+                number = int(answer.id) if answer else len(prompts) - 1
+                found[number].append(answer or str(error))
+                ended = answer is None or "finish_reason" in answer.parameters
+                if (ended and number == len(prompts) - 1) or (cancels and len(found[0]) == 5):
+                    done.set()
+            client.start_stream(told)
+            for number, prompt in enumerate(prompts):
+                kind = ("INT64", "<i8") if number % 2 else ("INT32", "<i4")
+                client.async_stream_infer(
+                    "lm", [tensor("input_ids", kind[0], numpy.array([prompt], kind[1]))],
+                    request_id=str(number), parameters={"max_tokens": count})
+            assert done.wait(60), found
+            client.stop_stream(cancel_requests=cancels)
+            return found
+
+        def one(seed):
+            chance = random.Random(seed)
+            prompts = [[chance.randrange(61) for _ in range(chance.randint(1, 9))]
+                       for _ in range(4)]
+            with triton.InferenceServerClient(target(server)) as client:
+                for prompt, answers in zip(prompts, write(client, prompts, 12)):
+                    tokens = [struct.unpack("<q", answer.raw_output_contents[0])[0]
+                              for answer in answers]
+                    assert tokens == continued(prompt, 12), (prompt, tokens)
+                    assert answers[-1].parameters["finish_reason"].string_param == "length"
+                right.append(seed)
+        right = []
+        threads = [threading.Thread(target=one, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(right) == list(range(8)), right
+        with triton.InferenceServerClient(target(server)) as client:
+            assert "max_tokens" in write(client, [[1, 2]], 0)[0][0]
+            write(client, [[1, 2]], 4000, cancels=True)
+        deadline = time.monotonic() + 20
+        while 'serve_running_texts{model="lm",version="1"} 0' not in \
+                server.request("GET", "/metrics")[2].decode():
+            assert time.monotonic() < deadline, "the text of a client that left goes on"
+            time.sleep(0.05)
+
+
 def test_stop(folder):
     """What is under way is answered; streams that wait for nothing are ended."""
     with Server(KILN, [os.path.join(folder, "m"), "--grpc-port", "0"]) as server:
@@ -422,6 +477,7 @@ def main():
             test_hostile(server, client)
             test_time(server, client)
         test_limits(folder)
+        test_texts(folder)
         test_stop(folder)
 
 
