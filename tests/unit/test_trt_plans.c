@@ -195,6 +195,17 @@ STAND_IN_LAYOUTS_TEST(a_manifest_says_for_which_gpu, "the GPU is what it is")
                  "it was not built for TensorRT");
 }
 
+/* No context of the driver's is current in a thread of the caller's. */
+LAYOUTS_TEST(layers_are_told_of_any_gpu)
+{
+    kiln_build_options options = fake_options(i);
+    options.device = kiln_device_count() > 1;
+    owned_engine engine = build_network(conv_network(), &options);
+    const char *json = NULL;
+    assert_ok(kiln_engine_inspect(engine, &json));
+    assert_non_null(strstr(json, "\"Layers\": ["));
+}
+
 /* Without a manifest the bytes say whose they are. */
 LAYOUTS_TEST(a_plan_is_known_by_its_bytes)
 {

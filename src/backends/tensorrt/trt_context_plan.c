@@ -159,11 +159,9 @@ kiln_status trt_context_profile_layers(void *state, bool on)
     }
     self->profiler.is_off = !on;
     /* Reported after the run was waited for: a report at once would make enqueueing wait. */
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(trt_enter(self->engine->device, &scope));
+    TRT_ENTER(self->engine->device);
     trt_ExecutionContext_setProfiler(abi, self->object, on ? &self->profiler.object : NULL);
     trt_ExecutionContext_setEnqueueEmitsProfile(abi, self->object, false);
-    kln_cuda_leave(&scope);
     self->profiles_layers = on;
     return KILN_OK;
 }
@@ -192,6 +190,7 @@ kiln_status trt_context_save_cache(void *state, const char *path)
     KLN_RETURN_IF(self->cache == NULL, KILN_ERROR_STATE,
                   "kiln_context_save_runtime_cache: the context was made without "
                   "kiln_context_options.runtime_cache");
+    TRT_ENTER(self->engine->device);
     trt_logged_clear();
     trt_HostMemory *memory = trt_RuntimeCache_serialize(abi, self->cache);
     KLN_FAIL_IF(trt_is_null(memory),

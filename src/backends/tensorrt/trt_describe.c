@@ -306,7 +306,9 @@ kiln_status trt_engine_inspect(trt_engine *engine, int32_t index, char **json)
     const int32_t layers = trt_CudaEngine_getNbLayers(abi, engine->engine);
     KLN_RETURN_IF(index < -1 || index >= layers, KILN_ERROR_INVALID_ARGUMENT,
                   "layer %d was asked for, there are %d", index, layers);
+    TRT_ENTER(engine->device); /* compiled layers ask which GPU this thread is on */
     trt_logged_clear();
+    trt_error_recorder_clear(&engine->recorder);
     trt_EngineInspector *inspector = trt_CudaEngine_createEngineInspector(abi, engine->engine);
     KLN_FAIL_IF(trt_is_null(inspector),
                 trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "an engine inspector"));
@@ -315,7 +317,7 @@ kiln_status trt_engine_inspect(trt_engine *engine, int32_t index, char **json)
                            ? trt_EngineInspector_getEngineInformation(abi, inspector, format)
                            : trt_EngineInspector_getLayerInformation(abi, inspector, index, format);
     kiln_status status = KILN_OK;
-    if (trt_is_null(text)) {
+    if (trt_is_null(text) || text[0] == '\0') {
         status = trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "the layers of an engine");
     } else {
         *json = kln_strdup(text);

@@ -18,6 +18,10 @@ KILN_MUST_CHECK kiln_status trt_device_check(int32_t index);
  * make, load, change or give up stands between these two. Nothing happens where there is no device
  * at all. Scopes nest. */
 KILN_MUST_CHECK kiln_status trt_enter(int32_t device, kln_cuda_scope *scope);
+/* Enters to the end of the scope, or returns. */
+#define TRT_ENTER(device)                                                     \
+    KLN_SCOPED(kln_cuda_leave) kln_cuda_scope trt_scope_ = {.pushed = false}; \
+    KLN_RETURN_IF_ERROR(trt_enter((device), &trt_scope_))
 
 /* Compute capability of device `index` as 10 * major + minor, or 0. */
 int32_t trt_device_capability(int32_t index);

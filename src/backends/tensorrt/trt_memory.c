@@ -203,6 +203,7 @@ kiln_status trt_get_streaming(void *state, kiln_weight_streaming *streaming)
 {
     const trt_engine *engine = state;
     KLN_RETURN_IF_ERROR(trt_engine_need(engine, "kiln_engine_get_weight_streaming"));
+    TRT_ENTER(engine->device);
     const trt_abi *abi = &engine->library->abi;
     trt_CudaEngine *e = engine->engine;
     streaming->streamable_bytes = trt_CudaEngine_getStreamableWeightsSize(abi, e);
@@ -234,14 +235,12 @@ kiln_status trt_set_streaming(void *state, int64_t budget)
         contexts > 0, KILN_ERROR_STATE,
         "kiln_engine_set_weight_streaming: the engine has %ld context%s; destroy them first",
         contexts, contexts == 1 ? "" : "s");
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(trt_enter(engine->device, &scope));
+    TRT_ENTER(engine->device);
     trt_logged_clear();
     trt_error_recorder_clear(&engine->recorder);
     const bool newer = trt_has(abi, TRT_M_CudaEngine_setWeightStreamingBudgetV2);
     const bool taken = newer ? trt_CudaEngine_setWeightStreamingBudgetV2(abi, engine->engine, bytes)
                              : trt_CudaEngine_setWeightStreamingBudget(abi, engine->engine, bytes);
-    kln_cuda_leave(&scope);
     KLN_FAIL_IF(!taken, trt_fail(KILN_ERROR_BACKEND, &engine->recorder,
                                  "a weight streaming budget of %lld bytes", (long long)bytes));
     return KILN_OK;

@@ -91,6 +91,10 @@ struct InspectorBody : Base {
             fail(INVALID_ARGUMENT, "only JSON is played");
             return nullptr;
         }
+        text.clear();
+        if (!engine->is_here(this)) {
+            return text.c_str(); /* as layers that are compiled do where no context is current */
+        }
         text = "{\"Layers\": [";
         for (size_t i = 0; i < engine->plan.graph.nodes.size() && engine->plan.verbosity != 1; i++) {
             text += (i > 0 ? ", " : "") + layer(i);
