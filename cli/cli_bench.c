@@ -248,7 +248,7 @@ static cli_exit bench(const cli_command *self, const char *path, const bench_set
     cli_exit result = cli_inputs_bind(self, &settings->inputs, engine, context, inputs);
     /* What cannot be is refused before anything is measured. */
     if (result == CLI_DONE && settings->layers) {
-        result = cli_layers_open(self, path, &settings->model, &settings->inputs, context,
+        result = cli_layers_open(self, path, &settings->model, &settings->inputs, engine,
                                  &found->layers);
     }
     CLI_RETURN_UNLESS_DONE(result);

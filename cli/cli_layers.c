@@ -4,40 +4,48 @@
 #include <cJSON.h>
 #include <stdlib.h>
 
+/* Of `engine`; STATE for one that was not built for it. */
+static kiln_status open_context(kiln_engine *engine, kiln_context **context)
+{
+    /* A graph replays what was enqueued without a profiler. */
+    const kiln_context_options options = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_OFF);
+    const kiln_status status = kiln_context_create(engine, &options, context);
+    return status == KILN_OK ? kiln_context_profile_layers(*context, true) : status;
+}
+
 cli_exit cli_layers_open(const cli_command *command, const char *path,
                          const cli_model_settings *model, const cli_input_settings *inputs,
-                         kiln_context *context, cli_layers *layers)
+                         kiln_engine *engine, cli_layers *layers)
 {
     cli_model_settings settings = *model;
-    *layers = (cli_layers){.context = context};
-    const kiln_status status = kiln_context_profile_layers(context, true);
-    if (status != KILN_ERROR_STATE) {
-        return status == KILN_OK && kiln_context_profile_layers(context, false) == KILN_OK
-                   ? CLI_DONE
-                   : cli_fail();
+    *layers = (cli_layers){.context = NULL};
+    kiln_status status = open_context(engine, &layers->context);
+    if (status == KILN_ERROR_STATE) {
+        kiln_context_destroy(layers->context);
+        layers->context = NULL;
+        settings.profile_nodes = true;
+        const cli_exit opened = cli_model_open(command, path, &settings, &layers->engine);
+        if (opened != CLI_DONE) {
+            return opened;
+        }
+        engine = layers->engine;
+        status = open_context(engine, &layers->context);
     }
-    settings.profile_nodes = true;
-    layers->context = NULL;
-    cli_exit result = cli_model_open(command, path, &settings, &layers->engine);
-    if (result == CLI_DONE) {
-        result = cli_model_context(&settings, layers->engine, &layers->context);
+    CLI_FAIL_IF_ERROR(status);
+    CLI_FAIL_IF_ERROR(kiln_context_profile_layers(layers->context, false));
+    const cli_exit bound =
+        cli_inputs_bind(command, inputs, engine, layers->context, &layers->inputs);
+    if (bound == CLI_DONE) {
+        CLI_FAIL_IF_ERROR(kiln_context_warmup(layers->context, 0, 0, NULL));
     }
-    if (result == CLI_DONE) {
-        result = cli_inputs_bind(command, inputs, layers->engine, layers->context, &layers->inputs);
-    }
-    if (result == CLI_DONE && kiln_context_warmup(layers->context, 0, 0, NULL) != KILN_OK) {
-        result = cli_fail();
-    }
-    return result;
+    return bound;
 }
 
 void cli_layers_close(cli_layers *layers)
 {
-    if (layers->engine != NULL) {
-        kiln_context_destroy(layers->context);
-        kiln_engine_release(layers->engine);
-        cli_inputs_finish(&layers->inputs);
-    }
+    kiln_context_destroy(layers->context);
+    kiln_engine_release(layers->engine);
+    cli_inputs_finish(&layers->inputs);
     *layers = (cli_layers){.context = NULL};
 }
 

@@ -5,18 +5,17 @@
 
 #include "cli_model.h"
 
-/* The context whose layers are measured: the caller's, or where its engine was not built for that,
- * one of an engine built anew. */
+/* What layers are measured with. */
 typedef struct cli_layers {
-    kiln_context *context;
-    kiln_engine *engine; /* NULL where `context` is the caller's */
+    kiln_context *context; /* without CUDA graphs */
+    kiln_engine *engine;   /* built anew; NULL where the caller's will do */
     cli_inputs inputs;
 } cli_layers;
 
 /* Says why where layers cannot be measured at all. */
 cli_exit cli_layers_open(const cli_command *command, const char *path,
                          const cli_model_settings *model, const cli_input_settings *inputs,
-                         kiln_context *context, cli_layers *layers);
+                         kiln_engine *engine, cli_layers *layers);
 void cli_layers_close(cli_layers *layers);
 
 /* Runs with what is bound for `seconds`, `least` times at least, with each layer measured. */
