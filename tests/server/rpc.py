@@ -434,6 +434,12 @@ def test_texts(folder):
             time.sleep(0.05)
 
 
+def under_way(server):
+    said = server.request("GET", "/metrics")[2].decode()
+    return int(next(line.split()[1] for line in said.splitlines()
+                    if line.startswith("serve_requests ")))
+
+
 def test_stop(folder):
     """What is under way is answered; streams that wait for nothing are ended."""
     with Server(KILN, [os.path.join(folder, "m"), "--grpc-port", "0"]) as server:
@@ -443,13 +449,16 @@ def test_stop(folder):
             client.async_stream_infer("linear", [tensor("x", "FP32", numpy.ones((1, 4), "f4"))])
             client.async_infer("brief", [tensor("x", "FP32", numpy.ones(1, "f4"))],
                                lambda result, error: found.append((result, error)))
-            time.sleep(0.1)
+            deadline = time.monotonic() + 20
+            while not streamed or under_way(server) < 2:  # one of them asks
+                assert time.monotonic() < deadline, streamed
+                time.sleep(0.01)
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(60) == 0
             deadline = time.monotonic() + 20
             while not (found and len(streamed) > 1) and time.monotonic() < deadline:
                 time.sleep(0.05)
-            assert found[0][1] is None, found
+            assert found and found[0][1] is None, [str(error) for _, error in found]
             assert streamed[0] is None and "stopping" in str(streamed[1]), streamed
 
 
@@ -461,8 +470,8 @@ def main():
         linear(os.path.join(models, "linear.onnx"), 2.0)
         linear(os.path.join(models, "wide.onnx"), 2.0, 1000)
         identities(os.path.join(models, "types.onnx"), ["n", 3])
-        slow(os.path.join(models, "slow.onnx"), 400)
-        slow(os.path.join(models, "brief.onnx"), 100)
+        slow(os.path.join(models, "slow.onnx"), 4000)
+        slow(os.path.join(models, "brief.onnx"), 1000)
         with Server(KILN, [models, "--grpc-port", "0", "--threads", "2"]) as server, \
                 triton.InferenceServerClient(target(server)) as client, \
                 grpc.insecure_channel(target(server)) as channel:
