@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,18 +11,6 @@
 
 #define LARGEST_PEM 1048576
 #define PATIENCE 1000000000 /* nanoseconds for the last event of a text */
-
-void serve_say(const serve *server, const char *format, ...)
-{
-    char sentence[2 * SERVE_SENTENCE];
-    va_list arguments;
-    va_start(arguments, format);
-    (void)vsnprintf(sentence, sizeof sentence, format, arguments);
-    va_end(arguments);
-    if (server->options->say != NULL) {
-        server->options->say(sentence);
-    }
-}
 
 bool serve_is_built(void)
 {

@@ -1,40 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "serve_parts.h"
-
-bool serve_refuse(serve_problem *problem, int code, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    problem->code = code;
-    (void)vsnprintf(problem->sentence, sizeof problem->sentence, format, arguments);
-    va_end(arguments);
-    return false;
-}
-
-bool serve_refuse_status(serve_problem *problem, kiln_status status, const char *sentence)
-{
-    int code = 400; /* what was asked for does not fit the model */
-    switch (status) {
-        case KILN_ERROR_QUEUE_FULL:
-        case KILN_ERROR_OUT_OF_MEMORY:
-        case KILN_ERROR_STATE:
-        case KILN_ERROR_CANCELLED: code = 503; break;
-        case KILN_ERROR_TIMEOUT: code = 504; break;
-        case KILN_ERROR_BACKEND:
-        case KILN_ERROR_DEVICE:
-        case KILN_ERROR_IO: code = 500; break;
-        default: break;
-    }
-    /* Which function of the library found it says nothing to a client. */
-    const size_t function = strspn(sentence, "abcdefghijklmnopqrstuvwxyz_");
-    const bool named =
-        strncmp(sentence, "kiln_", 5) == 0 && strncmp(sentence + function, ": ", 2) == 0;
-    return serve_refuse(problem, code, "%s", sentence + (named ? function + 2 : 0));
-}
 
 bool serve_models_init(serve_models *models)
 {
