@@ -35,6 +35,10 @@ COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 STRING = re.compile(r'"(?:\\.|[^"\\\n])*"')
 
 
+# Functions of several builds, one for each kind of processor: `static` and of one name.
+CLONES = re.compile(r"^(?:REF_WIDE|KLN_CLONES\([^)]*\))\s+(static\b)?[^;{=#]*?\b(\w+)\(", re.M)
+
+
 def blank(match):
     """Spaces in place of the text, so that line numbers stay."""
     return re.sub(r"[^\n]", " ", match.group())
@@ -74,8 +78,20 @@ def check_code(path, text, problems):
             problems.append(f"{path}:{number}: {match.group(1)} is not for the library")
 
 
+def check_clones(path, text, clones, problems):
+    """Clang 14 gives the function that chooses among clones a symbol that other files see."""
+    for match in CLONES.finditer(code_only(text)):
+        is_static, name = match.groups()
+        if not is_static:
+            problems.append(f"{path}: {name} has clones, and other files call it")
+        if name in clones:
+            problems.append(f"{path}: {name} has clones, as in {clones[name]}: another name")
+        clones[name] = path
+
+
 def main():
     problems = []
+    clones = {}
     names = {}
     files = 0
     for path in tracked():
@@ -105,6 +121,8 @@ def main():
             check_lines(path, text, problems)
         if path.endswith(CODE):
             check_code(path, text, problems)
+        if path.startswith("src/") and path.endswith(".c"):
+            check_clones(path, text, clones, problems)
     print("\n".join(problems) if problems else f"{files} files")
     return 1 if problems else 0
 

@@ -70,15 +70,19 @@ kln_text maker_bytes(const kln_onnx_model *model)
     return bytes;
 }
 
+#define KEPT_SPANS 64
+
 kiln_span maker_span(const kln_onnx_model *model)
 {
-    static unsigned char *last;
+    static unsigned char *kept[KEPT_SPANS];
+    static size_t next;
     owned_text text = maker_bytes(model);
-    free(last);
-    last = malloc(text.size);
-    assert_non_null(last);
-    memcpy(last, text.data, text.size);
-    return (kiln_span){last, text.size};
+    unsigned char **place = &kept[next++ % KEPT_SPANS];
+    free(*place);
+    *place = malloc(text.size);
+    assert_non_null(*place);
+    memcpy(*place, text.data, text.size);
+    return (kiln_span){*place, text.size};
 }
 
 kiln_span made_model(int64_t opset, const char *format, ...)

@@ -24,7 +24,7 @@ void maker_begin(graph_maker *m, int64_t opset);
 void maker_end(graph_maker *m);
 /* A model as bytes. What is owned ends with its block, as in kiln_owned.h. */
 kln_text maker_bytes(const kln_onnx_model *model);
-/* The same outside Kiln's heap, valid until the next call of one of these. */
+/* The same outside Kiln's heap, valid until 64 others were made by one of these. */
 kiln_span maker_span(const kln_onnx_model *model);
 /* A model of this text, with producer "a test", domain "example", description "what it is",
  * version 42 and the metadata "greeting" = "hello"; y = OP(x) over float32 of these dimensions. */

@@ -252,7 +252,7 @@ static kiln_status ref_op_compare(ref_call *call)
     return run_binary(call, function, true);
 }
 
-REF_WIDE static void add_floats(const float *x, int64_t n, double *sums)
+REF_WIDE static void add_terms(const float *x, int64_t n, double *sums)
 {
     for (int64_t i = 0; i < n; i++) {
         sums[i] += (double)x[i];
@@ -280,7 +280,7 @@ static bool sum_alike(const ref_call *call, const ref_tensor *y, double share)
         const int64_t n = y->count - at < REF_CHUNK ? y->count - at : REF_CHUNK;
         double sums[REF_CHUNK] = {0};
         for (size_t i = 0; i < call->node->input_count; i++) {
-            add_floats((const float *)ref_input(call, i)->data + at, n, sums);
+            add_terms((const float *)ref_input(call, i)->data + at, n, sums);
         }
         share_floats(sums, n, share, (float *)y->data + at);
     }
