@@ -135,7 +135,8 @@ static void wrong_type(kln_rule *rule, size_t input, const kln_type_set *set)
                    rule->node->inputs[input], found, expected);
 }
 
-static void bind_types(kln_rule *rule)
+/* Apart: see infer_flat. */
+__attribute__((noinline)) static void bind_types(kln_rule *rule)
 {
     const kln_schema *schema = rule->resolved->schema;
     const char *first[KLN_VARIABLES_MOST]; /* the input that bound a type */
