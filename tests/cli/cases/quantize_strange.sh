@@ -28,6 +28,8 @@ write("product.onnx", [node("MatMul", ["x", "w"], ["y"])], {"y": [4, 16]}, w=w)
 write("products.onnx", [node("MatMul", ["x", "w"], ["a"]), node("Relu", ["a"], ["b"]),
                         node("MatMul", ["b", "w"], ["y"])], {"y": [4, 16]}, w=w)
 write("dynamic.onnx", [node("MatMul", ["x", "w"], ["y"])], {"y": ["n", 16]}, "n", w=w)
+write("named.onnx", [node("MatMul", ["x", "w"], ["a"], name="first"),
+                     node("MatMul", ["a", "w"], ["y"], name="second")], {"y": [4, 16]}, w=w)
 for folder in ("usual", "strange"):
     os.mkdir(folder)
     np.save(f"{folder}/0.npy", rows)
@@ -45,6 +47,10 @@ kiln quantize chosen.onnx -o new.onnx -p int8 -c usual --target 0 | only
 kiln quantize product.onnx -o new.onnx -p int8 -c strange --target 0 | only
 kiln quantize products.onnx -o new.onnx -p int8 -c strange | only
 kiln quantize products.onnx -o new.onnx -p int8 -c strange --target 30 | only
+# A node is kept by its name, and by an output's.
+for kept in first a second y; do
+    kiln quantize named.onnx -o new.onnx -p fp16 --keep-node $kept --nodes | grep MatMul
+done
 # Where TensorRT is the best backend, which wants an optimization profile for each engine.
 fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
 export KILN_TENSORRT=$fake/tensorrt/10 KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1
