@@ -115,7 +115,8 @@ static bool write_message(const serve_proto_message *message, serve_proto_span s
 static bool write_string(serve_proto_span bytes, serve_text *json, const char **reason)
 {
     char word[LONGEST_WORD];
-    if (bytes.size >= sizeof word || memchr(bytes.at, '\0', bytes.size) != NULL) {
+    if (bytes.size >= sizeof word ||
+        (bytes.size != 0 && memchr(bytes.at, '\0', bytes.size) != NULL)) {
         *reason = "a string holds a NUL or has more than 1023 bytes";
         return false;
     }

@@ -63,12 +63,12 @@ static inline __attribute__((target("avx2"))) uint64_t all_bits(__m256d lanes)
 
 #define BEGIN(c, r) __m256d s_##c##_##r = _mm256_setzero_pd();
 #define ADD_PART(c, p) \
-    s_##c##_##p = _mm256_fmadd_pd(_mm256_loadu_pd(a[0] + k + 4 * (p)), b_##p, s_##c##_##p);
+    s_##c##_##p = _mm256_fmadd_pd(_mm256_loadu_pd(a[0] + k + 4 * (int64_t)(p)), b_##p, s_##c##_##p);
 #define ADD_ROW(c, r)                                                           \
     s_##c##_##r = _mm256_fmadd_pd(_mm256_loadu_pd(a[r] + k), b_0, s_##c##_##r); \
     s_##c##_##r = _mm256_fmadd_pd(_mm256_loadu_pd(a[r] + k + 4), b_1, s_##c##_##r);
 #define END_PART(c, p) sums[c] = total(_mm256_add_pd(s_##c##_0, s_##c##_1));
-#define END_ROW(c, r) sums[(r)*BLOCK + (c)] = total(s_##c##_##r);
+#define END_ROW(c, r) sums[(size_t)(r)*BLOCK + (c)] = total(s_##c##_##r);
 
 #define BEGIN_COLUMN(c, sums_of)            \
     __m256d bits_##c = _mm256_setzero_pd(); \
@@ -137,7 +137,7 @@ static bool is_one_float(double low, double high)
 {
     const float one = (float)low;
     const float other = (float)high;
-    return memcmp(&one, &other, sizeof one) == 0 && !isnan(one);
+    return one == other && signbit(one) == signbit(other);
 }
 
 /* y of `n` sums, each `factor` * most from its own at most. False where one of them may round to
