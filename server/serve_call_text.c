@@ -165,7 +165,7 @@ static void put_events(serve_call *call)
         used = (size_t)(end - events->data) + 2;
     }
     call->out.failed |= events->failed;
-    if (used != 0) {
+    if (used != 0 && events->data != NULL) {
         memmove(events->data, events->data + used, events->size - used + 1);
         events->size -= used;
     }

@@ -379,7 +379,7 @@ void kln_engine_cache_note(kiln_engine *engine)
     kln_message before;
     (void)pthread_mutex_lock(&engine->shared.measured->mutex);
     const measured_variants now = engine->shared.measured->variants;
-    const bool is_new = memcmp(&now, &cached->written, sizeof now) != 0;
+    const bool is_new = !measured_variants_same(&now, &cached->written);
     (void)pthread_mutex_unlock(&engine->shared.measured->mutex);
     if (!is_new) {
         return;

@@ -130,6 +130,19 @@ void measured_variants_put(measured_variants *measured, const measured_variant *
     measured->rows[place] = *row;
 }
 
+bool measured_variants_same(const measured_variants *a, const measured_variants *b)
+{
+    bool same = a->count == b->count && a->next == b->next;
+    for (size_t i = 0; same && i < a->count; i++) {
+        const measured_variant *x = &a->rows[i];
+        const measured_variant *y = &b->rows[i];
+        same = x->bindings == y->bindings && strcmp(x->gpu, y->gpu) == 0 &&
+               x->variant.in == y->variant.in && x->variant.out == y->variant.out &&
+               x->variant.unfenced == y->variant.unfenced && x->nanoseconds == y->nanoseconds;
+    }
+    return same;
+}
+
 bool measured_variants_get(const measured_variants *measured, uint64_t bindings, const char *gpu,
                            graph_variant *variant)
 {

@@ -77,6 +77,7 @@ typedef struct shared_variants {
     measured_variants variants;
 } shared_variants;
 
+bool measured_variants_same(const measured_variants *a, const measured_variants *b);
 void measured_variants_put(measured_variants *measured, const measured_variant *row);
 /* False where nothing was measured for them. */
 bool measured_variants_get(const measured_variants *measured, uint64_t bindings, const char *gpu,

@@ -215,7 +215,7 @@ static kiln_status absorb(smooth_pass *pass, const place *at, const smooth_value
         at->node->outputs[0] = name;
         return divide_outputs(pass, at->producer, value);
     }
-    if (is_normalization(pass, at->node, value->channels, is_last)) {
+    if (at->node != NULL && is_normalization(pass, at->node, value->channels, is_last)) {
         *done = true;
         return divide_normalization(pass, at, value, name);
     }
