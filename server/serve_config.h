@@ -50,6 +50,7 @@ typedef struct serve_profile {
     kiln_profile profile;
 } serve_profile;
 
+bool serve_is_onnx(const char *file);
 /* `build` has it until it is finished, if it needs one. */
 bool serve_profile_make(const serve_config *config, int64_t most_rows, const char *file,
                         kiln_build_options *build, serve_profile *made, serve_problem *problem);

@@ -42,7 +42,7 @@ static kiln_scheduler_options scheduler_options(const serve_instance *instance,
     kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
     const uint64_t delay = (uint64_t)(wanted->delay * 1e6);
     options.contexts = (int32_t)wanted->contexts;
-    const bool on_gpu = kiln_engine_device(instance->engines[0]) >= 0;
+    const bool on_gpu = instance->on_gpu;
     options.max_batch = on_gpu && wanted->max_batch > 1 ? wanted->max_batch
                         : on_gpu                        ? 0
                                                         : MOST_ROWS;
@@ -90,7 +90,6 @@ static bool open_scheduler(serve_instance *instance, const serve_tuning *tuning,
         return serve_refuse_status(problem, status, kiln_error_message());
     }
     instance->max_batch = counters.max_batch;
-    instance->on_gpu = kiln_engine_device(instance->engines[0]) >= 0;
     instance->delays = options.delay_nanoseconds != 0;
     return true;
 }
@@ -98,9 +97,7 @@ static bool open_scheduler(serve_instance *instance, const serve_tuning *tuning,
 static void describe(serve_instance *instance, const char *file)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
-    const size_t length = strlen(file);
-    const bool is_onnx = length > 5 && strcmp(file + length - 5, ".onnx") == 0;
-    instance->platform = is_onnx ? "onnxruntime_onnx" : "tensorrt_plan";
+    instance->platform = serve_is_onnx(file) ? "onnxruntime_onnx" : "tensorrt_plan";
     if (kiln_engine_backend(instance->engines[0], &info) == KILN_OK) {
         (void)snprintf(instance->backend, sizeof instance->backend, "%.40s %.30s", info.name,
                        info.version);
@@ -127,6 +124,7 @@ static bool open_engines(serve_instance *instance, const char *file, const serve
         instance->engine_count += opened ? 1 : 0;
     }
     serve_profile_finish(&profile);
+    instance->on_gpu = opened && kiln_engine_device(instance->engines[0]) >= 0;
     return opened;
 }
 

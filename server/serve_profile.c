@@ -14,11 +14,16 @@ void serve_profile_finish(serve_profile *made)
     *made = (serve_profile){.network = NULL};
 }
 
+bool serve_is_onnx(const char *file)
+{
+    const size_t length = strlen(file);
+    return length > 5 && strcmp(file + length - 5, ".onnx") == 0;
+}
+
 static bool wants_profile(const char *file, const kiln_build_options *build)
 {
-    const char *ending = strrchr(file, '.');
     kiln_backend_info info = {.struct_size = sizeof info};
-    return build->profile_count == 0 && ending != NULL && strcmp(ending, ".onnx") == 0 &&
+    return build->profile_count == 0 && serve_is_onnx(file) &&
            kiln_backend_choose(build->backend, &info) == KILN_OK &&
            (info.capabilities & KILN_CAPABILITY_PROFILES) != 0;
 }
