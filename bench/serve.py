@@ -29,7 +29,7 @@ import numpy
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "tests", "server"))
-from http2 import PREFACE, frame, head, message  # noqa: E402
+from http2 import PREFACE, frame, head, infer_message, message  # noqa: E402
 from serve_process import Server, binary_request  # noqa: E402
 from onnx import TensorProto, helper, save  # noqa: E402
 
@@ -98,20 +98,6 @@ def echo():
 
 
 # --- gRPC beside HTTP ---
-
-def varint(value):
-    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
-
-
-def field(number, data):
-    return varint(number << 3 | 2) + varint(len(data)) + data
-
-
-def infer_message(model, name, array):
-    shape = field(3, b"".join(map(varint, array.shape)))
-    tensor = field(1, name.encode()) + field(2, b"FP32") + shape
-    return field(1, model.encode()) + field(5, tensor) + field(7, array.tobytes())
-
 
 def exactly(link, size):
     data = bytearray(size)

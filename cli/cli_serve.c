@@ -186,7 +186,7 @@ static const cli_option http_options[] = {
      "Speak gRPC of the same protocol on this port, too; 0: any that is free. Other servers' is "
      "8001. Default: no gRPC."},
     {"tls-certificate", 0, "FILE", CLI_TEXT, SERVER(tls_certificate), 0, 0, NULL,
-     "Speak HTTPS with this certificate, and the chain behind it, in PEM form."},
+     "Speak TLS on both ports, with this certificate and the chain behind it, in PEM form."},
     {"tls-key", 0, "FILE", CLI_TEXT, SERVER(tls_key), 0, 0, NULL, "Its key, in PEM form."},
     {"tokens", 0, "FILE", CLI_TEXT, SERVER(tokens), 0, 0, NULL,
      "Answer only who brings one of the tokens in FILE, one on each line, as \"Authorization: "

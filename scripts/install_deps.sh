@@ -3,7 +3,7 @@
 #
 #     scripts/install_deps.sh [build] [demo] [test] [check] [docs] [tensorrt] [cuda] [all]
 #
-#   build   compiler, CMake, Ninja, libmicrohttpd, libnghttp2; cJSON's and zlib's
+#   build   compiler, CMake, Ninja, libmicrohttpd, libnghttp2, GnuTLS; cJSON's and zlib's
 #           source                                                  (what `make` needs; the default)
 #   demo    + cairo, ONNX Runtime, the magika and rapidocr models   (make demo)
 #   test    + cmocka, ONNX's test data, the silero-vad models, and Python with onnxruntime, onnx and
@@ -50,7 +50,7 @@ wants() { case "$parts " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 
 packages=()
 wants build && packages+=(gcc libc6-dev make cmake ninja-build pkg-config patch xz-utils
-    libxxhash-dev libmicrohttpd-dev libnghttp2-dev)
+    libxxhash-dev libmicrohttpd-dev libnghttp2-dev libgnutls28-dev)
 wants demo && packages+=(libcairo2-dev python3 python3-venv)
 wants test && packages+=(g++ libcmocka-dev libonnx-testdata)
 wants check && packages+=(g++ cppcheck valgrind python3 git)

@@ -94,16 +94,12 @@ static bool start_grpc(serve *server, serve_problem *problem)
     if (options->grpc_port < 0) {
         return true;
     }
-    if (server->tls_key != NULL) {
-        return serve_refuse(problem, 400,
-                            "gRPC is not served over TLS: leave either away, or let a proxy that "
-                            "stands before the server take care of TLS");
-    }
     const int listening = open_socket(options->host, options->grpc_port, problem);
     if (listening < 0) {
         return false;
     }
-    name_address(listening, "", server->grpc_address, sizeof server->grpc_address);
+    name_address(listening, server->tls_key != NULL ? "grpcs://" : "", server->grpc_address,
+                 sizeof server->grpc_address);
     server->grpc = serve_grpc_start(server, listening, problem);
     return server->grpc != NULL;
 }

@@ -2,23 +2,14 @@
 #include "serve_grpc.h"
 
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define STREAMS 128             /* of a connection, at once */
-#define MOST_CALLS 16384        /* of the server */
-#define STREAM_WINDOW (1 << 20) /* bytes that a client may send ahead */
-#define CONNECTION_WINDOW (16 << 20)
-#define FRAMES ((size_t)128 << 10) /* that are sent at once */
-#define LARGEST_FRAME ((size_t)16384 + 9)
-#define READ_SIZE ((size_t)64 << 10)
-#define MOMENT 100 /* milliseconds between two looks at the times of calls */
+#define MOST_CALLS 16384 /* of the server */
+#define MOMENT 100       /* milliseconds between two looks at the times of calls */
 
 /* --- callbacks of nghttp2 --- */
 
@@ -107,161 +98,6 @@ static int closed(nghttp2_session *session, int32_t stream, uint32_t error, void
     return 0;
 }
 
-/* --- links --- */
-
-static void watch(const serve_link *link, int operation)
-{
-    const bool waits = link->out_sent < link->out_size;
-    struct epoll_event event = {.events = waits ? EPOLLOUT : EPOLLIN,
-                                .data.ptr = (void *)(uintptr_t)link};
-    (void)epoll_ctl(link->worker->epoll, operation, link->socket, &event);
-}
-
-static void close_link(serve_link *link)
-{
-    serve_worker *worker = link->worker;
-    while (link->calls != NULL) {
-        serve_call_close(link->calls);
-    }
-    worker->grpc->h2->session_del(link->session);
-    (void)close(link->socket);
-    if (link->previous != NULL) {
-        link->previous->next = link->next;
-    } else {
-        worker->links = link->next;
-    }
-    if (link->next != NULL) {
-        link->next->previous = link->previous;
-    }
-    (void)atomic_fetch_sub(&worker->grpc->server->sockets, 1);
-    free(link->out);
-    free(link);
-}
-
-/* Sends what `out` has. False where the socket takes no more. */
-static bool drain(serve_link *link)
-{
-    while (link->out_sent < link->out_size) {
-        const ssize_t sent = send(link->socket, link->out + link->out_sent,
-                                  link->out_size - link->out_sent, MSG_NOSIGNAL);
-        if (sent <= 0) {
-            link->broken |= errno != EAGAIN && errno != EINTR;
-            return false;
-        }
-        link->out_sent += (size_t)sent;
-        link->since = kiln_clock_now();
-    }
-    link->out_size = 0;
-    link->out_sent = 0;
-    return true;
-}
-
-/* Lets nghttp2 write its frames, many at once. */
-static void flush(serve_link *link)
-{
-    const serve_nghttp2 *h2 = link->worker->grpc->h2;
-    const bool waited = link->out_sent < link->out_size;
-    bool more = true;
-    while (more && !link->broken && drain(link)) {
-        const uint8_t *frame = NULL;
-        ssize_t size = 1;
-        while (size > 0 && link->out_size + LARGEST_FRAME <= FRAMES) {
-            size = h2->session_mem_send(link->session, &frame);
-            if (size > (ssize_t)LARGEST_FRAME) {
-                size = -1;
-            } else if (size > 0) {
-                memcpy(link->out + link->out_size, frame, (size_t)size);
-                link->out_size += (size_t)size;
-            }
-        }
-        link->broken |= size < 0;
-        more = link->out_size != 0;
-    }
-    const bool waits = link->out_sent < link->out_size;
-    if (link->broken || (!waits && !h2->session_want_read(link->session) &&
-                         !h2->session_want_write(link->session))) {
-        close_link(link);
-    } else if (waits != waited) {
-        watch(link, EPOLL_CTL_MOD);
-    }
-}
-
-static void receive(serve_link *link, uint8_t *buffer)
-{
-    const serve_nghttp2 *h2 = link->worker->grpc->h2;
-    for (int i = 0; i < 16 && !link->broken; i++) {
-        const ssize_t size = recv(link->socket, buffer, READ_SIZE, 0);
-        if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
-            break;
-        }
-        link->since = kiln_clock_now();
-        link->broken = size <= 0 || h2->session_mem_recv(link->session, buffer, (size_t)size) < 0;
-        if (size < (ssize_t)READ_SIZE) {
-            break;
-        }
-    }
-    flush(link);
-}
-
-/* What a client may do is told first. */
-static bool greet(serve_link *link)
-{
-    const serve_grpc *grpc = link->worker->grpc;
-    const nghttp2_settings_entry settings[] = {
-        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, STREAMS},
-        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
-        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, 16384}};
-    return grpc->h2->session_server_new2(&link->session, grpc->callbacks, link, grpc->option) ==
-               0 &&
-           grpc->h2->submit_settings(link->session, NGHTTP2_FLAG_NONE, settings,
-                                     SERVE_LENGTH(settings)) == 0 &&
-           grpc->h2->session_set_local_window_size(link->session, NGHTTP2_FLAG_NONE, 0,
-                                                   CONNECTION_WINDOW) == 0;
-}
-
-static void name_client(serve_link *link, const struct sockaddr_storage *address, socklen_t size)
-{
-    char host[48] = "?";
-    char port[8] = "0";
-    (void)getnameinfo((const struct sockaddr *)address, size, host, sizeof host, port, sizeof port,
-                      NI_NUMERICHOST | NI_NUMERICSERV);
-    (void)snprintf(link->client, sizeof link->client, "%s:%s", host, port);
-}
-
-static void open_link(serve_worker *worker, int made, const struct sockaddr_storage *address,
-                      socklen_t size)
-{
-    serve *server = worker->grpc->server;
-    const int one = 1;
-    serve_link *link = calloc(1, sizeof *link);
-    const bool room = atomic_fetch_add(&server->sockets, 1) < (size_t)server->options->connections;
-    if (link != NULL && room && (link->out = malloc(FRAMES)) != NULL) {
-        link->worker = worker;
-        link->socket = made;
-        link->since = kiln_clock_now();
-    }
-    if (link == NULL || link->out == NULL || !greet(link)) {
-        (void)atomic_fetch_sub(&server->sockets, 1);
-        if (link != NULL && link->session != NULL) {
-            worker->grpc->h2->session_del(link->session);
-        }
-        free(link != NULL ? link->out : NULL);
-        free(link);
-        (void)close(made);
-        return;
-    }
-    name_client(link, address, size);
-    (void)setsockopt(made, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    (void)setsockopt(made, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    link->next = worker->links;
-    if (link->next != NULL) {
-        link->next->previous = link;
-    }
-    worker->links = link;
-    watch(link, EPOLL_CTL_ADD);
-    flush(link);
-}
-
 static void take_connection(serve_worker *worker)
 {
     struct sockaddr_storage address;
@@ -269,7 +105,7 @@ static void take_connection(serve_worker *worker)
     const int made = accept4(worker->grpc->socket, (struct sockaddr *)&address, &size,
                              SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (made >= 0) {
-        open_link(worker, made, &address, size);
+        serve_link_open(worker, made, &address, size);
     } else if (errno == EMFILE || errno == ENFILE) { /* the next look finds it again */
         (void)usleep(10000);
     }
@@ -298,7 +134,7 @@ static void check_link(serve_link *link, uint64_t now)
         link->broken = true;
     }
     link->broken |= waits && seconds >= server->options->request_seconds;
-    flush(link);
+    serve_link_flush(link);
 }
 
 static void go_on(serve_worker *worker)
@@ -314,7 +150,7 @@ static void go_on(serve_worker *worker)
         serve_link *link = call->link;
         serve_call_go_on(call);
         if (link != NULL) {
-            flush(link);
+            serve_link_flush(link);
         }
         call = next;
     }
@@ -324,7 +160,7 @@ static void *work(void *user)
 {
     serve_worker *worker = user;
     serve_grpc *grpc = worker->grpc;
-    static _Thread_local uint8_t buffer[READ_SIZE];
+    static _Thread_local uint8_t buffer[SERVE_LINK_READ];
     uint64_t checked = 0;
     bool listens = true;
     while (!atomic_load(&grpc->ends)) {
@@ -338,9 +174,9 @@ static void *work(void *user)
             } else if (which == grpc) {
                 take_connection(worker);
             } else if ((events[i].events & EPOLLOUT) != 0) {
-                flush(which);
+                serve_link_flush(which);
             } else {
-                receive(which, buffer);
+                serve_link_receive(which, buffer);
             }
         }
         if (ready) { /* last: it may close links that have events */
@@ -361,7 +197,7 @@ static void *work(void *user)
         }
     }
     while (worker->links != NULL) {
-        close_link(worker->links); /* NOLINT(clang-analyzer-unix.Malloc): likewise */
+        serve_link_close(worker->links); /* NOLINT(clang-analyzer-unix.Malloc): likewise */
     }
     go_on(worker); /* calls without a link, which are given back */
     return NULL;
@@ -421,6 +257,7 @@ void serve_grpc_stop(serve_grpc *grpc)
         grpc->h2->option_del(grpc->option);
     }
     (void)close(grpc->socket);
+    serve_tls_close(grpc->tls);
     free(grpc->workers);
     free(grpc);
 }
@@ -439,6 +276,13 @@ serve_grpc *serve_grpc_start(serve *server, int listening, serve_problem *proble
     grpc->server = server;
     grpc->h2 = h2;
     grpc->socket = listening;
+    if (server->tls_key != NULL) {
+        grpc->tls = serve_tls_open(server->tls_key, server->tls_certificate, problem);
+        if (grpc->tls == NULL) {
+            serve_grpc_stop(grpc);
+            return NULL;
+        }
+    }
     grpc->workers = calloc(threads, sizeof *grpc->workers);
     bool started = grpc->workers != NULL && make_callbacks(grpc);
     while (started && grpc->worker_count < threads) {

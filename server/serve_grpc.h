@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gRPC of the same protocol: calls over HTTP/2 that become the requests of serve_routes.c.
  *
- * serve_grpc.c has sockets and HTTP/2, serve_call.c a call and its messages, and
- * serve_grpc_messages.c their tables. A message's JSON form goes through the endpoints of HTTP,
- * raw tensors stay where they came. Workers are threads with an epoll each; a link and its calls
- * belong to one of them, and only `resume` is called by others. */
+ * serve_grpc.c has threads, serve_link.c connections of HTTP/2, serve_call.c a call and its
+ * messages, and serve_grpc_messages.c their tables. A message's JSON form goes through the
+ * endpoints of HTTP, raw tensors stay where they came. Workers are threads with an epoll each; a
+ * link and its calls belong to one of them, and only `resume` is called by others. */
 #ifndef KILN_SERVE_GRPC_H
 #define KILN_SERVE_GRPC_H
 
 #include <string.h>
+#include <sys/socket.h>
 
 #include "serve_grpc_messages.h"
 #include "serve_nghttp2.h"
 #include "serve_parts.h"
+#include "serve_tls.h"
 
 #define SERVE_GRPC_PREFIX 5 /* bytes before a message: whether it is compressed, and its size */
 
@@ -25,8 +27,10 @@ typedef struct serve_link {
     serve_worker *worker;
     serve_call *calls;
     nghttp2_session *session;
+    serve_secure *secure; /* TLS, or NULL */
     int socket;
-    bool leaves; /* it was told to open no calls any more */
+    uint32_t watched; /* events of epoll; 0: none yet */
+    bool leaves;      /* it was told to open no calls any more */
     bool broken;
     char client[64];
     char *out; /* frames to be sent */
@@ -81,6 +85,7 @@ struct serve_call {
 typedef struct serve_grpc {
     serve *server;
     const serve_nghttp2 *h2;
+    serve_tls *tls; /* or NULL */
     int socket;
     nghttp2_session_callbacks *callbacks;
     nghttp2_option *option;
@@ -88,6 +93,19 @@ typedef struct serve_grpc {
     size_t worker_count;
     atomic_bool ends;
 } serve_grpc;
+
+/* --- a connection (serve_link.c), in its worker's thread --- */
+
+#define SERVE_LINK_READ ((size_t)64 << 10)
+
+/* Takes the socket; where that fails, closes it. */
+void serve_link_open(serve_worker *worker, int made, const struct sockaddr_storage *address,
+                     socklen_t size);
+/* Lets nghttp2 write its frames, many at once, and closes the link where it is at its end. */
+void serve_link_flush(serve_link *link);
+/* Reads what came, with SERVE_LINK_READ bytes of room, and answers. */
+void serve_link_receive(serve_link *link, uint8_t *buffer);
+void serve_link_close(serve_link *link);
 
 /* --- a call (serve_call.c), in its worker's thread --- */
 

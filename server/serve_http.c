@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "serve_http.h"
+#include "serve_tls.h"
 
 /* To copy this takes less time than to send the head of an answer by itself. */
 #define ONE_PIECE ((size_t)1 << 20)
@@ -362,6 +363,7 @@ bool serve_http_start(serve *server, serve_problem *problem)
     struct MHD_OptionItem secrets[] = {
         {tls ? MHD_OPTION_HTTPS_MEM_KEY : MHD_OPTION_END, 0, server->tls_key},
         {MHD_OPTION_HTTPS_MEM_CERT, 0, server->tls_certificate},
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)SERVE_TLS_PRIORITIES},
         {MHD_OPTION_END, 0, NULL},
     };
     const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |

@@ -20,7 +20,7 @@ import time
 import numpy
 
 from serve_process import (TYPES, Server, binary_answer, binary_request, identities, linear,
-                           skip_unless_built, slow)
+                           make_certificate, skip_unless_built, slow)
 
 KILN = os.path.abspath(sys.argv[1])
 
@@ -390,13 +390,11 @@ def test_tokens(folder):
 
 
 def test_tls(folder):
-    if shutil.which("openssl") is None:
+    made = make_certificate(folder)
+    if made is None:
         print("   left out: openssl, which makes a certificate, is not here")
         return
-    key, certificate = (os.path.join(folder, name) for name in ("key.pem", "certificate.pem"))
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key,
-                    "-out", certificate, "-days", "1", "-subj", "/CN=localhost", "-addext",
-                    "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    key, certificate = made
     pair = ["--tls-key", key, "--tls-certificate", certificate]
     with Server(KILN, [os.path.join(folder, "types.onnx"), *pair]) as server:
         assert server.tls, server.said

@@ -25,3 +25,18 @@ def head(stream, path="ModelInfer", more=(), content="application/grpc", method=
 
 def message(body, compressed=0, size=None):
     return struct.pack(">BI", compressed, len(body) if size is None else size) + body
+
+
+def varint(value):
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
+
+
+def field(number, data):
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def infer_message(model, name, array):
+    """A ModelInferRequest of one FP32 tensor."""
+    shape = field(3, b"".join(map(varint, array.shape)))
+    tensor = field(1, name.encode()) + field(2, b"FP32") + shape
+    return field(1, model.encode()) + field(5, tensor) + field(7, array.tobytes())

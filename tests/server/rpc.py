@@ -13,7 +13,6 @@ import re
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -371,13 +370,6 @@ def test_limits(folder):
             refused("RESOURCE_EXHAUSTED",
                     lambda: ask(client, numpy.zeros((1000, 4)), headers=headers))
             refused("PERMISSION_DENIED", lambda: client.unload_model("linear", headers=headers))
-    certificate = os.path.join(folder, "pem")
-    with open(certificate, "w", encoding="utf-8") as file:
-        file.write("x")
-    said = subprocess.run([KILN, "serve", folder, "--port", "0", "--grpc-port", "0", "--tls-key",
-                           certificate, "--tls-certificate", certificate], capture_output=True,
-                          text=True, timeout=60, check=False)
-    assert said.returncode == 1 and "gRPC is not served over TLS" in said.stderr, said
 
 
 def test_texts(folder):

@@ -5,6 +5,7 @@ SPDX-License-Identifier: Apache-2.0
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -157,6 +158,18 @@ def language(path, rounds=0, width=300, positions=0):
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), path)
 
 
+def make_certificate(folder, name="pair"):
+    """(key, certificate): files in PEM form, of this machine's address; None without openssl."""
+    if shutil.which("openssl") is None:
+        return None
+    key, certificate = (os.path.join(folder, f"{name}.{kind}") for kind in ("key", "pem"))
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", certificate,
+                    "-days", "1", "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    return key, certificate
+
+
 def skip_unless_built(kiln):
     """Ends with 77 where this kiln has no server in it, or libmicrohttpd is not here."""
     said = subprocess.run([kiln, "serve", "/nowhere", "--port", "0"], capture_output=True,
@@ -182,7 +195,8 @@ class Server:
                 self.port = int(line.rsplit(":", 1)[1])
                 self.tls = line.split()[2].startswith("https")
                 if "--grpc-port" in arguments:
-                    self.grpc_port = int(self.process.stdout.readline().rsplit(":", 1)[1])
+                    self.said.append(self.process.stdout.readline())
+                    self.grpc_port = int(self.said[-1].rsplit(":", 1)[1])
                 if not ready:
                     break
             if not line or " ready\n" in line and line[0].isdigit():
