@@ -53,41 +53,57 @@ static kiln_status count_readers(const kln_onnx_graph *graph, const kln_onnx_nod
     return KILN_OK;
 }
 
-static kiln_status index_node(kln_graph_edit *edit, size_t index)
+static kiln_status index_node(kln_graph_index *index, size_t place)
 {
-    const kln_onnx_node *node = &edit->graph->nodes[index];
+    const kln_onnx_node *node = &index->graph->nodes[place];
     for (size_t k = 0; k < node->input_count; k++) {
-        KLN_RETURN_IF_ERROR(kln_names_set(&edit->consumers, node->inputs[k], (uint32_t)index));
+        KLN_RETURN_IF_ERROR(kln_names_set(&index->consumers, node->inputs[k], (uint32_t)place));
     }
     for (size_t k = 0; k < node->output_count; k++) {
-        KLN_RETURN_IF_ERROR(kln_names_set(&edit->producers, node->outputs[k], (uint32_t)index));
+        KLN_RETURN_IF_ERROR(kln_names_set(&index->producers, node->outputs[k], (uint32_t)place));
     }
     return KILN_OK;
 }
 
-static kiln_status index_graph(kln_graph_edit *edit)
+kiln_status kln_graph_index_make(const kln_onnx_graph *graph, kln_graph_index *index)
 {
-    const kln_onnx_graph *graph = edit->graph;
+    *index = (kln_graph_index){.graph = graph};
     for (size_t i = 0; i < graph->initializer_count; i++) {
         KLN_RETURN_IF_ERROR(
-            kln_names_set(&edit->constants, graph->initializers[i].name, (uint32_t)i));
+            kln_names_set(&index->constants, graph->initializers[i].name, (uint32_t)i));
     }
     /* An initializer that is an input too is a default, which a caller may replace. */
     for (size_t i = 0; i < graph->input_count; i++) {
-        KLN_RETURN_IF_ERROR(kln_names_set(&edit->constants, graph->inputs[i].name, KLN_NAMES_NONE));
+        KLN_RETURN_IF_ERROR(
+            kln_names_set(&index->constants, graph->inputs[i].name, KLN_NAMES_NONE));
     }
-    KLN_RETURN_IF_ERROR(count_readers(graph, graph->nodes, graph->node_count, &edit->readers));
+    KLN_RETURN_IF_ERROR(count_readers(graph, graph->nodes, graph->node_count, &index->readers));
     for (size_t i = 0; i < graph->node_count; i++) {
-        KLN_RETURN_IF_ERROR(index_node(edit, i));
+        KLN_RETURN_IF_ERROR(index_node(index, i));
     }
     return KILN_OK;
+}
+
+void kln_graph_index_finish(kln_graph_index *index)
+{
+    kln_names_finish(&index->consumers);
+    kln_names_finish(&index->producers);
+    kln_names_finish(&index->readers);
+    kln_names_finish(&index->constants);
+}
+
+const kln_onnx_node *kln_graph_index_node(const kln_graph_index *index, const kln_names *list,
+                                          const char *name)
+{
+    const uint32_t place = name[0] != '\0' ? kln_names_get(list, name) : KLN_NAMES_NONE;
+    return place != KLN_NAMES_NONE ? &index->graph->nodes[place] : NULL;
 }
 
 kiln_status kln_graph_edit_begin(kln_onnx_model *model, kln_graph_edit *edit)
 {
     *edit = (kln_graph_edit){.model = model, .graph = &model->graph};
     edit->dropped = kln_alloc_zeroed(model->graph.node_count, sizeof *edit->dropped);
-    return edit->dropped != NULL ? index_graph(edit) : no_memory();
+    return edit->dropped != NULL ? kln_graph_index_make(edit->graph, &edit->index) : no_memory();
 }
 
 void kln_graph_edit_end(kln_graph_edit *edit)
@@ -95,16 +111,13 @@ void kln_graph_edit_end(kln_graph_edit *edit)
     kln_free(edit->weights);
     kln_free(edit->additions);
     kln_free(edit->dropped);
-    kln_names_finish(&edit->consumers);
-    kln_names_finish(&edit->producers);
-    kln_names_finish(&edit->readers);
-    kln_names_finish(&edit->constants);
+    kln_graph_index_finish(&edit->index);
 }
 
 const kln_onnx_tensor *kln_graph_edit_constant(const kln_graph_edit *edit, const char *name,
                                                size_t rank)
 {
-    const uint32_t index = kln_names_get(&edit->constants, name);
+    const uint32_t index = kln_names_get(&edit->index.constants, name);
     if (index == KLN_NAMES_NONE) {
         return NULL;
     }
@@ -116,7 +129,7 @@ const kln_onnx_tensor *kln_graph_edit_constant(const kln_graph_edit *edit, const
 
 size_t kln_graph_edit_readers(const kln_graph_edit *edit, const char *name)
 {
-    const uint32_t count = kln_names_get(&edit->readers, name);
+    const uint32_t count = kln_names_get(&edit->index.readers, name);
     return count == KLN_NAMES_NONE ? 0 : count;
 }
 
@@ -129,24 +142,23 @@ bool kln_graph_edit_is(const kln_onnx_node *node, const char *op)
 const kln_onnx_node *kln_graph_edit_producer(const kln_graph_edit *edit, const char *name,
                                              const char *op, size_t *index)
 {
-    const uint32_t found = kln_names_get(&edit->producers, name);
-    if (found == KLN_NAMES_NONE || name[0] == '\0') {
+    const kln_onnx_node *node = kln_graph_index_node(&edit->index, &edit->index.producers, name);
+    if (node == NULL || (op != NULL && !kln_graph_edit_is(node, op))) {
         return NULL;
     }
-    const kln_onnx_node *node = &edit->graph->nodes[found];
-    *index = found;
-    return op == NULL || kln_graph_edit_is(node, op) ? node : NULL;
+    *index = (size_t)(node - edit->graph->nodes);
+    return node;
 }
 
 const kln_onnx_node *kln_graph_edit_consumer(const kln_graph_edit *edit, const char *name,
                                              const char *op, size_t *index)
 {
-    const uint32_t found = kln_names_get(&edit->consumers, name);
-    if (found == KLN_NAMES_NONE || kln_graph_edit_readers(edit, name) != 1) {
+    const kln_onnx_node *node = kln_graph_index_node(&edit->index, &edit->index.consumers, name);
+    if (node == NULL || kln_graph_edit_readers(edit, name) != 1 || !kln_graph_edit_is(node, op)) {
         return NULL;
     }
-    *index = found;
-    return kln_graph_edit_is(&edit->graph->nodes[found], op) ? &edit->graph->nodes[found] : NULL;
+    *index = (size_t)(node - edit->graph->nodes);
+    return node;
 }
 
 /* --- what is to change --- */
@@ -280,7 +292,7 @@ static void place_constants(const kln_graph_edit *edit, const kln_names *readers
     for (size_t i = 0; i < graph->initializer_count; i++) {
         const char *name = graph->initializers[i].name;
         if (kln_names_get(readers, name) != KLN_NAMES_NONE ||
-            kln_names_get(&edit->readers, name) == KLN_NAMES_NONE) {
+            kln_names_get(&edit->index.readers, name) == KLN_NAMES_NONE) {
             constants[(*count)++] = graph->initializers[i];
         }
     }

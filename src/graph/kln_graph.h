@@ -43,18 +43,34 @@ KILN_MUST_CHECK kiln_status kln_graph_read_quantization(const kln_onnx_graph *gr
                                                         kln_arena *arena, kiln_binding *bindings,
                                                         size_t count);
 
+/* --- what is in a graph (graph_edit.c) --- */
+
+/* By the name of a tensor. */
+typedef struct kln_graph_index {
+    const kln_onnx_graph *graph;
+    kln_names constants; /* an initializer that no caller may replace */
+    kln_names readers;   /* how many inputs of nodes and outputs of the graph read it */
+    kln_names producers; /* the node that makes it */
+    kln_names consumers; /* the last node that reads it */
+} kln_graph_index;
+
+/* kln_graph_index_finish is to follow, on an error too. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_graph_index_make(const kln_onnx_graph *graph,
+                                                 kln_graph_index *index);
+void kln_graph_index_finish(kln_graph_index *index);
+/* The node of that name in one of the index's lists of nodes; NULL: none. */
+const kln_onnx_node *kln_graph_index_node(const kln_graph_index *index, const kln_names *list,
+                                          const char *name);
+
 /* --- rewriting (graph_edit.c) --- */
 
 /* A change of a model's main graph: nodes are marked as dropped, others are added, and all of it
  * takes place at kln_graph_edit_commit or not at all. What is added lives in the model's arena. */
 typedef struct kln_graph_edit {
     kln_onnx_model *model;
-    kln_onnx_graph *graph; /* as it was until the commit */
-    kln_names constants;   /* by name, the index of an initializer that no caller may replace */
-    kln_names readers;     /* by name, how many inputs of nodes and outputs of the graph read it */
-    kln_names producers;   /* by name, the node that makes it */
-    kln_names consumers;   /* by name, the last node that reads it */
-    bool *dropped;         /* for each node */
+    kln_onnx_graph *graph; /* as it was until the commit, and so is its index */
+    kln_graph_index index;
+    bool *dropped;                        /* for each node */
     struct kln_graph_addition *additions; /* nodes, by where they go */
     size_t addition_count, addition_capacity;
     kln_onnx_tensor **weights; /* new initializers */

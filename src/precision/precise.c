@@ -18,46 +18,6 @@ static void set_type(precise_pass *pass)
 
 /* --- what was asked --- */
 
-static bool has_node(const kln_onnx_graph *graph, const char *name, bool by_operator)
-{
-    for (size_t i = 0; i < graph->node_count; i++) {
-        const kln_onnx_node *node = &graph->nodes[i];
-        if (strcmp(by_operator ? node->op_type : node->name, name) == 0) {
-            return true;
-        }
-        for (size_t k = 0; !by_operator && k < node->output_count; k++) {
-            if (strcmp(node->outputs[k], name) == 0) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-/* An operator that the model does not have does no harm; one that no model has is a typing error,
- * and so is a node that is not there. */
-static kiln_status check_kept(const precise_pass *pass)
-{
-    const kiln_precision_options *o = pass->options;
-    for (size_t i = 0; i < o->keep_operator_count + o->keep_node_count; i++) {
-        const bool is_operator = i < o->keep_operator_count;
-        const char *name =
-            is_operator ? o->keep_operators[i] : o->keep_nodes[i - o->keep_operator_count];
-        KLN_RETURN_IF_NULL(name);
-        bool found = is_operator && kln_operator_known("", name);
-        for (const precise_graph *g = pass->graphs; !found && g != NULL; g = g->next) {
-            found = has_node(g->graph, name, is_operator);
-        }
-        KLN_RETURN_IF(!found, KILN_ERROR_NAME,
-                      is_operator ? "kiln_precision_options: \"%s\" is to stay in float32, "
-                                    "but ONNX and the model have no such operator"
-                                  : "kiln_precision_options: \"%s\" is to stay in float32, "
-                                    "but the model has no such node and no such tensor",
-                      name);
-    }
-    return KILN_OK;
-}
-
 static bool is_half(kiln_precision precision)
 {
     return precision == KILN_PRECISION_FP16 || precision == KILN_PRECISION_BF16;
@@ -193,7 +153,6 @@ static kiln_status run(precise_pass *pass)
     KLN_RETURN_IF_ERROR(kln_infer(pass->model, NULL, &pass->inference));
     KLN_RETURN_IF_ERROR(
         precise_look(pass, &pass->model->graph, pass->inference->graph, NULL, "", &pass->main));
-    KLN_RETURN_IF_ERROR(check_kept(pass));
     KLN_RETURN_IF_ERROR(precise_decide_main(pass));
     KLN_RETURN_IF_ERROR(precise_write(pass, pass->main));
     KLN_RETURN_IF_ERROR(fill_report(pass));
@@ -308,7 +267,8 @@ static kiln_status convert(kln_onnx_model *model, const kiln_precision_options *
     size_t inlined = 0;
     filled.block_size = options->block_size != 0 ? options->block_size : 64;
     KLN_RETURN_IF_ERROR(kln_inline_functions(model, &inlined));
-    KLN_RETURN_IF_ERROR(kln_precision_unalias(model, options));
+    KLN_RETURN_IF_ERROR(quantize_keep(model, &filled));
+    KLN_RETURN_IF_ERROR(kln_precision_unalias(model, &filled));
     KLN_RETURN_IF_ERROR(quantize_binding_ranges(options, &ranges));
     filled.ranges = ranges != NULL ? ranges : options->ranges;
     kiln_status status = convert_inside(model, &filled, report);

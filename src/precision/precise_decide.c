@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "precise_parts.h"
+#include "quantize_parts.h"
 
 /* What sums so much that a half type loses it, whose result depends on the bits or on a type that
  * an attribute names, or draws numbers of the type. */
@@ -32,10 +33,10 @@ static const char *const never[] = {"BitCast",
                                     "STFT",
                                     "SoftmaxCrossEntropyLoss"};
 
-static bool is_listed(const char *const *list, size_t count, const char *name)
+static bool is_among_never(const char *name)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(list[i], name) == 0) {
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(never); i++) {
+        if (strcmp(never[i], name) == 0) {
             return true;
         }
     }
@@ -88,18 +89,11 @@ static bool must_stay(const precise_pass *pass, const precise_graph *graph, size
                       precise_node *decided)
 {
     const kln_onnx_node *node = &graph->graph->nodes[index];
-    const kiln_precision_options *o = pass->options;
-    bool named = is_listed(o->keep_nodes, o->keep_node_count, node->name) ||
-                 is_listed(o->keep_operators, o->keep_operator_count, node->op_type);
-    for (size_t i = 0; i < node->output_count; i++) {
-        named = named || is_listed(o->keep_nodes, o->keep_node_count, node->outputs[i]);
-    }
     const char *wide = find_wide(pass, graph, node);
-    if (named) {
+    if (quantize_is_kept(pass->options, node)) {
         stay(decided, KILN_PRECISION_KEPT, "");
     } else if (is_adding(node) || strcmp(node->domain, "ai.onnx.ml") == 0 ||
-               (kln_onnx_plain_domain(node->domain)[0] == '\0' &&
-                is_listed(never, KLN_ARRAY_LENGTH(never), node->op_type))) {
+               (kln_onnx_plain_domain(node->domain)[0] == '\0' && is_among_never(node->op_type))) {
         stay(decided, KILN_PRECISION_LOSSY, "");
     } else if (wide != NULL) {
         stay(decided, KILN_PRECISION_RANGE, wide);

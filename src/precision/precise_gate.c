@@ -44,17 +44,17 @@ static bool is_gate(const precise_graph *graph, const quantize_index *index,
     const bool is_quantized =
         weights != NULL && weights->producer != KLN_NO_NODE &&
         kln_graph_edit_is(&graph->graph->nodes[weights->producer], "DequantizeLinear");
-    return !is_quantized && quantize_gated(graph->known, graph->graph, index, node) != NULL;
+    return !is_quantized && quantize_gated(graph->known, index, node) != NULL;
 }
 
 kiln_status precise_mark_gates(const precise_pass *pass, precise_graph *graph)
 {
-    quantize_index index = {.readers = {.count = 0}};
+    quantize_index index = {.of = {.graph = NULL}};
     bool found = false;
     if (graph->known == NULL || !kln_ranges_have_channels(pass->options->ranges)) {
         return KILN_OK;
     }
-    const kiln_status status = quantize_index_readers(graph->graph, &index);
+    const kiln_status status = quantize_index_make(graph->graph, &index);
     for (size_t i = 0; status == KILN_OK && i < graph->graph->node_count; i++) {
         graph->nodes[i].is_gate = is_gate(graph, &index, &graph->graph->nodes[i]);
         found = found || graph->nodes[i].is_gate;

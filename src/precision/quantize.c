@@ -325,11 +325,9 @@ static kiln_status write_graph(quantize_pass *pass)
 /* As the model called it before it was evened out. */
 static const char *first_name(const quantize_pass *pass, const char *name)
 {
-    const size_t length = strlen(name);
-    const size_t end = strlen(QUANTIZE_EVENED);
-    const bool is_evened = length > end && strcmp(name + length - end, QUANTIZE_EVENED) == 0;
+    const size_t length = quantize_first_length(name);
     const char *before =
-        is_evened ? kln_arena_printf(pass->arena, "%.*s", (int)(length - end), name) : NULL;
+        name[length] != '\0' ? kln_arena_printf(pass->arena, "%.*s", (int)length, name) : NULL;
     return before != NULL ? before : name;
 }
 

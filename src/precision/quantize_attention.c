@@ -11,21 +11,19 @@
 #define NARROW 1024
 
 /* The values by what a softmax gives, masked or not. */
-static bool is_attention(const kln_onnx_graph *graph, const quantize_index *index,
-                         const kln_onnx_node *node)
+static bool is_attention(const quantize_index *index, const kln_onnx_node *node)
 {
     if (!kln_graph_edit_is(node, "MatMul")) {
         return false;
     }
-    const kln_onnx_node *weights = quantize_node_of(&index->makers, graph, node->inputs[0]);
+    const kln_onnx_node *weights = quantize_producer(index, node->inputs[0]);
     for (int steps = 0; steps < 2 && weights != NULL && !kln_graph_edit_is(weights, "Softmax");
          steps++) {
         const bool is_masked = kln_graph_edit_is(weights, "Cast") ||
                                kln_graph_edit_is(weights, "Mul") ||
                                kln_graph_edit_is(weights, "Where");
-        weights = is_masked ? quantize_node_of(&index->makers, graph,
-                                               weights->inputs[weights->input_count - 1])
-                            : NULL;
+        weights =
+            is_masked ? quantize_producer(index, weights->inputs[weights->input_count - 1]) : NULL;
     }
     return weights != NULL && kln_graph_edit_is(weights, "Softmax");
 }
@@ -33,26 +31,23 @@ static bool is_attention(const kln_onnx_graph *graph, const quantize_index *inde
 /* What attention gives, softmax(q k) v ("Attention Is All You Need",
  * https://arxiv.org/abs/1706.03762), is written where the product reads it; bytes are moved there
  * by a kernel of their own, and the normalizations around are split in two. */
-static bool projects_attention(const kln_onnx_graph *graph, const quantize_index *index,
-                               const char *input)
+static bool projects_attention(const quantize_index *index, const char *input)
 {
-    const kln_onnx_node *node = quantize_node_of(&index->makers, graph, input);
+    const kln_onnx_node *node = quantize_producer(index, input);
     for (int steps = 0; steps < 4 && node != NULL && quantize_is_move(node); steps++) {
-        node = quantize_node_of(&index->makers, graph, node->inputs[0]);
+        node = quantize_producer(index, node->inputs[0]);
     }
-    return node != NULL && is_attention(graph, index, node);
+    return node != NULL && is_attention(index, node);
 }
 
-bool quantize_has_no_gain(const kiln_precision_options *options, const kln_onnx_graph *graph,
-                          const quantize_index *index, const kln_onnx_node *node,
-                          const quantize_product *product)
+bool quantize_has_no_gain(const kiln_precision_options *options, const quantize_index *index,
+                          const kln_onnx_node *node, const quantize_product *product)
 {
     if (options->rest == KILN_PRECISION_DEFAULT || kln_graph_edit_is(node, "Conv") ||
         kln_graph_edit_is(node, "ConvTranspose")) {
         return false;
     }
-    if (product->width <= NARROW &&
-        projects_attention(graph, index, node->inputs[product->input])) {
+    if (product->width <= NARROW && projects_attention(index, node->inputs[product->input])) {
         return true;
     }
     return product->depth < NARROW &&

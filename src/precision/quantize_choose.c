@@ -10,30 +10,6 @@
 
 #include "quantize_parts.h"
 
-/* The name of a tensor, whether it was evened out or not. */
-static bool is_named(const char *name, const char *asked)
-{
-    const size_t length = strlen(asked);
-    return strncmp(name, asked, length) == 0 &&
-           (name[length] == '\0' || strcmp(name + length, QUANTIZE_EVENED) == 0);
-}
-
-bool quantize_is_kept(const kiln_precision_options *o, const kln_onnx_node *node)
-{
-    for (size_t i = 0; i < o->keep_operator_count; i++) {
-        if (strcmp(o->keep_operators[i], node->op_type) == 0) {
-            return true;
-        }
-    }
-    for (size_t i = 0; i < o->keep_node_count; i++) {
-        if (strcmp(o->keep_nodes[i], node->name) == 0 ||
-            (node->output_count != 0 && is_named(node->outputs[0], o->keep_nodes[i]))) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* The axes of the weights of a convolution or product; false where it has none. */
 static bool find_weights(const quantize_pass *pass, const kln_onnx_node *node,
                          quantize_node *chosen)
@@ -82,20 +58,21 @@ static bool is_candidate(const kln_onnx_node *node)
 }
 
 /* The node that `name` goes to: its one reader, or the Mul of x sigmoid(x), which two read. */
-static const kln_onnx_node *next_of(const kln_graph_inference *known, const kln_onnx_graph *graph,
-                                    const quantize_index *index, const char *name)
+static const kln_onnx_node *next_of(const kln_graph_inference *known, const quantize_index *index,
+                                    const char *name)
 {
     const kln_value *value = kln_inference_find(known, name);
     if (value != NULL && value->consumers == 1) {
-        return quantize_node_of(&index->readers, graph, name);
+        return kln_graph_index_node(&index->of, &index->of.consumers, name);
     }
     const kln_onnx_node *sigmoid = value != NULL && value->consumers == 2
-                                       ? quantize_node_of(&index->sigmoids, graph, name)
+                                       ? kln_graph_index_node(&index->of, &index->sigmoids, name)
                                        : NULL;
     const kln_value *gate = sigmoid != NULL ? kln_inference_find(known, sigmoid->outputs[0]) : NULL;
-    const kln_onnx_node *next = gate != NULL && gate->consumers == 1
-                                    ? quantize_node_of(&index->readers, graph, gate->name)
-                                    : NULL;
+    const kln_onnx_node *next =
+        gate != NULL && gate->consumers == 1
+            ? kln_graph_index_node(&index->of, &index->of.consumers, gate->name)
+            : NULL;
     const bool is_both = next != NULL && kln_graph_edit_is(next, "Mul") &&
                          (strcmp(next->inputs[0], name) == 0 || strcmp(next->inputs[1], name) == 0);
     return is_both ? next : NULL;
@@ -113,8 +90,8 @@ bool quantize_is_one_pixel(const kln_value *value)
 /* "Squeeze-and-Excitation Networks", https://arxiv.org/abs/1709.01507: an image's channels are
  * averaged, and what small convolutions make of that multiplies them. A step of such a factor moves
  * a whole channel. */
-const kln_onnx_node *quantize_gated(const kln_graph_inference *known, const kln_onnx_graph *graph,
-                                    const quantize_index *index, const kln_onnx_node *node)
+const kln_onnx_node *quantize_gated(const kln_graph_inference *known, const quantize_index *index,
+                                    const kln_onnx_node *node)
 {
     if (!kln_graph_edit_is(node, "Conv") ||
         !quantize_is_one_pixel(kln_inference_find(known, node->inputs[0]))) {
@@ -122,7 +99,7 @@ const kln_onnx_node *quantize_gated(const kln_graph_inference *known, const kln_
     }
     for (int steps = 0; steps < 12 && node != NULL && node->output_count == 1; steps++) {
         const char *name = node->outputs[0];
-        node = next_of(known, graph, index, name);
+        node = next_of(known, index, name);
         if (node != NULL && kln_graph_edit_is(node, "Mul") && node->input_count == 2) {
             const char *other = node->inputs[strcmp(node->inputs[0], name) == 0];
             const kln_value *value = kln_inference_find(known, other);
@@ -153,7 +130,7 @@ static void choose_product(const quantize_pass *pass, const kln_onnx_node *node,
     const int64_t *dims = quantize_find(pass, node->inputs[chosen->weights])->weights->dims;
     const quantize_product product = {chosen->input, dims[chosen->axis], dims[chosen->depth]};
     if (pass->format->activations &&
-        quantize_has_no_gain(pass->options, pass->graph, &pass->index, node, &product)) {
+        quantize_has_no_gain(pass->options, &pass->index, node, &product)) {
         chosen->reason = KILN_PRECISION_NO_GAIN;
         chosen->weights = chosen->input = SIZE_MAX;
         return;
@@ -174,7 +151,7 @@ static void choose_node(const quantize_pass *pass, const kln_onnx_node *node, qu
         chosen->reason = KILN_PRECISION_KEPT;
         return;
     }
-    if (quantize_gated(pass->inference->graph, pass->graph, &pass->index, node) != NULL) {
+    if (quantize_gated(pass->inference->graph, &pass->index, node) != NULL) {
         chosen->reason = KILN_PRECISION_GATE;
         return;
     }
@@ -332,8 +309,7 @@ static void choose_gate(const quantize_pass *pass, size_t index)
 {
     const kln_onnx_node *node = &pass->graph->nodes[index];
     quantize_node *chosen = &pass->nodes[index];
-    const kln_onnx_node *scaled =
-        quantize_gated(pass->inference->graph, pass->graph, &pass->index, node);
+    const kln_onnx_node *scaled = quantize_gated(pass->inference->graph, &pass->index, node);
     if (scaled == NULL || scaled_image(pass, scaled) == 2) {
         return;
     }

@@ -69,9 +69,9 @@ typedef struct fold_pass {
     kln_inference *inference;
     kiln_precision_report *report;
     const char **kept; /* names that the caller keeps, as they are by now */
-    size_t kept_count;
-    kln_names makers; /* the convolution that makes a tensor */
-    fold_conv *convs; /* of each node */
+    kln_names places;  /* and where in that list */
+    kln_names makers;  /* the convolution that makes a tensor */
+    fold_conv *convs;  /* of each node */
     float *factors, *terms;
 } fold_pass;
 
@@ -216,6 +216,17 @@ static kiln_status tell(const fold_pass *pass, const kln_onnx_node *node)
     return kln_precision_report_add(pass->report, &line);
 }
 
+/* What was kept under one name is from now on under another. */
+static kiln_status keep_as(fold_pass *pass, const char *before, const char *name)
+{
+    const uint32_t place = kln_names_get(&pass->places, before);
+    if (place == KLN_NAMES_NONE) {
+        return KILN_OK;
+    }
+    pass->kept[place] = name;
+    return kln_names_set(&pass->places, name, place);
+}
+
 /* Into the convolution before it, where nothing else reads what lies between. */
 static kiln_status fold(fold_pass *pass, size_t index, bool *folded)
 {
@@ -239,12 +250,8 @@ static kiln_status fold(fold_pass *pass, size_t index, bool *folded)
         const char **outputs = kln_arena_alloc_zeroed(pass->arena, 1, sizeof *outputs);
         KLN_FAIL_IF(outputs == NULL, no_memory());
         outputs[0] = node->outputs[0];
-        for (size_t k = 0; k < pass->kept_count; k++) {
-            if (strcmp(pass->kept[k], node->inputs[input]) == 0 ||
-                strcmp(pass->kept[k], node->name) == 0) {
-                pass->kept[k] = outputs[0];
-            }
-        }
+        KLN_RETURN_IF_ERROR(keep_as(pass, node->inputs[input], outputs[0]));
+        KLN_RETURN_IF_ERROR(keep_as(pass, node->name, outputs[0]));
         pass->graph.nodes[maker].outputs = outputs;
         *folded = true;
         KLN_RETURN_IF_ERROR(kln_names_set(&pass->makers, outputs[0], maker));
@@ -315,29 +322,28 @@ static kiln_status fold_all(fold_pass *pass)
     return KILN_OK;
 }
 
+static void finish(fold_pass *pass)
+{
+    kln_names_finish(&pass->places);
+    kln_names_finish(&pass->makers);
+    kln_inference_destroy(pass->inference);
+}
+
 kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_options *options,
                           kiln_precision_report *report)
 {
-    fold_pass pass = {.model = model,
-                      .arena = &model->arena,
-                      .report = report,
-                      .kept_count = options->keep_node_count};
-    KLN_ARENA_NEW(pass.arena, pass.kept, pass.kept_count + 1, "a folded network");
-    for (size_t i = 0; i < pass.kept_count; i++) {
-        KLN_RETURN_IF_NULL(options->keep_nodes[i]);
+    KLN_SCOPED(finish)
+    fold_pass pass = {.model = model, .arena = &model->arena, .report = report};
+    KLN_ARENA_NEW(pass.arena, pass.kept, options->keep_node_count + 1, "a folded network");
+    for (size_t i = 0; i < options->keep_node_count; i++) {
         pass.kept[i] = options->keep_nodes[i];
+        KLN_RETURN_IF_ERROR(kln_names_set(&pass.places, pass.kept[i], (uint32_t)i));
     }
-    options->keep_nodes = pass.kept;
-    kln_onnx_graph graph = model->graph;
-    KLN_RETURN_IF_ERROR(hoist_constants(&model->arena, &graph));
-    model->graph = graph;
+    KLN_RETURN_IF_ERROR(hoist_constants(&model->arena, &model->graph));
     KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &pass.inference));
-    pass.graph = graph;
-    const kiln_status status = fold_all(&pass);
-    kln_names_finish(&pass.makers);
-    kln_inference_destroy(pass.inference);
-    if (status == KILN_OK) {
-        model->graph = pass.graph;
-    }
-    return status;
+    pass.graph = model->graph;
+    KLN_RETURN_IF_ERROR(fold_all(&pass));
+    model->graph = pass.graph;
+    options->keep_nodes = pass.kept;
+    return quantize_sort_kept(pass.arena, &options->keep_nodes, options->keep_node_count);
 }

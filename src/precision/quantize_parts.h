@@ -38,11 +38,11 @@ typedef struct quantize_node {
     int64_t depth;       /* the axis that is summed over, along which blocks lie */
 } quantize_node;
 
-/* The places of nodes by the name of a tensor: of the last one that reads it, of a Sigmoid or
- * HardSigmoid that does, of the one that makes it; and what goes into a GELU. Made once, for what
- * asks of every node. */
+/* What is in a graph, made once, for what asks of every node. */
 typedef struct quantize_index {
-    kln_names readers, sigmoids, makers, gelus;
+    kln_graph_index of;
+    kln_names sigmoids; /* a Sigmoid or HardSigmoid that reads it */
+    kln_names gelus;    /* what goes into a GELU */
 } quantize_index;
 
 typedef struct quantize_pass {
@@ -61,26 +61,35 @@ typedef struct quantize_pass {
     kln_onnx_graph made;
 } quantize_pass;
 
-/* Whether the options name the node or its operator. (quantize_choose.c) */
+/* --- what is asked to stay (quantize_keep.c) --- */
+
+/* The lists of names, checked and sorted, in the model's arena. NAME, OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status quantize_keep(kln_onnx_model *model, kiln_precision_options *options);
+KILN_MUST_CHECK kiln_status quantize_sort_kept(kln_arena *arena, const char *const **list,
+                                               size_t count);
+/* Whether the options, with their lists sorted, name the node, its operator or an output. */
 bool quantize_is_kept(const kiln_precision_options *options, const kln_onnx_node *node);
+
+/* How the name of a tensor that was evened out ends, and how long it was before. */
+#define QUANTIZE_EVENED "/evened"
+size_t quantize_first_length(const char *name);
 
 /* [batch, channels, 1, ...]; false for NULL. (quantize_choose.c) */
 bool quantize_is_one_pixel(const kln_value *value);
 
 /* (quantize_index.c) */
 KILN_MUST_CHECK kiln_status quantize_index_make(const kln_onnx_graph *graph, quantize_index *index);
-/* Only of the nodes that read. */
-KILN_MUST_CHECK kiln_status quantize_index_readers(const kln_onnx_graph *graph,
-                                                   quantize_index *index);
 void quantize_index_finish(quantize_index *index);
-/* By one of its maps; or NULL. */
-const kln_onnx_node *quantize_node_of(const kln_names *names, const kln_onnx_graph *graph,
-                                      const char *name);
+static inline const kln_onnx_node *quantize_producer(const quantize_index *index, const char *name)
+{
+    return kln_graph_index_node(&index->of, &index->of.producers, name);
+}
 
 /* The Mul that scales the channels of an image by what becomes of the node, a convolution of one
- * pixel; else NULL. `known` is of `graph`, whatever the order of its nodes. (quantize_choose.c) */
-const kln_onnx_node *quantize_gated(const kln_graph_inference *known, const kln_onnx_graph *graph,
-                                    const quantize_index *index, const kln_onnx_node *node);
+ * pixel; else NULL. `known` is of the same graph, whatever the order of its nodes.
+ * (quantize_choose.c) */
+const kln_onnx_node *quantize_gated(const kln_graph_inference *known, const quantize_index *index,
+                                    const kln_onnx_node *node);
 
 /* Whether the node only moves numbers. (quantize_parts.c) */
 bool quantize_is_move(const kln_onnx_node *node);
@@ -93,9 +102,8 @@ typedef struct quantize_product {
 
 /* Whether the node stays because the rest computes in a half type, and eight bits would make no
  * faster network of it. (quantize_attention.c) */
-bool quantize_has_no_gain(const kiln_precision_options *options, const kln_onnx_graph *graph,
-                          const quantize_index *index, const kln_onnx_node *node,
-                          const quantize_product *product);
+bool quantize_has_no_gain(const kiln_precision_options *options, const quantize_index *index,
+                          const kln_onnx_node *node, const quantize_product *product);
 
 /* What becomes of a number with that scale, and the scale of a channel of numbers up to `largest`.
  * (quantize_weights.c) */
@@ -123,9 +131,6 @@ KILN_MUST_CHECK kiln_status quantize_head(kln_onnx_model *model,
 /* An image that a gate scales gets channels in whole blocks. (quantize_pad.c) */
 KILN_MUST_CHECK kiln_status quantize_pad(kln_onnx_model *model,
                                          const kiln_precision_options *options);
-
-/* How the name of a tensor that was evened out ends. */
-#define QUANTIZE_EVENED "/evened"
 
 /* Leaves out constants that nobody reads, branches and bodies of loops included. (quantize.c) */
 KILN_MUST_CHECK kiln_status quantize_drop_unread(kln_onnx_graph *made);

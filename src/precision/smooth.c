@@ -9,22 +9,16 @@
 
 /* --- constants --- */
 
-static kiln_status list_constants(smooth_pass *pass)
+static kiln_status align_constants(smooth_pass *pass)
 {
     for (size_t i = 0; i < pass->graph.initializer_count; i++) {
         kln_onnx_tensor *tensor = &pass->graph.initializers[i];
-        KLN_RETURN_IF_ERROR(kln_names_set(&pass->constants, tensor->name, (uint32_t)i));
         if (tensor->dtype == KILN_DTYPE_FLOAT32 && tensor->data.data != NULL &&
             (uintptr_t)tensor->data.data % _Alignof(float) != 0) { /* as it may lie in a file */
             float *copy = kln_arena_alloc(pass->arena, tensor->data.size + 1);
             KLN_FAIL_IF(copy == NULL, smooth_no_memory());
             tensor->data.data = memcpy(copy, tensor->data.data, tensor->data.size);
         }
-    }
-    /* A caller may replace it. */
-    for (size_t i = 0; i < pass->graph.input_count; i++) {
-        KLN_RETURN_IF_ERROR(
-            kln_names_set(&pass->constants, pass->graph.inputs[i].name, KLN_NAMES_NONE));
     }
     return KILN_OK;
 }
@@ -65,7 +59,7 @@ static uint32_t find_adder(const smooth_pass *pass, const kln_onnx_node *node, s
     if (out == NULL || out->consumers != 1) {
         return KLN_NO_NODE;
     }
-    const uint32_t place = kln_names_get(&pass->index.readers, out->name);
+    const uint32_t place = kln_names_get(&pass->index.of.consumers, out->name);
     const kln_onnx_node *next = place != KLN_NAMES_NONE ? &pass->graph.nodes[place] : NULL;
     size_t count = 0;
     if (next == NULL || !kln_graph_edit_is(next, "Add")) {
@@ -104,7 +98,7 @@ static void look_at_node(const smooth_pass *pass, size_t index)
     smooth_node *of = &pass->nodes[index];
     const kln_graph_inference *known = pass->inference->graph;
     if (quantize_is_kept(pass->options, node) || !kln_precision_summed(node, known, &of->input) ||
-        quantize_gated(known, &pass->graph, &pass->index, node) != NULL) {
+        quantize_gated(known, &pass->index, node) != NULL) {
         return;
     }
     const kln_value *weights = kln_inference_find(known, node->inputs[1]);
@@ -126,7 +120,7 @@ static void look_at_node(const smooth_pass *pass, size_t index)
                        ? kln_ranges_products(pass->options->ranges, &patch)
                        : NULL;
     of->is_candidate =
-        !quantize_has_no_gain(pass->options, &pass->graph, &pass->index, node,
+        !quantize_has_no_gain(pass->options, &pass->index, node,
                               &(quantize_product){0, (int64_t)of->outs, (int64_t)of->ins}) &&
         of->groups > 0 && of->outs % of->groups == 0 && of->ins * of->groups == of->input.count;
 }
@@ -221,7 +215,7 @@ static kiln_status begin(smooth_pass *pass)
         node->inputs = names;
         node->outputs = names + node->input_count;
     }
-    return list_constants(pass);
+    return align_constants(pass);
 }
 
 static kiln_status end(smooth_pass *pass)
@@ -291,7 +285,6 @@ kiln_status quantize_smooth(kln_onnx_model *model, const kiln_precision_options 
     KLN_RETURN_IF_ERROR(kiln_range_table_create(&pass.ranges));
     kiln_status status = kiln_range_table_merge(pass.ranges, options->ranges);
     status = status == KILN_OK ? run(&pass) : status;
-    kln_names_finish(&pass.constants);
     quantize_index_finish(&pass.index);
     kln_inference_destroy(pass.inference);
     if (status != KILN_OK) {

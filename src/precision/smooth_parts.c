@@ -14,7 +14,8 @@ kiln_status smooth_no_memory(void)
 
 const float *smooth_constant(const smooth_pass *pass, const char *name, size_t *count)
 {
-    const uint32_t place = name[0] != '\0' ? kln_names_get(&pass->constants, name) : KLN_NAMES_NONE;
+    const uint32_t place =
+        name[0] != '\0' ? kln_names_get(&pass->index.of.constants, name) : KLN_NAMES_NONE;
     if (place == KLN_NAMES_NONE || place >= pass->graph.initializer_count) {
         return NULL;
     }
@@ -93,7 +94,7 @@ kiln_status smooth_add(smooth_pass *pass, const char *stem, const char *what, co
                                     .dims = copied,
                                     .data = {numbers, count * sizeof *numbers}};
     KLN_RETURN_IF_ERROR(kln_onnx_add_initializer(pass->arena, &pass->graph, &tensor));
-    return kln_names_set(&pass->constants, *name, index);
+    return kln_names_set(&pass->index.of.constants, *name, index);
 }
 
 kiln_status smooth_store(smooth_pass *pass, size_t index)
@@ -102,7 +103,7 @@ kiln_status smooth_store(smooth_pass *pass, size_t index)
     kln_onnx_node *written = &pass->graph.nodes[index];
     const char *stem = written->output_count != 0 ? written->outputs[0] : written->name;
     if (node->is_changed) {
-        const uint32_t place = kln_names_get(&pass->constants, written->inputs[1]);
+        const uint32_t place = kln_names_get(&pass->index.of.constants, written->inputs[1]);
         const kln_onnx_tensor before = pass->graph.initializers[place];
         KLN_RETURN_IF_ERROR(smooth_add(pass, stem, "weights", node->weights, before.rank,
                                        before.dims, &written->inputs[1]));

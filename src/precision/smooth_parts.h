@@ -53,8 +53,7 @@ typedef struct smooth_pass {
     const quantize_format *format;
     kln_inference *inference;
     kln_onnx_graph graph; /* that is made: copied nodes, more initializers */
-    kln_names constants;  /* to the place of an initializer */
-    quantize_index index; /* by the names that the tensors had at first */
+    quantize_index index; /* by the names that the tensors had at first; constants as they are */
     smooth_node *nodes;
     smooth_insertion *insertions;
     size_t insertion_count, insertion_capacity;

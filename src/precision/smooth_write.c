@@ -61,7 +61,7 @@ static place find_place(const smooth_pass *pass, const char *name, size_t reader
     if (found.tensor == NULL || found.tensor->consumers != readers || !found.tensor->has_shape) {
         return found;
     }
-    const uint32_t maker = kln_names_get(&pass->index.makers, name);
+    const uint32_t maker = kln_names_get(&pass->index.of.producers, name);
     kln_onnx_node *node = maker != KLN_NAMES_NONE ? &pass->graph.nodes[maker] : NULL;
     if (node != NULL && strcmp(node->outputs[0], name) == 0) { /* by now it may make another */
         found.producer = maker;
@@ -354,7 +354,7 @@ static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const
 
 static const kln_onnx_node *maker_of(const smooth_pass *pass, const char *name, const char *op)
 {
-    const kln_onnx_node *maker = quantize_node_of(&pass->index.makers, &pass->graph, name);
+    const kln_onnx_node *maker = quantize_producer(&pass->index, name);
     return maker != NULL && kln_graph_edit_is(maker, op) ? maker : NULL;
 }
 
@@ -377,7 +377,7 @@ static bool is_swish_of_conv(const smooth_pass *pass, const char *name)
  * more. With a half type beside, that goes for x sigmoid(x) too. */
 static bool is_given_in_bytes(const smooth_pass *pass, const char *name, int steps)
 {
-    const kln_onnx_node *maker = quantize_node_of(&pass->index.makers, &pass->graph, name);
+    const kln_onnx_node *maker = quantize_producer(&pass->index, name);
     if (maker == NULL || steps == 0) {
         return false;
     }

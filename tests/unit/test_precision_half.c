@@ -234,16 +234,18 @@ TEST(what_is_wrong_is_told)
     static const char *const wrong[] = {"Sofmax"};
     owned_maker m;
     make(&m, 0);
-    kiln_precision_options how = options_of(0, KILN_PRECISION_FP16, NULL);
-    how.keep_operators = wrong;
-    how.keep_operator_count = 1;
-    assert_int_equal(kln_precision_convert(m.model, &how, NULL), KILN_ERROR_NAME);
-    assert_non_null(strstr(kiln_error_message(), "\"Sofmax\""));
-    how.keep_operator_count = 0;
-    how.keep_nodes = wrong;
-    how.keep_node_count = 1;
-    assert_int_equal(kln_precision_convert(m.model, &how, NULL), KILN_ERROR_NAME);
-    assert_int_equal(m.model->graph.node_count, 2);
+    for (kiln_precision precision = KILN_PRECISION_FP16; precision <= KILN_PRECISION_INT4;
+         precision++) {
+        for (size_t nodes = 0; nodes < 2; nodes++) {
+            kiln_precision_options how = KILN_PRECISION_OPTIONS(.precision = precision);
+            how.keep_operators = how.keep_nodes = wrong;
+            how.keep_node_count = nodes;
+            how.keep_operator_count = 1 - nodes;
+            assert_int_equal(kln_precision_convert(m.model, &how, NULL), KILN_ERROR_NAME);
+            assert_non_null(strstr(kiln_error_message(), "\"Sofmax\""));
+            assert_int_equal(m.model->graph.node_count, 2);
+        }
+    }
 }
 
 /* y = twice(x), where twice(v) = v + v is the model's own. */

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the options ask to stay: lists of names, which are sorted here and searched then. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "quantize_parts.h"
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+typedef struct part {
+    const char *text;
+    size_t length;
+} part;
+
+static int compare_part(const void *key, const void *item)
+{
+    const part *sought = key;
+    const char *name = *(const char *const *)item;
+    const int order = strncmp(sought->text, name, sought->length);
+    return order == 0 && name[sought->length] != '\0' ? -1 : order;
+}
+
+static bool has(const char *const *sorted, size_t count, const char *name, size_t length)
+{
+    const part sought = {name, length};
+    return count != 0 && bsearch(&sought, sorted, count, sizeof *sorted, compare_part) != NULL;
+}
+
+size_t quantize_first_length(const char *name)
+{
+    const size_t length = strlen(name);
+    const size_t end = strlen(QUANTIZE_EVENED);
+    const bool is_evened = length > end && strcmp(name + length - end, QUANTIZE_EVENED) == 0;
+    return is_evened ? length - end : length;
+}
+
+bool quantize_is_kept(const kiln_precision_options *o, const kln_onnx_node *node)
+{
+    bool is_kept =
+        has(o->keep_operators, o->keep_operator_count, node->op_type, strlen(node->op_type)) ||
+        has(o->keep_nodes, o->keep_node_count, node->name, strlen(node->name));
+    for (size_t i = 0; !is_kept && i < node->output_count; i++) {
+        const char *name = node->outputs[i];
+        is_kept = has(o->keep_nodes, o->keep_node_count, name, strlen(name)) ||
+                  has(o->keep_nodes, o->keep_node_count, name, quantize_first_length(name));
+    }
+    return is_kept;
+}
+
+/* Nodes by their names and those of what they make, operators, and those of graphs inside nodes. */
+static kiln_status list_names(const kln_onnx_graph *graph, kln_names *nodes, kln_names *operators)
+{
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        KLN_RETURN_IF_ERROR(kln_names_set(operators, node->op_type, 0));
+        KLN_RETURN_IF_ERROR(kln_names_set(nodes, node->name, 0));
+        for (size_t k = 0; k < node->output_count; k++) {
+            KLN_RETURN_IF_ERROR(kln_names_set(nodes, node->outputs[k], 0));
+        }
+        for (size_t k = 0; k < node->attribute_count; k++) {
+            const kln_onnx_attribute *a = &node->attributes[k];
+            if (a->graph != NULL) {
+                KLN_RETURN_IF_ERROR(list_names(a->graph, nodes, operators));
+            }
+            for (size_t g = 0; a->graphs != NULL && g < a->count; g++) {
+                KLN_RETURN_IF_ERROR(list_names(a->graphs[g], nodes, operators));
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status quantize_sort_kept(kln_arena *arena, const char *const **list, size_t count)
+{
+    const char **sorted;
+    KLN_ARENA_NEW(arena, sorted, count + 1, "names to be kept");
+    for (size_t i = 0; i < count; i++) {
+        sorted[i] = (*list)[i];
+    }
+    qsort(sorted, count, sizeof *sorted, compare);
+    *list = sorted;
+    return KILN_OK;
+}
+
+/* An operator that the model does not have does no harm; one that no model has is a typing error,
+ * and so is a node that is not there. */
+kiln_status quantize_keep(kln_onnx_model *model, kiln_precision_options *o)
+{
+    KLN_SCOPED(kln_names_finish) kln_names nodes = {0};
+    KLN_SCOPED(kln_names_finish) kln_names operators = {0};
+    if (o->keep_operator_count + o->keep_node_count == 0) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(list_names(&model->graph, &nodes, &operators));
+    for (size_t i = 0; i < o->keep_operator_count; i++) {
+        const char *name = o->keep_operators[i];
+        KLN_RETURN_IF_NULL(name);
+        KLN_RETURN_IF(
+            kln_names_get(&operators, name) == KLN_NAMES_NONE && !kln_operator_known("", name),
+            KILN_ERROR_NAME,
+            "kiln_precision_options: \"%s\" is to stay, but ONNX and the model have no "
+            "such operator",
+            name);
+    }
+    for (size_t i = 0; i < o->keep_node_count; i++) {
+        const char *name = o->keep_nodes[i];
+        KLN_RETURN_IF_NULL(name);
+        KLN_RETURN_IF(kln_names_get(&nodes, name) == KLN_NAMES_NONE, KILN_ERROR_NAME,
+                      "kiln_precision_options: \"%s\" is to stay, but the model has no such node "
+                      "and no such tensor",
+                      name);
+    }
+    KLN_RETURN_IF_ERROR(
+        quantize_sort_kept(&model->arena, &o->keep_operators, o->keep_operator_count));
+    return quantize_sort_kept(&model->arena, &o->keep_nodes, o->keep_node_count);
+}
