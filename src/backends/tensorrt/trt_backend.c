@@ -87,6 +87,7 @@ static trt_GpuAllocator *allocator_of(trt_engine *made, const kiln_build_options
 static kiln_status build_within(trt_engine *made, const kiln_model *model,
                                 const kiln_build_options *options, const kiln_monitor *monitor)
 {
+    TRT_ENTER(made->device);
     made->built.arena = &made->arena;
     const kiln_status status =
         trt_build_plan(made->library, model, options, monitor, allocator_of(made, options),
@@ -114,12 +115,7 @@ static kiln_status build(const kiln_model *model, const kiln_build_options *opti
                   KILN_ERROR_CANCELLED, "%s: the build was stopped", kln_model_name(model));
     trt_engine *made = NULL;
     KLN_RETURN_IF_ERROR(trt_engine_create(options, &made));
-    kln_cuda_scope scope;
-    kiln_status status = trt_enter(made->device, &scope);
-    if (status == KILN_OK) {
-        status = build_within(made, model, options, monitor);
-        kln_cuda_leave(&scope);
-    }
+    const kiln_status status = build_within(made, model, options, monitor);
     if (status != KILN_OK) {
         trt_engine_destroy(made);
         return status;
@@ -159,6 +155,15 @@ static kiln_status check_onnx(const kiln_model *model)
                     model->path != NULL ? model->path : "what is in memory", why);
 }
 
+static kiln_status load_within(trt_engine *made, const kiln_model *plan)
+{
+    KLN_RETURN_IF_ERROR(keep_plan(made, plan));
+    TRT_ENTER(made->device);
+    KLN_RETURN_IF_ERROR(
+        trt_engine_deserialize(made, plan->path != NULL ? plan->path : "a plan in memory"));
+    return plan->origin != NULL ? trt_keep_names(made, plan->origin) : KILN_OK;
+}
+
 static kiln_status load(const kiln_model *plan, const kiln_build_options *options, void **engine)
 {
     if (trt_recognize(plan->bytes) == NULL) {
@@ -167,18 +172,7 @@ static kiln_status load(const kiln_model *plan, const kiln_build_options *option
     }
     trt_engine *made = NULL;
     KLN_RETURN_IF_ERROR(trt_engine_create(options, &made));
-    kiln_status status = keep_plan(made, plan);
-    kln_cuda_scope scope = {.pushed = false};
-    if (status == KILN_OK) {
-        status = trt_enter(made->device, &scope);
-    }
-    if (status == KILN_OK) {
-        status = trt_engine_deserialize(made, plan->path != NULL ? plan->path : "a plan in memory");
-    }
-    if (status == KILN_OK && plan->origin != NULL) {
-        status = trt_keep_names(made, plan->origin);
-    }
-    kln_cuda_leave(&scope);
+    const kiln_status status = load_within(made, plan);
     if (status != KILN_OK) {
         trt_engine_destroy(made);
         return status;
@@ -208,25 +202,24 @@ static kiln_span bytes_of(const trt_engine *engine, trt_HostMemory *memory)
 }
 
 /* A plan that was built without its weights is saved without them, whatever it got since. */
+static kiln_status refresh_plan(trt_engine *engine)
+{
+    TRT_REFITTING(engine);
+    if (engine->is_stale && !engine->is_stripped) {
+        trt_HostMemory *memory = NULL;
+        KLN_RETURN_IF_ERROR(write_again(engine, &memory));
+        trt_HostMemory_destroy(engine->refitted);
+        engine->refitted = memory;
+        engine->plan = bytes_of(engine, memory);
+        engine->is_stale = false;
+    }
+    return KILN_OK;
+}
+
 static kiln_status serialize(void *state, kiln_span *bytes)
 {
     trt_engine *engine = state;
-    kln_cuda_scope scope;
-    kiln_status status = KILN_OK;
-    if (engine->engine != NULL) {
-        KLN_RETURN_IF_ERROR(trt_refit_begin(engine, &scope));
-        trt_HostMemory *memory = NULL;
-        if (engine->is_stale && !engine->is_stripped) {
-            status = write_again(engine, &memory);
-        }
-        if (memory != NULL) {
-            trt_HostMemory_destroy(engine->refitted);
-            engine->refitted = memory;
-            engine->plan = bytes_of(engine, memory);
-            engine->is_stale = false;
-        }
-        trt_refit_end(engine, &scope);
-    }
+    const kiln_status status = engine->engine != NULL ? refresh_plan(engine) : KILN_OK;
     *bytes = engine->plan;
     return status == KILN_OK ? kln_bytes_check(*bytes, "the plan") : status;
 }
@@ -234,6 +227,7 @@ static kiln_status serialize(void *state, kiln_span *bytes)
 /* Fills in the copy, whose plan is the other one's or its own. */
 static kiln_status fill_copy(trt_engine *engine, trt_engine *copy)
 {
+    TRT_REFITTING(engine);
     copy->plan = engine->plan;
     if (engine->is_stale) {
         KLN_RETURN_IF_ERROR(write_again(engine, &copy->memory));
@@ -247,7 +241,6 @@ kiln_status trt_refit_beside(void *state, const kiln_named_tensor *weights, size
 {
     trt_engine *engine = state;
     trt_engine *copy = NULL;
-    kln_cuda_scope scope;
     (void)weights; /* they are put into the copy in place */
     (void)count;
     KLN_RETURN_IF_ERROR(trt_engine_need(engine, "refit"));
@@ -256,11 +249,7 @@ kiln_status trt_refit_beside(void *state, const kiln_named_tensor *weights, size
                                         .allow_host_code = engine->runs_host_code,
                                         .strip_plan = engine->lacks_weights};
     KLN_RETURN_IF_ERROR(trt_engine_create_with(engine->library, &options, &copy));
-    kiln_status status = trt_refit_begin(engine, &scope);
-    if (status == KILN_OK) {
-        status = fill_copy(engine, copy);
-        trt_refit_end(engine, &scope);
-    }
+    const kiln_status status = fill_copy(engine, copy);
     if (status != KILN_OK) {
         trt_engine_destroy(copy);
         return status;

@@ -28,14 +28,10 @@ static void release_slots(trt_context *self)
 void trt_context_destroy(void *state)
 {
     trt_context *self = state;
-    kln_cuda_scope scope;
-    if (trt_enter(self->engine->device, &scope) != KILN_OK) {
-        kln_log(KILN_LOG_WARNING, "tensorrt", "destroying a context: %s", kiln_error_message());
-    }
+    TRT_ENTER_ANYWAY(self->engine->device, "destroying a context");
     trt_ExecutionContext_destroy(self->object);
     trt_RuntimeConfig_destroy(self->config);
     trt_RuntimeCache_destroy(self->cache);
-    kln_cuda_leave(&scope);
     kln_mapping_close(&self->cache_file);
     release_slots(self);
     trt_profiler_finish(&self->profiler);
@@ -78,6 +74,7 @@ static kiln_status fill(trt_context *self, const kiln_context_options *options)
 {
     trt_engine *engine = self->engine;
     const trt_abi *abi = &engine->library->abi;
+    TRT_ENTER(engine->device);
     self->stream = options->stream;
     trt_device_memory(&self->memory, &self->stream->device);
     trt_logged_clear();
@@ -107,12 +104,7 @@ kiln_status trt_context_create(void *state, const kiln_context_options *options,
     (void)atomic_fetch_add(&engine->contexts, 1);
     trt_profiler_init(&made->profiler, &engine->library->tables);
     trt_error_recorder_init(&made->recorder, &engine->library->tables);
-    kln_cuda_scope scope;
-    kiln_status status = trt_enter(engine->device, &scope);
-    if (status == KILN_OK) {
-        status = fill(made, options);
-        kln_cuda_leave(&scope);
-    }
+    const kiln_status status = fill(made, options);
     if (status != KILN_OK) {
         trt_context_destroy(made);
         return status;

@@ -46,6 +46,15 @@ kiln_status trt_enter(int32_t device, kln_cuda_scope *scope)
     return kiln_device_count() > 0 ? kln_cuda_enter(device, scope) : KILN_OK;
 }
 
+kln_cuda_scope trt_enter_anyway(int32_t device, const char *what)
+{
+    kln_cuda_scope scope;
+    if (trt_enter(device, &scope) != KILN_OK) {
+        kln_log(KILN_LOG_WARNING, "tensorrt", "%s: %s", what, kiln_error_message());
+    }
+    return scope;
+}
+
 int32_t trt_device_capability(int32_t index)
 {
     kiln_device_info info = {.struct_size = sizeof info};

@@ -10,14 +10,10 @@
 void trt_engine_destroy(void *state)
 {
     trt_engine *engine = state;
-    kln_cuda_scope scope;
-    if (trt_enter(engine->device, &scope) != KILN_OK) {
-        kln_log(KILN_LOG_WARNING, "tensorrt", "destroying an engine: %s", kiln_error_message());
-    }
+    TRT_ENTER_ANYWAY(engine->device, "destroying an engine");
     trt_refit_finish(engine);
     trt_CudaEngine_destroy(engine->engine);
     trt_Runtime_destroy(engine->runtime);
-    kln_cuda_leave(&scope);
     if (engine->allocates) {
         trt_gpu_allocator_finish(&engine->allocator);
     }

@@ -77,8 +77,16 @@ void trt_refit_finish(trt_engine *engine);
 
 /* Takes the lock `refitting`, enters the device and forgets earlier errors; all below is done in
  * between. */
-KILN_MUST_CHECK kiln_status trt_refit_begin(trt_engine *engine, kln_cuda_scope *scope);
-void trt_refit_end(trt_engine *engine, kln_cuda_scope *scope);
+typedef struct trt_refitting {
+    trt_engine *engine; /* NULL: not begun */
+    kln_cuda_scope scope;
+} trt_refitting;
+KILN_MUST_CHECK kiln_status trt_refit_begin(trt_engine *engine, trt_refitting *refitting);
+void trt_refit_end(trt_refitting *refitting);
+/* Begins, to the end of the scope, or returns. */
+#define TRT_REFITTING(of)                                                      \
+    KLN_SCOPED(trt_refit_end) trt_refitting trt_refitting_ = {.engine = NULL}; \
+    KLN_RETURN_IF_ERROR(trt_refit_begin((of), &trt_refitting_))
 /* Makes the refitter if there is none yet. */
 KILN_MUST_CHECK kiln_status trt_refit_need(trt_engine *engine);
 /* Refits with what is set: STATE with what is missing. The weights of a model are set by the

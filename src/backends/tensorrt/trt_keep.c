@@ -52,14 +52,10 @@ static size_t give_up(void)
     while (keepers != NULL) {
         trt_library *library = keepers;
         keepers = library->next_keeper;
-        kln_cuda_scope scope;
-        const bool entered = ours && trt_enter(library->kept_device, &scope) == KILN_OK;
         if (ours) {
+            TRT_ENTER_ANYWAY(library->kept_device, "destroying a builder");
             trt_Builder_destroy(library->kept);
             count++;
-        }
-        if (entered) {
-            kln_cuda_leave(&scope);
         }
         library->kept = NULL;
         while (library->timings != NULL) {

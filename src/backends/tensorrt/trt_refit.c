@@ -133,11 +133,9 @@ void trt_refit_finish(trt_engine *engine)
 kiln_status trt_refit_count(void *state, size_t *count)
 {
     trt_engine *engine = state;
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(trt_refit_begin(engine, &scope));
+    TRT_REFITTING(engine);
     const kiln_status status = trt_refit_need(engine);
     *count = engine->weight_count;
-    trt_refit_end(engine, &scope);
     return status;
 }
 
@@ -239,26 +237,28 @@ kiln_status trt_refit_commit(trt_engine *engine, bool by_name)
     return KILN_OK;
 }
 
-kiln_status trt_refit_begin(trt_engine *engine, kln_cuda_scope *scope)
+kiln_status trt_refit_begin(trt_engine *engine, trt_refitting *refitting)
 {
-    KLN_RETURN_IF_ERROR(trt_enter(engine->device, scope));
+    KLN_RETURN_IF_ERROR(trt_enter(engine->device, &refitting->scope));
+    refitting->engine = engine;
     (void)pthread_mutex_lock(&engine->refitting);
     trt_logged_clear();
     trt_error_recorder_clear(&engine->recorder);
     return KILN_OK;
 }
 
-void trt_refit_end(trt_engine *engine, kln_cuda_scope *scope)
+void trt_refit_end(trt_refitting *refitting)
 {
-    (void)pthread_mutex_unlock(&engine->refitting);
-    kln_cuda_leave(scope);
+    if (refitting->engine != NULL) {
+        (void)pthread_mutex_unlock(&refitting->engine->refitting);
+        kln_cuda_leave(&refitting->scope);
+    }
 }
 
 kiln_status trt_refit(void *state, const kiln_named_tensor *weights, size_t count)
 {
     trt_engine *engine = state;
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(trt_refit_begin(engine, &scope));
+    TRT_REFITTING(engine);
     kiln_status status = trt_refit_need(engine);
     for (size_t i = 0; i < count && status == KILN_OK; i++) {
         status = set(engine, &weights[i]);
@@ -269,6 +269,5 @@ kiln_status trt_refit(void *state, const kiln_named_tensor *weights, size_t coun
     if (status != KILN_OK && engine->refitter != NULL) {
         trt_refit_unset(engine);
     }
-    trt_refit_end(engine, &scope);
     return status;
 }

@@ -99,21 +99,24 @@ static kiln_status refit_from(onnx_refit *self)
     return status;
 }
 
+static kiln_status refit_locked(onnx_refit *self)
+{
+    TRT_REFITTING(self->engine);
+    const kiln_status status = refit_from(self);
+    if (self->parser != NULL) {
+        trt_ParserRefitter_D0(&self->engine->library->abi, self->parser);
+    }
+    return status;
+}
+
 kiln_status trt_refit_model(void *state, const kiln_model *model)
 {
-    trt_engine *engine = state;
-    onnx_refit self = {.engine = engine, .model = model};
+    onnx_refit self = {.engine = state, .model = model};
     char made[PATH_MAX];
     KLN_RETURN_IF_ERROR(kln_model_place(model, made, &self.place));
     self.source = model->path != NULL ? model->path : "a model in memory";
     kln_text_init(&self.proto, (size_t)INT32_MAX);
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(trt_refit_begin(engine, &scope));
-    const kiln_status status = refit_from(&self);
-    if (self.parser != NULL) {
-        trt_ParserRefitter_D0(&engine->library->abi, self.parser);
-    }
-    trt_refit_end(engine, &scope);
+    const kiln_status status = refit_locked(&self);
     kln_text_finish(&self.proto);
     kln_arena_finish(&self.copies);
     kln_onnx_model_destroy(self.onnx);
