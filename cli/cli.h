@@ -53,6 +53,7 @@ typedef enum cli_kind {
     CLI_FLAG,    /* bool */
     CLI_COUNT,   /* int: how often it was given */
     CLI_TEXT,    /* const char *: the argument itself */
+    CLI_OUTPUT,  /* const char *: a file that is written when all is done, so looked at first */
     CLI_INTEGER, /* int64_t within least and most */
     CLI_REAL,    /* double within least and most */
     CLI_CHOICE,  /* int: index into choices */

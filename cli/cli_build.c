@@ -214,7 +214,7 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
     }
 
 static const cli_option options[] = {
-    {"output", 'o', "PLAN", CLI_TEXT, AT(output), 0, 0, NULL,
+    {"output", 'o', "PLAN", CLI_OUTPUT, AT(output), 0, 0, NULL,
      "Write the plan here, and beside it PLAN.json, which says how it was built."},
     CLI_ROWS_OF("all backends", AT(build)),
     {"time-limit", 0, "SECONDS", CLI_REAL, AT(time_limit), 0, 1e6, NULL, "Give up after this."},

@@ -129,10 +129,10 @@ static const cli_option options[] = {
     {"data", 'd', "DIR", CLI_TEXT, FIELD(data), 0, 0, NULL,
      "The folder of the batches, in the order of their names: each .npz file is one, with an array "
      "for each input, and each .npy file where the model has one input; or one such file."},
-    {"output", 'o', "FILE", CLI_TEXT, FIELD(output), 0, 0, NULL,
+    {"output", 'o', "FILE", CLI_OUTPUT, FIELD(output), 0, 0, NULL,
      "Where the ranges go: JSON, of channels too, where FILE ends in .json, else TensorRT's "
      "calibration cache, as trtexec --int8 --calib=FILE takes it."},
-    {"calib", 0, "FILE", CLI_TEXT, FIELD(output), 0, 0, NULL, "The same as --output."},
+    {"calib", 0, "FILE", CLI_OUTPUT, FIELD(output), 0, 0, NULL, "The same as --output."},
     {"method", 'm', "METHOD", CLI_CHOICE, FIELD(method), 0, 0, methods,
      "How a range is found: entropy, the least Kullback-Leibler divergence, as TensorRT does; "
      "minmax; percentile; or mse, the least mean square error. Default entropy."},

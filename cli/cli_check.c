@@ -6,6 +6,7 @@
 
 typedef struct check_settings {
     const char *backend;
+    kiln_build_options *build; /* of the library's options */
     bool json;
     bool strict;
 } check_settings;
@@ -59,6 +60,10 @@ static cli_exit check(const char *path, const check_settings *settings)
 {
     kiln_issue_list *issues = NULL;
     kiln_check_options options = KILN_CHECK_OPTIONS(.backend = settings->backend);
+    if (settings->build != NULL) {
+        options.profiles = settings->build->profiles;
+        options.profile_count = settings->build->profile_count;
+    }
     const kiln_status status = kiln_check_file(path, &options, &issues);
     if (status != KILN_OK) {
         const cli_exit failed = cli_fail();
@@ -87,6 +92,7 @@ static const cli_option options[] = {
     {"backend", 'b', "NAME", CLI_TEXT, offsetof(check_settings, backend), 0, 0, NULL,
      "Report operators that this backend cannot run as well, where it can tell. It need not be "
      "installed."},
+    CLI_ROWS_OF("profiles", offsetof(check_settings, build)),
     {"json", 'j', NULL, CLI_FLAG, offsetof(check_settings, json), 0, 0, NULL,
      "Write it as JSON: model, errors, warnings, and issues (severity, kind, node, tensor, "
      "expected, found, sentence)."},
@@ -103,6 +109,7 @@ static const cli_group groups[] = {
 static const cli_example examples[] = {
     {"kiln check model.onnx", "everything that is wrong with it"},
     {"kiln check model.onnx --backend reference", "whether the built-in executor runs it"},
+    {"kiln check model.onnx -p 'x=1x8:4x8:8x8'", "and whether it takes batches of 1 to 8"},
     {"kiln check model.onnx --json | jq -r '.issues[].sentence'", "for a script"},
     {0},
 };

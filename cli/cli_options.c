@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -195,6 +197,27 @@ static cli_exit read_choice(const cli_command *command, const cli_option *option
     return CLI_MISUSED;
 }
 
+/* Whether a file could be written there: better known before an hour's build than behind it. */
+static cli_exit read_output(const char *path, const char **field)
+{
+    struct stat found;
+    const char *slash = strrchr(path, '/');
+    cli_text folder = {0};
+    cli_text_printf(&folder, "%.*s", slash != NULL ? (int)(slash + 1 - path) : 1,
+                    slash != NULL ? path : ".");
+    const bool exists = stat(path, &found) == 0;
+    const bool folder_takes = exists || access(folder.data, W_OK | X_OK) == 0;
+    const char *why = exists && S_ISDIR(found.st_mode) ? "a directory is in its place"
+                      : folder_takes                   ? NULL
+                                                       : strerror(errno);
+    if (why != NULL) {
+        cli_error("\"%s\": it cannot be created: %s", path, why);
+    }
+    cli_text_finish(&folder);
+    *field = path;
+    return why == NULL ? CLI_DONE : CLI_FAILED;
+}
+
 cli_exit cli_option_read(const cli_command *command, const cli_option *option, const char *value,
                          void *field)
 {
@@ -203,6 +226,7 @@ cli_exit cli_option_read(const cli_command *command, const cli_option *option, c
         case CLI_FLAG: *(bool *)field = true; break;
         case CLI_COUNT: *(int *)field += 1; break;
         case CLI_TEXT: *(const char **)field = value; break;
+        case CLI_OUTPUT: return read_output(value, field);
         case CLI_INTEGER:
         case CLI_REAL: return read_number(command, option, value, field);
         case CLI_CHOICE: return read_choice(command, option, value, field);

@@ -376,7 +376,7 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
 #define AT(field) offsetof(quantize_settings, field)
 
 static const cli_option options[] = {
-    {"output", 'o', "MODEL", CLI_TEXT, AT(output), 0, 0, NULL, "Write the new model here."},
+    {"output", 'o', "MODEL", CLI_OUTPUT, AT(output), 0, 0, NULL, "Write the new model here."},
     {"precision", 'p', "TYPE", CLI_CHOICE, AT(precision), 0, 0, precisions,
      "The type to compute in: fp16, bf16, int8, fp8 (float8e4m3fn), or int4, which is for weights "
      "alone."},
@@ -397,7 +397,7 @@ static const cli_option options[] = {
     {"check", 0, "DIR", CLI_TEXT, AT(check), 0, 0, NULL,
      "Compare the results with the model's own on the batches of this folder, which the conversion "
      "has not seen. Without it, on those of --calibration."},
-    {"report", 0, "FILE.html", CLI_TEXT, AT(page), 0, 0, NULL,
+    {"report", 0, "FILE.html", CLI_OUTPUT, AT(page), 0, 0, NULL,
      "Write a page with the error of each output, what each node costs when it alone is converted, "
      "and what became of every node."},
     {"target", 0, "DB", CLI_REAL, AT(target), 0, 300, NULL,

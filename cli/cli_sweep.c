@@ -328,7 +328,7 @@ const cli_option cli_sweep_options[] = {
      NULL,
      "Have N threads of the host start inferences and wait for them. Default: on the CPU one for "
      "each context, on a GPU one for all."},
-    {"plot", 0, "FILE", CLI_TEXT, offsetof(cli_sweep_settings, plot), 0, 0, NULL,
+    {"plot", 0, "FILE", CLI_OUTPUT, offsetof(cli_sweep_settings, plot), 0, 0, NULL,
      "Draw latency against throughput: an .svg picture, or an .html page with the figures too."},
     {0},
 };

@@ -79,6 +79,13 @@ static kiln_status describe(kiln_engine *engine, const kiln_build_options *optio
     engine->shared.description.arena = &engine->arena;
     KLN_RETURN_IF_ERROR(
         engine->shared.backend->engine.describe(engine->shared.state, &engine->shared.description));
+    const kiln_description *description = &engine->shared.description;
+    if ((engine->shared.info.capabilities & KILN_CAPABILITY_PROFILES) == 0) {
+        /* They mean nothing to this backend, and a slip in them shall not wait for another. */
+        KLN_RETURN_IF_ERROR(kln_profiles_check(
+            options, description->bindings,
+            description->input_count + description->output_count + description->optional_count));
+    }
     KLN_RETURN_IF_ERROR(kln_profile_names_keep(engine, options->profiles, options->profile_count));
     return index_bindings(engine);
 }

@@ -85,6 +85,11 @@ typedef struct kln_node_time {
 KILN_MUST_CHECK kiln_status kln_node_time_show(const kln_node_time *times, size_t count,
                                                size_t index, kiln_layer_time *layer);
 
+/* Whether the profiles of the options name inputs among `bindings` and hold what these can take,
+ * min to opt to max. Errors: NULL_ARGUMENT, INVALID_ARGUMENT, NAME, RANK, SHAPE. */
+KILN_MUST_CHECK kiln_status kln_profiles_check(const kiln_build_options *options,
+                                               const kiln_binding *bindings, size_t count);
+
 /* Whether a table has every required operation; INTERNAL with the name of the one it lacks. */
 KILN_MUST_CHECK kiln_status kln_backend_check(const kiln_backend *backend);
 

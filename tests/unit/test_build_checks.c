@@ -28,6 +28,48 @@ TEST(profiles_are_tried)
     assert_null(issues);
 }
 
+/* A backend that runs any shape has no use for profiles, but a slip in them waits for TensorRT. */
+TEST(profiles_of_a_file_are_looked_at_by_each_backend)
+{
+    const struct {
+        kiln_profile_input input;
+        kiln_status status;
+        const char *words;
+    } rows[] = {
+        {{.name = "y", .min = KILN_SHAPE(1, 2), .opt = KILN_SHAPE(1, 2), .max = KILN_SHAPE(1, 2)},
+         KILN_ERROR_NAME,
+         "there is no input \"y\"; there is \"x\""},
+        {{.name = "x", .min = KILN_SHAPE(1, 2), .opt = KILN_SHAPE(4, 2), .max = KILN_SHAPE(2, 2)},
+         KILN_ERROR_SHAPE,
+         "in dimension 0, max (2) is less than opt (4)"},
+        {{.name = "x", .min = KILN_SHAPE(1, 3), .opt = KILN_SHAPE(1, 3), .max = KILN_SHAPE(1, 3)},
+         KILN_ERROR_SHAPE,
+         "min is 1x3, the model has ?x2 (dimension 1)"},
+        {{.name = "x", .min = KILN_SHAPE(1), .opt = KILN_SHAPE(1), .max = KILN_SHAPE(1)},
+         KILN_ERROR_RANK,
+         "min is 1, the model has ?x2"},
+        {{.name = NULL}, KILN_ERROR_NULL_ARGUMENT, "profile 0: input 0 has no name"},
+        {{.name = "x", .value_count = 1}, KILN_ERROR_INVALID_ARGUMENT, "min_values is NULL"},
+        {{.name = "x", .min = KILN_SHAPE(1, 2), .opt = KILN_SHAPE(4, 2), .max = KILN_SHAPE(8, 2)},
+         KILN_OK,
+         ""},
+    };
+    const kiln_span model = unary_model("Relu", "n,2");
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(rows); i++) {
+        const kiln_profile profile = {.inputs = &rows[i].input, .input_count = 1};
+        kiln_build_options options = backend_options("reference");
+        owned_engine engine = NULL;
+        options.profiles = &profile;
+        options.profile_count = 1;
+        const kiln_status status = kiln_engine_build_bytes(model, &options, &engine);
+        if (rows[i].status == KILN_OK) {
+            assert_ok(status);
+        } else {
+            assert_fails(rows[i].status, status, rows[i].words);
+        }
+    }
+}
+
 /* Two operators of a domain of its own, one after the other. */
 static kiln_network *foreign_network(void)
 {

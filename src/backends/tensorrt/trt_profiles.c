@@ -25,72 +25,12 @@ trt_Dims trt_dims(const kiln_shape *shape)
     return dims;
 }
 
-static trt_Tensor *find_input(trt_build *build, const char *name)
-{
-    const trt_abi *abi = &build->library->abi;
-    const int32_t count = trt_NetworkDefinition_getNbInputs(abi, build->network);
-    for (int32_t i = 0; i < count; i++) {
-        trt_Tensor *input = trt_NetworkDefinition_getInput(abi, build->network, i);
-        if (strcmp(trt_Tensor_getName(abi, input), name) == 0) {
-            return input;
-        }
-    }
-    return NULL;
-}
-
-static const char *input_name(const void *from, size_t index)
-{
-    const trt_build *build = from;
-    const trt_abi *abi = &build->library->abi;
-    return trt_Tensor_getName(abi,
-                              trt_NetworkDefinition_getInput(abi, build->network, (int32_t)index));
-}
-
-static kiln_status fail_name(trt_build *build, size_t profile, const char *name)
-{
-    char names[600];
-    const int32_t count = trt_NetworkDefinition_getNbInputs(&build->library->abi, build->network);
-    return kln_fail(KILN_ERROR_NAME, "profile %zu: there is no input \"%s\"; %s", profile, name,
-                    kln_there_are(names, sizeof names, (size_t)count, input_name, build));
-}
-
-/* Whether the shape fits the input, and follows on the one before it (min, opt, max). */
-static kiln_status check_shape(const char *name, size_t profile, size_t which,
-                               const kiln_shape *shape, const kiln_shape *before,
-                               const kiln_shape *declared)
-{
-    char given[192];
-    char needed[192];
-    (void)kiln_shape_format(shape, given, sizeof given);
-    (void)kiln_shape_format(declared, needed, sizeof needed);
-    KLN_RETURN_IF(shape->rank != declared->rank, KILN_ERROR_RANK,
-                  "profile %zu, input \"%s\": %s is %s, the model has %s", profile, name,
-                  selector_names[which], given, needed);
-    for (int32_t d = 0; d < shape->rank; d++) {
-        KLN_RETURN_IF(shape->dims[d] < 0 || (declared->dims[d] != KILN_DYNAMIC &&
-                                             declared->dims[d] != shape->dims[d]),
-                      KILN_ERROR_SHAPE,
-                      "profile %zu, input \"%s\": %s is %s, the model has %s (dimension %d)",
-                      profile, name, selector_names[which], given, needed, d);
-        KLN_RETURN_IF(
-            before != NULL && shape->dims[d] < before->dims[d], KILN_ERROR_SHAPE,
-            "profile %zu, input \"%s\": in dimension %d, %s (%lld) is less than %s (%lld)", profile,
-            name, d, selector_names[which], (long long)shape->dims[d], selector_names[which - 1],
-            (long long)before->dims[d]);
-    }
-    return KILN_OK;
-}
-
 static kiln_status set_shapes(trt_build *build, trt_OptimizationProfile *profile, size_t index,
-                              const kiln_profile_input *input, trt_Tensor *tensor)
+                              const kiln_profile_input *input)
 {
     const trt_abi *abi = &build->library->abi;
     const kiln_shape *shapes[3] = {&input->min, &input->opt, &input->max};
-    const trt_Dims dims = trt_Tensor_getDimensions(abi, tensor);
-    const kiln_shape declared = trt_shape(&dims);
     for (size_t i = 0; i < 3; i++) {
-        KLN_RETURN_IF_ERROR(
-            check_shape(input->name, index, i, shapes[i], i > 0 ? shapes[i - 1] : NULL, &declared));
         const trt_Dims value = trt_dims(shapes[i]);
         KLN_FAIL_IF(!trt_OptimizationProfile_setDimensions(abi, profile, input->name,
                                                            trt_value(abi, selectors[i]), &value),
@@ -129,15 +69,6 @@ static kiln_status set_all_values(trt_build *build, trt_OptimizationProfile *pro
     const trt_abi *abi = &build->library->abi;
     const int64_t *lists[3] = {input->min_values, input->opt_values, input->max_values};
     for (size_t i = 0; i < 3; i++) {
-        KLN_RETURN_IF(lists[i] == NULL, KILN_ERROR_INVALID_ARGUMENT,
-                      "profile %zu, input \"%s\": value_count is %zu and %s_values is NULL", index,
-                      input->name, input->value_count, selector_names[i]);
-        for (size_t k = 0; k < input->value_count && i > 0; k++) {
-            KLN_RETURN_IF(lists[i][k] < lists[i - 1][k], KILN_ERROR_SHAPE,
-                          "profile %zu, input \"%s\": value %zu, %s (%lld) is less than %s (%lld)",
-                          index, input->name, k, selector_names[i], (long long)lists[i][k],
-                          selector_names[i - 1], (long long)lists[i - 1][k]);
-        }
         KLN_FAIL_IF(!set_values(abi, profile, input->name, trt_value(abi, selectors[i]), lists[i],
                                 input->value_count),
                     trt_fail(KILN_ERROR_SHAPE, &build->recorder,
@@ -190,13 +121,8 @@ static kiln_status add_profile(trt_build *build, size_t index, const kiln_profil
                 trt_fail(KILN_ERROR_BACKEND, &build->recorder, "an optimization profile"));
     for (size_t i = 0; i < wanted->input_count; i++) {
         const kiln_profile_input *input = &wanted->inputs[i];
-        KLN_RETURN_IF(input->name == NULL, KILN_ERROR_NULL_ARGUMENT,
-                      "profile %zu: input %zu has no name", index, i);
-        trt_Tensor *tensor = find_input(build, input->name);
-        KLN_FAIL_IF(tensor == NULL, fail_name(build, index, input->name));
-        KLN_RETURN_IF_ERROR(input->value_count > 0
-                                ? set_all_values(build, profile, index, input)
-                                : set_shapes(build, profile, index, input, tensor));
+        KLN_RETURN_IF_ERROR(input->value_count > 0 ? set_all_values(build, profile, index, input)
+                                                   : set_shapes(build, profile, index, input));
     }
     KLN_RETURN_IF_ERROR(check_complete(build, index, wanted));
     KLN_FAIL_IF(!trt_OptimizationProfile_isValid(abi, profile) ||
@@ -206,15 +132,30 @@ static kiln_status add_profile(trt_build *build, size_t index, const kiln_profil
     return KILN_OK;
 }
 
+static kiln_status check_profiles(const trt_build *build)
+{
+    const trt_abi *abi = &build->library->abi;
+    const size_t count = (size_t)trt_NetworkDefinition_getNbInputs(abi, build->network);
+    KLN_SCOPED_FREE kiln_binding *inputs = kln_alloc_zeroed(count + 1, sizeof *inputs);
+    KLN_RETURN_IF_NO_MEMORY(inputs, (count + 1) * sizeof *inputs, "the inputs of a network");
+    for (size_t i = 0; i < count; i++) {
+        trt_Tensor *tensor = trt_NetworkDefinition_getInput(abi, build->network, (int32_t)i);
+        const trt_Dims dims = trt_Tensor_getDimensions(abi, tensor);
+        inputs[i].is_input = true;
+        inputs[i].name = trt_Tensor_getName(abi, tensor);
+        inputs[i].shape = trt_shape(&dims);
+    }
+    return kln_profiles_check(build->options, inputs, count);
+}
+
 kiln_status trt_apply_profiles(trt_build *build)
 {
     const kiln_build_options *options = build->options;
     if (options->profile_count == 0) {
         return check_complete(build, 0, NULL);
     }
+    KLN_RETURN_IF_ERROR(check_profiles(build));
     for (size_t i = 0; i < options->profile_count; i++) {
-        KLN_FAIL_IF(options->profiles[i].input_count > 0 && options->profiles[i].inputs == NULL,
-                    kln_fail_null("kiln_build_options", "profiles[].inputs"));
         KLN_RETURN_IF_ERROR(add_profile(build, i, &options->profiles[i]));
     }
     return KILN_OK;

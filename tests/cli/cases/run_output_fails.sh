@@ -13,3 +13,14 @@ kiln run add.onnx > /dev/full
 echo "exit $?"
 kiln --version > /dev/full
 echo "exit $?"
+# What is written at the end of a long work is looked at before it: the model, which is not there,
+# is not asked for.
+mkdir folder
+for output in no/such/folder/file folder; do
+    for command in build calibrate quantize "refit -" bench; do
+        option=-o
+        [ "$command" = bench ] && option=--plot
+        kiln $command nowhere.onnx $option $output
+        echo "$command: exit $?"
+    done
+done
