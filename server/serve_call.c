@@ -387,6 +387,7 @@ void serve_call_check(serve_call *call, uint64_t now)
 void serve_call_close(serve_call *call)
 {
     if (call->link != NULL) {
+        serve_call_drop_answer(call);
         *(call->previous != NULL ? &call->previous->next : &call->link->calls) = call->next;
         if (call->next != NULL) {
             call->next->previous = call->previous;
@@ -402,13 +403,10 @@ void serve_call_close(serve_call *call)
     if (call->at.began) {
         serve_request_finish(&call->at);
     }
-    if (call->reply != NULL) {
-        serve_reply_release(call->reply);
-    }
+    serve_call_drop_answer(call);
     (void)atomic_fetch_sub(&call->at.server->body_bytes, call->waiting.size);
     serve_text_finish(&call->waiting);
     serve_text_finish(&call->json);
-    serve_text_finish(&call->out);
     serve_arena_finish(&call->at.arena);
     (void)pthread_mutex_destroy(&call->at.lock);
     free(call->at.block);

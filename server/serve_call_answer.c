@@ -79,15 +79,20 @@ static size_t make_trailers(serve_call *call, nghttp2_nv *fields, char *number, 
     return used != 0 ? 2 : 1;
 }
 
+void serve_call_drop_answer(serve_call *call)
+{
+    serve_link_spend(call->link, call, (serve_spent){call->reply, call->out});
+    call->reply = NULL;
+    call->out = (serve_text){.data = NULL};
+    call->part_count = 0;
+    call->part = 0;
+    call->part_sent = 0;
+}
+
 /* All of a message was handed on. */
 static void message_sent(serve_call *call)
 {
-    if (call->reply != NULL) {
-        serve_reply_release(call->reply);
-        call->reply = NULL;
-    }
-    serve_text_finish(&call->out);
-    call->part_count = 0;
+    serve_call_drop_answer(call);
     if (call->read != NULL) { /* what follows, once nghttp2 has returned */
         call->asleep = true;
         resume(&call->at);
@@ -109,31 +114,46 @@ void serve_call_finish_request(serve_call *call)
     resume(&call->at);
 }
 
-static ssize_t read_parts(nghttp2_session *session, int32_t stream, uint8_t *buffer, size_t length,
-                          uint32_t *flags, nghttp2_data_source *source, void *user)
+/* Goes on by at most `length` bytes, which `link` is to send if it is not NULL. How many. */
+static size_t walk_parts(const serve_call *call, size_t *part, size_t *sent, size_t length,
+                         serve_link *link, bool *lent)
+{
+    size_t used = 0;
+    size_t count = 0;
+    while (*part < call->part_count) {
+        const struct MHD_IoVec *at = &call->parts[*part];
+        const size_t left = at->iov_len - *sent;
+        const size_t piece = left < length - used ? left : length - used;
+        if (left != 0 && (piece == 0 || count == SERVE_FRAME_PARTS)) {
+            break;
+        }
+        if (piece != 0 && link != NULL) {
+            *lent |= serve_link_put(link, (const char *)at->iov_base + *sent, piece, true);
+        }
+        count += piece != 0;
+        used += piece;
+        *sent += piece;
+        if (*sent == at->iov_len) {
+            ++*part;
+            *sent = 0;
+        }
+    }
+    return used;
+}
+
+/* What the next frame will have. */
+static ssize_t plan_frame(nghttp2_session *session, int32_t stream,
+                          uint8_t *buffer /* NOLINT(readability-non-const-parameter) */,
+                          size_t length, uint32_t *flags, nghttp2_data_source *source, void *user)
 {
     serve_call *call = source->ptr;
-    size_t used = 0;
-    (void)user;
-    while (used < length && call->part < call->part_count) {
-        const struct MHD_IoVec *part = &call->parts[call->part];
-        const size_t left = part->iov_len - call->part_sent;
-        const size_t piece = left < length - used ? left : length - used;
-        if (piece != 0) {
-            memcpy(buffer + used, (const char *)part->iov_base + call->part_sent, piece);
-        }
-        used += piece;
-        call->part_sent += piece;
-        if (call->part_sent == part->iov_len) {
-            call->part++;
-            call->part_sent = 0;
-        }
-    }
+    size_t part = call->part;
+    size_t sent = call->part_sent;
+    const size_t used = walk_parts(call, &part, &sent, length, NULL, NULL);
+    (void)buffer, (void)user;
     atomic_store(&call->at.since, kiln_clock_now());
-    if (call->part_count != 0 && call->part == call->part_count) {
-        message_sent(call);
-    }
-    if (call->over && call->part_count == 0) {
+    *flags |= used != 0 ? NGHTTP2_DATA_FLAG_NO_COPY : 0;
+    if (call->over && part == call->part_count) {
         nghttp2_nv fields[2];
         char number[8];
         char sentence[3 * SERVE_SENTENCE];
@@ -146,6 +166,25 @@ static ssize_t read_parts(nghttp2_session *session, int32_t stream, uint8_t *buf
     return used != 0 ? (ssize_t)used : NGHTTP2_ERR_DEFERRED;
 }
 
+int serve_call_put_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
+                        size_t size, nghttp2_data_source *source, void *user)
+{
+    serve_call *call = source->ptr;
+    serve_link *link = user;
+    bool lent = false;
+    (void)session, (void)frame;
+    if (!serve_link_has_room(link)) {
+        return NGHTTP2_ERR_WOULDBLOCK;
+    }
+    (void)serve_link_put(link, head, SERVE_FRAME_HEAD, false);
+    (void)walk_parts(call, &call->part, &call->part_sent, size, link, &lent);
+    call->lent = lent ? link->round : call->lent;
+    if (call->part == call->part_count) {
+        message_sent(call);
+    }
+    return 0;
+}
+
 /* Sends what there is to be sent; where nothing but a status is, as one frame. */
 static void send_on(serve_call *call)
 {
@@ -155,7 +194,7 @@ static void send_on(serve_call *call)
     size_t count = 3;
     char number[8];
     char sentence[3 * SERVE_SENTENCE];
-    const nghttp2_data_provider from = {.source.ptr = call, .read_callback = read_parts};
+    const nghttp2_data_provider from = {.source.ptr = call, .read_callback = plan_frame};
     if (call->link == NULL) {
         return;
     }
@@ -181,8 +220,6 @@ bool serve_call_send_out(serve_call *call)
     }
     *call->parts = (struct MHD_IoVec){call->out.data, call->out.size};
     call->part_count = 1;
-    call->part = 0;
-    call->part_sent = 0;
     call->at.answer_size += call->out.size;
     send_on(call);
     return true;
@@ -277,8 +314,6 @@ static bool send_message(serve_call *call, uint32_t wrapped, const struct MHD_Io
         from = to;
     }
     call->part_count = 2 * count + 1;
-    call->part = 0;
-    call->part_sent = 0;
     call->at.answer_size += (size_t)bytes + call->out.size;
     call->over |= !serve_call_streams(call);
     send_on(call);
@@ -307,12 +342,7 @@ void serve_call_fail(serve_call *call)
 {
     const int code = call->at.problem.code;
     const bool absent = code == 404 || code == 503;
-    if (call->reply != NULL) {
-        serve_reply_release(call->reply);
-        call->reply = NULL;
-    }
-    call->part_count = 0;
-    serve_text_finish(&call->out);
+    serve_call_drop_answer(call);
     if (serve_call_streams(call) && call->at.began &&
         !atomic_load(&call->worker->grpc->server->stopping)) {
         serve_text_append(&call->out, "................", HEAD_ROOM);

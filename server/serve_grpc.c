@@ -119,7 +119,7 @@ static void check_link(serve_link *link, uint64_t now)
     const serve_nghttp2 *h2 = link->worker->grpc->h2;
     const double seconds = now > link->since ? (double)(now - link->since) / 1e9 : 0;
     const bool stops = atomic_load(&server->stopping);
-    const bool waits = link->out_sent < link->out_size;
+    const bool waits = link->piece < link->piece_count;
     for (serve_call *call = link->calls, *next = NULL; call != NULL; call = next) {
         next = call->next;
         serve_call_check(call, now);
@@ -234,6 +234,7 @@ static bool make_callbacks(serve_grpc *grpc)
     h2->session_callbacks_set_on_frame_recv_callback(grpc->callbacks, frame_came);
     h2->session_callbacks_set_on_data_chunk_recv_callback(grpc->callbacks, data_came);
     h2->session_callbacks_set_on_stream_close_callback(grpc->callbacks, closed);
+    h2->session_callbacks_set_send_data_callback(grpc->callbacks, serve_call_put_data);
     h2->option_set_no_auto_window_update(grpc->option, 1);
     return true;
 }

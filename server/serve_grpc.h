@@ -10,6 +10,7 @@
 
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "serve_grpc_messages.h"
 #include "serve_nghttp2.h"
@@ -20,6 +21,16 @@
 
 typedef struct serve_worker serve_worker;
 typedef struct serve_call serve_call;
+
+#define SERVE_LINK_PIECES 64
+#define SERVE_FRAME_PARTS ((size_t)4) /* of messages, in a frame */
+#define SERVE_FRAME_HEAD ((size_t)9)
+
+/* An answer that a call is done with while its link still sends it. */
+typedef struct serve_spent {
+    serve_reply *reply; /* or NULL */
+    serve_text out;
+} serve_spent;
 
 /* A connection of HTTP/2. */
 typedef struct serve_link {
@@ -33,8 +44,14 @@ typedef struct serve_link {
     bool leaves;      /* it was told to open no calls any more */
     bool broken;
     char client[64];
-    char *out; /* frames to be sent */
-    size_t out_size, out_sent;
+    /* What is to be sent: frames in `out`, and tensors between them where the model wrote them. */
+    char *out;
+    size_t out_size;
+    struct iovec pieces[SERVE_LINK_PIECES];
+    size_t piece_count, piece; /* and the first that was not sent whole, without what was sent */
+    uint64_t round;            /* of pieces, which are sent before others are written */
+    serve_spent spent[SERVE_LINK_PIECES];
+    size_t spent_count;
     uint64_t since; /* when something was sent or came, last */
 } serve_link;
 
@@ -75,6 +92,7 @@ struct serve_call {
     serve_reply *reply;
     struct MHD_IoVec *parts; /* of the answer, in the arena */
     size_t part_count, part, part_sent;
+    uint64_t lent; /* the link's last round that had pieces of the answer */
     /* of a text: where its events come from, and what of them was not turned yet */
     ssize_t (*read)(void *user, uint64_t position, char *buffer, size_t size);
     void (*read_release)(void *user);
@@ -103,6 +121,13 @@ void serve_link_open(serve_worker *worker, int made, const struct sockaddr_stora
                      socklen_t size);
 /* Lets nghttp2 write its frames, many at once, and closes the link where it is at its end. */
 void serve_link_flush(serve_link *link);
+/* Whether a frame of SERVE_FRAME_PARTS parts at most may be put. */
+bool serve_link_has_room(const serve_link *link);
+/* Bytes that `stay` are sent from where they are, unless they are few or TLS needs a copy; true
+ * then. */
+bool serve_link_put(serve_link *link, const void *data, size_t size, bool stay);
+/* Releases what a call was answered with, once nothing of it is to be sent any more. */
+void serve_link_spend(serve_link *link, const serve_call *call, serve_spent spent);
 /* Reads what came, with SERVE_LINK_READ bytes of room, and answers. */
 void serve_link_receive(serve_link *link, uint8_t *buffer);
 void serve_link_close(serve_link *link);
@@ -133,6 +158,11 @@ bool serve_call_streams(const serve_call *call);
 void serve_call_end(serve_call *call, bool well);
 /* Its request failed: its end, but not that of a call which has others. */
 void serve_call_fail(serve_call *call);
+/* A frame of DATA, of which nghttp2 knows the size (nghttp2_send_data_callback). */
+int serve_call_put_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
+                        size_t size, nghttp2_data_source *source, void *user);
+/* Gives back what it was answered with. */
+void serve_call_drop_answer(serve_call *call);
 /* Sends what `out` has, messages with their prefixes. False where memory is short. */
 bool serve_call_send_out(serve_call *call);
 /* A request of several is answered. */

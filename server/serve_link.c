@@ -13,12 +13,13 @@
 #define STREAM_WINDOW (1 << 20) /* bytes that a client may send ahead */
 #define CONNECTION_WINDOW (16 << 20)
 #define FRAMES ((size_t)128 << 10) /* that are sent at once */
-#define LARGEST_FRAME ((size_t)16384 + 9)
+#define LARGEST_FRAME ((size_t)16384 + SERVE_FRAME_HEAD)
+#define LEAST_PIECE ((size_t)1024) /* that is worth an entry of its own */
 
 /* Looks for what it waits for: that the socket takes more, or that something comes. */
 static void watch(serve_link *link)
 {
-    const bool waits = link->out_sent < link->out_size;
+    const bool waits = link->piece < link->piece_count;
     const bool out = link->secure != NULL ? serve_secure_wants_out(link->secure, waits) : waits;
     struct epoll_event event = {.events = out ? EPOLLOUT : EPOLLIN, .data.ptr = link};
     if (event.events != link->watched) {
@@ -28,8 +29,39 @@ static void watch(serve_link *link)
     }
 }
 
+static void release(serve_spent *spent)
+{
+    if (spent->reply != NULL) {
+        serve_reply_release(spent->reply);
+    }
+    serve_text_finish(&spent->out);
+}
+
+void serve_link_spend(serve_link *link, const serve_call *call, serve_spent spent)
+{
+    if (link != NULL && call->lent == link->round) { /* each has a piece, so that there is room */
+        link->spent[link->spent_count++] = spent;
+    } else {
+        release(&spent);
+    }
+}
+
+/* All pieces were sent, or will not be. */
+static void begin_round(serve_link *link)
+{
+    for (size_t i = 0; i < link->spent_count; i++) {
+        release(&link->spent[i]);
+    }
+    link->spent_count = 0;
+    link->piece_count = 0;
+    link->piece = 0;
+    link->out_size = 0;
+    link->round++;
+}
+
 static void discard(serve_link *link, const serve_grpc *grpc)
 {
+    begin_round(link);
     if (link->session != NULL) {
         grpc->h2->session_del(link->session);
     }
@@ -60,26 +92,65 @@ void serve_link_close(serve_link *link)
     (void)close(socket);
 }
 
-/* Sends what `out` has. False where the socket takes no more. */
+bool serve_link_has_room(const serve_link *link)
+{
+    return link->out_size + LARGEST_FRAME <= FRAMES &&
+           link->piece_count + SERVE_FRAME_PARTS + 1 <= SERVE_LINK_PIECES;
+}
+
+bool serve_link_put(serve_link *link, const void *data, size_t size, bool stay)
+{
+    struct iovec *next = &link->pieces[link->piece_count];
+    if (stay && link->secure == NULL && size >= LEAST_PIECE) {
+        *next = (struct iovec){(void *)(uintptr_t)data, size};
+        link->piece_count++;
+        return true;
+    }
+    char *place = link->out + link->out_size;
+    memcpy(place, data, size);
+    link->out_size += size;
+    if (link->piece_count > 0 && (char *)next[-1].iov_base + next[-1].iov_len == place) {
+        next[-1].iov_len += size;
+    } else {
+        *next = (struct iovec){place, size};
+        link->piece_count++;
+    }
+    return false;
+}
+
+/* The bytes that the socket took, -1 for none. */
+static ssize_t send_pieces(serve_link *link)
+{
+    struct iovec *first = &link->pieces[link->piece];
+    const struct msghdr message = {.msg_iov = first, .msg_iovlen = link->piece_count - link->piece};
+    return link->secure != NULL ? serve_secure_send(link->secure, first->iov_base, first->iov_len)
+                                : sendmsg(link->socket, &message, MSG_NOSIGNAL);
+}
+
+/* False where the socket takes no more. */
 static bool drain(serve_link *link)
 {
-    while (link->out_sent < link->out_size) {
-        const char *data = link->out + link->out_sent;
-        const size_t size = link->out_size - link->out_sent;
-        const ssize_t sent = link->secure != NULL ? serve_secure_send(link->secure, data, size)
-                                                  : send(link->socket, data, size, MSG_NOSIGNAL);
+    while (link->piece < link->piece_count) {
+        ssize_t sent = send_pieces(link);
         if (sent <= 0) {
             link->broken |= errno != EAGAIN && errno != EINTR;
             return false;
         }
-        link->out_sent += (size_t)sent;
+        while (sent > 0) {
+            struct iovec *at = &link->pieces[link->piece];
+            const size_t part = (size_t)sent < at->iov_len ? (size_t)sent : at->iov_len;
+            at->iov_base = (char *)at->iov_base + part;
+            at->iov_len -= part;
+            sent -= (ssize_t)part;
+            link->piece += at->iov_len == 0;
+        }
         link->since = kiln_clock_now();
     }
-    link->out_size = 0;
-    link->out_sent = 0;
+    begin_round(link);
     return true;
 }
 
+/* Lets nghttp2 write its frames, many at once. */
 void serve_link_flush(serve_link *link)
 {
     const serve_nghttp2 *h2 = link->worker->grpc->h2;
@@ -87,19 +158,18 @@ void serve_link_flush(serve_link *link)
     while (more && !link->broken && drain(link)) {
         const uint8_t *frame = NULL;
         ssize_t size = 1;
-        while (size > 0 && link->out_size + LARGEST_FRAME <= FRAMES) {
+        while (size > 0 && serve_link_has_room(link)) {
             size = h2->session_mem_send(link->session, &frame);
             if (size > (ssize_t)LARGEST_FRAME) {
                 size = -1;
             } else if (size > 0) {
-                memcpy(link->out + link->out_size, frame, (size_t)size);
-                link->out_size += (size_t)size;
+                (void)serve_link_put(link, frame, (size_t)size, false);
             }
         }
         link->broken |= size < 0;
-        more = link->out_size != 0;
+        more = link->piece_count != 0;
     }
-    const bool waits = link->out_sent < link->out_size;
+    const bool waits = link->piece < link->piece_count;
     if (link->broken || (!waits && !h2->session_want_read(link->session) &&
                          !h2->session_want_write(link->session))) {
         serve_link_close(link);

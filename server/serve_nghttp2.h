@@ -18,6 +18,7 @@
     X(session_callbacks_set_on_frame_recv_callback)      \
     X(session_callbacks_set_on_header_callback)          \
     X(session_callbacks_set_on_stream_close_callback)    \
+    X(session_callbacks_set_send_data_callback)          \
     X(session_consume_connection)                        \
     X(session_consume_stream)                            \
     X(session_del)                                       \

@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""gRPC of servers of their own: tokens and limits, texts of language models, a stop.
+
+    tests/server/rpc_server.py KILN
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import os
+import random
+import signal
+import struct
+import sys
+import tempfile
+import threading
+import time
+
+import numpy
+
+from rpc_client import InferenceServerException, ask, target, tensor, triton
+from serve_process import Server, continued, language, linear, skip_unless_built, slow
+
+KILN = os.path.abspath(sys.argv[1])
+
+
+def test_limits(folder):
+    tokens = os.path.join(folder, "tokens")
+    with open(tokens, "w", encoding="utf-8") as file:
+        file.write("secret\n")
+    with Server(KILN, [os.path.join(folder, "m"), "--grpc-port", "0", "--tokens", tokens,
+                       "--max-body", "0.01", "--no-control"]) as server:
+        with triton.InferenceServerClient(target(server)) as client:
+            def refused(code, call):
+                try:
+                    call()
+                    raise AssertionError(f"{code}: it was not refused")
+                except InferenceServerException as failure:
+                    assert code in failure.status(), failure
+            headers = {"authorization": "Bearer secret"}
+            assert client.is_server_ready()
+            refused("UNAUTHENTICATED", lambda: ask(client, [[1, 2, 3, 4]]))
+            refused("UNAUTHENTICATED", lambda: ask(client, [[1, 2, 3, 4]],
+                                                   headers={"authorization": "Bearer secre"}))
+            ask(client, [[1, 2, 3, 4]], headers=headers)
+            refused("RESOURCE_EXHAUSTED",
+                    lambda: ask(client, numpy.zeros((1000, 4)), headers=headers))
+            refused("PERMISSION_DENIED", lambda: client.unload_model("linear", headers=headers))
+
+
+def test_texts(folder):
+    """Tokens of a language model come one by one; texts of several streams share a batch."""
+    path = os.path.join(folder, "lm.onnx")
+    language(path, rounds=2)
+    with Server(KILN, [path, "--grpc-port", "0", "--sequences", "4", "--max-length",
+                       "4096"]) as server:
+        def write(client, prompts, count, cancels=False):
+            found, done = [[] for _ in prompts], threading.Event()
+
+            def told(result, error):
+                answer = result.get_response() if error is None else None
+                number = int(answer.id) if answer else len(prompts) - 1
+                found[number].append(answer or str(error))
+                ended = answer is None or "finish_reason" in answer.parameters
+                if (ended and number == len(prompts) - 1) or (cancels and len(found[0]) == 5):
+                    done.set()
+            client.start_stream(told)
+            for number, prompt in enumerate(prompts):
+                kind = ("INT64", "<i8") if number % 2 else ("INT32", "<i4")
+                client.async_stream_infer(
+                    "lm", [tensor("input_ids", kind[0], numpy.array([prompt], kind[1]))],
+                    request_id=str(number), parameters={"max_tokens": count})
+            assert done.wait(60), found
+            client.stop_stream(cancel_requests=cancels)
+            return found
+
+        def one(seed):
+            chance = random.Random(seed)
+            prompts = [[chance.randrange(61) for _ in range(chance.randint(1, 9))]
+                       for _ in range(4)]
+            with triton.InferenceServerClient(target(server)) as client:
+                for prompt, answers in zip(prompts, write(client, prompts, 12)):
+                    tokens = [struct.unpack("<q", answer.raw_output_contents[0])[0]
+                              for answer in answers]
+                    assert tokens == continued(prompt, 12), (prompt, tokens)
+                    assert answers[-1].parameters["finish_reason"].string_param == "length"
+                right.append(seed)
+        right = []
+        threads = [threading.Thread(target=one, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(right) == list(range(8)), right
+        with triton.InferenceServerClient(target(server)) as client:
+            assert "max_tokens" in write(client, [[1, 2]], 0)[0][0]
+            write(client, [[1, 2]], 4000, cancels=True)
+        deadline = time.monotonic() + 20
+        while 'serve_running_texts{model="lm",version="1"} 0' not in \
+                server.request("GET", "/metrics")[2].decode():
+            assert time.monotonic() < deadline, "the text of a client that left goes on"
+            time.sleep(0.05)
+
+
+def under_way(server):
+    said = server.request("GET", "/metrics")[2].decode()
+    return int(next(line.split()[1] for line in said.splitlines()
+                    if line.startswith("serve_requests ")))
+
+
+def test_stop(folder):
+    """What is under way is answered; streams that wait for nothing are ended."""
+    with Server(KILN, [os.path.join(folder, "m"), "--grpc-port", "0"]) as server:
+        with triton.InferenceServerClient(target(server)) as client:
+            found, streamed = [], []
+            client.start_stream(lambda result, error: streamed.append(error))
+            client.async_stream_infer("linear", [tensor("x", "FP32", numpy.ones((1, 4), "f4"))])
+            client.async_infer("brief", [tensor("x", "FP32", numpy.ones(1, "f4"))],
+                               lambda result, error: found.append((result, error)))
+            deadline = time.monotonic() + 20
+            while not streamed or under_way(server) < 2:  # one of them asks
+                assert time.monotonic() < deadline, streamed
+                time.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(60) == 0
+            deadline = time.monotonic() + 20
+            while not (found and len(streamed) > 1) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert found and found[0][1] is None, [str(error) for _, error in found]
+            assert streamed[0] is None and "stopping" in str(streamed[1]), streamed
+
+
+def main():
+    skip_unless_built(KILN)
+    with tempfile.TemporaryDirectory() as folder:
+        models = os.path.join(folder, "m")
+        os.mkdir(models)
+        linear(os.path.join(models, "linear.onnx"), 2.0)
+        slow(os.path.join(models, "brief.onnx"), 20, 1000)
+        for test in (test_limits, test_texts, test_stop):
+            test(folder)
+            print("ok", test.__name__, flush=True)
+
+
+main()
