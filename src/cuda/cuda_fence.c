@@ -51,13 +51,18 @@ void kln_fence_arm(const kln_fence *fence)
     atomic_store_explicit(word, 0, memory_order_release);
 }
 
-kiln_status kln_fence_wait(const kln_fence *fence, const kiln_stream *stream)
+bool kln_fence_is_passed(const kln_fence *fence)
 {
     const _Atomic uint32_t *word = fence->word;
+    return atomic_load_explicit(word, memory_order_acquire) != 0;
+}
+
+kiln_status kln_fence_wait(const kln_fence *fence, const kiln_stream *stream)
+{
     uint64_t asked = 0;
     for (;;) {
         for (int looks = 0; looks < LOOKS; looks++) {
-            if (atomic_load_explicit(word, memory_order_acquire) != 0) {
+            if (kln_fence_is_passed(fence)) {
                 return KILN_OK;
             }
         }

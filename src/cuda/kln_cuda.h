@@ -96,6 +96,7 @@ void kln_fence_drop(kln_fence *fence);
 KILN_MUST_CHECK kiln_status kln_fence_enqueue(const kln_fence *fence, const kiln_stream *stream);
 /* Before the work is launched, when none is under way that writes there. */
 void kln_fence_arm(const kln_fence *fence);
+bool kln_fence_is_passed(const kln_fence *fence);
 /* Until the device wrote there; where it does not come to that, until the driver says that the
  * stream is done, or why not. One thread at a time. */
 KILN_MUST_CHECK kiln_status kln_fence_wait(const kln_fence *fence, const kiln_stream *stream);

@@ -71,6 +71,12 @@ typedef struct transfer {
     transfer_mode mode; /* between `host` and `device` */
 } transfer;
 
+/* How long runs of an entry take, so that who waits for one can sleep for most of it. */
+typedef struct run_pace {
+    uint64_t shortest; /* of the last runs, in nanoseconds; 0: none was timed */
+    uint32_t untimed;  /* short runs since the last one that was timed */
+} run_pace;
+
 typedef enum entry_mode {
     ENTRY_NEW,   /* no graph yet: not used often enough, or no room beside those used more */
     ENTRY_PLAIN, /* no graph, now and later */
@@ -93,6 +99,7 @@ typedef struct graph_entry {
     uint64_t bytes;         /* staging buffers, device memory and graph, as counted in the cache */
     uint64_t staging_bytes; /* of these, those of buffers and device memory */
     bool counts_graph;      /* in the cache */
+    run_pace pace;          /* of runs that are waited for */
     kiln_graph *graph;
     transfer *transfers; /* one for each slot */
     binding_key *keys;   /* likewise; both in the entry's own memory */
@@ -143,6 +150,7 @@ typedef struct exec_gpu {
     bool has_event;       /* `after` stands behind the run under way */
     bool has_fence;       /* it ends with a write to `fence` */
     bool is_waited_for;   /* it was launched by a call that waits for its end */
+    uint64_t begun;       /* when the run under way was, if it is timed; else 0 */
     bool replayed;        /* the last run was a graph's */
     uint64_t hits;
     uint64_t captures;
@@ -323,6 +331,13 @@ KILN_MUST_CHECK kiln_status exec_order(kiln_event *event, kiln_stream *earlier, 
 /* Runs that a call leaves on the GPU are counted, for whoever changes what they read. */
 void exec_begin_under_way(kln_exec *exec, bool waits);
 void exec_end_under_way(kln_exec *exec);
+/* Whether the next run is to be timed: each of those that are long, and some of the others, which a
+ * look at the clock would make slower. */
+bool run_pace_times(run_pace *pace);
+/* For how many nanoseconds nobody need look for the end of a run that begins now. */
+uint64_t run_pace_sleep(const run_pace *pace);
+/* One took so long; `overslept`: it was over when the sleep ended, nobody knows how long. */
+void run_pace_note(run_pace *pace, uint64_t took, bool overslept);
 /* Waits for what was launched, and brings its outputs to the host. The device is the thread's. */
 KILN_MUST_CHECK kiln_status exec_finish(kln_exec *exec);
 /* The same, unless the run is told to stop meanwhile. */

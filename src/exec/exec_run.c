@@ -149,6 +149,7 @@ static kiln_status launch(kln_exec *exec, graph_entry *entry, kiln_stream *strea
     exec_gpu *gpu = exec->gpu;
     kiln_stream *target = stream == NULL || gpu->takes_turns ? gpu->work : stream;
     const bool orders = stream != NULL && target != stream;
+    gpu->begun = waits && run_pace_times(&entry->pace) ? kln_now() : 0;
     if (entry->stages) {
         transfers_copy_in(exec, entry, waits);
     }

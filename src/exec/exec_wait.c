@@ -8,6 +8,12 @@
 #define ASKED_AT_ONCE 1000
 #define PAUSE_NANOSECONDS 50000
 
+/* A run is slept through from this length on, up to an eighth of it and so much before its end: a
+ * thread wakes up 50 to 60 us late, and has its processor back at full speed some time later. */
+#define LONG_NANOSECONDS UINT64_C(600000)
+#define AWAKE_NANOSECONDS UINT64_C(150000)
+#define TIMED_EVERY 64
+
 kiln_status exec_order(kiln_event *event, kiln_stream *earlier, kiln_stream *later)
 {
     KLN_RETURN_IF_ERROR(kiln_event_record(event, earlier));
@@ -32,9 +38,60 @@ void exec_end_under_way(kln_exec *exec)
     gpu->is_under_way = false;
 }
 
+/* --- a thread that need not look all the time --- */
+
+bool run_pace_times(run_pace *pace)
+{
+    const bool times = pace->shortest == 0 || pace->shortest >= LONG_NANOSECONDS / 2 ||
+                       pace->untimed >= TIMED_EVERY;
+    pace->untimed = times ? 0 : pace->untimed + 1;
+    return times;
+}
+
+uint64_t run_pace_sleep(const run_pace *pace)
+{
+    return pace->shortest >= LONG_NANOSECONDS
+               ? pace->shortest - pace->shortest / 8 - AWAKE_NANOSECONDS
+               : 0;
+}
+
+void run_pace_note(run_pace *pace, uint64_t took, bool overslept)
+{
+    if (overslept) {
+        pace->shortest /= 2;
+    } else if (pace->shortest == 0 || took < pace->shortest) {
+        pace->shortest = took;
+    } else {
+        pace->shortest += (took - pace->shortest) / 16;
+    }
+}
+
+static bool is_over(const exec_gpu *gpu)
+{
+    bool done = false;
+    return gpu->has_event   ? kiln_event_query(gpu->after, &done) == KILN_OK && done
+           : gpu->has_fence ? kln_fence_is_passed(&gpu->fence)
+                            : kiln_stream_query(gpu->target, &done) == KILN_OK && done;
+}
+
+/* Sleeps while the run is not over, by all that is known; true: it was over before the sleep. */
+static bool sleep_through(const exec_gpu *gpu)
+{
+    const uint64_t nap = gpu->begun != 0 ? run_pace_sleep(&gpu->shown->pace) : 0;
+    const uint64_t gone = nap != 0 ? kln_now() - gpu->begun : 0;
+    if (nap <= gone) {
+        return false;
+    }
+    const struct timespec rest = {.tv_sec = (time_t)((nap - gone) / 1000000000),
+                                  .tv_nsec = (long)((nap - gone) % 1000000000)};
+    (void)nanosleep(&rest, NULL);
+    return is_over(gpu);
+}
+
 kiln_status exec_finish(kln_exec *exec)
 {
     exec_gpu *gpu = exec->gpu;
+    const bool overslept = sleep_through(gpu);
     const kiln_status status = gpu->has_event   ? kiln_event_synchronize(gpu->after)
                                : gpu->has_fence ? kln_fence_wait(&gpu->fence, gpu->target)
                                                 : kln_stream_wait(gpu->target);
@@ -42,6 +99,9 @@ kiln_status exec_finish(kln_exec *exec)
     if (status != KILN_OK) {
         exec->has_results = false;
         return status;
+    }
+    if (gpu->begun != 0) {
+        run_pace_note(&gpu->shown->pace, kln_now() - gpu->begun, overslept);
     }
     if (gpu->shown->stages) {
         transfers_copy_out(exec, gpu->shown, gpu->is_waited_for);

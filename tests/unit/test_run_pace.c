@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* When a thread that waits for a run on a GPU sleeps, and for how long. */
+#include "exec/exec_parts.h"
+#include "kiln_test.h"
+
+#define MICROSECONDS(n) ((uint64_t)(n)*1000)
+
+static void note(run_pace *pace, uint64_t microseconds, size_t times)
+{
+    for (size_t i = 0; i < times; i++) {
+        run_pace_note(pace, MICROSECONDS(microseconds), false);
+    }
+}
+
+static void a_short_run_is_looked_for_all_the_time(void **state)
+{
+    run_pace pace = {.shortest = 0};
+    (void)state;
+    assert_true(run_pace_sleep(&pace) == 0);
+    for (uint64_t length = 1; length < 600; length++) {
+        pace.shortest = MICROSECONDS(length);
+        assert_true(run_pace_sleep(&pace) == 0);
+    }
+}
+
+static void a_long_one_is_slept_through_but_for_its_end(void **state)
+{
+    run_pace pace = {.shortest = 0};
+    (void)state;
+    for (uint64_t length = 600; length < 100000; length += 99) {
+        pace.shortest = MICROSECONDS(length);
+        const uint64_t sleep = run_pace_sleep(&pace);
+        assert_in_range(sleep, MICROSECONDS(length) / 2, MICROSECONDS(length) - 150000);
+        assert_true(pace.shortest - sleep >= pace.shortest / 8);
+    }
+}
+
+/* The clock is not looked at around short runs, but for one now and then. */
+static void only_long_runs_are_all_timed(void **state)
+{
+    run_pace pace = {.shortest = 0};
+    size_t timed = 0;
+    (void)state;
+    assert_true(run_pace_times(&pace));
+    note(&pace, 20, 1);
+    for (size_t i = 0; i < 650; i++) {
+        timed += run_pace_times(&pace);
+    }
+    assert_int_equal(timed, 10);
+    note(&pace, 5000, 1000);
+    for (size_t i = 0; i < 10; i++) {
+        assert_true(run_pace_times(&pace));
+    }
+}
+
+static void the_shortest_of_late_counts(void **state)
+{
+    run_pace pace = {.shortest = 0};
+    (void)state;
+    note(&pace, 9000, 1);
+    note(&pace, 2000, 1);
+    assert_true(pace.shortest == MICROSECONDS(2000));
+    note(&pace, 9000, 1); /* one that others held up */
+    assert_in_range(pace.shortest, MICROSECONDS(2000), MICROSECONDS(2500));
+    note(&pace, 9000, 200); /* the clock of the device was lowered */
+    assert_in_range(pace.shortest, MICROSECONDS(8900), MICROSECONDS(9000));
+    note(&pace, 100, 1);
+    assert_true(run_pace_sleep(&pace) == 0);
+}
+
+static void whoever_overslept_sleeps_less(void **state)
+{
+    run_pace pace = {.shortest = MICROSECONDS(10000)};
+    (void)state;
+    uint64_t sleep = run_pace_sleep(&pace);
+    for (size_t i = 0; i < 5; i++) {
+        run_pace_note(&pace, sleep + 1000, true);
+        assert_true(run_pace_sleep(&pace) <= sleep / 2);
+        sleep = run_pace_sleep(&pace);
+    }
+    assert_true(sleep == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_short_run_is_looked_for_all_the_time),
+        cmocka_unit_test(a_long_one_is_slept_through_but_for_its_end),
+        cmocka_unit_test(only_long_runs_are_all_timed),
+        cmocka_unit_test(the_shortest_of_late_counts),
+        cmocka_unit_test(whoever_overslept_sleeps_less),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
