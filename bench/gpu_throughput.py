@@ -6,7 +6,8 @@
 
 DIMS as Nx3x224x224, N for the batch. First each side looks for its best: 1, 2, 4 and 8 streams
 (BENCH_STREAMS), for Kiln also with one and two runs ahead on each, whose copies then pass under
-kernels, and with a thread for each; then both run in turns (BENCH_TURNS, 3), SECONDS each.
+kernels, and with a thread for each; then both run in turns (BENCH_TURNS, 3), SECONDS each. Where
+BENCH_ROOM seconds are too few for that, each side looks at fewer, and there are fewer turns.
 trtexec captures CUDA graphs (--useCudaGraph) and copies from and to the host, as Kiln does. Prints
 JSON, inferences in a second.
 """
@@ -16,9 +17,24 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 
 STREAMS = tuple(map(int, os.environ.get("BENCH_STREAMS", "1,2,4,8").split(",")))
 ROUNDS = int(os.environ.get("BENCH_TURNS", "3"))
+END = time.monotonic() + float(os.environ.get("BENCH_ROOM", "inf"))
+
+
+def while_time(items, share):
+    """The items while this share of the time that is left lasts, the first one at least."""
+    begin = time.monotonic()
+    end = begin + (END - begin) * share
+    longest = 0.0
+    for item in items:
+        if longest and time.monotonic() + longest > end:
+            return
+        at = time.monotonic()
+        yield item
+        longest = max(longest, time.monotonic() - at)
 
 
 def call(command):
@@ -45,18 +61,22 @@ def trtexec(program, plan, shapes, seconds, streams, *options):
     return float(re.search(r"Throughput: ([0-9.e+]+) qps", call(command)).group(1))
 
 
-def compare(programs, plan, seconds, shapes):
+def compare(programs, plan, seconds, shapes, share):
+    """`share` of the time that is left, two fifths of it for each side to look for its best."""
     own, theirs = programs
     brief = max(0.3, seconds / 3)
     tried = {}
-    for ahead, callers in ((1, 1), (2, 1), (0, max(STREAMS)), (1, max(STREAMS))):
+    for ahead, callers in while_time(((1, 1), (2, 1), (0, max(STREAMS)), (1, max(STREAMS))),
+                                     0.4 * share):
         for point in kiln(own, plan, shapes, brief, STREAMS, ahead, callers):
             tried[point["streams"], ahead, callers] = point["inferences_per_second"]
     best = max(tried, key=tried.get)
-    peers = {n: trtexec(theirs, plan, shapes, brief, n) for n in STREAMS}
+    # Two streams are seldom beaten: they come first.
+    peers = {n: trtexec(theirs, plan, shapes, brief, n)
+             for n in while_time(sorted(STREAMS, key=lambda n: n != 2), 0.5 * share)}
     streams = max(peers, key=peers.get)
     rates = {"kiln": [], "trtexec": []}
-    for turn in range(ROUNDS):
+    for turn in while_time(range(ROUNDS), share):
         for side in sorted(rates, reverse=turn % 2 == 1):
             if side == "kiln":
                 point = kiln(own, plan, shapes, seconds, best[:1], *best[1:])[0]
@@ -76,9 +96,11 @@ def main():
     own, theirs, plan, seconds, batches, *shapes = sys.argv[1:]
     name = os.path.basename(plan).removesuffix(".plan")
     print(f'{{"bench": "gpu_throughput", "plan": "{name}", "results": [')
-    for index, batch in enumerate(batches.split(",")):
+    batches = batches.split(",")
+    for index, batch in enumerate(batches):
         sized = [shape.replace("N", batch) for shape in shapes]
-        found = {"batch": int(batch), **compare((own, theirs), plan, float(seconds), sized)}
+        found = {"batch": int(batch), **compare((own, theirs), plan, float(seconds), sized,
+                                                1 / (len(batches) - index))}
         print(f"{name} batch {batch}: kiln {found['kiln']['per_second']:.1f}, trtexec "
               f"{found['trtexec']['per_second']:.1f}, ratio {found['ratio'][1]:.3f}",
               file=sys.stderr)

@@ -6,8 +6,9 @@
 #     scripts/bench_tensorrt.sh BUILD OUT [PART]...
 #
 # PART: models (exported and built into plans; what the others need), latency, first, throughput,
-# schedule, build, peers, table. Without any, all. What would not end within BENCH_SECONDS is left
-# out, and said to be.
+# schedule, build, peers, table. Without any, all. Where BENCH_SECONDS are short, latency, first,
+# throughput and schedule measure for as long as is left, with fewer rounds; what would not end in
+# time even so is left out, and said to be.
 #
 #   KILN_TENSORRT     the folder of TensorRT's libraries; the dynamic linker must find them too
 #   BENCH_SECONDS     how long all of it may take; 600
@@ -67,10 +68,13 @@ profile() {
     echo "$text"
 }
 
-has_time() { # SECONDS WHAT: whether there is so much left
-    [ $((SECONDS + $1)) -le "$limit" ] && return 0
-    echo "left out for want of time: $2" | tee -a "$out/left_out.txt"
-    return 1
+has_time() { # LEAST WHAT [MOST]: whether so many seconds are left; `room` is how many, MOST at most
+    room=$((limit - SECONDS))
+    if [ $room -lt "$1" ]; then
+        echo "left out for want of time: $2 takes $1 s at least" | tee -a "$out/left_out.txt"
+        return 1
+    fi
+    [ $room -le "${3:-$1}" ] || room=${3:-$1}
 }
 
 make_model() {
@@ -103,11 +107,15 @@ part_models() {
     done
 }
 
-# Each model with a plan, by turns: COMMAND SECONDS, which is given NAME.
+smaller() { # A B
+    awk "BEGIN { print $1 < $2 ? $1 : $2 }"
+}
+
+# Each model with a plan, by turns: PART LEAST [MOST], in seconds; the part is given NAME.
 each() {
-    local what=$1 seconds=$2 name
+    local what=$1 least=$2 most=${3:-$2} name
     for name in $models; do
-        if [ -s "$folder/$name.plan" ] && has_time "$seconds" "$what $name"; then
+        if [ -s "$folder/$name.plan" ] && has_time "$least" "$what $name" "$most"; then
             "part_$what" "$name" || { echo "$what $name failed"; failed=1; }
         fi
     done
@@ -115,7 +123,8 @@ each() {
 
 part_latency() {
     # shellcheck disable=SC2046 # several words
-    timeout 60 "$build/bench/bench_gpu_plan" "$core" "$folder/$1.plan" "${BENCH_LATENCY:-9}" \
+    timeout 60 "$build/bench/bench_gpu_plan" "$core" "$folder/$1.plan" \
+        "$(smaller "${BENCH_LATENCY:-9}" $((room - 3)))" \
         "$batches" $(shapes "$1") > "$out/latency_$1.json" 2> "$out/latency_$1.log"
     local status=$?
     grep -h 'best direct' "$out/latency_$1.log" | sed "s/^/$1:/"
@@ -124,24 +133,27 @@ part_latency() {
 
 part_first() {
     # shellcheck disable=SC2046
-    timeout 60 "$build/bench/bench_gpu_first" "$core" "$folder/$1.plan" "${BENCH_ROUNDS:-9}" \
+    timeout 60 "$build/bench/bench_gpu_first" "$core" "$folder/$1.plan" \
+        "$(smaller "${BENCH_ROUNDS:-9}" $((room * 2 - 1)))" \
         "${batches%%,*}" $(shapes "$1") > "$out/first_$1.json" &&
         sed "s/^/$1: /" "$out/first_$1.json"
 }
 
 part_throughput() {
     # shellcheck disable=SC2046
-    timeout 240 "$python" "$root/bench/gpu_throughput.py" "$build/bin/kiln" \
+    BENCH_ROOM=$room timeout 240 "$python" "$root/bench/gpu_throughput.py" "$build/bin/kiln" \
         "${BENCH_TRTEXEC:?where trtexec is}" "$folder/$1.plan" "${BENCH_LOAD:-1}" \
         "${BENCH_LOAD_BATCHES:-$batches}" \
         $(shapes "$1") > "$out/throughput_$1.json"
 }
 
 part_schedule() {
+    local seconds
+    seconds=$(smaller "${BENCH_SCHEDULE:-20}" $((room / 2)))
     # shellcheck disable=SC2046,SC2086
-    timeout 240 "$python" "$root/bench/gpu_schedule.py" \
+    BENCH_ROOM=$room timeout 240 "$python" "$root/bench/gpu_schedule.py" \
         ${BENCH_SWITCHES:---pinned --contexts=2,3,4} "$build/bench/bench_schedule" "$core" \
-        "${BENCH_TRTEXEC:?where trtexec is}" "$folder/$1.plan" "${BENCH_SCHEDULE:-20}" \
+        "${BENCH_TRTEXEC:?where trtexec is}" "$folder/$1.plan" "$seconds" \
         "${BENCH_LOAD_BATCHES:-16,21,32}" "${BENCH_AT_ONCE:-64}" $(shapes "$1") \
         > "$out/schedule_$1.json" 2> "$out/schedule_$1.log" &&
         sed "s/^/$1: /" "$out/schedule_$1.json"
@@ -171,10 +183,10 @@ for part in $parts; do
     case $part in
         models) part_models ;;
         table) "$python" "$root/bench/tensorrt_table.py" "$out" > "$out/table.md" || failed=1 ;;
-        latency) each latency 12 ;;
-        first) each first 5 ;;
-        throughput) each throughput 25 ;;
-        schedule) each schedule 40 ;;
+        latency) each latency 4 12 ;;
+        first) each first 2 5 ;;
+        throughput) each throughput 8 30 ;;
+        schedule) each schedule 12 40 ;;
         build) each build 20 ;;
         peers) each peers 20 ;;
         *) echo "there is no part $part" >&2; exit 2 ;;
