@@ -2,6 +2,7 @@
 #include "cli_accuracy.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -324,110 +325,33 @@ kiln_status cli_accuracy_measure(cli_accuracy *accuracy, const char *const *kept
     return status;
 }
 
-static int compare_costs(const void *left, const void *right)
-{
-    const double a = ((const cli_node_cost *)left)->decibels;
-    const double b = ((const cli_node_cost *)right)->decibels;
-    return a < b ? -1 : a > b;
-}
+/* --- what came of it --- */
 
-/* Those that multiply nothing, in the order that they are in, before the others. */
-static size_t put_free_first(cli_accuracy *accuracy)
+#define MOST_SHOWN 10
+
+void cli_accuracy_print(const cli_accuracy *accuracy)
 {
-    size_t free_count = 0;
-    for (size_t i = 0; i < accuracy->node_count; i++) {
-        const cli_node_cost node = accuracy->nodes[i];
-        if (node.multiplications == 0) {
-            memmove(&accuracy->nodes[free_count + 1], &accuracy->nodes[free_count],
-                    (i - free_count) * sizeof node);
-            accuracy->nodes[free_count++] = node;
+    for (size_t i = 0; i < accuracy->output_count; i++) {
+        const cli_output_error *o = &accuracy->outputs[i];
+        char *name = cli_printable(o->name);
+        (void)printf(
+            "\"%s\": signal to noise %.1f dB, largest difference %.4g of %.4g, on %zu batch%s\n",
+            name, cli_decibels(&o->of), o->of.worst, o->of.largest, accuracy->batch_count,
+            accuracy->batch_count == 1 ? "" : "es");
+        if (o->misshapen > 0) {
+            (void)printf("\"%s\": its shape is another for %zu of %zu batches\n", name,
+                         o->misshapen, accuracy->batch_count);
         }
+        free(name);
     }
-    return free_count < accuracy->node_count ? free_count : 0;
-}
-
-static kiln_status list_nodes(cli_accuracy *accuracy, const kiln_precision_report *report)
-{
-    kiln_precision_summary summary = {.struct_size = sizeof summary};
-    kiln_status status = kiln_precision_report_summary(report, &summary);
-    accuracy->nodes = calloc(summary.node_count + 1, sizeof *accuracy->nodes);
-    if (accuracy->nodes == NULL) {
-        return KILN_ERROR_OUT_OF_MEMORY;
-    }
-    for (size_t i = 0; status == KILN_OK && i < summary.node_count; i++) {
-        kiln_precision_node node = {.struct_size = sizeof node};
-        status = kiln_precision_report_node(report, i, &node);
-        if (status == KILN_OK && node.reason == KILN_PRECISION_CONVERTED) {
-            accuracy->nodes[accuracy->node_count++] =
-                (cli_node_cost){.name = node.output[0] != '\0' ? node.output : node.name,
-                                .operator_type = node.operator_type,
-                                .decibels = (double)INFINITY,
-                                .multiplications = node.multiplications};
+    for (size_t i = 0, shown = 0; i < accuracy->node_count && shown < MOST_SHOWN; i++) {
+        const cli_node_cost *node = &accuracy->nodes[i];
+        if (!isfinite(node->decibels)) {
+            continue;
         }
+        char *name = cli_printable(node->name);
+        (void)printf("%s%s (%s) alone: %.1f dB%s\n", shown++ == 0 ? "those that hurt most: " : "  ",
+                     name, node->operator_type, node->decibels, node->is_kept ? ", kept" : "");
+        free(name);
     }
-    return status;
-}
-
-/* Batches that are enough to say which node costs more. */
-#define RANKED_BY 4
-
-kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_report *report)
-{
-    kiln_status status = list_nodes(accuracy, report);
-    const kiln_precision precision = accuracy->how.precision;
-    const bool is_half = precision == KILN_PRECISION_FP16 || precision == KILN_PRECISION_BF16;
-    const size_t first = status == KILN_OK && is_half ? put_free_first(accuracy) : 0;
-    const char **others = calloc(accuracy->node_count + 1, sizeof *others);
-    accuracy->most_batches = RANKED_BY;
-    for (size_t i = first; status == KILN_OK && others != NULL && i < accuracy->node_count; i++) {
-        size_t count = 0;
-        for (size_t k = 0; k < accuracy->node_count; k++) {
-            if (k != i) {
-                others[count++] = accuracy->nodes[k].name;
-            }
-        }
-        /* bfloat16's roundings are eight times float16's, node by node, which more backends have.
-         */
-        accuracy->how.precision =
-            precision == KILN_PRECISION_BF16 ? KILN_PRECISION_FP16 : precision;
-        status = cli_accuracy_measure(accuracy, others, count);
-        accuracy->how.precision = precision;
-        accuracy->nodes[i].decibels = cli_accuracy_reached(accuracy).decibels;
-        cli_progress_set((double)(i + 1) / (double)accuracy->node_count);
-    }
-    status = status == KILN_OK && others == NULL ? KILN_ERROR_OUT_OF_MEMORY : status;
-    free(others);
-    accuracy->most_batches = 0;
-    if (status == KILN_OK && accuracy->node_count > first) {
-        qsort(accuracy->nodes + first, accuracy->node_count - first, sizeof *accuracy->nodes,
-              compare_costs);
-    }
-    return status;
-}
-
-kiln_status cli_accuracy_search(cli_accuracy *accuracy, cli_target target, const char ***names)
-{
-    const size_t all = accuracy->node_count;
-    const char **worst = calloc(all + 1, sizeof *worst);
-    size_t least = 0;
-    size_t most = all; /* with one left, or nothing would be converted */
-    kiln_status status = worst != NULL ? KILN_OK : KILN_ERROR_OUT_OF_MEMORY;
-    for (size_t i = 0; worst != NULL && i < all; i++) {
-        worst[i] = accuracy->nodes[i].name;
-    }
-    while (status == KILN_OK && least < most) {
-        const size_t tried = (least + most) / 2;
-        status = cli_accuracy_measure(accuracy, worst, tried);
-        if (cli_accuracy_suffices(accuracy, target)) {
-            most = tried;
-        } else {
-            least = tried + 1;
-        }
-    }
-    accuracy->kept = least < all ? least : 0;
-    for (size_t i = 0; status == KILN_OK && i < accuracy->kept; i++) {
-        accuracy->nodes[i].is_kept = true;
-    }
-    *names = worst;
-    return status;
 }

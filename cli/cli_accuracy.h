@@ -40,7 +40,8 @@ typedef struct cli_node_cost {
     const char *operator_type;
     double decibels; /* infinite for one that was not measured */
     uint64_t multiplications;
-    bool is_kept; /* by the search */
+    double weight; /* in the order of the search by arithmetic */
+    bool is_kept;  /* by the search */
 } cli_node_cost;
 
 typedef struct cli_accuracy {
@@ -52,9 +53,10 @@ typedef struct cli_accuracy {
     size_t output_count;
     cli_numbers *expected; /* of each batch and output, in that order */
     size_t batch_count;
-    cli_node_cost *nodes; /* those that are kept first are first */
+    cli_node_cost *nodes; /* those that hurt most first, but for those that are not measured */
     size_t node_count;
-    size_t kept;             /* of them */
+    size_t free_count;       /* the first so many, which multiply nothing and are kept first */
+    size_t kept;             /* nodes */
     cli_layer_error *layers; /* in the order of the graph; names are the report's */
     size_t layer_count;
     size_t most_batches; /* of a measurement; 0: all */
@@ -82,12 +84,16 @@ KILN_MUST_CHECK kiln_status cli_accuracy_again(cli_accuracy *accuracy);
 /* Converts it with so many nodes kept beside the caller's, and fills in `outputs`. */
 KILN_MUST_CHECK kiln_status cli_accuracy_measure(cli_accuracy *accuracy, const char *const *kept,
                                                  size_t count);
+/* Outputs, and the nodes that hurt most. */
+void cli_accuracy_print(const cli_accuracy *accuracy);
+
 /* What each converted node of `report` costs alone. In a half type nodes that multiply nothing are
  * not measured: there are many, each rounds a little, and all of them together are no arithmetic to
  * speak of. They come first, in the order of the graph. */
 KILN_MUST_CHECK kiln_status cli_accuracy_rank(cli_accuracy *accuracy,
                                               const kiln_precision_report *report);
-/* Keeps as few of those that hurt most as it takes to reach the target; where all but one are kept
+/* Keeps as few nodes as it takes to reach the target, those that hurt most first, or those that
+ * hurt most by their arithmetic: the order that leaves more arithmetic. Where all but one are kept
  * and it is not reached, none. `*names` is for free(). */
 KILN_MUST_CHECK kiln_status cli_accuracy_search(cli_accuracy *accuracy, cli_target target,
                                                 const char ***names);

@@ -36,6 +36,11 @@ static const kiln_precision values[] = {KILN_PRECISION_FP16, KILN_PRECISION_BF16
                                         KILN_PRECISION_INT8, KILN_PRECISION_FP8,
                                         KILN_PRECISION_INT4};
 
+static kiln_precision precision_of(const quantize_settings *settings)
+{
+    return settings->precision < 0 ? KILN_PRECISION_DEFAULT : values[settings->precision];
+}
+
 static const char *const methods[] = {"entropy", "minmax", "percentile", "mse", NULL};
 static const char *const rests[] = {"fp16", "bf16", NULL};
 
@@ -64,7 +69,9 @@ static void print_nodes(const kiln_precision_report *report, size_t count)
     (void)printf("\n");
 }
 
-static void print_report(const quantize_settings *settings, const kiln_precision_report *report)
+/* `is_rest_alone`: the report is of a conversion to what --rest says. */
+static void print_report(const quantize_settings *settings, const kiln_precision_report *report,
+                         bool is_rest_alone)
 {
     kiln_precision_summary s = {.struct_size = sizeof s};
     if (kiln_precision_report_summary(report, &s) != KILN_OK) {
@@ -79,8 +86,13 @@ static void print_report(const quantize_settings *settings, const kiln_precision
     if (settings->precision < 0) {
         return;
     }
-    (void)printf("%zu nodes in %s, ", s.converted_count, precisions[settings->precision]);
-    if (settings->rest >= 0) {
+    const char *name = is_rest_alone ? rests[settings->rest] : precisions[settings->precision];
+    if (is_rest_alone) {
+        (void)printf("no node is left in %s: %s alone is what the target takes\n",
+                     precisions[settings->precision], name);
+    }
+    (void)printf("%zu nodes in %s, ", s.converted_count, name);
+    if (settings->rest >= 0 && !is_rest_alone) {
         (void)printf("%zu in %s, ", s.rest_count, rests[settings->rest]);
     }
     (void)printf(
@@ -89,8 +101,7 @@ static void print_report(const quantize_settings *settings, const kiln_precision
         s.kept_count, s.cast_count, (double)s.bytes_after / MIB, (double)s.bytes_before / MIB);
     if (s.multiplications != 0) {
         (void)printf("arithmetic: %.1f %% of the multiplications are in %s\n",
-                     100 * (double)s.converted_multiplications / (double)s.multiplications,
-                     precisions[settings->precision]);
+                     100 * (double)s.converted_multiplications / (double)s.multiplications, name);
     }
     if (s.saturated + s.vanished != 0) {
         (void)printf("numbers of them: %" PRIu64
@@ -113,12 +124,8 @@ typedef struct quantize_job {
     cli_target target;
     const char **kept; /* what the search keeps, and after it what was asked for */
     bool keeps_all;    /* nothing was left to convert */
+    bool is_rest_alone;
 } quantize_job;
-
-static kiln_precision precision_of(const quantize_settings *settings)
-{
-    return settings->precision < 0 ? KILN_PRECISION_DEFAULT : values[settings->precision];
-}
 
 static void set_options(quantize_job *job)
 {
@@ -178,33 +185,72 @@ static kiln_status convert(quantize_job *job)
     return status == KILN_OK ? kiln_network_convert(job->network, &job->how, &job->report) : status;
 }
 
-/* Keeps what it takes to reach the target, and converts again. */
-static kiln_status search(quantize_job *job)
+/* Integers outside are fed and read as numbers: rounding them costs the same. */
+static void set_measured(quantize_job *job)
 {
-    cli_accuracy *accuracy = &job->accuracy;
-    const size_t asked = job->how.keep_node_count;
-    const kiln_status status = cli_accuracy_search(accuracy, job->target, &job->kept);
-    if (status != KILN_OK) {
-        return status;
+    job->accuracy.how = job->how;
+    job->accuracy.how.bindings = job->settings->edges.rounded;
+}
+
+/* The accuracy's nodes have the texts of the report that there was. */
+static kiln_status convert_again(quantize_job *job)
+{
+    if (job->ranked == NULL) {
+        job->ranked = job->report;
+        job->report = NULL;
     }
-    const char **names = realloc(job->kept, (accuracy->kept + asked + 1) * sizeof *names);
+    return convert(job);
+}
+
+static kiln_status keep(quantize_job *job)
+{
+    const size_t asked = job->how.keep_node_count;
+    const size_t found = job->accuracy.kept;
+    const char **names = realloc(job->kept, (found + asked + 1) * sizeof *names);
     if (names == NULL) {
         return KILN_ERROR_OUT_OF_MEMORY;
     }
     job->kept = names;
-    if (accuracy->kept + asked == 0) {
-        return KILN_OK;
-    }
     for (size_t i = 0; i < asked; i++) {
-        names[accuracy->kept + i] = job->how.keep_nodes[i];
+        names[found + i] = job->how.keep_nodes[i];
     }
     job->how.keep_nodes = names;
-    job->how.keep_node_count = accuracy->kept + asked;
-    job->ranked = job->report;
-    job->report = NULL;
-    const kiln_status converted = convert(job);
-    job->keeps_all = converted == KILN_ERROR_UNSUPPORTED;
-    return converted;
+    job->how.keep_node_count = found + asked;
+    return convert_again(job);
+}
+
+/* Where no node in eight bits is little enough, all of them compute in what --rest says. */
+static kiln_status take_rest(quantize_job *job)
+{
+    const kiln_precision_options before = job->how;
+    job->how.precision = before.rest;
+    job->how.rest = KILN_PRECISION_DEFAULT;
+    job->how.keep_node_count = 0;
+    set_measured(job);
+    const kiln_status status = cli_accuracy_measure(&job->accuracy, NULL, 0);
+    job->is_rest_alone = status == KILN_OK && cli_accuracy_suffices(&job->accuracy, job->target);
+    if (job->is_rest_alone) {
+        return convert_again(job);
+    }
+    job->how = before;
+    return status;
+}
+
+/* Keeps what it takes to reach the target, and converts again. */
+static kiln_status search(quantize_job *job)
+{
+    const bool has_rest = job->how.rest != KILN_PRECISION_DEFAULT;
+    kiln_status status = cli_accuracy_search(&job->accuracy, job->target, &job->kept);
+    if (status != KILN_OK || (job->accuracy.kept == 0 && !has_rest)) {
+        return status;
+    }
+    status = job->accuracy.kept != 0 ? keep(job) : KILN_OK;
+    job->keeps_all = status == KILN_ERROR_UNSUPPORTED;
+    if (has_rest && (job->keeps_all || job->accuracy.kept == 0)) {
+        const kiln_status taken = take_rest(job);
+        status = job->is_rest_alone || taken != KILN_OK ? taken : status;
+    }
+    return status;
 }
 
 /* What eight bits are to reach where batches are there and nothing is said: with less, text that
@@ -238,13 +284,6 @@ static kiln_status choose(quantize_job *job)
     return status == KILN_OK && falls_short ? search(job) : status;
 }
 
-/* Integers outside are fed and read as numbers: rounding them costs the same. */
-static void set_measured(quantize_job *job)
-{
-    job->accuracy.how = job->how;
-    job->accuracy.how.bindings = job->settings->edges.rounded;
-}
-
 /* What it costs, and where that is too much, what to keep. */
 static kiln_status check(quantize_job *job)
 {
@@ -264,37 +303,12 @@ static kiln_status check(quantize_job *job)
                                                        : status;
 }
 
-#define MOST_SHOWN 10
-
 static cli_exit print_accuracy(const quantize_job *job)
 {
-    const cli_accuracy *accuracy = &job->accuracy;
-    for (size_t i = 0; i < accuracy->output_count; i++) {
-        const cli_output_error *o = &accuracy->outputs[i];
-        char *name = cli_printable(o->name);
-        (void)printf(
-            "\"%s\": signal to noise %.1f dB, largest difference %.4g of %.4g, on %zu batch%s\n",
-            name, cli_decibels(&o->of), o->of.worst, o->of.largest, accuracy->batch_count,
-            accuracy->batch_count == 1 ? "" : "es");
-        if (o->misshapen > 0) {
-            (void)printf("\"%s\": its shape is another for %zu of %zu batches\n", name,
-                         o->misshapen, accuracy->batch_count);
-        }
-        free(name);
-    }
-    for (size_t i = 0, shown = 0; i < accuracy->node_count && shown < MOST_SHOWN; i++) {
-        const cli_node_cost *node = &accuracy->nodes[i];
-        if (!isfinite(node->decibels)) {
-            continue;
-        }
-        char *name = cli_printable(node->name);
-        (void)printf("%s%s (%s) alone: %.1f dB%s\n", shown++ == 0 ? "those that hurt most: " : "  ",
-                     name, node->operator_type, node->decibels, node->is_kept ? ", kept" : "");
-        free(name);
-    }
+    cli_accuracy_print(&job->accuracy);
     const bool is_asked = job->settings->target > 0 || job->settings->agreement > 0;
-    if (is_asked && !cli_accuracy_suffices(accuracy, job->target)) {
-        const cli_target reached = cli_accuracy_reached(accuracy);
+    if (is_asked && !cli_accuracy_suffices(&job->accuracy, job->target)) {
+        const cli_target reached = cli_accuracy_reached(&job->accuracy);
         cli_error(
             "the worst output has %.1f dB and %.2f %% of rows alike; wanted are %.1f dB and "
             "%.2f %% (--target, --agreement): the rest of the network is no nearer",
@@ -312,7 +326,7 @@ static cli_exit finish(quantize_job *job)
         KILN_OK) {
         return cli_fail();
     }
-    print_report(settings, job->report);
+    print_report(settings, job->report, job->is_rest_alone);
     cli_print_not_finite(job->ranges);
     cli_exit result = job->accuracy.before != NULL ? print_accuracy(job) : CLI_DONE;
     if (settings->page != NULL) {

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes products.onnx, two products of 8 x 8, and two batches for it into each FOLDER.
+"""Writes products.onnx, two products of 8 x 8, uneven.onnx, whose larger product is a little
+noisier, and two batches for both into each FOLDER.
 
     make_products.py FOLDER...
 """
@@ -11,14 +12,25 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
 weights = np.sin(np.arange(64, dtype=np.float32)).reshape(8, 8)
-graph = helper.make_graph(
-    [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Relu", ["a"], ["b"]),
-     helper.make_node("MatMul", ["b", "w"], ["y"])], "products",
-    [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 8])],
-    [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 8])],
-    [numpy_helper.from_array(weights, "w")])
-save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]),
-     "products.onnx")
+sides = {"wide": np.sin(np.arange(448, dtype=np.float32)).reshape(8, 56), "narrow": 2 * weights}
+
+
+def write(name, nodes, width, constants):
+    graph = helper.make_graph(nodes, name,
+                              [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 8])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, width])],
+                              [numpy_helper.from_array(value, key)
+                               for key, value in constants.items()])
+    save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]),
+         name + ".onnx")
+
+
+write("products", [helper.make_node("MatMul", ["x", "w"], ["a"]),
+                   helper.make_node("Relu", ["a"], ["b"]),
+                   helper.make_node("MatMul", ["b", "w"], ["y"])], 8, {"w": weights})
+write("uneven", [helper.make_node("MatMul", ["x", "wide"], ["a"]),
+                 helper.make_node("MatMul", ["x", "narrow"], ["b"]),
+                 helper.make_node("Concat", ["a", "b"], ["y"], axis=1)], 64, sides)
 for folder in sys.argv[1:]:
     os.mkdir(folder)
     for index in range(2):

@@ -17,6 +17,12 @@ kiln quantize products.onnx -o small.onnx -p int8 -c batches --check others --re
 grep -c '<td>MatMul</td>' page.html
 kiln quantize products.onnx -o small.onnx -p int8 -c batches --target 45 > /dev/null
 echo "status $?"
+kiln quantize products.onnx -o small.onnx -p int8 --rest fp16 -c batches --target 60 |
+    sed -n '2,3p;5p'
+kiln quantize products.onnx -o small.onnx -p int8 --rest fp16 -c batches --target 99 > /dev/null
+echo "status $?"
+kiln quantize uneven.onnx -o small.onnx -p int8 -c batches --target 49 |
+    sed -n '4p; s/ alone: .* dB//p'
 kiln quantize products.onnx -o small.onnx -p int4 --report page.html
 kiln quantize products.onnx -o small.onnx -p int4 --block 16 --zero-points | head -n 2
 kiln run small.onnx -b onnxruntime -i x=1 | tail -n 1 | grep -c '^output'

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which nodes are kept from a smaller type, so that what is left reaches a target. Noises of nodes
+ * add up, nearly: measured with each node alone, they say in which order nodes are given up. The
+ * least noise for so much arithmetic is had where those go first whose noise is the largest by
+ * their arithmetic, as in a knapsack whose items may be cut (Dantzig, "Discrete-Variable Extremum
+ * Problems", 1957, https://doi.org/10.1287/opre.5.2.266).
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli_accuracy.h"
+
+static int compare_costs(const void *left, const void *right)
+{
+    const double a = ((const cli_node_cost *)left)->decibels;
+    const double b = ((const cli_node_cost *)right)->decibels;
+    return a < b ? -1 : a > b;
+}
+
+/* Those that multiply nothing, in the order that they are in, before the others. */
+static void put_free_first(cli_accuracy *accuracy)
+{
+    size_t free_count = 0;
+    for (size_t i = 0; i < accuracy->node_count; i++) {
+        const cli_node_cost node = accuracy->nodes[i];
+        if (node.multiplications == 0) {
+            memmove(&accuracy->nodes[free_count + 1], &accuracy->nodes[free_count],
+                    (i - free_count) * sizeof node);
+            accuracy->nodes[free_count++] = node;
+        }
+    }
+    accuracy->free_count = free_count < accuracy->node_count ? free_count : 0;
+}
+
+/* In eight bits a sum or a pool beside products counts as their mean: without it more than its own
+ * arithmetic leaves the type. */
+static void weigh_nodes(cli_accuracy *accuracy)
+{
+    double all = 1;
+    for (size_t i = 0; i < accuracy->node_count; i++) {
+        all += (double)accuracy->nodes[i].multiplications;
+    }
+    for (size_t i = 0; i < accuracy->node_count; i++) {
+        cli_node_cost *node = &accuracy->nodes[i];
+        node->weight = node->multiplications != 0 ? (double)node->multiplications
+                                                  : all / (double)accuracy->node_count;
+    }
+}
+
+static kiln_status list_nodes(cli_accuracy *accuracy, const kiln_precision_report *report)
+{
+    kiln_precision_summary summary = {.struct_size = sizeof summary};
+    kiln_status status = kiln_precision_report_summary(report, &summary);
+    accuracy->nodes = calloc(summary.node_count + 1, sizeof *accuracy->nodes);
+    if (accuracy->nodes == NULL) {
+        return KILN_ERROR_OUT_OF_MEMORY;
+    }
+    for (size_t i = 0; status == KILN_OK && i < summary.node_count; i++) {
+        kiln_precision_node node = {.struct_size = sizeof node};
+        status = kiln_precision_report_node(report, i, &node);
+        if (status == KILN_OK && node.reason == KILN_PRECISION_CONVERTED) {
+            accuracy->nodes[accuracy->node_count++] =
+                (cli_node_cost){.name = node.output[0] != '\0' ? node.output : node.name,
+                                .operator_type = node.operator_type,
+                                .decibels = (double)INFINITY,
+                                .multiplications = node.multiplications};
+        }
+    }
+    weigh_nodes(accuracy);
+    return status;
+}
+
+/* Batches that are enough to say which node costs more. */
+#define RANKED_BY 4
+
+kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_report *report)
+{
+    kiln_status status = list_nodes(accuracy, report);
+    const kiln_precision precision = accuracy->how.precision;
+    const bool is_half = precision == KILN_PRECISION_FP16 || precision == KILN_PRECISION_BF16;
+    if (status == KILN_OK && is_half) {
+        put_free_first(accuracy);
+    }
+    const size_t first = accuracy->free_count;
+    /* bfloat16's roundings are eight times float16's, node by node, which more backends have. */
+    const double coarser = precision == KILN_PRECISION_BF16 ? 20 * log10(8) : 0;
+    const char **others = calloc(accuracy->node_count + 1, sizeof *others);
+    accuracy->most_batches = RANKED_BY;
+    for (size_t i = first; status == KILN_OK && others != NULL && i < accuracy->node_count; i++) {
+        size_t count = 0;
+        for (size_t k = 0; k < accuracy->node_count; k++) {
+            if (k != i) {
+                others[count++] = accuracy->nodes[k].name;
+            }
+        }
+        accuracy->how.precision =
+            precision == KILN_PRECISION_BF16 ? KILN_PRECISION_FP16 : precision;
+        status = cli_accuracy_measure(accuracy, others, count);
+        accuracy->how.precision = precision;
+        accuracy->nodes[i].decibels = cli_accuracy_reached(accuracy).decibels - coarser;
+        cli_progress_set((double)(i + 1) / (double)accuracy->node_count);
+    }
+    status = status == KILN_OK && others == NULL ? KILN_ERROR_OUT_OF_MEMORY : status;
+    free(others);
+    accuracy->most_batches = 0;
+    if (status == KILN_OK && accuracy->node_count > first) {
+        qsort(accuracy->nodes + first, accuracy->node_count - first, sizeof *accuracy->nodes,
+              compare_costs);
+    }
+    return status;
+}
+
+/* --- the search --- */
+
+/* Nodes in an order in which they are kept, as many of them as it took, and what the others
+ * multiply. */
+typedef struct kept_order {
+    cli_node_cost **nodes;
+    const char **names; /* theirs */
+    size_t count;
+    bool suffices;
+    double multiplications;
+} kept_order;
+
+static int compare_sizes(const void *left, const void *right)
+{
+    const cli_node_cost *a = *(cli_node_cost *const *)left;
+    const cli_node_cost *b = *(cli_node_cost *const *)right;
+    const double most = pow(10, -a->decibels / 10) * b->weight;
+    const double least = pow(10, -b->decibels / 10) * a->weight;
+    return most > least ? -1 : most < least ? 1 : (a > b) - (a < b);
+}
+
+static kiln_status make_order(const cli_accuracy *accuracy, bool by_arithmetic, kept_order *order)
+{
+    const size_t all = accuracy->node_count;
+    order->nodes = calloc(all + 1, sizeof *order->nodes);
+    order->names = calloc(all + 1, sizeof *order->names);
+    if (order->nodes == NULL || order->names == NULL) {
+        return KILN_ERROR_OUT_OF_MEMORY;
+    }
+    for (size_t i = 0; i < all; i++) {
+        order->nodes[i] = &accuracy->nodes[i];
+    }
+    if (by_arithmetic) {
+        qsort(order->nodes + accuracy->free_count, all - accuracy->free_count, sizeof *order->nodes,
+              compare_sizes);
+    }
+    for (size_t i = 0; i < all; i++) {
+        order->names[i] = order->nodes[i]->name;
+    }
+    return KILN_OK;
+}
+
+/* The fewest of the first that are enough. */
+static kiln_status search_order(cli_accuracy *accuracy, cli_target target, kept_order *order)
+{
+    const size_t all = accuracy->node_count;
+    size_t least = 0;
+    size_t most = all; /* with one left, or nothing would be converted */
+    while (least < most) {
+        const size_t tried = (least + most) / 2;
+        const kiln_status status = cli_accuracy_measure(accuracy, order->names, tried);
+        if (status != KILN_OK) {
+            return status;
+        }
+        if (cli_accuracy_suffices(accuracy, target)) {
+            most = tried;
+        } else {
+            least = tried + 1;
+        }
+    }
+    order->suffices = least < all;
+    order->count = order->suffices ? least : 0;
+    for (size_t i = order->count; i < all; i++) {
+        order->multiplications += (double)order->nodes[i]->multiplications;
+    }
+    return KILN_OK;
+}
+
+static void move_to(kept_order *order, size_t from, size_t to)
+{
+    cli_node_cost *node = order->nodes[from];
+    memmove(&order->nodes[from], &order->nodes[from + 1], (to - from) * sizeof *order->nodes);
+    memmove(&order->names[from], &order->names[from + 1], (to - from) * sizeof *order->names);
+    order->nodes[to] = node;
+    order->names[to] = node->name;
+}
+
+#define MOST_TAKEN_BACK 6
+
+/* Where one of the first is too much, a later one that makes less noise may not be: a few are tried
+ * for which the sum of noises leaves room. */
+static kiln_status take_back(cli_accuracy *accuracy, cli_target target, kept_order *order)
+{
+    const double most = pow(10, -target.decibels / 10);
+    kiln_status status = cli_accuracy_measure(accuracy, order->names, order->count);
+    double noise = pow(10, -cli_accuracy_reached(accuracy).decibels / 10);
+    int tried = 0;
+    for (size_t i = order->count; status == KILN_OK && i-- > accuracy->free_count;) {
+        if (noise + pow(10, -order->nodes[i]->decibels / 10) > most || tried == MOST_TAKEN_BACK) {
+            continue;
+        }
+        tried++;
+        move_to(order, i, order->count - 1);
+        status = cli_accuracy_measure(accuracy, order->names, order->count - 1);
+        if (status == KILN_OK && cli_accuracy_suffices(accuracy, target)) {
+            noise = pow(10, -cli_accuracy_reached(accuracy).decibels / 10);
+            order->count--;
+        }
+    }
+    return status;
+}
+
+static bool is_better(const kept_order *a, const kept_order *b)
+{
+    return a->suffices != b->suffices                 ? a->suffices
+           : a->multiplications != b->multiplications ? a->multiplications > b->multiplications
+                                                      : a->count < b->count;
+}
+
+kiln_status cli_accuracy_search(cli_accuracy *accuracy, cli_target target, const char ***names)
+{
+    kept_order orders[2] = {{.nodes = NULL}, {.nodes = NULL}};
+    kiln_status status = KILN_OK;
+    for (size_t k = 0; status == KILN_OK && k < 2; k++) {
+        status = make_order(accuracy, k == 1, &orders[k]);
+        status = status == KILN_OK ? search_order(accuracy, target, &orders[k]) : status;
+    }
+    const size_t better = is_better(&orders[1], &orders[0]) ? 1 : 0;
+    status = status == KILN_OK && orders[better].count > accuracy->free_count
+                 ? take_back(accuracy, target, &orders[better])
+                 : status;
+    accuracy->kept = orders[better].count;
+    for (size_t i = 0; status == KILN_OK && i < accuracy->kept; i++) {
+        orders[better].nodes[i]->is_kept = true;
+    }
+    *names = orders[better].names;
+    free(orders[1 - better].names);
+    free(orders[0].nodes);
+    free(orders[1].nodes);
+    return status;
+}
