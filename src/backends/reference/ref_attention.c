@@ -318,6 +318,16 @@ static kiln_status read_rotation(ref_call *call, rotation *r)
     return KILN_OK;
 }
 
+REF_WIDE static void turn_pairs(int64_t n, const double *c, const double *s, int64_t step,
+                                double *restrict a, double *restrict b)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const double re = c[i] * a[i * step] - s[i] * b[i * step];
+        b[i * step] = s[i] * a[i * step] + c[i] * b[i * step];
+        a[i * step] = re;
+    }
+}
+
 static kiln_status rotate(const rotation *r, int64_t batch, int64_t step, double *v)
 {
     int64_t row = batch * r->length + step;
@@ -326,14 +336,17 @@ static kiln_status rotate(const rotation *r, int64_t batch, int64_t step, double
         KLN_RETURN_IF(row < 0 || row >= r->cosine->count / r->half, KILN_ERROR_INVALID_NETWORK,
                       "position %lld lies outside the cache", (long long)row);
     }
-    for (int64_t i = 0; i < r->half; i++) {
-        const double c = ref_get_float(r->cosine, row * r->half + i);
-        const double s = ref_get_float(r->sine, row * r->half + i);
-        double *a = v + (r->interleaved ? 2 * i : i);
-        double *b = v + (r->interleaved ? 2 * i + 1 : i + r->half);
-        const double re = c * *a - s * *b;
-        *b = s * *a + c * *b;
-        *a = re;
+    for (int64_t i = 0; i < r->half; i += REF_CHUNK) {
+        const int64_t n = r->half - i < REF_CHUNK ? r->half - i : REF_CHUNK;
+        double c[REF_CHUNK];
+        double s[REF_CHUNK];
+        ref_load_float(r->cosine, row * r->half + i, 1, n, c);
+        ref_load_float(r->sine, row * r->half + i, 1, n, s);
+        if (r->interleaved) {
+            turn_pairs(n, c, s, 2, v + 2 * i, v + 2 * i + 1);
+        } else {
+            turn_pairs(n, c, s, 1, v + i, v + i + r->half);
+        }
     }
     return KILN_OK;
 }

@@ -53,6 +53,11 @@ static void cast_numbers(const ref_tensor *x, ref_tensor *y, bool saturate)
             ref_store_int(y, i, 1, n, ints);
             continue;
         }
+        if (x->dtype == KILN_DTYPE_FLOAT32 &&
+            ref_truncate_floats((const float *)x->data + i, n, y->dtype,
+                                (char *)y->data + (size_t)i * ref_element_size(y->dtype))) {
+            continue;
+        }
         ref_load_float(x, i, 1, n, floats);
         if (ref_is_float8(y->dtype)) {
             for (int64_t j = 0; j < n; j++) {
@@ -193,11 +198,22 @@ static kiln_status ref_op_range(ref_call *call)
                   "a range from %g by %g has no end", first, step);
     const int64_t dims[1] = {steps > 0.0 ? (int64_t)steps : 0};
     KLN_RETURN_IF_ERROR(ref_output(call, 0, start->dtype, 1, dims, &y));
-    for (int64_t i = 0; i < y->count; i++) {
-        if (ref_domain_of(start->dtype) == REF_DOMAIN_FLOAT) {
-            ref_put_float(y, i, first + (double)i * step);
+    const bool real = ref_domain_of(start->dtype) == REF_DOMAIN_FLOAT;
+    const int64_t whole[2] = {ref_get_int(start, 0), ref_get_int(delta, 0)};
+    for (int64_t at = 0; at < y->count; at += REF_CHUNK) {
+        const int64_t n = y->count - at < REF_CHUNK ? y->count - at : REF_CHUNK;
+        double floats[REF_CHUNK];
+        int64_t ints[REF_CHUNK];
+        for (int64_t i = 0; real && i < n; i++) {
+            floats[i] = first + (double)(at + i) * step;
+        }
+        for (int64_t i = 0; !real && i < n; i++) {
+            ints[i] = (int64_t)((uint64_t)whole[0] + (uint64_t)(at + i) * (uint64_t)whole[1]);
+        }
+        if (real) {
+            ref_store_float(y, at, 1, n, floats);
         } else {
-            ref_put_int(y, i, ref_get_int(start, 0) + i * ref_get_int(delta, 0));
+            ref_store_int(y, at, 1, n, ints);
         }
     }
     return KILN_OK;

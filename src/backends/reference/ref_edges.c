@@ -48,31 +48,37 @@ static kiln_status shift(ref_call *call, const ref_tensor *x, const int64_t *bef
     const size_t size = ref_element_size(x->dtype);
     const int last = x->rank - 1;
     const int64_t length = x->rank > 0 ? dims[last] : 1;
-    const int64_t begin = x->rank > 0 ? clamp(before[last], length) : 0;
+    const int64_t start = x->rank > 0 ? clamp(before[last], length) : 0;
     const int64_t end = x->rank > 0 ? clamp(saturated_sum(before[last], x->dims[last]), length) : 1;
+    const int64_t begin = start < end ? start : end; /* of what lies inside */
+    const int64_t place = x->rank > 0 ? begin - before[last] : 0;
+    int64_t index[REF_RANK] = {0};
     for (int64_t i = 0; i < y->count; i += length) {
-        int64_t rest = i / length;
         int64_t from = 0;
-        for (int j = last - 1; j >= 0 && from >= 0; j--) {
-            const int64_t at = reflected(rest % dims[j] - before[j], x->dims[j], mode);
+        for (int j = 0; j < last && from >= 0; j++) {
+            const int64_t at = reflected(index[j] - before[j], x->dims[j], mode);
             from = at < 0 ? -1 : from + at * strides[j];
-            rest /= dims[j];
         }
         char *row = (char *)y->data + (size_t)i * size;
+        if (from < 0) {
+            ref_copy_elements(size, length, row, 1, fill, 0);
+        } else if (mode == 'c') {
+            ref_copy_elements(size, begin, row, 1, fill, 0);
+            ref_copy_elements(size, length - end, row + (size_t)end * size, 1, fill, 0);
+        }
+        for (int64_t k = begin == 0 ? end : 0; from >= 0 && mode != 'c' && k < length;
+             k = k + 1 == begin ? end : k + 1) {
+            const int64_t at = reflected(k - before[last], x->dims[last], mode);
+            memcpy(row + (size_t)k * size, (const char *)x->data + (size_t)(from + at) * size,
+                   size);
+        }
         if (from >= 0 && begin < end) {
-            const int64_t place = x->rank > 0 ? begin - before[last] : 0;
             memcpy(row + (size_t)begin * size,
                    (const char *)x->data + (size_t)(from + place) * size,
                    (size_t)(end - begin) * size);
         }
-        for (int64_t k = 0; k < length; k++) {
-            if (from >= 0 && k == begin && begin < end) {
-                k = end - 1;
-                continue;
-            }
-            const int64_t at = from < 0 ? -1 : reflected(k - before[last], x->dims[last], mode);
-            memcpy(row + (size_t)k * size,
-                   at < 0 ? fill : (const char *)x->data + (size_t)(from + at) * size, size);
+        for (int j = last - 1; j >= 0 && ++index[j] == dims[j]; j--) {
+            index[j] = 0;
         }
     }
     return KILN_OK;

@@ -151,19 +151,6 @@ REF_WIDE static void narrow(const double *in, int64_t n, float *out)
     }
 }
 
-/* Towards zero, as int_from_float does, where all are small enough for 32 bits; else false. */
-REF_WIDE static bool truncate_small(const double *in, int64_t n, int64_t *out)
-{
-    int64_t large = 0;
-    for (int64_t i = 0; i < n; i++) {
-        large |= !(fabs(in[i]) < 2147483648.0); /* NaN too */
-    }
-    for (int64_t i = 0; large == 0 && i < n; i++) {
-        out[i] = (int32_t)in[i];
-    }
-    return large == 0;
-}
-
 void ref_load_float(const ref_tensor *tensor, int64_t start, int64_t step, int64_t n, double *out)
 {
     if (tensor->dtype == KILN_DTYPE_FLOAT16 && step == 1) {
@@ -258,6 +245,31 @@ void ref_store_int(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, c
     }
 }
 
+/* Towards zero, as int_from_float does, where all are small enough for 32 bits; else false. */
+#define DEFINE_TRUNCATE(type, to)                                                 \
+    REF_WIDE static bool type##_to_##to(const void *in, int64_t n, void *out)     \
+    {                                                                             \
+        int32_t large = 0;                                                        \
+        for (int64_t i = 0; i < n; i++) {                                         \
+            const type v = ((const type *)in)[i];                                 \
+            const bool small = v > (type)-2147483648.0 && v < (type)2147483648.0; \
+            ((to *)out)[i] = (int32_t)(small ? v : (type)0);                      \
+            large |= !small; /* NaN too */                                        \
+        }                                                                         \
+        return large == 0;                                                        \
+    }
+DEFINE_TRUNCATE(float, int32_t)
+DEFINE_TRUNCATE(float, int64_t)
+DEFINE_TRUNCATE(double, int32_t)
+DEFINE_TRUNCATE(double, int64_t)
+
+bool ref_truncate_floats(const float *in, int64_t n, kiln_dtype dtype, void *out)
+{
+    return dtype == KILN_DTYPE_INT32   ? float_to_int32_t(in, n, out)
+           : dtype == KILN_DTYPE_INT64 ? float_to_int64_t(in, n, out)
+                                       : false;
+}
+
 void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, const double *in)
 {
     if (tensor->dtype == KILN_DTYPE_FLOAT16 && step == 1) {
@@ -284,13 +296,18 @@ void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n,
     int64_t values[REF_CHUNK];
     for (int64_t i = 0; i < n; i += REF_CHUNK) {
         const int64_t count = n - i < REF_CHUNK ? n - i : REF_CHUNK;
-        const bool direct = tensor->dtype == KILN_DTYPE_INT64 && step == 1;
-        int64_t *to = direct ? (int64_t *)tensor->data + start + i : values;
-        const bool done = tensor->dtype != KILN_DTYPE_BOOL && truncate_small(in + i, count, to);
-        for (int64_t k = 0; !done && k < count; k++) {
-            to[k] = int_from_float(tensor->dtype, in[i + k]);
+        char *to = (char *)tensor->data + (size_t)(start + i) * ref_element_size(tensor->dtype);
+        const bool whole = tensor->dtype == KILN_DTYPE_INT64 && step == 1;
+        if (tensor->dtype == KILN_DTYPE_INT32 && step == 1 &&
+            double_to_int32_t(in + i, count, to)) {
+            continue;
         }
-        if (!direct) {
+        const bool done = tensor->dtype != KILN_DTYPE_BOOL &&
+                          double_to_int64_t(in + i, count, whole ? (void *)to : values);
+        for (int64_t k = 0; !done && k < count; k++) {
+            values[k] = int_from_float(tensor->dtype, in[i + k]);
+        }
+        if (!whole || !done) {
             ref_store_int(tensor, start + i * step, step, count, values);
         }
     }

@@ -39,19 +39,30 @@ static kiln_status ref_op_gather(ref_call *call)
     return KILN_OK;
 }
 
-/* The offset in `x` of the element that indices[i] names: its own place, but for `axis`. */
-static kiln_status element_at(const ref_tensor *x, const ref_tensor *indices, int axis,
-                              const int64_t *strides, int64_t i, int64_t *offset)
+/* A walk over the indices, and over the elements of `x` that they name but for `axis`. */
+static ref_walk walk_elements(const ref_tensor *x, const ref_tensor *indices, int axis)
 {
-    int64_t rest = i;
-    *offset = 0;
-    for (int j = x->rank - 1; j >= 0; j--) {
-        int64_t place = rest % indices->dims[j];
-        rest /= indices->dims[j];
-        if (j == axis) {
-            KLN_RETURN_IF_ERROR(in_range(ref_get_int(indices, i), x->dims[j], &place));
-        }
-        *offset += place * strides[j];
+    ref_walk walk;
+    int64_t strides[REF_RANK];
+    ref_walk_init(&walk, x->rank, indices->dims);
+    ref_dense_strides(x->rank, indices->dims, strides);
+    ref_walk_add(&walk, strides);
+    ref_dense_strides(x->rank, x->dims, strides);
+    strides[axis] = 0;
+    ref_walk_add(&walk, strides);
+    ref_walk_begin(&walk);
+    return walk;
+}
+
+/* Where in `x` the elements are that indices `i` to `i` + n - 1 of the walk's row name. */
+static kiln_status find_places(const ref_walk *walk, const ref_tensor *x, const ref_tensor *indices,
+                               int axis, int64_t i, int64_t n, int64_t places[REF_CHUNK])
+{
+    const int64_t stride = ref_product(x->dims, axis + 1, x->rank);
+    ref_load_int(indices, walk->offset[0] + i, 1, n, places);
+    for (int64_t k = 0; k < n; k++) {
+        KLN_RETURN_IF_ERROR(in_range(places[k], x->dims[axis], &places[k]));
+        places[k] = places[k] * stride + walk->offset[1] + (i + k) * walk->step[1];
     }
     return KILN_OK;
 }
@@ -78,16 +89,18 @@ static kiln_status ref_op_gather_elements(ref_call *call)
     const ref_tensor *indices = NULL;
     ref_tensor *y = NULL;
     int axis = 0;
-    int64_t strides[REF_RANK];
+    int64_t places[REF_CHUNK];
     KLN_RETURN_IF_ERROR(need_elements(call, &x, &indices, &axis));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, indices->dims, &y));
-    ref_dense_strides(x->rank, x->dims, strides);
     const size_t size = ref_element_size(x->dtype);
-    for (int64_t i = 0; i < y->count; i++) {
-        int64_t from = 0;
-        KLN_RETURN_IF_ERROR(element_at(x, indices, axis, strides, i, &from));
-        memcpy((char *)y->data + (size_t)i * size, (const char *)x->data + (size_t)from * size,
-               size);
+    ref_walk walk = walk_elements(x, indices, axis);
+    while (ref_walk_next(&walk)) {
+        for (int64_t i = 0; i < walk.length; i += REF_CHUNK) {
+            const int64_t n = walk.length - i < REF_CHUNK ? walk.length - i : REF_CHUNK;
+            KLN_RETURN_IF_ERROR(find_places(&walk, x, indices, axis, i, n, places));
+            ref_take_elements(size, n, (char *)y->data + (size_t)(walk.offset[0] + i) * size,
+                              x->data, places);
+        }
     }
     return KILN_OK;
 }
@@ -159,16 +172,20 @@ static kiln_status ref_op_scatter_elements(ref_call *call)
     ref_tensor *y = NULL;
     int axis = 0;
     char how = 'n';
-    int64_t strides[REF_RANK];
+    int64_t places[REF_CHUNK];
     KLN_RETURN_IF_ERROR(need_elements(call, &x, &indices, &axis));
     KLN_RETURN_IF_ERROR(begin_scatter(call, &updates, &how, &y));
     KLN_RETURN_IF(!ref_same_shape(updates, indices), KILN_ERROR_SHAPE,
                   "each index needs an update");
-    ref_dense_strides(x->rank, x->dims, strides);
-    for (int64_t i = 0; i < indices->count; i++) {
-        int64_t to = 0;
-        KLN_RETURN_IF_ERROR(element_at(x, indices, axis, strides, i, &to));
-        put(y, to, updates, i, how);
+    ref_walk walk = walk_elements(x, indices, axis);
+    while (ref_walk_next(&walk)) {
+        for (int64_t i = 0; i < walk.length; i += REF_CHUNK) {
+            const int64_t n = walk.length - i < REF_CHUNK ? walk.length - i : REF_CHUNK;
+            KLN_RETURN_IF_ERROR(find_places(&walk, x, indices, axis, i, n, places));
+            for (int64_t k = 0; k < n; k++) {
+                put(y, places[k], updates, walk.offset[0] + i + k, how);
+            }
+        }
     }
     return KILN_OK;
 }
@@ -250,10 +267,16 @@ static kiln_status ref_op_scatter_nd(ref_call *call)
     KLN_RETURN_IF(updates->count != s.rows * s.inner, KILN_ERROR_SHAPE,
                   "%lld updates are given for %lld slices of %lld", (long long)updates->count,
                   (long long)s.rows, (long long)s.inner);
+    const size_t size = s.inner > 0 ? ref_element_size(y->dtype) : 0;
     for (int64_t i = 0; i < s.rows; i++) {
         int64_t to = 0;
         KLN_RETURN_IF_ERROR(slice_at(y, indices, &s, i, &to));
-        for (int64_t j = 0; j < s.inner; j++) {
+        if (how == 'n' && size > 0) {
+            memcpy((char *)y->data + (size_t)to * size,
+                   (const char *)updates->data + (size_t)(i * s.inner) * size,
+                   (size_t)s.inner * size);
+        }
+        for (int64_t j = 0; how != 'n' && j < s.inner; j++) {
             put(y, to + j, updates, i * s.inner + j, how);
         }
     }

@@ -108,6 +108,9 @@ void ref_store_int(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, c
 /* Neighbouring elements of float16, rounded as by ref_store_float. (ref_half.c) */
 void ref_halves_load(const uint16_t *in, int64_t n, double *out);
 void ref_halves_store(const double *in, int64_t n, uint16_t *out);
+/* Floats to int32 or int64, if that is what `dtype` is, towards zero; false where it is not, or
+ * where one is too large for 32 bits. */
+bool ref_truncate_floats(const float *in, int64_t n, kiln_dtype dtype, void *out);
 double ref_get_float(const ref_tensor *tensor, int64_t index);
 int64_t ref_get_int(const ref_tensor *tensor, int64_t index);
 void ref_put_float(ref_tensor *tensor, int64_t index, double value);
@@ -162,6 +165,8 @@ void ref_turn_floats(int64_t rows, int64_t count, const float *from, int64_t fro
 /* `n` elements of `size` bytes, `step` elements apart on each side. */
 void ref_copy_elements(size_t size, int64_t n, void *to, int64_t to_step, const void *from,
                        int64_t from_step);
+/* to[i] = from[places[i]] for `n` elements of `size` bytes. */
+void ref_take_elements(size_t size, int64_t n, void *to, const void *from, const int64_t *places);
 /* The product of dims[begin] to dims[end - 1], which fits since the tensor exists. */
 int64_t ref_product(const int64_t *dims, int begin, int end);
 

@@ -33,6 +33,7 @@
     X(Sin, 7, sin(x))                              \
     X(Sinh, 9, sinh(x))                            \
     X(Softplus, 1, softplus(x))                    \
+    X(Sqrt, 1, sqrt(x))                            \
     X(Swish, 24, x *sigmoid(a *x))                 \
     X(Tan, 7, tan(x))                              \
     X(Tanh, 1, tanh(x))
@@ -42,7 +43,6 @@
     X(LeakyRelu, 1, x < 0.0 ? a * x : x)                    \
     X(Reciprocal, 1, 1.0 / x)                               \
     X(Softsign, 1, x / (1.0 + fabs(x)))                     \
-    X(Sqrt, 1, sqrt(x))                                     \
     X(ThresholdedRelu, 10, x > a ? x : 0.0)
 #define REF_UNARY_LIST(X) REF_CALLED_LIST(X) REF_PLAIN_LIST(X)
 

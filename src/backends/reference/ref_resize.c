@@ -298,34 +298,61 @@ static void list_places(const resizing *r, const ref_tensor *x, int axis, int64_
     }
 }
 
+/* A row of the output from the row of the input at `from`, NULL where that lies outside. */
+static void take_row(const resizing *r, const int64_t *places, int64_t length, bool cut,
+                     const char *from, int64_t to, ref_tensor *y)
+{
+    const size_t size = ref_element_size(y->dtype);
+    char *row = (char *)y->data + (size_t)to * size;
+    if (from != NULL && !cut) {
+        ref_take_elements(size, length, row, from, places);
+        return;
+    }
+    for (int64_t k = 0; k < length; k++) {
+        if (from == NULL || places[k] < 0) {
+            ref_put_float(y, to + k, r->extrapolation);
+        } else {
+            memcpy(row + (size_t)k * size, from + (size_t)places[k] * size, size);
+        }
+    }
+}
+
 /* Elements are moved as they are: integers keep all their digits. */
 static kiln_status take_nearest(ref_call *call, const resizing *r, const ref_tensor *x,
                                 ref_tensor *y)
 {
     int64_t steps[REF_RANK];
     int64_t at[REF_RANK] = {0};
-    int64_t *places[REF_RANK];
+    int64_t *places[REF_RANK] = {NULL};
+    const int64_t zero = 0;
     const size_t size = ref_element_size(x->dtype);
+    const int last = x->rank - 1;
+    const int64_t length = x->rank > 0 ? r->dims[last] : 1;
+    bool cut = false; /* whether places of the last axis lie outside */
     ref_dense_strides(x->rank, x->dims, steps);
     KLN_RETURN_IF_ERROR(ref_spend(call, (double)y->count * (double)(x->rank + 1)));
     for (int i = 0; i < x->rank; i++) {
         KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)r->dims[i], sizeof *places[i], &places[i]));
         list_places(r, x, i, steps[i], places[i]);
+        for (int64_t k = 0; i == last && k < length; k++) {
+            cut = cut || places[i][k] < 0;
+        }
     }
-    for (int64_t to = 0; to < y->count; to++) {
-        int64_t from = 0;
-        bool outside = false;
-        for (int i = 0; i < x->rank; i++) {
-            outside = outside || places[i][at[i]] < 0;
-            from += places[i][at[i]];
+    const char *before = NULL; /* where the row before this one came from */
+    for (int64_t to = 0; to < y->count; to += length) {
+        const char *from = x->data;
+        for (int i = 0; i < last; i++) {
+            const int64_t place = places[i][at[i]];
+            from = from == NULL || place < 0 ? NULL : from + (size_t)place * size;
         }
-        if (outside) {
-            ref_put_float(y, to, r->extrapolation);
+        if (from != NULL && from == before) {
+            char *row = (char *)y->data + (size_t)to * size;
+            memcpy(row, row - (size_t)length * size, (size_t)length * size);
         } else {
-            memcpy((char *)y->data + (size_t)to * size, (const char *)x->data + (size_t)from * size,
-                   size);
+            take_row(r, last >= 0 ? places[last] : &zero, length, cut, from, to, y);
         }
-        for (int i = x->rank - 1; i >= 0 && ++at[i] == r->dims[i]; i--) {
+        before = from;
+        for (int i = last - 1; i >= 0 && ++at[i] == r->dims[i]; i--) {
             at[i] = 0;
         }
     }

@@ -175,6 +175,24 @@ static void soften_columns(ref_softmax kind, columns *c, const float *x, double 
     }
 }
 
+REF_WIDE static int32_t mark_equal(const float *x, int64_t n, float value, float *y)
+{
+    int32_t count = 0;
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = x[i] == value ? 1.0F : 0.0F;
+        count += x[i] == value;
+    }
+    return count;
+}
+
+/* 1 where the only greatest of a row of floats is; false where there are several, or one is no
+ * number. */
+static bool mark_greatest(const float *x, int64_t n, float *y)
+{
+    float most = 0.0F;
+    return ref_find_extreme(x, n, true, &most) && mark_equal(x, n, most, y) == 1;
+}
+
 /* From `start` on as many neighbouring rows as go together; how many. */
 static int64_t soften_some(ref_softmax kind, const ref_tensor *x, int64_t start, int64_t n,
                            int64_t inner, double *room, ref_tensor *y)
@@ -190,6 +208,8 @@ static int64_t soften_some(ref_softmax kind, const ref_tensor *x, int64_t start,
         }
     } else {
         c.width = 1;
+        c.unsure[0] = kind != REF_HARDMAX || x->dtype != KILN_DTYPE_FLOAT32 || inner > 1 ||
+                      !mark_greatest((const float *)x->data + start, n, (float *)y->data + start);
     }
     for (int64_t k = 0; k < c.width; k++) {
         if (c.unsure[k] != 0) {
@@ -252,24 +272,31 @@ static void cumulate_row(const ref_tensor *x, ref_tensor *y, int64_t start, int6
     }
 }
 
-/* Sums along an axis of columns that lie side by side: `inner` of them, each in double. */
+/* Sums or products along an axis of columns that lie side by side: `inner` of them, in double. */
 static kiln_status cumulate_columns(ref_call *call, const ref_tensor *x, ref_tensor *y, int64_t n,
                                     int64_t inner, bool exclusive, bool reverse)
 {
+    const bool product = call->variant == 1;
     double *totals = NULL;
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)inner, sizeof *totals, &totals));
     for (int64_t start = 0; start < x->count; start += n * inner) {
-        memset(totals, 0, (size_t)inner * sizeof *totals);
+        for (int64_t k = 0; k < inner; k++) {
+            totals[k] = product ? 1.0 : 0.0;
+        }
         for (int64_t i = 0; i < n; i++) {
             const int64_t at = start + (reverse ? n - 1 - i : i) * inner;
             const float *from = (const float *)x->data + at;
             float *to = (float *)y->data + at;
             for (int64_t k = 0; exclusive && k < inner; k++) {
                 to[k] = (float)totals[k];
+            }
+            for (int64_t k = 0; !product && k < inner; k++) {
                 totals[k] += (double)from[k];
             }
+            for (int64_t k = 0; product && k < inner; k++) {
+                totals[k] *= (double)from[k];
+            }
             for (int64_t k = 0; !exclusive && k < inner; k++) {
-                totals[k] += (double)from[k];
                 to[k] = (float)totals[k];
             }
         }
@@ -277,12 +304,14 @@ static kiln_status cumulate_columns(ref_call *call, const ref_tensor *x, ref_ten
     return KILN_OK;
 }
 
-/* Sums of a row of floats. */
-static void cumulate_floats(const float *x, float *y, int64_t step, int64_t n, bool exclusive)
+/* Those of a row of floats. */
+static void cumulate_floats(const float *x, float *y, int64_t step, int64_t n, bool exclusive,
+                            bool product)
 {
-    double total = 0.0;
+    double total = product ? 1.0 : 0.0;
     for (int64_t i = 0; i < n; i++) {
-        const double after = total + (double)x[i * step];
+        const double v = (double)x[i * step];
+        const double after = product ? total * v : total + v;
         y[i * step] = (float)(exclusive ? total : after);
         total = after;
     }
@@ -303,16 +332,16 @@ static kiln_status ref_op_cumulate(ref_call *call)
     const bool reverse = ref_attribute_int(call, "reverse", 0) != 0;
     const int64_t n = x->dims[axis];
     const int64_t inner = ref_product(x->dims, axis + 1, x->rank);
-    const bool adds_floats = x->dtype == KILN_DTYPE_FLOAT32 && call->variant != 1;
-    if (adds_floats && inner >= 8) {
+    const bool floats = x->dtype == KILN_DTYPE_FLOAT32;
+    if (floats && inner >= 8) {
         return cumulate_columns(call, x, y, n, inner, exclusive, reverse);
     }
     for (int64_t i = 0; x->count > 0 && i < x->count / n; i++) {
         const int64_t start = i / inner * n * inner + i % inner;
-        if (adds_floats) {
+        if (floats) {
             const int64_t first = reverse ? start + (n - 1) * inner : start;
             cumulate_floats((const float *)x->data + first, (float *)y->data + first,
-                            reverse ? -inner : inner, n, exclusive);
+                            reverse ? -inner : inner, n, exclusive, call->variant == 1);
             continue;
         }
         cumulate_row(x, y, reverse ? start + (n - 1) * inner : start, reverse ? -inner : inner, n,

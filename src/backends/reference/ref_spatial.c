@@ -203,18 +203,30 @@ static kiln_status ref_op_affine_grid(ref_call *call)
     dims[rank + 1] = rank;
     KLN_RETURN_IF_ERROR(ref_output(call, 0, theta->dtype, rank + 2, dims, &y));
     const bool aligned = ref_attribute_int(call, "align_corners", 0) != 0;
-    const int64_t places = ref_product(dims, 1, rank + 1);
-    for (int64_t i = 0; i < y->count; i++) {
-        const int64_t row = i % rank;
-        int64_t rest = i / rank % places;
-        const int64_t from = (i / rank / places * rank + row) * (rank + 1);
-        double sum = ref_get_float(theta, from + rank);
-        for (int k = 0; k < rank; k++) { /* x varies fastest */
-            const int64_t dim = dims[rank - k];
-            sum += ref_get_float(theta, from + k) * grid_point(rest % dim, dim, aligned);
-            rest /= dim;
+    double *matrix = NULL;
+    double *points[MOST_SPATIAL] = {NULL}; /* of each dimension; x varies fastest */
+    KLN_RETURN_IF_ERROR(ref_doubles(call, theta, &matrix));
+    for (int k = 0; k < rank; k++) {
+        const int64_t dim = dims[rank - k];
+        KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)dim, sizeof *points[k], &points[k]));
+        for (int64_t i = 0; i < dim; i++) {
+            points[k][i] = grid_point(i, dim, aligned);
         }
-        ref_put_float(y, i, sum);
+    }
+    int64_t index[MOST_SPATIAL + 1] = {0};
+    for (int64_t i = 0; i < y->count; i += rank) {
+        double place[MOST_SPATIAL];
+        for (int row = 0; row < rank; row++) {
+            const double *m = matrix + (index[rank] * rank + row) * (rank + 1);
+            place[row] = m[rank];
+            for (int k = 0; k < rank; k++) {
+                place[row] += m[k] * points[k][index[k]];
+            }
+        }
+        ref_store_float(y, i, 1, rank, place);
+        for (int k = 0; k <= rank && ++index[k] == dims[rank - k]; k++) {
+            index[k] = 0;
+        }
     }
     return KILN_OK;
 }

@@ -92,6 +92,15 @@ REF_PLAIN_LIST(DEFINE_LEAN)
     X(Floor, 1, floor(x))
 WHOLE_LIST(DEFINE_LEAN)
 
+/* The root of a double has so many digits more that a second rounding changes nothing. */
+REF_WIDE static void lean_Root(const parameters *p, int64_t n, const float *v, float *to)
+{
+    (void)p;
+    for (int64_t i = 0; i < n; i++) {
+        to[i] = sqrtf(v[i]);
+    }
+}
+
 /* To even, whatever the rounding mode. */
 REF_WIDE static void lean_Round(const parameters *p, int64_t n, const float *v, float *to)
 {
@@ -120,8 +129,9 @@ typedef void (*lean_function)(const parameters *p, int64_t n, const float *v, fl
 
 static const lean_function lean_functions[REF_UNARY_COUNT] = {
 #define LIST_LEAN(name, since, expression) [REF_UNARY_##name] = lean_##name,
-    REF_PLAIN_LIST(LIST_LEAN) WHOLE_LIST(LIST_LEAN)[REF_UNARY_Round] = lean_Round,
-    [REF_UNARY_Exp] = lean_Exp, [REF_UNARY_Sigmoid] = lean_Sigmoid, [REF_UNARY_Tanh] = lean_Tanh};
+    REF_PLAIN_LIST(LIST_LEAN) WHOLE_LIST(LIST_LEAN)[REF_UNARY_Sqrt] = lean_Root,
+    [REF_UNARY_Round] = lean_Round, [REF_UNARY_Exp] = lean_Exp, [REF_UNARY_Sigmoid] = lean_Sigmoid,
+    [REF_UNARY_Tanh] = lean_Tanh};
 
 /* What is not sure is computed one by one. */
 static void apply_near(int variant, const parameters *p, int64_t n, const float *x, float *y)

@@ -138,6 +138,24 @@ void ref_copy_elements(size_t size, int64_t n, void *restrict to, int64_t to_ste
     }
 }
 
+#define TAKE_SIZE(bytes)                                                                     \
+    for (int64_t i = 0; i < n; i++) {                                                        \
+        memcpy((char *)to + i * (bytes), (const char *)from + places[i] * (bytes), (bytes)); \
+    }                                                                                        \
+    break
+
+void ref_take_elements(size_t size, int64_t n, void *restrict to, const void *restrict from,
+                       const int64_t *restrict places)
+{
+    switch (size) {
+        case 1: TAKE_SIZE(1);
+        case 2: TAKE_SIZE(2);
+        case 4: TAKE_SIZE(4);
+        case 8: TAKE_SIZE(8);
+        default: TAKE_SIZE(16);
+    }
+}
+
 /* --- transposition --- */
 
 /* A matrix whose rows are neighbours where it comes from, and whose columns are where it goes. */
