@@ -262,27 +262,35 @@ static kiln_status ref_op_instance_normalization(ref_call *call)
     return normalize_groups(call, x->dims[1], false);
 }
 
-/* A run of elements of one set, whose mean and mean square `set` holds or gets. The quotients are
- * taken side by side, their sum in order. */
-static void take_run(const ref_tensor *x, int64_t start, int64_t n, int pass, double each,
-                     double *set, ref_tensor *y)
+/* Rows of elements of as many sets from `set` on, whose means and mean squares `sets` holds or
+ * gets: a sum of quotients each, in order. */
+static void take_rows(const ref_block *block, int pass, double each, double *sets, ref_tensor *y)
 {
+    double means[REF_BESIDE] = {0};
+    double totals[REF_BESIDE] = {0};
     double chunk[REF_CHUNK];
-    for (int64_t at = 0; at < n; at += REF_CHUNK) {
-        const int64_t count = n - at < REF_CHUNK ? n - at : REF_CHUNK;
-        const double mean = pass > 0 ? set[0] : 0.0;
-        const double divisor = pass < 2 ? each : sqrt(set[1]) + 1e-9;
-        ref_load_float(x, start + at, 1, count, chunk);
+    for (int64_t r = 0; pass < 2 && r < block->rows; r++) {
+        means[r] = pass > 0 ? sets[2 * r] : 0.0;
+        totals[r] = sets[2 * r + pass];
+    }
+    if (pass < 2) {
+        ref_fold_rows(block, pass == 0 ? REF_TERM_SHARE : REF_TERM_SQUARE_SHARE, means, each,
+                      totals);
+    }
+    for (int64_t r = 0; pass < 2 && r < block->rows; r++) {
+        sets[2 * r + pass] = totals[r];
+    }
+    for (int64_t at = 0; pass == 2 && at < block->rows * block->n;) {
+        const int64_t r = at / block->n;
+        const int64_t left = block->n - at % block->n;
+        const int64_t count = left < REF_CHUNK ? left : REF_CHUNK;
+        const double divisor = sqrt(sets[2 * r + 1]) + 1e-9;
+        ref_load_float(block->x, block->start + at, 1, count, chunk);
         for (int64_t i = 0; i < count; i++) {
-            const double v = chunk[i] - mean;
-            chunk[i] = (pass == 1 ? v * v : v) / divisor;
+            chunk[i] = (chunk[i] - sets[2 * r]) / divisor;
         }
-        for (int64_t i = 0; pass < 2 && i < count; i++) {
-            set[pass] += chunk[i];
-        }
-        if (pass == 2) {
-            ref_store_float(y, start + at, 1, count, chunk);
-        }
+        ref_store_float(y, block->start + at, 1, count, chunk);
+        at += count;
     }
 }
 
@@ -312,6 +320,8 @@ static kiln_status ref_op_mean_variance(ref_call *call)
     memset(sums, 0, (size_t)set_count * 2 * sizeof *sums);
     const double each = (double)x->count / (double)(set_count > 0 ? set_count : 1);
     for (int pass = 0; pass < 3; pass++) {
+        ref_block block = {.rows = 0}; /* rows of neighbouring sets, still to be taken */
+        int64_t set = 0;
         ref_walk walk;
         ref_walk_init(&walk, x->rank, x->dims);
         ref_walk_add(&walk, dense);
@@ -319,8 +329,15 @@ static kiln_status ref_op_mean_variance(ref_call *call)
         ref_walk_begin(&walk);
         while (ref_walk_next(&walk)) {
             const bool is_run = walk.step[0] == 1 && walk.step[1] == 0;
-            if (is_run) {
-                take_run(x, walk.offset[0], walk.length, pass, each, sums + 2 * walk.offset[1], y);
+            if (block.rows > 0 && (!is_run || block.rows == REF_BESIDE ||
+                                   walk.offset[0] != block.start + block.rows * block.n ||
+                                   walk.offset[1] != set + block.rows)) {
+                take_rows(&block, pass, each, sums + 2 * set, y);
+                block.rows = 0;
+            }
+            if (is_run && block.rows++ == 0) {
+                block = (ref_block){x, walk.offset[0], walk.length, 1, walk.length};
+                set = walk.offset[1];
             }
             for (int64_t i = 0; !is_run && i < walk.length; i++) {
                 const int64_t at = walk.offset[0] + i * walk.step[0];
@@ -333,6 +350,7 @@ static kiln_status ref_op_mean_variance(ref_call *call)
                 }
             }
         }
+        take_rows(&block, pass, each, sums + 2 * set, y);
     }
     return KILN_OK;
 }

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <float.h>
+
+#include "ref_exp.h"
 #include "ref_ops.h"
 #include "ref_rows.h"
 
@@ -226,14 +229,22 @@ static void fold_row(ref_reduce kind, bool first, int64_t n, const double *row, 
     }
 }
 
-REF_WIDE static void add_floats(const float *x, int64_t n, double *into)
+#define TOGETHER 4
+/* The elements of one row, or of TOGETHER rows that are `step` apart, one after the other. */
+REF_WIDE static void add_floats(const float *x, int64_t rows, int64_t step, int64_t n, double *into)
 {
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; rows == TOGETHER && i < n; i++) {
+        const double two = (into[i] + (double)x[i]) + (double)x[i + step];
+        into[i] = (two + (double)x[i + 2 * step]) + (double)x[i + 3 * step];
+    }
+    for (int64_t i = 0; rows == 1 && i < n; i++) {
         into[i] += (double)x[i];
     }
 }
 
 #define BESIDE 1024
+#define LONG 512 /* a row whose terms need not wait for each other, */
+#define FEW 4    /* where there are no others beside it */
 
 /* `n` outputs whose elements lie side by side. */
 static void fold_columns(const folding *fold, ref_reduce kind, int64_t from, int64_t to, int64_t n)
@@ -253,7 +264,9 @@ static void fold_columns(const folding *fold, ref_reduce kind, int64_t from, int
         for (int64_t i = 0; i < walk.length; i++) {
             const int64_t at = from + walk.offset[0] + i * walk.step[0];
             if (adds && fold->x->dtype == KILN_DTYPE_FLOAT32) {
-                add_floats((const float *)fold->x->data + at, n, into);
+                const int64_t rows = walk.length - i < TOGETHER ? 1 : TOGETHER;
+                add_floats((const float *)fold->x->data + at, rows, walk.step[0], n, into);
+                i += rows - 1;
                 continue;
             }
             ref_load_float(fold->x, at, 1, n, row);
@@ -283,16 +296,63 @@ static bool find_extreme(const float *x, int64_t n, bool most, float *extreme)
     return ref_find_extreme(x, n, most, extreme) && *extreme != 0.0F;
 }
 
+static ref_term term_of(ref_reduce kind)
+{
+    return kind == REF_REDUCE_PROD                                  ? REF_TERM_FACTOR
+           : kind == REF_REDUCE_L1                                  ? REF_TERM_MAGNITUDE
+           : kind == REF_REDUCE_L2 || kind == REF_REDUCE_SUM_SQUARE ? REF_TERM_SQUARE
+                                                                    : REF_TERM_PLAIN;
+}
+
+/* The logarithm of a sum of exponentials, and how far that in order can be from it: exponentials
+ * differ by 2^-49, and each of the terms was multiplied and added. NAN where it is not known. */
+static double log_sum_near(const float *x, int64_t n, double *doubt)
+{
+    float most = 0.0F;
+    double sum = 0.0;
+    if (!ref_find_extreme(x, n, true, &most) || !isfinite(most)) {
+        return (double)NAN;
+    }
+    for (int64_t i = 0; i < n; i += REF_CHUNK) {
+        double powers[REF_CHUNK];
+        sum += ref_exp_row_near(n - i < REF_CHUNK ? n - i : REF_CHUNK, x + i, (double)most, powers);
+    }
+    const double found = (double)most + log(sum);
+    *doubt = 0x1p-47 + (double)n * 0x1p-50 + fabs(found) * 0x1p-51;
+    return found;
+}
+
+/* One output of neighbouring floats, whatever the order of the terms; false where that decides. */
+static bool fold_near(const folding *fold, ref_reduce kind, const float *x, int64_t to)
+{
+    const int64_t n = fold->count;
+    const bool logs = kind == REF_REDUCE_LOG_SUM_EXP;
+    double doubt = 0.0;
+    if (kind == REF_REDUCE_PROD) {
+        return false;
+    }
+    const double near =
+        logs ? log_sum_near(x, n, &doubt) : ref_sum_near(x, n, term_of(kind), &doubt);
+    const state ends[2] = {{.sum = near - doubt}, {.sum = near + doubt}};
+    const float low = (float)(logs ? ends[0].sum : finish_float(kind, &ends[0], n));
+    const float high = (float)(logs ? ends[1].sum : finish_float(kind, &ends[1], n));
+    if (low != high || !(fabsf(low) >= FLT_MIN) || isinf(low)) {
+        return false;
+    }
+    ref_put_float(fold->y, to, (double)low);
+    return true;
+}
+
 /* Outputs from `i` on of a row of them, as many as one step does; 0 where none fits. */
 static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
 {
     const int64_t left = fold->kept.length - i;
     const int64_t from = fold->kept.offset[1] + i * fold->kept.step[1];
     const int64_t to = fold->kept.offset[0] + i * fold->kept.step[0];
-    if (is_whole(kind, fold->x->dtype) || !is_simple(kind) || fold->count == 0) {
+    if (is_whole(kind, fold->x->dtype) || fold->count == 0) {
         return 0;
     }
-    if (fold->kept.step[1] == 1 && fold->kept.step[0] == 1 && left >= 8) {
+    if (is_simple(kind) && fold->kept.step[1] == 1 && fold->kept.step[0] == 1 && left >= 8) {
         const int64_t n = left < BESIDE ? left : BESIDE;
         fold_columns(fold, kind, from, to, n);
         return n;
@@ -309,21 +369,25 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
         ref_put_float(fold->y, to, (double)extreme);
         return 1;
     }
-    if (kind != REF_REDUCE_PROD) {
-        static const double zeros[REF_BESIDE] = {0};
-        const bool squares = kind == REF_REDUCE_L2 || kind == REF_REDUCE_SUM_SQUARE;
-        const double *terms = squares ? zeros : kind == REF_REDUCE_L1 ? REF_MAGNITUDES : NULL;
-        double sums[REF_BESIDE];
-        const int64_t rows = left < REF_BESIDE ? left : REF_BESIDE;
-        ref_sum_rows(fold->x, from, fold->kept.step[1], rows, fold->count, terms, sums);
-        for (int64_t k = 0; k < rows; k++) {
-            const state s = {.sum = sums[k]};
-            ref_put_float(fold->y, to + k * fold->kept.step[0],
-                          finish_float(kind, &s, fold->count));
-        }
-        return rows;
+    if ((kind == REF_REDUCE_LOG_SUM_EXP || (left < FEW && fold->count >= LONG)) &&
+        fold_near(fold, kind, x, to)) {
+        return 1;
     }
-    return 0;
+    if (kind == REF_REDUCE_LOG_SUM_EXP) {
+        return 0;
+    }
+    const ref_block block = {fold->x, from, fold->kept.step[1],
+                             left < REF_BESIDE ? left : REF_BESIDE, fold->count};
+    double totals[REF_BESIDE];
+    for (int k = 0; k < REF_BESIDE; k++) {
+        totals[k] = kind == REF_REDUCE_PROD;
+    }
+    ref_fold_rows(&block, term_of(kind), NULL, 1.0, totals);
+    for (int64_t k = 0; k < block.rows; k++) {
+        const state s = {.sum = totals[k]};
+        ref_put_float(fold->y, to + k * fold->kept.step[0], finish_float(kind, &s, fold->count));
+    }
+    return block.rows;
 }
 
 static kiln_status ref_op_reduce(ref_call *call)

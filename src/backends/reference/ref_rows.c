@@ -3,65 +3,80 @@
 
 /* --- sums --- */
 
-const double ref_magnitudes[REF_BESIDE] = {0};
-
 #define COLUMNS 64 /* of some rows at a time */
 #define FEWEST_ROWS 4
 
-/* Adds `n` columns of REF_BESIDE terms each. */
-REF_WIDE static void add_columns(const float *from, int64_t n, double sums[REF_BESIDE])
-{
-    double s[REF_BESIDE];
-    memcpy(s, sums, sizeof s);
-    for (int64_t i = 0; i < n; i++) {
-        for (int k = 0; k < REF_BESIDE; k++) {
-            s[k] += (double)from[i * REF_BESIDE + k];
-        }
-    }
-    memcpy(sums, s, sizeof s);
-}
+/* What becomes of a total s with the next term v; m is the row's mean, d the divisor. */
+#define TERM_LIST(X)                 \
+    X(PLAIN, s + v)                  \
+    X(MAGNITUDE, s + fabs(v))        \
+    X(SQUARE, s + (v - m) * (v - m)) \
+    X(FACTOR, s *v)                  \
+    X(SHARE, s + v / d)              \
+    X(SQUARE_SHARE, s + (v - m) * (v - m) / d)
 
-REF_WIDE static void add_magnitudes(const float *from, int64_t n, double sums[REF_BESIDE])
-{
-    double s[REF_BESIDE];
-    memcpy(s, sums, sizeof s);
-    for (int64_t i = 0; i < n; i++) {
-        for (int k = 0; k < REF_BESIDE; k++) {
-            s[k] += fabs((double)from[i * REF_BESIDE + k]);
-        }
+/* `n` columns of REF_BESIDE terms each, and one row of terms. */
+#define DEFINE_TERM(name, expression)                                                             \
+    REF_WIDE static void fold_columns_##name(const float *from, int64_t n, const double *means,   \
+                                             double d, double totals[REF_BESIDE])                 \
+    {                                                                                             \
+        double t[REF_BESIDE];                                                                     \
+        double less[REF_BESIDE];                                                                  \
+        (void)d;                                                                                  \
+        memcpy(t, totals, sizeof t);                                                              \
+        memcpy(less, means, sizeof less);                                                         \
+        for (int64_t i = 0; i < n; i++) {                                                         \
+            for (int k = 0; k < REF_BESIDE; k++) {                                                \
+                const double v = (double)from[i * REF_BESIDE + k];                                \
+                const double m = less[k];                                                         \
+                const double s = t[k];                                                            \
+                (void)m;                                                                          \
+                t[k] = (expression);                                                              \
+            }                                                                                     \
+        }                                                                                         \
+        memcpy(totals, t, sizeof t);                                                              \
+    }                                                                                             \
+    static void fold_row_##name(const double *from, int64_t n, double m, double d, double *total) \
+    {                                                                                             \
+        double s = *total;                                                                        \
+        (void)m;                                                                                  \
+        (void)d;                                                                                  \
+        for (int64_t i = 0; i < n; i++) {                                                         \
+            const double v = from[i];                                                             \
+            s = (expression);                                                                     \
+        }                                                                                         \
+        *total = s;                                                                               \
     }
-    memcpy(sums, s, sizeof s);
-}
+TERM_LIST(DEFINE_TERM)
 
-REF_WIDE static void add_squares(const float *from, int64_t n, const double means[REF_BESIDE],
-                                 double sums[REF_BESIDE])
-{
-    double s[REF_BESIDE];
-    double m[REF_BESIDE];
-    memcpy(s, sums, sizeof s);
-    memcpy(m, means, sizeof m);
-    for (int64_t i = 0; i < n; i++) {
-        for (int k = 0; k < REF_BESIDE; k++) {
-            const double rest = (double)from[i * REF_BESIDE + k] - m[k];
-            s[k] += rest * rest;
-        }
-    }
-    memcpy(sums, s, sizeof s);
-}
+static const struct {
+    void (*columns)(const float *from, int64_t n, const double *means, double d, double *totals);
+    void (*row)(const double *from, int64_t n, double m, double d, double *total);
+} terms[] = {
+#define LIST_TERM(name, expression) [REF_TERM_##name] = {fold_columns_##name, fold_row_##name},
+    TERM_LIST(LIST_TERM)};
 
-static void sum_beside(const float *x, int64_t stride, int64_t rows, int64_t n, const double *means,
-                       double sums[REF_BESIDE])
+void ref_fold_rows(const ref_block *block, ref_term term, const double *means, double divisor,
+                   double totals[REF_BESIDE])
 {
+    double less[REF_BESIDE] = {0};
     float turned[COLUMNS * REF_BESIDE] = {0};
-    for (int64_t i = 0; i < n; i += COLUMNS) {
-        const int64_t count = n - i < COLUMNS ? n - i : COLUMNS;
-        ref_turn_floats(count, rows, x + i, stride, turned, REF_BESIDE);
-        if (means == REF_MAGNITUDES) {
-            add_magnitudes(turned, count, sums);
-        } else if (means != NULL) {
-            add_squares(turned, count, means, sums);
-        } else {
-            add_columns(turned, count, sums);
+    double chunk[REF_CHUNK];
+    const bool beside = block->rows >= FEWEST_ROWS && block->x->dtype == KILN_DTYPE_FLOAT32;
+    if (means != NULL) {
+        memcpy(less, means, (size_t)block->rows * sizeof *less);
+    }
+    for (int64_t i = 0; beside && i < block->n; i += COLUMNS) {
+        const int64_t count = block->n - i < COLUMNS ? block->n - i : COLUMNS;
+        ref_turn_floats(count, block->rows, (const float *)block->x->data + block->start + i,
+                        block->stride, turned, REF_BESIDE);
+        terms[term].columns(turned, count, less, divisor, totals);
+    }
+    for (int64_t r = 0; !beside && r < block->rows; r++) {
+        for (int64_t i = 0; i < block->n; i += REF_CHUNK) {
+            const int64_t count = block->n - i < REF_CHUNK ? block->n - i : REF_CHUNK;
+            ref_load_float(block->x, block->start + r * block->stride + i, 1, count, chunk);
+            terms[term].row(chunk, count, less[r], divisor, &totals[r]);
         }
     }
 }
@@ -69,24 +84,58 @@ static void sum_beside(const float *x, int64_t stride, int64_t rows, int64_t n, 
 void ref_sum_rows(const ref_tensor *x, int64_t start, int64_t stride, int64_t rows, int64_t n,
                   const double *means, double sums[REF_BESIDE])
 {
+    const ref_block block = {x, start, stride, rows, n};
     memset(sums, 0, REF_BESIDE * sizeof *sums);
-    if (rows >= FEWEST_ROWS && x->dtype == KILN_DTYPE_FLOAT32) {
-        sum_beside((const float *)x->data + start, stride, rows, n, means, sums);
-        return;
+    ref_fold_rows(&block, means != NULL ? REF_TERM_SQUARE : REF_TERM_PLAIN, means, 1.0, sums);
+}
+
+/* The sum of some terms in 16 parts, and that of their magnitudes. */
+#define DEFINE_NEAR(name, term)                                                      \
+    REF_WIDE static double near_##name(const float *x, int64_t n, double *magnitude) \
+    {                                                                                \
+        double sums[REF_BESIDE] = {0};                                               \
+        double sizes[REF_BESIDE] = {0};                                              \
+        const int64_t whole = n - n % REF_BESIDE;                                    \
+        for (int64_t i = 0; i < n; i += REF_BESIDE) {                                \
+            for (int64_t k = 0; i < whole && k < REF_BESIDE; k++) {                  \
+                const double v = (double)x[i + k];                                   \
+                sums[k] += (term);                                                   \
+                sizes[k] += fabs(term);                                              \
+            }                                                                        \
+        }                                                                            \
+        for (int64_t i = whole; i < n; i++) {                                        \
+            const double v = (double)x[i];                                           \
+            sums[i - whole] += (term);                                               \
+            sizes[i - whole] += fabs(term);                                          \
+        }                                                                            \
+        for (int k = 1; k < REF_BESIDE; k++) {                                       \
+            sums[0] += sums[k];                                                      \
+            sizes[0] += sizes[k];                                                    \
+        }                                                                            \
+        *magnitude = sizes[0];                                                       \
+        return sums[0];                                                              \
     }
-    double chunk[REF_CHUNK];
-    for (int64_t r = 0; r < rows; r++) {
-        for (int64_t i = 0; i < n; i += REF_CHUNK) {
-            const int64_t count = n - i < REF_CHUNK ? n - i : REF_CHUNK;
-            ref_load_float(x, start + r * stride + i, 1, count, chunk);
-            for (int64_t k = 0; k < count; k++) {
-                const double rest = means != NULL ? chunk[k] - means[r] : 0.0;
-                sums[r] += means == REF_MAGNITUDES ? fabs(rest)
-                           : means != NULL         ? rest * rest
-                                                   : chunk[k];
-            }
-        }
+DEFINE_NEAR(plain, v)
+DEFINE_NEAR(size, fabs(v))
+DEFINE_NEAR(square, v *v)
+
+double ref_sum_near(const float *x, int64_t n, ref_term term, double *doubt)
+{
+    double (*const near)(const float *, int64_t, double *) = term == REF_TERM_PLAIN ? near_plain
+                                                             : term == REF_TERM_MAGNITUDE
+                                                                 ? near_size
+                                                                 : near_square;
+    double sum = 0.0;
+    double partial = 0.0; /* no less than the magnitudes of all partial sums together */
+    for (int64_t i = 0; i < n; i += REF_CHUNK) {
+        const int64_t count = n - i < REF_CHUNK ? n - i : REF_CHUNK;
+        double magnitude = 0.0;
+        const double more = near(x + i, count, &magnitude);
+        partial += (double)count * (fabs(sum) + magnitude);
+        sum += more;
     }
+    *doubt = partial * 0x1p-52;
+    return sum;
 }
 
 /* --- extremes --- */

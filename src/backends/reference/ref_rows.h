@@ -10,13 +10,31 @@
 
 #define REF_BESIDE 16
 
-/* The sums of up to REF_BESIDE rows of `n` neighbouring elements, which begin at `start` and are
- * `stride` apart; with `means` those of the squares of what is left without them, with
- * REF_MAGNITUDES those of the magnitudes. */
-extern const double ref_magnitudes[REF_BESIDE];
-#define REF_MAGNITUDES ref_magnitudes
+/* Up to REF_BESIDE rows of `n` neighbouring elements, which begin at `start` and are `stride`
+ * apart. */
+typedef struct ref_block {
+    const ref_tensor *x;
+    int64_t start, stride, rows, n;
+} ref_block;
+
+typedef enum ref_term {
+    REF_TERM_PLAIN,
+    REF_TERM_MAGNITUDE,
+    REF_TERM_SQUARE, /* of what is left without the row's mean, as in the last one */
+    REF_TERM_FACTOR, /* the total is a product */
+    REF_TERM_SHARE,  /* divided, as is the next one */
+    REF_TERM_SQUARE_SHARE
+} ref_term;
+
+/* Adds terms to the total of each row; without `means` they are 0. */
+void ref_fold_rows(const ref_block *block, ref_term term, const double *means, double divisor,
+                   double totals[REF_BESIDE]);
+/* The sums of rows; with `means` those of the squares of what is left without them. */
 void ref_sum_rows(const ref_tensor *x, int64_t start, int64_t stride, int64_t rows, int64_t n,
                   const double *means, double sums[REF_BESIDE]);
+/* The sum of plain, magnitude or square terms in an order of its own; in their order it lies within
+ * `doubt`: an addition errs by 2^-53 of the partial sum, and twice as much is allowed for. */
+double ref_sum_near(const float *x, int64_t n, ref_term term, double *doubt);
 /* The greatest (or least) of `n` floats, n > 0; false where one of them is no number. */
 bool ref_find_extreme(const float *x, int64_t n, bool most, float *extreme);
 /* The index of the first of `n` floats that equals `value`, which one of them does. */
