@@ -49,11 +49,19 @@ static kiln_context *open_one(const char *op)
     return open_made(&m);
 }
 
+static int64_t opset_of(const char *op)
+{
+    return strcmp(op, "Mish") == 0     ? 18
+           : strcmp(op, "Swish") == 0  ? 24
+           : strcmp(op, "SwiGLU") == 0 ? 28
+                                       : 17;
+}
+
 /* y: the operator on floats; z: on the same numbers as doubles, made floats. */
 static kiln_context *open_both(const scene *s, const char *a, const char *b)
 {
     graph_maker m;
-    maker_begin(&m, strcmp(s->op, "Mish") == 0 ? 18 : 17);
+    maker_begin(&m, opset_of(s->op));
     maker_input(&m, "a", 1, a);
     maker_text(&m, "da=Cast(a) to=11");
     if (s->binary) {
@@ -208,15 +216,43 @@ TEST(reductions_are_exact)
     }
 }
 
+/* Rows that are so long, and so few, that their terms are added in another order first. */
+TEST(long_rows_are_exact)
+{
+    static const char *const ops[] = {"ReduceMean",      "ReduceL1",     "ReduceL2",
+                                      "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"};
+    static float a[MOST];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(ops); i++) {
+        const scene s = {.op = ops[i], .attribute = "axes", .value = 1};
+        owned_context context = open_both(&s, "p,q", NULL);
+        for (int round = 0; round < 300; round++) {
+            const int64_t rows = 1 + draw(3);
+            fill(a, MOST, round % 50 == 0 ? 1 : 0);
+            for (int64_t k = 0; round % 3 == 1 && k < MOST; k++) {
+                a[k] *= k % 2 == 0 ? 1e6F : 1e-3F;
+            }
+            for (int64_t k = 1; round % 3 == 2 && k < MOST; k += 2) {
+                a[k] = -a[k - 1]; /* sums of 0, or nearly so */
+            }
+            bind(context, "a", a, KILN_SHAPE(rows, 500 + draw(800)));
+            expect_same(&s, context);
+        }
+    }
+}
+
 /* Rows, and columns side by side. */
 TEST(rows_are_exact)
 {
-    static const scene scenes[] = {{.op = "Softmax", .attribute = "axis", .value = 2},
-                                   {.op = "Softmax", .attribute = "axis", .value = 1},
-                                   {.op = "LogSoftmax", .attribute = "axis", .value = 2},
-                                   {.op = "LogSoftmax", .attribute = "axis", .value = 0},
-                                   {.op = "LRN", .attribute = "size", .value = 3},
-                                   {.op = "LayerNormalization", .binary = true}};
+    static const scene scenes[] = {
+        {.op = "Softmax", .attribute = "axis", .value = 2},
+        {.op = "Softmax", .attribute = "axis", .value = 1},
+        {.op = "LogSoftmax", .attribute = "axis", .value = 2},
+        {.op = "LogSoftmax", .attribute = "axis", .value = 0},
+        {.op = "Hardmax", .attribute = "axis", .value = 2},
+        {.op = "LRN", .attribute = "size", .value = 3},
+        {.op = "MeanVarianceNormalization", .attribute = "axes", .value = 2},
+        {.op = "MeanVarianceNormalization", .attribute = "axes", .value = 0},
+        {.op = "LayerNormalization", .binary = true}};
     static float a[MOST];
     static float b[MOST];
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(scenes); i++) {
@@ -277,9 +313,9 @@ TEST(functions_are_the_library_s)
  * points where a form ends. */
 TEST(functions_are_those_of_doubles)
 {
-    static const char *const ops[] = {"Acos", "Acosh", "Asin", "Asinh",    "Atan", "Atanh",
-                                      "Celu", "Cos",   "Cosh", "Elu",      "Log",  "Mish",
-                                      "Selu", "Sin",   "Sinh", "Softplus", "Tan"};
+    static const char *const ops[] = {"Acos", "Acosh", "Asin", "Asinh",    "Atan",  "Atanh",
+                                      "Celu", "Cos",   "Cosh", "Elu",      "Log",   "Mish",
+                                      "Selu", "Sin",   "Sinh", "Softplus", "Swish", "Tan"};
     static const float points[] = {0.0F,        1e-45F,     0.3466F,  0.4142136F,  0.5F,
                                    0.70710678F, 0.7853982F, 1.0F,     1.41421356F, 1.5707964F,
                                    2.4142136F,  3.1415927F, 22.0F,    80.0F,       88.7F,
@@ -302,6 +338,39 @@ TEST(functions_are_those_of_doubles)
             for (size_t k = 1; k < MOST; k++) {
                 a[k] = nextafterf(a[k - 1], k < MOST / 2 ? INFINITY : -INFINITY);
             }
+            expect_same(&s, context);
+        }
+    }
+}
+
+/* Any floats, and such as give results that are no limits; with KILN_EVERY_FLOAT set many. */
+TEST(functions_of_two_are_those_of_doubles)
+{
+    static const char *const ops[] = {"Pow", "SwiGLU"};
+    static float a[MOST];
+    static float b[MOST];
+    const int rounds = getenv("KILN_EVERY_FLOAT") != NULL ? 20000 : 100;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(ops); i++) {
+        const scene s = {.op = ops[i], .binary = true};
+        owned_context context = open_both(&s, "n", "n");
+        for (int round = 0; round < rounds; round++) {
+            for (size_t k = 0; k < MOST; k++) {
+                const uint32_t bits[2] = {(uint32_t)draw(1 << 16) << 16 | (uint32_t)draw(1 << 16),
+                                          (uint32_t)draw(1 << 16) << 16 | (uint32_t)draw(1 << 16)};
+                const float x = (float)bits[0] * 0x1p-31F;
+                const float y = (float)bits[1] * 0x1p-31F - 1.0F;
+                memcpy(&a[k], &bits[0], sizeof a[k]);
+                memcpy(&b[k], &bits[1], sizeof b[k]);
+                a[k] = round % 4 == 0 ? a[k] : round % 4 == 1 ? x : 1.0F + x * 0x1p-10F;
+                b[k] = round % 4 == 0 ? b[k] : y * (round % 4 == 1 ? 3.0F : 40000.0F);
+                if (round % 4 == 3) {
+                    a[k] = (float)(draw(41) - 20) * 0.5F;
+                    b[k] = (float)(draw(25) - 12) * 0.5F;
+                }
+            }
+            const int64_t n = MOST - draw(20);
+            bind(context, "a", a, KILN_SHAPE(n));
+            bind(context, "b", b, KILN_SHAPE(n));
             expect_same(&s, context);
         }
     }

@@ -391,6 +391,39 @@ static bool square_row(const ref_walk *walk, const ref_tensor *x, const ref_tens
     return true;
 }
 
+/* `n` floats, in `room` where they are not neighbours. */
+static const float *floats_at(const ref_tensor *x, int64_t start, int64_t step, int64_t n,
+                              float room[REF_CHUNK])
+{
+    const float *from = (const float *)x->data + start;
+    for (int64_t i = 0; step != 1 && i < n; i++) {
+        room[i] = from[i * step];
+    }
+    return step == 1 ? from : room;
+}
+
+/* Powers of a row of floats; whether it is one. */
+static bool power_row(const ref_walk *walk, const ref_tensor *x, const ref_tensor *y, ref_tensor *z)
+{
+    if (x->dtype != KILN_DTYPE_FLOAT32 || y->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1) {
+        return false;
+    }
+    for (int64_t at = 0; at < walk->length; at += REF_CHUNK) {
+        const int64_t n = walk->length - at < REF_CHUNK ? walk->length - at : REF_CHUNK;
+        const int64_t step[2] = {walk->step[1], walk->step[2]};
+        float room[2][REF_CHUNK];
+        uint8_t unsure[REF_CHUNK];
+        const float *v = floats_at(x, walk->offset[1] + at * step[0], step[0], n, room[0]);
+        const float *w = floats_at(y, walk->offset[2] + at * step[1], step[1], n, room[1]);
+        float *to = (float *)z->data + walk->offset[0] + at;
+        const int64_t count = ref_near(REF_UNARY_Pow, 0.0, 0.0, n, v, w, to, unsure);
+        for (int64_t i = 0; i < count; i++) {
+            to[unsure[i]] = (float)pow((double)v[unsure[i]], (double)w[unsure[i]]);
+        }
+    }
+    return true;
+}
+
 static kiln_status ref_op_pow(ref_call *call)
 {
     const ref_tensor *x = ref_input(call, 0);
@@ -410,7 +443,7 @@ static kiln_status ref_op_pow(ref_call *call)
     ref_walk_add_broadcast(&walk, &y);
     ref_walk_begin(&walk);
     while (ref_walk_next(&walk)) {
-        if (!whole && square_row(&walk, x, &y, z)) {
+        if (!whole && (square_row(&walk, x, &y, z) || power_row(&walk, x, &y, z))) {
             continue;
         }
         for (int64_t i = 0; i < walk.length; i++) {

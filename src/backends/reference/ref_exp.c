@@ -2,10 +2,7 @@
 #include "ref_exp.h"
 
 #include "ref_internal.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "ref_wide.h"
 
 /* --- as a compiler makes vectors of it --- */
 
@@ -97,26 +94,6 @@ void ref_exp_each(int64_t n, const float *x, const double *less, double *e, doub
 
 #if defined(__x86_64__)
 
-#define WIDE __attribute__((target("avx512f,avx512dq")))
-#define LANES 8
-
-/* 2^(j/16) as bits, less j << 48, which comes with k << 48. */
-static const uint64_t powers[16] = {
-    0x3ff0000000000000, 0x3fefb5586cf9890f, 0x3fef72b83c7d517b, 0x3fef387a6e756238,
-    0x3fef06fe0a31b715, 0x3feedea64c123422, 0x3feebfdad5362a27, 0x3feeab07dd485429,
-    0x3feea09e667f3bcd, 0x3feea11473eb0187, 0x3feeace5422aa0db, 0x3feec49182a3f090,
-    0x3feee89f995ad3ad, 0x3fef199bdd85529c, 0x3fef5818dcfba487, 0x3fefa4afa2a490da};
-
-/* 2^(k/16) of whole numbers k that are added to SHIFT. */
-#define SHIFT 0x1.8p52
-static inline WIDE __m512d wide_power(__m512d shifted)
-{
-    const __m512i bits = _mm512_castpd_si512(shifted);
-    const __m512i fraction = _mm512_permutex2var_epi64(_mm512_loadu_si512(powers), bits,
-                                                       _mm512_loadu_si512(powers + LANES));
-    return _mm512_castsi512_pd(_mm512_add_epi64(fraction, _mm512_slli_epi64(bits, 48)));
-}
-
 /* e^r - 1 is a polynomial of degree 6 through Chebyshev nodes, within 2^-49 of itself. A minimum or
  * maximum gives its second operand where one is no number. */
 static inline WIDE __m512d wide_exp_below(__m512d x)
@@ -127,7 +104,7 @@ static inline WIDE __m512d wide_exp_below(__m512d x)
     const __m512d k = _mm512_sub_pd(shifted, shift);
     __m512d r = _mm512_fnmadd_pd(k, _mm512_set1_pd(0x1.62e42fefap-5), x);
     r = _mm512_fnmadd_pd(k, _mm512_set1_pd(0x1.cf79abc9e3b3ap-44), r);
-    const __m512d power = wide_power(shifted);
+    const __m512d power = ref_wide_power(shifted);
     const __m512d square = _mm512_mul_pd(r, r);
     __m512d high = _mm512_set1_pd(0x1.555555551893ep-5);
     high = _mm512_fmadd_pd(r, _mm512_set1_pd(0x1.11120c776de24p-7), high);
@@ -161,7 +138,7 @@ static inline WIDE __m512d wide_tanh(__m512d x)
     const __m512d shifted = _mm512_fmadd_pd(size, _mm512_set1_pd(0x1.71547652b82fep5), shift);
     const __m512d k = _mm512_sub_pd(shifted, shift);
     const __m512d r = _mm512_fnmadd_pd(k, _mm512_set1_pd(0x1.62e42fefa39efp-6), size);
-    const __m512d power = wide_power(shifted);
+    const __m512d power = ref_wide_power(shifted);
     const __m512d square = _mm512_mul_pd(r, r);
     __m512d t = _mm512_set1_pd(0x1.1111110b40617p-3);
     t = _mm512_fmadd_pd(square, _mm512_set1_pd(-0x1.ba13900697e90p-5), t);
@@ -231,8 +208,7 @@ WIDE static void wide_each(int64_t n, const float *x, const double *less, double
     }
 }
 
-#define CHOOSE(wide, plain) \
-    (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") ? (wide) : (plain))
+#define CHOOSE(wide, plain) (ref_is_wide() ? (wide) : (plain))
 #else
 #define CHOOSE(wide, plain) (plain)
 #endif

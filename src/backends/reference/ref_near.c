@@ -125,6 +125,18 @@ static inline double near_softplus(double x)
     return (x > 0.0 ? x : 0.0) + near_log_of(1.0 + power, power);
 }
 
+static inline double near_share(double x, double z)
+{
+    const double power = power_of_e(fabs(z) < 300.0 ? -fabs(z) : -300.0);
+    return (z < 0.0 ? x * power : x) / (1.0 + power);
+}
+
+static inline double near_pow(double x, double y)
+{
+    const double exponent = y * near_log(x);
+    return power_of_e(fabs(exponent) < 300.0 ? exponent : (double)NAN);
+}
+
 /* --- by angles --- */
 
 #define HALF_PI 0x1.921fb54442d18p+0
@@ -237,58 +249,97 @@ static inline double near_acos(double x)
     X(Elu, x < 0.0 ? a * exp_below(x) : x)                              \
     X(Log, near_log(x))                                                 \
     X(Mish, near_mish(x))                                               \
+    X(Pow, near_pow(x, (double)w[i]))                                   \
     X(Selu, x > 0.0 ? g * x : g * a * exp_below(x))                     \
     X(Sin, near_sin(x))                                                 \
     X(Sinh, near_sinh(x))                                               \
     X(Softplus, near_softplus(x))                                       \
+    X(SwiGLU, near_share(x, a *x) * (double)w[i])                       \
+    X(Swish, near_share(x, a *x))                                       \
     X(Tan, near_tan(x))
 
-#define DEFINE_NEAR(name, expression)                                                            \
-    REF_WIDE static void row_##name(int64_t n, const float *v, double a, double g, double *near) \
-    {                                                                                            \
-        (void)a;                                                                                 \
-        (void)g;                                                                                 \
-        for (int64_t i = 0; i < n; i++) {                                                        \
-            const double x = (double)v[i];                                                       \
-            near[i] = (expression);                                                              \
-        }                                                                                        \
+#define DEFINE_NEAR(name, expression)                                                     \
+    REF_WIDE static void near_##name(int64_t n, const float *v, const float *w, double a, \
+                                     double g, double *near)                              \
+    {                                                                                     \
+        (void)w;                                                                          \
+        (void)a;                                                                          \
+        (void)g;                                                                          \
+        for (int64_t i = 0; i < n; i++) {                                                 \
+            const double x = (double)v[i];                                                \
+            near[i] = (expression);                                                       \
+        }                                                                                 \
     }
 NEAR_LIST(DEFINE_NEAR)
 
-typedef void (*near_function)(int64_t n, const float *v, double a, double g, double *near);
-
-static const near_function near_functions[REF_UNARY_COUNT] = {
-#define LIST_NEAR(name, expression) [REF_UNARY_##name] = row_##name,
-    NEAR_LIST(LIST_NEAR)};
-
 /* Zeros have a sign that is not looked at here. */
-REF_WIDE static bool round_near(int64_t n, const float *x, const double *near, float *y,
-                                uint32_t *unsure)
+REF_WIDE static uint32_t round_near(int64_t n, const float *v, const float *w, const double *near,
+                                    float *to, uint32_t *odd)
 {
     uint32_t any = 0;
     for (int64_t i = 0; i < n; i++) {
         const float low = (float)(near[i] * (1.0 - DOUBT));
         const float high = (float)(near[i] * (1.0 + DOUBT));
-        const float none = x[i] - x[i]; /* but of infinite ones and what is no number */
-        y[i] = low;
-        unsure[i] = (uint32_t)((low != high) | (low == 0.0F) | (none != 0.0F));
-        any |= unsure[i];
+        const float none = (v[i] - v[i]) + (w[i] - w[i]); /* but of what is not finite */
+        to[i] = low;
+        odd[i] = (uint32_t)((low != high) | (low == 0.0F) | (none != 0.0F));
+        any |= odd[i];
     }
-    return any == 0;
+    return any;
 }
 
-bool ref_near(int variant, double a, double g, int64_t n, const float *x, float *y,
-              uint32_t unsure[REF_CHUNK])
-{
-    double near[REF_CHUNK];
-    if (near_functions[variant] == NULL) {
-        return false;
+#define DEFINE_ROW(name, expression)                                                         \
+    static int64_t row_##name(int64_t n, const float *v, const float *w, double a, double g, \
+                              float *to, uint8_t *unsure)                                    \
+    {                                                                                        \
+        double near[REF_CHUNK];                                                              \
+        near_##name(n, v, w, a, g, near);                                                    \
+        return list_unsure(n, v, w, near, to, unsure);                                       \
     }
-    near_functions[variant](n, x, a, g, near);
-    return round_near(n, x, near, y, unsure);
+
+static int64_t list_unsure(int64_t n, const float *v, const float *w, const double *near, float *to,
+                           uint8_t *unsure)
+{
+    uint32_t odd[REF_CHUNK];
+    int64_t count = 0;
+    const bool any = round_near(n, v, w, near, to, odd) != 0;
+    for (int64_t i = 0; any && i < n; i++) {
+        unsure[count] = (uint8_t)i;
+        count += odd[i] != 0;
+    }
+    return count;
 }
+
+NEAR_LIST(DEFINE_ROW)
+
+static const ref_near_row rows[REF_UNARY_COUNT] = {
+#define LIST_ROW(name, expression) [REF_UNARY_##name] = row_##name,
+    NEAR_LIST(LIST_ROW)};
 
 bool ref_has_near(int variant)
 {
-    return near_functions[variant] != NULL;
+    return rows[variant] != NULL;
+}
+
+int64_t ref_near(int variant, double a, double g, int64_t n, const float *v, const float *w,
+                 float *to, uint8_t unsure[REF_CHUNK])
+{
+    const ref_near_row wide = ref_wide_row(variant);
+    const int64_t whole = wide != NULL ? n - n % 8 : n;
+    const size_t rest = (size_t)(n - whole) * sizeof *v;
+    float last[3][8] = {{0}};
+    uint8_t odd[8];
+    int64_t count = (wide != NULL ? wide : rows[variant])(whole, v, w, a, g, to, unsure);
+    if (rest > 0) {
+        memcpy(last[0], v + whole, rest);
+        memcpy(last[1], w + whole, rest);
+        const int64_t more = wide(8, last[0], last[1], a, g, last[2], odd);
+        memcpy(to + whole, last[2], rest);
+        for (int64_t i = 0; i < more; i++) {
+            if (whole + odd[i] < n) {
+                unsure[count++] = (uint8_t)(whole + odd[i]);
+            }
+        }
+    }
+    return count;
 }

@@ -52,6 +52,8 @@ typedef enum ref_unary {
 #undef REF_UNARY_ENUM
         REF_UNARY_Gelu,
     REF_UNARY_GeluTanh,
+    REF_UNARY_Pow, /* this one and the next of two numbers */
+    REF_UNARY_SwiGLU,
     REF_UNARY_COUNT
 } ref_unary;
 
@@ -214,12 +216,16 @@ static inline float ref_select(bool yes, float a, float b)
     memcpy(&a, &first, sizeof a);
     return a;
 }
-/* Functions of up to REF_CHUNK floats, where the result is sure; `a` and `g` are the attributes
- * alpha and gamma. False where some are not, those of `unsure`, or where there is no such form of
- * the variant, a ref_unary. (ref_near.c) */
+/* Functions of up to REF_CHUNK floats, of `w` too where they have two operands (else it may be
+ * `v`): the number of those whose result is not sure, listed in `unsure`. `a` and `g` are the
+ * attributes alpha and gamma. (ref_near.c) */
+typedef int64_t (*ref_near_row)(int64_t n, const float *v, const float *w, double a, double g,
+                                float *to, uint8_t *unsure);
 bool ref_has_near(int variant);
-bool ref_near(int variant, double a, double g, int64_t n, const float *x, float *y,
-              uint32_t unsure[REF_CHUNK]);
+int64_t ref_near(int variant, double a, double g, int64_t n, const float *v, const float *w,
+                 float *to, uint8_t unsure[REF_CHUNK]);
+/* The same of this machine's own, whose n is a multiple of 8, or NULL. (ref_near_wide.c) */
+ref_near_row ref_wide_row(int variant);
 double ref_sigmoid(double x);
 double ref_softplus(double x);
 /* A second tensor's strides when it is laid over the dimensions of `like`. FAIL when it is not

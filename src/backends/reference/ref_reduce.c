@@ -187,12 +187,6 @@ static void fold_one(const folding *fold, ref_reduce kind, int64_t from, int64_t
 
 /* --- reductions of several outputs side by side: each takes its elements in their order --- */
 
-/* What can be folded a row of outputs at a time. */
-static bool is_simple(ref_reduce kind)
-{
-    return kind != REF_REDUCE_LOG_SUM_EXP;
-}
-
 static void fold_row(ref_reduce kind, bool first, int64_t n, const double *row, double *into)
 {
     switch (kind) {
@@ -352,7 +346,8 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
     if (is_whole(kind, fold->x->dtype) || fold->count == 0) {
         return 0;
     }
-    if (is_simple(kind) && fold->kept.step[1] == 1 && fold->kept.step[0] == 1 && left >= 8) {
+    if (kind != REF_REDUCE_LOG_SUM_EXP && fold->kept.step[1] == 1 && fold->kept.step[0] == 1 &&
+        left >= 8) {
         const int64_t n = left < BESIDE ? left : BESIDE;
         fold_columns(fold, kind, from, to, n);
         return n;

@@ -137,17 +137,13 @@ static const lean_function lean_functions[REF_UNARY_COUNT] = {
 static void apply_near(int variant, const parameters *p, int64_t n, const float *x, float *y)
 {
     for (int64_t at = 0; at < n; at += REF_CHUNK) {
-        const int64_t count = n - at < REF_CHUNK ? n - at : REF_CHUNK;
-        uint32_t unsure[REF_CHUNK];
-        if (ref_near(variant, p->a, p->g, count, x + at, y + at, unsure)) {
-            continue;
-        }
-        for (int64_t i = at; i < at + count; i++) {
-            double value = (double)x[i];
-            if (unsure[i - at] != 0) {
-                unary_functions[variant](p, 1, &value, &value);
-                y[i] = (float)value;
-            }
+        const int64_t left = n - at < REF_CHUNK ? n - at : REF_CHUNK;
+        uint8_t unsure[REF_CHUNK];
+        const int64_t count = ref_near(variant, p->a, p->g, left, x + at, x + at, y + at, unsure);
+        for (int64_t i = 0; i < count; i++) {
+            double value = (double)x[at + unsure[i]];
+            unary_functions[variant](p, 1, &value, &value);
+            y[at + unsure[i]] = (float)value;
         }
     }
 }
@@ -193,9 +189,19 @@ static kiln_status ref_op_swiglu(ref_call *call)
                   "gate and value have different shapes");
     KLN_RETURN_IF_ERROR(ref_output(call, 0, gate->dtype, gate->rank, gate->dims, &y));
     const double alpha = ref_attribute_float(call, "alpha", 1.0);
-    for (int64_t i = 0; i < y->count; i++) {
-        const double a = ref_get_float(gate, i);
-        ref_put_float(y, i, a * ref_sigmoid(alpha * a) * ref_get_float(linear, i));
+    const bool floats = y->dtype == KILN_DTYPE_FLOAT32 && linear->dtype == KILN_DTYPE_FLOAT32;
+    for (int64_t at = 0; at < y->count; at += REF_CHUNK) {
+        const int64_t n = y->count - at < REF_CHUNK ? y->count - at : REF_CHUNK;
+        uint8_t unsure[REF_CHUNK];
+        const int64_t count =
+            floats ? ref_near(REF_UNARY_SwiGLU, alpha, 0.0, n, (const float *)gate->data + at,
+                              (const float *)linear->data + at, (float *)y->data + at, unsure)
+                   : n;
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t place = at + (floats ? unsure[i] : i);
+            const double a = ref_get_float(gate, place);
+            ref_put_float(y, place, a * ref_sigmoid(alpha * a) * ref_get_float(linear, place));
+        }
     }
     return KILN_OK;
 }
@@ -354,8 +360,10 @@ REF_WIDE static void answer_floats(const void *x, int64_t n, bool nan, bool belo
     }
 }
 
-static kiln_status answer(ref_call *call, int question)
+/* Not, and as variants 1 and 2 IsNaN and IsInf. */
+static kiln_status ref_op_answer(ref_call *call)
 {
+    const int question = call->variant;
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
@@ -377,21 +385,6 @@ static kiln_status answer(ref_call *call, int question)
         answer_chunk(question, chunk, n, below != 0, above != 0, (uint8_t *)y->data + i);
     }
     return KILN_OK;
-}
-
-static kiln_status ref_op_not(ref_call *call)
-{
-    return answer(call, 0);
-}
-
-static kiln_status ref_op_isnan(ref_call *call)
-{
-    return answer(call, 1);
-}
-
-static kiln_status ref_op_isinf(ref_call *call)
-{
-    return answer(call, 2);
 }
 
 /* An input since version 11, an attribute before. */
@@ -491,9 +484,9 @@ const ref_kernel ref_kernels_unary[] = {
     REF_OP_OF("com.microsoft", "QuickGelu", 1, quick_gelu, 0),
     REF_OP("Shrink", 9, shrink, 0),
     REF_OP("Clip", 1, clip, 0, "n"),
-    REF_OP("Not", 1, not, 0),
-    REF_OP("IsNaN", 9, isnan, 0),
-    REF_OP("IsInf", 10, isinf, 0),
+    REF_OP("Not", 1, answer, 0),
+    REF_OP("IsNaN", 9, answer, 1),
+    REF_OP("IsInf", 10, answer, 2),
     REF_KERNELS_END
 };
 /* clang-format on */
