@@ -6,7 +6,7 @@ connection closed, what /metrics says adds up, and memory stays flat.
 
 So many requests (20,000), or as many as there is time for: inferences as JSON and binary, texts in
 one piece and as events, bad bodies and paths, models that fail, clients that hang up in the middle
-of a head, a body, a run and an answer, pipelined ones; beside them loads, reloads and unloads, logs
+of a head, a body, a run and an answer, pipelined ones, and the same by gRPC (soak_rpc.py); beside them loads, reloads and unloads, logs
 that are rotated, and a look at the metrics. SEED (1) is the environment's.
 
 SPDX-License-Identifier: Apache-2.0
@@ -27,11 +27,18 @@ import numpy
 from serve_process import (VOCABULARY, Server, binary_request, continued, language, linear,
                            skip_unless_built, slow)
 
+try:
+    from soak_rpc import RpcClient
+except ImportError as error:
+    print("without gRPC, for there is no tritonclient[grpc] here:", error)
+    RpcClient = None
+
 KILN = os.path.abspath(sys.argv[1])
 WANTED = int(sys.argv[2]) if len(sys.argv) > 2 else 20000
 SECONDS = float(sys.argv[3]) if len(sys.argv) > 3 else 1e9
 SEED = int(os.environ.get("SEED", "1"))
 CLIENTS = 24
+RPC_CLIENTS = 8
 GONE = (404, 503)  # of a model that is being unloaded, or was
 
 
@@ -264,7 +271,11 @@ async def run(server, tally):
     begin = time.monotonic()
     watcher = asyncio.create_task(watch(server, tally, begin))
     clients = [Client(server, tally, random.Random(SEED * 1000 + i)) for i in range(CLIENTS)]
-    await asyncio.gather(*[client.go_on(begin + SECONDS) for client in clients])
+    others = [RpcClient(server, tally, random.Random(SEED * 1000 + 500 + i))
+              for i in range(RPC_CLIENTS if RpcClient else 0)]
+    await asyncio.gather(*[client.go_on(begin + SECONDS) for client in clients],
+                         *[client.go_on(WANTED, lambda: time.monotonic() > begin + SECONDS)
+                           for client in others])
     watcher.cancel()
     return time.monotonic() - begin
 
@@ -332,7 +343,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         make_repository(folder)
         arguments = [folder, "--lenient", "--max-length", "256", "--access-log",
-                     os.path.join(folder, "log")]
+                     os.path.join(folder, "log"), *(["--grpc-port", "0"] if RpcClient else [])]
         with Server(KILN, arguments) as server:
             seconds = asyncio.run(run(server, tally))
             print(f"{tally.sent} requests in {seconds:.0f} s, {sum(tally.left.values())} left, "
