@@ -34,6 +34,10 @@
         .offset = offsetof(type, member), .count_offset = offsetof(type, count), \
         .message = &(message_)                                                   \
     }
+#define DATA(type, member, kind_, name_)                                                \
+    {                                                                                   \
+        .name = (name_), .kind = (kind_), .choice = 1, .offset = offsetof(type, member) \
+    }
 #define IGNORED(name_)                         \
     {                                          \
         .name = (name_), .kind = PBTXT_IGNORED \
@@ -187,6 +191,27 @@ static const pbtxt_field decoupled_fields[] = {
     ONE(model_config_switch, on, PBTXT_BOOL, "decoupled")};
 MESSAGE(decoupled_message, "model_transaction_policy", model_config_switch, decoupled_fields);
 
+static const pbtxt_field warmup_tensor_fields[] = {
+    OF(model_config_warmup_tensor, data_type, PBTXT_ENUM, "data_type", type_values),
+    MANY(model_config_warmup_tensor, dims, dim_count, PBTXT_INT64, "dims"),
+    DATA(model_config_warmup_tensor, zeros, PBTXT_BOOL, "zero_data"),
+    DATA(model_config_warmup_tensor, random, PBTXT_BOOL, "random_data"),
+    DATA(model_config_warmup_tensor, file, PBTXT_TEXT, "input_data_file"),
+};
+MESSAGE(warmup_tensor_message, "value", model_config_warmup_tensor, warmup_tensor_fields);
+static const pbtxt_field warmup_input_fields[] = {
+    ONE(model_config_warmup_input, name, PBTXT_TEXT, "key"),
+    INSIDE(model_config_warmup_input, tensor, "value", warmup_tensor_message),
+};
+MESSAGE(warmup_input_message, "inputs", model_config_warmup_input, warmup_input_fields);
+static const pbtxt_field warmup_fields[] = {
+    ONE(model_config_warmup, name, PBTXT_TEXT, "name"),
+    ONE(model_config_warmup, batch_size, PBTXT_UINT32, "batch_size"),
+    LIST(model_config_warmup, inputs, input_count, "inputs", warmup_input_message),
+    ONE(model_config_warmup, count, PBTXT_UINT32, "count"),
+};
+MESSAGE(warmup_message, "model_warmup", model_config_warmup, warmup_fields);
+
 static const pbtxt_field config_fields[] = {
     ONE(model_config, name, PBTXT_TEXT, "name"),
     ONE(model_config, platform, PBTXT_TEXT, "platform"),
@@ -208,7 +233,7 @@ static const pbtxt_field config_fields[] = {
     IGNORED("runtime"),
     IGNORED("cc_model_filenames"),
     IGNORED("metric_tags"),
-    IGNORED("model_warmup"),
+    LIST(model_config, warmups, warmup_count, "model_warmup", warmup_message),
     IGNORED("model_operations"),
     IGNORED("model_repository_agents"),
     IGNORED("response_cache"),

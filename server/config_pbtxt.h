@@ -8,7 +8,7 @@
  *     }
  *     model_config_finish(&config);
  *
- * What a server can leave alone without serving something else (warmup, metrics, the number of a
+ * What a server can leave alone without serving something else (metrics, the number of a
  * GPU's priority) is named in config.memory.warnings; what it cannot (ensembles, sequences) is an
  * error. Nothing here touches a file or a library. */
 #ifndef KILN_SERVER_CONFIG_PBTXT_H
@@ -70,6 +70,31 @@ typedef struct model_config_specific {
     const int64_t *versions;
     size_t version_count;
 } model_config_specific;
+
+/* An input of a request that is run before any other; one of its data is given. */
+typedef struct model_config_warmup_tensor {
+    pbtxt_place place;
+    int32_t data_type;
+    const int64_t *dims; /* of one row, as those of an input */
+    size_t dim_count;
+    bool zeros, random;
+    const char *file; /* in the folder "warmup" beside the configuration; the bytes of a row */
+} model_config_warmup_tensor;
+
+typedef struct model_config_warmup_input {
+    pbtxt_place place;
+    const char *name;
+    const model_config_warmup_tensor *tensor;
+} model_config_warmup_input;
+
+typedef struct model_config_warmup {
+    pbtxt_place place;
+    const char *name;
+    uint32_t batch_size; /* rows, all alike; 0 is 1 */
+    const model_config_warmup_input *inputs;
+    size_t input_count;
+    uint32_t count; /* runs; 0 is 1 */
+} model_config_warmup;
 
 /* One of them is not NULL, if the policy is given. */
 typedef struct model_config_versions {
@@ -203,6 +228,8 @@ typedef struct model_config {
     const model_config_optimization *optimization;
     const model_config_parameter *parameters;
     size_t parameter_count;
+    const model_config_warmup *warmups;
+    size_t warmup_count;
     const model_config_switch *transactions; /* whether it is decoupled: it answers in parts */
     pbtxt_memory memory;                     /* of all of it, and the warnings */
 } model_config;

@@ -11,9 +11,8 @@
 
 /* --- files --- */
 
-/* The bytes of a file, with a NUL behind them; the caller's to free. */
-static char *read_file(const char *path, const char *what, size_t limit, size_t *size,
-                       serve_problem *problem)
+char *serve_file_read(const char *path, const char *what, size_t limit, size_t *size,
+                      serve_problem *problem)
 {
     FILE *file = path != NULL ? fopen(path, "re") : NULL;
     char *text = file != NULL ? malloc(limit + 1) : NULL;
@@ -35,9 +34,8 @@ static char *read_file(const char *path, const char *what, size_t limit, size_t 
     return text;
 }
 
-/* A file beside a model; `*lost`: there was no memory to look for it. */
-static char *look_for(serve *server, const char *root, const char *folder, const char *name,
-                      bool *lost)
+char *serve_file_beside(serve *server, const char *root, const char *folder, const char *name,
+                        bool *lost)
 {
     const bool before = server->models.blind;
     server->models.blind = false;
@@ -54,11 +52,12 @@ bool serve_config_read(serve *server, const char *root, const char *folder, serv
     size_t size = 0;
     *config = (serve_config){.given = false};
     bool lost = false;
-    char *path = root != NULL ? look_for(server, root, folder, SERVE_CONFIG_FILE, &lost) : NULL;
+    char *path =
+        root != NULL ? serve_file_beside(server, root, folder, SERVE_CONFIG_FILE, &lost) : NULL;
     if (path == NULL) {
         return !lost || serve_refuse(problem, 503, "memory is short");
     }
-    char *text = read_file(path, SERVE_CONFIG_FILE, PBTXT_MOST_BYTES, &size, problem);
+    char *text = serve_file_read(path, SERVE_CONFIG_FILE, PBTXT_MOST_BYTES, &size, problem);
     free(path);
     if (text == NULL) {
         return false;
@@ -287,7 +286,7 @@ static bool read_labels(const char *path, const char *name, serve_labels *labels
 {
     size_t size = 0;
     size_t lines = 1;
-    labels->text = read_file(path, name, MOST_LABELS, &size, problem);
+    labels->text = serve_file_read(path, name, MOST_LABELS, &size, problem);
     if (labels->text == NULL) {
         return false;
     }
@@ -317,8 +316,8 @@ static bool take_labels(const model_config_tensor *tensor, const serve_model *mo
         instance->labels = calloc(instance->output_count, sizeof *instance->labels);
     }
     bool lost = false;
-    char *path =
-        look_for(instance->server, model->root, model->place, tensor->label_filename, &lost);
+    char *path = serve_file_beside(instance->server, model->root, model->place,
+                                   tensor->label_filename, &lost);
     if (instance->labels == NULL || lost) {
         free(path);
         return serve_refuse(problem, 503, "memory is short");

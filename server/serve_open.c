@@ -159,7 +159,8 @@ static bool open_parts(serve_instance *instance, const serve_model *model,
                          problem) &&
            serve_config_apply(config, model, instance, problem) &&
            open_scheduler(instance, &tuning, problem) &&
-           serve_language_open(instance, &tuning, problem);
+           serve_language_open(instance, &tuning, problem) &&
+           serve_warmup(config, model, instance, problem);
 }
 
 serve_instance *serve_instance_open(struct serve *server, const serve_model *model,

@@ -20,7 +20,17 @@ output [ { name: "y" data_type: TYPE_FP32 dims: [ 4 ] %s } ]
 BATCHED = 'name: "%s"\nplatform: "onnxruntime_onnx"\nmax_batch_size: 4\n'
 WHOLE = TENSORS.replace("[ 4 ]", "[ -1, 4 ]") % ""
 
+
+
+def warmup(data, name="x", kind="FP32", dims="4", more=""):
+    return 'model_warmup [ { name: "w" %s inputs { key: "%s" value: { data_type: TYPE_%s ' \
+        'dims: [ %s ] %s } } } ]\n' % (more, name, kind, dims, data)
+
+
 GOOD = {
+    "warm": ([1], BATCHED % "warm" + TENSORS % "" + "dynamic_batching { }\n" +
+             warmup("zero_data: true", more="batch_size: 3 count: 4") +
+             warmup("random_data: true") + warmup('input_data_file: "row"', more="batch_size: 4")),
     "plain": ([1, 2], None),
     "all": ([1, 2, 10], BATCHED % "all" + TENSORS % "" + "version_policy { all { } }"),
     "latest": ([1, 2, 10], BATCHED % "latest" + TENSORS % "" +
@@ -46,6 +56,19 @@ BAD = {
     "reshape": (BATCHED % "reshape" + (TENSORS % "").replace(
         "[ 4 ]", "[ 4 ] reshape { shape: [ 4 ] }", 1), "reshape"),
     "labels": (BATCHED % "labels" + TENSORS % 'label_filename: "../../labels.txt"', "labels"),
+    "warm_name": (BATCHED % "warm_name" + warmup("zero_data: true", name="z"), "none of the"),
+    "warm_type": (BATCHED % "warm_type" + warmup("zero_data: true", kind="INT8"), "another type"),
+    "warm_dims": (BATCHED % "warm_dims" + warmup("zero_data: true", dims="-1"), "a dim of -1"),
+    "warm_shape": (BATCHED % "warm_shape" + warmup("zero_data: true", dims="5"), "failed"),
+    "warm_rows": (BATCHED % "warm_rows" + warmup("zero_data: true", more="batch_size: 5"),
+                  "more rows"),
+    "warm_data": (BATCHED % "warm_data" + warmup(""), "no data"),
+    "warm_both": (BATCHED % "warm_both" + warmup("zero_data: true random_data: true"),
+                  "random_data"),
+    "warm_file": (BATCHED % "warm_file" + warmup('input_data_file: "gone"'), "warmup/gone"),
+    "warm_size": (BATCHED % "warm_size" + warmup('input_data_file: "row"'), "another size"),
+    "warm_out": (BATCHED % "warm_out" + warmup('input_data_file: "../../../labels.txt"'),
+                 "cannot be read"),
     "sequence": (BATCHED % "sequence" + "sequence_batching { }", "sequence"),
 }
 # Without a model's file.
@@ -70,8 +93,12 @@ def make(folder):
         file.write("cat\ndog\nowl\nfox\n")
     with open(os.path.join(folder, "..", "labels.txt"), "w", encoding="utf-8") as file:
         file.write("outside\n")
+    for name, rows in (("warm", 16), ("warm_size", 15)):
+        os.makedirs(os.path.join(folder, name, "warmup"))
+        with open(os.path.join(folder, name, "warmup", "row"), "wb") as file:
+            file.write(b"\0" * rows)
     for name, (text, _) in (BAD | ABSENT).items():
-        os.makedirs(os.path.join(folder, name, "1"))
+        os.makedirs(os.path.join(folder, name, "1"), exist_ok=True)
         if name in BAD:
             linear(os.path.join(folder, name, "1", "model.onnx"), 1.0)
         with open(os.path.join(folder, name, "config.pbtxt"), "w", encoding="utf-8") as file:
@@ -88,7 +115,7 @@ def infer(server, path, rows, outputs=None):
 
 def test_versions(server):
     served = {"plain": [2], "all": [1, 2, 10], "latest": [2, 10], "specific": [1, 10],
-              "labelled": [1], "unbatched": [1], "short": [1], "named": [1]}
+              "labelled": [1], "unbatched": [1], "short": [1], "named": [1], "warm": [1]}
     for name, versions in served.items():
         for version in GOOD[name][0]:
             status, answer = infer(server, f"{name}/versions/{version}", 1)
@@ -133,6 +160,13 @@ def test_batches(server):
         assert runs < 16 if shares else runs == 16, (name, runs)
 
 
+def test_warm(server):
+    """What warms a model up is no request of anybody's."""
+    stats = server.json("GET", "/v2/models/warm/stats")[1]["model_stats"][0]
+    assert stats["inference_count"] == stats["execution_count"] == 0, stats
+    assert not any("warmup" in line for line in server.said if line.startswith("kiln: warm,"))
+
+
 def test_refused(server):
     index = server.json("POST", "/v2/repository/index")[1]
     for name, (_, words) in (BAD | ABSENT).items():
@@ -148,7 +182,7 @@ def main():
         os.mkdir(folder)
         make(folder)
         with Server(KILN, [folder, "--lenient"]) as server:
-            for test in (test_versions, test_shapes, test_labels, test_batches, test_refused):
+            for test in (test_warm, test_versions, test_shapes, test_labels, test_batches, test_refused):
                 test(server)
                 print("ok", test.__name__, flush=True)
 

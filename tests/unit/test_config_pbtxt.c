@@ -127,11 +127,15 @@ TEST(everything_that_a_classifier_says)
     assert_string_equal(model_config_parameter_of(&config, "intra_op_thread_count"), "4");
     assert_string_equal(model_config_parameter_of(&config, "enable_mem_area"), "1");
     assert_null(model_config_parameter_of(&config, "other"));
-    assert_int_equal(config.memory.warning_count, 3);
+    assert_int_equal(config.warmup_count, 1);
+    assert_int_equal(config.warmups[0].batch_size, 1);
+    assert_string_equal(config.warmups[0].inputs[0].name, "data");
+    assert_int_equal(config.warmups[0].inputs[0].tensor->dims[2], 224);
+    assert_true(config.warmups[0].inputs[0].tensor->zeros);
+    assert_int_equal(config.memory.warning_count, 2);
     assert_string_equal(config.memory.warnings[0],
                         "line 45, column 23: busy_wait_events of cuda is not acted on");
-    assert_non_null(strstr(config.memory.warnings[1], "model_warmup"));
-    assert_non_null(strstr(config.memory.warnings[2], "response_cache"));
+    assert_non_null(strstr(config.memory.warnings[1], "response_cache"));
     model_config_finish(&config);
 }
 

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The requests of model_warmup, which a model answers before it is ready. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "serve_config.h"
+#include "serve_data.h"
+
+#define MEASURING 1000 /* milliseconds, for the variants of a sample's graphs on a GPU */
+
+typedef struct sample {
+    const model_config_warmup *given;
+    const serve_model *model;
+    serve_instance *instance;
+    serve_problem *problem;
+    kiln_named_tensor *tensors; /* of the model's inputs; their data is the sample's */
+} sample;
+
+static const model_config_warmup_tensor *tensor_of(const sample *self, const char *name)
+{
+    for (size_t i = 0; i < self->given->input_count; i++) {
+        const model_config_warmup_input *input = &self->given->inputs[i];
+        if (input->name != NULL && strcmp(input->name, name) == 0) {
+            return input->tensor;
+        }
+    }
+    return NULL;
+}
+
+static bool refuse(const sample *self, const char *input, const char *what)
+{
+    return serve_refuse(self->problem, 400,
+                        SERVE_CONFIG_FILE ", line %d: the warmup \"%.100s\": input \"%.200s\" %s",
+                        self->given->place.line, self->given->name != NULL ? self->given->name : "",
+                        input, what);
+}
+
+/* Rows stand before the dims where the configuration has a batch. */
+static bool take_shape(const sample *self, const serve_binding *binding,
+                       const model_config_warmup_tensor *tensor, kiln_shape *shape)
+{
+    const bool batched = self->instance->row_limit > 0;
+    const uint32_t rows = self->given->batch_size > 0 ? self->given->batch_size : 1;
+    if (tensor == NULL) {
+        return refuse(self, binding->name, "is missing");
+    }
+    if (strcmp(model_config_type_name(tensor->data_type), serve_type_name(binding->dtype)) != 0) {
+        return refuse(self, binding->name, "has another type than in the model");
+    }
+    if (tensor->dim_count + batched > KILN_MAX_RANK || (!batched && rows > 1)) {
+        return refuse(self, binding->name,
+                      batched ? "has too many dims" : "has rows, but max_batch_size is 0");
+    }
+    if (batched && rows > self->instance->row_limit) {
+        return refuse(self, binding->name, "has more rows than max_batch_size");
+    }
+    *shape = (kiln_shape){.rank = (int32_t)tensor->dim_count + batched};
+    shape->dims[0] = rows;
+    for (size_t d = 0; d < tensor->dim_count; d++) {
+        shape->dims[d + batched] = tensor->dims[d];
+    }
+    return kiln_shape_is_static(shape) || refuse(self, binding->name, "has a dim of -1");
+}
+
+/* Numbers from 1/2 to 1, and whole ones of 0 and 1, which no model takes for an index too large. */
+static void fill_randomly(kiln_tensor *tensor)
+{
+    static const struct {
+        kiln_dtype dtype;
+        size_t size;
+        uint64_t fixed, free; /* bits */
+    } kinds[] = {{KILN_DTYPE_FLOAT64, 8, 0x3fe0000000000000, 0x000fffffffffffff},
+                 {KILN_DTYPE_FLOAT32, 4, 0x3f000000, 0x007fffff},
+                 {KILN_DTYPE_FLOAT16, 2, 0x3800, 0x03ff},
+                 {KILN_DTYPE_BFLOAT16, 2, 0x3f00, 0x007f}};
+    const kiln_shape one = KILN_SHAPE(1);
+    size_t size = 1;
+    uint64_t fixed = 0;
+    uint64_t open = 1;
+    uint64_t state = 0x9e3779b97f4a7c15;
+    (void)!kiln_tensor_bytes(tensor->desc.dtype, &one, &size);
+    for (size_t i = 0; i < SERVE_LENGTH(kinds); i++) {
+        if (kinds[i].dtype == tensor->desc.dtype) {
+            fixed = kinds[i].fixed;
+            open = kinds[i].free;
+        }
+    }
+    for (size_t at = 0; at + size <= tensor->bytes; at += size) {
+        state ^= state << 13; /* xorshift64, G. Marsaglia, 2003 */
+        state ^= state >> 7;
+        state ^= state << 17;
+        const uint64_t value = fixed | ((state >> 11) & open);
+        memcpy((char *)tensor->data + at, &value, size); /* the lower bytes come first */
+    }
+}
+
+/* All rows are the one that the file has. */
+static bool read_rows(const sample *self, const char *name,
+                      const model_config_warmup_tensor *tensor, kiln_tensor *into)
+{
+    const size_t rows = self->given->batch_size > 0 ? self->given->batch_size : 1;
+    const size_t row = into->bytes / rows;
+    size_t size = 0;
+    bool lost = false;
+    serve_text place = {.data = NULL};
+    serve_text_printf(&place, "warmup/%s", tensor->file);
+    char *path = place.failed ? NULL
+                              : serve_file_beside(self->instance->server, self->model->root,
+                                                  self->model->place, place.data, &lost);
+    char *text = serve_file_read(path, place.failed ? tensor->file : place.data, row + 1, &size,
+                                 self->problem);
+    bool read = text != NULL;
+    if (lost || place.failed) {
+        read = serve_refuse(self->problem, 503, "memory is short");
+    } else if (read && size != row) {
+        read = refuse(self, name, "has a file of another size than its dims");
+    }
+    for (size_t i = 0; read && i < rows; i++) {
+        memcpy((char *)into->data + i * row, text, row);
+    }
+    free(path);
+    free(text);
+    serve_text_finish(&place);
+    return read;
+}
+
+static bool make_tensor(const sample *self, const serve_binding *binding, kiln_named_tensor *made)
+{
+    const model_config_warmup_tensor *given = tensor_of(self, binding->name);
+    kiln_tensor *tensor = &made->tensor;
+    made->name = binding->name;
+    tensor->desc.dtype = binding->dtype;
+    if (!take_shape(self, binding, given, &tensor->desc.shape)) {
+        return false;
+    }
+    if (!given->zeros && !given->random && given->file == NULL) {
+        return refuse(self, binding->name,
+                      "has no data: zero_data, random_data and input_data_file are possible");
+    }
+    if (kiln_tensor_bytes(binding->dtype, &tensor->desc.shape, &tensor->bytes) != KILN_OK ||
+        tensor->bytes > SIZE_MAX - 64) {
+        return refuse(self, binding->name, "is too large");
+    }
+    tensor->data = aligned_alloc(64, (tensor->bytes + 64) & ~(size_t)63);
+    if (tensor->data == NULL) {
+        return serve_refuse(self->problem, 503, "memory is short");
+    }
+    memset(tensor->data, 0, tensor->bytes);
+    if (given->random) {
+        fill_randomly(tensor);
+    }
+    return given->file == NULL || read_rows(self, binding->name, given, tensor);
+}
+
+/* On every context and in every size of a batch, as often as it is asked for; nothing of it is
+ * counted. */
+static bool run(const sample *self)
+{
+    const serve_instance *instance = self->instance;
+    const uint32_t count = self->given->count > 0 ? self->given->count : 1;
+    kiln_status status = KILN_OK;
+    for (uint32_t i = 0; i < count && status == KILN_OK; i++) {
+        status = kiln_scheduler_warmup(instance->scheduler, self->tensors, instance->input_count,
+                                       i == 0 ? MEASURING : 1);
+    }
+    return status == KILN_OK ||
+           serve_refuse(self->problem, 400,
+                        SERVE_CONFIG_FILE ", line %d: the warmup \"%.100s\" failed: %.400s",
+                        self->given->place.line, self->given->name != NULL ? self->given->name : "",
+                        kiln_error_message());
+}
+
+static bool warm_up(sample *self)
+{
+    const serve_instance *instance = self->instance;
+    bool made = true;
+    for (size_t i = 0; made && i < self->given->input_count; i++) {
+        const char *name = self->given->inputs[i].name;
+        size_t k = 0;
+        while (k < instance->input_count && name != NULL &&
+               strcmp(instance->inputs[k].name, name) != 0) {
+            k++;
+        }
+        made = (name != NULL && k < instance->input_count) ||
+               refuse(self, name != NULL ? name : "", "is none of the model's");
+    }
+    self->tensors = calloc(instance->input_count + 1, sizeof *self->tensors);
+    if (made && self->tensors == NULL) {
+        made = serve_refuse(self->problem, 503, "memory is short");
+    }
+    for (size_t i = 0; made && i < instance->input_count; i++) {
+        made = make_tensor(self, &instance->inputs[i], &self->tensors[i]);
+    }
+    made = made && run(self);
+    for (size_t i = 0; self->tensors != NULL && i < instance->input_count; i++) {
+        free(self->tensors[i].tensor.data);
+    }
+    free(self->tensors);
+    return made;
+}
+
+bool serve_warmup(const serve_config *config, const serve_model *model, serve_instance *instance,
+                  serve_problem *problem)
+{
+    bool warm = true;
+    for (size_t i = 0; warm && config->given && i < config->model.warmup_count; i++) {
+        sample self = {&config->model.warmups[i], model, instance, problem, NULL};
+        warm = warm_up(&self);
+    }
+    return warm;
+}
