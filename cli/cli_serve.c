@@ -21,6 +21,7 @@ typedef struct serve_settings {
     double body;   /* MiB */
     double bodies; /* MiB */
     bool lenient;
+    cli_list loads;
 } serve_settings;
 
 /* Loading goes on beside the signals: a build takes minutes. */
@@ -92,7 +93,8 @@ static bool look_at_models(const serve_settings *settings, loading *self, cli_ex
 {
     (void)pthread_join(self->thread, NULL);
     const size_t count = serve_ready_count(self->server);
-    if (!self->worked && (!settings->lenient || count == 0)) {
+    const bool waits = settings->server.poll_seconds > 0; /* for what is put there later */
+    if (!self->worked && !waits && (!settings->lenient || count == 0)) {
         *result = fail(self->problem.sentence);
         return false;
     }
@@ -169,6 +171,11 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
     server->body_limit = (int64_t)(settings->body * MIB);
     server->memory_limit = (int64_t)(settings->bodies * MIB);
     server->say = cli_is_quiet() ? say_nothing : say;
+    server->loads = settings->loads.items;
+    server->load_count = settings->loads.count;
+    if (server->load_count != 0 && server->poll_seconds > 0) {
+        return cli_misuse(self, "--poll loads every model; --load says which are loaded");
+    }
     return (server->tls_key == NULL) != (server->tls_certificate == NULL)
                ? cli_misuse(self, "--tls-key and --tls-certificate belong together")
                : serve_models_of(settings);
@@ -244,6 +251,13 @@ static const cli_option batch_options[] = {
      "context alone."},
     {"http-threads", 0, "N", CLI_INTEGER, SERVER(threads), 0, 256, NULL,
      "Threads that speak HTTP. Default: one for each processor, at most 8."},
+    {"load", 0, "NAME", CLI_LIST, offsetof(serve_settings, loads), 0, 0, NULL,
+     "Load only this one of the models at the start; may be given several times. The others wait "
+     "for a request to load them."},
+    {"poll", 0, "SECONDS", CLI_REAL, SERVER(poll_seconds), 0.05, 1e6, NULL,
+     "Look at the places again and again: what is new or was changed is loaded, once nothing of it "
+     "has changed between two looks, and what is gone is unloaded. A model that cannot be loaded "
+     "does not end the server then."},
     {"lenient", 0, NULL, CLI_FLAG, offsetof(serve_settings, lenient), 0, 0, NULL,
      "Serve what can be loaded, where a model cannot. Without it that ends the server."},
     {0},

@@ -206,6 +206,31 @@ void serve_work(serve *server, serve_job *job)
     (void)pthread_mutex_unlock(&server->work_lock);
 }
 
+/* With the work_lock. */
+static void wait_for_work(serve *server)
+{
+    const struct timespec until = {(time_t)(server->poll_at / 1000000000),
+                                   (long)(server->poll_at % 1000000000)};
+    if (server->options->poll_seconds <= 0) {
+        (void)pthread_cond_wait(&server->work, &server->work_lock);
+    } else {
+        (void)pthread_cond_clockwait(&server->work, &server->work_lock, CLOCK_MONOTONIC, &until);
+    }
+}
+
+/* Looks at the repositories where it is time, and once what was there at the start is loaded. */
+static void poll(serve *server)
+{
+    const double seconds = server->options->poll_seconds;
+    const uint64_t now = kiln_clock_now();
+    if (seconds > 0 && now >= server->poll_at) {
+        if (atomic_load(&server->models.loaded) && !atomic_load(&server->stopping)) {
+            serve_models_poll(server);
+        }
+        server->poll_at = kiln_clock_now() + (uint64_t)(seconds * 1e9);
+    }
+}
+
 static serve_job *next_job(serve *server, bool *ends)
 {
     (void)pthread_mutex_lock(&server->work_lock);
@@ -213,7 +238,7 @@ static serve_job *next_job(serve *server, bool *ends)
     const bool dying = server->models.dying != NULL;
     (void)pthread_mutex_unlock(&server->models.dying_lock);
     if (server->jobs == NULL && !server->ends && !dying) {
-        (void)pthread_cond_wait(&server->work, &server->work_lock);
+        wait_for_work(server);
     }
     serve_job *job = server->jobs;
     server->jobs = job != NULL ? job->next : NULL;
@@ -229,6 +254,7 @@ static void *load_on_request(void *user)
     while (!ends) {
         serve_job *job = next_job(server, &ends);
         serve_models_bury(&server->models);
+        poll(server);
         if (job == NULL) {
             continue;
         }

@@ -39,8 +39,11 @@ typedef struct serve_options {
     const char *access_log;      /* a file, "-" for standard output, or NULL */
     const char *tls_certificate; /* PEM; with tls_key, or both NULL */
     const char *tls_key;
-    const char *tokens;              /* a file with a bearer token on each line; or NULL */
-    bool no_control;                 /* models are neither loaded nor unloaded by requests */
+    const char *tokens;       /* a file with a bearer token on each line; or NULL */
+    const char *const *loads; /* models that are loaded at the start; none: all */
+    size_t load_count;
+    double poll_seconds; /* between two looks at the places, for what has changed; 0: none */
+    bool no_control;     /* models are neither loaded nor unloaded by requests */
     const kiln_build_options *build; /* how models are loaded; or NULL */
     kiln_graph_policy graphs;
     int64_t contexts;    /* of kiln_scheduler_options, for every model */

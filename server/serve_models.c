@@ -196,13 +196,13 @@ void serve_models_bury(serve_models *models)
 /* --- loading and unloading --- */
 
 /* Puts `instance` in the place of what was there; NULL: nothing. With the lock. */
-static void replace(serve_version *version, serve_instance *instance)
+static void replace(serve_version *version, serve_instance *instance, const char *reason)
 {
     serve_instance *old = version->instance;
     version->instance = instance;
     version->state = instance != NULL ? SERVE_READY : SERVE_UNAVAILABLE;
     if (instance == NULL && old != NULL) {
-        (void)snprintf(version->reason, sizeof version->reason, "it was unloaded");
+        (void)snprintf(version->reason, sizeof version->reason, "%s", reason);
     }
     if (old != NULL) {
         serve_instance_release(old);
@@ -210,12 +210,12 @@ static void replace(serve_version *version, serve_instance *instance)
 }
 
 /* Takes away the versions that are not present, or all. */
-static void unload(serve_models *models, serve_model *model, bool all)
+static void unload(serve_models *models, serve_model *model, bool all, const char *reason)
 {
     (void)pthread_rwlock_wrlock(&models->lock);
     for (serve_version *version = model->versions; version != NULL; version = version->next) {
         if (all || !version->present) {
-            replace(version, NULL);
+            replace(version, NULL, reason);
         }
     }
     (void)pthread_rwlock_unlock(&models->lock);
@@ -249,7 +249,7 @@ static bool load_version(struct serve *server, serve_model *model, serve_version
     }
     (void)pthread_rwlock_wrlock(&models->lock);
     if (instance != NULL) {
-        replace(version, instance);
+        replace(version, instance, "");
     } else {
         version->state = version->instance != NULL ? SERVE_READY : SERVE_UNAVAILABLE;
         (void)snprintf(version->reason, sizeof version->reason, "%s", problem->sentence);
@@ -258,9 +258,15 @@ static bool load_version(struct serve *server, serve_model *model, serve_version
     return instance != NULL;
 }
 
-/* Every version that the last walk found; the first problem, and the others all the same. */
-static bool load_model(struct serve *server, serve_model *model, serve_problem *problem)
+void serve_model_take_away(struct serve *server, serve_model *model, const char *reason)
 {
+    unload(&server->models, model, true, reason);
+}
+
+/* The first problem, and the others all the same. */
+bool serve_model_load_found(struct serve *server, serve_model *model, serve_problem *problem)
+{
+    model->stamp = model->seen = serve_model_stamp(model); /* before: it may change meanwhile */
     size_t count = 0;
     bool loaded = true;
     for (serve_version *version = model->versions; version != NULL; version = version->next) {
@@ -276,7 +282,7 @@ static bool load_model(struct serve *server, serve_model *model, serve_problem *
                             model->name);
     }
     if (loaded) {
-        unload(&server->models, model, false);
+        unload(&server->models, model, false, "it is not in the repository any more");
     }
     return loaded;
 }
@@ -291,7 +297,7 @@ bool serve_model_load(struct serve *server, const char *name, serve_problem *pro
     if (!scanned && server->models.blind) {
         *problem = other;
     } else {
-        loaded = model != NULL && load_model(server, model, problem);
+        loaded = model != NULL && serve_model_load_found(server, model, problem);
     }
     (void)pthread_mutex_unlock(&server->models.load_lock);
     return loaded;
@@ -301,9 +307,31 @@ bool serve_model_unload(struct serve *server, const char *name, serve_problem *p
 {
     serve_model *model = look_up(server, name, problem);
     if (model != NULL) {
-        unload(&server->models, model, true);
+        serve_model_take_away(server, model, "it was unloaded");
     }
     return model != NULL;
+}
+
+/* At the start. */
+static bool is_wanted(const serve_options *options, const char *name)
+{
+    bool wanted = options->load_count == 0;
+    for (size_t i = 0; i < options->load_count; i++) {
+        wanted |= strcmp(options->loads[i], name) == 0;
+    }
+    return wanted;
+}
+
+static bool check_wanted(struct serve *server, serve_problem *problem)
+{
+    const serve_options *options = server->options;
+    for (size_t i = 0; i < options->load_count; i++) {
+        if (find_model(&server->models, options->loads[i]) == NULL) {
+            return serve_refuse(problem, 404, "there is no model \"%.200s\" in the repository",
+                                options->loads[i]);
+        }
+    }
+    return true;
 }
 
 bool serve_load_all(struct serve *server, serve_problem *problem)
@@ -312,12 +340,14 @@ bool serve_load_all(struct serve *server, serve_problem *problem)
     bool loaded = serve_models_scan(server, problem);
     for (serve_model *model = server->models.first; model != NULL; model = model->next) {
         serve_problem own = {.code = 0};
-        if (!load_model(server, model, &own) && loaded) {
+        if (is_wanted(server->options, model->name) &&
+            !serve_model_load_found(server, model, &own) && loaded) {
             (void)serve_refuse(problem, own.code, "%.200s: %.380s", model->name, own.sentence);
             loaded = false;
         }
     }
-    if (loaded && server->models.first == NULL) {
+    loaded = loaded && check_wanted(server, problem);
+    if (loaded && server->models.first == NULL && server->options->poll_seconds <= 0) {
         loaded = serve_refuse(problem, 404,
                               "no model was found: a folder holds NAME.onnx or NAME.plan, or "
                               "NAME/1/model.onnx or NAME/1/model.plan");

@@ -110,6 +110,8 @@ typedef struct serve_model {
     char *place;             /* file or folder */
     char *root;              /* the repository, or NULL for a file by itself */
     serve_version *versions; /* the newest first */
+    uint64_t stamp, seen;    /* of what lay there when it was loaded, and at the last look (--poll);
+                                with the load_lock */
 } serve_model;
 
 typedef struct serve_models {
@@ -118,6 +120,7 @@ typedef struct serve_models {
     atomic_bool loaded; /* serve_load_all is over */
     bool blind; /* memory was short in a walk, so that what it did not see may be there; with the
                    load_lock */
+    bool poll_failed;          /* the last look; with the load_lock */
     pthread_mutex_t load_lock; /* one is loaded after the other */
     pthread_mutex_t dying_lock;
     serve_instance *dying;
@@ -133,6 +136,13 @@ bool serve_models_scan(struct serve *server, serve_problem *problem);
  */
 bool serve_model_load(struct serve *server, const char *name, serve_problem *problem);
 bool serve_model_unload(struct serve *server, const char *name, serve_problem *problem);
+/* Every version that the last walk found. With the load_lock. */
+bool serve_model_load_found(struct serve *server, serve_model *model, serve_problem *problem);
+void serve_model_take_away(struct serve *server, serve_model *model, const char *reason);
+/* Changes with the files that a model is made of; 0: there are none (serve_poll.c). */
+uint64_t serve_model_stamp(const serve_model *model);
+/* Loads and unloads what has changed since the last call. In the thread that loads. */
+void serve_models_poll(struct serve *server);
 /* A version that is ready, with a reference; number NULL: the newest. NULL and the problem where
  * there is none. */
 serve_instance *serve_find(struct serve *server, const char *name, const char *number,
@@ -379,6 +389,7 @@ struct serve {
     pthread_cond_t rest; /* the keeper sleeps on it */
     serve_job *jobs;
     bool ends;
+    uint64_t poll_at; /* when repositories are looked at again; of the loader */
     pthread_t loader, keeper;
     bool has_loader, has_keeper;
 };

@@ -109,14 +109,16 @@ static bool read_rows(const sample *self, const char *name,
                                                   self->model->place, place.data, &lost);
     char *text = serve_file_read(path, place.failed ? tensor->file : place.data, row + 1, &size,
                                  self->problem);
-    bool read = text != NULL;
+    bool read = false;
     if (lost || place.failed) {
-        read = serve_refuse(self->problem, 503, "memory is short");
-    } else if (read && size != row) {
-        read = refuse(self, name, "has a file of another size than its dims");
-    }
-    for (size_t i = 0; read && i < rows; i++) {
-        memcpy((char *)into->data + i * row, text, row);
+        (void)serve_refuse(self->problem, 503, "memory is short");
+    } else if (text != NULL && size != row) {
+        (void)refuse(self, name, "has a file of another size than its dims");
+    } else if (text != NULL) {
+        read = true;
+        for (size_t i = 0; i < rows; i++) {
+            memcpy((char *)into->data + i * row, text, row);
+        }
     }
     free(path);
     free(text);
@@ -170,29 +172,40 @@ static bool run(const sample *self)
                         kiln_error_message());
 }
 
-static bool warm_up(sample *self)
+/* Each of its inputs is the model's. */
+static bool check_names(const sample *self)
 {
     const serve_instance *instance = self->instance;
-    bool made = true;
-    for (size_t i = 0; made && i < self->given->input_count; i++) {
+    for (size_t i = 0; i < self->given->input_count; i++) {
         const char *name = self->given->inputs[i].name;
         size_t k = 0;
         while (k < instance->input_count && name != NULL &&
                strcmp(instance->inputs[k].name, name) != 0) {
             k++;
         }
-        made = (name != NULL && k < instance->input_count) ||
-               refuse(self, name != NULL ? name : "", "is none of the model's");
+        if (name == NULL || k == instance->input_count) {
+            return refuse(self, name != NULL ? name : "", "is none of the model's");
+        }
     }
-    self->tensors = calloc(instance->input_count + 1, sizeof *self->tensors);
-    if (made && self->tensors == NULL) {
-        made = serve_refuse(self->problem, 503, "memory is short");
+    return true;
+}
+
+static bool warm_up(sample *self)
+{
+    const size_t count = self->instance->input_count;
+    if (!check_names(self)) {
+        return false;
     }
-    for (size_t i = 0; made && i < instance->input_count; i++) {
-        made = make_tensor(self, &instance->inputs[i], &self->tensors[i]);
+    self->tensors = calloc(count + 1, sizeof *self->tensors);
+    if (self->tensors == NULL) {
+        return serve_refuse(self->problem, 503, "memory is short");
+    }
+    bool made = true;
+    for (size_t i = 0; made && i < count; i++) {
+        made = make_tensor(self, &self->instance->inputs[i], &self->tensors[i]);
     }
     made = made && run(self);
-    for (size_t i = 0; self->tensors != NULL && i < instance->input_count; i++) {
+    for (size_t i = 0; i < count; i++) {
         free(self->tensors[i].tensor.data);
     }
     free(self->tensors);

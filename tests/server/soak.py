@@ -6,8 +6,9 @@ connection closed, what /metrics says adds up, and memory stays flat.
 
 So many requests (20,000), or as many as there is time for: inferences as JSON and binary, texts in
 one piece and as events, bad bodies and paths, models that fail, clients that hang up in the middle
-of a head, a body, a run and an answer, pipelined ones, and the same by gRPC (soak_rpc.py); beside them loads, reloads and unloads, logs
-that are rotated, and a look at the metrics. SEED (1) is the environment's.
+of a head, a body, a run and an answer, pipelined ones, and the same by gRPC (soak_rpc.py); beside
+them loads, reloads and unloads, logs that are rotated, and a look at the metrics.
+SEED (1) is the environment's.
 
 SPDX-License-Identifier: Apache-2.0
 """

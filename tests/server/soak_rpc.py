@@ -100,9 +100,10 @@ class RpcClient:
     async def bad(self):
         array = numpy.ones((1, 4), "<f4")
         request = self.chance.choice((
-            infer_request("linear", "y", "FP32", array), infer_request("linear", "x", "INT8", array),
-            infer_request("linear", "x", "FP32", array[:, :3]), infer_request("nothing", "x", "FP32",
-                                                                              array)))
+            infer_request("linear", "y", "FP32", array),
+            infer_request("linear", "x", "INT8", array),
+            infer_request("linear", "x", "FP32", array[:, :3]),
+            infer_request("nothing", "x", "FP32", array)))
         await self.ask(request.model_name if request.model_name == "linear" else "none",
                        "ModelInfer", request, (400, 404))
 
@@ -174,7 +175,7 @@ class RpcClient:
             self.tally.leave("lm")
 
     async def wild(self):
-        """Frames by hand, cut off anywhere; some streams are reset, and the connection is at last."""
+        """Frames by hand, cut off anywhere; streams are reset, and at last the connection."""
         body = message(infer_message("linear", "x", numpy.ones((self.chance.choice((1, 3000)), 4),
                                                                "<f4")))
         count = self.chance.randint(1, 12)

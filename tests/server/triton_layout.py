@@ -182,7 +182,8 @@ def main():
         os.mkdir(folder)
         make(folder)
         with Server(KILN, [folder, "--lenient"]) as server:
-            for test in (test_warm, test_versions, test_shapes, test_labels, test_batches, test_refused):
+            for test in (test_warm, test_versions, test_shapes, test_labels, test_batches,
+                         test_refused):
                 test(server)
                 print("ok", test.__name__, flush=True)
 
