@@ -378,6 +378,16 @@ static bool is_source(const precise_graph *graph, const kln_onnx_node *node)
            kln_graph_edit_is(node, "ConstantOfShape");
 }
 
+/* What quantizes takes its input as it is: a cast would stand between the integers and the kernel
+ * that can give them. */
+static bool quantizes_single(const precise_graph *graph, const kln_onnx_node *node)
+{
+    const precise_value *in =
+        kln_graph_edit_is(node, "QuantizeLinear") ? precise_find(graph, node->inputs[0]) : NULL;
+    return in != NULL && in->is_single && !in->is_half && !precise_is_constant(in) &&
+           !in->is_flexible;
+}
+
 static void decide_node(const precise_pass *pass, precise_graph *graph, size_t index,
                         precise_node *decided)
 {
@@ -398,6 +408,8 @@ static void decide_node(const precise_pass *pass, precise_graph *graph, size_t i
     } else if (precise_schema(graph, index) == NULL || !plain ||
                !says_outputs(graph, node, precise_schema(graph, index))) {
         stay(decided, KILN_PRECISION_UNKNOWN, "");
+    } else if (quantizes_single(graph, node)) {
+        decided->reason = KILN_PRECISION_NO_FLOATS;
     } else if (!holds_scales(pass, graph, node)) {
         stay(decided, KILN_PRECISION_LOSSY, node->inputs[1]);
     } else {

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Gates, which scale whole channels: a rounding of theirs is in every number of one. They compute
- * little, so with ranges of channels, where accuracy is what was asked for, they stay. */
+ * little, so with ranges of channels, where accuracy is what was asked for, they stay. One in eight
+ * bits stays in any case: TensorRT 10.6 builds no kernel that quantizes what a Sigmoid of a half
+ * type gives ("weightsPtr.h: Assertion type() == expectedDataType<T>()"), and its kernel of bytes
+ * computes the rest of a gate in float32 as it is. */
 #include "precise_parts.h"
 #include "quantize_parts.h"
 
@@ -35,28 +38,28 @@ static void mark_around(precise_graph *graph)
     }
 }
 
-/* A gate in eight bits is none that loses by a half type. */
 static bool is_gate(const precise_graph *graph, const quantize_index *index,
-                    const kln_onnx_node *node)
+                    const kln_onnx_node *node, bool in_any_case)
 {
     const kln_value *weights =
         node->input_count > 1 ? kln_inference_find(graph->known, node->inputs[1]) : NULL;
     const bool is_quantized =
         weights != NULL && weights->producer != KLN_NO_NODE &&
         kln_graph_edit_is(&graph->graph->nodes[weights->producer], "DequantizeLinear");
-    return !is_quantized && quantize_gated(graph->known, index, node) != NULL;
+    return (is_quantized || in_any_case) && quantize_gated(graph->known, index, node) != NULL;
 }
 
 kiln_status precise_mark_gates(const precise_pass *pass, precise_graph *graph)
 {
     quantize_index index = {.of = {.graph = NULL}};
     bool found = false;
-    if (graph->known == NULL || !kln_ranges_have_channels(pass->options->ranges)) {
+    const bool all = kln_ranges_have_channels(pass->options->ranges);
+    if (graph->known == NULL) {
         return KILN_OK;
     }
     const kiln_status status = quantize_index_make(graph->graph, &index);
     for (size_t i = 0; status == KILN_OK && i < graph->graph->node_count; i++) {
-        graph->nodes[i].is_gate = is_gate(graph, &index, &graph->graph->nodes[i]);
+        graph->nodes[i].is_gate = is_gate(graph, &index, &graph->graph->nodes[i], all);
         found = found || graph->nodes[i].is_gate;
     }
     quantize_index_finish(&index);

@@ -30,6 +30,7 @@ typedef struct precise_value {
     bool was_scanned, is_beyond; /* a constant: whether the half type is too small for it */
     uint32_t half_reads, single_reads;
     const kln_onnx_tensor *initializer; /* of its graph, that no caller may replace, or NULL */
+    const kln_onnx_node *dequantizes;   /* makes it, in either type, once it is read; or NULL */
     /* What it is called in the model that is made, in float32 and in the half type; NULL: there is
      * none yet. Where it was no float32, both are the same. */
     const char *written[2];

@@ -2,7 +2,8 @@
 /*
  * Makes the graphs of the converted model. A tensor is cast where it is made, once, and before the
  * first node that reads it in the other type; a node in a graph inside another may be that reader,
- * for while a node is written so are the graphs that hold it.
+ * for while a node is written so are the graphs that hold it. What is dequantized is so in each
+ * type that it is read in: a cast would stand between the integers and a kernel that takes them.
  */
 #include <string.h>
 
@@ -48,31 +49,65 @@ static kiln_status add_cast(precise_pass *pass, precise_graph *graph, const char
     return kln_onnx_add_node(&pass->model->arena, graph->made, &node);
 }
 
+static kiln_status add_constant(precise_pass *pass, const precise_value *value, const char *name,
+                                bool half)
+{
+    kln_onnx_tensor *made = half ? precise_convert(pass, value->initializer, name)
+                                 : kln_arena_alloc_zeroed(&pass->model->arena, 1, sizeof *made);
+    KLN_FAIL_IF(made == NULL, precise_no_memory());
+    if (!half) {
+        *made = *value->initializer;
+        made->name = name;
+    }
+    return kln_onnx_add_initializer(&pass->model->arena, value->graph->made, made);
+}
+
+static kiln_status name_in(precise_pass *pass, precise_value *value, bool half, const char **name);
+
+/* Its scale is a constant (holds_scales), and its other inputs are integers. */
+static kiln_status add_dequantize(precise_pass *pass, const precise_value *value, const char *to,
+                                  bool half)
+{
+    kln_onnx_node node = kln_precision_named(value->dequantizes);
+    const bool is_first = strcmp(to, value->name) == 0;
+    const char **names =
+        kln_arena_alloc_zeroed(&pass->model->arena, node.input_count + 1, sizeof *names);
+    KLN_FAIL_IF(names == NULL, precise_no_memory());
+    for (size_t i = 0; i < node.input_count; i++) {
+        precise_value *input = precise_find(value->graph, node.inputs[i]);
+        names[i] = node.inputs[i];
+        if (input != NULL) {
+            KLN_RETURN_IF_ERROR(
+                name_in(pass, input, input->is_single ? half : input->is_half, &names[i]));
+        }
+    }
+    node.name = is_first ? node.name : fresh_name(pass, to, "node");
+    KLN_FAIL_IF(node.name == NULL, precise_no_memory());
+    names[node.input_count] = to;
+    node.inputs = names;
+    node.outputs = names + node.input_count;
+    return kln_onnx_add_node(&pass->model->arena, value->graph->made, &node);
+}
+
 /* What the value is called in that type; made where it is not there yet. */
 static kiln_status name_in(precise_pass *pass, precise_value *value, bool half, const char **name)
 {
-    precise_graph *graph = value->graph;
-    if (value->written[half] == NULL && value->written[!half] == NULL) {
-        /* Read before it is made: the model is wrong, and stays so. */
-        *name = value->name;
-        return KILN_OK;
-    }
-    if (value->written[half] == NULL) {
-        const bool in_place = value->is_output && strcmp(value->written[!half], value->name) != 0;
+    const bool is_there = value->written[!half] != NULL;
+    *name = value->name;
+    if (value->written[half] == NULL && (is_there || value->dequantizes != NULL)) {
+        const bool in_place =
+            !is_there || (value->is_output && strcmp(value->written[!half], value->name) != 0);
         const char *made =
             in_place ? value->name : fresh_name(pass, value->name, suffix_of(pass, half));
         KLN_FAIL_IF(made == NULL, precise_no_memory());
-        if (value->initializer != NULL && half) {
-            const kln_onnx_tensor *converted = precise_convert(pass, value->initializer, made);
-            KLN_FAIL_IF(converted == NULL, precise_no_memory());
-            KLN_RETURN_IF_ERROR(
-                kln_onnx_add_initializer(&pass->model->arena, graph->made, converted));
-        } else {
-            KLN_RETURN_IF_ERROR(add_cast(pass, graph, value->written[!half], made, half));
-        }
+        KLN_RETURN_IF_ERROR(value->dequantizes != NULL ? add_dequantize(pass, value, made, half)
+                            : value->initializer != NULL
+                                ? add_constant(pass, value, made, half)
+                                : add_cast(pass, value->graph, value->written[!half], made, half));
         value->written[half] = made;
     }
-    *name = value->written[half];
+    /* Else it is read before it is made: the model is wrong, and stays so. */
+    *name = value->written[half] != NULL ? value->written[half] : value->name;
     return KILN_OK;
 }
 
@@ -322,6 +357,11 @@ static kiln_status write_node(precise_pass *pass, precise_graph *graph, size_t i
     const bool flexible = out != NULL && out->is_flexible && out->initializer == NULL;
     if (flexible) {
         out->is_half = out->half_reads != 0 && out->single_reads == 0;
+    }
+    if (out != NULL && !out->is_output && decided->is_half &&
+        kln_graph_edit_is(&node, "DequantizeLinear")) {
+        out->dequantizes = &graph->graph->nodes[index];
+        return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(write_inputs(pass, graph, decided, &node));
     if (out != NULL && is_idle_cast(pass, graph, decided, &graph->graph->nodes[index])) {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "quantize_parts.h"
+#include "tensor/kln_tensor.h"
 
 /* The largest numbers: 127, for the eighth bit below it is left out so that a sign can be turned;
  * 448 (https://arxiv.org/abs/2209.05433); 7; 15 above the least. Operator sets: of one scale for
@@ -188,6 +189,19 @@ static void take_ranges(quantize_pass *pass)
 
 /* --- what is added --- */
 
+/* A number that the type of the rest has too, so that what quantizes in one type and dequantizes in
+ * the other agree. Below fp16's normal numbers both stay in float32 (holds_scales). */
+static float scale_of(const quantize_pass *pass, const quantize_value *value)
+{
+    const float number = (float)(value->reach / pass->format->most);
+    const bool is_held = number >= 0x1p-14F && number < 65504;
+    return pass->options->rest == KILN_PRECISION_BF16
+               ? kln_float_from_bfloat16(kln_bfloat16_from_float(number))
+           : pass->options->rest == KILN_PRECISION_FP16 && is_held
+               ? kln_float_from_half(kln_half_from_float(number))
+               : number;
+}
+
 static kiln_status quantize_value_of(quantize_pass *pass, quantize_value *value)
 {
     kln_onnx_tensor *scale =
@@ -197,7 +211,7 @@ static kiln_status quantize_value_of(quantize_pass *pass, quantize_value *value)
     const char *quantized = kln_arena_printf(pass->arena, "%s/%s", value->name, pass->format->name);
     const char *back = kln_arena_printf(pass->arena, "%s/dequantized", value->name);
     KLN_FAIL_IF(scale == NULL || zero == NULL || quantized == NULL || back == NULL, no_memory());
-    const float number = (float)(value->reach / pass->format->most);
+    const float number = scale_of(pass, value);
     memcpy((void *)(uintptr_t)scale->data.data, &number, sizeof number);
     memset((void *)(uintptr_t)zero->data.data, 0, zero->data.size);
     const char *const there[] = {value->name, scale->name, zero->name};

@@ -140,8 +140,18 @@ static const struct {
      "MaxPool " PAIR "DequantizeLinear Conv " PAIR "DequantizeLinear Conv " PAIR "Add", 0.05},
     {"kept in a half type",
      "zeros w float32[4,4,1,1]; zeros v float32[4,4,1,1]; a=Conv(x,w); y=Conv(a,v)",
-     KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0, "Cast " PAIR "DequantizeLinear Conv Conv Cast",
-     0.05},
+     KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0, PAIR "DequantizeLinear Conv Conv Cast", 0.05},
+    {"gated swish beside a half type", GATED, KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
+     PAIR "DequantizeLinear Conv Sigmoid Mul " PAIR "GlobalAveragePool " PAIR
+          "DequantizeLinear Conv Relu " PAIR "DequantizeLinear Conv Sigmoid " PAIR "Mul",
+     0.1},
+    /* What is dequantized is read in both types. */
+    {"gated and read", "zeros r float32[4,4,1,1]; " GATED "; p=Conv(c,r); out p float32",
+     KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
+     PAIR "DequantizeLinear Conv Sigmoid Mul " PAIR "GlobalAveragePool " PAIR
+          "DequantizeLinear Conv Relu " PAIR "DequantizeLinear Conv Sigmoid " PAIR
+          "Mul DequantizeLinear DequantizeLinear Conv Cast",
+     0.1},
     {"GELU of int8 in a half type", FEED_FORWARD, KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
      "Cast Reshape " GELU, 0.06},
     {"GELU of float8 in a half type", FEED_FORWARD, KILN_PRECISION_FP8, KILN_PRECISION_FP16, 0,
@@ -276,6 +286,58 @@ static void check_blocks(const kln_onnx_graph *graph)
     assert_int_equal(blocks, 6);
 }
 
+static const kln_onnx_node *maker_of(const kln_onnx_graph *graph, const char *name)
+{
+    for (size_t i = 0; i < graph->node_count; i++) {
+        if (graph->nodes[i].output_count != 0 && strcmp(graph->nodes[i].outputs[0], name) == 0) {
+            return &graph->nodes[i];
+        }
+    }
+    return NULL;
+}
+
+static double scale_of(const kln_onnx_graph *graph, const kln_onnx_node *node, kiln_dtype *dtype)
+{
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        const kln_onnx_tensor *tensor = &graph->initializers[i];
+        if (strcmp(tensor->name, node->inputs[1]) == 0) {
+            float single = 0;
+            uint16_t half = 0;
+            *dtype = tensor->dtype;
+            memcpy(&half, tensor->data.data, sizeof half);
+            if (tensor->dtype == KILN_DTYPE_FLOAT32) {
+                memcpy(&single, tensor->data.data, sizeof single);
+            }
+            return (double)(tensor->dtype == KILN_DTYPE_FLOAT32 ? single
+                                                                : kln_float_from_half(half));
+        }
+    }
+    fail_msg("%s has no scale", node->name);
+    return 0;
+}
+
+/* What a Sigmoid gives is quantized in float32, or TensorRT 10.6 builds no plan; and integers mean
+ * the same to all that read them, in whatever type. */
+static void check_scales(const kln_onnx_graph *graph)
+{
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        const kln_onnx_node *maker = maker_of(graph, node->inputs[0]);
+        kiln_dtype dtypes[2];
+        if (maker == NULL) {
+            continue;
+        }
+        if (strcmp(node->op_type, "QuantizeLinear") == 0 &&
+            strcmp(maker->op_type, "Sigmoid") == 0) {
+            (void)scale_of(graph, node, &dtypes[0]);
+            assert_int_equal(dtypes[0], KILN_DTYPE_FLOAT32);
+        }
+        if (strcmp(maker->op_type, "QuantizeLinear") == 0) {
+            assert_true(scale_of(graph, node, &dtypes[0]) == scale_of(graph, maker, &dtypes[1]));
+        }
+    }
+}
+
 TEST_EACH(pairs_are_placed, i, KLN_ARRAY_LENGTH(cases))
 {
     owned_maker m;
@@ -292,6 +354,7 @@ TEST_EACH(pairs_are_placed, i, KLN_ARRAY_LENGTH(cases))
     assert_ok(kln_precision_convert(m.model, &how, &report));
     operators_of(&m.model->graph, text);
     assert_string_equal(text, cases[i].graph);
+    check_scales(&m.model->graph);
     assert_int_equal(run(m.model, after), count);
     close_to(cases[i].name, cases[i].tolerance, before, after, count);
     check_turned(i, &how, after);

@@ -169,8 +169,8 @@ static const struct {
     {"together in bf16", seen_together, KILN_PRECISION_BF16, "Cast Conv Conv Conv Cast", 0.97,
      true},
     {"gated beside a half type", gated_in_bytes, KILN_PRECISION_INT8,
-     "Cast " PAIR "Conv Sigmoid Mul " BYTES "GlobalAveragePool " PAIR "Conv Relu " PAIR
-     "Conv Sigmoid " BYTES "Mul Cast",
+     PAIR "Conv Sigmoid Mul " BYTES "GlobalAveragePool " PAIR "Conv Relu " PAIR
+          "Conv Sigmoid " BYTES "Mul",
      1.05, false},
     {"shared behind a convolution", shared_behind_a_convolution, KILN_PRECISION_INT8,
      PAIR "Conv " PAIR "Conv Sigmoid QuantizeLinear DequantizeLinear Add", 1.05, false},
