@@ -244,23 +244,6 @@ static kiln_status run_pass(kln_onnx_model *model, const kiln_stream_network_opt
     return status;
 }
 
-/* The largest logits, as outputs of their own. */
-static kiln_status add_candidates(kiln_network *network, const kiln_stream_network_options *options)
-{
-    kiln_tensor_id logits = KILN_NO_TENSOR;
-    kiln_tensor_id values = KILN_NO_TENSOR;
-    kiln_tensor_id tokens = KILN_NO_TENSOR;
-    kiln_tensor_id named = KILN_NO_TENSOR;
-    KLN_RETURN_IF_ERROR(
-        kiln_network_find(network, options->logits != NULL ? options->logits : "logits", &logits));
-    KLN_RETURN_IF_ERROR(kiln_network_add_top_k(network, STREAM_TOP_LOGITS, logits,
-                                               options->candidates, -1, true, &values, &tokens));
-    KLN_RETURN_IF_ERROR(kiln_network_add_node(network, STREAM_TOP_TOKENS, NULL, 0, "Identity",
-                                              &tokens, 1, NULL, 0, &named, 1));
-    KLN_RETURN_IF_ERROR(kiln_network_mark_output(network, values));
-    return kiln_network_mark_output(network, named);
-}
-
 kiln_status kiln_network_prepare_stream(kiln_network *network,
                                         const kiln_stream_network_options *options)
 {
@@ -281,5 +264,6 @@ kiln_status kiln_network_prepare_stream(kiln_network *network,
     KLN_RETURN_IF_ERROR(kln_network_rewrite(network, &model));
     KLN_RETURN_IF_ERROR(run_pass(model, &own));
     KLN_RETURN_IF_ERROR(kln_network_rewritten(network));
-    return own.candidates != 0 ? add_candidates(network, &own) : KILN_OK;
+    const char *logits = own.logits != NULL ? own.logits : "logits";
+    return own.candidates != 0 ? stream_add_candidates(network, logits, own.candidates) : KILN_OK;
 }

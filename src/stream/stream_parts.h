@@ -163,6 +163,10 @@ KILN_MUST_CHECK kiln_status stream_check_given(const kiln_binding *given,
 #define STREAM_TOP_LOGITS "top_logits"
 #define STREAM_MOST_CANDIDATES 256
 
+/* The `count` largest of `logits`, as outputs of those names (stream_candidates.c). */
+KILN_MUST_CHECK kiln_status stream_add_candidates(kiln_network *network, const char *logits,
+                                                  int64_t count);
+
 /* --- keys and values (stream_cache.c) --- */
 
 /* Two sides take turns. The columns of a row end at `head`, whatever it has: rows that are shorter
