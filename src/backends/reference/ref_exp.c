@@ -96,9 +96,8 @@ void ref_exp_each(int64_t n, const float *x, const double *less, double *e, doub
 
 /* e^r - 1 is a polynomial of degree 6 through Chebyshev nodes, within 2^-49 of itself. A minimum or
  * maximum gives its second operand where one is no number. */
-static inline WIDE __m512d wide_exp_below(__m512d x)
+static inline WIDE __m512d wide_exp(__m512d x)
 {
-    x = _mm512_max_pd(_mm512_set1_pd(-FARTHEST), x);
     const __m512d shift = _mm512_set1_pd(SHIFT);
     const __m512d shifted = _mm512_fmadd_pd(x, _mm512_set1_pd(0x1.71547652b82fep4), shift);
     const __m512d k = _mm512_sub_pd(shifted, shift);
@@ -114,41 +113,38 @@ static inline WIDE __m512d wide_exp_below(__m512d x)
     return _mm512_fmadd_pd(power, _mm512_fmadd_pd(square, sum, r), power);
 }
 
-static inline WIDE __m512d wide_exp(__m512d x)
+static inline WIDE __m512d wide_exp_below(__m512d x)
 {
-    return wide_exp_below(_mm512_min_pd(_mm512_set1_pd(FARTHEST), x));
+    return wide_exp(_mm512_max_pd(_mm512_set1_pd(-FARTHEST), x));
 }
 
 static inline WIDE __m512d wide_logistic(__m512d x)
 {
     const __m512d one = _mm512_set1_pd(1.0);
-    const __m512d power = wide_exp_below(_mm512_or_pd(_mm512_set1_pd(-0.0), x));
+    const __m512d power = wide_exp(_mm512_or_pd(_mm512_set1_pd(-0.0), x));
     const __mmask8 above = _mm512_cmp_pd_mask(x, _mm512_setzero_pd(), _CMP_GE_OQ);
     return _mm512_div_pd(_mm512_mask_blend_pd(above, power, one), _mm512_add_pd(one, power));
 }
 
-/* |x| = k ln 2 / 32 + r, and t = tanh r by a polynomial through Chebyshev nodes, within 2^-62 of
- * itself. With p = 2^(k/16), the tanh of the sum is (p - 1 + t (p + 1)) / (p + 1 + t (p - 1)). */
+/* x = k ln 2 / 32 + r, and t = tanh r by a polynomial through Chebyshev nodes, within 2^-62 of
+ * itself. With p = 2^(k/16), the tanh of the sum is (p - 1 + t (p + 1)) / (p + 1 + t (p - 1)). What
+ * 1 - p is subtracted from keeps the sign of its zero. */
 static inline WIDE __m512d wide_tanh(__m512d x)
 {
     const __m512d one = _mm512_set1_pd(1.0);
-    const __m512d sign = _mm512_set1_pd(-0.0);
     const __m512d shift = _mm512_set1_pd(SHIFT);
-    const __m512d size = _mm512_min_pd(_mm512_set1_pd(20.0), _mm512_andnot_pd(sign, x));
-    const __m512d shifted = _mm512_fmadd_pd(size, _mm512_set1_pd(0x1.71547652b82fep5), shift);
+    const __m512d shifted = _mm512_fmadd_pd(x, _mm512_set1_pd(0x1.71547652b82fep5), shift);
     const __m512d k = _mm512_sub_pd(shifted, shift);
-    const __m512d r = _mm512_fnmadd_pd(k, _mm512_set1_pd(0x1.62e42fefa39efp-6), size);
+    const __m512d r = _mm512_fnmadd_pd(k, _mm512_set1_pd(0x1.62e42fefa39efp-6), x);
     const __m512d power = ref_wide_power(shifted);
     const __m512d square = _mm512_mul_pd(r, r);
     __m512d t = _mm512_set1_pd(0x1.1111110b40617p-3);
     t = _mm512_fmadd_pd(square, _mm512_set1_pd(-0x1.ba13900697e90p-5), t);
     t = _mm512_fmadd_pd(square, t, _mm512_set1_pd(-0x1.5555555555541p-2));
     t = _mm512_mul_pd(r, _mm512_fmadd_pd(square, t, one));
-    const __m512d less = _mm512_sub_pd(power, one);
+    const __m512d less = _mm512_sub_pd(one, power);
     const __m512d more = _mm512_add_pd(power, one);
-    const __m512d found =
-        _mm512_div_pd(_mm512_fmadd_pd(t, more, less), _mm512_fmadd_pd(t, less, more));
-    return _mm512_or_pd(found, _mm512_and_pd(sign, x));
+    return _mm512_div_pd(_mm512_fmsub_pd(t, more, less), _mm512_fnmadd_pd(t, less, more));
 }
 
 /* Of which element i + k is bit k, for the last vector of a row. */
@@ -162,21 +158,28 @@ static inline WIDE __m512d load_some(__mmask8 lanes, const float *x)
     return _mm512_cvtps_pd(_mm512_castps512_ps256(_mm512_maskz_loadu_ps((__mmask16)lanes, x)));
 }
 
-#define DEFINE_WIDE(name)                                                             \
-    WIDE static void wide_##name##_floats(int64_t n, const float *x, float *y)        \
-    {                                                                                 \
-        int64_t i = 0;                                                                \
-        for (; i + LANES <= n; i += LANES) {                                          \
-            const __m512d v = _mm512_cvtps_pd(_mm256_loadu_ps(x + i));                \
-            _mm256_storeu_ps(y + i, _mm512_cvtpd_ps(wide_##name(v)));                 \
-        }                                                                             \
-        const __mmask8 lanes = lanes_of(n - i);                                       \
-        const __m256 rest = _mm512_cvtpd_ps(wide_##name(load_some(lanes, x + i)));    \
-        _mm512_mask_storeu_ps(y + i, (__mmask16)lanes, _mm512_castps256_ps512(rest)); \
+static inline WIDE __m512d load_bounded(__m256 x, float reach)
+{
+    const __m256 above = _mm256_max_ps(_mm256_set1_ps(-reach), x);
+    return _mm512_cvtps_pd(_mm256_min_ps(_mm256_set1_ps(reach), above));
+}
+
+/* Past `reach` the float is that there. */
+#define DEFINE_WIDE(name, reach)                                                    \
+    WIDE static void wide_##name##_floats(int64_t n, const float *x, float *y)      \
+    {                                                                               \
+        int64_t i = 0;                                                              \
+        for (; i + LANES <= n; i += LANES) {                                        \
+            const __m512d v = load_bounded(_mm256_loadu_ps(x + i), reach);          \
+            _mm256_storeu_ps(y + i, _mm512_cvtpd_ps(wide_##name(v)));               \
+        }                                                                           \
+        const __mmask8 lanes = lanes_of(n - i);                                     \
+        const __m512d v = load_bounded(_mm256_maskz_loadu_ps(lanes, x + i), reach); \
+        _mm256_mask_storeu_ps(y + i, lanes, _mm512_cvtpd_ps(wide_##name(v)));       \
     }
-DEFINE_WIDE(exp)
-DEFINE_WIDE(logistic)
-DEFINE_WIDE(tanh)
+DEFINE_WIDE(exp, (float)FARTHEST)
+DEFINE_WIDE(logistic, (float)FARTHEST)
+DEFINE_WIDE(tanh, 20.0F)
 
 WIDE static double wide_row(int64_t n, const float *x, double less, double *e)
 {

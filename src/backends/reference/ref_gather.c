@@ -319,6 +319,40 @@ static kiln_status ref_op_tensor_scatter(ref_call *call)
     return KILN_OK;
 }
 
+static kiln_status ref_op_nonzero(ref_call *call)
+{
+    const ref_tensor *x = ref_input(call, 0);
+    const int last = x->rank - 1;
+    ref_tensor *y = NULL;
+    int64_t *found = NULL; /* elements that are not zero */
+    int64_t dims[2] = {x->rank, 0};
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)x->count + 1, sizeof *found, &found));
+    for (int64_t at = 0; at < x->count; at += REF_CHUNK) {
+        const int64_t n = x->count - at < REF_CHUNK ? x->count - at : REF_CHUNK;
+        double values[REF_CHUNK];
+        ref_load_float(x, at, 1, n, values);
+        for (int64_t i = 0; i < n; i++) {
+            found[dims[1]] = at + i;
+            dims[1] += values[i] != 0.0;
+        }
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_INT64, 2, dims, &y));
+    int64_t index[REF_RANK] = {0};
+    int64_t row = 0; /* the first element of the row of x that `index` names */
+    for (int64_t i = 0; x->rank > 0 && i < dims[1]; i++) {
+        for (; found[i] - row >= x->dims[last]; row += x->dims[last]) {
+            for (int j = last - 1; j >= 0 && ++index[j] == x->dims[j]; j--) {
+                index[j] = 0;
+            }
+        }
+        for (int j = 0; j < last; j++) {
+            ((int64_t *)y->data)[j * dims[1] + i] = index[j];
+        }
+        ((int64_t *)y->data)[last * dims[1] + i] = found[i] - row;
+    }
+    return KILN_OK;
+}
+
 static kiln_status ref_op_one_hot(ref_call *call)
 {
     const ref_tensor *indices = ref_input(call, 0);
@@ -359,6 +393,7 @@ const ref_kernel ref_kernels_gather[] = {
     REF_OP("ScatterElements", 11, scatter_elements, 0),
     REF_OP("ScatterND", 11, scatter_nd, 0, "-n"),
     REF_OP("TensorScatter", 24, tensor_scatter, 0, "tt"),
+    REF_OP("NonZero", 9, nonzero, 0, "n"),
     REF_OP("OneHot", 9, one_hot, 0, "nnt"),
     REF_KERNELS_END
 };

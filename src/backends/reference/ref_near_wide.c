@@ -77,8 +77,8 @@ static inline WIDE lanes e_to_some(lanes x)
 
 static inline WIDE lanes wide_cosh(lanes x)
 {
-    const lanes power = e_to(size_of(x));
-    return all(0.5) * (power + all(1.0) / power);
+    const lanes half = e_to(size_of(x) - all(0x1.62e42fefa39efp-1));
+    return half + all(0.25) / half;
 }
 
 static inline WIDE lanes wide_sinh(lanes x)
@@ -99,8 +99,9 @@ static inline WIDE lanes wide_share(lanes x, lanes z)
 
 /* --- by logarithms --- */
 
-/* w = 2^k m, and m, 0.7 to 1.4, about 1 / inverse of the table, which is 1 about 1. */
-static inline WIDE lanes wide_log(lanes w)
+/* w = 2^k m, and m, 0.7 to 1.4, about 1 / inverse of the table, which is 1 about 1.
+ * `fine`: within 2^-49, else 2^-43. */
+static inline WIDE lanes log_of(lanes w, bool fine)
 {
     static const double inverses[16] = {
         0x1.642c8590b2165p+0, 0x1.5555555555556p+0, 0x1.47ae147ae147bp+0, 0x1.3b13b13b13b14p+0,
@@ -115,6 +116,12 @@ static inline WIDE lanes wide_log(lanes w)
                                     0x1.f0a30c0116297p-5,  0x1.e27076e2af2e1p-4,
                                     0x1.5ff3070a793d1p-3,  0x1.c8ff7c79a9a20p-3,
                                     0x1.1675cababa60cp-2,  0x1.4618bc21c5ec2p-2};
+    static const double six[] = {-0x1.00000000068d8p-1, 0x1.55555553840d9p-2,
+                                 -0x1.fffff825bbf95p-3, 0x1.9999e7277279cp-3,
+                                 -0x1.55aede4344325p-3, 0x1.2379d48a778a6p-3};
+    static const double seven[] = {
+        -0x1.000000000004dp-1, 0x1.555555557de2dp-2, -0x1.fffffff89261cp-3, 0x1.99998ec7efba1p-3,
+        -0x1.5555b9094d053p-3, 0x1.24eef9569ef6ap-3, -0x1.fdbc96e28f39ep-4};
     const __m512i bits = _mm512_castpd_si512(w);
     const __m512i above = _mm512_sub_epi64(bits, _mm512_set1_epi64(0x3fe6800000000000));
     const __m512i place = _mm512_srli_epi64(above, 48);
@@ -126,12 +133,13 @@ static inline WIDE lanes wide_log(lanes w)
     const lanes base =
         _mm512_permutex2var_pd(_mm512_loadu_pd(logs), place, _mm512_loadu_pd(logs + LANES));
     const lanes r = _mm512_fmsub_pd(m, inverse, all(1.0));
-    const lanes more =
-        r + r * r *
-                SERIES(r, -0x1.000000000004dp-1, 0x1.555555557de2dp-2, -0x1.fffffff89261cp-3,
-                       0x1.99998ec7efba1p-3, -0x1.5555b9094d053p-3, 0x1.24eef9569ef6ap-3,
-                       -0x1.fdbc96e28f39ep-4);
+    const lanes more = r + r * r * (fine ? series(r, seven, 7) : series(r, six, 6));
     return (k * all(0x1.62e42fefa39efp-1) + base) + more;
+}
+
+static inline WIDE lanes wide_log(lanes w)
+{
+    return log_of(w, false);
 }
 
 static inline WIDE lanes wide_acosh(lanes x)
@@ -161,7 +169,7 @@ static inline WIDE lanes wide_atanh(lanes x)
 
 static inline WIDE lanes wide_pow(lanes x, lanes y)
 {
-    return e_to_some(y * wide_log(x));
+    return e_to_some(y * log_of(x, true));
 }
 
 /* --- by angles --- */
@@ -221,9 +229,9 @@ static inline WIDE lanes wide_atan(lanes x)
     const lanes z = t * t;
     const lanes found =
         t + t * z *
-                SERIES(z, -0x1.5555555552617p-2, 0x1.999999885ec7fp-3, -0x1.249240dabc69dp-3,
-                       0x1.c71963926d8d1p-4, -0x1.7415b658a59edp-4, 0x1.377e1bae7b989p-4,
-                       -0x1.edc1cc88dad8dp-5, 0x1.0dfb68d01f20ap-5);
+                SERIES(z, -0x1.5555555502188p-2, 0x1.99999825954bep-3, -0x1.2491c08b2dc92p-3,
+                       0x1.c6f68737bd524p-4, -0x1.71d3c10805063p-4, 0x1.24434e877930bp-4,
+                       -0x1.4b3891ff33f60p-5);
     const lanes more = changed(_mm512_maskz_mov_pd(middle, all(HALF_PI / 2)), far, all(HALF_PI));
     return with_sign(found + more, x);
 }
@@ -236,9 +244,9 @@ static inline WIDE lanes half_asin(lanes x, __mmask8 *outer)
     const lanes z = changed(size * size, *outer, all(0.5) - all(0.5) * size);
     const lanes t = _mm512_mask_sqrt_pd(size, *outer, z);
     return t + t * z *
-                   SERIES(z, 0x1.555555555ba9ep-3, 0x1.333333133277ep-4, 0x1.6db6f5e9d0b99p-5,
-                          0x1.f1beb9c867af4p-6, 0x1.6f347e4a44e3ap-6, 0x1.14eefea06caabp-6,
-                          0x1.144d1f0d092afp-6, 0x1.17d722d7e0680p-10, 0x1.d06eddee089d5p-6);
+                   SERIES(z, 0x1.55555554ee47bp-3, 0x1.333334ceb6520p-4, 0x1.6db5cfb6af27cp-5,
+                          0x1.f208eb1ddd1cap-6, 0x1.6a9e3262c2fe5p-6, 0x1.3c5053c2b26c9p-6,
+                          0x1.64b97e007fbdap-8, 0x1.e0231588b9699p-6);
 }
 
 static inline WIDE lanes wide_asin(lanes x)

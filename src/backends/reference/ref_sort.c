@@ -194,7 +194,59 @@ static int compare_slices(const sorting *sort, int64_t a, int64_t b)
     return 0;
 }
 
+/* Numbers that are in order and equal as the elements are: NaN is last, zeros are equal. */
+static void make_keys(const ref_tensor *x, uint64_t *keys)
+{
+    const uint64_t sign = UINT64_C(1) << 63;
+    const bool is_float = ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT;
+    const bool is_signed = ref_domain_of(x->dtype) == REF_DOMAIN_SIGNED;
+    for (int64_t at = 0; at < x->count; at += REF_CHUNK) {
+        const int64_t n = x->count - at < REF_CHUNK ? x->count - at : REF_CHUNK;
+        double floats[REF_CHUNK];
+        int64_t ints[REF_CHUNK];
+        if (is_float) {
+            ref_load_float(x, at, 1, n, floats);
+        } else {
+            ref_load_int(x, at, 1, n, ints);
+        }
+        for (int64_t i = 0; !is_float && i < n; i++) {
+            keys[at + i] = (uint64_t)ints[i] ^ (is_signed ? sign : 0);
+        }
+        for (int64_t i = 0; is_float && i < n; i++) {
+            const double v = floats[i] + 0.0;
+            uint64_t bits = 0;
+            memcpy(&bits, &v, sizeof bits);
+            keys[at + i] = isnan(v) ? UINT64_MAX : (bits & sign) != 0 ? ~bits : bits | sign;
+        }
+    }
+}
+
+/* Sorts items by their keys, digit by digit, so that equal ones keep their order. */
+static void sort_by_keys(const uint64_t *keys, int64_t *items, int64_t n, int64_t *room)
+{
+    uint64_t differing = 0;
+    for (int64_t i = 1; i < n; i++) {
+        differing |= keys[items[i]] ^ keys[items[0]];
+    }
+    for (int shift = 0; shift < 64; shift += 8) {
+        int64_t places[257] = {0};
+        for (int64_t i = 0; (differing >> shift & 255) != 0 && i < n; i++) {
+            places[(keys[items[i]] >> shift & 255) + 1]++;
+        }
+        for (int digit = 0; digit < 256; digit++) {
+            places[digit + 1] += places[digit];
+        }
+        for (int64_t i = 0; places[256] != 0 && i < n; i++) {
+            room[places[keys[items[i]] >> shift & 255]++] = items[i];
+        }
+        if (places[256] != 0) {
+            memcpy(items, room, (size_t)n * sizeof *items);
+        }
+    }
+}
+
 typedef struct uniques {
+    uint64_t *keys;   /* of slices of one element */
     int64_t *sorted;  /* slices in order */
     int64_t *first;   /* of each kind: its first slice */
     int64_t *count;   /* of each kind: how many slices */
@@ -205,9 +257,11 @@ typedef struct uniques {
 /* Kinds in ascending order, each with its first slice: the sort is stable. */
 static void find_kinds(const sorting *sort, uniques *u)
 {
+    const bool single = sort->inner * sort->outer == 1;
     for (int64_t i = 0; i < sort->length; i++) {
         const int64_t slice = u->sorted[i];
-        if (i == 0 || compare_slices(sort, u->sorted[i - 1], slice) != 0) {
+        if (i == 0 || (single ? u->keys[u->sorted[i - 1]] != u->keys[slice]
+                              : compare_slices(sort, u->sorted[i - 1], slice) != 0)) {
             u->first[u->kinds] = slice;
             u->count[u->kinds++] = 0;
         }
@@ -216,34 +270,25 @@ static void find_kinds(const sorting *sort, uniques *u)
     }
 }
 
-static int compare_numbers(const sorting *sort, int64_t a, int64_t b)
-{
-    const int64_t *first = sort->x->data;
-    return (first[a] > first[b]) - (first[a] < first[b]);
-}
-
 /* Kinds in the order in which they first occur. */
 static kiln_status by_occurrence(ref_call *call, uniques *u, int64_t length)
 {
     int64_t *places[3] = {NULL, NULL, NULL}; /* order, room, rank */
-    int64_t *copy[2] = {NULL, NULL};
+    int64_t *copy = NULL; /* of counts; that of first slices takes the place of the keys */
     const size_t kinds = (size_t)u->kinds;
     for (int i = 0; i < 3; i++) {
         KLN_RETURN_IF_ERROR(ref_scratch(call, kinds, sizeof(int64_t), &places[i]));
     }
-    for (int i = 0; i < 2; i++) {
-        KLN_RETURN_IF_ERROR(ref_scratch(call, kinds, sizeof(int64_t), &copy[i]));
-        memcpy(copy[i], i == 0 ? u->first : u->count, kinds * sizeof(int64_t));
-    }
+    KLN_RETURN_IF_ERROR(ref_scratch(call, kinds, sizeof *copy, &copy));
+    memcpy(copy, u->count, kinds * sizeof *copy);
     for (int64_t i = 0; i < u->kinds; i++) {
+        u->keys[i] = (uint64_t)u->first[i];
         places[0][i] = i;
     }
-    const ref_tensor firsts = {.dtype = KILN_DTYPE_INT64, .data = copy[0]};
-    const sorting sort = {.x = &firsts, .compare = compare_numbers};
-    merge_sort(&sort, places[0], u->kinds, places[1]);
+    sort_by_keys(u->keys, places[0], u->kinds, places[1]);
     for (int64_t i = 0; i < u->kinds; i++) {
-        u->first[i] = copy[0][places[0][i]];
-        u->count[i] = copy[1][places[0][i]];
+        u->first[i] = (int64_t)u->keys[places[0][i]];
+        u->count[i] = copy[places[0][i]];
         places[2][places[0][i]] = i;
     }
     for (int64_t i = 0; i < length; i++) {
@@ -295,13 +340,19 @@ static kiln_status ref_op_unique(ref_call *call)
     for (int i = 0; i < 5; i++) {
         KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)sort.length, sizeof(int64_t), lists[i]));
     }
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)sort.length, sizeof *u.keys, &u.keys));
     for (int64_t i = 0; i < sort.length; i++) {
         u.sorted[i] = i;
     }
     /* Slices may be equal up to their last element, in each of some 20 rounds. */
     KLN_RETURN_IF_ERROR(
         ref_spend(call, 20.0 * (double)sort.length * (double)(sort.inner * sort.outer + 1)));
-    merge_sort(&sort, u.sorted, sort.length, room);
+    if (sort.inner * sort.outer == 1) {
+        make_keys(x, u.keys);
+        sort_by_keys(u.keys, u.sorted, sort.length, room);
+    } else {
+        merge_sort(&sort, u.sorted, sort.length, room);
+    }
     find_kinds(&sort, &u);
     if (ref_attribute_int(call, "sorted", 1) == 0) {
         KLN_RETURN_IF_ERROR(by_occurrence(call, &u, sort.length));
@@ -310,40 +361,6 @@ static kiln_status ref_op_unique(ref_call *call)
     memcpy(dims, x->dims, sizeof dims);
     dims[flat ? 0 : axis] = u.kinds;
     return write_uniques(call, &sort, &u, flat ? 1 : x->rank, dims);
-}
-
-static kiln_status ref_op_nonzero(ref_call *call)
-{
-    const ref_tensor *x = ref_input(call, 0);
-    const int last = x->rank - 1;
-    ref_tensor *y = NULL;
-    int64_t *found = NULL; /* elements that are not zero */
-    int64_t dims[2] = {x->rank, 0};
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)x->count + 1, sizeof *found, &found));
-    for (int64_t at = 0; at < x->count; at += REF_CHUNK) {
-        const int64_t n = x->count - at < REF_CHUNK ? x->count - at : REF_CHUNK;
-        double values[REF_CHUNK];
-        ref_load_float(x, at, 1, n, values);
-        for (int64_t i = 0; i < n; i++) {
-            found[dims[1]] = at + i;
-            dims[1] += values[i] != 0.0;
-        }
-    }
-    KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_INT64, 2, dims, &y));
-    int64_t index[REF_RANK] = {0};
-    int64_t row = 0; /* the first element of the row of x that `index` names */
-    for (int64_t i = 0; x->rank > 0 && i < dims[1]; i++) {
-        for (; found[i] - row >= x->dims[last]; row += x->dims[last]) {
-            for (int j = last - 1; j >= 0 && ++index[j] == x->dims[j]; j--) {
-                index[j] = 0;
-            }
-        }
-        for (int j = 0; j < last; j++) {
-            ((int64_t *)y->data)[j * dims[1] + i] = index[j];
-        }
-        ((int64_t *)y->data)[last * dims[1] + i] = found[i] - row;
-    }
-    return KILN_OK;
 }
 
 /* --- NonMaxSuppression --- */
@@ -463,7 +480,6 @@ static kiln_status ref_op_nms(ref_call *call)
 const ref_kernel ref_kernels_sort[] = {
     REF_OP("TopK", 1, top_k, 0, "n"),
     REF_OP("Unique", 11, unique, 0),
-    REF_OP("NonZero", 9, nonzero, 0, "n"),
     REF_OP("NonMaxSuppression", 10, nms, 0),
     REF_KERNELS_END
 };
