@@ -173,6 +173,9 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
     server->say = cli_is_quiet() ? say_nothing : say;
     server->loads = settings->loads.items;
     server->load_count = settings->loads.count;
+    if (server->port != 0 && server->port == server->grpc_port) {
+        return cli_misuse(self, "--port and --grpc-port are the same; each needs its own");
+    }
     if (server->load_count != 0 && server->poll_seconds > 0) {
         return cli_misuse(self, "--poll loads every model; --load says which are loaded");
     }

@@ -74,8 +74,10 @@ static int open_socket(const char *host, int64_t number, serve_problem *problem)
     const int reason = errno;
     freeaddrinfo(found);
     if (made < 0) {
-        (void)serve_refuse(problem, 400, "%.200s, port %s cannot be listened on: %s", host, port,
-                           strerror(reason));
+        (void)serve_refuse(
+            problem, 400, "%.200s, port %s cannot be listened on: %s%s", host, port,
+            strerror(reason),
+            reason == EADDRINUSE ? "; another program has it: choose another port" : "");
     }
     return made;
 }

@@ -45,6 +45,17 @@ char *serve_file_beside(serve *server, const char *root, const char *folder, con
     return path;
 }
 
+/* Something has the name, which is to be said and not to be passed over. */
+static bool is_there(const char *folder)
+{
+    struct stat found;
+    serve_text path = {.data = NULL};
+    serve_text_printf(&path, "%s/" SERVE_CONFIG_FILE, folder);
+    const bool there = !path.failed && lstat(path.data, &found) == 0;
+    serve_text_finish(&path);
+    return there;
+}
+
 bool serve_config_read(serve *server, const char *root, const char *folder, serve_config *config,
                        serve_problem *problem)
 {
@@ -55,7 +66,10 @@ bool serve_config_read(serve *server, const char *root, const char *folder, serv
     char *path =
         root != NULL ? serve_file_beside(server, root, folder, SERVE_CONFIG_FILE, &lost) : NULL;
     if (path == NULL) {
-        return !lost || serve_refuse(problem, 503, "memory is short");
+        return lost ? serve_refuse(problem, 503, "memory is short")
+                    : root == NULL || !is_there(folder) ||
+                          serve_refuse(problem, 400,
+                                       SERVE_CONFIG_FILE " is no file of the repository");
     }
     char *text = serve_file_read(path, SERVE_CONFIG_FILE, PBTXT_MOST_BYTES, &size, problem);
     free(path);

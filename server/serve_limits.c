@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <poll.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -318,6 +319,24 @@ static void print_quoted(FILE *file, const char *text)
     }
 }
 
+/* A disk that is full is told of once, and when it takes lines again. With the log_lock. */
+static void note_written(serve *server, bool written)
+{
+    if (!written) {
+        if (server->lost_lines++ == 0) {
+            serve_say(server,
+                      "the access log cannot be written: %s; lines are lost until it can be",
+                      strerror(errno));
+        }
+        __fpurge(server->log);
+        clearerr(server->log);
+    } else if (server->lost_lines != 0) {
+        serve_say(server, "the access log is written again; %llu lines were lost",
+                  server->lost_lines);
+        server->lost_lines = 0;
+    }
+}
+
 void serve_log_line(serve_connection *at)
 {
     serve *server = at->server;
@@ -334,7 +353,7 @@ void serve_log_line(serve_connection *at)
         print_quoted(server->log, at->uri != NULL ? at->uri : "");
         (void)fprintf(server->log, "\" %d %zu %zu %llu\n", at->code, at->body_size + at->taken,
                       at->answer_size, (unsigned long long)(kiln_clock_now() - at->begun) / 1000);
-        (void)fflush(server->log);
+        note_written(server, fflush(server->log) == 0);
     }
     (void)pthread_mutex_unlock(&server->log_lock);
 }

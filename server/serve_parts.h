@@ -121,6 +121,7 @@ typedef struct serve_models {
     bool blind; /* memory was short in a walk, so that what it did not see may be there; with the
                    load_lock */
     bool poll_failed;          /* the last look; with the load_lock */
+    bool looks_again;          /* what is left out was said before; likewise */
     pthread_mutex_t load_lock; /* one is loaded after the other */
     pthread_mutex_t dying_lock;
     serve_instance *dying;
@@ -374,6 +375,7 @@ struct serve {
     char *tls_key, *tls_certificate;
     FILE *log;
     pthread_mutex_t log_lock;
+    unsigned long long lost_lines; /* of the log, since it could be written last; with log_lock */
     serve_models models;
     atomic_bool stopping;   /* connections are closed when they were answered */
     atomic_bool ended;      /* and no request is begun any more */

@@ -83,7 +83,9 @@ void serve_models_poll(struct serve *server)
     serve_problem problem = {.code = 0};
     (void)pthread_mutex_lock(&models->load_lock);
     /* Where a repository cannot be read nobody knows what is gone. */
+    models->looks_again = true;
     const bool scanned = serve_models_scan(server, &problem);
+    models->looks_again = false;
     if (!scanned && !models->poll_failed) {
         serve_say(server, "%s", problem.sentence);
     }

@@ -63,7 +63,7 @@ char *serve_inside(struct serve *server, const char *root, const char *folder, c
     const size_t length = strlen(root);
     server->models.blind |= joined.failed || (real == NULL && errno == ENOMEM);
     const bool within = real != NULL && strncmp(real, root, length) == 0 && real[length] == '/';
-    if (real != NULL && !within) {
+    if (real != NULL && !within && !server->models.looks_again) {
         serve_say(server, "%s is left out: it leads out of the repository, to %s", joined.data,
                   real);
     }
@@ -98,11 +98,17 @@ static char *model_file(const walk *at, const char *folder, const serve_config *
 static bool add(const walk *at, const char *name, const char *place, const char *version,
                 const char *file)
 {
-    return serve_models_found(at->server, name, at->root, place, version, file) ||
-           serve_refuse(at->problem, 503,
-                        "\"%.200s\" cannot be added: another model has the name, or "
-                        "memory is short",
-                        name);
+    if (serve_models_found(at->server, name, at->root, place, version, file)) {
+        return true;
+    }
+    (void)serve_refuse(at->problem, 503,
+                       "\"%.200s\" cannot be added: another model has the name, or memory is short",
+                       name);
+    if (at->server->models.looks_again) { /* whether something is gone does not hang on it */
+        return !at->server->models.blind;
+    }
+    serve_say(at->server, "%s is left out: %s", place, at->problem->sentence);
+    return false;
 }
 
 #define MOST_VERSIONS 1024
@@ -174,6 +180,15 @@ static bool walk_model(const walk *at, const char *name, const char *folder)
     char *file = model_file(at, folder, &config);
     const size_t count = file == NULL ? list_versions(at, folder, &config, versions) : 0;
     const bool is_absent = file == NULL && count == 0 && (config.given || !read);
+    if (file == NULL && count == 0 && !is_absent) {
+        if (!at->server->models.looks_again) {
+            serve_say(at->server,
+                      "%s is left out: it holds no model.onnx or model.plan, and no folder 1, 2, "
+                      "... that does",
+                      folder);
+        }
+        return true;
+    }
     bool added =
         is_absent ? add_absent(at, name, folder) : file == NULL || add(at, name, folder, "1", file);
     for (size_t i = 0; i < count; i++) {

@@ -9,9 +9,9 @@ import http.client
 import json
 import os
 import re
+import signal
 import shutil
 import ssl
-import subprocess
 import sys
 import tempfile
 import threading
@@ -364,6 +364,32 @@ def test_arguments(folder):
         log = Server(KILN, [both[1], "--host", "127.0.0.1", "--access-log", "/nowhere/log"])
         assert log.process.returncode == 1 and "/nowhere/log" in "".join(log.said), log.said
     os.remove(broken)
+    with Server(KILN, both[1:]) as server:
+        for more, words in ((["--port", str(server.port)], "choose another port"),
+                            (["--grpc-port", str(server.port)], "choose another port"),
+                            (["--port", "999", "--grpc-port", "999"], "each needs its own")):
+            taken = Server(KILN, [both[1], *more])
+            assert taken.process.returncode in (1, 2) and words in "".join(taken.said), taken.said
+    with Server(KILN, [both[1], "--host", "::1"]) as server:
+        assert server.said[0].startswith("listening on http://[::1]:"), server.said
+
+
+def test_full_disk(folder):
+    """Lines that cannot be written are lost, which is said once, and counted."""
+    log = os.path.join(folder, "log")
+    os.symlink("/dev/full", log)
+    with Server(KILN, [os.path.join(folder, "types.onnx"), "--access-log", log]) as server:
+        for _ in range(3):
+            assert server.request("GET", "/v2")[0] == 200
+        os.remove(log)
+        server.process.send_signal(signal.SIGHUP)
+        while not os.path.exists(log):
+            time.sleep(0.01)
+        assert server.request("GET", "/v2/health/live")[0] == 200
+    said = [line for line in server.said if "access log" in line]
+    assert len(said) == 2 and "No space left" in said[0] and "3 lines were lost" in said[1], said
+    with open(log, encoding="utf-8") as file:
+        assert [line.split()[3] for line in file] == ["/v2/health/live\""], log
 
 
 def test_tokens(folder):
@@ -438,7 +464,7 @@ def main():
                 test(server)
                 print("ok", test.__name__, flush=True)
             test_control(server, folder)
-        for test in (test_stop, test_arguments, test_tokens, test_tls):
+        for test in (test_stop, test_arguments, test_full_disk, test_tokens, test_tls):
             test(folder)
             print("ok", test.__name__, flush=True)
 

@@ -147,10 +147,34 @@ def test_load(scratch):
     assert both.returncode == 2 and "--load says which" in both.stderr, both
 
 
+def test_left_out(scratch):
+    """What is no model is named once, and what has no configuration that can be read is none."""
+    folder = os.path.join(scratch, "odd")
+    for path in ("version_0/0", "folder/config.pbtxt", "empty", "named/v1"):
+        os.makedirs(os.path.join(folder, path))
+    for path in ("version_0/0/model.onnx", "named/v1/model.onnx", "twice.onnx", "good.onnx"):
+        linear(os.path.join(folder, path), 1.0)
+    put(folder, "twice", 2.0)
+    put(folder, "folder", 2.0)
+    put(folder, "outside", 2.0)
+    os.symlink(os.path.join("..", "..", "secret"), os.path.join(folder, "outside", "config.pbtxt"))
+    with Server(KILN, [folder, "--lenient", "--poll", "0.1"]) as server:
+        time.sleep(0.5)
+        index = server.json("POST", "/v2/repository/index")[1]
+        assert [(entry["name"], entry["state"]) for entry in index] == [
+            ("folder", "UNAVAILABLE"), ("good", "READY"), ("outside", "UNAVAILABLE"),
+            ("twice", "READY")], index
+        for name in ("folder", "outside"):
+            assert "no file of the repository" in state(server, name)[1], state(server, name)
+        for name in ("version_0", "empty", "named"):
+            assert sum(f"/{name} is left out" in line for line in server.said) == 1, server.said
+        assert sum("another model has the name" in line for line in server.said) == 1, server.said
+
+
 def main():
     skip_unless_built(KILN)
     with tempfile.TemporaryDirectory() as scratch:
-        for test in (test_poll, test_swap, test_load):
+        for test in (test_poll, test_swap, test_load, test_left_out):
             test(scratch)
             print("ok", test.__name__, flush=True)
 
