@@ -110,7 +110,8 @@ typedef struct kiln_refit_options {
 /* Replaces weights by name, all of them or none. `weights` are dense tensors in host memory (for
  * TensorRT in device memory, too, where their type is the engine's) and are read during the call
  * only; the shape does not matter, the number of elements does. `options` may be NULL: nothing is
- * tried. Later runs use the new weights. Errors: as kiln_engine_refit_count; NULL_ARGUMENT;
+ * tried. Later runs use the new weights, and so does what is saved: a stripped plan is whole from
+ * then on. Errors: as kiln_engine_refit_count; NULL_ARGUMENT;
  * EMPTY for none; NAME (with those there are, or one that is given twice), DTYPE, SIZE;
  * STATE where others are needed together with these, of a stripped plan all: their names are in the
  * sentence, and kiln_refit_weight.missing is set for each; MISMATCH where an output is not what was

@@ -127,6 +127,9 @@ static kiln_status take(kiln_engine *engine, const kln_refit_source *source,
     }
     KLN_RETURN_IF_ERROR(kln_shared_lock_weights(&engine->shared));
     const kiln_status status = take_in_place(table, engine->shared.state, source, weights);
+    if (status == KILN_OK) {
+        engine->built.strip_plan = false; /* what is saved from now on has its weights */
+    }
     kln_shared_unlock_weights(&engine->shared);
     return status;
 }

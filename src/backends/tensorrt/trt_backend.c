@@ -201,11 +201,10 @@ static kiln_span bytes_of(const trt_engine *engine, trt_HostMemory *memory)
     return (kiln_span){trt_HostMemory_data(abi, memory), trt_HostMemory_size(abi, memory)};
 }
 
-/* A plan that was built without its weights is saved without them, whatever it got since. */
 static kiln_status refresh_plan(trt_engine *engine)
 {
     TRT_REFITTING(engine);
-    if (engine->is_stale && !engine->is_stripped) {
+    if (engine->is_stale) {
         trt_HostMemory *memory = NULL;
         KLN_RETURN_IF_ERROR(write_again(engine, &memory));
         trt_HostMemory_destroy(engine->refitted);

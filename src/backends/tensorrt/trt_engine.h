@@ -46,7 +46,6 @@ typedef struct trt_engine {
     trt_HostMemory *refitted; /* the plan with new weights, where it was asked for since; `plan`
                                  lies there then */
     bool is_stale;            /* `plan` has the weights before the last refit */
-    bool is_stripped;         /* it was built without weights, and is saved so */
 
     /* Refit (trt_refit.c): the list, and one at a time. */
     pthread_mutex_t refitting;
