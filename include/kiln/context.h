@@ -135,6 +135,10 @@ KILN_API const char *kiln_context_error_message(const kiln_context *context);
  * input of the next run: it is copied at once, and has to be bound again for the run after that
  * (which fails with STATE). Two outputs may not overlap: the run fails with INVALID_ARGUMENT.
  *
+ * Strings are kiln_span elements in ordinary host memory. Those of an input point to the caller's
+ * bytes, which each run reads; a run writes an output's elements to what is bound, and they point
+ * to bytes of the context, which last until the end of the next run and may be an input of it.
+ *
  * Errors: NULL_ARGUMENT; INVALID_ARGUMENT (an output in the memory of the last results; a location
  * or format that does not exist); NAME (with the names there are); DTYPE, RANK, SHAPE (which
  * dimension, expected, found); SIZE (too few bytes); ALIGNMENT; UNSUPPORTED (location, format or
@@ -179,14 +183,15 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_input_tensor(kiln_context *con
  * be filled before a run. For an output, and for what is both: the result of the last run, valid
  * until the next run, bind or reshape of this context. Errors: NULL_ARGUMENT; NAME; NOT_BOUND for
  * an input whose shape is not known yet; STATE for an output before the first run or after one that
- * failed; DTYPE for a string; BUSY. Since 0.1. */
+ * failed; DTYPE for a sequence or a map; BUSY. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_tensor(kiln_context *context, const char *name,
                                                          kiln_tensor *tensor);
 
 /* Runs once and returns when every output is there. Errors: NOT_BOUND with the input's name;
- * BACKEND with its own message; OUT_OF_MEMORY; BUSY; CANCELLED; TIMEOUT and LIMIT
- * (kiln_context_options); STATE after a run that was left on a GPU (stop_waiting). After an error
- * the bindings are as before and the context can be used again. Since 0.1. */
+ * NULL_ARGUMENT for a string of some length and no address; BACKEND with its own message;
+ * OUT_OF_MEMORY; BUSY; CANCELLED; TIMEOUT and LIMIT (kiln_context_options); STATE after a run that
+ * was left on a GPU (stop_waiting). After an error the bindings are as before and the context can
+ * be used again. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_run(kiln_context *context);
 
 /* Lets the run that is under way in another thread end with CANCELLED, and returns at once; a run

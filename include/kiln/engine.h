@@ -156,7 +156,7 @@ typedef struct kiln_binding {
     size_t struct_size; /* sizeof(kiln_binding), set by the caller */
     const char *name;   /* the engine's, as long as it lives */
     bool is_input;      /* else it is an output */
-    kiln_dtype dtype;   /* KILN_DTYPE_STRING and the like cannot be bound */
+    kiln_dtype dtype;   /* UNDEFINED for what cannot be bound: a sequence, a map */
     kiln_shape
         shape; /* KILN_DYNAMIC where it is not fixed; rank -1 when even the rank is unknown */
     const char

@@ -41,8 +41,8 @@ typedef struct kiln_mutable_span {
 /*
  * Every data type: name, value, bits of one element, name in text. The values are ABI.
  * Elements of 4 bits are packed two to a byte, the first in the low half, as ONNX and TensorRT do.
- * A string element has no size: models that use one are read, and refused by name where a run needs
- * it.
+ * A string element is a kiln_span: UTF-8 by convention, though any bytes will do, not terminated.
+ * Strings lie in host memory (docs/tensor.md#strings says whose the bytes are).
  */
 #define KILN_DTYPE_LIST(X)                          \
     X(KILN_DTYPE_UNDEFINED, 0, 0, "undefined")      \
@@ -81,12 +81,13 @@ KILN_API const char *kiln_dtype_name(kiln_dtype dtype);
  * "double" are understood too. KILN_DTYPE_UNDEFINED when there is none. Any thread. Since 0.1. */
 KILN_API kiln_dtype kiln_dtype_from_name(const char *name);
 
-/* Bits of one element: 32 for float32, 4 for int4; 0 for string and undefined. Any thread. Since
- * 0.1. */
+/* Bits of one element: 32 for float32, 4 for int4; 0 for undefined, and for string, whose length
+ * differs from element to element. Any thread. Since 0.1. */
 KILN_API unsigned kiln_dtype_bits(kiln_dtype dtype);
 
 /* The smallest alignment an address of this type may have, in bytes: the element's size, for
- * complex types that of one of the two parts, 1 for types under a byte. Any thread. Since 0.1. */
+ * complex types that of one of the two parts, for strings a kiln_span's, 1 for types under a byte.
+ * Any thread. Since 0.1. */
 KILN_API size_t kiln_dtype_alignment(kiln_dtype dtype);
 
 /* Rank and dimensions. A rank of 0 is a scalar: one element. A dimension of 0 is allowed and makes
@@ -177,8 +178,8 @@ typedef struct kiln_tensor_desc {
 } kiln_tensor_desc;
 
 /* Bytes that a dense tensor of this dtype and shape takes: elements times bits, rounded up to whole
- * bytes. Errors: as kiln_shape_elements, and DTYPE for string and undefined. Any thread. Since 0.1.
- */
+ * bytes; of strings a kiln_span for each, without what they point to. Errors: as
+ * kiln_shape_elements, and DTYPE for undefined. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_bytes(kiln_dtype dtype, const kiln_shape *shape,
                                                        size_t *bytes);
 
@@ -230,8 +231,9 @@ typedef struct kiln_quantization {
 /* Reads `count` elements from number `first` on, counted row by row, as doubles. Exact for every
  * type but int64 and uint64 past 2^53, which become the nearest double; bool gives 0 and 1. The
  * tensor is dense and linear, in memory that the CPU can read. Errors: what any view can lack
- * (NULL_ARGUMENT, DTYPE also for complex, RANK, SHAPE, SIZE, ALIGNMENT); INVALID_ARGUMENT past the
- * last element; UNSUPPORTED (device memory, format, strides). Any thread. Since 0.1. */
+ * (NULL_ARGUMENT, DTYPE also for complex and string, RANK, SHAPE, SIZE, ALIGNMENT);
+ * INVALID_ARGUMENT past the last element; UNSUPPORTED (device memory, format, strides). Any thread.
+ * Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_read(const kiln_tensor *tensor, int64_t first,
                                                       size_t count, double *values);
 

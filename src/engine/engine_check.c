@@ -60,6 +60,7 @@ kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_option
         validate.newest_ir = backend->newest_ir;
         validate.holds = backend->holds;
         validate.bound_as = backend->bound_as;
+        validate.binds_strings = backend->binds_strings;
         validate.dense_only = backend->dense_only;
         validate.unique_node_names = backend->unique_node_names;
         validate.plugins = backend->has_plugins;

@@ -42,9 +42,11 @@ kiln_status kln_exec_check_shape(const kiln_binding *binding, const kiln_shape *
 
 kiln_status exec_check_dtype(const kiln_binding *binding)
 {
-    KLN_RETURN_IF(kiln_dtype_bits(binding->dtype) == 0, KILN_ERROR_DTYPE,
-                  "%s \"%s\" is of type %s, which cannot be bound", kind_of(binding), binding->name,
-                  binding->dtype == KILN_DTYPE_STRING ? "string" : "sequence, map or unknown");
+    KLN_RETURN_IF(!kln_dtype_is_bindable(binding->dtype), KILN_ERROR_DTYPE,
+                  "%s \"%s\" is a sequence, a map or of an unknown type; tensors can be bound "
+                  "(scores that ZipMap made maps of are a tensor where skl2onnx is given the "
+                  "option zipmap=False)",
+                  kind_of(binding), binding->name);
     return KILN_OK;
 }
 
@@ -90,7 +92,7 @@ static kiln_status look_closer(const kiln_binding *binding, const kiln_tensor *t
 {
     char what[300];
     KLN_RETURN_IF_ERROR(exec_check_dtype(binding));
-    KLN_RETURN_IF(kiln_dtype_bits(tensor->desc.dtype) == 0, KILN_ERROR_DTYPE,
+    KLN_RETURN_IF(!kln_dtype_is_bindable(tensor->desc.dtype), KILN_ERROR_DTYPE,
                   "%s \"%s\": %s is needed, %s (%d) was given", kind_of(binding), binding->name,
                   kiln_dtype_name(binding->dtype), kiln_dtype_name(tensor->desc.dtype),
                   (int)tensor->desc.dtype);

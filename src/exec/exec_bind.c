@@ -5,14 +5,20 @@
 
 /* --- memory of the context's own --- */
 
+/* For a GPU, where it reaches it by itself; no GPU reads strings. */
+static kiln_location owned_location(const kln_exec *exec, const exec_slot *slot)
+{
+    const kiln_binding *binding = exec_binding(exec, (size_t)(slot - exec->slots));
+    return exec->shared->device >= 0 && binding->dtype != KILN_DTYPE_STRING ? KILN_LOCATION_PINNED
+                                                                            : KILN_LOCATION_HOST;
+}
+
 void exec_release_owned(kln_exec *exec, exec_slot *slot)
 {
     if (slot->owned == NULL) {
         return;
     }
-    const int32_t device = exec->shared->device;
-    kln_memory_release(device >= 0 ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST, device,
-                       slot->owned);
+    kln_memory_release(owned_location(exec, slot), exec->shared->device, slot->owned);
     slot->owned = NULL;
 }
 
@@ -109,12 +115,6 @@ void kln_exec_unbind(kln_exec *exec, size_t index)
     }
 }
 
-/* Where the context's own memory for an input lies: for a GPU where it reaches it by itself. */
-static kiln_location owned_location(const kln_exec *exec)
-{
-    return exec->gpu != NULL ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST;
-}
-
 /* Memory of the context for input `index` of this shape, kept where it is large enough already. */
 static kiln_status set_owned(kln_exec *exec, size_t index, const kiln_shape *shape)
 {
@@ -128,7 +128,7 @@ static kiln_status set_owned(kln_exec *exec, size_t index, const kiln_shape *sha
     }
     if (bytes > changed->owned_bytes || changed->owned == NULL) {
         void *memory = NULL;
-        status = kln_memory_allocate(owned_location(exec), exec->shared->device,
+        status = kln_memory_allocate(owned_location(exec, changed), exec->shared->device,
                                      bytes != 0 ? bytes : 1, &memory);
         KLN_FAIL_IF(status != KILN_OK, kln_fail_within(status, "input \"%s\"", binding->name));
         drop_owned(exec, changed);
@@ -140,7 +140,7 @@ static kiln_status set_owned(kln_exec *exec, size_t index, const kiln_shape *sha
     exec_overlap_forget(exec, changed);
     changed->state = SLOT_OWNED;
     changed->tensor = KILN_HOST_TENSOR(binding->dtype, *shape, changed->owned, bytes);
-    changed->tensor.desc.location = owned_location(exec);
+    changed->tensor.desc.location = owned_location(exec, changed);
     exec_mark_pending(exec, changed);
     return KILN_OK;
 }
@@ -191,6 +191,10 @@ static kiln_status show_output(kln_exec *exec, size_t index, kiln_tensor *tensor
                   "since; run the context first",
                   exec_binding(exec, index)->name);
     KLN_RETURN_IF_ERROR(exec_check_dtype(exec_binding(exec, index)));
+    if (exec->slots[index].strings != NULL) {
+        *tensor = *exec_strings_shown(exec, index);
+        return KILN_OK;
+    }
     if (transfers_output(exec, index, tensor)) {
         return KILN_OK;
     }

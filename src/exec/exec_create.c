@@ -88,6 +88,7 @@ static kiln_status init(kln_exec *exec, const kiln_context_options *options)
     for (size_t i = description->input_count; i < required; i++) {
         exec->slots[i].pending = true;
     }
+    KLN_RETURN_IF_ERROR(exec_strings_create(exec));
     KLN_RETURN_IF_ERROR(exec_gpu_create(exec, options));
     exec->options = *options;
     exec->options.stream = exec->gpu != NULL ? exec->gpu->work : NULL;
@@ -123,6 +124,7 @@ static void release_parts(kln_exec *exec)
         exec_release_owned(exec, &exec->slots[i]);
         exec_overlap_release(exec, &exec->slots[i]);
     }
+    exec_strings_destroy(exec);
 }
 
 void kln_exec_destroy(kln_exec *exec, bool left_behind)

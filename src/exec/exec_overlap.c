@@ -85,12 +85,12 @@ void exec_overlap_release(kln_exec *exec, exec_slot *slot)
 }
 
 /* Where the device reaches it as it reached the original. */
-static kiln_location location_of(const kln_exec *exec, kiln_location original)
+static kiln_location location_of(const kln_exec *exec, const kiln_tensor_desc *original)
 {
-    if (exec->gpu == NULL) {
+    if (exec->gpu == NULL || original->dtype == KILN_DTYPE_STRING) {
         return KILN_LOCATION_HOST;
     }
-    return original == KILN_LOCATION_MANAGED || original == KILN_LOCATION_DEVICE
+    return original->location == KILN_LOCATION_MANAGED || original->location == KILN_LOCATION_DEVICE
                ? KILN_LOCATION_DEVICE
                : KILN_LOCATION_PINNED;
 }
@@ -101,7 +101,7 @@ static kiln_status make_copy(kln_exec *exec, size_t index, const kiln_tensor *or
 {
     exec_slot *slot = &exec->slots[index];
     const size_t bytes = bytes_of(original);
-    const kiln_location location = location_of(exec, original->desc.location);
+    const kiln_location location = location_of(exec, &original->desc);
     if (slot->copy == NULL || slot->copy_bytes < bytes || slot->copy_location != location) {
         const size_t room = slot->copy != NULL ? bytes + bytes / 2 : bytes;
         void *memory = NULL;
@@ -136,8 +136,12 @@ static size_t keep(memory_range *range, const kiln_tensor *tensor, size_t index)
 static bool get_result(kln_exec *exec, size_t index, kiln_tensor *tensor)
 {
     if (exec->slots[index].state != SLOT_EMPTY ||
-        kiln_dtype_bits(exec_binding(exec, index)->dtype) == 0) {
+        !kln_dtype_is_bindable(exec_binding(exec, index)->dtype)) {
         return false;
+    }
+    if (exec->slots[index].strings != NULL) {
+        *tensor = *exec_strings_shown(exec, index);
+        return true;
     }
     return transfers_output(exec, index, tensor) ||
            exec->shared->backend->context.output(exec->state, index, tensor) == KILN_OK;

@@ -7,7 +7,8 @@
  * measures which one is fastest; exec_overlap.c memory that a run reads and writes; exec_bind.c
  * binds; exec_stop.c ends a run before its time; exec_gpu.c the streams and events of a run on a
  * GPU; exec_wait.c its end; exec_state.c the backend's context, and another one after a refit;
- * exec_run.c a run, on one screen; exec_create.c makes what runs. */
+ * exec_strings.c the strings of a run; exec_run.c a run, on one screen; exec_create.c makes what
+ * runs. */
 #ifndef EXEC_PARTS_H
 #define EXEC_PARTS_H
 
@@ -30,6 +31,8 @@ typedef enum slot_detour {
     DETOUR_SPENT     /* that run was made */
 } slot_detour;
 
+typedef struct exec_strings exec_strings;
+
 typedef struct memory_range {
     uintptr_t begin;
     uintptr_t end;
@@ -50,6 +53,7 @@ typedef struct exec_slot {
     void *copy;           /* its memory, which stays for the next detour */
     size_t copy_bytes;
     kiln_location copy_location;
+    exec_strings *strings; /* of an output of strings, what it is; else NULL */
 } exec_slot;
 
 /* What of a binding an entry depends on. Ordinary host memory may move: it is staged. */
@@ -178,6 +182,7 @@ struct kln_exec {
     bool ready;        /* every input has data and nothing is pending */
     bool has_results;  /* of a run with what is bound now */
     size_t fill_count; /* slots with `fill` */
+    bool has_strings;  /* some binding is of them */
     bool retired;      /* some slot has memory of its own that is to go with the next run */
 
     bool settled;          /* nothing was bound since overlaps were looked for */
@@ -258,6 +263,18 @@ static inline void exec_mark_pending(kln_exec *exec, exec_slot *slot)
 
 /* DTYPE for a type that no memory can be bound to. */
 KILN_MUST_CHECK kiln_status exec_check_dtype(const kiln_binding *binding);
+
+/* --- strings (exec_strings.c) --- */
+
+KILN_MUST_CHECK kiln_status exec_strings_create(kln_exec *exec);
+void exec_strings_destroy(kln_exec *exec);
+/* Before a run: whether every string of an input has an address. */
+KILN_MUST_CHECK kiln_status exec_strings_check(const kln_exec *exec);
+/* After a run that went well: copies what the strings of outputs are, so that they stay as they are
+ * to the end of the next run. OUT_OF_MEMORY, NULL_ARGUMENT. */
+KILN_MUST_CHECK kiln_status exec_strings_keep(kln_exec *exec);
+/* The output that was kept. */
+const kiln_tensor *exec_strings_shown(const kln_exec *exec, size_t index);
 
 /* --- a run that ends before its time (exec_stop.c) --- */
 

@@ -90,7 +90,10 @@ static kiln_status prepare(kln_exec *exec, kiln_stream *stream)
     if (exec->copied_count != 0) {
         KLN_RETURN_IF_ERROR(exec_overlap_copy(exec, stream));
     }
-    return exec->fill_count != 0 ? fill_inputs(exec) : KILN_OK;
+    if (exec->fill_count != 0) {
+        KLN_RETURN_IF_ERROR(fill_inputs(exec));
+    }
+    return exec->has_strings ? exec_strings_check(exec) : KILN_OK;
 }
 
 /* --- on a GPU --- */
@@ -295,6 +298,9 @@ kiln_status kln_exec_run(kln_exec *exec, kiln_stream *stream, bool waits)
     status = prepare(exec, stream);
     if (status == KILN_OK) {
         status = compute(exec, stream, waits);
+    }
+    if (status == KILN_OK && exec->has_strings) {
+        status = exec_strings_keep(exec);
     }
     exec->runs += status == KILN_OK;
     exec->failed_runs += status != KILN_OK;

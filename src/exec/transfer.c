@@ -38,14 +38,15 @@ bool transfers_output(const kln_exec *exec, size_t index, kiln_tensor *tensor)
 static kiln_status tensor_of(kln_exec *exec, size_t index, kiln_tensor *tensor)
 {
     const exec_slot *slot = &exec->slots[index];
+    const kiln_binding *binding = exec_binding(exec, index);
+    KLN_RETURN_IF(kiln_dtype_bits(binding->dtype) == 0, KILN_ERROR_UNSUPPORTED,
+                  "%s \"%s\" is of type %s, which cannot lie in device memory",
+                  binding->is_input ? "input" : "output", binding->name,
+                  kiln_dtype_name(binding->dtype));
     if (slot->state != SLOT_EMPTY) {
         *tensor = slot->tensor;
         return KILN_OK;
     }
-    const kiln_binding *binding = exec_binding(exec, index);
-    KLN_RETURN_IF(kiln_dtype_bits(binding->dtype) == 0, KILN_ERROR_UNSUPPORTED,
-                  "output \"%s\" is of type %s, which cannot lie in device memory", binding->name,
-                  kiln_dtype_name(binding->dtype));
     return exec->shared->backend->context.output(exec->state, index, tensor);
 }
 

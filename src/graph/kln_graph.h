@@ -169,6 +169,7 @@ typedef struct kln_validate_options {
     int64_t newest_ir;                 /* 0: any version of the format */
     bool (*holds)(int32_t wire_dtype); /* whether tensors of this type can be inside; NULL: all */
     kiln_dtype (*bound_as)(kiln_dtype dtype); /* the type an input or output gets; NULL: its own */
+    bool binds_strings;                       /* inputs and outputs may be of them */
     bool dense_only;                          /* sparse weights are refused */
     bool unique_node_names;                   /* two nodes of one name in a graph are refused */
     bool initializers_are_weights;            /* though they are inputs of the model too */

@@ -194,23 +194,32 @@ static void check_bound(kln_validation *v, const char *kind, const char *name, i
     }
 }
 
-/* What goes in and comes out of a backend is tensors of numbers and truth values. */
+/* The scores of nearly every classifier that skl2onnx converts as it is used without options. */
+#define ZIPMAP                                                                           \
+    " (scores that ZipMap made maps of are a tensor where skl2onnx is given the option " \
+    "zipmap=False)"
+
+/* What goes in and comes out of a backend is tensors, with some also of strings. */
 static void check_border(kln_validation *v, const kln_onnx_value *value, const char *what)
 {
     const kln_onnx_type *type = &value->type;
     const bool tensor = type->kind == KLN_ONNX_KIND_TENSOR;
     if (v->options->backend == NULL || type->kind == KLN_ONNX_KIND_NONE ||
-        (tensor && (type->wire_dtype == 0 || kiln_dtype_bits(type->dtype) > 0))) {
+        (tensor && (type->wire_dtype == 0 || kiln_dtype_bits(type->dtype) > 0 ||
+                    (type->dtype == KILN_DTYPE_STRING && v->options->binds_strings)))) {
         return;
     }
     const char *found = tensor ? kln_onnx_dtype_name(type->wire_dtype)
                         : type->kind == KLN_ONNX_KIND_SEQUENCE ? "sequence"
                         : type->kind == KLN_ONNX_KIND_OPTIONAL ? "optional"
                                                                : "map or sparse tensor";
-    kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_UNSUPPORTED, "", value->name,
-                       "a tensor of numbers", found,
-                       "%s \"%.200s\" is of type %s; Kiln binds tensors of numbers", what,
-                       value->name, found);
+    kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_UNSUPPORTED, "", value->name, "a tensor",
+                       found, "%s \"%.200s\" is of type %s%s%s%s", what, value->name, found,
+                       tensor ? ", which the backend " : "; Kiln binds tensors",
+                       tensor ? v->options->backend : "",
+                       tensor                                 ? " has no tensors of"
+                       : type->kind == KLN_ONNX_KIND_SEQUENCE ? ZIPMAP
+                                                              : "");
 }
 
 static void check_inputs(kln_validation *v, const kln_graph_inference *graph, bool outermost)

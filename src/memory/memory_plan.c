@@ -42,9 +42,12 @@ static kiln_status describe(kiln_buffer_plan *plan, const kiln_buffer_request *r
     size_t bytes = 0;
     KLN_RETURN_WITHIN(kiln_tensor_bytes(request->dtype, &request->shape, &bytes), "tensor \"%s\"",
                       request->name);
+    const bool host = plan->options.location == KILN_LOCATION_HOST;
+    KLN_RETURN_IF(request->dtype == KILN_DTYPE_STRING && !host, KILN_ERROR_UNSUPPORTED,
+                  "tensor \"%s\": strings lie in host memory, not in %s memory", request->name,
+                  kiln_location_name(plan->options.location));
     const char *name = kln_arena_strdup(&plan->arena, request->name);
     KLN_RETURN_IF_NO_MEMORY(name, sizeof *request, "a buffer plan");
-    const bool host = plan->options.location == KILN_LOCATION_HOST;
     plan->tensors[index] =
         (kiln_named_tensor){.name = name,
                             .tensor = {.desc = {.dtype = request->dtype,

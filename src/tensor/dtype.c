@@ -34,6 +34,9 @@ size_t kiln_dtype_alignment(kiln_dtype dtype)
     if (dtype == KILN_DTYPE_COMPLEX128) {
         return 8;
     }
+    if (dtype == KILN_DTYPE_STRING) {
+        return _Alignof(kiln_span);
+    }
     const unsigned bits = kiln_dtype_bits(dtype);
     return bits < 8 ? 1 : bits / 8;
 }

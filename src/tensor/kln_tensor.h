@@ -21,6 +21,12 @@ static inline const char *kln_shape_printed(const kiln_shape *shape, char text[K
     return text;
 }
 
+/* Whether a tensor of this type can be bound: it has elements of a size, or strings. */
+static inline bool kln_dtype_is_bindable(kiln_dtype dtype)
+{
+    return kiln_dtype_bits(dtype) != 0 || dtype == KILN_DTYPE_STRING;
+}
+
 /* Whether strides are absent or describe a dense tensor of this shape. */
 bool kln_strides_are_dense(const kiln_shape *shape, const kiln_strides *strides);
 

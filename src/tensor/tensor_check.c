@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
+#include <limits.h>
 #include <string.h>
 
 #include "kln_tensor.h"
@@ -24,7 +24,8 @@ static bool packed_bytes(uint64_t elements, unsigned bits, size_t *bytes)
 kiln_status kiln_tensor_bytes(kiln_dtype dtype, const kiln_shape *shape, size_t *bytes)
 {
     KLN_RETURN_IF_NULL(shape, bytes);
-    const unsigned bits = kiln_dtype_bits(dtype);
+    const unsigned bits = dtype == KILN_DTYPE_STRING ? (unsigned)sizeof(kiln_span) * CHAR_BIT
+                                                     : kiln_dtype_bits(dtype);
     KLN_RETURN_IF(bits == 0, KILN_ERROR_DTYPE, "elements of the type %s (%d) have no size",
                   kiln_dtype_name(dtype), (int)dtype);
     int64_t elements = 0;
@@ -57,7 +58,7 @@ static kiln_status check_memory(const char *what, const kiln_tensor *tensor, siz
     return KILN_OK;
 }
 
-/* Numbers that are none of the enumeration's. */
+/* Numbers that are none of the enumeration's, and where no string can lie. */
 static kiln_status check_place(const char *what, const kiln_tensor_desc *desc)
 {
     KLN_RETURN_IF((unsigned)desc->location > KILN_LOCATION_DEVICE, KILN_ERROR_INVALID_ARGUMENT,
@@ -66,6 +67,9 @@ static kiln_status check_place(const char *what, const kiln_tensor_desc *desc)
     KLN_RETURN_IF((unsigned)desc->format > KILN_FORMAT_DHWC, KILN_ERROR_INVALID_ARGUMENT,
                   "%s: format is %d, 0 to %d are possible", what, (int)desc->format,
                   KILN_FORMAT_DHWC);
+    KLN_RETURN_IF(desc->dtype == KILN_DTYPE_STRING && desc->location != KILN_LOCATION_HOST,
+                  KILN_ERROR_UNSUPPORTED, "%s: strings lie in host memory, not in %s memory", what,
+                  kiln_location_name(desc->location));
     return KILN_OK;
 }
 

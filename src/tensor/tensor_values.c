@@ -13,6 +13,8 @@ static kiln_status check_range(const char *what, const kiln_tensor *tensor, int6
     KLN_RETURN_IF(desc->dtype == KILN_DTYPE_COMPLEX64 || desc->dtype == KILN_DTYPE_COMPLEX128,
                   KILN_ERROR_DTYPE, "%s: a %s element is two numbers", what,
                   kiln_dtype_name(desc->dtype));
+    KLN_RETURN_IF(desc->dtype == KILN_DTYPE_STRING, KILN_ERROR_DTYPE,
+                  "%s: a string element is no number", what);
     KLN_RETURN_IF(desc->location == KILN_LOCATION_DEVICE || desc->format != KILN_FORMAT_LINEAR ||
                       !kln_strides_are_dense(&desc->shape, &desc->strides),
                   KILN_ERROR_UNSUPPORTED,

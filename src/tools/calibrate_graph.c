@@ -169,8 +169,8 @@ static void size_of(const kln_value *value, kln_observed *each)
     size_t bytes = 0;
     *tensor = (kiln_tensor){.desc = {.shape = {.rank = -1}}};
     each->bytes = UNKNOWN_BYTES;
-    if (value != NULL && kln_value_shape(value, &tensor->desc.shape) &&
-        kiln_shape_is_static(&tensor->desc.shape) &&
+    if (value != NULL && kiln_dtype_bits(value->dtype) != 0 &&
+        kln_value_shape(value, &tensor->desc.shape) && kiln_shape_is_static(&tensor->desc.shape) &&
         kiln_tensor_bytes(value->dtype, &tensor->desc.shape, &bytes) == KILN_OK) {
         each->bytes = bytes;
         tensor->desc.dtype = value->dtype;

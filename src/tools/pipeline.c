@@ -99,6 +99,19 @@ static kiln_status fill_slot(kiln_pipeline *pipeline, size_t index,
     return kiln_context_create(pipeline->engine, &context_options, &slot->context);
 }
 
+/* Their bytes are not where their elements are, and would have to be kept for a run to come. */
+static kiln_status refuse_strings(const kiln_pipeline *pipeline)
+{
+    for (size_t i = 0; i < pipeline->side_count; i++) {
+        const kiln_binding *binding = &pipeline->engine->shared.description.bindings[i];
+        KLN_RETURN_IF(binding->dtype == KILN_DTYPE_STRING, KILN_ERROR_UNSUPPORTED,
+                      "kiln_pipeline_create: %s \"%s\" is of strings, which a pipeline does not "
+                      "carry; use a context or a scheduler",
+                      binding->is_input ? "input" : "output", binding->name);
+    }
+    return KILN_OK;
+}
+
 static kiln_status find_dim_names(kiln_pipeline *pipeline)
 {
     const kiln_description *description = &pipeline->engine->shared.description;
@@ -117,6 +130,7 @@ static kiln_status find_dim_names(kiln_pipeline *pipeline)
 
 static kiln_status fill(kiln_pipeline *pipeline, const kiln_pipeline_options *options)
 {
+    KLN_RETURN_IF_ERROR(refuse_strings(pipeline));
     KLN_RETURN_IF_ERROR(find_dim_names(pipeline));
     pipeline->slots = kln_alloc_zeroed(pipeline->depth, sizeof *pipeline->slots);
     pipeline->sides =

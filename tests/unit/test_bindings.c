@@ -37,8 +37,8 @@ TEST(a_tensor_from_plain_arguments)
     assert_status(
         KILN_ERROR_NULL_ARGUMENT,
         kiln_tensor_make(KILN_DTYPE_FLOAT32, NULL, 2, KILN_LOCATION_HOST, 0, data, 24, &tensor));
-    assert_status(KILN_ERROR_DTYPE, kiln_tensor_make(KILN_DTYPE_STRING, dims, 2, KILN_LOCATION_HOST,
-                                                     0, data, 24, &tensor));
+    assert_status(KILN_ERROR_DTYPE, kiln_tensor_make(KILN_DTYPE_UNDEFINED, dims, 2,
+                                                     KILN_LOCATION_HOST, 0, data, 24, &tensor));
     assert_memory_equal(&before, &tensor, sizeof tensor);
 }
 

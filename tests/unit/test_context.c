@@ -412,7 +412,7 @@ TEST(the_mock_checks_its_options)
     options.inputs = &binding;
     assert_fails(KILN_ERROR_NULL_ARGUMENT, kiln_engine_create_mock(&options, &engine), "name");
     binding.name = "text";
-    binding.dtype = KILN_DTYPE_STRING;
+    binding.dtype = KILN_DTYPE_UNDEFINED;
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_create_mock(&options, &engine),
                  "\"text\"");
     assert_null(engine);

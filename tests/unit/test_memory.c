@@ -145,8 +145,12 @@ FAKE_TEST(a_plan_refuses_what_is_wrong)
     assert_fails(KILN_ERROR_SHAPE, kiln_buffer_plan_create(twice, 2, NULL, &plan),
                  "tensor \"other\"");
     twice[1].shape = KILN_SHAPE(3);
-    twice[1].dtype = KILN_DTYPE_STRING;
+    twice[1].dtype = KILN_DTYPE_UNDEFINED;
     assert_status(KILN_ERROR_DTYPE, kiln_buffer_plan_create(twice, 2, NULL, &plan));
+    twice[1].dtype = KILN_DTYPE_STRING;
+    kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS(.location = KILN_LOCATION_DEVICE);
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_buffer_plan_create(twice, 2, &options, &plan),
+                 "tensor \"other\": strings lie in host memory");
     twice[1].name = NULL;
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_buffer_plan_create(twice, 2, NULL, &plan));
     twice[1] = (kiln_buffer_request){"huge", KILN_DTYPE_INT8, {1, {INT64_MAX}}};
@@ -154,7 +158,6 @@ FAKE_TEST(a_plan_refuses_what_is_wrong)
     assert_true(kiln_buffer_plan_create(twice, 2, NULL, &plan) != KILN_OK);
     assert_null(plan);
     set("FAKE_CUDA_MEMORY", "4000000");
-    kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS(.location = KILN_LOCATION_DEVICE);
     assert_fails(KILN_ERROR_OUT_OF_MEMORY, kiln_buffer_plan_create(requests, 4, &options, &plan),
                  "tensor \"image\"");
 }

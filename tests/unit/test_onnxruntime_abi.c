@@ -256,6 +256,26 @@ TEST(a_run_reads_and_writes_what_is_bound)
     api->ReleaseSession(session);
 }
 
+/* 48, 127, 252. */
+TEST(strings_are_written_and_read_in_place)
+{
+    const int64_t count = 2;
+    OrtValue *value = NULL;
+    char *place = NULL;
+    size_t size = 0;
+    check(api->CreateTensorAsOrtValue(runtime->allocator, &count, 1, ort_element(KILN_DTYPE_STRING),
+                                      &value));
+    check(api->GetStringTensorElementLength(value, 1, &size));
+    assert_int_equal(size, 0);
+    check(api->GetResizedStringTensorElementBuffer(value, 1, 3, &place));
+    memcpy(place, "a\0b", 3);
+    check(api->GetStringTensorElementLength(value, 1, &size));
+    assert_int_equal(size, 3);
+    check(api->GetResizedStringTensorElementBuffer(value, 1, 3, &place));
+    assert_memory_equal(place, "a\0b", 3);
+    api->ReleaseValue(value);
+}
+
 /* Runs without a binding, of which one is told to stop before it begins. */
 TEST(runs_are_fed_and_stopped)
 {

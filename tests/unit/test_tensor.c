@@ -30,7 +30,7 @@ TEST(types_have_names_bits_and_alignment)
         {KILN_DTYPE_FLOAT4E2M1, "float4e2m1", 4, 1},
         {KILN_DTYPE_COMPLEX64, "complex64", 64, 4},
         {KILN_DTYPE_COMPLEX128, "complex128", 128, 8},
-        {KILN_DTYPE_STRING, "string", 0, 1},
+        {KILN_DTYPE_STRING, "string", 0, sizeof(void *)},
         {KILN_DTYPE_UNDEFINED, "undefined", 0, 1},
         {(kiln_dtype)99, "undefined", 0, 1},
     };
@@ -250,12 +250,35 @@ TEST(bytes_of_tensors)
     bytes = 99;
     assert_fails(KILN_ERROR_LIMIT, kiln_tensor_bytes(KILN_DTYPE_FLOAT16, &shape, &bytes),
                  "more bytes than there are addresses");
-    assert_fails(KILN_ERROR_DTYPE, kiln_tensor_bytes(KILN_DTYPE_STRING, &shape, &bytes), "string");
+    assert_fails(KILN_ERROR_LIMIT, kiln_tensor_bytes(KILN_DTYPE_STRING, &shape, &bytes), "string");
     assert_status(KILN_ERROR_DTYPE, kiln_tensor_bytes(KILN_DTYPE_UNDEFINED, &shape, &bytes));
     assert_fails(KILN_ERROR_DTYPE, kiln_tensor_bytes((kiln_dtype)50, &shape, &bytes), "50");
     shape = KILN_SHAPE(-1);
     assert_status(KILN_ERROR_SHAPE, kiln_tensor_bytes(KILN_DTYPE_INT8, &shape, &bytes));
     assert_int_equal(bytes, 99);
+}
+
+TEST(strings_are_spans_in_host_memory)
+{
+    size_t bytes = 0;
+    kiln_span texts[6] = {{"a", 1}};
+    const kiln_shape shape = KILN_SHAPE(2, 3);
+    kiln_tensor tensor = KILN_HOST_TENSOR(KILN_DTYPE_STRING, shape, texts, sizeof texts);
+    assert_ok(kiln_tensor_bytes(KILN_DTYPE_STRING, &shape, &bytes));
+    assert_int_equal(bytes, sizeof texts);
+    assert_ok(kln_tensor_check("input \"x\"", &tensor));
+    for (int i = KILN_LOCATION_PINNED; i <= KILN_LOCATION_DEVICE; i++) {
+        tensor.desc.location = (kiln_location)i;
+        assert_fails(KILN_ERROR_UNSUPPORTED, kln_tensor_check("input \"x\"", &tensor),
+                     "input \"x\": strings lie in host memory, not in ",
+                     kiln_location_name((kiln_location)i));
+        assert_status(KILN_ERROR_UNSUPPORTED,
+                      kiln_tensor_make(KILN_DTYPE_STRING, shape.dims, shape.rank, (kiln_location)i,
+                                       0, texts, sizeof texts, &tensor));
+    }
+    tensor.desc.location = KILN_LOCATION_HOST;
+    tensor.bytes--;
+    assert_status(KILN_ERROR_SIZE, kln_tensor_check("input \"x\"", &tensor));
 }
 
 TEST(views_are_checked)
@@ -281,7 +304,7 @@ TEST(views_are_checked)
                  "input \"x\": dimension 0");
     tensor.desc.shape.rank = 11;
     assert_status(KILN_ERROR_RANK, kln_tensor_check("input \"x\"", &tensor));
-    tensor.desc.dtype = KILN_DTYPE_STRING;
+    tensor.desc.dtype = KILN_DTYPE_UNDEFINED;
     assert_fails(KILN_ERROR_DTYPE, kln_tensor_check("input \"x\"", &tensor), "input \"x\": ");
     assert_status(KILN_ERROR_NULL_ARGUMENT, kln_tensor_check("input \"x\"", NULL));
 }

@@ -123,8 +123,10 @@ TEST(bad_arguments)
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_tensor_read(&tensor, 1, SIZE_MAX, &value));
     tensor.desc.dtype = KILN_DTYPE_COMPLEX64;
     assert_fails(KILN_ERROR_DTYPE, kiln_tensor_read(&tensor, 0, 1, &value), "two numbers");
-    tensor.desc.dtype = KILN_DTYPE_STRING;
-    assert_status(KILN_ERROR_DTYPE, kiln_tensor_write(&tensor, 0, 1, &value));
+    static kiln_span text;
+    tensor = KILN_HOST_TENSOR(KILN_DTYPE_STRING, KILN_SHAPE_SCALAR, &text, sizeof text);
+    assert_fails(KILN_ERROR_DTYPE, kiln_tensor_write(&tensor, 0, 1, &value), "is no number");
+    assert_status(KILN_ERROR_DTYPE, kiln_tensor_read(&tensor, 0, 1, &value));
     tensor = tensor_of(KILN_DTYPE_FLOAT32, 3);
     tensor.bytes = 11;
     assert_status(KILN_ERROR_SIZE, kiln_tensor_read(&tensor, 0, 1, &value));

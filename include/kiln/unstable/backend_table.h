@@ -156,7 +156,8 @@ typedef struct kiln_context_table {
     kiln_status (*run)(void *context);
 
     /* Required. Where output `index` lies after a run, in the numbering of `bind`: the first output
-     * is number input_count. Valid until the next run or bind. */
+     * is number input_count. Valid until the next run or bind; so is what strings point to, in
+     * memory that was bound too, and Kiln copies it. */
     kiln_status (*output)(void *context, size_t index, kiln_tensor *tensor);
 
     /* Optional: `run` with what was bound for the last one, and nothing but the library's own call
@@ -295,6 +296,7 @@ typedef struct kiln_backend {
                            a graph */
     bool documents_capture; /* the library itself promises that what it enqueues may be captured and
                                replayed, so that a graph's results need not be checked */
+    bool binds_strings;     /* its inputs and outputs may be of strings; else a check says so */
     bool dense_only;        /* it refuses sparse weights: a check says so */
     bool unique_node_names; /* it refuses two nodes of one name in a graph: a check says so */
     bool has_plugins; /* an operator that ONNX does not have may be a layer of a plugin's, which

@@ -69,10 +69,10 @@ static kiln_status copy_binding(kln_mock *mock, const kiln_binding *from, bool i
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_mock_options binding", from, to, sizeof *to));
     KLN_FAIL_IF(to->name == NULL, kln_fail_null("kiln_engine_create_mock", "name"));
     KLN_RETURN_IF(
-        kiln_dtype_bits(to->dtype) == 0 || to->shape.rank < 0 || to->shape.rank > KILN_MAX_RANK,
+        !kln_dtype_is_bindable(to->dtype) || to->shape.rank < 0 || to->shape.rank > KILN_MAX_RANK,
         KILN_ERROR_INVALID_ARGUMENT,
-        "kiln_engine_create_mock: binding \"%s\" needs a type with a size and a "
-        "rank of 0 to %d; found %s and %d",
+        "kiln_engine_create_mock: binding \"%s\" needs a type and a rank of 0 to %d; "
+        "found %s and %d",
         to->name, KILN_MAX_RANK, kiln_dtype_name(to->dtype), to->shape.rank);
     to->is_input = is_input;
     KLN_RETURN_IF_ERROR(copy_quantization(mock, to));
@@ -222,6 +222,9 @@ static kiln_status find_memory(mock_context *context, size_t index)
         context->memory[index] = memory;
         context->capacity[index] = bytes;
     }
+    if (binding->dtype == KILN_DTYPE_STRING) {
+        memset(context->memory[index], 0, bytes); /* what the handler does not write is "" */
+    }
     context->tensors[index] =
         KILN_HOST_TENSOR(binding->dtype, shape, context->memory[index], bytes);
     return KILN_OK;
@@ -309,6 +312,7 @@ const kiln_backend kln_backend_mock = {
     .name = "mock",
     .description = "a function of the caller's, for tests",
     .survives_fork = true,
+    .binds_strings = true,
     .repeats_calls = true, /* the caller's */
     .probe = probe,
     .engine = {.describe = describe,

@@ -133,6 +133,8 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
     X(39, 1, OrtStatus *, CreateRunOptions, (OrtRunOptions **))                                    \
     X(46, 1, OrtStatus *, RunOptionsSetTerminate, (OrtRunOptions *))                               \
     X(47, 1, OrtStatus *, RunOptionsUnsetTerminate, (OrtRunOptions *))                             \
+    X(48, 1, OrtStatus *, CreateTensorAsOrtValue,                                                  \
+      (OrtAllocator *, const int64_t *, size_t, ort_element_type, OrtValue **))                    \
     X(49, 1, OrtStatus *, CreateTensorWithDataAsOrtValue,                                          \
       (const OrtMemoryInfo *, void *, size_t, const int64_t *, size_t, ort_element_type,           \
        OrtValue **))                                                                               \
@@ -179,6 +181,7 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
       (const OrtModelMetadata *, OrtAllocator *, char ***, int64_t *))                             \
     X(125, 4, OrtStatus *, GetAvailableProviders, (char ***, int *))                               \
     X(126, 4, OrtStatus *, ReleaseAvailableProviders, (char **, int))                              \
+    X(127, 4, OrtStatus *, GetStringTensorElementLength, (const OrtValue *, size_t, size_t *))     \
     X(130, 5, OrtStatus *, AddSessionConfigEntry,                                                  \
       (OrtSessionOptions *, const char *, const char *))                                           \
     X(133, 1, OrtStatus *, RunWithBinding,                                                         \
@@ -200,6 +203,8 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
     X(206, 11, OrtStatus *, UpdateCUDAProviderOptions,                                             \
       (OrtCUDAProviderOptionsV2 *, const char *const *, const char *const *, size_t))              \
     X(208, 11, void, ReleaseCUDAProviderOptions, (OrtCUDAProviderOptionsV2 *))                     \
+    X(252, 15, OrtStatus *, GetResizedStringTensorElementBuffer,                                   \
+      (OrtValue *, size_t, size_t, char **))                                                       \
     X(263, 16, OrtStatus *, UpdateCUDAProviderOptionsWithValue,                                    \
       (OrtCUDAProviderOptionsV2 *, const char *, void *))                                          \
     X(279, 18, OrtStatus *, AddExternalInitializersFromFilesInMemory,                              \

@@ -61,6 +61,7 @@ const kiln_backend kln_backend_onnxruntime = {
     .description = "ONNX Runtime on the CPU, or on a GPU with its CUDA provider",
     .options = KLN_OPTIONS_ONNXRUNTIME | KLN_OPTIONS_CUDA,
     .takes_library = true,
+    .binds_strings = true,
     .lacks = ort_lacks,
     .newest_ir = ORT_NEWEST_IR,
     .unique_node_names = true,

@@ -34,9 +34,8 @@ static kiln_status wrap(const ort_context *context, const kiln_binding *binding,
     /* An empty tensor may have no address, which ONNX Runtime would refuse. */
     static unsigned char nothing[1];
     const ort_element_type element = ort_element(tensor->desc.dtype);
-    KLN_RETURN_IF(element == 0 || tensor->desc.dtype == KILN_DTYPE_STRING, KILN_ERROR_DTYPE,
-                  "\"%s\": a tensor of type %s cannot be bound", binding->name,
-                  kiln_dtype_name(tensor->desc.dtype));
+    KLN_RETURN_IF(element == 0, KILN_ERROR_DTYPE, "\"%s\": a tensor of type %s cannot be bound",
+                  binding->name, kiln_dtype_name(tensor->desc.dtype));
     const bool on_device = ort_is_devices(tensor);
     KLN_RETURN_IF(tensor->desc.location == KILN_LOCATION_DEVICE && context->engine->device < 0,
                   KILN_ERROR_UNSUPPORTED,
@@ -85,6 +84,9 @@ kiln_status ort_bind_input(ort_context *context, const kiln_binding *binding,
 {
     const ort_runtime *runtime = context->engine->runtime;
     OrtValue *value = NULL;
+    if (binding->dtype == KILN_DTYPE_STRING) {
+        return ort_strings_bind(context, index_of(context, binding), tensor);
+    }
     if (context->feed != NULL) {
         return feed(context, binding, tensor);
     }
@@ -184,6 +186,9 @@ kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *ten
     if (index >= engine->input_count + engine->output_count) {
         const bool had = self->has_optional;
         self->has_optional = tensor->desc.dtype != KILN_DTYPE_UNDEFINED;
+        if (!self->has_optional) {
+            ort_strings_forget(self, index);
+        }
         return self->has_optional ? ort_bind_input(self, binding, tensor)
                : had              ? forget_all(self)
                                   : KILN_OK;
@@ -201,7 +206,7 @@ kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *ten
     }
     output_slot *slot = &self->outputs[index - engine->input_count];
     ort_release_values(self);
-    if (slot->passed != ORT_NO_INPUT) {
+    if (slot->passed != ORT_NO_INPUT || binding->dtype == KILN_DTYPE_STRING) {
         KLN_RETURN_IF_ERROR(bind_anew(self, binding, slot));
         slot->tensor = *tensor;
         return KILN_OK;

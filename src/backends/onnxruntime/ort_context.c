@@ -23,6 +23,7 @@ void ort_context_destroy(void *context)
     for (size_t i = 0; self->outputs != NULL && i < self->engine->output_count; i++) {
         kln_free(self->outputs[i].owned);
     }
+    ort_strings_destroy(self);
     kln_free(self->outputs);
     kln_free(self->inputs);
     kln_free(self->shapes);
@@ -78,6 +79,7 @@ kiln_status ort_context_create(void *engine, const kiln_context_options *options
     } else {
         KLN_GOTO_IF_ERROR(ort_feed_create(owner, &made->feed), failed);
     }
+    KLN_GOTO_IF_ERROR(ort_strings_create(made), failed);
     KLN_GOTO_IF_ERROR(
         ort_check(runtime, runtime->api.CreateIoBinding(owner->session, &made->binding),
                   "a context"),
@@ -210,6 +212,112 @@ static kiln_status bind_host_inputs(ort_context *context)
     return KILN_OK;
 }
 
+/* --- what a run gave --- */
+
+/* The data of a value whose type and shape `tensor` has. */
+static kiln_status read_data(const ort_context *context, const kiln_binding *binding,
+                             output_slot *slot, OrtValue *value, kiln_tensor *tensor)
+{
+    const ort_runtime *runtime = context->engine->runtime;
+    if (tensor->desc.dtype != KILN_DTYPE_STRING) {
+        return ort_check(runtime, runtime->api.GetTensorMutableData(value, &tensor->data),
+                         binding->name);
+    }
+    if (tensor->bytes > slot->owned_bytes || slot->owned == NULL) {
+        void *memory = kln_alloc(tensor->bytes);
+        KLN_RETURN_IF_NO_MEMORY(memory, tensor->bytes, "an output");
+        kln_free(slot->owned);
+        slot->owned = memory;
+        slot->owned_bytes = tensor->bytes;
+    }
+    tensor->data = slot->owned;
+    return ort_strings_read(context, binding, value, tensor->bytes / sizeof(kiln_span),
+                            slot->owned);
+}
+
+static kiln_status read_value(const ort_context *context, const kiln_binding *binding,
+                              output_slot *slot, OrtValue *value, kiln_tensor *tensor)
+{
+    const ort_runtime *runtime = context->engine->runtime;
+    const ort_api *api = &runtime->api;
+    OrtTensorTypeAndShapeInfo *info = NULL;
+    ort_element_type element = 0;
+    size_t rank = 0;
+    kiln_tensor made = KILN_HOST_TENSOR(KILN_DTYPE_UNDEFINED, KILN_SHAPE_SCALAR, NULL, 0);
+    KLN_RETURN_IF_ERROR(
+        ort_check(runtime, api->GetTensorTypeAndShape(value, &info), binding->name));
+    OrtStatus *failed = api->GetTensorElementType(info, &element);
+    if (failed == NULL) {
+        failed = api->GetDimensionsCount(info, &rank);
+    }
+    if (failed == NULL && rank <= KILN_MAX_RANK) {
+        failed = api->GetDimensions(info, made.desc.shape.dims, rank);
+    }
+    api->ReleaseTensorTypeAndShapeInfo(info);
+    KLN_RETURN_IF_ERROR(ort_check(runtime, failed, binding->name));
+    KLN_RETURN_IF(rank > KILN_MAX_RANK, KILN_ERROR_RANK,
+                  "output \"%s\" came with %zu dimensions, %d are possible", binding->name, rank,
+                  KILN_MAX_RANK);
+    made.desc.dtype = ort_dtype(element);
+    made.desc.shape.rank = (int32_t)rank;
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(made.desc.dtype, &made.desc.shape, &made.bytes));
+    KLN_RETURN_IF_ERROR(read_data(context, binding, slot, value, &made));
+    *tensor = made;
+    return KILN_OK;
+}
+
+/* An output in memory that ONNX Runtime found for it. */
+static kiln_status read_output(ort_context *context, size_t index, kiln_tensor *tensor)
+{
+    const ort_engine *engine = context->engine;
+    const ort_runtime *runtime = engine->runtime;
+    const kiln_binding *binding = &engine->bindings[index];
+    output_slot *slot = &context->outputs[index - engine->input_count];
+    if (context->feed != NULL && context->feed->has_results) {
+        return read_value(context, binding, slot,
+                          context->feed->results[index - engine->input_count], tensor);
+    }
+    if (context->values == NULL) {
+        KLN_RETURN_IF_ERROR(
+            ort_check(runtime,
+                      runtime->api.GetBoundOutputValues(context->binding, runtime->allocator,
+                                                        &context->values, &context->value_count),
+                      "the outputs"));
+    }
+    KLN_RETURN_IF(slot->position >= context->value_count, KILN_ERROR_BACKEND,
+                  "output \"%s\": ONNX Runtime returned %zu outputs, number %zu is missing",
+                  binding->name, context->value_count, slot->position);
+    return read_value(context, binding, slot, context->values[slot->position], tensor);
+}
+
+/* Of those outputs of strings that memory is bound to. */
+static kiln_status copy_strings_out(ort_context *context)
+{
+    const ort_engine *engine = context->engine;
+    for (size_t i = 0; i < engine->output_count; i++) {
+        const output_slot *slot = &context->outputs[i];
+        const size_t index = engine->input_count + i;
+        kiln_tensor found = {.data = NULL};
+        if (engine->bindings[index].dtype != KILN_DTYPE_STRING || slot->tensor.data == NULL ||
+            slot->passed != ORT_NO_INPUT) {
+            continue;
+        }
+        KLN_RETURN_IF_ERROR(read_output(context, index, &found));
+        if (!kiln_shape_equal(&found.desc.shape, &slot->tensor.desc.shape)) {
+            const char *given = KLN_SHAPE_PRINTED(&slot->tensor.desc.shape);
+            return kln_fail(KILN_ERROR_SHAPE, "output \"%s\" is %s, memory for %s was bound",
+                            engine->bindings[index].name, KLN_SHAPE_PRINTED(&found.desc.shape),
+                            given);
+        }
+        if (found.bytes != 0) {
+            memcpy(slot->tensor.data, found.data, found.bytes);
+        }
+    }
+    return KILN_OK;
+}
+
+/* --- run --- */
+
 /* The stream is the engine's, which ONNX Runtime knows. */
 kiln_status ort_context_enqueue(void *context, kiln_stream *stream)
 {
@@ -270,6 +378,9 @@ kiln_status ort_context_run(void *context)
     if (self->feed != NULL) {
         ort_feed_copy_all(engine, self->feed);
     }
+    if (self->strings != NULL) {
+        KLN_RETURN_IF_ERROR(ort_strings_copy_in(self));
+    }
     if (self->feed != NULL && ort_feed_is_due(self->feed)) {
         failed = ort_feed_run(engine, self->feed, self->run_options);
     } else {
@@ -277,7 +388,8 @@ kiln_status ort_context_run(void *context)
     }
     self->timed_runs += self->is_timed ? 1 : 0;
     if (failed == NULL) {
-        return engine->passed_count == 0 ? KILN_OK : copy_passed(self);
+        KLN_RETURN_IF_ERROR(engine->passed_count == 0 ? KILN_OK : copy_passed(self));
+        return self->strings == NULL ? KILN_OK : copy_strings_out(self);
     }
     const kiln_status status = ort_fail(runtime, failed, "the run");
     ort_release_values(self);
@@ -331,43 +443,10 @@ kiln_status ort_context_raw(void *context)
 
 /* --- output --- */
 
-static kiln_status read_value(const ort_context *context, const kiln_binding *binding,
-                              OrtValue *value, kiln_tensor *tensor)
-{
-    const ort_runtime *runtime = context->engine->runtime;
-    const ort_api *api = &runtime->api;
-    OrtTensorTypeAndShapeInfo *info = NULL;
-    ort_element_type element = 0;
-    size_t rank = 0;
-    kiln_tensor made = KILN_HOST_TENSOR(KILN_DTYPE_UNDEFINED, KILN_SHAPE_SCALAR, NULL, 0);
-    KLN_RETURN_IF_ERROR(
-        ort_check(runtime, api->GetTensorTypeAndShape(value, &info), binding->name));
-    OrtStatus *failed = api->GetTensorElementType(info, &element);
-    if (failed == NULL) {
-        failed = api->GetDimensionsCount(info, &rank);
-    }
-    if (failed == NULL && rank <= KILN_MAX_RANK) {
-        failed = api->GetDimensions(info, made.desc.shape.dims, rank);
-    }
-    api->ReleaseTensorTypeAndShapeInfo(info);
-    KLN_RETURN_IF_ERROR(ort_check(runtime, failed, binding->name));
-    KLN_RETURN_IF(rank > KILN_MAX_RANK, KILN_ERROR_RANK,
-                  "output \"%s\" came with %zu dimensions, %d are possible", binding->name, rank,
-                  KILN_MAX_RANK);
-    made.desc.dtype = ort_dtype(element);
-    made.desc.shape.rank = (int32_t)rank;
-    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(made.desc.dtype, &made.desc.shape, &made.bytes));
-    KLN_RETURN_IF_ERROR(
-        ort_check(runtime, api->GetTensorMutableData(value, &made.data), binding->name));
-    *tensor = made;
-    return KILN_OK;
-}
-
 kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor)
 {
     ort_context *self = context;
     const ort_engine *engine = self->engine;
-    const ort_runtime *runtime = engine->runtime;
     const kiln_binding *binding = &engine->bindings[index];
     const output_slot *slot = &self->outputs[index - engine->input_count];
     if (slot->passed != ORT_NO_INPUT) {
@@ -378,21 +457,8 @@ kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor)
         *tensor = slot->tensor;
         return KILN_OK;
     }
-    KLN_RETURN_IF(kiln_dtype_bits(binding->dtype) == 0, KILN_ERROR_DTYPE,
-                  "output \"%s\" is of type %s, which a tensor cannot show", binding->name,
-                  binding->dtype == KILN_DTYPE_STRING ? "string" : "sequence, map or other");
-    if (self->feed != NULL && self->feed->has_results) {
-        return read_value(self, binding, self->feed->results[index - engine->input_count], tensor);
-    }
-    if (self->values == NULL) {
-        KLN_RETURN_IF_ERROR(
-            ort_check(runtime,
-                      runtime->api.GetBoundOutputValues(self->binding, runtime->allocator,
-                                                        &self->values, &self->value_count),
-                      "the outputs"));
-    }
-    KLN_RETURN_IF(slot->position >= self->value_count, KILN_ERROR_BACKEND,
-                  "output \"%s\": ONNX Runtime returned %zu outputs, number %zu is missing",
-                  binding->name, self->value_count, slot->position);
-    return read_value(self, binding, self->values[slot->position], tensor);
+    KLN_RETURN_IF(!kln_dtype_is_bindable(binding->dtype), KILN_ERROR_DTYPE,
+                  "output \"%s\" is a sequence, a map or other, which a tensor cannot show",
+                  binding->name);
+    return read_output(self, index, tensor);
 }

@@ -257,7 +257,7 @@ kiln_status ort_describe(void *engine, kiln_description *description)
 {
     const ort_engine *self = engine;
     const ort_runtime *runtime = self->runtime;
-    const size_t count = self->input_count + self->output_count + self->optional_count;
+    const size_t count = ort_binding_count(self);
     KLN_ARENA_NEW(description->arena, description->bindings, count, "the bindings");
     description->input_count = self->input_count;
     description->output_count = self->output_count;

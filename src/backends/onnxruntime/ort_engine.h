@@ -55,6 +55,11 @@ typedef struct ort_engine {
                          * stays as it is, and the result keeps its elements */
 } ort_engine;
 
+static inline size_t ort_binding_count(const ort_engine *engine)
+{
+    return engine->input_count + engine->output_count + engine->optional_count;
+}
+
 /* What one protobuf message can hold. ONNX Runtime's own sentence about it does not say so. */
 
 #define ORT_NO_INPUT UINT32_MAX

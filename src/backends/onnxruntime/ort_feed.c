@@ -79,6 +79,11 @@ void ort_feed_set(ort_feed *feed, size_t index, OrtValue *value, const kiln_tens
     use(feed, index, value);
 }
 
+void ort_feed_lend(ort_feed *feed, size_t index, OrtValue *value)
+{
+    use(feed, index, value);
+}
+
 void ort_feed_leave_open(ort_feed *feed, size_t index)
 {
     use(feed, index, NULL);

@@ -64,6 +64,8 @@ void ort_feed_destroy(const ort_engine *engine, ort_feed *feed); /* NULL is allo
 void ort_feed_make_room(const ort_engine *engine, ort_feed *feed, size_t index);
 /* It has this value now, made over `tensor`; takes it. */
 void ort_feed_set(ort_feed *feed, size_t index, OrtValue *value, const kiln_tensor *tensor);
+/* The same for a value that stays the caller's, until it has another one. */
+void ort_feed_lend(ort_feed *feed, size_t index, OrtValue *value);
 /* ONNX Runtime finds memory for it. */
 void ort_feed_leave_open(ort_feed *feed, size_t index);
 /* Whether it has a kept value now, because that was made over this memory in this shape. */

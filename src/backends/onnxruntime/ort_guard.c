@@ -132,7 +132,7 @@ static kiln_status check_ends(const kln_onnx_model *model, const kln_infer_optio
 
 static bool can_be_fed(const kln_onnx_type *type)
 {
-    return type->kind == KLN_ONNX_KIND_TENSOR && kiln_dtype_bits(type->dtype) > 0 &&
+    return type->kind == KLN_ONNX_KIND_TENSOR && kln_dtype_is_bindable(type->dtype) &&
            type->has_shape && type->rank <= KILN_MAX_RANK;
 }
 

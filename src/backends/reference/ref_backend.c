@@ -264,6 +264,7 @@ static void context_destroy(void *opaque)
             ref_value_release(&context->memory, &context->results[i]);
         }
     }
+    ref_text_release(context);
     ref_times_finish(context);
     ref_memory_finish(&context->memory);
     kln_free(context->bound);
@@ -378,6 +379,7 @@ const kiln_backend kln_backend_reference = {
     .probe = probe,
     .supports = supports,
     .holds = holds,
+    .binds_strings = true,
     .dense_only = true,
     .takes_run_memory = true,
     .refit = &refit_operations,

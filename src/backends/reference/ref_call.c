@@ -56,6 +56,12 @@ kiln_status ref_need_float(const ref_call *call, size_t index, const ref_tensor 
     return KILN_OK;
 }
 
+static kiln_status need_strings(const ref_call *call, size_t index, const ref_tensor **tensor)
+{
+    KLN_RETURN_IF_ERROR(ref_need(call, index, tensor));
+    return (*tensor)->dtype == KILN_DTYPE_STRING ? KILN_OK : ref_fail_dtype(call, (*tensor)->dtype);
+}
+
 kiln_status ref_need_inputs(const ref_call *call)
 {
     const char *needs = call->node->kernel->needs;
@@ -64,6 +70,7 @@ kiln_status ref_need_inputs(const ref_call *call)
         if (needs[i] != '-') {
             KLN_RETURN_IF_ERROR(needs[i] == 'f'   ? ref_need_float(call, i, &tensor)
                                 : needs[i] == 'n' ? ref_need_number(call, i, &tensor)
+                                : needs[i] == 's' ? need_strings(call, i, &tensor)
                                                   : ref_need(call, i, &tensor));
         }
     }

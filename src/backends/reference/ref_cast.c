@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "ref_ops.h"
+
+/* "-2.2250738585072014e-308" and its end. */
+#define MOST_DIGITS 32
 
 /* Past the greatest finite value without saturation: NaN for e4m3fn, infinity for e5m2. */
 void ref_put_float8(ref_tensor *y, int64_t index, double value, bool saturate)
@@ -12,7 +18,8 @@ void ref_put_float8(ref_tensor *y, int64_t index, double value, bool saturate)
                                       : kln_e5m2_from_float(narrow, saturate);
 }
 
-static kiln_status parse(const kiln_span *text, double *value)
+/* Whole numbers of up to 64 bits, which not every double holds, into `*whole`. */
+static kiln_status parse(const kiln_span *text, double *value, int64_t *whole, bool *is_whole)
 {
     char copy[64];
     char *end = NULL;
@@ -20,9 +27,13 @@ static kiln_status parse(const kiln_span *text, double *value)
                   "a string of %zu bytes is no number", text->size);
     memcpy(copy, text->size > 0 ? text->data : "", text->size);
     copy[text->size] = '\0';
-    *value = strtod(copy, &end);
+    const locale_t locale = ref_locale();
+    *value = locale != (locale_t)0 ? strtod_l(copy, &end, locale) : strtod(copy, &end);
     KLN_RETURN_IF(end == copy || *end != '\0', KILN_ERROR_INVALID_NETWORK, "\"%s\" is no number",
                   copy);
+    errno = 0;
+    *whole = strtoll(copy, &end, 10);
+    *is_whole = *end == '\0' && errno == 0;
     return KILN_OK;
 }
 
@@ -30,10 +41,68 @@ static kiln_status cast_strings(const ref_tensor *x, ref_tensor *y)
 {
     for (int64_t i = 0; i < x->count; i++) {
         double value = 0.0;
-        KLN_RETURN_IF_ERROR(parse(&((const kiln_span *)x->data)[i], &value));
-        ref_put_float(y, i, value);
+        int64_t whole = 0;
+        bool is_whole = false;
+        KLN_RETURN_IF_ERROR(parse(&((const kiln_span *)x->data)[i], &value, &whole, &is_whole));
+        if (is_whole && ref_domain_of(y->dtype) != REF_DOMAIN_FLOAT) {
+            ref_put_int(y, i, whole);
+        } else {
+            ref_put_float(y, i, value);
+        }
     }
     return KILN_OK;
+}
+
+/* What reads back as the same number, in as few digits as that takes. A program's locale may have
+ * another decimal point. */
+static size_t print_float(kiln_dtype dtype, double value, char text[MOST_DIGITS])
+{
+    if (!isfinite(value)) {
+        return (size_t)snprintf(text, MOST_DIGITS, "%s",
+                                isnan(value)  ? "NaN"
+                                : value > 0.0 ? "INF"
+                                              : "-INF");
+    }
+    for (int digits = 1;; digits++) {
+        const int size = snprintf(text, MOST_DIGITS, "%.*g", digits, value);
+        const double again = strtod(text, NULL);
+        if (digits == 17 ||
+            (dtype == KILN_DTYPE_FLOAT64 ? again == value : (float)again == (float)value)) {
+            char *point = strpbrk(text, ",");
+            if (point != NULL) {
+                *point = '.';
+            }
+            return (size_t)size;
+        }
+    }
+}
+
+static size_t print_number(const ref_tensor *x, int64_t index, char text[MOST_DIGITS])
+{
+    if (ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT) {
+        return print_float(x->dtype, ref_get_float(x, index), text);
+    }
+    const int64_t value = ref_get_int(x, index);
+    return (size_t)(ref_domain_of(x->dtype) == REF_DOMAIN_UNSIGNED
+                        ? snprintf(text, MOST_DIGITS, "%" PRIu64, (uint64_t)value)
+                        : snprintf(text, MOST_DIGITS, "%" PRId64, value));
+}
+
+static kiln_status print_numbers(ref_call *call, const ref_tensor *x, ref_tensor *y)
+{
+    char *to = NULL;
+    kiln_span *texts = y->data;
+    KLN_RETURN_IF_ERROR(ref_text_take(call, (size_t)x->count * MOST_DIGITS, &to));
+    for (int64_t i = 0; i < x->count; i++) {
+        texts[i] = (kiln_span){to, print_number(x, i, to)};
+        to += texts[i].size + 1;
+    }
+    return KILN_OK;
+}
+
+static bool is_castable(kiln_dtype dtype)
+{
+    return ref_domain_of(dtype) != REF_DOMAIN_NONE || dtype == KILN_DTYPE_STRING;
 }
 
 static void cast_numbers(const ref_tensor *x, ref_tensor *y, bool saturate)
@@ -75,13 +144,15 @@ static kiln_status cast_to(ref_call *call, const ref_tensor *x, kiln_dtype dtype
     if (dtype == x->dtype) {
         return ref_output_view(call, 0, 0, x->rank, x->dims);
     }
-    KLN_RETURN_IF(ref_domain_of(dtype) == REF_DOMAIN_NONE ||
-                      (ref_domain_of(x->dtype) == REF_DOMAIN_NONE && x->dtype != KILN_DTYPE_STRING),
-                  KILN_ERROR_UNSUPPORTED, "a cast from %s to %s is not computed here",
-                  kiln_dtype_name(x->dtype), kiln_dtype_name(dtype));
+    KLN_RETURN_IF(!is_castable(dtype) || !is_castable(x->dtype), KILN_ERROR_UNSUPPORTED,
+                  "a cast from %s to %s is not computed here", kiln_dtype_name(x->dtype),
+                  kiln_dtype_name(dtype));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, x->rank, x->dims, &y));
     if (x->dtype == KILN_DTYPE_STRING) {
         return cast_strings(x, y);
+    }
+    if (dtype == KILN_DTYPE_STRING) {
+        return print_numbers(call, x, y);
     }
     cast_numbers(x, y, ref_attribute_int(call, "saturate", 1) != 0);
     return KILN_OK;

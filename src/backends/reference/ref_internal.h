@@ -182,7 +182,8 @@ typedef struct ref_kernel {
     ref_function function;
     int variant; /* for functions that serve several operators */
     /* A letter for each of the first inputs: 't' is a tensor, 'n' one of numbers, 'f' one of
-     * floating-point numbers, '-' is the function's to look at. NULL: all are. */
+     * floating-point numbers, 's' one of strings, '-' is the function's to look at. NULL: all are.
+     */
     const char *needs;
 } ref_kernel;
 
@@ -264,9 +265,12 @@ typedef struct ref_frame {
     ref_value *values;
 } ref_frame;
 
+typedef struct ref_text ref_text;
+
 typedef struct ref_context {
     const ref_engine *engine;
     ref_memory memory;
+    ref_text *texts;     /* bytes of strings that the last run made */
     kiln_tensor *bound;  /* inputs, then outputs */
     ref_value *results;  /* of outputs that lie here */
     bool *direct;        /* outputs that a kernel may write where the caller wants them */
@@ -341,6 +345,10 @@ KILN_MUST_CHECK kiln_status ref_scratch(ref_call *call, size_t count, size_t siz
 /* `tensor` as doubles (or int64_t) in scratch memory. */
 KILN_MUST_CHECK kiln_status ref_doubles(ref_call *call, const ref_tensor *tensor, double **values);
 KILN_MUST_CHECK kiln_status ref_ints(ref_call *call, const ref_tensor *tensor, int64_t **values);
+
+/* Bytes of strings, until the next run (ref_text.c). */
+KILN_MUST_CHECK kiln_status ref_text_take(ref_call *call, size_t size, char **bytes);
+void ref_text_release(ref_context *context);
 
 const kln_onnx_attribute *ref_attribute(const ref_call *call, const char *name);
 int64_t ref_attribute_int(const ref_call *call, const char *name, int64_t otherwise);

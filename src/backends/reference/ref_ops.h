@@ -4,6 +4,8 @@
 #ifndef REF_OPS_H
 #define REF_OPS_H
 
+#include <locale.h>
+
 #include "ops/kln_ops.h"
 #include "ref_internal.h"
 
@@ -204,6 +206,9 @@ KILN_MUST_CHECK kiln_status ref_cut(ref_call *call, const ref_tensor *x, int axi
 KILN_MUST_CHECK kiln_status ref_stack_nothing(ref_call *call, size_t output, const ref_plan *plan,
                                               size_t index, int64_t axis, const ref_value *given,
                                               size_t given_count);
+/* Letters and numbers as they are written everywhere, whatever the program's locale; NULL where the
+ * C library finds no memory. (ref_text.c) */
+locale_t ref_locale(void);
 /* yes ? a : b, without a branch, which nobody could predict. */
 static inline float ref_select(bool yes, float a, float b)
 {

@@ -99,12 +99,9 @@ static kiln_status deliver(ref_context *context, const ref_value *values)
     const ref_plan *plan = context->engine->plan;
     for (size_t i = 0; i < plan->output_count; i++) {
         const kiln_tensor *bound = &context->bound[plan->input_count + i];
-        KLN_RETURN_IF(values[i].kind != REF_TENSOR || values[i].tensor.dtype == KILN_DTYPE_STRING,
-                      KILN_ERROR_UNSUPPORTED,
+        KLN_RETURN_IF(values[i].kind != REF_TENSOR, KILN_ERROR_UNSUPPORTED,
                       "output %zu came out as a %s, which no memory can be bound to", i,
-                      values[i].kind == REF_TENSOR     ? "tensor of strings"
-                      : values[i].kind == REF_SEQUENCE ? "sequence"
-                                                       : "missing optional value");
+                      values[i].kind == REF_SEQUENCE ? "sequence" : "missing optional value");
         KLN_RETURN_IF_ERROR(bound->data != NULL
                                 ? write_bound(&values[i].tensor, bound, i)
                                 : keep_result(context, &values[i], &context->results[i]));
@@ -136,6 +133,7 @@ kiln_status ref_run(void *opaque)
     for (size_t i = 0; i < plan->output_count; i++) {
         ref_value_release(&context->memory, &context->results[i]);
     }
+    ref_text_release(context);
     const size_t count = plan->input_count + plan->output_count;
     ref_buffer *room = NULL;
     KLN_RETURN_IF_ERROR(ref_memory_take(&context->memory, count * sizeof(ref_value), &room));

@@ -31,6 +31,7 @@
     ROW(signal)       \
     ROW(loss)         \
     ROW(ngram)        \
+    ROW(text)         \
     ROW(sequence)
 
 #define DECLARE(family) extern const ref_kernel ref_kernels_##family[];

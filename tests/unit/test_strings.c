@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Strings as inputs and outputs, on every backend that takes them. */
+#include "context_test.h"
+#include "graph_maker.h"
+
+static const char *const backends[] = {"mock", "reference", "onnxruntime"};
+
+#define TEXT(text) ((kiln_span){(text), sizeof(text) - 1})
+
+static kiln_tensor strings(kiln_span *spans, int64_t count)
+{
+    return KILN_HOST_TENSOR(KILN_DTYPE_STRING, KILN_SHAPE(count), spans,
+                            (size_t)count * sizeof *spans);
+}
+
+static void assert_text(kiln_span found, kiln_span expected)
+{
+    assert_int_equal(found.size, expected.size);
+    assert_true(found.size == 0 || found.data != NULL);
+    assert_memory_equal(found.data, expected.data, expected.size);
+}
+
+static void assert_texts(const kiln_tensor *found, const kiln_span *expected, int64_t count)
+{
+    assert_int_equal(found->desc.dtype, KILN_DTYPE_STRING);
+    assert_int_equal(found->desc.shape.rank, 1);
+    assert_int_equal(found->desc.shape.dims[0], count);
+    assert_int_equal(found->bytes, (size_t)count * sizeof(kiln_span));
+    for (int64_t i = 0; i < count; i++) {
+        assert_text(((const kiln_span *)found->data)[i], expected[i]);
+    }
+}
+
+/* y is x: what lies in the mock's output is what lies in its input. */
+static kiln_status passing(void *user, kiln_mock_run *run, char message[1024])
+{
+    (void)user;
+    (void)message;
+    if (run->inputs[0].bytes != 0) {
+        memcpy(run->outputs[0].data, run->inputs[0].data, run->inputs[0].bytes);
+    }
+    return KILN_OK;
+}
+
+static kiln_status open_passing(const char *backend, kiln_engine **engine)
+{
+    const kiln_binding x = {.struct_size = sizeof x,
+                            .name = "x",
+                            .dtype = KILN_DTYPE_STRING,
+                            .shape = {1, {KILN_DYNAMIC}},
+                            .dim_names = {"n"}};
+    kiln_binding y = x;
+    y.name = "y";
+    const kiln_mock_options mock = KILN_MOCK_OPTIONS(.inputs = &x, .input_count = 1, .outputs = &y,
+                                                     .output_count = 1, .handler = passing);
+    if (strcmp(backend, "mock") == 0) {
+        return kiln_engine_create_mock(&mock, engine);
+    }
+    kiln_test_pause_failures(true);
+    const kiln_span model = made_model(17, "in x string[n]; y=Identity(x); out y string[n]");
+    kiln_test_pause_failures(false);
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend, .threads = 1);
+    return kiln_engine_build_bytes(model, &options, engine);
+}
+
+static kiln_context *passing_on(const char *backend)
+{
+    owned_engine engine = NULL;
+    assert_ok(open_passing(backend, &engine));
+    return context_on(engine);
+}
+
+TEST_EACH(any_bytes_pass, i, KLN_ARRAY_LENGTH(backends))
+{
+    owned_context context = passing_on(backends[i]);
+    char many[5000];
+    memset(many, 'm', sizeof many);
+    kiln_span x[] = {TEXT("one"),
+                     {NULL, 0},
+                     TEXT("zero \0 inside"),
+                     TEXT("gr\xc3\xbc\xc3\x9f"),
+                     TEXT("\xff\xfe no UTF-8"),
+                     {many, sizeof many}};
+    kiln_span y[6] = {{NULL, 0}};
+    kiln_tensor found;
+    for (int run = 0; run < 4; run++) { /* in the context's memory, and in the caller's */
+        const kiln_tensor in = strings(x + run, 6 - run);
+        const kiln_tensor out = strings(y, 6 - run);
+        bind_tensor(context, "x", in);
+        assert_ok(kiln_context_run(context));
+        found = tensor_in(context, "y");
+        assert_texts(&found, x + run, 6 - run);
+        bind_tensor(context, "y", out);
+        assert_ok(kiln_context_run(context));
+        assert_texts(&out, x + run, 6 - run);
+        found = tensor_in(context, "y");
+        assert_ptr_equal(found.data, y);
+        bind_tensor(context, "y", (kiln_tensor){.data = NULL});
+    }
+    bind_tensor(context, "x", strings(NULL, 0));
+    assert_ok(kiln_context_run(context));
+    found = tensor_in(context, "y");
+    assert_texts(&found, x, 0);
+}
+
+/* What an output shows is the context's: nothing of the caller's memory is looked at any more. */
+TEST_EACH(an_output_does_not_need_its_input, i, KLN_ARRAY_LENGTH(backends))
+{
+    owned_context context = passing_on(backends[i]);
+    char text[] = "hello";
+    kiln_span x[] = {{text, 5}};
+    kiln_named_tensor in = {"x", strings(x, 1)};
+    kiln_named_tensor out = {.name = "y"};
+    assert_ok(kiln_context_run_once(context, &in, 1, &out, 1));
+    memset(text, 'x', 5);
+    x[0].data = NULL;
+    assert_texts(&out.tensor, &TEXT("hello"), 1);
+}
+
+/* Bytes that are read anew in each run, without a bind. */
+TEST_EACH(an_input_is_read_in_each_run, i, KLN_ARRAY_LENGTH(backends))
+{
+    owned_context context = passing_on(backends[i]);
+    char text[] = "a";
+    kiln_span x[] = {{text, 1}, TEXT("fixed")};
+    bind_tensor(context, "x", strings(x, 2));
+    for (int run = 0; run < 3; run++) {
+        text[0] = (char)('a' + run);
+        x[1] = run == 2 ? TEXT("another") : x[1];
+        assert_ok(kiln_context_run(context));
+        const kiln_tensor found = tensor_in(context, "y");
+        assert_texts(&found, x, 2);
+    }
+}
+
+/* The last result as the next input, as the tensor that was shown, and by its strings alone. */
+TEST_EACH(a_result_may_be_fed_back, i, KLN_ARRAY_LENGTH(backends))
+{
+    owned_context context = passing_on(backends[i]);
+    kiln_span x[] = {TEXT("first"), TEXT("second")};
+    const kiln_span expected[] = {TEXT("first"), TEXT("second")};
+    bind_tensor(context, "x", strings(x, 2));
+    assert_ok(kiln_context_run(context));
+    for (int run = 0; run < 6; run++) {
+        kiln_tensor found = tensor_in(context, "y");
+        if (run % 2 == 0) {
+            memcpy(x, found.data, sizeof x);
+            found = strings(x, 2);
+        }
+        bind_tensor(context, "x", found);
+        assert_ok(kiln_context_run(context));
+        found = tensor_in(context, "y");
+        assert_texts(&found, expected, 2);
+    }
+    /* One array as both. */
+    bind_tensor(context, "x", strings(x, 2));
+    bind_tensor(context, "y", strings(x, 2));
+    for (int run = 0; run < 3; run++) {
+        assert_ok(kiln_context_run(context));
+        const kiln_tensor both = strings(x, 2);
+        assert_texts(&both, expected, 2);
+    }
+}
+
+TEST_EACH(memory_of_the_context_begins_with_empty_strings, i, KLN_ARRAY_LENGTH(backends))
+{
+    owned_context context = passing_on(backends[i]);
+    kiln_tensor x;
+    assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(2)));
+    assert_ok(kiln_context_run(context));
+    kiln_tensor found = tensor_in(context, "y");
+    assert_texts(&found, (const kiln_span[]){{NULL, 0}, {NULL, 0}}, 2);
+    assert_ok(kiln_context_input_tensor(context, "x", &x));
+    ((kiln_span *)x.data)[1] = TEXT("filled");
+    assert_ok(kiln_context_run(context));
+    found = tensor_in(context, "y");
+    assert_texts(&found, (const kiln_span[]){{NULL, 0}, TEXT("filled")}, 2);
+}
+
+TEST_EACH(what_cannot_be_is_refused, i, KLN_ARRAY_LENGTH(backends))
+{
+    owned_context context = passing_on(backends[i]);
+    kiln_span x[] = {TEXT("fine"), {NULL, 3}};
+    kiln_span y[2];
+    kiln_tensor tensor = strings(x, 2);
+    tensor.desc.location = KILN_LOCATION_PINNED;
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_bind(context, "x", &tensor),
+                 "input \"x\": strings lie in host memory, not in pinned memory");
+    tensor = strings(x, 2);
+    tensor.bytes -= 1;
+    assert_status(KILN_ERROR_SIZE, kiln_context_bind(context, "x", &tensor));
+    tensor = strings(x, 2);
+    tensor.desc.dtype = KILN_DTYPE_UINT8;
+    assert_fails(KILN_ERROR_DTYPE, kiln_context_bind(context, "x", &tensor),
+                 "string is needed, uint8 was given");
+    bind_tensor(context, "x", strings(x, 2));
+    assert_fails(KILN_ERROR_NULL_ARGUMENT, kiln_context_run(context),
+                 "input \"x\": the address of string 1, of 3 bytes, is NULL");
+    x[1].size = 0;
+    assert_ok(kiln_context_run(context));
+    if (strcmp(backends[i], "mock") != 0) {
+        bind_tensor(context, "y", strings(y, 1));
+        assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
+        bind_tensor(context, "y", strings(y, 2));
+        assert_ok(kiln_context_run(context));
+    }
+}
+
+TEST_EACH(the_steady_state_takes_nothing_from_the_heap, i, KLN_ARRAY_LENGTH(backends))
+{
+    owned_context context = passing_on(backends[i]);
+    kiln_span x[] = {TEXT("a string that is too long to lie in an object"), TEXT("short")};
+    kiln_span y[2];
+    uint64_t before = 0;
+    for (int run = 0; run < 40; run++) {
+        bind_tensor(context, "x", strings(x, 2));
+        bind_tensor(context, "y", run % 2 == 0 ? strings(y, 2) : (kiln_tensor){.data = NULL});
+        assert_ok(kiln_context_run(context));
+        const kiln_tensor found = tensor_in(context, "y");
+        assert_texts(&found, x, 2);
+        before = run == 9 ? kiln_test_allocations() : before;
+    }
+    assert_int_equal(kiln_test_allocations(), before);
+}
+
+static kiln_status live(void *user)
+{
+    owned_engine engine = NULL;
+    owned_context context = NULL;
+    kiln_span x[] = {TEXT("one"), TEXT("and another")};
+    kiln_tensor tensor = strings(x, 2);
+    TRY(open_passing(user, &engine));
+    TRY(kiln_context_create(engine, NULL, &context));
+    TRY(kiln_context_bind(context, "x", &tensor));
+    for (int run = 0; run < 2; run++) {
+        TRY(kiln_context_run(context));
+        TRY(kiln_context_tensor(context, "y", &tensor));
+        assert_texts(&tensor, x, 2);
+        TRY(kiln_context_bind(context, "x", &tensor));
+    }
+    return KILN_OK;
+}
+
+TEST_EACH(every_allocation_can_fail, i, KLN_ARRAY_LENGTH(backends))
+{
+    char name[16];
+    (void)snprintf(name, sizeof name, "%s", backends[i]);
+    kiln_test_each_allocation(live, name);
+}
+
+/* Strings beside numbers, an output that is an input, and one whose shape depends on values. */
+TEST_EACH(strings_move_among_numbers, i, 2)
+{
+    static const char text[] =
+        "in x string[n]; in k int64[m]; picked=Gather(x,k); same=Equal(x,picked); "
+        "two=Concat(x,picked) axis=0; out picked string[m]; out same bool[n]; out two string[w]; "
+        "out x string[n]";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backends[i + 1]);
+    owned_engine engine = built_bytes(made_model(19, text), &options);
+    owned_context context = context_on(engine);
+    kiln_span x[] = {TEXT("a"), TEXT("b"), TEXT("c")};
+    int64_t k[] = {2, 1, 0};
+    kiln_span mine[3];
+    kiln_tensor out = strings(mine, 3);
+    for (int run = 0; run < 3; run++) {
+        bind_tensor(context, "x", strings(x, 3));
+        bind_tensor(context, "k", KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE(3), k, sizeof k));
+        bind_tensor(context, "picked", run == 2 ? out : (kiln_tensor){.data = NULL});
+        assert_ok(kiln_context_run(context));
+        const kiln_tensor picked = tensor_in(context, "picked");
+        const kiln_tensor two = tensor_in(context, "two");
+        const kiln_tensor through = tensor_in(context, "x");
+        assert_texts(&picked, (const kiln_span[]){x[2], x[1], x[0]}, 3);
+        assert_texts(&two, (const kiln_span[]){x[0], x[1], x[2], x[2], x[1], x[0]}, 6);
+        assert_texts(&through, x, 3);
+        assert_memory_equal(tensor_in(context, "same").data, ((const char[]){0, 1, 0}), 3);
+    }
+}
+
+/* What a check says of a border, for a backend that binds strings and one that does not. */
+TEST(a_check_says_who_takes_strings)
+{
+    static const struct {
+        const char *model, *backend, *says;
+    } cases[] = {
+        {"in x string[n]; y=Identity(x); out y string[n]", "reference", NULL},
+        {"in x string[n]; y=Identity(x); out y string[n]", "onnxruntime", NULL},
+        {"in x string[n]; y=Identity(x); out y string[n]", "tensorrt",
+         "input \"x\" is of type string, which the backend tensorrt has no tensors of"},
+        {"in x float32[n]; y=SplitToSequence(x); sequence y float32", "onnxruntime",
+         "zipmap=False"},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        const kiln_span model = made_model(17, "%s", cases[i].model);
+        kiln_check_options options = KILN_CHECK_OPTIONS(.backend = cases[i].backend);
+        kiln_issue_list *issues = NULL;
+        bool found = false;
+        assert_ok(kiln_check_bytes(model, NULL, &options, &issues));
+        for (size_t k = 0; k < kiln_issue_list_count(issues); k++) {
+            const char *sentence = kiln_issue_list_get(issues, k)->sentence;
+            found |= cases[i].says != NULL && strstr(sentence, cases[i].says) != NULL;
+        }
+        assert_true(found == (cases[i].says != NULL));
+        assert_true((kiln_issue_list_errors(issues) == 0) == (cases[i].says == NULL));
+        kiln_issue_list_destroy(issues);
+    }
+}
+
+TEST(a_pipeline_refuses_strings)
+{
+    owned_engine engine = NULL;
+    kiln_pipeline *pipeline = NULL;
+    assert_ok(open_passing("mock", &engine));
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_pipeline_create(engine, NULL, &pipeline),
+                 "input \"x\" is of strings");
+    assert_null(pipeline);
+}
