@@ -259,15 +259,12 @@ void cli_accuracy_finish(cli_accuracy *accuracy)
 
 /* --- measuring --- */
 
-/* Where the best backend has no kernels for bfloat16, the reference executor has. */
-static kiln_status build_any(const cli_accuracy *accuracy, kiln_network *network,
-                             kiln_precision precision, kiln_engine **engine)
+kiln_status cli_accuracy_build(const cli_accuracy *accuracy, kiln_network *network,
+                               kiln_precision precision, kiln_engine **engine)
 {
     const kiln_build_options by = KILN_BUILD_OPTIONS(.backend = "reference");
-    const kiln_status status = kiln_engine_build(network, &accuracy->build, engine);
-    return status != KILN_OK && precision == KILN_PRECISION_BF16
-               ? kiln_engine_build(network, &by, engine)
-               : status;
+    const bool is_half = precision == KILN_PRECISION_FP16 || precision == KILN_PRECISION_BF16;
+    return kiln_engine_build(network, is_half ? &by : &accuracy->build, engine);
 }
 
 static kiln_status convert_and_run(cli_accuracy *accuracy, const kiln_precision_options *how)
@@ -276,7 +273,8 @@ static kiln_status convert_and_run(cli_accuracy *accuracy, const kiln_precision_
     kiln_engine *engine = NULL;
     kiln_status status = kiln_network_from_onnx(accuracy->path, &network);
     status = status == KILN_OK ? kiln_network_convert(network, how, NULL) : status;
-    status = status == KILN_OK ? build_any(accuracy, network, how->precision, &engine) : status;
+    status =
+        status == KILN_OK ? cli_accuracy_build(accuracy, network, how->precision, &engine) : status;
     status = status == KILN_OK ? run_all(accuracy, engine) : status;
     kiln_engine_release(engine);
     kiln_network_destroy(network);

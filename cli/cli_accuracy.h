@@ -102,6 +102,13 @@ KILN_MUST_CHECK kiln_status cli_accuracy_search(cli_accuracy *accuracy, cli_targ
 KILN_MUST_CHECK kiln_status cli_accuracy_layers(cli_accuracy *accuracy,
                                                 const kiln_precision_report *report);
 
+/* An engine of what was converted to `precision`, DEFAULT: of the model as it was. A half type is
+ * measured on the reference executor, which rounds what each node gives: ONNX Runtime has no
+ * kernels of bfloat16, and computes float16 in float32 and leaves the casts between two nodes out.
+ */
+KILN_MUST_CHECK kiln_status cli_accuracy_build(const cli_accuracy *accuracy, kiln_network *network,
+                                               kiln_precision precision, kiln_engine **engine);
+
 /* Runs a batch, of which the engine takes those tensors that it has inputs for. */
 KILN_MUST_CHECK kiln_status cli_accuracy_run(kiln_context *context, const kiln_engine *engine,
                                              const kiln_named_tensor *inputs, size_t count,

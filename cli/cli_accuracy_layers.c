@@ -90,7 +90,9 @@ static kiln_status open_sides(cli_accuracy *accuracy, const kiln_precision_repor
         sides[k].outputs = calloc(accuracy->layer_count + 1, sizeof *sides[k].outputs);
         status = sides[k].outputs == NULL
                      ? KILN_ERROR_OUT_OF_MEMORY
-                     : kiln_engine_build(sides[k].network, &accuracy->build, &sides[k].engine);
+                     : cli_accuracy_build(accuracy, sides[k].network,
+                                          k == 0 ? KILN_PRECISION_DEFAULT : accuracy->how.precision,
+                                          &sides[k].engine);
         status = status == KILN_OK ? kiln_context_create(sides[k].engine, NULL, &sides[k].context)
                                    : status;
     }

@@ -84,8 +84,6 @@ kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_repor
         put_free_first(accuracy);
     }
     const size_t first = accuracy->free_count;
-    /* bfloat16's roundings are eight times float16's, node by node, which more backends have. */
-    const double coarser = precision == KILN_PRECISION_BF16 ? 20 * log10(8) : 0;
     const char **others = calloc(accuracy->node_count + 1, sizeof *others);
     accuracy->most_batches = RANKED_BY;
     for (size_t i = first; status == KILN_OK && others != NULL && i < accuracy->node_count; i++) {
@@ -95,11 +93,8 @@ kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_repor
                 others[count++] = accuracy->nodes[k].name;
             }
         }
-        accuracy->how.precision =
-            precision == KILN_PRECISION_BF16 ? KILN_PRECISION_FP16 : precision;
         status = cli_accuracy_measure(accuracy, others, count);
-        accuracy->how.precision = precision;
-        accuracy->nodes[i].decibels = cli_accuracy_reached(accuracy).decibels - coarser;
+        accuracy->nodes[i].decibels = cli_accuracy_reached(accuracy).decibels;
         cli_progress_set((double)(i + 1) / (double)accuracy->node_count);
     }
     status = status == KILN_OK && others == NULL ? KILN_ERROR_OUT_OF_MEMORY : status;

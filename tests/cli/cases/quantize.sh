@@ -21,6 +21,9 @@ kiln quantize products.onnx -o small.onnx -p int8 --rest fp16 -c batches --targe
     sed -n '2,3p;5p'
 kiln quantize products.onnx -o small.onnx -p int8 --rest fp16 -c batches --target 99 > /dev/null
 echo "status $?"
+kiln quantize products.onnx -o small.onnx -p bf16 -c batches --report page.html | sed -n '4p'
+kiln quantize uneven.onnx -o small.onnx -p fp16 -c batches --report page.html |
+    sed -n 's/ alone: .* dB//p'
 kiln quantize uneven.onnx -o small.onnx -p int8 -c batches --target 49 |
     sed -n '4p; s/ alone: .* dB//p'
 kiln quantize products.onnx -o small.onnx -p int4 --report page.html
