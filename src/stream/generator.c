@@ -24,6 +24,7 @@ static void drop_memory(kiln_generator *self)
     kln_free(self->given);
     kln_free(self->rows);
     kln_free(self->group);
+    kln_free(self->cuts);
     kln_free(self->lengths);
     stream_cache_finish(self);
     sampler_finish(&self->sampler);
@@ -190,11 +191,12 @@ static kiln_status make_memory(kiln_generator *self)
     const size_t most = rows * (size_t)(self->cache.most_width + 1) * sizeof(int64_t);
     self->rows = kln_alloc_zeroed(rows, sizeof(kiln_sequence *));
     self->group = kln_alloc_zeroed(rows, sizeof(kiln_sequence *));
+    self->cuts = kln_alloc_zeroed(rows + 1, sizeof *self->cuts);
     self->lengths = kln_alloc_zeroed(rows, sizeof *self->lengths);
     self->given = kln_alloc_zeroed(model->given_count + 1, sizeof(kiln_buffer *));
-    KLN_FAIL_IF(
-        self->rows == NULL || self->group == NULL || self->lengths == NULL || self->given == NULL,
-        kln_fail_memory(rows * sizeof *self->lengths, "the rows of a batch"));
+    KLN_FAIL_IF(self->rows == NULL || self->group == NULL || self->cuts == NULL ||
+                    self->lengths == NULL || self->given == NULL,
+                kln_fail_memory(rows * sizeof *self->lengths, "the rows of a batch"));
     KLN_RETURN_IF_ERROR(generator_grow(self, &self->tokens, location, most));
     KLN_RETURN_IF_ERROR(generator_grow(self, &self->mask, location, most));
     KLN_RETURN_IF_ERROR(generator_grow(self, &self->positions, location, most));

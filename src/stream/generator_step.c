@@ -229,16 +229,16 @@ static void admit(kiln_generator *self)
 {
     const int64_t live = count_live(self);
     const int64_t room = !self->model.ragged && live != 0 ? 0 : self->model.max_batch - live;
-    int64_t count = take_waiting(self, room);
-    int64_t longest = 1;
-    count = drop_due(self->group, count);
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t length = (int64_t)self->group[i]->prompt_count;
-        longest = length > longest ? length : longest;
+    const int64_t count = drop_due(self->group, take_waiting(self, room));
+    if (count == 0) {
+        return;
     }
-    const int64_t fits = stream_run_fits(self, longest);
-    for (int64_t i = 0; i < count; i += fits) {
-        prefill_or_fail(self, self->group + i, count - i < fits ? count - i : fits);
+    prompt_groups_sort(self->group, count);
+    const int64_t fits = stream_run_fits(self, (int64_t)self->group[0]->prompt_count);
+    prompt_groups_plan(&self->pace, &self->model.prefill.limits, self->group, count, fits,
+                       self->cuts);
+    for (int64_t i = 0; i < count; i = self->cuts[i].next) {
+        prefill_or_fail(self, self->group + i, self->cuts[i].next - i);
     }
 }
 

@@ -297,6 +297,30 @@ bool sequence_add(kiln_sequence *sequence, int64_t token);
 void sequence_end(kiln_sequence *sequence, kiln_finish how, kiln_status status,
                   const char *sentence);
 
+/* --- prompts that run together (prompt_groups.c) --- */
+
+/* What runs take at best, in nanoseconds; 0: none was measured. */
+typedef struct prompt_pace {
+    double step;
+    double token; /* of a prompt, or filled up, beyond a step */
+} prompt_pace;
+
+/* Of the sequences from one on: where the next run begins, and what all of them cost, in tokens. */
+typedef struct prompt_cut {
+    int64_t next;
+    double cost;
+} prompt_cut;
+
+/* The longest prompt first. */
+void prompt_groups_sort(kiln_sequence **group, int64_t count);
+/* A run of so many tokens, or a step where they are 0, took so long. */
+void prompt_groups_note(prompt_pace *pace, int64_t prompt_tokens, uint64_t nanoseconds);
+/* Fills in `cuts`, one more than there are sequences: `cuts[i].next` is where the run that begins
+ * with sequence i ends. All take the least time so, by what is known; as many as fit, `most`, run
+ * together where nothing is. The group is sorted. */
+void prompt_groups_plan(const prompt_pace *pace, const stream_limits *limits,
+                        kiln_sequence *const *group, int64_t count, int64_t most, prompt_cut *cuts);
+
 /* --- the generator --- */
 
 /* Where the logits of a run are. */
@@ -318,7 +342,9 @@ struct kiln_generator {
     kiln_sequence **rows;
     int64_t *lengths; /* columns of each */
     int64_t row_count;
-    kiln_sequence **group;                                     /* that comes in */
+    kiln_sequence **group; /* that comes in */
+    prompt_cut *cuts;      /* of it, one more */
+    prompt_pace pace;
     kiln_buffer *tokens, *mask, *positions, *columns, *branch; /* inputs as a run reads them */
     kiln_buffer *logits, *last; /* where runs put them, and those that are looked at */
     kiln_buffer *top_tokens, *top_logits;

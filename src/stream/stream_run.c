@@ -209,8 +209,12 @@ static kiln_status run_model(kiln_generator *self, const stream_run *run)
     }
     const uint64_t begin = kln_now();
     const kiln_status status = kiln_context_run(part->context);
+    const uint64_t took = kln_now() - begin;
+    if (status == KILN_OK) {
+        prompt_groups_note(&self->pace, run->prefill ? run->rows * run->tokens : 0, took);
+    }
     KLN_LOCKED(&self->lock);
-    self->counters.run_nanoseconds += kln_now() - begin;
+    self->counters.run_nanoseconds += took;
     return status;
 }
 
