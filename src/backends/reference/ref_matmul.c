@@ -58,22 +58,6 @@ void ref_multiply(int64_t rows, int64_t inner, int64_t columns, const double *a,
     ref_multiply_matrix(rows, inner, columns, a, a_stride, &matrix, out, out_stride);
 }
 
-/* `tensor` as a matrix that is read where it lies, where it can be. */
-static kiln_status matrix_of(ref_call *call, const ref_tensor *tensor, ref_matrix *matrix)
-{
-    double *doubles = NULL;
-    *matrix = (ref_matrix){.floats = NULL};
-    if (tensor->dtype == KILN_DTYPE_FLOAT32) {
-        matrix->floats = tensor->data;
-    } else if (tensor->dtype == KILN_DTYPE_FLOAT64) {
-        matrix->doubles = tensor->data;
-    } else {
-        KLN_RETURN_IF_ERROR(ref_doubles(call, tensor, &doubles));
-        matrix->doubles = doubles;
-    }
-    return KILN_OK;
-}
-
 /* The matrix from element `index` on. */
 static ref_matrix matrix_at(const ref_matrix *matrix, int64_t index)
 {
@@ -224,7 +208,7 @@ static kiln_status ref_op_matmul(ref_call *call)
         }
     }
     KLN_RETURN_IF_ERROR(ref_doubles(call, a, &left));
-    KLN_RETURN_IF_ERROR(matrix_of(call, b, &right));
+    KLN_RETURN_IF_ERROR(ref_matrix_of(call, b, &right));
     right.row = p.columns;
     right.column = 1;
     right.exact = ref_is_exact(a->dtype, b->dtype);
@@ -428,7 +412,7 @@ static kiln_status ref_op_gemm(ref_call *call)
         return gemm_ints(call, (const ref_tensor *const[3]){a, b, c}, a_flip, b_flip, y);
     }
     KLN_RETURN_IF_ERROR(rows_of(call, a, a_flip, &left));
-    KLN_RETURN_IF_ERROR(matrix_of(call, b, &right));
+    KLN_RETURN_IF_ERROR(ref_matrix_of(call, b, &right));
     right.row = b_flip ? 1 : b->dims[1];
     right.column = b_flip ? b->dims[1] : 1;
     right.exact = ref_is_exact(a->dtype, b->dtype);

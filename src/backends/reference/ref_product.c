@@ -173,6 +173,21 @@ static void pack(const ref_matrix *b, int64_t k, int64_t count, int64_t c, int64
     }
 }
 
+kiln_status ref_matrix_of(ref_call *call, const ref_tensor *tensor, ref_matrix *matrix)
+{
+    double *doubles = NULL;
+    *matrix = (ref_matrix){.floats = NULL};
+    if (tensor->dtype == KILN_DTYPE_FLOAT32) {
+        matrix->floats = tensor->data;
+    } else if (tensor->dtype == KILN_DTYPE_FLOAT64) {
+        matrix->doubles = tensor->data;
+    } else {
+        KLN_RETURN_IF_ERROR(ref_doubles(call, tensor, &doubles));
+        matrix->doubles = doubles;
+    }
+    return KILN_OK;
+}
+
 /* Up to four rows of out, `width` columns. */
 static void add_block(ref_sum_function sum, int64_t count, const double *a, int64_t a_stride,
                       int row_count, const double *panel, int64_t width, double *out,
@@ -198,6 +213,18 @@ static void add_block(ref_sum_function sum, int64_t count, const double *a, int6
     }
 }
 
+/* Adds `count` terms of all rows to `width` columns of out. */
+static void add_panel(ref_sum_function sum, int64_t count, int64_t rows, const double *a,
+                      int64_t a_stride, const double *panel, int64_t width, double *out,
+                      int64_t out_stride)
+{
+    for (int64_t r = 0; r < rows; r += REF_ROWS) {
+        const int row_count = rows - r < REF_ROWS ? (int)(rows - r) : REF_ROWS;
+        add_block(sum, count, a + r * a_stride, a_stride, row_count, panel, width,
+                  out + r * out_stride, out_stride);
+    }
+}
+
 void ref_multiply_matrix(int64_t rows, int64_t inner, int64_t columns, const double *a,
                          int64_t a_stride, const ref_matrix *b, double *out, int64_t out_stride)
 {
@@ -212,11 +239,33 @@ void ref_multiply_matrix(int64_t rows, int64_t inner, int64_t columns, const dou
         for (int64_t k = 0; k < inner; k += DEPTH) {
             const int64_t count = inner - k < DEPTH ? inner - k : DEPTH;
             pack(b, k, count, c, width, panel);
-            for (int64_t r = 0; r < rows; r += REF_ROWS) {
-                const int row_count = rows - r < REF_ROWS ? (int)(rows - r) : REF_ROWS;
-                add_block(sum, count, a + r * a_stride + k, a_stride, row_count, panel, width,
-                          out + r * out_stride + c, out_stride);
-            }
+            add_panel(sum, count, rows, a + k, a_stride, panel, width, out + c, out_stride);
         }
+    }
+}
+
+int64_t ref_panels_count(int64_t inner, int64_t columns)
+{
+    return (columns + REF_SIDE - 1) / REF_SIDE * REF_SIDE * inner;
+}
+
+void ref_pack_panels(int64_t inner, int64_t columns, const ref_matrix *b, double *panels)
+{
+    for (int64_t c = 0; c < columns; c += REF_SIDE) {
+        const int64_t width = columns - c < REF_SIDE ? columns - c : REF_SIDE;
+        for (int64_t k = 0; k < inner; k += DEPTH) {
+            const int64_t count = inner - k < DEPTH ? inner - k : DEPTH;
+            pack(b, k, count, c, width, panels + c * inner + k * REF_SIDE);
+        }
+    }
+}
+
+void ref_multiply_panels(int64_t rows, int64_t inner, int64_t columns, const double *a,
+                         int64_t a_stride, const double *panels, double *out, int64_t out_stride)
+{
+    const ref_sum_function sum = ref_sum_kernel(false);
+    for (int64_t c = 0; c < columns; c += REF_SIDE) {
+        const int64_t width = columns - c < REF_SIDE ? columns - c : REF_SIDE;
+        add_panel(sum, inner, rows, a, a_stride, panels + c * inner, width, out + c, out_stride);
     }
 }

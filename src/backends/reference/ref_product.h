@@ -44,6 +44,10 @@ typedef struct ref_matrix {
     bool exact; /* see ref_sum_kernels */
 } ref_matrix;
 
+/* `tensor` as a matrix that is read where it lies, where it can be; where its rows and columns lie
+ * is the caller's to say. */
+KILN_MUST_CHECK kiln_status ref_matrix_of(ref_call *call, const ref_tensor *tensor,
+                                          ref_matrix *matrix);
 /* The same for one row and exact products with floats that lie together by rows or by columns.
  * (ref_product_row.c) */
 void ref_multiply_row(int64_t inner, int64_t columns, const double *a, const ref_matrix *b,
@@ -51,6 +55,13 @@ void ref_multiply_row(int64_t inner, int64_t columns, const double *a, const ref
 /* out += a * b, where a has `rows` x `inner` elements, b `inner` x `columns`. */
 void ref_multiply_matrix(int64_t rows, int64_t inner, int64_t columns, const double *a,
                          int64_t a_stride, const ref_matrix *b, double *out, int64_t out_stride);
+
+/* The same by a copy of b that serves several products, ref_panels_count doubles; each product is
+ * rounded. */
+int64_t ref_panels_count(int64_t inner, int64_t columns);
+void ref_pack_panels(int64_t inner, int64_t columns, const ref_matrix *b, double *panels);
+void ref_multiply_panels(int64_t rows, int64_t inner, int64_t columns, const double *a,
+                         int64_t a_stride, const double *panels, double *out, int64_t out_stride);
 
 /* y = alpha * (a * b) + beta * bias, where a row of b is a column of the product. */
 typedef struct ref_turned {

@@ -3,6 +3,7 @@
 #include <strings.h>
 
 #include "ref_ops.h"
+#include "ref_product.h"
 
 typedef enum function_kind {
     AFFINE,
@@ -64,11 +65,16 @@ typedef struct network {
     bool backward[2];
     double clip;
     activation f[6];
-    double *x, *w, *r, *b, *p; /* b and p may be NULL */
+    double *x, *b, *p; /* b and p may be NULL */
+    ref_matrix w, r;   /* of all directions; a gate's weights are a column */
     const ref_tensor *lengths;
     double *h, *c; /* states: [direction][batch][hidden] */
     double *y;     /* [step][direction][batch][hidden] */
-    double *gate;  /* of one step of one sample */
+    /* Of one direction, sample by sample: what some steps read and what that adds to the gates,
+     * and what one step's state adds to them. */
+    double *read, *from_x, *from_h;
+    int64_t together; /* gates whose share of the state is found before any other */
+    double *panels;   /* of these gates' recurrent weights, and behind them of the others' */
 } network;
 
 /* --- reading --- */
@@ -139,6 +145,23 @@ static kiln_status read_part(ref_call *call, size_t index, int64_t count, double
     return ref_doubles(call, tensor, values);
 }
 
+/* Weights of `width` inputs for each gate. */
+static kiln_status read_weights(ref_call *call, size_t index, const network *n, int64_t width,
+                                ref_matrix *weights)
+{
+    const ref_tensor *tensor = NULL;
+    const int64_t count = n->directions * n->gates * n->hidden * width;
+    KLN_RETURN_IF_ERROR(ref_need_float(call, index, &tensor));
+    KLN_RETURN_IF(tensor->count != count, KILN_ERROR_SHAPE,
+                  "input %zu has %lld elements, %lld are needed", index, (long long)tensor->count,
+                  (long long)count);
+    KLN_RETURN_IF_ERROR(ref_matrix_of(call, tensor, weights));
+    weights->row = 1;
+    weights->column = width;
+    weights->exact = ref_is_exact(tensor->dtype, ref_input(call, 0)->dtype);
+    return KILN_OK;
+}
+
 /* A state, with the direction first. */
 static kiln_status read_state(ref_call *call, size_t index, const network *n, double **state)
 {
@@ -173,6 +196,40 @@ static kiln_status read_sizes(ref_call *call, const ref_tensor *x, network *n)
     return KILN_OK;
 }
 
+#define AT_ONCE 32 /* rows of input, of as many steps as there are batches in it */
+
+static int64_t steps_at_once(const network *n)
+{
+    return n->batch < AT_ONCE ? AT_ONCE / (n->batch > 0 ? n->batch : 1) : 1;
+}
+
+static kiln_status make_room(ref_call *call, network *n)
+{
+    const int64_t gates = n->gates * n->hidden;
+    const int64_t rows = steps_at_once(n) * n->batch;
+    double **const parts[5] = {&n->y, &n->read, &n->from_x, &n->from_h, &n->panels};
+    n->together = (n->cell == REF_CELL_GRU && !n->reset_after ? 2 : n->gates) * n->hidden;
+    const int64_t panels = ref_panels_count(1, n->together) +
+                           ref_panels_count(1, gates - n->together);
+    const int64_t dims[5][3] = {{n->steps * n->directions, n->batch, n->hidden},
+                                {rows, n->width, 1},
+                                {rows, gates, 1},
+                                {n->batch, gates, 1},
+                                {panels, n->hidden, 1}};
+    int64_t counts[5];
+    int64_t all = 0;
+    for (int i = 0; i < 5; i++) {
+        KLN_RETURN_IF_ERROR(ref_count(3, dims[i], &counts[i]));
+        all += counts[i];
+    }
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)all, sizeof *n->y, &n->y));
+    memset(n->y, 0, (size_t)counts[0] * sizeof *n->y);
+    for (int i = 1; i < 5; i++) {
+        *parts[i] = *parts[i - 1] + counts[i - 1];
+    }
+    return KILN_OK;
+}
+
 static kiln_status read_network(ref_call *call, network *n)
 {
     const ref_tensor *x = NULL;
@@ -182,82 +239,119 @@ static kiln_status read_network(ref_call *call, network *n)
     KLN_RETURN_IF_ERROR(read_sizes(call, x, n));
     const int64_t rows = n->directions * n->gates * n->hidden;
     KLN_RETURN_IF_ERROR(ref_doubles(call, x, &n->x));
-    KLN_RETURN_IF_ERROR(read_part(call, 1, rows * n->width, &n->w));
-    KLN_RETURN_IF_ERROR(read_part(call, 2, rows * n->hidden, &n->r));
+    KLN_RETURN_IF_ERROR(read_weights(call, 1, n, n->width, &n->w));
+    KLN_RETURN_IF_ERROR(read_weights(call, 2, n, n->hidden, &n->r));
     KLN_RETURN_IF_ERROR(read_part(call, 3, 2 * rows, &n->b));
     KLN_RETURN_IF_ERROR(read_state(call, 5, n, &n->h));
     if (n->cell == REF_CELL_LSTM) {
         KLN_RETURN_IF_ERROR(read_state(call, 6, n, &n->c));
         KLN_RETURN_IF_ERROR(read_part(call, 7, n->directions * 3 * n->hidden, &n->p));
     }
-    KLN_RETURN_IF(n->w == NULL || n->r == NULL, KILN_ERROR_INVALID_NETWORK,
-                  "the weights are left out");
     n->clip = ref_attribute_float(call, "clip", HUGE_VAL);
     n->reset_after = ref_attribute_int(call, "linear_before_reset", 0) != 0;
     n->input_forget = ref_attribute_int(call, "input_forget", 0) != 0;
-    const int64_t count = n->steps * n->directions * n->batch * n->hidden;
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)count, sizeof *n->y, &n->y));
-    memset(n->y, 0, (size_t)count * sizeof *n->y);
-    return ref_scratch(call, (size_t)(2 * n->gates * n->hidden), sizeof *n->gate, &n->gate);
+    return make_room(call, n);
 }
 
 /* --- computing --- */
-
-static double dot(const double *a, const double *b, int64_t count)
-{
-    double sum = 0.0;
-    for (int64_t i = 0; i < count; i++) {
-        sum += a[i] * b[i];
-    }
-    return sum;
-}
 
 static double clipped(const network *n, double x)
 {
     return ref_clamp(x, -n->clip, n->clip);
 }
 
-/* What input and state add to each gate: gate[g] from x, gate[gates * hidden + g] from h. */
-static void weigh(const network *n, int64_t d, const double *x, const double *h)
+/* The matrix from row `row` of those that make its columns on. */
+static ref_matrix matrix_from(const ref_matrix *matrix, int64_t row)
 {
-    const int64_t rows = n->gates * n->hidden;
-    const double *w = n->w + d * rows * n->width;
-    const double *r = n->r + d * rows * n->hidden;
-    const double *b = n->b != NULL ? n->b + d * 2 * rows : NULL;
-    for (int64_t i = 0; i < rows; i++) {
-        n->gate[i] = dot(w + i * n->width, x, n->width) + (b != NULL ? b[i] : 0.0);
-        n->gate[rows + i] = dot(r + i * n->hidden, h, n->hidden) + (b != NULL ? b[rows + i] : 0.0);
+    ref_matrix from = *matrix;
+    if (from.floats != NULL) {
+        from.floats += row * from.column;
+    } else {
+        from.doubles += row * from.column;
+    }
+    return from;
+}
+
+static void add_bias(int64_t rows, int64_t count, const double *bias, int64_t stride, double *out)
+{
+    for (int64_t i = 0; bias != NULL && i < rows * count; i++) {
+        out[i / count * stride + i % count] += bias[i % count];
     }
 }
 
-static void step_rnn(const network *n, int64_t d, double *h)
+/* The place of step `i` in the sequence of a sample, or -1 past its end. */
+static int64_t place_of(const network *n, int64_t d, int64_t sample, int64_t i)
+{
+    int64_t length = n->lengths != NULL ? ref_get_int(n->lengths, sample) : n->steps;
+    length = length > n->steps ? n->steps : length;
+    return i >= length ? -1 : n->backward[d] ? length - 1 - i : i;
+}
+
+/* What the inputs of `count` steps from `begin` on add to each gate. */
+static void weigh_inputs(const network *n, int64_t d, int64_t begin, int64_t count)
+{
+    const int64_t gates = n->gates * n->hidden;
+    const ref_matrix w = matrix_from(&n->w, d * gates);
+    for (int64_t i = 0; i < count * n->batch; i++) {
+        const int64_t sample = i % n->batch;
+        const int64_t t = place_of(n, d, sample, begin + i / n->batch);
+        const int64_t row = n->batch_first ? sample * n->steps + t : t * n->batch + sample;
+        double *to = n->read + i * n->width;
+        memset(to, 0, (size_t)n->width * sizeof *to);
+        if (t >= 0) {
+            memcpy(to, n->x + row * n->width, (size_t)n->width * sizeof *to);
+        }
+    }
+    memset(n->from_x, 0, (size_t)(count * n->batch * gates) * sizeof *n->from_x);
+    ref_multiply_matrix(count * n->batch, n->width, gates, n->read, n->width, &w, n->from_x, gates);
+    add_bias(count * n->batch, gates, n->b != NULL ? n->b + d * 2 * gates : NULL, gates, n->from_x);
+}
+
+/* What the states `h` add to the gates that do not wait for others. */
+static void weigh_states(const network *n, int64_t d, const double *h)
+{
+    const int64_t gates = n->gates * n->hidden;
+    memset(n->from_h, 0, (size_t)(n->batch * gates) * sizeof *n->from_h);
+    ref_multiply_panels(n->batch, n->hidden, n->together, h, n->hidden, n->panels, n->from_h,
+                        gates);
+    add_bias(n->batch, n->together, n->b != NULL ? n->b + (d * 2 + 1) * gates : NULL, gates,
+             n->from_h);
+}
+
+/* One step of one sample: `from_x` and `from_h` are what input and state add to its gates. */
+
+static void step_rnn(const network *n, int64_t d, const double *from_x, const double *from_h,
+                     double *h)
 {
     for (int64_t i = 0; i < n->hidden; i++) {
-        h[i] = activate(&n->f[d], clipped(n, n->gate[i] + n->gate[n->hidden + i]));
+        h[i] = activate(&n->f[d], clipped(n, from_x[i] + from_h[i]));
     }
 }
 
-static void step_gru(const network *n, int64_t d, double *h)
+/* The share of the state that the reset gate lets through. */
+static void weigh_reset(const network *n, int64_t d, double *reset, const double *h, double *from_h)
+{
+    const int64_t size = n->hidden;
+    const double *b = n->b != NULL ? n->b + d * 6 * size + 5 * size : NULL;
+    for (int64_t i = 0; i < size; i++) {
+        reset[i] *= h[i];
+        from_h[i] = b != NULL ? b[i] : 0.0;
+    }
+    ref_multiply_panels(1, size, size, reset, size,
+                        n->panels + ref_panels_count(size, n->together), from_h, size);
+}
+
+static void step_gru(const network *n, int64_t d, double *from_x, double *from_h, double *h)
 {
     const int64_t size = n->hidden;
     const activation *f = &n->f[2 * d];
-    double *from_x = n->gate;
-    double *from_h = n->gate + 3 * size;
     for (int64_t i = 0; i < 2 * size; i++) {
         from_x[i] = activate(&f[0], clipped(n, from_x[i] + from_h[i]));
     }
     const double *z = from_x;
-    const double *reset = from_x + size;
+    double *reset = from_x + size;
     if (!n->reset_after) {
-        const double *r = n->r + (d * 3 + 2) * size * size;
-        const double *b = n->b != NULL ? n->b + d * 6 * size + 5 * size : NULL;
-        for (int64_t i = 0; i < size; i++) {
-            double sum = b != NULL ? b[i] : 0.0;
-            for (int64_t j = 0; j < size; j++) {
-                sum += reset[j] * h[j] * r[i * size + j];
-            }
-            from_h[2 * size + i] = sum;
-        }
+        weigh_reset(n, d, reset, h, from_h + 2 * size);
     }
     for (int64_t i = 0; i < size; i++) {
         const double past = (n->reset_after ? reset[i] : 1.0) * from_h[2 * size + i];
@@ -266,7 +360,8 @@ static void step_gru(const network *n, int64_t d, double *h)
     }
 }
 
-static void step_lstm(const network *n, int64_t d, double *h, double *c)
+static void step_lstm(const network *n, int64_t d, const double *from_x, const double *from_h,
+                      double *h, double *c)
 {
     const int64_t size = n->hidden;
     const activation *f = &n->f[3 * d];
@@ -274,7 +369,7 @@ static void step_lstm(const network *n, int64_t d, double *h, double *c)
     for (int64_t i = 0; i < size; i++) {
         double gate[4]; /* input, output, forget, cell */
         for (int64_t k = 0; k < 4; k++) {
-            gate[k] = n->gate[k * size + i] + n->gate[(4 + k) * size + i];
+            gate[k] = from_x[k * size + i] + from_h[k * size + i];
         }
         const double seen = c[i];
         const double in = activate(&f[0], clipped(n, gate[0] + (p != NULL ? p[i] * seen : 0.0)));
@@ -289,24 +384,48 @@ static void step_lstm(const network *n, int64_t d, double *h, double *c)
     }
 }
 
-static void run_sample(const network *n, int64_t d, int64_t sample)
+/* Step `i` of all samples, whose inputs are weighed in `from_x`. */
+static void run_step(const network *n, int64_t d, int64_t i, double *from_x)
 {
-    int64_t length = n->lengths != NULL ? ref_get_int(n->lengths, sample) : n->steps;
-    length = length < 0 ? 0 : length > n->steps ? n->steps : length;
-    double *h = n->h + (d * n->batch + sample) * n->hidden;
-    double *c = n->c != NULL ? n->c + (d * n->batch + sample) * n->hidden : NULL;
-    for (int64_t i = 0; i < length; i++) {
-        const int64_t t = n->backward[d] ? length - 1 - i : i;
-        const int64_t row = n->batch_first ? sample * n->steps + t : t * n->batch + sample;
-        weigh(n, d, n->x + row * n->width, h);
+    const int64_t gates = n->gates * n->hidden;
+    weigh_states(n, d, n->h + d * n->batch * n->hidden);
+    for (int64_t sample = 0; sample < n->batch; sample++) {
+        const int64_t state = (d * n->batch + sample) * n->hidden;
+        const int64_t t = place_of(n, d, sample, i);
+        double *x = from_x + sample * gates;
+        double *past = n->from_h + sample * gates;
+        double *h = n->h + state;
+        if (t < 0) {
+            continue;
+        }
         switch (n->cell) {
-            case REF_CELL_RNN: step_rnn(n, d, h); break;
-            case REF_CELL_GRU: step_gru(n, d, h); break;
-            case REF_CELL_LSTM: step_lstm(n, d, h, c); break;
+            case REF_CELL_RNN: step_rnn(n, d, x, past, h); break;
+            case REF_CELL_GRU: step_gru(n, d, x, past, h); break;
+            case REF_CELL_LSTM: step_lstm(n, d, x, past, h, n->c + state); break;
         }
         memcpy(n->y + ((t * n->directions + d) * n->batch + sample) * n->hidden, h,
                (size_t)n->hidden * sizeof *h);
     }
+}
+
+static kiln_status run_direction(const ref_call *call, const network *n, int64_t d)
+{
+    const int64_t gates = n->gates * n->hidden;
+    const int64_t step = steps_at_once(n);
+    const ref_matrix r = matrix_from(&n->r, d * gates);
+    const ref_matrix rest = matrix_from(&r, n->together);
+    ref_pack_panels(n->hidden, n->together, &r, n->panels);
+    ref_pack_panels(n->hidden, gates - n->together, &rest,
+                    n->panels + ref_panels_count(n->hidden, n->together));
+    for (int64_t begin = 0; begin < n->steps; begin += step) {
+        const int64_t count = n->steps - begin < step ? n->steps - begin : step;
+        KLN_RETURN_IF_ERROR(ref_spend(call, 0));
+        weigh_inputs(n, d, begin, count);
+        for (int64_t i = 0; i < count; i++) {
+            run_step(n, d, begin + i, n->from_x + i * n->batch * gates);
+        }
+    }
+    return KILN_OK;
 }
 
 /* --- writing --- */
@@ -353,8 +472,8 @@ static kiln_status ref_op_recurrent(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_spend(call, (double)(n.directions * n.batch) * (double)n.steps *
                                             (double)(n.gates * n.hidden) *
                                             (double)(n.width + 2 * n.hidden)));
-    for (int64_t i = 0; i < n.directions * n.batch; i++) {
-        run_sample(&n, i / n.batch, i % n.batch);
+    for (int64_t d = 0; d < n.directions; d++) {
+        KLN_RETURN_IF_ERROR(run_direction(call, &n, d));
     }
     const kiln_dtype dtype = ref_input(call, 0)->dtype;
     KLN_RETURN_IF_ERROR(write_sequence(call, &n, dtype));
