@@ -36,6 +36,13 @@
 #define KLN_CLONES(...)
 #endif
 
+/* Before a loop: no step of it reads what another one writes. */
+#if defined(__clang__)
+#define KLN_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define KLN_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 #define KLN_ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
 /* --- log (log.c) --- */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_exp.h"
 #include "ref_ops.h"
+#include "ref_product.h"
 
 /* Q, K or V as [batch, heads, length, size], from that form or from [batch, length, heads * size].
  */
@@ -18,9 +20,16 @@ typedef struct attention {
     bool causal;
     int64_t left, right; /* of a sliding window, or -1 */
     int64_t mode;        /* of the output of scores */
-    double *scores;      /* of one query */
-    ref_tensor *kept;
+    bool is_exact;       /* a double holds each product of a query and a key */
+    bool is_near;        /* results may be found within a bound of theirs, where that decides */
+    double *scores, *weights; /* of QUERIES rows, for each key */
+    double *bias;             /* of one row */
+    double *out;              /* of QUERIES rows */
+    ref_tensor *kept, *y;
 } attention;
+
+#define QUERIES 64                  /* of one head, at once */
+#define FARTHEST (INT64_C(1) << 40) /* past what any sequence has */
 
 static kiln_status read_heads(ref_call *call, size_t index, int64_t count, heads *h)
 {
@@ -86,35 +95,49 @@ static kiln_status join_cache(ref_call *call, size_t past_index, size_t output, 
     return KILN_OK;
 }
 
-/* What the mask adds for one pair of query and key. */
-static double mask_at(const attention *a, int64_t batch, int64_t head, int64_t query, int64_t key)
+/* Where a row of the mask begins. */
+static int64_t mask_row(const ref_tensor *mask, const int64_t place[3])
 {
-    const ref_tensor *m = a->mask;
-    const int64_t place[4] = {batch, head, query, key};
     int64_t at = 0;
-    for (int i = 0; i < m->rank; i++) {
-        const int64_t p = place[4 - m->rank + i];
-        if (i == m->rank - 1 && p >= m->dims[i] && m->dims[i] != 1) {
-            return -HUGE_VAL;
-        }
-        at = at * m->dims[i] + (m->dims[i] == 1 ? 0 : p);
+    for (int i = 0; i < mask->rank; i++) {
+        const int64_t p = i == mask->rank - 1 ? 0 : place[4 - mask->rank + i];
+        at = at * mask->dims[i] + (mask->dims[i] == 1 ? 0 : p);
     }
-    if (m->dtype == KILN_DTYPE_BOOL) {
-        return ref_get_int(m, at) != 0 ? 0.0 : -HUGE_VAL;
-    }
-    return ref_get_float(m, at);
+    return at;
 }
 
-static double bias_at(const attention *a, int64_t batch, int64_t head, int64_t query, int64_t key)
+/* What is added to the scores of a query; false where no key can be seen. */
+static bool find_bias(const attention *a, int64_t batch, int64_t head, int64_t query, double *bias)
 {
-    const int64_t valid = a->lengths != NULL ? ref_get_int(a->lengths, batch) : a->k.length;
+    const ref_tensor *m = a->mask;
+    const int64_t keys = a->k.length;
+    const int64_t given = a->lengths != NULL ? ref_get_int(a->lengths, batch) : keys;
+    const int64_t valid = ref_clamp_int(given, -FARTHEST, FARTHEST);
     const int64_t offset = a->lengths != NULL && a->past == 0 ? valid - a->q.length : a->past;
-    const int64_t ahead = key - (query + offset);
-    if ((a->causal && ahead > 0) || (a->left >= 0 && -ahead > a->left) ||
-        (a->right >= 0 && ahead > a->right) || key >= valid) {
-        return -HUGE_VAL;
+    const int64_t place[3] = {batch, head, query};
+    int64_t known = keys; /* that the mask has */
+    memset(bias, 0, (size_t)keys * sizeof *bias);
+    if (m != NULL) {
+        const int64_t last = m->dims[m->rank - 1];
+        known = last == 1 || last > keys ? keys : last;
+        ref_load_float(m, mask_row(m, place), last == 1 ? 0 : 1, known, bias);
     }
-    return a->mask != NULL ? mask_at(a, batch, head, query, key) : 0.0;
+    int64_t begin = a->left >= 0 ? query + offset - a->left : 0;
+    int64_t end = known < valid ? known : valid;
+    end = a->causal && query + offset + 1 < end ? query + offset + 1 : end;
+    end =
+        a->right >= 0 && query + offset + a->right + 1 < end ? query + offset + a->right + 1 : end;
+    begin = begin < 0 ? 0 : begin;
+    bool seen = false;
+    for (int64_t i = 0; i < keys; i++) {
+        if (i < begin || i >= end) {
+            bias[i] = -HUGE_VAL;
+        } else if (m != NULL && m->dtype == KILN_DTYPE_BOOL) {
+            bias[i] = bias[i] != 0.0 ? 0.0 : -HUGE_VAL;
+        }
+        seen = seen || bias[i] != -HUGE_VAL;
+    }
+    return seen;
 }
 
 static void keep(const attention *a, int64_t row, int64_t mode, const double *scores)
@@ -124,49 +147,22 @@ static void keep(const attention *a, int64_t row, int64_t mode, const double *sc
     }
 }
 
+/* --- by the definition --- */
+
 /* A row whose every key is masked is 0. */
-static void soften(const attention *a, bool masked)
+static void soften(int64_t n, const double *scores, bool masked, double *weights)
 {
-    const int64_t n = a->k.length;
     double most = -HUGE_VAL;
     double sum = 0.0;
     for (int64_t i = 0; i < n; i++) {
-        most = a->scores[i] > most || isnan(a->scores[i]) ? a->scores[i] : most;
+        most = scores[i] > most || isnan(scores[i]) ? scores[i] : most;
     }
     for (int64_t i = 0; i < n; i++) {
-        a->scores[i] = masked ? 0.0 : exp(a->scores[i] - most);
-        sum += a->scores[i];
+        weights[i] = masked ? 0.0 : exp(scores[i] - most);
+        sum += weights[i];
     }
     for (int64_t i = 0; i < n && !masked; i++) {
-        a->scores[i] /= sum;
-    }
-}
-
-#define KEYS 8 /* at once, so that no sum waits for itself */
-
-/* The products of a query with each key, scaled. */
-static void score(const attention *a, const double *q, const double *keys, double *s)
-{
-    const int64_t size = a->q.size;
-    int64_t i = 0;
-    for (; i + KEYS <= a->k.length; i += KEYS) {
-        const double *k = keys + i * size;
-        double sums[KEYS] = {0};
-        for (int64_t j = 0; j < size; j++) {
-            for (int64_t u = 0; u < KEYS; u++) {
-                sums[u] += q[j] * k[u * size + j];
-            }
-        }
-        for (int64_t u = 0; u < KEYS; u++) {
-            s[i + u] = sums[u] * a->scale;
-        }
-    }
-    for (; i < a->k.length; i++) {
-        s[i] = 0.0;
-        for (int64_t j = 0; j < size; j++) {
-            s[i] += q[j] * keys[i * size + j];
-        }
-        s[i] *= a->scale;
+        weights[i] /= sum;
     }
 }
 
@@ -177,33 +173,130 @@ REF_WIDE static void add_weighted(double weight, const double *v, int64_t n, dou
     }
 }
 
-static void attend(const attention *a, int64_t batch, int64_t head, int64_t query, double *out)
+static void add_values(const attention *a, const double *weights, const double *values, double *out)
 {
-    const int64_t row = (batch * a->q.heads + head) * a->q.length + query;
-    const int64_t shared = batch * a->k.heads + head / a->group;
-    const double *q = a->q.values + row * a->q.size;
-    bool masked = true;
-    double *s = a->scores;
-    score(a, q, a->k.values + shared * a->k.length * a->k.size, s);
-    keep(a, row, 0, s);
-    for (int64_t i = 0; a->softcap > 0.0 && i < a->k.length; i++) {
-        s[i] = a->softcap * tanh(s[i] / a->softcap);
-    }
-    keep(a, row, 1, s);
-    for (int64_t i = 0; i < a->k.length; i++) {
-        const double bias = bias_at(a, batch, head, query, i);
-        masked = masked && bias == -HUGE_VAL;
-        s[i] += bias;
-    }
-    keep(a, row, 2, s);
-    soften(a, masked);
-    keep(a, row, 3, s);
     memset(out, 0, (size_t)a->v.size * sizeof *out);
     for (int64_t i = 0; i < a->k.length; i++) {
-        const double *v = a->v.values + (shared * a->v.length + i) * a->v.size;
-        if (s[i] != 0.0) {
-            add_weighted(s[i], v, a->v.size, out);
+        if (weights[i] != 0.0) {
+            add_weighted(weights[i], values + i * a->v.size, a->v.size, out);
         }
+    }
+}
+
+/* --- queries of one head --- */
+
+#define PARTS 16
+
+/* The greatest of numbers, or of their magnitudes; what is no number is passed over. */
+REF_WIDE static double find_most(int64_t n, const double *values, double least, bool magnitude)
+{
+    double most[PARTS];
+    for (int k = 0; k < PARTS; k++) {
+        most[k] = least;
+    }
+    for (int64_t i = 0; i + PARTS <= n; i += PARTS) {
+        for (int k = 0; k < PARTS; k++) {
+            const double v = magnitude ? fabs(values[i + k]) : values[i + k];
+            most[k] = v > most[k] ? v : most[k];
+        }
+    }
+    for (int64_t i = n - n % PARTS; i < n; i++) {
+        const double v = magnitude ? fabs(values[i]) : values[i];
+        most[0] = v > most[0] ? v : most[0];
+    }
+    for (int k = 1; k < PARTS; k++) {
+        most[0] = most[k] > most[0] ? most[k] : most[0];
+    }
+    return most[0];
+}
+
+REF_WIDE static void scale_row(int64_t n, double factor, double *values)
+{
+    for (int64_t i = 0; i < n; i++) {
+        values[i] *= factor;
+    }
+}
+
+/* Weights of a row, each within 2^-47 + 2^-52 n of its own; false where that cannot be said. */
+static bool soften_near(int64_t n, const double *scores, double *weights)
+{
+    const double most = find_most(n, scores, -HUGE_VAL, false);
+    if (isfinite(most)) {
+        scale_row(n, 1.0 / ref_exp_row_of_doubles(n, scores, most, weights), weights);
+    }
+    return isfinite(most);
+}
+
+/* How far the results of near weights are from those by the definition: weights, each sum of
+ * products, and what is less than e^-150 and counts as that. */
+static double doubt_of(const attention *a, const double *values)
+{
+    const double most = find_most(a->k.length * a->v.size, values, 0.0, true);
+    return most * (0x1p-46 + (double)a->k.length * 0x1p-51);
+}
+
+/* Scores of `rows` queries from row `first` of all on, as they are before the softmax; whether each
+ * sees a key. */
+static void find_scores(const attention *a, int64_t first, int64_t rows, const double *keys,
+                        bool seen[QUERIES])
+{
+    const int64_t n = a->k.length;
+    const ref_matrix k = {.doubles = keys, .row = 1, .column = a->k.size, .exact = a->is_exact};
+    memset(a->scores, 0, (size_t)(rows * n) * sizeof *a->scores);
+    ref_multiply_matrix(rows, a->q.size, n, a->q.values + first * a->q.size, a->q.size, &k,
+                        a->scores, n);
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t row = first + r;
+        const int64_t head = row / a->q.length;
+        double *s = a->scores + r * n;
+        scale_row(n, a->scale, s);
+        keep(a, row, 0, s);
+        for (int64_t i = 0; a->softcap > 0.0 && i < n; i++) {
+            s[i] = a->softcap * tanh(s[i] / a->softcap);
+        }
+        keep(a, row, 1, s);
+        seen[r] = find_bias(a, head / a->q.heads, head % a->q.heads, row % a->q.length, a->bias);
+        for (int64_t i = 0; i < n; i++) {
+            s[i] += a->bias[i];
+        }
+        keep(a, row, 2, s);
+    }
+}
+
+/* `rows` queries of one head, from row `first` of all on; where[r] is where the results of each go
+ * in y. */
+static void attend(const attention *a, int64_t first, int64_t rows, const int64_t *where)
+{
+    const int64_t n = a->k.length;
+    const int64_t size = a->v.size;
+    const int64_t head = first / a->q.length;
+    const int64_t shared = head / a->q.heads * a->k.heads + head % a->q.heads / a->group;
+    const double *values = a->v.values + shared * n * size;
+    const ref_matrix v = {.doubles = values, .row = size, .column = 1, .exact = true};
+    double doubts[REF_DOUBTS];
+    bool seen[QUERIES];
+    bool sure[QUERIES] = {false};
+    find_scores(a, first, rows, a->k.values + shared * n * a->k.size, seen);
+    for (int64_t r = 0; r < rows && a->is_near; r++) {
+        sure[r] = seen[r] && soften_near(n, a->scores + r * n, a->weights + r * n);
+    }
+    if (a->is_near) {
+        memset(a->out, 0, (size_t)(rows * size) * sizeof *a->out);
+        ref_multiply_matrix(rows, n, size, a->weights, n, &v, a->out, size);
+        for (int i = 0; i < REF_DOUBTS; i++) {
+            doubts[i] = i == 0 ? doubt_of(a, values) : doubts[0];
+        }
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        double *weights = a->weights + r * n;
+        double *out = a->out + r * size;
+        if (sure[r] && ref_round_within(size, out, doubts, 1.0, (float *)a->y->data + where[r])) {
+            continue;
+        }
+        soften(n, a->scores + r * n, !seen[r], weights);
+        keep(a, first + r, 3, weights);
+        add_values(a, weights, values, out);
+        ref_store_float(a->y, where[r], 1, size, out);
     }
 }
 
@@ -244,8 +337,8 @@ static kiln_status read_attention(ref_call *call, attention *a)
     a->scale = ref_attribute_float(call, "scale", 1.0 / sqrt((double)a->q.size));
     a->softcap = ref_attribute_float(call, "softcap", 0.0);
     a->causal = ref_attribute_int(call, "is_causal", 0) != 0;
-    a->left = ref_attribute_int(call, "left_window_size", -1);
-    a->right = ref_attribute_int(call, "right_window_size", -1);
+    a->left = ref_clamp_int(ref_attribute_int(call, "left_window_size", -1), -1, FARTHEST);
+    a->right = ref_clamp_int(ref_attribute_int(call, "right_window_size", -1), -1, FARTHEST);
     a->mode = ref_attribute_int(call, "qk_matmul_output_mode", 0);
     return check_mask(a);
 }
@@ -253,30 +346,41 @@ static kiln_status read_attention(ref_call *call, attention *a)
 static kiln_status ref_op_attention(ref_call *call)
 {
     attention a = {.past = 0};
-    ref_tensor *y = NULL;
-    double *out = NULL;
     KLN_RETURN_IF_ERROR(read_attention(call, &a));
     const ref_tensor *q = ref_input(call, 0);
     const heads *v = &a.v;
     const int64_t four[4] = {a.q.batch, a.q.heads, a.q.length, v->size};
     const int64_t three[3] = {a.q.batch, a.q.length, a.q.heads * v->size};
     const int64_t kept[4] = {a.q.batch, a.q.heads, a.q.length, a.k.length};
-    KLN_RETURN_IF_ERROR(ref_output(call, 0, q->dtype, q->rank, q->rank == 4 ? four : three, &y));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, q->dtype, q->rank, q->rank == 4 ? four : three, &a.y));
     if (ref_wants(call, 3)) {
         KLN_RETURN_IF_ERROR(ref_output(call, 3, q->dtype, 4, kept, &a.kept));
     }
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)a.k.length, sizeof *a.scores, &a.scores));
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)v->size, sizeof *out, &out));
     const int64_t rows = a.q.batch * a.q.heads * a.q.length;
+    const int64_t dims[2] = {QUERIES, 2 * a.k.length + v->size + 1};
+    int64_t room = 0;
+    KLN_RETURN_IF_ERROR(ref_count(2, dims, &room));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)room, sizeof *a.scores, &a.scores));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)a.k.length, sizeof *a.bias, &a.bias));
+    a.weights = a.scores + QUERIES * a.k.length;
+    a.out = a.weights + QUERIES * a.k.length;
+    a.is_near = q->dtype == KILN_DTYPE_FLOAT32 && (a.kept == NULL || a.mode != 3);
+    a.is_exact = ref_is_exact(q->dtype, ref_input(call, 1)->dtype) &&
+                 ref_is_exact(q->dtype, ref_input(call, 2)->dtype);
     KLN_RETURN_IF_ERROR(
         ref_spend(call, (double)rows * (double)a.k.length * (double)(a.q.size + v->size + 1)));
-    for (int64_t i = 0; i < rows; i++) {
-        const int64_t batch = i / a.q.length / a.q.heads;
-        const int64_t head = i / a.q.length % a.q.heads;
-        const int64_t query = i % a.q.length;
-        attend(&a, batch, head, query, out);
-        const int64_t to = q->rank == 4 ? i : (batch * a.q.length + query) * a.q.heads + head;
-        ref_store_float(y, to * v->size, 1, v->size, out);
+    int64_t count = 0;
+    for (int64_t i = 0; i < rows; i += count) {
+        const int64_t head = i / a.q.length;
+        const int64_t left = (head + 1) * a.q.length - i;
+        int64_t where[QUERIES];
+        count = left < QUERIES ? left : QUERIES;
+        for (int64_t r = 0; r < count; r++) {
+            const int64_t place = (head / a.q.heads * a.q.length + (i + r) % a.q.length);
+            where[r] = (q->rank == 4 ? i + r : place * a.q.heads + head % a.q.heads) * v->size;
+        }
+        KLN_RETURN_IF_ERROR(ref_spend(call, 0));
+        attend(&a, i, count, where);
     }
     return KILN_OK;
 }

@@ -48,25 +48,28 @@ DEFINE_PLAIN(tanh)
 
 #define PARTS 16
 
-REF_WIDE static double exp_row(int64_t n, const float *x, double less, double *e)
-{
-    double sums[PARTS] = {0};
-    const int64_t whole = n - n % PARTS;
-    for (int64_t i = 0; i < whole; i += PARTS) {
-        for (int64_t k = 0; k < PARTS; k++) {
-            e[i + k] = plain_exp_below((double)x[i + k] - less);
-            sums[k] += e[i + k];
-        }
+#define DEFINE_ROW(name, type)                                                    \
+    REF_WIDE static double name(int64_t n, const type *x, double less, double *e) \
+    {                                                                             \
+        double sums[PARTS] = {0};                                                 \
+        const int64_t whole = n - n % PARTS;                                      \
+        for (int64_t i = 0; i < whole; i += PARTS) {                              \
+            for (int64_t k = 0; k < PARTS; k++) {                                 \
+                e[i + k] = plain_exp_below((double)x[i + k] - less);              \
+                sums[k] += e[i + k];                                              \
+            }                                                                     \
+        }                                                                         \
+        for (int64_t i = whole; i < n; i++) {                                     \
+            e[i] = plain_exp_below((double)x[i] - less);                          \
+            sums[i - whole] += e[i];                                              \
+        }                                                                         \
+        for (int64_t k = 1; k < PARTS; k++) {                                     \
+            sums[0] += sums[k];                                                   \
+        }                                                                         \
+        return sums[0];                                                           \
     }
-    for (int64_t i = whole; i < n; i++) {
-        e[i] = plain_exp_below((double)x[i] - less);
-        sums[i - whole] += e[i];
-    }
-    for (int64_t k = 1; k < PARTS; k++) {
-        sums[0] += sums[k];
-    }
-    return sums[0];
-}
+DEFINE_ROW(exp_row, float)
+DEFINE_ROW(exp_row_of_doubles, double)
 
 REF_WIDE static void exp_each(int64_t n, const float *x, const double *less, double *e,
                               double *sums)
@@ -181,22 +184,26 @@ DEFINE_WIDE(exp, (float)FARTHEST)
 DEFINE_WIDE(logistic, (float)FARTHEST)
 DEFINE_WIDE(tanh, 20.0F)
 
-WIDE static double wide_row(int64_t n, const float *x, double less, double *e)
-{
-    const __m512d lessened = _mm512_set1_pd(less);
-    __m512d sum = _mm512_setzero_pd();
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        const __m512d v = _mm512_cvtps_pd(_mm256_loadu_ps(x + i));
-        const __m512d found = wide_exp_below(_mm512_sub_pd(v, lessened));
-        _mm512_storeu_pd(e + i, found);
-        sum = _mm512_add_pd(sum, found);
+#define DEFINE_WIDE_ROW(name, type, load, some)                                           \
+    WIDE static double name(int64_t n, const type *x, double less, double *e)             \
+    {                                                                                     \
+        const __m512d lessened = _mm512_set1_pd(less);                                    \
+        __m512d sum = _mm512_setzero_pd();                                                \
+        int64_t i = 0;                                                                    \
+        for (; i + LANES <= n; i += LANES) {                                              \
+            const __m512d v = load(x + i);                                                \
+            const __m512d found = wide_exp_below(_mm512_sub_pd(v, lessened));             \
+            _mm512_storeu_pd(e + i, found);                                               \
+            sum = _mm512_add_pd(sum, found);                                              \
+        }                                                                                 \
+        const __mmask8 lanes = lanes_of(n - i);                                           \
+        const __m512d rest = wide_exp_below(_mm512_sub_pd(some(lanes, x + i), lessened)); \
+        _mm512_mask_storeu_pd(e + i, lanes, rest);                                        \
+        return _mm512_reduce_add_pd(_mm512_mask_add_pd(sum, lanes, sum, rest));           \
     }
-    const __mmask8 lanes = lanes_of(n - i);
-    const __m512d rest = wide_exp_below(_mm512_sub_pd(load_some(lanes, x + i), lessened));
-    _mm512_mask_storeu_pd(e + i, lanes, rest);
-    return _mm512_reduce_add_pd(_mm512_mask_add_pd(sum, lanes, sum, rest));
-}
+#define LOAD_FLOATS(x) _mm512_cvtps_pd(_mm256_loadu_ps(x))
+DEFINE_WIDE_ROW(wide_row, float, LOAD_FLOATS, load_some)
+DEFINE_WIDE_ROW(wide_row_of_doubles, double, _mm512_loadu_pd, _mm512_maskz_loadu_pd)
 
 WIDE static void wide_each(int64_t n, const float *x, const double *less, double *e, double *sums)
 {
@@ -236,6 +243,11 @@ void ref_tanh_floats(int64_t n, const float *x, float *y)
 double ref_exp_row_near(int64_t n, const float *x, double less, double *e)
 {
     return CHOOSE(wide_row, ref_exp_row)(n, x, less, e);
+}
+
+double ref_exp_row_of_doubles(int64_t n, const double *x, double less, double *e)
+{
+    return CHOOSE(wide_row_of_doubles, exp_row_of_doubles)(n, x, less, e);
 }
 
 void ref_exp_each_near(int64_t n, const float *x, const double *less, double *e, double *sums)

@@ -43,6 +43,7 @@ double ref_exp_row(int64_t n, const float *x, double less, double *e);
 void ref_exp_each(int64_t n, const float *x, const double *less, double *e, double *sums);
 /* The same faster, on some machines in another order, and each within 2^-49 of the C library's. */
 double ref_exp_row_near(int64_t n, const float *x, double less, double *e);
+double ref_exp_row_of_doubles(int64_t n, const double *x, double less, double *e);
 void ref_exp_each_near(int64_t n, const float *x, const double *less, double *e, double *sums);
 
 #endif

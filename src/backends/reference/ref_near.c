@@ -343,3 +343,33 @@ int64_t ref_near(int variant, double a, double g, int64_t n, const float *v, con
     }
     return count;
 }
+
+REF_WIDE static bool round_within(int64_t n, const double *restrict values,
+                                  const double *restrict doubts, double scale, float *restrict y)
+{
+    uint32_t unsure = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const float low = (float)((values[i] - doubts[i]) * scale + 0.0);
+        const float high = (float)((values[i] + doubts[i]) * scale + 0.0);
+        const uint32_t open =
+            (uint32_t)(low != high) | ((uint32_t)(low == 0.0F) & (uint32_t)(doubts[i] != 0.0));
+        y[i] = open != 0 ? NAN : low;
+        unsure |= open;
+    }
+    return unsure == 0;
+}
+
+bool ref_round_within(int64_t n, const double *values, const double doubts[REF_DOUBTS],
+                      double scale, float *y)
+{
+    double all[REF_CHUNK]; /* doubts, over and over */
+    bool sure = true;
+    for (int64_t i = 0; i < REF_CHUNK && i < n; i++) {
+        all[i] = doubts[i % REF_DOUBTS];
+    }
+    for (int64_t i = 0; i < n; i += REF_CHUNK) {
+        const int64_t count = n - i < REF_CHUNK ? n - i : REF_CHUNK;
+        sure &= round_within(count, values + i, all, scale, y + i);
+    }
+    return sure;
+}

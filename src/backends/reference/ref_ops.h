@@ -231,6 +231,12 @@ int64_t ref_near(int variant, double a, double g, int64_t n, const float *v, con
                  float *to, uint8_t unsure[REF_CHUNK]);
 /* The same of this machine's own, whose n is a multiple of 8, or NULL. (ref_near_wide.c) */
 ref_near_row ref_wide_row(int variant);
+#define REF_DOUBTS 8
+/* y[i]: the float that all within doubts[i % REF_DOUBTS] of values[i] rounds to, times `scale`, NAN
+ * where there is none such. False where that is so. Of sums that begin with 0, so never -0.
+ * (ref_near.c) */
+bool ref_round_within(int64_t n, const double *values, const double doubts[REF_DOUBTS],
+                      double scale, float *y);
 double ref_sigmoid(double x);
 double ref_softplus(double x);
 /* A second tensor's strides when it is laid over the dimensions of `like`. FAIL when it is not

@@ -157,18 +157,27 @@ static void pack(const ref_matrix *b, int64_t k, int64_t count, int64_t c, int64
         pack_rows(b->floats + from, b->row, count, panel);
         return;
     }
+    if (b->floats == NULL && b->column == 1 && width == REF_SIDE) {
+        for (int64_t i = 0; i < count; i++) {
+            memcpy(panel + i * REF_SIDE, b->doubles + from + i * b->row,
+                   (size_t)width * sizeof *panel);
+        }
+        return;
+    }
     if (b->floats != NULL && width == REF_SIDE && b->row == 1) {
         float turned[DEPTH * REF_SIDE];
         ref_turn_floats(count, REF_SIDE, b->floats + from, b->column, turned, REF_SIDE);
         pack_rows(turned, REF_SIDE, count, panel);
         return;
     }
-    memset(panel, 0, (size_t)count * REF_SIDE * sizeof *panel);
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t row = from + i * b->row;
-        for (int64_t j = 0; j < width; j++) {
-            panel[i * REF_SIDE + j] = b->floats != NULL ? (double)b->floats[row + j * b->column]
-                                                        : b->doubles[row + j * b->column];
+    if (width < REF_SIDE) {
+        memset(panel, 0, (size_t)count * REF_SIDE * sizeof *panel);
+    }
+    for (int64_t j = 0; j < width; j++) {
+        const int64_t column = from + j * b->column;
+        for (int64_t i = 0; i < count; i++) {
+            panel[i * REF_SIDE + j] = b->floats != NULL ? (double)b->floats[column + i * b->row]
+                                                        : b->doubles[column + i * b->row];
         }
     }
 }

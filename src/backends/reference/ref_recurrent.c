@@ -209,8 +209,8 @@ static kiln_status make_room(ref_call *call, network *n)
     const int64_t rows = steps_at_once(n) * n->batch;
     double **const parts[5] = {&n->y, &n->read, &n->from_x, &n->from_h, &n->panels};
     n->together = (n->cell == REF_CELL_GRU && !n->reset_after ? 2 : n->gates) * n->hidden;
-    const int64_t panels = ref_panels_count(1, n->together) +
-                           ref_panels_count(1, gates - n->together);
+    const int64_t panels =
+        ref_panels_count(1, n->together) + ref_panels_count(1, gates - n->together);
     const int64_t dims[5][3] = {{n->steps * n->directions, n->batch, n->hidden},
                                 {rows, n->width, 1},
                                 {rows, gates, 1},
@@ -337,8 +337,8 @@ static void weigh_reset(const network *n, int64_t d, double *reset, const double
         reset[i] *= h[i];
         from_h[i] = b != NULL ? b[i] : 0.0;
     }
-    ref_multiply_panels(1, size, size, reset, size,
-                        n->panels + ref_panels_count(size, n->together), from_h, size);
+    ref_multiply_panels(1, size, size, reset, size, n->panels + ref_panels_count(size, n->together),
+                        from_h, size);
 }
 
 static void step_gru(const network *n, int64_t d, double *from_x, double *from_h, double *h)

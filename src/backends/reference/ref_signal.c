@@ -1,130 +1,270 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_fourier.h"
 #include "ref_ops.h"
 
 #define PI 3.14159265358979323846
 
-/* The n-th roots of one, cosine and sine by turns. */
-static kiln_status make_roots(ref_call *call, int64_t n, bool inverse, double **roots)
-{
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, 2 * sizeof **roots, roots));
-    for (int64_t i = 0; i < n; i++) {
-        const double angle = 2.0 * PI * (double)i / (double)n;
-        (*roots)[2 * i] = cos(angle);
-        (*roots)[2 * i + 1] = inverse ? sin(angle) : -sin(angle);
-    }
-    return KILN_OK;
-}
-
-/* One transform of `n` points by the definition, from complex `in` to the first `bins` of `out`.
- * The angle is reduced in integers, so that it is as exact for a late bin as for an early one. */
-static void transform(int64_t n, int64_t bins, bool inverse, const double *roots, const double *in,
-                      double *out)
-{
-    const double scale = inverse ? 1.0 / (double)n : 1.0;
-    for (int64_t k = 0; k < bins; k++) {
-        double re = 0.0;
-        double im = 0.0;
-        int64_t turn = 0; /* k * t modulo n */
-        for (int64_t t = 0; t < n; t++) {
-            const double c = roots[2 * turn];
-            const double s = roots[2 * turn + 1];
-            turn += k;
-            turn -= turn >= n ? n : 0;
-            re += in[2 * t] * c - in[2 * t + 1] * s;
-            im += in[2 * t] * s + in[2 * t + 1] * c;
-        }
-        out[2 * k] = re * scale;
-        out[2 * k + 1] = im * scale;
-    }
-}
-
-typedef struct fourier {
-    const ref_tensor *x;
-    int axis;
-    int64_t n;     /* points */
-    int64_t bins;  /* that come out */
-    int64_t parts; /* 1: real input, 2: complex */
-    int64_t wide;  /* numbers an output has: 2, or 1 for the inverse of a one-sided spectrum */
+/* Transforms side by side: by the definition, or faster where all that the definition may give
+ * rounds to one float. */
+typedef struct transform {
+    int64_t n, bins; /* points that go in and come out */
+    int64_t parts;   /* numbers that a bin has: 2, or 1 where only the real part is wanted */
     bool inverse;
-    bool onesided;
-} fourier;
+    ref_tensor *y;
+    int64_t step; /* from a bin to the next in y */
+    int64_t beside;
+    ref_points in;
+    double *row;             /* n numbers, for the caller */
+    double *cosines, *sines; /* of the roots of one; NAN where they are not known yet */
+    int64_t known;
+    bool is_fast;
+    ref_fourier fast;
+    float *found[2]; /* real and imaginary parts, as many as go in */
+} transform;
 
-static kiln_status read_fourier(const ref_call *call, fourier *f)
+#define BINS REF_DOUBTS
+
+static kiln_status make_transform(ref_call *call, int64_t rows, transform *t)
 {
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &f->x));
+    t->beside = rows > 1 && t->n < (1 << 16) ? REF_FOURIER_ROWS : 1;
+    const int64_t all = t->n * t->beside;
+    double *room = NULL;
+    const int64_t fast = ref_fourier_room(t->n, t->beside);
+    KLN_RETURN_IF_ERROR(
+        ref_scratch(call, (size_t)(3 * t->n + 2 * all + fast + BINS), sizeof *room, &room));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)(2 * (all + BINS)), sizeof(float), &t->found[0]));
+    t->row = room;
+    t->cosines = room + t->n;
+    t->sines = room + 2 * t->n;
+    t->in = (ref_points){room + 3 * t->n, room + 3 * t->n + all};
+    t->found[1] = t->found[0] + all + BINS;
+    memset(t->in.re, 0, (size_t)(2 * all) * sizeof *t->in.re);
+    t->is_fast = t->y->dtype == KILN_DTYPE_FLOAT32;
+    if (t->is_fast) {
+        ref_fourier_make(&t->fast, t->n, t->beside, t->inverse, t->in.im + all);
+    }
+    return ref_spend(call, (double)rows * (double)t->n * (double)t->bins);
+}
+
+/* Those that the sums of bin k need. */
+static void find_roots(transform *t, int64_t k)
+{
+    if (t->known == 0) {
+        memset(t->cosines, 0xff, (size_t)t->n * 2 * sizeof *t->cosines);
+    }
+    for (int64_t turn = 0, i = 0; t->known < t->n && (i == 0 || turn != 0); i++) {
+        if (isnan(t->cosines[turn])) {
+            const double angle = 2.0 * PI * (double)turn / (double)t->n;
+            t->cosines[turn] = cos(angle);
+            t->sines[turn] = t->inverse ? sin(angle) : -sin(angle);
+            t->known++;
+        }
+        turn += k;
+        turn -= turn >= t->n ? t->n : 0;
+    }
+}
+
+/* `count` bins of one row by the definition. The angle is reduced in integers, so that it is as
+ * exact for a late bin as for an early one. */
+static inline void sum_bins(const transform *t, int64_t row, int count, const int64_t k[BINS],
+                            double sums[2][BINS])
+{
+    int64_t turn[BINS] = {0}; /* k * i modulo n */
+    double re[BINS] = {0.0};
+    double im[BINS] = {0.0};
+    for (int64_t i = 0; i < t->n; i++) {
+        const double in_re = t->in.re[i * t->beside + row];
+        const double in_im = t->in.im[i * t->beside + row];
+        for (int b = 0; b < count; b++) {
+            const double c = t->cosines[turn[b]];
+            const double s = t->sines[turn[b]];
+            turn[b] += k[b];
+            turn[b] -= turn[b] >= t->n ? t->n : 0;
+            re[b] += in_re * c - in_im * s;
+            im[b] += in_re * s + in_im * c;
+        }
+    }
+    memcpy(sums[0], re, sizeof re);
+    memcpy(sums[1], im, sizeof im);
+}
+
+#define FEW 2
+
+static void sum_few(const transform *t, int64_t row, const int64_t k[BINS], double sums[2][BINS])
+{
+    sum_bins(t, row, FEW, k, sums);
+}
+
+REF_WIDE static void sum_many(const transform *t, int64_t row, const int64_t k[BINS],
+                              double sums[2][BINS])
+{
+    sum_bins(t, row, BINS, k, sums);
+}
+
+/* `count` bins of a row by the definition; k is filled up. */
+static void define_bins(transform *t, int64_t row, int64_t start, size_t count, int64_t k[BINS])
+{
+    const double scale = t->inverse ? 1.0 / (double)t->n : 1.0;
+    double sums[2][BINS];
+    for (size_t b = 0; b < BINS; b++) {
+        k[b] = k[b < count ? b : 0];
+        find_roots(t, k[b]);
+    }
+    (count <= FEW ? sum_few : sum_many)(t, row, k, sums);
+    for (size_t b = 0; b < count; b++) {
+        const double values[2] = {sums[0][b] * scale, sums[1][b] * scale};
+        ref_store_float(t->y, start + k[b] * t->step, 1, t->parts, values);
+    }
+}
+
+/* How far a result of each row may be from the definition's: there, what each point adds is rounded
+ * again by each addition from that on. */
+REF_WIDE static void find_doubts(const transform *t, double doubts[BINS])
+{
+    double sums[BINS] = {0.0};
+    const int64_t count = t->n * t->beside;
+    for (int64_t i = 0; i < count; i += BINS) {
+        for (int b = 0; b < BINS; b++) {
+            const int64_t point = t->beside == 1 ? i + b : i / BINS;
+            const double size = fabs(t->in.re[i + b]) + fabs(t->in.im[i + b]);
+            sums[b] += point < t->n ? size * (t->fast.units + (double)(t->n - point)) : 0.0;
+        }
+    }
+    double all = 0.0;
+    for (int b = 0; b < BINS; b++) {
+        all += sums[b];
+    }
+    for (int b = 0; b < BINS; b++) {
+        doubts[b] = 0x1.1p-53 * (t->beside == 1 ? all : sums[b]);
+    }
+}
+
+static void find_fast(transform *t)
+{
+    double doubts[BINS];
+    find_doubts(t, doubts);
+    const double scale = t->inverse ? 1.0 / (double)t->n : 1.0;
+    const ref_points out = ref_fourier_transform(&t->fast, t->in);
+    (void)ref_round_within(t->bins * t->beside, out.re, doubts, scale, t->found[0]);
+    (void)ref_round_within(t->bins * t->beside, out.im, doubts, scale, t->found[1]);
+}
+
+/* The transforms of `rows` rows of t->in, whose first bins go to y from `starts` on. */
+static void run_transforms(transform *t, int64_t rows, const int64_t *starts)
+{
+    if (t->is_fast) {
+        find_fast(t);
+    }
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t open[BINS];
+        size_t count = 0;
+        for (int64_t k = 0; k < t->bins; k++) {
+            bool sure = t->is_fast;
+            for (int64_t part = 0; part < t->parts && sure; part++) {
+                const float value = t->found[part][k * t->beside + row];
+                ((float *)t->y->data)[starts[row] + k * t->step + part] = value;
+                sure = !isnan(value);
+            }
+            if (!sure) {
+                open[count++] = k;
+            }
+            if (count == BINS || (count > 0 && k + 1 == t->bins)) {
+                define_bins(t, row, starts[row], count, open);
+                count = 0;
+            }
+        }
+    }
+}
+
+static kiln_status read_fourier(const ref_call *call, transform *t, int *at, int64_t *parts)
+{
+    const ref_tensor *x = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
     const ref_tensor *length = ref_input(call, 1);
     const ref_tensor *axis = ref_input(call, 2);
     const int64_t usual = call->node->version < 20 ? 1 : -2;
-    f->parts = f->x->rank > 1 ? f->x->dims[f->x->rank - 1] : 0;
-    KLN_RETURN_IF(f->parts != 1 && f->parts != 2, KILN_ERROR_SHAPE,
+    *parts = x->rank > 1 ? x->dims[x->rank - 1] : 0;
+    KLN_RETURN_IF(*parts != 1 && *parts != 2, KILN_ERROR_SHAPE,
                   "the last dimension must be 1 (real) or 2 (complex)");
     KLN_RETURN_IF_ERROR(ref_axis(call,
                                  axis != NULL && axis->count > 0
                                      ? ref_get_int(axis, 0)
                                      : ref_attribute_int(call, "axis", usual),
-                                 f->x->rank, &f->axis));
-    f->inverse = ref_attribute_int(call, "inverse", 0) != 0;
-    f->onesided = ref_attribute_int(call, "onesided", 0) != 0;
-    f->n = f->inverse && f->onesided ? 2 * (f->x->dims[f->axis] - 1) : f->x->dims[f->axis];
+                                 x->rank, at));
+    t->inverse = ref_attribute_int(call, "inverse", 0) != 0;
+    const bool onesided = ref_attribute_int(call, "onesided", 0) != 0;
+    t->n = t->inverse && onesided ? 2 * (x->dims[*at] - 1) : x->dims[*at];
     /* Of one bin nothing comes out, unless a length is given. */
-    const bool may_be_empty = f->inverse && f->onesided && (length == NULL || length->count == 0);
+    const bool may_be_empty = t->inverse && onesided && (length == NULL || length->count == 0);
     if (length != NULL && length->count > 0) {
-        f->n = ref_get_int(length, 0);
+        t->n = ref_get_int(length, 0);
     }
-    KLN_RETURN_IF(
-        f->n < (may_be_empty ? 0 : 1) || f->n > (INT64_C(1) << 31) || f->axis == f->x->rank - 1,
-        KILN_ERROR_SHAPE, "a transform of %lld points along axis %d", (long long)f->n, f->axis);
-    f->bins = f->onesided && !f->inverse ? f->n / 2 + 1 : f->n;
-    f->wide = f->onesided && f->inverse ? 1 : 2;
+    KLN_RETURN_IF(t->n < (may_be_empty ? 0 : 1) || t->n > (INT64_C(1) << 31) || *at == x->rank - 1,
+                  KILN_ERROR_SHAPE, "a transform of %lld points along axis %d", (long long)t->n,
+                  *at);
+    t->bins = onesided && !t->inverse ? t->n / 2 + 1 : t->n;
+    t->parts = onesided && t->inverse ? 1 : 2;
     return KILN_OK;
 }
 
 /* The points of one row: cut or filled with zeros to n; a one-sided spectrum is mirrored. */
-static void load_points(const fourier *f, int64_t start, int64_t step, double *in)
+static void load_points(transform *t, const ref_tensor *x, int64_t have, int64_t start,
+                        int64_t step, int64_t parts, int64_t row)
 {
-    const int64_t have = f->x->dims[f->axis];
-    memset(in, 0, (size_t)f->n * 2 * sizeof *in);
-    for (int64_t i = 0; i < f->n; i++) {
-        const bool mirrored = f->inverse && f->onesided && i > f->n / 2;
-        const int64_t at = mirrored ? f->n - i : i;
-        if (at >= have) {
-            continue;
+    const int64_t taken = have < t->n ? have : t->n;
+    const bool onesided = t->inverse && t->parts == 1;
+    for (int64_t part = 0; part < parts; part++) {
+        double *to = (part == 0 ? t->in.re : t->in.im) + row;
+        ref_load_float(x, start + part, step, taken, t->row);
+        for (int64_t i = 0; i < t->n; i++) {
+            const bool mirrored = onesided && i > t->n / 2;
+            const int64_t at = mirrored ? t->n - i : i;
+            const double value = at < taken ? t->row[at] : 0.0;
+            to[i * t->beside] = mirrored && part == 1 ? -value : value;
         }
-        ref_load_float(f->x, start + at * step, 1, f->parts, in + 2 * i);
-        in[2 * i + 1] *= mirrored ? -1.0 : 1.0;
     }
 }
 
 static kiln_status ref_op_dft(ref_call *call)
 {
-    fourier f = {0};
-    ref_tensor *y = NULL;
-    double *in = NULL;
-    double *out = NULL;
-    KLN_RETURN_IF_ERROR(read_fourier(call, &f));
+    transform t = {0};
+    int axis = 0;
+    int64_t parts = 0;
+    const ref_tensor *x = ref_input(call, 0);
+    KLN_RETURN_IF_ERROR(read_fourier(call, &t, &axis, &parts));
     int64_t dims[REF_RANK];
-    memcpy(dims, f.x->dims, sizeof dims);
-    dims[f.axis] = f.bins;
-    dims[f.x->rank - 1] = f.wide;
-    KLN_RETURN_IF_ERROR(ref_output(call, 0, f.x->dtype, f.x->rank, dims, &y));
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)f.n, 2 * sizeof *in, &in));
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)f.n, 2 * sizeof *out, &out));
-    const int64_t inner = ref_product(dims, f.axis + 1, f.x->rank - 1);
-    const int64_t outer = ref_product(dims, 0, f.axis);
-    double *roots = NULL;
-    KLN_RETURN_IF_ERROR(make_roots(call, f.n, f.inverse, &roots));
-    KLN_RETURN_IF_ERROR(
-        ref_spend(call, (double)outer * (double)inner * (double)f.n * (double)f.bins));
-    for (int64_t i = 0; i < outer * inner; i++) {
-        const int64_t from = (i / inner * f.x->dims[f.axis] * inner + i % inner) * f.parts;
-        const int64_t to = (i / inner * f.bins * inner + i % inner) * f.wide;
-        load_points(&f, from, inner * f.parts, in);
-        transform(f.n, f.bins, f.inverse, roots, in, out);
-        for (int64_t k = 0; k < f.bins; k++) {
-            ref_store_float(y, to + k * inner * f.wide, 1, f.wide, out + 2 * k);
+    memcpy(dims, x->dims, sizeof dims);
+    dims[axis] = t.bins;
+    dims[x->rank - 1] = t.parts;
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &t.y));
+    const int64_t inner = ref_product(dims, axis + 1, x->rank - 1);
+    const int64_t rows = ref_product(dims, 0, axis) * inner;
+    t.step = inner * t.parts;
+    KLN_RETURN_IF_ERROR(make_transform(call, rows, &t));
+    for (int64_t i = 0; i < rows && t.n > 0; i += t.beside) {
+        const int64_t count = rows - i < t.beside ? rows - i : t.beside;
+        int64_t starts[REF_FOURIER_ROWS];
+        for (int64_t r = 0; r < count; r++) {
+            const int64_t from = (i + r) / inner * x->dims[axis] * inner + (i + r) % inner;
+            starts[r] = ((i + r) / inner * t.bins * inner + (i + r) % inner) * t.parts;
+            load_points(&t, x, x->dims[axis], from * parts, inner * parts, parts, r);
         }
+        KLN_RETURN_IF_ERROR(ref_spend(call, 0));
+        run_transforms(&t, count, starts);
     }
     return KILN_OK;
+}
+
+/* A window's weight for each point of a frame; one that is shorter stands in its middle. */
+static void load_window(const ref_tensor *window, int64_t n, double *weights)
+{
+    const int64_t lead = window != NULL ? (n - window->count) / 2 : 0;
+    for (int64_t i = 0; i < n; i++) {
+        weights[i] = window == NULL ? 1.0 : 0.0;
+    }
+    if (window != NULL) {
+        ref_load_float(window, 0, 1, window->count, weights + lead);
+    }
 }
 
 static kiln_status ref_op_stft(ref_call *call)
@@ -133,9 +273,7 @@ static kiln_status ref_op_stft(ref_call *call)
     const ref_tensor *hop = ref_input(call, 1);
     const ref_tensor *window = ref_input(call, 2);
     const ref_tensor *length = ref_input(call, 3);
-    ref_tensor *y = NULL;
-    double *in = NULL;
-    double *out = NULL;
+    double *weights = NULL;
     const int64_t step = hop->count > 0 ? ref_get_int(hop, 0) : 0;
     const int64_t n = length != NULL && length->count > 0 ? ref_get_int(length, 0)
                       : window != NULL                    ? window->count
@@ -149,31 +287,27 @@ static kiln_status ref_op_stft(ref_call *call)
         "signal, no shorter than the window",
         (long long)n, (long long)step);
     const bool onesided = ref_attribute_int(call, "onesided", 1) != 0;
-    const int64_t dims[4] = {x->dims[0], (x->dims[1] - n) / step + 1, onesided ? n / 2 + 1 : n, 2};
-    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, 4, dims, &y));
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, 2 * sizeof *in, &in));
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, 2 * sizeof *out, &out));
-    double *roots = NULL;
-    KLN_RETURN_IF_ERROR(make_roots(call, n, false, &roots));
-    KLN_RETURN_IF_ERROR(
-        ref_spend(call, (double)dims[0] * (double)dims[1] * (double)n * (double)dims[2]));
-    /* A window that is shorter than a frame stands in its middle. */
-    const int64_t lead = window != NULL ? (n - window->count) / 2 : 0;
-    for (int64_t i = 0; i < dims[0] * dims[1]; i++) {
-        const int64_t from = i / dims[1] * x->dims[1] + i % dims[1] * step;
-        memset(in, 0, (size_t)n * 2 * sizeof *in);
-        for (int64_t t = 0; t < n; t++) {
-            const bool inside = window == NULL || (t >= lead && t < lead + window->count);
-            const double weight = window == NULL ? 1.0
-                                  : inside       ? ref_get_float(window, t - lead)
-                                                 : 0.0;
-            ref_load_float(x, (from + t) * parts, 1, parts, in + 2 * t);
-            for (int64_t part = 0; part < parts; part++) {
-                in[2 * t + part] *= weight;
+    const int64_t frames = (x->dims[1] - n) / step + 1;
+    transform t = {.n = n, .bins = onesided ? n / 2 + 1 : n, .parts = 2, .step = 2};
+    const int64_t dims[4] = {x->dims[0], frames, t.bins, 2};
+    const int64_t rows = x->dims[0] * frames;
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, 4, dims, &t.y));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *weights, &weights));
+    KLN_RETURN_IF_ERROR(make_transform(call, rows, &t));
+    load_window(window, n, weights);
+    for (int64_t i = 0; i < rows; i += t.beside) {
+        const int64_t count = rows - i < t.beside ? rows - i : t.beside;
+        int64_t starts[REF_FOURIER_ROWS];
+        for (int64_t r = 0; r < count; r++) {
+            const int64_t from = (i + r) / frames * x->dims[1] + (i + r) % frames * step;
+            starts[r] = (i + r) * t.bins * 2;
+            load_points(&t, x, n, from * parts, parts, parts, r);
+            for (int64_t k = 0; k < n * parts; k++) {
+                (k < n ? t.in.re : t.in.im)[k % n * t.beside + r] *= weights[k % n];
             }
         }
-        transform(n, dims[2], false, roots, in, out);
-        ref_store_float(y, i * dims[2] * 2, 1, dims[2] * 2, out);
+        KLN_RETURN_IF_ERROR(ref_spend(call, 0));
+        run_transforms(&t, count, starts);
     }
     return KILN_OK;
 }
