@@ -188,7 +188,7 @@ static void add_values(const attention *a, const double *weights, const double *
 #define PARTS 16
 
 /* The greatest of numbers, or of their magnitudes; what is no number is passed over. */
-REF_WIDE static double find_most(int64_t n, const double *values, double least, bool magnitude)
+REF_WIDE static double greatest_score(int64_t n, const double *values, double least, bool magnitude)
 {
     double most[PARTS];
     for (int k = 0; k < PARTS; k++) {
@@ -210,7 +210,7 @@ REF_WIDE static double find_most(int64_t n, const double *values, double least, 
     return most[0];
 }
 
-REF_WIDE static void scale_row(int64_t n, double factor, double *values)
+REF_WIDE static void multiply_scores(int64_t n, double factor, double *values)
 {
     for (int64_t i = 0; i < n; i++) {
         values[i] *= factor;
@@ -220,9 +220,9 @@ REF_WIDE static void scale_row(int64_t n, double factor, double *values)
 /* Weights of a row, each within 2^-47 + 2^-52 n of its own; false where that cannot be said. */
 static bool soften_near(int64_t n, const double *scores, double *weights)
 {
-    const double most = find_most(n, scores, -HUGE_VAL, false);
+    const double most = greatest_score(n, scores, -HUGE_VAL, false);
     if (isfinite(most)) {
-        scale_row(n, 1.0 / ref_exp_row_of_doubles(n, scores, most, weights), weights);
+        multiply_scores(n, 1.0 / ref_exp_row_of_doubles(n, scores, most, weights), weights);
     }
     return isfinite(most);
 }
@@ -231,7 +231,7 @@ static bool soften_near(int64_t n, const double *scores, double *weights)
  * products, and what is less than e^-150 and counts as that. */
 static double doubt_of(const attention *a, const double *values)
 {
-    const double most = find_most(a->k.length * a->v.size, values, 0.0, true);
+    const double most = greatest_score(a->k.length * a->v.size, values, 0.0, true);
     return most * (0x1p-46 + (double)a->k.length * 0x1p-51);
 }
 
@@ -249,7 +249,7 @@ static void find_scores(const attention *a, int64_t first, int64_t rows, const d
         const int64_t row = first + r;
         const int64_t head = row / a->q.length;
         double *s = a->scores + r * n;
-        scale_row(n, a->scale, s);
+        multiply_scores(n, a->scale, s);
         keep(a, row, 0, s);
         for (int64_t i = 0; a->softcap > 0.0 && i < n; i++) {
             s[i] = a->softcap * tanh(s[i] / a->softcap);
