@@ -204,6 +204,9 @@ static const cli_option http_options[] = {
     {"access-log", 0, "FILE", CLI_TEXT, SERVER(access_log), 0, 0, NULL,
      "Append a line for each request: time, client, method and path, status, bytes of the body, "
      "bytes of the answer, microseconds. \"-\" is standard output. SIGHUP opens it anew."},
+    {"shared-memory", 0, NULL, CLI_FLAG, SERVER(shared_memory), 0, 0, NULL,
+     "Let clients on this machine name POSIX shared memory that inputs are read from and outputs "
+     "written to. A client reaches any such memory that this process may open."},
     {"no-control", 0, NULL, CLI_FLAG, SERVER(no_control), 0, 0, NULL,
      "Load and unload no models on request."},
     {0},

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "serve_http.h"
+#include "serve_shared.h"
 
 #define LARGEST_PEM 1048576
 #define PATIENCE 1000000000 /* nanoseconds for the last event of a text */
@@ -313,6 +314,7 @@ static void finish(serve *server)
         (void)pthread_join(server->loader, NULL);
     }
     serve_models_finish(&server->models);
+    serve_shared_finish(server);
     serve_tokens_finish(&server->tokens);
     if (server->socket >= 0) {
         (void)close(server->socket);
@@ -329,6 +331,7 @@ serve *serve_start(const serve_options *options, serve_problem *problem)
     if (server == NULL || !serve_models_init(&server->models) ||
         pthread_mutex_init(&server->log_lock, NULL) != 0 ||
         pthread_mutex_init(&server->connection_lock, NULL) != 0 ||
+        pthread_mutex_init(&server->shared_lock, NULL) != 0 ||
         pthread_mutex_init(&server->work_lock, NULL) != 0 ||
         pthread_cond_init(&server->work, NULL) != 0 ||
         pthread_cond_init(&server->rest, NULL) != 0) {

@@ -43,6 +43,7 @@ typedef struct serve_options {
     const char *const *loads; /* models that are loaded at the start; none: all */
     size_t load_count;
     double poll_seconds; /* between two looks at the places, for what has changed; 0: none */
+    bool shared_memory;  /* of clients on this machine is read and written */
     bool no_control;     /* models are neither loaded nor unloaded by requests */
     const kiln_build_options *build; /* how models are loaded; or NULL */
     kiln_graph_policy graphs;

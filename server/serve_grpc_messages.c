@@ -76,10 +76,15 @@ MESSAGE(config_input, FIELD(1, STRING, "name"),
         {2, SERVE_PROTO_ENUM, false, "data_type", {.words = types}}, LIST(4, INT, "dims"));
 MESSAGE(config_output, FIELD(1, STRING, "name"),
         {2, SERVE_PROTO_ENUM, false, "data_type", {.words = types}}, LIST(3, INT, "dims"));
+static const char *const kinds[] = {"KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL", NULL};
+MESSAGE(instance_group, FIELD(1, STRING, "name"), FIELD(2, INT, "count"),
+        {4, SERVE_PROTO_ENUM, false, "kind", {.words = kinds}});
+MESSAGE(dynamic_batching, FIELD(2, UINT, "max_queue_delay_microseconds"));
 MESSAGE(config, FIELD(1, STRING, "name"), FIELD(2, STRING, "platform"),
         OF(3, MESSAGE, "version_policy", version_policy), FIELD(4, INT, "max_batch_size"),
         LIST_OF(5, config_input, "input"), LIST_OF(6, config_output, "output"),
-        FIELD(17, STRING, "backend"));
+        LIST_OF(7, instance_group, "instance_group"),
+        OF(11, MESSAGE, "dynamic_batching", dynamic_batching), FIELD(17, STRING, "backend"));
 MESSAGE(config_answer, OF(1, MESSAGE, "config", config));
 MESSAGE(duration, FIELD(1, UINT, "count"), FIELD(2, UINT, "ns"));
 MESSAGE(durations, OF(1, MESSAGE, "success", duration), OF(2, MESSAGE, "fail", duration),
@@ -97,11 +102,18 @@ MESSAGE(infer_answer, FIELD(1, STRING, "model_name"), FIELD(2, STRING, "model_ve
         FIELD(3, STRING, "id"), LIST_OF(5, tensor, "outputs"));
 const serve_proto_message *const serve_grpc_infer_answer = &infer_answer;
 MESSAGE(nothing, FIELD(1, BOOL, ""));
+MESSAGE(region_request, FIELD(2, STRING, "key"), FIELD(3, UINT, "offset"),
+        FIELD(4, UINT, "byte_size"));
+MESSAGE(region, FIELD(1, STRING, "name"), FIELD(2, STRING, "key"), FIELD(3, UINT, "offset"),
+        FIELD(4, UINT, "byte_size"));
+MESSAGE(region_entry, FIELD(1, STRING, "name"), OF(2, MESSAGE, "region", region));
+MESSAGE(regions, LIST_OF(1, region_entry, "regions"));
 static const char *const health[] = {"UNKNOWN", "SERVING", "NOT_SERVING", NULL};
 MESSAGE(health_answer, {1, SERVE_PROTO_ENUM, false, "status", {.words = health}});
 
 /* --- methods --- */
 
+#define REGION "v2/systemsharedmemory/region/"
 #define INFERENCE "/inference.GRPCInferenceService/"
 
 static const serve_grpc_method methods[] = {
@@ -123,6 +135,20 @@ static const serve_grpc_method methods[] = {
      &nothing, NULL, 0},
     {INFERENCE "RepositoryModelUnload", "POST", "v2/repository/models/*/unload", 2, 0,
      &control_request, &nothing, NULL, 0},
+    {INFERENCE "SystemSharedMemoryStatus", "GET", REGION "*/status", 1, 0, NULL, &regions,
+     "regions", SERVE_GRPC_ALL},
+    {INFERENCE "SystemSharedMemoryRegister", "POST", REGION "*/register", 1, 0, &region_request,
+     &nothing, NULL, 0},
+    {INFERENCE "SystemSharedMemoryUnregister", "POST", REGION "*/unregister", 1, 0, NULL, &nothing,
+     NULL, SERVE_GRPC_ALL},
+    {INFERENCE "CudaSharedMemoryStatus", "GET", "v2/cudasharedmemory/status", 0, 0, NULL, &nothing,
+     NULL, 0},
+    {INFERENCE "CudaSharedMemoryRegister", "POST", "v2/cudasharedmemory/status", 0, 0, NULL,
+     &nothing, NULL, 0},
+    {INFERENCE "CudaSharedMemoryUnregister", "POST", "v2/cudasharedmemory/status", 0, 0, NULL,
+     &nothing, NULL, 0},
+    {INFERENCE "TraceSetting", "POST", "v2/trace/setting", 0, 0, NULL, &nothing, NULL, 0},
+    {INFERENCE "LogSettings", "POST", "v2/logging", 0, 0, NULL, &nothing, NULL, 0},
     {"/grpc.health.v1.Health/Check", "GET", "v2/health/ready", 0, 0, NULL, &health_answer, NULL,
      SERVE_GRPC_HEALTH},
 };

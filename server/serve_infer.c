@@ -24,7 +24,8 @@ static void answered(void *user, kiln_request *request)
 static bool runs_here(const serve_infer *infer)
 {
     const unsigned long long usual = atomic_load(&infer->instance->run_ns);
-    return usual != 0 && usual < (infer->alone ? QUICK_ALONE : QUICK) && !infer->instance->delays;
+    return usual != 0 && usual < (infer->alone ? QUICK_ALONE : QUICK) &&
+           infer->instance->delay == 0;
 }
 
 static unsigned long long rows_of(const serve_infer *infer)
@@ -61,7 +62,7 @@ static void place_outputs(serve_connection *at, serve_infer *infer)
     }
     for (size_t i = 0; i < infer->wish_count; i++) {
         const serve_wish *wish = &infer->wishes[i];
-        if (wish->index != i || !wish->binary || wish->classes > 0 ||
+        if (wish->index != i || !wish->binary || wish->classes > 0 || wish->place.region != NULL ||
             !known_output(infer, wish, &outputs[i]) ||
             total % kiln_dtype_alignment(outputs[i].tensor.desc.dtype) != 0 ||
             outputs[i].tensor.bytes > SIZE_MAX / 4 - total) {
@@ -227,6 +228,38 @@ static bool write_classes(answer *self, const serve_wish *wish, const kiln_tenso
     return true;
 }
 
+/* To where the client wants it. By gRPC each output has contents, which are empty then. */
+static bool write_shared(answer *self, const serve_wish *wish, const kiln_tensor *tensor,
+                         serve_problem *problem)
+{
+    const char *name = self->instance->outputs[wish->index].name;
+    const serve_place *place = &wish->place;
+    serve_text *text = &self->reply.text;
+    size_t bytes = 0;
+    if (kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes) != KILN_OK) {
+        return serve_refuse(problem, 500, "%s", kiln_error_message());
+    }
+    if (bytes > (size_t)place->size) {
+        return serve_refuse(problem, 400,
+                            "output \"%.200s\" takes %zu bytes, shared_memory_byte_size is %lld",
+                            name, bytes, (long long)place->size);
+    }
+    if (!serve_place_write(self->instance->server, place, name, tensor->data, bytes, problem)) {
+        return false;
+    }
+    serve_text_string(text, ",\"parameters\":{\"shared_memory_region\":");
+    serve_text_json(text, place->region);
+    serve_text_printf(text, ",\"shared_memory_byte_size\":%zu", bytes);
+    if (place->offset != 0) {
+        serve_text_printf(text, ",\"shared_memory_offset\":%lld", (long long)place->offset);
+    }
+    serve_text_string(text, "}");
+    if (wish->binary) {
+        self->reply.pieces[self->reply.count++] = (struct MHD_IoVec){"", 0};
+    }
+    return true;
+}
+
 static bool write_output(answer *self, const serve_wish *wish, const kiln_tensor *tensor,
                          serve_problem *problem)
 {
@@ -243,6 +276,9 @@ static bool write_output(answer *self, const serve_wish *wish, const kiln_tensor
         return write_classes(self, wish, tensor, problem);
     }
     write_shape(text, &tensor->desc.shape);
+    if (wish->place.region != NULL) {
+        return write_shared(self, wish, tensor, problem);
+    }
     if (!wish->binary) {
         serve_text_string(text, ",\"data\":");
         return serve_data_write(tensor, text, sentence, sizeof sentence) ||

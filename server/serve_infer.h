@@ -3,14 +3,15 @@
 #ifndef KILN_SERVE_INFER_H
 #define KILN_SERVE_INFER_H
 
-#include "serve_parts.h"
+#include "serve_shared.h"
 
 /* An output that was asked for. */
 typedef struct serve_wish {
-    size_t index;     /* of the model's outputs */
-    bool says_binary; /* `binary` was given with it */
-    bool binary;      /* behind the JSON, not in it */
-    int64_t classes;  /* so many of the largest, as text; 0: the tensor itself */
+    size_t index;      /* of the model's outputs */
+    bool says_binary;  /* `binary` was given with it */
+    bool binary;       /* behind the JSON, not in it */
+    int64_t classes;   /* so many of the largest, as text; 0: the tensor itself */
+    serve_place place; /* of the client's, that it is written to */
 } serve_wish;
 
 typedef struct serve_infer {

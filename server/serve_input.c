@@ -3,6 +3,14 @@
 
 #include "serve_request.h"
 
+static bool check_bools(serve_reader *self, const kiln_tensor *tensor)
+{
+    return tensor->desc.dtype != KILN_DTYPE_BOOL ||
+           serve_data_is_bool(tensor->data, tensor->bytes) ||
+           serve_refuse(self->problem, 400, "input \"%.200s\": a BOOL is neither 0 nor 1",
+                        self->entry.name);
+}
+
 /* The next of the binary tensors, where it lies if its address allows that. */
 static bool take_binary(serve_reader *self, const serve_entry *read, kiln_tensor *tensor)
 {
@@ -33,10 +41,29 @@ static bool take_binary(serve_reader *self, const serve_entry *read, kiln_tensor
         }
         memcpy(tensor->data, next.at, tensor->bytes);
     }
-    return tensor->desc.dtype != KILN_DTYPE_BOOL ||
-           serve_data_is_bool(tensor->data, tensor->bytes) ||
-           serve_refuse(self->problem, 400, "input \"%.200s\": a BOOL is neither 0 nor 1",
-                        read->name);
+    return check_bools(self, tensor);
+}
+
+/* A copy of what is in a client's memory, who may write there meanwhile. */
+static bool take_shared(serve_reader *self, const serve_entry *read, kiln_tensor *tensor)
+{
+    serve *server = self->infer->instance->server;
+    if (read->place.size < 0 || (uint64_t)read->place.size != tensor->bytes) {
+        return serve_refuse(self->problem, 400,
+                            "input \"%.200s\": shared_memory_byte_size is %lld, its type and shape "
+                            "take %zu bytes",
+                            read->name, (long long)read->place.size, tensor->bytes);
+    }
+    if (!serve_place_check(server, &read->place, read->name, self->problem)) {
+        return false; /* before there is memory for it */
+    }
+    tensor->data = serve_arena_take(self->arena, tensor->bytes);
+    if (tensor->data == NULL) {
+        return serve_refuse(self->problem, 503, "memory is short");
+    }
+    return serve_place_read(server, &read->place, read->name, tensor->data, tensor->bytes,
+                            self->problem) &&
+           check_bools(self, tensor);
 }
 
 static bool check_shape(serve_reader *self, const serve_entry *read, const serve_binding *binding)
@@ -143,6 +170,12 @@ bool serve_input_take(serve_reader *self)
     serve_json late;
     if (read->input.name == NULL && !serve_input_prepare(self)) {
         return false;
+    }
+    if (read->place.region != NULL) {
+        return !read->has_data && read->binary_size < 0
+                   ? take_shared(self, read, &read->input.tensor)
+                   : serve_refuse(self->problem, 400,
+                                  "input \"%.200s\" has data, and is in shared memory", read->name);
     }
     const bool apart = self->tensors != NULL && self->tensors->count != 0;
     if ((read->binary_size >= 0 || apart) && read->has_data) {

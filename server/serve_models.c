@@ -167,6 +167,27 @@ serve_instance *serve_find(struct serve *server, const char *name, const char *n
     return instance;
 }
 
+void serve_versions_put(serve_text *text, const serve_instance *instance)
+{
+    serve_models *models = &instance->server->models;
+    const serve_version *last = NULL;
+    const char *comma = "";
+    (void)pthread_rwlock_rdlock(&models->lock);
+    const serve_model *model = find_model(models, instance->name);
+    while (last != model->versions) {
+        const serve_version *version = model->versions;
+        while (version->next != last) {
+            version = version->next;
+        }
+        if (version->instance != NULL) {
+            serve_text_printf(text, "%s\"%s\"", comma, version->version);
+            comma = ",";
+        }
+        last = version;
+    }
+    (void)pthread_rwlock_unlock(&models->lock);
+}
+
 void serve_instance_release(serve_instance *instance)
 {
     if (atomic_fetch_sub(&instance->references, 1) != 1) {

@@ -90,7 +90,8 @@ static bool open_scheduler(serve_instance *instance, const serve_tuning *tuning,
         return serve_refuse_status(problem, status, kiln_error_message());
     }
     instance->max_batch = counters.max_batch;
-    instance->delays = options.delay_nanoseconds != 0;
+    instance->delay = options.delay_nanoseconds;
+    instance->contexts = options.contexts > 0 ? options.contexts : instance->on_gpu ? 2 : 1;
     return true;
 }
 

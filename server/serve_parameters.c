@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
 #include "serve_request.h"
 
 bool serve_read_broken(serve_reader *self, const char *where)
@@ -29,9 +31,6 @@ static bool read_whole(serve_reader *self, const char *what, int64_t least, int6
 static bool is_foreign(const serve_slice *key, const char **what)
 {
     static const char *const foreign[][2] = {
-        {"shared_memory_region", "shared memory is"},
-        {"shared_memory_byte_size", "shared memory is"},
-        {"shared_memory_offset", "shared memory is"},
         {"sequence_id", "sequences of requests are"},
         {"sequence_start", "sequences of requests are"},
         {"sequence_end", "sequences of requests are"},
@@ -43,6 +42,26 @@ static bool is_foreign(const serve_slice *key, const char **what)
         }
     }
     return false;
+}
+
+static bool read_region(serve_reader *self, serve_entry *of)
+{
+    char name[SERVE_NAME];
+    const serve *server = self->infer->instance->server;
+    if (server == NULL || !server->options->shared_memory) {
+        return serve_refuse(self->problem, 400,
+                            "this server reads and writes no shared memory (--shared-memory)");
+    }
+    if (!serve_json_string(&self->json, name, sizeof name)) {
+        return serve_read_broken(self, "\"shared_memory_region\"");
+    }
+    char *kept = serve_arena_take(self->arena, strlen(name) + 1);
+    if (kept == NULL) {
+        return serve_refuse(self->problem, 503, "memory is short");
+    }
+    memcpy(kept, name, strlen(name) + 1);
+    of->place.region = kept;
+    return true;
 }
 
 bool serve_read_parameters(serve_reader *self, serve_entry *of)
@@ -67,6 +86,12 @@ bool serve_read_parameters(serve_reader *self, serve_entry *of)
             of->has_binary = true;
             read = serve_json_bool(&self->json, &of->binary) ||
                    serve_read_broken(self, "\"binary_data\"");
+        } else if (of != NULL && serve_json_is(&key, "shared_memory_region")) {
+            read = read_region(self, of);
+        } else if (of != NULL && serve_json_is(&key, "shared_memory_byte_size")) {
+            read = read_whole(self, "shared_memory_byte_size", 0, INT64_MAX, &of->place.size);
+        } else if (of != NULL && serve_json_is(&key, "shared_memory_offset")) {
+            read = read_whole(self, "shared_memory_offset", 0, INT64_MAX, &of->place.offset);
         } else if (of == NULL && serve_json_is(&key, "binary_data_output")) {
             read = serve_json_bool(&self->json, &self->infer->binary) ||
                    serve_read_broken(self, "\"binary_data_output\"");

@@ -76,7 +76,8 @@ typedef struct serve_instance {
     int64_t row_limit;  /* of a request: max_batch_size of config.pbtxt; 0: none */
     uint64_t timeout;   /* microseconds, of requests that give none; 0: none */
     bool keeps_timeout; /* and no request's own counts */
-    bool delays;        /* requests wait for others */
+    uint64_t delay;     /* nanoseconds that requests wait for others; 0: they do not */
+    int32_t contexts;   /* of each engine */
     int64_t max_batch;  /* rows that are joined; 0: requests are not */
     bool on_gpu;
     char backend[80];     /* "onnxruntime 1.23.0" */
@@ -149,6 +150,8 @@ void serve_models_poll(struct serve *server);
 serve_instance *serve_find(struct serve *server, const char *name, const char *number,
                            serve_problem *problem);
 void serve_instance_release(serve_instance *instance);
+/* The versions of its model that are ready, the oldest first: "1","2". */
+void serve_versions_put(serve_text *text, const serve_instance *instance);
 /* Destroys what nobody has any more. */
 void serve_models_bury(serve_models *models);
 serve_instance *serve_instance_open(struct serve *server, const serve_model *model,
@@ -175,6 +178,7 @@ typedef enum serve_phase {
 
 struct serve_route;
 typedef struct serve_generate serve_generate;
+typedef struct serve_region serve_region;
 typedef struct serve_connection serve_connection;
 
 /* What a request is answered with: text, and tensors behind it. */
@@ -390,6 +394,8 @@ struct serve {
     pthread_cond_t work; /* something for the loader */
     pthread_cond_t rest; /* the keeper sleeps on it */
     serve_job *jobs;
+    serve_region *regions; /* shared memory of clients (serve_shared.c) */
+    pthread_mutex_t shared_lock;
     bool ends;
     uint64_t poll_at; /* when repositories are looked at again; of the loader */
     pthread_t loader, keeper;

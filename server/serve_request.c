@@ -103,9 +103,16 @@ static bool take_wish(serve_reader *self)
                                               "\"%.200s\" among them",
                             read->name);
     }
-    self->infer->wishes[self->infer->wish_count++] = (serve_wish){
-        (size_t)(binding - model->outputs), read->has_binary, read->binary, read->classes};
-    return true;
+    self->infer->wishes[self->infer->wish_count++] =
+        (serve_wish){(size_t)(binding - model->outputs), read->has_binary, read->binary,
+                     read->classes, read->place};
+    if (read->place.region != NULL && read->classes > 0) {
+        return serve_refuse(self->problem, 400,
+                            "output \"%.200s\": classes are not written to shared memory",
+                            read->name);
+    }
+    return read->place.region == NULL ||
+           serve_place_check(model->server, &read->place, read->name, self->problem);
 }
 
 /* All members of an entry were read. */
@@ -236,7 +243,7 @@ static bool settle_wishes(serve_reader *self)
     const size_t count = infer->instance->output_count;
     infer->wishes = serve_arena_take(self->arena, (count + 1) * sizeof(serve_wish));
     for (size_t i = 0; infer->wishes != NULL && i < count; i++) {
-        infer->wishes[i] = (serve_wish){i, false, infer->binary, 0};
+        infer->wishes[i] = (serve_wish){.index = i, .binary = infer->binary};
     }
     infer->wish_count = infer->wishes != NULL ? count : 0;
     return infer->wishes != NULL || no_memory(self);

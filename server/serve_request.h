@@ -30,6 +30,7 @@ typedef struct serve_entry {
     int64_t binary_size; /* -1: not given */
     bool binary, has_binary;
     int64_t classes;
+    serve_place place;
     kiln_named_tensor input; /* what it becomes, once its name is not NULL */
 } serve_entry;
 

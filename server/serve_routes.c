@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "serve_data.h"
-#include "serve_parts.h"
+#include "serve_shared.h"
 
 static serve_result json(serve_connection *at, int code, serve_text *text)
 {
@@ -26,7 +26,9 @@ static serve_result show_server(serve_connection *at)
     serve_text_string(&text,
                       ",\"extensions\":[\"binary_tensor_data\",\"classification\",\"generate\","
                       "\"model_configuration\",\"model_repository\","
-                      "\"model_repository(unload_dependents)\",\"statistics\"]}");
+                      "\"model_repository(unload_dependents)\",\"statistics\"");
+    serve_text_string(&text,
+                      at->server->options->shared_memory ? ",\"system_shared_memory\"]}" : "]}");
     return json(at, 200, &text);
 }
 
@@ -115,8 +117,9 @@ static void put_bindings(serve_text *text, const char *key, const serve_binding 
 
 static void put_model(serve_text *text, const serve_instance *model)
 {
-    serve_text_printf(text, ",\"versions\":[\"%s\"],\"platform\":\"%s\"", model->version,
-                      model->platform);
+    serve_text_string(text, ",\"versions\":[");
+    serve_versions_put(text, model);
+    serve_text_printf(text, "],\"platform\":\"%s\"", model->platform);
     put_bindings(text, "inputs", model->inputs, model->input_count, false, false);
     put_bindings(text, "outputs", model->outputs, model->output_count, false, false);
 }
@@ -137,6 +140,14 @@ static void put_configuration(serve_text *text, const serve_instance *model)
     const bool batched = model->row_limit > 0;
     put_bindings(text, "input", model->inputs, model->input_count, true, batched);
     put_bindings(text, "output", model->outputs, model->output_count, true, batched);
+    serve_text_string(text, ",\"instance_group\":[{\"name\":");
+    serve_text_json(text, model->name);
+    serve_text_printf(text, ",\"kind\":\"%s\",\"count\":%d}]",
+                      model->on_gpu ? "KIND_GPU" : "KIND_CPU", (int)model->contexts);
+    if (model->max_batch > 0) {
+        serve_text_printf(text, ",\"dynamic_batching\":{\"max_queue_delay_microseconds\":%llu}",
+                          (unsigned long long)(model->delay / 1000));
+    }
 }
 
 static serve_result show_configuration(serve_connection *at)
@@ -261,6 +272,13 @@ static serve_result show_control(serve_connection *at)
         method, "v2/models/*/versions/*" path, false, __VA_ARGS__ \
     }
 
+#define SHARED "v2/systemsharedmemory"
+#define NOT_OFFERED(path)                              \
+    {"GET", path, false, serve_shared_refuse, NULL},   \
+    {                                                  \
+        "POST", path, false, serve_shared_refuse, NULL \
+    }
+
 static const serve_route routes[] = {
     {"GET", "", false, serve_page_run, NULL},
     {"GET", "metrics", false, serve_metrics_run, NULL},
@@ -278,6 +296,21 @@ static const serve_route routes[] = {
     {"POST", "v2/repository/index", false, show_index, NULL},
     {"POST", "v2/repository/models/*/load", false, load, show_control},
     {"POST", "v2/repository/models/*/unload", false, unload, show_control},
+    {"GET", SHARED "/region/*/status", false, serve_shared_show, NULL},
+    {"POST", SHARED "/region/*/register", false, serve_shared_register, NULL},
+    {"POST", SHARED "/region/*/unregister", false, serve_shared_unregister, NULL},
+    {"GET", SHARED "/status", false, serve_shared_show, NULL},
+    {"POST", SHARED "/unregister", false, serve_shared_unregister, NULL},
+    {"GET", SHARED "/region/status", false, serve_shared_show, NULL}, /* as gRPC asks for all */
+    {"POST", SHARED "/region/unregister", false, serve_shared_unregister, NULL},
+    NOT_OFFERED("v2/cudasharedmemory/status"),
+    NOT_OFFERED("v2/cudasharedmemory/unregister"),
+    NOT_OFFERED("v2/cudasharedmemory/region/*/status"),
+    NOT_OFFERED("v2/cudasharedmemory/region/*/register"),
+    NOT_OFFERED("v2/cudasharedmemory/region/*/unregister"),
+    NOT_OFFERED("v2/logging"),
+    NOT_OFFERED("v2/trace/setting"),
+    NOT_OFFERED("v2/models/*/trace/setting"),
 };
 
 static int hex(char c)

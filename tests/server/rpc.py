@@ -157,9 +157,10 @@ def test_errors(server, client, stub):
     refused(CODE.INVALID_ARGUMENT, "sequence", parameters="sequence_id")
     code, words = raw_call(server, SERVICE + "RepositoryModelLoad", b"\x12\x07nothing")
     assert code == CODE.NOT_FOUND, words
-    for method in ("Nothing", "SystemSharedMemoryStatus"):
-        code, words = raw_call(server, SERVICE + method, b"")
-        assert code == CODE.UNIMPLEMENTED and method in words, (code, words)
+    for method, words in (("Nothing", "Nothing"), ("TraceSetting", "no trace"),
+                          ("CudaSharedMemoryRegister", "GPU")):
+        found = raw_call(server, SERVICE + method, b"")
+        assert found[0] == CODE.UNIMPLEMENTED and words in found[1], found
     ask(client, [[1, 2, 3, 4]])
 
 

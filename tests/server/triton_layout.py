@@ -136,6 +136,12 @@ def test_shapes(server):
         status, answer = infer(server, name, 5)
         assert status == 400 and "max_batch_size" in answer["error"], answer
     assert server.json("GET", "/v2/models/unbatched/config")[1]["max_batch_size"] == 0
+    config = server.json("GET", "/v2/models/labelled/config")[1]
+    assert config["dynamic_batching"] == {"max_queue_delay_microseconds": 20000}, config
+    assert config["instance_group"] == [{"name": "labelled", "kind": "KIND_CPU", "count": 2}]
+    assert "dynamic_batching" not in server.json("GET", "/v2/models/all/config")[1]
+    for path in ("all", "all/versions/2"):
+        assert server.json("GET", f"/v2/models/{path}")[1]["versions"] == ["1", "2", "10"]
     assert infer(server, "unbatched", 9)[0] == 200
 
 
