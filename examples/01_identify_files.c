@@ -213,15 +213,21 @@ static int ask(const char *models, int32_t *features, int64_t count, float *scor
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
     /* How many files there will be is a dynamic dimension of the model. TensorRT, where it is,
-     * wants to know how large the batch gets, and chooses kernels for the usual size; the others
-     * run any. */
+     * wants to know how large the batch gets, and chooses kernels for the usual size, which takes
+     * it a minute: the plan is kept for the next start. The others run any size at once. */
     const kiln_profile_input range = {.name = "bytes",
                                       .min = KILN_SHAPE(1, FEATURES),
-                                      .opt = KILN_SHAPE(count, FEATURES),
-                                      .max = KILN_SHAPE(count, FEATURES)};
+                                      .opt = KILN_SHAPE(8, FEATURES),
+                                      .max = KILN_SHAPE(count < 64 ? 64 : count, FEATURES)};
     const kiln_profile profile = {.inputs = &range, .input_count = 1};
     kiln_backend_info info = {.struct_size = sizeof info};
-    kiln_build_options options = KILN_BUILD_OPTIONS(.profiles = &profile, .profile_count = 1);
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.profiles = &profile, .profile_count = 1, .cache = "default");
+    if (kiln_backend_choose(NULL, &info) == KILN_OK &&
+        (info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) != 0) {
+        printf("(%s needs a minute where it has not built this model before)\n", info.name);
+        (void)fflush(stdout);
+    }
     if (kiln_engine_build_file(path, &options, &engine) != KILN_OK) {
         return fail("building");
     }

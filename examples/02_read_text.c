@@ -187,9 +187,15 @@ static network open_network(const char *name, const range *sizes)
                                          .opt = KILN_SHAPE(1, 3, sizes->usual[0], sizes->usual[1]),
                                          .max = KILN_SHAPE(1, 3, sizes->most[0], sizes->most[1])};
     const kiln_profile profile = {.inputs = &pictures, .input_count = 1};
-    kiln_build_options options = KILN_BUILD_OPTIONS(.profiles = &profile, .profile_count = 1);
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.profiles = &profile, .profile_count = 1, .cache = "default");
     (void)snprintf(path, sizeof path, "%s/rapidocr/%s.onnx", KILN_MODELS_DIR, name);
     kiln_backend_info info = {.struct_size = sizeof info};
+    if (kiln_backend_choose(NULL, &info) == KILN_OK &&
+        (info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) != 0) {
+        printf("(%s needs a minute where it has not built %s.onnx before)\n", info.name, name);
+        (void)fflush(stdout);
+    }
     require(kiln_engine_build_file(path, &options, &opened.engine), name);
     require(kiln_engine_backend(opened.engine, &info), name);
     printf("(%s.onnx on %s %s)\n", name, info.name, info.version);

@@ -164,12 +164,19 @@ int main(int count, char **arguments)
     const char *path = count > 1 ? arguments[1] : KILN_MODELS_DIR "/magika/model.onnx";
     const size_t batches = count > 2 ? strtoul(arguments[2], NULL, 10) : 20;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_backend_info info = {.struct_size = sizeof info};
+    const kiln_shape_hint hint = {"bytes", KILN_SHAPE(1, 2048)}; /* magika's input, for TensorRT */
     kiln_engine *engine = NULL;
     kiln_binding binding = {.struct_size = sizeof binding};
     batch made = {.count = 0};
     uint64_t *sums = calloc(2 * (batches + 4), sizeof *sums);
-    if (kiln_device_count() > 0) {
-        options.provider = KILN_PROVIDER_CUDA; /* of ONNX Runtime; TensorRT needs no word */
+    if (kiln_device_count() > 0 && kiln_backend_choose(NULL, &info) == KILN_OK &&
+        strcmp(info.name, "onnxruntime") == 0) {
+        options.provider = KILN_PROVIDER_CUDA; /* TensorRT needs no word */
+    }
+    if (count <= 1) {
+        options.shape_hints = &hint;
+        options.shape_hint_count = 1;
     }
     if (sums == NULL) {
         fprintf(stderr, "no memory for %zu batches\n", batches);

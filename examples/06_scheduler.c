@@ -142,7 +142,14 @@ int main(int count, char **arguments)
     lesson self = {.requests = count > 2 ? (unsigned)strtoul(arguments[2], NULL, 10) : 20};
     kiln_binding input = {.struct_size = sizeof input};
     kiln_binding output = {.struct_size = sizeof output};
-    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
+    /* TensorRT, where it is, wants to know how large a batch gets. */
+    const kiln_profile_input range = {.name = "bytes",
+                                      .min = KILN_SHAPE(1, FEATURES),
+                                      .opt = KILN_SHAPE(THREADS, FEATURES),
+                                      .max = KILN_SHAPE(THREADS, FEATURES)};
+    const kiln_profile profile = {.inputs = &range, .input_count = 1};
+    const kiln_build_options options =
+        KILN_BUILD_OPTIONS(.profiles = &profile, .profile_count = count > 1 ? 0 : 1);
     if (kiln_engine_load(path, &options, &self.engine) != KILN_OK ||
         kiln_engine_input(self.engine, 0, &input) != KILN_OK ||
         kiln_engine_output(self.engine, 0, &output) != KILN_OK) {

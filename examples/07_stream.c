@@ -236,6 +236,23 @@ static kiln_status write_texts(kiln_engine *engine, int64_t batch, uint64_t seed
     return status;
 }
 
+/* TensorRT, where it is, wants to know how many texts there are, how long a prompt is and how much
+ * lies behind it; the other backends run any. */
+static kiln_status build(const kiln_network *network, kiln_engine **engine)
+{
+    static const char ranges[] =
+        "input_ids=1x1:3x1:3x16 position_ids=1x1:3x1:3x16 "
+        "attention_mask=1x2:3x40:3x136 "
+        "past_key_values.0.key=1x1x1x1:3x1x39x1:3x1x120x1 "
+        "past_key_values.0.value=1x1x1x128:3x1x39x128:3x1x120x128";
+    kiln_build_options *options = NULL;
+    kiln_status status = kiln_build_options_create(&options);
+    status = status == KILN_OK ? kiln_build_options_set(options, "profiles", ranges) : status;
+    status = status == KILN_OK ? kiln_engine_build(network, options, engine) : status;
+    kiln_build_options_destroy(options);
+    return status;
+}
+
 int main(int count, char **arguments)
 {
     static char together[TEXTS][LONGEST + 1];
@@ -246,7 +263,7 @@ int main(int count, char **arguments)
     learn();
     self.status = kiln_network_create(NULL, &self.network);
     make_model(&self);
-    if (self.status != KILN_OK || kiln_engine_build(self.network, NULL, &engine) != KILN_OK) {
+    if (self.status != KILN_OK || build(self.network, &engine) != KILN_OK) {
         kiln_network_destroy(self.network);
         return fail("the model");
     }

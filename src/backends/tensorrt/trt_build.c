@@ -144,6 +144,7 @@ static kiln_status run(trt_build *build, kiln_description *description, trt_Host
 {
     const trt_abi *abi = &build->library->abi;
     double loading = 0.0;
+    KLN_RETURN_IF_ERROR(trt_check_profiles(build));
     KLN_RETURN_IF_ERROR(make_objects(build, &loading));
     KLN_RETURN_IF_ERROR(begin_stage(build, "parsing", PARSING));
     KLN_RETURN_IF_ERROR(trt_apply_options(build));

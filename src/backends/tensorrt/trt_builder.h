@@ -38,6 +38,9 @@ typedef struct trt_build {
 KILN_MUST_CHECK kiln_status trt_check_options(const kiln_build_options *options);
 /* Sets everything the options ask of the configuration, or refuses it by name. */
 KILN_MUST_CHECK kiln_status trt_apply_options(trt_build *build);
+/* What is wrong with profiles, as far as the model tells: the first builder of a process takes
+ * seconds, and is not needed for that. */
+KILN_MUST_CHECK kiln_status trt_check_profiles(const trt_build *build);
 /* What concerns the network, once it is there: profiles and weights that are marked. */
 KILN_MUST_CHECK kiln_status trt_apply_profiles(trt_build *build);
 KILN_MUST_CHECK kiln_status trt_apply_weights(trt_build *build);

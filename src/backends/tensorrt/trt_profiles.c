@@ -78,28 +78,32 @@ static kiln_status set_all_values(trt_build *build, trt_OptimizationProfile *pro
     return KILN_OK;
 }
 
+/* An input, and whether its values are shapes, which only the parsed network tells. */
+typedef struct profiled {
+    kiln_binding *inputs;
+    bool *are_values;
+    size_t count;
+} profiled;
+
 /* Every dynamic input must be in every profile: the library would say so only after a while,
  * and not by which option. */
-static kiln_status check_complete(trt_build *build, size_t index, const kiln_profile *profile)
+static kiln_status check_complete(const trt_build *build, const profiled *of, size_t index,
+                                  const kiln_profile *profile)
 {
-    const trt_abi *abi = &build->library->abi;
-    const int32_t count = trt_NetworkDefinition_getNbInputs(abi, build->network);
-    for (int32_t i = 0; i < count; i++) {
-        trt_Tensor *tensor = trt_NetworkDefinition_getInput(abi, build->network, i);
-        const trt_Dims dims = trt_Tensor_getDimensions(abi, tensor);
-        const kiln_shape shape = trt_shape(&dims);
-        const bool values = trt_Tensor_isShapeTensor(abi, tensor);
-        bool given = kiln_shape_is_static(&shape) && !values;
+    for (size_t i = 0; i < of->count; i++) {
+        const kiln_binding *input = &of->inputs[i];
+        const bool values = of->are_values[i];
+        bool given = (input->shape.rank < 0 || kiln_shape_is_static(&input->shape)) && !values;
         for (size_t k = 0; profile != NULL && k < profile->input_count && !given; k++) {
-            given = strcmp(profile->inputs[k].name, trt_Tensor_getName(abi, tensor)) == 0;
+            given = strcmp(profile->inputs[k].name, input->name) == 0;
         }
         if (!given) {
             char text[192];
-            (void)kiln_shape_format(&shape, text, sizeof text);
+            (void)kiln_shape_format(&input->shape, text, sizeof text);
             const char *kind = values ? ", a shape tensor: its values" : "";
             KLN_RETURN_IF(profile != NULL, KILN_ERROR_INVALID_ARGUMENT,
                           "%s: input \"%s\" (%s%s) is missing in optimization profile %zu",
-                          build->source, trt_Tensor_getName(abi, tensor), text, kind, index);
+                          build->source, input->name, text, kind, index);
             return kln_fail(
                 KILN_ERROR_INVALID_ARGUMENT,
                 values ? "%s: input \"%s\" (%s%s) needs a range: give an optimization profile with "
@@ -107,10 +111,114 @@ static kiln_status check_complete(trt_build *build, size_t index, const kiln_pro
                        : "%s: input \"%s\" (%s%s) has a dynamic dimension: give an optimization "
                          "profile with its min, opt and max (kiln_build_options.profiles), or the "
                          "shape it will have (shape_hints)",
-                build->source, trt_Tensor_getName(abi, tensor), text, kind);
+                build->source, input->name, text, kind);
         }
     }
     return KILN_OK;
+}
+
+static kiln_status check_profiles(const trt_build *build, const profiled *of)
+{
+    const kiln_build_options *options = build->options;
+    KLN_RETURN_IF_ERROR(kln_profiles_check(options, of->inputs, of->count));
+    if (options->profile_count == 0) {
+        return check_complete(build, of, 0, NULL);
+    }
+    for (size_t i = 0; i < options->profile_count; i++) {
+        KLN_RETURN_IF_ERROR(check_complete(build, of, i, &options->profiles[i]));
+    }
+    return KILN_OK;
+}
+
+static void profiled_finish(profiled *of)
+{
+    kln_free(of->inputs);
+    kln_free(of->are_values);
+}
+
+static kiln_status profiled_begin(profiled *of, size_t count)
+{
+    of->inputs = kln_alloc_zeroed(count + 1, sizeof *of->inputs);
+    of->are_values = kln_alloc_zeroed(count + 1, sizeof *of->are_values);
+    return of->inputs != NULL && of->are_values != NULL
+               ? KILN_OK
+               : kln_fail_memory((count + 1) * sizeof *of->inputs, "the inputs of a network");
+}
+
+static bool is_named(const kiln_build_options *options, const char *name)
+{
+    for (size_t i = 0; i < options->profile_count; i++) {
+        const kiln_profile *profile = &options->profiles[i];
+        for (size_t k = 0; profile->inputs != NULL && k < profile->input_count; k++) {
+            if (profile->inputs[k].name != NULL && strcmp(profile->inputs[k].name, name) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* What is an initializer too is an input where a profile names it. */
+static kiln_status list_inputs(const kiln_build_options *options, const kln_onnx_graph *graph,
+                               kln_names *initializers, profiled *of)
+{
+    KLN_RETURN_IF_ERROR(profiled_begin(of, graph->input_count));
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(kln_names_set(initializers, graph->initializers[i].name, 0));
+    }
+    for (size_t i = 0; i < graph->input_count; i++) {
+        const kln_onnx_value *value = &graph->inputs[i];
+        const bool known = value->type.has_shape && value->type.rank <= KILN_MAX_RANK;
+        kiln_binding *input = &of->inputs[of->count];
+        if (kln_names_get(initializers, value->name) != KLN_NAMES_NONE &&
+            !is_named(options, value->name)) {
+            continue;
+        }
+        *input = (kiln_binding){.name = value->name, .is_input = true};
+        input->shape.rank = known ? (int32_t)value->type.rank : -1;
+        for (size_t d = 0; known && d < value->type.rank; d++) {
+            const int64_t size = value->type.dims[d].value;
+            input->shape.dims[d] = size >= 0 ? size : KILN_DYNAMIC;
+        }
+        of->count++;
+    }
+    return KILN_OK;
+}
+
+kiln_status trt_check_profiles(const trt_build *build)
+{
+    kln_onnx_model *read = NULL;
+    KLN_SCOPED(kln_names_finish) kln_names initializers = {0};
+    KLN_SCOPED(profiled_finish) profiled of = {.count = 0};
+    kiln_status status =
+        build->model->graph != NULL ? KILN_OK : kln_model_read(build->model, &read);
+    if (status != KILN_OK) {
+        /* The library may read what Kiln does not. */
+        return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
+    }
+    const kln_onnx_model *model = build->model->graph != NULL ? build->model->graph : read;
+    status = list_inputs(build->options, &model->graph, &initializers, &of);
+    status = status == KILN_OK ? check_profiles(build, &of) : status;
+    kln_onnx_model_destroy(read);
+    return status;
+}
+
+/* The same of the network that was parsed, which knows shape tensors. */
+static kiln_status check_network(const trt_build *build)
+{
+    const trt_abi *abi = &build->library->abi;
+    KLN_SCOPED(profiled_finish) profiled of = {.count = 0};
+    const size_t count = (size_t)trt_NetworkDefinition_getNbInputs(abi, build->network);
+    KLN_RETURN_IF_ERROR(profiled_begin(&of, count));
+    for (; of.count < count; of.count++) {
+        trt_Tensor *tensor = trt_NetworkDefinition_getInput(abi, build->network, (int32_t)of.count);
+        const trt_Dims dims = trt_Tensor_getDimensions(abi, tensor);
+        of.inputs[of.count].is_input = true;
+        of.inputs[of.count].name = trt_Tensor_getName(abi, tensor);
+        of.inputs[of.count].shape = trt_shape(&dims);
+        of.are_values[of.count] = trt_Tensor_isShapeTensor(abi, tensor);
+    }
+    return check_profiles(build, &of);
 }
 
 static kiln_status add_profile(trt_build *build, size_t index, const kiln_profile *wanted)
@@ -124,7 +232,6 @@ static kiln_status add_profile(trt_build *build, size_t index, const kiln_profil
         KLN_RETURN_IF_ERROR(input->value_count > 0 ? set_all_values(build, profile, index, input)
                                                    : set_shapes(build, profile, index, input));
     }
-    KLN_RETURN_IF_ERROR(check_complete(build, index, wanted));
     KLN_FAIL_IF(!trt_OptimizationProfile_isValid(abi, profile) ||
                     trt_BuilderConfig_addOptimizationProfile(abi, build->config, profile) < 0,
                 trt_fail(KILN_ERROR_SHAPE, &build->recorder,
@@ -132,29 +239,10 @@ static kiln_status add_profile(trt_build *build, size_t index, const kiln_profil
     return KILN_OK;
 }
 
-static kiln_status check_profiles(const trt_build *build)
-{
-    const trt_abi *abi = &build->library->abi;
-    const size_t count = (size_t)trt_NetworkDefinition_getNbInputs(abi, build->network);
-    KLN_SCOPED_FREE kiln_binding *inputs = kln_alloc_zeroed(count + 1, sizeof *inputs);
-    KLN_RETURN_IF_NO_MEMORY(inputs, (count + 1) * sizeof *inputs, "the inputs of a network");
-    for (size_t i = 0; i < count; i++) {
-        trt_Tensor *tensor = trt_NetworkDefinition_getInput(abi, build->network, (int32_t)i);
-        const trt_Dims dims = trt_Tensor_getDimensions(abi, tensor);
-        inputs[i].is_input = true;
-        inputs[i].name = trt_Tensor_getName(abi, tensor);
-        inputs[i].shape = trt_shape(&dims);
-    }
-    return kln_profiles_check(build->options, inputs, count);
-}
-
 kiln_status trt_apply_profiles(trt_build *build)
 {
     const kiln_build_options *options = build->options;
-    if (options->profile_count == 0) {
-        return check_complete(build, 0, NULL);
-    }
-    KLN_RETURN_IF_ERROR(check_profiles(build));
+    KLN_RETURN_IF_ERROR(check_network(build));
     for (size_t i = 0; i < options->profile_count; i++) {
         KLN_RETURN_IF_ERROR(add_profile(build, i, &options->profiles[i]));
     }
