@@ -100,6 +100,7 @@ static const char *advice(int result)
     switch (result) {
         case CU_STUB_LIBRARY:
             return "; this is the toolkit's stub, the NVIDIA driver has the real one";
+        case CU_OUT_OF_MEMORY: return "; nvidia-smi tells what else uses the device";
         case CU_NO_DEVICE: return "; check nvidia-smi and CUDA_VISIBLE_DEVICES";
         case CU_SYSTEM_DRIVER_MISMATCH:
             return "; libcuda and the kernel module differ, which a restart of the machine fixes";

@@ -49,7 +49,9 @@ kiln_status trt_enter(int32_t device, kln_cuda_scope *scope)
 kln_cuda_scope trt_enter_anyway(int32_t device, const char *what)
 {
     kln_cuda_scope scope;
-    if (trt_enter(device, &scope) != KILN_OK) {
+    const kiln_status status = trt_enter(device, &scope);
+    /* Where there was no memory for a context, nothing lies there. */
+    if (status != KILN_OK && status != KILN_ERROR_OUT_OF_MEMORY) {
         kln_log(KILN_LOG_WARNING, "tensorrt", "%s: %s", what, kiln_error_message());
     }
     return scope;
