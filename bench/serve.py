@@ -3,7 +3,8 @@
 
     bench/serve.py BUILD echo                 what a request costs beyond an echo of its body
     bench/serve.py BUILD peers MODELS VENVS   answers a second, p50, p99 at 1, 8, 64 connections
-    bench/serve.py BUILD rpc                  a request by gRPC beside the same over HTTP, binary
+    bench/serve.py BUILD rpc                  a request by gRPC beside the same over HTTP, binary,
+                                              and with its tensors in shared memory
     bench/serve.py BUILD all MODELS VENVS     all of it, in 7 minutes with SERVE_SECONDS=1
 
 MODELS is the folder of the magika and rapidocr models. VENVS is a folder of virtual environments,
@@ -153,11 +154,40 @@ class RpcRequest:
                 at += size
 
 
+class SharedMemory:
+    """That the server is told of, as "r"."""
+
+    def __init__(self, server, size):
+        self.key = f"/kiln_bench_{os.getpid()}"
+        with open("/dev/shm" + self.key, "wb") as file:
+            file.truncate(size)
+        assert server.json("POST", "/v2/systemsharedmemory/region/r/register",
+                           {"key": self.key, "byte_size": size})[0] == 200
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.remove("/dev/shm" + self.key)
+
+
+def shared_request(array):
+    def place(offset):
+        return {"shared_memory_region": "r", "shared_memory_byte_size": array.nbytes,
+                "shared_memory_offset": offset}
+    body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": list(array.shape),
+                                   "parameters": place(0)}],
+                       "outputs": [{"name": "y", "parameters": place(1 << 19)}]}).encode()
+    return b"POST /v2/models/identity/infer HTTP/1.1\r\nHost: localhost\r\n" \
+        b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
 def rpc():
     """Both clients are sockets of Python's that read each answer to its end."""
     with tempfile.TemporaryDirectory() as folder:
         identity(os.path.join(folder, "identity.onnx"))
-        with Server(KILN, [folder, "--max-batch", "4096", "--grpc-port", "0"]) as server, \
+        with Server(KILN, [folder, "--max-batch", "4096", "--grpc-port", "0",
+                           "--shared-memory"]) as server, SharedMemory(server, 1 << 20), \
                 socket.create_connection(("127.0.0.1", server.port)) as http, \
                 socket.create_connection(("127.0.0.1", server.grpc_port)) as link:
             wide = frame(4, 0, 0, b"\0\4\x7f\xff\xff\xff") + frame(8, 0, 0, b"\x7f\0\0\0")
@@ -165,8 +195,8 @@ def rpc():
             exactly(link, int.from_bytes(exactly(link, 9)[:3], "big"))  # its settings
             link.sendall(frame(4, 1, 0))
             stream = 1
-            print("body, bytes   http p50, us   gRPC p50, us   "
-                  "processor of the server, us: http  gRPC")
+            print("body, bytes   http p50, us   gRPC p50, us   shared memory p50, us   "
+                  "processor of the server, us: http  gRPC  shared memory")
             for rows in (1, 16, 256, 2048):
                 array = numpy.ones((rows, 64), "<f4")
                 path = write_request(os.path.join(folder, "request"), "identity",
@@ -174,7 +204,9 @@ def rpc():
                 with open(path, "rb") as file:
                     request = file.read()
                 request_rpc = RpcRequest(message(infer_message("identity", "x", array)))
-                times, used = {"http": [], "rpc": []}, {"http": 0, "rpc": 0}
+                shared = shared_request(array)
+                times = {"http": [], "rpc": [], "shared": []}
+                used = dict.fromkeys(times, 0)
                 for _ in range(20):
                     for kind in times:
                         before = server.processor_seconds()
@@ -182,14 +214,17 @@ def rpc():
                             begin = time.perf_counter()
                             if kind == "http":
                                 by_http(http, request)
+                            elif kind == "shared":
+                                by_http(http, shared)
                             else:
                                 request_rpc.ask(link, stream)
                                 stream += 2
                             times[kind].append((time.perf_counter() - begin) * 1e6)
                         used[kind] += (server.processor_seconds() - before) * 1e6 / 4000
                 print(f"{array.nbytes:11d} {statistics.median(times['http']):14.1f} "
-                      f"{statistics.median(times['rpc']):14.1f} {used['http']:33.1f} "
-                      f"{used['rpc']:5.1f}")
+                      f"{statistics.median(times['rpc']):14.1f} "
+                      f"{statistics.median(times['shared']):23.1f} {used['http']:33.1f} "
+                      f"{used['rpc']:5.1f} {used['shared']:14.1f}")
 
 
 # --- beside others ---

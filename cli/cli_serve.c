@@ -105,6 +105,28 @@ static bool look_at_models(const serve_settings *settings, loading *self, cli_ex
     return true;
 }
 
+/* Whoever asks twice does not want to wait, be it for requests or for a model that is built. */
+static void *wait_for_another(void *user)
+{
+    sigset_t set = *(const sigset_t *)user;
+    (void)sigdelset(&set, SIGHUP);
+    (void)sigwaitinfo(&set, NULL);
+    say("told to stop a second time: what was under way is cut off");
+    _exit(CLI_FAILED);
+}
+
+static void stop(serve *server, const sigset_t *signals)
+{
+    pthread_t impatient;
+    const bool watches =
+        pthread_create(&impatient, NULL, wait_for_another, (void *)(uintptr_t)signals) == 0;
+    serve_stop(server);
+    if (watches) {
+        (void)pthread_cancel(impatient);
+        (void)pthread_join(impatient, NULL);
+    }
+}
+
 static cli_exit wait_for_signals(const serve_settings *settings, loading *self,
                                  const sigset_t *signals)
 {
@@ -131,7 +153,7 @@ static cli_exit wait_for_signals(const serve_settings *settings, loading *self,
     if (loads) {
         (void)pthread_join(self->thread, NULL);
     }
-    serve_stop(self->server);
+    stop(self->server, signals);
     return result;
 }
 
@@ -299,7 +321,8 @@ const cli_command cli_command_serve = {
         "repository: it holds NAME.onnx or NAME.plan, NAME/model.onnx, or NAME/VERSION/model.onnx "
         "and model.plan, of which the newest version is served.\n\n"
         "/ is a page for people, /metrics is for Prometheus, and /v2/health/ready says whether "
-        "models are ready. SIGTERM and SIGINT end the server once what is under way is answered.",
+        "models are ready. SIGTERM and SIGINT end the server once what is under way is answered, a "
+        "second one at once.",
     .groups = groups,
     .examples = examples,
     CLI_SETTINGS(serve_settings, .body = 64, .bodies = 1024,

@@ -5,6 +5,7 @@
 
 SPDX-License-Identifier: Apache-2.0
 """
+import contextlib
 import http.client
 import json
 import os
@@ -348,6 +349,30 @@ def test_stop(folder):
         assert [status for status, _ in found] == [200, 200, 200], found
 
 
+def test_stop_twice(folder):
+    """Who does not want to wait asks again."""
+    path = os.path.join(folder, ".apart", "endless.onnx")  # where the other tests do not look
+    os.mkdir(os.path.dirname(path))
+    slow(path, 400, 1200)
+    server = Server(KILN, [path, "--drain-time", "60"])
+    document = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}
+
+    def ask():
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            infer(server, "endless", document)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while "serve_requests 2" not in server.request("GET", "/metrics")[2].decode():
+        time.sleep(0.01)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert server.process.poll() is None
+    begin = time.monotonic()
+    assert server.stop(signal.SIGINT) == 1 and time.monotonic() - begin < 5
+    assert any("a second time" in line for line in server.said), server.said
+    thread.join()
+
+
 def test_arguments(folder):
     bad = Server(KILN, [os.path.join(folder, "nothing")])
     assert bad.process.returncode == 1 and "cannot be opened" in "".join(bad.said), bad.said
@@ -391,7 +416,7 @@ def test_full_disk(folder):
     lost = int(re.search(r"(\d+) lines were lost", said[1]).group(1))
     with open(log, encoding="utf-8") as file:  # a line may come after its answer
         lines = file.readlines()
-    assert lost + len(lines) == 4 and "/v2/health/live" in lines[-1], (said, lines)
+    assert lost + len(lines) == 4 and "/v2/health/live" in "".join(lines), (said, lines)
 
 
 def test_tokens(folder):
@@ -466,7 +491,8 @@ def main():
                 test(server)
                 print("ok", test.__name__, flush=True)
             test_control(server, folder)
-        for test in (test_stop, test_arguments, test_full_disk, test_tokens, test_tls):
+        for test in (test_stop, test_stop_twice, test_arguments, test_full_disk, test_tokens,
+                     test_tls):
             test(folder)
             print("ok", test.__name__, flush=True)
 

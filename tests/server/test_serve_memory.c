@@ -3,9 +3,11 @@
  * is answered with 5xx or its connection is closed, the next one is answered as ever, and nothing
  * is left behind. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <malloc.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "graph_maker.h"
@@ -103,6 +105,12 @@ typedef struct ask {
 #define TENSOR "{\"name\":\"x\",\"shape\":[1,4],\"datatype\":\"FP32\","
 #define TEXT "{\"id\":\"a\",\"input_ids\":[1,2,3],\"max_tokens\":4,\"stop_token_ids\":[60]}"
 
+#define KEY "/kiln_test_serve_memory"
+#define REGION "{\"key\":\"" KEY "\",\"byte_size\":64}"
+#define SHARED                                        \
+    "\"parameters\":{\"shared_memory_region\":\"r\"," \
+    "\"shared_memory_byte_size\":16,\"shared_memory_offset\":32}"
+
 static const ask asks[] = {
     {"GET /", "", "", 200},
     {"GET /metrics", "", "", 200},
@@ -129,6 +137,10 @@ static const ask asks[] = {
      "{\"inputs\":[{\"name\":\"x\",\"shape\":[5000,4],\"datatype\":\"FP32\","
      "\"parameters\":{\"binary_data_size\":80000}}],\"parameters\":{\"binary_data_output\":true}}|",
      200},
+    {"POST /v2/systemsharedmemory/region/r/register", "", REGION, 400}, /* it is already */
+    {"GET /v2/systemsharedmemory/status", "", "", 200},
+    {"POST /v2/models/relu/infer", "",
+     "{\"inputs\":[" TENSOR SHARED "}],\"outputs\":[{\"name\":\"y\"," SHARED "}]}", 200},
     {"POST /v2/models/lm/generate", "", TEXT, 200},
     {"POST /v2/models/lm/generate_stream", "", TEXT, 200},
     {"POST /v2/models/lm/generate", "", "{\"input_ids\":[1],\"stop\":[]}", 400},
@@ -210,6 +222,8 @@ static const char *make_repository(void)
         "max_batch_size: 4\n"
         "output [{ name: \"y\", data_type: TYPE_FP32, dims: [4],"
         " label_filename: \"labels.txt\" }]\n"
+        "model_warmup { name: \"w\" batch_size: 2 inputs { key: \"x\" value {"
+        " data_type: TYPE_FP32 dims: [4] input_data_file: \"row\" } } }\n"
         "parameters { key: \"max_length\" value { string_value: \"50\" } }\n";
     char path[4200];
     const char *folder = here_folder("memory", true);
@@ -217,6 +231,9 @@ static const char *make_repository(void)
     assert_int_equal(mkdir(path, 0700), 0);
     write_file(folder, "relu/config.pbtxt", config, sizeof config - 1);
     write_file(folder, "relu/labels.txt", "a\nb\nc\nd\n", 8);
+    (void)snprintf(path, sizeof path, "%s/relu/warmup", folder);
+    assert_int_equal(mkdir(path, 0700), 0);
+    write_file(folder, "relu/warmup/row", "0123456789abcdef", 16);
     (void)snprintf(path, sizeof path, "%s/relu/1", folder);
     assert_int_equal(mkdir(path, 0700), 0);
     const kiln_span model = unary_model("Relu", "n,4");
@@ -237,6 +254,18 @@ static serve *started(const serve_options *options)
         fail_msg("%s", problem.sentence);
     }
     return server;
+}
+
+/* Memory of a client's, which the server is told of. */
+static void share(int port)
+{
+    static const ask register_it = {"POST /v2/systemsharedmemory/region/r/register", "", REGION,
+                                    200};
+    const int made = shm_open(KEY, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    assert_true(made >= 0);
+    assert_int_equal(ftruncate(made, 64), 0);
+    assert_int_equal(close(made), 0);
+    assert_int_equal(put(port, &register_it), 200);
 }
 
 /* A model that was replaced is given back by another thread: what is in use once that is done, or
@@ -262,7 +291,8 @@ TEST(each_allocation_of_a_request_and_of_a_start)
         skip();
     }
     const char *const places[] = {make_repository()};
-    const serve_options options = here_options(places, &build);
+    serve_options options = here_options(places, &build);
+    options.shared_memory = true;
     assert_ok(kiln_set_allocator(&allocator));
     atomic_store(&spares_library, true);
     long which = 0;
@@ -279,6 +309,7 @@ TEST(each_allocation_of_a_request_and_of_a_start)
     serve *server = started(&options);
     const int port = here_port(server);
     size_t before = 0;
+    share(port);
     for (int round = 0; round < 3; round++) {
         for (size_t i = 0; i < ASKS; i++) {
             atomic_store(&spares_library, round == 0 || strstr(asks[i].head, "/load") != NULL);
@@ -296,5 +327,6 @@ TEST(each_allocation_of_a_request_and_of_a_start)
         fail_msg("%zu bytes are in use, and %zu after as much again", before, after);
     }
     serve_stop(server);
+    assert_int_equal(shm_unlink(KEY), 0);
     assert_ok(kiln_set_allocator(NULL));
 }
