@@ -31,30 +31,30 @@ typedef union row {
 /* One row of up to REF_CHUNK elements, in the domain's own type; `left` becomes the result. */
 typedef void (*row_function)(ref_domain domain, int64_t n, row *left, const row *right);
 
-#define DEFINE_ROW(name, of_float, of_signed, of_unsigned)                            \
-    static void row_##name(ref_domain domain, int64_t n, row *left, const row *right) \
-    {                                                                                 \
-        double *xf = left->floats;                                                    \
-        const double *yf = right->floats;                                             \
-        int64_t *xi = left->ints;                                                     \
-        const int64_t *yi = right->ints;                                              \
-        for (int64_t i = 0; domain == REF_DOMAIN_FLOAT && i < n; i++) {               \
-            const double x = xf[i];                                                   \
-            const double y = yf[i];                                                   \
-            xf[i] = (of_float);                                                       \
-        }                                                                             \
-        for (int64_t i = 0; domain == REF_DOMAIN_SIGNED && i < n; i++) {              \
-            const int64_t x = xi[i];                                                  \
-            const int64_t y = yi[i];                                                  \
-            xi[i] = (of_signed);                                                      \
-            (void)y;                                                                  \
-        }                                                                             \
-        for (int64_t i = 0; domain == REF_DOMAIN_UNSIGNED && i < n; i++) {            \
-            const uint64_t x = (uint64_t)xi[i];                                       \
-            const uint64_t y = (uint64_t)yi[i];                                       \
-            xi[i] = (int64_t)(of_unsigned);                                           \
-            (void)y;                                                                  \
-        }                                                                             \
+#define DEFINE_ROW(name, of_float, of_signed, of_unsigned)                                     \
+    REF_WIDE static void row_##name(ref_domain domain, int64_t n, row *left, const row *right) \
+    {                                                                                          \
+        double *xf = left->floats;                                                             \
+        const double *yf = right->floats;                                                      \
+        int64_t *xi = left->ints;                                                              \
+        const int64_t *yi = right->ints;                                                       \
+        for (int64_t i = 0; domain == REF_DOMAIN_FLOAT && i < n; i++) {                        \
+            const double x = xf[i];                                                            \
+            const double y = yf[i];                                                            \
+            xf[i] = (of_float);                                                                \
+        }                                                                                      \
+        for (int64_t i = 0; domain == REF_DOMAIN_SIGNED && i < n; i++) {                       \
+            const int64_t x = xi[i];                                                           \
+            const int64_t y = yi[i];                                                           \
+            xi[i] = (of_signed);                                                               \
+            (void)y;                                                                           \
+        }                                                                                      \
+        for (int64_t i = 0; domain == REF_DOMAIN_UNSIGNED && i < n; i++) {                     \
+            const uint64_t x = (uint64_t)xi[i];                                                \
+            const uint64_t y = (uint64_t)yi[i];                                                \
+            xi[i] = (int64_t)(of_unsigned);                                                    \
+            (void)y;                                                                           \
+        }                                                                                      \
     }
 #define DEFINE_BINARY(name, since, f, s, u) DEFINE_ROW(name, f, s, u)
 REF_BINARY_LIST(DEFINE_BINARY)

@@ -225,20 +225,26 @@ static kiln_status ref_op_compress(ref_call *call)
     const int64_t looked = condition->count < length ? condition->count : length;
     int64_t dims[REF_RANK];
     memcpy(dims, x->dims, sizeof dims);
-    dims[flat ? 0 : axis] = 0;
-    for (int64_t i = 0; i < looked; i++) {
-        dims[flat ? 0 : axis] += ref_get_int(condition, i) != 0;
-    }
-    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, flat ? 1 : x->rank, dims, &y));
-    const size_t inner =
-        (flat ? 1 : (size_t)ref_product(x->dims, axis + 1, x->rank)) * ref_element_size(x->dtype);
-    const int64_t outer = flat ? 1 : ref_product(x->dims, 0, axis);
-    char *to = y->data;
-    for (int64_t i = 0; inner > 0 && i < outer * length; i++) {
-        if (i % length < looked && ref_get_int(condition, i % length) != 0) {
-            memcpy(to, (const char *)x->data + (size_t)i * inner, inner);
-            to += inner;
+    int64_t *places = NULL;
+    int64_t found = 0;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)looked + 1, sizeof *places, &places));
+    for (int64_t at = 0; at < looked; at += REF_CHUNK) {
+        const int64_t n = looked - at < REF_CHUNK ? looked - at : REF_CHUNK;
+        int64_t chosen[REF_CHUNK];
+        ref_load_int(condition, at, 1, n, chosen);
+        for (int64_t i = 0; i < n; i++) {
+            places[found] = at + i;
+            found += chosen[i] != 0;
         }
+    }
+    dims[flat ? 0 : axis] = found;
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, flat ? 1 : x->rank, dims, &y));
+    const size_t size = ref_element_size(x->dtype);
+    const size_t inner = (flat ? 1 : (size_t)ref_product(x->dims, axis + 1, x->rank)) * size;
+    const int64_t outer = flat ? 1 : ref_product(x->dims, 0, axis);
+    for (int64_t i = 0; y->count > 0 && i < outer; i++) {
+        ref_take_slices(size, inner, found, (char *)y->data + (size_t)(i * found) * inner,
+                        (const char *)x->data + (size_t)(i * length) * inner, places);
     }
     return KILN_OK;
 }

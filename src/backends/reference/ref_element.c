@@ -151,7 +151,8 @@ REF_WIDE static void narrow(const double *in, int64_t n, float *out)
     }
 }
 
-void ref_load_float(const ref_tensor *tensor, int64_t start, int64_t step, int64_t n, double *out)
+REF_WIDE static void load_float_of(const ref_tensor *tensor, int64_t start, int64_t step, int64_t n,
+                                   double *out)
 {
     if (tensor->dtype == KILN_DTYPE_FLOAT16 && step == 1) {
         ref_halves_load((const uint16_t *)tensor->data + start, n, out);
@@ -186,7 +187,13 @@ void ref_load_float(const ref_tensor *tensor, int64_t start, int64_t step, int64
     memset(out, 0, (size_t)n * sizeof *out);
 }
 
-void ref_load_int(const ref_tensor *tensor, int64_t start, int64_t step, int64_t n, int64_t *out)
+void ref_load_float(const ref_tensor *tensor, int64_t start, int64_t step, int64_t n, double *out)
+{
+    load_float_of(tensor, start, step, n, out);
+}
+
+REF_WIDE static void load_int_of(const ref_tensor *tensor, int64_t start, int64_t step, int64_t n,
+                                 int64_t *out)
 {
     switch (tensor->dtype) {
 #define LOAD_INT(dtype, type)                                  \
@@ -210,6 +217,11 @@ void ref_load_int(const ref_tensor *tensor, int64_t start, int64_t step, int64_t
     }
 }
 
+void ref_load_int(const ref_tensor *tensor, int64_t start, int64_t step, int64_t n, int64_t *out)
+{
+    load_int_of(tensor, start, step, n, out);
+}
+
 /* 4 bits keep their place in a byte with the sign extended, so that wrapping is wrapping. */
 static int64_t wrap(kiln_dtype dtype, int64_t value)
 {
@@ -221,7 +233,8 @@ static int64_t wrap(kiln_dtype dtype, int64_t value)
     }
 }
 
-void ref_store_int(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, const int64_t *in)
+REF_WIDE static void store_int_of(ref_tensor *tensor, int64_t start, int64_t step, int64_t n,
+                                  const int64_t *in)
 {
     switch (tensor->dtype) {
 #define STORE_INT(dtype, type)                       \
@@ -243,6 +256,11 @@ void ref_store_int(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, c
         }
         ref_store_float(tensor, start + i * step, step, count, values);
     }
+}
+
+void ref_store_int(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, const int64_t *in)
+{
+    store_int_of(tensor, start, step, n, in);
 }
 
 /* Towards zero, as int_from_float does, where all are small enough for 32 bits; else false. */
@@ -313,9 +331,13 @@ void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n,
     }
 }
 
+/* One element of the usual types is at hand. */
 double ref_get_float(const ref_tensor *tensor, int64_t index)
 {
     double value = 0.0;
+    if (tensor->dtype == KILN_DTYPE_FLOAT32) {
+        return (double)((const float *)tensor->data)[index];
+    }
     ref_load_float(tensor, index, 1, 1, &value);
     return value;
 }
@@ -323,17 +345,28 @@ double ref_get_float(const ref_tensor *tensor, int64_t index)
 int64_t ref_get_int(const ref_tensor *tensor, int64_t index)
 {
     int64_t value = 0;
+    if (tensor->dtype == KILN_DTYPE_INT64) {
+        return ((const int64_t *)tensor->data)[index];
+    }
     ref_load_int(tensor, index, 1, 1, &value);
     return value;
 }
 
 void ref_put_float(ref_tensor *tensor, int64_t index, double value)
 {
+    if (tensor->dtype == KILN_DTYPE_FLOAT32) {
+        ((float *)tensor->data)[index] = (float)value;
+        return;
+    }
     ref_store_float(tensor, index, 1, 1, &value);
 }
 
 void ref_put_int(ref_tensor *tensor, int64_t index, int64_t value)
 {
+    if (tensor->dtype == KILN_DTYPE_INT64) {
+        ((int64_t *)tensor->data)[index] = value;
+        return;
+    }
     ref_store_int(tensor, index, 1, 1, &value);
 }
 

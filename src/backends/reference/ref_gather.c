@@ -27,14 +27,15 @@ static kiln_status ref_op_gather(ref_call *call)
     const int64_t size = (int64_t)ref_element_size(x->dtype);
     const int64_t inner = ref_product(x->dims, axis + 1, x->rank) * size;
     const int64_t outer = ref_product(x->dims, 0, axis);
-    char *to = y->data;
+    int64_t *places = NULL;
+    KLN_RETURN_IF_ERROR(ref_ints(call, indices, &places));
+    for (int64_t j = 0; y->count > 0 && j < indices->count; j++) {
+        KLN_RETURN_IF_ERROR(in_range(places[j], x->dims[axis], &places[j]));
+    }
     for (int64_t i = 0; y->count > 0 && i < outer; i++) {
-        for (int64_t j = 0; j < indices->count; j++) {
-            int64_t at = 0;
-            KLN_RETURN_IF_ERROR(in_range(ref_get_int(indices, j), x->dims[axis], &at));
-            memcpy(to, (const char *)x->data + (i * x->dims[axis] + at) * inner, (size_t)inner);
-            to += inner;
-        }
+        ref_take_slices((size_t)size, (size_t)inner, indices->count,
+                        (char *)y->data + i * indices->count * inner,
+                        (const char *)x->data + i * x->dims[axis] * inner, places);
     }
     return KILN_OK;
 }

@@ -167,6 +167,9 @@ void ref_copy_elements(size_t size, int64_t n, void *to, int64_t to_step, const 
                        int64_t from_step);
 /* to[i] = from[places[i]] for `n` elements of `size` bytes. */
 void ref_take_elements(size_t size, int64_t n, void *to, const void *from, const int64_t *places);
+/* The same of slices of `slice` bytes, of whose elements each has `size`. */
+void ref_take_slices(size_t size, size_t slice, int64_t n, void *to, const void *from,
+                     const int64_t *places);
 /* The product of dims[begin] to dims[end - 1], which fits since the tensor exists. */
 int64_t ref_product(const int64_t *dims, int begin, int end);
 

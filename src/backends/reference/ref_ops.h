@@ -19,14 +19,12 @@
     X(Asinh, 9, asinh(x))                          \
     X(Atan, 7, atan(x))                            \
     X(Atanh, 9, atanh(x))                          \
-    X(Ceil, 1, ceil(x))                            \
     X(Celu, 12, x > 0.0 ? x : a * expm1(x / a))    \
     X(Cos, 7, cos(x))                              \
     X(Cosh, 9, cosh(x))                            \
     X(Elu, 1, x < 0.0 ? a * expm1(x) : x)          \
     X(Erf, 9, erf(x))                              \
     X(Exp, 1, exp(x))                              \
-    X(Floor, 1, floor(x))                          \
     X(Log, 1, log(x))                              \
     X(Mish, 18, x *tanh(softplus(x)))              \
     X(Round, 11, ref_round_even(x))                \
@@ -40,6 +38,8 @@
     X(Tan, 7, tan(x))                              \
     X(Tanh, 1, tanh(x))
 #define REF_PLAIN_LIST(X)                                   \
+    X(Ceil, 1, ceil(x))                                     \
+    X(Floor, 1, floor(x))                                   \
     X(HardSigmoid, 1, ref_clamp(a *x + b, 0.0, 1.0))        \
     X(HardSwish, 14, x *ref_clamp(x / 6.0 + 0.5, 0.0, 1.0)) \
     X(LeakyRelu, 1, x < 0.0 ? a * x : x)                    \

@@ -56,7 +56,6 @@ static kiln_status begin_folding(ref_call *call, uint32_t mask, bool keep, kiln_
 typedef struct state {
     double sum;
     double extreme;
-    int64_t whole; /* the same for integers */
     bool first;
 } state;
 
@@ -106,45 +105,90 @@ static double finish_float(ref_reduce kind, const state *s, int64_t count)
     }
 }
 
-static void fold_int(ref_reduce kind, bool is_unsigned, const int64_t *values, int64_t n, state *s)
+/* Integers wrap; those of MOST and LEAST are not signed. */
+#define INT_LIST(X)                         \
+    X(SUM, s + v)                           \
+    X(PROD, s *v)                           \
+    X(L1, s + ((int64_t)v < 0 ? 0 - v : v)) \
+    X(SUM_SQUARE, s + v * v)                \
+    X(MAX, (int64_t)v > (int64_t)s ? v : s) \
+    X(MIN, (int64_t)v < (int64_t)s ? v : s) \
+    X(MOST, v > s ? v : s)                  \
+    X(LEAST, v < s ? v : s)
+
+/* `n` of one output, or one of each of n. */
+#define DEFINE_INT(name, expression)                                                              \
+    REF_WIDE static void ints_##name(bool beside, const uint64_t *x, int64_t n, uint64_t *totals) \
+    {                                                                                             \
+        uint64_t s = totals[0];                                                                   \
+        for (int64_t i = 0; !beside && i < n; i++) {                                              \
+            const uint64_t v = x[i];                                                              \
+            s = (expression);                                                                     \
+        }                                                                                         \
+        totals[0] = s;                                                                            \
+        for (int64_t i = 0; beside && i < n; i++) {                                               \
+            const uint64_t v = x[i];                                                              \
+            s = totals[i];                                                                        \
+            totals[i] = (expression);                                                             \
+        }                                                                                         \
+    }
+INT_LIST(DEFINE_INT)
+
+typedef void (*int_function)(bool beside, const uint64_t *x, int64_t n, uint64_t *totals);
+
+static int_function int_function_of(ref_reduce kind, bool is_unsigned)
 {
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t v = values[i];
-        const uint64_t total = (uint64_t)s->whole;
-        const bool greater = is_unsigned ? (uint64_t)v > total : v > s->whole;
-        switch (kind) {
-            case REF_REDUCE_PROD: s->whole = (int64_t)(total * (uint64_t)v); break;
-            case REF_REDUCE_L1:
-                s->whole =
-                    (int64_t)(total + (v < 0 && !is_unsigned ? 0 - (uint64_t)v : (uint64_t)v));
-                break;
-            case REF_REDUCE_SUM_SQUARE:
-                s->whole = (int64_t)(total + (uint64_t)v * (uint64_t)v);
-                break;
-            case REF_REDUCE_MAX: s->whole = s->first || greater ? v : s->whole; break;
-            case REF_REDUCE_MIN: s->whole = s->first || !greater ? v : s->whole; break;
-            default: s->whole = (int64_t)(total + (uint64_t)v); break;
-        }
-        s->first = false;
+    switch (kind) {
+        case REF_REDUCE_PROD: return ints_PROD;
+        case REF_REDUCE_L1: return is_unsigned ? ints_SUM : ints_L1;
+        case REF_REDUCE_SUM_SQUARE: return ints_SUM_SQUARE;
+        case REF_REDUCE_MAX: return is_unsigned ? ints_MOST : ints_MAX;
+        case REF_REDUCE_MIN: return is_unsigned ? ints_LEAST : ints_MIN;
+        default: return ints_SUM;
     }
 }
 
-static void store_int(const folding *fold, ref_reduce kind, state *s, int64_t to)
+static void fold_ints(const folding *fold, ref_reduce kind, int64_t start, int64_t step, int64_t n,
+                      bool beside, uint64_t *totals)
+{
+    const kiln_dtype dtype = fold->x->dtype;
+    int64_t ints[REF_COLUMNS];
+    const void *from = ints;
+    if (step == 1 && (dtype == KILN_DTYPE_INT64 || dtype == KILN_DTYPE_UINT64)) {
+        from = (const int64_t *)fold->x->data + start;
+    } else {
+        ref_load_int(fold->x, start, step, n, ints);
+    }
+    int_function_of(kind, ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED)(beside, from, n, totals);
+}
+
+/* What the first term takes the place of. */
+static uint64_t first_int(ref_reduce kind, kiln_dtype dtype)
+{
+    const bool is_unsigned = ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED;
+    return kind == REF_REDUCE_MAX   ? (is_unsigned ? 0 : (uint64_t)INT64_MIN)
+           : kind == REF_REDUCE_MIN ? (is_unsigned ? UINT64_MAX : (uint64_t)INT64_MAX)
+                                    : kind == REF_REDUCE_PROD;
+}
+
+static int64_t finish_int(const folding *fold, ref_reduce kind, uint64_t total)
 {
     const kiln_dtype dtype = fold->y->dtype;
-    if (s->first && (kind == REF_REDUCE_MAX || kind == REF_REDUCE_MIN)) {
-        s->whole = kind == REF_REDUCE_MAX                        ? (int64_t)ref_least(dtype)
-                   : ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED ? -1
-                   : dtype == KILN_DTYPE_INT64                   ? INT64_MAX
-                                                                 : (int64_t)ref_greatest(dtype);
+    const bool is_unsigned = ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED;
+    if (fold->count == 0 && kind == REF_REDUCE_MAX) {
+        return (int64_t)ref_least(dtype);
+    }
+    if (fold->count == 0 && kind == REF_REDUCE_MIN) {
+        return is_unsigned                 ? -1
+               : dtype == KILN_DTYPE_INT64 ? INT64_MAX
+                                           : (int64_t)ref_greatest(dtype);
     }
     if (kind == REF_REDUCE_MEAN) {
-        const bool is_unsigned = ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED;
-        s->whole = fold->count == 0 ? 0
-                   : is_unsigned    ? (int64_t)((uint64_t)s->whole / (uint64_t)fold->count)
-                                    : s->whole / fold->count;
+        return fold->count == 0 ? 0
+               : is_unsigned    ? (int64_t)(total / (uint64_t)fold->count)
+                                : (int64_t)total / fold->count;
     }
-    ref_put_int(fold->y, to, s->whole);
+    return (int64_t)total;
 }
 
 /* Whether integers are reduced as integers: what has a root or logarithm is not. */
@@ -154,24 +198,28 @@ static bool is_whole(ref_reduce kind, kiln_dtype dtype)
            kind != REF_REDUCE_LOG_SUM && kind != REF_REDUCE_LOG_SUM_EXP;
 }
 
-static void fold_one(const folding *fold, ref_reduce kind, int64_t from, int64_t to)
+static ref_walk walk_folded(const folding *fold)
 {
-    state s = {.sum = kind == REF_REDUCE_PROD, .whole = kind == REF_REDUCE_PROD, .first = true};
-    const bool whole = is_whole(kind, fold->x->dtype);
-    const bool is_unsigned = ref_domain_of(fold->x->dtype) == REF_DOMAIN_UNSIGNED;
-    double floats[REF_CHUNK];
-    int64_t ints[REF_CHUNK];
     ref_walk walk;
     ref_walk_init(&walk, fold->rank, fold->dims);
     ref_walk_add(&walk, fold->strides);
     ref_walk_begin(&walk);
+    return walk;
+}
+
+static void fold_one(const folding *fold, ref_reduce kind, int64_t from, int64_t to)
+{
+    state s = {.sum = kind == REF_REDUCE_PROD, .first = true};
+    uint64_t total = first_int(kind, fold->x->dtype);
+    const bool whole = is_whole(kind, fold->x->dtype);
+    double floats[REF_CHUNK];
+    ref_walk walk = walk_folded(fold);
     while (ref_walk_next(&walk)) {
         for (int64_t i = 0; i < walk.length; i += REF_CHUNK) {
             const int64_t n = walk.length - i < REF_CHUNK ? walk.length - i : REF_CHUNK;
             const int64_t start = from + walk.offset[0] + i * walk.step[0];
             if (whole) {
-                ref_load_int(fold->x, start, walk.step[0], n, ints);
-                fold_int(kind, is_unsigned, ints, n, &s);
+                fold_ints(fold, kind, start, walk.step[0], n, false, &total);
             } else {
                 ref_load_float(fold->x, start, walk.step[0], n, floats);
                 fold_float(kind, floats, n, &s);
@@ -179,7 +227,7 @@ static void fold_one(const folding *fold, ref_reduce kind, int64_t from, int64_t
         }
     }
     if (whole) {
-        store_int(fold, kind, &s, to);
+        ref_put_int(fold->y, to, finish_int(fold, kind, total));
     } else {
         ref_put_float(fold->y, to, finish_float(kind, &s, fold->count));
     }
@@ -187,92 +235,70 @@ static void fold_one(const folding *fold, ref_reduce kind, int64_t from, int64_t
 
 /* --- reductions of several outputs side by side: each takes its elements in their order --- */
 
-static void fold_row(ref_reduce kind, bool first, int64_t n, const double *row, double *into)
+static ref_term term_of(ref_reduce kind)
 {
-    switch (kind) {
-        case REF_REDUCE_PROD:
-            for (int64_t i = 0; i < n; i++) {
-                into[i] *= row[i];
-            }
-            return;
-        case REF_REDUCE_L1:
-            for (int64_t i = 0; i < n; i++) {
-                into[i] += fabs(row[i]);
-            }
-            return;
-        case REF_REDUCE_L2:
-        case REF_REDUCE_SUM_SQUARE:
-            for (int64_t i = 0; i < n; i++) {
-                into[i] += row[i] * row[i];
-            }
-            return;
-        case REF_REDUCE_MAX:
-            for (int64_t i = 0; i < n; i++) {
-                into[i] = first || isnan(row[i]) || row[i] > into[i] ? row[i] : into[i];
-            }
-            return;
-        case REF_REDUCE_MIN:
-            for (int64_t i = 0; i < n; i++) {
-                into[i] = first || isnan(row[i]) || row[i] < into[i] ? row[i] : into[i];
-            }
-            return;
-        default:
-            for (int64_t i = 0; i < n; i++) {
-                into[i] += row[i];
-            }
-    }
+    return kind == REF_REDUCE_PROD                                  ? REF_TERM_FACTOR
+           : kind == REF_REDUCE_L1                                  ? REF_TERM_MAGNITUDE
+           : kind == REF_REDUCE_L2 || kind == REF_REDUCE_SUM_SQUARE ? REF_TERM_SQUARE
+                                                                    : REF_TERM_PLAIN;
 }
 
-#define TOGETHER 4
-/* The elements of one row, or of TOGETHER rows that are `step` apart, one after the other. */
-REF_WIDE static void add_floats(const float *x, int64_t rows, int64_t step, int64_t n, double *into)
+REF_WIDE static void finish_columns(ref_reduce kind, int64_t count, int64_t n, double *into)
 {
-    for (int64_t i = 0; rows == TOGETHER && i < n; i++) {
-        const double two = (into[i] + (double)x[i]) + (double)x[i + step];
-        into[i] = (two + (double)x[i + 2 * step]) + (double)x[i + 3 * step];
+    for (int64_t i = 0; kind == REF_REDUCE_MEAN && i < n; i++) {
+        into[i] /= (double)count;
     }
-    for (int64_t i = 0; rows == 1 && i < n; i++) {
-        into[i] += (double)x[i];
+    for (int64_t i = 0; kind == REF_REDUCE_L2 && i < n; i++) {
+        into[i] = sqrt(into[i]);
+    }
+    for (int64_t i = 0; kind == REF_REDUCE_LOG_SUM && i < n; i++) {
+        into[i] = log(into[i]);
     }
 }
-
-#define BESIDE 1024
-#define LONG 512 /* a row whose terms need not wait for each other, */
-#define FEW 4    /* where there are no others beside it */
 
 /* `n` outputs whose elements lie side by side. */
 static void fold_columns(const folding *fold, ref_reduce kind, int64_t from, int64_t to, int64_t n)
 {
-    double into[BESIDE];
-    double row[BESIDE];
-    bool first = true;
-    ref_walk walk;
+    double into[REF_COLUMNS];
+    const bool extreme = kind == REF_REDUCE_MAX || kind == REF_REDUCE_MIN;
+    ref_walk walk = walk_folded(fold);
     for (int64_t i = 0; i < n; i++) {
         into[i] = kind == REF_REDUCE_PROD;
     }
-    ref_walk_init(&walk, fold->rank, fold->dims);
-    ref_walk_add(&walk, fold->strides);
-    ref_walk_begin(&walk);
-    const bool adds = kind == REF_REDUCE_SUM || kind == REF_REDUCE_MEAN;
+    if (extreme) {
+        ref_load_float(fold->x, from, 1, n, into);
+    }
     while (ref_walk_next(&walk)) {
-        for (int64_t i = 0; i < walk.length; i++) {
-            const int64_t at = from + walk.offset[0] + i * walk.step[0];
-            if (adds && fold->x->dtype == KILN_DTYPE_FLOAT32) {
-                const int64_t rows = walk.length - i < TOGETHER ? 1 : TOGETHER;
-                add_floats((const float *)fold->x->data + at, rows, walk.step[0], n, into);
-                i += rows - 1;
-                continue;
-            }
-            ref_load_float(fold->x, at, 1, n, row);
-            fold_row(kind, first, n, row, into);
-            first = false;
+        const int64_t start = from + walk.offset[0];
+        if (extreme) {
+            ref_best_columns(fold->x, start, walk.step[0], walk.length, n, kind == REF_REDUCE_MAX,
+                             into);
+        } else {
+            ref_fold_columns(fold->x, start, walk.step[0], walk.length, n, term_of(kind), into);
         }
     }
-    for (int64_t i = 0; kind != REF_REDUCE_SUM && i < n; i++) {
-        const state s = {.sum = into[i], .extreme = into[i], .first = first};
-        into[i] = finish_float(kind, &s, fold->count);
-    }
+    finish_columns(kind, fold->count, n, into);
     ref_store_float(fold->y, to, 1, n, into);
+}
+
+static void fold_int_columns(const folding *fold, ref_reduce kind, int64_t from, int64_t to,
+                             int64_t n)
+{
+    uint64_t into[REF_COLUMNS];
+    ref_walk walk = walk_folded(fold);
+    for (int64_t i = 0; i < n; i++) {
+        into[i] = first_int(kind, fold->x->dtype);
+    }
+    while (ref_walk_next(&walk)) {
+        for (int64_t i = 0; i < walk.length; i++) {
+            fold_ints(fold, kind, from + walk.offset[0] + i * walk.step[0], 1, n, true, into);
+        }
+    }
+    int64_t found[REF_COLUMNS];
+    for (int64_t i = 0; i < n; i++) {
+        found[i] = finish_int(fold, kind, into[i]);
+    }
+    ref_store_int(fold->y, to, 1, n, found);
 }
 
 /* Whether the elements of each output are neighbours. */
@@ -283,23 +309,17 @@ static bool is_dense(const folding *fold)
     return fold->rank > 0 && memcmp(dense, fold->strides, (size_t)fold->rank * sizeof *dense) == 0;
 }
 
-/* The greatest or least of some floats; false where one is no number, or zeros decide, of which the
- * first one counts. */
-static bool find_extreme(const float *x, int64_t n, bool most, float *extreme)
+#define LONG 512 /* a row whose terms need not wait for each other, */
+#define FEW 4    /* where there are no others beside it */
+
+/* How far the logarithm of a sum of n exponentials in order can be from the one found: exponentials
+ * differ by 2^-49, and each of the terms was multiplied and added. */
+static double log_doubt(int64_t n, double found)
 {
-    return ref_find_extreme(x, n, most, extreme) && *extreme != 0.0F;
+    return 0x1p-47 + (double)n * 0x1p-50 + fabs(found) * 0x1p-51;
 }
 
-static ref_term term_of(ref_reduce kind)
-{
-    return kind == REF_REDUCE_PROD                                  ? REF_TERM_FACTOR
-           : kind == REF_REDUCE_L1                                  ? REF_TERM_MAGNITUDE
-           : kind == REF_REDUCE_L2 || kind == REF_REDUCE_SUM_SQUARE ? REF_TERM_SQUARE
-                                                                    : REF_TERM_PLAIN;
-}
-
-/* The logarithm of a sum of exponentials, and how far that in order can be from it: exponentials
- * differ by 2^-49, and each of the terms was multiplied and added. NAN where it is not known. */
+/* The same of floats; NAN where it is not known. */
 static double log_sum_near(const float *x, int64_t n, double *doubt)
 {
     float most = 0.0F;
@@ -312,8 +332,19 @@ static double log_sum_near(const float *x, int64_t n, double *doubt)
         sum += ref_exp_row_near(n - i < REF_CHUNK ? n - i : REF_CHUNK, x + i, (double)most, powers);
     }
     const double found = (double)most + log(sum);
-    *doubt = 0x1p-47 + (double)n * 0x1p-50 + fabs(found) * 0x1p-51;
+    *doubt = log_doubt(n, found);
     return found;
+}
+
+/* Whether all between two numbers is one float, which is stored. */
+static bool put_sure(ref_tensor *y, int64_t to, double least, double greatest)
+{
+    const float low = (float)least;
+    if (low != (float)greatest || !(fabsf(low) >= FLT_MIN) || isinf(low)) {
+        return false;
+    }
+    ref_put_float(y, to, (double)low);
+    return true;
 }
 
 /* One output of neighbouring floats, whatever the order of the terms; false where that decides. */
@@ -328,13 +359,35 @@ static bool fold_near(const folding *fold, ref_reduce kind, const float *x, int6
     const double near =
         logs ? log_sum_near(x, n, &doubt) : ref_sum_near(x, n, term_of(kind), &doubt);
     const state ends[2] = {{.sum = near - doubt}, {.sum = near + doubt}};
-    const float low = (float)(logs ? ends[0].sum : finish_float(kind, &ends[0], n));
-    const float high = (float)(logs ? ends[1].sum : finish_float(kind, &ends[1], n));
-    if (low != high || !(fabsf(low) >= FLT_MIN) || isinf(low)) {
-        return false;
+    return put_sure(fold->y, to, logs ? ends[0].sum : finish_float(kind, &ends[0], n),
+                    logs ? ends[1].sum : finish_float(kind, &ends[1], n));
+}
+
+/* Columns of floats side by side; what is not sure is summed in order. */
+static void fold_log_columns(const folding *fold, int64_t from, int64_t to, int64_t n)
+{
+    double most[REF_COLUMNS];
+    double sums[REF_COLUMNS] = {0};
+    double powers[REF_COLUMNS];
+    ref_walk walk = walk_folded(fold);
+    ref_load_float(fold->x, from, 1, n, most);
+    while (ref_walk_next(&walk)) {
+        ref_best_columns(fold->x, from + walk.offset[0], walk.step[0], walk.length, n, true, most);
     }
-    ref_put_float(fold->y, to, (double)low);
-    return true;
+    walk = walk_folded(fold);
+    while (ref_walk_next(&walk)) {
+        for (int64_t i = 0; i < walk.length; i++) {
+            const int64_t at = from + walk.offset[0] + i * walk.step[0];
+            ref_exp_each_near(n, (const float *)fold->x->data + at, most, powers, sums);
+        }
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const double found = most[i] + log(sums[i]);
+        const double doubt = log_doubt(fold->count, found);
+        if (!isfinite(most[i]) || !put_sure(fold->y, to + i, found - doubt, found + doubt)) {
+            fold_one(fold, REF_REDUCE_LOG_SUM_EXP, from + i, to + i);
+        }
+    }
 }
 
 /* Outputs from `i` on of a row of them, as many as one step does; 0 where none fits. */
@@ -343,32 +396,38 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
     const int64_t left = fold->kept.length - i;
     const int64_t from = fold->kept.offset[1] + i * fold->kept.step[1];
     const int64_t to = fold->kept.offset[0] + i * fold->kept.step[0];
-    if (is_whole(kind, fold->x->dtype) || fold->count == 0) {
-        return 0;
-    }
-    if (kind != REF_REDUCE_LOG_SUM_EXP && fold->kept.step[1] == 1 && fold->kept.step[0] == 1 &&
-        left >= 8) {
-        const int64_t n = left < BESIDE ? left : BESIDE;
-        fold_columns(fold, kind, from, to, n);
+    const bool whole = is_whole(kind, fold->x->dtype);
+    const bool is_float = fold->x->dtype == KILN_DTYPE_FLOAT32;
+    const bool logs = kind == REF_REDUCE_LOG_SUM_EXP;
+    if (fold->count > 0 && fold->kept.step[1] == 1 && fold->kept.step[0] == 1 && left >= 8 &&
+        (is_float || !logs)) {
+        const int64_t n = left < REF_COLUMNS ? left : REF_COLUMNS;
+        if (whole) {
+            fold_int_columns(fold, kind, from, to, n);
+        } else if (logs) {
+            fold_log_columns(fold, from, to, n);
+        } else {
+            fold_columns(fold, kind, from, to, n);
+        }
         return n;
     }
-    if (fold->x->dtype != KILN_DTYPE_FLOAT32 || !is_dense(fold)) {
+    if (fold->count == 0 || !is_float || !is_dense(fold)) {
         return 0;
     }
     const float *x = (const float *)fold->x->data + from;
     if (kind == REF_REDUCE_MAX || kind == REF_REDUCE_MIN) {
         float extreme = 0;
-        if (!find_extreme(x, fold->count, kind == REF_REDUCE_MAX, &extreme)) {
+        if (!ref_find_extreme(x, fold->count, kind == REF_REDUCE_MAX, &extreme) ||
+            extreme == 0.0F) { /* of zeros the first one counts */
             return 0;
         }
         ref_put_float(fold->y, to, (double)extreme);
         return 1;
     }
-    if ((kind == REF_REDUCE_LOG_SUM_EXP || (left < FEW && fold->count >= LONG)) &&
-        fold_near(fold, kind, x, to)) {
+    if ((logs || (left < FEW && fold->count >= LONG)) && fold_near(fold, kind, x, to)) {
         return 1;
     }
-    if (kind == REF_REDUCE_LOG_SUM_EXP) {
+    if (logs) {
         return 0;
     }
     const ref_block block = {fold->x, from, fold->kept.step[1],
@@ -415,68 +474,6 @@ static kiln_status ref_op_reduce(ref_call *call)
     return KILN_OK;
 }
 
-/* Whether element `a` of x takes the place of `b`. NaN counts as the extreme. */
-static bool beats(const ref_tensor *x, int64_t a, int64_t b, bool most, bool last)
-{
-    if (ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT) {
-        const double va = ref_get_float(x, a);
-        const double vb = ref_get_float(x, b);
-        if (isnan(vb) || isnan(va)) {
-            return isnan(va) && (!isnan(vb) || last);
-        }
-        return (most ? va > vb : va < vb) || (last && va == vb);
-    }
-    const int64_t va = ref_get_int(x, a);
-    const int64_t vb = ref_get_int(x, b);
-    const bool greater =
-        ref_domain_of(x->dtype) == REF_DOMAIN_UNSIGNED ? (uint64_t)va > (uint64_t)vb : va > vb;
-    return va == vb ? last : greater == most;
-}
-
-/* Where the extreme of neighbouring floats is; false where that is not to be had so. */
-static bool find_place(const folding *fold, int64_t from, bool most, bool last, int64_t *place)
-{
-    float extreme = 0;
-    const float *x = (const float *)fold->x->data + from;
-    if (fold->x->dtype != KILN_DTYPE_FLOAT32 || fold->count == 0 || fold->strides[0] != 1 ||
-        !find_extreme(x, fold->count, most, &extreme)) {
-        return false;
-    }
-    *place = last ? fold->count - 1 : ref_find_equal(x, fold->count, extreme);
-    while (x[*place] != extreme) {
-        --*place;
-    }
-    return true;
-}
-
-/* ArgMax (variant 1) and ArgMin. */
-static kiln_status ref_op_arg(ref_call *call)
-{
-    folding fold = {0};
-    int axis = 0;
-    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &fold.x));
-    KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 0), fold.x->rank, &axis));
-    const bool keep = ref_attribute_int(call, "keepdims", 1) != 0;
-    const bool last = ref_attribute_int(call, "select_last_index", 0) != 0;
-    KLN_RETURN_IF_ERROR(begin_folding(call, UINT32_C(1) << axis, keep, KILN_DTYPE_INT64, &fold));
-    KLN_RETURN_IF(fold.count == 0 && fold.y->count > 0, KILN_ERROR_SHAPE, "axis %d is empty", axis);
-    while (ref_walk_next(&fold.kept)) {
-        for (int64_t i = 0; i < fold.kept.length; i++) {
-            const int64_t from = fold.kept.offset[1] + i * fold.kept.step[1];
-            int64_t best = 0;
-            const bool found = find_place(&fold, from, call->variant == 1, last, &best);
-            for (int64_t j = 1; !found && j < fold.count; j++) {
-                if (beats(fold.x, from + j * fold.strides[0], from + best * fold.strides[0],
-                          call->variant == 1, last)) {
-                    best = j;
-                }
-            }
-            ((int64_t *)fold.y->data)[fold.kept.offset[0] + i * fold.kept.step[0]] = best;
-        }
-    }
-    return KILN_OK;
-}
-
 /* clang-format off */
 const ref_kernel ref_kernels_reduce[] = {
     REF_OP("ReduceSum", 1, reduce, REF_REDUCE_SUM),
@@ -489,8 +486,6 @@ const ref_kernel ref_kernels_reduce[] = {
     REF_OP("ReduceSumSquare", 1, reduce, REF_REDUCE_SUM_SQUARE),
     REF_OP("ReduceLogSum", 1, reduce, REF_REDUCE_LOG_SUM),
     REF_OP("ReduceLogSumExp", 1, reduce, REF_REDUCE_LOG_SUM_EXP),
-    REF_OP("ArgMax", 1, arg, 1),
-    REF_OP("ArgMin", 1, arg, 0),
     REF_KERNELS_END
 };
 /* clang-format on */

@@ -49,11 +49,44 @@
     }
 TERM_LIST(DEFINE_TERM)
 
+#define TOGETHER 4
+/* Terms of columns that lie side by side, of TOGETHER rows or one. */
+#define DEFINE_BESIDE(type, name, expression)                                            \
+    REF_WIDE static void type##_beside_##name(const type *x, int64_t rows, int64_t step, \
+                                              int64_t n, double *totals)                 \
+    {                                                                                    \
+        const double m = 0.0;                                                            \
+        const double d = 1.0;                                                            \
+        (void)m;                                                                         \
+        (void)d;                                                                         \
+        for (int64_t i = 0; rows == TOGETHER && i < n; i++) {                            \
+            double s = totals[i];                                                        \
+            for (int k = 0; k < TOGETHER; k++) {                                         \
+                const double v = (double)x[i + k * step];                                \
+                s = (expression);                                                        \
+            }                                                                            \
+            totals[i] = s;                                                               \
+        }                                                                                \
+        for (int64_t i = 0; rows != TOGETHER && i < n; i++) {                            \
+            const double v = (double)x[i];                                               \
+            const double s = totals[i];                                                  \
+            totals[i] = (expression);                                                    \
+        }                                                                                \
+    }
+#define DEFINE_BESIDES(name, expression)   \
+    DEFINE_BESIDE(float, name, expression) \
+    DEFINE_BESIDE(double, name, expression)
+TERM_LIST(DEFINE_BESIDES)
+
 static const struct {
+    void (*floats)(const float *x, int64_t rows, int64_t step, int64_t n, double *totals);
+    void (*doubles)(const double *x, int64_t rows, int64_t step, int64_t n, double *totals);
     void (*columns)(const float *from, int64_t n, const double *means, double d, double *totals);
     void (*row)(const double *from, int64_t n, double m, double d, double *total);
 } terms[] = {
-#define LIST_TERM(name, expression) [REF_TERM_##name] = {fold_columns_##name, fold_row_##name},
+#define LIST_TERM(name, expression) \
+    [REF_TERM_##                    \
+        name] = {float_beside_##name, double_beside_##name, fold_columns_##name, fold_row_##name},
     TERM_LIST(LIST_TERM)};
 
 void ref_fold_rows(const ref_block *block, ref_term term, const double *means, double divisor,
@@ -77,6 +110,24 @@ void ref_fold_rows(const ref_block *block, ref_term term, const double *means, d
             const int64_t count = block->n - i < REF_CHUNK ? block->n - i : REF_CHUNK;
             ref_load_float(block->x, block->start + r * block->stride + i, 1, count, chunk);
             terms[term].row(chunk, count, less[r], divisor, &totals[r]);
+        }
+    }
+}
+
+void ref_fold_columns(const ref_tensor *x, int64_t start, int64_t step, int64_t rows, int64_t n,
+                      ref_term term, double *totals)
+{
+    double row[REF_COLUMNS];
+    for (int64_t r = 0; r < rows;) {
+        const int64_t some = rows - r < TOGETHER ? 1 : TOGETHER;
+        const int64_t at = start + r * step;
+        if (x->dtype == KILN_DTYPE_FLOAT32) {
+            terms[term].floats((const float *)x->data + at, some, step, n, totals);
+            r += some;
+        } else {
+            ref_load_float(x, at, 1, n, row);
+            terms[term].doubles(row, 1, 0, n, totals);
+            r++;
         }
     }
 }
@@ -163,14 +214,19 @@ double ref_sum_near(const float *x, int64_t n, ref_term term, double *doubt)
             best[i - whole] = x[i] beats best[i - whole] ? x[i] : best[i - whole]; \
             odd[i - whole] |= x[i] != x[i];                                        \
         }                                                                          \
-        for (int half = LANES / 2; half > 0; half /= 2) {                          \
+        for (int half = LANES / 2; half >= 16; half /= 2) {                        \
             for (int k = 0; k < half; k++) {                                       \
                 best[k] = best[k + half] beats best[k] ? best[k + half] : best[k]; \
                 odd[k] |= odd[k + half];                                           \
             }                                                                      \
         }                                                                          \
+        int32_t any = odd[0];                                                      \
         *extreme = best[0];                                                        \
-        return odd[0] != 0;                                                        \
+        for (int k = 1; k < 16; k++) {                                             \
+            *extreme = best[k] beats * extreme ? best[k] : *extreme;               \
+            any |= odd[k];                                                         \
+        }                                                                          \
+        return any != 0;                                                           \
     }
 DEFINE_EXTREME(find_greatest, >)
 DEFINE_EXTREME(find_least, <)
@@ -178,6 +234,76 @@ DEFINE_EXTREME(find_least, <)
 bool ref_find_extreme(const float *x, int64_t n, bool most, float *extreme)
 {
     return !(most ? find_greatest(x, n, extreme) : find_least(x, n, extreme));
+}
+
+/* Of columns, where no number is the greatest and the least; and where it is, of the last or first
+ * of equal ones. */
+#define DEFINE_BEST(type, name, beats)                                        \
+    REF_WIDE static void type##_##name(const type *x, int64_t n, type *best)  \
+    {                                                                         \
+        for (int64_t i = 0; i < n; i++) {                                     \
+            best[i] = (x[i] beats best[i]) | (x[i] != x[i]) ? x[i] : best[i]; \
+        }                                                                     \
+    }
+DEFINE_BEST(float, greatest, >)
+DEFINE_BEST(float, least, <)
+DEFINE_BEST(double, greatest, >)
+DEFINE_BEST(double, least, <)
+
+void ref_best_columns(const ref_tensor *x, int64_t start, int64_t step, int64_t rows, int64_t n,
+                      bool most, double *best)
+{
+    double row[REF_COLUMNS];
+    float floats[REF_COLUMNS];
+    const bool is_float = x->dtype == KILN_DTYPE_FLOAT32;
+    for (int64_t i = 0; is_float && i < n; i++) {
+        floats[i] = (float)best[i];
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        if (is_float) {
+            const float *from = (const float *)x->data + start + r * step;
+            (most ? float_greatest : float_least)(from, n, floats);
+        } else {
+            ref_load_float(x, start + r * step, 1, n, row);
+            (most ? double_greatest : double_least)(row, n, best);
+        }
+    }
+    for (int64_t i = 0; is_float && i < n; i++) {
+        best[i] = (double)floats[i];
+    }
+}
+
+#define DEFINE_PLACE(name, beats)                                                          \
+    REF_WIDE static void place_##name(const float *x, int64_t n, int32_t row, float *best, \
+                                      int32_t *place, int32_t *odd)                        \
+    {                                                                                      \
+        for (int64_t i = 0; i < n; i++) {                                                  \
+            const bool better = x[i] beats best[i];                                        \
+            best[i] = better ? x[i] : best[i];                                             \
+            place[i] = better ? row : place[i];                                            \
+            odd[i] |= x[i] != x[i];                                                        \
+        }                                                                                  \
+    }
+DEFINE_PLACE(greatest, >)
+DEFINE_PLACE(last_greatest, >=)
+DEFINE_PLACE(least, <)
+DEFINE_PLACE(last_least, <=)
+
+void ref_place_columns(const float *x, int64_t step, int64_t rows, int64_t n, bool most, bool last,
+                       int32_t *place)
+{
+    float best[REF_COLUMNS];
+    int32_t odd[REF_COLUMNS] = {0};
+    memcpy(best, x, (size_t)n * sizeof *best);
+    memset(place, 0, (size_t)n * sizeof *place);
+    for (int32_t r = 0; r < rows; r++) {
+        (most   ? last ? place_last_greatest : place_greatest
+         : last ? place_last_least
+                : place_least)(x + r * step, n, r, best, place, odd);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        place[i] = odd[i] != 0 ? -1 : place[i];
+    }
 }
 
 #define SEARCHED 128 /* at once */

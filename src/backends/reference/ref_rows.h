@@ -32,6 +32,16 @@ void ref_fold_rows(const ref_block *block, ref_term term, const double *means, d
 /* The sums of rows; with `means` those of the squares of what is left without them. */
 void ref_sum_rows(const ref_tensor *x, int64_t start, int64_t stride, int64_t rows, int64_t n,
                   const double *means, double sums[REF_BESIDE]);
+#define REF_COLUMNS 512
+/* The same of up to REF_COLUMNS neighbouring columns of `rows` rows that are `step` apart. */
+void ref_fold_columns(const ref_tensor *x, int64_t start, int64_t step, int64_t rows, int64_t n,
+                      ref_term term, double *totals);
+/* The greatest (or least) of each and of what `best` holds; no number is it where there is one. */
+void ref_best_columns(const ref_tensor *x, int64_t start, int64_t step, int64_t rows, int64_t n,
+                      bool most, double *best);
+/* The first (or last) row where that is; -1 where one is no number. */
+void ref_place_columns(const float *x, int64_t step, int64_t rows, int64_t n, bool most, bool last,
+                       int32_t *place);
 /* The sum of plain, magnitude or square terms in an order of its own; in their order it lies within
  * `doubt`: an addition errs by 2^-53 of the partial sum, and twice as much is allowed for. */
 double ref_sum_near(const float *x, int64_t n, ref_term term, double *doubt);

@@ -256,19 +256,31 @@ static void cumulate_row(const ref_tensor *x, ref_tensor *y, int64_t start, int6
     const bool is_float = ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT;
     double total = product ? 1.0 : 0.0;
     uint64_t whole = product ? 1 : 0;
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t at = start + i * step;
-        const double v = is_float ? ref_get_float(x, at) : 0.0;
-        const uint64_t w = is_float ? 0 : (uint64_t)ref_get_int(x, at);
-        const double after = product ? total * v : total + v;
-        const uint64_t whole_after = product ? whole * w : whole + w;
+    for (int64_t at = 0; at < n; at += REF_CHUNK) {
+        const int64_t count = n - at < REF_CHUNK ? n - at : REF_CHUNK;
+        double floats[REF_CHUNK];
+        int64_t ints[REF_CHUNK];
         if (is_float) {
-            ref_put_float(y, at, exclusive ? total : after);
+            ref_load_float(x, start + at * step, step, count, floats);
         } else {
-            ref_put_int(y, at, (int64_t)(exclusive ? whole : whole_after));
+            ref_load_int(x, start + at * step, step, count, ints);
         }
-        total = after;
-        whole = whole_after;
+        for (int64_t i = 0; is_float && i < count; i++) {
+            const double after = product ? total * floats[i] : total + floats[i];
+            floats[i] = exclusive ? total : after;
+            total = after;
+        }
+        for (int64_t i = 0; !is_float && i < count; i++) {
+            const uint64_t v = (uint64_t)ints[i];
+            const uint64_t after = product ? whole * v : whole + v;
+            ints[i] = (int64_t)(exclusive ? whole : after);
+            whole = after;
+        }
+        if (is_float) {
+            ref_store_float(y, start + at * step, step, count, floats);
+        } else {
+            ref_store_int(y, start + at * step, step, count, ints);
+        }
     }
 }
 

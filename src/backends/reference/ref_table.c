@@ -11,6 +11,7 @@
     ROW(gather)       \
     ROW(cast)         \
     ROW(reduce)       \
+    ROW(arg)          \
     ROW(softmax)      \
     ROW(matmul)       \
     ROW(conv)         \

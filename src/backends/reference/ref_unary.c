@@ -39,7 +39,9 @@ typedef struct parameters {
         }                                                                     \
     }
 #define DEFINE_UNARY(name, since, expression) DEFINE_FUNCTION(chunk_##name, double, expression)
-REF_UNARY_LIST(DEFINE_UNARY)
+#define DEFINE_PLAIN(name, since, expression) REF_WIDE DEFINE_UNARY(name, since, expression)
+REF_CALLED_LIST(DEFINE_UNARY)
+REF_PLAIN_LIST(DEFINE_PLAIN)
 DEFINE_UNARY(Gelu, 20, 0.5 * x * (1.0 + erf(x * 0.70710678118654752440)))
 DEFINE_UNARY(GeluTanh, 20,
              0.5 * x * (1.0 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x))))
@@ -87,10 +89,6 @@ static parameters read_parameters(const ref_call *call)
 #define DEFINE_LEAN(name, since, expression) \
     REF_WIDE DEFINE_FUNCTION(lean_##name, float, expression)
 REF_PLAIN_LIST(DEFINE_LEAN)
-#define WHOLE_LIST(X)   \
-    X(Ceil, 1, ceil(x)) \
-    X(Floor, 1, floor(x))
-WHOLE_LIST(DEFINE_LEAN)
 
 /* The root of a double has so many digits more that a second rounding changes nothing. */
 REF_WIDE static void lean_Root(const parameters *p, int64_t n, const float *v, float *to)
@@ -129,9 +127,8 @@ typedef void (*lean_function)(const parameters *p, int64_t n, const float *v, fl
 
 static const lean_function lean_functions[REF_UNARY_COUNT] = {
 #define LIST_LEAN(name, since, expression) [REF_UNARY_##name] = lean_##name,
-    REF_PLAIN_LIST(LIST_LEAN) WHOLE_LIST(LIST_LEAN)[REF_UNARY_Sqrt] = lean_Root,
-    [REF_UNARY_Round] = lean_Round, [REF_UNARY_Exp] = lean_Exp, [REF_UNARY_Sigmoid] = lean_Sigmoid,
-    [REF_UNARY_Tanh] = lean_Tanh};
+    REF_PLAIN_LIST(LIST_LEAN)[REF_UNARY_Sqrt] = lean_Root, [REF_UNARY_Round] = lean_Round,
+    [REF_UNARY_Exp] = lean_Exp, [REF_UNARY_Sigmoid] = lean_Sigmoid, [REF_UNARY_Tanh] = lean_Tanh};
 
 /* What is not sure is computed one by one. */
 static void apply_near(int variant, const parameters *p, int64_t n, const float *x, float *y)
@@ -213,21 +210,21 @@ static kiln_status ref_op_shrink(ref_call *call)
     return apply(call, chunk_Shrink, &p);
 }
 
-#define DEFINE_NUMERIC(name, since, of_float, of_signed, of_unsigned)               \
-    static void numeric_##name(ref_domain domain, int64_t n, double *f, int64_t *v) \
-    {                                                                               \
-        for (int64_t i = 0; domain == REF_DOMAIN_FLOAT && i < n; i++) {             \
-            const double x = f[i];                                                  \
-            f[i] = (of_float);                                                      \
-        }                                                                           \
-        for (int64_t i = 0; domain == REF_DOMAIN_SIGNED && i < n; i++) {            \
-            const int64_t x = v[i];                                                 \
-            v[i] = (of_signed);                                                     \
-        }                                                                           \
-        for (int64_t i = 0; domain == REF_DOMAIN_UNSIGNED && i < n; i++) {          \
-            const uint64_t x = (uint64_t)v[i];                                      \
-            v[i] = (int64_t)(of_unsigned);                                          \
-        }                                                                           \
+#define DEFINE_NUMERIC(name, since, of_float, of_signed, of_unsigned)                        \
+    REF_WIDE static void numeric_##name(ref_domain domain, int64_t n, double *f, int64_t *v) \
+    {                                                                                        \
+        for (int64_t i = 0; domain == REF_DOMAIN_FLOAT && i < n; i++) {                      \
+            const double x = f[i];                                                           \
+            f[i] = (of_float);                                                               \
+        }                                                                                    \
+        for (int64_t i = 0; domain == REF_DOMAIN_SIGNED && i < n; i++) {                     \
+            const int64_t x = v[i];                                                          \
+            v[i] = (of_signed);                                                              \
+        }                                                                                    \
+        for (int64_t i = 0; domain == REF_DOMAIN_UNSIGNED && i < n; i++) {                   \
+            const uint64_t x = (uint64_t)v[i];                                               \
+            v[i] = (int64_t)(of_unsigned);                                                   \
+        }                                                                                    \
     }
 REF_NUMERIC_LIST(DEFINE_NUMERIC)
 

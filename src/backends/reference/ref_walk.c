@@ -156,6 +156,19 @@ void ref_take_elements(size_t size, int64_t n, void *restrict to, const void *re
     }
 }
 
+void ref_take_slices(size_t size, size_t slice, int64_t n, void *to, const void *from,
+                     const int64_t *places)
+{
+    if (slice == size) {
+        ref_take_elements(size, n, to, from, places);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        memcpy((char *)to + (size_t)i * slice, (const char *)from + (size_t)places[i] * slice,
+               slice);
+    }
+}
+
 /* --- transposition --- */
 
 /* A matrix whose rows are neighbours where it comes from, and whose columns are where it goes. */
