@@ -70,6 +70,7 @@ REASONS = {
     "kiln_graph_policy": "an option's word is checked before",
     "kiln_build_option_get": "kiln sets options of the library's own list",
     "kiln_build_options_create": "kiln sets options that it made so",
+    "kiln_fence": "the name of a kernel",
     "kiln_gather": "the name of a kernel",
     "kiln_bounds": "the name of a kernel",
     "kiln_bins": "the name of a kernel",

@@ -58,6 +58,9 @@ enum {
     CU_ATTACH_GLOBAL = 1,
     CU_CAPTURE_THREAD_LOCAL = 1,
     CU_CAPTURE_RELAXED = 2,
+    CU_CAPTURE_ACTIVE = 1,
+    CU_LAUNCH_AHEAD = 6, /* programmatic stream serialization */
+    CU_NODE_KERNEL = 0,
     CU_NODE_HOST = 3,
     CU_POOL_RELEASE_THRESHOLD = 4,
     CU_COPY_IN_STREAM_ORDER = 1
@@ -76,6 +79,23 @@ typedef struct cu_copy_attributes {
     int source[2], target[2]; /* hints for managed memory */
     unsigned flags;
 } cu_copy_attributes;
+
+/* CUlaunchConfig, and CUlaunchAttribute with an int. */
+typedef struct cu_launch_attribute {
+    int id;
+    char unused[4];
+    union {
+        int on;
+        char size[64];
+    } value;
+} cu_launch_attribute;
+
+typedef struct cu_launch {
+    unsigned grid[3], block[3], shared_bytes;
+    void *stream;
+    cu_launch_attribute *attributes;
+    unsigned attribute_count;
+} cu_launch;
 
 /* Member, symbol, the driver version (as cuDriverGetVersion counts) that brought it, what is off
  * without it (NULL: nothing works), parameters. */
@@ -140,14 +160,14 @@ typedef struct cu_copy_attributes {
       (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,        \
        unsigned block_y, unsigned block_z, unsigned shared_bytes, void *stream, void **parameters, \
        void **extra))                                                                              \
+    X(launch_kernel_with, "cuLaunchKernelEx", 11080, "kernels that are launched ahead",            \
+      (const cu_launch *launch, void *function, void **parameters, void **extra))                  \
     X(stream_create, "cuStreamCreateWithPriority", 5050, NULL,                                     \
       (void **stream, unsigned flags, int priority))                                               \
     X(stream_destroy, "cuStreamDestroy_v2", 4000, NULL, (void *stream))                            \
     X(stream_wait, "cuStreamSynchronize", 2000, NULL, (void *stream))                              \
     X(context_state, "cuDevicePrimaryCtxGetState", 7000, NULL,                                     \
       (int device, unsigned *flags, int *active))                                                  \
-    X(stream_write, "cuStreamWriteValue32_v2", 11070, "waits without the driver",                  \
-      (void *stream, cu_address place, uint32_t value, unsigned flags))                            \
     X(stream_query, "cuStreamQuery", 2000, NULL, (void *stream))                                   \
     X(stream_wait_event, "cuStreamWaitEvent", 3020, NULL,                                          \
       (void *stream, void *event, unsigned flags))                                                 \
@@ -163,6 +183,8 @@ typedef struct cu_copy_attributes {
     X(capture_begin, "cuStreamBeginCapture_v2", 10010, "CUDA graphs", (void *stream, int mode))    \
     X(capture_end, "cuStreamEndCapture", 10000, "CUDA graphs", (void *stream, void **graph))       \
     X(capture_status, "cuStreamIsCapturing", 10000, "CUDA graphs", (void *stream, int *status))    \
+    X(capture_info, "cuStreamGetCaptureInfo_v2", 11030, "kernels that are launched ahead",         \
+      (void *stream, int *status, uint64_t *id, void **graph, void *const **nodes, size_t *count)) \
     X(graph_nodes, "cuGraphGetNodes", 10000, "CUDA graphs",                                        \
       (void *graph, void **nodes, size_t *count))                                                  \
     X(graph_node_type, "cuGraphNodeGetType", 10000, "CUDA graphs", (void *node, int *type))        \
@@ -194,8 +216,10 @@ typedef enum cuda_kernel_slot {
     CUDA_KERNEL_GATHER = 0, /* cuda_gather.c */
     CUDA_KERNEL_BOUNDS = 1, /* cuda_observe.c */
     CUDA_KERNEL_BINS = 2,
-    CUDA_KERNEL_ROWS = 3, /* cuda_rows.c */
-    CUDA_KERNELS = 4
+    CUDA_KERNEL_ROWS = 3,  /* cuda_rows.c */
+    CUDA_KERNEL_FENCE = 4, /* cuda_fence.c */
+    CUDA_KERNEL_FENCE_AHEAD = 5,
+    CUDA_KERNELS = 6
 } cuda_kernel_slot;
 
 typedef struct cuda_kernel {
@@ -243,6 +267,13 @@ bool cuda_has_kernels(void);
  * compiles it. UNSUPPORTED without KLN_CUDA_KERNELS; OUT_OF_MEMORY; DEVICE. (cuda_kernel.c) */
 KILN_MUST_CHECK kiln_status cuda_launch(kiln_stream *stream, const cuda_kernel *kernel,
                                         uint64_t blocks, unsigned threads, void **arguments);
+
+/* Loads it before it is launched, on the device whose context is current. */
+KILN_MUST_CHECK kiln_status cuda_load_kernel(cuda_device *device, const cuda_kernel *kernel);
+/* One thread of a kernel that waits itself for what comes before it on the stream, and is launched
+ * while that still runs: on devices of compute capability 9.0, where the driver can. */
+KILN_MUST_CHECK kiln_status cuda_launch_ahead(kiln_stream *stream, const cuda_kernel *kernel,
+                                              void **arguments);
 
 /* A failure with nobody to report it to. */
 void cuda_log_failure(const cuda_table *cuda, int result, const char *what);

@@ -8,6 +8,35 @@
 #define LOOKS 1024
 #define ASKED_EVERY UINT64_C(2000000)
 
+/* A store that releases what came before it, system-wide: who reads the word has the outputs, too.
+ * (PTX, "Memory Consistency Model".) On an H200, behind a graph of five kernels, a kernel
+ * says it 0.7 us sooner than cuStreamWriteValue32 does, and one that is launched ahead 0.5 us
+ * sooner again; that waits itself for the end of what comes before ("griddepcontrol.wait"). */
+#define FENCE_TEXT(version, target, waits)           \
+    ".version " version                              \
+    "\n"                                             \
+    ".target " target                                \
+    "\n"                                             \
+    ".address_size 64\n"                             \
+    "\n"                                             \
+    ".visible .entry kiln_fence(.param .u64 word)\n" \
+    "{\n"                                            \
+    "    .reg .b64 %word;\n"                         \
+    "    .reg .b32 %one;\n"                          \
+    "\n"                                             \
+    "    ld.param.u64 %word, [word];\n"              \
+    "    cvta.to.global.u64 %word, %word;\n"         \
+    "    mov.u32 %one, 1;\n" waits                   \
+    "    st.release.sys.global.u32 [%word], %one;\n" \
+    "    ret;\n"                                     \
+    "}\n"
+
+static const cuda_kernel fences = {CUDA_KERNEL_FENCE, "kiln_fence", FENCE_TEXT("6.0", "sm_70", ""),
+                                   "ends that are told", "telling the end"};
+static const cuda_kernel fences_ahead = {CUDA_KERNEL_FENCE_AHEAD, "kiln_fence",
+                                         FENCE_TEXT("7.8", "sm_90", "    griddepcontrol.wait;\n"),
+                                         "ends that are told", "telling the end"};
+
 static bool threads_spin(const cuda_table *cuda, int32_t device)
 {
     cuda_device *found = NULL;
@@ -18,15 +47,29 @@ static bool threads_spin(const cuda_table *cuda, int32_t device)
            (flags & (CU_CONTEXT_YIELDS | CU_CONTEXT_BLOCKS)) == 0;
 }
 
-void kln_fence_make(int32_t device, kln_fence *fence)
+/* The device's context is current. */
+static bool load(int32_t device, bool *ahead)
 {
     const cuda_table *cuda = cuda_functions();
+    cuda_device *found = NULL;
+    if (cuda_find_device(device, &found) != KILN_OK || found->compute_major < 7 ||
+        cuda_load_kernel(found, &fences) != KILN_OK) {
+        return false;
+    }
+    *ahead = found->compute_major >= 9 && cuda->launch_kernel_with != NULL &&
+             cuda->capture_info != NULL && cuda_load_kernel(found, &fences_ahead) == KILN_OK;
+    return true;
+}
+
+void kln_fence_make(int32_t device, kln_fence *fence)
+{
     void *memory = NULL;
+    bool ahead = false;
     kln_message before;
     kln_message_keep(&before);
-    if (fence->word == NULL && cuda->stream_write != NULL && threads_spin(cuda, device) &&
+    if (fence->word == NULL && threads_spin(cuda_functions(), device) && load(device, &ahead) &&
         kln_cuda_allocate(KILN_LOCATION_PINNED, device, sizeof(uint32_t), &memory) == KILN_OK) {
-        *fence = (kln_fence){memory, device};
+        *fence = (kln_fence){memory, device, ahead};
         kln_fence_arm(fence);
     }
     kln_message_restore(&before);
@@ -38,11 +81,29 @@ void kln_fence_drop(kln_fence *fence)
     fence->word = NULL;
 }
 
-kiln_status kln_fence_enqueue(const kln_fence *fence, const kiln_stream *stream)
+/* Whether a kernel, and nothing else, is what the next node of a capture comes behind: that alone
+ * can be waited for by a kernel. */
+static bool follows_kernel(const kiln_stream *stream)
 {
     const cuda_table *cuda = cuda_functions();
-    return cuda_check(cuda, cuda->stream_write(stream->handle, cuda_address(fence->word), 1, 0),
-                      "a write behind the work of a stream of device %d", stream->device);
+    int status = 0;
+    int type = -1;
+    uint64_t id = 0;
+    void *graph = NULL;
+    void *const *nodes = NULL;
+    size_t count = 0;
+    return cuda->capture_info(stream->handle, &status, &id, &graph, &nodes, &count) == CU_SUCCESS &&
+           status == CU_CAPTURE_ACTIVE && count == 1 &&
+           cuda->graph_node_type(nodes[0], &type) == CU_SUCCESS && type == CU_NODE_KERNEL;
+}
+
+kiln_status kln_fence_enqueue(const kln_fence *fence, kiln_stream *stream)
+{
+    cu_address place = cuda_address(fence->word);
+    void *arguments[] = {&place};
+    return fence->ahead && follows_kernel(stream)
+               ? cuda_launch_ahead(stream, &fences_ahead, arguments)
+               : cuda_launch(stream, &fences, 1, 1, arguments);
 }
 
 void kln_fence_arm(const kln_fence *fence)

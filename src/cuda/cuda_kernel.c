@@ -83,6 +83,30 @@ static kiln_status launch(kiln_stream *stream, const cuda_kernel *kernel, uint64
                       (unsigned long long)blocks, stream->device);
 }
 
+kiln_status cuda_load_kernel(cuda_device *device, const cuda_kernel *kernel)
+{
+    void *function = NULL;
+    return find_kernel(device, kernel, &function);
+}
+
+kiln_status cuda_launch_ahead(kiln_stream *stream, const cuda_kernel *kernel, void **arguments)
+{
+    const cuda_table *cuda = cuda_functions();
+    cuda_device *device = NULL;
+    void *function = NULL;
+    cu_launch_attribute ahead = {.id = CU_LAUNCH_AHEAD, .value.on = 1};
+    const cu_launch one = {.grid = {1, 1, 1},
+                           .block = {1, 1, 1},
+                           .stream = stream->handle,
+                           .attributes = &ahead,
+                           .attribute_count = 1};
+    KLN_CUDA_ENTER(stream->device);
+    KLN_RETURN_IF_ERROR(cuda_find_device(stream->device, &device));
+    KLN_RETURN_IF_ERROR(find_kernel(device, kernel, &function));
+    return cuda_check(cuda, cuda->launch_kernel_with(&one, function, arguments, NULL),
+                      "%s by a kernel on device %d", kernel->doing, stream->device);
+}
+
 kiln_status cuda_launch(kiln_stream *stream, const cuda_kernel *kernel, uint64_t blocks,
                         unsigned threads, void **arguments)
 {

@@ -84,16 +84,17 @@ KILN_MUST_CHECK kiln_status kln_stream_wait(const kiln_stream *stream);
 typedef struct kln_fence {
     void *word; /* NULL: there is none */
     int32_t device;
+    bool ahead; /* what writes there may be launched ahead of its turn */
 } kln_fence;
 
-/* None where memory is short, the driver has no such writes, or the process wants threads that wait
- * to yield or to sleep. */
+/* None where memory is short, the device is older than compute capability 7.0, or the process wants
+ * threads that wait to yield or to sleep. */
 void kln_fence_make(int32_t device, kln_fence *fence);
 void kln_fence_drop(kln_fence *fence);
 
 /* The device writes there at this place of the stream, or of each replay where it is captured:
  * behind a replay whose graph has copies in it, a write of its own comes late. */
-KILN_MUST_CHECK kiln_status kln_fence_enqueue(const kln_fence *fence, const kiln_stream *stream);
+KILN_MUST_CHECK kiln_status kln_fence_enqueue(const kln_fence *fence, kiln_stream *stream);
 /* Before the work is launched, when none is under way that writes there. */
 void kln_fence_arm(const kln_fence *fence);
 bool kln_fence_is_passed(const kln_fence *fence);

@@ -19,7 +19,7 @@
  *     FAKE_CUDA_SLOW_COPIES    microseconds that each copy takes, in a graph or not
  *     FAKE_CUDA_KERNELS    "load", "name", "launch": that step towards a kernel fails
  *     FAKE_CUDA_SCHEDULE   how the primary contexts say that threads wait (0): 4 to sleep
- *     FAKE_CUDA_WRITES     "refused": streams write no values; "late": they do it too late
+ *     FAKE_CUDA_WRITES     "refused": no kernel tells the end; "late": one does it too late
  *     FAKE_CUDA_BUSY       streams and events say that they are not ready until somebody waits
  *
  * The tests find three functions of its own by dlsym: fake_cuda_calls(name), how often that
@@ -64,7 +64,7 @@ typedef struct context {
     int peers[DEVICE_LIMIT];
 } context;
 
-typedef enum node_kind { COPY, FILL, CALL, WRITE, GATHER, BOUNDS, BINS, ROWS } node_kind;
+typedef enum node_kind { COPY, FILL, CALL, GATHER, BOUNDS, BINS, ROWS, FENCE } node_kind;
 
 #define SEGMENTS 16
 

@@ -133,9 +133,9 @@ static void play(const node *work)
             break;
         case FILL: memset(work->to, work->value, work->bytes); break;
         case CALL: work->function(work->user); break;
-        case WRITE:
+        case FENCE:
             if (!fake_says("FAKE_CUDA_WRITES", "late")) {
-                *(volatile unsigned *)work->to = (unsigned)work->value;
+                __atomic_store_n((unsigned *)work->to, 1U, __ATOMIC_RELEASE);
             }
             break;
     }
@@ -235,14 +235,17 @@ CU cuMemcpyBatchAsync(address *to, address *from, size_t *bytes, size_t count,
     return fake_unlock(result);
 }
 
-static const char *const kernels[] = {
-    [GATHER] = "kiln_gather", [BOUNDS] = "kiln_bounds", [BINS] = "kiln_bins", [ROWS] = "kiln_rows"};
+static const char *const kernels[] = {[GATHER] = "kiln_gather",
+                                      [BOUNDS] = "kiln_bounds",
+                                      [BINS] = "kiln_bins",
+                                      [ROWS] = "kiln_rows",
+                                      [FENCE] = "kiln_fence"};
 
 /* The kernel that a text has, or -1. */
 static int kernel_in(const char *text)
 {
     char entry[64];
-    for (int i = GATHER; i <= ROWS; i++) {
+    for (int i = GATHER; i <= FENCE; i++) {
         (void)snprintf(entry, sizeof entry, ".entry %s(", kernels[i]);
         if (strstr(text, entry) != NULL) {
             return i;
@@ -284,6 +287,43 @@ CU cuModuleUnload(void *module)
     return fake_unlock(SUCCESS);
 }
 
+static int launch_fence(const module_record *module, unsigned threads, void *on, void **parameters)
+{
+    address place = 0;
+    memcpy(&place, parameters[0], sizeof place);
+    if (module->owner != fake_current_context() || threads != 1 || place % 4 != 0) {
+        return INVALID_VALUE;
+    }
+    const node work = {.kind = FENCE, .to = pointer(place)};
+    return fake_says("FAKE_CUDA_WRITES", "refused") ? NOT_SUPPORTED : fake_enqueue(on, &work);
+}
+
+/* CUlaunchConfig. */
+typedef struct launch {
+    unsigned grid[3], block[3], shared;
+    void *stream;
+    const struct {
+        int id;
+        char unused[4];
+        int on;
+    } * attributes;
+    unsigned attribute_count;
+} launch;
+
+CU cuLaunchKernelEx(const launch *how, void *function, void **parameters, void **extra)
+{
+    ENTER();
+    const stream *target = how->stream;
+    const int ahead = how->attribute_count == 1 && how->attributes[0].id == 6 &&
+                      how->attributes[0].on == 1 && extra == NULL;
+    const graph *written = target != NULL ? target->capture : NULL;
+    /* Nothing but a kernel can be waited for by one. */
+    return fake_unlock(ahead && written != NULL && written->count != 0 &&
+                               written->nodes[written->count - 1].kind >= CALL
+                           ? launch_fence(function, how->block[0], how->stream, parameters)
+                           : INVALID_VALUE);
+}
+
 CU cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                   unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared, void *on,
                   void **parameters, void **extra)
@@ -293,6 +333,9 @@ CU cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gri
         return fake_unlock(LAUNCH_RESOURCES);
     }
     const module_record *module = function;
+    if (module->kernel == FENCE) {
+        return fake_unlock(launch_fence(module, block_x, on, parameters));
+    }
     if (module->owner != fake_current_context() || grid_x == 0 || block_x != 256 ||
         grid_y * grid_z * block_y * block_z != 1 || shared != 0 || extra != NULL) {
         return fake_unlock(INVALID_VALUE);
@@ -372,19 +415,6 @@ CU cuStreamSynchronize(void *on)
 static int not_ready(const stream *target)
 {
     return target != NULL && target->busy && getenv("FAKE_CUDA_BUSY") != NULL ? NOT_READY : SUCCESS;
-}
-
-CU cuStreamWriteValue32_v2(void *on, address place, unsigned value, unsigned flags)
-{
-    ENTER();
-    if (fake_says("FAKE_CUDA_WRITES", "refused")) {
-        return fake_unlock(NOT_SUPPORTED);
-    }
-    if (flags != 0 || place % 4 != 0) {
-        return fake_unlock(INVALID_VALUE);
-    }
-    const node work = {.kind = WRITE, .to = pointer(place), .value = (unsigned char)value};
-    return fake_unlock(fake_enqueue(on, &work));
 }
 
 CU cuStreamQuery(void *on)

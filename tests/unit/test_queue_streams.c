@@ -193,19 +193,21 @@ FAKE_TEST(the_end_of_a_replay_is_looked_for_in_memory)
         const char *wish, *value;
         unsigned long writes, waits; /* asked for in the capture; in four replays */
     } cases[] = {
-        {"WRITES", NULL, 1, 0},     {"WRITES", "late", 1, 4}, {"WRITES", "refused", 1, 4},
-        {"SCHEDULE", "4", 0, 4},    {"SCHEDULE", "2", 0, 4},  {"SCHEDULE", "1", 1, 0},
-        {"VERSION", "11060", 0, 4},
+        {"WRITES", NULL, 1, 0},     {"WRITES", "late", 1, 4},   {"WRITES", "refused", 1, 4},
+        {"SCHEDULE", "4", 0, 4},    {"SCHEDULE", "2", 0, 4},    {"SCHEDULE", "1", 1, 0},
+        {"VERSION", "11070", 0, 0}, {"CAPABILITY", "61", 0, 4}, {"CAPABILITY", "86", 0, 0},
+        {"KERNELS", "load", 0, 4},
     };
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
         char name[64];
         behaviour how = {.drifts = false};
         float x[8] = {0};
         (void)snprintf(name, sizeof name, "FAKE_CUDA_%s", cases[i].wish);
+        set("FAKE_CUDA_CAPABILITY", "90");
         set(name, cases[i].value);
         kln_cuda_close();
         kiln_context *context = make_context(&how, false, NULL);
-        const unsigned long writes = calls("cuStreamWriteValue32_v2");
+        const unsigned long writes = calls("cuStreamGetCaptureInfo_v2");
         run_and_check(context, x, 8, 1);
         run_and_check(context, x, 8, 2);
         const unsigned long waits = calls("cuStreamSynchronize");
@@ -213,7 +215,7 @@ FAKE_TEST(the_end_of_a_replay_is_looked_for_in_memory)
             run_and_check(context, x, 8, (float)run);
         }
         assert_int_equal(counters_of(context).graph_hits, 4);
-        assert_int_equal(calls("cuStreamWriteValue32_v2") - writes, cases[i].writes);
+        assert_int_equal(calls("cuStreamGetCaptureInfo_v2") - writes, cases[i].writes);
         assert_int_equal(calls("cuStreamSynchronize") - waits, cases[i].waits);
         set("FAKE_CUDA_LOST", "719");
         assert_status(KILN_ERROR_DEVICE, kiln_context_run(context));
@@ -229,18 +231,19 @@ FAKE_TEST(the_end_is_told_in_the_faster_way)
     behaviour how = {.drifts = false};
     float x[8] = {0};
     set("FAKE_CUDA_WRITES", "late");
+    set("FAKE_CUDA_CAPABILITY", "90");
     owned_engine engine = make_engine(&how, false, 0);
     for (int i = 0; i < 2; i++) {
         owned_context context = NULL;
         assert_ok(kiln_context_create(engine, NULL, &context));
         run_and_check(context, x, 8, 1);
-        const unsigned long writes = calls("cuStreamWriteValue32_v2");
+        const unsigned long writes = calls("cuStreamGetCaptureInfo_v2");
         assert_ok(i == 0 ? kiln_context_warmup(context, 3, 0, NULL) : kiln_context_run(context));
         run_and_check(context, x, 8, 2);
         const unsigned long looks = calls("cuStreamQuery"); /* of who looks at memory in vain */
         run_and_check(context, x, 8, 3);
         assert_int_equal(calls("cuStreamQuery"), looks);
         assert_true(counters_of(context).graph_hits > 0);
-        assert_int_equal(calls("cuStreamWriteValue32_v2") != writes, i == 0);
+        assert_int_equal(calls("cuStreamGetCaptureInfo_v2") != writes, i == 0);
     }
 }

@@ -12,10 +12,9 @@ static void note(run_pace *pace, uint64_t microseconds, size_t times)
     }
 }
 
-static void a_short_run_is_looked_for_all_the_time(void **state)
+TEST(a_short_run_is_looked_for_all_the_time)
 {
     run_pace pace = {.shortest = 0};
-    (void)state;
     assert_true(run_pace_sleep(&pace) == 0);
     for (uint64_t length = 1; length < 600; length++) {
         pace.shortest = MICROSECONDS(length);
@@ -23,10 +22,9 @@ static void a_short_run_is_looked_for_all_the_time(void **state)
     }
 }
 
-static void a_long_one_is_slept_through_but_for_its_end(void **state)
+TEST(a_long_one_is_slept_through_but_for_its_end)
 {
     run_pace pace = {.shortest = 0};
-    (void)state;
     for (uint64_t length = 600; length < 100000; length += 99) {
         pace.shortest = MICROSECONDS(length);
         const uint64_t sleep = run_pace_sleep(&pace);
@@ -36,11 +34,10 @@ static void a_long_one_is_slept_through_but_for_its_end(void **state)
 }
 
 /* The clock is not looked at around short runs, but for one now and then. */
-static void only_long_runs_are_all_timed(void **state)
+TEST(only_long_runs_are_all_timed)
 {
     run_pace pace = {.shortest = 0};
     size_t timed = 0;
-    (void)state;
     assert_true(run_pace_times(&pace));
     note(&pace, 20, 1);
     for (size_t i = 0; i < 650; i++) {
@@ -53,10 +50,9 @@ static void only_long_runs_are_all_timed(void **state)
     }
 }
 
-static void the_shortest_of_late_counts(void **state)
+TEST(the_shortest_of_late_counts)
 {
     run_pace pace = {.shortest = 0};
-    (void)state;
     note(&pace, 9000, 1);
     note(&pace, 2000, 1);
     assert_true(pace.shortest == MICROSECONDS(2000));
@@ -68,10 +64,9 @@ static void the_shortest_of_late_counts(void **state)
     assert_true(run_pace_sleep(&pace) == 0);
 }
 
-static void whoever_overslept_sleeps_less(void **state)
+TEST(whoever_overslept_sleeps_less)
 {
     run_pace pace = {.shortest = MICROSECONDS(10000)};
-    (void)state;
     uint64_t sleep = run_pace_sleep(&pace);
     for (size_t i = 0; i < 5; i++) {
         run_pace_note(&pace, sleep + 1000, true);
@@ -79,16 +74,4 @@ static void whoever_overslept_sleeps_less(void **state)
         sleep = run_pace_sleep(&pace);
     }
     assert_true(sleep == 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_short_run_is_looked_for_all_the_time),
-        cmocka_unit_test(a_long_one_is_slept_through_but_for_its_end),
-        cmocka_unit_test(only_long_runs_are_all_timed),
-        cmocka_unit_test(the_shortest_of_late_counts),
-        cmocka_unit_test(whoever_overslept_sleeps_less),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }
