@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Gates, which scale whole channels: a rounding of theirs is in every number of one. They compute
- * little, so with ranges of channels, where accuracy is what was asked for, they stay. One in eight
- * bits stays in any case: TensorRT 10.6 builds no kernel that quantizes what a Sigmoid of a half
- * type gives ("weightsPtr.h: Assertion type() == expectedDataType<T>()"), and its kernel of bytes
- * computes the rest of a gate in float32 as it is. */
+/*
+ * What stays in float32 though its operator takes a half type.
+ *
+ * Gates, which scale whole channels: a rounding of theirs is in every number of one. They compute
+ * little, so with ranges of channels, where accuracy is what was asked for, they stay.
+ *
+ * What TensorRT 10.6 builds no plan of: a convolution in eight bits and an activation behind it,
+ * whose result is quantized, with scales of float16 ("weightsPtr.h: Assertion type() ==
+ * expectedDataType<T>()", seen of those below but Clip, Celu and ThresholdedRelu; with bfloat16 of
+ * HardSigmoid). Nothing is lost, for its kernel goes from bytes to bytes and computes in float32.
+ * Of a gate in eight bits that is so of all that lies between its pool and what it scales.
+ */
 #include "precise_parts.h"
 #include "quantize_parts.h"
 
@@ -38,18 +45,62 @@ static void mark_around(precise_graph *graph)
     }
 }
 
+static const kln_onnx_node *maker_of(const precise_graph *graph, const char *name, size_t *index)
+{
+    const kln_value *value = kln_inference_find(graph->known, name);
+    if (value == NULL || value->producer == KLN_NO_NODE) {
+        return NULL;
+    }
+    *index = value->producer;
+    return &graph->graph->nodes[value->producer];
+}
+
+static bool has_quantized_weights(const precise_graph *graph, const kln_onnx_node *node)
+{
+    size_t at = 0;
+    const kln_onnx_node *maker =
+        node->input_count > 1 ? maker_of(graph, node->inputs[1], &at) : NULL;
+    return maker != NULL && kln_graph_edit_is(maker, "DequantizeLinear");
+}
+
+static bool is_activation(const kln_onnx_node *node)
+{
+    static const char *const all[] = {"Sigmoid",   "HardSigmoid", "Tanh", "Elu",
+                                      "Softplus",  "HardSwish",   "Selu", "Softsign",
+                                      "LeakyRelu", "Clip",        "Celu", "ThresholdedRelu"};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(all); i++) {
+        if (kln_graph_edit_is(node, all[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The convolution and the activation that `node` quantizes the result of. */
+static void mark_activated(precise_graph *graph, const kln_onnx_node *node)
+{
+    size_t at = 0;
+    size_t before = 0;
+    const kln_onnx_node *activation = maker_of(graph, node->inputs[0], &at);
+    if (activation == NULL || !is_activation(activation)) {
+        return;
+    }
+    const kln_value *between = kln_inference_find(graph->known, activation->inputs[0]);
+    const kln_onnx_node *conv = maker_of(graph, activation->inputs[0], &before);
+    if (conv != NULL && kln_graph_edit_is(conv, "Conv") && has_quantized_weights(graph, conv)) {
+        graph->nodes[at].is_bytes = true;
+        graph->nodes[before].is_bytes = between->consumers == 1;
+    }
+}
+
 static bool is_gate(const precise_graph *graph, const quantize_index *index,
                     const kln_onnx_node *node, bool in_any_case)
 {
-    const kln_value *weights =
-        node->input_count > 1 ? kln_inference_find(graph->known, node->inputs[1]) : NULL;
-    const bool is_quantized =
-        weights != NULL && weights->producer != KLN_NO_NODE &&
-        kln_graph_edit_is(&graph->graph->nodes[weights->producer], "DequantizeLinear");
-    return (is_quantized || in_any_case) && quantize_gated(graph->known, index, node) != NULL;
+    return (in_any_case || has_quantized_weights(graph, node)) &&
+           quantize_gated(graph->known, index, node) != NULL;
 }
 
-kiln_status precise_mark_gates(const precise_pass *pass, precise_graph *graph)
+kiln_status precise_mark_kept(const precise_pass *pass, precise_graph *graph)
 {
     quantize_index index = {.of = {.graph = NULL}};
     bool found = false;
@@ -61,6 +112,9 @@ kiln_status precise_mark_gates(const precise_pass *pass, precise_graph *graph)
     for (size_t i = 0; status == KILN_OK && i < graph->graph->node_count; i++) {
         graph->nodes[i].is_gate = is_gate(graph, &index, &graph->graph->nodes[i], all);
         found = found || graph->nodes[i].is_gate;
+        if (kln_graph_edit_is(&graph->graph->nodes[i], "QuantizeLinear")) {
+            mark_activated(graph, &graph->graph->nodes[i]);
+        }
     }
     quantize_index_finish(&index);
     if (found) {

@@ -44,7 +44,8 @@ typedef struct precise_node {
     const char *detail; /* the tensor or word that the reason is about, or "" */
     bool is_half;
     bool is_exact;        /* whole numbers go through it that the half type does not hold */
-    bool is_gate;         /* or it makes factors of channels */
+    bool is_gate;         /* or it makes factors of channels, */
+    bool is_bytes;        /* or is part of a kernel from bytes to bytes */
     unsigned char *wants; /* a precise_want for each input */
     struct precise_graph **graphs;
     size_t graph_count;
@@ -97,8 +98,8 @@ bool precise_is_constant(const precise_value *value);
 /* Marks values and nodes that are to stay exact: positions, sums of squares. (precise_exact.c) */
 KILN_MUST_CHECK kiln_status precise_mark_exact(precise_graph *graph);
 
-/* Marks what makes factors of channels, where ranges of channels are given. (precise_gate.c) */
-KILN_MUST_CHECK kiln_status precise_mark_gates(const precise_pass *pass, precise_graph *graph);
+/* Marks what stays for what lies around it. (precise_gate.c) */
+KILN_MUST_CHECK kiln_status precise_mark_kept(const precise_pass *pass, precise_graph *graph);
 
 /* --- deciding (precise_decide.c) --- */
 

@@ -145,6 +145,11 @@ static const struct {
      PAIR "DequantizeLinear Conv Sigmoid Mul " PAIR "GlobalAveragePool " PAIR
           "DequantizeLinear Conv Relu " PAIR "DequantizeLinear Conv Sigmoid " PAIR "Mul",
      0.1},
+    /* No cast between a convolution and an activation whose result is quantized. */
+    {"activated beside a half type",
+     "zeros w float32[4,4,1,1]; zeros v float32[4,4,1,1]; d=Conv(x,w); c=LeakyRelu(d); y=Conv(c,v)",
+     KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
+     PAIR "DequantizeLinear Conv LeakyRelu " PAIR "DequantizeLinear Conv Cast", 0.1},
     /* What is dequantized is read in both types. */
     {"gated and read", "zeros r float32[4,4,1,1]; " GATED "; p=Conv(c,r); out p float32",
      KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
@@ -316,8 +321,8 @@ static double scale_of(const kln_onnx_graph *graph, const kln_onnx_node *node, k
     return 0;
 }
 
-/* What a Sigmoid gives is quantized in float32, or TensorRT 10.6 builds no plan; and integers mean
- * the same to all that read them, in whatever type. */
+/* What a convolution in eight bits gives through an activation is quantized in float32, or TensorRT
+ * 10.6 builds no plan; and integers mean the same to all that read them, in whatever type. */
 static void check_scales(const kln_onnx_graph *graph)
 {
     for (size_t i = 0; i < graph->node_count; i++) {
@@ -328,7 +333,7 @@ static void check_scales(const kln_onnx_graph *graph)
             continue;
         }
         if (strcmp(node->op_type, "QuantizeLinear") == 0 &&
-            strcmp(maker->op_type, "Sigmoid") == 0) {
+            (strcmp(maker->op_type, "Sigmoid") == 0 || strcmp(maker->op_type, "LeakyRelu") == 0)) {
             (void)scale_of(graph, node, &dtypes[0]);
             assert_int_equal(dtypes[0], KILN_DTYPE_FLOAT32);
         }
