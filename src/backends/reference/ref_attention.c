@@ -2,11 +2,13 @@
 #include "ref_exp.h"
 #include "ref_ops.h"
 #include "ref_product.h"
+#include "ref_rows.h"
 
 /* Q, K or V as [batch, heads, length, size], from that form or from [batch, length, heads * size].
  */
 typedef struct heads {
     int64_t batch, heads, length, size;
+    const float *floats; /* where they lie so in the input; else NULL */
     double *values;
 } heads;
 
@@ -31,11 +33,16 @@ typedef struct attention {
 #define QUERIES 64                  /* of one head, at once */
 #define FARTHEST (INT64_C(1) << 40) /* past what any sequence has */
 
-static kiln_status read_heads(ref_call *call, size_t index, int64_t count, heads *h)
+/* `in_place`: what lies in the input as it is needed stays there. */
+static kiln_status read_heads(ref_call *call, size_t index, int64_t count, bool in_place, heads *h)
 {
     const ref_tensor *x = NULL;
     KLN_RETURN_IF_ERROR(ref_need_float(call, index, &x));
-    KLN_RETURN_IF_ERROR(ref_doubles(call, x, &h->values));
+    if (in_place && x->rank == 4 && x->dtype == KILN_DTYPE_FLOAT32) {
+        h->floats = x->data;
+    } else {
+        KLN_RETURN_IF_ERROR(ref_doubles(call, x, &h->values));
+    }
     h->batch = x->rank > 0 ? x->dims[0] : 0;
     if (x->rank == 4) {
         h->heads = x->dims[1];
@@ -60,11 +67,13 @@ static kiln_status read_heads(ref_call *call, size_t index, int64_t count, heads
     return KILN_OK;
 }
 
-/* Puts the cache in front of the keys or values, and writes both out. */
-static kiln_status join_cache(ref_call *call, size_t past_index, size_t output, heads *h,
-                              int64_t *past)
+/* Keys or values, behind those of the cache; both are written out. */
+static kiln_status read_joined(ref_call *call, size_t past_index, size_t output, int64_t count,
+                               heads *h, int64_t *past)
 {
     const ref_tensor *cache = ref_input(call, past_index);
+    const bool in_place = cache == NULL && !ref_wants(call, output);
+    KLN_RETURN_IF_ERROR(read_heads(call, output, count, in_place, h));
     const kiln_dtype dtype = ref_input(call, output)->dtype;
     if (cache != NULL) {
         KLN_RETURN_IF(cache->rank != 4 || cache->dims[0] != h->batch ||
@@ -106,8 +115,11 @@ static int64_t mask_row(const ref_tensor *mask, const int64_t place[3])
     return at;
 }
 
-/* What is added to the scores of a query; false where no key can be seen. */
-static bool find_bias(const attention *a, int64_t batch, int64_t head, int64_t query, double *bias)
+/* What is added to the scores of a query. */
+typedef enum bias_kind { BIAS_NONE, BIAS_SOME, BIAS_HIDES_ALL } bias_kind;
+
+static bias_kind find_bias(const attention *a, int64_t batch, int64_t head, int64_t query,
+                           double *bias)
 {
     const ref_tensor *m = a->mask;
     const int64_t keys = a->k.length;
@@ -116,7 +128,6 @@ static bool find_bias(const attention *a, int64_t batch, int64_t head, int64_t q
     const int64_t offset = a->lengths != NULL && a->past == 0 ? valid - a->q.length : a->past;
     const int64_t place[3] = {batch, head, query};
     int64_t known = keys; /* that the mask has */
-    memset(bias, 0, (size_t)keys * sizeof *bias);
     if (m != NULL) {
         const int64_t last = m->dims[m->rank - 1];
         known = last == 1 || last > keys ? keys : last;
@@ -128,16 +139,19 @@ static bool find_bias(const attention *a, int64_t batch, int64_t head, int64_t q
     end =
         a->right >= 0 && query + offset + a->right + 1 < end ? query + offset + a->right + 1 : end;
     begin = begin < 0 ? 0 : begin;
+    if (m == NULL && begin == 0 && end == keys) {
+        return BIAS_NONE;
+    }
     bool seen = false;
     for (int64_t i = 0; i < keys; i++) {
-        if (i < begin || i >= end) {
-            bias[i] = -HUGE_VAL;
-        } else if (m != NULL && m->dtype == KILN_DTYPE_BOOL) {
+        if (i < begin || i >= end || m == NULL) {
+            bias[i] = i < begin || i >= end ? -HUGE_VAL : 0.0;
+        } else if (m->dtype == KILN_DTYPE_BOOL) {
             bias[i] = bias[i] != 0.0 ? 0.0 : -HUGE_VAL;
         }
         seen = seen || bias[i] != -HUGE_VAL;
     }
-    return seen;
+    return seen ? BIAS_SOME : BIAS_HIDES_ALL;
 }
 
 static void keep(const attention *a, int64_t row, int64_t mode, const double *scores)
@@ -166,20 +180,21 @@ static void soften(int64_t n, const double *scores, bool masked, double *weights
     }
 }
 
-REF_WIDE static void add_weighted(double weight, const double *v, int64_t n, double *out)
+/* Values by their weights. One that is no finite number is passed over where its weight is 0. */
+static void add_values(const attention *a, const double *weights, const ref_matrix *values,
+                       bool finite, double *out)
 {
-    for (int64_t j = 0; j < n; j++) {
-        out[j] += weight * v[j];
+    const int64_t size = a->v.size;
+    memset(out, 0, (size_t)size * sizeof *out);
+    if (finite) {
+        ref_matrix rounded = *values;
+        rounded.exact = false;
+        ref_multiply_matrix(1, a->k.length, size, weights, a->k.length, &rounded, out, size);
+        return;
     }
-}
-
-static void add_values(const attention *a, const double *weights, const double *values, double *out)
-{
-    memset(out, 0, (size_t)a->v.size * sizeof *out);
-    for (int64_t i = 0; i < a->k.length; i++) {
-        if (weights[i] != 0.0) {
-            add_weighted(weights[i], values + i * a->v.size, a->v.size, out);
-        }
+    for (int64_t i = 0; i < a->k.length * size; i++) {
+        const double v = values->floats != NULL ? (double)values->floats[i] : values->doubles[i];
+        out[i % size] += weights[i / size] != 0.0 ? weights[i / size] * v : 0.0;
     }
 }
 
@@ -187,22 +202,20 @@ static void add_values(const attention *a, const double *weights, const double *
 
 #define PARTS 16
 
-/* The greatest of numbers, or of their magnitudes; what is no number is passed over. */
-REF_WIDE static double greatest_score(int64_t n, const double *values, double least, bool magnitude)
+/* Of numbers; what is none is passed over. */
+REF_WIDE static double greatest_score(int64_t n, const double *values)
 {
     double most[PARTS];
     for (int k = 0; k < PARTS; k++) {
-        most[k] = least;
+        most[k] = -HUGE_VAL;
     }
     for (int64_t i = 0; i + PARTS <= n; i += PARTS) {
         for (int k = 0; k < PARTS; k++) {
-            const double v = magnitude ? fabs(values[i + k]) : values[i + k];
-            most[k] = v > most[k] ? v : most[k];
+            most[k] = values[i + k] > most[k] ? values[i + k] : most[k];
         }
     }
     for (int64_t i = n - n % PARTS; i < n; i++) {
-        const double v = magnitude ? fabs(values[i]) : values[i];
-        most[0] = v > most[0] ? v : most[0];
+        most[0] = values[i] > most[0] ? values[i] : most[0];
     }
     for (int k = 1; k < PARTS; k++) {
         most[0] = most[k] > most[0] ? most[k] : most[0];
@@ -220,30 +233,49 @@ REF_WIDE static void multiply_scores(int64_t n, double factor, double *values)
 /* Weights of a row, each within 2^-47 + 2^-52 n of its own; false where that cannot be said. */
 static bool soften_near(int64_t n, const double *scores, double *weights)
 {
-    const double most = greatest_score(n, scores, -HUGE_VAL, false);
+    const double most = greatest_score(n, scores);
     if (isfinite(most)) {
         multiply_scores(n, 1.0 / ref_exp_row_of_doubles(n, scores, most, weights), weights);
     }
     return isfinite(most);
 }
 
-/* How far the results of near weights are from those by the definition: weights, each sum of
- * products, and what is less than e^-150 and counts as that. */
-static double doubt_of(const attention *a, const double *values)
+/* The greatest magnitude of `count` values, or what is no finite number where one is none. */
+static double greatest_value(const ref_matrix *values, int64_t count)
 {
-    const double most = greatest_score(a->k.length * a->v.size, values, 0.0, true);
-    return most * (0x1p-46 + (double)a->k.length * 0x1p-51);
+    float least = 0.0F;
+    float most = 0.0F;
+    double found = 0.0;
+    if (values->floats != NULL && count > 0) {
+        return ref_find_extreme(values->floats, count, true, &most) &&
+                       ref_find_extreme(values->floats, count, false, &least)
+                   ? fmax((double)most, -(double)least)
+                   : (double)NAN;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        found = ref_greater(found, fabs(values->doubles[i]));
+    }
+    return found;
+}
+
+static ref_matrix matrix_of(const heads *h, int64_t head, int64_t row, int64_t column, bool exact)
+{
+    const int64_t at = head * h->length * h->size;
+    return (ref_matrix){.floats = h->floats != NULL ? h->floats + at : NULL,
+                        .doubles = h->floats != NULL ? NULL : h->values + at,
+                        .row = row,
+                        .column = column,
+                        .exact = exact};
 }
 
 /* Scores of `rows` queries from row `first` of all on, as they are before the softmax; whether each
  * sees a key. */
-static void find_scores(const attention *a, int64_t first, int64_t rows, const double *keys,
+static void find_scores(const attention *a, int64_t first, int64_t rows, const ref_matrix *keys,
                         bool seen[QUERIES])
 {
     const int64_t n = a->k.length;
-    const ref_matrix k = {.doubles = keys, .row = 1, .column = a->k.size, .exact = a->is_exact};
     memset(a->scores, 0, (size_t)(rows * n) * sizeof *a->scores);
-    ref_multiply_matrix(rows, a->q.size, n, a->q.values + first * a->q.size, a->q.size, &k,
+    ref_multiply_matrix(rows, a->q.size, n, a->q.values + first * a->q.size, a->q.size, keys,
                         a->scores, n);
     for (int64_t r = 0; r < rows; r++) {
         const int64_t row = first + r;
@@ -255,9 +287,11 @@ static void find_scores(const attention *a, int64_t first, int64_t rows, const d
             s[i] = a->softcap * tanh(s[i] / a->softcap);
         }
         keep(a, row, 1, s);
-        seen[r] = find_bias(a, head / a->q.heads, head % a->q.heads, row % a->q.length, a->bias);
-        for (int64_t i = 0; i < n; i++) {
-            s[i] += a->bias[i];
+        const bias_kind bias =
+            find_bias(a, head / a->q.heads, head % a->q.heads, row % a->q.length, a->bias);
+        seen[r] = bias != BIAS_HIDES_ALL;
+        for (int64_t i = 0; (bias != BIAS_NONE || a->kept != NULL) && i < n; i++) {
+            s[i] += bias != BIAS_NONE ? a->bias[i] : 0.0; /* which makes 0 of -0 */
         }
         keep(a, row, 2, s);
     }
@@ -271,20 +305,22 @@ static void attend(const attention *a, int64_t first, int64_t rows, const int64_
     const int64_t size = a->v.size;
     const int64_t head = first / a->q.length;
     const int64_t shared = head / a->q.heads * a->k.heads + head % a->q.heads / a->group;
-    const double *values = a->v.values + shared * n * size;
-    const ref_matrix v = {.doubles = values, .row = size, .column = 1, .exact = true};
+    const ref_matrix keys = matrix_of(&a->k, shared, 1, a->k.size, a->is_exact);
+    const ref_matrix values = matrix_of(&a->v, shared, size, 1, true);
+    const double most = greatest_value(&values, n * size);
     double doubts[REF_DOUBTS];
     bool seen[QUERIES];
     bool sure[QUERIES] = {false};
-    find_scores(a, first, rows, a->k.values + shared * n * a->k.size, seen);
+    find_scores(a, first, rows, &keys, seen);
     for (int64_t r = 0; r < rows && a->is_near; r++) {
         sure[r] = seen[r] && soften_near(n, a->scores + r * n, a->weights + r * n);
     }
     if (a->is_near) {
         memset(a->out, 0, (size_t)(rows * size) * sizeof *a->out);
-        ref_multiply_matrix(rows, n, size, a->weights, n, &v, a->out, size);
+        ref_multiply_matrix(rows, n, size, a->weights, n, &values, a->out, size);
         for (int i = 0; i < REF_DOUBTS; i++) {
-            doubts[i] = i == 0 ? doubt_of(a, values) : doubts[0];
+            /* Weights, each sum of products, and what is less than e^-150 and counts as that. */
+            doubts[i] = most * (0x1p-46 + (double)n * 0x1p-51);
         }
     }
     for (int64_t r = 0; r < rows; r++) {
@@ -295,7 +331,7 @@ static void attend(const attention *a, int64_t first, int64_t rows, const int64_
         }
         soften(n, a->scores + r * n, !seen[r], weights);
         keep(a, first + r, 3, weights);
-        add_values(a, weights, values, out);
+        add_values(a, weights, &values, isfinite(most), out);
         ref_store_float(a->y, where[r], 1, size, out);
     }
 }
@@ -319,11 +355,9 @@ static kiln_status read_attention(ref_call *call, attention *a)
     const int64_t q_heads = ref_attribute_int(call, "q_num_heads", 0);
     const int64_t kv_heads = ref_attribute_int(call, "kv_num_heads", 0);
     int64_t past_values = 0;
-    KLN_RETURN_IF_ERROR(read_heads(call, 0, q_heads, &a->q));
-    KLN_RETURN_IF_ERROR(read_heads(call, 1, kv_heads, &a->k));
-    KLN_RETURN_IF_ERROR(read_heads(call, 2, kv_heads, &a->v));
-    KLN_RETURN_IF_ERROR(join_cache(call, 4, 1, &a->k, &a->past));
-    KLN_RETURN_IF_ERROR(join_cache(call, 5, 2, &a->v, &past_values));
+    KLN_RETURN_IF_ERROR(read_heads(call, 0, q_heads, false, &a->q));
+    KLN_RETURN_IF_ERROR(read_joined(call, 4, 1, kv_heads, &a->k, &a->past));
+    KLN_RETURN_IF_ERROR(read_joined(call, 5, 2, kv_heads, &a->v, &past_values));
     a->mask = ref_input(call, 3);
     a->lengths = ref_input(call, 6);
     KLN_RETURN_IF(

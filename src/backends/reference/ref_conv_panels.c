@@ -107,7 +107,7 @@ static void add_pixels(const pass *p, const double *x, int64_t pixel, int pixels
             tile[(int64_t)r * REF_SIDE + m] = out[m * p->out_size + pixel + r];
         }
     }
-    p->sum(p->count, p->offsets, rows, p->panel, tile, REF_SIDE, pixels);
+    p->sum(p->count, p->offsets, rows, p->panel, (int)p->maps, tile, REF_SIDE, pixels);
     for (int64_t m = 0; m < p->maps; m++) {
         for (int r = 0; r < pixels; r++) {
             out[m * p->out_size + pixel + r] = tile[(int64_t)r * REF_SIDE + m];

@@ -314,7 +314,7 @@ static void add_columns(const einsum *e, const plan *p, ref_sum_function sum, in
                 memcpy(tile + (ptrdiff_t)i * REF_SIDE, out + out_at + row * out_step + column,
                        (size_t)width * sizeof *tile);
             }
-            sum(count, p->offsets[p->left] + t, from, panel, tile, REF_SIDE, row_count);
+            sum(count, p->offsets[p->left] + t, from, panel, (int)width, tile, REF_SIDE, row_count);
             for (int i = 0; i < row_count; i++) {
                 memcpy(out + out_at + (r + i) * out_step + column, tile + (ptrdiff_t)i * REF_SIDE,
                        (size_t)width * sizeof *tile);

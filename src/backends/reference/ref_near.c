@@ -364,8 +364,8 @@ bool ref_round_within(int64_t n, const double *values, const double doubts[REF_D
 {
     double all[REF_CHUNK]; /* doubts, over and over */
     bool sure = true;
-    for (int64_t i = 0; i < REF_CHUNK && i < n; i++) {
-        all[i] = doubts[i % REF_DOUBTS];
+    for (int64_t i = 0; i < REF_CHUNK && i < n; i += REF_DOUBTS) {
+        memcpy(all + i, doubts, REF_DOUBTS * sizeof *all);
     }
     for (int64_t i = 0; i < n; i += REF_CHUNK) {
         const int64_t count = n - i < REF_CHUNK ? n - i : REF_CHUNK;

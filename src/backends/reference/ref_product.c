@@ -8,14 +8,14 @@
 /* --- kernels --- */
 
 static void sum_plainly(int64_t count, const int64_t *offsets, const double *const rows[REF_ROWS],
-                        const double *panel, double *tile, int64_t stride, int row_count)
+                        const double *panel, int width, double *tile, int64_t stride, int row_count)
 {
     for (int r = 0; r < row_count; r++) {
         double *out = tile + r * stride;
         for (int64_t k = 0; k < count; k++) {
             const double a = rows[r][offsets != NULL ? offsets[k] : k];
             const double *b = panel + k * REF_SIDE;
-            for (int c = 0; c < REF_SIDE; c++) {
+            for (int c = 0; c < width; c++) {
                 out[c] += a * b[c];
             }
         }
@@ -24,54 +24,65 @@ static void sum_plainly(int64_t count, const int64_t *offsets, const double *con
 
 #if defined(__x86_64__)
 
-/* `step` is a product and a sum, each rounded, or one fused step. */
-#define DEFINE_KERNEL(name, isa, vector, lanes, load, store, spread, step)                      \
-    __attribute__((target(isa))) static void name##_four(                                       \
-        int64_t count, const int64_t *offsets, const double *const rows[REF_ROWS],              \
-        const double *panel, double *tile, int64_t stride)                                      \
-    {                                                                                           \
-        vector s[REF_ROWS][3];                                                                  \
-        for (int r = 0; r < REF_ROWS; r++) {                                                    \
-            for (int i = 0; i < 3; i++) {                                                       \
-                s[r][i] = load(tile + r * stride + (int64_t)i * (lanes));                       \
-            }                                                                                   \
-        }                                                                                       \
-        for (int64_t k = 0; k < count; k++) {                                                   \
-            const int64_t at = offsets != NULL ? offsets[k] : k;                                \
-            const vector b0 = load(panel + k * REF_SIDE);                                       \
-            const vector b1 = load(panel + k * REF_SIDE + (lanes));                             \
-            const vector b2 = load(panel + k * REF_SIDE + (int64_t)2 * (lanes));                \
-            for (int r = 0; r < REF_ROWS; r++) {                                                \
-                const vector a = spread(rows[r][at]);                                           \
-                s[r][0] = step(s[r][0], a, b0);                                                 \
-                s[r][1] = step(s[r][1], a, b1);                                                 \
-                s[r][2] = step(s[r][2], a, b2);                                                 \
-            }                                                                                   \
-        }                                                                                       \
-        for (int r = 0; r < REF_ROWS; r++) {                                                    \
-            for (int i = 0; i < 3; i++) {                                                       \
-                store(tile + r * stride + (int64_t)i * (lanes), s[r][i]);                       \
-            }                                                                                   \
-        }                                                                                       \
-    }                                                                                           \
-    __attribute__((target(isa))) static void name##_one(int64_t count, const int64_t *offsets,  \
-                                                        const double *row, const double *panel, \
-                                                        double *tile)                           \
-    {                                                                                           \
-        vector s0 = load(tile);                                                                 \
-        vector s1 = load(tile + (lanes));                                                       \
-        vector s2 = load(tile + (int64_t)2 * (lanes));                                          \
-        for (int64_t k = 0; k < count; k++) {                                                   \
-            const vector a = spread(row[offsets != NULL ? offsets[k] : k]);                     \
-            const double *b = panel + k * REF_SIDE;                                             \
-            s0 = step(s0, a, load(b));                                                          \
-            s1 = step(s1, a, load(b + (lanes)));                                                \
-            s2 = step(s2, a, load(b + (int64_t)2 * (lanes)));                                   \
-        }                                                                                       \
-        store(tile, s0);                                                                        \
-        store(tile + (lanes), s1);                                                              \
-        store(tile + (int64_t)2 * (lanes), s2);                                                 \
+/* `row_count` rows of `vectors` vectors; `step` is a product and a sum, each rounded, or one fused
+ * step. */
+#define DEFINE_KERNEL(name, row_count, vectors, isa, vector, lanes, load, store, spread, step) \
+    __attribute__((target(isa))) static void name(                                             \
+        int64_t count, const int64_t *offsets, const double *const rows[REF_ROWS],             \
+        const double *panel, double *tile, int64_t stride)                                     \
+    {                                                                                          \
+        vector s[row_count][vectors];                                                          \
+        for (int r = 0; r < (row_count); r++) {                                                \
+            for (int i = 0; i < (vectors); i++) {                                              \
+                s[r][i] = load(tile + r * stride + (int64_t)i * (lanes));                      \
+            }                                                                                  \
+        }                                                                                      \
+        for (int64_t k = 0; k < count; k++) {                                                  \
+            const int64_t at = offsets != NULL ? offsets[k] : k;                               \
+            vector b[vectors];                                                                 \
+            for (int i = 0; i < (vectors); i++) {                                              \
+                b[i] = load(panel + k * REF_SIDE + (int64_t)i * (lanes));                      \
+            }                                                                                  \
+            for (int r = 0; r < (row_count); r++) {                                            \
+                const vector a = spread(rows[r][at]);                                          \
+                for (int i = 0; i < (vectors); i++) {                                          \
+                    s[r][i] = step(s[r][i], a, b[i]);                                          \
+                }                                                                              \
+            }                                                                                  \
+        }                                                                                      \
+        for (int r = 0; r < (row_count); r++) {                                                \
+            for (int i = 0; i < (vectors); i++) {                                              \
+                store(tile + r * stride + (int64_t)i * (lanes), s[r][i]);                      \
+            }                                                                                  \
+        }                                                                                      \
     }
+
+/* Of a panel's columns as many at a time as three vectors hold, or what is left of them. */
+#define DEFINE_SUM(name, isa, vector, lanes, load, store, spread, step)                          \
+    DEFINE_KERNEL(name##_4_3, REF_ROWS, 3, isa, vector, lanes, load, store, spread, step)        \
+    DEFINE_KERNEL(name##_4_2, REF_ROWS, 2, isa, vector, lanes, load, store, spread, step)        \
+    DEFINE_KERNEL(name##_4_1, REF_ROWS, 1, isa, vector, lanes, load, store, spread, step)        \
+    DEFINE_KERNEL(name##_1_3, 1, 3, isa, vector, lanes, load, store, spread, step)               \
+    DEFINE_KERNEL(name##_1_2, 1, 2, isa, vector, lanes, load, store, spread, step)               \
+    DEFINE_KERNEL(name##_1_1, 1, 1, isa, vector, lanes, load, store, spread, step)               \
+    static void sum_##name(int64_t count, const int64_t *offsets, const double *const *rows,     \
+                           const double *panel, int width, double *tile, int64_t stride,         \
+                           int row_count)                                                        \
+    {                                                                                            \
+        static const kernel four[3] = {name##_4_1, name##_4_2, name##_4_3};                      \
+        static const kernel one[3] = {name##_1_1, name##_1_2, name##_1_3};                       \
+        for (int c = 0; c < width; c += 3 * (lanes)) {                                           \
+            const int vectors = (width - c + (lanes)-1) / (lanes)-1;                             \
+            const int which = vectors < 2 ? vectors : 2;                                         \
+            for (int r = 0; r < row_count; r += row_count == REF_ROWS ? REF_ROWS : 1) {          \
+                (row_count == REF_ROWS ? four : one)[which](count, offsets, rows + r, panel + c, \
+                                                            tile + r * stride + c, stride);      \
+            }                                                                                    \
+        }                                                                                        \
+    }
+
+typedef void (*kernel)(int64_t count, const int64_t *offsets, const double *const rows[REF_ROWS],
+                       const double *panel, double *tile, int64_t stride);
 
 #define ROUND_256(sum, a, b) _mm256_add_pd(sum, _mm256_mul_pd(a, b))
 #define ROUND_512(sum, a, b) _mm512_add_pd(sum, _mm512_mul_pd(a, b))
@@ -79,34 +90,13 @@ static void sum_plainly(int64_t count, const int64_t *offsets, const double *con
 #define FUSE_512(sum, a, b) _mm512_fmadd_pd(a, b, sum)
 
 #define DEFINE_256(name, isa, step) \
-    DEFINE_KERNEL(name, isa, __m256d, 4, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, step)
-#define DEFINE_512(name, step)                                                                    \
-    DEFINE_KERNEL(name, "avx512f", __m512d, 8, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, \
-                  step)
+    DEFINE_SUM(name, isa, __m256d, 4, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, step)
+#define DEFINE_512(name, step) \
+    DEFINE_SUM(name, "avx512f", __m512d, 8, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, step)
 DEFINE_256(round_256, "avx2", ROUND_256)
 DEFINE_256(fuse_256, "avx2,fma", FUSE_256)
 DEFINE_512(round_512, ROUND_512)
 DEFINE_512(fuse_512, FUSE_512)
-
-/* Of a panel's columns `wide` at a time. */
-#define DEFINE_SUM(name, wide)                                                               \
-    static void sum_##name(int64_t count, const int64_t *offsets, const double *const *rows, \
-                           const double *panel, double *tile, int64_t stride, int row_count) \
-    {                                                                                        \
-        for (int c = 0; c < REF_SIDE; c += (wide)) {                                         \
-            if (row_count == REF_ROWS) {                                                     \
-                name##_four(count, offsets, rows, panel + c, tile + c, stride);              \
-                continue;                                                                    \
-            }                                                                                \
-            for (int r = 0; r < row_count; r++) {                                            \
-                name##_one(count, offsets, rows[r], panel + c, tile + r * stride + c);       \
-            }                                                                                \
-        }                                                                                    \
-    }
-DEFINE_SUM(round_256, REF_SIDE / 2)
-DEFINE_SUM(fuse_256, REF_SIDE / 2)
-DEFINE_SUM(round_512, REF_SIDE)
-DEFINE_SUM(fuse_512, REF_SIDE)
 
 #endif
 
@@ -207,8 +197,8 @@ static void add_block(ref_sum_function sum, int64_t count, const double *a, int6
     for (int r = 0; r < REF_ROWS; r++) {
         rows[r] = a + (r < row_count ? r : 0) * a_stride;
     }
-    if (width == REF_SIDE) {
-        sum(count, NULL, rows, panel, out, out_stride, row_count);
+    if (width % REF_VECTOR == 0) {
+        sum(count, NULL, rows, panel, (int)width, out, out_stride, row_count);
         return;
     }
     const size_t bytes = (size_t)width * sizeof *tile;
@@ -216,7 +206,7 @@ static void add_block(ref_sum_function sum, int64_t count, const double *a, int6
     for (int r = 0; r < row_count; r++) {
         memcpy(tile + (ptrdiff_t)r * REF_SIDE, out + r * out_stride, bytes);
     }
-    sum(count, NULL, rows, panel, tile, REF_SIDE, row_count);
+    sum(count, NULL, rows, panel, (int)width, tile, REF_SIDE, row_count);
     for (int r = 0; r < row_count; r++) {
         memcpy(out + r * out_stride, tile + (ptrdiff_t)r * REF_SIDE, bytes);
     }

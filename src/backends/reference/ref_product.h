@@ -10,14 +10,15 @@
 
 #include "ref_internal.h"
 
-#define REF_SIDE 24 /* columns of a panel */
+#define REF_SIDE 24  /* columns of a panel */
+#define REF_VECTOR 8 /* a multiple of those that a kernel takes at once */
 #define REF_ROWS 4
 
 /* tile[r * stride + c] += rows[r][offsets[k]] * panel[k][c] for k from 0 to count - 1, in that
- * order; of REF_SIDE columns. `offsets` NULL: k itself. With one row the others are not looked at.
- */
+ * order; of `width` columns, and of those behind them up to a multiple of REF_VECTOR. `offsets`
+ * NULL: k itself. With one row the others are not looked at. */
 typedef void (*ref_sum_function)(int64_t count, const int64_t *offsets,
-                                 const double *const rows[REF_ROWS], const double *panel,
+                                 const double *const rows[REF_ROWS], const double *panel, int width,
                                  double *tile, int64_t stride, int row_count);
 
 #define REF_SUM_KERNELS 3
