@@ -32,7 +32,7 @@ OTHER_OPSETS = {
             "ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMin ReduceProd ReduceSumSquare",
         19: "DeformConv",
         20: "AffineGrid Gelu GridSample",
-        21: "GroupNormalization",
+        21: "DequantizeLinear GroupNormalization",
         23: "Attention RMSNormalization RotaryEmbedding",
         24: "Swish TensorScatter",
         26: "BitCast CumProd",

@@ -54,6 +54,8 @@ def feed_of(made, limits):
 
 def own(output, feed):
     """The output in memory of its own, its elements in their order."""
+    if isinstance(output, list):  # what an optional or a sequence holds
+        return [own(one, feed) for one in output]
     if not isinstance(output, numpy.ndarray):
         return output
     shared = numpy.may_share_memory(output, feed)

@@ -364,7 +364,16 @@ static kiln_status ref_op_global_pool(ref_call *call)
             ref_put_float(y, i + r, n > 0 ? sums[r] / (double)n : 0.0);
         }
     }
+    const float *floats = x->dtype == KILN_DTYPE_FLOAT32 ? x->data : NULL;
     for (int64_t i = 0; call->variant != REF_POOL_AVERAGE && i < y->count; i++) {
+        float most = 0.0F;
+        if (call->variant == REF_POOL_MAX && floats != NULL && n > 0 &&
+            ref_find_extreme(floats + i * n, n, true, &most)) {
+            /* Of zeros the first. */
+            const int64_t at = most == 0.0F ? ref_find_equal(floats + i * n, n, most) : 0;
+            ((float *)y->data)[i] = most == 0.0F ? floats[i * n + at] : most;
+            continue;
+        }
         ref_load_float(x, i * n, 1, n, row);
         double sum = call->variant == REF_POOL_MAX && n > 0 ? row[0] : 0.0;
         for (int64_t j = 0; j < n; j++) {

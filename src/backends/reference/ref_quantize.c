@@ -2,6 +2,7 @@
 #include <fenv.h>
 
 #include "ref_ops.h"
+#include "ref_rows.h"
 
 double ref_quantized(double scaled, double zero_point, kiln_dtype dtype)
 {
@@ -195,17 +196,26 @@ REF_WIDE static void quantize_floats(const float *x, int64_t n, float scale, con
     }
 }
 
-static bool is_lean(const scales *s, const ref_tensor *y)
+static bool is_byte(kiln_dtype dtype)
 {
-    return s->x->dtype == KILN_DTYPE_FLOAT32 && s->scale->dtype == KILN_DTYPE_FLOAT32 &&
-           s->block == 0 && (y->dtype == KILN_DTYPE_UINT8 || y->dtype == KILN_DTYPE_INT8) &&
-           fegetround() == FE_TONEAREST;
+    return dtype == KILN_DTYPE_UINT8 || dtype == KILN_DTYPE_INT8;
+}
+
+static bool is_lean(const scales *s, const ref_tensor *floats, const ref_tensor *bytes)
+{
+    return floats->dtype == KILN_DTYPE_FLOAT32 && s->scale->dtype == KILN_DTYPE_FLOAT32 &&
+           s->block == 0 && is_byte(bytes->dtype) && fegetround() == FE_TONEAREST;
+}
+
+/* Neighbouring elements that share a scale. */
+static int64_t run_of(const scales *s)
+{
+    return s->scale->count == 1 ? s->x->count : ref_product(s->x->dims, s->axis + 1, s->x->rank);
 }
 
 static void quantize_lean(const scales *s, const target *t, ref_tensor *y)
 {
-    const int64_t run =
-        s->scale->count == 1 ? y->count : ref_product(s->x->dims, s->axis + 1, s->x->rank);
+    const int64_t run = run_of(s);
     for (int64_t i = 0; i < y->count; i += run) {
         const int64_t at = scale_index(s, i);
         quantize_floats((const float *)s->x->data + i, run, ((const float *)s->scale->data)[at], t,
@@ -228,7 +238,7 @@ static kiln_status ref_op_quantize(ref_call *call)
                       .to_float = ref_domain_of(dtype) == REF_DOMAIN_FLOAT,
                       .saturate = ref_attribute_int(call, "saturate", 1) != 0};
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, s.x->rank, s.x->dims, &y));
-    if (is_lean(&s, y)) {
+    if (is_lean(&s, s.x, y)) {
         quantize_lean(&s, &t, y);
         return KILN_OK;
     }
@@ -248,6 +258,34 @@ static kiln_status ref_op_quantize(ref_call *call)
     return KILN_OK;
 }
 
+/* A byte less its zero point is exact in float, and so a product of it is rounded once. */
+#define DEFINE_DEQUANTIZE(name, type)                                                        \
+    REF_WIDE static void name(const type *x, int64_t n, float scale, int32_t zero, float *y) \
+    {                                                                                        \
+        for (int64_t i = 0; i < n; i++) {                                                    \
+            y[i] = (float)((int32_t)x[i] - zero) * scale;                                    \
+        }                                                                                    \
+    }
+DEFINE_DEQUANTIZE(dequantize_unsigned, uint8_t)
+DEFINE_DEQUANTIZE(dequantize_signed, int8_t)
+
+static void dequantize_lean(const scales *s, ref_tensor *y)
+{
+    const int64_t run = run_of(s);
+    for (int64_t i = 0; i < y->count; i += run) {
+        const int64_t at = scale_index(s, i);
+        const float scale = ((const float *)s->scale->data)[at];
+        const int32_t zero = s->zero != NULL ? (int32_t)ref_get_int(s->zero, at) : 0;
+        if (s->x->dtype == KILN_DTYPE_UINT8) {
+            dequantize_unsigned((const uint8_t *)s->x->data + i, run, scale, zero,
+                                (float *)y->data + i);
+        } else {
+            dequantize_signed((const int8_t *)s->x->data + i, run, scale, zero,
+                              (float *)y->data + i);
+        }
+    }
+}
+
 static kiln_status ref_op_dequantize(ref_call *call)
 {
     scales s = {0};
@@ -258,6 +296,10 @@ static kiln_status ref_op_dequantize(ref_call *call)
         wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : s.scale->dtype;
     KLN_FAIL_IF(ref_domain_of(dtype) != REF_DOMAIN_FLOAT, ref_fail_dtype(call, dtype));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, s.x->rank, s.x->dims, &y));
+    if (is_lean(&s, y, s.x) && (s.zero == NULL || is_byte(s.zero->dtype))) {
+        dequantize_lean(&s, y);
+        return KILN_OK;
+    }
     for (int64_t i = 0; i < y->count; i += REF_CHUNK) {
         const int64_t n = y->count - i < REF_CHUNK ? y->count - i : REF_CHUNK;
         piece p;
@@ -294,6 +336,26 @@ REF_WIDE static void widen_range(const double *x, int64_t n, float *low, float *
     }
 }
 
+/* From the least to the greatest element, and 0. */
+static void find_range(const ref_tensor *x, float *low, float *high)
+{
+    float least = 0.0F;
+    float most = 0.0F;
+    double chunk[REF_CHUNK];
+    if (x->dtype == KILN_DTYPE_FLOAT32 && x->count > 0 &&
+        ref_find_extreme(x->data, x->count, false, &least) &&
+        ref_find_extreme(x->data, x->count, true, &most)) {
+        *low = least < 0.0F ? least : 0.0F;
+        *high = most > 0.0F ? most : 0.0F;
+        return;
+    }
+    for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
+        const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
+        ref_load_float(x, i, 1, n, chunk);
+        widen_range(chunk, n, low, high);
+    }
+}
+
 static kiln_status ref_op_dynamic_quantize(ref_call *call)
 {
     const ref_tensor *x = ref_input(call, 0);
@@ -304,12 +366,7 @@ static kiln_status ref_op_dynamic_quantize(ref_call *call)
                   "three outputs are needed");
     float low = 0.0F;
     float high = 0.0F;
-    double chunk[REF_CHUNK];
-    for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
-        const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
-        ref_load_float(x, i, 1, n, chunk);
-        widen_range(chunk, n, &low, &high);
-    }
+    find_range(x, &low, &high);
     const float step = (high - low) / 255.0F;
     const double origin =
         step > 0.0F ? ref_quantized((double)(0.0F - low / step), 0.0, KILN_DTYPE_UINT8) : 0.0;
