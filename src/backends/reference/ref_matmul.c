@@ -116,16 +116,25 @@ static kiln_status plan_product(ref_call *call, const ref_tensor *a, const ref_t
     return KILN_OK;
 }
 
-static void multiply_floats(product *p, const double *a, const ref_matrix *b, double *out)
+/* Into `out`; where there is `y`, each matrix in turn, from which it is stored there. */
+static void multiply_floats(product *p, const double *a, const ref_matrix *b, double *out,
+                            ref_tensor *y)
 {
+    const int64_t size = p->rows * p->columns;
     while (ref_walk_next(&p->batches)) {
         for (int64_t i = 0; i < p->batches.length; i++) {
             const int64_t *o = p->batches.offset;
             const int64_t *s = p->batches.step;
             const ref_matrix matrix = matrix_at(b, (o[2] + i * s[2]) * p->inner * p->columns);
+            const int64_t to = (o[0] + i * s[0]) * size;
+            double *into = out + (y != NULL ? 0 : to);
+            memset(into, 0, (size_t)size * sizeof *into);
             ref_multiply_matrix(p->rows, p->inner, p->columns,
-                                a + (o[1] + i * s[1]) * p->rows * p->inner, p->inner, &matrix,
-                                out + (o[0] + i * s[0]) * p->rows * p->columns, p->columns);
+                                a + (o[1] + i * s[1]) * p->rows * p->inner, p->inner, &matrix, into,
+                                p->columns);
+            if (y != NULL) {
+                ref_store_float(y, to, 1, size, into);
+            }
         }
     }
 }
@@ -198,7 +207,8 @@ static kiln_status ref_op_matmul(ref_call *call)
     double *out = NULL;
     ref_matrix right;
     const bool floats = a->dtype == KILN_DTYPE_FLOAT32 && b->dtype == KILN_DTYPE_FLOAT32;
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)(y->count + 1), sizeof *out, &out));
+    const int64_t size = y->count > 0 ? p.rows * p.columns : 0;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)(size + 1), sizeof *out, &out));
     if (floats && p.columns == 1 && p.rows > 1) {
         double *column = NULL;
         product again = p;
@@ -212,9 +222,9 @@ static kiln_status ref_op_matmul(ref_call *call)
     right.row = p.columns;
     right.column = 1;
     right.exact = ref_is_exact(a->dtype, b->dtype);
-    memset(out, 0, (size_t)y->count * sizeof *out);
-    multiply_floats(&p, left, &right, out);
-    ref_store_float(y, 0, 1, y->count, out);
+    if (y->count > 0) {
+        multiply_floats(&p, left, &right, out, y);
+    }
     return KILN_OK;
 }
 
@@ -260,9 +270,10 @@ static kiln_status quantized_product(ref_call *call, const ref_tensor *a, const 
     int64_t count = 0;
     KLN_RETURN_IF_ERROR(ref_count(p->rank, p->dims, &count));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)count, sizeof **out, out));
-    memset(*out, 0, (size_t)count * sizeof **out);
     const ref_matrix matrix = {.doubles = right, .row = p->columns, .column = 1};
-    multiply_floats(p, left, &matrix, *out);
+    if (count > 0) {
+        multiply_floats(p, left, &matrix, *out, NULL);
+    }
     return KILN_OK;
 }
 
