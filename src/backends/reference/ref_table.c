@@ -29,6 +29,7 @@
     ROW(einsum)       \
     ROW(spatial)      \
     ROW(attention)    \
+    ROW(rotary)       \
     ROW(signal)       \
     ROW(loss)         \
     ROW(ngram)        \
