@@ -14,6 +14,7 @@
 
 #define MOST_PLACES 256
 #define MIB 1048576.0
+#define SAME_STOP 500000000 /* nanoseconds */
 
 typedef struct serve_settings {
     cli_model_settings model;
@@ -105,12 +106,13 @@ static bool look_at_models(const serve_settings *settings, loading *self, cli_ex
     return true;
 }
 
-/* Whoever asks twice does not want to wait, be it for requests or for a model that is built. */
+/* Whoever presses Ctrl-C again does not want to wait, be it for requests or for a model that is
+ * built. What sends a signal twice, as programs around this one may, means one stop. */
 static void *wait_for_another(void *user)
 {
-    sigset_t set = *(const sigset_t *)user;
-    (void)sigdelset(&set, SIGHUP);
-    (void)sigwaitinfo(&set, NULL);
+    const uint64_t begin = kiln_clock_now();
+    while (sigwaitinfo(user, NULL) != SIGINT || kiln_clock_now() - begin < SAME_STOP) {
+    }
     say("told to stop a second time: what was under way is cut off");
     _exit(CLI_FAILED);
 }
@@ -136,7 +138,7 @@ static cli_exit wait_for_signals(const serve_settings *settings, loading *self,
     for (;;) {
         const int found = loads ? sigtimedwait(signals, NULL, &moment) : sigwaitinfo(signals, NULL);
         if (found == SIGHUP) {
-            serve_reopen_log(self->server);
+            serve_reload(self->server);
         } else if (found > 0) {
             break;
         }
@@ -222,7 +224,7 @@ static const cli_option http_options[] = {
     {"tls-key", 0, "FILE", CLI_TEXT, SERVER(tls_key), 0, 0, NULL, "Its key, in PEM form."},
     {"tokens", 0, "FILE", CLI_TEXT, SERVER(tokens), 0, 0, NULL,
      "Answer only who brings one of the tokens in FILE, one on each line, as \"Authorization: "
-     "Bearer TOKEN\". /v2/health/live and /v2/health/ready need none."},
+     "Bearer TOKEN\". /v2/health/live and /v2/health/ready need none. SIGHUP reads FILE anew."},
     {"access-log", 0, "FILE", CLI_TEXT, SERVER(access_log), 0, 0, NULL,
      "Append a line for each request: time, client, method and path, status, bytes of the body, "
      "bytes of the answer, microseconds. \"-\" is standard output. SIGHUP opens it anew."},
@@ -321,8 +323,8 @@ const cli_command cli_command_serve = {
         "repository: it holds NAME.onnx or NAME.plan, NAME/model.onnx, or NAME/VERSION/model.onnx "
         "and model.plan, of which the newest version is served.\n\n"
         "/ is a page for people, /metrics is for Prometheus, and /v2/health/ready says whether "
-        "models are ready. SIGTERM and SIGINT end the server once what is under way is answered, a "
-        "second one at once.",
+        "models are ready. SIGTERM and SIGINT end the server once what is under way is answered, "
+        "another SIGINT at once.",
     .groups = groups,
     .examples = examples,
     CLI_SETTINGS(serve_settings, .body = 64, .bodies = 1024,

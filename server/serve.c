@@ -156,7 +156,7 @@ static void close_log(serve *server)
     server->log = NULL;
 }
 
-void serve_reopen_log(serve *server)
+static void reopen_log(serve *server)
 {
     serve_problem problem;
     (void)pthread_mutex_lock(&server->log_lock);
@@ -172,6 +172,31 @@ void serve_reopen_log(serve *server)
         }
     }
     (void)pthread_mutex_unlock(&server->log_lock);
+}
+
+static void read_tokens_anew(serve *server)
+{
+    serve_problem problem = {.code = 0};
+    serve_tokens tokens = {.items = NULL};
+    if (server->options->tokens == NULL) {
+        return;
+    }
+    if (serve_tokens_read(server->options->tokens, &tokens, &problem)) {
+        (void)pthread_rwlock_wrlock(&server->token_lock);
+        const serve_tokens old = server->tokens;
+        server->tokens = tokens;
+        (void)pthread_rwlock_unlock(&server->token_lock);
+        tokens = old;
+    } else {
+        serve_say(server, "the tokens stay as they were: %s", problem.sentence);
+    }
+    serve_tokens_finish(&tokens);
+}
+
+void serve_reload(serve *server)
+{
+    read_tokens_anew(server);
+    reopen_log(server);
 }
 
 static bool read_files(serve *server, serve_problem *problem)
@@ -332,6 +357,7 @@ serve *serve_start(const serve_options *options, serve_problem *problem)
         pthread_mutex_init(&server->log_lock, NULL) != 0 ||
         pthread_mutex_init(&server->connection_lock, NULL) != 0 ||
         pthread_mutex_init(&server->shared_lock, NULL) != 0 ||
+        pthread_rwlock_init(&server->token_lock, NULL) != 0 ||
         pthread_mutex_init(&server->work_lock, NULL) != 0 ||
         pthread_cond_init(&server->work, NULL) != 0 ||
         pthread_cond_init(&server->rest, NULL) != 0) {

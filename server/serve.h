@@ -74,8 +74,9 @@ const char *serve_address(const serve *server);
 const char *serve_grpc_address(const serve *server);
 size_t serve_ready_count(serve *server);
 
-/* Opens the access log anew, after it was moved away. */
-void serve_reopen_log(serve *server);
+/* Opens the access log anew, after it was moved away, and reads the tokens again; where that fails,
+ * those there were stay. */
+void serve_reload(serve *server);
 
 /* Takes no new connections, answers what is under way, for drain_seconds at most, and ends. */
 void serve_stop(serve *server);

@@ -45,7 +45,7 @@ size_t serve_ready_count(serve *server)
     return 0;
 }
 
-void serve_reopen_log(serve *server)
+void serve_reload(serve *server)
 {
     (void)server;
 }

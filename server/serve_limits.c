@@ -56,7 +56,7 @@ void serve_tokens_finish(serve_tokens *tokens)
     *tokens = (serve_tokens){.items = NULL};
 }
 
-bool serve_tokens_have(const serve_tokens *tokens, const char *authorization)
+static bool have(const serve_tokens *tokens, const char *authorization)
 {
     static const char scheme[] = "Bearer ";
     unsigned found = 0;
@@ -74,6 +74,14 @@ bool serve_tokens_have(const serve_tokens *tokens, const char *authorization)
         found |= differ == 0;
     }
     return bears && found != 0;
+}
+
+bool serve_tokens_let_in(serve *server, const char *authorization)
+{
+    (void)pthread_rwlock_rdlock(&server->token_lock);
+    const bool in = server->tokens.count == 0 || have(&server->tokens, authorization);
+    (void)pthread_rwlock_unlock(&server->token_lock);
+    return in;
 }
 
 /* --- the head of a request --- */
@@ -184,8 +192,8 @@ bool serve_check_head(serve_connection *at, serve_problem *problem, uint64_t *bo
         at->closes = true;
         return false;
     }
-    if ((at->route == NULL || !at->route->open) && server->tokens.count != 0 &&
-        !serve_tokens_have(&server->tokens, found.authorization)) {
+    if ((at->route == NULL || !at->route->open) &&
+        !serve_tokens_let_in(server, found.authorization)) {
         return serve_refuse(problem, 401, "a token is needed: \"Authorization: Bearer TOKEN\"");
     }
     if (at->route == NULL) {

@@ -348,8 +348,8 @@ typedef struct serve_tokens {
 
 bool serve_tokens_read(const char *path, serve_tokens *tokens, serve_problem *problem);
 void serve_tokens_finish(serve_tokens *tokens);
-/* Whether "Bearer TOKEN" has one of them; takes as long whatever it is. */
-bool serve_tokens_have(const serve_tokens *tokens, const char *authorization);
+/* Whether no token is needed, or "Bearer TOKEN" has one; takes as long whatever it is. */
+bool serve_tokens_let_in(serve *server, const char *authorization);
 /* What of the head of a request is refused before its body is read. */
 bool serve_check_head(serve_connection *at, serve_problem *problem, uint64_t *body_size);
 /* Ends what a model works on for it. Whether it is a text. With the connection_lock. */
@@ -375,7 +375,8 @@ struct serve {
     char address[128];
     struct serve_grpc *grpc; /* or NULL */
     char grpc_address[128];
-    serve_tokens tokens;
+    serve_tokens tokens; /* none: nobody needs one */
+    pthread_rwlock_t token_lock;
     char *tls_key, *tls_certificate;
     FILE *log;
     pthread_mutex_t log_lock;

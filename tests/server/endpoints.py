@@ -364,11 +364,11 @@ def test_stop_twice(folder):
     thread.start()
     while "serve_requests 2" not in server.request("GET", "/metrics")[2].decode():
         time.sleep(0.01)
-    server.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):  # as one that is passed on twice
+        server.process.send_signal(number)
+    time.sleep(0.7)
     assert server.process.poll() is None
-    begin = time.monotonic()
-    assert server.stop(signal.SIGINT) == 1 and time.monotonic() - begin < 5
+    assert server.stop(signal.SIGINT) == 1
     assert any("a second time" in line for line in server.said), server.said
     thread.join()
 

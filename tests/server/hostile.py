@@ -288,7 +288,7 @@ def main():
             return
         with Server(KILN, [repository, "--lenient", "--max-body", "1"]) as server:
             said = "".join(server.said)
-            assert said.count("is left out") == 3, said
+            assert said.count("leads out of") == 3, said
             _, index = server.json("POST", "/v2/repository/index", {})
             ready = {entry["name"] for entry in index if entry["state"] == "READY"}
             assert ready == {"alias", "linear"}, index

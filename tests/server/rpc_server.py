@@ -44,6 +44,21 @@ def test_limits(folder):
             refused("RESOURCE_EXHAUSTED",
                     lambda: ask(client, numpy.zeros((1000, 4)), headers=headers))
             refused("PERMISSION_DENIED", lambda: client.unload_model("linear", headers=headers))
+            # Other tokens, and a file that has none.
+            for text, token in (("other\n", "other"), ("# none\n", "other")):
+                with open(tokens, "w", encoding="utf-8") as file:
+                    file.write(text)
+                server.process.send_signal(signal.SIGHUP)
+                headers = {"authorization": "Bearer " + token}
+                end = time.monotonic() + 20
+                while server.request("GET", "/v2", None, headers)[0] != 200 or \
+                        (text[0] == "#" and "stay as they were" not in server.said[-1]):
+                    assert time.monotonic() < end, server.said
+                    time.sleep(0.01)
+                ask(client, [[1, 2, 3, 4]], headers=headers)
+                refused("UNAUTHENTICATED", lambda: ask(
+                    client, [[1, 2, 3, 4]], headers={"authorization": "Bearer secret"}))
+                assert server.request("GET", "/v2")[0] == 401
 
 
 def test_texts(folder):
