@@ -44,6 +44,9 @@ cli_exit cli_filling_bind(const cli_command *command, kiln_context *context,
     CLI_FAIL_IF_ERROR(cli_tensor_of(context, binding, &tensor));
     if (kiln_tensor_fill(&tensor, binding->name, (uint64_t)seed,
                          how->is_given ? how->range : NULL) != KILN_OK) {
+        if (binding->dtype == KILN_DTYPE_STRING) {
+            return cli_misuse(command, "--input: %s", kiln_error_message());
+        }
         char range[96];
         (void)snprintf(range, sizeof range,
                        how->range[0] == how->range[1] ? "%.15g" : "all numbers from %.15g to %.15g",

@@ -13,8 +13,9 @@
 const cli_option cli_input_options[] = {
     {"input", 'i', "[NAME=]DATA", CLI_LIST, offsetof(cli_input_settings, inputs), 0, 0, NULL,
      "What input NAME gets: a .npy file, another file with just its bytes, \"random\", "
-     "\"random:LOW:HIGH\", \"zeros\", or one number for all elements. May be given once for each "
-     "input; without NAME it is meant for all that are not named. Default: random."},
+     "\"random:LOW:HIGH\", \"zeros\", or one number for all elements; for strings a .npy file, "
+     "\"random\", or \"text:WORDS\" for all elements. May be given once for each input; without "
+     "NAME it is meant for all that are not named. Default: random."},
     {"shape", 's', "[NAME=]SHAPE", CLI_LIST, offsetof(cli_input_settings, shapes), 0, 0, NULL,
      "The shape of input NAME, like 1x3x224x224; needed where a dimension is dynamic and no .npy "
      "file tells it. Without NAME it is meant for all that are not named."},
@@ -257,6 +258,27 @@ static cli_exit bind_npy(kiln_context *context, const kiln_binding *binding, con
     return kiln_context_bind(context, binding->name, loaded) == KILN_OK ? CLI_DONE : cli_fail();
 }
 
+/* One string for all elements, which stays with the arguments. */
+static cli_exit bind_text(const cli_command *command, kiln_context *context,
+                          const kiln_binding *binding, const kiln_shape *shape, const char *data)
+{
+    static const char prefix[] = "text:";
+    kiln_tensor tensor;
+    if (strncmp(data, prefix, sizeof prefix - 1) != 0) {
+        return cli_misuse(command,
+                          "--input: \"%.80s\" is nothing for input \"%.200s\", which is of "
+                          "strings: give a .npy file, text:WORDS or random",
+                          data, binding->name);
+    }
+    CLI_FAIL_IF_ERROR(kiln_context_reshape(context, binding->name, shape));
+    CLI_FAIL_IF_ERROR(cli_tensor_of(context, binding, &tensor));
+    const char *words = data + sizeof prefix - 1;
+    for (size_t i = 0; i < tensor.bytes / sizeof(kiln_span); i++) {
+        ((kiln_span *)tensor.data)[i] = (kiln_span){words, strlen(words)};
+    }
+    return CLI_DONE;
+}
+
 static bool ends_with(const char *text, const char *ending)
 {
     const size_t length = strlen(text);
@@ -278,13 +300,11 @@ static cli_exit bind_one(const cli_command *command, kiln_context *context,
     if (!is_filled && ends_with(data, ".npy")) {
         return bind_npy(context, binding, shape_text, data, loaded);
     }
-    if (kiln_dtype_bits(binding->dtype) == 0) {
-        cli_error("input \"%.200s\" is of type %s, which Kiln cannot feed", binding->name,
-                  kiln_dtype_name(binding->dtype));
-        return CLI_FAILED;
-    }
     kiln_shape shape;
     CLI_RETURN_UNLESS_DONE(choose_shape(command, binding, shape_text, settings->batch, &shape));
+    if (binding->dtype == KILN_DTYPE_STRING && !is_filled) {
+        return bind_text(command, context, binding, &shape, data);
+    }
     return is_filled ? cli_filling_bind(command, context, binding, &shape, &how, settings->seed)
                      : bind_raw(context, binding, &shape, data);
 }

@@ -131,6 +131,9 @@ void cli_number_format(double number, char text[32]);
 char *cli_tensor_path(const char *folder, const char *name);
 
 /* How two tensors differ. */
+/* A string in quotes, cut behind `most` bytes. */
+void cli_string_append(cli_text *text, const kiln_span *string, size_t most);
+
 typedef struct cli_difference {
     int64_t different; /* elements that differ by more than is allowed */
     int64_t count;     /* elements */

@@ -75,6 +75,24 @@ static void print_times(const job *work)
 
 /* --- showing --- */
 
+/* The first strings of a tensor. */
+static void add_strings(const kiln_tensor *tensor, const kiln_binding *binding, cli_text *notes)
+{
+    enum { FIRST = 4, LONGEST = 40 };
+    char *name = cli_printable(binding->name);
+    const size_t count = tensor->bytes / sizeof(kiln_span);
+    cli_text_printf(notes, "%s \"%s\":", binding->is_input ? "input" : "output", name);
+    for (size_t i = 0; i < count && i < FIRST; i++) {
+        cli_text_append(notes, " ", 1);
+        cli_string_append(notes, &((const kiln_span *)tensor->data)[i], LONGEST);
+    }
+    if (count > FIRST) {
+        cli_text_printf(notes, " and %zu more", count - FIRST);
+    }
+    cli_text_append(notes, "\n", 1);
+    free(name);
+}
+
 static cli_exit add_row(job *work, cli_table *table, const kiln_binding *binding, cli_text *notes)
 {
     kiln_tensor tensor;
@@ -102,6 +120,9 @@ static cli_exit add_row(job *work, cli_table *table, const kiln_binding *binding
     cli_table_add(table, shape);
     for (size_t i = 0; i < CLI_ARRAY_LENGTH(numbers); i++) {
         cli_table_add(table, numbers[i]);
+    }
+    if (status == KILN_OK && tensor.desc.dtype == KILN_DTYPE_STRING) {
+        add_strings(&tensor, binding, notes);
     }
     if (summary.nans > 0) {
         char *name = cli_printable(binding->name);
@@ -378,7 +399,8 @@ const cli_command cli_command_run = {
         "Runs MODEL, an ONNX file or what Kiln or trtexec saved, and shows for each input and "
         "output its type, its shape and the least, mean and greatest of its numbers.\n\n"
         "Random numbers are evenly spread: from -1 to 1 for floating point, whole numbers from 0 "
-        "to 255 (int8: to 127, int4: to 7, uint4: to 15) for integers, 0 and 1 for bool.",
+        "to 255 (int8: to 127, int4: to 7, uint4: to 15) for integers, 0 and 1 for bool. Random "
+        "strings have 1 to 4 digits.",
     .groups = groups,
     .examples = examples,
     CLI_SETTINGS(run_settings, .runs = 1),

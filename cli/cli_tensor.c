@@ -2,6 +2,8 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "cli_model.h"
 
@@ -23,7 +25,7 @@ kiln_status cli_tensor_of(kiln_context *context, const kiln_binding *binding, ki
 cli_exit cli_tensor_summarize(const kiln_tensor *tensor, cli_summary *summary)
 {
     *summary = (cli_summary){false, (double)INFINITY, 0, -(double)INFINITY, 0, 0};
-    if (is_complex(tensor->desc.dtype)) {
+    if (is_complex(tensor->desc.dtype) || tensor->desc.dtype == KILN_DTYPE_STRING) {
         return CLI_DONE;
     }
     CLI_FAIL_IF_ERROR(kiln_shape_elements(&tensor->desc.shape, &summary->count));
@@ -46,6 +48,26 @@ cli_exit cli_tensor_summarize(const kiln_tensor *tensor, cli_summary *summary)
     summary->has_numbers = summary->count > summary->nans;
     summary->mean = sum / (double)(summary->count - summary->nans);
     return CLI_DONE;
+}
+
+/* In quotes, and cut where it is long. */
+void cli_string_append(cli_text *text, const kiln_span *string, size_t most)
+{
+    cli_text copy = {NULL, 0, 0};
+    size_t kept = string->size;
+    for (kept = kept > most ? most : kept; kept < string->size && kept > 0; kept--) {
+        if (((unsigned char)((const char *)string->data)[kept] & 0xc0) != 0x80) {
+            break; /* between characters */
+        }
+    }
+    cli_text_append(&copy, string->data, kept);
+    for (size_t i = 0; i < copy.size; i++) {
+        copy.data[i] = copy.data[i] != '\0' ? copy.data[i] : '\1';
+    }
+    char *printable = cli_printable(copy.size > 0 ? copy.data : "");
+    cli_text_printf(text, "\"%s%s\"", printable, kept < string->size ? "..." : "");
+    free(printable);
+    cli_text_finish(&copy);
 }
 
 void cli_number_format(double number, char text[32])
@@ -154,10 +176,31 @@ static void element_format(const kiln_tensor *tensor, int64_t index, char text[3
         (void)snprintf(text, 32, "%" PRId64, ((const int64_t *)tensor->data)[index]);
     } else if (tensor->desc.dtype == KILN_DTYPE_UINT64) {
         (void)snprintf(text, 32, "%" PRIu64, ((const uint64_t *)tensor->data)[index]);
+    } else if (tensor->desc.dtype == KILN_DTYPE_STRING) {
+        cli_text quoted = {NULL, 0, 0};
+        cli_string_append(&quoted, &((const kiln_span *)tensor->data)[index], 20);
+        (void)snprintf(text, 32, "%s", quoted.data);
+        cli_text_finish(&quoted);
     } else if (kiln_tensor_read(tensor, index, 1, &number) == KILN_OK && !isnan(number)) {
         (void)snprintf(text, 32, "%.*g", tensor->desc.dtype == KILN_DTYPE_FLOAT64 ? 17 : 9, number);
     } else {
         (void)snprintf(text, 32, "NaN");
+    }
+}
+
+static void compare_strings(const kiln_tensor *a, const kiln_tensor *b, cli_difference *result)
+{
+    const kiln_span *found = a->data;
+    const kiln_span *expected = b->data;
+    for (int64_t i = 0; i < result->count; i++) {
+        const bool same =
+            found[i].size == expected[i].size &&
+            (found[i].size == 0 || memcmp(found[i].data, expected[i].data, found[i].size) == 0);
+        result->different += !same;
+        if (!same && result->where < 0) {
+            result->largest = 1;
+            result->where = i;
+        }
     }
 }
 
@@ -199,7 +242,11 @@ cli_exit cli_tensor_compare(const char *name, const kiln_tensor *tensor,
     const kiln_tensor a = flat(tensor);
     const kiln_tensor b = flat(reference);
     CLI_FAIL_IF_ERROR(kiln_shape_elements(&a.desc.shape, &difference->count));
-    for (int64_t first = 0; first < difference->count; first += CHUNK) {
+    if (a.desc.dtype == KILN_DTYPE_STRING) {
+        compare_strings(&a, &b, difference);
+    }
+    for (int64_t first = 0; a.desc.dtype != KILN_DTYPE_STRING && first < difference->count;
+         first += CHUNK) {
         double found[CHUNK];
         double expected[CHUNK];
         const int64_t left = difference->count - first;

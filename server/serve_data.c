@@ -110,7 +110,22 @@ static size_t put_reals(kiln_tensor *tensor, size_t index, double *values, size_
 
 #define PORTION 256 /* elements of type double at once */
 
-typedef enum fault { FITS, NO_NUMBER, NO_FIT } fault;
+typedef enum fault { FITS, NO_NUMBER, NO_FIT, NO_TEXT, NO_ROOM } fault;
+
+/* A string at json->at, copied: what it stands in may be gone when the model runs. */
+static fault read_string(serve_json *json, serve_arena *arena, kiln_span *span)
+{
+    serve_slice inside;
+    if (!serve_json_text(json, &inside)) {
+        return NO_TEXT;
+    }
+    char *plain = serve_arena_take(arena, inside.size + 1);
+    if (plain == NULL) {
+        return NO_ROOM;
+    }
+    *span = (kiln_span){plain, serve_json_plain(&inside, plain)};
+    return FITS;
+}
 
 /* An integer or bool at json->at. */
 static fault read_element(serve_json *json, const type_row *row, kiln_tensor *tensor, size_t index)
@@ -155,9 +170,9 @@ static fault read_run(serve_json *json, const type_row *row, kiln_tensor *tensor
 }
 
 bool serve_numbers_begin(serve_numbers *self, serve_json *json, const kiln_tensor *tensor,
-                         char *sentence, size_t size)
+                         serve_arena *arena, char *sentence, size_t size)
 {
-    *self = (serve_numbers){.tensor = *tensor, .depth = 1};
+    *self = (serve_numbers){.tensor = *tensor, .arena = arena, .depth = 1};
     (void)snprintf(sentence, size, "its data is no array");
     return row_of(tensor->desc.dtype) != NULL &&
            kiln_shape_elements(&tensor->desc.shape, &self->count) == KILN_OK &&
@@ -166,7 +181,8 @@ bool serve_numbers_begin(serve_numbers *self, serve_json *json, const kiln_tenso
 
 bool serve_numbers_read(serve_numbers *self, serve_json *json, char *sentence, size_t size)
 {
-    static const char *const faults[] = {NULL, "is no number", "does not fit the type"};
+    static const char *const faults[] = {NULL, "is no number", "does not fit the type",
+                                         "is no string", "finds no memory"};
     const type_row *row = row_of(self->tensor.desc.dtype);
     while (self->depth > 0) {
         if (json->open && !json->fresh && serve_json_peek(json) == 0 && json->at == json->end) {
@@ -188,7 +204,11 @@ bool serve_numbers_read(serve_numbers *self, serve_json *json, char *sentence, s
                            (long long)self->count, (long long)self->count);
             return false;
         } else {
-            const fault found = read_run(json, row, &self->tensor, self->count, &self->index);
+            const fault found =
+                row->dtype == KILN_DTYPE_STRING
+                    ? read_string(json, self->arena, (kiln_span *)self->tensor.data + self->index)
+                    : read_run(json, row, &self->tensor, self->count, &self->index);
+            self->index += found == FITS && row->dtype == KILN_DTYPE_STRING;
             if (found != FITS) {
                 (void)snprintf(sentence, size, "element %lld of its data %s (%s)",
                                (long long)self->index, faults[found], row->name);
@@ -300,6 +320,35 @@ static void write_real(double value, int digits, serve_text *text)
     put_decimal(whole, digits, power, text);
 }
 
+static bool is_utf8(const kiln_span *string)
+{
+    const char *at = string->data;
+    const char *end = string->size != 0 ? at + string->size : at;
+    size_t length = 1;
+    for (; at < end && length != 0; at += length) {
+        length = serve_utf8_length(at, end);
+    }
+    return length != 0;
+}
+
+static bool write_strings(const kiln_tensor *tensor, int64_t count, serve_text *text,
+                          char *sentence, size_t size)
+{
+    const kiln_span *strings = tensor->data;
+    for (int64_t i = 0; i < count; i++) {
+        if (!is_utf8(&strings[i])) {
+            (void)snprintf(sentence, size,
+                           "element %lld is not UTF-8, which JSON is; ask for binary_data",
+                           (long long)i);
+            return false;
+        }
+        serve_text_append(text, ",", i != 0);
+        serve_text_json_bytes(text, strings[i].data, strings[i].size);
+    }
+    serve_text_append(text, "]", 1);
+    return true;
+}
+
 bool serve_data_write(const kiln_tensor *tensor, serve_text *text, char *sentence, size_t size)
 {
     const type_row *row = row_of(tensor->desc.dtype);
@@ -312,6 +361,9 @@ bool serve_data_write(const kiln_tensor *tensor, serve_text *text, char *sentenc
         return false;
     }
     serve_text_append(text, "[", 1);
+    if (row->dtype == KILN_DTYPE_STRING) {
+        return write_strings(tensor, count, text, sentence, size);
+    }
     for (int64_t i = 0; i < count; i++) {
         const int64_t within = i % PORTION;
         if (i != 0) {
@@ -335,6 +387,50 @@ bool serve_data_write(const kiln_tensor *tensor, serve_text *text, char *sentenc
         write_real(values[within], digits, text);
     }
     serve_text_append(text, "]", 1);
+    return true;
+}
+
+/* --- strings, binary --- */
+
+bool serve_data_unpack(serve_slice packed, size_t count, kiln_span *spans, char *sentence,
+                       size_t size)
+{
+    const char *at = packed.at;
+    size_t left = packed.size;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t length = 0;
+        if (left >= sizeof length) {
+            memcpy(&length, at, sizeof length);
+        }
+        if (left < sizeof length || length > left - sizeof length) {
+            (void)snprintf(sentence, size,
+                           "its %zu bytes end in string %zu of the %zu that its shape asks for",
+                           packed.size, i, count);
+            return false;
+        }
+        spans[i] = (kiln_span){at + sizeof length, length};
+        at += sizeof length + length;
+        left -= sizeof length + length;
+    }
+    if (left != 0) {
+        (void)snprintf(sentence, size,
+                       "the strings that its shape asks for take %zu of its %zu bytes",
+                       packed.size - left, packed.size);
+    }
+    return left == 0;
+}
+
+bool serve_data_pack(const kiln_tensor *tensor, serve_text *text)
+{
+    const kiln_span *strings = tensor->data;
+    for (size_t i = 0; i < tensor->bytes / sizeof *strings; i++) {
+        const uint32_t length = (uint32_t)strings[i].size;
+        if (strings[i].size > UINT32_MAX) {
+            return false;
+        }
+        serve_text_append(text, &length, sizeof length);
+        serve_text_append(text, strings[i].data, length);
+    }
     return true;
 }
 

@@ -18,6 +18,7 @@ const char *serve_config_type(kiln_dtype dtype);
 /* Where the reading of a tensor's numbers is. */
 typedef struct serve_numbers {
     kiln_tensor tensor;
+    serve_arena *arena;   /* of strings */
     int64_t index, count; /* elements that were read, and all */
     size_t depth;         /* brackets that are to be closed; 0: it has ended */
 } serve_numbers;
@@ -27,12 +28,19 @@ typedef struct serve_numbers {
  * `sentence` where numbers are too few or many, or do not fit the type, and with json->reason alone
  * where it is no JSON. */
 bool serve_numbers_begin(serve_numbers *self, serve_json *json, const kiln_tensor *tensor,
-                         char *sentence, size_t size);
+                         serve_arena *arena, char *sentence, size_t size);
 bool serve_numbers_read(serve_numbers *self, serve_json *json, char *sentence, size_t size);
 
 /* Writes them as one flat array. False with `sentence` for NaN and infinities, which JSON does not
  * have. */
 bool serve_data_write(const kiln_tensor *tensor, serve_text *text, char *sentence, size_t size);
+
+/* Strings that have their length before them as 4 bytes, of which `spans` then are parts: false
+ * with `sentence` where they are not `count`, and all there is. Appends those of a tensor so; false
+ * for one of 4 GiB or more. */
+bool serve_data_unpack(serve_slice packed, size_t count, kiln_span *spans, char *sentence,
+                       size_t size);
+bool serve_data_pack(const kiln_tensor *tensor, serve_text *text);
 
 /* Bytes that are no bool. */
 bool serve_data_is_bool(const void *data, size_t size);

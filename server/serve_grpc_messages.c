@@ -42,7 +42,7 @@
 MESSAGE(parameter, FIELD(1, BOOL, NULL), FIELD(2, INT, NULL), FIELD(3, STRING, NULL),
         FIELD(4, DOUBLE, NULL), FIELD(5, UINT, NULL));
 MESSAGE(contents, LIST(1, BOOL, NULL), LIST(2, INT, NULL), LIST(3, INT, NULL), LIST(4, UINT, NULL),
-        LIST(5, UINT, NULL), LIST(6, FLOAT, NULL), LIST(7, DOUBLE, NULL), LIST(8, STRING, NULL));
+        LIST(5, UINT, NULL), LIST(6, FLOAT, NULL), LIST(7, DOUBLE, NULL), LIST(8, TEXT, NULL));
 MESSAGE(infer_input, FIELD(1, STRING, "name"), FIELD(2, STRING, "datatype"), LIST(3, INT, "shape"),
         OF(4, MAP, "parameters", parameter), OF(5, SELF, "data", contents));
 MESSAGE(infer_wish, FIELD(1, STRING, "name"), OF(2, MAP, "parameters", parameter));

@@ -63,6 +63,7 @@ static void place_outputs(serve_connection *at, serve_infer *infer)
     for (size_t i = 0; i < infer->wish_count; i++) {
         const serve_wish *wish = &infer->wishes[i];
         if (wish->index != i || !wish->binary || wish->classes > 0 || wish->place.region != NULL ||
+            infer->instance->outputs[i].dtype == KILN_DTYPE_STRING ||
             !known_output(infer, wish, &outputs[i]) ||
             total % kiln_dtype_alignment(outputs[i].tensor.desc.dtype) != 0 ||
             outputs[i].tensor.bytes > SIZE_MAX / 4 - total) {
@@ -159,7 +160,7 @@ serve_result serve_infer_run(serve_connection *at)
 /* What an answer is made of; it lives until the last byte is sent. */
 typedef struct answer {
     serve_reply reply;
-    serve_text classes; /* of outputs that are given so, binary */
+    serve_text strings; /* of outputs of them, and of classes, binary */
     kiln_request *request;
     serve_instance *instance;
     char *room; /* of its outputs, or NULL */
@@ -169,7 +170,7 @@ static void answer_free(void *user)
 {
     answer *self = user;
     serve_text_finish(&self->reply.text);
-    serve_text_finish(&self->classes);
+    serve_text_finish(&self->strings);
     kiln_request_release(self->request);
     if (self->instance != NULL) {
         serve_instance_release(self->instance);
@@ -189,6 +190,35 @@ static void write_shape(serve_text *text, const kiln_shape *shape)
     serve_text_string(text, "]");
 }
 
+/* What was appended to `strings` since it had `before` bytes is the next piece: where in them it
+ * lies is known, its address not yet. */
+static void add_strings(answer *self, size_t before)
+{
+    const size_t size = self->strings.size - before;
+    serve_text_printf(&self->reply.text, ",\"parameters\":{\"binary_data_size\":%zu}", size);
+    self->reply.pieces[self->reply.count++] = (struct MHD_IoVec){size != 0 ? NULL : "", size};
+}
+
+static bool pack_strings(answer *self, const char *name, const kiln_tensor *tensor,
+                         serve_problem *problem)
+{
+    if (!serve_data_pack(tensor, &self->strings)) {
+        return serve_refuse(problem, 500, "output \"%.200s\" has a string of 4 GiB or more", name);
+    }
+    return !self->strings.failed || serve_refuse(problem, 503, "memory is short");
+}
+
+static bool write_strings(answer *self, const char *name, const kiln_tensor *tensor,
+                          serve_problem *problem)
+{
+    const size_t before = self->strings.size;
+    const bool packed = pack_strings(self, name, tensor, problem);
+    if (packed) {
+        add_strings(self, before);
+    }
+    return packed;
+}
+
 /* Each row's largest, as text: [rows, k], or [k] where the output has no rows. */
 static bool write_classes(answer *self, const serve_wish *wish, const kiln_tensor *tensor,
                           serve_problem *problem)
@@ -203,9 +233,9 @@ static bool write_classes(answer *self, const serve_wish *wish, const kiln_tenso
     const int64_t length = elements / rows;
     const int64_t count = wish->classes < length ? wish->classes : length;
     const kiln_shape found = shape->rank > 1 ? KILN_SHAPE(rows, count) : KILN_SHAPE(count);
-    const size_t before = self->classes.size;
+    const size_t before = self->strings.size;
     serve_text *text = &self->reply.text;
-    serve_text *into = wish->binary ? &self->classes : text;
+    serve_text *into = wish->binary ? &self->strings : text;
     write_shape(text, &found);
     serve_text_string(text, wish->binary ? "" : ",\"data\":[");
     for (int64_t row = 0; row < rows; row++) {
@@ -217,11 +247,7 @@ static bool write_classes(answer *self, const serve_wish *wish, const kiln_tenso
         }
     }
     if (wish->binary) {
-        serve_text_printf(text, ",\"parameters\":{\"binary_data_size\":%zu}",
-                          self->classes.size - before);
-        /* Where in `classes` it lies is known, its address not yet. */
-        self->reply.pieces[self->reply.count++] =
-            (struct MHD_IoVec){NULL, self->classes.size - before};
+        add_strings(self, before);
     } else {
         serve_text_string(text, "]");
     }
@@ -235,16 +261,26 @@ static bool write_shared(answer *self, const serve_wish *wish, const kiln_tensor
     const char *name = self->instance->outputs[wish->index].name;
     const serve_place *place = &wish->place;
     serve_text *text = &self->reply.text;
+    const void *data = tensor->data;
     size_t bytes = 0;
     if (kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes) != KILN_OK) {
         return serve_refuse(problem, 500, "%s", kiln_error_message());
+    }
+    if (tensor->desc.dtype == KILN_DTYPE_STRING) {
+        const size_t before = self->strings.size;
+        if (!pack_strings(self, name, tensor, problem)) {
+            return false;
+        }
+        data = self->strings.data + before;
+        bytes = self->strings.size - before;
+        self->strings.size = before; /* it is no part of the answer */
     }
     if (bytes > (size_t)place->size) {
         return serve_refuse(problem, 400,
                             "output \"%.200s\" takes %zu bytes, shared_memory_byte_size is %lld",
                             name, bytes, (long long)place->size);
     }
-    if (!serve_place_write(self->instance->server, place, name, tensor->data, bytes, problem)) {
+    if (!serve_place_write(self->instance->server, place, name, data, bytes, problem)) {
         return false;
     }
     serve_text_string(text, ",\"parameters\":{\"shared_memory_region\":");
@@ -284,6 +320,9 @@ static bool write_output(answer *self, const serve_wish *wish, const kiln_tensor
         return serve_data_write(tensor, text, sentence, sizeof sentence) ||
                serve_refuse(problem, 500, "output \"%.200s\": %s", name, sentence);
     }
+    if (tensor->desc.dtype == KILN_DTYPE_STRING) {
+        return write_strings(self, name, tensor, problem);
+    }
     if (kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes) != KILN_OK) {
         return serve_refuse(problem, 500, "%s", kiln_error_message());
     }
@@ -321,18 +360,18 @@ static bool write_answer(answer *self, const serve_infer *infer, serve_problem *
         serve_text_string(text, "}");
     }
     serve_text_string(text, "]}");
-    return (!text->failed && !self->classes.failed) ||
+    return (!text->failed && !self->strings.failed) ||
            serve_refuse(problem, 503, "memory is short");
 }
 
-/* Pieces of `classes` get their addresses. */
-static void place_classes(answer *self)
+/* Pieces of `strings` get their addresses. */
+static void place_strings(answer *self)
 {
     size_t used = 0;
     for (unsigned i = 1; i < self->reply.count; i++) {
         struct MHD_IoVec *piece = &self->reply.pieces[i];
         if (piece->iov_base == NULL) {
-            piece->iov_base = self->classes.data + used;
+            piece->iov_base = self->strings.data + used;
             used += piece->iov_len;
         }
     }
@@ -403,7 +442,7 @@ serve_result serve_infer_again(serve_connection *at)
         answer_free(made);
         return SERVE_REFUSED;
     }
-    place_classes(made);
+    place_strings(made);
     (void)atomic_fetch_add(&infer->instance->counts->output_ns, kiln_clock_now() - begin);
     const bool binary = made->reply.count > 1;
     if (!at->transport->answer(at, 200, binary ? "application/octet-stream" : "application/json",

@@ -11,6 +11,27 @@ static bool check_bools(serve_reader *self, const kiln_tensor *tensor)
                         self->entry.name);
 }
 
+/* BYTES: each string has its length before it. */
+static bool take_strings(serve_reader *self, const serve_entry *read, serve_slice packed,
+                         kiln_tensor *tensor)
+{
+    char sentence[200];
+    const size_t count = tensor->bytes / sizeof(kiln_span);
+    if (count > packed.size / sizeof(uint32_t)) { /* so that a shape alone takes no memory */
+        return serve_refuse(
+            self->problem, 400,
+            "input \"%.200s\": its shape asks for %zu strings, each with 4 bytes of "
+            "length, and it has %zu bytes",
+            read->name, count, packed.size);
+    }
+    tensor->data = serve_arena_take(self->arena, tensor->bytes);
+    if (tensor->data == NULL) {
+        return serve_refuse(self->problem, 503, "memory is short");
+    }
+    return serve_data_unpack(packed, count, tensor->data, sentence, sizeof sentence) ||
+           serve_refuse(self->problem, 400, "input \"%.200s\": %s", read->name, sentence);
+}
+
 /* The next of the binary tensors, where it lies if its address allows that. */
 static bool take_binary(serve_reader *self, const serve_entry *read, kiln_tensor *tensor)
 {
@@ -20,7 +41,8 @@ static bool take_binary(serve_reader *self, const serve_entry *read, kiln_tensor
                              : left != 0 ? self->tensors->items[self->taken++]
                                          : (serve_slice){NULL, 0};
     const uint64_t given = apart ? next.size : (uint64_t)read->binary_size;
-    if (given != tensor->bytes) {
+    const bool is_text = tensor->desc.dtype == KILN_DTYPE_STRING;
+    if (given != tensor->bytes && !is_text) {
         return serve_refuse(
             self->problem, 400, "input \"%.200s\": %s %llu, its type and shape take %zu bytes",
             read->name, apart ? "the size of its raw contents is" : "binary_data_size is",
@@ -32,7 +54,10 @@ static bool take_binary(serve_reader *self, const serve_entry *read, kiln_tensor
                             "the body",
                             read->name, (unsigned long long)given, left);
     }
-    self->at += apart ? 0 : tensor->bytes;
+    self->at += apart ? 0 : (size_t)given;
+    if (is_text) {
+        return take_strings(self, read, (serve_slice){next.at, (size_t)given}, tensor);
+    }
     tensor->data = (void *)(uintptr_t)next.at; /* a run only reads it */
     if ((uintptr_t)next.at % kiln_dtype_alignment(tensor->desc.dtype) != 0) {
         tensor->data = serve_arena_take(self->arena, tensor->bytes);
@@ -48,7 +73,8 @@ static bool take_binary(serve_reader *self, const serve_entry *read, kiln_tensor
 static bool take_shared(serve_reader *self, const serve_entry *read, kiln_tensor *tensor)
 {
     serve *server = self->infer->instance->server;
-    if (read->place.size < 0 || (uint64_t)read->place.size != tensor->bytes) {
+    const bool is_text = tensor->desc.dtype == KILN_DTYPE_STRING;
+    if (read->place.size < 0 || (!is_text && (uint64_t)read->place.size != tensor->bytes)) {
         return serve_refuse(self->problem, 400,
                             "input \"%.200s\": shared_memory_byte_size is %lld, its type and shape "
                             "take %zu bytes",
@@ -57,13 +83,17 @@ static bool take_shared(serve_reader *self, const serve_entry *read, kiln_tensor
     if (!serve_place_check(server, &read->place, read->name, self->problem)) {
         return false; /* before there is memory for it */
     }
-    tensor->data = serve_arena_take(self->arena, tensor->bytes);
-    if (tensor->data == NULL) {
+    const size_t size = (size_t)read->place.size;
+    void *copy = serve_arena_take(self->arena, size != 0 ? size : 1);
+    if (copy == NULL) {
         return serve_refuse(self->problem, 503, "memory is short");
     }
-    return serve_place_read(server, &read->place, read->name, tensor->data, tensor->bytes,
-                            self->problem) &&
-           check_bools(self, tensor);
+    if (!serve_place_read(server, &read->place, read->name, copy, size, self->problem)) {
+        return false;
+    }
+    tensor->data = copy;
+    return is_text ? take_strings(self, read, (serve_slice){copy, size}, tensor)
+                   : check_bools(self, tensor);
 }
 
 static bool check_shape(serve_reader *self, const serve_entry *read, const serve_binding *binding)
@@ -141,6 +171,9 @@ bool serve_input_begin(serve_reader *self, serve_json *json)
     kiln_tensor *tensor = &self->entry.input.tensor;
     char sentence[300];
     int64_t elements = 0;
+    if (json->open && tensor->desc.dtype == KILN_DTYPE_STRING) {
+        return false; /* a comma may stand in a string: the whole body is waited for */
+    }
     (void)!kiln_shape_elements(&tensor->desc.shape, &elements);
     if (elements > json->end - json->at + (ptrdiff_t)self->behind) {
         /* so that a shape alone takes no memory */
@@ -153,7 +186,8 @@ bool serve_input_begin(serve_reader *self, serve_json *json)
     if (tensor->data == NULL) {
         return serve_refuse(self->problem, 503, "memory is short");
     }
-    return serve_numbers_begin(&self->numbers, json, tensor, sentence, sizeof sentence) ||
+    return serve_numbers_begin(&self->numbers, json, tensor, self->arena, sentence,
+                               sizeof sentence) ||
            refuse_numbers(self, json, sentence);
 }
 

@@ -188,20 +188,26 @@ static size_t put_utf8(unsigned point, char *text)
     return length;
 }
 
+/* The next bytes of what stands between quotes, without an escape; how many. */
+static size_t take_piece(const char **at, const char *end, char piece[4])
+{
+    unsigned point = 0;
+    piece[0] = *(*at)++;
+    if (piece[0] != '\\') {
+        return 1;
+    }
+    *at += escape(*at, end, &point);
+    return put_utf8(point, piece);
+}
+
 /* False where it does not fit, or holds a NUL. */
 static bool decode(const serve_slice *inside, char *text, size_t size)
 {
     const char *end = inside->at + inside->size;
     size_t used = 0;
     for (const char *at = inside->at; at < end;) {
-        char piece[4] = {*at};
-        size_t length = 1;
-        if (*at == '\\') {
-            unsigned point = 0;
-            at += escape(at + 1, end, &point);
-            length = put_utf8(point, piece);
-        }
-        at++;
+        char piece[4];
+        const size_t length = take_piece(&at, end, piece);
         if (used + length >= size || piece[0] == '\0') {
             return false;
         }
@@ -230,6 +236,25 @@ bool serve_json_string(serve_json *json, char *text, size_t size)
     return skip_string(json, &inside) &&
            (decode(&inside, text, size) ||
             serve_json_fail(json, "a string is too long here, or holds a NUL"));
+}
+
+bool serve_json_text(serve_json *json, serve_slice *inside)
+{
+    return serve_json_peek(json) == '"' ? skip_string(json, inside)
+                                        : serve_json_fail(json, "a string is needed");
+}
+
+size_t serve_json_plain(const serve_slice *inside, char *text)
+{
+    const char *end = inside->at + inside->size;
+    size_t used = 0;
+    for (const char *at = inside->at; at < end;) {
+        char piece[4];
+        const size_t length = take_piece(&at, end, piece);
+        memcpy(text + used, piece, length);
+        used += length;
+    }
+    return used;
 }
 
 static bool skip_word(serve_json *json)

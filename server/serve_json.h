@@ -49,6 +49,10 @@ bool serve_json_skip(serve_json *json, serve_slice *value);
 /* A string without its escapes, ended by NUL; false where it takes more than `size` bytes or holds
  * one. */
 bool serve_json_string(serve_json *json, char *text, size_t size);
+/* A string as it stands between its quotes; and its bytes without escapes, which are no more: how
+ * many. */
+bool serve_json_text(serve_json *json, serve_slice *inside);
+size_t serve_json_plain(const serve_slice *inside, char *text);
 bool serve_json_number(serve_json *json, serve_number *number);
 bool serve_json_integer(serve_json *json, int64_t *value);
 bool serve_json_bool(serve_json *json, bool *value);

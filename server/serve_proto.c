@@ -99,10 +99,10 @@ void serve_proto_put_head(serve_text *into, uint32_t number, size_t size)
 static unsigned type_of(serve_proto_kind kind)
 {
     static const unsigned types[] = {
-        [SERVE_PROTO_STRING] = BYTES, [SERVE_PROTO_BOOL] = VARINT,   [SERVE_PROTO_INT] = VARINT,
-        [SERVE_PROTO_UINT] = VARINT,  [SERVE_PROTO_FLOAT] = FOUR,    [SERVE_PROTO_DOUBLE] = EIGHT,
-        [SERVE_PROTO_ENUM] = VARINT,  [SERVE_PROTO_MESSAGE] = BYTES, [SERVE_PROTO_MAP] = BYTES,
-        [SERVE_PROTO_SELF] = BYTES,   [SERVE_PROTO_RAW] = BYTES};
+        [SERVE_PROTO_STRING] = BYTES, [SERVE_PROTO_TEXT] = BYTES,  [SERVE_PROTO_BOOL] = VARINT,
+        [SERVE_PROTO_INT] = VARINT,   [SERVE_PROTO_UINT] = VARINT, [SERVE_PROTO_FLOAT] = FOUR,
+        [SERVE_PROTO_DOUBLE] = EIGHT, [SERVE_PROTO_ENUM] = VARINT, [SERVE_PROTO_MESSAGE] = BYTES,
+        [SERVE_PROTO_MAP] = BYTES,    [SERVE_PROTO_SELF] = BYTES,  [SERVE_PROTO_RAW] = BYTES};
     return types[kind];
 }
 
@@ -125,6 +125,21 @@ static bool write_string(serve_proto_span bytes, serve_text *json, const char **
     }
     word[bytes.size] = '\0';
     serve_text_json(json, word);
+    return true;
+}
+
+static bool write_text(serve_proto_span bytes, serve_text *json, const char **reason)
+{
+    const char *text = (const char *)bytes.at;
+    const char *at = text;
+    for (size_t left = bytes.size, length = 0; left != 0; at += length, left -= length) {
+        length = serve_utf8_length(at, at + left);
+        if (length == 0) {
+            *reason = "bytes_contents are not UTF-8: send such bytes as raw_input_contents";
+            return false;
+        }
+    }
+    serve_text_json_bytes(json, text, bytes.size);
     return true;
 }
 
@@ -181,6 +196,7 @@ static bool write_value(const serve_proto_field *field, const serve_proto_value 
 {
     switch (field->kind) {
         case SERVE_PROTO_STRING: return write_string(value->bytes, json, reason);
+        case SERVE_PROTO_TEXT: return write_text(value->bytes, json, reason);
         case SERVE_PROTO_MESSAGE:
             return write_message(field->of.message, value->bytes, json, reason);
         case SERVE_PROTO_SELF: return write_single(field->of.message, value->bytes, json, reason);

@@ -13,6 +13,7 @@
 
 typedef enum serve_proto_kind {
     SERVE_PROTO_STRING,
+    SERVE_PROTO_TEXT, /* of any length, with any character */
     SERVE_PROTO_BOOL,
     SERVE_PROTO_INT,     /* int32, int64 */
     SERVE_PROTO_UINT,    /* uint32, uint64 */

@@ -100,7 +100,12 @@ size_t serve_utf8_length(const char *at, const char *end)
 
 void serve_text_json(serve_text *text, const char *string)
 {
-    const char *end = string + strlen(string);
+    serve_text_json_bytes(text, string, strlen(string));
+}
+
+void serve_text_json_bytes(serve_text *text, const char *string, size_t size)
+{
+    const char *end = string + size;
     serve_text_append(text, "\"", 1);
     while (string < end) {
         const char *plain = string;

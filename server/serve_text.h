@@ -23,6 +23,7 @@ void serve_text_string(serve_text *text, const char *string);
 void serve_text_printf(serve_text *text, const char *format, ...) SERVE_PRINTF(2, 3);
 /* In quotes, as JSON writes it; bytes that are not UTF-8 become U+FFFD. */
 void serve_text_json(serve_text *text, const char *string);
+void serve_text_json_bytes(serve_text *text, const char *string, size_t size);
 /* With & < > " written as HTML's entities. */
 void serve_text_html(serve_text *text, const char *string);
 void serve_text_integer(serve_text *text, int64_t value);

@@ -110,7 +110,8 @@ typedef struct kiln_tensor_difference {
     const char *operation; /* its operator; "" for an output */
     kiln_dtype found_dtype, expected_dtype;
     kiln_shape found_shape, expected_shape;
-    bool is_comparable; /* types and shapes are the same, and not strings; else what follows is 0 */
+    bool is_comparable; /* both are tensors of one type and shape; else what follows is 0. A string
+                           counts as 1, and as 0 where another one was found */
     bool passes;
     double absolute, relative; /* the tolerance */
     int64_t count;             /* elements */
@@ -137,9 +138,9 @@ typedef struct kiln_comparison kiln_comparison;
  * That results differ is not an error here: kiln_comparison_passes. While this looks for a first
  * difference, the network is cut into parts; it is whole again when it returns. Errors: those of
  * kiln_engine_build, kiln_context_bind and kiln_context_run; NAME for an input that is not there;
- * SHAPE for one with a dynamic dimension whose shape is not given; DTYPE for an input of strings;
- * MISMATCH where the engines have different inputs or outputs; INVALID_ARGUMENT for a tolerance
- * that is no number. Since 0.1. */
+ * SHAPE for one with a dynamic dimension whose shape is not given; DTYPE for an input that is no
+ * tensor; MISMATCH where the engines have different inputs or outputs; INVALID_ARGUMENT for a
+ * tolerance that is no number. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_compare(kiln_network *network,
                                                   const kiln_build_options *found,
                                                   const kiln_build_options *expected,

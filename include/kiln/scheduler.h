@@ -161,6 +161,8 @@ typedef struct kiln_request_options {
  * tensor in memory of the host (ordinary, pinned or managed) that must stay as it is until the
  * request is answered. Outputs with data are written there, which is then memory of the very type
  * and size: a result of another shape fails with SHAPE. The others are for kiln_request_output.
+ * Strings of inputs point to the caller's bytes, which stay as long; those of outputs, in the
+ * caller's memory too, to bytes of the request.
  * Inputs that are optional (kiln_engine_optional_count) have the model's weights. `options` may be
  * NULL. What is refused is refused at once, and nothing is handed over then: NULL_ARGUMENT,
  * INVALID_ARGUMENT; NAME, NOT_BOUND; DTYPE, RANK, SHAPE, SIZE, ALIGNMENT, UNSUPPORTED of a tensor;
@@ -174,7 +176,8 @@ kiln_scheduler_submit(kiln_scheduler *scheduler, const kiln_named_tensor *inputs
 
 /* Submits and waits; every output has data. With LATENCY and a context free it runs in this thread,
  * without a word to another. Errors: as kiln_scheduler_submit and kiln_request_wait; `answered` and
- * `collect` are refused (INVALID_ARGUMENT). Any thread. Since 0.1. */
+ * `collect` are refused (INVALID_ARGUMENT), and an output of strings is (UNSUPPORTED). Any thread.
+ * Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_run(
     kiln_scheduler *scheduler, const kiln_named_tensor *inputs, size_t input_count,
     const kiln_named_tensor *outputs, size_t output_count, const kiln_request_options *options);

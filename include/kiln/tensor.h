@@ -265,7 +265,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_dequantize(const kiln_tensor *s
  * alone (docs/cli.md). `range` is two numbers, the least and the largest, of one number for all
  * elements where they are equal; NULL: 0 to 1 for bool, to 7, 15 and 127 for int4, uint4 and int8,
  * to 255 for other integers, all of them whole; -1 to 1 for the rest. An element of a complex type
- * takes two numbers. Errors: as kiln_tensor_write, and INVALID_ARGUMENT where the range is not one.
+ * takes two numbers. A string becomes one of 1 to 4 digits in static storage, and takes no range.
+ * Errors: as kiln_tensor_write, and INVALID_ARGUMENT where the range is not one.
  * One thread at a time for one tensor. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_fill(const kiln_tensor *tensor, const char *name,
                                                       uint64_t seed, const double *range);
@@ -273,11 +274,12 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_fill(const kiln_tensor *tensor,
 /* --- .npy files, NumPy's format for one array (format version 1.0 to 3.0) --- */
 
 /* Reads `path` into memory of the library and describes it in `tensor`; release it with
- * kiln_tensor_free. float16, float32, float64, all integers, bool and complex are read,
- * little-endian or big-endian; bfloat16, float8 and the 4-bit types have no .npy type of their own.
+ * kiln_tensor_free. float16, float32, float64, all integers, bool, complex and strings ("U" as
+ * UTF-8, "S" as bytes, without zeros at their ends) are read, little-endian or big-endian;
+ * bfloat16, float8 and the 4-bit types have no .npy type of their own.
  * Errors: NOT_FOUND, NOT_A_FILE, EMPTY, IO; MALFORMED with the byte where the header stops making
  * sense, or when more or fewer bytes follow it than the shape takes; UNSUPPORTED for Fortran order,
- * objects, strings and records, by name; RANK past KILN_MAX_RANK; LIMIT when the shape has more
+ * objects and records, by name; RANK past KILN_MAX_RANK; LIMIT when the shape has more
  * bytes than addresses; OUT_OF_MEMORY. On an error `tensor` is left as it was. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_load_npy(const char *path, kiln_tensor *tensor);
 
@@ -286,9 +288,10 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_load_npy(const char *path, kiln
 KILN_API void kiln_tensor_free(kiln_tensor *tensor);
 
 /* Writes a dense host tensor to `path`. The file appears whole or not at all: it is written beside
- * its place and renamed. bfloat16 and float8 are written as unsigned integers of their size.
- * Errors: UNSUPPORTED for another location, format or strides, strings, and 4-bit types; SIZE when
- * `bytes` is too small; IO. Since 0.1. */
+ * its place and renamed. bfloat16 and float8 are written as unsigned integers of their size,
+ * strings as "U", or as "S" where one is not UTF-8. Errors: UNSUPPORTED for another location,
+ * format or strides, 4-bit types, and a string with a zero byte at its end; SIZE when `bytes` is
+ * too small; OUT_OF_MEMORY; IO. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_save_npy(const kiln_tensor *tensor,
                                                           const char *path);
 

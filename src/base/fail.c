@@ -65,40 +65,6 @@ static void mark_cut(char message[KLN_MESSAGE_SIZE])
     memcpy(message + end, "...", 4);
 }
 
-/* Bytes of the UTF-8 character at `at`, or 0: https://www.unicode.org/versions/latest, table 3-7 */
-static size_t character_length(const unsigned char *at)
-{
-    const unsigned char first = at[0];
-    if (first < 0x80) {
-        return 1;
-    }
-    const size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-    if (first < 0xC2 || first > 0xF4) {
-        return 0;
-    }
-    /* The terminator is no continuation, so a character that is cut off ends the loop in time. */
-    for (size_t i = 1; i < length; i++) {
-        if ((at[i] & 0xC0U) != 0x80U) {
-            return 0;
-        }
-    }
-    const bool overlong = (first == 0xE0 && at[1] < 0xA0) || (first == 0xF0 && at[1] < 0x90);
-    const bool surrogate = first == 0xED && at[1] >= 0xA0;
-    const bool too_large = first == 0xF4 && at[1] >= 0x90;
-    return overlong || surrogate || too_large ? 0 : length;
-}
-
-void kln_utf8_clean(char *text)
-{
-    for (unsigned char *at = (unsigned char *)text; *at != '\0';) {
-        const size_t length = character_length(at);
-        if (length == 0) {
-            *at = '?';
-        }
-        at += length == 0 ? 1 : length;
-    }
-}
-
 kiln_status kln_fail_v(kiln_status status, const char *format, va_list arguments)
 {
     char message[KLN_MESSAGE_SIZE];

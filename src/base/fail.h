@@ -123,6 +123,14 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
 void kln_agree(char *text);
 /* Replaces each byte that is not UTF-8 by "?": names come from files, sentences go to JSON. */
 void kln_utf8_clean(char *text);
+/* Bytes of the UTF-8 character that `text` begins with, and what it is; 0 where it is none. */
+size_t kln_utf8_read(const char *text, size_t size, uint32_t *point);
+/* A character in up to 4 bytes; how many. */
+size_t kln_utf8_write(uint32_t point, char *to);
+static inline bool kln_utf8_is_point(uint32_t point)
+{
+    return point < 0xD800 || (point > 0xDFFF && point <= 0x10FFFF);
+}
 
 /* Needs a variable `kiln_status status` and a label to unwind at. */
 #define KLN_GOTO_IF_ERROR(expression, label) \

@@ -6,7 +6,7 @@
 
 size_t row_bytes(const kiln_tensor_desc *desc, int32_t axis, size_t *outer)
 {
-    size_t bytes = kiln_dtype_bits(desc->dtype) / 8;
+    size_t bytes = kln_dtype_bytes(desc->dtype);
     *outer = 1;
     for (int32_t d = 0; d < desc->shape.rank; d++) {
         *(d < axis ? outer : &bytes) *= d == axis ? 1 : (size_t)desc->shape.dims[d];
@@ -71,7 +71,7 @@ static void fill(unsigned char *at, size_t bytes, const unsigned char *value, si
 
 void copy_lengths(const length_copy *copy)
 {
-    const size_t element = kiln_dtype_bits(copy->dtype) / 8;
+    const size_t element = kln_dtype_bytes(copy->dtype);
     const two_axes two =
         look_at(copy->whole, copy->part, copy->axis, copy->length, copy->row, element);
     const size_t low = two.low_is_length && copy->value != NULL ? two.whole[0] : two.part[0];

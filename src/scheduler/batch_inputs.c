@@ -45,9 +45,9 @@ bool batch_goes_by_rows(const batch *one, size_t tensor, const kiln_tensor_desc 
 {
     const schedule_rules *rules = &one->scheduler->rules;
     size_t outer = 1;
-    return one->at->device >= 0 && rules->axis >= 0 && one->filled > 1 &&
-           rules->lengthy[tensor].axis < 0 && row_bytes(desc, rules->axis, &outer) >= LARGE_ROW &&
-           outer == 1;
+    return one->at->device >= 0 && desc->dtype != KILN_DTYPE_STRING && rules->axis >= 0 &&
+           one->filled > 1 && rules->lengthy[tensor].axis < 0 &&
+           row_bytes(desc, rules->axis, &outer) >= LARGE_ROW && outer == 1;
 }
 
 /* An input of a batch that is being joined. */
@@ -199,9 +199,9 @@ static kiln_status join_rows(const batch *one, size_t input, const kiln_tensor_d
                              kiln_tensor *tensor)
 {
     const int32_t axis = one->scheduler->rules.axis;
-    const bool on_gpu = one->at->device >= 0;
+    const bool reached = one->at->device >= 0 && desc->dtype != KILN_DTYPE_STRING;
     KLN_RETURN_IF_ERROR(batch_make_room(one, desc,
-                                        on_gpu ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST,
+                                        reached ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST,
                                         &one->at->inputs[input], tensor));
     if (axis < 0) {
         if (tensor->bytes != 0) {

@@ -25,8 +25,8 @@ static bool is_shown(const batch *one, size_t output, kiln_tensor_desc *desc, si
     const schedule_rules *rules = &one->scheduler->rules;
     const kiln_tensor *given = &one->requests[0]->outputs[output];
     const bool is_whole = one->count == 1 && one->filled == one->rows;
-    return one->at->device < 0 && (rules->axis <= 0 || is_whole) &&
-           rules->lengthy[rules->input_count + output].axis < 0 &&
+    return one->at->device < 0 && rules->outputs[output].dtype != KILN_DTYPE_STRING &&
+           (rules->axis <= 0 || is_whole) && rules->lengthy[rules->input_count + output].axis < 0 &&
            (rules->axis < 0 || rules->follows[output]) && (one->count > 1 || given->data == NULL) &&
            known_bytes(one, output, desc, bytes);
 }
@@ -222,6 +222,56 @@ static void copy_part(const batch *one, size_t i, int64_t at, const kiln_tensor 
               (row_place){from->data, one->filled, at}, rows);
 }
 
+/* --- strings, whose bytes are the context's until its next run, and then the request's --- */
+
+static size_t sum_sizes(const kiln_span *strings, size_t count)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        sum += strings[i].size;
+    }
+    return sum;
+}
+
+/* The bytes of a request's strings in output `i`, or some more; 0 where it is of none. */
+static size_t text_bytes(const batch *one, size_t i, const kiln_tensor_desc *part, int64_t at)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    const kiln_tensor *from = &one->at->named[rules->input_count + i].tensor;
+    size_t outer = 1;
+    size_t sum = 0;
+    if (part->dtype != KILN_DTYPE_STRING) {
+        return 0;
+    }
+    if (rules->axis < 0 || rules->lengthy[rules->input_count + i].axis >= 0) {
+        return sum_sizes(from->data, from->bytes / sizeof(kiln_span));
+    }
+    const size_t row = row_bytes(part, rules->axis, &outer) / sizeof(kiln_span);
+    const size_t rows = (size_t)from->desc.shape.dims[rules->axis];
+    for (size_t o = 0; o < outer; o++) {
+        sum += sum_sizes((const kiln_span *)from->data + (o * rows + (size_t)at) * row,
+                         (size_t)part->shape.dims[rules->axis] * row);
+    }
+    return sum;
+}
+
+/* How much of `next` was used. */
+static size_t own_text(const kiln_tensor *strings, unsigned char *next)
+{
+    const unsigned char *begin = next;
+    kiln_span *spans = strings->data;
+    for (size_t i = 0; i < strings->bytes / sizeof *spans; i++) {
+        if (spans[i].size != 0) {
+            memcpy(next, spans[i].data, spans[i].size);
+            spans[i].data = next;
+            next += spans[i].size;
+        } else {
+            spans[i].data = "";
+        }
+    }
+    return aligned((size_t)(next - begin));
+}
+
 /* How much of `next` was used. */
 static size_t give_output(const batch *one, kiln_request *request, size_t i, int64_t at,
                           unsigned char *next)
@@ -231,9 +281,13 @@ static size_t give_output(const batch *one, kiln_request *request, size_t i, int
     kiln_tensor *to = &request->outputs[i];
     kiln_tensor part = {.desc = part_of(one, i, request)};
     size_t outer = 1;
-    if (kiln_tensor_bytes(part.desc.dtype, &part.desc.shape, &part.bytes) != KILN_OK ||
-        (to->data != NULL && to->data == from->data)) {
+    if (kiln_tensor_bytes(part.desc.dtype, &part.desc.shape, &part.bytes) != KILN_OK) {
         return 0;
+    }
+    const bool is_text = part.desc.dtype == KILN_DTYPE_STRING;
+    if (to->data != NULL && to->data == from->data) {
+        part.data = to->data;
+        return is_text ? own_text(&part, next) : 0;
     }
     if (to->data == NULL && result_block_holds(one->block, from->data)) {
         part.desc.location = one->block->device >= 0 ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST;
@@ -256,7 +310,8 @@ static size_t give_output(const batch *one, kiln_request *request, size_t i, int
     if (part.bytes != 0 && !is_there) {
         copy_part(one, i, at, to);
     }
-    return is_own ? aligned(part.bytes) : 0;
+    const size_t used = is_own ? aligned(part.bytes) : 0;
+    return used + (is_text ? own_text(to, next + used) : 0);
 }
 
 /* The caller's memory is of the very size. */
@@ -286,6 +341,7 @@ static kiln_status give_request(const batch *one, kiln_request *request, int64_t
             !result_block_holds(one->block, named[i].tensor.data)) {
             own += aligned(bytes);
         }
+        own += aligned(text_bytes(one, i, &part, at));
     }
     result_block *block = own != 0 ? result_block_take(&one->scheduler->blocks, own, -1) : NULL;
     KLN_FAIL_IF(own != 0 && block == NULL, kln_fail_memory(own, "the outputs of a request"));

@@ -173,7 +173,7 @@ static kiln_status check_bindings(const schedule_rules *rules)
     for (size_t i = 0; i < rules->input_count + rules->output_count; i++) {
         const kiln_binding *binding =
             i < rules->input_count ? &rules->inputs[i] : &rules->outputs[i - rules->input_count];
-        KLN_RETURN_IF(kiln_dtype_bits(binding->dtype) == 0, KILN_ERROR_UNSUPPORTED,
+        KLN_RETURN_IF(!kln_dtype_is_bindable(binding->dtype), KILN_ERROR_UNSUPPORTED,
                       "kiln_scheduler_create: %s \"%s\" is of type %s, which no request can bring",
                       binding->is_input ? "input" : "output", binding->name,
                       kiln_dtype_name(binding->dtype));

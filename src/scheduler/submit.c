@@ -106,8 +106,8 @@ kiln_status kiln_scheduler_submit(kiln_scheduler *scheduler, const kiln_named_te
     return status == KILN_OK ? KILN_OK : refuse(scheduler, status);
 }
 
-static kiln_status check_run(const kiln_named_tensor *outputs, size_t count,
-                             const kiln_request_options *options)
+static kiln_status check_run(const kiln_scheduler *scheduler, const kiln_named_tensor *outputs,
+                             size_t count, const kiln_request_options *options)
 {
     KLN_RETURN_IF(options->answered != NULL || options->collect, KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_scheduler_run: it waits for the answer itself, so that `answered` and "
@@ -119,6 +119,13 @@ static kiln_status check_run(const kiln_named_tensor *outputs, size_t count,
                             "submitted can show it",
                             outputs[i].name != NULL ? outputs[i].name : "");
         }
+    }
+    for (size_t i = 0; i < scheduler->rules.output_count; i++) {
+        KLN_RETURN_IF(scheduler->rules.outputs[i].dtype == KILN_DTYPE_STRING,
+                      KILN_ERROR_UNSUPPORTED,
+                      "kiln_scheduler_run: output \"%s\" is of strings, whose bytes are a "
+                      "request's; submit one, and release it when they were read",
+                      scheduler->rules.outputs[i].name);
     }
     return KILN_OK;
 }
@@ -134,7 +141,7 @@ kiln_status kiln_scheduler_run(kiln_scheduler *scheduler, const kiln_named_tenso
     kiln_status status = scheduler_make_request(scheduler, __func__, inputs, input_count, outputs,
                                                 output_count, options, &request);
     if (status == KILN_OK) {
-        status = check_run(outputs, output_count, &request->options);
+        status = check_run(scheduler, outputs, output_count, &request->options);
         status = status == KILN_OK ? submit(scheduler, request, &served) : status;
         if (status != KILN_OK) {
             request_release(request);

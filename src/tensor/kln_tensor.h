@@ -27,6 +27,12 @@ static inline bool kln_dtype_is_bindable(kiln_dtype dtype)
     return kiln_dtype_bits(dtype) != 0 || dtype == KILN_DTYPE_STRING;
 }
 
+/* Bytes of one element, of a string its span; 0 for undefined and for less than a byte. */
+static inline size_t kln_dtype_bytes(kiln_dtype dtype)
+{
+    return dtype == KILN_DTYPE_STRING ? sizeof(kiln_span) : kiln_dtype_bits(dtype) / 8;
+}
+
 /* Whether strides are absent or describe a dense tensor of this shape. */
 bool kln_strides_are_dense(const kiln_shape *shape, const kiln_strides *strides);
 

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kln_tensor.h"
+#include "npy_strings.h"
 
 static const unsigned char magic[6] = {0x93, 'N', 'U', 'M', 'P', 'Y'};
 
@@ -51,12 +51,18 @@ typedef struct reader {
 
 typedef struct header {
     const type_code *type; /* NULL until it is read */
+    npy_strings strings;   /* where it is NULL then, too */
     bool swapped;
     bool has_order;
     bool is_fortran;
     bool has_shape;
     kiln_shape shape;
 } header;
+
+static bool has_type(const header *found)
+{
+    return found->type != NULL || found->strings.part != 0;
+}
 
 static kiln_status fail_header(const reader *text, const char *needed)
 {
@@ -132,19 +138,16 @@ static kiln_status fail_type(kiln_span code, char kind)
         const char *what;
     } kinds[] = {
         {'O', "Python objects"},
-        {'S', "strings of bytes"},
-        {'a', "strings of bytes"},
-        {'U', "strings"},
         {'V', "records or raw bytes"},
         {'M', "dates"},
         {'m', "time spans"},
-        {'T', "strings"},
+        {'T', "strings of variable width (StringDType)"},
         {'f', "floats of a size that no tensor has"},
     };
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(kinds); i++) {
         KLN_RETURN_IF(kind == kinds[i].kind, KILN_ERROR_UNSUPPORTED,
-                      "the array holds %s (\"%.*s\"), a tensor holds numbers; convert it "
-                      "with astype() before it is saved",
+                      "the array holds %s (\"%.*s\"), a tensor holds numbers or "
+                      "strings; convert it with astype() before it is saved",
                       kinds[i].what, (int)(code.size < 40 ? code.size : 40),
                       (const char *)code.data);
     }
@@ -176,6 +179,10 @@ static kiln_status read_type(reader *text, header *found)
             found->swapped = (order == '<' || order == '>') && order != NATIVE_ORDER;
             return KILN_OK;
         }
+    }
+    if (npy_strings_code(kind, &found->strings)) {
+        found->strings.is_big = order == '>' || (order != '<' && NATIVE_ORDER == '>');
+        return KILN_OK;
     }
     return fail_type(code, kind.size > 0 ? *(const char *)kind.data : '\0');
 }
@@ -249,7 +256,7 @@ static kiln_status read_entry(reader *text, header *found)
     KLN_RETURN_IF(!is_type && !is_order && !span_is(key, "shape"), KILN_ERROR_MALFORMED,
                   "byte %zu of the .npy header: the key is not descr, fortran_order or shape",
                   begin);
-    KLN_RETURN_IF(is_type    ? found->type != NULL
+    KLN_RETURN_IF(is_type    ? has_type(found)
                   : is_order ? found->has_order
                              : found->has_shape,
                   KILN_ERROR_MALFORMED,
@@ -277,7 +284,7 @@ static kiln_status read_dictionary(reader *text, header *found)
     }
     skip_spaces(text);
     KLN_FAIL_IF(text->at != text->end, fail_header(text, "the end of the header"));
-    const char *missing = found->type == NULL ? "descr"
+    const char *missing = !has_type(found)    ? "descr"
                           : !found->has_order ? "fortran_order"
                           : !found->has_shape ? "shape"
                                               : NULL;
@@ -329,12 +336,16 @@ static void copy_swapped(unsigned char *to, const unsigned char *from, size_t si
 kiln_status kln_npy_read(kiln_span file, kiln_tensor *tensor)
 {
     reader text = {NULL, 0, 0};
-    header found = {NULL, false, false, false, false, {0, {0}}};
+    header found = {.type = NULL};
     KLN_RETURN_IF_ERROR(read_preamble(file, &text));
     KLN_RETURN_IF_ERROR(read_dictionary(&text, &found));
     size_t bytes = 0;
-    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(found.type->dtype, &found.shape, &bytes));
     const size_t left = file.size - text.end;
+    if (found.type == NULL) {
+        return npy_strings_read(&found.strings, &found.shape,
+                                (kiln_span){text.data + text.end, left}, tensor);
+    }
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(found.type->dtype, &found.shape, &bytes));
     if (left != bytes) {
         char shape[KLN_SHAPE_TEXT];
         (void)kiln_shape_format(&found.shape, shape, sizeof shape);
@@ -395,8 +406,8 @@ static const char *code_for(kiln_dtype dtype)
 static kiln_status check_saved(const kiln_tensor *tensor, const char *path)
 {
     const kiln_tensor_desc *desc = &tensor->desc;
-    KLN_RETURN_IF(desc->dtype == KILN_DTYPE_STRING || kiln_dtype_bits(desc->dtype) == 4,
-                  KILN_ERROR_UNSUPPORTED, "\"%s\": a .npy file cannot hold %s elements", path,
+    KLN_RETURN_IF(kiln_dtype_bits(desc->dtype) == 4, KILN_ERROR_UNSUPPORTED,
+                  "\"%s\": a .npy file cannot hold %s elements", path,
                   kiln_dtype_name(desc->dtype));
     KLN_RETURN_IF_ERROR(kln_tensor_check("the tensor to be saved", tensor));
     KLN_RETURN_IF(desc->location != KILN_LOCATION_HOST || desc->format != KILN_FORMAT_LINEAR,
@@ -410,14 +421,15 @@ static kiln_status check_saved(const kiln_tensor *tensor, const char *path)
 }
 
 /* Writes the whole header into `text` and returns its length, a multiple of HEADER_ALIGNMENT. */
-static size_t format_header(const kiln_tensor_desc *desc, unsigned char text[HEADER_LIMIT])
+static size_t format_header(const kiln_tensor_desc *desc, const char *code,
+                            unsigned char text[HEADER_LIMIT])
 {
-    const char *code = code_for(desc->dtype);
     char *words = (char *)text;
     size_t length = 10;
-    length += (size_t)snprintf(words + length, HEADER_LIMIT - length,
-                               "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
-                               kiln_dtype_bits(desc->dtype) == 8 ? '|' : NATIVE_ORDER, code);
+    length += (size_t)snprintf(
+        words + length, HEADER_LIMIT - length,
+        "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
+        kiln_dtype_bits(desc->dtype) == 8 || code[0] == 'S' ? '|' : NATIVE_ORDER, code);
     for (int32_t i = 0; i < desc->shape.rank; i++) {
         length += (size_t)snprintf(words + length, HEADER_LIMIT - length, "%s%" PRId64,
                                    i == 0 ? "" : ", ", desc->shape.dims[i]);
@@ -440,9 +452,20 @@ kiln_status kiln_tensor_save_npy(const kiln_tensor *tensor, const char *path)
     KLN_RETURN_IF_NULL(tensor, path);
     KLN_RETURN_IF_ERROR(check_saved(tensor, path));
     unsigned char text[HEADER_LIMIT];
-    size_t bytes = 0;
-    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes));
-    const size_t length = format_header(&tensor->desc, text);
-    const kiln_span parts[] = {{text, length}, {tensor->data, bytes}};
-    return kln_file_write(path, parts, KLN_ARRAY_LENGTH(parts), false);
+    char code[32];
+    kiln_span data = {tensor->data, 0};
+    void *filled = NULL;
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &data.size));
+    if (tensor->desc.dtype == KILN_DTYPE_STRING) {
+        KLN_RETURN_WITHIN(npy_strings_fill(tensor->data, data.size / sizeof(kiln_span), code,
+                                           &filled, &data.size),
+                          "\"%s\"", path);
+        data.data = filled;
+    } else {
+        (void)snprintf(code, sizeof code, "%s", code_for(tensor->desc.dtype));
+    }
+    const kiln_span parts[] = {{text, format_header(&tensor->desc, code, text)}, data};
+    const kiln_status status = kln_file_write(path, parts, KLN_ARRAY_LENGTH(parts), false);
+    kln_free(filled);
+    return status;
 }

@@ -45,12 +45,35 @@ static double largest_whole(kiln_dtype dtype)
     return 0;
 }
 
+/* Of pi, from https://oeis.org/A000796: what is a number as well as a word. */
+static const char digits[] = "31415926535897932384626433832795028841971693993751058209749445923078";
+#define MOST_DIGITS 4
+
+static kiln_status fill_strings(const kiln_tensor *tensor, uint64_t state)
+{
+    kiln_span *spans = tensor->data;
+    KLN_RETURN_IF_ERROR(kln_tensor_check(__func__, tensor));
+    int64_t count = 0;
+    KLN_RETURN_IF_ERROR(kiln_shape_elements(&tensor->desc.shape, &count));
+    for (int64_t i = 0; i < count; i++) {
+        const uint64_t drawn = next_random(&state);
+        const size_t begin = (size_t)(drawn >> 32) % (sizeof digits - 1 - MOST_DIGITS);
+        spans[i] = (kiln_span){digits + begin, 1 + (size_t)drawn % MOST_DIGITS};
+    }
+    return KILN_OK;
+}
+
 kiln_status kiln_tensor_fill(const kiln_tensor *tensor, const char *name, uint64_t seed,
                              const double *range)
 {
     KLN_RETURN_IF_NULL(tensor, name);
     kiln_tensor parts = *tensor;
     int64_t count = 0;
+    if (parts.desc.dtype == KILN_DTYPE_STRING) {
+        KLN_RETURN_IF(range != NULL, KILN_ERROR_INVALID_ARGUMENT,
+                      "\"%s\" is of strings, which no range of numbers fills", name);
+        return fill_strings(tensor, kln_hash(name, strlen(name), KLN_HASH_SEED) ^ seed);
+    }
     if (parts.desc.dtype == KILN_DTYPE_COMPLEX64 || parts.desc.dtype == KILN_DTYPE_COMPLEX128) {
         const bool is_small = parts.desc.dtype == KILN_DTYPE_COMPLEX64;
         parts.desc.dtype = is_small ? KILN_DTYPE_FLOAT32 : KILN_DTYPE_FLOAT64;

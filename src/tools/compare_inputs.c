@@ -16,7 +16,7 @@ static kiln_status make(const kiln_binding *binding, const kiln_named_tensor *gi
                         binding->name, shape.rank < 0 ? "may have" : "has the shape",
                         KLN_SHAPE_PRINTED(&shape));
     }
-    KLN_RETURN_IF(kiln_dtype_bits(binding->dtype) == 0, KILN_ERROR_DTYPE,
+    KLN_RETURN_IF(!kln_dtype_is_bindable(binding->dtype), KILN_ERROR_DTYPE,
                   "input \"%s\" is of type %s, which Kiln cannot feed", binding->name,
                   kiln_dtype_name(binding->dtype));
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(binding->dtype, &shape, &bytes));

@@ -71,8 +71,8 @@ kiln_status kln_compare_output(kiln_context *const contexts[2], const char *name
     for (size_t i = 0; i < 2; i++) {
         const kiln_status status = kiln_context_tensor(contexts[i], name, &tensors[i]);
         if (status == KILN_ERROR_DTYPE) {
-            /* Strings have no bytes to look at. */
-            tensors[i] = (kiln_tensor){.desc = {.dtype = KILN_DTYPE_STRING}};
+            /* No tensor. */
+            tensors[i] = (kiln_tensor){.desc = {.dtype = KILN_DTYPE_UNDEFINED}};
         } else if (status != KILN_OK) {
             return status;
         }

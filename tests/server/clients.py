@@ -16,7 +16,8 @@ import tempfile
 
 import numpy
 
-from serve_process import TYPES, Server, identities, linear, sample, skip_unless_built
+from serve_process import (TYPES_AND_TEXT, Server, identities, linear, same, sample,
+                           skip_unless_built)
 
 try:
     import tritonclient.http as triton
@@ -31,7 +32,7 @@ KILN, MODELS = (os.path.abspath(path) for path in sys.argv[1:3])
 
 def type_inputs(module, binary):
     inputs, expected = [], {}
-    for name, _, kind in TYPES:
+    for name, _, kind in TYPES_AND_TEXT:
         data = sample(name, kind)
         tensor = module.InferInput("in_" + name, list(data.shape), name)
         # The client writes no JSON for these two.
@@ -44,7 +45,7 @@ def type_inputs(module, binary):
 def check_types(result, expected):
     for name, data in expected.items():
         found = result.as_numpy(name)
-        assert found.shape == data.shape and numpy.array_equal(found, data), (name, found, data)
+        assert same(name, found, data), (name, found, data)
 
 
 def refused(words, function, *arguments, **options):
@@ -170,7 +171,7 @@ def main():
     skip_unless_built(KILN)
     with tempfile.TemporaryDirectory() as folder:
         linear(os.path.join(folder, "linear.onnx"), 3.0)
-        identities(os.path.join(folder, "types.onnx"), ["batch", 3])
+        identities(os.path.join(folder, "types.onnx"), ["batch", 3], TYPES_AND_TEXT)
         with Server(KILN, [folder]) as server:
             address = f"127.0.0.1:{server.port}"
             client = triton.InferenceServerClient(address, concurrency=8)

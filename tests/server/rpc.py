@@ -22,7 +22,8 @@ import numpy
 
 from http2 import PREFACE, SERVICE, STATUS, frame, head, message
 from rpc_client import CODE, InferenceServerException, ask, grpc, target, tensor, triton
-from serve_process import TYPES, Server, identities, linear, sample, skip_unless_built, slow
+from serve_process import (TYPES_AND_TEXT, Server, identities, linear, same, sample,
+                           skip_unless_built, slow)
 
 import tritonclient.grpc.aio as triton_aio  # after rpc_client, which looks whether it is here
 from google.protobuf.json_format import MessageToDict
@@ -78,22 +79,24 @@ def test_about(server, client):
 
 def test_types(client, stub):
     contents = {"BOOL": "bool_contents", "UINT64": "uint64_contents", "INT64": "int64_contents",
-                "FP32": "fp32_contents", "FP64": "fp64_contents"}
+                "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents"}
     inputs, expected = [], {}
     request = messages.ModelInferRequest(model_name="types")
-    for name, _, kind in TYPES:
+    for name, _, kind in TYPES_AND_TEXT:
         data = sample(name, kind)
         inputs.append(tensor("in_" + name, name, data))
         expected["out_" + name] = data
         given = request.inputs.add(name="in_" + name, datatype=name, shape=data.shape)
         field = contents.get(name, ("u" if name[0] == "U" else "") + "int_contents")
         values = data.astype("f8") if name in ("FP16", "BF16") else data
+        if name == "BYTES":
+            values = numpy.array([one.encode() for one in data.ravel()], object)
         getattr(given.contents, "fp32_contents" if name in ("FP16", "BF16") else field).extend(
             values.ravel().tolist())
     for result in (client.infer("types", inputs), triton.InferResult(stub.ModelInfer(request))):
         for name, data in expected.items():
             found = result.as_numpy(name)
-            assert found.shape == data.shape and numpy.array_equal(found, data), (name, found, data)
+            assert same(name, found, data), (name, found, data)
     some = client.infer("types", inputs, outputs=[triton.InferRequestedOutput("out_INT8")])
     assert [output.name for output in some.get_response().outputs] == ["out_INT8"]
     ranked = client.infer("types", inputs, outputs=[
@@ -332,7 +335,7 @@ def main():
         os.mkdir(models)
         linear(os.path.join(models, "linear.onnx"), 2.0)
         linear(os.path.join(models, "wide.onnx"), 2.0, 1000)
-        identities(os.path.join(models, "types.onnx"), ["n", 3])
+        identities(os.path.join(models, "types.onnx"), ["n", 3], TYPES_AND_TEXT)
         slow(os.path.join(models, "slow.onnx"), 150, 1200)
         with Server(KILN, [models, "--grpc-port", "0", "--threads", "2"]) as server, \
                 triton.InferenceServerClient(target(server)) as client, \

@@ -22,11 +22,15 @@ TYPES = [("FP32", "FLOAT", "<f4"), ("FP64", "DOUBLE", "<f8"), ("FP16", "FLOAT16"
          ("INT16", "INT16", "<i2"), ("INT32", "INT32", "<i4"), ("INT64", "INT64", "<i8"),
          ("UINT8", "UINT8", "u1"), ("UINT16", "UINT16", "<u2"), ("UINT32", "UINT32", "<u4"),
          ("UINT64", "UINT64", "<u8")]
+TYPES_AND_TEXT = TYPES + [("BYTES", "STRING", "O")]
 
 
 def sample(name, kind, rows=2):
     """What tritonclient takes for a type."""
     shape = (rows, 3)
+    if name == "BYTES":
+        return numpy.array([["a, b", "", "gr\u00fcn \U0001f600"], ["\"x\"\n", "\\", "n\0l"]] *
+                           (rows // 2), object)
     if name in ("BF16", "FP16", "FP32", "FP64"):
         return (numpy.arange(rows * 3).reshape(shape) * 0.5 - 1).astype(
             ml_dtypes.bfloat16 if name == "BF16" else kind)
@@ -265,6 +269,19 @@ class Server:
             except OSError:
                 pass
             return found
+
+
+def same(name, found, expected):
+    """Strings come as bytes or as text, as the client likes."""
+    if name.endswith("BYTES"):
+        found = numpy.array([one.decode() if isinstance(one, bytes) else one
+                             for one in found.ravel()], object).reshape(found.shape)
+    return found.shape == expected.shape and numpy.array_equal(found, expected)
+
+
+def pack(strings):
+    """Strings as the binary extension has them."""
+    return b"".join(len(one).to_bytes(4, "little") + one for one in strings)
 
 
 def binary_request(tensors, outputs=None, parameters=None):

@@ -17,7 +17,7 @@ try:
     import tritonclient.grpc as by_grpc
     import tritonclient.http as by_http
     import tritonclient.utils.shared_memory as shared
-    from tritonclient.utils import InferenceServerException
+    from tritonclient.utils import InferenceServerException, serialize_byte_tensor
 except ImportError as error:
     print("skipped: no tritonclient[all] here:", error)
     sys.exit(77)
@@ -47,6 +47,24 @@ def input_in(client, shape, offset, size, name="x", kind="FP32", region="r"):
     made = client.InferInput(name, shape, kind)
     made.set_shared_memory(region, size, offset)
     return made
+
+
+def test_strings(client, opened, memory):
+    """Each has its length before it there, too; a shorter region is refused, and not overrun."""
+    words = numpy.array([b"a, b", b"", "gr\u00fcn".encode(), b"\xff\0"], object)
+    size = sum(4 + len(word) for word in words)
+    opened.register_system_shared_memory("r", KEY, ROOM)
+    shared.set_shared_memory_region(memory, [serialize_byte_tensor(words)])
+    given = input_in(client, [4], 0, size, "in_BYTES", "BYTES")
+    opened.infer("words", [given], outputs=[wish_in(client, 1000, 500, name="out_BYTES")])
+    found = shared.get_contents_as_numpy(memory, numpy.object_, [4], 1000)
+    assert found.tolist() == words.tolist(), found
+    assert opened.infer("words", [given]).as_numpy("out_BYTES").tolist() == words.tolist()
+    short = wish_in(client, 1000, size - 1, name="out_BYTES")
+    refused(f"takes {size} bytes", lambda: opened.infer("words", [given], outputs=[short]))
+    less = input_in(client, [4], 0, size - 1, "in_BYTES", "BYTES")
+    refused("end in string 3", lambda: opened.infer("words", [less]))
+    opened.unregister_system_shared_memory("r")
 
 
 def test_requests(client, opened, memory):
@@ -122,6 +140,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         linear(os.path.join(folder, "linear.onnx"), 2.0)
         identities(os.path.join(folder, "bools.onnx"), ["n"], BOOL)
+        identities(os.path.join(folder, "words.onnx"), ["n"], [("BYTES", "STRING", "O")])
         memory = shared.create_shared_memory_region("r", KEY, ROOM)
         try:
             for client, more in ((by_http, ["--shared-memory"]), (by_grpc, ["--shared-memory"]),
@@ -137,6 +156,7 @@ def main():
                             refused("--shared-memory", lambda: opened.infer("linear", [
                                 input_in(client, [1, 4], 0, 16)]))
                             continue
+                        test_strings(client, opened, memory)
                         test_requests(client, opened, memory)
                         test_refused(client, opened, memory)
                         print("ok", client.__name__, flush=True)

@@ -118,7 +118,7 @@ static bool data_read(serve_slice text, kiln_tensor *tensor, char *sentence, siz
     serve_json json;
     serve_numbers numbers;
     serve_json_init(&json, text.at, text.size);
-    return serve_numbers_begin(&numbers, &json, tensor, sentence, size) &&
+    return serve_numbers_begin(&numbers, &json, tensor, NULL, sentence, size) &&
            serve_numbers_read(&numbers, &json, sentence, size) && serve_json_end(&json);
 }
 

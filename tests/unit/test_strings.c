@@ -315,3 +315,129 @@ TEST(a_pipeline_refuses_strings)
                  "input \"x\" is of strings");
     assert_null(pipeline);
 }
+
+/* --- a scheduler --- */
+
+enum { CALLERS = 4 };
+
+typedef struct caller {
+    kiln_span x[3];
+    char text[3][24];
+    kiln_request *request;
+} caller;
+
+static void submit(kiln_scheduler *scheduler, caller *one, int64_t rows, kiln_span *mine)
+{
+    const kiln_named_tensor in = {"x", strings(one->x, rows)};
+    const kiln_named_tensor out = {"y", strings(mine, rows)};
+    for (int64_t i = 0; i < rows; i++) {
+        const int length = snprintf(one->text[i], sizeof one->text[i], "row %lld of %p",
+                                    (long long)i, (void *)one);
+        one->x[i] = (kiln_span){one->text[i], (size_t)length * (i != 1)};
+    }
+    assert_ok(kiln_scheduler_submit(scheduler, &in, 1, &out, mine != NULL, NULL, &one->request));
+}
+
+/* Rows of several requests in one batch; what each gets is its own until it is released. */
+TEST_EACH(a_scheduler_joins_strings, i, KLN_ARRAY_LENGTH(backends))
+{
+    owned_engine engine = NULL;
+    kiln_scheduler *scheduler = NULL;
+    assert_ok(open_passing(backends[i], &engine));
+    const kiln_scheduler_options options =
+        KILN_SCHEDULER_OPTIONS(.schedule = KILN_SCHEDULE_THROUGHPUT, .max_batch = 16, .contexts = 1,
+                               .delay_nanoseconds = 20000000);
+    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    for (int round = 0; round < 3; round++) {
+        caller all[CALLERS] = {{.request = NULL}};
+        kiln_span mine[CALLERS][3];
+        for (int k = 0; k < CALLERS; k++) {
+            submit(scheduler, &all[k], 1 + k % 3, k % 2 == 0 ? mine[k] : NULL);
+        }
+        for (int k = 0; k < CALLERS; k++) {
+            assert_ok(kiln_request_wait(all[k].request, -1));
+        }
+        for (int k = 0; k < CALLERS; k++) {
+            kiln_tensor found;
+            char kept[3][24];
+            kiln_span expected[3];
+            memcpy(kept, all[k].text, sizeof kept);
+            for (int64_t r = 0; r < 1 + k % 3; r++) {
+                expected[r] = (kiln_span){kept[r], all[k].x[r].size};
+            }
+            memset(all[k].text, 'x', sizeof all[k].text);
+            assert_ok(kiln_request_output(all[k].request, "y", &found));
+            assert_true(k % 2 != 0 || found.data == mine[k]);
+            assert_texts(&found, expected, 1 + k % 3);
+        }
+        for (int k = 0; k < CALLERS; k++) {
+            kiln_request_release(all[k].request);
+        }
+    }
+    kiln_scheduler_destroy(scheduler);
+}
+
+TEST(who_waits_for_strings_has_a_request)
+{
+    owned_engine engine = NULL;
+    kiln_scheduler *scheduler = NULL;
+    kiln_span x[] = {TEXT("a")};
+    kiln_span y[1];
+    const kiln_named_tensor in = {"x", strings(x, 1)};
+    const kiln_named_tensor out = {"y", strings(y, 1)};
+    assert_ok(open_passing("mock", &engine));
+    assert_ok(kiln_scheduler_create(&engine, 1, NULL, &scheduler));
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_scheduler_run(scheduler, &in, 1, &out, 1, NULL),
+                 "output \"y\" is of strings, whose bytes are a request's");
+    kiln_scheduler_destroy(scheduler);
+}
+
+/* --- files, filling and comparing --- */
+
+TEST(files_hold_strings_of_one_width)
+{
+    const struct {
+        kiln_span x[3];
+        const char *code;
+    } cases[] = {
+        {{TEXT("one"), TEXT(""), TEXT("gr\xc3\xbcn \xf0\x9f\x98\x80")}, "'descr': '<U6'"},
+        {{TEXT("\xff\x01"), TEXT("in \0 it"), TEXT("")}, "'descr': '|S7'"},
+        {{TEXT(""), TEXT(""), TEXT("")}, "'descr': '<U1'"},
+    };
+    const char *path = kiln_test_path("strings.npy");
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        kiln_span x[3];
+        kiln_tensor loaded;
+        char header[1000];
+        memcpy(x, cases[i].x, sizeof x);
+        const kiln_tensor tensor = strings(x, 3);
+        assert_ok(kiln_tensor_save_npy(&tensor, path));
+        header[kiln_test_read(path, header, sizeof header)] = '\0';
+        assert_non_null(strstr(header + 10, cases[i].code));
+        assert_ok(kiln_tensor_load_npy(path, &loaded));
+        assert_texts(&loaded, cases[i].x, 3);
+        kiln_tensor_free(&loaded);
+    }
+    kiln_span bad[] = {TEXT("zero\0")};
+    const kiln_tensor tensor = strings(bad, 1);
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_tensor_save_npy(&tensor, path),
+                 "string 0 ends with a zero byte");
+}
+
+TEST(random_strings_are_the_same_everywhere)
+{
+    kiln_span x[100];
+    kiln_span y[100];
+    const double range[] = {0, 1};
+    const kiln_tensor a = strings(x, 100);
+    const kiln_tensor b = strings(y, 100);
+    assert_ok(kiln_tensor_fill(&a, "x", 7, NULL));
+    assert_ok(kiln_tensor_fill(&b, "x", 7, NULL));
+    assert_texts(&b, x, 100);
+    for (size_t i = 0; i < 100; i++) {
+        assert_in_range(x[i].size, 1, 4);
+        assert_true(strspn(x[i].data, "0123456789") >= x[i].size);
+    }
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_tensor_fill(&a, "x", 7, range),
+                 "\"x\" is of strings");
+}

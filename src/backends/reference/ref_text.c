@@ -208,40 +208,6 @@ locale_t ref_locale(void)
     return unicode;
 }
 
-/* The code point at `text`, its bytes into `*size`; false for what is no UTF-8. */
-static bool read_point(kiln_span text, uint32_t *point, size_t *size)
-{
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    const unsigned char *bytes = text.data;
-    const unsigned first = bytes[0];
-    *size = first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
-    if (*size == 0 || first > 0xF4 || *size > text.size) {
-        return false;
-    }
-    *point = *size == 1 ? first : first & (0x7FU >> *size);
-    for (size_t i = 1; i < *size; i++) {
-        if ((bytes[i] & 0xC0U) != 0x80) {
-            return false;
-        }
-        *point = *point << 6 | (bytes[i] & 0x3FU);
-    }
-    return *point >= least[*size];
-}
-
-static size_t write_point(uint32_t point, char *to)
-{
-    if (point < 0x80) {
-        to[0] = (char)point;
-        return 1;
-    }
-    const size_t size = point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
-    for (size_t i = size; i-- > 1; point >>= 6) {
-        to[i] = (char)(0x80U | (point & 0x3FU));
-    }
-    to[0] = (char)((0xF00U >> size & 0xFFU) | point);
-    return size;
-}
-
 static uint32_t in_case(uint32_t point, letter_case wanted)
 {
     const locale_t letters = ref_locale();
@@ -255,17 +221,16 @@ static uint32_t in_case(uint32_t point, letter_case wanted)
 static size_t to_case(kiln_span text, letter_case wanted, char *to)
 {
     size_t used = 0;
+    const char *bytes = text.data;
     for (size_t at = 0; at < text.size;) {
-        const kiln_span rest = {(const char *)text.data + at, text.size - at};
         uint32_t point = 0;
-        size_t size = 0;
-        if (read_point(rest, &point, &size)) {
-            used += write_point(in_case(point, wanted), to + used);
+        const size_t size = kln_utf8_read(bytes + at, text.size - at, &point);
+        if (size != 0) {
+            used += kln_utf8_write(in_case(point, wanted), to + used);
         } else {
-            size = 1;
-            to[used++] = *(const char *)rest.data;
+            to[used++] = bytes[at];
         }
-        at += size;
+        at += size != 0 ? size : 1;
     }
     return used;
 }

@@ -19,6 +19,6 @@ try open.onnx
 try open.onnx -s 1x4x1
 try large.onnx -i 0.5
 try large.onnx -i 1e300
-try text.onnx
+try text.onnx -i 1
 try types.onnx -i in_uint8=256
 try types.onnx -i in_bool=2
