@@ -192,21 +192,24 @@ kiln_status ref_convolve(ref_call *call, const ref_tensor *x_shape, const double
     const int64_t out_size = g.out[0] * g.out[1] * g.out[2];
     const int64_t volume = group.channels * g.kernel[0] * g.kernel[1] * g.kernel[2];
     KLN_RETURN_IF_ERROR(ref_spend(call, (double)count * (double)volume));
-    for (int64_t i = 0; i < count; i++) {
-        (*out)[i] = bias != NULL ? bias[i / out_size % dims[1]] : 0.0;
+    for (int64_t i = 0; i < count; i += out_size) {
+        const double first = bias != NULL ? bias[i / out_size % dims[1]] : 0.0;
+        for (int64_t k = i; k < i + out_size; k++) {
+            (*out)[k] = first;
+        }
     }
     ref_conv_room room = {.exact = ref_is_exact(x_shape->dtype, w_shape->dtype)};
     const bool pointwise = is_pointwise(&g);
-    const bool by_panels = !pointwise && count > 0 &&
-                           ref_conv_panels_fit(&g, group.channels, group.maps, dims[1], w, bias);
+    const bool padded =
+        !pointwise && count > 0 && ref_conv_may_pad(dims[1] * volume, w, dims[1], bias);
     for (int64_t n = 0; count > 0 && n < group.batch * group.groups; n++) {
         const double *from = x + n * group.channels * in_size;
         const double *weights = w + n % group.groups * group.maps * volume;
         double *to = *out + n * group.maps * out_size;
         KLN_RETURN_IF_ERROR(ref_spend(call, 0));
-        if (by_panels) {
-            KLN_RETURN_IF_ERROR(
-                ref_conv_panels(call, &g, group.channels, group.maps, &room, weights, from, to));
+        if (padded) {
+            KLN_RETURN_IF_ERROR((group.maps >= REF_CONV_MAPS ? ref_conv_panels : ref_conv_rows)(
+                call, &g, group.channels, group.maps, &room, weights, from, to));
             continue;
         }
         if (pointwise) {

@@ -14,17 +14,22 @@ typedef struct geometry {
 /* Scratch memory of one node, made by the first group. */
 typedef struct ref_conv_room {
     bool exact; /* each product: see ref_sum_kernels */
-    double *padded;
+    double *padded, *tiles;
     int64_t *places;
 } ref_conv_room;
 
-/* Whether ref_conv_panels gives what the products one by one give, and is worth it. `all_maps` are
- * those of all groups, to which `w` and `bias` (or NULL) belong. */
-bool ref_conv_panels_fit(const geometry *g, int64_t channels, int64_t maps, int64_t all_maps,
-                         const double *w, const double *bias);
-/* `maps` output channels of one group; `out` holds the bias. */
+#define REF_CONV_MAPS 8 /* of a group, from which on they are computed side by side */
+
+/* Whether the forms below give what the products one by one give: of all `maps` output channels
+ * and their bias (or NULL). */
+bool ref_conv_may_pad(int64_t weights, const double *w, int64_t maps, const double *bias);
+/* `maps` output channels of one group, side by side; `out` holds the bias. */
 KILN_MUST_CHECK kiln_status ref_conv_panels(ref_call *call, const geometry *g, int64_t channels,
                                             int64_t maps, ref_conv_room *room, const double *w,
                                             const double *x, double *out);
+/* The same one after the other, pixels of a row side by side. */
+KILN_MUST_CHECK kiln_status ref_conv_rows(ref_call *call, const geometry *g, int64_t channels,
+                                          int64_t maps, ref_conv_room *room, const double *w,
+                                          const double *x, double *out);
 
 #endif

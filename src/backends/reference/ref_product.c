@@ -22,6 +22,16 @@ static void sum_plainly(int64_t count, const int64_t *offsets, const double *con
     }
 }
 
+static void sum_pixels_plainly(int64_t count, const int64_t *offsets, const double *factors,
+                               const double *x, double *tile)
+{
+    for (int64_t k = 0; k < count; k++) {
+        for (int c = 0; c < REF_PIXELS; c++) {
+            tile[c] += factors[k] * x[offsets[k] + c];
+        }
+    }
+}
+
 #if defined(__x86_64__)
 
 /* `row_count` rows of `vectors` vectors; `step` is a product and a sum, each rounded, or one fused
@@ -58,27 +68,47 @@ static void sum_plainly(int64_t count, const int64_t *offsets, const double *con
     }
 
 /* Of a panel's columns as many at a time as three vectors hold, or what is left of them. */
-#define DEFINE_SUM(name, isa, vector, lanes, load, store, spread, step)                          \
-    DEFINE_KERNEL(name##_4_3, REF_ROWS, 3, isa, vector, lanes, load, store, spread, step)        \
-    DEFINE_KERNEL(name##_4_2, REF_ROWS, 2, isa, vector, lanes, load, store, spread, step)        \
-    DEFINE_KERNEL(name##_4_1, REF_ROWS, 1, isa, vector, lanes, load, store, spread, step)        \
-    DEFINE_KERNEL(name##_1_3, 1, 3, isa, vector, lanes, load, store, spread, step)               \
-    DEFINE_KERNEL(name##_1_2, 1, 2, isa, vector, lanes, load, store, spread, step)               \
-    DEFINE_KERNEL(name##_1_1, 1, 1, isa, vector, lanes, load, store, spread, step)               \
-    static void sum_##name(int64_t count, const int64_t *offsets, const double *const *rows,     \
-                           const double *panel, int width, double *tile, int64_t stride,         \
-                           int row_count)                                                        \
-    {                                                                                            \
-        static const kernel four[3] = {name##_4_1, name##_4_2, name##_4_3};                      \
-        static const kernel one[3] = {name##_1_1, name##_1_2, name##_1_3};                       \
-        for (int c = 0; c < width; c += 3 * (lanes)) {                                           \
-            const int vectors = (width - c + (lanes)-1) / (lanes)-1;                             \
-            const int which = vectors < 2 ? vectors : 2;                                         \
-            for (int r = 0; r < row_count; r += row_count == REF_ROWS ? REF_ROWS : 1) {          \
-                (row_count == REF_ROWS ? four : one)[which](count, offsets, rows + r, panel + c, \
-                                                            tile + r * stride + c, stride);      \
-            }                                                                                    \
-        }                                                                                        \
+#define DEFINE_SUM(name, isa, vector, lanes, load, store, spread, step)                            \
+    DEFINE_KERNEL(name##_4_3, REF_ROWS, 3, isa, vector, lanes, load, store, spread, step)          \
+    DEFINE_KERNEL(name##_4_2, REF_ROWS, 2, isa, vector, lanes, load, store, spread, step)          \
+    DEFINE_KERNEL(name##_4_1, REF_ROWS, 1, isa, vector, lanes, load, store, spread, step)          \
+    DEFINE_KERNEL(name##_1_3, 1, 3, isa, vector, lanes, load, store, spread, step)                 \
+    DEFINE_KERNEL(name##_1_2, 1, 2, isa, vector, lanes, load, store, spread, step)                 \
+    DEFINE_KERNEL(name##_1_1, 1, 1, isa, vector, lanes, load, store, spread, step)                 \
+    __attribute__((target(isa))) static void pixels_##name(int64_t count, const int64_t *offsets,  \
+                                                           const double *factors, const double *x, \
+                                                           double *tile)                           \
+    {                                                                                              \
+        for (int c = 0; c < REF_PIXELS; c += 4 * (lanes)) {                                        \
+            vector s[4];                                                                           \
+            for (int i = 0; i < 4; i++) {                                                          \
+                s[i] = load(tile + c + (ptrdiff_t)i * (lanes));                                    \
+            }                                                                                      \
+            for (int64_t k = 0; k < count; k++) {                                                  \
+                const vector a = spread(factors[k]);                                               \
+                for (int i = 0; i < 4; i++) {                                                      \
+                    s[i] = step(s[i], a, load(x + offsets[k] + c + (ptrdiff_t)i * (lanes)));       \
+                }                                                                                  \
+            }                                                                                      \
+            for (int i = 0; i < 4; i++) {                                                          \
+                store(tile + c + (ptrdiff_t)i * (lanes), s[i]);                                    \
+            }                                                                                      \
+        }                                                                                          \
+    }                                                                                              \
+    static void sum_##name(int64_t count, const int64_t *offsets, const double *const *rows,       \
+                           const double *panel, int width, double *tile, int64_t stride,           \
+                           int row_count)                                                          \
+    {                                                                                              \
+        static const kernel four[3] = {name##_4_1, name##_4_2, name##_4_3};                        \
+        static const kernel one[3] = {name##_1_1, name##_1_2, name##_1_3};                         \
+        for (int c = 0; c < width; c += 3 * (lanes)) {                                             \
+            const int vectors = (width - c + (lanes)-1) / (lanes)-1;                               \
+            const int which = vectors < 2 ? vectors : 2;                                           \
+            for (int r = 0; r < row_count; r += row_count == REF_ROWS ? REF_ROWS : 1) {            \
+                (row_count == REF_ROWS ? four : one)[which](count, offsets, rows + r, panel + c,   \
+                                                            tile + r * stride + c, stride);        \
+            }                                                                                      \
+        }                                                                                          \
     }
 
 typedef void (*kernel)(int64_t count, const int64_t *offsets, const double *const rows[REF_ROWS],
@@ -122,6 +152,22 @@ ref_sum_function ref_sum_kernel(bool exact)
     ref_sum_function kernels[REF_SUM_KERNELS];
     (void)ref_sum_kernels(exact, kernels);
     return kernels[0];
+}
+
+ref_pixel_function ref_pixel_kernel(bool exact)
+{
+#if defined(__x86_64__)
+    const bool fused = exact && __builtin_cpu_supports("fma");
+    if (__builtin_cpu_supports("avx512f")) {
+        return exact ? pixels_fuse_512 : pixels_round_512;
+    }
+    if (__builtin_cpu_supports("avx2")) {
+        return fused ? pixels_fuse_256 : pixels_round_256;
+    }
+#else
+    (void)exact;
+#endif
+    return sum_pixels_plainly;
 }
 
 /* --- matrices --- */

@@ -28,6 +28,13 @@ typedef void (*ref_sum_function)(int64_t count, const int64_t *offsets,
 size_t ref_sum_kernels(bool exact, ref_sum_function kernels[REF_SUM_KERNELS]);
 /* The widest. */
 ref_sum_function ref_sum_kernel(bool exact);
+#define REF_PIXELS 32
+
+/* tile[c] += factors[k] * x[offsets[k] + c] for REF_PIXELS c, likewise. */
+typedef void (*ref_pixel_function)(int64_t count, const int64_t *offsets, const double *factors,
+                                   const double *x, double *tile);
+/* The widest. */
+ref_pixel_function ref_pixel_kernel(bool exact);
 /* Whether a double holds each product of elements of such types. */
 static inline bool ref_is_exact(kiln_dtype a, kiln_dtype b)
 {

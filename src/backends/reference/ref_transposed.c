@@ -161,8 +161,11 @@ static kiln_status ref_op_conv_transpose(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_doubles(call, x, &xs));
     KLN_RETURN_IF_ERROR(ref_doubles(call, w, &ws));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
-    for (int64_t i = 0; i < y->count; i++) {
-        out[i] = bias != NULL ? ref_get_float(bias, i / s.out_size % dims[1]) : 0.0;
+    for (int64_t i = 0; i < y->count; i += s.out_size) {
+        const double first = bias != NULL ? ref_get_float(bias, i / s.out_size % dims[1]) : 0.0;
+        for (int64_t k = i; k < i + s.out_size; k++) {
+            out[k] = first;
+        }
     }
     if (y->count == 0) {
         return KILN_OK;
