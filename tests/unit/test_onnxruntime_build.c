@@ -5,6 +5,7 @@
 #include "backends/onnxruntime/ort_runtime.h"
 #include "onnx/kln_onnx.h"
 #include "ort_test.h"
+#include "precision/kln_precision.h"
 
 /* --- building --- */
 
@@ -110,6 +111,42 @@ TEST(what_is_expanded_to_nothing_is_nothing)
         assert_ok(kiln_context_run(context));
         kiln_tensor output = tensor_in(context, "y");
         assert_true(kiln_shape_equal(&output.desc.shape, &none));
+    }
+}
+
+/* Its optimizer would round biases to whole multiples of the product of two scales, 4e-4
+ * and 1.5e-4, of which float16 has one digit. */
+TEST(biases_beside_scales_of_half_stay)
+{
+    static const char *const backends[] = {"reference", "onnxruntime"};
+    owned_range_table ranges = NULL;
+    double found[2][4];
+    owned_maker m;
+    maker_model(&m, 19,
+                "in x float32[1,1,2,2]; const w float32[1,1,1,1]={0.024}; "
+                "const b float32[1]={0.01}; const v float32[1,1,1,1]={1}; a=Conv(x,w,b); "
+                "y=Conv(a,v); out y float32");
+    assert_ok(kiln_range_table_create(&ranges));
+    assert_ok(kiln_range_table_set(ranges, "x", -0.06, 0.06));
+    assert_ok(kiln_range_table_set(ranges, "a", -0.016, 0.016));
+    const kiln_precision_options how =
+        KILN_PRECISION_OPTIONS(.precision = KILN_PRECISION_INT8, .rest = KILN_PRECISION_FP16,
+                               .ranges = ranges);
+    assert_ok(kln_precision_convert(m.model, &how, NULL));
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
+        const kiln_build_options chosen = KILN_BUILD_OPTIONS(.backend = backends[i]);
+        owned_engine engine = built_bytes(maker_span(m.model), &chosen);
+        owned_context context = context_on(engine);
+        float data[] = {0.05F, -0.05F, 0, 0.02F};
+        kiln_tensor input = floats(data, 4);
+        input.desc.shape = KILN_SHAPE(1, 1, 2, 2);
+        assert_ok(kiln_context_bind(context, "x", &input));
+        assert_ok(kiln_context_run(context));
+        const kiln_tensor output = tensor_in(context, "y");
+        assert_ok(kiln_tensor_read(&output, 0, 4, found[i]));
+    }
+    for (size_t i = 0; i < 4; i++) {
+        assert_float_equal(found[1][i], found[0][i], 3e-4);
     }
 }
 

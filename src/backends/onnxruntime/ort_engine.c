@@ -92,12 +92,14 @@ static kiln_status create_session(ort_engine *engine, const kiln_model *model,
     KLN_RETURN_IF_ERROR(
         ort_check(runtime, api->CreateSessionOptions(&session_options), "session options"));
     kiln_status status = set_options(runtime, options, session_options);
-    if (status == KILN_OK && engine->keeps_expands) {
+    if (status == KILN_OK && (engine->keeps_expands || engine->keeps_biases)) {
+        static const char *const all[] = {"", "ExpandElimination", "WeightBiasQuantization",
+                                          "ExpandElimination;WeightBiasQuantization"};
         status = ort_check(
             runtime,
             api->AddSessionConfigEntry(session_options, "optimization.disable_specified_optimizers",
-                                       "ExpandElimination"),
-            "Expand");
+                                       all[engine->keeps_expands + 2 * engine->keeps_biases]),
+            "optimizers");
     }
     if (status == KILN_OK && options->provider == KILN_PROVIDER_CUDA) {
         status = ort_cuda_append(engine, options, session_options);

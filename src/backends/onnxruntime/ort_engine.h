@@ -53,6 +53,8 @@ typedef struct ort_engine {
     bool is_risky;      /* a node may end the process over dimensions of 0 (ort_ends.c) */
     bool keeps_expands; /* what is expanded to no elements: ExpandElimination takes it for what
                          * stays as it is, and the result keeps its elements */
+    bool keeps_biases;  /* beside scales of float16: WeightBiasQuantization rounds biases to whole
+                         * multiples of a product of two, which float16 has few digits of */
 } ort_engine;
 
 static inline size_t ort_binding_count(const ort_engine *engine)

@@ -128,6 +128,23 @@ static kiln_status check_ends(const kln_onnx_model *model, const kln_infer_optio
     return status;
 }
 
+/* Whether the main graph dequantizes to float16. */
+static kiln_status find_half_scales(const kln_onnx_graph *graph, bool *found)
+{
+    KLN_SCOPED(kln_names_finish) kln_names halves = {0};
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        if (graph->initializers[i].dtype == KILN_DTYPE_FLOAT16) {
+            KLN_RETURN_IF_ERROR(kln_names_set(&halves, graph->initializers[i].name, 0));
+        }
+    }
+    for (size_t i = 0; i < graph->node_count && !*found; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        *found = kln_graph_edit_is(node, "DequantizeLinear") && node->input_count > 1 &&
+                 kln_names_get(&halves, node->inputs[1]) != KLN_NAMES_NONE;
+    }
+    return KILN_OK;
+}
+
 /* --- initializers that are inputs too --- */
 
 static bool can_be_fed(const kln_onnx_type *type)
@@ -172,6 +189,7 @@ static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph
 static kiln_status look(ort_engine *engine, const kln_onnx_model *model, const char *name)
 {
     engine->is_risky = model_has(model, ort_may_end);
+    KLN_RETURN_IF_ERROR(find_half_scales(&model->graph, &engine->keeps_biases));
     if (engine->is_risky || model_has(model, expands)) {
         KLN_RETURN_IF_ERROR(check_ends(model, NULL, name, &engine->keeps_expands));
     }
