@@ -110,6 +110,16 @@ static void load(ref_domain domain, const ref_tensor *tensor, int64_t start, int
     }
 }
 
+static void store(ref_domain domain, const row *in, int64_t start, int64_t step, int64_t n,
+                  ref_tensor *tensor)
+{
+    if (domain == REF_DOMAIN_FLOAT) {
+        ref_store_float(tensor, start, step, n, in->floats);
+    } else {
+        ref_store_int(tensor, start, step, n, in->ints);
+    }
+}
+
 /* `y` may be one of the inputs: each row is read before it is written. */
 static void combine(ref_domain domain, const ref_tensor *a, const ref_tensor *b,
                     pair_function function, ref_tensor *y)
@@ -131,20 +141,14 @@ static void combine(ref_domain domain, const ref_tensor *a, const ref_tensor *b,
             load(domain, a, walk.offset[1] + i * walk.step[1], walk.step[1], n, &left);
             load(domain, b, walk.offset[2] + i * walk.step[2], walk.step[2], n, &right);
             function.row(domain, n, &left, &right);
-            if (domain == REF_DOMAIN_FLOAT) {
-                ref_store_float(y, walk.offset[0] + i * walk.step[0], walk.step[0], n, left.floats);
-            } else {
-                ref_store_int(y, walk.offset[0] + i * walk.step[0], walk.step[0], n, left.ints);
-            }
+            store(domain, &left, walk.offset[0] + i * walk.step[0], walk.step[0], n, y);
         }
     }
 }
 
 static kiln_status ref_op_binary(ref_call *call);
 
-/* Before version 7, `broadcast` and `axis` said where the second operand lies in the first; the
- * slopes of PRelu are by channel. */
-static ref_tensor aligned(const ref_call *call, const ref_tensor *a, const ref_tensor *b)
+ref_tensor ref_aligned(const ref_call *call, const ref_tensor *a, const ref_tensor *b)
 {
     ref_tensor moved = *b;
     const bool slopes =
@@ -176,7 +180,7 @@ static kiln_status run_binary(ref_call *call, pair_function function, bool compa
     const ref_tensor *b = NULL;
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(two_inputs(call, &a, &b));
-    const ref_tensor right = aligned(call, a, b);
+    const ref_tensor right = ref_aligned(call, a, b);
     int rank = 0;
     int64_t dims[REF_RANK];
     KLN_RETURN_IF_ERROR(ref_broadcast(call, a->rank, a->dims, right.rank, right.dims, &rank, dims));
@@ -267,6 +271,13 @@ REF_WIDE static void add_two(const float *a, const float *b, int64_t n, float *y
     }
 }
 
+REF_WIDE static void add_zero(int64_t n, float *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        y[i] += 0.0F;
+    }
+}
+
 REF_WIDE static void share_floats(const double *sums, int64_t n, double share, float *y)
 {
     for (int64_t i = 0; share <= 2.0 && i < n; i++) {
@@ -305,6 +316,13 @@ static kiln_status sum_floats(ref_call *call, const ref_tensor *y)
     const double share = call->variant == REF_BINARY_Mean ? (double)call->node->input_count : 1.0;
     double *sum = NULL;
     if (sum_alike(call, y, share)) {
+        return KILN_OK;
+    }
+    if (y->dtype == KILN_DTYPE_FLOAT32 && share == 1.0 && call->node->input_count == 2) {
+        ref_tensor both = *y;
+        combine(REF_DOMAIN_FLOAT, ref_input(call, 0), ref_input(call, 1),
+                binary_pair(REF_BINARY_Add), &both);
+        add_zero(y->count, y->data);
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *sum, &sum));
@@ -362,104 +380,6 @@ static kiln_status ref_op_variadic(ref_call *call)
     return KILN_OK;
 }
 
-static int64_t int_power(int64_t base, int64_t exponent)
-{
-    if (exponent < 0) {
-        return base == 1 ? 1 : base == -1 ? (exponent % 2 == 0 ? 1 : -1) : 0;
-    }
-    uint64_t result = 1;
-    for (uint64_t factor = (uint64_t)base; exponent > 0; exponent /= 2, factor *= factor) {
-        result *= exponent % 2 != 0 ? factor : 1;
-    }
-    return (int64_t)result;
-}
-
-/* Squares of a row of floats, which doubles hold exactly, so that pow has no other; whether it is
- * one. */
-static bool square_row(const ref_walk *walk, const ref_tensor *x, const ref_tensor *y,
-                       ref_tensor *z)
-{
-    if (x->dtype != KILN_DTYPE_FLOAT32 || z->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1 ||
-        walk->step[1] != 1 || walk->step[2] != 0 || ref_get_float(y, walk->offset[2]) != 2.0) {
-        return false;
-    }
-    const float *from = (const float *)x->data + walk->offset[1];
-    float *to = (float *)z->data + walk->offset[0];
-    for (int64_t i = 0; i < walk->length; i++) {
-        to[i] = from[i] * from[i];
-    }
-    return true;
-}
-
-/* `n` floats, in `room` where they are not neighbours. */
-static const float *floats_at(const ref_tensor *x, int64_t start, int64_t step, int64_t n,
-                              float room[REF_CHUNK])
-{
-    const float *from = (const float *)x->data + start;
-    for (int64_t i = 0; step != 1 && i < n; i++) {
-        room[i] = from[i * step];
-    }
-    return step == 1 ? from : room;
-}
-
-/* Powers of a row of floats; whether it is one. */
-static bool power_row(const ref_walk *walk, const ref_tensor *x, const ref_tensor *y, ref_tensor *z)
-{
-    if (x->dtype != KILN_DTYPE_FLOAT32 || y->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1) {
-        return false;
-    }
-    for (int64_t at = 0; at < walk->length; at += REF_CHUNK) {
-        const int64_t n = walk->length - at < REF_CHUNK ? walk->length - at : REF_CHUNK;
-        const int64_t step[2] = {walk->step[1], walk->step[2]};
-        float room[2][REF_CHUNK];
-        uint8_t unsure[REF_CHUNK];
-        const float *v = floats_at(x, walk->offset[1] + at * step[0], step[0], n, room[0]);
-        const float *w = floats_at(y, walk->offset[2] + at * step[1], step[1], n, room[1]);
-        float *to = (float *)z->data + walk->offset[0] + at;
-        const int64_t count = ref_near(REF_UNARY_Pow, 0.0, 0.0, n, v, w, to, unsure);
-        for (int64_t i = 0; i < count; i++) {
-            to[unsure[i]] = (float)pow((double)v[unsure[i]], (double)w[unsure[i]]);
-        }
-    }
-    return true;
-}
-
-static kiln_status ref_op_pow(ref_call *call)
-{
-    const ref_tensor *x = ref_input(call, 0);
-    const ref_tensor *given = ref_input(call, 1);
-    ref_tensor *z = NULL;
-    const ref_tensor y = aligned(call, x, given);
-    int rank = 0;
-    int64_t dims[REF_RANK];
-    KLN_RETURN_IF_ERROR(ref_broadcast(call, x->rank, x->dims, y.rank, y.dims, &rank, dims));
-    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, rank, dims, &z));
-    const bool whole =
-        ref_domain_of(x->dtype) != REF_DOMAIN_FLOAT && ref_domain_of(y.dtype) != REF_DOMAIN_FLOAT;
-    ref_walk walk;
-    ref_walk_init(&walk, rank, dims);
-    ref_walk_add_broadcast(&walk, z);
-    ref_walk_add_broadcast(&walk, x);
-    ref_walk_add_broadcast(&walk, &y);
-    ref_walk_begin(&walk);
-    while (ref_walk_next(&walk)) {
-        if (!whole && (square_row(&walk, x, &y, z) || power_row(&walk, x, &y, z))) {
-            continue;
-        }
-        for (int64_t i = 0; i < walk.length; i++) {
-            const int64_t to = walk.offset[0] + i * walk.step[0];
-            const int64_t base = walk.offset[1] + i * walk.step[1];
-            const int64_t exponent = walk.offset[2] + i * walk.step[2];
-            if (whole) {
-                ref_put_int(z, to, int_power(ref_get_int(x, base), ref_get_int(&y, exponent)));
-            } else {
-                ref_put_float(z, to, pow(ref_get_float(x, base), ref_get_float(&y, exponent)));
-            }
-        }
-    }
-    return KILN_OK;
-}
-
 /* clang-format off */
 #define COMPARE_ENTRY(name, since, expression) REF_OP(#name, since, compare, REF_COMPARE_##name),
 const ref_kernel ref_kernels_binary[] = {
@@ -478,7 +398,6 @@ const ref_kernel ref_kernels_binary[] = {
     REF_OP("Sum", 1, variadic, REF_BINARY_Add, "n"),
     REF_OP("BitShift", 11, shift, 0, "t"),
     REF_OP("Mod", 10, mod, 0),
-    REF_OP("Pow", 1, pow, 0, "nn"),
     REF_KERNELS_END
 };
 /* clang-format on */

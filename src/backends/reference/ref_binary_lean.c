@@ -37,7 +37,7 @@
     X(Div, x / y)                     \
     X(Max, isnan(x) || x > y ? x : y) \
     X(Min, isnan(x) || x < y ? x : y) \
-    X(PRelu, x < 0.0F ? x * y : x)
+    X(PRelu, x < 0 ? x * y : x)
 #define LEAN_INTS(X)                  \
     X(Add, (uint64_t)x + (uint64_t)y) \
     X(Sub, (uint64_t)x - (uint64_t)y) \
@@ -47,31 +47,45 @@
     X(BitwiseAnd, x &y)               \
     X(BitwiseOr, x | y)               \
     X(BitwiseXor, x ^ y)
-#define LEAN_TRUTHS(X)       \
-    X(And, x != 0 && y != 0) \
-    X(Or, x != 0 || y != 0)  \
-    X(Xor, (x != 0) != (y != 0))
-#define DEFINE_FLOAT(name, expression) DEFINE_LEAN(name, float, float, expression)
+#define DEFINE_FLOAT(name, expression)          \
+    DEFINE_LEAN(name, float, float, expression) \
+    DEFINE_LEAN(name, double, double, expression)
 LEAN_FLOATS(DEFINE_FLOAT)
 #define DEFINE_INTS(name, expression)               \
+    DEFINE_LEAN(name, int8_t, int8_t, expression)   \
+    DEFINE_LEAN(name, uint8_t, uint8_t, expression) \
     DEFINE_LEAN(name, int32_t, int32_t, expression) \
     DEFINE_LEAN(name, int64_t, int64_t, expression)
 LEAN_INTS(DEFINE_INTS)
 #define DEFINE_LEAN_COMPARE(name, since, expression) \
     DEFINE_LEAN(name, float, uint8_t, expression)    \
+    DEFINE_LEAN(name, double, uint8_t, expression)   \
+    DEFINE_LEAN(name, int8_t, uint8_t, expression)   \
     DEFINE_LEAN(name, int32_t, uint8_t, expression)  \
     DEFINE_LEAN(name, int64_t, uint8_t, expression)
 REF_COMPARE_LIST(DEFINE_LEAN_COMPARE)
-#define DEFINE_TRUTH(name, expression) DEFINE_LEAN(name, uint8_t, uint8_t, expression)
-LEAN_TRUTHS(DEFINE_TRUTH)
+#define DEFINE_BYTES(name, since, expression) DEFINE_LEAN(name, uint8_t, uint8_t, expression)
+REF_COMPARE_LIST(DEFINE_BYTES)
 
 /* In which type; of bool only what looks at truth. */
-typedef enum lean_type { LEAN_FLOAT, LEAN_INT32, LEAN_INT64, LEAN_BOOL, LEAN_TYPES } lean_type;
+typedef enum lean_type {
+    LEAN_FLOAT,
+    LEAN_DOUBLE,
+    LEAN_INT8,
+    LEAN_UINT8,
+    LEAN_INT32,
+    LEAN_INT64,
+    LEAN_BOOL,
+    LEAN_TYPES
+} lean_type;
 
 static lean_type lean_type_of(kiln_dtype dtype)
 {
     switch (dtype) {
         case KILN_DTYPE_FLOAT32: return LEAN_FLOAT;
+        case KILN_DTYPE_FLOAT64: return LEAN_DOUBLE;
+        case KILN_DTYPE_INT8: return LEAN_INT8;
+        case KILN_DTYPE_UINT8: return LEAN_UINT8;
         case KILN_DTYPE_INT32: return LEAN_INT32;
         case KILN_DTYPE_INT64: return LEAN_INT64;
         case KILN_DTYPE_BOOL: return LEAN_BOOL;
@@ -80,19 +94,25 @@ static lean_type lean_type_of(kiln_dtype dtype)
 }
 
 /* By variant; NULL for what has no such form. */
-#define LIST_FLOAT(name, expression) [REF_BINARY_##name][LEAN_FLOAT] = lean_float_##name,
+#define LIST_FLOAT(name, expression)                     \
+    [REF_BINARY_##name][LEAN_FLOAT] = lean_float_##name, \
+    [REF_BINARY_##name][LEAN_DOUBLE] = lean_double_##name,
 #define LIST_INTS(name, expression)                        \
+    [REF_BINARY_##name][LEAN_INT8] = lean_int8_t_##name,   \
+    [REF_BINARY_##name][LEAN_UINT8] = lean_uint8_t_##name, \
     [REF_BINARY_##name][LEAN_INT32] = lean_int32_t_##name, \
     [REF_BINARY_##name][LEAN_INT64] = lean_int64_t_##name,
 static const ref_lean_function binary_leans[][LEAN_TYPES] = {LEAN_FLOATS(LIST_FLOAT)
                                                                  LEAN_INTS(LIST_INTS)};
 #define LIST_LEAN_COMPARE(name, since, expression)          \
     [REF_COMPARE_##name][LEAN_FLOAT] = lean_float_##name,   \
+    [REF_COMPARE_##name][LEAN_DOUBLE] = lean_double_##name, \
+    [REF_COMPARE_##name][LEAN_INT8] = lean_int8_t_##name,   \
+    [REF_COMPARE_##name][LEAN_UINT8] = lean_uint8_t_##name, \
+    [REF_COMPARE_##name][LEAN_BOOL] = lean_uint8_t_##name,  \
     [REF_COMPARE_##name][LEAN_INT32] = lean_int32_t_##name, \
     [REF_COMPARE_##name][LEAN_INT64] = lean_int64_t_##name,
-#define LIST_TRUTH(name, expression) [REF_COMPARE_##name][LEAN_BOOL] = lean_uint8_t_##name,
-static const ref_lean_function compare_leans[][LEAN_TYPES] = {REF_COMPARE_LIST(LIST_LEAN_COMPARE)
-                                                                  LEAN_TRUTHS(LIST_TRUTH)};
+static const ref_lean_function compare_leans[][LEAN_TYPES] = {REF_COMPARE_LIST(LIST_LEAN_COMPARE)};
 
 ref_lean_function ref_lean_binary(int variant, kiln_dtype dtype)
 {

@@ -111,6 +111,12 @@ static void cast_numbers(const ref_tensor *x, ref_tensor *y, bool saturate)
     int64_t ints[REF_CHUNK];
     const ref_domain from = ref_domain_of(x->dtype);
     const ref_domain to = ref_domain_of(y->dtype);
+    const bool whole = from != REF_DOMAIN_FLOAT && to != REF_DOMAIN_FLOAT &&
+                       y->dtype != KILN_DTYPE_BOOL && !ref_is_packed(y->dtype);
+    if (whole && ref_element_size(x->dtype) == ref_element_size(y->dtype)) {
+        ref_copy_elements(ref_element_size(x->dtype), x->count, y->data, 1, x->data, 1);
+        return;
+    }
     if (y->dtype == KILN_DTYPE_FLOAT64) {
         ref_load_float(x, 0, 1, x->count, y->data);
         return;

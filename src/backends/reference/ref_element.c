@@ -271,27 +271,51 @@ void ref_store_int(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, c
         for (int64_t i = 0; i < n; i++) {                                         \
             const type v = ((const type *)in)[i];                                 \
             const bool small = v > (type)-2147483648.0 && v < (type)2147483648.0; \
-            ((to *)out)[i] = (int32_t)(small ? v : (type)0);                      \
+            ((to *)out)[i] = (to)(int32_t)(small ? v : (type)0);                  \
             large |= !small; /* NaN too */                                        \
         }                                                                         \
         return large == 0;                                                        \
     }
 DEFINE_TRUNCATE(float, int32_t)
 DEFINE_TRUNCATE(float, int64_t)
+DEFINE_TRUNCATE(float, int8_t)
+DEFINE_TRUNCATE(float, uint8_t)
+DEFINE_TRUNCATE(float, int16_t)
+DEFINE_TRUNCATE(float, uint16_t)
+DEFINE_TRUNCATE(float, uint32_t)
 DEFINE_TRUNCATE(double, int32_t)
 DEFINE_TRUNCATE(double, int64_t)
 
+REF_WIDE static void test_floats(const float *in, int64_t n, uint8_t *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = in[i] != 0.0F;
+    }
+}
+
 bool ref_truncate_floats(const float *in, int64_t n, kiln_dtype dtype, void *out)
 {
-    return dtype == KILN_DTYPE_INT32   ? float_to_int32_t(in, n, out)
-           : dtype == KILN_DTYPE_INT64 ? float_to_int64_t(in, n, out)
-                                       : false;
+    switch (dtype) {
+        case KILN_DTYPE_INT8: return float_to_int8_t(in, n, out);
+        case KILN_DTYPE_UINT8: return float_to_uint8_t(in, n, out);
+        case KILN_DTYPE_INT16: return float_to_int16_t(in, n, out);
+        case KILN_DTYPE_UINT16: return float_to_uint16_t(in, n, out);
+        case KILN_DTYPE_UINT32: return float_to_uint32_t(in, n, out);
+        case KILN_DTYPE_INT32: return float_to_int32_t(in, n, out);
+        case KILN_DTYPE_INT64: return float_to_int64_t(in, n, out);
+        case KILN_DTYPE_BOOL: test_floats(in, n, out); return true;
+        default: return false;
+    }
 }
 
 void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, const double *in)
 {
     if (tensor->dtype == KILN_DTYPE_FLOAT16 && step == 1) {
         ref_halves_store(in, n, (uint16_t *)tensor->data + start);
+        return;
+    }
+    if (tensor->dtype == KILN_DTYPE_BFLOAT16 && step == 1) {
+        ref_bfloats_store(in, n, (uint16_t *)tensor->data + start);
         return;
     }
     if (tensor->dtype == KILN_DTYPE_FLOAT32 && step == 1) {

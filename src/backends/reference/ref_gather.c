@@ -269,6 +269,11 @@ static kiln_status ref_op_scatter_nd(ref_call *call)
                   "%lld updates are given for %lld slices of %lld", (long long)updates->count,
                   (long long)s.rows, (long long)s.inner);
     const size_t size = s.inner > 0 ? ref_element_size(y->dtype) : 0;
+    const ref_lean_function function = ref_lean_binary(how == 'a'   ? REF_BINARY_Add
+                                                       : how == '*' ? REF_BINARY_Mul
+                                                       : how == '>' ? REF_BINARY_Max
+                                                                    : REF_BINARY_Min,
+                                                       y->dtype);
     for (int64_t i = 0; i < s.rows; i++) {
         int64_t to = 0;
         KLN_RETURN_IF_ERROR(slice_at(y, indices, &s, i, &to));
@@ -277,7 +282,12 @@ static kiln_status ref_op_scatter_nd(ref_call *call)
                    (const char *)updates->data + (size_t)(i * s.inner) * size,
                    (size_t)s.inner * size);
         }
-        for (int64_t j = 0; how != 'n' && j < s.inner; j++) {
+        if (how != 'n' && function != NULL && size > 0) {
+            void *slice = (char *)y->data + (size_t)to * size;
+            function(s.inner, slice, 1, (const char *)updates->data + (size_t)(i * s.inner) * size,
+                     1, slice);
+        }
+        for (int64_t j = 0; how != 'n' && function == NULL && j < s.inner; j++) {
             put(y, to + j, updates, i * s.inner + j, how);
         }
     }

@@ -119,3 +119,31 @@ void ref_halves_load(const uint16_t *in, int64_t n, double *out)
         }
     }
 }
+
+#define TOGETHER 64
+
+/* Numbers that a float holds, rounded to even: whether they are. */
+REF_WIDE static bool round_together(const double *in, uint16_t *out)
+{
+    int64_t odd = 0;
+    for (int64_t i = 0; i < TOGETHER; i++) {
+        const float narrow = (float)in[i];
+        uint32_t bits = 0;
+        memcpy(&bits, &narrow, sizeof bits);
+        odd |= (double)narrow != in[i];
+        out[i] = (uint16_t)((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
+    }
+    return odd == 0;
+}
+
+void ref_bfloats_store(const double *in, int64_t n, uint16_t *out)
+{
+    for (int64_t at = 0; at < n; at += TOGETHER) {
+        if (n - at >= TOGETHER && round_together(in + at, out + at)) {
+            continue;
+        }
+        for (int64_t i = at; i < n && i < at + TOGETHER; i++) {
+            out[i] = kln_bfloat16_from_float(ref_narrow(in[i]));
+        }
+    }
+}

@@ -105,11 +105,12 @@ void ref_load_int(const ref_tensor *tensor, int64_t start, int64_t step, int64_t
 /* Floats round to nearest even; integers wrap, or saturate where a float is out of range. */
 void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, const double *in);
 void ref_store_int(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, const int64_t *in);
-/* Neighbouring elements of float16, rounded as by ref_store_float. (ref_half.c) */
+/* Neighbouring elements of float16 and bfloat16, rounded as by ref_store_float. (ref_half.c) */
 void ref_halves_load(const uint16_t *in, int64_t n, double *out);
 void ref_halves_store(const double *in, int64_t n, uint16_t *out);
-/* Floats to int32 or int64, if that is what `dtype` is, towards zero; false where it is not, or
- * where one is too large for 32 bits. */
+void ref_bfloats_store(const double *in, int64_t n, uint16_t *out);
+/* Floats to integers or truth values, if that is what `dtype` is, towards zero; false where it is
+ * not, or where one is too large for 32 bits. */
 bool ref_truncate_floats(const float *in, int64_t n, kiln_dtype dtype, void *out);
 double ref_get_float(const ref_tensor *tensor, int64_t index);
 int64_t ref_get_int(const ref_tensor *tensor, int64_t index);

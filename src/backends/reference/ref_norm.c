@@ -355,6 +355,15 @@ static kiln_status ref_op_mean_variance(ref_call *call)
     return KILN_OK;
 }
 
+/* Rows or columns side by side, by their norms: `step` is 0 or 1. */
+REF_WIDE static void divide_all(int64_t n, const double *norms, int64_t step, double *v)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const double norm = norms[i * step];
+        v[i] = norm == 0.0 ? 0.0 : v[i] / norm;
+    }
+}
+
 static kiln_status ref_op_lp_normalization(ref_call *call)
 {
     const ref_tensor *x = ref_input(call, 0);
@@ -364,21 +373,34 @@ static kiln_status ref_op_lp_normalization(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", -1), x->rank, &axis));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     const bool first = ref_attribute_int(call, "p", 2) == 1;
+    const ref_term term = first ? REF_TERM_MAGNITUDE : REF_TERM_SQUARE;
     const int64_t n = x->dims[axis];
     const int64_t inner = ref_product(x->dims, axis + 1, x->rank);
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
-    for (int64_t i = 0; x->count > 0 && i < x->count / n; i++) {
+    const int64_t length = inner > 1 ? REF_COLUMNS : n;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)length, sizeof *row, &row));
+    for (int64_t i = 0; x->count > 0 && i < x->count / n;) {
         const int64_t start = i / inner * n * inner + i % inner;
-        double sum = 0.0;
-        ref_load_float(x, start, inner, n, row);
-        for (int64_t j = 0; j < n; j++) {
-            sum += first ? fabs(row[j]) : row[j] * row[j];
+        const int64_t most = inner > 1 ? REF_COLUMNS : REF_BESIDE;
+        const int64_t left = inner > 1 ? inner - i % inner : x->count / n - i;
+        const int64_t some = left < most ? left : most;
+        double norms[REF_COLUMNS] = {0};
+        if (inner > 1) {
+            ref_fold_columns(x, start, inner, n, some, term, norms);
+        } else {
+            const ref_block block = {x, start, n, some, n};
+            ref_fold_rows(&block, term, NULL, 1.0, norms);
         }
-        const double norm = first ? sum : sqrt(sum);
-        for (int64_t j = 0; j < n; j++) {
-            row[j] = norm == 0.0 ? 0.0 : row[j] / norm;
+        for (int64_t k = 0; !first && k < some; k++) {
+            norms[k] = sqrt(norms[k]);
         }
-        ref_store_float(y, start, inner, n, row);
+        for (int64_t k = 0; k < (inner > 1 ? n : some); k++) {
+            const int64_t at = inner > 1 ? start + k * inner : start + k * n;
+            const int64_t count = inner > 1 ? some : n;
+            ref_load_float(x, at, 1, count, row);
+            divide_all(count, inner > 1 ? norms : norms + k, inner > 1, row);
+            ref_store_float(y, at, 1, count, row);
+        }
+        i += some;
     }
     return KILN_OK;
 }

@@ -159,6 +159,9 @@ ref_lean_function ref_lean_binary(int variant, kiln_dtype dtype);
 ref_lean_function ref_lean_compare(int variant, kiln_dtype dtype);
 
 kiln_status ref_op_identity(ref_call *call);
+/* Before version 7, `broadcast` and `axis` said where the second operand lies in the first; the
+ * slopes of PRelu are by channel. (ref_binary.c) */
+ref_tensor ref_aligned(const ref_call *call, const ref_tensor *a, const ref_tensor *b);
 
 /* `rows` x `inner` times `inner` x `columns`, added to `out`; b's rows are `b_stride` apart, out's
  * `out_stride`. */

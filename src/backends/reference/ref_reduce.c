@@ -295,7 +295,8 @@ static void fold_int_columns(const folding *fold, ref_reduce kind, int64_t from,
         }
     }
     int64_t found[REF_COLUMNS];
-    for (int64_t i = 0; i < n; i++) {
+    memcpy(found, into, (size_t)n * sizeof *found);
+    for (int64_t i = 0; kind == REF_REDUCE_MEAN && i < n; i++) {
         found[i] = finish_int(fold, kind, into[i]);
     }
     ref_store_int(fold->y, to, 1, n, found);

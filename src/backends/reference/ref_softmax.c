@@ -193,6 +193,19 @@ static bool mark_greatest(const float *x, int64_t n, float *y)
     return ref_find_extreme(x, n, true, &most) && mark_equal(x, n, most, y) == 1;
 }
 
+static void mark_columns(columns *c, const float *x, float *y)
+{
+    int32_t places[REF_COLUMNS];
+    ref_place_columns(x, c->stride, c->n, c->width, true, false, places);
+    for (int64_t i = 0; i < c->n; i++) {
+        memset(y + i * c->stride, 0, (size_t)c->width * sizeof *y);
+    }
+    for (int64_t k = 0; k < c->width; k++) {
+        c->unsure[k] = places[k] < 0;
+        y[(places[k] < 0 ? 0 : places[k]) * c->stride + k] = 1.0F;
+    }
+}
+
 /* From `start` on as many neighbouring rows as go together; how many. */
 static int64_t soften_some(ref_softmax kind, const ref_tensor *x, int64_t start, int64_t n,
                            int64_t inner, double *room, ref_tensor *y)
@@ -206,9 +219,11 @@ static int64_t soften_some(ref_softmax kind, const ref_tensor *x, int64_t start,
         if (inner > 1) {
             soften_columns(kind, &c, from, room, to);
         }
+    } else if (x->dtype == KILN_DTYPE_FLOAT32 && inner > 1) {
+        mark_columns(&c, (const float *)x->data + start, (float *)y->data + start);
     } else {
         c.width = 1;
-        c.unsure[0] = kind != REF_HARDMAX || x->dtype != KILN_DTYPE_FLOAT32 || inner > 1 ||
+        c.unsure[0] = kind != REF_HARDMAX || x->dtype != KILN_DTYPE_FLOAT32 ||
                       !mark_greatest((const float *)x->data + start, n, (float *)y->data + start);
     }
     for (int64_t k = 0; k < c.width; k++) {

@@ -5,6 +5,8 @@
 #define FAMILIES(ROW) \
     ROW(unary)        \
     ROW(binary)       \
+    ROW(pow)          \
+    ROW(clip)         \
     ROW(where)        \
     ROW(shape)        \
     ROW(move)         \

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <float.h>
-
 #include "ref_exp.h"
 #include "ref_ops.h"
 
@@ -258,6 +256,7 @@ static const numeric_function numeric_functions[] = {
 #define DEFINE_FLOAT(name, expression) DEFINE_TYPED(name, float, expression)
 FLOAT_LIST(DEFINE_FLOAT)
 #define DEFINE_INTS(name, expression)       \
+    DEFINE_TYPED(name, int8_t, expression)  \
     DEFINE_TYPED(name, int32_t, expression) \
     DEFINE_TYPED(name, int64_t, expression)
 INT_LIST(DEFINE_INTS)
@@ -276,7 +275,11 @@ static typed_function typed_of(kiln_dtype dtype, int variant)
     static const typed_function longs[REF_NUMERIC_COUNT] = {
 #define LIST_INT64(name, expression) [REF_NUMERIC_##name] = int64_t_##name,
         INT_LIST(LIST_INT64)};
+    static const typed_function bytes[REF_NUMERIC_COUNT] = {
+#define LIST_INT8(name, expression) [REF_NUMERIC_##name] = int8_t_##name,
+        INT_LIST(LIST_INT8)};
     return dtype == KILN_DTYPE_FLOAT32 ? floats[variant]
+           : dtype == KILN_DTYPE_INT8  ? bytes[variant]
            : dtype == KILN_DTYPE_INT32 ? ints[variant]
            : dtype == KILN_DTYPE_INT64 ? longs[variant]
                                        : NULL;
@@ -384,92 +387,6 @@ static kiln_status ref_op_answer(ref_call *call)
     return KILN_OK;
 }
 
-/* An input since version 11, an attribute before. */
-static double clip_limit(const ref_call *call, size_t index, const char *name, double otherwise)
-{
-    const ref_tensor *limit = ref_input(call, index);
-    if (limit == NULL) {
-        return ref_attribute_float(call, name, otherwise);
-    }
-    return limit->count > 0 ? ref_get_float(limit, 0) : otherwise;
-}
-
-static int64_t clip_int(const ref_call *call, size_t index, int64_t otherwise)
-{
-    const ref_tensor *limit = ref_input(call, index);
-    return limit != NULL && limit->count > 0 ? ref_get_int(limit, 0) : otherwise;
-}
-
-static void clip_ints(const ref_call *call, const ref_tensor *x, ref_tensor *y)
-{
-    const bool is_unsigned = ref_domain_of(x->dtype) == REF_DOMAIN_UNSIGNED;
-    const int64_t low = clip_int(call, 1, is_unsigned ? 0 : INT64_MIN);
-    const int64_t high = clip_int(call, 2, is_unsigned ? -1 : INT64_MAX);
-    for (int64_t i = 0; i < x->count; i++) {
-        int64_t v = ref_get_int(x, i);
-        if (is_unsigned) {
-            v = (uint64_t)v < (uint64_t)low ? low : v;
-            v = (uint64_t)v > (uint64_t)high ? high : v;
-        } else {
-            v = v < low ? low : v;
-            v = v > high ? high : v;
-        }
-        ref_put_int(y, i, v);
-    }
-}
-
-/* The greatest finite number: the limit where none is given, so that infinity is clipped too. */
-static double greatest_finite(const ref_call *call, kiln_dtype dtype)
-{
-    if (call->node->version < 11) {
-        return (double)FLT_MAX; /* the attribute's default, whatever the type */
-    }
-    switch (dtype) {
-        case KILN_DTYPE_FLOAT64: return DBL_MAX;
-        case KILN_DTYPE_FLOAT16: return 65504.0;
-        case KILN_DTYPE_BFLOAT16: return 0x1.FEp127;
-        default: return (double)FLT_MAX;
-    }
-}
-
-static void clip_floats(const float *x, int64_t n, float low, float high, float *y)
-{
-    for (int64_t i = 0; i < n; i++) {
-        const float raised = x[i] < low ? low : x[i];
-        y[i] = raised > high ? high : raised;
-    }
-}
-
-static kiln_status ref_op_clip(ref_call *call)
-{
-    const ref_tensor *x = ref_input(call, 0);
-    ref_tensor *y = NULL;
-    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
-    if (ref_domain_of(x->dtype) != REF_DOMAIN_FLOAT) {
-        clip_ints(call, x, y);
-        return KILN_OK;
-    }
-    const double limit = greatest_finite(call, x->dtype);
-    const double low = clip_limit(call, 1, "min", -limit);
-    const double high = clip_limit(call, 2, "max", limit);
-    if (x->dtype == KILN_DTYPE_FLOAT32 && (double)(float)low == low &&
-        (double)(float)high == high) {
-        clip_floats(x->data, x->count, (float)low, (float)high, y->data);
-        return KILN_OK;
-    }
-    double chunk[REF_CHUNK];
-    for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
-        const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
-        ref_load_float(x, i, 1, n, chunk);
-        for (int64_t j = 0; j < n; j++) {
-            chunk[j] = chunk[j] < low ? low : chunk[j];
-            chunk[j] = chunk[j] > high ? high : chunk[j];
-        }
-        ref_store_float(y, i, 1, n, chunk);
-    }
-    return KILN_OK;
-}
-
 /* clang-format off */
 #define UNARY_ENTRY(name, since, expression) REF_OP(#name, since, unary, REF_UNARY_##name),
 #define NUMERIC_ENTRY(name, since, f, s, u) REF_OP(#name, since, numeric, REF_NUMERIC_##name, "n"),
@@ -480,7 +397,6 @@ const ref_kernel ref_kernels_unary[] = {
     REF_OP("Gelu", 20, gelu, 0),
     REF_OP_OF("com.microsoft", "QuickGelu", 1, quick_gelu, 0),
     REF_OP("Shrink", 9, shrink, 0),
-    REF_OP("Clip", 1, clip, 0, "n"),
     REF_OP("Not", 1, answer, 0),
     REF_OP("IsNaN", 9, answer, 1),
     REF_OP("IsInf", 10, answer, 2),

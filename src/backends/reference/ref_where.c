@@ -1,20 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
-/* A row of floats that are neighbours; whether they are. */
+REF_WIDE static void choose(int64_t n, const uint8_t *yes, const float *a, const float *b,
+                            float *to)
+{
+    for (int64_t i = 0; i < n; i++) {
+        to[i] = ref_select(yes[i] != 0, a[i], b[i]);
+    }
+}
+
+/* `n` elements of a row, in `room` where they are not neighbours. */
+static const void *neighbours(const ref_tensor *x, int64_t start, int64_t step, int64_t n,
+                              void *room)
+{
+    const size_t size = ref_element_size(x->dtype);
+    const char *from = (const char *)x->data + start * (int64_t)size;
+    if (step == 1) {
+        return from;
+    }
+    ref_copy_elements(size, n, room, 1, from, step);
+    return room;
+}
+
+/* A row of floats; whether it is one. */
 static bool choose_floats(const ref_walk *walk, const ref_tensor *condition, const ref_tensor *x,
                           const ref_tensor *y, ref_tensor *out)
 {
-    if (x->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1 || walk->step[1] != 1 ||
-        walk->step[2] != 1 || walk->step[3] != 1) {
+    if (x->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1) {
         return false;
     }
-    const uint8_t *yes = (const uint8_t *)condition->data + walk->offset[1];
-    const float *a = (const float *)x->data + walk->offset[2];
-    const float *b = (const float *)y->data + walk->offset[3];
-    float *to = (float *)out->data + walk->offset[0];
-    for (int64_t i = 0; i < walk->length; i++) {
-        to[i] = ref_select(yes[i] != 0, a[i], b[i]);
+    for (int64_t at = 0; at < walk->length; at += REF_CHUNK) {
+        const int64_t n = walk->length - at < REF_CHUNK ? walk->length - at : REF_CHUNK;
+        const ref_tensor *operands[3] = {condition, x, y};
+        float room[3][REF_CHUNK];
+        const void *rows[3];
+        for (int i = 0; i < 3; i++) {
+            const int64_t step = walk->step[i + 1];
+            rows[i] = neighbours(operands[i], walk->offset[i + 1] + at * step, step, n, room[i]);
+        }
+        choose(n, rows[0], rows[1], rows[2], (float *)out->data + walk->offset[0] + at);
     }
     return true;
 }

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <float.h>
+
+#include "ref_ops.h"
+
+/* An input since version 11, an attribute before. */
+static double clip_limit(const ref_call *call, size_t index, const char *name, double otherwise)
+{
+    const ref_tensor *limit = ref_input(call, index);
+    if (limit == NULL) {
+        return ref_attribute_float(call, name, otherwise);
+    }
+    return limit->count > 0 ? ref_get_float(limit, 0) : otherwise;
+}
+
+static int64_t clip_int(const ref_call *call, size_t index, int64_t otherwise)
+{
+    const ref_tensor *limit = ref_input(call, index);
+    return limit != NULL && limit->count > 0 ? ref_get_int(limit, 0) : otherwise;
+}
+
+/* In the type itself, where that is to be had. */
+static bool clip_lean(const ref_call *call, const ref_tensor *x, ref_tensor *y)
+{
+    const ref_tensor *limits[2] = {ref_input(call, 1), ref_input(call, 2)};
+    const void *from = x->data;
+    for (int i = 0; i < 2; i++) {
+        const ref_lean_function function =
+            ref_lean_binary(i == 0 ? REF_BINARY_Max : REF_BINARY_Min, x->dtype);
+        if (limits[i] == NULL || limits[i]->count == 0 || limits[i]->dtype != x->dtype ||
+            function == NULL) {
+            return false;
+        }
+        function(x->count, from, 1, limits[i]->data, 0, y->data);
+        from = y->data;
+    }
+    return true;
+}
+
+static void clip_ints(const ref_call *call, const ref_tensor *x, ref_tensor *y)
+{
+    if (clip_lean(call, x, y)) {
+        return;
+    }
+    const bool is_unsigned = ref_domain_of(x->dtype) == REF_DOMAIN_UNSIGNED;
+    const int64_t low = clip_int(call, 1, is_unsigned ? 0 : INT64_MIN);
+    const int64_t high = clip_int(call, 2, is_unsigned ? -1 : INT64_MAX);
+    for (int64_t i = 0; i < x->count; i++) {
+        int64_t v = ref_get_int(x, i);
+        if (is_unsigned) {
+            v = (uint64_t)v < (uint64_t)low ? low : v;
+            v = (uint64_t)v > (uint64_t)high ? high : v;
+        } else {
+            v = v < low ? low : v;
+            v = v > high ? high : v;
+        }
+        ref_put_int(y, i, v);
+    }
+}
+
+/* The greatest finite number: the limit where none is given, so that infinity is clipped too. */
+static double greatest_finite(const ref_call *call, kiln_dtype dtype)
+{
+    if (call->node->version < 11) {
+        return (double)FLT_MAX; /* the attribute's default, whatever the type */
+    }
+    switch (dtype) {
+        case KILN_DTYPE_FLOAT64: return DBL_MAX;
+        case KILN_DTYPE_FLOAT16: return 65504.0;
+        case KILN_DTYPE_BFLOAT16: return 0x1.FEp127;
+        default: return (double)FLT_MAX;
+    }
+}
+
+static void clip_floats(const float *x, int64_t n, float low, float high, float *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float raised = x[i] < low ? low : x[i];
+        y[i] = raised > high ? high : raised;
+    }
+}
+
+static kiln_status ref_op_clip(ref_call *call)
+{
+    const ref_tensor *x = ref_input(call, 0);
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    if (ref_domain_of(x->dtype) != REF_DOMAIN_FLOAT) {
+        clip_ints(call, x, y);
+        return KILN_OK;
+    }
+    const double limit = greatest_finite(call, x->dtype);
+    const double low = clip_limit(call, 1, "min", -limit);
+    const double high = clip_limit(call, 2, "max", limit);
+    if (x->dtype == KILN_DTYPE_FLOAT32 && (double)(float)low == low &&
+        (double)(float)high == high) {
+        clip_floats(x->data, x->count, (float)low, (float)high, y->data);
+        return KILN_OK;
+    }
+    double chunk[REF_CHUNK];
+    for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
+        const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
+        ref_load_float(x, i, 1, n, chunk);
+        for (int64_t j = 0; j < n; j++) {
+            chunk[j] = chunk[j] < low ? low : chunk[j];
+            chunk[j] = chunk[j] > high ? high : chunk[j];
+        }
+        ref_store_float(y, i, 1, n, chunk);
+    }
+    return KILN_OK;
+}
+
+/* clang-format off */
+const ref_kernel ref_kernels_clip[] = {
+    REF_OP("Clip", 1, clip, 0, "n"),
+    REF_KERNELS_END
+};
+/* clang-format on */
