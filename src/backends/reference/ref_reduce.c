@@ -260,8 +260,18 @@ REF_WIDE static void finish_columns(ref_reduce kind, int64_t count, int64_t n, d
 static void fold_columns(const folding *fold, ref_reduce kind, int64_t from, int64_t to, int64_t n)
 {
     double into[REF_COLUMNS];
-    const bool extreme = kind == REF_REDUCE_MAX || kind == REF_REDUCE_MIN;
+    const bool most = kind == REF_REDUCE_MAX;
+    const bool extreme = most || kind == REF_REDUCE_MIN;
     ref_walk walk = walk_folded(fold);
+    if (extreme && fold->x->dtype == KILN_DTYPE_FLOAT32) {
+        const float *x = (const float *)fold->x->data + from;
+        float *y = (float *)fold->y->data + to;
+        memcpy(y, x, (size_t)n * sizeof *y);
+        while (ref_walk_next(&walk)) {
+            ref_best_floats(x + walk.offset[0], walk.step[0], walk.length, n, most, y);
+        }
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
         into[i] = kind == REF_REDUCE_PROD;
     }
@@ -271,8 +281,7 @@ static void fold_columns(const folding *fold, ref_reduce kind, int64_t from, int
     while (ref_walk_next(&walk)) {
         const int64_t start = from + walk.offset[0];
         if (extreme) {
-            ref_best_columns(fold->x, start, walk.step[0], walk.length, n, kind == REF_REDUCE_MAX,
-                             into);
+            ref_best_columns(fold->x, start, walk.step[0], walk.length, n, most, into);
         } else {
             ref_fold_columns(fold->x, start, walk.step[0], walk.length, n, term_of(kind), into);
         }
@@ -359,9 +368,9 @@ static bool fold_near(const folding *fold, ref_reduce kind, const float *x, int6
     }
     const double near =
         logs ? log_sum_near(x, n, &doubt) : ref_sum_near(x, n, term_of(kind), &doubt);
-    const state ends[2] = {{.sum = near - doubt}, {.sum = near + doubt}};
-    return put_sure(fold->y, to, logs ? ends[0].sum : finish_float(kind, &ends[0], n),
-                    logs ? ends[1].sum : finish_float(kind, &ends[1], n));
+    double ends[2] = {near - doubt, near + doubt};
+    finish_columns(kind, n, 2, ends);
+    return put_sure(fold->y, to, ends[0], ends[1]);
 }
 
 /* Columns of floats side by side; what is not sure is summed in order. */
@@ -425,11 +434,9 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
         ref_put_float(fold->y, to, (double)extreme);
         return 1;
     }
-    if ((logs || (left < FEW && fold->count >= LONG)) && fold_near(fold, kind, x, to)) {
-        return 1;
-    }
-    if (logs) {
-        return 0;
+    const bool sure = (logs || (left < FEW && fold->count >= LONG)) && fold_near(fold, kind, x, to);
+    if (sure || logs) {
+        return sure ? 1 : 0;
     }
     const ref_block block = {fold->x, from, fold->kept.step[1],
                              left < REF_BESIDE ? left : REF_BESIDE, fold->count};
@@ -459,14 +466,14 @@ static kiln_status ref_op_reduce(ref_call *call)
                    ? 0
                    : (UINT32_C(1) << fold.x->rank) - 1;
     }
-    const bool keep = ref_attribute_int(call, "keepdims", 1) != 0;
-    KLN_RETURN_IF_ERROR(begin_folding(call, mask, keep, fold.x->dtype, &fold));
+    const ref_reduce kind = (ref_reduce)call->variant;
+    KLN_RETURN_IF_ERROR(begin_folding(call, mask, ref_attribute_int(call, "keepdims", 1) != 0,
+                                      fold.x->dtype, &fold));
     while (ref_walk_next(&fold.kept)) {
         for (int64_t i = 0; i < fold.kept.length;) {
-            const int64_t done = fold_several(&fold, (ref_reduce)call->variant, i);
+            const int64_t done = fold_several(&fold, kind, i);
             if (done == 0) {
-                fold_one(&fold, (ref_reduce)call->variant,
-                         fold.kept.offset[1] + i * fold.kept.step[1],
+                fold_one(&fold, kind, fold.kept.offset[1] + i * fold.kept.step[1],
                          fold.kept.offset[0] + i * fold.kept.step[0]);
             }
             i += done == 0 ? 1 : done;

@@ -250,26 +250,20 @@ DEFINE_BEST(float, least, <)
 DEFINE_BEST(double, greatest, >)
 DEFINE_BEST(double, least, <)
 
+void ref_best_floats(const float *x, int64_t step, int64_t rows, int64_t n, bool most, float *best)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        (most ? float_greatest : float_least)(x + r * step, n, best);
+    }
+}
+
 void ref_best_columns(const ref_tensor *x, int64_t start, int64_t step, int64_t rows, int64_t n,
                       bool most, double *best)
 {
     double row[REF_COLUMNS];
-    float floats[REF_COLUMNS];
-    const bool is_float = x->dtype == KILN_DTYPE_FLOAT32;
-    for (int64_t i = 0; is_float && i < n; i++) {
-        floats[i] = (float)best[i];
-    }
     for (int64_t r = 0; r < rows; r++) {
-        if (is_float) {
-            const float *from = (const float *)x->data + start + r * step;
-            (most ? float_greatest : float_least)(from, n, floats);
-        } else {
-            ref_load_float(x, start + r * step, 1, n, row);
-            (most ? double_greatest : double_least)(row, n, best);
-        }
-    }
-    for (int64_t i = 0; is_float && i < n; i++) {
-        best[i] = (double)floats[i];
+        ref_load_float(x, start + r * step, 1, n, row);
+        (most ? double_greatest : double_least)(row, n, best);
     }
 }
 

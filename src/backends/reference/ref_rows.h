@@ -39,6 +39,7 @@ void ref_fold_columns(const ref_tensor *x, int64_t start, int64_t step, int64_t 
 /* The greatest (or least) of each and of what `best` holds; no number is it where there is one. */
 void ref_best_columns(const ref_tensor *x, int64_t start, int64_t step, int64_t rows, int64_t n,
                       bool most, double *best);
+void ref_best_floats(const float *x, int64_t step, int64_t rows, int64_t n, bool most, float *best);
 /* The first (or last) row where that is; -1 where one is no number. */
 void ref_place_columns(const float *x, int64_t step, int64_t rows, int64_t n, bool most, bool last,
                        int32_t *place);
