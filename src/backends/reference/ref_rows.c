@@ -238,12 +238,12 @@ bool ref_find_extreme(const float *x, int64_t n, bool most, float *extreme)
 
 /* Of columns, where no number is the greatest and the least; and where it is, of the last or first
  * of equal ones. */
-#define DEFINE_BEST(type, name, beats)                                        \
-    REF_WIDE static void type##_##name(const type *x, int64_t n, type *best)  \
-    {                                                                         \
-        for (int64_t i = 0; i < n; i++) {                                     \
-            best[i] = (x[i] beats best[i]) | (x[i] != x[i]) ? x[i] : best[i]; \
-        }                                                                     \
+#define DEFINE_BEST(type, name, beats)                                          \
+    REF_WIDE static void type##_##name(const type *x, int64_t n, type *best)    \
+    {                                                                           \
+        for (int64_t i = 0; i < n; i++) {                                       \
+            best[i] = ((x[i] beats best[i]) | (x[i] != x[i])) ? x[i] : best[i]; \
+        }                                                                       \
     }
 DEFINE_BEST(float, greatest, >)
 DEFINE_BEST(float, least, <)
