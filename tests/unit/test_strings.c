@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Strings as inputs and outputs, on every backend that takes them. */
+#include <math.h>
+
 #include "context_test.h"
 #include "graph_maker.h"
 
@@ -440,4 +442,41 @@ TEST(random_strings_are_the_same_everywhere)
     }
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_tensor_fill(&a, "x", 7, range),
                  "\"x\" is of strings");
+}
+
+/* Numbers as the shortest text that reads back as they are, in a program's own locale too. */
+TEST(numbers_become_the_shortest_text)
+{
+    static const struct {
+        float value;
+        const char *text;
+    } cases[] = {{100, "100"},
+                 {0.1F, "0.1"},
+                 {-2.25F, "-2.25"},
+                 {16777216, "16777216"},
+                 {1e20F, "1e+20"},
+                 {0.97676110F, "0.9767611"},
+                 {1e-4F, "0.0001"},
+                 {3e-7F, "3e-07"},
+                 {0, "0"},
+                 {(float)INFINITY, "INF"},
+                 {-(float)INFINITY, "-INF"},
+                 {(float)NAN, "NaN"}};
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
+    owned_engine engine =
+        built_bytes(made_model(19,
+                               "in x float32[n]; t=Cast(x) to=8; y=Cast(t) to=1; out t string[n]; "
+                               "out y float32[n]"),
+                    &options);
+    owned_context context = context_on(engine);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        float x[] = {cases[i].value};
+        bind_tensor(context, "x", floats(x, 1));
+        assert_ok(kiln_context_run(context));
+        const kiln_tensor text = tensor_in(context, "t");
+        const float back = *(const float *)tensor_in(context, "y").data;
+        assert_text(*(const kiln_span *)text.data,
+                    (kiln_span){cases[i].text, strlen(cases[i].text)});
+        assert_true(back == cases[i].value || (isnan(back) && isnan(cases[i].value)));
+    }
 }

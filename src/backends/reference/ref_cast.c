@@ -53,28 +53,27 @@ static kiln_status cast_strings(const ref_tensor *x, ref_tensor *y)
     return KILN_OK;
 }
 
-/* What reads back as the same number, in as few digits as that takes. A program's locale may have
- * another decimal point. */
+/* What reads back as the same number, in as few digits as that takes, and plain where that is not
+ * long. A program's locale may have another decimal point. */
 static size_t print_float(kiln_dtype dtype, double value, char text[MOST_DIGITS])
 {
-    if (!isfinite(value)) {
-        return (size_t)snprintf(text, MOST_DIGITS, "%s",
-                                isnan(value)  ? "NaN"
-                                : value > 0.0 ? "INF"
-                                              : "-INF");
-    }
-    for (int digits = 1;; digits++) {
-        const int size = snprintf(text, MOST_DIGITS, "%.*g", digits, value);
+    bool same = false;
+    int size = snprintf(text, MOST_DIGITS, "%s", isnan(value) ? "NaN" : value > 0 ? "INF" : "-INF");
+    for (int digits = 0; isfinite(value) && !same && digits < 17; digits++) {
+        size = snprintf(text, MOST_DIGITS, "%.*e", digits, value);
         const double again = strtod(text, NULL);
-        if (digits == 17 ||
-            (dtype == KILN_DTYPE_FLOAT64 ? again == value : (float)again == (float)value)) {
-            char *point = strpbrk(text, ",");
-            if (point != NULL) {
-                *point = '.';
-            }
-            return (size_t)size;
+        const int power = atoi(strchr(text, 'e') + 1);
+        same = dtype == KILN_DTYPE_FLOAT64 ? again == value : (float)again == (float)value;
+        if ((same || digits == 16) && power >= -5 && power < 16) {
+            const int places = digits > power ? digits - power : 0;
+            size = snprintf(text, MOST_DIGITS, "%.*f", places, value);
         }
     }
+    char *point = strchr(text, ',');
+    if (point != NULL) {
+        *point = '.';
+    }
+    return (size_t)size;
 }
 
 static size_t print_number(const ref_tensor *x, int64_t index, char text[MOST_DIGITS])
