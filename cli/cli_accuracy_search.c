@@ -131,7 +131,7 @@ static int compare_sizes(const void *left, const void *right)
 static kiln_status make_order(const cli_accuracy *accuracy, bool by_arithmetic, kept_order *order)
 {
     const size_t all = accuracy->node_count;
-    order->nodes = calloc(all + 1, sizeof *order->nodes);
+    order->nodes = calloc(all + 1, sizeof(cli_node_cost *));
     order->names = calloc(all + 1, sizeof *order->names);
     if (order->nodes == NULL || order->names == NULL) {
         return KILN_ERROR_OUT_OF_MEMORY;
@@ -140,8 +140,8 @@ static kiln_status make_order(const cli_accuracy *accuracy, bool by_arithmetic, 
         order->nodes[i] = &accuracy->nodes[i];
     }
     if (by_arithmetic) {
-        qsort(order->nodes + accuracy->free_count, all - accuracy->free_count, sizeof *order->nodes,
-              compare_sizes);
+        qsort(order->nodes + accuracy->free_count, all - accuracy->free_count,
+              sizeof(cli_node_cost *), compare_sizes);
     }
     for (size_t i = 0; i < all; i++) {
         order->names[i] = order->nodes[i]->name;
@@ -178,7 +178,7 @@ static kiln_status search_order(cli_accuracy *accuracy, cli_target target, kept_
 static void move_to(kept_order *order, size_t from, size_t to)
 {
     cli_node_cost *node = order->nodes[from];
-    memmove(&order->nodes[from], &order->nodes[from + 1], (to - from) * sizeof *order->nodes);
+    memmove(&order->nodes[from], &order->nodes[from + 1], (to - from) * sizeof(cli_node_cost *));
     memmove(&order->names[from], &order->names[from + 1], (to - from) * sizeof *order->names);
     order->nodes[to] = node;
     order->names[to] = node->name;
