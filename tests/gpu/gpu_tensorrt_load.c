@@ -105,17 +105,11 @@ TENSORRT_TEST(an_engine_is_on_its_device)
 {
     for (int32_t device = 0; device < (int32_t)kiln_device_count(); device++) {
         char path[4096];
-        size_t before = 0;
-        size_t after = 0;
-        size_t total = 0;
         kiln_build_options options = fake_options(0);
         options.device = device;
         save_relu("placed.plan", &options, path);
-        assert_ok(kiln_device_memory(device, &before, &total));
         kiln_engine *engine = loaded_file(path, &options);
         assert_int_equal(kiln_engine_device(engine), device);
-        assert_ok(kiln_device_memory(device, &after, &total));
-        assert_true(after <= before);
         run_relu(engine);
     }
 }

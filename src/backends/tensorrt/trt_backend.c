@@ -181,11 +181,21 @@ static kiln_status load(const kiln_model *plan, const kiln_build_options *option
     return KILN_OK;
 }
 
-/* The plan with the weights of the last refit. */
+/* The plan with the weights of the last refit, of one that was stripped too: by itself the library
+ * writes that one without. */
 static kiln_status write_again(trt_engine *engine, trt_HostMemory **memory)
 {
     const trt_abi *abi = &engine->library->abi;
-    *memory = trt_CudaEngine_serialize(abi, engine->engine);
+    const uint32_t no_weights =
+        1U << (unsigned)trt_value(abi, TRT_V_SerializationFlag_EXCLUDE_WEIGHTS);
+    trt_SerializationConfig *config = trt_CudaEngine_createSerializationConfig(abi, engine->engine);
+    *memory = NULL;
+    if (!trt_is_null(config) &&
+        trt_SerializationConfig_setFlags(
+            abi, config, trt_SerializationConfig_getFlags(abi, config) & ~no_weights)) {
+        *memory = trt_CudaEngine_serializeWithConfig(abi, engine->engine, config);
+    }
+    trt_SerializationConfig_destroy(config);
     if (trt_is_null(*memory) || trt_HostMemory_size(abi, *memory) == 0) {
         trt_HostMemory_destroy(*memory);
         *memory = NULL;

@@ -38,6 +38,7 @@ typedef void (*trt_slot)(void);
     IMPL(CudaEngine)                                                \
     IMPL(ExecutionContext)                                          \
     IMPL(HostMemory)                                                \
+    IMPL(SerializationConfig)                                       \
     IMPL(EngineInspector)                                           \
     IMPL(RuntimeConfig)                                             \
     IMPL(RuntimeCache)                                              \

@@ -75,6 +75,18 @@ struct RuntimeConfigBody : Base {
     int32_t getCudaGraphStrategy() { return graphs; }
 };
 
+/* Of a stripped plan it begins with what keeps weights out. */
+struct SerializationConfigBody : Base {
+    SerializationConfigBody(const Base *parent, uint32_t given) : Base(parent), flags(given) {}
+    uint32_t flags;
+    bool setFlags(uint32_t given)
+    {
+        flags = given;
+        return true;
+    }
+    uint32_t getFlags() { return flags; }
+};
+
 /* --- engines --- */
 
 struct EngineBody : Base {
@@ -97,6 +109,7 @@ struct EngineBody : Base {
         size_t bytes = 512;
         for (const auto &entry : plan.graph.weights) {
             bytes += entry.second.size;
+            is_stripped = is_stripped || entry.second.is_missing;
         }
         if (allocator != nullptr) {
             weights = IGpuAllocator_allocateAsync(layout, allocator, bytes, asked_alignment(), 0, nullptr);
@@ -127,7 +140,25 @@ struct EngineBody : Base {
     int32_t getNbLayers() { return static_cast<int32_t>(plan.graph.nodes.size()); }
     const char *getName() { return plan.graph.name.c_str(); }
     bool isRefittable() { return plan.refittable; }
-    void *serialize() { return make_host_memory(this, write_plan(plan)); }
+    bool is_stripped = false;
+    void *write(bool with_weights)
+    {
+        Plan written = plan;
+        for (auto &entry : written.graph.weights) {
+            entry.second.is_missing |= !with_weights && entry.second.is_refittable;
+        }
+        return make_host_memory(this, write_plan(written));
+    }
+    void *serialize() { return write(!is_stripped); }
+    void *createSerializationConfig()
+    {
+        SerializationConfigBody *body = new SerializationConfigBody(this, is_stripped ? 1 : 0);
+        return WRAPPED(VSerializationConfig, body);
+    }
+    void *serializeWithConfig(void *config)
+    {
+        return write((body_of<SerializationConfigBody>(config)->flags & 1) == 0);
+    }
     int32_t getNbOptimizationProfiles() { return static_cast<int32_t>(plan.profiles.size()); }
     int32_t getProfilingVerbosity() { return plan.verbosity; }
     int32_t getHardwareCompatibilityLevel() { return plan.hardware; }
