@@ -2,7 +2,7 @@
 /* What the commands of `kiln` share: the command and option tables, errors, text, tables, JSON,
  * progress.
  *
- * A command is one const cli_command at the end of its own file, listed in cli_commands. Its
+ * A command is one const cli_command at the end of its own file, listed in cli_main.c. Its
  * options, help text and manual page all come from that table. */
 #ifndef KILN_CLI_H
 #define KILN_CLI_H
@@ -123,9 +123,6 @@ typedef struct cli_command {
         __VA_ARGS__                                 \
     }
 
-/* Ended by NULL; the order of the help. */
-extern const cli_command *const cli_commands[];
-
 /* Every command understands these as well. */
 extern const cli_group cli_common_group;
 
@@ -140,32 +137,30 @@ typedef struct cli_position {
 /* The next of the options, with the rows of the library in place of CLI_ROWS; false at the end. */
 bool cli_option_next(const cli_option *options, cli_position *at, cli_option *option);
 
-/* Reads the value of an option into its field. */
-cli_exit cli_option_read(const cli_command *command, const cli_option *option, const char *value,
-                         void *field);
-
-/* The same for an option of the library's (cli_rows.c). */
+/* Reads the value of an option of the library's (cli_rows.c). */
 cli_exit cli_row_store(const cli_command *command, const cli_option *option, const char *value,
                        kiln_build_options **options);
-
-/* The candidate that `word` was probably meant to be, or NULL. */
-const char *cli_closest(const char *word, const char *const *candidates, size_t count);
 
 /* What an option of trtexec, without its dashes, is called here, or NULL. */
 const char *cli_trtexec(const char *word);
 
+/* --- values (cli_value.c) --- */
+
+/* Reads the value of an option of a command's own into its field. */
+cli_exit cli_option_read(const cli_command *command, const cli_option *option, const char *value,
+                         void *field);
 /* A number that fills all of `text`. */
 bool cli_number(const char *text, double *number);
-
-/* Says that there is no such command or, with a dash, option of `kiln` itself. */
-cli_exit cli_misuse_command(const char *name);
+/* The candidate that `word` was probably meant to be, or NULL. */
+const char *cli_closest(const char *word, const char *const *candidates, size_t count);
 
 /* --- help (cli_help.c) --- */
 
-extern const cli_command cli_command_help;
-
-void cli_help_overview(bool to_errors);
+/* `commands` are ended by NULL. */
+void cli_help_overview(const cli_command *const *commands, bool to_errors);
 void cli_help_command(const cli_command *command);
+void cli_manual_overview(const cli_command *const *commands);
+void cli_manual_command(const cli_command *command);
 
 /* --- memory (cli_memory.c) --- */
 
@@ -284,6 +279,8 @@ cli_exit cli_json_print(struct cJSON *document);
 /* Says on standard error what is going on once it takes more than a second, if that is a terminal.
  * One at a time. */
 void cli_progress_begin(const char *what);
+/* There will be none. */
+void cli_progress_forbid(void);
 /* How much is done, 0 to 1; without it only the time is shown. Cheap; any thread. */
 void cli_progress_set(double fraction);
 /* What of it is going on; shown with the seconds since it was first said, so that a line which

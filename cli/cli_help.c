@@ -24,6 +24,19 @@ static char *next_paragraph(const char **at)
     return paragraph;
 }
 
+const cli_group cli_common_group = {
+    "Everywhere",
+    (const cli_option[]){
+        {"verbose", 'v', NULL, CLI_COUNT, 0, 0, 0, NULL,
+         "Say on standard error what is done: which library was found, which backend was chosen. "
+         "Given twice, also each step and every message of the backend's library."},
+        {"quiet", 'q', NULL, CLI_FLAG, 0, 0, 0, NULL,
+         "Print errors only, and JSON where it is asked for; the exit status tells the result."},
+        {"help", 'h', NULL, CLI_FLAG, 0, 0, 0, NULL, "Show this help and stop."},
+        {0},
+    },
+    0};
+
 static void option_label(const cli_option *option, cli_text *label)
 {
     if (option->letter != 0) {
@@ -94,14 +107,14 @@ static const char about[] =
     "Runs neural networks from ONNX files and TensorRT plans, on TensorRT where it is installed, "
     "on ONNX Runtime where it is not, and on a small built-in executor where neither is.";
 
-void cli_help_overview(bool to_errors)
+void cli_help_overview(const cli_command *const *commands, bool to_errors)
 {
     cli_text text = {NULL, 0, 0};
     cli_text_append(&text, "Usage: kiln COMMAND [ARGUMENT]...\n\n", 35);
     cli_text_wrap(&text, about, 0, WIDTH);
     cli_text_append(&text, "\n\nCommands:\n", 12);
-    for (size_t i = 0; cli_commands[i] != NULL; i++) {
-        cli_text_printf(&text, "  %-10s%s\n", cli_commands[i]->name, cli_commands[i]->summary);
+    for (size_t i = 0; commands[i] != NULL; i++) {
+        cli_text_printf(&text, "  %-10s%s\n", commands[i]->name, commands[i]->summary);
     }
     cli_text_printf(
         &text,
@@ -179,7 +192,7 @@ static void roff_status(void)
         stdout);
 }
 
-static void manual_of_command(const cli_command *command)
+void cli_manual_command(const cli_command *command)
 {
     char name[64];
     (void)snprintf(name, sizeof name, "kiln-%s", command->name);
@@ -212,88 +225,21 @@ static void manual_of_command(const cli_command *command)
     (void)fputs(".SH SEE ALSO\n.BR kiln (1)\n", stdout);
 }
 
-static void manual_overview(void)
+void cli_manual_overview(const cli_command *const *commands)
 {
     roff_head("kiln", "run neural networks on TensorRT and ONNX Runtime");
     (void)fputs(
         ".SH SYNOPSIS\n\\fBkiln\\fR \\fICOMMAND\\fR [\\fIARGUMENT\\fR]...\n.SH DESCRIPTION\n",
         stdout);
     roff_line("", about, "\n.SH COMMANDS\n");
-    for (size_t i = 0; cli_commands[i] != NULL; i++) {
-        roff_line(".TP\n\\fB", cli_commands[i]->name, "\\fR\n");
-        roff_line("", cli_commands[i]->summary, "\n");
+    for (size_t i = 0; commands[i] != NULL; i++) {
+        roff_line(".TP\n\\fB", commands[i]->name, "\\fR\n");
+        roff_line("", commands[i]->summary, "\n");
     }
     roff_status();
     (void)fputs(".SH SEE ALSO\n", stdout);
-    for (size_t i = 0; cli_commands[i] != NULL; i++) {
-        roff_line(".BR kiln\\-", cli_commands[i]->name, " (1)");
-        (void)puts(cli_commands[i + 1] != NULL ? "," : "");
+    for (size_t i = 0; commands[i] != NULL; i++) {
+        roff_line(".BR kiln\\-", commands[i]->name, " (1)");
+        (void)puts(commands[i + 1] != NULL ? "," : "");
     }
 }
-
-/* --- the command --- */
-
-static const cli_command *find_command(const char *name)
-{
-    for (size_t i = 0; cli_commands[i] != NULL; i++) {
-        if (strcmp(cli_commands[i]->name, name) == 0) {
-            return cli_commands[i];
-        }
-    }
-    return NULL;
-}
-
-typedef struct help_settings {
-    bool man;
-} help_settings;
-
-static cli_exit run(const cli_command *self, void *given, const char **operands)
-{
-    (void)self;
-    help_settings *settings = given;
-    if (operands[0] == NULL) {
-        if (settings->man) {
-            manual_overview();
-        } else {
-            cli_help_overview(false);
-        }
-        return CLI_DONE;
-    }
-    const cli_command *command = find_command(operands[0]);
-    if (command == NULL) {
-        return cli_misuse_command(operands[0]);
-    }
-    if (settings->man) {
-        manual_of_command(command);
-    } else {
-        cli_help_command(command);
-    }
-    return CLI_DONE;
-}
-
-static const cli_option options[] = {
-    {"man", 0, NULL, CLI_FLAG, offsetof(help_settings, man), 0, 0, NULL,
-     "Write it as a manual page, in the form that man(1) reads."},
-    {0},
-};
-
-static const cli_group groups[] = {{"Output", options, 0}, {0}};
-
-static const cli_example examples[] = {
-    {"kiln help run", "what \"kiln run --help\" shows too"},
-    {"kiln help --man run | man -l -", "the same as a manual page"},
-    {0},
-};
-
-const cli_command cli_command_help = {
-    .name = "help",
-    .operands = "[COMMAND]",
-    .least = 0,
-    .most = 1,
-    .summary = "tell about the commands",
-    .description = "Lists the commands, or says what one of them does and which options it has.",
-    .groups = groups,
-    .examples = examples,
-    CLI_SETTINGS(help_settings, .man = false),
-    .run = run,
-};

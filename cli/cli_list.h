@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The commands there are. A new one gets its file cli_<name>.c, a line here and one in
- * cli_commands (cli_main.c), its name in cli/CMakeLists.txt for the manual page, and a place in
+ * cli_main.c, its name in cli/CMakeLists.txt for the manual page, and a place in
  * docs/cli.md. */
 #ifndef KILN_CLI_LIST_H
 #define KILN_CLI_LIST_H

@@ -6,17 +6,31 @@
 #include "cli.h"
 #include "cli_list.h"
 
-const cli_command *const cli_commands[] = {
+static const cli_command command_help;
+
+/* Ended by NULL; the order of the help. */
+static const cli_command *const commands[] = {
     &cli_command_run,       &cli_command_bench,
     &cli_command_build,     &cli_command_inspect,
     &cli_command_check,     &cli_command_compare,
     &cli_command_calibrate, &cli_command_quantize,
     &cli_command_refit,     &cli_command_cache,
     &cli_command_serve,     &cli_command_doctor,
-    &cli_command_help,      NULL,
+    &command_help,          NULL,
 };
 
-cli_exit cli_misuse_command(const char *name)
+static const cli_command *find_command(const char *name)
+{
+    for (size_t i = 0; commands[i] != NULL; i++) {
+        if (strcmp(commands[i]->name, name) == 0) {
+            return commands[i];
+        }
+    }
+    return NULL;
+}
+
+/* There is no such command or, with a dash, option of `kiln` itself. */
+static cli_exit misuse_command(const char *name)
 {
     const char *names[64];
     size_t count = 0;
@@ -24,8 +38,8 @@ cli_exit cli_misuse_command(const char *name)
         names[count++] = "--version";
         names[count++] = "--help";
     }
-    for (size_t i = 0; name[0] != '-' && cli_commands[i] != NULL; i++) {
-        names[count++] = cli_commands[i]->name;
+    for (size_t i = 0; name[0] != '-' && commands[i] != NULL; i++) {
+        names[count++] = commands[i]->name;
     }
     const char *closest = cli_closest(name, names, count);
     const char *what = name[0] == '-' ? "option" : "command";
@@ -36,10 +50,69 @@ cli_exit cli_misuse_command(const char *name)
     return cli_misuse(NULL, "there is no %s \"%.80s\"", what, name);
 }
 
+/* --- kiln help --- */
+
+typedef struct help_settings {
+    bool man;
+} help_settings;
+
+static cli_exit run(const cli_command *self, void *given, const char **operands)
+{
+    (void)self;
+    help_settings *settings = given;
+    if (operands[0] == NULL) {
+        if (settings->man) {
+            cli_manual_overview(commands);
+        } else {
+            cli_help_overview(commands, false);
+        }
+        return CLI_DONE;
+    }
+    const cli_command *command = find_command(operands[0]);
+    if (command == NULL) {
+        return misuse_command(operands[0]);
+    }
+    if (settings->man) {
+        cli_manual_command(command);
+    } else {
+        cli_help_command(command);
+    }
+    return CLI_DONE;
+}
+
+static const cli_option options[] = {
+    {"man", 0, NULL, CLI_FLAG, offsetof(help_settings, man), 0, 0, NULL,
+     "Write it as a manual page, in the form that man(1) reads."},
+    {0},
+};
+
+static const cli_group groups[] = {{"Output", options, 0}, {0}};
+
+static const cli_example examples[] = {
+    {"kiln help run", "what \"kiln run --help\" shows too"},
+    {"kiln help --man run | man -l -", "the same as a manual page"},
+    {0},
+};
+
+static const cli_command command_help = {
+    .name = "help",
+    .operands = "[COMMAND]",
+    .least = 0,
+    .most = 1,
+    .summary = "tell about the commands",
+    .description = "Lists the commands, or says what one of them does and which options it has.",
+    .groups = groups,
+    .examples = examples,
+    CLI_SETTINGS(help_settings, .man = false),
+    .run = run,
+};
+
+/* --- all commands --- */
+
 static cli_exit dispatch(int count, char **arguments)
 {
     if (count < 2) {
-        cli_help_overview(true);
+        cli_help_overview(commands, true);
         return CLI_MISUSED;
     }
     const char *name = arguments[1];
@@ -48,15 +121,12 @@ static cli_exit dispatch(int count, char **arguments)
         return CLI_DONE;
     }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
-        cli_help_overview(false);
+        cli_help_overview(commands, false);
         return CLI_DONE;
     }
-    for (size_t i = 0; cli_commands[i] != NULL; i++) {
-        if (strcmp(cli_commands[i]->name, name) == 0) {
-            return cli_run_command(cli_commands[i], count - 2, arguments + 2);
-        }
-    }
-    return cli_misuse_command(name);
+    const cli_command *command = find_command(name);
+    return command != NULL ? cli_run_command(command, count - 2, arguments + 2)
+                           : misuse_command(name);
 }
 
 int main(int count, char **arguments)

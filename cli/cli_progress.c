@@ -140,10 +140,17 @@ static void take_text(char *target, const char *source, size_t columns)
     free(printable);
 }
 
+static bool is_forbidden;
+
+void cli_progress_forbid(void)
+{
+    is_forbidden = true;
+}
+
 void cli_progress_begin(const char *what)
 {
     const char *terminal = getenv("TERM");
-    if (cli_is_quiet() || isatty(STDERR_FILENO) == 0 || terminal == NULL ||
+    if (is_forbidden || isatty(STDERR_FILENO) == 0 || terminal == NULL ||
         strcmp(terminal, "dumb") == 0) {
         return;
     }

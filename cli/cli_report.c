@@ -109,6 +109,7 @@ bool cli_is_quiet(void)
 void cli_quiet_begin(bool nothing)
 {
     is_quiet = true;
+    cli_progress_forbid();
     if (!is_verbose) {
         kiln_log_set_sink(log_line, NULL, KILN_LOG_ERROR);
     }

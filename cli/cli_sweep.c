@@ -227,17 +227,6 @@ cli_exit cli_sweep_measure(const cli_command *command, const cli_model_settings 
 
 /* --- showing --- */
 
-double cli_point_rate(const cli_point *point)
-{
-    return point->result.wall > 0 ? (double)point->result.count / ((double)point->result.wall / 1e9)
-                                  : 0;
-}
-
-double cli_point_items(const cli_point *point)
-{
-    return cli_point_rate(point) * (double)(point->batch > 0 ? point->batch : 1);
-}
-
 static void add_rate(cli_table *table, double rate)
 {
     cli_table_printf(table, "%.*f", rate < 100 ? 2 : 0, rate);

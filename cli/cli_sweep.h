@@ -38,8 +38,15 @@ typedef struct cli_sweep {
 } cli_sweep;
 
 /* Inferences and items of the batch in a second. */
-double cli_point_rate(const cli_point *point);
-double cli_point_items(const cli_point *point);
+static inline double cli_point_rate(const cli_point *point)
+{
+    return point->result.wall > 0 ? (double)point->result.count / ((double)point->result.wall / 1e9)
+                                  : 0;
+}
+static inline double cli_point_items(const cli_point *point)
+{
+    return cli_point_rate(point) * (double)(point->batch > 0 ? point->batch : 1);
+}
 
 /* Which points there will be; says what is wrong with the settings. */
 cli_exit cli_sweep_plan(const cli_command *command, const cli_sweep_settings *settings,

@@ -45,9 +45,9 @@ static void rule_if(kln_rule *rule)
     int64_t holds = 0;
     const bool known = kln_rule_single(rule, 0, &holds);
     const kln_graph_inference *then_graph =
-        kln_infer_inner(rule, inner(rule, "then_branch"), branch_of(known, holds != 0), NULL, 0);
+        kln_infer_subgraph(rule, inner(rule, "then_branch"), branch_of(known, holds != 0), NULL, 0);
     const kln_graph_inference *else_graph =
-        kln_infer_inner(rule, inner(rule, "else_branch"), branch_of(known, holds == 0), NULL, 0);
+        kln_infer_subgraph(rule, inner(rule, "else_branch"), branch_of(known, holds == 0), NULL, 0);
     if (then_graph == NULL || else_graph == NULL) {
         return;
     }
@@ -189,7 +189,7 @@ static void rule_loop(kln_rule *rule)
         bound[i] = rule->in[i] != NULL ? without_shape(rule, rule->in[i], 0) : NULL;
     }
     const kln_graph_inference *graph =
-        kln_infer_inner(rule, body, branch_of(true, !no_turn(rule)), bound, rule->in_count);
+        kln_infer_subgraph(rule, body, branch_of(true, !no_turn(rule)), bound, rule->in_count);
     if (graph == NULL) {
         return;
     }
@@ -322,7 +322,7 @@ static void rule_scan(kln_rule *rule)
         bound[i] = scan_input(rule, &plan, i);
     }
     const kln_graph_inference *graph =
-        kln_infer_inner(rule, body, branch_of(true, !kln_rule_is(plan.steps, 0)), bound, count);
+        kln_infer_subgraph(rule, body, branch_of(true, !kln_rule_is(plan.steps, 0)), bound, count);
     if (graph == NULL) {
         return;
     }

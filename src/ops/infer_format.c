@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "infer_expression.h"
@@ -162,6 +163,8 @@ const char *kln_value_printed(const kln_value *value, char text[KLN_WHAT_TEXT])
 
 const char *kln_node_labelled(const kln_onnx_node *node, uint32_t index, char text[KLN_WHAT_TEXT])
 {
-    kln_node_label(node, index, text, KLN_WHAT_TEXT);
+    const bool is_named = node->name != NULL && node->name[0] != '\0';
+    (void)(is_named ? snprintf(text, KLN_WHAT_TEXT, "%s", node->name)
+                    : snprintf(text, KLN_WHAT_TEXT, "#%u %s", (unsigned)index, node->op_type));
     return text;
 }

@@ -251,23 +251,23 @@ static uint32_t waits_for(const sorter *s, uint32_t node)
 
 static void tell_cycle(kln_infer_state *state, const sorter *s, uint32_t start)
 {
+    const kln_onnx_node *nodes = s->graph->graph->nodes;
     /* After as many steps as there are nodes, it is on the cycle for certain. */
     for (size_t i = 0; i < s->count && waits_for(s, start) != KLN_NO_NODE; i++) {
         start = waits_for(s, start);
     }
     char path[320] = "";
-    char label[80];
     size_t used = 0;
     uint32_t node = start;
     for (size_t steps = 0; steps < 6 && node != KLN_NO_NODE; steps++) {
-        kln_node_label(&s->graph->graph->nodes[node], node, label, sizeof label);
-        const int length = snprintf(path + used, sizeof path - used, "%s\"%.40s\"",
-                                    used == 0 ? "" : " waits for ", label);
+        const int length =
+            snprintf(path + used, sizeof path - used, "%s\"%.40s\"", used == 0 ? "" : " waits for ",
+                     KLN_NODE_LABEL(&nodes[node], node));
         used += length > 0 && (size_t)length < sizeof path - used ? (size_t)length : 0;
         node = steps == 0 || node != start ? waits_for(s, node) : KLN_NO_NODE;
     }
-    kln_node_label(&s->graph->graph->nodes[start], start, label, sizeof label);
-    kln_state_issue(state, KILN_SEVERITY_ERROR, KILN_ISSUE_CYCLE, label, "", "no cycle", path,
+    kln_state_issue(state, KILN_SEVERITY_ERROR, KILN_ISSUE_CYCLE,
+                    KLN_NODE_LABEL(&nodes[start], start), "", "no cycle", path,
                     "nodes wait for each other: %s", path);
 }
 

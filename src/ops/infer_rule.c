@@ -402,15 +402,6 @@ void kln_rule_out_of_memory(kln_rule *rule)
     }
 }
 
-void kln_node_label(const kln_onnx_node *node, uint32_t index, char *text, size_t size)
-{
-    if (node->name != NULL && node->name[0] != '\0') {
-        (void)snprintf(text, size, "%s", node->name);
-    } else {
-        (void)snprintf(text, size, "#%u %s", (unsigned)index, node->op_type);
-    }
-}
-
 void kln_rule_fault(kln_rule *rule, kiln_issue_kind kind, const char *tensor, const char *expected,
                     const char *found, const char *format, ...)
 {

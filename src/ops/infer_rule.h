@@ -256,9 +256,12 @@ void kln_rule_lookup(const char *domain, const char *name, kln_resolved *resolve
 /* infer_forms.c: whether the inputs' shapes look as the form says; a fault where they do not. */
 bool kln_form_fits(kln_rule *rule, const char *form);
 
-/* Infers a subgraph whose inputs have the types of `bound` (NULL entries: not known). */
-kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph, kln_branch branch,
-                                     const kln_value *const *bound, size_t bound_count);
+/* infer_nested.c: what a call of a function gives, and a subgraph whose inputs have the types of
+ * `bound` (NULL entries: not known). */
+void kln_infer_call(kln_rule *rule, const kln_onnx_function *function);
+kln_graph_inference *kln_infer_subgraph(kln_rule *rule, const kln_onnx_graph *graph,
+                                        kln_branch branch, const kln_value *const *bound,
+                                        size_t bound_count);
 
 /* Copies the type of one value to another: kind, dtype, element, and the shape if `shape`. */
 void kln_value_copy_type(kln_value *to, const kln_value *from, bool shape);

@@ -183,7 +183,7 @@ static void rule_sequence_map(kln_rule *rule)
         bound[i] = sequence ? value->element : value;
     }
     const kln_graph_inference *graph =
-        kln_infer_inner(rule, body->graph, KLN_BRANCH_RUNS, bound, rule->in_count);
+        kln_infer_subgraph(rule, body->graph, KLN_BRANCH_RUNS, bound, rule->in_count);
     for (size_t o = 0; graph != NULL && o < rule->out_count && o < graph->output_count; o++) {
         if (graph->outputs[o] != KLN_NO_VALUE) {
             set_sequence(rule, o, KLN_ONNX_KIND_SEQUENCE,

@@ -111,8 +111,6 @@ typedef struct kln_node_inference {
     size_t graph_count;
 } kln_node_inference;
 
-/* "node \"conv1\" (Conv)" or "node 12 (Conv)". */
-void kln_node_label(const kln_onnx_node *node, uint32_t index, char *text, size_t size);
 /* Whether the node calls a model-local function. */
 bool kln_node_is_call(const kln_node_inference *node);
 
