@@ -1,7 +1,60 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "pbtxt_lexer.h"
+
+/* --- memory --- */
+
+struct pbtxt_chunk {
+    struct pbtxt_chunk *next;
+    size_t used, size;
+    _Alignas(max_align_t) unsigned char bytes[];
+};
+
+void *pbtxt_alloc(pbtxt_memory *memory, size_t bytes)
+{
+    const size_t needed =
+        (bytes + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
+    struct pbtxt_chunk *chunk = memory->chunks;
+    if (chunk == NULL || chunk->size - chunk->used < needed) {
+        const size_t size = needed > 4000 ? needed : 4000;
+        chunk = calloc(1, sizeof *chunk + size);
+        if (chunk == NULL) {
+            memory->is_short = true;
+            return NULL;
+        }
+        *chunk = (struct pbtxt_chunk){.next = memory->chunks, .size = size};
+        memory->chunks = chunk;
+    }
+    chunk->used += needed;
+    return chunk->bytes + chunk->used - needed;
+}
+
+void pbtxt_finish(pbtxt_memory *memory)
+{
+    while (memory->chunks != NULL) {
+        struct pbtxt_chunk *chunk = memory->chunks;
+        memory->chunks = chunk->next;
+        free(chunk);
+    }
+    *memory = (pbtxt_memory){.chunks = NULL};
+}
+
+bool pbtxt_fail(char error[PBTXT_ERROR_SIZE], pbtxt_place place, const char *format, ...)
+{
+    va_list arguments;
+    const int length =
+        snprintf(error, PBTXT_ERROR_SIZE, "line %d, column %d: ", place.line, place.column);
+    va_start(arguments, format);
+    (void)vsnprintf(error + length, PBTXT_ERROR_SIZE - (size_t)length, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+/* --- letters --- */
 
 /* Of ASCII, whatever the locale says. */
 static bool is_digit(char c)

@@ -107,7 +107,7 @@ static bool start_grpc(serve *server, serve_problem *problem)
     return server->grpc != NULL;
 }
 
-unsigned serve_thread_count(const serve_options *options)
+static unsigned count_threads(const serve_options *options)
 {
     const long processors = sysconf(_SC_NPROCESSORS_ONLN);
     const long usual = processors < 1 ? 1 : processors > 8 ? 8 : processors;
@@ -118,60 +118,14 @@ unsigned serve_thread_count(const serve_options *options)
 
 static char *read_pem(const char *path, serve_problem *problem)
 {
-    FILE *file = fopen(path, "re");
-    char *text = file != NULL ? malloc(LARGEST_PEM + 1) : NULL;
-    const size_t size = text != NULL ? fread(text, 1, LARGEST_PEM + 1, file) : 0;
-    if (text == NULL || ferror(file) != 0 || size == 0 || size > LARGEST_PEM) {
-        (void)serve_refuse(problem, 400, "%.300s cannot be read: %s", path,
-                           size > LARGEST_PEM                               ? "it is too large"
-                           : size == 0 && file != NULL && ferror(file) == 0 ? "it is empty"
-                                                                            : strerror(errno));
+    size_t size = 0;
+    char *text = serve_file_read(path, path, LARGEST_PEM, &size, problem);
+    if (text != NULL && size == 0) {
         free(text);
-        text = NULL;
-    }
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    if (text != NULL) {
-        text[size] = '\0';
+        (void)serve_refuse(problem, 400, "%.300s cannot be read: it is empty", path);
+        return NULL;
     }
     return text;
-}
-
-static bool open_log(serve *server, serve_problem *problem)
-{
-    const char *path = server->options->access_log;
-    if (path != NULL) {
-        server->log = strcmp(path, "-") == 0 ? stdout : fopen(path, "ae");
-    }
-    return path == NULL || server->log != NULL ||
-           serve_refuse(problem, 400, "%.300s cannot be written: %s", path, strerror(errno));
-}
-
-static void close_log(serve *server)
-{
-    if (server->log != NULL && server->log != stdout) {
-        (void)fclose(server->log);
-    }
-    server->log = NULL;
-}
-
-static void reopen_log(serve *server)
-{
-    serve_problem problem;
-    (void)pthread_mutex_lock(&server->log_lock);
-    if (server->log != NULL && server->log != stdout) {
-        FILE *again = fopen(server->options->access_log, "ae");
-        if (again != NULL) {
-            (void)fclose(server->log);
-            server->log = again;
-        } else {
-            (void)serve_refuse(&problem, 0, "the access log cannot be opened anew: %s",
-                               strerror(errno));
-            serve_say(server, "%s", problem.sentence);
-        }
-    }
-    (void)pthread_mutex_unlock(&server->log_lock);
 }
 
 static void read_tokens_anew(serve *server)
@@ -196,7 +150,7 @@ static void read_tokens_anew(serve *server)
 void serve_reload(serve *server)
 {
     read_tokens_anew(server);
-    reopen_log(server);
+    serve_reopen_log(server);
 }
 
 static bool read_files(serve *server, serve_problem *problem)
@@ -215,111 +169,14 @@ static bool read_files(serve *server, serve_problem *problem)
     }
     return (options->tokens == NULL ||
             serve_tokens_read(options->tokens, &server->tokens, problem)) &&
-           open_log(server, problem);
-}
-
-/* --- the thread that loads --- */
-
-void serve_work(serve *server, serve_job *job)
-{
-    (void)pthread_mutex_lock(&server->work_lock);
-    if (job != NULL) {
-        serve_job **end = &server->jobs;
-        while (*end != NULL) {
-            end = &(*end)->next;
-        }
-        *end = job;
-    }
-    (void)pthread_cond_signal(&server->work);
-    (void)pthread_mutex_unlock(&server->work_lock);
-}
-
-/* With the work_lock. */
-static void wait_for_work(serve *server)
-{
-    const struct timespec until = {(time_t)(server->poll_at / 1000000000),
-                                   (long)(server->poll_at % 1000000000)};
-    if (server->options->poll_seconds <= 0) {
-        (void)pthread_cond_wait(&server->work, &server->work_lock);
-    } else {
-        (void)pthread_cond_clockwait(&server->work, &server->work_lock, CLOCK_MONOTONIC, &until);
-    }
-}
-
-/* Looks at the repositories where it is time, and once what was there at the start is loaded. */
-static void poll(serve *server)
-{
-    const double seconds = server->options->poll_seconds;
-    const uint64_t now = kiln_clock_now();
-    if (seconds > 0 && now >= server->poll_at) {
-        if (atomic_load(&server->models.loaded) && !atomic_load(&server->stopping)) {
-            serve_models_poll(server);
-        }
-        server->poll_at = kiln_clock_now() + (uint64_t)(seconds * 1e9);
-    }
-}
-
-static serve_job *next_job(serve *server, bool *ends)
-{
-    (void)pthread_mutex_lock(&server->work_lock);
-    (void)pthread_mutex_lock(&server->models.dying_lock);
-    const bool dying = server->models.dying != NULL;
-    (void)pthread_mutex_unlock(&server->models.dying_lock);
-    if (server->jobs == NULL && !server->ends && !dying) {
-        wait_for_work(server);
-    }
-    serve_job *job = server->jobs;
-    server->jobs = job != NULL ? job->next : NULL;
-    *ends = job == NULL && server->ends;
-    (void)pthread_mutex_unlock(&server->work_lock);
-    return job;
-}
-
-static void *load_on_request(void *user)
-{
-    serve *server = user;
-    bool ends = false;
-    while (!ends) {
-        serve_job *job = next_job(server, &ends);
-        serve_models_bury(&server->models);
-        poll(server);
-        if (job == NULL) {
-            continue;
-        }
-        serve_problem problem = {.code = 0};
-        const bool worked = job->unloads ? serve_model_unload(server, job->name, &problem)
-                                         : serve_model_load(server, job->name, &problem);
-        job->at->problem = problem;
-        if (worked) {
-            job->at->problem.code = 0;
-        }
-        serve_wake(job->at);
-        free(job);
-    }
-    return NULL;
-}
-
-serve_result serve_control(serve_connection *at, bool unloads)
-{
-    serve_job *job = calloc(1, sizeof *job);
-    if (job == NULL) {
-        (void)serve_refuse(&at->problem, 503, "memory is short");
-        return SERVE_REFUSED;
-    }
-    job->at = at;
-    job->unloads = unloads;
-    (void)snprintf(job->name, sizeof job->name, "%s", at->segments[3]);
-    atomic_store(&at->progress, SERVE_PENDING);
-    serve_work(at->server, job);
-    (void)serve_sleep(at);
-    return SERVE_WAITS;
+           serve_open_log(server, problem);
 }
 
 /* --- start and stop --- */
 
 static bool start_threads(serve *server, serve_problem *problem)
 {
-    server->has_loader = pthread_create(&server->loader, NULL, load_on_request, server) == 0;
+    server->has_loader = pthread_create(&server->loader, NULL, serve_loader, server) == 0;
     server->has_keeper = pthread_create(&server->keeper, NULL, serve_keeper, server) == 0;
     return (server->has_loader && server->has_keeper) ||
            serve_refuse(problem, 503, "a thread cannot be started");
@@ -344,7 +201,7 @@ static void finish(serve *server)
     if (server->socket >= 0) {
         (void)close(server->socket);
     }
-    close_log(server);
+    serve_close_log(server);
     free(server->tls_key);
     free(server->tls_certificate);
     free(server);
@@ -366,6 +223,7 @@ serve *serve_start(const serve_options *options, serve_problem *problem)
         return NULL;
     }
     server->options = options;
+    server->threads = count_threads(options);
     server->socket = -1;
     server->started = kiln_clock_now();
     server->mhd = serve_mhd_open(problem->sentence, sizeof problem->sentence);

@@ -11,40 +11,6 @@
 
 /* --- files --- */
 
-char *serve_file_read(const char *path, const char *what, size_t limit, size_t *size,
-                      serve_problem *problem)
-{
-    FILE *file = path != NULL ? fopen(path, "re") : NULL;
-    char *text = file != NULL ? malloc(limit + 1) : NULL;
-    *size = text != NULL ? fread(text, 1, limit, file) : 0;
-    const bool whole = text != NULL && ferror(file) == 0 && fgetc(file) == EOF;
-    if (!whole) {
-        (void)(file != NULL && text == NULL
-                   ? serve_refuse(problem, 503, "memory is short")
-                   : serve_refuse(problem, 400, "%.200s cannot be read, or is too large", what));
-    }
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    if (!whole) {
-        free(text);
-        return NULL;
-    }
-    text[*size] = '\0';
-    return text;
-}
-
-char *serve_file_beside(serve *server, const char *root, const char *folder, const char *name,
-                        bool *lost)
-{
-    const bool before = server->models.blind;
-    server->models.blind = false;
-    char *path = serve_inside(server, root, folder, name, S_IFREG);
-    *lost = server->models.blind;
-    server->models.blind |= before;
-    return path;
-}
-
 /* Something has the name, which is to be said and not to be passed over. */
 static bool is_there(const char *folder)
 {

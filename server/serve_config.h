@@ -35,13 +35,6 @@ typedef struct serve_tuning {
 bool serve_config_read(serve *server, const char *root, const char *folder, serve_config *config,
                        serve_problem *problem);
 void serve_config_finish(serve_config *config);
-/* The bytes of a file, at most `limit`, with a NUL behind them; the caller's to free. `what` is
- * what sentences call it. NULL and the problem where it cannot be read; `path` may be NULL. */
-char *serve_file_read(const char *path, const char *what, size_t limit, size_t *size,
-                      serve_problem *problem);
-/* A file beside a model; `*lost`: there was no memory to look for it. */
-char *serve_file_beside(serve *server, const char *root, const char *folder, const char *name,
-                        bool *lost);
 
 /* Whether a version of these, of which the newest comes first, is to be served. */
 bool serve_config_serves(const serve_config *config, const int64_t *versions, size_t index);

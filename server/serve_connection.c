@@ -41,8 +41,9 @@ void serve_request_finish(serve_connection *at)
     if (server->options->access_log != NULL) {
         serve_log_line(at);
     }
-    serve_infer_finish(at);
-    serve_generate_finish(at);
+    if (at->route != NULL && at->route->finish != NULL) {
+        at->route->finish(at);
+    }
     serve_body_drop(at);
     serve_arena_reset(&at->arena);
     at->stream = NULL;

@@ -265,7 +265,7 @@ void serve_grpc_stop(serve_grpc *grpc)
 
 serve_grpc *serve_grpc_start(serve *server, int listening, serve_problem *problem)
 {
-    const unsigned threads = serve_thread_count(server->options);
+    const unsigned threads = server->threads;
     serve_grpc *grpc = calloc(1, sizeof *grpc);
     const serve_nghttp2 *h2 = serve_nghttp2_open(problem->sentence, sizeof problem->sentence);
     if (grpc == NULL || h2 == NULL) {

@@ -348,7 +348,7 @@ bool serve_http_start(serve *server, serve_problem *problem)
 {
     const serve_options *options = server->options;
     const bool tls = server->tls_key != NULL;
-    const unsigned threads = serve_thread_count(options);
+    const unsigned threads = server->threads;
     struct MHD_OptionItem items[] = {
         {MHD_OPTION_LISTEN_SOCKET, server->socket, NULL},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)completed, server},

@@ -118,22 +118,6 @@ static bool submit(serve_connection *at, serve_infer *infer)
     return true;
 }
 
-bool serve_infer_open(serve_connection *at)
-{
-    const char *version = at->segment_count > 4 ? at->segments[4] : NULL;
-    if (at->infer == NULL) {
-        at->infer = serve_arena_take(&at->arena, sizeof *at->infer);
-        if (at->infer == NULL) {
-            return serve_refuse(&at->problem, 503, "memory is short");
-        }
-        *at->infer = (serve_infer){.instance = NULL};
-    }
-    if (at->infer->instance == NULL) {
-        at->infer->instance = serve_find(at->server, at->segments[2], version, &at->problem);
-    }
-    return at->infer->instance != NULL;
-}
-
 serve_result serve_infer_run(serve_connection *at)
 {
     const uint64_t begin = kiln_clock_now();

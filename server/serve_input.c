@@ -3,6 +3,18 @@
 
 #include "serve_request.h"
 
+const serve_binding *serve_binding_find(const serve_binding *bindings, size_t count,
+                                        const char *name, size_t guess)
+{
+    for (size_t i = 0; i < count; i++) {
+        const serve_binding *binding = &bindings[(guess + i) % count];
+        if (strcmp(binding->name, name) == 0) {
+            return binding;
+        }
+    }
+    return NULL;
+}
+
 static bool check_bools(serve_reader *self, const kiln_tensor *tensor)
 {
     return tensor->desc.dtype != KILN_DTYPE_BOOL ||

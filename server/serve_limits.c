@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <poll.h>
-#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -310,58 +309,4 @@ void *serve_keeper(void *user)
         (void)pthread_mutex_unlock(&server->connection_lock);
     }
     return NULL;
-}
-
-/* --- the access log --- */
-
-/* What a client wrote, so that it stays in its place of a line. */
-static void print_quoted(FILE *file, const char *text)
-{
-    for (; *text != '\0'; text++) {
-        const unsigned char c = (unsigned char)*text;
-        if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\') {
-            (void)fprintf(file, "\\x%02x", c);
-        } else {
-            (void)fputc(c, file);
-        }
-    }
-}
-
-/* A disk that is full is told of once, and when it takes lines again. With the log_lock. */
-static void note_written(serve *server, bool written)
-{
-    if (!written) {
-        if (server->lost_lines++ == 0) {
-            serve_say(server,
-                      "the access log cannot be written: %s; lines are lost until it can be",
-                      strerror(errno));
-        }
-        __fpurge(server->log);
-        clearerr(server->log);
-    } else if (server->lost_lines != 0) {
-        serve_say(server, "the access log is written again; %llu lines were lost",
-                  server->lost_lines);
-        server->lost_lines = 0;
-    }
-}
-
-void serve_log_line(serve_connection *at)
-{
-    serve *server = at->server;
-    struct timespec now;
-    struct tm parts;
-    char time[40];
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    (void)gmtime_r(&now.tv_sec, &parts);
-    (void)strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%S", &parts);
-    (void)pthread_mutex_lock(&server->log_lock);
-    if (server->log != NULL) {
-        (void)fprintf(server->log, "%s.%03ldZ %s \"%s ", time, now.tv_nsec / 1000000, at->client,
-                      at->method);
-        print_quoted(server->log, at->uri != NULL ? at->uri : "");
-        (void)fprintf(server->log, "\" %d %zu %zu %llu\n", at->code, at->body_size + at->taken,
-                      at->answer_size, (unsigned long long)(kiln_clock_now() - at->begun) / 1000);
-        note_written(server, fflush(server->log) == 0);
-    }
-    (void)pthread_mutex_unlock(&server->log_lock);
 }

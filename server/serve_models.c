@@ -38,7 +38,7 @@ void serve_models_finish(serve_models *models)
 
 /* --- the list --- */
 
-static serve_model *find_model(serve_models *models, const char *name)
+serve_model *serve_model_find(serve_models *models, const char *name)
 {
     for (serve_model *model = models->first; model != NULL; model = model->next) {
         if (strcmp(model->name, name) == 0) {
@@ -101,32 +101,13 @@ bool serve_models_found(struct serve *server, const char *name, const char *root
 {
     serve_models *models = &server->models;
     (void)pthread_rwlock_wrlock(&models->lock);
-    serve_model *model = find_model(models, name);
+    serve_model *model = serve_model_find(models, name);
     const bool mine = model == NULL || strcmp(model->place, place) == 0;
     model = model == NULL ? add_model(models, name, place, root) : model;
     const bool added = mine && model != NULL && add_version(model, version, file);
     models->blind |= mine && !added;
     (void)pthread_rwlock_unlock(&models->lock);
     return added;
-}
-
-bool serve_models_scan(struct serve *server, serve_problem *problem)
-{
-    bool scanned = true;
-    server->models.blind = false;
-    (void)pthread_rwlock_wrlock(&server->models.lock);
-    for (serve_model *model = server->models.first; model != NULL; model = model->next) {
-        for (serve_version *version = model->versions; version != NULL; version = version->next) {
-            version->present = false;
-        }
-    }
-    (void)pthread_rwlock_unlock(&server->models.lock);
-    for (size_t i = 0; i < server->options->place_count; i++) {
-        scanned = serve_repository_walk(server, server->options->places[i], problem) && scanned;
-    }
-    return !server->models.blind
-               ? scanned
-               : serve_refuse(problem, 503, "memory is short: the repository was not read");
 }
 
 /* --- looking up --- */
@@ -146,7 +127,7 @@ serve_instance *serve_find(struct serve *server, const char *name, const char *n
 {
     serve_models *models = &server->models;
     (void)pthread_rwlock_rdlock(&models->lock);
-    const serve_model *model = find_model(models, name);
+    const serve_model *model = serve_model_find(models, name);
     const serve_version *version = choose(model, number);
     serve_instance *instance = version != NULL ? version->instance : NULL;
     if (instance != NULL) {
@@ -198,7 +179,9 @@ void serve_instance_release(serve_instance *instance)
     instance->next = server->models.dying;
     server->models.dying = instance;
     (void)pthread_mutex_unlock(&server->models.dying_lock);
-    serve_work(server, NULL);
+    (void)pthread_mutex_lock(&server->work_lock);
+    (void)pthread_cond_signal(&server->work);
+    (void)pthread_mutex_unlock(&server->work_lock);
 }
 
 void serve_models_bury(serve_models *models)
@@ -212,170 +195,6 @@ void serve_models_bury(serve_models *models)
         serve_instance_close(dying);
         dying = next;
     }
-}
-
-/* --- loading and unloading --- */
-
-/* Puts `instance` in the place of what was there; NULL: nothing. With the lock. */
-static void replace(serve_version *version, serve_instance *instance, const char *reason)
-{
-    serve_instance *old = version->instance;
-    version->instance = instance;
-    version->state = instance != NULL ? SERVE_READY : SERVE_UNAVAILABLE;
-    if (instance == NULL && old != NULL) {
-        (void)snprintf(version->reason, sizeof version->reason, "%s", reason);
-    }
-    if (old != NULL) {
-        serve_instance_release(old);
-    }
-}
-
-/* Takes away the versions that are not present, or all. */
-static void unload(serve_models *models, serve_model *model, bool all, const char *reason)
-{
-    (void)pthread_rwlock_wrlock(&models->lock);
-    for (serve_version *version = model->versions; version != NULL; version = version->next) {
-        if (all || !version->present) {
-            replace(version, NULL, reason);
-        }
-    }
-    (void)pthread_rwlock_unlock(&models->lock);
-}
-
-static serve_model *look_up(struct serve *server, const char *name, serve_problem *problem)
-{
-    (void)pthread_rwlock_rdlock(&server->models.lock);
-    serve_model *model = find_model(&server->models, name);
-    (void)pthread_rwlock_unlock(&server->models.lock);
-    if (model == NULL) {
-        (void)serve_refuse(problem, 404, "there is no model \"%.200s\" in the repository", name);
-    }
-    return model;
-}
-
-static bool load_version(struct serve *server, serve_model *model, serve_version *version,
-                         serve_problem *problem)
-{
-    serve_models *models = &server->models;
-    (void)pthread_rwlock_wrlock(&models->lock);
-    version->state = version->instance != NULL ? SERVE_READY : SERVE_LOADING;
-    (void)pthread_rwlock_unlock(&models->lock);
-    const uint64_t begin = kiln_clock_now();
-    serve_instance *instance = serve_instance_open(server, model, version, problem);
-    if (instance != NULL) {
-        serve_say(server, "%s, version %s: ready after %.2f s on %s", model->name, version->version,
-                  (double)(kiln_clock_now() - begin) / 1e9, instance->backend);
-    } else {
-        serve_say(server, "%s, version %s: %s", model->name, version->version, problem->sentence);
-    }
-    (void)pthread_rwlock_wrlock(&models->lock);
-    if (instance != NULL) {
-        replace(version, instance, "");
-    } else {
-        version->state = version->instance != NULL ? SERVE_READY : SERVE_UNAVAILABLE;
-        (void)snprintf(version->reason, sizeof version->reason, "%s", problem->sentence);
-    }
-    (void)pthread_rwlock_unlock(&models->lock);
-    return instance != NULL;
-}
-
-void serve_model_take_away(struct serve *server, serve_model *model, const char *reason)
-{
-    unload(&server->models, model, true, reason);
-}
-
-/* The first problem, and the others all the same. */
-bool serve_model_load_found(struct serve *server, serve_model *model, serve_problem *problem)
-{
-    model->stamp = model->seen = serve_model_stamp(model); /* before: it may change meanwhile */
-    size_t count = 0;
-    bool loaded = true;
-    for (serve_version *version = model->versions; version != NULL; version = version->next) {
-        serve_problem own = {.code = 0};
-        count += version->present;
-        if (version->present && !load_version(server, model, version, &own) && loaded) {
-            *problem = own;
-            loaded = false;
-        }
-    }
-    if (count == 0) {
-        return serve_refuse(problem, 404, "model \"%.200s\" is not in the repository any more",
-                            model->name);
-    }
-    if (loaded) {
-        unload(&server->models, model, false, "it is not in the repository any more");
-    }
-    return loaded;
-}
-
-bool serve_model_load(struct serve *server, const char *name, serve_problem *problem)
-{
-    serve_problem other = {.code = 0};
-    (void)pthread_mutex_lock(&server->models.load_lock);
-    const bool scanned = serve_models_scan(server, &other);
-    serve_model *model = look_up(server, name, problem);
-    bool loaded = false;
-    if (!scanned && server->models.blind) {
-        *problem = other;
-    } else {
-        loaded = model != NULL && serve_model_load_found(server, model, problem);
-    }
-    (void)pthread_mutex_unlock(&server->models.load_lock);
-    return loaded;
-}
-
-bool serve_model_unload(struct serve *server, const char *name, serve_problem *problem)
-{
-    serve_model *model = look_up(server, name, problem);
-    if (model != NULL) {
-        serve_model_take_away(server, model, "it was unloaded");
-    }
-    return model != NULL;
-}
-
-/* At the start. */
-static bool is_wanted(const serve_options *options, const char *name)
-{
-    bool wanted = options->load_count == 0;
-    for (size_t i = 0; i < options->load_count; i++) {
-        wanted |= strcmp(options->loads[i], name) == 0;
-    }
-    return wanted;
-}
-
-static bool check_wanted(struct serve *server, serve_problem *problem)
-{
-    const serve_options *options = server->options;
-    for (size_t i = 0; i < options->load_count; i++) {
-        if (find_model(&server->models, options->loads[i]) == NULL) {
-            return serve_refuse(problem, 404, "there is no model \"%.200s\" in the repository",
-                                options->loads[i]);
-        }
-    }
-    return true;
-}
-
-bool serve_load_all(struct serve *server, serve_problem *problem)
-{
-    (void)pthread_mutex_lock(&server->models.load_lock);
-    bool loaded = serve_models_scan(server, problem);
-    for (serve_model *model = server->models.first; model != NULL; model = model->next) {
-        serve_problem own = {.code = 0};
-        if (is_wanted(server->options, model->name) &&
-            !serve_model_load_found(server, model, &own) && loaded) {
-            (void)serve_refuse(problem, own.code, "%.200s: %.380s", model->name, own.sentence);
-            loaded = false;
-        }
-    }
-    loaded = loaded && check_wanted(server, problem);
-    if (loaded && server->models.first == NULL && server->options->poll_seconds <= 0) {
-        loaded = serve_refuse(problem, 404,
-                              "no model was found: a folder holds NAME.onnx or NAME.plan, or "
-                              "NAME/1/model.onnx or NAME/1/model.plan");
-    }
-    atomic_store(&server->models.loaded, true);
-    (void)pthread_mutex_unlock(&server->models.load_lock);
-    return loaded;
 }
 
 size_t serve_ready_count(struct serve *server)

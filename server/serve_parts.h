@@ -131,8 +131,10 @@ typedef struct serve_models {
 bool serve_models_init(serve_models *models);
 void serve_models_finish(serve_models *models);
 
+/* Of the list, with its lock; or NULL. */
+serve_model *serve_model_find(serve_models *models, const char *name);
 /* Looks at the places again; models and versions that are new are added as UNAVAILABLE. With the
- * thread that loads alone. */
+ * thread that loads alone. (serve_load.c) */
 bool serve_models_scan(struct serve *server, serve_problem *problem);
 /* Loads the newest version of a model, or what changed of it; the one before is served until then.
  */
@@ -141,9 +143,8 @@ bool serve_model_unload(struct serve *server, const char *name, serve_problem *p
 /* Every version that the last walk found. With the load_lock. */
 bool serve_model_load_found(struct serve *server, serve_model *model, serve_problem *problem);
 void serve_model_take_away(struct serve *server, serve_model *model, const char *reason);
-/* Changes with the files that a model is made of; 0: there are none (serve_poll.c). */
-uint64_t serve_model_stamp(const serve_model *model);
-/* Loads and unloads what has changed since the last call. In the thread that loads. */
+/* Loads and unloads what has changed since the last call. In the thread that loads. (serve_poll.c)
+ */
 void serve_models_poll(struct serve *server);
 /* A version that is ready, with a reference; number NULL: the newest. NULL and the problem where
  * there is none. */
@@ -157,15 +158,27 @@ void serve_models_bury(serve_models *models);
 serve_instance *serve_instance_open(struct serve *server, const serve_model *model,
                                     serve_version *version, serve_problem *problem);
 void serve_instance_close(serve_instance *instance);
-/* `folder`/`name` without links where it lies below `root` and is of that kind, else NULL; the
- * caller's to free. */
-char *serve_inside(struct serve *server, const char *root, const char *folder, const char *name,
-                   mode_t kind);
 /* Files found for a model of the repository (serve_repository.c). */
 bool serve_repository_walk(struct serve *server, const char *place, serve_problem *problem);
 /* Adds what was found. */
 bool serve_models_found(struct serve *server, const char *name, const char *root, const char *place,
                         const char *version, const char *file);
+
+/* --- files (serve_file.c) --- */
+
+/* The bytes of a file, at most `limit`, with a NUL behind them; the caller's to free. `what` is
+ * what sentences call it. NULL and the problem where it cannot be read; `path` may be NULL. */
+char *serve_file_read(const char *path, const char *what, size_t limit, size_t *size,
+                      serve_problem *problem);
+/* A file beside a model; `*lost`: there was no memory to look for it. */
+char *serve_file_beside(serve *server, const char *root, const char *folder, const char *name,
+                        bool *lost);
+/* `folder`/`name` without links where it lies below `root` and is of that kind, else NULL; the
+ * caller's to free. */
+char *serve_file_inside(struct serve *server, const char *root, const char *folder,
+                        const char *name, mode_t kind);
+/* Changes with a file, or with those of a folder; 0: it is not there. */
+uint64_t serve_file_stamp(const char *path);
 
 /* --- a connection and its request (serve_http.c) --- */
 
@@ -299,6 +312,7 @@ typedef struct serve_route {
     bool open;        /* needs no token */
     serve_result (*run)(serve_connection *at);
     serve_result (*again)(serve_connection *at);
+    void (*finish)(serve_connection *at); /* the request is over; NULL: nothing is kept for it */
 } serve_route;
 
 /* The route of at->uri, which it divides; NULL and at->problem where there is none. */
@@ -355,6 +369,12 @@ bool serve_check_head(serve_connection *at, serve_problem *problem, uint64_t *bo
 /* Ends what a model works on for it. Whether it is a text. With the connection_lock. */
 bool serve_cancel(serve_connection *at);
 void *serve_keeper(void *user);
+
+/* --- the access log (serve_log.c) --- */
+
+bool serve_open_log(serve *server, serve_problem *problem);
+void serve_close_log(serve *server);
+void serve_reopen_log(serve *server);
 void serve_log_line(serve_connection *at);
 
 /* --- the server --- */
@@ -369,6 +389,7 @@ typedef struct serve_job {
 
 struct serve {
     const serve_options *options;
+    unsigned threads; /* that speak to clients */
     const serve_mhd *mhd;
     struct MHD_Daemon *daemon;
     int socket;
@@ -405,10 +426,8 @@ struct serve {
 
 /* Hands `at` to the loader, which wakes it; its problem has code 0 if that worked. */
 serve_result serve_control(serve_connection *at, bool unloads);
-/* Lets the thread that loads destroy what is to be destroyed, or do a job, which it takes. */
-void serve_work(serve *server, serve_job *job);
-/* Threads that speak to clients. */
-unsigned serve_thread_count(const serve_options *options);
+/* The thread that loads and destroys, of a server. (serve_loader.c) */
+void *serve_loader(void *user);
 /* Calls of gRPC, from now on, over a socket, which it takes (serve_grpc.c). NULL and the problem
  * where that fails. */
 struct serve_grpc *serve_grpc_start(serve *server, int listening, serve_problem *problem);

@@ -53,31 +53,9 @@ typedef struct walk {
     serve_problem *problem;
 } walk;
 
-char *serve_inside(struct serve *server, const char *root, const char *folder, const char *name,
-                   mode_t kind)
-{
-    serve_text joined = {.data = NULL};
-    struct stat found;
-    serve_text_printf(&joined, "%s/%s", folder, name);
-    char *real = joined.failed ? NULL : realpath(joined.data, NULL);
-    const size_t length = strlen(root);
-    server->models.blind |= joined.failed || (real == NULL && errno == ENOMEM);
-    const bool within = real != NULL && strncmp(real, root, length) == 0 && real[length] == '/';
-    if (real != NULL && !within && !server->models.looks_again) {
-        serve_say(server, "%s is left out: it leads out of the repository, to %s", joined.data,
-                  real);
-    }
-    if (!within || stat(real, &found) != 0 || (found.st_mode & S_IFMT) != kind) {
-        free(real);
-        real = NULL;
-    }
-    serve_text_finish(&joined);
-    return real;
-}
-
 static char *inside(const walk *at, const char *folder, const char *name, mode_t kind)
 {
-    return serve_inside(at->server, at->root, folder, name, kind);
+    return serve_file_inside(at->server, at->root, folder, name, kind);
 }
 
 /* The model's file in a folder, or NULL. */

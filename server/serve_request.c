@@ -39,18 +39,6 @@ static bool read_shape(serve_reader *self, kiln_shape *shape)
     return self->json.reason == NULL || serve_read_broken(self, "\"shape\"");
 }
 
-const serve_binding *serve_binding_find(const serve_binding *bindings, size_t count,
-                                        const char *name, size_t guess)
-{
-    for (size_t i = 0; i < count; i++) {
-        const serve_binding *binding = &bindings[(guess + i) % count];
-        if (strcmp(binding->name, name) == 0) {
-            return binding;
-        }
-    }
-    return NULL;
-}
-
 /* Data is read where it lies if what it is to become is known by then, as most clients write it,
  * and else is stepped over for now. */
 static bool read_data(serve_reader *self)
@@ -279,4 +267,20 @@ bool serve_infer_read(char *body, size_t size, size_t head_size, const serve_ten
     self.at = head_size < size ? head_size : size;
     serve_json_init(&self.json, body, self.at);
     return serve_read_finish(&self);
+}
+
+bool serve_infer_open(serve_connection *at)
+{
+    const char *version = at->segment_count > 4 ? at->segments[4] : NULL;
+    if (at->infer == NULL) {
+        at->infer = serve_arena_take(&at->arena, sizeof *at->infer);
+        if (at->infer == NULL) {
+            return serve_refuse(&at->problem, 503, "memory is short");
+        }
+        *at->infer = (serve_infer){.instance = NULL};
+    }
+    if (at->infer->instance == NULL) {
+        at->infer->instance = serve_find(at->server, at->segments[2], version, &at->problem);
+    }
+    return at->infer->instance != NULL;
 }

@@ -266,43 +266,46 @@ static serve_result show_control(serve_connection *at)
 
 /* --- paths --- */
 
-#define MODEL_ROUTES(method, path, ...)                           \
-    {method, "v2/models/*" path, false, __VA_ARGS__},             \
-    {                                                             \
-        method, "v2/models/*/versions/*" path, false, __VA_ARGS__ \
+#define MODEL_ROUTES(method, path, ...)                    \
+    {method, "v2/models/*" path, __VA_ARGS__},             \
+    {                                                      \
+        method, "v2/models/*/versions/*" path, __VA_ARGS__ \
     }
+#define INFERS .run = serve_infer_run, .again = serve_infer_again, .finish = serve_infer_finish
+#define WRITES \
+    .run = serve_generate_run, .again = serve_generate_again, .finish = serve_generate_finish
 
 #define SHARED "v2/systemsharedmemory"
-#define NOT_OFFERED(path)                              \
-    {"GET", path, false, serve_shared_refuse, NULL},   \
-    {                                                  \
-        "POST", path, false, serve_shared_refuse, NULL \
+#define NOT_OFFERED(path)                        \
+    {"GET", path, .run = serve_shared_refuse},   \
+    {                                            \
+        "POST", path, .run = serve_shared_refuse \
     }
 
 static const serve_route routes[] = {
-    {"GET", "", false, serve_page_run, NULL},
-    {"GET", "metrics", false, serve_metrics_run, NULL},
-    {"GET", "v2", false, show_server, NULL},
-    {"GET", "v2/health/live", true, show_live, NULL},
-    {"GET", "v2/health/ready", true, show_ready, NULL},
-    {"GET", "v2/models/stats", false, serve_statistics_run, NULL},
-    MODEL_ROUTES("POST", "/infer", serve_infer_run, serve_infer_again),
-    MODEL_ROUTES("POST", "/generate", serve_generate_run, serve_generate_again),
-    MODEL_ROUTES("POST", "/generate_stream", serve_generate_run, serve_generate_again),
-    MODEL_ROUTES("GET", "", show_model, NULL),
-    MODEL_ROUTES("GET", "/ready", show_model_ready, NULL),
-    MODEL_ROUTES("GET", "/config", show_configuration, NULL),
-    MODEL_ROUTES("GET", "/stats", serve_statistics_run, NULL),
-    {"POST", "v2/repository/index", false, show_index, NULL},
-    {"POST", "v2/repository/models/*/load", false, load, show_control},
-    {"POST", "v2/repository/models/*/unload", false, unload, show_control},
-    {"GET", SHARED "/region/*/status", false, serve_shared_show, NULL},
-    {"POST", SHARED "/region/*/register", false, serve_shared_register, NULL},
-    {"POST", SHARED "/region/*/unregister", false, serve_shared_unregister, NULL},
-    {"GET", SHARED "/status", false, serve_shared_show, NULL},
-    {"POST", SHARED "/unregister", false, serve_shared_unregister, NULL},
-    {"GET", SHARED "/region/status", false, serve_shared_show, NULL}, /* as gRPC asks for all */
-    {"POST", SHARED "/region/unregister", false, serve_shared_unregister, NULL},
+    {"GET", "", .run = serve_page_run},
+    {"GET", "metrics", .run = serve_metrics_run},
+    {"GET", "v2", .run = show_server},
+    {"GET", "v2/health/live", .open = true, .run = show_live},
+    {"GET", "v2/health/ready", .open = true, .run = show_ready},
+    {"GET", "v2/models/stats", .run = serve_statistics_run},
+    MODEL_ROUTES("POST", "/infer", INFERS),
+    MODEL_ROUTES("POST", "/generate", WRITES),
+    MODEL_ROUTES("POST", "/generate_stream", WRITES),
+    MODEL_ROUTES("GET", "", .run = show_model),
+    MODEL_ROUTES("GET", "/ready", .run = show_model_ready),
+    MODEL_ROUTES("GET", "/config", .run = show_configuration),
+    MODEL_ROUTES("GET", "/stats", .run = serve_statistics_run),
+    {"POST", "v2/repository/index", .run = show_index},
+    {"POST", "v2/repository/models/*/load", .run = load, .again = show_control},
+    {"POST", "v2/repository/models/*/unload", .run = unload, .again = show_control},
+    {"GET", SHARED "/region/*/status", .run = serve_shared_show},
+    {"POST", SHARED "/region/*/register", .run = serve_shared_register},
+    {"POST", SHARED "/region/*/unregister", .run = serve_shared_unregister},
+    {"GET", SHARED "/status", .run = serve_shared_show},
+    {"POST", SHARED "/unregister", .run = serve_shared_unregister},
+    {"GET", SHARED "/region/status", .run = serve_shared_show}, /* as gRPC asks for all */
+    {"POST", SHARED "/region/unregister", .run = serve_shared_unregister},
     NOT_OFFERED("v2/cudasharedmemory/status"),
     NOT_OFFERED("v2/cudasharedmemory/unregister"),
     NOT_OFFERED("v2/cudasharedmemory/region/*/status"),

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files that the server reads. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "serve_parts.h"
+
+#define DEEPEST 3 /* folders below a model's: of a version, and what stands beside its file */
+
+char *serve_file_read(const char *path, const char *what, size_t limit, size_t *size,
+                      serve_problem *problem)
+{
+    FILE *file = path != NULL ? fopen(path, "re") : NULL;
+    char *text = file != NULL ? malloc(limit + 1) : NULL;
+    *size = text != NULL ? fread(text, 1, limit, file) : 0;
+    const bool whole = text != NULL && ferror(file) == 0 && fgetc(file) == EOF;
+    if (!whole) {
+        const bool larger = text != NULL && ferror(file) == 0;
+        (void)(file != NULL && text == NULL
+                   ? serve_refuse(problem, 503, "memory is short")
+                   : serve_refuse(problem, 400, "%.300s cannot be read: %s", what,
+                                  larger         ? "it is too large"
+                                  : path == NULL ? "it is not there"
+                                                 : strerror(errno)));
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    if (!whole) {
+        free(text);
+        return NULL;
+    }
+    text[*size] = '\0';
+    return text;
+}
+
+char *serve_file_inside(struct serve *server, const char *root, const char *folder,
+                        const char *name, mode_t kind)
+{
+    serve_text joined = {.data = NULL};
+    struct stat found;
+    serve_text_printf(&joined, "%s/%s", folder, name);
+    char *real = joined.failed ? NULL : realpath(joined.data, NULL);
+    const size_t length = strlen(root);
+    server->models.blind |= joined.failed || (real == NULL && errno == ENOMEM);
+    const bool within = real != NULL && strncmp(real, root, length) == 0 && real[length] == '/';
+    if (real != NULL && !within && !server->models.looks_again) {
+        serve_say(server, "%s is left out: it leads out of the repository, to %s", joined.data,
+                  real);
+    }
+    if (!within || stat(real, &found) != 0 || (found.st_mode & S_IFMT) != kind) {
+        free(real);
+        real = NULL;
+    }
+    serve_text_finish(&joined);
+    return real;
+}
+
+char *serve_file_beside(serve *server, const char *root, const char *folder, const char *name,
+                        bool *lost)
+{
+    const bool before = server->models.blind;
+    server->models.blind = false;
+    char *path = serve_file_inside(server, root, folder, name, S_IFREG);
+    *lost = server->models.blind;
+    server->models.blind |= before;
+    return path;
+}
+
+/* --- whether one has changed --- */
+
+static uint64_t mix(uint64_t hash, uint64_t value)
+{
+    for (unsigned byte = 0; byte < 8; byte++) { /* FNV-1a */
+        hash = (hash ^ (value >> 8 * byte & 255)) * 0x100000001b3;
+    }
+    return hash;
+}
+
+/* What changes with a file, or with one of a folder, wherever a link leads. */
+static uint64_t stamp_of(const char *path, const char *name, int depth)
+{
+    struct stat found;
+    if (stat(path, &found) != 0) {
+        return 0;
+    }
+    const bool folder = S_ISDIR(found.st_mode);
+    uint64_t stamp = mix(0xcbf29ce484222325, (uint64_t)found.st_ino);
+    for (const char *c = name; *c != '\0'; c++) {
+        stamp = mix(stamp, (unsigned char)*c);
+    }
+    if (!folder) { /* whose own time says no more than its entries */
+        stamp = mix(stamp, (uint64_t)found.st_size);
+        stamp = mix(stamp, (uint64_t)found.st_mtim.tv_sec);
+        stamp = mix(stamp, (uint64_t)found.st_mtim.tv_nsec);
+    }
+    DIR *opened = folder && depth < DEEPEST ? opendir(path) : NULL;
+    for (struct dirent *entry = NULL; opened != NULL && (entry = readdir(opened)) != NULL;) {
+        serve_text inner = {.data = NULL};
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            serve_text_printf(&inner, "%s/%s", path, entry->d_name);
+            stamp += inner.failed ? 0 : stamp_of(inner.data, entry->d_name, depth + 1);
+        }
+        serve_text_finish(&inner);
+    }
+    if (opened != NULL) {
+        (void)closedir(opened);
+    }
+    return stamp;
+}
+
+uint64_t serve_file_stamp(const char *path)
+{
+    return stamp_of(path, "", 0);
+}
