@@ -16,8 +16,8 @@
 
 /* --- answers --- */
 
-bool serve_answer_response(serve_connection *at, int code, const char *type, size_t head_size,
-                           struct MHD_Response *response, size_t size)
+static bool answer_response(serve_connection *at, int code, const char *type, size_t head_size,
+                            struct MHD_Response *response, size_t size)
 {
     const serve_mhd *mhd = at->server->mhd;
     (void)mhd->add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
@@ -90,7 +90,7 @@ static bool answer(serve_connection *at, int code, const char *type, serve_reply
         size += reply->pieces[i].iov_len;
     }
     struct MHD_Response *response = make_response(at->server->mhd, reply, size);
-    return response != NULL && serve_answer_response(at, code, type, head_size, response, size);
+    return response != NULL && answer_response(at, code, type, head_size, response, size);
 }
 
 static enum MHD_Result answer_problem(serve_connection *at)
@@ -113,7 +113,7 @@ static bool stream(serve_connection *at,
         return false;
     }
     (void)mhd->add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
-    (void)serve_answer_response(at, 200, "text/event-stream; charset=utf-8", SIZE_MAX, response, 0);
+    (void)answer_response(at, 200, "text/event-stream; charset=utf-8", SIZE_MAX, response, 0);
     return true;
 }
 

@@ -280,9 +280,6 @@ typedef enum serve_progress {
 
 /* Answers with JSON or other text, which it takes. False where it could not. */
 bool serve_answer_text(serve_connection *at, int code, const char *type, serve_text *text);
-/* Of HTTP alone. */
-bool serve_answer_response(serve_connection *at, int code, const char *type, size_t head_size,
-                           struct MHD_Response *response, size_t size);
 void serve_enter_phase(serve_connection *at, serve_phase phase);
 /* A request's head is there; `false`: the server takes none any more. */
 bool serve_request_begin(serve_connection *at, const char *method);

@@ -9,7 +9,8 @@
 #define ALIGNMENT 64
 #define BLOCK_SIZE ((size_t)16 << 10)
 
-char *serve_text_reserve(serve_text *text, size_t size)
+/* Room for so many bytes more, or NULL; `size` stays as it is. */
+static char *reserve(serve_text *text, size_t size)
 {
     if (text->failed || size > SIZE_MAX / 4 - text->size) {
         text->failed = true;
@@ -31,7 +32,7 @@ char *serve_text_reserve(serve_text *text, size_t size)
 
 void serve_text_append(serve_text *text, const void *data, size_t size)
 {
-    char *at = serve_text_reserve(text, size);
+    char *at = reserve(text, size);
     if (at != NULL && size != 0) {
         memcpy(at, data, size);
     }
@@ -52,7 +53,7 @@ void serve_text_printf(serve_text *text, const char *format, ...)
     va_start(arguments, format);
     const int length = vsnprintf(NULL, 0, format, arguments);
     va_end(arguments);
-    char *at = length >= 0 ? serve_text_reserve(text, (size_t)length) : NULL;
+    char *at = length >= 0 ? reserve(text, (size_t)length) : NULL;
     if (at != NULL) {
         va_start(arguments, format);
         (void)vsnprintf(at, (size_t)length + 1, format, arguments);

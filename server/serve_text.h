@@ -27,8 +27,6 @@ void serve_text_json_bytes(serve_text *text, const char *string, size_t size);
 /* With & < > " written as HTML's entities. */
 void serve_text_html(serve_text *text, const char *string);
 void serve_text_integer(serve_text *text, int64_t value);
-/* Room for so many bytes more, or NULL; `size` stays as it is. */
-char *serve_text_reserve(serve_text *text, size_t size);
 void serve_text_finish(serve_text *text);
 
 /* Bytes of the well-formed UTF-8 sequence at `at`, which ends before `end`; 0 where there is none.

@@ -136,7 +136,8 @@ static void remove_file(void *user, const char *name)
     }
 }
 
-void kln_cache_clean(const kln_cache *cache, const char *key)
+/* Takes everything out of an entry whose lock is held, what a killed process left of it too. */
+static void clean(const kln_cache *cache, const char *key)
 {
     char folder[PATH_MAX];
     path_of(cache->folder, key, folder);
@@ -147,7 +148,7 @@ kiln_status kln_cache_put(const kln_cache *cache, const char *key, kiln_span dat
                           kiln_span manifest)
 {
     char path[PATH_MAX];
-    kln_cache_clean(cache, key);
+    clean(cache, key);
     kln_cache_path(cache, key, path);
     const size_t length = strlen(path);
     (void)snprintf(path + length, sizeof path - length, ".json");
@@ -159,7 +160,7 @@ kiln_status kln_cache_put(const kln_cache *cache, const char *key, kiln_span dat
     if (status == KILN_OK) {
         kln_cache_touch(cache, key);
     } else {
-        kln_cache_clean(cache, key);
+        clean(cache, key);
     }
     return status;
 }
@@ -181,7 +182,7 @@ kiln_status kln_cache_remove(const kln_cache *cache, const char *key)
     char path[PATH_MAX];
     int lock = -1;
     KLN_RETURN_IF_ERROR(kln_cache_lock(cache, key, false, NULL, NULL, &lock));
-    kln_cache_clean(cache, key);
+    clean(cache, key);
     /* The lock goes last: from then on the folder may be another one's, who makes the entry anew.
      */
     path_of(cache->folder, key, folder);

@@ -53,8 +53,6 @@ void kln_cache_unlock(int lock);
 /* Writes an entry, whose lock is held: nobody sees half of it. On an error there is none. IO. */
 KILN_MUST_CHECK kiln_status kln_cache_put(const kln_cache *cache, const char *key, kiln_span data,
                                           kiln_span manifest);
-/* Takes everything out of an entry whose lock is held, what a killed process left of it too. */
-void kln_cache_clean(const kln_cache *cache, const char *key);
 /* Notes that it was used now; a folder that cannot be written to forgets it. */
 void kln_cache_touch(const kln_cache *cache, const char *key);
 

@@ -56,31 +56,6 @@ kiln_status kln_cuda_memory_info(int32_t device, size_t *free_bytes, size_t *tot
                       "the free memory of device %d", device);
 }
 
-kiln_status kln_cuda_enable_peer(int32_t device, int32_t peer)
-{
-    cuda_device *from = NULL;
-    cuda_device *to = NULL;
-    KLN_RETURN_IF_ERROR(cuda_find_device(device, &from));
-    KLN_RETURN_IF_ERROR(cuda_find_device(peer, &to));
-    const cuda_table *cuda = cuda_functions();
-    int can = 0;
-    if (cuda->device_can_access != NULL && cuda->context_enable_peer != NULL && device != peer) {
-        KLN_RETURN_IF_ERROR(cuda_check(cuda,
-                                       cuda->device_can_access(&can, from->handle, to->handle),
-                                       "whether device %d reaches device %d", device, peer));
-    }
-    KLN_RETURN_IF(can == 0, KILN_ERROR_UNSUPPORTED,
-                  "device %d cannot reach the memory of device %d directly; copies between "
-                  "them go through the host",
-                  device, peer);
-    void *context = NULL;
-    KLN_RETURN_IF_ERROR(cuda_primary_context(to, &context));
-    KLN_CUDA_ENTER(device);
-    int result = cuda->context_enable_peer(context, 0);
-    result = result == CU_PEER_ALREADY_ENABLED ? CU_SUCCESS : result;
-    return cuda_check(cuda, result, "access of device %d to device %d", device, peer);
-}
-
 /* --- the public calls --- */
 
 size_t kiln_device_count(void)
@@ -108,5 +83,25 @@ kiln_status kiln_device_memory(int32_t device, size_t *free_bytes, size_t *total
 
 kiln_status kiln_device_connect(int32_t device, int32_t peer)
 {
-    return kln_cuda_enable_peer(device, peer);
+    cuda_device *from = NULL;
+    cuda_device *to = NULL;
+    KLN_RETURN_IF_ERROR(cuda_find_device(device, &from));
+    KLN_RETURN_IF_ERROR(cuda_find_device(peer, &to));
+    const cuda_table *cuda = cuda_functions();
+    int can = 0;
+    if (cuda->device_can_access != NULL && cuda->context_enable_peer != NULL && device != peer) {
+        KLN_RETURN_IF_ERROR(cuda_check(cuda,
+                                       cuda->device_can_access(&can, from->handle, to->handle),
+                                       "whether device %d reaches device %d", device, peer));
+    }
+    KLN_RETURN_IF(can == 0, KILN_ERROR_UNSUPPORTED,
+                  "device %d cannot reach the memory of device %d directly; copies between "
+                  "them go through the host",
+                  device, peer);
+    void *context = NULL;
+    KLN_RETURN_IF_ERROR(cuda_primary_context(to, &context));
+    KLN_CUDA_ENTER(device);
+    int result = cuda->context_enable_peer(context, 0);
+    result = result == CU_PEER_ALREADY_ENABLED ? CU_SUCCESS : result;
+    return cuda_check(cuda, result, "access of device %d to device %d", device, peer);
 }

@@ -78,29 +78,6 @@ static kiln_status need_ordered(int32_t device)
                     kln_cuda_version() / 1000, kln_cuda_version() % 1000 / 10);
 }
 
-kiln_status kln_cuda_allocate_ordered(kiln_stream *stream, size_t bytes, void **memory)
-{
-    *memory = NULL;
-    KLN_RETURN_IF_ERROR(need_ordered(stream->device));
-    KLN_CUDA_ENTER(stream->device);
-    const cuda_table *cuda = cuda_functions();
-    cu_address address = 0;
-    const kiln_status status =
-        cuda_check(cuda, cuda->allocate_ordered(&address, bytes, stream->handle),
-                   "%zu bytes in the order of a stream of device %d", bytes, stream->device);
-    *memory = (void *)(uintptr_t)address;
-    return status;
-}
-
-kiln_status kln_cuda_release_ordered(kiln_stream *stream, void *memory)
-{
-    KLN_RETURN_IF_ERROR(need_ordered(stream->device));
-    KLN_CUDA_ENTER(stream->device);
-    const cuda_table *cuda = cuda_functions();
-    return cuda_check(cuda, cuda->release_ordered(cuda_address(memory), stream->handle),
-                      "releasing memory in the order of a stream of device %d", stream->device);
-}
-
 static kiln_status keep_inside(const cuda_device *device, uint64_t bytes)
 {
     const cuda_table *cuda = cuda_functions();
@@ -131,13 +108,28 @@ kiln_status kiln_stream_allocate(kiln_stream *stream, size_t bytes, void **memor
     KLN_RETURN_IF_NULL(stream, memory);
     *memory = NULL;
     KLN_RETURN_IF(bytes == 0, KILN_ERROR_SIZE, "kiln_stream_allocate: at least 1 byte is needed");
-    return kln_cuda_allocate_ordered(stream, bytes, memory);
+    KLN_RETURN_IF_ERROR(need_ordered(stream->device));
+    KLN_CUDA_ENTER(stream->device);
+    const cuda_table *cuda = cuda_functions();
+    cu_address address = 0;
+    const kiln_status status =
+        cuda_check(cuda, cuda->allocate_ordered(&address, bytes, stream->handle),
+                   "%zu bytes in the order of a stream of device %d", bytes, stream->device);
+    *memory = (void *)(uintptr_t)address;
+    return status;
 }
 
 kiln_status kiln_stream_release(kiln_stream *stream, void *memory)
 {
     KLN_RETURN_IF_NULL(stream);
-    return memory != NULL ? kln_cuda_release_ordered(stream, memory) : KILN_OK;
+    if (memory == NULL) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(need_ordered(stream->device));
+    KLN_CUDA_ENTER(stream->device);
+    const cuda_table *cuda = cuda_functions();
+    return cuda_check(cuda, cuda->release_ordered(cuda_address(memory), stream->handle),
+                      "releasing memory in the order of a stream of device %d", stream->device);
 }
 
 kiln_status kln_cuda_copy(int32_t device, void *to, const void *from, size_t bytes,

@@ -106,10 +106,6 @@ KILN_MUST_CHECK kiln_status kln_fence_wait(const kln_fence *fence, const kiln_st
  * thread is captured: DEVICE. */
 KILN_MUST_CHECK kiln_status kln_cuda_wait(int32_t device);
 
-/* Lets `device` read and write the memory of `peer`, for good; fine where it could already.
- * UNSUPPORTED where the two are not connected. */
-KILN_MUST_CHECK kiln_status kln_cuda_enable_peer(int32_t device, int32_t peer);
-
 /* --- memory (cuda_memory.c) --- */
 
 /* `bytes` (not 0) in PINNED, MANAGED or DEVICE memory, aligned to 256 at least. Pinned memory is
@@ -120,12 +116,6 @@ KILN_MUST_CHECK kiln_status kln_cuda_allocate(kiln_location location, int32_t de
 /* Waits for the device first, as the driver does. A failure is logged: nothing can be done about
  * it. */
 void kln_cuda_release(kiln_location location, int32_t device, void *memory);
-
-/* Device memory in the order of the stream: it may be used by what is enqueued there later, and
- * after its release by what was enqueued before. UNSUPPORTED without KLN_CUDA_STREAM_ORDERED. */
-KILN_MUST_CHECK kiln_status kln_cuda_allocate_ordered(kiln_stream *stream, size_t bytes,
-                                                      void **memory);
-KILN_MUST_CHECK kiln_status kln_cuda_release_ordered(kiln_stream *stream, void *memory);
 
 /* Copies between any two places of `device` and host. With a stream it is enqueued, and pageable
  * host memory may make the call wait; with NULL it is done on return. */

@@ -69,7 +69,8 @@ static transfer_mode output_by_rule(transfer_load load)
                                               : TRANSFER_COPIED;
 }
 
-graph_variant graph_variant_by_rule(transfer_load in, transfer_load out)
+/* The variant that is chosen where nothing was measured. */
+static graph_variant by_rule(transfer_load in, transfer_load out)
 {
     return (graph_variant){.in = input_by_rule(in), .out = output_by_rule(out)};
 }
@@ -87,7 +88,7 @@ graph_variant graph_variant_choose(kln_exec *exec, const graph_entry *entry)
     if (exec->gpu->lane != NULL) {
         return (graph_variant){.in = overlapping_mode(in), .out = overlapping_mode(out)};
     }
-    graph_variant variant = graph_variant_by_rule(in, out);
+    graph_variant variant = by_rule(in, out);
     KLN_LOCKED(&shared->measured->mutex);
     (void)measured_variants_get(&shared->measured->variants, graph_cache_shapes(exec), shared->gpu,
                                 &variant);

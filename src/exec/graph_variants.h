@@ -46,9 +46,6 @@ typedef struct transfer_load {
     size_t ordinary; /* of these, the bytes in ordinary memory of the caller's */
 } transfer_load;
 
-/* The variant that is chosen where nothing was measured. */
-graph_variant graph_variant_by_rule(transfer_load in, transfer_load out);
-
 /* Whether `mode` can be the fastest for what travels in one direction. */
 bool transfer_mode_is_worth_trying(transfer_mode mode, transfer_load load, bool inputs);
 

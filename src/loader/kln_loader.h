@@ -97,7 +97,7 @@ bool kln_library_redirect(const kln_library *library, const char *import, const 
 bool kln_library_is_own(const kln_library *library);
 /* The resolved path of the opened file, or "". The library's, like every string below. */
 const char *kln_library_path(const kln_library *library);
-/* What spec->accept or kln_library_set_version wrote, or "". */
+/* What spec->accept wrote, or "". */
 const char *kln_library_version(const kln_library *library);
 kiln_library_state kln_library_state(const kln_library *library);
 size_t kln_library_place_count(const kln_library *library);
@@ -108,8 +108,6 @@ const char *kln_library_place(const kln_library *library, size_t index);
  * with it. False for what is not a library. */
 bool kln_library_needs(const char *path, const char *name);
 
-/* For a room that learns the version by other means than spec->accept. */
-void kln_library_set_version(kln_library *library, const char *version);
 /* For a room that finds, after opening, that it cannot use this version: state becomes REFUSED and
  * one more line is kept. */
 void kln_library_refuse(kln_library *library, const char *reason);

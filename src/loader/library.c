@@ -168,14 +168,6 @@ const char *kln_library_place(const kln_library *library, size_t index)
     return index < library->place_count ? library->places[index] : NULL;
 }
 
-void kln_library_set_version(kln_library *library, const char *version)
-{
-    char words[KLN_LIBRARY_VERSION + 32];
-    (void)snprintf(words, sizeof words, "version %s", version);
-    library->version = kln_record_keep(library, version);
-    kln_record_place(library, library->path, words);
-}
-
 void kln_library_refuse(kln_library *library, const char *reason)
 {
     kln_record_place(library, library->path, reason);

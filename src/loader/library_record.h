@@ -38,10 +38,6 @@ const char *kln_record_keep(kln_library *library, const char *text);
 /* Keeps "PLACE: words". */
 void kln_record_place(kln_library *library, const char *place, const char *words);
 
-/* Keeps the line of a file that is there but does not work, and remembers the first of them. */
-void kln_record_failure(kln_library *library, kiln_status failure, const char *place,
-                        const char *words);
-
 /* Tries one file by its path. True: it opened, and the search is over. */
 bool kln_library_try_path(kln_library *library, const char *path, void *table);
 

@@ -34,8 +34,9 @@ void kln_record_place(kln_library *library, const char *place, const char *words
     }
 }
 
-void kln_record_failure(kln_library *library, kiln_status failure, const char *place,
-                        const char *words)
+/* Keeps the line of a file that is there but does not work, and remembers the first of them. */
+static void record_failure(kln_library *library, kiln_status failure, const char *place,
+                           const char *words)
 {
     const size_t before = library->place_count;
     kln_record_place(library, place, words);
@@ -148,9 +149,9 @@ static bool adopt(kln_library *library, const char *place, void *handle, bool is
     const char *lacking = fill_table(spec, handle, table);
     if (lacking != NULL) {
         (void)snprintf(reason, sizeof reason, "it lacks the function %s", lacking);
-        kln_record_failure(library, KILN_ERROR_LIBRARY_SYMBOL, place, reason);
+        record_failure(library, KILN_ERROR_LIBRARY_SYMBOL, place, reason);
     } else if (spec->accept != NULL && !spec->accept(table, version, reason)) {
-        kln_record_failure(library, KILN_ERROR_LIBRARY_VERSION, place, reason);
+        record_failure(library, KILN_ERROR_LIBRARY_VERSION, place, reason);
     } else {
         keep(library, place, handle, version);
         library->is_own = is_own;
@@ -179,22 +180,22 @@ bool kln_library_try_path(kln_library *library, const char *path, void *table)
             kln_record_place(library, path, "not there");
             return false;
         }
-        kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
+        record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
         return false;
     }
     const kiln_status status = kln_elf_check(resolved, reason);
     if (status != KILN_OK) {
-        kln_record_failure(library, status, path, reason);
+        record_failure(library, status, path, reason);
         return false;
     }
     if (!kln_library_is_safe(resolved, reason)) {
-        kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
+        record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
         return false;
     }
     const bool is_loaded = kln_library_is_loaded(resolved);
     void *handle = dlopen(resolved, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL) {
-        kln_record_failure(library, explain_linker(resolved, dlerror(), reason), path, reason);
+        record_failure(library, explain_linker(resolved, dlerror(), reason), path, reason);
         return false;
     }
     return adopt(library, path, handle, !is_loaded, table);
@@ -218,6 +219,6 @@ bool kln_library_try_name(kln_library *library, const char *name, void *table)
         return false;
     }
     char reason[KLN_LIBRARY_REASON];
-    kln_record_failure(library, explain_linker(name, linker, reason), place, reason);
+    record_failure(library, explain_linker(name, linker, reason), place, reason);
     return false;
 }

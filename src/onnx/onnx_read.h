@@ -62,7 +62,6 @@ KILN_MUST_CHECK kiln_status kln_onnx_read_message(kln_onnx_reader *reader, const
 void kln_onnx_release_scratch(kln_onnx_reader *reader);
 
 /* Counts against the limits. LIMIT. */
-KILN_MUST_CHECK kiln_status kln_onnx_count_entries(kln_onnx_reader *reader, size_t more);
 KILN_MUST_CHECK kiln_status kln_onnx_count_numbers(kln_onnx_reader *reader, size_t more);
 
 /* A terminated copy; a zero byte inside is refused, because it would cut the name. */

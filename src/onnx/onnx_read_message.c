@@ -14,7 +14,8 @@ typedef struct kln_tally {
                        before the first value is set, because what decides may stand there twice */
 } tally;
 
-kiln_status kln_onnx_count_entries(kln_onnx_reader *reader, size_t more)
+/* Counts against the limits. LIMIT. */
+static kiln_status count_entries(kln_onnx_reader *reader, size_t more)
 {
     KLN_RETURN_IF(more > KLN_ONNX_MAX_ENTRIES - reader->entries, KILN_ERROR_LIMIT,
                   "the model holds more than %d messages and strings; that is the limit",
@@ -179,7 +180,7 @@ static kiln_status make_array(kln_onnx_reader *reader, const kln_field *field, s
 {
     const bool is_number = field->kind == KLN_FIELD_INT64S || field->kind == KLN_FIELD_FLOATS;
     KLN_RETURN_IF_ERROR(is_number ? kln_onnx_count_numbers(reader, count)
-                                  : kln_onnx_count_entries(reader, count));
+                                  : count_entries(reader, count));
     void *array = kln_arena_alloc_zeroed(reader->arena, count, element_size(field));
     KLN_RETURN_IF_NO_MEMORY(array, count * element_size(field), field->name);
     memcpy(base + field->offset, &array, sizeof array);
@@ -197,7 +198,7 @@ static kiln_status make_room(kln_onnx_reader *reader, const kln_layout *layout, 
     }
     if (found->unknown != 0 && layout->unknown != SIZE_MAX) {
         kln_onnx_unknown unknown = {NULL, 0};
-        KLN_RETURN_IF_ERROR(kln_onnx_count_entries(reader, found->unknown));
+        KLN_RETURN_IF_ERROR(count_entries(reader, found->unknown));
         unknown.fields = kln_arena_alloc_zeroed(reader->arena, found->unknown, sizeof(kiln_span));
         KLN_RETURN_IF_NO_MEMORY(unknown.fields, found->unknown * sizeof(kiln_span),
                                 "unknown fields");
@@ -238,7 +239,7 @@ static bool set_numbers(const kln_field *known, const kln_wire_field *field, uns
 static kiln_status read_pointed(kln_onnx_reader *reader, const kln_layout *layout, kiln_span bytes,
                                 void **pointer)
 {
-    KLN_RETURN_IF_ERROR(kln_onnx_count_entries(reader, 1));
+    KLN_RETURN_IF_ERROR(count_entries(reader, 1));
     void *message = kln_arena_alloc_zeroed(reader->arena, 1, layout->size);
     KLN_RETURN_IF_NO_MEMORY(message, layout->size, layout->name);
     memcpy(pointer, &message, sizeof message);
@@ -285,7 +286,7 @@ static kiln_status set_single(kln_onnx_reader *reader, const kln_layout *layout,
     switch (known->kind) {
         case KLN_FIELD_STRING:
         case KLN_FIELD_STRING_OR_NULL:
-            KLN_RETURN_IF_ERROR(kln_onnx_count_entries(reader, 1));
+            KLN_RETURN_IF_ERROR(count_entries(reader, 1));
             return kln_onnx_read_string(reader, layout, known, field->bytes,
                                         (const char **)(void *)place);
         case KLN_FIELD_BYTES: memcpy(place, &field->bytes, sizeof field->bytes); break;

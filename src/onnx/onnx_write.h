@@ -35,8 +35,6 @@ typedef struct kln_onnx_writer {
     size_t buffered;
 } kln_onnx_writer;
 
-/* Bytes of the message. */
-KILN_MUST_CHECK kiln_status kln_onnx_put(kln_onnx_writer *writer, const void *data, size_t size);
 KILN_MUST_CHECK kiln_status kln_onnx_put_varint(kln_onnx_writer *writer, uint64_t value);
 KILN_MUST_CHECK kiln_status kln_onnx_put_tag(kln_onnx_writer *writer, uint32_t number,
                                              kln_wire_type type);

@@ -12,7 +12,8 @@ static kiln_status flush(kln_onnx_writer *writer)
     return kln_output_write(writer->file, writer->buffer, size);
 }
 
-kiln_status kln_onnx_put(kln_onnx_writer *writer, const void *data, size_t size)
+/* Bytes of the message. */
+static kiln_status put(kln_onnx_writer *writer, const void *data, size_t size)
 {
     writer->total += size;
     if (writer->measures || size == 0) {
@@ -35,7 +36,7 @@ kiln_status kln_onnx_put(kln_onnx_writer *writer, const void *data, size_t size)
 kiln_status kln_onnx_put_varint(kln_onnx_writer *writer, uint64_t value)
 {
     uint8_t bytes[KLN_WIRE_VARINT_BYTES];
-    return kln_onnx_put(writer, bytes, kln_wire_put_varint(bytes, value));
+    return put(writer, bytes, kln_wire_put_varint(bytes, value));
 }
 
 kiln_status kln_onnx_put_tag(kln_onnx_writer *writer, uint32_t number, kln_wire_type type)
@@ -47,7 +48,7 @@ kiln_status kln_onnx_put_bytes(kln_onnx_writer *writer, uint32_t number, kiln_sp
 {
     KLN_RETURN_IF_ERROR(kln_onnx_put_tag(writer, number, KLN_WIRE_BYTES));
     KLN_RETURN_IF_ERROR(kln_onnx_put_varint(writer, bytes.size));
-    return kln_onnx_put(writer, bytes.data, bytes.size);
+    return put(writer, bytes.data, bytes.size);
 }
 
 static kiln_status put_string(kln_onnx_writer *writer, uint32_t number, const char *string)
@@ -102,7 +103,7 @@ static kiln_status put_number(kln_onnx_writer *writer, uint32_t number, int64_t 
 static kiln_status put_float(kln_onnx_writer *writer, uint32_t number, const void *place)
 {
     KLN_RETURN_IF_ERROR(kln_onnx_put_tag(writer, number, KLN_WIRE_FIXED32));
-    return kln_onnx_put(writer, place, sizeof(float));
+    return put(writer, place, sizeof(float));
 }
 
 static kiln_status write_dtype(kln_onnx_writer *writer, const kln_field *field, uint32_t number,
@@ -232,7 +233,7 @@ static kiln_status write_fields(kln_onnx_writer *writer, const kln_layout *layou
     kln_onnx_unknown unknown;
     memcpy(&unknown, base + layout->unknown, sizeof unknown);
     for (size_t i = 0; i < unknown.count; i++) {
-        KLN_RETURN_IF_ERROR(kln_onnx_put(writer, unknown.fields[i].data, unknown.fields[i].size));
+        KLN_RETURN_IF_ERROR(put(writer, unknown.fields[i].data, unknown.fields[i].size));
     }
     return KILN_OK;
 }

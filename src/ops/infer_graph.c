@@ -34,8 +34,9 @@ static void link_outputs(kln_infer_state *state, kln_graph_walk *walk, const cha
     }
 }
 
-void kln_walk_graph(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
-                    size_t bound_count, const char *const *outputs, size_t output_count)
+/* Takes in what is new in the walk's graph. */
+static void walk_graph(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
+                       size_t bound_count, const char *const *outputs, size_t output_count)
 {
     const kln_onnx_graph *graph = walk->inference.graph;
     walk->is_started = true;
@@ -69,7 +70,7 @@ static kiln_status start(kln_inference *inference, const kln_infer_options *opti
     KLN_RETURN_IF_NO_MEMORY(state, sizeof *state, "shape inference");
     inference->state = state;
     state->inference = inference;
-    state->walk_graph = kln_walk_graph;
+    state->walk_graph = walk_graph;
     state->arena = &inference->arena;
     state->index.model = inference->model;
     if (options != NULL) {
@@ -127,7 +128,7 @@ kiln_status kln_infer_more(kln_inference *inference, kln_graph_inference *graph)
         state->status = kln_onnx_index_update(&state->index);
         KLN_RETURN_IF_ERROR(state->status);
     }
-    kln_walk_graph(state, walk_of(graph), NULL, 0, NULL, 0);
+    walk_graph(state, walk_of(graph), NULL, 0, NULL, 0);
     kln_state_check(state, !state->pool.failed);
     return state->status;
 }

@@ -91,11 +91,6 @@ static const kln_resolved *resolve(kln_infer_state *state, const kln_scope *scop
     return resolved;
 }
 
-bool kln_node_is_call(const kln_node_inference *node)
-{
-    return node->resolved != NULL && node->resolved->function != NULL;
-}
-
 /* --- types of inputs --- */
 
 static bool in_set(const kln_value *value, const kln_type_set *set)

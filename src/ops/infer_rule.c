@@ -154,9 +154,7 @@ void *kln_rule_alloc(kln_rule *rule, size_t count, size_t size)
         rule->state->contents_left -= count;
     }
     void *memory = kln_arena_alloc_zeroed(rule->state->arena, count, size);
-    if (memory == NULL) {
-        kln_rule_out_of_memory(rule);
-    }
+    kln_state_check(rule->state, memory != NULL);
     return memory;
 }
 
@@ -369,7 +367,8 @@ void kln_state_status(kln_infer_state *state, kiln_status status)
     }
 }
 
-void kln_state_keep(kln_infer_state *state, const kiln_issue *issue)
+/* Keeps an issue where it belongs: what a branch that does not run computes is no fault. */
+static void keep(kln_infer_state *state, const kiln_issue *issue)
 {
     const bool of_shapes = issue->kind == KILN_ISSUE_SHAPE || issue->kind == KILN_ISSUE_RANK ||
                            issue->kind == KILN_ISSUE_VALUE;
@@ -390,17 +389,10 @@ void kln_state_issue(kln_infer_state *state, kiln_severity severity, kiln_issue_
     (void)vsnprintf(sentence, sizeof sentence, format, arguments);
     va_end(arguments);
     const kiln_issue issue = {severity, kind, node, tensor, expected, found, sentence};
-    kln_state_keep(state, &issue);
+    keep(state, &issue);
 }
 
 /* --- faults --- */
-
-void kln_rule_out_of_memory(kln_rule *rule)
-{
-    if (rule->state->status == KILN_OK) {
-        rule->state->status = kln_fail_memory(0, "what is known of a network");
-    }
-}
 
 void kln_rule_fault(kln_rule *rule, kiln_issue_kind kind, const char *tensor, const char *expected,
                     const char *found, const char *format, ...)
@@ -421,5 +413,5 @@ void kln_rule_fault(kln_rule *rule, kiln_issue_kind kind, const char *tensor, co
                               .expected = expected,
                               .found = found,
                               .sentence = sentence};
-    kln_state_keep(rule->state, &issue);
+    keep(rule->state, &issue);
 }

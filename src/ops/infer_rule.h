@@ -45,7 +45,7 @@ struct kln_graph_walk;
 
 typedef struct kln_infer_state {
     kln_inference *inference;
-    /* kln_walk_graph, for nodes that have graphs in them */
+    /* of infer_graph.c, for nodes that have graphs in them */
     void (*walk_graph)(struct kln_infer_state *state, struct kln_graph_walk *walk,
                        const kln_value *const *bound, size_t bound_count,
                        const char *const *outputs, size_t output_count);
@@ -201,15 +201,12 @@ bool kln_rule_need_rank(kln_rule *rule, size_t input, size_t least, size_t most)
 /* Records an issue about this node; the sentence is printed by `format`. */
 void kln_rule_fault(kln_rule *rule, kiln_issue_kind kind, const char *tensor, const char *expected,
                     const char *found, const char *format, ...) KLN_PRINTF(6, 7);
-void kln_rule_out_of_memory(kln_rule *rule);
 
 /* --- the state --- */
 
 void kln_state_issue(kln_infer_state *state, kiln_severity severity, kiln_issue_kind kind,
                      const char *node, const char *tensor, const char *expected, const char *found,
                      const char *format, ...) KLN_PRINTF(8, 9);
-/* Keeps an issue where it belongs: what a branch that does not run computes is no fault. */
-void kln_state_keep(kln_infer_state *state, const kiln_issue *issue);
 void kln_state_check(kln_infer_state *state, bool enough);         /* false: memory ran out */
 void kln_state_status(kln_infer_state *state, kiln_status status); /* keeps the first failure */
 
@@ -246,9 +243,6 @@ void kln_walk_order(kln_infer_state *state, kln_graph_walk *walk, size_t first);
 
 /* infer_node.c */
 void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index);
-/* infer_graph.c: takes in what is new in the walk's graph. */
-void kln_walk_graph(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
-                    size_t bound_count, const char *const *outputs, size_t output_count);
 
 /* infer_table.c: what the families' rows say of an operator. */
 void kln_rule_lookup(const char *domain, const char *name, kln_resolved *resolved);

@@ -111,9 +111,6 @@ typedef struct kln_node_inference {
     size_t graph_count;
 } kln_node_inference;
 
-/* Whether the node calls a model-local function. */
-bool kln_node_is_call(const kln_node_inference *node);
-
 #define KLN_NO_VALUE UINT32_MAX
 
 typedef struct kln_graph_inference {

@@ -17,9 +17,6 @@ KLN_SCOPED_POINTER(kiln_precision_report, kiln_precision_report_destroy)
 /* Past this it is no table of ranges. */
 #define KLN_MOST_RANGE_TEXT ((size_t)1 << 30)
 
-/* Both read into an empty table. MALFORMED, OUT_OF_MEMORY. */
-KILN_MUST_CHECK kiln_status kln_ranges_read_cache(kiln_span text, kiln_range_table *table);
-KILN_MUST_CHECK kiln_status kln_ranges_read_json(kiln_span text, kiln_range_table *table);
 KILN_MUST_CHECK kiln_status kln_ranges_write_cache(const kiln_range_table *table, kln_text *text);
 KILN_MUST_CHECK kiln_status kln_ranges_write_json(const kiln_range_table *table, kln_text *text);
 

@@ -84,6 +84,8 @@ static const char *find_wide(const precise_pass *pass, const precise_graph *grap
     return NULL;
 }
 
+static kiln_status decide(precise_pass *pass, precise_graph *graph);
+
 /* Whether the node was asked to stay, or has to. */
 static bool must_stay(const precise_pass *pass, const precise_graph *graph, size_t index,
                       precise_node *decided)
@@ -331,7 +333,7 @@ static kiln_status decide_loop(precise_pass *pass, precise_graph *graph, size_t 
     } else if (kln_graph_edit_is(node, "Loop")) {
         carried = node->input_count >= 2 ? node->input_count - 2 : 0;
     }
-    KLN_RETURN_IF_ERROR(precise_decide(pass, inner));
+    KLN_RETURN_IF_ERROR(decide(pass, inner));
     const size_t first = kln_graph_edit_is(node, "Loop") ? 1 : 0; /* its condition comes before */
     if (carried != SIZE_MAX && first + carried <= inner->graph->output_count) {
         KLN_RETURN_IF_ERROR(require_outputs(inner, first + carried, true));
@@ -358,7 +360,7 @@ static kiln_status decide_holder(precise_pass *pass, precise_graph *graph, size_
         return decide_loop(pass, graph, index, decided);
     }
     for (size_t g = 0; g < decided->graph_count; g++) {
-        KLN_RETURN_IF_ERROR(precise_decide(pass, decided->graphs[g]));
+        KLN_RETURN_IF_ERROR(decide(pass, decided->graphs[g]));
     }
     decide_if(graph, index, decided);
     for (size_t g = 0; g < decided->graph_count; g++) {
@@ -431,7 +433,7 @@ static void count_inputs(precise_graph *graph, const kln_onnx_node *node,
     }
 }
 
-kiln_status precise_decide(precise_pass *pass, precise_graph *graph)
+static kiln_status decide(precise_pass *pass, precise_graph *graph)
 {
     KLN_RETURN_IF_ERROR(precise_mark_exact(graph));
     KLN_RETURN_IF_ERROR(precise_mark_kept(pass, graph));
@@ -455,7 +457,7 @@ kiln_status precise_decide_main(precise_pass *pass)
         precise_value *input = precise_find(graph, graph->graph->inputs[i].name);
         input->is_half = input->is_single && input->initializer == NULL;
     }
-    KLN_RETURN_IF_ERROR(precise_decide(pass, graph));
+    KLN_RETURN_IF_ERROR(decide(pass, graph));
     for (size_t i = 0; i < graph->graph->output_count; i++) {
         const precise_value *output = precise_find(graph, graph->graph->outputs[i].name);
         graph->half_outputs[i] =

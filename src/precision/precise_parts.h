@@ -103,7 +103,6 @@ KILN_MUST_CHECK kiln_status precise_mark_kept(const precise_pass *pass, precise_
 
 /* --- deciding (precise_decide.c) --- */
 
-KILN_MUST_CHECK kiln_status precise_decide(precise_pass *pass, precise_graph *graph);
 /* All of the model. */
 KILN_MUST_CHECK kiln_status precise_decide_main(precise_pass *pass);
 

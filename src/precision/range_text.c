@@ -80,7 +80,8 @@ static kiln_status read_line(kiln_range_table *table, size_t number, kiln_span l
     return kiln_range_table_set(table, name->data, -LEVELS * scale, LEVELS * scale);
 }
 
-kiln_status kln_ranges_read_cache(kiln_span text, kiln_range_table *table)
+/* Into an empty table. */
+static kiln_status read_cache(kiln_span text, kiln_range_table *table)
 {
     kiln_span line = {NULL, 0};
     KLN_SCOPED(kln_text_finish) kln_text word = {0};
@@ -257,7 +258,7 @@ static kiln_status read_root(const cJSON *root, kiln_range_table *table)
     return read_ranges(ranges, table);
 }
 
-kiln_status kln_ranges_read_json(kiln_span text, kiln_range_table *table)
+static kiln_status read_json(kiln_span text, kiln_range_table *table)
 {
     cJSON *root = NULL;
     KLN_RETURN_IF_ERROR(kln_json_parse(text, KLN_MOST_RANGE_TEXT, "a table of ranges", "", &root));
@@ -372,8 +373,7 @@ kiln_status kiln_range_table_load_bytes(kiln_span bytes, kiln_range_table **tabl
                   bytes.size, KLN_MOST_RANGE_TEXT);
     kiln_range_table *made = NULL;
     KLN_RETURN_IF_ERROR(kiln_range_table_create(&made));
-    const kiln_status status =
-        is_json(bytes) ? kln_ranges_read_json(bytes, made) : kln_ranges_read_cache(bytes, made);
+    const kiln_status status = is_json(bytes) ? read_json(bytes, made) : read_cache(bytes, made);
     if (status != KILN_OK) {
         kiln_range_table_destroy(made);
         return status;

@@ -46,6 +46,13 @@ static kiln_status make_buffer(const kiln_generator *self, size_t bytes, kiln_bu
     return kiln_buffer_fill(*buffer, 0, NULL);
 }
 
+static uint64_t bytes_of_cache(const kiln_generator *self)
+{
+    const stream_cache *cache = &self->cache;
+    return kiln_buffer_bytes(cache->sides[0]) + kiln_buffer_bytes(cache->sides[1]) +
+           kiln_buffer_bytes(cache->fresh) + kiln_buffer_bytes(cache->scratch);
+}
+
 kiln_status stream_cache_make(kiln_generator *self, bool preallocate)
 {
     stream_cache *cache = &self->cache;
@@ -77,15 +84,8 @@ kiln_status stream_cache_make(kiln_generator *self, bool preallocate)
         KLN_RETURN_IF_ERROR(make_buffer(self, fresh, &cache->fresh));
     }
     cache->width = model->layout == KILN_CACHE_WHOLE || preallocate ? cache->most_width : 0;
-    self->counters.cache_bytes = stream_cache_bytes(self);
+    self->counters.cache_bytes = bytes_of_cache(self);
     return KILN_OK;
-}
-
-uint64_t stream_cache_bytes(const kiln_generator *self)
-{
-    const stream_cache *cache = &self->cache;
-    return kiln_buffer_bytes(cache->sides[0]) + kiln_buffer_bytes(cache->sides[1]) +
-           kiln_buffer_bytes(cache->fresh) + kiln_buffer_bytes(cache->scratch);
 }
 
 void stream_cache_finish(kiln_generator *self)

@@ -186,7 +186,6 @@ typedef struct stream_cache {
 
 KILN_MUST_CHECK kiln_status stream_cache_make(kiln_generator *self, bool preallocate);
 void stream_cache_finish(kiln_generator *self);
-uint64_t stream_cache_bytes(const kiln_generator *self);
 /* Pair `index` as a run reads it: so many rows and columns. */
 kiln_tensor stream_cache_past(const kiln_generator *self, size_t index, int64_t rows,
                               int64_t columns);
@@ -381,8 +380,6 @@ KILN_MUST_CHECK kiln_status stream_run_prefill(kiln_generator *self, kiln_sequen
 KILN_MUST_CHECK kiln_status stream_run_decode(kiln_generator *self);
 /* How many of prompts up to this length fit one prefill, 1 at least. */
 int64_t stream_run_fits(const kiln_generator *self, int64_t tokens);
-/* Brings them to the host, where somebody will look at them. */
-KILN_MUST_CHECK kiln_status stream_fetch_logits(kiln_generator *self, int64_t rows);
 /* The token of row `row` of the last run. */
 KILN_MUST_CHECK kiln_status stream_run_choose(kiln_generator *self, int64_t row,
                                               const kiln_sequence *sequence, int64_t *token);

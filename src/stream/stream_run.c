@@ -218,6 +218,33 @@ static kiln_status run_model(kiln_generator *self, const stream_run *run)
     return status;
 }
 
+/* Brings the logits to the host, where somebody will look at them. */
+static kiln_status fetch_logits(kiln_generator *self, int64_t rows)
+{
+    stream_logits *shown = &self->shown;
+    const size_t row = row_of_logits(self);
+    if (shown->first != NULL) {
+        shown->first += shown->skipped;
+        return KILN_OK;
+    }
+    if (shown->part->candidates != 0) {
+        return KILN_OK; /* each row when somebody asks for it */
+    }
+    KLN_RETURN_IF_ERROR(
+        generator_grow(self, &self->last, KILN_LOCATION_PINNED, row * (size_t)rows));
+    const kln_cuda_rows piece = {
+        .to = kiln_buffer_data(self->last),
+        .from = (unsigned char *)kiln_buffer_data(self->logits) + shown->skipped,
+        .to_step = row,
+        .from_step = shown->step,
+        .bytes = row,
+        .count = (size_t)rows};
+    KLN_RETURN_IF_ERROR(kln_cuda_copy_rows(self->stream, &piece, 1));
+    KLN_RETURN_IF_ERROR(kiln_stream_synchronize(self->stream));
+    *shown = (stream_logits){.part = shown->part, .first = piece.to, .step = row};
+    return KILN_OK;
+}
+
 /* --- a prefill --- */
 
 int64_t stream_run_fits(const kiln_generator *self, int64_t tokens)
@@ -284,7 +311,7 @@ kiln_status stream_run_prefill(kiln_generator *self, kiln_sequence *const *group
     self->counters.prefills++;
     self->counters.prompt_tokens += prompt_tokens;
     (void)pthread_mutex_unlock(&self->lock);
-    return stream_fetch_logits(self, run.rows);
+    return fetch_logits(self, run.rows);
 }
 
 /* --- a step --- */
@@ -328,36 +355,10 @@ kiln_status stream_run_decode(kiln_generator *self)
     self->counters.steps++;
     self->counters.padding += (uint64_t)(run.rows - self->row_count);
     (void)pthread_mutex_unlock(&self->lock);
-    return stream_fetch_logits(self, self->row_count);
+    return fetch_logits(self, self->row_count);
 }
 
 /* --- what came of it --- */
-
-kiln_status stream_fetch_logits(kiln_generator *self, int64_t rows)
-{
-    stream_logits *shown = &self->shown;
-    const size_t row = row_of_logits(self);
-    if (shown->first != NULL) {
-        shown->first += shown->skipped;
-        return KILN_OK;
-    }
-    if (shown->part->candidates != 0) {
-        return KILN_OK; /* each row when somebody asks for it */
-    }
-    KLN_RETURN_IF_ERROR(
-        generator_grow(self, &self->last, KILN_LOCATION_PINNED, row * (size_t)rows));
-    const kln_cuda_rows piece = {
-        .to = kiln_buffer_data(self->last),
-        .from = (unsigned char *)kiln_buffer_data(self->logits) + shown->skipped,
-        .to_step = row,
-        .from_step = shown->step,
-        .bytes = row,
-        .count = (size_t)rows};
-    KLN_RETURN_IF_ERROR(kln_cuda_copy_rows(self->stream, &piece, 1));
-    KLN_RETURN_IF_ERROR(kiln_stream_synchronize(self->stream));
-    *shown = (stream_logits){.part = shown->part, .first = piece.to, .step = row};
-    return KILN_OK;
-}
 
 static kiln_status read_scores(kiln_generator *self, int64_t row)
 {

@@ -196,10 +196,10 @@ TEST(ordered_memory_works)
         skip();
     }
     owned_stream stream = stream_on(0);
-    assert_ok(kln_cuda_allocate_ordered(stream, BYTES, &memory));
+    assert_ok(kiln_stream_allocate(stream, BYTES, &memory));
     assert_ok(kln_cuda_fill(0, memory, 0x5A, BYTES, stream));
     assert_ok(kln_cuda_copy(0, &byte, (unsigned char *)memory + BYTES - 1, 1, stream));
-    assert_ok(kln_cuda_release_ordered(stream, memory));
+    assert_ok(kiln_stream_release(stream, memory));
     assert_ok(kiln_stream_synchronize(stream));
     assert_int_equal(byte, 0x5A);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "graph/kln_graph.h"
+#include "ops/kln_schema.h"
 
 static void print_string(const char *text)
 {
@@ -61,7 +62,8 @@ static void print_graph(const kln_graph_inference *graph)
     (void)printf("},\"inner\":{");
     first = true;
     for (size_t n = 0; n < graph->node_count; n++) {
-        const bool function = kln_node_is_call(&graph->nodes[n]);
+        const kln_resolved *resolved = graph->nodes[n].resolved;
+        const bool function = resolved != NULL && resolved->function != NULL;
         for (size_t k = 0; !function && k < graph->nodes[n].graph_count; k++) {
             (void)printf("%s\"%zu.%zu\":", first ? "" : ",", n, k);
             first = false;

@@ -87,7 +87,7 @@ FAKE_TEST(what_a_driver_is_too_old_for_is_off)
     assert_false(kln_cuda_has(KLN_CUDA_GRAPHS, 9));
     void *memory = NULL;
     owned_stream stream = stream_on(0);
-    assert_fails(KILN_ERROR_UNSUPPORTED, kln_cuda_allocate_ordered(stream, 64, &memory),
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_stream_allocate(stream, 64, &memory),
                  "this driver speaks CUDA 11.0");
 }
 
@@ -187,7 +187,7 @@ FAKE_TEST(ordered_memory_and_peer_copies)
     void *other = NULL;
     int number = 77;
     owned_stream stream = new_stream(0, -2);
-    assert_ok(kln_cuda_allocate_ordered(stream, sizeof number, &memory));
+    assert_ok(kiln_stream_allocate(stream, sizeof number, &memory));
     assert_ok(kln_cuda_copy(0, memory, &number, sizeof number, stream));
     assert_ok(kln_cuda_allocate(KILN_LOCATION_DEVICE, 2, sizeof number, &other));
     assert_ok(kln_cuda_copy_peer(2, other, 0, memory, sizeof number, stream));
@@ -196,7 +196,7 @@ FAKE_TEST(ordered_memory_and_peer_copies)
     assert_ok(kln_cuda_copy(2, &number, other, sizeof number, NULL));
     assert_int_equal(number, 77);
     assert_ok(kln_cuda_copy_peer(0, memory, 2, other, sizeof number, NULL));
-    assert_ok(kln_cuda_release_ordered(stream, memory));
+    assert_ok(kiln_stream_release(stream, memory));
     kln_cuda_release(KILN_LOCATION_DEVICE, 2, other);
 }
 

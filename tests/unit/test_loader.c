@@ -91,8 +91,6 @@ TEST(a_file_opens_and_fills_the_table)
     kln_library_refuse(library, "the tests do not like it");
     assert_int_equal(kln_library_state(library), KILN_LIBRARY_REFUSED);
     assert_place("libfakepart.so: the tests do not like it");
-    kln_library_set_version(library, "3.1");
-    assert_string_equal(kln_library_version(library), "3.1");
 }
 
 TEST(a_folder_stands_for_its_files)

@@ -36,8 +36,6 @@ kln_lack ort_lacks(const kln_node_view *view, char *why, size_t size);
 
 /* A kernel for the types of the node, by the library's own list (ort_kernels.c). */
 kln_lack ort_lacks_kernel(const kln_node_view *view, char *why, size_t size);
-/* What a kernel refuses though it is there (ort_limits.c). */
-kln_lack ort_lacks_form(const kln_node_view *view, char *why, size_t size);
 
 /* What ends the process (ort_ends.c). */
 kln_lack ort_ends(const kln_node_view *view, char *why, size_t size);

@@ -345,7 +345,8 @@ static const struct {
     {" Resize Upsample ", ort_limit_resize},
 };
 
-kln_lack ort_lacks_form(const kln_node_view *view, char *why, size_t size)
+/* What a kernel refuses though it is there. */
+static kln_lack lacks_form(const kln_node_view *view, char *why, size_t size)
 {
     char name[64];
     const int length = snprintf(name, sizeof name, " %s ", view->node->op_type);
@@ -383,5 +384,5 @@ kln_lack ort_lacks(const kln_node_view *view, char *why, size_t size)
         return KLN_LACK_BUILD;
     }
     lack = ort_lacks_kernel(view, why, size);
-    return lack != KLN_LACK_NONE ? lack : ort_lacks_form(view, why, size);
+    return lack != KLN_LACK_NONE ? lack : lacks_form(view, why, size);
 }

@@ -173,9 +173,9 @@ static kiln_status check_groups(const ref_call *call, const ref_tensor *x, const
     return KILN_OK;
 }
 
-kiln_status ref_convolve(ref_call *call, const ref_tensor *x_shape, const double *x,
-                         const ref_tensor *w_shape, const double *w, const double *bias,
-                         double **out, int64_t *dims)
+static kiln_status convolve(ref_call *call, const ref_tensor *x_shape, const double *x,
+                            const ref_tensor *w_shape, const double *w, const double *bias,
+                            double **out, int64_t *dims)
 {
     grouping group = {0};
     ref_window_shape window = {0};
@@ -252,7 +252,7 @@ static kiln_status ref_op_conv(ref_call *call)
     KLN_RETURN_IF_ERROR(read_bias(call, ref_input(call, 2), w->rank > 0 ? w->dims[0] : 0, &bias));
     KLN_RETURN_IF_ERROR(ref_doubles(call, x, &xs));
     KLN_RETURN_IF_ERROR(ref_doubles(call, w, &ws));
-    KLN_RETURN_IF_ERROR(ref_convolve(call, x, xs, w, ws, bias, &out, dims));
+    KLN_RETURN_IF_ERROR(convolve(call, x, xs, w, ws, bias, &out, dims));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
     ref_store_float(y, 0, 1, y->count, out);
     return KILN_OK;
@@ -287,7 +287,7 @@ static kiln_status ref_op_conv_integer(ref_call *call)
     int64_t dims[REF_RANK];
     KLN_RETURN_IF_ERROR(centred(call, x, ref_input(call, 2), &xs));
     KLN_RETURN_IF_ERROR(centred(call, w, ref_input(call, 3), &ws));
-    KLN_RETURN_IF_ERROR(ref_convolve(call, x, xs, w, ws, NULL, &out, dims));
+    KLN_RETURN_IF_ERROR(convolve(call, x, xs, w, ws, NULL, &out, dims));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_INT32, x->rank, dims, &y));
     ref_store_float(y, 0, 1, y->count, out);
     return KILN_OK;
@@ -310,7 +310,7 @@ static kiln_status ref_op_qlinear_conv(ref_call *call)
     KLN_RETURN_IF_ERROR(read_bias(call, ref_input(call, 8), w->rank > 0 ? w->dims[0] : 0, &bias));
     KLN_RETURN_IF_ERROR(centred(call, x, t[2], &xs));
     KLN_RETURN_IF_ERROR(centred(call, w, t[5], &ws));
-    KLN_RETURN_IF_ERROR(ref_convolve(call, x, xs, w, ws, bias, &out, dims));
+    KLN_RETURN_IF_ERROR(convolve(call, x, xs, w, ws, bias, &out, dims));
     KLN_RETURN_IF(t[1]->count != 1 || t[6]->count != 1 || t[7]->count != 1 ||
                       (t[4]->count != 1 && t[4]->count != w->dims[0]),
                   KILN_ERROR_SHAPE,

@@ -186,8 +186,6 @@ typedef struct ref_window_shape {
     int64_t output[REF_RANK];
 } ref_window_shape;
 
-/* Dimension `i` of it, without what auto_pad and ceil_mode say. */
-kln_window ref_window_along(const ref_window_shape *window, int i);
 /* Reads kernel_shape (or takes `kernel`), strides, dilations, pads, auto_pad and ceil_mode, and
  * computes the output. */
 KILN_MUST_CHECK kiln_status ref_window_read(const ref_call *call, const ref_tensor *x,
@@ -250,9 +248,5 @@ KILN_MUST_CHECK kiln_status ref_spread(ref_call *call, const ref_tensor *tensor,
 void ref_put_float8(ref_tensor *y, int64_t index, double value, bool saturate);
 /* Quantizes: round to even, add the zero point, saturate to the dtype. */
 double ref_quantized(double scaled, double zero_point, kiln_dtype dtype);
-/* Applies `f` of Conv to doubles: see ref_conv.c. */
-KILN_MUST_CHECK kiln_status ref_convolve(ref_call *call, const ref_tensor *x_shape, const double *x,
-                                         const ref_tensor *w_shape, const double *w,
-                                         const double *bias, double **out, int64_t *dims);
 
 #endif

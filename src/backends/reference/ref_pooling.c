@@ -32,7 +32,8 @@ static kiln_status check_window(const ref_window_shape *w)
     return KILN_OK;
 }
 
-kln_window ref_window_along(const ref_window_shape *w, int i)
+/* Dimension `i` of the window, without what auto_pad and ceil_mode say. */
+static kln_window along_axis(const ref_window_shape *w, int i)
 {
     return (kln_window){.stride = w->stride[i],
                         .dilation = w->dilation[i],
@@ -42,7 +43,7 @@ kln_window ref_window_along(const ref_window_shape *w, int i)
 
 static void place_window(ref_window_shape *w, int i, const char *pad, bool up)
 {
-    kln_window one = ref_window_along(w, i);
+    kln_window one = along_axis(w, i);
     const bool lower = strcmp(pad, "SAME_LOWER") == 0;
     one.same = lower || strcmp(pad, "SAME_UPPER") == 0;
     one.up = up;
@@ -408,7 +409,7 @@ static kiln_status unpooled_dims(ref_call *call, const ref_tensor *x, int64_t *d
         w.dilation[i] = 1;
         w.begin[i] = pads[i];
         w.end[i] = pads[i + w.rank];
-        const kln_window one = ref_window_along(&w, i);
+        const kln_window one = along_axis(&w, i);
         dims[i + 2] = kln_window_span(NULL, &one, KLN_DIM_OF_NUMBER(x->dims[i + 2]),
                                       KLN_DIM_OF_NUMBER(w.kernel[i]))
                           .of.number;

@@ -245,8 +245,8 @@ static kiln_status fill_copy(trt_engine *engine, trt_engine *copy)
     return trt_engine_deserialize(copy, "the plan");
 }
 
-kiln_status trt_refit_beside(void *state, const kiln_named_tensor *weights, size_t count,
-                             void **made)
+static kiln_status refit_beside(void *state, const kiln_named_tensor *weights, size_t count,
+                                void **made)
 {
     trt_engine *engine = state;
     trt_engine *copy = NULL;
@@ -303,7 +303,7 @@ static const kiln_plan_table plan_operations = {
 static const kiln_refit_table refit_operations = {
     .count = trt_refit_count,
     .get = trt_refit_get,
-    .beside = trt_refit_beside,
+    .beside = refit_beside,
     .in_place = trt_refit,
     .in_place_model = trt_refit_model,
 };

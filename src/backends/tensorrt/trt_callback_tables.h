@@ -26,8 +26,6 @@ static inline const trt_slot *trt_table_point(const trt_table *table)
     return table->entries + TRT_TABLE_FRONT;
 }
 
-void trt_fill_logger(trt_tables *tables, const trt_abi *abi);
-void trt_fill_error_recorder(trt_tables *tables, const trt_abi *abi);
 void trt_fill_progress_monitor(trt_tables *tables, const trt_abi *abi);
 void trt_fill_memory(trt_tables *tables, const trt_abi *abi);
 void trt_fill_profiler(trt_tables *tables, const trt_abi *abi);

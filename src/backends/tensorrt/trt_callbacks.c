@@ -40,22 +40,6 @@ INTERFACE(GpuAllocator)
 INTERFACE(OutputAllocator)
 INTERFACE(Profiler)
 
-void trt_tables_init(trt_tables *tables, const trt_abi *abi)
-{
-    memset(tables, 0, sizeof *tables);
-    COMMON(&tables->logger, Logger);
-    COMMON(&tables->error_recorder, ErrorRecorder);
-    COMMON(&tables->progress_monitor, ProgressMonitor);
-    COMMON(&tables->gpu_allocator, GpuAllocator);
-    COMMON(&tables->output_allocator, OutputAllocator);
-    COMMON(&tables->profiler, Profiler);
-    trt_fill_logger(tables, abi);
-    trt_fill_error_recorder(tables, abi);
-    trt_fill_progress_monitor(tables, abi);
-    trt_fill_memory(tables, abi);
-    trt_fill_profiler(tables, abi);
-}
-
 /* --- logger --- */
 
 /* The first error since trt_logged_clear, of this thread and of any. */
@@ -113,7 +97,7 @@ static void logger_log(void *self, int32_t severity, const char *text)
     kln_log(level, "tensorrt", "%s", text);
 }
 
-void trt_fill_logger(trt_tables *tables, const trt_abi *abi)
+static void fill_logger(trt_tables *tables, const trt_abi *abi)
 {
     TRT_PUT(&tables->logger, Logger, log, logger_log);
 }
@@ -189,7 +173,7 @@ static int32_t recorder_release(void *self)
     return --recorder->references;
 }
 
-void trt_fill_error_recorder(trt_tables *tables, const trt_abi *abi)
+static void fill_error_recorder(trt_tables *tables, const trt_abi *abi)
 {
     trt_table *table = &tables->error_recorder;
     TRT_PUT(table, ErrorRecorder, getNbErrors, recorder_count);
@@ -256,4 +240,22 @@ kiln_status(trt_fail)(kiln_status status, trt_error_recorder *recorder, const ch
     KLN_RETURN_IF(count > 1, status, "%s: TensorRT says: %s (and %d more errors)", what, said,
                   recorder->count - 1);
     return kln_fail(status, "%s: TensorRT says: %s", what, said);
+}
+
+/* --- all --- */
+
+void trt_tables_init(trt_tables *tables, const trt_abi *abi)
+{
+    memset(tables, 0, sizeof *tables);
+    COMMON(&tables->logger, Logger);
+    COMMON(&tables->error_recorder, ErrorRecorder);
+    COMMON(&tables->progress_monitor, ProgressMonitor);
+    COMMON(&tables->gpu_allocator, GpuAllocator);
+    COMMON(&tables->output_allocator, OutputAllocator);
+    COMMON(&tables->profiler, Profiler);
+    fill_logger(tables, abi);
+    fill_error_recorder(tables, abi);
+    trt_fill_progress_monitor(tables, abi);
+    trt_fill_memory(tables, abi);
+    trt_fill_profiler(tables, abi);
 }

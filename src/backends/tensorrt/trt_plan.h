@@ -10,9 +10,6 @@ KILN_MUST_CHECK kiln_status trt_refit_count(void *engine, size_t *count);
 KILN_MUST_CHECK kiln_status trt_refit_get(void *engine, size_t index, kiln_refit_weight *weight);
 KILN_MUST_CHECK kiln_status trt_refit(void *engine, const kiln_named_tensor *weights, size_t count);
 KILN_MUST_CHECK kiln_status trt_refit_model(void *engine, const kiln_model *model);
-/* trt_backend.c */
-KILN_MUST_CHECK kiln_status trt_refit_beside(void *engine, const kiln_named_tensor *weights,
-                                             size_t count, void **made);
 
 /* trt_memory.c */
 KILN_MUST_CHECK kiln_status trt_plan_device_memory(void *engine, int32_t profile, uint64_t *bytes);
