@@ -171,6 +171,9 @@ void serve_call_go_on(serve_call *call)
 
 /* --- what comes --- */
 
+static const serve_transport transport = {serve_call_answer, serve_call_stream, serve_call_suspend,
+                                          serve_call_resume};
+
 serve_call *serve_call_open(serve_link *link, int32_t stream)
 {
     serve_call *call = calloc(1, sizeof *call);
@@ -182,7 +185,7 @@ serve_call *serve_call_open(serve_link *link, int32_t stream)
     call->link = link;
     call->stream = stream;
     call->at.server = link->worker->grpc->server;
-    call->at.transport = &serve_grpc_transport;
+    call->at.transport = &transport;
     call->at.socket = -1;
     memcpy(call->at.client, link->client, sizeof call->at.client);
     serve_enter_phase(&call->at, SERVE_BODY);

@@ -18,12 +18,12 @@ bool serve_call_streams(const serve_call *call)
     return call->method != NULL && (call->method->flags & SERVE_GRPC_STREAMS) != 0;
 }
 
-static void suspend(serve_connection *at)
+void serve_call_suspend(serve_connection *at)
 {
     ((serve_call *)at)->asleep = true;
 }
 
-static void resume(serve_connection *at)
+void serve_call_resume(serve_connection *at)
 {
     serve_call *call = (serve_call *)at;
     serve_worker *worker = call->worker;
@@ -95,7 +95,7 @@ static void message_sent(serve_call *call)
     serve_call_drop_answer(call);
     if (call->read != NULL) { /* what follows, once nghttp2 has returned */
         call->asleep = true;
-        resume(&call->at);
+        serve_call_resume(&call->at);
     } else if (serve_call_streams(call)) {
         serve_call_finish_request(call);
     } else {
@@ -111,7 +111,7 @@ void serve_call_finish_request(serve_call *call)
     call->works = false;
     call->asleep = true;
     call->advances = true;
-    resume(&call->at);
+    serve_call_resume(&call->at);
 }
 
 /* Goes on by at most `length` bytes, which `link` is to send if it is not NULL. How many. */
@@ -320,7 +320,7 @@ static bool send_message(serve_call *call, uint32_t wrapped, const struct MHD_Io
     return true;
 }
 
-static bool answer(serve_connection *at, int code, const char *type, serve_reply *reply)
+bool serve_call_answer(serve_connection *at, int code, const char *type, serve_reply *reply)
 {
     serve_call *call = (serve_call *)at;
     const size_t count = reply->count > 1 ? reply->count - 1 : 0;
@@ -361,18 +361,3 @@ void serve_call_fail(serve_call *call)
     }
     serve_call_end(call, false);
 }
-
-static bool stream(serve_connection *at,
-                   ssize_t (*read)(void *user, uint64_t position, char *buffer, size_t size),
-                   void (*release)(void *user), void *user)
-{
-    serve_call *call = (serve_call *)at;
-    at->code = 200;
-    call->read = read;
-    call->read_release = release;
-    call->read_user = user;
-    serve_call_read_text(call);
-    return true;
-}
-
-const serve_transport serve_grpc_transport = {answer, stream, suspend, resume};

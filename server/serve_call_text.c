@@ -205,3 +205,16 @@ void serve_call_stop_text(serve_call *call)
     }
     serve_text_finish(&call->events);
 }
+
+bool serve_call_stream(serve_connection *at,
+                       ssize_t (*read)(void *user, uint64_t position, char *buffer, size_t size),
+                       void (*release)(void *user), void *user)
+{
+    serve_call *call = (serve_call *)at;
+    at->code = 200;
+    call->read = read;
+    call->read_release = release;
+    call->read_user = user;
+    serve_call_read_text(call);
+    return true;
+}

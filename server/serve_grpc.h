@@ -112,7 +112,24 @@ typedef struct serve_grpc {
     atomic_bool ends;
 } serve_grpc;
 
-/* --- a connection (serve_link.c), in its worker's thread --- */
+/* --- what a connection is to send (serve_link_send.c), in its worker's thread --- */
+
+#define SERVE_LINK_FRAMES ((size_t)128 << 10) /* that are sent at once */
+#define SERVE_LINK_FRAME ((size_t)16384 + SERVE_FRAME_HEAD)
+
+/* Whether a frame of SERVE_FRAME_PARTS parts at most may be put. */
+bool serve_link_has_room(const serve_link *link);
+/* Bytes that `stay` are sent from where they are, unless they are few or TLS needs a copy; true
+ * then. */
+bool serve_link_put(serve_link *link, const void *data, size_t size, bool stay);
+/* Releases what a call was answered with, once nothing of it is to be sent any more. */
+void serve_link_spend(serve_link *link, const serve_call *call, serve_spent spent);
+/* Sends what there is. False where the socket takes no more. */
+bool serve_link_drain(serve_link *link);
+/* All pieces were sent, or will not be. */
+void serve_link_begin_round(serve_link *link);
+
+/* --- a connection (serve_link.c), likewise --- */
 
 #define SERVE_LINK_READ ((size_t)64 << 10)
 
@@ -121,20 +138,11 @@ void serve_link_open(serve_worker *worker, int made, const struct sockaddr_stora
                      socklen_t size);
 /* Lets nghttp2 write its frames, many at once, and closes the link where it is at its end. */
 void serve_link_flush(serve_link *link);
-/* Whether a frame of SERVE_FRAME_PARTS parts at most may be put. */
-bool serve_link_has_room(const serve_link *link);
-/* Bytes that `stay` are sent from where they are, unless they are few or TLS needs a copy; true
- * then. */
-bool serve_link_put(serve_link *link, const void *data, size_t size, bool stay);
-/* Releases what a call was answered with, once nothing of it is to be sent any more. */
-void serve_link_spend(serve_link *link, const serve_call *call, serve_spent spent);
 /* Reads what came, with SERVE_LINK_READ bytes of room, and answers. */
 void serve_link_receive(serve_link *link, uint8_t *buffer);
 void serve_link_close(serve_link *link);
 
 /* --- a call (serve_call.c), in its worker's thread --- */
-
-extern const serve_transport serve_grpc_transport;
 
 serve_call *serve_call_open(serve_link *link, int32_t stream);
 void serve_call_header(serve_call *call, const char *name, const char *value);
@@ -165,6 +173,10 @@ int serve_call_put_data(nghttp2_session *session, nghttp2_frame *frame, const ui
 void serve_call_drop_answer(serve_call *call);
 /* Sends what `out` has, messages with their prefixes. False where memory is short. */
 bool serve_call_send_out(serve_call *call);
+/* As a serve_transport has them. */
+bool serve_call_answer(serve_connection *at, int code, const char *type, serve_reply *reply);
+void serve_call_suspend(serve_connection *at);
+void serve_call_resume(serve_connection *at);
 /* A request of several is answered. */
 void serve_call_finish_request(serve_call *call);
 
@@ -178,5 +190,9 @@ bool serve_call_text_json(serve_call *call, serve_proto_span message, const char
 /* Sends the tokens that are there. */
 void serve_call_read_text(serve_call *call);
 void serve_call_stop_text(serve_call *call);
+/* As a serve_transport has it. */
+bool serve_call_stream(serve_connection *at,
+                       ssize_t (*read)(void *user, uint64_t position, char *buffer, size_t size),
+                       void (*release)(void *user), void *user);
 
 #endif

@@ -12,9 +12,6 @@
 #define STREAMS 128             /* of a connection, at once */
 #define STREAM_WINDOW (1 << 20) /* bytes that a client may send ahead */
 #define CONNECTION_WINDOW (16 << 20)
-#define FRAMES ((size_t)128 << 10) /* that are sent at once */
-#define LARGEST_FRAME ((size_t)16384 + SERVE_FRAME_HEAD)
-#define LEAST_PIECE ((size_t)1024) /* that is worth an entry of its own */
 
 /* Looks for what it waits for: that the socket takes more, or that something comes. */
 static void watch(serve_link *link)
@@ -29,39 +26,9 @@ static void watch(serve_link *link)
     }
 }
 
-static void release(serve_spent *spent)
-{
-    if (spent->reply != NULL) {
-        serve_reply_release(spent->reply);
-    }
-    serve_text_finish(&spent->out);
-}
-
-void serve_link_spend(serve_link *link, const serve_call *call, serve_spent spent)
-{
-    if (link != NULL && call->lent == link->round) { /* each has a piece, so that there is room */
-        link->spent[link->spent_count++] = spent;
-    } else {
-        release(&spent);
-    }
-}
-
-/* All pieces were sent, or will not be. */
-static void begin_round(serve_link *link)
-{
-    for (size_t i = 0; i < link->spent_count; i++) {
-        release(&link->spent[i]);
-    }
-    link->spent_count = 0;
-    link->piece_count = 0;
-    link->piece = 0;
-    link->out_size = 0;
-    link->round++;
-}
-
 static void discard(serve_link *link, const serve_grpc *grpc)
 {
-    begin_round(link);
+    serve_link_begin_round(link);
     if (link->session != NULL) {
         grpc->h2->session_del(link->session);
     }
@@ -92,75 +59,17 @@ void serve_link_close(serve_link *link)
     (void)close(socket);
 }
 
-bool serve_link_has_room(const serve_link *link)
-{
-    return link->out_size + LARGEST_FRAME <= FRAMES &&
-           link->piece_count + SERVE_FRAME_PARTS + 1 <= SERVE_LINK_PIECES;
-}
-
-bool serve_link_put(serve_link *link, const void *data, size_t size, bool stay)
-{
-    struct iovec *next = &link->pieces[link->piece_count];
-    if (stay && link->secure == NULL && size >= LEAST_PIECE) {
-        *next = (struct iovec){(void *)(uintptr_t)data, size};
-        link->piece_count++;
-        return true;
-    }
-    char *place = link->out + link->out_size;
-    memcpy(place, data, size);
-    link->out_size += size;
-    if (link->piece_count > 0 && (char *)next[-1].iov_base + next[-1].iov_len == place) {
-        next[-1].iov_len += size;
-    } else {
-        *next = (struct iovec){place, size};
-        link->piece_count++;
-    }
-    return false;
-}
-
-/* The bytes that the socket took, -1 for none. */
-static ssize_t send_pieces(serve_link *link)
-{
-    struct iovec *first = &link->pieces[link->piece];
-    const struct msghdr message = {.msg_iov = first, .msg_iovlen = link->piece_count - link->piece};
-    return link->secure != NULL ? serve_secure_send(link->secure, first->iov_base, first->iov_len)
-                                : sendmsg(link->socket, &message, MSG_NOSIGNAL);
-}
-
-/* False where the socket takes no more. */
-static bool drain(serve_link *link)
-{
-    while (link->piece < link->piece_count) {
-        ssize_t sent = send_pieces(link);
-        if (sent <= 0) {
-            link->broken |= errno != EAGAIN && errno != EINTR;
-            return false;
-        }
-        while (sent > 0) {
-            struct iovec *at = &link->pieces[link->piece];
-            const size_t part = (size_t)sent < at->iov_len ? (size_t)sent : at->iov_len;
-            at->iov_base = (char *)at->iov_base + part;
-            at->iov_len -= part;
-            sent -= (ssize_t)part;
-            link->piece += at->iov_len == 0;
-        }
-        link->since = kiln_clock_now();
-    }
-    begin_round(link);
-    return true;
-}
-
 /* Lets nghttp2 write its frames, many at once. */
 void serve_link_flush(serve_link *link)
 {
     const serve_nghttp2 *h2 = link->worker->grpc->h2;
     bool more = true;
-    while (more && !link->broken && drain(link)) {
+    while (more && !link->broken && serve_link_drain(link)) {
         const uint8_t *frame = NULL;
         ssize_t size = 1;
         while (size > 0 && serve_link_has_room(link)) {
             size = h2->session_mem_send(link->session, &frame);
-            if (size > (ssize_t)LARGEST_FRAME) {
+            if (size > (ssize_t)SERVE_LINK_FRAME) {
                 size = -1;
             } else if (size > 0) {
                 (void)serve_link_put(link, frame, (size_t)size, false);
@@ -231,7 +140,7 @@ void serve_link_open(serve_worker *worker, int made, const struct sockaddr_stora
     const int one = 1;
     serve_link *link = calloc(1, sizeof *link);
     bool opened = atomic_fetch_add(&server->sockets, 1) < (size_t)server->options->connections &&
-                  link != NULL && (link->out = malloc(FRAMES)) != NULL;
+                  link != NULL && (link->out = malloc(SERVE_LINK_FRAMES)) != NULL;
     if (opened) {
         link->worker = worker;
         link->socket = made;
