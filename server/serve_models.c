@@ -154,7 +154,7 @@ void serve_versions_put(serve_text *text, const serve_instance *instance)
     const serve_version *last = NULL;
     const char *comma = "";
     (void)pthread_rwlock_rdlock(&models->lock);
-    const serve_model *model = find_model(models, instance->name);
+    const serve_model *model = serve_model_find(models, instance->name);
     while (last != model->versions) {
         const serve_version *version = model->versions;
         while (version->next != last) {
