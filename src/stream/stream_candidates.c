@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The largest logits of each row, as outputs of a network.
  *
- * TensorRT sorts a row by one block of threads: 64 rows of 50,257 take an H200 half a millisecond,
- * as long as four layers of GPT-2. So a row is cut into chunks: the `count` chunks with the largest
+ * TensorRT sorts a row by one block of threads: behind the product alone, 64 rows of 50,257 take an
+ * H200 0.65 ms and in chunks 0.18, of which 0.15 are the product; a step of GPT-2 became 0.1 ms
+ * shorter. So a row is cut into chunks: the `count` chunks with the largest
  * element of their own hold the `count` largest of all, and only they are sorted. */
 #include <math.h>
 
