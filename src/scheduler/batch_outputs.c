@@ -261,7 +261,7 @@ static size_t own_text(const kiln_tensor *strings, unsigned char *next)
     const unsigned char *begin = next;
     kiln_span *spans = strings->data;
     for (size_t i = 0; i < strings->bytes / sizeof *spans; i++) {
-        if (spans[i].size != 0) {
+        if (spans[i].size != 0 && next != NULL) {
             memcpy(next, spans[i].data, spans[i].size);
             spans[i].data = next;
             next += spans[i].size;

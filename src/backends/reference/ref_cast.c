@@ -62,7 +62,7 @@ static size_t print_float(kiln_dtype dtype, double value, char text[MOST_DIGITS]
     for (int digits = 0; isfinite(value) && !same && digits < 17; digits++) {
         size = snprintf(text, MOST_DIGITS, "%.*e", digits, value);
         const double again = strtod(text, NULL);
-        const int power = atoi(strchr(text, 'e') + 1);
+        const int power = (int)strtol(strchr(text, 'e') + 1, NULL, 10);
         same = dtype == KILN_DTYPE_FLOAT64 ? again == value : (float)again == (float)value;
         if ((same || digits == 16) && power >= -5 && power < 16) {
             const int places = digits > power ? digits - power : 0;
