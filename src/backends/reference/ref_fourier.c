@@ -21,6 +21,15 @@ static int64_t next_radix(int64_t n)
     return p;
 }
 
+bool ref_fourier_pays(int64_t n)
+{
+    bool pays = true;
+    for (int64_t left = n; left > 1; left /= next_radix(left)) {
+        pays = pays && next_radix(left) < 32;
+    }
+    return pays;
+}
+
 /* Doubles between numbers that are read together, whose distance is a power of 2, so that they
  * fall into different sets of the cache. */
 #define APART 40

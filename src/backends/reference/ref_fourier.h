@@ -24,6 +24,8 @@ typedef struct ref_fourier {
     ref_points room[2];
 } ref_fourier;
 
+/* Whether stages of n points are few enough operations: a large prime is by the definition. */
+bool ref_fourier_pays(int64_t n);
 /* Doubles that ref_fourier_make needs as `room`. */
 int64_t ref_fourier_room(int64_t n, int64_t beside);
 void ref_fourier_make(ref_fourier *f, int64_t n, int64_t beside, bool inverse, double *room);

@@ -29,7 +29,8 @@ static kiln_status make_transform(ref_call *call, int64_t rows, transform *t)
     t->beside = rows > 1 && t->n < (1 << 16) ? REF_FOURIER_ROWS : 1;
     const int64_t all = t->n * t->beside;
     double *room = NULL;
-    const int64_t fast = ref_fourier_room(t->n, t->beside);
+    t->is_fast = t->y->dtype == KILN_DTYPE_FLOAT32 && ref_fourier_pays(t->n);
+    const int64_t fast = t->is_fast ? ref_fourier_room(t->n, t->beside) : 0;
     KLN_RETURN_IF_ERROR(
         ref_scratch(call, (size_t)(3 * t->n + 2 * all + fast + BINS), sizeof *room, &room));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)(2 * (all + BINS)), sizeof(float), &t->found[0]));
@@ -39,7 +40,6 @@ static kiln_status make_transform(ref_call *call, int64_t rows, transform *t)
     t->in = (ref_points){room + 3 * t->n, room + 3 * t->n + all};
     t->found[1] = t->found[0] + all + BINS;
     memset(t->in.re, 0, (size_t)(2 * all) * sizeof *t->in.re);
-    t->is_fast = t->y->dtype == KILN_DTYPE_FLOAT32;
     if (t->is_fast) {
         ref_fourier_make(&t->fast, t->n, t->beside, t->inverse, t->in.im + all);
     }
