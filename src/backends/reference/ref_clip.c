@@ -24,7 +24,7 @@ static bool clip_lean(const ref_call *call, const ref_tensor *x, ref_tensor *y)
 {
     const ref_tensor *limits[2] = {ref_input(call, 1), ref_input(call, 2)};
     const void *from = x->data;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2 && x->count > 0; i++) { /* the function reads a first element */
         const ref_lean_function function =
             ref_lean_binary(i == 0 ? REF_BINARY_Max : REF_BINARY_Min, x->dtype);
         if (limits[i] == NULL || limits[i]->count == 0 || limits[i]->dtype != x->dtype ||
