@@ -11,7 +11,6 @@ typedef struct maker {
     void **weights;
     size_t weight_count;
     uint32_t seed;
-    int merges; /* query, key and value come from one product */
 } maker;
 
 static maker begin(void)
@@ -207,26 +206,15 @@ static kiln_tensor_id transpose(maker *made, kiln_tensor_id x, const int64_t ord
     return y;
 }
 
-/* Query, key and value, not yet by heads. */
-static void project(maker *made, kiln_tensor_id x, kiln_tensor_id parts[3])
-{
-    static const int64_t sizes[] = {WIDTH, WIDTH, WIDTH};
-    for (int i = 0; i < 3 && !made->merges; i++) {
-        parts[i] = dense(made, x, WIDTH, WIDTH);
-    }
-    if (made->merges) {
-        bench_require(kiln_network_add_split(
-            made->network, NULL, dense(made, x, WIDTH, (int64_t)3 * WIDTH), -1, sizes, 3, parts));
-    }
-}
-
 static kiln_tensor_id attend(maker *made, kiln_tensor_id x, kiln_tensor_id mask)
 {
     static const int64_t heads_first[] = {0, 2, 1, 3};
     static const int64_t keys_last[] = {0, 2, 3, 1};
     const kiln_shape split = KILN_SHAPE(0, 0, HEADS, WIDTH / HEADS);
-    kiln_tensor_id parts[3];
-    project(made, x, parts);
+    kiln_tensor_id parts[3]; /* query, key and value */
+    for (int i = 0; i < 3; i++) {
+        parts[i] = dense(made, x, WIDTH, WIDTH);
+    }
     const kiln_tensor_id query = transpose(made, reshape(made, parts[0], split), heads_first);
     const kiln_tensor_id key = transpose(made, reshape(made, parts[1], split), keys_last);
     const kiln_tensor_id value = transpose(made, reshape(made, parts[2], split), heads_first);
@@ -257,11 +245,10 @@ static kiln_tensor_id look_up(maker *made, kiln_tensor_id ids, int64_t rows)
     return y;
 }
 
-static void make_bert(const char *path, int merges)
+void model_bert(const char *path)
 {
     static const int64_t middle[] = {1, 2};
     maker made = begin();
-    made.merges = merges;
     const kiln_shape shape = KILN_SHAPE(KILN_DYNAMIC, BERT_TOKENS);
     const kiln_tensor_id ids = input(&made, "ids", KILN_DTYPE_INT64, shape);
     const kiln_tensor_id types = input(&made, "types", KILN_DTYPE_INT64, shape);
@@ -286,14 +273,4 @@ static void make_bert(const char *path, int merges)
                                               0, 0, &hidden));
     bench_require(kiln_network_mark_output(made.network, hidden));
     finish(&made, path);
-}
-
-void model_bert(const char *path)
-{
-    make_bert(path, 0);
-}
-
-void model_bert_merged(const char *path)
-{
-    make_bert(path, 1);
 }

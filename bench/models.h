@@ -18,7 +18,5 @@ void model_resnet50(const char *path);
 /* BERT-base (12 layers, 768 wide, 12 heads): "ids", "types" and "mask", int64 [batch, 128], to
  * "hidden" [batch, 128, 768], float32. */
 void model_bert(const char *path);
-/* The same with the products for query, key and value made in one. */
-void model_bert_merged(const char *path);
 
 #endif

@@ -16,6 +16,8 @@
 
 #define CLI_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
 #define CLI_ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+/* Behind a noun, for "%s": "1 node", "2 nodes". */
+#define CLI_S(count) ((count) == 1 ? "" : "s")
 
 /* What the program ends with. */
 typedef enum cli_exit {

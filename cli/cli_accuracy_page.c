@@ -57,10 +57,11 @@ static void put_head(FILE *page, const cli_accuracy *accuracy, const kiln_precis
     put_text(page, output);
     (void)fprintf(
         page,
-        "</h1><p>%zu of %zu nodes converted, %zu stay in float32, %zu nodes added. "
+        "</h1><p>%zu of %zu nodes converted, %zu stay%s in float32, %zu node%s added. "
         "Weights: %.2f MiB, before %.2f MiB. %.1f %% of the multiplications were converted.",
-        s->converted_count, s->node_count, s->kept_count, s->cast_count,
-        (double)s->bytes_after / MIB, (double)s->bytes_before / MIB,
+        s->converted_count, s->node_count, s->kept_count, s->kept_count == 1 ? "s" : "",
+        s->cast_count, CLI_S(s->cast_count), (double)s->bytes_after / MIB,
+        (double)s->bytes_before / MIB,
         100 * (double)s->converted_multiplications /
             (double)(s->multiplications != 0 ? s->multiplications : 1));
     if (s->saturated + s->vanished != 0) {
@@ -68,7 +69,8 @@ static void put_head(FILE *page, const cli_accuracy *accuracy, const kiln_precis
             page, " Of their numbers %" PRIu64 " were beyond the type and %" PRIu64 " became zero.",
             s->saturated, s->vanished);
     }
-    (void)fprintf(page, "</p><h2>Outputs, on %zu batches of ", accuracy->batch_count);
+    (void)fprintf(page, "</p><h2>Outputs, on %zu batch%s of ", accuracy->batch_count,
+                  accuracy->batch_count == 1 ? "" : "es");
     put_text(page, accuracy->batches);
     (void)fputs(
         "</h2><table><tr><th>output<th class=n>largest number<th class=n>largest "

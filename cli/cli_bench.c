@@ -132,10 +132,10 @@ static void print_text(const char *path, const kiln_engine *engine, kiln_context
     cli_duration_format((double)found->warmup.first_nanoseconds, text[1], sizeof text[1]);
     cli_duration_format((double)found->wall, text[2], sizeof text[2]);
     (void)printf("\nwarmup      %llu inference%s in %s, the first took %s\n",
-                 (unsigned long long)found->warmup.runs, found->warmup.runs == 1 ? "" : "s",
-                 text[0], text[1]);
+                 (unsigned long long)found->warmup.runs, CLI_S(found->warmup.runs), text[0],
+                 text[1]);
     (void)printf("measured    %llu inference%s in %s\n", (unsigned long long)found->count,
-                 found->count == 1 ? "" : "s", text[2]);
+                 CLI_S(found->count), text[2]);
     (void)printf("throughput  %.*f inferences/s\n\n", throughput(found) < 100 ? 2 : 0,
                  throughput(found));
     for (size_t i = 0; i < CLI_TIME_FIGURES; i++) {

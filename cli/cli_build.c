@@ -66,8 +66,9 @@ static void print_result(const build_settings *settings, kiln_engine *engine,
     cli_table_print(&table, 0);
     kiln_gpu_memory memory = {.struct_size = sizeof memory};
     if (kiln_engine_gpu_memory(engine, &memory) == KILN_OK && memory.bytes_peak > 0) {
-        (void)printf("\nof the GPU's memory it held at most %.1f MiB, in %llu allocations\n",
-                     (double)memory.bytes_peak / MIB, (unsigned long long)memory.allocations);
+        (void)printf("\nof the GPU's memory it held at most %.1f MiB, in %llu allocation%s\n",
+                     (double)memory.bytes_peak / MIB, (unsigned long long)memory.allocations,
+                     CLI_S(memory.allocations));
     }
 }
 

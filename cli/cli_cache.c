@@ -28,7 +28,7 @@ static void age_format(uint64_t seconds, char text[32])
         unit++;
     }
     const unsigned long long count = age / units[unit].seconds;
-    (void)snprintf(text, 32, "%llu %s%s ago", count, units[unit].name, count == 1 ? "" : "s");
+    (void)snprintf(text, 32, "%llu %s%s ago", count, units[unit].name, CLI_S(count));
 }
 
 static void add_row(cli_table *table, const kiln_cache_entry *entry)

@@ -97,10 +97,10 @@ void cli_print_not_finite(const kiln_range_table *ranges)
 static void print(const job *work)
 {
     char *output = cli_printable(work->settings.output);
-    (void)printf("%s: the ranges of %zu tensors by %s, of %" PRIu64 " batch%s in %.2f s\n", output,
-                 kiln_range_table_count(work->ranges), methods[work->settings.method],
-                 work->progress.batches, work->progress.batches == 1 ? "" : "es",
-                 (double)work->progress.nanoseconds / 1e9);
+    (void)printf("%s: the ranges of %zu tensor%s by %s, of %" PRIu64 " batch%s in %.2f s\n", output,
+                 kiln_range_table_count(work->ranges), CLI_S(kiln_range_table_count(work->ranges)),
+                 methods[work->settings.method], work->progress.batches,
+                 work->progress.batches == 1 ? "" : "es", (double)work->progress.nanoseconds / 1e9);
     free(output);
     cli_print_not_finite(work->ranges);
 }

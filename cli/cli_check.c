@@ -23,8 +23,8 @@ static void print_text(const kiln_issue_list *issues)
             cli_issue_print(stdout, issue);
         }
     }
-    (void)printf("%zu error%s, %zu warning%s\n", errors, errors == 1 ? "" : "s", count - errors,
-                 count - errors == 1 ? "" : "s");
+    (void)printf("%zu error%s, %zu warning%s\n", errors, CLI_S(errors), count - errors,
+                 CLI_S(count - errors));
 }
 
 /* --- JSON --- */

@@ -238,14 +238,15 @@ static void print_table(const kiln_tensor_difference *const *rows, size_t count)
 static void print_first(const kiln_comparison *comparison)
 {
     const kiln_tensor_difference *first = kiln_comparison_first(comparison);
+    const size_t count = kiln_comparison_intermediate_count(comparison);
     if (first == NULL) {
-        (void)printf("\nnone of %zu intermediate tensors differs by itself\n",
-                     kiln_comparison_intermediate_count(comparison));
+        (void)printf("\nnone of %zu intermediate tensor%s differs by itself\n", count,
+                     CLI_S(count));
         return;
     }
     char *node = cli_printable(first->node);
-    (void)printf("\nthe first node that differs is \"%s\" (%s), after %zu intermediate tensors\n",
-                 node, first->operation, kiln_comparison_intermediate_count(comparison) - 1);
+    (void)printf("\nthe first node that differs is \"%s\" (%s), after %zu intermediate tensor%s\n",
+                 node, first->operation, count - 1, CLI_S(count - 1));
     free(node);
     print_table(&first, 1);
 }

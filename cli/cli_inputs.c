@@ -195,8 +195,8 @@ static cli_exit read_bytes(const char *path, void *data, size_t size, const char
                   S_ISDIR(facts.st_mode) ? "a directory" : "a device, pipe or socket");
         result = CLI_FAILED;
     } else if ((uint64_t)facts.st_size != size) {
-        cli_error("\"%s\": it has %lld bytes, %s takes %zu", path, (long long)facts.st_size, what,
-                  size);
+        cli_error("\"%s\": it has %lld byte%s, %s takes %zu", path, (long long)facts.st_size,
+                  CLI_S(facts.st_size), what, size);
         result = CLI_FAILED;
     }
     for (size_t done = 0; done < size && result == CLI_DONE;) {
@@ -249,8 +249,8 @@ static cli_exit bind_npy(kiln_context *context, const kiln_binding *binding, con
         CLI_FAIL_IF_ERROR(kiln_shape_elements(&shape, &needs));
         CLI_FAIL_IF_ERROR(kiln_shape_elements(&loaded->desc.shape, &has));
         if (has != needs) {
-            cli_error("\"%s\": it has %" PRId64 " elements, the shape %.80s takes %" PRId64, path,
-                      has, shape_text, needs);
+            cli_error("\"%s\": it has %" PRId64 " element%s, the shape %.80s takes %" PRId64, path,
+                      has, CLI_S(has), shape_text, needs);
             return CLI_FAILED;
         }
         loaded->desc.shape = shape;

@@ -99,7 +99,8 @@ static void add_quantization(const kiln_binding *binding, cli_text *text)
         least = q->scales[i] < least ? q->scales[i] : least;
         most = q->scales[i] > most ? q->scales[i] : most;
     }
-    cli_text_printf(text, "%lld scales along axis %d", (long long)q->count, (int)q->axis);
+    cli_text_printf(text, "%lld scale%s along axis %d", (long long)q->count, CLI_S(q->count),
+                    (int)q->axis);
     if (q->block_size > 0) {
         cli_text_printf(text, " in blocks of %lld", (long long)q->block_size);
     }

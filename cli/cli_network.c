@@ -46,7 +46,7 @@ static cli_exit node_at(const cli_network *network, size_t index, kiln_inspectio
 
 static void append_count(cli_text *text, const char *before, size_t count, const char *what)
 {
-    cli_text_printf(text, "%s%zu %s%s", before, count, what, count == 1 ? "" : "s");
+    cli_text_printf(text, "%s%zu %s%s", before, count, what, CLI_S(count));
 }
 
 cli_exit cli_network_print_head(const cli_network *network)
@@ -68,7 +68,8 @@ cli_exit cli_network_print_head(const cli_network *network)
     append_count(&text, "\n", info->node_count, "node");
     append_count(&text, ", ", info->initializer_count, "initializer");
     if (info->initializer_count > 0) {
-        cli_text_printf(&text, " of %llu bytes", (unsigned long long)info->initializer_bytes);
+        cli_text_printf(&text, " of %llu byte%s", (unsigned long long)info->initializer_bytes,
+                        CLI_S(info->initializer_bytes));
     }
     if (info->function_count > 0) {
         append_count(&text, ", ", info->function_count, "function");

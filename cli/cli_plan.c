@@ -140,7 +140,7 @@ cli_exit cli_plan_print_layers(kiln_engine *engine)
     cJSON *document = NULL;
     cJSON *layers = NULL;
     CLI_RETURN_UNLESS_DONE(read_layers(engine, &document, &layers));
-    (void)printf("\n%d layers\n", cJSON_GetArraySize(layers));
+    (void)printf("\n%d layer%s\n", cJSON_GetArraySize(layers), CLI_S(cJSON_GetArraySize(layers)));
     const cJSON *layer = NULL;
     cJSON_ArrayForEach(layer, layers)
     {

@@ -174,7 +174,7 @@ static void line_name(const figure *drawn, const cli_point *point, char text[64]
 {
     if (!drawn->by_batch) {
         (void)snprintf(text, 64, "%zu context%s", point->load.contexts,
-                       point->load.contexts == 1 ? "" : "s");
+                       CLI_S(point->load.contexts));
     } else if (point->batch > 0) {
         (void)snprintf(text, 64, "batch %lld", (long long)point->batch);
     } else {
@@ -204,12 +204,13 @@ static void add_point(cli_text *svg, const figure *drawn, const cli_point *point
     const double p99 = place(&drawn->y, p99_of(point));
     point_name(drawn, point, name);
     cli_text_printf(svg,
-                    "<g><title>batch %lld, %zu contexts: %.*f items/s, median %.4g ms, p99 %.4g "
+                    "<g><title>batch %lld, %zu context%s: %.*f items/s, median %.4g ms, p99 %.4g "
                     "ms</title><circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\" fill=\"#fff\" "
                     "stroke=\"%s\"/><circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"%s\"/></g>\n",
                     (long long)(point->batch > 0 ? point->batch : 1), point->load.contexts,
-                    decimals(cli_point_items(point)), cli_point_items(point), median_of(point),
-                    p99_of(point), x, p99, color, x, median, color);
+                    CLI_S(point->load.contexts), decimals(cli_point_items(point)),
+                    cli_point_items(point), median_of(point), p99_of(point), x, p99, color, x,
+                    median, color);
     add_label(svg, x, median + 16, "text-anchor=\"middle\" fill=\"#555\" font-size=\"10\"", name);
 }
 

@@ -91,14 +91,16 @@ static void print_report(const quantize_settings *settings, const kiln_precision
         (void)printf("no node is left in %s: %s alone is what the target takes\n",
                      precisions[settings->precision], name);
     }
-    (void)printf("%zu nodes in %s, ", s.converted_count, name);
+    (void)printf("%zu node%s in %s, ", s.converted_count, CLI_S(s.converted_count), name);
     if (settings->rest >= 0 && !is_rest_alone) {
         (void)printf("%zu in %s, ", s.rest_count, rests[settings->rest]);
     }
     (void)printf(
-        "%zu stay in float32, %zu casts were added\n"
+        "%zu stay%s in float32, %zu cast%s added\n"
         "weights: %.2f MiB, before %.2f MiB\n",
-        s.kept_count, s.cast_count, (double)s.bytes_after / MIB, (double)s.bytes_before / MIB);
+        s.kept_count, s.kept_count == 1 ? "s" : "", s.cast_count,
+        s.cast_count == 1 ? " was" : "s were", (double)s.bytes_after / MIB,
+        (double)s.bytes_before / MIB);
     if (s.multiplications != 0) {
         (void)printf("arithmetic: %.1f %% of the multiplications are in %s\n",
                      100 * (double)s.converted_multiplications / (double)s.multiplications, name);

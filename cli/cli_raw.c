@@ -108,8 +108,8 @@ void cli_raw_print(cli_raw_times *found, const char *library)
     (void)puts("");
     cli_table_print(&table, 0);
     cli_duration_format(difference < 0 ? -difference : difference, text, sizeof text);
-    (void)printf("\ncompared    %zu pairs: ratio %.4f, difference %s%s (medians)\n", found->count,
-                 ratio, difference < 0 ? "-" : "+", text);
+    (void)printf("\ncompared    %zu pair%s: ratio %.4f, difference %s%s (medians)\n", found->count,
+                 CLI_S(found->count), ratio, difference < 0 ? "-" : "+", text);
 }
 
 void cli_raw_finish(cli_raw_times *found)

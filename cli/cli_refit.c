@@ -66,8 +66,8 @@ static cli_exit load_sample(const kiln_engine *engine, const char *folder, sampl
     if (result == CLI_DONE && loaded->expected_count == 0) {
         cli_error(
             "--check: \"%s\" has no output to compare with: NAME.npy is missing for each of "
-            "the %zu outputs",
-            folder, outputs);
+            "the %zu output%s",
+            folder, outputs, CLI_S(outputs));
         result = CLI_FAILED;
     }
     return result;
@@ -91,7 +91,7 @@ static void print_report(const refit_settings *settings, const kiln_refit_report
     (void)printf("%s\n", output);
     free(output);
     if (report->replaced > 0) {
-        (void)printf("%zu weight%s replaced", report->replaced, report->replaced == 1 ? "" : "s");
+        (void)printf("%zu weight%s replaced", report->replaced, CLI_S(report->replaced));
     } else {
         (void)printf("weights replaced"); /* by TensorRT's own reader, which does not count */
     }
@@ -102,11 +102,12 @@ static void print_report(const refit_settings *settings, const kiln_refit_report
         (void)printf(", %zu converted", report->converted);
     }
     if (report->rounded > 0) {
-        (void)printf(", %llu elements rounded", (unsigned long long)report->rounded);
+        (void)printf(", %llu element%s rounded", (unsigned long long)report->rounded,
+                     CLI_S(report->rounded));
     }
     if (report->samples > 0) {
         (void)printf("; %zu sample%s passed, the largest difference is %g", report->samples,
-                     report->samples == 1 ? "" : "s", report->largest);
+                     CLI_S(report->samples), report->largest);
     }
     (void)printf("\n");
 }

@@ -196,6 +196,12 @@ NOT_COUNTED = {"captures", "comes", "does", "gives", "goes", "has", "is", "its",
                "needs", "others", "reaches", "takes", "this", "was", "weights"}
 
 
+# Sentences of the command with a number that is more than 1.
+NEVER_ONE = {("cli/cli_inspect.c", "bytes"), ("cli/cli_memory.c", "bytes"),
+             ("cli/cli_run.c", "runs"), ("cli/cli_serve.c", "files"),
+             ("cli/cli_sweep.c", "contexts")}
+
+
 def check_counts(problems):
     """A number that may be 1 stands before a word that src/base/agree.c puts into the singular."""
     counted = set(re.findall(r'\{"(\w+)", "\w+"\}', read("src/base/agree.c")))
@@ -204,6 +210,13 @@ def check_counts(problems):
             if word not in counted | NOT_COUNTED:
                 problems.append(f"{path}:{line} counts \"{word}\": src/base/agree.c lacks its "
                                 "singular")
+    for path, line, text in all_sentences("cli/"):
+        # Behind "of" a number is all there are, and behind a limit never 1.
+        counts = re.findall(r"(\b\w+ |^|\W)%(?:zu|d|lld|u|llu) (?:\w+ )?([a-z]+s)\b(?!%)", text)
+        for before, word in counts:
+            if word in counted and before.strip() not in ("of", "than", "are") and \
+                    (path, word) not in NEVER_ONE:
+                problems.append(f"{path}:{line} counts \"{word}\": write it with CLI_S")
 
 
 def main():
