@@ -133,6 +133,17 @@ static void refit_from_bytes(kiln_engine *engine, kiln_context *context, const c
     check_run(context, 19, 22);
 }
 
+/* Whether this version writes a plan that was stripped as one that can be refitted again. */
+static bool keeps_refit(const kiln_engine *engine)
+{
+    int major = 0;
+    int minor = 0;
+    kiln_backend_info info = {.struct_size = sizeof info};
+    assert_ok(kiln_engine_backend(engine, &info));
+    assert_int_equal(sscanf(info.version, "%d.%d", &major, &minor), 2);
+    return major == 10 ? minor >= 14 : major == 1 ? minor >= 5 : true; /* 1: RTX */
+}
+
 LAYOUTS_TEST(a_stripped_plan_gets_its_weights_from_the_model)
 {
     kiln_build_options options = fake_options(i);
@@ -174,7 +185,10 @@ LAYOUTS_TEST(a_stripped_plan_gets_its_weights_from_the_model)
         if (!refitted) {
             assert_status(KILN_ERROR_STATE, kiln_context_run(context));
         }
-        assert_int_equal(weight_of(engine, "w").missing, !refitted);
+        size_t count = 0;
+        const bool stays = kiln_engine_refit_count(engine, &count) == KILN_OK;
+        assert_true(stays || (refitted && !keeps_refit(engine)));
+        assert_true(!stays || weight_of(engine, "w").missing == !refitted);
         assert_ok(refitted ? KILN_OK : kiln_engine_refit_file(engine, path, NULL));
         check_run(context, 19, 22);
         kiln_context_destroy(context);

@@ -181,21 +181,25 @@ static kiln_status load(const kiln_model *plan, const kiln_build_options *option
     return KILN_OK;
 }
 
-/* The plan with the weights of the last refit, of one that was stripped too: by itself the library
- * writes that one without. */
+/* The plan with the weights of the last refit. A stripped one the library would write without, and
+ * with them as one whose weights stay, unless told (from 10.14 on). */
 static kiln_status write_again(trt_engine *engine, trt_HostMemory **memory)
 {
     const trt_abi *abi = &engine->library->abi;
-    const uint32_t no_weights =
+    const int32_t refit = trt_value(abi, TRT_V_SerializationFlag_INCLUDE_REFIT);
+    const uint32_t wanted = refit >= 0 ? 1U << (unsigned)refit : 0;
+    const uint32_t left_out =
         1U << (unsigned)trt_value(abi, TRT_V_SerializationFlag_EXCLUDE_WEIGHTS);
     trt_SerializationConfig *config = trt_CudaEngine_createSerializationConfig(abi, engine->engine);
     *memory = NULL;
-    if (!trt_is_null(config) &&
-        trt_SerializationConfig_setFlags(
-            abi, config, trt_SerializationConfig_getFlags(abi, config) & ~no_weights)) {
-        *memory = trt_CudaEngine_serializeWithConfig(abi, engine->engine, config);
+    if (!trt_is_null(config)) {
+        const uint32_t flags = trt_SerializationConfig_getFlags(abi, config) & ~left_out;
+        if (trt_SerializationConfig_setFlags(abi, config, flags | wanted) ||
+            trt_SerializationConfig_setFlags(abi, config, flags)) {
+            *memory = trt_CudaEngine_serializeWithConfig(abi, engine->engine, config);
+        }
+        trt_SerializationConfig_destroy(config);
     }
-    trt_SerializationConfig_destroy(config);
     if (trt_is_null(*memory) || trt_HostMemory_size(abi, *memory) == 0) {
         trt_HostMemory_destroy(*memory);
         *memory = NULL;

@@ -141,15 +141,18 @@ struct EngineBody : Base {
     const char *getName() { return plan.graph.name.c_str(); }
     bool isRefittable() { return plan.refittable; }
     bool is_stripped = false;
-    void *write(bool with_weights)
+    void *write(bool with_weights, bool stays_refittable)
     {
         Plan written = plan;
+        if (is_stripped && with_weights && !stays_refittable) {
+            written.has_refitter = written.refittable = false;
+        }
         for (auto &entry : written.graph.weights) {
             entry.second.is_missing |= !with_weights && entry.second.is_refittable;
         }
         return make_host_memory(this, write_plan(written));
     }
-    void *serialize() { return write(!is_stripped); }
+    void *serialize() { return write(!is_stripped, false); }
     void *createSerializationConfig()
     {
         SerializationConfigBody *body = new SerializationConfigBody(this, is_stripped ? 1 : 0);
@@ -157,7 +160,8 @@ struct EngineBody : Base {
     }
     void *serializeWithConfig(void *config)
     {
-        return write((body_of<SerializationConfigBody>(config)->flags & 1) == 0);
+        const uint32_t flags = body_of<SerializationConfigBody>(config)->flags;
+        return write((flags & 1) == 0, (flags & 4) != 0);
     }
     int32_t getNbOptimizationProfiles() { return static_cast<int32_t>(plan.profiles.size()); }
     int32_t getProfilingVerbosity() { return plan.verbosity; }
