@@ -193,7 +193,9 @@ static network open_network(const char *name, const range *sizes)
     kiln_backend_info info = {.struct_size = sizeof info};
     if (kiln_backend_choose(NULL, &info) == KILN_OK &&
         (info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) != 0) {
-        printf("(%s needs a minute where it has not built %s.onnx before)\n", info.name, name);
+        options.builder_optimization_level = 1; /* a lesson is rather built soon than run fast */
+        printf("(%s needs a minute or two where it has not built %s.onnx before)\n", info.name,
+               name);
         (void)fflush(stdout);
     }
     require(kiln_engine_build_file(path, &options, &opened.engine), name);
