@@ -185,6 +185,17 @@ static kiln_status list_inputs(const kiln_build_options *options, const kln_onnx
     return KILN_OK;
 }
 
+/* Sequences and their like the library has none of, which is to be said first. */
+static bool has_tensors_alone(const kln_onnx_graph *graph)
+{
+    for (size_t i = 0; i < graph->input_count; i++) {
+        if (graph->inputs[i].type.kind != KLN_ONNX_KIND_TENSOR) {
+            return false;
+        }
+    }
+    return true;
+}
+
 kiln_status trt_check_profiles(const trt_build *build)
 {
     kln_onnx_model *read = NULL;
@@ -197,8 +208,10 @@ kiln_status trt_check_profiles(const trt_build *build)
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
     const kln_onnx_model *model = build->model->graph != NULL ? build->model->graph : read;
-    status = list_inputs(build->options, &model->graph, &initializers, &of);
-    status = status == KILN_OK ? check_profiles(build, &of) : status;
+    if (has_tensors_alone(&model->graph)) {
+        status = list_inputs(build->options, &model->graph, &initializers, &of);
+        status = status == KILN_OK ? check_profiles(build, &of) : status;
+    }
     kln_onnx_model_destroy(read);
     return status;
 }
