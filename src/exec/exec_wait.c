@@ -10,8 +10,8 @@
 
 /* A run is slept through from this length on, up to an eighth of it and so much before its end: a
  * thread wakes up 50 to 60 us late, and has its processor back at full speed some time later. */
-#define LONG_NANOSECONDS UINT64_C(600000)
-#define AWAKE_NANOSECONDS UINT64_C(150000)
+#define LONG_NANOSECONDS UINT64_C(1200000)
+#define AWAKE_NANOSECONDS UINT64_C(300000)
 #define TIMED_EVERY 64
 
 kiln_status exec_order(kiln_event *event, kiln_stream *earlier, kiln_stream *later)
