@@ -41,7 +41,7 @@ void prompt_groups_plan(const prompt_pace *pace, const stream_limits *limits,
         const int64_t end = count - i < most ? count : i + most;
         const int64_t prompt = (int64_t)group[i]->prompt_count;
         const int64_t length = prompt > limits->least_tokens ? prompt : limits->least_tokens;
-        cuts[i] = (prompt_cut){end, INFINITY};
+        cuts[i] = (prompt_cut){end, HUGE_VAL};
         for (int64_t next = known ? i + 1 : end; next <= end; next++) {
             const int64_t rows = next - i > limits->least_rows ? next - i : limits->least_rows;
             const double cost = each + (double)(length * rows) + cuts[next].cost;

@@ -24,8 +24,9 @@ KILN_MUST_CHECK kiln_status trt_enter(int32_t device, kln_cuda_scope *scope);
     KLN_RETURN_IF_ERROR(trt_enter((device), &trt_scope_))
 /* Or goes on with a warning, for what has to be given back all the same. */
 kln_cuda_scope trt_enter_anyway(int32_t device, const char *what);
-#define TRT_ENTER_ANYWAY(device, what) \
-    KLN_SCOPED(kln_cuda_leave) kln_cuda_scope trt_scope_ = trt_enter_anyway((device), (what))
+#define TRT_ENTER_ANYWAY(device, what)                                             \
+    __attribute__((unused)) KLN_SCOPED(kln_cuda_leave) kln_cuda_scope trt_scope_ = \
+        trt_enter_anyway((device), (what))
 
 /* Compute capability of device `index` as 10 * major + minor, or 0. */
 int32_t trt_device_capability(int32_t index);
