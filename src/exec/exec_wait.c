@@ -74,7 +74,7 @@ static bool is_over(const exec_gpu *gpu)
                             : kiln_stream_query(gpu->target, &done) == KILN_OK && done;
 }
 
-/* Sleeps while the run is not over, by all that is known; true: it was over before the sleep. */
+/* Sleeps while the run is not over, by all that is known; true: it was over by the end. */
 static bool sleep_through(const exec_gpu *gpu)
 {
     const uint64_t nap = gpu->begun != 0 ? run_pace_sleep(&gpu->shown->pace) : 0;

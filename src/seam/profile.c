@@ -4,6 +4,8 @@
 
 #include "kln_seam.h"
 
+static const char *const names[] = {"min", "opt", "max"};
+
 static const char *input_name(const void *from, size_t index)
 {
     const kiln_binding *binding = &((const kiln_binding *)from)[index];
@@ -15,7 +17,6 @@ static kiln_status check_shape(const char *name, size_t profile, size_t which,
                                const kiln_shape *shape, const kiln_shape *before,
                                const kiln_shape *declared)
 {
-    static const char *const names[] = {"min", "opt", "max"};
     char given[192];
     char needed[192];
     (void)kiln_shape_format(shape, given, sizeof given);
@@ -45,7 +46,6 @@ static kiln_status check_input(const kiln_profile_input *input, size_t profile,
 {
     const kiln_shape *shapes[] = {&input->min, &input->opt, &input->max};
     const int64_t *lists[] = {input->min_values, input->opt_values, input->max_values};
-    static const char *const names[] = {"min", "opt", "max"};
     for (size_t i = 0; i < 3 && input->value_count == 0; i++) {
         KLN_RETURN_IF_ERROR(check_shape(input->name, profile, i, shapes[i],
                                         i > 0 ? shapes[i - 1] : NULL, declared));

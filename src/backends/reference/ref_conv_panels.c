@@ -8,7 +8,6 @@
  * bias is: then these ways are not taken. */
 
 #define DEPTH 128 /* products of one pass over the outputs */
-#define FEWEST_MAPS 8
 #define PARTS 16
 
 /* Columns lie by their place modulo `phases`, so that those a kernel column meets lie together. */

@@ -188,7 +188,7 @@ static kiln_status ref_op_string_split(ref_call *call)
 
 /* --- StringNormalizer --- */
 
-typedef enum letter_case { CASE_KEPT, CASE_LOWER, CASE_UPPER } letter_case;
+typedef enum letter_case { CASE_LOWER, CASE_UPPER } letter_case;
 
 static locale_t unicode;
 

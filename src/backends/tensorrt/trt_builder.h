@@ -38,6 +38,8 @@ typedef struct trt_build {
 KILN_MUST_CHECK kiln_status trt_check_options(const kiln_build_options *options);
 /* Sets everything the options ask of the configuration, or refuses it by name. */
 KILN_MUST_CHECK kiln_status trt_apply_options(trt_build *build);
+/* The names that profiles have, to the number of the profile. */
+KILN_MUST_CHECK kiln_status trt_profile_names(const kiln_build_options *options, kln_names *names);
 /* What is wrong with profiles, as far as the model tells: the first builder of a process takes
  * seconds, and is not needed for that. */
 KILN_MUST_CHECK kiln_status trt_check_profiles(const trt_build *build);

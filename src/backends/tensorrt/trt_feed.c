@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backends/tensorrt/trt_builder.h"
 
-/* The names that profiles have, to the number of the profile. */
-static kiln_status read_names(const kiln_build_options *options, kln_names *names)
+kiln_status trt_profile_names(const kiln_build_options *options, kln_names *names)
 {
     for (size_t i = 0; i < options->profile_count; i++) {
         const kiln_profile *profile = &options->profiles[i];
@@ -79,7 +78,7 @@ kiln_status trt_feed(trt_build *build, const kln_onnx_model **onnx)
     }
     KLN_SCOPED(kln_names_finish) kln_names profiled = {0};
     KLN_SCOPED(kln_names_finish) kln_names fed = {0};
-    kiln_status status = read_names(build->options, &profiled);
+    kiln_status status = trt_profile_names(build->options, &profiled);
     if (status == KILN_OK) {
         status = keep_inputs(&from->graph, &profiled, &fed);
     }

@@ -145,24 +145,12 @@ static kiln_status profiled_begin(profiled *of, size_t count)
                : kln_fail_memory((count + 1) * sizeof *of->inputs, "the inputs of a network");
 }
 
-static bool is_named(const kiln_build_options *options, const char *name)
-{
-    for (size_t i = 0; i < options->profile_count; i++) {
-        const kiln_profile *profile = &options->profiles[i];
-        for (size_t k = 0; profile->inputs != NULL && k < profile->input_count; k++) {
-            if (profile->inputs[k].name != NULL && strcmp(profile->inputs[k].name, name) == 0) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
 /* What is an initializer too is an input where a profile names it. */
 static kiln_status list_inputs(const kiln_build_options *options, const kln_onnx_graph *graph,
-                               kln_names *initializers, profiled *of)
+                               kln_names *initializers, kln_names *named, profiled *of)
 {
     KLN_RETURN_IF_ERROR(profiled_begin(of, graph->input_count));
+    KLN_RETURN_IF_ERROR(trt_profile_names(options, named));
     for (size_t i = 0; i < graph->initializer_count; i++) {
         KLN_RETURN_IF_ERROR(kln_names_set(initializers, graph->initializers[i].name, 0));
     }
@@ -171,7 +159,7 @@ static kiln_status list_inputs(const kiln_build_options *options, const kln_onnx
         const bool known = value->type.has_shape && value->type.rank <= KILN_MAX_RANK;
         kiln_binding *input = &of->inputs[of->count];
         if (kln_names_get(initializers, value->name) != KLN_NAMES_NONE &&
-            !is_named(options, value->name)) {
+            kln_names_get(named, value->name) == KLN_NAMES_NONE) {
             continue;
         }
         *input = (kiln_binding){.name = value->name, .is_input = true};
@@ -200,6 +188,7 @@ kiln_status trt_check_profiles(const trt_build *build)
 {
     kln_onnx_model *read = NULL;
     KLN_SCOPED(kln_names_finish) kln_names initializers = {0};
+    KLN_SCOPED(kln_names_finish) kln_names named = {0};
     KLN_SCOPED(profiled_finish) profiled of = {.count = 0};
     kiln_status status =
         build->model->graph != NULL ? KILN_OK : kln_model_read(build->model, &read);
@@ -209,7 +198,7 @@ kiln_status trt_check_profiles(const trt_build *build)
     }
     const kln_onnx_model *model = build->model->graph != NULL ? build->model->graph : read;
     if (has_tensors_alone(&model->graph)) {
-        status = list_inputs(build->options, &model->graph, &initializers, &of);
+        status = list_inputs(build->options, &model->graph, &initializers, &named, &of);
         status = status == KILN_OK ? check_profiles(build, &of) : status;
     }
     kln_onnx_model_destroy(read);
