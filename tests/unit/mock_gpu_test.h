@@ -10,8 +10,9 @@
 
 /* How the mock behaves, for contexts on several threads as well. */
 typedef struct behaviour {
-    bool drifts; /* each run adds one more: no replay gives what the run before gave */
-    bool fails;  /* enqueue fails */
+    bool drifts;     /* each run adds one more: no replay gives what the run before gave */
+    bool fails;      /* enqueue fails */
+    const void *far; /* reading this input takes 20 ms, as it would where it lies across a bus */
     atomic_uint runs;
     atomic_uint enqueued;
 } behaviour;
@@ -21,6 +22,7 @@ typedef struct work {
     float *y;
     int64_t count;
     float plus;
+    bool is_far;
 } work;
 
 /* Recorded in graphs, so it lasts as long as the test. */
@@ -30,6 +32,9 @@ static atomic_size_t work_count;
 static inline void compute(void *user)
 {
     const work *todo = user;
+    if (todo->is_far) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    }
     for (int64_t i = 0; i < todo->count; i++) {
         todo->y[i] = 2 * todo->x[i] + todo->plus;
     }
@@ -40,7 +45,8 @@ static inline work work_of(behaviour *how, const kiln_mock_run *run)
     return (work){.x = run->inputs[0].data,
                   .y = run->outputs[0].data,
                   .count = run->inputs[0].desc.shape.dims[0],
-                  .plus = how->drifts ? (float)how->runs : 0};
+                  .plus = how->drifts ? (float)how->runs : 0,
+                  .is_far = how->far != NULL && run->inputs[0].data == how->far};
 }
 
 static inline kiln_status run_now(void *user, kiln_mock_run *run, char message[1024])

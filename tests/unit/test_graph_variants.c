@@ -6,7 +6,7 @@
 #include "exec/graph_variants.h"
 #include "mock_gpu_test.h"
 
-/* Past what a device may read over the bus. */
+/* Past what a device may write over the bus. */
 enum { COUNT = (4 << 20) / (int)sizeof(float) + 64 };
 /* By rule a kernel gathers so many. */
 enum { GATHERED = (512 << 10) / (int)sizeof(float) };
@@ -104,6 +104,7 @@ VARIANTS_TEST(inputs_may_travel_ahead_of_the_graph)
     behaviour how = {.drifts = false};
     float *x = calloc(COUNT, sizeof *x);
     assert_non_null(x);
+    how.far = x;
     set("FAKE_CUDA_SLOW", "30000");
     set("FAKE_CUDA_KERNELS", "load");
     owned_context context = measure_one(&how, x, COUNT);
@@ -124,6 +125,7 @@ VARIANTS_TEST(a_kernel_gathers_where_copies_are_slow)
     behaviour how = {.drifts = false};
     float *x = calloc(COUNT, sizeof *x);
     assert_non_null(x);
+    how.far = x;
     /* The kernel is played a thread at a time, so it takes some milliseconds itself. */
     set("FAKE_CUDA_SLOW_COPIES", "20000");
     owned_context context = measure_one(&how, x, COUNT);
@@ -307,6 +309,20 @@ VARIANTS_TEST(what_is_large_is_not_gathered)
     owned_context context = measure_one(&how, x, LARGE);
     assert_int_equal(calls("cuLaunchKernel"), launches);
     assert_null(strstr(lines, "gathered"));
+    free(x);
+}
+
+/* A first layer may read a large input over the bus as fast as a copy brings it. */
+VARIANTS_TEST(large_inputs_may_stay_where_they_lie)
+{
+    behaviour how = {.drifts = false};
+    float *x = calloc(COUNT, sizeof *x);
+    assert_non_null(x);
+    set("FAKE_CUDA_SLOW_COPIES", "20000");
+    set("FAKE_CUDA_KERNELS", "load");
+    owned_context context = measure_one(&how, x, COUNT);
+    assert_kept("mapped", "copied");
+    assert_null(strstr(lines, "outputs mapped: "));
     free(x);
 }
 
