@@ -162,7 +162,7 @@ part_schedule() {
 part_build() {
     # shellcheck disable=SC2046
     timeout 300 "$python" "$root/bench/gpu_build.py" "$build/bench/bench_gpu_build" "$core" \
-        "${BENCH_BUILDS:-1}" "$folder/$1.onnx" 2 $(profile "$1") > "$out/build_$1.json" &&
+        "${BENCH_BUILDS:-1}" "$folder/$1.onnx" 3 $(profile "$1") > "$out/build_$1.json" &&
         sed "s/^/$1: /" "$out/build_$1.json"
 }
 

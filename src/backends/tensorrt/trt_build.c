@@ -159,7 +159,10 @@ static kiln_status run(trt_build *build, kiln_description *description, trt_Host
     if (build->progress.monitor != NULL) {
         trt_BuilderConfig_setProgressMonitor(abi, build->config, &build->progress.object);
     }
+    const uint64_t begin = kln_now();
     *plan = trt_Builder_buildSerializedNetwork(abi, build->builder, build->network, build->config);
+    kln_log(KILN_LOG_DEBUG, "tensorrt", "buildSerializedNetwork took %.1f ms",
+            (double)(kln_now() - begin) / 1e6);
     const bool stopped = atomic_load(&build->progress.stopped);
     if (trt_is_null(*plan) || trt_HostMemory_size(abi, *plan) == 0) {
         trt_HostMemory_destroy(*plan);
