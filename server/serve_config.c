@@ -82,6 +82,29 @@ bool serve_config_serves(const serve_config *config, const int64_t *versions, si
     return index < (latest == 0 ? 1 : latest);
 }
 
+bool serve_config_tell(const serve_config *config, serve_instance *instance, serve_problem *problem)
+{
+    const model_config_versions *policy = config->given ? config->model.versions : NULL;
+    const model_config_specific *specific = policy != NULL ? policy->specific : NULL;
+    serve_text *text = &instance->version_policy;
+    if (policy != NULL && policy->all != NULL) {
+        serve_text_string(text, "{\"all\":{}}");
+    } else if (specific != NULL) {
+        for (size_t i = 0; i < specific->version_count; i++) {
+            serve_text_printf(text, "%s%lld", i > 0 ? "," : "{\"specific\":{\"versions\":[",
+                              (long long)specific->versions[i]);
+        }
+        serve_text_string(text, specific->version_count > 0 ? "]}}" : "{\"specific\":{}}");
+    } else {
+        const uint32_t latest =
+            policy != NULL && policy->latest != NULL ? policy->latest->num_versions : 1;
+        serve_text_printf(text, "{\"latest\":{\"num_versions\":%u}}", latest == 0 ? 1 : latest);
+    }
+    instance->decoupled =
+        config->given && config->model.transactions != NULL && config->model.transactions->on;
+    return !text->failed || serve_refuse(problem, 503, "memory is short");
+}
+
 /* --- engines and schedulers --- */
 
 static bool take_group(const model_config_group *group, serve_tuning *tuning,

@@ -56,6 +56,9 @@ bool serve_profile_make(const serve_config *config, int64_t most_rows, const cha
                         kiln_build_options *build, serve_profile *made, serve_problem *problem);
 void serve_profile_finish(serve_profile *made);
 
+/* What clients that ask for the configuration are told of it. */
+bool serve_config_tell(const serve_config *config, serve_instance *instance,
+                       serve_problem *problem);
 /* Compares inputs and outputs with the model's, which then are as the configuration says. */
 bool serve_config_apply(const serve_config *config, const serve_model *model,
                         serve_instance *instance, serve_problem *problem);

@@ -71,7 +71,11 @@ MESSAGE(tensor, FIELD(1, STRING, "name"), FIELD(2, STRING, "datatype"), LIST(3, 
 MESSAGE(model, FIELD(1, STRING, "name"), LIST(2, STRING, "versions"), FIELD(3, STRING, "platform"),
         LIST_OF(4, tensor, "inputs"), LIST_OF(5, tensor, "outputs"));
 MESSAGE(latest, FIELD(1, UINT, "num_versions"));
-MESSAGE(version_policy, OF(1, MESSAGE, "latest", latest));
+MESSAGE(specific, LIST(1, INT, "versions"));
+MESSAGE(nothing, FIELD(1, BOOL, ""));
+MESSAGE(version_policy, OF(1, MESSAGE, "latest", latest), OF(2, MESSAGE, "all", nothing),
+        OF(3, MESSAGE, "specific", specific));
+MESSAGE(transaction_policy, FIELD(1, BOOL, "decoupled"));
 MESSAGE(config_input, FIELD(1, STRING, "name"),
         {2, SERVE_PROTO_ENUM, false, "data_type", {.words = types}}, LIST(4, INT, "dims"));
 MESSAGE(config_output, FIELD(1, STRING, "name"),
@@ -84,7 +88,8 @@ MESSAGE(config, FIELD(1, STRING, "name"), FIELD(2, STRING, "platform"),
         OF(3, MESSAGE, "version_policy", version_policy), FIELD(4, INT, "max_batch_size"),
         LIST_OF(5, config_input, "input"), LIST_OF(6, config_output, "output"),
         LIST_OF(7, instance_group, "instance_group"),
-        OF(11, MESSAGE, "dynamic_batching", dynamic_batching), FIELD(17, STRING, "backend"));
+        OF(11, MESSAGE, "dynamic_batching", dynamic_batching), FIELD(17, STRING, "backend"),
+        OF(19, MESSAGE, "model_transaction_policy", transaction_policy));
 MESSAGE(config_answer, OF(1, MESSAGE, "config", config));
 MESSAGE(duration, FIELD(1, UINT, "count"), FIELD(2, UINT, "ns"));
 MESSAGE(durations, OF(1, MESSAGE, "success", duration), OF(2, MESSAGE, "fail", duration),
@@ -101,7 +106,6 @@ MESSAGE(repository_index, LIST_OF(1, index_entry, "models"));
 MESSAGE(infer_answer, FIELD(1, STRING, "model_name"), FIELD(2, STRING, "model_version"),
         FIELD(3, STRING, "id"), LIST_OF(5, tensor, "outputs"));
 const serve_proto_message *const serve_grpc_infer_answer = &infer_answer;
-MESSAGE(nothing, FIELD(1, BOOL, ""));
 MESSAGE(region_request, FIELD(2, STRING, "key"), FIELD(3, UINT, "offset"),
         FIELD(4, UINT, "byte_size"));
 MESSAGE(region, FIELD(1, STRING, "name"), FIELD(2, STRING, "key"), FIELD(3, UINT, "offset"),
@@ -114,6 +118,7 @@ MESSAGE(health_answer, {1, SERVE_PROTO_ENUM, false, "status", {.words = health}}
 /* --- methods --- */
 
 #define REGION "v2/systemsharedmemory/region/"
+#define CUDA "v2/cudasharedmemory/region/"
 #define INFERENCE "/inference.GRPCInferenceService/"
 
 static const serve_grpc_method methods[] = {
@@ -141,12 +146,12 @@ static const serve_grpc_method methods[] = {
      &nothing, NULL, 0},
     {INFERENCE "SystemSharedMemoryUnregister", "POST", REGION "*/unregister", 1, 0, NULL, &nothing,
      NULL, SERVE_GRPC_ALL},
-    {INFERENCE "CudaSharedMemoryStatus", "GET", "v2/cudasharedmemory/status", 0, 0, NULL, &nothing,
-     NULL, 0},
-    {INFERENCE "CudaSharedMemoryRegister", "POST", "v2/cudasharedmemory/status", 0, 0, NULL,
-     &nothing, NULL, 0},
-    {INFERENCE "CudaSharedMemoryUnregister", "POST", "v2/cudasharedmemory/status", 0, 0, NULL,
-     &nothing, NULL, 0},
+    {INFERENCE "CudaSharedMemoryStatus", "GET", CUDA "*/status", 1, 0, NULL, &regions, "regions",
+     SERVE_GRPC_ALL},
+    {INFERENCE "CudaSharedMemoryRegister", "POST", CUDA "*/register", 1, 0, NULL, &nothing, NULL,
+     0},
+    {INFERENCE "CudaSharedMemoryUnregister", "POST", CUDA "*/unregister", 1, 0, NULL, &nothing,
+     NULL, SERVE_GRPC_ALL},
     {INFERENCE "TraceSetting", "POST", "v2/trace/setting", 0, 0, NULL, &nothing, NULL, 0},
     {INFERENCE "LogSettings", "POST", "v2/logging", 0, 0, NULL, &nothing, NULL, 0},
     {"/grpc.health.v1.Health/Check", "GET", "v2/health/ready", 0, 0, NULL, &health_answer, NULL,

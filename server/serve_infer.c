@@ -238,13 +238,14 @@ static bool write_classes(answer *self, const serve_wish *wish, const kiln_tenso
     return true;
 }
 
-/* To where the client wants it. By gRPC each output has contents, which are empty then. */
+/* To where the client wants it, and knows it to be: as in Triton's answers no parameter says so,
+ * and its C++ client takes any parameter for the binary size. By gRPC each output has contents,
+ * which are empty then. */
 static bool write_shared(answer *self, const serve_wish *wish, const kiln_tensor *tensor,
                          serve_problem *problem)
 {
     const char *name = self->instance->outputs[wish->index].name;
     const serve_place *place = &wish->place;
-    serve_text *text = &self->reply.text;
     const void *data = tensor->data;
     size_t bytes = 0;
     if (kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes) != KILN_OK) {
@@ -267,13 +268,6 @@ static bool write_shared(answer *self, const serve_wish *wish, const kiln_tensor
     if (!serve_place_write(self->instance->server, place, name, data, bytes, problem)) {
         return false;
     }
-    serve_text_string(text, ",\"parameters\":{\"shared_memory_region\":");
-    serve_text_json(text, place->region);
-    serve_text_printf(text, ",\"shared_memory_byte_size\":%zu", bytes);
-    if (place->offset != 0) {
-        serve_text_printf(text, ",\"shared_memory_offset\":%lld", (long long)place->offset);
-    }
-    serve_text_string(text, "}");
     if (wish->binary) {
         self->reply.pieces[self->reply.count++] = (struct MHD_IoVec){"", 0};
     }

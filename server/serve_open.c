@@ -141,6 +141,7 @@ void serve_instance_close(serve_instance *instance)
         free(instance->labels[i].items);
         free(instance->labels[i].text);
     }
+    serve_text_finish(&instance->version_policy);
     free(instance->labels);
     free(instance->inputs);
     free(instance->outputs);
@@ -159,6 +160,7 @@ static bool open_parts(serve_instance *instance, const serve_model *model,
            open_bindings(instance->engines[0], false, &instance->outputs, &instance->output_count,
                          problem) &&
            serve_config_apply(config, model, instance, problem) &&
+           serve_config_tell(config, instance, problem) &&
            open_scheduler(instance, &tuning, problem) &&
            serve_language_open(instance, &tuning, problem) &&
            serve_warmup(config, model, instance, problem);

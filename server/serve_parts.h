@@ -53,7 +53,7 @@ typedef struct serve_counts {
     atomic_ullong last;                   /* milliseconds of the epoch */
     atomic_ullong first_tokens, first_ns; /* of texts, from their request on */
     /* of schedulers and generators that are gone */
-    atomic_ullong executions, queue_count, queue_ns, infer_ns;
+    atomic_ullong executions, queue_ns, infer_ns;
     atomic_ullong tokens, prompt_tokens, cancelled;
 } serve_counts;
 
@@ -73,12 +73,14 @@ typedef struct serve_instance {
     serve_binding *inputs, *outputs;
     serve_labels *labels; /* of each output, or NULL */
     size_t input_count, output_count;
-    int64_t row_limit;  /* of a request: max_batch_size of config.pbtxt; 0: none */
-    uint64_t timeout;   /* microseconds, of requests that give none; 0: none */
-    bool keeps_timeout; /* and no request's own counts */
-    uint64_t delay;     /* nanoseconds that requests wait for others; 0: they do not */
-    int32_t contexts;   /* of each engine */
-    int64_t max_batch;  /* rows that are joined; 0: requests are not */
+    int64_t row_limit;         /* of a request: max_batch_size of config.pbtxt; 0: none */
+    uint64_t timeout;          /* microseconds, of requests that give none; 0: none */
+    bool keeps_timeout;        /* and no request's own counts */
+    serve_text version_policy; /* of the configuration, as JSON */
+    bool decoupled;            /* likewise: requests have several answers */
+    uint64_t delay;            /* nanoseconds that requests wait for others; 0: they do not */
+    int32_t contexts;          /* of each engine */
+    int64_t max_batch;         /* rows that are joined; 0: requests are not */
     bool on_gpu;
     char backend[80];     /* "onnxruntime 1.23.0" */
     const char *platform; /* in the words of the protocol's servers */
@@ -339,7 +341,7 @@ serve_result serve_statistics_run(serve_connection *at);
 /* What a version and its scheduler counted. */
 typedef struct serve_figures {
     unsigned long long success, failure, success_ns, failure_ns, rows, last;
-    unsigned long long executions, queue_count, queue_ns, input_ns, infer_ns, output_ns, pending;
+    unsigned long long executions, queue_ns, input_ns, infer_ns, output_ns, pending;
     unsigned long long tokens, prompt_tokens, cancelled, first_tokens, first_ns;
     unsigned long long running, cache_bytes;
     bool is_language;

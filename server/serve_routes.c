@@ -134,9 +134,10 @@ static void put_configuration(serve_text *text, const serve_instance *model)
 {
     serve_text_printf(text,
                       ",\"platform\":\"%s\",\"backend\":\"%.*s\",\"max_batch_size\":%lld,"
-                      "\"version_policy\":{\"latest\":{\"num_versions\":1}}",
+                      "\"version_policy\":%s,\"model_transaction_policy\":{\"decoupled\":%s}",
                       model->platform, (int)strcspn(model->platform, "_"), model->platform,
-                      (long long)model->row_limit);
+                      (long long)model->row_limit, model->version_policy.data,
+                      model->decoupled ? "true" : "false");
     const bool batched = model->row_limit > 0;
     put_bindings(text, "input", model->inputs, model->input_count, true, batched);
     put_bindings(text, "output", model->outputs, model->output_count, true, batched);
@@ -276,6 +277,12 @@ static serve_result show_control(serve_connection *at)
     .run = serve_generate_run, .again = serve_generate_again, .finish = serve_generate_finish
 
 #define SHARED "v2/systemsharedmemory"
+#define CUDA "v2/cudasharedmemory"
+#define NONE_OF(path)                                             \
+    {"GET", path "/status", .run = serve_shared_show_none},       \
+    {                                                             \
+        "POST", path "/unregister", .run = serve_shared_drop_none \
+    }
 #define NOT_OFFERED(path)                        \
     {"GET", path, .run = serve_shared_refuse},   \
     {                                            \
@@ -306,11 +313,10 @@ static const serve_route routes[] = {
     {"POST", SHARED "/unregister", .run = serve_shared_unregister},
     {"GET", SHARED "/region/status", .run = serve_shared_show}, /* as gRPC asks for all */
     {"POST", SHARED "/region/unregister", .run = serve_shared_unregister},
-    NOT_OFFERED("v2/cudasharedmemory/status"),
-    NOT_OFFERED("v2/cudasharedmemory/unregister"),
-    NOT_OFFERED("v2/cudasharedmemory/region/*/status"),
-    NOT_OFFERED("v2/cudasharedmemory/region/*/register"),
-    NOT_OFFERED("v2/cudasharedmemory/region/*/unregister"),
+    NONE_OF(CUDA),
+    NONE_OF(CUDA "/region"),
+    NONE_OF(CUDA "/region/*"),
+    NOT_OFFERED(CUDA "/region/*/register"),
     NOT_OFFERED("v2/logging"),
     NOT_OFFERED("v2/trace/setting"),
     NOT_OFFERED("v2/models/*/trace/setting"),

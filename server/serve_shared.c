@@ -289,6 +289,26 @@ serve_result serve_shared_unregister(serve_connection *at)
     return done(at, &text);
 }
 
+/* Of a GPU: no region of it was ever registered. */
+serve_result serve_shared_show_none(serve_connection *at)
+{
+    serve_text text = {.data = NULL};
+    if (name_of(at)[0] != '\0') {
+        (void)serve_refuse(&at->problem, 404,
+                           "there is no region \"%.200s\" of a GPU's shared memory", name_of(at));
+        return SERVE_REFUSED;
+    }
+    serve_text_string(&text, "[]");
+    return done(at, &text);
+}
+
+serve_result serve_shared_drop_none(serve_connection *at)
+{
+    serve_text text = {.data = NULL};
+    serve_text_string(&text, "{}");
+    return done(at, &text);
+}
+
 void serve_shared_finish(serve *server)
 {
     while (server->regions != NULL) {

@@ -26,7 +26,10 @@ bool serve_place_write(serve *server, const serve_place *place, const char *tens
 serve_result serve_shared_show(serve_connection *at);
 serve_result serve_shared_register(serve_connection *at);
 serve_result serve_shared_unregister(serve_connection *at);
-/* Where memory of a GPU is asked for, and what else of Triton's protocol is not offered. */
+/* Of memory of a GPU, which takes no region: so Triton's clients begin and end. */
+serve_result serve_shared_show_none(serve_connection *at);
+serve_result serve_shared_drop_none(serve_connection *at);
+/* Where such memory is asked for, and what else of Triton's protocol is not offered. */
 serve_result serve_shared_refuse(serve_connection *at);
 void serve_shared_finish(serve *server);
 

@@ -286,6 +286,8 @@ typedef struct kiln_scheduler_counters {
     uint64_t graph_hits;       /* runs on a GPU that replayed a captured graph */
     uint64_t graph_misses;     /* and that did not */
     uint64_t replaced;         /* times that other engines took over */
+    uint64_t copy_nanoseconds; /* COPY_TIME and RUN_TIME of its batch, for each request that ran */
+    uint64_t run_nanoseconds;
 } kiln_scheduler_counters;
 
 /* Errors: NULL_ARGUMENT; INVALID_ARGUMENT for a struct_size that is too small. Any thread. Since

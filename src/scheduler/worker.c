@@ -66,6 +66,8 @@ static void note_batch(kiln_scheduler *scheduler, const seat *at, const batch_ou
     counters->graph_hits += outcome->graph_hits;
     counters->graph_misses += outcome->graph_misses;
     counters->padded += (uint64_t)outcome->padded;
+    counters->copy_nanoseconds += at->request_count * outcome->copied;
+    counters->run_nanoseconds += at->request_count * outcome->ran;
     batch_measure(scheduler, at, outcome);
     kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_COPY_TIME], outcome->copied);
     kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_RUN_TIME], outcome->ran);

@@ -82,6 +82,7 @@ def test_requests(client, opened, memory):
                                   outputs=[wish_in(client, place, ROOM - place)])
             about = result.get_output("y")
             assert list(about.shape if client is by_grpc else about["shape"]) == [rows, 4], about
+            assert client is by_grpc or "parameters" not in about, about  # as Triton has it
             written = shared.get_contents_as_numpy(memory, numpy.float32, [rows, 4], place)
             assert numpy.array_equal(written, data * 2), (rows, place)
     # One side alone; both forms in one request.
@@ -118,7 +119,13 @@ def test_refused(client, opened, memory):
     shared.set_shared_memory_region(memory, [numpy.array([7], "u1")])
     refused("neither 0 nor 1", lambda: opened.infer("bools", [
         input_in(client, [1], 0, 1, "in_BOOL", "BOOL")]))
-    refused("GPU is not shared", opened.get_cuda_shared_memory_status)
+    # Of a GPU there is no region: Triton's clients begin and end with these.
+    about = opened.get_cuda_shared_memory_status()
+    assert len(about.regions if client is by_grpc else about) == 0, about
+    opened.unregister_cuda_shared_memory()
+    opened.unregister_cuda_shared_memory("r")
+    refused("no region", lambda: opened.get_cuda_shared_memory_status("r"))
+    refused("GPU is not shared", lambda: opened.register_cuda_shared_memory("s", b"AAAA", 0, 16))
     refused("no trace", opened.get_trace_settings)
     refused("log settings", opened.get_log_settings)
 

@@ -135,6 +135,10 @@ def test_shapes(server):
         assert infer(server, name, 4)[0] == 200
         status, answer = infer(server, name, 5)
         assert status == 400 and "max_batch_size" in answer["error"], answer
+    for name, policy in (("all", {"all": {}}), ("latest", {"latest": {"num_versions": 2}}),
+                         ("specific", {"specific": {"versions": [1, 10, 77]}}),
+                         ("plain", {"latest": {"num_versions": 1}})):
+        assert server.json("GET", f"/v2/models/{name}/config")[1]["version_policy"] == policy
     assert server.json("GET", "/v2/models/unbatched/config")[1]["max_batch_size"] == 0
     config = server.json("GET", "/v2/models/labelled/config")[1]
     assert config["dynamic_batching"] == {"max_queue_delay_microseconds": 20000}, config
@@ -164,6 +168,9 @@ def test_batches(server):
         runs = after["execution_count"] - before["execution_count"]
         assert after["inference_count"] - before["inference_count"] == 16, (before, after)
         assert runs < 16 if shares else runs == 16, (name, runs)
+        stats = after["inference_stats"]  # each has every request once
+        assert len({stats[part]["count"] for part in (
+            "success", "queue", "compute_input", "compute_infer", "compute_output")}) == 1, stats
 
 
 def test_warm(server):
