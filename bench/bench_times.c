@@ -37,6 +37,44 @@ void bench_require(kiln_status status)
     }
 }
 
+void *bench_allocate(size_t bytes)
+{
+    void *memory = calloc(1, bytes > 0 ? bytes : 1);
+    if (memory == NULL) {
+        (void)fprintf(stderr, "%zu bytes of memory are missing\n", bytes);
+        exit(1);
+    }
+    return memory;
+}
+
+void bench_alternate(void (*const run[2])(void *user, size_t turn), void *user, size_t runs,
+                     double *medians)
+{
+    enum { BLOCKS = 100 };
+    static double times[3][BLOCKS];
+    for (size_t block = 0; block < BLOCKS; block++) {
+        for (size_t half = 0; half < 2; half++) {
+            const size_t side = (block + half) % 2;
+            const uint64_t begin = bench_now();
+            for (size_t i = 0; i < runs; i++) {
+                run[side](user, i);
+            }
+            times[side][block] = (double)(bench_now() - begin) / (double)runs;
+        }
+        times[2][block] = times[0][block] - times[1][block];
+    }
+    for (size_t i = 0; i < 3; i++) {
+        medians[i] = bench_median(times[i], BLOCKS);
+    }
+}
+
+double bench_processor(clockid_t clock)
+{
+    struct timespec now;
+    (void)clock_gettime(clock, &now);
+    return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
 double bench_memory(const char *field)
 {
     char line[256];

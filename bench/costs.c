@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <kiln/kiln.h>
 
@@ -191,6 +190,10 @@ static kiln_status check_file(const char *name)
     (void)name;
     kiln_issue_list *issues = NULL;
     const kiln_status status = kiln_check_file(file, NULL, &issues);
+    if (kiln_issue_list_count(issues) > 0) {
+        (void)fprintf(stderr, "%s: %s\n", file, kiln_issue_list_get(issues, 0)->sentence);
+        exit(1);
+    }
     kiln_issue_list_destroy(issues);
     return status;
 }
@@ -211,13 +214,11 @@ static kiln_status build(const char *name)
 /* What bench/costs.py lets valgrind count. */
 __attribute__((noinline)) static double measured(step *what, size_t count)
 {
-    struct timespec begin, end;
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin);
+    const double begin = bench_processor(CLOCK_PROCESS_CPUTIME_ID);
     for (size_t i = 0; i < count; i++) {
         bench_require(what(names[i % MOST]));
     }
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
-    return (double)(end.tv_sec - begin.tv_sec) * 1e9 + (double)(end.tv_nsec - begin.tv_nsec);
+    return bench_processor(CLOCK_PROCESS_CPUTIME_ID) - begin;
 }
 
 static const struct {

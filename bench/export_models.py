@@ -17,6 +17,12 @@ warnings.filterwarnings("ignore")
 TOKENS = 128
 
 
+def relu():
+    import torch
+
+    return torch.nn.ReLU(), ["x"]
+
+
 def mlp():
     import torch
 
@@ -63,7 +69,9 @@ def vit():
     return make(weights=None), ["x"]
 
 
-MODELS = {"mlp": mlp, "resnet50": resnet50, "bert": bert, "efficientnet": efficientnet, "vit": vit}
+MODELS = {"relu": relu, "mlp": mlp, "resnet50": resnet50, "bert": bert,
+          "efficientnet": efficientnet, "vit": vit}
+SHAPES = {"relu": (), "mlp": (128,)}  # beside the batch; others take images
 
 
 def make(name):
@@ -84,9 +92,8 @@ def feed(name, batch, device):
     if kind == "bert":
         ids = torch.randint(0, 30000, (batch, TOKENS), device=device)
         return ids, torch.ones(batch, TOKENS, dtype=torch.int64, device=device)
-    shape = (batch, 128) if kind == "mlp" else (batch, 3, 224, 224)
     dtype = torch.float16 if name.endswith("_fp16") else torch.float32
-    return (torch.rand(*shape, dtype=dtype, device=device),)
+    return (torch.rand(batch, *SHAPES.get(kind, (3, 224, 224)), dtype=dtype, device=device),)
 
 
 def export(folder, name):

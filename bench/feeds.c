@@ -19,7 +19,6 @@
 #include "bench_times.h"
 #include "raw_ort.h"
 
-#define FLOAT32_TYPE 1U
 #define MOST ((size_t)200)
 #define LENGTH ((size_t)16)
 
@@ -48,7 +47,7 @@ typedef struct scene {
     kiln_context *context;
     raw_ort *raw;
     kiln_named_tensor inputs[TURNS][MOST]; /* in turns */
-    raw_feed feeds[TURNS][MOST];
+    raw_tensor feeds[TURNS][MOST];
 } scene;
 
 static int64_t length_of(const scene *s, size_t turn)
@@ -85,18 +84,19 @@ static void fill(scene *s)
             s->inputs[turn][i] = (kiln_named_tensor){
                 s->names[i],
                 KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(length), memory[place][i], bytes)};
-            s->feeds[turn][i] = (raw_feed){.name = s->names[i],
-                                           .data = memory[place][i],
-                                           .bytes = bytes,
-                                           .dims = {length},
-                                           .rank = 1,
-                                           .type = FLOAT32_TYPE};
+            s->feeds[turn][i] = (raw_tensor){.name = s->names[i],
+                                             .data = memory[place][i],
+                                             .bytes = bytes,
+                                             .dims = {length},
+                                             .rank = 1,
+                                             .type = RAW_FLOAT32};
         }
     }
 }
 
-static void run_kiln(scene *s, size_t turn)
+static void run_kiln(void *user, size_t turn)
 {
+    const scene *s = user;
     const size_t count = s->count * LENGTH;
     kiln_named_tensor output = {.name = "y"};
     if (!kinds[s->what].changes) {
@@ -107,10 +107,11 @@ static void run_kiln(scene *s, size_t turn)
                                            s->count, &output, 1));
 }
 
-static void run_raw(scene *s, size_t turn)
+static void run_raw(void *user, size_t turn)
 {
+    const scene *s = user;
     const size_t count = s->count * LENGTH;
-    raw_feed output = {.name = "y", .type = FLOAT32_TYPE};
+    raw_tensor output = {.name = "y", .type = RAW_FLOAT32};
     if (!kinds[s->what].changes) {
         output.data = result;
         output.bytes = count * sizeof(float);
@@ -120,51 +121,18 @@ static void run_raw(scene *s, size_t turn)
     raw_run_feeds(s->raw, s->feeds[turn % kinds[s->what].turns], s->count, &output, 1);
 }
 
-#define BLOCKS ((size_t)60)
-#define RUNS ((size_t)100)
+static void (*const sides[])(void *, size_t) = {run_kiln, run_raw};
 
 static void compare(scene *s)
 {
-    static double kiln[BLOCKS];
-    static double raw[BLOCKS];
-    for (size_t block = 0; block < BLOCKS; block++) {
-        for (size_t half = 0; half < 2; half++) {
-            const int kiln_now = (block + half) % 2 == 0;
-            const uint64_t begin = bench_now();
-            for (size_t i = 0; i < RUNS; i++) {
-                if (kiln_now) {
-                    run_kiln(s, i);
-                } else {
-                    run_raw(s, i);
-                }
-            }
-            *(kiln_now ? &kiln[block] : &raw[block]) = (double)(bench_now() - begin) / (double)RUNS;
-        }
-    }
-    const double through_kiln = bench_median(kiln, BLOCKS);
-    const double directly = bench_median(raw, BLOCKS);
+    double medians[3];
+    bench_alternate(sides, s, 100, medians);
     (void)printf("%4zu inputs, %-16s kiln %9.0f ns   raw %9.0f ns   ratio %.2f\n", s->count,
-                 kinds[s->what].text, through_kiln, directly, through_kiln / directly);
+                 kinds[s->what].text, medians[0], medians[1], medians[0] / medians[1]);
 }
 
-/* The side and the number of runs of a measurement by instructions. */
-typedef struct only {
-    bool kiln;
-    size_t runs;
-} only;
-
-static void run_only(scene *s, const only *wish)
-{
-    for (size_t i = 0; i < wish->runs; i++) {
-        if (wish->kiln) {
-            run_kiln(s, i);
-        } else {
-            run_raw(s, i);
-        }
-    }
-}
-
-static void measure(scene *s, kind what, size_t count, const only *wish)
+/* Compares, or where `runs` is not 0 runs `side` alone. */
+static void measure(scene *s, kind what, size_t count, size_t side, size_t runs)
 {
     static const char path[] = "bench_feeds.onnx";
     kiln_engine *engine = NULL;
@@ -176,9 +144,10 @@ static void measure(scene *s, kind what, size_t count, const only *wish)
     bench_require(kiln_engine_build_file(path, &options, &engine));
     bench_require(kiln_context_create(engine, NULL, &s->context));
     raw_load(s->raw, path, NULL, 0);
-    if (wish != NULL) {
-        run_only(s, wish);
-    } else {
+    for (size_t i = 0; i < runs; i++) {
+        sides[side](s, i);
+    }
+    if (runs == 0) {
         compare(s);
     }
     raw_unload(s->raw);
@@ -189,11 +158,11 @@ static void measure(scene *s, kind what, size_t count, const only *wish)
 
 static int measure_one(scene *s, char **words)
 {
-    const only wish = {.kiln = strcmp(words[0], "kiln") == 0, .runs = strtoul(words[3], NULL, 10)};
+    const size_t side = strcmp(words[0], "kiln") == 0 ? 0 : 1;
     const size_t count = strtoul(words[2], NULL, 10);
     for (kind what = STAYS; what < KINDS; what++) {
         if (strcmp(words[1], kinds[what].word) == 0 && count > 0 && count <= MOST) {
-            measure(s, what, count, &wish);
+            measure(s, what, count, side, strtoul(words[3], NULL, 10));
             return 0;
         }
     }
@@ -217,7 +186,7 @@ int main(int argc, char **argv)
                  kiln_version_string(), info.version);
     for (kind what = STAYS; what < KINDS; what++) {
         for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
-            measure(&s, what, counts[i], NULL);
+            measure(&s, what, counts[i], 0, 0);
         }
     }
     return 0;

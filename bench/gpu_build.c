@@ -36,7 +36,7 @@ static kiln_profile_input read_input(char *text)
         if (colon != NULL) {
             *colon = '\0';
         }
-        feed_require(kiln_shape_parse(at, shapes[i]));
+        bench_require(kiln_shape_parse(at, shapes[i]));
         at = colon != NULL ? colon + 1 : at + strlen(at);
     }
     return input;
@@ -73,7 +73,7 @@ static void build(const char *model, const kiln_build_options *options, bool is_
     kiln_engine *engine = NULL;
     own = 0;
     const double begin = bench_milliseconds();
-    feed_require(kiln_engine_build_file(model, options, &engine));
+    bench_require(kiln_engine_build_file(model, options, &engine));
     const double took = bench_milliseconds() - begin;
     (void)printf("%s[%.3f, %.3f]", is_first ? "" : ", ", took, own);
     kiln_engine_release(engine);
@@ -108,10 +108,10 @@ int main(int argc, char **argv)
     options.library = argv[1];
     options.profiles = &profile;
     options.profile_count = profile.input_count > 0 ? 1 : 0;
-    feed_require(kiln_backend_choose("tensorrt", &info));
+    bench_require(kiln_backend_choose("tensorrt", &info));
     open_beside(argv[1], "libnvonnxparser");
     open_beside(argv[1], "libnvinfer_plugin");
-    feed_require(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 256, &buffer));
+    bench_require(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 256, &buffer));
     kiln_log_set_sink(note_own, NULL, KILN_LOG_DEBUG);
     (void)printf("[");
     for (long i = 0; i < strtol(argv[3], NULL, 10); i++) {

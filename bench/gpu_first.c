@@ -36,7 +36,7 @@ static kiln_engine *load(const job *work)
     kiln_engine *engine = NULL;
     kiln_build_options options =
         KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = work->library);
-    feed_require(kiln_engine_load(work->plan, &options, &engine));
+    bench_require(kiln_engine_load(work->plan, &options, &engine));
     return engine;
 }
 
@@ -55,13 +55,13 @@ static steps through_kiln(const job *work)
     const double begin = bench_milliseconds();
     kiln_engine *engine = load(work);
     took.loaded = bench_milliseconds() - begin;
-    feed_require(kiln_context_create(engine, NULL, &context));
+    bench_require(kiln_context_create(engine, NULL, &context));
     took.ready = bench_milliseconds() - begin;
     for (size_t i = 0; i < work->output_count; i++) {
         outputs[i] = (kiln_named_tensor){.name = work->outputs[i].name};
     }
-    feed_require(kiln_context_run_tensors(context, work->tensors, work->input_count, outputs,
-                                          work->output_count));
+    bench_require(kiln_context_run_tensors(context, work->tensors, work->input_count, outputs,
+                                           work->output_count));
     took.answered = bench_milliseconds() - begin;
     kiln_context_destroy(context);
     kiln_engine_release(engine);

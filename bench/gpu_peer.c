@@ -4,6 +4,7 @@
 #include <kiln/kiln.h>
 #include <stdlib.h>
 
+#include "bench_times.h"
 #include "plan_feed.h"
 
 #define PEER __attribute__((visibility("default")))
@@ -17,19 +18,19 @@ PEER void peer_close(void *peer);
 void *peer_open(const char *library, const char *plan, int64_t batch, char **shapes, size_t count)
 {
     kiln_engine *engine = NULL;
-    feed *made = feed_allocate(sizeof *made);
+    feed *made = bench_allocate(sizeof *made);
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = library);
-    feed_require(kiln_engine_load(plan, &options, &engine));
+    bench_require(kiln_engine_load(plan, &options, &engine));
     feed_open(made, engine, KILN_LOCATION_PINNED, batch, shapes, count);
     kiln_engine_release(engine);
-    feed_require(kiln_context_warmup(made->context, 20, 0, NULL));
+    bench_require(kiln_context_warmup(made->context, 20, 0, NULL));
     return made;
 }
 
 void peer_run(void *peer)
 {
     const feed *made = peer;
-    feed_require(kiln_context_run(made->context));
+    bench_require(kiln_context_run(made->context));
 }
 
 void peer_close(void *peer)

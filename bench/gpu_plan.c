@@ -10,7 +10,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "bench_times.h"
 #include "gpu_compare.h"
@@ -18,65 +17,22 @@
 #include "raw_trt.h"
 
 #define ROUNDS 15
-#define MOST_BATCHES 8
 #define KILN_WAYS 3
 #define WAYS (KILN_WAYS + RAW_TRT_FORMS)
-
-/* Which form of a run was kept, beside its figures. */
-static void show_form(void *user, kiln_log_level level, const char *component, const char *message)
-{
-    (void)user;
-    (void)level;
-    if (strcmp(component, "engine") == 0) {
-        (void)fprintf(stderr, "    %s\n", message);
-    }
-}
-
-static void run_kiln(void *user)
-{
-    feed_require(kiln_context_run(user));
-}
 
 static void run_raw(void *user)
 {
     raw_context_run(user);
 }
 
-static void warm_up(kiln_context *context, const char *what, kiln_context_counters *counters)
-{
-    kiln_log_set_sink(show_form, NULL, KILN_LOG_DEBUG);
-    const uint64_t begin = bench_now();
-    feed_require(kiln_context_warmup(context, 20, 0, NULL));
-    kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
-    *counters = (kiln_context_counters){.struct_size = sizeof *counters};
-    feed_require(kiln_context_get_counters(context, counters));
-    (void)fprintf(stderr, "  %s: warm after %.0f ms%s%s\n", what,
-                  (double)(bench_now() - begin) / 1e6, counters->graphs == 0 ? ", no graph: " : "",
-                  counters->graph_reason);
-}
-
-/* The largest difference of outputs from the direct run's, by the largest value. */
 static double difference(const feed *fed, const raw_context *raw)
 {
     double most = 0;
-    double scale = 1e-30;
-    for (size_t o = 0; o < fed->output_count; o++) {
-        const size_t count = fed->outputs[o].elements;
-        double *own = feed_allocate(2 * count * sizeof *own);
-        double *direct = own + count;
-        kiln_tensor tensor = fed->outputs[o].tensor;
-        feed_require(kiln_tensor_read(&tensor, 0, count, own));
-        tensor.data = (void *)(uintptr_t)raw_context_output(raw, o);
-        tensor.desc.location = KILN_LOCATION_HOST;
-        feed_require(kiln_tensor_read(&tensor, 0, count, direct));
-        for (size_t i = 0; i < count; i++) {
-            const double off = fabs(own[i] - direct[i]);
-            most = off > most || isnan(off) ? off : most;
-            scale = fabs(direct[i]) > scale ? fabs(direct[i]) : scale;
-        }
-        free(own);
+    for (size_t i = 0; i < fed->output_count; i++) {
+        const double one = feed_difference(fed, i, raw_context_output(raw, i));
+        most = one > most || isnan(one) ? one : most;
     }
-    return most / scale;
+    return most;
 }
 
 /* The fastest of the direct forms that begin and end in memory of the host. */
@@ -91,8 +47,7 @@ static size_t best_raw(const way *ways)
     return best;
 }
 
-static void print(const char *what, const way *ways, double off,
-                  const kiln_context_counters *counters, bool is_first)
+static void print(const char *what, const way *ways, double off, uint64_t graphs, bool is_first)
 {
     const size_t best = best_raw(ways);
     print_ways(what, ways, WAYS);
@@ -105,7 +60,7 @@ static void print(const char *what, const way *ways, double off,
         ", \"best_direct\": \"%s\", \"ratio\": [%.4f, %.4f, %.4f], \"difference\": %.3g, "
         "\"graphs\": %llu}",
         ways[best].name, ways[best].ratio_low, ways[best].ratio, ways[best].ratio_high, off,
-        (unsigned long long)counters->graphs);
+        (unsigned long long)graphs);
 }
 
 static void measure(kiln_engine *engine, raw_plan *plan, int64_t batch, char **shapes, size_t count,
@@ -118,12 +73,12 @@ static void measure(kiln_engine *engine, raw_plan *plan, int64_t batch, char **s
     char what[32];
     way ways[WAYS];
     feed feeds[KILN_WAYS];
-    kiln_context_counters counters[KILN_WAYS];
+    uint64_t graphs[KILN_WAYS];
     (void)snprintf(what, sizeof what, "batch %lld", (long long)batch);
     for (size_t i = 0; i < KILN_WAYS; i++) {
         feed_open(&feeds[i], engine, places[i], batch, shapes, count);
-        warm_up(feeds[i].context, names[i], &counters[i]);
-        ways[i] = (way){.name = names[i], .run = run_kiln, .user = feeds[i].context};
+        graphs[i] = feed_warm_up(&feeds[i], names[i]);
+        ways[i] = (way){.name = names[i], .run = feed_run, .user = &feeds[i]};
     }
     raw_tensor inputs[FEED_MOST];
     raw_tensor outputs[FEED_MOST];
@@ -137,9 +92,9 @@ static void measure(kiln_engine *engine, raw_plan *plan, int64_t batch, char **s
     const double left = seconds > spent + 0.5 ? seconds - spent : 0.5;
     compare_ways(ways, WAYS, ROUNDS, 2000, left * 1e3 / (ROUNDS * WAYS));
     /* The device's way has left its outputs there; the pinned one's can be read. */
-    feed_require(kiln_context_run(feeds[0].context));
+    feed_run(&feeds[0]);
     raw_context_run(ways[KILN_WAYS + RAW_TRT_COPIES].user);
-    print(what, ways, difference(&feeds[0], ways[KILN_WAYS + RAW_TRT_COPIES].user), &counters[0],
+    print(what, ways, difference(&feeds[0], ways[KILN_WAYS + RAW_TRT_COPIES].user), graphs[0],
           is_first);
     for (size_t i = 0; i < RAW_TRT_FORMS; i++) {
         raw_context_destroy(ways[KILN_WAYS + i].user);
@@ -155,16 +110,13 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: %s LIBNVINFER PLAN SECONDS BATCHES NAME=DIMS...\n", argv[0]);
         return 2;
     }
-    int64_t batches[MOST_BATCHES];
-    size_t count = 0;
-    for (char *at = argv[4]; *at != '\0' && count < MOST_BATCHES; at += *at == ',') {
-        batches[count++] = strtoll(at, &at, 10);
-    }
+    int64_t batches[FEED_BATCHES];
+    const size_t count = feed_batches(argv[4], batches);
     kiln_device_info device = {.struct_size = sizeof device};
     kiln_engine *engine = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = argv[1]);
-    feed_require(kiln_device_get(0, &device));
-    feed_require(kiln_engine_load(argv[2], &options, &engine));
+    bench_require(kiln_device_get(0, &device));
+    bench_require(kiln_engine_load(argv[2], &options, &engine));
     raw_trt *trt = raw_trt_open(argv[1]);
     raw_plan *plan = raw_plan_load(trt, argv[2], RAW_TRT_READ);
     (void)printf(

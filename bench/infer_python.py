@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Reading, inferring and checking graphs of 5,000 to 100,000 nodes: bench_infer, and for some of
+"""Reading, inferring and checking graphs of 5,000 to 100,000 nodes: bench_costs, and for some of
 them the onnx package in the same run, with the ratio.
 
-    infer_python.py BENCH_INFER FOLDER
+    infer_python.py BENCH_COSTS FOLDER
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -78,9 +78,8 @@ def main():
     paths = {nodes: os.path.join(folder, "infer_%d.onnx" % nodes) for nodes in SIZES}
     for nodes, path in paths.items():
         make_model(nodes, path)
-    text = subprocess.run([bench] + list(paths.values()), check=True, capture_output=True,
-                          text=True).stdout
-    kiln = [float(line.split()[-2]) for line in text.splitlines()]
+    kiln = [float(subprocess.run([bench, "check", "0", path], check=True, capture_output=True,
+                                 text=True).stdout) / 1e6 for path in paths.values()]
     print("%8s %10s %10s" % ("nodes", "kiln ms", "ns a node"))
     for nodes, ms in zip(SIZES, kiln):
         print("%8d %10.2f %10.0f" % (nodes, ms, 1e6 * ms / nodes))

@@ -175,13 +175,8 @@ int main(int count, char **arguments)
     }
     static char library[4096];
     find_library(library, sizeof library);
-    sample *samples = calloc(pairs * 2, sizeof *samples);
-    double *values = calloc(pairs, sizeof *values);
-    if (samples == NULL || values == NULL) {
-        free(samples);
-        free(values);
-        return 1;
-    }
+    sample *samples = bench_allocate(pairs * 2 * sizeof *samples);
+    double *values = bench_allocate(pairs * sizeof *values);
     for (size_t i = 0; i < pairs; i++) {
         for (size_t half = 0; half < 2; half++) {
             const size_t side = (i + half) % 2;

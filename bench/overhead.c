@@ -10,43 +10,30 @@
 #include "bench_times.h"
 #include "raw_ort.h"
 
-#define FLOAT32_TYPE 1U
-#define INT32_TYPE 6U
+typedef struct sides {
+    kiln_context *context;
+    raw_ort *raw;
+} sides;
 
-/* Medians over `blocks` pairs of blocks of `runs` runs; the order within a pair alternates. */
-static void compare(const char *what, kiln_context *context, raw_ort *raw, size_t blocks,
-                    size_t runs)
+static void run_kiln(void *user, size_t turn)
 {
-    double *through_kiln = calloc(blocks, sizeof *through_kiln);
-    double *directly = calloc(blocks, sizeof *directly);
-    double *difference = calloc(blocks, sizeof *difference);
-    if (through_kiln == NULL || directly == NULL || difference == NULL) {
-        exit(1);
-    }
-    for (size_t block = 0; block < blocks; block++) {
-        for (size_t half = 0; half < 2; half++) {
-            const int kiln_now = (block + half) % 2 == 0;
-            const uint64_t begin = bench_now();
-            for (size_t i = 0; i < runs; i++) {
-                if (kiln_now) {
-                    bench_require(kiln_context_run(context));
-                } else {
-                    raw_run(raw);
-                }
-            }
-            const double each = (double)(bench_now() - begin) / (double)runs;
-            *(kiln_now ? &through_kiln[block] : &directly[block]) = each;
-        }
-        difference[block] = through_kiln[block] - directly[block];
-    }
-    const double kiln_median = bench_median(through_kiln, blocks);
-    const double raw_median = bench_median(directly, blocks);
+    (void)turn;
+    bench_require(kiln_context_run(((const sides *)user)->context));
+}
+
+static void run_raw(void *user, size_t turn)
+{
+    (void)turn;
+    raw_run(((const sides *)user)->raw);
+}
+
+static void compare(const char *what, kiln_context *context, raw_ort *raw, size_t runs)
+{
+    sides both = {context, raw};
+    double medians[3];
+    bench_alternate((void (*const[])(void *, size_t)){run_kiln, run_raw}, &both, runs, medians);
     (void)printf("%-22s kiln %10.0f ns   raw %10.0f ns   difference %+7.0f ns   ratio %.4f\n", what,
-                 kiln_median, raw_median, bench_median(difference, blocks),
-                 kiln_median / raw_median);
-    free(through_kiln);
-    free(directly);
-    free(difference);
+                 medians[0], medians[1], medians[2], medians[0] / medians[1]);
 }
 
 static kiln_context *make_context(kiln_engine *engine)
@@ -62,7 +49,6 @@ static void measure_identity(raw_ort *raw, const kiln_build_options *options)
     float x[64] = {1};
     float y[64];
     float raw_y[64];
-    const int64_t dims[] = {64};
     kiln_engine *engine = NULL;
     bench_require(kiln_engine_build_bytes((kiln_span){identity_model, sizeof identity_model},
                                           options, &engine));
@@ -73,15 +59,15 @@ static void measure_identity(raw_ort *raw, const kiln_build_options *options)
     bench_require(kiln_context_bind(context, "y", &output));
     bench_require(kiln_context_warmup(context, 1000, 0, NULL));
     raw_load(raw, NULL, identity_model, sizeof identity_model);
-    raw_bind_input(raw, "x", x, sizeof x, dims, 1, FLOAT32_TYPE);
-    raw_bind_output(raw, "y", raw_y, sizeof raw_y, dims, 1, FLOAT32_TYPE);
+    raw_bind(raw, &(raw_tensor){"x", RAW_FLOAT32, {64}, 1, sizeof x, x},
+             &(raw_tensor){"y", RAW_FLOAT32, {64}, 1, sizeof raw_y, raw_y});
     for (int i = 0; i < 1000; i++) {
         raw_run(raw);
     }
     kiln_allocation_counters before;
     kiln_allocation_counters after;
     kiln_get_allocation_counters(&before);
-    compare("identity, 64 floats", context, raw, 400, 2000);
+    compare("identity, 64 floats", context, raw, 8000);
     kiln_get_allocation_counters(&after);
     (void)printf("%-22s %llu in 800,000 runs\n", "allocations by kiln",
                  after.allocations - before.allocations);
@@ -94,8 +80,6 @@ static void measure_magika(raw_ort *raw, const kiln_build_options *options, cons
     static int32_t bytes[2048];
     static float scores[214];
     static float raw_scores[214];
-    const int64_t in_dims[] = {1, 2048};
-    const int64_t out_dims[] = {1, 214};
     for (int i = 0; i < 2048; i++) {
         bytes[i] = (i * 37) % 257;
     }
@@ -110,12 +94,13 @@ static void measure_magika(raw_ort *raw, const kiln_build_options *options, cons
     bench_require(kiln_context_bind(context, "target_label", &output));
     bench_require(kiln_context_warmup(context, 5, 0, NULL));
     raw_load(raw, path, NULL, 0);
-    raw_bind_input(raw, "bytes", bytes, sizeof bytes, in_dims, 2, INT32_TYPE);
-    raw_bind_output(raw, "target_label", raw_scores, sizeof raw_scores, out_dims, 2, FLOAT32_TYPE);
+    raw_bind(
+        raw, &(raw_tensor){"bytes", RAW_INT32, {1, 2048}, 2, sizeof bytes, bytes},
+        &(raw_tensor){"target_label", RAW_FLOAT32, {1, 214}, 2, sizeof raw_scores, raw_scores});
     for (int i = 0; i < 5; i++) {
         raw_run(raw);
     }
-    compare("magika", context, raw, 100, 2);
+    compare("magika", context, raw, 2);
     if (memcmp(scores, raw_scores, sizeof scores) != 0) {
         (void)fprintf(stderr, "magika: the two results differ\n");
         exit(1);

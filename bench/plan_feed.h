@@ -5,9 +5,10 @@
 
 #include <kiln/kiln.h>
 
-#include "raw_trt.h"
+#include "raw_tensor.h"
 
 #define FEED_MOST 8
+#define FEED_BATCHES 8
 
 typedef struct feed_side {
     const char *name; /* the engine's */
@@ -24,11 +25,6 @@ typedef struct feed {
     size_t output_count;
 } feed;
 
-/* Ends the program with Kiln's sentence where `status` is an error. */
-void feed_require(kiln_status status);
-/* Or the end of the program. */
-void *feed_allocate(size_t bytes);
-
 /* A context whose inputs have the shapes of `shapes`, NAME=DIMS with N for `batch`, and numbers:
  * floating-point types from 0 to 1, others 1. Inputs and outputs are bound to buffers of
  * `location`. It has run once. */
@@ -38,5 +34,17 @@ void feed_close(feed *fed);
 
 /* The same for the peer. `fed` is not in device memory, and must outlive them. */
 void feed_raw(const feed *fed, raw_tensor *inputs, raw_tensor *outputs);
+
+/* One run, as compare_ways wants it. */
+void feed_run(void *fed);
+/* Warms the context up and says on stderr which form of a run was kept, beside `what`; the number
+ * of its CUDA graphs. */
+uint64_t feed_warm_up(const feed *fed, const char *what);
+/* The largest difference of output `index` from `direct`, in memory of the host, by the largest
+ * value of that. `fed` is not in device memory. */
+double feed_difference(const feed *fed, size_t index, const void *direct);
+
+/* "1,8,32": how many. */
+size_t feed_batches(char *text, int64_t *batches);
 
 #endif

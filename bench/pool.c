@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "bench_times.h"
 
@@ -66,18 +65,13 @@ static void *work(void *user)
 {
     job *mine = user;
     (void)pthread_barrier_wait(&barrier);
-    struct timespec begin;
-    struct timespec end;
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
+    const double begin = bench_processor(CLOCK_THREAD_CPUTIME_ID);
     if (mine->pool != NULL) {
         turn_pool(mine->pool, mine->rounds);
     } else {
         turn_malloc(mine->rounds);
     }
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
-    mine->nanoseconds =
-        ((double)(end.tv_sec - begin.tv_sec) * 1e9 + (double)(end.tv_nsec - begin.tv_nsec)) /
-        (double)mine->rounds;
+    mine->nanoseconds = (bench_processor(CLOCK_THREAD_CPUTIME_ID) - begin) / (double)mine->rounds;
     return NULL;
 }
 

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "raw_cuda.h"
 
-#include <dlfcn.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The list of slots is Kiln's one fact shared with its peer; none of its code is. */
-#include "backends/onnxruntime/ort_api.h"
+#include "bench_times.h"
 #include "raw_driver.h"
+#include "raw_ort_open.h"
 
 #define MOST_BINDINGS 8
 #define MOST_SETTINGS 16
@@ -23,7 +21,7 @@ struct raw_cuda {
 };
 
 typedef struct side {
-    raw_binding what;
+    raw_tensor what;
     void *host;
     raw_address device;
     OrtValue *value;
@@ -45,46 +43,15 @@ struct raw_session {
 
 static void check(const raw_cuda *raw, OrtStatus *status)
 {
-    if (status != NULL) {
-        (void)fprintf(stderr, "raw ONNX Runtime: %s\n", raw->api.GetErrorMessage(status));
-        exit(1);
-    }
-}
-
-static void quiet(void *user, ort_logging_level severity, const char *category, const char *logid,
-                  const char *location, const char *message)
-{
-    (void)user;
-    (void)severity;
-    (void)category;
-    (void)logid;
-    (void)location;
-    (void)message;
+    raw_ort_check(&raw->api, status);
 }
 
 raw_cuda *raw_cuda_open(const char *path)
 {
-    raw_cuda *raw = calloc(1, sizeof *raw);
-    void *library = raw_open_library(path);
-    void *symbol = dlsym(library, "OrtGetApiBase");
-    const ort_api_base *(*get_base)(void);
-    if (raw == NULL || symbol == NULL) {
-        exit(1);
-    }
-    memcpy(&get_base, &symbol, sizeof get_base);
-    const unsigned char *table = get_base()->GetApi(ORT_LEVEL_NEEDED);
-    raw->version = get_base()->GetVersionString();
-    /* Slots past that level would lie past the table's end. */
-#define FILL(slot, level, result, name, parameters)                                            \
-    if ((level) <= ORT_LEVEL_NEEDED) {                                                         \
-        memcpy(&raw->api.name, table + (size_t)(slot) * sizeof(void *), sizeof raw->api.name); \
-    }
-    ORT_API_LIST(FILL)
-#undef FILL
-    raw_driver_open(&raw->cuda);
+    raw_cuda *raw = bench_allocate(sizeof *raw);
     const ort_api *api = &raw->api;
-    check(raw,
-          api->CreateEnvWithCustomLogger(quiet, NULL, ORT_LEVEL_ERROR, "raw", &raw->environment));
+    raw->environment = raw_ort_open(path, &raw->api, &raw->version);
+    raw_driver_open(&raw->cuda);
     check(raw, api->CreateCpuMemoryInfo(ORT_ALLOCATOR_DEVICE, ORT_MEMORY_DEFAULT, &raw->cpu));
     check(raw,
           api->CreateMemoryInfo("Cuda", ORT_ALLOCATOR_DEVICE, 0, ORT_MEMORY_DEFAULT, &raw->gpu));
@@ -136,12 +103,12 @@ static void make_session(raw_session *made, const char *path, const char *const 
     }
 }
 
-static void make_side(raw_session *made, side *to, const raw_binding *from)
+static void make_side(raw_session *made, side *to, const raw_tensor *from, int is_input)
 {
     raw_cuda *raw = made->raw;
     to->what = *from;
     raw_check_cuda(raw->cuda.allocate_host(&to->host, from->bytes, 2), "pinned memory");
-    if (from->data != NULL) {
+    if (is_input) {
         memcpy(to->host, from->data, from->bytes);
     }
     void *data = to->host;
@@ -211,11 +178,11 @@ static void capture(raw_session *session)
 }
 
 raw_session *raw_cuda_load(raw_cuda *raw, const char *path, raw_form form,
-                           const char *const *settings, const raw_binding *inputs,
-                           size_t input_count, const raw_binding *outputs, size_t output_count)
+                           const char *const *settings, const raw_tensor *inputs,
+                           size_t input_count, const raw_tensor *outputs, size_t output_count)
 {
-    raw_session *made = calloc(1, sizeof *made);
-    if (made == NULL || input_count > MOST_BINDINGS || output_count > MOST_BINDINGS) {
+    raw_session *made = bench_allocate(sizeof *made);
+    if (input_count > MOST_BINDINGS || output_count > MOST_BINDINGS) {
         exit(1);
     }
     made->raw = raw;
@@ -224,10 +191,10 @@ raw_session *raw_cuda_load(raw_cuda *raw, const char *path, raw_form form,
     made->input_count = input_count;
     made->output_count = output_count;
     for (size_t i = 0; i < input_count; i++) {
-        make_side(made, &made->inputs[i], &inputs[i]);
+        make_side(made, &made->inputs[i], &inputs[i], 1);
     }
     for (size_t i = 0; i < output_count; i++) {
-        make_side(made, &made->outputs[i], &outputs[i]);
+        make_side(made, &made->outputs[i], &outputs[i], 0);
         check(raw, raw->api.BindOutput(made->binding, outputs[i].name, made->outputs[i].value));
     }
     bind_inputs(made);

@@ -4,8 +4,7 @@
 #ifndef BENCH_RAW_CUDA_H
 #define BENCH_RAW_CUDA_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "raw_tensor.h"
 
 typedef enum raw_form {
     RAW_DEFAULT,   /* host memory is bound and a run waits: what a program does without thinking */
@@ -19,26 +18,18 @@ typedef enum raw_form {
 typedef struct raw_cuda raw_cuda;
 typedef struct raw_session raw_session;
 
-typedef struct raw_binding {
-    const char *name;
-    unsigned type; /* ONNXTensorElementDataType */
-    int64_t dims[4];
-    size_t rank;
-    size_t bytes;
-    const void *data; /* of an input: what it is set to */
-} raw_binding;
-
 /* Opens ONNX Runtime at `library` and the driver. Ends the program with a sentence when something
  * fails, like all calls here. */
 raw_cuda *raw_cuda_open(const char *library);
 const char *raw_cuda_version(const raw_cuda *raw);
 
-/* A session for runs of this form, bound and, for the graphs, captured. `settings` are options of
+/* A session for runs of this form, bound and, for the graphs, captured, with memory of its own for
+ * inputs, whose data is copied, and outputs. `settings` are options of
  * the CUDA provider, names and values in turns up to a NULL; NULL for none. A name with a dot is a
  * session's instead. */
 raw_session *raw_cuda_load(raw_cuda *raw, const char *path, raw_form form,
-                           const char *const *settings, const raw_binding *inputs,
-                           size_t input_count, const raw_binding *outputs, size_t output_count);
+                           const char *const *settings, const raw_tensor *inputs,
+                           size_t input_count, const raw_tensor *outputs, size_t output_count);
 void raw_cuda_run(raw_session *session);
 /* The first output's bytes after a run, but for RAW_DEVICE. */
 const void *raw_cuda_output(const raw_session *session);

@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The list of slots is Kiln's one fact shared with its peer; none of its code is. */
-#include "backends/onnxruntime/ort_api.h"
+#include "bench_times.h"
+#include "raw_driver.h"
+#include "raw_ort_open.h"
 
 struct raw_ort {
     ort_api api;
@@ -26,12 +27,17 @@ const unsigned char identity_model[67] = {
     0x08, 0x40, 0x62, 0x0f, 0x0a, 0x01, 0x79, 0x12, 0x0a, 0x0a, 0x08, 0x08, 0x01, 0x12,
     0x04, 0x0a, 0x02, 0x08, 0x40, 0x42, 0x04, 0x0a, 0x00, 0x10, 0x11};
 
-static void check(const raw_ort *raw, OrtStatus *status)
+void raw_ort_check(const ort_api *api, OrtStatus *status)
 {
     if (status != NULL) {
-        (void)fprintf(stderr, "raw ONNX Runtime: %s\n", raw->api.GetErrorMessage(status));
+        (void)fprintf(stderr, "raw ONNX Runtime: %s\n", api->GetErrorMessage(status));
         exit(1);
     }
+}
+
+static void check(const raw_ort *raw, OrtStatus *status)
+{
+    raw_ort_check(&raw->api, status);
 }
 
 static void quiet(void *user, ort_logging_level severity, const char *category, const char *logid,
@@ -45,27 +51,36 @@ static void quiet(void *user, ort_logging_level severity, const char *category, 
     (void)message;
 }
 
-raw_ort *raw_open(const char *path)
+OrtEnv *raw_ort_open(const char *path, ort_api *api, const char **version)
 {
-    raw_ort *raw = calloc(1, sizeof *raw);
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (raw == NULL || library == NULL) {
-        (void)fprintf(stderr, "raw ONNX Runtime: %s\n", library == NULL ? dlerror() : "no memory");
+    void *symbol = dlsym(raw_open_library(path), "OrtGetApiBase");
+    const ort_api_base *(*get_base)(void);
+    OrtEnv *environment = NULL;
+    if (symbol == NULL) {
+        (void)fprintf(stderr, "raw ONNX Runtime: %s has no OrtGetApiBase\n", path);
         exit(1);
     }
-    void *symbol = dlsym(library, "OrtGetApiBase");
-    const ort_api_base *(*get_base)(void);
     memcpy(&get_base, &symbol, sizeof get_base);
     const unsigned char *table = get_base()->GetApi(ORT_LEVEL_NEEDED);
+    if (version != NULL) {
+        *version = get_base()->GetVersionString();
+    }
     /* Slots past that level would lie past the table's end. */
-#define FILL(slot, level, result, name, parameters)                                            \
-    if ((level) <= ORT_LEVEL_NEEDED) {                                                         \
-        memcpy(&raw->api.name, table + (size_t)(slot) * sizeof(void *), sizeof raw->api.name); \
+#define FILL(slot, level, result, name, parameters)                                    \
+    if ((level) <= ORT_LEVEL_NEEDED) {                                                 \
+        memcpy(&api->name, table + (size_t)(slot) * sizeof(void *), sizeof api->name); \
     }
     ORT_API_LIST(FILL)
 #undef FILL
-    check(raw, raw->api.CreateEnvWithCustomLogger(quiet, NULL, ORT_LEVEL_WARNING, "raw",
-                                                  &raw->environment));
+    raw_ort_check(
+        api, api->CreateEnvWithCustomLogger(quiet, NULL, ORT_LEVEL_ERROR, "raw", &environment));
+    return environment;
+}
+
+raw_ort *raw_open(const char *path)
+{
+    raw_ort *raw = bench_allocate(sizeof *raw);
+    raw->environment = raw_ort_open(path, &raw->api, NULL);
     check(raw, raw->api.CreateCpuMemoryInfo(ORT_ALLOCATOR_DEVICE, ORT_MEMORY_DEFAULT, &raw->cpu));
     return raw;
 }
@@ -83,29 +98,23 @@ void raw_load(raw_ort *raw, const char *path, const void *bytes, size_t size)
     check(raw, raw->api.CreateRunOptions(&raw->run_options));
 }
 
-static OrtValue *wrap(raw_ort *raw, void *data, size_t bytes, const int64_t *dims, size_t rank,
-                      unsigned type)
+static OrtValue *wrap(raw_ort *raw, const raw_tensor *tensor)
 {
     OrtValue *value = NULL;
-    check(raw,
-          raw->api.CreateTensorWithDataAsOrtValue(raw->cpu, data, bytes, dims, rank, type, &value));
+    check(raw, raw->api.CreateTensorWithDataAsOrtValue(raw->cpu, tensor->data, tensor->bytes,
+                                                       tensor->dims, tensor->rank, tensor->type,
+                                                       &value));
     return value;
 }
 
-void raw_bind_input(raw_ort *raw, const char *name, void *data, size_t bytes, const int64_t *dims,
-                    size_t rank, unsigned type)
+void raw_bind(raw_ort *raw, const raw_tensor *input, const raw_tensor *output)
 {
-    OrtValue *value = wrap(raw, data, bytes, dims, rank, type);
-    check(raw, raw->api.BindInput(raw->binding, name, value));
-    raw->api.ReleaseValue(value);
-}
-
-void raw_bind_output(raw_ort *raw, const char *name, void *data, size_t bytes, const int64_t *dims,
-                     size_t rank, unsigned type)
-{
-    OrtValue *value = wrap(raw, data, bytes, dims, rank, type);
-    check(raw, raw->api.BindOutput(raw->binding, name, value));
-    raw->api.ReleaseValue(value);
+    OrtValue *in = wrap(raw, input);
+    OrtValue *out = wrap(raw, output);
+    check(raw, raw->api.BindInput(raw->binding, input->name, in));
+    check(raw, raw->api.BindOutput(raw->binding, output->name, out));
+    raw->api.ReleaseValue(in);
+    raw->api.ReleaseValue(out);
 }
 
 void raw_run(raw_ort *raw)
@@ -116,7 +125,7 @@ void raw_run(raw_ort *raw)
     }
 }
 
-static void read_result(raw_ort *raw, OrtValue *value, raw_feed *output)
+static void read_result(raw_ort *raw, OrtValue *value, raw_tensor *output)
 {
     OrtTensorTypeAndShapeInfo *info = NULL;
     check(raw, raw->api.GetTensorTypeAndShape(value, &info));
@@ -134,7 +143,7 @@ static void release_results(raw_ort *raw)
     }
 }
 
-void raw_run_feeds(raw_ort *raw, const raw_feed *inputs, size_t input_count, raw_feed *outputs,
+void raw_run_feeds(raw_ort *raw, const raw_tensor *inputs, size_t input_count, raw_tensor *outputs,
                    size_t output_count)
 {
     const char *input_names[256];
@@ -142,16 +151,12 @@ void raw_run_feeds(raw_ort *raw, const raw_feed *inputs, size_t input_count, raw
     OrtValue *values[256];
     release_results(raw);
     for (size_t i = 0; i < input_count; i++) {
-        const raw_feed *in = &inputs[i];
-        input_names[i] = in->name;
-        values[i] = wrap(raw, in->data, in->bytes, in->dims, in->rank, in->type);
+        input_names[i] = inputs[i].name;
+        values[i] = wrap(raw, &inputs[i]);
     }
     for (size_t i = 0; i < output_count; i++) {
-        const raw_feed *out = &outputs[i];
-        output_names[i] = out->name;
-        raw->results[i] = out->data != NULL
-                              ? wrap(raw, out->data, out->bytes, out->dims, out->rank, out->type)
-                              : NULL;
+        output_names[i] = outputs[i].name;
+        raw->results[i] = outputs[i].data != NULL ? wrap(raw, &outputs[i]) : NULL;
     }
     check(raw,
           raw->api.Run(raw->session, raw->run_options, input_names, (const OrtValue *const *)values,

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "backends/tensorrt/trt_callbacks.h"
+#include "bench_times.h"
 #include "raw_driver.h"
 
 #define MOST_SIDES 16
@@ -63,13 +64,13 @@ static void require(bool worked, const char *what)
 
 raw_trt *raw_trt_open(const char *path)
 {
-    raw_trt *trt = calloc(1, sizeof *trt);
+    raw_trt *trt = bench_allocate(sizeof *trt);
     void *library = raw_open_library(path);
     int32_t (*version)(void) = NULL;
     void *(*create)(void *, int32_t) = NULL;
     void *const symbols[] = {dlsym(library, "getInferLibVersion"),
                              dlsym(library, "createInferRuntime_INTERNAL")};
-    require(trt != NULL && symbols[0] != NULL && symbols[1] != NULL, path);
+    require(symbols[0] != NULL && symbols[1] != NULL, path);
     memcpy(&version, &symbols[0], sizeof version);
     memcpy(&create, &symbols[1], sizeof create);
     raw_driver_open(&trt->cuda);
@@ -109,9 +110,8 @@ static void *open_file(const char *path, bool maps, size_t *size)
 
 raw_plan *raw_plan_load(raw_trt *trt, const char *path, raw_trt_load way)
 {
-    raw_plan *plan = calloc(1, sizeof *plan);
+    raw_plan *plan = bench_allocate(sizeof *plan);
     size_t size = 0;
-    require(plan != NULL, "memory");
     void *bytes = open_file(path, way != RAW_TRT_READ, &size);
     plan->trt = trt;
     plan->engine = trt_Runtime_deserializeCudaEngine(&trt->abi, trt->runtime, bytes, size);
@@ -145,8 +145,7 @@ static void make_side(raw_context *made, side *to, const raw_tensor *from, bool 
     if (to->is_pinned) {
         raw_check_cuda(cuda->allocate_host(&to->host, from->bytes, RAW_PINNED), "pinned memory");
     } else {
-        to->host = malloc(from->bytes);
-        require(to->host != NULL, "memory");
+        to->host = bench_allocate(from->bytes);
     }
     if (is_input) {
         memcpy(to->host, from->data, from->bytes);
@@ -156,7 +155,7 @@ static void make_side(raw_context *made, side *to, const raw_tensor *from, bool 
     }
     void *address = to->device != 0 ? (void *)(uintptr_t)to->device : to->host;
     if (is_input) {
-        trt_Dims dims = {.nbDims = from->rank};
+        trt_Dims dims = {.nbDims = (int32_t)from->rank};
         memcpy(dims.d, from->dims, sizeof dims.d);
         require(
             trt_ExecutionContext_setInputShape(&made->trt->abi, made->object, from->name, &dims),
@@ -225,8 +224,8 @@ static void capture(raw_context *context)
 raw_context *raw_context_create(raw_plan *plan, raw_trt_form form, const raw_tensor *inputs,
                                 size_t input_count, const raw_tensor *outputs, size_t output_count)
 {
-    raw_context *made = calloc(1, sizeof *made);
-    require(made != NULL && input_count <= MOST_SIDES && output_count <= MOST_SIDES, "memory");
+    raw_context *made = bench_allocate(sizeof *made);
+    require(input_count <= MOST_SIDES && output_count <= MOST_SIDES, "memory");
     made->trt = plan->trt;
     made->form = form;
     /* ExecutionContextAllocationStrategy: static, the default. */

@@ -9,8 +9,8 @@
 #define BENCH_RAW_TRT_H
 
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+
+#include "raw_tensor.h"
 
 typedef enum raw_trt_form {
     RAW_TRT_PAGEABLE,   /* ordinary memory, copies and enqueueV3 on a stream, one wait */
@@ -29,15 +29,6 @@ extern const char *const raw_trt_names[RAW_TRT_FORMS];
 typedef struct raw_trt raw_trt;
 typedef struct raw_plan raw_plan;
 typedef struct raw_context raw_context;
-
-/* An input with what it holds, or an output with room for it. */
-typedef struct raw_tensor {
-    const char *name;
-    int64_t dims[8];
-    int32_t rank;
-    size_t bytes;
-    const void *data; /* of an input */
-} raw_tensor;
 
 /* Opens TensorRT at `path`, a file, and the driver, and makes a runtime. */
 raw_trt *raw_trt_open(const char *path);

@@ -34,10 +34,10 @@ static void finish(kiln_network *network, kiln_tensor_id x, const char *path,
 static void make_large(const char *path, kiln_weights_place place)
 {
     const size_t size = (size_t)(GIB / TENSORS);
-    void *data = calloc(1, size);
+    void *data = bench_allocate(size);
     kiln_tensor_id x, w;
     kiln_network *network = start(&x);
-    for (int i = 0; data != NULL && i < TENSORS; i++) {
+    for (int i = 0; i < TENSORS; i++) {
         const kiln_weights weights = {KILN_DTYPE_FLOAT32, KILN_SHAPE(4096, 4096), {data, size}};
         bench_require(kiln_network_add_constant(network, NULL, &weights, &w));
         bench_require(kiln_network_add_matrix_multiply(network, NULL, x, w, &x));

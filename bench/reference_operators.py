@@ -2,9 +2,10 @@
 thread each: the fastest of some runs of a model of one node, three times in turns, in shapes as
 images and texts have them (reference_cases.py).
 
-    reference_operators.py BENCH_REFERENCE [WORD...]
+    reference_operators.py BENCH_REFERENCE [WORD|MODEL...]
 
-WORDs choose the operators whose names contain one. Results lie in memory of their own: where
+WORDs choose the operators whose names contain one; a MODEL ends in .onnx, and is measured whole.
+Results lie in memory of their own: where
 NumPy's is a view of the input, a copy is part of the time. Fails where one is slower than its peer
 that docs/reference.md does not list with the reason.
 
@@ -42,13 +43,17 @@ def reason_of(name):
 
 
 def feed_of(made, limits):
-    x = made.graph.input[0].type.tensor_type
-    kind = onnx.helper.tensor_dtype_to_np_dtype(x.elem_type)
+    """Random numbers for each input that no initializer gives a value."""
+    given = {tensor.name for tensor in made.graph.initializer}
     random = numpy.random.RandomState(1)
-    shape = [d.dim_value for d in x.shape.dim]
-    if kind.kind == "f":
-        return random.uniform(*limits, shape).astype(kind)
-    return random.randint(0, 2 if kind == bool else 100, shape).astype(kind)
+    feed = {}
+    for value in made.graph.input:
+        if value.name not in given:
+            kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            shape = [dim.dim_value or 2 for dim in value.type.tensor_type.shape.dim]
+            feed[value.name] = (random.uniform(*limits, shape) if kind.kind == "f" else
+                                random.randint(0, 2 if kind == bool else 100, shape)).astype(kind)
+    return feed
 
 
 def own(output, feed):
@@ -57,7 +62,7 @@ def own(output, feed):
         return [own(one, feed) for one in output]
     if not isinstance(output, numpy.ndarray):
         return output
-    shared = numpy.may_share_memory(output, feed)
+    shared = any(numpy.may_share_memory(output, value) for value in feed.values())
     return output.copy() if shared else numpy.ascontiguousarray(output)
 
 
@@ -68,7 +73,7 @@ def time_of_peer(made, feed):
         session = onnx.reference.ReferenceEvaluator(made)
         while runs < 2 or (total < 0.3 and runs < 200):
             begin = time.thread_time()
-            for output in session.run(None, {"x": feed}):
+            for output in session.run(None, feed):
                 own(output, feed)
             took = time.thread_time() - begin
             best, total, runs = min(best, took), total + took, runs + 1
@@ -93,7 +98,6 @@ def times_of(program, path, limits):
 
 def measure(program, path, name, made, limits):
     """Prints a line; whether it is slower than it should be."""
-    onnx.save(made, path)
     feed = feed_of(made, limits)
     rounds = [(*times_of(program, path, limits), time_of_peer(made, feed)) for _ in range(3)]
     mine, runtime, peer = (min(column) for column in zip(*rounds))
@@ -106,11 +110,18 @@ def measure(program, path, name, made, limits):
 
 
 def main():
-    program, words = sys.argv[1], [word.lower() for word in sys.argv[2:]]
+    program, models = sys.argv[1], [word for word in sys.argv[2:] if word.endswith(".onnx")]
+    words = [word.lower() for word in sys.argv[2:] if word not in models]
+    notes = []
+    for path in models:
+        measure(program, path, os.path.basename(path), onnx.load(path), (-1, 1))
     chosen = [case for case in reference_cases.all_cases()
-              if not words or any(word in case[0].lower() for word in words)]
+              if (not words and not models) or any(word in case[0].lower() for word in words)]
     with tempfile.TemporaryDirectory() as folder:
-        notes = [measure(program, os.path.join(folder, "one.onnx"), *case) for case in chosen]
+        path = os.path.join(folder, "one.onnx")
+        for name, made, limits in chosen:
+            onnx.save(made, path)
+            notes.append(measure(program, path, name, made, limits))
     slower = [note for note in notes if note.endswith("slower")]
     print(f"{len(chosen)} operators, {len(chosen) - notes.count('')} slower than onnx.reference, "
           f"{len(slower)} of them without a reason")

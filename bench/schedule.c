@@ -62,7 +62,7 @@ static kiln_scheduler *open_scheduler(const scene *self, kiln_schedule schedule,
     kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.schedule = schedule, .max_batch = how.batch,
                                .contexts = (int32_t)how.contexts);
-    feed_require(kiln_scheduler_create(self->engines, self->engine_count, &options, &scheduler));
+    bench_require(kiln_scheduler_create(self->engines, self->engine_count, &options, &scheduler));
     return scheduler;
 }
 
@@ -72,14 +72,14 @@ static double median_of(kiln_status (*run)(void *user), void *user, double secon
 {
     kiln_histogram *times = NULL;
     kiln_histogram_summary found = {.struct_size = sizeof found};
-    feed_require(kiln_histogram_create(&times));
+    bench_require(kiln_histogram_create(&times));
     const double end = bench_milliseconds() + seconds * 1e3;
     while (bench_milliseconds() < end) {
         const uint64_t begin = kiln_clock_now();
-        feed_require(run(user));
+        bench_require(run(user));
         kiln_histogram_record(times, kiln_clock_now() - begin);
     }
-    feed_require(kiln_histogram_summarize(times, &found));
+    bench_require(kiln_histogram_summarize(times, &found));
     kiln_histogram_destroy(times);
     return found.median / 1e3;
 }
@@ -111,9 +111,9 @@ static void one_at_a_time(const scene *self, one_request *request)
     const setting how = {.batch = 1, .contexts = 1};
     single one = {open_scheduler(self, KILN_SCHEDULE_LATENCY, how), request};
     feed_open(&bare, self->engines[0], KILN_LOCATION_HOST, 1, self->shapes, self->shape_count);
-    feed_require(kiln_context_warmup(bare.context, 20, 1000, NULL));
+    bench_require(kiln_context_warmup(bare.context, 20, 1000, NULL));
     /* Both sides look for the fastest way of their graph. */
-    feed_require(
+    bench_require(
         kiln_scheduler_warmup(one.scheduler, request->inputs, request->fed.input_count, 1000));
     for (int r = 0; r < ROUNDS; r++) {
         direct[r] = median_of(run_bare, bare.context, self->seconds);
@@ -139,7 +139,7 @@ static void *run_on(void *user)
 {
     runner *self = user;
     while (bench_milliseconds() < self->end) {
-        feed_require(kiln_context_run(self->context));
+        bench_require(kiln_context_run(self->context));
         self->runs++;
     }
     return NULL;
@@ -157,7 +157,7 @@ static void open_bare(const scene *self, setting how, bare *made)
     for (size_t i = 0; i < how.contexts; i++) {
         feed *fed = &made->feeds[i];
         feed_open(fed, self->engines[0], self->place, how.batch, self->shapes, self->shape_count);
-        feed_require(kiln_context_warmup(fed->context, 10, 0, NULL));
+        bench_require(kiln_context_warmup(fed->context, 10, 0, NULL));
     }
 }
 
@@ -192,7 +192,7 @@ static double bare_rows(const bare *self, double seconds)
 static kiln_scheduler *open_warm(const scene *self, const one_request *request, setting how)
 {
     kiln_scheduler *scheduler = open_scheduler(self, KILN_SCHEDULE_THROUGHPUT, how);
-    feed_require(kiln_scheduler_warmup(scheduler, request->inputs, request->fed.input_count, 300));
+    bench_require(kiln_scheduler_warmup(scheduler, request->inputs, request->fed.input_count, 300));
     return scheduler;
 }
 
@@ -251,7 +251,7 @@ static void print_engines(const scene *self, kiln_scheduler *scheduler)
     (void)printf("\"engines\": [");
     for (size_t i = 0; i < self->engine_count; i++) {
         kiln_scheduler_engine_counters one = {.struct_size = sizeof one};
-        feed_require(kiln_scheduler_get_engine_counters(scheduler, i, &one));
+        bench_require(kiln_scheduler_get_engine_counters(scheduler, i, &one));
         (void)printf("%s{\"device\": %d, \"batches\": %llu, \"rows\": %llu}", i == 0 ? "" : ", ",
                      one.device, (unsigned long long)one.batches, (unsigned long long)one.rows);
     }
@@ -286,7 +286,7 @@ static void many_at_once(scene *self, const one_request *request)
     close_bare(&best);
     close_bare(&within);
     kiln_scheduler_counters counted = {.struct_size = sizeof counted};
-    feed_require(kiln_scheduler_get_counters(scheduler, &counted));
+    bench_require(kiln_scheduler_get_counters(scheduler, &counted));
     (void)printf(", \"throughput\": {");
     print_setting("bare", how[BARE], rows[BARE]);
     print_setting("bare_within", how[WITHIN], rows[WITHIN]);
@@ -343,9 +343,9 @@ static kiln_engine *open_engine(char **argv, int32_t device)
     const kiln_build_options options =
         KILN_BUILD_OPTIONS(.backend = argv[1], .device = device,
                            .library = strcmp(argv[2], "-") != 0 ? argv[2] : NULL);
-    feed_require(length > 5 && strcmp(argv[3] + length - 5, ".plan") == 0
-                     ? kiln_engine_load(argv[3], &options, &engine)
-                     : kiln_engine_build_file(argv[3], &options, &engine));
+    bench_require(length > 5 && strcmp(argv[3] + length - 5, ".plan") == 0
+                      ? kiln_engine_load(argv[3], &options, &engine)
+                      : kiln_engine_build_file(argv[3], &options, &engine));
     return engine;
 }
 

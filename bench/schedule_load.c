@@ -14,7 +14,7 @@ void open_request(kiln_engine *engine, kiln_location location, char **shapes, si
                   one_request *made)
 {
     feed_open(&made->fed, engine, location, 1, shapes, shape_count);
-    feed_require(kiln_context_run(made->fed.context));
+    bench_require(kiln_context_run(made->fed.context));
     for (size_t i = 0; i < made->fed.input_count; i++) {
         made->inputs[i] = (kiln_named_tensor){made->fed.inputs[i].name, made->fed.inputs[i].tensor};
     }
@@ -28,10 +28,10 @@ static void open_side(const load *self, const kiln_named_tensor *from, feed_side
                       kiln_named_tensor *named)
 {
     const kiln_span content = {from->tensor.data, from->tensor.bytes};
-    feed_require(kiln_buffer_create(self->location, 0, content.size, &side->buffer));
-    feed_require(kiln_buffer_write(side->buffer, 0, content, NULL));
-    feed_require(kiln_buffer_tensor(side->buffer, 0, from->tensor.desc.dtype,
-                                    &from->tensor.desc.shape, &side->tensor));
+    bench_require(kiln_buffer_create(self->location, 0, content.size, &side->buffer));
+    bench_require(kiln_buffer_write(side->buffer, 0, content, NULL));
+    bench_require(kiln_buffer_tensor(side->buffer, 0, from->tensor.desc.dtype,
+                                     &from->tensor.desc.shape, &side->tensor));
     *named = (kiln_named_tensor){from->name, side->tensor};
 }
 
@@ -52,9 +52,9 @@ static void open_like(const load *self, const one_request *like, one_request *ma
 
 static double *numbers_of(const kiln_tensor *tensor, int64_t *count)
 {
-    feed_require(kiln_shape_elements(&tensor->desc.shape, count));
-    double *numbers = feed_allocate((size_t)*count * sizeof *numbers);
-    feed_require(kiln_tensor_read(tensor, 0, (size_t)*count, numbers));
+    bench_require(kiln_shape_elements(&tensor->desc.shape, count));
+    double *numbers = bench_allocate((size_t)*count * sizeof *numbers);
+    bench_require(kiln_tensor_read(tensor, 0, (size_t)*count, numbers));
     return numbers;
 }
 
@@ -107,8 +107,8 @@ static void submit(caller *self)
     const kiln_request_options options =
         KILN_REQUEST_OPTIONS(.answered = submit_again, .user = self);
     kiln_request *made = NULL;
-    feed_require(kiln_scheduler_submit(self->round->scheduler, self->request.inputs,
-                                       self->request.fed.input_count, NULL, 0, &options, &made));
+    bench_require(kiln_scheduler_submit(self->round->scheduler, self->request.inputs,
+                                        self->request.fed.input_count, NULL, 0, &options, &made));
     kiln_request_release(made);
 }
 
@@ -121,7 +121,7 @@ static void submit_again(void *user, kiln_request *done)
     }
     for (size_t i = 0; self->round->how->checks && i < self->request.fed.output_count; i++) {
         kiln_tensor found;
-        feed_require(kiln_request_output(done, self->request.outputs[i].name, &found));
+        bench_require(kiln_request_output(done, self->request.outputs[i].name, &found));
         check(self, i, &found);
     }
     (void)atomic_fetch_add(&self->round->answered, 1);
@@ -137,9 +137,9 @@ static void *call_again(void *user)
 {
     caller *self = user;
     while (!atomic_load(&self->round->ends)) {
-        feed_require(kiln_scheduler_run(self->round->scheduler, self->request.inputs,
-                                        self->request.fed.input_count, self->request.outputs,
-                                        self->request.fed.output_count, NULL));
+        bench_require(kiln_scheduler_run(self->round->scheduler, self->request.inputs,
+                                         self->request.fed.input_count, self->request.outputs,
+                                         self->request.fed.output_count, NULL));
         for (size_t i = 0; self->round->how->checks && i < self->request.fed.output_count; i++) {
             check(self, i, &self->request.outputs[i].tensor);
         }
@@ -159,7 +159,7 @@ static void sleep_for(double seconds)
 double load_rows(load *self, kiln_scheduler *scheduler, const one_request *request, double seconds)
 {
     circle round = {self, request, scheduler, .outstanding = self->at_once};
-    caller *callers = feed_allocate(self->at_once * sizeof *callers);
+    caller *callers = bench_allocate(self->at_once * sizeof *callers);
     for (size_t i = 0; i < self->at_once; i++) {
         callers[i].round = &round;
         callers[i].worst = 0;
@@ -200,9 +200,9 @@ void print_figures(kiln_scheduler *scheduler)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         kiln_histogram *times = NULL;
         kiln_histogram_summary found = {.struct_size = sizeof found};
-        feed_require(kiln_histogram_create(&times));
-        feed_require(kiln_scheduler_get_figure(scheduler, (kiln_scheduler_figure)i, times));
-        feed_require(kiln_histogram_summarize(times, &found));
+        bench_require(kiln_histogram_create(&times));
+        bench_require(kiln_scheduler_get_figure(scheduler, (kiln_scheduler_figure)i, times));
+        bench_require(kiln_histogram_summarize(times, &found));
         (void)fprintf(stderr, " %s %.0f us", names[i], found.median / 1e3);
         kiln_histogram_destroy(times);
     }

@@ -19,6 +19,7 @@
 
 #include <kiln/kiln.h>
 
+#include "bench_times.h"
 #include "scheduler/scheduler_parts.h"
 
 #define MICROSECOND 1000.0
@@ -271,11 +272,10 @@ static uint32_t balance(simulation *self)
 static void arrive(simulation *self)
 {
     static float number;
-    call *one = spare_calls != NULL ? spare_calls : malloc(sizeof *one);
+    call *one = spare_calls != NULL ? spare_calls : bench_allocate(sizeof *one);
     kiln_request *request = NULL;
     const kiln_named_tensor x = {
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 1), &number, sizeof number)};
-    require(one != NULL, "memory");
     spare_calls = one == spare_calls ? one->next : spare_calls;
     *one = (call){.in = self, .begun = self->now, .replica = balance(self)};
     replica *here = &self->replicas[one->replica];
@@ -337,8 +337,7 @@ static void open_replicas(simulation *self, const played_clock *clock, kiln_sche
         KILN_SCHEDULER_OPTIONS(.schedule = schedule, .contexts = (int32_t)self->set.contexts,
                                .batch_sizes = sizes, .batch_size_count = count,
                                .delay_nanoseconds = (uint64_t)self->set.delay);
-    self->replicas = calloc(self->replica_count, sizeof *self->replicas);
-    require(self->replicas != NULL, "memory");
+    self->replicas = bench_allocate(self->replica_count * sizeof *self->replicas);
     for (uint32_t i = 0; i < self->replica_count; i++) {
         self->replicas[i].due = UINT64_MAX;
         require(scheduler_create_with(&engine, 1, &options, clock, &self->replicas[i].scheduler) ==

@@ -162,10 +162,7 @@ int main(int argc, char **argv)
     if (argc > 4 && strcmp(argv[4], "cuda") == 0) {
         options.provider = KILN_PROVIDER_CUDA;
     }
-    float *x = calloc((size_t)64 << SHAPES, sizeof *x);
-    if (x == NULL) {
-        return 1;
-    }
+    float *x = bench_allocate(((size_t)64 << SHAPES) * sizeof *x);
     const kiln_profile_input input = {.name = "x",
                                       .min = KILN_SHAPE(64),
                                       .opt = KILN_SHAPE(1024),

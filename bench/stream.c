@@ -20,6 +20,8 @@
 
 #include <kiln/kiln.h>
 
+#include "bench_times.h"
+
 #define SHORTEST 16
 #define LONGEST 128
 #define MOST 1024
@@ -40,22 +42,6 @@ typedef struct workload {
     kiln_tensor features; /* of one sequence, without memory; rank 0: none */
     void *memory[MOST];
 } workload;
-
-static void need(kiln_status status)
-{
-    if (status != KILN_OK) {
-        (void)fprintf(stderr, "bench_stream: %s\n", kiln_error_message());
-        exit(1);
-    }
-}
-
-static void need_memory(const void *memory)
-{
-    if (memory == NULL) {
-        (void)fprintf(stderr, "bench_stream: memory is exhausted\n");
-        exit(1);
-    }
-}
 
 /* The generator of numbers that bench/stream_peers.py has, too. */
 static uint32_t next_random(uint32_t *state)
@@ -79,15 +65,14 @@ static void make_prompts(workload *work)
 static void make_features(workload *work, const kiln_engine *encoder)
 {
     kiln_binding binding = {.struct_size = sizeof binding};
-    need(kiln_engine_input(encoder, 0, &binding));
+    bench_require(kiln_engine_input(encoder, 0, &binding));
     binding.shape.dims[0] = 1;
     size_t bytes = 0;
     int64_t elements = 0;
-    need(kiln_tensor_bytes(binding.dtype, &binding.shape, &bytes));
-    need(kiln_shape_elements(&binding.shape, &elements));
+    bench_require(kiln_tensor_bytes(binding.dtype, &binding.shape, &bytes));
+    bench_require(kiln_shape_elements(&binding.shape, &elements));
     work->features = KILN_HOST_TENSOR(binding.dtype, binding.shape, NULL, bytes);
-    double *values = malloc((size_t)elements * sizeof *values);
-    need_memory(values);
+    double *values = bench_allocate((size_t)elements * sizeof *values);
     for (size_t i = 0; i < work->sequences; i++) {
         const int64_t frames = binding.shape.dims[2];
         for (int64_t k = 0; k < elements; k++) {
@@ -96,9 +81,8 @@ static void make_features(workload *work, const kiln_engine *encoder)
             values[k] = (double)(value % 256) / 128 - 1;
         }
         kiln_tensor tensor = work->features;
-        tensor.data = work->memory[i] = malloc(bytes);
-        need_memory(tensor.data);
-        need(kiln_tensor_write(&tensor, 0, (size_t)elements, values));
+        tensor.data = work->memory[i] = bench_allocate(bytes);
+        bench_require(kiln_tensor_write(&tensor, 0, (size_t)elements, values));
         work->lengths[i] = 4;
         for (int64_t k = 0; k < 4; k++) {
             work->prompts[i][k] = k + 1;
@@ -127,21 +111,20 @@ static void run_round(workload *work)
         const kiln_sequence_options how =
             KILN_SEQUENCE_OPTIONS(.max_tokens = wanted(work, i), .input_count = speech ? 1 : 0,
                                   .inputs = speech ? &features : NULL);
-        need(kiln_generator_submit(work->generator, work->prompts[i], work->lengths[i], &how,
-                                   &sequences[i]));
+        bench_require(kiln_generator_submit(work->generator, work->prompts[i], work->lengths[i],
+                                            &how, &sequences[i]));
     }
     do {
-        need(kiln_generator_step(work->generator, &active));
+        bench_require(kiln_generator_step(work->generator, &active));
         first = first != 0 ? first : kiln_clock_now();
     } while (active != 0);
     const uint64_t end = kiln_clock_now();
     for (size_t i = 0; i < work->sequences; i++) {
         kiln_sequence_result result = {.struct_size = sizeof result};
-        need(kiln_sequence_wait(sequences[i], -1));
-        need(kiln_sequence_get_result(sequences[i], &result));
+        bench_require(kiln_sequence_wait(sequences[i], -1));
+        bench_require(kiln_sequence_get_result(sequences[i], &result));
         free(work->made[i]);
-        work->made[i] = malloc(result.count * sizeof(int64_t));
-        need_memory(work->made[i]);
+        work->made[i] = bench_allocate(result.count * sizeof(int64_t));
         memcpy(work->made[i], result.tokens, result.count * sizeof(int64_t));
         work->made_counts[i] = result.count;
         work->generated += result.count;
@@ -164,38 +147,28 @@ static size_t recompute(workload *work)
         const kiln_sequence_options how = KILN_SEQUENCE_OPTIONS(.max_tokens = 1);
         memcpy(all, work->prompts[i], work->lengths[i] * sizeof *all);
         memcpy(all + work->lengths[i], work->made[i], used * sizeof *all);
-        need(kiln_generator_submit(work->generator, all, work->lengths[i] + used, &how,
-                                   &sequences[i]));
+        bench_require(kiln_generator_submit(work->generator, all, work->lengths[i] + used, &how,
+                                            &sequences[i]));
     }
     for (size_t i = 0; i < work->sequences; i++) {
         kiln_sequence_result result = {.struct_size = sizeof result};
         const size_t made = work->made_counts[i] - 1;
         const size_t room = LONGEST - work->lengths[i];
-        need(kiln_sequence_wait(sequences[i], -1));
-        need(kiln_sequence_get_result(sequences[i], &result));
+        bench_require(kiln_sequence_wait(sequences[i], -1));
+        bench_require(kiln_sequence_get_result(sequences[i], &result));
         equal += result.tokens[0] == work->made[i][made < room ? made : room];
         kiln_sequence_release(sequences[i]);
     }
     return equal;
 }
 
-static int compare(const void *a, const void *b)
-{
-    const double x = *(const double *)a;
-    const double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t count)
-{
-    qsort(values, count, sizeof *values, compare);
-    return values[count / 2];
-}
-
 static void write_tokens(const workload *work, const char *path)
 {
     FILE *file = fopen(path, "w");
-    need_memory(file);
+    if (file == NULL) {
+        perror(path);
+        exit(1);
+    }
     (void)fprintf(file, "[");
     for (size_t i = 0; i < work->sequences; i++) {
         (void)fprintf(file, "%s[", i == 0 ? "" : ",\n");
@@ -221,10 +194,10 @@ static void report(workload *work, const kiln_engine *engine, size_t before)
     kiln_generator_counters all = {.struct_size = sizeof all};
     kiln_generator_info info = {.struct_size = sizeof info};
     const size_t after = free_bytes(engine);
-    const double first = median(work->first_milliseconds + 1, work->rounds - 1);
-    const double seconds = median(work->seconds + 1, work->rounds - 1);
-    need(kiln_generator_get_counters(work->generator, &all));
-    need(kiln_generator_get_info(work->generator, &info));
+    const double first = bench_median(work->first_milliseconds + 1, work->rounds - 1);
+    const double seconds = bench_median(work->seconds + 1, work->rounds - 1);
+    bench_require(kiln_generator_get_counters(work->generator, &all));
+    bench_require(kiln_generator_get_info(work->generator, &info));
     const double steps = (double)(all.steps + all.prefills);
     (void)printf(
         "{\"layout\": %d, \"rounds\": %zu, \"sequences\": %zu, \"tokens\": %llu, "
@@ -245,8 +218,8 @@ static kiln_engine *open_engine(const char *path)
     kiln_engine *engine = NULL;
     const char *end = strrchr(path, '.');
     const bool plan = end == NULL || strcmp(end, ".onnx") != 0;
-    need(plan ? kiln_engine_load(path, NULL, &engine)
-              : kiln_engine_build_file(path, NULL, &engine));
+    bench_require(plan ? kiln_engine_load(path, NULL, &engine)
+                       : kiln_engine_build_file(path, NULL, &engine));
     return engine;
 }
 
@@ -263,8 +236,8 @@ static void begin(workload *work, kiln_engine *engine, char **arguments,
         (void)fprintf(stderr, "bench_stream: 1 to %d sequences and tokens\n", MOST);
         exit(2);
     }
-    need(kiln_generator_create(engine, &options, &work->generator));
-    need(kiln_generator_get_info(work->generator, &info));
+    bench_require(kiln_generator_create(engine, &options, &work->generator));
+    bench_require(kiln_generator_get_info(work->generator, &info));
     work->vocabulary = info.vocabulary;
 }
 
@@ -319,9 +292,9 @@ static int prepare(char **arguments, bool keep)
     const kiln_stream_network_options options =
         KILN_STREAM_NETWORK_OPTIONS(.candidates = (int32_t)strtol(arguments[2], NULL, 10),
                                     .keep_present = keep);
-    need(kiln_network_from_onnx(arguments[0], &network));
-    need(kiln_network_prepare_stream(network, &options));
-    need(kiln_network_save_onnx(network, arguments[1], KILN_WEIGHTS_EXTERNAL));
+    bench_require(kiln_network_from_onnx(arguments[0], &network));
+    bench_require(kiln_network_prepare_stream(network, &options));
+    bench_require(kiln_network_save_onnx(network, arguments[1], KILN_WEIGHTS_EXTERNAL));
     kiln_network_destroy(network);
     return 0;
 }

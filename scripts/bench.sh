@@ -21,9 +21,8 @@ echo "== Inputs, run and outputs in one call: Kiln against ONNX Runtime's Run"
 echo "== The reference executor against ONNX Runtime with one thread, in processor time"
 light=$(ls -d "$deps"/python/lib/python3*/site-packages/onnx/backend/test/data/light)
 "$build/bench/bench_reference" "$deps/models/magika/model.onnx@1x2048" \
-    "$deps/models/rapidocr/det.onnx@1x3x320x320" "$deps/models/rapidocr/rec.onnx@1x3x48x320" \
-    "$light"/light_{resnet50,bvlc_alexnet,squeezenet,inception_v1}.onnx
-"$deps/python/bin/python3" bench/reference_python.py \
+    "$deps/models/rapidocr/det.onnx@1x3x320x320" "$deps/models/rapidocr/rec.onnx@1x3x48x320"
+"$deps/python/bin/python3" bench/reference_operators.py "$build/bench/bench_reference" \
     "$light"/light_{resnet50,bvlc_alexnet,squeezenet,inception_v1}.onnx
 "$deps/python/bin/python3" bench/reference_operators.py "$build/bench/bench_reference" || true
 for model in magika/model rapidocr/det rapidocr/rec silero-vad/silero_vad; do
@@ -43,7 +42,7 @@ echo "== A piece of memory: kiln_pool against malloc, and cuMemAllocAsync where 
 "$build/bench/bench_pool"
 echo "== Reading, inferring and checking graphs: Kiln against the onnx package"
 mkdir -p "$build/bench/graphs"
-"$deps/python/bin/python3" bench/infer_python.py "$build/bench/bench_infer" "$build/bench/graphs"
+"$deps/python/bin/python3" bench/infer_python.py "$build/bench/bench_costs" "$build/bench/graphs"
 echo "== Reading ONNX: kiln_network_from_onnx, then onnx.load on the same files"
 files=$(mktemp -d)
 trap 'rm -rf "$files"' EXIT

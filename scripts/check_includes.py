@@ -37,8 +37,7 @@ ALLOWED = {
 OUTSIDE = ("cli", "server", "examples", "bench")
 # But a benchmark's peer calls the foreign library itself, through the list of its slots.
 PEERS = {
-    ("bench/raw_ort.c", "backends/onnxruntime/ort_api.h"),
-    ("bench/raw_cuda.c", "backends/onnxruntime/ort_api.h"),
+    ("bench/raw_ort_open.h", "backends/onnxruntime/ort_api.h"),
     ("bench/raw_trt.c", "backends/tensorrt/trt_callbacks.h"),
     # and the simulation drives the parts of a scheduler under a clock of its own.
     ("bench/simulate.c", "scheduler/scheduler_parts.h"),
