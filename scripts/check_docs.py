@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What docs/ says against what the code says: statuses, environment variables, links, names.
+"""What documents say against what is there: statuses, environment variables, links, names, files,
+options; and every measurement and script is named somewhere.
 
     scripts/check_docs.py            says what differs
     scripts/check_docs.py --update   writes the generated table of docs/errors.md
@@ -17,6 +18,8 @@ ERRORS = "docs/errors.md"
 ELSEWHERE = ("kiln_test_", "kiln_add_test_needing", "kiln_feed")
 # Has columns of such names, and what there was before.
 HISTORY = ("bench/results/README.md", "CHANGELOG.md")
+# Of cmake, ctest and pkg-config.
+OF_TOOLS = ("preset", "build", "test-dir", "output-on-failure", "cflags", "libs")
 BEGIN, END = "<!-- statuses: scripts/check_docs.py --update -->", "<!-- end -->"
 
 
@@ -110,6 +113,53 @@ def check_links(problems):
                 problems.append(f"{path}: link to {target}, which is not there")
 
 
+def check_paths(problems):
+    """What a document calls `folder/file` is there, or made by the build."""
+    tops = {path.split("/")[0] for path in files("") if "/" in path} - {".github"}
+    every = files("")
+    for path in files(".md"):
+        if path in HISTORY:
+            continue
+        for name in re.findall(r"`([\w.-]+/[\w./*<>-]+)`", read(path)):
+            pattern = re.compile(re.sub(r"\\\*|<\w+>", "[^/]*", re.escape(name.rstrip("/"))) +
+                                 r"(\.c)?(/|$)")
+            if name.split("/")[0] in tops and not any(map(pattern.match, every)):
+                problems.append(f"{path} names {name}, which is not there")
+
+
+def check_options(problems):
+    """An option in a document is one of kiln's, of a script here, or of a tool that the scripts
+    call; those of trtexec have capitals in them, or begin a row of their table."""
+    sources = "\n".join(read(path) for path in files(".c") if path.startswith("cli/"))
+    sources += re.sub(r"(?:CLI|TRTEXEC)\([^,]*, ", "{", read("include/kiln/build_options.inc"))
+    known = set(re.findall(r'\{"(?:--)?([a-z0-9-]+)"', sources))
+    known.update(OF_TOOLS, *(re.findall(r"(?<![\w-])--([a-z0-9-]+)", read(path))
+                             for path in files(".sh", ".py", "bench/reference.c")))
+    for path in files(".md"):
+        text = re.sub(r"^\| (`--.*?) \|", "", read(path), flags=re.M)
+        for option in sorted(set(re.findall(r"(?<![\w-])--([a-z][a-zA-Z0-9-]*)", text))):
+            if path not in HISTORY and option == option.lower() and option not in known:
+                problems.append(f"{path} names --{option}, which nothing has")
+
+
+def check_named(problems):
+    """Every measurement and every script is named by a document, by another script or by the
+    build; that the build makes a program of bench/ says nothing about what it is for."""
+    texts = {path: read(path) for path in files(".md", ".txt", ".sh", ".py", ".json", ".yml", ".in",
+                                                ".cmake", "Makefile", "Doxyfile")}
+    for path in files(".py", ".sh", ".c", ".cpp"):
+        if not path.startswith(("bench/", "scripts/")) or path == "bench/gpu_peer.c":
+            continue
+        stem = os.path.basename(path).rsplit(".", 1)[0]
+        is_program = path.endswith(".c") and "int main(" in read(path)
+        named = re.compile(rf"\b(bench_)?{stem}\b" if is_program else
+                           rf"\b{re.escape(os.path.basename(path))}\b|import {stem}\b|from {stem} ")
+        if not any(named.search(text) for other, text in texts.items()
+                   if other not in (path, "CHANGELOG.md")
+                   and not (is_program and other.endswith("CMakeLists.txt"))):
+            problems.append(f"{path} is named nowhere: say in a document what it is for")
+
+
 def main():
     if sys.argv[1:] == ["--update"]:
         page = errors_page()
@@ -121,8 +171,12 @@ def main():
     check_variables(problems)
     check_links(problems)
     check_names(problems)
+    check_trtexec(problems)
+    check_paths(problems)
+    check_options(problems)
+    check_named(problems)
     print("\n".join(problems) if problems else
-          f"{len(statuses())} statuses, links, variables and names")
+          f"{len(statuses())} statuses, links, variables, names, files and options")
     return 1 if problems else 0
 
 
