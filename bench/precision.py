@@ -66,6 +66,10 @@ def rounding(path):
     constants = [tensor for tensor in model.graph.initializer] + [
         attribute.t for node in model.graph.node for attribute in node.attribute
         if node.op_type == "Constant" and attribute.name == "value"]
+    names = {tensor.name for tensor in constants if tensor.data_type in types}
+    for value in model.graph.input:  # old models list initializers there too
+        if value.name in names:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
     for tensor in constants:
         if tensor.data_type in types:
             numbers = numpy_helper.to_array(tensor).astype(numpy.float32)

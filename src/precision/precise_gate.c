@@ -7,8 +7,8 @@
  *
  * What TensorRT 10.6 builds no plan of: a convolution in eight bits and an activation behind it,
  * whose result is quantized, with scales of float16 ("weightsPtr.h: Assertion type() ==
- * expectedDataType<T>()", seen of those below but Clip, Celu and ThresholdedRelu; with bfloat16 of
- * HardSigmoid). Nothing is lost, for its kernel goes from bytes to bytes and computes in float32.
+ * expectedDataType<T>()", and of ConvTranspose "getFormatRequirements"; seen of those below but Clip
+ * and Celu, and PRelu behind ConvTranspose alone; with bfloat16 of HardSigmoid). Nothing is lost, for its kernel goes from bytes to bytes and computes in float32.
  * Of a gate in eight bits that is so of all that lies between its pool and what it scales.
  */
 #include "precise_parts.h"
@@ -67,7 +67,8 @@ static bool is_activation(const kln_onnx_node *node)
 {
     static const char *const all[] = {"Sigmoid",   "HardSigmoid", "Tanh", "Elu",
                                       "Softplus",  "HardSwish",   "Selu", "Softsign",
-                                      "LeakyRelu", "Clip",        "Celu", "ThresholdedRelu"};
+                                      "LeakyRelu", "Clip",        "Celu", "ThresholdedRelu",
+                                      "PRelu",     "Mish",        "Gelu"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(all); i++) {
         if (kln_graph_edit_is(node, all[i])) {
             return true;
@@ -87,7 +88,8 @@ static void mark_activated(precise_graph *graph, const kln_onnx_node *node)
     }
     const kln_value *between = kln_inference_find(graph->known, activation->inputs[0]);
     const kln_onnx_node *conv = maker_of(graph, activation->inputs[0], &before);
-    if (conv != NULL && kln_graph_edit_is(conv, "Conv") && has_quantized_weights(graph, conv)) {
+    if (conv != NULL && has_quantized_weights(graph, conv) &&
+        (kln_graph_edit_is(conv, "Conv") || kln_graph_edit_is(conv, "ConvTranspose"))) {
         graph->nodes[at].is_bytes = true;
         graph->nodes[before].is_bytes = between->consumers == 1;
     }

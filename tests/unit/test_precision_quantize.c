@@ -150,6 +150,15 @@ static const struct {
      "zeros w float32[4,4,1,1]; zeros v float32[4,4,1,1]; d=Conv(x,w); c=LeakyRelu(d); y=Conv(c,v)",
      KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
      PAIR "DequantizeLinear Conv LeakyRelu " PAIR "DequantizeLinear Conv Cast", 0.1},
+    {"spread out and activated beside a half type",
+     "zeros w float32[4,4,1,1]; zeros v float32[4,4,1,1]; d=ConvTranspose(x,w); c=LeakyRelu(d); "
+     "y=Conv(c,v)",
+     KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
+     PAIR "DequantizeLinear ConvTranspose LeakyRelu " PAIR "DequantizeLinear Conv Cast", 0.1},
+    {"activated by Mish beside a half type",
+     "zeros w float32[4,4,1,1]; zeros v float32[4,4,1,1]; d=Conv(x,w); c=Mish(d); y=Conv(c,v)",
+     KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
+     PAIR "DequantizeLinear Conv Mish " PAIR "DequantizeLinear Conv Cast", 0.1},
     /* What is dequantized is read in both types. */
     {"gated and read", "zeros r float32[4,4,1,1]; " GATED "; p=Conv(c,r); out p float32",
      KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
@@ -173,7 +182,7 @@ static const struct {
 
 static void make(graph_maker *m, size_t index)
 {
-    maker_model(m, 13, "in x float32[1,4,4,4]");
+    maker_model(m, strstr(cases[index].nodes, "Mish") != NULL ? 18 : 13, "in x float32[1,4,4,4]");
     maker_text(m, cases[index].nodes);
     maker_output(m, "y", 1, NULL);
     for (size_t i = 0; m->status == KILN_OK && i < m->graph->initializer_count; i++) {
@@ -333,7 +342,8 @@ static void check_scales(const kln_onnx_graph *graph)
             continue;
         }
         if (strcmp(node->op_type, "QuantizeLinear") == 0 &&
-            (strcmp(maker->op_type, "Sigmoid") == 0 || strcmp(maker->op_type, "LeakyRelu") == 0)) {
+            (strcmp(maker->op_type, "Sigmoid") == 0 || strcmp(maker->op_type, "LeakyRelu") == 0 ||
+             strcmp(maker->op_type, "Mish") == 0)) {
             (void)scale_of(graph, node, &dtypes[0]);
             assert_int_equal(dtypes[0], KILN_DTYPE_FLOAT32);
         }
