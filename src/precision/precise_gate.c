@@ -7,9 +7,10 @@
  *
  * What TensorRT 10.6 builds no plan of: a convolution in eight bits and an activation behind it,
  * whose result is quantized, with scales of float16 ("weightsPtr.h: Assertion type() ==
- * expectedDataType<T>()", and of ConvTranspose "getFormatRequirements"; seen of those below but Clip
- * and Celu, and PRelu behind ConvTranspose alone; with bfloat16 of HardSigmoid). Nothing is lost, for its kernel goes from bytes to bytes and computes in float32.
- * Of a gate in eight bits that is so of all that lies between its pool and what it scales.
+ * expectedDataType<T>()", of ConvTranspose "getFormatRequirements"; seen of those below but Clip
+ * and Celu, and PRelu behind Conv; with bfloat16 of HardSigmoid). Nothing is lost, for its kernel
+ * goes from bytes to bytes and computes in float32. Of a gate in eight bits that is so of all that
+ * lies between its pool and what it scales.
  */
 #include "precise_parts.h"
 #include "quantize_parts.h"
