@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Profiles with names, and profiles of the shapes that a caller expects, on the stand-in. */
 #include "fake_tensorrt_test.h"
+#include "onnx_message.h"
 
 static kiln_engine *named_engine(size_t layout)
 {
@@ -205,6 +206,59 @@ TENSORRT_TEST(wrong_hints_are_refused)
     options.tf32 = (kiln_switch)7;
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine),
                  "tf32 is 7; it must be default (0), on (1) or off (2)");
+}
+
+static void put_value(message *graph, uint32_t field, const char *name, const message *type)
+{
+    message value = {.size = 0};
+    put_text(&value, 1, name);
+    put_message(&value, 2, type);
+    put_message(graph, field, &value);
+}
+
+/* y = SequenceLength(s), and an input x of a dynamic dimension. */
+static message takes_a_sequence(void)
+{
+    message dim = {.size = 0};
+    message shape = {.size = 0};
+    message tensor = {.size = 0};
+    message type = {.size = 0};
+    message sequence = {.size = 0};
+    message listed = {.size = 0};
+    message node = {.size = 0};
+    message graph = {.size = 0};
+    put_text(&dim, 2, "n");
+    put_message(&shape, 1, &dim);
+    put_number(&tensor, 1, 1);
+    put_message(&tensor, 2, &shape);
+    put_message(&type, 1, &tensor);
+    put_message(&sequence, 1, &type);
+    put_message(&listed, 4, &sequence);
+    put_text(&node, 1, "s");
+    put_text(&node, 2, "y");
+    put_text(&node, 4, "SequenceLength");
+    put_message(&graph, 1, &node);
+    put_text(&graph, 2, "lists");
+    put_value(&graph, 11, "s", &listed);
+    put_value(&graph, 11, "x", &type);
+    put_value(&graph, 12, "y", &type);
+    message model = model_of(&graph);
+    message opset = {.size = 0};
+    put_number(&opset, 2, 17);
+    put_message(&model, 8, &opset);
+    return model;
+}
+
+/* A profile would not help: that the library takes no sequence is the sentence. */
+LAYOUTS_TEST(a_sequence_is_told_before_a_missing_profile)
+{
+    const message model = takes_a_sequence();
+    kiln_build_options options = fake_options(i);
+    kiln_engine *engine = NULL;
+    assert_int_not_equal(
+        kiln_engine_build_bytes((kiln_span){model.bytes, model.size}, &options, &engine), KILN_OK);
+    assert_null(engine);
+    assert_null(strstr(kiln_error_message(), "profile"));
 }
 
 static void push_rows(kiln_pipeline *pipeline, int64_t count, float *x)
