@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Builds with the stand-in for TensorRT, options among them, and the plans that come of them. */
+#include <sys/stat.h>
+
 #include "fake_tensorrt_test.h"
 
 #include "backends/kln_backends.h"
@@ -161,6 +163,43 @@ STAND_IN_TEST(a_version_compatible_plan_is_the_librarys_to_judge, "there is one 
     options.allow_host_code = true;
     assert_ok(kiln_engine_load(plan_path, &options, &engine));
     run_relu(engine);
+}
+
+/* A TensorRT of its own folder, without the lean runtime. */
+static const char *lone_library(void)
+{
+    static unsigned char bytes[32 << 20];
+    static const char *const names[] = {"libnvonnxparser.so.10", "libnvinfer_plugin.so.10"};
+    char path[600];
+    const char *folder = kiln_test_path("10");
+    (void)snprintf(path, sizeof path, "%s/libnvinfer.so.10", fake_folder(LAYOUT_10));
+    const size_t size = kiln_test_read(path, bytes, sizeof bytes);
+    assert_in_range(size, 1, sizeof bytes - 1);
+    assert_int_equal(mkdir(folder, 0777), 0);
+    (void)snprintf(path, sizeof path, "%s/libnvinfer.so.10", folder);
+    kiln_test_write(path, bytes, size);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(names); i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        assert_int_equal(symlink("libnvinfer.so.10", path), 0);
+    }
+    return folder;
+}
+
+/* TensorRT would say so after all else of the build. */
+STAND_IN_TEST(a_runtime_that_no_plan_can_carry_is_told_first, "it has one or has none")
+{
+    kiln_build_options options = fake_options(LAYOUT_10);
+    owned_network network = conv_network();
+    owned_engine engine = NULL;
+    options.version_compatible = true;
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_engine_release(engine);
+    options.library = lone_library();
+    assert_fails(KILN_ERROR_NOT_FOUND, kiln_engine_build(network, &options, &engine),
+                 "lean runtime, whose library is not beside that of TensorRT 10.16.1");
+    assert_int_equal(kiln_build_release_builders(), 1); /* the other library's */
+    options.exclude_lean_runtime = true;
+    assert_ok(kiln_engine_build(network, &options, &engine));
 }
 
 /* By model and compute capability: the number of a device is another one's elsewhere. */

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "backends/tensorrt/trt_builder.h"
 #include "backends/tensorrt/trt_device.h"
@@ -84,6 +87,45 @@ static kiln_status begin_stage(trt_build *build, const char *name, double share)
                : kln_fail(KILN_ERROR_CANCELLED, "%s: the build was stopped", build->source);
 }
 
+static kiln_status fail_lean(const trt_library *library, trt_error_recorder *recorder)
+{
+    return trt_fail(KILN_ERROR_NOT_FOUND, recorder,
+                    "version_compatible: the plan would carry TensorRT's lean runtime, whose "
+                    "library is not beside that of %s; install it there, or leave it out with "
+                    "exclude_lean_runtime and load the plan with a lean runtime of its version",
+                    library->name);
+}
+
+/* The lean runtime that a plan shall carry is opened at the end of a build, by its name: beside the
+ * core, or where the system's search finds it. */
+static kiln_status check_lean(const trt_library *library, const kiln_build_options *o)
+{
+    static const kln_symbol no_symbols[] = {{.name = NULL}};
+    const char *const files[] = {KLN_PRINTED("libnvinfer_lean.so.%d", library->abi.version / 10000),
+                                 NULL};
+    const kln_library_spec spec = {
+        .name = "TensorRT's lean runtime", .files = files, .symbols = no_symbols};
+    if (!o->version_compatible || o->exclude_lean_runtime || library->abi.is_rtx) {
+        return KILN_OK;
+    }
+    char folder[PATH_MAX];
+    kln_library *record = NULL;
+    unsigned char no_table = 0;
+    (void)snprintf(folder, sizeof folder, "%s", kln_library_path(library->record));
+    char *slash = strrchr(folder, '/');
+    *(slash != NULL ? slash : folder) = '\0';
+    KLN_RETURN_IF_ERROR(kln_library_look(&spec, folder, &record));
+    const bool is_there = kln_library_state(record) == KILN_LIBRARY_FOUND;
+    kln_library_close(record);
+    if (is_there) {
+        return KILN_OK;
+    }
+    const kiln_status status = kln_library_open(&spec, NULL, &no_table, &record);
+    kln_library_close(record);
+    return status == KILN_OK || status == KILN_ERROR_OUT_OF_MEMORY ? status
+                                                                   : fail_lean(library, NULL);
+}
+
 static kiln_status fail_plan(trt_build *build)
 {
     const kiln_build_options *o = build->options;
@@ -95,11 +137,7 @@ static kiln_status fail_plan(trt_build *build)
                         build->source, build->library->name, why_none);
     }
     if (o->version_compatible && trt_said(&build->recorder, "libnvinfer_lean")) {
-        return trt_fail(KILN_ERROR_NOT_FOUND, &build->recorder,
-                        "version_compatible: the plan would carry TensorRT's lean runtime, whose "
-                        "library is not beside that of %s; install it there, or leave it out with "
-                        "exclude_lean_runtime and load the plan with a lean runtime of its version",
-                        build->library->name);
+        return fail_lean(build->library, &build->recorder);
     }
     if (o->windows_runtime && trt_said(&build->recorder, "builder_resource_win")) {
         return trt_fail(KILN_ERROR_NOT_FOUND, &build->recorder,
@@ -189,6 +227,7 @@ kiln_status trt_build_plan(trt_library *library, const kiln_model *model,
     KLN_RETURN_IF_ERROR(trt_check_options(options));
     KLN_RETURN_IF_ERROR(trt_library_need_builder(library));
     KLN_RETURN_IF_ERROR(trt_library_need_parser(library));
+    KLN_RETURN_IF_ERROR(check_lean(library, options));
     /* The recorder alone has some kilobytes: not for the stack of a thread that a caller made. */
     KLN_SCOPED_FREE trt_build *build = kln_alloc_zeroed(1, sizeof *build);
     KLN_RETURN_IF_NO_MEMORY(build, sizeof *build, "a build");
