@@ -26,6 +26,7 @@ static void drop_memory(kiln_generator *self)
     kln_free(self->group);
     kln_free(self->cuts);
     kln_free(self->lengths);
+    kln_free(self->masked.rows);
     stream_cache_finish(self);
     sampler_finish(&self->sampler);
     stream_model_finish(&self->model);
@@ -193,9 +194,10 @@ static kiln_status make_memory(kiln_generator *self)
     self->group = kln_alloc_zeroed(rows, sizeof(kiln_sequence *));
     self->cuts = kln_alloc_zeroed(rows + 1, sizeof *self->cuts);
     self->lengths = kln_alloc_zeroed(rows, sizeof *self->lengths);
+    self->masked.rows = kln_alloc_zeroed(rows, sizeof *self->masked.rows);
     self->given = kln_alloc_zeroed(model->given_count + 1, sizeof(kiln_buffer *));
     KLN_FAIL_IF(self->rows == NULL || self->group == NULL || self->cuts == NULL ||
-                    self->lengths == NULL || self->given == NULL,
+                    self->lengths == NULL || self->masked.rows == NULL || self->given == NULL,
                 kln_fail_memory(rows * sizeof *self->lengths, "the rows of a batch"));
     KLN_RETURN_IF_ERROR(generator_grow(self, &self->tokens, location, most));
     KLN_RETURN_IF_ERROR(generator_grow(self, &self->mask, location, most));

@@ -6,7 +6,7 @@
 
 #include "stream_parts.h"
 
-#define LEAST_WIDTH 64 /* of KILN_CACHE_NEW, columns */
+#define LEAST_STEP 32 /* between widths of KILN_CACHE_NEW, columns */
 
 static size_t align(size_t bytes)
 {
@@ -223,7 +223,9 @@ static int64_t longest_row(const kiln_generator *self)
     return longest;
 }
 
-/* The width of a past with so many columns in use, and some to come. */
+/* The width of a past with so many columns in use, and some to come. A width that is `step` above
+ * the last one lets a run read step / 2 columns in vain on average, and after `step` runs all
+ * columns are read and written: both together are least where step * step is 4 * columns. */
 static int64_t width_for(const kiln_generator *self, int64_t columns)
 {
     const stream_cache *cache = &self->cache;
@@ -231,12 +233,11 @@ static int64_t width_for(const kiln_generator *self, int64_t columns)
         return cache->sides[1] == NULL || self->model.layout == KILN_CACHE_WHOLE ? cache->most_width
                                                                                  : columns;
     }
-    int64_t step = LEAST_WIDTH;
-    const int64_t wanted = columns + 1 + columns / 8;
-    while (step * 8 <= wanted) {
+    int64_t step = LEAST_STEP;
+    while (2 * step * step <= 4 * columns) {
         step *= 2;
     }
-    const int64_t width = (wanted + step - 1) / step * step;
+    const int64_t width = (columns + step) / step * step;
     return width < cache->most_width ? width : cache->most_width;
 }
 

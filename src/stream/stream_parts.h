@@ -330,6 +330,17 @@ typedef struct stream_logits {
     size_t skipped;             /* before row 0's in the buffer */
 } stream_logits;
 
+/* What the mask has, so that a step writes what is new. */
+typedef struct stream_masked_row {
+    int64_t first, end, also; /* first < 0: anything */
+} stream_masked_row;
+
+typedef struct stream_masked {
+    const stream_part *part;
+    int64_t width;
+    stream_masked_row *rows;
+} stream_masked;
+
 struct kiln_generator {
     atomic_size_t references; /* the owner's, and one of each sequence */
     stream_model model;
@@ -345,6 +356,7 @@ struct kiln_generator {
     prompt_cut *cuts;      /* of it, one more */
     prompt_pace pace;
     kiln_buffer *tokens, *mask, *positions, *columns, *branch; /* inputs as a run reads them */
+    stream_masked masked;
     kiln_buffer *logits, *last; /* where runs put them, and those that are looked at */
     kiln_buffer *top_tokens, *top_logits;
     kiln_buffer **given; /* inputs of the encoder */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs of the model: what their inputs are made of, where their outputs go. */
 #include <math.h>
+#include <string.h>
 
 #include "stream_parts.h"
 
@@ -14,21 +15,25 @@ typedef struct stream_run {
     int64_t mask_width;
     int64_t first_row; /* in what is kept */
     bool prefill;
-    const kiln_sequence *sequence; /* one of them */
+    const kiln_sequence *sequence;          /* one of them */
+    kiln_dtype ids, positions, mask, place; /* of the inputs, as stream_run_begin finds them */
 } stream_run;
+
+#define WRITE(type, number)                             \
+    for (int64_t i = first; i < first + count; i++) {   \
+        ((type *)kiln_buffer_data(buffer))[i] = number; \
+    }
 
 /* `count` elements from number `first` on. */
 static void write_run(kiln_buffer *buffer, kiln_dtype dtype, int64_t first, int64_t count,
                       int64_t value)
 {
     void *memory = kiln_buffer_data(buffer);
-    for (int64_t i = first; i < first + count; i++) {
-        switch (dtype) {
-            case KILN_DTYPE_INT64: ((int64_t *)memory)[i] = value; break;
-            case KILN_DTYPE_INT32: ((int32_t *)memory)[i] = (int32_t)value; break;
-            case KILN_DTYPE_FLOAT32: ((float *)memory)[i] = (float)value; break;
-            default: ((uint8_t *)memory)[i] = value != 0; break;
-        }
+    switch (dtype) {
+        case KILN_DTYPE_INT64: WRITE(int64_t, value); break;
+        case KILN_DTYPE_INT32: WRITE(int32_t, (int32_t)value); break;
+        case KILN_DTYPE_FLOAT32: WRITE(float, (float)value); break;
+        default: memset((uint8_t *)memory + first, value != 0, (size_t)count);
     }
 }
 
@@ -42,38 +47,59 @@ static kiln_dtype dtype_of(const stream_part *part, stream_role role)
     return KILN_DTYPE_UNDEFINED;
 }
 
+/* Before its rows are written, once it has its sizes. */
+static void begin_inputs(kiln_generator *self, stream_run *run)
+{
+    stream_masked *masked = &self->masked;
+    run->ids = dtype_of(run->part, ROLE_TOKENS);
+    run->positions = dtype_of(run->part, ROLE_POSITIONS);
+    run->mask = dtype_of(run->part, ROLE_MASK);
+    run->place = dtype_of(run->part, ROLE_COLUMNS);
+    if (masked->part != run->part || masked->width != run->mask_width) {
+        for (int64_t i = 0; i < self->model.max_batch; i++) {
+            masked->rows[i] = (stream_masked_row){.first = -1};
+        }
+        masked->part = run->part;
+        masked->width = run->mask_width;
+    }
+}
+
 /* One row of the inputs: its tokens are the last of the row. */
 static void write_row(kiln_generator *self, const stream_run *run, int64_t row,
                       const int64_t *tokens, int64_t count, int64_t position)
 {
-    const stream_part *part = run->part;
-    const kiln_dtype ids = dtype_of(part, ROLE_TOKENS);
-    const kiln_dtype positions = dtype_of(part, ROLE_POSITIONS);
     const int64_t first = row * run->tokens;
     const int64_t begin = first + run->tokens - count;
-    write_run(self->tokens, ids, first, run->tokens - count, 0);
+    write_run(self->tokens, run->ids, first, run->tokens - count, 0);
     for (int64_t i = 0; i < count; i++) {
-        write_run(self->tokens, ids, begin + i, 1, tokens[i]);
+        write_run(self->tokens, run->ids, begin + i, 1, tokens[i]);
     }
-    if (positions != KILN_DTYPE_UNDEFINED) {
-        write_run(self->positions, positions, first, run->tokens - count, 0);
+    if (run->positions != KILN_DTYPE_UNDEFINED) {
+        write_run(self->positions, run->positions, first, run->tokens - count, 0);
         for (int64_t i = 0; i < count; i++) {
-            write_run(self->positions, positions, begin + i, 1, position + i);
+            write_run(self->positions, run->positions, begin + i, 1, position + i);
         }
     }
 }
 
-/* Columns `first` to `end` of a row are there, and `also`. */
+/* Columns `first` to `end` of a row are there, and `also`: of a row that has only grown since the
+ * last run, those that came. */
 static void write_mask(kiln_generator *self, const stream_run *run, int64_t row, int64_t first,
                        int64_t end, int64_t also)
 {
-    const kiln_dtype dtype = dtype_of(run->part, ROLE_MASK);
+    stream_masked_row *was = &self->masked.rows[row];
     const int64_t begin = row * run->mask_width;
-    if (dtype != KILN_DTYPE_UNDEFINED) {
-        write_run(self->mask, dtype, begin, run->mask_width, 0);
-        write_run(self->mask, dtype, begin + first, end - first, 1);
-        write_run(self->mask, dtype, begin + also, 1, 1);
+    const bool grows = was->first == first && was->end <= end && was->also == also;
+    if (run->mask == KILN_DTYPE_UNDEFINED) {
+        return;
     }
+    if (!grows) {
+        write_run(self->mask, run->mask, begin, run->mask_width, 0);
+        write_run(self->mask, run->mask, begin + also, 1, 1);
+    }
+    const int64_t from = grows ? was->end : first;
+    write_run(self->mask, run->mask, begin + from, end - from, 1);
+    *was = (stream_masked_row){first, end, also};
 }
 
 /* --- bindings --- */
@@ -289,6 +315,7 @@ kiln_status stream_run_prefill(kiln_generator *self, kiln_sequence *const *group
     if (self->row_count != 0) {
         KLN_RETURN_IF_ERROR(stream_cache_reach(self, longest));
     }
+    begin_inputs(self, &run);
     uint64_t prompt_tokens = 0;
     for (int64_t i = 0; i < run.rows; i++) {
         static const int64_t nothing = 0;
@@ -298,7 +325,7 @@ kiln_status stream_run_prefill(kiln_generator *self, kiln_sequence *const *group
         prompt_tokens += i < count ? (uint64_t)length : 0;
     }
     for (int64_t i = 0; i < run.tokens; i++) {
-        write_run(self->columns, dtype_of(run.part, ROLE_COLUMNS), i, 1, i);
+        write_run(self->columns, run.place, i, 1, i);
     }
     *(uint8_t *)kiln_buffer_data(self->branch) = 0;
     if (model->kept_count != 0) {
@@ -341,14 +368,15 @@ kiln_status stream_run_decode(kiln_generator *self)
     run.rows = fill_up(self, self->row_count);
     run.mask_width = whole ? run.past : run.past + 1;
     const int64_t own = whole ? head : run.past; /* the column of the new token */
+    begin_inputs(self, &run);
     for (int64_t i = 0; i < run.rows; i++) {
         const bool live = i < self->row_count;
         const int64_t length = live ? self->lengths[i] : 0;
         const int64_t token = live ? self->rows[i]->tokens[self->rows[i]->count - 1] : 0;
         write_row(self, &run, i, &token, 1, length);
-        write_mask(self, &run, i, head - length, head, own);
+        write_mask(self, &run, i, live ? head - length : 0, live ? head : 0, own);
     }
-    write_run(self->columns, dtype_of(run.part, ROLE_COLUMNS), 0, 1, head);
+    write_run(self->columns, run.place, 0, 1, head);
     *(uint8_t *)kiln_buffer_data(self->branch) = 1;
     KLN_RETURN_IF_ERROR(run_model(self, &run));
     (void)pthread_mutex_lock(&self->lock);

@@ -16,7 +16,7 @@
 #define TOKENS 16
 #define PLAYED_HEADS 2
 #define PLAYED_HEAD 4
-#define MOST_PLAYED 64
+#define MOST_PLAYED 256
 
 /* How it is played. */
 typedef struct played {
@@ -27,6 +27,7 @@ typedef struct played {
     int64_t fails;              /* and one with which a run fails */
     bool holds;                 /* runs wait until it is false */
     int waiting, runs;
+    int64_t in_vain; /* columns of the past, at most, that a step of a row read before its first */
     pthread_mutex_t lock;
     pthread_cond_t changed;
 } played;
@@ -93,6 +94,8 @@ static inline void play_row(const played_run *run, int64_t row)
     }
     int64_t sum = 5;
     const bool good = read_past(run, row, positions[first], &sum);
+    const int64_t in_vain = length == 1 && positions[0] != 0 ? past - positions[0] : 0;
+    run->self->in_vain = in_vain > run->self->in_vain ? in_vain : run->self->in_vain;
     for (int64_t i = 0; i < length; i++) {
         sum += i >= first ? tokens[i] * (positions[i] * 7 + 3) : 0;
         for (int64_t v = 0; v < TOKENS; v++) {

@@ -67,6 +67,25 @@ FAKE_TEST(a_driver_without_kernels_copies_row_by_row)
     run_each_layout();
 }
 
+/* All of it is read at each step, and all that is in use is moved when a width is full. */
+FAKE_TEST(a_past_is_little_wider_than_what_it_has)
+{
+    static const int64_t prompt[4] = {1, 2, 3, 4};
+    const size_t steps = 240;
+    played self = PLAYED(.on_gpu = true, .puts_out_new = true);
+    later_count = 0;
+    owned_generator generator =
+        played_generator(&self, KILN_GENERATOR_OPTIONS(.max_batch = 1, .max_length = 250));
+    kiln_sequence *sequence = NULL;
+    const kiln_sequence_options how = KILN_SEQUENCE_OPTIONS(.max_tokens = (int64_t)steps);
+    assert_ok(kiln_generator_submit(generator, prompt, 4, &how, &sequence));
+    check_played(sequence, prompt, 4, steps);
+    kiln_sequence_release(sequence);
+    assert_in_range(self.in_vain, 1, 32);
+    const uint64_t column = 2 * 4 * sizeof(float); /* of two heads */
+    assert_true(counted(generator).moved_bytes <= 8 * 250 * column);
+}
+
 FAKE_TEST(rows_are_copied_at_any_alignment)
 {
     static unsigned char from[4096];
