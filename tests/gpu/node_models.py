@@ -35,6 +35,9 @@ import warnings
 import workers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "onnx_node"))
+from listed import read_listed, shortest  # noqa: E402  pylint: disable=wrong-import-position
+
 MODEL_SECONDS = 30
 
 
@@ -222,17 +225,6 @@ def category(answer):
             (False, False): "neither"}[(theirs, ours)]
 
 
-def known_failures(path):
-    names = {}
-    if path:
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                if line.strip() and not line.startswith("#"):
-                    name, _, why = line.rstrip("\n").partition("\t")
-                    names[name] = why
-    return names
-
-
 def why_not(answer):
     for side in ("kiln", "nvidia", "nvidia_weak"):
         if side in answer and answer[side][0] != "right":
@@ -248,24 +240,24 @@ def report(args, answers, left):
     counts = {kind: len(names) for kind, names in sorted(table.items())}
     seconds = {side: round(sum(a[side][2] for a in answers if side in a), 1)
                for side in ("nvidia", "nvidia_weak", "kiln")}
-    known = known_failures(args.known)
+    known = read_listed(args.known) if args.known else lambda name: "no list"
     listed = ("neither", "only weakly typed")
-    new = [a for a in answers if a["is"] in listed and known and a["name"] not in known]
+    new = [a for a in answers if a["is"] in listed and not known(a["name"])]
     with open(os.path.join(args.out, "nodes.json"), "w", encoding="utf-8") as file:
         json.dump({"models": len(answers), "not reached": left, "counts": counts,
                    "seconds": seconds, "only nvidia": table.get("only nvidia", []),
                    "not listed": [a["name"] for a in new]}, file, indent=1)
     with open(os.path.join(args.out, "neither.tsv"), "w", encoding="utf-8") as file:
-        for answer in sorted(answers, key=lambda a: a["name"]):
-            if answer["is"] in listed:
-                file.write(f"{answer['name']}\t{why_not(answer)[:110]}\n")
+        file.writelines(f"{pattern}\t{why}\n" for pattern, why in shortest(
+            {a["name"]: why_not(a)[:110] if a["is"] in listed else "right"
+             for a in sorted(answers, key=lambda a: a["name"])}))
     for answer in answers:
         if answer["is"] == "only nvidia":
             print(f"only NVIDIA's bindings: {answer['name']}: {why_not(answer)[:300]}")
     for answer in new:
         print(f"{answer['is']}, and not listed: {answer['name']}: {why_not(answer)[:200]}")
     for answer in answers:
-        if answer["name"] in known and answer["is"] in ("both", "only kiln"):
+        if args.known and known(answer["name"]) and answer["is"] in ("both", "only kiln"):
             print(f"listed, and right now: {answer['name']}")
     print(f"{len(answers)} models, {left} not reached, {counts}, seconds {seconds}")
     return 1 if table.get("only nvidia") or new else 0
