@@ -73,7 +73,7 @@ static int wrong_conv(kiln_context *context, int run)
 static void *run_job(void *user)
 {
     job *self = user;
-    kiln_context *context = NULL;
+    owned_context context = NULL;
     if (kiln_context_create(self->engine, NULL, &context) != KILN_OK) {
         self->wrong++;
         return NULL;
@@ -81,7 +81,6 @@ static void *run_job(void *user)
     for (int run = 0; run < self->runs; run++) {
         self->wrong += self->is_relu ? wrong_relu(context, run) : wrong_conv(context, run);
     }
-    kiln_context_destroy(context);
     return NULL;
 }
 

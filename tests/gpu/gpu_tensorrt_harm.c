@@ -26,8 +26,8 @@ static int load_plan(const char *path)
     (void)setrlimit(RLIMIT_CORE, &none);
     (void)alarm(CHILD_SECONDS);
     kiln_build_options options = backend_options("tensorrt");
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
+    owned_engine engine = NULL;
+    owned_context context = NULL;
     const kiln_status status = kiln_engine_load(path, &options, &engine);
     if (status != KILN_OK) {
         printf("%s: %s\n", kiln_status_name(status), kiln_error_message());
@@ -40,8 +40,6 @@ static int load_plan(const char *path)
         printf("loaded, then %s\n", kiln_error_message());
         result = NOT_RUN;
     }
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
     return result;
 }
 

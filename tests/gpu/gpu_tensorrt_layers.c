@@ -209,10 +209,9 @@ static kiln_network *through(kiln_dtype dtype)
 static kiln_network *quantized(kiln_dtype dtype)
 {
     static const float scale = 0.125F;
-    kiln_network *network = NULL;
     kiln_tensor_id y;
     kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = 21);
-    assert_ok(kiln_network_create(&options, &network));
+    kiln_network *network = network_with(&options);
     const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(2, COUNT / 2));
     const kiln_tensor_id s = add_floats(network, "s", KILN_SHAPE_SCALAR, &scale);
     assert_ok(kiln_network_add_quantize(network, "q", x, s, KILN_NO_TENSOR, dtype, 1, 0, &y));

@@ -41,27 +41,21 @@ static void make_wish(unsigned number, wish *made)
 static void write_expected(void)
 {
     char path[4200];
-    owned_engine engine = NULL;
-    kiln_generator *generator = NULL;
     const kiln_build_options build = KILN_BUILD_OPTIONS(.backend = "reference");
     (void)snprintf(path, sizeof path, "%s/lm.onnx", folder);
-    assert_ok(kiln_engine_load(path, &build, &engine));
-    assert_ok(kiln_generator_create(engine, &KILN_GENERATOR_OPTIONS(.max_length = POSITIONS),
-                                    &generator));
+    owned_engine engine = loaded_file(path, &build);
+    owned_generator generator =
+        generator_on(engine, &KILN_GENERATOR_OPTIONS(.max_length = POSITIONS));
     for (unsigned i = 0; i < CLIENTS * TEXTS; i++) {
         wish *one = &wishes[i];
-        kiln_sequence *sequence = NULL;
-        kiln_sequence_result result = {.struct_size = sizeof result};
         make_wish(i, one);
         const kiln_sequence_options options =
             KILN_SEQUENCE_OPTIONS(.max_tokens = one->length, .sampling = &one->sampling);
-        assert_ok(kiln_generator_submit(generator, one->prompt, one->count, &options, &sequence));
+        owned_sequence sequence = submitted_text(generator, one->prompt, one->count, &options);
         assert_ok(kiln_sequence_wait(sequence, -1));
-        assert_ok(kiln_sequence_get_result(sequence, &result));
+        const kiln_sequence_result result = sequence_result(sequence);
         memcpy(one->expected, result.tokens, result.count * sizeof *result.tokens);
-        kiln_sequence_release(sequence);
     }
-    kiln_generator_destroy(generator);
 }
 
 /* --- a client --- */

@@ -78,9 +78,8 @@ static kiln_tensor_id scales(kiln_network *network, const char *name, kiln_shape
 
 static kiln_network *begin(int32_t opset)
 {
-    kiln_network *network = NULL;
     kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = opset);
-    assert_ok(kiln_network_create(&options, &network));
+    kiln_network *network = network_with(&options);
     return network;
 }
 

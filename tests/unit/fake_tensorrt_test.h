@@ -238,10 +238,9 @@ static inline kiln_tensor host_floats(float *data, kiln_shape shape)
 static inline kiln_tensor run_floats(kiln_context *context, kiln_shape shape, float *values)
 {
     const kiln_tensor x = host_floats(values, shape);
-    kiln_tensor y;
     assert_ok(kiln_context_bind(context, "x", &x));
     assert_ok(kiln_context_run(context));
-    assert_ok(kiln_context_tensor(context, "y", &y));
+    const kiln_tensor y = tensor_in(context, "y");
     return y;
 }
 

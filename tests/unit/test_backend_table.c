@@ -152,10 +152,9 @@ static void run_once(kiln_engine *engine)
 
 static kiln_network *network_of_one(void)
 {
-    kiln_network *network = NULL;
     kiln_tensor_id x;
     kiln_tensor_id y;
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = network_with(NULL);
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(4), NULL, &x));
     assert_ok(kiln_network_add_unary(network, "y", KILN_UNARY_NEG, x, &y));
     assert_ok(kiln_network_mark_output(network, y));

@@ -4,11 +4,10 @@
 
 static kiln_context *open_negation(kiln_engine **engine)
 {
-    owned_network network = NULL;
     kiln_tensor_id x;
     kiln_tensor_id y;
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
-    assert_ok(kiln_network_create(NULL, &network));
+    owned_network network = network_with(NULL);
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(2), NULL, &x));
     assert_ok(kiln_network_add_unary(network, "y", KILN_UNARY_NEG, x, &y));
     assert_ok(kiln_network_mark_output(network, y));

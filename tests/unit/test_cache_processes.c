@@ -159,11 +159,10 @@ TENSORRT_TEST(a_killed_process_leaves_the_cache_usable)
         (void)build_one(folder, level);
         assert_int_equal(build_one(folder, level), KILN_CACHE_FOUND);
     }
-    kiln_cache_list *list = cache_entries(folder, true);
+    owned_cache_list list = cache_entries(folder, true);
     /* The plans, and the timings, of which a kill may have left nothing: they are written where
      * something new was measured. */
     assert_in_range(kiln_cache_list_count(list), MODELS, MODELS + 1);
-    kiln_cache_list_destroy(list);
 }
 
 TENSORRT_TEST(a_full_disk_costs_no_engine)

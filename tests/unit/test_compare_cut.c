@@ -143,14 +143,13 @@ TEST(parts_give_what_the_whole_gives)
         kiln_named_tensor input = {
             "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(4, 6), x, sizeof x)};
         const kln_compare_inputs inputs = {.tensors = &input, .count = 1};
-        kiln_context *whole = run_whole(&m, &inputs);
+        owned_context whole = run_whole(&m, &inputs);
         for (int order = 0; order < 2; order++) {
             for (uint32_t step = 1; step <= m.model->graph.node_count; step++) {
                 run_parts(&m, &inputs, whole, step);
             }
             reverse_nodes(&m);
         }
-        kiln_context_destroy(whole);
     }
 }
 

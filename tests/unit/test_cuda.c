@@ -29,7 +29,7 @@ FAKE_TEST(devices_are_described)
 
 FAKE_TEST(the_report_shows_driver_and_devices)
 {
-    kiln_system_report *report = NULL;
+    owned_system_report report = NULL;
     kiln_library_info library = {.struct_size = sizeof library};
     kiln_device_info device = {.struct_size = sizeof device};
     assert_ok(kiln_system_report_create(&report));
@@ -52,7 +52,6 @@ FAKE_TEST(the_report_shows_driver_and_devices)
     assert_non_null(strstr(library.advice, "install the NVIDIA driver"));
     assert_non_null(kiln_system_report_place(report, 0, 0));
     assert_int_equal(kiln_system_report_device_count(report), 0);
-    kiln_system_report_destroy(report);
 }
 
 FAKE_TEST(an_absent_driver_says_so_each_time)
@@ -223,7 +222,7 @@ FAKE_TEST(streams_run_work)
     assert_ok(kiln_stream_query(stream, &done));
     assert_true(done);
 
-    kiln_stream *wrapped = NULL;
+    owned_stream wrapped = NULL;
     assert_ok(kiln_stream_wrap(1, kiln_stream_handle(stream), &wrapped));
     assert_ptr_equal(kiln_stream_handle(wrapped), kiln_stream_handle(stream));
     assert_ok(kiln_stream_call(wrapped, count_up, &count));
@@ -236,7 +235,6 @@ FAKE_TEST(streams_run_work)
     assert_ok(kiln_stream_wrap(0, NULL, &wrapped));
     assert_ok(kiln_stream_call(wrapped, count_up, &count));
     assert_int_equal(count, 3);
-    kiln_stream_destroy(wrapped);
     kiln_stream_destroy(NULL);
 }
 

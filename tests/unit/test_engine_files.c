@@ -78,12 +78,11 @@ TEST(a_manifest_names_its_backend)
         "{\"backend\":\"teapot\",\"backend_version\":\"1\",\"size\":%zu,\"xxh3_64\":\"%016llx\"}",
         bytes.size, (unsigned long long)kln_hash_bytes(bytes.data, bytes.size));
     (void)kiln_test_file("foreign.saved.json", text, (size_t)length);
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine), "\"teapot\"");
     /* A backend that is asked for by name takes the manifest's place. */
     kiln_build_options options = backend_options("onnxruntime");
     assert_ok(kiln_engine_load(plan, &options, &engine));
-    kiln_engine_release(engine);
 }
 
 static const kiln_span none = {NULL, 0};

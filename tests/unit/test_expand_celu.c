@@ -30,20 +30,18 @@ static void make(graph_maker *m, int32_t wire, float alpha)
 
 static void run(const kln_onnx_model *model, kiln_dtype dtype, double *results)
 {
-    kiln_tensor x;
-    kiln_tensor y;
     double values[COUNT];
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     owned_engine engine = built_bytes(maker_span(model), &options);
     owned_context context = context_on(engine);
-    assert_ok(kiln_context_tensor(context, "x", &x));
+    kiln_tensor x = tensor_in(context, "x");
     assert_int_equal(x.desc.dtype, dtype);
     for (int i = 0; i < COUNT; i++) {
         values[i] = (i - COUNT / 2) / 4.0;
     }
     assert_ok(kiln_tensor_write(&x, 0, COUNT, values));
     assert_ok(kiln_context_run(context));
-    assert_ok(kiln_context_tensor(context, "y", &y));
+    kiln_tensor y = tensor_in(context, "y");
     assert_ok(kiln_tensor_read(&y, 0, COUNT, results));
 }
 

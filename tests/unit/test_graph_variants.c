@@ -64,11 +64,10 @@ static void assert_said(const char *words)
 /* As run_and_check, from pinned memory. */
 static void run_pinned(kiln_context *context, float *x, int64_t count, float value)
 {
-    kiln_tensor y;
     x[count - 1] = value;
     bind_tensor(context, "x", placed(floats(x, count), KILN_LOCATION_PINNED));
     assert_ok(kiln_context_run(context));
-    assert_ok(kiln_context_tensor(context, "y", &y));
+    const kiln_tensor y = tensor_in(context, "y");
     assert_true(((const float *)y.data)[count - 1] == 2 * value);
 }
 
@@ -152,9 +151,8 @@ VARIANTS_TEST(small_tensors_stay_where_they_lie)
     assert_true(counters_of(context).staging_bytes ==
                 sizeof x); /* the output's, pinned, not the device's */
     /* The form tried last had memory of the device, which is gone: a bare run is bound anew. */
-    kiln_tensor y;
     run_pinned(context, x, 64, 3);
-    assert_ok(kiln_context_tensor(context, "y", &y));
+    const kiln_tensor y = tensor_in(context, "y");
     const float *const shown = y.data;
     assert_ok(kiln_context_run_raw(context, NULL));
     assert_ptr_equal(works[work_count - 1].y, shown);

@@ -132,7 +132,7 @@ TEST(versions_differ)
     maker_model(&m, 11,
                 "in x float32[1,n,1,8]; s=Squeeze(x) axes=[0,2]; r=ReduceMean(x) axes=[-1]; "
                 "a,b=Split(x) axis=3 split=[3,5]; out s");
-    kln_inference *i = infer(&m);
+    owned_inference i = infer(&m);
     assert_type("float32[n,8]", i, "s");
     assert_type("float32[1,n,1,1]", i, "r");
     assert_type("float32[1,n,1,3]", i, "a");
@@ -150,7 +150,6 @@ TEST(versions_differ)
     assert_type("float32[1,n,1,3]", i, "a");
     assert_type("float32[1,n,1,2]", i, "c");
     assert_type("float32[1,max(n-1,0),1,8]", i, "rest");
-    kln_inference_destroy(i);
 }
 
 /* --- subgraphs --- */

@@ -8,9 +8,8 @@ static const float values[24] = {1.0F, 2.0F};
 
 static kiln_network *make(int opset)
 {
-    kiln_network *network = NULL;
     kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = opset);
-    assert_ok(kiln_network_create(&options, &network));
+    kiln_network *network = network_with(&options);
     return network;
 }
 

@@ -10,9 +10,8 @@ static const float values[24] = {1.0F, 2.0F};
 
 static kiln_network *make(int opset)
 {
-    kiln_network *network = NULL;
     kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = opset);
-    assert_ok(kiln_network_create(&options, &network));
+    kiln_network *network = network_with(&options);
     return network;
 }
 
@@ -133,11 +132,10 @@ TEST(attributes_of_every_kind)
 TEST(graphs_are_attributes)
 {
     owned_network network = make(0);
-    kiln_network *body = NULL;
     kiln_tensor_id sum, y, outputs[2];
     const kiln_tensor_id inputs[] = {input(network, "start", F, KILN_SHAPE(3)),
                                      input(network, "x", F, KILN_SHAPE(5, 3))};
-    assert_ok(kiln_network_create_branch(network, "body", &body));
+    kiln_network *body = new_branch(network, "body");
     const kiln_tensor_id a = input(body, "a", F, KILN_SHAPE(3));
     const kiln_tensor_id b = input(body, "b", F, KILN_SHAPE(3));
     assert_ok(kiln_network_add_elementwise(body, "sum", KILN_ELEMENTWISE_ADD, a, b, &sum));

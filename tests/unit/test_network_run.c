@@ -108,11 +108,10 @@ static void compare(const char *name, size_t output, const kiln_tensor *a, const
 
 static void run_case(const layer_case *each, int opset)
 {
-    kiln_network *network = NULL;
     run runs[2];
     bool ran[2];
     kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = opset);
-    assert_ok(kiln_network_create(&options, &network));
+    kiln_network *network = network_with(&options);
     assert_ok(each->build(network));
     for (size_t i = 0; i < 2; i++) {
         ran[i] = start(network, backends[i], strcmp(each->name, "unary") == 0, &runs[i]);

@@ -58,8 +58,7 @@ TEST(an_open_rank_differs_from_a_scalar)
     float x = 2;
     bind(context, "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE_SCALAR, &x, sizeof x));
     assert_ok(kiln_context_run(context));
-    kiln_tensor y;
-    assert_ok(kiln_context_tensor(context, "y", &y));
+    const kiln_tensor y = tensor_in(context, "y");
     assert_int_equal(y.desc.shape.rank, 0);
     assert_true(*(float *)y.data < -1.9F && *(float *)y.data > -2.1F);
 }
@@ -222,8 +221,7 @@ TEST(an_output_may_change_its_shape_each_run)
             x[count - 1] = 1;
         }
         assert_ok(kiln_context_run(context));
-        kiln_tensor y;
-        assert_ok(kiln_context_tensor(context, "y", &y));
+        const kiln_tensor y = tensor_in(context, "y");
         const kiln_shape shape = KILN_SHAPE(1, count);
         assert_true(kiln_shape_equal(&y.desc.shape, &shape));
         for (int64_t i = 0; i < count; i++) {
@@ -238,10 +236,9 @@ TEST(a_shape_that_a_model_does_not_keep_is_noticed)
         open_context(made_model(17, "in x float32[6]; y=NonZero(x); out y int64[1,2]"));
     float x[6] = {1, 1};
     int64_t mine[2] = {7, 7};
-    kiln_tensor y;
     bind(context, "x", floats(x, 6));
     assert_ok(kiln_context_run(context));
-    assert_ok(kiln_context_tensor(context, "y", &y));
+    kiln_tensor y = tensor_in(context, "y");
     assert_int_equal(y.desc.shape.dims[1], 2);
     x[4] = 1;
     for (int run = 0; run < 2; run++) {
@@ -310,8 +307,7 @@ TEST(a_constant_stays_what_it_is)
             assert_ok(kiln_context_run(context));
             expect(context, "y", condition ? one : two, 4);
             expect(context, "w", two, 4);
-            kiln_tensor y;
-            assert_ok(kiln_context_tensor(context, "y", &y));
+            const kiln_tensor y = tensor_in(context, "y");
             memset(y.data, 0, y.bytes);
         }
     }
@@ -322,8 +318,7 @@ TEST(an_empty_tensor_needs_no_address)
     owned_context context = open_context(unary_model("Neg", "n"));
     bind(context, "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(0), NULL, 0));
     assert_ok(kiln_context_run(context));
-    kiln_tensor y;
-    assert_ok(kiln_context_tensor(context, "y", &y));
+    const kiln_tensor y = tensor_in(context, "y");
     assert_int_equal(y.desc.shape.dims[0], 0);
     assert_int_equal(y.bytes, 0);
 }

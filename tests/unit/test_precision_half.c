@@ -153,8 +153,8 @@ static void check_case(size_t index, kiln_precision precision)
     char text[TEXT] = "";
     double before[COUNT];
     double after[COUNT];
-    kiln_range_table *ranges = NULL;
-    kiln_precision_report *report = NULL;
+    owned_range_table ranges = NULL;
+    owned_precision_report report = NULL;
     kiln_precision_summary summary = {.struct_size = sizeof summary};
     make(&m, index);
     run(m.model, before);
@@ -182,8 +182,6 @@ static void check_case(size_t index, kiln_precision precision)
         assert_int_equal(summary.kept_count, cases[index].kept);
         assert_int_equal(summary.saturated, cases[index].saturated);
     }
-    kiln_precision_report_destroy(report);
-    kiln_range_table_destroy(ranges);
 }
 
 TEST_EACH(nodes_are_chosen, i, KLN_ARRAY_LENGTH(cases))
@@ -294,7 +292,6 @@ TEST(functions_are_inlined)
 /* Through the options of a build, which refuses what it cannot do. */
 TEST(builds_are_converted)
 {
-    kiln_span bytes = {NULL, 0};
     owned_model saved = NULL;
     char text[TEXT] = "";
     owned_maker m;
@@ -303,7 +300,7 @@ TEST(builds_are_converted)
     kiln_build_options options =
         KILN_BUILD_OPTIONS(.backend = "reference", .precision = KILN_PRECISION_FP16);
     owned_engine engine = built_bytes(written, &options);
-    assert_ok(kiln_engine_save_bytes(engine, &bytes));
+    const kiln_span bytes = saved_bytes(engine);
     assert_ok(kln_onnx_read_bytes(bytes, NULL, &saved));
     write_graph(&saved->graph, text);
     assert_string_equal(text, cases[0].graph);

@@ -249,13 +249,12 @@ static size_t run(const kiln_network *network, float results[MOST])
     size_t count = 0;
     for (unsigned batch = 0; batch < BATCHES; batch++) {
         float data[INPUT];
-        kiln_tensor y;
         int64_t each = 0;
         fill(data, 100 + batch);
         const kiln_tensor x = tensor_of(data);
         assert_ok(kiln_context_bind(context, "x", &x));
         assert_ok(kiln_context_run(context));
-        assert_ok(kiln_context_tensor(context, "y", &y));
+        const kiln_tensor y = tensor_in(context, "y");
         assert_ok(kiln_shape_elements(&y.desc.shape, &each));
         assert_true(count + (size_t)each <= MOST);
         memcpy(results + count, y.data, (size_t)each * sizeof *results);
@@ -345,7 +344,7 @@ TEST(kept_nodes_are_known_by_all_their_names)
     for (size_t i = 0; i < 4; i++) {
         kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
         owned_precision_report report = NULL;
-        kiln_network *network = network_of(1);
+        owned_network network = network_of(1);
         size_t kept = 0;
         how.precision = precisions[i / 2];
         how.ranges = ranges;
@@ -361,7 +360,6 @@ TEST(kept_nodes_are_known_by_all_their_names)
             kept += node.reason == KILN_PRECISION_KEPT && strcmp(node.operator_type, "Conv") == 0;
         }
         assert_int_equal(kept, 1);
-        kiln_network_destroy(network);
     }
 }
 

@@ -98,10 +98,9 @@ static void run(size_t index, const kiln_network *network, const kiln_tensor *x,
 {
     owned_engine engine = NULL;
     owned_context context = open_reference(network, &engine);
-    kiln_tensor y;
     assert_ok(kiln_context_bind(context, "x", x));
     assert_ok(kiln_context_run(context));
-    assert_ok(kiln_context_tensor(context, "y", &y));
+    const kiln_tensor y = tensor_in(context, "y");
     const bool last = cases[index].op[0] != 'C';
     const int32_t axis = last ? y.desc.shape.rank - 1 : 1;
     size_t inner = 1;
@@ -125,7 +124,7 @@ TEST_EACH(products_say_what_comes_out, index, KLN_ARRAY_LENGTH(cases))
     kln_patch patch;
     kln_products *products = NULL;
     output_sums expected;
-    kiln_network *network = network_of(index, &patch);
+    owned_network network = network_of(index, &patch);
     kiln_tensor x = {.desc = {.dtype = KILN_DTYPE_FLOAT32}, .data = numbers[1]};
     kiln_tensor_id id;
     assert_ok(kiln_network_find(network, "x", &id));
@@ -168,7 +167,6 @@ TEST_EACH(products_say_what_comes_out, index, KLN_ARRAY_LENGTH(cases))
         }
     }
     kln_products_destroy(products);
-    kiln_network_destroy(network);
 }
 
 /* Of a large picture some positions are looked at, evenly; of another tensor none. */

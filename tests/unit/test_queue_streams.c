@@ -49,14 +49,11 @@ FAKE_TEST(copies_go_to_streams_of_their_own)
     kiln_context_options options = KILN_CONTEXT_OPTIONS(.stream = stream, .overlap_copies = true);
     const unsigned long streams = calls("cuStreamCreateWithPriority");
     owned_engine engine = make_engine(&how, false, 0);
-    owned_context context = NULL;
-    owned_context second = NULL;
-    owned_context third = NULL;
-    assert_ok(kiln_context_create(engine, &options, &context));
-    assert_ok(kiln_context_create(engine, &options, &second));
+    owned_context context = context_with(engine, &options);
+    owned_context second = context_with(engine, &options);
     assert_int_equal(calls("cuStreamCreateWithPriority") - streams, 2);
     options.stream = another;
-    assert_ok(kiln_context_create(engine, &options, &third));
+    owned_context third = context_with(engine, &options);
     assert_int_equal(calls("cuStreamCreateWithPriority") - streams, 4);
     static const int64_t counts[] = {8, 100000}; /* small ones go with the graph */
     float *x = calloc((size_t)counts[1], sizeof *x);
@@ -234,8 +231,7 @@ FAKE_TEST(the_end_is_told_in_the_faster_way)
     set("FAKE_CUDA_CAPABILITY", "90");
     owned_engine engine = make_engine(&how, false, 0);
     for (int i = 0; i < 2; i++) {
-        owned_context context = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_with(engine, NULL);
         run_and_check(context, x, 8, 1);
         const unsigned long writes = calls("cuStreamGetCaptureInfo_v2");
         assert_ok(i == 0 ? kiln_context_warmup(context, 3, 0, NULL) : kiln_context_run(context));

@@ -23,8 +23,7 @@ TEST(test_runs_and_then_allocates_nothing)
     assert_int_equal(before.allocations, after.allocations);
     assert_int_equal(before.releases, after.releases);
     expect_floats(context, "total", 3, (float[]){16.0F, -8.0F, 2.0F});
-    kiln_tensor steps;
-    assert_ok(kiln_context_tensor(context, "steps", &steps));
+    const kiln_tensor steps = tensor_in(context, "steps");
     assert_true(kiln_shape_equal(&steps.desc.shape, &KILN_SHAPE(4, 3)));
     assert_float_equal(((const float *)steps.data)[3], 8.0F, 0.0F);
 }
@@ -39,8 +38,7 @@ TEST(test_shapes_change_between_runs)
     for (int64_t n = 1; n <= 1000; n *= 10) {
         bind_floats(context, "x", n, x);
         assert_ok(kiln_context_run(context));
-        kiln_tensor y;
-        assert_ok(kiln_context_tensor(context, "y", &y));
+        const kiln_tensor y = tensor_in(context, "y");
         assert_int_equal(y.desc.shape.dims[0], n);
         assert_float_equal(((const float *)y.data)[n - 1], (float)n, 0.0F);
     }
@@ -84,10 +82,9 @@ TEST(test_four_bits)
     maker_model(&m, 21, "in x int4[5]; y=Identity(x); out y int4[5]");
     owned_context context = context_of(bytes_of(&m));
     uint8_t x[3] = {0x21, 0xF8, 0x07};
-    kiln_tensor y;
     bind_tensor(context, "x", KILN_HOST_TENSOR(KILN_DTYPE_INT4, KILN_SHAPE(5), x, sizeof x));
     assert_ok(kiln_context_run(context));
-    assert_ok(kiln_context_tensor(context, "y", &y));
+    const kiln_tensor y = tensor_in(context, "y");
     assert_int_equal(y.bytes, 3);
     assert_memory_equal(y.data, x, 3);
 }
@@ -208,13 +205,12 @@ TEST(test_every_data_type)
         if (ref_domain_of((kiln_dtype)dtype) == REF_DOMAIN_NONE) {
             continue;
         }
-        kiln_tensor y;
         unsigned char copy[64];
         owned_context context = context_of(cast_to(wire));
         bind_floats(context, "x", 7, numbers);
         assert_ok(kiln_context_run(context));
         expect_floats(context, "z", 7, expected);
-        assert_ok(kiln_context_tensor(context, "y", &y));
+        kiln_tensor y = tensor_in(context, "y");
         assert_int_equal(y.desc.dtype, dtype);
         assert_int_equal(y.bytes, (7 * kiln_dtype_bits((kiln_dtype)dtype) + 7) / 8);
         memcpy(copy, y.data, y.bytes);

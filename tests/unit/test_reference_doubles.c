@@ -83,7 +83,7 @@ static void name_node(char *text, size_t size, const char *output, const char *n
 static kiln_context *open_both(const scene *s)
 {
     char node[200];
-    graph_maker m;
+    owned_maker m;
     maker_model(&m, s->opset, s->constants[0] != '\0' ? s->constants : "none=1");
     for (int i = 0; i < INPUTS && s->dims[i] != NULL; i++) {
         maker_input(&m, names[i], 1, NULL);
@@ -99,10 +99,8 @@ static kiln_context *open_both(const scene *s)
     maker_output(&m, "z", 1, NULL);
     assert_ok(m.status);
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
-    kiln_engine *engine = built_bytes(maker_span(m.model), &options);
+    owned_engine engine = built_bytes(maker_span(m.model), &options);
     kiln_context *context = context_on(engine);
-    kiln_engine_release(engine);
-    maker_end(&m);
     return context;
 }
 
@@ -121,12 +119,10 @@ static void fill(float *values, int64_t count, int64_t kind)
 
 static void expect_same(const scene *s, kiln_context *context)
 {
-    kiln_tensor found;
-    kiln_tensor expected;
     int64_t count = 0;
     assert_ok(kiln_context_run(context));
-    assert_ok(kiln_context_tensor(context, "y", &found));
-    assert_ok(kiln_context_tensor(context, "z", &expected));
+    const kiln_tensor found = tensor_in(context, "y");
+    const kiln_tensor expected = tensor_in(context, "z");
     assert_true(kiln_shape_equal(&found.desc.shape, &expected.desc.shape));
     assert_ok(kiln_shape_elements(&found.desc.shape, &count));
     for (int64_t i = 0; i < count; i++) {

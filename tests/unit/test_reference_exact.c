@@ -18,7 +18,7 @@ static kiln_context *run(graph_maker *m, const feed *feeds, size_t count, kiln_t
     assert_ok(m->status);
     const kiln_span bytes = maker_span(m->model);
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
-    kiln_engine *engine = built_bytes(bytes, &options);
+    owned_engine engine = built_bytes(bytes, &options);
     kiln_context *context = context_on(engine);
     for (size_t i = 0; i < count; i++) {
         kiln_shape shape = {.rank = feeds[i].rank};
@@ -33,7 +33,6 @@ static kiln_context *run(graph_maker *m, const feed *feeds, size_t count, kiln_t
     }
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, "y", y));
-    kiln_engine_release(engine);
     maker_end(m);
     return context;
 }

@@ -33,9 +33,8 @@ static kiln_context *open_made(graph_maker *m)
     assert_ok(m->status);
     const kiln_span bytes = maker_span(m->model);
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
-    kiln_engine *engine = built_bytes(bytes, &options);
+    owned_engine engine = built_bytes(bytes, &options);
     kiln_context *context = context_on(engine);
-    kiln_engine_release(engine);
     maker_end(m);
     return context;
 }
@@ -89,12 +88,10 @@ static kiln_context *open_both(const scene *s, const char *a, const char *b)
 
 static void expect_same(const scene *s, kiln_context *context)
 {
-    kiln_tensor y;
-    kiln_tensor z;
     size_t bytes = 0;
     assert_ok(kiln_context_run(context));
-    assert_ok(kiln_context_tensor(context, "y", &y));
-    assert_ok(kiln_context_tensor(context, "z", &z));
+    const kiln_tensor y = tensor_in(context, "y");
+    const kiln_tensor z = tensor_in(context, "z");
     assert_true(kiln_shape_equal(&y.desc.shape, &z.desc.shape));
     assert_ok(kiln_tensor_bytes(y.desc.dtype, &y.desc.shape, &bytes));
     if (s->numbers) {

@@ -174,7 +174,7 @@ static bool is_of(const float *y, float w, float b)
 static void *run_for_ever(void *user)
 {
     load *self = user;
-    kiln_context *context = NULL;
+    owned_context context = NULL;
     if (kiln_context_create(self->engine, NULL, &context) != KILN_OK) {
         atomic_fetch_add(&self->failures, 1);
         return NULL;
@@ -192,7 +192,6 @@ static void *run_for_ever(void *user)
         atomic_fetch_add(&self->failures, !first && !second);
         atomic_fetch_add(&self->runs, 1);
     }
-    kiln_context_destroy(context);
     return NULL;
 }
 

@@ -57,7 +57,7 @@ static void run_one(kiln_scheduler *scheduler, rows *all, unsigned chance)
 {
     rows *one = &all[chance % 2];
     const bool given = chance & 2;
-    kiln_request *request = NULL;
+    owned_request request = NULL;
     kiln_tensor seen = one->y.tensor;
     memset(one->y.tensor.data, 0, one->y.tensor.bytes);
     assert_ok(kiln_scheduler_submit(scheduler, &one->x, 1, given ? &one->y : NULL, given, NULL,
@@ -75,7 +75,6 @@ static void run_one(kiln_scheduler *scheduler, rows *all, unsigned chance)
         }
         check_rows(one);
     }
-    kiln_request_release(request);
 }
 
 static void *wander(void *user)

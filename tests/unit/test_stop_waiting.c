@@ -113,14 +113,13 @@ FAKE_TEST(an_enqueued_run_is_waited_for)
     behaviour how = {.drifts = false};
     owned_context context = make_stoppable(&how, 20, KILN_GRAPH_AUTOMATIC);
     float x[4] = {0};
-    kiln_tensor y;
     warm(context, x, 4);
     x[3] = 21;
     set("FAKE_CUDA_BUSY", "1");
     assert_ok(kiln_context_enqueue(context, NULL));
     assert_ok(kiln_context_cancel(context));
     assert_ok(kiln_context_wait(context));
-    assert_ok(kiln_context_tensor(context, "y", &y));
+    const kiln_tensor y = tensor_in(context, "y");
     assert_true(((const float *)y.data)[3] == 42);
 }
 

@@ -27,12 +27,11 @@ static kiln_engine *engine_of(const char *backend, size_t i, int32_t opset, bool
         opset, "in x float32[n,1,%lld]; logits=Identity(x); out logits float32[n,1,%lld]", length,
         length);
     owned_network network = network_in(model, NULL);
-    kiln_engine *engine = NULL;
     kiln_tensor_id id = KILN_NO_TENSOR;
     const kiln_build_options options = backend_options(backend);
     assert_ok(stream_add_candidates(network, "logits", cases[i].count));
     *in_chunks = kiln_network_find(network, STREAM_TOP_LOGITS "/parts", &id) == KILN_OK;
-    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_engine *engine = built_network(network, &options);
     return engine;
 }
 
@@ -79,8 +78,6 @@ static void look_at(const char *backend, size_t i, int32_t opset)
     owned_context context = context_on(engine);
     assert_int_equal(in_chunks, cases[i].in_chunks && opset >= 12);
     for (unsigned kind = 0; kind < 4; kind++) {
-        kiln_tensor top;
-        kiln_tensor tokens;
         const kiln_tensor input =
             KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(ROWS, 1, vocabulary), logits,
                              (size_t)(ROWS * vocabulary) * sizeof(float));
@@ -89,8 +86,8 @@ static void look_at(const char *backend, size_t i, int32_t opset)
         }
         assert_ok(kiln_context_bind(context, "x", &input));
         assert_ok(kiln_context_run(context));
-        assert_ok(kiln_context_tensor(context, STREAM_TOP_LOGITS, &top));
-        assert_ok(kiln_context_tensor(context, STREAM_TOP_TOKENS, &tokens));
+        const kiln_tensor top = tensor_in(context, STREAM_TOP_LOGITS);
+        const kiln_tensor tokens = tensor_in(context, STREAM_TOP_TOKENS);
         const kiln_shape shape = KILN_SHAPE(ROWS, 1, count);
         assert_true(kiln_shape_equal(&top.desc.shape, &shape));
         assert_true(kiln_shape_equal(&tokens.desc.shape, &shape));

@@ -243,7 +243,7 @@ static void *call(void *user)
         const size_t count = 1 + (self->seed + (unsigned)round) % 3;
         const kiln_sequence_options how =
             KILN_SEQUENCE_OPTIONS(.max_tokens = 2 + round, .detokenize = spell);
-        kiln_sequence *sequence = submitted_text(self->generator, prompt, count, &how);
+        owned_sequence sequence = submitted_text(self->generator, prompt, count, &how);
         if (round % 4 == 3) {
             const bool ended = kiln_sequence_cancel(sequence) != KILN_OK;
             const kiln_status came = kiln_sequence_wait(sequence, -1);
@@ -260,7 +260,6 @@ static void *call(void *user)
         } else {
             check_played(sequence, prompt, count, (size_t)(2 + round));
         }
-        kiln_sequence_release(sequence);
     }
     return NULL;
 }

@@ -153,8 +153,8 @@ TEST(what_is_refused_is_refused_at_once)
 static kiln_status live_and_die(void *user)
 {
     played self = PLAYED(.puts_out_new = *(bool *)user);
-    kiln_engine *engine = NULL;
-    kiln_generator *generator = NULL;
+    owned_engine engine = NULL;
+    owned_generator generator = NULL;
     kiln_sequence *all[3] = {NULL};
     static const char *const stops[] = {"zzz"};
     const int64_t prompt[] = {1, 2, 3};
@@ -177,8 +177,6 @@ static kiln_status live_and_die(void *user)
         }
         kiln_sequence_release(all[i]);
     }
-    kiln_generator_destroy(generator);
-    kiln_engine_release(engine);
     return status;
 }
 

@@ -293,7 +293,7 @@ static kiln_status try_model(const wrong_model *model)
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = model->inputs, .outputs = model->outputs, .handler = play_now,
                           .user = &self);
-    kiln_generator *generator = NULL;
+    owned_generator generator = NULL;
     while (options.input_count < 4 && model->inputs[options.input_count].name != NULL) {
         options.input_count++;
     }
@@ -302,7 +302,6 @@ static kiln_status try_model(const wrong_model *model)
     }
     owned_engine engine = new_mock(&options);
     const kiln_status status = kiln_generator_create(engine, &model->options, &generator);
-    kiln_generator_destroy(generator);
     return status;
 }
 

@@ -295,7 +295,7 @@ TEST(a_check_says_who_takes_strings)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
         const kiln_span model = made_model(17, "%s", cases[i].model);
         kiln_check_options options = KILN_CHECK_OPTIONS(.backend = cases[i].backend);
-        kiln_issue_list *issues = NULL;
+        owned_issue_list issues = NULL;
         bool found = false;
         assert_ok(kiln_check_bytes(model, NULL, &options, &issues));
         for (size_t k = 0; k < kiln_issue_list_count(issues); k++) {
@@ -304,7 +304,6 @@ TEST(a_check_says_who_takes_strings)
         }
         assert_true(found == (cases[i].says != NULL));
         assert_true((kiln_issue_list_errors(issues) == 0) == (cases[i].says == NULL));
-        kiln_issue_list_destroy(issues);
     }
 }
 
@@ -344,12 +343,11 @@ static void submit(kiln_scheduler *scheduler, caller *one, int64_t rows, kiln_sp
 TEST_EACH(a_scheduler_joins_strings, i, KLN_ARRAY_LENGTH(backends))
 {
     owned_engine engine = NULL;
-    kiln_scheduler *scheduler = NULL;
     assert_ok(open_passing(backends[i], &engine));
     const kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.schedule = KILN_SCHEDULE_THROUGHPUT, .max_batch = 16, .contexts = 1,
                                .delay_nanoseconds = 20000000);
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    owned_scheduler scheduler = scheduler_on(&engine, 1, &options);
     for (int round = 0; round < 3; round++) {
         caller all[CALLERS] = {{.request = NULL}};
         kiln_span mine[CALLERS][3];
@@ -376,22 +374,19 @@ TEST_EACH(a_scheduler_joins_strings, i, KLN_ARRAY_LENGTH(backends))
             kiln_request_release(all[k].request);
         }
     }
-    kiln_scheduler_destroy(scheduler);
 }
 
 TEST(who_waits_for_strings_has_a_request)
 {
     owned_engine engine = NULL;
-    kiln_scheduler *scheduler = NULL;
     kiln_span x[] = {TEXT("a")};
     kiln_span y[1];
     const kiln_named_tensor in = {"x", strings(x, 1)};
     const kiln_named_tensor out = {"y", strings(y, 1)};
     assert_ok(open_passing("mock", &engine));
-    assert_ok(kiln_scheduler_create(&engine, 1, NULL, &scheduler));
+    owned_scheduler scheduler = scheduler_on(&engine, 1, NULL);
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_scheduler_run(scheduler, &in, 1, &out, 1, NULL),
                  "output \"y\" is of strings, whose bytes are a request's");
-    kiln_scheduler_destroy(scheduler);
 }
 
 /* --- files, filling and comparing --- */

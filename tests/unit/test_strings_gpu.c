@@ -85,11 +85,10 @@ FAKE_TEST(a_graph_that_is_required_is_refused)
 FAKE_TEST(a_scheduler_joins_them_in_ordinary_memory)
 {
     owned_engine engine = make_string_engine();
-    kiln_scheduler *scheduler = NULL;
     const kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.schedule = KILN_SCHEDULE_THROUGHPUT, .max_batch = 8, .contexts = 1,
                                .delay_nanoseconds = 20000000);
-    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    owned_scheduler scheduler = scheduler_on(&engine, 1, &options);
     kiln_span x[] = {{"a", 1}, {"bc", 2}, {"def", 3}};
     kiln_request *requests[3];
     for (size_t i = 0; i < 3; i++) {
@@ -106,5 +105,4 @@ FAKE_TEST(a_scheduler_joins_them_in_ordinary_memory)
     for (size_t i = 0; i < 3; i++) {
         kiln_request_release(requests[i]);
     }
-    kiln_scheduler_destroy(scheduler);
 }

@@ -178,10 +178,9 @@ LAYOUTS_TEST(ranges_are_the_reference_executors)
         /* The limit is for some of the tensors: each batch is run in parts. */
         const uint64_t kept = methods[m] == KILN_CALIBRATE_MINMAX ? 0 : 5 * KLN_OBSERVER_BIN_BYTES;
         for (uint64_t memory = 0; memory <= 1; memory++) {
-            kiln_range_table *found =
+            owned_range_table found =
                 calibrated(&options, methods[m], memory * (kept + 12 * WIDTH * sizeof(float)));
             assert_same_ranges(found, expected);
-            kiln_range_table_destroy(found);
         }
     }
 }

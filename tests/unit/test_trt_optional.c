@@ -187,7 +187,7 @@ STAND_IN_TEST(int4_beside_halves_is_built_at_a_level_that_lives, "a GPU that is 
             KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = FOLDER_OF(builds[i].version),
                                .builder_optimization_level = builds[i].level,
                                .precision = KILN_PRECISION_INT4, .precision_rest = builds[i].rest);
-        kiln_engine *engine = NULL;
+        owned_engine engine = NULL;
         owned_network network = new_network();
         const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(4, 64));
         const kiln_tensor_id w = add_floats(network, "w", KILN_SHAPE(64, 64), numbers);
@@ -206,7 +206,6 @@ STAND_IN_TEST(int4_beside_halves_is_built_at_a_level_that_lives, "a GPU that is 
         if (builds[i].status != KILN_OK) {
             assert_message("builder_optimization_level: 2 was asked for");
         }
-        kiln_engine_release(engine);
     }
     set("FAKE_CUDA_CAPABILITY", NULL);
     kln_cuda_close();

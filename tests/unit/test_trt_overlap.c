@@ -126,8 +126,7 @@ static void bind_result(kiln_context *context, const steps *all)
         assert_ok(kiln_context_run(context));
         check_row(context, "y", all->y[i]);
         check_row(context, "present", all->present[i]);
-        kiln_tensor present;
-        assert_ok(kiln_context_tensor(context, "present", &present));
+        kiln_tensor present = tensor_in(context, "present");
         assert_ok(kiln_context_bind(context, "past", &present));
     }
 }
@@ -147,8 +146,7 @@ static void bind_result_over_own_memory(kiln_context *context, const steps *all)
         assert_ok(kiln_context_run(context));
     }
     for (int i = 1; i < STEPS; i++) {
-        kiln_tensor present;
-        assert_ok(kiln_context_tensor(context, "present", &present));
+        kiln_tensor present = tensor_in(context, "present");
         start(context, all, i, x);
         assert_ok(kiln_context_bind(context, "past", &present));
         assert_ok(kiln_context_run(context));
@@ -198,8 +196,7 @@ static void one_memory_for_both(kiln_context *context, const steps *all)
     assert_ok(kiln_context_run(context));
     assert_memory_equal(other, all->present[4], sizeof other);
     assert_memory_equal(both, all->present[3], sizeof both);
-    kiln_tensor past;
-    assert_ok(kiln_context_tensor(context, "past", &past));
+    const kiln_tensor past = tensor_in(context, "past");
     assert_ptr_equal(past.data, both);
 }
 
@@ -328,11 +325,10 @@ static void check_refusals(kiln_context *context, const steps *all)
     float x[WIDTH];
     float past[WIDTH] = {1, -1, 2, -2};
     float memory[2 * WIDTH];
-    kiln_tensor present;
     start(context, all, 0, x);
     bind_row(context, "past", past);
     assert_ok(kiln_context_run(context));
-    assert_ok(kiln_context_tensor(context, "present", &present));
+    kiln_tensor present = tensor_in(context, "present");
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_context_bind(context, "y", &present),
                  "output \"y\": the memory at ",
                  "with the last result of output \"present\"; bind memory of your own");

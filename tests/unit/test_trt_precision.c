@@ -27,14 +27,13 @@ static kiln_network *network_of(void)
 static const char *ranges_of(void)
 {
     static char path[4096];
-    kiln_range_table *ranges = NULL;
+    owned_range_table ranges = NULL;
     assert_ok(kiln_range_table_create(&ranges));
     assert_ok(kiln_range_table_set(ranges, "x", -1, 1));
     assert_ok(kiln_range_table_set(ranges, "c", -2, 2));
     assert_ok(kiln_range_table_set(ranges, "y", 0, 2));
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("ranges.json"));
     assert_ok(kiln_range_table_save(ranges, path));
-    kiln_range_table_destroy(ranges);
     return path;
 }
 
@@ -50,9 +49,8 @@ static kiln_build_options asking(size_t layout, kiln_precision precision)
 
 static kiln_status try_build(const kiln_build_options *options, kiln_engine **engine)
 {
-    kiln_network *network = network_of();
+    owned_network network = network_of();
     const kiln_status status = kiln_engine_build(network, options, engine);
-    kiln_network_destroy(network);
     return status;
 }
 
@@ -153,8 +151,8 @@ LAYOUTS_TEST(a_plan_says_how_its_bindings_are_quantized)
 {
     static const float scale[1] = {0.0625F};
     const kiln_binding_quantization asked = {"x", {KILN_DTYPE_INT8, -1, 0, 1, scale, NULL}, true};
-    kiln_range_table *ranges = NULL;
-    kiln_network *network = network_of();
+    owned_range_table ranges = NULL;
+    owned_network network = network_of();
     kiln_build_options options = fake_options(i);
     assert_ok(kiln_range_table_load(ranges_of(), &ranges));
     const kiln_precision_options how =
@@ -182,8 +180,6 @@ LAYOUTS_TEST(a_plan_says_how_its_bindings_are_quantized)
         assert_ok(kiln_engine_output(engine, 0, &binding));
         assert_int_equal(binding.quantization.storage, KILN_DTYPE_UNDEFINED);
     }
-    kiln_network_destroy(network);
-    kiln_range_table_destroy(ranges);
 }
 
 TEST(zero_points_are_refused_by_name)

@@ -77,7 +77,7 @@ LAYOUTS_TEST(only_the_marked_weights_can_be_replaced)
     options.refit = KILN_REFIT_INDIVIDUAL;
     options.refit_weights = marked;
     options.refit_weight_count = 1;
-    kiln_network *network = conv_network();
+    owned_network network = conv_network();
     kiln_engine *engine = NULL;
     if (i == LAYOUT_OLDEST) {
         assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine),
@@ -110,7 +110,6 @@ LAYOUTS_TEST(only_the_marked_weights_can_be_replaced)
     options.refit_weights = wrong;
     assert_fails(KILN_ERROR_NAME, kiln_engine_build(network, &options, &engine),
                  "the network has no weights \"no such\" to mark");
-    kiln_network_destroy(network);
 }
 
 /* From memory, at every alignment; and what is no model leaves the weights as they are. */
@@ -284,9 +283,8 @@ static void *run_on(void *user)
     }
     bind_tensor(context, "x", host_floats(x, KILN_SHAPE(1, 1, 4, 4)));
     do {
-        kiln_tensor y;
         assert_ok(kiln_context_run(context));
-        assert_ok(kiln_context_tensor(context, "y", &y));
+        const kiln_tensor y = tensor_in(context, "y");
         const float *values = y.data;
         /* Never some weights of one kind and some of the other. */
         assert_true((values[0] == 19 && values[4] == 22) || (values[0] == 17 && values[4] == 16));
@@ -320,7 +318,6 @@ LAYOUTS_TEST(a_refit_waits_for_what_is_enqueued)
 {
     owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
     kiln_named_tensor fresh[2];
-    kiln_tensor y;
     prepare(fresh);
     owned_context context = context_on(engine);
     for (int run = 0; run < 3; run++) {
@@ -329,7 +326,7 @@ LAYOUTS_TEST(a_refit_waits_for_what_is_enqueued)
     assert_ok(kiln_context_enqueue(context, NULL));
     assert_ok(kiln_engine_refit(engine, fresh, 2, NULL));
     assert_ok(kiln_context_wait(context));
-    assert_ok(kiln_context_tensor(context, "y", &y));
+    const kiln_tensor y = tensor_in(context, "y");
     const float *values = y.data;
     assert_true(values[0] == 19 && values[4] == 22);
     check_run(context, 17, 16);

@@ -37,7 +37,7 @@ typedef struct watched {
 static void *watch_outputs(void *user)
 {
     watched *self = user;
-    kiln_context *context = NULL;
+    owned_context context = NULL;
     float before[8];
     if (kiln_context_create(self->engine, NULL, &context) != KILN_OK) {
         atomic_fetch_add(&self->changed, 1);
@@ -56,7 +56,6 @@ static void *watch_outputs(void *user)
         atomic_fetch_add(&self->changed, memcmp(before, y.tensor.data, sizeof before) != 0);
         atomic_fetch_add(&self->runs, 1);
     }
-    kiln_context_destroy(context);
     return NULL;
 }
 

@@ -111,8 +111,7 @@ LAYOUTS_TEST(a_shape_tensor_is_read_on_the_host)
     kiln_tensor y = run_floats(context, KILN_SHAPE(2, 4), x);
     assert_true(kiln_shape_equal(&y.desc.shape, &KILN_SHAPE(4, 2)));
     assert_true(((float *)y.data)[7] == 7.0F);
-    kiln_tensor s;
-    assert_ok(kiln_context_tensor(context, "s", &s));
+    const kiln_tensor s = tensor_in(context, "s");
     assert_int_equal(s.desc.dtype, KILN_DTYPE_INT64);
     assert_int_equal(((int64_t *)s.data)[0], 4);
     /* Into memory of the caller's; and values that no shape comes of. */
@@ -335,8 +334,8 @@ LAYOUTS_TEST(layers_are_measured)
 
 LAYOUTS_TEST(rtx_keeps_what_it_compiled)
 {
-    kiln_engine *engine = build_relu(i);
-    kiln_context *context = NULL;
+    owned_engine engine = build_relu(i);
+    owned_context context = NULL;
     const char *path = kiln_test_path("kernels.cache");
     (void)remove(path);
     kiln_context_options options =
@@ -370,8 +369,6 @@ LAYOUTS_TEST(rtx_keeps_what_it_compiled)
     options = KILN_CONTEXT_OPTIONS(.rtx_graphs = KILN_SWITCH_OFF);
     assert_ok(kiln_context_create(engine, &options, &context));
     assert_status(KILN_ERROR_STATE, kiln_context_save_runtime_cache(context, path));
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 /* A plan does not say what its model says of itself; an engine that was built here does. */

@@ -36,7 +36,6 @@ TENSORRT_TEST(a_first_run_waits_for_the_callers_stream)
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         owned_engine engine = build_relu(i);
         kiln_buffer *buffers[3];
-        kiln_tensor y;
         float values[4] = {-1, 2, -3, 4};
         kiln_stream *stream = stream_on(0);
         for (size_t b = 0; b < 3; b++) {
@@ -52,7 +51,7 @@ TENSORRT_TEST(a_first_run_waits_for_the_callers_stream)
         }
         assert_ok(kiln_buffer_copy(buffers[2], 0, buffers[1], 0, large, stream));
         assert_ok(kiln_context_enqueue(context, stream));
-        assert_ok(kiln_context_tensor(context, "y", &y));
+        const kiln_tensor y = tensor_in(context, "y");
         const float *found = y.data;
         assert_true(found[0] == 0 && found[1] == 2 && found[2] == 0 && found[3] == 4);
         kiln_context_destroy(context);
@@ -126,10 +125,9 @@ LAYOUTS_TEST(contexts_can_share_their_memory)
     }
     for (size_t run = 0; run < 9; run++) {
         kiln_context *context = contexts[run % 3];
-        kiln_tensor y;
         assert_ok(kiln_context_enqueue(context, NULL));
         assert_ok(kiln_context_wait(context));
-        assert_ok(kiln_context_tensor(context, "y", &y));
+        const kiln_tensor y = tensor_in(context, "y");
         assert_true(((float *)y.data)[1] == 1.0F && ((float *)y.data)[2] == 0.0F);
     }
     for (size_t c = 0; c < 3; c++) {
