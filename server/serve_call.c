@@ -3,6 +3,7 @@
 #include <strings.h>
 
 #include "serve_grpc.h"
+#include "serve_inflate.h"
 
 /* --- a request --- */
 
@@ -109,6 +110,15 @@ static void run(serve_call *call)
     at->head_size = SIZE_MAX; /* all of what is read is JSON */
     serve_enter_phase(at, SERVE_WORK);
     if (!look(call, message, name, version)) {
+        serve_call_fail(call);
+        return;
+    }
+    if ((call->method->flags & SERVE_GRPC_WATCHES) != 0) {
+        serve_call_watch(call, name);
+        return;
+    }
+    if ((call->method->flags & SERVE_GRPC_HEALTH) != 0 && !serve_health_knows(name)) {
+        (void)serve_refuse(&at->problem, 404, "there is no service \"%.200s\"", name);
         serve_call_fail(call);
         return;
     }
@@ -224,7 +234,8 @@ void serve_call_header(serve_call *call, const char *name, const char *value)
     } else if (strcmp(name, "grpc-timeout") == 0) {
         call->deadline = timeout_of(value);
     } else if (strcmp(name, "grpc-encoding") == 0) {
-        call->is_encoded = strcasecmp(value, "identity") != 0;
+        (void)snprintf(call->coding, sizeof call->coding, "%s",
+                       strcasecmp(value, "identity") != 0 ? value : "");
     } else if (strcmp(name, "authorization") == 0) {
         call->has_token = serve_tokens_let_in(call->at.server, value);
     }
@@ -268,29 +279,49 @@ void serve_call_start(serve_call *call)
     }
 }
 
+/* https://github.com/grpc/grpc/blob/master/doc/compression.md */
+static bool open_compressed(serve_call *call)
+{
+    serve_connection *at = &call->at;
+    if (call->prefix[0] != 1 || call->coding[0] == '\0') {
+        return serve_refuse(&at->problem, 500,
+                            call->prefix[0] == 1 ? "a message is compressed, and no grpc-encoding "
+                                                   "says how"
+                                                 : "the prefix of a message is broken");
+    }
+    if (!serve_inflate_knows(call->coding)) {
+        return serve_refuse(&at->problem, 501,
+                            "the grpc-encoding \"%s\" is not understood; gzip and deflate are",
+                            call->coding);
+    }
+    at->inflater = serve_inflate_open(call->coding);
+    return at->inflater != NULL || serve_refuse(&at->problem, 503, "memory is short");
+}
+
 /* The first bytes of a message say how long it is. */
 static bool open_message(serve_call *call)
 {
     serve_connection *at = &call->at;
     const size_t limit = (size_t)at->server->options->body_limit;
     call->expected = 0;
+    call->came = 0;
     for (unsigned i = 1; i < SERVE_GRPC_PREFIX; i++) {
         call->expected = call->expected << 8 | call->prefix[i];
     }
     if (!at->began && !begin_request(call)) {
         return false;
     }
-    if (call->prefix[0] != 0) {
-        return call->prefix[0] == 1 && call->is_encoded
-                   ? serve_refuse(&at->problem, 501,
-                                  "a compressed message is not understood; send it as it is")
-                   : serve_refuse(&at->problem, 400, "the prefix of a message is broken");
+    if (call->prefix[0] != 0 && !open_compressed(call)) {
+        return false;
     }
     if (call->expected > limit) {
         return serve_refuse(&at->problem, 413,
                             "a message of %zu bytes is larger than %zu "
                             "(--max-body)",
                             call->expected, limit);
+    }
+    if (at->inflater != NULL) {
+        return true; /* nobody knows how long it will be */
     }
     at->head_size = call->expected; /* so that the message's end is aligned, and with it a last
                                        tensor of whole elements */
@@ -311,10 +342,17 @@ static size_t keep(serve_call *call, const char *data, size_t size)
     return 0;
 }
 
+static bool take_piece(serve_connection *at, const char *data, size_t size)
+{
+    return at->inflater != NULL
+               ? serve_inflate_take(at->inflater, at, data, size, serve_body_append)
+               : serve_body_append(at, data, size);
+}
+
 size_t serve_call_feed(serve_call *call, const char *data, size_t size)
 {
     serve_connection *at = &call->at;
-    if (call->over || (call->works && !serve_call_streams(call))) {
+    if (call->over || call->watches || (call->works && !serve_call_streams(call))) {
         return size; /* nobody reads it */
     }
     if (call->works || call->advances || call->waiting.size != 0) {
@@ -331,14 +369,17 @@ size_t serve_call_feed(serve_call *call, const char *data, size_t size)
     if (call->prefix_size < SERVE_GRPC_PREFIX) {
         return taken;
     }
-    const size_t left = call->expected - at->body_size;
+    const size_t left = call->expected - call->came;
     const size_t piece = left < size - taken ? left : size - taken;
     atomic_store(&at->since, kiln_clock_now());
-    if (piece != 0 && !serve_body_append(at, data + taken, piece)) {
+    call->came += piece;
+    const bool whole = call->came == call->expected;
+    if ((piece != 0 && !take_piece(at, data + taken, piece)) ||
+        (whole && at->inflater != NULL && !serve_inflate_end(at->inflater, at))) {
         serve_call_end(call, false);
         return size;
     }
-    if (at->body_size == call->expected) {
+    if (whole) {
         call->prefix_size = 0;
         run(call);
     }
@@ -348,7 +389,7 @@ size_t serve_call_feed(serve_call *call, const char *data, size_t size)
 void serve_call_end_input(serve_call *call)
 {
     call->ended = true;
-    if (call->works || call->advances || call->over || call->waiting.size != 0) {
+    if (call->works || call->advances || call->over || call->watches || call->waiting.size != 0) {
         return;
     }
     if (call->prefix_size != 0 || !serve_call_streams(call)) {
@@ -372,6 +413,12 @@ void serve_call_check(serve_call *call, uint64_t now)
     const bool expired = call->deadline != 0 && now >= call->deadline;
     const bool late = seconds >= server->options->request_seconds;
     const bool ended = atomic_load(&server->ended);
+    if (call->watches && !call->over) {
+        serve_call_tell_health(call);
+        if (call->over) {
+            return; /* which is yet to be sent */
+        }
+    }
     if (call->over || (call->replied && call->part_count != 0)) { /* its client does not read */
         call->link->broken |= late || ended;
     } else if (call->works) {

@@ -190,7 +190,7 @@ static void send_on(serve_call *call)
 {
     nghttp2_nv fields[5] = {field(":status", "200", 3),
                             field("content-type", "application/grpc", 16),
-                            field("grpc-accept-encoding", "identity", 8)};
+                            field("grpc-accept-encoding", "identity,deflate,gzip", 21)};
     size_t count = 3;
     char number[8];
     char sentence[3 * SERVE_SENTENCE];

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "serve_parts.h"
+#include "serve_inflate.h"
 
 #define ALIGNMENT ((size_t)64)
 #define KEPT_BODY ((size_t)256 << 10) /* memory that stays with an idle connection */
@@ -45,6 +45,8 @@ void serve_request_finish(serve_connection *at)
         at->route->finish(at);
     }
     serve_body_drop(at);
+    serve_inflate_close(at->inflater);
+    at->inflater = NULL;
     serve_arena_reset(&at->arena);
     at->stream = NULL;
     at->uri = NULL;

@@ -196,6 +196,10 @@ static void *work(void *user)
             check_link(link, now);
         }
     }
+    for (serve_link *link = worker->links, *next = NULL; link != NULL; link = next) {
+        next = link->next;
+        check_link(link, kiln_clock_now()); /* who only waits is told of the end */
+    }
     while (worker->links != NULL) {
         serve_link_close(worker->links); /* NOLINT(clang-analyzer-unix.Malloc): likewise */
     }

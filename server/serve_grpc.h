@@ -74,7 +74,8 @@ struct serve_call {
     int32_t stream;
     const serve_grpc_method *method;
     char path[128];
-    bool is_grpc, is_post, has_token, is_encoded;
+    bool is_grpc, is_post, has_token;
+    char coding[16];   /* of messages that are compressed; "": none was named */
     uint64_t deadline; /* 0: none */
     bool asleep;       /* until `resume` */
     bool works;        /* a message is complete, and its answer not sent yet */
@@ -82,11 +83,15 @@ struct serve_call {
     bool ended;        /* no message will come */
     bool replied;      /* the head of the answer is sent */
     bool over;         /* and `status` with it */
+    bool watches;      /* the server's health, of which it is told when that changes */
+    bool is_known;     /* what it asks the health of */
+    int told;          /* what it was told last; 0: nothing */
     int status;        /* of gRPC */
     uint8_t prefix[5];
-    size_t prefix_size, expected;
-    serve_text waiting; /* what came before the message before it was answered */
-    serve_text json;    /* the request's */
+    size_t prefix_size;
+    size_t expected, came; /* bytes of a message, as it comes */
+    serve_text waiting;    /* what came before the message before it was answered */
+    serve_text json;       /* the request's */
     serve_tensors tensors;
     serve_text out; /* the answer but for its tensors */
     serve_reply *reply;
@@ -179,6 +184,13 @@ void serve_call_suspend(serve_connection *at);
 void serve_call_resume(serve_connection *at);
 /* A request of several is answered. */
 void serve_call_finish_request(serve_call *call);
+
+/* --- health (serve_call_health.c) --- */
+
+bool serve_health_knows(const char *service);
+/* Its client is told of a service's health now, and whenever that changes. */
+void serve_call_watch(serve_call *call, const char *service);
+void serve_call_tell_health(serve_call *call);
 
 /* --- texts (serve_call_text.c) --- */
 

@@ -118,6 +118,7 @@ MESSAGE(health_answer, {1, SERVE_PROTO_ENUM, false, "status", {.words = health}}
 /* --- methods --- */
 
 #define REGION "v2/systemsharedmemory/region/"
+#define HEALTH "/grpc.health.v1.Health/"
 #define CUDA "v2/cudasharedmemory/region/"
 #define INFERENCE "/inference.GRPCInferenceService/"
 
@@ -154,8 +155,9 @@ static const serve_grpc_method methods[] = {
      NULL, SERVE_GRPC_ALL},
     {INFERENCE "TraceSetting", "POST", "v2/trace/setting", 0, 0, NULL, &nothing, NULL, 0},
     {INFERENCE "LogSettings", "POST", "v2/logging", 0, 0, NULL, &nothing, NULL, 0},
-    {"/grpc.health.v1.Health/Check", "GET", "v2/health/ready", 0, 0, NULL, &health_answer, NULL,
-     SERVE_GRPC_HEALTH},
+    {HEALTH "Check", "GET", "v2/health/ready", 1, 0, NULL, &health_answer, NULL, SERVE_GRPC_HEALTH},
+    {HEALTH "Watch", "GET", "v2/health/ready", 1, 0, NULL, &health_answer, NULL,
+     SERVE_GRPC_HEALTH | SERVE_GRPC_WATCHES},
 };
 
 const serve_grpc_method *serve_grpc_method_of(const char *path)

@@ -13,7 +13,8 @@ typedef enum serve_grpc_flag {
     SERVE_GRPC_STREAMS = 2, /* message after message, each of which is a request */
     SERVE_GRPC_ASKS = 4,    /* a model that is not there is no error, but an answer */
     SERVE_GRPC_ALL = 8,     /* a name may be left out */
-    SERVE_GRPC_HEALTH = 16
+    SERVE_GRPC_HEALTH = 16, /* of a service, whose name stands where others have a model's */
+    SERVE_GRPC_WATCHES = 32
 } serve_grpc_flag;
 
 /* Which endpoint a method is. */

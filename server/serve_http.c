@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "serve_http.h"
+#include "serve_inflate.h"
 #include "serve_tls.h"
 
 /* To copy this takes less time than to send the head of an answer by itself. */
@@ -186,8 +187,10 @@ static enum MHD_Result more(serve_connection *at, const char *data, size_t *size
         *size = 0;
         return at->body_size <= READ_AWAY ? MHD_YES : MHD_NO;
     }
-    if (at->route->run == serve_infer_run ? serve_stream_take(at, data, *size)
-                                          : serve_body_append(at, data, *size)) {
+    bool (*const take)(serve_connection *, const char *, size_t) =
+        at->route->run == serve_infer_run ? serve_stream_take : serve_body_append;
+    if (at->inflater != NULL ? serve_inflate_take(at->inflater, at, data, *size, take)
+                             : take(at, data, *size)) {
         *size = 0;
         return MHD_YES;
     }
@@ -237,6 +240,9 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
         return conclude(at, at->route->again(at));
     }
     at->received = kiln_clock_now();
+    if (at->inflater != NULL && !serve_inflate_end(at->inflater, at)) {
+        return answer_problem(at);
+    }
     serve_enter_phase(at, SERVE_WORK);
     return conclude(at, at->route->run(at));
 }

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "serve_parts.h"
+#include "serve_inflate.h"
 
 #define LONGEST_TOKEN 4096
 #define MOMENT 0.2 /* seconds in a phase, after which a connection is looked at */
@@ -86,7 +86,7 @@ bool serve_tokens_let_in(serve *server, const char *authorization)
 /* --- the head of a request --- */
 
 typedef struct head {
-    unsigned lengths, encodings; /* how often they stand there */
+    unsigned lengths, encodings, codings; /* how often they stand there */
     bool chunked, misnamed;
     uint64_t length;
     const char *encoding; /* of the content */
@@ -128,6 +128,7 @@ static enum MHD_Result look(void *user, enum MHD_ValueKind kind, const char *key
         found->encodings++;
         found->chunked = strcasecmp(value, "chunked") == 0;
     } else if (is_header(key, key_size, MHD_HTTP_HEADER_CONTENT_ENCODING)) {
+        found->codings++;
         found->encoding = value;
     } else if (is_header(key, key_size, MHD_HTTP_HEADER_AUTHORIZATION)) {
         found->authorization = value;
@@ -152,7 +153,7 @@ static bool read_json_length(const head *found, size_t *size, serve_problem *pro
                             "Inference-Header-Content-Length is no number: \"%.40s\"%s", text,
                             found->json_lengths > 1 ? ", given more than once" : "");
     }
-    if (!found->chunked && value > found->length) {
+    if (!found->chunked && found->encoding == NULL && value > found->length) {
         return serve_refuse(problem, 400,
                             "Inference-Header-Content-Length is %llu, more than the body's %llu "
                             "bytes",
@@ -160,6 +161,25 @@ static bool read_json_length(const head *found, size_t *size, serve_problem *pro
     }
     *size = (size_t)value;
     return true;
+}
+
+/* How long a compressed body will be is not known. */
+static bool read_coding(head *found, serve_connection *at, serve_problem *problem,
+                        uint64_t *body_size)
+{
+    if (found->encoding == NULL || strcasecmp(found->encoding, "identity") == 0) {
+        found->encoding = NULL;
+        return true;
+    }
+    if (found->codings > 1 || !serve_inflate_knows(found->encoding)) {
+        return serve_refuse(problem, 415,
+                            "the Content-Encoding \"%.60s\" is not understood; gzip and deflate "
+                            "are, one of them",
+                            found->encoding);
+    }
+    *body_size = UINT64_MAX;
+    at->inflater = serve_inflate_open(found->encoding);
+    return at->inflater != NULL || serve_refuse(problem, 503, "memory is short");
 }
 
 /* What two servers in a row could understand in two ways is refused: RFC 9112, section 6.3. */
@@ -202,13 +222,8 @@ bool serve_check_head(serve_connection *at, serve_problem *problem, uint64_t *bo
         return serve_refuse(problem, 413, "a body of %llu bytes is larger than %lld (--max-body)",
                             (unsigned long long)found.length, (long long)options->body_limit);
     }
-    if (found.encoding != NULL && strcasecmp(found.encoding, "identity") != 0) {
-        return serve_refuse(problem, 415,
-                            "the Content-Encoding \"%.60s\" is not understood; send the body as it "
-                            "is",
-                            found.encoding);
-    }
-    return read_json_length(&found, &at->head_size, problem);
+    return read_coding(&found, at, problem, body_size) &&
+           read_json_length(&found, &at->head_size, problem);
 }
 
 /* --- time --- */

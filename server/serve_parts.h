@@ -250,11 +250,12 @@ struct serve_connection {
     size_t block_size;
     char *body; /* in the block */
     size_t body_size, body_capacity;
-    uint64_t announced;           /* bytes of the body; UINT64_MAX: not known */
-    size_t taken;                 /* of them, that were read as they came and are not kept */
-    size_t head_size;             /* bytes of JSON before binary tensors; SIZE_MAX: all of it */
-    const serve_tensors *tensors; /* or NULL: they are in the body, if there are any */
-    bool discards;                /* the body is read and thrown away, for the answer is known */
+    uint64_t announced;              /* bytes of the body; UINT64_MAX: not known */
+    size_t taken;                    /* of them, that were read as they came and are not kept */
+    size_t head_size;                /* bytes of JSON before binary tensors; SIZE_MAX: all of it */
+    const serve_tensors *tensors;    /* or NULL: they are in the body, if there are any */
+    struct serve_inflater *inflater; /* of a body that comes compressed, or NULL */
+    bool discards;                   /* the body is read and thrown away, for the answer is known */
     bool closes; /* the connection, once it is answered: nobody knows where its next request begins
                   */
     bool began;  /* it is among the server's requests under way */

@@ -16,8 +16,13 @@ import time
 
 import numpy
 
-from rpc_client import InferenceServerException, ask, target, tensor, triton
+from rpc_client import InferenceServerException, ask, grpc, target, tensor, triton
 from serve_process import Server, continued, language, linear, skip_unless_built, slow
+
+try:
+    from grpc_health.v1 import health_pb2 as health, health_pb2_grpc as health_rpc
+except ImportError:
+    health = None  # its bytes are looked at all the same
 
 KILN = os.path.abspath(sys.argv[1])
 
@@ -143,6 +148,64 @@ def test_stop(folder):
             assert streamed[0] is None and "stopping" in str(streamed[1]), streamed
 
 
+WARM = """model_warmup [ { name: "w" count: 3 inputs { key: "x" value: {
+    data_type: TYPE_FP32 dims: [ 1 ] random_data: true } } } ]"""
+
+
+def test_health(folder):
+    """Who watches is told of each change, is no request under way, and delays no stop."""
+    models = os.path.join(folder, "warm")
+    os.makedirs(os.path.join(models, "late", "1"))
+    slow(os.path.join(models, "late", "1", "model.onnx"), 20, 1000)
+    with open(os.path.join(models, "late", "config.pbtxt"), "w", encoding="utf-8") as file:
+        file.write(WARM)
+    found, unknown = [], []
+    path = "/grpc.health.v1.Health/"
+
+    def watch(channel, name, into):
+        try:
+            for answer in channel.unary_stream(path + "Watch")(name):
+                into.append(answer[1])
+        except grpc.RpcError as failure:
+            into.append(failure.code())
+
+    def until(count):
+        deadline = time.monotonic() + 20
+        while len(found) < count:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.01)
+    with Server(KILN, [models, "--grpc-port", "0"], ready=False) as server, \
+            grpc.insecure_channel(target(server)) as channel:
+        threads = [threading.Thread(target=watch, args=(channel, name, into))
+                   for name, into in ((b"", found), (b"\x0a\x04late", unknown))]
+        for thread in threads:
+            thread.start()
+        until(2)
+        assert found == [2, 1] and unknown == [3], (found, unknown)
+        assert channel.unary_unary(path + "Check")(b"") == b"\x08\x01"
+        if health is not None:
+            stub = health_rpc.HealthStub(channel)
+            assert stub.Check(health.HealthCheckRequest()).status == 1
+            service = "inference.GRPCInferenceService"
+            watched = stub.Watch(health.HealthCheckRequest(service=service))
+            assert next(watched).status == 1
+            watched.cancel()
+        assert under_way(server) == 1  # the one that asks
+        short = channel.unary_stream(path + "Watch")(b"", timeout=0.3)
+        assert next(short) == b"\x08\x01"
+        try:
+            next(short)
+            raise AssertionError("its deadline did not end it")
+        except grpc.RpcError as failure:
+            assert failure.code() == grpc.StatusCode.DEADLINE_EXCEEDED, failure
+        begin = time.monotonic()
+        assert server.stop() == 0 and time.monotonic() - begin < 5
+        for thread in threads:
+            thread.join(20)
+        assert found == [2, 1, 2, grpc.StatusCode.UNAVAILABLE], found
+        assert unknown == [3, grpc.StatusCode.UNAVAILABLE], unknown
+
+
 def main():
     skip_unless_built(KILN)
     with tempfile.TemporaryDirectory() as folder:
@@ -150,7 +213,7 @@ def main():
         os.mkdir(models)
         linear(os.path.join(models, "linear.onnx"), 2.0)
         slow(os.path.join(models, "brief.onnx"), 20, 1000)
-        for test in (test_limits, test_texts, test_stop):
+        for test in (test_limits, test_health, test_texts, test_stop):
             test(folder)
             print("ok", test.__name__, flush=True)
 

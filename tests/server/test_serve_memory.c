@@ -130,6 +130,11 @@ static const ask asks[] = {
      "{\"inputs\":[" TENSOR "\"parameters\":{\"binary_data_size\":16}}],\"parameters\":{\"binary_"
      "data_output\":true}}   ABCDEFGHIJKLMNOP",
      200},
+    {"POST /v2/models/relu/infer", "Content-Encoding: deflate\r\n", /* the one with an id */
+     "x\001\253V\312LQ\262RJJ\002R:J\231y\005\245\045\305JV\321\325Jy\211\271\251@\211\012"
+     "\240hqFb\001\220\035m\250c\022\253\243\224\222X\222XR\011\022Pr\01306R\202\210\200"
+     "\245\215t\214utMbkck\001\212L\031\261",
+     200},
     {"POST /v2/models/relu/infer", "", "{\"inputs\":[" TENSOR "\"data\":[1,2,3,4,5]}]}", 400},
     {"POST /v2/models/relu/infer", "", "{\"inputs\":[" TENSOR "\"data\":[1,2,|3,-4]}]}", 200},
     {"POST /v2/models/relu/infer", "", "{\"inputs\":[" TENSOR "\"data\":[1,2,|3.x]}]}", 400},
