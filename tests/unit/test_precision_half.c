@@ -167,8 +167,6 @@ static void check_case(size_t index, kiln_precision precision)
     if (cases[index].graph == NULL && precision == KILN_PRECISION_FP16) {
         assert_int_equal(status, KILN_ERROR_UNSUPPORTED);
         assert_non_null(strstr(kiln_error_message(), "range of a tensor"));
-        kiln_range_table_destroy(ranges);
-        maker_end(&m);
         return;
     }
     assert_ok(status);
