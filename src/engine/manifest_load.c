@@ -92,6 +92,7 @@ static kiln_status settle_backend(const kln_manifest *manifest, const char *name
         return KILN_OK;
     }
     options->strip_plan = options->strip_plan || manifest->options.strip_plan;
+    options->refit = options->refit != KILN_REFIT_NONE ? options->refit : manifest->options.refit;
     if ((info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) == 0) {
         kln_manifest_apply(manifest, options);
     } else if (strcmp(info.version, manifest->backend_version) != 0 &&

@@ -38,6 +38,7 @@ kiln_status trt_engine_create_with(trt_library *library, const kiln_build_option
     made->device = options->device;
     made->runs_host_code = options->allow_host_code;
     made->lacks_weights = options->strip_plan;
+    made->is_refittable = options->strip_plan || options->refit != KILN_REFIT_NONE;
     atomic_init(&made->contexts, 0);
     (void)pthread_mutex_init(&made->refitting, NULL);
     (void)pthread_mutex_init(&made->sharing, NULL);

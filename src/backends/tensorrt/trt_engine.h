@@ -38,6 +38,7 @@ typedef struct trt_engine {
     /* What the library's memory on the GPU comes from, unless it looks after that itself. */
     bool runs_host_code; /* of a plan with a runtime of its own */
     bool lacks_weights;  /* stripped, and not refit since: the library would run on zeros */
+    bool is_refittable;  /* as its build was asked to make it */
     bool allocates;
     trt_pool pool;
     trt_memory gpu;

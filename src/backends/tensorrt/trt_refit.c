@@ -81,8 +81,19 @@ static kiln_status mark_missing(trt_engine *engine, bool of_stripped, size_t *co
     return KILN_OK;
 }
 
-#define NOT_REFITTABLE \
-    "refit: the plan was built without kiln_build_options.refit, so its weights stay as they are"
+static kiln_status fail_fixed(const trt_engine *engine)
+{
+    return engine->is_refittable
+               ? kln_fail(
+                     KILN_ERROR_UNSUPPORTED,
+                     "refit: the plan was built with kiln_build_options.refit, and still none "
+                     "of its weights can be replaced: either the network has none, or the plan "
+                     "was stripped, got its weights and was saved, which makes them stay "
+                     "before TensorRT 10.14; refit the stripped plan instead")
+               : kln_fail(KILN_ERROR_UNSUPPORTED,
+                          "refit: the plan was built without kiln_build_options.refit, so its "
+                          "weights stay as they are");
+}
 
 /* Whether there is anything to replace only a refitter tells: isRefittable says no of a plan that
  * was built for identical weights. */
@@ -101,7 +112,7 @@ kiln_status trt_refit_need(trt_engine *engine)
         engine->engine, &library->logger, library->abi.version);
     if (trt_is_null(made)) {
         return trt_said(&engine->recorder, "isNoneRefittable")
-                   ? kln_fail(KILN_ERROR_UNSUPPORTED, NOT_REFITTABLE)
+                   ? fail_fixed(engine)
                    : trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "%s gives no refitter",
                               library->name);
     }
@@ -110,8 +121,8 @@ kiln_status trt_refit_need(trt_engine *engine)
     size_t ignored = 0;
     kiln_status status = list_names(engine);
     if (status == KILN_OK) {
-        status = engine->weight_count > 0 ? mark_missing(engine, true, &ignored)
-                                          : kln_fail(KILN_ERROR_UNSUPPORTED, NOT_REFITTABLE);
+        status =
+            engine->weight_count > 0 ? mark_missing(engine, true, &ignored) : fail_fixed(engine);
     }
     if (status != KILN_OK) {
         trt_refit_finish(engine);
