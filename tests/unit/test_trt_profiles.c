@@ -292,7 +292,8 @@ LAYOUTS_TEST(a_pipeline_takes_any_profile)
     const kiln_named_tensor none = {
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(9, 4), x, sizeof x)};
     assert_fails(KILN_ERROR_SHAPE, kiln_pipeline_push(pipeline, &none, 1),
-                 "in none of the 3 optimization profiles of the plan: \"x\" is 9x4, and profile");
+                 "in none of the 3 optimization profiles of the plan: \"x\" is 9x4, and profile 0 "
+                 "takes 1x4 to 1x4, profile 1 takes 2x4 to 4x4, profile 2 takes 5x4 to 8x4");
 }
 
 /* One that was built for the shape that a caller expects has just that. */

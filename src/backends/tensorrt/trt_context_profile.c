@@ -32,16 +32,33 @@ static bool in_profile(const trt_context *self, int32_t profile)
     return find_outside(self, profile, &least, &most) == NULL;
 }
 
-static kiln_status fail_outside(const trt_context *self, int32_t profile, const char *of_how_many)
+/* A sentence has room for so many. */
+#define MOST_TOLD 8
+
+/* What the profiles from `first` on take of the inputs that are outside of them. */
+static kiln_status fail_outside(const trt_context *self, int32_t first, int32_t count,
+                                const char *of_how_many)
 {
-    trt_Dims dims[2];
-    const trt_binding *s = find_outside(self, profile, &dims[0], &dims[1]);
-    const kiln_shape least = trt_shape(&dims[0]);
-    const kiln_shape most = trt_shape(&dims[1]);
-    return kln_fail(KILN_ERROR_SHAPE,
-                    "the input shapes are in %s: \"%s\" is %s, and profile %d takes %s to %s",
-                    of_how_many, s->name, KLN_SHAPE_PRINTED(&s->tensor.desc.shape), profile,
-                    KLN_SHAPE_PRINTED(&least), KLN_SHAPE_PRINTED(&most));
+    KLN_SCOPED(kln_text_finish) kln_text text;
+    const trt_binding *told = NULL;
+    kln_text_init(&text, 4096);
+    for (int32_t i = 0; i < count && i < MOST_TOLD; i++) {
+        trt_Dims dims[2];
+        const int32_t profile = (first + i) % self->profile_count;
+        const trt_binding *s = find_outside(self, profile, &dims[0], &dims[1]);
+        const kiln_shape least = trt_shape(&dims[0]);
+        const kiln_shape most = trt_shape(&dims[1]);
+        if (s != told) {
+            KLN_RETURN_IF_ERROR(kln_text_printf(&text, "%s\"%s\" is %s, and", i > 0 ? "; " : "",
+                                                s->name, KLN_SHAPE_PRINTED(&s->tensor.desc.shape)));
+        }
+        KLN_RETURN_IF_ERROR(kln_text_printf(&text, "%s profile %d takes %s to %s",
+                                            s == told ? "," : "", profile,
+                                            KLN_SHAPE_PRINTED(&least), KLN_SHAPE_PRINTED(&most)));
+        told = s;
+    }
+    return kln_fail(KILN_ERROR_SHAPE, "the input shapes are in %s: %s%s", of_how_many, text.data,
+                    count > MOST_TOLD ? ", ..." : "");
 }
 
 /* On the stream of the run, which has to come behind the copies that a switch may make. */
@@ -66,7 +83,7 @@ static kiln_status find_profile(trt_context *self, const kiln_stream *stream)
     if (self->fixed_profile >= 0) {
         return in_profile(self, self->fixed_profile)
                    ? switch_profile(self, self->fixed_profile, stream)
-                   : fail_outside(self, self->fixed_profile,
+                   : fail_outside(self, self->fixed_profile, 1,
                                   "another optimization profile than kiln_context_set_profile "
                                   "asked for");
     }
@@ -82,7 +99,7 @@ static kiln_status find_profile(trt_context *self, const kiln_stream *stream)
                            ? "no optimization profile of the plan"
                            : "none of the %d optimization profiles of the plan",
                        self->profile_count);
-        return fail_outside(self, self->profile, which);
+        return fail_outside(self, 0, self->profile_count, which);
     }
     return chosen >= 0 ? switch_profile(self, chosen, stream) : KILN_OK;
 }
