@@ -143,8 +143,9 @@ bool cli_option_next(const cli_option *options, cli_position *at, cli_option *op
 cli_exit cli_row_store(const cli_command *command, const cli_option *option, const char *value,
                        kiln_build_options **options);
 
-/* What an option of trtexec, without its dashes, is called here, or NULL. */
-const char *cli_trtexec(const char *word);
+/* What an option of another tool (trtexec, polygraphy), without its dashes, is called here, or
+ * NULL. */
+const char *cli_counterpart(const char *word, const char **tool);
 
 /* --- values (cli_value.c) --- */
 

@@ -28,7 +28,7 @@ const cli_group cli_common_group = {
     "Everywhere",
     (const cli_option[]){
         {"verbose", 'v', NULL, CLI_COUNT, 0, 0, 0, NULL,
-         "Say on standard error what is done: which library was found, which backend was chosen. "
+         "Tell on standard error what happens: which library was found, which backend was chosen. "
          "Given twice, also each step and every message of the backend's library."},
         {"quiet", 'q', NULL, CLI_FLAG, 0, 0, 0, NULL,
          "Print errors only, and JSON where it is asked for; the exit status tells the result."},

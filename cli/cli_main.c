@@ -43,6 +43,12 @@ static cli_exit misuse_command(const char *name)
     }
     const char *closest = cli_closest(name, names, count);
     const char *what = name[0] == '-' ? "option" : "command";
+    const char *tool = NULL;
+    const char *here = name[0] == '-' ? NULL : cli_counterpart(name, &tool);
+    if (here != NULL) {
+        return cli_misuse(NULL, "there is no command \"%.80s\"; for %s's there is %s", name, tool,
+                          here);
+    }
     if (closest != NULL) {
         return cli_misuse(NULL, "there is no %s \"%.80s\"; did you mean \"%s\"?", what, name,
                           closest);
@@ -99,7 +105,7 @@ static const cli_command command_help = {
     .operands = "[COMMAND]",
     .least = 0,
     .most = 1,
-    .summary = "tell about the commands",
+    .summary = "explain the commands",
     .description = "Lists the commands, or says what one of them does and which options it has.",
     .groups = groups,
     .examples = examples,

@@ -60,10 +60,11 @@ static cli_exit misuse_unknown(const cli_command *command, const char *argument)
     const size_t dashes = strspn(argument, "-");
     (void)snprintf(word, sizeof word, "%.*s", (int)strcspn(argument + dashes, "="),
                    argument + dashes);
-    const char *counterpart = cli_trtexec(word);
+    const char *tool = NULL;
+    const char *counterpart = cli_counterpart(word, &tool);
     if (counterpart != NULL) {
-        return cli_misuse(command, "there is no option %.80s; for trtexec's --%s there is %s",
-                          argument, word, counterpart);
+        return cli_misuse(command, "there is no option %.80s; for %s's --%s there is %s", argument,
+                          tool, word, counterpart);
     }
     const char *closest = strlen(word) > 1 ? cli_closest(word, names, count) : NULL;
     if (closest != NULL) {

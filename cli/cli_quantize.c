@@ -400,7 +400,7 @@ static const cli_option options[] = {
      "With int8, fp8 and int4: what is not quantized computes in fp16 or bf16, instead of as it "
      "did."},
     {"block", 0, "N", CLI_INTEGER, AT(block), 0, 128, NULL,
-     "With int4: so many weights share a scale: 16, 32, 64 or 128. Default: 64."},
+     "With int4: how many weights share a scale: 16, 32, 64 or 128. Default: 64."},
     {"zero-points", 0, NULL, CLI_FLAG, AT(zero_points), 0, 0, NULL,
      "With int4: each block has a zero point, too, and loses less; TensorRT takes none."},
     {"ranges", 'r', "FILE", CLI_TEXT, AT(ranges), 0, 0, NULL,
@@ -417,12 +417,12 @@ static const cli_option options[] = {
      "Write a page with the error of each output, what each node costs when it alone is converted, "
      "and what became of every node."},
     {"target", 0, "DB", CLI_REAL, AT(target), 0, 300, NULL,
-     "Keep as few nodes in float32, or what --rest says, as it takes for every output to have so "
-     "much signal to noise, in decibels; those that hurt most are kept, by the batches of "
+     "Keep as few nodes in float32, or what --rest says, as it takes for every output to reach "
+     "this signal-to-noise ratio, in decibels; those that hurt most are kept, by the batches of "
      "--calibration where there are some. Default: 28 for int8 with --calibration; 0: keep none."},
     {"agreement", 0, "PERCENT", CLI_REAL, AT(agreement), 0, 100, NULL,
-     "Keep nodes until so many rows of every output, along its last axis, have their largest "
-     "number where it was: classes, or characters of a text."},
+     "Keep nodes in float32 until this share of the rows of every output, along its last axis, "
+     "have their largest element where it was: classes, or characters of a text."},
     {"keep-operator", 0, "NAME", CLI_LIST, AT(keep_operators), 0, 0, NULL,
      "Nodes of this operator stay in float32. May be given several times."},
     {"keep-node", 0, "NAME", CLI_LIST, AT(keep_nodes), 0, 0, NULL,

@@ -397,7 +397,7 @@ const cli_command cli_command_run = {
     .summary = "run a model once and show its outputs",
     .description =
         "Runs MODEL, an ONNX file or what Kiln or trtexec saved, and shows for each input and "
-        "output its type, its shape and the least, mean and greatest of its numbers.\n\n"
+        "output its type, its shape and the minimum, mean and maximum of its elements.\n\n"
         "Random numbers are evenly spread: from -1 to 1 for floating point, whole numbers from 0 "
         "to 255 (int8: to 127, int4: to 7, uint4: to 15) for integers, 0 and 1 for bool. Random "
         "strings have 1 to 4 digits.",

@@ -260,7 +260,7 @@ static const cli_option text_options[] = {
      "Texts that a language model writes at once; others wait. Default: what the plan allows, or "
      "8."},
     {"max-length", 0, "N", CLI_INTEGER, SERVER(max_length), 0, INT32_MAX, NULL,
-     "Tokens of a text with its prompt; memory for so many is taken when a model is loaded. "
+     "Tokens of a text with its prompt; memory for that many is taken when a model is loaded. "
      "Default: what the model tells, or 1024."},
     {"max-tokens", 0, "N", CLI_INTEGER, SERVER(max_tokens), 0, INT32_MAX, NULL,
      "Tokens that a request may have generated. Default: as many as --max-length has room for."},
@@ -277,7 +277,8 @@ static const cli_option batch_options[] = {
      "and output has it. 1: none are joined, for a model whose rows depend on each other. Default: "
      "4 on the CPU, and on a GPU what the model or its plan allows, or 32."},
     {"delay", 0, "MS", CLI_REAL, SERVER(delay), 0, 60000, NULL,
-     "Let a request wait so long for others to share a batch with. Default 0: it waits for a free "
+     "Let a request wait this long for others to share a batch with. Default 0: it waits for a "
+     "free "
      "context alone."},
     {"http-threads", 0, "N", CLI_INTEGER, SERVER(threads), 0, 256, NULL,
      "Threads that speak HTTP. Default: one for each processor, at most 8."},

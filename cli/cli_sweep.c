@@ -301,13 +301,14 @@ void cli_sweep_finish(cli_sweep *sweep)
 
 const cli_option cli_sweep_options[] = {
     {"batches", 0, "LIST", CLI_TEXT, offsetof(cli_sweep_settings, batches), 0, 0, NULL,
-     "Measure at these batch sizes, as 1,8,32: they take the place of the letter N in --shape, and "
+     "Measure at these batch sizes, as 1,8,32: they replace the letter N in --shape, and "
      "without that of the first dimension of an input where it is dynamic."},
     {"contexts", 'c', "LIST", CLI_TEXT, offsetof(cli_sweep_settings, contexts), 0, 0, NULL,
-     "Have so many inferences at once, each in a context of its own; several numbers are measured "
+     "Keep this many inferences in flight, each in a context of its own; several numbers are "
+     "measured "
      "one after the other. On the CPU each has a thread, beside those of --threads."},
     {"streams", 0, "LIST", CLI_TEXT, offsetof(cli_sweep_settings, streams), 0, 0, NULL,
-     "Spread them over so many CUDA streams, as trtexec does with --infStreams. Default: one for "
+     "Spread them over this many CUDA streams, as trtexec does with --infStreams. Default: one for "
      "each context, and without --contexts one context for each stream."},
     {"ahead", 0, "N", CLI_INTEGER, offsetof(cli_sweep_settings, ahead), 0, CLI_MOST_CONTEXTS - 1,
      NULL,

@@ -94,7 +94,8 @@ def check_names(problems):
 
 def check_trtexec(problems):
     """Each option that trtexec has too has a row in docs/tensorrt.md, with Kiln's name for it."""
-    rows = [line for line in read("docs/tensorrt.md").splitlines() if line.startswith("| `--")]
+    section = read("docs/tensorrt.md").split("## From trtexec to kiln")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `--")]
     for option in read("include/kiln/build_options.inc").split("\nKILN_OPTION(")[1:]:
         name = option.split(",")[2].strip()
         found = re.search(r'TRTEXEC\([^,]+, "([\w-]+)", [^,]+, "(\w+)', option)
@@ -102,6 +103,18 @@ def check_trtexec(problems):
                              if re.search(rf"`--{found[2]}\b", row)):
             problems.append(f"docs/tensorrt.md has no row of trtexec's --{found[2]} with "
                             f"--{found[1]} and `{name}`")
+    known = set(" ".join(re.findall(r'"trtexec",\s*"([^"]*)"',
+                                    read("cli/cli_counterparts.c"))).split())
+    known.update(("threads", "verbose"))  # kiln's own
+    known.update(re.findall(r'TRTEXEC\([^,]+, "[\w-]+", [^,]+, "(\w+)',
+                            read("include/kiln/build_options.inc")))
+    for row in rows:
+        names, here = row.split("|")[1:3]
+        if "`" not in here or "not offered" in here:
+            continue
+        for name in re.findall(r"`--(\w+)[=`]", names):
+            if name not in known and not re.search(rf"`[^`]*--{name}\b", here):
+                problems.append(f"cli/cli_counterparts.c does not know trtexec's --{name}")
 
 
 def check_links(problems):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-for command in rum benhc xyzzy --verison --x help; do
+for command in rum benhc xyzzy convert --verison --x help; do
     kiln "$command"
     echo "exit $?"
 done > answers

@@ -34,4 +34,5 @@ try bench add.onnx --duration -1
 try bench add.onnx --iterations 0
 try build add.onnx --minShapes=x:1x3
 try build add.onnx --fp16
+try run add.onnx --val-range [0,1]
 try bench --loadEngine=x.plan
