@@ -2,12 +2,14 @@
 /*
  * Tokens a second of a language model.
  *
- *     bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES [keep]
- *     bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json
+ *     bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES [keep] [split|split-all]
+ *     bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json [PREFILL]
  *     bench_stream speech ENCODER FIRST CROSS BATCH LENGTH SEQUENCES TOKENS OUT.json
  *
  * The first makes an exported decoder ready for steps (kiln_network_prepare_stream); with `keep`
- * its outputs `present` stay, as one without a mask needs them. The second loads a plan, or builds
+ * its outputs `present` stay, as one without a mask needs them; with `split` its products are in
+ * parts, but for those of two computed tensors, and with `split-all` these too
+ * (kiln_network_split_products). The second loads a plan, or two, or builds
  * an ONNX model for the CPU, and lets SEQUENCES with prompts of 16 to 128 tokens (from a seed, as
  * bench/stream_peers.py has them) generate TOKENS each, or from TOKENS / SPREAD to TOKENS where
  * SPREAD is above 1: greedily, once to warm up and then again and again for 5 s at most. It prints
@@ -254,16 +256,18 @@ static void measure(workload *work, const kiln_engine *engine, const char *path)
     write_tokens(work, path);
 }
 
-static int run(char **arguments)
+static int run(char **arguments, const char *prefill)
 {
     static workload work;
     kiln_engine *engine = open_engine(arguments[0]);
-    begin(&work, engine, arguments + 1, KILN_GENERATOR_OPTIONS_INIT);
+    kiln_engine *first = prefill != NULL ? open_engine(prefill) : NULL;
+    begin(&work, engine, arguments + 1, KILN_GENERATOR_OPTIONS(.prefill = first));
     work.spread = strtoll(arguments[5], NULL, 10);
     make_prompts(&work);
     measure(&work, engine, arguments[6]);
     (void)printf(", \"recomputed_equal\": %zu}\n", recompute(&work));
     kiln_generator_destroy(work.generator);
+    kiln_engine_release(first);
     kiln_engine_release(engine);
     return 0;
 }
@@ -286,14 +290,26 @@ static int run_speech(char **arguments)
     return 0;
 }
 
-static int prepare(char **arguments, bool keep)
+/* IN OUT CANDIDATES, and words. */
+static int prepare(char **arguments, int count)
 {
     kiln_network *network = NULL;
+    bool keeps = false;
+    bool splits = false;
+    bool splits_all = false;
+    for (int i = 3; i < count; i++) {
+        keeps |= strcmp(arguments[i], "keep") == 0;
+        splits |= strcmp(arguments[i], "split") == 0;
+        splits_all |= strcmp(arguments[i], "split-all") == 0;
+    }
     const kiln_stream_network_options options =
         KILN_STREAM_NETWORK_OPTIONS(.candidates = (int32_t)strtol(arguments[2], NULL, 10),
-                                    .keep_present = keep);
+                                    .keep_present = keeps);
     bench_require(kiln_network_from_onnx(arguments[0], &network));
     bench_require(kiln_network_prepare_stream(network, &options));
+    if (splits || splits_all) {
+        bench_require(kiln_network_split_products(network, !splits_all, NULL));
+    }
     bench_require(kiln_network_save_onnx(network, arguments[1], KILN_WEIGHTS_EXTERNAL));
     kiln_network_destroy(network);
     return 0;
@@ -301,20 +317,21 @@ static int prepare(char **arguments, bool keep)
 
 int main(int count, char **arguments)
 {
-    const bool keep = count == 6 && strcmp(arguments[5], "keep") == 0;
-    if ((count == 5 || keep) && strcmp(arguments[1], "prepare") == 0) {
-        return prepare(arguments + 2, keep);
+    if (count >= 5 && count <= 7 && strcmp(arguments[1], "prepare") == 0) {
+        return prepare(arguments + 2, count - 2);
     }
-    if (count == 9 && strcmp(arguments[1], "run") == 0) {
-        return run(arguments + 2);
+    if ((count == 9 || count == 10) && strcmp(arguments[1], "run") == 0) {
+        return run(arguments + 2, count == 10 ? arguments[9] : NULL);
     }
     if (count == 10 && strcmp(arguments[1], "speech") == 0) {
         return run_speech(arguments + 2);
     }
     (void)fprintf(stderr,
-                  "usage: bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES [keep]\n"
+                  "usage: bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES [keep] "
+                  "[split|split-all]\n"
                   "       bench_stream speech ENCODER FIRST CROSS BATCH LENGTH SEQUENCES TOKENS "
                   "OUT.json\n"
-                  "       bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json\n");
+                  "       bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json "
+                  "[PREFILL]\n");
     return 2;
 }

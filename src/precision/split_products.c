@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Products of float32 as products of numbers that TF32 holds, which tensor cores multiply several
+ * times as fast and without an error.
+ *
+ * TF32 keeps 11 of float32's 24 significant bits. A number is the sum of its upper 11 bits, `high`,
+ * and of the rest, `low`; of the four products of the halves of two numbers the one of both lower
+ * ones is less than what float32 rounds away (Ootomo and Yokota, Recovering single precision
+ * accuracy from Tensor Cores while surpassing the FP32 theoretical peak performance, 2022,
+ * doi:10.1177/10943420221090256). The others are summed up by one product three times as long:
+ *
+ *     [low(a) high(a) high(a)] [high(b); low(b); high(b)]
+ *
+ * The halves are Veltkamp's (Dekker, A floating-point technique for extending the available
+ * precision, 1971), with 2^13 x + x instead of (2^13 + 1) x: a power of two multiplies exactly, so
+ * that a compiler may fuse it with the addition behind it. */
+#include <math.h>
+#include <string.h>
+
+#include "kln_precision.h"
+
+#define SPLITTER 8192.0F
+
+typedef struct splitter {
+    kln_graph_edit edit;
+    const char *factor;  /* the constant SPLITTER, once it is needed */
+    const char **halved; /* [computed tensor, its high, its low] */
+    size_t halved_count;
+    size_t split;
+} splitter;
+
+static kiln_status no_memory(void)
+{
+    return kln_fail_memory(sizeof(kln_onnx_node), "products in parts");
+}
+
+/* --- constants --- */
+
+static float high_of(float value)
+{
+    const float scaled = SPLITTER * value;
+    const float sum = scaled + value;
+    return sum - scaled;
+}
+
+/* Beyond 2^115 a number has no halves. */
+static bool has_halves(const kln_onnx_tensor *matrix)
+{
+    const float *values = matrix->data.data;
+    bool has = matrix->dtype == KILN_DTYPE_FLOAT32;
+    for (size_t i = 0; has && i < matrix->data.size / sizeof *values; i++) {
+        has = isfinite(high_of(values[i]));
+    }
+    return has;
+}
+
+/* A matrix K x N below itself: [high; low; high]; or one N x K beside itself. */
+static const char *add_matrix(splitter *self, const char *stem, const kln_onnx_tensor *from,
+                              bool transposed)
+{
+    const size_t rows = (size_t)from->dims[0];
+    const size_t columns = (size_t)from->dims[1];
+    const int64_t dims[2] = {from->dims[0] * (transposed ? 1 : 3),
+                             from->dims[1] * (transposed ? 3 : 1)};
+    const kln_onnx_tensor *made =
+        kln_graph_edit_add_weights(&self->edit, stem, "matrix_halves", KILN_DTYPE_FLOAT32, 2, dims);
+    if (made == NULL) {
+        return NULL;
+    }
+    const size_t length = transposed ? columns : rows * columns; /* of what lies together */
+    const float *source = from->data.data;
+    float *target = (float *)(uintptr_t)made->data.data;
+    for (size_t i = 0; i < rows * columns; i++) {
+        float *to = target + i / length * 3 * length + i % length;
+        to[0] = to[2 * length] = high_of(source[i]);
+        to[length] = source[i] - high_of(source[i]);
+    }
+    return made->name;
+}
+
+/* --- what is computed --- */
+
+static const char *add(splitter *self, size_t before, const char *stem, const char *what,
+                       const char *op, const char *a, const char *b)
+{
+    const char *const inputs[] = {a, b};
+    const char *name = kln_arena_printf(&self->edit.model->arena, "%s/%s", stem, what);
+    return name != NULL && a != NULL && b != NULL &&
+                   kln_graph_edit_add_node(&self->edit, before, "", op, inputs, 2, &name, 1) != NULL
+               ? name
+               : NULL;
+}
+
+static const char *factor(splitter *self)
+{
+    if (self->factor == NULL) {
+        const kln_onnx_tensor *made = kln_graph_edit_add_weights(
+            &self->edit, self->edit.graph->name != NULL ? self->edit.graph->name : "", "splitter",
+            KILN_DTYPE_FLOAT32, 0, NULL);
+        if (made != NULL) {
+            *(float *)(uintptr_t)made->data.data = SPLITTER;
+            self->factor = made->name;
+        }
+    }
+    return self->factor;
+}
+
+/* The halves of `name`, made once, before the first node that wants them. */
+static const char *const *halve(splitter *self, size_t before, const char *name)
+{
+    for (size_t i = 0; i < self->halved_count; i++) {
+        if (strcmp(self->halved[3 * i], name) == 0) {
+            return &self->halved[3 * i];
+        }
+    }
+    const char **made = &self->halved[3 * self->halved_count];
+    const char *scaled = add(self, before, name, "scaled", "Mul", name, factor(self));
+    const char *sum = add(self, before, name, "sum", "Add", scaled, name);
+    made[0] = name;
+    made[1] = add(self, before, name, "high", "Sub", sum, scaled);
+    made[2] = add(self, before, name, "low", "Sub", name, made[1]);
+    if (made[2] == NULL) {
+        return NULL;
+    }
+    self->halved_count++;
+    return made;
+}
+
+/* Three halves of `name` along `axis`: low, high, high, or high, low, high. */
+static const char *join(splitter *self, size_t before, const char *name, const char *stem,
+                        int64_t axis)
+{
+    const char *const *halves = halve(self, before, name);
+    const char *joined = kln_arena_printf(&self->edit.model->arena, "%s/%s", stem,
+                                          axis == -1 ? "halves" : "other_halves");
+    if (halves == NULL || joined == NULL) {
+        return NULL;
+    }
+    const char *const inputs[] = {halves[axis == -1 ? 2 : 1], halves[axis == -1 ? 1 : 2],
+                                  halves[1]};
+    kln_onnx_node *node =
+        kln_graph_edit_add_node(&self->edit, before, "", "Concat", inputs, 3, &joined, 1);
+    if (node == NULL) {
+        return NULL;
+    }
+    kln_graph_edit_set_int(node, "axis", axis);
+    return joined;
+}
+
+/* --- products --- */
+
+static bool is_set(const kln_onnx_node *node, const char *attribute)
+{
+    bool is = false;
+    for (size_t i = 0; i < node->attribute_count; i++) {
+        is |= strcmp(node->attributes[i].name, attribute) == 0 && node->attributes[i].i != 0;
+    }
+    return is;
+}
+
+/* The constants that it multiplies with, or NULL. */
+static const kln_onnx_tensor *matrix_of(const splitter *self, const kln_onnx_node *node)
+{
+    const bool is_product = kln_graph_edit_is(node, "MatMul") ||
+                            (kln_graph_edit_is(node, "Gemm") && !is_set(node, "transA"));
+    const kln_onnx_tensor *matrix = is_product && node->input_count >= 2
+                                        ? kln_graph_edit_constant(&self->edit, node->inputs[1], 2)
+                                        : NULL;
+    return matrix != NULL && has_halves(matrix) ? matrix : NULL;
+}
+
+static kiln_status split(splitter *self, size_t index, const kln_onnx_tensor *matrix)
+{
+    const kln_onnx_node *node = &self->edit.graph->nodes[index];
+    const char *stem = node->outputs[0];
+    const char *left = join(self, index, node->inputs[0], stem, -1);
+    const char *right = matrix != NULL ? add_matrix(self, stem, matrix, is_set(node, "transB"))
+                                       : join(self, index, node->inputs[1], stem, -2);
+    KLN_FAIL_IF(left == NULL || right == NULL, no_memory());
+    const char *const inputs[] = {left, right, node->input_count > 2 ? node->inputs[2] : ""};
+    kln_onnx_node *made = kln_graph_edit_add_node(&self->edit, index, "", node->op_type, inputs,
+                                                  node->input_count, node->outputs, 1);
+    KLN_FAIL_IF(made == NULL, no_memory());
+    made->name = node->name;
+    made->attributes = node->attributes;
+    made->attribute_count = node->attribute_count;
+    kln_graph_edit_drop(&self->edit, index);
+    self->split++;
+    return KILN_OK;
+}
+
+/* `computed`: of the nodes, which multiply two tensors that are computed, both of float32. */
+static kiln_status split_all(splitter *self, kln_onnx_model *model, const bool *computed)
+{
+    KLN_RETURN_IF_ERROR(kln_graph_edit_begin(model, &self->edit));
+    self->halved = kln_alloc_zeroed(2 * model->graph.node_count, 3 * sizeof *self->halved);
+    KLN_FAIL_IF(self->halved == NULL, no_memory());
+    for (size_t i = 0; i < model->graph.node_count; i++) {
+        const kln_onnx_tensor *matrix = matrix_of(self, &model->graph.nodes[i]);
+        if (matrix != NULL || computed[i]) {
+            KLN_RETURN_IF_ERROR(split(self, i, matrix));
+        }
+    }
+    return self->split != 0 ? kln_graph_edit_commit(&self->edit) : KILN_OK;
+}
+
+/* --- the network --- */
+
+/* Whether it is a matrix of float32, or more of them, that no constant is. */
+static kiln_status find_whether_computed(kiln_network *network, const kln_names *constants,
+                                         const char *name, bool *is)
+{
+    kiln_tensor_id id = KILN_NO_TENSOR;
+    kiln_dtype dtype = KILN_DTYPE_UNDEFINED;
+    kiln_shape shape = {.rank = -1};
+    if (*is && kln_names_get(constants, name) == KLN_NAMES_NONE) {
+        KLN_RETURN_IF_ERROR(kiln_network_find(network, name, &id));
+        KLN_RETURN_IF_ERROR(kiln_network_tensor_type(network, id, &dtype, &shape));
+    }
+    *is = dtype == KILN_DTYPE_FLOAT32 && shape.rank >= 2;
+    return KILN_OK;
+}
+
+static kiln_status find_computed(kiln_network *network, const kln_onnx_graph *graph, bool *computed)
+{
+    KLN_SCOPED(kln_graph_index_finish) kln_graph_index index = {.graph = graph};
+    KLN_RETURN_IF_ERROR(kln_graph_index_make(graph, &index));
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        computed[i] = kln_graph_edit_is(node, "MatMul") && node->input_count == 2;
+        for (size_t k = 0; k < 2; k++) {
+            KLN_RETURN_IF_ERROR(find_whether_computed(
+                network, &index.constants, computed[i] ? node->inputs[k] : "", &computed[i]));
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_network_split_products(kiln_network *network, bool constants_only, size_t *count)
+{
+    splitter self = {.split = 0};
+    const kln_onnx_model *read = NULL;
+    kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_NULL(network);
+    if (count != NULL) {
+        *count = 0;
+    }
+    KLN_RETURN_IF_ERROR(kln_network_whole(network));
+    KLN_RETURN_IF_ERROR(kln_network_model(network, &read));
+    KLN_RETURN_IF(!kln_graph_edit_suits(read), KILN_ERROR_UNSUPPORTED,
+                  "kiln_network_split_products: the network is empty, or has graphs inside nodes");
+    KLN_SCOPED_FREE bool *computed = kln_alloc_zeroed(read->graph.node_count, sizeof *computed);
+    KLN_FAIL_IF(computed == NULL, no_memory());
+    if (!constants_only) {
+        KLN_RETURN_IF_ERROR(find_computed(network, &read->graph, computed));
+    }
+    KLN_RETURN_IF_ERROR(kln_network_rewrite(network, &model));
+    const kln_onnx_graph before = model->graph;
+    kiln_status status = split_all(&self, model, computed);
+    kln_free(self.halved);
+    kln_graph_edit_end(&self.edit);
+    status = status == KILN_OK ? kln_network_rewritten(network) : status;
+    if (status != KILN_OK) {
+        model->graph = before;
+    }
+    if (count != NULL) {
+        *count = status == KILN_OK ? self.split : 0;
+    }
+    return status;
+}

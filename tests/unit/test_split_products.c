@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Products in parts: what they come to stays, also where TF32 rounds what they multiply. */
+#include <math.h>
+
+#include "context_test.h"
+#include "graph/kln_graph.h"
+#include "graph_maker.h"
+
+enum { ROWS = 5, DEPTH = 96, COLUMNS = 24, WIDE = 7, MOST = ROWS * COLUMNS };
+
+static float first[DEPTH * COLUMNS], second[WIDE * COLUMNS], bias[WIDE];
+static const char *const outputs[] = {"a", "b", "c", "d"};
+
+static void fill(float *values, size_t count, uint32_t state)
+{
+    for (size_t i = 0; i < count; i++) {
+        state = state * 1664525U + 1013904223U;
+        values[i] = ldexpf((float)(int32_t)state, -32 + (int)(state % 7));
+    }
+}
+
+static kiln_tensor_id constant(kiln_network *network, const char *name, kiln_shape shape,
+                               const float *values)
+{
+    kiln_tensor_id id = KILN_NO_TENSOR;
+    int64_t count = 0;
+    assert_ok(kiln_shape_elements(&shape, &count));
+    const kiln_weights weights = {
+        KILN_DTYPE_FLOAT32, shape, {values, (size_t)count * sizeof(float)}};
+    assert_ok(kiln_network_add_constant(network, name, &weights, &id));
+    return id;
+}
+
+/* a = x first, b = 0.5 a second' + 2 bias, c = a a', d = x first again. */
+static kiln_network *made(float largest)
+{
+    kiln_network *network = new_network();
+    kiln_tensor_id x, w, a, b, c, d, t;
+    fill(first, KLN_ARRAY_LENGTH(first), 1);
+    fill(second, KLN_ARRAY_LENGTH(second), 2);
+    fill(bias, KLN_ARRAY_LENGTH(bias), 3);
+    first[5] = largest != 0 ? largest : first[5];
+    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32,
+                                     &KILN_SHAPE(KILN_DYNAMIC, DEPTH), NULL, &x));
+    w = constant(network, "first", KILN_SHAPE(DEPTH, COLUMNS), first);
+    assert_ok(kiln_network_add_matrix_multiply(network, "a", x, w, &a));
+    assert_ok(kiln_network_add_matrix_multiply(network, "d", x, w, &d));
+    const kiln_tensor_id inputs[] = {a, constant(network, NULL, KILN_SHAPE(WIDE, COLUMNS), second),
+                                     constant(network, NULL, KILN_SHAPE(WIDE), bias)};
+    const kiln_attribute attributes[] = {
+        KILN_ATTRIBUTE(.name = "transB", .kind = KILN_ATTRIBUTE_INT, .i = 1),
+        KILN_ATTRIBUTE(.name = "alpha", .kind = KILN_ATTRIBUTE_FLOAT, .f = 0.5F),
+        KILN_ATTRIBUTE(.name = "beta", .kind = KILN_ATTRIBUTE_FLOAT, .f = 2)};
+    assert_ok(
+        kiln_network_add_node(network, "b", NULL, 0, "Gemm", inputs, 3, attributes, 3, &b, 1));
+    assert_ok(kiln_network_add_node(network, NULL, NULL, 0, "Transpose", &a, 1, NULL, 0, &t, 1));
+    assert_ok(kiln_network_add_matrix_multiply(network, "c", a, t, &c));
+    const kiln_tensor_id ends[] = {a, b, c, d};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(ends); i++) {
+        assert_ok(kiln_network_mark_output(network, ends[i]));
+    }
+    return network;
+}
+
+static void run(const char *backend, const kiln_network *network, float results[][MOST],
+                float *halves)
+{
+    owned_engine engine = NULL;
+    kiln_tensor tensor;
+    float x[ROWS * DEPTH];
+    const kiln_build_options options = backend_options(backend);
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    owned_context context = context_on(engine);
+    fill(x, KLN_ARRAY_LENGTH(x), 4);
+    tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(ROWS, DEPTH), x, sizeof x);
+    assert_ok(kiln_context_bind(context, "x", &tensor));
+    assert_ok(kiln_context_run(context));
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(outputs); i++) {
+        assert_ok(kiln_context_tensor(context, outputs[i], &tensor));
+        memcpy(results[i], tensor.data, tensor.bytes);
+    }
+    if (halves != NULL) {
+        assert_ok(kiln_context_tensor(context, "a/halves", &tensor));
+        assert_int_equal(tensor.bytes, 3 * sizeof x);
+        memcpy(halves, tensor.data, tensor.bytes);
+    }
+}
+
+static const kln_onnx_graph *graph_of(const kiln_network *network)
+{
+    const kln_onnx_model *model = NULL;
+    assert_ok(kln_network_model(network, &model));
+    return &model->graph;
+}
+
+TEST_EACH(results_stay, i, 4)
+{
+    static float before[4][MOST], after[4][MOST];
+    const char *backend = i % 2 == 0 ? "reference" : "onnxruntime";
+    size_t split = 0;
+    owned_network network = made(0);
+    run(backend, network, before, NULL);
+    assert_ok(kiln_network_split_products(network, i / 2 == 0, &split));
+    assert_int_equal(split, i / 2 == 0 ? 3 : 4);
+    run(backend, network, after, NULL);
+    for (size_t k = 0; k < KLN_ARRAY_LENGTH(outputs); k++) {
+        float largest = 0;
+        for (size_t n = 0; n < MOST; n++) {
+            largest = fmaxf(largest, fabsf(before[k][n]));
+        }
+        for (size_t n = 0; n < MOST; n++) {
+            assert_true(fabsf(before[k][n] - after[k][n]) <= 1e-6F * largest);
+        }
+        assert_true(largest > 0);
+    }
+}
+
+/* --- TF32 --- */
+
+static double rounded(float value, bool truncates)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits += truncates ? 0 : 0x0fff + (bits >> 13 & 1);
+    bits &= ~(uint32_t)0x1fff;
+    memcpy(&value, &bits, sizeof bits);
+    return (double)value;
+}
+
+/* How far a row times a column of `b` is from `exact`, in parts of the sum of magnitudes. */
+static double error_of(const float *a, const float *b, size_t depth, bool truncates, double exact,
+                       double magnitude)
+{
+    double sum = 0;
+    for (size_t k = 0; k < depth; k++) {
+        sum += rounded(a[k], truncates) * rounded(b[k * COLUMNS], truncates);
+    }
+    return fabs(sum - exact) / magnitude;
+}
+
+TEST_EACH(tf32_rounds_what_float32_would, truncates, 2)
+{
+    static float results[4][MOST], x[ROWS * DEPTH], halves[3 * ROWS * DEPTH];
+    kiln_tensor_id id = KILN_NO_TENSOR;
+    double worst = 0;
+    double without = 0;
+    owned_network network = made(0);
+    assert_ok(kiln_network_split_products(network, false, NULL));
+    assert_ok(kiln_network_find(network, "a/halves", &id));
+    assert_ok(kiln_network_mark_output(network, id));
+    const kln_onnx_graph *graph = graph_of(network);
+    const kln_onnx_tensor *matrix = NULL;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        matrix = strcmp(graph->initializers[i].name, "a/matrix_halves") == 0
+                     ? &graph->initializers[i]
+                     : matrix;
+    }
+    assert_true(matrix != NULL && matrix->dims[0] == 3 * DEPTH && matrix->dims[1] == COLUMNS);
+    run("reference", network, results, halves);
+    fill(x, KLN_ARRAY_LENGTH(x), 4);
+    for (size_t n = 0; n < MOST; n++) {
+        const float *row = x + n / COLUMNS * DEPTH;
+        const float *column = first + n % COLUMNS;
+        double exact = 0;
+        double magnitude = 0;
+        for (size_t k = 0; k < DEPTH; k++) {
+            exact += (double)row[k] * (double)column[k * COLUMNS];
+            magnitude += fabs((double)row[k] * (double)column[k * COLUMNS]);
+        }
+        worst = fmax(worst, error_of(halves + n / COLUMNS * 3 * DEPTH,
+                                     (const float *)matrix->data.data + n % COLUMNS, 3 * DEPTH,
+                                     truncates != 0, exact, magnitude));
+        without = fmax(without, error_of(row, column, DEPTH, truncates != 0, exact, magnitude));
+    }
+    assert_true(worst < (truncates != 0 ? 0x1p-20 : 0x1p-22));
+    assert_true(without > 0x1p-15);
+}
+
+TEST(what_has_no_halves_stays)
+{
+    size_t split = 9;
+    owned_network network = made(1e38F);
+    assert_ok(kiln_network_split_products(network, true, &split));
+    assert_int_equal(split, 1);
+    owned_network empty = new_network();
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_network_split_products(empty, true, &split), "empty");
+}
+
+static kiln_status read_and_split(void *user)
+{
+    kiln_network *network = NULL;
+    size_t split = 0;
+    kiln_status status = kiln_network_from_onnx(user, &network);
+    if (status == KILN_OK) {
+        const size_t nodes = graph_of(network)->node_count;
+        status = kiln_network_split_products(network, false, &split);
+        assert_int_equal(split, status == KILN_OK ? 4 : 0);
+        assert_true((graph_of(network)->node_count == nodes) == (status != KILN_OK));
+    }
+    kiln_network_destroy(network);
+    return status;
+}
+
+TEST(every_allocation_may_fail)
+{
+    static char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("split.onnx"));
+    kiln_network *network = made(0);
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+    kiln_network_destroy(network);
+    kiln_test_each_allocation(read_and_split, path);
+}
