@@ -9,6 +9,7 @@
 
 #include <kiln/layers.h>
 
+#include "graph/kln_graph.h"
 #include "stream_parts.h"
 
 /* How many elements are sorted in two steps, with this many in a chunk. */
@@ -23,28 +24,54 @@ static int64_t sorted(int64_t vocabulary, int64_t count, int64_t chunk)
 /* From here on two small sorts and what joins them cost less than one. */
 #define WORTHWHILE 4
 
-static const int64_t chunks[] = {2, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
+/* A row that is no whole number of chunks is filled up, and so copied, which costs more than to
+ * sort so many times as many elements. */
+#define WORTH_NO_COPY 2
 
-/* The best one, or NULL where a row is too short. */
-static const int64_t *choose_chunk(int64_t vocabulary, int64_t count)
+enum { LEAST_CHUNK = 2, MOST_CHUNK = 1024 };
+
+/* The best size of a chunk, or 0 where a row is too short. */
+static int64_t choose_chunk(int64_t vocabulary, int64_t count)
 {
-    const int64_t *best = &chunks[0];
-    for (size_t i = 1; i < KLN_ARRAY_LENGTH(chunks); i++) {
-        const bool less = sorted(vocabulary, count, chunks[i]) < sorted(vocabulary, count, *best);
-        best = less ? &chunks[i] : best;
+    int64_t best = LEAST_CHUNK; /* a power of two */
+    int64_t whole = 0;          /* of which a row is a whole number */
+    for (int64_t chunk = LEAST_CHUNK; chunk <= MOST_CHUNK; chunk++) {
+        const int64_t elements = sorted(vocabulary, count, chunk);
+        const bool power = (chunk & (chunk - 1)) == 0;
+        best = power && elements < sorted(vocabulary, count, best) ? chunk : best;
+        whole =
+            vocabulary % chunk == 0 && (whole == 0 || elements < sorted(vocabulary, count, whole))
+                ? chunk
+                : whole;
     }
-    return sorted(vocabulary, count, *best) <= vocabulary / WORTHWHILE ? best : NULL;
+    best = whole != 0 && sorted(vocabulary, count, whole) <=
+                             WORTH_NO_COPY * sorted(vocabulary, count, best)
+               ? whole
+               : best;
+    return sorted(vocabulary, count, best) <= vocabulary / WORTHWHILE ? best : 0;
 }
 
 typedef struct pass {
     kiln_network *network;
     int64_t vocabulary, count;
-    const int64_t *chunk;
-    kiln_tensor_id size; /* *chunk, in the network */
+    const int64_t *chunk; /* in the network's memory */
+    kiln_tensor_id size;
     kiln_tensor_id parts, chosen, values, places, tokens;
 } pass;
 
 #define NAME(what) STREAM_TOP_LOGITS "/" what
+
+/* As weights of the network, which lie where they are. */
+static kiln_status keep_chunk(pass *self, int64_t chunk)
+{
+    kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_ERROR(kln_network_edit(self->network, &model));
+    int64_t *kept = kln_arena_alloc(&model->arena, sizeof *kept);
+    KLN_RETURN_IF_NO_MEMORY(kept, sizeof *kept, "the size of a chunk");
+    *kept = chunk;
+    self->chunk = kept;
+    return KILN_OK;
+}
 
 static kiln_status cut(pass *self, kiln_tensor_id logits)
 {
@@ -145,12 +172,13 @@ kiln_status stream_add_candidates(kiln_network *network, const char *name, int64
     KLN_RETURN_IF_ERROR(kiln_network_find(network, name, &logits));
     KLN_RETURN_IF_ERROR(kiln_network_tensor_type(network, logits, &dtype, &shape));
     self.vocabulary = shape.rank == 3 ? shape.dims[2] : KILN_DYNAMIC;
-    self.chunk = self.vocabulary > 0 && kiln_network_opset(network) >= LEAST_OPSET
-                     ? choose_chunk(self.vocabulary, count)
-                     : NULL;
-    if (self.chunk == NULL) {
+    const int64_t chunk = self.vocabulary > 0 && kiln_network_opset(network) >= LEAST_OPSET
+                              ? choose_chunk(self.vocabulary, count)
+                              : 0;
+    if (chunk == 0) {
         KLN_RETURN_IF_ERROR(sort_all(&self, logits));
     } else {
+        KLN_RETURN_IF_ERROR(keep_chunk(&self, chunk));
         KLN_RETURN_IF_ERROR(cut(&self, logits));
         KLN_RETURN_IF_ERROR(choose(&self));
         KLN_RETURN_IF_ERROR(sort_chosen(&self));
