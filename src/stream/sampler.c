@@ -209,10 +209,17 @@ static void sort_heap(candidate *list, size_t count)
     }
 }
 
+/* A model's candidates come in order, but for equal ones. */
 static void sort(candidate *list, size_t count)
 {
-    make_heap(list, count, false);
-    sort_heap(list, count);
+    bool in_order = true;
+    for (size_t i = 1; i < count && in_order; i++) {
+        in_order = !is_before(list[i], list[i - 1]);
+    }
+    if (!in_order) {
+        make_heap(list, count, false);
+        sort_heap(list, count);
+    }
 }
 
 /* The `count` best of all scores, in order. */
