@@ -20,6 +20,10 @@
 
 #define SPLITTER 8192.0F
 
+/* What names end with. */
+#define MATRIX "/matrix_halves"
+#define OTHER "/other_halves"
+
 typedef struct splitter {
     kln_graph_edit edit;
     const char *factor;  /* the constant SPLITTER, once it is needed */
@@ -62,7 +66,7 @@ static const char *add_matrix(splitter *self, const char *stem, const kln_onnx_t
     const int64_t dims[2] = {from->dims[0] * (transposed ? 1 : 3),
                              from->dims[1] * (transposed ? 3 : 1)};
     const kln_onnx_tensor *made =
-        kln_graph_edit_add_weights(&self->edit, stem, "matrix_halves", KILN_DTYPE_FLOAT32, 2, dims);
+        kln_graph_edit_add_weights(&self->edit, stem, MATRIX + 1, KILN_DTYPE_FLOAT32, 2, dims);
     if (made == NULL) {
         return NULL;
     }
@@ -130,8 +134,8 @@ static const char *join(splitter *self, size_t before, const char *name, const c
                         int64_t axis)
 {
     const char *const *halves = halve(self, before, name);
-    const char *joined = kln_arena_printf(&self->edit.model->arena, "%s/%s", stem,
-                                          axis == -1 ? "halves" : "other_halves");
+    const char *joined =
+        kln_arena_printf(&self->edit.model->arena, "%s%s", stem, axis == -1 ? "/halves" : OTHER);
     if (halves == NULL || joined == NULL) {
         return NULL;
     }
@@ -157,6 +161,13 @@ static bool is_set(const kln_onnx_node *node, const char *attribute)
     return is;
 }
 
+/* Whether what it multiplies with was made here. */
+static bool is_split(const kln_onnx_node *node)
+{
+    const char *name = strrchr(node->inputs[1], '/');
+    return name != NULL && (strcmp(name, MATRIX) == 0 || strcmp(name, OTHER) == 0);
+}
+
 /* The constants that it multiplies with, or NULL. */
 static const kln_onnx_tensor *matrix_of(const splitter *self, const kln_onnx_node *node)
 {
@@ -165,7 +176,7 @@ static const kln_onnx_tensor *matrix_of(const splitter *self, const kln_onnx_nod
     const kln_onnx_tensor *matrix = is_product && node->input_count >= 2
                                         ? kln_graph_edit_constant(&self->edit, node->inputs[1], 2)
                                         : NULL;
-    return matrix != NULL && has_halves(matrix) ? matrix : NULL;
+    return matrix != NULL && !is_split(node) && has_halves(matrix) ? matrix : NULL;
 }
 
 static kiln_status split(splitter *self, size_t index, const kln_onnx_tensor *matrix)
@@ -226,7 +237,8 @@ static kiln_status find_computed(kiln_network *network, const kln_onnx_graph *gr
     KLN_RETURN_IF_ERROR(kln_graph_index_make(graph, &index));
     for (size_t i = 0; i < graph->node_count; i++) {
         const kln_onnx_node *node = &graph->nodes[i];
-        computed[i] = kln_graph_edit_is(node, "MatMul") && node->input_count == 2;
+        computed[i] =
+            kln_graph_edit_is(node, "MatMul") && node->input_count == 2 && !is_split(node);
         for (size_t k = 0; k < 2; k++) {
             KLN_RETURN_IF_ERROR(find_whether_computed(
                 network, &index.constants, computed[i] ? node->inputs[k] : "", &computed[i]));

@@ -102,6 +102,8 @@ TEST_EACH(results_stay, i, 4)
     run(backend, network, before, NULL);
     assert_ok(kiln_network_split_products(network, i / 2 == 0, &split));
     assert_int_equal(split, i / 2 == 0 ? 3 : 4);
+    assert_ok(kiln_network_split_products(network, i / 2 == 0, &split)); /* nothing is left */
+    assert_int_equal(split, 0);
     run(backend, network, after, NULL);
     for (size_t k = 0; k < KLN_ARRAY_LENGTH(outputs); k++) {
         float largest = 0;
