@@ -16,8 +16,8 @@ import tempfile
 
 import numpy
 
-from serve_process import (TYPES_AND_TEXT, Server, identities, linear, same, sample,
-                           skip_unless_built)
+import serve_process
+from serve_process import TYPES_AND_TEXT, Server, identities, linear, same, sample, scratch_for
 
 try:
     import tritonclient.http as triton
@@ -49,12 +49,7 @@ def check_types(result, expected):
 
 
 def refused(words, function, *arguments, **options):
-    try:
-        function(*arguments, **options)
-    except InferenceServerException as error:
-        assert words in str(error), error
-    else:
-        raise AssertionError(f"{words}: it was not refused")
+    serve_process.refused(InferenceServerException, words, lambda: function(*arguments, **options))
 
 
 def test_about(client):
@@ -171,8 +166,7 @@ def test_models():
 
 
 def main():
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_for(KILN) as folder:
         linear(os.path.join(folder, "linear.onnx"), 3.0)
         identities(os.path.join(folder, "types.onnx"), ["batch", 3], TYPES_AND_TEXT)
         with Server(KILN, [folder]) as server:

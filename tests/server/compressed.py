@@ -10,14 +10,13 @@ import json
 import os
 import socket
 import sys
-import tempfile
-import time
 import zlib
 
 import numpy
 
 from http2 import PREFACE, STATUS, frame, head, infer_message, message
-from serve_process import Server, binary_answer, binary_request, linear, skip_unless_built
+from serve_process import (Server, binary_answer, binary_request, linear, run_tests, scratch_for,
+                           until)
 
 KILN = os.path.abspath(sys.argv[1])
 PATH = "/v2/models/linear/infer"
@@ -114,18 +113,12 @@ def test_messages(server):
 
 
 def main():
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_for(KILN) as folder:
         linear(os.path.join(folder, "linear.onnx"), 2.0)
         with Server(KILN, [folder, "--grpc-port", "0", "--max-body", "1"]) as server:
-            for test in (test_bodies, test_binary, test_messages):
-                test(server)
-                print("ok", test.__name__, flush=True)
-            deadline = time.monotonic() + 20
-            said = ""
-            while "\nserve_body_bytes 0\n" not in said or "\nserve_requests 1\n" not in said:
-                assert time.monotonic() < deadline, said
-                said = server.request("GET", "/metrics")[2].decode()
+            run_tests((test_bodies, test_binary, test_messages), server)
+            until(lambda: server.metric("serve_body_bytes") == 0 and
+                  server.metric("serve_requests") == 1, "a body stays")
 
 
 main()

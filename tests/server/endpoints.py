@@ -5,23 +5,17 @@
 
 SPDX-License-Identifier: Apache-2.0
 """
-import contextlib
-import http.client
 import json
 import os
-import re
-import signal
 import shutil
-import ssl
 import sys
-import tempfile
 import threading
 import time
 
 import numpy
 
-from serve_process import (TYPES, Server, binary_answer, binary_request, identities, linear,
-                           make_certificate, skip_unless_built, slow)
+from serve_process import (TYPES, Server, binary_answer, binary_request, identities, in_threads,
+                           linear, run_tests, scratch_for, slow, write)
 
 KILN = os.path.abspath(sys.argv[1])
 
@@ -35,11 +29,6 @@ def values(numpy_type, count):
         return numpy.array([(-1) ** i * (0.5 + i) for i in range(count)], kind)
     ends = numpy.iinfo(kind)
     return numpy.array([ends.min, ends.max, 1, 0, 7, 100][:count], kind)
-
-
-def infer(server, model, document, version=None):
-    path = f"/v2/models/{model}" + (f"/versions/{version}" if version else "") + "/infer"
-    return server.json("POST", path, document)
 
 
 def test_server(server):
@@ -74,29 +63,25 @@ def test_model(server):
 
 
 def test_json(server):
-    status, found = infer(server, "linear", {
-        "id": "ä \"quoted\"\n", "inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32",
-                                            "data": [[1, 2, 3, 4], [5.5, -6, 7e2, 8]]}]})
+    status, found = server.infer("linear", [[1, 2, 3, 4], [5.5, -6, 7e2, 8]], id="ä \"quoted\"\n")
     assert status == 200 and found == {
         "model_name": "linear", "model_version": "3", "id": "ä \"quoted\"\n",
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [2, 4],
                      "data": [3, 6, 9, 12, 16.5, -18, 2100, 24]}]}, found
-    assert infer(server, "linear", {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32",
-                                                "data": [1, 2, 3, 4]}]}, "3")[0] == 200
-    # Members in another order, and some that nobody knows.
-    status, found = infer(server, "linear", {
+    # Lists in lists, members in another order, and some that nobody knows.
+    status, found = server.json("POST", "/v2/models/linear/versions/3/infer", {
         "new": [{"a": [1, {"b": None}]}], "outputs": [{"name": "y"}],
-        "inputs": [{"data": [0.1] * 4, "datatype": "FP32", "shape": [1, 4], "name": "x",
+        "inputs": [{"data": [[0.1] * 4, [1] * 4], "datatype": "FP32", "shape": [2, 4], "name": "x",
                     "parameters": {"some": 1}}]})
-    assert status == 200 and numpy.allclose(found["outputs"][0]["data"], 0.3), found
-    assert numpy.float32(found["outputs"][0]["data"][0]) == \
-        numpy.float32(0.1) * numpy.float32(3), found
+    found = found["outputs"][0]["data"]
+    assert status == 200 and numpy.allclose(found, [0.3] * 4 + [3] * 4), found
+    assert numpy.float32(found[0]) == numpy.float32(0.1) * numpy.float32(3), found
 
 
 def test_types_json(server):
     given = {name: values(kind, 6) for name, _, kind in TYPES if name != "BF16"}
     given["BF16"] = numpy.array([-2.5, 3.0, 1.0, 0.0, 7.0, 100.0])
-    status, found = infer(server, "types", {
+    status, found = server.json("POST", "/v2/models/types/infer", {
         "inputs": [{"name": "in_" + name, "datatype": name, "shape": [2, 3],
                     "data": array.tolist()} for name, array in given.items()]})
     assert status == 200, found
@@ -183,68 +168,60 @@ def test_classification(server):
         assert data == b"".join(len(e).to_bytes(4, "little") + e.encode() for e in expected), data
 
 
+def text_of(more="", after="", **members):
+    """A request as text, in which members are other than they should be."""
+    given = {"name": '"x"', "shape": "[1,4]", "datatype": '"FP32"', "data": "[1,2,3,4]", **members}
+    return '{"inputs":[{' + ",".join(f'"{key}":{value}' for key, value in given.items() if value) \
+        + more + "}]" + after
+
+
 BAD = [
-    ("no JSON at all", 400, "JSON, byte 0"),
-    ('{"inputs":[]}', 400, 'does not bring input "x"'),
-    ('{"inputs":[{"name":"z","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}', 400,
-     'no input "z"'),
-    ('{"inputs":[{"name":"x","shape":[1,4],"datatype":"INT32","data":[1,2,3,4]}]}', 400,
-     'needs FP32'),
-    ('{"inputs":[{"name":"x","shape":[1,4],"datatype":"BYTES","data":["a"]}]}', 400, 'needs FP32'),
-    ('{"inputs":[{"name":"x","shape":[1,5],"datatype":"FP32","data":[1,2,3,4,5]}]}', 400, "1x5"),
-    ('{"inputs":[{"name":"x","shape":[4],"datatype":"FP32","data":[1,2,3,4]}]}', 400, "4"),
-    ('{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3]}]}', 400,
-     "3 elements"),
-    ('{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4,5]}]}', 400,
-     "more than 4"),
-    ('{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,NaN]}]}', 400, "byte"),
-    ('{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,"4"]}]}', 400,
-     "element 3"),
-    ('{"inputs":[{"name":"x","shape":[-1,4],"datatype":"FP32","data":[]}]}', 400, "-1"),
-    ('{"inputs":[{"name":"x","shape":[1e30,4],"datatype":"FP32","data":[]}]}', 400, "shape"),
-    ('{"inputs":[{"name":"x","shape":[4611686018427387904,4],"datatype":"FP32","data":[]}]}', 400,
-     "too large"),
-    ('{"inputs":[{"name":"x","shape":[1000000000,4],"datatype":"FP32","data":[1]}]}', 400,
-     "fewer"),
-    ('{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32"}]}', 400, "neither"),
-    ('{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}],"inputs":[]}', 400,
-     "more than once"),
-    ('{"inputs":[{"name":"x","name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}', 400,
-     "more than once"),
-    ('{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}],'
-     '"outputs":[{"name":"q"}]}', 400, 'no output "q"'),
-    ('{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32",'
-     '"parameters":{"shared_memory_region":"r"}}]}', 400, "shared memory"),
-    ('{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]} x', 400,
-     "follows"),
-    ("[" * 100000, 400, "object"),
-    ('{"a":' + "[" * 100000, 400, "64 levels"),
-    ('{"id":"\\ud800"}', 400, "escape"),
+    ("no JSON at all", "JSON, byte 0"),
+    ('{"inputs":[]}', 'does not bring input "x"'),
+    (text_of(name='"z"') + "}", 'no input "z"'),
+    (text_of(datatype='"INT32"') + "}", "needs FP32"),
+    (text_of(datatype='"BYTES"', data='["a"]') + "}", "needs FP32"),
+    (text_of(shape="[1,5]", data="[1,2,3,4,5]") + "}", "1x5"),
+    (text_of(shape="[4]") + "}", "4"),
+    (text_of(data="[1,2,3]") + "}", "3 elements"),
+    (text_of(data="[1,2,3,4,5]") + "}", "more than 4"),
+    (text_of(data="[1,2,3,NaN]") + "}", "byte"),
+    (text_of(data='[1,2,3,"4"]') + "}", "element 3"),
+    (text_of(shape="[-1,4]", data="[]") + "}", "-1"),
+    (text_of(shape="[1e30,4]", data="[]") + "}", "shape"),
+    (text_of(shape="[4611686018427387904,4]", data="[]") + "}", "too large"),
+    (text_of(shape="[1000000000,4]", data="[1]") + "}", "fewer"),
+    (text_of(data="") + "}", "neither"),
+    (text_of(after=',"inputs":[]}'), "more than once"),
+    (text_of(more=',"name":"x"') + "}", "more than once"),
+    (text_of(after=',"outputs":[{"name":"q"}]}'), 'no output "q"'),
+    (text_of(data="", more=',"parameters":{"shared_memory_region":"r"}') + "}", "shared memory"),
+    (text_of() + "} x", "follows"),
+    ("[" * 100000, "object"),
+    ('{"a":' + "[" * 100000, "64 levels"),
+    ('{"id":"\\ud800"}', "escape"),
 ]
 
 
 def test_refused(server):
-    for body, expected, words in BAD:
-        status, _, answer = server.request("POST", "/v2/models/linear/infer", body)
+    def refused(words, body, headers=None, model="linear", expected=400):
+        status, _, answer = server.request("POST", f"/v2/models/{model}/infer", body, headers)
         sentence = json.loads(answer)["error"]
         assert status == expected and words in sentence, (body[:200], status, sentence)
-    array = numpy.ones((1, 4), "<f4")
-    body, headers = binary_request([("x", "FP32", array)])
-    for changed, words in ((body + b"abcd", "belong to no input"), (body[:-1], "left of the body")):
-        status, _, answer = server.request("POST", "/v2/models/linear/infer", changed, headers)
-        assert status == 400 and words in json.loads(answer)["error"], answer
+
+    for body, words in BAD:
+        refused(words, body)
+    body, headers = binary_request([("x", "FP32", numpy.ones((1, 4), "<f4"))])
+    refused("belong to no input", body + b"abcd", headers)
+    refused("left of the body", body[:-1], headers)
     for length in ("-1", "1e3", "", "99999", "0x10"):
-        status, _, answer = server.request("POST", "/v2/models/linear/infer", body,
-                                           {"Inference-Header-Content-Length": length})
-        assert status == 400 and "Inference-Header" in json.loads(answer)["error"], answer
+        refused("Inference-Header", body, {"Inference-Header-Content-Length": length})
     flags = [("in_" + n, n, numpy.zeros((1, 3), k)) for n, _, k in TYPES]
     flags[4] = ("in_BOOL", "BOOL", numpy.full((1, 3), 2, "u1"))
-    status, _, answer = server.request("POST", "/v2/models/types/infer", *binary_request(flags))
-    assert status == 400 and "BOOL" in json.loads(answer)["error"], answer
+    refused("BOOL", *binary_request(flags), model="types")
     # What JSON cannot say is not said otherwise.
-    body, headers = binary_request([("x", "FP32", numpy.full((1, 4), numpy.inf, "<f4"))], None, {})
-    status, _, answer = server.request("POST", "/v2/models/linear/infer", body, headers)
-    assert status == 500 and "infinite" in json.loads(answer)["error"], answer
+    refused("infinite", *binary_request([("x", "FP32", numpy.full((1, 4), numpy.inf, "<f4"))],
+                                        None, {}), expected=500)
     assert server.json("GET", "/v2/models/linear/infer")[0] == 405
     assert server.json("POST", "/v2/models/linear")[0] == 405
     assert server.json("GET", "/v2/nothing")[0] == 404
@@ -252,39 +229,24 @@ def test_refused(server):
 
 
 def test_timeout(server):
-    document = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}],
-                "parameters": {"timeout": 1000}}
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(infer(server, "slow", document)))
-               for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = in_threads(6, lambda _: server.infer("slow", [1], parameters={"timeout": 1000}))
     late = [answer for status, answer in found if status == 504]
     assert late and all("error" in answer for answer in late), found
     assert {status for status, _ in found} <= {200, 504}, found
 
 
-def metric(server, name, model):
-    _, _, text = server.request("GET", "/metrics")
-    return int(re.search(rf'^{name}{{model="{model}",version="\d+"}} (\d+)$', text.decode(),
-                         re.M).group(1))
-
-
 def test_counted(server):
-    document = {"inputs": [{"name": "x", "shape": [3, 4], "datatype": "FP32", "data": [1] * 12}]}
     names = ["nv_inference_request_success", "nv_inference_request_failure", "nv_inference_count",
              "nv_inference_exec_count"]
-    before = [metric(server, name, "linear") for name in names]
+    before = [server.metric(name, "linear") for name in names]
     for _ in range(5):
-        assert infer(server, "linear", document)[0] == 200
-    assert infer(server, "linear", {"inputs": []})[0] == 400
-    after = [metric(server, name, "linear") for name in names]
+        assert server.infer("linear", [[1] * 4] * 3)[0] == 200
+    assert server.json("POST", "/v2/models/linear/infer", {"inputs": []})[0] == 400
+    after = [server.metric(name, "linear") for name in names]
     assert [b - a for a, b in zip(before, after)] == [5, 1, 15, 5], (before, after)
     for name in ("request", "queue", "compute_input", "compute_infer", "compute_output"):
-        assert metric(server, f"nv_inference_{name}_duration_us", "linear") >= 0
-    assert metric(server, "nv_inference_pending_request_count", "linear") == 0
+        assert server.metric(f"nv_inference_{name}_duration_us", "linear") >= 0
+    assert server.metric("nv_inference_pending_request_count", "linear") == 0
     status, found = server.json("GET", "/v2/models/linear/stats")
     stats = found["model_stats"][0]
     assert status == 200 and stats["inference_count"] == after[2], stats
@@ -298,14 +260,13 @@ def test_control(server, folder):
 
     def ask():
         while not go_on.is_set():
-            answers.append(infer(server, "linear", {
-                "inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1] * 4}]}))
+            answers.append(server.infer("linear", [[1] * 4]))
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
         thread.start()
-    os.makedirs(os.path.join(folder, "linear", "10"))
-    linear(os.path.join(folder, "linear", "10", "model.onnx"), 5.0)
+    newest = os.path.join(folder, "linear", "10", "model.onnx")
+    linear(newest, 5.0)
     status, _ = server.json("POST", "/v2/repository/models/linear/load", {})
     time.sleep(0.1)
     go_on.set()
@@ -318,11 +279,10 @@ def test_control(server, folder):
     assert server.json("POST", "/v2/repository/models/linear/unload")[0] == 200
     status, answer = server.json("GET", "/v2/models/linear/ready")
     assert status == 503 and "unloaded" in answer["error"], answer
-    with open(os.path.join(folder, "linear", "10", "model.onnx"), "wb") as file:
-        file.write(b"broken")
+    write(newest, "broken")
     status, answer = server.json("POST", "/v2/repository/models/linear/load")
     assert status >= 400 and answer["error"], (status, answer)
-    shutil.rmtree(os.path.join(folder, "linear", "10"))
+    shutil.rmtree(os.path.dirname(newest))
     assert server.json("POST", "/v2/repository/models/linear/load")[0] == 200
     assert server.json("GET", "/v2/models/linear")[1]["versions"] == ["3"]
     assert server.json("POST", "/v2/repository/models/nothing/load")[0] == 404
@@ -330,169 +290,17 @@ def test_control(server, folder):
                        {"parameters": {"config": "{}"}})[0] == 400
 
 
-def test_stop(folder):
-    """What is under way is answered before the server ends."""
-    with Server(KILN, [folder]) as server:
-        found = []
-        document = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}
-        threads = [threading.Thread(target=lambda: found.append(infer(server, "slow", document)))
-                   for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        while metric(server, "nv_inference_exec_count", "slow") == 0 and not found:
-            time.sleep(0.01)
-        assert server.stop() == 0
-        for thread in threads:
-            thread.join()
-        assert [status for status, _ in found] == [200, 200, 200], found
-
-
-def test_stop_twice(folder):
-    """Who does not want to wait asks again."""
-    path = os.path.join(folder, ".apart", "endless.onnx")  # where the other tests do not look
-    os.mkdir(os.path.dirname(path))
-    slow(path, 400, 1200)
-    server = Server(KILN, [path, "--drain-time", "60"])
-    document = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}
-
-    def ask():
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            infer(server, "endless", document)
-    thread = threading.Thread(target=ask)
-    thread.start()
-    while "serve_requests 2" not in server.request("GET", "/metrics")[2].decode():
-        time.sleep(0.01)
-    for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):  # as one that is passed on twice
-        server.process.send_signal(number)
-    time.sleep(0.7)
-    assert server.process.poll() is None
-    assert server.stop(signal.SIGINT) == 1
-    assert any("a second time" in line for line in server.said), server.said
-    thread.join()
-
-
-def test_arguments(folder):
-    bad = Server(KILN, [os.path.join(folder, "nothing")])
-    assert bad.process.returncode == 1 and "cannot be opened" in "".join(bad.said), bad.said
-    broken = os.path.join(folder, "broken.onnx")
-    with open(broken, "wb") as file:
-        file.write(b"no model")
-    both = [broken, os.path.join(folder, "types.onnx")]
-    bad = Server(KILN, both)
-    assert bad.process.returncode == 1 and "broken" in "".join(bad.said), bad.said
-    with Server(KILN, both + ["--lenient", "--no-control"]) as server:
-        assert server.json("GET", "/v2/models/types/ready")[0] == 200
-        assert server.json("GET", "/v2/models/broken/ready")[0] == 503
-        assert server.json("POST", "/v2/repository/models/types/unload")[0] == 403
-        log = Server(KILN, [both[1], "--host", "127.0.0.1", "--access-log", "/nowhere/log"])
-        assert log.process.returncode == 1 and "/nowhere/log" in "".join(log.said), log.said
-    os.remove(broken)
-    with Server(KILN, both[1:]) as server:
-        for more, words in ((["--port", str(server.port)], "choose another port"),
-                            (["--grpc-port", str(server.port)], "choose another port"),
-                            (["--port", "999", "--grpc-port", "999"], "each needs its own")):
-            taken = Server(KILN, [both[1], *more])
-            assert taken.process.returncode in (1, 2) and words in "".join(taken.said), taken.said
-    with Server(KILN, [both[1], "--host", "::1"]) as server:
-        assert server.said[0].startswith("listening on http://[::1]:"), server.said
-
-
-def test_full_disk(folder):
-    """Lines that cannot be written are lost, which is said once, and counted."""
-    log = os.path.join(folder, "log")
-    os.symlink("/dev/full", log)
-    with Server(KILN, [os.path.join(folder, "types.onnx"), "--access-log", log]) as server:
-        for _ in range(3):
-            assert server.request("GET", "/v2")[0] == 200
-        os.remove(log)
-        server.process.send_signal(signal.SIGHUP)
-        while not os.path.exists(log):
-            time.sleep(0.01)
-        assert server.request("GET", "/v2/health/live")[0] == 200
-    said = [line for line in server.said if "access log" in line]
-    assert len(said) == 2 and "No space left" in said[0], said
-    lost = int(re.search(r"(\d+) lines were lost", said[1]).group(1))
-    with open(log, encoding="utf-8") as file:  # a line may come after its answer
-        lines = file.readlines()
-    assert lost + len(lines) == 4 and "/v2/health/live" in "".join(lines), (said, lines)
-
-
-def test_tokens(folder):
-    tokens = os.path.join(folder, "tokens.txt")
-    log = os.path.join(folder, "access.txt")
-    with open(tokens, "w", encoding="utf-8") as file:
-        file.write("# who may\nfirst-token\n\nsecond\n")
-    with Server(KILN, [folder, "--tokens", tokens, "--access-log", log]) as server:
-        assert server.request("GET", "/v2/health/ready")[0] == 200
-        assert server.request("GET", "/v2")[0] == 401
-        assert server.request("GET", "/v2/nothing")[0] == 401
-        for value, expected in (("Bearer second", 200), ("bearer first-token", 200),
-                                ("Bearer secon", 401), ("Bearer seconds", 401), ("second", 401),
-                                ("Bearer ", 401), ("Bearer # who may", 401)):
-            status, headers, _ = server.request("GET", "/v2", None, {"Authorization": value})
-            assert status == expected, (value, status)
-            assert (status == 401) == ("WWW-Authenticate" in headers)
-    with open(log, encoding="utf-8") as file:
-        lines = file.read().splitlines()
-    assert len(lines) == 10 and all(re.fullmatch(
-        r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z 127\.0\.0\.1:\d+ "GET /v2\S*" \d{3} 0 \d+ \d+',
-        line) for line in lines), lines
-    assert "second" not in "".join(lines)
-
-
-def test_tls(folder):
-    made = make_certificate(folder)
-    if made is None:
-        print("   left out: openssl, which makes a certificate, is not here")
-        return
-    key, certificate = made
-    pair = ["--tls-key", key, "--tls-certificate", certificate]
-    with Server(KILN, [os.path.join(folder, "types.onnx"), *pair]) as server:
-        assert server.tls, server.said
-        given = [("in_" + name, name, numpy.zeros((4000, 3), kind)) for name, _, kind in TYPES]
-        given[0][2][...] = numpy.arange(12000).reshape(4000, 3)
-        body, headers = binary_request(given)
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", server.port, timeout=60,
-            context=ssl.create_default_context(cafile=certificate))
-        for _ in range(3):
-            connection.request("POST", "/v2/models/types/infer", body, headers)
-            answer = connection.getresponse()
-            status, text = answer.status, answer.read()
-            assert status == 200, text[:300]
-            found = binary_answer(answer.headers, text)[1]
-            assert all(found["out_" + g[1]][1] == g[2].tobytes() for g in given)
-        connection.close()
-        # Plain HTTP gets nothing out of it.
-        assert b"200" not in server.raw(b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n", timeout=5)
-    wrong = Server(KILN, [os.path.join(folder, "types.onnx"), "--tls-key", certificate,
-                          "--tls-certificate", key])
-    assert wrong.process.returncode == 1 and "PEM" in "".join(wrong.said), wrong.said
-    alone = Server(KILN, [os.path.join(folder, "types.onnx"), *pair[:2]])
-    assert alone.process.returncode == 2 and "belong together" in "".join(alone.said), alone.said
-
-
 def main():
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as folder:
-        os.makedirs(os.path.join(folder, "linear", "3"))
-        os.makedirs(os.path.join(folder, "linear", "2"))
-        linear(os.path.join(folder, "linear", "3", "model.onnx"), 3.0)
-        linear(os.path.join(folder, "linear", "2", "model.onnx"), 2.0)
+    with scratch_for(KILN) as folder:
+        for version in (2, 3):
+            linear(os.path.join(folder, "linear", str(version), "model.onnx"), float(version))
         identities(os.path.join(folder, "types.onnx"), ["batch", 3])
-        os.makedirs(os.path.join(folder, "slow"))
         slow(os.path.join(folder, "slow", "model.onnx"), 40)
         with Server(KILN, [folder]) as server:
-            for test in (test_server, test_model, test_json, test_types_json, test_types_binary,
-                         test_large, test_classification, test_refused, test_timeout,
-                         test_counted):
-                test(server)
-                print("ok", test.__name__, flush=True)
-            test_control(server, folder)
-        for test in (test_stop, test_stop_twice, test_arguments, test_full_disk, test_tokens,
-                     test_tls):
-            test(folder)
-            print("ok", test.__name__, flush=True)
+            run_tests((test_server, test_model, test_json, test_types_json, test_types_binary,
+                       test_large, test_classification, test_refused, test_timeout, test_counted),
+                      server)
+            run_tests((test_control,), server, folder)
 
 
 main()

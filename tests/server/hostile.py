@@ -15,14 +15,13 @@ import resource
 import socket
 import struct
 import sys
-import tempfile
 import threading
 import time
 
 import numpy
-from onnx import TensorProto, helper, save
 
-from serve_process import Server, binary_request, linear, skip_unless_built
+from serve_process import (Server, binary_request, linear, run_tests, save_model, scratch_for,
+                           write)
 
 KILN = os.path.abspath(sys.argv[1])
 GOOD = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32",
@@ -239,28 +238,17 @@ def crowd(server, wanted):
 
 def external(path, location):
     """A model whose weight is said to lie somewhere."""
-    weight = helper.make_tensor("w", TensorProto.FLOAT, [4], [0.0] * 4)
-    weight.ClearField("float_data")
-    weight.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", "0"), ("length", "16")):
-        entry = weight.external_data.add()
-        entry.key, entry.value = key, value
-    graph = helper.make_graph(
-        [helper.make_node("Add", ["x", "w"], ["y"])], "external",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])], initializer=[weight])
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), path)
+    save_model(path, f"""external (float[4] x) => (float[4] y)
+        <float[4] w = ["location": "{location}", "offset": "0", "length": "16"]>
+        {{ y = Add (x, w) }}""")
 
 
 def make_repository(folder):
     outside = os.path.join(folder, "outside")
     inside = os.path.join(folder, "models")
-    os.makedirs(os.path.join(outside, "1"))
-    os.makedirs(os.path.join(inside, "linear", "1"))
     linear(os.path.join(inside, "linear", "1", "model.onnx"), 3.0)
     linear(os.path.join(outside, "1", "model.onnx"), 4.0)
-    with open(os.path.join(outside, "secret.bin"), "wb") as file:
-        file.write(b"\x00" * 64)
+    write(os.path.join(outside, "secret.bin"), b"\x00" * 64)
     os.symlink("/etc/passwd", os.path.join(inside, "passwd.onnx"))
     os.symlink(outside, os.path.join(inside, "linked"))
     os.makedirs(os.path.join(inside, "link", "1"))
@@ -270,15 +258,13 @@ def make_repository(folder):
     os.symlink("linear", os.path.join(inside, "alias"))
     secret = os.path.join(outside, "secret.bin")
     for i, location in enumerate(("../../../outside/secret.bin", secret, "secret.bin")):
-        os.makedirs(os.path.join(inside, f"external{i}", "1"))
         external(os.path.join(inside, f"external{i}", "1", "model.onnx"), location)
     os.symlink(secret, os.path.join(inside, "external2", "1", "secret.bin"))
     return inside
 
 
 def main():
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_for(KILN) as folder:
         repository = make_repository(folder)
         if len(sys.argv) > 2:
             wanted = int(sys.argv[2])
@@ -294,19 +280,15 @@ def main():
             assert ready == {"alias", "linear"}, index
             for case in (framed_in_two_ways, chunked, pipelined, wrong_lengths, heads, paths, deep,
                          resets):
-                begin = time.monotonic()
                 with Bystander(server):
-                    case(server)
-                print(f"ok {case.__name__} {time.monotonic() - begin:.1f} s", flush=True)
+                    run_tests((case,), server)
             crowd(server, 500)
             time.sleep(0.7)
-            metrics = server.request("GET", "/metrics")[2].decode()
-            assert re.search(r"^serve_requests 1$", metrics, re.M), metrics
-            assert re.search(r"^serve_body_bytes 0$", metrics, re.M), metrics
+            assert server.metric("serve_requests") == 1
+            assert server.metric("serve_body_bytes") == 0
         with Server(KILN, [repository, "--lenient", "--request-time", "1", "--idle-time",
                            "1"]) as server, Bystander(server):
-            slow(server)
-        print("ok slow")
+            run_tests((slow,), server)
 
 
 main()

@@ -14,9 +14,8 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 
-from serve_process import Server, identities, linear, skip_unless_built
+from serve_process import Server, identities, linear, scratch_for, write
 
 KILN = os.path.abspath(sys.argv[1])
 PROGRAM = shutil.which("perf_analyzer")
@@ -59,12 +58,9 @@ def main():
     if PROGRAM is None:
         print("skipped: no perf_analyzer on PATH")
         sys.exit(77)
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as folder:
-        os.makedirs(os.path.join(folder, "linear", "1"))
+    with scratch_for(KILN) as folder:
         linear(os.path.join(folder, "linear", "1", "model.onnx"), 2.0)
-        with open(os.path.join(folder, "linear", "config.pbtxt"), "w", encoding="utf-8") as file:
-            file.write(CONFIG)
+        write(os.path.join(folder, "linear", "config.pbtxt"), CONFIG)
         identities(os.path.join(folder, "words.onnx"), ["n"], [("BYTES", "STRING", "O")])
         with Server(KILN, [folder, "--grpc-port", "0", "--shared-memory"]) as server:
             for model, more in RUNS:

@@ -7,11 +7,8 @@ SPDX-License-Identifier: Apache-2.0
 """
 import os
 import sys
-import tempfile
 
-from onnx import TensorProto, helper, save
-
-from serve_process import Server, skip_unless_built
+from serve_process import Server, save_model, scratch_for, write
 
 KILN, FAKES = map(os.path.abspath, sys.argv[1:])
 SIZED = """max_batch_size: 5
@@ -25,25 +22,15 @@ MODELS = {"rows": (["batch", 4], None, 32), "few": (["batch", 4], "max_batch_siz
 
 
 def make(folder, dims, config):
-    os.makedirs(os.path.join(folder, "1"))
-    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", info[:1], info[1:])
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
-         os.path.join(folder, "1", "model.onnx"))
+    dims = ",".join(map(str, dims))
+    save_model(os.path.join(folder, "1", "model.onnx"),
+               f"relu (float[{dims}] x) => (float[{dims}] y) {{ y = Relu (x) }}", opset=17)
     if config is not None:
-        with open(os.path.join(folder, "config.pbtxt"), "w", encoding="utf-8") as file:
-            file.write(config)
-
-
-def infer(server, name, shape):
-    count = shape[0] * shape[1]
-    return server.json("POST", f"/v2/models/{name}/infer", {"inputs": [
-        {"name": "x", "shape": shape, "datatype": "FP32", "data": [-1.0, 2.0] * (count // 2)}]})
+        write(os.path.join(folder, "config.pbtxt"), config)
 
 
 def main():
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_for(KILN) as scratch:
         folder = os.path.join(scratch, "models")
         for name, (dims, config, _) in MODELS.items():
             make(os.path.join(folder, name), dims, config)
@@ -59,10 +46,10 @@ def main():
                     assert "give dimension 1 in config.pbtxt" in reason, reason
                     continue
                 for rows in {most, 1 if dims[0] == "batch" else most}:
-                    status, answer = infer(server, name, [rows, width])
+                    status, answer = server.infer(name, [[-1.0, 2.0] * (width // 2)] * rows)
                     assert status == 200, (name, answer)
                     assert answer["outputs"][0]["data"] == [0, 2] * (rows * width // 2), answer
-                assert infer(server, name, [most + 1, width])[0] == 400, name
+                assert server.infer(name, [[-1.0] * width] * (most + 1))[0] == 400, name
                 print("ok", name, flush=True)
 
 

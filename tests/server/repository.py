@@ -7,29 +7,19 @@ SPDX-License-Identifier: Apache-2.0
 """
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-from serve_process import Server, linear, skip_unless_built
+from serve_process import Server, fails, linear, run_tests, scratch_for, until, write
 
 KILN = os.path.abspath(sys.argv[1])
 
 
 def infer(server, model):
     """(status, the factor of a `linear`)"""
-    status, answer = server.json("POST", f"/v2/models/{model}/infer", {"inputs": [
-        {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 1, 1, 1]}]})
+    status, answer = server.infer(model, [[1, 1, 1, 1]])
     return status, answer["outputs"][0]["data"][0] if status == 200 else answer["error"]
-
-
-def until(condition, what):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
 
 
 def state(server, model):
@@ -45,8 +35,7 @@ def put(folder, model, factor, version=1, config=None):
     os.replace(os.path.join(folder, "..", "new.onnx"),
                os.path.join(folder, model, str(version), "model.onnx"))
     if config is not None:
-        with open(os.path.join(folder, model, "config.pbtxt"), "w", encoding="utf-8") as file:
-            file.write(config)
+        write(os.path.join(folder, model, "config.pbtxt"), config)
 
 
 def test_poll(scratch):
@@ -67,8 +56,7 @@ def test_poll(scratch):
         assert loads == 1, server.said  # it has not changed
 
         # What is broken keeps what there was; what is mended is loaded.
-        with open(os.path.join(folder, "a", "1", "model.onnx"), "wb") as file:
-            file.write(b"no model")
+        write(os.path.join(folder, "a", "1", "model.onnx"), b"no model")
         until(lambda: any("a, version 1: " in line and "ready" not in line
                           for line in server.said), "a broken model is not told of")
         assert infer(server, "a") == (200, 2)
@@ -144,17 +132,14 @@ def test_load(scratch):
         assert state(server, "b") == ("UNAVAILABLE", "it was not loaded yet")
         assert server.json("POST", "/v2/repository/models/b/load")[0] == 200
         assert infer(server, "b") == (200, 2)
-    wrong = Server(KILN, [folder, "--load", "z"])
-    assert wrong.process.returncode == 1 and 'no model "z"' in "".join(wrong.said), wrong.said
-    both = subprocess.run([KILN, "serve", folder, "--load", "a", "--poll", "1"],
-                          capture_output=True, text=True, timeout=20, check=False)
-    assert both.returncode == 2 and "--load says which" in both.stderr, both
+    fails(KILN, [folder, "--load", "z"], 'no model "z"')
+    fails(KILN, [folder, "--load", "a", "--poll", "1"], "--load says which", codes=(2,))
 
 
 def test_left_out(scratch):
     """What is no model is named once, and what has no configuration that can be read is none."""
     folder = os.path.join(scratch, "odd")
-    for path in ("version_0/0", "folder/config.pbtxt", "empty", "named/v1"):
+    for path in ("folder/config.pbtxt", "empty"):
         os.makedirs(os.path.join(folder, path))
     for path in ("version_0/0/model.onnx", "named/v1/model.onnx", "twice.onnx", "good.onnx"):
         linear(os.path.join(folder, path), 1.0)
@@ -176,11 +161,8 @@ def test_left_out(scratch):
 
 
 def main():
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as scratch:
-        for test in (test_poll, test_swap, test_load, test_left_out):
-            test(scratch)
-            print("ok", test.__name__, flush=True)
+    with scratch_for(KILN) as scratch:
+        run_tests((test_poll, test_swap, test_load, test_left_out), scratch)
 
 
 main()

@@ -7,23 +7,21 @@ SPDX-License-Identifier: Apache-2.0
 """
 import asyncio
 import concurrent.futures
-import json
 import os
 import random
 import re
 import socket
 import struct
 import sys
-import tempfile
 import threading
 import time
 
 import numpy
 
 from http2 import PREFACE, SERVICE, STATUS, frame, head, message
-from rpc_client import CODE, InferenceServerException, ask, grpc, target, tensor, triton
-from serve_process import (TYPES_AND_TEXT, Server, identities, linear, same, sample,
-                           skip_unless_built, slow)
+from rpc_client import CODE, ask, grpc, refused, target, tensor, triton
+from serve_process import (TYPES_AND_TEXT, Server, identities, in_threads, linear, run_tests, same,
+                           sample, scratch_for, slow, until)
 
 import tritonclient.grpc.aio as triton_aio  # after rpc_client, which looks whether it is here
 from google.protobuf.json_format import MessageToDict
@@ -42,7 +40,7 @@ def raw_call(server, method, message, timeout=20):
             return failure.code(), failure.details()
 
 
-def test_about(server, client):
+def test_about(server, client, _):
     """Each answer is what HTTP has."""
     def same(message, path, method="GET", member=None):
         expected = server.json(method, path)[1]
@@ -83,7 +81,7 @@ def test_about(server, client):
                                                     'there is no service "x"')
 
 
-def test_types(client, stub):
+def test_types(_, client, stub):
     contents = {"BOOL": "bool_contents", "UINT64": "uint64_contents", "INT64": "int64_contents",
                 "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents"}
     inputs, expected = [], {}
@@ -111,7 +109,7 @@ def test_types(client, stub):
                                [b"1.500000:2", b"1.000000:1"]], ranked
 
 
-def test_sizes(client):
+def test_sizes(_, client, __):
     for rows in (1, 3, 1000, 65536):
         ask(client, numpy.arange(rows * 4).reshape(rows, 4), request_id=str(rows))
     ask(client, numpy.arange(2000 * 1000).reshape(2000, 1000), "wide")  # more than a window
@@ -122,7 +120,7 @@ def test_sizes(client):
 
 def test_errors(server, client, stub):
     """Sentences are those of HTTP."""
-    def refused(code, words, **changed):
+    def ends_with(code, words, **changed):
         request = messages.ModelInferRequest(model_name="linear")
         request.inputs.add(name="x", datatype="FP32", shape=[1, 4])
         request.raw_input_contents.append(b"0123456789abcdef")
@@ -148,22 +146,22 @@ def test_errors(server, client, stub):
         else:
             raise AssertionError(f"{words}: it was not refused")
 
-    refused(CODE.NOT_FOUND, 'there is no model "nothing"', model_name="nothing")
-    refused(CODE.NOT_FOUND, "version", model_version="9")
-    refused(CODE.NOT_FOUND, "name", model_name="n" * 300)
-    refused(CODE.INVALID_ARGUMENT, "names no model", model_name="")
-    refused(CODE.INVALID_ARGUMENT, 'no input "z"', name="z")
-    refused(CODE.INVALID_ARGUMENT, 'no output "z"', output="z")
-    refused(CODE.INVALID_ARGUMENT, "needs FP32", datatype="INT32")
-    refused(CODE.INVALID_ARGUMENT, "the model needs", shape=[1, 5])
-    refused(CODE.INVALID_ARGUMENT, "-1", shape=[-1, 4])
-    refused(CODE.INVALID_ARGUMENT, "too large|take", shape=[1 << 62, 4])
-    refused(CODE.INVALID_ARGUMENT, "raw contents is 8, .* take 16", raw=[b"01234567"])
-    refused(CODE.INVALID_ARGUMENT, "2 raw contents are given for 1", raw=[b"0" * 16] * 2)
-    refused(CODE.INVALID_ARGUMENT, "both contents and raw", contents=[1, 2, 3, 4])
-    refused(CODE.INVALID_ARGUMENT, "neither", raw=[])
-    refused(CODE.INVALID_ARGUMENT, "3 elements", raw=[], contents=[1, 2, 3])
-    refused(CODE.INVALID_ARGUMENT, "sequence", parameters="sequence_id")
+    ends_with(CODE.NOT_FOUND, 'there is no model "nothing"', model_name="nothing")
+    ends_with(CODE.NOT_FOUND, "version", model_version="9")
+    ends_with(CODE.NOT_FOUND, "name", model_name="n" * 300)
+    ends_with(CODE.INVALID_ARGUMENT, "names no model", model_name="")
+    ends_with(CODE.INVALID_ARGUMENT, 'no input "z"', name="z")
+    ends_with(CODE.INVALID_ARGUMENT, 'no output "z"', output="z")
+    ends_with(CODE.INVALID_ARGUMENT, "needs FP32", datatype="INT32")
+    ends_with(CODE.INVALID_ARGUMENT, "the model needs", shape=[1, 5])
+    ends_with(CODE.INVALID_ARGUMENT, "-1", shape=[-1, 4])
+    ends_with(CODE.INVALID_ARGUMENT, "too large|take", shape=[1 << 62, 4])
+    ends_with(CODE.INVALID_ARGUMENT, "raw contents is 8, .* take 16", raw=[b"01234567"])
+    ends_with(CODE.INVALID_ARGUMENT, "2 raw contents are given for 1", raw=[b"0" * 16] * 2)
+    ends_with(CODE.INVALID_ARGUMENT, "both contents and raw", contents=[1, 2, 3, 4])
+    ends_with(CODE.INVALID_ARGUMENT, "neither", raw=[])
+    ends_with(CODE.INVALID_ARGUMENT, "3 elements", raw=[], contents=[1, 2, 3])
+    ends_with(CODE.INVALID_ARGUMENT, "sequence", parameters="sequence_id")
     code, words = raw_call(server, SERVICE + "RepositoryModelLoad", b"\x12\x07nothing")
     assert code == CODE.NOT_FOUND, words
     for method, words in (("Nothing", "Nothing"), ("TraceSetting", "no trace"),
@@ -173,31 +171,21 @@ def test_errors(server, client, stub):
     ask(client, [[1, 2, 3, 4]])
 
 
-def test_compressed(server):
+def test_compressed(server, *_):
     with triton.InferenceServerClient(target(server)) as client:
         for way in ("gzip", "deflate"):
             for rows in (1, 1000, 65536):
                 ask(client, numpy.ones((rows, 4)), compression_algorithm=way)
 
 
-def test_many(server):
+def test_many(server, *_):
     """64 connections, and many calls at once on one."""
-    wrong = []
-
     def one(number):
         options = [("grpc.use_local_subchannel_pool", 1)]
         with triton.InferenceServerClient(target(server), channel_args=options) as client:
             for k in range(30):
-                try:
-                    ask(client, numpy.full((1 + k % 3, 4), number * 100 + k))
-                except (AssertionError, InferenceServerException) as failure:
-                    wrong.append(failure)
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(64)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong, wrong[:3]
+                ask(client, numpy.full((1 + k % 3, 4), number * 100 + k))
+    in_threads(64, one)
 
     async def at_once():
         async with triton_aio.InferenceServerClient(target(server)) as client:
@@ -209,7 +197,7 @@ def test_many(server):
     asyncio.run(at_once())
 
 
-def test_stream(server):
+def test_stream(server, *_):
     """Each request of a stream is answered, in order, whether it fails or not."""
     found, done = [], threading.Event()
 
@@ -233,15 +221,10 @@ def test_stream(server):
             assert "there is no model" in answer, answer
 
 
-def test_time(server, client):
+def test_time(server, client, _):
     """A deadline ends the run; so does a client that cancels; others never notice."""
     x = tensor("x", "FP32", numpy.ones(1, "f4"))
-    begin = time.monotonic()
-    try:
-        client.infer("slow", [x], client_timeout=0.3)
-        raise AssertionError("it took no time")
-    except InferenceServerException as failure:
-        assert "DEADLINE_EXCEEDED" in str(failure) or "Deadline" in str(failure), failure
+    refused("Deadline", lambda: client.infer("slow", [x], client_timeout=0.3))
     done = threading.Event()
     call = client.async_infer("slow", [x], lambda result, error: done.set())
     time.sleep(0.2)
@@ -252,13 +235,8 @@ def test_time(server, client):
         model_name="slow", inputs=[{"name": "x", "datatype": "FP32", "shape": [1]}],
         raw_input_contents=[b"\0\0\x80?"]).SerializeToString(), timeout=0.2)
     assert code == CODE.DEADLINE_EXCEEDED, (code, words)
-    while time.monotonic() - begin < 30:
-        said = server.request("GET", "/metrics")[2].decode()
-        values = dict(line.split(" ") for line in said.splitlines() if line.startswith("serve_"))
-        if values["serve_requests"] == "1" and values["serve_body_bytes"] == "0":
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"something is still under way: {values}")
+    until(lambda: server.metric("serve_requests") == 1 and
+          server.metric("serve_body_bytes") == 0, "something is still under way", 30)
 
 
 # --- HTTP/2 by hand ---
@@ -280,7 +258,7 @@ def exchange(server, *parts, timeout=3, wait=True):
     return found
 
 
-def test_hostile(server, client):
+def test_hostile(server, client, _):
     hello = PREFACE + frame(4, 0, 0)
     good = messages.ModelInferRequest(
         model_name="linear", inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 4]}],
@@ -333,10 +311,8 @@ def test_hostile(server, client):
 
 
 def main():
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_for(KILN) as folder:
         models = os.path.join(folder, "m")
-        os.mkdir(models)
         linear(os.path.join(models, "linear.onnx"), 2.0)
         linear(os.path.join(models, "wide.onnx"), 2.0, 1000)
         identities(os.path.join(models, "types.onnx"), ["n", 3], TYPES_AND_TEXT)
@@ -345,15 +321,8 @@ def main():
                 triton.InferenceServerClient(target(server)) as client, \
                 grpc.insecure_channel(target(server)) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-            test_about(server, client)
-            test_types(client, stub)
-            test_sizes(client)
-            test_errors(server, client, stub)
-            test_compressed(server)
-            test_many(server)
-            test_stream(server)
-            test_hostile(server, client)
-            test_time(server, client)
+            run_tests((test_about, test_types, test_sizes, test_errors, test_compressed, test_many,
+                       test_stream, test_hostile, test_time), server, client, stub)
 
 
 main()

@@ -2,9 +2,12 @@
 
 SPDX-License-Identifier: Apache-2.0
 """
+import functools
 import sys
 
 import numpy
+
+import serve_process
 
 try:
     import grpc
@@ -15,6 +18,7 @@ except ImportError as error:
     sys.exit(77)
 
 CODE = grpc.StatusCode
+refused = functools.partial(serve_process.refused, InferenceServerException)
 
 
 def target(server):

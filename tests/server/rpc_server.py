@@ -10,14 +10,15 @@ import random
 import signal
 import struct
 import sys
-import tempfile
 import threading
 import time
 
 import numpy
 
-from rpc_client import InferenceServerException, ask, grpc, target, tensor, triton
-from serve_process import Server, continued, language, linear, skip_unless_built, slow
+import serve_process
+from rpc_client import ask, grpc, refused, target, tensor, triton
+from serve_process import (Server, continued, in_threads, language, linear, run_tests, scratch_for,
+                           slow, until, write)
 
 try:
     from grpc_health.v1 import health_pb2 as health, health_pb2_grpc as health_rpc
@@ -29,17 +30,10 @@ KILN = os.path.abspath(sys.argv[1])
 
 def test_limits(folder):
     tokens = os.path.join(folder, "tokens")
-    with open(tokens, "w", encoding="utf-8") as file:
-        file.write("secret\n")
+    write(tokens, "secret\n")
     with Server(KILN, [os.path.join(folder, "m"), "--grpc-port", "0", "--tokens", tokens,
                        "--max-body", "0.01", "--no-control"]) as server:
         with triton.InferenceServerClient(target(server)) as client:
-            def refused(code, call):
-                try:
-                    call()
-                    raise AssertionError(f"{code}: it was not refused")
-                except InferenceServerException as failure:
-                    assert code in failure.status(), failure
             headers = {"authorization": "Bearer secret"}
             assert client.is_server_ready()
             refused("UNAUTHENTICATED", lambda: ask(client, [[1, 2, 3, 4]]))
@@ -51,15 +45,11 @@ def test_limits(folder):
             refused("PERMISSION_DENIED", lambda: client.unload_model("linear", headers=headers))
             # Other tokens, and a file that has none.
             for text, token in (("other\n", "other"), ("# none\n", "other")):
-                with open(tokens, "w", encoding="utf-8") as file:
-                    file.write(text)
+                write(tokens, text)
                 server.process.send_signal(signal.SIGHUP)
                 headers = {"authorization": "Bearer " + token}
-                end = time.monotonic() + 20
-                while server.request("GET", "/v2", None, headers)[0] != 200 or \
-                        (text[0] == "#" and "stay as they were" not in server.said[-1]):
-                    assert time.monotonic() < end, server.said
-                    time.sleep(0.01)
+                until(lambda: server.request("GET", "/v2", None, headers)[0] == 200 and (
+                    text[0] != "#" or "stay as they were" in server.said[-1]), server.said)
                 ask(client, [[1, 2, 3, 4]], headers=headers)
                 refused("UNAUTHENTICATED", lambda: ask(
                     client, [[1, 2, 3, 4]], headers={"authorization": "Bearer secret"}))
@@ -72,7 +62,7 @@ def test_texts(folder):
     language(path, rounds=2)
     with Server(KILN, [path, "--grpc-port", "0", "--sequences", "4", "--max-length",
                        "4096"]) as server:
-        def write(client, prompts, count, cancels=False):
+        def texts(client, prompts, count, cancels=False):
             found, done = [[] for _ in prompts], threading.Event()
 
             def told(result, error):
@@ -97,33 +87,17 @@ def test_texts(folder):
             prompts = [[chance.randrange(61) for _ in range(chance.randint(1, 9))]
                        for _ in range(4)]
             with triton.InferenceServerClient(target(server)) as client:
-                for prompt, answers in zip(prompts, write(client, prompts, 12)):
+                for prompt, answers in zip(prompts, texts(client, prompts, 12)):
                     tokens = [struct.unpack("<q", answer.raw_output_contents[0])[0]
                               for answer in answers]
                     assert tokens == continued(prompt, 12), (prompt, tokens)
                     assert answers[-1].parameters["finish_reason"].string_param == "length"
-                right.append(seed)
-        right = []
-        threads = [threading.Thread(target=one, args=(seed,)) for seed in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted(right) == list(range(8)), right
+        in_threads(8, one)
         with triton.InferenceServerClient(target(server)) as client:
-            assert "max_tokens" in write(client, [[1, 2]], 0)[0][0]
-            write(client, [[1, 2]], 4000, cancels=True)
-        deadline = time.monotonic() + 20
-        while 'serve_running_texts{model="lm",version="1"} 0' not in \
-                server.request("GET", "/metrics")[2].decode():
-            assert time.monotonic() < deadline, "the text of a client that left goes on"
-            time.sleep(0.05)
-
-
-def under_way(server):
-    said = server.request("GET", "/metrics")[2].decode()
-    return int(next(line.split()[1] for line in said.splitlines()
-                    if line.startswith("serve_requests ")))
+            assert "max_tokens" in texts(client, [[1, 2]], 0)[0][0]
+            texts(client, [[1, 2]], 4000, cancels=True)
+        until(lambda: server.metric("serve_running_texts", "lm") == 0,
+              "the text of a client that left goes on")
 
 
 def test_stop(folder):
@@ -135,15 +109,11 @@ def test_stop(folder):
             client.async_stream_infer("linear", [tensor("x", "FP32", numpy.ones((1, 4), "f4"))])
             client.async_infer("brief", [tensor("x", "FP32", numpy.ones(1, "f4"))],
                                lambda result, error: found.append((result, error)))
-            deadline = time.monotonic() + 20
-            while not streamed or under_way(server) < 2:  # one of them asks
-                assert time.monotonic() < deadline, streamed
-                time.sleep(0.01)
+            until(lambda: streamed and server.metric("serve_requests") > 1,  # one of them asks
+                  lambda: streamed)
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(60) == 0
-            deadline = time.monotonic() + 20
-            while not (found and len(streamed) > 1) and time.monotonic() < deadline:
-                time.sleep(0.05)
+            until(lambda: found and len(streamed) > 1, lambda: (found, streamed))
             assert found and found[0][1] is None, [str(error) for _, error in found]
             assert streamed[0] is None and "stopping" in str(streamed[1]), streamed
 
@@ -155,10 +125,8 @@ WARM = """model_warmup [ { name: "w" count: 3 inputs { key: "x" value: {
 def test_health(folder):
     """Who watches is told of each change, is no request under way, and delays no stop."""
     models = os.path.join(folder, "warm")
-    os.makedirs(os.path.join(models, "late", "1"))
-    slow(os.path.join(models, "late", "1", "model.onnx"), 20, 1000)
-    with open(os.path.join(models, "late", "config.pbtxt"), "w", encoding="utf-8") as file:
-        file.write(WARM)
+    slow(os.path.join(models, "late", "1", "model.onnx"), 10, 1000)
+    write(os.path.join(models, "late", "config.pbtxt"), WARM)
     found, unknown = [], []
     path = "/grpc.health.v1.Health/"
 
@@ -169,18 +137,13 @@ def test_health(folder):
         except grpc.RpcError as failure:
             into.append(failure.code())
 
-    def until(count):
-        deadline = time.monotonic() + 20
-        while len(found) < count:
-            assert time.monotonic() < deadline, found
-            time.sleep(0.01)
     with Server(KILN, [models, "--grpc-port", "0"], ready=False) as server, \
             grpc.insecure_channel(target(server)) as channel:
         threads = [threading.Thread(target=watch, args=(channel, name, into))
                    for name, into in ((b"", found), (b"\x0a\x04late", unknown))]
         for thread in threads:
             thread.start()
-        until(2)
+        until(lambda: len(found) > 1 and unknown, lambda: (found, unknown), 60)
         assert found == [2, 1] and unknown == [3], (found, unknown)
         assert channel.unary_unary(path + "Check")(b"") == b"\x08\x01"
         if health is not None:
@@ -190,14 +153,10 @@ def test_health(folder):
             watched = stub.Watch(health.HealthCheckRequest(service=service))
             assert next(watched).status == 1
             watched.cancel()
-        assert under_way(server) == 1  # the one that asks
+        assert server.metric("serve_requests") == 1  # the one that asks
         short = channel.unary_stream(path + "Watch")(b"", timeout=0.3)
         assert next(short) == b"\x08\x01"
-        try:
-            next(short)
-            raise AssertionError("its deadline did not end it")
-        except grpc.RpcError as failure:
-            assert failure.code() == grpc.StatusCode.DEADLINE_EXCEEDED, failure
+        serve_process.refused(grpc.RpcError, "DEADLINE_EXCEEDED", lambda: next(short))
         begin = time.monotonic()
         assert server.stop() == 0 and time.monotonic() - begin < 5
         for thread in threads:
@@ -207,15 +166,11 @@ def test_health(folder):
 
 
 def main():
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_for(KILN) as folder:
         models = os.path.join(folder, "m")
-        os.mkdir(models)
         linear(os.path.join(models, "linear.onnx"), 2.0)
         slow(os.path.join(models, "brief.onnx"), 20, 1000)
-        for test in (test_limits, test_health, test_texts, test_stop):
-            test(folder)
-            print("ok", test.__name__, flush=True)
+        run_tests((test_limits, test_health, test_texts, test_stop), folder)
 
 
 main()

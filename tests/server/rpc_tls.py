@@ -11,24 +11,17 @@ import socket
 import ssl
 import struct
 import sys
-import tempfile
 import threading
 import time
 import warnings
 
 import numpy
 
+import rpc_client
 from http2 import PREFACE, frame, head, infer_message, message
-from serve_process import (Server, continued, language, linear, make_certificate,
-                           skip_unless_built)
-
-try:
-    import grpc
-    import tritonclient.grpc as triton
-    from tritonclient.utils import InferenceServerException
-except ImportError as error:
-    print("skipped: no tritonclient[grpc] here:", error)
-    sys.exit(77)
+from rpc_client import grpc, target, tensor, triton
+from serve_process import (Server, continued, fails, in_threads, language, linear,
+                           make_certificate, refused, run_tests, scratch_for, until, write)
 
 warnings.simplefilter("ignore", DeprecationWarning)
 OLD_TLS = ssl.TLSVersion.TLSv1_1
@@ -36,16 +29,12 @@ KILN = os.path.abspath(sys.argv[1])
 
 
 def client_of(server, pair):
-    return triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}", ssl=True,
-                                        root_certificates=pair[1])
+    return triton.InferenceServerClient(target(server), ssl=True, root_certificates=pair[1])
 
 
 def ask(client, rows, columns=4, **options):
-    data = numpy.arange(rows * columns, dtype="f4").reshape(rows, columns)
-    given = triton.InferInput("x", data.shape, "FP32")
-    given.set_data_from_numpy(data)
-    found = client.infer("linear" if columns == 4 else "wide", [given], **options).as_numpy("y")
-    assert numpy.array_equal(found, data * 2), rows
+    data = numpy.arange(rows * columns).reshape(rows, columns)
+    rpc_client.ask(client, data, "linear" if columns == 4 else "wide", **options)
 
 
 def connect(server, protocols=("h2",), oldest=None, port=None, room=None):
@@ -87,21 +76,12 @@ def test_requests(server, pair):
         for rows in (1, 1000, 65536):
             ask(client, rows)
         ask(client, 2000, 1000)  # 8 MB, more than a window, in records of TLS
-    failed = []
 
-    def one():
-        try:
-            with client_of(server, pair) as own:
-                for rows in (1, 7, 300, 9000):
-                    ask(own, rows)
-        except Exception as problem:  # pylint: disable=broad-except
-            failed.append(problem)
-    threads = [threading.Thread(target=one) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed, failed
+    def one(_):
+        with client_of(server, pair) as own:
+            for rows in (1, 7, 300, 9000):
+                ask(own, rows)
+    in_threads(16, one)
 
 
 def test_text(server, pair):
@@ -113,8 +93,7 @@ def test_text(server, pair):
             done.set()
     with client_of(server, pair) as client:
         client.start_stream(told)
-        prompt = triton.InferInput("input_ids", [1, 3], "INT64")
-        prompt.set_data_from_numpy(numpy.array([[4, 5, 6]], "<i8"))
+        prompt = tensor("input_ids", "INT64", numpy.array([[4, 5, 6]], "<i8"))
         client.async_stream_infer("lm", [prompt], parameters={"max_tokens": 9})
         assert done.wait(30), found
     assert found == continued([4, 5, 6], 9), found
@@ -128,11 +107,7 @@ def test_handshakes(server, pair):
     connect(server, oldest=ssl.TLSVersion.TLSv1_2).close()
     for wrong in ({"protocols": ("http/1.1",)}, {"oldest": OLD_TLS},
                   {"oldest": OLD_TLS, "port": server.port}):
-        try:
-            connect(server, **wrong).close()
-            raise AssertionError(f"{wrong}: it was not refused")
-        except (ssl.SSLError, ConnectionError):
-            pass
+        refused((ssl.SSLError, ConnectionError), "", lambda wrong=wrong: connect(server, **wrong))
     for data in (PREFACE + frame(4, 0, 0), b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" * 99):
         with socket.create_connection(("127.0.0.1", server.grpc_port), timeout=20) as link:
             link.sendall(data)
@@ -205,18 +180,14 @@ def test_slow(server, pair):
 
 def test_tokens(server, pair):
     with client_of(server, pair) as client:
-        try:
-            ask(client, 1)
-            raise AssertionError("it asks for no token")
-        except InferenceServerException as failure:
-            assert "UNAUTHENTICATED" in failure.status(), failure
+        rpc_client.refused("UNAUTHENTICATED", lambda: ask(client, 1))
         ask(client, 1, headers={"authorization": "Bearer secret"})
     # A token may be a credential of the channel, which gRPC allows over TLS alone.
     with open(pair[1], "rb") as file:
         secrets = grpc.composite_channel_credentials(
             grpc.ssl_channel_credentials(file.read()),
             grpc.access_token_call_credentials("secret"))
-    with grpc.secure_channel(f"127.0.0.1:{server.grpc_port}", secrets) as channel:
+    with grpc.secure_channel(target(server), secrets) as channel:
         call = channel.unary_unary("/inference.GRPCInferenceService/ServerMetadata")
         assert b"kiln" in call(b"", timeout=20)
 
@@ -232,11 +203,9 @@ def test_stop(folder, pair):
                 ended.set()
         with client_of(server, pair) as client:
             client.start_stream(told)
-            prompt = triton.InferInput("input_ids", [1, 1], "INT64")
-            prompt.set_data_from_numpy(numpy.array([[1]], "<i8"))
+            prompt = tensor("input_ids", "INT64", numpy.array([[1]], "<i8"))
             client.async_stream_infer("lm", [prompt])
-            while not found:
-                time.sleep(0.01)
+            until(lambda: found, "no token")
             server.process.send_signal(signal.SIGTERM)
             assert ended.wait(20) and "stopping" in str(found[-1]), found[-1]
         assert server.process.wait(20) == 0
@@ -247,37 +216,30 @@ def test_arguments(folder, pair):
     for key, certificate, words in ((pair[0], other[1], "cannot be used"),
                                     (pair[1], pair[0], "PEM"),
                                     (pair[0], os.path.join(folder, "none"), "cannot be read")):
-        wrong = Server(KILN, [folder, "--grpc-port", "0", "--tls-key", key, "--tls-certificate",
-                              certificate])
-        assert wrong.process.returncode == 1 and words in "".join(wrong.said), wrong.said
+        fails(KILN, [folder, "--grpc-port", "0", "--tls-key", key, "--tls-certificate",
+                     certificate], words)
 
 
 def main():
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_for(KILN) as folder:
         pair = make_certificate(folder)
         if pair is None:
             print("skipped: openssl, which makes a certificate, is not here")
             sys.exit(77)
         models = os.path.join(folder, "m")
-        os.mkdir(models)
         linear(os.path.join(models, "linear.onnx"), 2.0)
         linear(os.path.join(models, "wide.onnx"), 2.0, 1000)
         language(os.path.join(models, "lm.onnx"))
         language(os.path.join(folder, "lm.onnx"), rounds=8)
         tokens = os.path.join(folder, "tokens")
-        with open(tokens, "w", encoding="utf-8") as file:
-            file.write("secret\n")
+        write(tokens, "secret\n")
         tls = ["--grpc-port", "0", "--tls-key", pair[0], "--tls-certificate", pair[1]]
         with Server(KILN, [models, *tls, "--request-time", "1"]) as server:
             assert any("grpcs://" in line for line in server.said), server.said
-            for test in (test_requests, test_text, test_handshakes, test_slow):
-                test(server, pair)
-                print("ok", test.__name__, flush=True)
+            run_tests((test_requests, test_text, test_handshakes, test_slow), server, pair)
         with Server(KILN, [models, *tls, "--tokens", tokens]) as server:
-            test_tokens(server, pair)
-        test_stop(folder, pair)
-        test_arguments(folder, pair)
+            run_tests((test_tokens,), server, pair)
+        run_tests((test_stop, test_arguments), folder, pair)
 
 
 main()

@@ -2,19 +2,24 @@
 
 SPDX-License-Identifier: Apache-2.0
 """
+import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 
 import ml_dtypes
 import numpy
-from onnx import TensorProto, helper, save
+from onnx import parser, save
 
 # The protocol's name of each type, ONNX's, NumPy's (uint16 stands for bfloat16).
 TYPES = [("FP32", "FLOAT", "<f4"), ("FP64", "DOUBLE", "<f8"), ("FP16", "FLOAT16", "<f2"),
@@ -40,44 +45,36 @@ def sample(name, kind, rows=2):
     return numpy.array([[ends.min, ends.max, 1], [0, 2, 3]] * (rows // 2), kind)
 
 
+def save_model(path, text, opset=19):
+    """A model of ONNX's text form."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    save(parser.parse_model(f'<ir_version: 9, opset_import: ["": {opset}]> {text}'), path)
+
+
 def identities(path, shape, types=TYPES):
     """A model that hands out what it is given, in each type."""
-    def value(prefix, name, onnx):
-        return helper.make_tensor_value_info(prefix + name, getattr(TensorProto, onnx), shape)
-
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["in_" + name], ["out_" + name]) for name, _, _ in types],
-        "identities", [value("in_", name, onnx) for name, onnx, _ in types],
-        [value("out_", name, onnx) for name, onnx, _ in types])
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), path)
+    dims = ",".join(map(str, shape))
+    inputs, outputs = (", ".join(f"{onnx.lower()}[{dims}] {way}_{name}" for name, onnx, _ in types)
+                       for way in ("in", "out"))
+    save_model(path, f"identities ({inputs}) => ({outputs}) {{" + " ".join(
+        f"out_{name} = Identity (in_{name})" for name, _, _ in types) + "}")
 
 
 def linear(path, factor, width=4, axis="batch"):
     """y = x * factor, rows apart."""
-    graph = helper.make_graph(
-        [helper.make_node("Mul", ["x", "factor"], ["y"])], "linear",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [axis, width])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [axis, width])],
-        initializer=[helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])])
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), path)
+    save_model(path, f"""linear (float[{axis},{width}] x) => (float[{axis},{width}] y)
+        <float factor = {{{factor}}}> {{ y = Mul (x, factor) }}""")
 
 
 def slow(path, rounds, width=400):
     """Takes its time: rounds products of matrices."""
-    nodes = [helper.make_node("MatMul", ["w" if i == 0 else f"t{i - 1}", "w"], [f"t{i}"])
-             for i in range(rounds)]
-    weights = numpy.full((width, width), 1.0 / width, numpy.float32)
-    nodes += [helper.make_node("ReduceSum", [f"t{rounds - 1}"], ["s"], keepdims=0),
-              helper.make_node("Add", ["x", "s"], ["y"])]
-    nodes[0].input[0] = "scaled"
-    nodes.insert(0, helper.make_node("ReduceSum", ["x"], ["one"], keepdims=0))
-    nodes.insert(1, helper.make_node("Mul", ["w", "one"], ["scaled"]))
-    graph = helper.make_graph(
-        nodes, "slow", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
-        initializer=[helper.make_tensor("w", TensorProto.FLOAT, [width, width],
-                                        weights.tobytes(), raw=True)])
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), path)
+    products = "".join(f"t{i + 1} = MatMul (t{i}, w) " for i in range(rounds))
+    save_model(path, f"""slow (float[1] x) => (float[1] y) <int64[2] size = {{{width}, {width}}}> {{
+        w = ConstantOfShape <value = float[1] {{{1 / width}}}> (size)
+        one = ReduceSum <keepdims = 0> (x)
+        t0 = Mul (w, one) {products}
+        sum = ReduceSum <keepdims = 0> (t{rounds})
+        y = Add (x, sum) }}""")
 
 
 VOCABULARY = 61
@@ -100,66 +97,86 @@ def continued(prompt, count, stops=()):
 def language(path, rounds=0, width=300, positions=0):
     """A language model with a past: each token follows from all before it, which it reads in its
     cache alone. `rounds` products of matrices make a step slow; past `positions` a run fails."""
-    nodes = []
-
-    def node(op, inputs, output, **attributes):
-        nodes.append(helper.make_node(op, inputs, [output], **attributes))
-        return output
-
-    def constant(name, value, kind):
-        weights.append(helper.make_tensor(
-            name, kind, value.shape, value.tobytes(), raw=True))
-        return name
-
-    weights = []
-    integer, real = TensorProto.INT64, TensorProto.FLOAT
-    node("Cast", ["input_ids"], "tokens", to=real)
-    node("Cast", ["position_ids"], "places", to=real)
-    node("Mul", ["places", constant("seven", numpy.array(7, "<f4"), real)], "places7")
-    node("Add", ["places7", constant("three", numpy.array(3, "<f4"), real)], "factors")
-    node("Mul", ["tokens", "factors"], "values")
-    node("Unsqueeze", ["values", constant("heads", numpy.array([1, 3], "<i8"), integer)], "new")
-    node("Concat", ["past_key_values.0.key", "new"], "present.0.key", axis=2)
-    node("Squeeze", ["present.0.key", "heads"], "all")
-    node("Cast", ["attention_mask"], "used", to=real)
-    node("Mul", ["all", "used"], "summands")
-    node("ReduceSum", ["summands", constant("last", numpy.array([1], "<i8"), integer)], "sum",
-         keepdims=1)
-    node("Cast", ["sum"], "whole", to=integer)
-    node("Add", ["whole", constant("five", numpy.array(5, "<i8"), integer)], "whole5")
-    node("Mod", ["whole5", constant("size", numpy.array(VOCABULARY, "<i8"), integer)], "next")
-    node("Cast", ["next"], "right", to=real)
-    node("Unsqueeze", ["right", "last"], "right3")
-    node("Sub", [constant("words", numpy.arange(VOCABULARY, dtype="<f4"), real), "right3"], "off")
-    node("Abs", ["off"], "far")
-    node("Neg", ["far"], "scores")
-    node("Mul", ["tokens", constant("zero", numpy.array(0, "<f4"), real)], "zeros")
+    nothing = """zero = Constant <value_float = 0.0> ()
+        zeros = Mul (tokens, zero)"""
     if rounds:
-        constant("w", numpy.full((width, width), 1.0 / width, "<f4"), real)
-        node("ReduceSum", ["factors"], "one", keepdims=0)
-        node("Mul", ["w", "one"], "t0")
-        for i in range(rounds):
-            node("MatMul", [f"t{i}", "w"], f"t{i + 1}")
-        node("ReduceSum", [f"t{rounds}"], "effort", keepdims=0)
-        node("Mul", ["effort", "zero"], "nothing")
-        node("Add", ["zeros", "nothing"], "zeros2")
-    if positions:
-        constant("embedding", numpy.zeros(positions, "<f4"), real)
-        node("Gather", ["embedding", "position_ids"], "embedded")
-        node("Add", ["zeros", "embedded"], "zeros2")
-    node("Unsqueeze", ["zeros2" if rounds or positions else "zeros",
-                       constant("end", numpy.array([2], "<i8"), integer)], "zeros3")
-    node("Add", ["scores", "zeros3"], "logits")
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes, "language",
-        [value("input_ids", integer, ["batch", "length"]),
-         value("attention_mask", integer, ["batch", "total"]),
-         value("position_ids", integer, ["batch", "length"]),
-         value("past_key_values.0.key", real, ["batch", 1, "past", 1])],
-        [value("logits", real, ["batch", "length", VOCABULARY]),
-         value("present.0.key", real, ["batch", 1, "total", 1])], initializer=weights)
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), path)
+        nothing = f"""size = Constant <value_ints = [{width}, {width}]> ()
+            w = ConstantOfShape <value = float[1] {{{1 / width}}}> (size)
+            one = ReduceSum <keepdims = 0> (factors)
+            t0 = Mul (w, one) """ + "".join(
+                f"t{i + 1} = MatMul (t{i}, w) " for i in range(rounds)) + f"""
+            effort = ReduceSum <keepdims = 0> (t{rounds})
+            zero = Constant <value_float = 0.0> ()
+            counted = Add (tokens, effort)
+            zeros = Mul (counted, zero)"""
+    elif positions:
+        nothing = f"""room = Constant <value_ints = [{positions}]> ()
+            embedding = ConstantOfShape <value = float[1] {{0}}> (room)
+            zeros = Gather (embedding, position_ids)"""
+    save_model(path, f"""language (
+            int64[batch,length] input_ids, int64[batch,total] attention_mask,
+            int64[batch,length] position_ids, float[batch,1,past,1] "past_key_values.0.key")
+        => (float[batch,length,{VOCABULARY}] logits, float[batch,1,total,1] "present.0.key")
+        <float seven = {{7}}, float three = {{3}}, int64[2] heads = {{1, 3}}, int64[1] last = {{1}},
+         int64 five = {{5}}, int64 size_of = {{{VOCABULARY}}}, int64[1] end = {{2}},
+         float[{VOCABULARY}] words = {{{", ".join(map(str, range(VOCABULARY)))}}}> {{
+        tokens = Cast <to = 1> (input_ids)
+        places = Cast <to = 1> (position_ids)
+        places7 = Mul (places, seven)
+        factors = Add (places7, three)
+        values = Mul (tokens, factors)
+        new = Unsqueeze (values, heads)
+        "present.0.key" = Concat <axis = 2> ("past_key_values.0.key", new)
+        all = Squeeze ("present.0.key", heads)
+        used = Cast <to = 1> (attention_mask)
+        summands = Mul (all, used)
+        sum = ReduceSum <keepdims = 1> (summands, last)
+        whole = Cast <to = 7> (sum)
+        whole5 = Add (whole, five)
+        next = Mod (whole5, size_of)
+        right = Cast <to = 1> (next)
+        right3 = Unsqueeze (right, last)
+        off = Sub (words, right3)
+        far = Abs (off)
+        scores = Neg (far)
+        {nothing}
+        zeros3 = Unsqueeze (zeros, end)
+        logits = Add (scores, zeros3) }}""")
+
+
+def write(path, text):
+    """A file of this text or these bytes, and its folder."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(text if isinstance(text, bytes) else text.encode())
+
+
+def in_threads(count, body):
+    """What body(0) to body(count - 1) return, each in a thread of its own."""
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        return list(pool.map(body, range(count)))
+
+
+def until(condition, what, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what() if callable(what) else what
+        time.sleep(0.01)
+
+
+def run_tests(tests, *arguments):
+    for test in tests:
+        begin = time.monotonic()
+        test(*arguments)
+        print(f"ok {test.__name__} {time.monotonic() - begin:.1f} s", flush=True)
+
+
+@contextlib.contextmanager
+def scratch_for(kiln):
+    """A folder, where this kiln has a server in it; otherwise the test ends as skipped."""
+    skip_unless_built(kiln)
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
 
 
 def make_certificate(folder, name="pair"):
@@ -181,6 +198,12 @@ def skip_unless_built(kiln):
     if "libmicrohttpd" in said:
         print("skipped:", said.strip())
         sys.exit(77)
+
+
+def fails(kiln, arguments, words, codes=(1,)):
+    """A server that ends at once, and says why."""
+    server = Server(kiln, arguments)
+    assert server.process.returncode in codes and words in "".join(server.said), server.said
 
 
 class Server:
@@ -253,6 +276,18 @@ class Server:
         status, _, answer = self.request(method, path, body)
         return status, json.loads(answer) if answer else None
 
+    def infer(self, model, data, shape=None, name="x", datatype="FP32", version=None, **more):
+        """(status, answer) of a request of one input, as JSON; `more` of its members."""
+        path = f"/v2/models/{model}" + (f"/versions/{version}" if version else "")
+        given = {"name": name, "shape": list(shape or numpy.shape(data)), "datatype": datatype,
+                 "data": numpy.ravel(data).tolist()}
+        return self.json("POST", f"{path}/infer", {"inputs": [given], **more})
+
+    def metric(self, name, model=None):
+        labels = rf'\{{model="{model}",version="\d+"\}}' if model else ""
+        text = self.request("GET", "/metrics")[2].decode()
+        return int(re.search(rf"^{name}{labels} (\d+)$", text, re.M).group(1))
+
     def raw(self, data, timeout=20, half_close=False):
         """All that comes back for these bytes until the server closes or falls silent."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as client:
@@ -269,6 +304,16 @@ class Server:
             except OSError:
                 pass
             return found
+
+
+def refused(failure, words, call):
+    """The call fails in this way, of which the sentence has these words."""
+    try:
+        call()
+    except failure as problem:
+        assert words in str(problem), (words, problem)
+    else:
+        raise AssertionError(f"{words}: it was not refused")
 
 
 def same(name, found, expected):

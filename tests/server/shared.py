@@ -5,13 +5,14 @@
 
 SPDX-License-Identifier: Apache-2.0
 """
+import functools
 import os
 import sys
-import tempfile
 
 import numpy
 
-from serve_process import Server, identities, linear, skip_unless_built
+import serve_process
+from serve_process import Server, identities, linear, scratch_for
 
 try:
     import tritonclient.grpc as by_grpc
@@ -28,13 +29,7 @@ ROOM = 1 << 20
 BOOL = [("BOOL", "BOOL", "?")]
 
 
-def refused(words, call):
-    try:
-        call()
-    except InferenceServerException as failure:
-        assert words in str(failure), (words, failure)
-        return
-    raise AssertionError(f"{words}: it was not refused")
+refused = functools.partial(serve_process.refused, InferenceServerException)
 
 
 def wish_in(client, offset, size, region="r", name="y"):
@@ -143,8 +138,7 @@ def test_refused(client, opened, memory):
 
 
 def main():
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_for(KILN) as folder:
         linear(os.path.join(folder, "linear.onnx"), 2.0)
         identities(os.path.join(folder, "bools.onnx"), ["n"], BOOL)
         identities(os.path.join(folder, "words.onnx"), ["n"], [("BYTES", "STRING", "O")])

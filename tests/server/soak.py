@@ -20,13 +20,12 @@ import re
 import signal
 import statistics
 import sys
-import tempfile
 import time
 
 import numpy
 
 from serve_process import (VOCABULARY, Server, binary_request, continued, language, linear,
-                           skip_unless_built, slow)
+                           scratch_for, slow, write)
 
 try:
     from soak_rpc import RpcClient
@@ -65,6 +64,11 @@ def head_of(method, path, body, headers=None):
     lines = [f"{method} {path} HTTP/1.1", "Host: a", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+def infer_body(data, shape, **more):
+    given = {"name": "x", "shape": shape, "datatype": "FP32", "data": data}
+    return json.dumps({"inputs": [given], **more}).encode()
 
 
 async def read_answer(reader):
@@ -153,8 +157,7 @@ class Client:
                 assert answer.endswith((array * 3).tobytes()), answer[:200]
         else:
             headers = {}
-            body = json.dumps({"inputs": [{"name": "x", "shape": [rows, 4], "datatype": "FP32",
-                                           "data": array.ravel().tolist()}]}).encode()
+            body = infer_body(array.ravel().tolist(), [rows, 4])
 
             def check(answer):
                 found = json.loads(answer)["outputs"][0]["data"]
@@ -190,15 +193,12 @@ class Client:
         await self.ask("short", head_of("POST", path, body), (200, 400, 500), check)
 
     async def slow(self):
-        body = json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32",
-                                       "data": [1.0]}],
-                           "parameters": {"timeout": self.chance.choice((0, 1, 2000))}}).encode()
+        body = infer_body([1.0], [1], parameters={"timeout": self.chance.choice((0, 1, 2000))})
         await self.ask("slow", head_of("POST", "/v2/models/slow/infer", body), (200, 504))
 
     async def coming(self):
         """A model that is loaded and unloaded all the time."""
-        body = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32",
-                                       "data": [1, 2, 3, 4]}]}).encode()
+        body = infer_body([1, 2, 3, 4], [1, 4])
         await self.ask("coming", head_of("POST", "/v2/models/coming/infer", body), (200, *GONE))
 
     async def bad(self):
@@ -218,8 +218,7 @@ class Client:
         await self.ask(model, head_of(method, path, body), (400, 404, 405))
 
     async def pipelined(self):
-        body = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32",
-                                       "data": [1, 2, 3, 4]}]}).encode()
+        body = infer_body([1, 2, 3, 4], [1, 4])
         count = self.chance.randint(2, 6)
         await self.open()
         self.tally.sent += count
@@ -334,14 +333,12 @@ def make_repository(folder):
                        ("slow", lambda path: slow(path, 4)),
                        ("short", lambda path: language(path, positions=10))):
         make(os.path.join(folder, name + ".onnx"))
-    with open(os.path.join(folder, "broken.onnx"), "wb") as file:
-        file.write(b"no model")
+    write(os.path.join(folder, "broken.onnx"), b"no model")
 
 
 def main():
-    skip_unless_built(KILN)
     tally = Tally()
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_for(KILN) as folder:
         make_repository(folder)
         arguments = [folder, "--lenient", "--max-length", "256", "--access-log",
                      os.path.join(folder, "log"), *(["--grpc-port", "0"] if RpcClient else [])]

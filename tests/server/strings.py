@@ -8,46 +8,36 @@ SPDX-License-Identifier: Apache-2.0
 import json
 import os
 import sys
-import tempfile
 
 import numpy
-from onnx import TensorProto, helper, save
 
-from serve_process import Server, binary_answer, identities, pack, skip_unless_built
+from serve_process import (Server, binary_answer, identities, pack, run_tests, save_model,
+                           scratch_for)
 
 KILN = os.path.abspath(sys.argv[1])
 
 
 def classifier(path):
     """Words of a text in small letters, counted, weighed, and the label with the highest score."""
-    names = ["text", "words", "counts", "label", "scores", "shares"]
-    text, words, counts, label, scores, shares = names
-    nodes = [
-        helper.make_node("StringNormalizer", [text], [words], case_change_action="LOWER",
-                         stopwords=["the"], locale="C.UTF-8"),
-        helper.make_node("TfIdfVectorizer", [words], [counts], max_gram_length=1,
-                         min_gram_length=1, max_skip_count=0, mode="TF", ngram_counts=[0],
-                         ngram_indexes=[0, 1, 2], pool_strings=["good", "bad", "gr\u00fcn"]),
-        helper.make_node("Reshape", [counts, "row"], ["rows"]),
-        helper.make_node("LinearClassifier", ["rows"], [label, scores], domain="ai.onnx.ml",
-                         classlabels_strings=["neg", "pos", "gr\u00fcn"], multi_class=1,
-                         post_transform="SOFTMAX", intercepts=[0.0, 0.1, 0.0],
-                         coefficients=[-2.0, 2.0, 0.0, 2.0, -2.0, 0.0, 0.0, 0.0, 5.0]),
-        helper.make_node("Normalizer", [scores], [shares], domain="ai.onnx.ml", norm="L1")]
-    graph = helper.make_graph(
-        nodes, "classifier", [helper.make_tensor_value_info(text, TensorProto.STRING, ["n"])],
-        [helper.make_tensor_value_info(label, TensorProto.STRING, [1]),
-         helper.make_tensor_value_info(shares, TensorProto.FLOAT, [1, 3])],
-        initializer=[helper.make_tensor("row", TensorProto.INT64, [2], [1, 3])])
-    save(helper.make_model(graph, ir_version=9, opset_imports=[
-        helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]), path)
+    save_model(path, """classifier (string[n] text) => (string[1] label, float[1,3] shares)
+        <int64[2] row = {1, 3}> {
+        words = StringNormalizer <case_change_action = "LOWER", stopwords = ["the"],
+                                  locale = "C.UTF-8"> (text)
+        counts = TfIdfVectorizer <max_gram_length = 1, min_gram_length = 1, max_skip_count = 0,
+            mode = "TF", ngram_counts = [0], ngram_indexes = [0, 1, 2],
+            pool_strings = ["good", "bad", "gr\u00fcn"]> (words)
+        rows = Reshape (counts, row)
+        label, scores = ai.onnx.ml.LinearClassifier <
+            classlabels_strings = ["neg", "pos", "gr\u00fcn"], multi_class = 1,
+            post_transform = "SOFTMAX", intercepts = [0.0, 0.1, 0.0],
+            coefficients = [-2.0, 2.0, 0.0, 2.0, -2.0, 0.0, 0.0, 0.0, 5.0]> (rows)
+        shares = ai.onnx.ml.Normalizer <norm = "L1"> (scores) }""", '17, "ai.onnx.ml": 3')
 
 
 def test_classifier(server):
     for words, expected in ((["The", "GOOD", "good", "bad"], "pos"), (["bad", "the"], "neg"),
                             (["GR\u00dcN"], "gr\u00fcn"), (["else"], "pos")):
-        status, found = server.json("POST", "/v2/models/classifier/infer", {"inputs": [
-            {"name": "text", "datatype": "BYTES", "shape": [len(words)], "data": words}]})
+        status, found = server.infer("classifier", words, name="text", datatype="BYTES")
         assert status == 200, found
         label, shares = found["outputs"]
         assert label["datatype"] == "BYTES" and label["data"] == [expected], (words, found)
@@ -99,14 +89,11 @@ def test_strings(server):
 
 
 def main():
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_for(KILN) as folder:
         identities(os.path.join(folder, "words.onnx"), ["n"], [("BYTES", "STRING", "O")])
         classifier(os.path.join(folder, "classifier.onnx"))
         with Server(KILN, [folder]) as server:
-            for test in (test_strings, test_classifier):
-                test(server)
-                print("ok", test.__name__, flush=True)
+            run_tests((test_strings, test_classifier), server)
 
 
 main()

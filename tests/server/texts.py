@@ -11,18 +11,16 @@ import http.client
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 
-from serve_process import (VOCABULARY, Server, continued, language, linear, skip_unless_built)
+from serve_process import (VOCABULARY, Server, continued, in_threads, language, linear, run_tests,
+                           scratch_for, until, write)
 
 try:
     import sseclient
@@ -67,19 +65,6 @@ def generate(server, model, body, streams=False, version=None):
     assert headers["Content-Type"] == "application/json", headers
     found = json.loads(answer)
     return status, found.get("output_ids"), found.get("finish_reason", found.get("error"))
-
-
-def metric(server, name, model=None):
-    text = server.request("GET", "/metrics")[2].decode()
-    labels = r'\{model="%s",version="\d+"\}' % model if model else ""
-    return int(re.search(rf"^{name}{labels} (\d+)$", text, re.M).group(1))
-
-
-def until(condition, what, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
 
 
 def opened(server, path, body, version="1.1"):
@@ -186,23 +171,16 @@ def many(server):
     chance = random.Random(7)
     wanted = [([chance.randrange(VOCABULARY) for _ in range(chance.randint(1, 60))],
                chance.randint(1, 80), chance.random() < 0.7) for _ in range(240)]
-    runs, made, wrong = (metric(server, "nv_inference_exec_count", "lm"),
-                         metric(server, "serve_tokens", "lm"), [])
+    runs = server.metric("nv_inference_exec_count", "lm")
+    made = server.metric("serve_tokens", "lm")
 
     def one(index):
         for prompt, count, streams in wanted[index::24]:
             found = generate(server, "lm", body_of(prompt, count), streams)
-            if found != (200, continued(prompt, count), "length"):
-                wrong.append((prompt, count, streams, found))
-
-    threads = [threading.Thread(target=one, args=(i,)) for i in range(24)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong, wrong[0]
-    runs = metric(server, "nv_inference_exec_count", "lm") - runs
-    made = metric(server, "serve_tokens", "lm") - made
+            assert found == (200, continued(prompt, count), "length"), (prompt, streams, found)
+    in_threads(24, one)
+    runs = server.metric("nv_inference_exec_count", "lm") - runs
+    made = server.metric("serve_tokens", "lm") - made
     assert made == sum(count for _, count, _ in wanted), made
     assert runs < 0.8 * made, (runs, made)
     print(f"   {made} tokens in {runs} runs")
@@ -262,30 +240,30 @@ def failing(server):
 # --- clients that go ---
 
 def is_idle(server, model):
-    return metric(server, "serve_running_texts", model) == 0 and \
-        metric(server, "nv_inference_pending_request_count", model) == 0
+    return server.metric("serve_running_texts", model) == 0 and \
+        server.metric("nv_inference_pending_request_count", model) == 0
 
 
 def hang_ups(server):
     """Each way to go frees the row, and those that wait for it come in."""
     long = body_of([1, 2, 3])
     for how in ("close", "reset", "half"):
-        cancelled = metric(server, "serve_cancelled_texts", "slow")
+        cancelled = server.metric("serve_cancelled_texts", "slow")
         clients = [opened(server, path_of("slow", streams), long)
                    for streams in (True, False, True, True)]
         read_until(clients[0], b"data: ")
-        until(lambda: metric(server, "serve_running_texts", "slow") == 2, "two rows are taken")
-        until(lambda: metric(server, "nv_inference_pending_request_count", "slow") == 2, "two wait")
+        until(lambda: server.metric("serve_running_texts", "slow") == 2, "two rows are taken")
+        until(lambda: server.metric("nv_inference_pending_request_count", "slow") == 2, "two wait")
         for client in clients:
             if how == "reset":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.shutdown(socket.SHUT_WR) if how == "half" else client.close()
         until(lambda: is_idle(server, "slow"), f"{how}: a row is not freed")
-        assert metric(server, "serve_cancelled_texts", "slow") == cancelled + 4
+        assert server.metric("serve_cancelled_texts", "slow") == cancelled + 4
         for client in clients:
             client.close()
         assert generate(server, "slow", body_of([1], 2))[1] == continued([1], 2)
-    until(lambda: metric(server, "serve_requests") == 1, "requests stay")
+    until(lambda: server.metric("serve_requests") == 1, "requests stay")
 
 
 def limits(folder):
@@ -298,7 +276,7 @@ def limits(folder):
         first = opened(server, path_of("slow", True), body_of([1]))
         read_until(first, b"data: ")
         second = opened(server, path_of("slow", True), body_of([1], timeout=1200000))
-        until(lambda: metric(server, "nv_inference_pending_request_count", "slow") == 1, "waits")
+        until(lambda: server.metric("nv_inference_pending_request_count", "slow") == 1, "waits")
         status, _, sentence = generate(server, "slow", body_of([1]), True)
         assert status == 503 and "wait" in sentence, sentence
         found = read_until(first, b"0\r\n\r\n")
@@ -314,8 +292,8 @@ def limits(folder):
         body = body_of([1], 8000, id="x" * 1000)
         head = f"POST {path_of('lm', True)} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
         sleeper.sendall(head.encode() + b"\r\n" + body.encode())
-        until(lambda: metric(server, "serve_requests") == 2, "it is under way")
-        until(lambda: metric(server, "serve_requests") == 1, "it is never cut off", 20)
+        until(lambda: server.metric("serve_requests") == 2, "it is under way")
+        until(lambda: server.metric("serve_requests") == 1, "it is never cut off", 20)
         until(lambda: is_idle(server, "lm"), "its row is not freed")
         for client in (first, second, sleeper):
             client.close()
@@ -350,7 +328,7 @@ def reloads(server):
         client.close()
     assert server.request("POST", "/v2/repository/models/slow/load", b"{}")[0] == 200
     assert generate(server, "slow", body_of([1], 2))[1] == continued([1], 2)
-    assert metric(server, "serve_tokens", "slow") > 60  # of those that are gone too
+    assert server.metric("serve_tokens", "slow") > 60  # of those that are gone too
 
 
 def configurations(folder):
@@ -367,10 +345,8 @@ def configurations(folder):
              ("odd", language, generates % "maybe", 503),
              ("negative", language, length % "-4", 503)]
     for name, make, text, _ in cases:
-        os.makedirs(os.path.join(folder, name, "1"))
         make(os.path.join(folder, name, "1", "model.onnx"))
-        with open(os.path.join(folder, name, "config.pbtxt"), "w", encoding="utf-8") as file:
-            file.write(text)
+        write(os.path.join(folder, name, "config.pbtxt"), text)
     with Server(KILN, [folder, "--lenient"]) as server:
         for name, _, text, expected in cases:
             status, tokens, why = generate(server, name, body_of([1], 4))
@@ -381,8 +357,7 @@ def configurations(folder):
 
 
 def main():
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as configured:
+    with scratch_for(KILN) as folder, scratch_for(KILN) as configured:
         language(os.path.join(folder, "lm.onnx"))
         language(os.path.join(folder, "slow.onnx"), 6, 200)
         language(os.path.join(folder, "short.onnx"), positions=10)
@@ -392,16 +367,11 @@ def main():
                  (["--max-length", "4096", "--sequences", "2"], (hang_ups,))]
         for arguments, tests in cases:
             with Server(KILN, [folder, *arguments]) as server:
-                for test in tests:
-                    begin = time.monotonic()
-                    test(server)
-                    print(f"ok {test.__name__} {time.monotonic() - begin:.1f} s", flush=True)
-                until(lambda: metric(server, "serve_requests") == 1, "a request stays")
-                assert metric(server, "serve_body_bytes") == 0
-        for test, where in ((limits, folder), (stops, folder), (configurations, configured)):
-            begin = time.monotonic()
-            test(where)
-            print(f"ok {test.__name__} {time.monotonic() - begin:.1f} s", flush=True)
+                run_tests(tests, server)
+                until(lambda: server.metric("serve_requests") == 1, "a request stays")
+                assert server.metric("serve_body_bytes") == 0
+        run_tests((limits, stops), folder)
+        run_tests((configurations,), configured)
 
 
 main()

@@ -7,10 +7,8 @@ SPDX-License-Identifier: Apache-2.0
 """
 import os
 import sys
-import tempfile
-import threading
 
-from serve_process import Server, linear, skip_unless_built
+from serve_process import Server, in_threads, linear, run_tests, scratch_for, write
 
 KILN = os.path.abspath(sys.argv[1])
 TENSORS = """
@@ -19,7 +17,6 @@ output [ { name: "y" data_type: TYPE_FP32 dims: [ 4 ] %s } ]
 """
 BATCHED = 'name: "%s"\nplatform: "onnxruntime_onnx"\nmax_batch_size: 4\n'
 WHOLE = TENSORS.replace("[ 4 ]", "[ -1, 4 ]") % ""
-
 
 
 def warmup(data, name="x", kind="FP32", dims="4", more=""):
@@ -83,34 +80,19 @@ def make(folder):
     for name, (versions, text) in GOOD.items():
         place = os.path.join(folder, name)
         for version in versions:
-            os.makedirs(os.path.join(place, str(version)))
             linear(os.path.join(place, str(version),
                                 "net.onnx" if name == "named" else "model.onnx"), float(version))
         if text is not None:
-            with open(os.path.join(place, "config.pbtxt"), "w", encoding="utf-8") as file:
-                file.write(text)
-    with open(os.path.join(folder, "labelled", "labels.txt"), "w", encoding="utf-8") as file:
-        file.write("cat\ndog\nowl\nfox\n")
-    with open(os.path.join(folder, "..", "labels.txt"), "w", encoding="utf-8") as file:
-        file.write("outside\n")
+            write(os.path.join(place, "config.pbtxt"), text)
+    write(os.path.join(folder, "labelled", "labels.txt"), "cat\ndog\nowl\nfox\n")
+    write(os.path.join(folder, "..", "labels.txt"), "outside\n")
     for name, rows in (("warm", 16), ("warm_size", 15)):
-        os.makedirs(os.path.join(folder, name, "warmup"))
-        with open(os.path.join(folder, name, "warmup", "row"), "wb") as file:
-            file.write(b"\0" * rows)
+        write(os.path.join(folder, name, "warmup", "row"), b"\0" * rows)
     for name, (text, _) in (BAD | ABSENT).items():
         os.makedirs(os.path.join(folder, name, "1"), exist_ok=True)
         if name in BAD:
             linear(os.path.join(folder, name, "1", "model.onnx"), 1.0)
-        with open(os.path.join(folder, name, "config.pbtxt"), "w", encoding="utf-8") as file:
-            file.write(text)
-
-
-def infer(server, path, rows, outputs=None):
-    document = {"inputs": [{"name": "x", "shape": [rows, 4], "datatype": "FP32",
-                            "data": list(range(rows * 4))}]}
-    if outputs:
-        document["outputs"] = outputs
-    return server.json("POST", f"/v2/models/{path}/infer", document)
+        write(os.path.join(folder, name, "config.pbtxt"), text)
 
 
 def test_versions(server):
@@ -118,11 +100,11 @@ def test_versions(server):
               "labelled": [1], "unbatched": [1], "short": [1], "named": [1], "warm": [1]}
     for name, versions in served.items():
         for version in GOOD[name][0]:
-            status, answer = infer(server, f"{name}/versions/{version}", 1)
+            status, answer = server.infer(name, [[0, 1, 2, 3]], version=version)
             assert (status == 200) == (version in versions), (name, version, answer)
             if status == 200:
                 assert answer["outputs"][0]["data"][1] == version, answer
-        assert infer(server, name, 1)[1]["model_version"] == str(max(versions))
+        assert server.infer(name, [[0, 1, 2, 3]])[1]["model_version"] == str(max(versions))
 
 
 def test_shapes(server):
@@ -132,8 +114,8 @@ def test_shapes(server):
         config = server.json("GET", f"/v2/models/{name}/config")[1]
         assert config["max_batch_size"] == 4, config
         assert config["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}], config
-        assert infer(server, name, 4)[0] == 200
-        status, answer = infer(server, name, 5)
+        assert server.infer(name, [[1] * 4] * 4)[0] == 200
+        status, answer = server.infer(name, [[1] * 4] * 5)
         assert status == 400 and "max_batch_size" in answer["error"], answer
     for name, policy in (("all", {"all": {}}), ("latest", {"latest": {"num_versions": 2}}),
                          ("specific", {"specific": {"versions": [1, 10, 77]}}),
@@ -146,12 +128,12 @@ def test_shapes(server):
     assert "dynamic_batching" not in server.json("GET", "/v2/models/all/config")[1]
     for path in ("all", "all/versions/2"):
         assert server.json("GET", f"/v2/models/{path}")[1]["versions"] == ["1", "2", "10"]
-    assert infer(server, "unbatched", 9)[0] == 200
+    assert server.infer("unbatched", [[1] * 4] * 9)[0] == 200
 
 
 def test_labels(server):
     wish = [{"name": "y", "parameters": {"classification": 2}}]
-    assert infer(server, "labelled", 1, wish)[1]["outputs"][0]["data"] == \
+    assert server.infer("labelled", [[0, 1, 2, 3]], outputs=wish)[1]["outputs"][0]["data"] == \
         ["3.000000:3:fox", "2.000000:2:owl"]
 
 
@@ -159,11 +141,7 @@ def test_batches(server):
     """With a delay, requests share runs; where none was asked for, each has its own."""
     for name, shares in (("labelled", True), ("all", False)):
         before = server.json("GET", f"/v2/models/{name}/stats")[1]["model_stats"][0]
-        threads = [threading.Thread(target=infer, args=(server, name, 1)) for _ in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(16, lambda _, name=name: server.infer(name, [[1] * 4]))
         after = server.json("GET", f"/v2/models/{name}/stats")[1]["model_stats"][0]
         runs = after["execution_count"] - before["execution_count"]
         assert after["inference_count"] - before["inference_count"] == 16, (before, after)
@@ -189,16 +167,12 @@ def test_refused(server):
 
 
 def main():
-    skip_unless_built(KILN)
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_for(KILN) as scratch:
         folder = os.path.join(scratch, "models")
-        os.mkdir(folder)
         make(folder)
         with Server(KILN, [folder, "--lenient"]) as server:
-            for test in (test_warm, test_versions, test_shapes, test_labels, test_batches,
-                         test_refused):
-                test(server)
-                print("ok", test.__name__, flush=True)
+            run_tests((test_warm, test_versions, test_shapes, test_labels, test_batches,
+                         test_refused), server)
 
 
 main()
