@@ -112,7 +112,8 @@ static bool rewrite(kln_graph_edit *edit, const head *of)
 {
     const kln_onnx_node *node = of->product;
     const char *weights = add_weights(edit, of);
-    const char *result = kln_arena_printf(&edit->model->arena, "%s/pixel", node->outputs[0]);
+    const char *result =
+        kln_arena_printf(&edit->model->arena, "%s" QUANTIZE_PIXEL, node->outputs[0]);
     if (weights == NULL || result == NULL) {
         return false;
     }

@@ -31,10 +31,15 @@ static bool has(const char *const *sorted, size_t count, const char *name, size_
 
 size_t quantize_first_length(const char *name)
 {
+    static const char *const made[] = {QUANTIZE_EVENED, QUANTIZE_PIXEL};
     const size_t length = strlen(name);
-    const size_t end = strlen(QUANTIZE_EVENED);
-    const bool is_evened = length > end && strcmp(name + length - end, QUANTIZE_EVENED) == 0;
-    return is_evened ? length - end : length;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(made); i++) {
+        const size_t end = strlen(made[i]);
+        if (length > end && strcmp(name + length - end, made[i]) == 0) {
+            return length - end;
+        }
+    }
+    return length;
 }
 
 bool quantize_is_kept(const kiln_precision_options *o, const kln_onnx_node *node)

@@ -70,8 +70,10 @@ KILN_MUST_CHECK kiln_status quantize_sort_kept(kln_arena *arena, const char *con
 /* Whether the options, with their lists sorted, name the node, its operator or an output. */
 bool quantize_is_kept(const kiln_precision_options *options, const kln_onnx_node *node);
 
-/* How the name of a tensor that was evened out ends, and how long it was before. */
+/* How names of tensors end that stand for one of the model, evened out or given by a convolution of
+ * one pixel, and how long the model's own is. */
 #define QUANTIZE_EVENED "/evened"
+#define QUANTIZE_PIXEL "/pixel"
 size_t quantize_first_length(const char *name);
 
 /* [batch, channels, 1, ...]; false for NULL. (quantize_choose.c) */

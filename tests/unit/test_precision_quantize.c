@@ -9,6 +9,7 @@
 #include "context_test.h"
 #include "graph_maker.h"
 #include "precision/kln_precision.h"
+#include "precision_report.h"
 
 #define COUNT 64
 #define TEXT ((size_t)1024)
@@ -353,6 +354,16 @@ static void check_scales(const kln_onnx_graph *graph)
     }
 }
 
+/* Each node of the report may be named as one that stays. */
+static void check_names(size_t index, const kiln_precision_report *report,
+                        const kiln_precision_options *how)
+{
+    owned_maker m;
+    const kiln_precision_options kept = keep_converted(report, *how);
+    make(&m, index);
+    assert_kept(kln_precision_convert(m.model, &kept, NULL));
+}
+
 TEST_EACH(pairs_are_placed, i, KLN_ARRAY_LENGTH(cases))
 {
     owned_maker m;
@@ -373,6 +384,7 @@ TEST_EACH(pairs_are_placed, i, KLN_ARRAY_LENGTH(cases))
     assert_int_equal(run(m.model, after), count);
     close_to(cases[i].name, cases[i].tolerance, before, after, count);
     check_turned(i, &how, after);
+    check_names(i, report, &how);
     assert_ok(kiln_precision_report_summary(report, &summary));
     assert_true(summary.converted_count != 0);
     if (strcmp(cases[i].name, "padded") == 0) {

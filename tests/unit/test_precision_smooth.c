@@ -6,6 +6,7 @@
 #include "context_test.h"
 #include "graph_maker.h"
 #include "precision/kln_precision.h"
+#include "precision_report.h"
 
 #define CHANNELS 8
 #define INPUT (CHANNELS * 25)
@@ -268,7 +269,9 @@ static double error_of(size_t index, const kiln_range_table *ranges, const float
                        char text[1024])
 {
     static float found[MOST];
-    kiln_network *network = network_of(index);
+    owned_network network = network_of(index);
+    owned_network again = network_of(index);
+    owned_precision_report report = NULL;
     const kln_onnx_model *model = NULL;
     double sum = 0;
     kiln_precision_options how =
@@ -277,14 +280,15 @@ static double error_of(size_t index, const kiln_range_table *ranges, const float
     if (strstr(cases[index].name, "beside") != NULL) {
         how.rest = KILN_PRECISION_FP16;
     }
-    assert_ok(kiln_network_convert(network, &how, NULL));
+    assert_ok(kiln_network_convert(network, &how, &report));
+    const kiln_precision_options kept = keep_converted(report, how);
+    assert_kept(kiln_network_convert(again, &kept, NULL));
     const size_t count = run(network, found);
     for (size_t i = 0; i < count; i++) {
         sum += pow((double)found[i] - (double)expected[i], 2);
     }
     assert_ok(kln_network_model(network, &model));
     operators_of(&model->graph, text);
-    kiln_network_destroy(network);
     return sum / (double)count;
 }
 
