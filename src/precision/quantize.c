@@ -336,23 +336,6 @@ static kiln_status write_graph(quantize_pass *pass)
 
 /* --- what was done --- */
 
-/* As the model calls it: a caller may name it as one to stay. */
-static const char *first_name(const quantize_pass *pass, const char *name)
-{
-    const size_t length = quantize_first_length(name);
-    const char *before =
-        name[length] != '\0' ? kln_arena_printf(pass->arena, "%.*s", (int)length, name) : NULL;
-    return before != NULL ? before : name;
-}
-
-/* Whether the node only gives the model's name to what a convolution of one pixel stands in for. */
-static bool is_added(const quantize_pass *pass, const kln_onnx_node *node)
-{
-    return node->input_count != 0 && node->output_count != 0 &&
-           strcmp(node->inputs[0], node->outputs[0]) != 0 &&
-           strcmp(first_name(pass, node->inputs[0]), node->outputs[0]) == 0;
-}
-
 static kiln_status report(const quantize_pass *pass)
 {
     kiln_precision_summary *totals = kln_precision_report_totals(pass->report);
@@ -364,7 +347,7 @@ static kiln_status report(const quantize_pass *pass)
     for (size_t i = 0; i < pass->graph->node_count; i++) {
         const kln_onnx_node *node = &pass->graph->nodes[i];
         const quantize_node *chosen = &pass->nodes[i];
-        if (is_added(pass, node)) {
+        if (quantize_is_added(node)) {
             continue;
         }
         const kln_value *out = node->output_count != 0
@@ -377,7 +360,8 @@ static kiln_status report(const quantize_pass *pass)
             .name = node->name,
             .operator_type = node->op_type,
             .graph = "",
-            .output = node->output_count != 0 ? first_name(pass, node->outputs[0]) : "",
+            .output =
+                node->output_count != 0 ? quantize_first_name(pass->arena, node->outputs[0]) : "",
             .dtype = chosen->is_quantized ? pass->format->storage
                      : floats             ? KILN_DTYPE_FLOAT32
                                           : KILN_DTYPE_UNDEFINED,

@@ -29,7 +29,7 @@ static bool has(const char *const *sorted, size_t count, const char *name, size_
     return count != 0 && bsearch(&sought, sorted, count, sizeof *sorted, compare_part) != NULL;
 }
 
-size_t quantize_first_length(const char *name)
+static size_t first_length(const char *name)
 {
     static const char *const made[] = {QUANTIZE_EVENED, QUANTIZE_PIXEL};
     const size_t length = strlen(name);
@@ -42,6 +42,25 @@ size_t quantize_first_length(const char *name)
     return length;
 }
 
+const char *quantize_first_name(kln_arena *arena, const char *name)
+{
+    const size_t length = first_length(name);
+    const char *first =
+        name[length] != '\0' ? kln_arena_printf(arena, "%.*s", (int)length, name) : NULL;
+    return first != NULL ? first : name;
+}
+
+bool quantize_is_added(const kln_onnx_node *node)
+{
+    if (node->input_count == 0 || node->output_count == 0) {
+        return false;
+    }
+    const char *input = node->inputs[0];
+    const size_t length = first_length(input);
+    return input[length] != '\0' && strlen(node->outputs[0]) == length &&
+           strncmp(input, node->outputs[0], length) == 0;
+}
+
 bool quantize_is_kept(const kiln_precision_options *o, const kln_onnx_node *node)
 {
     bool is_kept =
@@ -50,7 +69,7 @@ bool quantize_is_kept(const kiln_precision_options *o, const kln_onnx_node *node
     for (size_t i = 0; !is_kept && i < node->output_count; i++) {
         const char *name = node->outputs[i];
         is_kept = has(o->keep_nodes, o->keep_node_count, name, strlen(name)) ||
-                  has(o->keep_nodes, o->keep_node_count, name, quantize_first_length(name));
+                  has(o->keep_nodes, o->keep_node_count, name, first_length(name));
     }
     return is_kept;
 }

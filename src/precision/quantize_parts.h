@@ -71,10 +71,12 @@ KILN_MUST_CHECK kiln_status quantize_sort_kept(kln_arena *arena, const char *con
 bool quantize_is_kept(const kiln_precision_options *options, const kln_onnx_node *node);
 
 /* How names of tensors end that stand for one of the model, evened out or given by a convolution of
- * one pixel, and how long the model's own is. */
+ * one pixel; the model's own name, which a caller may name as one to stay; whether the node only
+ * gives that name to what stands for it. */
 #define QUANTIZE_EVENED "/evened"
 #define QUANTIZE_PIXEL "/pixel"
-size_t quantize_first_length(const char *name);
+const char *quantize_first_name(kln_arena *arena, const char *name);
+bool quantize_is_added(const kln_onnx_node *node);
 
 /* [batch, channels, 1, ...]; false for NULL. (quantize_choose.c) */
 bool quantize_is_one_pixel(const kln_value *value);
