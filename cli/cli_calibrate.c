@@ -147,7 +147,8 @@ static const cli_option options[] = {
      "Tensors that are looked at at once, with their histograms, take at most so much; past it the "
      "model runs several times for each batch. Default 1024."},
     {"count-threads", 0, "N", CLI_INTEGER, FIELD(count_threads), 0, 4096, NULL,
-     "Threads that count. Default 0: one for each processor, 8 at most."},
+     "Threads that count and, with ONNX Runtime on the CPU, batches that run at the same time, as "
+     "far as --memory reaches. Default 0: one for each processor, 16 at most."},
     {"precision", 'p', "TYPE", CLI_CHOICE, FIELD(precision), 0, 0, precisions,
      "Find only the ranges that kiln quantize looks at for int8 or fp8: the others cost time."},
     {"tensor", 0, "NAME", CLI_LIST, FIELD(tensors), 0, 0, NULL,
@@ -186,7 +187,8 @@ const cli_command cli_command_calibrate = {
     .summary = "find the ranges of a model's tensors on batches of data",
     .description =
         "Runs the ONNX file MODEL on batches of data and finds for each floating-point tensor the "
-        "range that a low precision should represent. One batch is in memory at a time.\n\n"
+        "range that a low precision should represent. Batches are in memory only while they "
+        "run.\n\n"
         "NaN and infinities have no part in a range and are told of.",
     .groups = groups,
     .examples = examples,

@@ -76,6 +76,12 @@ int main(void)
     CONSTANT(ORT_VALUE_TENSOR, ONNX_TYPE_TENSOR)
     CONSTANT(ORT_ALLOCATOR_DEVICE, OrtDeviceAllocator)
     CONSTANT(ORT_MEMORY_DEFAULT, OrtMemTypeDefault)
+#define MEMBER(name) \
+    CONSTANT((long)offsetof(ort_custom_op, name), (long)offsetof(OrtCustomOp, name))
+    MEMBER(GetInputType)
+    MEMBER(GetInputMemoryType)
+    MEMBER(KernelComputeV2)
+    CONSTANT(0, INPUT_OUTPUT_REQUIRED)
 
 /* Names of Kiln's data types in the header's words. */
 #define KILN_DTYPE_FLOAT32 ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT

@@ -14,10 +14,10 @@
  *     kiln_batch_folder_close(folder);
  *
  * Every floating-point tensor of the main graph that is no constant is observed: inputs, what nodes
- * give to each other, and outputs. One batch is in memory at a time; what is kept of a tensor is a
- * histogram of 32 KiB, whose bins double their width when larger numbers come. So a batch is read
- * once, whatever comes after it: a second pass would want it twice, and bins that are added at the
- * end would grow with the largest number that is ever seen.
+ * give to each other, and outputs. Batches are in memory only while they run; what is kept of a
+ * tensor is a histogram of 32 KiB, whose bins double their width when larger numbers come. So a
+ * batch is read once, whatever comes after it: a second pass would want it twice, and bins that are
+ * added at the end would grow with the largest number that is ever seen.
  *
  * How a range is found:
  *
@@ -115,7 +115,11 @@ typedef struct kiln_calibrate_options {
      * histograms take, beside what the network's own run takes; past it the network is run once for
      * each part of them. 0: 1 GiB. LIMIT where a single tensor and the histograms do not fit. */
     uint64_t memory_bytes;
-    int32_t threads; /* that count, beside the backend's; 0: one for each processor, 8 at most */
+    /* That count, beside the backend's. With ONNX Runtime on the CPU each runs a batch of its own,
+     * on one thread unless the build options say so, and counts tensors on the way, in the order of
+     * the batches; as many as have room for all of their tensors in memory_bytes. 0: one for each
+     * processor, 16 at most */
+    int32_t threads;
     const char *const *tensors; /* only these are observed; NULL: all */
     size_t tensor_count;
     bool channels; /* what each channel of a tensor is seen to be goes into the table as well, where

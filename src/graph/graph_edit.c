@@ -281,6 +281,9 @@ static void place_nodes(kln_graph_edit *edit, kln_onnx_node *nodes, size_t *coun
             nodes[(*count)++] = edit->graph->nodes[i];
         }
     }
+    while (next < edit->addition_count) {
+        nodes[(*count)++] = edit->additions[next++].node;
+    }
 }
 
 /* Constants that only the dropped nodes read would be handed on for nothing. */

@@ -20,6 +20,17 @@
 
 struct kln_onnx_model;
 
+/* Somebody who is shown tensors while a network runs, before their memory serves others: those that
+ * nodes of the type "Watch" in the domain KLN_WATCH_DOMAIN read, on the thread that runs. The
+ * operator reads a tensor and an int64 number, which is the run's, has its place as the attribute
+ * "index", and gives an int64 0 without dimensions. What `see` returns, if not KILN_OK, ends the
+ * run. Of ONNX Runtime on the CPU. */
+#define KLN_WATCH_DOMAIN "kiln.watch"
+typedef struct kln_watch {
+    kiln_status (*see)(void *user, size_t index, int64_t run, const kiln_tensor *tensor);
+    void *user;
+} kln_watch;
+
 /* What to build or load: a file, bytes or a graph. Lives during the call only. A file was opened
  * and looked at already: who keeps it takes a share of `file`, and nobody opens `path` again, where
  * another file may lie by then. */
@@ -33,8 +44,9 @@ struct kiln_model {
                                            caller's, or NULL */
     kln_text *written; /* where a graph is written for kiln_model_bytes; the caller's, or NULL */
     const struct kln_onnx_model
-        *origin;       /* of a plan: what it was built from, where that is at
-                          hand, for the names that a plan does not keep; or NULL */
+        *origin;            /* of a plan: what it was built from, where that is at
+                               hand, for the names that a plan does not keep; or NULL */
+    const kln_watch *watch; /* of a graph with such nodes; lives as long as the engine; or NULL */
     kiln_span timings; /* what other processes measured (kiln_backend.timings), for a build that has
                           nothing of its own to begin with; what is not understood is passed over */
 };

@@ -167,29 +167,19 @@ static kiln_status observe_inputs(kln_calibration *of)
     return KILN_OK;
 }
 
-static kiln_status tell(const kln_calibration *of)
-{
-    const kiln_calibrate_progress progress = {.batches = of->batches,
-                                              .most = of->options.batches,
-                                              .tensors = of->count,
-                                              .parts = of->part_count,
-                                              .nanoseconds = kln_now() - of->begin};
-    KLN_RETURN_IF(
-        of->options.progress != NULL && !of->options.progress(of->options.user, &progress),
-        KILN_ERROR_CANCELLED, "the calibration was cancelled after %llu batches",
-        (unsigned long long)of->batches);
-    return KILN_OK;
-}
-
 static kiln_status run_batch(kln_calibration *of)
 {
     KLN_RETURN_IF_ERROR(kln_calibration_plan(of));
+    if (of->crowd.count > 0) {
+        KLN_RETURN_IF_ERROR(observe_inputs(of));
+        return kln_calibration_start_run(of);
+    }
+    of->started++;
     for (size_t part = 0; part < of->part_count; part++) {
         KLN_RETURN_IF_ERROR(run_part(of, part));
     }
     KLN_RETURN_IF_ERROR(observe_inputs(of));
-    of->batches++;
-    return KILN_OK;
+    return kln_calibration_tell(of);
 }
 
 /* --- batches in pieces --- */
@@ -235,7 +225,7 @@ static void take_rows(const kln_calibration *of, const kiln_named_tensor *whole,
 
 static bool is_over(const kln_calibration *of)
 {
-    return of->options.batches > 0 && of->batches >= of->options.batches;
+    return of->options.batches > 0 && of->started >= of->options.batches;
 }
 
 static kiln_status run_pieces(kln_calibration *of, int64_t all, int64_t wanted, int64_t rows)
@@ -253,7 +243,6 @@ static kiln_status run_pieces(kln_calibration *of, int64_t all, int64_t wanted, 
         }
         take_rows(of, whole, all, first, size);
         KLN_RETURN_IF_ERROR(run_batch(of));
-        KLN_RETURN_IF_ERROR(tell(of));
     }
     return KILN_OK;
 }
@@ -267,33 +256,34 @@ static kiln_status run_whole(kln_calibration *of, const kiln_named_tensor *input
     if (rows > 0 && rows < all) {
         return run_pieces(of, all, wanted, rows);
     }
-    KLN_RETURN_IF_ERROR(run_batch(of));
-    return tell(of);
+    return run_batch(of);
 }
 
 /* --- all of them --- */
 
-static kiln_status run_all(kln_calibration *of, const kiln_batch_source *source)
+static kiln_status run_each(kln_calibration *of, const kiln_batch_source *source)
 {
     for (uint64_t batch = 1; !is_over(of); batch++) {
         const kiln_named_tensor *inputs = NULL;
         size_t count = 0;
-        kiln_status status = source->next(source->user, &inputs, &count);
-        if (status == KILN_OK && count == 0) {
+        of->source_batch = batch;
+        KLN_RETURN_IF_ERROR(source->next(source->user, &inputs, &count));
+        if (count == 0) {
             break;
         }
-        if (status == KILN_OK) {
-            status = run_whole(of, inputs, count);
-        }
-        if (status != KILN_OK) {
-            return status == KILN_ERROR_CANCELLED
-                       ? status
-                       : kln_fail_within(status, "batch %llu", (unsigned long long)batch);
-        }
+        KLN_RETURN_IF_ERROR(run_whole(of, inputs, count));
     }
-    return of->batches > 0 ? KILN_OK
-                           : kln_fail(KILN_ERROR_EMPTY,
-                                      "there is no batch to calibrate with; one or more is needed");
+    return kln_calibration_finish_runs(of);
+}
+
+static kiln_status run_all(kln_calibration *of, const kiln_batch_source *source)
+{
+    const kiln_status status = run_each(of, source);
+    KLN_RETURN_IF(status == KILN_OK && of->batches == 0, KILN_ERROR_EMPTY,
+                  "there is no batch to calibrate with; one or more is needed");
+    return status == KILN_OK || status == KILN_ERROR_CANCELLED
+               ? status
+               : kln_fail_within(status, "batch %llu", (unsigned long long)of->source_batch);
 }
 
 static kiln_status start(kln_calibration *of)
@@ -305,6 +295,8 @@ static kiln_status start(kln_calibration *of)
     of->hints = kln_arena_alloc_zeroed(&of->arena, most, sizeof *of->hints);
     KLN_FAIL_IF(of->bound == NULL || of->shapes == NULL || of->hints == NULL,
                 kln_fail_memory(most * sizeof *of->bound, "a batch"));
+    const size_t crowd = kln_calibration_crowd(of);
+    KLN_RETURN_IF_ERROR(crowd > 0 ? kln_calibration_gather(of, crowd) : KILN_OK);
     return kln_calibration_start(of);
 }
 
@@ -379,6 +371,7 @@ static kiln_status calibrate(kln_calibration *of, const kiln_batch_source *sourc
     } else {
         kiln_range_table_destroy(made);
     }
+    kln_calibration_disperse(of);
     kln_calibration_release_engines(of);
     kln_calibration_leave_gpu(of);
     kln_calibration_stop(of);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
+#include <unistd.h>
+
 #include "calibrate_parts.h"
 
 #define DEFAULT_BYTES (UINT64_C(1) << 30)
+#define MOST_BY_ITSELF 16
 #define UNKNOWN_BYTES (UINT64_C(1) << 20) /* is assumed of a tensor whose shape is not known */
 
 /* --- the tensors --- */
@@ -204,11 +207,15 @@ static kiln_status divide(kln_calibration *of)
                       "allowed (kiln_calibrate_options.memory_bytes)",
                       each->name, (unsigned long long)each->bytes, (unsigned long long)kept,
                       (unsigned long long)limit);
-        if (i == of->input_count || bytes + each->bytes > limit - kept) {
+        if (i == of->input_count || (of->crowd.count == 0 && bytes + each->bytes > limit - kept)) {
             of->part_begins[of->part_count++] = i;
             bytes = 0;
         }
         bytes += each->bytes;
+    }
+    if (of->crowd.count > 0) {
+        const uint64_t most = bytes > 0 ? (limit - kept) / bytes : of->crowd.count;
+        of->crowd.width = most >= of->crowd.count ? of->crowd.count : most > 0 ? (size_t)most : 1;
     }
     of->part_begins[of->part_count] = of->count;
     return KILN_OK;
@@ -274,18 +281,48 @@ kiln_optimization kln_calibration_optimization(const kln_calibration *of)
                                                                      : KILN_OPTIMIZATION_EXTENDED;
 }
 
+static bool is_on(const kiln_build_options *build, uint32_t options)
+{
+    const kiln_backend *backend = NULL;
+    kiln_backend_info info = {.struct_size = sizeof info};
+    return kln_backend_select(build->backend, build->library, &backend, &info) == KILN_OK &&
+           (backend->options & options) != 0;
+}
+
+static bool is_ort_on_cpu(const kiln_build_options *build)
+{
+    return build->provider != KILN_PROVIDER_CUDA && is_on(build, KLN_OPTIONS_ONNXRUNTIME);
+}
+
+size_t kln_calibration_threads(const kln_calibration *of)
+{
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    const size_t most =
+        processors > 0 && processors < MOST_BY_ITSELF ? (size_t)processors : MOST_BY_ITSELF;
+    return of->options.threads > 0 ? (size_t)of->options.threads : most;
+}
+
+/* Nodes that wait for each other's batches would keep the threads of others that wait for them. */
+size_t kln_calibration_crowd(const kln_calibration *of)
+{
+    const kiln_build_options *build = &of->build;
+    const size_t each = build->threads > 0 ? (size_t)build->threads : 1;
+    const size_t count = kln_calibration_threads(of) / each;
+    if (!is_ort_on_cpu(build) || build->parallel_nodes > 1 ||
+        build->precision != KILN_PRECISION_DEFAULT || of->count == of->input_count) {
+        return 0;
+    }
+    return count > 0 ? count : 1;
+}
+
 /* What runs some hundred times is ready sooner where nobody searches for the fastest kernels; and
  * ranges are those of float32, not of products that are rounded on the way. ONNX Runtime's threads
  * would spin while others count. */
 static void settle(const kln_calibration *of, kiln_build_options *build)
 {
-    const kiln_backend *backend = NULL;
-    kiln_backend_info info = {.struct_size = sizeof info};
     const bool on_cuda = build->provider == KILN_PROVIDER_CUDA;
-    const bool is_known =
-        kln_backend_select(build->backend, build->library, &backend, &info) == KILN_OK;
-    const bool on_tensorrt = is_known && (backend->options & KLN_OPTIONS_TENSORRT) != 0;
-    const bool on_cpu = is_known && (backend->options & KLN_OPTIONS_ONNXRUNTIME) != 0 && !on_cuda;
+    const bool on_tensorrt = is_on(build, KLN_OPTIONS_TENSORRT);
+    const bool on_cpu = is_ort_on_cpu(build);
     if (on_cuda && build->conv_search == KILN_CONV_SEARCH_DEFAULT) {
         build->conv_search = KILN_CONV_SEARCH_HEURISTIC;
     }
@@ -295,12 +332,23 @@ static void settle(const kln_calibration *of, kiln_build_options *build)
     if (on_cpu && build->spinning == KILN_SWITCH_DEFAULT) {
         build->spinning = KILN_SWITCH_OFF;
     }
+    if (of->crowd.count > 0 && build->threads == 0) {
+        build->threads = 1;
+    }
     if (on_tensorrt && build->builder_optimization_level == 0) {
         build->builder_optimization_level = -1;
     }
     if ((on_cuda || on_tensorrt) && build->tf32 == KILN_SWITCH_DEFAULT) {
         build->tf32 = KILN_SWITCH_OFF;
     }
+}
+
+static kiln_status build_watched(kln_calibration *of, const kiln_build_options *build)
+{
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *watched = NULL;
+    KLN_RETURN_IF_ERROR(kln_calibration_watch(of, &watched));
+    const kiln_model model = {.graph = watched, .watch = &of->crowd.watch};
+    return kln_engine_make(&model, build, false, NULL, &of->engines[0]);
 }
 
 /* The graph of a part is the whole one with other outputs: a backend leaves out what these do not
@@ -311,6 +359,14 @@ kiln_status kln_calibration_build(kln_calibration *of, size_t part)
     const kiln_model model = {.graph = of->model};
     kiln_build_options build = of->build;
     size_t count = 0;
+    if (build.profile_count == 0 && build.shape_hint_count == 0) {
+        build.shape_hints = of->hints;
+        build.shape_hint_count = of->shape_count;
+    }
+    settle(of, &build);
+    if (of->crowd.count > 0) {
+        return build_watched(of, &build);
+    }
     for (size_t i = of->part_begins[part]; i < of->part_begins[part + 1]; i++) {
         const kln_value *value = of->inference->graph->values[of->observed[i].value];
         of->outputs[count++] = (kln_onnx_value){.name = value->name,
@@ -318,11 +374,6 @@ kiln_status kln_calibration_build(kln_calibration *of, size_t part)
                                                          .dtype = value->dtype,
                                                          .wire_dtype = value->wire_dtype}};
     }
-    if (build.profile_count == 0 && build.shape_hint_count == 0) {
-        build.shape_hints = of->hints;
-        build.shape_hint_count = of->shape_count;
-    }
-    settle(of, &build);
     graph->outputs = of->outputs;
     graph->output_count = count;
     graph->output_capacity = 0;

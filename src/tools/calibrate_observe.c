@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdatomic.h>
-#include <unistd.h>
 
 #include "calibrate_parts.h"
 
-#define MOST_BY_ITSELF 8
-
 kiln_status kln_calibration_start(kln_calibration *of)
 {
-    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    const size_t most =
-        processors > 0 && processors < MOST_BY_ITSELF ? (size_t)processors : MOST_BY_ITSELF;
-    of->thread_count = of->options.threads > 0 ? (size_t)of->options.threads : most;
+    of->thread_count = kln_calibration_threads(of);
     of->scratches = kln_arena_alloc_zeroed(&of->arena, of->thread_count, sizeof(void *));
     for (size_t i = 0; of->scratches != NULL && i < of->thread_count; i++) {
         of->scratches[i] = kln_observer_scratch_create();
@@ -43,6 +37,20 @@ typedef struct worker {
     kln_message message;
 } worker;
 
+kiln_status kln_calibration_count(kln_observed *observed, const kiln_tensor *tensor,
+                                  kln_observer_scratch *scratch)
+{
+    KLN_RETURN_IF_ERROR(kln_observer_add(&observed->observer, tensor, scratch));
+    if (observed->channels != NULL) {
+        kln_channels_add(observed->channels, observed->channel_count, observed->channels_are_last,
+                         tensor);
+    }
+    for (kln_products *p = observed->products; p != NULL; p = p->next) {
+        kln_products_add(p, tensor);
+    }
+    return KILN_OK;
+}
+
 /* Each tensor is counted by one thread. */
 static void *count_some(void *user)
 {
@@ -53,16 +61,8 @@ static void *count_some(void *user)
         if (i >= shared->count) {
             break;
         }
-        kln_observed *observed = &shared->observed[i];
-        self->status = kln_observer_add(&observed->observer, &shared->tensors[i], self->scratch);
-        if (self->status == KILN_OK && observed->channels != NULL) {
-            kln_channels_add(observed->channels, observed->channel_count,
-                             observed->channels_are_last, &shared->tensors[i]);
-        }
-        for (kln_products *p = observed->products; self->status == KILN_OK && p != NULL;
-             p = p->next) {
-            kln_products_add(p, &shared->tensors[i]);
-        }
+        self->status =
+            kln_calibration_count(&shared->observed[i], &shared->tensors[i], self->scratch);
         if (self->status != KILN_OK) {
             self->status = kln_fail_within(self->status, "tensor \"%s\"", shared->observed[i].name);
             kln_message_keep(&self->message);
@@ -98,4 +98,19 @@ kiln_status kln_calibration_observe(kln_calibration *of, size_t first, const kil
         }
     }
     return status;
+}
+
+kiln_status kln_calibration_tell(kln_calibration *of)
+{
+    of->batches++;
+    const kiln_calibrate_progress progress = {.batches = of->batches,
+                                              .most = of->options.batches,
+                                              .tensors = of->count,
+                                              .parts = of->part_count,
+                                              .nanoseconds = kln_now() - of->begin};
+    KLN_RETURN_IF(
+        of->options.progress != NULL && !of->options.progress(of->options.user, &progress),
+        KILN_ERROR_CANCELLED, "the calibration was cancelled after %llu batches",
+        (unsigned long long)of->batches);
+    return KILN_OK;
 }

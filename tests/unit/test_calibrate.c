@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calibration of a small network on the reference executor, whose tensors are known by heart. */
+/* Calibration of a small network whose tensors are known by heart: on the reference executor, and
+ * on ONNX Runtime, where several batches run at the same time. */
 #include <math.h>
 
 #include "base/kln_base.h"
@@ -60,17 +61,29 @@ static bool begin(void)
 }
 TESTS_BEGIN(begin)
 
-static kiln_build_options reference(void)
+static const char *backend;
+
+static kiln_build_options built_so(void)
 {
-    kiln_build_options build = backend_options("reference");
+    kiln_build_options build = backend_options(backend);
     build.threads = 1;
     return build;
 }
 
+/* On each backend. */
+#define TEST_BOTH(name)                                                   \
+    static void name##_on_one(void);                                      \
+    TEST_EACH(name, on_, 2)                                               \
+    {                                                                     \
+        backend = (const char *const[]){"reference", "onnxruntime"}[on_]; \
+        name##_on_one();                                                  \
+    }                                                                     \
+    static void name##_on_one(void)
+
 static kiln_status calibrate(const char *shape, feed from, const kiln_calibrate_options *options,
                              kiln_range_table **ranges)
 {
-    const kiln_build_options build = reference();
+    const kiln_build_options build = built_so();
     const kiln_batch_source source = {next, &from};
     return kiln_calibrate_file(model_path(shape), &build, &source, options, ranges);
 }
@@ -89,7 +102,7 @@ static void assert_equal_tables(const kiln_range_table *a, const kiln_range_tabl
     }
 }
 
-TEST(every_tensor_has_the_range_of_all_batches)
+TEST_BOTH(every_tensor_has_the_range_of_all_batches)
 {
     static const char *const names[] = {"x", "r", "m", "d", "y"};
     double least[5] = {0};
@@ -117,7 +130,7 @@ TEST(every_tensor_has_the_range_of_all_batches)
 }
 
 /* In one run, or a tensor at a time; in whole batches, or in pieces of them; one thread or many. */
-TEST(how_it_is_run_changes_nothing)
+TEST_BOTH(how_it_is_run_changes_nothing)
 {
     for (int method = KILN_CALIBRATE_ENTROPY; method <= KILN_CALIBRATE_MSE; method++) {
         kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
@@ -137,6 +150,8 @@ TEST(how_it_is_run_changes_nothing)
             {"n,64", &whole, UINT64_C(5) * 32768 + ROWS * COLUMNS * 4 * 3, 0, 0},
             {"4,64", &large, 0, 0, 0},
             {"n,64", &large, 0, ROWS, 2},
+            {"n,64", &large, 0, ROWS, 5},
+            {"n,64", &large, UINT64_C(5) * 32768 + ROWS * COLUMNS * 4, ROWS, 5},
         };
         for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
             owned_range_table ranges = NULL;
@@ -184,7 +199,7 @@ static bool stop_after(void *user, const kiln_calibrate_progress *progress)
     return progress->batches < *(const uint64_t *)user;
 }
 
-TEST(a_calibration_is_cancelled_and_limited)
+TEST_BOTH(a_calibration_is_cancelled_and_limited)
 {
     uint64_t most = 2;
     kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
@@ -203,7 +218,7 @@ TEST(a_calibration_is_cancelled_and_limited)
     assert_fails(KILN_ERROR_LIMIT, calibrate("n,64", whole, &options, &ranges), "memory_bytes");
 }
 
-TEST(only_what_is_named_is_observed)
+TEST_BOTH(only_what_is_named_is_observed)
 {
     static const char *const some[] = {"m", "x"};
     static const char *const wrong[] = {"two"};
@@ -221,7 +236,7 @@ TEST(only_what_is_named_is_observed)
 }
 
 /* What the sum reads, and the output; of the products before it nothing is asked. */
-TEST(only_what_a_precision_looks_at_is_observed)
+TEST_BOTH(only_what_a_precision_looks_at_is_observed)
 {
     static const char *const looked_at[] = {"x", "d", "y"};
     owned_range_table all = NULL;
@@ -242,7 +257,7 @@ TEST(only_what_a_precision_looks_at_is_observed)
     }
 }
 
-TEST(batches_that_do_not_fit_are_refused)
+TEST_BOTH(batches_that_do_not_fit_are_refused)
 {
     kiln_range_table *ranges = NULL;
     feed from = whole;
@@ -262,6 +277,69 @@ TEST(batches_that_do_not_fit_are_refused)
     options.percentile = 0;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, calibrate("n,64", whole, &options, &ranges));
     assert_null(ranges);
+}
+
+/* Eight batches, the fourth of which is of another type. */
+static kiln_status next_odd(void *user, const kiln_named_tensor **inputs, size_t *count)
+{
+    feed *from = user;
+    const kiln_dtype dtype = from->at == 3 ? KILN_DTYPE_INT32 : KILN_DTYPE_FLOAT32;
+    from->tensor[0] = (kiln_named_tensor){
+        "x", KILN_HOST_TENSOR(dtype, KILN_SHAPE(1, COLUMNS), values + from->at * COLUMNS,
+                              COLUMNS * sizeof *values)};
+    *inputs = from->tensor;
+    *count = from->at++ < 8 ? 1 : 0;
+    return KILN_OK;
+}
+
+/* Of whatever runs beside it. */
+TEST_BOTH(the_batch_that_fails_is_told)
+{
+    const kiln_build_options build = built_so();
+    for (int32_t threads = 1; threads <= 8; threads++) {
+        kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
+        feed from = {.at = 0};
+        const kiln_batch_source source = {next_odd, &from};
+        kiln_range_table *ranges = NULL;
+        options.threads = threads;
+        assert_fails(KILN_ERROR_DTYPE,
+                     kiln_calibrate_file(model_path("n,64"), &build, &source, &options, &ranges),
+                     "batch 4: ");
+        assert_null(ranges);
+    }
+}
+
+/* A histogram depends on the order in which it grows. */
+TEST_BOTH(batches_are_counted_in_their_order)
+{
+    const feed rows = {.name = "x", .rows = 1, .calls = ROWS * BATCHES};
+    kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
+    owned_range_table expected = NULL;
+    options.threads = 1;
+    assert_ok(calibrate("n,64", rows, &options, &expected));
+    for (int32_t i = 0; i < 14; i++) {
+        owned_range_table ranges = NULL;
+        options.threads = 2 + i % 7;
+        assert_ok(calibrate("n,64", rows, &options, &ranges));
+        assert_equal_tables(expected, ranges);
+    }
+}
+
+/* Names that what watches would take. */
+TEST_BOTH(names_of_the_network_stay_its_own)
+{
+    const kiln_build_options build = built_so();
+    feed from = whole;
+    const kiln_batch_source source = {next, &from};
+    owned_range_table ranges = NULL;
+    const kiln_span bytes =
+        made_model(17,
+                   "in x float32[n,64]; kiln.watch/1=Relu(x); kiln.watch_/run=Abs(x); "
+                   "y=Add(kiln.watch/1,kiln.watch_/run); out y float32[n,64]");
+    const char *path = kiln_test_file("n.onnx", bytes.data, bytes.size);
+    assert_ok(kiln_calibrate_file(path, &build, &source, NULL, &ranges));
+    assert_int_equal(kiln_range_table_count(ranges), 4);
+    assert_non_null(kiln_range_table_find(ranges, "kiln.watch/1"));
 }
 
 /* The first batch has a tensor for an input with a value of its own, the second has not. */
@@ -284,9 +362,9 @@ static kiln_status next_optional(void *user, const kiln_named_tensor **inputs, s
     return KILN_OK;
 }
 
-TEST(an_input_that_is_not_given_again_has_its_own_value)
+TEST_BOTH(an_input_that_is_not_given_again_has_its_own_value)
 {
-    const kiln_build_options build = reference();
+    const kiln_build_options build = built_so();
     feed from = {.at = 0};
     const kiln_batch_source source = {next_optional, &from};
     owned_range_table ranges = NULL;
@@ -307,9 +385,9 @@ TEST(an_input_that_is_not_given_again_has_its_own_value)
     assert_int_equal(range->count, 12);
 }
 
-TEST(a_network_is_whole_again)
+TEST_BOTH(a_network_is_whole_again)
 {
-    const kiln_build_options build = reference();
+    const kiln_build_options build = built_so();
     feed from = whole;
     const kiln_batch_source source = {next, &from};
     owned_range_table ranges = NULL;
@@ -329,9 +407,9 @@ static void save(const char *name, size_t at)
     assert_ok(kiln_tensor_save_npy(&tensor, kiln_test_path(name)));
 }
 
-TEST(a_folder_is_a_source)
+TEST_BOTH(a_folder_is_a_source)
 {
-    const kiln_build_options build = reference();
+    const kiln_build_options build = built_so();
     kiln_batch_folder *folder = NULL;
     kiln_range_table *ranges = NULL;
     kiln_range_table *expected = NULL;
@@ -362,14 +440,14 @@ static kiln_status live(void *user)
     owned_range_table ranges = NULL;
     owned_batch_folder folder = NULL;
     kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
-    const kiln_build_options build = reference();
-    options.threads = 2;
+    const kiln_build_options build = built_so();
+    options.threads = backend[0] == 'r' ? 2 : 1;
     TRY(kiln_batch_folder_open(user, &folder));
     const kiln_batch_source source = kiln_batch_folder_source(folder);
     return kiln_calibrate_file(model_path("n,64"), &build, &source, &options, &ranges);
 }
 
-TEST(every_allocation_may_fail)
+TEST_BOTH(every_allocation_may_fail)
 {
     save("b1.npy", 0);
     save("b2.npy", 1);

@@ -109,3 +109,135 @@ TEST(a_session_tells_which_provider_has_each_node)
     api->ReleaseSession(session);
     api->ReleaseSessionOptions(options);
 }
+
+/* --- an operator of one's own --- */
+
+static const char *op_name(const OrtCustomOp *op)
+{
+    (void)op;
+    return "Scale";
+}
+
+static const char *op_provider(const OrtCustomOp *op)
+{
+    (void)op;
+    return NULL;
+}
+
+static ort_element_type op_type(const OrtCustomOp *op, size_t index)
+{
+    (void)op;
+    (void)index;
+    return ort_element(KILN_DTYPE_FLOAT32);
+}
+
+static size_t op_count(const OrtCustomOp *op)
+{
+    (void)op;
+    return 1;
+}
+
+static unsigned int op_required(const OrtCustomOp *op, size_t index)
+{
+    (void)op;
+    (void)index;
+    return 0;
+}
+
+static ort_memory_kind op_memory(const OrtCustomOp *op, size_t index)
+{
+    (void)op;
+    (void)index;
+    return ORT_MEMORY_DEFAULT;
+}
+
+static int64_t factor;
+
+static OrtStatus *op_make(const OrtCustomOp *op, const void *table, const OrtKernelInfo *info,
+                          void **kernel)
+{
+    (void)op;
+    assert_non_null(table);
+    assert_refused(api->KernelInfoGetAttribute_int64(info, "no_such", &factor), "no_such");
+    check(api->KernelInfoGetAttribute_int64(info, "factor", &factor));
+    *kernel = &factor;
+    return NULL;
+}
+
+static OrtStatus *op_run(void *kernel, OrtKernelContext *context)
+{
+    const OrtValue *from = NULL;
+    OrtValue *to = NULL;
+    void *data[2];
+    const int64_t count = 1;
+    assert_ptr_equal(kernel, &factor);
+    check(api->KernelContext_GetInput(context, 0, &from));
+    check(api->KernelContext_GetOutput(context, 0, &count, 1, &to));
+    check(api->GetTensorMutableData((OrtValue *)(uintptr_t)from, &data[0]));
+    check(api->GetTensorMutableData(to, &data[1]));
+    *(float *)data[1] = *(const float *)data[0] * (float)factor;
+    return *(const float *)data[0] < 0 ? api->CreateStatus(ORT_CODE_FAIL, "below 0") : NULL;
+}
+
+static void op_end(void *kernel)
+{
+    assert_ptr_equal(kernel, &factor);
+    factor = 0;
+}
+
+/* 0, 26, 27, 28, 86, 90, 91, 101, and the places in ort_custom_op. */
+TEST(an_operator_of_ones_own_is_run)
+{
+    static const ort_custom_op op = {.version = ORT_CUSTOM_OP_LEVEL,
+                                     .GetName = op_name,
+                                     .GetExecutionProviderType = op_provider,
+                                     .GetInputType = op_type,
+                                     .GetInputTypeCount = op_count,
+                                     .GetOutputType = op_type,
+                                     .GetOutputTypeCount = op_count,
+                                     .KernelDestroy = op_end,
+                                     .GetInputCharacteristic = op_required,
+                                     .GetOutputCharacteristic = op_required,
+                                     .GetInputMemoryType = op_memory,
+                                     .CreateKernelV2 = op_make,
+                                     .KernelComputeV2 = op_run};
+    static const char *const names[] = {"x", "y"};
+    owned_maker m;
+    kln_onnx_opset sets[] = {{.domain = "", .version = 17}, {.domain = "a.test", .version = 1}};
+    OrtCustomOpDomain *domain = NULL;
+    OrtSessionOptions *options = NULL;
+    OrtSession *session = NULL;
+    float number = 5;
+    maker_model(&m, 17, "in x float32[1]; y=Scale(x) factor=3; out y float32[1]");
+    assert_ok(m.status);
+    m.graph->nodes[0].domain = "a.test";
+    m.model->opsets = sets;
+    m.model->opset_count = 2;
+    const kiln_span model = maker_span(m.model);
+    check(api->CreateCustomOpDomain("a.test", &domain));
+    check(api->CustomOpDomain_Add(domain, (const OrtCustomOp *)(const void *)&op));
+    check(api->CreateSessionOptions(&options));
+    check(api->AddCustomOpDomain(options, domain));
+    check(api->CreateSessionFromArray(runtime->env, model.data, model.size, options, &session));
+    api->ReleaseSessionOptions(options);
+    for (int i = 0; i < 2; i++) {
+        OrtValue *value = wrap(&number, 1);
+        OrtValue *result = NULL;
+        OrtStatus *status = api->Run(session, NULL, &names[0], (const OrtValue *const *)&value, 1,
+                                     &names[1], 1, &result);
+        if (i == 0) {
+            void *data = NULL;
+            check(status);
+            check(api->GetTensorMutableData(result, &data));
+            assert_float_equal(*(const float *)data, 15, 0);
+            number = -1;
+        } else {
+            assert_refused(status, "below 0");
+        }
+        api->ReleaseValue(result);
+        api->ReleaseValue(value);
+    }
+    api->ReleaseSession(session);
+    assert_int_equal(factor, 0);
+    api->ReleaseCustomOpDomain(domain);
+}

@@ -32,6 +32,10 @@ typedef struct OrtAllocator OrtAllocator;
 typedef struct OrtCUDAProviderOptionsV2 OrtCUDAProviderOptionsV2;
 typedef struct OrtEpAssignedSubgraph OrtEpAssignedSubgraph;
 typedef struct OrtEpAssignedNode OrtEpAssignedNode;
+typedef struct OrtCustomOpDomain OrtCustomOpDomain;
+typedef struct OrtKernelInfo OrtKernelInfo;
+typedef struct OrtKernelContext OrtKernelContext;
+typedef struct OrtCustomOp OrtCustomOp;
 
 /* Enumerations of the interface. They are passed as the integer that a C compiler gives them, which
  * is signed only where a value is negative. */
@@ -102,6 +106,7 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
 
 /* Slot, level of the table that has it first, result, name, parameters. */
 #define ORT_API_LIST(X)                                                                            \
+    X(0, 1, OrtStatus *, CreateStatus, (ort_error_code, const char *))                             \
     X(1, 1, ort_error_code, GetErrorCode, (const OrtStatus *))                                     \
     X(2, 1, const char *, GetErrorMessage, (const OrtStatus *))                                    \
     X(4, 1, OrtStatus *, CreateEnvWithCustomLogger,                                                \
@@ -122,6 +127,9 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
       (OrtSessionOptions *, ort_graph_level))                                                      \
     X(24, 1, OrtStatus *, SetIntraOpNumThreads, (OrtSessionOptions *, int))                        \
     X(25, 1, OrtStatus *, SetInterOpNumThreads, (OrtSessionOptions *, int))                        \
+    X(26, 1, OrtStatus *, CreateCustomOpDomain, (const char *, OrtCustomOpDomain **))              \
+    X(27, 1, OrtStatus *, CustomOpDomain_Add, (OrtCustomOpDomain *, const OrtCustomOp *))          \
+    X(28, 1, OrtStatus *, AddCustomOpDomain, (OrtSessionOptions *, OrtCustomOpDomain *))           \
     X(30, 1, OrtStatus *, SessionGetInputCount, (const OrtSession *, size_t *))                    \
     X(31, 1, OrtStatus *, SessionGetOutputCount, (const OrtSession *, size_t *))                   \
     X(33, 1, OrtStatus *, SessionGetInputTypeInfo, (const OrtSession *, size_t, OrtTypeInfo **))   \
@@ -155,6 +163,12 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
       (ort_allocator_kind, ort_memory_kind, OrtMemoryInfo **))                                     \
     X(76, 1, OrtStatus *, AllocatorFree, (OrtAllocator *, void *))                                 \
     X(78, 1, OrtStatus *, GetAllocatorWithDefaultOptions, (OrtAllocator **))                       \
+    X(86, 1, OrtStatus *, KernelInfoGetAttribute_int64,                                            \
+      (const OrtKernelInfo *, const char *, int64_t *))                                            \
+    X(90, 1, OrtStatus *, KernelContext_GetInput,                                                  \
+      (const OrtKernelContext *, size_t, const OrtValue **))                                       \
+    X(91, 1, OrtStatus *, KernelContext_GetOutput,                                                 \
+      (OrtKernelContext *, size_t, const int64_t *, size_t, OrtValue **))                          \
     X(93, 1, void, ReleaseStatus, (OrtStatus *))                                                   \
     X(94, 1, void, ReleaseMemoryInfo, (OrtMemoryInfo *))                                           \
     X(95, 1, void, ReleaseSession, (OrtSession *))                                                 \
@@ -163,6 +177,7 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
     X(98, 1, void, ReleaseTypeInfo, (OrtTypeInfo *))                                               \
     X(99, 1, void, ReleaseTensorTypeAndShapeInfo, (OrtTensorTypeAndShapeInfo *))                   \
     X(100, 1, void, ReleaseSessionOptions, (OrtSessionOptions *))                                  \
+    X(101, 1, void, ReleaseCustomOpDomain, (OrtCustomOpDomain *))                                  \
     X(110, 1, OrtStatus *, SessionEndProfiling, (OrtSession *, OrtAllocator *, char **))           \
     X(111, 1, OrtStatus *, SessionGetModelMetadata, (const OrtSession *, OrtModelMetadata **))     \
     X(112, 1, OrtStatus *, ModelMetadataGetProducerName,                                           \
@@ -227,6 +242,32 @@ typedef struct ort_api {
     ORT_API_LIST(ORT_API_MEMBER_)
 #undef ORT_API_MEMBER_
 } ort_api;
+
+/* An operator of the caller's own (OrtCustomOp), as far as the library reads it of one that says it
+ * is of ORT_CUSTOM_OP_LEVEL. */
+#define ORT_CUSTOM_OP_LEVEL 16
+typedef struct ort_custom_op {
+    uint32_t version;
+    void *(*CreateKernel)(const OrtCustomOp *, const void *api, const OrtKernelInfo *);
+    const char *(*GetName)(const OrtCustomOp *);
+    const char *(*GetExecutionProviderType)(const OrtCustomOp *);        /* NULL: the CPU's */
+    ort_element_type (*GetInputType)(const OrtCustomOp *, size_t index); /* 0: any */
+    size_t (*GetInputTypeCount)(const OrtCustomOp *);
+    ort_element_type (*GetOutputType)(const OrtCustomOp *, size_t index);
+    size_t (*GetOutputTypeCount)(const OrtCustomOp *);
+    void (*KernelCompute)(void *kernel, OrtKernelContext *);
+    void (*KernelDestroy)(void *kernel);
+    unsigned int (*GetInputCharacteristic)(const OrtCustomOp *, size_t index); /* 0: required */
+    unsigned int (*GetOutputCharacteristic)(const OrtCustomOp *, size_t index);
+    ort_memory_kind (*GetInputMemoryType)(const OrtCustomOp *, size_t index);
+    int (*GetVariadicInputMinArity)(const OrtCustomOp *);
+    int (*GetVariadicInputHomogeneity)(const OrtCustomOp *);
+    int (*GetVariadicOutputMinArity)(const OrtCustomOp *);
+    int (*GetVariadicOutputHomogeneity)(const OrtCustomOp *);
+    OrtStatus *(*CreateKernelV2)(const OrtCustomOp *, const void *api, const OrtKernelInfo *,
+                                 void **kernel);
+    OrtStatus *(*KernelComputeV2)(void *kernel, OrtKernelContext *);
+} ort_custom_op;
 
 /* What OrtGetApiBase returns. */
 typedef struct ort_api_base {

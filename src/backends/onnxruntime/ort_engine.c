@@ -107,6 +107,9 @@ static kiln_status create_session(ort_engine *engine, const kiln_model *model,
     if (status == KILN_OK && options->profile_nodes) {
         status = ort_profile_begin(engine, session_options);
     }
+    if (status == KILN_OK && model->watch != NULL) {
+        status = ort_watch_begin(engine, model->watch, session_options);
+    }
     kiln_span bytes = model->bytes;
     if (status == KILN_OK && model->graph != NULL) {
         status = ort_handover_apply(&engine->handover, runtime, session_options);
@@ -176,6 +179,7 @@ void ort_engine_destroy(void *engine)
     if (self->session != NULL) {
         self->runtime->api.ReleaseSession(self->session);
     }
+    ort_watch_finish(self);
     ort_cuda_finish(self);
     ort_handover_finish(&self->handover);
     kln_onnx_model_destroy(self->external);

@@ -11,6 +11,7 @@
 #include "ort_runtime.h"
 
 typedef struct ort_profile ort_profile;
+typedef struct ort_watch ort_watch;
 
 /* A session and what it was made of. Not changed after it was built, but for `serialize`. */
 typedef struct ort_engine {
@@ -48,6 +49,7 @@ typedef struct ort_engine {
     size_t host_node_count;
     const char *no_capture; /* why a run cannot be captured, or NULL; in the arena */
     ort_profile *profile;   /* with profile_nodes; or NULL */
+    ort_watch *watch;       /* of a model that is watched; or NULL */
     /* With its files, where the library maps them too; or NULL. */
     struct kln_onnx_model *external;
     bool is_risky;      /* a node may end the process over dimensions of 0 (ort_ends.c) */
@@ -68,6 +70,14 @@ static inline size_t ort_binding_count(const ort_engine *engine)
 
 /* Reads names, types and shapes of the session's inputs and outputs into the engine. */
 KILN_MUST_CHECK kiln_status ort_read_bindings(ort_engine *engine);
+
+/* --- tensors that are watched (ort_watch.c) --- */
+
+/* Gives the session's options the operator that kln_watch tells of. */
+KILN_MUST_CHECK kiln_status ort_watch_begin(ort_engine *engine, const kln_watch *watch,
+                                            OrtSessionOptions *session_options);
+/* After the session is gone. */
+void ort_watch_finish(ort_engine *engine);
 
 /* --- the CUDA provider (ort_cuda.c) --- */
 
