@@ -48,7 +48,9 @@ typedef struct kiln_refit_weight {
     const char *name;   /* the engine's: until the next refit, or as long as it lives (TensorRT) */
     kiln_dtype dtype;
     int64_t elements;
-    bool missing; /* the plan lacks them, or the last refit could not be done without them */
+    kiln_shape shape; /* of the model's; rank -1 of a plan of TensorRT where nobody tells it:
+                         neither the model that it was built of in this process, nor its manifest */
+    bool missing;     /* the plan lacks them, or the last refit could not be done without them */
 } kiln_refit_weight;
 
 /* How many there are: of TensorRT those that kiln_build_options.refit asked for. Errors:
@@ -109,10 +111,11 @@ typedef struct kiln_refit_options {
 
 /* Replaces weights by name, all of them or none. `weights` are dense tensors in host memory (for
  * TensorRT in device memory, too, where their type is the engine's) and are read during the call
- * only; the shape does not matter, the number of elements does. `options` may be NULL: nothing is
+ * only. A shape may be a list, or have other dimensions of 1; one that puts the elements in another
+ * order than kiln_refit_weight.shape is refused. `options` may be NULL: nothing is
  * tried. Later runs use the new weights, and so does what is saved: a stripped plan is whole from
  * then on. Errors: as kiln_engine_refit_count; NULL_ARGUMENT;
- * EMPTY for none; NAME (with those there are, or one that is given twice), DTYPE, SIZE;
+ * EMPTY for none; NAME (with those there are, or one that is given twice), DTYPE, SIZE, SHAPE;
  * STATE where others are needed together with these, of a stripped plan all: their names are in the
  * sentence, and kiln_refit_weight.missing is set for each; MISMATCH where an output is not what was
  * expected, with the largest difference, or would have another shape or type; what the check

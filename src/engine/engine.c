@@ -38,6 +38,7 @@ static void destroy(kiln_engine *engine)
     }
     kln_names_finish(&engine->inputs);
     kln_names_finish(&engine->outputs);
+    kln_names_finish(&engine->weight_places);
     kln_arena_finish(&engine->arena);
     kln_free(engine->inspection);
     kiln_precision_report_destroy(engine->precision);

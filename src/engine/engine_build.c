@@ -274,10 +274,8 @@ static kiln_status load(const kiln_model *model, const kiln_build_options *optio
     if (status != KILN_OK) {
         status = kln_manifest_explain(status, manifest, &chosen);
     } else {
-        (*engine)->shared.measured->variants = manifest->measured;
         status = kln_profile_names_restore(*engine, names);
-        status =
-            status == KILN_OK ? kln_quantization_restore(*engine, manifest->quantization) : status;
+        status = status == KILN_OK ? kln_manifest_restore(manifest, *engine) : status;
         if (status != KILN_OK) {
             kiln_engine_release(*engine);
             *engine = NULL;

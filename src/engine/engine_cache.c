@@ -87,8 +87,7 @@ static kiln_status load_entry(const cached_build *self, const kln_mapping *data,
     KLN_RETURN_IF_ERROR(self->backend->engine.load(&plan, self->options, &state));
     KLN_RETURN_IF_ERROR(kln_engine_adopt(self->backend, self->info, state, self->options,
                                          self->model->path, engine));
-    (*engine)->shared.measured->variants = manifest->measured;
-    kiln_status status = kln_quantization_restore(*engine, manifest->quantization);
+    kiln_status status = kln_manifest_restore(manifest, *engine);
     status = status == KILN_OK ? keep_place(self, KILN_CACHE_FOUND, *engine) : status;
     if (status != KILN_OK) {
         kiln_engine_release(*engine);

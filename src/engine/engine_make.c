@@ -45,7 +45,7 @@ static kiln_status take_over(const kiln_backend *backend, const kiln_backend_inf
                              const kiln_model *model, const char *path, kiln_engine **engine)
 {
     KLN_RETURN_IF_ERROR(kln_engine_adopt(backend, info, state, options, path, engine));
-    const kiln_status status = kln_engine_read_quantization(*engine, model);
+    const kiln_status status = kln_engine_read_model(*engine, model);
     if (status != KILN_OK) {
         kiln_engine_release(*engine);
         *engine = NULL;

@@ -42,12 +42,13 @@ static kiln_status own_bindings(kiln_engine *engine)
 
 static kiln_status read_graph(kiln_engine *engine, const kln_onnx_model *model)
 {
+    KLN_RETURN_IF_ERROR(kln_weight_shapes_keep(engine, model));
     KLN_RETURN_IF_ERROR(own_bindings(engine));
     return kln_graph_read_quantization(&model->graph, &engine->arena,
                                        engine->shared.description.bindings, count_of(engine));
 }
 
-kiln_status kln_engine_read_quantization(kiln_engine *engine, const kiln_model *model)
+kiln_status kln_engine_read_model(kiln_engine *engine, const kiln_model *model)
 {
     const char *what = NULL;
     KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *read = NULL;

@@ -17,6 +17,12 @@
 KLN_SCOPED_POINTER(kiln_engine, kiln_engine_release)
 KLN_SCOPED_POINTER(kiln_context, kiln_context_destroy)
 
+/* Of weights that a refit may replace (weight_shapes.c). */
+typedef struct kln_weight_shape {
+    const char *name;
+    kiln_shape shape;
+} kln_weight_shape;
+
 struct kiln_engine {
     atomic_size_t references;
     unsigned forks;           /* kln_forks when it was made */
@@ -31,6 +37,9 @@ struct kiln_engine {
     const char *
         *profile_names; /* of the profiles it was built with, NULL for one without; or NULL */
     size_t profile_name_count;
+    kln_weight_shape *weight_shapes; /* where the backend does not know them */
+    size_t weight_shape_count;
+    kln_names weight_places;
     pthread_mutex_t inspecting;
     char *inspection;                        /* JSON, once somebody asked */
     struct kiln_precision_report *precision; /* of a build with one, or NULL */
@@ -136,11 +145,28 @@ KILN_MUST_CHECK kiln_status kln_profile_names_restore(kiln_engine *engine,
 KILN_MUST_CHECK kiln_status kln_profile_of_hints(const kiln_build_options *options,
                                                  kiln_profile *profile);
 
+/* --- shapes of weights, for a refit (weight_shapes.c) --- */
+
+/* Whether elements in the order of one shape are in another than the other's: shapes that differ by
+ * more than dimensions of 1, and of which neither is a list. */
+bool kln_weight_shapes_differ(const kiln_shape *one, const kiln_shape *other);
+/* Those of the model, where the engine was built so that its weights can be replaced. */
+KILN_MUST_CHECK kiln_status kln_weight_shapes_keep(kiln_engine *engine,
+                                                   const struct kln_onnx_model *model);
+/* Fills in the shape where it is not known and was kept. */
+void kln_weight_shapes_tell(const kiln_engine *engine, kiln_refit_weight *weight);
+bool kln_weight_shapes_write(const kiln_engine *engine, struct cJSON *root);
+/* Takes the object out of a manifest; NULL where there is none. MALFORMED. */
+KILN_MUST_CHECK kiln_status kln_weight_shapes_take(struct cJSON *root, struct cJSON **object);
+/* MALFORMED. */
+KILN_MUST_CHECK kiln_status kln_weight_shapes_restore(kiln_engine *engine,
+                                                      const struct cJSON *object);
+
 /* --- how bindings are quantized (engine_quantization.c) --- */
 
-/* From the model that it was built of; a plan says nothing. OUT_OF_MEMORY. */
-KILN_MUST_CHECK kiln_status kln_engine_read_quantization(kiln_engine *engine,
-                                                         const kiln_model *model);
+/* What the model that it was built of says of bindings and weights; a plan says nothing.
+ * OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_engine_read_model(kiln_engine *engine, const kiln_model *model);
 bool kln_quantization_write(const kiln_engine *engine, struct cJSON *root);
 /* Takes what a manifest says out of it; NULL where it says nothing. MALFORMED. */
 KILN_MUST_CHECK kiln_status kln_quantization_take(struct cJSON *root, struct cJSON **list);
@@ -165,7 +191,11 @@ typedef struct kln_manifest {
     measured_variants measured;
     char profile_names[KLN_PROFILE_NAMES]; /* see kln_profile_names_read */
     struct cJSON *quantization;            /* of the bindings, or NULL; for kln_manifest_finish */
+    struct cJSON *weight_shapes;           /* likewise */
 } kln_manifest;
+
+/* What a manifest says of bindings and weights, for an engine that was loaded. MALFORMED. */
+KILN_MUST_CHECK kiln_status kln_manifest_restore(const kln_manifest *manifest, kiln_engine *engine);
 
 /* Releases what a manifest that was read holds; once more does no harm. */
 void kln_manifest_finish(kln_manifest *manifest);

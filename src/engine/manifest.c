@@ -95,7 +95,7 @@ static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_
            cJSON_AddStringToObject(root, "source", name_of(engine->source)) != NULL &&
            add_gpu(root, engine->shared.device) && add_options(root, &engine->built) &&
            add_measured(root, engine) && kln_profile_names_write(engine, root) &&
-           kln_quantization_write(engine, root);
+           kln_quantization_write(engine, root) && kln_weight_shapes_write(engine, root);
 }
 
 static void free_text(char **text)
@@ -226,8 +226,10 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
         entry = previous;
     }
     status = status == KILN_OK ? kln_quantization_take(entry, &manifest->quantization) : status;
+    status = status == KILN_OK ? kln_weight_shapes_take(entry, &manifest->weight_shapes) : status;
     cJSON_Delete(root);
     if (status != KILN_OK) {
+        kln_manifest_finish(manifest);
         *manifest = (kln_manifest){.size = 0};
     }
     manifest->found_size = bytes.size;
@@ -238,7 +240,9 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
 void kln_manifest_finish(kln_manifest *manifest)
 {
     cJSON_Delete(manifest->quantization);
+    cJSON_Delete(manifest->weight_shapes);
     manifest->quantization = NULL;
+    manifest->weight_shapes = NULL;
 }
 
 kiln_status kln_manifest_read(const char *path, kiln_span bytes, kln_manifest *manifest)

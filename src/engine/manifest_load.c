@@ -106,6 +106,13 @@ static kiln_status settle_backend(const kln_manifest *manifest, const char *name
     return KILN_OK;
 }
 
+kiln_status kln_manifest_restore(const kln_manifest *manifest, kiln_engine *engine)
+{
+    engine->shared.measured->variants = manifest->measured;
+    KLN_RETURN_IF_ERROR(kln_quantization_restore(engine, manifest->quantization));
+    return kln_weight_shapes_restore(engine, manifest->weight_shapes);
+}
+
 kiln_status kln_manifest_obey(const kln_manifest *manifest, const kiln_model *model,
                               kiln_build_options *options)
 {

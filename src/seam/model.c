@@ -78,8 +78,12 @@ kiln_status kln_refit_weight_of(const kln_onnx_tensor *tensor, kiln_refit_weight
     weight->name = tensor->name;
     weight->dtype = tensor->dtype;
     weight->elements = 1;
+    weight->shape.rank = tensor->rank <= KILN_MAX_RANK ? (int32_t)tensor->rank : -1;
     for (size_t i = 0; i < tensor->rank; i++) {
         weight->elements *= tensor->dims[i]; /* what the reader held to the size of the data */
+        if (weight->shape.rank >= 0) {
+            weight->shape.dims[i] = tensor->dims[i];
+        }
     }
     return KILN_OK;
 }

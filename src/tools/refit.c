@@ -43,6 +43,7 @@ kiln_status kiln_engine_refit_get(kiln_engine *engine, size_t index, kiln_refit_
         engine->shared.backend->refit->get(engine->shared.state, index, &found);
     (void)pthread_mutex_unlock(&engine->refitting);
     KLN_RETURN_IF_ERROR(status);
+    kln_weight_shapes_tell(engine, &found);
     return kln_info_write(__func__, weight, &found, sizeof found);
 }
 
@@ -141,9 +142,9 @@ static kiln_status try_and_take(kiln_engine *engine, const kln_refit_source *sou
     const bool tries = options->sample_count > 0;
     KLN_SCOPED(kln_refit_weights_finish) kln_refit_weights weights = {.count = 0};
     KLN_SCOPED(kiln_engine_release_at) kiln_engine *trial = NULL;
-    if (!source->is_read_by_backend) {
-        KLN_RETURN_IF_ERROR(kln_refit_weights_make(engine, source, options, report, &weights));
-    }
+    KLN_RETURN_IF_ERROR(source->is_read_by_backend
+                            ? kln_refit_check_model(engine, source->model)
+                            : kln_refit_weights_make(engine, source, options, report, &weights));
     if (tries || !in_place) {
         KLN_RETURN_IF_ERROR(make_trial(engine, source, &weights, &trial));
     }

@@ -24,6 +24,7 @@ static kiln_status look(kiln_engine *engine, kln_arena *arena, known_weights *kn
     for (size_t i = 0; i < known->count; i++) {
         known->list[i].struct_size = sizeof known->list[i];
         KLN_RETURN_IF_ERROR(table->get(engine->shared.state, i, &known->list[i]));
+        kln_weight_shapes_tell(engine, &known->list[i]);
         KLN_RETURN_IF_ERROR(kln_names_set(&known->places, known->list[i].name, (uint32_t)i));
     }
     return KILN_OK;
@@ -117,6 +118,16 @@ static kiln_status align(kiln_tensor *tensor, kln_arena *arena)
 
 /* --- one of them --- */
 
+static kiln_status check_shape(const kiln_refit_weight *known, const kiln_shape *given)
+{
+    KLN_RETURN_IF(known->shape.rank >= 0 && kln_weight_shapes_differ(&known->shape, given),
+                  KILN_ERROR_SHAPE,
+                  "refit: weights \"%s\" are %s in the engine, and %s were given: their elements "
+                  "lie in another order",
+                  known->name, KLN_SHAPE_PRINTED(&known->shape), KLN_SHAPE_PRINTED(given));
+    return KILN_OK;
+}
+
 static kiln_status fit(const kiln_refit_weight *known, bool takes_device,
                        const kiln_refit_options *options, kln_arena *arena,
                        kiln_refit_report *report, kiln_named_tensor *weight)
@@ -131,6 +142,7 @@ static kiln_status fit(const kiln_refit_weight *known, bool takes_device,
     KLN_RETURN_IF(elements != known->elements, KILN_ERROR_SIZE,
                   "refit: weights \"%s\" have %" PRId64 " elements, %" PRId64 " were given",
                   weight->name, known->elements, elements);
+    KLN_RETURN_IF_ERROR(check_shape(known, &tensor->desc.shape));
     const bool on_device = tensor->desc.location == KILN_LOCATION_DEVICE;
     KLN_RETURN_IF(
         on_device && !takes_device, KILN_ERROR_UNSUPPORTED,
@@ -207,10 +219,11 @@ static kiln_status list_initializers(kln_refit_weights *weights, kiln_named_tens
         kiln_refit_weight facts = {.struct_size = sizeof facts};
         KLN_RETURN_IF_ERROR(kln_refit_weight_of(tensor, &facts));
         one->name = tensor->name;
-        one->tensor =
-            (kiln_tensor){.desc = {.dtype = tensor->dtype, .shape = KILN_SHAPE(facts.elements)},
-                          .data = (void *)(uintptr_t)tensor->data.data,
-                          .bytes = tensor->data.size};
+        one->tensor = (kiln_tensor){
+            .desc = {.dtype = tensor->dtype,
+                     .shape = facts.shape.rank >= 0 ? facts.shape : KILN_SHAPE(facts.elements)},
+            .data = (void *)(uintptr_t)tensor->data.data,
+            .bytes = tensor->data.size};
     }
     *count = most;
     return KILN_OK;
@@ -251,6 +264,27 @@ kiln_status kln_refit_weights_make(kiln_engine *engine, const kln_refit_source *
     }
     kln_names_finish(&known.places);
     return status;
+}
+
+kiln_status kln_refit_check_model(const kiln_engine *engine, const kiln_model *model)
+{
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *read = NULL;
+    const kiln_status status =
+        engine->weight_shape_count > 0 ? kln_model_read(model, &read) : KILN_OK;
+    if (status != KILN_OK || read == NULL) {
+        /* The library may read what Kiln does not, and says so where it does not. */
+        return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
+    }
+    for (size_t i = 0; i < kln_onnx_weight_count(read); i++) {
+        kiln_refit_weight given = {.struct_size = sizeof given};
+        KLN_RETURN_IF_ERROR(kln_refit_weight_of(kln_onnx_weight_at(read, i), &given));
+        kiln_refit_weight known = {.name = given.name, .shape = {.rank = -1}};
+        kln_weight_shapes_tell(engine, &known);
+        if (given.shape.rank >= 0) {
+            KLN_RETURN_IF_ERROR(check_shape(&known, &given.shape));
+        }
+    }
+    return KILN_OK;
 }
 
 void kln_refit_weights_finish(kln_refit_weights *weights)

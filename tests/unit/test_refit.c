@@ -103,6 +103,31 @@ TEST(what_does_not_fit_is_refused_first)
     }
 }
 
+TEST(weights_in_another_order_are_refused)
+{
+    static float values[6] = {1, 2, 3, 4, 5, 6};
+    for (size_t i = 0; i < BACKENDS; i++) {
+        owned_maker m;
+        owned_engine engine = NULL;
+        const kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backends[i]);
+        kiln_refit_weight weight = {.struct_size = sizeof weight};
+        kiln_named_tensor given = named("w", values, 6);
+        maker_model(&m, 17, "in x float32[1,2]");
+        maker_weights(&m, "w", 1, "2,3");
+        maker_text(&m, "y=MatMul(x,w); out y float32[1,3]");
+        assert_ok(m.status);
+        assert_ok(kiln_engine_build_bytes(maker_span(m.model), &options, &engine));
+        assert_ok(kiln_engine_refit_get(engine, 0, &weight));
+        assert_true(kiln_shape_equal(&weight.shape, &KILN_SHAPE(2, 3)));
+        assert_ok(kiln_engine_refit(engine, &given, 1, NULL));
+        given.tensor.desc.shape = KILN_SHAPE(2, 1, 3);
+        assert_ok(kiln_engine_refit(engine, &given, 1, NULL));
+        given.tensor.desc.shape = KILN_SHAPE(3, 2);
+        assert_fails(KILN_ERROR_SHAPE, kiln_engine_refit(engine, &given, 1, NULL),
+                     "weights \"w\" are 2x3 in the engine, and 3x2 were given");
+    }
+}
+
 static kiln_status refuse(void *user, size_t index, const kiln_named_tensor *outputs, size_t count,
                           char message[1024])
 {

@@ -230,6 +230,66 @@ static void check_wide(kiln_context *context)
     }
 }
 
+/* y = x [1, 1024] times "m" [1024, 64]: as many elements, in another order. */
+static const char *transposed_model(void)
+{
+    static const float matrix[64 * WIDE];
+    const char *path = kiln_test_path("transposed.onnx");
+    owned_network network = new_network();
+    const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(1, WIDE));
+    const kiln_tensor_id m = add_floats(network, "m", KILN_SHAPE(WIDE, 64), matrix);
+    kiln_tensor_id y;
+    assert_ok(kiln_network_add_matrix_multiply(network, "y", x, m, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+    return path;
+}
+
+static kiln_status refit_wide(kiln_engine *engine, kiln_shape shape)
+{
+    static float matrix[64 * WIDE];
+    for (int i = 0; i < 64 * WIDE; i++) {
+        matrix[i] = (float)(i % WIDE % 7);
+    }
+    const kiln_named_tensor weights = {"m", host_floats(matrix, shape)};
+    return kiln_engine_refit(engine, &weights, 1, NULL);
+}
+
+static void check_orders(kiln_engine *engine)
+{
+    static const char *const words =
+        "weights \"m\" are 64x1024 in the engine, and 1024x64 were given";
+    const kiln_refit_weight weight = weight_of(engine, "m");
+    assert_true(kiln_shape_equal(&weight.shape, &KILN_SHAPE(64, WIDE)));
+    assert_fails(KILN_ERROR_SHAPE, refit_wide(engine, KILN_SHAPE(WIDE, 64)), words);
+    assert_fails(KILN_ERROR_SHAPE, kiln_engine_refit_file(engine, transposed_model(), NULL), words);
+    assert_ok(refit_wide(engine, KILN_SHAPE(1, 64, WIDE)));
+    assert_ok(refit_wide(engine, KILN_SHAPE(64 * WIDE)));
+    owned_context context = context_on(engine);
+    check_wide(context);
+}
+
+/* TensorRT itself counts elements. */
+LAYOUTS_TEST(weights_in_another_order_are_refused)
+{
+    kiln_build_options options = fake_options(i);
+    options.refit = KILN_REFIT_ALL;
+    const char *path = kiln_test_path("wide.plan");
+    owned_engine engine = build_network(wide_network(), &options);
+    check_orders(engine);
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_engine_release(engine);
+    options.refit = KILN_REFIT_NONE;
+    engine = loaded_file(path, &options);
+    check_orders(engine);
+    /* Without the manifest nobody knows. */
+    const kiln_span plan = saved_bytes(engine);
+    owned_engine bare = NULL;
+    assert_ok(kiln_engine_load_bytes(plan, (kiln_span){NULL, 0}, &options, &bare));
+    assert_int_equal(weight_of(bare, "m").shape.rank, -1);
+    assert_ok(refit_wide(bare, KILN_SHAPE(WIDE, 64)));
+}
+
 LAYOUTS_TEST(a_budget_is_set_before_there_are_contexts)
 {
     kiln_build_options options = fake_options(i);

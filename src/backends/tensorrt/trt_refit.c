@@ -160,6 +160,7 @@ kiln_status trt_refit_get(void *state, size_t index, kiln_refit_weight *weight)
     weight->name = name;
     weight->dtype = trt_dtype(prototype.type);
     weight->elements = prototype.count;
+    weight->shape.rank = -1;
     weight->missing = engine->weight_missing[index];
     return KILN_OK;
 }
