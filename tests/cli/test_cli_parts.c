@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parts of the program that figures and file names depend on. */
-#include <math.h>
-
 #include <cJSON.h>
 
 #include "cli_gpu.h"
@@ -188,9 +186,6 @@ TEST(nibbles_are_compared)
 static kiln_status enqueue_nothing(void *user, kiln_mock_run *run, kiln_stream *stream,
                                    char message[1024])
 {
-    (void)run;
-    (void)stream;
-    (void)message;
     ++*(int *)user;
     return KILN_OK;
 }

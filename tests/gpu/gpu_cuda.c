@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* src/cuda and src/memory on a real driver and GPU. */
-#include <pthread.h>
 #include <time.h>
 
 #include "kiln_test.h"

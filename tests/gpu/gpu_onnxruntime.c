@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ONNX Runtime's CUDA provider through Kiln, against its CPU provider: results, graphs, streams,
  * threads. Needs KILN_ONNXRUNTIME to name the library of onnxruntime-gpu. */
-#include <math.h>
-#include <pthread.h>
-
 #include "graph_maker.h"
 #include "optional_inputs.h"
 

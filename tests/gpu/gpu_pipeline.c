@@ -6,16 +6,12 @@
 #define COUNT 4096
 static kiln_status run_now(void *user, kiln_mock_run *run, char message[1024])
 {
-    (void)user;
-    (void)message;
     return kln_cuda_copy(0, run->outputs[0].data, run->inputs[0].data, COUNT * sizeof(float), NULL);
 }
 
 static kiln_status run_later(void *user, kiln_mock_run *run, kiln_stream *stream,
                              char message[1024])
 {
-    (void)user;
-    (void)message;
     return kln_cuda_copy(0, run->outputs[0].data, run->inputs[0].data, COUNT * sizeof(float),
                          stream);
 }

@@ -3,8 +3,6 @@
  * shapes, plugins. */
 #include "fake_tensorrt_test.h"
 
-#include <pthread.h>
-
 static kiln_engine *conv_engine(void)
 {
     const kiln_build_options options = fake_options(SOME_LAYOUT);

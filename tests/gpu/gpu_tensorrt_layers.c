@@ -9,7 +9,6 @@
  */
 #include "fake_tensorrt_test.h"
 
-#include <math.h>
 #include <sys/stat.h>
 
 #include "../network/layer_cases.h"

@@ -29,7 +29,6 @@ static trt_library *real_library;
 
 static inline const char *fake_place(const char *name)
 {
-    (void)name;
     return "/no/stand/in"; /* never opened */
 }
 
@@ -40,14 +39,12 @@ static inline const char *fake_folder(size_t layout)
 
 static inline bool is_rtx(size_t layout)
 {
-    (void)layout;
     return real_is_rtx;
 }
 
 /* Whether what came with TensorRT `version` (101200) is there. */
 static inline bool has_since(size_t layout, int32_t version)
 {
-    (void)layout;
     return real_is_rtx || real_library->abi.version >= version;
 }
 
@@ -59,22 +56,16 @@ static inline void set(const char *name, const char *value)
 /* Where a scenario asks the stand-in's own counters, ON_STAND_IN stands before it. */
 static inline unsigned long calls(const char *name)
 {
-    (void)name;
     return 0;
 }
 
 static inline long trt_number(size_t layout, const char *what)
 {
-    (void)layout;
-    (void)what;
     return 0;
 }
 
 static inline void trt_fail_at(size_t layout, long which, long null)
 {
-    (void)layout;
-    (void)which;
-    (void)null;
 }
 
 static inline kiln_build_options fake_options(size_t layout)
@@ -115,7 +106,6 @@ static inline bool begin_tensorrt_tests(void)
 
 static inline int begin_real(void **state)
 {
-    (void)state;
     return unsetenv("KILN_BACKEND");
 }
 

@@ -13,7 +13,6 @@
 
 static inline void say_nothing(const char *sentence)
 {
-    (void)sentence;
 }
 
 /* Of one place, on any port. */

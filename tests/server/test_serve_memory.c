@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <malloc.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -78,7 +77,6 @@ static atomic_bool spares_library;
 static void *allocate(void *user, size_t size, size_t alignment)
 {
     void *memory = NULL;
-    (void)user;
     if (!atomic_load(&spares_library) && fails()) {
         return NULL;
     }
@@ -87,9 +85,6 @@ static void *allocate(void *user, size_t size, size_t alignment)
 
 static void give_back(void *user, void *memory, size_t size, size_t alignment)
 {
-    (void)user;
-    (void)size;
-    (void)alignment;
     free(memory);
 }
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Numbers as JSON writes them: the C library reads the same. */
 #include <inttypes.h>
-#include <math.h>
 
 #include "kiln_test.h"
 #include "serve_number.h"

@@ -2,7 +2,6 @@
 /* The parts of the server that know no socket: JSON, tensors as text, the body of a
  * request. */
 #include <float.h>
-#include <math.h>
 
 #include "kiln_test.h"
 #include "serve_data.h"

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A server in this process, so that a sanitizer sees all of it, which writes texts for many clients
  * at once: each is what a generator writes by itself, whoever hangs up meanwhile. */
-#include <pthread.h>
-#include <stdatomic.h>
-
 #include "serve_here.h"
 
 #define CLIENTS 8

@@ -85,8 +85,6 @@ static int logged;
 
 static void count_lines(void *user, kiln_log_level level, const char *component, const char *text)
 {
-    (void)user;
-    (void)level;
     logged += strcmp(component, "tensorrt") == 0 && text[0] != '\0' ? 1 : 0;
 }
 
@@ -138,7 +136,6 @@ static int steps;
 
 static bool count_steps(void *user, const kiln_phase *now)
 {
-    (void)user;
     assert_non_null(now->phase);
     assert_true(now->depth >= 0 && now->step >= 0 && (now->steps <= 0 || now->step <= now->steps));
     return ++steps < 100000;

@@ -3,8 +3,6 @@
 #ifndef DRAWN_TEST_H
 #define DRAWN_TEST_H
 
-#include <math.h>
-
 #include "kiln_test.h"
 
 static uint64_t random_state = 1;

@@ -43,7 +43,6 @@ static inline int begin_fake(void **state)
                                          "LOST",        "CAPTURE",     "UPDATE",        "BUSY",
                                          "HOST_NODES",  "LOST_DEVICE", "MEMORY_DEVICE", "SLOW",
                                          "SLOW_COPIES", "KERNELS",     "SCHEDULE",      "WRITES"};
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(wishes); i++) {
         char name[64];
         (void)snprintf(name, sizeof name, "FAKE_CUDA_%s", wishes[i]);

@@ -59,7 +59,6 @@ static inline bool is_rtx(size_t layout)
 /* Whether what came with TensorRT `version` (101200) is there. */
 static inline bool has_since(size_t layout, int32_t version)
 {
-    (void)version;
     return layout != LAYOUT_OLDEST;
 }
 
@@ -149,13 +148,7 @@ static inline kiln_tensor_id add_floats(kiln_network *network, const char *name,
 /* y = relu(x), x [n, 4]. */
 static inline kiln_network *relu_network(void)
 {
-    kiln_network *network = new_network();
-    const kiln_tensor_id x =
-        add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC, 4));
-    kiln_tensor_id y;
-    assert_ok(kiln_network_add_activation(network, "y", KILN_ACTIVATION_RELU, x, 0.0F, 0.0F, &y));
-    assert_ok(kiln_network_mark_output(network, y));
-    return network;
+    return made_network(NULL, "in x float32[?,4]; y=Relu(x); out y");
 }
 
 /* Of a plan for one of these small networks; those of a real library are larger. */
@@ -167,30 +160,17 @@ static const float fake_bias[2] = {10, 20};
 /* y = convolution of x [1, 1, 4, 4] with "w" [2, 1, 3, 3] and "b" [2]. */
 static inline kiln_network *conv_network(void)
 {
-    kiln_network *network = new_network();
-    const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 1, 4, 4));
-    const kiln_tensor_id w = add_floats(network, "w", KILN_SHAPE(2, 1, 3, 3), fake_kernel);
-    const kiln_tensor_id b = add_floats(network, "b", KILN_SHAPE(2), fake_bias);
-    kiln_tensor_id y;
-    assert_ok(kiln_network_add_convolution(network, "y", x, w, b, NULL, &y));
-    assert_ok(kiln_network_mark_output(network, y));
-    return network;
+    return made_network(fake_kernel,
+                        "in x float32[1,1,4,4]; floats w float32[2,1,3,3]; "
+                        "b={10.0,20.0}; y=Conv(x,w,b); out y");
 }
 
 /* y = x [n, 4] reshaped to "shape", two numbers that lie on the host; s = the shape of y. */
 static inline kiln_network *reshape_network(void)
 {
-    kiln_network *network = new_network();
-    const kiln_tensor_id x =
-        add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC, 4));
-    const kiln_tensor_id shape = add_input(network, "shape", KILN_DTYPE_INT64, KILN_SHAPE(2));
-    kiln_tensor_id y;
-    kiln_tensor_id s;
-    assert_ok(kiln_network_add_reshape_to(network, "y", x, shape, &y));
-    assert_ok(kiln_network_add_shape(network, "s", y, &s));
-    assert_ok(kiln_network_mark_output(network, y));
-    assert_ok(kiln_network_mark_output(network, s));
-    return network;
+    return made_network(NULL,
+                        "in x float32[?,4]; in shape int64[2]; y=Reshape(x,shape); "
+                        "s=Shape(y); out y; out s");
 }
 
 /* y = the places in x [n] that are not 0. */

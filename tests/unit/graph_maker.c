@@ -110,6 +110,34 @@ kiln_span made_model(int64_t opset, const char *format, ...)
     return span;
 }
 
+kiln_network *maker_network(graph_maker *m)
+{
+    assert_ok(m->status);
+    const size_t count = m->model->graph.output_count;
+    m->model->graph.output_count = 0;
+    kiln_network *network = network_in(maker_span(m->model), NULL);
+    for (size_t i = 0; i < count; i++) {
+        kiln_tensor_id id = KILN_NO_TENSOR;
+        assert_ok(kiln_network_find(network, m->model->graph.outputs[i].name, &id));
+        assert_ok(kiln_network_mark_output(network, id));
+    }
+    return network;
+}
+
+kiln_network *made_network(const float *floats, const char *format, ...)
+{
+    char text[4096];
+    owned_maker m;
+    va_list list;
+    va_start(list, format);
+    assert_true(vsnprintf(text, sizeof text, format, list) < (int)sizeof text);
+    va_end(list);
+    maker_begin(&m, KILN_OPSET_DEFAULT);
+    m.floats = floats;
+    maker_text(&m, text);
+    return maker_network(&m);
+}
+
 kiln_span unary_model(const char *op, const char *dims)
 {
     return made_model(17, "in x float32[%s]; y=%s(x); out y float32[%s]", dims, op, dims);

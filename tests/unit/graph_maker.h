@@ -16,6 +16,7 @@ typedef struct graph_maker {
     kln_onnx_graph *graph; /* that is added to: the model's, or an inner one */
     kln_onnx_node *node;   /* the last one, for attributes */
     kiln_status status;    /* the first failure */
+    const float *floats;   /* what "floats" takes next */
 } graph_maker;
 
 /* A model that imports `opset`: of this text, or empty. */
@@ -30,6 +31,11 @@ kiln_span maker_span(const kln_onnx_model *model);
  * version 42 and the metadata "greeting" = "hello"; y = OP(x) over float32 of these dimensions. */
 __attribute__((format(printf, 2, 3))) kiln_span made_model(int64_t opset, const char *format, ...);
 kiln_span unary_model(const char *op, const char *dims);
+/* A network, whose outputs are of the types that are inferred. */
+kiln_network *maker_network(graph_maker *m);
+/* A network of this text, whose weights are these numbers where it says "floats". */
+__attribute__((format(printf, 2, 3))) kiln_network *made_network(const float *floats,
+                                                                 const char *format, ...);
 #define owned_text __attribute__((cleanup(kln_text_finish))) kln_text
 KILN_TEST_ENDS_OF(kln_onnx_model, kln_onnx_model_destroy)
 KILN_TEST_ENDS_OF(kln_inference, kln_inference_destroy)
@@ -62,6 +68,7 @@ void maker_attribute_string(graph_maker *m, const char *name, const char *value)
  *     sequence y float32      an output that is a sequence of such tensors
  *     file w float32[2] w.bin weights that lie in a file beside the model
  *     const s int8[2]={3,-4}  weights of these values
+ *     floats w float32[8,4]   weights of the numbers that come next in `floats`
  *     a={1,2}  b={1.5}  c=3   weights: int64, float32 in one dimension, an int64 of rank 0
  *     y,z=Op(x,,a) axis=1 alpha=0.5 pads=[1,1] mode='linear' body={out v; v=Neg(x)} */
 void maker_text(graph_maker *m, const char *text);

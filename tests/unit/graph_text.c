@@ -13,6 +13,15 @@ static void add_external(graph_maker *m, const char *name, int32_t wire, const c
     }
 }
 
+static void add_floats(graph_maker *m, const char *name, int32_t wire, const char *dims)
+{
+    kln_onnx_tensor *tensor = maker_tensor(m, name, wire, dims);
+    if (tensor != NULL) {
+        memcpy((void *)(uintptr_t)tensor->data.data, m->floats, tensor->data.size);
+        m->floats += tensor->data.size / sizeof *m->floats;
+    }
+}
+
 /* An output, a sequence of such tensors. */
 static void add_sequence(graph_maker *m, const char *name, int32_t wire, const char *dims)
 {
@@ -131,7 +140,7 @@ static void read_statement(graph_maker *m, const char **at)
         void (*add)(graph_maker *m, const char *name, int32_t wire, const char *dims);
     } kinds[] = {{"in ", maker_input},        {"out ", maker_output},  {"value ", maker_value},
                  {"sequence ", add_sequence}, {"file ", add_external}, {"const ", maker_weights},
-                 {"zeros ", maker_weights}};
+                 {"zeros ", maker_weights},   {"floats ", add_floats}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(kinds); i++) {
         if (strncmp(*at, kinds[i].word, strlen(kinds[i].word)) == 0) {
             *at += strlen(kinds[i].word);

@@ -56,7 +56,6 @@ void kiln_test_bind(const char *file, int line, kiln_context *context, const cha
 
 static void *failing_allocate(void *user, size_t size, size_t alignment)
 {
-    (void)user;
     if (!allocations_pause && allocations_seen++ == allocation_to_fail) {
         allocation_failed = true;
         return NULL;
@@ -67,9 +66,6 @@ static void *failing_allocate(void *user, size_t size, size_t alignment)
 
 static void failing_release(void *user, void *memory, size_t size, size_t alignment)
 {
-    (void)user;
-    (void)size;
-    (void)alignment;
     free(memory);
 }
 
@@ -145,9 +141,6 @@ void kiln_test_end_cancelling(kiln_test_canceller *self)
 
 kiln_status kiln_test_idle(void *user, kiln_mock_run *run, char message[1024])
 {
-    (void)user;
-    (void)run;
-    (void)message;
     return KILN_OK;
 }
 

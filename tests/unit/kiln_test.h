@@ -3,6 +3,7 @@
 #ifndef KILN_TEST_H
 #define KILN_TEST_H
 
+#include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,6 +21,9 @@
 #include <kiln/kiln.h>
 
 #include "kiln_owned.h"
+
+/* What a callback is given and does not need is no fault of a test. */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
 
 /* cmocka counts a skipped test as one that passed. Here the program then ends with the status that
  * CTest shows as skipped, unless one failed. What is left out by design calls cmocka's _skip. */

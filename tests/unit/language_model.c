@@ -1,27 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "language_model.h"
 
-#include <math.h>
+#include "graph_maker.h"
 
 #define MOST_WEIGHTS 65536
-
-typedef kiln_tensor_id id;
+#define MOST_NAMES 512
 
 typedef struct maker {
-    kiln_network *network;
+    graph_maker graph;
     const language_options *options;
-    float *next; /* weight */
     int layer;
-    id mask;        /* what scores are added to */
-    id first_past;  /* of the first layer's keys */
-    id whole_index; /* where a past of fixed length is written */
-    id encoded;
-    id is_later; /* whether there is a past */
+    bool masked;
+    int count; /* of names, and of pieces of text */
+    char names[MOST_NAMES][64];
 } maker;
 
 static float weights[MOST_WEIGHTS];
 
-static float *all_weights(void)
+static const float *all_weights(void)
 {
     uint32_t state = 12345;
     for (size_t i = 0; weights[0] == 0 && i < MOST_WEIGHTS; i++) {
@@ -31,136 +27,84 @@ static float *all_weights(void)
     return weights;
 }
 
-/* --- nodes --- */
-
-static id node(maker *self, const char *name, const char *op, id a, id b)
+/* A name that lasts as long as the maker. */
+__attribute__((format(printf, 2, 3))) static const char *name_of(maker *self, const char *format,
+                                                                 ...)
 {
-    const id inputs[] = {a, b};
-    id out = KILN_NO_TENSOR;
-    assert_ok(kiln_network_add_node(self->network, name, NULL, 0, op, inputs,
-                                    b == KILN_NO_TENSOR ? 1 : 2, NULL, 0, &out, 1));
-    return out;
+    va_list arguments;
+    assert_true(self->count < MOST_NAMES);
+    char *name = self->names[self->count++];
+    va_start(arguments, format);
+    (void)vsnprintf(name, sizeof self->names[0], format, arguments);
+    va_end(arguments);
+    return name;
 }
 
-static id node3(maker *self, const char *name, const char *op, id a, id b, id c)
+/* Adds a text of graph_maker.h, in which "@" is a number of this text's own and "#" the name of its
+ * result, which it returns: `result`, or one of its own. */
+__attribute__((format(printf, 3, 4))) static const char *add(maker *self, const char *result,
+                                                             const char *format, ...)
 {
-    const id inputs[] = {a, b, c};
-    id out = KILN_NO_TENSOR;
-    assert_ok(kiln_network_add_node(self->network, name, NULL, 0, op, inputs, 3, NULL, 0, &out, 1));
-    return out;
+    char written[1024];
+    char text[1024];
+    va_list arguments;
+    size_t used = 0;
+    va_start(arguments, format);
+    (void)vsnprintf(written, sizeof written, format, arguments);
+    va_end(arguments);
+    const char *name = result != NULL ? result : name_of(self, "y%d", self->count);
+    const char *own = name_of(self, "_%d", self->count);
+    for (const char *at = written; *at != '\0'; at++) {
+        const char one[2] = {*at, '\0'};
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s",
+                                 *at == '@'   ? own
+                                 : *at == '#' ? name
+                                              : one);
+        assert_true(used < sizeof text);
+    }
+    maker_text(&self->graph, text);
+    return name;
 }
 
-static id constant(maker *self, kiln_dtype dtype, kiln_shape shape, const void *data)
+static const char *weight(maker *self, int rows, int columns)
 {
-    id out = KILN_NO_TENSOR;
-    kiln_weights made = {dtype, shape, {data, 0}};
-    assert_ok(kiln_tensor_bytes(dtype, &shape, &made.data.size));
-    assert_ok(kiln_network_add_constant(self->network, NULL, &made, &out));
-    return out;
+    assert_true(self->graph.floats + rows * columns <= weights + MOST_WEIGHTS);
+    return rows == 1 ? add(self, NULL, "floats # float32[%d]", columns)
+                     : add(self, NULL, "floats # float32[%d,%d]", rows, columns);
 }
 
-static id ints(maker *self, const int64_t *values, int64_t count)
+static const char *multiply(maker *self, const char *result, const char *x, int rows, int columns)
 {
-    return constant(self, KILN_DTYPE_INT64, KILN_SHAPE(count), values);
+    return add(self, result, "#=MatMul(%s,%s)", x, weight(self, rows, columns));
 }
 
-static id weight(maker *self, int64_t rows, int64_t columns)
+static const char *normalize(maker *self, const char *x)
 {
-    float *data = self->next;
-    self->next += rows * columns;
-    assert_true(self->next <= weights + MOST_WEIGHTS);
-    return constant(self, KILN_DTYPE_FLOAT32,
-                    rows == 1 ? KILN_SHAPE(columns) : KILN_SHAPE(rows, columns), data);
-}
-
-static id number(maker *self, const float *value)
-{
-    return constant(self, KILN_DTYPE_FLOAT32, KILN_SHAPE_SCALAR, value);
-}
-
-static id reshape(maker *self, id x, const int64_t *shape, int64_t rank)
-{
-    return node(self, NULL, "Reshape", x, ints(self, shape, rank));
-}
-
-static id transpose(maker *self, const char *name, id x, const int64_t *order)
-{
-    id out = KILN_NO_TENSOR;
-    assert_ok(kiln_network_add_transpose(self->network, name, x, order, 4, &out));
-    return out;
-}
-
-static id normalize(maker *self, id x)
-{
-    id out = KILN_NO_TENSOR;
-    const id scale = weight(self, 1, WIDTH);
-    const id bias = weight(self, 1, WIDTH);
-    assert_ok(
-        kiln_network_add_layer_normalization(self->network, NULL, x, scale, bias, -1, 1e-5F, &out));
-    return out;
-}
-
-static id input(maker *self, const char *name, kiln_dtype dtype, kiln_shape shape,
-                const char *const *names)
-{
-    id out = KILN_NO_TENSOR;
-    assert_ok(kiln_network_add_input(self->network, name, dtype, &shape, names, &out));
-    return out;
-}
-
-static void output(maker *self, id tensor)
-{
-    assert_ok(kiln_network_mark_output(self->network, tensor));
-}
-
-/* Dimension `axis` of x, a vector of one. */
-static id dimension(maker *self, id x, int64_t axis)
-{
-    static const int64_t axes[] = {0, 1, 2, 3};
-    id shape = KILN_NO_TENSOR;
-    id out = KILN_NO_TENSOR;
-    assert_ok(kiln_network_add_shape(self->network, NULL, x, &shape));
-    assert_ok(
-        kiln_network_add_gather(self->network, NULL, shape, ints(self, axes + axis, 1), 0, &out));
-    return out;
-}
-
-static id range(maker *self, id from, id to)
-{
-    static const int64_t one = 1;
-    id out = KILN_NO_TENSOR;
-    assert_ok(kiln_network_add_range(
-        self->network, NULL, reshape(self, from, NULL, 0), reshape(self, to, NULL, 0),
-        constant(self, KILN_DTYPE_INT64, KILN_SHAPE_SCALAR, &one), &out));
-    return out;
+    const char *scale = weight(self, 1, WIDTH);
+    const char *bias = weight(self, 1, WIDTH);
+    return add(self, NULL, "#=LayerNormalization(%s,%s,%s) axis=-1 epsilon=0.00001", x, scale,
+               bias);
 }
 
 /* --- attention --- */
 
-static const int64_t to_heads[] = {0, 2, 1, 3};
-
-/* "past_key_values.0.decoder.key": valid until the next one. */
-static const char *text(const maker *self, const char *first, const char *part, const char *what)
-{
-    static char name[64];
-    (void)snprintf(name, sizeof name, "%s.%d.%s%s", first, self->layer, part, what);
-    return name;
-}
-
 /* x times weights, as rows x heads x positions x HEAD. */
-static id project(maker *self, const char *name, id x)
+static const char *project(maker *self, const char *name, const char *x)
 {
-    static const int64_t split[] = {0, 0, HEADS, HEAD};
-    const id flat = node(self, NULL, "MatMul", x, weight(self, WIDTH, WIDTH));
-    return transpose(self, name, reshape(self, flat, split, 4), to_heads);
+    const char *flat = multiply(self, NULL, x, WIDTH, WIDTH);
+    return add(self, name, "r@=Reshape(%s,to_heads); #=Transpose(r@) perm=[0,2,1,3]", flat);
 }
 
-static id past_input(maker *self, const char *part, const char *what, const char *length,
-                     int64_t columns)
+/* "past_key_values.0.decoder.key" */
+static const char *layers(maker *self, const char *first, const char *part, const char *what)
 {
-    const char *const names[] = {"batch", NULL, columns < 0 ? length : NULL, NULL};
-    return input(self, text(self, "past_key_values", part, what), KILN_DTYPE_FLOAT32,
-                 KILN_SHAPE(KILN_DYNAMIC, HEADS, columns, HEAD), names);
+    return name_of(self, "%s.%d.%s%s", first, self->layer, part, what);
+}
+
+static const char *past_input(maker *self, const char *part, const char *what, const char *length)
+{
+    return add(self, layers(self, "past_key_values", part, what), "in # float32[batch,%d,%s,%d]",
+               HEADS, length, HEAD);
 }
 
 static bool has_cross(language_form form)
@@ -168,261 +112,205 @@ static bool has_cross(language_form form)
     return form == MODEL_FIRST || form == MODEL_CROSS || form == MODEL_MERGED;
 }
 
+static const char *decoder_part(const maker *self)
+{
+    return has_cross(self->options->form) ? "decoder." : "";
+}
+
 /* The keys or values that attention goes over, of past and of x. */
-static id remember(maker *self, const char *what, id x)
+static const char *remember(maker *self, const char *what, const char *x)
 {
     const language_form form = self->options->form;
-    const bool cross = has_cross(form);
-    const char *part = cross ? "decoder." : "";
-    if (form == MODEL_FIRST) {
-        const id made = project(self, text(self, "present", part, what), x);
-        output(self, made);
-        return made;
+    const char *part = decoder_part(self);
+    const char *present = layers(self, form == MODEL_NEW ? "new.present" : "present", part, what);
+    const char *past = layers(self, "past_key_values", part, what);
+    const bool is_put_out = form == MODEL_FIRST || form == MODEL_NEW;
+    const bool is_there = self->layer == 0 && what[0] == 'k' && form != MODEL_WHOLE;
+    if (form != MODEL_FIRST && !is_there) {
+        (void)past_input(self, part, what, form == MODEL_WHOLE ? "96" : "past");
     }
-    const bool is_there = self->first_past != KILN_NO_TENSOR;
-    const id before = is_there ? self->first_past
-                               : past_input(self, part, what, "past",
-                                            form == MODEL_WHOLE ? POSITIONS : KILN_DYNAMIC);
-    self->first_past = KILN_NO_TENSOR;
-    id all = KILN_NO_TENSOR;
-    if (form == MODEL_NEW) {
-        const id made = project(self, text(self, "new.present", part, what), x);
-        const id both[] = {before, made};
-        output(self, made);
-        assert_ok(kiln_network_add_concat(self->network, NULL, both, 2, 2, &all));
-        return all;
-    }
-    const id made = project(self, NULL, x);
-    const char *name = text(self, "present", part, what);
+    const char *made = project(self, is_put_out ? present : NULL, x);
+    const char *all = made;
     if (form == MODEL_WHOLE) {
-        const id index = node(self, NULL, "Expand", self->whole_index,
-                              node(self, NULL, "Shape", made, KILN_NO_TENSOR));
-        kiln_attribute axis = KILN_ATTRIBUTE_INIT;
-        axis.name = "axis";
-        axis.i = 2;
-        const id three[] = {before, index, made};
-        assert_ok(kiln_network_add_node(self->network, text(self, "present", part, what), NULL, 0,
-                                        "ScatterElements", three, 3, &axis, 1, &all, 1));
-    } else {
-        const id both[] = {before, made};
-        assert_ok(kiln_network_add_concat(self->network, name, both, 2, 2, &all));
+        all = add(self, present,
+                  "s@=Shape(%s); i@=Expand(whole_index,s@); #=ScatterElements(%s,i@,%s) axis=2",
+                  made, past, made);
+    } else if (form != MODEL_FIRST) {
+        all = add(self, is_put_out ? NULL : present, "#=Concat(%s,%s) axis=2", past, made);
     }
-    output(self, all);
+    (void)add(self, present, "out #");
     return all;
 }
 
-static id attend(maker *self, id query, id keys, id values, bool masked)
+static const char *attend(maker *self, const char *query, const char *keys, const char *values,
+                          bool masked)
 {
-    static const int64_t flip[] = {0, 1, 3, 2};
-    static const int64_t join[] = {0, 0, WIDTH};
-    static const float scale = 0.35355339F; /* 1 / sqrt(HEAD) */
-    id scores = node(self, NULL, "MatMul", query, transpose(self, NULL, keys, flip));
-    id soft = KILN_NO_TENSOR;
-    scores = node(self, NULL, "Mul", scores, number(self, &scale));
-    scores = masked ? node(self, NULL, "Add", scores, self->mask) : scores;
-    assert_ok(kiln_network_add_softmax(self->network, NULL, scores, -1, false, &soft));
-    const id mixed = transpose(self, NULL, node(self, NULL, "MatMul", soft, values), to_heads);
-    return node(self, NULL, "MatMul", reshape(self, mixed, join, 3), weight(self, WIDTH, WIDTH));
+    const char *scores =
+        add(self, NULL, "t@=Transpose(%s) perm=[0,1,3,2]; s@=MatMul(%s,t@); #=Mul(s@,scale)", keys,
+            query);
+    scores = masked ? add(self, NULL, "#=Add(%s,mask)", scores) : scores;
+    const char *mixed = add(self, NULL,
+                            "p@=Softmax(%s) axis=-1; m@=MatMul(p@,%s); "
+                            "t@=Transpose(m@) perm=[0,2,1,3]; #=Reshape(t@,joined)",
+                            scores, values);
+    return multiply(self, NULL, mixed, WIDTH, WIDTH);
 }
 
-/* Over what the encoder made: of it, or of what an earlier run made of it. */
-static kiln_network *branch_of(maker *self, const char *name, id x)
+/* Keys or values of what the encoder made: of it, or of what an earlier run made of it. */
+static const char *cross_key(maker *self, const char *what)
 {
-    kiln_network *branch = NULL;
-    id inner = KILN_NO_TENSOR;
-    id out = KILN_NO_TENSOR;
-    assert_ok(kiln_network_create_branch(self->network, NULL, &branch));
-    assert_ok(kiln_network_capture(branch, x, &inner));
-    assert_ok(
-        kiln_network_add_node(branch, name, NULL, 0, "Identity", &inner, 1, NULL, 0, &out, 1));
-    assert_ok(kiln_network_mark_output(branch, out));
-    return branch;
-}
-
-/* The past where there is one, else what is made here, and that is put out. */
-static id either(maker *self, const char *what, id past, id made)
-{
-    char then_name[64];
-    char else_name[64];
-    id out = KILN_NO_TENSOR;
-    (void)snprintf(then_name, sizeof then_name, "then_%d_%s", self->layer, what);
-    (void)snprintf(else_name, sizeof else_name, "else_%d_%s", self->layer, what);
-    kiln_network *then = branch_of(self, then_name, past);
-    kiln_network *otherwise = branch_of(self, else_name, made);
-    assert_ok(kiln_network_add_if(self->network, text(self, "present", "encoder.", what),
-                                  self->is_later, then, otherwise, &out, 1));
-    output(self, out);
-    return out;
-}
-
-static id cross_key(maker *self, const char *what)
-{
-    if (self->options->form == MODEL_MERGED) {
-        const id past = past_input(self, "encoder.", what, "encoded", KILN_DYNAMIC);
-        return either(self, what, past, project(self, NULL, self->encoded));
-    }
+    const char *present = layers(self, "present", "encoder.", what);
     if (self->options->form == MODEL_CROSS) {
-        self->next += WIDTH * WIDTH;
-        return past_input(self, "encoder.", what, "encoded", KILN_DYNAMIC);
+        self->graph.floats += WIDTH * WIDTH;
+        return past_input(self, "encoder.", what, "encoded");
     }
-    const id made = project(self, text(self, "present", "encoder.", what), self->encoded);
-    output(self, made);
-    return made;
+    if (self->options->form == MODEL_FIRST) {
+        (void)project(self, present, "encoder_hidden_states");
+    } else {
+        const char *past = past_input(self, "encoder.", what, "encoded");
+        const char *made = project(self, NULL, "encoder_hidden_states");
+        (void)add(self, present,
+                  "#=If(is_later) then_branch={out t@; t@=Identity(%s)} "
+                  "else_branch={out e@; e@=Identity(%s)}",
+                  past, made);
+    }
+    return add(self, present, "out #");
 }
 
-static id layer(maker *self, id x)
+static const char *add_layer(maker *self, const char *x)
 {
-    const id normal = normalize(self, x);
-    const id query = project(self, NULL, normal);
-    const id keys = remember(self, "key", normal);
-    const id values = remember(self, "value", normal);
-    x = node(self, NULL, "Add", x, attend(self, query, keys, values, self->mask != KILN_NO_TENSOR));
+    const char *normal = normalize(self, x);
+    const char *query = project(self, NULL, normal);
+    const char *keys = remember(self, "key", normal);
+    const char *values = remember(self, "value", normal);
+    const char *seen = attend(self, query, keys, values, self->masked);
+    x = add(self, NULL, "#=Add(%s,%s)", x, seen);
     if (has_cross(self->options->form)) {
-        const id asked = project(self, NULL, normalize(self, x));
-        const id cross_keys = cross_key(self, "key");
-        const id cross_values = cross_key(self, "value");
-        x = node(self, NULL, "Add", x, attend(self, asked, cross_keys, cross_values, false));
+        query = project(self, NULL, normalize(self, x));
+        keys = cross_key(self, "key");
+        values = cross_key(self, "value");
+        seen = attend(self, query, keys, values, false);
+        x = add(self, NULL, "#=Add(%s,%s)", x, seen);
     }
-    const id inner =
-        node(self, NULL, "Tanh",
-             node(self, NULL, "MatMul", normalize(self, x), weight(self, WIDTH, 2 * WIDTH)),
-             KILN_NO_TENSOR);
-    return node(self, NULL, "Add", x,
-                node(self, NULL, "MatMul", inner, weight(self, 2 * WIDTH, WIDTH)));
+    const char *inner = multiply(self, NULL, normalize(self, x), WIDTH, 2 * WIDTH);
+    inner = multiply(self, NULL, add(self, NULL, "#=Tanh(%s)", inner), 2 * WIDTH, WIDTH);
+    return add(self, NULL, "#=Add(%s,%s)", x, inner);
 }
 
 /* --- the whole --- */
 
-static id cast(maker *self, id x, kiln_dtype dtype)
+static const char *or_int64(kiln_dtype dtype)
 {
-    id out = KILN_NO_TENSOR;
-    assert_ok(kiln_network_add_cast(self->network, NULL, x, dtype, &out));
-    return out;
+    return kiln_dtype_name(dtype != KILN_DTYPE_UNDEFINED ? dtype : KILN_DTYPE_INT64);
 }
 
-/* 0 where a position may look, far below elsewhere. `rows` are its column, `total` how many there
- * are. */
-static id make_mask(maker *self, id rows, id total, id padding)
+static const char *embed(maker *self, const char *positions)
 {
-    static const int64_t zero[] = {0};
-    static const int64_t column[] = {-1, 1};
-    static const int64_t between[] = {0, 1, 1, -1};
-    static const float yes = 0;
-    static const float no = -10000;
-    const id columns = range(self, ints(self, zero, 1), total);
-    id open = node(self, NULL, "LessOrEqual", columns, reshape(self, rows, column, 2));
-    if (padding != KILN_NO_TENSOR) {
-        open = node(self, NULL, "And", open,
-                    reshape(self, cast(self, padding, KILN_DTYPE_BOOL), between, 4));
-    }
-    return node3(self, NULL, "Where", open, number(self, &yes), number(self, &no));
-}
-
-static kiln_dtype or_int64(kiln_dtype dtype)
-{
-    return dtype != KILN_DTYPE_UNDEFINED ? dtype : KILN_DTYPE_INT64;
-}
-
-static id embed(maker *self, id tokens, id positions)
-{
-    static float poisoned[VOCABULARY * WIDTH];
-    id words = KILN_NO_TENSOR;
-    id places = KILN_NO_TENSOR;
-    const float *table = self->next;
-    id embedding = weight(self, VOCABULARY, WIDTH);
+    const char *words = weight(self, VOCABULARY, WIDTH);
     if (self->options->poison != 0) {
-        memcpy(poisoned, table, sizeof poisoned);
-        for (size_t i = 0; i < WIDTH; i++) {
-            poisoned[(VOCABULARY - 1) * WIDTH + i] = self->options->poison;
+        const kln_onnx_graph *graph = self->graph.graph;
+        const kiln_span data = graph->initializers[graph->initializer_count - 1].data;
+        for (size_t i = (VOCABULARY - 1) * WIDTH; i < (size_t)VOCABULARY * WIDTH; i++) {
+            ((float *)(uintptr_t)data.data)[i] = self->options->poison;
         }
-        embedding = constant(self, KILN_DTYPE_FLOAT32, KILN_SHAPE(VOCABULARY, WIDTH), poisoned);
     }
-    const id table_of_places = weight(self, POSITIONS, WIDTH);
-    assert_ok(kiln_network_add_gather(self->network, NULL, embedding, tokens, 0, &words));
-    assert_ok(kiln_network_add_gather(self->network, NULL, table_of_places, positions, 0, &places));
-    return node(self, NULL, "Add", words, places);
+    const char *places = weight(self, POSITIONS, WIDTH);
+    return add(self, NULL, "w@=Gather(%s,input_ids) axis=0; p@=Gather(%s,%s) axis=0; #=Add(w@,p@)",
+               words, places, positions);
 }
 
-static kiln_network *encoder(maker *self)
+static void add_encoder(maker *self)
 {
-    const char *const names[] = {"batch", "encoded", NULL};
-    const id x = input(self, "input_features", KILN_DTYPE_FLOAT32,
-                       KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC, WIDTH), names);
-    self->next = weights + MOST_WEIGHTS - WIDTH * WIDTH;
-    output(self, node(self, "last_hidden_state", "Tanh",
-                      node(self, NULL, "MatMul", x, weight(self, WIDTH, WIDTH)), KILN_NO_TENSOR));
-    return self->network;
+    self->graph.floats = weights + MOST_WEIGHTS - WIDTH * WIDTH;
+    (void)add(self, NULL, "in input_features float32[batch,encoded,%d]", WIDTH);
+    const char *x = multiply(self, NULL, "input_features", WIDTH, WIDTH);
+    (void)add(self, "last_hidden_state", "#=Tanh(%s); out #", x);
 }
 
-static kiln_network *decoder(maker *self)
+/* The column of each new position; and how many there are with the past, "total". */
+static const char *add_places(maker *self)
+{
+    (void)add(self, NULL, "s@=Shape(input_ids); length=Gather(s@,second) axis=0");
+    if (self->options->form == MODEL_WHOLE) {
+        return add(self, "cache_position",
+                   "in # int64[?]; whole_index=Reshape(#,as_index); total={%d}", POSITIONS);
+    }
+    if (self->options->form == MODEL_FIRST) {
+        (void)add(self, NULL, "past={0}");
+    } else {
+        const char *keys = past_input(self, decoder_part(self), "key", "past");
+        (void)add(self, NULL, "s@=Shape(%s); past=Gather(s@,third) axis=0", keys);
+    }
+    return add(self, NULL,
+               "total=Add(past,length); p@=Reshape(past,none); t@=Reshape(total,none); "
+               "#=Range(p@,t@,one)");
+}
+
+/* 0 where a position may look, far below elsewhere. */
+static void add_mask(maker *self, const char *rows, bool is_padded)
+{
+    const char *open = add(self, NULL,
+                           "t@=Reshape(total,none); c@=Range(zero,t@,one); "
+                           "r@=Reshape(%s,column); #=LessOrEqual(c@,r@)",
+                           rows);
+    if (is_padded) {
+        open = add(self, NULL, "c@=Cast(attention_mask) to=9; p@=Reshape(c@,between); #=And(%s,p@)",
+                   open);
+    }
+    (void)add(self, "mask", "#=Where(%s,yes,no)", open);
+    self->masked = true;
+}
+
+static void add_decoder(maker *self)
 {
     const language_options *how = self->options;
-    const char *const by_length[] = {"batch", "length"};
-    const char *const by_total[] = {"batch", how->form == MODEL_WHOLE ? NULL : "total"};
     const bool cross = has_cross(how->form);
-    static const int64_t column[] = {1, 1, -1, 1};
-    const id tokens = input(self, "input_ids", or_int64(how->tokens),
-                            KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC), by_length);
-    const id padding =
-        how->no_mask || cross
-            ? KILN_NO_TENSOR
-            : input(self, "attention_mask", or_int64(how->mask),
-                    KILN_SHAPE(KILN_DYNAMIC, how->form == MODEL_WHOLE ? POSITIONS : KILN_DYNAMIC),
-                    by_total);
-    id positions = KILN_NO_TENSOR;
-    if (!how->no_positions && !cross) {
-        positions = input(self, "position_ids", or_int64(how->tokens),
-                          KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC), by_length);
+    const bool is_padded = !how->no_mask && !cross;
+    const bool has_positions = !how->no_positions && !cross;
+    (void)add(self, NULL,
+              "to_heads={0,0,%d,%d}; joined={0,0,%d}; scale={0.35355339}; zeros none int64[0]; "
+              "zero=0; one=1; second={1}; third={2}; last={-1}; column={-1,1}; "
+              "as_index={1,1,-1,1}; between={0,1,1,-1}; yes={0.0}; no={-10000.0}; "
+              "in input_ids %s[batch,length]",
+              HEADS, HEAD, WIDTH, or_int64(how->tokens));
+    if (is_padded) {
+        (void)add(self, NULL, "in attention_mask %s[batch,%s]", or_int64(how->mask),
+                  how->form == MODEL_WHOLE ? "96" : "total");
     }
-    const id length = dimension(self, tokens, 1);
-    id rows = KILN_NO_TENSOR;
-    id total = KILN_NO_TENSOR;
-    if (how->form == MODEL_WHOLE) {
-        static const int64_t all[] = {POSITIONS};
-        rows = input(self, "cache_position", KILN_DTYPE_INT64, KILN_SHAPE(KILN_DYNAMIC), NULL);
-        self->whole_index = reshape(self, rows, column, 4);
-        total = ints(self, all, 1);
-    } else {
-        static const int64_t none[] = {0};
-        id past = ints(self, none, 1);
-        if (how->form != MODEL_FIRST) {
-            self->first_past =
-                past_input(self, cross ? "decoder." : "", "key", "past", KILN_DYNAMIC);
-            past = dimension(self, self->first_past, 2);
-        }
-        total = node(self, NULL, "Add", past, length);
-        rows = range(self, past, total);
+    if (has_positions) {
+        (void)add(self, NULL, "in position_ids %s[batch,length]", or_int64(how->tokens));
     }
-    positions = positions != KILN_NO_TENSOR ? positions : rows;
-    self->mask = make_mask(self, rows, total, padding);
+    const char *rows = add_places(self);
+    add_mask(self, rows, is_padded);
     if (how->form == MODEL_MERGED) {
-        const id flag = input(self, "use_cache_branch", KILN_DTYPE_BOOL, KILN_SHAPE(1), NULL);
-        self->is_later = reshape(self, flag, NULL, 0);
+        (void)add(self, NULL,
+                  "in use_cache_branch bool[1]; is_later=Reshape(use_cache_branch,none)");
     }
     if (how->form == MODEL_FIRST || how->form == MODEL_MERGED) {
-        const char *const names[] = {"batch", "encoded", NULL};
-        self->encoded = input(self, "encoder_hidden_states", KILN_DTYPE_FLOAT32,
-                              KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC, WIDTH), names);
+        (void)add(self, NULL, "in encoder_hidden_states float32[batch,encoded,%d]", WIDTH);
     }
-    id x = embed(self, tokens, positions);
+    const char *x = embed(self, has_positions ? "position_ids" : rows);
     for (self->layer = 0; self->layer < LAYERS; self->layer++) {
-        x = layer(self, x);
+        x = add_layer(self, x);
     }
     x = normalize(self, x);
-    if (how->last_only) {
-        static const int64_t last[] = {-1};
-        assert_ok(kiln_network_add_gather(self->network, NULL, x, ints(self, last, 1), 1, &x));
-    }
-    output(self, node(self, "logits", "MatMul", x, weight(self, WIDTH, VOCABULARY)));
-    return self->network;
+    x = how->last_only ? add(self, NULL, "#=Gather(%s,last) axis=1", x) : x;
+    x = multiply(self, "logits", x, WIDTH, VOCABULARY);
+    (void)add(self, x, "out #");
 }
 
 kiln_network *language_network(const language_options *options)
 {
-    maker self = {.options = options,
-                  .next = all_weights(),
-                  .mask = KILN_NO_TENSOR,
-                  .first_past = KILN_NO_TENSOR};
-    assert_ok(kiln_network_create(NULL, &self.network));
-    return options->form == MODEL_ENCODER ? encoder(&self) : decoder(&self);
+    static maker self;
+    self = (maker){.options = options};
+    maker_begin(&self.graph, KILN_OPSET_DEFAULT);
+    self.graph.floats = all_weights();
+    if (options->form == MODEL_ENCODER) {
+        add_encoder(&self);
+    } else {
+        add_decoder(&self);
+    }
+    kiln_network *network = maker_network(&self.graph);
+    maker_end(&self.graph);
+    return network;
 }

@@ -3,8 +3,6 @@
 #ifndef MOCK_GPU_TEST_H
 #define MOCK_GPU_TEST_H
 
-#include <stdatomic.h>
-
 #include "context_test.h"
 #include "fake_cuda_test.h"
 
@@ -51,7 +49,6 @@ static inline work work_of(behaviour *how, const kiln_mock_run *run)
 
 static inline kiln_status run_now(void *user, kiln_mock_run *run, char message[1024])
 {
-    (void)message;
     behaviour *how = user;
     how->runs++;
     work todo = work_of(how, run);

@@ -3,8 +3,6 @@
 #ifndef REFERENCE_TEST_H
 #define REFERENCE_TEST_H
 
-#include <math.h>
-
 #include "backends/kln_backends.h"
 #include "backends/reference/ref_internal.h"
 #include "graph_maker.h"

@@ -3,8 +3,6 @@
 #ifndef SCHEDULER_TEST_H
 #define SCHEDULER_TEST_H
 
-#include <pthread.h>
-
 #include "kiln_test.h"
 
 #define COLUMNS 4

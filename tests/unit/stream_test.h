@@ -6,11 +6,6 @@
 #ifndef STREAM_TEST_H
 #define STREAM_TEST_H
 
-#include <math.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "kiln_test.h"
 
 #define TOKENS 16
@@ -175,7 +170,6 @@ static size_t later_count;
 static inline kiln_status play_later(void *user, kiln_mock_run *run, kiln_stream *stream,
                                      char message[1024])
 {
-    (void)message;
     assert_true(later_count < sizeof later_runs / sizeof *later_runs);
     played_run *made = &later_runs[later_count++];
     set_run(made, user, run);

@@ -27,7 +27,6 @@ static kiln_status build(const kiln_model *model, const kiln_build_options *opti
 {
     kiln_span bytes;
     kiln_status status = kiln_model_bytes(model, &bytes);
-    (void)monitor;
     if (status != KILN_OK) {
         return status;
     }
@@ -64,8 +63,6 @@ typedef struct doubler {
 
 static kiln_status context_create(void *engine, const kiln_context_options *options, void **context)
 {
-    (void)engine;
-    (void)options;
     *context = calloc(1, sizeof(doubler));
     return *context != NULL ? KILN_OK : kiln_fail(KILN_ERROR_OUT_OF_MEMORY, "a context");
 }

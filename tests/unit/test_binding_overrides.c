@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Inputs and outputs that are quantized as a caller says. */
-#include <math.h>
-
 #include "binding_test.h"
 
 #define ROWS 4

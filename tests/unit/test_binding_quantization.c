@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What an engine says of how its bindings are quantized. */
-#include <math.h>
-
 #include "binding_test.h"
 #include "graph/kln_graph.h"
 

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <pthread.h>
-
 #include "base/kln_base.h"
 #include "graph_maker.h"
 #include "kiln_test.h"
@@ -116,8 +114,6 @@ static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 static void wait_at_the_gate(void *user, kiln_log_level level, const char *component,
                              const char *message)
 {
-    (void)user;
-    (void)level;
     if (strcmp(component, "engine") == 0 && strstr(message, "building with") != NULL) {
         (void)pthread_mutex_lock(&gate);
         (void)pthread_mutex_unlock(&gate);

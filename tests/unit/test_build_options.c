@@ -217,7 +217,6 @@ TEST(each_text_comes_back)
 
 static kiln_status set_and_get(void *user)
 {
-    (void)user;
     kiln_build_options *options = NULL;
     char text[300];
     size_t length = 0;

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calibration of a small network whose tensors are known by heart: on the reference executor, and
  * on ONNX Runtime, where several batches run at the same time. */
-#include <math.h>
-
 #include "base/kln_base.h"
 #include "graph_maker.h"
 #include "kiln_test.h"

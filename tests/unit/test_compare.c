@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <math.h>
-#include <unistd.h>
 
 #include "graph_maker.h"
 #include "kiln_test.h"
@@ -17,7 +15,6 @@ typedef struct told {
 static kiln_status say(void *user, kiln_mock_run *run, char message[1024])
 {
     const told *what = user;
-    (void)message;
     const kiln_tensor *output = &run->outputs[0];
     kiln_tensor parts = *output;
     if (output->desc.dtype == KILN_DTYPE_COMPLEX64) {
@@ -184,7 +181,6 @@ TEST(each_type_has_its_tolerance)
 
 static kiln_status say_large(void *user, kiln_mock_run *run, char message[1024])
 {
-    (void)message;
     memcpy(run->outputs[0].data, user, run->outputs[0].bytes);
     return KILN_OK;
 }

@@ -160,7 +160,6 @@ static size_t warnings;
 static void count_warnings(void *user, kiln_log_level level, const char *component,
                            const char *message)
 {
-    (void)user;
     if (level <= KILN_LOG_WARNING) {
         printf("%s: %s\n", component, message);
         warnings++;

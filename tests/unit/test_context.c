@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <pthread.h>
-#include <stdatomic.h>
-
 #include "context_test.h"
 
 /* The mock doubles x ("n" floats) into y and sets total (fixed: 1 float) to its sum. */
@@ -340,9 +337,6 @@ static atomic_bool let_go;
 
 static kiln_status waiting(void *user, kiln_mock_run *run, char message[1024])
 {
-    (void)user;
-    (void)run;
-    (void)message;
     atomic_fetch_add(&inside, 1);
     while (!atomic_load(&let_go)) {
     }

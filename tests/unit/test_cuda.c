@@ -373,7 +373,6 @@ FAKE_TEST(a_capture_that_fails_leaves_the_stream_usable)
 
 static kiln_status make_one_of_each(void *user)
 {
-    (void)user;
     owned_stream stream = NULL;
     owned_event event = NULL;
     owned_graph graph = NULL;

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copies by Kiln's kernel, which tests/fake/fake_cuda.h plays thread by thread. */
-#include <pthread.h>
-
 #include "fake_cuda_test.h"
 
 #define ROOM ((size_t)70000)

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Several GPUs: an engine on each, and what goes wrong on one of them. tests/fake/fake_cuda.h plays
  * the driver, with four devices. */
-#include <pthread.h>
-
 #include "graph_maker.h"
 #include "mock_gpu_test.h"
 

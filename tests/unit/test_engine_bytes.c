@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "base/kln_base.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
 
 #define COUNT 300 /* more than 1,024 bytes: small weights stay in the model */
@@ -15,23 +16,16 @@ static kiln_span model; /* y = x + w, with w in folder/model.onnx.data */
 
 static void write_model(void)
 {
-    kiln_tensor_id x, w, y;
     char path[4096];
-    const kiln_weights data = {KILN_DTYPE_FLOAT32, KILN_SHAPE(COUNT), {weights, sizeof weights}};
     for (size_t i = 0; i < COUNT; i++) {
         weights[i] = (float)i / 4;
     }
     (void)snprintf(folder, sizeof folder, "%s", kiln_test_path("elsewhere"));
     assert_int_equal(mkdir(folder, 0777), 0);
     (void)snprintf(path, sizeof path, "%s/model.onnx", folder);
-    kiln_network *network = new_network();
-    assert_ok(
-        kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(COUNT), NULL, &x));
-    assert_ok(kiln_network_add_constant(network, "w", &data, &w));
-    assert_ok(kiln_network_add_elementwise(network, "y", KILN_ELEMENTWISE_ADD, x, w, &y));
-    assert_ok(kiln_network_mark_output(network, y));
+    owned_network network = made_network(
+        weights, "in x float32[%d]; floats w float32[%d]; y=Add(x,w); out y", COUNT, COUNT);
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
-    kiln_network_destroy(network);
     model = (kiln_span){content, kiln_test_read(path, content, sizeof content)};
 }
 

@@ -74,7 +74,6 @@ static kiln_status submit(const subject *on, int bad, size_t member)
 
 static kiln_status save(const subject *on, int bad, size_t member)
 {
-    (void)on;
     const kiln_tensor x = tensor_with(bad, member);
     return kiln_tensor_save_npy(&x, kiln_test_path("none.npy"));
 }
@@ -134,14 +133,12 @@ static kiln_status request_schedule(const subject *on, int bad)
 
 static kiln_status pool_location(const subject *on, int bad)
 {
-    (void)on;
     kiln_buffer *buffer = NULL;
     return kiln_buffer_create((kiln_location)bad, 0, 16, &buffer);
 }
 
 static kiln_status made_location(const subject *on, int bad)
 {
-    (void)on;
     kiln_tensor tensor;
     return kiln_tensor_make(KILN_DTYPE_FLOAT32, &(int64_t){4}, 1, (kiln_location)bad, 0, numbers,
                             sizeof numbers, &tensor);
@@ -157,8 +154,6 @@ static kiln_status compare_fill(const subject *on, int bad)
 
 static kiln_status none_more(void *user, const kiln_named_tensor **inputs, size_t *count)
 {
-    (void)user;
-    (void)inputs;
     *count = 0;
     return KILN_OK;
 }

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Celu in the operators that define it: the results stay. */
-#include <math.h>
-
 #include "context_test.h"
 #include "graph/kln_graph.h"
 #include "graph_maker.h"
@@ -86,7 +84,6 @@ static kiln_status expand_one(void *user)
 {
     owned_maker m;
     size_t expanded = 0;
-    (void)user;
     maker_model(&m, OPSET, "in x float16[64]; y=Celu(x); out y float16[64]");
     TRY(m.status);
     const kiln_status status = kln_expand_celu(m.model, &expanded);

@@ -17,8 +17,6 @@ static size_t line_bytes;
 
 static void keep_line(void *user, kiln_log_level level, const char *component, const char *message)
 {
-    (void)user;
-    (void)level;
     if (strcmp(component, "engine") == 0 && line_bytes < sizeof lines) {
         line_bytes +=
             (size_t)snprintf(lines + line_bytes, sizeof lines - line_bytes, "%s\n", message);
@@ -425,8 +423,6 @@ static many_work many_work_of(const kiln_mock_run *run)
 
 static kiln_status many_now(void *user, kiln_mock_run *run, char message[1024])
 {
-    (void)user;
-    (void)message;
     many_work todo = many_work_of(run);
     compute_many(&todo);
     return KILN_OK;
@@ -435,8 +431,6 @@ static kiln_status many_now(void *user, kiln_mock_run *run, char message[1024])
 static kiln_status many_later(void *user, kiln_mock_run *run, kiln_stream *stream,
                               char message[1024])
 {
-    (void)user;
-    (void)message;
     assert_true(many_count < KLN_ARRAY_LENGTH(many_works));
     many_work *todo = &many_works[many_count++];
     *todo = many_work_of(run);

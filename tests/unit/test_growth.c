@@ -3,8 +3,6 @@
  * square takes sixteen times. Work is counted, so that a machine that is busy with other things
  * changes nothing: names that are compared, and what is moved, cleared and allocated in pieces of a
  * cache line. Time is printed. */
-#include <stdatomic.h>
-
 #include "graph/kln_graph.h"
 #include "kiln_test.h"
 
@@ -338,7 +336,6 @@ static void in_a_branch(kiln_network *network, kiln_tensor_id x, size_t count)
 static void after_a_file(kiln_network *network, kiln_tensor_id x, size_t count)
 {
     graph_maker m;
-    (void)network;
     maker_model(&m, 21, "in x float32[2,3]; z=Abs(y); y=Abs(x); out z float32[2,3]");
     const kiln_span bytes = maker_span(m.model);
     maker_end(&m);

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <math.h>
-
 #include "base/kln_base.h"
 #include "kiln_test.h"
 
@@ -128,7 +126,6 @@ TEST(misuse_is_told)
 
 static kiln_status make_one(void *unused)
 {
-    (void)unused;
     owned_histogram made = NULL;
     return kiln_histogram_create(&made);
 }

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Products with several constant matrices in one: the results stay, the nodes become fewer. */
-#include <math.h>
-
 #include "context_test.h"
 #include "graph/kln_graph.h"
 #include "graph_maker.h"

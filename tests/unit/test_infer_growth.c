@@ -128,7 +128,6 @@ ALLOCATIONS(TEST, each_allocation_may_fail)
 static kiln_status infer_many(void *user)
 {
     static char names[300][8];
-    (void)user;
     owned_maker m;
     maker_model(&m, 17, "in x float32[n,k]");
     for (size_t i = 0; i < 300; i++) {

@@ -164,7 +164,6 @@ FAKE_TEST(a_plan_refuses_what_is_wrong)
 
 static kiln_status use_memory(void *user)
 {
-    (void)user;
     owned_buffer_plan plan = NULL;
     owned_buffer buffer = NULL;
     owned_pool pool = NULL;

@@ -56,12 +56,25 @@ static void expect_one(kiln_network *network, kiln_issue_kind kind, const char *
 
 /* Each kind of refusal: the call is KILN_OK, and what follows from its tensor is no issue. */
 
-static kiln_tensor_id duplicate_name(kiln_network *n, kiln_tensor_id x)
-{
-    kiln_tensor_id y = NONE;
-    assert_ok(kiln_network_add_unary(n, "x", KILN_UNARY_ABS, x, &y));
-    return y;
-}
+#define REFUSED(name, call)                                       \
+    static kiln_tensor_id name(kiln_network *n, kiln_tensor_id x) \
+    {                                                             \
+        kiln_tensor_id y = NONE;                                  \
+        assert_ok(call);                                          \
+        return y;                                                 \
+    }
+
+REFUSED(duplicate_name, kiln_network_add_unary(n, "x", KILN_UNARY_ABS, x, &y))
+REFUSED(rank, kiln_network_add_gemm(n, "bad", x, x, NONE, NULL, &y))
+REFUSED(shape, kiln_network_add_reshape(n, "bad", x, &KILN_SHAPE(7), &y))
+REFUSED(permutation, kiln_network_add_transpose(n, "bad", x, (int64_t[]){0, 1, 1, 3}, 4, &y))
+REFUSED(axis, kiln_network_add_softmax(n, "bad", x, 4, false, &y))
+REFUSED(input_type, kiln_network_add_input(n, "bad", F, &(kiln_shape){1, {-7}}, NULL, &y))
+REFUSED(option, kiln_network_add_lrn(n, "bad", x, 4, 1, 1, 1, &y))
+REFUSED(operator_set, kiln_network_add_node(n, "bad", NULL, 0, "Swish", &x, 1, NULL, 0, &y, 1))
+REFUSED(arity, kiln_network_add_node(n, "bad", NULL, 0, "MatMul", &x, 1, NULL, 0, &y, 1))
+REFUSED(attribute, kiln_network_add_node(n, "bad", NULL, 0, "DepthToSpace", &x, 1, NULL, 0, &y, 1))
+REFUSED(no_tensor, kiln_network_add_unary(n, "bad", KILN_UNARY_ABS, 9999, &y))
 
 static kiln_tensor_id dtype(kiln_network *n, kiln_tensor_id x)
 {
@@ -71,85 +84,12 @@ static kiln_tensor_id dtype(kiln_network *n, kiln_tensor_id x)
     return y;
 }
 
-static kiln_tensor_id rank(kiln_network *n, kiln_tensor_id x)
-{
-    kiln_tensor_id y = NONE;
-    assert_ok(kiln_network_add_gemm(n, "bad", x, x, NONE, NULL, &y));
-    return y;
-}
-
-static kiln_tensor_id shape(kiln_network *n, kiln_tensor_id x)
-{
-    kiln_tensor_id y = NONE;
-    assert_ok(kiln_network_add_reshape(n, "bad", x, &KILN_SHAPE(7), &y));
-    return y;
-}
-
-static kiln_tensor_id permutation(kiln_network *n, kiln_tensor_id x)
-{
-    kiln_tensor_id y = NONE;
-    assert_ok(kiln_network_add_transpose(n, "bad", x, (int64_t[]){0, 1, 1, 3}, 4, &y));
-    return y;
-}
-
-static kiln_tensor_id axis(kiln_network *n, kiln_tensor_id x)
-{
-    kiln_tensor_id y = NONE;
-    assert_ok(kiln_network_add_softmax(n, "bad", x, 4, false, &y));
-    return y;
-}
-
 static kiln_tensor_id weight_size(kiln_network *n, kiln_tensor_id x)
 {
     const kiln_weights weights = {F, KILN_SHAPE(24), {values, 95}};
     kiln_tensor_id w, y = NONE;
     assert_ok(kiln_network_add_constant(n, "bad", &weights, &w));
     assert_ok(kiln_network_add_elementwise(n, NULL, KILN_ELEMENTWISE_ADD, x, w, &y));
-    return y;
-}
-
-static kiln_tensor_id input_type(kiln_network *n, kiln_tensor_id x)
-{
-    const kiln_shape odd = {1, {-7}};
-    kiln_tensor_id y = NONE;
-    (void)x;
-    assert_ok(kiln_network_add_input(n, "bad", F, &odd, NULL, &y));
-    return y;
-}
-
-static kiln_tensor_id option(kiln_network *n, kiln_tensor_id x)
-{
-    kiln_tensor_id y = NONE;
-    assert_ok(kiln_network_add_lrn(n, "bad", x, 4, 1, 1, 1, &y));
-    return y;
-}
-
-static kiln_tensor_id operator_set(kiln_network *n, kiln_tensor_id x)
-{
-    kiln_tensor_id y = NONE;
-    assert_ok(kiln_network_add_node(n, "bad", NULL, 0, "Swish", &x, 1, NULL, 0, &y, 1));
-    return y;
-}
-
-static kiln_tensor_id arity(kiln_network *n, kiln_tensor_id x)
-{
-    kiln_tensor_id y = NONE;
-    assert_ok(kiln_network_add_node(n, "bad", NULL, 0, "MatMul", &x, 1, NULL, 0, &y, 1));
-    return y;
-}
-
-static kiln_tensor_id attribute(kiln_network *n, kiln_tensor_id x)
-{
-    kiln_tensor_id y = NONE;
-    assert_ok(kiln_network_add_node(n, "bad", NULL, 0, "DepthToSpace", &x, 1, NULL, 0, &y, 1));
-    return y;
-}
-
-static kiln_tensor_id no_tensor(kiln_network *n, kiln_tensor_id x)
-{
-    kiln_tensor_id y = NONE;
-    (void)x;
-    assert_ok(kiln_network_add_unary(n, "bad", KILN_UNARY_ABS, 9999, &y));
     return y;
 }
 
@@ -308,7 +248,6 @@ static kiln_status collect(void *user)
     owned_network network = NULL;
     owned_issue_list issues = NULL;
     kiln_tensor_id x, y;
-    (void)user;
     TRY(kiln_network_create(NULL, &network));
     TRY(kiln_network_collect_issues(network, true));
     TRY(kiln_network_add_input(network, "x", F, &KILN_SHAPE(1, 4, 8, 8), NULL, &x));

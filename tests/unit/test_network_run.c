@@ -2,7 +2,6 @@
 /* Networks that were built in memory, run: each layer on the reference executor and on ONNX
  * Runtime, whose results must agree within the bound that layer_cases.c states; and the hand-over
  * of weights. */
-#include <math.h>
 
 #include "../network/layer_cases.h"
 #include "kiln_test.h"

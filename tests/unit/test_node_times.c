@@ -12,14 +12,8 @@ static float values[64 * 64];
 /* y = (x * x) + x */
 static kiln_engine *build(const char *backend, bool profile_nodes)
 {
-    kiln_tensor_id x;
-    kiln_tensor_id product;
-    kiln_tensor_id y;
-    owned_network network = new_network();
-    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &matrix, NULL, &x));
-    assert_ok(kiln_network_add_matrix_multiply(network, "product", x, x, &product));
-    assert_ok(kiln_network_add_elementwise(network, "y", KILN_ELEMENTWISE_ADD, product, x, &y));
-    assert_ok(kiln_network_mark_output(network, y));
+    owned_network network =
+        made_network(NULL, "in x float32[64,64]; product=MatMul(x,x); y=Add(product,x); out y");
     kiln_build_options options = backend_options(backend);
     options.optimization = KILN_OPTIMIZATION_OFF;
     options.profile_nodes = profile_nodes;

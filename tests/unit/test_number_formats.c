@@ -4,8 +4,6 @@
  * with ldexp from the definition of the format, and a float belongs to the nearest of those values,
  * found by search and comparison in double, where every difference is exact.
  */
-#include <math.h>
-
 #include "kiln_test.h"
 #include "tensor/kln_tensor.h"
 

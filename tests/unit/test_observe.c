@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is counted of tensors, and the ranges that come of it: properties that hold for every
  * distribution, and edge cases. */
-#include <math.h>
-
 #include "kiln_test.h"
 #include "precision/kln_precision.h"
 #include "tensor/kln_tensor.h"

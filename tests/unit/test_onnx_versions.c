@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every IR version and every operator set that is read: written again byte for byte, inferred,
  * checked, and run on the reference executor and on ONNX Runtime with one result. */
-#include <math.h>
-
 #include "graph_maker.h"
 #include "kiln_test.h"
 

@@ -413,7 +413,6 @@ static char heard[256];
 
 static void hear(void *user, kiln_log_level level, const char *component, const char *message)
 {
-    (void)user;
     if (strcmp(component, "onnxruntime") == 0 && strstr(message, "unused_weight") != NULL) {
         heard_level = level;
         (void)snprintf(heard, sizeof heard, "%s", message);

@@ -2,6 +2,7 @@
 /* The CUDA provider without a GPU: tests/fake/fake_cuda_ort.c over tests/fake/fake_cuda.h. What
  * only a real one shows is in tests/gpu/gpu_onnxruntime.c. */
 #include "fake_cuda_test.h"
+#include "graph_maker.h"
 #include "onnx/kln_onnx.h"
 #include "ort_test.h"
 
@@ -242,22 +243,12 @@ CUDA_TEST(tuning_keeps_the_fastest_and_writes_it_down)
 /* y = x W + b and z = x V + c, over 8 by 8. */
 static void save_products(const char *path)
 {
-    static const float ones[64] = {1, 2, 3, 4, 5, 6, 7, 8};
-    const kiln_weights matrix = {KILN_DTYPE_FLOAT32, KILN_SHAPE(8, 8), {ones, sizeof ones}};
-    const kiln_weights bias = {KILN_DTYPE_FLOAT32, KILN_SHAPE(8), {ones, 8 * sizeof *ones}};
-    kiln_tensor_id x;
-    owned_network network = new_network();
-    assert_ok(
-        kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(8, 8), NULL, &x));
-    for (int i = 0; i < 2; i++) {
-        kiln_tensor_id w, b, y;
-        assert_ok(kiln_network_add_constant(network, NULL, &matrix, &w));
-        assert_ok(kiln_network_add_constant(network, NULL, &bias, &b));
-        assert_ok(kiln_network_add_matrix_multiply(network, NULL, x, w, &y));
-        assert_ok(kiln_network_add_elementwise(network, i == 0 ? "y" : "z", KILN_ELEMENTWISE_ADD, y,
-                                               b, &y));
-        assert_ok(kiln_network_mark_output(network, y));
-    }
+    static const float ones[64 + 64] = {1, 2, 3, 4, 5, 6, 7, 8, [64] = 1, 2, 3, 4, 5, 6, 7, 8};
+    owned_network network = made_network(
+        ones,
+        "in x float32[8,8]; floats v float32[8,8]; floats w float32[8,8]; "
+        "b={1.0,2.0,3.0,4.0,5.0,6.0,7.0,8.0}; p=MatMul(x,v); y=Add(p,b); q=MatMul(x,w); "
+        "z=Add(q,b); out y; out z");
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
 }
 

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdatomic.h>
-
 #include "backends/onnxruntime/ort_feed.h"
 #include "base/kln_base.h"
 #include "graph_maker.h"
@@ -28,14 +26,8 @@ int __wrap_snprintf(char *text, size_t size, const char *format, ...)
 /* y: a and b, one after the other, in a length that is open. */
 static kiln_context *make_context(void)
 {
-    kiln_tensor_id ids[2];
-    kiln_tensor_id y = KILN_NO_TENSOR;
-    const kiln_shape open = KILN_SHAPE(KILN_DYNAMIC);
-    owned_network network = new_network();
-    assert_ok(kiln_network_add_input(network, "a", KILN_DTYPE_FLOAT32, &open, NULL, &ids[0]));
-    assert_ok(kiln_network_add_input(network, "b", KILN_DTYPE_FLOAT32, &open, NULL, &ids[1]));
-    assert_ok(kiln_network_add_concat(network, "y", ids, 2, 0, &y));
-    assert_ok(kiln_network_mark_output(network, y));
+    owned_network network =
+        made_network(NULL, "in a float32[?]; in b float32[?]; y=Concat(a,b) axis=0; out y");
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
     owned_engine engine = built_network(network, &options);
     return context_on(engine);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Models rewritten into ONNX Runtime's own operators: what is found, what is left alone, and that
  * the results stay. */
-#include <math.h>
-
 #include "backends/onnxruntime/ort_rewrite.h"
 #include "graph/kln_graph.h"
 #include "graph_maker.h"

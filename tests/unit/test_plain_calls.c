@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What bindings call: the same as with spans, from plain arguments. */
-
-#include <kiln/kiln.h>
-
 #include "graph_maker.h"
 #include "kiln_test.h"
 

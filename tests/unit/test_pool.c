@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <pthread.h>
-
 #include "fake_cuda_test.h"
 #include "memory/memory_pool.h"
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Weights in four bits, in blocks with a scale and perhaps a zero point. */
-#include <math.h>
-
 #include "context_test.h"
 #include "graph_maker.h"
 #include "precision/kln_precision.h"

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Networks in fp16 and bf16: which nodes, with which casts, and what they compute then. */
-#include <math.h>
-
 #include "context_test.h"
 #include "graph_maker.h"
 #include "precision/kln_precision.h"

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Networks in eight and four bits: where QuantizeLinear and DequantizeLinear go, what is computed
  * then, and models in a newer operator set. */
-#include <math.h>
 
 #define KILN_UNSTABLE_API
 #include <kiln/unstable/backend_table.h>

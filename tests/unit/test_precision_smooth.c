@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is done before a network is quantized: channels are evened out, normalizations folded, means
  * corrected, gates left alone. Each is compared with the same ranges without their channels. */
-#include <math.h>
-
 #include "context_test.h"
 #include "graph_maker.h"
 #include "precision/kln_precision.h"

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sums of products of what a node sums over, against what the node computes; and weights that are
  * rounded by them. */
-#include <math.h>
-
 #include "context_test.h"
 #include "graph_maker.h"
 #include "precision/quantize_fit.h"
@@ -219,8 +217,6 @@ TEST(some_positions_are_enough)
 
 static float to_tenths(const quantize_fit *fit, size_t row, size_t index, float number)
 {
-    (void)fit;
-    (void)row;
     return index == 5 ? 0.5F : rintf(number * 10) / 10;
 }
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Contexts over an engine on a GPU when memory is short, and several at once. */
-#include <pthread.h>
-
 #include "mock_gpu_test.h"
 
 static kiln_status whole_life(void *user)
@@ -29,7 +27,6 @@ static kiln_status life_of_all(void *user)
     behaviour how = {.drifts = false};
     owned_engine engine = NULL;
     kiln_mock_options options = options_of(&how);
-    (void)user;
     options.one_stream = true;
     TRY(create_engine(options, &engine));
     return whole_life(engine);

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Range tables, and the two texts that they are read from and written to. */
-#include <math.h>
-
 #include "base/kln_base.h"
 #include "graph_maker.h"
 #include "kiln_test.h"

@@ -1,7 +1,5 @@
 /* What the reference backend's kernels are made of.
  * SPDX-License-Identifier: Apache-2.0 */
-#include <math.h>
-
 #include "backends/reference/ref_internal.h"
 #include "backends/reference/ref_ops.h"
 #include "kiln_test.h"

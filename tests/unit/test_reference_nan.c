@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is no number stays so on the reference executor, as the standard's functions have it. */
-#include <math.h>
-
 #include "base/kln_base.h"
 #include "context_test.h"
 

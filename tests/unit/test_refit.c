@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* New weights for engines of ONNX Runtime and the reference executor (test_trt_refit.c: of
  * TensorRT): tried first, swapped between runs, or as they were. */
-#include <pthread.h>
-#include <stdatomic.h>
-
 #include "base/kln_base.h"
 #include "refit_test.h"
 #include "tensor/kln_tensor.h"

@@ -13,7 +13,6 @@ static kiln_status probe_good(const char *library, kiln_backend_info *info)
 
 static kiln_status probe_better(const char *library, kiln_backend_info *info)
 {
-    (void)library;
     info->available = true;
     info->score = 60;
     info->reason = "it is better";
@@ -22,74 +21,53 @@ static kiln_status probe_better(const char *library, kiln_backend_info *info)
 
 static kiln_status probe_absent(const char *library, kiln_backend_info *info)
 {
-    (void)library;
     info->reason = "libbest.so is not installed";
     return KILN_ERROR_LIBRARY_ABSENT;
 }
 
 static kiln_status probe_unfit(const char *library, kiln_backend_info *info)
 {
-    (void)library;
     info->reason = "the moon is in the wrong phase";
     return KILN_OK;
 }
 
 static kiln_status probe_starved(const char *library, kiln_backend_info *info)
 {
-    (void)library;
-    (void)info;
     return kln_fail_memory(12, "a probe");
 }
 
 static kiln_status no_build(const kiln_model *model, const kiln_build_options *options,
                             const kiln_monitor *monitor, void **engine)
 {
-    (void)model;
-    (void)options;
-    (void)monitor;
-    (void)engine;
     return KILN_OK;
 }
 
 static kiln_status no_describe(void *engine, kiln_description *description)
 {
-    (void)engine;
-    (void)description;
     return KILN_OK;
 }
 
 static void no_destroy(void *object)
 {
-    (void)object;
 }
 
 static kiln_status no_context(void *engine, const kiln_context_options *options, void **context)
 {
-    (void)engine;
-    (void)options;
-    (void)context;
     return KILN_OK;
 }
 
 static kiln_status no_bind(void *context, size_t index, const kiln_tensor *tensor)
 {
-    (void)context;
-    (void)index;
-    (void)tensor;
     return KILN_OK;
 }
 
 static kiln_status no_run(void *context)
 {
-    (void)context;
     return KILN_OK;
 }
 
 static kiln_status no_output(void *context, size_t index, kiln_tensor *tensor)
 {
-    (void)context;
-    (void)index;
-    (void)tensor;
     return KILN_OK;
 }
 
@@ -264,8 +242,6 @@ static char warned[256];
 
 static void hear(void *user, kiln_log_level level, const char *component, const char *message)
 {
-    (void)user;
-    (void)component;
     if (level == KILN_LOG_WARNING) {
         (void)snprintf(warned, sizeof warned, "%s", message);
     }
@@ -273,7 +249,6 @@ static void hear(void *user, kiln_log_level level, const char *component, const 
 
 static kiln_status probe_broken(const char *library, kiln_backend_info *found)
 {
-    (void)library;
     found->reason = "libbroken.so was cut short";
     return KILN_ERROR_LIBRARY_BROKEN;
 }

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Choosing tokens, beside a plain way to do the same: sort all, and add up. */
-#include <math.h>
-
 #include "kiln_test.h"
 #include "stream/stream_parts.h"
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A scheduler over engines that compute: over a played GPU, whose graphs are captured once, and
  * over real models, whose results are those of a context's own runs. */
-#include <math.h>
 #include <sys/mman.h>
 
 #include "mock_gpu_test.h"

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Schedulers under load, short of memory, and with what they refuse. */
-#include <pthread.h>
-
 #include "scheduler_test.h"
 
 /* --- other engines --- */

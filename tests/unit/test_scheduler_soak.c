@@ -5,7 +5,6 @@
  *     KILN_SOAK_REQUESTS (20,000) and KILN_SOAK_SEED (1) of the environment
  */
 #include <poll.h>
-#include <stdatomic.h>
 
 #include "scheduler_test.h"
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Engines that come while requests go on: built in the background, replaced, given new weights. */
-#include <stdatomic.h>
-
 #include "graph_maker.h"
 #include "scheduler/scheduler_parts.h"
 #include "scheduler_test.h"

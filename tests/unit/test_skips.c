@@ -11,24 +11,20 @@ static char folder[4096];
 
 static void passes(void **state)
 {
-    (void)state;
 }
 
 static void skips(void **state)
 {
-    (void)state;
     skip();
 }
 
 static void fails(void **state)
 {
-    (void)state;
     fail();
 }
 
 static void writes(void **state)
 {
-    (void)state;
     (void)kiln_test_file("a file", "x", 1);
     assert_int_equal(mkdir(kiln_test_path("inner"), 0700), 0);
     (void)kiln_test_file("inner/another", "x", 1);

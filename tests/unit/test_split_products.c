@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Products in parts: what they come to stays, also where TF32 rounds what they multiply. */
-#include <math.h>
-
 #include "context_test.h"
 #include "graph/kln_graph.h"
 #include "graph_maker.h"
 
 enum { ROWS = 5, DEPTH = 96, COLUMNS = 24, WIDE = 7, MOST = ROWS * COLUMNS };
 
-static float first[DEPTH * COLUMNS], second[WIDE * COLUMNS], bias[WIDE];
+/* The first matrix, the second, and a bias. */
+static float numbers[DEPTH * COLUMNS + WIDE * COLUMNS + WIDE];
 static const char *const outputs[] = {"a", "b", "c", "d"};
 
 static void fill(float *values, size_t count, uint32_t state)
@@ -19,47 +18,21 @@ static void fill(float *values, size_t count, uint32_t state)
     }
 }
 
-static kiln_tensor_id constant(kiln_network *network, const char *name, kiln_shape shape,
-                               const float *values)
-{
-    kiln_tensor_id id = KILN_NO_TENSOR;
-    int64_t count = 0;
-    assert_ok(kiln_shape_elements(&shape, &count));
-    const kiln_weights weights = {
-        KILN_DTYPE_FLOAT32, shape, {values, (size_t)count * sizeof(float)}};
-    assert_ok(kiln_network_add_constant(network, name, &weights, &id));
-    return id;
-}
-
 /* a = x first, b = 0.5 a second' + 2 bias, c = a a', d = x first again. */
 static kiln_network *made(float largest)
 {
-    kiln_network *network = new_network();
-    kiln_tensor_id x, w, a, b, c, d, t;
-    fill(first, KLN_ARRAY_LENGTH(first), 1);
-    fill(second, KLN_ARRAY_LENGTH(second), 2);
-    fill(bias, KLN_ARRAY_LENGTH(bias), 3);
-    first[5] = largest != 0 ? largest : first[5];
-    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32,
-                                     &KILN_SHAPE(KILN_DYNAMIC, DEPTH), NULL, &x));
-    w = constant(network, "first", KILN_SHAPE(DEPTH, COLUMNS), first);
-    assert_ok(kiln_network_add_matrix_multiply(network, "a", x, w, &a));
-    assert_ok(kiln_network_add_matrix_multiply(network, "d", x, w, &d));
-    const kiln_tensor_id inputs[] = {a, constant(network, NULL, KILN_SHAPE(WIDE, COLUMNS), second),
-                                     constant(network, NULL, KILN_SHAPE(WIDE), bias)};
-    const kiln_attribute attributes[] = {
-        KILN_ATTRIBUTE(.name = "transB", .kind = KILN_ATTRIBUTE_INT, .i = 1),
-        KILN_ATTRIBUTE(.name = "alpha", .kind = KILN_ATTRIBUTE_FLOAT, .f = 0.5F),
-        KILN_ATTRIBUTE(.name = "beta", .kind = KILN_ATTRIBUTE_FLOAT, .f = 2)};
-    assert_ok(
-        kiln_network_add_node(network, "b", NULL, 0, "Gemm", inputs, 3, attributes, 3, &b, 1));
-    assert_ok(kiln_network_add_node(network, NULL, NULL, 0, "Transpose", &a, 1, NULL, 0, &t, 1));
-    assert_ok(kiln_network_add_matrix_multiply(network, "c", a, t, &c));
-    const kiln_tensor_id ends[] = {a, b, c, d};
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(ends); i++) {
-        assert_ok(kiln_network_mark_output(network, ends[i]));
-    }
-    return network;
+    float *const second = numbers + (size_t)DEPTH * COLUMNS;
+    fill(numbers, (size_t)DEPTH * COLUMNS, 1);
+    fill(second, (size_t)WIDE * COLUMNS, 2);
+    fill(second + (size_t)WIDE * COLUMNS, WIDE, 3);
+    numbers[5] = largest != 0 ? largest : numbers[5];
+    return made_network(
+        numbers,
+        "in x float32[?,%d]; floats first float32[%d,%d]; a=MatMul(x,first); d=MatMul(x,first); "
+        "floats second float32[%d,%d]; floats bias float32[%d]; "
+        "b=Gemm(a,second,bias) transB=1 alpha=0.5 beta=2.0; t=Transpose(a); c=MatMul(a,t); "
+        "out a; out b; out c; out d",
+        DEPTH, DEPTH, COLUMNS, WIDE, COLUMNS, WIDE);
 }
 
 static void run(const char *backend, const kiln_network *network, float results[][MOST],
@@ -162,7 +135,7 @@ TEST_EACH(tf32_rounds_what_float32_would, truncates, 2)
     fill(x, KLN_ARRAY_LENGTH(x), 4);
     for (size_t n = 0; n < MOST; n++) {
         const float *row = x + n / COLUMNS * DEPTH;
-        const float *column = first + n % COLUMNS;
+        const float *column = numbers + n % COLUMNS;
         double exact = 0;
         double magnitude = 0;
         for (size_t k = 0; k < DEPTH; k++) {

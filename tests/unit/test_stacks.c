@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Threads with little stack: a graph within a graph within a graph must not end the process. */
-#include <pthread.h>
 #include <sys/mman.h>
 
 #include "base/kln_base.h"

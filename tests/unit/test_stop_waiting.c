@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* On a GPU a run that is told to stop is left: the mock enqueues its work, tests/fake/fake_cuda.h
  * plays a driver whose work comes to no end until somebody waits for it. */
-#include <pthread.h>
 #include <time.h>
 
 #include "mock_gpu_test.h"

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sequences that come and go share a batch, and each gets what it would get by itself. */
-#include <math.h>
-
 #include "language_model.h"
 
 #define MOST_LENGTH 48
@@ -115,7 +113,6 @@ static kiln_status watch(void *user, const float *logits, size_t vocabulary, con
 static void note(void *user, kiln_sequence *sequence, const kiln_token *token)
 {
     watched *self = user;
-    (void)sequence;
     assert_int_equal(token->index, self->told);
     assert_true(token->token >= 0 || token->finish != KILN_FINISH_NONE);
     self->told += token->token >= 0;

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The largest logits of a row, found in chunks, are those that a sort of the row finds. */
-#include <math.h>
-
 #include "graph_maker.h"
 #include "kiln_test.h"
 #include "stream/stream_parts.h"

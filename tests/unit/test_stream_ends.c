@@ -24,7 +24,6 @@ typedef struct heard {
 static void hear(void *user, kiln_sequence *sequence, const kiln_token *token)
 {
     heard *self = user;
-    (void)sequence;
     assert_int_equal(self->ends, 0);
     assert_true(self->size + token->text_size < sizeof self->text);
     if (token->text_size != 0) {

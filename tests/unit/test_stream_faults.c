@@ -81,8 +81,6 @@ TEST(a_sequence_that_fails_spoils_no_other)
 static kiln_status choose_badly(void *user, const float *logits, size_t vocabulary,
                                 const int64_t *tokens, size_t token_count, int64_t *token)
 {
-    (void)logits;
-    (void)tokens;
     assert_int_equal(vocabulary, TOKENS);
     *token = *(const int64_t *)user;
     return token_count < 4 ? KILN_OK : KILN_ERROR_LIMIT;

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Encoder-decoder models; models that are not as exporters make them; and what is refused. */
-#include <math.h>
-#include <string.h>
-
 #include "language_model.h"
 #include "stream_test.h"
 
@@ -31,8 +28,6 @@ static kiln_status keep_logits(void *user, const float *logits, size_t vocabular
                                const int64_t *tokens, size_t token_count, int64_t *token)
 {
     heard_voice *self = user;
-    (void)tokens;
-    (void)token_count;
     memcpy(self->logits[self->count++], logits, vocabulary * sizeof *logits);
     *token = 0;
     for (size_t i = 1; i < vocabulary; i++) {

@@ -4,8 +4,6 @@
 
 static kiln_status passing(void *user, kiln_mock_run *run, char message[1024])
 {
-    (void)user;
-    (void)message;
     assert_int_equal(run->inputs[0].desc.location, KILN_LOCATION_HOST);
     memcpy(run->outputs[0].data, run->inputs[0].data, run->inputs[0].bytes);
     return KILN_OK;
@@ -13,10 +11,6 @@ static kiln_status passing(void *user, kiln_mock_run *run, char message[1024])
 
 static kiln_status never(void *user, kiln_mock_run *run, kiln_stream *stream, char message[1024])
 {
-    (void)user;
-    (void)run;
-    (void)stream;
-    (void)message;
     fail_msg("strings were enqueued");
     return KILN_ERROR_BACKEND;
 }

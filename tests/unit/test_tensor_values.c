@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <math.h>
-
 #include "kiln_test.h"
 #include "tensor/kln_tensor.h"
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 
@@ -106,8 +105,6 @@ static char warned[1024];
 
 static void listen(void *user, kiln_log_level level, const char *module, const char *text)
 {
-    (void)user;
-    (void)module;
     if (level == KILN_LOG_WARNING && warned[0] == '\0') {
         (void)snprintf(warned, sizeof warned, "%s", text);
     }
@@ -257,7 +254,6 @@ LAYOUTS_TEST(what_was_measured_is_kept_with_the_builder)
 
 static bool stop_at_once(void *user, const kiln_phase *now)
 {
-    (void)user;
     return now->depth == 0 && strcmp(now->phase, "Building engine") != 0;
 }
 
@@ -294,7 +290,6 @@ static bool over_half_in_timing;
 
 static bool watch(void *user, const kiln_phase *now)
 {
-    (void)user;
     assert_true(now->fraction >= last_fraction && now->fraction <= 1.0);
     widest = now->fraction - last_fraction > widest ? now->fraction - last_fraction : widest;
     last_fraction = now->fraction;

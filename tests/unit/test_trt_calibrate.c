@@ -4,7 +4,6 @@
 #include "fake_tensorrt_test.h"
 
 #include <float.h>
-#include <math.h>
 
 #include "cuda/kln_cuda.h"
 #include "precision/kln_precision.h"
@@ -105,19 +104,8 @@ TENSORRT_TEST(kernels_count_as_the_cpu_does)
 /* y = relu(x - relu(x)) by way of a negation: all of it exact. */
 static kiln_network *exact_network(void)
 {
-    kiln_network *network = new_network();
-    const kiln_tensor_id x =
-        add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC, WIDTH));
-    kiln_tensor_id r;
-    kiln_tensor_id n;
-    kiln_tensor_id s;
-    kiln_tensor_id y;
-    assert_ok(kiln_network_add_activation(network, "r", KILN_ACTIVATION_RELU, x, 0.0F, 0.0F, &r));
-    assert_ok(kiln_network_add_unary(network, "n", KILN_UNARY_NEG, r, &n));
-    assert_ok(kiln_network_add_elementwise(network, "s", KILN_ELEMENTWISE_ADD, n, x, &s));
-    assert_ok(kiln_network_add_activation(network, "y", KILN_ACTIVATION_RELU, s, 0.0F, 0.0F, &y));
-    assert_ok(kiln_network_mark_output(network, y));
-    return network;
+    return made_network(
+        NULL, "in x float32[?,%d]; r=Relu(x); n=Neg(r); s=Add(n,x); y=Relu(s); out y", WIDTH);
 }
 
 typedef struct feed {

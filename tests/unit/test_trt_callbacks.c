@@ -57,7 +57,6 @@ static char seen[512];
 
 static void remember(void *user, kiln_log_level level, const char *component, const char *message)
 {
-    (void)user;
     (void)snprintf(seen, sizeof seen, "%d %s %s", (int)level, component, message);
 }
 
@@ -133,7 +132,6 @@ static int allowed;
 
 static bool on_progress(void *user, const kiln_phase *now)
 {
-    (void)user;
     const size_t used = strlen(trail);
     (void)snprintf(trail + used, sizeof trail - used, "%s%d:%lld/%lld ", now->phase, now->depth,
                    (long long)now->step, (long long)now->steps);
@@ -167,7 +165,6 @@ static double heard_fraction;
 
 static bool hear(void *user, const kiln_phase *now)
 {
-    (void)user;
     heard++;
     assert_true(now->fraction >= heard_fraction);
     heard_fraction = now->fraction;
@@ -215,18 +212,12 @@ static long live;
 
 static void *allocate(void *user, size_t size, void *stream, kiln_block *piece)
 {
-    (void)user;
-    (void)stream;
     live++;
-    (void)piece;
     return malloc(size);
 }
 
 static bool release(void *user, void *memory, void *stream, const kiln_block *piece)
 {
-    (void)user;
-    (void)stream;
-    (void)piece;
     live--;
     free(memory);
     return true;
@@ -262,8 +253,6 @@ CALLBACKS_TEST(the_allocator_counts_and_keeps_its_limit)
 /* Memory that lies wrong: at odd addresses, with a guard behind what was asked for. */
 static void *allocate_odd(void *user, size_t size, void *stream, kiln_block *piece)
 {
-    (void)user;
-    (void)stream;
     unsigned char *made = malloc(size + 17);
     assert_non_null(made);
     memset(made + 1 + size, 0xA5, 16);
@@ -274,8 +263,6 @@ static void *allocate_odd(void *user, size_t size, void *stream, kiln_block *pie
 
 static bool release_odd(void *user, void *memory, void *stream, const kiln_block *piece)
 {
-    (void)user;
-    (void)stream;
     assert_ptr_equal(piece->data, memory); /* what was given, not what it was aligned to */
     const unsigned char *guard = (const unsigned char *)memory + piece->bytes;
     for (int i = 0; i < 16; i++) {

@@ -9,29 +9,16 @@
 /* hidden = past [1, 4] times "w", present = hidden + x, y = present times "v". */
 static kiln_network *recurrent_network(void)
 {
-    static float w[WIDTH * WIDTH];
-    static float v[WIDTH * WIDTH];
+    static float w[2][WIDTH * WIDTH];
     for (int i = 0; i < WIDTH * WIDTH; i++) {
-        w[i] = (float)((i * 5 + i / WIDTH * 3) % 7 - 3) / 8;
-        v[i] = (float)((i * 3 + i / WIDTH * 5) % 5 - 2) / 4;
+        w[0][i] = (float)((i * 5 + i / WIDTH * 3) % 7 - 3) / 8;
+        w[1][i] = (float)((i * 3 + i / WIDTH * 5) % 5 - 2) / 4;
     }
-    kiln_network *network = new_network();
-    const kiln_shape row = KILN_SHAPE(1, WIDTH);
-    const kiln_shape square = KILN_SHAPE(WIDTH, WIDTH);
-    const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, row);
-    const kiln_tensor_id past = add_input(network, "past", KILN_DTYPE_FLOAT32, row);
-    const kiln_tensor_id w_id = add_floats(network, "w", square, w);
-    const kiln_tensor_id v_id = add_floats(network, "v", square, v);
-    kiln_tensor_id hidden;
-    kiln_tensor_id present;
-    kiln_tensor_id y;
-    assert_ok(kiln_network_add_matrix_multiply(network, "hidden", past, w_id, &hidden));
-    assert_ok(kiln_network_add_elementwise(network, "present", KILN_ELEMENTWISE_ADD, hidden, x,
-                                           &present));
-    assert_ok(kiln_network_add_matrix_multiply(network, "y", present, v_id, &y));
-    assert_ok(kiln_network_mark_output(network, present));
-    assert_ok(kiln_network_mark_output(network, y));
-    return network;
+    return made_network(w[0],
+                        "in x float32[1,%d]; in past float32[1,%d]; floats w float32[%d,%d]; "
+                        "floats v float32[%d,%d]; hidden=MatMul(past,w); present=Add(hidden,x); "
+                        "y=MatMul(present,v); out present; out y",
+                        WIDTH, WIDTH, WIDTH, WIDTH, WIDTH, WIDTH);
 }
 
 /* --- one backend after the other --- */

@@ -13,15 +13,9 @@ static kiln_network *network_of(void)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(kernel); i++) {
         kernel[i] = (float)(i % 9) / 8 - 0.5F;
     }
-    kiln_network *network = new_network();
-    const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 4, 16, 16));
-    const kiln_tensor_id w = add_floats(network, "w", KILN_SHAPE(32, 4, 1, 1), kernel);
-    kiln_tensor_id c;
-    kiln_tensor_id y;
-    assert_ok(kiln_network_add_convolution(network, "c", x, w, KILN_NO_TENSOR, NULL, &c));
-    assert_ok(kiln_network_add_activation(network, "y", KILN_ACTIVATION_RELU, c, 0.0F, 0.0F, &y));
-    assert_ok(kiln_network_mark_output(network, y));
-    return network;
+    return made_network(kernel,
+                        "in x float32[1,4,16,16]; floats w float32[32,4,1,1]; c=Conv(x,w); "
+                        "y=Relu(c); out y");
 }
 
 static const char *ranges_of(void)
@@ -190,13 +184,9 @@ TEST(zero_points_are_refused_by_name)
     const kiln_build_options options = fake_options(SOME_LAYOUT);
     const char *path = kiln_test_path("zero_points.onnx");
     owned_engine engine = NULL;
-    owned_network network = new_network();
-    const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(4, 64));
-    const kiln_tensor_id w = add_floats(network, "w", KILN_SHAPE(64, 8), numbers);
-    kiln_tensor_id y;
     numbers[5] = 1;
-    assert_ok(kiln_network_add_matrix_multiply(network, "y", x, w, &y));
-    assert_ok(kiln_network_mark_output(network, y));
+    owned_network network =
+        made_network(numbers, "in x float32[4,64]; floats w float32[64,8]; y=MatMul(x,w); out y");
     assert_ok(kiln_network_convert(network, &how, NULL));
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine),
                  "kiln_precision_options.zero_points");

@@ -2,9 +2,6 @@
 /* New weights in plans of the stand-in for TensorRT, weight streaming, and graphs meanwhile. */
 #include "trt_refit_test.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-
 LAYOUTS_TEST(weights_are_replaced)
 {
     owned_engine engine = build_refittable(i, KILN_REFIT_ALL);

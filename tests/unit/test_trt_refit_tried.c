@@ -2,9 +2,6 @@
 /* New weights in TensorRT plans that are tried first, often, or come from files. */
 #include "trt_refit_test.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-
 static float all_ones[16];
 
 /* What comes of ones: y[0..3] and y[4..7]. */

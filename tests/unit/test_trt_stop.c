@@ -2,8 +2,6 @@
 /* Runs of a plan that are told to stop: the wait for them ends. */
 #include "fake_tensorrt_test.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <time.h>
 
 #define ROWS 4
@@ -12,7 +10,6 @@ static atomic_bool is_free;
 
 static void sleep_some(void *user)
 {
-    (void)user;
     const struct timespec some = {.tv_nsec = 500000000};
     (void)nanosleep(&some, NULL);
     atomic_store(&is_free, true);
