@@ -38,6 +38,16 @@ C
 "$cmake" --build "$scratch/project/build" > /dev/null
 "$scratch/project/build/use"
 
+# Until 1.0 a minor version may break: a program that was written for another one gets none, and one that is linked asks
+# for its own.
+sed -i 's/find_package(kiln 0.1/find_package(kiln 0.0/' "$scratch/project/CMakeLists.txt"
+if "$cmake" -S "$scratch/project" -B "$scratch/project/other" -DCMAKE_PREFIX_PATH="$scratch/usr" \
+    -DCMAKE_C_COMPILER="$compiler" > /dev/null 2>&1; then
+    echo "kiln 0.0 was asked for, and this one was found"
+    exit 1
+fi
+readelf -d "$scratch/use" | grep -q 'NEEDED.*\[libkiln.so.0.1\]'
+
 # The command finds the library beside it, wherever both were put.
 mv "$scratch/usr" "$scratch/moved"
 test "$("$scratch/moved/bin/kiln" --version)" = "kiln $(sed -n 's/^Version: //p' \
