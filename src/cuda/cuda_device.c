@@ -26,13 +26,12 @@ kiln_status kln_cuda_enter(int32_t device, kln_cuda_scope *scope)
     void *current = NULL;
     KLN_RETURN_IF_ERROR(cuda_find_device(device, &found));
     KLN_RETURN_IF_ERROR(cuda_primary_context(found, &context));
-    const cuda_table *cuda = cuda_functions();
-    const int result = cuda->context_current(&current);
+    const int result = cuda_functions()->context_current(&current);
     if (result == CU_SUCCESS && current == context) {
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, result, "the current context"));
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->context_push(context),
+    KLN_RETURN_IF_ERROR(cuda_check(result, "the current context"));
+    KLN_RETURN_IF_ERROR(cuda_check(cuda_functions()->context_push(context),
                                    "making the context of device %d current", device));
     scope->pushed = true;
     return KILN_OK;
@@ -42,8 +41,7 @@ void kln_cuda_leave(kln_cuda_scope *scope)
 {
     if (scope->pushed) {
         void *context = NULL;
-        const cuda_table *cuda = cuda_functions();
-        cuda_log_failure(cuda, cuda->context_pop(&context), "leaving a context");
+        cuda_log_failure(cuda_functions()->context_pop(&context), "leaving a context");
         scope->pushed = false;
     }
 }
@@ -51,8 +49,7 @@ void kln_cuda_leave(kln_cuda_scope *scope)
 kiln_status kln_cuda_memory_info(int32_t device, size_t *free_bytes, size_t *total_bytes)
 {
     KLN_CUDA_ENTER(device);
-    const cuda_table *cuda = cuda_functions();
-    return cuda_check(cuda, cuda->memory_info(free_bytes, total_bytes),
+    return cuda_check(cuda_functions()->memory_info(free_bytes, total_bytes),
                       "the free memory of device %d", device);
 }
 
@@ -90,8 +87,7 @@ kiln_status kiln_device_connect(int32_t device, int32_t peer)
     const cuda_table *cuda = cuda_functions();
     int can = 0;
     if (cuda->device_can_access != NULL && cuda->context_enable_peer != NULL && device != peer) {
-        KLN_RETURN_IF_ERROR(cuda_check(cuda,
-                                       cuda->device_can_access(&can, from->handle, to->handle),
+        KLN_RETURN_IF_ERROR(cuda_check(cuda->device_can_access(&can, from->handle, to->handle),
                                        "whether device %d reaches device %d", device, peer));
     }
     KLN_RETURN_IF(can == 0, KILN_ERROR_UNSUPPORTED,
@@ -103,5 +99,5 @@ kiln_status kiln_device_connect(int32_t device, int32_t peer)
     KLN_CUDA_ENTER(device);
     int result = cuda->context_enable_peer(context, 0);
     result = result == CU_PEER_ALREADY_ENABLED ? CU_SUCCESS : result;
-    return cuda_check(cuda, result, "access of device %d to device %d", device, peer);
+    return cuda_check(result, "access of device %d to device %d", device, peer);
 }

@@ -122,21 +122,22 @@ static const char *advice(int result)
     }
 }
 
-static const char *ask_name(const cuda_table *cuda, int result)
+static const char *ask_name(int result)
 {
     const char *name = NULL;
-    return cuda->error_name(result, &name) == CU_SUCCESS && name != NULL ? name : "CUDA_ERROR_?";
+    return driver.table.error_name(result, &name) == CU_SUCCESS && name != NULL ? name
+                                                                                : "CUDA_ERROR_?";
 }
 
-static const char *ask_text(const cuda_table *cuda, int result)
+static const char *ask_text(int result)
 {
     const char *text = NULL;
-    return cuda->error_text(result, &text) == CU_SUCCESS && text != NULL
+    return driver.table.error_text(result, &text) == CU_SUCCESS && text != NULL
                ? text
                : "the driver has no text for it";
 }
 
-kiln_status cuda_check(const cuda_table *cuda, int result, const char *format, ...)
+kiln_status cuda_check(int result, const char *format, ...)
 {
     if (result == CU_SUCCESS) {
         return KILN_OK;
@@ -146,15 +147,23 @@ kiln_status cuda_check(const cuda_table *cuda, int result, const char *format, .
     va_start(arguments, format);
     (void)vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
-    return kln_fail(translate(result), "%s: %s (%d): %s%s", what, ask_name(cuda, result), result,
-                    ask_text(cuda, result), advice(result));
+    return kln_fail(translate(result), "%s: %s (%d): %s%s", what, ask_name(result), result,
+                    ask_text(result), advice(result));
 }
 
-void cuda_log_failure(const cuda_table *cuda, int result, const char *what)
+void cuda_log_failure(int result, const char *what)
 {
     if (result != CU_SUCCESS) {
-        kln_log(KILN_LOG_WARNING, "cuda", "%s: %s (%d): %s", what, ask_name(cuda, result), result,
-                ask_text(cuda, result));
+        kln_log(KILN_LOG_WARNING, "cuda", "%s: %s (%d): %s", what, ask_name(result), result,
+                ask_text(result));
+    }
+}
+
+void cuda_drop(int32_t device, int (*destroy)(void *handle), void *handle, const char *what)
+{
+    KLN_SCOPED(kln_cuda_leave) kln_cuda_scope scope = {.pushed = false};
+    if (kln_cuda_enter(device, &scope) == KILN_OK) {
+        cuda_log_failure(destroy(handle), what);
     }
 }
 
@@ -172,28 +181,27 @@ static void drop_newer_functions(cuda_table *table, int version)
 
 static kiln_status ask(const cuda_table *cuda, int handle, int attribute, int *value)
 {
-    return cuda_check(cuda, cuda->device_attribute(value, attribute, handle),
-                      "attribute %d of device %d", attribute, handle);
+    return cuda_check(cuda->device_attribute(value, attribute, handle), "attribute %d of device %d",
+                      attribute, handle);
 }
 
 static kiln_status describe_device(const cuda_table *cuda, int index, cuda_device *device)
 {
-    KLN_RETURN_IF_ERROR(
-        cuda_check(cuda, cuda->device_get(&device->handle, index), "device %d", index));
+    KLN_RETURN_IF_ERROR(cuda_check(cuda->device_get(&device->handle, index), "device %d", index));
     const int handle = device->handle;
     KLN_RETURN_IF_ERROR(
-        cuda_check(cuda, cuda->device_name(device->name, (int)sizeof device->name, handle),
+        cuda_check(cuda->device_name(device->name, (int)sizeof device->name, handle),
                    "the name of device %d", index));
     device->name[sizeof device->name - 1] = '\0';
-    KLN_RETURN_IF_ERROR(cuda_check(
-        cuda, cuda->device_pci(device->pci_address, (int)sizeof device->pci_address, handle),
-        "the PCI address of device %d", index));
+    KLN_RETURN_IF_ERROR(
+        cuda_check(cuda->device_pci(device->pci_address, (int)sizeof device->pci_address, handle),
+                   "the PCI address of device %d", index));
     device->pci_address[sizeof device->pci_address - 1] = '\0';
     /* As lspci and /sys write it. */
     for (char *c = device->pci_address; *c != '\0'; c++) {
         *c = (char)tolower((unsigned char)*c);
     }
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->device_memory(&device->total_bytes, handle),
+    KLN_RETURN_IF_ERROR(cuda_check(cuda->device_memory(&device->total_bytes, handle),
                                    "the memory of device %d", index));
     KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_COMPUTE_MAJOR, &device->compute_major));
     KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_COMPUTE_MINOR, &device->compute_minor));
@@ -212,11 +220,11 @@ static kiln_status describe_device(const cuda_table *cuda, int index, cuda_devic
 static kiln_status look_for_devices(void)
 {
     const cuda_table *cuda = &driver.table;
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->init(0), "starting the CUDA driver"));
+    KLN_RETURN_IF_ERROR(cuda_check(cuda->init(0), "starting the CUDA driver"));
     int count = 0;
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->device_count(&count), "counting the CUDA devices"));
+    KLN_RETURN_IF_ERROR(cuda_check(cuda->device_count(&count), "counting the CUDA devices"));
     if (count <= 0) {
-        return cuda_check(cuda, CU_NO_DEVICE, "counting the CUDA devices");
+        return cuda_check(CU_NO_DEVICE, "counting the CUDA devices");
     }
     count = count < KLN_CUDA_DEVICE_LIMIT ? count : KLN_CUDA_DEVICE_LIMIT;
     for (int i = 0; i < count; i++) {
@@ -335,7 +343,7 @@ void kln_cuda_close(void)
             driver.devices[i].forget_kernels(i);
         }
         if (atomic_load(&driver.devices[i].context) != NULL) {
-            cuda_log_failure(&driver.table, driver.table.context_release(driver.devices[i].handle),
+            cuda_log_failure(driver.table.context_release(driver.devices[i].handle),
                              "giving a primary context back");
             atomic_store(&driver.devices[i].context, NULL);
         }
@@ -386,6 +394,6 @@ kiln_status cuda_primary_context(cuda_device *device, void **context)
         }
     }
     (void)pthread_mutex_unlock(&driver.guard);
-    return cuda_check(&driver.table, result, "the primary context of device %d (%s)",
-                      device->handle, device->name);
+    return cuda_check(result, "the primary context of device %d (%s)", device->handle,
+                      device->name);
 }

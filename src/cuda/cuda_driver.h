@@ -257,8 +257,7 @@ KILN_MUST_CHECK kiln_status cuda_primary_context(cuda_device *device, void **con
 
 /* KILN_OK for success; else the sentence "WHAT: NAME (number): text", with what to do about it
  * where that is known, and OUT_OF_MEMORY, NO_DEVICE, UNSUPPORTED or DEVICE. */
-KILN_MUST_CHECK kiln_status cuda_check(const cuda_table *cuda, int result, const char *format, ...)
-    KLN_PRINTF(3, 4);
+KILN_MUST_CHECK kiln_status cuda_check(int result, const char *format, ...) KLN_PRINTF(2, 3);
 
 /* Whether the open driver has what loads and launches kernels. */
 bool cuda_has_kernels(void);
@@ -276,7 +275,9 @@ KILN_MUST_CHECK kiln_status cuda_launch_ahead(kiln_stream *stream, const cuda_ke
                                               void **arguments);
 
 /* A failure with nobody to report it to. */
-void cuda_log_failure(const cuda_table *cuda, int result, const char *what);
+void cuda_log_failure(int result, const char *what);
+/* Lets `destroy` have the handle where the device can be entered. */
+void cuda_drop(int32_t device, int (*destroy)(void *handle), void *handle, const char *what);
 
 static inline cu_address cuda_address(const void *memory)
 {

@@ -50,14 +50,14 @@ static bool threads_spin(const cuda_table *cuda, int32_t device)
 /* The device's context is current. */
 static bool load(int32_t device, bool *ahead)
 {
-    const cuda_table *cuda = cuda_functions();
     cuda_device *found = NULL;
     if (cuda_find_device(device, &found) != KILN_OK || found->compute_major < 7 ||
         cuda_load_kernel(found, &fences) != KILN_OK) {
         return false;
     }
-    *ahead = found->compute_major >= 9 && cuda->launch_kernel_with != NULL &&
-             cuda->capture_info != NULL && cuda_load_kernel(found, &fences_ahead) == KILN_OK;
+    *ahead = found->compute_major >= 9 && cuda_functions()->launch_kernel_with != NULL &&
+             cuda_functions()->capture_info != NULL &&
+             cuda_load_kernel(found, &fences_ahead) == KILN_OK;
     return true;
 }
 
@@ -85,16 +85,17 @@ void kln_fence_drop(kln_fence *fence)
  * can be waited for by a kernel. */
 static bool follows_kernel(const kiln_stream *stream)
 {
-    const cuda_table *cuda = cuda_functions();
     int status = 0;
     int type = -1;
     uint64_t id = 0;
     void *graph = NULL;
     void *const *nodes = NULL;
     size_t count = 0;
-    return cuda->capture_info(stream->handle, &status, &id, &graph, &nodes, &count) == CU_SUCCESS &&
+    return cuda_functions()->capture_info(stream->handle, &status, &id, &graph, &nodes, &count) ==
+               CU_SUCCESS &&
            status == CU_CAPTURE_ACTIVE && count == 1 &&
-           cuda->graph_node_type(nodes[0], &type) == CU_SUCCESS && type == CU_NODE_KERNEL;
+           cuda_functions()->graph_node_type(nodes[0], &type) == CU_SUCCESS &&
+           type == CU_NODE_KERNEL;
 }
 
 kiln_status kln_fence_enqueue(const kln_fence *fence, kiln_stream *stream)

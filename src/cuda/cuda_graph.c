@@ -17,8 +17,7 @@ static kiln_status begin_capture(kiln_stream *stream, int mode)
 {
     KLN_RETURN_IF_ERROR(need_graphs(stream->device));
     KLN_CUDA_ENTER(stream->device);
-    const cuda_table *cuda = cuda_functions();
-    return cuda_check(cuda, cuda->capture_begin(stream->handle, mode),
+    return cuda_check(cuda_functions()->capture_begin(stream->handle, mode),
                       "capturing a stream of device %d", stream->device);
 }
 
@@ -41,18 +40,18 @@ static kiln_status end_capture(kiln_stream *stream, void **graph, size_t *nodes)
     *graph = NULL;
     *nodes = 0;
     int capturing = 0;
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->capture_status(stream->handle, &capturing),
+    KLN_RETURN_IF_ERROR(cuda_check(cuda->capture_status(stream->handle, &capturing),
                                    "the capture on device %d", stream->device));
     KLN_RETURN_IF(capturing == 0, KILN_ERROR_STATE,
                   "the stream of device %d captures nothing: kiln_stream_capture_begin comes first",
                   stream->device);
     KLN_RETURN_IF_ERROR(cuda_check(
-        cuda, cuda->capture_end(stream->handle, graph),
+        cuda->capture_end(stream->handle, graph),
         "ending the capture on device %d (what was enqueued cannot be captured)", stream->device));
     const kiln_status status =
-        cuda_check(cuda, cuda->graph_nodes(*graph, NULL, nodes), "the nodes of a captured graph");
+        cuda_check(cuda->graph_nodes(*graph, NULL, nodes), "the nodes of a captured graph");
     if (status != KILN_OK) {
-        cuda_log_failure(cuda, cuda->graph_destroy(*graph), "destroying a graph");
+        cuda_log_failure(cuda->graph_destroy(*graph), "destroying a graph");
         *graph = NULL;
     }
     return status;
@@ -60,32 +59,44 @@ static kiln_status end_capture(kiln_stream *stream, void **graph, size_t *nodes)
 
 static kiln_status count_host_calls(void *graph, size_t nodes, size_t *calls)
 {
-    const cuda_table *cuda = cuda_functions();
     KLN_SCOPED_FREE void **list = kln_alloc(nodes * sizeof *list);
     KLN_RETURN_IF_NO_MEMORY(list, nodes * sizeof *list, "the nodes of a graph");
-    int result = nodes != 0 ? cuda->graph_nodes(graph, list, &nodes) : CU_SUCCESS;
+    int result = nodes != 0 ? cuda_functions()->graph_nodes(graph, list, &nodes) : CU_SUCCESS;
     *calls = 0;
     for (size_t i = 0; i < nodes && result == CU_SUCCESS; i++) {
         int type = 0;
-        result = cuda->graph_node_type(list[i], &type);
+        result = cuda_functions()->graph_node_type(list[i], &type);
         *calls += type == CU_NODE_HOST;
     }
-    return cuda_check(cuda, result, "the kinds of a captured graph's nodes");
+    return cuda_check(result, "the kinds of a captured graph's nodes");
 }
 
 static kiln_status instantiate(int32_t device, void *graph, void **executable)
 {
     const cuda_table *cuda = cuda_functions();
     if (cuda->graph_instantiate_flags != NULL) {
-        return cuda_check(cuda, cuda->graph_instantiate_flags(executable, graph, 0),
+        return cuda_check(cuda->graph_instantiate_flags(executable, graph, 0),
                           "instantiating a graph on device %d", device);
     }
     char log[LOG_SIZE] = "";
     void *node = NULL;
     const int result = cuda->graph_instantiate(executable, graph, &node, log, sizeof log);
     log[sizeof log - 1] = '\0';
-    return cuda_check(cuda, result, "instantiating a graph on device %d%s%s", device,
+    return cuda_check(result, "instantiating a graph on device %d%s%s", device,
                       log[0] != '\0' ? ", " : "", log);
+}
+
+static kiln_status make_graph(int32_t device, void *captured, size_t nodes, kiln_graph **graph)
+{
+    KLN_SCOPED_FREE kiln_graph *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a graph");
+    made->device = device;
+    made->nodes = nodes;
+    KLN_RETURN_IF_ERROR(count_host_calls(captured, nodes, &made->host_calls));
+    KLN_RETURN_IF_ERROR(instantiate(device, captured, &made->executable));
+    *graph = made;
+    made = NULL;
+    return KILN_OK;
 }
 
 kiln_status kiln_stream_capture_end(kiln_stream *stream, kiln_graph **graph)
@@ -93,32 +104,12 @@ kiln_status kiln_stream_capture_end(kiln_stream *stream, kiln_graph **graph)
     KLN_RETURN_IF_NULL(stream, graph);
     *graph = NULL;
     KLN_RETURN_IF_ERROR(need_graphs(stream->device));
-    const cuda_table *cuda = cuda_functions();
     KLN_CUDA_ENTER(stream->device);
     void *captured = NULL;
     size_t nodes = 0;
-    kiln_graph *made = NULL;
-    kiln_status status = KILN_OK;
-    KLN_GOTO_IF_ERROR(end_capture(stream, &captured, &nodes), leave);
-    made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        status = kln_fail_memory(sizeof *made, "a graph");
-        goto drop;
-    }
-    made->device = stream->device;
-    made->nodes = nodes;
-    status = count_host_calls(captured, nodes, &made->host_calls);
-    if (status == KILN_OK) {
-        status = instantiate(stream->device, captured, &made->executable);
-    }
-    if (status == KILN_OK) {
-        *graph = made;
-    } else {
-        kln_free(made);
-    }
-drop:
-    cuda_log_failure(cuda, cuda->graph_destroy(captured), "destroying a graph");
-leave:
+    KLN_RETURN_IF_ERROR(end_capture(stream, &captured, &nodes));
+    const kiln_status status = make_graph(stream->device, captured, nodes, graph);
+    cuda_log_failure(cuda_functions()->graph_destroy(captured), "destroying a graph");
     return status;
 }
 
@@ -136,19 +127,18 @@ static kiln_status update_in_place(kiln_graph *graph, void *captured, bool *upda
         result = cuda->exec_update(graph->executable, captured, &node, &why);
     }
     *updated = result == CU_SUCCESS;
-    return cuda_check(cuda, result == CU_GRAPH_EXEC_UPDATE_FAILURE ? CU_SUCCESS : result,
+    return cuda_check(result == CU_GRAPH_EXEC_UPDATE_FAILURE ? CU_SUCCESS : result,
                       "updating a graph on device %d", graph->device);
 }
 
 static kiln_status replace(kiln_graph *graph, void *captured, size_t nodes)
 {
-    const cuda_table *cuda = cuda_functions();
     bool updated = false;
     KLN_RETURN_IF_ERROR(update_in_place(graph, captured, &updated));
     if (!updated) {
         void *executable = NULL;
         KLN_RETURN_IF_ERROR(instantiate(graph->device, captured, &executable));
-        cuda_log_failure(cuda, cuda->exec_destroy(graph->executable), "destroying a graph");
+        cuda_log_failure(cuda_functions()->exec_destroy(graph->executable), "destroying a graph");
         graph->executable = executable;
     }
     graph->nodes = nodes;
@@ -164,17 +154,12 @@ kiln_status kiln_stream_capture_update(kiln_stream *stream, kiln_graph *graph, b
         graph->device != stream->device, KILN_ERROR_INVALID_ARGUMENT,
         "kiln_stream_capture_update: the graph is of device %d and the stream of device %d",
         graph->device, stream->device);
-    const cuda_table *cuda = cuda_functions();
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    KLN_CUDA_ENTER(stream->device);
     void *captured = NULL;
     size_t nodes = 0;
-    kiln_status status = end_capture(stream, &captured, &nodes);
-    if (status == KILN_OK) {
-        status = replace(graph, captured, nodes);
-        cuda_log_failure(cuda, cuda->graph_destroy(captured), "destroying a graph");
-    }
-    kln_cuda_leave(&scope);
+    KLN_RETURN_IF_ERROR(end_capture(stream, &captured, &nodes));
+    const kiln_status status = replace(graph, captured, nodes);
+    cuda_log_failure(cuda_functions()->graph_destroy(captured), "destroying a graph");
     if (status == KILN_OK && in_place != NULL) {
         *in_place = graph->updated_in_place;
     }
@@ -183,7 +168,7 @@ kiln_status kiln_stream_capture_update(kiln_stream *stream, kiln_graph *graph, b
 
 void kiln_stream_capture_abandon(kiln_stream *stream)
 {
-    kln_cuda_scope scope;
+    KLN_SCOPED(kln_cuda_leave) kln_cuda_scope scope = {.pushed = false};
     if (stream == NULL || kln_cuda_enter(stream->device, &scope) != KILN_OK) {
         return;
     }
@@ -194,20 +179,17 @@ void kiln_stream_capture_abandon(kiln_stream *stream)
         void *captured = NULL;
         /* A capture that was broken off says so here once more: there is nothing to do about it. */
         if (cuda->capture_end(stream->handle, &captured) == CU_SUCCESS && captured != NULL) {
-            cuda_log_failure(cuda, cuda->graph_destroy(captured), "destroying a graph");
+            cuda_log_failure(cuda->graph_destroy(captured), "destroying a graph");
         }
     }
-    kln_cuda_leave(&scope);
 }
 
 kiln_status kln_graph_launch(const kiln_graph *graph, const kiln_stream *stream)
 {
-    const cuda_table *cuda = cuda_functions();
-    const int result = cuda->graph_launch(graph->executable, stream->handle);
-    return result == CU_SUCCESS
-               ? KILN_OK
-               : cuda_check(cuda, result, "launching a graph of %zu nodes on device %d",
-                            graph->nodes, stream->device);
+    const int result = cuda_functions()->graph_launch(graph->executable, stream->handle);
+    return result == CU_SUCCESS ? KILN_OK
+                                : cuda_check(result, "launching a graph of %zu nodes on device %d",
+                                             graph->nodes, stream->device);
 }
 
 kiln_status kiln_graph_launch(kiln_graph *graph, kiln_stream *stream)
@@ -233,14 +215,9 @@ uint64_t kln_graph_bytes(const kiln_graph *graph)
 
 void kiln_graph_destroy(kiln_graph *graph)
 {
-    if (graph == NULL) {
-        return;
+    if (graph != NULL) {
+        cuda_drop(graph->device, cuda_functions()->exec_destroy, graph->executable,
+                  "destroying a graph");
+        kln_free(graph);
     }
-    kln_cuda_scope scope;
-    if (kln_cuda_enter(graph->device, &scope) == KILN_OK) {
-        const cuda_table *cuda = cuda_functions();
-        cuda_log_failure(cuda, cuda->exec_destroy(graph->executable), "destroying a graph");
-        kln_cuda_leave(&scope);
-    }
-    kln_free(graph);
 }

@@ -7,9 +7,7 @@ static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
 
 static void forget_kernels(int32_t index)
 {
-    const cuda_table *cuda = cuda_functions();
     cuda_device *device = NULL;
-    kln_cuda_scope scope;
     if (cuda_find_device(index, &device) != KILN_OK) {
         return;
     }
@@ -17,11 +15,8 @@ static void forget_kernels(int32_t index)
         if (atomic_load(&device->kernels[slot]) == NULL) {
             continue;
         }
-        if (kln_cuda_enter(index, &scope) == KILN_OK) {
-            cuda_log_failure(cuda, cuda->module_unload(device->modules[slot]),
-                             "unloading a kernel");
-            kln_cuda_leave(&scope);
-        }
+        cuda_drop(index, cuda_functions()->module_unload, device->modules[slot],
+                  "unloading a kernel");
         device->modules[slot] = NULL;
         atomic_store(&device->kernels[slot], NULL);
     }
@@ -37,7 +32,7 @@ static int load(cuda_device *device, const cuda_kernel *kernel, void **function)
     }
     result = cuda->module_function(function, module, kernel->name);
     if (result != CU_SUCCESS) {
-        cuda_log_failure(cuda, cuda->module_unload(module), "unloading a kernel");
+        cuda_log_failure(cuda->module_unload(module), "unloading a kernel");
         return result;
     }
     device->modules[kernel->slot] = module;
@@ -64,23 +59,8 @@ static kiln_status find_kernel(cuda_device *device, const cuda_kernel *kernel, v
         result = load(device, kernel, function);
     }
     (void)pthread_mutex_unlock(&loading);
-    return cuda_check(cuda_functions(), result, "loading the kernel that %s on device %d (%s)",
-                      kernel->does, device->handle, device->name);
-}
-
-static kiln_status launch(kiln_stream *stream, const cuda_kernel *kernel, uint64_t blocks,
-                          unsigned threads, void **arguments)
-{
-    const cuda_table *cuda = cuda_functions();
-    cuda_device *device = NULL;
-    void *function = NULL;
-    KLN_RETURN_IF_ERROR(cuda_find_device(stream->device, &device));
-    KLN_RETURN_IF_ERROR(find_kernel(device, kernel, &function));
-    return cuda_check(cuda,
-                      cuda->launch_kernel(function, (unsigned)blocks, 1, 1, threads, 1, 1, 0,
-                                          stream->handle, arguments, NULL),
-                      "%s by a kernel of %llu blocks on device %d", kernel->doing,
-                      (unsigned long long)blocks, stream->device);
+    return cuda_check(result, "loading the kernel that %s on device %d (%s)", kernel->does,
+                      device->handle, device->name);
 }
 
 kiln_status cuda_load_kernel(cuda_device *device, const cuda_kernel *kernel)
@@ -91,7 +71,6 @@ kiln_status cuda_load_kernel(cuda_device *device, const cuda_kernel *kernel)
 
 kiln_status cuda_launch_ahead(kiln_stream *stream, const cuda_kernel *kernel, void **arguments)
 {
-    const cuda_table *cuda = cuda_functions();
     cuda_device *device = NULL;
     void *function = NULL;
     cu_launch_attribute ahead = {.id = CU_LAUNCH_AHEAD, .value.on = 1};
@@ -103,7 +82,7 @@ kiln_status cuda_launch_ahead(kiln_stream *stream, const cuda_kernel *kernel, vo
     KLN_CUDA_ENTER(stream->device);
     KLN_RETURN_IF_ERROR(cuda_find_device(stream->device, &device));
     KLN_RETURN_IF_ERROR(find_kernel(device, kernel, &function));
-    return cuda_check(cuda, cuda->launch_kernel_with(&one, function, arguments, NULL),
+    return cuda_check(cuda_functions()->launch_kernel_with(&one, function, arguments, NULL),
                       "%s by a kernel on device %d", kernel->doing, stream->device);
 }
 
@@ -111,5 +90,12 @@ kiln_status cuda_launch(kiln_stream *stream, const cuda_kernel *kernel, uint64_t
                         unsigned threads, void **arguments)
 {
     KLN_CUDA_ENTER(stream->device);
-    return launch(stream, kernel, blocks, threads, arguments);
+    cuda_device *device = NULL;
+    void *function = NULL;
+    KLN_RETURN_IF_ERROR(cuda_find_device(stream->device, &device));
+    KLN_RETURN_IF_ERROR(find_kernel(device, kernel, &function));
+    return cuda_check(cuda_functions()->launch_kernel(function, (unsigned)blocks, 1, 1, threads, 1,
+                                                      1, 0, stream->handle, arguments, NULL),
+                      "%s by a kernel of %llu blocks on device %d", kernel->doing,
+                      (unsigned long long)blocks, stream->device);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cuda_driver.h"
 
-static kiln_status allocate_inside(kiln_location location, int32_t device, size_t bytes,
-                                   void **memory)
+kiln_status kln_cuda_allocate(kiln_location location, int32_t device, size_t bytes, void **memory)
 {
+    *memory = NULL;
+    KLN_CUDA_ENTER(device);
     const cuda_table *cuda = cuda_functions();
     cuda_device *found = NULL;
     cu_address address = 0;
@@ -33,36 +34,26 @@ static kiln_status allocate_inside(kiln_location location, int32_t device, size_
     if (result == CU_OUT_OF_MEMORY) {
         (void)cuda->memory_info(&free_bytes, &total);
     }
-    return cuda_check(cuda, result,
-                      "%zu bytes of %s memory, where %zu of %zu are free on device %d", bytes,
-                      kiln_location_name(location), free_bytes, total, device);
-}
-
-kiln_status kln_cuda_allocate(kiln_location location, int32_t device, size_t bytes, void **memory)
-{
-    *memory = NULL;
-    KLN_CUDA_ENTER(device);
-    return allocate_inside(location, device, bytes, memory);
+    return cuda_check(result, "%zu bytes of %s memory, where %zu of %zu are free on device %d",
+                      bytes, kiln_location_name(location), free_bytes, total, device);
 }
 
 void kln_cuda_release(kiln_location location, int32_t device, void *memory)
 {
-    kln_cuda_scope scope;
+    KLN_SCOPED(kln_cuda_leave) kln_cuda_scope scope = {.pushed = false};
     if (memory == NULL || kln_cuda_enter(device, &scope) != KILN_OK) {
         return;
     }
-    const cuda_table *cuda = cuda_functions();
-    const int result = location == KILN_LOCATION_PINNED ? cuda->release_pinned(memory)
-                                                        : cuda->release(cuda_address(memory));
-    cuda_log_failure(cuda, result, "releasing memory");
-    kln_cuda_leave(&scope);
+    const int result = location == KILN_LOCATION_PINNED
+                           ? cuda_functions()->release_pinned(memory)
+                           : cuda_functions()->release(cuda_address(memory));
+    cuda_log_failure(result, "releasing memory");
 }
 
 kiln_status kln_cuda_wait(int32_t device)
 {
     KLN_CUDA_ENTER(device);
-    const cuda_table *cuda = cuda_functions();
-    return cuda_check(cuda, cuda->context_wait(), "waiting for device %d", device);
+    return cuda_check(cuda_functions()->context_wait(), "waiting for device %d", device);
 }
 
 static kiln_status need_ordered(int32_t device)
@@ -78,29 +69,23 @@ static kiln_status need_ordered(int32_t device)
                     kln_cuda_version() / 1000, kln_cuda_version() % 1000 / 10);
 }
 
-static kiln_status keep_inside(const cuda_device *device, uint64_t bytes)
+kiln_status kiln_device_keep_free(int32_t device, uint64_t bytes)
 {
     const cuda_table *cuda = cuda_functions();
+    cuda_device *found = NULL;
     void *pool = NULL;
     unsigned long long threshold = bytes;
-    int result = cuda->default_pool(&pool, device->handle);
+    KLN_RETURN_IF_ERROR(cuda_find_device(device, &found));
+    KLN_RETURN_IF_ERROR(need_ordered(device));
+    KLN_CUDA_ENTER(device);
+    int result = cuda->default_pool(&pool, found->handle);
     if (result == CU_SUCCESS) {
         result = cuda->pool_set(pool, CU_POOL_RELEASE_THRESHOLD, &threshold);
     }
     if (result == CU_SUCCESS) {
         result = cuda->pool_trim(pool, bytes < SIZE_MAX ? (size_t)bytes : SIZE_MAX);
     }
-    return cuda_check(cuda, result, "the memory pool of device %d (%s)", device->handle,
-                      device->name);
-}
-
-kiln_status kiln_device_keep_free(int32_t device, uint64_t bytes)
-{
-    cuda_device *found = NULL;
-    KLN_RETURN_IF_ERROR(cuda_find_device(device, &found));
-    KLN_RETURN_IF_ERROR(need_ordered(device));
-    KLN_CUDA_ENTER(device);
-    return keep_inside(found, bytes);
+    return cuda_check(result, "the memory pool of device %d (%s)", device, found->name);
 }
 
 kiln_status kiln_stream_allocate(kiln_stream *stream, size_t bytes, void **memory)
@@ -110,10 +95,9 @@ kiln_status kiln_stream_allocate(kiln_stream *stream, size_t bytes, void **memor
     KLN_RETURN_IF(bytes == 0, KILN_ERROR_SIZE, "kiln_stream_allocate: at least 1 byte is needed");
     KLN_RETURN_IF_ERROR(need_ordered(stream->device));
     KLN_CUDA_ENTER(stream->device);
-    const cuda_table *cuda = cuda_functions();
     cu_address address = 0;
     const kiln_status status =
-        cuda_check(cuda, cuda->allocate_ordered(&address, bytes, stream->handle),
+        cuda_check(cuda_functions()->allocate_ordered(&address, bytes, stream->handle),
                    "%zu bytes in the order of a stream of device %d", bytes, stream->device);
     *memory = (void *)(uintptr_t)address;
     return status;
@@ -127,8 +111,7 @@ kiln_status kiln_stream_release(kiln_stream *stream, void *memory)
     }
     KLN_RETURN_IF_ERROR(need_ordered(stream->device));
     KLN_CUDA_ENTER(stream->device);
-    const cuda_table *cuda = cuda_functions();
-    return cuda_check(cuda, cuda->release_ordered(cuda_address(memory), stream->handle),
+    return cuda_check(cuda_functions()->release_ordered(cuda_address(memory), stream->handle),
                       "releasing memory in the order of a stream of device %d", stream->device);
 }
 
@@ -145,7 +128,7 @@ kiln_status kln_cuda_copy(int32_t device, void *to, const void *from, size_t byt
         result = cuda->copy(cuda_address(to), cuda_address(from), bytes);
         result = result == CU_SUCCESS ? cuda->stream_wait(NULL) : result;
     }
-    return cuda_check(cuda, result, "copying %zu bytes on device %d", bytes, device);
+    return cuda_check(result, "copying %zu bytes on device %d", bytes, device);
 }
 
 #define BATCH 64
@@ -166,12 +149,10 @@ static kiln_status copy_batch(kiln_stream *stream, const kln_cuda_piece *pieces,
             bytes[used++] = pieces[i].bytes;
         }
     }
-    const cuda_table *cuda = cuda_functions();
     return used == 0
                ? KILN_OK
-               : cuda_check(cuda,
-                            cuda->copy_batch(to, from, bytes, used, &attributes, &first, 1, &failed,
-                                             stream->handle),
+               : cuda_check(cuda_functions()->copy_batch(to, from, bytes, used, &attributes, &first,
+                                                         1, &failed, stream->handle),
                             "copying %zu pieces of memory on device %d", used, stream->device);
 }
 
@@ -185,9 +166,9 @@ static kiln_status copy_each(kiln_stream *stream, const kln_cuda_piece *piece)
                : kln_cuda_fill(stream->device, piece->to, 0, piece->bytes, stream);
 }
 
-static kiln_status copy_pieces_inside(kiln_stream *stream, const kln_cuda_piece *pieces,
-                                      size_t count)
+kiln_status kln_cuda_copy_pieces(kiln_stream *stream, const kln_cuda_piece *pieces, size_t count)
 {
+    KLN_CUDA_ENTER(stream->device);
     const bool in_batches = count > 1 && cuda_functions()->copy_batch != NULL;
     for (size_t i = 0; i < count; i++) {
         if (!in_batches || pieces[i].from == NULL) {
@@ -200,15 +181,10 @@ static kiln_status copy_pieces_inside(kiln_stream *stream, const kln_cuda_piece 
     return KILN_OK;
 }
 
-kiln_status kln_cuda_copy_pieces(kiln_stream *stream, const kln_cuda_piece *pieces, size_t count)
+kiln_status kln_cuda_copy_peer(int32_t to_device, void *to, int32_t from_device, const void *from,
+                               size_t bytes, kiln_stream *stream)
 {
-    KLN_CUDA_ENTER(stream->device);
-    return copy_pieces_inside(stream, pieces, count);
-}
-
-static kiln_status copy_peer_inside(int32_t to_device, void *to, int32_t from_device,
-                                    const void *from, size_t bytes, kiln_stream *stream)
-{
+    KLN_CUDA_ENTER(stream != NULL ? stream->device : to_device);
     const cuda_table *cuda = cuda_functions();
     cuda_device *target = NULL;
     cuda_device *source = NULL;
@@ -225,25 +201,18 @@ static kiln_status copy_peer_inside(int32_t to_device, void *to, int32_t from_de
     if (result == CU_SUCCESS && stream == NULL) {
         result = cuda->stream_wait(NULL);
     }
-    return cuda_check(cuda, result, "copying %zu bytes from device %d to device %d", bytes,
-                      from_device, to_device);
-}
-
-kiln_status kln_cuda_copy_peer(int32_t to_device, void *to, int32_t from_device, const void *from,
-                               size_t bytes, kiln_stream *stream)
-{
-    KLN_CUDA_ENTER(stream != NULL ? stream->device : to_device);
-    return copy_peer_inside(to_device, to, from_device, from, bytes, stream);
+    return cuda_check(result, "copying %zu bytes from device %d to device %d", bytes, from_device,
+                      to_device);
 }
 
 kiln_status kln_cuda_fill(int32_t device, void *memory, uint8_t value, size_t bytes,
                           kiln_stream *stream)
 {
     KLN_CUDA_ENTER(device);
-    const cuda_table *cuda = cuda_functions();
-    int result = cuda->fill_async(cuda_address(memory), value, bytes, cuda_stream_handle(stream));
+    int result = cuda_functions()->fill_async(cuda_address(memory), value, bytes,
+                                              cuda_stream_handle(stream));
     if (result == CU_SUCCESS && stream == NULL) {
-        result = cuda->stream_wait(NULL);
+        result = cuda_functions()->stream_wait(NULL);
     }
-    return cuda_check(cuda, result, "filling %zu bytes on device %d", bytes, device);
+    return cuda_check(result, "filling %zu bytes on device %d", bytes, device);
 }

@@ -30,47 +30,42 @@ static kiln_status make_stream(int32_t device, bool owned, kiln_stream **stream)
 
 static kiln_status create_inside(kiln_stream *stream, int32_t priority)
 {
-    const cuda_table *cuda = cuda_functions();
     int least = 0;
     int greatest = 0;
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->priority_range(&least, &greatest),
+    KLN_RETURN_IF_ERROR(cuda_check(cuda_functions()->priority_range(&least, &greatest),
                                    "the stream priorities of device %d", stream->device));
     KLN_RETURN_IF(priority > least || priority < greatest, KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_stream_create: priority %d was asked for; device %d has %d (the "
                   "most urgent) to %d",
                   priority, stream->device, greatest, least);
-    return cuda_check(cuda, cuda->stream_create(&stream->handle, CU_STREAM_NON_BLOCKING, priority),
-                      "a stream on device %d", stream->device);
+    return cuda_check(
+        cuda_functions()->stream_create(&stream->handle, CU_STREAM_NON_BLOCKING, priority),
+        "a stream on device %d", stream->device);
 }
 
 kiln_status kiln_stream_create(int32_t device, int32_t priority, kiln_stream **stream)
 {
     KLN_RETURN_IF_NULL_RESULT(stream);
     kiln_stream *made = NULL;
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
-    kiln_status status = make_stream(device, true, &made);
-    if (status == KILN_OK) {
-        status = create_inside(made, priority);
-    }
-    kln_cuda_leave(&scope);
-    if (status != KILN_OK && made != NULL) {
+    KLN_CUDA_ENTER(device);
+    KLN_RETURN_IF_ERROR(make_stream(device, true, &made));
+    const kiln_status status = create_inside(made, priority);
+    if (status != KILN_OK) {
         kln_stream_release(made);
-        made = NULL;
+        return status;
     }
     *stream = made;
-    return status;
+    return KILN_OK;
 }
 
 static kiln_status check_wrapped(int32_t device, void *handle)
 {
-    const cuda_table *cuda = cuda_functions();
     cuda_device *found = NULL;
     void *primary = NULL;
     void *context = NULL;
     KLN_RETURN_IF_ERROR(cuda_find_device(device, &found));
     KLN_RETURN_IF_ERROR(cuda_primary_context(found, &primary));
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->stream_context(handle, &context),
+    KLN_RETURN_IF_ERROR(cuda_check(cuda_functions()->stream_context(handle, &context),
                                    "the context of the stream %p", handle));
     KLN_RETURN_IF(context != primary, KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_stream_wrap: the stream %p does not belong to the primary context of "
@@ -82,11 +77,8 @@ static kiln_status check_wrapped(int32_t device, void *handle)
 kiln_status kiln_stream_wrap(int32_t device, void *handle, kiln_stream **stream)
 {
     KLN_RETURN_IF_NULL_RESULT(stream);
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
-    const kiln_status status = check_wrapped(device, handle);
-    kln_cuda_leave(&scope);
-    KLN_RETURN_IF_ERROR(status);
+    KLN_CUDA_ENTER(device);
+    KLN_RETURN_IF_ERROR(check_wrapped(device, handle));
     KLN_RETURN_IF_ERROR(make_stream(device, false, stream));
     (*stream)->handle = handle;
     return KILN_OK;
@@ -97,22 +89,20 @@ void kiln_stream_destroy(kiln_stream *stream)
     if (stream == NULL) {
         return;
     }
-    const cuda_table *cuda = cuda_functions();
-    kln_cuda_scope scope;
-    const bool inside = kln_cuda_enter(stream->device, &scope) == KILN_OK;
+    KLN_SCOPED(kln_cuda_leave) kln_cuda_scope scope = {.pushed = false};
+    if (kln_cuda_enter(stream->device, &scope) != KILN_OK) {
+        kln_log(KILN_LOG_WARNING, "cuda", "destroying a stream: %s", kiln_error_message());
+    }
     (void)pthread_mutex_lock(&stream->guard);
     if (atomic_load(&stream->references) > 1) {
         /* A pool takes `finished` to say that nothing uses the memory any more. */
-        cuda_log_failure(cuda, cuda->stream_wait(stream->handle), "finishing a stream");
+        cuda_log_failure(cuda_functions()->stream_wait(stream->handle), "finishing a stream");
     }
     if (stream->owned) {
-        cuda_log_failure(cuda, cuda->stream_destroy(stream->handle), "destroying a stream");
+        cuda_log_failure(cuda_functions()->stream_destroy(stream->handle), "destroying a stream");
     }
     atomic_store(&stream->finished, true);
     (void)pthread_mutex_unlock(&stream->guard);
-    if (inside) {
-        kln_cuda_leave(&scope);
-    }
     kln_stream_release(stream);
 }
 
@@ -130,11 +120,10 @@ int32_t kiln_stream_device(const kiln_stream *stream)
 
 kiln_status kln_stream_wait(const kiln_stream *stream)
 {
-    const cuda_table *cuda = cuda_functions();
-    const int result = cuda->stream_wait(stream->handle);
+    const int result = cuda_functions()->stream_wait(stream->handle);
     return result == CU_SUCCESS
                ? KILN_OK
-               : cuda_check(cuda, result, "waiting for a stream of device %d", stream->device);
+               : cuda_check(result, "waiting for a stream of device %d", stream->device);
 }
 
 kiln_status kiln_stream_synchronize(kiln_stream *stream)
@@ -144,28 +133,21 @@ kiln_status kiln_stream_synchronize(kiln_stream *stream)
     return kln_stream_wait(stream);
 }
 
-static kiln_status query(kiln_stream *stream, bool *done)
-{
-    KLN_CUDA_ENTER(stream->device);
-    const cuda_table *cuda = cuda_functions();
-    const int result = cuda->stream_query(stream->handle);
-    *done = result == CU_SUCCESS;
-    return cuda_check(cuda, result == CU_NOT_READY ? CU_SUCCESS : result,
-                      "asking a stream of device %d", stream->device);
-}
-
 kiln_status kiln_stream_query(kiln_stream *stream, bool *done)
 {
     KLN_RETURN_IF_NULL(stream, done);
-    return query(stream, done);
+    KLN_CUDA_ENTER(stream->device);
+    const int result = cuda_functions()->stream_query(stream->handle);
+    *done = result == CU_SUCCESS;
+    return cuda_check(result == CU_NOT_READY ? CU_SUCCESS : result, "asking a stream of device %d",
+                      stream->device);
 }
 
 kiln_status kiln_stream_wait_event(kiln_stream *stream, kiln_event *event)
 {
     KLN_RETURN_IF_NULL(stream, event);
     KLN_CUDA_ENTER(stream->device);
-    const cuda_table *cuda = cuda_functions();
-    return cuda_check(cuda, cuda->stream_wait_event(stream->handle, event->handle, 0),
+    return cuda_check(cuda_functions()->stream_wait_event(stream->handle, event->handle, 0),
                       "a stream of device %d waiting for an event of device %d", stream->device,
                       event->device);
 }
@@ -175,8 +157,7 @@ kiln_status kiln_stream_call(kiln_stream *stream, void (*function)(void *user), 
     KLN_RETURN_IF_NULL(stream);
     KLN_FAIL_IF(function == NULL, kln_fail_null(__func__, "function"));
     KLN_CUDA_ENTER(stream->device);
-    const cuda_table *cuda = cuda_functions();
-    return cuda_check(cuda, cuda->stream_call(stream->handle, function, user),
+    return cuda_check(cuda_functions()->stream_call(stream->handle, function, user),
                       "enqueuing a host function on a stream of device %d", stream->device);
 }
 
@@ -185,39 +166,29 @@ kiln_status kiln_stream_call(kiln_stream *stream, void (*function)(void *user), 
 kiln_status kiln_event_create(int32_t device, bool timed, kiln_event **event)
 {
     KLN_RETURN_IF_NULL_RESULT(event);
-    kiln_event *made = kln_alloc_zeroed(1, sizeof *made);
-    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "an event");
-    made->device = device;
-    made->timed = timed;
-    kln_cuda_scope scope;
-    kiln_status status = kln_cuda_enter(device, &scope);
-    if (status == KILN_OK) {
-        const cuda_table *cuda = cuda_functions();
-        status =
-            cuda_check(cuda, cuda->event_create(&made->handle, timed ? 0 : CU_EVENT_DISABLE_TIMING),
-                       "an event on device %d", device);
-        kln_cuda_leave(&scope);
+    KLN_CUDA_ENTER(device);
+    void *handle = NULL;
+    kiln_event *made = NULL;
+    KLN_RETURN_IF_ERROR(
+        cuda_check(cuda_functions()->event_create(&handle, timed ? 0 : CU_EVENT_DISABLE_TIMING),
+                   "an event on device %d", device));
+    made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        cuda_log_failure(cuda_functions()->event_destroy(handle), "destroying an event");
+        return kln_fail_memory(sizeof *made, "an event");
     }
-    if (status != KILN_OK) {
-        kln_free(made);
-        return status;
-    }
+    *made = (kiln_event){.device = device, .timed = timed, .handle = handle};
     *event = made;
     return KILN_OK;
 }
 
 void kiln_event_destroy(kiln_event *event)
 {
-    if (event == NULL) {
-        return;
+    if (event != NULL) {
+        cuda_drop(event->device, cuda_functions()->event_destroy, event->handle,
+                  "destroying an event");
+        kln_free(event);
     }
-    kln_cuda_scope scope;
-    if (kln_cuda_enter(event->device, &scope) == KILN_OK) {
-        const cuda_table *cuda = cuda_functions();
-        cuda_log_failure(cuda, cuda->event_destroy(event->handle), "destroying an event");
-        kln_cuda_leave(&scope);
-    }
-    kln_free(event);
 }
 
 kiln_status kiln_event_record(kiln_event *event, kiln_stream *stream)
@@ -227,9 +198,9 @@ kiln_status kiln_event_record(kiln_event *event, kiln_stream *stream)
                   "kiln_event_record: the event is of device %d and the stream of device %d",
                   event->device, stream->device);
     KLN_CUDA_ENTER(event->device);
-    const cuda_table *cuda = cuda_functions();
-    const kiln_status status = cuda_check(cuda, cuda->event_record(event->handle, stream->handle),
-                                          "recording an event on device %d", event->device);
+    const kiln_status status =
+        cuda_check(cuda_functions()->event_record(event->handle, stream->handle),
+                   "recording an event on device %d", event->device);
     event->recorded = event->recorded || status == KILN_OK;
     return status;
 }
@@ -237,19 +208,17 @@ kiln_status kiln_event_record(kiln_event *event, kiln_stream *stream)
 kiln_status kiln_event_synchronize(kiln_event *event)
 {
     KLN_RETURN_IF_NULL(event);
-    const cuda_table *cuda = cuda_functions();
-    return cuda_check(cuda, cuda->event_wait(event->handle), "waiting for an event of device %d",
-                      event->device);
+    return cuda_check(cuda_functions()->event_wait(event->handle),
+                      "waiting for an event of device %d", event->device);
 }
 
 kiln_status kiln_event_query(kiln_event *event, bool *done)
 {
     KLN_RETURN_IF_NULL(event, done);
-    const cuda_table *cuda = cuda_functions();
-    const int result = cuda->event_query(event->handle);
+    const int result = cuda_functions()->event_query(event->handle);
     *done = result == CU_SUCCESS;
-    return cuda_check(cuda, result == CU_NOT_READY ? CU_SUCCESS : result,
-                      "asking an event of device %d", event->device);
+    return cuda_check(result == CU_NOT_READY ? CU_SUCCESS : result, "asking an event of device %d",
+                      event->device);
 }
 
 kiln_status kiln_event_elapsed(kiln_event *begin, kiln_event *end, double *milliseconds)
@@ -262,11 +231,11 @@ kiln_status kiln_event_elapsed(kiln_event *begin, kiln_event *end, double *milli
             (first ? begin : end)->timed ? "was never recorded" : "was made without timing");
     }
     float found = 0.0F;
-    const cuda_table *cuda = cuda_functions();
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->event_wait(end->handle),
+    KLN_RETURN_IF_ERROR(cuda_check(cuda_functions()->event_wait(end->handle),
                                    "waiting for an event of device %d", end->device));
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->event_elapsed(&found, begin->handle, end->handle),
-                                   "the time between two events of device %d", end->device));
+    KLN_RETURN_IF_ERROR(
+        cuda_check(cuda_functions()->event_elapsed(&found, begin->handle, end->handle),
+                   "the time between two events of device %d", end->device));
     *milliseconds = (double)found;
     return KILN_OK;
 }
@@ -277,16 +246,16 @@ static kiln_status order_inside(kiln_stream *earlier, kiln_stream *later)
 {
     const cuda_table *cuda = cuda_functions();
     void *event = NULL;
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->event_create(&event, CU_EVENT_DISABLE_TIMING),
+    KLN_RETURN_IF_ERROR(cuda_check(cuda->event_create(&event, CU_EVENT_DISABLE_TIMING),
                                    "an event on device %d", earlier->device));
     int result = cuda->event_record(event, earlier->handle);
     if (result == CU_SUCCESS) {
         result = cuda->stream_wait_event(later->handle, event, 0);
     }
     const kiln_status status =
-        cuda_check(cuda, result, "ordering two streams of device %d", earlier->device);
+        cuda_check(result, "ordering two streams of device %d", earlier->device);
     /* The driver keeps a destroyed event as long as somebody waits for it. */
-    cuda_log_failure(cuda, cuda->event_destroy(event), "destroying an event");
+    cuda_log_failure(cuda->event_destroy(event), "destroying an event");
     return status;
 }
 
@@ -310,7 +279,7 @@ kiln_status kln_stream_is_idle(kiln_stream *stream, bool *idle)
     *idle = true;
     KLN_LOCKED(&stream->guard);
     if (!atomic_load(&stream->finished)) {
-        KLN_RETURN_IF_ERROR(query(stream, idle));
+        KLN_RETURN_IF_ERROR(kiln_stream_query(stream, idle));
     }
     return KILN_OK;
 }

@@ -265,12 +265,10 @@ static kiln_status search_variants(kln_exec *exec, graph_entry *entry, uint64_t 
 
 static kiln_status search_on_gpu(kln_exec *exec, uint64_t nanoseconds)
 {
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(exec->gpu->device, &scope));
+    KLN_CUDA_ENTER(exec->gpu->device);
     exec_gpu_lock(exec);
     const kiln_status status = search_variants(exec, exec->gpu->current, nanoseconds);
     exec_gpu_unlock(exec);
-    kln_cuda_leave(&scope);
     if (status == KILN_OK) {
         transfers_copy_out(exec, exec->gpu->current, true);
     }
