@@ -38,8 +38,8 @@ C
 "$cmake" --build "$scratch/project/build" > /dev/null
 "$scratch/project/build/use"
 
-# Until 1.0 a minor version may break: a program that was written for another one gets none, and one that is linked asks
-# for its own.
+# Until 1.0 a minor version may break: a program that was written for another one gets none, and one
+# that is linked asks for its own.
 sed -i 's/find_package(kiln 0.1/find_package(kiln 0.0/' "$scratch/project/CMakeLists.txt"
 if "$cmake" -S "$scratch/project" -B "$scratch/project/other" -DCMAKE_PREFIX_PATH="$scratch/usr" \
     -DCMAKE_C_COMPILER="$compiler" > /dev/null 2>&1; then

@@ -88,10 +88,10 @@ typedef struct kiln_context_options {
 
     /* Limits of each run, for models that are not trusted; UNSUPPORTED where the backend cannot
      * keep them. A context that a run was stopped in can be used as before. */
-    uint64_t run_milliseconds; /* past it a run ends with TIMEOUT, as soon as the backend looks up
-                                  from its work (kiln_context_cancel); one thread of Kiln's watches
-                                  over it. Backends reference and onnxruntime; on a GPU with
-                                  stop_waiting only. 0: none */
+    uint64_t run_milliseconds; /* past it a run ends with TIMEOUT, as soon as the backend can stop
+                                  (kiln_context_cancel); one thread of Kiln's watches over it.
+                                  Backends reference and onnxruntime; on a GPU with stop_waiting
+                                  only. 0: none */
     uint64_t run_memory_bytes; /* that intermediate tensors and outputs in the context's memory may
                                   take; past it a run ends with LIMIT. Backend reference. 0: none */
     bool stop_waiting; /* on a GPU: kiln_context_cancel and run_milliseconds end the wait for a run.
@@ -99,8 +99,8 @@ typedef struct kiln_context_options {
                           device memory that is bound; until then the context refuses every call
                           but kiln_context_wait and kiln_context_get_counters with STATE. Runs that
                           kiln_context_enqueue would not enqueue are waited for to their end. A run
-                          takes about a microsecond more, and a thread that waits long looks up
-                          every 50 us */
+                          takes about a microsecond more, and a thread that waits long wakes every
+                          50 us */
 } kiln_context_options;
 
 #define KILN_CONTEXT_OPTIONS(...) \
@@ -194,14 +194,14 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_tensor(kiln_context *context, 
  * be used again. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_run(kiln_context *context);
 
-/* Lets the run that is under way in another thread end with CANCELLED, and returns at once; a run
- * that is done before it hears of it ends as it would have. Where no run is under way it does
- * nothing: the next one is not meant. The backend stops where it looks up from its work: the
- * reference executor and ONNX Runtime between nodes, and so between the trips of a loop. What a GPU
- * was given cannot be stopped: with kiln_context_options.stop_waiting the call that waits for it
- * returns with CANCELLED, and kiln_context_wait waits for its end. Errors: NULL_ARGUMENT;
- * UNSUPPORTED where the backend cannot be told (mock; a GPU without stop_waiting). Any thread, also
- * while another is inside the context; the context must not be destroyed meanwhile. Since 0.1. */
+/* Cancels the run that is under way in another thread, which ends with CANCELLED, and returns at
+ * once; a run that is done before it notices ends as it would have. Where no run is under way it
+ * does nothing: the next one is not meant. The reference executor and ONNX Runtime stop between
+ * nodes, and so between the iterations of a loop. What was enqueued on a GPU cannot be stopped:
+ * with kiln_context_options.stop_waiting the call that waits for it returns with CANCELLED, and
+ * kiln_context_wait waits for its end. Errors: NULL_ARGUMENT; UNSUPPORTED where the backend cannot
+ * be told (mock; a GPU without stop_waiting). Any thread, also while another is inside the context;
+ * the context must not be destroyed meanwhile. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_cancel(kiln_context *context);
 
 /* Runs once as a program would that calls the backend's library itself, for measuring what Kiln

@@ -157,10 +157,8 @@ typedef struct kiln_binding {
     const char *name;   /* the engine's, as long as it lives */
     bool is_input;      /* else it is an output */
     kiln_dtype dtype;   /* UNDEFINED for what cannot be bound: a sequence, a map */
-    kiln_shape
-        shape; /* KILN_DYNAMIC where it is not fixed; rank -1 when even the rank is unknown */
-    const char
-        *dim_names[KILN_MAX_RANK]; /* "batch" where a dynamic dimension has a name, else NULL */
+    kiln_shape shape; /* KILN_DYNAMIC where it is not fixed; rank -1: not even the rank is known */
+    const char *dim_names[KILN_MAX_RANK]; /* of dynamic dimensions, "batch"; NULL: it has none */
     /* What its integers stand for, or what the numbers of a binding of floats are rounded to, as
      * the nodes beside it say (docs/precision.md#inputs-and-outputs), or the manifest of a plan.
      * Storage KILN_DTYPE_UNDEFINED: it is not quantized. The engine's. */
@@ -198,6 +196,7 @@ typedef struct kiln_metadata {
     const char *value; /* UTF-8 */
 } kiln_metadata;
 
+/* How many lines there are; 0 for NULL. Any thread. Since 0.1. */
 KILN_API size_t kiln_engine_metadata_count(const kiln_engine *engine);
 
 /* Line `index`, from 0. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end. Any thread. Since

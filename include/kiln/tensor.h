@@ -123,7 +123,7 @@ KILN_API size_t kiln_shape_format(const kiln_shape *shape, char *text, size_t si
 
 /* Reads "2x3x224x224" or "2,3,224,224"; "?" and "-1" stand for a dynamic dimension, "" and "scalar"
  * for rank 0. Errors: NULL_ARGUMENT; SHAPE with the place that cannot be read; RANK past
- * KILN_MAX_RANK. Since 0.1. */
+ * KILN_MAX_RANK. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_shape_parse(const char *text, kiln_shape *shape);
 
 /* Distance between neighbours along each dimension, in elements. Rank 0 with a shape of another
@@ -133,7 +133,8 @@ typedef struct kiln_strides {
     int64_t steps[KILN_MAX_RANK];
 } kiln_strides;
 
-/* The strides of a dense tensor of this shape. Errors: as kiln_shape_elements. Since 0.1. */
+/* The strides of a dense tensor of this shape. Errors: as kiln_shape_elements. Any thread. Since
+ * 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_strides_dense(const kiln_shape *shape,
                                                         kiln_strides *strides);
 
@@ -156,14 +157,14 @@ typedef enum kiln_tensor_format {
 
 /* Where memory is. */
 typedef enum kiln_location {
-    KILN_LOCATION_HOST = 0, /* ordinary memory of the process */
-    KILN_LOCATION_PINNED =
-        1, /* page-locked host memory, which a device copies from without a detour */
+    KILN_LOCATION_HOST = 0,    /* ordinary memory of the process */
+    KILN_LOCATION_PINNED = 1,  /* page-locked host memory, which a device reads and writes itself */
     KILN_LOCATION_MANAGED = 2, /* moves between host and device by itself */
     KILN_LOCATION_DEVICE = 3   /* a GPU's own */
 } kiln_location;
 
-/* "host", "pinned", "managed", "device"; "?" for another value. Static storage. Since 0.1. */
+/* "host", "pinned", "managed", "device"; "?" for another value. Static storage. Any thread. Since
+ * 0.1. */
 KILN_API const char *kiln_location_name(kiln_location location);
 
 /* What a tensor is, without its bytes. Zeroed, with dtype and shape set, it is a dense host tensor.
@@ -279,8 +280,9 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_fill(const kiln_tensor *tensor,
  * bfloat16, float8 and the 4-bit types have no .npy type of their own.
  * Errors: NOT_FOUND, NOT_A_FILE, EMPTY, IO; MALFORMED with the byte where the header stops making
  * sense, or when more or fewer bytes follow it than the shape takes; UNSUPPORTED for Fortran order,
- * objects and records, by name; RANK past KILN_MAX_RANK; LIMIT when the shape has more
- * bytes than addresses; OUT_OF_MEMORY. On an error `tensor` is left as it was. Since 0.1. */
+ * objects and records, by name; RANK past KILN_MAX_RANK; LIMIT when the shape takes more
+ * bytes than there are addresses; OUT_OF_MEMORY. On an error `tensor` is left as it was. Any
+ * thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_load_npy(const char *path, kiln_tensor *tensor);
 
 /* Releases what kiln_tensor_load_npy gave and zeroes `tensor`. NULL and a zeroed tensor are
@@ -291,7 +293,7 @@ KILN_API void kiln_tensor_free(kiln_tensor *tensor);
  * its place and renamed. bfloat16 and float8 are written as unsigned integers of their size,
  * strings as "U", or as "S" where one is not UTF-8. Errors: UNSUPPORTED for another location,
  * format or strides, 4-bit types, and a string with a zero byte at its end; SIZE when `bytes` is
- * too small; OUT_OF_MEMORY; IO. Since 0.1. */
+ * too small; OUT_OF_MEMORY; IO. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_save_npy(const kiln_tensor *tensor,
                                                           const char *path);
 
@@ -301,7 +303,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_save_npy(const kiln_tensor *ten
  * the library's; release it with kiln_tensors_free. A name is that of the array, without ".npy".
  * Errors: those of kiln_tensor_load_npy, with the array's name; MALFORMED for what is no zip
  * archive, a checksum that does not fit and a name that is there twice; UNSUPPORTED for what is
- * encrypted, or packed by another method than NumPy's. `*tensors` is NULL then. Since 0.1. */
+ * encrypted, or packed by another method than NumPy's. `*tensors` is NULL then. Any thread. Since
+ * 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensors_load_npz(const char *path,
                                                            kiln_named_tensor **tensors,
                                                            size_t *count);

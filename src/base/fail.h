@@ -132,13 +132,12 @@ static inline bool kln_utf8_is_point(uint32_t point)
     return point < 0xD800 || (point > 0xDFFF && point <= 0x10FFFF);
 }
 
-/* Needs a variable `kiln_status status` and a label to unwind at. */
-#define KLN_GOTO_IF_ERROR(expression, label) \
-    do {                                     \
-        status = (expression);               \
-        if (status != KILN_OK) {             \
-            goto label;                      \
-        }                                    \
+/* The next step of what goes on only while all is well: `status` becomes the expression's. */
+#define KLN_THEN(status, expression) \
+    do {                             \
+        if ((status) == KILN_OK) {   \
+            (status) = (expression); \
+        }                            \
     } while (0)
 
 #endif

@@ -74,12 +74,23 @@ static inline void kln_free_at(void *variable)
     memcpy(&memory, variable, sizeof memory);
     kln_free(memory);
 }
-/* Defines <destroy>_at for KLN_SCOPED, of a pointer that `destroy` takes, NULL too. */
+/* Defines <destroy>_at for KLN_SCOPED, of a pointer that `destroy` takes. */
 #define KLN_SCOPED_POINTER(type, destroy)            \
     static inline void destroy##_at(type **variable) \
     {                                                \
-        destroy(*variable);                          \
+        if (*variable != NULL) {                     \
+            destroy(*variable);                      \
+        }                                            \
     }
+/* What such a variable points to, which it gives up: *engine = KLN_TAKE(made). */
+#define KLN_TAKE(variable) kln_take(&(variable))
+static inline void *kln_take(void *variable)
+{
+    void *taken = NULL;
+    memcpy(&taken, variable, sizeof taken);
+    memset(variable, 0, sizeof taken);
+    return taken;
+}
 
 /* Holds `mutex` to the end of the scope. */
 #define KLN_LOCKED(mutex)                                                   \
@@ -261,6 +272,9 @@ uint64_t kln_siphash(const uint64_t key[2], const void *data, size_t size);
  * handler's. */
 int kln_thread_start(pthread_t *thread, void *(*body)(void *user), void *user);
 
+/* A condition that waits by kln_now's clock. */
+void kln_condition_init(pthread_cond_t *condition);
+
 /* Bytes of stack that this thread has left; SIZE_MAX where nobody knows (a stack of the host's own
  * making). */
 size_t kln_stack_left(void);
@@ -273,6 +287,9 @@ size_t kln_stack_left(void);
  * was made at another count has threads, or a GPU, that did not come along. */
 unsigned kln_forks_begin(void);
 unsigned kln_forks(void); /* costs one load */
+/* STATE where `what` ("scheduler") was made in the process that this one was forked from. */
+KILN_MUST_CHECK kiln_status kln_forks_check(unsigned made_at, const char *function,
+                                            const char *what);
 
 /* --- the environment (environment.c) --- */
 

@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "kln_base.h"
 
@@ -28,6 +29,24 @@ unsigned kln_forks_begin(void)
 unsigned kln_forks(void)
 {
     return atomic_load_explicit(&forks, memory_order_relaxed);
+}
+
+kiln_status kln_forks_check(unsigned made_at, const char *function, const char *what)
+{
+    KLN_RETURN_IF(made_at != kln_forks(), KILN_ERROR_STATE,
+                  "%s: this process was forked after the %s was made, and its threads did not come "
+                  "along; make one after fork",
+                  function, what);
+    return KILN_OK;
+}
+
+void kln_condition_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(condition, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
 }
 
 int kln_thread_start(pthread_t *thread, void *(*body)(void *user), void *user)

@@ -46,6 +46,14 @@ void kln_cuda_leave(kln_cuda_scope *scope)
     }
 }
 
+void cuda_drop(int32_t device, int (*destroy)(void *handle), void *handle, const char *what)
+{
+    KLN_SCOPED(kln_cuda_leave) kln_cuda_scope scope = {.pushed = false};
+    if (kln_cuda_enter(device, &scope) == KILN_OK) {
+        cuda_log_failure(destroy(handle), what);
+    }
+}
+
 kiln_status kln_cuda_memory_info(int32_t device, size_t *free_bytes, size_t *total_bytes)
 {
     KLN_CUDA_ENTER(device);

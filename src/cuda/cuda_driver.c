@@ -159,14 +159,6 @@ void cuda_log_failure(int result, const char *what)
     }
 }
 
-void cuda_drop(int32_t device, int (*destroy)(void *handle), void *handle, const char *what)
-{
-    KLN_SCOPED(kln_cuda_leave) kln_cuda_scope scope = {.pushed = false};
-    if (kln_cuda_enter(device, &scope) == KILN_OK) {
-        cuda_log_failure(destroy(handle), what);
-    }
-}
-
 /* --- opening --- */
 
 /* A function that this driver is too old for does not count, whatever its library exports. */

@@ -276,7 +276,7 @@ KILN_MUST_CHECK kiln_status cuda_launch_ahead(kiln_stream *stream, const cuda_ke
 
 /* A failure with nobody to report it to. */
 void cuda_log_failure(int result, const char *what);
-/* Lets `destroy` have the handle where the device can be entered. */
+/* Lets `destroy` have the handle where the device can be entered (cuda_device.c). */
 void cuda_drop(int32_t device, int (*destroy)(void *handle), void *handle, const char *what);
 
 static inline cu_address cuda_address(const void *memory)

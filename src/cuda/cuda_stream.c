@@ -14,6 +14,7 @@ void kln_stream_release(kiln_stream *stream)
         kln_free(stream);
     }
 }
+KLN_SCOPED_POINTER(kiln_stream, kln_stream_release)
 
 static kiln_status make_stream(int32_t device, bool owned, kiln_stream **stream)
 {
@@ -46,15 +47,11 @@ static kiln_status create_inside(kiln_stream *stream, int32_t priority)
 kiln_status kiln_stream_create(int32_t device, int32_t priority, kiln_stream **stream)
 {
     KLN_RETURN_IF_NULL_RESULT(stream);
-    kiln_stream *made = NULL;
+    KLN_SCOPED(kln_stream_release_at) kiln_stream *made = NULL;
     KLN_CUDA_ENTER(device);
     KLN_RETURN_IF_ERROR(make_stream(device, true, &made));
-    const kiln_status status = create_inside(made, priority);
-    if (status != KILN_OK) {
-        kln_stream_release(made);
-        return status;
-    }
-    *stream = made;
+    KLN_RETURN_IF_ERROR(create_inside(made, priority));
+    *stream = KLN_TAKE(made);
     return KILN_OK;
 }
 

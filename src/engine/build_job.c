@@ -197,12 +197,8 @@ static kiln_status set_up(kiln_build *build, const char *path, kiln_span bytes,
 
 static kiln_status start_thread(kiln_build *build)
 {
-    pthread_condattr_t attributes;
     (void)pthread_mutex_init(&build->lock, NULL);
-    (void)pthread_condattr_init(&attributes);
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&build->changed, &attributes);
-    (void)pthread_condattr_destroy(&attributes);
+    kln_condition_init(&build->changed);
     build->begin = kln_now();
     build->resident_at_begin = resident();
     build->forks = kln_forks_begin();
@@ -216,20 +212,16 @@ static kiln_status start_thread(kiln_build *build)
     return KILN_OK;
 }
 
+KLN_SCOPED_POINTER(kiln_build, release)
+
 static kiln_status start(const char *path, kiln_span bytes, const kiln_build_options *options,
                          const kiln_build_limits *limits, kiln_build **out)
 {
-    kiln_build *build = kln_alloc_zeroed(1, sizeof *build);
+    KLN_SCOPED(release_at) kiln_build *build = kln_alloc_zeroed(1, sizeof *build);
     KLN_RETURN_IF_NO_MEMORY(build, sizeof *build, "a build");
-    kiln_status status = set_up(build, path, bytes, options, limits);
-    if (status == KILN_OK) {
-        status = start_thread(build);
-    }
-    if (status != KILN_OK) {
-        release(build);
-        return status;
-    }
-    *out = build;
+    KLN_RETURN_IF_ERROR(set_up(build, path, bytes, options, limits));
+    KLN_RETURN_IF_ERROR(start_thread(build));
+    *out = KLN_TAKE(build);
     return KILN_OK;
 }
 
@@ -252,21 +244,10 @@ kiln_status kiln_build_start_bytes(kiln_span model, const kiln_build_options *op
 
 /* --- what a caller asks --- */
 
-/* The thread of a job is in the process that started it. */
-static kiln_status check_process(const kiln_build *build, const char *function)
-{
-    return build->forks == kln_forks()
-               ? KILN_OK
-               : kln_fail(KILN_ERROR_STATE,
-                          "%s: this process was forked after the build was started, and its thread "
-                          "did not come along; start it after fork",
-                          function);
-}
-
 kiln_status kiln_build_get_progress(kiln_build *build, kiln_build_progress *progress)
 {
     KLN_RETURN_IF_NULL(build, progress);
-    KLN_RETURN_IF_ERROR(check_process(build, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(build->forks, __func__, "build"));
     (void)pthread_mutex_lock(&build->lock);
     kiln_build_progress now = build->progress;
     now.nanoseconds = (build->ended ? build->end : kln_now()) - build->begin;
@@ -308,7 +289,7 @@ static void wait_until(kiln_build *build, uint64_t milliseconds)
 kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds, kiln_engine **engine)
 {
     KLN_RETURN_IF_NULL_RESULT(engine, build);
-    KLN_RETURN_IF_ERROR(check_process(build, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(build->forks, __func__, "build"));
     KLN_LOCKED(&build->lock);
     wait_until(build, milliseconds);
     kiln_status status = build->status;

@@ -90,16 +90,12 @@ kiln_status kiln_context_create(kiln_engine *engine, const kiln_context_options 
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_context_options", options, &read, sizeof read));
     KLN_RETURN_IF_ERROR(check_options(engine, &read));
     KLN_RETURN_IF_ERROR(kln_engine_check_process(engine, __func__));
-    kiln_context *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_SCOPED(kiln_context_destroy_at) kiln_context *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a context");
     atomic_init(&made->busy, false);
     made->engine = kiln_engine_retain(engine);
-    const kiln_status status = init(made, &read);
-    if (status != KILN_OK) {
-        kiln_context_destroy(made);
-        return status;
-    }
-    *context = made;
+    KLN_RETURN_IF_ERROR(init(made, &read));
+    *context = KLN_TAKE(made);
     return KILN_OK;
 }
 

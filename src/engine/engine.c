@@ -91,12 +91,14 @@ static kiln_status describe(kiln_engine *engine, const kiln_build_options *optio
     return index_bindings(engine);
 }
 
+KLN_SCOPED_POINTER(kiln_engine, destroy)
+
 kiln_status kln_engine_adopt(const kiln_backend *backend, const kiln_backend_info *info,
                              void *state, const kiln_build_options *options, const char *source,
                              kiln_engine **engine)
 {
     *engine = NULL;
-    kiln_engine *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_SCOPED(destroy_at) kiln_engine *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
         backend->engine.destroy(state);
         return kln_fail_memory(sizeof *made, "an engine");
@@ -108,15 +110,9 @@ kiln_status kln_engine_adopt(const kiln_backend *backend, const kiln_backend_inf
     made->shared.info = *info;
     (void)pthread_mutex_init(&made->inspecting, NULL);
     (void)pthread_mutex_init(&made->refitting, NULL);
-    kiln_status status = kln_shared_init(&made->shared);
-    if (status == KILN_OK) {
-        status = describe(made, options, source);
-    }
-    if (status != KILN_OK) {
-        destroy(made);
-        return status;
-    }
-    *engine = made;
+    KLN_RETURN_IF_ERROR(kln_shared_init(&made->shared));
+    KLN_RETURN_IF_ERROR(describe(made, options, source));
+    *engine = KLN_TAKE(made);
     return KILN_OK;
 }
 
@@ -155,24 +151,28 @@ static kiln_status fail_index(const char *function, const char *what, size_t ind
                     what, index, count == 1 ? "is" : "are", count);
 }
 
+/* Number `index` of the `count` bindings from `first` on. */
+static kiln_status show_binding(const char *function, const char *what, const kiln_engine *engine,
+                                size_t first, size_t count, size_t index, kiln_binding *binding)
+{
+    KLN_FAIL_IF(index >= count, fail_index(function, what, index, count));
+    return kln_info_write(function, binding, &engine->shared.description.bindings[first + index],
+                          sizeof *binding);
+}
+
 kiln_status kiln_engine_input(const kiln_engine *engine, size_t index, kiln_binding *binding)
 {
     KLN_RETURN_IF_NULL(engine, binding);
-    const kiln_description *description = &engine->shared.description;
-    KLN_FAIL_IF(index >= description->input_count,
-                fail_index(__func__, "input", index, description->input_count));
-    return kln_info_write(__func__, binding, &description->bindings[index], sizeof *binding);
+    const size_t count = engine->shared.description.input_count;
+    return show_binding(__func__, "input", engine, 0, count, index, binding);
 }
 
 kiln_status kiln_engine_output(const kiln_engine *engine, size_t index, kiln_binding *binding)
 {
     KLN_RETURN_IF_NULL(engine, binding);
-    const kiln_description *description = &engine->shared.description;
-    KLN_FAIL_IF(index >= description->output_count,
-                fail_index(__func__, "output", index, description->output_count));
-    return kln_info_write(__func__, binding,
-                          &description->bindings[description->input_count + index],
-                          sizeof *binding);
+    const kiln_description *all = &engine->shared.description;
+    return show_binding(__func__, "output", engine, all->input_count, all->output_count, index,
+                        binding);
 }
 
 size_t kiln_engine_optional_count(const kiln_engine *engine)
@@ -183,12 +183,9 @@ size_t kiln_engine_optional_count(const kiln_engine *engine)
 kiln_status kiln_engine_optional(const kiln_engine *engine, size_t index, kiln_binding *binding)
 {
     KLN_RETURN_IF_NULL(engine, binding);
-    const kiln_description *description = &engine->shared.description;
-    KLN_FAIL_IF(index >= description->optional_count,
-                fail_index(__func__, "optional input", index, description->optional_count));
-    const size_t first = description->input_count + description->output_count;
-    return kln_info_write(__func__, binding, &description->bindings[first + index],
-                          sizeof *binding);
+    const kiln_description *all = &engine->shared.description;
+    return show_binding(__func__, "optional input", engine, all->input_count + all->output_count,
+                        all->optional_count, index, binding);
 }
 
 size_t kiln_engine_metadata_count(const kiln_engine *engine)

@@ -155,7 +155,7 @@ static kiln_status check_network(const kiln_network *network, const kln_onnx_mod
     how.profile_count = options->profiles != NULL ? options->profile_count : 0;
     KLN_RETURN_IF_ERROR(kln_check_model(model, &how, options->provider, &issues));
     kiln_status status = kln_network_issues(network, &issues);
-    status = status == KILN_OK ? kln_issues_status(issues) : status;
+    KLN_THEN(status, kln_issues_status(issues));
     if (status != KILN_OK && options->issues != NULL) {
         *options->issues = issues;
     } else {
@@ -223,9 +223,7 @@ kiln_status kiln_engine_manifest(const kiln_engine *engine, char *text, size_t s
     KLN_SCOPED_FREE char *written = NULL;
     kln_shared *shared = hold(engine);
     kiln_status status = serialize(__func__, engine, &bytes);
-    if (status == KILN_OK) {
-        status = kln_manifest_write(engine, bytes, &written);
-    }
+    KLN_THEN(status, kln_manifest_write(engine, bytes, &written));
     kln_shared_let_weights_go(shared);
     KLN_RETURN_IF_ERROR(status);
     *length = strlen(written);
@@ -275,7 +273,7 @@ static kiln_status load(const kiln_model *model, const kiln_build_options *optio
         status = kln_manifest_explain(status, manifest, &chosen);
     } else {
         status = kln_profile_names_restore(*engine, names);
-        status = status == KILN_OK ? kln_manifest_restore(manifest, *engine) : status;
+        KLN_THEN(status, kln_manifest_restore(manifest, *engine));
         if (status != KILN_OK) {
             kiln_engine_release(*engine);
             *engine = NULL;

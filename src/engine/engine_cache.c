@@ -51,9 +51,7 @@ kiln_status kln_engine_cache_read(const kln_cache *cache, const char *key, kln_m
     if (status == KILN_OK && manifest->backend[0] == '\0') {
         status = kln_fail(KILN_ERROR_MALFORMED, "\"%s\": it has no manifest", path);
     }
-    if (status == KILN_OK) {
-        status = kln_manifest_check_file(manifest, path);
-    }
+    KLN_THEN(status, kln_manifest_check_file(manifest, path));
     if (status != KILN_OK) {
         kln_manifest_finish(manifest);
         kln_mapping_close(data);
@@ -78,6 +76,7 @@ static kiln_status load_entry(const cached_build *self, const kln_mapping *data,
 {
     char path[PATH_MAX];
     void *state = NULL;
+    KLN_SCOPED(kiln_engine_release_at) kiln_engine *made = NULL;
     kln_cache_path(&self->cache, self->key, path);
     const kiln_model plan = {
         .path = path,
@@ -86,14 +85,11 @@ static kiln_status load_entry(const cached_build *self, const kln_mapping *data,
         .origin = self->model->graph != NULL ? self->model->graph : self->read};
     KLN_RETURN_IF_ERROR(self->backend->engine.load(&plan, self->options, &state));
     KLN_RETURN_IF_ERROR(kln_engine_adopt(self->backend, self->info, state, self->options,
-                                         self->model->path, engine));
-    kiln_status status = kln_manifest_restore(manifest, *engine);
-    status = status == KILN_OK ? keep_place(self, KILN_CACHE_FOUND, *engine) : status;
-    if (status != KILN_OK) {
-        kiln_engine_release(*engine);
-        *engine = NULL;
-    }
-    return status;
+                                         self->model->path, &made));
+    KLN_RETURN_IF_ERROR(kln_manifest_restore(manifest, made));
+    KLN_RETURN_IF_ERROR(keep_place(self, KILN_CACHE_FOUND, made));
+    *engine = KLN_TAKE(made);
+    return KILN_OK;
 }
 
 /* Whether it is the entry that is at fault, so that a build makes it good. */
@@ -220,9 +216,7 @@ static kiln_status store(const cached_build *self, const kiln_engine *engine)
     kiln_status status =
         kln_cache_put(&self->cache, self->key, bytes, (kiln_span){text, strlen(text)});
     kln_free(text);
-    if (status == KILN_OK) {
-        status = kln_cache_trim(&self->cache, most, self->key, &freed);
-    }
+    KLN_THEN(status, kln_cache_trim(&self->cache, most, self->key, &freed));
     if (freed > 0) {
         kln_log(KILN_LOG_INFO, "engine", "the cache gave up %llu bytes that were not used for long",
                 (unsigned long long)freed);
@@ -240,28 +234,27 @@ static kiln_status build(cached_build *self, kiln_engine **engine)
         read_timings(self, &timings);
         model.timings = timings.bytes;
     }
-    kiln_status status = kln_engine_make_anew(self->backend, self->info, &model, self->options,
-                                              self->load, self->monitor, engine);
-    if (status == KILN_OK && (*engine)->shared.device >= 0 && self->is_locked) {
+    KLN_SCOPED(kiln_engine_release_at) kiln_engine *made = NULL;
+    KLN_RETURN_IF_ERROR(kln_engine_make_anew(self->backend, self->info, &model, self->options,
+                                             self->load, self->monitor, &made));
+    kiln_cache_use use = KILN_CACHE_NOT_STORED;
+    if (made->shared.device >= 0 && self->is_locked) {
         kln_message before;
         kln_message_keep(&before);
-        const kiln_status stored = store(self, *engine);
-        status = keep_place(self, stored == KILN_OK ? KILN_CACHE_STORED : KILN_CACHE_NOT_STORED,
-                            *engine);
+        const kiln_status stored = store(self, made);
+        use = stored == KILN_OK ? KILN_CACHE_STORED : KILN_CACHE_NOT_STORED;
         if (stored != KILN_OK) {
             kln_log(KILN_LOG_WARNING, "engine", "%s is built, but was not put into the cache: %s",
                     kln_model_name(self->model), kiln_error_message());
         }
         write_timings(self, timings.bytes);
         kln_message_restore(&before);
-    } else if (status == KILN_OK && !self->is_locked) {
-        status = keep_place(self, KILN_CACHE_NOT_STORED, *engine);
     }
-    if (status != KILN_OK) {
-        kiln_engine_release(*engine);
-        *engine = NULL;
+    if (made->shared.device >= 0 || !self->is_locked) {
+        KLN_RETURN_IF_ERROR(keep_place(self, use, made));
     }
-    return status;
+    *engine = KLN_TAKE(made);
+    return KILN_OK;
 }
 
 static bool goes_on(void *user)
@@ -321,17 +314,13 @@ kiln_status kln_engine_make_cached(const kiln_backend *backend, const kiln_backe
     if (status == KILN_OK && model->graph == NULL) {
         status = kln_model_read(model, &self.read);
     }
-    if (status == KILN_OK) {
-        status = kln_engine_cache_key(info, model, self.read, options, self.key);
-    }
+    KLN_THEN(status, kln_engine_cache_key(info, model, self.read, options, self.key));
     if (status == KILN_OK) {
         status = look_and_build(&self, engine);
     } else {
         status = warn_unused(&self, status);
         kln_message_restore(&before);
-        if (status == KILN_OK) {
-            status = build(&self, engine);
-        }
+        KLN_THEN(status, build(&self, engine));
     }
     kln_onnx_model_destroy(self.read);
     return status;

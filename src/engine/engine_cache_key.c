@@ -14,20 +14,11 @@
 /* A key's text is a line for each option, and profiles may be long. */
 #define LONGEST_TEXT ((size_t)16 << 20)
 
-static kiln_status finish(kln_hasher *hasher, char key[KLN_CACHE_KEY])
+static void write_key(const kln_hasher *hasher, char key[KLN_CACHE_KEY])
 {
     uint64_t digest[2];
     kln_hasher_digest(hasher, digest);
     (void)snprintf(key, KLN_CACHE_KEY, "%016" PRIx64 "%016" PRIx64, digest[0], digest[1]);
-    kln_free(hasher);
-    return KILN_OK;
-}
-
-static kln_hasher *create(kiln_status *status)
-{
-    kln_hasher *hasher = kln_hasher_create();
-    *status = hasher != NULL ? KILN_OK : kln_fail_memory(1024, "the hash of a model");
-    return hasher;
 }
 
 /* --- the model --- */
@@ -73,22 +64,16 @@ static kiln_status add_network(kln_hasher *hasher, const kln_onnx_model *network
 static kiln_status hash_model(const kiln_model *model, const kln_onnx_model *read,
                               char hash[KLN_CACHE_KEY])
 {
-    kiln_status status = KILN_OK;
-    kln_hasher *hasher = create(&status);
-    if (hasher == NULL) {
-        return status;
-    }
+    KLN_SCOPED_FREE kln_hasher *hasher = kln_hasher_create();
+    KLN_RETURN_IF_NO_MEMORY(hasher, KLN_CACHE_KEY, "the hash of a model");
     if (model->graph != NULL) {
-        status = add_network(hasher, model->graph);
+        KLN_RETURN_IF_ERROR(add_network(hasher, model->graph));
     } else {
         kln_hasher_add(hasher, model->bytes.data, model->bytes.size);
         add_tensors(hasher, read, add_outside);
     }
-    if (status != KILN_OK) {
-        kln_free(hasher);
-        return status;
-    }
-    return finish(hasher, hash);
+    write_key(hasher, hash);
+    return KILN_OK;
 }
 
 /* --- all of it --- */
@@ -162,44 +147,34 @@ static kiln_status add_place(kln_text *text, const kiln_backend_info *info, int3
                            gpu.compute_minor);
 }
 
-static kiln_status hash_text(kln_text *text, kiln_status status, char key[KLN_CACHE_KEY])
+static kiln_status hash_text(const kln_text *text, char key[KLN_CACHE_KEY])
 {
-    kln_hasher *hasher = status == KILN_OK ? create(&status) : NULL;
-    if (hasher != NULL) {
-        kln_hasher_add(hasher, text->data, text->size);
-        status = finish(hasher, key);
-    }
-    kln_text_finish(text);
-    return status;
+    KLN_SCOPED_FREE kln_hasher *hasher = kln_hasher_create();
+    KLN_RETURN_IF_NO_MEMORY(hasher, KLN_CACHE_KEY, "the hash of a text");
+    kln_hasher_add(hasher, text->data, text->size);
+    write_key(hasher, key);
+    return KILN_OK;
 }
 
 kiln_status kln_engine_cache_key(const kiln_backend_info *info, const kiln_model *model,
                                  const kln_onnx_model *read, const kiln_build_options *options,
                                  char key[KLN_CACHE_KEY])
 {
-    kln_text text;
+    KLN_SCOPED(kln_text_finish) kln_text text = {.limit = LONGEST_TEXT};
     char hash[KLN_CACHE_KEY];
     KLN_RETURN_IF_ERROR(hash_model(model, read, hash));
-    kln_text_init(&text, LONGEST_TEXT);
-    kiln_status status = add_place(&text, info, options->device);
-    if (status == KILN_OK) {
-        status = kln_text_printf(&text, "model %s\n", hash);
-    }
-    if (status == KILN_OK) {
-        status =
-            add_options(&text, model->graph != NULL ? &model->graph->graph : &read->graph, options);
-    }
-    return hash_text(&text, status, key);
+    KLN_RETURN_IF_ERROR(add_place(&text, info, options->device));
+    KLN_RETURN_IF_ERROR(kln_text_printf(&text, "model %s\n", hash));
+    KLN_RETURN_IF_ERROR(
+        add_options(&text, model->graph != NULL ? &model->graph->graph : &read->graph, options));
+    return hash_text(&text, key);
 }
 
 kiln_status kln_engine_timings_key(const kiln_backend_info *info, int32_t device,
                                    char key[KLN_CACHE_KEY])
 {
-    kln_text text;
-    kln_text_init(&text, LONGEST_TEXT);
-    kiln_status status = add_place(&text, info, device);
-    if (status == KILN_OK) {
-        status = kln_text_printf(&text, "timings\n");
-    }
-    return hash_text(&text, status, key);
+    KLN_SCOPED(kln_text_finish) kln_text text = {.limit = LONGEST_TEXT};
+    KLN_RETURN_IF_ERROR(add_place(&text, info, device));
+    KLN_RETURN_IF_ERROR(kln_text_printf(&text, "timings\n"));
+    return hash_text(&text, key);
 }

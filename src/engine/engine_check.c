@@ -27,11 +27,8 @@ static kiln_status read_ranges(const kiln_profile *profile, kln_profile_range **
     KLN_NEW(*ranges, profile->input_count, "ranges of a profile");
     for (size_t i = 0; i < profile->input_count; i++) {
         const kiln_profile_input *input = &profile->inputs[i];
-        if (input->name == NULL) {
-            kln_free(*ranges);
-            *ranges = NULL;
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "input %zu of a profile has no name", i);
-        }
+        KLN_RETURN_IF(input->name == NULL, KILN_ERROR_INVALID_ARGUMENT,
+                      "input %zu of a profile has no name", i);
         /* Values of shape tensors are not followed: only shapes are tried. */
         if (input->value_count == 0) {
             (*ranges)[(*count)++] =
@@ -69,30 +66,20 @@ kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_option
     if (read.profile_count == 0) {
         return kln_validate(model, &validate, issues);
     }
-    kiln_issue_list *all = NULL;
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < read.profile_count && status == KILN_OK; i++) {
-        kln_profile_range *ranges = NULL;
-        kiln_issue_list *found = NULL;
-        status = read_ranges(&read.profiles[i], &ranges, &validate.range_count);
+    KLN_SCOPED(kiln_issue_list_destroy_at) kiln_issue_list *all = NULL;
+    for (size_t i = 0; i < read.profile_count; i++) {
+        KLN_SCOPED_FREE kln_profile_range *ranges = NULL;
+        KLN_SCOPED(kiln_issue_list_destroy_at) kiln_issue_list *found = NULL;
+        KLN_RETURN_IF_ERROR(read_ranges(&read.profiles[i], &ranges, &validate.range_count));
         validate.ranges = ranges;
-        if (status == KILN_OK) {
-            status = kln_validate(model, &validate, &found);
+        KLN_RETURN_IF_ERROR(kln_validate(model, &validate, &found));
+        if (all == NULL) {
+            all = KLN_TAKE(found);
+        } else {
+            KLN_RETURN_IF_ERROR(kln_issues_merge(all, found, KILN_ISSUE_PROFILE));
         }
-        if (status == KILN_OK && all == NULL) {
-            all = found;
-            found = NULL;
-        } else if (status == KILN_OK) {
-            status = kln_issues_merge(all, found, KILN_ISSUE_PROFILE);
-        }
-        kiln_issue_list_destroy(found);
-        kln_free(ranges);
     }
-    if (status != KILN_OK) {
-        kiln_issue_list_destroy(all);
-        return status;
-    }
-    *issues = all;
+    *issues = KLN_TAKE(all);
     return KILN_OK;
 }
 
@@ -122,12 +109,10 @@ kiln_status kiln_network_validate(const kiln_network *network, const kiln_check_
 {
     KLN_RETURN_IF_NULL_RESULT(issues, network);
     const kln_onnx_model *model = NULL;
+    KLN_SCOPED(kiln_issue_list_destroy_at) kiln_issue_list *made = NULL;
     KLN_RETURN_IF_ERROR(kln_network_model(network, &model));
-    KLN_RETURN_IF_ERROR(kln_check_model(model, options, KILN_PROVIDER_CPU, issues));
-    const kiln_status status = kln_network_issues(network, issues);
-    if (status != KILN_OK) {
-        kiln_issue_list_destroy(*issues);
-        *issues = NULL;
-    }
-    return status;
+    KLN_RETURN_IF_ERROR(kln_check_model(model, options, KILN_PROVIDER_CPU, &made));
+    KLN_RETURN_IF_ERROR(kln_network_issues(network, &made));
+    *issues = KLN_TAKE(made);
+    return KILN_OK;
 }

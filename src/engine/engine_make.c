@@ -44,13 +44,11 @@ static kiln_status take_over(const kiln_backend *backend, const kiln_backend_inf
                              void *state, const kiln_build_options *options,
                              const kiln_model *model, const char *path, kiln_engine **engine)
 {
-    KLN_RETURN_IF_ERROR(kln_engine_adopt(backend, info, state, options, path, engine));
-    const kiln_status status = kln_engine_read_model(*engine, model);
-    if (status != KILN_OK) {
-        kiln_engine_release(*engine);
-        *engine = NULL;
-    }
-    return status;
+    KLN_SCOPED(kiln_engine_release_at) kiln_engine *made = NULL;
+    KLN_RETURN_IF_ERROR(kln_engine_adopt(backend, info, state, options, path, &made));
+    KLN_RETURN_IF_ERROR(kln_engine_read_model(made, model));
+    *engine = KLN_TAKE(made);
+    return KILN_OK;
 }
 
 kiln_status kln_engine_make_anew(const kiln_backend *backend, const kiln_backend_info *info,
@@ -76,9 +74,7 @@ kiln_status kln_engine_make_anew(const kiln_backend *backend, const kiln_backend
         status = make_hinted(backend, info, built, &told, load, monitor, &state);
         status = status == KILN_OK ? status : kln_engine_explain(status, built, options, backend);
     }
-    if (status == KILN_OK) {
-        status = take_over(backend, info, state, options, built, model->path, engine);
-    }
+    KLN_THEN(status, take_over(backend, info, state, options, built, model->path, engine));
     kln_onnx_model_destroy(converted);
     if (status != KILN_OK) {
         kiln_precision_report_destroy(report);

@@ -33,8 +33,8 @@ kiln_status kln_engine_convert(const kiln_model *model, const kiln_build_options
                                kln_onnx_model **converted, kiln_precision_report **report)
 {
     kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
-    kiln_range_table *ranges = NULL;
-    kln_onnx_model *made = NULL;
+    KLN_SCOPED(kiln_range_table_destroy_at) kiln_range_table *ranges = NULL;
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *made = NULL;
     *converted = NULL;
     *report = NULL;
     if (options->precision == KILN_PRECISION_DEFAULT) {
@@ -52,14 +52,10 @@ kiln_status kln_engine_convert(const kiln_model *model, const kiln_build_options
     how.ranges = ranges;
     kiln_status status = model->graph != NULL ? kln_onnx_model_share(model->graph, &made)
                                               : kln_model_read_anew(model, &made);
-    status = status == KILN_OK ? kln_precision_convert(made, &how, report) : status;
-    kiln_range_table_destroy(ranges);
-    if (status != KILN_OK) {
-        kln_onnx_model_destroy(made);
-        return kln_fail_within(status, "%s", kln_model_name(model));
-    }
+    KLN_THEN(status, kln_precision_convert(made, &how, report));
+    KLN_RETURN_WITHIN(status, "%s", kln_model_name(model));
     tell(kln_model_name(model), *report);
-    *converted = made;
+    *converted = KLN_TAKE(made);
     return KILN_OK;
 }
 

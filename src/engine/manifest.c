@@ -225,8 +225,8 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
         *manifest = other;
         entry = previous;
     }
-    status = status == KILN_OK ? kln_quantization_take(entry, &manifest->quantization) : status;
-    status = status == KILN_OK ? kln_weight_shapes_take(entry, &manifest->weight_shapes) : status;
+    KLN_THEN(status, kln_quantization_take(entry, &manifest->quantization));
+    KLN_THEN(status, kln_weight_shapes_take(entry, &manifest->weight_shapes));
     cJSON_Delete(root);
     if (status != KILN_OK) {
         kln_manifest_finish(manifest);
@@ -384,9 +384,7 @@ kiln_status kln_manifest_place(const char *path, const kiln_engine *engine, kiln
     kiln_status status = root != NULL && fill(root, path, engine, bytes)
                              ? kln_folder_lock(path, &lock)
                              : kln_fail_memory(1024, "a manifest");
-    if (status == KILN_OK) {
-        status = place(path, path_beside(path, beside), root, file);
-    }
+    KLN_THEN(status, place(path, path_beside(path, beside), root, file));
     kln_folder_unlock(lock);
     cJSON_Delete(root);
     return status;

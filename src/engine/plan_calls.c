@@ -152,9 +152,7 @@ kiln_status kiln_context_layer(kiln_context *context, size_t index, kiln_layer_t
     KLN_RETURN_IF_ERROR(enter_timed(context, __func__, &backend));
     kiln_layer_time found = {.struct_size = sizeof found, .type = ""};
     kiln_status status = backend->context.layer_time(kln_exec_state(context->exec), index, &found);
-    if (status == KILN_OK) {
-        status = kln_info_write(__func__, layer, &found, sizeof found);
-    }
+    KLN_THEN(status, kln_info_write(__func__, layer, &found, sizeof found));
     return kln_context_leave(context, status);
 }
 

@@ -71,9 +71,7 @@ static kiln_status make_lane(kln_shared *shared, const kiln_stream *work, kln_la
     kln_lane *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "streams for copies");
     kiln_status status = kiln_stream_create(shared->device, 0, &made->in);
-    if (status == KILN_OK) {
-        status = kiln_stream_create(shared->device, 0, &made->out);
-    }
+    KLN_THEN(status, kiln_stream_create(shared->device, 0, &made->out));
     if (status != KILN_OK) {
         kiln_stream_destroy(made->in);
         kln_free(made);

@@ -42,16 +42,10 @@ static kiln_status time_enqueued(kln_exec *exec, uint64_t *took)
     KLN_CUDA_ENTER(gpu->device);
     exec_gpu_lock(exec);
     kiln_status status = bind_entry(exec, gpu->current);
-    if (status == KILN_OK) {
-        status = kiln_stream_synchronize(gpu->work);
-    }
+    KLN_THEN(status, kiln_stream_synchronize(gpu->work));
     const uint64_t begin = kln_now();
-    if (status == KILN_OK) {
-        status = exec->shared->backend->context.enqueue(exec->state, gpu->work);
-    }
-    if (status == KILN_OK) {
-        status = kiln_stream_synchronize(gpu->work);
-    }
+    KLN_THEN(status, exec->shared->backend->context.enqueue(exec->state, gpu->work));
+    KLN_THEN(status, kiln_stream_synchronize(gpu->work));
     *took = kln_now() - begin;
     exec_gpu_unlock(exec);
     return status;

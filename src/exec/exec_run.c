@@ -296,9 +296,7 @@ kiln_status kln_exec_run(kln_exec *exec, kiln_stream *stream, bool waits)
         return status;
     }
     status = prepare(exec, stream);
-    if (status == KILN_OK) {
-        status = compute(exec, stream, waits);
-    }
+    KLN_THEN(status, compute(exec, stream, waits));
     if (status == KILN_OK && exec->has_strings) {
         status = exec_strings_keep(exec);
     }

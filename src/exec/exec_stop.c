@@ -56,13 +56,9 @@ static kiln_status make_watch(kln_exec *exec)
 {
     exec_watch *self = kln_alloc_zeroed(1, sizeof *self);
     KLN_RETURN_IF_NO_MEMORY(self, sizeof *self, "a context's watch");
-    pthread_condattr_t attributes;
     self->exec = exec;
     (void)pthread_mutex_init(&self->lock, NULL);
-    (void)pthread_condattr_init(&attributes);
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&self->changed, &attributes);
-    (void)pthread_condattr_destroy(&attributes);
+    kln_condition_init(&self->changed);
     const int error = kln_thread_start(&self->thread, watch, self);
     if (error != 0) {
         (void)pthread_cond_destroy(&self->changed);

@@ -251,7 +251,7 @@ static kiln_status search_variants(kln_exec *exec, graph_entry *entry, uint64_t 
         add_all(self, nanoseconds);
         status = race(self);
         self->end = self->begin + nanoseconds;
-        status = status == KILN_OK ? race_fences(self) : status;
+        KLN_THEN(status, race_fences(self));
     }
     const kiln_status concluded = conclude(self);
     transfers_trim(exec, entry);

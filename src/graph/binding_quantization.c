@@ -41,7 +41,7 @@ static bool is_quantizing(const kln_onnx_node *node)
         return false;
     }
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(sides); i++) {
-        if (kln_graph_edit_is(node, sides[i].op)) {
+        if (kln_onnx_node_is(node, sides[i].op)) {
             return true;
         }
     }
@@ -52,7 +52,7 @@ static bool is_quantizing(const kln_onnx_node *node)
 static bool is_passing(const kln_onnx_node *node)
 {
     return node->output_count == 1 && node->input_count > 0 &&
-           (kln_graph_edit_is(node, "Identity") || kln_graph_edit_is(node, "Cast"));
+           (kln_onnx_node_is(node, "Identity") || kln_onnx_node_is(node, "Cast"));
 }
 
 static bool stores_integers(kiln_dtype dtype)
@@ -66,12 +66,10 @@ static bool stores_integers(kiln_dtype dtype)
 static kiln_status list_constants(seeking *s)
 {
     const kln_onnx_graph *graph = s->graph;
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(kln_names_set(&s->constants, graph->initializers[i].name, (uint32_t)i));
-    }
+    KLN_RETURN_IF_ERROR(kln_onnx_name_initializers(graph, &s->constants));
     for (size_t i = 0; i < graph->node_count; i++) {
         const kln_onnx_node *node = &graph->nodes[i];
-        if (kln_graph_edit_is(node, "Constant") && node->output_count == 1) {
+        if (kln_onnx_node_is(node, "Constant") && node->output_count == 1) {
             KLN_RETURN_IF_ERROR(kln_names_set(&s->constants, node->outputs[0],
                                               (uint32_t)(graph->initializer_count + i)));
         }
@@ -170,11 +168,11 @@ static kiln_status fill(const seeking *s, const kln_onnx_tensor *scale, int64_t 
 static kiln_dtype storage_of(const seeking *s, const kln_onnx_node *node,
                              const kln_onnx_tensor *zero)
 {
-    const kln_onnx_node *maker = kln_graph_edit_is(node, "QuantizeLinear") ? node : NULL;
+    const kln_onnx_node *maker = kln_onnx_node_is(node, "QuantizeLinear") ? node : NULL;
     for (size_t i = 0; zero == NULL && maker == NULL && i < s->graph->node_count; i++) {
         const kln_onnx_node *other = &s->graph->nodes[i];
         if (other->output_count != 0 && strcmp(other->outputs[0], node->inputs[0]) == 0 &&
-            kln_graph_edit_is(other, "QuantizeLinear")) {
+            kln_onnx_node_is(other, "QuantizeLinear")) {
             kln_onnx_tensor made;
             maker = other;
             zero = find_constant(s, input_of(other, 2), &made);
@@ -222,16 +220,16 @@ static kiln_status look_at_input(seeking *s, const kln_onnx_node *node, size_t i
                                  uint32_t place)
 {
     for (size_t k = 0; k < KLN_ARRAY_LENGTH(sides); k++) {
-        if (sides[k].value == input && kln_graph_edit_is(node, sides[k].op)) {
+        if (sides[k].value == input && kln_onnx_node_is(node, sides[k].op)) {
             return take(s, node, k, place);
         }
     }
     if (is_passing(node)) {
         return kln_names_set(&s->inputs, node->outputs[0], place);
     }
-    s->is_otherwise[place] = s->is_otherwise[place] || (!kln_graph_edit_is(node, "Shape") &&
-                                                        !kln_graph_edit_is(node, "Size") &&
-                                                        !stores_integers(s->bindings[place].dtype));
+    s->is_otherwise[place] = s->is_otherwise[place] ||
+                             (!kln_onnx_node_is(node, "Shape") && !kln_onnx_node_is(node, "Size") &&
+                              !stores_integers(s->bindings[place].dtype));
     return KILN_OK;
 }
 
@@ -258,7 +256,7 @@ static kiln_status look_backward(seeking *s)
         const uint32_t place =
             node->output_count == 1 ? kln_names_get(&s->outputs, node->outputs[0]) : KLN_NAMES_NONE;
         for (size_t k = 0; place != KLN_NAMES_NONE && k < KLN_ARRAY_LENGTH(sides); k++) {
-            if (sides[k].value == OUT && kln_graph_edit_is(node, sides[k].op)) {
+            if (sides[k].value == OUT && kln_onnx_node_is(node, sides[k].op)) {
                 KLN_RETURN_IF_ERROR(take(s, node, k, place));
             }
         }

@@ -88,24 +88,20 @@ static bool follows(const kiln_network *network, kiln_issue_kind kind)
 kiln_status kln_network_issues(const kiln_network *network, kiln_issue_list **issues)
 {
     const kiln_issue_list *refused = network->root->issues;
-    kiln_issue_list *all = NULL;
+    KLN_SCOPED(kiln_issue_list_destroy_at) kiln_issue_list *all = NULL;
     if (kiln_issue_list_count(refused) == 0) {
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(kln_issues_create(&all));
-    kiln_status status = kln_issues_merge(all, refused, (kiln_issue_kind)0);
-    for (size_t i = 0; i < kiln_issue_list_count(*issues) && status == KILN_OK; i++) {
+    KLN_RETURN_IF_ERROR(kln_issues_merge(all, refused, (kiln_issue_kind)0));
+    for (size_t i = 0; i < kiln_issue_list_count(*issues); i++) {
         const kiln_issue *issue = kiln_issue_list_get(*issues, i);
         if (!follows(network, issue->kind)) {
-            status = kln_issues_add(all, issue);
+            KLN_RETURN_IF_ERROR(kln_issues_add(all, issue));
         }
     }
-    if (status != KILN_OK) {
-        kiln_issue_list_destroy(all);
-        return status;
-    }
     kiln_issue_list_destroy(*issues);
-    *issues = all;
+    *issues = KLN_TAKE(all);
     return KILN_OK;
 }
 

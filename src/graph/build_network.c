@@ -116,29 +116,33 @@ static kiln_status fill(kiln_network *network, const kiln_network_options *optio
     return kln_network_import(network, "", opset);
 }
 
+KLN_SCOPED_POINTER(kiln_network, kiln_network_destroy)
+
+/* A network that has the model for its own; the model is gone where there is none. */
+static kiln_status make_over(kln_onnx_model *model, kiln_network **network)
+{
+    const kiln_status status = make(model, network);
+    if (status != KILN_OK) {
+        kln_onnx_model_destroy(model);
+    }
+    return status;
+}
+
 kiln_status kiln_network_create(const kiln_network_options *options, kiln_network **network)
 {
     KLN_RETURN_IF_NULL_RESULT(network);
     kiln_network_options read = KILN_NETWORK_OPTIONS_INIT;
     kln_onnx_model *model = NULL;
-    kiln_network *made = NULL;
+    KLN_SCOPED(kiln_network_destroy_at) kiln_network *made = NULL;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_network_options", options, &read, sizeof read));
     KLN_RETURN_IF(
         read.opset != 0 && (read.opset < KILN_OPSET_OLDEST || read.opset > KILN_OPSET_NEWEST),
         KILN_ERROR_INVALID_ARGUMENT, "kiln_network_options: opset is %d, %d to %d can be built in",
         read.opset, KILN_OPSET_OLDEST, KILN_OPSET_NEWEST);
     KLN_RETURN_IF_ERROR(kln_onnx_model_create(&model));
-    kiln_status status = make(model, &made);
-    if (status != KILN_OK) {
-        kln_onnx_model_destroy(model);
-        return status;
-    }
-    status = fill(made, &read);
-    if (status != KILN_OK) {
-        kiln_network_destroy(made);
-        return status;
-    }
-    *network = made;
+    KLN_RETURN_IF_ERROR(make_over(model, &made));
+    KLN_RETURN_IF_ERROR(fill(made, &read));
+    *network = KLN_TAKE(made);
     return KILN_OK;
 }
 
@@ -231,18 +235,10 @@ static kiln_status take_names(kiln_network *network)
 /* Owns the model, whatever happens. */
 static kiln_status take_model(kln_onnx_model *model, kiln_network **network)
 {
-    kiln_network *made = NULL;
-    kiln_status status = make(model, &made);
-    if (status != KILN_OK) {
-        kln_onnx_model_destroy(model);
-        return status;
-    }
-    status = take_names(made);
-    if (status != KILN_OK) {
-        kiln_network_destroy(made);
-        return status;
-    }
-    *network = made;
+    KLN_SCOPED(kiln_network_destroy_at) kiln_network *made = NULL;
+    KLN_RETURN_IF_ERROR(make_over(model, &made));
+    KLN_RETURN_IF_ERROR(take_names(made));
+    *network = KLN_TAKE(made);
     return KILN_OK;
 }
 

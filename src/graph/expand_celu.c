@@ -65,7 +65,7 @@ static bool expand(const expansion *self, const char *x, float alpha)
 static bool is_half_celu(const kln_inference *inference, const kln_onnx_node *node,
                          kiln_dtype *dtype)
 {
-    if (!kln_graph_edit_is(node, "Celu") || node->input_count != 1 || node->output_count != 1) {
+    if (!kln_onnx_node_is(node, "Celu") || node->input_count != 1 || node->output_count != 1) {
         return false;
     }
     const kln_value *value = kln_inference_find(inference->graph, node->inputs[0]);
@@ -94,7 +94,7 @@ static kiln_status expand_all(kln_graph_edit *edit, const kln_inference *inferen
 bool kln_has_celu(const kln_onnx_model *model)
 {
     for (size_t i = 0; i < model->graph.node_count; i++) {
-        if (kln_graph_edit_is(&model->graph.nodes[i], "Celu")) {
+        if (kln_onnx_node_is(&model->graph.nodes[i], "Celu")) {
             return true;
         }
     }

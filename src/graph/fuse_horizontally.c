@@ -51,7 +51,7 @@ static void find_products(merger *m)
 {
     for (size_t i = 0; i < m->edit.graph->node_count; i++) {
         const kln_onnx_node *node = &m->edit.graph->nodes[i];
-        if (!kln_graph_edit_is(node, "MatMul") || node->input_count != 2 ||
+        if (!kln_onnx_node_is(node, "MatMul") || node->input_count != 2 ||
             node->output_count != 1) {
             continue;
         }

@@ -68,10 +68,7 @@ static kiln_status index_node(kln_graph_index *index, size_t place)
 kiln_status kln_graph_index_make(const kln_onnx_graph *graph, kln_graph_index *index)
 {
     *index = (kln_graph_index){.graph = graph};
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(
-            kln_names_set(&index->constants, graph->initializers[i].name, (uint32_t)i));
-    }
+    KLN_RETURN_IF_ERROR(kln_onnx_name_initializers(graph, &index->constants));
     /* An initializer that is an input too is a default, which a caller may replace. */
     for (size_t i = 0; i < graph->input_count; i++) {
         KLN_RETURN_IF_ERROR(
@@ -133,17 +130,11 @@ size_t kln_graph_edit_readers(const kln_graph_edit *edit, const char *name)
     return count == KLN_NAMES_NONE ? 0 : count;
 }
 
-bool kln_graph_edit_is(const kln_onnx_node *node, const char *op)
-{
-    return strcmp(node->op_type, op) == 0 &&
-           (node->domain[0] == '\0' || strcmp(node->domain, "ai.onnx") == 0);
-}
-
 const kln_onnx_node *kln_graph_edit_producer(const kln_graph_edit *edit, const char *name,
                                              const char *op, size_t *index)
 {
     const kln_onnx_node *node = kln_graph_index_node(&edit->index, &edit->index.producers, name);
-    if (node == NULL || (op != NULL && !kln_graph_edit_is(node, op))) {
+    if (node == NULL || (op != NULL && !kln_onnx_node_is(node, op))) {
         return NULL;
     }
     *index = (size_t)(node - edit->graph->nodes);
@@ -154,7 +145,7 @@ const kln_onnx_node *kln_graph_edit_consumer(const kln_graph_edit *edit, const c
                                              const char *op, size_t *index)
 {
     const kln_onnx_node *node = kln_graph_index_node(&edit->index, &edit->index.consumers, name);
-    if (node == NULL || kln_graph_edit_readers(edit, name) != 1 || !kln_graph_edit_is(node, op)) {
+    if (node == NULL || kln_graph_edit_readers(edit, name) != 1 || !kln_onnx_node_is(node, op)) {
         return NULL;
     }
     *index = (size_t)(node - edit->graph->nodes);

@@ -270,9 +270,7 @@ static kiln_status add_call(inliner *in, const call_frame *frame, const kln_onnx
                   "function \"%s\": functions call each other more than %zu deep", function->name,
                   CALLS_DEEP);
     kiln_status status = bind_all(in, &inner, call);
-    if (status == KILN_OK) {
-        status = add_nodes(in, &inner, function->body.nodes, function->body.node_count);
-    }
+    KLN_THEN(status, add_nodes(in, &inner, function->body.nodes, function->body.node_count));
     kln_names_finish(&inner.formal);
     return status;
 }
@@ -321,9 +319,7 @@ kiln_status kln_inline_functions(kln_onnx_model *model, size_t *inlined)
     made.nodes = NULL;
     made.node_count = made.node_capacity = 0;
     kiln_status status = kln_onnx_index_update(&in.index);
-    if (status == KILN_OK) {
-        status = add_nodes(&in, &outermost, model->graph.nodes, model->graph.node_count);
-    }
+    KLN_THEN(status, add_nodes(&in, &outermost, model->graph.nodes, model->graph.node_count));
     kln_onnx_index_finish(&in.index);
     if (status != KILN_OK) {
         model->opsets = opsets;

@@ -254,30 +254,25 @@ static kiln_status fill(kiln_inspection *self, bool with_nodes)
 }
 
 /* `own` is the inspection's from here on, or NULL. */
+KLN_SCOPED_POINTER(kiln_inspection, kiln_inspection_destroy)
+
 static kiln_status inspect(const kln_onnx_model *model, kln_onnx_model *own, bool with_nodes,
                            kiln_inspection **inspection)
 {
+    KLN_SCOPED(kiln_inspection_destroy_at)
     kiln_inspection *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
         kln_onnx_model_destroy(own);
         return kln_fail_memory(sizeof *made, "an inspection");
     }
     made->model = own;
-    kiln_status status = kln_infer(model, NULL, &made->inference);
-    if (status == KILN_OK) {
-        status = fill(made, with_nodes);
+    KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &made->inference));
+    KLN_RETURN_IF_ERROR(fill(made, with_nodes));
+    if (model->missing_count > 0) {
+        KLN_RETURN_IF_ERROR(kln_issues_create(&made->issues));
+        KLN_RETURN_IF_ERROR(kln_issues_add_missing(made->issues, model));
     }
-    if (status == KILN_OK && model->missing_count > 0) {
-        status = kln_issues_create(&made->issues);
-    }
-    if (status == KILN_OK && made->issues != NULL) {
-        status = kln_issues_add_missing(made->issues, model);
-    }
-    if (status != KILN_OK) {
-        kiln_inspection_destroy(made);
-        return status;
-    }
-    *inspection = made;
+    *inspection = KLN_TAKE(made);
     return KILN_OK;
 }
 

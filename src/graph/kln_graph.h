@@ -101,8 +101,6 @@ const kln_onnx_node *kln_graph_edit_producer(const kln_graph_edit *edit, const c
  * its index; or NULL. */
 const kln_onnx_node *kln_graph_edit_consumer(const kln_graph_edit *edit, const char *name,
                                              const char *op, size_t *index);
-/* Whether `node` is this operator of ONNX's own domain. */
-bool kln_graph_edit_is(const kln_onnx_node *node, const char *op);
 
 void kln_graph_edit_drop(kln_graph_edit *edit, size_t index);
 /* A node before node `before` of the graph as it was, named as its first output, or NULL without

@@ -261,7 +261,7 @@ static kiln_status raise_graph(raiser *r, const kln_graph_inference *known,
         r->at = (uint32_t)i; /* raise_inside has other graphs raised */
         for (size_t c = 0; c < KLN_ARRAY_LENGTH(changes); c++) {
             if (changes[c].since > r->from && changes[c].since <= r->to &&
-                kln_graph_edit_is(node, changes[c].op)) {
+                kln_onnx_node_is(node, changes[c].op)) {
                 KLN_RETURN_IF_ERROR(apply(r, known, made, node, c));
             }
         }
@@ -284,9 +284,7 @@ static kiln_status drop_inputs(const raiser *r, kln_onnx_graph *graph)
     kln_onnx_value *kept = kln_arena_alloc_zeroed(r->arena, graph->input_count, sizeof *kept);
     size_t count = 0;
     KLN_FAIL_IF(kept == NULL, no_memory());
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(kln_names_set(&constants, graph->initializers[i].name, 0));
-    }
+    KLN_RETURN_IF_ERROR(kln_onnx_name_initializers(graph, &constants));
     for (size_t i = 0; i < graph->input_count; i++) {
         if (kln_names_get(&constants, graph->inputs[i].name) == KLN_NAMES_NONE) {
             kept[count++] = graph->inputs[i];

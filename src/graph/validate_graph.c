@@ -58,21 +58,6 @@ void kln_validate_header(kln_validation *v)
 
 /* --- weights --- */
 
-/* Bits of one element, also of types that kiln_dtype has no match for; 0: no fixed size. */
-static unsigned bits_of(int32_t wire)
-{
-    switch (wire) {
-        case 18:
-        case 20:
-        case 24: return 8;
-        case 25:
-        case 26: return 2;
-        case 27:
-        case 28: return 6;
-        default: return kiln_dtype_bits(kln_onnx_dtype(wire));
-    }
-}
-
 static void check_weights(kln_validation *v, const kln_onnx_tensor *tensor)
 {
     const char *name = tensor->name;
@@ -91,7 +76,7 @@ static void check_weights(kln_validation *v, const kln_onnx_tensor *tensor)
     if (tensor->dtype == KILN_DTYPE_STRING || tensor->rank == SIZE_MAX) {
         return;
     }
-    const unsigned bits = bits_of(tensor->wire_dtype);
+    const unsigned bits = kln_onnx_wire_bits(tensor->wire_dtype);
     if (bits == 0) {
         char found[32];
         (void)snprintf(found, sizeof found, "%d", (int)tensor->wire_dtype);

@@ -17,17 +17,13 @@ kiln_status kiln_buffer_create(kiln_location location, int32_t device, size_t by
     KLN_RETURN_IF(bytes == 0, KILN_ERROR_SIZE,
                   "kiln_buffer_create: a buffer needs at least 1 byte");
     KLN_RETURN_IF_ERROR(kln_memory_check(location, device));
-    kiln_buffer *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_SCOPED_FREE kiln_buffer *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a buffer");
     made->location = location;
     made->device = location == KILN_LOCATION_HOST ? 0 : device;
     made->bytes = bytes;
-    const kiln_status status = kln_memory_allocate(location, device, bytes, &made->data);
-    if (status != KILN_OK) {
-        kln_free(made);
-        return status;
-    }
-    *buffer = made;
+    KLN_RETURN_IF_ERROR(kln_memory_allocate(location, device, bytes, &made->data));
+    *buffer = KLN_TAKE(made);
     return KILN_OK;
 }
 

@@ -300,6 +300,11 @@ const char *kln_onnx_plain_domain(const char *domain);
 const kln_onnx_attribute *kln_onnx_find_attribute(const kln_onnx_node *node, const char *name);
 /* The input of the main graph of that name, or NULL. */
 const kln_onnx_value *kln_onnx_find_input(const kln_onnx_model *model, const char *name);
+/* Whether `node` is this operator of ONNX's own domain. */
+bool kln_onnx_node_is(const kln_onnx_node *node, const char *op);
+/* Sets the place of each initializer by its name. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_onnx_name_initializers(const kln_onnx_graph *graph,
+                                                       kln_names *names);
 /* The integer of that name. */
 int64_t kln_onnx_int(const kln_onnx_node *node, const char *name, int64_t otherwise);
 
@@ -320,6 +325,8 @@ const kln_onnx_tensor *kln_onnx_visit_tensors(const kln_onnx_graph *graph, kln_o
 
 /* Between TensorProto.DataType and kiln_dtype; UNDEFINED and 0 where there is no match. */
 kiln_dtype kln_onnx_dtype(int32_t wire_dtype);
+/* Bits of one element by TensorProto.DataType, also where kiln_dtype has no match; 0: not known. */
+unsigned kln_onnx_wire_bits(int32_t wire_dtype);
 int32_t kln_onnx_wire_dtype(kiln_dtype dtype);
 /* "float8e4m3fnuz": also of types that kiln_dtype has no match for. */
 const char *kln_onnx_dtype_name(int32_t wire_dtype);
@@ -373,6 +380,11 @@ typedef struct kln_onnx_weight {
     const char *name;
     kiln_span data; /* of the initializer's size */
 } kln_onnx_weight;
+
+/* The model again, read from a message of its own, `*bytes`; large weights lie where those of
+ * `base` do. OUT_OF_MEMORY. (onnx_replace.c) */
+KILN_MUST_CHECK kiln_status kln_onnx_model_copy(const kln_onnx_model *base, kln_onnx_model **made,
+                                                kiln_span *bytes);
 
 /* Another model with copies of these in the place of its own, for kln_onnx_model_destroy; of one
  * that was made so, the replaced ones stay replaced. What a chain of them holds does not grow.

@@ -179,23 +179,19 @@ static kiln_status note_missing(kln_onnx_model *model, files *known, const kln_o
 kiln_status kln_onnx_map_externals(kln_onnx_reader *reader, const char *folder,
                                    const char *model_path)
 {
-    kiln_status status = KILN_OK;
     const kln_onnx_model *model = reader->model;
     files known = {.capacity = model->mapping_count,
                    .copies = model->mapping_count > 0 && kln_mapping_is_copy(&model->mappings[0])};
     KLN_SCOPED_FREE places *where = kln_alloc(sizeof *where);
     KLN_RETURN_IF_NO_MEMORY(where, sizeof *where, "the paths of external files");
-    KLN_GOTO_IF_ERROR(find_places(folder, model_path, where), done);
-    for (kln_external *each = reader->externals; each != NULL; each = each->next) {
+    kiln_status status = find_places(folder, model_path, where);
+    for (kln_external *each = reader->externals; each != NULL && status == KILN_OK;
+         each = each->next) {
         status = map_tensor(reader->model, where, each->tensor, &known);
         if (status != KILN_OK && status != KILN_ERROR_OUT_OF_MEMORY && reader->is_partial) {
             status = note_missing(reader->model, &known, each->tensor);
         }
-        if (status != KILN_OK) {
-            goto done;
-        }
     }
-done:
     kln_names_finish(&known.by_location);
     kln_names_finish(&known.by_missing);
     return status;

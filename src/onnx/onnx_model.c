@@ -100,6 +100,19 @@ const kln_onnx_attribute *kln_onnx_find_attribute(const kln_onnx_node *node, con
     return NULL;
 }
 
+bool kln_onnx_node_is(const kln_onnx_node *node, const char *op)
+{
+    return strcmp(node->op_type, op) == 0 && kln_onnx_plain_domain(node->domain)[0] == '\0';
+}
+
+kiln_status kln_onnx_name_initializers(const kln_onnx_graph *graph, kln_names *names)
+{
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(kln_names_set(names, graph->initializers[i].name, (uint32_t)i));
+    }
+    return KILN_OK;
+}
+
 const kln_onnx_value *kln_onnx_find_input(const kln_onnx_model *model, const char *name)
 {
     for (size_t i = 0; i < model->graph.input_count; i++) {

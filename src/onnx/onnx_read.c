@@ -84,10 +84,27 @@ static const kln_read_hooks hooks[KLN_HOOKS_COUNT] = {
 };
 
 /* Reads `bytes`; the model owns `mapping` from now on, whatever happens. */
+/* The mapping, if any, is the model's or closed. */
+static kiln_status keep_mapping(kln_mapping *mapping, kln_onnx_model *model)
+{
+    if (mapping->bytes.data == NULL) {
+        return KILN_OK;
+    }
+    model->mappings = kln_alloc(sizeof *mapping);
+    if (model->mappings == NULL) {
+        kln_mapping_close(mapping);
+        return kln_fail_memory(sizeof *mapping, "a mapping");
+    }
+    model->mappings[0] = *mapping;
+    model->mapping_count = 1;
+    model->is_mapped = true;
+    return KILN_OK;
+}
+
 static kiln_status read_model(kiln_span bytes, const char *folder, const char *path, bool partly,
                               kln_mapping *mapping, kln_onnx_model **result)
 {
-    kln_onnx_model *model = NULL;
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *model = NULL;
     kiln_status status = kln_onnx_model_create(&model);
     if (status != KILN_OK) {
         kln_mapping_close(mapping);
@@ -99,34 +116,20 @@ static kiln_status read_model(kiln_span bytes, const char *folder, const char *p
                               .base = bytes.data,
                               .is_partial = partly};
     reader.externals_end = &reader.externals;
-    if (mapping->bytes.data != NULL) {
-        model->mappings = kln_alloc(sizeof *mapping);
-        if (model->mappings == NULL) {
-            kln_mapping_close(mapping);
-            status = kln_fail_memory(sizeof *mapping, "a mapping");
-            goto fail;
-        }
-        model->mappings[0] = *mapping;
-        model->mapping_count = 1;
-        model->is_mapped = true;
-    }
+    KLN_RETURN_IF_ERROR(keep_mapping(mapping, model));
     status = kln_onnx_read_message(&reader, &kln_layout_model, bytes, model);
     kln_onnx_release_scratch(&reader);
     if (status != KILN_OK) {
         const char *foreign = status != KILN_ERROR_OUT_OF_MEMORY ? kln_onnx_foreign(bytes) : NULL;
-        status = foreign != NULL
-                     ? kln_fail(KILN_ERROR_MALFORMED, "not an ONNX model: this is %s", foreign)
-                     : status;
-        goto fail;
+        return foreign != NULL
+                   ? kln_fail(KILN_ERROR_MALFORMED, "not an ONNX model: this is %s", foreign)
+                   : status;
     }
     if (folder != NULL && reader.externals != NULL) {
-        KLN_GOTO_IF_ERROR(kln_onnx_map_externals(&reader, folder, path), fail);
+        KLN_RETURN_IF_ERROR(kln_onnx_map_externals(&reader, folder, path));
     }
-    *result = model;
+    *result = KLN_TAKE(model);
     return KILN_OK;
-fail:
-    kln_onnx_model_destroy(model);
-    return status;
 }
 
 kiln_status kln_onnx_read_bytes(kiln_span bytes, const char *folder, kln_onnx_model **model)

@@ -73,9 +73,6 @@ KILN_MUST_CHECK kiln_status kln_onnx_read_string(kln_onnx_reader *reader, const 
 kiln_status kln_onnx_prepare_tensor(const kln_onnx_reader *reader, kln_wire wire, void *message);
 kiln_status kln_onnx_finish_tensor(kln_onnx_reader *reader, kln_wire wire, void *message);
 
-/* Bits of one element by TensorProto.DataType, also where kiln_dtype has no match; 0: not known. */
-unsigned kln_onnx_wire_bits(int32_t wire_dtype);
-
 /* The field of TensorProto that holds elements of this type when raw_data does not; 0: none. */
 uint32_t kln_onnx_data_field(kiln_dtype dtype);
 

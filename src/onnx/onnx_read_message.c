@@ -384,12 +384,8 @@ static kiln_status read_inside(kln_onnx_reader *reader, const kln_layout *layout
     tally *found = take_scratch(reader);
     KLN_RETURN_IF_NO_MEMORY(found, sizeof *found, "a message of the model");
     kiln_status status = take_tally(reader, layout, wire, message, found);
-    if (status == KILN_OK) {
-        status = make_room(reader, layout, found, message);
-    }
-    if (status == KILN_OK) {
-        status = fill(reader, layout, wire, found, message);
-    }
+    KLN_THEN(status, make_room(reader, layout, found, message));
+    KLN_THEN(status, fill(reader, layout, wire, found, message));
     found->next = reader->scratch;
     reader->scratch = found;
     return status == KILN_OK && hooks->finish != NULL ? hooks->finish(reader, wire, message)

@@ -26,6 +26,8 @@ unsigned kln_onnx_wire_bits(int32_t wire_dtype)
         case 24: return 8; /* FLOAT8E8M0 */
         case 25:           /* UINT2 */
         case 26: return 2; /* INT2 */
+        case 27:           /* FLOAT6E2M3 */
+        case 28: return 6; /* FLOAT6E3M2 */
         default: return kiln_dtype_bits(kln_onnx_dtype(wire_dtype));
     }
 }

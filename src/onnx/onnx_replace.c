@@ -29,30 +29,18 @@ const kln_onnx_tensor *kln_onnx_weight_at(const kln_onnx_model *model, size_t in
     return NULL;
 }
 
-/* The model again, all but the large weights copied. */
-static kiln_status copy_model(const kln_onnx_model *base, kln_onnx_model **made)
+kiln_status kln_onnx_model_copy(const kln_onnx_model *base, kln_onnx_model **made, kiln_span *bytes)
 {
-    kln_text message;
-    kln_text_init(&message, (size_t)INT32_MAX);
-    kiln_status status = kln_onnx_write_bytes(base, KLN_ONNX_WEIGHTS_LEFT_OUT, &message);
-    if (status == KILN_OK) {
-        status = kln_onnx_read_bytes((kiln_span){message.data, message.size}, NULL, made);
-    }
-    if (status != KILN_OK) {
-        kln_text_finish(&message);
-        return status;
-    }
-    kln_onnx_model *model = *made;
-    model->kept = message.data;
-    model->origin = kln_onnx_model_retain(base);
-    model->replaced =
-        kln_arena_alloc_zeroed(&model->arena, model->graph.initializer_count + 1, sizeof(bool));
-    KLN_RETURN_IF_NO_MEMORY(model->replaced, model->graph.initializer_count,
-                            "the weights of a model");
-    for (size_t i = 0; i < model->graph.initializer_count; i++) {
+    KLN_SCOPED(kln_text_finish) kln_text message = {.limit = (size_t)INT32_MAX};
+    KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(base, KLN_ONNX_WEIGHTS_LEFT_OUT, &message));
+    *bytes = (kiln_span){message.data, message.size};
+    KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(*bytes, NULL, made));
+    (*made)->kept = KLN_TAKE(message.data);
+    (*made)->origin = kln_onnx_model_retain(base);
+    for (size_t i = 0; i < base->graph.initializer_count; i++) {
         const kln_onnx_tensor *tensor = &base->graph.initializers[i];
         if (kln_onnx_is_left_out(tensor)) {
-            model->graph.initializers[i].data = tensor->data;
+            (*made)->graph.initializers[i].data = tensor->data;
         }
     }
     return KILN_OK;
@@ -86,9 +74,7 @@ static kiln_status set_all(const kln_onnx_model *before, const kln_onnx_weight *
 {
     const kln_onnx_graph *graph = &model->graph;
     KLN_SCOPED(kln_names_finish) kln_names places = {0};
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(kln_names_set(&places, graph->initializers[i].name, (uint32_t)i));
-    }
+    KLN_RETURN_IF_ERROR(kln_onnx_name_initializers(graph, &places));
     for (size_t i = 0; i < count; i++) {
         KLN_RETURN_IF_ERROR(set_given(model, &places, &weights[i]));
     }
@@ -103,14 +89,14 @@ static kiln_status set_all(const kln_onnx_model *before, const kln_onnx_weight *
 kiln_status kln_onnx_replace(const kln_onnx_model *model, const kln_onnx_weight *weights,
                              size_t count, kln_onnx_model **made)
 {
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *copy = NULL;
+    kiln_span bytes;
     *made = NULL;
-    kiln_status status = copy_model(model->replaced != NULL ? model->origin : model, made);
-    if (status == KILN_OK) {
-        status = set_all(model, weights, count, *made);
-    }
-    if (status != KILN_OK) {
-        kln_onnx_model_destroy(*made);
-        *made = NULL;
-    }
-    return status;
+    KLN_RETURN_IF_ERROR(
+        kln_onnx_model_copy(model->replaced != NULL ? model->origin : model, &copy, &bytes));
+    KLN_ARENA_NEW(&copy->arena, copy->replaced, copy->graph.initializer_count + 1,
+                  "the weights of a model");
+    KLN_RETURN_IF_ERROR(set_all(model, weights, count, copy));
+    *made = KLN_TAKE(copy);
+    return KILN_OK;
 }

@@ -49,14 +49,12 @@ kiln_status kln_onnx_write_bytes(const kln_onnx_model *model, kln_onnx_weights w
         "a model in memory has no file beside it for its weights: inline or left out is needed");
     kln_onnx_writer writer = {
         .tensor_field = kln_onnx_write_tensor_field, .weights = weights, .text = bytes};
-    kiln_status status = KILN_OK;
     const size_t before = bytes->size;
-    KLN_GOTO_IF_ERROR(kln_onnx_measure(&writer, model), done);
-    status = kln_onnx_write_again(&writer, model);
+    kiln_status status = kln_onnx_measure(&writer, model);
+    KLN_THEN(status, kln_onnx_write_again(&writer, model));
     if (status != KILN_OK) {
         bytes->size = before;
     }
-done:
     kln_free(writer.lengths);
     return status;
 }

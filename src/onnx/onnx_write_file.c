@@ -73,9 +73,7 @@ static kiln_status put_in_place(const kln_onnx_writer *writer, const char *path,
     const bool was_there = has_data && kln_file_exists(data_path);
     kiln_status status = has_data ? kln_output_commit(writer->data) : KILN_OK;
     const bool stands_alone = has_data && status == KILN_OK && !was_there;
-    if (status == KILN_OK) {
-        status = kln_output_commit(writer->file);
-    }
+    KLN_THEN(status, kln_output_commit(writer->file));
     if (status != KILN_OK && stands_alone) {
         (void)unlink(data_path);
     }

@@ -206,22 +206,16 @@ kiln_status kln_infer(const kln_onnx_model *model, const kln_infer_options *opti
                       kln_inference **out)
 {
     KLN_RETURN_IF_NULL_RESULT(out, model);
-    kln_inference *inference = kln_alloc_zeroed(1, sizeof *inference);
-    KLN_RETURN_IF_NO_MEMORY(inference, sizeof *inference, "shape inference");
+    KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;
+    KLN_NEW(inference, 1, "shape inference");
     inference->model = model;
-    kiln_status status = start(inference, options);
-    if (status == KILN_OK) {
-        status = kln_infer_more(inference, inference->graph);
-    }
-    if (status != KILN_OK) {
-        kln_inference_destroy(inference);
-        return status;
-    }
+    KLN_RETURN_IF_ERROR(start(inference, options));
+    KLN_RETURN_IF_ERROR(kln_infer_more(inference, inference->graph));
     /* The caller's array of shapes need not live on; kln_infer_more adds no shape for old inputs.
      */
     inference->state->options.inputs = NULL;
     inference->state->options.input_count = 0;
-    *out = inference;
+    *out = KLN_TAKE(inference);
     return KILN_OK;
 }
 

@@ -60,9 +60,7 @@ static const kln_resolved *look_up(kln_infer_state *state, const kln_scope *scop
     }
     kiln_status status =
         KLN_GROW(state->arena, state->resolved, state->resolved_count, state->resolved_capacity);
-    if (status == KILN_OK) {
-        status = kln_keys_set(&state->operators, &key, (uint32_t)state->resolved_count);
-    }
+    KLN_THEN(status, kln_keys_set(&state->operators, &key, (uint32_t)state->resolved_count));
     if (status != KILN_OK) {
         state->status = state->status == KILN_OK ? status : state->status;
         return NULL;

@@ -3,25 +3,14 @@
 
 #include "infer_rules.h"
 
-static const kln_dim *pads_of(kln_rule *rule, size_t *count)
-{
-    if (rule->since >= 11) {
-        return kln_rule_contents(rule, 1, count);
-    }
-    const int64_t *pads = kln_rule_ints(rule, rule->since < 2 ? "paddings" : "pads", count);
-    kln_dim *dims = pads != NULL ? kln_rule_alloc(rule, *count, sizeof *dims) : NULL;
-    for (size_t i = 0; dims != NULL && i < *count; i++) {
-        dims[i] = KLN_DIM_OF_NUMBER(pads[i]);
-    }
-    return dims;
-}
-
 static void rule_pad(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);
     size_t count = 0;
     size_t axis_count = rank;
-    const kln_dim *pads = pads_of(rule, &count);
+    const char *name = rule->since < 2 ? "paddings" : "pads";
+    const kln_dim *pads = rule->since >= 11 ? kln_rule_contents(rule, 1, &count)
+                                            : kln_rule_ints_as_contents(rule, name, &count);
     const int64_t *axes = NULL;
     const bool has_axes = rule->since >= 18 && kln_rule_has(rule, 3);
     if (has_axes) {
@@ -80,31 +69,19 @@ static bool block_size(kln_rule *rule, int64_t *size)
     return false;
 }
 
-static void rule_depth_to_space(kln_rule *rule)
+/* Channels become blocks of an image, or blocks channels. */
+static void rule_blocks(kln_rule *rule)
 {
+    const bool to_space = strcmp(rule->node->op_type, "DepthToSpace") == 0;
     int64_t size = 0;
     kln_dim *dims = block_size(rule, &size) ? kln_rule_new_shape(rule, 0, 4) : NULL;
-    if (dims != NULL) {
-        kln_expressions *pool = &rule->state->pool;
-        dims[0] = kln_rule_dim(rule, 0, 0);
-        dims[1] =
-            kln_dim_floor_divide(pool, kln_rule_dim(rule, 0, 1), KLN_DIM_OF_NUMBER(size * size));
-        dims[2] = kln_dim_times(pool, kln_rule_dim(rule, 0, 2), size);
-        dims[3] = kln_dim_times(pool, kln_rule_dim(rule, 0, 3), size);
-    }
-}
-
-static void rule_space_to_depth(kln_rule *rule)
-{
-    int64_t size = 0;
-    kln_dim *dims = block_size(rule, &size) ? kln_rule_new_shape(rule, 0, 4) : NULL;
-    if (dims != NULL) {
-        kln_expressions *pool = &rule->state->pool;
-        const kln_dim block = KLN_DIM_OF_NUMBER(size);
-        dims[0] = kln_rule_dim(rule, 0, 0);
-        dims[1] = kln_dim_times(pool, kln_rule_dim(rule, 0, 1), size * size);
-        dims[2] = kln_dim_floor_divide(pool, kln_rule_dim(rule, 0, 2), block);
-        dims[3] = kln_dim_floor_divide(pool, kln_rule_dim(rule, 0, 3), block);
+    for (size_t i = 0; dims != NULL && i < 4; i++) {
+        const kln_dim dim = kln_rule_dim(rule, 0, i);
+        const int64_t factor = i == 1 ? size * size : size;
+        dims[i] = i == 0 ? dim
+                  : to_space == (i == 1)
+                      ? kln_dim_floor_divide(&rule->state->pool, dim, KLN_DIM_OF_NUMBER(factor))
+                      : kln_dim_times(&rule->state->pool, dim, factor);
     }
 }
 
@@ -184,8 +161,8 @@ static bool fit_reverse_sequence(kln_rule *rule)
 
 const kln_op_rule kln_rules_pad[] = {
     OP("CenterCropPad", rule_center_crop_pad, .form = "18: - _", .fit = fit_center_crop_pad),
-    OP("DepthToSpace", rule_depth_to_space, .form = "1: -", .fit = fit_blocks),
+    OP("DepthToSpace", rule_blocks, .form = "1: -", .fit = fit_blocks),
     OP("Pad", rule_pad, .ranked = true, .form = "11: - _ (1) _", .fit = fit_pad),
     OP("ReverseSequence", kln_rule_same, .form = "10: __+ _", .fit = fit_reverse_sequence),
-    OP("SpaceToDepth", rule_space_to_depth, .form = "1: -", .fit = fit_blocks),
+    OP("SpaceToDepth", rule_blocks, .form = "1: -", .fit = fit_blocks),
     OP_END};

@@ -120,6 +120,16 @@ const int64_t *kln_rule_ints_or_input(kln_rule *rule, const char *name, size_t i
     return ints;
 }
 
+const kln_dim *kln_rule_ints_as_contents(kln_rule *rule, const char *name, size_t *count)
+{
+    const int64_t *ints = kln_rule_ints(rule, name, count);
+    kln_dim *dims = ints != NULL ? kln_rule_alloc(rule, *count, sizeof *dims) : NULL;
+    for (size_t i = 0; dims != NULL && i < *count; i++) {
+        dims[i] = KLN_DIM_OF_NUMBER(ints[i]);
+    }
+    return dims;
+}
+
 bool kln_rule_axis(kln_rule *rule, int64_t axis, size_t rank, size_t *out)
 {
     const int64_t wide = (int64_t)rank;

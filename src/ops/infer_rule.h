@@ -151,6 +151,8 @@ int64_t kln_rule_int(const kln_rule *rule, const char *name, int64_t otherwise);
 const char *kln_rule_string(const kln_rule *rule, const char *name, const char *otherwise);
 /* NULL and 0 when it is not given. */
 const int64_t *kln_rule_ints(const kln_rule *rule, const char *name, size_t *count);
+/* The same as kln_rule_contents has them of an input. */
+const kln_dim *kln_rule_ints_as_contents(kln_rule *rule, const char *name, size_t *count);
 /* From attribute `name`, or from input `input` in the versions where it is one. `known` is false
  * when the input is given but its content is not known. */
 const int64_t *kln_rule_ints_or_input(kln_rule *rule, const char *name, size_t input, size_t *count,

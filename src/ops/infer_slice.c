@@ -91,13 +91,8 @@ static const kln_dim *list_of(kln_rule *rule, const char *name, size_t input, si
         *given = kln_rule_has(rule, input);
         return kln_rule_contents(rule, input, count);
     }
-    const int64_t *ints = kln_rule_ints(rule, name, count);
-    *given = ints != NULL;
-    kln_dim *dims = ints != NULL ? kln_rule_alloc(rule, *count, sizeof *dims) : NULL;
-    for (size_t i = 0; dims != NULL && i < *count; i++) {
-        dims[i] = KLN_DIM_OF_NUMBER(ints[i]);
-    }
-    return dims;
+    *given = kln_rule_ints(rule, name, count) != NULL;
+    return kln_rule_ints_as_contents(rule, name, count);
 }
 
 /* What is taken of one axis. */

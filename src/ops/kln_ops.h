@@ -192,6 +192,7 @@ void kln_infer_take_back(kln_inference *inference, kln_graph_inference *graph,
 
 void kln_inference_destroy(kln_inference *inference); /* NULL is allowed */
 KLN_SCOPED_POINTER(kln_inference, kln_inference_destroy)
+KLN_SCOPED_POINTER(kiln_issue_list, kiln_issue_list_destroy)
 
 /* The value of that name as `graph` sees it, outer graphs included, or NULL. */
 kln_value *kln_inference_find(const kln_graph_inference *graph, const char *name);

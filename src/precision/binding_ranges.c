@@ -76,23 +76,22 @@ kiln_status quantize_binding_ranges(const kiln_precision_options *options,
     if (options->binding_count == 0) {
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(kiln_range_table_create(ranges));
-    kiln_status status =
-        options->ranges != NULL ? kiln_range_table_merge(*ranges, options->ranges) : KILN_OK;
-    for (size_t i = 0; status == KILN_OK && i < options->binding_count; i++) {
+    KLN_SCOPED(kiln_range_table_destroy_at) kiln_range_table *made = NULL;
+    KLN_RETURN_IF_ERROR(kiln_range_table_create(&made));
+    if (options->ranges != NULL) {
+        KLN_RETURN_IF_ERROR(kiln_range_table_merge(made, options->ranges));
+    }
+    for (size_t i = 0; i < options->binding_count; i++) {
         const kiln_binding_quantization *asked = &options->bindings[i];
-        const kiln_range *known = kiln_range_table_find(*ranges, asked->name);
+        const kiln_range *known = kiln_range_table_find(made, asked->name);
         kiln_range range = known != NULL ? *known : KILN_RANGE(.name = asked->name);
         if (asked->quantization.count > 0) {
             range.name = asked->name;
             range.low = range.high = 0;
             range_of(&asked->quantization, quantize_binding_storage(options, asked), &range);
-            status = kiln_range_table_put(*ranges, &range);
+            KLN_RETURN_IF_ERROR(kiln_range_table_put(made, &range));
         }
     }
-    if (status != KILN_OK) {
-        kiln_range_table_destroy(*ranges);
-        *ranges = NULL;
-    }
-    return status;
+    *ranges = KLN_TAKE(made);
+    return KILN_OK;
 }

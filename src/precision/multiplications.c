@@ -23,11 +23,11 @@ static uint64_t elements(const kln_value *value, size_t from)
 
 uint64_t kln_precision_multiplications(const kln_onnx_node *node, const kln_graph_inference *known)
 {
-    const bool is_conv = kln_graph_edit_is(node, "Conv");
-    const bool is_across = kln_graph_edit_is(node, "ConvTranspose");
+    const bool is_conv = kln_onnx_node_is(node, "Conv");
+    const bool is_across = kln_onnx_node_is(node, "ConvTranspose");
     if (known == NULL || node->input_count < 2 || node->output_count == 0 ||
-        (!is_conv && !is_across && !kln_graph_edit_is(node, "MatMul") &&
-         !kln_graph_edit_is(node, "Gemm"))) {
+        (!is_conv && !is_across && !kln_onnx_node_is(node, "MatMul") &&
+         !kln_onnx_node_is(node, "Gemm"))) {
         return 0;
     }
     const kln_value *left = kln_inference_find(known, node->inputs[0]);
@@ -41,6 +41,6 @@ uint64_t kln_precision_multiplications(const kln_onnx_node *node, const kln_grap
         return elements(is_conv ? out : left, 0) * elements(right, 1);
     }
     const kln_onnx_attribute *across = kln_onnx_find_attribute(node, "transA");
-    const bool swaps = kln_graph_edit_is(node, "Gemm") && across != NULL && across->i != 0;
+    const bool swaps = kln_onnx_node_is(node, "Gemm") && across != NULL && across->i != 0;
     return elements(out, 0) * size_at(left, swaps ? 0 : left->rank - 1);
 }

@@ -130,11 +130,11 @@ bool kln_channels_read(const kln_channel_observer *channels, size_t count, kiln_
 bool kln_precision_summed(const kln_onnx_node *node, const kln_graph_inference *known,
                           kln_summed *summed)
 {
-    const bool is_conv = kln_graph_edit_is(node, "Conv");
-    const bool is_across = kln_graph_edit_is(node, "ConvTranspose");
-    const bool is_gemm = kln_graph_edit_is(node, "Gemm") && kln_onnx_int(node, "transA", 0) == 0;
+    const bool is_conv = kln_onnx_node_is(node, "Conv");
+    const bool is_across = kln_onnx_node_is(node, "ConvTranspose");
+    const bool is_gemm = kln_onnx_node_is(node, "Gemm") && kln_onnx_int(node, "transA", 0) == 0;
     if (node->input_count < 2 ||
-        (!is_conv && !is_across && !is_gemm && !kln_graph_edit_is(node, "MatMul"))) {
+        (!is_conv && !is_across && !is_gemm && !kln_onnx_node_is(node, "MatMul"))) {
         return false;
     }
     const kln_value *weights = kln_inference_find(known, node->inputs[1]);

@@ -211,7 +211,7 @@ static kiln_status convert_rest(kln_onnx_model *model, const kiln_precision_opti
     KLN_RETURN_IF_ERROR(kln_raise_opset(model, HALF_SCALES));
     KLN_RETURN_IF_ERROR(kln_precision_report_create(&aside));
     kiln_status status = to_half(model, &rest, aside);
-    status = status == KILN_OK ? kln_precision_report_rest(report, aside) : status;
+    KLN_THEN(status, kln_precision_report_rest(report, aside));
     kiln_precision_summary *totals = kln_precision_report_totals(report);
     const kiln_precision_summary *added = kln_precision_report_totals(aside);
     totals->bytes_after = added->bytes_after;
@@ -278,18 +278,15 @@ static kiln_status convert(kln_onnx_model *model, const kiln_precision_options *
 kiln_status kln_precision_convert(kln_onnx_model *model, const kiln_precision_options *options,
                                   kiln_precision_report **report)
 {
-    kiln_precision_report *made = NULL;
+    KLN_SCOPED(kiln_precision_report_destroy_at) kiln_precision_report *made = NULL;
     const saved_model saved = save(model);
     KLN_RETURN_IF_ERROR(check_options(options));
     KLN_RETURN_IF_ERROR(kln_precision_report_create(&made));
     const kiln_status status = convert(model, options, made);
     if (status != KILN_OK) {
         restore(model, &saved);
-    }
-    if (status != KILN_OK || report == NULL) {
-        kiln_precision_report_destroy(made);
-    } else {
-        *report = made;
+    } else if (report != NULL) {
+        *report = KLN_TAKE(made);
     }
     return status;
 }
@@ -298,7 +295,7 @@ kiln_status kiln_network_convert(kiln_network *network, const kiln_precision_opt
                                  kiln_precision_report **report)
 {
     kiln_precision_options read = KILN_PRECISION_OPTIONS_INIT;
-    kiln_precision_report *made = NULL;
+    KLN_SCOPED(kiln_precision_report_destroy_at) kiln_precision_report *made = NULL;
     kln_onnx_model *model = NULL;
     if (report != NULL) {
         *report = NULL;
@@ -312,11 +309,8 @@ kiln_status kiln_network_convert(kiln_network *network, const kiln_precision_opt
     const kiln_status status = kln_network_rewritten(network);
     if (status != KILN_OK) {
         restore(model, &saved);
-    }
-    if (status != KILN_OK || report == NULL) {
-        kiln_precision_report_destroy(made);
-    } else {
-        *report = made;
+    } else if (report != NULL) {
+        *report = KLN_TAKE(made);
     }
     return status;
 }

@@ -24,7 +24,7 @@ static bool is_among(const kln_onnx_value *values, size_t count, const char *nam
 static const kln_onnx_tensor *aliased(const kln_onnx_graph *graph, const kln_onnx_node *node,
                                       const kiln_precision_options *options)
 {
-    if (!kln_graph_edit_is(node, "Identity") || node->output_count != 1 ||
+    if (!kln_onnx_node_is(node, "Identity") || node->output_count != 1 ||
         quantize_is_kept(options, node) ||
         is_among(graph->outputs, graph->output_count, node->outputs[0])) {
         return NULL;

@@ -54,7 +54,7 @@ static void stay(precise_node *decided, kiln_precision_reason reason, const char
 static bool is_adding(const kln_onnx_node *node)
 {
     const kln_onnx_attribute *reduction = kln_onnx_find_attribute(node, "reduction");
-    return (kln_graph_edit_is(node, "ScatterElements") || kln_graph_edit_is(node, "ScatterND")) &&
+    return (kln_onnx_node_is(node, "ScatterElements") || kln_onnx_node_is(node, "ScatterND")) &&
            reduction != NULL &&
            (reduction->s.size != 4 || memcmp(reduction->s.data, "none", 4) != 0);
 }
@@ -144,7 +144,7 @@ static bool holds_scales(const precise_pass *pass, const precise_graph *graph,
                          const kln_onnx_node *node)
 {
     const bool quantizes =
-        kln_graph_edit_is(node, "QuantizeLinear") || kln_graph_edit_is(node, "DequantizeLinear");
+        kln_onnx_node_is(node, "QuantizeLinear") || kln_onnx_node_is(node, "DequantizeLinear");
     const precise_value *scale =
         quantizes && node->input_count > 1 ? precise_find(graph, node->inputs[1]) : NULL;
     if (!quantizes) {
@@ -201,7 +201,7 @@ static bool says_outputs(const precise_graph *graph, const kln_onnx_node *node,
         const kln_schema_parameter *parameter = kln_schema_output(schema, k);
         const precise_value *out = precise_find(graph, node->outputs[k]);
         bool said = out == NULL || !out->is_single || parameter == NULL ||
-                    parameter->variable < 0 || kln_graph_edit_is(node, "LayerNormalization");
+                    parameter->variable < 0 || kln_onnx_node_is(node, "LayerNormalization");
         for (size_t i = 0; !said && i < node->input_count; i++) {
             const kln_schema_parameter *input = kln_schema_input(schema, i);
             said = node->inputs[i][0] != '\0' && input != NULL &&
@@ -313,7 +313,7 @@ static kiln_status decide_loop(precise_pass *pass, precise_graph *graph, size_t 
     const kln_onnx_node *node = &graph->graph->nodes[index];
     precise_graph *inner = decided->graph_count == 1 ? decided->graphs[0] : NULL;
     const kln_onnx_attribute *slices = kln_onnx_find_attribute(node, "num_scan_inputs");
-    const bool scans = kln_graph_edit_is(node, "Scan") && slices != NULL && slices->i >= 0 &&
+    const bool scans = kln_onnx_node_is(node, "Scan") && slices != NULL && slices->i >= 0 &&
                        (size_t)slices->i <= node->input_count;
     size_t carried = SIZE_MAX;
     set_wants(graph, node, decided, WANT_SINGLE);
@@ -330,11 +330,11 @@ static kiln_status decide_loop(precise_pass *pass, precise_graph *graph, size_t 
                 decided->wants[i] = WANT_HALF;
             }
         }
-    } else if (kln_graph_edit_is(node, "Loop")) {
+    } else if (kln_onnx_node_is(node, "Loop")) {
         carried = node->input_count >= 2 ? node->input_count - 2 : 0;
     }
     KLN_RETURN_IF_ERROR(decide(pass, inner));
-    const size_t first = kln_graph_edit_is(node, "Loop") ? 1 : 0; /* its condition comes before */
+    const size_t first = kln_onnx_node_is(node, "Loop") ? 1 : 0; /* its condition comes before */
     if (carried != SIZE_MAX && first + carried <= inner->graph->output_count) {
         KLN_RETURN_IF_ERROR(require_outputs(inner, first + carried, true));
         for (size_t i = carried; i < node->output_count; i++) {
@@ -356,7 +356,7 @@ static kiln_status decide_holder(precise_pass *pass, precise_graph *graph, size_
                                  precise_node *decided)
 {
     const kln_onnx_node *node = &graph->graph->nodes[index];
-    if (!kln_graph_edit_is(node, "If")) {
+    if (!kln_onnx_node_is(node, "If")) {
         return decide_loop(pass, graph, index, decided);
     }
     for (size_t g = 0; g < decided->graph_count; g++) {
@@ -375,11 +375,11 @@ static bool is_source(const precise_graph *graph, const kln_onnx_node *node)
     const kln_onnx_attribute *to = kln_onnx_find_attribute(node, "to");
     const precise_value *out =
         node->output_count == 1 ? precise_find(graph, node->outputs[0]) : NULL;
-    if (out == NULL || !out->is_single || (kln_graph_edit_is(node, "Cast") && to == NULL)) {
+    if (out == NULL || !out->is_single || (kln_onnx_node_is(node, "Cast") && to == NULL)) {
         return false;
     }
-    return kln_graph_edit_is(node, "Cast") || kln_graph_edit_is(node, "Constant") ||
-           kln_graph_edit_is(node, "ConstantOfShape");
+    return kln_onnx_node_is(node, "Cast") || kln_onnx_node_is(node, "Constant") ||
+           kln_onnx_node_is(node, "ConstantOfShape");
 }
 
 /* What quantizes takes its input as it is: a cast would stand between the integers and the kernel
@@ -387,7 +387,7 @@ static bool is_source(const precise_graph *graph, const kln_onnx_node *node)
 static bool quantizes_single(const precise_graph *graph, const kln_onnx_node *node)
 {
     const precise_value *in =
-        kln_graph_edit_is(node, "QuantizeLinear") ? precise_find(graph, node->inputs[0]) : NULL;
+        kln_onnx_node_is(node, "QuantizeLinear") ? precise_find(graph, node->inputs[0]) : NULL;
     return in != NULL && in->is_single && !in->is_half && !precise_is_constant(in) &&
            !in->is_flexible;
 }
@@ -400,7 +400,7 @@ static void decide_node(const precise_pass *pass, precise_graph *graph, size_t i
     const size_t ins = count_singles(graph, node->inputs, node->input_count, &plain);
     const size_t outs = count_singles(graph, node->outputs, node->output_count, &plain);
     set_wants(graph, node, decided, WANT_SINGLE);
-    if (ins + outs == 0 || (kln_graph_edit_is(node, "Cast") && outs == 0)) {
+    if (ins + outs == 0 || (kln_onnx_node_is(node, "Cast") && outs == 0)) {
         decided->reason = KILN_PRECISION_NO_FLOATS;
         set_wants(graph, node, decided, WANT_ANY);
     } else if (must_stay(pass, graph, index, decided)) {

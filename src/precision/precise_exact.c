@@ -16,7 +16,7 @@
 static bool is_one_of(const kln_onnx_node *node, const char *const *names)
 {
     for (; *names != NULL; names++) {
-        if (kln_graph_edit_is(node, *names)) {
+        if (kln_onnx_node_is(node, *names)) {
             return true;
         }
     }
@@ -40,7 +40,7 @@ static const char *const after_squares[] = {
 static int64_t cast_to(const kln_onnx_node *node)
 {
     const kln_onnx_attribute *to = kln_onnx_find_attribute(node, "to");
-    return kln_graph_edit_is(node, "Cast") && to != NULL ? to->i : 0;
+    return kln_onnx_node_is(node, "Cast") && to != NULL ? to->i : 0;
 }
 
 static bool is_whole(int32_t wire)

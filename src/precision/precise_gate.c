@@ -61,7 +61,7 @@ static bool has_quantized_weights(const precise_graph *graph, const kln_onnx_nod
     size_t at = 0;
     const kln_onnx_node *maker =
         node->input_count > 1 ? maker_of(graph, node->inputs[1], &at) : NULL;
-    return maker != NULL && kln_graph_edit_is(maker, "DequantizeLinear");
+    return maker != NULL && kln_onnx_node_is(maker, "DequantizeLinear");
 }
 
 static bool is_activation(const kln_onnx_node *node)
@@ -71,7 +71,7 @@ static bool is_activation(const kln_onnx_node *node)
                                       "LeakyRelu", "Clip",        "Celu", "ThresholdedRelu",
                                       "PRelu",     "Mish",        "Gelu"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(all); i++) {
-        if (kln_graph_edit_is(node, all[i])) {
+        if (kln_onnx_node_is(node, all[i])) {
             return true;
         }
     }
@@ -90,7 +90,7 @@ static void mark_activated(precise_graph *graph, const kln_onnx_node *node)
     const kln_value *between = kln_inference_find(graph->known, activation->inputs[0]);
     const kln_onnx_node *conv = maker_of(graph, activation->inputs[0], &before);
     if (conv != NULL && has_quantized_weights(graph, conv) &&
-        (kln_graph_edit_is(conv, "Conv") || kln_graph_edit_is(conv, "ConvTranspose"))) {
+        (kln_onnx_node_is(conv, "Conv") || kln_onnx_node_is(conv, "ConvTranspose"))) {
         graph->nodes[at].is_bytes = true;
         graph->nodes[before].is_bytes = between->consumers == 1;
     }
@@ -115,7 +115,7 @@ kiln_status precise_mark_kept(const precise_pass *pass, precise_graph *graph)
     for (size_t i = 0; status == KILN_OK && i < graph->graph->node_count; i++) {
         graph->nodes[i].is_gate = is_gate(graph, &index, &graph->graph->nodes[i], all);
         found = found || graph->nodes[i].is_gate;
-        if (kln_graph_edit_is(&graph->graph->nodes[i], "QuantizeLinear")) {
+        if (kln_onnx_node_is(&graph->graph->nodes[i], "QuantizeLinear")) {
             mark_activated(graph, &graph->graph->nodes[i]);
         }
     }

@@ -313,7 +313,7 @@ static kiln_status write_source(precise_pass *pass, kln_onnx_node *node)
     kln_arena *arena = &pass->model->arena;
     kln_onnx_attribute *attribute = kln_arena_alloc_zeroed(arena, 1, sizeof *attribute);
     KLN_FAIL_IF(attribute == NULL, precise_no_memory());
-    if (kln_graph_edit_is(node, "Cast")) {
+    if (kln_onnx_node_is(node, "Cast")) {
         *attribute = *kln_onnx_find_attribute(node, "to");
         attribute->i = pass->half_wire;
     } else {
@@ -334,7 +334,7 @@ static bool is_idle_cast(const precise_pass *pass, const precise_graph *graph,
                          const precise_node *decided, const kln_onnx_node *node)
 {
     const kln_onnx_attribute *to = kln_onnx_find_attribute(node, "to");
-    if (!kln_graph_edit_is(node, "Cast") || to == NULL || node->input_count != 1 ||
+    if (!kln_onnx_node_is(node, "Cast") || to == NULL || node->input_count != 1 ||
         node->output_count != 1) {
         return false;
     }
@@ -359,7 +359,7 @@ static kiln_status write_node(precise_pass *pass, precise_graph *graph, size_t i
         out->is_half = out->half_reads != 0 && out->single_reads == 0;
     }
     if (out != NULL && !out->is_output && decided->is_half &&
-        kln_graph_edit_is(&node, "DequantizeLinear")) {
+        kln_onnx_node_is(&node, "DequantizeLinear")) {
         out->dequantizes = &graph->graph->nodes[index];
         return KILN_OK;
     }

@@ -59,13 +59,13 @@ bool kln_patch_of(const kln_onnx_node *node, const kln_graph_inference *known, k
     kln_summed summed;
     memset(patch, 0, sizeof *patch);
     patch->elements = patch->groups = 1;
-    if (kln_graph_edit_is(node, "ConvTranspose") || !kln_precision_summed(node, known, &summed)) {
+    if (kln_onnx_node_is(node, "ConvTranspose") || !kln_precision_summed(node, known, &summed)) {
         return false;
     }
     const kln_value *weights = kln_inference_find(known, node->inputs[1]);
     const kln_onnx_attribute *group = kln_onnx_find_attribute(node, "group");
     patch->input = summed.name;
-    if (kln_graph_edit_is(node, "Conv")) {
+    if (kln_onnx_node_is(node, "Conv")) {
         patch->groups = group != NULL ? (size_t)group->i : 1;
         if (!read_window(node, weights, patch)) {
             return false;

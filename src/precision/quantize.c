@@ -40,7 +40,7 @@ static kiln_status spread_constant(quantize_pass *pass, const kln_onnx_node *nod
     kiln_shape shape;
     int64_t count = 0;
     float number = 0;
-    if (!kln_graph_edit_is(node, "ConstantOfShape") || known == NULL || !known->is_constant ||
+    if (!kln_onnx_node_is(node, "ConstantOfShape") || known == NULL || !known->is_constant ||
         known->dtype != KILN_DTYPE_FLOAT32 || !kln_value_shape(known, &shape) ||
         !kiln_shape_is_static(&shape) || kiln_shape_elements(&shape, &count) != KILN_OK ||
         (size_t)count > MOST_SPREAD || shape.rank < 2) {
@@ -74,7 +74,7 @@ static kiln_status add_value(quantize_pass *pass, const char *name, uint32_t pro
     }
     const kln_value *known = kln_inference_find(pass->inference->graph, name);
     const bool is_constant =
-        producer == KLN_NO_NODE || kln_graph_edit_is(&pass->graph->nodes[producer], "Constant");
+        producer == KLN_NO_NODE || kln_onnx_node_is(&pass->graph->nodes[producer], "Constant");
     const kln_onnx_tensor *weights =
         is_constant && known != NULL && known->is_constant && known->dtype == KILN_DTYPE_FLOAT32 &&
                 known->initializer != NULL && known->initializer->data.data != NULL
@@ -156,8 +156,8 @@ static void share_ranges(quantize_pass *pass)
         const kln_onnx_node *node = &pass->graph->nodes[i];
         quantize_value *out =
             node->output_count == 1 ? quantize_find(pass, node->outputs[0]) : NULL;
-        for (size_t k = 0;
-             out != NULL && kln_graph_edit_is(node, "Concat") && k < node->input_count; k++) {
+        for (size_t k = 0; out != NULL && kln_onnx_node_is(node, "Concat") && k < node->input_count;
+             k++) {
             quantize_value *in = quantize_find(pass, node->inputs[k]);
             if (in != NULL && in->weights == NULL) {
                 quantize_value *head = head_of(pass, in);
@@ -292,7 +292,7 @@ static kiln_status mark_read(const kln_onnx_graph *graph, kln_names *read)
 static bool is_constant_node(const kln_onnx_node *node)
 {
     return node->output_count == 1 &&
-           (kln_graph_edit_is(node, "Constant") || kln_graph_edit_is(node, "ConstantOfShape"));
+           (kln_onnx_node_is(node, "Constant") || kln_onnx_node_is(node, "ConstantOfShape"));
 }
 
 /* Constants that nobody reads any more. */
@@ -354,7 +354,7 @@ static kiln_status report(const quantize_pass *pass)
                                    ? kln_inference_find(pass->inference->graph, node->outputs[0])
                                    : NULL;
         const bool floats =
-            out != NULL && out->dtype == KILN_DTYPE_FLOAT32 && !kln_graph_edit_is(node, "Constant");
+            out != NULL && out->dtype == KILN_DTYPE_FLOAT32 && !kln_onnx_node_is(node, "Constant");
         const kiln_precision_node line = {
             .struct_size = sizeof line,
             .name = node->name,
@@ -416,11 +416,11 @@ bool kln_precision_reads_ranges(const kln_onnx_node *node, const kln_graph_infer
         "Sum",     "AveragePool",       "ReduceMean", "Concat",    "Flatten",
         "Reshape", "GlobalAveragePool", "Squeeze",    "Unsqueeze", "Transpose",
     };
-    bool reads = kln_graph_edit_is(node, "Mul") && node->input_count == 2 &&
+    bool reads = kln_onnx_node_is(node, "Mul") && node->input_count == 2 &&
                  quantize_is_one_pixel(kln_inference_find(known, node->inputs[0])) !=
                      quantize_is_one_pixel(kln_inference_find(known, node->inputs[1]));
     for (size_t i = 0; !reads && i < KLN_ARRAY_LENGTH(readers); i++) {
-        reads = kln_graph_edit_is(node, readers[i]);
+        reads = kln_onnx_node_is(node, readers[i]);
     }
     return reads;
 }

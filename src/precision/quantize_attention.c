@@ -13,19 +13,19 @@
 /* The values by what a softmax gives, masked or not. */
 static bool is_attention(const quantize_index *index, const kln_onnx_node *node)
 {
-    if (!kln_graph_edit_is(node, "MatMul")) {
+    if (!kln_onnx_node_is(node, "MatMul")) {
         return false;
     }
     const kln_onnx_node *weights = quantize_producer(index, node->inputs[0]);
-    for (int steps = 0; steps < 2 && weights != NULL && !kln_graph_edit_is(weights, "Softmax");
+    for (int steps = 0; steps < 2 && weights != NULL && !kln_onnx_node_is(weights, "Softmax");
          steps++) {
-        const bool is_masked = kln_graph_edit_is(weights, "Cast") ||
-                               kln_graph_edit_is(weights, "Mul") ||
-                               kln_graph_edit_is(weights, "Where");
+        const bool is_masked = kln_onnx_node_is(weights, "Cast") ||
+                               kln_onnx_node_is(weights, "Mul") ||
+                               kln_onnx_node_is(weights, "Where");
         weights =
             is_masked ? quantize_producer(index, weights->inputs[weights->input_count - 1]) : NULL;
     }
-    return weights != NULL && kln_graph_edit_is(weights, "Softmax");
+    return weights != NULL && kln_onnx_node_is(weights, "Softmax");
 }
 
 /* What attention gives, softmax(q k) v ("Attention Is All You Need",
@@ -43,8 +43,8 @@ static bool projects_attention(const quantize_index *index, const char *input)
 bool quantize_has_no_gain(const kiln_precision_options *options, const quantize_index *index,
                           const kln_onnx_node *node, const quantize_product *product)
 {
-    if (options->rest == KILN_PRECISION_DEFAULT || kln_graph_edit_is(node, "Conv") ||
-        kln_graph_edit_is(node, "ConvTranspose")) {
+    if (options->rest == KILN_PRECISION_DEFAULT || kln_onnx_node_is(node, "Conv") ||
+        kln_onnx_node_is(node, "ConvTranspose")) {
         return false;
     }
     if (product->width <= NARROW && projects_attention(index, node->inputs[product->input])) {

@@ -344,7 +344,7 @@ static kiln_status leave_out(bindings_pass *pass, const edge *e, bool *done)
     const char *op = e->is_input ? "QuantizeLinear" : "DequantizeLinear";
     for (size_t i = pass->graph.node_count; i-- > 0;) {
         const kln_onnx_node *node = &pass->graph.nodes[i];
-        if (!kln_graph_edit_is(node, op) ||
+        if (!kln_onnx_node_is(node, op) ||
             strcmp(e->is_input ? node->inputs[0] : node->outputs[0], e->inside) != 0) {
             continue;
         }

@@ -21,8 +21,8 @@ static bool find_weights(const quantize_pass *pass, const kln_onnx_node *node,
     if (left == NULL || right == NULL) {
         return false;
     }
-    const bool is_product = kln_graph_edit_is(node, "MatMul");
-    const bool is_gemm = kln_graph_edit_is(node, "Gemm");
+    const bool is_product = kln_onnx_node_is(node, "MatMul");
+    const bool is_gemm = kln_onnx_node_is(node, "Gemm");
     const bool swapped = is_product && right->weights == NULL;
     const kln_onnx_tensor *weights = swapped ? left->weights : right->weights;
     chosen->weights = swapped ? 0 : 1;
@@ -42,19 +42,19 @@ static bool find_weights(const quantize_pass *pass, const kln_onnx_node *node,
         return kln_onnx_int(node, "transA", 0) == 0;
     }
     chosen->depth = 1;
-    if (kln_graph_edit_is(node, "ConvTranspose")) {
+    if (kln_onnx_node_is(node, "ConvTranspose")) {
         chosen->axis = 1;
         chosen->depth = 0;
         return kln_onnx_int(node, "group", 1) == 1;
     }
     chosen->axis = 0;
-    return kln_graph_edit_is(node, "Conv");
+    return kln_onnx_node_is(node, "Conv");
 }
 
 static bool is_candidate(const kln_onnx_node *node)
 {
-    return kln_graph_edit_is(node, "Conv") || kln_graph_edit_is(node, "ConvTranspose") ||
-           kln_graph_edit_is(node, "MatMul") || kln_graph_edit_is(node, "Gemm");
+    return kln_onnx_node_is(node, "Conv") || kln_onnx_node_is(node, "ConvTranspose") ||
+           kln_onnx_node_is(node, "MatMul") || kln_onnx_node_is(node, "Gemm");
 }
 
 /* The node that `name` goes to: its one reader, or the Mul of x sigmoid(x), which two read. */
@@ -73,7 +73,7 @@ static const kln_onnx_node *next_of(const kln_graph_inference *known, const quan
         gate != NULL && gate->consumers == 1
             ? kln_graph_index_node(&index->of, &index->of.consumers, gate->name)
             : NULL;
-    const bool is_both = next != NULL && kln_graph_edit_is(next, "Mul") &&
+    const bool is_both = next != NULL && kln_onnx_node_is(next, "Mul") &&
                          (strcmp(next->inputs[0], name) == 0 || strcmp(next->inputs[1], name) == 0);
     return is_both ? next : NULL;
 }
@@ -93,14 +93,14 @@ bool quantize_is_one_pixel(const kln_value *value)
 const kln_onnx_node *quantize_gated(const kln_graph_inference *known, const quantize_index *index,
                                     const kln_onnx_node *node)
 {
-    if (!kln_graph_edit_is(node, "Conv") ||
+    if (!kln_onnx_node_is(node, "Conv") ||
         !quantize_is_one_pixel(kln_inference_find(known, node->inputs[0]))) {
         return NULL;
     }
     for (int steps = 0; steps < 12 && node != NULL && node->output_count == 1; steps++) {
         const char *name = node->outputs[0];
         node = next_of(known, index, name);
-        if (node != NULL && kln_graph_edit_is(node, "Mul") && node->input_count == 2) {
+        if (node != NULL && kln_onnx_node_is(node, "Mul") && node->input_count == 2) {
             const char *other = node->inputs[strcmp(node->inputs[0], name) == 0];
             const kln_value *value = kln_inference_find(known, other);
             if (value != NULL && !value->is_constant && !quantize_is_one_pixel(value)) {
@@ -163,12 +163,12 @@ static const kln_onnx_node *conv_of(const quantize_pass *pass, const quantize_va
 {
     for (int steps = 0; steps < 4 && value != NULL && value->producer != KLN_NO_NODE; steps++) {
         const kln_onnx_node *node = &pass->graph->nodes[value->producer];
-        if (kln_graph_edit_is(node, "Conv")) {
+        if (kln_onnx_node_is(node, "Conv")) {
             return pass->nodes[value->producer].is_quantized ? node : NULL;
         }
         if (value->readers != 1 ||
-            (!kln_graph_edit_is(node, "BatchNormalization") && !kln_graph_edit_is(node, "Relu") &&
-             !kln_graph_edit_is(node, "Clip") && !kln_graph_edit_is(node, "Add"))) {
+            (!kln_onnx_node_is(node, "BatchNormalization") && !kln_onnx_node_is(node, "Relu") &&
+             !kln_onnx_node_is(node, "Clip") && !kln_onnx_node_is(node, "Add"))) {
             return NULL;
         }
         value = quantize_find(pass, node->inputs[0]);
@@ -206,14 +206,14 @@ static bool is_swish_of_conv(const quantize_pass *pass, const quantize_value *va
     const kln_onnx_node *node = value != NULL && value->producer != KLN_NO_NODE
                                     ? &pass->graph->nodes[value->producer]
                                     : NULL;
-    for (size_t i = 0; node != NULL && kln_graph_edit_is(node, "Mul") && i < 2; i++) {
+    for (size_t i = 0; node != NULL && kln_onnx_node_is(node, "Mul") && i < 2; i++) {
         const quantize_value *x = quantize_find(pass, node->inputs[i]);
         const quantize_value *other = quantize_find(pass, node->inputs[1 - i]);
         if (x != NULL && other != NULL && x->readers == 2 && x->producer != KLN_NO_NODE &&
             other->readers == 1 && other->producer != KLN_NO_NODE &&
             pass->nodes[x->producer].is_quantized &&
-            kln_graph_edit_is(&pass->graph->nodes[x->producer], "Conv") &&
-            kln_graph_edit_is(&pass->graph->nodes[other->producer], "Sigmoid") &&
+            kln_onnx_node_is(&pass->graph->nodes[x->producer], "Conv") &&
+            kln_onnx_node_is(&pass->graph->nodes[other->producer], "Sigmoid") &&
             strcmp(pass->graph->nodes[other->producer].inputs[0], node->inputs[i]) == 0) {
             return true;
         }
@@ -223,7 +223,7 @@ static bool is_swish_of_conv(const quantize_pass *pass, const quantize_value *va
 
 static bool is_average(const kln_onnx_node *node)
 {
-    return kln_graph_edit_is(node, "GlobalAveragePool") || kln_graph_edit_is(node, "AveragePool");
+    return kln_onnx_node_is(node, "GlobalAveragePool") || kln_onnx_node_is(node, "AveragePool");
 }
 
 /* The branch beside a convolution is quantized, so that the sum is its kernel's; the input of an
@@ -239,7 +239,7 @@ static void choose_beside(quantize_pass *pass, size_t index)
     if (is_average(node) && first != NULL &&
         ((first->readers == 1 && conv_of(pass, first) != NULL) || is_swish_of_conv(pass, first))) {
         chosen->input = 0;
-    } else if ((kln_graph_edit_is(node, "Add") || kln_graph_edit_is(node, "Sum")) &&
+    } else if ((kln_onnx_node_is(node, "Add") || kln_onnx_node_is(node, "Sum")) &&
                node->input_count == 2) {
         const quantize_value *a = quantize_find(pass, node->inputs[0]);
         const quantize_value *b = quantize_find(pass, node->inputs[1]);
@@ -292,7 +292,7 @@ static void feed(const quantize_pass *pass, size_t index, size_t input)
 /* The place of the image of x sigmoid(x) in eight bits that a Mul scales by channel, or 2. */
 static size_t scaled_image(const quantize_pass *pass, const kln_onnx_node *node)
 {
-    for (size_t i = 0; kln_graph_edit_is(node, "Mul") && node->input_count == 2 && i < 2; i++) {
+    for (size_t i = 0; kln_onnx_node_is(node, "Mul") && node->input_count == 2 && i < 2; i++) {
         const kln_value *gate = kln_inference_find(pass->inference->graph, node->inputs[1 - i]);
         if (gate != NULL && !gate->is_constant && quantize_is_one_pixel(gate) &&
             is_swish_of_conv(pass, quantize_find(pass, node->inputs[i]))) {

@@ -25,7 +25,7 @@ static bool is_output(const kln_onnx_graph *graph, const char *name)
 static const kln_onnx_tensor *constant_of(const kln_onnx_graph *graph, const kln_onnx_node *node)
 {
     const kln_onnx_attribute *value = kln_onnx_find_attribute(node, "value");
-    return kln_graph_edit_is(node, "Constant") && node->output_count == 1 && value != NULL &&
+    return kln_onnx_node_is(node, "Constant") && node->output_count == 1 && value != NULL &&
                    !is_output(graph, node->outputs[0])
                ? value->tensor
                : NULL;
@@ -96,9 +96,9 @@ static kiln_status look_at_conv(fold_pass *pass, size_t index)
 {
     const kln_onnx_node *node = &pass->graph.nodes[index];
     const kln_onnx_attribute *group = kln_onnx_find_attribute(node, "group");
-    const bool across = kln_graph_edit_is(node, "ConvTranspose");
+    const bool across = kln_onnx_node_is(node, "ConvTranspose");
     fold_conv *conv = &pass->convs[index];
-    if ((!across && !kln_graph_edit_is(node, "Conv")) || node->output_count != 1 ||
+    if ((!across && !kln_onnx_node_is(node, "Conv")) || node->output_count != 1 ||
         (across && group != NULL && group->i != 1)) {
         return KILN_OK;
     }
@@ -167,9 +167,9 @@ static bool is_by_channel(const fold_pass *pass, const char *name, size_t rank, 
 static bool read_affine(fold_pass *pass, const kln_onnx_node *node, size_t input, size_t channels,
                         size_t rank)
 {
-    const bool is_mul = kln_graph_edit_is(node, "Mul");
+    const bool is_mul = kln_onnx_node_is(node, "Mul");
     size_t count = 0;
-    if (kln_graph_edit_is(node, "BatchNormalization")) {
+    if (kln_onnx_node_is(node, "BatchNormalization")) {
         const kln_onnx_attribute *training = kln_onnx_find_attribute(node, "training_mode");
         const kln_onnx_attribute *epsilon = kln_onnx_find_attribute(node, "epsilon");
         const float *of[4] = {NULL};
@@ -190,7 +190,7 @@ static bool read_affine(fold_pass *pass, const kln_onnx_node *node, size_t input
         }
         return true;
     }
-    if ((!is_mul && !kln_graph_edit_is(node, "Add")) || node->input_count != 2 ||
+    if ((!is_mul && !kln_onnx_node_is(node, "Add")) || node->input_count != 2 ||
         !is_by_channel(pass, node->inputs[1 - input], rank, channels)) {
         return false;
     }

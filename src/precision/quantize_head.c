@@ -43,11 +43,11 @@ static bool find_pixel(const kln_graph_edit *edit, const kln_graph_inference *kn
             kln_graph_edit_readers(edit, name) != 1) {
             return false;
         }
-        if (kln_graph_edit_is(node, "GlobalAveragePool")) {
+        if (kln_onnx_node_is(node, "GlobalAveragePool")) {
             of->pixel = name;
             return value->rank == 4 && is_number(&value->dims[1], of->ins);
         }
-        if (!quantize_is_move(node) || kln_graph_edit_is(node, "Transpose") ||
+        if (!quantize_is_move(node) || kln_onnx_node_is(node, "Transpose") ||
             of->move_count == KLN_ARRAY_LENGTH(of->moves)) {
             return false;
         }
@@ -64,7 +64,7 @@ static bool find_head(const kln_graph_edit *edit, const kln_graph_inference *kno
     const kln_onnx_attribute *first = kln_onnx_find_attribute(node, "transA");
     const kln_value *result =
         node->output_count == 1 ? kln_inference_find(known, node->outputs[0]) : NULL;
-    if ((!kln_graph_edit_is(node, "Gemm") && !kln_graph_edit_is(node, "MatMul")) ||
+    if ((!kln_onnx_node_is(node, "Gemm") && !kln_onnx_node_is(node, "MatMul")) ||
         !is_one(node, "alpha") || !is_one(node, "beta") || (first != NULL && first->i != 0) ||
         result == NULL || !result->has_shape || result->rank != 2) {
         return false;

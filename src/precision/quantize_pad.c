@@ -31,11 +31,11 @@ static size_t conv_behind(const kln_graph_edit *edit, const char *name, padding 
         size_t other = 0;
         const kln_onnx_node *node = kln_graph_edit_producer(edit, name, NULL, &index);
         of->names[of->name_count++] = name;
-        if (node == NULL || kln_graph_edit_is(node, "Conv")) {
+        if (node == NULL || kln_onnx_node_is(node, "Conv")) {
             return node != NULL ? index : SIZE_MAX;
         }
         const char *before = node->inputs[0];
-        if (kln_graph_edit_is(node, "Mul")) {
+        if (kln_onnx_node_is(node, "Mul")) {
             const kln_onnx_node *sigmoid =
                 kln_graph_edit_producer(edit, node->inputs[1], "Sigmoid", &other);
             if (sigmoid == NULL) {
@@ -48,8 +48,8 @@ static size_t conv_behind(const kln_graph_edit *edit, const char *name, padding 
                 return SIZE_MAX;
             }
             of->names[of->name_count++] = sigmoid->outputs[0];
-        } else if ((!kln_graph_edit_is(node, "Relu") && !kln_graph_edit_is(node, "Sigmoid") &&
-                    !kln_graph_edit_is(node, "HardSigmoid")) ||
+        } else if ((!kln_onnx_node_is(node, "Relu") && !kln_onnx_node_is(node, "Sigmoid") &&
+                    !kln_onnx_node_is(node, "HardSigmoid")) ||
                    kln_graph_edit_readers(edit, before) != 1) {
             return SIZE_MAX;
         }
@@ -90,7 +90,7 @@ static const kln_onnx_node *pool_of(const kln_graph_edit *edit, const char *imag
     for (size_t i = 0; kln_graph_edit_readers(edit, image) == 2 && i < edit->graph->node_count;
          i++) {
         const kln_onnx_node *node = &edit->graph->nodes[i];
-        if (kln_graph_edit_is(node, "GlobalAveragePool") && strcmp(node->inputs[0], image) == 0) {
+        if (kln_onnx_node_is(node, "GlobalAveragePool") && strcmp(node->inputs[0], image) == 0) {
             return node;
         }
     }
@@ -100,7 +100,7 @@ static const kln_onnx_node *pool_of(const kln_graph_edit *edit, const char *imag
 static bool find_padding(const kln_graph_edit *edit, const kln_graph_inference *known,
                          const kln_onnx_node *scaled, padding *found)
 {
-    if (!kln_graph_edit_is(scaled, "Mul") || scaled->input_count != 2) {
+    if (!kln_onnx_node_is(scaled, "Mul") || scaled->input_count != 2) {
         return false;
     }
     const bool turned = quantize_is_one_pixel(kln_inference_find(known, scaled->inputs[1]));
@@ -239,7 +239,7 @@ kiln_status quantize_pad(kln_onnx_model *model, const kiln_precision_options *op
         return KILN_OK;
     }
     kiln_status status = kln_graph_edit_begin(model, &edit);
-    status = status == KILN_OK ? pad_all(&edit, options) : status;
+    KLN_THEN(status, pad_all(&edit, options));
     kln_graph_edit_end(&edit);
     return status;
 }

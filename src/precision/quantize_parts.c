@@ -11,9 +11,9 @@ quantize_value *quantize_find(const quantize_pass *pass, const char *name)
 
 bool quantize_is_move(const kln_onnx_node *node)
 {
-    return kln_graph_edit_is(node, "Flatten") || kln_graph_edit_is(node, "Reshape") ||
-           kln_graph_edit_is(node, "Squeeze") || kln_graph_edit_is(node, "Unsqueeze") ||
-           kln_graph_edit_is(node, "Transpose");
+    return kln_onnx_node_is(node, "Flatten") || kln_onnx_node_is(node, "Reshape") ||
+           kln_onnx_node_is(node, "Squeeze") || kln_onnx_node_is(node, "Unsqueeze") ||
+           kln_onnx_node_is(node, "Transpose");
 }
 
 kln_onnx_tensor *quantize_add_tensor(quantize_pass *pass, const char *stem, const char *what,

@@ -91,11 +91,9 @@ static kiln_status read_cache(kiln_span text, kiln_range_table *table)
     if (next_line(&text, &line)) {
         status = kln_text_append(&word, line.data, line.size);
     }
-    if (status == KILN_OK) {
-        status = line.data != NULL && memchr(line.data, '\0', line.size) == NULL
-                     ? kiln_range_table_set_header(table, word.data)
-                     : KILN_ERROR_INVALID_ARGUMENT;
-    }
+    KLN_THEN(status, line.data != NULL && memchr(line.data, '\0', line.size) == NULL
+                         ? kiln_range_table_set_header(table, word.data)
+                         : KILN_ERROR_INVALID_ARGUMENT);
     if (status == KILN_ERROR_INVALID_ARGUMENT) {
         status = fail_line(number, line, "a header like " KILN_CACHE_HEADER " is needed");
     }
@@ -228,7 +226,7 @@ static kiln_status read_ranges(const cJSON *ranges, kiln_range_table *table)
             item->string);
         kiln_status status = read_channels(item, &channels, &range.channel_count);
         range.channels = channels;
-        status = status == KILN_OK ? kiln_range_table_put(table, &range) : status;
+        KLN_THEN(status, kiln_range_table_put(table, &range));
         kln_free(channels);
         if (status != KILN_OK) {
             return status == KILN_ERROR_OUT_OF_MEMORY || status == KILN_ERROR_MALFORMED
@@ -310,7 +308,7 @@ static bool add_channels(cJSON *object, const kiln_range *range)
                                      number, k == 3 ? "]" : "");
         }
     }
-    status = status == KILN_OK ? kln_text_printf(&text, "]") : status;
+    KLN_THEN(status, kln_text_printf(&text, "]"));
     return status == KILN_OK && cJSON_AddRawToObject(object, "channels", text.data) != NULL;
 }
 
@@ -371,14 +369,10 @@ kiln_status kiln_range_table_load_bytes(kiln_span bytes, kiln_range_table **tabl
                   "a table of ranges of %zu bytes was refused, %zu are "
                   "allowed",
                   bytes.size, KLN_MOST_RANGE_TEXT);
-    kiln_range_table *made = NULL;
+    KLN_SCOPED(kiln_range_table_destroy_at) kiln_range_table *made = NULL;
     KLN_RETURN_IF_ERROR(kiln_range_table_create(&made));
-    const kiln_status status = is_json(bytes) ? read_json(bytes, made) : read_cache(bytes, made);
-    if (status != KILN_OK) {
-        kiln_range_table_destroy(made);
-        return status;
-    }
-    *table = made;
+    KLN_RETURN_IF_ERROR(is_json(bytes) ? read_json(bytes, made) : read_cache(bytes, made));
+    *table = KLN_TAKE(made);
     return KILN_OK;
 }
 

@@ -31,13 +31,13 @@ static void set_strides(const kln_onnx_node *node, const kln_value *weights, smo
     const size_t second = (size_t)weights->dims[1].of.number;
     const size_t window = of->count / (first * second);
     const bool outs_first =
-        kln_graph_edit_is(node, "Conv") ||
-        (kln_graph_edit_is(node, "Gemm") && kln_onnx_int(node, "transB", 0) != 0);
+        kln_onnx_node_is(node, "Conv") ||
+        (kln_onnx_node_is(node, "Gemm") && kln_onnx_int(node, "transB", 0) != 0);
     of->outs = outs_first ? first : second;
     of->ins = outs_first ? second : first;
     of->out_stride = outs_first ? second * window : window;
     of->in_stride = outs_first ? window : second * window;
-    of->groups = kln_graph_edit_is(node, "Conv") ? (size_t)kln_onnx_int(node, "group", 1) : 1;
+    of->groups = kln_onnx_node_is(node, "Conv") ? (size_t)kln_onnx_int(node, "group", 1) : 1;
 }
 
 static bool pads(const kln_onnx_node *node)
@@ -62,7 +62,7 @@ static uint32_t find_adder(const smooth_pass *pass, const kln_onnx_node *node, s
     const uint32_t place = kln_names_get(&pass->index.of.consumers, out->name);
     const kln_onnx_node *next = place != KLN_NAMES_NONE ? &pass->graph.nodes[place] : NULL;
     size_t count = 0;
-    if (next == NULL || !kln_graph_edit_is(next, "Add")) {
+    if (next == NULL || !kln_onnx_node_is(next, "Add")) {
         return KLN_NO_NODE;
     }
     const char *other = next->inputs[strcmp(next->inputs[0], out->name) == 0];
@@ -77,7 +77,7 @@ static void look_at_bias(const smooth_pass *pass, const kln_onnx_node *node, smo
 {
     size_t count = 0;
     of->adder = KLN_NO_NODE;
-    if (kln_graph_edit_is(node, "MatMul")) {
+    if (kln_onnx_node_is(node, "MatMul")) {
         of->adder = find_adder(pass, node, of->outs);
         of->takes_bias = of->adder != KLN_NO_NODE;
     } else {
@@ -107,12 +107,12 @@ static void look_at_node(const smooth_pass *pass, size_t index)
     if (numbers == NULL || weights == NULL || weights->dims[0].kind != KLN_DIM_NUMBER ||
         weights->dims[1].kind != KLN_DIM_NUMBER || of->count == 0 ||
         (of->input.is_last && weights->rank != 2) || input == NULL || !input->has_shape ||
-        (kln_graph_edit_is(node, "ConvTranspose") && kln_onnx_int(node, "group", 1) != 1)) {
+        (kln_onnx_node_is(node, "ConvTranspose") && kln_onnx_int(node, "group", 1) != 1)) {
         return;
     }
     of->weights = (float *)(uintptr_t)numbers; /* not written to before it is copied */
     set_strides(node, weights, of);
-    of->is_padded = pads(node) || kln_graph_edit_is(node, "ConvTranspose");
+    of->is_padded = pads(node) || kln_onnx_node_is(node, "ConvTranspose");
     look_at_bias(pass, node, of);
     kln_patch patch;
     /* Weights that several nodes read stay one tensor. */
@@ -284,7 +284,7 @@ kiln_status quantize_smooth(kln_onnx_model *model, const kiln_precision_options 
         .model = model, .arena = &model->arena, .options = options, .format = format};
     KLN_RETURN_IF_ERROR(kiln_range_table_create(&pass.ranges));
     kiln_status status = kiln_range_table_merge(pass.ranges, options->ranges);
-    status = status == KILN_OK ? run(&pass) : status;
+    KLN_THEN(status, run(&pass));
     quantize_index_finish(&pass.index);
     kln_inference_destroy(pass.inference);
     if (status != KILN_OK) {

@@ -67,8 +67,8 @@ static place find_place(const smooth_pass *pass, const char *name, size_t reader
         found.producer = maker;
         found.node = node;
     }
-    const bool is_pair = found.node != NULL && (kln_graph_edit_is(found.node, "Add") ||
-                                                kln_graph_edit_is(found.node, "Mul"));
+    const bool is_pair = found.node != NULL && (kln_onnx_node_is(found.node, "Add") ||
+                                                kln_onnx_node_is(found.node, "Mul"));
     for (int k = 0; is_pair && k < 2; k++) {
         const kln_value *other = kln_inference_find(pass->inference->graph, found.node->inputs[k]);
         if (is_spread(pass, found.node->inputs[1 - k], found.tensor, value->channels, is_last) &&
@@ -139,7 +139,7 @@ static kiln_status divide_before(smooth_pass *pass, const place *add, const smoo
     const char *input = add->node->inputs[add->other];
     place before = find_place(pass, input, 1, value, is_last);
     const bool is_mul =
-        before.node != NULL && kln_graph_edit_is(before.node, "Mul") && before.other >= 0;
+        before.node != NULL && kln_onnx_node_is(before.node, "Mul") && before.other >= 0;
     float *numbers = NULL;
     const char *constant = NULL;
     *name = kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, input);
@@ -195,7 +195,7 @@ static bool is_normalization(const smooth_pass *pass, const kln_onnx_node *node,
     size_t factors = 0;
     size_t terms = 0;
     return node != NULL &&
-           kln_graph_edit_is(node, is_last ? "LayerNormalization" : "BatchNormalization") &&
+           kln_onnx_node_is(node, is_last ? "LayerNormalization" : "BatchNormalization") &&
            node->input_count > 2 && node->output_count == 1 &&
            smooth_constant(pass, node->inputs[1], &factors) != NULL &&
            smooth_constant(pass, node->inputs[2], &terms) != NULL && factors == channels &&
@@ -208,7 +208,7 @@ static kiln_status absorb(smooth_pass *pass, const place *at, const smooth_value
 {
     float *numbers = NULL;
     const char *constant = NULL;
-    const bool is_add = at->node != NULL && kln_graph_edit_is(at->node, "Add");
+    const bool is_add = at->node != NULL && kln_onnx_node_is(at->node, "Add");
     *done = false;
     if (at->node != NULL && is_divisible(pass, at->producer, value->channels)) {
         *done = true;
@@ -219,7 +219,7 @@ static kiln_status absorb(smooth_pass *pass, const place *at, const smooth_value
         *done = true;
         return divide_normalization(pass, at, value, name);
     }
-    if (at->node != NULL && kln_graph_edit_is(at->node, "Relu") && value->shift == NULL) {
+    if (at->node != NULL && kln_onnx_node_is(at->node, "Relu") && value->shift == NULL) {
         const place before = find_place(pass, at->node->inputs[0], 1, value, is_last);
         const char *inside =
             kln_arena_printf(pass->arena, "%s" QUANTIZE_EVENED, at->node->inputs[0]);
@@ -355,7 +355,7 @@ static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const
 static const kln_onnx_node *maker_of(const smooth_pass *pass, const char *name, const char *op)
 {
     const kln_onnx_node *maker = quantize_producer(&pass->index, name);
-    return maker != NULL && kln_graph_edit_is(maker, op) ? maker : NULL;
+    return maker != NULL && kln_onnx_node_is(maker, op) ? maker : NULL;
 }
 
 /* x sigmoid(x) of a convolution x. */
@@ -381,19 +381,19 @@ static bool is_given_in_bytes(const smooth_pass *pass, const char *name, int ste
     if (maker == NULL || steps == 0) {
         return false;
     }
-    const bool is_sum = kln_graph_edit_is(maker, "Add");
-    if (is_sum || kln_graph_edit_is(maker, "Relu") || kln_graph_edit_is(maker, "Clip")) {
+    const bool is_sum = kln_onnx_node_is(maker, "Add");
+    if (is_sum || kln_onnx_node_is(maker, "Relu") || kln_onnx_node_is(maker, "Clip")) {
         return is_given_in_bytes(pass, maker->inputs[0], steps - 1) ||
                (is_sum && is_given_in_bytes(pass, maker->inputs[1], steps - 1));
     }
-    for (size_t k = 0; kln_graph_edit_is(maker, "Mul") && k < 2; k++) {
+    for (size_t k = 0; kln_onnx_node_is(maker, "Mul") && k < 2; k++) {
         if (quantize_is_one_pixel(
                 kln_inference_find(pass->inference->graph, maker->inputs[1 - k])) &&
             is_swish_of_conv(pass, maker->inputs[k])) {
             return true;
         }
     }
-    return kln_graph_edit_is(maker, "Conv") ||
+    return kln_onnx_node_is(maker, "Conv") ||
            (pass->options->rest != KILN_PRECISION_DEFAULT && is_swish_of_conv(pass, name));
 }
 

@@ -171,8 +171,8 @@ static bool is_split(const kln_onnx_node *node)
 /* The constants that it multiplies with, or NULL. */
 static const kln_onnx_tensor *matrix_of(const splitter *self, const kln_onnx_node *node)
 {
-    const bool is_product = kln_graph_edit_is(node, "MatMul") ||
-                            (kln_graph_edit_is(node, "Gemm") && !is_set(node, "transA"));
+    const bool is_product = kln_onnx_node_is(node, "MatMul") ||
+                            (kln_onnx_node_is(node, "Gemm") && !is_set(node, "transA"));
     const kln_onnx_tensor *matrix = is_product && node->input_count >= 2
                                         ? kln_graph_edit_constant(&self->edit, node->inputs[1], 2)
                                         : NULL;
@@ -237,8 +237,7 @@ static kiln_status find_computed(kiln_network *network, const kln_onnx_graph *gr
     KLN_RETURN_IF_ERROR(kln_graph_index_make(graph, &index));
     for (size_t i = 0; i < graph->node_count; i++) {
         const kln_onnx_node *node = &graph->nodes[i];
-        computed[i] =
-            kln_graph_edit_is(node, "MatMul") && node->input_count == 2 && !is_split(node);
+        computed[i] = kln_onnx_node_is(node, "MatMul") && node->input_count == 2 && !is_split(node);
         for (size_t k = 0; k < 2; k++) {
             KLN_RETURN_IF_ERROR(find_whether_computed(
                 network, &index.constants, computed[i] ? node->inputs[k] : "", &computed[i]));

@@ -60,6 +60,7 @@ void request_release(kiln_request *request)
     (void)pthread_mutex_unlock(&scheduler->lock);
     scheduler_release(scheduler);
 }
+KLN_SCOPED_POINTER(kiln_request, request_release)
 
 /* --- what was handed over --- */
 
@@ -243,7 +244,7 @@ kiln_status request_make(kiln_scheduler *scheduler, const kiln_named_tensor *inp
                          size_t input_count, const kiln_named_tensor *outputs, size_t output_count,
                          const kiln_request_options *options, kiln_request **request)
 {
-    kiln_request *made = allocate(scheduler);
+    KLN_SCOPED(request_release_at) kiln_request *made = allocate(scheduler);
     *request = NULL;
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a request");
     (void)atomic_fetch_add(&scheduler->references, 1);
@@ -256,16 +257,11 @@ kiln_status request_make(kiln_scheduler *scheduler, const kiln_named_tensor *inp
     made->sentence[0] = '\0';
     while (sem_trywait(&made->answered) == 0) {
     }
-    const kiln_status status =
-        fill(scheduler, inputs, input_count, outputs, output_count, options, made);
-    if (status != KILN_OK) {
-        request_release(made);
-        return status;
-    }
+    KLN_RETURN_IF_ERROR(fill(scheduler, inputs, input_count, outputs, output_count, options, made));
     if (made->options.schedule == KILN_SCHEDULE_DEFAULT) {
         made->options.schedule = scheduler->schedule;
     }
-    *request = made;
+    *request = KLN_TAKE(made);
     return KILN_OK;
 }
 
@@ -357,7 +353,7 @@ kiln_status kiln_request_wait(kiln_request *request, int64_t milliseconds)
 {
     KLN_RETURN_IF_NULL(request);
     while (kiln_request_get_state(request) < KILN_REQUEST_DONE) {
-        KLN_RETURN_IF_ERROR(scheduler_check_process(request->scheduler, __func__));
+        KLN_RETURN_IF_ERROR(kln_forks_check(request->scheduler->forks, __func__, "scheduler"));
         if (!wait_for_answer(request, milliseconds)) {
             return kln_fail(KILN_ERROR_BUSY, "the request is not answered yet; wait for it first");
         }

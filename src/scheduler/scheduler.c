@@ -71,7 +71,7 @@ static void close_for_good(kiln_scheduler *scheduler)
 kiln_status kiln_scheduler_drain(kiln_scheduler *scheduler, int64_t milliseconds)
 {
     KLN_RETURN_IF_NULL(scheduler);
-    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     (void)pthread_mutex_lock(&scheduler->lock);
     close_for_good(scheduler);
     const bool done = wait_for_all(scheduler, milliseconds);
@@ -88,7 +88,7 @@ kiln_status kiln_scheduler_drain(kiln_scheduler *scheduler, int64_t milliseconds
 kiln_status kiln_scheduler_stop(kiln_scheduler *scheduler)
 {
     KLN_RETURN_IF_NULL(scheduler);
-    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     KLN_LOCKED(&scheduler->lock);
     close_for_good(scheduler);
     cancel_waiting(scheduler);
@@ -124,6 +124,7 @@ void kiln_scheduler_destroy(kiln_scheduler *scheduler)
     }
     scheduler_release(scheduler);
 }
+KLN_SCOPED_POINTER(kiln_scheduler, kiln_scheduler_destroy)
 
 /* --- create --- */
 
@@ -152,15 +153,6 @@ static kiln_status fill(kiln_scheduler *scheduler, kiln_engine *const *engines, 
                                     : scheduler_start_threads(scheduler, scheduler->pool->count);
 }
 
-static void init_condition(pthread_cond_t *condition)
-{
-    pthread_condattr_t attributes;
-    (void)pthread_condattr_init(&attributes);
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(condition, &attributes);
-    (void)pthread_condattr_destroy(&attributes);
-}
-
 kiln_status scheduler_create_with(kiln_engine *const *engines, size_t count,
                                   const kiln_scheduler_options *options, const played_clock *clock,
                                   kiln_scheduler **scheduler)
@@ -168,7 +160,7 @@ kiln_status scheduler_create_with(kiln_engine *const *engines, size_t count,
     *scheduler = NULL;
     kiln_scheduler_options read = KILN_SCHEDULER_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_scheduler_options", options, &read, sizeof read));
-    kiln_scheduler *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_SCOPED(kiln_scheduler_destroy_at) kiln_scheduler *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a scheduler");
     atomic_init(&made->references, 1);
     made->clock = clock;
@@ -176,16 +168,12 @@ kiln_status scheduler_create_with(kiln_engine *const *engines, size_t count,
     made->forks = kln_forks_begin();
     (void)pthread_mutex_init(&made->lock, NULL);
     (void)pthread_mutex_init(&made->blocks.lock, NULL);
-    init_condition(&made->work);
-    init_condition(&made->timer);
-    init_condition(&made->rest);
+    kln_condition_init(&made->work);
+    kln_condition_init(&made->timer);
+    kln_condition_init(&made->rest);
     crew_init(&made->crew);
-    const kiln_status status = fill(made, engines, count, &read);
-    if (status != KILN_OK) {
-        kiln_scheduler_destroy(made);
-        return status;
-    }
-    *scheduler = made;
+    KLN_RETURN_IF_ERROR(fill(made, engines, count, &read));
+    *scheduler = KLN_TAKE(made);
     return KILN_OK;
 }
 

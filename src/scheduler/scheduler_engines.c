@@ -122,14 +122,12 @@ kiln_status kiln_scheduler_warmup(kiln_scheduler *scheduler, const kiln_named_te
                                   size_t input_count, uint64_t milliseconds)
 {
     KLN_RETURN_IF_NULL(scheduler);
-    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     kiln_request *request = NULL;
     KLN_RETURN_IF_ERROR(
         scheduler_make_request(scheduler, __func__, inputs, input_count, NULL, 0, NULL, &request));
     kiln_status status = warm_up(scheduler, request, milliseconds);
-    if (status == KILN_OK) {
-        status = keep_sample(scheduler, request, inputs, input_count, milliseconds);
-    }
+    KLN_THEN(status, keep_sample(scheduler, request, inputs, input_count, milliseconds));
     request_release(request);
     return status;
 }
@@ -190,7 +188,7 @@ kiln_status kiln_scheduler_replace(kiln_scheduler *scheduler, kiln_engine *const
                                    size_t count)
 {
     KLN_RETURN_IF_NULL(scheduler);
-    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     KLN_RETURN_IF_NULL(engines);
     engine_pool *pool = NULL;
     KLN_RETURN_IF_ERROR(scheduler_check_engines(__func__, engines, count));
@@ -198,9 +196,7 @@ kiln_status kiln_scheduler_replace(kiln_scheduler *scheduler, kiln_engine *const
     if (status == KILN_ERROR_BUSY) {
         return status;
     }
-    if (status == KILN_OK) {
-        status = prepare_pool(scheduler, engines, count, &pool);
-    }
+    KLN_THEN(status, prepare_pool(scheduler, engines, count, &pool));
     (void)pthread_mutex_lock(&scheduler->lock);
     if (status == KILN_OK) {
         engine_pool *old = scheduler->pool;

@@ -23,9 +23,7 @@ static void *follow(void *user)
     build_follower *self = &scheduler->follower;
     kiln_engine *engine = NULL;
     kiln_status status = kiln_build_wait(self->build, UINT64_MAX, &engine);
-    if (status == KILN_OK) {
-        status = take_over(scheduler, engine);
-    }
+    KLN_THEN(status, take_over(scheduler, engine));
     kiln_engine_release(engine);
     if (status != KILN_OK) {
         kln_log(KILN_LOG_WARNING, "scheduler", "the engines in use stay: %s", kiln_error_message());
@@ -72,7 +70,7 @@ kiln_status kiln_scheduler_replace_built(kiln_scheduler *scheduler, kiln_build *
                                          kiln_replaced_function replaced, void *user)
 {
     KLN_RETURN_IF_NULL(scheduler);
-    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     KLN_RETURN_IF_NULL(build);
     KLN_RETURN_IF_ERROR(begin(scheduler));
     build_follower *self = &scheduler->follower;

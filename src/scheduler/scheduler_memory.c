@@ -29,13 +29,3 @@ uint64_t scheduler_now(const kiln_scheduler *scheduler)
 {
     return scheduler->clock != NULL ? scheduler->clock->now(scheduler->clock->user) : kln_now();
 }
-
-kiln_status scheduler_check_process(const kiln_scheduler *scheduler, const char *function)
-{
-    return scheduler->forks == kln_forks()
-               ? KILN_OK
-               : kln_fail(KILN_ERROR_STATE,
-                          "%s: the scheduler was made before this process was forked, and its "
-                          "threads are in the other one; make one here",
-                          function);
-}

@@ -424,9 +424,6 @@ struct kiln_scheduler {
 };
 
 uint64_t scheduler_now(const kiln_scheduler *scheduler);
-/* STATE in a process that was forked from that where the scheduler was made. */
-KILN_MUST_CHECK kiln_status scheduler_check_process(const kiln_scheduler *scheduler,
-                                                    const char *function);
 /* Takes what waits into the batch of a free seat, if it is due; else when it will be, in
  * nanoseconds of the clock, or UINT64_MAX, goes to `*due`. With the lock. */
 seat *scheduler_take(kiln_scheduler *scheduler, uint64_t *due);

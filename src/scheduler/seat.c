@@ -206,17 +206,11 @@ static kiln_status warm_size(kiln_scheduler *scheduler, seat *at, kiln_request *
         one.rows += request->rows;
     } while (one.rows + request->rows <= (size < most ? size : most));
     kiln_status status = batch_join_inputs(&one);
-    if (status == KILN_OK) {
-        status = batch_prepare_outputs(&one);
-    }
-    if (status == KILN_OK) {
-        status = kiln_context_run_tensors(at->context, at->named, scheduler->rules.input_count,
-                                          at->named + scheduler->rules.input_count,
-                                          scheduler->rules.output_count);
-    }
-    if (status == KILN_OK) {
-        status = kiln_context_warmup(at->context, WARM_RUNS, milliseconds, NULL);
-    }
+    KLN_THEN(status, batch_prepare_outputs(&one));
+    KLN_THEN(status, kiln_context_run_tensors(at->context, at->named, scheduler->rules.input_count,
+                                              at->named + scheduler->rules.input_count,
+                                              scheduler->rules.output_count));
+    KLN_THEN(status, kiln_context_warmup(at->context, WARM_RUNS, milliseconds, NULL));
     result_block_release(&scheduler->blocks, one.block);
     return status;
 }

@@ -87,7 +87,7 @@ kiln_status kiln_scheduler_submit(kiln_scheduler *scheduler, const kiln_named_te
                                   kiln_request **request)
 {
     KLN_RETURN_IF_NULL_RESULT(request, scheduler);
-    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     kiln_request *made = NULL;
     seat *served = NULL;
     kiln_status status = scheduler_make_request(scheduler, __func__, inputs, input_count, outputs,
@@ -135,14 +135,14 @@ kiln_status kiln_scheduler_run(kiln_scheduler *scheduler, const kiln_named_tenso
                                size_t output_count, const kiln_request_options *options)
 {
     KLN_RETURN_IF_NULL(scheduler);
-    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     kiln_request *request = NULL;
     seat *served = NULL;
     kiln_status status = scheduler_make_request(scheduler, __func__, inputs, input_count, outputs,
                                                 output_count, options, &request);
     if (status == KILN_OK) {
         status = check_run(scheduler, outputs, output_count, &request->options);
-        status = status == KILN_OK ? submit(scheduler, request, &served) : status;
+        KLN_THEN(status, submit(scheduler, request, &served));
         if (status != KILN_OK) {
             request_release(request);
         }
@@ -184,7 +184,7 @@ kiln_status kiln_request_cancel(kiln_request *request)
 {
     KLN_RETURN_IF_NULL(request);
     kiln_scheduler *scheduler = request->scheduler;
-    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     (void)pthread_mutex_lock(&scheduler->lock);
     const kiln_request_state state = kiln_request_get_state(request);
     if (state == KILN_REQUEST_WAITING) {
@@ -210,7 +210,7 @@ kiln_status kiln_request_cancel(kiln_request *request)
 kiln_status kiln_scheduler_next(kiln_scheduler *scheduler, kiln_request **request)
 {
     KLN_RETURN_IF_NULL_RESULT(request, scheduler);
-    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     KLN_LOCKED(&scheduler->lock);
     *request = scheduler->collected;
     if (*request != NULL) {
@@ -225,7 +225,7 @@ kiln_status kiln_scheduler_event(kiln_scheduler *scheduler, int *descriptor)
     KLN_RETURN_IF_NULL(descriptor);
     *descriptor = -1;
     KLN_RETURN_IF_NULL(scheduler);
-    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     (void)pthread_mutex_lock(&scheduler->lock);
     if (scheduler->event < 0) {
         scheduler->event =
@@ -245,7 +245,7 @@ kiln_status kiln_scheduler_get_counters(kiln_scheduler *scheduler,
                                         kiln_scheduler_counters *counters)
 {
     KLN_RETURN_IF_NULL(scheduler);
-    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     (void)pthread_mutex_lock(&scheduler->lock);
     const kiln_scheduler_counters now = scheduler->counters;
     (void)pthread_mutex_unlock(&scheduler->lock);
@@ -256,7 +256,7 @@ kiln_status kiln_scheduler_get_engine_counters(kiln_scheduler *scheduler, size_t
                                                kiln_scheduler_engine_counters *counters)
 {
     KLN_RETURN_IF_NULL(scheduler);
-    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     kiln_scheduler_engine_counters now = {.batches = 0};
     (void)pthread_mutex_lock(&scheduler->lock);
     const engine_pool *pool = scheduler->pool;
@@ -280,7 +280,7 @@ kiln_status kiln_scheduler_get_figure(kiln_scheduler *scheduler, kiln_scheduler_
                                       kiln_histogram *histogram)
 {
     KLN_RETURN_IF_NULL(scheduler);
-    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     KLN_RETURN_IF_NULL(histogram);
     if ((int)figure < 0 || (int)figure >= FIGURES) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,

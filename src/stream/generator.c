@@ -83,7 +83,7 @@ bool generator_wait(kiln_generator *self, uint64_t until)
 kiln_status kiln_generator_step(kiln_generator *generator, size_t *active)
 {
     KLN_RETURN_IF_NULL(generator);
-    KLN_RETURN_IF_ERROR(generator_check_process(generator, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(generator->forks, __func__, "generator"));
     kiln_status status = KILN_OK;
     KLN_LOCKED(&generator->lock);
     if (generator->stepping || generator->has_thread) {
@@ -227,17 +227,13 @@ static kiln_status fill(kiln_generator *self, kiln_engine *engine,
 static kiln_generator *allocate(void)
 {
     kiln_generator *made = kln_alloc_zeroed(1, sizeof *made);
-    pthread_condattr_t monotonic;
     if (made != NULL) {
         atomic_init(&made->references, 1);
         made->forks = kln_forks_begin();
         made->counters.struct_size = sizeof made->counters;
-        (void)pthread_condattr_init(&monotonic);
-        (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
         (void)pthread_mutex_init(&made->lock, NULL);
         (void)pthread_cond_init(&made->work, NULL);
-        (void)pthread_cond_init(&made->news, &monotonic);
-        (void)pthread_condattr_destroy(&monotonic);
+        kln_condition_init(&made->news);
     }
     return made;
 }
@@ -301,13 +297,11 @@ kiln_status kiln_generator_submit(kiln_generator *generator, const int64_t *prom
                                   const kiln_sequence_options *options, kiln_sequence **sequence)
 {
     KLN_RETURN_IF_NULL_RESULT(sequence, generator, prompt);
-    KLN_RETURN_IF_ERROR(generator_check_process(generator, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(generator->forks, __func__, "generator"));
     kiln_sequence *made = NULL;
     kiln_status status = sequence_make(generator, prompt, count, options, &made);
     (void)pthread_mutex_lock(&generator->lock);
-    if (status == KILN_OK) {
-        status = take_over(generator, made);
-    }
+    KLN_THEN(status, take_over(generator, made));
     generator->counters.refused += status != KILN_OK;
     (void)pthread_mutex_unlock(&generator->lock);
     if (status != KILN_OK) {
@@ -339,7 +333,7 @@ kiln_status kiln_sequence_cancel(kiln_sequence *sequence)
 {
     KLN_RETURN_IF_NULL(sequence);
     kiln_generator *self = sequence->generator;
-    KLN_RETURN_IF_ERROR(generator_check_process(self, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(self->forks, __func__, "generator"));
     (void)pthread_mutex_lock(&self->lock);
     const bool ended = sequence->state == SEQUENCE_ENDED;
     const bool waited = !ended && take_out(self, sequence);

@@ -279,7 +279,7 @@ void generator_make_step(kiln_generator *self)
     if (self->poisoned) {
         self->poisoned = false;
         status = close_gaps(self);
-        status = status == KILN_OK ? stream_cache_clear(self) : status;
+        KLN_THEN(status, stream_cache_clear(self));
         if (status != KILN_OK) {
             fail_rows(self, status);
         }

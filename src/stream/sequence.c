@@ -177,6 +177,7 @@ static void destroy(kiln_sequence *sequence)
     kln_free(sequence);
     generator_release(generator);
 }
+KLN_SCOPED_POINTER(kiln_sequence, destroy)
 
 void sequence_release(kiln_sequence *sequence)
 {
@@ -188,7 +189,7 @@ void sequence_release(kiln_sequence *sequence)
 kiln_status sequence_make(kiln_generator *generator, const int64_t *prompt, size_t count,
                           const kiln_sequence_options *options, kiln_sequence **sequence)
 {
-    kiln_sequence *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_SCOPED(destroy_at) kiln_sequence *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a sequence");
     made->generator = generator;
     (void)atomic_fetch_add(&generator->references, 1);
@@ -196,12 +197,8 @@ kiln_status sequence_make(kiln_generator *generator, const int64_t *prompt, size
     atomic_init(&made->cancelled, false);
     kln_text_init(&made->text, MOST_TEXT);
     kln_text_init(&made->shown, MOST_TEXT);
-    const kiln_status status = fill(made, prompt, count, options);
-    if (status != KILN_OK) {
-        destroy(made);
-        return status;
-    }
-    *sequence = made;
+    KLN_RETURN_IF_ERROR(fill(made, prompt, count, options));
+    *sequence = KLN_TAKE(made);
     return KILN_OK;
 }
 

@@ -49,7 +49,7 @@ kiln_status kiln_sequence_next(kiln_sequence *sequence, int64_t milliseconds, ki
 {
     KLN_RETURN_IF_NULL(sequence, token);
     kiln_generator *generator = sequence->generator;
-    KLN_RETURN_IF_ERROR(generator_check_process(generator, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(generator->forks, __func__, "generator"));
     const uint64_t until = end_of(milliseconds);
     kiln_status status = KILN_OK;
     (void)pthread_mutex_lock(&sequence->generator->lock);
@@ -74,7 +74,7 @@ kiln_status kiln_sequence_wait(kiln_sequence *sequence, int64_t milliseconds)
 {
     KLN_RETURN_IF_NULL(sequence);
     kiln_generator *generator = sequence->generator;
-    KLN_RETURN_IF_ERROR(generator_check_process(generator, __func__));
+    KLN_RETURN_IF_ERROR(kln_forks_check(generator->forks, __func__, "generator"));
     const uint64_t until = end_of(milliseconds);
     (void)pthread_mutex_lock(&sequence->generator->lock);
     bool waits = milliseconds != 0;

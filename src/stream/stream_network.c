@@ -119,11 +119,11 @@ static const kln_onnx_node *find_product(const prepare_pass *pass, size_t *index
     const kln_onnx_node *node = NULL;
     while (kln_graph_edit_readers(&pass->edit, name) == 1 &&
            (node = kln_graph_edit_producer(&pass->edit, name, NULL, index)) != NULL &&
-           kln_graph_edit_is(node, "Cast")) {
+           kln_onnx_node_is(node, "Cast")) {
         name = node->inputs[0];
     }
     return node != NULL && kln_graph_edit_readers(&pass->edit, name) == 1 &&
-                   kln_graph_edit_is(node, "MatMul")
+                   kln_onnx_node_is(node, "MatMul")
                ? node
                : NULL;
 }
@@ -234,7 +234,7 @@ static kiln_status run_pass(kln_onnx_model *model, const kiln_stream_network_opt
     for (size_t i = 0; status == KILN_OK && i < outputs; i++) {
         pass.axes[i] = -1;
     }
-    status = status == KILN_OK ? rewrite(&pass) : status;
+    KLN_THEN(status, rewrite(&pass));
     if (status == KILN_OK) {
         rename_outputs(&pass);
     }

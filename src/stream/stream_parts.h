@@ -373,8 +373,6 @@ struct kiln_generator {
     kiln_generator_counters counters;
 };
 
-KILN_MUST_CHECK kiln_status generator_check_process(const kiln_generator *self,
-                                                    const char *function);
 /* A step, by whoever is `stepping` (generator_step.c). */
 void generator_make_step(kiln_generator *self);
 /* Waits for news until `until` (kln_now), or makes steps. With the lock; false: too late. */

@@ -77,6 +77,9 @@ float kln_float_of_key(int32_t key);
 float kln_float_from_e2m1(uint8_t bits);
 uint8_t kln_e2m1_from_float(float value);
 
+/* The integers a type holds: from `low` up to but without `end`. False for a type of fractions.
+ * (tensor_values.c) */
+bool kln_integer_range(kiln_dtype dtype, double *low, double *end);
 /* The least and largest number of a type that quantized tensors are stored in; false for another.
  * (tensor_quantize.c) */
 bool kln_quantized_limits(kiln_dtype dtype, double *least, double *most);

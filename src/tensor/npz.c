@@ -217,14 +217,10 @@ static kiln_status read_deflated(kiln_span packed, const entry *of, kiln_tensor 
 {
     KLN_RETURN_IF(of->size / LARGEST_RATIO > packed.size, KILN_ERROR_MALFORMED,
                   "%zu bytes cannot inflate to %llu", packed.size, (unsigned long long)of->size);
-    unsigned char *whole = kln_alloc((size_t)of->size);
+    KLN_SCOPED_FREE unsigned char *whole = kln_alloc((size_t)of->size);
     KLN_RETURN_IF_NO_MEMORY(whole, (size_t)of->size, "an array of a .npz file");
-    kiln_status status = unpack(packed, (kiln_mutable_span){whole, (size_t)of->size});
-    if (status == KILN_OK) {
-        status = read_checked((kiln_span){whole, (size_t)of->size}, of->crc, tensor);
-    }
-    kln_free(whole);
-    return status;
+    KLN_RETURN_IF_ERROR(unpack(packed, (kiln_mutable_span){whole, (size_t)of->size}));
+    return read_checked((kiln_span){whole, (size_t)of->size}, of->crc, tensor);
 }
 
 static kiln_status read_array(kiln_span file, const entry *of, kiln_tensor *tensor)

@@ -199,9 +199,7 @@ kiln_status kln_safetensors_read(kiln_span file, kln_arena *arena, kiln_named_te
     const kiln_span data = {(const unsigned char *)file.data + behind, file.size - behind};
     kiln_status status = kln_json_parse((kiln_span){text, (size_t)length}, LARGEST_HEADER,
                                         "the header of a .safetensors file", "", &root);
-    if (status == KILN_OK) {
-        status = read_all(root, data, arena, tensors, count);
-    }
+    KLN_THEN(status, read_all(root, data, arena, tensors, count));
     cJSON_Delete(root);
     if (status != KILN_OK) {
         *tensors = NULL;

@@ -8,23 +8,13 @@
 
 bool kln_quantized_limits(kiln_dtype dtype, double *least, double *most)
 {
-    static const struct {
-        kiln_dtype dtype;
-        double least, most;
-    } limits[] = {
-        {KILN_DTYPE_INT8, -128, 127},       {KILN_DTYPE_UINT8, 0, 255},
-        {KILN_DTYPE_INT16, -32768, 32767},  {KILN_DTYPE_UINT16, 0, 65535},
-        {KILN_DTYPE_INT4, -8, 7},           {KILN_DTYPE_UINT4, 0, 15},
-        {KILN_DTYPE_FLOAT8E4M3, -448, 448}, {KILN_DTYPE_FLOAT8E5M2, -57344, 57344},
-    };
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(limits); i++) {
-        if (limits[i].dtype == dtype) {
-            *least = limits[i].least;
-            *most = limits[i].most;
-            return true;
-        }
+    if (kln_integer_range(dtype, least, most)) {
+        *most -= 1;
+        return dtype != KILN_DTYPE_BOOL && kiln_dtype_bits(dtype) <= 16;
     }
-    return false;
+    *most = dtype == KILN_DTYPE_FLOAT8E4M3 ? 448 : dtype == KILN_DTYPE_FLOAT8E5M2 ? 57344 : 0;
+    *least = -*most;
+    return *most > 0;
 }
 
 bool kln_quantization_equal(const kiln_quantization *a, const kiln_quantization *b)

@@ -128,8 +128,7 @@ static void set(kiln_dtype dtype, void *data, size_t i, double value)
     }
 }
 
-/* The integers a type holds: from `low` up to but without `end`. False for a type of fractions. */
-static bool integer_range(kiln_dtype dtype, double *low, double *end)
+bool kln_integer_range(kiln_dtype dtype, double *low, double *end)
 {
     static const struct {
         kiln_dtype dtype;
@@ -163,7 +162,7 @@ static kiln_status check_values(const char *what, kiln_dtype dtype, int64_t firs
 {
     double low = 0;
     double end = 0;
-    const bool is_integer = integer_range(dtype, &low, &end);
+    const bool is_integer = kln_integer_range(dtype, &low, &end);
     for (size_t i = 0; i < count; i++) {
         const double value = values[i];
         const bool fits = is_integer ? value >= low && value < end && floor(value) == value

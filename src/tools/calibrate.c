@@ -130,13 +130,9 @@ static kiln_status run_part(kln_calibration *of, size_t part)
     if (on_gpu) {
         status = kln_calibration_bind_on_gpu(of, part, context);
     }
-    if (status == KILN_OK) {
-        status = bind_and_run(of, of->engines[part], context);
-    }
-    if (status == KILN_OK) {
-        status =
-            on_gpu ? kln_calibration_observe_on_gpu(of, part) : observe_outputs(of, part, context);
-    }
+    KLN_THEN(status, bind_and_run(of, of->engines[part], context));
+    KLN_THEN(status, on_gpu ? kln_calibration_observe_on_gpu(of, part)
+                            : observe_outputs(of, part, context));
     if (status == KILN_OK && of->part_count == 1) {
         of->context = context;
         return KILN_OK;
@@ -357,15 +353,9 @@ static kiln_status calibrate(kln_calibration *of, const kiln_batch_source *sourc
     of->whole = of->model->graph;
     of->begin = kln_now();
     kiln_status status = start(of);
-    if (status == KILN_OK) {
-        status = run_all(of, source);
-    }
-    if (status == KILN_OK) {
-        status = kiln_range_table_create(&made);
-    }
-    if (status == KILN_OK) {
-        status = make_table(of, made);
-    }
+    KLN_THEN(status, run_all(of, source));
+    KLN_THEN(status, kiln_range_table_create(&made));
+    KLN_THEN(status, make_table(of, made));
     if (status == KILN_OK) {
         *ranges = made;
     } else {

@@ -73,17 +73,16 @@ static kiln_status list(kiln_batch_folder *folder, const char *path)
     return status;
 }
 
+KLN_SCOPED_POINTER(kiln_batch_folder, kiln_batch_folder_close)
+
 kiln_status kiln_batch_folder_open(const char *path, kiln_batch_folder **folder)
 {
     KLN_RETURN_IF_NULL_RESULT(folder, path);
+    KLN_SCOPED(kiln_batch_folder_close_at)
     kiln_batch_folder *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a folder of batches");
-    const kiln_status status = list(made, path);
-    if (status != KILN_OK) {
-        kiln_batch_folder_close(made);
-        return status;
-    }
-    *folder = made;
+    KLN_RETURN_IF_ERROR(list(made, path));
+    *folder = KLN_TAKE(made);
     return KILN_OK;
 }
 

@@ -28,7 +28,7 @@ static kiln_status list_wanted(kln_calibration *of)
         for (size_t k = 0; kln_precision_reads_ranges(node, known) && k < node->input_count; k++) {
             KLN_RETURN_IF_ERROR(kln_names_set(&of->wanted, node->inputs[k], 0));
         }
-        for (size_t k = 0; kln_graph_edit_is(node, "Concat") && k < node->output_count; k++) {
+        for (size_t k = 0; kln_onnx_node_is(node, "Concat") && k < node->output_count; k++) {
             KLN_RETURN_IF_ERROR(kln_names_set(&of->wanted, node->outputs[k], 0));
         }
     }
@@ -275,7 +275,7 @@ kiln_optimization kln_calibration_optimization(const kln_calibration *of)
     const kln_onnx_graph *graph = of->inference->graph->graph;
     size_t convolutions = 0;
     for (size_t i = 0; i < graph->node_count; i++) {
-        convolutions += kln_graph_edit_is(&graph->nodes[i], "Conv");
+        convolutions += kln_onnx_node_is(&graph->nodes[i], "Conv");
     }
     return of->wants_some || convolutions * MOST_LAYOUTS < of->count ? KILN_OPTIMIZATION_DEFAULT
                                                                      : KILN_OPTIMIZATION_EXTENDED;

@@ -440,9 +440,7 @@ kiln_status kln_cut_build(kln_cut *cut, const uint32_t *values, size_t count, ui
     choose_all(cut, first, last);
     for (size_t i = 0; i < 2 && status == KILN_OK; i++) {
         status = put_part(cut, i, values, count);
-        if (status == KILN_OK) {
-            status = kln_engine_make(&model, options[i], false, NULL, &engines[i]);
-        }
+        KLN_THEN(status, kln_engine_make(&model, options[i], false, NULL, &engines[i]));
     }
     cut->model->graph = cut->whole;
     return status;

@@ -127,9 +127,7 @@ static kiln_status show(search *s, size_t begin, size_t end)
     const uint32_t first = begin > 0 ? s->candidates[begin - 1].position + 1 : 0;
     kiln_status status = kln_cut_build(&s->cut, s->values, end - begin, first,
                                        s->candidates[end - 1].position, s->builds, engines);
-    if (status == KILN_OK) {
-        status = run_part(s, begin, end, engines);
-    }
+    KLN_THEN(status, run_part(s, begin, end, engines));
     kiln_engine_release(engines[0]);
     kiln_engine_release(engines[1]);
     kln_cut_forget(&s->cut);
@@ -167,9 +165,7 @@ kiln_status kln_compare_nodes(kln_onnx_model *model, const kln_compare_builds *b
     search s = {.model = model, .builds = builds, .options = options, .comparison = comparison};
     KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &s.inference));
     kiln_status status = kln_cut_init(&s.cut, model, s.inference, inputs);
-    if (status == KILN_OK) {
-        status = look(&s);
-    }
+    KLN_THEN(status, look(&s));
     kln_cut_finish(&s.cut);
     kln_inference_destroy(s.inference);
     if (status != KILN_OK) {

@@ -34,33 +34,27 @@ static kiln_status bind_input(const kiln_engine *engine, kiln_context *context,
 static kiln_status bind_and_run(kiln_engine *engine, const kln_compare_inputs *inputs,
                                 kiln_context **context)
 {
-    KLN_RETURN_IF_ERROR(kiln_context_create(engine, NULL, context));
+    KLN_SCOPED(kiln_context_destroy_at) kiln_context *made = NULL;
+    KLN_RETURN_IF_ERROR(kiln_context_create(engine, NULL, &made));
     kiln_status status = KILN_OK;
     for (size_t i = 0; i < inputs->count && status == KILN_OK; i++) {
-        status = bind_input(engine, *context, &inputs->tensors[i]);
+        status = bind_input(engine, made, &inputs->tensors[i]);
     }
-    if (status == KILN_OK) {
-        status = kiln_context_run(*context);
-    }
-    if (status != KILN_OK) {
-        kiln_context_destroy(*context);
-        *context = NULL;
-        return kln_fail_within(status, "the %s backend", engine->shared.info.name);
-    }
+    KLN_THEN(status, kiln_context_run(made));
+    KLN_RETURN_WITHIN(status, "the %s backend", engine->shared.info.name);
+    *context = KLN_TAKE(made);
     return KILN_OK;
 }
 
 kiln_status kln_compare_run(kiln_engine *const engines[2],
                             const kln_compare_inputs *const inputs[2], kiln_context *contexts[2])
 {
-    contexts[1] = NULL;
-    KLN_RETURN_IF_ERROR(bind_and_run(engines[0], inputs[0], &contexts[0]));
-    const kiln_status status = bind_and_run(engines[1], inputs[1], &contexts[1]);
-    if (status != KILN_OK) {
-        kiln_context_destroy(contexts[0]);
-        contexts[0] = NULL;
-    }
-    return status;
+    KLN_SCOPED(kiln_context_destroy_at) kiln_context *first = NULL;
+    contexts[0] = contexts[1] = NULL;
+    KLN_RETURN_IF_ERROR(bind_and_run(engines[0], inputs[0], &first));
+    KLN_RETURN_IF_ERROR(bind_and_run(engines[1], inputs[1], &contexts[1]));
+    contexts[0] = KLN_TAKE(first);
+    return KILN_OK;
 }
 
 kiln_status kln_compare_output(kiln_context *const contexts[2], const char *name,

@@ -82,6 +82,7 @@ void kiln_pipeline_destroy(kiln_pipeline *pipeline)
     kiln_engine_release(pipeline->engine);
     kln_free(pipeline);
 }
+KLN_SCOPED_POINTER(kiln_pipeline, kiln_pipeline_destroy)
 
 static kiln_status fill_slot(kiln_pipeline *pipeline, size_t index,
                              const kiln_pipeline_options *options)
@@ -153,7 +154,7 @@ kiln_status kiln_pipeline_create(kiln_engine *engine, const kiln_pipeline_option
     KLN_RETURN_IF(read.depth < 0 || read.depth > LARGEST_DEPTH, KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_pipeline_options: depth is %d; 1 to %d runs can be under way at once",
                   read.depth, LARGEST_DEPTH);
-    kiln_pipeline *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_SCOPED(kiln_pipeline_destroy_at) kiln_pipeline *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a pipeline");
     atomic_init(&made->busy, false);
     made->engine = kiln_engine_retain(engine);
@@ -162,12 +163,8 @@ kiln_status kiln_pipeline_create(kiln_engine *engine, const kiln_pipeline_option
     made->outputs_end =
         engine->shared.description.input_count + engine->shared.description.output_count;
     made->side_count = made->outputs_end + engine->shared.description.optional_count;
-    const kiln_status status = fill(made, &read);
-    if (status != KILN_OK) {
-        kiln_pipeline_destroy(made);
-        return status;
-    }
-    *pipeline = made;
+    KLN_RETURN_IF_ERROR(fill(made, &read));
+    *pipeline = KLN_TAKE(made);
     return KILN_OK;
 }
 

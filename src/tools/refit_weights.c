@@ -238,7 +238,7 @@ static kiln_status read_source(const kln_refit_source *source, kln_refit_weights
         status = kln_safetensors_read(model->bytes, &weights->arena, given, count);
     } else {
         status = kln_model_read(model, &weights->model);
-        status = status == KILN_OK ? list_initializers(weights, given, count) : status;
+        KLN_THEN(status, list_initializers(weights, given, count));
     }
     return status == KILN_OK ? KILN_OK
                              : kln_fail_within(status, "refit: %s", kln_model_name(model));
@@ -258,10 +258,8 @@ kiln_status kln_refit_weights_make(kiln_engine *engine, const kln_refit_source *
         KLN_RETURN_IF_ERROR(read_source(source, weights, &read, &count));
     }
     kiln_status status = look(engine, &weights->arena, &known);
-    if (status == KILN_OK) {
-        status = fit_all(engine, read != NULL ? read : source->weights, count, options, report,
-                         weights, &known);
-    }
+    KLN_THEN(status, fit_all(engine, read != NULL ? read : source->weights, count, options, report,
+                             weights, &known));
     kln_names_finish(&known.places);
     return status;
 }

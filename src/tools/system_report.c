@@ -68,9 +68,7 @@ kiln_status kiln_system_report_create(kiln_system_report **report)
     }
     (void)collect(made->libraries);
     kiln_status status = kln_cuda_library(&made->libraries[0]);
-    if (status == KILN_OK) {
-        status = describe_devices(made);
-    }
+    KLN_THEN(status, describe_devices(made));
     if (status != KILN_OK) {
         kiln_system_report_destroy(made);
         return status;

@@ -139,9 +139,7 @@ static void try_other(tuner *t, const kln_variant *variant)
     KLN_SCOPED(kiln_engine_release_at) kiln_engine *made = NULL;
     t->result.tried++;
     kiln_status status = build(t, variant, &made);
-    if (status == KILN_OK) {
-        status = judge(t, made, variant);
-    }
+    KLN_THEN(status, judge(t, made, variant));
     if (status != KILN_OK) {
         kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", t->model.path, kiln_error_message());
         t->result.failed++;

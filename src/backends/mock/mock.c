@@ -35,6 +35,7 @@ static void engine_destroy(void *engine)
     kln_arena_finish(&mock->arena);
     kln_free(mock);
 }
+KLN_SCOPED_POINTER(kln_mock, engine_destroy)
 
 static kiln_status copy_quantization(kln_mock *mock, kiln_binding *to)
 {
@@ -110,15 +111,11 @@ static kiln_status fill(kln_mock *mock)
 kiln_status kln_mock_create(const kiln_mock_options *options, kln_mock **mock)
 {
     *mock = NULL;
-    kln_mock *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_SCOPED(engine_destroy_at) kln_mock *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a mock");
     made->options = *options;
-    const kiln_status status = fill(made);
-    if (status != KILN_OK) {
-        engine_destroy(made);
-        return status;
-    }
-    *mock = made;
+    KLN_RETURN_IF_ERROR(fill(made));
+    *mock = KLN_TAKE(made);
     return KILN_OK;
 }
 

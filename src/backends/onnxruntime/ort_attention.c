@@ -113,8 +113,8 @@ static const char *peel(const fuser *f, attention *a, const char *name)
         size_t index = 0;
         double number = 0;
         const kln_onnx_node *node = kln_graph_edit_producer(f->edit, name, NULL, &index);
-        const bool divides = node != NULL && kln_graph_edit_is(node, "Div");
-        if (node == NULL || (!divides && !kln_graph_edit_is(node, "Mul")) || !has_counts(node, 2) ||
+        const bool divides = node != NULL && kln_onnx_node_is(node, "Div");
+        if (node == NULL || (!divides && !kln_onnx_node_is(node, "Mul")) || !has_counts(node, 2) ||
             kln_graph_edit_readers(f->edit, name) != 1) {
             break;
         }
@@ -431,7 +431,7 @@ kiln_status ort_fuse_attention(kln_graph_edit *edit, kln_inference *inference, s
         return KILN_OK;
     }
     for (size_t i = 0; status == KILN_OK && i < edit->graph->node_count; i++) {
-        if (kln_graph_edit_is(&edit->graph->nodes[i], "Softmax") && find_attention(&f, i, &found)) {
+        if (kln_onnx_node_is(&edit->graph->nodes[i], "Softmax") && find_attention(&f, i, &found)) {
             find_product(&f, &found);
             status = fuse(&f, &found);
             ++*count;

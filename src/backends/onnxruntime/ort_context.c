@@ -41,59 +41,44 @@ static kiln_status make_enqueue_options(ort_context *context)
                      "a context");
 }
 
-kiln_status ort_context_create(void *engine, const kiln_context_options *options, void **context)
+static kiln_status fill(const ort_engine *owner, ort_context *made)
 {
-    (void)options;
-    *context = NULL;
-    const ort_engine *owner = engine;
     const ort_runtime *runtime = owner->runtime;
-    ort_context *made = kln_alloc_zeroed(1, sizeof *made);
-    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a context");
-    kiln_status status = KILN_OK;
-    made->engine = owner;
-    made->outputs = kln_alloc_zeroed(owner->output_count, sizeof *made->outputs);
-    if (made->outputs == NULL) {
-        status = kln_fail_memory(owner->output_count * sizeof *made->outputs, "a context");
-        goto failed;
-    }
+    KLN_NEW(made->outputs, owner->output_count, "a context");
     for (size_t i = 0; i < owner->output_count; i++) {
         made->outputs[i].position = NOT_BOUND;
         made->outputs[i].passed = owner->passed_inputs[i];
     }
     if (owner->is_risky) {
-        made->shapes = kln_alloc_zeroed(owner->input_count, sizeof *made->shapes);
-        if (made->shapes == NULL) {
-            status = kln_fail_memory(owner->input_count * sizeof *made->shapes, "a context");
-            goto failed;
-        }
+        KLN_NEW(made->shapes, owner->input_count, "a context");
         for (size_t i = 0; i < owner->input_count; i++) {
             made->shapes[i] = (kln_input_shape){owner->bindings[i].name, owner->bindings[i].shape};
         }
     }
     if (owner->passed_count != 0 || owner->device >= 0 || owner->optional_count != 0) {
-        made->inputs = kln_alloc_zeroed(owner->input_count, sizeof *made->inputs);
-        if (made->inputs == NULL) {
-            status = kln_fail_memory(owner->input_count * sizeof *made->inputs, "a context");
-            goto failed;
-        }
+        KLN_NEW(made->inputs, owner->input_count, "a context");
     } else {
-        KLN_GOTO_IF_ERROR(ort_feed_create(owner, &made->feed), failed);
+        KLN_RETURN_IF_ERROR(ort_feed_create(owner, &made->feed));
     }
-    KLN_GOTO_IF_ERROR(ort_strings_create(made), failed);
-    KLN_GOTO_IF_ERROR(
-        ort_check(runtime, runtime->api.CreateIoBinding(owner->session, &made->binding),
-                  "a context"),
-        failed);
-    KLN_GOTO_IF_ERROR(
-        ort_check(runtime, runtime->api.CreateRunOptions(&made->run_options), "a context"), failed);
-    if (owner->device >= 0) {
-        KLN_GOTO_IF_ERROR(make_enqueue_options(made), failed);
-    }
-    *context = made;
+    KLN_RETURN_IF_ERROR(ort_strings_create(made));
+    KLN_RETURN_IF_ERROR(ort_check(
+        runtime, runtime->api.CreateIoBinding(owner->session, &made->binding), "a context"));
+    KLN_RETURN_IF_ERROR(
+        ort_check(runtime, runtime->api.CreateRunOptions(&made->run_options), "a context"));
+    return owner->device >= 0 ? make_enqueue_options(made) : KILN_OK;
+}
+
+KLN_SCOPED_POINTER(ort_context, ort_context_destroy)
+
+kiln_status ort_context_create(void *engine, const kiln_context_options *options, void **context)
+{
+    (void)options;
+    KLN_SCOPED(ort_context_destroy_at) ort_context *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a context");
+    made->engine = engine;
+    KLN_RETURN_IF_ERROR(fill(engine, made));
+    *context = KLN_TAKE(made);
     return KILN_OK;
-failed:
-    ort_context_destroy(made);
-    return status;
 }
 
 /* --- bind --- */

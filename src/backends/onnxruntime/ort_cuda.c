@@ -95,12 +95,10 @@ static kiln_status append(const ort_engine *engine, const kiln_build_options *op
     KLN_RETURN_IF_ERROR(
         ort_check(runtime, runtime->api.CreateCUDAProviderOptions(&provider), "the CUDA provider"));
     kiln_status status = set_provider(engine, options, provider);
-    if (status == KILN_OK) {
-        status = ort_check(
-            runtime,
-            runtime->api.SessionOptionsAppendExecutionProvider_CUDA_V2(session_options, provider),
-            context);
-    }
+    KLN_THEN(status, ort_check(runtime,
+                               runtime->api.SessionOptionsAppendExecutionProvider_CUDA_V2(
+                                   session_options, provider),
+                               context));
     runtime->api.ReleaseCUDAProviderOptions(provider);
     return status;
 }

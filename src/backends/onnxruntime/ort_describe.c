@@ -241,12 +241,8 @@ static kiln_status read_metadata(const ort_runtime *runtime, const OrtModelMetad
     if (description->metadata == NULL) {
         status = kln_fail_memory(count * sizeof *description->metadata, "metadata");
     }
-    if (status == KILN_OK) {
-        status = add_known(runtime, metadata, description);
-    }
-    if (status == KILN_OK) {
-        status = add_own(runtime, metadata, description, keys, count);
-    }
+    KLN_THEN(status, add_known(runtime, metadata, description));
+    KLN_THEN(status, add_own(runtime, metadata, description, keys, count));
     free_keys(runtime, keys, count);
     return status;
 }

@@ -117,9 +117,7 @@ static kiln_status create_session(ort_engine *engine, const kiln_model *model,
     }
     char made[PATH_MAX];
     const char *place = NULL;
-    if (status == KILN_OK) {
-        status = kln_model_place(model, made, &place);
-    }
+    KLN_THEN(status, kln_model_place(model, made, &place));
     if (status == KILN_OK && place != NULL) {
         status = name_folder(runtime, place, session_options);
     }
@@ -247,26 +245,22 @@ static kiln_status keep_origin(ort_engine *engine, const kiln_model *model,
     return KILN_OK;
 }
 
+KLN_SCOPED_POINTER(ort_engine, ort_engine_destroy)
+
 kiln_status ort_engine_make(const ort_runtime *runtime, const kiln_model *model,
                             const kiln_build_options *options, const kiln_monitor *monitor,
                             ort_engine **engine)
 {
-    ort_engine *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_SCOPED(ort_engine_destroy_at) ort_engine *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "an engine");
     made->runtime = runtime;
     made->device = -1;
     kln_text_init(&made->written, KLN_ONNX_MESSAGE_LIMIT);
     (void)pthread_mutex_init(&made->writing, NULL); /* Linux's cannot fail */
-    kiln_status status = keep_origin(made, model, options);
-    if (status == KILN_OK) {
-        status = options->copy_file && model->file != NULL
-                     ? fill_copied(made, model, options, monitor)
-                     : fill_engine(made, model, options, monitor);
-    }
-    if (status != KILN_OK) {
-        ort_engine_destroy(made);
-        return status;
-    }
-    *engine = made;
+    KLN_RETURN_IF_ERROR(keep_origin(made, model, options));
+    KLN_RETURN_IF_ERROR(options->copy_file && model->file != NULL
+                            ? fill_copied(made, model, options, monitor)
+                            : fill_engine(made, model, options, monitor));
+    *engine = KLN_TAKE(made);
     return KILN_OK;
 }

@@ -64,8 +64,6 @@ static inline size_t ort_binding_count(const ort_engine *engine)
     return engine->input_count + engine->output_count + engine->optional_count;
 }
 
-/* What one protobuf message can hold. ONNX Runtime's own sentence about it does not say so. */
-
 #define ORT_NO_INPUT UINT32_MAX
 
 /* Reads names, types and shapes of the session's inputs and outputs into the engine. */

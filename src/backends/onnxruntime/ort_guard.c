@@ -118,14 +118,11 @@ static kiln_status check_ends(const kln_onnx_model *model, const kln_infer_optio
     if (status != KILN_OK) {
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
-    status = check_equations(inference, name);
-    if (status == KILN_OK) {
-        status = find_end(inference, inference->graph, name, 0);
-    }
     if (keeps_expands != NULL) {
         *keeps_expands = empties(inference, inference->graph, 0);
     }
-    return status;
+    KLN_RETURN_IF_ERROR(check_equations(inference, name));
+    return find_end(inference, inference->graph, name, 0);
 }
 
 /* Whether the main graph dequantizes to float16. */
@@ -139,7 +136,7 @@ static kiln_status find_half_scales(const kln_onnx_graph *graph, bool *found)
     }
     for (size_t i = 0; i < graph->node_count && !*found; i++) {
         const kln_onnx_node *node = &graph->nodes[i];
-        *found = kln_graph_edit_is(node, "DequantizeLinear") && node->input_count > 1 &&
+        *found = kln_onnx_node_is(node, "DequantizeLinear") && node->input_count > 1 &&
                  kln_names_get(&halves, node->inputs[1]) != KLN_NAMES_NONE;
     }
     return KILN_OK;
@@ -174,9 +171,7 @@ static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph
 {
     KLN_SCOPED(kln_names_finish) kln_names weights = {0};
     KLN_ARENA_NEW(&engine->arena, engine->optional, graph->input_count + 1, "the bindings");
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(kln_names_set(&weights, graph->initializers[i].name, (uint32_t)i));
-    }
+    KLN_RETURN_IF_ERROR(kln_onnx_name_initializers(graph, &weights));
     for (size_t i = 0; i < graph->input_count; i++) {
         const kln_onnx_value *input = &graph->inputs[i];
         if (kln_names_get(&weights, input->name) != KLN_NAMES_NONE && can_be_fed(&input->type)) {

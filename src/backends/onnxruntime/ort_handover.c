@@ -154,23 +154,17 @@ static kiln_status fill(const ort_handover *handover, kln_onnx_model *model)
 kiln_status ort_handover_read(const ort_handover *handover, kln_onnx_model **model)
 {
     const size_t size = handover->message.size;
-    void *message = kln_alloc(size);
+    KLN_SCOPED_FREE void *message = kln_alloc(size);
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *made = NULL;
     *model = NULL;
     KLN_RETURN_IF_NO_MEMORY(message, size, "a copy of the network");
     memcpy(message, handover->message.data, size);
-    kiln_status status = kln_onnx_read_bytes((kiln_span){message, size}, NULL, model);
-    if (status != KILN_OK) {
-        kln_free(message);
-        return status;
-    }
-    (*model)->kept = message;
-    (*model)->origin = kln_onnx_model_retain(handover->model);
-    status = fill(handover, *model);
-    if (status != KILN_OK) {
-        kln_onnx_model_destroy(*model);
-        *model = NULL;
-    }
-    return status;
+    KLN_RETURN_IF_ERROR(kln_onnx_read_bytes((kiln_span){message, size}, NULL, &made));
+    made->kept = KLN_TAKE(message);
+    made->origin = kln_onnx_model_retain(handover->model);
+    KLN_RETURN_IF_ERROR(fill(handover, made));
+    *model = KLN_TAKE(made);
+    return KILN_OK;
 }
 
 kiln_status ort_handover_write(const ort_handover *handover, kln_text *bytes)

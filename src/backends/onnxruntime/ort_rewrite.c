@@ -56,8 +56,8 @@ static bool has_int(const kln_onnx_node *node, const char *name, int64_t wanted)
 static const kln_onnx_tensor *matrix_of(const kln_graph_edit *edit, const kln_onnx_node *node)
 {
     const bool fits =
-        (kln_graph_edit_is(node, "MatMul") && node->input_count == 2) ||
-        (kln_graph_edit_is(node, "Gemm") && node->input_count >= 2 && has_int(node, "transB", 0) &&
+        (kln_onnx_node_is(node, "MatMul") && node->input_count == 2) ||
+        (kln_onnx_node_is(node, "Gemm") && node->input_count >= 2 && has_int(node, "transB", 0) &&
          node->attribute_count < KLN_GRAPH_EDIT_ATTRIBUTES);
     const kln_onnx_tensor *matrix =
         fits && node->output_count == 1 ? kln_graph_edit_constant(edit, node->inputs[1], 2) : NULL;
@@ -70,7 +70,7 @@ static const kln_onnx_tensor *matrix_of(const kln_graph_edit *edit, const kln_on
 static kiln_status turn_product(kln_graph_edit *edit, size_t index, const kln_onnx_tensor *matrix)
 {
     const kln_onnx_node *node = &edit->graph->nodes[index];
-    const bool is_gemm = kln_graph_edit_is(node, "Gemm");
+    const bool is_gemm = kln_onnx_node_is(node, "Gemm");
     const kln_onnx_tensor *turned = add_transposed(edit, node->outputs[0], matrix);
     KLN_FAIL_IF(turned == NULL, no_memory(matrix->data.size));
     const char *inputs[3] = {node->inputs[0], turned->name,

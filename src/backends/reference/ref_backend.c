@@ -15,30 +15,10 @@ static void engine_destroy(void *opaque)
     kln_arena_finish(&engine->arena);
     kln_arena_finish(&engine->weights);
     kln_onnx_model_destroy(engine->model);
-    kln_text_finish(&engine->message);
     kln_text_finish(&engine->written);
     (void)pthread_mutex_destroy(&engine->lock);
     kln_free(engine->copy);
     kln_free(engine);
-}
-
-/* A network may change after it was built; its message is a copy of all but the large weights,
- * which lie still. */
-static kiln_status open_graph(ref_engine *engine, const kln_onnx_model *origin)
-{
-    KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(origin, KLN_ONNX_WEIGHTS_LEFT_OUT, &engine->message));
-    engine->source = (kiln_span){engine->message.data, engine->message.size};
-    KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(engine->source, NULL, &engine->model));
-    engine->model->kept = engine->message.data;
-    kln_text_init(&engine->message, (size_t)INT32_MAX);
-    engine->model->origin = kln_onnx_model_retain(origin);
-    for (size_t i = 0; i < origin->graph.initializer_count; i++) {
-        const kln_onnx_tensor *tensor = &origin->graph.initializers[i];
-        if (kln_onnx_is_left_out(tensor)) {
-            engine->model->graph.initializers[i].data = tensor->data;
-        }
-    }
-    return KILN_OK;
 }
 
 /* The model is kept open, because weights are used where they lie. */
@@ -49,8 +29,9 @@ static kiln_status open_model(ref_engine *engine, const kiln_model *model)
         engine->source = model->bytes;
         return KILN_OK;
     }
+    /* A network may change after it was built. */
     if (model->graph != NULL) {
-        return open_graph(engine, model->graph);
+        return kln_onnx_model_copy(model->graph, &engine->model, &engine->source);
     }
     engine->copy = kln_alloc(model->bytes.size);
     KLN_RETURN_IF_NO_MEMORY(engine->copy, model->bytes.size, "a copy of the model");
@@ -78,16 +59,14 @@ static kiln_status gather_weights(ref_engine *engine)
     return KILN_OK;
 }
 
-static ref_engine *engine_create(kiln_status *status)
+KLN_SCOPED_POINTER(ref_engine, engine_destroy)
+
+static kiln_status engine_create(ref_engine **made)
 {
-    ref_engine *engine = kln_alloc_zeroed(1, sizeof *engine);
-    *status = engine != NULL ? KILN_OK : kln_fail_memory(sizeof *engine, "an engine");
-    if (engine != NULL) {
-        kln_text_init(&engine->message, (size_t)INT32_MAX);
-        kln_text_init(&engine->written, (size_t)INT32_MAX);
-        (void)pthread_mutex_init(&engine->lock, NULL);
-    }
-    return engine;
+    KLN_NEW(*made, 1, "an engine");
+    kln_text_init(&(*made)->written, (size_t)INT32_MAX);
+    (void)pthread_mutex_init(&(*made)->lock, NULL);
+    return KILN_OK;
 }
 
 static kiln_status build(const kiln_model *model, const kiln_build_options *options,
@@ -97,20 +76,11 @@ static kiln_status build(const kiln_model *model, const kiln_build_options *opti
     const kiln_phase begin = {"plan", 0, 0, 1, 0.0};
     KLN_RETURN_IF(monitor != NULL && !monitor->progress(monitor->user, &begin),
                   KILN_ERROR_CANCELLED, "the build was stopped before it began");
-    kiln_status status = KILN_OK;
-    ref_engine *engine = engine_create(&status);
-    if (engine == NULL) {
-        return status;
-    }
-    status = open_model(engine, model);
-    if (status == KILN_OK) {
-        status = ref_plan_make(engine);
-    }
-    if (status != KILN_OK) {
-        engine_destroy(engine);
-        return status;
-    }
-    *out = engine;
+    KLN_SCOPED(engine_destroy_at) ref_engine *engine = NULL;
+    KLN_RETURN_IF_ERROR(engine_create(&engine));
+    KLN_RETURN_IF_ERROR(open_model(engine, model));
+    KLN_RETURN_IF_ERROR(ref_plan_make(engine));
+    *out = KLN_TAKE(engine);
     return KILN_OK;
 }
 
@@ -141,20 +111,11 @@ static kiln_status weight_get(void *opaque, size_t index, kiln_refit_weight *wei
 static kiln_status beside(void *opaque, const kiln_named_tensor *weights, size_t count, void **made)
 {
     const ref_engine *self = opaque;
-    kiln_status status = KILN_OK;
-    ref_engine *engine = engine_create(&status);
-    if (engine == NULL) {
-        return status;
-    }
-    status = kln_refit_replace(self->model, weights, count, &engine->model);
-    if (status == KILN_OK) {
-        status = ref_plan_make(engine);
-    }
-    if (status != KILN_OK) {
-        engine_destroy(engine);
-        return status;
-    }
-    *made = engine;
+    KLN_SCOPED(engine_destroy_at) ref_engine *engine = NULL;
+    KLN_RETURN_IF_ERROR(engine_create(&engine));
+    KLN_RETURN_IF_ERROR(kln_refit_replace(self->model, weights, count, &engine->model));
+    KLN_RETURN_IF_ERROR(ref_plan_make(engine));
+    *made = KLN_TAKE(engine);
     return KILN_OK;
 }
 
@@ -273,29 +234,22 @@ static void context_destroy(void *opaque)
     kln_free(context);
 }
 
+KLN_SCOPED_POINTER(ref_context, context_destroy)
+
 static kiln_status context_create(void *engine, const kiln_context_options *options, void **out)
 {
     const ref_plan *plan = ((const ref_engine *)engine)->plan;
-    ref_context *context = kln_alloc_zeroed(1, sizeof *context);
+    KLN_SCOPED(context_destroy_at) ref_context *context = kln_alloc_zeroed(1, sizeof *context);
     KLN_RETURN_IF_NO_MEMORY(context, sizeof *context, "a context");
     context->engine = engine;
     context->work_limit = HUGE_VAL;
     atomic_init(&context->stopped, false);
-    context->bound =
-        kln_alloc_zeroed(plan->input_count + plan->output_count + 1, sizeof *context->bound);
-    context->results = kln_alloc_zeroed(plan->output_count + 1, sizeof *context->results);
-    context->direct = kln_alloc_zeroed(plan->output_count + 1, sizeof *context->direct);
-    kiln_status status = ref_memory_init(&context->memory);
+    KLN_RETURN_IF_ERROR(ref_memory_init(&context->memory));
     context->memory.limit = options != NULL ? options->run_memory_bytes : 0;
-    if (status == KILN_OK &&
-        (context->bound == NULL || context->results == NULL || context->direct == NULL)) {
-        status = kln_fail_memory(plan->output_count * sizeof(ref_value), "a context");
-    }
-    if (status != KILN_OK) {
-        context_destroy(context);
-        return status;
-    }
-    *out = context;
+    KLN_NEW(context->bound, plan->input_count + plan->output_count + 1, "a context");
+    KLN_NEW(context->results, plan->output_count + 1, "a context");
+    KLN_NEW(context->direct, plan->output_count + 1, "a context");
+    *out = KLN_TAKE(context);
     return KILN_OK;
 }
 

@@ -266,35 +266,36 @@ static kiln_status scan_length(ref_call *call, scanning *scan)
     return KILN_OK;
 }
 
-static kiln_status scan_step(ref_call *call, scanning *scan, int64_t step)
+static kiln_status take_step(ref_call *call, scanning *scan, int64_t step)
 {
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < scan->scans && status == KILN_OK; i++) {
+    for (size_t i = 0; i < scan->scans; i++) {
         const ref_tensor *x = ref_input(call, scan->states + i);
         int axis = 0;
-        KLN_GOTO_IF_ERROR(ref_axis(call, list_entry(call, "scan_input_axes", i), x->rank, &axis),
-                          finish);
+        KLN_RETURN_IF_ERROR(ref_axis(call, list_entry(call, "scan_input_axes", i), x->rank, &axis));
         const bool back = list_entry(call, "scan_input_directions", i) != 0;
         const int64_t at = back ? scan->length - 1 - step : step;
-        KLN_GOTO_IF_ERROR(
-            ref_cut(call, x, axis, at, at + 1, false, &scan->inputs[scan->states + i]), finish);
+        KLN_RETURN_IF_ERROR(
+            ref_cut(call, x, axis, at, at + 1, false, &scan->inputs[scan->states + i]));
     }
     for (size_t i = 0; i < scan->states; i++) {
         scan->inputs[i] = scan->state[i];
         scan->state[i] = (ref_value){.kind = REF_NONE, .buffer = NULL};
     }
-    KLN_GOTO_IF_ERROR(ref_execute(call->context, scan->plan, call->frame, scan->inputs,
-                                  scan->states + scan->scans, scan->outputs),
-                      finish);
+    KLN_RETURN_IF_ERROR(ref_execute(call->context, scan->plan, call->frame, scan->inputs,
+                                    scan->states + scan->scans, scan->outputs));
     for (size_t i = 0; i < scan->states; i++) {
         scan->state[i] = scan->outputs[i];
         scan->outputs[i] = (ref_value){.kind = REF_NONE, .buffer = NULL};
     }
     for (size_t i = 0; i < scan->results; i++) {
-        KLN_GOTO_IF_ERROR(gather_value(call, &scan->lists[i], &scan->outputs[scan->states + i]),
-                          finish);
+        KLN_RETURN_IF_ERROR(gather_value(call, &scan->lists[i], &scan->outputs[scan->states + i]));
     }
-finish:
+    return KILN_OK;
+}
+
+static kiln_status scan_step(ref_call *call, scanning *scan, int64_t step)
+{
+    const kiln_status status = take_step(call, scan, step);
     release_all(call, scan->states + scan->scans, scan->inputs);
     return status;
 }

@@ -95,16 +95,11 @@ static kiln_status call_kernel(ref_call *call)
 {
     const ref_node *node = call->node;
     kiln_status status = spend_inputs(call);
-    if (status == KILN_OK && node->kernel != NULL) {
-        status = ref_need_inputs(call);
+    if (node->kernel != NULL) {
+        KLN_THEN(status, ref_need_inputs(call));
     }
-    if (status == KILN_OK) {
-        status = node->kernel != NULL ? node->kernel->function(call) : run_function(call);
-    }
-    if (status == KILN_OK) {
-        return status;
-    }
-    return fail_node(call, status);
+    KLN_THEN(status, node->kernel != NULL ? node->kernel->function(call) : run_function(call));
+    return status == KILN_OK ? status : fail_node(call, status);
 }
 
 static void finish_call(ref_call *call, bool keep)

@@ -122,6 +122,8 @@ float ref_narrow(double value);
 int64_t ref_to_int(double value);
 /* Rounds to nearest even, whatever the rounding mode. */
 double ref_round_even(double value);
+/* Of a neighbour at distance `x` in cubic convolution with coefficient `a` (ref_resize.c). */
+double ref_cubic_weight(double x, double a);
 /* The least and greatest value of an integer dtype. */
 double ref_least(kiln_dtype dtype);
 double ref_greatest(kiln_dtype dtype);
@@ -241,7 +243,6 @@ typedef struct ref_plan {
 typedef struct ref_engine {
     kln_onnx_model *model;
     void *copy;       /* of bytes that were given in memory, until the model has them; or NULL */
-    kln_text message; /* the network less its large weights, likewise */
     kiln_span source; /* what a save writes; empty until then where weights were replaced */
     pthread_mutex_t lock; /* held while `source` and `written` are made for a save */
     kln_text written;     /* the model as one message, where its weights lie in other files */

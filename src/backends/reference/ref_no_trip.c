@@ -150,9 +150,7 @@ static kiln_status infer_output(ref_call *call, const ref_plan *plan, size_t ind
     standing_alone alone = {.arena = &arena, .call = call};
     kln_inference *inference = NULL;
     kiln_status status = stand_alone(&alone, plan, given, given_count);
-    if (status == KILN_OK) {
-        status = kln_infer(&alone.model, NULL, &inference);
-    }
+    KLN_THEN(status, kln_infer(&alone.model, NULL, &inference));
     if (status == KILN_OK && index < inference->graph->output_count &&
         inference->graph->outputs[index] != KLN_NO_VALUE) {
         const kln_value *value = inference->graph->values[inference->graph->outputs[index]];

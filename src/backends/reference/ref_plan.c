@@ -352,9 +352,7 @@ static kiln_status split_inputs(maker *make, scope *where, const kln_onnx_graph 
 static kiln_status define_model_inputs(maker *make, scope *where, const kln_onnx_graph *graph)
 {
     KLN_SCOPED(kln_names_finish) kln_names weights = {0};
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(kln_names_set(&weights, graph->initializers[i].name, (uint32_t)i));
-    }
+    KLN_RETURN_IF_ERROR(kln_onnx_name_initializers(graph, &weights));
     return split_inputs(make, where, graph, &weights);
 }
 
@@ -450,9 +448,7 @@ kiln_status ref_plan_make(ref_engine *engine)
     const ref_environment around = {.call = NULL};
 
     kiln_status status = kln_onnx_index_update(&make.index);
-    if (status == KILN_OK) {
-        status = make_plan(&make, NULL, &around, &model->graph, NULL, &engine->plan);
-    }
+    KLN_THEN(status, make_plan(&make, NULL, &around, &model->graph, NULL, &engine->plan));
     kln_onnx_index_finish(&make.index);
     return status == KILN_OK && make.missing_count > 0 ? fail_missing(&make) : status;
 }

@@ -56,7 +56,7 @@ static double original(const resizing *r, int axis, int rank, int64_t i, int64_t
     return (x + 0.5) / scale - 0.5;
 }
 
-static double cubic_weight(double x, double a)
+double ref_cubic_weight(double x, double a)
 {
     x = fabs(x);
     if (x <= 1.0) {
@@ -94,7 +94,7 @@ static taps make_taps(const resizing *r, double scale, double x, int64_t length,
     for (int64_t i = 0; i < t.count; i++) {
         const double distance = ((double)(t.first + i) - x) * stretch;
         weights[i] =
-            r->mode == 'c' ? cubic_weight(distance, r->cubic) : fmax(0.0, 1.0 - fabs(distance));
+            r->mode == 'c' ? ref_cubic_weight(distance, r->cubic) : fmax(0.0, 1.0 - fabs(distance));
         if (r->exclude_outside && (t.first + i < 0 || t.first + i >= length)) {
             weights[i] = 0.0;
         }

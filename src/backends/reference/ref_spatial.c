@@ -46,16 +46,6 @@ static int64_t sample_index(const sampling *s, int axis, double at)
     return -1;
 }
 
-static double cubic(double x)
-{
-    const double a = -0.75;
-    x = fabs(x);
-    if (x <= 1.0) {
-        return ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
-    }
-    return x < 2.0 ? ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a : 0.0;
-}
-
 /* A normalized coordinate as a place in pixels. */
 static double pixel_of(const sampling *s, int axis, double v)
 {
@@ -82,7 +72,9 @@ static int make_taps(const sampling *s, int axis, double x, int64_t index[4], do
     for (int i = 0; i < count; i++) {
         const double at = base + (double)(i - before);
         index[i] = sample_index(s, axis, at);
-        weight[i] = s->mode == 'n' ? 1.0 : s->mode == 'c' ? cubic(x - at) : 1.0 - fabs(x - at);
+        weight[i] = s->mode == 'n'   ? 1.0
+                    : s->mode == 'c' ? ref_cubic_weight(x - at, -0.75)
+                                     : 1.0 - fabs(x - at);
     }
     return count;
 }

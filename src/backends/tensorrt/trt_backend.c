@@ -107,20 +107,18 @@ static kiln_status build_within(trt_engine *made, const kiln_model *model,
     return trt_engine_deserialize(made, model->path != NULL ? model->path : "the plan");
 }
 
+KLN_SCOPED_POINTER(trt_engine, trt_engine_destroy)
+
 static kiln_status build(const kiln_model *model, const kiln_build_options *options,
                          const kiln_monitor *monitor, void **engine)
 {
     const kiln_phase first = {.phase = "opening the library"};
     KLN_RETURN_IF(monitor != NULL && !monitor->progress(monitor->user, &first),
                   KILN_ERROR_CANCELLED, "%s: the build was stopped", kln_model_name(model));
-    trt_engine *made = NULL;
+    KLN_SCOPED(trt_engine_destroy_at) trt_engine *made = NULL;
     KLN_RETURN_IF_ERROR(trt_engine_create(options, &made));
-    const kiln_status status = build_within(made, model, options, monitor);
-    if (status != KILN_OK) {
-        trt_engine_destroy(made);
-        return status;
-    }
-    *engine = made;
+    KLN_RETURN_IF_ERROR(build_within(made, model, options, monitor));
+    *engine = KLN_TAKE(made);
     return KILN_OK;
 }
 
@@ -170,14 +168,10 @@ static kiln_status load(const kiln_model *plan, const kiln_build_options *option
         KLN_RETURN_IF_ERROR(check_onnx(plan));
         return build(plan, options, NULL, engine);
     }
-    trt_engine *made = NULL;
+    KLN_SCOPED(trt_engine_destroy_at) trt_engine *made = NULL;
     KLN_RETURN_IF_ERROR(trt_engine_create(options, &made));
-    const kiln_status status = load_within(made, plan);
-    if (status != KILN_OK) {
-        trt_engine_destroy(made);
-        return status;
-    }
-    *engine = made;
+    KLN_RETURN_IF_ERROR(load_within(made, plan));
+    *engine = KLN_TAKE(made);
     return KILN_OK;
 }
 
@@ -253,7 +247,7 @@ static kiln_status refit_beside(void *state, const kiln_named_tensor *weights, s
                                 void **made)
 {
     trt_engine *engine = state;
-    trt_engine *copy = NULL;
+    KLN_SCOPED(trt_engine_destroy_at) trt_engine *copy = NULL;
     (void)weights; /* they are put into the copy in place */
     (void)count;
     KLN_RETURN_IF_ERROR(trt_engine_need(engine, "refit"));
@@ -262,12 +256,8 @@ static kiln_status refit_beside(void *state, const kiln_named_tensor *weights, s
                                         .allow_host_code = engine->runs_host_code,
                                         .strip_plan = engine->lacks_weights};
     KLN_RETURN_IF_ERROR(trt_engine_create_with(engine->library, &options, &copy));
-    const kiln_status status = fill_copy(engine, copy);
-    if (status != KILN_OK) {
-        trt_engine_destroy(copy);
-        return status;
-    }
-    *made = copy;
+    KLN_RETURN_IF_ERROR(fill_copy(engine, copy));
+    *made = KLN_TAKE(copy);
     return KILN_OK;
 }
 

@@ -40,6 +40,7 @@ void trt_context_destroy(void *state)
     (void)atomic_fetch_sub(&self->engine->contexts, 1);
     kln_free(self);
 }
+KLN_SCOPED_POINTER(trt_context, trt_context_destroy)
 
 static kiln_status fill_slots(trt_context *self)
 {
@@ -97,19 +98,15 @@ kiln_status trt_context_create(void *state, const kiln_context_options *options,
                         "load it on a machine with the GPU it is for",
                         why[0] != '\0' ? ": " : "", why);
     }
-    trt_context *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_SCOPED(trt_context_destroy_at) trt_context *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a context");
     made->engine = engine;
     made->fixed_profile = -1;
     (void)atomic_fetch_add(&engine->contexts, 1);
     trt_profiler_init(&made->profiler, &engine->library->tables);
     trt_error_recorder_init(&made->recorder, &engine->library->tables);
-    const kiln_status status = fill(made, options);
-    if (status != KILN_OK) {
-        trt_context_destroy(made);
-        return status;
-    }
-    *out = made;
+    KLN_RETURN_IF_ERROR(fill(made, options));
+    *out = KLN_TAKE(made);
     return KILN_OK;
 }
 

@@ -27,12 +27,13 @@ void trt_engine_destroy(void *state)
     (void)pthread_mutex_destroy(&engine->sharing);
     kln_free(engine);
 }
+KLN_SCOPED_POINTER(trt_engine, trt_engine_destroy)
 
 kiln_status trt_engine_create_with(trt_library *library, const kiln_build_options *options,
                                    trt_engine **engine)
 {
     KLN_RETURN_IF_ERROR(trt_device_check(options->device));
-    trt_engine *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_SCOPED(trt_engine_destroy_at) trt_engine *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "an engine of TensorRT");
     made->library = library;
     made->device = options->device;
@@ -43,12 +44,8 @@ kiln_status trt_engine_create_with(trt_library *library, const kiln_build_option
     (void)pthread_mutex_init(&made->refitting, NULL);
     (void)pthread_mutex_init(&made->sharing, NULL);
     trt_error_recorder_init(&made->recorder, &library->tables);
-    const kiln_status status = trt_engine_init_memory(made, options);
-    if (status != KILN_OK) {
-        trt_engine_destroy(made);
-        return status;
-    }
-    *engine = made;
+    KLN_RETURN_IF_ERROR(trt_engine_init_memory(made, options));
+    *engine = KLN_TAKE(made);
     return KILN_OK;
 }
 

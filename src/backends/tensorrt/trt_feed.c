@@ -78,14 +78,10 @@ kiln_status trt_feed(trt_build *build, const kln_onnx_model **onnx)
     }
     KLN_SCOPED(kln_names_finish) kln_names profiled = {0};
     KLN_SCOPED(kln_names_finish) kln_names fed = {0};
-    kiln_status status = trt_profile_names(build->options, &profiled);
-    if (status == KILN_OK) {
-        status = keep_inputs(&from->graph, &profiled, &fed);
-    }
-    if (status == KILN_OK) {
-        const kln_onnx_model *without = from;
-        status = leave_out(build, &fed, &without);
-        *onnx = without != from ? without : *onnx;
-    }
+    KLN_RETURN_IF_ERROR(trt_profile_names(build->options, &profiled));
+    KLN_RETURN_IF_ERROR(keep_inputs(&from->graph, &profiled, &fed));
+    const kln_onnx_model *without = from;
+    const kiln_status status = leave_out(build, &fed, &without);
+    *onnx = without != from ? without : *onnx;
     return status;
 }

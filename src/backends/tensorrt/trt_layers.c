@@ -109,7 +109,7 @@ kiln_status trt_layer_types(void *state, const kiln_layer_listener *listener)
                        "\"detailed\" makes it");
     cJSON_ArrayForEach(layer, layers)
     {
-        status = status == KILN_OK ? tell_layer(layer, listener) : status;
+        KLN_THEN(status, tell_layer(layer, listener));
     }
     cJSON_Delete(document);
     return status;

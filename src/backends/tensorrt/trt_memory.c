@@ -145,20 +145,16 @@ static kiln_status make_block(const trt_engine *engine, const kiln_stream *strea
                               trt_shared_block **block)
 {
     const int64_t needed = memory_of(engine, -1);
-    trt_shared_block *made = kln_alloc_zeroed(1, sizeof *made);
+    KLN_SCOPED_FREE trt_shared_block *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "shared device memory");
     made->stream = stream;
     made->bytes = needed > 0 ? needed : 1;
-    const kiln_status status =
-        kln_cuda_allocate(KILN_LOCATION_DEVICE, engine->device,
-                          (size_t)made->bytes + SHARED_ALIGNMENT - 1, &made->allocation);
-    if (status != KILN_OK) {
-        kln_free(made);
-        return status;
-    }
+    KLN_RETURN_IF_ERROR(kln_cuda_allocate(KILN_LOCATION_DEVICE, engine->device,
+                                          (size_t)made->bytes + SHARED_ALIGNMENT - 1,
+                                          &made->allocation));
     const uintptr_t past = (uintptr_t)made->allocation % SHARED_ALIGNMENT;
     made->memory = (unsigned char *)made->allocation + (past != 0 ? SHARED_ALIGNMENT - past : 0);
-    *block = made;
+    *block = KLN_TAKE(made);
     return KILN_OK;
 }
 

@@ -151,9 +151,7 @@ static kiln_status list_inputs(const kiln_build_options *options, const kln_onnx
 {
     KLN_RETURN_IF_ERROR(profiled_begin(of, graph->input_count));
     KLN_RETURN_IF_ERROR(trt_profile_names(options, named));
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(kln_names_set(initializers, graph->initializers[i].name, 0));
-    }
+    KLN_RETURN_IF_ERROR(kln_onnx_name_initializers(graph, initializers));
     for (size_t i = 0; i < graph->input_count; i++) {
         const kln_onnx_value *value = &graph->inputs[i];
         const bool known = value->type.has_shape && value->type.rank <= KILN_MAX_RANK;
@@ -199,7 +197,7 @@ kiln_status trt_check_profiles(const trt_build *build)
     const kln_onnx_model *model = build->model->graph != NULL ? build->model->graph : read;
     if (has_tensors_alone(&model->graph)) {
         status = list_inputs(build->options, &model->graph, &initializers, &named, &of);
-        status = status == KILN_OK ? check_profiles(build, &of) : status;
+        KLN_THEN(status, check_profiles(build, &of));
     }
     kln_onnx_model_destroy(read);
     return status;

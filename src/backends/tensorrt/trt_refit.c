@@ -120,10 +120,8 @@ kiln_status trt_refit_need(trt_engine *engine)
     engine->refitter = made;
     size_t ignored = 0;
     kiln_status status = list_names(engine);
-    if (status == KILN_OK) {
-        status =
-            engine->weight_count > 0 ? mark_missing(engine, true, &ignored) : fail_fixed(engine);
-    }
+    KLN_THEN(status,
+             engine->weight_count > 0 ? mark_missing(engine, true, &ignored) : fail_fixed(engine));
     if (status != KILN_OK) {
         trt_refit_finish(engine);
     }
@@ -275,9 +273,7 @@ kiln_status trt_refit(void *state, const kiln_named_tensor *weights, size_t coun
     for (size_t i = 0; i < count && status == KILN_OK; i++) {
         status = set(engine, &weights[i]);
     }
-    if (status == KILN_OK) {
-        status = trt_refit_commit(engine, true);
-    }
+    KLN_THEN(status, trt_refit_commit(engine, true));
     if (status != KILN_OK && engine->refitter != NULL) {
         trt_refit_unset(engine);
     }

@@ -90,9 +90,7 @@ static kiln_status refit_from(onnx_refit *self)
         return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "refit: no refitter of ONNX");
     }
     kiln_status status = take_weights(self);
-    if (status == KILN_OK) {
-        status = trt_refit_commit(engine, false);
-    }
+    KLN_THEN(status, trt_refit_commit(engine, false));
     if (status != KILN_OK) {
         trt_refit_unset(engine);
     }
