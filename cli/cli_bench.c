@@ -366,7 +366,11 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
     bench_settings *settings = given;
     kiln_engine *engine = NULL;
     settings->model.shapes = &settings->inputs;
-    cli_exit result = cli_model_open(self, operands[0], &settings->model, &engine);
+    cli_exit result = cli_sweep_batches(self, &settings->sweep, &settings->inputs.smallest,
+                                        &settings->inputs.largest);
+    if (result == CLI_DONE) {
+        result = cli_model_open(self, operands[0], &settings->model, &engine);
+    }
     if (result == CLI_DONE) {
         result = (cli_sweep_is_asked(&settings->sweep) ? bench_load : bench_alone)(
             self, operands[0], settings, engine);

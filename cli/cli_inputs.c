@@ -111,14 +111,11 @@ static cli_exit assign(const cli_command *command, const char *option, const cli
 
 /* --- shapes --- */
 
-/* The binding as it is at a batch size. */
-static kiln_binding with_batch(const kiln_binding *binding, int64_t batch)
+static void set_batch(kiln_shape *shape, int64_t batch)
 {
-    kiln_binding sized = *binding;
-    if (batch > 0 && sized.shape.rank > 0 && sized.shape.dims[0] == KILN_DYNAMIC) {
-        sized.shape.dims[0] = batch;
+    if (batch > 0 && shape->rank > 0 && shape->dims[0] == KILN_DYNAMIC) {
+        shape->dims[0] = batch;
     }
-    return sized;
 }
 
 /* A shape as it was given, with the batch size for each N. */
@@ -149,16 +146,15 @@ static cli_exit read_shape(const cli_command *command, const char *text, int64_t
 }
 
 /* The shape that the model fixes or that was given for it. */
-static cli_exit choose_shape(const cli_command *command, const kiln_binding *bound,
+static cli_exit choose_shape(const cli_command *command, const kiln_binding *binding,
                              const char *text, int64_t batch, kiln_shape *shape)
 {
     if (text != NULL) {
         return read_shape(command, text, batch, shape);
     }
-    const kiln_binding sized = with_batch(bound, batch);
-    const kiln_binding *binding = &sized;
-    if (binding->shape.rank >= 0 && kiln_shape_is_static(&binding->shape)) {
-        *shape = binding->shape;
+    *shape = binding->shape;
+    set_batch(shape, batch);
+    if (shape->rank >= 0 && kiln_shape_is_static(shape)) {
         return CLI_DONE;
     }
     char is[256];
@@ -363,14 +359,19 @@ static cli_exit hint_shape(const cli_command *command, const char *data, const c
     return CLI_DONE;
 }
 
-/* What is named is to be fed, a weight among it; its shape is the model's where that is fixed. */
-static void declared_shape(kiln_network *network, size_t index, kiln_shape *shape)
+/* What is named is to be fed, a weight among it; its shape is the model's where that is fixed, but
+ * for a batch size. */
+static void declared_shape(kiln_network *network, size_t index, int64_t batch, kiln_shape *shape)
 {
     kiln_tensor_id tensor;
     kiln_dtype dtype;
     if (kiln_network_input(network, index, &tensor) != KILN_OK ||
-        kiln_network_tensor_type(network, tensor, &dtype, shape) != KILN_OK ||
-        !kiln_shape_is_static(shape)) {
+        kiln_network_tensor_type(network, tensor, &dtype, shape) != KILN_OK) {
+        *shape = (kiln_shape){.rank = -1};
+        return;
+    }
+    set_batch(shape, batch);
+    if (!kiln_shape_is_static(shape)) {
         *shape = (kiln_shape){.rank = -1};
     }
 }
@@ -400,8 +401,9 @@ cli_exit cli_hints_read(const cli_command *command, const cli_input_settings *se
         kiln_shape_hint *hint = &hints->items[hints->count];
         *hint = (kiln_shape_hint){.name = names[i]};
         result = hint_shape(command, data[i], shapes[i], settings, &hint->shape);
-        if (hint->shape.rank < 0 && is_named(&settings->inputs, names[i])) {
-            declared_shape(network, i, &hint->shape);
+        if (hint->shape.rank < 0 &&
+            (settings->batch > 0 || is_named(&settings->inputs, names[i]))) {
+            declared_shape(network, i, settings->batch, &hint->shape);
         }
         hints->count += hint->shape.rank >= 0;
     }

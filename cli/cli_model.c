@@ -59,7 +59,8 @@ kiln_build_options cli_model_build(const cli_model_settings *settings)
 static bool wants_hints(const cli_input_settings *shapes, const kiln_build_options *options)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
-    if (shapes == NULL || shapes->shapes.count + shapes->inputs.count == 0) {
+    if (shapes == NULL ||
+        (shapes->shapes.count + shapes->inputs.count == 0 && shapes->largest == 0)) {
         return false;
     }
     return options->library != NULL || (kiln_backend_choose(options->backend, &info) == KILN_OK &&
@@ -77,6 +78,36 @@ static cli_exit load_plugins(kiln_build_options *options)
     return CLI_DONE;
 }
 
+/* The hints at the largest batch, and a profile from the smallest to it. */
+static cli_exit take_batches(const cli_command *command, kiln_network *network,
+                             const cli_input_settings *shapes, cli_loading *loading)
+{
+    cli_input_settings sized = *shapes;
+    cli_hints least = {NULL, 0};
+    cli_hints most = {NULL, 0};
+    sized.batch = shapes->smallest;
+    cli_exit result = cli_hints_read(command, &sized, network, &least);
+    sized.batch = shapes->largest;
+    if (result == CLI_DONE) {
+        result = cli_hints_read(command, &sized, network, &most);
+    }
+    loading->hints = most.items;
+    if (result == CLI_DONE && most.count > 0) {
+        loading->ranges = cli_allocate(most.count * sizeof *loading->ranges);
+        for (size_t i = 0; i < most.count; i++) {
+            loading->ranges[i] = (kiln_profile_input){.name = most.items[i].name,
+                                                      .min = least.items[i].shape,
+                                                      .opt = most.items[i].shape,
+                                                      .max = most.items[i].shape};
+        }
+        loading->profile = (kiln_profile){.inputs = loading->ranges, .input_count = most.count};
+        loading->options.profiles = &loading->profile;
+        loading->options.profile_count = 1;
+    }
+    free(least.items);
+    return result;
+}
+
 /* Where a build takes the shapes of its inputs from. */
 static cli_exit take_hints(const cli_command *command, const char *path, kiln_network *network,
                            const cli_input_settings *shapes, cli_loading *loading)
@@ -85,8 +116,11 @@ static cli_exit take_hints(const cli_command *command, const char *path, kiln_ne
     if (network == NULL && kiln_network_from_onnx(path, &loading->network) != KILN_OK) {
         return CLI_DONE; /* a plan, or something that the load says more about */
     }
-    const cli_exit result =
-        cli_hints_read(command, shapes, network != NULL ? network : loading->network, &hints);
+    network = network != NULL ? network : loading->network;
+    if (shapes->largest > 0) {
+        return take_batches(command, network, shapes, loading);
+    }
+    const cli_exit result = cli_hints_read(command, shapes, network, &hints);
     loading->hints = hints.items;
     loading->options.shape_hints = hints.items;
     loading->options.shape_hint_count = hints.count;
@@ -131,6 +165,7 @@ cli_exit cli_loading_end(const cli_command *command, cli_loading *loadings, size
         kiln_issue_list_destroy(loadings[i].issues);
         kiln_network_destroy(loadings[i].network);
         free(loadings[i].hints);
+        free(loadings[i].ranges);
     }
     return result;
 }

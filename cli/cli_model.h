@@ -26,6 +26,8 @@ kiln_build_options cli_model_build(const cli_model_settings *settings);
 typedef struct cli_loading {
     kiln_build_options options;
     struct kiln_shape_hint *hints;
+    struct kiln_profile_input *ranges; /* from the smallest batch to the largest; or NULL */
+    struct kiln_profile profile;
     kiln_network *network; /* that was read for them, and has their names; or NULL */
     kiln_issue_list *issues;
 } cli_loading;
@@ -59,6 +61,7 @@ typedef struct cli_input_settings {
     int64_t seed;
     int64_t batch; /* what N stands for in a shape, and the first dimension of an input where no
                       shape is given and it is dynamic; 0: nothing */
+    int64_t smallest, largest; /* such sizes, which what is built must all run; 0: none */
 } cli_input_settings;
 
 extern const cli_option cli_input_options[];

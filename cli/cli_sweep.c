@@ -50,6 +50,19 @@ static cli_exit read_list(const cli_command *command, const char *option, const 
     return CLI_DONE;
 }
 
+cli_exit cli_sweep_batches(const cli_command *command, const cli_sweep_settings *settings,
+                           int64_t *smallest, int64_t *largest)
+{
+    numbers list;
+    CLI_RETURN_UNLESS_DONE(read_list(command, "batches", settings->batches, LARGEST_BATCH, &list));
+    *smallest = *largest = list.count > 0 ? list.values[0] : 0;
+    for (size_t i = 0; i < list.count; i++) {
+        *smallest = list.values[i] < *smallest ? list.values[i] : *smallest;
+        *largest = list.values[i] > *largest ? list.values[i] : *largest;
+    }
+    return CLI_DONE;
+}
+
 /* The contexts and streams of one level. */
 static cli_exit level_on_gpu(const cli_command *command, int64_t contexts, int64_t streams,
                              int64_t ahead, cli_point *point)
@@ -301,8 +314,9 @@ void cli_sweep_finish(cli_sweep *sweep)
 
 const cli_option cli_sweep_options[] = {
     {"batches", 0, "LIST", CLI_TEXT, offsetof(cli_sweep_settings, batches), 0, 0, NULL,
-     "Measure at these batch sizes, as 1,8,32: they replace the letter N in --shape, and "
-     "without that of the first dimension of an input where it is dynamic."},
+     "Measure at these batch sizes, as 1,8,32: they replace the letter N in --shape or, "
+     "without a shape, the first dimension of an input where it is dynamic. TensorRT builds for "
+     "the smallest to the largest, and best for the largest."},
     {"contexts", 'c', "LIST", CLI_TEXT, offsetof(cli_sweep_settings, contexts), 0, 0, NULL,
      "Keep this many inferences in flight, each in a context of its own; several numbers are "
      "measured "

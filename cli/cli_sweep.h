@@ -48,6 +48,10 @@ static inline double cli_point_items(const cli_point *point)
     return cli_point_rate(point) * (double)(point->batch > 0 ? point->batch : 1);
 }
 
+/* The smallest and the largest of --batches, which a build must have room for; 0: none given. */
+cli_exit cli_sweep_batches(const cli_command *command, const cli_sweep_settings *settings,
+                           int64_t *smallest, int64_t *largest);
+
 /* Which points there will be; says what is wrong with the settings. */
 cli_exit cli_sweep_plan(const cli_command *command, const cli_sweep_settings *settings,
                         const kiln_engine *engine, const cli_input_settings *inputs,

@@ -30,4 +30,8 @@ kiln bench add.onnx --contexts 2 --callers 1 --duration 0 -n 20 --warmup 0 --plo
     head -n 4
 grep -c '<svg' 'a<b>.html'
 grep -c '<tr><td>1<td>2<td>0<td>1<td>' 'a<b>.html'
+# A build for TensorRT has room for each of them, in whatever order.
+fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
+KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1 KILN_TENSORRT=$fake/tensorrt/10 kiln bench open.onnx \
+    -s Nx3x4 --batches 8,1,2 -b tensorrt --no-cache --duration 0 -n 5 --warmup 0 | tail -n 3
 rm -f found.json load.svg 'a<b>.html'
