@@ -357,50 +357,20 @@ static int take_on_device(address *memory, size_t bytes)
     return result;
 }
 
-CU cuMemAlloc_v2(address *memory, size_t bytes)
-{
-    ENTER();
-    return fake_unlock(take_on_device(memory, bytes));
-}
+CU_GIVES(cuMemAlloc_v2, (address * memory, size_t bytes), take_on_device(memory, bytes))
 
-CU cuMemFree_v2(address memory)
-{
-    ENTER();
-    return fake_unlock(give_back(pointer(memory)));
-}
+CU_GIVES(cuMemFree_v2, (address memory), give_back(pointer(memory)))
 
-CU cuMemHostAlloc(void **memory, size_t bytes, unsigned flags)
-{
-    ENTER();
-    (void)flags;
-    return fake_unlock(take(memory, bytes, -1));
-}
+CU_GIVES(cuMemHostAlloc, (void **memory, size_t bytes, unsigned flags), take(memory, bytes, -1))
 
-CU cuMemFreeHost(void *memory)
-{
-    ENTER();
-    return fake_unlock(give_back(memory));
-}
+CU_GIVES(cuMemFreeHost, (void *memory), give_back(memory))
 
-CU cuMemAllocManaged(address *memory, size_t bytes, unsigned flags)
-{
-    ENTER();
-    return fake_unlock(flags == 1 ? take_on_device(memory, bytes) : INVALID_VALUE);
-}
+CU_GIVES(cuMemAllocManaged, (address * memory, size_t bytes, unsigned flags),
+         flags == 1 ? take_on_device(memory, bytes) : INVALID_VALUE)
 
-CU cuMemAllocAsync(address *memory, size_t bytes, void *on)
-{
-    ENTER();
-    (void)on;
-    return fake_unlock(take_on_device(memory, bytes));
-}
+CU_GIVES(cuMemAllocAsync, (address * memory, size_t bytes, void *on), take_on_device(memory, bytes))
 
-CU cuMemFreeAsync(address memory, void *on)
-{
-    ENTER();
-    (void)on;
-    return fake_unlock(give_back(pointer(memory)));
-}
+CU_GIVES(cuMemFreeAsync, (address memory, void *on), give_back(pointer(memory)))
 
 CU cuDeviceGetDefaultMemPool(void **pool, int device)
 {
@@ -408,15 +378,7 @@ CU cuDeviceGetDefaultMemPool(void **pool, int device)
     return SUCCESS;
 }
 
-CU cuMemPoolTrimTo(void *pool, size_t keep)
-{
-    ENTER();
-    (void)keep;
-    return fake_unlock(pool != NULL ? SUCCESS : INVALID_VALUE);
-}
+CU_GIVES(cuMemPoolTrimTo, (void *pool, size_t keep), pool != NULL ? SUCCESS : INVALID_VALUE)
 
-CU cuMemPoolSetAttribute(void *pool, int attribute, void *value)
-{
-    ENTER();
-    return fake_unlock(pool != NULL && attribute == 4 && value != NULL ? SUCCESS : INVALID_VALUE);
-}
+CU_GIVES(cuMemPoolSetAttribute, (void *pool, int attribute, void *value),
+         pool != NULL && attribute == 4 && value != NULL ? SUCCESS : INVALID_VALUE)

@@ -146,8 +146,9 @@ int fake_unlock(int result);
 
 context *fake_current_context(void);
 
-/* A new object, which counts. */
+/* A new object, which counts; and its end. */
 int fake_make(void **made, size_t size);
+int fake_end(void *object);
 /* Plays it, or writes it down where the stream captures. */
 int fake_enqueue(void *on, const node *work);
 
@@ -158,5 +159,14 @@ int fake_enqueue(void *on, const node *work);
             return fake_unlock(lost_);          \
         }                                       \
     } while (0)
+
+/* A call that is one expression. */
+#define CU_GIVES(name, parameters, ...)  \
+    CU name parameters                   \
+    {                                    \
+        ENTER();                         \
+        return fake_unlock(__VA_ARGS__); \
+    }
+#pragma GCC diagnostic ignored "-Wunused-parameter"
 
 #endif

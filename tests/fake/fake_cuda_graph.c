@@ -82,13 +82,7 @@ CU cuGraphNodeGetType(void *what, int *type)
     return fake_unlock(SUCCESS);
 }
 
-CU cuGraphDestroy(void *captured)
-{
-    ENTER();
-    free(captured);
-    fake_objects--;
-    return fake_unlock(SUCCESS);
-}
+CU_GIVES(cuGraphDestroy, (void *captured), fake_end(captured))
 
 static int copy_graph(void **made, const void *captured)
 {
@@ -99,11 +93,8 @@ static int copy_graph(void **made, const void *captured)
     return result;
 }
 
-CU cuGraphInstantiateWithFlags(void **made, void *captured, unsigned long long flags)
-{
-    ENTER();
-    return fake_unlock(flags == 0 ? copy_graph(made, captured) : INVALID_VALUE);
-}
+CU_GIVES(cuGraphInstantiateWithFlags, (void **made, void *captured, unsigned long long flags),
+         flags == 0 ? copy_graph(made, captured) : INVALID_VALUE)
 
 CU cuGraphInstantiate_v2(void **made, void *captured, void **wrong, char *log, size_t size)
 {
@@ -127,13 +118,7 @@ CU cuGraphLaunch(void *executable, void *on)
     return fake_unlock(result);
 }
 
-CU cuGraphExecDestroy(void *executable)
-{
-    ENTER();
-    free(executable);
-    fake_objects--;
-    return fake_unlock(SUCCESS);
-}
+CU_GIVES(cuGraphExecDestroy, (void *executable), fake_end(executable))
 
 static int update(graph *old, const graph *captured)
 {

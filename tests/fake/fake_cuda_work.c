@@ -27,6 +27,13 @@ int fake_make(void **made, size_t size)
     return *made != NULL ? SUCCESS : OUT_OF_MEMORY;
 }
 
+int fake_end(void *object)
+{
+    free(object);
+    fake_objects--;
+    return SUCCESS;
+}
+
 /* --- work --- */
 
 /* One block of Kiln's kernel that copies, step by step as src/cuda/cuda_gather.c has it. */
@@ -174,12 +181,10 @@ CU cuMemcpy(address to, address from, size_t bytes)
     return fake_unlock(SUCCESS);
 }
 
-CU cuMemcpyAsync(address to, address from, size_t bytes, void *on)
-{
-    ENTER();
-    const node work = {.kind = COPY, .to = pointer(to), .from = pointer(from), .bytes = bytes};
-    return fake_unlock(fake_enqueue(on, &work));
-}
+CU_GIVES(cuMemcpyAsync, (address to, address from, size_t bytes, void *on),
+         fake_enqueue(on,
+                      &(const node){
+                          .kind = COPY, .to = pointer(to), .from = pointer(from), .bytes = bytes}))
 
 CU cuMemcpyPeerAsync(address to, void *to_context, address from, void *from_context, size_t bytes,
                      void *on)
@@ -192,19 +197,12 @@ CU cuMemcpyPeerAsync(address to, void *to_context, address from, void *from_cont
     return fake_unlock(fake_enqueue(on, &work));
 }
 
-CU cuMemsetD8Async(address memory, unsigned char value, size_t bytes, void *on)
-{
-    ENTER();
-    const node work = {.kind = FILL, .to = pointer(memory), .bytes = bytes, .value = value};
-    return fake_unlock(fake_enqueue(on, &work));
-}
+CU_GIVES(cuMemsetD8Async, (address memory, unsigned char value, size_t bytes, void *on),
+         fake_enqueue(on, &(const node){
+                              .kind = FILL, .to = pointer(memory), .bytes = bytes, .value = value}))
 
-CU cuLaunchHostFunc(void *on, void (*function)(void *user), void *user)
-{
-    ENTER();
-    const node work = {.kind = CALL, .function = function, .user = user};
-    return fake_unlock(fake_enqueue(on, &work));
-}
+CU_GIVES(cuLaunchHostFunc, (void *on, void (*function)(void *user), void *user),
+         fake_enqueue(on, &(const node){.kind = CALL, .function = function, .user = user}))
 
 /* --- kernels: Kiln's own, which it knows by its name --- */
 
@@ -279,13 +277,7 @@ CU cuModuleGetFunction(void **function, void *module, const char *name)
                            : NOT_FOUND);
 }
 
-CU cuModuleUnload(void *module)
-{
-    ENTER();
-    free(module);
-    fake_objects--;
-    return fake_unlock(SUCCESS);
-}
+CU_GIVES(cuModuleUnload, (void *module), fake_end(module))
 
 static int launch_fence(const module_record *module, unsigned threads, void *on, void **parameters)
 {
@@ -386,20 +378,10 @@ CU cuStreamCreateWithPriority(void **made, unsigned flags, int priority)
     return fake_unlock(result);
 }
 
-CU cuStreamDestroy_v2(void *on)
-{
-    ENTER();
-    free(on);
-    fake_objects--;
-    return fake_unlock(SUCCESS);
-}
+CU_GIVES(cuStreamDestroy_v2, (void *on), fake_end(on))
 
 /* A capture anywhere forbids it, as the real driver has it for captures that are not relaxed. */
-CU cuCtxSynchronize(void)
-{
-    ENTER();
-    return fake_unlock(SUCCESS);
-}
+CU_GIVES(cuCtxSynchronize, (void), SUCCESS)
 
 CU cuStreamSynchronize(void *on)
 {
@@ -417,18 +399,10 @@ static int not_ready(const stream *target)
     return target != NULL && target->busy && getenv("FAKE_CUDA_BUSY") != NULL ? NOT_READY : SUCCESS;
 }
 
-CU cuStreamQuery(void *on)
-{
-    ENTER();
-    return fake_unlock(not_ready(stream_of(on)));
-}
+CU_GIVES(cuStreamQuery, (void *on), not_ready(stream_of(on)))
 
-CU cuStreamWaitEvent(void *on, void *what, unsigned flags)
-{
-    ENTER();
-    return fake_unlock(stream_of(on) != NULL && what != NULL && flags == 0 ? SUCCESS
-                                                                           : INVALID_HANDLE);
-}
+CU_GIVES(cuStreamWaitEvent, (void *on, void *what, unsigned flags),
+         stream_of(on) != NULL && what != NULL && flags == 0 ? SUCCESS : INVALID_HANDLE)
 
 CU cuStreamGetCtx(void *on, void **found)
 {
@@ -448,13 +422,7 @@ CU cuEventCreate(void **made, unsigned flags)
     return fake_unlock(result);
 }
 
-CU cuEventDestroy_v2(void *what)
-{
-    ENTER();
-    free(what);
-    fake_objects--;
-    return fake_unlock(SUCCESS);
-}
+CU_GIVES(cuEventDestroy_v2, (void *what), fake_end(what))
 
 CU cuEventRecord(void *what, void *on)
 {
@@ -466,11 +434,7 @@ CU cuEventRecord(void *what, void *on)
         recorded->on != NULL && recorded->on->owner == recorded->owner ? SUCCESS : INVALID_HANDLE);
 }
 
-CU cuEventQuery(void *what)
-{
-    ENTER();
-    return fake_unlock(not_ready(((event *)what)->on));
-}
+CU_GIVES(cuEventQuery, (void *what), not_ready(((event *)what)->on))
 
 CU cuEventSynchronize(void *what)
 {

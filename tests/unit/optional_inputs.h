@@ -14,19 +14,10 @@ static inline kln_text write_model(int64_t ir)
     owned_maker m;
     maker_begin(&m, 17);
     m.model->ir_version = ir;
-    maker_text(&m, "in w float32[2]; in x float32[2]; in v float32[2]");
-    static const char *const weights[] = {"w", "v"};
-    static const float values[2] = {10, 20};
-    for (size_t i = 0; i < 2; i++) {
-        maker_weights(&m, weights[i], FLOAT, "2");
-        float *to = kln_arena_alloc(&m.model->arena, sizeof values);
-        assert_non_null(to);
-        memcpy(to, values, sizeof values);
-        m.model->graph.initializers[i].data = (kiln_span){to, sizeof values};
-    }
     maker_text(&m,
-               "y=Add(x,w); z=Neg(w); u=Neg(v); out y float32[2]; out z float32[2]; "
-               "out u float32[2]");
+               "in w float32[2]; in x float32[2]; in v float32[2]; w={10.0,20.0}; "
+               "v={10.0,20.0}; y=Add(x,w); z=Neg(w); u=Neg(v); out y float32[2]; "
+               "out z float32[2]; out u float32[2]");
     kln_text bytes = maker_bytes(m.model);
     return bytes;
 }

@@ -8,61 +8,26 @@
 #define DEPTH 6
 #define MOST_COLUMNS 9
 
-static float numbers[4096];
-static size_t used;
-
-/* A constant of `rows` times `columns`; a vector where `rows` is 0. */
-static kiln_tensor_id constant(kiln_network *network, int64_t rows, int64_t columns)
+static const float *all_numbers(void)
 {
-    const size_t count = (size_t)((rows == 0 ? 1 : rows) * columns);
-    kiln_tensor_id id;
-    assert_true(used + count <= KLN_ARRAY_LENGTH(numbers));
-    const kiln_weights weights = {KILN_DTYPE_FLOAT32,
-                                  rows == 0 ? KILN_SHAPE(columns) : KILN_SHAPE(rows, columns),
-                                  {&numbers[used], count * sizeof(float)}};
-    for (size_t i = 0; i < count; i++) {
-        numbers[used] = sinf((float)used);
-        used++;
+    static float numbers[4096];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(numbers); i++) {
+        numbers[i] = sinf((float)i);
     }
-    assert_ok(kiln_network_add_constant(network, NULL, &weights, &id));
-    return id;
-}
-
-static kiln_tensor_id product(kiln_network *network, kiln_tensor_id x, kiln_tensor_id matrix,
-                              kiln_tensor_id bias, const char *name)
-{
-    kiln_tensor_id y;
-    assert_ok(kiln_network_add_matrix_multiply(network, bias == x ? name : NULL, x, matrix, &y));
-    if (bias != x) {
-        assert_ok(kiln_network_add_elementwise(network, name, KILN_ELEMENTWISE_ADD, bias, y, &y));
-    }
-    assert_ok(kiln_network_mark_output(network, y));
-    return y;
-}
-
-static kiln_network *start(kiln_tensor_id *x)
-{
-    used = 0;
-    kiln_network *network = new_network();
-    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(ROWS, DEPTH),
-                                     NULL, x));
-    return network;
+    return numbers;
 }
 
 /* a, b, c with a bias and d, e without, one of the matrices twice; f alone, over another tensor. */
 static kiln_network *several(void)
 {
-    kiln_tensor_id x;
-    kiln_network *network = start(&x);
-    const kiln_tensor_id shared = constant(network, DEPTH, 4);
-    kiln_tensor_id a = product(network, x, shared, constant(network, 0, 4), "a");
-    (void)product(network, x, constant(network, DEPTH, MOST_COLUMNS),
-                  constant(network, 0, MOST_COLUMNS), "b");
-    (void)product(network, x, shared, x, "d");
-    (void)product(network, a, constant(network, 4, 3), constant(network, 0, 3), "f");
-    (void)product(network, x, constant(network, DEPTH, 1), constant(network, 0, 1), "c");
-    (void)product(network, x, constant(network, DEPTH, 2), x, "e");
-    return network;
+    return made_network(
+        all_numbers(),
+        "in x float32[5,6]; floats s float32[6,4]; floats sb float32[4]; floats bw float32[6,9]; "
+        "floats bb float32[9]; floats fw float32[4,3]; floats fb float32[3]; "
+        "floats cw float32[6,1]; floats cb float32[1]; floats ew float32[6,2]; "
+        "ap=MatMul(x,s); a=Add(sb,ap); bp=MatMul(x,bw); b=Add(bb,bp); d=MatMul(x,s); "
+        "fp=MatMul(a,fw); f=Add(fb,fp); cp=MatMul(x,cw); c=Add(cb,cp); e=MatMul(x,ew); "
+        "out a; out b; out d; out f; out c; out e");
 }
 
 static void run(const kiln_network *network, float results[][ROWS * MOST_COLUMNS])
@@ -119,13 +84,12 @@ TEST(results_stay_and_nodes_become_fewer)
 
 TEST(what_must_stay_apart_does)
 {
-    kiln_tensor_id x;
-    kiln_tensor_id y;
-    owned_network network = start(&x);
     /* One with a bias; one with a bias for each element, so without; one of another depth. */
-    (void)product(network, x, constant(network, DEPTH, 4), constant(network, 0, 4), "a");
-    y = product(network, x, constant(network, DEPTH, 4), constant(network, ROWS, 4), "b");
-    (void)product(network, y, constant(network, 4, 4), y, "c");
+    owned_network network = made_network(
+        all_numbers(),
+        "in x float32[5,6]; floats aw float32[6,4]; floats ab float32[4]; floats bw float32[6,4]; "
+        "floats bb float32[5,4]; floats cw float32[4,4]; ap=MatMul(x,aw); a=Add(ab,ap); "
+        "bp=MatMul(x,bw); b=Add(bb,bp); c=MatMul(b,cw); out a; out b; out c");
     assert_int_equal(merge(network), 0);
 }
 

@@ -13,9 +13,6 @@
 #define WIDTH (HEADS * SIZE)
 #define COUNT (BATCH * LENGTH * WIDTH)
 
-static float numbers[4096];
-static size_t used;
-
 /* How an attention is written. */
 typedef struct form {
     bool keys_twice;   /* the key is transposed two times */
@@ -29,129 +26,97 @@ typedef struct form {
     bool twice;        /* one attention after the other */
 } form;
 
-static kiln_tensor_id constant(kiln_network *network, const kiln_shape *shape)
+static const float *all_numbers(void)
 {
-    size_t count = 1;
-    kiln_tensor_id id;
-    for (int32_t i = 0; i < shape->rank; i++) {
-        count *= (size_t)shape->dims[i];
+    static float numbers[4096];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(numbers); i++) {
+        numbers[i] = sinf((float)i) / 2;
     }
-    assert_true(used + count <= KLN_ARRAY_LENGTH(numbers));
-    const kiln_weights weights = {KILN_DTYPE_FLOAT32, *shape, {&numbers[used], count * 4}};
-    for (size_t i = 0; i < count; i++) {
-        numbers[used] = sinf((float)used) / 2;
-        used++;
-    }
-    assert_ok(kiln_network_add_constant(network, NULL, &weights, &id));
-    return id;
+    return numbers;
 }
 
-static kiln_tensor_id number(kiln_network *network, float value)
+static char model_text[8192];
+
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
 {
-    kiln_tensor_id id;
-    numbers[used] = value;
-    const kiln_weights weights = {KILN_DTYPE_FLOAT32, KILN_SHAPE_SCALAR, {&numbers[used++], 4}};
-    assert_ok(kiln_network_add_constant(network, NULL, &weights, &id));
-    return id;
+    const size_t used = strlen(model_text);
+    va_list list;
+    va_start(list, format);
+    assert_true((size_t)vsnprintf(model_text + used, sizeof model_text - used, format, list) <
+                sizeof model_text - used);
+    va_end(list);
 }
 
-static kiln_tensor_id binary(kiln_network *network, kiln_elementwise kind, kiln_tensor_id a,
-                             kiln_tensor_id b)
+static void dense(const char *y, const char *x, int width)
 {
-    kiln_tensor_id y;
-    assert_ok(kiln_network_add_elementwise(network, NULL, kind, a, b, &y));
-    return y;
+    say("floats %s.w float32[%d,%d]; floats %s.b float32[%d]; ", y, WIDTH, width, y, width);
+    say("%s.p=MatMul(%s,%s.w); %s=Add(%s.p,%s.b); ", y, x, y, y, y, y);
 }
 
-static kiln_tensor_id times(kiln_network *network, kiln_tensor_id a, kiln_tensor_id b)
+/* `a` becomes part of the names, y the result. */
+static void attend(char a, const char *y, const char *x, const form *how)
 {
-    kiln_tensor_id y;
-    assert_ok(kiln_network_add_matrix_multiply(network, NULL, a, b, &y));
-    return y;
-}
-
-static kiln_tensor_id dense(kiln_network *network, kiln_tensor_id x, int64_t width)
-{
-    const kiln_tensor_id product = times(network, x, constant(network, &KILN_SHAPE(WIDTH, width)));
-    return binary(network, KILN_ELEMENTWISE_ADD, product, constant(network, &KILN_SHAPE(width)));
-}
-
-static kiln_tensor_id turn(kiln_network *network, kiln_tensor_id x, const int64_t order[4])
-{
-    kiln_tensor_id y;
-    assert_ok(kiln_network_add_transpose(network, NULL, x, order, 4, &y));
-    return y;
-}
-
-static kiln_tensor_id reshape(kiln_network *network, kiln_tensor_id x, const kiln_shape *shape)
-{
-    kiln_tensor_id y;
-    assert_ok(kiln_network_add_reshape(network, NULL, x, shape, &y));
-    return y;
-}
-
-static kiln_tensor_id attend(kiln_network *network, kiln_tensor_id x, kiln_tensor_id mask,
-                             const form *how)
-{
-    static const int64_t heads_first[] = {0, 2, 1, 3};
-    static const int64_t keys_last[] = {0, 2, 3, 1};
-    static const int64_t swapped[] = {0, 1, 3, 2};
-    static const int64_t sizes[] = {WIDTH, WIDTH, WIDTH};
-    kiln_tensor_id parts[3];
-    kiln_tensor_id shares;
+    char name[16];
     if (how->merged) {
-        assert_ok(kiln_network_add_split(network, NULL, dense(network, x, (int64_t)3 * WIDTH), -1,
-                                         sizes, 3, parts));
+        (void)snprintf(name, sizeof name, "%c.m", a);
+        dense(name, x, 3 * WIDTH);
+        say("%c.q0,%c.k0,%c.v0=Split(%s,sizes) axis=-1; ", a, a, a, name);
     }
-    for (int i = 0; i < 3; i++) {
-        parts[i] = reshape(network, how->merged ? parts[i] : dense(network, x, WIDTH),
-                           &KILN_SHAPE(0, 0, HEADS, SIZE));
-        parts[i] = turn(network, parts[i], i == 1 && !how->keys_twice ? keys_last : heads_first);
+    for (const char *part = "qkv"; *part != '\0'; part++) {
+        (void)snprintf(name, sizeof name, "%c.%c0", a, *part);
+        if (!how->merged) {
+            dense(name, x, WIDTH);
+        }
+        say("%c.%c1=Reshape(%s,heads); %c.%c=Transpose(%c.%c1) perm=[%s]; ", a, *part, name, a,
+            *part, a, *part, *part == 'k' && !how->keys_twice ? "0,2,3,1" : "0,2,1,3");
     }
     if (how->keys_twice) {
-        parts[1] = turn(network, parts[1], swapped);
+        say("%c.K=Transpose(%c.k) perm=[0,1,3,2]; ", a, a);
     }
+    const char *keys = how->keys_twice ? "K" : "k";
     if (how->scales_query) {
-        parts[0] = binary(network, KILN_ELEMENTWISE_MUL, number(network, 0.25F), parts[0]);
-    }
-    kiln_tensor_id scores = times(network, parts[0], parts[1]);
-    if (!how->scales_query) {
-        scores = binary(network, KILN_ELEMENTWISE_DIV, scores, number(network, 4));
+        say("%c.Q=Mul(quarter,%c.q); %c.s=MatMul(%c.Q,%c.%s); ", a, a, a, a, a, keys);
+    } else {
+        say("%c.p=MatMul(%c.q,%c.%s); %c.s=Div(%c.p,four); ", a, a, a, keys, a, a);
     }
     if (how->shows_scores) {
-        assert_ok(kiln_network_mark_output(network, scores));
+        say("out %c.s; ", a);
     }
-    if (!how->no_mask) {
-        scores = binary(network, KILN_ELEMENTWISE_ADD, how->keys_twice ? mask : scores,
-                        how->keys_twice ? scores : mask);
+    if (!how->no_mask && how->keys_twice) {
+        say("%c.S=Add(mask,%c.s); ", a, a);
+    } else if (!how->no_mask) {
+        say("%c.S=Add(%c.s,mask); ", a, a);
     }
-    assert_ok(
-        kiln_network_add_softmax(network, NULL, scores, how->other_axis ? 2 : -1, false, &shares));
-    const kiln_tensor_id mixed = turn(network, times(network, shares, parts[2]), heads_first);
-    return dense(network, reshape(network, mixed, &KILN_SHAPE(0, 0, WIDTH)), WIDTH);
+    say("%c.P=Softmax(%c.%s) axis=%d; %c.V=MatMul(%c.P,%c.v); ", a, a, how->no_mask ? "s" : "S",
+        how->other_axis ? 2 : -1, a, a, a);
+    say("%c.T=Transpose(%c.V) perm=[0,2,1,3]; %c.R=Reshape(%c.T,whole); ", a, a, a, a);
+    (void)snprintf(name, sizeof name, "%c.R", a);
+    dense(y, name, WIDTH);
 }
 
 static kiln_network *network_of(const form *how)
 {
-    const int64_t length = how->open ? KILN_DYNAMIC : LENGTH;
-    kiln_tensor_id x;
-    kiln_tensor_id mask = KILN_NO_TENSOR;
-    used = 0;
-    kiln_network *network = new_network();
-    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32,
-                                     &KILN_SHAPE(BATCH, length, WIDTH), NULL, &x));
+    const char *length = how->open ? "?" : "5";
+    model_text[0] = '\0';
+    say("in x float32[%d,%s,%d]; heads={0,0,%d,%d}; whole={0,0,%d}; ", BATCH, length, WIDTH, HEADS,
+        SIZE, WIDTH);
+    if (how->scales_query) {
+        say("const quarter float32[]={0.25}; ");
+    } else {
+        say("const four float32[]={4.0}; ");
+    }
+    if (how->merged) {
+        say("sizes={%d,%d,%d}; ", WIDTH, WIDTH, WIDTH);
+    }
     if (!how->no_mask) {
-        assert_ok(kiln_network_add_input(network, "mask", KILN_DTYPE_FLOAT32,
-                                         &KILN_SHAPE(BATCH, 1, how->full_mask ? length : 1, length),
-                                         NULL, &mask));
+        say("in mask float32[%d,1,%s,%s]; ", BATCH, how->full_mask ? length : "1", length);
     }
-    kiln_tensor_id y = attend(network, x, mask, how);
+    attend('a', "first", "x", how);
     if (how->twice) {
-        y = attend(network, y, mask, how);
+        attend('b', "second", "first", how);
     }
-    assert_ok(kiln_network_add_activation(network, "y", KILN_ACTIVATION_IDENTITY, y, 0, 0, &y));
-    assert_ok(kiln_network_mark_output(network, y));
-    return network;
+    say("y=Identity(%s); out y", how->twice ? "second" : "first");
+    return made_network(all_numbers(), "%s", model_text);
 }
 
 static void run(const kiln_network *network, float result[COUNT])
@@ -323,22 +288,12 @@ TEST(gemm_and_shared_matrices)
 {
     static float before[COUNT];
     static float after[COUNT];
-    kiln_gemm_options gemm = KILN_GEMM_OPTIONS_INIT;
-    kiln_tensor_id x;
-    kiln_tensor_id y;
-    used = 0;
-    gemm.alpha = 0.5F;
-    owned_network network = new_network();
-    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32,
-                                     &KILN_SHAPE(BATCH * LENGTH, WIDTH), NULL, &x));
-    const kiln_tensor_id shared = constant(network, &KILN_SHAPE(WIDTH, WIDTH));
-    y = times(network, times(network, x, shared), shared);
-    assert_ok(kiln_network_add_gemm(network, NULL, y, constant(network, &KILN_SHAPE(WIDTH, WIDTH)),
-                                    constant(network, &KILN_SHAPE(WIDTH)), &gemm, &y));
-    gemm.transpose_b = true;
-    assert_ok(kiln_network_add_gemm(network, "y", y, constant(network, &KILN_SHAPE(WIDTH, WIDTH)),
-                                    KILN_NO_TENSOR, &gemm, &y));
-    assert_ok(kiln_network_mark_output(network, y));
+    owned_network network = made_network(
+        all_numbers(),
+        "in x float32[%d,%d]; floats shared float32[6,6]; floats u float32[6,6]; "
+        "floats b float32[6]; floats v float32[6,6]; s=MatMul(x,shared); t=MatMul(s,shared); "
+        "g=Gemm(t,u,b) alpha=0.5; y=Gemm(g,v) alpha=0.5 transB=1; out y",
+        BATCH * LENGTH, WIDTH);
     run(network, before);
     assert_int_equal(rewrite(network, ORT_REWRITE_PRODUCTS, NULL), 1);
     assert_int_equal(count_nodes(network, "MatMul"), 2);

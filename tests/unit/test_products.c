@@ -2,6 +2,7 @@
 /* Sums of products of what a node sums over, against what the node computes; and weights that are
  * rounded by them. */
 #include "context_test.h"
+#include "graph/kln_graph.h"
 #include "graph_maker.h"
 #include "precision/quantize_fit.h"
 
@@ -15,75 +16,37 @@ static float wave(size_t i)
 }
 
 static const struct {
-    const char *name, *op, *input, *weights;
-    int64_t group;
-    int64_t strides[3], dilations[3], pads[6]; /* [0] is 0: not given */
-    bool transposed;
+    const char *name, *op, *input, *weights, *attributes;
 } cases[] = {
-    {"a product", "MatMul", "5,7,6", "6,4", 0, {0}, {0}, {0}, false},
-    {"a product, across", "Gemm", "9,6", "4,6", 0, {0}, {0}, {0}, true},
-    {"one pixel", "Conv", "2,6,5,7", "4,6,1,1", 0, {0}, {0}, {0}, false},
-    {"padded", "Conv", "1,3,5,7", "4,3,3,3", 0, {1, 1}, {1, 1}, {1, 1, 1, 1}, false},
-    {"uneven", "Conv", "2,4,9,8", "4,2,3,2", 2, {2, 1}, {1, 3}, {2, 0, 1, 3}, false},
-    {"each channel", "Conv", "1,4,6,6", "4,1,3,3", 4, {2, 2}, {1, 1}, {1, 1, 1, 1}, false},
-    {"a line", "Conv", "2,3,19", "5,3,4", 0, {3}, {2}, {2, 1}, false},
-    {"a volume",
-     "Conv",
-     "1,2,4,5,6",
-     "3,2,2,3,2",
-     0,
-     {1, 2, 1},
-     {1, 1, 2},
-     {0, 1, 1, 1, 0, 1},
-     false},
+    {"a product", "MatMul", "5,7,6", "6,4", ""},
+    {"a product, across", "Gemm", "9,6", "4,6", " transB=1"},
+    {"one pixel", "Conv", "2,6,5,7", "4,6,1,1", ""},
+    {"padded", "Conv", "1,3,5,7", "4,3,3,3", " strides=[1,1] dilations=[1,1] pads=[1,1,1,1]"},
+    {"uneven", "Conv", "2,4,9,8", "4,2,3,2",
+     " strides=[2,1] dilations=[1,3] pads=[2,0,1,3] group=2"},
+    {"each channel", "Conv", "1,4,6,6", "4,1,3,3",
+     " strides=[2,2] dilations=[1,1] pads=[1,1,1,1] group=4"},
+    {"a line", "Conv", "2,3,19", "5,3,4", " strides=[3] dilations=[2] pads=[2,1]"},
+    {"a volume", "Conv", "1,2,4,5,6", "3,2,2,3,2",
+     " strides=[1,2,1] dilations=[1,1,2] pads=[0,1,1,1,0,1]"},
 };
 
 static kiln_network *network_of(size_t index, kln_patch *patch)
 {
-    graph_maker m;
-    kln_inference *inference = NULL;
-    kln_text bytes;
-    const size_t axes = cases[index].op[0] == 'C' && cases[index].strides[0] != 0
-                            ? (cases[index].strides[1] == 0   ? 1
-                               : cases[index].strides[2] == 0 ? 2
-                                                              : 3)
-                            : 0;
-    maker_begin(&m, 21);
-    maker_input(&m, "x", 1, cases[index].input);
-    maker_weights(&m, "w", 1, cases[index].weights);
-    assert_ok(m.status);
-    kln_onnx_tensor *made = &m.graph->initializers[m.graph->initializer_count - 1];
-    for (size_t i = 0; i < made->data.size / sizeof(float); i++) {
+    for (size_t i = 0; i < MOST; i++) {
         numbers[0][i] = wave(i * 3 + 1) - 0.2F;
     }
-    made->data.data = numbers[0];
-    maker_node(&m, cases[index].op, "x,w", "y");
-    if (axes != 0) {
-        maker_attribute_ints(&m, "strides", axes, cases[index].strides);
-        maker_attribute_ints(&m, "dilations", axes, cases[index].dilations);
-        maker_attribute_ints(&m, "pads", 2 * axes, cases[index].pads);
-    }
-    if (cases[index].group != 0) {
-        maker_attribute_int(&m, "group", cases[index].group);
-    }
-    if (cases[index].transposed) {
-        maker_attribute_int(&m, "transB", 1);
-    }
-    maker_output(&m, "y", 1, NULL);
-    assert_ok(m.status);
-    assert_ok(kln_infer(m.model, NULL, &inference));
-    assert_true(kln_patch_of(&m.graph->nodes[m.graph->node_count - 1], inference->graph, patch));
+    kiln_network *network = made_network(
+        numbers[0], "in x float32[%s]; floats w float32[%s]; y=%s(x,w)%s; out y",
+        cases[index].input, cases[index].weights, cases[index].op, cases[index].attributes);
+    owned_inference inference = NULL;
+    const kln_onnx_model *model = NULL;
+    assert_ok(kln_network_model(network, &model));
+    assert_ok(kln_infer(model, NULL, &inference));
+    assert_true(kln_patch_of(&model->graph.nodes[0], inference->graph, patch));
     assert_string_equal(patch->input, "x");
     patch->input = "x";
-    kln_inference_destroy(inference);
-    kln_text_init(&bytes, SIZE_MAX);
-    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
-    const kiln_span whole = {bytes.data, bytes.size};
-    const char *path = kiln_test_path("products.onnx");
-    assert_ok(kln_file_write(path, &whole, 1, false));
-    kln_text_finish(&bytes);
-    maker_end(&m);
-    return network_file(path);
+    return network;
 }
 
 /* Sums of what the node gives, and of its squares, by output channel. */
@@ -148,7 +111,7 @@ TEST_EACH(products_say_what_comes_out, index, KLN_ARRAY_LENGTH(cases))
         double square = 0;
         assert_true(kln_products_read(products, group, moments));
         for (size_t i = 1; i < n; i++) {
-            const bool beside = outs != 0 && !cases[index].transposed;
+            const bool beside = outs != 0 && cases[index].op[0] != 'G';
             const size_t at = beside ? (i - 1) * 4 + out : out * (n - 1) + i - 1;
             const double w = (double)numbers[0][at];
             sum += w * moments[i] * (double)products->count;
@@ -280,14 +243,4 @@ TEST(weights_make_up_for_each_other)
             fail_msg("error %g, by simple rounding %g", errors[1], errors[0]);
         }
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_say_what_comes_out),
-        cmocka_unit_test(some_positions_are_enough),
-        cmocka_unit_test(weights_make_up_for_each_other),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }
