@@ -19,34 +19,9 @@ static int64_t smallest(const kiln_shape *shape, int64_t from, int64_t count)
     return least;
 }
 
-static bool small(const random_tensor *t)
+bool random_gathering(random_network *r, const random_tensor *t)
 {
-    return random_any_ranked(t) && random_elements(t) <= 512;
-}
-
-static bool small_number(const random_tensor *t)
-{
-    return small(t) && (t->dtype == F || t->dtype == KILN_DTYPE_INT64);
-}
-
-static bool index_like(const random_tensor *t)
-{
-    return t->dtype == KILN_DTYPE_INT64 && t->shape.rank > 0 && t->shape.rank < 5 &&
-           random_elements(t) <= 512;
-}
-
-static bool few_scores(const random_tensor *t)
-{
-    return random_f32_exact(t) && random_elements(t) <= 48;
-}
-
-bool random_gathering(random_network *r)
-{
-    random_tensor *t = random_pick(r, small);
     kiln_tensor_id y = 0;
-    if (t == NULL) {
-        return false;
-    }
     const int32_t rank = t->shape.rank;
     if (random_upto(r, 2) == 0) {
         const int64_t axis = random_upto(r, rank);
@@ -76,13 +51,9 @@ static kiln_tensor_id updates_like(random_network *r, const random_tensor *t, ki
 
 /* Which of several updates of one place stays is nobody's promise, so each place is given once
  * where they replace. */
-bool random_scattering(random_network *r)
+bool random_scattering(random_network *r, const random_tensor *t)
 {
-    random_tensor *t = random_pick(r, small_number);
     kiln_tensor_id y = 0;
-    if (t == NULL) {
-        return false;
-    }
     const int32_t rank = t->shape.rank;
     const kiln_scatter how = (kiln_scatter)random_upto(r, KILN_SCATTER_MIN + 1);
     const int64_t times = how == KILN_SCATTER_REPLACE ? 1 : 1 + random_upto(r, 3);
@@ -110,14 +81,10 @@ bool random_scattering(random_network *r)
     return true;
 }
 
-bool random_one_hot(random_network *r)
+bool random_one_hot(random_network *r, const random_tensor *t)
 {
     static const float off_on[] = {0.25F, 1.5F};
-    random_tensor *t = random_pick(r, index_like);
     kiln_tensor_id y = 0;
-    if (t == NULL) {
-        return false;
-    }
     const kiln_tensor_id values = random_constant(r, F, KILN_SHAPE(2), off_on);
     DO(kiln_network_add_one_hot(r->network, NULL, t->id, 1 + random_upto(r, 4), values,
                                 random_upto(r, t->shape.rank + 2) - 1, &y));
@@ -125,15 +92,11 @@ bool random_one_hot(random_network *r)
     return true;
 }
 
-bool random_suppression(random_network *r)
+bool random_suppression(random_network *r, const random_tensor *t)
 {
-    random_tensor *t = random_pick(r, few_scores);
     kiln_tensor_id scores = 0;
     kiln_tensor_id y = 0;
     kiln_nms_options options = KILN_NMS_OPTIONS_INIT;
-    if (t == NULL) {
-        return false;
-    }
     const int64_t count = random_elements(t);
     const int64_t classes = count % 2 == 0 ? 1 + random_upto(r, 2) : 1;
     options.max_boxes = 1 + random_upto(r, 4);

@@ -52,10 +52,6 @@ static bool exact_number(const random_tensor *t)
 {
     return random_number(t) && t->error == 0;
 }
-static bool boolean(const random_tensor *t)
-{
-    return t->dtype == KILN_DTYPE_BOOL;
-}
 void random_add(random_network *r, kiln_tensor_id id, double most, double error)
 {
     kiln_shape shape = {-1, {0}};
@@ -96,12 +92,11 @@ kiln_tensor_id random_weights(random_network *r, kiln_shape shape)
 
 /* --- the layers; each returns false when nothing fits --- */
 
-static bool activation(random_network *r)
+bool random_activation(random_network *r, const random_tensor *t)
 {
-    random_tensor *t = random_pick(r, random_f32);
     kiln_tensor_id y = 0;
     const kiln_activation kind = (kiln_activation)random_upto(r, KILN_ACTIVATION_CELU + 1);
-    if (t == NULL || (kind == KILN_ACTIVATION_THRESHOLDED_RELU && t->error > 0)) {
+    if (kind == KILN_ACTIVATION_THRESHOLDED_RELU && t->error > 0) {
         return false;
     }
     DO(kiln_network_add_activation(r->network, NULL, kind, t->id, 0.5F, 0.75F, &y));
@@ -112,7 +107,7 @@ static bool activation(random_network *r)
     return true;
 }
 
-static bool unary(random_network *r)
+bool random_unary(random_network *r, const random_tensor *none)
 {
     static const kiln_unary smooth[] = {KILN_UNARY_SIN, KILN_UNARY_COS, KILN_UNARY_ATAN,
                                         KILN_UNARY_ASINH, KILN_UNARY_ERF};
@@ -141,7 +136,7 @@ static bool unary(random_network *r)
 }
 
 /* Functions of a narrow domain: of 1 to 2, and of -1/2 to 1/2. */
-static bool narrow(random_network *r)
+bool random_narrow(random_network *r, const random_tensor *t)
 {
     static const kiln_unary above[] = {KILN_UNARY_EXP, KILN_UNARY_LOG, KILN_UNARY_SQRT,
                                        KILN_UNARY_RECIPROCAL, KILN_UNARY_ACOSH};
@@ -149,12 +144,8 @@ static bool narrow(random_network *r)
                                         KILN_UNARY_TAN,  KILN_UNARY_SINH, KILN_UNARY_COSH};
     static const float one = 1.0F;
     static const float half = 0.5F;
-    random_tensor *t = random_pick(r, random_f32);
     kiln_tensor_id y = 0;
     const bool is_above = random_upto(r, 2) == 0;
-    if (t == NULL) {
-        return false;
-    }
     DO(kiln_network_add_activation(r->network, NULL,
                                    is_above ? KILN_ACTIVATION_SIGMOID : KILN_ACTIVATION_TANH, t->id,
                                    0, 0, &y));
@@ -188,7 +179,7 @@ static bool broadcasts(const kiln_shape *a, const kiln_shape *b)
     return true;
 }
 
-static bool arithmetic(random_network *r)
+bool random_arithmetic(random_network *r, const random_tensor *none)
 {
     static const kiln_elementwise kinds[] = {KILN_ELEMENTWISE_ADD, KILN_ELEMENTWISE_SUB,
                                              KILN_ELEMENTWISE_MUL, KILN_ELEMENTWISE_MIN,
@@ -222,14 +213,10 @@ static bool arithmetic(random_network *r)
     return true;
 }
 
-static bool logic(random_network *r)
+bool random_logic(random_network *r, const random_tensor *c)
 {
-    random_tensor *c = random_pick(r, boolean);
     random_tensor *a = random_pick(r, random_number);
     kiln_tensor_id y = 0;
-    if (c == NULL) {
-        return false;
-    }
     if (random_upto(r, 3) == 0) {
         DO(kiln_network_add_unary(r->network, NULL, KILN_UNARY_NOT, c->id, &y));
         random_add(r, y, 1, 0);
@@ -245,7 +232,7 @@ static bool logic(random_network *r)
     return true;
 }
 
-static bool cast(random_network *r)
+bool random_cast(random_network *r, const random_tensor *t)
 {
     static const kiln_dtype types[] = {F,
                                        F,
@@ -254,10 +241,9 @@ static bool cast(random_network *r)
                                        KILN_DTYPE_INT64,
                                        KILN_DTYPE_FLOAT16,
                                        KILN_DTYPE_BOOL};
-    random_tensor *t = random_pick(r, random_any);
     kiln_tensor_id y = 0;
     const kiln_dtype to = types[random_upto(r, 7)];
-    if (t == NULL || (!random_is_float(to) && t->error > 0)) {
+    if (!random_is_float(to) && t->error > 0) {
         return false;
     }
     const bool narrows = to == KILN_DTYPE_FLOAT16;
@@ -270,13 +256,9 @@ static bool cast(random_network *r)
     return true;
 }
 
-static bool product(random_network *r)
+bool random_product(random_network *r, const random_tensor *a)
 {
-    random_tensor *a = random_pick(r, random_matrix);
     kiln_tensor_id y = 0;
-    if (a == NULL) {
-        return false;
-    }
     const int64_t k = a->shape.dims[a->shape.rank - 1];
     double most = (double)k * a->most;
     double error = (double)k * a->error + random_unit(a->dtype) * (double)(k + 2) * most;
@@ -305,38 +287,11 @@ static bool product(random_network *r)
 
 static const struct {
     const char *name;
-    bool (*make)(random_network *r);
+    bool (*make)(random_network *r, const random_tensor *t);
+    random_fits fits;
 } layers[] = {
-    {"activation", activation},
-    {"unary", unary},
-    {"narrow", narrow},
-    {"arithmetic", arithmetic},
-    {"moving", random_moving},
-    {"logic", logic},
-    {"cast", cast},
-    {"product", product},
-    {"convolution", random_convolution},
-    {"pooling", random_pooling},
-    {"reduction", random_reduction},
-    {"normalization", random_normalization},
-    {"arithmetic", arithmetic},
-    {"moving", random_moving},
-    {"filling", random_filling},
-    {"quantization", random_quantization},
-    {"sequence", random_sequence},
-    {"branch", random_branch},
-    {"gathering", random_gathering},
-    {"scattering", random_scattering},
-    {"one_hot", random_one_hot},
-    {"suppression", random_suppression},
-    {"loop", random_loop},
-    {"einsum", random_einsum},
-    {"making", random_making},
-    {"scaling", random_scaling},
-    {"integers", random_integers},
-    {"storage", random_storage},
-    {"attention", random_attention},
-};
+#define RANDOM_ROW(name, fits) {#name, random_##name, fits},
+    RANDOM_LAYERS(RANDOM_ROW)};
 
 /* --- the network --- */
 
@@ -384,8 +339,10 @@ void random_network_make(random_network *r, uint64_t seed, size_t count)
         for (int tries = 0; tries < 20 && !added && r->status == KILN_OK; tries++) {
             const size_t which =
                 (size_t)random_upto(r, (int64_t)(sizeof layers / sizeof layers[0]));
+            const random_tensor *t =
+                layers[which].fits != NULL ? random_pick(r, layers[which].fits) : NULL;
             r->layer = layers[which].name;
-            added = layers[which].make(r);
+            added = (layers[which].fits == NULL || t != NULL) && layers[which].make(r, t);
         }
     }
 }

@@ -77,6 +77,44 @@ static inline bool random_tame_image(const random_tensor *t)
     return random_image(t) && t->most <= 64;
 }
 
+static inline bool random_boolean(const random_tensor *t)
+{
+    return t->dtype == KILN_DTYPE_BOOL;
+}
+static inline bool random_loopable(const random_tensor *t)
+{
+    return random_number(t) && random_elements(t) <= 512;
+}
+static inline bool random_contracted(const random_tensor *t)
+{
+    return random_matrix(t) && t->shape.rank <= 4 && t->most <= 4096;
+}
+static inline bool random_storable(const random_tensor *t)
+{
+    return random_f32_exact(t) && random_elements(t) <= 1024;
+}
+static inline bool random_heads(const random_tensor *t)
+{
+    return t->dtype == F && t->shape.rank == 4 && t->most <= 16;
+}
+static inline bool random_small(const random_tensor *t)
+{
+    return random_any_ranked(t) && random_elements(t) <= 512;
+}
+static inline bool random_small_number(const random_tensor *t)
+{
+    return random_small(t) && (t->dtype == F || t->dtype == KILN_DTYPE_INT64);
+}
+static inline bool random_index_like(const random_tensor *t)
+{
+    return t->dtype == KILN_DTYPE_INT64 && t->shape.rank > 0 && t->shape.rank < 5 &&
+           random_elements(t) <= 512;
+}
+static inline bool random_few_scores(const random_tensor *t)
+{
+    return random_f32_exact(t) && random_elements(t) <= 48;
+}
+
 /* Twice half a unit in the last place of 1. */
 static inline double random_unit(kiln_dtype dtype)
 {
@@ -89,30 +127,41 @@ kiln_tensor_id random_constant(random_network *r, kiln_dtype dtype, kiln_shape s
                                const void *data);
 kiln_tensor_id random_weights(random_network *r, kiln_shape shape);
 
-/* Layers of whole tensors (random_wide.c); each returns false when nothing fits. */
-bool random_convolution(random_network *r);
-bool random_pooling(random_network *r);
-bool random_reduction(random_network *r);
-bool random_normalization(random_network *r);
-bool random_moving(random_network *r);
-bool random_filling(random_network *r);
-bool random_quantization(random_network *r);
-bool random_sequence(random_network *r);
-bool random_branch(random_network *r);
-
-/* Layers that choose elements (random_indexed.c). */
-bool random_gathering(random_network *r);
-bool random_scattering(random_network *r);
-bool random_one_hot(random_network *r);
-bool random_suppression(random_network *r);
-
-/* Loops, einsum and other layers of their own kind (random_special.c). */
-bool random_loop(random_network *r);
-bool random_einsum(random_network *r);
-bool random_making(random_network *r);
-bool random_scaling(random_network *r);
-bool random_integers(random_network *r);
-bool random_storage(random_network *r);
-bool random_attention(random_network *r);
+/* The layers, and what each of them takes (random_wide.c: whole tensors, random_indexed.c: elements
+ * by their places, random_special.c: loops, einsum and others of their own kind); NULL: it looks
+ * for that itself. Each returns false where nothing fits. */
+#define RANDOM_LAYERS(X)                \
+    X(activation, random_f32)           \
+    X(unary, NULL)                      \
+    X(narrow, random_f32)               \
+    X(arithmetic, NULL)                 \
+    X(moving, random_any_ranked)        \
+    X(logic, random_boolean)            \
+    X(cast, random_any)                 \
+    X(product, random_matrix)           \
+    X(convolution, random_image)        \
+    X(pooling, random_image)            \
+    X(reduction, random_f32_tame)       \
+    X(normalization, random_tame_image) \
+    X(arithmetic, NULL)                 \
+    X(moving, random_any_ranked)        \
+    X(filling, random_f32_ranked)       \
+    X(quantization, NULL)               \
+    X(sequence, random_tame_image)      \
+    X(branch, random_number)            \
+    X(gathering, random_small)          \
+    X(scattering, random_small_number)  \
+    X(one_hot, random_index_like)       \
+    X(suppression, random_few_scores)   \
+    X(loop, random_loopable)            \
+    X(einsum, random_contracted)        \
+    X(making, random_any)               \
+    X(scaling, random_image)            \
+    X(integers, NULL)                   \
+    X(storage, random_storable)         \
+    X(attention, random_heads)
+#define RANDOM_DECLARED(name, fits) bool random_##name(random_network *r, const random_tensor *t);
+RANDOM_LAYERS(RANDOM_DECLARED)
+#pragma GCC diagnostic ignored "-Wunused-parameter"
 
 #endif

@@ -5,11 +5,6 @@
 
 #include "random_parts.h"
 
-static bool loopable(const random_tensor *t)
-{
-    return random_number(t) && random_elements(t) <= 512;
-}
-
 /* The body of a loop that carries v on as v + outer, and stacks up what is below 0 of it. */
 static kiln_network *loop_body(random_network *r, const random_tensor *t, bool stops)
 {
@@ -44,15 +39,11 @@ static kiln_network *loop_body(random_network *r, const random_tensor *t, bool s
     return body;
 }
 
-bool random_loop(random_network *r)
+bool random_loop(random_network *r, const random_tensor *t)
 {
     static const int64_t trips[] = {1, 2, 3};
     static const uint8_t yes = 1;
-    random_tensor *t = random_pick(r, loopable);
     kiln_tensor_id outputs[2] = {0, 0};
-    if (t == NULL) {
-        return false;
-    }
     kiln_network *body = loop_body(r, t, random_upto(r, 3) == 0);
     const kiln_tensor_id count =
         random_constant(r, KILN_DTYPE_INT64, KILN_SHAPE_SCALAR, trips + random_upto(r, 3));
@@ -67,12 +58,7 @@ bool random_loop(random_network *r)
     return true;
 }
 
-static bool contracted(const random_tensor *t)
-{
-    return random_matrix(t) && t->shape.rank <= 4 && t->most <= 4096;
-}
-
-bool random_einsum(random_network *r)
+bool random_einsum(random_network *r, const random_tensor *t)
 {
     /* Of one tensor, then of the tensor twice. */
     static const char *const forms[3][4] = {
@@ -80,11 +66,7 @@ bool random_einsum(random_network *r)
         {"bij->bi", "...ij->...ji", "bij,bkj->bik", "bij,bij->bj"},
         {"abcd->dcba", "abcd->ac", "abcd,abed->abce", "...d,...d->..."},
     };
-    random_tensor *t = random_pick(r, contracted);
     kiln_tensor_id y = 0;
-    if (t == NULL) {
-        return false;
-    }
     const kiln_tensor_id twice[] = {t->id, t->id};
     const size_t form = (size_t)random_upto(r, 4);
     const double count = (double)random_elements(t);
@@ -97,15 +79,14 @@ bool random_einsum(random_network *r)
 }
 
 /* What makes a tensor of numbers alone, or of a shape. */
-bool random_making(random_network *r)
+bool random_making(random_network *r, const random_tensor *t)
 {
     static const int64_t whole[] = {1, 12, 3};
     static const float real[] = {0.5F, 4.0F, 0.75F};
-    random_tensor *t = random_pick(r, random_any);
     kiln_tensor_id y = 0;
     kiln_tensor_id ends[3] = {0, 0, 0};
     const int64_t which = random_upto(r, 4);
-    if (t == NULL || (which > 1 && t->shape.rank > 4)) {
+    if (which > 1 && t->shape.rank > 4) {
         return false;
     }
     if (which == 0) {
@@ -136,13 +117,9 @@ bool random_making(random_network *r)
 }
 
 /* Slopes and given statistics. */
-bool random_scaling(random_network *r)
+bool random_scaling(random_network *r, const random_tensor *t)
 {
-    random_tensor *t = random_pick(r, random_image);
     kiln_tensor_id y = 0;
-    if (t == NULL) {
-        return false;
-    }
     if (random_upto(r, 2) == 0) {
         const kiln_tensor_id slope = random_weights(
             r, KILN_SHAPE(random_upto(r, 2) == 0 ? 1 : t->shape.dims[t->shape.rank - 1]));
@@ -168,7 +145,7 @@ static bool integers(const random_tensor *t)
     return random_is_int(t->dtype);
 }
 
-bool random_integers(random_network *r)
+bool random_integers(random_network *r, const random_tensor *none)
 {
     static const int64_t three = 3;
     static const int32_t short_three = 3;
@@ -204,24 +181,15 @@ bool random_integers(random_network *r)
     return true;
 }
 
-static bool storable(const random_tensor *t)
-{
-    return random_f32_exact(t) && random_elements(t) <= 1024;
-}
-
 /* Quantized along an axis or in blocks, and back. Scales are powers of two, so that both executors
  * round the same number. */
-bool random_storage(random_network *r)
+bool random_storage(random_network *r, const random_tensor *t)
 {
     static const int8_t zeros[8] = {3, -3, 0, 5, -1, 7, 2, -8};
     static const kiln_dtype types[] = {KILN_DTYPE_INT8,   KILN_DTYPE_UINT8, KILN_DTYPE_INT16,
                                        KILN_DTYPE_UINT16, KILN_DTYPE_INT4,  KILN_DTYPE_UINT4};
-    random_tensor *t = random_pick(r, storable);
     kiln_tensor_id zero = KILN_NO_TENSOR;
     kiln_tensor_id y = 0;
-    if (t == NULL) {
-        return false;
-    }
     const int64_t axis = random_upto(r, t->shape.rank);
     const int64_t size = t->shape.dims[axis];
     const bool in_blocks =
@@ -246,16 +214,10 @@ bool random_storage(random_network *r)
     return true;
 }
 
-static bool heads(const random_tensor *t)
-{
-    return t->dtype == F && t->shape.rank == 4 && t->most <= 16;
-}
-
 /* Queries of all heads over the keys of one, with a mask, past keys, both or neither. */
-bool random_attention(random_network *r)
+bool random_attention(random_network *r, const random_tensor *t)
 {
     static uint8_t seen[1024];
-    random_tensor *t = random_pick(r, heads);
     kiln_tensor_id y = 0;
     kiln_tensor_id key = 0;
     kiln_tensor_id value = 0;
@@ -263,9 +225,6 @@ bool random_attention(random_network *r)
     static const int64_t from = 0;
     static const int64_t to = 1;
     static const int64_t axis = 1;
-    if (t == NULL) {
-        return false;
-    }
     const double most = t->most + 1;
     const double error = t->error;
     const int64_t size = t->shape.dims[3];

@@ -8,12 +8,11 @@ static bool quantized(const random_tensor *t)
     return t->dtype == KILN_DTYPE_UINT8;
 }
 
-bool random_convolution(random_network *r)
+bool random_convolution(random_network *r, const random_tensor *t)
 {
-    random_tensor *t = random_pick(r, random_image);
     kiln_convolution_options options = KILN_CONVOLUTION_OPTIONS_INIT;
     kiln_tensor_id y = 0;
-    if (t == NULL || t->shape.dims[1] > 8) {
+    if (t->shape.dims[1] > 8) {
         return false;
     }
     const int64_t channels = t->shape.dims[1];
@@ -59,15 +58,11 @@ bool random_convolution(random_network *r)
     return true;
 }
 
-bool random_pooling(random_network *r)
+bool random_pooling(random_network *r, const random_tensor *t)
 {
-    random_tensor *t = random_pick(r, random_image);
     kiln_pooling_options options = KILN_POOLING_OPTIONS_INIT;
     kiln_tensor_id y = 0;
     const kiln_pooling kind = (kiln_pooling)random_upto(r, 3);
-    if (t == NULL) {
-        return false;
-    }
     if (kind != KILN_POOLING_LP &&
         random_upto(r, 3) == 0) { /* which needs a rank that the builder knows */
         DO(kiln_network_add_global_pooling(r->network, NULL, kind, t->id, &y));
@@ -117,14 +112,10 @@ static void reduce(random_network *r, const random_tensor *t, int64_t axis)
     random_add(r, y, most, error + 0x1p-23 * (count + 8) * most);
 }
 
-bool random_reduction(random_network *r)
+bool random_reduction(random_network *r, const random_tensor *t)
 {
-    random_tensor *t = random_pick(r, random_f32_tame);
     kiln_tensor_id y = 0;
     kiln_tensor_id z = 0;
-    if (t == NULL) {
-        return false;
-    }
     const int64_t axis = random_upto(r, t->shape.rank);
     const double count = (double)random_elements(t);
     const double sum = count * t->most;
@@ -156,13 +147,9 @@ bool random_reduction(random_network *r)
     return true;
 }
 
-bool random_normalization(random_network *r)
+bool random_normalization(random_network *r, const random_tensor *t)
 {
-    random_tensor *t = random_pick(r, random_tame_image);
     kiln_tensor_id y = 0;
-    if (t == NULL) {
-        return false;
-    }
     const int64_t channels = t->shape.dims[1];
     const int64_t last = t->shape.dims[t->shape.rank - 1];
     const kiln_tensor_id scale = random_weights(r, KILN_SHAPE(channels));
@@ -198,14 +185,10 @@ bool random_normalization(random_network *r)
     return true;
 }
 
-bool random_moving(random_network *r)
+bool random_moving(random_network *r, const random_tensor *t)
 {
-    random_tensor *t = random_pick(r, random_any_ranked);
     kiln_tensor_id y = 0;
     kiln_tensor_id parts[2] = {0, 0};
-    if (t == NULL) {
-        return false;
-    }
     const int32_t rank = t->shape.rank;
     const int64_t axis = random_upto(r, rank);
     const int64_t size = t->shape.dims[axis];
@@ -258,16 +241,12 @@ bool random_moving(random_network *r)
     return true;
 }
 
-bool random_filling(random_network *r)
+bool random_filling(random_network *r, const random_tensor *t)
 {
-    random_tensor *t = random_pick(r, random_f32_ranked);
     kiln_tensor_id y = 0;
     int64_t before[KILN_MAX_RANK];
     int64_t after[KILN_MAX_RANK];
     kiln_resize_options options = KILN_RESIZE_OPTIONS_INIT;
-    if (t == NULL) {
-        return false;
-    }
     const int64_t axis = random_upto(r, t->shape.rank);
     bool is_wide = true;
     for (int32_t i = 0; i < t->shape.rank; i++) {
@@ -303,7 +282,7 @@ bool random_filling(random_network *r)
     return true;
 }
 
-bool random_quantization(random_network *r)
+bool random_quantization(random_network *r, const random_tensor *none)
 {
     static const float scale = 0.125F;
     static const uint8_t zero = 128;
@@ -328,14 +307,13 @@ bool random_quantization(random_network *r)
     return true;
 }
 
-bool random_sequence(random_network *r)
+bool random_sequence(random_network *r, const random_tensor *t)
 {
     static const int32_t ones[] = {1, 1, 1, 1, 1, 1, 1, 1};
     static const int32_t lengths[] = {2, 1, 2, 2, 1, 1, 2, 1, 2, 2, 2, 1, 1, 2, 1, 2};
-    random_tensor *t = random_pick(r, random_tame_image);
     kiln_tensor_id y = 0;
     kiln_tensor_id h = 0;
-    if (t == NULL || t->most > 16 || t->shape.rank > 4) {
+    if (t->most > 16 || t->shape.rank > 4) {
         return false;
     }
     const int64_t size = t->shape.dims[t->shape.rank - 1];
@@ -382,15 +360,11 @@ bool random_sequence(random_network *r)
     return true;
 }
 
-bool random_branch(random_network *r)
+bool random_branch(random_network *r, const random_tensor *t)
 {
     static const uint8_t truths[] = {0, 1};
-    random_tensor *t = random_pick(r, random_number);
     kiln_network *sides[2] = {NULL, NULL};
     kiln_tensor_id y = 0;
-    if (t == NULL) {
-        return false;
-    }
     const kiln_tensor_id c =
         random_constant(r, KILN_DTYPE_BOOL, KILN_SHAPE_SCALAR, truths + random_upto(r, 2));
     for (size_t i = 0; i < 2; i++) {
