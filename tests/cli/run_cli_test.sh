@@ -30,6 +30,26 @@ kiln() {
     # shellcheck disable=SC2086 # the prefix is several words
     ${KILN_CLI_PREFIX:-} "$kiln_program" "$@"
 }
+# It and how it ended.
+ends() {
+    kiln "$@"
+    echo "exit $?"
+}
+fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
+# The stand-ins for a driver and for that TensorRT.
+on_tensorrt() {
+    export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1 KILN_TENSORRT=$fake/tensorrt/$1
+}
+# NAME.onnx of ONNX's text form, for each NAME TEXT.
+save_models() {
+    "$python" - "$@" <<'P'
+import sys
+from onnx import parser, save
+for name, text in zip(sys.argv[1::2], sys.argv[2::2]):
+    head = "" if text.lstrip().startswith("<ir") else '<ir_version: 8, opset_import: ["": 17]> g '
+    save(parser.parse_model(head + text), name + ".onnx")
+P
+}
 export LC_ALL=C TERM=dumb
 export KILN_BACKEND=onnxruntime
 export XDG_CACHE_HOME=$scratch/cache

@@ -2,7 +2,6 @@
 # The rarer options of `kiln build` over the stand-in for TensorRT: they reach it, and what a
 # version lacks is refused by name.
 set +e
-fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
 export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1
 common="add.onnx -o add.plan -b tensorrt --verbosity detailed"
 build() { # LAYOUT OPTION...

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # What the layers of a plan compute in, where a kernel is lacking, with the stand-ins for TensorRT
 # and CUDA.
-fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
-export KILN_BACKEND=tensorrt KILN_TENSORRT=$fake/tensorrt/11
-export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1
+export KILN_BACKEND=tensorrt
+on_tensorrt 11
 kiln build add.onnx -o add.plan --precision fp16 --strict | sed -n '/compute/,$p'
 export KILN_FAKE_TENSORRT_WIDE=sum
 kiln build add.onnx -o add.plan --precision fp16 2>&1 | sed "s|$PWD/||" |

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A build with --warmup measures how bytes travel and writes it into the manifest; a program that
 # loads the plan begins with it.
-fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
-export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1 KILN_TENSORRT=$fake/tensorrt/10
+on_tensorrt 10
 kiln build add.onnx -o plain.plan -b tensorrt > /dev/null
 kiln build add.onnx -o warm.plan -b tensorrt --warmup > /dev/null
 count() { grep -c '"graph_variants"' "$1" || true; }

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 kiln check add.onnx
 echo "status $?"
-"$python" - <<'PY'
-from onnx import parser, save
-save(parser.parse_model('''<ir_version:8,opset_import:["":17]> g (float[2,3] x) => (float[2,4] y)
- <float[4] four={1,2,3,4}> { a = Add(x,four) b = Bogus(a) y = Concat(b,nowhere) }'''), "bad.onnx")
-PY
+save_models bad '(float[2,3] x) => (float[2,4] y)
+ <float[4] four={1,2,3,4}> { a = Add(x,four) b = Bogus(a) y = Concat(b,nowhere) }'
 kiln check bad.onnx
 echo "status $?"
 kiln check bad.onnx --json --strict > bad.json

@@ -1,22 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # What compare takes: a tensor that is input and output, float16 where sums cancel out, results that
 # are not finite, and a model with a dynamic dimension on TensorRT.
-"$python" - <<'P'
-from onnx import parser, save
-HEAD = '<ir_version: 8, opset_import: ["": 17]> g '
-MODELS = {
-    "both": "(float[2] x, float[2] z) => (float[2] y, float[2] z) { y = Relu(x) }",
-    "norm": """(float16[1,64,768] x, float16[768] s, float16[768] b) => (float16[1,64,768] y)
-               { y = LayerNormalization <axis = -1> (x, s, b) }""",
-    "nans": """(float[4] x) => (float[4] y, float[4] z)
-               { y = Log(x) w = Sub(x, x) z = Div(x, w) }""",
-    "rows": "(float[n,8] x) => (float[n,8] y) { y = Relu(x) }",
-    "parts": """(float[n,64] x, float[64,n] z) => (float[n,n] y)
-                { a = Relu(x) b = Neg(z) p = MatMul(a, b) y = Relu(p) }""",
-}
-for name, text in MODELS.items():
-    save(parser.parse_model(HEAD + text), name + ".onnx")
-P
+save_models both '(float[2] x, float[2] z) => (float[2] y, float[2] z) { y = Relu(x) }' \
+    norm '(float16[1,64,768] x, float16[768] s, float16[768] b) => (float16[1,64,768] y)
+          { y = LayerNormalization <axis = -1> (x, s, b) }' \
+    nans '(float[4] x) => (float[4] y, float[4] z) { y = Log(x) w = Sub(x, x) z = Div(x, w) }' \
+    rows '(float[n,8] x) => (float[n,8] y) { y = Relu(x) }' \
+    parts '(float[n,64] x, float[64,n] z) => (float[n,n] y)
+           { a = Relu(x) b = Neg(z) p = MatMul(a, b) y = Relu(p) }'
 pair="-b onnxruntime,reference"
 # shellcheck disable=SC2086 # several words
 {
@@ -29,8 +20,7 @@ pair="-b onnxruntime,reference"
 }
 
 # On TensorRT a profile is made of the shapes.
-fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
-export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1 KILN_TENSORRT=$fake/tensorrt/rtx15
+on_tensorrt rtx15
 kiln run rows.onnx -b tensorrt -s 3x8 | tail -n +4
 kiln run rows.onnx -b tensorrt -s x=2x8 -q && echo "run: $?"
 kiln compare rows.onnx -b tensorrt,reference -s 3x8 | tail -n 1

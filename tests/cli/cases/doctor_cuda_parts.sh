@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # CUDA's libraries where pip puts them: one is missing, one was cut short. cuRAND and cuDNN have the
 # same names for CUDA 13, so the machine may have them.
-fake=$(dirname "$kiln_program")/../tests/fake
 real=$(find "$deps/onnxruntime" -name 'libonnxruntime.so.*' | sort | head -n 1)
 packages=venv/lib/python3.11/site-packages/nvidia
 for file in cuda_runtime/libcudart.so.12 cufft/libcufft.so.11 cuda_nvrtc/libnvrtc.so.12; do

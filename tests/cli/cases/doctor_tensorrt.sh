@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Which TensorRT is taken where several are installed, with a GPU and without; and with one named,
 # that one alone. The stand-in, as pip would lay it out.
-fake=$(realpath "$(dirname "$kiln_program")/../tests/fake")
 packages=$PWD/venv/lib/python3.11/site-packages
 put() { # FOLDER FROM FILE AS
     mkdir -p "$packages/$1"

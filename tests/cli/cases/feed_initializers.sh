@@ -1,13 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # An initializer that is an input too can be fed, with TensorRT where an option names it.
-"$python" - <<'P'
-from onnx import parser, save
-MODEL = """<ir_version: %d, opset_import: ["": 17]> g (float[n,4] x, float[4] w) => (float[n,4] y)
-           <float[4] w = {1, 2, 3, 4}> { y = Add(x, w) }"""
-save(parser.parse_model(MODEL % 8), "feed.onnx")
-save(parser.parse_model(MODEL % 3), "constant.onnx")
-P
-fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
+text='(float[n,4] x, float[4] w) => (float[n,4] y) <float[4] w = {1, 2, 3, 4}> { y = Add(x, w) }'
+save_models feed "$text" constant "<ir_version: 3, opset_import: [\"\": 17]> g $text"
 export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1
 for kind in 10 11 rtx15; do
     export KILN_TENSORRT=$fake/tensorrt/$kind

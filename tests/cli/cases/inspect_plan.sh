@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What a plan tells of itself, with the stand-ins for TensorRT and CUDA.
-fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
-export KILN_BACKEND=tensorrt KILN_TENSORRT=$fake/tensorrt/11
-export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1
+export KILN_BACKEND=tensorrt
+on_tensorrt 11
 kiln build open.onnx -o open.plan -p tokens=1x3x2:2x3x4:8x3x8 -p tokens=9x3x2:9x3x4:16x3x8 \
     --verbosity detailed > /dev/null
 kiln inspect open.plan --layers

@@ -7,8 +7,7 @@ for load in "--batches 1,x" "--batches 0" "--batches 2" "--contexts 1,2 -l" "--c
     echo "$load: $?"
 done
 kiln run open.onnx -s Nx2x2 && echo "not refused"
-fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
-export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1 KILN_TENSORRT=$fake/tensorrt/10
+on_tensorrt 10
 kiln build open.onnx -b tensorrt -o load.plan -p tokens=1x3x4:2x3x4:4x3x4 > /dev/null
 for load in "--contexts 5 --ahead 1" "--contexts 4 --streams 2 --ahead 1" \
     "--contexts 2 --streams 3" "--streams 200 --ahead 1" "--contexts 1,2 --streams 1,2"; do

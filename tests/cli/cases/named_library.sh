@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # Who named a place where a library is not: the variable, or the option.
-fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
 unset KILN_BACKEND
 for variable in KILN_TENSORRT KILN_ONNXRUNTIME; do
     backend=$(tr '[:upper:]' '[:lower:]' <<< "${variable#KILN_}")

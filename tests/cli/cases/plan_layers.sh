@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The time of each layer of a plan, and new weights from a model, over the stand-ins.
 set +e
-fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
-export KILN_BACKEND=tensorrt KILN_TENSORRT=$fake/tensorrt/rtx15
-export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1
+export KILN_BACKEND=tensorrt
+on_tensorrt rtx15
 kiln build add.onnx -o add.plan > /dev/null
 kiln bench add.plan --layers --duration 0 --iterations 3 | tail -n 2
 kiln bench add.plan --layers --json --duration 0 --iterations 3 | "$python" -c '
@@ -11,8 +10,7 @@ import json, sys
 print(json.load(sys.stdin)["layers"])'
 kiln bench add.onnx -b reference --layers --duration 0 > /dev/null
 echo "exit $?"
-kiln run add.plan --refit-from add.onnx
-echo "exit $?"
+ends run add.plan --refit-from add.onnx
 "$python" -c '
 import numpy
 import onnx

@@ -54,8 +54,7 @@ TRIES=8 look xterm 0 "$measuring" bench add.onnx --warmup 0 --duration 0.1
 look dumb 0 "$measuring" bench add.onnx --warmup 0 --duration 1.2
 kiln bench add.onnx --warmup 0 --duration 1.2 2> piped > /dev/null &
 
-fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
-export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1 KILN_TENSORRT=$fake/tensorrt/rtx15
+on_tensorrt rtx15
 export FAKE_TENSORRT_SILENCE=2000
 build() { # FILE
     printf '%s\n' build add.onnx -o "$1" -b tensorrt

@@ -52,7 +52,6 @@ for kept in first a second y; do
     kiln quantize named.onnx -o new.onnx -p fp16 --keep-node $kept --nodes | grep MatMul
 done
 # Where TensorRT is the best backend, which wants an optimization profile for each engine.
-fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
-export KILN_TENSORRT=$fake/tensorrt/10 KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1
+on_tensorrt 10
 unset KILN_BACKEND
 kiln quantize dynamic.onnx -o new.onnx -p int8 -c usual | only

@@ -49,8 +49,7 @@ done
 kiln refit net.onnx more.safetensors -o out.onnx
 kiln refit net.onnx more.safetensors -o out.onnx --ignore-unknown
 kiln refit net.onnx more.safetensors -o out.onnx --ignore-unknown --allow-rounding
-kiln refit net.onnx new.safetensors
-echo "exit $?"
+ends refit net.onnx new.safetensors
 mkdir empty
 cp sample/x.npy empty
 kiln refit net.onnx new.safetensors -o out.onnx --check empty

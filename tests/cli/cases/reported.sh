@@ -79,6 +79,5 @@ done
 echo "== unknown rank, and dimensions that have nothing to do with each other"
 kiln inspect rank.onnx | grep input
 kiln run rank.onnx
-fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
-export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1 KILN_TENSORRT=$fake/tensorrt/11
+on_tensorrt 11
 kiln run question.onnx -b tensorrt -s x=1x3x2 -i 1 | tail -n 1

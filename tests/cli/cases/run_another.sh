@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Where the best backend refuses a model that another one takes, that is named; not to who chose.
-fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
-export KILN_TENSORRT=$fake/tensorrt/10 KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1
+on_tensorrt 10
 unset KILN_BACKEND
 "$python" - <<'PY'
 from onnx import TensorProto, helper, save
