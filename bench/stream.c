@@ -2,19 +2,18 @@
 /*
  * Tokens a second of a language model.
  *
- *     bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES [keep] [split|split-all]
+ *     bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES [keep] [few|many]
  *     bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json [PREFILL]
  *     bench_stream speech ENCODER FIRST CROSS BATCH LENGTH SEQUENCES TOKENS OUT.json
  *
  * The first makes an exported decoder ready for steps (kiln_network_prepare_stream); with `keep`
- * its outputs `present` stay, as one without a mask needs them; with `split` its products are in
- * parts, but for those of two computed tensors, and with `split-all` these too
- * (kiln_network_split_products). The second loads a plan, or two, or builds
- * an ONNX model for the CPU, and lets SEQUENCES with prompts of 16 to 128 tokens (from a seed, as
- * bench/stream_peers.py has them) generate TOKENS each, or from TOKENS / SPREAD to TOKENS where
- * SPREAD is above 1: greedily, once to warm up and then again and again for 5 s at most. It prints
- * JSON, with all tokens in OUT.json; and it compares the last token of each sequence with what a
- * prefill of all before it gives.
+ * its outputs `present` stay, as one without a mask needs them; with `few` or `many` its products
+ * are those of TF32's numbers, for steps or for prompts (kiln_network_split_products). The second
+ * loads a plan, or two, or builds an ONNX model for the CPU, and lets SEQUENCES with prompts of 16
+ * to 128 tokens (from a seed, as bench/stream_peers.py has them) generate TOKENS each, or from
+ * TOKENS / SPREAD to TOKENS where SPREAD is above 1: greedily, once to warm up and then again and
+ * again for 5 s at most. It prints JSON, with all tokens in OUT.json; and it compares the last
+ * token of each sequence with what a prefill of all before it gives.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -295,20 +294,20 @@ static int prepare(char **arguments, int count)
 {
     kiln_network *network = NULL;
     bool keeps = false;
-    bool splits = false;
-    bool splits_all = false;
+    bool few = false;
+    bool many = false;
     for (int i = 3; i < count; i++) {
         keeps |= strcmp(arguments[i], "keep") == 0;
-        splits |= strcmp(arguments[i], "split") == 0;
-        splits_all |= strcmp(arguments[i], "split-all") == 0;
+        few |= strcmp(arguments[i], "few") == 0;
+        many |= strcmp(arguments[i], "many") == 0;
     }
     const kiln_stream_network_options options =
         KILN_STREAM_NETWORK_OPTIONS(.candidates = (int32_t)strtol(arguments[2], NULL, 10),
                                     .keep_present = keeps);
     bench_require(kiln_network_from_onnx(arguments[0], &network));
     bench_require(kiln_network_prepare_stream(network, &options));
-    if (splits || splits_all) {
-        bench_require(kiln_network_split_products(network, !splits_all, NULL));
+    if (few || many) {
+        bench_require(kiln_network_split_products(network, few, NULL));
     }
     bench_require(kiln_network_save_onnx(network, arguments[1], KILN_WEIGHTS_EXTERNAL));
     kiln_network_destroy(network);
@@ -327,8 +326,7 @@ int main(int count, char **arguments)
         return run_speech(arguments + 2);
     }
     (void)fprintf(stderr,
-                  "usage: bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES [keep] "
-                  "[split|split-all]\n"
+                  "usage: bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES [keep] [few|many]\n"
                   "       bench_stream speech ENCODER FIRST CROSS BATCH LENGTH SEQUENCES TOKENS "
                   "OUT.json\n"
                   "       bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json "

@@ -160,18 +160,21 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_convert(kiln_network *network,
                                                           const kiln_precision_options *options,
                                                           kiln_precision_report **report);
 
-/* Products of float32 (MatMul, and Gemm with a matrix of constants) become products of numbers that
- * TF32 holds: three for each, in one that is three times as long. Built with tf32 on, tensor cores
- * compute them then, and what comes out is as near to the exact result as products of float32 are;
- * any other backend computes the same. Constants take three times their memory. With
- * `constants_only`, products of two computed tensors stay, which is for where a GPU multiplies them
- * in float32 all the same: attention of one position. Numbers beyond 2^115 come out as NaN. `split`
- * (which may be NULL): how many. Tensor ids are not valid any more. On an error the network is as
- * it was. Errors: NULL_ARGUMENT; UNSUPPORTED for a network that is empty or has graphs inside
- * nodes; STATE for a branch; LIMIT; OUT_OF_MEMORY. Since 0.1. */
+/* Products of float32 (MatMul, and Gemm with a matrix of constants) become sums of products of
+ * numbers that TF32 holds. Built with tf32 on, tensor cores compute them, and what comes out is as
+ * near to the exact result as products in float32 are; any backend computes the same.
+ *
+ * Each becomes three products, and constants take three times their memory. With `few_rows`, for a
+ * step of a language model, each becomes four, constants take twice their memory and are read once;
+ * products of two computed tensors stay as they are then, which is as exact where the GPU computes
+ * them in float32 all the same, as TensorRT does attention of one position.
+ *
+ * Numbers beyond 2^115 come out as NaN; a product with such a constant stays. `split` (which may be
+ * NULL): how many. Tensor ids are not valid any more. On an error the network is as it was. Errors:
+ * NULL_ARGUMENT; UNSUPPORTED for a network that is empty or has graphs inside nodes; STATE for a
+ * branch; LIMIT; OUT_OF_MEMORY. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_split_products(kiln_network *network,
-                                                                 bool constants_only,
-                                                                 size_t *split);
+                                                                 bool few_rows, size_t *split);
 
 /* What became of the network that `engine` was built of with a precision, and what its layers
  * achieved: the engine's own. NULL for an engine that was loaded, or built without a precision, and

@@ -6,13 +6,18 @@
  * and of the rest, `low`; of the four products of the halves of two numbers the one of both lower
  * ones is less than what float32 rounds away (Ootomo and Yokota, Recovering single precision
  * accuracy from Tensor Cores while surpassing the FP32 theoretical peak performance, 2022,
- * doi:10.1177/10943420221090256). The others are summed up by one product three times as long:
+ * doi:10.1177/10943420221090256). The halves are Veltkamp's (Dekker, A floating-point technique for
+ * extending the available precision, 1971), with 2^13 x + x instead of (2^13 + 1) x: a power of two
+ * multiplies exactly, so that a compiler may fuse it with the addition behind it.
  *
- *     [low(a) high(a) high(a)] [high(b); low(b); high(b)]
+ * Products of many rows are bound by arithmetic: three products, as one that is three times as
+ * long,
  *
- * The halves are Veltkamp's (Dekker, A floating-point technique for extending the available
- * precision, 1971), with 2^13 x + x instead of (2^13 + 1) x: a power of two multiplies exactly, so
- * that a compiler may fuse it with the addition behind it. */
+ *     [low(a) high(a) high(a)] [high(b); low(b); high(b)].
+ *
+ * Those of few rows are bound by reading constants, which four products need once:
+ *
+ *     [low(a); high(a)] [high(b) low(b)]. */
 #include <math.h>
 #include <string.h>
 
@@ -20,14 +25,27 @@
 
 #define SPLITTER 8192.0F
 
+/* Unsqueeze and Split have axes and sizes as inputs from here on. */
+#define STACK_OPSET 13
+
 /* What names end with. */
 #define MATRIX "/matrix_halves"
 #define OTHER "/other_halves"
+#define STEM "split_products"
+
+enum { ZERO, ONE, AXIS };
+
+typedef struct halved {
+    const char *name, *high, *low;
+    const char *stacked; /* both, or NULL: nobody wanted them */
+} halved;
 
 typedef struct splitter {
     kln_graph_edit edit;
-    const char *factor;  /* the constant SPLITTER, once it is needed */
-    const char **halved; /* [computed tensor, its high, its low] */
+    bool few_rows;
+    const char *factor;     /* the constant SPLITTER, once it is needed, */
+    const char *numbers[3]; /* and others */
+    halved *halves;         /* of computed tensors */
     size_t halved_count;
     size_t split;
 } splitter;
@@ -57,28 +75,44 @@ static bool has_halves(const kln_onnx_tensor *matrix)
     return has;
 }
 
-/* A matrix K x N below itself: [high; low; high]; or one N x K beside itself. */
+/* High, low and, of three `parts`, high again, of a matrix: one below the other, or beside. */
 static const char *add_matrix(splitter *self, const char *stem, const kln_onnx_tensor *from,
-                              bool transposed)
+                              size_t parts, bool beside)
 {
     const size_t rows = (size_t)from->dims[0];
     const size_t columns = (size_t)from->dims[1];
-    const int64_t dims[2] = {from->dims[0] * (transposed ? 1 : 3),
-                             from->dims[1] * (transposed ? 3 : 1)};
+    const int64_t dims[2] = {from->dims[0] * (beside ? 1 : (int64_t)parts),
+                             from->dims[1] * (beside ? (int64_t)parts : 1)};
     const kln_onnx_tensor *made =
         kln_graph_edit_add_weights(&self->edit, stem, MATRIX + 1, KILN_DTYPE_FLOAT32, 2, dims);
     if (made == NULL) {
         return NULL;
     }
-    const size_t length = transposed ? columns : rows * columns; /* of what lies together */
+    const size_t length = beside ? columns : rows * columns; /* of what lies together */
     const float *source = from->data.data;
     float *target = (float *)(uintptr_t)made->data.data;
     for (size_t i = 0; i < rows * columns; i++) {
-        float *to = target + i / length * 3 * length + i % length;
-        to[0] = to[2 * length] = high_of(source[i]);
+        float *to = target + i / length * parts * length + i % length;
+        to[0] = to[(parts - 1) * length] = high_of(source[i]);
         to[length] = source[i] - high_of(source[i]);
     }
     return made->name;
+}
+
+/* Of whole numbers: 0 and 1 as scalars, and the axis 0. */
+static const char *number(splitter *self, size_t which)
+{
+    if (self->numbers[which] == NULL) {
+        static const char *const names[] = {"zero", "one", "axis"};
+        const int64_t one = 1;
+        const kln_onnx_tensor *made = kln_graph_edit_add_weights(
+            &self->edit, STEM, names[which], KILN_DTYPE_INT64, which == AXIS ? 1 : 0, &one);
+        if (made != NULL) {
+            *(int64_t *)(uintptr_t)made->data.data = which == ONE;
+            self->numbers[which] = made->name;
+        }
+    }
+    return self->numbers[which];
 }
 
 /* --- what is computed --- */
@@ -97,9 +131,8 @@ static const char *add(splitter *self, size_t before, const char *stem, const ch
 static const char *factor(splitter *self)
 {
     if (self->factor == NULL) {
-        const kln_onnx_tensor *made = kln_graph_edit_add_weights(
-            &self->edit, self->edit.graph->name != NULL ? self->edit.graph->name : "", "splitter",
-            KILN_DTYPE_FLOAT32, 0, NULL);
+        const kln_onnx_tensor *made =
+            kln_graph_edit_add_weights(&self->edit, STEM, "factor", KILN_DTYPE_FLOAT32, 0, NULL);
         if (made != NULL) {
             *(float *)(uintptr_t)made->data.data = SPLITTER;
             self->factor = made->name;
@@ -109,45 +142,68 @@ static const char *factor(splitter *self)
 }
 
 /* The halves of `name`, made once, before the first node that wants them. */
-static const char *const *halve(splitter *self, size_t before, const char *name)
+static halved *halve(splitter *self, size_t before, const char *name)
 {
     for (size_t i = 0; i < self->halved_count; i++) {
-        if (strcmp(self->halved[3 * i], name) == 0) {
-            return &self->halved[3 * i];
+        if (strcmp(self->halves[i].name, name) == 0) {
+            return &self->halves[i];
         }
     }
-    const char **made = &self->halved[3 * self->halved_count];
+    halved *made = &self->halves[self->halved_count];
     const char *scaled = add(self, before, name, "scaled", "Mul", name, factor(self));
     const char *sum = add(self, before, name, "sum", "Add", scaled, name);
-    made[0] = name;
-    made[1] = add(self, before, name, "high", "Sub", sum, scaled);
-    made[2] = add(self, before, name, "low", "Sub", name, made[1]);
-    if (made[2] == NULL) {
+    made->name = name;
+    made->high = add(self, before, name, "high", "Sub", sum, scaled);
+    made->low = add(self, before, name, "low", "Sub", name, made->high);
+    self->halved_count += made->low != NULL;
+    return made->low != NULL ? made : NULL;
+}
+
+static const char *add_concat(splitter *self, size_t before, const char *const *inputs,
+                              size_t count, const char *output, int64_t axis)
+{
+    kln_onnx_node *node =
+        output != NULL
+            ? kln_graph_edit_add_node(&self->edit, before, "", "Concat", inputs, count, &output, 1)
+            : NULL;
+    if (node == NULL) {
         return NULL;
     }
-    self->halved_count++;
-    return made;
+    kln_graph_edit_set_int(node, "axis", axis);
+    return output;
 }
 
 /* Three halves of `name` along `axis`: low, high, high, or high, low, high. */
 static const char *join(splitter *self, size_t before, const char *name, const char *stem,
                         int64_t axis)
 {
-    const char *const *halves = halve(self, before, name);
-    const char *joined =
-        kln_arena_printf(&self->edit.model->arena, "%s%s", stem, axis == -1 ? "/halves" : OTHER);
-    if (halves == NULL || joined == NULL) {
+    const halved *of = halve(self, before, name);
+    if (of == NULL) {
         return NULL;
     }
-    const char *const inputs[] = {halves[axis == -1 ? 2 : 1], halves[axis == -1 ? 1 : 2],
-                                  halves[1]};
-    kln_onnx_node *node =
-        kln_graph_edit_add_node(&self->edit, before, "", "Concat", inputs, 3, &joined, 1);
-    if (node == NULL) {
-        return NULL;
+    const char *const inputs[] = {axis == -1 ? of->low : of->high, axis == -1 ? of->high : of->low,
+                                  of->high};
+    return add_concat(
+        self, before, inputs, 3,
+        kln_arena_printf(&self->edit.model->arena, "%s%s", stem, axis == -1 ? "/halves" : OTHER),
+        axis);
+}
+
+/* Two halves of `name`, low and high, along a dimension before the first. */
+static const char *stack(splitter *self, size_t before, const char *name)
+{
+    halved *of = halve(self, before, name);
+    if (of != NULL && of->stacked == NULL) {
+        const char *const inputs[] = {
+            add(self, before, name, "low_one", "Unsqueeze", of->low, number(self, AXIS)),
+            add(self, before, name, "high_one", "Unsqueeze", of->high, number(self, AXIS))};
+        of->stacked =
+            inputs[0] != NULL && inputs[1] != NULL
+                ? add_concat(self, before, inputs, 2,
+                             kln_arena_printf(&self->edit.model->arena, "%s/stacked", name), 0)
+                : NULL;
     }
-    kln_graph_edit_set_int(node, "axis", axis);
-    return joined;
+    return of != NULL ? of->stacked : NULL;
 }
 
 /* --- products --- */
@@ -179,12 +235,44 @@ static const kln_onnx_tensor *matrix_of(const splitter *self, const kln_onnx_nod
     return matrix != NULL && !is_split(node) && has_halves(matrix) ? matrix : NULL;
 }
 
-static kiln_status split(splitter *self, size_t index, const kln_onnx_tensor *matrix)
+static kiln_status split_stacked(splitter *self, size_t index, const kln_onnx_tensor *matrix)
+{
+    const kln_onnx_node *node = &self->edit.graph->nodes[index];
+    const char *stem = node->outputs[0];
+    const char *products =
+        add(self, index, stem, "products", "MatMul", stack(self, index, node->inputs[0]),
+            add_matrix(self, stem, matrix, 2, true));
+    const char *rows[2] = {
+        add(self, index, stem, "of_low", "Gather", products, number(self, ZERO)),
+        add(self, index, stem, "of_high", "Gather", products, number(self, ONE))};
+    const char *sum = add(self, index, stem, "both", "Add", rows[0], rows[1]);
+    const kln_onnx_tensor *sizes =
+        kln_graph_edit_add_weights(&self->edit, stem, "sizes", KILN_DTYPE_INT64, 1, &(int64_t){2});
+    const char *const halves[] = {kln_arena_printf(&self->edit.model->arena, "%s/by_high", stem),
+                                  kln_arena_printf(&self->edit.model->arena, "%s/by_low", stem)};
+    KLN_FAIL_IF(sum == NULL || sizes == NULL || halves[0] == NULL || halves[1] == NULL,
+                no_memory());
+    ((int64_t *)(uintptr_t)sizes->data.data)[0] = matrix->dims[1];
+    ((int64_t *)(uintptr_t)sizes->data.data)[1] = matrix->dims[1];
+    const char *const inputs[] = {sum, sizes->name};
+    kln_onnx_node *apart =
+        kln_graph_edit_add_node(&self->edit, index, "", "Split", inputs, 2, halves, 2);
+    KLN_FAIL_IF(apart == NULL, no_memory());
+    kln_graph_edit_set_int(apart, "axis", -1);
+    const char *const ends[] = {halves[1], halves[0]};
+    kln_onnx_node *last =
+        kln_graph_edit_add_node(&self->edit, index, "", "Add", ends, 2, node->outputs, 1);
+    KLN_FAIL_IF(last == NULL, no_memory());
+    last->name = node->name;
+    return KILN_OK;
+}
+
+static kiln_status split_joined(splitter *self, size_t index, const kln_onnx_tensor *matrix)
 {
     const kln_onnx_node *node = &self->edit.graph->nodes[index];
     const char *stem = node->outputs[0];
     const char *left = join(self, index, node->inputs[0], stem, -1);
-    const char *right = matrix != NULL ? add_matrix(self, stem, matrix, is_set(node, "transB"))
+    const char *right = matrix != NULL ? add_matrix(self, stem, matrix, 3, is_set(node, "transB"))
                                        : join(self, index, node->inputs[1], stem, -2);
     KLN_FAIL_IF(left == NULL || right == NULL, no_memory());
     const char *const inputs[] = {left, right, node->input_count > 2 ? node->inputs[2] : ""};
@@ -194,6 +282,16 @@ static kiln_status split(splitter *self, size_t index, const kln_onnx_tensor *ma
     made->name = node->name;
     made->attributes = node->attributes;
     made->attribute_count = node->attribute_count;
+    return KILN_OK;
+}
+
+static kiln_status split(splitter *self, size_t index, const kln_onnx_tensor *matrix)
+{
+    const bool stacks = self->few_rows && matrix != NULL &&
+                        kln_graph_edit_is(&self->edit.graph->nodes[index], "MatMul") &&
+                        kln_onnx_opset_version(self->edit.model, "") >= STACK_OPSET;
+    KLN_RETURN_IF_ERROR(stacks ? split_stacked(self, index, matrix)
+                               : split_joined(self, index, matrix));
     kln_graph_edit_drop(&self->edit, index);
     self->split++;
     return KILN_OK;
@@ -203,8 +301,8 @@ static kiln_status split(splitter *self, size_t index, const kln_onnx_tensor *ma
 static kiln_status split_all(splitter *self, kln_onnx_model *model, const bool *computed)
 {
     KLN_RETURN_IF_ERROR(kln_graph_edit_begin(model, &self->edit));
-    self->halved = kln_alloc_zeroed(2 * model->graph.node_count, 3 * sizeof *self->halved);
-    KLN_FAIL_IF(self->halved == NULL, no_memory());
+    self->halves = kln_alloc_zeroed(2 * model->graph.node_count, sizeof *self->halves);
+    KLN_FAIL_IF(self->halves == NULL, no_memory());
     for (size_t i = 0; i < model->graph.node_count; i++) {
         const kln_onnx_tensor *matrix = matrix_of(self, &model->graph.nodes[i]);
         if (matrix != NULL || computed[i]) {
@@ -246,9 +344,9 @@ static kiln_status find_computed(kiln_network *network, const kln_onnx_graph *gr
     return KILN_OK;
 }
 
-kiln_status kiln_network_split_products(kiln_network *network, bool constants_only, size_t *count)
+kiln_status kiln_network_split_products(kiln_network *network, bool few_rows, size_t *count)
 {
-    splitter self = {.split = 0};
+    splitter self = {.few_rows = few_rows};
     const kln_onnx_model *read = NULL;
     kln_onnx_model *model = NULL;
     KLN_RETURN_IF_NULL(network);
@@ -261,13 +359,13 @@ kiln_status kiln_network_split_products(kiln_network *network, bool constants_on
                   "kiln_network_split_products: the network is empty, or has graphs inside nodes");
     KLN_SCOPED_FREE bool *computed = kln_alloc_zeroed(read->graph.node_count, sizeof *computed);
     KLN_FAIL_IF(computed == NULL, no_memory());
-    if (!constants_only) {
+    if (!few_rows) {
         KLN_RETURN_IF_ERROR(find_computed(network, &read->graph, computed));
     }
     KLN_RETURN_IF_ERROR(kln_network_rewrite(network, &model));
     const kln_onnx_graph before = model->graph;
     kiln_status status = split_all(&self, model, computed);
-    kln_free(self.halved);
+    kln_free(self.halves);
     kln_graph_edit_end(&self.edit);
     status = status == KILN_OK ? kln_network_rewritten(network) : status;
     if (status != KILN_OK) {
