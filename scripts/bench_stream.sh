@@ -48,6 +48,19 @@ for type in float16 float32 tf32; do # the last is float32 whose products may be
             "${text[@]}" check $stored "$model.json" | tee -a "$out/stream.jsonl"
         done
     done
+    if [ $type = float32 ]; then # in products of TF32's numbers: engines for steps and prompts
+        for rows in few many; do
+            "$build/bench/bench_stream" prepare "$work/$type/gpt2.onnx" \
+                "$work/$type/$rows.onnx" 8 $rows
+        done
+        type=tf32 plan "$work/$type/few" "${steps[1]}"
+        type=tf32 plan "$work/$type/many" "${steps[0]}"
+        for spread in 1 4; do
+            "$build/bench/bench_stream" run "$work/$type/few.plan" 64 320 64 128 $spread \
+                "$work/split.json" "$work/$type/many.plan" | note split $type $spread
+            "${text[@]}" check $stored "$work/split.json" | tee -a "$out/stream.jsonl"
+        done
+    fi
     "${text[@]}" peers $type 128 | tee -a "$out/stream.jsonl"
     "${speech[@]}" export "$work/$type" "$stored"
     for part in first cross; do

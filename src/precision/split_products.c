@@ -288,7 +288,7 @@ static kiln_status split_joined(splitter *self, size_t index, const kln_onnx_ten
 static kiln_status split(splitter *self, size_t index, const kln_onnx_tensor *matrix)
 {
     const bool stacks = self->few_rows && matrix != NULL &&
-                        kln_graph_edit_is(&self->edit.graph->nodes[index], "MatMul") &&
+                        kln_onnx_node_is(&self->edit.graph->nodes[index], "MatMul") &&
                         kln_onnx_opset_version(self->edit.model, "") >= STACK_OPSET;
     KLN_RETURN_IF_ERROR(stacks ? split_stacked(self, index, matrix)
                                : split_joined(self, index, matrix));
