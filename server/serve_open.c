@@ -33,6 +33,7 @@ static bool open_bindings(const kiln_engine *engine, bool are_inputs, serve_bind
  * that are first wait for those that are last, and gains little. */
 #define CPU_BATCH 4
 #define MOST_ROWS 65536 /* of a request */
+#define MOMENT 50       /* milliseconds between two looks at whether the server stops */
 
 /* What a scheduler is told: by the model's configuration, or for all models. */
 static kiln_scheduler_options scheduler_options(const serve_instance *instance,
@@ -105,6 +106,27 @@ static void describe(serve_instance *instance, const char *file)
     }
 }
 
+/* A build that takes minutes holds up no stop. */
+static bool load_engine(const serve *server, const char *file, const kiln_build_options *options,
+                        kiln_engine **engine, serve_problem *problem)
+{
+    kiln_build *build = NULL;
+    kiln_status status = kiln_build_start_load(file, options, NULL, &build);
+    bool stops = false;
+    do {
+        stops = atomic_load(&server->stopping);
+        if (stops) {
+            kiln_build_cancel(build);
+        }
+        status = build != NULL ? kiln_build_wait(build, MOMENT, engine) : status;
+    } while (status == KILN_ERROR_BUSY);
+    const bool loaded =
+        status == KILN_OK || (stops ? serve_refuse(problem, 503, "the server is stopping")
+                                    : serve_refuse_status(problem, status, kiln_error_message()));
+    kiln_build_destroy(build);
+    return loaded;
+}
+
 /* One for each device that the configuration names, else one. */
 static bool open_engines(serve_instance *instance, const char *file, const serve_config *config,
                          const serve_tuning *tuning, serve_problem *problem)
@@ -120,8 +142,7 @@ static bool open_engines(serve_instance *instance, const char *file, const serve
                                      &profile, problem);
     for (size_t i = 0; opened && i < count; i++) {
         build.device = tuning->device_count > 0 ? tuning->devices[i] : build.device;
-        const kiln_status status = kiln_engine_load(file, &build, &instance->engines[i]);
-        opened = status == KILN_OK || serve_refuse_status(problem, status, kiln_error_message());
+        opened = load_engine(instance->server, file, &build, &instance->engines[i], problem);
         instance->engine_count += opened ? 1 : 0;
     }
     serve_profile_finish(&profile);

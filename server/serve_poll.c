@@ -39,7 +39,8 @@ void serve_models_poll(struct serve *server)
         serve_say(server, "%s", problem.sentence);
     }
     models->poll_failed = !scanned;
-    for (serve_model *model = models->first; model != NULL && !models->blind; model = model->next) {
+    for (serve_model *model = models->first;
+         model != NULL && !models->blind && !atomic_load(&server->stopping); model = model->next) {
         if (is_present(model)) {
             look_at(server, model);
         } else if (scanned && model->stamp != 0) {

@@ -87,8 +87,17 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_build_start_file(const char *path,
                                                            const kiln_build_limits *limits,
                                                            kiln_build **build);
 
-/* The same from ONNX bytes in memory, which must stay alive and unchanged until the job has ended
- * or was destroyed. Errors: EMPTY for 0 bytes, and those of the arguments. Since 0.1. */
+/* The same of what kiln_engine_load takes: an engine that was saved, with its manifest, a plan, or
+ * an ONNX file, which is built. Errors: as kiln_build_start_file; what is wrong with the manifest,
+ * or does not fit this machine, comes from kiln_build_wait. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_build_start_load(const char *path,
+                                                           const kiln_build_options *options,
+                                                           const kiln_build_limits *limits,
+                                                           kiln_build **build);
+
+/* kiln_build_start_file from ONNX bytes in memory, which must stay alive and unchanged until the
+ * job has ended or was destroyed. Errors: EMPTY for 0 bytes, and those of the arguments. Since 0.1.
+ */
 KILN_API KILN_MUST_CHECK kiln_status kiln_build_start_bytes(kiln_span model,
                                                             const kiln_build_options *options,
                                                             const kiln_build_limits *limits,

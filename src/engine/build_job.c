@@ -20,6 +20,7 @@ struct kiln_build {
     kiln_build_options options; /* copied into the arena */
     kiln_build_limits limits;
     const char *path; /* or NULL */
+    bool loads;       /* as kiln_engine_load does, which opens the file itself */
     kln_mapping mapping;
     kiln_span bytes;
     pthread_t thread;
@@ -141,7 +142,9 @@ static void *work(void *user)
                               .file = build->path != NULL ? &build->mapping : NULL,
                               .bytes = build->bytes};
     kiln_engine *engine = NULL;
-    kiln_status status = kln_engine_make(&model, &build->options, false, &monitor, &engine);
+    kiln_status status = build->loads
+                             ? kln_engine_load_path(build->path, &build->options, &monitor, &engine)
+                             : kln_engine_make(&model, &build->options, false, &monitor, &engine);
     note_memory(build);
     KLN_LOCKED(&build->lock);
     build->end = kln_now();
@@ -192,6 +195,9 @@ static kiln_status set_up(kiln_build *build, const char *path, kiln_span bytes,
         KLN_RETURN_IF_ERROR(kln_mapping_open_as(path, build->options.copy_file, &build->mapping));
         build->bytes = build->mapping.bytes;
     }
+    if (build->loads) { /* whose manifest has to belong to it: both are opened together */
+        kln_mapping_close(&build->mapping);
+    }
     return KILN_OK;
 }
 
@@ -214,11 +220,13 @@ static kiln_status start_thread(kiln_build *build)
 
 KLN_SCOPED_POINTER(kiln_build, release)
 
-static kiln_status start(const char *path, kiln_span bytes, const kiln_build_options *options,
-                         const kiln_build_limits *limits, kiln_build **out)
+static kiln_status start(const char *path, bool loads, kiln_span bytes,
+                         const kiln_build_options *options, const kiln_build_limits *limits,
+                         kiln_build **out)
 {
     KLN_SCOPED(release_at) kiln_build *build = kln_alloc_zeroed(1, sizeof *build);
     KLN_RETURN_IF_NO_MEMORY(build, sizeof *build, "a build");
+    build->loads = loads;
     KLN_RETURN_IF_ERROR(set_up(build, path, bytes, options, limits));
     KLN_RETURN_IF_ERROR(start_thread(build));
     *out = KLN_TAKE(build);
@@ -229,7 +237,14 @@ kiln_status kiln_build_start_file(const char *path, const kiln_build_options *op
                                   const kiln_build_limits *limits, kiln_build **build)
 {
     KLN_RETURN_IF_NULL_RESULT(build, path);
-    return start(path, (kiln_span){NULL, 0}, options, limits, build);
+    return start(path, false, (kiln_span){NULL, 0}, options, limits, build);
+}
+
+kiln_status kiln_build_start_load(const char *path, const kiln_build_options *options,
+                                  const kiln_build_limits *limits, kiln_build **build)
+{
+    KLN_RETURN_IF_NULL_RESULT(build, path);
+    return start(path, true, (kiln_span){NULL, 0}, options, limits, build);
 }
 
 kiln_status kiln_build_start_bytes(kiln_span model, const kiln_build_options *options,
@@ -239,7 +254,7 @@ kiln_status kiln_build_start_bytes(kiln_span model, const kiln_build_options *op
     KLN_RETURN_IF(model.size == 0, KILN_ERROR_EMPTY,
                   "kiln_build_start_bytes: the model has 0 bytes");
     KLN_FAIL_IF(model.data == NULL, kln_fail_null(__func__, "model.data"));
-    return start(NULL, model, options, limits, build);
+    return start(NULL, false, model, options, limits, build);
 }
 
 /* --- what a caller asks --- */

@@ -262,13 +262,14 @@ kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
 }
 
 static kiln_status load(const kiln_model *model, const kiln_build_options *options,
-                        const kln_manifest *manifest, kiln_engine **engine)
+                        const kln_manifest *manifest, const kiln_monitor *monitor,
+                        kiln_engine **engine)
 {
     kiln_build_options chosen = *options;
     char names[KLN_PROFILE_NAMES];
     memcpy(names, manifest->profile_names, sizeof names);
     KLN_RETURN_IF_ERROR(kln_manifest_obey(manifest, model, &chosen));
-    kiln_status status = kln_engine_make(model, &chosen, true, NULL, engine);
+    kiln_status status = kln_engine_make(model, &chosen, true, monitor, engine);
     if (status != KILN_OK) {
         status = kln_manifest_explain(status, manifest, &chosen);
     } else {
@@ -289,10 +290,10 @@ static kiln_status load(const kiln_model *model, const kiln_build_options *optio
 
 static kiln_status load_file(const char *path, const kln_mapping *file,
                              const kiln_build_options *options, const kln_manifest *manifest,
-                             kiln_engine **engine)
+                             const kiln_monitor *monitor, kiln_engine **engine)
 {
     const kiln_model model = {.path = path, .file = file, .bytes = file->bytes};
-    return load(&model, options, manifest, engine);
+    return load(&model, options, manifest, monitor, engine);
 }
 
 kiln_status kiln_engine_load_bytes(kiln_span bytes, kiln_span manifest,
@@ -309,7 +310,7 @@ kiln_status kiln_engine_load_bytes(kiln_span bytes, kiln_span manifest,
         KLN_RETURN_WITHIN(kln_manifest_parse(manifest, bytes, &parsed), "the manifest of %s",
                           kln_model_name(&model));
     }
-    return load(&model, &read, &parsed, engine);
+    return load(&model, &read, &parsed, NULL, engine);
 }
 
 kiln_status kln_engine_load(const kiln_model *model, const kiln_build_options *options,
@@ -317,7 +318,7 @@ kiln_status kln_engine_load(const kiln_model *model, const kiln_build_options *o
 {
     KLN_SCOPED(kln_manifest_finish) kln_manifest manifest = {0};
     KLN_RETURN_IF_ERROR(kln_manifest_read(model->path, model->bytes, &manifest));
-    return load(model, options, &manifest, engine);
+    return load(model, options, &manifest, NULL, engine);
 }
 
 /* Opens a file and its manifest. Where they do not fit, and another file lies there by now,
@@ -346,11 +347,17 @@ kiln_status kiln_engine_load(const char *path, const kiln_build_options *options
     KLN_RETURN_IF_NULL_RESULT(engine, path);
     kiln_build_options read;
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
+    return kln_engine_load_path(path, &read, NULL, engine);
+}
+
+kiln_status kln_engine_load_path(const char *path, const kiln_build_options *options,
+                                 const kiln_monitor *monitor, kiln_engine **engine)
+{
     for (int replaced = 0;; replaced++) {
         kln_mapping file;
         kln_manifest manifest;
-        KLN_RETURN_IF_ERROR(open_pair(path, read.copy_file, &file, &manifest));
-        const kiln_status status = load_file(path, &file, &read, &manifest, engine);
+        KLN_RETURN_IF_ERROR(open_pair(path, options->copy_file, &file, &manifest));
+        const kiln_status status = load_file(path, &file, options, &manifest, monitor, engine);
         const bool again = was_replaced(status, &file, path, replaced);
         kln_manifest_finish(&manifest);
         kln_mapping_close(&file);

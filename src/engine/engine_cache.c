@@ -83,7 +83,7 @@ static kiln_status load_entry(const cached_build *self, const kln_mapping *data,
         .file = data,
         .bytes = data->bytes,
         .origin = self->model->graph != NULL ? self->model->graph : self->read};
-    KLN_RETURN_IF_ERROR(self->backend->engine.load(&plan, self->options, &state));
+    KLN_RETURN_IF_ERROR(self->backend->engine.load(&plan, self->options, NULL, &state));
     KLN_RETURN_IF_ERROR(kln_engine_adopt(self->backend, self->info, state, self->options,
                                          self->model->path, &made));
     KLN_RETURN_IF_ERROR(kln_manifest_restore(manifest, made));

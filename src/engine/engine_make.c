@@ -10,7 +10,7 @@ static kiln_status make_state(const kiln_backend *backend, const kiln_model *mod
                               const kiln_monitor *monitor, void **state)
 {
     if (load && backend->engine.load != NULL) {
-        return backend->engine.load(model, options, state);
+        return backend->engine.load(model, options, monitor, state);
     }
     if (backend->engine.build != NULL) {
         return backend->engine.build(model, options, monitor, state);

@@ -111,7 +111,11 @@ KILN_MUST_CHECK kiln_status kln_engine_make_anew(const kiln_backend *backend,
  * What goes wrong is a warning. */
 void kln_engine_cache_note(kiln_engine *engine);
 
-/* kiln_engine_load of a file that is open already. */
+/* kiln_engine_load with options that were read. */
+KILN_MUST_CHECK kiln_status kln_engine_load_path(const char *path,
+                                                 const kiln_build_options *options,
+                                                 const kiln_monitor *monitor, kiln_engine **engine);
+/* The same of a file that is open already. */
 KILN_MUST_CHECK kiln_status kln_engine_load(const kiln_model *model,
                                             const kiln_build_options *options,
                                             kiln_engine **engine);

@@ -6,9 +6,12 @@
 SPDX-License-Identifier: Apache-2.0
 """
 import os
+import shutil
 import sys
+import threading
+import time
 
-from serve_process import Server, save_model, scratch_for, write
+from serve_process import Server, save_model, scratch_for, until, write
 
 KILN, FAKES = map(os.path.abspath, sys.argv[1:])
 SIZED = """max_batch_size: 5
@@ -21,12 +24,45 @@ MODELS = {"rows": (["batch", 4], None, 32), "few": (["batch", 4], "max_batch_siz
           "wide": (["batch", "width"], None, None)}
 
 
-def make(folder, dims, config):
+def make(folder, dims, config, operators=("Relu",)):
     dims = ",".join(map(str, dims))
+    names = ["x", *(f"t{i}" for i in range(1, len(operators))), "y"]
+    nodes = " ".join(f"{names[i + 1]} = {name} ({names[i]})" for i, name in enumerate(operators))
     save_model(os.path.join(folder, "1", "model.onnx"),
-               f"relu (float[{dims}] x) => (float[{dims}] y) {{ y = Relu (x) }}", opset=17)
+               f"unary (float[{dims}] x) => (float[{dims}] y) {{ {nodes} }}", opset=17)
     if config is not None:
         write(os.path.join(folder, "config.pbtxt"), config)
+
+
+def test_stop(scratch, here):
+    """A build that takes long is given up for a stop, at a look at the places and on request."""
+    folder = os.path.join(scratch, "polled")
+    long = os.path.join(folder, "long")
+    here = {**here, "FAKE_TENSORRT_SILENCE": "1500", "XDG_CACHE_HOME": os.path.join(scratch, "c")}
+    for asks in (False, True):
+        os.makedirs(folder)
+        with Server(KILN, [folder, "--poll", "1000" if asks else "0.05"],
+                    environment=here) as server:
+            make(long, [2, 4], None, ["Relu", "Neg", "Identity"])
+            found = []
+            if asks:
+                thread = threading.Thread(target=lambda: found.append(server.json(
+                    "POST", "/v2/repository/models/long/load", {})))
+                thread.start()
+            until(lambda: any(entry["state"] == "LOADING" for entry in server.json(
+                "POST", "/v2/repository/index")[1]), "nothing is loaded")
+            time.sleep(0.3)
+            begin = time.monotonic()
+            assert server.stop() == 0
+            took = time.monotonic() - begin
+            assert took < 3, took  # the build would take 4.5 s
+            if asks:
+                thread.join()
+                assert found == [(503, {"error": "the server is stopping"})], found
+        assert any("long, version 1: the server is stopping" in line for line in server.said), \
+            server.said
+        shutil.rmtree(folder)
+        print("ok", "stop", round(took, 2), flush=True)
 
 
 def main():
@@ -51,6 +87,7 @@ def main():
                     assert answer["outputs"][0]["data"] == [0, 2] * (rows * width // 2), answer
                 assert server.infer(name, [[-1.0] * width] * (most + 1))[0] == 400, name
                 print("ok", name, flush=True)
+        test_stop(scratch, here)
 
 
 main()

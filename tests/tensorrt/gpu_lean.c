@@ -102,7 +102,7 @@ static void refuse_publicly(const char *library, const char *what, kiln_span byt
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = library);
     const kiln_model plan = {.bytes = bytes};
     void *engine = NULL;
-    const kiln_status status = kln_backend_tensorrt.engine.load(&plan, &options, &engine);
+    const kiln_status status = kln_backend_tensorrt.engine.load(&plan, &options, NULL, &engine);
     char name[128];
     (void)snprintf(name, sizeof name, "%s through Kiln: %s", what, kiln_status_name(status));
     /* What has no magic word of a plan is taken for a model, which these libraries cannot build. */

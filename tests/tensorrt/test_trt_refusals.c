@@ -75,7 +75,7 @@ TEST(a_plan_of_another_version_is_refused_by_its_bytes)
         const kiln_model plan = {.bytes = mapping.bytes};
         void *engine = NULL;
         assert_fails(KILN_ERROR_MISMATCH,
-                     kln_backend_tensorrt.engine.load(&plan, &options, &engine),
+                     kln_backend_tensorrt.engine.load(&plan, &options, NULL, &engine),
                      i == 0 ? "it was built with TensorRT-RTX 1.5.0, found is TensorRT-RTX 1.7.1"
                             : "it was built with TensorRT-RTX 1.4.0, found is TensorRT-RTX 1.7.1",
                      "TensorRT says: ");
@@ -103,7 +103,7 @@ TEST(garbage_is_no_plan)
                                      : word == 2            ? KILN_ERROR_MISMATCH
                                      : has_device()         ? KILN_ERROR_MALFORMED
                                                             : KILN_ERROR_NO_DEVICE;
-        assert_fails(expected, kln_backend_tensorrt.engine.load(&plan, &options, &engine),
+        assert_fails(expected, kln_backend_tensorrt.engine.load(&plan, &options, NULL, &engine),
                      word == 0 || size < 4 ? "neither a plan of TensorRT"
                      : size < 32           ? "are no plan of TensorRT"
                      : word == 2           ? "it was built with TensorRT, found is TensorRT-RTX 1."
@@ -160,7 +160,7 @@ TEST(the_lean_runtime_says_what_it_is)
         const kiln_model plan = {.bytes = {bytes, sizeof bytes}};
         kiln_build_options options = KILN_BUILD_OPTIONS(.library = library);
         void *engine = NULL;
-        const kiln_status loaded = kln_backend_tensorrt.engine.load(&plan, &options, &engine);
+        const kiln_status loaded = kln_backend_tensorrt.engine.load(&plan, &options, NULL, &engine);
         assert_int_equal(loaded, has_device() ? KILN_ERROR_MALFORMED : KILN_ERROR_NO_DEVICE);
         assert_null(engine);
     }

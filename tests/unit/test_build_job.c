@@ -58,6 +58,26 @@ TEST(a_failure_comes_with_its_sentence)
     assert_int_equal(progress.state, KILN_BUILD_FAILED);
 }
 
+TEST(a_job_loads_what_was_saved)
+{
+    const kiln_build_options options = reference();
+    char path[4200];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("saved.onnx"));
+    owned_engine built = NULL;
+    assert_ok(kiln_engine_build_bytes(unary_model("Relu", "n,4"), &options, &built));
+    assert_ok(kiln_engine_save(built, path));
+    kiln_build *build = NULL; /* the manifest names the backend */
+    assert_ok(kiln_build_start_load(path, NULL, NULL, &build));
+    owned_engine engine = NULL;
+    assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
+    kiln_backend_info info = {.struct_size = sizeof info};
+    assert_ok(kiln_engine_backend(engine, &info));
+    assert_string_equal(info.name, "reference");
+    kiln_build_destroy(build);
+    assert_status(KILN_ERROR_NOT_FOUND, kiln_build_start_load("/no/such", NULL, NULL, &build));
+    assert_null(build);
+}
+
 TEST(what_cannot_start_says_so_at_once)
 {
     kiln_build *build = NULL;

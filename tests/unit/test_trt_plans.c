@@ -38,7 +38,7 @@ static kiln_status load_bytes(const kiln_build_options *options, const void *byt
 {
     const kiln_model plan = {.bytes = {bytes, size}};
     void *state = NULL;
-    const kiln_status status = kln_backend_tensorrt.engine.load(&plan, options, &state);
+    const kiln_status status = kln_backend_tensorrt.engine.load(&plan, options, NULL, &state);
     if (status == KILN_OK) {
         kln_backend_tensorrt.engine.destroy(state);
     }

@@ -109,9 +109,10 @@ typedef struct kiln_engine_table {
     kiln_status (*variant)(const kiln_model *model, size_t index, const kiln_tune_result *best,
                            struct kln_variant *variant);
 
-    /* Optional: makes an engine from the backend's own format. NULL: it has none, and what is
-     * loaded is ONNX. */
-    kiln_status (*load)(const kiln_model *plan, const kiln_build_options *options, void **engine);
+    /* Optional: makes an engine from the backend's own format, and as `build` from ONNX. NULL: it
+     * has none, and what is loaded is ONNX. */
+    kiln_status (*load)(const kiln_model *plan, const kiln_build_options *options,
+                        const kiln_monitor *monitor, void **engine);
 
     /* Optional, with `load`: what `bytes` are where they are in the backend's own format, as "a
      * plan of TensorRT"; NULL where they are something else. Static text. NULL: only `load` can

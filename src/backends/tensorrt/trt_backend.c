@@ -162,11 +162,12 @@ static kiln_status load_within(trt_engine *made, const kiln_model *plan)
     return plan->origin != NULL ? trt_keep_names(made, plan->origin) : KILN_OK;
 }
 
-static kiln_status load(const kiln_model *plan, const kiln_build_options *options, void **engine)
+static kiln_status load(const kiln_model *plan, const kiln_build_options *options,
+                        const kiln_monitor *monitor, void **engine)
 {
     if (trt_recognize(plan->bytes) == NULL) {
         KLN_RETURN_IF_ERROR(check_onnx(plan));
-        return build(plan, options, NULL, engine);
+        return build(plan, options, monitor, engine);
     }
     KLN_SCOPED(trt_engine_destroy_at) trt_engine *made = NULL;
     KLN_RETURN_IF_ERROR(trt_engine_create(options, &made));
