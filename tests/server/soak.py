@@ -49,15 +49,15 @@ class Tally:
         self.sent = self.closed = 0
         self.answers = {}  # model: {status: count}
         self.left = {}     # model: requests whose client did not wait
-        self.tokens = 0
+        self.tokens = self.bursts = 0
         self.memory = []   # (seconds, MiB)
 
-    def answered(self, model, status):
+    def answered(self, model, status, count=1):
         found = self.answers.setdefault(model, {})
-        found[status] = found.get(status, 0) + 1
+        found[status] = found.get(status, 0) + count
 
-    def leave(self, model):
-        self.left[model] = self.left.get(model, 0) + 1
+    def leave(self, model, count=1):
+        self.left[model] = self.left.get(model, 0) + count
 
 
 def head_of(method, path, body, headers=None):
@@ -69,6 +69,11 @@ def head_of(method, path, body, headers=None):
 def infer_body(data, shape, **more):
     given = {"name": "x", "shape": shape, "datatype": "FP32", "data": data}
     return json.dumps({"inputs": [given], **more}).encode()
+
+
+THREE = numpy.arange(12, dtype="<f4").reshape(3, 4)
+BURSTS = [(infer_body([1, 2, 3, 4], [1, 4]), {}, b"[3.0,6.0,9.0,12.0]"),
+          (*binary_request([("x", "FP32", THREE)]), (THREE * 3).tobytes())]
 
 
 async def read_answer(reader):
@@ -229,6 +234,28 @@ class Client:
             assert b"[3.0,6.0,9.0,12.0]" in found[1], found
             self.tally.answered("linear", 200)
 
+    async def burst(self):
+        """Many at once, whose answers are all of one size; some clients do not wait for the rest."""
+        body, headers, expected = self.chance.choice(BURSTS)
+        request = head_of("POST", "/v2/models/linear/infer", body, headers)
+        count = self.chance.randint(50, 400)
+        await self.open()
+        self.tally.sent += count
+        self.tally.bursts += count
+        self.writer.write(request * count)
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        size = int(re.search(rb"\r\nContent-Length: (\d+)", head).group(1))
+        first = head + await self.reader.readexactly(size)
+        waits = count if self.chance.random() < 0.8 else self.chance.randint(1, count)
+        rest = await self.reader.readexactly(len(first) * (waits - 1))
+        assert first.startswith(b"HTTP/1.1 200 ") and expected in first, first
+        for found in (b"HTTP/1.1 200 ", first[len(head):]):  # and each of them is as the first
+            assert rest.count(found) == waits - 1, (waits, rest)
+        self.tally.answered("linear", 200, waits)
+        if waits < count:
+            self.tally.leave("linear", count - waits)
+            self.drop()
+
     async def control(self):
         action, model = self.chance.choice((
             ("load", "coming"), ("unload", "coming"), ("load", "linear"), ("load", "lm"),
@@ -244,6 +271,7 @@ class Client:
 
     async def go_on(self, end):
         kinds = [(self.infer, 40), (self.text, 16), (self.bad, 12), (self.pipelined, 5),
+                 (self.burst, 2),
                  (self.failing, 4), (self.coming, 8), (self.slow, 1), (self.look, 3),
                  (self.control, 0.3)]
         weights = [weight for _, weight in kinds]
@@ -344,8 +372,8 @@ def main():
                      os.path.join(folder, "log"), *(["--grpc-port", "0"] if RpcClient else [])]
         with Server(KILN, arguments) as server:
             seconds = asyncio.run(run(server, tally))
-            print(f"{tally.sent} requests in {seconds:.0f} s, {sum(tally.left.values())} left, "
-                  f"{tally.closed} closed, seed {SEED}")
+            print(f"{tally.sent} requests in {seconds:.0f} s, {tally.bursts} of them in bursts, "
+                  f"{sum(tally.left.values())} left, {tally.closed} closed, seed {SEED}")
             for model, answers in sorted(tally.answers.items()):
                 print(f"   {model}: {dict(sorted(answers.items()))}")
             check_counters(server, tally)
