@@ -431,5 +431,8 @@ bool pbtxt_read(const char *text, size_t size, const pbtxt_message *message, voi
         return pbtxt_fail(error, reader.next, "the text has %zu bytes; %zu at most are read", size,
                           PBTXT_MOST_BYTES);
     }
+    if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* as protobuf's own reader does */
+        reader.at += 3;
+    }
     return pbtxt_lexer_next(&reader) && read_fields(&reader, message, into, '\0');
 }

@@ -75,10 +75,12 @@ static int open_socket(const char *host, int64_t number, serve_problem *problem)
     const int reason = errno;
     freeaddrinfo(found);
     if (made < 0) {
-        (void)serve_refuse(
-            problem, 400, "%.200s, port %s cannot be listened on: %s%s", host, port,
-            strerror(reason),
-            reason == EADDRINUSE ? "; another program has it: choose another port" : "");
+        (void)serve_refuse(problem, 400, "%.200s, port %s cannot be listened on: %s%s", host, port,
+                           strerror(reason),
+                           reason == EADDRINUSE ? "; another program has it: choose another port"
+                           : reason == EACCES
+                               ? "; ports below 1024 are the system's: choose another port"
+                               : "");
     }
     return made;
 }

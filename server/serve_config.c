@@ -7,6 +7,7 @@
 
 #include "serve_data.h"
 
+#define MOST_THREADS 1024
 #define MOST_LABELS ((size_t)8 << 20) /* bytes of a file of labels */
 
 /* --- files --- */
@@ -215,7 +216,66 @@ bool serve_config_tune(const serve_config *config, const char *name, serve_tunin
         tuning->graphs =
             model->optimization->cuda_graphs->on ? KILN_GRAPH_AUTOMATIC : KILN_GRAPH_OFF;
     }
-    return take_language(model, tuning, problem);
+    return take_parameter(model, "intra_op_thread_count", MOST_THREADS, &tuning->threads,
+                          problem) &&
+           take_language(model, tuning, problem);
+}
+
+static void say_left_alone(const serve_instance *instance, const char *what)
+{
+    serve_say(instance->server, "%s, " SERVE_CONFIG_FILE ": %s is not acted on", instance->name,
+              what);
+}
+
+/* What the file asks for beside what is its default, and nothing here does. */
+static void tell_left_alone(const model_config *model, const serve_instance *instance)
+{
+    static const model_config_batching no_batching;
+    static const model_config_queue no_queue;
+    static const model_config_optimization no_optimization;
+    static const model_config_accelerators no_accelerators;
+    static const model_config_graph no_graph;
+    const model_config_batching *batching =
+        model->batching != NULL ? model->batching : &no_batching;
+    const model_config_queue *queue =
+        batching->default_queue_policy != NULL ? batching->default_queue_policy : &no_queue;
+    const model_config_optimization *optimization =
+        model->optimization != NULL ? model->optimization : &no_optimization;
+    const model_config_accelerators *accelerators =
+        optimization->accelerators != NULL ? optimization->accelerators : &no_accelerators;
+    const model_config_graph *graph = optimization->graph != NULL ? optimization->graph : &no_graph;
+    const struct {
+        bool asked;
+        const char *name;
+    } rows[] = {{batching->preferred_count != 0, "preferred_batch_size"},
+                {batching->preserve_ordering, "preserve_ordering"},
+                {batching->level_count != 0, "priority_queue_policy"},
+                {queue->timeout_action == MODEL_TIMEOUT_DELAY, "timeout_action: DELAY"},
+                {graph->level != 0, "graph { level }"},
+                {optimization->priority != 0, "the priority of optimization"},
+                {optimization->eager_batching, "eager_batching"},
+                {accelerators->gpu_count + accelerators->cpu_count != 0, "execution_accelerators"}};
+    for (size_t i = 0; i < SERVE_LENGTH(rows); i++) {
+        if (rows[i].asked) {
+            say_left_alone(instance, rows[i].name);
+        }
+    }
+    for (size_t i = 0; i < model->group_count; i++) {
+        const model_config_group *group = &model->groups[i];
+        if (group->passive || group->profile_count != 0 ||
+            (group->host_policy != NULL && group->host_policy[0] != '\0')) {
+            say_left_alone(instance, "passive, profile or host_policy of an instance_group");
+        }
+    }
+    for (size_t i = 0; i < model->input_count; i++) {
+        if (model->inputs[i].optional) {
+            say_left_alone(instance, "an input's optional: a request brings each input; that");
+        }
+    }
+    for (size_t i = 0; i < model->memory.warning_count; i++) {
+        serve_say(instance->server, "%s, " SERVE_CONFIG_FILE ", %s", instance->name,
+                  model->memory.warnings[i]);
+    }
 }
 
 /* --- inputs and outputs --- */
@@ -266,6 +326,12 @@ static bool take_tensor(const model_config_tensor *tensor, const char *what, boo
                             ", line %d: %s \"%.200s\" is %s there, and %s in the "
                             "model",
                             tensor->place.line, what, name, type, serve_type_name(binding->dtype));
+    }
+    if (tensor->allow_ragged_batch) {
+        return serve_refuse(problem, 400,
+                            SERVE_CONFIG_FILE
+                            ", line %d: %s \"%.200s\" allows ragged batches, which are not offered",
+                            tensor->place.line, what, name);
     }
     if (tensor->reshape != NULL) {
         return serve_refuse(problem, 400,
@@ -359,9 +425,6 @@ bool serve_config_apply(const serve_config *config, const serve_model *model,
         instance->timeout = queue->default_timeout_microseconds;
         instance->keeps_timeout = !queue->allow_timeout_override;
     }
-    for (size_t i = 0; i < found->memory.warning_count; i++) {
-        serve_say(instance->server, "%s, " SERVE_CONFIG_FILE ", %s", instance->name,
-                  found->memory.warnings[i]);
-    }
+    tell_left_alone(found, instance);
     return true;
 }

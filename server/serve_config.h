@@ -25,7 +25,8 @@ typedef struct serve_tuning {
     int64_t max_batch;
     uint64_t delay; /* nanoseconds */
     size_t queue_limit;
-    int graphs; /* kiln_graph_policy, -1: the usual one */
+    int64_t threads; /* of a run; 0: not given */
+    int graphs;      /* kiln_graph_policy, -1: the usual one */
     enum { SERVE_MAYBE = 0, SERVE_NO = 1, SERVE_YES = 2 } generate; /* whether it writes texts */
     int64_t max_length, vocabulary; /* of kiln_generator_options; 0: not given */
     bool relative;                  /* likewise */

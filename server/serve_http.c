@@ -30,6 +30,9 @@ static bool answer_response(serve_connection *at, int code, const char *type, si
     if (code == 401) {
         (void)mhd->add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
     }
+    if (code == 405) {
+        (void)mhd->add_response_header(response, MHD_HTTP_HEADER_ALLOW, at->allowed);
+    }
     if (at->closes || atomic_load(&at->server->stopping)) {
         (void)mhd->add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     }

@@ -138,6 +138,7 @@ static bool open_engines(serve_instance *instance, const char *file, const serve
     build = wanted != NULL ? *wanted : build;
     build.backend = build.backend != NULL ? build.backend : tuning->backend;
     build.provider = build.provider != KILN_PROVIDER_DEFAULT ? build.provider : tuning->provider;
+    build.threads = build.threads != 0 ? build.threads : (int32_t)tuning->threads;
     bool opened = serve_profile_make(config, instance->server->options->max_batch, file, &build,
                                      &profile, problem);
     for (size_t i = 0; opened && i < count; i++) {

@@ -243,6 +243,7 @@ struct serve_connection {
     size_t segment_count;
     const struct serve_route *route;
     const char *method;
+    const char *allowed; /* methods, of a path that does not take it */
     uint64_t begun;
     uint64_t received; /* all of it */
     uint64_t deadline; /* that its client gives up at; 0: none */

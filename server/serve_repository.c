@@ -58,17 +58,32 @@ static char *inside(const walk *at, const char *folder, const char *name, mode_t
     return serve_file_inside(at->server, at->root, folder, name, kind);
 }
 
+/* A file, or a folder of that name which has the model in it, and its weights: of ONNX in several
+ * files Triton has it so. */
+static char *named_file(const walk *at, const char *folder, const char *name)
+{
+    char *file = inside(at, folder, name, S_IFREG);
+    serve_text inner = {.data = NULL};
+    serve_text_printf(&inner, "%s/model.onnx", name);
+    at->server->models.blind |= inner.failed;
+    file = file != NULL || inner.failed ? file : inside(at, folder, inner.data, S_IFREG);
+    serve_text_finish(&inner);
+    return file;
+}
+
 /* The model's file in a folder, or NULL. */
 static char *model_file(const walk *at, const char *folder, const serve_config *config)
 {
     static const char *const names[] = {"model.plan", "model.onnx", "model.engine"};
     const char *named = config->given ? config->model.default_model_filename : NULL;
-    char *file = named != NULL ? inside(at, folder, named, S_IFREG) : NULL;
-    if (named != NULL) {
-        return file;
+    const char *backend = config->given ? config->model.backend : NULL;
+    const bool is_onnx = backend != NULL && strcmp(backend, "onnxruntime") == 0;
+    char *file = NULL;
+    if (named != NULL && named[0] != '\0') {
+        return named_file(at, folder, named);
     }
     for (size_t i = 0; file == NULL && i < SERVE_LENGTH(names); i++) {
-        file = inside(at, folder, names[i], S_IFREG);
+        file = !is_onnx || serve_is_onnx(names[i]) ? named_file(at, folder, names[i]) : NULL;
     }
     return file;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
+#include <strings.h>
 
 #include "serve_data.h"
 #include "serve_shared.h"
@@ -355,9 +356,19 @@ static bool decode(const char *at, size_t length, char *segment)
     return true;
 }
 
+/* Of a target, which may be a whole URL: RFC 9112, section 3.2.2. */
+static const char *path_of(const char *target)
+{
+    const size_t scheme = strncasecmp(target, "http://", 7) == 0    ? 7
+                          : strncasecmp(target, "https://", 8) == 0 ? 8
+                                                                    : 0;
+    const char *path = scheme != 0 ? strchr(target + scheme, '/') : target;
+    return path != NULL ? path : "/";
+}
+
 static bool divide(serve_connection *at)
 {
-    const char *path = at->uri;
+    const char *path = path_of(at->uri);
     at->segment_count = 0;
     if (path[0] != '/') {
         return serve_refuse(&at->problem, 400, "the path does not begin with /");
@@ -404,7 +415,8 @@ const serve_route *serve_route_find(serve_connection *at)
 const serve_route *serve_route_match(serve_connection *at)
 {
     const char *method = strcmp(at->method, "HEAD") == 0 ? "GET" : at->method;
-    const char *allowed = NULL;
+    bool gets = false;
+    bool posts = false;
     for (size_t i = 0; i < SERVE_LENGTH(routes); i++) {
         if (!fits(&routes[i], at)) {
             continue;
@@ -412,9 +424,11 @@ const serve_route *serve_route_match(serve_connection *at)
         if (strcmp(routes[i].method, method) == 0) {
             return &routes[i];
         }
-        allowed = allowed != NULL ? allowed : routes[i].method;
+        gets |= routes[i].method[0] == 'G';
+        posts |= routes[i].method[0] == 'P';
     }
-    (void)(allowed != NULL ? serve_refuse(&at->problem, 405, "this path takes %s", allowed)
-                           : serve_refuse(&at->problem, 404, "there is nothing at this path"));
+    at->allowed = gets && posts ? "GET, HEAD, POST" : gets ? "GET, HEAD" : "POST";
+    (void)(gets || posts ? serve_refuse(&at->problem, 405, "this path takes %s", at->allowed)
+                         : serve_refuse(&at->problem, 404, "there is nothing at this path"));
     return NULL;
 }

@@ -222,7 +222,18 @@ def test_refused(server):
     # What JSON cannot say is not said otherwise.
     refused("infinite", *binary_request([("x", "FP32", numpy.full((1, 4), numpy.inf, "<f4"))],
                                         None, {}), expected=500)
-    assert server.json("GET", "/v2/models/linear/infer")[0] == 405
+    for method, path, allowed in (("GET", "/v2/models/linear/infer", "POST"),
+                                  ("OPTIONS", "/v2/models/linear/infer", "POST"),
+                                  ("POST", "/v2/models/linear", "GET, HEAD"),
+                                  ("DELETE", "/v2/cudasharedmemory/status", "GET, HEAD")):
+        status, headers, answer = server.request(method, path)
+        assert (status, headers["Allow"]) == (405, allowed), (method, path, headers)
+        assert json.loads(answer)["error"] == "this path takes " + allowed, answer
+    for target in ("http://a/v2", "HTTP://a:80/v2", "https://b/v2"):  # as to a proxy
+        answer = server.raw(f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+                            .encode())
+        assert b" 200 OK" in answer[:20] and b"binary_tensor_data" in answer, answer
+    assert b" 200 " in server.raw(b"GET http://a HTTP/1.0\r\n\r\n")[:20]
     assert server.json("POST", "/v2/models/linear")[0] == 405
     assert server.json("GET", "/v2/nothing")[0] == 404
     assert server.json("POST", "/v2/models/other/infer", {})[0] == 404

@@ -235,7 +235,7 @@ class Client:
             self.tally.answered("linear", 200)
 
     async def burst(self):
-        """Many at once, whose answers are all of one size; some clients do not wait for the rest."""
+        """Many at once, whose answers are of one size; some clients do not wait for the rest."""
         body, headers, expected = self.chance.choice(BURSTS)
         request = head_of("POST", "/v2/models/linear/infer", body, headers)
         count = self.chance.randint(50, 400)
@@ -271,7 +271,7 @@ class Client:
 
     async def go_on(self, end):
         kinds = [(self.infer, 40), (self.text, 16), (self.bad, 12), (self.pipelined, 5),
-                 (self.burst, 2),
+                 (self.burst, 5),
                  (self.failing, 4), (self.coming, 8), (self.slow, 1), (self.look, 3),
                  (self.control, 0.3)]
         weights = [weight for _, weight in kinds]

@@ -40,6 +40,23 @@ GOOD = {
     "unbatched": ([1], 'backend: "onnxruntime"\n' + WHOLE),
     "short": ([1], BATCHED % "short"),
     "named": ([1], BATCHED % "named" + TENSORS % "" + 'default_model_filename: "net.onnx"'),
+    "bom": ([1], "\ufeff" + BATCHED % "bom"),
+    "both": ([1], BATCHED % "both"),  # and a plan beside it
+    "inner": ([1], BATCHED % "inner"),  # in a folder model.onnx
+    "left": ([1], BATCHED % "left" + (TENSORS % "").replace("[ 4 ]", "[ 4 ] optional: true", 1) +
+             """
+        dynamic_batching { preferred_batch_size: [ 4 ] preserve_ordering: true priority_levels: 2
+            default_priority_level: 1 default_queue_policy { timeout_action: DELAY }
+            priority_queue_policy { key: 1 value { max_queue_size: 3 } } }
+        instance_group [ { kind: KIND_CPU passive: true } ]
+        optimization { priority: PRIORITY_MAX eager_batching: true graph { level: 1 }
+            execution_accelerators { gpu_execution_accelerator [ { name: "tensorrt" } ] } }
+        parameters { key: "intra_op_thread_count" value: { string_value: "2" } }"""),
+    "silent": ([1], BATCHED % "silent" + """
+        dynamic_batching { preserve_ordering: false }
+        instance_group [ { kind: KIND_CPU passive: false host_policy: "" } ]
+        optimization { input_pinned_memory { enable: true } graph { } execution_accelerators { } }
+        """),
 }
 BAD = {
     "syntax": ("max_batch_size: \n\n}", "line 3"),
@@ -66,6 +83,10 @@ BAD = {
     "warm_size": (BATCHED % "warm_size" + warmup('input_data_file: "row"'), "another size"),
     "warm_out": (BATCHED % "warm_out" + warmup('input_data_file: "../../../labels.txt"'),
                  "cannot be read"),
+    "ragged": (BATCHED % "ragged" + (TENSORS % "").replace(
+        "[ 4 ]", "[ 4 ] allow_ragged_batch: true", 1), "ragged"),
+    "threads": (BATCHED % "threads" + 'parameters { key: "intra_op_thread_count" value: '
+                '{ string_value: "two" } }', "a number is needed"),
     "sequence": (BATCHED % "sequence" + "sequence_batching { }", "sequence"),
 }
 # Without a model's file.
@@ -80,10 +101,11 @@ def make(folder):
     for name, (versions, text) in GOOD.items():
         place = os.path.join(folder, name)
         for version in versions:
-            linear(os.path.join(place, str(version),
-                                "net.onnx" if name == "named" else "model.onnx"), float(version))
+            linear(os.path.join(place, str(version), {"named": "net.onnx", "inner": os.path.join(
+                "model.onnx", "model.onnx")}.get(name, "model.onnx")), float(version))
         if text is not None:
             write(os.path.join(place, "config.pbtxt"), text)
+    write(os.path.join(folder, "both", "1", "model.plan"), b"ftrt and no more")
     write(os.path.join(folder, "labelled", "labels.txt"), "cat\ndog\nowl\nfox\n")
     write(os.path.join(folder, "..", "labels.txt"), "outside\n")
     for name, rows in (("warm", 16), ("warm_size", 15)):
@@ -97,7 +119,7 @@ def make(folder):
 
 def test_versions(server):
     served = {"plain": [2], "all": [1, 2, 10], "latest": [2, 10], "specific": [1, 10],
-              "labelled": [1], "unbatched": [1], "short": [1], "named": [1], "warm": [1]}
+              **{name: [1] for name, (versions, _) in GOOD.items() if versions == [1]}}
     for name, versions in served.items():
         for version in GOOD[name][0]:
             status, answer = server.infer(name, [[0, 1, 2, 3]], version=version)
@@ -158,6 +180,16 @@ def test_warm(server):
     assert not any("warmup" in line for line in server.said if line.startswith("kiln: warm,"))
 
 
+def test_left_alone(server):
+    """What is asked for and not done is told of; what is as it is anyway is not."""
+    for words in ("preferred_batch_size", "preserve_ordering", "priority_queue_policy", "DELAY",
+                  "graph { level }", "priority of optimization", "eager_batching", "passive",
+                  "execution_accelerators", "optional"):
+        assert sum(line.startswith("kiln: left, config.pbtxt: ") and words in line
+                   for line in server.said) == 1, (words, server.said)
+    assert not any("silent, config" in line for line in server.said), server.said
+
+
 def test_refused(server):
     index = server.json("POST", "/v2/repository/index")[1]
     for name, (_, words) in (BAD | ABSENT).items():
@@ -172,7 +204,7 @@ def main():
         make(folder)
         with Server(KILN, [folder, "--lenient"]) as server:
             run_tests((test_warm, test_versions, test_shapes, test_labels, test_batches,
-                         test_refused), server)
+                       test_left_alone, test_refused), server)
 
 
 main()
