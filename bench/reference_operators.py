@@ -32,7 +32,7 @@ IN_DOUBLE = ("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "
              "Log", "MatMul", "Pow, of floats", "Sin", "Sinh", "Tan", "Tanh")
 ONE_BY_ONE = ("Cast", "Exp, float64", "Mod, int64", "Pow, int64", "Pow, negative numbers",
               "ReduceMax, int32", "ReduceLogSumExp, first", "ReduceSum, int64",
-              "Floor, float64", "DFT, 4096 points", "DFT, a prime")
+              "Floor, float64")
 
 
 def reason_of(name):

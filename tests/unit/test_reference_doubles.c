@@ -25,6 +25,7 @@ static const scene scenes[] = {
     {20, "axis=0; length=96; ", "DFT(A,length,axis)", {"n,r,2"}, 20},
     {20, "axis=1; length=2048; ", "DFT(A,length,axis)", {"1,N,1"}, 4},
     {20, "axis=1; length=331; ", "DFT(A,length,axis)", {"2,N,1"}, 4},
+    {20, "axis=1; length=65537; ", "DFT(A,length,axis)", {"1,N,1"}, 1},
     {17, "step=7; frame=60; ", "STFT(A,step,B,frame)", {"2,N,1", "60"}, 20},
     {17, "step=30; frame=64; ", "STFT(A,step,,frame) onesided=0", {"1,N,2"}, 20},
     {23, "", "Attention(A,B,C)", {"2,4,q,s", "2,2,k,s", "2,2,k,w"}, 40},
@@ -154,6 +155,85 @@ TEST(floats_give_what_doubles_give)
                     &KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, shape, values[k], bytes)));
             }
             expect_same(s, context);
+        }
+    }
+}
+
+/* --- transforms --- */
+
+#define POINTS 512
+
+/* Random numbers, one over and over, or of very different size. */
+static double point(int64_t kind)
+{
+    const double drawn = (double)draw(2000001) / 1000000.0 - 1.0;
+    return kind == 1 ? 0.3 : kind == 2 ? ldexp(drawn, (int)draw(60) - 30) : drawn;
+}
+
+/* y is the transform of n complex points, within some roundings of the definition's, which is
+ * summed in long double. */
+static void expect_transform(int64_t n, bool inverse, const double *x, const double *y)
+{
+    static long double c[POINTS];
+    static long double s[POINTS];
+    const long double scale = inverse ? 1 / (long double)n : 1;
+    double square = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        const long double angle = 6.28318530717958647692528676655900577L * i / n;
+        c[i] = cosl(angle) * scale;
+        s[i] = sinl(inverse ? angle : -angle) * scale;
+        square += x[2 * i] * x[2 * i] + x[2 * i + 1] * x[2 * i + 1];
+    }
+    const double bound = 0x1p-53 * sqrt(square) * (double)scale * (8.0 + 8.0 * log2((double)n));
+    for (int64_t k = 0; k < n; k++) {
+        long double sums[2] = {0, 0};
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t turn = i * k % n;
+            sums[0] += x[2 * i] * c[turn] - x[2 * i + 1] * s[turn];
+            sums[1] += x[2 * i] * s[turn] + x[2 * i + 1] * c[turn];
+        }
+        for (int part = 0; part < 2; part++) {
+            const double found = y[2 * k + part];
+            if (!(fabsl(found - sums[part]) <= bound)) {
+                fail_msg("%lld points, bin %lld: %a, %a is right", (long long)n, (long long)k,
+                         found, (double)sums[part]);
+            }
+        }
+    }
+}
+
+static void transform_once(int64_t rows, int64_t n, bool inverse, int64_t kind)
+{
+    static double x[6 * POINTS * 2];
+    for (int64_t i = 0; i < rows * n * 2; i++) {
+        x[i] = point(kind);
+    }
+    owned_maker m;
+    maker_model(&m, 20, "in x float64[r,n,2]; axis=1");
+    maker_text(&m, inverse ? "y=DFT(x,,axis) inverse=1" : "y=DFT(x,,axis)");
+    maker_output(&m, "y", 11, NULL);
+    assert_ok(m.status);
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
+    owned_engine engine = built_bytes(maker_span(m.model), &options);
+    owned_context context = context_on(engine);
+    const kiln_shape shape = {.rank = 3, .dims = {rows, n, 2}};
+    assert_ok(
+        kiln_context_bind(context, "x", &KILN_HOST_TENSOR(KILN_DTYPE_FLOAT64, shape, x, sizeof x)));
+    assert_ok(kiln_context_run(context));
+    kiln_tensor y;
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    for (int64_t r = 0; r < rows; r++) {
+        expect_transform(n, inverse, x + r * n * 2, (const double *)y.data + r * n * 2);
+    }
+}
+
+/* A sum by the definition rounds n times. */
+TEST(transforms_round_as_often_as_their_length_has_digits)
+{
+    static const int64_t lengths[] = {1, 2, 3, 8, 31, 37, 96, 100, 101, 211, 256, 331, 512, 509};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(lengths); i++) {
+        for (int64_t kind = 0; kind < 3; kind++) {
+            transform_once(1 + (int64_t)i % 6, lengths[i], i % 2 != 0, kind);
         }
     }
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stockham's form of the fast Fourier transform, by the factors of n: each stage reads rows of
- * `side` numbers `length` rows apart, and writes what it finds in the order of the next one. */
+ * `side` numbers `length` rows apart, and writes what it finds in the order of the next one. Where
+ * n has a large prime factor, it is a convolution (L. Bluestein, "A linear filtering approach to
+ * the computation of discrete Fourier transform", 1970), by transforms of a power of 2. */
 #include "ref_fourier.h"
 
 typedef struct stage {
@@ -21,13 +23,25 @@ static int64_t next_radix(int64_t n)
     return p;
 }
 
-bool ref_fourier_pays(int64_t n)
+/* Whether stages of n points are few enough operations. */
+static bool has_small_factors(int64_t n)
 {
-    bool pays = true;
     for (int64_t left = n; left > 1; left /= next_radix(left)) {
-        pays = pays && next_radix(left) < 32;
+        if (next_radix(left) > 31) {
+            return false;
+        }
     }
-    return pays;
+    return true;
+}
+
+/* The points of the stages: else those of a convolution, by Bluestein. */
+static int64_t stage_points(int64_t n)
+{
+    int64_t m = 1;
+    while (m < 2 * n - 1) {
+        m *= 2;
+    }
+    return has_small_factors(n) ? n : m;
 }
 
 /* Doubles between numbers that are read together, whose distance is a power of 2, so that they
@@ -36,56 +50,43 @@ bool ref_fourier_pays(int64_t n)
 
 int64_t ref_fourier_room(int64_t n, int64_t beside)
 {
-    return 2 * n + 4 * (n * beside + APART);
+    const int64_t m = stage_points(n);
+    return 2 * m + 4 * (m * beside + APART) + (m != n ? 2 * (n + m) : 0);
 }
 
-/* e^(2 pi i k / n) for `count` k from `begin` on. */
-static void list_roots(double *cosines, double *sines, int64_t begin, int64_t count, double n)
+/* e^(-2 pi i k / n), of an angle of an eighth of a turn at most, which rounding moves by less than
+ * 2^-53. */
+static void find_root(int64_t k, int64_t n, double *c, double *s)
 {
-    for (int64_t k = begin; k < begin + count; k++) {
-        const double angle = 2.0 * 3.14159265358979323846 * (double)k / n;
-        *cosines++ = cos(angle);
-        *sines++ = sin(angle);
-    }
+    const bool below = 2 * k <= n;
+    int64_t at = 8 * (below ? k : n - k); /* of 8 n */
+    const bool left = at > 2 * n;
+    at = left ? 4 * n - at : at;
+    const bool upright = at > n;
+    at = upright ? 2 * n - at : at;
+    const double angle = 0x1.921fb54442d18p-1 * ((double)at / (double)n);
+    const double first = cos(angle);
+    const double second = sin(angle);
+    *c = (left ? -1.0 : 1.0) * (upright ? second : first);
+    *s = (below ? -1.0 : 1.0) * (upright ? first : second);
 }
 
-/* The n-th roots of one: every `fine`th, times those before the first of them. Cosines and sines
- * of rounded angles lie within 2^-48.8 of the roots', products of two within 2^-47.3. */
-static void make_roots(ref_fourier *f)
+/* The n-th roots of one, of which each is found once. */
+static void make_roots(int64_t n, double *c, double *s)
 {
-    int64_t fine = 1;
-    while (fine * fine < f->n) {
-        fine *= 2;
-    }
-    double *cosines = f->roots;
-    double *sines = f->roots + f->n;
-    list_roots(cosines, sines, 0, fine < f->n ? fine : f->n, (double)f->n);
-    for (int64_t i = fine; i < f->n; i += fine) {
-        double c = 0.0;
-        double s = 0.0;
-        list_roots(&c, &s, i, 1, (double)f->n);
-        for (int64_t k = 0; k < fine && i + k < f->n; k++) {
-            cosines[i + k] = c * cosines[k] - s * sines[k];
-            sines[i + k] = s * cosines[k] + c * sines[k];
+    for (int64_t k = 0; k < n; k++) {
+        if (2 * k > n) {
+            c[k] = c[n - k];
+            s[k] = -s[n - k];
+        } else if (4 * k > n && n % 2 == 0) {
+            c[k] = -c[n / 2 - k];
+            s[k] = s[n / 2 - k];
+        } else if (8 * k > n && n % 4 == 0) {
+            c[k] = -s[n / 4 - k];
+            s[k] = -c[n / 4 - k];
+        } else {
+            find_root(k, n, &c[k], &s[k]);
         }
-    }
-    for (int64_t k = 0; k < f->n && !f->inverse; k++) {
-        sines[k] = -sines[k];
-    }
-}
-
-void ref_fourier_make(ref_fourier *f, int64_t n, int64_t beside, bool inverse, double *room)
-{
-    *f = (ref_fourier){.n = n, .beside = beside, .inverse = inverse, .roots = room};
-    room += 2 * n;
-    for (int i = 0; i < 2; i++) {
-        f->room[i] = (ref_points){room, room + n * beside + APART};
-        room += 2 * (n * beside + APART);
-    }
-    make_roots(f);
-    f->units = 40.0; /* other roots of one, and products by them */
-    for (int64_t left = n; left > 1; left /= next_radix(left)) {
-        f->units += 64.0 + (double)next_radix(left); /* roots, a product, and a sum */
     }
 }
 
@@ -102,26 +103,26 @@ static inline void add_turned(int64_t side, double c, double s, const double *re
 /* A stage of any radix. */
 REF_WIDE static void run_stage(const ref_fourier *f, const stage *g, ref_points x, ref_points y)
 {
-    const int64_t part = f->n / g->radix;
+    const int64_t part = f->m / g->radix;
     for (int64_t j = 0; j < g->length; j++) {
         for (int64_t r = 0; r < g->radix; r++) {
             const int64_t to = (j * g->radix + r) * g->side;
             int64_t root = j * r * g->turn;
             for (int64_t q = 0; q < g->radix; q++) {
                 const int64_t from = (q * g->length + j) * g->side;
-                add_turned(g->side, f->roots[root], f->roots[f->n + root], x.re + from, x.im + from,
+                add_turned(g->side, f->roots[root], f->roots[f->m + root], x.re + from, x.im + from,
                            q == 0, y.re + to, y.im + to);
                 root += r * part;
-                root -= root >= f->n ? f->n : 0;
+                root -= root >= f->m ? f->m : 0;
             }
         }
     }
 }
 
 /* Four rows `far` apart, turned by 0, 1, 2 and 3 times an angle, whose cosines and sines are
- * `c` and `s`; `sign` times i is the fourth root of one. */
-static inline void add_four(int64_t side, int64_t far, double sign, const double c[4],
-                            const double s[4], const double *restrict re, const double *restrict im,
+ * `c` and `s`. */
+static inline void add_four(int64_t side, int64_t far, const double c[4], const double s[4],
+                            const double *restrict re, const double *restrict im,
                             double *restrict to_re, double *restrict to_im)
 {
     const double c1 = c[1];
@@ -138,8 +139,8 @@ static inline void add_four(int64_t side, int64_t far, double sign, const double
         const double b_im = im[k] - im[k + 2 * far];
         const double c_re = re[k + far] + re[k + 3 * far];
         const double c_im = im[k + far] + im[k + 3 * far];
-        const double d_re = sign * (im[k + 3 * far] - im[k + far]);
-        const double d_im = sign * (re[k + far] - re[k + 3 * far]);
+        const double d_re = im[k + far] - im[k + 3 * far];
+        const double d_im = re[k + 3 * far] - re[k + far];
         to_re[k] = a_re + c_re;
         to_im[k] = a_im + c_im;
         to_re[k + side] = (b_re + d_re) * c1 - (b_im + d_im) * s1;
@@ -159,19 +160,20 @@ REF_WIDE static void run_four(const ref_fourier *f, const stage *g, ref_points x
         double s[4];
         for (int64_t r = 0; r < 4; r++) {
             c[r] = f->roots[r * j * g->turn];
-            s[r] = f->roots[f->n + r * j * g->turn];
+            s[r] = f->roots[f->m + r * j * g->turn];
         }
         const int64_t from = j * g->side;
-        add_four(g->side, g->length * g->side, f->inverse ? 1.0 : -1.0, c, s, x.re + from,
-                 x.im + from, y.re + 4 * from, y.im + 4 * from);
+        add_four(g->side, g->length * g->side, c, s, x.re + from, x.im + from, y.re + 4 * from,
+                 y.im + 4 * from);
     }
 }
 
-ref_points ref_fourier_transform(const ref_fourier *f, ref_points x)
+/* The stages of m points, which begin with `x` and leave f->room[kept] to the second. */
+static ref_points run_stages(const ref_fourier *f, ref_points x, int kept)
 {
     stage g = {.side = f->beside, .turn = 1};
-    int to = 0;
-    for (int64_t left = f->n; left > 1; left = g.length) {
+    int to = 1 - kept;
+    for (int64_t left = f->m; left > 1; left = g.length) {
         g.radix = next_radix(left);
         g.length = left / g.radix;
         (g.radix == 4 ? run_four : run_stage)(f, &g, x, f->room[to]);
@@ -181,4 +183,84 @@ ref_points ref_fourier_transform(const ref_fourier *f, ref_points x)
         g.turn *= g.radix;
     }
     return x;
+}
+
+/* to = from * (c + i s), a factor for each of `count` points. */
+REF_WIDE static void turn_points(int64_t count, int64_t beside, const double *c, const double *s,
+                                 ref_points from, ref_points to)
+{
+    for (int64_t j = 0; j < count; j++) {
+        KLN_INDEPENDENT
+        for (int64_t k = j * beside; k < (j + 1) * beside; k++) {
+            const double re = from.re[k];
+            const double im = from.im[k];
+            to.re[k] = re * c[j] - im * s[j];
+            to.im[k] = re * s[j] + im * c[j];
+        }
+    }
+}
+
+/* What a convolution needs: e^(-pi i j^2 / n) and, of what they turn back, the transform. */
+static void make_chirp(ref_fourier *f)
+{
+    double *c = f->chirp;
+    double *s = f->chirp + f->n;
+    const int64_t beside = f->beside;
+    const ref_points h = f->room[1];
+    memset(h.re, 0, (size_t)f->m * sizeof *h.re);
+    memset(h.im, 0, (size_t)f->m * sizeof *h.im);
+    for (int64_t j = 0, square = 0; j < f->n; j++) {
+        find_root(square, 2 * f->n, &c[j], &s[j]);
+        h.re[j] = h.re[j > 0 ? f->m - j : 0] = c[j];
+        h.im[j] = h.im[j > 0 ? f->m - j : 0] = -s[j];
+        square = (square + 2 * j + 1) % (2 * f->n);
+    }
+    f->beside = 1;
+    const ref_points found = run_stages(f, h, 1);
+    f->beside = beside;
+    for (int64_t j = 0; j < f->m; j++) {
+        f->spectrum[j] = found.re[j] / (double)f->m;
+        f->spectrum[f->m + j] = found.im[j] / (double)f->m;
+    }
+}
+
+void ref_fourier_make(ref_fourier *f, int64_t n, int64_t beside, double *room)
+{
+    *f = (ref_fourier){.n = n, .m = stage_points(n), .beside = beside, .roots = room};
+    room += 2 * f->m;
+    for (int i = 0; i < 2; i++) {
+        f->room[i] = (ref_points){room, room + f->m * beside + APART};
+        room += 2 * (f->m * beside + APART);
+    }
+    make_roots(f->m, f->roots, f->roots + f->m);
+    if (f->m != n) {
+        f->chirp = room;
+        f->spectrum = room + 2 * n;
+        make_chirp(f);
+    }
+}
+
+static ref_points swapped(ref_points x)
+{
+    return (ref_points){x.im, x.re};
+}
+
+static ref_points convolve(const ref_fourier *f, ref_points x)
+{
+    const size_t rest = (size_t)((f->m - f->n) * f->beside) * sizeof *x.re;
+    ref_points a = f->room[1];
+    turn_points(f->n, f->beside, f->chirp, f->chirp + f->n, x, a);
+    memset(a.re + f->n * f->beside, 0, rest);
+    memset(a.im + f->n * f->beside, 0, rest);
+    a = run_stages(f, a, 1);
+    turn_points(f->m, f->beside, f->spectrum, f->spectrum + f->m, a, a);
+    /* With its parts swapped before and after, it is the inverse one. */
+    a = swapped(run_stages(f, swapped(a), a.re == f->room[1].re ? 1 : 0));
+    turn_points(f->n, f->beside, f->chirp, f->chirp + f->n, a, a);
+    return a;
+}
+
+ref_points ref_fourier_transform(const ref_fourier *f, ref_points x)
+{
+    return f->m == f->n ? run_stages(f, x, 1) : convolve(f, x);
 }

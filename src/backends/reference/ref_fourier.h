@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fast Fourier transforms in double, whose distance from a sum by the definition is known. */
+/* Fast Fourier transforms in double, of any length. Each number that goes in and each root of one
+ * is rounded some log n times, not n times as in a sum by the definition. */
 #ifndef REF_FOURIER_H
 #define REF_FOURIER_H
 
@@ -15,21 +16,19 @@ typedef struct ref_points {
 
 typedef struct ref_fourier {
     int64_t n;
-    int64_t beside; /* 1 or REF_FOURIER_ROWS */
-    bool inverse;   /* without the factor of 1/n */
-    /* A result differs from the true sum, and that from one by roots of rounded angles, by less
-     * than this times 2^-53 times the sum of the magnitudes of real and imaginary parts. */
-    double units;
-    double *roots; /* n cosines, n sines */
+    int64_t m; /* points of its stages: n, or those of a convolution */
+    int64_t beside;
+    double *roots; /* m cosines, m sines */
+    double *chirp; /* of a convolution: n cosines, n sines */
+    double *spectrum;
     ref_points room[2];
 } ref_fourier;
 
-/* Whether stages of n points are few enough operations: a large prime is by the definition. */
-bool ref_fourier_pays(int64_t n);
 /* Doubles that ref_fourier_make needs as `room`. */
 int64_t ref_fourier_room(int64_t n, int64_t beside);
-void ref_fourier_make(ref_fourier *f, int64_t n, int64_t beside, bool inverse, double *room);
-/* The transform of `x`, which is left as it is; valid until the next one. */
+void ref_fourier_make(ref_fourier *f, int64_t n, int64_t beside, double *room);
+/* The transform of `x`, which is left as it is; valid until the next one. With real and imaginary
+ * parts swapped in both it is the inverse one, times n. */
 ref_points ref_fourier_transform(const ref_fourier *f, ref_points x);
 
 #endif

@@ -4,8 +4,7 @@
 
 #define PI 3.14159265358979323846
 
-/* Transforms side by side: by the definition, or faster where all that the definition may give
- * rounds to one float. */
+/* Transforms side by side. */
 typedef struct transform {
     int64_t n, bins; /* points that go in and come out */
     int64_t parts;   /* numbers that a bin has: 2, or 1 where only the real part is wanted */
@@ -14,164 +13,98 @@ typedef struct transform {
     int64_t step; /* from a bin to the next in y */
     int64_t beside;
     ref_points in;
-    double *row;             /* n numbers, for the caller */
-    double *cosines, *sines; /* of the roots of one; NAN where they are not known yet */
-    int64_t known;
-    bool is_fast;
+    double *row;             /* 2 n numbers, for the caller */
+    double *cosines, *sines; /* of the roots of one, for sums by the definition */
+    bool has_roots;
     ref_fourier fast;
-    float *found[2]; /* real and imaginary parts, as many as go in */
 } transform;
 
-#define BINS REF_DOUBTS
+/* As few side by side as there are rows, and none where that would fill the cache. */
+static int64_t rows_beside(int64_t rows, int64_t n)
+{
+    return rows == 1 || n >= (1 << 16) ? 1 : rows <= REF_FOURIER_ROWS / 2 ? 4 : REF_FOURIER_ROWS;
+}
 
 static kiln_status make_transform(ref_call *call, int64_t rows, transform *t)
 {
-    t->beside = rows > 1 && t->n < (1 << 16) ? REF_FOURIER_ROWS : 1;
+    t->beside = rows_beside(rows, t->n);
     const int64_t all = t->n * t->beside;
+    const int64_t fast = ref_fourier_room(t->n, t->beside);
     double *room = NULL;
-    t->is_fast = t->y->dtype == KILN_DTYPE_FLOAT32 && ref_fourier_pays(t->n);
-    const int64_t fast = t->is_fast ? ref_fourier_room(t->n, t->beside) : 0;
     KLN_RETURN_IF_ERROR(
-        ref_scratch(call, (size_t)(3 * t->n + 2 * all + fast + BINS), sizeof *room, &room));
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)(2 * (all + BINS)), sizeof(float), &t->found[0]));
+        ref_scratch(call, (size_t)(4 * t->n + 2 * all + fast), sizeof *room, &room));
     t->row = room;
-    t->cosines = room + t->n;
-    t->sines = room + 2 * t->n;
-    t->in = (ref_points){room + 3 * t->n, room + 3 * t->n + all};
-    t->found[1] = t->found[0] + all + BINS;
+    t->cosines = room + 2 * t->n;
+    t->sines = room + 3 * t->n;
+    t->in = (ref_points){room + 4 * t->n, room + 4 * t->n + all};
     memset(t->in.re, 0, (size_t)(2 * all) * sizeof *t->in.re);
-    if (t->is_fast) {
-        ref_fourier_make(&t->fast, t->n, t->beside, t->inverse, t->in.im + all);
-    }
-    return ref_spend(call, (double)rows * (double)t->n * (double)t->bins);
+    ref_fourier_make(&t->fast, t->n, t->beside, t->in.im + all);
+    return ref_spend(call, (double)rows * (double)t->fast.m * 64.0);
 }
 
-/* Those that the sums of bin k need. */
-static void find_roots(transform *t, int64_t k)
+static void make_roots(transform *t)
 {
-    if (t->known == 0) {
-        memset(t->cosines, 0xff, (size_t)t->n * 2 * sizeof *t->cosines);
+    for (int64_t k = 0; k < t->n && !t->has_roots; k++) {
+        const double angle = 2.0 * PI * (double)k / (double)t->n;
+        t->cosines[k] = cos(angle);
+        t->sines[k] = t->inverse ? sin(angle) : -sin(angle);
     }
-    for (int64_t turn = 0, i = 0; t->known < t->n && (i == 0 || turn != 0); i++) {
-        if (isnan(t->cosines[turn])) {
-            const double angle = 2.0 * PI * (double)turn / (double)t->n;
-            t->cosines[turn] = cos(angle);
-            t->sines[turn] = t->inverse ? sin(angle) : -sin(angle);
-            t->known++;
-        }
+    t->has_roots = true;
+}
+
+/* A bin by the definition. The angle is reduced in integers, so that it is as exact for a late bin
+ * as for an early one. */
+static void define_bin(const transform *t, int64_t row, int64_t k, double *re, double *im)
+{
+    int64_t turn = 0; /* k * i modulo n */
+    *re = 0.0;
+    *im = 0.0;
+    for (int64_t i = 0; i < t->n; i++) {
+        const double in_re = t->in.re[i * t->beside + row];
+        const double in_im = t->in.im[i * t->beside + row];
+        *re += in_re * t->cosines[turn] - in_im * t->sines[turn];
+        *im += in_re * t->sines[turn] + in_im * t->cosines[turn];
         turn += k;
         turn -= turn >= t->n ? t->n : 0;
     }
 }
 
-/* `count` bins of one row by the definition. The angle is reduced in integers, so that it is as
- * exact for a late bin as for an early one. */
-static inline void sum_bins(const transform *t, int64_t row, int count, const int64_t k[BINS],
-                            double sums[2][BINS])
+/* Whether no sum of a row's numbers, times a root of one, is infinite or no number. */
+REF_WIDE static bool is_tame(const transform *t, int64_t row)
 {
-    int64_t turn[BINS] = {0}; /* k * i modulo n */
-    double re[BINS] = {0.0};
-    double im[BINS] = {0.0};
-    for (int64_t i = 0; i < t->n; i++) {
-        const double in_re = t->in.re[i * t->beside + row];
-        const double in_im = t->in.im[i * t->beside + row];
-        for (int b = 0; b < count; b++) {
-            const double c = t->cosines[turn[b]];
-            const double s = t->sines[turn[b]];
-            turn[b] += k[b];
-            turn[b] -= turn[b] >= t->n ? t->n : 0;
-            re[b] += in_re * c - in_im * s;
-            im[b] += in_re * s + in_im * c;
-        }
+    bool tame = true;
+    for (int64_t i = row; i < t->n * t->beside; i += t->beside) {
+        tame &= fabs(t->in.re[i]) < 0x1p900 && fabs(t->in.im[i]) < 0x1p900;
     }
-    memcpy(sums[0], re, sizeof re);
-    memcpy(sums[1], im, sizeof im);
+    return tame;
 }
 
-#define FEW 2
-
-static void sum_few(const transform *t, int64_t row, const int64_t k[BINS], double sums[2][BINS])
-{
-    sum_bins(t, row, FEW, k, sums);
-}
-
-REF_WIDE static void sum_many(const transform *t, int64_t row, const int64_t k[BINS],
-                              double sums[2][BINS])
-{
-    sum_bins(t, row, BINS, k, sums);
-}
-
-/* `count` bins of a row by the definition; k is filled up. */
-static void define_bins(transform *t, int64_t row, int64_t start, size_t count, int64_t k[BINS])
-{
-    const double scale = t->inverse ? 1.0 / (double)t->n : 1.0;
-    double sums[2][BINS];
-    for (size_t b = 0; b < BINS; b++) {
-        k[b] = k[b < count ? b : 0];
-        find_roots(t, k[b]);
-    }
-    (count <= FEW ? sum_few : sum_many)(t, row, k, sums);
-    for (size_t b = 0; b < count; b++) {
-        const double values[2] = {sums[0][b] * scale, sums[1][b] * scale};
-        ref_store_float(t->y, start + k[b] * t->step, 1, t->parts, values);
-    }
-}
-
-/* How far a result of each row may be from the definition's: there, what each point adds is rounded
- * again by each addition from that on. */
-REF_WIDE static void find_doubts(const transform *t, double doubts[BINS])
-{
-    double sums[BINS] = {0.0};
-    const int64_t count = t->n * t->beside;
-    for (int64_t i = 0; i < count; i += BINS) {
-        for (int b = 0; b < BINS; b++) {
-            const int64_t point = t->beside == 1 ? i + b : i / BINS;
-            const double size = fabs(t->in.re[i + b]) + fabs(t->in.im[i + b]);
-            sums[b] += point < t->n ? size * (t->fast.units + (double)(t->n - point)) : 0.0;
-        }
-    }
-    double all = 0.0;
-    for (int b = 0; b < BINS; b++) {
-        all += sums[b];
-    }
-    for (int b = 0; b < BINS; b++) {
-        doubts[b] = 0x1.1p-53 * (t->beside == 1 ? all : sums[b]);
-    }
-}
-
-static void find_fast(transform *t)
-{
-    double doubts[BINS];
-    find_doubts(t, doubts);
-    const double scale = t->inverse ? 1.0 / (double)t->n : 1.0;
-    const ref_points out = ref_fourier_transform(&t->fast, t->in);
-    (void)ref_round_within(t->bins * t->beside, out.re, doubts, scale, t->found[0]);
-    (void)ref_round_within(t->bins * t->beside, out.im, doubts, scale, t->found[1]);
-}
-
-/* The transforms of `rows` rows of t->in, whose first bins go to y from `starts` on. */
+/* The transforms of `rows` rows of t->in, whose first bins go to y from `starts` on. What is not
+ * finite would be everywhere after the first stages: its row is by the definition. */
 static void run_transforms(transform *t, int64_t rows, const int64_t *starts)
 {
-    if (t->is_fast) {
-        find_fast(t);
-    }
+    const ref_points in = t->inverse ? (ref_points){t->in.im, t->in.re} : t->in;
+    const ref_points found = ref_fourier_transform(&t->fast, in);
+    const ref_points out = t->inverse ? (ref_points){found.im, found.re} : found;
+    const double scale = t->inverse ? 1.0 / (double)t->n : 1.0;
+    const int64_t together = t->step == t->parts ? t->bins : 1; /* stored at once */
     for (int64_t row = 0; row < rows; row++) {
-        int64_t open[BINS];
-        size_t count = 0;
+        const bool tame = is_tame(t, row);
+        if (!tame) {
+            make_roots(t);
+        }
         for (int64_t k = 0; k < t->bins; k++) {
-            bool sure = t->is_fast;
-            for (int64_t part = 0; part < t->parts && sure; part++) {
-                const float value = t->found[part][k * t->beside + row];
-                ((float *)t->y->data)[starts[row] + k * t->step + part] = value;
-                sure = !isnan(value);
+            double value[2] = {out.re[k * t->beside + row], out.im[k * t->beside + row]};
+            if (!tame) {
+                define_bin(t, row, k, &value[0], &value[1]);
             }
-            if (!sure) {
-                open[count++] = k;
+            for (int64_t part = 0; part < t->parts; part++) {
+                t->row[k * t->parts + part] = value[part] * scale + 0.0; /* 0, not -0 */
             }
-            if (count == BINS || (count > 0 && k + 1 == t->bins)) {
-                define_bins(t, row, starts[row], count, open);
-                count = 0;
-            }
+        }
+        for (int64_t k = 0; k < t->bins; k += together) {
+            ref_store_float(t->y, starts[row] + k * t->step, 1, together * t->parts,
+                            t->row + k * t->parts);
         }
     }
 }
