@@ -20,18 +20,12 @@ static bool beats(const ref_tensor *x, int64_t a, int64_t b, bool most, bool las
     return va == vb ? last : greater == most;
 }
 
-/* Where the extreme of a row of floats is; -1 where one is no number, or zeros decide. */
-static int64_t place_in_row(const float *x, int64_t n, bool most, bool last)
+/* Where the extreme of a row is; -1 where one is no number. */
+static int64_t place_in_row(kiln_dtype dtype, const void *x, int64_t n, bool most, bool last)
 {
-    float extreme = 0;
-    if (!ref_find_extreme(x, n, most, &extreme) || extreme == 0.0F) {
-        return -1;
-    }
-    int64_t place = last ? n - 1 : ref_find_equal(x, n, extreme);
-    while (x[place] != extreme) {
-        place--;
-    }
-    return place;
+    const ref_extremes *of = ref_extremes_of(dtype);
+    double extreme = 0.0; /* of any type */
+    return of->find[most](x, n, &extreme) ? -1 : of->equal[last](x, n, &extreme);
 }
 
 /* ArgMax (variant 1) and ArgMin. */
@@ -57,15 +51,16 @@ static kiln_status ref_op_arg(ref_call *call)
         const int64_t left = inner - i % inner;
         const int64_t columns = left < REF_COLUMNS ? left : REF_COLUMNS;
         const int64_t from = i / inner * n * inner + i % inner;
-        const bool is_float = x->dtype == KILN_DTYPE_FLOAT32 && n <= INT32_MAX;
+        const void *row = (const char *)x->data + (size_t)from * ref_element_size(x->dtype);
+        const bool typed = ref_extremes_of(x->dtype) != NULL && n <= INT32_MAX;
         int32_t places[REF_COLUMNS];
-        if (is_float && inner > 1) {
-            ref_place_columns((const float *)x->data + from, inner, n, columns, most, last, places);
+        if (typed && inner > 1) {
+            ref_place_columns(x->dtype, row, inner, n, columns, most, last, places);
         }
         for (int64_t k = 0; k < columns; k++) {
-            int64_t best = !is_float   ? -1
+            int64_t best = !typed      ? -1
                            : inner > 1 ? places[k]
-                                       : place_in_row((const float *)x->data + from, n, most, last);
+                                       : place_in_row(x->dtype, row, n, most, last);
             for (int64_t j = best < 0 ? 0 : n; j < n; j++) {
                 const int64_t at = from + k + j * inner;
                 best = best < 0 || beats(x, at, from + k + best * inner, most, last) ? j : best;

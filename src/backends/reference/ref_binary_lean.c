@@ -47,82 +47,84 @@
     X(BitwiseAnd, x &y)               \
     X(BitwiseOr, x | y)               \
     X(BitwiseXor, x ^ y)
-#define DEFINE_FLOAT(name, expression)          \
-    DEFINE_LEAN(name, float, float, expression) \
-    DEFINE_LEAN(name, double, double, expression)
-LEAN_FLOATS(DEFINE_FLOAT)
-#define DEFINE_INTS(name, expression)               \
-    DEFINE_LEAN(name, int8_t, int8_t, expression)   \
-    DEFINE_LEAN(name, uint8_t, uint8_t, expression) \
-    DEFINE_LEAN(name, int32_t, int32_t, expression) \
-    DEFINE_LEAN(name, int64_t, int64_t, expression)
+/* By division of numbers that hold twice the digits, cut off: next to a whole quotient no other one
+ * is so near that it rounds to it. `rest` has the sign of x; division by zero gives 0. */
+#define LEAN_QUOTIENTS(X)              \
+    X(Div, quotient)                   \
+    X(Mod, rest + (odd ? divisor : 0)) \
+    X(Fmod, rest)
+
+#define FLOATS(X, ...)                        \
+    X(KILN_DTYPE_FLOAT32, float, __VA_ARGS__) \
+    X(KILN_DTYPE_FLOAT64, double, __VA_ARGS__)
+#define INTS(X, ...)                            \
+    X(KILN_DTYPE_INT8, int8_t, __VA_ARGS__)     \
+    X(KILN_DTYPE_UINT8, uint8_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_INT16, int16_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_UINT16, uint16_t, __VA_ARGS__) \
+    X(KILN_DTYPE_INT32, int32_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_UINT32, uint32_t, __VA_ARGS__) \
+    X(KILN_DTYPE_INT64, int64_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_UINT64, uint64_t, __VA_ARGS__)
+/* With the type of the quotient, and of it as a whole number. */
+#define NARROW_INTS(X, ...)                                     \
+    X(KILN_DTYPE_INT8, int8_t, float, int32_t, __VA_ARGS__)     \
+    X(KILN_DTYPE_UINT8, uint8_t, float, int32_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_INT16, int16_t, float, int32_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_UINT16, uint16_t, float, int32_t, __VA_ARGS__) \
+    X(KILN_DTYPE_INT32, int32_t, double, int64_t, __VA_ARGS__)  \
+    X(KILN_DTYPE_UINT32, uint32_t, double, int64_t, __VA_ARGS__)
+
+#define DEFINE_PLAIN(dtype, type, name, expression) DEFINE_LEAN(name, type, type, expression)
+#define DEFINE_FLOATS(name, expression) FLOATS(DEFINE_PLAIN, name, expression)
+#define DEFINE_INTS(name, expression) INTS(DEFINE_PLAIN, name, expression)
+LEAN_FLOATS(DEFINE_FLOATS)
 LEAN_INTS(DEFINE_INTS)
-#define DEFINE_LEAN_COMPARE(name, since, expression) \
-    DEFINE_LEAN(name, float, uint8_t, expression)    \
-    DEFINE_LEAN(name, double, uint8_t, expression)   \
-    DEFINE_LEAN(name, int8_t, uint8_t, expression)   \
-    DEFINE_LEAN(name, int32_t, uint8_t, expression)  \
-    DEFINE_LEAN(name, int64_t, uint8_t, expression)
-REF_COMPARE_LIST(DEFINE_LEAN_COMPARE)
-#define DEFINE_BYTES(name, since, expression) DEFINE_LEAN(name, uint8_t, uint8_t, expression)
-REF_COMPARE_LIST(DEFINE_BYTES)
 
-/* In which type; of bool only what looks at truth. */
-typedef enum lean_type {
-    LEAN_FLOAT,
-    LEAN_DOUBLE,
-    LEAN_INT8,
-    LEAN_UINT8,
-    LEAN_INT32,
-    LEAN_INT64,
-    LEAN_BOOL,
-    LEAN_TYPES
-} lean_type;
+#define DEFINE_QUOTIENT(dtype, type, real, whole, name, expression)                         \
+    static inline type type##_##name(type x, type y)                                        \
+    {                                                                                       \
+        const whole divisor = y;                                                            \
+        const whole quotient = (whole)((real)x / (real)(y == 0 ? 1 : y)) * (whole)(y != 0); \
+        const whole rest = (y == 0 ? 0 : (whole)x) - quotient * divisor;                    \
+        const bool odd = (rest != 0) & ((rest < 0) != (divisor < 0));                       \
+        (void)odd;                                                                          \
+        return (type)(expression);                                                          \
+    }                                                                                       \
+    DEFINE_LEAN(name, type, type, type##_##name(x, y))
+#define DEFINE_QUOTIENTS(name, expression) NARROW_INTS(DEFINE_QUOTIENT, name, expression)
+LEAN_QUOTIENTS(DEFINE_QUOTIENTS)
 
-static lean_type lean_type_of(kiln_dtype dtype)
-{
-    switch (dtype) {
-        case KILN_DTYPE_FLOAT32: return LEAN_FLOAT;
-        case KILN_DTYPE_FLOAT64: return LEAN_DOUBLE;
-        case KILN_DTYPE_INT8: return LEAN_INT8;
-        case KILN_DTYPE_UINT8: return LEAN_UINT8;
-        case KILN_DTYPE_INT32: return LEAN_INT32;
-        case KILN_DTYPE_INT64: return LEAN_INT64;
-        case KILN_DTYPE_BOOL: return LEAN_BOOL;
-        default: return LEAN_TYPES;
-    }
-}
+#define DEFINE_COMPARE(dtype, type, name, expression) DEFINE_LEAN(name, type, uint8_t, expression)
+#define DEFINE_COMPARES(name, since, expression) \
+    FLOATS(DEFINE_COMPARE, name, expression)     \
+    INTS(DEFINE_COMPARE, name, expression)
+REF_COMPARE_LIST(DEFINE_COMPARES)
 
-/* By variant; NULL for what has no such form. */
-#define LIST_FLOAT(name, expression)                     \
-    [REF_BINARY_##name][LEAN_FLOAT] = lean_float_##name, \
-    [REF_BINARY_##name][LEAN_DOUBLE] = lean_double_##name,
-#define LIST_INTS(name, expression)                        \
-    [REF_BINARY_##name][LEAN_INT8] = lean_int8_t_##name,   \
-    [REF_BINARY_##name][LEAN_UINT8] = lean_uint8_t_##name, \
-    [REF_BINARY_##name][LEAN_INT32] = lean_int32_t_##name, \
-    [REF_BINARY_##name][LEAN_INT64] = lean_int64_t_##name,
-static const ref_lean_function binary_leans[][LEAN_TYPES] = {LEAN_FLOATS(LIST_FLOAT)
-                                                                 LEAN_INTS(LIST_INTS)};
-#define LIST_LEAN_COMPARE(name, since, expression)          \
-    [REF_COMPARE_##name][LEAN_FLOAT] = lean_float_##name,   \
-    [REF_COMPARE_##name][LEAN_DOUBLE] = lean_double_##name, \
-    [REF_COMPARE_##name][LEAN_INT8] = lean_int8_t_##name,   \
-    [REF_COMPARE_##name][LEAN_UINT8] = lean_uint8_t_##name, \
-    [REF_COMPARE_##name][LEAN_BOOL] = lean_uint8_t_##name,  \
-    [REF_COMPARE_##name][LEAN_INT32] = lean_int32_t_##name, \
-    [REF_COMPARE_##name][LEAN_INT64] = lean_int64_t_##name,
-static const ref_lean_function compare_leans[][LEAN_TYPES] = {REF_COMPARE_LIST(LIST_LEAN_COMPARE)};
+/* By variant and type; NULL for what has no such form. */
+#define LIST_LEAN(dtype, type, name) [REF_BINARY_##name][dtype] = lean_##type##_##name,
+#define LIST_FLOATS(name, expression) FLOATS(LIST_LEAN, name)
+#define LIST_INTS(name, expression) INTS(LIST_LEAN, name)
+#define LIST_QUOTIENT(dtype, type, real, whole, name) \
+    [REF_BINARY_##name][dtype] = lean_##type##_##name,
+#define LIST_QUOTIENTS(name, expression) NARROW_INTS(LIST_QUOTIENT, name)
+static const ref_lean_function binary_leans[][KILN_DTYPE_BOOL] = {
+    LEAN_FLOATS(LIST_FLOATS) LEAN_INTS(LIST_INTS) LEAN_QUOTIENTS(LIST_QUOTIENTS)};
+#define LIST_COMPARE(dtype, type, name) [REF_COMPARE_##name][dtype] = lean_##type##_##name,
+#define LIST_COMPARES(name, since, expression) \
+    FLOATS(LIST_COMPARE, name)                 \
+    INTS(LIST_COMPARE, name)
+static const ref_lean_function compare_leans[][KILN_DTYPE_BOOL] = {REF_COMPARE_LIST(LIST_COMPARES)};
 
 ref_lean_function ref_lean_binary(int variant, kiln_dtype dtype)
 {
-    const lean_type type = lean_type_of(dtype);
-    const bool some = type != LEAN_TYPES && (size_t)variant < KLN_ARRAY_LENGTH(binary_leans);
-    return some ? binary_leans[variant][type] : NULL;
+    const bool some = dtype < KILN_DTYPE_BOOL && (size_t)variant < KLN_ARRAY_LENGTH(binary_leans);
+    return some ? binary_leans[variant][dtype] : NULL;
 }
 
+/* Of bool only what looks at truth. */
 ref_lean_function ref_lean_compare(int variant, kiln_dtype dtype)
 {
-    const lean_type type = lean_type_of(dtype);
-    return type != LEAN_TYPES ? compare_leans[variant][type] : NULL;
+    const kiln_dtype type = dtype == KILN_DTYPE_BOOL ? KILN_DTYPE_UINT8 : dtype;
+    return type < KILN_DTYPE_BOOL ? compare_leans[variant][type] : NULL;
 }

@@ -104,41 +104,44 @@ static bool is_castable(kiln_dtype dtype)
     return ref_domain_of(dtype) != REF_DOMAIN_NONE || dtype == KILN_DTYPE_STRING;
 }
 
-static void cast_numbers(const ref_tensor *x, ref_tensor *y, bool saturate)
+static void cast_slowly(const ref_tensor *x, ref_tensor *y, int64_t start, int64_t end,
+                        bool saturate)
 {
     double floats[REF_CHUNK];
     int64_t ints[REF_CHUNK];
-    const ref_domain from = ref_domain_of(x->dtype);
-    const ref_domain to = ref_domain_of(y->dtype);
-    const bool whole = from != REF_DOMAIN_FLOAT && to != REF_DOMAIN_FLOAT &&
-                       y->dtype != KILN_DTYPE_BOOL && !ref_is_packed(y->dtype);
-    if (whole && ref_element_size(x->dtype) == ref_element_size(y->dtype)) {
-        ref_copy_elements(ref_element_size(x->dtype), x->count, y->data, 1, x->data, 1);
-        return;
-    }
-    if (y->dtype == KILN_DTYPE_FLOAT64) {
-        ref_load_float(x, 0, 1, x->count, y->data);
-        return;
-    }
-    for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
-        const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
-        if (from != REF_DOMAIN_FLOAT && to != REF_DOMAIN_FLOAT) {
+    const bool whole =
+        ref_domain_of(x->dtype) != REF_DOMAIN_FLOAT && ref_domain_of(y->dtype) != REF_DOMAIN_FLOAT;
+    for (int64_t i = start; i < end; i += REF_CHUNK) {
+        const int64_t n = end - i < REF_CHUNK ? end - i : REF_CHUNK;
+        if (whole) {
             ref_load_int(x, i, 1, n, ints);
             ref_store_int(y, i, 1, n, ints);
             continue;
         }
-        if (x->dtype == KILN_DTYPE_FLOAT32 &&
-            ref_truncate_floats((const float *)x->data + i, n, y->dtype,
-                                (char *)y->data + (size_t)i * ref_element_size(y->dtype))) {
-            continue;
-        }
-        ref_load_float(x, i, 1, n, floats);
+        const bool lies = y->dtype == KILN_DTYPE_FLOAT64;
+        ref_load_float(x, i, 1, n, lies ? (double *)y->data + i : floats);
         if (ref_is_float8(y->dtype)) {
             for (int64_t j = 0; j < n; j++) {
                 ref_put_float8(y, i + j, floats[j], saturate);
             }
-        } else {
+        } else if (!lies) {
             ref_store_float(y, i, 1, n, floats);
+        }
+    }
+}
+
+#define AT_ONCE 2048
+
+static void cast_numbers(const ref_tensor *x, ref_tensor *y, bool saturate)
+{
+    const ref_lean_cast lean = ref_lean_cast_of(x->dtype, y->dtype);
+    const size_t from = ref_element_size(x->dtype);
+    const size_t to = ref_element_size(y->dtype);
+    for (int64_t i = 0; i < x->count; i += AT_ONCE) {
+        const int64_t n = x->count - i < AT_ONCE ? x->count - i : AT_ONCE;
+        if (lean == NULL ||
+            !lean((const char *)x->data + (size_t)i * from, n, (char *)y->data + (size_t)i * to)) {
+            cast_slowly(x, y, i, i + n, saturate);
         }
     }
 }

@@ -72,13 +72,16 @@ static double greatest_finite(const ref_call *call, kiln_dtype dtype)
     }
 }
 
-static void clip_floats(const float *x, int64_t n, float low, float high, float *y)
-{
-    for (int64_t i = 0; i < n; i++) {
-        const float raised = x[i] < low ? low : x[i];
-        y[i] = raised > high ? high : raised;
+#define DEFINE_CLIP(type)                                                                       \
+    REF_WIDE static void clip_##type##s(const type *x, int64_t n, type low, type high, type *y) \
+    {                                                                                           \
+        for (int64_t i = 0; i < n; i++) {                                                       \
+            const type raised = x[i] < low ? low : x[i];                                        \
+            y[i] = raised > high ? high : raised;                                               \
+        }                                                                                       \
     }
-}
+DEFINE_CLIP(float)
+DEFINE_CLIP(double)
 
 static kiln_status ref_op_clip(ref_call *call)
 {
@@ -97,14 +100,15 @@ static kiln_status ref_op_clip(ref_call *call)
         clip_floats(x->data, x->count, (float)low, (float)high, y->data);
         return KILN_OK;
     }
+    if (x->dtype == KILN_DTYPE_FLOAT64) {
+        clip_doubles(x->data, x->count, low, high, y->data);
+        return KILN_OK;
+    }
     double chunk[REF_CHUNK];
     for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
         const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
         ref_load_float(x, i, 1, n, chunk);
-        for (int64_t j = 0; j < n; j++) {
-            chunk[j] = chunk[j] < low ? low : chunk[j];
-            chunk[j] = chunk[j] > high ? high : chunk[j];
-        }
+        clip_doubles(chunk, n, low, high, chunk);
         ref_store_float(y, i, 1, n, chunk);
     }
     return KILN_OK;

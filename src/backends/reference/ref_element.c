@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ref_internal.h"
+#include "ref_ops.h"
 
 ref_domain ref_domain_of(kiln_dtype dtype)
 {
@@ -263,51 +263,6 @@ void ref_store_int(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, c
     store_int_of(tensor, start, step, n, in);
 }
 
-/* Towards zero, as int_from_float does, where all are small enough for 32 bits; else false. */
-#define DEFINE_TRUNCATE(type, to)                                                 \
-    REF_WIDE static bool type##_to_##to(const void *in, int64_t n, void *out)     \
-    {                                                                             \
-        int32_t large = 0;                                                        \
-        for (int64_t i = 0; i < n; i++) {                                         \
-            const type v = ((const type *)in)[i];                                 \
-            const bool small = v > (type)-2147483648.0 && v < (type)2147483648.0; \
-            ((to *)out)[i] = (to)(int32_t)(small ? v : (type)0);                  \
-            large |= !small; /* NaN too */                                        \
-        }                                                                         \
-        return large == 0;                                                        \
-    }
-DEFINE_TRUNCATE(float, int32_t)
-DEFINE_TRUNCATE(float, int64_t)
-DEFINE_TRUNCATE(float, int8_t)
-DEFINE_TRUNCATE(float, uint8_t)
-DEFINE_TRUNCATE(float, int16_t)
-DEFINE_TRUNCATE(float, uint16_t)
-DEFINE_TRUNCATE(float, uint32_t)
-DEFINE_TRUNCATE(double, int32_t)
-DEFINE_TRUNCATE(double, int64_t)
-
-REF_WIDE static void test_floats(const float *in, int64_t n, uint8_t *out)
-{
-    for (int64_t i = 0; i < n; i++) {
-        out[i] = in[i] != 0.0F;
-    }
-}
-
-bool ref_truncate_floats(const float *in, int64_t n, kiln_dtype dtype, void *out)
-{
-    switch (dtype) {
-        case KILN_DTYPE_INT8: return float_to_int8_t(in, n, out);
-        case KILN_DTYPE_UINT8: return float_to_uint8_t(in, n, out);
-        case KILN_DTYPE_INT16: return float_to_int16_t(in, n, out);
-        case KILN_DTYPE_UINT16: return float_to_uint16_t(in, n, out);
-        case KILN_DTYPE_UINT32: return float_to_uint32_t(in, n, out);
-        case KILN_DTYPE_INT32: return float_to_int32_t(in, n, out);
-        case KILN_DTYPE_INT64: return float_to_int64_t(in, n, out);
-        case KILN_DTYPE_BOOL: test_floats(in, n, out); return true;
-        default: return false;
-    }
-}
-
 void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, const double *in)
 {
     if (tensor->dtype == KILN_DTYPE_FLOAT16 && step == 1) {
@@ -336,22 +291,18 @@ void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n,
         default: break;
     }
     int64_t values[REF_CHUNK];
+    const ref_lean_cast lean =
+        step == 1 ? ref_lean_cast_of(KILN_DTYPE_FLOAT64, tensor->dtype) : NULL;
     for (int64_t i = 0; i < n; i += REF_CHUNK) {
         const int64_t count = n - i < REF_CHUNK ? n - i : REF_CHUNK;
         char *to = (char *)tensor->data + (size_t)(start + i) * ref_element_size(tensor->dtype);
-        const bool whole = tensor->dtype == KILN_DTYPE_INT64 && step == 1;
-        if (tensor->dtype == KILN_DTYPE_INT32 && step == 1 &&
-            double_to_int32_t(in + i, count, to)) {
+        if (lean != NULL && lean(in + i, count, to)) {
             continue;
         }
-        const bool done = tensor->dtype != KILN_DTYPE_BOOL &&
-                          double_to_int64_t(in + i, count, whole ? (void *)to : values);
-        for (int64_t k = 0; !done && k < count; k++) {
+        for (int64_t k = 0; k < count; k++) {
             values[k] = int_from_float(tensor->dtype, in[i + k]);
         }
-        if (!whole || !done) {
-            ref_store_int(tensor, start + i * step, step, count, values);
-        }
+        ref_store_int(tensor, start + i * step, step, count, values);
     }
 }
 

@@ -21,28 +21,32 @@ float ref_narrow(double value)
 #endif
 
 /* Eight at a time where the machine converts them itself. NaN keep their bits as the plain
- * functions have them, and so do numbers that no float holds, whose second rounding must be right.
- */
+ * functions have them. */
 
 #if defined(__x86_64__)
 
-__attribute__((target("avx,f16c"))) static int64_t store_wide(const double *in, int64_t n,
-                                                              uint16_t *out)
+/* Rounded to odd at a float's last bit, in integers, so that the second rounding is right; what is
+ * less than any normal float is no half either. */
+__attribute__((target("avx2,f16c"))) static inline __m128 to_odd(__m256d value)
+{
+    const __m256i rest = _mm256_set1_epi64x((1LL << 29) - 1);
+    const __m256i bits = _mm256_castpd_si256(value);
+    const __m256i some = _mm256_add_epi64(_mm256_and_si256(bits, rest), rest);
+    return _mm256_cvtpd_ps(
+        _mm256_castsi256_pd(_mm256_andnot_si256(rest, _mm256_or_si256(bits, some))));
+}
+
+__attribute__((target("avx2,f16c"))) static int64_t store_wide(const double *in, int64_t n,
+                                                               uint16_t *out)
 {
     int64_t done = 0;
     for (; done + 8 <= n; done += 8) {
-        const __m256d low = _mm256_loadu_pd(in + done);
-        const __m256d high = _mm256_loadu_pd(in + done + 4);
-        const __m128 low_floats = _mm256_cvtpd_ps(low);
-        const __m128 high_floats = _mm256_cvtpd_ps(high);
-        const __m256d same =
-            _mm256_and_pd(_mm256_cmp_pd(_mm256_cvtps_pd(low_floats), low, _CMP_EQ_OQ),
-                          _mm256_cmp_pd(_mm256_cvtps_pd(high_floats), high, _CMP_EQ_OQ));
-        if (_mm256_movemask_pd(same) != 15) {
+        const __m128 low = to_odd(_mm256_loadu_pd(in + done));
+        const __m128 high = to_odd(_mm256_loadu_pd(in + done + 4));
+        const __m256 floats = _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+        if (_mm256_movemask_ps(_mm256_cmp_ps(floats, floats, _CMP_UNORD_Q)) != 0) {
             break;
         }
-        const __m256 floats =
-            _mm256_insertf128_ps(_mm256_castps128_ps256(low_floats), high_floats, 1);
         const __m128i halves =
             _mm256_cvtps_ph(floats, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
         memcpy(out + done, &halves, sizeof halves);
@@ -122,18 +126,25 @@ void ref_halves_load(const uint16_t *in, int64_t n, double *out)
 
 #define TOGETHER 64
 
-/* Numbers that a float holds, rounded to even: whether they are. */
+/* By way of floats that are rounded to odd, then to even: whether all are zero or normal. */
 REF_WIDE static bool round_together(const double *in, uint16_t *out)
 {
-    int64_t odd = 0;
+    const uint64_t rest = (UINT64_C(1) << 29) - 1;
+    int64_t strange = 0;
     for (int64_t i = 0; i < TOGETHER; i++) {
-        const float narrow = (float)in[i];
-        uint32_t bits = 0;
-        memcpy(&bits, &narrow, sizeof bits);
-        odd |= (double)narrow != in[i];
-        out[i] = (uint16_t)((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
+        const double size = fabs(in[i]);
+        uint64_t bits = 0;
+        double odd = 0.0;
+        memcpy(&bits, &in[i], sizeof bits);
+        bits = (bits | ((bits & rest) + rest)) & ~rest;
+        memcpy(&odd, &bits, sizeof odd);
+        const float narrow = (float)odd;
+        uint32_t word = 0;
+        memcpy(&word, &narrow, sizeof word);
+        out[i] = (uint16_t)((word + 0x7fffU + (word >> 16 & 1U)) >> 16);
+        strange |= !(size == 0.0 || (size >= 0x1p-126 && size < 0x1p127));
     }
-    return odd == 0;
+    return strange == 0;
 }
 
 void ref_bfloats_store(const double *in, int64_t n, uint16_t *out)

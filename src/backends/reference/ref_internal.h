@@ -109,9 +109,6 @@ void ref_store_int(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, c
 void ref_halves_load(const uint16_t *in, int64_t n, double *out);
 void ref_halves_store(const double *in, int64_t n, uint16_t *out);
 void ref_bfloats_store(const double *in, int64_t n, uint16_t *out);
-/* Floats to integers or truth values, if that is what `dtype` is, towards zero; false where it is
- * not, or where one is too large for 32 bits. */
-bool ref_truncate_floats(const float *in, int64_t n, kiln_dtype dtype, void *out);
 double ref_get_float(const ref_tensor *tensor, int64_t index);
 int64_t ref_get_int(const ref_tensor *tensor, int64_t index);
 void ref_put_float(ref_tensor *tensor, int64_t index, double value);

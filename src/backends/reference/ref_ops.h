@@ -27,7 +27,6 @@
     X(Exp, 1, exp(x))                              \
     X(Log, 1, log(x))                              \
     X(Mish, 18, x *tanh(softplus(x)))              \
-    X(Round, 11, ref_round_even(x))                \
     X(Selu, 1, x > 0.0 ? g * x : g * a * expm1(x)) \
     X(Sigmoid, 1, sigmoid(x))                      \
     X(Sin, 7, sin(x))                              \
@@ -44,6 +43,7 @@
     X(HardSwish, 14, x *ref_clamp(x / 6.0 + 0.5, 0.0, 1.0)) \
     X(LeakyRelu, 1, x < 0.0 ? a * x : x)                    \
     X(Reciprocal, 1, 1.0 / x)                               \
+    X(Round, 11, to_even(x))                                \
     X(Softsign, 1, x / (1.0 + fabs(x)))                     \
     X(ThresholdedRelu, 10, x > a ? x : 0.0)
 #define REF_UNARY_LIST(X) REF_CALLED_LIST(X) REF_PLAIN_LIST(X)
@@ -158,6 +158,11 @@ typedef void (*ref_lean_function)(int64_t n, const void *a, int64_t a_step, cons
 ref_lean_function ref_lean_binary(int variant, kiln_dtype dtype);
 ref_lean_function ref_lean_compare(int variant, kiln_dtype dtype);
 
+/* Numbers of one type as another one; NULL where there is no such form, false where these numbers
+ * have none. (ref_cast_lean.c) */
+typedef bool (*ref_lean_cast)(const void *x, int64_t n, void *y);
+ref_lean_cast ref_lean_cast_of(kiln_dtype from, kiln_dtype to);
+
 kiln_status ref_op_identity(ref_call *call);
 /* Before version 7, `broadcast` and `axis` said where the second operand lies in the first; the
  * slopes of PRelu are by channel. (ref_binary.c) */
@@ -210,18 +215,6 @@ KILN_MUST_CHECK kiln_status ref_stack_nothing(ref_call *call, size_t output, con
 /* Letters and numbers as they are written everywhere, whatever the program's locale; NULL where the
  * C library finds no memory. (ref_text.c) */
 locale_t ref_locale(void);
-/* yes ? a : b, without a branch, which nobody could predict. */
-static inline float ref_select(bool yes, float a, float b)
-{
-    const uint32_t mask = 0 - (uint32_t)yes;
-    uint32_t first = 0;
-    uint32_t second = 0;
-    memcpy(&first, &a, sizeof first);
-    memcpy(&second, &b, sizeof second);
-    first = (first & mask) | (second & ~mask);
-    memcpy(&a, &first, sizeof a);
-    return a;
-}
 /* Functions of up to REF_CHUNK floats, of `w` too where they have two operands (else it may be
  * `v`): the number of those whose result is not sure, listed in `unsure`. `a` and `g` are the
  * attributes alpha and gamma. (ref_near.c) */

@@ -13,20 +13,18 @@ static int64_t int_power(int64_t base, int64_t exponent)
     return (int64_t)result;
 }
 
-/* Squares of a row of floats, which doubles hold exactly, so that pow has no other; whether it is
- * one. */
+/* Squares of a row in its own type, of which none is nearer; whether it is one. */
 static bool square_row(const ref_walk *walk, const ref_tensor *x, const ref_tensor *y,
                        ref_tensor *z)
 {
-    if (x->dtype != KILN_DTYPE_FLOAT32 || z->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1 ||
-        walk->step[1] != 1 || walk->step[2] != 0 || ref_get_float(y, walk->offset[2]) != 2.0) {
+    const ref_lean_function multiply = ref_lean_binary(REF_BINARY_Mul, x->dtype);
+    if (multiply == NULL || z->dtype != x->dtype || walk->step[0] != 1 || walk->step[1] != 1 ||
+        walk->step[2] != 0 || ref_get_float(y, walk->offset[2]) != 2.0) {
         return false;
     }
-    const float *from = (const float *)x->data + walk->offset[1];
-    float *to = (float *)z->data + walk->offset[0];
-    for (int64_t i = 0; i < walk->length; i++) {
-        to[i] = from[i] * from[i];
-    }
+    const size_t size = ref_element_size(x->dtype);
+    const char *from = (const char *)x->data + (size_t)walk->offset[1] * size;
+    multiply(walk->length, from, 1, from, 1, (char *)z->data + (size_t)walk->offset[0] * size);
     return true;
 }
 
@@ -75,6 +73,7 @@ static kiln_status ref_op_pow(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, rank, dims, &z));
     const bool whole =
         ref_domain_of(x->dtype) != REF_DOMAIN_FLOAT && ref_domain_of(y.dtype) != REF_DOMAIN_FLOAT;
+    const bool same = whole || ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT;
     ref_walk walk;
     ref_walk_init(&walk, rank, dims);
     ref_walk_add_broadcast(&walk, z);
@@ -82,7 +81,7 @@ static kiln_status ref_op_pow(ref_call *call)
     ref_walk_add_broadcast(&walk, &y);
     ref_walk_begin(&walk);
     while (ref_walk_next(&walk)) {
-        if (!whole && (square_row(&walk, x, &y, z) || power_row(&walk, x, &y, z))) {
+        if ((same && square_row(&walk, x, &y, z)) || (!whole && power_row(&walk, x, &y, z))) {
             continue;
         }
         for (int64_t at = 0; at < walk.length; at += REF_CHUNK) {

@@ -3,21 +3,10 @@
 
 #include "ref_exp.h"
 #include "ref_ops.h"
-#include "ref_rows.h"
-
-/* A reduction splits the dimensions of x: `kept` ones index the output, `gone` ones are folded. */
-typedef struct folding {
-    const ref_tensor *x;
-    ref_tensor *y;
-    ref_walk kept;
-    int rank; /* of the folded dimensions */
-    int64_t dims[REF_RANK];
-    int64_t strides[REF_RANK];
-    int64_t count; /* elements folded into one */
-} folding;
+#include "ref_reduce.h"
 
 static kiln_status begin_folding(ref_call *call, uint32_t mask, bool keep, kiln_dtype dtype,
-                                 folding *fold)
+                                 ref_folding *fold)
 {
     const ref_tensor *x = fold->x;
     int64_t dense[REF_RANK];
@@ -105,92 +94,6 @@ static double finish_float(ref_reduce kind, const state *s, int64_t count)
     }
 }
 
-/* Integers wrap; those of MOST and LEAST are not signed. */
-#define INT_LIST(X)                         \
-    X(SUM, s + v)                           \
-    X(PROD, s *v)                           \
-    X(L1, s + ((int64_t)v < 0 ? 0 - v : v)) \
-    X(SUM_SQUARE, s + v * v)                \
-    X(MAX, (int64_t)v > (int64_t)s ? v : s) \
-    X(MIN, (int64_t)v < (int64_t)s ? v : s) \
-    X(MOST, v > s ? v : s)                  \
-    X(LEAST, v < s ? v : s)
-
-/* `n` of one output, or one of each of n. */
-#define DEFINE_INT(name, expression)                                                              \
-    REF_WIDE static void ints_##name(bool beside, const uint64_t *x, int64_t n, uint64_t *totals) \
-    {                                                                                             \
-        uint64_t s = totals[0];                                                                   \
-        for (int64_t i = 0; !beside && i < n; i++) {                                              \
-            const uint64_t v = x[i];                                                              \
-            s = (expression);                                                                     \
-        }                                                                                         \
-        totals[0] = s;                                                                            \
-        for (int64_t i = 0; beside && i < n; i++) {                                               \
-            const uint64_t v = x[i];                                                              \
-            s = totals[i];                                                                        \
-            totals[i] = (expression);                                                             \
-        }                                                                                         \
-    }
-INT_LIST(DEFINE_INT)
-
-typedef void (*int_function)(bool beside, const uint64_t *x, int64_t n, uint64_t *totals);
-
-static int_function int_function_of(ref_reduce kind, bool is_unsigned)
-{
-    switch (kind) {
-        case REF_REDUCE_PROD: return ints_PROD;
-        case REF_REDUCE_L1: return is_unsigned ? ints_SUM : ints_L1;
-        case REF_REDUCE_SUM_SQUARE: return ints_SUM_SQUARE;
-        case REF_REDUCE_MAX: return is_unsigned ? ints_MOST : ints_MAX;
-        case REF_REDUCE_MIN: return is_unsigned ? ints_LEAST : ints_MIN;
-        default: return ints_SUM;
-    }
-}
-
-static void fold_ints(const folding *fold, ref_reduce kind, int64_t start, int64_t step, int64_t n,
-                      bool beside, uint64_t *totals)
-{
-    const kiln_dtype dtype = fold->x->dtype;
-    int64_t ints[REF_COLUMNS];
-    const void *from = ints;
-    if (step == 1 && (dtype == KILN_DTYPE_INT64 || dtype == KILN_DTYPE_UINT64)) {
-        from = (const int64_t *)fold->x->data + start;
-    } else {
-        ref_load_int(fold->x, start, step, n, ints);
-    }
-    int_function_of(kind, ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED)(beside, from, n, totals);
-}
-
-/* What the first term takes the place of. */
-static uint64_t first_int(ref_reduce kind, kiln_dtype dtype)
-{
-    const bool is_unsigned = ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED;
-    return kind == REF_REDUCE_MAX   ? (is_unsigned ? 0 : (uint64_t)INT64_MIN)
-           : kind == REF_REDUCE_MIN ? (is_unsigned ? UINT64_MAX : (uint64_t)INT64_MAX)
-                                    : kind == REF_REDUCE_PROD;
-}
-
-static int64_t finish_int(const folding *fold, ref_reduce kind, uint64_t total)
-{
-    const kiln_dtype dtype = fold->y->dtype;
-    const bool is_unsigned = ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED;
-    if (fold->count == 0 && kind == REF_REDUCE_MAX) {
-        return (int64_t)ref_least(dtype);
-    }
-    if (fold->count == 0 && kind == REF_REDUCE_MIN) {
-        return is_unsigned                 ? -1
-               : dtype == KILN_DTYPE_INT64 ? INT64_MAX
-                                           : (int64_t)ref_greatest(dtype);
-    }
-    if (kind == REF_REDUCE_MEAN) {
-        return fold->count == 0 ? 0
-               : is_unsigned    ? (int64_t)(total / (uint64_t)fold->count)
-                                : (int64_t)total / fold->count;
-    }
-    return (int64_t)total;
-}
-
 /* Whether integers are reduced as integers: what has a root or logarithm is not. */
 static bool is_whole(ref_reduce kind, kiln_dtype dtype)
 {
@@ -198,39 +101,24 @@ static bool is_whole(ref_reduce kind, kiln_dtype dtype)
            kind != REF_REDUCE_LOG_SUM && kind != REF_REDUCE_LOG_SUM_EXP;
 }
 
-static ref_walk walk_folded(const folding *fold)
-{
-    ref_walk walk;
-    ref_walk_init(&walk, fold->rank, fold->dims);
-    ref_walk_add(&walk, fold->strides);
-    ref_walk_begin(&walk);
-    return walk;
-}
-
-static void fold_one(const folding *fold, ref_reduce kind, int64_t from, int64_t to)
+static void fold_one(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to)
 {
     state s = {.sum = kind == REF_REDUCE_PROD, .first = true};
-    uint64_t total = first_int(kind, fold->x->dtype);
-    const bool whole = is_whole(kind, fold->x->dtype);
     double floats[REF_CHUNK];
-    ref_walk walk = walk_folded(fold);
+    if (is_whole(kind, fold->x->dtype)) {
+        ref_fold_ints(fold, kind, from, to);
+        return;
+    }
+    ref_walk walk = ref_walk_folded(fold);
     while (ref_walk_next(&walk)) {
         for (int64_t i = 0; i < walk.length; i += REF_CHUNK) {
             const int64_t n = walk.length - i < REF_CHUNK ? walk.length - i : REF_CHUNK;
-            const int64_t start = from + walk.offset[0] + i * walk.step[0];
-            if (whole) {
-                fold_ints(fold, kind, start, walk.step[0], n, false, &total);
-            } else {
-                ref_load_float(fold->x, start, walk.step[0], n, floats);
-                fold_float(kind, floats, n, &s);
-            }
+            ref_load_float(fold->x, from + walk.offset[0] + i * walk.step[0], walk.step[0], n,
+                           floats);
+            fold_float(kind, floats, n, &s);
         }
     }
-    if (whole) {
-        ref_put_int(fold->y, to, finish_int(fold, kind, total));
-    } else {
-        ref_put_float(fold->y, to, finish_float(kind, &s, fold->count));
-    }
+    ref_put_float(fold->y, to, finish_float(kind, &s, fold->count));
 }
 
 /* --- reductions of several outputs side by side: each takes its elements in their order --- */
@@ -257,62 +145,24 @@ REF_WIDE static void finish_columns(ref_reduce kind, int64_t count, int64_t n, d
 }
 
 /* `n` outputs whose elements lie side by side. */
-static void fold_columns(const folding *fold, ref_reduce kind, int64_t from, int64_t to, int64_t n)
+static void fold_columns(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to,
+                         int64_t n)
 {
     double into[REF_COLUMNS];
-    const bool most = kind == REF_REDUCE_MAX;
-    const bool extreme = most || kind == REF_REDUCE_MIN;
-    ref_walk walk = walk_folded(fold);
-    if (extreme && fold->x->dtype == KILN_DTYPE_FLOAT32) {
-        const float *x = (const float *)fold->x->data + from;
-        float *y = (float *)fold->y->data + to;
-        memcpy(y, x, (size_t)n * sizeof *y);
-        while (ref_walk_next(&walk)) {
-            ref_best_floats(x + walk.offset[0], walk.step[0], walk.length, n, most, y);
-        }
-        return;
-    }
+    ref_walk walk = ref_walk_folded(fold);
     for (int64_t i = 0; i < n; i++) {
         into[i] = kind == REF_REDUCE_PROD;
     }
-    if (extreme) {
-        ref_load_float(fold->x, from, 1, n, into);
-    }
     while (ref_walk_next(&walk)) {
-        const int64_t start = from + walk.offset[0];
-        if (extreme) {
-            ref_best_columns(fold->x, start, walk.step[0], walk.length, n, most, into);
-        } else {
-            ref_fold_columns(fold->x, start, walk.step[0], walk.length, n, term_of(kind), into);
-        }
+        ref_fold_columns(fold->x, from + walk.offset[0], walk.step[0], walk.length, n,
+                         term_of(kind), into);
     }
     finish_columns(kind, fold->count, n, into);
     ref_store_float(fold->y, to, 1, n, into);
 }
 
-static void fold_int_columns(const folding *fold, ref_reduce kind, int64_t from, int64_t to,
-                             int64_t n)
-{
-    uint64_t into[REF_COLUMNS];
-    ref_walk walk = walk_folded(fold);
-    for (int64_t i = 0; i < n; i++) {
-        into[i] = first_int(kind, fold->x->dtype);
-    }
-    while (ref_walk_next(&walk)) {
-        for (int64_t i = 0; i < walk.length; i++) {
-            fold_ints(fold, kind, from + walk.offset[0] + i * walk.step[0], 1, n, true, into);
-        }
-    }
-    int64_t found[REF_COLUMNS];
-    memcpy(found, into, (size_t)n * sizeof *found);
-    for (int64_t i = 0; kind == REF_REDUCE_MEAN && i < n; i++) {
-        found[i] = finish_int(fold, kind, into[i]);
-    }
-    ref_store_int(fold->y, to, 1, n, found);
-}
-
 /* Whether the elements of each output are neighbours. */
-static bool is_dense(const folding *fold)
+static bool is_dense(const ref_folding *fold)
 {
     int64_t dense[REF_RANK];
     ref_dense_strides(fold->rank, fold->dims, dense);
@@ -358,7 +208,7 @@ static bool put_sure(ref_tensor *y, int64_t to, double least, double greatest)
 }
 
 /* One output of neighbouring floats, whatever the order of the terms; false where that decides. */
-static bool fold_near(const folding *fold, ref_reduce kind, const float *x, int64_t to)
+static bool fold_near(const ref_folding *fold, ref_reduce kind, const float *x, int64_t to)
 {
     const int64_t n = fold->count;
     const bool logs = kind == REF_REDUCE_LOG_SUM_EXP;
@@ -374,17 +224,14 @@ static bool fold_near(const folding *fold, ref_reduce kind, const float *x, int6
 }
 
 /* Columns of floats side by side; what is not sure is summed in order. */
-static void fold_log_columns(const folding *fold, int64_t from, int64_t to, int64_t n)
+static void fold_log_columns(const ref_folding *fold, int64_t from, int64_t to, int64_t n)
 {
     double most[REF_COLUMNS];
     double sums[REF_COLUMNS] = {0};
     double powers[REF_COLUMNS];
-    ref_walk walk = walk_folded(fold);
-    ref_load_float(fold->x, from, 1, n, most);
-    while (ref_walk_next(&walk)) {
-        ref_best_columns(fold->x, from + walk.offset[0], walk.step[0], walk.length, n, true, most);
-    }
-    walk = walk_folded(fold);
+    ref_walk walk = ref_walk_folded(fold);
+    ref_find_extremes(fold, REF_REDUCE_MAX, from, to, n);
+    ref_load_float(fold->y, to, 1, n, most);
     while (ref_walk_next(&walk)) {
         for (int64_t i = 0; i < walk.length; i++) {
             const int64_t at = from + walk.offset[0] + i * walk.step[0];
@@ -400,8 +247,19 @@ static void fold_log_columns(const folding *fold, int64_t from, int64_t to, int6
     }
 }
 
+/* Of neighbouring numbers in their own type: whether it is known. Of zeros the first one counts. */
+static bool find_extreme(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to)
+{
+    const ref_extremes *of = ref_extremes_of(fold->x->dtype);
+    const size_t size = ref_element_size(fold->x->dtype);
+    const char *x = (const char *)fold->x->data + (size_t)from * size;
+    char *y = (char *)fold->y->data + (size_t)to * size;
+    return of != NULL && !of->find[kind == REF_REDUCE_MAX](x, fold->count, y) &&
+           ref_get_float(fold->y, to) != 0.0;
+}
+
 /* Outputs from `i` on of a row of them, as many as one step does; 0 where none fits. */
-static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
+static int64_t fold_several(const ref_folding *fold, ref_reduce kind, int64_t i)
 {
     const int64_t left = fold->kept.length - i;
     const int64_t from = fold->kept.offset[1] + i * fold->kept.step[1];
@@ -412,8 +270,12 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
     if (fold->count > 0 && fold->kept.step[1] == 1 && fold->kept.step[0] == 1 && left >= 8 &&
         (is_float || !logs)) {
         const int64_t n = left < REF_COLUMNS ? left : REF_COLUMNS;
-        if (whole) {
-            fold_int_columns(fold, kind, from, to, n);
+        if (ref_is_extreme(kind) && ref_extremes_of(fold->x->dtype) != NULL) {
+            ref_find_extremes(fold, kind, from, to, n);
+        } else if (ref_is_extreme(kind)) {
+            ref_find_wide_extremes(fold, kind, from, to, n);
+        } else if (whole) {
+            ref_fold_int_columns(fold, kind, from, to, n);
         } else if (logs) {
             fold_log_columns(fold, from, to, n);
         } else {
@@ -421,20 +283,15 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
         }
         return n;
     }
-    if (fold->count == 0 || !is_float || !is_dense(fold)) {
+    if (fold->count == 0 || whole || (logs && !is_float) || !is_dense(fold)) {
         return 0;
     }
-    const float *x = (const float *)fold->x->data + from;
-    if (kind == REF_REDUCE_MAX || kind == REF_REDUCE_MIN) {
-        float extreme = 0;
-        if (!ref_find_extreme(x, fold->count, kind == REF_REDUCE_MAX, &extreme) ||
-            extreme == 0.0F) { /* of zeros the first one counts */
-            return 0;
-        }
-        ref_put_float(fold->y, to, (double)extreme);
-        return 1;
+    if (ref_is_extreme(kind)) {
+        return find_extreme(fold, kind, from, to) ? 1 : 0;
     }
-    const bool sure = (logs || (left < FEW && fold->count >= LONG)) && fold_near(fold, kind, x, to);
+    const float *x = (const float *)fold->x->data + (is_float ? from : 0);
+    const bool sure =
+        is_float && (logs || (left < FEW && fold->count >= LONG)) && fold_near(fold, kind, x, to);
     if (sure || logs) {
         return sure ? 1 : 0;
     }
@@ -454,7 +311,7 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
 
 static kiln_status ref_op_reduce(ref_call *call)
 {
-    folding fold = {0};
+    ref_folding fold = {0};
     const int64_t *axes = NULL;
     size_t count = 0;
     uint32_t mask = 0;

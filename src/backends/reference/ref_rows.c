@@ -5,6 +5,7 @@
 
 #define COLUMNS 64 /* of some rows at a time */
 #define FEWEST_ROWS 4
+#define FEW_BESIDE 8 /* of doubles, which are not turned first */
 
 /* What becomes of a total s with the next term v; m is the row's mean, d the divisor. */
 #define TERM_LIST(X)                 \
@@ -46,6 +47,24 @@
             s = (expression);                                                                     \
         }                                                                                         \
         *total = s;                                                                               \
+    }                                                                                             \
+    static void fold_strided_##name(const double *from, int64_t stride, int64_t n,                \
+                                    const double *means, double d, double *totals)                \
+    {                                                                                             \
+        double t[FEW_BESIDE];                                                                     \
+        (void)means;                                                                              \
+        (void)d;                                                                                  \
+        memcpy(t, totals, sizeof t);                                                              \
+        for (int64_t i = 0; i < n; i++) {                                                         \
+            for (int k = 0; k < FEW_BESIDE; k++) {                                                \
+                const double v = from[i + k * stride];                                            \
+                const double m = means[k];                                                        \
+                const double s = t[k];                                                            \
+                (void)m;                                                                          \
+                t[k] = (expression);                                                              \
+            }                                                                                     \
+        }                                                                                         \
+        memcpy(totals, t, sizeof t);                                                              \
     }
 TERM_LIST(DEFINE_TERM)
 
@@ -83,10 +102,12 @@ static const struct {
     void (*doubles)(const double *x, int64_t rows, int64_t step, int64_t n, double *totals);
     void (*columns)(const float *from, int64_t n, const double *means, double d, double *totals);
     void (*row)(const double *from, int64_t n, double m, double d, double *total);
+    void (*strided)(const double *from, int64_t stride, int64_t n, const double *means, double d,
+                    double *totals);
 } terms[] = {
-#define LIST_TERM(name, expression) \
-    [REF_TERM_##                    \
-        name] = {float_beside_##name, double_beside_##name, fold_columns_##name, fold_row_##name},
+#define LIST_TERM(name, expression)                                                      \
+    [REF_TERM_##name] = {float_beside_##name, double_beside_##name, fold_columns_##name, \
+                         fold_row_##name, fold_strided_##name},
     TERM_LIST(LIST_TERM)};
 
 void ref_fold_rows(const ref_block *block, ref_term term, const double *means, double divisor,
@@ -94,7 +115,6 @@ void ref_fold_rows(const ref_block *block, ref_term term, const double *means, d
 {
     double less[REF_BESIDE] = {0};
     float turned[COLUMNS * REF_BESIDE] = {0};
-    double chunk[REF_CHUNK];
     const bool beside = block->rows >= FEWEST_ROWS && block->x->dtype == KILN_DTYPE_FLOAT32;
     if (means != NULL) {
         memcpy(less, means, (size_t)block->rows * sizeof *less);
@@ -105,12 +125,26 @@ void ref_fold_rows(const ref_block *block, ref_term term, const double *means, d
                         block->stride, turned, REF_BESIDE);
         terms[term].columns(turned, count, less, divisor, totals);
     }
-    for (int64_t r = 0; !beside && r < block->rows; r++) {
-        for (int64_t i = 0; i < block->n; i += REF_CHUNK) {
-            const int64_t count = block->n - i < REF_CHUNK ? block->n - i : REF_CHUNK;
-            ref_load_float(block->x, block->start + r * block->stride + i, 1, count, chunk);
-            terms[term].row(chunk, count, less[r], divisor, &totals[r]);
+    for (int64_t r = 0; !beside && r < block->rows;) {
+        const int64_t some = block->rows - r < FEW_BESIDE ? 1 : FEW_BESIDE;
+        const bool lies = block->x->dtype == KILN_DTYPE_FLOAT64;
+        const int64_t most = lies ? block->n : REF_CHUNK / FEW_BESIDE;
+        for (int64_t i = 0; i < block->n; i += most) {
+            const int64_t count = block->n - i < most ? block->n - i : most;
+            const int64_t start = block->start + r * block->stride + i;
+            double chunk[REF_CHUNK];
+            const double *from = lies ? (const double *)block->x->data + start : chunk;
+            for (int64_t k = 0; !lies && k < some; k++) {
+                ref_load_float(block->x, start + k * block->stride, 1, count, chunk + k * most);
+            }
+            if (some == 1) {
+                terms[term].row(from, count, less[r], divisor, &totals[r]);
+            } else {
+                terms[term].strided(from, lies ? block->stride : most, count, less + r, divisor,
+                                    totals + r);
+            }
         }
+        r += some;
     }
 }
 
@@ -187,143 +221,4 @@ double ref_sum_near(const float *x, int64_t n, ref_term term, double *doubt)
     }
     *doubt = partial * 0x1p-52;
     return sum;
-}
-
-/* --- extremes --- */
-
-#define LANES 64
-
-/* Whether there is a NaN among some floats; `beats` says which of two is kept. */
-#define DEFINE_EXTREME(name, beats)                                                \
-    REF_WIDE static bool name(const float *x, int64_t n, float *extreme)           \
-    {                                                                              \
-        float best[LANES];                                                         \
-        int32_t odd[LANES] = {0};                                                  \
-        const int64_t whole = n - n % LANES;                                       \
-        for (int k = 0; k < LANES; k++) {                                          \
-            best[k] = x[0];                                                        \
-        }                                                                          \
-        for (int64_t i = 0; i < whole; i += LANES) {                               \
-            for (int k = 0; k < LANES; k++) {                                      \
-                const float v = x[i + k];                                          \
-                best[k] = v beats best[k] ? v : best[k];                           \
-                odd[k] |= v != v;                                                  \
-            }                                                                      \
-        }                                                                          \
-        for (int64_t i = whole; i < n; i++) {                                      \
-            best[i - whole] = x[i] beats best[i - whole] ? x[i] : best[i - whole]; \
-            odd[i - whole] |= x[i] != x[i];                                        \
-        }                                                                          \
-        for (int half = LANES / 2; half >= 16; half /= 2) {                        \
-            for (int k = 0; k < half; k++) {                                       \
-                best[k] = best[k + half] beats best[k] ? best[k + half] : best[k]; \
-                odd[k] |= odd[k + half];                                           \
-            }                                                                      \
-        }                                                                          \
-        int32_t any = odd[0];                                                      \
-        *extreme = best[0];                                                        \
-        for (int k = 1; k < 16; k++) {                                             \
-            *extreme = best[k] beats * extreme ? best[k] : *extreme;               \
-            any |= odd[k];                                                         \
-        }                                                                          \
-        return any != 0;                                                           \
-    }
-DEFINE_EXTREME(find_greatest, >)
-DEFINE_EXTREME(find_least, <)
-
-bool ref_find_extreme(const float *x, int64_t n, bool most, float *extreme)
-{
-    return !(most ? find_greatest(x, n, extreme) : find_least(x, n, extreme));
-}
-
-/* Of columns, where no number is the greatest and the least; and where it is, of the last or first
- * of equal ones. */
-#define DEFINE_BEST(type, name, beats)                                          \
-    REF_WIDE static void type##_##name(const type *x, int64_t n, type *best)    \
-    {                                                                           \
-        for (int64_t i = 0; i < n; i++) {                                       \
-            best[i] = ((x[i] beats best[i]) | (x[i] != x[i])) ? x[i] : best[i]; \
-        }                                                                       \
-    }
-DEFINE_BEST(float, greatest, >)
-DEFINE_BEST(float, least, <)
-DEFINE_BEST(double, greatest, >)
-DEFINE_BEST(double, least, <)
-
-void ref_best_floats(const float *x, int64_t step, int64_t rows, int64_t n, bool most, float *best)
-{
-    for (int64_t r = 0; r < rows; r++) {
-        (most ? float_greatest : float_least)(x + r * step, n, best);
-    }
-}
-
-void ref_best_columns(const ref_tensor *x, int64_t start, int64_t step, int64_t rows, int64_t n,
-                      bool most, double *best)
-{
-    double row[REF_COLUMNS];
-    for (int64_t r = 0; r < rows; r++) {
-        ref_load_float(x, start + r * step, 1, n, row);
-        (most ? double_greatest : double_least)(row, n, best);
-    }
-}
-
-#define DEFINE_PLACE(name, beats)                                                          \
-    REF_WIDE static void place_##name(const float *x, int64_t n, int32_t row, float *best, \
-                                      int32_t *place, int32_t *odd)                        \
-    {                                                                                      \
-        for (int64_t i = 0; i < n; i++) {                                                  \
-            const bool better = x[i] beats best[i];                                        \
-            best[i] = better ? x[i] : best[i];                                             \
-            place[i] = better ? row : place[i];                                            \
-            odd[i] |= x[i] != x[i];                                                        \
-        }                                                                                  \
-    }
-DEFINE_PLACE(greatest, >)
-DEFINE_PLACE(last_greatest, >=)
-DEFINE_PLACE(least, <)
-DEFINE_PLACE(last_least, <=)
-
-void ref_place_columns(const float *x, int64_t step, int64_t rows, int64_t n, bool most, bool last,
-                       int32_t *place)
-{
-    float best[REF_COLUMNS];
-    int32_t odd[REF_COLUMNS] = {0};
-    memcpy(best, x, (size_t)n * sizeof *best);
-    memset(place, 0, (size_t)n * sizeof *place);
-    for (int32_t r = 0; r < rows; r++) {
-        (most   ? last ? place_last_greatest : place_greatest
-         : last ? place_last_least
-                : place_least)(x + r * step, n, r, best, place, odd);
-    }
-    for (int64_t i = 0; i < n; i++) {
-        place[i] = odd[i] != 0 ? -1 : place[i];
-    }
-}
-
-#define SEARCHED 128 /* at once */
-
-/* Where among SEARCHED floats the first of `value` is; SEARCHED: nowhere. */
-REF_WIDE static int32_t place_among(const float *x, float value)
-{
-    int32_t first = SEARCHED;
-    for (int32_t k = 0; k < SEARCHED; k++) {
-        const int32_t place = x[k] == value ? k : SEARCHED;
-        first = place < first ? place : first;
-    }
-    return first;
-}
-
-int64_t ref_find_equal(const float *x, int64_t n, float value)
-{
-    int64_t i = 0;
-    for (; i + SEARCHED <= n; i += SEARCHED) {
-        const int32_t place = place_among(x + i, value);
-        if (place < SEARCHED) {
-            return i + place;
-        }
-    }
-    while (x[i] != value) {
-        i++;
-    }
-    return i;
 }

@@ -36,19 +36,29 @@ void ref_sum_rows(const ref_tensor *x, int64_t start, int64_t stride, int64_t ro
 /* The same of up to REF_COLUMNS neighbouring columns of `rows` rows that are `step` apart. */
 void ref_fold_columns(const ref_tensor *x, int64_t start, int64_t step, int64_t rows, int64_t n,
                       ref_term term, double *totals);
-/* The greatest (or least) of each and of what `best` holds; no number is it where there is one. */
-void ref_best_columns(const ref_tensor *x, int64_t start, int64_t step, int64_t rows, int64_t n,
-                      bool most, double *best);
-void ref_best_floats(const float *x, int64_t step, int64_t rows, int64_t n, bool most, float *best);
-/* The first (or last) row where that is; -1 where one is no number. */
-void ref_place_columns(const float *x, int64_t step, int64_t rows, int64_t n, bool most, bool last,
-                       int32_t *place);
 /* The sum of plain, magnitude or square terms in an order of its own; in their order it lies within
  * `doubt`: an addition errs by 2^-53 of the partial sum, and twice as much is allowed for. */
 double ref_sum_near(const float *x, int64_t n, ref_term term, double *doubt);
-/* The greatest (or least) of `n` floats, n > 0; false where one of them is no number. */
+/* Functions of `n` elements of one type, n > 0, the second of each pair for the greatest. */
+typedef struct ref_extremes {
+    /* The extreme of a row; true where one of them is no number. */
+    bool (*find[2])(const void *x, int64_t n, void *extreme);
+    /* Of each column, with what `best` holds; no number is it where there is one. */
+    void (*best[2])(const void *x, int64_t n, void *best);
+    /* Likewise, with the row where it is: the first, or the last; and where there is no number. */
+    void (*place[2][2])(const void *x, int64_t n, int32_t row, void *best, int32_t *place,
+                        int32_t *odd);
+    /* The index of the first (or last) that equals `value`, which one of them does. */
+    int64_t (*equal[2])(const void *x, int64_t n, const void *value);
+} ref_extremes;
+
+/* NULL where there are none: numbers of that type are widened. (ref_extremes.c) */
+const ref_extremes *ref_extremes_of(kiln_dtype dtype);
+/* The first (or last) row where the extreme of each column is; -1 where one is no number. */
+void ref_place_columns(kiln_dtype dtype, const void *x, int64_t step, int64_t rows, int64_t n,
+                       bool most, bool last, int32_t *place);
+/* The same of floats: false where one of them is no number. */
 bool ref_find_extreme(const float *x, int64_t n, bool most, float *extreme);
-/* The index of the first of `n` floats that equals `value`, which one of them does. */
 int64_t ref_find_equal(const float *x, int64_t n, float value);
 
 #endif

@@ -196,7 +196,7 @@ static bool mark_greatest(const float *x, int64_t n, float *y)
 static void mark_columns(columns *c, const float *x, float *y)
 {
     int32_t places[REF_COLUMNS];
-    ref_place_columns(x, c->stride, c->n, c->width, true, false, places);
+    ref_place_columns(KILN_DTYPE_FLOAT32, x, c->stride, c->n, c->width, true, false, places);
     for (int64_t i = 0; i < c->n; i++) {
         memset(y + i * c->stride, 0, (size_t)c->width * sizeof *y);
     }

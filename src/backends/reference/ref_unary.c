@@ -13,6 +13,16 @@ double ref_softplus(double x)
     return fmax(x, 0.0) + log1p(exp(-fabs(x)));
 }
 
+/* To the nearest whole number, whatever the rounding mode; to even where two are. */
+static inline double to_even(double x)
+{
+    const double size = fabs(x);
+    const double down = floor(size);
+    const double rest = size - down;
+    const int odd = down * 0.5 != floor(down * 0.5);
+    return copysign(down + (double)((rest > 0.5) | ((rest == 0.5) & odd)), x);
+}
+
 #define sigmoid ref_sigmoid
 #define softplus ref_softplus
 
@@ -58,6 +68,10 @@ static kiln_status apply(ref_call *call, chunk_function function, const paramete
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    if (x->dtype == KILN_DTYPE_FLOAT64) {
+        function(p, x->count, x->data, y->data);
+        return KILN_OK;
+    }
     double chunk[REF_CHUNK];
     for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
         const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
@@ -97,20 +111,6 @@ REF_WIDE static void lean_Root(const parameters *p, int64_t n, const float *v, f
     }
 }
 
-/* To even, whatever the rounding mode. */
-REF_WIDE static void lean_Round(const parameters *p, int64_t n, const float *v, float *to)
-{
-    (void)p;
-    for (int64_t i = 0; i < n; i++) {
-        const float size = fabsf(v[i]);
-        const float down = floorf(size);
-        const float rest = size - down;
-        const int odd = down * 0.5F != floorf(down * 0.5F);
-        const float up = (float)((rest > 0.5F) | ((rest == 0.5F) & odd));
-        to[i] = copysignf(down + up, v[i]);
-    }
-}
-
 #define DEFINE_ROW(name, function)                                                     \
     static void lean_##name(const parameters *p, int64_t n, const float *v, float *to) \
     {                                                                                  \
@@ -125,8 +125,8 @@ typedef void (*lean_function)(const parameters *p, int64_t n, const float *v, fl
 
 static const lean_function lean_functions[REF_UNARY_COUNT] = {
 #define LIST_LEAN(name, since, expression) [REF_UNARY_##name] = lean_##name,
-    REF_PLAIN_LIST(LIST_LEAN)[REF_UNARY_Sqrt] = lean_Root, [REF_UNARY_Round] = lean_Round,
-    [REF_UNARY_Exp] = lean_Exp, [REF_UNARY_Sigmoid] = lean_Sigmoid, [REF_UNARY_Tanh] = lean_Tanh};
+    REF_PLAIN_LIST(LIST_LEAN)[REF_UNARY_Sqrt] = lean_Root, [REF_UNARY_Exp] = lean_Exp,
+    [REF_UNARY_Sigmoid] = lean_Sigmoid, [REF_UNARY_Tanh] = lean_Tanh};
 
 /* What is not sure is computed one by one. */
 static void apply_near(int variant, const parameters *p, int64_t n, const float *x, float *y)
@@ -232,7 +232,7 @@ static const numeric_function numeric_functions[] = {
 #define LIST_NUMERIC(name, since, f, s, u) [REF_NUMERIC_##name] = numeric_##name,
     REF_NUMERIC_LIST(LIST_NUMERIC)};
 
-/* Of float32, int32 and int64 in the type itself. */
+/* In the type itself. */
 #define DEFINE_TYPED(name, type, expression)                                      \
     REF_WIDE static void type##_##name(const void *from, int64_t n, void *result) \
     {                                                                             \
@@ -242,47 +242,39 @@ static const numeric_function numeric_functions[] = {
             to[i] = (type)(expression);                                           \
         }                                                                         \
     }
-#define FLOAT_LIST(X)            \
-    X(Abs, fabsf(x))             \
-    X(Neg, -x)                   \
-    X(Relu, x < 0.0F ? 0.0F : x) \
-    X(Sign, x > 0.0F ? 1.0F : x < 0.0F ? -1.0F : x)
-#define INT_LIST(X)                               \
-    X(Abs, x < 0 ? 0 - (uint64_t)x : (uint64_t)x) \
-    X(Neg, 0 - (uint64_t)x)                       \
-    X(Relu, x < 0 ? 0 : x)                        \
-    X(Sign, (x > 0) - (x < 0))                    \
-    X(BitwiseNot, ~x)
-#define DEFINE_FLOAT(name, expression) DEFINE_TYPED(name, float, expression)
-FLOAT_LIST(DEFINE_FLOAT)
-#define DEFINE_INTS(name, expression)       \
-    DEFINE_TYPED(name, int8_t, expression)  \
-    DEFINE_TYPED(name, int32_t, expression) \
-    DEFINE_TYPED(name, int64_t, expression)
-INT_LIST(DEFINE_INTS)
+#define FLOAT_LIST(X, type)             \
+    X(Abs, type, (type)fabs((double)x)) \
+    X(Neg, type, -x)                    \
+    X(Relu, type, x < 0 ? 0 : x)        \
+    X(Sign, type, x > 0 ? 1 : x < 0 ? -1 : x)
+#define INT_LIST(X, type)                               \
+    X(Abs, type, x < 0 ? 0 - (uint64_t)x : (uint64_t)x) \
+    X(Neg, type, 0 - (uint64_t)x)                       \
+    X(Relu, type, x < 0 ? 0 : x)                        \
+    X(Sign, type, (x > 0) - (x < 0))                    \
+    X(BitwiseNot, type, ~x)
+#define FLOATS(X) X(KILN_DTYPE_FLOAT32, float) X(KILN_DTYPE_FLOAT64, double)
+#define INTS(X)                  \
+    X(KILN_DTYPE_INT8, int8_t)   \
+    X(KILN_DTYPE_INT16, int16_t) \
+    X(KILN_DTYPE_INT32, int32_t) \
+    X(KILN_DTYPE_INT64, int64_t)
+#define DEFINE_ONE(name, type, expression) DEFINE_TYPED(name, type, expression)
+#define DEFINE_FLOATS(dtype, type) FLOAT_LIST(DEFINE_ONE, type)
+#define DEFINE_INTS(dtype, type) INT_LIST(DEFINE_ONE, type)
+FLOATS(DEFINE_FLOATS)
+INTS(DEFINE_INTS)
 
 typedef void (*typed_function)(const void *from, int64_t n, void *result);
 
 /* NULL where there is none. */
 static typed_function typed_of(kiln_dtype dtype, int variant)
 {
-    static const typed_function floats[REF_NUMERIC_COUNT] = {
-#define LIST_FLOAT(name, expression) [REF_NUMERIC_##name] = float_##name,
-        FLOAT_LIST(LIST_FLOAT)};
-    static const typed_function ints[REF_NUMERIC_COUNT] = {
-#define LIST_INT32(name, expression) [REF_NUMERIC_##name] = int32_t_##name,
-        INT_LIST(LIST_INT32)};
-    static const typed_function longs[REF_NUMERIC_COUNT] = {
-#define LIST_INT64(name, expression) [REF_NUMERIC_##name] = int64_t_##name,
-        INT_LIST(LIST_INT64)};
-    static const typed_function bytes[REF_NUMERIC_COUNT] = {
-#define LIST_INT8(name, expression) [REF_NUMERIC_##name] = int8_t_##name,
-        INT_LIST(LIST_INT8)};
-    return dtype == KILN_DTYPE_FLOAT32 ? floats[variant]
-           : dtype == KILN_DTYPE_INT8  ? bytes[variant]
-           : dtype == KILN_DTYPE_INT32 ? ints[variant]
-           : dtype == KILN_DTYPE_INT64 ? longs[variant]
-                                       : NULL;
+#define LIST_ONE(name, type, expression) [REF_NUMERIC_##name] = type##_##name,
+#define LIST_FLOATS(dtype, type) [dtype] = {FLOAT_LIST(LIST_ONE, type)},
+#define LIST_INTS(dtype, type) [dtype] = {INT_LIST(LIST_ONE, type)},
+    static const typed_function typed[][REF_NUMERIC_COUNT] = {FLOATS(LIST_FLOATS) INTS(LIST_INTS)};
+    return (size_t)dtype < KLN_ARRAY_LENGTH(typed) ? typed[dtype][variant] : NULL;
 }
 
 static kiln_status ref_op_numeric(ref_call *call)

@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
-REF_WIDE static void choose(int64_t n, const uint8_t *yes, const float *a, const float *b,
-                            float *to)
-{
-    for (int64_t i = 0; i < n; i++) {
-        to[i] = ref_select(yes[i] != 0, a[i], b[i]);
+/* yes ? a : b, without a branch, which nobody could predict. */
+#define DEFINE_CHOOSE(type)                                                                   \
+    REF_WIDE static void choose_##type(int64_t n, const uint8_t *yes, const void *a,          \
+                                       const void *b, void *to)                               \
+    {                                                                                         \
+        for (int64_t i = 0; i < n; i++) {                                                     \
+            const type mask = (type)(0 - (type)(yes[i] != 0));                                \
+            ((type *)to)[i] =                                                                 \
+                (type)((((const type *)a)[i] & mask) | (((const type *)b)[i] & (type)~mask)); \
+        }                                                                                     \
     }
-}
+DEFINE_CHOOSE(uint8_t)
+DEFINE_CHOOSE(uint16_t)
+DEFINE_CHOOSE(uint32_t)
+DEFINE_CHOOSE(uint64_t)
 
 /* `n` elements of a row, in `room` where they are not neighbours. */
 static const void *neighbours(const ref_tensor *x, int64_t start, int64_t step, int64_t n,
@@ -22,23 +30,28 @@ static const void *neighbours(const ref_tensor *x, int64_t start, int64_t step, 
     return room;
 }
 
-/* A row of floats; whether it is one. */
-static bool choose_floats(const ref_walk *walk, const ref_tensor *condition, const ref_tensor *x,
-                          const ref_tensor *y, ref_tensor *out)
+/* A row whose elements have the size of an integer; whether it is one. */
+static bool choose_row(const ref_walk *walk, const ref_tensor *condition, const ref_tensor *x,
+                       const ref_tensor *y, ref_tensor *out)
 {
-    if (x->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1) {
+    const size_t size = ref_element_size(x->dtype);
+    if (size > sizeof(uint64_t) || walk->step[0] != 1) {
         return false;
     }
     for (int64_t at = 0; at < walk->length; at += REF_CHUNK) {
         const int64_t n = walk->length - at < REF_CHUNK ? walk->length - at : REF_CHUNK;
         const ref_tensor *operands[3] = {condition, x, y};
-        float room[3][REF_CHUNK];
+        uint64_t room[3][REF_CHUNK];
         const void *rows[3];
         for (int i = 0; i < 3; i++) {
             const int64_t step = walk->step[i + 1];
             rows[i] = neighbours(operands[i], walk->offset[i + 1] + at * step, step, n, room[i]);
         }
-        choose(n, rows[0], rows[1], rows[2], (float *)out->data + walk->offset[0] + at);
+        (size == 1   ? choose_uint8_t
+         : size == 2 ? choose_uint16_t
+         : size == 4 ? choose_uint32_t
+                     : choose_uint64_t)(n, rows[0], rows[1], rows[2],
+                                        (char *)out->data + (walk->offset[0] + at) * (int64_t)size);
     }
     return true;
 }
@@ -68,7 +81,7 @@ static kiln_status ref_op_where(ref_call *call)
     ref_walk_add_broadcast(&walk, y);
     ref_walk_begin(&walk);
     while (ref_walk_next(&walk)) {
-        if (choose_floats(&walk, condition, x, y, out)) {
+        if (choose_row(&walk, condition, x, y, out)) {
             continue;
         }
         for (int64_t i = 0; i < walk.length; i++) {

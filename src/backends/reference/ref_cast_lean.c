@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Casts in one step, which give what those by way of doubles or of 64 bits give. */
+#include "ref_ops.h"
+
+/* The types that numbers come from and go to. */
+#define INTS(X, ...)                            \
+    X(KILN_DTYPE_INT8, int8_t, __VA_ARGS__)     \
+    X(KILN_DTYPE_UINT8, uint8_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_INT16, int16_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_UINT16, uint16_t, __VA_ARGS__) \
+    X(KILN_DTYPE_INT32, int32_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_UINT32, uint32_t, __VA_ARGS__) \
+    X(KILN_DTYPE_INT64, int64_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_UINT64, uint64_t, __VA_ARGS__)
+#define TO_INTS(X, ...)                       \
+    X(KILN_DTYPE_INT8, int8_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_INT16, int16_t, __VA_ARGS__) \
+    X(KILN_DTYPE_INT32, int32_t, __VA_ARGS__) \
+    X(KILN_DTYPE_INT64, int64_t, __VA_ARGS__)
+
+/* Of integers; those that go to fewer bits wrap. */
+#define DEFINE_CAST(from, to, expression)                                  \
+    REF_WIDE static bool from##_as_##to(const void *x, int64_t n, void *y) \
+    {                                                                      \
+        for (int64_t i = 0; i < n; i++) {                                  \
+            const from v = ((const from *)x)[i];                           \
+            ((to *)y)[i] = (to)(expression);                               \
+        }                                                                  \
+        return true;                                                       \
+    }
+#define DEFINE_TO_INT(dtype, to, from) DEFINE_CAST(from, to, v)
+#define DEFINE_OF_INT(dtype, from, unused) \
+    TO_INTS(DEFINE_TO_INT, from)           \
+    DEFINE_CAST(from, bool, v != 0)        \
+    DEFINE_CAST(from, float, (double)v)    \
+    DEFINE_CAST(from, double, v)
+INTS(DEFINE_OF_INT, 0)
+DEFINE_CAST(float, double, v)
+DEFINE_CAST(float, bool, v != 0)
+DEFINE_CAST(double, bool, v != 0)
+DEFINE_CAST(double, float, v)
+
+/* Towards zero, where all are small enough for 32 bits; else false. */
+#define DEFINE_TRUNCATE(dtype, to, from)                                          \
+    REF_WIDE static bool from##_as_##to(const void *x, int64_t n, void *y)        \
+    {                                                                             \
+        int32_t large = 0;                                                        \
+        for (int64_t i = 0; i < n; i++) {                                         \
+            const from v = ((const from *)x)[i];                                  \
+            const bool small = v > (from)-2147483648.0 && v < (from)2147483648.0; \
+            ((to *)y)[i] = (to)(int32_t)(small ? v : (from)0);                    \
+            large |= !small; /* NaN too */                                        \
+        }                                                                         \
+        return large == 0;                                                        \
+    }
+TO_INTS(DEFINE_TRUNCATE, float)
+TO_INTS(DEFINE_TRUNCATE, double)
+
+/* The signed type of as many bits, of an integer. */
+static kiln_dtype wrapped(kiln_dtype dtype)
+{
+    switch (dtype) {
+        case KILN_DTYPE_UINT8: return KILN_DTYPE_INT8;
+        case KILN_DTYPE_UINT16: return KILN_DTYPE_INT16;
+        case KILN_DTYPE_UINT32: return KILN_DTYPE_INT32;
+        case KILN_DTYPE_UINT64: return KILN_DTYPE_INT64;
+        default: return dtype;
+    }
+}
+
+ref_lean_cast ref_lean_cast_of(kiln_dtype from, kiln_dtype to)
+{
+#define LIST_TO_INT(dtype, to, from) [dtype] = from##_as_##to,
+#define LIST_OF(from) TO_INTS(LIST_TO_INT, from)[KILN_DTYPE_BOOL] = from##_as_bool,
+#define LIST_OF_INT(dtype, from, unused)                                                   \
+    [dtype] = {LIST_OF(from)[KILN_DTYPE_FLOAT32] = from##_as_float, [KILN_DTYPE_FLOAT64] = \
+                                                                        from##_as_double},
+    static const ref_lean_cast casts[][KILN_DTYPE_BOOL + 1] = {
+        INTS(LIST_OF_INT,
+             0)[KILN_DTYPE_FLOAT32] = {LIST_OF(float)[KILN_DTYPE_FLOAT64] = float_as_double},
+        [KILN_DTYPE_FLOAT64] = {LIST_OF(double)[KILN_DTYPE_FLOAT32] = double_as_float}};
+    const kiln_dtype type = from == KILN_DTYPE_BOOL ? KILN_DTYPE_UINT8 : from;
+    const bool some = type < KILN_DTYPE_BOOL && to <= KILN_DTYPE_BOOL;
+    return some ? casts[type][wrapped(to)] : NULL;
+}

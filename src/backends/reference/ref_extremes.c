@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The greatest and the least, and where they are, in the elements' own type. */
+#include "ref_rows.h"
+
+#define LANES 64
+#define SEARCHED 128 /* at once */
+
+/* A type, and the integer that an answer to a comparison of it is a lane of. */
+#define TYPES(X)        \
+    X(float, int32_t)   \
+    X(double, int64_t)  \
+    X(int8_t, int8_t)   \
+    X(uint8_t, int8_t)  \
+    X(int32_t, int32_t) \
+    X(int64_t, int64_t) \
+    X(uint64_t, int64_t)
+
+/* The extreme of a row, and whether there is a NaN in it; `beats` says which of two is kept. Of
+ * columns, where no number is the greatest and the least. */
+#define DEFINE_EXTREME(type, lane, name, beats)                                      \
+    REF_WIDE static bool type##_##name(const void *from, int64_t n, void *extreme)   \
+    {                                                                                \
+        const type *x = from;                                                        \
+        type best[LANES];                                                            \
+        lane odd[LANES] = {0};                                                       \
+        const int64_t whole = n - n % LANES;                                         \
+        for (int k = 0; k < LANES; k++) {                                            \
+            best[k] = x[0];                                                          \
+        }                                                                            \
+        for (int64_t i = 0; i < whole; i += LANES) {                                 \
+            for (int k = 0; k < LANES; k++) {                                        \
+                const type v = x[i + k];                                             \
+                best[k] = v beats best[k] ? v : best[k];                             \
+                odd[k] |= v != v;                                                    \
+            }                                                                        \
+        }                                                                            \
+        for (int64_t i = whole; i < n; i++) {                                        \
+            best[i - whole] = x[i] beats best[i - whole] ? x[i] : best[i - whole];   \
+            odd[i - whole] |= x[i] != x[i];                                          \
+        }                                                                            \
+        for (int half = LANES / 2; half >= 16; half /= 2) {                          \
+            for (int k = 0; k < half; k++) {                                         \
+                best[k] = best[k + half] beats best[k] ? best[k + half] : best[k];   \
+                odd[k] |= odd[k + half];                                             \
+            }                                                                        \
+        }                                                                            \
+        for (int k = 1; k < 16; k++) {                                               \
+            best[0] = best[k] beats best[0] ? best[k] : best[0];                     \
+            odd[0] |= odd[k];                                                        \
+        }                                                                            \
+        memcpy(extreme, best, sizeof *best);                                         \
+        return odd[0] != 0;                                                          \
+    }                                                                                \
+    REF_WIDE static void type##_best_##name(const void *from, int64_t n, void *kept) \
+    {                                                                                \
+        const type *x = from;                                                        \
+        type *best = kept;                                                           \
+        KLN_INDEPENDENT                                                              \
+        for (int64_t i = 0; i < n; i++) {                                            \
+            best[i] = ((x[i] beats best[i]) | (x[i] != x[i])) ? x[i] : best[i];      \
+        }                                                                            \
+    }
+#define DEFINE_PLACE(type, name, beats)                                                            \
+    REF_WIDE static void type##_place_##name(const void *from, int64_t n, int32_t row, void *kept, \
+                                             int32_t *place, int32_t *odd)                         \
+    {                                                                                              \
+        const type *x = from;                                                                      \
+        type *best = kept;                                                                         \
+        KLN_INDEPENDENT                                                                            \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            const bool better = x[i] beats best[i];                                                \
+            best[i] = better ? x[i] : best[i];                                                     \
+            place[i] = better ? row : place[i];                                                    \
+            odd[i] |= x[i] != x[i];                                                                \
+        }                                                                                          \
+    }
+/* Where among SEARCHED elements the first of `value` is; SEARCHED: nowhere. */
+#define DEFINE_EQUAL(type)                                                            \
+    REF_WIDE static int32_t type##_among(const type *x, type value)                   \
+    {                                                                                 \
+        int32_t first = SEARCHED;                                                     \
+        for (int32_t k = 0; k < SEARCHED; k++) {                                      \
+            const int32_t place = x[k] == value ? k : SEARCHED;                       \
+            first = place < first ? place : first;                                    \
+        }                                                                             \
+        return first;                                                                 \
+    }                                                                                 \
+    static int64_t type##_equal(const void *from, int64_t n, const void *wanted)      \
+    {                                                                                 \
+        const type *x = from;                                                         \
+        type value;                                                                   \
+        memcpy(&value, wanted, sizeof value);                                         \
+        int64_t i = 0;                                                                \
+        for (; i + SEARCHED <= n; i += SEARCHED) {                                    \
+            const int32_t place = type##_among(x + i, value);                         \
+            if (place < SEARCHED) {                                                   \
+                return i + place;                                                     \
+            }                                                                         \
+        }                                                                             \
+        while (x[i] != value) {                                                       \
+            i++;                                                                      \
+        }                                                                             \
+        return i;                                                                     \
+    }                                                                                 \
+    static int64_t type##_last_equal(const void *from, int64_t n, const void *wanted) \
+    {                                                                                 \
+        const type *x = from;                                                         \
+        type value;                                                                   \
+        memcpy(&value, wanted, sizeof value);                                         \
+        while (x[n - 1] != value) {                                                   \
+            n--;                                                                      \
+        }                                                                             \
+        return n - 1;                                                                 \
+    }
+#define DEFINE(type, lane)                  \
+    DEFINE_EXTREME(type, lane, greatest, >) \
+    DEFINE_EXTREME(type, lane, least, <)    \
+    DEFINE_PLACE(type, greatest, >)         \
+    DEFINE_PLACE(type, last_greatest, >=)   \
+    DEFINE_PLACE(type, least, <)            \
+    DEFINE_PLACE(type, last_least, <=)      \
+    DEFINE_EQUAL(type)
+TYPES(DEFINE)
+
+#define EXTREMES(type)                                                              \
+    {                                                                               \
+        {type##_least, type##_greatest}, {type##_best_least, type##_best_greatest}, \
+            {{type##_place_least, type##_place_last_least},                         \
+             {type##_place_greatest, type##_place_last_greatest}},                  \
+        {                                                                           \
+            type##_equal, type##_last_equal                                         \
+        }                                                                           \
+    }
+
+const ref_extremes *ref_extremes_of(kiln_dtype dtype)
+{
+    static const ref_extremes floats = EXTREMES(float);
+    static const ref_extremes doubles = EXTREMES(double);
+    static const ref_extremes chars = EXTREMES(int8_t);
+    static const ref_extremes bytes = EXTREMES(uint8_t);
+    static const ref_extremes ints = EXTREMES(int32_t);
+    static const ref_extremes longs = EXTREMES(int64_t);
+    static const ref_extremes words = EXTREMES(uint64_t);
+    switch (dtype) {
+        case KILN_DTYPE_FLOAT32: return &floats;
+        case KILN_DTYPE_FLOAT64: return &doubles;
+        case KILN_DTYPE_INT8: return &chars;
+        case KILN_DTYPE_BOOL:
+        case KILN_DTYPE_UINT8: return &bytes;
+        case KILN_DTYPE_INT32: return &ints;
+        case KILN_DTYPE_INT64: return &longs;
+        case KILN_DTYPE_UINT64: return &words;
+        default: return NULL;
+    }
+}
+
+bool ref_find_extreme(const float *x, int64_t n, bool most, float *extreme)
+{
+    return !(most ? float_greatest : float_least)(x, n, extreme);
+}
+
+int64_t ref_find_equal(const float *x, int64_t n, float value)
+{
+    return float_equal(x, n, &value);
+}
+
+void ref_place_columns(kiln_dtype dtype, const void *x, int64_t step, int64_t rows, int64_t n,
+                       bool most, bool last, int32_t *place)
+{
+    const ref_extremes *of = ref_extremes_of(dtype);
+    const size_t size = ref_element_size(dtype);
+    uint64_t best[REF_COLUMNS];
+    int32_t odd[REF_COLUMNS] = {0};
+    memcpy(best, x, (size_t)n * size);
+    memset(place, 0, (size_t)n * sizeof *place);
+    for (int32_t r = 0; r < rows; r++) {
+        of->place[most][last]((const char *)x + (size_t)(r * step) * size, n, r, best, place, odd);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        place[i] = odd[i] != 0 ? -1 : place[i];
+    }
+}
