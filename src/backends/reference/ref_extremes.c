@@ -6,14 +6,17 @@
 #define SEARCHED 128 /* at once */
 
 /* A type, and the integer that an answer to a comparison of it is a lane of. */
-#define TYPES(X)        \
-    X(float, int32_t)   \
-    X(double, int64_t)  \
-    X(int8_t, int8_t)   \
-    X(uint8_t, int8_t)  \
-    X(int32_t, int32_t) \
-    X(int64_t, int64_t) \
-    X(uint64_t, int64_t)
+#define TYPES(X)                            \
+    X(KILN_DTYPE_FLOAT32, float, int32_t)   \
+    X(KILN_DTYPE_FLOAT64, double, int64_t)  \
+    X(KILN_DTYPE_INT8, int8_t, int8_t)      \
+    X(KILN_DTYPE_UINT8, uint8_t, int8_t)    \
+    X(KILN_DTYPE_INT16, int16_t, int16_t)   \
+    X(KILN_DTYPE_UINT16, uint16_t, int16_t) \
+    X(KILN_DTYPE_INT32, int32_t, int32_t)   \
+    X(KILN_DTYPE_UINT32, uint32_t, int32_t) \
+    X(KILN_DTYPE_INT64, int64_t, int64_t)   \
+    X(KILN_DTYPE_UINT64, uint64_t, int64_t)
 
 /* The extreme of a row, and whether there is a NaN in it; `beats` says which of two is kept. Of
  * columns, where no number is the greatest and the least. */
@@ -112,7 +115,7 @@
         }                                                                             \
         return n - 1;                                                                 \
     }
-#define DEFINE(type, lane)                  \
+#define DEFINE(dtype, type, lane)           \
     DEFINE_EXTREME(type, lane, greatest, >) \
     DEFINE_EXTREME(type, lane, least, <)    \
     DEFINE_PLACE(type, greatest, >)         \
@@ -122,36 +125,18 @@
     DEFINE_EQUAL(type)
 TYPES(DEFINE)
 
-#define EXTREMES(type)                                                              \
-    {                                                                               \
-        {type##_least, type##_greatest}, {type##_best_least, type##_best_greatest}, \
-            {{type##_place_least, type##_place_last_least},                         \
-             {type##_place_greatest, type##_place_last_greatest}},                  \
-        {                                                                           \
-            type##_equal, type##_last_equal                                         \
-        }                                                                           \
-    }
-
 const ref_extremes *ref_extremes_of(kiln_dtype dtype)
 {
-    static const ref_extremes floats = EXTREMES(float);
-    static const ref_extremes doubles = EXTREMES(double);
-    static const ref_extremes chars = EXTREMES(int8_t);
-    static const ref_extremes bytes = EXTREMES(uint8_t);
-    static const ref_extremes ints = EXTREMES(int32_t);
-    static const ref_extremes longs = EXTREMES(int64_t);
-    static const ref_extremes words = EXTREMES(uint64_t);
-    switch (dtype) {
-        case KILN_DTYPE_FLOAT32: return &floats;
-        case KILN_DTYPE_FLOAT64: return &doubles;
-        case KILN_DTYPE_INT8: return &chars;
-        case KILN_DTYPE_BOOL:
-        case KILN_DTYPE_UINT8: return &bytes;
-        case KILN_DTYPE_INT32: return &ints;
-        case KILN_DTYPE_INT64: return &longs;
-        case KILN_DTYPE_UINT64: return &words;
-        default: return NULL;
-    }
+#define LIST(dtype, type, lane)                                       \
+    [dtype] = {{type##_least, type##_greatest},                       \
+               {type##_best_least, type##_best_greatest},             \
+               {{type##_place_least, type##_place_last_least},        \
+                {type##_place_greatest, type##_place_last_greatest}}, \
+               {type##_equal, type##_last_equal}},
+    static const ref_extremes all[] = {TYPES(LIST)};
+    const kiln_dtype type = dtype == KILN_DTYPE_BOOL ? KILN_DTYPE_UINT8 : dtype;
+    const bool some = type < KLN_ARRAY_LENGTH(all) && all[type].find[0] != NULL;
+    return some ? &all[type] : NULL;
 }
 
 bool ref_find_extreme(const float *x, int64_t n, bool most, float *extreme)

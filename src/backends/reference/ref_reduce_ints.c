@@ -2,104 +2,134 @@
 /* Reductions of integers, and extremes of any numbers. */
 #include "ref_reduce.h"
 
-/* Integers wrap: `part` is what a sum so far and a number make, `whole` what two sums do. */
-#define INT_LIST(X)                                \
-    X(SUM, s + v, s + v)                           \
-    X(PROD, s *v, s *v)                            \
-    X(L1, s + ((int64_t)v < 0 ? 0 - v : v), s + v) \
-    X(SUM_SQUARE, s + v * v, s + v)
-#define INT_TYPES(X, ...)   \
-    X(int8_t, __VA_ARGS__)  \
-    X(uint8_t, __VA_ARGS__) \
-    X(int32_t, __VA_ARGS__) \
-    X(int64_t, __VA_ARGS__)
+/* Integers wrap, so sums are in as many bits as numbers have, but those of means. `part` is what a
+ * sum so far and a number make, `whole` what two sums do. */
+#define SUM_LIST(X, type, total)      \
+    X(SUM, type, total, s + v, s + v) \
+    X(PROD, type, total, s *v, s *v)  \
+    X(SUM_SQUARE, type, total, s + v * v, s + v)
 
 #define LANES 32
 #define TOGETHER 4
 /* `n` numbers of one output, or one of each of n, of TOGETHER rows or one. */
-#define DEFINE_INT(type, name, part, whole)                                                 \
-    REF_WIDE static void type##_row_##name(const void *from, int64_t n, uint64_t *total)    \
+#define DEFINE_INT(name, type, total, part, whole)                                          \
+    REF_WIDE static void type##_row_##name(const void *from, int64_t n, void *sum)          \
     {                                                                                       \
-        const type *x = from;                                                               \
-        uint64_t sums[LANES] = {0};                                                         \
+        const type *restrict x = from;                                                      \
+        total sums[LANES] = {0};                                                            \
         for (int k = 0; REF_REDUCE_##name == REF_REDUCE_PROD && k < LANES; k++) {           \
             sums[k] = 1;                                                                    \
         }                                                                                   \
         int64_t i = 0;                                                                      \
         for (; i + LANES <= n; i += LANES) {                                                \
             for (int k = 0; k < LANES; k++) {                                               \
-                const uint64_t s = sums[k];                                                 \
-                const uint64_t v = (uint64_t)x[i + k];                                      \
-                sums[k] = (part);                                                           \
+                const total s = sums[k];                                                    \
+                const total v = (total)x[i + k];                                            \
+                sums[k] = (total)(part);                                                    \
             }                                                                               \
         }                                                                                   \
-        uint64_t s = *total;                                                                \
+        total s = *(total *)sum;                                                            \
         for (; i < n; i++) {                                                                \
-            const uint64_t v = (uint64_t)x[i];                                              \
-            s = (part);                                                                     \
+            const total v = (total)x[i];                                                    \
+            s = (total)(part);                                                              \
         }                                                                                   \
         for (int k = 0; k < LANES; k++) {                                                   \
-            const uint64_t v = sums[k];                                                     \
-            s = (whole);                                                                    \
+            const total v = sums[k];                                                        \
+            s = (total)(whole);                                                             \
         }                                                                                   \
-        *total = s;                                                                         \
+        *(total *)sum = s;                                                                  \
     }                                                                                       \
     REF_WIDE static void type##_beside_##name(const void *from, int64_t rows, int64_t step, \
-                                              int64_t n, uint64_t *totals)                  \
+                                              int64_t n, void *sums)                        \
     {                                                                                       \
-        const type *x = from;                                                               \
-        for (int64_t i = 0; rows == TOGETHER && i < n; i++) {                               \
-            uint64_t s = totals[i];                                                         \
+        const type *restrict x = from;                                                      \
+        total *restrict totals = sums;                                                      \
+        for (int64_t i = 0; i < (rows == TOGETHER ? n : 0); i++) {                          \
+            total s = totals[i];                                                            \
             for (int k = 0; k < TOGETHER; k++) {                                            \
-                const uint64_t v = (uint64_t)x[i + k * step];                               \
-                s = (part);                                                                 \
+                const total v = (total)x[i + k * step];                                     \
+                s = (total)(part);                                                          \
             }                                                                               \
             totals[i] = s;                                                                  \
         }                                                                                   \
-        for (int64_t i = 0; rows != TOGETHER && i < n; i++) {                               \
-            const uint64_t v = (uint64_t)x[i];                                              \
-            const uint64_t s = totals[i];                                                   \
-            totals[i] = (part);                                                             \
+        for (int64_t i = 0; i < (rows == TOGETHER ? 0 : n); i++) {                          \
+            const total v = (total)x[i];                                                    \
+            const total s = totals[i];                                                      \
+            totals[i] = (total)(part);                                                      \
         }                                                                                   \
     }
-#define DEFINE_INTS(name, part, whole) INT_TYPES(DEFINE_INT, name, part, whole)
-INT_LIST(DEFINE_INTS)
+#define DEFINE_L1(type, total) \
+    DEFINE_INT(L1, type, total, s + (v > (total)((total)-1 / 2) ? 0 - v : v), s + v)
+SUM_LIST(DEFINE_INT, uint8_t, uint8_t)
+SUM_LIST(DEFINE_INT, uint16_t, uint16_t)
+SUM_LIST(DEFINE_INT, uint32_t, uint32_t)
+SUM_LIST(DEFINE_INT, uint64_t, uint64_t)
+DEFINE_L1(int8_t, uint8_t)
+DEFINE_L1(int16_t, uint16_t)
+DEFINE_L1(int32_t, uint32_t)
+DEFINE_L1(int64_t, uint64_t)
+/* Means: FEW numbers of 16 bits or fewer fit 32. */
+#define FEW 32768
+#define DEFINE_MEAN(type, total) DEFINE_INT(MEAN, type, total, s + v, s + v)
+DEFINE_MEAN(int8_t, uint32_t)
+DEFINE_MEAN(uint8_t, uint32_t)
+DEFINE_MEAN(int16_t, uint32_t)
+DEFINE_MEAN(uint16_t, uint32_t)
+DEFINE_MEAN(int32_t, uint64_t)
+DEFINE_MEAN(uint32_t, uint64_t)
+DEFINE_MEAN(uint64_t, uint64_t)
 
 typedef struct int_fold {
-    void (*row)(const void *from, int64_t n, uint64_t *total);
-    void (*beside)(const void *from, int64_t rows, int64_t step, int64_t n, uint64_t *totals);
+    void (*row)(const void *from, int64_t n, void *sum);
+    void (*beside)(const void *from, int64_t rows, int64_t step, int64_t n, void *sums);
 } int_fold;
 
-/* Of a type as it lies, or of what is widened to 64 bits. */
-static const int_fold *int_fold_of(ref_reduce kind, kiln_dtype dtype)
+/* Of an integer's type as it lies; a mean's sum has 64 bits, or 32 where `*few`. */
+static int_fold int_fold_of(ref_reduce kind, kiln_dtype dtype)
 {
-#define LIST_INT(type, name, ...) {type##_row_##name, type##_beside_##name},
-#define LIST_INTS(name, part, whole) [REF_REDUCE_##name] = {INT_TYPES(LIST_INT, name, part, whole)},
-    static const int_fold folds[][4] = {INT_LIST(LIST_INTS)};
-    const bool is_unsigned = ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED;
-    const int_fold *of =
-        folds[kind == REF_REDUCE_MEAN || (kind == REF_REDUCE_L1 && is_unsigned) ? REF_REDUCE_SUM
-                                                                                : kind];
-    return dtype == KILN_DTYPE_INT8    ? &of[0]
-           : dtype == KILN_DTYPE_UINT8 ? &of[1]
-           : dtype == KILN_DTYPE_BOOL  ? &of[1]
-           : dtype == KILN_DTYPE_INT32 ? &of[2]
-                                       : &of[3];
+#define FOLD(type, name)                        \
+    {                                           \
+        type##_row_##name, type##_beside_##name \
+    }
+#define LIST_FOLD(dtype, utype, stype, mean)                      \
+    [dtype] = {[REF_REDUCE_SUM] = FOLD(utype, SUM),               \
+               [REF_REDUCE_PROD] = FOLD(utype, PROD),             \
+               [REF_REDUCE_SUM_SQUARE] = FOLD(utype, SUM_SQUARE), \
+               [REF_REDUCE_L1] = stype,                           \
+               [REF_REDUCE_MEAN] = FOLD(mean, MEAN)},
+    static const int_fold folds[][REF_REDUCE_LOG_SUM_EXP] = {
+        LIST_FOLD(KILN_DTYPE_INT8, uint8_t, FOLD(int8_t, L1), int8_t)
+            LIST_FOLD(KILN_DTYPE_UINT8, uint8_t, FOLD(uint8_t, SUM), uint8_t)
+                LIST_FOLD(KILN_DTYPE_INT16, uint16_t, FOLD(int16_t, L1), int16_t) LIST_FOLD(
+                    KILN_DTYPE_UINT16, uint16_t, FOLD(uint16_t, SUM), uint16_t)
+                    LIST_FOLD(KILN_DTYPE_INT32, uint32_t, FOLD(int32_t, L1), int32_t) LIST_FOLD(
+                        KILN_DTYPE_UINT32, uint32_t, FOLD(uint32_t, SUM), uint32_t)
+                        LIST_FOLD(KILN_DTYPE_INT64, uint64_t, FOLD(int64_t, L1), uint64_t)
+                            LIST_FOLD(KILN_DTYPE_UINT64, uint64_t, FOLD(uint64_t, SUM), uint64_t)};
+    return folds[dtype][kind];
 }
 
-/* The type that integers are folded in: their own, or one of 64 bits. */
-static kiln_dtype type_folded(kiln_dtype dtype)
+/* The type that integers are folded in: their own, or one of 64 bits. Truth and what has 4 bits
+ * wrap in a way of their own. */
+static kiln_dtype type_folded(ref_reduce kind, kiln_dtype dtype)
 {
-    return ref_extremes_of(dtype) != NULL                ? dtype
+    const bool lies =
+        ref_extremes_of(dtype) != NULL && (dtype != KILN_DTYPE_BOOL || ref_is_extreme(kind));
+    return lies                                          ? dtype
            : ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED ? KILN_DTYPE_UINT64
                                                          : KILN_DTYPE_INT64;
 }
 
-/* `n` elements of x as they are folded: where they lie, or in `room`. */
-static const void *ints_at(const ref_tensor *x, int64_t start, int64_t step, int64_t n,
-                           int64_t *room)
+/* Whether the sum of a mean is one of 32 bits. */
+static bool is_narrow(ref_reduce kind, kiln_dtype dtype)
 {
-    const kiln_dtype dtype = type_folded(x->dtype);
+    return kind == REF_REDUCE_MEAN && kiln_dtype_bits(dtype) <= 16;
+}
+
+/* `n` elements of x as they are folded: where they lie, or in `room`. */
+static const void *ints_at(const ref_tensor *x, kiln_dtype dtype, int64_t start, int64_t step,
+                           int64_t n, int64_t *room)
+{
     const size_t size = ref_element_size(x->dtype);
     const char *from = (const char *)x->data + (size_t)start * size;
     if (dtype != x->dtype) {
@@ -115,10 +145,14 @@ static void fold_row(const ref_folding *fold, ref_reduce kind, int64_t start, in
                      int64_t n, bool *some, uint64_t *total)
 {
     int64_t room[REF_CHUNK];
-    const kiln_dtype dtype = type_folded(fold->x->dtype);
-    const void *from = ints_at(fold->x, start, step, n, room);
-    if (!ref_is_extreme(kind)) {
-        int_fold_of(kind, dtype)->row(from, n, total);
+    const kiln_dtype dtype = type_folded(kind, fold->x->dtype);
+    const void *from = ints_at(fold->x, dtype, start, step, n, room);
+    if (is_narrow(kind, dtype)) {
+        uint32_t sum = 0;
+        int_fold_of(kind, dtype).row(from, n, &sum);
+        *total += (uint64_t)(int64_t)(int32_t)sum;
+    } else if (!ref_is_extreme(kind)) {
+        int_fold_of(kind, dtype).row(from, n, total);
     } else if (n > 0) {
         const ref_extremes *of = ref_extremes_of(dtype);
         uint64_t found = 0;
@@ -152,31 +186,27 @@ static int64_t finish_int(const ref_folding *fold, ref_reduce kind, uint64_t tot
     return (int64_t)total;
 }
 
-static void put_int(const ref_folding *fold, ref_reduce kind, int64_t to, uint64_t total)
-{
-    const size_t size = ref_element_size(fold->y->dtype);
-    if (ref_is_extreme(kind) && fold->count > 0 && type_folded(fold->y->dtype) == fold->y->dtype) {
-        memcpy((char *)fold->y->data + (size_t)to * size, &total, size);
-    } else {
-        ref_put_int(fold->y, to, finish_int(fold, kind, total));
-    }
-}
-
 void ref_fold_ints(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to)
 {
     uint64_t total = kind == REF_REDUCE_PROD;
     bool some = false;
+    const kiln_dtype dtype = type_folded(kind, fold->x->dtype);
+    const size_t size = ref_element_size(fold->y->dtype);
     ref_walk walk = ref_walk_folded(fold);
     while (ref_walk_next(&walk)) {
-        const bool lies = walk.step[0] == 1 && type_folded(fold->x->dtype) == fold->x->dtype;
-        const int64_t most = lies ? walk.length : REF_CHUNK;
+        const bool lies = walk.step[0] == 1 && dtype == fold->x->dtype;
+        const int64_t most = lies ? FEW : REF_CHUNK;
         for (int64_t i = 0; i < walk.length; i += most) {
             const int64_t n = walk.length - i < most ? walk.length - i : most;
             fold_row(fold, kind, from + walk.offset[0] + i * walk.step[0], walk.step[0], n, &some,
                      &total);
         }
     }
-    put_int(fold, kind, to, total);
+    if (dtype == fold->x->dtype && fold->count > 0 && kind != REF_REDUCE_MEAN) {
+        memcpy((char *)fold->y->data + (size_t)to * size, &total, size);
+    } else {
+        ref_put_int(fold->y, to, finish_int(fold, kind, total));
+    }
 }
 
 /* The extremes of `n` outputs, of numbers as they lie. */
@@ -205,7 +235,7 @@ void ref_find_wide_extremes(const ref_folding *fold, ref_reduce kind, int64_t fr
     int64_t room[REF_COLUMNS];
     const bool is_float = ref_domain_of(fold->x->dtype) == REF_DOMAIN_FLOAT;
     const ref_extremes *of =
-        ref_extremes_of(is_float ? KILN_DTYPE_FLOAT64 : type_folded(fold->x->dtype));
+        ref_extremes_of(is_float ? KILN_DTYPE_FLOAT64 : type_folded(kind, fold->x->dtype));
     ref_walk walk = ref_walk_folded(fold);
     bool some = false;
     while (ref_walk_next(&walk)) {
@@ -227,30 +257,63 @@ void ref_find_wide_extremes(const ref_folding *fold, ref_reduce kind, int64_t fr
     }
 }
 
+/* Adds rows to the totals of `n` outputs that lie side by side. */
+static void add_rows(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t step,
+                     int64_t rows, int64_t n, void *totals)
+{
+    int64_t room[REF_COLUMNS];
+    const kiln_dtype dtype = type_folded(kind, fold->x->dtype);
+    const int_fold of = int_fold_of(kind, dtype);
+    for (int64_t r = 0; r < rows;) {
+        const bool some = dtype == fold->x->dtype && r + TOGETHER <= rows;
+        of.beside(ints_at(fold->x, dtype, from + r * step, 1, n, room), some ? TOGETHER : 1, step,
+                  n, totals);
+        r += some ? TOGETHER : 1;
+    }
+}
+
+static void mean_columns(const ref_folding *fold, int64_t from, int64_t to, int64_t n)
+{
+    int64_t sums[REF_COLUMNS] = {0};
+    const bool narrow = is_narrow(REF_REDUCE_MEAN, type_folded(REF_REDUCE_MEAN, fold->x->dtype));
+    ref_walk walk = ref_walk_folded(fold);
+    while (ref_walk_next(&walk)) {
+        for (int64_t r = 0; r < walk.length; r += FEW) {
+            int32_t few[REF_COLUMNS] = {0};
+            add_rows(fold, REF_REDUCE_MEAN, from + walk.offset[0] + r * walk.step[0], walk.step[0],
+                     walk.length - r < FEW ? walk.length - r : FEW, n,
+                     narrow ? (void *)few : (void *)sums);
+            for (int64_t i = 0; narrow && i < n; i++) {
+                sums[i] += few[i];
+            }
+        }
+    }
+    for (int64_t i = 0; i < n; i++) {
+        sums[i] = finish_int(fold, REF_REDUCE_MEAN, (uint64_t)sums[i]);
+    }
+    ref_store_int(fold->y, to, 1, n, sums);
+}
+
 void ref_fold_int_columns(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to,
                           int64_t n)
 {
-    int64_t room[REF_COLUMNS];
-    uint64_t into[REF_COLUMNS];
-    const kiln_dtype dtype = type_folded(fold->x->dtype);
-    const int_fold *of = int_fold_of(kind, dtype);
-    ref_walk walk = ref_walk_folded(fold);
+    int64_t into[REF_COLUMNS];
+    const bool lies = type_folded(kind, fold->x->dtype) == fold->x->dtype;
+    const ref_tensor *y = fold->y;
+    void *totals = lies ? (char *)y->data + (size_t)to * ref_element_size(y->dtype) : (void *)into;
+    ref_tensor row = {.dtype = lies ? y->dtype : KILN_DTYPE_INT64, .data = totals};
+    if (kind == REF_REDUCE_MEAN) {
+        mean_columns(fold, from, to, n);
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
-        into[i] = kind == REF_REDUCE_PROD;
+        ref_put_int(&row, i, kind == REF_REDUCE_PROD);
     }
+    ref_walk walk = ref_walk_folded(fold);
     while (ref_walk_next(&walk)) {
-        for (int64_t r = 0; r < walk.length;) {
-            const bool some = dtype == fold->x->dtype && r + TOGETHER <= walk.length;
-            const int64_t at = from + walk.offset[0] + r * walk.step[0];
-            of->beside(ints_at(fold->x, at, 1, n, room), some ? TOGETHER : 1, walk.step[0], n,
-                       into);
-            r += some ? TOGETHER : 1;
-        }
+        add_rows(fold, kind, from + walk.offset[0], walk.step[0], walk.length, n, totals);
     }
-    int64_t found[REF_COLUMNS];
-    memcpy(found, into, (size_t)n * sizeof *found);
-    for (int64_t i = 0; kind == REF_REDUCE_MEAN && i < n; i++) {
-        found[i] = finish_int(fold, kind, into[i]);
+    if (!lies) {
+        ref_store_int(fold->y, to, 1, n, into);
     }
-    ref_store_int(fold->y, to, 1, n, found);
 }

@@ -259,11 +259,25 @@ static const numeric_function numeric_functions[] = {
     X(KILN_DTYPE_INT16, int16_t) \
     X(KILN_DTYPE_INT32, int32_t) \
     X(KILN_DTYPE_INT64, int64_t)
+/* Those that are not signed; their magnitude is a copy. */
+#define UNSIGNED_LIST(X, type)    \
+    X(Abs, type, x)               \
+    X(Neg, type, 0 - (uint64_t)x) \
+    X(Relu, type, x)              \
+    X(Sign, type, x != 0)         \
+    X(BitwiseNot, type, ~(uint64_t)x)
+#define UNSIGNED_INTS(X)           \
+    X(KILN_DTYPE_UINT8, uint8_t)   \
+    X(KILN_DTYPE_UINT16, uint16_t) \
+    X(KILN_DTYPE_UINT32, uint32_t) \
+    X(KILN_DTYPE_UINT64, uint64_t)
 #define DEFINE_ONE(name, type, expression) DEFINE_TYPED(name, type, expression)
 #define DEFINE_FLOATS(dtype, type) FLOAT_LIST(DEFINE_ONE, type)
 #define DEFINE_INTS(dtype, type) INT_LIST(DEFINE_ONE, type)
 FLOATS(DEFINE_FLOATS)
 INTS(DEFINE_INTS)
+#define DEFINE_UNSIGNED(dtype, type) UNSIGNED_LIST(DEFINE_ONE, type)
+UNSIGNED_INTS(DEFINE_UNSIGNED)
 
 typedef void (*typed_function)(const void *from, int64_t n, void *result);
 
@@ -273,7 +287,9 @@ static typed_function typed_of(kiln_dtype dtype, int variant)
 #define LIST_ONE(name, type, expression) [REF_NUMERIC_##name] = type##_##name,
 #define LIST_FLOATS(dtype, type) [dtype] = {FLOAT_LIST(LIST_ONE, type)},
 #define LIST_INTS(dtype, type) [dtype] = {INT_LIST(LIST_ONE, type)},
-    static const typed_function typed[][REF_NUMERIC_COUNT] = {FLOATS(LIST_FLOATS) INTS(LIST_INTS)};
+#define LIST_UNSIGNED(dtype, type) [dtype] = {UNSIGNED_LIST(LIST_ONE, type)},
+    static const typed_function typed[][REF_NUMERIC_COUNT] = {FLOATS(LIST_FLOATS) INTS(LIST_INTS)
+                                                                  UNSIGNED_INTS(LIST_UNSIGNED)};
     return (size_t)dtype < KLN_ARRAY_LENGTH(typed) ? typed[dtype][variant] : NULL;
 }
 
