@@ -242,6 +242,34 @@ static kiln_status ref_op_expand(ref_call *call)
     return KILN_OK;
 }
 
+/* One copy from a view that has each repetition as a dimension of its own, where these are not too
+ * many; else false. */
+static bool tile_at_once(const ref_tensor *x, const int64_t *repeats, ref_tensor *y)
+{
+    int64_t dense[REF_RANK];
+    int64_t dims[2 * REF_RANK];
+    int64_t from[2 * REF_RANK];
+    int64_t to[2 * REF_RANK];
+    int rank = 0;
+    ref_dense_strides(x->rank, x->dims, dense);
+    for (int i = 0; i < x->rank; i++) {
+        if (repeats[i] != 1) {
+            dims[rank] = repeats[i];
+            from[rank++] = 0;
+        }
+        if (x->dims[i] != 1) {
+            dims[rank] = x->dims[i];
+            from[rank++] = dense[i];
+        }
+    }
+    if (rank > REF_RANK) {
+        return false;
+    }
+    ref_dense_strides(rank, dims, to);
+    copy(x, 0, from, y, 0, to, rank, dims);
+    return true;
+}
+
 static kiln_status ref_op_tile(ref_call *call)
 {
     const ref_tensor *x = ref_input(call, 0);
@@ -258,6 +286,9 @@ static kiln_status ref_op_tile(ref_call *call)
                       (long long)repeats[i]);
     }
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
+    if (tile_at_once(x, repeats, y)) {
+        return KILN_OK;
+    }
     int64_t from[REF_RANK];
     int64_t to[REF_RANK];
     ref_dense_strides(x->rank, x->dims, from);

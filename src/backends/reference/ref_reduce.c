@@ -5,6 +5,14 @@
 #include "ref_ops.h"
 #include "ref_reduce.h"
 
+/* Whether the elements of each output are neighbours. */
+static bool is_dense(const ref_folding *fold)
+{
+    int64_t dense[REF_RANK];
+    ref_dense_strides(fold->rank, fold->dims, dense);
+    return fold->rank > 0 && memcmp(dense, fold->strides, (size_t)fold->rank * sizeof *dense) == 0;
+}
+
 static kiln_status begin_folding(ref_call *call, uint32_t mask, bool keep, kiln_dtype dtype,
                                  ref_folding *fold)
 {
@@ -33,6 +41,7 @@ static kiln_status begin_folding(ref_call *call, uint32_t mask, bool keep, kiln_
         }
     }
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, rank, dims, &fold->y));
+    fold->is_dense = is_dense(fold);
     int64_t to[REF_RANK];
     ref_dense_strides(kept_rank, kept, to);
     ref_walk_init(&fold->kept, kept_rank, kept);
@@ -161,14 +170,6 @@ static void fold_columns(const ref_folding *fold, ref_reduce kind, int64_t from,
     ref_store_float(fold->y, to, 1, n, into);
 }
 
-/* Whether the elements of each output are neighbours. */
-static bool is_dense(const ref_folding *fold)
-{
-    int64_t dense[REF_RANK];
-    ref_dense_strides(fold->rank, fold->dims, dense);
-    return fold->rank > 0 && memcmp(dense, fold->strides, (size_t)fold->rank * sizeof *dense) == 0;
-}
-
 #define LONG 512 /* a row whose terms need not wait for each other, */
 #define FEW 4    /* where there are no others beside it */
 
@@ -283,7 +284,7 @@ static int64_t fold_several(const ref_folding *fold, ref_reduce kind, int64_t i)
         }
         return n;
     }
-    if (fold->count == 0 || whole || (logs && !is_float) || !is_dense(fold)) {
+    if (fold->count == 0 || whole || (logs && !is_float) || !fold->is_dense) {
         return 0;
     }
     if (ref_is_extreme(kind)) {

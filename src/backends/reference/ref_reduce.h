@@ -15,6 +15,7 @@ typedef struct ref_folding {
     int64_t dims[REF_RANK];
     int64_t strides[REF_RANK];
     int64_t count; /* elements folded into one */
+    bool is_dense; /* whether these are neighbours */
 } ref_folding;
 
 /* Over the elements of one output, from its first. */

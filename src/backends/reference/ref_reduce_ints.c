@@ -186,12 +186,27 @@ static int64_t finish_int(const ref_folding *fold, ref_reduce kind, uint64_t tot
     return (int64_t)total;
 }
 
+static void finish_one(const ref_folding *fold, ref_reduce kind, int64_t to, uint64_t total)
+{
+    const size_t size = ref_element_size(fold->y->dtype);
+    const bool lies = type_folded(kind, fold->y->dtype) == fold->y->dtype;
+    if (lies && fold->count > 0 && kind != REF_REDUCE_MEAN) {
+        memcpy((char *)fold->y->data + (size_t)to * size, &total, size);
+    } else {
+        ref_put_int(fold->y, to, finish_int(fold, kind, total));
+    }
+}
+
 void ref_fold_ints(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to)
 {
     uint64_t total = kind == REF_REDUCE_PROD;
     bool some = false;
     const kiln_dtype dtype = type_folded(kind, fold->x->dtype);
-    const size_t size = ref_element_size(fold->y->dtype);
+    if (fold->is_dense && fold->count <= FEW && dtype == fold->x->dtype) {
+        fold_row(fold, kind, from, 1, fold->count, &some, &total);
+        finish_one(fold, kind, to, total);
+        return;
+    }
     ref_walk walk = ref_walk_folded(fold);
     while (ref_walk_next(&walk)) {
         const bool lies = walk.step[0] == 1 && dtype == fold->x->dtype;
@@ -202,11 +217,7 @@ void ref_fold_ints(const ref_folding *fold, ref_reduce kind, int64_t from, int64
                      &total);
         }
     }
-    if (dtype == fold->x->dtype && fold->count > 0 && kind != REF_REDUCE_MEAN) {
-        memcpy((char *)fold->y->data + (size_t)to * size, &total, size);
-    } else {
-        ref_put_int(fold->y, to, finish_int(fold, kind, total));
-    }
+    finish_one(fold, kind, to, total);
 }
 
 /* The extremes of `n` outputs, of numbers as they lie. */
@@ -272,6 +283,20 @@ static void add_rows(const ref_folding *fold, ref_reduce kind, int64_t from, int
     }
 }
 
+/* Sums by a count, cut off, where all have so few digits that no quotient rounds to a whole number
+ * that it is not. */
+REF_WIDE static bool divide_small(int64_t n, int64_t count, int64_t *sums)
+{
+    int64_t large = 0;
+    for (int64_t i = 0; i < n; i++) {
+        large |= (int64_t)((uint64_t)sums[i] + (UINT64_C(1) << 51)) >> 52;
+    }
+    for (int64_t i = 0; large == 0 && i < n; i++) {
+        sums[i] = (int64_t)((double)sums[i] / (double)count);
+    }
+    return large == 0;
+}
+
 static void mean_columns(const ref_folding *fold, int64_t from, int64_t to, int64_t n)
 {
     int64_t sums[REF_COLUMNS] = {0};
@@ -288,7 +313,8 @@ static void mean_columns(const ref_folding *fold, int64_t from, int64_t to, int6
             }
         }
     }
-    for (int64_t i = 0; i < n; i++) {
+    const bool done = divide_small(n, fold->count, sums);
+    for (int64_t i = 0; !done && i < n; i++) {
         sums[i] = finish_int(fold, REF_REDUCE_MEAN, (uint64_t)sums[i]);
     }
     ref_store_int(fold->y, to, 1, n, sums);
@@ -302,13 +328,15 @@ void ref_fold_int_columns(const ref_folding *fold, ref_reduce kind, int64_t from
     const ref_tensor *y = fold->y;
     void *totals = lies ? (char *)y->data + (size_t)to * ref_element_size(y->dtype) : (void *)into;
     ref_tensor row = {.dtype = lies ? y->dtype : KILN_DTYPE_INT64, .data = totals};
+    int64_t first[REF_COLUMNS];
     if (kind == REF_REDUCE_MEAN) {
         mean_columns(fold, from, to, n);
         return;
     }
     for (int64_t i = 0; i < n; i++) {
-        ref_put_int(&row, i, kind == REF_REDUCE_PROD);
+        first[i] = kind == REF_REDUCE_PROD;
     }
+    ref_store_int(&row, 0, 1, n, first);
     ref_walk walk = ref_walk_folded(fold);
     while (ref_walk_next(&walk)) {
         add_rows(fold, kind, from + walk.offset[0], walk.step[0], walk.length, n, totals);

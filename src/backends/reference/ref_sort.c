@@ -25,8 +25,8 @@ static int order(const ref_tensor *x, int64_t a, int64_t b)
 
 typedef struct sorting {
     const ref_tensor *x;
-    int64_t start, step; /* TopK: of the row */
-    const double *row;   /* its elements, where they are floats */
+    int64_t start, step;  /* TopK: of the row */
+    const uint64_t *keys; /* its elements, as they are compared */
     bool descending;
     /* Unique: slices of `inner` elements in `outer` pieces, `length` of them along the axis */
     int64_t inner, outer, length;
@@ -59,12 +59,39 @@ static int compare_elements(const sorting *sort, int64_t a, int64_t b)
     return sort->descending ? -result : result;
 }
 
-static int compare_doubles(const sorting *sort, int64_t a, int64_t b)
+/* Numbers that are in order and equal as the elements are: NaN is last, zeros are equal. */
+static void make_keys(const ref_tensor *x, int64_t start, int64_t step, int64_t count,
+                      uint64_t *keys)
 {
-    /* Only a sort that has a row is given this. */
-    const int result =
-        order_doubles(sort->row[a], sort->row[b]); /* NOLINT(clang-analyzer-core.NullDereference) */
-    return sort->descending ? -result : result;
+    const uint64_t sign = UINT64_C(1) << 63;
+    const bool is_float = ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT;
+    const bool is_signed = ref_domain_of(x->dtype) == REF_DOMAIN_SIGNED;
+    for (int64_t at = 0; at < count; at += REF_CHUNK) {
+        const int64_t n = count - at < REF_CHUNK ? count - at : REF_CHUNK;
+        double floats[REF_CHUNK];
+        int64_t ints[REF_CHUNK];
+        if (is_float) {
+            ref_load_float(x, start + at * step, step, n, floats);
+        } else {
+            ref_load_int(x, start + at * step, step, n, ints);
+        }
+        for (int64_t i = 0; !is_float && i < n; i++) {
+            keys[at + i] = (uint64_t)ints[i] ^ (is_signed ? sign : 0);
+        }
+        for (int64_t i = 0; is_float && i < n; i++) {
+            const double v = floats[i] + 0.0;
+            uint64_t bits = 0;
+            memcpy(&bits, &v, sizeof bits);
+            keys[at + i] = isnan(v) ? UINT64_MAX : (bits & sign) != 0 ? ~bits : bits | sign;
+        }
+    }
+}
+
+static int compare_keys(const sorting *sort, int64_t a, int64_t b)
+{
+    const uint64_t va = sort->keys[a];
+    const uint64_t vb = sort->keys[b];
+    return sort->descending ? (va < vb) - (va > vb) : (va > vb) - (va < vb);
 }
 
 static kiln_status read_k(const ref_call *call, int64_t length, int64_t *k)
@@ -143,22 +170,16 @@ static kiln_status ref_op_top_k(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_output(call, 1, KILN_DTYPE_INT64, x->rank, dims, &indices));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *items, &items));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *room, &room));
-    sorting sort = {.x = x, .compare = compare_elements};
-    double *row = NULL;
-    if (ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT) {
-        KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
-        sort.compare = compare_doubles;
-        sort.row = row;
-    }
+    uint64_t *keys = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *keys, &keys));
+    sorting sort = {.x = x, .keys = keys, .compare = compare_keys};
     sort.step = ref_product(x->dims, axis + 1, x->rank);
     sort.descending = ref_attribute_int(call, "largest", 1) != 0;
     const size_t size = ref_element_size(x->dtype);
     for (int64_t i = 0; x->count > 0 && i < x->count / n; i++) {
         sort.start = i / sort.step * n * sort.step + i % sort.step;
-        if (row != NULL) {
-            KLN_RETURN_IF_ERROR(ref_spend(call, 0));
-            ref_load_float(x, sort.start, sort.step, n, row);
-        }
+        KLN_RETURN_IF_ERROR(ref_spend(call, 0));
+        make_keys(x, sort.start, sort.step, n, keys);
         if (k < n / 8) {
             select_first(&sort, items, n, k);
         } else {
@@ -192,33 +213,6 @@ static int compare_slices(const sorting *sort, int64_t a, int64_t b)
         }
     }
     return 0;
-}
-
-/* Numbers that are in order and equal as the elements are: NaN is last, zeros are equal. */
-static void make_keys(const ref_tensor *x, uint64_t *keys)
-{
-    const uint64_t sign = UINT64_C(1) << 63;
-    const bool is_float = ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT;
-    const bool is_signed = ref_domain_of(x->dtype) == REF_DOMAIN_SIGNED;
-    for (int64_t at = 0; at < x->count; at += REF_CHUNK) {
-        const int64_t n = x->count - at < REF_CHUNK ? x->count - at : REF_CHUNK;
-        double floats[REF_CHUNK];
-        int64_t ints[REF_CHUNK];
-        if (is_float) {
-            ref_load_float(x, at, 1, n, floats);
-        } else {
-            ref_load_int(x, at, 1, n, ints);
-        }
-        for (int64_t i = 0; !is_float && i < n; i++) {
-            keys[at + i] = (uint64_t)ints[i] ^ (is_signed ? sign : 0);
-        }
-        for (int64_t i = 0; is_float && i < n; i++) {
-            const double v = floats[i] + 0.0;
-            uint64_t bits = 0;
-            memcpy(&bits, &v, sizeof bits);
-            keys[at + i] = isnan(v) ? UINT64_MAX : (bits & sign) != 0 ? ~bits : bits | sign;
-        }
-    }
 }
 
 /* Sorts items by their keys, digit by digit, so that equal ones keep their order. */
@@ -348,7 +342,7 @@ static kiln_status ref_op_unique(ref_call *call)
     KLN_RETURN_IF_ERROR(
         ref_spend(call, 20.0 * (double)sort.length * (double)(sort.inner * sort.outer + 1)));
     if (sort.inner * sort.outer == 1) {
-        make_keys(x, u.keys);
+        make_keys(x, 0, 1, x->count, u.keys);
         sort_by_keys(u.keys, u.sorted, sort.length, room);
     } else {
         merge_sort(&sort, u.sorted, sort.length, room);
