@@ -47,6 +47,11 @@ static kiln_status ref_op_arg(ref_call *call)
     const int64_t n = x->dims[axis];
     const int64_t inner = ref_product(x->dims, axis + 1, x->rank);
     KLN_RETURN_IF(n == 0 && y->count > 0, KILN_ERROR_SHAPE, "axis %d is empty", axis);
+    double *wide = NULL; /* a row of floats that have no functions of their own */
+    if (ref_extremes_of(x->dtype) == NULL && ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT &&
+        inner == 1) {
+        KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *wide, &wide));
+    }
     for (int64_t i = 0; i < y->count;) {
         const int64_t left = inner - i % inner;
         const int64_t columns = left < REF_COLUMNS ? left : REF_COLUMNS;
@@ -58,9 +63,13 @@ static kiln_status ref_op_arg(ref_call *call)
             ref_place_columns(x->dtype, row, inner, n, columns, most, last, places);
         }
         for (int64_t k = 0; k < columns; k++) {
-            int64_t best = !typed      ? -1
-                           : inner > 1 ? places[k]
-                                       : place_in_row(x->dtype, row, n, most, last);
+            int64_t best = -1;
+            if (wide != NULL) {
+                ref_load_float(x, from, 1, n, wide);
+                best = place_in_row(KILN_DTYPE_FLOAT64, wide, n, most, last);
+            } else if (typed) {
+                best = inner > 1 ? places[k] : place_in_row(x->dtype, row, n, most, last);
+            }
             for (int64_t j = best < 0 ? 0 : n; j < n; j++) {
                 const int64_t at = from + k + j * inner;
                 best = best < 0 || beats(x, at, from + k + best * inner, most, last) ? j : best;

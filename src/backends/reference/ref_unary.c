@@ -143,17 +143,71 @@ static void apply_near(int variant, const parameters *p, int64_t n, const float 
     }
 }
 
+/* Which of `n` floats may be told from what they were rounded from by a rounding to fewer digits:
+ * those in the middle of two, or below the least normal half. */
+REF_WIDE static bool find_middles(bool halves, int64_t n, const float *v, uint8_t *odd)
+{
+    const uint32_t rest = halves ? 0x1fff : 0xffff;
+    const uint32_t middle = halves ? 0x1000 : 0x8000;
+    uint32_t any = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = 0;
+        memcpy(&bits, &v[i], sizeof bits);
+        const uint32_t size = bits & 0x7fffffffU;
+        const uint32_t small = (uint32_t)halves & (uint32_t)(size - 1 < 0x38800000U - 1);
+        odd[i] = (uint8_t)((uint32_t)((bits & rest) == middle) | small);
+        any |= odd[i];
+    }
+    return any != 0;
+}
+
+/* Halves and bfloats by the functions of floats. */
+static void apply_short(int variant, const parameters *p, const ref_tensor *x, ref_tensor *y)
+{
+    for (int64_t at = 0; at < x->count; at += REF_CHUNK) {
+        const int64_t n = x->count - at < REF_CHUNK ? x->count - at : REF_CHUNK;
+        double wide[REF_CHUNK];
+        float from[REF_CHUNK];
+        float to[REF_CHUNK];
+        uint8_t odd[REF_CHUNK];
+        ref_load_float(x, at, 1, n, wide);
+        for (int64_t i = 0; i < n; i++) {
+            from[i] = (float)wide[i];
+        }
+        if (lean_functions[variant] != NULL) {
+            lean_functions[variant](p, n, from, to);
+        } else {
+            apply_near(variant, p, n, from, to);
+        }
+        const bool any = find_middles(y->dtype == KILN_DTYPE_FLOAT16, n, to, odd);
+        for (int64_t i = 0; i < n; i++) {
+            const double x_i = wide[i];
+            wide[i] = (double)to[i];
+            if (any && odd[i] != 0) {
+                unary_functions[variant](p, 1, &x_i, &wide[i]);
+            }
+        }
+        ref_store_float(y, at, 1, n, wide);
+    }
+}
+
 static kiln_status ref_op_unary(ref_call *call)
 {
     const parameters p = read_parameters(call);
     const lean_function lean = lean_functions[call->variant];
     const ref_tensor *x = ref_input(call, 0);
     const bool near = ref_has_near(call->variant);
-    if ((lean == NULL && !near) || x == NULL || x->dtype != KILN_DTYPE_FLOAT32) {
+    const bool is_short =
+        x != NULL && (x->dtype == KILN_DTYPE_FLOAT16 || x->dtype == KILN_DTYPE_BFLOAT16);
+    if ((lean == NULL && !near) || x == NULL || (x->dtype != KILN_DTYPE_FLOAT32 && !is_short)) {
         return apply(call, unary_functions[call->variant], &p);
     }
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    if (is_short) {
+        apply_short(call->variant, &p, x, y);
+        return KILN_OK;
+    }
     if (near) {
         apply_near(call->variant, &p, x->count, x->data, y->data);
     } else {
