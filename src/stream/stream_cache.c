@@ -238,7 +238,9 @@ static int64_t width_for(const kiln_generator *self, int64_t columns)
         step *= 2;
     }
     const int64_t width = (columns + step) / step * step;
-    return width < cache->most_width ? width : cache->most_width;
+    const int64_t least = self->model.decode.limits.least_past;
+    const int64_t taken = width > least ? width : least;
+    return taken < cache->most_width ? taken : cache->most_width;
 }
 
 static kiln_status fill_zeros(const kiln_generator *self, kiln_buffer *buffer)

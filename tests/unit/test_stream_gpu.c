@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The cache on a GPU that the fake driver plays. */
 #include "fake_cuda_test.h"
+#include "stream/stream_parts.h"
 #include "stream_test.h"
 
 static unsigned next_random(unsigned *state, unsigned below)
@@ -84,6 +85,23 @@ FAKE_TEST(a_past_is_little_wider_than_what_it_has)
     assert_in_range(self.in_vain, 1, 32);
     const uint64_t column = 2 * 4 * sizeof(float); /* of two heads */
     assert_true(counted(generator).moved_bytes <= 8 * 250 * column);
+}
+
+/* As a profile for steps may want it. */
+FAKE_TEST(a_past_is_no_narrower_than_the_engine_takes)
+{
+    static const int64_t prompt[4] = {1, 2, 3, 4};
+    played self = PLAYED(.on_gpu = true, .puts_out_new = true);
+    later_count = 0;
+    owned_generator generator =
+        played_generator(&self, KILN_GENERATOR_OPTIONS(.max_batch = 1, .max_length = 250));
+    kiln_sequence *sequence = NULL;
+    const kiln_sequence_options how = KILN_SEQUENCE_OPTIONS(.max_tokens = 3);
+    generator->model.decode.limits.least_past = 48;
+    assert_ok(kiln_generator_submit(generator, prompt, 4, &how, &sequence));
+    check_played(sequence, prompt, 4, 3);
+    kiln_sequence_release(sequence);
+    assert_int_equal(self.in_vain, 48 - 4);
 }
 
 FAKE_TEST(rows_are_copied_at_any_alignment)
