@@ -328,6 +328,9 @@ bool serve_call_answer(serve_connection *at, int code, const char *type, serve_r
     at->code = code;
     call->status = 0;
     call->out = transcode(call, code, &reply->text);
+    if (serve_call_streams(call)) {
+        serve_call_put_final(&call->out, true);
+    }
     if (count != 0) {
         call->reply = reply;
     } else {

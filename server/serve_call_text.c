@@ -100,6 +100,13 @@ static void put_parameter(serve_text *into, const char *key, uint32_t number, se
     serve_text_finish(&entry);
 }
 
+void serve_call_put_final(serve_text *into, bool is_final)
+{
+    static const char entry[] = "\x22\x1b\x0a\x15triton_final_response\x12\x02\x08";
+    serve_text_append(into, entry, sizeof entry - 1);
+    serve_text_append(into, is_final ? "\1" : "\0", 1);
+}
+
 /* An event of generate_stream as what ModelStreamInfer answers. */
 static void put_event(serve_text *out, serve_slice event)
 {
@@ -135,6 +142,7 @@ static void put_event(serve_text *out, serve_slice event)
         if (finish[0] != '\0') {
             put_parameter(&inner, "finish_reason", 3, (serve_slice){finish, strlen(finish)});
         }
+        serve_call_put_final(&inner, finish[0] != '\0');
         serve_proto_put_head(&inner, SERVE_GRPC_RAW_OUTPUT, sizeof token);
         serve_text_append(&inner, &token, sizeof token);
     }

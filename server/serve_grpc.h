@@ -199,6 +199,9 @@ bool serve_call_is_text(serve_call *call, serve_proto_span message, const char *
                         const char *version);
 /* call->json as generate_stream reads it; as serve_proto_to_json. */
 bool serve_call_text_json(serve_call *call, serve_proto_span message, const char **reason);
+/* A parameter of an answer of ModelStreamInfer: whether it is the last one to its request, as
+ * Triton's clients count them. */
+void serve_call_put_final(serve_text *into, bool is_final);
 /* Sends the tokens that are there. */
 void serve_call_read_text(serve_call *call);
 void serve_call_stop_text(serve_call *call);

@@ -19,7 +19,7 @@ typedef enum kind {
     WHOLE,   /* least to most */
     REAL,    /* least to most */
     LIST,    /* of tokens */
-    IGNORED, /* what the path says already */
+    IGNORED, /* what is so anyway */
     REFUSED  /* `why` has the rest of the sentence */
 } kind;
 
@@ -47,6 +47,7 @@ static const member members[] = {
     {"stop_token_ids", LIST, AT(stops), 0, 0, NULL},
     {"timeout", WHOLE, AT(timeout), 0, 0x1p53, NULL},
     {"stream", IGNORED, 0, 0, 0, NULL},
+    {"triton_enable_empty_final_response", IGNORED, 0, 0, 0, NULL}, /* the last is not empty */
     {"text_input", REFUSED, 0, 0, 0, NO_TOKENIZER "tokens of the text"},
     {"stop_words", REFUSED, 0, 0, 0, NO_TOKENIZER "tokens, and \"stop_token_ids\""},
     {"stop", REFUSED, 0, 0, 0, NO_TOKENIZER "tokens, and \"stop_token_ids\""},

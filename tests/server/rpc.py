@@ -216,6 +216,7 @@ def test_stream(server, *_):
     for number, answer in enumerate(found):
         if number % 10:
             assert answer.id == str(number), (number, answer)
+            assert answer.parameters["triton_final_response"].bool_param, answer
             assert struct.unpack("<f", answer.raw_output_contents[0][:4]) == (number * 2,)
         else:
             assert "there is no model" in answer, answer

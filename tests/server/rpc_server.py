@@ -77,7 +77,8 @@ def test_texts(folder):
                 kind = ("INT64", "<i8") if number % 2 else ("INT32", "<i4")
                 client.async_stream_infer(
                     "lm", [tensor("input_ids", kind[0], numpy.array([prompt], kind[1]))],
-                    request_id=str(number), parameters={"max_tokens": count})
+                    request_id=str(number), parameters={"max_tokens": count},
+                    enable_empty_final_response=number == 1)
             assert done.wait(60), found
             client.stop_stream(cancel_requests=cancels)
             return found
@@ -92,6 +93,8 @@ def test_texts(folder):
                               for answer in answers]
                     assert tokens == continued(prompt, 12), (prompt, tokens)
                     assert answers[-1].parameters["finish_reason"].string_param == "length"
+                    assert [answer.parameters["triton_final_response"].bool_param
+                            for answer in answers] == [False] * 11 + [True], answers
         in_threads(8, one)
         with triton.InferenceServerClient(target(server)) as client:
             assert "max_tokens" in texts(client, [[1, 2]], 0)[0][0]
