@@ -149,6 +149,10 @@ const char *cli_counterpart(const char *word, const char **tool);
 
 /* --- values (cli_value.c) --- */
 
+/* Whether a file could be written there, with what speaks against it: better known before an hour's
+ * build than behind it. */
+cli_exit cli_look_at_output(const char *path);
+
 /* Reads the value of an option of a command's own into its field. */
 cli_exit cli_option_read(const cli_command *command, const cli_option *option, const char *value,
                          void *field);

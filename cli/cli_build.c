@@ -155,6 +155,9 @@ static cli_exit build_and_save(const build_settings *settings, const char *path)
         wanted = *settings->build;
     }
     wanted.issues = &issues;
+    if (wanted.timing_cache != NULL && cli_look_at_output(wanted.timing_cache) != CLI_DONE) {
+        return CLI_FAILED;
+    }
     kiln_engine *engine = NULL;
     kiln_build_progress progress = {.struct_size = sizeof progress};
     kiln_tune_result tuned = {.struct_size = sizeof tuned};

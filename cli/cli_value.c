@@ -120,8 +120,7 @@ static cli_exit read_choice(const cli_command *command, const cli_option *option
     return CLI_MISUSED;
 }
 
-/* Whether a file could be written there: better known before an hour's build than behind it. */
-static cli_exit read_output(const char *path, const char **field)
+cli_exit cli_look_at_output(const char *path)
 {
     struct stat found;
     const char *slash = strrchr(path, '/');
@@ -137,7 +136,6 @@ static cli_exit read_output(const char *path, const char **field)
         cli_error("\"%s\": it cannot be created: %s", path, why);
     }
     cli_text_finish(&folder);
-    *field = path;
     return why == NULL ? CLI_DONE : CLI_FAILED;
 }
 
@@ -149,7 +147,7 @@ cli_exit cli_option_read(const cli_command *command, const cli_option *option, c
         case CLI_FLAG: *(bool *)field = true; break;
         case CLI_COUNT: *(int *)field += 1; break;
         case CLI_TEXT: *(const char **)field = value; break;
-        case CLI_OUTPUT: return read_output(value, field);
+        case CLI_OUTPUT: *(const char **)field = value; return cli_look_at_output(value);
         case CLI_INTEGER:
         case CLI_REAL: return read_number(command, option, value, field);
         case CLI_CHOICE: return read_choice(command, option, value, field);

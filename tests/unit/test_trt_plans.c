@@ -327,8 +327,39 @@ STAND_IN_TEST(what_a_version_lacks_is_refused_by_name, "its versions lack other 
                  "it must be 0 to 9223372036854775807");
     options.l2_limit_for_tiling = 0;
     options.error_on_timing_cache_miss = true;
+    options.timing_cache = kiln_test_path("none.cache");
     assert_fails(KILN_ERROR_BACKEND, kiln_engine_build(network, &options, &engine),
                  "a tactic is missing in the timing cache");
+}
+
+/* Nothing that would be passed over is taken. */
+TENSORRT_TEST(what_asks_for_nothing_is_refused)
+{
+    static const struct {
+        const char *options[4];
+        const char *words;
+    } cases[] = {
+        {{"gpu_fallback", "true"}, "gpu_fallback: it goes with dla_core, which is not set"},
+        {{"exclude_lean_runtime", "true"}, "it goes with version_compatible"},
+        {{"error_on_timing_cache_miss", "true"}, "it goes with timing_cache"},
+        {{"serialize_plugins", "true"}, "it goes with plugins"},
+        {{"disable_timing_cache", "true", "timing_cache", "some.cache"}, "leave one of them out"},
+    };
+    owned_network network = conv_network();
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        kiln_build_options *options = NULL;
+        kiln_engine *engine = NULL;
+        assert_ok(kiln_build_options_create(&options));
+        options->backend = "tensorrt";
+        options->library = fake_folder(SOME_LAYOUT);
+        for (size_t k = 0; k < 4 && cases[i].options[k] != NULL; k += 2) {
+            assert_ok(
+                kiln_build_options_set(options, cases[i].options[k], cases[i].options[k + 1]));
+        }
+        assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, options, &engine),
+                     cases[i].words);
+        kiln_build_options_destroy(options);
+    }
 }
 
 /* The stand-in has two, a machine with a GPU of its own none. */

@@ -290,9 +290,7 @@ static kiln_status apply_dla(trt_build *build)
     const kiln_build_options *o = build->options;
     const trt_abi *abi = &build->library->abi;
     if (o->dla_core == 0) {
-        return o->gpu_fallback ? kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                                          "gpu_fallback: it goes with dla_core, which is not set")
-                               : KILN_OK;
+        return KILN_OK;
     }
     const int32_t core = o->dla_core > 0 ? o->dla_core : 0;
     const int32_t cores = trt_Builder_getNbDLACores(abi, build->builder);
@@ -343,8 +341,32 @@ static kiln_status check_refit_names(const kiln_build_options *o)
     return KILN_OK;
 }
 
+/* The library passes over, or tells at the end of a build, what asks for nothing by itself. */
+static kiln_status check_pairs(const kiln_build_options *o)
+{
+    const bool has_cache = o->timing_cache != NULL || o->timing_cache_bytes.size > 0;
+    const struct {
+        bool lacks;
+        const char *option, *other;
+    } pairs[] = {
+        {o->gpu_fallback && o->dla_core == 0, "gpu_fallback", "dla_core"},
+        {o->exclude_lean_runtime && !o->version_compatible, "exclude_lean_runtime",
+         "version_compatible"},
+        {o->error_on_timing_cache_miss && !has_cache, "error_on_timing_cache_miss", "timing_cache"},
+        {o->serialize_plugins && o->plugin_count == 0, "serialize_plugins", "plugins"},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(pairs); i++) {
+        KLN_RETURN_IF(pairs[i].lacks, KILN_ERROR_INVALID_ARGUMENT,
+                      "%s: it goes with %s, which is not set", pairs[i].option, pairs[i].other);
+    }
+    KLN_RETURN_IF(o->disable_timing_cache && has_cache, KILN_ERROR_INVALID_ARGUMENT,
+                  "disable_timing_cache: timing_cache is set as well; leave one of them out");
+    return KILN_OK;
+}
+
 kiln_status trt_check_options(const kiln_build_options *o)
 {
+    KLN_RETURN_IF_ERROR(check_pairs(o));
     KLN_RETURN_IF(o->refit_weight_count > 0 && o->refit != KILN_REFIT_INDIVIDUAL,
                   KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_build_options: %zu refit_weights are named, which only refit "

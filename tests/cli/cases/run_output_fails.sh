@@ -23,4 +23,6 @@ for output in no/such/folder/file folder; do
         kiln $command nowhere.onnx $option $output
         echo "$command: exit $?"
     done
+    kiln build nowhere.onnx -o good.plan --timing-cache $output
+    echo "timing cache: exit $?"
 done
