@@ -264,19 +264,31 @@ kiln_status capture_variant(capture_trial *trial, graph_variant variant, kiln_gr
 
 /* --- may it be captured at all --- */
 
-/* Where the chosen variant is not possible, the one with all copies inside is, which every device
- * and library can do. */
+static transfer_mode without_kernel(transfer_mode mode)
+{
+    return mode == TRANSFER_GATHERED ? TRANSFER_COPIED : mode;
+}
+
+/* Where the chosen variant is not possible, the same without kernels of Kiln's may be, and else the
+ * one with all copies inside is, which every device and library can do. */
 static kiln_status attempt(capture_trial *trial)
 {
     kln_exec *exec = trial->exec;
     graph_entry *entry = trial->entry;
-    const graph_variant plainest = {.in = TRANSFER_COPIED, .out = TRANSFER_COPIED};
     KLN_RETURN_IF_ERROR(transfers_make(exec, entry));
-    graph_variant variant = graph_variant_choose(exec, entry);
+    const graph_variant chosen = graph_variant_choose(exec, entry);
+    const graph_variant variants[] = {
+        chosen,
+        {.in = without_kernel(chosen.in), .out = without_kernel(chosen.out)},
+        {.in = TRANSFER_COPIED, .out = TRANSFER_COPIED},
+    };
+    graph_variant variant = chosen;
     kiln_status status = capture_variant(trial, variant, &entry->graph);
-    if (status != KILN_OK && (variant.in != TRANSFER_COPIED || variant.out != TRANSFER_COPIED)) {
-        variant = plainest;
-        status = capture_variant(trial, variant, &entry->graph);
+    for (size_t i = 1; status != KILN_OK && i < KLN_ARRAY_LENGTH(variants); i++) {
+        if (variants[i].in != variant.in || variants[i].out != variant.out) {
+            variant = variants[i];
+            status = capture_variant(trial, variant, &entry->graph);
+        }
     }
     if (status == KILN_OK) {
         kln_log(KILN_LOG_DEBUG, "engine", "a graph of %zu nodes, inputs %s, outputs %s",

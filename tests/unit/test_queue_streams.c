@@ -55,7 +55,8 @@ FAKE_TEST(copies_go_to_streams_of_their_own)
     options.stream = another;
     owned_context third = context_with(engine, &options);
     assert_int_equal(calls("cuStreamCreateWithPriority") - streams, 4);
-    static const int64_t counts[] = {8, 100000}; /* small ones go with the graph */
+    static const int64_t counts[] = {8, 100000}; /* small ones go with the graph, in one kernel */
+    const unsigned long launches = calls("cuLaunchKernel");
     float *x = calloc((size_t)counts[1], sizeof *x);
     assert_non_null(x);
     for (size_t i = 0; i < 2; i++) {
@@ -65,6 +66,7 @@ FAKE_TEST(copies_go_to_streams_of_their_own)
         const unsigned long copies = calls("cuMemcpyAsync");
         run_and_check(context, x, counts[i], 3);
         assert_int_equal(counters_of(context).graph_hits, i + 1);
+        assert_true(calls("cuLaunchKernel") > launches); /* while it was captured */
         assert_int_equal(calls("cuStreamWaitEvent") - waits, 2 * i);
         assert_int_equal(calls("cuMemcpyAsync") - copies, 2 * i);
     }
