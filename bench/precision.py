@@ -7,7 +7,8 @@ same batches and held-out inputs.
 
 BUILD has bin/kiln; MODELS is build/deps/models. Prints a table: for each model and type the signal
 to noise of the worst output by Kiln and by the peers, in decibels, on each of four sets of 32
-held-out inputs, and in brackets what half of all these inputs reach alone; then how many characters
+held-out inputs, and in brackets what half of all these inputs reach alone (with int4 also of what
+magika's softmax reads, on all of them); then how many characters
 the text recogniser reads as it does in float32, on 200 generated pictures. Peers are
 onnxconverter-common (fp16), onnxruntime.quantization's quantize_static (int8, per channel, with
 symmetric activations as TensorRT wants them, and with its default) and MatMulNBitsQuantizer (int4,
@@ -132,6 +133,20 @@ def feed_of(name, seed):
         return {"x": picture(seed, 48, 320, 1)}
     noise = numpy.random.default_rng(seed).normal(0, 1, (1, 3, 224, 224))
     return {"gpu_0/data_0": noise.astype(numpy.float32)}
+
+
+# What a softmax reads at the end of a model: behind it one input that is in doubt decides over a set.
+LOGITS = {"magika": "jax2tf_get_logits_/pjit_get_logits_/MagikaV2/Dense_1/AddV2:0"}
+
+
+def logits(name, path, feeds):
+    """Of a model that LOGITS names, what its softmax reads, less the mean of each input's."""
+    model = onnx.load(path)
+    model.graph.output.append(onnx.helper.make_tensor_value_info(LOGITS[name], 1, None))
+    run = onnxruntime.InferenceSession(model.SerializeToString(),
+                                       providers=["CPUExecutionProvider"])
+    rows = numpy.concatenate([run.run([LOGITS[name]], feed)[0] for feed in feeds]).astype(float)
+    return rows - rows.mean(axis=1, keepdims=True)
 
 
 def snr(before, after, sets):
@@ -285,6 +300,11 @@ def table(kiln, models, scratch):
                 try:
                     make()
                     found = snr(before, rounding(target), held_out)
+                    if name in LOGITS and kind.startswith("int4"):
+                        every = [feed for feeds_of in held_out for feed in feeds_of]
+                        a, b = (logits(name, of, every) for of in (path, target))
+                        noise = numpy.sum((a - b) ** 2)
+                        found += f"; before the softmax {decibels([(numpy.sum(a ** 2), noise)]):.1f}"
                 except Exception as failure:  # whatever a peer fails with is its own
                     line = (str(failure).splitlines() or [""])[0]
                     found = f"{type(failure).__name__}: {line[:60]}"
