@@ -135,7 +135,7 @@ def feed_of(name, seed):
     return {"gpu_0/data_0": noise.astype(numpy.float32)}
 
 
-# What a softmax reads at the end of a model: behind it one input that is in doubt decides over a set.
+# What the softmax at a model's end reads: behind it one input that is in doubt decides over a set.
 LOGITS = {"magika": "jax2tf_get_logits_/pjit_get_logits_/MagikaV2/Dense_1/AddV2:0"}
 
 
@@ -303,8 +303,8 @@ def table(kiln, models, scratch):
                     if name in LOGITS and kind.startswith("int4"):
                         every = [feed for feeds_of in held_out for feed in feeds_of]
                         a, b = (logits(name, of, every) for of in (path, target))
-                        noise = numpy.sum((a - b) ** 2)
-                        found += f"; before the softmax {decibels([(numpy.sum(a ** 2), noise)]):.1f}"
+                        noise = decibels([(numpy.sum(a ** 2), numpy.sum((a - b) ** 2))])
+                        found += f"; before the softmax {noise:.1f}"
                 except Exception as failure:  # whatever a peer fails with is its own
                     line = (str(failure).splitlines() or [""])[0]
                     found = f"{type(failure).__name__}: {line[:60]}"

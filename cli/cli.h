@@ -221,6 +221,8 @@ typedef struct cli_text {
 void cli_text_append(cli_text *text, const char *data, size_t size);
 void cli_text_printf(cli_text *text, const char *format, ...) CLI_PRINTF(2, 3);
 void cli_text_finish(cli_text *text);
+/* Writes it to a file, whole or not at all; says why not. (cli_save.c) */
+cli_exit cli_text_save(const cli_text *text, const char *path);
 
 /* Bytes of the well-formed UTF-8 sequence at `text`; 0 at the end, or when there is none. */
 size_t cli_utf8_length(const char *text);

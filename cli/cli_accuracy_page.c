@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli_accuracy.h"
@@ -189,7 +190,8 @@ cli_exit cli_accuracy_page(const cli_accuracy *accuracy, const kiln_precision_re
     if (kiln_precision_report_summary(report, &summary) != KILN_OK) {
         return cli_fail();
     }
-    FILE *page = fopen(output, "w");
+    cli_text text = {NULL, 0, 0};
+    FILE *page = open_memstream(&text.data, &text.size);
     if (page == NULL) {
         cli_error("\"%s\" cannot be written: %s", output, strerror(errno));
         return CLI_FAILED;
@@ -199,9 +201,11 @@ cli_exit cli_accuracy_page(const cli_accuracy *accuracy, const kiln_precision_re
     put_costs(page, accuracy);
     put_nodes(page, report, summary.node_count);
     const bool failed = ferror(page) != 0;
-    if (fclose(page) != 0 || failed) {
-        cli_error("\"%s\" cannot be written whole", output);
-        return CLI_FAILED;
+    const bool is_whole = fclose(page) == 0 && !failed;
+    if (!is_whole) {
+        cli_error("\"%s\" cannot be written: memory is short", output);
     }
-    return CLI_DONE;
+    const cli_exit done = is_whole ? cli_text_save(&text, output) : CLI_FAILED;
+    free(text.data);
+    return done;
 }

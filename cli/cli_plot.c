@@ -351,15 +351,7 @@ cli_exit cli_plot_write(const char *path, const char *title, const char *subtitl
     } else {
         add_svg(&text, title, subtitle, sweep);
     }
-    FILE *file = fopen(path, "wb");
-    bool is_written = file != NULL && fwrite(text.data, 1, text.size, file) == text.size;
-    if (file != NULL && fclose(file) != 0) {
-        is_written = false;
-    }
+    const cli_exit done = cli_text_save(&text, path);
     cli_text_finish(&text);
-    if (!is_written) {
-        cli_error("\"%s\" cannot be written", path);
-        return CLI_FAILED;
-    }
-    return CLI_DONE;
+    return done;
 }

@@ -426,8 +426,8 @@ static const cli_option options[] = {
     {"keep-operator", 0, "NAME", CLI_LIST, AT(keep_operators), 0, 0, NULL,
      "Nodes of this operator stay in float32. May be given several times."},
     {"keep-node", 0, "NAME", CLI_LIST, AT(keep_nodes), 0, 0, NULL,
-     "This node, or the one that makes this tensor, stays in float32, or what --rest says. May be "
-     "given several times."},
+     "This node, or the one that makes this tensor, stays in float32, or what --rest says; in NAME "
+     "* stands for any text. May be given several times."},
     {"bindings", 0, NULL, CLI_FLAG, AT(bindings), 0, 0, NULL,
      "Inputs and outputs get the type too, instead of keeping theirs."},
     {"range", 0, "NAME=LOW:HIGH", CLI_LIST, AT(edges.ranges), 0, 0, NULL,

@@ -52,8 +52,9 @@ typedef struct kiln_binding_quantization {
 typedef struct kiln_precision_options {
     size_t struct_size; /* set by KILN_PRECISION_OPTIONS_INIT */
     kiln_precision precision;
-    /* Operators ("Softmax") and nodes, by their name or that of an output, that stay in fp32; with
-     * `rest`, such nodes compute in that. */
+    /* Operators ("Softmax") and nodes, by their name or that of an output, in which * stands for
+     * any text ("/encoder/layer.0/" and a *), that stay in fp32; with `rest`, such nodes compute in
+     * that. */
     const char *const *keep_operators;
     size_t keep_operator_count;
     const char *const *keep_nodes;

@@ -375,26 +375,6 @@ static kiln_status report(const quantize_pass *pass)
     return KILN_OK;
 }
 
-static kiln_status check(const quantize_pass *pass)
-{
-    const kiln_precision_summary *totals = kln_precision_report_totals(pass->report);
-    if (totals->converted_count != 0) {
-        return KILN_OK;
-    }
-    for (size_t i = 0; i < pass->graph->node_count; i++) {
-        if (pass->nodes[i].reason == KILN_PRECISION_NO_RANGE) {
-            return kln_fail(KILN_ERROR_UNSUPPORTED,
-                            "nothing can be quantized: the range of tensor \"%s\" and of those "
-                            "like it is not known; give a table of ranges (kiln_calibrate)",
-                            pass->nodes[i].detail);
-        }
-    }
-    return kln_fail(KILN_ERROR_UNSUPPORTED,
-                    "nothing can be quantized: of %zu nodes none is a convolution or a product "
-                    "with constant weights that is not asked to stay",
-                    pass->graph->node_count);
-}
-
 static kiln_status run(quantize_pass *pass)
 {
     KLN_RETURN_IF_ERROR(kln_infer(pass->model, NULL, &pass->inference));
@@ -404,7 +384,7 @@ static kiln_status run(quantize_pass *pass)
     quantize_choose(pass);
     KLN_RETURN_IF_ERROR(write_graph(pass));
     KLN_RETURN_IF_ERROR(report(pass));
-    KLN_RETURN_IF_ERROR(check(pass));
+    KLN_RETURN_IF_ERROR(quantize_check_some(pass));
     pass->model->graph = pass->made;
     return KILN_OK;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the options ask to stay: lists of names, which are sorted here and searched then. */
+#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,6 +98,64 @@ static kiln_status list_names(const kln_onnx_graph *graph, kln_names *nodes, kln
     return KILN_OK;
 }
 
+typedef struct kept_list {
+    kln_arena *arena;
+    const char **names;
+    size_t count, capacity;
+} kept_list;
+
+static kiln_status add_kept(kept_list *kept, const char *name)
+{
+    KLN_RETURN_IF_ERROR(KLN_GROW(kept->arena, kept->names, kept->count, kept->capacity));
+    kept->names[kept->count++] = name;
+    return KILN_OK;
+}
+
+/* The names that a pattern fits, in which * stands for any text. */
+static kiln_status add_matching(kept_list *kept, const kln_onnx_graph *graph, const char *pattern)
+{
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        if (fnmatch(pattern, node->name, FNM_NOESCAPE) == 0) {
+            KLN_RETURN_IF_ERROR(add_kept(kept, node->name));
+        }
+        for (size_t k = 0; k < node->output_count; k++) {
+            if (fnmatch(pattern, node->outputs[k], FNM_NOESCAPE) == 0) {
+                KLN_RETURN_IF_ERROR(add_kept(kept, node->outputs[k]));
+            }
+        }
+        for (size_t k = 0; k < node->attribute_count; k++) {
+            const kln_onnx_attribute *a = &node->attributes[k];
+            if (a->graph != NULL) {
+                KLN_RETURN_IF_ERROR(add_matching(kept, a->graph, pattern));
+            }
+            for (size_t g = 0; a->graphs != NULL && g < a->count; g++) {
+                KLN_RETURN_IF_ERROR(add_matching(kept, a->graphs[g], pattern));
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+/* A name that the model has is no pattern. */
+static kiln_status find_kept(const kln_onnx_graph *graph, const kln_names *nodes, const char *name,
+                             kept_list *kept)
+{
+    const size_t before = kept->count;
+    if (kln_names_get(nodes, name) != KLN_NAMES_NONE) {
+        return add_kept(kept, name);
+    }
+    if (strchr(name, '*') != NULL) {
+        KLN_RETURN_IF_ERROR(add_matching(kept, graph, name));
+    }
+    return kept->count > before
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_NAME,
+                          "kiln_precision_options: \"%s\" is to stay, but the model has no such "
+                          "node and no such tensor",
+                          name);
+}
+
 kiln_status quantize_sort_kept(kln_arena *arena, const char *const **list, size_t count)
 {
     const char **sorted;
@@ -129,14 +188,13 @@ kiln_status quantize_keep(kln_onnx_model *model, kiln_precision_options *o)
             "such operator",
             name);
     }
+    kept_list kept = {.arena = &model->arena};
     for (size_t i = 0; i < o->keep_node_count; i++) {
-        const char *name = o->keep_nodes[i];
-        KLN_RETURN_IF_NULL(name);
-        KLN_RETURN_IF(kln_names_get(&nodes, name) == KLN_NAMES_NONE, KILN_ERROR_NAME,
-                      "kiln_precision_options: \"%s\" is to stay, but the model has no such node "
-                      "and no such tensor",
-                      name);
+        KLN_RETURN_IF_NULL(o->keep_nodes[i]);
+        KLN_RETURN_IF_ERROR(find_kept(&model->graph, &nodes, o->keep_nodes[i], &kept));
     }
+    o->keep_nodes = kept.names;
+    o->keep_node_count = kept.count;
     KLN_RETURN_IF_ERROR(
         quantize_sort_kept(&model->arena, &o->keep_operators, o->keep_operator_count));
     return quantize_sort_kept(&model->arena, &o->keep_nodes, o->keep_node_count);

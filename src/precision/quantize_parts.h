@@ -61,6 +61,9 @@ typedef struct quantize_pass {
     kln_onnx_graph made;
 } quantize_pass;
 
+/* UNSUPPORTED, with the reason, where nothing was quantized. (quantize_nothing.c) */
+KILN_MUST_CHECK kiln_status quantize_check_some(const quantize_pass *pass);
+
 /* --- what is asked to stay (quantize_keep.c) --- */
 
 /* The lists of names, checked and sorted, in the model's arena. NAME, OUT_OF_MEMORY. */

@@ -346,10 +346,24 @@ static kiln_status make_table(kln_calibration *of, kiln_range_table *table)
                : KILN_OK;
 }
 
+/* Calls become the nodes of their functions, as a conversion makes them, on a model of its own. */
+static kiln_status inline_calls(kln_calibration *of, kln_onnx_model **inlined)
+{
+    size_t count = 0;
+    if (of->model->function_count == 0) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(kln_onnx_model_share(of->model, inlined));
+    of->model = *inlined;
+    return kln_inline_functions(of->model, &count);
+}
+
 static kiln_status calibrate(kln_calibration *of, const kiln_batch_source *source,
                              kiln_range_table **ranges)
 {
     kiln_range_table *made = NULL;
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *inlined = NULL;
+    KLN_RETURN_IF_ERROR(inline_calls(of, &inlined));
     of->whole = of->model->graph;
     of->begin = kln_now();
     kiln_status status = start(of);
@@ -402,8 +416,8 @@ kiln_status kiln_calibrate_file(const char *path, const kiln_build_options *buil
     kln_calibration of;
     KLN_RETURN_IF_NULL_RESULT(ranges, path);
     KLN_RETURN_IF_ERROR(read_all(__func__, build, source, options, &of));
-    KLN_RETURN_IF_ERROR(kln_onnx_read_file(path, &of.model));
-    const kiln_status status = calibrate(&of, source, ranges);
-    kln_onnx_model_destroy(of.model);
-    return status;
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *read = NULL;
+    KLN_RETURN_IF_ERROR(kln_onnx_read_file(path, &read));
+    of.model = read;
+    return calibrate(&of, source, ranges);
 }

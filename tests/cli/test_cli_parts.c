@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parts of the program that figures and file names depend on. */
+#include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <cJSON.h>
 
 #include "cli_gpu.h"
@@ -264,4 +269,31 @@ TEST(sentences_speak_of_options)
         assert_string_equal(shown, pairs[i][1]);
         free(shown);
     }
+}
+
+/* A page is there whole or as it was, and nothing lies beside it. */
+TEST(a_text_is_saved_whole_or_not_at_all)
+{
+    static const char *const texts[] = {"old", "a page that is much too long"};
+    const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
+    char *path = strdup(kiln_test_file("page.html", "", 0));
+    char part[4096];
+    (void)signal(SIGXFSZ, SIG_IGN);
+    for (size_t i = 0; i < 2; i++) {
+        const struct rlimit few = {i == 0 ? RLIM_INFINITY : 8, RLIM_INFINITY};
+        const cli_text text = {(char *)(uintptr_t)texts[i], strlen(texts[i]), 0};
+        char found[64] = "";
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &few), 0);
+        const cli_exit done = cli_text_save(&text, path);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &all), 0);
+        assert_int_equal(done, i == 0 ? CLI_DONE : CLI_FAILED);
+        FILE *file = fopen(path, "r");
+        assert_non_null(file);
+        assert_non_null(fgets(found, sizeof found, file));
+        (void)fclose(file);
+        assert_string_equal(found, "old");
+        (void)snprintf(part, sizeof part, "%s.%ld.part", path, (long)getpid());
+        assert_int_not_equal(access(part, F_OK), 0);
+    }
+    free(path);
 }

@@ -30,6 +30,18 @@ write("products.onnx", [node("MatMul", ["x", "w"], ["a"]), node("Relu", ["a"], [
 write("dynamic.onnx", [node("MatMul", ["x", "w"], ["y"])], {"y": ["n", 16]}, "n", w=w)
 write("named.onnx", [node("MatMul", ["x", "w"], ["a"], name="first"),
                      node("MatMul", ["a", "w"], ["y"], name="second")], {"y": [4, 16]}, w=w)
+save(helper.make_model(
+    helper.make_graph([node("Dense", ["x", "w"], ["a"], domain="f", name="first"),
+                       node("Dense", ["a", "w"], ["y"], domain="f", name="second")], "g",
+                      [info("x", TensorProto.FLOAT, [4, 16])],
+                      [info("y", TensorProto.FLOAT, [4, 16])],
+                      [numpy_helper.from_array(np.float32(w), "w")]),
+    ir_version=8, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("f", 1)],
+    functions=[helper.make_function("f", "Dense", ["p", "q"], ["r"],
+                                    [node("MatMul", ["p", "q"], ["s"]), node("Relu", ["s"], ["r"])],
+                                    [helper.make_opsetid("", 17)])]), "functions.onnx")
+os.mkdir("none")
+np.save("none/0.npy", rows * np.float32("nan"))
 for folder in ("usual", "strange"):
     os.mkdir(folder)
     np.save(f"{folder}/0.npy", rows)
@@ -47,10 +59,18 @@ kiln quantize chosen.onnx -o new.onnx -p int8 -c usual --target 0 | only
 kiln quantize product.onnx -o new.onnx -p int8 -c strange --target 0 | only
 kiln quantize products.onnx -o new.onnx -p int8 -c strange | only
 kiln quantize products.onnx -o new.onnx -p int8 -c strange --target 30 | only
-# A node is kept by its name, and by an output's.
-for kept in first a second y; do
-    kiln quantize named.onnx -o new.onnx -p fp16 --keep-node $kept --nodes | grep MatMul
+# A node is kept by its name, by an output's, and by a pattern.
+for kept in first a second y 'fi*' '*' 'third*'; do
+    kiln quantize named.onnx -o new.onnx -p fp16 --keep-node "$kept" --nodes | grep " MatMul "
 done
+# Functions are looked into, with the ranges of what lies between their nodes.
+kiln quantize functions.onnx -o new.onnx -p int8 -c usual --nodes | grep " MatMul "
+kiln calibrate functions.onnx -d usual -o ranges.json | cut -d' ' -f2-6
+kiln quantize functions.onnx -o new.onnx -p int8 -r ranges.json --nodes | grep " MatMul "
+# What was seen is no range, and half types are not quantized.
+kiln quantize product.onnx -o new.onnx -p int8 -c none
+kiln quantize product.onnx -o half.onnx -p fp16 --bindings | grep -c fp16
+kiln quantize half.onnx -o new.onnx -p int4
 # Where TensorRT is the best backend, which wants an optimization profile for each engine.
 on_tensorrt 10
 unset KILN_BACKEND

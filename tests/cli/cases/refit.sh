@@ -29,6 +29,13 @@ def tensors(name, **given):
 save("net.onnx", [1, 2])
 save("other.onnx", [5, 6])
 tensors("new.safetensors", w=numpy.array([3, 4], dtype=numpy.float16))
+graph = onnx.load("net.onnx")
+graph.graph.initializer[0].CopyFrom(numpy_helper.from_array(numpy.ones((2, 3), "f"), "w"))
+graph.graph.node[0].op_type = "MatMul"
+graph.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 3
+onnx.save(graph, "wide.onnx")
+for shape in ((3, 2), (2, 3), (6,), (2, 1, 3)):
+    tensors("w" + "".join(map(str, shape)) + ".safetensors", w=numpy.ones(shape, dtype="float32"))
 tensors("more.safetensors", w=numpy.array([0.1, 4]), v=numpy.array([1.0]))
 import os
 os.mkdir("sample")
@@ -54,3 +61,9 @@ mkdir empty
 cp sample/x.npy empty
 kiln refit net.onnx new.safetensors -o out.onnx --check empty
 kiln refit net.onnx new.safetensors -o out.onnx --check nowhere
+# As many numbers in another shape are other weights.
+for backend in onnxruntime reference; do
+    for shape in 32 23 6 213; do
+        kiln refit wide.onnx w$shape.safetensors -o out.onnx -b $backend
+    done
+done
