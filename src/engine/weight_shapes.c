@@ -52,7 +52,7 @@ static kiln_status add(kiln_engine *engine, const char *name, const kiln_shape *
 kiln_status kln_weight_shapes_keep(kiln_engine *engine, const kln_onnx_model *model)
 {
     const bool may_change = engine->built.refit != KILN_REFIT_NONE || engine->built.strip_plan;
-    const size_t count = may_change ? kln_onnx_weight_count(model) : 0;
+    const size_t count = may_change ? model->graph.initializer_count : 0;
     if (count == 0) {
         return KILN_OK;
     }
@@ -60,7 +60,7 @@ kiln_status kln_weight_shapes_keep(kiln_engine *engine, const kln_onnx_model *mo
     for (size_t i = 0; i < count; i++) {
         int64_t dims[KILN_MAX_RANK];
         kiln_refit_weight weight = {.struct_size = sizeof weight};
-        KLN_RETURN_IF_ERROR(kln_refit_weight_of(kln_onnx_weight_at(model, i), &weight));
+        KLN_RETURN_IF_ERROR(kln_refit_weight_of(&model->graph.initializers[i], &weight));
         if (weight.shape.rank > 1 && without_ones(&weight.shape, dims) > 1) {
             KLN_RETURN_IF_ERROR(add(engine, weight.name, &weight.shape));
         }

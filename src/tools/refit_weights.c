@@ -273,9 +273,9 @@ kiln_status kln_refit_check_model(const kiln_engine *engine, const kiln_model *m
         /* The library may read what Kiln does not, and says so where it does not. */
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
-    for (size_t i = 0; i < kln_onnx_weight_count(read); i++) {
+    for (size_t i = 0; i < read->graph.initializer_count; i++) {
         kiln_refit_weight given = {.struct_size = sizeof given};
-        KLN_RETURN_IF_ERROR(kln_refit_weight_of(kln_onnx_weight_at(read, i), &given));
+        KLN_RETURN_IF_ERROR(kln_refit_weight_of(&read->graph.initializers[i], &given));
         kiln_refit_weight known = {.name = given.name, .shape = {.rank = -1}};
         kln_weight_shapes_tell(engine, &known);
         if (given.shape.rank >= 0) {
