@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A model's configuration in protobuf's text format: what is refused says where, and what is taken
  * can be read to its last byte. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "config_pbtxt.h"
+#include "fuzz_parts.h"
 
 static volatile size_t seen; /* so that all is read */
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static size_t read_tensors(const model_config_tensor *tensors, size_t count)
 {
@@ -31,9 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char error[PBTXT_ERROR_SIZE] = "";
     const bool taken = model_config_read((const char *)data, size, &config, error);
     size_t sum = 0;
-    if (!taken && strncmp(error, "line ", 5) != 0) {
-        abort();
-    }
+    FAULT_IF(!taken && strncmp(error, "line ", 5) != 0);
     for (size_t i = 0; i < config.memory.warning_count; i++) {
         sum += strlen(config.memory.warnings[i]);
     }
@@ -42,9 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         sum += read_tensors(config.outputs, config.output_count);
         for (size_t i = 0; i < config.parameter_count; i++) {
             const char *key = config.parameters[i].key;
-            if (key != NULL && model_config_parameter_of(&config, key) == NULL) {
-                abort();
-            }
+            FAULT_IF(key != NULL && model_config_parameter_of(&config, key) == NULL);
         }
     }
     seen = sum;

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Models: what is read is inferred and validated without a crash, in bounded memory, and what is
  * known afterwards keeps its rules. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
+#include "fuzz_parts.h"
 #include "graph/kln_graph.h"
 
 #define MODEL_LARGEST ((size_t)1 << 16)
@@ -12,17 +9,13 @@
  */
 #define MEMORY_LARGEST ((size_t)1 << 28)
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 static void check_value(const kln_value *value)
 {
     char text[64];
     (void)kln_value_format(value, text, sizeof text);
     for (size_t i = 0; value->has_shape && i < value->rank; i++) {
         const kln_dim dim = value->dims[i];
-        if (dim.kind == KLN_DIM_REAL || (dim.kind == KLN_DIM_NUMBER && dim.of.number < 0)) {
-            abort();
-        }
+        FAULT_IF(dim.kind == KLN_DIM_REAL || (dim.kind == KLN_DIM_NUMBER && dim.of.number < 0));
     }
 }
 
@@ -37,9 +30,7 @@ static void check_graph(const kln_graph_inference *graph)
             const uint32_t index = k < node->input_count
                                        ? graph->nodes[i].inputs[k]
                                        : graph->nodes[i].outputs[k - node->input_count];
-            if (index != KLN_NO_VALUE && index >= graph->value_count) {
-                abort();
-            }
+            FAULT_IF(index != KLN_NO_VALUE && index >= graph->value_count);
         }
     }
 }
@@ -48,9 +39,7 @@ static void check_issues(const kiln_issue_list *issues)
 {
     for (size_t i = 0; i < kiln_issue_list_count(issues); i++) {
         const kiln_issue *issue = kiln_issue_list_get(issues, i);
-        if (issue->sentence[0] == '\0' || strlen(issue->sentence) > 1000) {
-            abort();
-        }
+        FAULT_IF(issue->sentence[0] == '\0' || strlen(issue->sentence) > 1000);
     }
 }
 
@@ -66,15 +55,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     kiln_status status = kln_infer(model, NULL, &inference);
     if (status == KILN_OK) {
         check_graph(inference->graph);
-        if (inference->arena.bytes > MEMORY_LARGEST) {
-            abort();
-        }
+        FAULT_IF(inference->arena.bytes > MEMORY_LARGEST);
         status = kln_validate_inference(inference, NULL, &issues);
         check_issues(issues);
     }
-    if (status != KILN_OK && kiln_error_message()[0] == '\0') {
-        abort();
-    }
+    FAULT_IF(status != KILN_OK && kiln_error_message()[0] == '\0');
     kiln_issue_list_destroy(issues);
     kln_inference_destroy(inference);
     kln_onnx_model_destroy(model);

@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ONNX models: what is read can be written, and what was written is read as the same. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
+#include "fuzz_parts.h"
 #include "onnx/kln_onnx.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Writes the model, reads that, writes it again: nothing may change any more. */
 static void check_copy(const kln_onnx_model *model)
@@ -25,9 +20,7 @@ static void check_copy(const kln_onnx_model *model)
     kln_onnx_model_destroy(copy);
     kln_text_finish(&first);
     kln_text_finish(&second);
-    if (kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_LEFT_OUT, &first) != KILN_OK) {
-        abort();
-    }
+    FAULT_IF(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_LEFT_OUT, &first) != KILN_OK);
     kln_text_finish(&first);
 }
 
@@ -38,9 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const kiln_status status =
         kln_onnx_read_bytes((kiln_span){data, size}, "/proc/self/ns", &model);
     if (status != KILN_OK) {
-        if (model != NULL || kiln_error_message()[0] == '\0') {
-            abort();
-        }
+        FAULT_IF(model != NULL || kiln_error_message()[0] == '\0');
         if (kln_onnx_read_bytes((kiln_span){data, size}, NULL, &model) != KILN_OK) {
             return 0;
         }

@@ -2,15 +2,11 @@
 /* The body of a request for a text: what is taken lies in the arena and is as long as it says, and
  * what is refused says why. */
 #include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
+#include "fuzz_parts.h"
 #include "serve_generate.h"
 
 #define LENGTH 16
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check(const serve_prompt *prompt, size_t size)
 {
@@ -22,13 +18,11 @@ static void check(const serve_prompt *prompt, size_t size)
         sum ^= prompt->stops[i];
     }
     const size_t word = prompt->id != NULL ? strlen(prompt->id) : 0;
-    if (prompt->count < 1 || prompt->count > LENGTH || prompt->stop_count > LENGTH ||
-        prompt->count + prompt->stop_count + word > size + (size_t)(sum & 0) ||
-        prompt->max_tokens < 0 || prompt->timeout < 0 || prompt->top_k < 0 || prompt->seed < 0 ||
-        !isfinite(prompt->temperature) || !isfinite(prompt->repetition_penalty) ||
-        !(prompt->top_p >= 0 && prompt->top_p <= 1)) {
-        abort();
-    }
+    FAULT_IF(prompt->count < 1 || prompt->count > LENGTH || prompt->stop_count > LENGTH ||
+             prompt->count + prompt->stop_count + word > size + (size_t)(sum & 0) ||
+             prompt->max_tokens < 0 || prompt->timeout < 0 || prompt->top_k < 0 ||
+             prompt->seed < 0 || !isfinite(prompt->temperature) ||
+             !isfinite(prompt->repetition_penalty) || !(prompt->top_p >= 0 && prompt->top_p <= 1));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

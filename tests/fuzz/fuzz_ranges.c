@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Range tables from either text: what is accepted is written as both, and read again as the same.
  */
-#include <stdint.h>
-#include <stdlib.h>
-
+#include "fuzz_parts.h"
 #include "precision/kln_precision.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void compare(const kiln_range_table *table, const kln_text *text, bool exact)
 {
@@ -18,9 +14,7 @@ static void compare(const kiln_range_table *table, const kln_text *text, bool ex
     for (size_t i = 0; exact && i < kiln_range_table_count(table); i++) {
         const kiln_range *range = kiln_range_table_at(table, i);
         const kiln_range *found = kiln_range_table_find(again, range->name);
-        if (found == NULL || found->low != range->low || found->high != range->high) {
-            abort();
-        }
+        FAULT_IF(found == NULL || found->low != range->low || found->high != range->high);
     }
     kiln_range_table_destroy(again);
 }
@@ -29,16 +23,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     kiln_range_table *table = NULL;
     if (kiln_range_table_load_bytes((kiln_span){data, size}, &table) != KILN_OK) {
-        if (kiln_error_message()[0] == '\0' || table != NULL) {
-            abort();
-        }
+        FAULT_IF(kiln_error_message()[0] == '\0' || table != NULL);
         return 0;
     }
     kln_text text;
     kln_text_init(&text, KLN_MOST_RANGE_TEXT);
-    if (kln_ranges_write_json(table, &text) != KILN_OK) {
-        abort();
-    }
+    FAULT_IF(kln_ranges_write_json(table, &text) != KILN_OK);
     compare(table, &text, true);
     text.size = 0;
     if (kln_ranges_write_cache(table, &text) == KILN_OK) {

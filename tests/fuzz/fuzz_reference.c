@@ -2,12 +2,9 @@
 /* Small models on the reference executor: whatever the model, it is built and run, or refused with
  * a sentence, in bounded time and memory. The mutator changes a model's nodes rather than its
  * bytes, so that most of what it makes can be built. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "backends/kln_backends.h"
 #include "backends/reference/ref_internal.h"
+#include "fuzz_parts.h"
 
 #define MODEL_LARGEST ((size_t)1 << 16)
 #define MEMORY_LARGEST ((size_t)1 << 27)
@@ -48,9 +45,7 @@ static void limit_memory(void)
 {
     static const kiln_allocator allocator = {sizeof(kiln_allocator), NULL, allocate, release};
     static bool done;
-    if (!done && kiln_set_allocator(&allocator) != KILN_OK) {
-        abort();
-    }
+    FAULT_IF(!done && kiln_set_allocator(&allocator) != KILN_OK);
     done = true;
 }
 
@@ -113,9 +108,7 @@ static void read_outputs(void *context, size_t first, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         kiln_tensor tensor;
-        if (kln_backend_reference.context.output(context, first + i, &tensor) != KILN_OK) {
-            abort();
-        }
+        FAULT_IF(kln_backend_reference.context.output(context, first + i, &tensor) != KILN_OK);
         unsigned sum = 0;
         for (size_t k = 0; k < tensor.bytes; k++) {
             sum += ((const unsigned char *)tensor.data)[k];
@@ -157,9 +150,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     if (kln_backend_reference.engine.build(&model, NULL, NULL, &engine) != KILN_OK) {
-        if (kiln_error_message()[0] == '\0') {
-            abort();
-        }
+        FAULT_IF(kiln_error_message()[0] == '\0');
     } else {
         kln_arena arena = {0};
         kiln_description description = {.arena = &arena};
@@ -170,9 +161,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         kln_arena_finish(&arena);
         kln_backend_reference.engine.destroy(engine);
     }
-    if (in_use != 0) {
-        abort();
-    }
+    FAULT_IF(in_use != 0);
     return 0;
 }
 

@@ -1,22 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Models: every rewriting pass over whatever the reader takes, valid or not, leaves a model that is
  * written and read again. */
-#include <stdint.h>
-#include <stdlib.h>
-
 #include "backends/onnxruntime/ort_rewrite.h"
+#include "fuzz_parts.h"
 #include "graph/kln_graph.h"
 
 #define MODEL_LARGEST ((size_t)1 << 16)
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 static void require(kiln_status status)
 {
     /* A limit is an answer, too. */
-    if (status != KILN_OK && status != KILN_ERROR_LIMIT) {
-        abort();
-    }
+    FAULT_IF(status != KILN_OK && status != KILN_ERROR_LIMIT);
 }
 
 static void check_written(const kln_onnx_model *model)
@@ -26,9 +20,7 @@ static void check_written(const kln_onnx_model *model)
     kln_text_init(&bytes, SIZE_MAX);
     require(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
     require(kln_onnx_read_bytes((kiln_span){bytes.data, bytes.size}, NULL, &again));
-    if (again != NULL && again->graph.node_count != model->graph.node_count) {
-        abort();
-    }
+    FAULT_IF(again != NULL && again->graph.node_count != model->graph.node_count);
     kln_onnx_model_destroy(again);
     kln_text_finish(&bytes);
 }

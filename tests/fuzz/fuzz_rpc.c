@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A message of gRPC: it becomes JSON that can be read, or is refused with a reason; and what the
  * answers' tables make of any JSON can be read again. The first byte chooses the method. */
-#include <stdlib.h>
-#include <string.h>
-
+#include "fuzz_parts.h"
 #include "serve_grpc_messages.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const paths[] = {"ModelInfer",    "ModelStatistics", "ModelConfig",
                                     "ModelMetadata", "RepositoryIndex", "RepositoryModelLoad"};
@@ -17,9 +13,7 @@ static void read_back(serve_proto_span message)
     const char *reason = NULL;
     while (serve_proto_next(&message, &value, &reason)) {
     }
-    if (reason != NULL) {
-        abort();
-    }
+    FAULT_IF(reason != NULL);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -36,16 +30,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     strcat(path, paths[*data % SERVE_LENGTH(paths)]);
     const serve_grpc_method *method = serve_grpc_method_of(path);
     uint8_t *body = malloc(size); /* of the very size, so that a byte too far is seen */
-    if (body == NULL || method == NULL) {
-        abort();
-    }
+    FAULT_IF(body == NULL || method == NULL);
     memcpy(body, data + 1, size - 1);
     if (method->request != NULL &&
         serve_proto_to_json(method->request, (serve_proto_span){body, size - 1}, &json, &reason)) {
         serve_json_init(&reader, json.data, json.size);
-        if (!serve_json_skip(&reader, &value) || !serve_json_end(&reader)) {
-            abort();
-        }
+        FAULT_IF(!serve_json_skip(&reader, &value) || !serve_json_end(&reader));
     } else if (method->request != NULL && reason == NULL) {
         abort();
     }

@@ -3,14 +3,9 @@
  * tensors that lie in the body or in the arena and are as long as they say, and what is refused
  * says why. The first two bytes are the length of the JSON. Read in pieces, behind blanks that make
  * it long enough, all of it as JSON comes to the same. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "../server/serve_pieces.h"
+#include "fuzz_parts.h"
 #include "serve_data.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static serve_binding inputs[] = {
     {"x", KILN_DTYPE_FLOAT32, {2, {KILN_DYNAMIC, 4}}}, {"b", KILN_DTYPE_BOOL, {1, {KILN_DYNAMIC}}},
@@ -41,21 +36,15 @@ static void check(const serve_infer *infer, const serve_arena *arena, const char
         const kiln_tensor *tensor = &infer->inputs[i].tensor;
         const char *at = tensor->data;
         size_t bytes = 0;
-        if (kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes) != KILN_OK ||
-            bytes != tensor->bytes ||
-            (uintptr_t)at % kiln_dtype_alignment(tensor->desc.dtype) != 0 ||
-            !((at >= body && at + bytes <= body + size) || is_in_arena(arena, at, bytes))) {
-            abort();
-        }
+        FAULT_IF(kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes) != KILN_OK ||
+                 bytes != tensor->bytes ||
+                 (uintptr_t)at % kiln_dtype_alignment(tensor->desc.dtype) != 0 ||
+                 !((at >= body && at + bytes <= body + size) || is_in_arena(arena, at, bytes)));
     }
     for (size_t i = 0; i < infer->wish_count; i++) {
-        if (infer->wishes[i].index >= model.output_count || infer->wishes[i].classes < 0) {
-            abort();
-        }
+        FAULT_IF(infer->wishes[i].index >= model.output_count || infer->wishes[i].classes < 0);
     }
-    if (infer->wish_count == 0 || infer->wish_count > model.output_count) {
-        abort();
-    }
+    FAULT_IF(infer->wish_count == 0 || infer->wish_count > model.output_count);
 }
 
 static void check_pieces(const uint8_t *data, size_t size, uint64_t seed)
@@ -68,10 +57,8 @@ static void check_pieces(const uint8_t *data, size_t size, uint64_t seed)
     }
     memset(body, ' ', BLANKS);
     memcpy(body + BLANKS, data, size);
-    if (!pieces_agree(&model, body, BLANKS + size, BLANKS, 1 + (size_t)(seed % size), seed,
-                      &read)) {
-        abort();
-    }
+    FAULT_IF(
+        !pieces_agree(&model, body, BLANKS + size, BLANKS, 1 + (size_t)(seed % size), seed, &read));
     free(body);
 }
 
