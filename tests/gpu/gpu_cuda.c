@@ -191,9 +191,7 @@ TEST(ordered_memory_works)
 {
     void *memory = NULL;
     unsigned char byte = 0;
-    if (!kln_cuda_has(KLN_CUDA_STREAM_ORDERED, 0)) {
-        skip();
-    }
+    SKIP_IF(!kln_cuda_has(KLN_CUDA_STREAM_ORDERED, 0));
     owned_stream stream = stream_on(0);
     assert_ok(kiln_stream_allocate(stream, BYTES, &memory));
     assert_ok(kln_cuda_fill(0, memory, 0x5A, BYTES, stream));

@@ -226,13 +226,11 @@ TEST(threads_capture_and_replay_side_by_side)
 {
     owned_engine engine = build(unary_model("Neg", "n"), KILN_PROVIDER_CUDA);
     job jobs[4];
-    pthread_t threads[4];
     for (size_t i = 0; i < 4; i++) {
         jobs[i] = (job){.context = make_context(engine, KILN_GRAPH_AUTOMATIC)};
-        assert_int_equal(pthread_create(&threads[i], NULL, run_many, &jobs[i]), 0);
     }
+    kiln_test_in_threads(4, run_many, jobs, sizeof *jobs);
     for (size_t i = 0; i < 4; i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
         assert_int_equal(jobs[i].wrong, 0);
         assert_int_equal(counters_of(jobs[i].context).graph_captures, 6);
         kiln_context_destroy(jobs[i].context);
@@ -286,15 +284,11 @@ TEST(every_device_works_beside_the_others)
     const int32_t found = (int32_t)kiln_device_count();
     const int32_t count = found < MOST_DEVICES ? found : MOST_DEVICES;
     device_job jobs[MOST_DEVICES];
-    pthread_t threads[MOST_DEVICES];
     for (int32_t i = 0; i < count; i++) {
         jobs[i] = (device_job){.device = i, .context = context_on_device(i)};
     }
+    kiln_test_in_threads((size_t)count, run_on_device, jobs, sizeof *jobs);
     for (int32_t i = 0; i < count; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, run_on_device, &jobs[i]), 0);
-    }
-    for (int32_t i = 0; i < count; i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
         assert_int_equal(jobs[i].wrong, 0);
         assert_int_equal(counters_of(jobs[i].context).graph_captures, 1);
     }

@@ -83,9 +83,7 @@ TEST(a_plan_on_the_device_is_bound)
 TEST(the_driver_keeps_what_it_was_told_to)
 {
     void *memory = NULL;
-    if (!kln_cuda_has(KLN_CUDA_STREAM_ORDERED, 0)) {
-        skip();
-    }
+    SKIP_IF(!kln_cuda_has(KLN_CUDA_STREAM_ORDERED, 0));
     owned_stream stream = stream_on(0);
     assert_ok(kiln_device_keep_free(0, (uint64_t)64 << 20));
     for (int i = 0; i < 100; i++) {

@@ -86,13 +86,11 @@ TENSORRT_TEST(eight_threads_run_two_engines)
 {
     kiln_engine *engines[2] = {conv_engine(), build_relu(SOME_LAYOUT)};
     job jobs[8];
-    pthread_t threads[8];
     for (size_t i = 0; i < 8; i++) {
         jobs[i] = (job){engines[i % 2], i % 2 != 0, 2000, 0};
-        assert_int_equal(pthread_create(&threads[i], NULL, run_job, &jobs[i]), 0);
     }
+    kiln_test_in_threads(8, run_job, jobs, sizeof *jobs);
     for (size_t i = 0; i < 8; i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
         assert_int_equal(jobs[i].wrong, 0);
     }
     kiln_engine_release(engines[0]);

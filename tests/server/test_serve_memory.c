@@ -284,12 +284,9 @@ static size_t in_use(size_t enough)
 
 TEST(each_allocation_of_a_request_and_of_a_start)
 {
-    (void)state;
     static const kiln_allocator allocator = {sizeof(kiln_allocator), NULL, allocate, give_back};
     const kiln_build_options build = KILN_BUILD_OPTIONS(.backend = "reference", .threads = 1);
-    if (!serve_is_built()) {
-        skip();
-    }
+    SKIP_IF(!serve_is_built());
     const char *const places[] = {make_repository()};
     serve_options options = here_options(places, &build);
     options.shared_memory = true;

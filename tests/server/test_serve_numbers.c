@@ -151,7 +151,6 @@ TEST(rows_of_numbers_end_where_they_break)
 /* More digits than decide, and zeros that only an exponent makes up for. */
 TEST(long_numbers_are_the_nearest)
 {
-    (void)state;
     static const struct {
         const char *begin;
         char filling;

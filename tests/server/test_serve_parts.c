@@ -125,7 +125,6 @@ static bool data_read(serve_slice text, kiln_tensor *tensor, char *sentence, siz
  * strtod. */
 TEST(reals_survive_json)
 {
-    (void)state;
     static const struct {
         kiln_dtype dtype;
         uint32_t count, step; /* of the bits that are tried */

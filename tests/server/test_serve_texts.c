@@ -127,13 +127,9 @@ static void *be_client(void *user)
 
 TEST(texts_of_many_clients_are_the_generators_own)
 {
-    (void)state;
     static unsigned numbers[CLIENTS];
-    pthread_t clients[CLIENTS];
     serve_problem problem = {.code = 0};
-    if (!serve_is_built()) {
-        skip();
-    }
+    SKIP_IF(!serve_is_built());
     folder = here_folder("texts", true);
     write_expected();
     const char *const places[] = {folder};
@@ -150,11 +146,8 @@ TEST(texts_of_many_clients_are_the_generators_own)
     assert_true(serve_load_all(server, &problem));
     for (unsigned i = 0; i < CLIENTS; i++) {
         numbers[i] = i;
-        assert_int_equal(pthread_create(&clients[i], NULL, be_client, &numbers[i]), 0);
     }
-    for (unsigned i = 0; i < CLIENTS; i++) {
-        assert_int_equal(pthread_join(clients[i], NULL), 0);
-    }
+    kiln_test_in_threads(CLIENTS, be_client, numbers, sizeof *numbers);
     serve_stop(server);
     assert_int_equal(atomic_load(&wrong), 0);
 }
@@ -162,7 +155,6 @@ TEST(texts_of_many_clients_are_the_generators_own)
 /* Some have asked, some are just about to: each connection is closed, with an answer or without. */
 TEST(a_stop_meets_requests_at_any_moment)
 {
-    (void)state;
     const kiln_build_options build = KILN_BUILD_OPTIONS(.backend = "reference", .threads = 1);
     const char *const places[] = {folder};
     serve_options options = here_options(places, &build);

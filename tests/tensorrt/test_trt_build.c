@@ -91,9 +91,7 @@ TEST(real_models_build_with_each_version)
             any = true;
         }
     }
-    if (!any) {
-        skip();
-    }
+    SKIP_IF(!any);
 }
 
 /* The parser takes every silero-vad; the builder of each RTX so far stumbles over the branches of
@@ -138,9 +136,7 @@ TEST(each_silero_vad_builds_or_says_why)
             }
         }
     }
-    if (!any) {
-        skip();
-    }
+    SKIP_IF(!any);
 }
 
 static size_t plan_size(const char *path)
@@ -155,9 +151,7 @@ TEST(capabilities_and_profiles_are_kept)
     trt_test_not_on_gpu();
     const char *library = trt_test_newest();
     const char *model = trt_test_model("magika/model.onnx");
-    if (model == NULL) {
-        skip();
-    }
+    SKIP_IF(model == NULL);
     kiln_build_options options = magika_options(library);
     size_t sizes[3] = {0};
     static const int32_t many[] = {80, 89, 120};
@@ -190,9 +184,7 @@ TEST(an_option_that_cannot_be_kept_is_refused_by_name)
     trt_test_not_on_gpu();
     const char *library = trt_test_newest();
     const char *model = trt_test_model("magika/model.onnx");
-    if (model == NULL) {
-        skip();
-    }
+    SKIP_IF(model == NULL);
     static const int32_t hopper[] = {90};
     kiln_engine *engine = NULL;
     kiln_build_options options = magika_options(library);
@@ -239,9 +231,7 @@ TEST(an_option_that_cannot_be_kept_is_refused_by_name)
 TEST(another_backend_refuses_plan_options)
 {
     const char *model = trt_test_model("magika/model.onnx");
-    if (model == NULL) {
-        skip();
-    }
+    SKIP_IF(model == NULL);
     kiln_build_options options = backend_options("reference");
     options.profiles = &magika_profile;
     options.profile_count = 1;
@@ -266,9 +256,7 @@ static kiln_status build_with(const kiln_profile_input *input, const char *libra
 TEST(a_profile_that_does_not_fit_is_explained)
 {
     const char *library = trt_test_newest();
-    if (trt_test_model("magika/model.onnx") == NULL) {
-        skip();
-    }
+    SKIP_IF(trt_test_model("magika/model.onnx") == NULL);
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, build_with(NULL, library),
                  "input \"bytes\" (?x2048) has a dynamic dimension");
     kiln_profile_input input = magika_input[0];
@@ -330,9 +318,7 @@ static kiln_status build_watched(watch *seen, const char *library)
 TEST(a_build_can_be_stopped_at_any_step)
 {
     const char *library = trt_test_newest();
-    if (trt_test_model("light_resnet50") == NULL) {
-        skip();
-    }
+    SKIP_IF(trt_test_model("light_resnet50") == NULL);
     watch whole = {.stop_at = -1};
     assert_ok(build_watched(&whole, library));
     assert_true(whole.calls > 16);
@@ -369,9 +355,7 @@ static kiln_status job(const kiln_build_limits *limits, long cancel_after, const
 TEST(a_job_keeps_its_limits)
 {
     const char *library = trt_test_newest();
-    if (trt_test_model("light_resnet50") == NULL) {
-        skip();
-    }
+    SKIP_IF(trt_test_model("light_resnet50") == NULL);
     kiln_build_progress progress = {.struct_size = sizeof progress};
     assert_ok(job(NULL, -1, library, &progress));
     assert_true(progress.reports > 5 && progress.fraction == 1.0);
@@ -391,9 +375,7 @@ TEST(the_timing_cache_is_kept_across_builds)
 {
     const char *library = trt_test_newest();
     const char *model = trt_test_model("magika/model.onnx");
-    if (model == NULL) {
-        skip();
-    }
+    SKIP_IF(model == NULL);
     const char *path = kiln_test_path("timing.cache");
     (void)unlink(path);
     kiln_build_options options = magika_options(library);
@@ -429,9 +411,7 @@ TEST(every_allocation_may_fail)
 {
     trt_test_not_on_gpu();
     const char *library = trt_test_newest();
-    if (trt_test_node("test_sigmoid") == NULL) {
-        skip();
-    }
+    SKIP_IF(trt_test_node("test_sigmoid") == NULL);
     char path[512];
     (void)snprintf(path, sizeof path, "%s", library);
     assert_ok(build_node(path)); /* opens the libraries, which stay */

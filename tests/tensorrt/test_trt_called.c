@@ -74,9 +74,7 @@ static void each_version(void (*body)(const char *library))
             count++;
         }
     }
-    if (count == 0) {
-        skip();
-    }
+    SKIP_IF(count == 0);
 }
 
 /* --- logger --- */

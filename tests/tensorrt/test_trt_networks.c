@@ -195,9 +195,7 @@ TEST(float_networks_build_with_each_version)
             built++;
         }
     }
-    if (built == 0) {
-        skip();
-    }
+    SKIP_IF(built == 0);
 }
 
 TEST(quantized_networks_build)
@@ -211,12 +209,8 @@ TEST(quantized_networks_build)
 TEST(what_an_old_version_cannot_quantize_is_explained)
 {
     const char *library = trt_test_library("rtx", "1.4.0.76");
-    if (library == NULL) {
-        skip();
-    }
-    if (kiln_device_count() > 0) {
-        skip();
-    }
+    SKIP_IF(library == NULL);
+    SKIP_IF(kiln_device_count() > 0);
     assert_fails(KILN_ERROR_BACKEND, build(int8(), library, KILN_DTYPE_FLOAT32),
                  "TensorRT-RTX 1.4.0 builds no plan: TensorRT says: ");
 }
@@ -235,9 +229,7 @@ TEST(weights_that_may_be_replaced_need_a_gpu)
                {KILN_REFIT_NONE, true, false, false},
                {KILN_REFIT_NONE, false, true, true}};
     int built = 0;
-    if (kiln_device_count() > 0) {
-        skip();
-    }
+    SKIP_IF(kiln_device_count() > 0);
     for (size_t v = 0; trt_test_rtx[v] != NULL; v++) {
         const char *library = trt_test_library("rtx", trt_test_rtx[v]);
         for (size_t i = 0; library != NULL && i < KLN_ARRAY_LENGTH(all); i++) {
@@ -257,9 +249,7 @@ TEST(weights_that_may_be_replaced_need_a_gpu)
             built++;
         }
     }
-    if (built == 0) {
-        skip();
-    }
+    SKIP_IF(built == 0);
 }
 
 TESTS_BEGIN(trt_test_begin)

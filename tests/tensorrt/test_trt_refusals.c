@@ -15,9 +15,7 @@ static const char *a_plan(const char *library, const char *name)
 {
     static char path[4096];
     const kiln_build_options options = trt_test_options(library);
-    if (trt_test_node("test_sigmoid") == NULL) {
-        skip();
-    }
+    SKIP_IF(trt_test_node("test_sigmoid") == NULL);
     owned_engine engine = built_file(trt_test_node("test_sigmoid"), &options);
     (void)snprintf(path, sizeof path, "%s", kiln_test_path(name));
     assert_ok(kiln_engine_save(engine, path));
@@ -32,9 +30,7 @@ TEST(a_plan_needs_a_gpu_to_be_loaded)
 {
     const char *library = trt_test_newest();
     const char *path = a_plan(library, "sigmoid.plan");
-    if (has_device()) {
-        skip();
-    }
+    SKIP_IF(has_device());
     kiln_build_options options = trt_test_options(library);
     options.compute_capability_count = 0;
     kiln_engine *engine = NULL;
@@ -47,9 +43,7 @@ TEST(a_plan_of_another_version_is_refused_by_its_manifest)
 {
     const char *older = trt_test_library("rtx", "1.4.0.76");
     const char *newest = trt_test_newest();
-    if (older == NULL || older == newest) {
-        skip();
-    }
+    SKIP_IF(older == NULL || older == newest);
     const char *path = a_plan(older, "old.plan");
     kiln_build_options options = trt_test_options(newest);
     kiln_engine *engine = NULL;
@@ -81,9 +75,7 @@ TEST(a_plan_of_another_version_is_refused_by_its_bytes)
                      "TensorRT says: ");
         assert_null(engine);
     }
-    if (!any) {
-        skip();
-    }
+    SKIP_IF(!any);
 }
 
 TEST(garbage_is_no_plan)
@@ -127,9 +119,7 @@ TEST(what_the_parser_lacks_is_named)
 {
     const char *library = trt_test_newest();
     const char *model = trt_test_node("test_det_2d");
-    if (model == NULL) {
-        skip();
-    }
+    SKIP_IF(model == NULL);
     const kiln_build_options options = trt_test_options(library);
     kiln_engine *engine = NULL;
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine),
@@ -164,9 +154,7 @@ TEST(the_lean_runtime_says_what_it_is)
         assert_int_equal(loaded, has_device() ? KILN_ERROR_MALFORMED : KILN_ERROR_NO_DEVICE);
         assert_null(engine);
     }
-    if (!any) {
-        skip();
-    }
+    SKIP_IF(!any);
 }
 
 TEST(the_probe_says_what_can_be_done_here)

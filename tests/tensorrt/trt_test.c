@@ -123,9 +123,7 @@ kiln_build_options trt_test_options(const char *library)
 
 void trt_test_not_on_gpu(void)
 {
-    if (TRT_TEST_ON_GPU) {
-        skip();
-    }
+    SKIP_IF(TRT_TEST_ON_GPU);
 }
 
 bool trt_test_begin(void)

@@ -29,6 +29,12 @@
  * CTest shows as skipped, unless one failed. What is left out by design calls cmocka's _skip. */
 #undef skip
 #define skip() kiln_test_skip(__FILE__, __LINE__)
+#define SKIP_IF(condition) \
+    do {                   \
+        if (condition) {   \
+            skip();        \
+        }                  \
+    } while (0)
 #undef cmocka_run_group_tests
 #define cmocka_run_group_tests(tests, setup, teardown) \
     cmocka_run_group_tests_name(#tests, tests, setup, teardown)

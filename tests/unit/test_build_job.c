@@ -25,9 +25,7 @@ static kiln_build *start(void)
 
 TEST(a_job_gives_its_engine_once)
 {
-    if (!installed()) {
-        skip();
-    }
+    SKIP_IF(!installed());
     owned_build build = start();
     owned_engine engine = NULL;
     assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
@@ -96,9 +94,7 @@ TEST(what_cannot_start_says_so_at_once)
 
 TEST(a_job_that_is_too_late_has_no_engine)
 {
-    if (!installed()) {
-        skip();
-    }
+    SKIP_IF(!installed());
     const kiln_build_options options = reference();
     kiln_build_limits limits = KILN_BUILD_LIMITS(.milliseconds = 1);
     owned_build build = NULL;
@@ -115,9 +111,7 @@ TEST(a_job_that_is_too_late_has_no_engine)
 
 TEST(a_cancelled_job_has_no_engine)
 {
-    if (!installed()) {
-        skip();
-    }
+    SKIP_IF(!installed());
     for (int i = 0; i < 20; i++) {
         owned_build build = start();
         kiln_build_cancel(build);
@@ -170,9 +164,7 @@ TEST(a_relative_path_stays_what_it_was)
 
 TEST(destroying_a_running_job_is_fine)
 {
-    if (!installed()) {
-        skip();
-    }
+    SKIP_IF(!installed());
     for (int i = 0; i < 20; i++) {
         kiln_build_destroy(start());
     }

@@ -223,9 +223,7 @@ TEST(quantized_parts_are_whole)
     }
     kln_arena_finish(&comparison.arena);
     maker_end(&m);
-    if (status == KILN_ERROR_LIBRARY_ABSENT) {
-        skip();
-    }
+    SKIP_IF(status == KILN_ERROR_LIBRARY_ABSENT);
 }
 
 /* What a part is given is what the network is given or what another part computed: no scale, and

@@ -151,7 +151,7 @@ FAKE_TEST(a_capture_that_fails_is_a_reason)
 
 static void *run_many(void *user)
 {
-    kiln_context *context = user;
+    kiln_context *context = ((place *)user)->context;
     float x[8] = {1};
     float y[8] = {0};
     const kiln_tensor input = floats(x, 8);
@@ -163,13 +163,12 @@ static void *run_many(void *user)
         x[5] = (float)i;
         wrong += kiln_context_run(context) != KILN_OK || !(y[5] == 2 * x[5]);
     }
-    return wrong == 0 ? NULL : context;
+    return wrong == 0 ? NULL : user;
 }
 
 FAKE_TEST(threads_use_all_devices_at_once)
 {
     place places[DEVICES] = {{.engine = NULL}};
-    pthread_t threads[DEVICES];
     begin_places(places);
     /* `works` of the mock is written by captures, one after the other. */
     float x[8] = {0};
@@ -180,13 +179,8 @@ FAKE_TEST(threads_use_all_devices_at_once)
         kiln_context_options options = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_OFF);
         kiln_context_destroy(places[i].context);
         assert_ok(kiln_context_create(places[i].engine, &options, &places[i].context));
-        assert_int_equal(pthread_create(&threads[i], NULL, run_many, places[i].context), 0);
     }
-    for (int32_t i = 0; i < DEVICES; i++) {
-        void *wrong = NULL;
-        assert_int_equal(pthread_join(threads[i], &wrong), 0);
-        assert_null(wrong);
-    }
+    kiln_test_in_threads(DEVICES, run_many, places, sizeof *places);
     end_places(places);
 }
 

@@ -83,9 +83,7 @@ TEST(external_weights_are_taken_from_memory)
 /* 407 to 412. */
 TEST(a_session_tells_which_provider_has_each_node)
 {
-    if (api->Session_GetEpGraphAssignmentInfo == NULL) {
-        skip();
-    }
+    SKIP_IF(api->Session_GetEpGraphAssignmentInfo == NULL);
     const kiln_span model = unary_model("Neg", "n");
     const OrtEpAssignedSubgraph *const *parts = NULL;
     const OrtEpAssignedNode *const *nodes = NULL;

@@ -26,9 +26,7 @@ TEST(from_version_4_on)
 TEST_WITH(on_a_gpu_too, begin_fake, end_fake)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
-    if (kiln_backend_choose("onnxruntime", &info) != KILN_OK) {
-        skip();
-    }
+    SKIP_IF(kiln_backend_choose("onnxruntime", &info) != KILN_OK);
     (void)setenv("FAKE_ORT_REAL", info.library, 1);
     const kiln_build_options options =
         KILN_BUILD_OPTIONS(.backend = "onnxruntime", .library = kiln_test_built("fake/cudaort"),

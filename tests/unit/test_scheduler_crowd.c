@@ -29,7 +29,6 @@ static void *run_and_wait(void *user)
 
 FAKE_TEST(many_who_sleep_are_woken_by_several_threads)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     owned_engine engine = NULL;
     const kiln_context_options plain = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_OFF);
@@ -105,7 +104,6 @@ static void wander_together(kiln_scheduler *scheduler, unsigned long count)
 /* KILN_SOAK_REQUESTS of the environment: how many, 240 without. */
 FAKE_TEST(memory_stays_flat_whatever_comes)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     owned_engine engine = NULL;
     const char *asked = getenv("KILN_SOAK_REQUESTS");

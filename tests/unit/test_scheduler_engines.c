@@ -284,9 +284,7 @@ TEST(results_of_real_models_are_those_of_a_context)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(models); i++) {
         for (size_t k = 0; k < KLN_ARRAY_LENGTH(backends); k++) {
             kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backends[k]);
-            if (access(kiln_test_deps(models[i].path), R_OK) != 0) {
-                skip();
-            }
+            SKIP_IF(access(kiln_test_deps(models[i].path), R_OK) != 0);
             owned_engine engine = built_file(kiln_test_deps(models[i].path), &options);
             const kiln_scheduler_options joined = {.schedule = KILN_SCHEDULE_THROUGHPUT,
                                                    .max_batch = 12, /* of all six together */

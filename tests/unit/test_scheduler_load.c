@@ -29,20 +29,13 @@ static void *call_again_and_again(void *user)
     return NULL;
 }
 
-static void start(pthread_t threads[CALLERS], caller callers[CALLERS], kiln_scheduler *scheduler,
-                  int requests, float high)
+static kiln_test_crew start(caller callers[CALLERS], kiln_scheduler *scheduler, int requests,
+                            float high)
 {
     for (unsigned i = 0; i < CALLERS; i++) {
         callers[i] = (caller){scheduler, requests, i, 2, high};
-        assert_int_equal(pthread_create(&threads[i], NULL, call_again_and_again, &callers[i]), 0);
     }
-}
-
-static void finish(pthread_t threads[CALLERS])
-{
-    for (int i = 0; i < CALLERS; i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
-    }
+    return kiln_test_start(CALLERS, call_again_and_again, callers, sizeof *callers);
 }
 
 TEST(engines_change_between_two_batches)
@@ -52,10 +45,9 @@ TEST(engines_change_between_two_batches)
     after.factor = 3;
     owned_scheduler scheduler =
         scheduler_of(&before, KILN_DYNAMIC, KILN_SCHEDULE_LATENCY, 4, MOMENT);
-    pthread_t threads[CALLERS];
     caller callers[CALLERS];
     rows_of data;
-    start(threads, callers, scheduler, 200, 3);
+    const kiln_test_crew crew = start(callers, scheduler, 200, 3);
     for (int i = 0; i < 20; i++) {
         kiln_engine *both[2] = {
             engine_of(i % 2 == 0 ? &after : &before, KILN_DYNAMIC, KILN_DYNAMIC),
@@ -64,7 +56,7 @@ TEST(engines_change_between_two_batches)
         kiln_engine_release(both[0]);
         kiln_engine_release(both[1]);
     }
-    finish(threads);
+    kiln_test_join(&crew);
     fill_rows(&data, 1, COLUMNS, 5);
     assert_ok(kiln_scheduler_run(scheduler, &data.input, 1, &data.output, 1, NULL));
     assert_true(data.y[0] == 10);
@@ -102,13 +94,12 @@ TEST(many_threads_get_their_own_answers)
 {
     play self = PLAY_INIT;
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
-    pthread_t threads[CALLERS];
     caller callers[CALLERS];
     kiln_scheduler_options options =
         KILN_SCHEDULER_OPTIONS(.contexts = 3, .max_batch = 8, .delay_nanoseconds = 50000);
     owned_scheduler scheduler = scheduler_on(&engine, 1, &options);
-    start(threads, callers, scheduler, 500, 2);
-    finish(threads);
+    const kiln_test_crew crew = start(callers, scheduler, 500, 2);
+    kiln_test_join(&crew);
     const kiln_scheduler_counters counters = counted(scheduler);
     assert_int_equal(counters.done, CALLERS * 500);
     assert_true(counters.batches <= CALLERS * 500 && counters.running == 0);

@@ -52,7 +52,6 @@ static void share_batches(bool one_stream, kiln_context_options context)
 
 FAKE_TEST(rows_of_all_kinds_of_memory_share_a_batch)
 {
-    (void)state;
     const unsigned long before = calls("cuMemcpyBatchAsync");
     share_batches(false, KILN_CONTEXT_OPTIONS_INIT);
     assert_true(calls("cuMemcpyBatchAsync") >= before + 16);
@@ -61,7 +60,6 @@ FAKE_TEST(rows_of_all_kinds_of_memory_share_a_batch)
 /* Wherever a context's work goes, its rows come before it. */
 FAKE_TEST(rows_go_where_the_work_goes)
 {
-    (void)state;
     share_batches(true, KILN_CONTEXT_OPTIONS_INIT);
     share_batches(false, KILN_CONTEXT_OPTIONS(.overlap_copies = true));
     share_batches(false, KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_OFF));
@@ -69,7 +67,6 @@ FAKE_TEST(rows_go_where_the_work_goes)
 
 FAKE_TEST(a_driver_that_knows_no_batches_of_copies_does_each)
 {
-    (void)state;
     const unsigned long before = calls("cuMemcpyBatchAsync");
     kln_cuda_close();
     set("KILN_CUDA_DRIVER", FAKE_CUDA_PLAIN);
@@ -100,7 +97,6 @@ FAKE_TEST(a_batch_that_fails_reads_its_rows_no_more)
 /* A run that was not waited for may still read what the next one's rows would replace. */
 FAKE_TEST(a_run_that_was_left_keeps_its_rows)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     owned_engine engine = NULL;
     const kiln_context_options leaves =
@@ -133,7 +129,6 @@ FAKE_TEST(a_run_that_was_left_keeps_its_rows)
  * those is released who see a part of it, and is used again. */
 FAKE_TEST(outputs_are_shown_where_the_gpu_wrote_them)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     owned_engine engine = NULL;
     owned_scheduler scheduler = open_rows(&how, GATHERS, &engine);
@@ -178,7 +173,6 @@ static kiln_status drop_a_row(void *user, kiln_mock_run *run, char message[1024]
 
 FAKE_TEST(outputs_of_other_rows_end_the_joining)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     owned_engine engine = NULL;
     const kiln_context_options plain = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_OFF);
@@ -206,7 +200,6 @@ FAKE_TEST(outputs_of_other_rows_end_the_joining)
  * goes where the least is before it. */
 FAKE_TEST(contexts_beyond_two_go_behind_those)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_scheduler_options options = GATHERS;
     rows all[2];
@@ -244,7 +237,6 @@ FAKE_TEST(contexts_beyond_two_go_behind_those)
 /* Where the work of all goes to one stream, it stays there. */
 FAKE_TEST(the_stream_of_an_engine_is_kept)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     owned_engine engine = NULL;
     kiln_scheduler_options options = GATHERS;
@@ -261,7 +253,6 @@ FAKE_TEST(the_stream_of_an_engine_is_kept)
 /* One queue before two GPUs: a batch goes where a context is free, with its rows. */
 FAKE_TEST(each_gpu_serves_its_part)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     owned_engine first = make_row_engine(&how, 0);
     owned_engine second = make_row_engine(&how, 1);

@@ -13,7 +13,7 @@ typedef struct traffic {
     kiln_scheduler *scheduler;
     atomic_bool ends;
     atomic_ullong answered, wrong;
-    pthread_t threads[CALLERS];
+    kiln_test_crew crew;
 } traffic;
 
 /* Each is answered by one engine: all of its numbers times 2, or all times 3. */
@@ -40,17 +40,13 @@ static void *call_on(void *user)
 static void begin_traffic(traffic *self, kiln_scheduler *scheduler)
 {
     self->scheduler = scheduler;
-    for (int i = 0; i < CALLERS; i++) {
-        assert_int_equal(pthread_create(&self->threads[i], NULL, call_on, self), 0);
-    }
+    self->crew = kiln_test_start(CALLERS, call_on, self, 0);
 }
 
 static void end_traffic(traffic *self)
 {
     atomic_store(&self->ends, true);
-    for (int i = 0; i < CALLERS; i++) {
-        assert_int_equal(pthread_join(self->threads[i], NULL), 0);
-    }
+    kiln_test_join(&self->crew);
     assert_int_equal(self->wrong, 0);
     assert_int_equal(counted(self->scheduler).done, self->answered);
 }

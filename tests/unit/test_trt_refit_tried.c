@@ -63,21 +63,16 @@ LAYOUTS_TEST(a_refit_that_fails_its_check_is_not_seen_under_load)
     kiln_named_tensor tensors[2];
     kiln_refit_sample sample;
     float expected[8];
-    pthread_t threads[8];
     prepare(weights);
     kiln_refit_options options = checked(&sample, tensors, expected, 17, 15);
     watched self = {.engine = engine};
-    for (size_t t = 0; t < 8; t++) {
-        assert_int_equal(pthread_create(&threads[t], NULL, watch_outputs, &self), 0);
-    }
+    const kiln_test_crew crew = kiln_test_start(8, watch_outputs, &self, 0);
     for (int k = 0; k < 10 || atomic_load(&self.runs) < 100; k++) {
         assert_status(KILN_ERROR_MISMATCH, kiln_engine_refit(engine, weights, 2, &options));
         assert_message("of the output \"y\" differ");
     }
     atomic_store(&self.ends, true);
-    for (size_t t = 0; t < 8; t++) {
-        assert_int_equal(pthread_join(threads[t], NULL), 0);
-    }
+    kiln_test_join(&crew);
     assert_int_equal(atomic_load(&self.changed), 0);
     owned_context context = context_on(engine);
     check_run(context, 19, 22);
