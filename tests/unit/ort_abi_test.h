@@ -17,6 +17,24 @@ static inline void check(OrtStatus *status)
     }
 }
 
+/* The call fails, with this code where it is one. */
+static inline void check_fails(OrtStatus *status, int code)
+{
+    assert_non_null(status);
+    assert_true(code < 0 || (int)api->GetErrorCode(status) == code);
+    api->ReleaseStatus(status);
+}
+
+/* They end with their block. */
+#define ORT_ENDS(type)                                      \
+    static inline void end_##type(Ort##type *const *object) \
+    {                                                       \
+        api->Release##type(*object);                        \
+    }
+ORT_ENDS(Session)
+ORT_ENDS(SessionOptions)
+#define owned_ort(type) __attribute__((cleanup(end_##type))) Ort##type *
+
 static inline void assert_text(char *text, const char *expected)
 {
     assert_string_equal(text, expected);

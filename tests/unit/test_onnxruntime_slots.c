@@ -22,7 +22,7 @@ TEST(the_cuda_provider_takes_options_or_is_not_there)
     static const char *const unknown[] = {"no_such_option"};
     static _Alignas(16) unsigned char room[4096];
     OrtCUDAProviderOptionsV2 *provider = NULL;
-    OrtSessionOptions *options = NULL;
+    owned_ort(SessionOptions) options = NULL;
     check(api->CreateSessionOptions(&options));
     if (has_provider("CUDAExecutionProvider")) {
         check(api->CreateCUDAProviderOptions(&provider));
@@ -43,7 +43,6 @@ TEST(the_cuda_provider_takes_options_or_is_not_there)
                        "Cuda");
     }
     api->ReleaseCUDAProviderOptions(provider);
-    api->ReleaseSessionOptions(options);
 }
 
 /* 279: a session from bytes finds its external weights in memory, by the name of the file. */
@@ -55,8 +54,8 @@ TEST(external_weights_are_taken_from_memory)
     float weights[] = {3, 4};
     char *const contents[] = {(char *)weights};
     const size_t sizes[] = {sizeof weights};
-    OrtSessionOptions *options = NULL;
-    OrtSession *session = NULL;
+    owned_ort(SessionOptions) options = NULL;
+    owned_ort(Session) session = NULL;
     OrtIoBinding *binding = NULL;
     check(api->CreateSessionOptions(&options));
     assert_refused(
@@ -76,8 +75,6 @@ TEST(external_weights_are_taken_from_memory)
     api->ReleaseValue(input);
     api->ReleaseValue(output);
     api->ReleaseIoBinding(binding);
-    api->ReleaseSession(session);
-    api->ReleaseSessionOptions(options);
 }
 
 /* 407 to 412. */
@@ -87,8 +84,8 @@ TEST(a_session_tells_which_provider_has_each_node)
     const kiln_span model = unary_model("Neg", "n");
     const OrtEpAssignedSubgraph *const *parts = NULL;
     const OrtEpAssignedNode *const *nodes = NULL;
-    OrtSessionOptions *options = NULL;
-    OrtSession *session = NULL;
+    owned_ort(SessionOptions) options = NULL;
+    owned_ort(Session) session = NULL;
     size_t count = 0;
     const char *text = NULL;
     check(api->CreateSessionOptions(&options));
@@ -104,8 +101,6 @@ TEST(a_session_tells_which_provider_has_each_node)
     assert_string_equal(text, "Neg");
     check(api->EpAssignedNode_GetName(nodes[0], &text));
     assert_non_null(text);
-    api->ReleaseSession(session);
-    api->ReleaseSessionOptions(options);
 }
 
 /* --- an operator of one's own --- */
