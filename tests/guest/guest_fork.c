@@ -55,7 +55,7 @@ static void in_the_child(void)
     kiln_build_progress progress = {.struct_size = sizeof progress};
     REQUIRE(kiln_build_get_progress(job, &progress) == KILN_ERROR_STATE);
     REQUIRE(kiln_build_wait(job, UINT64_MAX, &engine) == KILN_ERROR_STATE);
-    REQUIRE(strstr(kiln_error_message(), "its thread did not come along") != NULL);
+    REQUIRE(strstr(kiln_error_message(), "its threads did not come along") != NULL);
     kiln_build_cancel(job);
     kiln_build_destroy(job);
     /* The reference executor is nothing but memory. */

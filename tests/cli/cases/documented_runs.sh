@@ -11,6 +11,7 @@ ELSEWHERE = {  # how a line begins, and why it is not run
     "kiln build model.onnx -o model.plan -b tensorrt": "needs a GPU",
     "kiln build rec.onnx -o rec.plan -b tensorrt": "needs a GPU",
     "kiln bench model.plan ": "needs a GPU",
+    "kiln build ready.onnx -b tensorrt ": "needs a GPU",
     "kiln refit net.plan ": "needs a GPU",
     "kiln serve ": "goes on until it is stopped; tests/server runs it",
 }
@@ -19,8 +20,8 @@ top = sys.argv[1]
 unused, found = set(ELSEWHERE), []
 for path in [top + "/README.md", *sorted(glob.glob(top + "/docs/*.md"))]:
     text = open(path, encoding="utf-8").read()
-    for block in re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.S | re.M):
-        if re.search(r"^kiln \w+ MODEL ", block, re.M):
+    for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.S | re.M):
+        if kind not in ("", "sh") or re.search(r"^kiln \w+ MODEL ", block, re.M):
             continue  # the list of commands, compared with `kiln help` below
         lines = block.replace("\\\n", " ").splitlines()
         for at, line in enumerate(lines):
