@@ -25,7 +25,7 @@ static kiln_dtype other_type(const quantize_pass *pass, const kln_onnx_node *nod
                                : NULL;
     bool is_product = false;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(products); i++) {
-        is_product = is_product || kln_graph_edit_is(node, products[i]);
+        is_product = is_product || kln_onnx_node_is(node, products[i]);
     }
     return is_product && out != NULL && out->dtype != KILN_DTYPE_FLOAT32 ? out->dtype
                                                                          : KILN_DTYPE_UNDEFINED;
