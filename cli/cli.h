@@ -18,6 +18,8 @@
 #define CLI_ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 /* Behind a noun, for "%s": "1 node", "2 nodes". */
 #define CLI_S(count) ((count) == 1 ? "" : "s")
+#define CLI_ES(count) ((count) == 1 ? "" : "es")
+#define CLI_MIB 1048576.0
 
 /* What the program ends with. */
 typedef enum cli_exit {
@@ -156,6 +158,8 @@ cli_exit cli_look_at_output(const char *path);
 /* Reads the value of an option of a command's own into its field. */
 cli_exit cli_option_read(const cli_command *command, const cli_option *option, const char *value,
                          void *field);
+/* The last name of a path. */
+const char *cli_file_name(const char *path);
 /* A number that fills all of `text`. */
 bool cli_number(const char *text, double *number);
 /* The candidate that `word` was probably meant to be, or NULL. */
@@ -220,6 +224,9 @@ typedef struct cli_text {
 
 void cli_text_append(cli_text *text, const char *data, size_t size);
 void cli_text_printf(cli_text *text, const char *format, ...) CLI_PRINTF(2, 3);
+void cli_text_add(cli_text *text, const char *string);
+/* Adds it with the letters that HTML and XML have a use for written out. */
+void cli_text_escaped(cli_text *text, const char *string);
 void cli_text_finish(cli_text *text);
 /* Writes it to a file, whole or not at all; says why not. (cli_save.c) */
 cli_exit cli_text_save(const cli_text *text, const char *path);

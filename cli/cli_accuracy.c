@@ -335,7 +335,7 @@ void cli_accuracy_print(const cli_accuracy *accuracy)
         (void)printf(
             "\"%s\": signal to noise %.1f dB, largest difference %.4g of %.4g, on %zu batch%s\n",
             name, cli_decibels(&o->of), o->of.worst, o->of.largest, accuracy->batch_count,
-            accuracy->batch_count == 1 ? "" : "es");
+            CLI_ES(accuracy->batch_count));
         if (o->misshapen > 0) {
             (void)printf("\"%s\": its shape is another for %zu of %zu batches\n", name,
                          o->misshapen, accuracy->batch_count);

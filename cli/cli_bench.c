@@ -291,8 +291,7 @@ static cli_exit plot(const char *file, const char *path, const kiln_engine *engi
                      const cli_sweep *sweep)
 {
     char backend[200];
-    const char *slash = strrchr(path, '/');
-    char *title = cli_printable(slash != NULL ? slash + 1 : path);
+    char *title = cli_printable(cli_file_name(path));
     cli_model_backend(engine, backend, sizeof backend);
     const cli_exit result = cli_plot_write(file, title, backend, sweep);
     free(title);

@@ -7,8 +7,6 @@
 #include "cli_model.h"
 #include "cli_warmup.h"
 
-#define MIB 1048576.0
-
 typedef struct build_settings {
     kiln_build_options *build; /* of the library's options */
     const char *output;
@@ -43,7 +41,7 @@ static void print_result(const build_settings *settings, kiln_engine *engine,
                  (double)progress->nanoseconds / 1e9);
     free(output);
     if (progress->reports > 0) {
-        (void)printf(", memory grew by %.0f MiB", (double)progress->memory_bytes / MIB);
+        (void)printf(", memory grew by %.0f MiB", (double)progress->memory_bytes / CLI_MIB);
     }
     (void)printf("\n\n");
     cli_table table;
@@ -51,11 +49,9 @@ static void print_result(const build_settings *settings, kiln_engine *engine,
     cli_table_init(&table, "llll", headings);
     const size_t inputs = kiln_engine_input_count(engine);
     for (size_t i = 0; i < inputs + kiln_engine_output_count(engine); i++) {
-        kiln_binding binding = {.struct_size = sizeof binding};
-        const kiln_status status = i < inputs ? kiln_engine_input(engine, i, &binding)
-                                              : kiln_engine_output(engine, i - inputs, &binding);
+        kiln_binding binding;
         char shape[256];
-        if (status == KILN_OK) {
+        if (cli_binding_at(engine, i, &binding) == KILN_OK) {
             (void)kiln_shape_format(&binding.shape, shape, sizeof shape);
             cli_table_add(&table, i < inputs ? "input" : "output");
             cli_table_add(&table, binding.name);
@@ -67,7 +63,7 @@ static void print_result(const build_settings *settings, kiln_engine *engine,
     kiln_gpu_memory memory = {.struct_size = sizeof memory};
     if (kiln_engine_gpu_memory(engine, &memory) == KILN_OK && memory.bytes_peak > 0) {
         (void)printf("\nof the GPU's memory it held at most %.1f MiB, in %llu allocation%s\n",
-                     (double)memory.bytes_peak / MIB, (unsigned long long)memory.allocations,
+                     (double)memory.bytes_peak / CLI_MIB, (unsigned long long)memory.allocations,
                      CLI_S(memory.allocations));
     }
 }
@@ -137,7 +133,7 @@ static kiln_status build_by_job(const build_settings *settings, const char *path
 {
     kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
     limits.milliseconds = (uint64_t)(settings->time_limit * 1e3);
-    limits.memory_bytes = (uint64_t)(settings->memory_limit * MIB);
+    limits.memory_bytes = (uint64_t)(settings->memory_limit * CLI_MIB);
     kiln_build *build = NULL;
     kiln_status status = kiln_build_start_file(path, options, &limits, &build);
     if (status == KILN_OK) {
@@ -162,10 +158,9 @@ static cli_exit build_and_save(const build_settings *settings, const char *path)
     kiln_build_progress progress = {.struct_size = sizeof progress};
     kiln_tune_result tuned = {.struct_size = sizeof tuned};
     const uint64_t begin = kiln_clock_now();
-    const char *slash = strrchr(path, '/');
     char what[300];
     (void)snprintf(what, sizeof what, "%s %.255s", settings->tune ? "tuning" : "building",
-                   slash != NULL ? slash + 1 : path);
+                   cli_file_name(path));
     cli_progress_begin(what);
     const kiln_status status = settings->tune
                                    ? kiln_engine_tune_file(path, &wanted, &tuned, &engine)

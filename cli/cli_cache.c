@@ -6,8 +6,6 @@
 
 #include "cli_list.h"
 
-#define MIB 1048576.0
-
 typedef struct cache_settings {
     const char *cache;
     double keep; /* MiB */
@@ -41,7 +39,7 @@ static void add_row(cli_table *table, const kiln_cache_entry *entry)
     cli_table_add(table, source[0] != '\0' ? source : "-");
     cli_table_printf(table, "%s %s", entry->backend, entry->version);
     cli_table_add(table, entry->gpu);
-    cli_table_printf(table, "%.1f", (double)entry->bytes / MIB);
+    cli_table_printf(table, "%.1f", (double)entry->bytes / CLI_MIB);
     cli_table_add(table, age);
     free(source);
 }
@@ -88,7 +86,8 @@ static cli_exit list(const cache_settings *settings, bool verify)
             bytes += entry.bytes;
         }
     }
-    (void)printf("%zu entr%s, %.1f MiB\n", count, count == 1 ? "y" : "ies", (double)bytes / MIB);
+    (void)printf("%zu entr%s, %.1f MiB\n", count, count == 1 ? "y" : "ies",
+                 (double)bytes / CLI_MIB);
     if (count > 0) {
         (void)printf("\n");
         cli_table_print(&table, 0);
@@ -110,8 +109,9 @@ static cli_exit clear(const cache_settings *settings)
 {
     uint64_t freed = 0;
     CLI_RETURN_UNLESS_DONE(print_folder(settings));
-    CLI_FAIL_IF_ERROR(kiln_cache_clear(settings->cache, (uint64_t)(settings->keep * MIB), &freed));
-    (void)printf("%.1f MiB removed\n", (double)freed / MIB);
+    CLI_FAIL_IF_ERROR(
+        kiln_cache_clear(settings->cache, (uint64_t)(settings->keep * CLI_MIB), &freed));
+    (void)printf("%.1f MiB removed\n", (double)freed / CLI_MIB);
     return CLI_DONE;
 }
 

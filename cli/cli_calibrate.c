@@ -100,7 +100,7 @@ static void print(const job *work)
     (void)printf("%s: the ranges of %zu tensor%s by %s, of %" PRIu64 " batch%s in %.2f s\n", output,
                  kiln_range_table_count(work->ranges), CLI_S(kiln_range_table_count(work->ranges)),
                  methods[work->settings.method], work->progress.batches,
-                 work->progress.batches == 1 ? "" : "es", (double)work->progress.nanoseconds / 1e9);
+                 CLI_ES(work->progress.batches), (double)work->progress.nanoseconds / 1e9);
     free(output);
     cli_print_not_finite(work->ranges);
 }

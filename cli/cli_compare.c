@@ -341,7 +341,7 @@ static cli_exit print_json(const job *work)
                                    json_difference(kiln_comparison_get(work->comparison, i)));
     }
     if (work->settings.first) {
-        (void)cJSON_AddNumberToObject(document, "inner_tensors",
+        (void)cJSON_AddNumberToObject(document, "intermediate_tensors",
                                       (double)kiln_comparison_intermediate_count(work->comparison));
         (void)cJSON_AddItemToObject(document, "first_difference",
                                     first != NULL ? json_difference(first) : cJSON_CreateNull());

@@ -38,7 +38,7 @@ static void print_wrapped(const char *before, const char *source, size_t indent)
     cli_text text = {NULL, 0, 0};
     char *printable = cli_printable(source);
     cli_text_printf(&text, "%*s", (int)(indent - strlen(before)), "");
-    cli_text_append(&text, before, strlen(before));
+    cli_text_add(&text, before);
     cli_text_wrap(&text, printable, indent, WIDTH);
     (void)puts(text.data);
     free(printable);

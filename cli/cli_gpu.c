@@ -62,9 +62,8 @@ static kiln_status begin(bench *work, kiln_engine *engine, kiln_context *bound,
     work->sides = cli_allocate(work->side_count * sizeof *work->sides);
     memset(work->sides, 0, work->side_count * sizeof *work->sides);
     for (size_t i = 0; i < work->side_count; i++) {
-        kiln_binding binding = {.struct_size = sizeof binding};
-        CLI_RETURN_IF_ERROR(i < inputs ? kiln_engine_input(engine, i, &binding)
-                                       : kiln_engine_output(engine, i - inputs, &binding));
+        kiln_binding binding;
+        CLI_RETURN_IF_ERROR(cli_binding_at(engine, i, &binding));
         CLI_RETURN_IF_ERROR(fill_side(work, bound, &binding, i, device));
     }
     return KILN_OK;

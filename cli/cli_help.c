@@ -81,7 +81,7 @@ void cli_help_command(const cli_command *command)
     for (char *paragraph; (paragraph = next_paragraph(&at)) != NULL;) {
         cli_text_append(&text, "\n", 1);
         if (paragraph[0] == ' ') {
-            cli_text_append(&text, paragraph, strlen(paragraph));
+            cli_text_add(&text, paragraph);
         } else {
             cli_text_wrap(&text, paragraph, 0, WIDTH);
         }

@@ -41,6 +41,14 @@ kiln_status cli_input_at(const kiln_engine *engine, size_t index, kiln_binding *
                             : kiln_engine_optional(engine, index - required, binding);
 }
 
+kiln_status cli_binding_at(const kiln_engine *engine, size_t index, kiln_binding *binding)
+{
+    const size_t inputs = kiln_engine_input_count(engine);
+    *binding = (kiln_binding){.struct_size = sizeof *binding};
+    return index < inputs ? kiln_engine_input(engine, index, binding)
+                          : kiln_engine_output(engine, index - inputs, binding);
+}
+
 static bool is_named(const cli_list *list, const char *name)
 {
     for (size_t i = 0; i < list->count; i++) {
@@ -222,21 +230,10 @@ static cli_exit bind_raw(kiln_context *context, const kiln_binding *binding,
     return read_bytes(path, tensor.data, tensor.bytes, what);
 }
 
-/* Types that .npy has no name for come as unsigned integers of their size, as Kiln writes them. */
-static bool is_stand_in(kiln_dtype stored, kiln_dtype wanted)
-{
-    return (stored == KILN_DTYPE_UINT16 && wanted == KILN_DTYPE_BFLOAT16) ||
-           (stored == KILN_DTYPE_UINT8 &&
-            (wanted == KILN_DTYPE_FLOAT8E4M3 || wanted == KILN_DTYPE_FLOAT8E5M2));
-}
-
 static cli_exit bind_npy(kiln_context *context, const kiln_binding *binding, const char *shape_text,
                          const char *path, kiln_tensor *loaded)
 {
-    CLI_FAIL_IF_ERROR(kiln_tensor_load_npy(path, loaded));
-    if (is_stand_in(loaded->desc.dtype, binding->dtype)) {
-        loaded->desc.dtype = binding->dtype;
-    }
+    CLI_FAIL_IF_ERROR(cli_tensor_load(path, binding->dtype, loaded));
     if (shape_text != NULL) {
         kiln_shape shape;
         int64_t has = 0;

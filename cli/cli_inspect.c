@@ -169,7 +169,7 @@ static char *shown_value(const char *value)
     char *printable = cli_printable(copy);
     free(copy);
     cli_text text = {NULL, 0, 0};
-    cli_text_append(&text, printable, strlen(printable));
+    cli_text_add(&text, printable);
     free(printable);
     if (kept < length) {
         cli_text_printf(&text, "... (%zu bytes; --json shows all)", length);
@@ -183,7 +183,7 @@ static void print_entry(const kiln_metadata *metadata, size_t indent)
     char *value = shown_value(metadata->value);
     const size_t columns = cli_columns(key);
     cli_text line = {NULL, 0, 0};
-    cli_text_append(&line, key, strlen(key));
+    cli_text_add(&line, key);
     if (columns + 2 > indent) {
         cli_text_printf(&line, "\n%*s", (int)indent, "");
     } else {

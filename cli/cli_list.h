@@ -1,23 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The commands there are. A new one gets its file cli_<name>.c, a line here and one in
- * cli_main.c, its name in cli/CMakeLists.txt for the manual page, and a place in
- * docs/cli.md. */
+/* The commands there are, in the order of the help. A new one gets its file cli_<name>.c, a line
+ * here and a place in docs/cli.md. */
 #ifndef KILN_CLI_LIST_H
 #define KILN_CLI_LIST_H
 
 #include "cli.h"
 
-extern const cli_command cli_command_bench;
-extern const cli_command cli_command_build;
-extern const cli_command cli_command_cache;
-extern const cli_command cli_command_calibrate;
-extern const cli_command cli_command_check;
-extern const cli_command cli_command_compare;
-extern const cli_command cli_command_doctor;
-extern const cli_command cli_command_inspect;
-extern const cli_command cli_command_quantize;
-extern const cli_command cli_command_refit;
-extern const cli_command cli_command_run;
-extern const cli_command cli_command_serve;
+#define CLI_COMMAND_LIST(X) \
+    X(run)                  \
+    X(bench)                \
+    X(build)                \
+    X(inspect)              \
+    X(check)                \
+    X(compare)              \
+    X(calibrate)            \
+    X(quantize)             \
+    X(refit)                \
+    X(cache)                \
+    X(serve)                \
+    X(doctor)               \
+    X(help)
+
+#define CLI_COMMAND_DECLARE_(name) extern const cli_command cli_command_##name;
+CLI_COMMAND_LIST(CLI_COMMAND_DECLARE_)
+#undef CLI_COMMAND_DECLARE_
 
 #endif

@@ -6,18 +6,9 @@
 #include "cli.h"
 #include "cli_list.h"
 
-static const cli_command command_help;
-
-/* Ended by NULL; the order of the help. */
-static const cli_command *const commands[] = {
-    &cli_command_run,       &cli_command_bench,
-    &cli_command_build,     &cli_command_inspect,
-    &cli_command_check,     &cli_command_compare,
-    &cli_command_calibrate, &cli_command_quantize,
-    &cli_command_refit,     &cli_command_cache,
-    &cli_command_serve,     &cli_command_doctor,
-    &command_help,          NULL,
-};
+/* Ended by NULL. */
+#define ROW(name) &cli_command_##name,
+static const cli_command *const commands[] = {CLI_COMMAND_LIST(ROW) NULL};
 
 static const cli_command *find_command(const char *name)
 {
@@ -100,7 +91,7 @@ static const cli_example examples[] = {
     {0},
 };
 
-static const cli_command command_help = {
+const cli_command cli_command_help = {
     .name = "help",
     .operands = "[COMMAND]",
     .least = 0,

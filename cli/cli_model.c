@@ -172,9 +172,8 @@ cli_exit cli_loading_end(const cli_command *command, cli_loading *loadings, size
 
 void cli_model_progress(const char *path)
 {
-    const char *slash = strrchr(path, '/');
     char what[300];
-    (void)snprintf(what, sizeof what, "building %.255s", slash != NULL ? slash + 1 : path);
+    (void)snprintf(what, sizeof what, "building %.255s", cli_file_name(path));
     cli_progress_begin(what);
 }
 

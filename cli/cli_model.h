@@ -76,6 +76,9 @@ typedef struct cli_inputs {
 /* Input `index`, those with a value of their own (kiln_engine_optional) behind the others. */
 kiln_status cli_input_at(const kiln_engine *engine, size_t index, kiln_binding *binding);
 
+/* Input `index`, or behind all inputs an output. */
+kiln_status cli_binding_at(const kiln_engine *engine, size_t index, kiln_binding *binding);
+
 /* Gives every input of `engine` a shape and data as the options say, random where they say nothing.
  * `inputs` must outlive the context. */
 cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *settings,
@@ -133,10 +136,14 @@ void cli_number_format(double number, char text[32]);
  * as %XX. The caller frees it. */
 char *cli_tensor_path(const char *folder, const char *name);
 
-/* How two tensors differ. */
+/* Reads a .npy file for a tensor of `dtype`: types that .npy has no name for lie there as unsigned
+ * integers of their size, as Kiln writes them. */
+kiln_status cli_tensor_load(const char *path, kiln_dtype dtype, kiln_tensor *tensor);
+
 /* A string in quotes, cut behind `most` bytes. */
 void cli_string_append(cli_text *text, const kiln_span *string, size_t most);
 
+/* How two tensors differ. */
 typedef struct cli_difference {
     int64_t different; /* elements that differ by more than is allowed */
     int64_t count;     /* elements */

@@ -17,7 +17,7 @@ static void range_text(const kiln_shape *shape, const int64_t *values, size_t co
     cli_text_append(text, "", 0);
     if (values == NULL) {
         (void)kiln_shape_format(shape, formatted, sizeof formatted);
-        cli_text_append(text, formatted, strlen(formatted));
+        cli_text_add(text, formatted);
         return;
     }
     for (size_t i = 0; i < count; i++) {

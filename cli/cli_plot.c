@@ -129,23 +129,10 @@ static void add_grid(cli_text *svg, const axis *along, bool is_x)
 
 /* --- text --- */
 
-static void add_escaped(cli_text *to, const char *from)
-{
-    for (; *from != '\0'; from++) {
-        switch (*from) {
-            case '&': cli_text_printf(to, "&amp;"); break;
-            case '<': cli_text_printf(to, "&lt;"); break;
-            case '>': cli_text_printf(to, "&gt;"); break;
-            case '"': cli_text_printf(to, "&quot;"); break;
-            default: cli_text_append(to, from, 1);
-        }
-    }
-}
-
 static void add_label(cli_text *to, double x, double y, const char *extra, const char *label)
 {
     cli_text_printf(to, "<text x=\"%.1f\" y=\"%.1f\" %s>", x, y, extra);
-    add_escaped(to, label);
+    cli_text_escaped(to, label);
     cli_text_printf(to, "</text>\n");
 }
 
@@ -329,7 +316,7 @@ static void add_page(cli_text *page, const char *title, const char *subtitle,
                      const cli_sweep *sweep)
 {
     cli_text_printf(page, "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>");
-    add_escaped(page, title);
+    cli_text_escaped(page, title);
     cli_text_printf(
         page,
         "</title>\n<style>body { font: 14px system-ui, sans-serif; margin: 2em; max-width: %.0fpx "

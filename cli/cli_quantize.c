@@ -9,8 +9,6 @@
 #include "cli_bindings.h"
 #include "cli_list.h"
 
-#define MIB 1048576.0
-
 typedef struct quantize_settings {
     const char *output;
     int precision; /* of `precisions` */
@@ -99,8 +97,8 @@ static void print_report(const quantize_settings *settings, const kiln_precision
         "%zu stay%s in float32, %zu cast%s added\n"
         "weights: %.2f MiB, before %.2f MiB\n",
         s.kept_count, s.kept_count == 1 ? "s" : "", s.cast_count,
-        s.cast_count == 1 ? " was" : "s were", (double)s.bytes_after / MIB,
-        (double)s.bytes_before / MIB);
+        s.cast_count == 1 ? " was" : "s were", (double)s.bytes_after / CLI_MIB,
+        (double)s.bytes_before / CLI_MIB);
     if (s.multiplications != 0) {
         (void)printf("arithmetic: %.1f %% of the multiplications are in %s\n",
                      100 * (double)s.converted_multiplications / (double)s.multiplications, name);

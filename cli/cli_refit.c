@@ -29,7 +29,8 @@ static cli_exit load_tensor(const char *folder, const kiln_binding *binding, boo
     char *path = cli_tensor_path(folder, binding->name);
     const bool is_there = needed || access(path, F_OK) == 0;
     kiln_named_tensor *tensor = &tensors[*count];
-    const kiln_status status = is_there ? kiln_tensor_load_npy(path, &tensor->tensor) : KILN_OK;
+    const kiln_status status =
+        is_there ? cli_tensor_load(path, binding->dtype, &tensor->tensor) : KILN_OK;
     free(path);
     if (status != KILN_OK) {
         return cli_fail();
@@ -37,11 +38,6 @@ static cli_exit load_tensor(const char *folder, const kiln_binding *binding, boo
     if (is_there) {
         tensor->name = binding->name;
         (*count)++;
-        /* NumPy has no bfloat16: its bits are kept as integers. */
-        if (tensor->tensor.desc.dtype == KILN_DTYPE_UINT16 &&
-            binding->dtype == KILN_DTYPE_BFLOAT16) {
-            tensor->tensor.desc.dtype = KILN_DTYPE_BFLOAT16;
-        }
     }
     return CLI_DONE;
 }
@@ -54,11 +50,9 @@ static cli_exit load_sample(const kiln_engine *engine, const char *folder, sampl
     loaded->inputs = cli_allocate((inputs + 1) * sizeof *loaded->inputs);
     loaded->expected = cli_allocate((outputs + 1) * sizeof *loaded->expected);
     for (size_t i = 0; i < inputs + outputs && result == CLI_DONE; i++) {
-        kiln_binding binding = {.struct_size = sizeof binding};
-        const kiln_status status = i < inputs ? kiln_engine_input(engine, i, &binding)
-                                              : kiln_engine_output(engine, i - inputs, &binding);
+        kiln_binding binding;
         result =
-            status != KILN_OK ? cli_fail()
+            cli_binding_at(engine, i, &binding) != KILN_OK ? cli_fail()
             : i < inputs
                 ? load_tensor(folder, &binding, true, loaded->inputs, &loaded->input_count)
                 : load_tensor(folder, &binding, false, loaded->expected, &loaded->expected_count);

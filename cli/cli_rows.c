@@ -6,8 +6,8 @@
 
 #include "cli.h"
 
-#define KIB 1024
 #define MIB 1048576
+#define KIB 1024
 
 /* Whether `names` has the word. */
 static bool has_word(const char *names, const char *word)

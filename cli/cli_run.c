@@ -133,15 +133,6 @@ static cli_exit add_row(job *work, cli_table *table, const kiln_binding *binding
     return CLI_DONE;
 }
 
-static cli_exit binding_at(const kiln_engine *engine, bool is_input, size_t index,
-                           kiln_binding *binding)
-{
-    *binding = (kiln_binding){.struct_size = sizeof *binding};
-    const kiln_status status = is_input ? kiln_engine_input(engine, index, binding)
-                                        : kiln_engine_output(engine, index, binding);
-    return status == KILN_OK ? CLI_DONE : cli_fail();
-}
-
 static cli_exit print_tensors(job *work)
 {
     static const char *const headings[] = {"", "name", "type", "shape", "min", "mean", "max"};
@@ -153,10 +144,9 @@ static cli_exit print_tensors(job *work)
     const size_t count = inputs + kiln_engine_output_count(work->engine);
     for (size_t i = 0; i < count && result == CLI_DONE; i++) {
         kiln_binding binding;
-        result = binding_at(work->engine, i < inputs, i < inputs ? i : i - inputs, &binding);
-        if (result == CLI_DONE) {
-            result = add_row(work, &table, &binding, &notes);
-        }
+        result = cli_binding_at(work->engine, i, &binding) == KILN_OK
+                     ? add_row(work, &table, &binding, &notes)
+                     : cli_fail();
     }
     cli_table_print(&table, 0);
     if (notes.data != NULL) {
@@ -188,12 +178,9 @@ static cli_exit write_outputs(job *work)
     const char *folder = work->settings.output;
     cli_exit result = make_folder(folder);
     for (size_t i = 0; i < kiln_engine_output_count(work->engine) && result == CLI_DONE; i++) {
-        kiln_binding binding;
+        kiln_binding binding = {.struct_size = sizeof binding};
         kiln_tensor tensor;
-        result = binding_at(work->engine, false, i, &binding);
-        if (result != CLI_DONE) {
-            break;
-        }
+        CLI_FAIL_IF_ERROR(kiln_engine_output(work->engine, i, &binding));
         char *path = cli_tensor_path(folder, binding.name);
         if (cli_tensor_of(work->context, &binding, &tensor) != KILN_OK ||
             kiln_tensor_save_npy(&tensor, path) != KILN_OK) {
@@ -204,24 +191,13 @@ static cli_exit write_outputs(job *work)
     return result;
 }
 
-/* The reference of one output as it was stored, with the type that it stands for. */
+/* The reference of one output, with the type that it stands for. */
 static cli_exit load_reference(const job *work, const kiln_binding *binding, kiln_tensor *reference)
 {
     char *path = cli_tensor_path(work->settings.compare, binding->name);
-    const kiln_status status = kiln_tensor_load_npy(path, reference);
+    const kiln_status status = cli_tensor_load(path, binding->dtype, reference);
     free(path);
-    if (status != KILN_OK) {
-        return cli_fail();
-    }
-    const bool stands_for_16 =
-        reference->desc.dtype == KILN_DTYPE_UINT16 && binding->dtype == KILN_DTYPE_BFLOAT16;
-    const bool stands_for_8 =
-        reference->desc.dtype == KILN_DTYPE_UINT8 &&
-        (binding->dtype == KILN_DTYPE_FLOAT8E4M3 || binding->dtype == KILN_DTYPE_FLOAT8E5M2);
-    if (stands_for_16 || stands_for_8) {
-        reference->desc.dtype = binding->dtype;
-    }
-    return CLI_DONE;
+    return status == KILN_OK ? CLI_DONE : cli_fail();
 }
 
 static void add_comparison(cli_table *table, const char *name, const kiln_shape *shape,
@@ -276,10 +252,10 @@ static cli_exit compare_outputs(job *work)
     const size_t count = kiln_engine_output_count(work->engine);
     cli_table_init(&table, "lrrlrr", headings);
     for (size_t i = 0; i < count; i++) {
-        kiln_binding binding;
+        kiln_binding binding = {.struct_size = sizeof binding};
         cli_difference difference = {.where = -1};
         kiln_shape shape = KILN_SHAPE_SCALAR;
-        if (binding_at(work->engine, false, i, &binding) != CLI_DONE ||
+        if ((kiln_engine_output(work->engine, i, &binding) != KILN_OK && cli_fail() != CLI_DONE) ||
             compare_one(work, &table, &binding, &difference, &shape) != CLI_DONE) {
             uncompared++;
             continue;

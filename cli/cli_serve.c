@@ -13,7 +13,6 @@
 #include "cli_model.h"
 
 #define MOST_PLACES 256
-#define MIB 1048576.0
 #define SAME_STOP 500000000 /* nanoseconds */
 
 typedef struct serve_settings {
@@ -192,8 +191,8 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
     }
     server->build = &build;
     server->graphs = (kiln_graph_policy)settings->model.graph;
-    server->body_limit = (int64_t)(settings->body * MIB);
-    server->memory_limit = (int64_t)(settings->bodies * MIB);
+    server->body_limit = (int64_t)(settings->body * CLI_MIB);
+    server->memory_limit = (int64_t)(settings->bodies * CLI_MIB);
     server->say = cli_is_quiet() ? say_nothing : say;
     server->loads = settings->loads.items;
     server->load_count = settings->loads.count;

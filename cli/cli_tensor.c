@@ -108,6 +108,18 @@ char *cli_tensor_path(const char *folder, const char *name)
     return path.data;
 }
 
+kiln_status cli_tensor_load(const char *path, kiln_dtype dtype, kiln_tensor *tensor)
+{
+    CLI_RETURN_IF_ERROR(kiln_tensor_load_npy(path, tensor));
+    const kiln_dtype stored = tensor->desc.dtype;
+    if ((stored == KILN_DTYPE_UINT16 && dtype == KILN_DTYPE_BFLOAT16) ||
+        (stored == KILN_DTYPE_UINT8 &&
+         (dtype == KILN_DTYPE_FLOAT8E4M3 || dtype == KILN_DTYPE_FLOAT8E5M2))) {
+        tensor->desc.dtype = dtype;
+    }
+    return KILN_OK;
+}
+
 void cli_index_format(const kiln_shape *shape, int64_t index, char *text, size_t size)
 {
     int64_t places[KILN_MAX_RANK] = {0};

@@ -116,7 +116,7 @@ static size_t take_advice(const char *at, cli_text *text)
         const size_t length = strlen(advice[i].library);
         if (strncmp(at, advice[i].library, length) == 0 &&
             (!is_word(at[length]) || !is_word(at[length - 1]))) {
-            cli_text_append(text, advice[i].shell, strlen(advice[i].shell));
+            cli_text_add(text, advice[i].shell);
             return length;
         }
     }

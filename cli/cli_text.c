@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <langinfo.h>
 #include <locale.h>
 #include <stdarg.h>
@@ -8,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
 #include "cli.h"
 
 void cli_text_append(cli_text *text, const char *data, size_t size)
@@ -40,6 +42,24 @@ void cli_text_printf(cli_text *text, const char *format, ...)
     va_end(again);
 }
 
+void cli_text_add(cli_text *text, const char *string)
+{
+    cli_text_append(text, string, strlen(string));
+}
+
+void cli_text_escaped(cli_text *text, const char *string)
+{
+    for (; *string != '\0'; string++) {
+        switch (*string) {
+            case '&': cli_text_add(text, "&amp;"); break;
+            case '<': cli_text_add(text, "&lt;"); break;
+            case '>': cli_text_add(text, "&gt;"); break;
+            case '"': cli_text_add(text, "&quot;"); break;
+            default: cli_text_append(text, (unsigned char)*string < 0x20 ? "?" : string, 1);
+        }
+    }
+}
+
 void cli_text_finish(cli_text *text)
 {
     free(text->data);
@@ -48,25 +68,9 @@ void cli_text_finish(cli_text *text)
 
 size_t cli_utf8_length(const char *text)
 {
-    unsigned char bytes[2] = {(unsigned char)text[0], 0};
-    if (bytes[0] < 0x80) {
-        return bytes[0] != 0 ? 1 : 0;
-    }
-    const size_t length = bytes[0] >= 0xc2 && bytes[0] < 0xe0   ? 2
-                          : bytes[0] >= 0xe0 && bytes[0] < 0xf0 ? 3
-                          : bytes[0] >= 0xf0 && bytes[0] < 0xf5 ? 4
-                                                                : 0;
-    for (size_t i = 1; i < length; i++) {
-        if (((unsigned char)text[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    /* Longer than need be, surrogates, and past U+10FFFF. */
-    bytes[1] = (unsigned char)text[1];
-    const bool is_bad =
-        (bytes[0] == 0xe0 && bytes[1] < 0xa0) || (bytes[0] == 0xed && bytes[1] >= 0xa0) ||
-        (bytes[0] == 0xf0 && bytes[1] < 0x90) || (bytes[0] == 0xf4 && bytes[1] >= 0x90);
-    return is_bad ? 0 : length;
+    uint32_t point = 0;
+    /* No byte behind the terminator is read: it continues no character. */
+    return text[0] == '\0' ? 0 : kln_utf8_read(text, 4, &point);
 }
 
 /* U+0080 to U+009F steer a terminal as the codes under U+0020 and U+007F do. */

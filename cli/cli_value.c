@@ -59,6 +59,12 @@ const char *cli_closest(const char *word, const char *const *candidates, size_t 
     return closest;
 }
 
+const char *cli_file_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
 bool cli_number(const char *text, double *number)
 {
     char *end = NULL;

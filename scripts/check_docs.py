@@ -140,6 +140,16 @@ def check_paths(problems):
                 problems.append(f"{path} names {name}, which is not there")
 
 
+def check_tests(problems):
+    """`unit.test_base` and `cli.run` in a document are tests."""
+    every = " ".join(files(".c", ".sh"))
+    for path in files(".md"):
+        names = set(re.findall(r"`(?:unit\.(test_\w+)|cli\.(\w\w+))`", read(path)))
+        for unit, cli in names if path not in HISTORY else ():
+            if f"/{unit}.c" not in every and f"tests/cli/cases/{cli}.sh" not in every:
+                problems.append(f"{path} names the test {unit or cli}, which is not there")
+
+
 def check_options(problems):
     """An option in a document is one of kiln's, of a script here, or of a tool that the scripts
     call; those of trtexec have capitals in them, or begin a row of their table."""
@@ -186,6 +196,7 @@ def main():
     check_names(problems)
     check_trtexec(problems)
     check_paths(problems)
+    check_tests(problems)
     check_options(problems)
     check_named(problems)
     print("\n".join(problems) if problems else

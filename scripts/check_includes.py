@@ -42,6 +42,8 @@ PEERS = {
     # and the simulation drives the parts of a scheduler under a clock of its own.
     ("bench/simulate.c", "scheduler/scheduler_parts.h"),
 }
+# What programs share with the library: how sentences count, and UTF-8 (kiln_words of server/).
+SHARED = ("base/agree.h", "base/utf8.h")
 # A module's door is kln_<module>.h; these modules have another name for it.
 DOORS = {"ops": {"ops/kln_ops.h", "ops/kln_schema.h"}}
 
@@ -189,7 +191,7 @@ def main():
         files += 1
         for number, mark, target in includes(path):
             beside = os.path.join(ROOT, os.path.dirname(path), target)
-            if (path, target) in PEERS:
+            if (path, target) in PEERS or target in SHARED:
                 continue
             if mark == '"' and not os.path.exists(beside):
                 problems.append(f"{path}:{number}: \"{target}\": {path.split('/')[0]}/ sees "

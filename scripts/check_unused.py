@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What src/, cli/ and bench/ define and nothing needs.
+"""What src/, cli/, server/ and bench/ define and nothing needs.
 
     check_unused.py
 
@@ -23,6 +23,8 @@ REASONS = {
     r"XXH_\w+|kln_fold_none|kln_layout_\w+": "read by a header or by a macro",
     r"ref_kernel_(count|get)|kln_(cuda_close|library_set_version|node_is_call)": "for tests",
 }
+# A string may have what begins a comment in it.
+COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\')|/\*.*?\*/', re.S)
 WORD = re.compile(r"[A-Za-z_]\w*")
 ROWS = "src/backends/tensorrt/trt_slots.inc", "src/backends/tensorrt/trt_values.inc"
 
@@ -30,7 +32,7 @@ ROWS = "src/backends/tensorrt/trt_slots.inc", "src/backends/tensorrt/trt_values.
 def texts(*trees):
     names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "--", *trees],
                            cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
-    return {name: re.sub(r"/\*.*?\*/", " ", (ROOT / name).read_text(encoding="utf-8"), flags=re.S)
+    return {name: COMMENT.sub(lambda found: found[1] or " ", (ROOT / name).read_text("utf-8"))
             for name in names if name.endswith((".c", ".h", ".inc")) and (ROOT / name).exists()}
 
 
@@ -60,7 +62,7 @@ def unused_rows(own, tests):
 
 
 def main():
-    own, tests = texts("src", "cli", "bench"), texts("tests")
+    own, tests = texts("src", "cli", "server", "bench"), texts("tests")
     public = set(WORD.findall("\n".join(texts("include").values())))
     uses = collections.Counter(word for text in own.values() for word in WORD.findall(text))
     allowed = re.compile("|".join(f"({pattern})" for pattern in REASONS))

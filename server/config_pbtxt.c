@@ -46,15 +46,9 @@
     static const pbtxt_message variable = {name_, sizeof(type), fields_, \
                                            sizeof(fields_) / sizeof(fields_[0])}
 
-static const pbtxt_value type_values[] = {
-    {"TYPE_INVALID", MODEL_TYPE_NONE},  {"TYPE_BOOL", MODEL_TYPE_BOOL},
-    {"TYPE_UINT8", MODEL_TYPE_UINT8},   {"TYPE_UINT16", MODEL_TYPE_UINT16},
-    {"TYPE_UINT32", MODEL_TYPE_UINT32}, {"TYPE_UINT64", MODEL_TYPE_UINT64},
-    {"TYPE_INT8", MODEL_TYPE_INT8},     {"TYPE_INT16", MODEL_TYPE_INT16},
-    {"TYPE_INT32", MODEL_TYPE_INT32},   {"TYPE_INT64", MODEL_TYPE_INT64},
-    {"TYPE_FP16", MODEL_TYPE_FP16},     {"TYPE_FP32", MODEL_TYPE_FP32},
-    {"TYPE_FP64", MODEL_TYPE_FP64},     {"TYPE_STRING", MODEL_TYPE_STRING},
-    {"TYPE_BF16", MODEL_TYPE_BF16},     {NULL, 0}};
+#define TYPE(name) {"TYPE_" #name, MODEL_TYPE_##name},
+static const pbtxt_value type_values[] = {{"TYPE_INVALID", MODEL_TYPE_NONE},
+                                          MODEL_TYPE_LIST(TYPE){NULL, 0}};
 static const pbtxt_value format_values[] = {
     {"FORMAT_NONE", 0}, {"FORMAT_NHWC", 1}, {"FORMAT_NCHW", 2}, {NULL, 0}};
 static const pbtxt_value kind_values[] = {{"KIND_AUTO", MODEL_KIND_AUTO},

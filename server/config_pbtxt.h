@@ -16,23 +16,27 @@
 
 #include "pbtxt.h"
 
-/* Triton's numbers. */
+/* In the order of Triton's numbers, from 1 on; 0 is none, TYPE_INVALID. */
+#define MODEL_TYPE_LIST(X) \
+    X(BOOL)                \
+    X(UINT8)               \
+    X(UINT16)              \
+    X(UINT32)              \
+    X(UINT64)              \
+    X(INT8)                \
+    X(INT16)               \
+    X(INT32)               \
+    X(INT64)               \
+    X(FP16)                \
+    X(FP32)                \
+    X(FP64)                \
+    X(STRING)              \
+    X(BF16)
 typedef enum model_config_type {
-    MODEL_TYPE_NONE = 0,
-    MODEL_TYPE_BOOL = 1,
-    MODEL_TYPE_UINT8 = 2,
-    MODEL_TYPE_UINT16 = 3,
-    MODEL_TYPE_UINT32 = 4,
-    MODEL_TYPE_UINT64 = 5,
-    MODEL_TYPE_INT8 = 6,
-    MODEL_TYPE_INT16 = 7,
-    MODEL_TYPE_INT32 = 8,
-    MODEL_TYPE_INT64 = 9,
-    MODEL_TYPE_FP16 = 10,
-    MODEL_TYPE_FP32 = 11,
-    MODEL_TYPE_FP64 = 12,
-    MODEL_TYPE_STRING = 13,
-    MODEL_TYPE_BF16 = 14
+#define MODEL_TYPE_NUMBER_(name) MODEL_TYPE_##name,
+    MODEL_TYPE_NONE,
+    MODEL_TYPE_LIST(MODEL_TYPE_NUMBER_)
+#undef MODEL_TYPE_NUMBER_
 } model_config_type;
 
 /* The name that the inference protocol has for a type, "FP32"; "BYTES" for STRING; "" for NONE. */

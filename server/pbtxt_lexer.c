@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/agree.h"
+#include "base/utf8.h"
 #include "pbtxt_lexer.h"
 
 /* --- memory --- */
@@ -51,6 +53,7 @@ bool pbtxt_fail(char error[PBTXT_ERROR_SIZE], pbtxt_place place, const char *for
     va_start(arguments, format);
     (void)vsnprintf(error + length, PBTXT_ERROR_SIZE - (size_t)length, format, arguments);
     va_end(arguments);
+    kln_agree(error + length);
     return false;
 }
 
@@ -196,16 +199,6 @@ typedef struct text_writer {
     char *to;
 } text_writer;
 
-static void put_code(text_writer *writer, uint32_t code)
-{
-    const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    static const unsigned char lead[] = {0, 0xC0, 0xE0, 0xF0};
-    *writer->to++ = (char)(lead[more] | (code >> (6 * more)));
-    for (int i = more - 1; i >= 0; i--) {
-        *writer->to++ = (char)(0x80 | ((code >> (6 * i)) & 0x3F));
-    }
-}
-
 /* Up to `most` digits of a base at `at`; how many there were. */
 static int take_digits(text_writer *writer, int base, int most, uint32_t *value)
 {
@@ -231,11 +224,11 @@ static bool put_unicode(text_writer *writer, int digits)
         sound = take_digits(writer, 16, 4, &low) == 4 && low >= 0xDC00 && low < 0xE000;
         code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
     }
-    if (!sound || (code >= 0xD800 && code < 0xE000) || code > 0x10FFFF || code == 0) {
+    if (!sound || !kln_utf8_is_point(code) || code == 0) {
         return pbtxt_fail(writer->reader->error, writer->reader->place,
                           "the text has \\%c with no character behind it", digits == 4 ? 'u' : 'U');
     }
-    put_code(writer, code);
+    writer->to += kln_utf8_write(code, writer->to);
     return true;
 }
 
@@ -261,31 +254,6 @@ static bool put_escape(text_writer *writer)
                           c >= ' ' && c < 127 ? c : '?');
     }
     *writer->to++ = (char)byte;
-    return true;
-}
-
-/* As RFC 3629 has it; a byte of 0 is none of a text's. */
-static bool is_utf8(const char *text, size_t size)
-{
-    for (size_t i = 0; i < size;) {
-        const unsigned char c = (unsigned char)text[i];
-        const size_t more = c < 0x80 ? 0 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
-        uint32_t code = more == 0 ? c : c & (0x3FU >> more);
-        if (c == 0 || (c >= 0x80 && c < 0xC2) || c > 0xF4 || size - i <= more) {
-            return false;
-        }
-        for (size_t k = 1; k <= more; k++) {
-            if (((unsigned char)text[i + k] & 0xC0) != 0x80) {
-                return false;
-            }
-            code = code << 6 | ((unsigned char)text[i + k] & 0x3F);
-        }
-        if ((more == 2 && code < 0x800) || (more == 3 && code < 0x10000) || code > 0x10FFFF ||
-            (code >= 0xD800 && code < 0xE000)) {
-            return false;
-        }
-        i += more + 1;
-    }
     return true;
 }
 
@@ -323,7 +291,8 @@ bool pbtxt_lexer_text(pbtxt_reader *reader, const char **text)
             return false;
         }
     }
-    if (!is_utf8(made, (size_t)(writer.to - made))) {
+    const size_t size = (size_t)(writer.to - made);
+    if (kln_utf8_valid(made, size) != size || memchr(made, '\0', size) != NULL) {
         return pbtxt_fail(reader->error, begin, "the text is not UTF-8, or has a zero byte");
     }
     *text = made;

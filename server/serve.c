@@ -221,7 +221,7 @@ serve *serve_start(const serve_options *options, serve_problem *problem)
         pthread_cond_init(&server->work, NULL) != 0 ||
         pthread_cond_init(&server->rest, NULL) != 0) {
         free(server);
-        (void)serve_refuse(problem, 503, "memory is short");
+        (void)serve_no_memory(problem);
         return NULL;
     }
     server->options = options;

@@ -12,7 +12,7 @@ static void conclude(serve_call *call, serve_result result)
     if (result == SERVE_REFUSED) {
         serve_call_fail(call);
     } else if (result == SERVE_DONE && call->part_count == 0 && call->works && call->read == NULL) {
-        (void)serve_refuse(&call->at.problem, 503, "memory is short"); /* no answer was made */
+        (void)serve_no_memory(&call->at.problem); /* no answer was made */
         serve_call_fail(call);
     }
 }
@@ -49,7 +49,7 @@ static bool look(serve_call *call, serve_proto_span message, char *name, char *v
     }
     items = serve_arena_take(&call->at.arena, (count + 1) * sizeof *items);
     if (items == NULL) {
-        return serve_refuse(&call->at.problem, 503, "memory is short");
+        return serve_no_memory(&call->at.problem);
     }
     call->tensors = (serve_tensors){items, 0};
     call->at.tensors = &call->tensors;
@@ -136,7 +136,7 @@ static void run(serve_call *call)
             return;
         }
         if (call->json.failed) {
-            (void)serve_refuse(&at->problem, 503, "memory is short");
+            (void)serve_no_memory(&at->problem);
             serve_call_fail(call);
             return;
         }
@@ -252,7 +252,7 @@ static bool begin_request(serve_call *call)
     if (at->uri != NULL) {
         memcpy(at->uri, call->path, length);
     }
-    return begun && (at->uri != NULL || serve_refuse(&at->problem, 503, "memory is short"));
+    return begun && (at->uri != NULL || serve_no_memory(&at->problem));
 }
 
 static bool check_head(serve_call *call)
@@ -295,7 +295,7 @@ static bool open_compressed(serve_call *call)
                             call->coding);
     }
     at->inflater = serve_inflate_open(call->coding);
-    return at->inflater != NULL || serve_refuse(&at->problem, 503, "memory is short");
+    return at->inflater != NULL || serve_no_memory(&at->problem);
 }
 
 /* The first bytes of a message say how long it is. */
@@ -336,7 +336,7 @@ static size_t keep(serve_call *call, const char *data, size_t size)
     const unsigned long long all = atomic_fetch_add(&server->body_bytes, size) + size;
     serve_text_append(&call->waiting, data, size);
     if (call->waiting.failed || all > (unsigned long long)server->options->memory_limit) {
-        (void)serve_refuse(&call->at.problem, 503, "memory is short");
+        (void)serve_no_memory(&call->at.problem);
         call->link->broken = true;
     }
     return 0;

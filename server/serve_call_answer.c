@@ -338,7 +338,7 @@ bool serve_call_answer(serve_connection *at, int code, const char *type, serve_r
     }
     return send_message(call, serve_call_streams(call) ? STREAMED : 0,
                         count != 0 ? reply->pieces + 1 : NULL, count) ||
-           serve_refuse(&at->problem, 503, "memory is short");
+           serve_no_memory(&at->problem);
 }
 
 void serve_call_fail(serve_call *call)

@@ -34,7 +34,7 @@ void serve_call_tell_health(serve_call *call)
         serve_arena_reset(&call->at.arena);
         serve_text_append(&call->out, message, sizeof message);
         if (!serve_call_send_out(call)) {
-            (void)serve_refuse(&call->at.problem, 503, "memory is short");
+            (void)serve_no_memory(&call->at.problem);
             serve_call_end(call, false);
             return;
         }

@@ -200,7 +200,7 @@ void serve_call_read_text(serve_call *call)
     if (size == MHD_CONTENT_READER_END_OF_STREAM) {
         serve_call_finish_request(call);
     } else {
-        (void)serve_refuse(&call->at.problem, 503, "memory is short");
+        (void)serve_no_memory(&call->at.problem);
         serve_call_end(call, false);
     }
 }

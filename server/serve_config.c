@@ -33,7 +33,7 @@ bool serve_config_read(serve *server, const char *root, const char *folder, serv
     char *path =
         root != NULL ? serve_file_beside(server, root, folder, SERVE_CONFIG_FILE, &lost) : NULL;
     if (path == NULL) {
-        return lost ? serve_refuse(problem, 503, "memory is short")
+        return lost ? serve_no_memory(problem)
                     : root == NULL || !is_there(folder) ||
                           serve_refuse(problem, 400,
                                        SERVE_CONFIG_FILE " is no file of the repository");
@@ -103,7 +103,7 @@ bool serve_config_tell(const serve_config *config, serve_instance *instance, ser
     }
     instance->decoupled =
         config->given && config->model.transactions != NULL && config->model.transactions->on;
-    return !text->failed || serve_refuse(problem, 503, "memory is short");
+    return !text->failed || serve_no_memory(problem);
 }
 
 /* --- engines and schedulers --- */
@@ -364,7 +364,7 @@ static bool read_labels(const char *path, const char *name, serve_labels *labels
     }
     labels->items = calloc(lines, sizeof *labels->items);
     if (labels->items == NULL) {
-        return serve_refuse(problem, 503, "memory is short");
+        return serve_no_memory(problem);
     }
     char *rest = NULL;
     for (char *at = strtok_r(labels->text, "\r\n", &rest); at != NULL;
@@ -389,7 +389,7 @@ static bool take_labels(const model_config_tensor *tensor, const serve_model *mo
                                    tensor->label_filename, &lost);
     if (instance->labels == NULL || lost) {
         free(path);
-        return serve_refuse(problem, 503, "memory is short");
+        return serve_no_memory(problem);
     }
     const bool read = read_labels(path, tensor->label_filename,
                                   &instance->labels[binding - instance->outputs], problem);

@@ -118,7 +118,7 @@ bool serve_body_reserve(serve_connection *at, size_t size)
         char *block = aligned_alloc(ALIGNMENT, room);
         if (block == NULL) {
             (void)atomic_fetch_sub(&server->body_bytes, more);
-            return serve_refuse(&at->problem, 503, "memory is short");
+            return serve_no_memory(&at->problem);
         }
         if (at->body_size != 0) {
             memcpy(block + shift, at->body, at->body_size);

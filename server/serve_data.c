@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 typedef struct type_row {
     kiln_dtype dtype;
     const char *name;
@@ -320,23 +322,12 @@ static void write_real(double value, int digits, serve_text *text)
     put_decimal(whole, digits, power, text);
 }
 
-static bool is_utf8(const kiln_span *string)
-{
-    const char *at = string->data;
-    const char *end = string->size != 0 ? at + string->size : at;
-    size_t length = 1;
-    for (; at < end && length != 0; at += length) {
-        length = serve_utf8_length(at, end);
-    }
-    return length != 0;
-}
-
 static bool write_strings(const kiln_tensor *tensor, int64_t count, serve_text *text,
                           char *sentence, size_t size)
 {
     const kiln_span *strings = tensor->data;
     for (int64_t i = 0; i < count; i++) {
-        if (!is_utf8(&strings[i])) {
+        if (kln_utf8_valid(strings[i].data, strings[i].size) != strings[i].size) {
             (void)snprintf(sentence, size,
                            "element %lld is not UTF-8, which JSON is; ask for binary_data",
                            (long long)i);

@@ -161,7 +161,7 @@ static bool ask(serve_connection *at, serve_instance *instance)
     }
     serve_generate *self = make(at, instance, prompt.id);
     if (self == NULL) {
-        return serve_refuse(&at->problem, 503, "memory is short");
+        return serve_no_memory(&at->problem);
     }
     (void)pthread_mutex_lock(&at->lock);
     at->generate = self;
@@ -213,7 +213,7 @@ static void explain(const serve_generate *self, serve_connection *at)
         (void)serve_refuse(&at->problem, 504, "the text's time is over (\"timeout\", or %g s)",
                            at->server->options->generate_seconds);
     } else if (status == KILN_OK) { /* it has ended well, and its answer could not be made */
-        (void)serve_refuse(&at->problem, 503, "memory is short");
+        (void)serve_no_memory(&at->problem);
     } else {
         (void)serve_refuse_status(&at->problem, status, kiln_error_message());
     }
@@ -301,7 +301,7 @@ static serve_result answer_events(serve_connection *at, serve_generate *self)
         return SERVE_DONE;
     }
     release(self);
-    (void)serve_refuse(&at->problem, 503, "memory is short");
+    (void)serve_no_memory(&at->problem);
     return SERVE_REFUSED;
 }
 
@@ -336,7 +336,7 @@ serve_result serve_generate_again(serve_connection *at)
         return SERVE_WAITS;
     }
     if (self->streams && self->event.failed) {
-        (void)serve_refuse(&at->problem, 503, "memory is short");
+        (void)serve_no_memory(&at->problem);
     } else if (self->streams && (!self->over || self->succeeded)) {
         result = answer_events(at, self);
     } else if (!self->streams && status == KILN_OK) {

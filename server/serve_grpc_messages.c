@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "config_pbtxt.h"
+
 #define MESSAGE(name, ...)                                          \
     static const serve_proto_field name##_fields[] = {__VA_ARGS__}; \
     static const serve_proto_message name = {SERVE_LENGTH(name##_fields), name##_fields}
@@ -58,10 +60,8 @@ MESSAGE(control_request, OF(3, MAP, "parameters", repository_parameter));
 
 /* --- what they get --- */
 
-static const char *const types[] = {"TYPE_INVALID", "TYPE_BOOL",   "TYPE_UINT8", "TYPE_UINT16",
-                                    "TYPE_UINT32",  "TYPE_UINT64", "TYPE_INT8",  "TYPE_INT16",
-                                    "TYPE_INT32",   "TYPE_INT64",  "TYPE_FP16",  "TYPE_FP32",
-                                    "TYPE_FP64",    "TYPE_STRING", "TYPE_BF16",  NULL};
+#define TYPE(name) "TYPE_" #name,
+static const char *const types[] = {"TYPE_INVALID", MODEL_TYPE_LIST(TYPE) NULL};
 
 MESSAGE(live, FIELD(1, BOOL, "live"));
 MESSAGE(ready, FIELD(1, BOOL, "ready"));

@@ -189,7 +189,7 @@ static bool pack_strings(answer *self, const char *name, const kiln_tensor *tens
     if (!serve_data_pack(tensor, &self->strings)) {
         return serve_refuse(problem, 500, "output \"%.200s\" has a string of 4 GiB or more", name);
     }
-    return !self->strings.failed || serve_refuse(problem, 503, "memory is short");
+    return !self->strings.failed || serve_no_memory(problem);
 }
 
 static bool write_strings(answer *self, const char *name, const kiln_tensor *tensor,
@@ -338,8 +338,7 @@ static bool write_answer(answer *self, const serve_infer *infer, serve_problem *
         serve_text_string(text, "}");
     }
     serve_text_string(text, "]}");
-    return (!text->failed && !self->strings.failed) ||
-           serve_refuse(problem, 503, "memory is short");
+    return (!text->failed && !self->strings.failed) || serve_no_memory(problem);
 }
 
 /* Pieces of `strings` get their addresses. */
@@ -399,7 +398,7 @@ serve_result serve_infer_again(serve_connection *at)
     if (made == NULL ||
         (made->reply.pieces = calloc(infer->wish_count + 1, sizeof(struct MHD_IoVec))) == NULL) {
         free(made);
-        (void)serve_refuse(&at->problem, 503, "memory is short");
+        (void)serve_no_memory(&at->problem);
         return SERVE_REFUSED;
     }
     made->reply.count = 1; /* the first piece is the JSON */
@@ -425,7 +424,7 @@ serve_result serve_infer_again(serve_connection *at)
     const bool binary = made->reply.count > 1;
     if (!at->transport->answer(at, 200, binary ? "application/octet-stream" : "application/json",
                                &made->reply)) {
-        (void)serve_refuse(&at->problem, 503, "memory is short");
+        (void)serve_no_memory(&at->problem);
         return SERVE_REFUSED;
     }
     serve_count(at, infer->instance->counts, true, rows_of(infer));

@@ -95,7 +95,7 @@ bool serve_inflate_take(serve_inflater *self, serve_connection *at, const char *
             const int result = inflate(stream, Z_NO_FLUSH);
             self->ended = result == Z_STREAM_END;
             if (result == Z_MEM_ERROR) {
-                return serve_refuse(&at->problem, 503, "memory is short");
+                return serve_no_memory(&at->problem);
             }
             if (result != Z_OK && result != Z_STREAM_END && result != Z_BUF_ERROR) {
                 return is_broken(self, at, stream->msg != NULL ? stream->msg : "it needs a key");

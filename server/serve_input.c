@@ -38,7 +38,7 @@ static bool take_strings(serve_reader *self, const serve_entry *read, serve_slic
     }
     tensor->data = serve_arena_take(self->arena, tensor->bytes);
     if (tensor->data == NULL) {
-        return serve_refuse(self->problem, 503, "memory is short");
+        return serve_no_memory(self->problem);
     }
     return serve_data_unpack(packed, count, tensor->data, sentence, sizeof sentence) ||
            serve_refuse(self->problem, 400, "input \"%.200s\": %s", read->name, sentence);
@@ -74,7 +74,7 @@ static bool take_binary(serve_reader *self, const serve_entry *read, kiln_tensor
     if ((uintptr_t)next.at % kiln_dtype_alignment(tensor->desc.dtype) != 0) {
         tensor->data = serve_arena_take(self->arena, tensor->bytes);
         if (tensor->data == NULL) {
-            return serve_refuse(self->problem, 503, "memory is short");
+            return serve_no_memory(self->problem);
         }
         memcpy(tensor->data, next.at, tensor->bytes);
     }
@@ -98,7 +98,7 @@ static bool take_shared(serve_reader *self, const serve_entry *read, kiln_tensor
     const size_t size = (size_t)read->place.size;
     void *copy = serve_arena_take(self->arena, size != 0 ? size : 1);
     if (copy == NULL) {
-        return serve_refuse(self->problem, 503, "memory is short");
+        return serve_no_memory(self->problem);
     }
     if (!serve_place_read(server, &read->place, read->name, copy, size, self->problem)) {
         return false;
@@ -196,7 +196,7 @@ bool serve_input_begin(serve_reader *self, serve_json *json)
     }
     tensor->data = serve_arena_take(self->arena, tensor->bytes);
     if (tensor->data == NULL) {
-        return serve_refuse(self->problem, 503, "memory is short");
+        return serve_no_memory(self->problem);
     }
     return serve_numbers_begin(&self->numbers, json, tensor, self->arena, sentence,
                                sizeof sentence) ||

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
 #include "serve_text.h"
 
 void serve_json_init(serve_json *json, const char *text, size_t size)
@@ -133,10 +134,11 @@ static bool skip_string(serve_json *json, serve_slice *inside)
 {
     const char *at = json->at + 1;
     while (at < json->end && *at != '"') {
-        unsigned point = 0;
+        uint32_t point = 0;
+        const size_t left = (size_t)(json->end - at);
         const size_t length = *at == '\\'                 ? escape(at + 1, json->end, &point)
                               : (unsigned char)*at < 0x20 ? 0
-                                                          : serve_utf8_length(at, json->end);
+                                                          : kln_utf8_read(at, left, &point);
         if (length == 0) {
             json->at = at;
             return serve_json_fail(json, *at == '\\' ? "an escape in a string is broken"
@@ -174,20 +176,6 @@ bool serve_json_member(serve_json *json, serve_slice *key)
     return serve_json_peek(json) != 0 || serve_json_fail(json, "a value is missing");
 }
 
-static size_t put_utf8(unsigned point, char *text)
-{
-    if (point < 0x80) {
-        text[0] = (char)point;
-        return 1;
-    }
-    const size_t length = point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
-    for (size_t i = length; i-- > 1; point >>= 6) {
-        text[i] = (char)(0x80 | (point & 0x3f));
-    }
-    text[0] = (char)((0xf00U >> length & 0xff) | point);
-    return length;
-}
-
 /* The next bytes of what stands between quotes, without an escape; how many. */
 static size_t take_piece(const char **at, const char *end, char piece[4])
 {
@@ -197,7 +185,7 @@ static size_t take_piece(const char **at, const char *end, char piece[4])
         return 1;
     }
     *at += escape(*at, end, &point);
-    return put_utf8(point, piece);
+    return kln_utf8_write(point, piece);
 }
 
 /* False where it does not fit, or holds a NUL. */

@@ -34,7 +34,7 @@ bool serve_tokens_read(const char *path, serve_tokens *tokens, serve_problem *pr
         tokens->items = grown != NULL ? grown : tokens->items;
         char *copy = grown != NULL ? strdup(line) : NULL;
         if (copy == NULL) {
-            read = serve_refuse(problem, 503, "memory is short");
+            read = serve_no_memory(problem);
         } else {
             tokens->items[tokens->count++] = copy;
         }
@@ -179,7 +179,7 @@ static bool read_coding(head *found, serve_connection *at, serve_problem *proble
     }
     *body_size = UINT64_MAX;
     at->inflater = serve_inflate_open(found->encoding);
-    return at->inflater != NULL || serve_refuse(problem, 503, "memory is short");
+    return at->inflater != NULL || serve_no_memory(problem);
 }
 
 /* What two servers in a row could understand in two ways is refused: RFC 9112, section 6.3. */

@@ -88,7 +88,7 @@ serve_result serve_control(serve_connection *at, bool unloads)
 {
     serve_job *job = calloc(1, sizeof *job);
     if (job == NULL) {
-        (void)serve_refuse(&at->problem, 503, "memory is short");
+        (void)serve_no_memory(&at->problem);
         return SERVE_REFUSED;
     }
     job->at = at;

@@ -4,6 +4,8 @@
 
 #include "serve_parts.h"
 
+const char *const serve_states[] = {"UNAVAILABLE", "LOADING", "READY", "UNLOADING"};
+
 bool serve_models_init(serve_models *models)
 {
     return pthread_rwlock_init(&models->lock, NULL) == 0 &&

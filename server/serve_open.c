@@ -26,7 +26,7 @@ static bool open_bindings(const kiln_engine *engine, bool are_inputs, serve_bind
         (*bindings)[i] = (serve_binding){found.name, found.dtype, found.shape};
         *count = i + 1;
     }
-    return *bindings != NULL || serve_refuse(problem, 503, "memory is short");
+    return *bindings != NULL || serve_no_memory(problem);
 }
 
 /* On a CPU a run takes about as long as its rows one after the other: a large batch makes those
@@ -194,7 +194,7 @@ serve_instance *serve_instance_open(struct serve *server, const serve_model *mod
     serve_config config = {.given = false};
     serve_instance *instance = calloc(1, sizeof *instance);
     if (instance == NULL) {
-        (void)serve_refuse(problem, 503, "memory is short");
+        (void)serve_no_memory(problem);
         return NULL;
     }
     instance->server = server;

@@ -25,14 +25,13 @@ static void put_bindings(serve_text *text, const serve_binding *bindings, size_t
 
 static void put_version(serve_text *text, const serve_model *model, const serve_version *version)
 {
-    static const char *const states[] = {"UNAVAILABLE", "LOADING", "READY", "UNLOADING"};
     const serve_instance *instance = version->instance;
     serve_figures figures;
     serve_figures_read(version, &figures);
     serve_text_string(text, "<tr><td>");
     serve_text_html(text, model->name);
-    serve_text_printf(text, "<td>%s<td class=%s>%s<td>", version->version, states[version->state],
-                      states[version->state]);
+    serve_text_printf(text, "<td>%s<td class=%s>%s<td>", version->version,
+                      serve_states[version->state], serve_states[version->state]);
     if (instance == NULL) {
         serve_text_html(text, version->reason);
         serve_text_string(text, "<td><td>");
@@ -56,17 +55,19 @@ serve_result serve_page_run(serve_connection *at)
 {
     serve *server = at->server;
     serve_text text = {.data = NULL};
-    serve_text_printf(&text,
-                      "<!doctype html><html lang=en><meta charset=utf-8><meta "
-                      "http-equiv=refresh content=5><title>kiln serve</title><style>%s</style>"
-                      "<h1>kiln %s</h1><p>Up for %.0f s; %zu connections, %zu requests under way"
-                      "%s.</p><table><tr><th>model<th>version<th>state<th>backend<th>inputs"
-                      "<th>outputs<th class=n>answered<th class=n>failed<th class=n>waiting<th "
-                      "class=n>rows a batch<th class=n>run, ms<th class=n>p99, ms</tr>\n",
-                      style, kiln_version_string(),
-                      (double)(kiln_clock_now() - server->started) / 1e9,
-                      (size_t)atomic_load(&server->sockets), (size_t)atomic_load(&server->requests),
-                      atomic_load(&server->stopping) ? "; it is stopping" : "");
+    const size_t sockets = atomic_load(&server->sockets);
+    const size_t requests = atomic_load(&server->requests);
+    serve_text_printf(
+        &text,
+        "<!doctype html><html lang=en><meta charset=utf-8><meta "
+        "http-equiv=refresh content=5><title>kiln serve</title><style>%s</style>"
+        "<h1>kiln %s</h1><p>Up for %.0f s; %zu connection%s, %zu request%s "
+        "under way%s.</p><table><tr><th>model<th>version<th>state<th>backend<th>inputs"
+        "<th>outputs<th class=n>answered<th class=n>failed<th class=n>waiting<th "
+        "class=n>rows a batch<th class=n>run, ms<th class=n>p99, ms</tr>\n",
+        style, kiln_version_string(), (double)(kiln_clock_now() - server->started) / 1e9, sockets,
+        sockets == 1 ? "" : "s", requests, requests == 1 ? "" : "s",
+        atomic_load(&server->stopping) ? "; it is stopping" : "");
     (void)pthread_rwlock_rdlock(&server->models.lock);
     for (const serve_model *model = server->models.first; model != NULL; model = model->next) {
         for (const serve_version *version = model->versions; version != NULL;

@@ -57,7 +57,7 @@ static bool read_region(serve_reader *self, serve_entry *of)
     }
     char *kept = serve_arena_take(self->arena, strlen(name) + 1);
     if (kept == NULL) {
-        return serve_refuse(self->problem, 503, "memory is short");
+        return serve_no_memory(self->problem);
     }
     memcpy(kept, name, strlen(name) + 1);
     of->place.region = kept;

@@ -23,6 +23,7 @@
 
 /* Fills `problem`; false, for its caller to return. */
 bool serve_refuse(serve_problem *problem, int code, const char *format, ...) SERVE_PRINTF(3, 4);
+bool serve_no_memory(serve_problem *problem);
 /* The library's own sentence, with the code that fits its status. */
 bool serve_refuse_status(serve_problem *problem, kiln_status status, const char *sentence);
 
@@ -94,6 +95,9 @@ typedef enum serve_state {
     SERVE_READY = 2,
     SERVE_UNLOADING = 3
 } serve_state;
+
+/* What clients are told of each. */
+extern const char *const serve_states[];
 
 typedef struct serve_version {
     struct serve_version *next;

@@ -78,7 +78,7 @@ bool serve_profile_make(const serve_config *config, int64_t most_rows, const cha
     const size_t count = kiln_network_input_count(made->network);
     made->inputs = calloc(count + 1, sizeof *made->inputs);
     if (made->inputs == NULL) {
-        return serve_refuse(problem, 503, "memory is short");
+        return serve_no_memory(problem);
     }
     for (size_t i = 0; i < count; i++) {
         kiln_tensor_id id;

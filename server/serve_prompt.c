@@ -63,7 +63,7 @@ static bool broken(reader *self, const char *where)
 
 static bool no_memory(reader *self)
 {
-    return serve_refuse(self->problem, 503, "memory is short");
+    return serve_no_memory(self->problem);
 }
 
 static bool read_word(reader *self, const char *name, char **word)

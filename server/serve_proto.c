@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 #define LONGEST_WORD 1024
 #define VARINT 0
 #define EIGHT 1
@@ -131,13 +133,9 @@ static bool write_string(serve_proto_span bytes, serve_text *json, const char **
 static bool write_text(serve_proto_span bytes, serve_text *json, const char **reason)
 {
     const char *text = (const char *)bytes.at;
-    const char *at = text;
-    for (size_t left = bytes.size, length = 0; left != 0; at += length, left -= length) {
-        length = serve_utf8_length(at, at + left);
-        if (length == 0) {
-            *reason = "bytes_contents are not UTF-8: send such bytes as raw_input_contents";
-            return false;
-        }
+    if (kln_utf8_valid(text, bytes.size) != bytes.size) {
+        *reason = "bytes_contents are not UTF-8: send such bytes as raw_input_contents";
+        return false;
     }
     serve_text_json_bytes(json, text, bytes.size);
     return true;

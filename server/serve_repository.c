@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/utf8.h"
 #include "serve_config.h"
 
 /* A model is asked for by a name that a walk over the repository found: no path is ever made of
@@ -38,7 +39,8 @@ static bool is_name(const char *name)
         return false;
     }
     while (name < end) {
-        const size_t length = serve_utf8_length(name, end);
+        uint32_t point = 0;
+        const size_t length = kln_utf8_read(name, (size_t)(end - name), &point);
         if (length == 0 || (unsigned char)*name < 0x20 || *name == 0x7f) {
             return false;
         }

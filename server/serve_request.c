@@ -10,7 +10,7 @@ static bool twice(serve_reader *self, const char *what)
 
 static bool no_memory(serve_reader *self)
 {
-    return serve_refuse(self->problem, 503, "memory is short");
+    return serve_no_memory(self->problem);
 }
 
 /* --- inputs and outputs --- */
@@ -275,7 +275,7 @@ bool serve_infer_open(serve_connection *at)
     if (at->infer == NULL) {
         at->infer = serve_arena_take(&at->arena, sizeof *at->infer);
         if (at->infer == NULL) {
-            return serve_refuse(&at->problem, 503, "memory is short");
+            return serve_no_memory(&at->problem);
         }
         *at->infer = (serve_infer){.instance = NULL};
     }

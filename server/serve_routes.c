@@ -161,7 +161,6 @@ static serve_result show_configuration(serve_connection *at)
 
 static serve_result show_index(serve_connection *at)
 {
-    static const char *const states[] = {"UNAVAILABLE", "LOADING", "READY", "UNLOADING"};
     serve_models *models = &at->server->models;
     serve_text text = {.data = NULL};
     serve_json body;
@@ -192,7 +191,7 @@ static serve_result show_index(serve_connection *at)
             serve_text_json(&text, model->name);
             serve_text_printf(&text,
                               ",\"version\":\"%s\",\"state\":\"%s\",\"reason\":", version->version,
-                              states[version->state]);
+                              serve_states[version->state]);
             serve_text_json(&text, ready ? "" : version->reason);
             serve_text_string(&text, "}");
             comma = ",";

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/agree.h"
 #include "serve_parts.h"
 
 bool serve_refuse(serve_problem *problem, int code, const char *format, ...)
@@ -13,7 +14,13 @@ bool serve_refuse(serve_problem *problem, int code, const char *format, ...)
     problem->code = code;
     (void)vsnprintf(problem->sentence, sizeof problem->sentence, format, arguments);
     va_end(arguments);
+    kln_agree(problem->sentence);
     return false;
+}
+
+bool serve_no_memory(serve_problem *problem)
+{
+    return serve_refuse(problem, 503, "memory is short");
 }
 
 bool serve_refuse_status(serve_problem *problem, kiln_status status, const char *sentence)
@@ -44,6 +51,7 @@ void serve_say(const serve *server, const char *format, ...)
     va_start(arguments, format);
     (void)vsnprintf(sentence, sizeof sentence, format, arguments);
     va_end(arguments);
+    kln_agree(sentence);
     if (server->options->say != NULL) {
         server->options->say(sentence);
     }

@@ -250,7 +250,7 @@ serve_result serve_shared_register(serve_connection *at)
     serve_region *region = is_offered(at) ? calloc(1, sizeof *region) : NULL;
     if (region == NULL) {
         if (at->server->options->shared_memory) {
-            (void)serve_refuse(&at->problem, 503, "memory is short");
+            (void)serve_no_memory(&at->problem);
         }
         return SERVE_REFUSED;
     }

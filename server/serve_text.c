@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 #define ALIGNMENT 64
 #define BLOCK_SIZE ((size_t)16 << 10)
 
@@ -77,28 +79,6 @@ void serve_text_integer(serve_text *text, int64_t value)
     serve_text_append(text, at, (size_t)(digits + sizeof digits - at));
 }
 
-size_t serve_utf8_length(const char *at, const char *end)
-{
-    const unsigned char *byte = (const unsigned char *)at;
-    const size_t left = (size_t)(end - at);
-    const size_t length = left == 0         ? 0
-                          : byte[0] < 0x80  ? 1
-                          : byte[0] < 0xc2  ? 0
-                          : byte[0] < 0xe0  ? 2
-                          : byte[0] < 0xf0  ? 3
-                          : byte[0] <= 0xf4 ? 4
-                                            : 0;
-    for (size_t i = 1; i < length; i++) {
-        if (i >= left || (byte[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    const bool overlong =
-        (byte[0] == 0xe0 && byte[1] < 0xa0) || (byte[0] == 0xf0 && byte[1] < 0x90);
-    const bool beyond = (byte[0] == 0xed && byte[1] > 0x9f) || (byte[0] == 0xf4 && byte[1] > 0x8f);
-    return length > left || (length > 2 && (overlong || beyond)) ? 0 : length;
-}
-
 void serve_text_json(serve_text *text, const char *string)
 {
     serve_text_json_bytes(text, string, strlen(string));
@@ -118,7 +98,8 @@ void serve_text_json_bytes(serve_text *text, const char *string, size_t size)
         if (plain == end) {
             break;
         }
-        const size_t length = serve_utf8_length(plain, end);
+        uint32_t point = 0;
+        const size_t length = kln_utf8_read(plain, (size_t)(end - plain), &point);
         if (*plain == '"' || *plain == '\\') {
             serve_text_append(text, "\\", 1);
             serve_text_append(text, plain, 1);

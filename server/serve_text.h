@@ -29,10 +29,6 @@ void serve_text_html(serve_text *text, const char *string);
 void serve_text_integer(serve_text *text, int64_t value);
 void serve_text_finish(serve_text *text);
 
-/* Bytes of the well-formed UTF-8 sequence at `at`, which ends before `end`; 0 where there is none.
- */
-size_t serve_utf8_length(const char *at, const char *end);
-
 /* --- an arena --- */
 
 typedef struct serve_block {

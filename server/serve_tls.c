@@ -81,7 +81,7 @@ serve_tls *serve_tls_open(const char *key, const char *certificate, serve_proble
     if (tls == NULL) {
         problem->code = 501;
         if (gnutls != NULL) {
-            (void)serve_refuse(problem, 503, "memory is short");
+            (void)serve_no_memory(problem);
         }
         return NULL;
     }

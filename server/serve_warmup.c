@@ -111,7 +111,7 @@ static bool read_rows(const sample *self, const char *name,
                                  self->problem);
     bool read = false;
     if (lost || place.failed) {
-        (void)serve_refuse(self->problem, 503, "memory is short");
+        (void)serve_no_memory(self->problem);
     } else if (text != NULL && size != row) {
         (void)refuse(self, name, "has a file of another size than its dims");
     } else if (text != NULL) {
@@ -145,7 +145,7 @@ static bool make_tensor(const sample *self, const serve_binding *binding, kiln_n
     }
     tensor->data = aligned_alloc(64, (tensor->bytes + 64) & ~(size_t)63);
     if (tensor->data == NULL) {
-        return serve_refuse(self->problem, 503, "memory is short");
+        return serve_no_memory(self->problem);
     }
     memset(tensor->data, 0, tensor->bytes);
     if (given->random) {
@@ -198,7 +198,7 @@ static bool warm_up(sample *self)
     }
     self->tensors = calloc(count + 1, sizeof *self->tensors);
     if (self->tensors == NULL) {
-        return serve_refuse(self->problem, 503, "memory is short");
+        return serve_no_memory(self->problem);
     }
     bool made = true;
     for (size_t i = 0; made && i < count; i++) {

@@ -79,7 +79,7 @@ typedef struct kiln_compare_options {
     bool first_difference; /* where an output does not pass: find the first node that differs */
     /* Of intermediate tensors that are compared at once for that; 0: 256 MiB. What later nodes read
      * is held besides. */
-    uint64_t inner_bytes;
+    uint64_t intermediate_bytes;
     /* How many steps of quantization an element may be off where its output is quantized, beside
      * the tolerance. KILN_BY_DTYPE: 1, or 0 where `absolute` is given. */
     double steps;

@@ -149,7 +149,8 @@ static size_t end_of(const search *s, size_t begin, uint64_t limit)
 
 static kiln_status look(search *s)
 {
-    const uint64_t limit = s->options->inner_bytes > 0 ? s->options->inner_bytes : DEFAULT_BYTES;
+    const uint64_t limit =
+        s->options->intermediate_bytes > 0 ? s->options->intermediate_bytes : DEFAULT_BYTES;
     KLN_RETURN_IF_ERROR(collect(s));
     for (size_t begin = 0, end = 0; begin < s->count && s->comparison->first == NULL; begin = end) {
         end = end_of(s, begin, limit);

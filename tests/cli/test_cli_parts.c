@@ -147,6 +147,23 @@ TEST(names_become_file_names)
     free(path_b);
 }
 
+TEST(types_without_a_name_in_npy_come_back)
+{
+    static const kiln_dtype dtypes[] = {KILN_DTYPE_BFLOAT16, KILN_DTYPE_FLOAT8E4M3,
+                                        KILN_DTYPE_FLOAT8E5M2, KILN_DTYPE_UINT8};
+    uint16_t bits[] = {0x3c00, 0x4000};
+    for (size_t i = 0; i < CLI_ARRAY_LENGTH(dtypes); i++) {
+        const size_t size = kiln_dtype_bits(dtypes[i]) / 4;
+        const kiln_tensor saved = KILN_HOST_TENSOR(dtypes[i], KILN_SHAPE(2), bits, size);
+        kiln_tensor loaded;
+        assert_int_equal(kiln_tensor_save_npy(&saved, "cli_parts.npy"), KILN_OK);
+        assert_int_equal(cli_tensor_load("cli_parts.npy", dtypes[i], &loaded), KILN_OK);
+        assert_int_equal(loaded.desc.dtype, dtypes[i]);
+        kiln_tensor_free(&loaded);
+        assert_int_equal(remove("cli_parts.npy"), 0);
+    }
+}
+
 TEST(places_are_written)
 {
     const kiln_shape shape = KILN_SHAPE(2, 3, 4);

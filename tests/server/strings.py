@@ -73,7 +73,7 @@ def test_strings(server):
     assert status == 200 and binary_answer(back, answer)[1]["out_BYTES"][1] == any_bytes, answer
     for size, data, binary, says in (
             (2, ["a", 1], None, "a string is needed, in \"data\""),
-            (2, ["a"], None, "has 1 elements, its shape asks for 2"),
+            (2, ["a"], None, "has 1 element, its shape asks for 2"),
             (2, None, pack([b"a"]), "its shape asks for 2 strings"),
             (2, None, pack([b"a", b"b"])[:-1], "its 9 bytes end in string 1 of the 2"),
             (1, None, pack([b"a"]) + b"x", "asks for take 5 of its 6 bytes"),

@@ -283,7 +283,7 @@ TEST(the_first_difference_is_found)
         options.relative = 0;
         assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
         for (int way = 0; way < 4; way++) {
-            options.inner_bytes = way % 2 == 0 ? 0 : 1; /* all at once, and one at a time */
+            options.intermediate_bytes = way % 2 == 0 ? 0 : 1; /* all at once, and one at a time */
             assert_ok(way < 2 ? kiln_compare(network, &found, &expected, &options, &comparison)
                               : kiln_compare_file(path, &found, &expected, &options, &comparison));
             assert_false(kiln_comparison_passes(comparison));

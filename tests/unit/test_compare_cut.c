@@ -210,7 +210,7 @@ TEST(quantized_parts_are_whole)
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(4, 512), x, sizeof x)};
     const kln_compare_inputs inputs = {.tensors = &input, .count = 1};
     options.absolute = options.relative = 0;
-    options.inner_bytes = 1; /* one tensor at a time */
+    options.intermediate_bytes = 1; /* one tensor at a time */
     warnings = 0;
     kiln_log_set_sink(count_warnings, NULL, KILN_LOG_WARNING);
     const kiln_status status = kln_compare_nodes(m.model, &builds, &inputs, &options, &comparison);

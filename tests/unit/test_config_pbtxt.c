@@ -283,7 +283,7 @@ static const struct {
     {"input { name: 'x' data_type: 11 dims: [ 4 ] reshape { shape: [ 2 ] } }",
      "line 1, column 45: the reshape of \"x\" has 2 elements, its dims 4"},
     {"input { name: 'x' data_type: 11 dims: [ -1 ] reshape { shape: [ 1 ] } }",
-     "has 1 elements, its dims 1 of -1"},
+     "has 1 element, its dims 1 of -1"},
     {TENSORS "input { name: 'x' data_type: TYPE_FP32 dims: [ 4 ] }",
      "line 3, column 1: input \"x\" is given already in line 1"},
     {"instance_group { count: -1 }", "the count of an instance_group is -1"},

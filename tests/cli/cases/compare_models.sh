@@ -23,7 +23,7 @@ echo "exit $?"
 import json
 d = json.load(open("first.json"))
 first = d["first_difference"]
-print(d["passes"], first["operator"], first["name"], d["inner_tensors"])
+print(d["passes"], first["operator"], first["name"], d["intermediate_tensors"])
 PY
 kiln compare small.onnx $strict | grep -e first -e pass
 ends compare add.onnx -b onnxruntime
