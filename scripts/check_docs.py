@@ -9,10 +9,10 @@ SPDX-License-Identifier: Apache-2.0
 """
 import os
 import re
-import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from tree import ROOT, files, read
+
 ERRORS = "docs/errors.md"
 # Names of the build and of tests.
 ELSEWHERE = ("kiln_test_", "kiln_add_test_needing", "kiln_feed")
@@ -21,18 +21,6 @@ HISTORY = ("bench/results/README.md", "CHANGELOG.md")
 # Of cmake, ctest and pkg-config.
 OF_TOOLS = ("preset", "build", "test-dir", "output-on-failure", "cflags", "libs")
 BEGIN, END = "<!-- statuses: scripts/check_docs.py --update -->", "<!-- end -->"
-
-
-def read(path):
-    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
-        return file.read()
-
-
-def files(*endings):
-    out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True,
-                         capture_output=True, text=True).stdout
-    return [path for path in sorted(out.splitlines())
-            if path.endswith(endings) and os.path.isfile(os.path.join(ROOT, path))]
 
 
 def statuses():

@@ -7,12 +7,11 @@
 
 SPDX-License-Identifier: Apache-2.0
 """
-import os
 import re
-import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from tree import files, read
+
 TERMS = "cli/cli_terms.c"
 
 # What only this project would call so, and the word that everybody knows.
@@ -83,17 +82,6 @@ REASONS = {
 TOKEN = re.compile(
     r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\])*\'|\s+|[A-Za-z_]\w*|.', re.S)
 NAME = re.compile(r"\b(?:kiln_[a-z0-9_]+(?:\.[a-z_]+)?|KILN_[A-Z0-9_]+)")
-
-
-def read(path):
-    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
-        return file.read()
-
-
-def files():
-    out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True,
-                         capture_output=True, text=True).stdout
-    return [path for path in sorted(out.splitlines()) if os.path.isfile(os.path.join(ROOT, path))]
 
 
 # They put the name of the caller's function before a sentence, where a shell leaves it out.

@@ -5,10 +5,10 @@ SPDX-License-Identifier: Apache-2.0
 """
 import os
 import re
-import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from tree import every, read
+
 COLUMNS = 100
 WIDE_COLUMNS = 120  # build files
 FILE_LINES = 500  # of code, wherever it stands
@@ -46,12 +46,6 @@ def blank(match):
 
 def code_only(text):
     return STRING.sub(blank, COMMENT.sub(blank, text))
-
-
-def tracked():
-    out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True,
-                         capture_output=True, text=True).stdout
-    return [path for path in sorted(out.splitlines()) if os.path.isfile(os.path.join(ROOT, path))]
 
 
 def check_lines(path, text, problems):
@@ -94,7 +88,7 @@ def main():
     clones = {}
     names = {}
     files = 0
-    for path in tracked():
+    for path in every():
         name = os.path.basename(path)
         if name in names and name not in SHARED_NAMES and path.endswith(CODE + (".py", ".sh")):
             problems.append(f"{path}: another file has this name: {names[name]}")
@@ -102,8 +96,7 @@ def main():
         if not path.endswith(TEXT) and name not in ("Makefile",):
             continue
         try:
-            with open(os.path.join(ROOT, path), encoding="utf-8") as file:
-                text = file.read()
+            text = read(path)
         except UnicodeDecodeError:
             problems.append(f"{path}: not UTF-8")
             continue

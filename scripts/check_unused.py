@@ -9,12 +9,11 @@ trt_values.inc: each is named once more than it is declared and defined, or has 
 What include/ declares is for others.
 """
 import collections
-import pathlib
 import re
-import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from tree import files, read
+
 # A pattern of names: why they stay.
 REASONS = {
     r"ORT_(CODE|LEVEL|MODE)_\w+|CU_INVALID_VALUE|KLN_WIRE_\w+": "numbered by others, in one piece",
@@ -30,10 +29,9 @@ ROWS = "src/backends/tensorrt/trt_slots.inc", "src/backends/tensorrt/trt_values.
 
 
 def texts(*trees):
-    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "--", *trees],
-                           cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
-    return {name: COMMENT.sub(lambda found: found[1] or " ", (ROOT / name).read_text("utf-8"))
-            for name in names if name.endswith((".c", ".h", ".inc")) and (ROOT / name).exists()}
+    return {path: COMMENT.sub(lambda found: found[1] or " ", read(path))
+            for path in files(".c", ".h", ".inc")
+            if path.startswith(tuple(tree + "/" for tree in trees))}
 
 
 def defined(name, text):
