@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
 #include <langinfo.h>
 #include <locale.h>
 #include <stdarg.h>

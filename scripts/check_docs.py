@@ -115,12 +115,16 @@ def check_links(problems):
 
 
 def check_paths(problems):
-    """What a document calls `folder/file` is there, or made by the build."""
+    """What a document calls `folder/file` is there, and a folder of build/ has a preset."""
+    presets = set(re.findall(r'"name": "(\w+)"', read("CMakePresets.json")))
     tops = {path.split("/")[0] for path in files("") if "/" in path} - {".github"}
     every = files("")
     for path in files(".md"):
         if path in HISTORY:
             continue
+        for name in re.findall(r"\bbuild/(\w+)/", read(path)):
+            if name not in presets | {"deps", "docs"}:
+                problems.append(f"{path} names build/{name}, which no preset makes")
         for name in re.findall(r"`([\w.-]+/[\w./*<>-]+)`", read(path)):
             pattern = re.compile(re.sub(r"\\\*|<\w+>", "[^/]*", re.escape(name.rstrip("/"))) +
                                  r"(\.c)?(/|$)")

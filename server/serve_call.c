@@ -245,13 +245,9 @@ void serve_call_header(serve_call *call, const char *name, const char *value)
 static bool begin_request(serve_call *call)
 {
     serve_connection *at = &call->at;
-    const size_t length = strlen(call->path) + 1;
     const bool begun = serve_request_begin(at, "POST");
     at->deadline = call->deadline;
-    at->uri = serve_arena_take(&at->arena, length);
-    if (at->uri != NULL) {
-        memcpy(at->uri, call->path, length);
-    }
+    at->uri = serve_arena_string(&at->arena, call->path);
     return begun && (at->uri != NULL || serve_no_memory(&at->problem));
 }
 

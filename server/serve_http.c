@@ -162,12 +162,10 @@ static enum MHD_Result begin(serve_connection *at, const char *uri, const char *
     if (!serve_request_begin(at, known_method(method))) {
         return answer_problem(at);
     }
-    const size_t length = strlen(uri) + 1;
-    at->uri = serve_arena_take(&at->arena, length);
+    at->uri = serve_arena_string(&at->arena, uri);
     if (at->uri == NULL) {
         return MHD_NO;
     }
-    memcpy(at->uri, uri, length);
     serve_enter_phase(at, SERVE_BODY);
     at->route = serve_route_find(at);
     if (!serve_check_head(at, &at->problem, &size)) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Libmicrohttpd, opened when a server starts: `kiln run` has nothing of it in its
+/* The library libmicrohttpd, opened when a server starts: `kiln run` has nothing of it in its
  * process, and works where it is not installed. */
 #ifndef KILN_SERVE_MHD_H
 #define KILN_SERVE_MHD_H
@@ -21,7 +21,6 @@
     X(resume_connection)                                  \
     X(get_connection_info)                                \
     X(get_connection_values_n)                            \
-    X(lookup_connection_value)                            \
     X(get_version)                                        \
     X(is_feature_supported)
 

@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
 
 #include "serve_request.h"
 
 bool serve_read_broken(serve_reader *self, const char *where)
 {
-    return serve_refuse(self->problem, 400, "the request's JSON, byte %zu: %s%s%s",
-                        self->before + (size_t)(self->json.at - self->json.begin),
-                        self->json.reason != NULL ? self->json.reason : "it is broken",
-                        where[0] != '\0' ? ", in " : "", where);
+    return serve_refuse_json(self->problem, &self->json, self->before, where);
 }
 
 bool serve_read_skip(serve_reader *self)
@@ -55,13 +51,8 @@ static bool read_region(serve_reader *self, serve_entry *of)
     if (!serve_json_string(&self->json, name, sizeof name)) {
         return serve_read_broken(self, "\"shared_memory_region\"");
     }
-    char *kept = serve_arena_take(self->arena, strlen(name) + 1);
-    if (kept == NULL) {
-        return serve_no_memory(self->problem);
-    }
-    memcpy(kept, name, strlen(name) + 1);
-    of->place.region = kept;
-    return true;
+    of->place.region = serve_arena_string(self->arena, name);
+    return of->place.region != NULL || serve_no_memory(self->problem);
 }
 
 bool serve_read_parameters(serve_reader *self, serve_entry *of)

@@ -24,6 +24,9 @@
 /* Fills `problem`; false, for its caller to return. */
 bool serve_refuse(serve_problem *problem, int code, const char *format, ...) SERVE_PRINTF(3, 4);
 bool serve_no_memory(serve_problem *problem);
+/* What is broken in a request's JSON, `before` bytes of which came in earlier pieces. */
+bool serve_refuse_json(serve_problem *problem, const serve_json *json, size_t before,
+                       const char *where);
 /* The library's own sentence, with the code that fits its status. */
 bool serve_refuse_status(serve_problem *problem, kiln_status status, const char *sentence);
 

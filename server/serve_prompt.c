@@ -55,15 +55,7 @@ static const member members[] = {
 
 static bool broken(reader *self, const char *where)
 {
-    return serve_refuse(self->problem, 400, "the request's JSON, byte %zu: %s%s%s",
-                        (size_t)(self->json.at - self->json.begin),
-                        self->json.reason != NULL ? self->json.reason : "it is broken",
-                        where[0] != '\0' ? ", in " : "", where);
-}
-
-static bool no_memory(reader *self)
-{
-    return serve_no_memory(self->problem);
+    return serve_refuse_json(self->problem, &self->json, 0, where);
 }
 
 static bool read_word(reader *self, const char *name, char **word)
@@ -72,12 +64,8 @@ static bool read_word(reader *self, const char *name, char **word)
     if (!serve_json_string(&self->json, text, sizeof text)) {
         return broken(self, name);
     }
-    *word = serve_arena_take(self->arena, strlen(text) + 1);
-    if (*word == NULL) {
-        return no_memory(self);
-    }
-    memcpy(*word, text, strlen(text) + 1);
-    return true;
+    *word = serve_arena_string(self->arena, text);
+    return *word != NULL || serve_no_memory(self->problem);
 }
 
 /* No more than a sequence may have; and no more memory than the body accounts for. */
@@ -89,7 +77,7 @@ static bool read_list(reader *self, const member *row)
     const size_t most = left < (size_t)self->length ? left : (size_t)self->length;
     int64_t *tokens = serve_arena_take(self->arena, most * sizeof *tokens);
     if (tokens == NULL) {
-        return no_memory(self);
+        return serve_no_memory(self->problem);
     }
     memcpy((char *)self->prompt + row->offset, &tokens, sizeof(int64_t *));
     if (!serve_json_enter(&self->json, '[')) {

@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
 
 #include "serve_request.h"
 
 static bool twice(serve_reader *self, const char *what)
 {
     return serve_refuse(self->problem, 400, "the request's JSON gives \"%s\" more than once", what);
-}
-
-static bool no_memory(serve_reader *self)
-{
-    return serve_no_memory(self->problem);
 }
 
 /* --- inputs and outputs --- */
@@ -134,7 +128,7 @@ static bool begin_list(serve_reader *self, const char *list)
     infer->wishes = is_input ? infer->wishes : items;
     self->list = list;
     self->level = SERVE_LIST;
-    return items == NULL ? no_memory(self)
+    return items == NULL ? serve_no_memory(self->problem)
                          : serve_json_enter(&self->json, '[') || serve_read_broken(self, list);
 }
 
@@ -149,12 +143,8 @@ static bool read_id(serve_reader *self)
     if (!serve_json_string(&self->json, text, sizeof text)) {
         return serve_read_broken(self, "\"id\"");
     }
-    self->infer->id = serve_arena_take(self->arena, strlen(text) + 1);
-    if (self->infer->id == NULL) {
-        return no_memory(self);
-    }
-    memcpy(self->infer->id, text, strlen(text) + 1);
-    return true;
+    self->infer->id = serve_arena_string(self->arena, text);
+    return self->infer->id != NULL || serve_no_memory(self->problem);
 }
 
 static bool read_top(serve_reader *self, const serve_slice *key)
@@ -234,7 +224,7 @@ static bool settle_wishes(serve_reader *self)
         infer->wishes[i] = (serve_wish){.index = i, .binary = infer->binary};
     }
     infer->wish_count = infer->wishes != NULL ? count : 0;
-    return infer->wishes != NULL || no_memory(self);
+    return infer->wishes != NULL || serve_no_memory(self->problem);
 }
 
 bool serve_read_finish(serve_reader *self)

@@ -23,6 +23,15 @@ bool serve_no_memory(serve_problem *problem)
     return serve_refuse(problem, 503, "memory is short");
 }
 
+bool serve_refuse_json(serve_problem *problem, const serve_json *json, size_t before,
+                       const char *where)
+{
+    return serve_refuse(problem, 400, "the request's JSON, byte %zu: %s%s%s",
+                        before + (size_t)(json->at - json->begin),
+                        json->reason != NULL ? json->reason : "it is broken",
+                        where[0] != '\0' ? ", in " : "", where);
+}
+
 bool serve_refuse_status(serve_problem *problem, kiln_status status, const char *sentence)
 {
     int code = 400; /* what was asked for does not fit the model */

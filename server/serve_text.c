@@ -163,6 +163,13 @@ void *serve_arena_take(serve_arena *arena, size_t size)
     return memory;
 }
 
+char *serve_arena_string(serve_arena *arena, const char *string)
+{
+    const size_t size = strlen(string) + 1;
+    char *copy = serve_arena_take(arena, size);
+    return copy != NULL ? memcpy(copy, string, size) : NULL;
+}
+
 static void drop_after(serve_arena *arena, const serve_block *kept)
 {
     while (arena->first != kept) {

@@ -42,6 +42,8 @@ typedef struct serve_arena {
 
 /* Aligned to 64 bytes; NULL where memory is short. */
 void *serve_arena_take(serve_arena *arena, size_t size);
+/* A string of the arena's own. */
+char *serve_arena_string(serve_arena *arena, const char *string);
 /* All is given back; the first block stays, if it is small, for the next request. */
 void serve_arena_reset(serve_arena *arena);
 void serve_arena_finish(serve_arena *arena);

@@ -128,9 +128,12 @@ void kln_agree(char *text)
     for (char *at = text; *at != '\0'; at++) {
         quoted = quoted != (*at == '"');
         const bool begins = at == text || !is_letter(at[-1]);
-        /* "0 to 1 inputs", "none of the 1 inputs" */
+        /* "0 to 1 inputs", "none of the 1 inputs", "1 of 1 inputs" */
+        const size_t behind = (size_t)(at - text);
         const bool ranges =
-            at - text >= 4 && (memcmp(at - 3, "to ", 3) == 0 || memcmp(at - 4, "the ", 4) == 0);
+            (behind >= 3 && memcmp(at - 3, "to ", 3) == 0) ||
+            (behind >= 4 && memcmp(at - 4, "the ", 4) == 0) ||
+            (behind >= 5 && memcmp(at - 4, " of ", 4) == 0 && at[-5] >= '0' && at[-5] <= '9');
         if (!quoted && begins && !ranges && at[0] == '1' && at[1] == ' ') {
             agree_noun(at + 2);
         }

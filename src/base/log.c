@@ -44,6 +44,7 @@ void kln_log(kiln_log_level level, const char *component, const char *format, ..
         }
     }
     kln_utf8_clean(line);
+    kln_agree(line);
     pthread_rwlock_rdlock(&sink_lock);
     if (current_sink != NULL) {
         current_sink(current_user, level, component, line);

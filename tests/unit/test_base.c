@@ -51,6 +51,7 @@ TEST(one_is_not_many)
         {"1 bytes were given", "1 byte was given"},
         {"it has 1 inputs, but takes 2", "it has 1 input, but takes 2"},
         {"at most 1 axes, 1 entries and 11 bytes", "at most 1 axis, 1 entry and 11 bytes"},
+        {"1 of 1 nodes; a graph of 1 nodes", "1 of 1 nodes; a graph of 1 node"},
         {"0 to 1 inputs; version 1.1 nodes; \"1 inputs\"",
          "0 to 1 inputs; version 1.1 nodes; \"1 inputs\""},
         {"1 of 1", "1 of 1"},
@@ -222,8 +223,8 @@ TEST(the_log_goes_to_one_sink)
     kiln_log_set_sink(remember, user, KILN_LOG_INFO);
     kln_log(KILN_LOG_DEBUG, "base", "too quiet");
     assert_string_equal(seen, "");
-    kln_log(KILN_LOG_INFO, "base", "two\nlines");
-    assert_string_equal(seen, "me 3 base two lines");
+    kln_log(KILN_LOG_INFO, "base", "two\nlines, %d nodes", 1);
+    assert_string_equal(seen, "me 3 base two lines, 1 node");
     kiln_log_set_sink(NULL, NULL, KILN_LOG_DEBUG);
     assert_false(kln_log_wants(KILN_LOG_ERROR));
 }

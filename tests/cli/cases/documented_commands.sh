@@ -20,15 +20,18 @@ def lines(path):
     text = open(path, encoding="utf-8").read().replace("\\\n", " ")
     yield from re.findall(r"^[ $*/#]*kiln ([a-z]+\b[^\n|#]*)", text, re.M)
     yield from re.findall(r"`kiln ([a-z]+\b[^`]*)`", text)
+    if path.endswith(".c"):  # what other tools' options are called here
+        for string in re.findall(r'"(kiln [^"]*)"', text):
+            yield from re.findall(r"kiln ([a-z]+(?:(?! kiln ).)*)", string)
 
 
 commands = re.findall(r"^  ([a-z]+) ", subprocess.run([program, "help"], capture_output=True,
                                                       text=True).stdout, re.M)
-ends = ("/docs/*.md", "/*.md", "/include/kiln/*.h")
+ends = ("/docs/*.md", "/docs/*/*.md", "/*.md", "/include/kiln/*.h", "/cli/cli_counterparts.c")
 paths = [path for end in ends for path in glob.glob(top + end)]
 for path in sorted(paths):
     for line in lines(path):
-        command = line.split()[0]
+        command = line.split()[0].rstrip(",")
         if command not in commands:
             continue
         seen += 1
