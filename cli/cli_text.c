@@ -8,7 +8,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "base/utf8.h"
+#include "base/words.h"
 #include "cli.h"
 
 void cli_text_append(cli_text *text, const char *data, size_t size)

@@ -43,7 +43,7 @@ PEERS = {
     ("bench/simulate.c", "scheduler/scheduler_parts.h"),
 }
 # What programs share with the library: how sentences count, and UTF-8 (kiln_words of server/).
-SHARED = ("base/agree.h", "base/utf8.h")
+SHARED = ("base/words.h",)
 # A module's door is kln_<module>.h; these modules have another name for it.
 DOORS = {"ops": {"ops/kln_ops.h", "ops/kln_schema.h"}}
 

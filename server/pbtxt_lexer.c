@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/agree.h"
-#include "base/utf8.h"
+#include "base/words.h"
 #include "pbtxt_lexer.h"
 
 /* --- memory --- */
@@ -292,7 +291,7 @@ bool pbtxt_lexer_text(pbtxt_reader *reader, const char **text)
         }
     }
     const size_t size = (size_t)(writer.to - made);
-    if (kln_utf8_valid(made, size) != size || memchr(made, '\0', size) != NULL) {
+    if (!kln_utf8_is_valid(made, size) || memchr(made, '\0', size) != NULL) {
         return pbtxt_fail(reader->error, begin, "the text is not UTF-8, or has a zero byte");
     }
     *text = made;

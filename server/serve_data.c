@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/utf8.h"
+#include "base/words.h"
 
 typedef struct type_row {
     kiln_dtype dtype;
@@ -327,7 +327,7 @@ static bool write_strings(const kiln_tensor *tensor, int64_t count, serve_text *
 {
     const kiln_span *strings = tensor->data;
     for (int64_t i = 0; i < count; i++) {
-        if (kln_utf8_valid(strings[i].data, strings[i].size) != strings[i].size) {
+        if (!kln_utf8_is_valid(strings[i].data, strings[i].size)) {
             (void)snprintf(sentence, size,
                            "element %lld is not UTF-8, which JSON is; ask for binary_data",
                            (long long)i);

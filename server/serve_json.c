@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "base/utf8.h"
+#include "base/words.h"
 #include "serve_text.h"
 
 void serve_json_init(serve_json *json, const char *text, size_t size)

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/utf8.h"
+#include "base/words.h"
 
 #define LONGEST_WORD 1024
 #define VARINT 0
@@ -133,7 +133,7 @@ static bool write_string(serve_proto_span bytes, serve_text *json, const char **
 static bool write_text(serve_proto_span bytes, serve_text *json, const char **reason)
 {
     const char *text = (const char *)bytes.at;
-    if (kln_utf8_valid(text, bytes.size) != bytes.size) {
+    if (!kln_utf8_is_valid(text, bytes.size)) {
         *reason = "bytes_contents are not UTF-8: send such bytes as raw_input_contents";
         return false;
     }

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/utf8.h"
+#include "base/words.h"
 #include "serve_config.h"
 
 /* A model is asked for by a name that a walk over the repository found: no path is ever made of

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/agree.h"
+#include "base/words.h"
 #include "serve_parts.h"
 
 bool serve_refuse(serve_problem *problem, int code, const char *format, ...)

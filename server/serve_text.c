@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/utf8.h"
+#include "base/words.h"
 
 #define ALIGNMENT 64
 #define BLOCK_SIZE ((size_t)16 << 10)

@@ -1,9 +1,8 @@
 /* "1 dimension is needed", whatever a format says of numbers in general.
  * SPDX-License-Identifier: Apache-2.0 */
-#include "agree.h"
-
-#include <stdbool.h>
 #include <string.h>
+
+#include "kln_base.h"
 
 /* What sentences count, as they stand behind a number. scripts/check_sentences.py reads this table.
  */
@@ -101,7 +100,7 @@ static void agree_verb(char *at)
 {
     const char *closed = strncmp(at, " (", 2) == 0 ? strchr(at, ')') : NULL;
     at = closed != NULL ? at + (closed - at) + 1 : at;
-    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(verbs); i++) {
         const size_t length = strlen(verbs[i][0]);
         if (strncmp(at, verbs[i][0], length) == 0) {
             put(at, length, verbs[i][1]);
@@ -113,7 +112,7 @@ static void agree_verb(char *at)
 static void agree_noun(char *at)
 {
     const size_t length = strspn(at, "abcdefghijklmnopqrstuvwxyz");
-    for (size_t i = 0; i < sizeof nouns / sizeof *nouns; i++) {
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(nouns); i++) {
         if (strlen(nouns[i][0]) == length && memcmp(nouns[i][0], at, length) == 0) {
             put(at, length, nouns[i][1]);
             agree_verb(at + strlen(nouns[i][1]));

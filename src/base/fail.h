@@ -8,9 +8,6 @@
 
 #include <kiln/status.h>
 
-#include "agree.h"
-#include "utf8.h"
-
 #define KLN_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
 
 /* Sets this thread's sentence and returns `status`, so that a failure is one line:
@@ -121,6 +118,19 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
             return kln_fail_within(kln_status_, __VA_ARGS__); \
         }                                                     \
     } while (0)
+
+/* Makes "1 dimensions are" of a sentence "1 dimension is"; what is quoted stays (agree.c). */
+void kln_agree(char *text);
+/* Replaces each byte that is not UTF-8 by "?": names come from files, sentences go to JSON. */
+void kln_utf8_clean(char *text);
+/* Bytes of the UTF-8 character that `text` begins with, and what it is; 0 where it is none. */
+size_t kln_utf8_read(const char *text, size_t size, uint32_t *point);
+/* A character in up to 4 bytes; how many. */
+size_t kln_utf8_write(uint32_t point, char *to);
+static inline bool kln_utf8_is_point(uint32_t point)
+{
+    return point < 0xD800 || (point > 0xDFFF && point <= 0x10FFFF);
+}
 
 /* The next step of what goes on only while all is well: `status` becomes the expression's. */
 #define KLN_THEN(status, expression) \

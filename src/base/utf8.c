@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "utf8.h"
-
-#include <string.h>
+#include "kln_base.h"
 
 /* https://www.unicode.org/versions/latest, table 3-7 */
 size_t kln_utf8_read(const char *text, size_t size, uint32_t *point)
@@ -38,16 +36,6 @@ size_t kln_utf8_write(uint32_t point, char *to)
     }
     to[0] = (char)((0xF00U >> length & 0xFFU) | point);
     return length;
-}
-
-size_t kln_utf8_valid(const char *text, size_t size)
-{
-    uint32_t point = 0;
-    size_t at = 0;
-    for (size_t length = 1; at < size && length != 0; at += length) {
-        length = kln_utf8_read(text + at, size - at, &point);
-    }
-    return at;
 }
 
 void kln_utf8_clean(char *text)
