@@ -88,67 +88,11 @@ kiln_status kln_refit_weight_of(const kln_onnx_tensor *tensor, kiln_refit_weight
     return KILN_OK;
 }
 
-/* Whether dimensions are the same but for those of 1. */
-static bool are_alike(const kiln_shape *a, const kiln_shape *b)
-{
-    int at = 0;
-    for (int i = 0; i < a->rank; i++) {
-        if (a->dims[i] == 1) {
-            continue;
-        }
-        while (at < b->rank && b->dims[at] == 1) {
-            at++;
-        }
-        if (at == b->rank || b->dims[at++] != a->dims[i]) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* As many numbers in other dimensions are weights of something else, or turned. */
-static kiln_status check_shape(const kln_onnx_tensor *tensor, const kiln_named_tensor *weight)
-{
-    const kiln_shape *given = &weight->tensor.desc.shape;
-    kiln_shape needed = {.rank = (int)tensor->rank};
-    int64_t counts[2] = {0, 0};
-    if (tensor->rank > KILN_MAX_RANK || given->rank <= 1) {
-        return KILN_OK;
-    }
-    memcpy(needed.dims, tensor->dims, tensor->rank * sizeof *needed.dims);
-    KLN_RETURN_IF_ERROR(kiln_shape_elements(given, &counts[0]));
-    KLN_RETURN_IF_ERROR(kiln_shape_elements(&needed, &counts[1]));
-    KLN_RETURN_IF(
-        counts[0] == counts[1] && !are_alike(given, &needed), KILN_ERROR_SHAPE,
-        "the weights \"%s\" have the shape %s, %s was given; numbers in one dimension are "
-        "taken as they lie",
-        weight->name, KLN_SHAPE_PRINTED(&needed), KLN_SHAPE_PRINTED(given));
-    return KILN_OK;
-}
-
-static kiln_status check_shapes(const kln_onnx_model *model, const kiln_named_tensor *weights,
-                                size_t count)
-{
-    const kln_onnx_graph *graph = &model->graph;
-    KLN_SCOPED(kln_names_finish) kln_names places = {0};
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(kln_names_set(&places, graph->initializers[i].name, (uint32_t)i));
-    }
-    for (size_t i = 0; i < count; i++) {
-        const uint32_t place = kln_names_get(&places, weights[i].name);
-        if (place != KLN_NAMES_NONE) {
-            KLN_RETURN_IF_ERROR(check_shape(&graph->initializers[place], &weights[i]));
-        }
-    }
-    return KILN_OK;
-}
-
 kiln_status kln_refit_replace(const kln_onnx_model *model, const kiln_named_tensor *weights,
                               size_t count, kln_onnx_model **made)
 {
     KLN_SCOPED_FREE kln_onnx_weight *given = kln_alloc_zeroed(count, sizeof *given);
     KLN_RETURN_IF_NO_MEMORY(given, count * sizeof *given, "the list of weights");
-    KLN_RETURN_IF_ERROR(check_shapes(model, weights, count));
     for (size_t i = 0; i < count; i++) {
         const kiln_tensor *tensor = &weights[i].tensor;
         given[i] = (kln_onnx_weight){weights[i].name, {tensor->data, 0}};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include <unistd.h>
+#include <sched.h>
 
 #include "calibrate_parts.h"
 
@@ -296,9 +296,10 @@ static bool is_ort_on_cpu(const kiln_build_options *build)
 
 size_t kln_calibration_threads(const kln_calibration *of)
 {
-    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    const size_t most =
-        processors > 0 && processors < MOST_BY_ITSELF ? (size_t)processors : MOST_BY_ITSELF;
+    cpu_set_t allowed;
+    const int processors =
+        sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : MOST_BY_ITSELF;
+    const size_t most = processors < MOST_BY_ITSELF ? (size_t)processors : MOST_BY_ITSELF;
     return of->options.threads > 0 ? (size_t)of->options.threads : most;
 }
 
