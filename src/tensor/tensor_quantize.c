@@ -12,9 +12,12 @@ bool kln_quantized_limits(kiln_dtype dtype, double *least, double *most)
         *most -= 1;
         return dtype != KILN_DTYPE_BOOL && kiln_dtype_bits(dtype) <= 16;
     }
-    *most = dtype == KILN_DTYPE_FLOAT8E4M3 ? 448 : dtype == KILN_DTYPE_FLOAT8E5M2 ? 57344 : 0;
-    *least = -*most;
-    return *most > 0;
+    const double limit = dtype == KILN_DTYPE_FLOAT8E4M3   ? 448
+                         : dtype == KILN_DTYPE_FLOAT8E5M2 ? 57344
+                                                          : 0;
+    *least = -limit;
+    *most = limit;
+    return limit > 0;
 }
 
 bool kln_quantization_equal(const kiln_quantization *a, const kiln_quantization *b)
