@@ -52,6 +52,8 @@ typedef struct serve_profile {
 } serve_profile;
 
 bool serve_is_onnx(const char *file);
+/* Whether it is built for ranges of shapes, by TensorRT that is: for minutes. */
+bool serve_builds_long(const char *file, const kiln_build_options *build);
 /* `build` has it until it is finished, if it needs one. */
 bool serve_profile_make(const serve_config *config, int64_t most_rows, const char *file,
                         kiln_build_options *build, serve_profile *made, serve_problem *problem);

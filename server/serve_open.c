@@ -106,25 +106,35 @@ static void describe(serve_instance *instance, const char *file)
     }
 }
 
-/* A build that takes minutes holds up no stop. */
-static bool load_engine(const serve *server, const char *file, const kiln_build_options *options,
-                        kiln_engine **engine, serve_problem *problem)
+/* A job, which a stop cancels. */
+static kiln_status build_engine(const serve *server, const char *file,
+                                const kiln_build_options *options, kiln_engine **engine)
 {
     kiln_build *build = NULL;
     kiln_status status = kiln_build_start_load(file, options, NULL, &build);
-    bool stops = false;
-    do {
-        stops = atomic_load(&server->stopping);
-        if (stops) {
+    while (build != NULL && (status = kiln_build_wait(build, MOMENT, engine)) == KILN_ERROR_BUSY) {
+        if (atomic_load(&server->stopping)) {
             kiln_build_cancel(build);
         }
-        status = build != NULL ? kiln_build_wait(build, MOMENT, engine) : status;
-    } while (status == KILN_ERROR_BUSY);
-    const bool loaded =
-        status == KILN_OK || (stops ? serve_refuse(problem, 503, "the server is stopping")
-                                    : serve_refuse_status(problem, status, kiln_error_message()));
+    }
     kiln_build_destroy(build);
-    return loaded;
+    return status;
+}
+
+/* What does not take long is loaded here: in a thread of each load's own its memory would be spread
+ * over the C library's arenas, one after the other, and stay there. */
+static bool load_engine(const serve *server, const char *file, const kiln_build_options *options,
+                        kiln_engine **engine, serve_problem *problem)
+{
+    if (atomic_load(&server->stopping)) {
+        return serve_refuse(problem, 503, "the server is stopping");
+    }
+    const kiln_status status = serve_builds_long(file, options)
+                                   ? build_engine(server, file, options, engine)
+                                   : kiln_engine_load(file, options, engine);
+    return status == KILN_OK || (status == KILN_ERROR_CANCELLED
+                                     ? serve_refuse(problem, 503, "the server is stopping")
+                                     : serve_refuse_status(problem, status, kiln_error_message()));
 }
 
 /* One for each device that the configuration names, else one. */

@@ -20,11 +20,10 @@ bool serve_is_onnx(const char *file)
     return length > 5 && strcmp(file + length - 5, ".onnx") == 0;
 }
 
-static bool wants_profile(const char *file, const kiln_build_options *build)
+bool serve_builds_long(const char *file, const kiln_build_options *build)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
-    return build->profile_count == 0 && serve_is_onnx(file) &&
-           kiln_backend_choose(build->backend, &info) == KILN_OK &&
+    return serve_is_onnx(file) && kiln_backend_choose(build->backend, &info) == KILN_OK &&
            (info.capabilities & KILN_CAPABILITY_PROFILES) != 0;
 }
 
@@ -70,7 +69,8 @@ bool serve_profile_make(const serve_config *config, int64_t most_rows, const cha
                         kiln_build_options *build, serve_profile *made, serve_problem *problem)
 {
     *made = (serve_profile){.network = NULL};
-    if (!wants_profile(file, build) || kiln_network_from_onnx(file, &made->network) != KILN_OK) {
+    if (build->profile_count != 0 || !serve_builds_long(file, build) ||
+        kiln_network_from_onnx(file, &made->network) != KILN_OK) {
         return true; /* a load says more of what cannot be read */
     }
     const int32_t told = config->given ? config->model.max_batch_size : 0;
