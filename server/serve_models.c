@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -186,16 +187,28 @@ void serve_instance_release(serve_instance *instance)
     (void)pthread_mutex_unlock(&server->work_lock);
 }
 
+/* To the system: a model's threads leave what they had in the C library's arenas. */
+static void give_memory_back(void)
+{
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
+}
+
 void serve_models_bury(serve_models *models)
 {
     (void)pthread_mutex_lock(&models->dying_lock);
     serve_instance *dying = models->dying;
     models->dying = NULL;
     (void)pthread_mutex_unlock(&models->dying_lock);
+    const bool any = dying != NULL;
     while (dying != NULL) {
         serve_instance *next = dying->next;
         serve_instance_close(dying);
         dying = next;
+    }
+    if (any) {
+        give_memory_back();
     }
 }
 
