@@ -16,6 +16,7 @@ kiln_status generator_grow(kiln_generator *self, kiln_buffer **buffer, kiln_loca
         KLN_RETURN_IF_ERROR(kiln_stream_synchronize(self->stream));
     }
     kiln_buffer_destroy(*buffer);
+    self->bound.rows = 0; /* it may be bound */
     *buffer = KLN_TAKE(grown);
     return KILN_OK;
 }

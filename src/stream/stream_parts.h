@@ -341,6 +341,13 @@ typedef struct stream_masked {
     stream_masked_row *rows;
 } stream_masked;
 
+/* What the context of steps has, which no prefill changes. */
+typedef struct stream_bound {
+    int64_t rows, past, mask_width; /* rows 0: anything */
+    size_t side;                    /* of the cache */
+    stream_logits shown;
+} stream_bound;
+
 struct kiln_generator {
     atomic_size_t references; /* the owner's, and one of each sequence */
     stream_model model;
@@ -357,6 +364,7 @@ struct kiln_generator {
     prompt_pace pace;
     kiln_buffer *tokens, *mask, *positions, *columns, *branch; /* inputs as a run reads them */
     stream_masked masked;
+    stream_bound bound;
     kiln_buffer *logits, *last; /* where runs put them, and those that are looked at */
     kiln_buffer *top_tokens, *top_logits;
     kiln_buffer **given; /* inputs of the encoder */

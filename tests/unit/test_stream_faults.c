@@ -30,6 +30,32 @@ TEST(engines_of_fixed_sizes_are_filled_up)
     }
 }
 
+/* A prompt that is longer than all before it, between steps that are alike. */
+TEST(memory_that_grows_is_bound_anew)
+{
+    played prompts = PLAYED(.puts_out_new = true);
+    played steps = PLAYED(.puts_out_new = true, .rows = 5, .length = 1);
+    owned_engine prefill = NULL;
+    assert_ok(played_engine_of(&prompts, &prefill));
+    owned_generator generator = played_generator(
+        &steps, KILN_GENERATOR_OPTIONS(.prefill = prefill, .max_batch = 5, .max_length = 30));
+    const int64_t prompt[] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8};
+    const size_t lengths[] = {3, 8};
+    kiln_sequence *both[2];
+    size_t active = 0;
+    for (size_t i = 0; i < 2; i++) {
+        const kiln_sequence_options how = KILN_SEQUENCE_OPTIONS(.max_tokens = 15);
+        assert_ok(kiln_generator_submit(generator, prompt, lengths[i], &how, &both[i]));
+        for (int k = 0; k < 7; k++) {
+            assert_ok(kiln_generator_step(generator, &active));
+        }
+    }
+    for (size_t i = 0; i < 2; i++) {
+        check_played(both[i], prompt, lengths[i], 15);
+        kiln_sequence_release(both[i]);
+    }
+}
+
 /* --- what fails --- */
 
 TEST(a_sequence_that_fails_spoils_no_other)
