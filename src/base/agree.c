@@ -1,7 +1,5 @@
 /* "1 dimension is needed", whatever a format says of numbers in general.
  * SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "kln_base.h"
 
 /* What sentences count, as they stand behind a number. scripts/check_sentences.py reads this table.

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <pthread.h>
-#include <string.h>
 #include <sys/auxv.h>
 #include <sys/random.h>
 

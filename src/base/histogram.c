@@ -2,7 +2,6 @@
 #include <kiln/histogram.h>
 
 #include <math.h>
-#include <string.h>
 
 #include "kln_base.h"
 

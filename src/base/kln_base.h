@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The floor of the house: failing with a sentence, logging, memory, text, names, files. */
+/* The floor of the house: failing with a sentence, logging, memory, text, names, files. It brings
+ * what nearly every file needs of C; who includes it, or what includes it, does not name that
+ * again.
+ */
 #ifndef KLN_BASE_H
 #define KLN_BASE_H
 

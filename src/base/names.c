@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "kln_base.h"
 
 #define FIRST_CAPACITY ((size_t)16)

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "kln_base.h"
 
 static kiln_status check_size(const char *what, size_t given, size_t size)

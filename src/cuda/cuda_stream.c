@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
 #include "cuda_driver.h"
 
 void kln_stream_retain(kiln_stream *stream)

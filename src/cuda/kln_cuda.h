@@ -12,11 +12,7 @@
 #ifndef KLN_CUDA_H
 #define KLN_CUDA_H
 
-#include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
 #include <kiln/system.h>
 #include <kiln/tensor.h>

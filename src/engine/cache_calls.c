@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <kiln/cache.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "engine_cache.h"
 

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "kln_engine.h"
 
 static const kiln_profile_input *find_in_profile(const kiln_profile *profile, const char *name)

@@ -2,7 +2,6 @@
 #include "engine_cache.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "onnx/kln_onnx.h"
 

@@ -2,7 +2,6 @@
 /* What a plan in the engine cache is found by. */
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "cuda/kln_cuda.h"
 #include "engine_cache.h"

@@ -4,7 +4,6 @@
 #include <cJSON.h>
 #include <float.h>
 #include <math.h>
-#include <string.h>
 
 #include "graph/kln_graph.h"
 #include "kln_engine.h"

@@ -3,7 +3,6 @@
 #ifndef KLN_ENGINE_H
 #define KLN_ENGINE_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include <kiln/check.h>

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a manifest decides when the engine it belongs to is loaded. */
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "cuda/kln_cuda.h"
 #include "kln_engine.h"

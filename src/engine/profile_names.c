@@ -3,7 +3,6 @@
 #include <cJSON.h>
 #include <kiln/plan.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "kln_engine.h"
 

@@ -2,7 +2,6 @@
 /* The shapes of weights that a refit may replace. A plan knows how many elements each has and no
  * more: its model says the rest, and its manifest later. */
 #include <cJSON.h>
-#include <string.h>
 
 #include "kln_engine.h"
 #include "onnx/kln_onnx.h"

@@ -2,8 +2,6 @@
 /* Memory that a run both reads and writes. An input there is read from a copy: taken before each
  * run where the memory is the caller's, and when it is bound where it is that of the last results,
  * which the next run may move or free. */
-#include <string.h>
-
 #include "exec_parts.h"
 
 static size_t bytes_of(const kiln_tensor *tensor)

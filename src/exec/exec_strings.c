@@ -3,8 +3,6 @@
  * context's, wherever the backend left them. There are two blocks for those of each output, written
  * in turn: a result may be an input of the next run, which is then read while its successor is
  * kept. */
-#include <string.h>
-
 #include "exec_parts.h"
 
 typedef struct room {

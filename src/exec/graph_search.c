@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "exec_parts.h"
 
 /* Every pair of modes; outputs are not copied outside the graph, where

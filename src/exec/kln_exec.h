@@ -4,7 +4,6 @@
 #ifndef KLN_EXEC_H
 #define KLN_EXEC_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include <kiln/context.h>

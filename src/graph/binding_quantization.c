@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How the integers of a model's inputs and outputs stand for numbers: the nodes beside them say. */
-#include <string.h>
-
 #include "kln_graph.h"
 #include "tensor/kln_tensor.h"
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Control flow, and operators by name. */
-#include <string.h>
-
 #include "build_layer.h"
 
 static void check_branch(kln_layer *layer, const kiln_network *branch, const char *what,

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What stands at the edges of a network: inputs, outputs, constants, branches. */
-#include <string.h>
-
 #include "build_layer.h"
 
 static bool is_dtype(kiln_dtype dtype)

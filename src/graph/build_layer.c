@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "build_layer.h"
 
-#include <string.h>
-
 void kln_layer_fail(kln_layer *layer, kiln_status status, const char *format, ...)
 {
     if (layer->status != KILN_OK) {

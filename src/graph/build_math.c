@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Layers that work element by element. */
-
 #include "build_layer.h"
 
 typedef struct function {

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Outputs in a file have the shapes that are inferred of them. */
-
 #include "build_layer.h"
 
 /* A dimension as a file says it: a number, a name, or nothing. */

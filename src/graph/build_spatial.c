@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Layers over spatial dimensions: convolution, pooling, resizing. */
-
 #include "build_layer.h"
 
 /* `count` numbers, each 0 of them taken as 1; left out where all are 1, which is the default. */

@@ -2,8 +2,6 @@
 /* What a layer gives its operators: inputs, constants, attributes. */
 #include "build_layer.h"
 
-#include <string.h>
-
 static void add_input_name(kln_layer *layer, const char *name, uint32_t place)
 {
     if (layer->status != KILN_OK) {

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "kln_graph.h"
 
 /* Split takes its sizes as an input from here on. */

@@ -3,8 +3,6 @@
  * Calls of model-local functions become the nodes of their bodies. Names of a body get a prefix
  * that no other call has; attributes that refer to those of the call get their values.
  */
-#include <string.h>
-
 #include "kln_graph.h"
 
 /* As deep as inference follows calls of calls. */

@@ -2,8 +2,6 @@
 /* What a network is, for who lists it: bindings, metadata and nodes with their inferred types. */
 #include <kiln/inspect.h>
 
-#include <string.h>
-
 #include "kln_graph.h"
 
 struct kiln_inspection {

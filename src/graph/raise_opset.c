@@ -4,8 +4,6 @@
  * got more types and optional inputs meanwhile; those whose meaning changed are rewritten, or stand
  * in the way: https://github.com/onnx/onnx/blob/main/docs/Changelog.md
  */
-#include <string.h>
-
 #include "kln_graph.h"
 
 #define OLDEST 7

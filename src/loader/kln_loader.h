@@ -3,9 +3,6 @@
 #ifndef KLN_LOADER_H
 #define KLN_LOADER_H
 
-#include <stdbool.h>
-#include <stddef.h>
-
 #include <kiln/system.h>
 
 #include "base/kln_base.h"

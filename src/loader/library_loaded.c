@@ -3,11 +3,8 @@
  * that others opened. */
 #include <dlfcn.h>
 #include <fnmatch.h>
-#include <limits.h>
 #include <link.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "library_record.h"

@@ -3,8 +3,6 @@
 #ifndef KLN_LIBRARY_RECORD_H
 #define KLN_LIBRARY_RECORD_H
 
-#include <limits.h>
-
 #include "kln_loader.h"
 
 /* The most lines and characters that are kept: wildcards must not make a report endless. */

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "kln_memory.h"
 
 kiln_status kln_memory_check(kiln_location location, int32_t device)

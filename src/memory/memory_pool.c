@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory_pool.h"
 
-#include <string.h>
-
 #define DEFAULT_FIRST_BYTES ((size_t)64 << 10)
 #define DEFAULT_GROWTH 2.0
 /* What a shard keeps of one class before half of it goes to the centre. */

@@ -8,7 +8,6 @@
 #ifndef KLN_MEMORY_POOL_H
 #define KLN_MEMORY_POOL_H
 
-#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 

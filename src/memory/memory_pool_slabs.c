@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory_pool.h"
 
-#include <string.h>
-
 /* What a shard gets from the centre beside the block it needs now. */
 #define REFILL 16
 #define REFILL_BYTES ((size_t)64 << 10)

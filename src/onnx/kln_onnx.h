@@ -16,9 +16,6 @@
 #define KLN_ONNX_H
 
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
 #include "base/kln_base.h"
 #include "tensor/kln_tensor.h"

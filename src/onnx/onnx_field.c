@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "onnx_read.h"
 
 const kln_field *kln_layout_field(const kln_layout *layout, uint32_t number)

@@ -3,7 +3,6 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <ctype.h>
-#include <string.h>
 
 #include "onnx_read.h"
 

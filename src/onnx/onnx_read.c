@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "onnx_read.h"
 
 /* A sparse initializer stays as it is, but the graph must know its name: that of its `values`. */

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "onnx_read.h"
 
 /* What one message is found to hold before room is made for it. It lies in the heap, and is used

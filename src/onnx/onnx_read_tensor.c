@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <limits.h>
-#include <string.h>
-
 #include "onnx_read.h"
 
 _Static_assert(sizeof(float) == 4 && sizeof(double) == 8 && CHAR_BIT == 8, "IEEE 754 is needed");

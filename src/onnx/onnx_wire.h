@@ -3,10 +3,6 @@
 #ifndef ONNX_WIRE_H
 #define ONNX_WIRE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "base/kln_base.h"
 
 typedef enum kln_wire_type {

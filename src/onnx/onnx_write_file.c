@@ -4,9 +4,7 @@
  * the model takes the old one's place, then what the old one referred to goes. */
 #include <dirent.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "onnx_write.h"

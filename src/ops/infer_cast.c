@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "infer_rules.h"
 
 /* Gives output 0 the type that an attribute names, which must be one of ONNX. */

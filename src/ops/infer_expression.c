@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "infer_expression.h"
 
-#include <string.h>
-
 #define FIRST_BUCKETS ((size_t)256)
 
 void kln_expressions_init(kln_expressions *pool, kln_arena *arena)

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
 #include "infer_rules.h"
 
 /* A name of a form, and where it first stood. */

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Graphs within nodes, and the bodies of the model's own functions. */
-#include <string.h>
-
 #include "infer_rule.h"
 
 /* A limit of Kiln's own, in a branch that does not run too: what lies deeper is not looked at. */

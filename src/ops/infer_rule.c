@@ -2,7 +2,6 @@
 #include "infer_rule.h"
 
 #include <stdio.h>
-#include <string.h>
 
 /* --- inputs --- */
 

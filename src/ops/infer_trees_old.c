@@ -1,7 +1,5 @@
 /* Ensembles of trees before ai.onnx.ml 5: nodes have ids, each in its tree.
  * SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "infer_trees.h"
 
 static bool is_text(kiln_span span, const char *text)

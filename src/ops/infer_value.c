@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "infer_rule.h"
 
 kln_value *kln_inference_find(const kln_graph_inference *graph, const char *name)

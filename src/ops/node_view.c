@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "kln_schema.h"
 
 kln_node_view kln_view_of(kln_inference *inference, const kln_graph_inference *graph,

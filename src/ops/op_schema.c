@@ -2,7 +2,6 @@
 #include "kln_schema.h"
 
 #include <stdio.h>
-#include <string.h>
 
 /* The letter of TensorProto.DataType n is at n. */
 static const char type_letters[] = "-fBbWwilsthdILcCgeExXNnqyKkpP";

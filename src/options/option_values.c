@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "kln_options.h"
 
 static const void *member_of(const kln_option *option, const kiln_build_options *options)

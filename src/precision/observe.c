@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <float.h>
 #include <math.h>
-#include <string.h>
 
 #include "kln_precision.h"
 #include "tensor/kln_tensor.h"

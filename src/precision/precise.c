@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "precise_parts.h"
 #include "quantize_parts.h"
 

@@ -4,8 +4,6 @@
  * biases that are all zero, as an Identity of it; TensorRT makes a kernel of each, and no part of
  * the convolution that reads it.
  */
-#include <string.h>
-
 #include "quantize_parts.h"
 
 /* In bytes: a larger constant would take its room twice. */

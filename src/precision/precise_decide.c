@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which nodes compute in the half type, and what each wants of its inputs. */
 #include <math.h>
-#include <string.h>
 
 #include "precise_parts.h"
 #include "quantize_parts.h"

@@ -9,8 +9,6 @@
  * Squares: a variance sums squares, which leave float16 from 256 on, and adds an epsilon that
  * float16 does not hold. From the square to the root it stays as it is.
  */
-#include <string.h>
-
 #include "precise_parts.h"
 
 static bool is_one_of(const kln_onnx_node *node, const char *const *names)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What values and nodes a model has, graph by graph. */
-
 #include "precise_parts.h"
 
 kiln_status precise_no_memory(void)

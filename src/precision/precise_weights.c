@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Constants in a half type. */
 #include <math.h>
-#include <string.h>
 
 #include "precise_parts.h"
 

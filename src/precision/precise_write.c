@@ -5,8 +5,6 @@
  * for while a node is written so are the graphs that hold it. What is dequantized is so in each
  * type that it is read in: a cast would stand between the integers and a kernel that takes them.
  */
-#include <string.h>
-
 #include "precise_parts.h"
 
 static const char *fresh_name(precise_pass *pass, const char *base, const char *suffix)

@@ -2,7 +2,6 @@
 /* How the numbers go together that a convolution or a product sums over: sums of the products of
  * each two of them. Weights that are rounded can make up for each other by these. */
 #include <math.h>
-#include <string.h>
 
 #include "kln_precision.h"
 

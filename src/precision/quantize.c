@@ -5,7 +5,6 @@
  * TensorRT takes no other, but for weights that zero points are asked of; biases stay in float32.
  */
 #include <math.h>
-#include <string.h>
 
 #include "quantize_parts.h"
 #include "tensor/kln_tensor.h"

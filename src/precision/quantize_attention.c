@@ -5,7 +5,6 @@
  * what a product reads or gives; what eight bits save, with how long the sums are as well: so that
  * it is narrow products that stay.
  */
-
 #include "quantize_parts.h"
 
 #define NARROW 1024

@@ -2,7 +2,6 @@
 /* Inputs and outputs that are quantized as the caller says: a pair of nodes at the edge, or one,
  * and integers outside. What is inside was converted before. */
 #include <math.h>
-#include <string.h>
 
 #include "quantize_parts.h"
 #include "tensor/kln_tensor.h"

@@ -2,7 +2,6 @@
 /* Weights in four bits: blocks along the axis that is summed over, each with a scale and, where the
  * format has them, a zero point. */
 #include <math.h>
-#include <string.h>
 
 #include "quantize_blocks.h"
 #include "quantize_fit.h"

@@ -3,8 +3,6 @@
 #ifndef QUANTIZE_BLOCKS_H
 #define QUANTIZE_BLOCKS_H
 
-#include <string.h>
-
 #include "quantize_parts.h"
 
 /* A tensor as rows: `outer` times `size` along the axis times `inner`. */

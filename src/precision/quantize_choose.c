@@ -6,8 +6,6 @@
  * quantization: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/
  * work-quantized-types.html
  */
-#include <string.h>
-
 #include "quantize_parts.h"
 
 /* The axes of the weights of a convolution or product; false where it has none. */

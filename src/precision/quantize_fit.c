@@ -7,7 +7,6 @@
  * Babai's nearest plane ("The Geometry of LLM Quantization", https://arxiv.org/abs/2507.18553).
  */
 #include <math.h>
-#include <string.h>
 
 #include "quantize_fit.h"
 

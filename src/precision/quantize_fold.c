@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is done to a network before it is quantized, and changes nothing of what it computes. */
 #include <math.h>
-#include <string.h>
 
 #include "quantize_parts.h"
 

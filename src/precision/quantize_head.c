@@ -4,8 +4,6 @@
  * TensorRT makes the pool and a product of matrices in two parts of a plan that pass floats to each
  * other; the pool and a convolution pass bytes.
  */
-#include <string.h>
-
 #include "quantize_parts.h"
 
 /* What a rewriting of one product needs. */

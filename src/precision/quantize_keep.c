@@ -2,7 +2,6 @@
 /* What the options ask to stay: lists of names, which are sorted here and searched then. */
 #include <fnmatch.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "quantize_parts.h"
 

@@ -5,8 +5,6 @@
  * for others they are sorted twice, which is twice as slow as the scaling. So the convolutions
  * around get channels more, whose weights are 0: what is computed stays the same.
  */
-#include <string.h>
-
 #include "quantize_parts.h"
 
 #define BLOCK 32

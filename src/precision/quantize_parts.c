@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "quantize_parts.h"
 
-#include <string.h>
-
 quantize_value *quantize_find(const quantize_pass *pass, const char *name)
 {
     const uint32_t place = name[0] != '\0' ? kln_names_get(&pass->names, name) : KLN_NAMES_NONE;

@@ -2,7 +2,6 @@
 /* Weights in eight bits with a scale for each output channel, or in four with one for each block.
  */
 #include <math.h>
-#include <string.h>
 
 #include "quantize_blocks.h"
 

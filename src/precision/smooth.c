@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which tensors are evened out: those that only a table of ranges with channels speaks of. */
-#include <string.h>
-
 #include "smooth_parts.h"
 
 /* Decibels of an estimate that are worth the trouble. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which factors. */
 #include <math.h>
-#include <string.h>
 
 #include "smooth_parts.h"
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Weights, biases and other constants of a network that is evened out. */
 #include <math.h>
-#include <string.h>
 
 #include "smooth_parts.h"
 

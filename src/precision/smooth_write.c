@@ -5,7 +5,6 @@
  * never stands for two different tensors.
  */
 #include <math.h>
-#include <string.h>
 
 #include "smooth_parts.h"
 

@@ -19,7 +19,6 @@
  *
  *     [low(a); high(a)] [high(b) low(b)]. */
 #include <math.h>
-#include <string.h>
 
 #include "kln_precision.h"
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rows of requests into the tensor of a batch, and out of it. */
-#include <string.h>
-
 #include "scheduler_parts.h"
 
 size_t row_bytes(const kiln_tensor_desc *desc, int32_t axis, size_t *outer)

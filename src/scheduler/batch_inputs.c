@@ -2,8 +2,6 @@
 /* What a run reads: the memory of its one request, or the rows of several joined. Large rows of a
  * GPU's batch go to the device one by one: straight from where they lie if that is pinned, else by
  * way of pinned memory, some while the next ones are copied there. */
-#include <string.h>
-
 #include "scheduler_parts.h"
 
 #define LARGE_ROW ((size_t)32 << 10) /* below, a copy of its own costs more than joining */

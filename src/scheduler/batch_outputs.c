@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where a run writes its outputs, and how each request gets its part of them. */
-#include <string.h>
-
 #include "scheduler_parts.h"
 
 #define BLOCK_ALIGNMENT ((size_t)64)

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Optimization profiles: which of them a batch of requests fits. */
-#include <string.h>
-
 #include "scheduler_parts.h"
 
 /* Whether a batch like `request` fits a profile with so many rows, 0 for any number; the most that

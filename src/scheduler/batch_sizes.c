@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which numbers of rows a batch may have: those that were asked for, on a GPU one for each graph,
  * and in each engine within an optimization profile. */
-#include <string.h>
-
 #include "scheduler_parts.h"
 
 /* --- profiles --- */

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests of different lengths: along which dimensions inputs are filled up and outputs cut. */
-#include <string.h>
-
 #include "scheduler_parts.h"
 
 static kiln_status find_binding(const schedule_rules *rules, const char *name, size_t *index)

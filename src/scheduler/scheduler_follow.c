@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A build as background work: its engine takes over when it is done. */
-#include <string.h>
-
 #include "scheduler_parts.h"
 
 static kiln_status take_over(kiln_scheduler *scheduler, kiln_engine *engine)

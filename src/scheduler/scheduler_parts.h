@@ -7,7 +7,6 @@
 #ifndef KLN_SCHEDULER_PARTS_H
 #define KLN_SCHEDULER_PARTS_H
 
-#include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 

@@ -7,9 +7,6 @@
 #ifndef KLN_SEAM_H
 #define KLN_SEAM_H
 
-#include <limits.h>
-#include <stddef.h>
-
 #define KILN_UNSTABLE_API
 #include <kiln/unstable/backend_table.h>
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whether optimization profiles suit the inputs of a model. */
-#include <string.h>
-
 #include "kln_seam.h"
 
 static const char *const names[] = {"min", "opt", "max"};

@@ -2,7 +2,6 @@
 /* Choosing a token. Nothing here depends on the machine: sums are made in a stated order, products
  * are rounded before they are added (src/CMakeLists.txt), and exp is Kiln's own. */
 #include <math.h>
-#include <string.h>
 
 #include "stream_parts.h"
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Logits of half precision as float, a whole row at a time: a step of a large batch has millions of
  * them. */
-#include <string.h>
-
 #include "stream_parts.h"
 
 /* As kln_float_from_half, without a branch, so that it becomes vectors. */

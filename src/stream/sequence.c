@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One sequence: what is asked for, what has come of it, and who is told. */
 #include <stdio.h>
-#include <string.h>
 
 #include "stream_parts.h"
 

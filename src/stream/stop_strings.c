@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "stream_parts.h"
 
 /* Whether the text ends with a beginning of the string that is `size` bytes long. */

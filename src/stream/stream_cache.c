@@ -2,8 +2,6 @@
 /* Keys and values of all rows, where the engine computes. A step copies none of them but, for
  * KILN_CACHE_NEW, the one column that it made; rows that come, go or run out of columns cost what
  * they have. */
-#include <string.h>
-
 #include "stream_parts.h"
 
 #define LEAST_STEP 32 /* between widths of KILN_CACHE_NEW, columns */

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What stays as it is while sequences run: what the encoder made of their inputs, and the keys and
  * values of cross-attention. It lies where the engine computes, a row for each sequence. */
-#include <string.h>
-
 #include "stream_parts.h"
 
 static kiln_location location_of(const kiln_generator *self)

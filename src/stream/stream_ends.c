@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Inputs and outputs of an engine by their names: those that exporters give, or those that the
  * caller states; and the inputs that are made anew for each run. */
-#include <string.h>
-
 #include "stream_parts.h"
 
 static kiln_status read_end(const stream_part *part, size_t index, kiln_binding *binding)

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How the cache lies, and how large runs may be: from fixed dimensions and optimization profiles.
  */
-#include <string.h>
-
 #include "stream_parts.h"
 
 #define DEFAULT_BATCH 8

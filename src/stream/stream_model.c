@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a model is made of, from its engines. */
-
 #include "stream_parts.h"
 
 /* --- logits --- */

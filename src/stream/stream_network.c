@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A decoder as exporters make it becomes one whose steps cost less. */
-#include <string.h>
-
 #include <kiln/layers.h>
 
 #include "graph/kln_graph.h"

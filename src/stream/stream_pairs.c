@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What of a run is an input of the next ones: pairs of past and present, and what is kept. */
-#include <string.h>
-
 #include "stream_parts.h"
 
 /* --- past and present --- */

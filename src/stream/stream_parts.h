@@ -6,7 +6,6 @@
 #ifndef KLN_STREAM_PARTS_H
 #define KLN_STREAM_PARTS_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include <kiln/plan.h>

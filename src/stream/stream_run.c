@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs of the model: what their inputs are made of, where their outputs go. */
 #include <math.h>
-#include <string.h>
 
 #include "stream_parts.h"
 

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "kln_tensor.h"
 
 const char *kiln_dtype_name(kiln_dtype dtype)

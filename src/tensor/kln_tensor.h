@@ -3,10 +3,6 @@
 #ifndef KLN_TENSOR_H
 #define KLN_TENSOR_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include <kiln/tensor.h>
 
 #include "base/kln_base.h"

@@ -4,8 +4,6 @@
  * deflated as numpy.savez_compressed does. The format of zip files, zip64 included:
  * https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
  */
-#include <string.h>
-
 #include <zlib.h>
 
 #include "kln_tensor.h"

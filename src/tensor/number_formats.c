@@ -7,8 +7,6 @@
  * float8e4m3fn and float8e5m2: "FP8 Formats for Deep Learning", https://arxiv.org/abs/2209.05433,
  * and https://onnx.ai/onnx/technical/float8.html, where the rules for values out of range stand.
  */
-#include <string.h>
-
 #include "kln_tensor.h"
 
 #define FLOAT_FRACTION_BITS 23

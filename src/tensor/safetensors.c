@@ -9,7 +9,6 @@
 #include <cJSON.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "kln_tensor.h"
 

@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <limits.h>
-#include <string.h>
-
 #include "kln_tensor.h"
 
 /* Whole bytes for `elements` of `bits` each, or false where size_t cannot hold them. */

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The random numbers that docs/cli.md describes. */
-#include <string.h>
-
 #include "kln_tensor.h"
 
 #define CHUNK 1024

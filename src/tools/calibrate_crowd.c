@@ -5,8 +5,6 @@
  * at all. Tensors are counted while the network runs (kln_watch), so none of them is kept. Of each
  * tensor the batches are counted in their order, so that nothing depends on which one is faster:
  * each run follows the one before it through the graph. */
-#include <string.h>
-
 #include "calibrate_parts.h"
 
 #define ALIGNMENT ((size_t)64)

@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <kiln/calibrate.h>
 

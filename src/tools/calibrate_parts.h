@@ -3,8 +3,6 @@
 #ifndef KLN_CALIBRATE_PARTS_H
 #define KLN_CALIBRATE_PARTS_H
 
-#include <pthread.h>
-
 #include <kiln/calibrate.h>
 #include <kiln/context.h>
 #include <kiln/system.h>

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The network with nodes that show what is observed (kln_watch). */
-#include <string.h>
-
 #include "calibrate_parts.h"
 
 /* What no name of the network begins with. */

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
 #include "compare_parts.h"
 
 /* Intermediate tensors are made outputs some at a time, in the order of the nodes: memory is

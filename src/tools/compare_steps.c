@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "compare_parts.h"
 #include "ops/kln_ops.h"
 

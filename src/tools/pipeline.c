@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <kiln/pipeline.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "cuda/kln_cuda.h"
 #include "engine/kln_engine.h"

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* New weights for an engine that is in use: tried beside it, then taken between two runs. */
-#include <string.h>
-
 #include "refit_parts.h"
 
 static kiln_status need_refit(const kiln_engine *engine, const char *function)

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What new weights make of the samples. */
-#include <string.h>
-
 #include "compare_parts.h"
 #include "refit_parts.h"
 

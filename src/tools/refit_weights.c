@@ -2,7 +2,6 @@
 /* New weights as the engine takes them. */
 #include <inttypes.h>
 #include <math.h>
-#include <string.h>
 
 #include "onnx/kln_onnx.h"
 #include "refit_parts.h"

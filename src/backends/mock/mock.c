@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdatomic.h>
-#include <string.h>
 #include <time.h>
 
 #include <kiln/system.h>

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
 #include "ort_engine.h"
 #include "ort_lacks.h"
 #include "ort_rewrite.h"

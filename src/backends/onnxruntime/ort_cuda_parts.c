@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <limits.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "ort_runtime.h"
 

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "ort_engine.h"
 
 _Static_assert(ORT_NO_INPUT == KLN_NAMES_NONE, "a name that no input has means no input");

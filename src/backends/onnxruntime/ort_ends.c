@@ -1,7 +1,6 @@
 /* Nodes on which ONNX Runtime ends the process.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
-#include <string.h>
 
 #include "ort_lacks.h"
 

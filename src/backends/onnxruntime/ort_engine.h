@@ -3,8 +3,6 @@
 #ifndef KLN_ORT_ENGINE_H
 #define KLN_ORT_ENGINE_H
 
-#include <pthread.h>
-
 #include "cuda/kln_cuda.h"
 #include "ops/kln_ops.h"
 #include "ort_handover.h"

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "ort_feed.h"
 
 kiln_status ort_feed_create(const ort_engine *engine, ort_feed **feed)

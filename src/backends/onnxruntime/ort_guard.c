@@ -2,8 +2,6 @@
  * it must leave as it is is found.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "graph/kln_graph.h"
 #include "ops/kln_ops.h"
 #include "ort_engine.h"

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ort_handover.h"
 
-#include <string.h>
-
 /* What ONNX Runtime's kernels may expect of an array that they did not make themselves. */
 #define COPY_ALIGNMENT ((size_t)64)
 

@@ -1,7 +1,6 @@
 /* Which types ONNX Runtime's CPU provider has kernels for.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
-#include <string.h>
 
 #include "ort_limits.h"
 

@@ -1,7 +1,6 @@
 /* What ONNX Runtime's kernels refuse, though ONNX has it and they are there for its types.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
-#include <string.h>
 
 #include "ort_limits.h"
 #include "ort_runtime.h"

@@ -1,7 +1,5 @@
 /* Recurrences, attention, normalization and n-grams that ONNX Runtime's kernels refuse.
  * SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "ort_limits.h"
 
 /* --- recurrences --- */

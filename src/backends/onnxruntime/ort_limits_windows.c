@@ -1,7 +1,6 @@
 /* Windows and interpolation that ONNX Runtime's kernels refuse.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
-#include <string.h>
 
 #include "ort_limits.h"
 #include "ort_runtime.h"

@@ -2,8 +2,6 @@
 #include "ort_rewrite.h"
 #include "graph/kln_graph.h"
 
-#include <string.h>
-
 /* Rows and columns that are moved at a time, so that both sides stay in the first cache. */
 #define TILE 32
 

@@ -4,8 +4,6 @@
 #ifndef KLN_ORT_RUNTIME_H
 #define KLN_ORT_RUNTIME_H
 
-#include <limits.h>
-
 #include "ort_api.h"
 #include "seam/kln_seam.h"
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Strings, which ONNX Runtime keeps in objects of its own: each run copies those of inputs there,
  * and shows those of outputs where they lie. */
-#include <string.h>
-
 #include "ort_context.h"
 
 static kiln_status place_of(const ort_context *context, const kiln_binding *binding,

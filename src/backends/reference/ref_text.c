@@ -1,6 +1,5 @@
 /* Operators on strings. An element is a span; bytes that a run makes stay to its end.
  * SPDX-License-Identifier: Apache-2.0 */
-#include <pthread.h>
 #include <wchar.h>
 #include <wctype.h>
 

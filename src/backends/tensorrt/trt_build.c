@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <limits.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "backends/tensorrt/trt_builder.h"
 #include "backends/tensorrt/trt_device.h"

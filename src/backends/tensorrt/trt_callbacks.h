@@ -7,8 +7,6 @@
 #ifndef TRT_CALLBACKS_H
 #define TRT_CALLBACKS_H
 
-#include <pthread.h>
-
 #include "backends/tensorrt/trt_abi.h"
 #include "seam/kln_seam.h"
 

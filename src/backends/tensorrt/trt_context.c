@@ -2,7 +2,6 @@
 #include "backends/tensorrt/trt_context.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_plan.h"

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
 #include "backends/tensorrt/trt_context.h"
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_plan.h"

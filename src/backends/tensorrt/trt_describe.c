@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "backends/tensorrt/trt_engine.h"
 
 /* --- metadata: what a plan says about itself --- */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From a plan's bytes to what the library makes of them, or why it takes them for none. */
 #include <stdio.h>
-#include <string.h>
 
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_engine.h"

@@ -3,7 +3,6 @@
 #ifndef TRT_ENGINE_H
 #define TRT_ENGINE_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include "backends/tensorrt/trt_builder.h"

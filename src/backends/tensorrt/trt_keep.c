@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <pthread.h>
-#include <string.h>
-
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_library.h"
 #include "backends/tensorrt/trt_plan.h"

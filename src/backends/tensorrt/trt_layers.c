@@ -4,7 +4,6 @@
  * versions), "Weights" with "Type", and "Metadata" with the nodes that it came from, as the parser
  * for ONNX names them: "[ONNX Layer: NAME]", with a control character in between. */
 #include <cJSON.h>
-#include <string.h>
 #include <strings.h>
 
 #include "backends/tensorrt/trt_engine.h"

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backends/tensorrt/trt_library.h"
 
-#include <limits.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "backends/tensorrt/trt_device.h"
 

@@ -2,7 +2,6 @@
 #include "backends/tensorrt/trt_progress.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "backends/tensorrt/trt_callback_tables.h"
 
