@@ -14,11 +14,11 @@
  *     }
  *     kiln_build_destroy(build);
  *
- * A backend stops where it looks up from its work: TensorRT between tactics, some milliseconds
- * apart as a rule, but not while the first builder of a process loads the library's kernels (some
- * seconds) nor within a layer that it compiles in one piece; ONNX Runtime and the reference
- * executor, whose builds are short, not before they are done. A limit of time ends the job where
- * the backend looks up next.
+ * A backend can be stopped at some points of its work only: TensorRT between tactics, some
+ * milliseconds apart as a rule, but not while the first builder of a process loads the library's
+ * kernels (some seconds) nor within a layer that it compiles in one piece; ONNX Runtime and the
+ * reference executor, whose builds are short, not before they are done. A time limit ends the job
+ * at the next such point.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -45,8 +45,8 @@ typedef struct kiln_build_limits {
     size_t struct_size;    /* set by KILN_BUILD_LIMITS_INIT */
     uint64_t milliseconds; /* the job ends with KILN_ERROR_TIMEOUT past it; 0: none */
     uint64_t memory_bytes; /* resident memory of the process may grow by so much from the start on;
-                              past it the job ends with KILN_ERROR_LIMIT. Looked at every 20 ms
-                              where the backend looks up, and at the end. 0: none */
+                              past it the job ends with KILN_ERROR_LIMIT. Checked where the backend
+                              can be stopped, every 20 ms at most, and at the end. 0: none */
 } kiln_build_limits;
 
 #define KILN_BUILD_LIMITS(...) \
@@ -55,7 +55,7 @@ typedef struct kiln_build_limits {
 
 typedef enum kiln_build_state {
     KILN_BUILD_RUNNING = 0,
-    KILN_BUILD_STOPPING = 1, /* cancelled, or past a limit; the backend has not looked up yet */
+    KILN_BUILD_STOPPING = 1, /* cancelled, or past a limit; the backend has not stopped yet */
     KILN_BUILD_DONE = 2,     /* the engine can be taken */
     KILN_BUILD_FAILED = 3
 } kiln_build_state;
@@ -68,8 +68,8 @@ typedef struct kiln_build_progress {
     int32_t depth;         /* phases around it */
     int64_t step, steps;   /* of the phase; steps 0: not known */
     double fraction;       /* of the whole, 0 to 1, from the phases seen; never falls */
-    uint64_t reports;      /* progress the backend has reported so far; TensorRT's half a million
-                              steps are passed on some hundred times a second */
+    uint64_t reports;      /* of progress by the backend so far; of TensorRT's half a million some
+                              hundred a second are passed on */
     uint64_t nanoseconds;  /* since the start; stands still at the end */
     uint64_t memory_bytes; /* by how much resident memory has grown at most */
 } kiln_build_progress;

@@ -6,8 +6,7 @@
  *     if (kiln_batch_folder_open("batches", &folder) == KILN_OK) {
  *         const kiln_batch_source source = kiln_batch_folder_source(folder);
  *         if (kiln_calibrate_file("model.onnx", NULL, &source, NULL, &ranges) == KILN_OK) {
- *             kiln_range_table_save(ranges, "calib.cache");     // trtexec --int8
- * --calib=calib.cache
+ *             kiln_range_table_save(ranges, "calib.cache");     // for trtexec --calib
  *         }
  *     }
  *     kiln_range_table_destroy(ranges);
@@ -21,10 +20,10 @@
  *
  * How a range is found:
  *
- *  - entropy: the threshold T, at a border of 2,048 bins, whose numbers, clipped to -T to T and
- *    rounded to 128 steps on a side, are the least surprise to who knows the distribution: the
- *    smallest Kullback-Leibler divergence. "8-bit Inference with TensorRT", GTC
- *    2017; what IInt8EntropyCalibrator2 and trtexec --int8 do.
+ *  - entropy: the threshold T, at a border of 2,048 bins, for which the numbers, clipped to -T to T
+ *    and rounded to 128 steps on a side, have the smallest Kullback-Leibler divergence from the
+ *    distribution. "8-bit Inference with TensorRT", GTC 2017; what IInt8EntropyCalibrator2 and
+ *    trtexec --int8 do.
  *  - min-max: the least and the greatest number; IInt8MinMaxCalibrator takes the larger magnitude.
  *  - percentile: what is left when half of (100 - percentile) % of the numbers are put aside at
  *    either end.

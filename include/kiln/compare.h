@@ -1,5 +1,5 @@
 /*
- * compare.h - the same input on two backends, and where the results part.
+ * compare.h - the same input on two backends, and where the results first differ.
  *
  *     kiln_build_options fast = KILN_BUILD_OPTIONS_INIT, exact = KILN_BUILD_OPTIONS_INIT;
  *     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
@@ -101,7 +101,7 @@ typedef struct kiln_compare_options {
                             .relative = KILN_BY_DTYPE,                   \
                             .steps = KILN_BY_DTYPE})
 
-/* How far two results of one tensor are apart. "Found" is the first engine's, "expected" the
+/* How far apart two results of one tensor are. "Found" is the first engine's, "expected" the
  * second's. Of complex elements each part counts as an element. A later version may append members.
  */
 typedef struct kiln_tensor_difference {

@@ -39,7 +39,7 @@ typedef enum kiln_severity {
     X(KILN_ISSUE_ATTRIBUTE, 11, "attribute")          /* missing, unknown, or of wrong type */     \
     X(KILN_ISSUE_VALUE, 12, "value")                  /* an attribute's or constant's value */     \
     X(KILN_ISSUE_UNKNOWN_OPERATOR, 13, "unknown-operator") /* not in this operator set */          \
-    X(KILN_ISSUE_UNSUPPORTED, 14, "unsupported")           /* the chosen backend has it not */     \
+    X(KILN_ISSUE_UNSUPPORTED, 14, "unsupported")           /* the chosen backend lacks it */       \
     X(KILN_ISSUE_OPSET, 15, "opset")                       /* operator sets missing or unknown */  \
     X(KILN_ISSUE_WEIGHTS, 16, "weights")                   /* an initializer of the wrong size */  \
     X(KILN_ISSUE_PROFILE, 17, "profile")                   /* a range that cannot be satisfied */  \

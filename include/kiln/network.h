@@ -87,7 +87,8 @@ typedef struct kiln_network_options {
 
 /* --- the whole network --- */
 
-/* An empty network. `options` may be NULL. Since 0.1. */
+/* An empty network. `options` may be NULL. Errors: NULL_ARGUMENT; INVALID_ARGUMENT for an operator
+ * set out of range; OUT_OF_MEMORY. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_create(const kiln_network_options *options,
                                                          kiln_network **network);
 
@@ -146,14 +147,17 @@ KILN_API const char *kiln_network_metadata(const kiln_network *network, const ch
 /* The version of ONNX's own operator set; 0 when the network imports none. Since 0.1. */
 KILN_API int32_t kiln_network_opset(const kiln_network *network);
 
-KILN_API size_t kiln_network_input_count(const kiln_network *network);  /* Since 0.1. */
-KILN_API size_t kiln_network_output_count(const kiln_network *network); /* Since 0.1. */
-KILN_API size_t kiln_network_layer_count(const kiln_network *network);  /* Since 0.1. */
+/* How many inputs, outputs and layers (nodes) there are; 0 for NULL. Since 0.1. */
+KILN_API size_t kiln_network_input_count(const kiln_network *network);
+KILN_API size_t kiln_network_output_count(const kiln_network *network);
+KILN_API size_t kiln_network_layer_count(const kiln_network *network);
 
-/* The tensor of that name: an input, weights, or the output of a layer. NAME. Since 0.1. */
+/* The tensor of that name: an input, weights, or the output of a layer. Errors: NULL_ARGUMENT;
+ * NAME. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_find(kiln_network *network, const char *name,
                                                        kiln_tensor_id *tensor);
-/* Input or output `index`, from 0. INVALID_ARGUMENT past the last. Since 0.1. */
+/* Input or output `index`, from 0. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end. Since 0.1.
+ */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_input(kiln_network *network, size_t index,
                                                         kiln_tensor_id *tensor);
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_output(kiln_network *network, size_t index,

@@ -157,13 +157,12 @@ typedef struct kiln_plugin {
  * UNSUPPORTED for TensorRT-RTX, which has none. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_plugin_load(const char *library, const char *path);
 
-/* How many layer types there are, TensorRT's own among them. Errors: as kiln_plugin_load. Since
- * 0.1.
- */
+/* How many layer types there are, TensorRT's own among them. Errors: as kiln_plugin_load. Any
+ * thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_plugin_count(const char *library, size_t *count);
 
 /* Layer type `index`, from 0. Errors: as kiln_plugin_load; INVALID_ARGUMENT past the end or for a
- * struct_size that is too small. Since 0.1. */
+ * struct_size that is too small. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_plugin_get(const char *library, size_t index,
                                                      kiln_plugin *plugin);
 

@@ -103,12 +103,11 @@ typedef enum kiln_precision_reason {
     KILN_PRECISION_NO_WEIGHTS = 11,   /* its weights are no constants */
     KILN_PRECISION_FOLDED = 12,       /* it became part of the convolution before it */
     KILN_PRECISION_GATE = 13,         /* a convolution of one pixel whose result scales channels */
-    KILN_PRECISION_NO_GAIN =
-        14,                   /* what it takes to feed it in eight bits costs more than they save */
-    KILN_PRECISION_BYTES = 15 /* it lies between eight bits and eight bits */
+    KILN_PRECISION_NO_GAIN = 14,      /* feeding it eight bits costs more than they save */
+    KILN_PRECISION_BYTES = 15         /* it lies between eight bits and eight bits */
 } kiln_precision_reason;
 
-/* "stays: sums squares"; "?" for another value. Static. Since 0.1. */
+/* "stays: sums squares"; "?" for another value. Static storage. Any thread. Since 0.1. */
 KILN_API const char *kiln_precision_reason_text(kiln_precision_reason reason);
 
 typedef struct kiln_precision_report kiln_precision_report;

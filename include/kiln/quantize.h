@@ -52,9 +52,9 @@ typedef struct kiln_range {
     double low, high;   /* to be represented; what lies outside is clipped. Doubles, because they
                            then hold 127 times a float32 scale exactly */
     double least, greatest;       /* the finite numbers that were seen, clipped ones too */
-    uint64_t count;               /* numbers that were seen; 0: nobody says */
+    uint64_t count;               /* numbers that were seen; 0: not known */
     uint64_t nans, infinities;    /* of them; they have no part in the range */
-    const kiln_channel *channels; /* the table's, or NULL where nobody says */
+    const kiln_channel *channels; /* the table's, or NULL where not known */
     size_t channel_count;
 } kiln_range;
 
@@ -103,8 +103,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_merge(kiln_range_table *ta
  * calibrators takes the cache: EntropyCalibration2 (which trtexec --calib wants),
  * MinMaxCalibration, EntropyCalibration, LegacyCalibration. A new table has KILN_CACHE_HEADER; a
  * table that was loaded has what its file says. NULL for NULL. Valid until it is set or the table
- * is destroyed. Since 0.1.
- */
+ * is destroyed. Since 0.1. */
 KILN_API const char *kiln_range_table_header(const kiln_range_table *table);
 #define KILN_CACHE_HEADER "TRT-100600-EntropyCalibration2"
 #define KILN_CACHE_HEADER_MINMAX "TRT-100600-MinMaxCalibration"

@@ -97,9 +97,9 @@ typedef struct kiln_refit_options {
     double absolute, relative;
     kiln_refit_check check; /* or NULL */
     void *user;
-    /* float16 and bfloat16 are widened as the engine's weights ask. Narrowed they are where nothing
-     * is lost, or else refused with DTYPE, unless this is set: then they are rounded to the
-     * nearest, but not past the type's largest. */
+    /* float16 and bfloat16 are widened as the engine's weights ask. Weights are narrowed where
+     * nothing is lost; others are refused with DTYPE, unless this is set: then they are rounded to
+     * the nearest, but not past the type's largest. */
     bool allow_rounding;
     bool ignore_unknown; /* weights that the engine does not have are passed over, not refused */
     kiln_refit_report *report; /* filled in on an error too, as far as it came; or NULL */

@@ -51,10 +51,9 @@ typedef struct kiln_request kiln_request;
 
 /* What a request waits for. */
 typedef enum kiln_schedule {
-    KILN_SCHEDULE_DEFAULT = 0, /* of a request: as its scheduler; of a scheduler: LATENCY */
-    KILN_SCHEDULE_LATENCY = 1, /* a free context, and nothing else */
-    KILN_SCHEDULE_THROUGHPUT =
-        2 /* others as well, to share a batch with, for `delay_nanoseconds` */
+    KILN_SCHEDULE_DEFAULT = 0,   /* of a request: as its scheduler; of a scheduler: LATENCY */
+    KILN_SCHEDULE_LATENCY = 1,   /* a free context, and nothing else */
+    KILN_SCHEDULE_THROUGHPUT = 2 /* others too, to share a batch, for `delay_nanoseconds` */
 } kiln_schedule;
 
 /* Priorities are 0, the default, to this, the first to be served. */
@@ -175,7 +174,7 @@ kiln_scheduler_submit(kiln_scheduler *scheduler, const kiln_named_tensor *inputs
                       const kiln_request_options *options, kiln_request **request);
 
 /* Submits and waits; every output has data. With LATENCY and a context free it runs in this thread,
- * without a word to another. Errors: as kiln_scheduler_submit and kiln_request_wait; `answered` and
+ * and no other is involved. Errors: as kiln_scheduler_submit and kiln_request_wait; `answered` and
  * `collect` are refused (INVALID_ARGUMENT), and an output of strings is (UNSUPPORTED). Any thread.
  * Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_run(
@@ -194,10 +193,10 @@ typedef enum kiln_request_state {
 /* Where a request is. CANCELLED for NULL. Any thread. Since 0.1. */
 KILN_API kiln_request_state kiln_request_get_state(const kiln_request *request);
 
-/* Waits at most so many milliseconds, or without an end where that is negative, until the request
- * is answered, and returns what it came to: OK, what the run failed with, CANCELLED, or TIMEOUT for
- * one that expired. BUSY while it is not answered. Several threads may wait. Errors: NULL_ARGUMENT.
- * Since 0.1. */
+/* Waits until the request is answered, at most so many milliseconds, or as long as it takes where
+ * that is negative, and returns what it came to: OK, what the run failed with, CANCELLED, or
+ * TIMEOUT for one that expired. BUSY while it is not answered. Several threads may wait. Errors:
+ * NULL_ARGUMENT. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_request_wait(kiln_request *request, int64_t milliseconds);
 
 /* An output of a request that is done: the caller's memory, or the request's, valid until it is
@@ -211,8 +210,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_request_output(const kiln_request *req
  * 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_request_cancel(kiln_request *request);
 
-/* The caller's last word on a request. One that is not answered yet stays in its place, and is
- * answered as it would have been. NULL is allowed. Any thread. Since 0.1. */
+/* Releases a request. One that is not answered yet stays in its place, and is answered as it would
+ * have been. NULL is allowed. Any thread. Since 0.1. */
 KILN_API void kiln_request_release(kiln_request *request);
 
 /* The next answered request of those that asked to be collected, for the caller to release; NULL
@@ -226,8 +225,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_next(kiln_scheduler *schedul
 KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_event(kiln_scheduler *scheduler,
                                                           int *descriptor);
 
-/* Takes no more requests and waits until all are answered, at most so many milliseconds, or without
- * an end where that is negative: BUSY then, and it goes on. Errors: NULL_ARGUMENT; STATE after
+/* Takes no more requests and waits until all are answered, at most so many milliseconds: BUSY then,
+ * and it goes on; or as long as it takes where that is negative. Errors: NULL_ARGUMENT; STATE after
  * fork. Any thread, but none inside `answered`. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_drain(kiln_scheduler *scheduler,
                                                           int64_t milliseconds);

@@ -45,7 +45,7 @@ extern "C" {
 
 /* --- choosing a token --- */
 
-/* How the next token is chosen of the logits. In this order, as Hugging Face's generate has it: the
+/* How the next token is chosen of the logits. In this order, as in Hugging Face's generate: the
  * penalty, the temperature, the `top_k` largest, the fewest of these that reach `top_p`, and a
  * random one of them by its probability. Of equal logits the token with the smaller number is the
  * larger one. */
@@ -103,7 +103,7 @@ typedef struct kiln_generator_options {
     int64_t max_batch;    /* sequences in a step; 0: the largest that the engine's profiles or fixed
                              shapes have, or 8 */
     int64_t max_length;   /* tokens of a sequence, its prompt among them; 0: what the profiles or
-                             fixed   shapes allow, and needed where they do not tell */
+                             fixed shapes allow, and needed where they do not tell */
     size_t queue_limit;   /* sequences that may wait for a place in the batch; 0: 1,024 */
     kiln_engine *prefill; /* the same model without a past, which makes the first; NULL: the engine
                              itself, with a past of length 0 */
@@ -234,7 +234,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_generator_submit(kiln_generator *gener
 KILN_API KILN_MUST_CHECK kiln_status kiln_generator_step(kiln_generator *generator, size_t *active);
 
 /* The next token of a sequence that was not given yet. Waits at most so many milliseconds, or
- * without an end where that is negative; without a thread of the generator's, and unless
+ * as long as it takes where that is negative; without a thread of the generator's, and unless
  * `milliseconds` is 0, the calling thread makes steps meanwhile. `token->text` is valid until the
  * sequence is released. Errors: NULL_ARGUMENT; BUSY where there is none yet; STATE after the last
  * one, which had a `finish`. One thread at a time for one sequence. Since 0.1. */
@@ -266,7 +266,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_sequence_get_result(kiln_sequence *seq
  * NULL_ARGUMENT; STATE where it has ended. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_sequence_cancel(kiln_sequence *sequence);
 
-/* The caller's last word on a sequence. One that has not ended goes on. NULL is allowed. Any
+/* Releases a sequence. One that has not ended goes on. NULL is allowed. Any
  * thread. Since 0.1. */
 KILN_API void kiln_sequence_release(kiln_sequence *sequence);
 

@@ -65,7 +65,7 @@ typedef struct kiln_phase {
 typedef struct kiln_monitor {
     void *user;
     /* False: stop, and return KILN_ERROR_CANCELLED; why it was, the listener knows. Called from any
-     * thread of the backend, at its leisure: some hundred times a second are enough. */
+     * thread of the backend, as often as it likes: a hundred times a second are enough. */
     bool (*progress)(void *user, const kiln_phase *now);
 } kiln_monitor;
 
@@ -172,7 +172,7 @@ typedef struct kiln_context_table {
 
     /* Optional, both or neither: later runs measure each layer or node of the network, or no more;
      * switching it on forgets what was measured. STATE where the engine was not built for it. Then
-     * layer `index`, as kiln_context_layer has it. NULL: UNSUPPORTED. */
+     * layer `index`, as for kiln_context_layer. NULL: UNSUPPORTED. */
     kiln_status (*time_layers)(void *context, bool on);
     kiln_status (*layer_time)(void *context, size_t index, kiln_layer_time *layer);
 
