@@ -15,7 +15,12 @@
 #define REF_INTERNAL_H
 
 #include <math.h>
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
 #include "base/kln_base.h"
 #include "onnx/kln_onnx.h"
