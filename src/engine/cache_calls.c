@@ -80,7 +80,7 @@ static kiln_status fill(const kln_cache *cache, bool verify, listed_entry *entry
 kiln_status kiln_cache_list_create(const char *cache, bool verify, kiln_cache_list **list)
 {
     kln_cache found;
-    kln_cache_row *rows = NULL;
+    KLN_SCOPED_FREE kln_cache_row *rows = NULL;
     size_t count = 0;
     kln_message before;
     KLN_RETURN_IF_NULL_RESULT(list, cache);
@@ -88,22 +88,16 @@ kiln_status kiln_cache_list_create(const char *cache, bool verify, kiln_cache_li
     kln_message_keep(&before);
     KLN_RETURN_IF_ERROR(kln_cache_list(&found, &rows, &count));
     const size_t size = sizeof(kiln_cache_list) + count * sizeof(listed_entry);
-    kiln_cache_list *made = kln_alloc_zeroed(1, size);
-    kiln_status status =
-        made != NULL ? KILN_OK : kln_fail_memory(size, "the entries of the engine cache");
-    for (size_t i = 0; i < count && status == KILN_OK; i++) {
+    KLN_SCOPED_FREE kiln_cache_list *made = kln_alloc_zeroed(1, size);
+    KLN_RETURN_IF_NO_MEMORY(made, size, "the entries of the engine cache");
+    for (size_t i = 0; i < count; i++) {
         if (rows[i].bytes > 0) { /* else a build is under way there, or was killed */
             made->entries[made->count].row = rows[i];
-            status = fill(&found, verify, &made->entries[made->count++]);
+            KLN_RETURN_IF_ERROR(fill(&found, verify, &made->entries[made->count++]));
         }
     }
-    kln_free(rows);
-    if (status != KILN_OK) {
-        kln_free(made);
-        return status;
-    }
     kln_message_restore(&before);
-    *list = made;
+    *list = KLN_TAKE(made);
     return KILN_OK;
 }
 

@@ -36,16 +36,11 @@ static kiln_status read_result(const capture_trial *trial, size_t output, const 
     if ((way->host != NULL && way->mode != TRANSFER_DIRECT) || way->bytes == 0) {
         return KILN_OK;
     }
-    *copy = kln_alloc(way->bytes);
-    KLN_RETURN_IF_NO_MEMORY(*copy, way->bytes, "the outputs of a run");
-    const kiln_status status =
-        kln_cuda_copy(trial->exec->gpu->device, *copy, way->tensor.data, way->bytes, NULL);
-    if (status != KILN_OK) {
-        kln_free(*copy);
-        *copy = NULL;
-        return status;
-    }
-    *result = *copy;
+    KLN_SCOPED_FREE void *made = kln_alloc(way->bytes);
+    KLN_RETURN_IF_NO_MEMORY(made, way->bytes, "the outputs of a run");
+    KLN_RETURN_IF_ERROR(
+        kln_cuda_copy(trial->exec->gpu->device, made, way->tensor.data, way->bytes, NULL));
+    *result = *copy = KLN_TAKE(made);
     return KILN_OK;
 }
 

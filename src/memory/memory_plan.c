@@ -180,6 +180,8 @@ static kiln_status fill_plan(kiln_buffer_plan *plan, const kiln_buffer_request *
     return allocate(plan);
 }
 
+KLN_SCOPED_POINTER(kiln_buffer_plan, kiln_buffer_plan_destroy)
+
 kiln_status kiln_buffer_plan_create(const kiln_buffer_request *requests, size_t count,
                                     const kiln_buffer_plan_options *options,
                                     kiln_buffer_plan **plan)
@@ -192,17 +194,13 @@ kiln_status kiln_buffer_plan_create(const kiln_buffer_request *requests, size_t 
     KLN_RETURN_IF_ERROR(kln_options_read(__func__, options, &read, sizeof read));
     KLN_RETURN_IF_ERROR(kln_memory_check(read.location, read.device));
     read.small_bytes = read.small_bytes != 0 ? read.small_bytes : DEFAULT_SMALL_BYTES;
-    kiln_buffer_plan *made = kln_alloc_zeroed(1, sizeof *made);
-    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a buffer plan");
+    KLN_SCOPED(kiln_buffer_plan_destroy_at) kiln_buffer_plan *made = NULL;
+    KLN_NEW(made, 1, "a buffer plan");
     made->options = read;
     made->count = count;
-    const kiln_status status = fill_plan(made, requests);
+    KLN_RETURN_IF_ERROR(fill_plan(made, requests));
     made->options.aliases = NULL; /* the caller's */
-    if (status != KILN_OK) {
-        kiln_buffer_plan_destroy(made);
-        return status;
-    }
-    *plan = made;
+    *plan = KLN_TAKE(made);
     return KILN_OK;
 }
 

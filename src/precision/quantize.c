@@ -419,12 +419,7 @@ static kiln_status prepare(kln_onnx_model *model, kiln_precision_options *option
     }
     KLN_RETURN_IF_ERROR(quantize_head(model, options));
     KLN_RETURN_IF_ERROR(quantize_smooth(model, options, format, ranges));
-    const kiln_status status = quantize_pad(model, options);
-    if (status != KILN_OK) {
-        kiln_range_table_destroy(*ranges);
-        *ranges = NULL;
-    }
-    return status;
+    return quantize_pad(model, options);
 }
 
 static const quantize_format *format_of(const kiln_precision_options *options)

@@ -52,29 +52,22 @@ static kiln_status describe_devices(kiln_system_report *report)
     return KILN_OK;
 }
 
+KLN_SCOPED_POINTER(kiln_system_report, kiln_system_report_destroy)
+
 kiln_status kiln_system_report_create(kiln_system_report **report)
 {
     KLN_RETURN_IF_NULL_RESULT(report);
-    kiln_system_report *made = kln_alloc_zeroed(1, sizeof *made);
-    KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a system report");
+    KLN_SCOPED(kiln_system_report_destroy_at) kiln_system_report *made = NULL;
+    KLN_NEW(made, 1, "a system report");
     kln_message before;
     kln_message_keep(&before);
     made->library_count = collect(NULL);
-    made->libraries = kln_alloc_zeroed(made->library_count, sizeof *made->libraries);
-    if (made->libraries == NULL) {
-        const size_t size = made->library_count * sizeof *made->libraries;
-        kiln_system_report_destroy(made);
-        return kln_fail_memory(size, "a system report");
-    }
+    KLN_NEW(made->libraries, made->library_count, "a system report");
     (void)collect(made->libraries);
-    kiln_status status = kln_cuda_library(&made->libraries[0]);
-    KLN_THEN(status, describe_devices(made));
-    if (status != KILN_OK) {
-        kiln_system_report_destroy(made);
-        return status;
-    }
+    KLN_RETURN_IF_ERROR(kln_cuda_library(&made->libraries[0]));
+    KLN_RETURN_IF_ERROR(describe_devices(made));
     kln_message_restore(&before);
-    *report = made;
+    *report = KLN_TAKE(made);
     return KILN_OK;
 }
 
