@@ -260,6 +260,47 @@ CASES = [
       "pool_int64s": list(range(50)) + list(range(50))}, 1),
 ]
 
+FUNCTIONS = ("Asin Asinh Atan Cosh Elu Exp Floor Log Round Sigmoid Sin Sinh Sqrt Tan Tanh").split()
+INTEGERS = (numpy.int8, numpy.uint8, numpy.int16, numpy.int32, numpy.int64)
+
+
+def drawn(kind, *shape):
+    return weights(*shape, low=1.0, high=100.0).astype(kind)
+
+
+def typed_cases():
+    """The same in other types than float32."""
+    for kind in (numpy.float64, numpy.float16):
+        for name in FUNCTIONS:
+            yield (f"{name}, {kind.__name__}", name, (kind, IMAGE), [], {}, 1,
+                   POSITIVE if name in ("Log", "Sqrt") else (-1.0, 1.0))
+    yield "Softmax, float64", "Softmax", (numpy.float64, TEXT), [], {"axis": -1}, 1
+    yield "Softmax, the first axis", "Softmax", TEXT, [], {"axis": 0}, 1
+    yield "Tile, rows", "Tile", (1, 512), [integers(128, 1)], {}, 1
+    yield "Tile, numbers", "Tile", (512, 1), [integers(1, 128)], {}, 1
+    for kind in (*INTEGERS, numpy.float64):
+        of = kind.__name__
+        for name in ("Add", "Sub", "Mul", "Div", "Max", "Equal", "Less"):
+            yield f"{name}, {of}", name, (kind, IMAGE), [drawn(kind, *IMAGE)], {}, 1
+        yield (f"Mod, {of}", "Mod", (kind, IMAGE), [drawn(kind, *IMAGE)],
+               {"fmod": int(kind is numpy.float64)}, 1)
+        for name in ("ReduceSum", "ReduceMin", "ReduceProd", "ReduceSumSquare"):
+            for place, axis in (("last", -1), ("first", 0)):
+                yield f"{name}, {of}, {place}", name, (kind, TEXT), [integers(axis)], {}, 1
+        for place, axis in (("last", -1), ("first", 0)):
+            yield f"ReduceMean, {of}, {place}", "ReduceMean", (kind, TEXT), [], {"axes": [axis]}, 1
+        yield f"ArgMax, {of}", "ArgMax", (kind, TEXT), [], {"axis": -1}, 1
+        yield (f"Where, {of}", "Where", (kind, IMAGE), [weights(*IMAGE) > 0, drawn(kind, *IMAGE)],
+               {}, 1)
+        yield f"Clip, {of}", "Clip", (kind, IMAGE), [kind(5), kind(50)], {}, 1
+        yield f"Pow, {of}, 2", "Pow", (kind, IMAGE), [kind(2)], {}, 1
+        yield f"TopK, {of}", "TopK", (kind, (64, 1000)), [integers(10)], {}, 2
+        yield f"Tile, {of}", "Tile", (kind, (1, 64, 28, 28)), [integers(1, 1, 2, 2)], {}, 1
+        for to, wire in (("bool", 9), ("int8", 3), ("int16", 5), ("int32", 6), ("float32", 1)):
+            if to != of:
+                yield f"Cast {of} to {to}", "Cast", (kind, IMAGE), [], {"to": wire}, 1
+
+
 # Models of several nodes, and of those that no tensor goes into, as onnx.parser reads them.
 TEXTS = [
     ("ConstantOfShape, Range", """(float[1] x) => (float[256,256] y, int64[n] z) {
@@ -353,4 +394,6 @@ def text_of(name, text):
 
 
 def all_cases():
-    return [case_of(*case) for case in CASES] + [text_of(*text) for text in TEXTS]
+    names = {case[0] for case in CASES}
+    typed = [case for case in typed_cases() if case[0] not in names]
+    return [case_of(*case) for case in (*CASES, *typed)] + [text_of(*text) for text in TEXTS]

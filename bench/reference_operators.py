@@ -13,6 +13,7 @@ SPDX-License-Identifier: Apache-2.0
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,16 +31,18 @@ import reference_cases  # noqa: E402
 # what takes one element at a time, calls the C library for each, or goes by 64 bits.
 IN_DOUBLE = ("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Einsum", "Gemm",
              "Log", "MatMul", "Pow, of floats", "Sin", "Sinh", "Tan", "Tanh")
-ONE_BY_ONE = ("Cast", "Exp, float64", "Mod, int64", "Pow, int64", "Pow, negative numbers",
-              "ReduceMax, int32", "ReduceLogSumExp, first", "ReduceSum, int64",
-              "Floor, float64")
+ONE_BY_ONE = ("Mod, int64", "Mod, float64", "Pow, negative numbers", "ReduceLogSumExp, first",
+              "Softmax, float64", "Softmax, the first axis", "Tile")
+BY_TYPE = re.compile("(Reduce(Max|Min|Sum|Mean|Prod|SumSquare)|ArgMax), (int|uint|float64)|"
+                     "(Max|Min|Elu|Exp|Log|Tanh|Sigmoid|Sin|Tan|Asin|Atan|Sinh|Cosh|Asinh|Sqrt), "
+                     "float(16|64)|Cast .* to (int|uint)(8|16)$|Cast of uint8")
 
 
 def reason_of(name):
     for names, reason in ((IN_DOUBLE, "in double"), (ONE_BY_ONE, "one by one")):
         if (name + ",").startswith(tuple(one + "," for one in names)):
             return reason
-    return "slower"
+    return "by its type" if BY_TYPE.match(name) else "slower"
 
 
 def feed_of(made, limits):

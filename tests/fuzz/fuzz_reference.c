@@ -59,6 +59,17 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 
 /* --- one run --- */
 
+static void fill_texts(int64_t count, uint64_t seed, kiln_span *texts)
+{
+    static const char *const words[] = {"",      "a",   "b",     "a b",       ",a,,b", "-3",
+                                        "1.5e3", "NaN", "1e400", "A\xc3\x9f", "\xff",  "true"};
+    for (int64_t i = 0; i < count; i++) {
+        seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        const char *word = words[(seed >> 33) % KLN_ARRAY_LENGTH(words)];
+        texts[i] = (kiln_span){strlen(word) > 0 ? word : NULL, strlen(word)};
+    }
+}
+
 /* Numbers that are often valid indices, axes and sizes; the model's producer chooses them. */
 static void fill(kiln_dtype dtype, int64_t count, uint64_t seed, void *data)
 {
@@ -79,8 +90,8 @@ static bool bind_input(void *context, size_t index, const kiln_binding *binding,
 {
     int64_t count = 0;
     kiln_tensor tensor = {.desc = {.dtype = binding->dtype, .shape = binding->shape}};
-    if (binding->shape.rank < 0 || binding->dtype == KILN_DTYPE_STRING ||
-        ref_domain_of(binding->dtype) == REF_DOMAIN_NONE) {
+    const bool texts = binding->dtype == KILN_DTYPE_STRING;
+    if (binding->shape.rank < 0 || (!texts && ref_domain_of(binding->dtype) == REF_DOMAIN_NONE)) {
         return false;
     }
     for (int32_t i = 0; i < binding->shape.rank; i++) {
@@ -96,7 +107,11 @@ static bool bind_input(void *context, size_t index, const kiln_binding *binding,
     if (bytes == NULL) {
         return false;
     }
-    fill(binding->dtype, count, seed, bytes);
+    if (texts) {
+        fill_texts(count, seed, (kiln_span *)(void *)bytes);
+    } else {
+        fill(binding->dtype, count, seed, bytes);
+    }
     if (ref_is_packed(binding->dtype)) {
         ref_pack(bytes, count, bytes);
     }
@@ -109,9 +124,14 @@ static void read_outputs(void *context, size_t first, size_t count)
     for (size_t i = 0; i < count; i++) {
         kiln_tensor tensor;
         FAULT_IF(kln_backend_reference.context.output(context, first + i, &tensor) != KILN_OK);
+        const bool texts = tensor.desc.dtype == KILN_DTYPE_STRING;
+        const kiln_span whole = {tensor.data, tensor.bytes};
+        const kiln_span *parts = texts ? (const kiln_span *)tensor.data : &whole;
         unsigned sum = 0;
-        for (size_t k = 0; k < tensor.bytes; k++) {
-            sum += ((const unsigned char *)tensor.data)[k];
+        for (size_t j = 0; j < (texts ? tensor.bytes / sizeof *parts : 1); j++) {
+            for (size_t k = 0; k < parts[j].size; k++) {
+                sum += ((const unsigned char *)parts[j].data)[k];
+            }
         }
         volatile unsigned kept = sum;
         (void)kept;

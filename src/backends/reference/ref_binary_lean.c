@@ -5,30 +5,30 @@
  * what is rounded to float of it, is what they give in float, because a double has more than twice
  * the digits; what integers give wraps likewise. */
 
-#define DEFINE_LEAN(name, in, result, expression)                                     \
-    REF_WIDE static void lean_##in##_##name(int64_t n, const void *a, int64_t a_step, \
-                                            const void *b, int64_t b_step, void *out) \
-    {                                                                                 \
-        const in *left = a;                                                           \
-        const in *right = b;                                                          \
-        result *to = out;                                                             \
-        for (int64_t i = 0; a_step == 1 && b_step == 1 && i < n; i++) {               \
-            const in x = left[i];                                                     \
-            const in y = right[i];                                                    \
-            to[i] = (result)(expression);                                             \
-        }                                                                             \
-        const in second = right[0];                                                   \
-        for (int64_t i = 0; a_step == 1 && b_step == 0 && i < n; i++) {               \
-            const in x = left[i];                                                     \
-            const in y = second;                                                      \
-            to[i] = (result)(expression);                                             \
-        }                                                                             \
-        const in first = left[0];                                                     \
-        for (int64_t i = 0; a_step == 0 && i < n; i++) {                              \
-            const in x = first;                                                       \
-            const in y = right[i * b_step];                                           \
-            to[i] = (result)(expression);                                             \
-        }                                                                             \
+#define DEFINE_LEAN(clones, name, in, result, expression)                                          \
+    clones static void lean_##in##_##name(int64_t n, const void *a, int64_t a_step, const void *b, \
+                                          int64_t b_step, void *out)                               \
+    {                                                                                              \
+        const in *left = a;                                                                        \
+        const in *right = b;                                                                       \
+        result *to = out;                                                                          \
+        for (int64_t i = 0; a_step == 1 && b_step == 1 && i < n; i++) {                            \
+            const in x = left[i];                                                                  \
+            const in y = right[i];                                                                 \
+            to[i] = (result)(expression);                                                          \
+        }                                                                                          \
+        const in second = right[0];                                                                \
+        for (int64_t i = 0; a_step == 1 && b_step == 0 && i < n; i++) {                            \
+            const in x = left[i];                                                                  \
+            const in y = second;                                                                   \
+            to[i] = (result)(expression);                                                          \
+        }                                                                                          \
+        const in first = left[0];                                                                  \
+        for (int64_t i = 0; a_step == 0 && i < n; i++) {                                           \
+            const in x = first;                                                                    \
+            const in y = right[i * b_step];                                                        \
+            to[i] = (result)(expression);                                                          \
+        }                                                                                          \
     }
 #define LEAN_FLOATS(X)                \
     X(Add, x + y)                     \
@@ -38,15 +38,17 @@
     X(Max, isnan(x) || x > y ? x : y) \
     X(Min, isnan(x) || x < y ? x : y) \
     X(PRelu, x < 0 ? x * y : x)
-#define LEAN_INTS(X)                  \
+/* Those that are the same with and without a sign, and those that are not. */
+#define LEAN_BITS(X)                  \
     X(Add, (uint64_t)x + (uint64_t)y) \
     X(Sub, (uint64_t)x - (uint64_t)y) \
     X(Mul, (uint64_t)x *(uint64_t)y)  \
-    X(Max, x > y ? x : y)             \
-    X(Min, x < y ? x : y)             \
     X(BitwiseAnd, x &y)               \
     X(BitwiseOr, x | y)               \
     X(BitwiseXor, x ^ y)
+#define LEAN_INTS(X)      \
+    X(Max, x > y ? x : y) \
+    X(Min, x < y ? x : y)
 /* By division of numbers that hold twice the digits, cut off: next to a whole quotient no other one
  * is so near that it rounds to it. `rest` has the sign of x; division by zero gives 0. */
 #define LEAN_QUOTIENTS(X)              \
@@ -66,6 +68,12 @@
     X(KILN_DTYPE_UINT32, uint32_t, __VA_ARGS__) \
     X(KILN_DTYPE_INT64, int64_t, __VA_ARGS__)   \
     X(KILN_DTYPE_UINT64, uint64_t, __VA_ARGS__)
+/* The types of as many bits, for what does not look at the sign. */
+#define BITS(X, ...)                            \
+    X(KILN_DTYPE_UINT8, uint8_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_UINT16, uint16_t, __VA_ARGS__) \
+    X(KILN_DTYPE_UINT32, uint32_t, __VA_ARGS__) \
+    X(KILN_DTYPE_UINT64, uint64_t, __VA_ARGS__)
 /* With the type of the quotient, and of it as a whole number. */
 #define NARROW_INTS(X, ...)                                     \
     X(KILN_DTYPE_INT8, int8_t, float, int32_t, __VA_ARGS__)     \
@@ -75,41 +83,56 @@
     X(KILN_DTYPE_INT32, int32_t, double, int64_t, __VA_ARGS__)  \
     X(KILN_DTYPE_UINT32, uint32_t, double, int64_t, __VA_ARGS__)
 
-#define DEFINE_PLAIN(dtype, type, name, expression) DEFINE_LEAN(name, type, type, expression)
-#define DEFINE_FLOATS(name, expression) FLOATS(DEFINE_PLAIN, name, expression)
-#define DEFINE_INTS(name, expression) INTS(DEFINE_PLAIN, name, expression)
+/* Wider vectors than those of AVX2 have no instructions for most of what integers do. */
+#define BROAD KLN_CLONES("avx2", "default")
+#define DEFINE_FLOAT(dtype, type, name, expression) \
+    DEFINE_LEAN(REF_WIDE, name, type, type, expression)
+#define DEFINE_INT(dtype, type, name, expression) DEFINE_LEAN(BROAD, name, type, type, expression)
+#define DEFINE_FLOATS(name, expression) FLOATS(DEFINE_FLOAT, name, expression)
+#define DEFINE_BITS(name, expression) BITS(DEFINE_INT, name, expression)
+#define DEFINE_INTS(name, expression) INTS(DEFINE_INT, name, expression)
 LEAN_FLOATS(DEFINE_FLOATS)
+LEAN_BITS(DEFINE_BITS)
 LEAN_INTS(DEFINE_INTS)
 
 #define DEFINE_QUOTIENT(dtype, type, real, whole, name, expression)                         \
     static inline type type##_##name(type x, type y)                                        \
     {                                                                                       \
-        const whole divisor = y;                                                            \
+        const whole divisor = (whole)y;                                                     \
         const whole quotient = (whole)((real)x / (real)(y == 0 ? 1 : y)) * (whole)(y != 0); \
         const whole rest = (y == 0 ? 0 : (whole)x) - quotient * divisor;                    \
         const bool odd = (rest != 0) & ((rest < 0) != (divisor < 0));                       \
         (void)odd;                                                                          \
         return (type)(expression);                                                          \
     }                                                                                       \
-    DEFINE_LEAN(name, type, type, type##_##name(x, y))
+    DEFINE_LEAN(BROAD, name, type, type, type##_##name(x, y))
 #define DEFINE_QUOTIENTS(name, expression) NARROW_INTS(DEFINE_QUOTIENT, name, expression)
 LEAN_QUOTIENTS(DEFINE_QUOTIENTS)
 
-#define DEFINE_COMPARE(dtype, type, name, expression) DEFINE_LEAN(name, type, uint8_t, expression)
-#define DEFINE_COMPARES(name, since, expression) \
-    FLOATS(DEFINE_COMPARE, name, expression)     \
-    INTS(DEFINE_COMPARE, name, expression)
+#define DEFINE_COMPARE_FLOAT(dtype, type, name, expression) \
+    DEFINE_LEAN(REF_WIDE, name, type, uint8_t, expression)
+#define DEFINE_COMPARE_INT(dtype, type, name, expression) \
+    DEFINE_LEAN(BROAD, name, type, uint8_t, expression)
+#define DEFINE_COMPARES(name, since, expression)   \
+    FLOATS(DEFINE_COMPARE_FLOAT, name, expression) \
+    INTS(DEFINE_COMPARE_INT, name, expression)
 REF_COMPARE_LIST(DEFINE_COMPARES)
 
 /* By variant and type; NULL for what has no such form. */
 #define LIST_LEAN(dtype, type, name) [REF_BINARY_##name][dtype] = lean_##type##_##name,
 #define LIST_FLOATS(name, expression) FLOATS(LIST_LEAN, name)
+#define LIST_BIT(dtype, type, name) [REF_BINARY_##name][dtype] = lean_u##type##_##name,
+#define LIST_BITS(name, expression)           \
+    BITS(LIST_LEAN, name)                     \
+    LIST_BIT(KILN_DTYPE_INT8, int8_t, name)   \
+    LIST_BIT(KILN_DTYPE_INT16, int16_t, name) \
+    LIST_BIT(KILN_DTYPE_INT32, int32_t, name) LIST_BIT(KILN_DTYPE_INT64, int64_t, name)
 #define LIST_INTS(name, expression) INTS(LIST_LEAN, name)
 #define LIST_QUOTIENT(dtype, type, real, whole, name) \
     [REF_BINARY_##name][dtype] = lean_##type##_##name,
 #define LIST_QUOTIENTS(name, expression) NARROW_INTS(LIST_QUOTIENT, name)
-static const ref_lean_function binary_leans[][KILN_DTYPE_BOOL] = {
-    LEAN_FLOATS(LIST_FLOATS) LEAN_INTS(LIST_INTS) LEAN_QUOTIENTS(LIST_QUOTIENTS)};
+static const ref_lean_function binary_leans[][KILN_DTYPE_BOOL] = {LEAN_FLOATS(
+    LIST_FLOATS) LEAN_BITS(LIST_BITS) LEAN_INTS(LIST_INTS) LEAN_QUOTIENTS(LIST_QUOTIENTS)};
 #define LIST_COMPARE(dtype, type, name) [REF_COMPARE_##name][dtype] = lean_##type##_##name,
 #define LIST_COMPARES(name, since, expression) \
     FLOATS(LIST_COMPARE, name)                 \

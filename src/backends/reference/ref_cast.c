@@ -118,13 +118,16 @@ static void cast_slowly(const ref_tensor *x, ref_tensor *y, int64_t start, int64
             ref_store_int(y, i, 1, n, ints);
             continue;
         }
-        const bool lies = y->dtype == KILN_DTYPE_FLOAT64;
-        ref_load_float(x, i, 1, n, lies ? (double *)y->data + i : floats);
+        if (y->dtype == KILN_DTYPE_FLOAT64) {
+            ref_load_float(x, i, 1, n, (double *)y->data + i);
+            continue;
+        }
+        ref_load_float(x, i, 1, n, floats);
         if (ref_is_float8(y->dtype)) {
             for (int64_t j = 0; j < n; j++) {
                 ref_put_float8(y, i + j, floats[j], saturate);
             }
-        } else if (!lies) {
+        } else {
             ref_store_float(y, i, 1, n, floats);
         }
     }

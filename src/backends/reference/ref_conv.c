@@ -270,8 +270,11 @@ static kiln_status centred(ref_call *call, const ref_tensor *x, const ref_tensor
                   "%lld zero points are given for %lld rows", (long long)zero->count,
                   (long long)(x->rank > 0 ? x->dims[0] : 1));
     const int64_t row = zero->count == 1 ? x->count : x->count / x->dims[0];
-    for (int64_t i = 0; i < x->count; i++) {
-        (*values)[i] -= ref_get_float(zero, i / row);
+    for (int64_t i = 0; i < x->count; i += row) {
+        const double less = ref_get_float(zero, i / row);
+        for (int64_t k = i; k < i + row; k++) {
+            (*values)[k] -= less;
+        }
     }
     return KILN_OK;
 }
@@ -320,9 +323,12 @@ static kiln_status ref_op_qlinear_conv(ref_call *call)
     const double scale = ref_get_float(t[1], 0) / ref_get_float(t[6], 0);
     const double zero = ref_get_float(t[7], 0);
     const int64_t size = ref_product(dims, 2, x->rank);
-    for (int64_t i = 0; i < y->count; i++) {
+    for (int64_t i = 0; i < y->count; i += size) {
         const double weight = ref_get_float(t[4], t[4]->count == 1 ? 0 : i / size % dims[1]);
-        ref_put_float(y, i, ref_quantized(out[i] * scale * weight, zero, y->dtype));
+        for (int64_t k = i; k < i + size; k++) {
+            out[k] = out[k] * scale * weight;
+        }
+        ref_put_quantized(y, i, size, out + i, zero);
     }
     return KILN_OK;
 }

@@ -3,83 +3,85 @@
 #include "ref_rows.h"
 
 #define LANES 64
+/* As wide as a machine of today is anyway: these wait for memory. */
+#define BROAD KLN_CLONES("avx2", "default")
 #define SEARCHED 128 /* at once */
 
-/* A type, and the integer that an answer to a comparison of it is a lane of. */
-#define TYPES(X)                            \
-    X(KILN_DTYPE_FLOAT32, float, int32_t)   \
-    X(KILN_DTYPE_FLOAT64, double, int64_t)  \
-    X(KILN_DTYPE_INT8, int8_t, int8_t)      \
-    X(KILN_DTYPE_UINT8, uint8_t, int8_t)    \
-    X(KILN_DTYPE_INT16, int16_t, int16_t)   \
-    X(KILN_DTYPE_UINT16, uint16_t, int16_t) \
-    X(KILN_DTYPE_INT32, int32_t, int32_t)   \
-    X(KILN_DTYPE_UINT32, uint32_t, int32_t) \
-    X(KILN_DTYPE_INT64, int64_t, int64_t)   \
-    X(KILN_DTYPE_UINT64, uint64_t, int64_t)
+/* A type, the integer that an answer to a comparison of it is a lane of, and machines. */
+#define TYPES(X)                                     \
+    X(KILN_DTYPE_FLOAT32, float, int32_t, REF_WIDE)  \
+    X(KILN_DTYPE_FLOAT64, double, int64_t, REF_WIDE) \
+    X(KILN_DTYPE_INT8, int8_t, int8_t, BROAD)        \
+    X(KILN_DTYPE_UINT8, uint8_t, int8_t, BROAD)      \
+    X(KILN_DTYPE_INT16, int16_t, int16_t, BROAD)     \
+    X(KILN_DTYPE_UINT16, uint16_t, int16_t, BROAD)   \
+    X(KILN_DTYPE_INT32, int32_t, int32_t, BROAD)     \
+    X(KILN_DTYPE_UINT32, uint32_t, int32_t, BROAD)   \
+    X(KILN_DTYPE_INT64, int64_t, int64_t, BROAD)     \
+    X(KILN_DTYPE_UINT64, uint64_t, int64_t, BROAD)
 
 /* The extreme of a row, and whether there is a NaN in it; `beats` says which of two is kept. Of
  * columns, where no number is the greatest and the least. */
-#define DEFINE_EXTREME(type, lane, name, beats)                                      \
-    REF_WIDE static bool type##_##name(const void *from, int64_t n, void *extreme)   \
-    {                                                                                \
-        const type *x = from;                                                        \
-        type best[LANES];                                                            \
-        lane odd[LANES] = {0};                                                       \
-        const int64_t whole = n - n % LANES;                                         \
-        for (int k = 0; k < LANES; k++) {                                            \
-            best[k] = x[0];                                                          \
-        }                                                                            \
-        for (int64_t i = 0; i < whole; i += LANES) {                                 \
-            for (int k = 0; k < LANES; k++) {                                        \
-                const type v = x[i + k];                                             \
-                best[k] = v beats best[k] ? v : best[k];                             \
-                odd[k] |= v != v;                                                    \
-            }                                                                        \
-        }                                                                            \
-        for (int64_t i = whole; i < n; i++) {                                        \
-            best[i - whole] = x[i] beats best[i - whole] ? x[i] : best[i - whole];   \
-            odd[i - whole] |= x[i] != x[i];                                          \
-        }                                                                            \
-        for (int half = LANES / 2; half >= 16; half /= 2) {                          \
-            for (int k = 0; k < half; k++) {                                         \
-                best[k] = best[k + half] beats best[k] ? best[k + half] : best[k];   \
-                odd[k] |= odd[k + half];                                             \
-            }                                                                        \
-        }                                                                            \
-        for (int k = 1; k < 16; k++) {                                               \
-            best[0] = best[k] beats best[0] ? best[k] : best[0];                     \
-            odd[0] |= odd[k];                                                        \
-        }                                                                            \
-        memcpy(extreme, best, sizeof *best);                                         \
-        return odd[0] != 0;                                                          \
-    }                                                                                \
-    REF_WIDE static void type##_best_##name(const void *from, int64_t n, void *kept) \
-    {                                                                                \
-        const type *x = from;                                                        \
-        type *best = kept;                                                           \
-        KLN_INDEPENDENT                                                              \
-        for (int64_t i = 0; i < n; i++) {                                            \
-            best[i] = ((x[i] beats best[i]) | (x[i] != x[i])) ? x[i] : best[i];      \
-        }                                                                            \
+#define DEFINE_EXTREME(clones, type, lane, name, beats)                            \
+    clones static bool type##_##name(const void *from, int64_t n, void *extreme)   \
+    {                                                                              \
+        const type *x = from;                                                      \
+        type best[LANES];                                                          \
+        lane odd[LANES] = {0};                                                     \
+        const int64_t whole = n - n % LANES;                                       \
+        for (int k = 0; k < LANES; k++) {                                          \
+            best[k] = x[0];                                                        \
+        }                                                                          \
+        for (int64_t i = 0; i < whole; i += LANES) {                               \
+            for (int k = 0; k < LANES; k++) {                                      \
+                const type v = x[i + k];                                           \
+                best[k] = v beats best[k] ? v : best[k];                           \
+                odd[k] |= v != v;                                                  \
+            }                                                                      \
+        }                                                                          \
+        for (int64_t i = whole; i < n; i++) {                                      \
+            best[i - whole] = x[i] beats best[i - whole] ? x[i] : best[i - whole]; \
+            odd[i - whole] |= x[i] != x[i];                                        \
+        }                                                                          \
+        for (int half = LANES / 2; half >= 16; half /= 2) {                        \
+            for (int k = 0; k < half; k++) {                                       \
+                best[k] = best[k + half] beats best[k] ? best[k + half] : best[k]; \
+                odd[k] |= odd[k + half];                                           \
+            }                                                                      \
+        }                                                                          \
+        for (int k = 1; k < 16; k++) {                                             \
+            best[0] = best[k] beats best[0] ? best[k] : best[0];                   \
+            odd[0] |= odd[k];                                                      \
+        }                                                                          \
+        memcpy(extreme, best, sizeof *best);                                       \
+        return odd[0] != 0;                                                        \
+    }                                                                              \
+    clones static void type##_best_##name(const void *from, int64_t n, void *kept) \
+    {                                                                              \
+        const type *x = from;                                                      \
+        type *best = kept;                                                         \
+        KLN_INDEPENDENT                                                            \
+        for (int64_t i = 0; i < n; i++) {                                          \
+            best[i] = ((x[i] beats best[i]) | (x[i] != x[i])) ? x[i] : best[i];    \
+        }                                                                          \
     }
-#define DEFINE_PLACE(type, name, beats)                                                            \
-    REF_WIDE static void type##_place_##name(const void *from, int64_t n, int32_t row, void *kept, \
-                                             int32_t *place, int32_t *odd)                         \
-    {                                                                                              \
-        const type *x = from;                                                                      \
-        type *best = kept;                                                                         \
-        KLN_INDEPENDENT                                                                            \
-        for (int64_t i = 0; i < n; i++) {                                                          \
-            const bool better = x[i] beats best[i];                                                \
-            best[i] = better ? x[i] : best[i];                                                     \
-            place[i] = better ? row : place[i];                                                    \
-            odd[i] |= x[i] != x[i];                                                                \
-        }                                                                                          \
+#define DEFINE_PLACE(clones, type, name, beats)                                                  \
+    clones static void type##_place_##name(const void *from, int64_t n, int32_t row, void *kept, \
+                                           int32_t *place, int32_t *odd)                         \
+    {                                                                                            \
+        const type *x = from;                                                                    \
+        type *best = kept;                                                                       \
+        KLN_INDEPENDENT                                                                          \
+        for (int64_t i = 0; i < n; i++) {                                                        \
+            const bool better = x[i] beats best[i];                                              \
+            best[i] = better ? x[i] : best[i];                                                   \
+            place[i] = better ? row : place[i];                                                  \
+            odd[i] |= x[i] != x[i];                                                              \
+        }                                                                                        \
     }
 /* Where among SEARCHED elements the first of `value` is; SEARCHED: nowhere. */
-#define DEFINE_EQUAL(type)                                                            \
-    REF_WIDE static int32_t type##_among(const type *x, type value)                   \
+#define DEFINE_EQUAL(clones, type)                                                    \
+    clones static int32_t type##_among(const type *x, type value)                     \
     {                                                                                 \
         int32_t first = SEARCHED;                                                     \
         for (int32_t k = 0; k < SEARCHED; k++) {                                      \
@@ -115,19 +117,19 @@
         }                                                                             \
         return n - 1;                                                                 \
     }
-#define DEFINE(dtype, type, lane)           \
-    DEFINE_EXTREME(type, lane, greatest, >) \
-    DEFINE_EXTREME(type, lane, least, <)    \
-    DEFINE_PLACE(type, greatest, >)         \
-    DEFINE_PLACE(type, last_greatest, >=)   \
-    DEFINE_PLACE(type, least, <)            \
-    DEFINE_PLACE(type, last_least, <=)      \
-    DEFINE_EQUAL(type)
+#define DEFINE(dtype, type, lane, clones)           \
+    DEFINE_EXTREME(clones, type, lane, greatest, >) \
+    DEFINE_EXTREME(clones, type, lane, least, <)    \
+    DEFINE_PLACE(clones, type, greatest, >)         \
+    DEFINE_PLACE(clones, type, last_greatest, >=)   \
+    DEFINE_PLACE(clones, type, least, <)            \
+    DEFINE_PLACE(clones, type, last_least, <=)      \
+    DEFINE_EQUAL(clones, type)
 TYPES(DEFINE)
 
 const ref_extremes *ref_extremes_of(kiln_dtype dtype)
 {
-#define LIST(dtype, type, lane)                                       \
+#define LIST(dtype, type, lane, clones)                               \
     [dtype] = {{type##_least, type##_greatest},                       \
                {type##_best_least, type##_best_greatest},             \
                {{type##_place_least, type##_place_last_least},        \

@@ -140,6 +140,7 @@ static void multiply_floats(product *p, const double *a, const ref_matrix *b, do
 }
 
 /* By one column, which is a row of the turned product. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): both are written through `turned` */
 static bool multiply_by_column(product *p, const float *a, const double *b, double *room, float *y)
 {
     while (ref_walk_next(&p->batches)) {
@@ -245,15 +246,32 @@ static double at_row(const ref_tensor *values, double otherwise, int64_t row, in
     return ref_get_float(values, (index / matrix * each + row % each) % values->count);
 }
 
+/* The same of `count` rows (or columns) of the matrix that begins at `index`. */
+static void list_rows(const ref_tensor *values, double otherwise, int64_t count, int64_t index,
+                      int64_t matrix, double *list)
+{
+    for (int64_t i = 0; i < count; i++) {
+        list[i] = at_row(values, otherwise, i, index, matrix);
+    }
+}
+
 static kiln_status centred(ref_call *call, const ref_tensor *x, const ref_tensor *zero, bool left,
                            double **values)
 {
     KLN_RETURN_IF_ERROR(ref_doubles(call, x, values));
     const int64_t columns = x->rank > 0 ? x->dims[x->rank - 1] : 1;
     const int64_t rows = x->rank > 1 ? x->dims[x->rank - 2] : 1;
-    for (int64_t i = 0; i < x->count; i++) {
-        const int64_t place = left ? i / columns % rows : i % columns;
-        (*values)[i] -= at_row(zero, 0.0, place, i, rows * columns);
+    double *zeros = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)(left ? rows : columns), sizeof *zeros, &zeros));
+    for (int64_t i = 0; i < x->count; i += columns) {
+        if (i % (rows * columns) == 0) {
+            list_rows(zero, 0.0, left ? rows : columns, i, rows * columns, zeros);
+        }
+        const double row = left ? zeros[i / columns % rows] : 0.0;
+        double *to = *values + i;
+        for (int64_t c = 0; c < columns; c++) {
+            to[c] -= left ? row : zeros[c];
+        }
     }
     return KILN_OK;
 }
@@ -270,7 +288,10 @@ static kiln_status quantized_product(ref_call *call, const ref_tensor *a, const 
     int64_t count = 0;
     KLN_RETURN_IF_ERROR(ref_count(p->rank, p->dims, &count));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)count, sizeof **out, out));
-    const ref_matrix matrix = {.doubles = right, .row = p->columns, .column = 1};
+    const ref_matrix matrix = {.doubles = right,
+                               .row = p->columns,
+                               .column = 1,
+                               .exact = ref_is_exact(a->dtype, b->dtype)};
     if (count > 0) {
         multiply_floats(p, left, &matrix, *out, NULL);
     }
@@ -302,15 +323,20 @@ static kiln_status ref_op_qlinear_matmul(ref_call *call)
     double *out = NULL;
     KLN_RETURN_IF_ERROR(quantized_product(call, t[0], t[2], t[3], t[5], &p, &out));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, t[7]->dtype, p.rank, p.dims, &y));
+    double *scales = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)p.columns, sizeof *scales, &scales));
     const int64_t matrix = p.rows * p.columns;
-    for (int64_t i = 0; i < y->count; i++) {
+    for (int64_t i = 0; i < y->count; i += p.columns) {
         const int64_t row = i / p.columns % p.rows;
-        const int64_t column = i % p.columns;
-        const double scale = at_row(t[1], 1.0, row, i, matrix) *
-                             at_row(t[4], 1.0, column, i, matrix) /
-                             at_row(t[6], 1.0, row, i, matrix);
-        ref_put_float(y, i,
-                      ref_quantized(out[i] * scale, at_row(t[7], 0.0, row, i, matrix), y->dtype));
+        if (row == 0) {
+            list_rows(t[4], 1.0, p.columns, i, matrix, scales);
+        }
+        const double a = at_row(t[1], 1.0, row, i, matrix);
+        const double divisor = at_row(t[6], 1.0, row, i, matrix);
+        for (int64_t c = 0; c < p.columns; c++) {
+            out[i + c] *= a * scales[c] / divisor;
+        }
+        ref_put_quantized(y, i, p.columns, out + i, at_row(t[7], 0.0, row, i, matrix));
     }
     return KILN_OK;
 }

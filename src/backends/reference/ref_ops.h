@@ -241,5 +241,7 @@ KILN_MUST_CHECK kiln_status ref_spread(ref_call *call, const ref_tensor *tensor,
 void ref_put_float8(ref_tensor *y, int64_t index, double value, bool saturate);
 /* Quantizes: round to even, add the zero point, saturate to the dtype. */
 double ref_quantized(double scaled, double zero_point, kiln_dtype dtype);
+void ref_put_quantized(ref_tensor *y, int64_t start, int64_t n, const double *scaled,
+                       double zero_point);
 
 #endif

@@ -35,12 +35,13 @@ typedef void (*ref_pixel_function)(int64_t count, const int64_t *offsets, const 
                                    const double *x, double *tile);
 /* The widest. */
 ref_pixel_function ref_pixel_kernel(bool exact);
-/* Whether a double holds each product of elements of such types. */
+/* Whether a double holds each product of elements of such types, integers less a zero point too. */
 static inline bool ref_is_exact(kiln_dtype a, kiln_dtype b)
 {
     const bool floats =
         ref_domain_of(a) == REF_DOMAIN_FLOAT && ref_domain_of(b) == REF_DOMAIN_FLOAT;
-    return floats && kiln_dtype_bits(a) <= 32 && kiln_dtype_bits(b) <= 32;
+    const unsigned most = floats ? 32 : 16;
+    return kiln_dtype_bits(a) <= most && kiln_dtype_bits(b) <= most;
 }
 
 /* A matrix that is read where it lies: float32 or double, element (k, c) at k * row + c * column.

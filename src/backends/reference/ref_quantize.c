@@ -181,6 +181,25 @@ static void quantize_piece(const scales *s, const target *t, piece *p, int64_t n
     }
 }
 
+void ref_put_quantized(ref_tensor *y, int64_t start, int64_t n, const double *scaled,
+                       double zero_point)
+{
+    const target t = {.low = ref_least(y->dtype), .high = ref_greatest(y->dtype)};
+    const bool to_float = ref_domain_of(y->dtype) == REF_DOMAIN_FLOAT;
+    for (int64_t i = 0; i < n; i += REF_CHUNK) {
+        const int64_t count = n - i < REF_CHUNK ? n - i : REF_CHUNK;
+        piece p;
+        for (int64_t k = 0; k < count; k++) {
+            p.values[k] = to_float ? scaled[i + k] + zero_point : scaled[i + k];
+            p.zeros[k] = zero_point;
+        }
+        if (!to_float) {
+            round_piece(&t, &p, count);
+        }
+        store_piece(y, start + i, count, &p);
+    }
+}
+
 /* Floats by one scale to a byte, all in float: the numbers that a byte can hold are whole there. */
 REF_WIDE static void quantize_floats(const float *x, int64_t n, float scale, const target *t,
                                      double zero, uint8_t *y)

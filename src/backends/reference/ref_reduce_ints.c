@@ -106,7 +106,8 @@ static int_fold int_fold_of(ref_reduce kind, kiln_dtype dtype)
                         KILN_DTYPE_UINT32, uint32_t, FOLD(uint32_t, SUM), uint32_t)
                         LIST_FOLD(KILN_DTYPE_INT64, uint64_t, FOLD(int64_t, L1), uint64_t)
                             LIST_FOLD(KILN_DTYPE_UINT64, uint64_t, FOLD(uint64_t, SUM), uint64_t)};
-    return folds[dtype][kind];
+    const int_fold found = folds[dtype][kind];
+    return found.row != NULL ? found : (int_fold)FOLD(uint64_t, SUM);
 }
 
 /* The type that integers are folded in: their own, or one of 64 bits. Truth and what has 4 bits

@@ -94,12 +94,14 @@ static void run_transforms(transform *t, int64_t rows, const int64_t *starts)
             make_roots(t);
         }
         for (int64_t k = 0; k < t->bins; k++) {
-            double value[2] = {out.re[k * t->beside + row], out.im[k * t->beside + row]};
+            double re = out.re[k * t->beside + row];
+            double im = out.im[k * t->beside + row];
             if (!tame) {
-                define_bin(t, row, k, &value[0], &value[1]);
+                define_bin(t, row, k, &re, &im);
             }
-            for (int64_t part = 0; part < t->parts; part++) {
-                t->row[k * t->parts + part] = value[part] * scale + 0.0; /* 0, not -0 */
+            t->row[k * t->parts] = re * scale + 0.0; /* 0, not -0 */
+            if (t->parts == 2) {
+                t->row[k * t->parts + 1] = im * scale + 0.0;
             }
         }
         for (int64_t k = 0; k < t->bins; k += together) {
