@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products of TF32's numbers on tensor cores: as near to the exact ones as TensorRT's own in
- * float32, which no compiler's algebra may spoil. */
+/* Products of TF32's numbers on tensor cores: nearly as near to the exact ones as TensorRT's own in
+ * float32, for tensor cores cut off what they add up; no compiler's algebra may spoil them. */
 #include <math.h>
 
 #include "fake_tensorrt_test.h"
@@ -67,7 +67,7 @@ static void expect(const char *form, bool few_rows)
     assert_int_equal(split, 1);
     const double halves = error_of(network, KILN_SWITCH_ON);
     print_message("  float32 %.2g, TF32 %.2g, TF32's halves %.2g\n", single, rounded, halves);
-    assert_true(halves <= 4 * single);
+    assert_true(halves <= 8 * single && halves <= rounded / 100);
 }
 
 TENSORRT_TEST(halves_are_multiplied_as_float32_is)
