@@ -320,6 +320,13 @@ static bool send_message(serve_call *call, uint32_t wrapped, const struct MHD_Io
     return true;
 }
 
+void serve_call_put_final(serve_text *into, bool is_final)
+{
+    static const char entry[] = "\x22\x1b\x0a\x15triton_final_response\x12\x02\x08";
+    serve_text_append(into, entry, sizeof entry - 1);
+    serve_text_append(into, is_final ? "\1" : "\0", 1);
+}
+
 bool serve_call_answer(serve_connection *at, int code, const char *type, serve_reply *reply)
 {
     serve_call *call = (serve_call *)at;

@@ -100,13 +100,6 @@ static void put_parameter(serve_text *into, const char *key, uint32_t number, se
     serve_text_finish(&entry);
 }
 
-void serve_call_put_final(serve_text *into, bool is_final)
-{
-    static const char entry[] = "\x22\x1b\x0a\x15triton_final_response\x12\x02\x08";
-    serve_text_append(into, entry, sizeof entry - 1);
-    serve_text_append(into, is_final ? "\1" : "\0", 1);
-}
-
 /* An event of generate_stream as what ModelStreamInfer answers. */
 static void put_event(serve_text *out, serve_slice event)
 {

@@ -178,6 +178,9 @@ int serve_call_put_data(nghttp2_session *session, nghttp2_frame *frame, const ui
 void serve_call_drop_answer(serve_call *call);
 /* Sends what `out` has, messages with their prefixes. False where memory is short. */
 bool serve_call_send_out(serve_call *call);
+/* A parameter of an answer of ModelStreamInfer: whether it is the last one to its request, as
+ * Triton's clients count them. */
+void serve_call_put_final(serve_text *into, bool is_final);
 /* As a serve_transport has them. */
 bool serve_call_answer(serve_connection *at, int code, const char *type, serve_reply *reply);
 void serve_call_suspend(serve_connection *at);
@@ -199,9 +202,6 @@ bool serve_call_is_text(serve_call *call, serve_proto_span message, const char *
                         const char *version);
 /* call->json as generate_stream reads it; as serve_proto_to_json. */
 bool serve_call_text_json(serve_call *call, serve_proto_span message, const char **reason);
-/* A parameter of an answer of ModelStreamInfer: whether it is the last one to its request, as
- * Triton's clients count them. */
-void serve_call_put_final(serve_text *into, bool is_final);
 /* Sends the tokens that are there. */
 void serve_call_read_text(serve_call *call);
 void serve_call_stop_text(serve_call *call);
