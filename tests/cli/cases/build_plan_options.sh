@@ -25,6 +25,7 @@ build 10 --gpu-fallback
 build rtx15 --dla-core 0
 build rtx14 --no-compilation-cache
 build 11 --need-timing-cache
+build 11 --need-timing-cache --timing-cache empty.cache
 build 11 --plugin no/such.so
 build 11 --gpu-memory 1e13
 build 11 --workspace much
