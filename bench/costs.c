@@ -190,8 +190,8 @@ static kiln_status check_file(const char *name)
     (void)name;
     kiln_issue_list *issues = NULL;
     const kiln_status status = kiln_check_file(file, NULL, &issues);
-    if (kiln_issue_list_count(issues) > 0) {
-        (void)fprintf(stderr, "%s: %s\n", file, kiln_issue_list_get(issues, 0)->sentence);
+    if (kiln_issue_list_errors(issues) > 0) {
+        (void)fprintf(stderr, "%s has errors: `kiln check` tells them\n", file);
         exit(1);
     }
     kiln_issue_list_destroy(issues);
