@@ -59,15 +59,6 @@
 #define FLOATS(X, ...)                        \
     X(KILN_DTYPE_FLOAT32, float, __VA_ARGS__) \
     X(KILN_DTYPE_FLOAT64, double, __VA_ARGS__)
-#define INTS(X, ...)                            \
-    X(KILN_DTYPE_INT8, int8_t, __VA_ARGS__)     \
-    X(KILN_DTYPE_UINT8, uint8_t, __VA_ARGS__)   \
-    X(KILN_DTYPE_INT16, int16_t, __VA_ARGS__)   \
-    X(KILN_DTYPE_UINT16, uint16_t, __VA_ARGS__) \
-    X(KILN_DTYPE_INT32, int32_t, __VA_ARGS__)   \
-    X(KILN_DTYPE_UINT32, uint32_t, __VA_ARGS__) \
-    X(KILN_DTYPE_INT64, int64_t, __VA_ARGS__)   \
-    X(KILN_DTYPE_UINT64, uint64_t, __VA_ARGS__)
 /* The types of as many bits, for what does not look at the sign. */
 #define BITS(X, ...)                            \
     X(KILN_DTYPE_UINT8, uint8_t, __VA_ARGS__)   \
@@ -90,7 +81,7 @@
 #define DEFINE_INT(dtype, type, name, expression) DEFINE_LEAN(BROAD, name, type, type, expression)
 #define DEFINE_FLOATS(name, expression) FLOATS(DEFINE_FLOAT, name, expression)
 #define DEFINE_BITS(name, expression) BITS(DEFINE_INT, name, expression)
-#define DEFINE_INTS(name, expression) INTS(DEFINE_INT, name, expression)
+#define DEFINE_INTS(name, expression) REF_INTS(DEFINE_INT, name, expression)
 LEAN_FLOATS(DEFINE_FLOATS)
 LEAN_BITS(DEFINE_BITS)
 LEAN_INTS(DEFINE_INTS)
@@ -115,7 +106,7 @@ LEAN_QUOTIENTS(DEFINE_QUOTIENTS)
     DEFINE_LEAN(BROAD, name, type, uint8_t, expression)
 #define DEFINE_COMPARES(name, since, expression)   \
     FLOATS(DEFINE_COMPARE_FLOAT, name, expression) \
-    INTS(DEFINE_COMPARE_INT, name, expression)
+    REF_INTS(DEFINE_COMPARE_INT, name, expression)
 REF_COMPARE_LIST(DEFINE_COMPARES)
 
 /* By variant and type; NULL for what has no such form. */
@@ -127,7 +118,7 @@ REF_COMPARE_LIST(DEFINE_COMPARES)
     LIST_BIT(KILN_DTYPE_INT8, int8_t, name)   \
     LIST_BIT(KILN_DTYPE_INT16, int16_t, name) \
     LIST_BIT(KILN_DTYPE_INT32, int32_t, name) LIST_BIT(KILN_DTYPE_INT64, int64_t, name)
-#define LIST_INTS(name, expression) INTS(LIST_LEAN, name)
+#define LIST_INTS(name, expression) REF_INTS(LIST_LEAN, name)
 #define LIST_QUOTIENT(dtype, type, real, whole, name) \
     [REF_BINARY_##name][dtype] = lean_##type##_##name,
 #define LIST_QUOTIENTS(name, expression) NARROW_INTS(LIST_QUOTIENT, name)
@@ -136,7 +127,7 @@ static const ref_lean_function binary_leans[][KILN_DTYPE_BOOL] = {LEAN_FLOATS(
 #define LIST_COMPARE(dtype, type, name) [REF_COMPARE_##name][dtype] = lean_##type##_##name,
 #define LIST_COMPARES(name, since, expression) \
     FLOATS(LIST_COMPARE, name)                 \
-    INTS(LIST_COMPARE, name)
+    REF_INTS(LIST_COMPARE, name)
 static const ref_lean_function compare_leans[][KILN_DTYPE_BOOL] = {REF_COMPARE_LIST(LIST_COMPARES)};
 
 ref_lean_function ref_lean_binary(int variant, kiln_dtype dtype)

@@ -2,16 +2,7 @@
 /* Casts in one step, which give what those by way of doubles or of 64 bits give. */
 #include "ref_ops.h"
 
-/* The types that numbers come from and go to. */
-#define INTS(X, ...)                            \
-    X(KILN_DTYPE_INT8, int8_t, __VA_ARGS__)     \
-    X(KILN_DTYPE_UINT8, uint8_t, __VA_ARGS__)   \
-    X(KILN_DTYPE_INT16, int16_t, __VA_ARGS__)   \
-    X(KILN_DTYPE_UINT16, uint16_t, __VA_ARGS__) \
-    X(KILN_DTYPE_INT32, int32_t, __VA_ARGS__)   \
-    X(KILN_DTYPE_UINT32, uint32_t, __VA_ARGS__) \
-    X(KILN_DTYPE_INT64, int64_t, __VA_ARGS__)   \
-    X(KILN_DTYPE_UINT64, uint64_t, __VA_ARGS__)
+/* The types that numbers go to. */
 #define TO_INTS(X, ...)                       \
     X(KILN_DTYPE_INT8, int8_t, __VA_ARGS__)   \
     X(KILN_DTYPE_INT16, int16_t, __VA_ARGS__) \
@@ -34,7 +25,7 @@
     DEFINE_CAST(from, bool, v != 0)        \
     DEFINE_CAST(from, float, (double)v)    \
     DEFINE_CAST(from, double, v)
-INTS(DEFINE_OF_INT, 0)
+REF_INTS(DEFINE_OF_INT, 0)
 DEFINE_CAST(float, double, v)
 DEFINE_CAST(float, bool, v != 0)
 DEFINE_CAST(double, bool, v != 0)
@@ -76,8 +67,8 @@ ref_lean_cast ref_lean_cast_of(kiln_dtype from, kiln_dtype to)
     [dtype] = {LIST_OF(from)[KILN_DTYPE_FLOAT32] = from##_as_float, [KILN_DTYPE_FLOAT64] = \
                                                                         from##_as_double},
     static const ref_lean_cast casts[][KILN_DTYPE_BOOL + 1] = {
-        INTS(LIST_OF_INT,
-             0)[KILN_DTYPE_FLOAT32] = {LIST_OF(float)[KILN_DTYPE_FLOAT64] = float_as_double},
+        REF_INTS(LIST_OF_INT,
+                 0)[KILN_DTYPE_FLOAT32] = {LIST_OF(float)[KILN_DTYPE_FLOAT64] = float_as_double},
         [KILN_DTYPE_FLOAT64] = {LIST_OF(double)[KILN_DTYPE_FLOAT32] = double_as_float}};
     const kiln_dtype type = from == KILN_DTYPE_BOOL ? KILN_DTYPE_UINT8 : from;
     const bool some = type < KILN_DTYPE_BOOL && to <= KILN_DTYPE_BOOL;

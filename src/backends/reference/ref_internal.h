@@ -37,6 +37,17 @@
  * its own. No product is added before it is rounded (src/CMakeLists.txt), so all give the same. */
 #define REF_WIDE KLN_CLONES("avx512f", "avx2", "default")
 
+/* What is made for each type of integers: X(data type, its type in C, ...). */
+#define REF_INTS(X, ...)                        \
+    X(KILN_DTYPE_INT8, int8_t, __VA_ARGS__)     \
+    X(KILN_DTYPE_UINT8, uint8_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_INT16, int16_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_UINT16, uint16_t, __VA_ARGS__) \
+    X(KILN_DTYPE_INT32, int32_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_UINT32, uint32_t, __VA_ARGS__) \
+    X(KILN_DTYPE_INT64, int64_t, __VA_ARGS__)   \
+    X(KILN_DTYPE_UINT64, uint64_t, __VA_ARGS__)
+
 /* --- values --- */
 
 typedef struct ref_tensor {
