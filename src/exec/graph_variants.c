@@ -35,7 +35,7 @@
 /* Where copies overlap: up to here within the graph, which nothing has to be ordered behind, and in
  * one kernel, because two streams whose graphs begin with copies now and then run the same kernels
  * in step. On an H200 (BERT-base in float16, two streams with two contexts each, inputs of 16 KiB)
- * copies within the graph gave 2 % more inferences than outside, the kernel 1 % more than copies. */
+ * copies within the graph gave 2 % more runs than outside, the kernel 1 % more than copies. */
 #define RULE_INSIDE ((size_t)256 << 10)
 
 /* Ordinary memory: the driver's own copy, which keeps a small buffer in the processor's cache, is
