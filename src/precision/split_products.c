@@ -63,13 +63,20 @@ static float high_of(float value)
     return sum - scaled;
 }
 
+/* Those of a file may lie anywhere. */
+static float constant(const kln_onnx_tensor *matrix, size_t index)
+{
+    float value;
+    memcpy(&value, (const char *)matrix->data.data + index * sizeof value, sizeof value);
+    return value;
+}
+
 /* Beyond 2^115 a number has no halves. */
 static bool has_halves(const kln_onnx_tensor *matrix)
 {
-    const float *values = matrix->data.data;
     bool has = matrix->dtype == KILN_DTYPE_FLOAT32;
-    for (size_t i = 0; has && i < matrix->data.size / sizeof *values; i++) {
-        has = isfinite(high_of(values[i]));
+    for (size_t i = 0; has && i < matrix->data.size / sizeof(float); i++) {
+        has = isfinite(high_of(constant(matrix, i)));
     }
     return has;
 }
@@ -88,12 +95,12 @@ static const char *add_matrix(splitter *self, const char *stem, const kln_onnx_t
         return NULL;
     }
     const size_t length = beside ? columns : rows * columns; /* of what lies together */
-    const float *source = from->data.data;
     float *target = (float *)(uintptr_t)made->data.data;
     for (size_t i = 0; i < rows * columns; i++) {
         float *to = target + i / length * parts * length + i % length;
-        to[0] = to[(parts - 1) * length] = high_of(source[i]);
-        to[length] = source[i] - high_of(source[i]);
+        const float value = constant(from, i);
+        to[0] = to[(parts - 1) * length] = high_of(value);
+        to[length] = value - high_of(value);
     }
     return made->name;
 }
