@@ -70,11 +70,15 @@ def unreached(case):
 
 
 def aligned_fraction(case):
-    scales = array(case, 2)
-    if case.attributes.get("coordinate_transformation_mode") != "align_corners" or scales is None:
-        return False
+    scales, sizes = array(case, 2), array(case, 3)
     shape = array(case, 0).shape
     axes = case.attributes.get("axes", range(len(shape)))
+    choose = {"not_larger": min, "not_smaller": max}.get(
+        case.attributes.get("keep_aspect_ratio_policy"))
+    if sizes is not None and choose:
+        scales = [choose(size / shape[a] for size, a in zip(sizes, axes))] * len(axes)
+    if case.attributes.get("coordinate_transformation_mode") != "align_corners" or scales is None:
+        return False
     return any(float(s) * shape[a] % 1 for s, a in zip(scales, axes))
 
 
