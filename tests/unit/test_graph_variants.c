@@ -124,7 +124,7 @@ VARIANTS_TEST(a_kernel_gathers_where_copies_are_slow)
     assert_non_null(x);
     how.far = x;
     /* The kernel is played a thread at a time, so it takes some milliseconds itself. */
-    set("FAKE_CUDA_SLOW_COPIES", "20000");
+    set("FAKE_CUDA_SLOW_COPIES", "50000");
     owned_context context = measure_one(&how, x, COUNT);
     assert_kept("gathered", "gathered");
     const unsigned long copies = calls("cuMemcpyAsync");
