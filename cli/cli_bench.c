@@ -425,8 +425,7 @@ const cli_command cli_command_bench = {
         "The latency of an inference is the time from handing it over until its outputs are there. "
         "p99 is the latency that all but the slowest hundredth of the inferences stayed within. "
         "The throughput is the number of inferences divided by the time from the start of the "
-        "first "
-        "to the end of the last.\n\n"
+        "first to the end of the last.\n\n"
         "With any of --batches, --contexts, --streams, --ahead and --callers it keeps several "
         "inferences in flight. The latency of one then begins with the call that starts it, so "
         "that waiting behind others is part of it; items/s are inferences/s times the batch size.",

@@ -319,8 +319,7 @@ const cli_option cli_sweep_options[] = {
      "the smallest to the largest, and best for the largest."},
     {"contexts", 'c', "LIST", CLI_TEXT, offsetof(cli_sweep_settings, contexts), 0, 0, NULL,
      "Keep this many inferences in flight, each in a context of its own; several numbers are "
-     "measured "
-     "one after the other. On the CPU each has a thread, beside those of --threads."},
+     "measured one after the other. On the CPU each has a thread, beside those of --threads."},
     {"streams", 0, "LIST", CLI_TEXT, offsetof(cli_sweep_settings, streams), 0, 0, NULL,
      "Spread them over this many CUDA streams, as trtexec does with --infStreams. Default: one for "
      "each context, and without --contexts one context for each stream."},

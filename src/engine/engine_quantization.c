@@ -8,10 +8,8 @@
 #include "graph/kln_graph.h"
 #include "kln_engine.h"
 
-#define KEY "quantization"
 /* Scales and zero points of one binding that a manifest holds. */
 #define MOST_IN_TEXT 65536
-#define ADVICE "; delete the manifest to load without it"
 
 static kiln_status no_memory(void)
 {
@@ -116,7 +114,7 @@ bool kln_quantization_write(const kiln_engine *engine, cJSON *root)
                     binding->name, (long long)binding->quantization.count);
             continue;
         }
-        list = list != NULL ? list : cJSON_AddArrayToObject(root, KEY);
+        list = list != NULL ? list : cJSON_AddArrayToObject(root, KLN_MANIFEST_QUANTIZATION);
         written = list != NULL && add_binding(list, binding);
     }
     return written;
@@ -210,20 +208,11 @@ kiln_status kln_quantization_restore(kiln_engine *engine, const cJSON *list)
         bool sense = false;
         KLN_RETURN_IF_ERROR(read_entry(item, &engine->arena, &made, &sense));
         KLN_RETURN_IF(!sense || binding == NULL, KILN_ERROR_MALFORMED,
-                      "\"" KEY
+                      "\"" KLN_MANIFEST_QUANTIZATION
                       "\": the entry of \"%.200s\" is not a binding of the engine with "
-                      "type, axis, block and scales" ADVICE,
+                      "type, axis, block and scales" KLN_MANIFEST_ADVICE,
                       name != NULL ? name : "");
         binding->quantization = made;
     }
-    return KILN_OK;
-}
-
-kiln_status kln_quantization_take(cJSON *root, cJSON **list)
-{
-    cJSON *found = cJSON_GetObjectItemCaseSensitive(root, KEY);
-    KLN_RETURN_IF(found != NULL && !cJSON_IsArray(found), KILN_ERROR_MALFORMED,
-                  "\"" KEY "\" must be a list" ADVICE);
-    *list = found != NULL ? cJSON_DetachItemViaPointer(root, found) : NULL;
     return KILN_OK;
 }

@@ -159,9 +159,7 @@ KILN_MUST_CHECK kiln_status kln_weight_shapes_keep(kiln_engine *engine,
 /* Fills in the shape where it is not known and was kept. */
 void kln_weight_shapes_tell(const kiln_engine *engine, kiln_refit_weight *weight);
 bool kln_weight_shapes_write(const kiln_engine *engine, struct cJSON *root);
-/* Takes the object out of a manifest; NULL where there is none. MALFORMED. */
-KILN_MUST_CHECK kiln_status kln_weight_shapes_take(struct cJSON *root, struct cJSON **object);
-/* MALFORMED. */
+/* Of a manifest's object, or NULL. MALFORMED. */
 KILN_MUST_CHECK kiln_status kln_weight_shapes_restore(kiln_engine *engine,
                                                       const struct cJSON *object);
 
@@ -171,14 +169,16 @@ KILN_MUST_CHECK kiln_status kln_weight_shapes_restore(kiln_engine *engine,
  * OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_engine_read_model(kiln_engine *engine, const kiln_model *model);
 bool kln_quantization_write(const kiln_engine *engine, struct cJSON *root);
-/* Takes what a manifest says out of it; NULL where it says nothing. MALFORMED. */
-KILN_MUST_CHECK kiln_status kln_quantization_take(struct cJSON *root, struct cJSON **list);
-/* Into the engine. MALFORMED, OUT_OF_MEMORY. */
+/* Of a manifest's list, or NULL, into the engine. MALFORMED, OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_quantization_restore(kiln_engine *engine, const struct cJSON *list);
 
 /* --- the manifest: how a saved engine was made (manifest.c, manifest_load.c) --- */
 
 #define KLN_MANIFEST_SUFFIX ".json"
+#define KLN_MANIFEST_QUANTIZATION "quantization"
+#define KLN_MANIFEST_WEIGHT_SHAPES "weight_shapes"
+/* How a sentence ends that refuses one. */
+#define KLN_MANIFEST_ADVICE "; delete the manifest to load without it"
 
 typedef struct kln_manifest {
     char backend[32]; /* "" when there is no manifest */

@@ -9,7 +9,6 @@
 #include "cuda/kln_cuda.h"
 #include "kln_engine.h"
 
-#define ADVICE "; delete the manifest to load without it"
 /* Within a manifest: that of the file which lay there before, while a save goes on. */
 #define PREVIOUS "previous"
 /* A manifest has some dozens of short lines, and may have scales; anything past this is something
@@ -124,7 +123,7 @@ static kiln_status read_text(const cJSON *root, const char *key, bool optional, 
         return KILN_OK;
     }
     KLN_RETURN_IF(text == NULL || strlen(text) >= size, KILN_ERROR_MALFORMED,
-                  "\"%s\" must be a text of less than %zu bytes" ADVICE, key, size);
+                  "\"%s\" must be a text of less than %zu bytes" KLN_MANIFEST_ADVICE, key, size);
     memcpy(out, text, strlen(text) + 1);
     return KILN_OK;
 }
@@ -140,7 +139,8 @@ static kiln_status read_options(const cJSON *object, kiln_build_options *options
         if (text[0] != '\0' && kln_option_parse(option, text, NULL, options) != KILN_OK) {
             kln_message why;
             kln_message_keep(&why);
-            return kln_fail(KILN_ERROR_MALFORMED, "\"options\": %.900s" ADVICE, why.text);
+            return kln_fail(KILN_ERROR_MALFORMED, "\"options\": %.900s" KLN_MANIFEST_ADVICE,
+                            why.text);
         }
     }
     return KILN_OK;
@@ -154,9 +154,10 @@ static kiln_status read_gpu(const cJSON *root, kln_manifest *manifest)
     KLN_RETURN_IF_ERROR(read_text(root, "compute_capability", true, text, sizeof text));
     const long major = strtol(text, &end, 10);
     const long minor = *end == '.' ? strtol(end + 1, &end, 10) : 0;
-    KLN_RETURN_IF(*end != '\0' || major < 0 || major > 1000 || minor < 0 || minor > 9,
-                  KILN_ERROR_MALFORMED,
-                  "\"compute_capability\" is \"%s\", a text like \"9.0\" is needed" ADVICE, text);
+    KLN_RETURN_IF(
+        *end != '\0' || major < 0 || major > 1000 || minor < 0 || minor > 9, KILN_ERROR_MALFORMED,
+        "\"compute_capability\" is \"%s\", a text like \"9.0\" is needed" KLN_MANIFEST_ADVICE,
+        text);
     manifest->gpu_capability = (int32_t)(major * 10 + minor);
     return KILN_OK;
 }
@@ -179,7 +180,7 @@ static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
                       size->valuedouble < 1 || size->valuedouble > LARGEST_INTEGER,
                   KILN_ERROR_MALFORMED,
                   "\"size\" must be a number of bytes from 1 on and \"xxh3_64\" a hash of 16 "
-                  "hexadecimal digits" ADVICE);
+                  "hexadecimal digits" KLN_MANIFEST_ADVICE);
     manifest->size = (uint64_t)size->valuedouble;
     KLN_RETURN_IF_ERROR(read_gpu(root, manifest));
     KLN_RETURN_IF_ERROR(measured_variants_read(&manifest->measured, root));
@@ -189,12 +190,23 @@ static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
 
 static kiln_status parse(kiln_span text, cJSON **root)
 {
-    return kln_json_parse(text, LARGEST_MANIFEST, "a manifest", ADVICE, root);
+    return kln_json_parse(text, LARGEST_MANIFEST, "a manifest", KLN_MANIFEST_ADVICE, root);
 }
 
 static bool fits(const kln_manifest *manifest, kiln_span bytes, uint64_t hash)
 {
     return manifest->size == bytes.size && manifest->hash == hash;
+}
+
+/* Takes out what an engine will read itself; NULL where there is nothing. */
+static kiln_status take_part(cJSON *root, const char *key, const char *kind,
+                             cJSON_bool (*is)(const cJSON *), cJSON **part)
+{
+    cJSON *found = cJSON_GetObjectItemCaseSensitive(root, key);
+    KLN_RETURN_IF(found != NULL && !is(found), KILN_ERROR_MALFORMED,
+                  "\"%s\" must be %s" KLN_MANIFEST_ADVICE, key, kind);
+    *part = found != NULL ? cJSON_DetachItemViaPointer(root, found) : NULL;
+    return KILN_OK;
 }
 
 kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *manifest)
@@ -205,9 +217,9 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
     KLN_RETURN_IF_ERROR(parse(text, &root));
     kiln_status status = read_fields(root, manifest);
     if (status == KILN_OK && manifest->backend[0] == '\0') {
-        status = kln_fail(
-            KILN_ERROR_MALFORMED,
-            "\"backend\" is empty; it must name the backend that the engine is for" ADVICE);
+        status = kln_fail(KILN_ERROR_MALFORMED,
+                          "\"backend\" is empty; it must name the backend that the engine is "
+                          "for" KLN_MANIFEST_ADVICE);
     }
     cJSON *previous = cJSON_GetObjectItemCaseSensitive(root, PREVIOUS);
     cJSON *entry = root;
@@ -223,8 +235,10 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
         *manifest = other;
         entry = previous;
     }
-    KLN_THEN(status, kln_quantization_take(entry, &manifest->quantization));
-    KLN_THEN(status, kln_weight_shapes_take(entry, &manifest->weight_shapes));
+    KLN_THEN(status, take_part(entry, KLN_MANIFEST_QUANTIZATION, "a list", cJSON_IsArray,
+                               &manifest->quantization));
+    KLN_THEN(status, take_part(entry, KLN_MANIFEST_WEIGHT_SHAPES, "an object", cJSON_IsObject,
+                               &manifest->weight_shapes));
     cJSON_Delete(root);
     if (status != KILN_OK) {
         kln_manifest_finish(manifest);

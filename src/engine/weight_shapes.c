@@ -6,9 +6,6 @@
 #include "kln_engine.h"
 #include "onnx/kln_onnx.h"
 
-#define KEY "weight_shapes"
-#define ADVICE "; delete the manifest to load without it"
-
 /* Elements of at most one dimension that counts lie in one order, whatever the shape. */
 static size_t without_ones(const kiln_shape *shape, int64_t dims[KILN_MAX_RANK])
 {
@@ -81,7 +78,9 @@ void kln_weight_shapes_tell(const kiln_engine *engine, kiln_refit_weight *weight
 
 bool kln_weight_shapes_write(const kiln_engine *engine, cJSON *root)
 {
-    cJSON *object = engine->weight_shape_count > 0 ? cJSON_AddObjectToObject(root, KEY) : NULL;
+    cJSON *object = engine->weight_shape_count > 0
+                        ? cJSON_AddObjectToObject(root, KLN_MANIFEST_WEIGHT_SHAPES)
+                        : NULL;
     bool written = engine->weight_shape_count == 0 || object != NULL;
     for (size_t i = 0; written && i < engine->weight_shape_count; i++) {
         const kln_weight_shape *one = &engine->weight_shapes[i];
@@ -89,15 +88,6 @@ bool kln_weight_shapes_write(const kiln_engine *engine, cJSON *root)
             cJSON_AddStringToObject(object, one->name, KLN_SHAPE_PRINTED(&one->shape)) != NULL;
     }
     return written;
-}
-
-kiln_status kln_weight_shapes_take(cJSON *root, cJSON **object)
-{
-    cJSON *found = cJSON_GetObjectItemCaseSensitive(root, KEY);
-    KLN_RETURN_IF(found != NULL && !cJSON_IsObject(found), KILN_ERROR_MALFORMED,
-                  "\"" KEY "\" must be an object" ADVICE);
-    *object = found != NULL ? cJSON_DetachItemViaPointer(root, found) : NULL;
-    return KILN_OK;
 }
 
 kiln_status kln_weight_shapes_restore(kiln_engine *engine, const cJSON *object)
@@ -114,7 +104,8 @@ kiln_status kln_weight_shapes_restore(kiln_engine *engine, const cJSON *object)
         KLN_RETURN_IF(text == NULL || kiln_shape_parse(text, &shape) != KILN_OK ||
                           !kiln_shape_is_static(&shape),
                       KILN_ERROR_MALFORMED,
-                      "\"" KEY "\": the entry of \"%.200s\" is no shape like 64x32" ADVICE,
+                      "\"" KLN_MANIFEST_WEIGHT_SHAPES
+                      "\": the entry of \"%.200s\" is no shape like 64x32" KLN_MANIFEST_ADVICE,
                       item->string);
         KLN_RETURN_IF_ERROR(add(engine, item->string, &shape));
     }
