@@ -90,7 +90,7 @@ static const char *add_matrix(splitter *self, const char *stem, const kln_onnx_t
     const int64_t dims[2] = {from->dims[0] * (beside ? 1 : (int64_t)parts),
                              from->dims[1] * (beside ? (int64_t)parts : 1)};
     const kln_onnx_tensor *made =
-        kln_graph_edit_add_weights(&self->edit, stem, MATRIX + 1, KILN_DTYPE_FLOAT32, 2, dims);
+        kln_graph_edit_add_weights(&self->edit, stem, &MATRIX[1], KILN_DTYPE_FLOAT32, 2, dims);
     if (made == NULL) {
         return NULL;
     }

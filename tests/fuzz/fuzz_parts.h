@@ -23,6 +23,7 @@ static inline void read_all(const void *data, size_t size)
     for (size_t i = 0; i < size; i++) {
         sum ^= ((const unsigned char *)data)[i];
     }
+    (void)sum;
 }
 
 #endif

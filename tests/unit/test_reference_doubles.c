@@ -189,12 +189,14 @@ static void expect_transform(int64_t n, bool inverse, const double *x, const dou
         long double sums[2] = {0, 0};
         for (int64_t i = 0; i < n; i++) {
             const int64_t turn = i * k % n;
-            sums[0] += x[2 * i] * c[turn] - x[2 * i + 1] * s[turn];
-            sums[1] += x[2 * i] * s[turn] + x[2 * i + 1] * c[turn];
+            const long double real = (long double)x[2 * i];
+            const long double imaginary = (long double)x[2 * i + 1];
+            sums[0] += real * c[turn] - imaginary * s[turn];
+            sums[1] += real * s[turn] + imaginary * c[turn];
         }
         for (int part = 0; part < 2; part++) {
             const double found = y[2 * k + part];
-            if (!(fabsl(found - sums[part]) <= bound)) {
+            if (!(fabsl((long double)found - sums[part]) <= (long double)bound)) {
                 fail_msg("%lld points, bin %lld: %a, %a is right", (long long)n, (long long)k,
                          found, (double)sums[part]);
             }
