@@ -6,8 +6,9 @@
 
 DIMS as Nx3x224x224, N for the batch. First each side looks for its best: 1, 2, 4 and 8 streams
 (BENCH_STREAMS), for Kiln also with one and two runs ahead on each, whose copies then pass under
-kernels, and with a thread for each; then both run in turns (BENCH_TURNS, 3), SECONDS each. Where
-BENCH_ROOM seconds are too few for that, each side looks at fewer, and there are fewer turns.
+kernels, and with a thread for each (BENCH_WAYS, as 1/1,2/1: ahead and threads); then both run in
+turns (BENCH_TURNS, 3), SECONDS each. What is the only candidate is not tried. Where BENCH_ROOM
+seconds are too few for that, each side looks at fewer, and there are fewer turns.
 trtexec captures CUDA graphs (--useCudaGraph) and copies from and to the host, as Kiln does. Prints
 JSON, inferences in a second.
 """
@@ -20,6 +21,8 @@ import sys
 import time
 
 STREAMS = tuple(map(int, os.environ.get("BENCH_STREAMS", "1,2,4,8").split(",")))
+WAYS = os.environ.get("BENCH_WAYS", f"1/1,2/1,0/{max(STREAMS)},1/{max(STREAMS)}")
+WAYS = [tuple(map(int, way.split("/"))) for way in WAYS.split(",")]
 ROUNDS = int(os.environ.get("BENCH_TURNS", "3"))
 END = time.monotonic() + float(os.environ.get("BENCH_ROOM", "inf"))
 
@@ -65,16 +68,15 @@ def compare(programs, plan, seconds, shapes, share):
     """`share` of the time that is left, two fifths of it for each side to look for its best."""
     own, theirs = programs
     brief = max(0.3, seconds / 3)
-    tried = {}
-    for ahead, callers in while_time(((1, 1), (2, 1), (0, max(STREAMS)), (1, max(STREAMS))),
-                                     0.4 * share):
+    tried, peers = {}, {}
+    for ahead, callers in while_time(WAYS if len(WAYS) * len(STREAMS) > 1 else (), 0.4 * share):
         for point in kiln(own, plan, shapes, brief, STREAMS, ahead, callers):
             tried[point["streams"], ahead, callers] = point["inferences_per_second"]
-    best = max(tried, key=tried.get)
+    best = max(tried, key=tried.get, default=(STREAMS[0], *WAYS[0]))
     # Two streams are seldom beaten: they come first.
-    peers = {n: trtexec(theirs, plan, shapes, brief, n)
-             for n in while_time(sorted(STREAMS, key=lambda n: n != 2), 0.5 * share)}
-    streams = max(peers, key=peers.get)
+    for n in while_time(sorted(STREAMS, key=lambda n: n != 2) if STREAMS[1:] else (), 0.5 * share):
+        peers[n] = trtexec(theirs, plan, shapes, brief, n)
+    streams = max(peers, key=peers.get, default=STREAMS[0])
     rates = {"kiln": [], "trtexec": []}
     for turn in while_time(range(ROUNDS), share):
         for side in sorted(rates, reverse=turn % 2 == 1):

@@ -9,8 +9,12 @@ one inference after the other, in turns within one process.
 FOLDER has NAME.onnx and NAME.plan (bench/export_models.py, kiln build); LIBRARY is the build's
 bench_gpu_peer library. PEER: eager, compile, ort_cuda, ort_tensorrt; without any, all. One that is
 not there, or fails, is named with its reason. float32 may use TF32, as TensorRT does. Prints JSON.
+
+Preparing takes most of the time. Where BENCH_LOCK names a file, several of these that are started
+at the same time prepare beside each other, and measure one after the other once all are ready.
 """
 import ctypes
+import fcntl
 import json
 import os
 import statistics
@@ -82,6 +86,15 @@ def by_onnxruntime(folder, name, batch, provider):
     return run
 
 
+def gate(held, how):
+    """With BENCH_LOCK: shared by those who prepare, held alone by the one who measures."""
+    name = os.environ.get("BENCH_LOCK")
+    if name:
+        held = held or open(name, "w")
+        fcntl.flock(held, how)
+    return held
+
+
 def measure(run):
     times = []
     end = time.perf_counter() + MILLISECONDS / 1e3
@@ -97,6 +110,7 @@ def measure(run):
 def main():
     folder, name, batch, library, *wanted = sys.argv[1:]
     batch = int(batch)
+    held = gate(None, fcntl.LOCK_SH)
     import torch
 
     torch.set_float32_matmul_precision("high")
@@ -119,11 +133,13 @@ def main():
         except Exception as problem:  # whatever a peer lacks here is told, not hidden
             absent[way] = f"{type(problem).__name__}: {problem}"[:300]
         print(f"{name} {batch}: {way}: {prepared.get(way, absent.get(way))}", file=sys.stderr)
+    gate(held, fcntl.LOCK_EX)
     times = {way: [] for way in ready}
     for turn in range(ROUNDS):
         order = list(ready)
         for way in order[turn % len(order):] + order[:turn % len(order)]:
             times[way].append(measure(ready[way]))
+    gate(held, fcntl.LOCK_UN)
     found = {way: {"us": statistics.median(t), "low": min(t), "high": max(t),
                    "prepared_s": prepared[way],
                    "kiln_by_it": statistics.median(k / o for k, o in zip(times["kiln"], t))}

@@ -19,7 +19,10 @@
 #   BENCH_TRTEXEC     trtexec, for throughput and schedule
 #   BENCH_SCHEDULE, BENCH_AT_ONCE   seconds, and requests outstanding, for schedule: 20, 64
 #   BENCH_SWITCHES    of bench_schedule: --pinned --contexts=2,3,4
-#   BENCH_LOAD_BATCHES, BENCH_STREAMS, BENCH_TURNS   for throughput and schedule, where fewer do
+#   BENCH_LOAD        seconds of a turn of throughput; 1
+#   BENCH_LOAD_BATCHES, BENCH_STREAMS, BENCH_WAYS, BENCH_TURNS   for throughput and schedule, where
+#                     fewer do
+#   BENCH_LOCK        a file, for peers that are prepared at the same time: bench/torch_peers.py
 #   BENCH_MAGIKA      Magika's model; build/deps/models/magika/model.onnx
 #   BENCH_PEERS       "eager compile ort_cuda ort_tensorrt", or some of them
 #   BENCH_PYTHON      python3 with PyTorch, torchvision, transformers and onnx; the bindings of
