@@ -21,6 +21,7 @@ kiln_status batch_make_room(const batch *one, const kiln_tensor_desc *desc, kiln
     }
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(desc->dtype, &largest, &bytes));
     if (*buffer == NULL || kiln_buffer_bytes(*buffer) < bytes) {
+        one->at->ahead = 0; /* freeing memory of the device waits for the copies there */
         kiln_buffer_destroy(*buffer);
         *buffer = NULL;
         KLN_RETURN_IF_ERROR(kiln_buffer_create(location, one->at->device >= 0 ? one->at->device : 0,
@@ -141,26 +142,41 @@ static void join_requests(joining *work)
     }
 }
 
+static bool is_there(const batch *one, const kiln_request *request, int64_t row)
+{
+    return one->at->ahead != 0 && request->ahead_at == one->at && request->ahead_row == row;
+}
+
+/* The rows of an input that lie in pinned memory, and were not sent. */
+static size_t list_pinned(const batch *one, size_t input, unsigned char *to, size_t bytes,
+                          kln_cuda_piece *pieces)
+{
+    size_t count = 0;
+    int64_t row = 0;
+    for (size_t i = 0; i < one->count; row += one->requests[i++]->rows) {
+        const kiln_request *request = one->requests[i];
+        if (is_sent_from_there(request, input) && !is_there(one, request, row)) {
+            pieces[count++] =
+                (kln_cuda_piece){to + (size_t)row * bytes, request->inputs[input].data,
+                                 (size_t)request->rows * bytes};
+        }
+    }
+    return count;
+}
+
 /* Whatever needs no hand of the host's: rows that lie in pinned memory, and zeros. Whether that is
  * all. */
 static bool send_from_there(joining *self, size_t bytes)
 {
     const batch *one = self->one;
     kln_cuda_piece *pieces = one->at->pieces;
-    unsigned char *to = self->device;
-    size_t count = 0;
+    size_t count = list_pinned(one, self->input, self->device, bytes, pieces);
     bool all = true;
     for (size_t i = 0; i < one->count; i++) {
-        const kiln_request *request = one->requests[i];
-        const size_t part = (size_t)request->rows * bytes;
-        if (is_sent_from_there(request, self->input)) {
-            pieces[count++] = (kln_cuda_piece){to, request->inputs[self->input].data, part};
-        } else {
-            all = false;
-        }
-        to += part;
+        all = all && is_sent_from_there(one->requests[i], self->input);
     }
-    pieces[count++] = (kln_cuda_piece){to, NULL, (size_t)(one->filled - one->rows) * bytes};
+    pieces[count++] = (kln_cuda_piece){self->device + (size_t)one->rows * bytes, NULL,
+                                       (size_t)(one->filled - one->rows) * bytes};
     send(self, pieces, count);
     return all;
 }
@@ -214,15 +230,22 @@ static kiln_status join_rows(const batch *one, size_t input, const kiln_tensor_d
     return KILN_OK;
 }
 
-static kiln_status join_input(const batch *one, size_t input)
+/* Of an input of the whole batch. */
+static kiln_tensor_desc joined_desc(const batch *one, size_t input)
 {
     const schedule_rules *rules = &one->scheduler->rules;
-    kiln_tensor *tensor = &one->at->named[input].tensor;
     kiln_tensor_desc desc = {.dtype = rules->inputs[input].dtype,
                              .shape = one->requests[0]->shapes[input]};
     if (rules->axis >= 0) {
         desc.shape.dims[rules->axis] = one->filled;
     }
+    return desc;
+}
+
+static kiln_status join_input(const batch *one, size_t input)
+{
+    kiln_tensor *tensor = &one->at->named[input].tensor;
+    const kiln_tensor_desc desc = joined_desc(one, input);
     return batch_goes_by_rows(one, input, &desc) ? send_rows(one, input, &desc, tensor)
                                                  : join_rows(one, input, &desc, tensor);
 }
@@ -230,12 +253,72 @@ static kiln_status join_input(const batch *one, size_t input)
 kiln_status batch_join_inputs(batch *one)
 {
     const bool direct = batch_is_direct(one);
-    for (size_t i = 0; i < one->scheduler->rules.input_count; i++) {
+    kiln_status status = KILN_OK;
+    for (size_t i = 0; status == KILN_OK && i < one->scheduler->rules.input_count; i++) {
         if (direct) {
             one->at->named[i].tensor = one->requests[0]->inputs[i];
         } else {
-            KLN_RETURN_IF_ERROR(join_input(one, i));
+            status = join_input(one, i);
         }
     }
+    one->at->ahead = 0; /* should they be joined once more */
+    return status;
+}
+
+/* --- ahead of a batch --- */
+
+/* Whether every input travels by rows, to memory that has room for them. */
+static bool can_go_ahead(const batch *one)
+{
+    bool can = true;
+    for (size_t i = 0; can && i < one->scheduler->rules.input_count; i++) {
+        const kiln_tensor_desc desc = joined_desc(one, i);
+        size_t bytes = 0;
+        can = batch_goes_by_rows(one, i, &desc) && one->at->rows[i] != NULL &&
+              kiln_tensor_bytes(desc.dtype, &desc.shape, &bytes) == KILN_OK &&
+              kiln_buffer_bytes(one->at->rows[i]) >= bytes;
+    }
+    return can;
+}
+
+static kiln_status copy_ahead(const batch *one)
+{
+    kln_cuda_piece *pieces = one->at->pieces;
+    for (size_t i = 0; i < one->scheduler->rules.input_count; i++) {
+        const kiln_tensor_desc desc = joined_desc(one, i);
+        size_t outer = 1;
+        const size_t bytes = row_bytes(&desc, one->scheduler->rules.axis, &outer);
+        const size_t count = list_pinned(one, i, kiln_buffer_data(one->at->rows[i]), bytes, pieces);
+        KLN_RETURN_IF_ERROR(kln_exec_copy(one->at->context->exec, pieces, count));
+    }
     return KILN_OK;
+}
+
+static bool lies_pinned(const batch *one, const kiln_request *request)
+{
+    bool all = true;
+    for (size_t i = 0; i < one->scheduler->rules.input_count; i++) {
+        all = all && is_sent_from_there(request, i);
+    }
+    return all;
+}
+
+void batch_send_ahead(const batch *one)
+{
+    int64_t row = 0;
+    kln_message before;
+    if (!can_go_ahead(one)) {
+        return;
+    }
+    kln_message_keep(&before);
+    one->at->sends_ahead = copy_ahead(one) == KILN_OK; /* else the batch will say why */
+    kln_message_restore(&before);
+    for (size_t i = 0; i < one->count; row += one->requests[i++]->rows) {
+        kiln_request *request = one->requests[i];
+        if (lies_pinned(one, request)) {
+            one->at->ahead += request->ahead_at == NULL;
+            request->ahead_at = one->at;
+            request->ahead_row = one->at->sends_ahead ? row : -1;
+        }
+    }
 }

@@ -252,6 +252,7 @@ kiln_status request_make(kiln_scheduler *scheduler, const kiln_named_tensor *inp
     atomic_store(&made->cancelled, false);
     made->rings = false;
     made->place = NOT_IN_HEAP;
+    made->ahead_at = NULL;
     made->status = KILN_OK;
     made->sentence[0] = '\0';
     while (sem_trywait(&made->answered) == 0) {

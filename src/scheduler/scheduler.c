@@ -29,8 +29,7 @@ static void cancel_waiting(kiln_scheduler *scheduler)
 {
     kiln_request *request = NULL;
     while ((request = request_queue_first(&scheduler->queue)) != NULL) {
-        request_queue_remove(&scheduler->queue, request);
-        scheduler->counters.waiting--;
+        scheduler_withdraw(scheduler, request);
         scheduler_answer(scheduler, request, KILN_REQUEST_CANCELLED, KILN_ERROR_CANCELLED,
                          "the scheduler was stopped while the request waited",
                          scheduler_now(scheduler));

@@ -44,6 +44,7 @@ static seat *take_cold(kiln_scheduler *scheduler)
         for (size_t i = 0; i < scheduler->pool->count; i++) {
             seat *at = scheduler->pool->seats[i];
             if (!at->warm && !at->busy) {
+                seat_forget_ahead(scheduler, at);
                 at->busy = true;
                 at->warm = true;
                 at->wanted = false;
@@ -198,6 +199,9 @@ kiln_status kiln_scheduler_replace(kiln_scheduler *scheduler, kiln_engine *const
     (void)pthread_mutex_lock(&scheduler->lock);
     if (status == KILN_OK) {
         engine_pool *old = scheduler->pool;
+        for (size_t i = 0; i < old->count; i++) {
+            seat_forget_ahead(scheduler, old->seats[i]);
+        }
         scheduler->pool = pool;
         scheduler->counters.replaced++;
         pool = old;

@@ -124,7 +124,9 @@ struct kiln_request {
     uint64_t likeness; /* of requests that may share a batch; equal for equal ones */
     uint64_t submitted;
     uint64_t begun;
-    size_t place; /* in the heap of deadlines */
+    size_t place;          /* in the heap of deadlines */
+    struct seat *ahead_at; /* a free one that its rows were sent to while it waits, or NULL; */
+    int64_t ahead_row;     /* from this row of the batch on */
     kiln_tensor *inputs;
     kiln_shape *shapes;      /* of inputs, filled up in length */
     kiln_tensor *outputs;    /* as the caller gave them, or data NULL; results once it is done */
@@ -257,6 +259,8 @@ typedef struct seat {
     bool unbound;            /* outputs did not come out as they were expected there */
     kiln_request **requests; /* of the batch, as many as a batch may have rows */
     size_t request_count;
+    bool sends_ahead;         /* rows may be sent before their batch is whole */
+    size_t ahead;             /* requests whose rows were; of its batch until these are joined */
     bool warm;                /* in the warmup under way */
     bool wanted;              /* by a warmup, before any batch */
     bool apart;               /* its batch is not filled up: outputs could not be taken apart */
@@ -335,6 +339,8 @@ KILN_MUST_CHECK kiln_status batch_make_room(const batch *one, const kiln_tensor_
                                             kiln_tensor *tensor);
 /* Puts what the run reads into the seat's `named`; batch_inputs.c. */
 KILN_MUST_CHECK kiln_status batch_join_inputs(batch *one);
+/* Sends what lies in pinned memory of a batch that still gathers, in its order; with the lock. */
+void batch_send_ahead(const batch *one);
 /* Where the run writes; batch_outputs.c. */
 KILN_MUST_CHECK kiln_status batch_prepare_outputs(batch *one);
 /* After the run: has each output the rows and lengths of the batch? What stays where the run wrote
@@ -342,6 +348,8 @@ KILN_MUST_CHECK kiln_status batch_prepare_outputs(batch *one);
  * request's own. */
 KILN_MUST_CHECK kiln_status batch_give_outputs(batch *one);
 
+/* Waits for what was sent there ahead, and takes none of it to have been. With the lock. */
+void seat_forget_ahead(kiln_scheduler *scheduler, seat *at);
 /* Runs what the seat has, without the lock; each request gets its status. */
 void seat_run(kiln_scheduler *scheduler, seat *at, batch_outcome *outcome);
 
@@ -409,6 +417,7 @@ struct kiln_scheduler {
     build_follower follower;
     helper_crew crew;
 
+    int64_t ahead_rows; /* that waited when rows were last sent ahead of a batch */
     bool apart;      /* outputs were seen that cannot be taken apart: nothing is joined any more */
     bool has_leader; /* a worker waits for a batch to fill, or for its delay to pass */
     atomic_bool closed;   /* takes no more requests */
@@ -426,6 +435,10 @@ uint64_t scheduler_now(const kiln_scheduler *scheduler);
 /* Takes what waits into the batch of a free seat, if it is due; else when it will be, in
  * nanoseconds of the clock, or UINT64_MAX, goes to `*due`. With the lock. */
 seat *scheduler_take(kiln_scheduler *scheduler, uint64_t *due);
+/* Rows of a batch that gathers are under way while it does. With the lock. */
+void scheduler_send_ahead(kiln_scheduler *scheduler);
+/* Takes a request that waits out of the queue, to be answered. With the lock. */
+void scheduler_withdraw(kiln_scheduler *scheduler, kiln_request *request);
 /* Ends what is past its deadline; when the next of those that wait will be, or UINT64_MAX. With the
  * lock, which it gives up in between. */
 uint64_t scheduler_expire(kiln_scheduler *scheduler);

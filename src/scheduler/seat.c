@@ -15,6 +15,10 @@ kiln_status seat_make(const kiln_scheduler *scheduler, engine_pool *pool, size_t
     made->number = number;
     made->profile = -1;
     made->device = engine->shared.device;
+    /* A stream of its own keeps copies behind what it did before, and nobody waits for its turn. */
+    made->sends_ahead = made->device >= 0 && engine->shared.stream == NULL &&
+                        options->stream == NULL && !options->share_device_memory &&
+                        !options->overlap_copies;
     made->inputs = kln_alloc_zeroed(rules->input_count + 1, sizeof(kiln_buffer *));
     made->rows = kln_alloc_zeroed(tensors + 1, sizeof(kiln_buffer *));
     made->pieces = kln_alloc_zeroed((size_t)rules->max_rows + 1, sizeof *made->pieces);
@@ -104,7 +108,7 @@ static int64_t fill_up(const kiln_scheduler *scheduler, const seat *at, const ki
     return batch_profile_fill_up(&scheduler->rules, &at->pool->sizes, at->engine, request, rows);
 }
 
-/* Of a run that failed: nothing reads or writes the requests' memory any more. */
+/* Nothing reads or writes the requests' memory any more. */
 static void end_copies(const seat *at)
 {
     kln_message before;
@@ -113,6 +117,24 @@ static void end_copies(const seat *at)
         kln_log(KILN_LOG_WARNING, "scheduler", "copies of a batch: %s", kiln_error_message());
     }
     kln_message_restore(&before);
+}
+
+void seat_forget_ahead(kiln_scheduler *scheduler, seat *at)
+{
+    kln_message before;
+    if (at->busy || at->ahead == 0) { /* what a batch has is joined and answered with it */
+        return;
+    }
+    kln_message_keep(&before);
+    if (kln_exec_end_copies(at->context->exec) == KILN_OK) {
+        end_copies(at);
+    }
+    kln_message_restore(&before);
+    for (kiln_request *request = request_queue_first(&scheduler->queue); request != NULL;
+         request = request_queue_next(&scheduler->queue, request)) {
+        request->ahead_at = request->ahead_at == at ? NULL : request->ahead_at;
+    }
+    at->ahead = 0;
 }
 
 static kiln_status run_some(kiln_scheduler *scheduler, seat *at, kiln_request **requests,

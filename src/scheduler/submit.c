@@ -75,6 +75,7 @@ static kiln_status submit(kiln_scheduler *scheduler, kiln_request *request, seat
         *served = scheduler_take(scheduler, &due);
     }
     if (served == NULL || *served == NULL) {
+        scheduler_send_ahead(scheduler);
         scheduler_wake(scheduler);
     }
     return KILN_OK;
@@ -187,8 +188,7 @@ kiln_status kiln_request_cancel(kiln_request *request)
     (void)pthread_mutex_lock(&scheduler->lock);
     const kiln_request_state state = kiln_request_get_state(request);
     if (state == KILN_REQUEST_WAITING) {
-        request_queue_remove(&scheduler->queue, request);
-        scheduler->counters.waiting--;
+        scheduler_withdraw(scheduler, request);
         scheduler_answer(scheduler, request, KILN_REQUEST_CANCELLED, KILN_ERROR_CANCELLED,
                          "the request was cancelled while it waited", scheduler_now(scheduler));
     } else if (state == KILN_REQUEST_RUNNING) {

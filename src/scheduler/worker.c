@@ -4,7 +4,8 @@
 
 #include "scheduler_parts.h"
 
-#define MOST_KINDS 8 /* that are looked at for one batch */
+#define MOST_KINDS 8  /* that are looked at for one batch */
+#define AHEAD_PARTS 4 /* of a batch; sent one by one, each row costs the device a pause */
 
 /* --- answering --- */
 
@@ -139,8 +140,8 @@ static size_t count_before(const engine_pool *pool, size_t first, size_t k)
     return busy;
 }
 
-/* On the device where the most are free, and on the stream with the least before it, so that work
- * spreads. */
+/* Where rows were sent ahead; else on the device where the most are free, and on the stream with
+ * the least before it, so that work spreads. */
 static seat *find_seat(const kiln_scheduler *scheduler)
 {
     const engine_pool *pool = scheduler->pool;
@@ -153,6 +154,9 @@ static seat *find_seat(const kiln_scheduler *scheduler)
         for (size_t k = 0; k < pool->contexts; k++) {
             seat *one = pool->seats[i + k];
             const size_t before = is_free(one) ? count_before(pool, i, k) : SIZE_MAX;
+            if (is_free(one) && one->ahead != 0) {
+                return one;
+            }
             free += is_free(one);
             here = before < least ? one : here;
             least = before < least ? before : least;
@@ -261,8 +265,58 @@ static uint64_t gather_due(const kiln_scheduler *scheduler, seat *at, uint64_t n
     return due;
 }
 
+void scheduler_send_ahead(kiln_scheduler *scheduler)
+{
+    const request_queue *queue = &scheduler->queue;
+    const int64_t whole = scheduler->rules.join_rows;
+    const int64_t part = (whole + AHEAD_PARTS - 1) / AHEAD_PARTS;
+    seat *at = queue->rows >= scheduler->ahead_rows + part && queue->rows < whole &&
+                       queue->urgent == 0 && !scheduler->apart
+                   ? find_seat(scheduler)
+                   : NULL;
+    if (at == NULL || !at->sends_ahead) {
+        return;
+    }
+    scheduler->ahead_rows = queue->rows;
+    (void)gather(scheduler, at, request_queue_first(queue), scheduler_now(scheduler));
+    batch_send_ahead(&(batch){.scheduler = scheduler,
+                              .at = at,
+                              .requests = at->requests,
+                              .count = at->request_count,
+                              .filled = whole});
+    at->request_count = 0;
+}
+
+void scheduler_withdraw(kiln_scheduler *scheduler, kiln_request *request)
+{
+    if (request->ahead_at != NULL) {
+        seat_forget_ahead(scheduler, request->ahead_at);
+    }
+    request_queue_remove(&scheduler->queue, request);
+    scheduler->counters.waiting--;
+}
+
+/* Of what was sent ahead, a batch has all that its context was sent, and nothing that another was.
+ */
+static void settle_ahead(kiln_scheduler *scheduler, seat *at)
+{
+    size_t own = 0;
+    for (size_t i = 0; i < at->request_count; i++) {
+        seat *sent = at->requests[i]->ahead_at;
+        own += sent == at;
+        if (sent != NULL && sent != at) {
+            seat_forget_ahead(scheduler, sent);
+        }
+    }
+    if (own != at->ahead) {
+        seat_forget_ahead(scheduler, at);
+    }
+    scheduler->ahead_rows = 0;
+}
+
 static void begin(kiln_scheduler *scheduler, seat *at, uint64_t now)
 {
+    settle_ahead(scheduler, at);
     for (size_t i = 0; i < at->request_count; i++) {
         kiln_request *request = at->requests[i];
         request_queue_remove(&scheduler->queue, request);
@@ -341,8 +395,7 @@ void *scheduler_worker(void *user)
 static void expire(kiln_scheduler *scheduler, kiln_request *request, uint64_t now)
 {
     char sentence[160];
-    request_queue_remove(&scheduler->queue, request);
-    scheduler->counters.waiting--;
+    scheduler_withdraw(scheduler, request);
     (void)snprintf(sentence, sizeof sentence,
                    "the request waited for %.3f ms and did not run by its deadline; %zu other%s "
                    "waited with it",
