@@ -4,7 +4,7 @@
 pick instead of Kiln.
 
     bench/stream_peers.py export FOLDER float16|float32      FOLDER/gpt2.onnx
-    bench/stream_peers.py profiles BATCH LONGEST    options for kiln build, one a line
+    bench/stream_peers.py profiles BATCH LONGEST [WIDTH]...   options for kiln build, one a line
     bench/stream_peers.py peers float16|float32|tf32 TOKENS [PEER]...   huggingface, eager, compile
     bench/stream_peers.py check float16|float32 TOKENS.json         bench_stream's tokens
 
@@ -166,8 +166,9 @@ def export(folder, dtype):
           ["logits"] + [f"present.{k}" for k in kinds], axes)
 
 
-def profiles(batch, longest):
-    """Prompts behind a past of one masked column, and steps."""
+def profiles(batch, longest, *widths):
+    """Prompts behind a past of one masked column, and steps: over any past, or over each of these
+    widths, as LEAST:BEST:MOST or one for all three."""
     kinds = [f"past_key_values.{i}.{kind}" for i in range(LAYERS) for kind in ("key", "value")]
     def one(tokens, past):
         ranges = list(zip((1, batch, batch), tokens, past))
@@ -176,7 +177,10 @@ def profiles(batch, longest):
         return " ".join(f"{name}=" + ":".join(shape.format(b=b, t=t, p=p, all=t + p)
                                               for b, t, p in ranges)
                         for name, shape in shapes.items())
-    return [one((1, 72, LONGEST), (1, 1, 1)), one((1, 1, 1), (1, min(192, longest), longest))]
+    pasts = [[int(n) for n in width.split(":")] for width in widths] or [
+        (1, min(192, longest), longest)]
+    return [one((1, 72, LONGEST), (1, 1, 1))] + [
+        one((1, 1, 1), past * 3 if len(past) == 1 else past) for past in pasts]
 
 
 def padded(device):
@@ -326,7 +330,7 @@ def command(arguments, export, profiles, check, makers):
     if arguments[0] == "export":
         export(arguments[1], arguments[2])
     elif arguments[0] == "profiles":
-        print("\n".join(profiles(int(arguments[1]), int(arguments[2]))))
+        print("\n".join(profiles(int(arguments[1]), int(arguments[2]), *arguments[3:])))
     elif arguments[0] == "check":
         print(json.dumps(check(arguments[1], arguments[2])), flush=True)
     else:

@@ -235,19 +235,12 @@ static int64_t width_for(const kiln_generator *self, int64_t columns)
     while (2 * step * step <= 4 * columns) {
         step *= 2;
     }
-    const int64_t width = (columns + step) / step * step;
-    const int64_t least = self->model.decode.limits.least_past;
-    const int64_t taken = width > least ? width : least;
-    return taken < cache->most_width ? taken : cache->most_width;
-}
-
-static kiln_status fill_zeros(const kiln_generator *self, kiln_buffer *buffer)
-{
-    return buffer != NULL ? kiln_buffer_fill(buffer, 0, self->stream) : KILN_OK;
+    const int64_t width = stream_width_taken(&self->model, (columns + step) / step * step);
+    return width < cache->most_width ? width : cache->most_width;
 }
 
 /* Where there is one side alone, its columns go by way of the memory for prefills. */
-static kiln_status shift(kiln_generator *self, int64_t head, int64_t columns, bool clears)
+static kiln_status shift(kiln_generator *self, int64_t head, int64_t columns)
 {
     stream_cache *cache = &self->cache;
     kiln_tensor unused = {.data = NULL};
@@ -263,9 +256,6 @@ static kiln_status shift(kiln_generator *self, int64_t head, int64_t columns, bo
                                 (pass == 0 ? cache->head : head) - columns};
             cache->pieces[i] = piece_of(pair, pass == 0 ? aside : place, pass == 0 ? place : aside,
                                         self->row_count, columns);
-        }
-        if (pass == 1 && clears) {
-            KLN_RETURN_IF_ERROR(fill_zeros(self, cache->sides[0]));
         }
         KLN_RETURN_IF_ERROR(copy(self, self->model.pair_count, true));
     }
@@ -288,21 +278,12 @@ static kiln_status turn(kiln_generator *self, int64_t head, int64_t width, int64
 }
 
 /* All rows end at column `head` from now on, in tensors of `width` columns. */
-static kiln_status rebuild(kiln_generator *self, int64_t head, int64_t width, bool clears)
+static kiln_status rebuild(kiln_generator *self, int64_t head, int64_t width)
 {
     stream_cache *cache = &self->cache;
     const int64_t columns = longest_row(self);
-    if (cache->sides[1] == NULL) {
-        KLN_RETURN_IF_ERROR(shift(self, head, columns, clears));
-    } else {
-        if (clears) {
-            KLN_RETURN_IF_ERROR(fill_zeros(self, cache->sides[other(self)]));
-        }
-        KLN_RETURN_IF_ERROR(turn(self, head, width, columns));
-        if (clears) {
-            KLN_RETURN_IF_ERROR(fill_zeros(self, cache->sides[other(self)]));
-        }
-    }
+    KLN_RETURN_IF_ERROR(cache->sides[1] == NULL ? shift(self, head, columns)
+                                                : turn(self, head, width, columns));
     cache->wasted = 0;
     cache->head = head;
     cache->width = width;
@@ -311,14 +292,36 @@ static kiln_status rebuild(kiln_generator *self, int64_t head, int64_t width, bo
 
 kiln_status stream_cache_reach(kiln_generator *self, int64_t length)
 {
-    return length > self->cache.head ? rebuild(self, length, width_for(self, length), false)
-                                     : KILN_OK;
+    return length > self->cache.head ? rebuild(self, length, width_for(self, length)) : KILN_OK;
+}
+
+static kiln_status fill_zeros(const kiln_generator *self, unsigned char *memory, size_t bytes)
+{
+    if (self->stream != NULL) {
+        return kln_cuda_fill(self->model.device, memory, 0, bytes, self->stream);
+    }
+    memset(memory, 0, bytes);
+    return KILN_OK;
 }
 
 kiln_status stream_cache_clear(kiln_generator *self)
 {
-    const int64_t longest = longest_row(self);
-    return rebuild(self, longest, width_for(self, longest), true);
+    const stream_cache *cache = &self->cache;
+    if (cache->sides[1] != NULL) {
+        KLN_RETURN_IF_ERROR(fill_zeros(self, side(self, other(self)),
+                                       kiln_buffer_bytes(cache->sides[other(self)])));
+    }
+    for (size_t i = 0; i < self->model.pair_count; i++) {
+        const stream_pair *pair = &self->model.pairs[i];
+        const size_t row = pair->outer * (size_t)cache->width * pair->inner;
+        unsigned char *memory = side(self, cache->current) + pair->offset;
+        for (int64_t r = 0; r < self->model.max_batch; r++) {
+            if (r >= self->row_count || self->rows[r] == NULL) {
+                KLN_RETURN_IF_ERROR(fill_zeros(self, memory + (size_t)r * row, row));
+            }
+        }
+    }
+    return KILN_OK;
 }
 
 kiln_status stream_cache_make_room(kiln_generator *self)
@@ -330,7 +333,7 @@ kiln_status stream_cache_make_room(kiln_generator *self)
     const bool full = cache->head == (grows ? cache->most_width - 1 : cache->width);
     /* Moving costs as much as reading: once as much was read in vain, it pays. */
     cache->wasted += cache->width > wanted ? cache->width - wanted : 0;
-    return full || cache->wasted > longest ? rebuild(self, longest, wanted, false) : KILN_OK;
+    return full || cache->wasted > longest ? rebuild(self, longest, wanted) : KILN_OK;
 }
 
 /* --- rows --- */
@@ -403,11 +406,19 @@ kiln_status stream_cache_move(kiln_generator *self, int64_t from, int64_t to)
     return copy(self, count, true);
 }
 
-kiln_status stream_cache_advance(kiln_generator *self, int64_t rows)
+static void lengthen_rows(kiln_generator *self, int64_t columns)
+{
+    self->cache.head += columns;
+    for (int64_t i = 0; i < self->row_count; i++) {
+        self->lengths[i] += columns;
+    }
+}
+
+kiln_status stream_cache_advance(kiln_generator *self)
 {
     stream_cache *cache = &self->cache;
-    const int64_t column = cache->head++;
     if (self->model.layout != KILN_CACHE_NEW) {
+        lengthen_rows(self, 1);
         cache->current = other(self);
         cache->width = self->model.layout == KILN_CACHE_GROWING ? cache->head : cache->width;
         return KILN_OK;
@@ -416,8 +427,16 @@ kiln_status stream_cache_advance(kiln_generator *self, int64_t rows)
         const stream_pair *pair = &self->model.pairs[i];
         const span source = {(unsigned char *)kiln_buffer_data(cache->fresh) + pair->fresh, 1, 0,
                              0};
-        const span target = {side(self, cache->current) + pair->offset, cache->width, 0, column};
-        cache->pieces[i] = piece_of(pair, target, source, rows, 1);
+        const span target = {side(self, cache->current) + pair->offset, cache->width, 0,
+                             cache->head};
+        cache->pieces[i] = piece_of(pair, target, source, self->row_count, 1);
     }
-    return copy(self, self->model.pair_count, false);
+    KLN_RETURN_IF_ERROR(copy(self, self->model.pair_count, false));
+    lengthen_rows(self, 1);
+    return KILN_OK;
+}
+
+void stream_cache_take_back(kiln_generator *self)
+{
+    lengthen_rows(self, -1);
 }

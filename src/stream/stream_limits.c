@@ -82,22 +82,23 @@ kiln_status stream_find_layout(stream_model *model, const kiln_generator_options
 /* --- limits --- */
 
 typedef struct range {
-    int64_t least, most;
+    int64_t least, best, most;
 } range;
 
 /* What dimension `axis` of an input may be, with a profile (NULL: none) or by its fixed size. */
 static range range_of(const kiln_profile *profile, const kiln_binding *binding, int32_t axis)
 {
     if (binding->shape.dims[axis] >= 0) {
-        return (range){binding->shape.dims[axis], binding->shape.dims[axis]};
+        const int64_t size = binding->shape.dims[axis];
+        return (range){size, size, size};
     }
     for (size_t i = 0; profile != NULL && i < profile->input_count; i++) {
         const kiln_profile_input *input = &profile->inputs[i];
         if (strcmp(input->name, binding->name) == 0 && input->value_count == 0) {
-            return (range){input->min.dims[axis], input->max.dims[axis]};
+            return (range){input->min.dims[axis], input->opt.dims[axis], input->max.dims[axis]};
         }
     }
-    return (range){axis == 0, NO_LIMIT};
+    return (range){axis == 0, NO_LIMIT, NO_LIMIT};
 }
 
 /* Whether the engine's runs may have what a step, or a prefill, needs; and how much. */
@@ -109,13 +110,14 @@ static bool limits_of(const stream_model *model, const stream_part *part,
     const int32_t axis = model->pairs[0].axis;
     const range rows = range_of(profile, tokens, 0);
     const range length = range_of(profile, tokens, 1);
-    const range columns = past != NULL ? range_of(profile, past, axis) : (range){0, 0};
+    const range columns = past != NULL ? range_of(profile, past, axis) : (range){0, 0, 0};
     limits->least_rows = rows.least > 1 ? rows.least : 1;
     limits->most_rows = rows.most;
     limits->least_tokens = length.least > 1 ? length.least : 1;
     limits->most_tokens = length.most;
     limits->least_past = columns.least > 0 ? columns.least : 0;
     limits->most_past = columns.most;
+    limits->best_past = columns.best;
     if (past == NULL && prefill && profile == NULL) {
         return true;
     }
@@ -134,27 +136,100 @@ static bool is_better(const stream_limits *a, const stream_limits *b, bool prefi
                                           : a->most_tokens > b->most_tokens;
 }
 
+/* By profile `index`, or by the engine's only shapes. */
+static kiln_status read_limits(const stream_model *model, const stream_part *part, size_t index,
+                               bool prefill, stream_limits *limits, bool *fits)
+{
+    kiln_profile profile;
+    const bool has = index < kiln_engine_profile_count(part->engine);
+    *limits = (stream_limits){.profile = has ? (int32_t)index : -1};
+    if (has) {
+        KLN_RETURN_IF_ERROR(kiln_engine_profile(part->engine, index, &profile));
+    }
+    *fits = limits_of(model, part, has ? &profile : NULL, prefill, limits);
+    return KILN_OK;
+}
+
 static kiln_status find_part_limits(const stream_model *model, stream_part *part, bool prefill)
 {
     const size_t count = kiln_engine_profile_count(part->engine);
-    stream_limits found = {.profile = -1};
-    bool fits = count == 0 && limits_of(model, part, NULL, prefill, &found);
-    for (size_t i = 0; i < count; i++) {
-        kiln_profile profile;
-        stream_limits limits = {.profile = (int32_t)i};
-        KLN_RETURN_IF_ERROR(kiln_engine_profile(part->engine, i, &profile));
-        if (limits_of(model, part, &profile, prefill, &limits) &&
-            (!fits || is_better(&limits, &found, prefill))) {
-            found = limits;
-            fits = true;
+    bool found = false;
+    for (size_t i = 0; i == 0 || i < count; i++) {
+        stream_limits limits;
+        bool fits = false;
+        KLN_RETURN_IF_ERROR(read_limits(model, part, i, prefill, &limits, &fits));
+        if (fits && (!found || is_better(&limits, &part->limits, prefill))) {
+            part->limits = limits;
+            found = true;
         }
     }
-    part->limits = found;
-    return fits ? KILN_OK
-                : kln_fail(KILN_ERROR_SHAPE,
-                           "kiln_generator_create: no profile of the engine takes a step: tokens "
-                           "of the shape batch x 1 and a past of 1 or more");
+    return found ? KILN_OK
+                 : kln_fail(KILN_ERROR_SHAPE,
+                            "kiln_generator_create: no profile of the engine takes a step: tokens "
+                            "of the shape batch x 1 and a past of 1 or more");
 }
+
+/* --- steps by several profiles --- */
+
+/* Where widths repeat, a profile that takes the rows of the one with the longest past, and no more
+ * tokens, is of use for the widths that are nearer to what it is made for. */
+static bool is_of_use(const stream_model *model, const stream_limits *limits)
+{
+    const stream_limits *main = &model->decode.limits;
+    return model->layout == KILN_CACHE_NEW && limits->profile != main->profile &&
+           limits->least_rows <= main->least_rows && limits->most_rows >= main->most_rows &&
+           limits->most_tokens <= main->most_tokens;
+}
+
+static kiln_status find_steps(stream_model *model)
+{
+    stream_part *part = &model->decode;
+    const size_t count = kiln_engine_profile_count(part->engine);
+    KLN_ARENA_NEW(&model->arena, model->steps, count + 1, "the profiles of steps");
+    model->steps[model->step_count++].limits = part->limits;
+    for (size_t i = 0; i < count; i++) {
+        stream_limits limits;
+        bool fits = false;
+        KLN_RETURN_IF_ERROR(read_limits(model, part, i, false, &limits, &fits));
+        if (fits && is_of_use(model, &limits)) {
+            model->steps[model->step_count++].limits = limits;
+        }
+    }
+    for (size_t i = 1; i < model->step_count; i++) {
+        const int64_t least = model->steps[i].limits.least_past;
+        part->limits.least_past = least < part->limits.least_past ? least : part->limits.least_past;
+    }
+    return KILN_OK;
+}
+
+int64_t stream_width_taken(const stream_model *model, int64_t columns)
+{
+    int64_t best = NO_LIMIT;
+    for (size_t i = 0; i < model->step_count; i++) {
+        const stream_limits *limits = &model->steps[i].limits;
+        const int64_t width = columns > limits->least_past ? columns : limits->least_past;
+        best = width <= limits->most_past && width < best ? width : best;
+    }
+    return best < NO_LIMIT ? best : model->decode.limits.most_past;
+}
+
+stream_step *stream_step_for(const stream_model *model, int64_t width)
+{
+    stream_step *best = &model->steps[0];
+    int64_t nearest = NO_LIMIT;
+    for (size_t i = 0; i < model->step_count; i++) {
+        const stream_limits *limits = &model->steps[i].limits;
+        const int64_t away =
+            width > limits->best_past ? width - limits->best_past : limits->best_past - width;
+        if (width >= limits->least_past && width <= limits->most_past && away < nearest) {
+            best = &model->steps[i];
+            nearest = away;
+        }
+    }
+    return best;
+}
+
+/* --- the whole --- */
 
 static kiln_status fail_past(const char *what, long long asked, long long most)
 {
@@ -204,7 +279,9 @@ static kiln_status choose_length(stream_model *model, int64_t asked)
                                 : decode->least_past + 1;
     const int64_t takes =
         model->layout == KILN_CACHE_GROWING ? decode->most_past + 1 : decode->most_past;
-    model->most_columns = whole ? decode->most_past : columns < takes ? columns : takes;
+    const int64_t wide =
+        model->layout == KILN_CACHE_NEW ? stream_width_taken(model, columns) : columns;
+    model->most_columns = whole ? decode->most_past : wide < takes ? wide : takes;
     return KILN_OK;
 }
 
@@ -212,6 +289,7 @@ kiln_status stream_find_limits(stream_model *model, const kiln_generator_options
 {
     model->encoder.limits.profile = -1;
     KLN_RETURN_IF_ERROR(find_part_limits(model, &model->decode, false));
+    KLN_RETURN_IF_ERROR(find_steps(model));
     KLN_RETURN_IF_ERROR(find_part_limits(model, &model->prefill, true));
     KLN_RETURN_IF_ERROR(choose_batch(model, options->max_batch));
     return choose_length(model, options->max_length);

@@ -97,7 +97,7 @@ FAKE_TEST(a_past_is_no_narrower_than_the_engine_takes)
         played_generator(&self, KILN_GENERATOR_OPTIONS(.max_batch = 1, .max_length = 250));
     kiln_sequence *sequence = NULL;
     const kiln_sequence_options how = KILN_SEQUENCE_OPTIONS(.max_tokens = 3);
-    generator->model.decode.limits.least_past = 48;
+    generator->model.steps[0].limits.least_past = 48;
     assert_ok(kiln_generator_submit(generator, prompt, 4, &how, &sequence));
     check_played(sequence, prompt, 4, 3);
     kiln_sequence_release(sequence);
