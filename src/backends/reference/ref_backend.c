@@ -224,6 +224,7 @@ static void context_destroy(void *opaque)
         }
     }
     ref_text_release(context);
+    ref_tables_finish(context);
     ref_times_finish(context);
     ref_memory_finish(&context->memory);
     kln_free(context->bound);

@@ -279,11 +279,13 @@ typedef struct ref_frame {
 } ref_frame;
 
 typedef struct ref_text ref_text;
+typedef struct ref_table ref_table;
 
 typedef struct ref_context {
     const ref_engine *engine;
     ref_memory memory;
     ref_text *texts;     /* bytes of strings that the last run made */
+    ref_table *tables;   /* of functions of 16 bits */
     kiln_tensor *bound;  /* inputs, then outputs */
     ref_value *results;  /* of outputs that lie here */
     bool *direct;        /* outputs that a kernel may write where the caller wants them */
@@ -362,6 +364,7 @@ KILN_MUST_CHECK kiln_status ref_ints(ref_call *call, const ref_tensor *tensor, i
 /* Bytes of strings, until the next run (ref_text.c). */
 KILN_MUST_CHECK kiln_status ref_text_take(ref_call *call, size_t size, char **bytes);
 void ref_text_release(ref_context *context);
+void ref_tables_finish(ref_context *context); /* (ref_short.c) */
 
 const kln_onnx_attribute *ref_attribute(const ref_call *call, const char *name);
 int64_t ref_attribute_int(const ref_call *call, const char *name, int64_t otherwise);

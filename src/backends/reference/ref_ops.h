@@ -163,6 +163,18 @@ ref_lean_function ref_lean_compare(int variant, kiln_dtype dtype);
 typedef bool (*ref_lean_cast)(const void *x, int64_t n, void *y);
 ref_lean_cast ref_lean_cast_of(kiln_dtype from, kiln_dtype to);
 
+/* The attributes alpha, beta (or lambd, bias) and gamma of a function of one number. */
+typedef struct ref_parameters {
+    double a;
+    double b;
+    double g;
+} ref_parameters;
+typedef void (*ref_row_function)(const ref_parameters *p, int64_t n, const double *v, double *to);
+/* y = function(x) by way of doubles; of many numbers of 16 bits by a table, which the context
+ * keeps. (ref_short.c) */
+KILN_MUST_CHECK kiln_status ref_apply(ref_context *context, ref_row_function function,
+                                      const ref_parameters *p, const ref_tensor *x, ref_tensor *y);
+
 kiln_status ref_op_identity(ref_call *call);
 /* Before version 7, `broadcast` and `axis` said where the second operand lies in the first; the
  * slopes of PRelu are by channel. (ref_binary.c) */

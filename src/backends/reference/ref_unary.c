@@ -26,25 +26,19 @@ static inline double to_even(double x)
 #define sigmoid ref_sigmoid
 #define softplus ref_softplus
 
-typedef struct parameters {
-    double a;
-    double b;
-    double g;
-} parameters;
-
-#define DEFINE_FUNCTION(name, type, expression)                               \
-    static void name(const parameters *p, int64_t n, const type *v, type *to) \
-    {                                                                         \
-        const double a = p->a;                                                \
-        const double b = p->b;                                                \
-        const double g = p->g;                                                \
-        (void)a;                                                              \
-        (void)b;                                                              \
-        (void)g;                                                              \
-        for (int64_t i = 0; i < n; i++) {                                     \
-            const double x = (double)v[i];                                    \
-            to[i] = (type)(expression);                                       \
-        }                                                                     \
+#define DEFINE_FUNCTION(name, type, expression)                                   \
+    static void name(const ref_parameters *p, int64_t n, const type *v, type *to) \
+    {                                                                             \
+        const double a = p->a;                                                    \
+        const double b = p->b;                                                    \
+        const double g = p->g;                                                    \
+        (void)a;                                                                  \
+        (void)b;                                                                  \
+        (void)g;                                                                  \
+        for (int64_t i = 0; i < n; i++) {                                         \
+            const double x = (double)v[i];                                        \
+            to[i] = (type)(expression);                                           \
+        }                                                                         \
     }
 #define DEFINE_UNARY(name, since, expression) DEFINE_FUNCTION(chunk_##name, double, expression)
 #define DEFINE_PLAIN(name, since, expression) REF_WIDE DEFINE_UNARY(name, since, expression)
@@ -56,13 +50,11 @@ DEFINE_UNARY(GeluTanh, 20,
 DEFINE_UNARY(QuickGelu, 1, (x * ref_sigmoid(a * x)))
 DEFINE_UNARY(Shrink, 9, x<-a ? x + b : x> a ? x - b : 0.0)
 
-typedef void (*chunk_function)(const parameters *p, int64_t n, const double *v, double *to);
-
-static const chunk_function unary_functions[] = {
+static const ref_row_function unary_functions[] = {
 #define LIST_UNARY(name, since, expression) [REF_UNARY_##name] = chunk_##name,
     REF_UNARY_LIST(LIST_UNARY)[REF_UNARY_Gelu] = chunk_Gelu, [REF_UNARY_GeluTanh] = chunk_GeluTanh};
 
-static kiln_status apply(ref_call *call, chunk_function function, const parameters *p)
+static kiln_status apply(ref_call *call, ref_row_function function, const ref_parameters *p)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -72,18 +64,11 @@ static kiln_status apply(ref_call *call, chunk_function function, const paramete
         function(p, x->count, x->data, y->data);
         return KILN_OK;
     }
-    double chunk[REF_CHUNK];
-    for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
-        const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
-        ref_load_float(x, i, 1, n, chunk);
-        function(p, n, chunk, chunk);
-        ref_store_float(y, i, 1, n, chunk);
-    }
-    return KILN_OK;
+    return ref_apply(call->context, function, p, x, y);
 }
 
 /* Defaults that the standard gives where the attribute is left out. */
-static parameters read_parameters(const ref_call *call)
+static ref_parameters read_parameters(const ref_call *call)
 {
     double alpha = 1.0;
     switch ((ref_unary)call->variant) {
@@ -92,10 +77,21 @@ static parameters read_parameters(const ref_call *call)
         case REF_UNARY_Selu: alpha = 1.67326319217681884765625; break;
         default: break;
     }
-    return (parameters){.a = ref_attribute_float(call, "alpha", alpha),
-                        .b = ref_attribute_float(call, "beta", 0.5),
-                        .g = ref_attribute_float(call, "gamma", 1.05070102214813232421875)};
+    return (ref_parameters){.a = ref_attribute_float(call, "alpha", alpha),
+                            .b = ref_attribute_float(call, "beta", 0.5),
+                            .g = ref_attribute_float(call, "gamma", 1.05070102214813232421875)};
 }
+
+/* Each step of to_even is exact in float too. */
+static inline float float_to_even(float x)
+{
+    const float size = fabsf(x);
+    const float down = floorf(size);
+    const float rest = size - down;
+    const int odd = down * 0.5F != floorf(down * 0.5F);
+    return copysignf(down + (float)((rest > 0.5F) | ((rest == 0.5F) & odd)), x);
+}
+#define to_even(x) (double)float_to_even((float)(x))
 
 /* Those of float32 without a detour by rows of doubles, several at a time. */
 #define DEFINE_LEAN(name, since, expression) \
@@ -103,7 +99,7 @@ static parameters read_parameters(const ref_call *call)
 REF_PLAIN_LIST(DEFINE_LEAN)
 
 /* The root of a double has so many digits more that a second rounding changes nothing. */
-REF_WIDE static void lean_Root(const parameters *p, int64_t n, const float *v, float *to)
+REF_WIDE static void lean_Root(const ref_parameters *p, int64_t n, const float *v, float *to)
 {
     (void)p;
     for (int64_t i = 0; i < n; i++) {
@@ -111,17 +107,17 @@ REF_WIDE static void lean_Root(const parameters *p, int64_t n, const float *v, f
     }
 }
 
-#define DEFINE_ROW(name, function)                                                     \
-    static void lean_##name(const parameters *p, int64_t n, const float *v, float *to) \
-    {                                                                                  \
-        (void)p;                                                                       \
-        function(n, v, to);                                                            \
+#define DEFINE_ROW(name, function)                                                         \
+    static void lean_##name(const ref_parameters *p, int64_t n, const float *v, float *to) \
+    {                                                                                      \
+        (void)p;                                                                           \
+        function(n, v, to);                                                                \
     }
 DEFINE_ROW(Exp, ref_exp_floats)
 DEFINE_ROW(Sigmoid, ref_logistic_floats)
 DEFINE_ROW(Tanh, ref_tanh_floats)
 
-typedef void (*lean_function)(const parameters *p, int64_t n, const float *v, float *to);
+typedef void (*lean_function)(const ref_parameters *p, int64_t n, const float *v, float *to);
 
 static const lean_function lean_functions[REF_UNARY_COUNT] = {
 #define LIST_LEAN(name, since, expression) [REF_UNARY_##name] = lean_##name,
@@ -129,7 +125,7 @@ static const lean_function lean_functions[REF_UNARY_COUNT] = {
     [REF_UNARY_Sigmoid] = lean_Sigmoid, [REF_UNARY_Tanh] = lean_Tanh};
 
 /* What is not sure is computed one by one. */
-static void apply_near(int variant, const parameters *p, int64_t n, const float *x, float *y)
+static void apply_near(int variant, const ref_parameters *p, int64_t n, const float *x, float *y)
 {
     for (int64_t at = 0; at < n; at += REF_CHUNK) {
         const int64_t left = n - at < REF_CHUNK ? n - at : REF_CHUNK;
@@ -143,71 +139,17 @@ static void apply_near(int variant, const parameters *p, int64_t n, const float 
     }
 }
 
-/* Which of `n` floats may be told from what they were rounded from by a rounding to fewer digits:
- * those in the middle of two, or below the least normal half. */
-REF_WIDE static bool find_middles(bool halves, int64_t n, const float *v, uint8_t *odd)
-{
-    const uint32_t rest = halves ? 0x1fff : 0xffff;
-    const uint32_t middle = halves ? 0x1000 : 0x8000;
-    uint32_t any = 0;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits = 0;
-        memcpy(&bits, &v[i], sizeof bits);
-        const uint32_t size = bits & 0x7fffffffU;
-        const uint32_t small = (uint32_t)halves & (uint32_t)(size - 1 < 0x38800000U - 1);
-        odd[i] = (uint8_t)((uint32_t)((bits & rest) == middle) | small);
-        any |= odd[i];
-    }
-    return any != 0;
-}
-
-/* Halves and bfloats by the functions of floats. */
-static void apply_short(int variant, const parameters *p, const ref_tensor *x, ref_tensor *y)
-{
-    for (int64_t at = 0; at < x->count; at += REF_CHUNK) {
-        const int64_t n = x->count - at < REF_CHUNK ? x->count - at : REF_CHUNK;
-        double wide[REF_CHUNK];
-        float from[REF_CHUNK];
-        float to[REF_CHUNK];
-        uint8_t odd[REF_CHUNK];
-        ref_load_float(x, at, 1, n, wide);
-        for (int64_t i = 0; i < n; i++) {
-            from[i] = (float)wide[i];
-        }
-        if (lean_functions[variant] != NULL) {
-            lean_functions[variant](p, n, from, to);
-        } else {
-            apply_near(variant, p, n, from, to);
-        }
-        const bool any = find_middles(y->dtype == KILN_DTYPE_FLOAT16, n, to, odd);
-        for (int64_t i = 0; i < n; i++) {
-            const double x_i = wide[i];
-            wide[i] = (double)to[i];
-            if (any && odd[i] != 0) {
-                unary_functions[variant](p, 1, &x_i, &wide[i]);
-            }
-        }
-        ref_store_float(y, at, 1, n, wide);
-    }
-}
-
 static kiln_status ref_op_unary(ref_call *call)
 {
-    const parameters p = read_parameters(call);
+    const ref_parameters p = read_parameters(call);
     const lean_function lean = lean_functions[call->variant];
     const ref_tensor *x = ref_input(call, 0);
     const bool near = ref_has_near(call->variant);
-    const bool is_short =
-        x != NULL && (x->dtype == KILN_DTYPE_FLOAT16 || x->dtype == KILN_DTYPE_BFLOAT16);
-    if ((lean == NULL && !near) || x == NULL || (x->dtype != KILN_DTYPE_FLOAT32 && !is_short)) {
+    if ((lean == NULL && !near) || x == NULL || x->dtype != KILN_DTYPE_FLOAT32) {
         return apply(call, unary_functions[call->variant], &p);
     }
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
-    if (is_short) {
-        apply_short(call->variant, &p, x, y);
-        return KILN_OK;
-    }
     if (near) {
         apply_near(call->variant, &p, x->count, x->data, y->data);
     } else {
@@ -218,14 +160,14 @@ static kiln_status ref_op_unary(ref_call *call)
 
 static kiln_status ref_op_gelu(ref_call *call)
 {
-    const parameters p = {0};
+    const ref_parameters p = {0};
     const bool approximate = strcmp(ref_attribute_string(call, "approximate", "none"), "tanh") == 0;
     return apply(call, approximate ? chunk_GeluTanh : chunk_Gelu, &p);
 }
 
 static kiln_status ref_op_quick_gelu(ref_call *call)
 {
-    const parameters p = {.a = ref_attribute_float(call, "alpha", (double)1.702F)};
+    const ref_parameters p = {.a = ref_attribute_float(call, "alpha", (double)1.702F)};
     return apply(call, chunk_QuickGelu, &p);
 }
 
@@ -257,8 +199,8 @@ static kiln_status ref_op_swiglu(ref_call *call)
 
 static kiln_status ref_op_shrink(ref_call *call)
 {
-    const parameters p = {.a = ref_attribute_float(call, "lambd", 0.5),
-                          .b = ref_attribute_float(call, "bias", 0.0)};
+    const ref_parameters p = {.a = ref_attribute_float(call, "lambd", 0.5),
+                              .b = ref_attribute_float(call, "bias", 0.0)};
     return apply(call, chunk_Shrink, &p);
 }
 
