@@ -20,12 +20,60 @@ static bool beats(const ref_tensor *x, int64_t a, int64_t b, bool most, bool las
     return va == vb ? last : greater == most;
 }
 
-/* Where the extreme of a row is; -1 where one is no number. */
-static int64_t place_in_row(kiln_dtype dtype, const void *x, int64_t n, bool most, bool last)
+/* What is looked for, and among which `n` elements: those that are `inner` apart. */
+typedef struct search {
+    const ref_tensor *x;
+    int64_t n, inner;
+    bool most, last;
+} search;
+
+static int64_t place_slowly(const search *of, int64_t from)
 {
-    const ref_extremes *of = ref_extremes_of(dtype);
-    double extreme = 0.0; /* of any type */
-    return of->find[most](x, n, &extreme) ? -1 : of->equal[last](x, n, &extreme);
+    int64_t best = 0;
+    for (int64_t j = 1; j < of->n; j++) {
+        const int64_t at = from + j * of->inner;
+        best = beats(of->x, at, from + best * of->inner, of->most, of->last) ? j : best;
+    }
+    return best;
+}
+
+/* Rows of neighbours; those that no functions are there for are doubles in `wide`. */
+static void place_rows(const search *of, int64_t count, double *wide, int64_t *places)
+{
+    const ref_extremes *ways = ref_extremes_of(wide != NULL ? KILN_DTYPE_FLOAT64 : of->x->dtype);
+    const size_t size = ref_element_size(of->x->dtype);
+    for (int64_t i = 0; i < count; i++) {
+        const void *row = (const char *)of->x->data + (size_t)(i * of->n) * size;
+        double extreme = 0.0; /* of any type */
+        if (wide != NULL) {
+            ref_load_float(of->x, i * of->n, 1, of->n, wide);
+            row = wide;
+        }
+        places[i] = ways == NULL || ways->find[of->most](row, of->n, &extreme)
+                        ? place_slowly(of, i * of->n)
+                        : ways->equal[of->last](row, of->n, &extreme);
+    }
+}
+
+/* Columns side by side. */
+static void place_columns(const search *of, int64_t count, int64_t *places)
+{
+    const size_t size = ref_element_size(of->x->dtype);
+    const bool typed = ref_extremes_of(of->x->dtype) != NULL && of->n <= INT32_MAX;
+    for (int64_t i = 0; i < count;) {
+        const int64_t left = of->inner - i % of->inner;
+        const int64_t columns = left < REF_COLUMNS ? left : REF_COLUMNS;
+        const int64_t from = i / of->inner * of->n * of->inner + i % of->inner;
+        int32_t found[REF_COLUMNS];
+        if (typed) {
+            ref_place_columns(of->x->dtype, (const char *)of->x->data + (size_t)from * size,
+                              of->inner, of->n, columns, of->most, of->last, found);
+        }
+        for (int64_t k = 0; k < columns; k++) {
+            places[i + k] = typed && found[k] >= 0 ? found[k] : place_slowly(of, from + k);
+        }
+        i += columns;
+    }
 }
 
 /* ArgMax (variant 1) and ArgMin. */
@@ -38,8 +86,6 @@ static kiln_status ref_op_arg(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 0), x->rank, &axis));
     const int keep = ref_attribute_int(call, "keepdims", 1) != 0 ? 1 : 0;
-    const bool last = ref_attribute_int(call, "select_last_index", 0) != 0;
-    const bool most = call->variant == 1;
     memcpy(dims, x->dims, sizeof dims);
     dims[axis] = 1;
     memmove(dims + axis + keep, dims + axis + 1, (size_t)(x->rank - axis - 1) * sizeof *dims);
@@ -47,36 +93,17 @@ static kiln_status ref_op_arg(ref_call *call)
     const int64_t n = x->dims[axis];
     const int64_t inner = ref_product(x->dims, axis + 1, x->rank);
     KLN_RETURN_IF(n == 0 && y->count > 0, KILN_ERROR_SHAPE, "axis %d is empty", axis);
+    const search of = {x, n, inner, call->variant == 1,
+                       ref_attribute_int(call, "select_last_index", 0) != 0};
     double *wide = NULL; /* a row of floats that have no functions of their own */
     if (ref_extremes_of(x->dtype) == NULL && ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT &&
         inner == 1) {
         KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *wide, &wide));
     }
-    for (int64_t i = 0; i < y->count;) {
-        const int64_t left = inner - i % inner;
-        const int64_t columns = left < REF_COLUMNS ? left : REF_COLUMNS;
-        const int64_t from = i / inner * n * inner + i % inner;
-        const void *row = (const char *)x->data + (size_t)from * ref_element_size(x->dtype);
-        const bool typed = ref_extremes_of(x->dtype) != NULL && n <= INT32_MAX;
-        int32_t places[REF_COLUMNS];
-        if (typed && inner > 1) {
-            ref_place_columns(x->dtype, row, inner, n, columns, most, last, places);
-        }
-        for (int64_t k = 0; k < columns; k++) {
-            int64_t best = -1;
-            if (wide != NULL) {
-                ref_load_float(x, from, 1, n, wide);
-                best = place_in_row(KILN_DTYPE_FLOAT64, wide, n, most, last);
-            } else if (typed) {
-                best = inner > 1 ? places[k] : place_in_row(x->dtype, row, n, most, last);
-            }
-            for (int64_t j = best < 0 ? 0 : n; j < n; j++) {
-                const int64_t at = from + k + j * inner;
-                best = best < 0 || beats(x, at, from + k + best * inner, most, last) ? j : best;
-            }
-            ((int64_t *)y->data)[i + k] = best;
-        }
-        i += columns;
+    if (inner == 1) {
+        place_rows(&of, y->count, wide, y->data);
+    } else {
+        place_columns(&of, y->count, y->data);
     }
     return KILN_OK;
 }

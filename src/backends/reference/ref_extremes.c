@@ -2,10 +2,9 @@
 /* The greatest and the least, and where they are, in the elements' own type. */
 #include "ref_rows.h"
 
-#define LANES 64
+#define LANES(type) (sizeof(type) < 4 ? 64 : 32) /* so many that they lie in registers */
 /* As wide as a machine of today is anyway: these wait for memory. */
 #define BROAD KLN_CLONES("avx2", "default")
-#define SEARCHED 128 /* at once */
 
 /* A type, the integer that an answer to a comparison of it is a lane of, and machines. */
 #define TYPES(X)                                     \
@@ -26,14 +25,14 @@
     clones static bool type##_##name(const void *from, int64_t n, void *extreme)   \
     {                                                                              \
         const type *x = from;                                                      \
-        type best[LANES];                                                          \
-        lane odd[LANES] = {0};                                                     \
-        const int64_t whole = n - n % LANES;                                       \
-        for (int k = 0; k < LANES; k++) {                                          \
+        type best[LANES(type)];                                                    \
+        lane odd[LANES(type)] = {0};                                               \
+        const int64_t whole = n - n % LANES(type);                                 \
+        for (int k = 0; k < LANES(type); k++) {                                    \
             best[k] = x[0];                                                        \
         }                                                                          \
-        for (int64_t i = 0; i < whole; i += LANES) {                               \
-            for (int k = 0; k < LANES; k++) {                                      \
+        for (int64_t i = 0; i < whole; i += LANES(type)) {                         \
+            for (int k = 0; k < LANES(type); k++) {                                \
                 const type v = x[i + k];                                           \
                 best[k] = v beats best[k] ? v : best[k];                           \
                 odd[k] |= v != v;                                                  \
@@ -43,18 +42,21 @@
             best[i - whole] = x[i] beats best[i - whole] ? x[i] : best[i - whole]; \
             odd[i - whole] |= x[i] != x[i];                                        \
         }                                                                          \
-        for (int half = LANES / 2; half >= 16; half /= 2) {                        \
+        for (int half = LANES(type) / 2; half >= 8; half /= 2) {                   \
             for (int k = 0; k < half; k++) {                                       \
                 best[k] = best[k + half] beats best[k] ? best[k + half] : best[k]; \
                 odd[k] |= odd[k + half];                                           \
             }                                                                      \
         }                                                                          \
-        for (int k = 1; k < 16; k++) {                                             \
-            best[0] = best[k] beats best[0] ? best[k] : best[0];                   \
-            odd[0] |= odd[k];                                                      \
+        for (int k = 0; k < 4; k++) {                                              \
+            best[k] = best[k + 4] beats best[k] ? best[k + 4] : best[k];           \
+            odd[k] |= odd[k + 4];                                                  \
         }                                                                          \
+        best[0] = best[2] beats best[0] ? best[2] : best[0];                       \
+        best[1] = best[3] beats best[1] ? best[3] : best[1];                       \
+        best[0] = best[1] beats best[0] ? best[1] : best[0];                       \
         memcpy(extreme, best, sizeof *best);                                       \
-        return odd[0] != 0;                                                        \
+        return (odd[0] | odd[1] | odd[2] | odd[3]) != 0;                           \
     }                                                                              \
     clones static void type##_best_##name(const void *from, int64_t n, void *kept) \
     {                                                                              \
@@ -79,43 +81,37 @@
             odd[i] |= x[i] != x[i];                                                              \
         }                                                                                        \
     }
-/* Where among SEARCHED elements the first of `value` is; SEARCHED: nowhere. */
-#define DEFINE_EQUAL(clones, type)                                                    \
-    clones static int32_t type##_among(const type *x, type value)                     \
-    {                                                                                 \
-        int32_t first = SEARCHED;                                                     \
-        for (int32_t k = 0; k < SEARCHED; k++) {                                      \
-            const int32_t place = x[k] == value ? k : SEARCHED;                       \
-            first = place < first ? place : first;                                    \
-        }                                                                             \
-        return first;                                                                 \
-    }                                                                                 \
-    static int64_t type##_equal(const void *from, int64_t n, const void *wanted)      \
-    {                                                                                 \
-        const type *x = from;                                                         \
-        type value;                                                                   \
-        memcpy(&value, wanted, sizeof value);                                         \
-        int64_t i = 0;                                                                \
-        for (; i + SEARCHED <= n; i += SEARCHED) {                                    \
-            const int32_t place = type##_among(x + i, value);                         \
-            if (place < SEARCHED) {                                                   \
-                return i + place;                                                     \
-            }                                                                         \
-        }                                                                             \
-        while (x[i] != value) {                                                       \
-            i++;                                                                      \
-        }                                                                             \
-        return i;                                                                     \
-    }                                                                                 \
-    static int64_t type##_last_equal(const void *from, int64_t n, const void *wanted) \
-    {                                                                                 \
-        const type *x = from;                                                         \
-        type value;                                                                   \
-        memcpy(&value, wanted, sizeof value);                                         \
-        while (x[n - 1] != value) {                                                   \
-            n--;                                                                      \
-        }                                                                             \
-        return n - 1;                                                                 \
+/* Where the first (or the last) of `value` is, which is there. */
+#define DEFINE_EQUAL(clones, type, lane)                                                \
+    clones static int64_t type##_equal(const void *from, int64_t n, const void *wanted) \
+    {                                                                                   \
+        const type *x = from;                                                           \
+        type value;                                                                     \
+        memcpy(&value, wanted, sizeof value);                                           \
+        int64_t i = 0;                                                                  \
+        for (; i + LANES(type) <= n; i += LANES(type)) {                                \
+            lane some = 0;                                                              \
+            for (int64_t k = 0; k < LANES(type); k++) {                                 \
+                some |= x[i + k] == value;                                              \
+            }                                                                           \
+            if (some != 0) {                                                            \
+                break;                                                                  \
+            }                                                                           \
+        }                                                                               \
+        while (x[i] != value) {                                                         \
+            i++;                                                                        \
+        }                                                                               \
+        return i;                                                                       \
+    }                                                                                   \
+    static int64_t type##_last_equal(const void *from, int64_t n, const void *wanted)   \
+    {                                                                                   \
+        const type *x = from;                                                           \
+        type value;                                                                     \
+        memcpy(&value, wanted, sizeof value);                                           \
+        while (x[n - 1] != value) {                                                     \
+            n--;                                                                        \
+        }                                                                               \
+        return n - 1;                                                                   \
     }
 #define DEFINE(dtype, type, lane, clones)           \
     DEFINE_EXTREME(clones, type, lane, greatest, >) \
@@ -124,7 +120,7 @@
     DEFINE_PLACE(clones, type, last_greatest, >=)   \
     DEFINE_PLACE(clones, type, least, <)            \
     DEFINE_PLACE(clones, type, last_least, <=)      \
-    DEFINE_EQUAL(clones, type)
+    DEFINE_EQUAL(clones, type, lane)
 TYPES(DEFINE)
 
 const ref_extremes *ref_extremes_of(kiln_dtype dtype)

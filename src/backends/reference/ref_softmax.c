@@ -206,31 +206,39 @@ static void mark_columns(columns *c, const float *x, float *y)
     }
 }
 
+static void soften_one(ref_softmax kind, const ref_tensor *x, int64_t start, int64_t n,
+                       int64_t inner, double *room, ref_tensor *y)
+{
+    ref_load_float(x, start, inner, n, room);
+    soften(kind, n, room);
+    ref_store_float(y, start, inner, n, room);
+}
+
 /* From `start` on as many neighbouring rows as go together; how many. */
 static int64_t soften_some(ref_softmax kind, const ref_tensor *x, int64_t start, int64_t n,
                            int64_t inner, double *room, ref_tensor *y)
 {
-    const int64_t left = inner - start % inner;
-    columns c = {.n = n, .width = left < WIDTH ? left : WIDTH, .stride = inner, .unsure = {1}};
-    if (x->dtype == KILN_DTYPE_FLOAT32 && kind != REF_HARDMAX) {
-        const float *from = (const float *)x->data + start;
-        float *to = (float *)y->data + start;
-        c.unsure[0] = inner == 1 && !soften_floats(kind, from, n, room, to);
-        if (inner > 1) {
-            soften_columns(kind, &c, from, room, to);
+    const bool floats = x->dtype == KILN_DTYPE_FLOAT32;
+    const bool hard = kind == REF_HARDMAX;
+    const float *from = (const float *)x->data + (floats ? start : 0);
+    float *to = (float *)y->data + (floats ? start : 0);
+    if (!floats || inner == 1) {
+        if (!floats ||
+            !(hard ? mark_greatest(from, n, to) : soften_floats(kind, from, n, room, to))) {
+            soften_one(kind, x, start, n, inner, room, y);
         }
-    } else if (x->dtype == KILN_DTYPE_FLOAT32 && inner > 1) {
-        mark_columns(&c, (const float *)x->data + start, (float *)y->data + start);
+        return 1;
+    }
+    const int64_t left = inner - start % inner;
+    columns c = {.n = n, .width = left < WIDTH ? left : WIDTH, .stride = inner};
+    if (hard) {
+        mark_columns(&c, from, to);
     } else {
-        c.width = 1;
-        c.unsure[0] = kind != REF_HARDMAX || x->dtype != KILN_DTYPE_FLOAT32 ||
-                      !mark_greatest((const float *)x->data + start, n, (float *)y->data + start);
+        soften_columns(kind, &c, from, room, to);
     }
     for (int64_t k = 0; k < c.width; k++) {
         if (c.unsure[k] != 0) {
-            ref_load_float(x, start + k, inner, n, room);
-            soften(kind, n, room);
-            ref_store_float(y, start + k, inner, n, room);
+            soften_one(kind, x, start + k, n, inner, room, y);
         }
     }
     return c.width;
