@@ -258,6 +258,42 @@ TEST(pairs_wrap)
     }
 }
 
+/* About `middle`, some of them about 0. */
+static void fill_about(numbers_of *x, const kind *of, int64_t rows, uint64_t middle, bool some)
+{
+    fill(x, of, rows, 300);
+    for (int64_t i = 0; i < rows * 300; i++) {
+        x->bytes[i] = (some && draw(3) == 0 ? 0 : middle) + (uint64_t)(draw(9) - 4);
+    }
+}
+
+TEST(numbers_of_64_bits_past_those_of_doubles)
+{
+    static const char *const nodes[] = {"y=Div(x,w)", "y=Mod(x,w)", "y=Mod(x,w) fmod=1"};
+    static const unsigned places[] = {0, 20, 50, 51, 52, 53, 62, 63};
+    static numbers_of x;
+    static numbers_of w;
+    kiln_tensor y;
+    for (size_t k = 0; k < KLN_ARRAY_LENGTH(places) * 4; k++) {
+        const kind *of = &kinds[6 + k % 2];
+        const uint64_t end = UINT64_C(1) << places[k / 4];
+        const uint64_t middle = k % 4 < 2 ? end : 0 - end;
+        for (size_t i = 0; i < KLN_ARRAY_LENGTH(nodes); i++) {
+            fill_about(&x, of, 2, middle, true);
+            fill_about(&w, of, 2, draw(2) == 0 ? middle : end >> 20, true);
+            owned_context context = run(nodes[i], &x, &w, of->dtype, &y);
+            for (int64_t j = 0; j < 600; j++) {
+                expect(nodes[i], of, of, &y, j, pair(3 + i, of, x.bytes[j], w.bytes[j]));
+            }
+        }
+        fill_about(&x, of, 8, middle / 8, false);
+        owned_context context = run("axes={0}; y=ReduceMean(x,axes)", &x, NULL, of->dtype, &y);
+        for (int64_t j = 0; j < 300; j++) {
+            expect("the mean", of, of, &y, j, reduce(MEAN, of, x.bytes, j, 300, 8));
+        }
+    }
+}
+
 /* --- one by one --- */
 
 TEST(casts_wrap)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_long.h"
 #include "ref_ops.h"
 
 /* C leaves a division by zero and that of the least integer by -1 undefined. */
@@ -69,6 +70,27 @@ static const row_function compare_rows[] = {
 #define LIST_COMPARE(name, since, expression) [REF_COMPARE_##name] = row_##name,
     REF_COMPARE_LIST(LIST_COMPARE)};
 
+/* Quotients and rests in double, cut off: where all numbers are below 2^51, none rounds to a whole
+ * number that it is not. */
+REF_WIDE static bool divide_short(ref_binary kind, bool is_signed, int64_t n, int64_t *restrict x,
+                                  const int64_t *restrict y)
+{
+    uint64_t large = 0;
+    for (int64_t i = 0; i < n; i++) {
+        large |= ref_is_long((uint64_t)x[i], is_signed) | ref_is_long((uint64_t)y[i], is_signed);
+    }
+    for (int64_t i = 0; large == 0 && i < n; i++) {
+        const double dividend = ref_double_of((uint64_t)x[i]);
+        const double divisor = ref_double_of((uint64_t)y[i]);
+        const double quotient = divisor == 0.0 ? 0.0 : trunc(dividend / divisor);
+        const double rest = divisor == 0.0 ? 0.0 : dividend - quotient * divisor;
+        const double turned = rest * divisor < 0.0 ? rest + divisor : rest;
+        const double found = kind == REF_BINARY_Mod ? turned : rest;
+        x[i] = (int64_t)ref_long_of(kind == REF_BINARY_Div ? quotient : found);
+    }
+    return large == 0;
+}
+
 /* What is computed, in two forms. */
 typedef struct pair_function {
     row_function row;
@@ -79,6 +101,18 @@ typedef struct pair_function {
 static pair_function binary_pair(int variant)
 {
     return (pair_function){binary_rows[variant], variant, false};
+}
+
+static void apply(const pair_function *pair, ref_domain domain, int64_t n, row *left,
+                  const row *right)
+{
+    const ref_binary kind = (ref_binary)pair->variant;
+    const bool divides =
+        !pair->compares && domain != REF_DOMAIN_FLOAT &&
+        (kind == REF_BINARY_Div || kind == REF_BINARY_Mod || kind == REF_BINARY_Fmod);
+    if (!divides || !divide_short(kind, domain == REF_DOMAIN_SIGNED, n, left->ints, right->ints)) {
+        pair->row(domain, n, left, right);
+    }
 }
 
 /* Whether all of it was done in the type itself. */
@@ -140,7 +174,7 @@ static void combine(ref_domain domain, const ref_tensor *a, const ref_tensor *b,
             const int64_t n = walk.length - i < REF_CHUNK ? walk.length - i : REF_CHUNK;
             load(domain, a, walk.offset[1] + i * walk.step[1], walk.step[1], n, &left);
             load(domain, b, walk.offset[2] + i * walk.step[2], walk.step[2], n, &right);
-            function.row(domain, n, &left, &right);
+            apply(&function, domain, n, &left, &right);
             store(domain, &left, walk.offset[0] + i * walk.step[0], walk.step[0], n, y);
         }
     }

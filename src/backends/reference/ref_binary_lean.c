@@ -37,7 +37,8 @@
     X(Div, x / y)                     \
     X(Max, isnan(x) || x > y ? x : y) \
     X(Min, isnan(x) || x < y ? x : y) \
-    X(PRelu, x < 0 ? x * y : x)
+    X(PRelu, x < 0 ? x * y : x)       \
+    X(Fmod, fabs((double)x) < fabs((double)y) ? (double)x : fmod((double)x, (double)y))
 /* Those that are the same with and without a sign, and those that are not. */
 #define LEAN_BITS(X)                  \
     X(Add, (uint64_t)x + (uint64_t)y) \

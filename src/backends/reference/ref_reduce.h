@@ -37,6 +37,9 @@ static inline bool ref_is_extreme(ref_reduce kind)
 void ref_fold_ints(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to);
 void ref_fold_int_columns(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to,
                           int64_t n);
+/* Of a row of outputs from `i` on, as many as were found at once, whose elements are neighbours as
+ * they are computed; 0 where they are not. */
+int64_t ref_fold_int_rows(const ref_folding *fold, ref_reduce kind, int64_t i);
 /* Extremes of such, of numbers that have functions in their own type, and of others. */
 void ref_find_extremes(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to,
                        int64_t n);

@@ -1,43 +1,50 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reductions of integers, and extremes of any numbers. */
+#include "ref_long.h"
 #include "ref_reduce.h"
 
 /* Integers wrap, so sums are in as many bits as numbers have, but those of means. `part` is what a
- * sum so far and a number make, `whole` what two sums do. */
-#define SUM_LIST(X, type, total)      \
-    X(SUM, type, total, s + v, s + v) \
-    X(PROD, type, total, s *v, s *v)  \
-    X(SUM_SQUARE, type, total, s + v * v, s + v)
+ * sum so far and a number make, `whole` what two sums do; up to MOST numbers fit a `few`. */
+#define SUM_LIST(X, type, total)                        \
+    X(SUM, type, total, total, s + v, s + v)            \
+    X(PROD, type, total, total, 1U * s * v, 1U * s * v) \
+    X(SUM_SQUARE, type, total, total, s + 1U * v * v, s + v)
 
 #define LANES 32
 #define TOGETHER 4
+#define MOST 128
 /* `n` numbers of one output, or one of each of n, of TOGETHER rows or one. */
-#define DEFINE_INT(name, type, total, part, whole)                                          \
+#define DEFINE_INT(name, type, few, total, part, whole)                                     \
     REF_WIDE static void type##_row_##name(const void *from, int64_t n, void *sum)          \
     {                                                                                       \
         const type *restrict x = from;                                                      \
-        total sums[LANES] = {0};                                                            \
-        for (int k = 0; REF_REDUCE_##name == REF_REDUCE_PROD && k < LANES; k++) {           \
-            sums[k] = 1;                                                                    \
-        }                                                                                   \
-        int64_t i = 0;                                                                      \
-        for (; i + LANES <= n; i += LANES) {                                                \
+        const few none = REF_REDUCE_##name == REF_REDUCE_PROD;                              \
+        total all = *(total *)sum;                                                          \
+        for (int64_t i = 0; i < n;) {                                                       \
+            const int64_t end = n - i < MOST * LANES ? n : i + MOST * LANES;                \
+            few sums[LANES];                                                                \
             for (int k = 0; k < LANES; k++) {                                               \
-                const total s = sums[k];                                                    \
-                const total v = (total)x[i + k];                                            \
-                sums[k] = (total)(part);                                                    \
+                sums[k] = none;                                                             \
+            }                                                                               \
+            for (; i + LANES <= end; i += LANES) {                                          \
+                for (int k = 0; k < LANES; k++) {                                           \
+                    const few s = sums[k];                                                  \
+                    const few v = (few)x[i + k];                                            \
+                    sums[k] = (few)(part);                                                  \
+                }                                                                           \
+            }                                                                               \
+            for (int64_t k = 0; i < end; i++, k++) {                                        \
+                const few s = sums[k];                                                      \
+                const few v = (few)x[i];                                                    \
+                sums[k] = (few)(part);                                                      \
+            }                                                                               \
+            for (int k = 0; k < LANES; k++) {                                               \
+                const total s = all;                                                        \
+                const total v = (total)sums[k];                                             \
+                all = (total)(whole);                                                       \
             }                                                                               \
         }                                                                                   \
-        total s = *(total *)sum;                                                            \
-        for (; i < n; i++) {                                                                \
-            const total v = (total)x[i];                                                    \
-            s = (total)(part);                                                              \
-        }                                                                                   \
-        for (int k = 0; k < LANES; k++) {                                                   \
-            const total v = sums[k];                                                        \
-            s = (total)(whole);                                                             \
-        }                                                                                   \
-        *(total *)sum = s;                                                                  \
+        *(total *)sum = all;                                                                \
     }                                                                                       \
     REF_WIDE static void type##_beside_##name(const void *from, int64_t rows, int64_t step, \
                                               int64_t n, void *sums)                        \
@@ -45,12 +52,13 @@
         const type *restrict x = from;                                                      \
         total *restrict totals = sums;                                                      \
         for (int64_t i = 0; i < (rows == TOGETHER ? n : 0); i++) {                          \
-            total s = totals[i];                                                            \
+            const bool same = sizeof(few) == sizeof(total);                                 \
+            few s = same ? (few)totals[i] : 0;                                              \
             for (int k = 0; k < TOGETHER; k++) {                                            \
-                const total v = (total)x[i + k * step];                                     \
-                s = (total)(part);                                                          \
+                const few v = (few)x[i + k * step];                                         \
+                s = (few)(part);                                                            \
             }                                                                               \
-            totals[i] = s;                                                                  \
+            totals[i] = (total)(same ? 0 : totals[i]) + (total)s;                           \
         }                                                                                   \
         for (int64_t i = 0; i < (rows == TOGETHER ? 0 : n); i++) {                          \
             const total v = (total)x[i];                                                    \
@@ -59,7 +67,7 @@
         }                                                                                   \
     }
 #define DEFINE_L1(type, total) \
-    DEFINE_INT(L1, type, total, s + (v > (total)((total)-1 / 2) ? 0 - v : v), s + v)
+    DEFINE_INT(L1, type, total, total, s + (v > (total)((total)-1 / 2) ? 0 - v : v), s + v)
 SUM_LIST(DEFINE_INT, uint8_t, uint8_t)
 SUM_LIST(DEFINE_INT, uint16_t, uint16_t)
 SUM_LIST(DEFINE_INT, uint32_t, uint32_t)
@@ -70,14 +78,14 @@ DEFINE_L1(int32_t, uint32_t)
 DEFINE_L1(int64_t, uint64_t)
 /* Means: FEW numbers of 16 bits or fewer fit 32. */
 #define FEW 32768
-#define DEFINE_MEAN(type, total) DEFINE_INT(MEAN, type, total, s + v, s + v)
-DEFINE_MEAN(int8_t, uint32_t)
-DEFINE_MEAN(uint8_t, uint32_t)
-DEFINE_MEAN(int16_t, uint32_t)
-DEFINE_MEAN(uint16_t, uint32_t)
-DEFINE_MEAN(int32_t, uint64_t)
-DEFINE_MEAN(uint32_t, uint64_t)
-DEFINE_MEAN(uint64_t, uint64_t)
+#define DEFINE_MEAN(type, few, total) DEFINE_INT(MEAN, type, few, total, s + v, s + v)
+DEFINE_MEAN(int8_t, int16_t, int32_t)
+DEFINE_MEAN(uint8_t, uint16_t, int32_t)
+DEFINE_MEAN(int16_t, int32_t, int32_t)
+DEFINE_MEAN(uint16_t, int32_t, int32_t)
+DEFINE_MEAN(int32_t, int64_t, int64_t)
+DEFINE_MEAN(uint32_t, int64_t, int64_t)
+DEFINE_MEAN(uint64_t, uint64_t, uint64_t)
 
 typedef struct int_fold {
     void (*row)(const void *from, int64_t n, void *sum);
@@ -203,11 +211,6 @@ void ref_fold_ints(const ref_folding *fold, ref_reduce kind, int64_t from, int64
     uint64_t total = kind == REF_REDUCE_PROD;
     bool some = false;
     const kiln_dtype dtype = type_folded(kind, fold->x->dtype);
-    if (fold->is_dense && fold->count <= FEW && dtype == fold->x->dtype) {
-        fold_row(fold, kind, from, 1, fold->count, &some, &total);
-        finish_one(fold, kind, to, total);
-        return;
-    }
     ref_walk walk = ref_walk_folded(fold);
     while (ref_walk_next(&walk)) {
         const bool lies = walk.step[0] == 1 && dtype == fold->x->dtype;
@@ -286,39 +289,116 @@ static void add_rows(const ref_folding *fold, ref_reduce kind, int64_t from, int
 
 /* Sums by a count, cut off, where all have so few digits that no quotient rounds to a whole number
  * that it is not. */
-REF_WIDE static bool divide_small(int64_t n, int64_t count, int64_t *sums)
+REF_WIDE static bool divide_small(bool is_signed, int64_t n, int64_t count, int64_t *sums)
 {
-    int64_t large = 0;
+    uint64_t large = 0;
     for (int64_t i = 0; i < n; i++) {
-        large |= (int64_t)((uint64_t)sums[i] + (UINT64_C(1) << 51)) >> 52;
+        large |= ref_is_long((uint64_t)sums[i], is_signed);
     }
     for (int64_t i = 0; large == 0 && i < n; i++) {
-        sums[i] = (int64_t)((double)sums[i] / (double)count);
+        sums[i] = (int64_t)ref_long_of(trunc(ref_double_of((uint64_t)sums[i]) / (double)count));
     }
     return large == 0;
+}
+
+/* The same of sums of FEW numbers or less in float. */
+REF_WIDE static bool divide_few(int64_t n, int64_t count, int32_t *sums)
+{
+    uint32_t large = 0;
+    for (int64_t i = 0; i < n; i++) {
+        large |= ((uint32_t)sums[i] + (1U << 23)) >> 24;
+    }
+    for (int64_t i = 0; large == 0 && i < n; i++) {
+        sums[i] = (int32_t)((float)sums[i] / (float)count);
+    }
+    return large == 0;
+}
+
+/* Stores the means of `n` outputs, of which either `few` or `sums` has the sums. */
+static void finish_means(const ref_folding *fold, int64_t to, int64_t n, int32_t *few,
+                         int64_t *sums)
+{
+    ref_tensor *y = fold->y;
+    char *place = (char *)y->data + (size_t)to * ref_element_size(y->dtype);
+    if (few != NULL && divide_few(n, fold->count, few)) {
+        (void)ref_lean_cast_of(KILN_DTYPE_INT32, y->dtype)(few, n, place);
+        return;
+    }
+    for (int64_t i = 0; few != NULL && i < n; i++) {
+        sums[i] = few[i];
+    }
+    const bool is_signed = ref_domain_of(y->dtype) == REF_DOMAIN_SIGNED;
+    const bool done = divide_small(is_signed, n, fold->count, sums);
+    for (int64_t i = 0; !done && i < n; i++) {
+        sums[i] = finish_int(fold, REF_REDUCE_MEAN, (uint64_t)sums[i]);
+    }
+    ref_store_int(y, to, 1, n, sums);
 }
 
 static void mean_columns(const ref_folding *fold, int64_t from, int64_t to, int64_t n)
 {
     int64_t sums[REF_COLUMNS] = {0};
+    int32_t few[REF_COLUMNS] = {0};
     const bool narrow = is_narrow(REF_REDUCE_MEAN, type_folded(REF_REDUCE_MEAN, fold->x->dtype));
+    const bool short_sums = narrow && fold->count <= FEW;
     ref_walk walk = ref_walk_folded(fold);
     while (ref_walk_next(&walk)) {
         for (int64_t r = 0; r < walk.length; r += FEW) {
-            int32_t few[REF_COLUMNS] = {0};
             add_rows(fold, REF_REDUCE_MEAN, from + walk.offset[0] + r * walk.step[0], walk.step[0],
                      walk.length - r < FEW ? walk.length - r : FEW, n,
                      narrow ? (void *)few : (void *)sums);
-            for (int64_t i = 0; narrow && i < n; i++) {
+            for (int64_t i = 0; narrow && !short_sums && i < n; i++) {
                 sums[i] += few[i];
+                few[i] = 0;
             }
         }
     }
-    const bool done = divide_small(n, fold->count, sums);
-    for (int64_t i = 0; !done && i < n; i++) {
-        sums[i] = finish_int(fold, REF_REDUCE_MEAN, (uint64_t)sums[i]);
+    finish_means(fold, to, n, short_sums ? few : NULL, sums);
+}
+
+/* Rows of neighbours, up to REF_COLUMNS of FEW at most. */
+static void mean_rows(const ref_folding *fold, const char *x, size_t step, int64_t to, int64_t n)
+{
+    int64_t sums[REF_COLUMNS] = {0};
+    int32_t few[REF_COLUMNS] = {0};
+    const bool narrow = is_narrow(REF_REDUCE_MEAN, fold->x->dtype);
+    const int_fold of = int_fold_of(REF_REDUCE_MEAN, fold->x->dtype);
+    for (int64_t i = 0; i < n; i++) {
+        of.row(x + (size_t)i * step, fold->count, narrow ? (void *)&few[i] : (void *)&sums[i]);
     }
-    ref_store_int(fold->y, to, 1, n, sums);
+    finish_means(fold, to, n, narrow ? few : NULL, sums);
+}
+
+int64_t ref_fold_int_rows(const ref_folding *fold, ref_reduce kind, int64_t i)
+{
+    const kiln_dtype dtype = fold->x->dtype;
+    const int64_t left = fold->kept.length - i;
+    const int64_t n = left < REF_COLUMNS ? left : REF_COLUMNS;
+    const int64_t to = fold->kept.offset[0] + i;
+    if (!fold->is_dense || fold->count > FEW || fold->kept.step[0] != 1 ||
+        type_folded(kind, dtype) != dtype) {
+        return 0;
+    }
+    const size_t size = ref_element_size(dtype);
+    const size_t step = (size_t)fold->kept.step[1] * size;
+    const char *x = (const char *)fold->x->data +
+                    (size_t)(fold->kept.offset[1] + i * fold->kept.step[1]) * size;
+    char *y = (char *)fold->y->data + (size_t)to * size;
+    if (kind == REF_REDUCE_MEAN) {
+        mean_rows(fold, x, step, to, n);
+        return n;
+    }
+    const uint64_t none = kind == REF_REDUCE_PROD;
+    const int_fold of = int_fold_of(kind, dtype);
+    ref_copy_elements(size, n, y, 1, &none, 0);
+    for (int64_t k = 0; k < n; k++, x += step, y += size) {
+        if (ref_is_extreme(kind)) {
+            (void)ref_extremes_of(dtype)->find[kind == REF_REDUCE_MAX](x, fold->count, y);
+        } else {
+            of.row(x, fold->count, y);
+        }
+    }
+    return n;
 }
 
 void ref_fold_int_columns(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to,
