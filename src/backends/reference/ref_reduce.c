@@ -170,8 +170,7 @@ static void fold_columns(const ref_folding *fold, ref_reduce kind, int64_t from,
     ref_store_float(fold->y, to, 1, n, into);
 }
 
-#define LONG 512 /* a row whose terms need not wait for each other, */
-#define FEW 4    /* where there are no others beside it */
+#define LONG 512 /* a row whose terms need not wait for each other */
 
 /* How far the logarithm of a sum of n exponentials in order can be from the one found: exponentials
  * differ by 2^-49, and each of the terms was multiplied and added. */
@@ -284,15 +283,17 @@ static int64_t fold_several(const ref_folding *fold, ref_reduce kind, int64_t i)
         }
         return n;
     }
-    if (fold->count == 0 || whole || (logs && !is_float) || !fold->is_dense) {
+    if (fold->count > 0 && whole) {
+        return ref_fold_int_rows(fold, kind, i);
+    }
+    if (fold->count == 0 || (logs && !is_float) || !fold->is_dense) {
         return 0;
     }
     if (ref_is_extreme(kind)) {
         return find_extreme(fold, kind, from, to) ? 1 : 0;
     }
     const float *x = (const float *)fold->x->data + (is_float ? from : 0);
-    const bool sure =
-        is_float && (logs || (left < FEW && fold->count >= LONG)) && fold_near(fold, kind, x, to);
+    const bool sure = is_float && (logs || fold->count >= LONG) && fold_near(fold, kind, x, to);
     if (sure || logs) {
         return sure ? 1 : 0;
     }

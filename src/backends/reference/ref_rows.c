@@ -158,6 +158,9 @@ void ref_fold_columns(const ref_tensor *x, int64_t start, int64_t step, int64_t 
         if (x->dtype == KILN_DTYPE_FLOAT32) {
             terms[term].floats((const float *)x->data + at, some, step, n, totals);
             r += some;
+        } else if (x->dtype == KILN_DTYPE_FLOAT64) {
+            terms[term].doubles((const double *)x->data + at, some, step, n, totals);
+            r += some;
         } else {
             ref_load_float(x, at, 1, n, row);
             terms[term].doubles(row, 1, 0, n, totals);
