@@ -9,6 +9,17 @@
     X(KILN_DTYPE_INT32, int32_t, __VA_ARGS__) \
     X(KILN_DTYPE_INT64, int64_t, __VA_ARGS__)
 
+typedef uint16_t bfloat;
+
+/* To nearest even; what is no number keeps its sign and its first bits. */
+static inline bfloat bfloat_of(float v)
+{
+    uint32_t bits = 0;
+    memcpy(&bits, &v, sizeof bits);
+    const uint32_t near = (bits + 0x7fffU + (bits >> 16 & 1U)) >> 16;
+    return (bfloat)((bits & 0x7fffffffU) > 0x7f800000U ? bits >> 16 | 0x40U : near);
+}
+
 /* Of integers; those that go to fewer bits wrap. */
 #define DEFINE_CAST(from, to, expression)                                  \
     REF_WIDE static bool from##_as_##to(const void *x, int64_t n, void *y) \
@@ -20,29 +31,45 @@
         return true;                                                       \
     }
 #define DEFINE_TO_INT(dtype, to, from) DEFINE_CAST(from, to, v)
-#define DEFINE_OF_INT(dtype, from, unused) \
-    TO_INTS(DEFINE_TO_INT, from)           \
-    DEFINE_CAST(from, bool, v != 0)        \
-    DEFINE_CAST(from, float, (double)v)    \
+#define DEFINE_OF_INT(dtype, from, unused)                               \
+    TO_INTS(DEFINE_TO_INT, from)                                         \
+    DEFINE_CAST(from, bool, v != 0)                                      \
+    DEFINE_CAST(from, float, sizeof v < 8 ? (float)v : (float)(double)v) \
     DEFINE_CAST(from, double, v)
 REF_INTS(DEFINE_OF_INT, 0)
 DEFINE_CAST(float, double, v)
 DEFINE_CAST(float, bool, v != 0)
 DEFINE_CAST(double, bool, v != 0)
 DEFINE_CAST(double, float, v)
+DEFINE_CAST(float, bfloat, bfloat_of(v))
 
 /* Towards zero, where all are small enough for 32 bits; else false. */
-#define DEFINE_TRUNCATE(dtype, to, from)                                          \
-    REF_WIDE static bool from##_as_##to(const void *x, int64_t n, void *y)        \
-    {                                                                             \
-        int32_t large = 0;                                                        \
-        for (int64_t i = 0; i < n; i++) {                                         \
-            const from v = ((const from *)x)[i];                                  \
-            const bool small = v > (from)-2147483648.0 && v < (from)2147483648.0; \
-            ((to *)y)[i] = (to)(int32_t)(small ? v : (from)0);                    \
-            large |= !small; /* NaN too */                                        \
-        }                                                                         \
-        return large == 0;                                                        \
+#define DEFINE_SMALL(from, lane)                                 \
+    REF_WIDE static bool from##_small(const from *x, int64_t n)  \
+    {                                                            \
+        lane large = 0;                                          \
+        for (int64_t i = 0; i < n; i++) {                        \
+            const from size = x[i] < 0 ? -x[i] : x[i];           \
+            large |= !(size < (from)2147483648.0); /* NaN too */ \
+        }                                                        \
+        return large == 0;                                       \
+    }
+DEFINE_SMALL(float, int32_t)
+DEFINE_SMALL(double, int64_t)
+#define DEFINE_TRUNCATE(dtype, to, from)                                  \
+    REF_WIDE static void from##_cut_##to(const from *x, int64_t n, to *y) \
+    {                                                                     \
+        for (int64_t i = 0; i < n; i++) {                                 \
+            y[i] = (to)(int32_t)x[i];                                     \
+        }                                                                 \
+    }                                                                     \
+    static bool from##_as_##to(const void *x, int64_t n, void *y)         \
+    {                                                                     \
+        const bool small = from##_small(x, n);                            \
+        if (small) {                                                      \
+            from##_cut_##to(x, n, y);                                     \
+        }                                                                 \
+        return small;                                                     \
     }
 TO_INTS(DEFINE_TRUNCATE, float)
 TO_INTS(DEFINE_TRUNCATE, double)
@@ -67,8 +94,9 @@ ref_lean_cast ref_lean_cast_of(kiln_dtype from, kiln_dtype to)
     [dtype] = {LIST_OF(from)[KILN_DTYPE_FLOAT32] = from##_as_float, [KILN_DTYPE_FLOAT64] = \
                                                                         from##_as_double},
     static const ref_lean_cast casts[][KILN_DTYPE_BOOL + 1] = {
-        REF_INTS(LIST_OF_INT,
-                 0)[KILN_DTYPE_FLOAT32] = {LIST_OF(float)[KILN_DTYPE_FLOAT64] = float_as_double},
+        REF_INTS(LIST_OF_INT, 0)[KILN_DTYPE_FLOAT32] =
+            {LIST_OF(float)[KILN_DTYPE_FLOAT64] = float_as_double, [KILN_DTYPE_BFLOAT16] =
+                                                                       float_as_bfloat},
         [KILN_DTYPE_FLOAT64] = {LIST_OF(double)[KILN_DTYPE_FLOAT32] = double_as_float}};
     const kiln_dtype type = from == KILN_DTYPE_BOOL ? KILN_DTYPE_UINT8 : from;
     const bool some = type < KILN_DTYPE_BOOL && to <= KILN_DTYPE_BOOL;

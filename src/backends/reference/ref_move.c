@@ -242,31 +242,55 @@ static kiln_status ref_op_expand(ref_call *call)
     return KILN_OK;
 }
 
+/* Repeats blocks of `block` bytes, `count` of them `times` blocks apart. */
+static void repeat_blocks(char *to, int64_t count, int64_t times, size_t block)
+{
+    for (int64_t i = 0; i < count; i++, to += (size_t)times * block) {
+        for (int64_t k = 1; k < times; k++) {
+            memcpy(to + (size_t)k * block, to, block);
+        }
+    }
+}
+
+#define LONG_BLOCK 256 /* bytes that are worth a copy of their own */
+
 /* One copy from a view that has each repetition as a dimension of its own, where these are not too
- * many; else false. */
+ * many, else false; along the first dimension repeated what was written is copied. */
 static bool tile_at_once(const ref_tensor *x, const int64_t *repeats, ref_tensor *y)
 {
     int64_t dense[REF_RANK];
+    int64_t wide[REF_RANK];
     int64_t dims[2 * REF_RANK];
     int64_t from[2 * REF_RANK];
     int64_t to[2 * REF_RANK];
     int rank = 0;
+    int first = 0;
     ref_dense_strides(x->rank, x->dims, dense);
+    ref_dense_strides(y->rank, y->dims, wide);
+    while (first < x->rank && repeats[first] == 1) {
+        first++;
+    }
+    const size_t block =
+        first < x->rank ? (size_t)(x->dims[first] * wide[first]) * ref_element_size(x->dtype) : 0;
     for (int i = 0; i < x->rank; i++) {
-        if (repeats[i] != 1) {
+        if (repeats[i] != 1 && (i != first || block < LONG_BLOCK)) {
             dims[rank] = repeats[i];
-            from[rank++] = 0;
+            from[rank] = 0;
+            to[rank++] = wide[i] * x->dims[i];
         }
         if (x->dims[i] != 1) {
             dims[rank] = x->dims[i];
-            from[rank++] = dense[i];
+            from[rank] = dense[i];
+            to[rank++] = wide[i];
         }
     }
-    if (rank > REF_RANK) {
-        return false;
+    if (rank > REF_RANK || y->count == 0) {
+        return y->count == 0;
     }
-    ref_dense_strides(rank, dims, to);
     copy(x, 0, from, y, 0, to, rank, dims);
+    if (block >= LONG_BLOCK) {
+        repeat_blocks(y->data, ref_product(x->dims, 0, first), repeats[first], block);
+    }
     return true;
 }
 
@@ -301,7 +325,7 @@ static kiln_status ref_op_tile(ref_call *call)
     ref_walk_init(&walk, x->rank, repeats);
     ref_walk_add(&walk, steps);
     ref_walk_begin(&walk);
-    while (y->count > 0 && ref_walk_next(&walk)) {
+    while (ref_walk_next(&walk)) {
         for (int64_t i = 0; i < walk.length; i++) {
             copy(x, 0, from, y, walk.offset[0] + i * walk.step[0], to, x->rank, x->dims);
         }
