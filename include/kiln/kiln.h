@@ -34,6 +34,11 @@
 #include <kiln/inspect.h>
 #include <kiln/issues.h>
 #include <kiln/layers.h>
+#include <kiln/layers_attention.h>
+#include <kiln/layers_control.h>
+#include <kiln/layers_math.h>
+#include <kiln/layers_shape.h>
+#include <kiln/layers_spatial.h>
 #include <kiln/log.h>
 #include <kiln/memory.h>
 #include <kiln/network.h>
