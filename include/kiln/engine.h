@@ -107,7 +107,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_tune_file(const char *path,
  * that is replaced keeps its mode; a link stays and what it leads to is replaced; a device or pipe
  * is written to and has no manifest. Errors: NULL_ARGUMENT; IO; NOT_FOUND where there is no such
  * folder; BUSY where the folder stays locked; UNSUPPORTED for a backend that has nothing to save
- * (mock). Any thread. Since 0.1. */
+ * (mock); LIMIT for a manifest past 8 MiB, of some 100,000 weights. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_save(const kiln_engine *engine, const char *path);
 
 /* Loads what kiln_engine_save wrote, or a plan or ONNX file from elsewhere. Where a manifest lies
@@ -132,8 +132,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_save_bytes(const kiln_engine *e
 /* The manifest that belongs to those bytes, as JSON text: writes at most `size` bytes to `text`,
  * always with a NUL at the end, and to `*length` how long the whole is without it. A `size` of 0
  * only asks (`text` may be NULL then). What is measured while an engine runs may change it between
- * two calls. Errors: as kiln_engine_save_bytes; LIMIT where `size` is neither 0 nor enough. Any
- * thread. Since 0.1. */
+ * two calls. Errors: as kiln_engine_save_bytes and kiln_engine_save; LIMIT where `size` is neither
+ * 0 nor enough. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_manifest(const kiln_engine *engine, char *text,
                                                           size_t size, size_t *length);
 

@@ -11,9 +11,12 @@
 
 /* Within a manifest: that of the file which lay there before, while a save goes on. */
 #define PREVIOUS "previous"
-/* A manifest has some dozens of short lines, and may have scales; anything past this is something
- * else. */
-#define LARGEST_MANIFEST ((size_t)1 << 22)
+/* A manifest has some dozens of short lines, and may have scales and the shape of each matrix that
+ * a refit may replace; anything past this is something else. While a save goes on it has two
+ * entries.
+ */
+#define LARGEST_MANIFEST ((size_t)1 << 24)
+#define LARGEST_ENTRY (LARGEST_MANIFEST / 2)
 /* 2^53: up to there JSON's numbers hold every integer. */
 #define LARGEST_INTEGER 9007199254740992.0
 
@@ -100,11 +103,33 @@ static void free_text(char **text)
     cJSON_free(*text);
 }
 
-/* Writes `root` to `output`, which a commit puts at `beside`. */
-static kiln_status prepare(const char *beside, const cJSON *root, kln_output *output)
+static size_t part_size(const cJSON *root, const char *key)
 {
-    KLN_SCOPED(free_text) char *text = cJSON_Print(root);
-    KLN_RETURN_IF_NO_MEMORY(text, 1024, "a manifest");
+    return (size_t)cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(root, key));
+}
+
+/* The text of what was `filled`, unless it is too long to be read again. */
+static kiln_status print(const cJSON *root, bool filled, size_t most, char **text)
+{
+    KLN_SCOPED(free_text) char *printed = filled ? cJSON_Print(root) : NULL;
+    *text = NULL;
+    KLN_RETURN_IF_NO_MEMORY(printed, 1024, "a manifest");
+    const size_t size = strlen(printed);
+    KLN_RETURN_IF(size > most, KILN_ERROR_LIMIT,
+                  "the manifest would have %zu bytes, and %zu can be read: it has the scales of "
+                  "%zu inputs and outputs, and the shapes of %zu weights that a refit may replace; "
+                  "build without refit, or give the weights shorter names",
+                  size, most, part_size(root, KLN_MANIFEST_QUANTIZATION),
+                  part_size(root, KLN_MANIFEST_WEIGHT_SHAPES));
+    *text = KLN_TAKE(printed);
+    return KILN_OK;
+}
+
+/* Writes `root` to `output`, which a commit puts at `beside`. */
+static kiln_status prepare(const char *beside, const cJSON *root, size_t most, kln_output *output)
+{
+    KLN_SCOPED(free_text) char *text = NULL;
+    KLN_RETURN_IF_ERROR(print(root, true, most, &text));
     KLN_RETURN_IF_ERROR(kln_output_open(beside, output));
     KLN_RETURN_IF_ERROR(kln_output_write(output, text, strlen(text)));
     KLN_RETURN_IF_ERROR(kln_output_write(output, "\n", 1));
@@ -370,7 +395,7 @@ static kiln_status place(const char *path, const char *beside, cJSON *root, kln_
     KLN_SCOPED(kln_output_discard) kln_output both = {.descriptor = -1};
     KLN_SCOPED(kln_output_discard) kln_output last = {.descriptor = -1};
     cJSON *old = NULL;
-    KLN_RETURN_IF_ERROR(prepare(beside, root, &last));
+    KLN_RETURN_IF_ERROR(prepare(beside, root, LARGEST_ENTRY, &last));
     KLN_RETURN_IF_ERROR(read_old(path, beside, &old));
     if (old == NULL) {
         KLN_RETURN_IF_ERROR(kln_output_commit(&last));
@@ -380,7 +405,7 @@ static kiln_status place(const char *path, const char *beside, cJSON *root, kln_
         cJSON_Delete(old);
         return kln_fail_memory(1024, "a manifest");
     }
-    KLN_RETURN_IF_ERROR(prepare(beside, root, &both));
+    KLN_RETURN_IF_ERROR(prepare(beside, root, LARGEST_MANIFEST, &both));
     KLN_RETURN_IF_ERROR(kln_output_commit(&both));
     KLN_RETURN_IF_ERROR(kln_output_commit(file));
     return kln_output_commit(&last);
@@ -406,9 +431,10 @@ kiln_status kln_manifest_write(const kiln_engine *engine, kiln_span bytes, char 
 {
     kln_json_begin();
     cJSON *root = cJSON_CreateObject();
-    *text = root != NULL && fill(root, "", engine, bytes) ? cJSON_Print(root) : NULL;
+    const bool filled = root != NULL && fill(root, "", engine, bytes);
+    const kiln_status status = print(root, filled, LARGEST_ENTRY, text);
     cJSON_Delete(root);
-    return *text != NULL ? KILN_OK : kln_fail_memory(1024, "a manifest");
+    return status;
 }
 
 kiln_status kln_manifest_write_timings(const kiln_backend_info *info, int32_t device,
@@ -422,9 +448,9 @@ kiln_status kln_manifest_write_timings(const kiln_backend_info *info, int32_t de
         cJSON_AddStringToObject(root, "backend", info->name) != NULL &&
         cJSON_AddStringToObject(root, "backend_version", info->version) != NULL &&
         add_gpu(root, device);
-    *text = filled ? cJSON_Print(root) : NULL;
+    const kiln_status status = print(root, filled, LARGEST_ENTRY, text);
     cJSON_Delete(root);
-    return *text != NULL ? KILN_OK : kln_fail_memory(1024, "a manifest");
+    return status;
 }
 
 void kln_manifest_look(kiln_span text, kln_manifest_facts *facts)
