@@ -44,8 +44,9 @@ PEERS = {
 }
 # What programs share with the library: how sentences count, and UTF-8 (kiln_words of server/).
 SHARED = ("base/words.h",)
-# A module's door is kln_<module>.h; these modules have another name for it.
-DOORS = {"ops": {"ops/kln_ops.h", "ops/kln_schema.h"}}
+# A module's door is kln_<module>.h; these modules have a second one.
+DOORS = {"onnx": {"onnx/kln_onnx.h", "onnx/kln_look.h"},
+         "ops": {"ops/kln_ops.h", "ops/kln_schema.h"}}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 

@@ -5,7 +5,7 @@
 
 #include "cuda/kln_cuda.h"
 #include "engine_cache.h"
-#include "onnx/kln_onnx.h"
+#include "onnx/kln_look.h"
 
 /* Entries of another layout or meaning are not found. */
 #define FORMAT 1
@@ -81,24 +81,16 @@ static kiln_status hash_model(const kiln_model *model, const kln_onnx_model *rea
  * initializer, which a hint would make an input. */
 static bool is_said(const kln_onnx_graph *graph, const char *name)
 {
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        if (strcmp(graph->initializers[i].name, name) == 0) {
+    const kln_onnx_value *input = kln_onnx_find_value(graph->inputs, graph->input_count, name);
+    if (input == NULL || kln_onnx_find_initializer(graph, name) != NULL) {
+        return false;
+    }
+    for (size_t d = 0; d < input->type.rank; d++) {
+        if (input->type.dims[d].value < 0) {
             return false;
         }
     }
-    for (size_t i = 0; i < graph->input_count; i++) {
-        const kln_onnx_type *type = &graph->inputs[i].type;
-        if (strcmp(graph->inputs[i].name, name) != 0) {
-            continue;
-        }
-        for (size_t d = 0; d < type->rank; d++) {
-            if (type->dims[d].value < 0) {
-                return false;
-            }
-        }
-        return type->has_shape;
-    }
-    return false;
+    return input->type.has_shape;
 }
 
 static kiln_status add_option(kln_text *text, const kln_option *option,

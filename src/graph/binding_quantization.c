@@ -50,7 +50,7 @@ static bool is_quantizing(const kln_onnx_node *node)
 static bool is_passing(const kln_onnx_node *node)
 {
     return node->output_count == 1 && node->input_count > 0 &&
-           (kln_onnx_node_is(node, "Identity") || kln_onnx_node_is(node, "Cast"));
+           KLN_ONNX_NODE_IS_ANY(node, "Identity", "Cast");
 }
 
 static bool stores_integers(kiln_dtype dtype)
@@ -225,9 +225,9 @@ static kiln_status look_at_input(seeking *s, const kln_onnx_node *node, size_t i
     if (is_passing(node)) {
         return kln_names_set(&s->inputs, node->outputs[0], place);
     }
-    s->is_otherwise[place] = s->is_otherwise[place] ||
-                             (!kln_onnx_node_is(node, "Shape") && !kln_onnx_node_is(node, "Size") &&
-                              !stores_integers(s->bindings[place].dtype));
+    s->is_otherwise[place] =
+        s->is_otherwise[place] || (!KLN_ONNX_NODE_IS_ANY(node, "Shape", "Size") &&
+                                   !stores_integers(s->bindings[place].dtype));
     return KILN_OK;
 }
 

@@ -86,13 +86,12 @@ static kiln_status find_markable(kiln_network *network, const char *function, ki
                   "%s: the branch is part of an If or Loop already", function);
     KLN_RETURN_IF(built == NULL, KILN_ERROR_INVALID_ARGUMENT,
                   "%s: %d is no tensor of this network or branch", function, (int)tensor);
-    bool is_output = built->is_output;
+    const kln_onnx_graph *graph = network->graph;
     /* A branch may have captured one tensor twice. */
-    for (size_t i = 0; network->parent != NULL && i < network->graph->output_count; i++) {
-        is_output |= strcmp(network->graph->outputs[i].name, built->name) == 0;
-    }
-    KLN_RETURN_IF(is_output, KILN_ERROR_NAME, "%s: \"%s\" is an output already", function,
-                  built->name);
+    KLN_RETURN_IF(built->is_output || (network->parent != NULL &&
+                                       kln_onnx_find_value(graph->outputs, graph->output_count,
+                                                           built->name) != NULL),
+                  KILN_ERROR_NAME, "%s: \"%s\" is an output already", function, built->name);
     KLN_RETURN_IF_ERROR(kln_network_value(network, tensor, &value));
     *found = built;
     *known = kln_known_of(built->name, value);

@@ -95,12 +95,6 @@ void kiln_network_destroy(kiln_network *network)
     finish(network);
 }
 
-/* The IR version in which an operator set appeared. */
-static int64_t ir_of_opset(int32_t opset)
-{
-    return opset < 19 ? 8 : opset < 21 ? 9 : opset < 23 ? 10 : 11;
-}
-
 static kiln_status fill(kiln_network *network, const kiln_network_options *options)
 {
     kln_onnx_model *model = network->model;
@@ -109,7 +103,7 @@ static kiln_status fill(kiln_network *network, const kiln_network_options *optio
         kln_arena_strdup(&model->arena, options->name != NULL ? options->name : "network");
     model->producer_name = "kiln";
     model->producer_version = kiln_version_string();
-    model->ir_version = ir_of_opset(opset);
+    model->ir_version = kln_onnx_ir_of_opset(opset);
     KLN_RETURN_IF_NO_MEMORY(model->graph.name, 1, "a network's name");
     return kln_network_import(network, "", opset);
 }
@@ -163,38 +157,42 @@ static kiln_status use_name(kiln_network *network, const char *name)
                : kln_names_set(&network->names, name, USED_NAME);
 }
 
-static kiln_status use_names_inside(kiln_network *network, const kln_onnx_graph *graph);
-
-static kiln_status use_names_of_node(kiln_network *network, const kln_onnx_node *node)
+/* The names of tensors that the graph itself has. */
+static kiln_status each_tensor(kiln_network *network, const kln_onnx_graph *graph,
+                               kiln_status (*take)(kiln_network *network, const char *name))
 {
-    KLN_RETURN_IF_ERROR(use_name(network, node->name));
-    for (size_t i = 0; i < node->attribute_count; i++) {
-        const kln_onnx_attribute *attribute = &node->attributes[i];
-        if (attribute->type == KLN_ONNX_ATTRIBUTE_GRAPH && attribute->graph != NULL) {
-            KLN_RETURN_IF_ERROR(use_names_inside(network, attribute->graph));
-        }
-        for (size_t k = 0; attribute->type == KLN_ONNX_ATTRIBUTE_GRAPHS && k < attribute->count;
-             k++) {
-            KLN_RETURN_IF_ERROR(use_names_inside(network, attribute->graphs[k]));
+    for (size_t i = 0; i < graph->input_count; i++) {
+        KLN_RETURN_IF_ERROR(take(network, graph->inputs[i].name));
+    }
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(take(network, graph->initializers[i].name));
+    }
+    for (size_t i = 0; i < graph->sparse_initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(take(network, graph->sparse_initializer_names[i]));
+    }
+    for (size_t i = 0; i < graph->node_count; i++) {
+        for (size_t k = 0; k < graph->nodes[i].output_count; k++) {
+            KLN_RETURN_IF_ERROR(take(network, graph->nodes[i].outputs[k]));
         }
     }
     return KILN_OK;
 }
 
-/* As deep as the reader let graphs lie inside one another. */
-static kiln_status use_names_inside(kiln_network *network, const kln_onnx_graph *graph)
+/* Of nodes, and of all that lies in them. As deep as the reader let graphs lie inside one another.
+ */
+static kiln_status use_names_of_nodes(kiln_network *network, const kln_onnx_graph *graph)
 {
-    for (size_t i = 0; i < graph->input_count; i++) {
-        KLN_RETURN_IF_ERROR(use_name(network, graph->inputs[i].name));
-    }
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(use_name(network, graph->initializers[i].name));
-    }
     for (size_t i = 0; i < graph->node_count; i++) {
-        for (size_t k = 0; k < graph->nodes[i].output_count; k++) {
-            KLN_RETURN_IF_ERROR(use_name(network, graph->nodes[i].outputs[k]));
+        const kln_onnx_node *node = &graph->nodes[i];
+        KLN_RETURN_IF_ERROR(use_name(network, node->name));
+        for (size_t a = 0; a < node->attribute_count; a++) {
+            kln_onnx_graph *const *inner = NULL;
+            const size_t count = kln_onnx_graphs_of(&node->attributes[a], &inner);
+            for (size_t k = 0; k < count; k++) {
+                KLN_RETURN_IF_ERROR(each_tensor(network, inner[k], use_name));
+                KLN_RETURN_IF_ERROR(use_names_of_nodes(network, inner[k]));
+            }
         }
-        KLN_RETURN_IF_ERROR(use_names_of_node(network, &graph->nodes[i]));
     }
     return KILN_OK;
 }
@@ -202,23 +200,8 @@ static kiln_status use_names_inside(kiln_network *network, const kln_onnx_graph 
 static kiln_status take_names(kiln_network *network)
 {
     const kln_onnx_graph *graph = network->graph;
-    for (size_t i = 0; i < graph->input_count; i++) {
-        KLN_RETURN_IF_ERROR(take_tensor(network, graph->inputs[i].name));
-    }
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(take_tensor(network, graph->initializers[i].name));
-    }
-    for (size_t i = 0; i < graph->sparse_initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(take_tensor(network, graph->sparse_initializer_names[i]));
-    }
-    for (size_t i = 0; i < graph->node_count; i++) {
-        for (size_t k = 0; k < graph->nodes[i].output_count; k++) {
-            KLN_RETURN_IF_ERROR(take_tensor(network, graph->nodes[i].outputs[k]));
-        }
-    }
-    for (size_t i = 0; i < graph->node_count; i++) {
-        KLN_RETURN_IF_ERROR(use_names_of_node(network, &graph->nodes[i]));
-    }
+    KLN_RETURN_IF_ERROR(each_tensor(network, graph, take_tensor));
+    KLN_RETURN_IF_ERROR(use_names_of_nodes(network, graph));
     for (size_t i = 0; i < graph->output_count; i++) {
         const uint32_t id = kln_names_get(&network->names, graph->outputs[i].name);
         kln_built_tensor *tensor =

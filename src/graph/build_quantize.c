@@ -1,22 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "build_layer.h"
 
-static bool is_quantized(kiln_dtype dtype)
-{
-    switch (dtype) {
-        case KILN_DTYPE_INT8:
-        case KILN_DTYPE_UINT8:
-        case KILN_DTYPE_INT16:
-        case KILN_DTYPE_UINT16:
-        case KILN_DTYPE_INT4:
-        case KILN_DTYPE_UINT4:
-        case KILN_DTYPE_FLOAT8E4M3:
-        case KILN_DTYPE_FLOAT8E5M2:
-        case KILN_DTYPE_FLOAT4E2M1: return true;
-        default: return false;
-    }
-}
-
+/* 0: nothing is quantized to it. */
 static int64_t opset_of_dtype(kiln_dtype dtype)
 {
     switch (dtype) {
@@ -24,8 +9,12 @@ static int64_t opset_of_dtype(kiln_dtype dtype)
         case KILN_DTYPE_UINT8: return 10;
         case KILN_DTYPE_FLOAT8E4M3:
         case KILN_DTYPE_FLOAT8E5M2: return 19;
+        case KILN_DTYPE_INT16:
+        case KILN_DTYPE_UINT16:
+        case KILN_DTYPE_INT4:
+        case KILN_DTYPE_UINT4: return 21;
         case KILN_DTYPE_FLOAT4E2M1: return 23;
-        default: return 21;
+        default: return 0;
     }
 }
 
@@ -77,7 +66,7 @@ kiln_status kiln_network_add_quantize(kiln_network *network, const char *name, k
     const kiln_dtype type = zero != KILN_DTYPE_UNDEFINED    ? zero
                             : dtype != KILN_DTYPE_UNDEFINED ? dtype
                                                             : KILN_DTYPE_UINT8;
-    if (layer.status == KILN_OK && !is_quantized(type)) {
+    if (layer.status == KILN_OK && opset_of_dtype(type) == 0) {
         kln_layer_fail(&layer, KILN_ERROR_DTYPE, "%s is no type to quantize to",
                        kiln_dtype_name(type));
     }

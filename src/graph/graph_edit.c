@@ -19,14 +19,23 @@ bool kln_graph_edit_suits(const kln_onnx_model *model)
 {
     const kln_onnx_graph *graph = &model->graph;
     for (size_t i = 0; i < graph->node_count; i++) {
-        for (size_t k = 0; k < graph->nodes[i].attribute_count; k++) {
-            const kln_onnx_attribute_type type = graph->nodes[i].attributes[k].type;
-            if (type == KLN_ONNX_ATTRIBUTE_GRAPH || type == KLN_ONNX_ATTRIBUTE_GRAPHS) {
-                return false;
-            }
+        if (kln_onnx_holds_graphs(&graph->nodes[i])) {
+            return false;
         }
     }
     return graph->node_count != 0;
+}
+
+const kln_graph_inference *kln_inference_inside(const kln_node_inference *known,
+                                                const kln_onnx_graph *graph)
+{
+    const kln_graph_inference *found = NULL;
+    for (size_t i = 0; known != NULL && i < known->graph_count; i++) {
+        if (known->graphs[i] != NULL && known->graphs[i]->graph == graph) {
+            found = known->graphs[i];
+        }
+    }
+    return found;
 }
 
 /* --- what is there --- */
@@ -164,41 +173,21 @@ void kln_graph_edit_drop(kln_graph_edit *edit, size_t index)
     edit->dropped[index] = true;
 }
 
-static const char **copy_names(kln_arena *arena, const char *const *names, size_t count)
-{
-    const char **made = kln_arena_alloc_zeroed(arena, count, sizeof *made);
-    for (size_t i = 0; made != NULL && i < count; i++) {
-        made[i] = names[i];
-    }
-    return made;
-}
-
 kln_onnx_node *kln_graph_edit_add_node(kln_graph_edit *edit, size_t before, const char *domain,
                                        const char *op, const char *const *inputs,
                                        size_t input_count, const char *const *outputs,
                                        size_t output_count)
 {
-    kln_arena *arena = &edit->model->arena;
     if (KLN_GROW(NULL, edit->additions, edit->addition_count, edit->addition_capacity) != KILN_OK) {
         return NULL;
     }
     kln_graph_addition *made = &edit->additions[edit->addition_count];
-    *made = (kln_graph_addition){
-        .before = before,
-        .turn = edit->addition_count,
-        .node = {.op_type = op,
-                 .domain = domain,
-                 .overload = "",
-                 .name = outputs[0],
-                 .inputs = copy_names(arena, inputs, input_count),
-                 .input_count = input_count,
-                 .outputs = copy_names(arena, outputs, output_count),
-                 .output_count = output_count,
-                 .attributes = kln_arena_alloc_zeroed(arena, KLN_GRAPH_EDIT_ATTRIBUTES,
-                                                      sizeof(kln_onnx_attribute))}};
-    if (made->node.inputs == NULL || made->node.outputs == NULL || made->node.attributes == NULL) {
+    *made = (kln_graph_addition){.before = before, .turn = edit->addition_count};
+    if (kln_onnx_make_node(&edit->model->arena, op, inputs, input_count, outputs, output_count,
+                           KLN_GRAPH_EDIT_ATTRIBUTES, &made->node) != KILN_OK) {
         return NULL;
     }
+    made->node.domain = domain;
     edit->addition_count++;
     return &made->node;
 }
@@ -294,23 +283,6 @@ static void place_constants(const kln_graph_edit *edit, const kln_names *readers
     }
 }
 
-/* The model's list with the edit's domain in it, or NULL without memory. */
-static kln_onnx_opset *import(const kln_graph_edit *edit, size_t *count)
-{
-    kln_onnx_model *model = edit->model;
-    *count = model->opset_count;
-    if (edit->domain == NULL || kln_onnx_opset_version(model, edit->domain) != 0) {
-        return model->opsets;
-    }
-    kln_onnx_opset *made = kln_arena_alloc_zeroed(&model->arena, *count + 1, sizeof *made);
-    if (made != NULL) {
-        memcpy(made, model->opsets, *count * sizeof *made);
-        made[(*count)++] =
-            (kln_onnx_opset){.domain = edit->domain, .version = edit->domain_version};
-    }
-    return made;
-}
-
 kiln_status kln_graph_edit_commit(kln_graph_edit *edit)
 {
     kln_onnx_graph *graph = edit->graph;
@@ -319,22 +291,21 @@ kiln_status kln_graph_edit_commit(kln_graph_edit *edit)
     const size_t most_constants = graph->initializer_count + edit->weight_count;
     size_t node_count = 0;
     size_t constant_count = 0;
-    size_t opset_count = 0;
     KLN_SCOPED(kln_names_finish) kln_names readers = {0};
-    kln_onnx_opset *opsets = import(edit, &opset_count);
     kln_onnx_node *nodes = kln_arena_alloc_zeroed(arena, most_nodes, sizeof *nodes);
     kln_onnx_tensor *constants = kln_arena_alloc_zeroed(arena, most_constants, sizeof *constants);
-    KLN_FAIL_IF(opsets == NULL || nodes == NULL || constants == NULL, no_memory());
+    KLN_FAIL_IF(nodes == NULL || constants == NULL, no_memory());
     place_nodes(edit, nodes, &node_count);
     KLN_RETURN_IF_ERROR(count_readers(graph, nodes, node_count, &readers));
     place_constants(edit, &readers, constants, &constant_count);
+    if (edit->domain != NULL) {
+        KLN_RETURN_IF_ERROR(kln_onnx_import(edit->model, edit->domain, edit->domain_version));
+    }
     graph->nodes = nodes;
     graph->node_count = node_count;
     graph->node_capacity = most_nodes;
     graph->initializers = constants;
     graph->initializer_count = constant_count;
     graph->initializer_capacity = most_constants;
-    edit->model->opsets = opsets;
-    edit->model->opset_count = opset_count;
     return KILN_OK;
 }

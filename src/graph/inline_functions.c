@@ -165,17 +165,6 @@ static kiln_status copy_attributes(inliner *in, const call_frame *frame, kln_onn
 
 /* --- calls --- */
 
-static bool holds_graph(const kln_onnx_node *node)
-{
-    for (size_t i = 0; i < node->attribute_count; i++) {
-        const kln_onnx_attribute_type type = node->attributes[i].type;
-        if (type == KLN_ONNX_ATTRIBUTE_GRAPH || type == KLN_ONNX_ATTRIBUTE_GRAPHS) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Whether the body means the same under the model's operator sets; imports what they lack. */
 static kiln_status agrees(inliner *in, const kln_onnx_function *function, bool *same)
 {
@@ -185,23 +174,17 @@ static kiln_status agrees(inliner *in, const kln_onnx_function *function, bool *
         const kln_onnx_opset *opset = &function->opsets[i];
         const int64_t version = kln_onnx_opset_version(model, opset->domain);
         if (version == 0) {
-            kln_onnx_opset *made =
-                kln_arena_alloc_zeroed(in->arena, model->opset_count + 1, sizeof *made);
-            KLN_FAIL_IF(made == NULL, no_memory());
-            memcpy(made, model->opsets, model->opset_count * sizeof *made);
-            made[model->opset_count] = *opset;
-            model->opsets = made;
-            model->opset_count++;
+            KLN_RETURN_IF_ERROR(kln_onnx_import(model, opset->domain, opset->version));
         }
         for (size_t n = 0;
              version != 0 && version != opset->version && *same && n < function->body.node_count;
              n++) {
             const kln_onnx_node *node = &function->body.nodes[n];
             const char *domain = kln_onnx_plain_domain(node->domain);
-            *same =
-                !holds_graph(node) && (strcmp(domain, kln_onnx_plain_domain(opset->domain)) != 0 ||
-                                       kln_operator_find(domain, node->op_type, opset->version) ==
-                                           kln_operator_find(domain, node->op_type, version));
+            *same = !kln_onnx_holds_graphs(node) &&
+                    (strcmp(domain, kln_onnx_plain_domain(opset->domain)) != 0 ||
+                     kln_operator_find(domain, node->op_type, opset->version) ==
+                         kln_operator_find(domain, node->op_type, version));
         }
     }
     return KILN_OK;
@@ -209,19 +192,9 @@ static kiln_status agrees(inliner *in, const kln_onnx_function *function, bool *
 
 static kiln_status add_identity(inliner *in, const char *from, const char *to)
 {
-    kln_onnx_graph *made = in->made;
-    kln_onnx_node node = {.name = to,
-                          .op_type = "Identity",
-                          .domain = "",
-                          .overload = "",
-                          .inputs = kln_arena_alloc_zeroed(in->arena, 1, sizeof(char *)),
-                          .input_count = 1,
-                          .outputs = kln_arena_alloc_zeroed(in->arena, 1, sizeof(char *)),
-                          .output_count = 1};
-    KLN_FAIL_IF(node.inputs == NULL || node.outputs == NULL, no_memory());
-    node.inputs[0] = from;
-    node.outputs[0] = to;
-    return kln_onnx_add_node(in->arena, made, &node);
+    kln_onnx_node node;
+    KLN_RETURN_IF_ERROR(kln_onnx_make_node(in->arena, "Identity", &from, 1, &to, 1, 0, &node));
+    return kln_onnx_add_node(in->arena, in->made, &node);
 }
 
 static kiln_status bind(call_frame *inner, const char *formal, const char *actual, size_t *count)

@@ -198,18 +198,13 @@ static kiln_status walk_inside(kiln_inspection *self, const graph_place *place, 
             : NULL;
     for (size_t i = 0; i < node->attribute_count; i++) {
         const kln_onnx_attribute *attribute = &node->attributes[i];
-        const bool is_one = attribute->type == KLN_ONNX_ATTRIBUTE_GRAPH && attribute->graph != NULL;
-        const bool are_several = attribute->type == KLN_ONNX_ATTRIBUTE_GRAPHS;
-        const size_t count = is_one ? 1 : are_several ? attribute->count : 0;
+        kln_onnx_graph *const *graphs = NULL;
+        const size_t count = kln_onnx_graphs_of(attribute, &graphs);
         for (size_t k = 0; k < count; k++) {
-            graph_place inner = {.graph = is_one ? attribute->graph : attribute->graphs[k],
-                                 .attribute = attribute->name,
-                                 .depth = place->depth + 1};
-            for (size_t g = 0; inferred != NULL && g < inferred->graph_count; g++) {
-                if (inferred->graphs[g] != NULL && inferred->graphs[g]->graph == inner.graph) {
-                    inner.inferred = inferred->graphs[g];
-                }
-            }
+            const graph_place inner = {.graph = graphs[k],
+                                       .inferred = kln_inference_inside(inferred, graphs[k]),
+                                       .attribute = attribute->name,
+                                       .depth = place->depth + 1};
             KLN_RETURN_IF_ERROR(walk(self, &inner, with_nodes));
         }
     }

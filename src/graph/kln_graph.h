@@ -7,6 +7,7 @@
 #include <kiln/engine.h>
 #include <kiln/network.h>
 
+#include "onnx/kln_look.h"
 #include "ops/kln_ops.h"
 
 /* The model that a network is (build_network.c). STATE for a branch. */
@@ -44,6 +45,11 @@ KILN_MUST_CHECK kiln_status kln_graph_read_quantization(const kln_onnx_graph *gr
                                                         size_t count);
 
 /* --- what is in a graph (graph_edit.c) --- */
+
+/* What is known of a graph that an attribute of the node holds. NULL where nothing is, or `known`
+ * is NULL. */
+const kln_graph_inference *kln_inference_inside(const kln_node_inference *known,
+                                                const kln_onnx_graph *graph);
 
 /* By the name of a tensor. */
 typedef struct kln_graph_index {

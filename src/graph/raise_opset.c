@@ -63,7 +63,6 @@ static const struct {
 typedef struct raiser {
     kln_onnx_model *model;
     kln_arena *arena;
-    kln_inference *inference;
     int64_t from, to;
     unsigned made; /* names */
     uint32_t at;   /* the node's place in its graph */
@@ -83,7 +82,7 @@ static kiln_status in_the_way(const raiser *r, const kln_onnx_node *node, int64_
                     node->op_type, (long long)since);
 }
 
-/* The node without attribute `name`, which is returned, or NULL. */
+/* The node without attribute `name`, which is returned, or NULL; there is room for one more. */
 static kiln_status take_attribute(const raiser *r, kln_onnx_node *node, const char *name,
                                   const kln_onnx_attribute **taken)
 {
@@ -149,23 +148,12 @@ static kiln_status last_axis(const raiser *r, const kln_graph_inference *known, 
     return KILN_OK;
 }
 
-static bool says(const kln_onnx_attribute *attribute, const char *text)
-{
-    return attribute != NULL && attribute->s.size == strlen(text) &&
-           memcmp(attribute->s.data, text, attribute->s.size) == 0;
-}
-
 static kiln_status name_count(const raiser *r, kln_onnx_node *node)
 {
-    kln_onnx_attribute *made =
-        kln_arena_alloc_zeroed(r->arena, node->attribute_count + 1, sizeof *made);
-    KLN_FAIL_IF(made == NULL, no_memory());
-    if (node->attribute_count != 0) {
-        memcpy(made, node->attributes, node->attribute_count * sizeof *made);
-    }
-    made[node->attribute_count++] = (kln_onnx_attribute){
+    const kln_onnx_attribute *before = NULL;
+    KLN_RETURN_IF_ERROR(take_attribute(r, node, "num_outputs", &before));
+    node->attributes[node->attribute_count++] = (kln_onnx_attribute){
         .name = "num_outputs", .type = KLN_ONNX_ATTRIBUTE_INT, .i = (int64_t)node->output_count};
-    node->attributes = made;
     return KILN_OK;
 }
 
@@ -177,9 +165,9 @@ static kiln_status rename_mode(const raiser *r, kln_onnx_node *node)
     if (mode != NULL) {
         kln_onnx_attribute *renamed = &node->attributes[node->attribute_count++];
         *renamed = *mode;
-        renamed->s = says(mode, "bilinear")  ? (kiln_span){"linear", 6}
-                     : says(mode, "bicubic") ? (kiln_span){"cubic", 5}
-                                             : mode->s;
+        renamed->s = kln_onnx_attribute_is(mode, "bilinear")  ? (kiln_span){"linear", 6}
+                     : kln_onnx_attribute_is(mode, "bicubic") ? (kiln_span){"cubic", 5}
+                                                              : mode->s;
     }
     return KILN_OK;
 }
@@ -198,7 +186,8 @@ static kiln_status apply(raiser *r, const kln_graph_inference *known, kln_onnx_g
         case ONE_OUTPUT: return node->output_count == 1 ? KILN_OK : in_the_way(r, node, since);
         case WORDS: return rename_mode(r, node);
         case MODE_LOST:
-            return says(mode, "tf_half_pixel_for_nn") ? in_the_way(r, node, since) : KILN_OK;
+            return kln_onnx_attribute_is(mode, "tf_half_pixel_for_nn") ? in_the_way(r, node, since)
+                                                                       : KILN_OK;
         case RATIO_LOST: {
             const kln_onnx_attribute *lost = NULL;
             return take_attribute(r, node, "ratio", &lost);
@@ -227,15 +216,9 @@ static kiln_status raise_inside(raiser *r, const kln_node_inference *known, kln_
         if (a->type != KLN_ONNX_ATTRIBUTE_GRAPH || a->graph == NULL) {
             continue;
         }
-        const kln_graph_inference *seen = NULL;
-        for (size_t g = 0; known != NULL && g < known->graph_count; g++) {
-            seen = known->graphs[g] != NULL && known->graphs[g]->graph == a->graph
-                       ? known->graphs[g]
-                       : seen;
-        }
         kln_onnx_graph *inner = kln_arena_alloc_zeroed(r->arena, 1, sizeof *inner);
         KLN_FAIL_IF(inner == NULL, no_memory());
-        KLN_RETURN_IF_ERROR(raise_graph(r, seen, a->graph, inner));
+        KLN_RETURN_IF_ERROR(raise_graph(r, kln_inference_inside(known, a->graph), a->graph, inner));
         a->graph = inner;
     }
     node->attributes = attributes;
@@ -267,14 +250,6 @@ static kiln_status raise_graph(raiser *r, const kln_graph_inference *known,
     return KILN_OK;
 }
 
-/* The IR version in which an operator set appeared: onnx/docs/Versioning.md. */
-static int64_t ir_of(int64_t opset)
-{
-    static const int64_t newest[] = {0, 0, 0, 3, 3, 3, 3, 3, 3,  3,  5,  6,  7,
-                                     7, 7, 8, 8, 8, 8, 9, 9, 10, 10, 11, 11, 12};
-    return opset < (int64_t)KLN_ARRAY_LENGTH(newest) ? newest[opset] : 13;
-}
-
 /* Before IR version 4 an initializer had to be an input, and was a constant nonetheless. */
 static kiln_status drop_inputs(const raiser *r, kln_onnx_graph *graph)
 {
@@ -304,8 +279,9 @@ static kiln_status set_opset(raiser *r)
         made[i].version =
             kln_onnx_plain_domain(made[i].domain)[0] == '\0' ? r->to : made[i].version;
     }
+    const int64_t ir = kln_onnx_ir_of_opset(r->to);
     model->opsets = made;
-    model->ir_version = model->ir_version < ir_of(r->to) ? ir_of(r->to) : model->ir_version;
+    model->ir_version = model->ir_version < ir ? ir : model->ir_version;
     return KILN_OK;
 }
 
@@ -326,7 +302,6 @@ kiln_status kln_raise_opset(kln_onnx_model *model, int64_t version)
                   (long long)r.from, model->function_count != 0 ? " and functions of its own" : "",
                   (long long)version, OLDEST);
     KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &inference));
-    r.inference = inference;
     KLN_RETURN_IF_ERROR(raise_graph(&r, inference->graph, &model->graph, &made));
     if (model->ir_version < KLN_ONNX_IR_OF_OPTIONAL_INPUTS) {
         KLN_RETURN_IF_ERROR(drop_inputs(&r, &made));

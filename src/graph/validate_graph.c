@@ -9,23 +9,20 @@
 void kln_validate_header(kln_validation *v)
 {
     const kln_onnx_model *model = v->model;
-    char found[32];
-    (void)snprintf(found, sizeof found, "%lld", (long long)model->ir_version);
+    const char *found = KLN_PRINTED("%lld", (long long)model->ir_version);
     if (model->ir_version < 1) {
         kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_MODEL, "", "ir_version", "at least 1",
                            found, "the model says IR version %s; every model has one from 1 on",
                            found);
     } else if (v->options->newest_ir > 0 && model->ir_version > v->options->newest_ir) {
-        char known[32];
-        (void)snprintf(known, sizeof known, "at most %lld", (long long)v->options->newest_ir);
+        const char *known = KLN_PRINTED("at most %lld", (long long)v->options->newest_ir);
         kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_UNSUPPORTED, "", "ir_version", known,
                            found,
                            "the model has IR version %s, but the %.40s backend reads versions up "
                            "to %lld; save it with an older one",
                            found, v->options->backend, (long long)v->options->newest_ir);
     } else if (model->ir_version > KLN_ONNX_IR_NEWEST) {
-        char known[32];
-        (void)snprintf(known, sizeof known, "at most %d", KLN_ONNX_IR_NEWEST);
+        const char *known = KLN_PRINTED("at most %d", KLN_ONNX_IR_NEWEST);
         kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_MODEL, "", "ir_version", known,
                            found, "the model has IR version %s; Kiln knows those up to %d", found,
                            KLN_ONNX_IR_NEWEST);
@@ -38,19 +35,18 @@ void kln_validate_header(kln_validation *v)
     for (size_t i = 0; i < model->opset_count; i++) {
         const kln_onnx_opset *opset = &model->opsets[i];
         const int64_t newest = kln_operator_newest(opset->domain);
-        (void)snprintf(found, sizeof found, "%lld", (long long)opset->version);
+        const char *given = KLN_PRINTED("%lld", (long long)opset->version);
         if (opset->version < 1) {
             kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_OPSET, "", opset->domain,
-                               "at least 1", found, "operator set \"%.100s\" has version %s",
-                               opset->domain, found);
+                               "at least 1", given, "operator set \"%.100s\" has version %s",
+                               opset->domain, given);
         } else if (newest > 0 && opset->version > newest) {
-            char known[32];
-            (void)snprintf(known, sizeof known, "%lld", (long long)newest);
+            const char *known = KLN_PRINTED("%lld", (long long)newest);
             kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_OPSET, "", opset->domain, known,
-                               found,
+                               given,
                                "operator set \"%.100s\" has version %s; Kiln knows versions up "
                                "to %s and reads the operators as they stand there",
-                               opset->domain, found, known);
+                               opset->domain, given, known);
         }
     }
 }
@@ -60,8 +56,6 @@ void kln_validate_header(kln_validation *v)
 static void check_weights(kln_validation *v, const kln_onnx_tensor *tensor)
 {
     const char *name = tensor->name;
-    uint64_t elements = 1;
-    bool fits = true;
     for (size_t i = 0; i < tensor->rank; i++) {
         if (tensor->dims[i] < 0) {
             kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_WEIGHTS, "", name,
@@ -70,38 +64,31 @@ static void check_weights(kln_validation *v, const kln_onnx_tensor *tensor)
                                (long long)tensor->dims[i]);
             return;
         }
-        fits = fits && !__builtin_mul_overflow(elements, (uint64_t)tensor->dims[i], &elements);
     }
-    if (tensor->dtype == KILN_DTYPE_STRING || tensor->rank == SIZE_MAX) {
+    if (tensor->dtype == KILN_DTYPE_STRING) {
         return;
     }
     const unsigned bits = kln_onnx_wire_bits(tensor->wire_dtype);
     if (bits == 0) {
-        char found[32];
-        (void)snprintf(found, sizeof found, "%d", (int)tensor->wire_dtype);
+        const char *found = KLN_PRINTED("%d", (int)tensor->wire_dtype);
         kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_DTYPE, "", name, "a data type", found,
                            "weights \"%.200s\" have data type %s, which is none", name, found);
         return;
     }
-    uint64_t total = 0;
-    fits = fits && !__builtin_mul_overflow(elements, (uint64_t)bits, &total) &&
-           total <= UINT64_MAX - 7;
-    const uint64_t bytes = fits ? (total + 7) / 8 : UINT64_MAX;
-    if (tensor->is_external && tensor->data.data == NULL) {
-        return;
-    }
-    if (!fits || tensor->data.size != bytes) {
-        char found[48];
-        const char *expected = KLN_PRINTED("%llu bytes", (unsigned long long)bytes);
-        (void)snprintf(found, sizeof found, "%zu bytes", tensor->data.size);
+    size_t bytes = SIZE_MAX;
+    const bool is_elsewhere = tensor->is_external && tensor->data.data == NULL;
+    const bool fits = kln_onnx_tensor_bytes(tensor, bits, &bytes);
+    if (!is_elsewhere && (!fits || tensor->data.size != bytes)) {
+        const char *expected = KLN_PRINTED("%zu bytes", bytes);
+        const char *found = KLN_PRINTED("%zu bytes", tensor->data.size);
         kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_WEIGHTS, "", name, expected, found,
                            "weights \"%.200s\" have %s, but their type and shape need %s", name,
                            found, expected);
     }
 }
 
-static void check_declared_weights(kln_validation *v, const kln_onnx_graph *graph,
-                                   const kln_value *value, const kln_onnx_tensor *tensor)
+static void check_declared_weights(kln_validation *v, const kln_value *value,
+                                   const kln_onnx_tensor *tensor)
 {
     if (tensor->wire_dtype != value->wire_dtype && value->wire_dtype != 0) {
         kln_validate_issue(
@@ -122,7 +109,6 @@ static void check_declared_weights(kln_validation *v, const kln_onnx_graph *grap
                            "\"%.150s\" is declared as %.100s, but its weights have another shape",
                            tensor->name, expected);
     }
-    (void)graph;
 }
 
 static void check_initializers(kln_validation *v, const kln_graph_inference *graph)
@@ -138,7 +124,7 @@ static void check_initializers(kln_validation *v, const kln_graph_inference *gra
         const uint32_t place = kln_names_get(&graph->names, tensor->name);
         const kln_value *value = place != KLN_NAMES_NONE ? graph->values[place] : NULL;
         if (value != NULL && value->initializer == tensor) {
-            check_declared_weights(v, graph->graph, value, tensor);
+            check_declared_weights(v, value, tensor);
         }
         if (value != NULL && value->consumers == 0) {
             kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNUSED, "", tensor->name,
@@ -344,7 +330,7 @@ static void check_unused(kln_validation *v, const kln_graph_inference *graph, ui
 static void check_names(kln_validation *v, const kln_graph_inference *graph, bool outermost)
 {
     const kln_onnx_graph *names = graph->graph;
-    kln_names seen = {0};
+    KLN_SCOPED(kln_names_finish) kln_names seen = {0};
     for (size_t i = 0; outermost && i < names->output_count && v->status == KILN_OK; i++) {
         const char *name = names->outputs[i].name;
         if (kln_names_get(&seen, name) != KLN_NAMES_NONE) {
@@ -372,7 +358,6 @@ static void check_names(kln_validation *v, const kln_graph_inference *graph, boo
             v->status = kln_names_set(&seen, name, (uint32_t)i);
         }
     }
-    kln_names_finish(&seen);
 }
 
 /* One call stands for all of them. */

@@ -19,6 +19,11 @@ kiln_status kln_validate(const kln_onnx_model *model, const kln_validate_options
     return kln_validate_inference(inference, options, issues);
 }
 
+static void validate_main_graph(kln_validation *v)
+{
+    kln_validate_graph(v, v->inference->graph, NULL);
+}
+
 kiln_status kln_validate_inference(kln_inference *inference, const kln_validate_options *options,
                                    kiln_issue_list **issues)
 {
@@ -29,21 +34,12 @@ kiln_status kln_validate_inference(kln_inference *inference, const kln_validate_
                         .status = KILN_OK};
     KLN_NEW(v.functions, v.model->function_count + 1, "validation");
     v.status = kln_issues_add_missing(inference->issues, v.model);
-    if (v.status == KILN_OK) {
-        kln_validate_doubts(&v);
+    static void (*const steps[])(kln_validation * v) = {kln_validate_doubts, kln_validate_header,
+                                                        validate_main_graph, kln_validate_ranges};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(steps) && v.status == KILN_OK; i++) {
+        steps[i](&v);
     }
-    if (v.status == KILN_OK) {
-        kln_validate_header(&v);
-    }
-    if (v.status == KILN_OK) {
-        kln_validate_graph(&v, inference->graph, NULL);
-    }
-    if (v.status == KILN_OK) {
-        kln_validate_ranges(&v);
-    }
-    if (v.status == KILN_OK) {
-        v.status = kln_issues_sort(inference->issues);
-    }
+    KLN_THEN(v.status, kln_issues_sort(inference->issues));
     if (v.status == KILN_OK) {
         *issues = take_issues(inference);
     }

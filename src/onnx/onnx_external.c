@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kln_look.h"
 #include "onnx_read.h"
 
 /* Where external files may lie: the folder itself and, where the model is a link (as in the cache

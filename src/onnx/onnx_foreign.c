@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <ctype.h>
+#include <strings.h>
 
 #include "onnx_read.h"
 
@@ -63,12 +64,7 @@ static bool contains(kiln_span bytes, const char *text)
 
 static bool begins(const char *text, size_t size, const char *word)
 {
-    for (size_t i = 0; word[i] != '\0'; i++) {
-        if (i >= size || tolower((unsigned char)text[i]) != word[i]) {
-            return false;
-        }
-    }
-    return true;
+    return size >= strlen(word) && strncasecmp(text, word, strlen(word)) == 0;
 }
 
 /* A ZIP file lists its members at its end. */
@@ -141,11 +137,7 @@ static const char *text_kind(const char *text, size_t size)
 
 static bool is_zero(const unsigned char *bytes, size_t size)
 {
-    size_t i = 0;
-    while (i < size && bytes[i] == 0) {
-        i++;
-    }
-    return i == size;
+    return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
 }
 
 const char *kln_onnx_foreign(kiln_span bytes)

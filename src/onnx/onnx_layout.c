@@ -105,9 +105,9 @@ static const kln_layout kln_layout_shape = {
     {                                                                                            \
         .name = (name_), .kind = KLN_FIELD_MESSAGE, .offset = 0, .message = &kln_layout_##layout \
     }
-#define INNER(table, hooks)                                      \
-    .size = sizeof(kln_onnx_type), .present = AT(type, present), \
-    .unknown = AT(type, inner_unknown), FIELDS(table), hooks
+#define INNER(title, table)                                                       \
+    .name = (title), .size = sizeof(kln_onnx_type), .present = AT(type, present), \
+    .unknown = AT(type, inner_unknown), FIELDS(table)
 
 static void tensor_type_after(void *message, uint32_t number)
 {
@@ -129,14 +129,14 @@ static const kln_field tensor_type_fields[] = {
 };
 
 static const kln_layout kln_layout_tensor_type = {
-    .name = "TypeProto.Tensor",
-    INNER(tensor_type_fields, .after = tensor_type_after),
+    INNER("TypeProto.Tensor", tensor_type_fields),
+    .after = tensor_type_after,
     .holds = tensor_type_holds,
 };
 
 static const kln_layout kln_layout_sparse_tensor_type = {
-    .name = "TypeProto.SparseTensor",
-    INNER(tensor_type_fields, .after = tensor_type_after),
+    INNER("TypeProto.SparseTensor", tensor_type_fields),
+    .after = tensor_type_after,
     .holds = tensor_type_holds,
 };
 
@@ -145,13 +145,11 @@ static const kln_field element_fields[] = {
 };
 
 static const kln_layout kln_layout_sequence_type = {
-    .name = "TypeProto.Sequence",
-    INNER(element_fields, .after = NULL),
+    INNER("TypeProto.Sequence", element_fields),
 };
 
 static const kln_layout kln_layout_optional_type = {
-    .name = "TypeProto.Optional",
-    INNER(element_fields, .after = NULL),
+    INNER("TypeProto.Optional", element_fields),
 };
 
 static const kln_field map_fields[] = {
@@ -160,8 +158,7 @@ static const kln_field map_fields[] = {
 };
 
 static const kln_layout kln_layout_map_type = {
-    .name = "TypeProto.Map",
-    INNER(map_fields, .after = NULL),
+    INNER("TypeProto.Map", map_fields),
 };
 
 /* TypeProto's oneof: the field number of each kind. */
@@ -266,6 +263,25 @@ bool kln_onnx_is_number_field(uint32_t number)
            number == KLN_TENSOR_UINT64_DATA;
 }
 
+/* The type must be known before the numbers are, wherever it stands. */
+static kiln_status tensor_prepare(const kln_onnx_reader *reader, kln_wire wire, void *message)
+{
+    kln_onnx_tensor *tensor = message;
+    while (wire.at != wire.end) {
+        kln_wire_field field;
+        KLN_RETURN_IF_ERROR(kln_onnx_next(reader, &kln_layout_tensor, &wire, &field));
+        if (field.number == KLN_TENSOR_DATA_TYPE && field.type == KLN_WIRE_VARINT) {
+            tensor->wire_dtype = (int32_t)(uint32_t)field.value;
+        } else if (field.number == KLN_TENSOR_SEGMENT) {
+            return kln_fail(KILN_ERROR_UNSUPPORTED,
+                            "byte %zu, TensorProto.segment: tensors in segments are not read",
+                            kln_onnx_byte(reader, field.start));
+        }
+    }
+    tensor->dtype = kln_onnx_dtype(tensor->wire_dtype);
+    return KILN_OK;
+}
+
 /* Numbers of a type that has no match here stay as they are. */
 static bool tensor_takes(const void *message, uint32_t number)
 {
@@ -275,6 +291,7 @@ static bool tensor_takes(const void *message, uint32_t number)
 
 const kln_layout kln_layout_tensor = {
     MESSAGE("TensorProto", tensor),
+    .prepare = tensor_prepare,
     .takes = tensor_takes,
     .hooks = KLN_HOOKS_TENSOR,
 };

@@ -74,14 +74,13 @@ static kiln_status finish_model(kln_onnx_reader *reader, kln_wire wire, void *me
     return KILN_OK;
 }
 
-static const kln_read_hooks hooks[KLN_HOOKS_COUNT] = {
-    [KLN_HOOKS_TENSOR] = {kln_onnx_prepare_tensor, kln_onnx_finish_tensor},
-    [KLN_HOOKS_GRAPH] = {NULL, finish_graph},
-    [KLN_HOOKS_FUNCTION] = {NULL, finish_function},
-    [KLN_HOOKS_MODEL] = {NULL, finish_model},
+static const kln_read_finish finishes[KLN_HOOKS_COUNT] = {
+    [KLN_HOOKS_TENSOR] = kln_onnx_finish_tensor,
+    [KLN_HOOKS_GRAPH] = finish_graph,
+    [KLN_HOOKS_FUNCTION] = finish_function,
+    [KLN_HOOKS_MODEL] = finish_model,
 };
 
-/* Reads `bytes`; the model owns `mapping` from now on, whatever happens. */
 /* The mapping, if any, is the model's or closed. */
 static kiln_status keep_mapping(kln_mapping *mapping, kln_onnx_model *model)
 {
@@ -99,6 +98,7 @@ static kiln_status keep_mapping(kln_mapping *mapping, kln_onnx_model *model)
     return KILN_OK;
 }
 
+/* Reads `bytes`; the model owns `mapping` from now on, whatever happens. */
 static kiln_status read_model(kiln_span bytes, const char *folder, const char *path, bool partly,
                               kln_mapping *mapping, kln_onnx_model **result)
 {
@@ -108,7 +108,7 @@ static kiln_status read_model(kiln_span bytes, const char *folder, const char *p
         kln_mapping_close(mapping);
         return status;
     }
-    kln_onnx_reader reader = {.hooks = hooks,
+    kln_onnx_reader reader = {.finish = finishes,
                               .model = model,
                               .arena = &model->arena,
                               .base = bytes.data,

@@ -14,15 +14,12 @@ typedef struct kln_external {
 
 struct kln_onnx_reader;
 
-typedef struct kln_read_hooks {
-    /* Optional. Looks at the message's fields before the others do. */
-    kiln_status (*prepare)(const struct kln_onnx_reader *reader, kln_wire wire, void *message);
-    /* Optional. The whole message was read. */
-    kiln_status (*finish)(struct kln_onnx_reader *reader, kln_wire wire, void *message);
-} kln_read_hooks;
+/* The whole message was read. NULL: nothing is to be done then. */
+typedef kiln_status (*kln_read_finish)(struct kln_onnx_reader *reader, kln_wire wire,
+                                       void *message);
 
 typedef struct kln_onnx_reader {
-    const kln_read_hooks *hooks; /* by kln_hooks */
+    const kln_read_finish *finish; /* by kln_hooks */
     kln_onnx_model *model;
     kln_arena *arena;
     const uint8_t *base; /* where the bytes begin, to say how far a failure is */
@@ -69,16 +66,11 @@ KILN_MUST_CHECK kiln_status kln_onnx_read_string(kln_onnx_reader *reader, const 
                                                  const kln_field *field, kiln_span bytes,
                                                  const char **string);
 
-/* Hooks of tensors (onnx_read_tensor.c). */
-kiln_status kln_onnx_prepare_tensor(const kln_onnx_reader *reader, kln_wire wire, void *message);
+/* Of tensors (onnx_read_tensor.c). */
 kiln_status kln_onnx_finish_tensor(kln_onnx_reader *reader, kln_wire wire, void *message);
 
 /* The field of TensorProto that holds elements of this type when raw_data does not; 0: none. */
 uint32_t kln_onnx_data_field(kiln_dtype dtype);
-
-/* Bytes of a dense tensor of these dims. False: a dimension is negative, or the product is past
- * what a size_t holds. */
-bool kln_onnx_tensor_bytes(const kln_onnx_tensor *tensor, unsigned bits, size_t *bytes);
 
 /* Maps every external tensor from `folder` (onnx_external.c). `model_path` may be NULL: the model
  * was no file. */

@@ -373,11 +373,9 @@ static kiln_status read_inside(kln_onnx_reader *reader, const kln_layout *layout
     static const uint8_t nothing[1];
     const uint8_t *begin = bytes.size != 0 ? bytes.data : nothing;
     const kln_wire wire = {begin, begin + bytes.size};
-    const kln_read_hooks *hooks = &reader->hooks[layout->hooks];
+    const kln_read_finish finish = reader->finish[layout->hooks];
     if (layout->prepare != NULL) {
         KLN_RETURN_IF_ERROR(layout->prepare(reader, wire, message));
-    } else if (hooks->prepare != NULL) {
-        KLN_RETURN_IF_ERROR(hooks->prepare(reader, wire, message));
     }
     tally *found = take_scratch(reader);
     KLN_RETURN_IF_NO_MEMORY(found, sizeof *found, "a message of the model");
@@ -386,8 +384,7 @@ static kiln_status read_inside(kln_onnx_reader *reader, const kln_layout *layout
     KLN_THEN(status, fill(reader, layout, wire, found, message));
     found->next = reader->scratch;
     reader->scratch = found;
-    return status == KILN_OK && hooks->finish != NULL ? hooks->finish(reader, wire, message)
-                                                      : status;
+    return status == KILN_OK && finish != NULL ? finish(reader, wire, message) : status;
 }
 
 kiln_status kln_onnx_read_message(kln_onnx_reader *reader, const kln_layout *layout,

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "kln_look.h"
 #include "onnx_read.h"
 
 _Static_assert(sizeof(float) == 4 && sizeof(double) == 8 && CHAR_BIT == 8, "IEEE 754 is needed");
@@ -53,25 +54,6 @@ bool kln_onnx_tensor_bytes(const kln_onnx_tensor *tensor, unsigned bits, size_t 
 }
 
 /* --- which fields --- */
-
-/* The type must be known before the numbers are, wherever it stands. */
-kiln_status kln_onnx_prepare_tensor(const kln_onnx_reader *reader, kln_wire wire, void *message)
-{
-    kln_onnx_tensor *tensor = message;
-    while (wire.at != wire.end) {
-        kln_wire_field field;
-        KLN_RETURN_IF_ERROR(kln_onnx_next(reader, &kln_layout_tensor, &wire, &field));
-        if (field.number == KLN_TENSOR_DATA_TYPE && field.type == KLN_WIRE_VARINT) {
-            tensor->wire_dtype = (int32_t)(uint32_t)field.value;
-        } else if (field.number == KLN_TENSOR_SEGMENT) {
-            return kln_fail(KILN_ERROR_UNSUPPORTED,
-                            "byte %zu, TensorProto.segment: tensors in segments are not read",
-                            kln_onnx_byte(reader, field.start));
-        }
-    }
-    tensor->dtype = kln_onnx_dtype(tensor->wire_dtype);
-    return KILN_OK;
-}
 
 uint32_t kln_onnx_data_field(kiln_dtype dtype)
 {

@@ -29,7 +29,7 @@ const kln_onnx_tensor *kln_onnx_weight_at(const kln_onnx_model *model, size_t in
 
 kiln_status kln_onnx_model_copy(const kln_onnx_model *base, kln_onnx_model **made, kiln_span *bytes)
 {
-    KLN_SCOPED(kln_text_finish) kln_text message = {.limit = (size_t)INT32_MAX};
+    KLN_SCOPED(kln_text_finish) kln_text message = {.limit = KLN_ONNX_MESSAGE_LIMIT};
     KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(base, KLN_ONNX_WEIGHTS_LEFT_OUT, &message));
     *bytes = (kiln_span){message.data, message.size};
     KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(*bytes, NULL, made));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "kln_onnx.h"
+#include "kln_look.h"
 
 static const kln_onnx_tensor *visit_list(const kln_onnx_tensor *tensors, size_t count,
                                          kln_onnx_visit visit, void *user)
@@ -16,18 +16,17 @@ static const kln_onnx_tensor *visit_attribute(const kln_onnx_attribute *attribut
                                               kln_onnx_visit visit, void *user)
 {
     const kln_onnx_tensor *found = NULL;
-    switch (attribute->type) {
-        case KLN_ONNX_ATTRIBUTE_TENSOR: return visit_list(attribute->tensor, 1, visit, user);
-        case KLN_ONNX_ATTRIBUTE_TENSORS:
-            return visit_list(attribute->tensors, attribute->count, visit, user);
-        case KLN_ONNX_ATTRIBUTE_GRAPH: return kln_onnx_visit_tensors(attribute->graph, visit, user);
-        case KLN_ONNX_ATTRIBUTE_GRAPHS:
-            for (size_t i = 0; i < attribute->count && found == NULL; i++) {
-                found = kln_onnx_visit_tensors(attribute->graphs[i], visit, user);
-            }
-            return found;
-        default: return NULL;
+    kln_onnx_graph *const *graphs = NULL;
+    const size_t count = kln_onnx_graphs_of(attribute, &graphs);
+    if (attribute->type == KLN_ONNX_ATTRIBUTE_TENSOR) {
+        found = visit_list(attribute->tensor, 1, visit, user);
+    } else if (attribute->type == KLN_ONNX_ATTRIBUTE_TENSORS) {
+        found = visit_list(attribute->tensors, attribute->count, visit, user);
     }
+    for (size_t i = 0; i < count && found == NULL; i++) {
+        found = kln_onnx_visit_tensors(graphs[i], visit, user);
+    }
+    return found;
 }
 
 /* The reader refuses deeper nesting, so the walk need not count. */

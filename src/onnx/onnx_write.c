@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "onnx_write.h"
 
-/* Protobuf's own limit of one message. */
-#define LARGEST_MESSAGE ((uint64_t)INT32_MAX)
-
 kiln_status kln_onnx_measure(kln_onnx_writer *writer, const kln_onnx_model *model)
 {
     writer->measures = true;
     KLN_RETURN_IF_ERROR(kln_onnx_put_model(writer, model));
     KLN_RETURN_IF(
-        writer->total > LARGEST_MESSAGE, KILN_ERROR_LIMIT,
-        "the model would take %llu bytes in one message, 2147483647 are the limit of the format%s",
-        (unsigned long long)writer->total,
+        writer->total > KLN_ONNX_MESSAGE_LIMIT, KILN_ERROR_LIMIT,
+        "the model would take %llu bytes in one message, %zu are the limit of the format%s",
+        (unsigned long long)writer->total, KLN_ONNX_MESSAGE_LIMIT,
         writer->weights == KLN_ONNX_WEIGHTS_INLINE ? "; its weights must go to an external file"
                                                    : "");
     writer->measures = false;

@@ -26,8 +26,7 @@ uint64_t kln_precision_multiplications(const kln_onnx_node *node, const kln_grap
     const bool is_conv = kln_onnx_node_is(node, "Conv");
     const bool is_across = kln_onnx_node_is(node, "ConvTranspose");
     if (known == NULL || node->input_count < 2 || node->output_count == 0 ||
-        (!is_conv && !is_across && !kln_onnx_node_is(node, "MatMul") &&
-         !kln_onnx_node_is(node, "Gemm"))) {
+        (!is_conv && !is_across && !KLN_ONNX_NODE_IS_ANY(node, "MatMul", "Gemm"))) {
         return 0;
     }
     const kln_value *left = kln_inference_find(known, node->inputs[0]);

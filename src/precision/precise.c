@@ -114,21 +114,7 @@ static kiln_status check_achieved(const precise_pass *pass)
  * version 7 came with operator set 12, version 3 with 8 (onnx/docs/Versioning.md). */
 static kiln_status import_casts(kln_onnx_model *model)
 {
-    if (kln_onnx_opset_version(model, "") != 0) {
-        return KILN_OK;
-    }
-    kln_onnx_opset *made =
-        kln_arena_alloc_zeroed(&model->arena, model->opset_count + 1, sizeof *made);
-    if (made == NULL) {
-        return precise_no_memory();
-    }
-    if (model->opset_count != 0) {
-        memcpy(made, model->opsets, model->opset_count * sizeof *made);
-    }
-    made[model->opset_count++] =
-        (kln_onnx_opset){.domain = "", .version = model->ir_version >= 7 ? 12 : 8};
-    model->opsets = made;
-    return KILN_OK;
+    return kln_onnx_import(model, "", model->ir_version >= 7 ? 12 : 8);
 }
 
 /* Before it, Cast named its type by a text. */

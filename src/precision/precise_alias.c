@@ -9,36 +9,33 @@
 /* In bytes: a larger constant would take its room twice. */
 #define SMALL ((size_t)1 << 16)
 
-static bool is_among(const kln_onnx_value *values, size_t count, const char *name)
-{
-    bool found = false;
-    for (size_t i = 0; !found && i < count; i++) {
-        found = strcmp(values[i].name, name) == 0;
-    }
-    return found;
-}
-
 /* The small initializer that no caller replaces and that the node is an Identity of, or NULL. */
 static const kln_onnx_tensor *aliased(const kln_onnx_graph *graph, const kln_onnx_node *node,
                                       const kiln_precision_options *options)
 {
-    if (!kln_onnx_node_is(node, "Identity") || node->output_count != 1 ||
-        quantize_is_kept(options, node) ||
-        is_among(graph->outputs, graph->output_count, node->outputs[0])) {
+    if (!kln_onnx_node_is(node, "Identity") || quantize_is_kept(options, node)) {
         return NULL;
     }
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        const kln_onnx_tensor *tensor = &graph->initializers[i];
-        if (strcmp(tensor->name, node->inputs[0]) == 0) {
-            const bool fits = tensor->data.data != NULL && tensor->data.size <= SMALL &&
-                              !is_among(graph->inputs, graph->input_count, tensor->name);
-            return fits ? tensor : NULL;
-        }
-    }
-    return NULL;
+    const kln_onnx_tensor *tensor = kln_onnx_find_initializer(graph, node->inputs[0]);
+    const bool fits = tensor != NULL && tensor->data.data != NULL && tensor->data.size <= SMALL &&
+                      kln_onnx_find_value(graph->inputs, graph->input_count, tensor->name) == NULL;
+    return fits ? tensor : NULL;
 }
 
-kiln_status kln_precision_unalias(kln_onnx_model *model, const kiln_precision_options *options)
+static const kln_onnx_tensor *constant_of(const kln_onnx_graph *graph, const kln_onnx_node *node,
+                                          const kiln_precision_options *options)
+{
+    (void)graph;
+    (void)options;
+    const kln_onnx_attribute *value = kln_onnx_find_attribute(node, "value");
+    return kln_onnx_node_is(node, "Constant") && value != NULL ? value->tensor : NULL;
+}
+
+/* Nodes that are a constant, in the eyes of `found`, become initializers, but for outputs. */
+static kiln_status hoist(kln_onnx_model *model, const kiln_precision_options *options,
+                         const kln_onnx_tensor *(*found)(const kln_onnx_graph *graph,
+                                                         const kln_onnx_node *node,
+                                                         const kiln_precision_options *options))
 {
     kln_onnx_graph graph = model->graph;
     kln_onnx_node *nodes =
@@ -47,17 +44,29 @@ kiln_status kln_precision_unalias(kln_onnx_model *model, const kiln_precision_op
     KLN_RETURN_IF_NO_MEMORY(nodes, graph.node_count * sizeof *nodes, "a list of nodes");
     KLN_RETURN_IF_ERROR(kln_onnx_copy_initializers(&model->arena, &graph));
     for (size_t i = 0; i < graph.node_count; i++) {
-        const kln_onnx_tensor *tensor = aliased(&graph, &graph.nodes[i], options);
-        if (tensor == NULL) {
-            nodes[kept++] = graph.nodes[i];
+        const kln_onnx_node *node = &graph.nodes[i];
+        const kln_onnx_tensor *tensor = found(&graph, node, options);
+        if (tensor == NULL || node->output_count != 1 ||
+            kln_onnx_find_value(graph.outputs, graph.output_count, node->outputs[0]) != NULL) {
+            nodes[kept++] = *node;
             continue;
         }
         kln_onnx_tensor named = *tensor;
-        named.name = graph.nodes[i].outputs[0];
+        named.name = node->outputs[0];
         KLN_RETURN_IF_ERROR(kln_onnx_add_initializer(&model->arena, &graph, &named));
     }
     graph.nodes = nodes;
     graph.node_count = graph.node_capacity = kept;
     model->graph = graph;
     return KILN_OK;
+}
+
+kiln_status kln_precision_unalias(kln_onnx_model *model, const kiln_precision_options *options)
+{
+    return hoist(model, options, aliased);
+}
+
+kiln_status quantize_hoist_constants(kln_onnx_model *model)
+{
+    return hoist(model, NULL, constant_of);
 }

@@ -30,17 +30,8 @@ static const char *const never[] = {"BitCast",
                                     "ReduceLogSumExp",
                                     "ReduceSumSquare",
                                     "STFT",
-                                    "SoftmaxCrossEntropyLoss"};
-
-static bool is_among_never(const char *name)
-{
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(never); i++) {
-        if (strcmp(never[i], name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
+                                    "SoftmaxCrossEntropyLoss",
+                                    NULL};
 
 static void stay(precise_node *decided, kiln_precision_reason reason, const char *detail)
 {
@@ -53,8 +44,7 @@ static void stay(precise_node *decided, kiln_precision_reason reason, const char
 static bool is_adding(const kln_onnx_node *node)
 {
     const kln_onnx_attribute *reduction = kln_onnx_find_attribute(node, "reduction");
-    return (kln_onnx_node_is(node, "ScatterElements") || kln_onnx_node_is(node, "ScatterND")) &&
-           reduction != NULL &&
+    return KLN_ONNX_NODE_IS_ANY(node, "ScatterElements", "ScatterND") && reduction != NULL &&
            (reduction->s.size != 4 || memcmp(reduction->s.data, "none", 4) != 0);
 }
 
@@ -94,7 +84,7 @@ static bool must_stay(const precise_pass *pass, const precise_graph *graph, size
     if (quantize_is_kept(pass->options, node)) {
         stay(decided, KILN_PRECISION_KEPT, "");
     } else if (is_adding(node) || strcmp(node->domain, "ai.onnx.ml") == 0 ||
-               (kln_onnx_plain_domain(node->domain)[0] == '\0' && is_among_never(node->op_type))) {
+               kln_onnx_node_is_among(node, never)) {
         stay(decided, KILN_PRECISION_LOSSY, "");
     } else if (wide != NULL) {
         stay(decided, KILN_PRECISION_RANGE, wide);
@@ -142,8 +132,7 @@ static bool takes_half(const precise_pass *pass, const precise_graph *graph, siz
 static bool holds_scales(const precise_pass *pass, const precise_graph *graph,
                          const kln_onnx_node *node)
 {
-    const bool quantizes =
-        kln_onnx_node_is(node, "QuantizeLinear") || kln_onnx_node_is(node, "DequantizeLinear");
+    const bool quantizes = KLN_ONNX_NODE_IS_ANY(node, "QuantizeLinear", "DequantizeLinear");
     const precise_value *scale =
         quantizes && node->input_count > 1 ? precise_find(graph, node->inputs[1]) : NULL;
     if (!quantizes) {
@@ -253,13 +242,12 @@ static void decide_plain(const precise_pass *pass, precise_graph *graph, size_t 
 
 /* --- graphs inside nodes --- */
 
-static kiln_status require_outputs(precise_graph *inner, size_t from, bool half)
+static void require_outputs(precise_graph *inner, size_t from)
 {
     for (size_t i = from; i < inner->graph->output_count; i++) {
         precise_value *value = precise_find(inner, inner->graph->outputs[i].name);
-        inner->half_outputs[i] = half && value != NULL && value->is_half;
+        inner->half_outputs[i] = value != NULL && value->is_half;
     }
-    return KILN_OK;
 }
 
 static void count_outputs(precise_graph *graph)
@@ -335,7 +323,7 @@ static kiln_status decide_loop(precise_pass *pass, precise_graph *graph, size_t 
     KLN_RETURN_IF_ERROR(decide(pass, inner));
     const size_t first = kln_onnx_node_is(node, "Loop") ? 1 : 0; /* its condition comes before */
     if (carried != SIZE_MAX && first + carried <= inner->graph->output_count) {
-        KLN_RETURN_IF_ERROR(require_outputs(inner, first + carried, true));
+        require_outputs(inner, first + carried);
         for (size_t i = carried; i < node->output_count; i++) {
             precise_value *out = precise_find(graph, node->outputs[i]);
             const bool half = first + i < inner->graph->output_count && out != NULL &&
@@ -377,8 +365,7 @@ static bool is_source(const precise_graph *graph, const kln_onnx_node *node)
     if (out == NULL || !out->is_single || (kln_onnx_node_is(node, "Cast") && to == NULL)) {
         return false;
     }
-    return kln_onnx_node_is(node, "Cast") || kln_onnx_node_is(node, "Constant") ||
-           kln_onnx_node_is(node, "ConstantOfShape");
+    return KLN_ONNX_NODE_IS_ANY(node, "Cast", "Constant", "ConstantOfShape");
 }
 
 /* What quantizes takes its input as it is: a cast would stand between the integers and the kernel

@@ -11,16 +11,6 @@
  */
 #include "precise_parts.h"
 
-static bool is_one_of(const kln_onnx_node *node, const char *const *names)
-{
-    for (; *names != NULL; names++) {
-        if (kln_onnx_node_is(node, *names)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static const char *const arithmetic[] = {
     "Add",    "Sub",    "Mul",     "Div",       "Floor",     "Ceil",       "Round",   "Pow",
     "Sqrt",   "Exp",    "Neg",     "Abs",       "Concat",    "Gather",     "Squeeze", "Min",
@@ -52,7 +42,7 @@ static void flow(precise_graph *graph, size_t index)
 {
     const kln_onnx_node *node = &graph->graph->nodes[index];
     const bool measures = strcmp(node->op_type, "Shape") == 0 || strcmp(node->op_type, "Size") == 0;
-    const bool passes = is_one_of(node, arithmetic);
+    const bool passes = kln_onnx_node_is_among(node, arithmetic);
     bool counted = false;
     bool shape = true;
     bool single = false;
@@ -87,8 +77,8 @@ static void flow(precise_graph *graph, size_t index)
             out->is_single &&
             (starts || (passes && !mixed && (counted || strcmp(node->op_type, "Range") == 0)));
         out->is_squared = out->is_single && single &&
-                          ((is_one_of(node, squares) && twice && out->is_reduced) ||
-                           (squared && !unsquare && is_one_of(node, after_squares)));
+                          ((kln_onnx_node_is_among(node, squares) && twice && out->is_reduced) ||
+                           (squared && !unsquare && kln_onnx_node_is_among(node, after_squares)));
     }
 }
 
@@ -124,7 +114,8 @@ static kiln_status mark_backwards(precise_graph *graph, size_t index, kln_names 
     precise_node *decided = &graph->nodes[index];
     const bool reads = has_counted(graph, node, true);
     const bool makes = has_counted(graph, node, false);
-    const bool ends = reads && (is_one_of(node, counters) || is_whole((int32_t)cast_to(node)));
+    const bool ends =
+        reads && (kln_onnx_node_is_among(node, counters) || is_whole((int32_t)cast_to(node)));
     bool of_shapes = makes;
     for (size_t k = 0; k < node->output_count; k++) {
         const precise_value *out = precise_find(graph, node->outputs[k]);
@@ -149,7 +140,7 @@ kiln_status precise_mark_exact(precise_graph *graph)
     for (size_t i = 0; i < count; i++) {
         const kln_onnx_node *node = &graph->graph->nodes[i];
         precise_value *in = node->input_count != 0 ? precise_find(graph, node->inputs[0]) : NULL;
-        if (in != NULL && is_one_of(node, reductions)) {
+        if (in != NULL && kln_onnx_node_is_among(node, reductions)) {
             in->is_reduced = true;
         }
     }

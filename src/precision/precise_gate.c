@@ -46,6 +46,11 @@ static void mark_around(precise_graph *graph)
     }
 }
 
+static const char *const activations[] = {"Sigmoid",   "HardSigmoid", "Tanh", "Elu",
+                                          "Softplus",  "HardSwish",   "Selu", "Softsign",
+                                          "LeakyRelu", "Clip",        "Celu", "ThresholdedRelu",
+                                          "PRelu",     "Mish",        "Gelu", NULL};
+
 static const kln_onnx_node *maker_of(const precise_graph *graph, const char *name, size_t *index)
 {
     const kln_value *value = kln_inference_find(graph->known, name);
@@ -64,33 +69,19 @@ static bool has_quantized_weights(const precise_graph *graph, const kln_onnx_nod
     return maker != NULL && kln_onnx_node_is(maker, "DequantizeLinear");
 }
 
-static bool is_activation(const kln_onnx_node *node)
-{
-    static const char *const all[] = {"Sigmoid",   "HardSigmoid", "Tanh", "Elu",
-                                      "Softplus",  "HardSwish",   "Selu", "Softsign",
-                                      "LeakyRelu", "Clip",        "Celu", "ThresholdedRelu",
-                                      "PRelu",     "Mish",        "Gelu"};
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(all); i++) {
-        if (kln_onnx_node_is(node, all[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* The convolution and the activation that `node` quantizes the result of. */
 static void mark_activated(precise_graph *graph, const kln_onnx_node *node)
 {
     size_t at = 0;
     size_t before = 0;
     const kln_onnx_node *activation = maker_of(graph, node->inputs[0], &at);
-    if (activation == NULL || !is_activation(activation)) {
+    if (activation == NULL || !kln_onnx_node_is_among(activation, activations)) {
         return;
     }
     const kln_value *between = kln_inference_find(graph->known, activation->inputs[0]);
     const kln_onnx_node *conv = maker_of(graph, activation->inputs[0], &before);
     if (conv != NULL && has_quantized_weights(graph, conv) &&
-        (kln_onnx_node_is(conv, "Conv") || kln_onnx_node_is(conv, "ConvTranspose"))) {
+        KLN_ONNX_NODE_IS_ANY(conv, "Conv", "ConvTranspose")) {
         graph->nodes[at].is_bytes = true;
         graph->nodes[before].is_bytes = between->consumers == 1;
     }

@@ -87,10 +87,8 @@ static kiln_status look_inside(precise_pass *pass, precise_graph *made, size_t i
     kln_arena *arena = &pass->inference->arena;
     size_t count = 0;
     for (size_t i = 0; i < node->attribute_count; i++) {
-        const kln_onnx_attribute *a = &node->attributes[i];
-        count += a->type == KLN_ONNX_ATTRIBUTE_GRAPH && a->graph != NULL ? 1
-                 : a->type == KLN_ONNX_ATTRIBUTE_GRAPHS                  ? a->count
-                                                                         : 0;
+        kln_onnx_graph *const *inner = NULL;
+        count += kln_onnx_graphs_of(&node->attributes[i], &inner);
     }
     decided->detail = "";
     if (node->name[0] != '\0') {
@@ -101,24 +99,15 @@ static kiln_status look_inside(precise_pass *pass, precise_graph *made, size_t i
     KLN_FAIL_IF(decided->wants == NULL || decided->graphs == NULL, precise_no_memory());
     for (size_t i = 0; i < node->attribute_count; i++) {
         const kln_onnx_attribute *a = &node->attributes[i];
-        const bool is_list = a->type == KLN_ONNX_ATTRIBUTE_GRAPHS;
-        const size_t graphs = is_list                                                   ? a->count
-                              : a->type == KLN_ONNX_ATTRIBUTE_GRAPH && a->graph != NULL ? 1
-                                                                                        : 0;
+        kln_onnx_graph *const *inner = NULL;
+        const size_t graphs = kln_onnx_graphs_of(a, &inner);
         for (size_t k = 0; k < graphs; k++) {
-            const kln_onnx_graph *inner = is_list ? a->graphs[k] : a->graph;
-            const kln_graph_inference *seen = NULL;
-            for (size_t g = 0; known != NULL && g < known->graph_count; g++) {
-                seen = known->graphs[g] != NULL && known->graphs[g]->graph == inner
-                           ? known->graphs[g]
-                           : seen;
-            }
             const char *label =
                 kln_arena_printf(arena, "%s%s%s/%s", made->label, made->label[0] != '\0' ? "/" : "",
                                  node->name[0] != '\0' ? node->name : node->op_type, a->name);
             KLN_FAIL_IF(label == NULL, precise_no_memory());
-            KLN_RETURN_IF_ERROR(precise_look(pass, inner, seen, made, label,
-                                             &decided->graphs[decided->graph_count]));
+            KLN_RETURN_IF_ERROR(precise_look(pass, inner[k], kln_inference_inside(known, inner[k]),
+                                             made, label, &decided->graphs[decided->graph_count]));
             decided->graph_count++;
         }
     }

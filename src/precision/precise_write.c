@@ -25,24 +25,12 @@ static const char *suffix_of(const precise_pass *pass, bool half)
 static kiln_status add_cast(precise_pass *pass, precise_graph *graph, const char *from,
                             const char *to, bool half)
 {
-    kln_arena *arena = &pass->model->arena;
-    kln_onnx_node node = {.name = fresh_name(pass, to, "cast"),
-                          .op_type = "Cast",
-                          .domain = "",
-                          .overload = "",
-                          .inputs = kln_arena_alloc_zeroed(arena, 1, sizeof(char *)),
-                          .input_count = 1,
-                          .outputs = kln_arena_alloc_zeroed(arena, 1, sizeof(char *)),
-                          .output_count = 1,
-                          .attributes = kln_arena_alloc_zeroed(arena, 1, sizeof *node.attributes),
-                          .attribute_count = 1};
-    KLN_FAIL_IF(
-        node.name == NULL || node.inputs == NULL || node.outputs == NULL || node.attributes == NULL,
-        precise_no_memory());
-    node.inputs[0] = from;
-    node.outputs[0] = to;
-    node.attributes[0] = (kln_onnx_attribute){
-        .name = "to", .type = KLN_ONNX_ATTRIBUTE_INT, .i = half ? pass->half_wire : WIRE_FLOAT};
+    kln_onnx_node node;
+    KLN_RETURN_IF_ERROR(
+        kln_onnx_make_node(&pass->model->arena, "Cast", &from, 1, &to, 1, 1, &node));
+    node.name = fresh_name(pass, to, "cast");
+    KLN_FAIL_IF(node.name == NULL, precise_no_memory());
+    kln_graph_edit_set_int(&node, "to", half ? pass->half_wire : WIRE_FLOAT);
     kln_precision_report_totals(pass->report)->cast_count++;
     return kln_onnx_add_node(&pass->model->arena, graph->made, &node);
 }

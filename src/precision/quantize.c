@@ -276,12 +276,10 @@ static kiln_status mark_read(const kln_onnx_graph *graph, kln_names *read)
             KLN_RETURN_IF_ERROR(kln_names_set(read, node->inputs[k], 0));
         }
         for (size_t k = 0; k < node->attribute_count; k++) {
-            const kln_onnx_attribute *a = &node->attributes[k];
-            if (a->graph != NULL) {
-                KLN_RETURN_IF_ERROR(mark_read(a->graph, read));
-            }
-            for (size_t g = 0; a->graphs != NULL && g < a->count; g++) {
-                KLN_RETURN_IF_ERROR(mark_read(a->graphs[g], read));
+            kln_onnx_graph *const *inside = NULL;
+            const size_t count = kln_onnx_graphs_of(&node->attributes[k], &inside);
+            for (size_t g = 0; g < count; g++) {
+                KLN_RETURN_IF_ERROR(mark_read(inside[g], read));
             }
         }
     }
@@ -290,8 +288,7 @@ static kiln_status mark_read(const kln_onnx_graph *graph, kln_names *read)
 
 static bool is_constant_node(const kln_onnx_node *node)
 {
-    return node->output_count == 1 &&
-           (kln_onnx_node_is(node, "Constant") || kln_onnx_node_is(node, "ConstantOfShape"));
+    return node->output_count == 1 && KLN_ONNX_NODE_IS_ANY(node, "Constant", "ConstantOfShape");
 }
 
 /* Constants that nobody reads any more. */

@@ -18,9 +18,7 @@ static bool is_attention(const quantize_index *index, const kln_onnx_node *node)
     const kln_onnx_node *weights = quantize_producer(index, node->inputs[0]);
     for (int steps = 0; steps < 2 && weights != NULL && !kln_onnx_node_is(weights, "Softmax");
          steps++) {
-        const bool is_masked = kln_onnx_node_is(weights, "Cast") ||
-                               kln_onnx_node_is(weights, "Mul") ||
-                               kln_onnx_node_is(weights, "Where");
+        const bool is_masked = KLN_ONNX_NODE_IS_ANY(weights, "Cast", "Mul", "Where");
         weights =
             is_masked ? quantize_producer(index, weights->inputs[weights->input_count - 1]) : NULL;
     }
@@ -42,8 +40,8 @@ static bool projects_attention(const quantize_index *index, const char *input)
 bool quantize_has_no_gain(const kiln_precision_options *options, const quantize_index *index,
                           const kln_onnx_node *node, const quantize_product *product)
 {
-    if (options->rest == KILN_PRECISION_DEFAULT || kln_onnx_node_is(node, "Conv") ||
-        kln_onnx_node_is(node, "ConvTranspose")) {
+    if (options->rest == KILN_PRECISION_DEFAULT ||
+        KLN_ONNX_NODE_IS_ANY(node, "Conv", "ConvTranspose")) {
         return false;
     }
     if (product->width <= NARROW && projects_attention(index, node->inputs[product->input])) {

@@ -87,32 +87,14 @@ static kiln_status settle(const bindings_pass *pass, size_t index, edge *e)
     return e->how.count != 0 ? KILN_OK : fit_range(pass, e->name, &e->how);
 }
 
-static kln_onnx_value *find(kln_onnx_value *values, size_t count, const char *name)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(values[i].name, name) == 0) {
-            return &values[i];
-        }
-    }
-    return NULL;
-}
-
-static bool has_weights(const kln_onnx_graph *graph, const char *name)
-{
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        if (strcmp(graph->initializers[i].name, name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* The binding itself. */
 static kiln_status find_edge(const bindings_pass *pass, const kiln_binding_quantization *asked,
                              edge *e)
 {
-    kln_onnx_value *input = find(pass->graph.inputs, pass->graph.input_count, asked->name);
-    kln_onnx_value *output = find(pass->graph.outputs, pass->graph.output_count, asked->name);
+    kln_onnx_value *input =
+        kln_onnx_find_value(pass->graph.inputs, pass->graph.input_count, asked->name);
+    kln_onnx_value *output =
+        kln_onnx_find_value(pass->graph.outputs, pass->graph.output_count, asked->name);
     *e = (edge){.name = asked->name,
                 .value = input != NULL ? input : output,
                 .is_input = input != NULL,
@@ -120,7 +102,8 @@ static kiln_status find_edge(const bindings_pass *pass, const kiln_binding_quant
     KLN_RETURN_IF(e->value == NULL, KILN_ERROR_NAME,
                   "kiln_precision_options.bindings: \"%s\" is no input and no output of the model",
                   asked->name);
-    KLN_RETURN_IF((input != NULL && output != NULL) || has_weights(&pass->graph, asked->name),
+    KLN_RETURN_IF((input != NULL && output != NULL) ||
+                      kln_onnx_find_initializer(&pass->graph, asked->name) != NULL,
                   KILN_ERROR_UNSUPPORTED,
                   "kiln_precision_options.bindings: \"%s\" cannot be quantized: it %s", asked->name,
                   output != NULL ? "is input and output at once" : "has a value of its own");
@@ -129,7 +112,7 @@ static kiln_status find_edge(const bindings_pass *pass, const kiln_binding_quant
 
 static bool is_made(const kln_onnx_graph *graph, const char *name)
 {
-    bool is_it = has_weights(graph, name);
+    bool is_it = kln_onnx_find_initializer(graph, name) != NULL;
     for (size_t i = 0; !is_it && i < graph->node_count; i++) {
         for (size_t k = 0; !is_it && k < graph->nodes[i].output_count; k++) {
             is_it = strcmp(graph->nodes[i].outputs[k], name) == 0;
@@ -270,20 +253,17 @@ static bool graph_reads(const kln_onnx_graph *graph, const char *name)
         }
         reads = reads || attribute_reads(node, name);
     }
-    for (size_t i = 0; !reads && i < graph->output_count; i++) {
-        reads = strcmp(graph->outputs[i].name, name) == 0;
-    }
-    return reads;
+    return reads || kln_onnx_find_value(graph->outputs, graph->output_count, name) != NULL;
 }
 
 static bool attribute_reads(const kln_onnx_node *node, const char *name)
 {
     bool reads = false;
     for (size_t k = 0; !reads && k < node->attribute_count; k++) {
-        const kln_onnx_attribute *a = &node->attributes[k];
-        reads = a->graph != NULL && graph_reads(a->graph, name);
-        for (size_t g = 0; !reads && a->graphs != NULL && g < a->count; g++) {
-            reads = graph_reads(a->graphs[g], name);
+        kln_onnx_graph *const *inside = NULL;
+        const size_t count = kln_onnx_graphs_of(&node->attributes[k], &inside);
+        for (size_t g = 0; !reads && g < count; g++) {
+            reads = graph_reads(inside[g], name);
         }
     }
     return reads;
@@ -348,9 +328,9 @@ static kiln_status leave_out(bindings_pass *pass, const edge *e, bool *done)
             continue;
         }
         const char *inner = e->is_input ? node->outputs[0] : node->inputs[0];
-        if (find(pass->graph.inputs, pass->graph.input_count, inner) == NULL &&
-            find(pass->graph.outputs, pass->graph.output_count, inner) == NULL &&
-            !has_weights(&pass->graph, inner)) {
+        if (kln_onnx_find_value(pass->graph.inputs, pass->graph.input_count, inner) == NULL &&
+            kln_onnx_find_value(pass->graph.outputs, pass->graph.output_count, inner) == NULL &&
+            kln_onnx_find_initializer(&pass->graph, inner) == NULL) {
             if (e->is_input || !graph_reads(&pass->graph, e->inside)) {
                 drop_node(pass, i);
             }
@@ -406,9 +386,11 @@ static kiln_status raise_opset(kln_onnx_model *model, const kiln_precision_optio
     for (size_t i = 0; i < options->binding_count; i++) {
         const kiln_binding_quantization *asked = &options->bindings[i];
         kln_onnx_graph *graph = &model->graph;
-        const kln_onnx_value *input = find(graph->inputs, graph->input_count, asked->name);
+        const kln_onnx_value *input =
+            kln_onnx_find_value(graph->inputs, graph->input_count, asked->name);
         const kln_onnx_value *value =
-            input != NULL ? input : find(graph->outputs, graph->output_count, asked->name);
+            input != NULL ? input
+                          : kln_onnx_find_value(graph->outputs, graph->output_count, asked->name);
         const int64_t opset = opset_of(quantize_binding_storage(options, asked));
         const bool is_half = value != NULL && (value->type.dtype == KILN_DTYPE_FLOAT16 ||
                                                value->type.dtype == KILN_DTYPE_BFLOAT16);
@@ -445,9 +427,9 @@ static kiln_status begin(bindings_pass *pass)
     KLN_RETURN_IF_ERROR(kln_onnx_copy_initializers(pass->arena, made));
     for (size_t i = 0; i < pass->options->binding_count; i++) {
         const char *name = pass->options->bindings[i].name;
-        const kln_onnx_value *input = find(made->inputs, made->input_count, name);
+        const kln_onnx_value *input = kln_onnx_find_value(made->inputs, made->input_count, name);
         const kln_onnx_value *value =
-            input != NULL ? input : find(made->outputs, made->output_count, name);
+            input != NULL ? input : kln_onnx_find_value(made->outputs, made->output_count, name);
         pass->own[i] = (kiln_binding){
             .name = name,
             .is_input = input != NULL,

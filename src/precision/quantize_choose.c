@@ -51,8 +51,7 @@ static bool find_weights(const quantize_pass *pass, const kln_onnx_node *node,
 
 static bool is_candidate(const kln_onnx_node *node)
 {
-    return kln_onnx_node_is(node, "Conv") || kln_onnx_node_is(node, "ConvTranspose") ||
-           kln_onnx_node_is(node, "MatMul") || kln_onnx_node_is(node, "Gemm");
+    return KLN_ONNX_NODE_IS_ANY(node, "Conv", "ConvTranspose", "MatMul", "Gemm");
 }
 
 /* The node that `name` goes to: its one reader, or the Mul of x sigmoid(x), which two read. */
@@ -165,8 +164,7 @@ static const kln_onnx_node *conv_of(const quantize_pass *pass, const quantize_va
             return pass->nodes[value->producer].is_quantized ? node : NULL;
         }
         if (value->readers != 1 ||
-            (!kln_onnx_node_is(node, "BatchNormalization") && !kln_onnx_node_is(node, "Relu") &&
-             !kln_onnx_node_is(node, "Clip") && !kln_onnx_node_is(node, "Add"))) {
+            !KLN_ONNX_NODE_IS_ANY(node, "BatchNormalization", "Relu", "Clip", "Add")) {
             return NULL;
         }
         value = quantize_find(pass, node->inputs[0]);
@@ -221,7 +219,7 @@ static bool is_swish_of_conv(const quantize_pass *pass, const quantize_value *va
 
 static bool is_average(const kln_onnx_node *node)
 {
-    return kln_onnx_node_is(node, "GlobalAveragePool") || kln_onnx_node_is(node, "AveragePool");
+    return KLN_ONNX_NODE_IS_ANY(node, "GlobalAveragePool", "AveragePool");
 }
 
 /* The branch beside a convolution is quantized, so that the sum is its kernel's; the input of an
@@ -237,8 +235,7 @@ static void choose_beside(quantize_pass *pass, size_t index)
     if (is_average(node) && first != NULL &&
         ((first->readers == 1 && conv_of(pass, first) != NULL) || is_swish_of_conv(pass, first))) {
         chosen->input = 0;
-    } else if ((kln_onnx_node_is(node, "Add") || kln_onnx_node_is(node, "Sum")) &&
-               node->input_count == 2) {
+    } else if (KLN_ONNX_NODE_IS_ANY(node, "Add", "Sum") && node->input_count == 2) {
         const quantize_value *a = quantize_find(pass, node->inputs[0]);
         const quantize_value *b = quantize_find(pass, node->inputs[1]);
         if (a == NULL || b == NULL || a->weights != NULL || b->weights != NULL || a->dims < 3 ||

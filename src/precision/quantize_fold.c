@@ -9,48 +9,6 @@ static kiln_status no_memory(void)
     return kln_fail_memory(sizeof(kln_onnx_node), "a folded network");
 }
 
-static bool is_output(const kln_onnx_graph *graph, const char *name)
-{
-    for (size_t i = 0; i < graph->output_count; i++) {
-        if (strcmp(graph->outputs[i].name, name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* --- constants --- */
-
-static const kln_onnx_tensor *constant_of(const kln_onnx_graph *graph, const kln_onnx_node *node)
-{
-    const kln_onnx_attribute *value = kln_onnx_find_attribute(node, "value");
-    return kln_onnx_node_is(node, "Constant") && node->output_count == 1 && value != NULL &&
-                   !is_output(graph, node->outputs[0])
-               ? value->tensor
-               : NULL;
-}
-
-static kiln_status hoist_constants(kln_arena *arena, kln_onnx_graph *graph)
-{
-    kln_onnx_node *nodes = kln_arena_alloc_zeroed(arena, graph->node_count + 1, sizeof *nodes);
-    size_t kept = 0;
-    KLN_FAIL_IF(nodes == NULL, no_memory());
-    KLN_RETURN_IF_ERROR(kln_onnx_copy_initializers(arena, graph));
-    for (size_t i = 0; i < graph->node_count; i++) {
-        const kln_onnx_tensor *tensor = constant_of(graph, &graph->nodes[i]);
-        if (tensor == NULL) {
-            nodes[kept++] = graph->nodes[i];
-            continue;
-        }
-        kln_onnx_tensor named = *tensor;
-        named.name = graph->nodes[i].outputs[0];
-        KLN_RETURN_IF_ERROR(kln_onnx_add_initializer(arena, graph, &named));
-    }
-    graph->nodes = nodes;
-    graph->node_count = graph->node_capacity = kept;
-    return KILN_OK;
-}
-
 /* --- what is linear behind a convolution --- */
 
 /* Weights and bias of a convolution, as they are by now. */
@@ -338,7 +296,7 @@ kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_options *options
         pass.kept[i] = options->keep_nodes[i];
         KLN_RETURN_IF_ERROR(kln_names_set(&pass.places, pass.kept[i], (uint32_t)i));
     }
-    KLN_RETURN_IF_ERROR(hoist_constants(&model->arena, &model->graph));
+    KLN_RETURN_IF_ERROR(quantize_hoist_constants(model));
     KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &pass.inference));
     pass.graph = model->graph;
     KLN_RETURN_IF_ERROR(fold_all(&pass));

@@ -62,9 +62,9 @@ static bool find_head(const kln_graph_edit *edit, const kln_graph_inference *kno
     const kln_onnx_attribute *first = kln_onnx_find_attribute(node, "transA");
     const kln_value *result =
         node->output_count == 1 ? kln_inference_find(known, node->outputs[0]) : NULL;
-    if ((!kln_onnx_node_is(node, "Gemm") && !kln_onnx_node_is(node, "MatMul")) ||
-        !is_one(node, "alpha") || !is_one(node, "beta") || (first != NULL && first->i != 0) ||
-        result == NULL || !result->has_shape || result->rank != 2) {
+    if (!KLN_ONNX_NODE_IS_ANY(node, "Gemm", "MatMul") || !is_one(node, "alpha") ||
+        !is_one(node, "beta") || (first != NULL && first->i != 0) || result == NULL ||
+        !result->has_shape || result->rank != 2) {
         return false;
     }
     const kln_onnx_tensor *weights = kln_graph_edit_constant(edit, node->inputs[1], 2);

@@ -7,9 +7,7 @@ static kiln_status mark_gelu(quantize_index *index, const char *name, int steps)
 {
     const kln_onnx_node *maker = quantize_producer(index, name);
     KLN_RETURN_IF_ERROR(kln_names_set(&index->gelus, name, 0));
-    if (steps == 0 || maker == NULL ||
-        !(kln_onnx_node_is(maker, "Add") || kln_onnx_node_is(maker, "Div") ||
-          kln_onnx_node_is(maker, "Mul"))) {
+    if (steps == 0 || maker == NULL || !KLN_ONNX_NODE_IS_ANY(maker, "Add", "Div", "Mul")) {
         return KILN_OK;
     }
     for (size_t k = 0; k < maker->input_count; k++) {
@@ -23,11 +21,10 @@ kiln_status quantize_index_make(const kln_onnx_graph *graph, quantize_index *ind
     KLN_RETURN_IF_ERROR(kln_graph_index_make(graph, &index->of));
     for (size_t i = 0; i < graph->node_count; i++) {
         const kln_onnx_node *node = &graph->nodes[i];
-        if (kln_onnx_node_is(node, "Sigmoid") || kln_onnx_node_is(node, "HardSigmoid")) {
+        if (KLN_ONNX_NODE_IS_ANY(node, "Sigmoid", "HardSigmoid")) {
             KLN_RETURN_IF_ERROR(kln_names_set(&index->sigmoids, node->inputs[0], (uint32_t)i));
         }
-        if (node->input_count != 0 &&
-            (kln_onnx_node_is(node, "Erf") || kln_onnx_node_is(node, "Gelu"))) {
+        if (node->input_count != 0 && KLN_ONNX_NODE_IS_ANY(node, "Erf", "Gelu")) {
             KLN_RETURN_IF_ERROR(mark_gelu(index, node->inputs[0], 2));
         }
     }

@@ -46,8 +46,7 @@ static size_t conv_behind(const kln_graph_edit *edit, const char *name, padding 
                 return SIZE_MAX;
             }
             of->names[of->name_count++] = sigmoid->outputs[0];
-        } else if ((!kln_onnx_node_is(node, "Relu") && !kln_onnx_node_is(node, "Sigmoid") &&
-                    !kln_onnx_node_is(node, "HardSigmoid")) ||
+        } else if (!KLN_ONNX_NODE_IS_ANY(node, "Relu", "Sigmoid", "HardSigmoid") ||
                    kln_graph_edit_readers(edit, before) != 1) {
             return SIZE_MAX;
         }

@@ -9,9 +9,7 @@ quantize_value *quantize_find(const quantize_pass *pass, const char *name)
 
 bool quantize_is_move(const kln_onnx_node *node)
 {
-    return kln_onnx_node_is(node, "Flatten") || kln_onnx_node_is(node, "Reshape") ||
-           kln_onnx_node_is(node, "Squeeze") || kln_onnx_node_is(node, "Unsqueeze") ||
-           kln_onnx_node_is(node, "Transpose");
+    return KLN_ONNX_NODE_IS_ANY(node, "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose");
 }
 
 kln_onnx_tensor *quantize_add_tensor(quantize_pass *pass, const char *stem, const char *what,
@@ -44,28 +42,15 @@ kln_onnx_tensor *quantize_add_tensor(quantize_pass *pass, const char *stem, cons
 kiln_status quantize_make_node(kln_arena *arena, const char *op, const char *const inputs[3],
                                const char *output, int64_t axis, int64_t block, kln_onnx_node *node)
 {
-    *node =
-        (kln_onnx_node){.name = kln_arena_printf(arena, "%s/node", output),
-                        .op_type = op,
-                        .domain = "",
-                        .overload = "",
-                        .inputs = kln_arena_alloc_zeroed(arena, 3, sizeof(char *)),
-                        .input_count = inputs[2] != NULL ? 3 : 2,
-                        .outputs = kln_arena_alloc_zeroed(arena, 1, sizeof(char *)),
-                        .output_count = 1,
-                        .attributes = kln_arena_alloc_zeroed(arena, 2, sizeof *node->attributes)};
-    KLN_FAIL_IF(node->name == NULL || node->inputs == NULL || node->outputs == NULL ||
-                    node->attributes == NULL,
-                kln_fail_memory(sizeof *node, "a quantized network"));
-    memcpy(node->inputs, inputs, node->input_count * sizeof *node->inputs);
-    node->outputs[0] = output;
+    KLN_RETURN_IF_ERROR(
+        kln_onnx_make_node(arena, op, inputs, inputs[2] != NULL ? 3 : 2, &output, 1, 2, node));
+    node->name = kln_arena_printf(arena, "%s/node", output);
+    KLN_FAIL_IF(node->name == NULL, kln_fail_memory(sizeof *node, "a quantized network"));
     if (axis >= 0) {
-        node->attributes[node->attribute_count++] =
-            (kln_onnx_attribute){.name = "axis", .type = KLN_ONNX_ATTRIBUTE_INT, .i = axis};
+        kln_graph_edit_set_int(node, "axis", axis);
     }
     if (block > 0) {
-        node->attributes[node->attribute_count++] =
-            (kln_onnx_attribute){.name = "block_size", .type = KLN_ONNX_ATTRIBUTE_INT, .i = block};
+        kln_graph_edit_set_int(node, "block_size", block);
     }
     return KILN_OK;
 }

@@ -72,6 +72,8 @@ KILN_MUST_CHECK kiln_status quantize_sort_kept(kln_arena *arena, const char *con
                                                size_t count);
 /* Whether the options, with their lists sorted, name the node, its operator or an output. */
 bool quantize_is_kept(const kiln_precision_options *options, const kln_onnx_node *node);
+/* Constant nodes become initializers, but for outputs. OUT_OF_MEMORY. (precise_alias.c) */
+KILN_MUST_CHECK kiln_status quantize_hoist_constants(kln_onnx_model *model);
 
 /* How names of tensors end that stand for one of the model, evened out or given by a convolution of
  * one pixel; the model's own name, which a caller may name as one to stay; whether the node only

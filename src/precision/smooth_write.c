@@ -66,8 +66,7 @@ static place find_place(const smooth_pass *pass, const char *name, size_t reader
         found.producer = maker;
         found.node = node;
     }
-    const bool is_pair = found.node != NULL && (kln_onnx_node_is(found.node, "Add") ||
-                                                kln_onnx_node_is(found.node, "Mul"));
+    const bool is_pair = found.node != NULL && KLN_ONNX_NODE_IS_ANY(found.node, "Add", "Mul");
     for (int k = 0; is_pair && k < 2; k++) {
         const kln_value *other = kln_inference_find(pass->inference->graph, found.node->inputs[k]);
         if (is_spread(pass, found.node->inputs[1 - k], found.tensor, value->channels, is_last) &&
@@ -90,22 +89,12 @@ static kiln_status store_spread(smooth_pass *pass, const place *at, const char *
 static kiln_status insert(smooth_pass *pass, size_t before, const char *op, const char *input,
                           const char *constant, const char *output)
 {
-    const char **names = kln_arena_alloc_zeroed(pass->arena, 3, sizeof *names);
-    KLN_FAIL_IF(names == NULL, smooth_no_memory());
-    names[0] = input;
-    names[1] = constant;
-    names[2] = output;
+    const char *const inputs[] = {input, constant};
+    smooth_insertion made = {.before = before};
+    KLN_RETURN_IF_ERROR(kln_onnx_make_node(pass->arena, op, inputs, 2, &output, 1, 0, &made.node));
     KLN_RETURN_IF_ERROR(
         KLN_GROW(pass->arena, pass->insertions, pass->insertion_count, pass->insertion_capacity));
-    pass->insertions[pass->insertion_count++] = (smooth_insertion){before,
-                                                                   {.name = output,
-                                                                    .op_type = op,
-                                                                    .domain = "",
-                                                                    .overload = "",
-                                                                    .inputs = names,
-                                                                    .input_count = 2,
-                                                                    .outputs = names + 2,
-                                                                    .output_count = 1}};
+    pass->insertions[pass->insertion_count++] = made;
     return KILN_OK;
 }
 
@@ -381,7 +370,7 @@ static bool is_given_in_bytes(const smooth_pass *pass, const char *name, int ste
         return false;
     }
     const bool is_sum = kln_onnx_node_is(maker, "Add");
-    if (is_sum || kln_onnx_node_is(maker, "Relu") || kln_onnx_node_is(maker, "Clip")) {
+    if (is_sum || KLN_ONNX_NODE_IS_ANY(maker, "Relu", "Clip")) {
         return is_given_in_bytes(pass, maker->inputs[0], steps - 1) ||
                (is_sum && is_given_in_bytes(pass, maker->inputs[1], steps - 1));
     }

@@ -132,9 +132,7 @@ kiln_status kiln_tensor_quantize(const kiln_tensor *real, const kiln_quantizatio
                                  const kiln_tensor *stored)
 {
     steps s;
-    KLN_RETURN_IF_NULL(real);
-    KLN_RETURN_IF_NULL(how);
-    KLN_RETURN_IF_NULL(stored);
+    KLN_RETURN_IF_NULL(real, how, stored);
     KLN_RETURN_IF_ERROR(check(__func__, real, how, stored, &s));
     return convert(&s, real, stored, quantized);
 }
@@ -143,9 +141,7 @@ kiln_status kiln_tensor_dequantize(const kiln_tensor *stored, const kiln_quantiz
                                    const kiln_tensor *real)
 {
     steps s;
-    KLN_RETURN_IF_NULL(stored);
-    KLN_RETURN_IF_NULL(how);
-    KLN_RETURN_IF_NULL(real);
+    KLN_RETURN_IF_NULL(stored, how, real);
     KLN_RETURN_IF_ERROR(check(__func__, real, how, stored, &s));
     return convert(&s, stored, real, dequantized);
 }
