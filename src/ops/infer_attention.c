@@ -28,14 +28,10 @@ static kln_dim heads_of(kln_rule *rule, size_t input, int64_t heads)
 static void present(kln_rule *rule, size_t output, size_t past, size_t now, kln_dim total,
                     int64_t heads)
 {
-    kln_dim *dims = kln_rule_new_shape(rule, output, 4);
-    if (dims != NULL) {
-        const bool has = kln_rule_rank(rule, past) == 4;
-        dims[0] = kln_rule_dim(rule, has ? past : now, 0);
-        dims[1] = has ? kln_rule_dim(rule, past, 1) : heads_of(rule, now, heads);
-        dims[2] = total;
-        dims[3] = has ? kln_rule_dim(rule, past, 3) : size_of(rule, now, heads);
-    }
+    const bool has = kln_rule_rank(rule, past) == 4;
+    kln_rule_give(rule, output, kln_rule_dim(rule, has ? past : now, 0),
+                  has ? kln_rule_dim(rule, past, 1) : heads_of(rule, now, heads), total,
+                  has ? kln_rule_dim(rule, past, 3) : size_of(rule, now, heads));
 }
 
 /* Queries, keys and values of one batch; a value for each key; queries as long as keys. */
@@ -76,20 +72,19 @@ static void rule_attention(kln_rule *rule)
             return;
         }
     }
-    const size_t common = kln_rule_rank(rule, 0);
-    if (!kln_rule_need_rank(rule, 1, common, common) ||
-        !kln_rule_need_rank(rule, 2, common, common)) {
+    const size_t rank = kln_rule_rank(rule, 0);
+    if (!kln_rule_need_rank(rule, 1, rank, rank) || !kln_rule_need_rank(rule, 2, rank, rank)) {
         return;
     }
     kln_expressions *pool = &rule->state->pool;
     const int64_t q_heads = kln_rule_int(rule, "q_num_heads", 0);
     const int64_t kv_heads = kln_rule_int(rule, "kv_num_heads", 0);
-    if (kln_rule_rank(rule, 0) == 3 && (q_heads <= 0 || kv_heads <= 0)) {
+    if (rank == 3 && (q_heads <= 0 || kv_heads <= 0)) {
         kln_rule_fault(rule, KILN_ISSUE_ATTRIBUTE, "q_num_heads", "a positive number", "none",
                        "inputs of 3 dimensions need \"q_num_heads\" and \"kv_num_heads\"");
         return;
     }
-    if (kln_rule_rank(rule, 0) == 4 && (q_heads != 0 || kv_heads != 0)) {
+    if (rank == 4 && (q_heads != 0 || kv_heads != 0)) {
         kln_rule_fault(rule, KILN_ISSUE_ATTRIBUTE, "q_num_heads", "none", "a number",
                        "inputs of 4 dimensions have their heads in dimension 1, so "
                        "\"q_num_heads\" and \"kv_num_heads\" have no place");
@@ -101,13 +96,9 @@ static void rule_attention(kln_rule *rule)
         return;
     }
     check_alike(rule, q_heads, kv_heads);
-    const size_t rank = common;
     const kln_dim value = size_of(rule, 2, kv_heads);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    kln_dim *dims = kln_rule_shape_like(rule, 0, rank);
     if (dims != NULL) {
-        for (size_t i = 0; i + 1 < rank; i++) {
-            dims[i] = kln_rule_dim(rule, 0, i);
-        }
         dims[rank - 1] = rank == 4 ? value : kln_dim_times(pool, value, q_heads);
     }
     kln_dim total = length_of(rule, 1);
@@ -116,22 +107,8 @@ static void rule_attention(kln_rule *rule)
     }
     present(rule, 1, 4, 1, total, kv_heads);
     present(rule, 2, 5, 2, total, kv_heads);
-    kln_dim *scores = kln_rule_new_shape(rule, 3, 4);
-    if (scores != NULL) {
-        scores[0] = kln_rule_dim(rule, 0, 0);
-        scores[1] = heads_of(rule, 0, q_heads);
-        scores[2] = length_of(rule, 0);
-        scores[3] = total;
-    }
-    if (rule->in[0] != NULL) {
-        kln_rule_set_dtype(rule, 3, rule->in[0]->wire_dtype);
-    }
-    for (size_t o = 1; o <= 2; o++) {
-        const size_t from = kln_rule_has(rule, o + 3) ? o + 3 : o;
-        if (from < rule->in_count && rule->in[from] != NULL) {
-            kln_rule_set_dtype(rule, o, rule->in[from]->wire_dtype);
-        }
-    }
+    kln_rule_give(rule, 3, kln_rule_dim(rule, 0, 0), heads_of(rule, 0, q_heads), length_of(rule, 0),
+                  total);
 }
 
 static kln_dim heads(kln_rule *rule, size_t input, const char *attribute)
@@ -285,7 +262,6 @@ static bool fit_rotary(kln_rule *rule)
     return fit_angles(rule, half, flat);
 }
 
-/* A cache and what is written into it: alike but along the axis of time. */
 /* An update lies in its cache, from the place on where it is written; in circles it begins anew. */
 static void check_written(kln_rule *rule, kln_dim cache, kln_dim update)
 {
@@ -316,6 +292,7 @@ static void check_written(kln_rule *rule, kln_dim cache, kln_dim update)
     }
 }
 
+/* A cache and what is written into it: alike but along the axis of time. */
 static void rule_tensor_scatter(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);
@@ -336,22 +313,14 @@ static void rule_tensor_scatter(kln_rule *rule)
 
 static void rule_causal_conv(kln_rule *rule)
 {
-    if (kln_rule_has(rule, 3)) {
-        (void)kln_rule_unify(rule, kln_dim_plus(&rule->state->pool, kln_rule_dim(rule, 1, 2), -1),
-                             kln_rule_dim(rule, 3, 2), "a kernel's past and the length of a state");
-    }
+    const kln_dim past = kln_dim_plus(&rule->state->pool, kln_rule_dim(rule, 1, 2), -1);
     kln_rule_same_shape(rule, 0, 0);
     if (kln_rule_has(rule, 3)) {
+        (void)kln_rule_unify(rule, past, kln_rule_dim(rule, 3, 2),
+                             "a kernel's past and the length of a state");
         kln_rule_same_shape(rule, 3, 1);
-        return;
-    }
-    kln_dim *dims = kln_rule_ranked(rule, 0) && kln_rule_ranked(rule, 1)
-                        ? kln_rule_new_shape(rule, 1, 3)
-                        : NULL;
-    if (dims != NULL) {
-        dims[0] = kln_rule_dim(rule, 0, 0);
-        dims[1] = kln_rule_dim(rule, 0, 1);
-        dims[2] = kln_dim_plus(&rule->state->pool, kln_rule_dim(rule, 1, 2), -1);
+    } else if (kln_rule_ranked(rule, 0) && kln_rule_ranked(rule, 1)) {
+        kln_rule_give(rule, 1, kln_rule_dim(rule, 0, 0), kln_rule_dim(rule, 0, 1), past);
     }
 }
 
@@ -410,12 +379,8 @@ static void rule_linear_attention(kln_rule *rule)
     kln_expressions *pool = &rule->state->pool;
     const kln_dim heads = KLN_DIM_OF_NUMBER(kv_heads);
     const kln_dim value = kln_dim_floor_divide(pool, kln_rule_dim(rule, 2, 2), heads);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 3);
-    if (dims != NULL) {
-        dims[0] = kln_rule_dim(rule, 0, 0);
-        dims[1] = kln_rule_dim(rule, 0, 1);
-        dims[2] = kln_dim_times(pool, value, q_heads);
-    }
+    kln_rule_give(rule, 0, kln_rule_dim(rule, 0, 0), kln_rule_dim(rule, 0, 1),
+                  kln_dim_times(pool, value, q_heads));
     const kln_dim past[4] = {kln_rule_dim(rule, 0, 0), heads,
                              kln_dim_floor_divide(pool, kln_rule_dim(rule, 1, 2), heads), value};
     for (size_t i = 0; kln_rule_ranked(rule, 3) && i < 4; i++) {
@@ -426,15 +391,9 @@ static void rule_linear_attention(kln_rule *rule)
         past[2], "the sizes of a query's and a key's head");
     need_either(rule, 4, 2, heads, kln_dim_times(pool, past[2], kv_heads));
     need_either(rule, 5, 2, heads, KLN_DIM_OF_NUMBER(1));
-    kln_dim *state = kln_rule_new_shape(rule, 1, 4);
-    if (state != NULL) {
-        state[0] = kln_rule_dim(rule, 0, 0);
-        state[1] = heads;
-        state[2] = kln_dim_floor_divide(pool, kln_rule_dim(rule, 1, 2), heads);
-        state[3] = value;
-    }
-    if (!kln_rule_has(rule, 3) && rule->in_count > 0 && rule->in[0] != NULL) {
-        kln_rule_set_dtype(rule, 1, rule->in[0]->wire_dtype);
+    kln_rule_put_shape(rule, 1, past, 4);
+    if (!kln_rule_has(rule, 3)) {
+        kln_rule_set_dtype(rule, 1, kln_rule_dtype(rule, 0));
     }
 }
 
@@ -454,10 +413,7 @@ static void rule_flex_attention(kln_rule *rule)
                        "%lld heads of the query cannot share %lld of the key evenly",
                        (long long)many.of.number, (long long)few.of.number);
     }
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 4);
-    for (size_t i = 0; dims != NULL && i < 3; i++) {
-        dims[i] = kln_rule_dim(rule, 0, i);
-    }
+    kln_dim *dims = kln_rule_shape_like(rule, 0, 4);
     if (dims != NULL) {
         dims[3] = kln_rule_dim(rule, 2, 3);
     }

@@ -39,14 +39,6 @@ static void rule_cast(kln_rule *rule)
     kln_rule_same_shape(rule, 0, 0);
 }
 
-static void rule_cast_like(kln_rule *rule)
-{
-    if (rule->in_count > 1 && rule->in[1] != NULL) {
-        kln_rule_set_dtype(rule, 0, rule->in[1]->wire_dtype);
-    }
-    kln_rule_same_shape(rule, 0, 0);
-}
-
 static void rule_bit_cast(kln_rule *rule)
 {
     if (kln_rule_attribute(rule, "to") != NULL) {
@@ -70,6 +62,6 @@ static void rule_bit_cast(kln_rule *rule)
     kln_rule_same_shape(rule, 0, 0);
 }
 
-const kln_op_rule kln_rules_cast[] = {
-    OP("BitCast", rule_bit_cast), OP("Cast", rule_cast, .fold = kln_fold_cast),
-    OP("CastLike", rule_cast_like, .fold = kln_fold_cast), OP_END};
+const kln_op_rule kln_rules_cast[] = {OP("BitCast", rule_bit_cast),
+                                      OP("Cast", rule_cast, .fold = kln_fold_cast),
+                                      OP("CastLike", kln_rule_same, .fold = kln_fold_cast), OP_END};

@@ -26,11 +26,23 @@ static void rule_concat(kln_rule *rule)
     }
 }
 
+static bool may_know_any(const kln_rule *rule)
+{
+    size_t i = 0;
+    while (i < rule->in_count && !kln_rule_may_know(rule, i)) {
+        i++;
+    }
+    return i < rule->in_count;
+}
+
 static void fold_concat(kln_rule *rule)
 {
     size_t axis = 0;
     size_t count = 0;
     bool any = false;
+    if (!may_know_any(rule)) {
+        return;
+    }
     for (size_t i = 0; i < rule->in_count; i++) {
         size_t known = 0;
         if (!kln_fold_is_static(rule->in[i]) || kln_fold_elements(rule->in[i]) > 65536) {
@@ -110,17 +122,11 @@ static void rule_split(kln_rule *rule)
         return;
     }
     for (size_t o = 0; o < rule->out_count; o++) {
-        kln_dim *dims = kln_rule_new_shape(rule, o, rank);
-        for (size_t i = 0; dims != NULL && i < rank; i++) {
-            dims[i] = kln_rule_dim(rule, 0, i);
-        }
-        if (dims == NULL) {
-            continue;
-        }
-        if (sizes != NULL) {
-            dims[axis] = sizes[o] >= 0 ? KLN_DIM_OF_NUMBER(sizes[o]) : KLN_UNKNOWN_DIM;
-        } else {
-            dims[axis] = known ? split_part(rule, whole, o, rule->out_count) : KLN_UNKNOWN_DIM;
+        kln_dim *dims = kln_rule_shape_like(rule, o, rank);
+        if (dims != NULL) {
+            dims[axis] = sizes != NULL && sizes[o] >= 0 ? KLN_DIM_OF_NUMBER(sizes[o])
+                         : sizes == NULL && known ? split_part(rule, whole, o, rule->out_count)
+                                                  : KLN_UNKNOWN_DIM;
         }
     }
 }
@@ -152,8 +158,7 @@ static bool fit_split(kln_rule *rule)
 {
     size_t count = 0;
     bool known = false;
-    const size_t rank = kln_rule_rank(rule, 0);
-    const int64_t given = kln_rule_int(rule, "axis", 0);
+    size_t axis = 0;
     const int64_t *parts = kln_rule_ints_or_input(rule, "split", 1, &count, &known);
     if (rule->since >= 18 && !kln_rule_has(rule, 1) &&
         kln_rule_attribute(rule, "num_outputs") == NULL) {
@@ -171,11 +176,10 @@ static bool fit_split(kln_rule *rule)
             return false;
         }
     }
-    if (parts == NULL || given < -(int64_t)rank || given >= (int64_t)rank) {
+    if (parts == NULL || !kln_rule_ranked(rule, 0) || !kln_fold_axis(rule, 0, rule->in[0], &axis)) {
         return true;
     }
-    const kln_dim whole =
-        kln_rule_dim(rule, 0, (size_t)(given < 0 ? given + (int64_t)rank : given));
+    const kln_dim whole = kln_rule_dim(rule, 0, axis);
     int64_t sum = 0;
     for (size_t i = 0; i < count; i++) {
         if (__builtin_add_overflow(sum, parts[i], &sum)) {

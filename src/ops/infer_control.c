@@ -141,9 +141,7 @@ static void loop_state(kln_rule *rule, size_t output, const kln_value *start,
         out->element = without_shape(rule, out->element, 0);
     } else if (start->has_shape && after->has_shape) {
         /* No turn at all gives the start; any turn gives what the body gives, whatever it got. */
-        out->has_shape = true;
-        out->rank = start->rank;
-        out->dims = start->dims;
+        kln_value_copy_shape(out, start);
         kln_value_union(rule->state, out, after);
     }
 }

@@ -37,17 +37,16 @@ bool kln_windows_read(kln_rule *rule, size_t rank, kln_windows *w)
     w->same_lower = strcmp(mode, "SAME_LOWER") == 0;
     w->valid = strcmp(mode, "VALID") == 0;
     w->ceil = kln_rule_int(rule, "ceil_mode", 0) != 0;
-    w->kernel = kln_rule_ints(rule, "kernel_shape", &count);
-    if (!kln_rule_list(rule, "kernel_shape", w->kernel, count, w->spatial, 1)) {
-        return false;
-    }
-    w->strides = kln_rule_ints(rule, "strides", &count);
-    if (!kln_rule_list(rule, "strides", w->strides, count, w->spatial, 1)) {
-        return false;
-    }
-    w->dilations = kln_rule_ints(rule, "dilations", &count);
-    if (!kln_rule_list(rule, "dilations", w->dilations, count, w->spatial, 1)) {
-        return false;
+    const struct {
+        const char *name;
+        const int64_t **list;
+    } lists[] = {
+        {"kernel_shape", &w->kernel}, {"strides", &w->strides}, {"dilations", &w->dilations}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(lists); i++) {
+        *lists[i].list = kln_rule_ints(rule, lists[i].name, &count);
+        if (!kln_rule_list(rule, lists[i].name, *lists[i].list, count, w->spatial, 1)) {
+            return false;
+        }
     }
     w->pads = kln_rule_ints(rule, "pads", &count);
     return kln_rule_list(rule, "pads", w->pads, count, w->spatial * 2, 0);
@@ -288,11 +287,6 @@ static bool fit_conv_transpose(kln_rule *rule)
            kln_fit_dim(rule, 2, 0, maps, "the biases and the channels that come out");
 }
 
-static void rule_deform_conv(kln_rule *rule)
-{
-    rule_conv(rule);
-}
-
 static kln_dim fit_places(kln_rule *rule, size_t i, kln_dim kernel)
 {
     kln_windows w;
@@ -349,6 +343,6 @@ const kln_op_rule kln_rules_conv[] = {
     OP("Conv", rule_conv, .form = "1: nc+ __+ _", .fit = fit_conv),
     OP("ConvInteger", rule_conv, .form = "10: nc+ __+ (1)", .fit = fit_conv_integer),
     OP("ConvTranspose", rule_conv_transpose, .form = "1: nc+ c_+ _", .fit = fit_conv_transpose),
-    OP("DeformConv", rule_deform_conv, .form = "19: ____ ____ ____ _ ____", .fit = fit_deform_conv),
+    OP("DeformConv", rule_conv, .form = "19: ____ ____ ____ _ ____", .fit = fit_deform_conv),
     OP("QLinearConv", rule_conv, .form = "10: - (1) (1) - - - (1) (1) _", .fit = fit_conv_integer),
     OP_END};

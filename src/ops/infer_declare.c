@@ -190,9 +190,7 @@ static void duplicate(kln_infer_state *state, const char *what, const char *name
 static void complete_shape(kln_infer_state *state, kln_value *to, const kln_value *from)
 {
     if (!to->has_shape) {
-        to->has_shape = from->has_shape;
-        to->rank = from->rank;
-        to->dims = from->dims;
+        kln_value_copy_shape(to, from);
         return;
     }
     if (!from->has_shape || from->rank != to->rank) {

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "infer_rules.h"
 
+void kln_rule_scalar_out(kln_rule *rule)
+{
+    (void)kln_rule_new_shape(rule, 0, 0);
+}
+
 /* One output like the first input. */
 void kln_rule_same(kln_rule *rule)
 {
@@ -31,24 +36,19 @@ static void rule_identity(kln_rule *rule)
 static void rule_binary(kln_rule *rule)
 {
     if (rule->since < 7 && rule->resolved->domain[0] == '\0') {
-        if (kln_rule_ranked(rule, 0)) {
-            kln_rule_same_shape(rule, 0, 0);
-        }
-        return;
+        kln_rule_same_shape(rule, 0, 0);
+    } else {
+        kln_rule_broadcast(rule, 0, 0, 1);
     }
-    kln_rule_broadcast(rule, 0, 0, 1);
 }
 
 static void rule_variadic(kln_rule *rule)
 {
-    if (rule->in_count == 0) {
-        return;
-    }
     if (rule->since < 8) {
         kln_rule_same_shape(rule, 0, 0);
-        return;
+    } else if (rule->in_count > 0) {
+        kln_rule_broadcast(rule, 0, 0, rule->in_count - 1);
     }
-    kln_rule_broadcast(rule, 0, 0, rule->in_count - 1);
 }
 
 static void rule_where(kln_rule *rule)
@@ -64,23 +64,11 @@ static void rule_clip(kln_rule *rule)
     }
 }
 
-static void rule_prelu(kln_rule *rule)
-{
-    kln_rule_same_shape(rule, 0, 0);
-}
-
 static bool fit_prelu(kln_rule *rule)
 {
-    const size_t rank = kln_rule_rank(rule, 0);
-    if (rule->since < 7 || !kln_rule_ranked(rule, 0)) {
-        return true;
-    }
-    kln_dim dims[KLN_RANK_MOST];
-    for (size_t i = 0; i < rank && i < KLN_RANK_MOST; i++) {
-        dims[i] = kln_rule_dim(rule, 0, i);
-    }
-    return rank > KLN_RANK_MOST ||
-           kln_fit_broadcast(rule, 1, dims, rank, "the slope and the input");
+    return rule->since < 7 || !kln_rule_ranked(rule, 0) ||
+           kln_fit_broadcast(rule, 1, rule->in[0]->dims, rule->in[0]->rank,
+                             "the slope and the input");
 }
 
 /* Two inputs of one shape; nothing broadcasts. */
@@ -150,7 +138,7 @@ const kln_op_rule kln_rules_elementwise[] = {
     OP("Neg", kln_rule_same, .fold = kln_fold_unary),
     OP("Not", kln_rule_same, .fold = kln_fold_unary),
     OP("Or", rule_binary, .fold = kln_fold_compare),
-    OP("PRelu", rule_prelu, .form = "1: -", .fit = fit_prelu),
+    OP("PRelu", kln_rule_same, .form = "1: -", .fit = fit_prelu),
     OP("Pow", rule_binary, .fold = kln_fold_binary),
     OP("Reciprocal", kln_rule_same),
     OP("RegexFullMatch", kln_rule_same),

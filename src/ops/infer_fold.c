@@ -96,6 +96,11 @@ static kln_dim real_of(kln_dim dim)
                : dim;
 }
 
+static kln_dim finite_or_unknown(double real)
+{
+    return isfinite(real) ? (kln_dim){.kind = KLN_DIM_REAL, .of.real = real} : KLN_UNKNOWN_DIM;
+}
+
 /* A real that is a whole number, back as one. */
 static kln_dim whole_of(kln_dim dim)
 {
@@ -132,23 +137,24 @@ void kln_fold_copy(kln_rule *rule)
     out->content_count = in->content_count;
 }
 
-/* For each element of the output, its place in an input that broadcasts. */
-static size_t broadcast_place(const kln_value *out, const kln_value *in, size_t element)
+/* What an input that broadcasts has for element `at` of the output. */
+static kln_dim element(const kln_rule *rule, const kln_dim *const *operands, size_t input,
+                       size_t at)
 {
+    const kln_value *out = &rule->out[0];
+    const kln_value *in = rule->in[input];
+    const size_t pad = out->rank - in->rank;
     size_t place = 0;
     size_t step = 1;
-    for (size_t i = out->rank; i-- > 0;) {
-        const size_t dim = (size_t)out->dims[i].of.number;
-        const size_t index = dim > 0 ? element % dim : 0;
-        element = dim > 0 ? element / dim : 0;
-        const size_t pad = out->rank - in->rank;
-        if (i >= pad) {
-            const size_t in_dim = (size_t)in->dims[i - pad].of.number;
-            place += in_dim == 1 ? 0 : index * step;
-            step *= in_dim;
-        }
+    for (size_t i = out->rank; i-- > pad;) {
+        const size_t dim = kln_fold_dim(out, i);
+        const size_t index = dim > 0 ? at % dim : 0;
+        const size_t in_dim = kln_fold_dim(in, i - pad);
+        at = dim > 0 ? at / dim : 0;
+        place += in_dim == 1 ? 0 : index * step;
+        step *= in_dim;
     }
-    return place;
+    return operands[input][place];
 }
 
 /* Contents of an input that broadcasts. */
@@ -162,23 +168,14 @@ static const kln_dim *operand(kln_rule *rule, size_t input)
 
 static kln_dim real_binary(const char *op, double a, double b)
 {
-    double result = (double)NAN;
-    if (strcmp(op, "Add") == 0) {
-        result = a + b;
-    } else if (strcmp(op, "Sub") == 0) {
-        result = a - b;
-    } else if (strcmp(op, "Mul") == 0) {
-        result = a * b;
-    } else if (strcmp(op, "Div") == 0) {
-        result = a / b;
-    } else if (strcmp(op, "Pow") == 0) {
-        result = pow(a, b);
-    } else if (strcmp(op, "Max") == 0) {
-        result = fmax(a, b);
-    } else if (strcmp(op, "Min") == 0) {
-        result = fmin(a, b);
-    }
-    return isfinite(result) ? (kln_dim){.kind = KLN_DIM_REAL, .of.real = result} : KLN_UNKNOWN_DIM;
+    return finite_or_unknown(strcmp(op, "Add") == 0   ? a + b
+                             : strcmp(op, "Sub") == 0 ? a - b
+                             : strcmp(op, "Mul") == 0 ? a * b
+                             : strcmp(op, "Div") == 0 ? a / b
+                             : strcmp(op, "Pow") == 0 ? pow(a, b)
+                             : strcmp(op, "Max") == 0 ? fmax(a, b)
+                             : strcmp(op, "Min") == 0 ? fmin(a, b)
+                                                      : (double)NAN);
 }
 
 /* Integers are divided towards 0; that is the floor only where neither is negative. */
@@ -190,10 +187,7 @@ static kln_dim divide(kln_expressions *pool, kln_dim a, kln_dim b)
     }
     const bool floors = kln_dim_not_negative(a) && kln_dim_not_negative(b);
     const kln_dim exact = kln_dim_floor_divide(pool, a, b);
-    if (floors || kln_dim_equal(kln_dim_multiply(pool, exact, b), a)) {
-        return exact;
-    }
-    return KLN_UNKNOWN_DIM;
+    return floors || kln_dim_equal(kln_dim_multiply(pool, exact, b), a) ? exact : KLN_UNKNOWN_DIM;
 }
 
 static kln_dim modulo(kln_rule *rule, kln_dim a, kln_dim b)
@@ -279,26 +273,21 @@ static kln_dim arithmetic(kln_rule *rule, const char *op, kln_dim a, kln_dim b)
 /* In the range of the output's type; an integer that wraps is not followed. */
 static kln_dim in_range(kln_dim dim, int32_t wire)
 {
-    if (dim.kind == KLN_DIM_NUMBER && wire == KLN_WIRE_INT32 &&
-        (dim.of.number > INT32_MAX || dim.of.number < INT32_MIN)) {
-        return KLN_UNKNOWN_DIM;
-    }
-    return dim;
+    const bool wraps = dim.kind == KLN_DIM_NUMBER && wire == KLN_WIRE_INT32 &&
+                       (dim.of.number > INT32_MAX || dim.of.number < INT32_MIN);
+    return wraps ? KLN_UNKNOWN_DIM : dim;
 }
 
 /* Whether the inputs up to `count` are known; the output is filled by the caller then. */
 static kln_dim *begin(kln_rule *rule, size_t inputs, const kln_dim **operands, size_t *count)
 {
-    if (!kln_rule_wants(rule, 0) || rule->in_count < inputs) {
-        return NULL;
-    }
-    for (size_t i = 0; i < inputs; i++) { /* before anything is computed: most are not known */
-        const kln_value *in = rule->in[i];
-        if (in == NULL || (in->contents == NULL && in->initializer == NULL)) {
+    for (size_t i = 0; i < inputs; i++) {
+        if (!kln_rule_may_know(rule, i)) {
             return NULL;
         }
     }
-    if (!kln_rule_elements(rule, 0, count) || *count > rule->state->options.content_limit) {
+    if (!kln_rule_wants(rule, 0) || !kln_rule_elements(rule, 0, count) ||
+        *count > rule->state->options.content_limit) {
         return NULL;
     }
     for (size_t i = 0; i < inputs; i++) {
@@ -319,8 +308,8 @@ void kln_fold_binary(kln_rule *rule)
     }
     kln_dim *out = begin(rule, 2, in, &count);
     for (size_t i = 0; out != NULL && i < count; i++) {
-        const kln_dim a = in[0][broadcast_place(&rule->out[0], rule->in[0], i)];
-        const kln_dim b = in[1][broadcast_place(&rule->out[0], rule->in[1], i)];
+        const kln_dim a = element(rule, in, 0, i);
+        const kln_dim b = element(rule, in, 1, i);
         const bool fmod_asked =
             strcmp(rule->node->op_type, "Mod") == 0 && kln_rule_int(rule, "fmod", 0) != 0;
         out[i] = fmod_asked ? KLN_UNKNOWN_DIM
@@ -339,10 +328,9 @@ void kln_fold_variadic(kln_rule *rule)
     }
     kln_dim *out = begin(rule, in_count, in, &count);
     for (size_t i = 0; out != NULL && i < count; i++) {
-        out[i] = in[0][broadcast_place(&rule->out[0], rule->in[0], i)];
+        out[i] = element(rule, in, 0, i);
         for (size_t k = 1; k < in_count; k++) {
-            out[i] = arithmetic(rule, rule->node->op_type, out[i],
-                                in[k][broadcast_place(&rule->out[0], rule->in[k], i)]);
+            out[i] = arithmetic(rule, rule->node->op_type, out[i], element(rule, in, k, i));
         }
     }
 }
@@ -404,9 +392,8 @@ void kln_fold_compare(kln_rule *rule)
     }
     kln_dim *out = begin(rule, 2, in, &count);
     for (size_t i = 0; out != NULL && i < count; i++) {
-        out[i] = compared(rule, rule->node->op_type,
-                          in[0][broadcast_place(&rule->out[0], rule->in[0], i)],
-                          in[1][broadcast_place(&rule->out[0], rule->in[1], i)]);
+        out[i] =
+            compared(rule, rule->node->op_type, element(rule, in, 0, i), element(rule, in, 1, i));
     }
 }
 
@@ -416,14 +403,11 @@ void kln_fold_where(kln_rule *rule)
     size_t count = 0;
     kln_dim *out = begin(rule, 3, in, &count);
     for (size_t i = 0; out != NULL && i < count; i++) {
-        const kln_dim which = in[0][broadcast_place(&rule->out[0], rule->in[0], i)];
-        const kln_dim a = in[1][broadcast_place(&rule->out[0], rule->in[1], i)];
-        const kln_dim b = in[2][broadcast_place(&rule->out[0], rule->in[2], i)];
-        if (which.kind == KLN_DIM_NUMBER) {
-            out[i] = which.of.number != 0 ? a : b;
-        } else {
-            out[i] = kln_dim_equal(a, b) ? a : KLN_UNKNOWN_DIM;
-        }
+        const kln_dim which = element(rule, in, 0, i);
+        const kln_dim a = element(rule, in, 1, i);
+        const kln_dim b = element(rule, in, 2, i);
+        const bool is_a = which.kind == KLN_DIM_NUMBER ? which.of.number != 0 : kln_dim_equal(a, b);
+        out[i] = is_a ? a : which.kind == KLN_DIM_NUMBER ? b : KLN_UNKNOWN_DIM;
     }
 }
 
@@ -439,7 +423,7 @@ static kln_dim unary(kln_rule *rule, const char *op, kln_dim a)
                          : strcmp(op, "Abs") == 0   ? fabs(x)
                          : strcmp(op, "Sqrt") == 0  ? sqrt(x)
                                                     : (double)NAN;
-        return isfinite(y) ? (kln_dim){.kind = KLN_DIM_REAL, .of.real = y} : KLN_UNKNOWN_DIM;
+        return finite_or_unknown(y);
     }
     if (strcmp(op, "Neg") == 0) {
         return kln_dim_subtract(pool, KLN_DIM_OF_NUMBER(0), a);

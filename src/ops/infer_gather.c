@@ -55,13 +55,10 @@ static void fold_gather(kln_rule *rule)
 bool kln_fit_places(kln_rule *rule, size_t first, size_t last)
 {
     const size_t rank = kln_rule_rank(rule, 1);
-    kln_dim places = KLN_DIM_OF_NUMBER(1);
     if (!kln_rule_ranked(rule, 1)) {
         return true;
     }
-    if (rank > 0) {
-        places = kln_rule_product(rule, rule->in[1]->dims, 0, rank);
-    }
+    const kln_dim places = kln_rule_product(rule, rule->in[1]->dims, 0, rank);
     for (size_t i = first; i < last && places.kind == KLN_DIM_NUMBER && places.of.number > 0; i++) {
         if (!kln_fit_not_empty(rule, 0, i)) {
             return false;
@@ -72,22 +69,19 @@ bool kln_fit_places(kln_rule *rule, size_t first, size_t last)
 
 static bool fit_axis(kln_rule *rule)
 {
-    const size_t rank = kln_rule_rank(rule, 0);
-    const int64_t given = kln_rule_int(rule, "axis", 0);
-    const int64_t axis = given < 0 ? given + (int64_t)rank : given;
-    return axis < 0 || axis >= (int64_t)rank ||
-           kln_fit_places(rule, (size_t)axis, (size_t)axis + 1);
+    size_t axis = 0;
+    return !kln_rule_ranked(rule, 0) || !kln_fold_axis(rule, 0, rule->in[0], &axis) ||
+           kln_fit_places(rule, axis, axis + 1);
 }
 
 /* An index for each element: as many dimensions as the data, and an axis among them. */
 static void check_elements(kln_rule *rule)
 {
     size_t axis = 0;
-    if (kln_rule_ranked(rule, 0)) {
-        const size_t rank = kln_rule_rank(rule, 0);
-        (void)(kln_rule_axis(rule, kln_rule_int(rule, "axis", 0), rank, &axis) &&
-               kln_rule_need_rank(rule, 1, rank, rank));
-    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    (void)(kln_rule_ranked(rule, 0) &&
+           kln_rule_axis(rule, kln_rule_int(rule, "axis", 0), rank, &axis) &&
+           kln_rule_need_rank(rule, 1, rank, rank));
 }
 
 static void rule_gather_elements(kln_rule *rule)
@@ -106,12 +100,9 @@ static void rule_scatter_elements(kln_rule *rule)
                                  "the dimensions of indices and updates");
         }
     }
-    kln_rule_same_type(rule, 0, 0);
     kln_rule_same_shape(rule, 0, 0);
 }
 
-/* What inputs that name places, blocks and regions must be beside the data.
- * SPDX-License-Identifier: Apache-2.0 */
 /* Indices reach no further than the data but along the axis. */
 static bool fit_elements(kln_rule *rule)
 {

@@ -95,11 +95,7 @@ static void rule_gemm(kln_rule *rule)
     const size_t b = kln_rule_int(rule, "transB", 0) != 0 ? 1 : 0;
     (void)kln_rule_unify(rule, kln_rule_dim(rule, 0, 1 - a), kln_rule_dim(rule, 1, b),
                          "the dimensions that are multiplied and summed");
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
-    if (dims != NULL) {
-        dims[0] = kln_rule_dim(rule, 0, a);
-        dims[1] = kln_rule_dim(rule, 1, 1 - b);
-    }
+    kln_rule_give(rule, 0, kln_rule_dim(rule, 0, a), kln_rule_dim(rule, 1, 1 - b));
 }
 
 static bool fit_gemm(kln_rule *rule)
@@ -107,10 +103,9 @@ static bool fit_gemm(kln_rule *rule)
     if (rule->since < 7 || !kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1)) {
         return true;
     }
-    const bool across = kln_rule_int(rule, "transA", 0) != 0;
-    const bool down = kln_rule_int(rule, "transB", 0) != 0;
-    const kln_dim dims[2] = {kln_rule_dim(rule, 0, across ? 1 : 0),
-                             kln_rule_dim(rule, 1, down ? 0 : 1)};
+    const size_t a = kln_rule_int(rule, "transA", 0) != 0 ? 1 : 0;
+    const size_t b = kln_rule_int(rule, "transB", 0) != 0 ? 1 : 0;
+    const kln_dim dims[2] = {kln_rule_dim(rule, 0, a), kln_rule_dim(rule, 1, 1 - b)};
     return kln_fit_broadcast(rule, 2, dims, 2, "C and the product");
 }
 
@@ -321,10 +316,7 @@ static void rule_det(kln_rule *rule)
     const size_t rank = kln_rule_rank(rule, 0);
     (void)kln_rule_unify(rule, kln_rule_dim(rule, 0, rank - 2), kln_rule_dim(rule, 0, rank - 1),
                          "the sides of a square matrix");
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank - 2);
-    for (size_t i = 0; dims != NULL && i + 2 < rank; i++) {
-        dims[i] = kln_rule_dim(rule, 0, i);
-    }
+    (void)kln_rule_shape_like(rule, 0, rank - 2);
 }
 
 const kln_op_rule kln_rules_matmul[] = {

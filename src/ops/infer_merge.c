@@ -103,9 +103,7 @@ void kln_walk_merge(kln_rule *rule, kln_graph_walk *walk, kln_value *value, kln_
     if (!inferred->has_shape) {
         kln_value declared = {.name = "", .kind = KLN_ONNX_KIND_NONE};
         kln_value_from_type(rule->state, &declared, type);
-        inferred->has_shape = declared.has_shape;
-        inferred->rank = declared.rank;
-        inferred->dims = declared.dims;
+        kln_value_copy_shape(inferred, &declared);
     } else if (inferred->rank != type->rank) {
         char expected[160];
         char found[32];

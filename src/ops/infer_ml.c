@@ -30,12 +30,10 @@ static bool fit_ml_extract(kln_rule *rule)
 
 static void rule_ml_map(kln_rule *rule)
 {
+    const int32_t type = kln_rule_dtype(rule, 0);
     kln_rule_same_shape(rule, 0, 0);
-    const bool text =
-        rule->in_count > 0 && rule->in[0] != NULL && rule->in[0]->wire_dtype == KLN_WIRE_STRING;
-    if (strcmp(rule->node->op_type, "CategoryMapper") == 0 && rule->in_count > 0 &&
-        rule->in[0] != NULL && rule->in[0]->wire_dtype != 0) {
-        kln_rule_set_dtype(rule, 0, text ? KLN_WIRE_INT64 : KLN_WIRE_STRING);
+    if (type != 0) {
+        kln_rule_set_dtype(rule, 0, type == KLN_WIRE_STRING ? KLN_WIRE_INT64 : KLN_WIRE_STRING);
     }
 }
 
@@ -68,7 +66,7 @@ static void check_labels(kln_rule *rule)
         "keys_strings",  "keys_int64s",   "keys_floats", "values_strings",
         "values_int64s", "values_floats", NULL};
     static const int32_t types[] = {KLN_WIRE_STRING, KLN_WIRE_INT64, KLN_WIRE_FLOAT};
-    const int32_t type = rule->in_count > 0 && rule->in[0] != NULL ? rule->in[0]->wire_dtype : 0;
+    const int32_t type = kln_rule_dtype(rule, 0);
     if (rule->since < 2) {
         return;
     }
@@ -103,9 +101,8 @@ static void rule_ml_labels(kln_rule *rule)
     if (tensor != NULL && tensor->tensor != NULL) {
         kln_rule_set_dtype(rule, 0, tensor->tensor->wire_dtype);
     }
-    if (rule->since < 2 && rule->in_count > 0 && rule->in[0] != NULL) {
-        const bool text = rule->in[0]->wire_dtype == KLN_WIRE_STRING;
-        kln_rule_set_dtype(rule, 0, text ? KLN_WIRE_INT64 : KLN_WIRE_STRING);
+    if (rule->since < 2) {
+        rule_ml_map(rule);
     }
     kln_rule_same_shape(rule, 0, 0);
 }
@@ -119,10 +116,7 @@ static void rule_ml_one_hot(kln_rule *rule)
         return;
     }
     const size_t rank = kln_rule_rank(rule, 0);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank + 1);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = kln_rule_dim(rule, 0, i);
-    }
+    kln_dim *dims = kln_rule_shape_like(rule, 0, rank + 1);
     if (dims != NULL) {
         dims[rank] = KLN_DIM_OF_NUMBER((int64_t)count);
     }
@@ -140,30 +134,17 @@ void kln_rule_ml_classifier(kln_rule *rule)
     const kln_onnx_attribute *texts = kln_rule_attribute(rule, "classlabels_strings");
     const bool text = texts != NULL && texts->count > 0;
     kln_rule_set_dtype(rule, 0, text ? KLN_WIRE_STRING : KLN_WIRE_INT64);
-    kln_rule_set_dtype(rule, 1, KLN_WIRE_FLOAT);
-    kln_dim *labels = kln_rule_new_shape(rule, 0, 1);
-    if (labels != NULL) {
-        labels[0] = rows(rule);
-    }
-    kln_dim *scores = kln_rule_new_shape(rule, 1, 2);
-    if (scores != NULL) {
-        scores[0] = rows(rule);
-    }
+    kln_rule_give(rule, 0, rows(rule));
+    kln_rule_give(rule, 1, rows(rule), KLN_UNKNOWN_DIM);
 }
 
 void kln_rule_ml_regressor(kln_rule *rule)
 {
     const kln_onnx_attribute *targets = kln_rule_attribute(rule, "n_targets");
-    kln_dim *dims = kln_rule_ranked(rule, 0) ? kln_rule_new_shape(rule, 0, 2) : NULL;
-    if (dims != NULL) {
-        dims[0] = rows(rule);
-        dims[1] = targets != NULL ? KLN_DIM_OF_NUMBER(targets->i) : KLN_UNKNOWN_DIM;
+    if (kln_rule_ranked(rule, 0)) {
+        kln_rule_give(rule, 0, rows(rule),
+                      targets != NULL ? KLN_DIM_OF_NUMBER(targets->i) : KLN_UNKNOWN_DIM);
     }
-}
-
-static void rule_ml_features(kln_rule *rule)
-{
-    kln_rule_set_dtype(rule, 0, KLN_WIRE_FLOAT);
 }
 
 /* Inputs: two scalars, then n tensors of each kind; outputs: n of the first kind, then the states,
@@ -189,11 +170,9 @@ const kln_op_rule kln_rules_ml[] = {OP_OF("ai.onnx.ml", "ArrayFeatureExtractor",
                                     OP_OF("ai.onnx.ml", "LabelEncoder", rule_ml_labels),
                                     OP_OF("ai.onnx.ml", "LinearClassifier", kln_rule_ml_classifier),
                                     OP_OF("ai.onnx.ml", "LinearRegressor", kln_rule_ml_regressor),
-                                    OP_OF("ai.onnx.ml", "Normalizer", rule_ml_features),
                                     OP_OF("ai.onnx.ml", "OneHotEncoder", rule_ml_one_hot),
                                     OP_OF("ai.onnx.ml", "SVMClassifier", kln_rule_ml_classifier),
                                     OP_OF("ai.onnx.ml", "SVMRegressor", kln_rule_ml_regressor),
-                                    OP_OF("ai.onnx.ml", "Scaler", rule_ml_features),
                                     OP_OF("ai.onnx.preview.training", "Adagrad", rule_training),
                                     OP_OF("ai.onnx.preview.training", "Adam", rule_training),
                                     OP_OF("ai.onnx.preview.training", "Momentum", rule_training),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "infer_rule.h"
+#include "onnx/kln_look.h"
 
 #define FEW 8
 
@@ -326,16 +327,6 @@ __attribute__((noinline)) static void infer_flat(kln_rule *rule, kln_graph_walk 
     rule->out = NULL;
 }
 
-static bool holds_graphs(const kln_onnx_node *node, const kln_resolved *resolved)
-{
-    bool holds = resolved->function != NULL;
-    for (size_t i = 0; i < node->attribute_count && !holds; i++) {
-        holds = node->attributes[i].type == KLN_ONNX_ATTRIBUTE_GRAPH ||
-                node->attributes[i].type == KLN_ONNX_ATTRIBUTE_GRAPHS;
-    }
-    return holds;
-}
-
 void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index)
 {
     kln_graph_inference *graph = &walk->inference;
@@ -363,7 +354,7 @@ void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index
                      .resolved = resolved,
                      .in_count = node->input_count,
                      .out_count = node->output_count};
-    if (holds_graphs(node, resolved)) {
+    if (resolved->function != NULL || kln_onnx_holds_graphs(node)) {
         infer_with(&rule, walk, kln_rule_alloc(&rule, node->input_count, sizeof(kln_value *)),
                    kln_rule_alloc(&rule, node->output_count, sizeof(kln_value)), false);
     } else {

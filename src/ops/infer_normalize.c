@@ -5,9 +5,6 @@ static void rule_dropout(kln_rule *rule)
 {
     kln_rule_same_shape(rule, 0, 0);
     kln_rule_same_shape(rule, 0, 1);
-    if (rule->since >= 10) {
-        kln_rule_set_dtype(rule, 1, KLN_WIRE_BOOL);
-    }
 }
 
 static void rule_batch_norm(kln_rule *rule)
@@ -33,10 +30,7 @@ static void rule_batch_norm(kln_rule *rule)
                        trains ? 1 : 0, expected, found);
     }
     for (size_t i = 1; i < rule->out_count; i++) {
-        kln_dim *dims = kln_rule_new_shape(rule, i, 1);
-        if (dims != NULL) {
-            dims[0] = channels;
-        }
+        kln_rule_give(rule, i, channels);
     }
 }
 
@@ -62,29 +56,14 @@ static void rule_layer_norm(kln_rule *rule)
 static bool fit_layer_norm(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);
-    const int64_t given = kln_rule_int(rule, "axis", -1);
-    if (!kln_rule_ranked(rule, 0) || given < -(int64_t)rank || given >= (int64_t)rank) {
+    size_t axis = 0;
+    if (!kln_rule_ranked(rule, 0) || !kln_fold_axis(rule, -1, rule->in[0], &axis)) {
         return true; /* the rule tells a wrong axis */
     }
-    const size_t axis = (size_t)(given < 0 ? given + (int64_t)rank : given);
-    for (size_t input = 1; input <= 2; input++) {
-        const size_t own = kln_rule_rank(rule, input);
-        if (!kln_rule_ranked(rule, input)) {
-            continue;
-        }
-        if (!kln_rule_need_rank(rule, input, 0, rank - axis)) {
-            return false;
-        }
-        for (size_t i = 0; i < own; i++) {
-            const kln_dim dim = kln_rule_dim(rule, input, i);
-            if (!kln_rule_is(dim, 1) &&
-                !kln_fit_same(rule, dim, kln_rule_dim(rule, 0, rank - own + i),
-                              "what is normalized and its scale or bias")) {
-                return false;
-            }
-        }
-    }
-    return true;
+    static const char what[] = "what is normalized and its scale or bias";
+    const kln_dim *dims = rule->in[0]->dims + axis;
+    return kln_fit_broadcast(rule, 1, dims, rank - axis, what) &&
+           kln_fit_broadcast(rule, 2, dims, rank - axis, what);
 }
 
 static bool fit_group_norm(kln_rule *rule)

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "infer_rule.h"
+#include "onnx/kln_look.h"
 
 /* Calls `visit` for every name that the node reads from this graph, subgraphs included. */
 typedef bool (*visitor)(void *user, const char *name);
@@ -14,16 +15,11 @@ static bool visit_reads(const kln_onnx_node *node, size_t depth, visitor visit, 
         }
     }
     for (size_t i = 0; i < node->attribute_count && depth < KLN_GRAPHS_DEEP; i++) {
-        const kln_onnx_attribute *attribute = &node->attributes[i];
-        const size_t count = attribute->type == KLN_ONNX_ATTRIBUTE_GRAPH    ? 1
-                             : attribute->type == KLN_ONNX_ATTRIBUTE_GRAPHS ? attribute->count
-                                                                            : 0;
+        kln_onnx_graph *const *inner = NULL;
+        const size_t count = kln_onnx_graphs_of(&node->attributes[i], &inner);
         for (size_t k = 0; k < count; k++) {
-            const kln_onnx_graph *inner = attribute->type == KLN_ONNX_ATTRIBUTE_GRAPH
-                                              ? attribute->graph
-                                              : attribute->graphs[k];
-            for (size_t n = 0; inner != NULL && n < inner->node_count; n++) {
-                if (!visit_reads(&inner->nodes[n], depth + 1, visit, user)) {
+            for (size_t n = 0; n < inner[k]->node_count; n++) {
+                if (!visit_reads(&inner[k]->nodes[n], depth + 1, visit, user)) {
                     return false;
                 }
             }
@@ -149,11 +145,6 @@ static bool link_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t ind
     const kln_onnx_node *node = &graph->graph->nodes[index];
     kln_node_inference *known = &graph->nodes[index];
     bool sorted = true;
-    bool inner = false;
-    for (size_t i = 0; i < node->attribute_count; i++) {
-        inner |= node->attributes[i].type == KLN_ONNX_ATTRIBUTE_GRAPH ||
-                 node->attributes[i].type == KLN_ONNX_ATTRIBUTE_GRAPHS;
-    }
     const kln_inference *inference = state->inference;
     const size_t placed = inference->placed_node == node ? inference->place_count : 0;
     for (size_t i = 0; i < node->input_count && state->status == KILN_OK; i++) {
@@ -177,7 +168,7 @@ static bool link_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t ind
         }
     }
     sorted_check check = {graph, index};
-    return sorted && (!inner || visit_reads(node, 0, is_before, &check));
+    return sorted && (!kln_onnx_holds_graphs(node) || visit_reads(node, 0, is_before, &check));
 }
 
 /* --- sorting --- */

@@ -66,9 +66,8 @@ static void rule_max_unpool(kln_rule *rule)
 
 static bool fit_max_unpool(kln_rule *rule)
 {
-    bool fits = true;
     const size_t rank = kln_rule_rank(rule, 0);
-    fits = !kln_rule_ranked(rule, 0) || kln_rule_need_rank(rule, 1, rank, rank);
+    bool fits = !kln_rule_ranked(rule, 0) || kln_rule_need_rank(rule, 1, rank, rank);
     for (size_t i = 0; fits && i < rank; i++) {
         fits = kln_fit_dim(rule, 1, i, kln_rule_dim(rule, 0, i), "the elements and their indices");
     }

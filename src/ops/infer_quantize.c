@@ -78,10 +78,9 @@ static void check_zero_point(kln_rule *rule)
 
 static void rule_quantize(kln_rule *rule)
 {
-    int32_t type = (int32_t)kln_rule_int(rule, "output_dtype", 0);
-    if (rule->in_count > 2 && rule->in[2] != NULL) {
-        type = rule->in[2]->wire_dtype;
-    }
+    const int32_t type = rule->in_count > 2 && rule->in[2] != NULL
+                             ? rule->in[2]->wire_dtype
+                             : (int32_t)kln_rule_int(rule, "output_dtype", 0);
     kln_rule_set_dtype(rule, 0, type != 0 || kln_rule_has(rule, 2) ? type : KLN_WIRE_UINT8);
     kln_rule_same_shape(rule, 0, 0);
     const kln_value_quantization *q = describe(rule);
@@ -94,10 +93,7 @@ static void rule_quantize(kln_rule *rule)
 
 static void rule_dequantize(kln_rule *rule)
 {
-    int32_t type = rule->in_count > 1 && rule->in[1] != NULL ? rule->in[1]->wire_dtype : 0;
-    if (rule->since < 19) {
-        type = KLN_WIRE_FLOAT;
-    }
+    const int32_t type = rule->since < 19 ? KLN_WIRE_FLOAT : kln_rule_dtype(rule, 1);
     const int64_t wanted = kln_rule_int(rule, "output_dtype", 0);
     kln_rule_set_dtype(rule, 0, wanted != 0 ? (int32_t)wanted : type);
     kln_rule_same_shape(rule, 0, 0);
@@ -139,9 +135,6 @@ static bool fit_quantize(kln_rule *rule)
 
 static void rule_dynamic_quantize(kln_rule *rule)
 {
-    kln_rule_set_dtype(rule, 0, KLN_WIRE_UINT8);
-    kln_rule_set_dtype(rule, 1, KLN_WIRE_FLOAT);
-    kln_rule_set_dtype(rule, 2, KLN_WIRE_UINT8);
     kln_rule_same_shape(rule, 0, 0);
     (void)kln_rule_new_shape(rule, 1, 0);
     (void)kln_rule_new_shape(rule, 2, 0);

@@ -8,22 +8,13 @@ static void type_from(kln_rule *rule, const char *attribute, int32_t otherwise)
         kln_rule_named_dtype(rule, attribute, kln_rule_int(rule, attribute, 0));
         return;
     }
-    int64_t type = 0;
-    if (rule->in_count > 0 && rule->in[0] != NULL && otherwise == 0) {
-        type = rule->in[0]->wire_dtype;
-    }
-    kln_rule_set_dtype(rule, 0, type != 0 ? (int32_t)type : otherwise);
+    kln_rule_set_dtype(rule, 0, otherwise != 0 ? otherwise : kln_rule_dtype(rule, 0));
 }
 
 static void rule_like(kln_rule *rule)
 {
     type_from(rule, "dtype", 0);
     kln_rule_same_shape(rule, 0, 0);
-}
-
-static void rule_bernoulli(kln_rule *rule)
-{
-    rule_like(rule);
 }
 
 static void rule_eye_like(kln_rule *rule)
@@ -50,14 +41,11 @@ static void rule_multinomial(kln_rule *rule)
     if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, 2)) {
         return;
     }
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
-    if (dims != NULL) {
-        dims[0] = kln_rule_dim(rule, 0, 0);
-        dims[1] = KLN_DIM_OF_NUMBER(kln_rule_int(rule, "sample_size", 1));
-    }
+    kln_rule_give(rule, 0, kln_rule_dim(rule, 0, 0),
+                  KLN_DIM_OF_NUMBER(kln_rule_int(rule, "sample_size", 1)));
 }
 
-const kln_op_rule kln_rules_random[] = {OP("Bernoulli", rule_bernoulli, .random = true),
+const kln_op_rule kln_rules_random[] = {OP("Bernoulli", rule_like, .random = true),
                                         OP("EyeLike", rule_eye_like),
                                         OP("Multinomial", rule_multinomial, .random = true),
                                         OP("RandomNormal", rule_random, .random = true),

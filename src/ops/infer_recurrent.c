@@ -7,7 +7,7 @@ static kln_dim directions(kln_rule *rule)
     return KLN_DIM_OF_NUMBER(strcmp(direction, "bidirectional") == 0 ? 2 : 1);
 }
 
-static void recurrent(kln_rule *rule, bool cell)
+static void rule_recurrent(kln_rule *rule)
 {
     if (!kln_rule_need_rank(rule, 0, 3, 3)) {
         return;
@@ -18,32 +18,11 @@ static void recurrent(kln_rule *rule, bool cell)
     const kln_dim steps = kln_rule_dim(rule, 0, batch_first ? 1 : 0);
     const kln_dim batch = kln_rule_dim(rule, 0, batch_first ? 0 : 1);
     const kln_dim ways = directions(rule);
-    kln_dim *all = kln_rule_new_shape(rule, 0, 4);
-    if (all != NULL) {
-        all[0] = batch_first ? batch : steps;
-        all[1] = batch_first ? steps : ways;
-        all[2] = batch_first ? ways : batch;
-        all[3] = hidden;
+    kln_rule_give(rule, 0, batch_first ? batch : steps, batch_first ? steps : ways,
+                  batch_first ? ways : batch, hidden);
+    for (size_t o = 1; o < 3; o++) { /* the second is an LSTM's cell */
+        kln_rule_give(rule, o, batch_first ? batch : ways, batch_first ? ways : batch, hidden);
     }
-    for (size_t o = 1; o < (cell ? 3U : 2U); o++) {
-        kln_dim *last = kln_rule_new_shape(rule, o, 3);
-        if (last != NULL) {
-            last[0] = batch_first ? batch : ways;
-            last[1] = batch_first ? ways : batch;
-            last[2] = hidden;
-        }
-    }
-}
-
-static void rule_rnn(kln_rule *rule)
-{
-    /* Version 1 could give sequences of other lengths along the first output. */
-    recurrent(rule, false);
-}
-
-static void rule_lstm(kln_rule *rule)
-{
-    recurrent(rule, true);
 }
 
 static int64_t gates_of(const kln_rule *rule)
@@ -101,6 +80,6 @@ static bool fit_recurrent(kln_rule *rule)
 }
 
 const kln_op_rule kln_rules_recurrent[] = {
-    OP("GRU", rule_rnn, .form = "1: __i dgi dgh d_", .fit = fit_recurrent),
-    OP("LSTM", rule_lstm, .form = "1: __i dgi dgh d_ - - - d_", .fit = fit_recurrent),
-    OP("RNN", rule_rnn, .form = "1: __i dgi dgh d_", .fit = fit_recurrent), OP_END};
+    OP("GRU", rule_recurrent, .form = "1: __i dgi dgh d_", .fit = fit_recurrent),
+    OP("LSTM", rule_recurrent, .form = "1: __i dgi dgh d_ - - - d_", .fit = fit_recurrent),
+    OP("RNN", rule_recurrent, .form = "1: __i dgi dgh d_", .fit = fit_recurrent), OP_END};

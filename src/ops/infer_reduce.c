@@ -88,10 +88,6 @@ static void fold_reduce(kln_rule *rule)
 
 static void rule_arg(kln_rule *rule)
 {
-    kln_rule_set_dtype(rule, 0, KLN_WIRE_INT64);
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0);
     size_t axis = 0;
     bool *gone = kln_rule_alloc(rule, rank, sizeof *gone);
@@ -160,9 +156,6 @@ static void rule_loss(kln_rule *rule)
 static void rule_softmax_loss(kln_rule *rule)
 {
     rule_loss(rule);
-    if (rule->in_count > 0 && rule->in[0] != NULL) {
-        kln_rule_set_dtype(rule, 1, rule->in[0]->wire_dtype);
-    }
     kln_rule_same_shape(rule, 0, 1);
 }
 
@@ -190,8 +183,8 @@ static bool fit_loss(kln_rule *rule)
 }
 
 const kln_op_rule kln_rules_reduce[] = {
-    OP("ArgMax", rule_arg),
-    OP("ArgMin", rule_arg),
+    OP("ArgMax", rule_arg, .ranked = true),
+    OP("ArgMin", rule_arg, .ranked = true),
     OP("CumProd", kln_rule_same, .form = "26: _+ (1)", .fit = fit_running),
     OP("CumSum", rule_cumulative_sum, .form = "11: _+ (1)", .fit = fit_running),
     OP("NegativeLogLikelihoodLoss", rule_loss, .form = "12: nc+ n+ c", .fit = fit_loss),

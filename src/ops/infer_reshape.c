@@ -121,11 +121,7 @@ static void rule_reshape(kln_rule *rule)
 {
     size_t count = 0;
     if (rule->since < 5) {
-        const int64_t *shape = kln_rule_ints(rule, "shape", &count);
-        kln_dim *target = shape != NULL ? kln_rule_alloc(rule, count, sizeof *target) : NULL;
-        for (size_t i = 0; target != NULL && i < count; i++) {
-            target[i] = KLN_DIM_OF_NUMBER(shape[i]);
-        }
+        const kln_dim *target = kln_rule_ints_as_contents(rule, "shape", &count);
         if (target != NULL) {
             reshape_to(rule, target, count);
         }
@@ -223,11 +219,9 @@ static void rule_flatten(kln_rule *rule)
                        (long long)kln_rule_int(rule, "axis", 1), rank);
         return;
     }
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
-    if (dims != NULL) {
-        dims[0] = kln_rule_product(rule, rule->in[0]->dims, 0, (size_t)axis);
-        dims[1] = kln_rule_product(rule, rule->in[0]->dims, (size_t)axis, rank);
-    }
+    const kln_dim *dims = rule->in[0]->dims;
+    kln_rule_give(rule, 0, kln_rule_product(rule, dims, 0, (size_t)axis),
+                  kln_rule_product(rule, dims, (size_t)axis, rank));
 }
 
 /* Marks each axis of a list; false, with the fault told, when one is out of range or twice there.

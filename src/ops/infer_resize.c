@@ -27,11 +27,7 @@ static kln_dim scaled(kln_rule *rule, kln_dim dim, double scale)
 
 static void scale_all(kln_rule *rule, const double *scales, size_t count, const size_t *axes)
 {
-    const size_t rank = kln_rule_rank(rule, 0);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = kln_rule_dim(rule, 0, i);
-    }
+    kln_dim *dims = kln_rule_shape_like(rule, 0, kln_rule_rank(rule, 0));
     for (size_t i = 0; dims != NULL && i < count; i++) {
         dims[axes[i]] = scaled(rule, dims[axes[i]], scales[i]);
     }
@@ -89,11 +85,7 @@ static bool count_fits(kln_rule *rule, const char *what, size_t count, size_t ne
 /* What is not resized stays, also when the sizes are not known. */
 static void resize_unknown(kln_rule *rule, const size_t *axes, size_t count)
 {
-    const size_t rank = kln_rule_rank(rule, 0);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = kln_rule_dim(rule, 0, i);
-    }
+    kln_dim *dims = kln_rule_shape_like(rule, 0, kln_rule_rank(rule, 0));
     for (size_t i = 0; dims != NULL && i < count; i++) {
         dims[axes[i]] = KLN_UNKNOWN_DIM;
     }
@@ -104,13 +96,9 @@ static void resize_to(kln_rule *rule, const kln_dim *sizes, size_t count, const 
 {
     const char *policy = kln_rule_string(rule, "keep_aspect_ratio_policy", "stretch");
     const bool larger = strcmp(policy, "not_smaller") == 0;
-    const size_t rank = kln_rule_rank(rule, 0);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    kln_dim *dims = kln_rule_shape_like(rule, 0, kln_rule_rank(rule, 0));
     if (dims == NULL) {
         return;
-    }
-    for (size_t i = 0; i < rank; i++) {
-        dims[i] = kln_rule_dim(rule, 0, i);
     }
     for (size_t i = 0; i < count; i++) {
         if (kln_rule_is(dims[axes[i]], 0) && sizes[i].kind == KLN_DIM_NUMBER &&
@@ -331,14 +319,12 @@ static bool fit_affine_grid(kln_rule *rule)
 
 static void rule_roi_align(kln_rule *rule)
 {
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 4);
-    if (dims != NULL) {
-        dims[0] = kln_rule_unify(rule, kln_rule_dim(rule, 1, 0), kln_rule_dim(rule, 2, 0),
-                                 "the numbers of regions");
-        dims[1] = kln_rule_dim(rule, 0, 1);
-        dims[2] = KLN_DIM_OF_NUMBER(kln_rule_int(rule, "output_height", 1));
-        dims[3] = KLN_DIM_OF_NUMBER(kln_rule_int(rule, "output_width", 1));
-    }
+    kln_rule_give(rule, 0,
+                  kln_rule_unify(rule, kln_rule_dim(rule, 1, 0), kln_rule_dim(rule, 2, 0),
+                                 "the numbers of regions"),
+                  kln_rule_dim(rule, 0, 1),
+                  KLN_DIM_OF_NUMBER(kln_rule_int(rule, "output_height", 1)),
+                  KLN_DIM_OF_NUMBER(kln_rule_int(rule, "output_width", 1)));
 }
 
 static bool fit_roi_align(kln_rule *rule)

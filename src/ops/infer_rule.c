@@ -185,6 +185,23 @@ kln_dim *kln_rule_new_shape(kln_rule *rule, size_t output, size_t rank)
     return dims;
 }
 
+kln_dim *kln_rule_shape_like(kln_rule *rule, size_t output, size_t rank)
+{
+    kln_dim *dims = kln_rule_new_shape(rule, output, rank);
+    for (size_t i = 0; dims != NULL && i < rank; i++) {
+        dims[i] = kln_rule_dim(rule, 0, i);
+    }
+    return dims;
+}
+
+void kln_rule_put_shape(kln_rule *rule, size_t output, const kln_dim *dims, size_t rank)
+{
+    kln_dim *shape = kln_rule_new_shape(rule, output, rank);
+    if (shape != NULL) {
+        memcpy(shape, dims, rank * sizeof *dims);
+    }
+}
+
 void kln_rule_same_shape(kln_rule *rule, size_t input, size_t output)
 {
     if (kln_rule_ranked(rule, input) && kln_rule_wants(rule, output)) {
@@ -192,9 +209,7 @@ void kln_rule_same_shape(kln_rule *rule, size_t input, size_t output)
         if (value->kind == KLN_ONNX_KIND_NONE) {
             value->kind = KLN_ONNX_KIND_TENSOR;
         }
-        value->has_shape = true;
-        value->rank = rule->in[input]->rank;
-        value->dims = rule->in[input]->dims;
+        kln_value_copy_shape(value, rule->in[input]);
     }
 }
 
@@ -310,9 +325,7 @@ void kln_rule_broadcast(kln_rule *rule, size_t output, size_t first, size_t last
         rank = kln_rule_rank(rule, i) > rank ? kln_rule_rank(rule, i) : rank;
     }
     if (are_alike(rule, first, last)) {
-        rule->out[output].has_shape = true;
-        rule->out[output].rank = rank;
-        rule->out[output].dims = rule->in[first]->dims;
+        kln_value_copy_shape(&rule->out[output], rule->in[first]);
         return;
     }
     kln_dim *dims = kln_rule_new_shape(rule, output, rank);

@@ -125,6 +125,12 @@ static inline bool kln_rule_ranked(const kln_rule *rule, size_t input)
 {
     return input < rule->in_count && rule->in[input] != NULL && rule->in[input]->has_shape;
 }
+/* Its contents may be known: asked before anything is computed from them, as most are not. */
+static inline bool kln_rule_may_know(const kln_rule *rule, size_t input)
+{
+    return input < rule->in_count && rule->in[input] != NULL &&
+           (rule->in[input]->contents != NULL || rule->in[input]->initializer != NULL);
+}
 /* 0 unless ranked. */
 static inline size_t kln_rule_rank(const kln_rule *rule, size_t input)
 {
@@ -134,6 +140,11 @@ static inline size_t kln_rule_rank(const kln_rule *rule, size_t input)
 static inline kln_dim kln_rule_dim(const kln_rule *rule, size_t input, size_t axis)
 {
     return axis < kln_rule_rank(rule, input) ? rule->in[input]->dims[axis] : KLN_UNKNOWN_DIM;
+}
+/* TensorProto.DataType; 0 unless known. */
+static inline int32_t kln_rule_dtype(const kln_rule *rule, size_t input)
+{
+    return input < rule->in_count && rule->in[input] != NULL ? rule->in[input]->wire_dtype : 0;
 }
 /* The elements of an input whose content is known, or NULL. */
 const kln_dim *kln_rule_contents(kln_rule *rule, size_t input, size_t *count);
@@ -170,6 +181,13 @@ void kln_rule_set_dtype(kln_rule *rule, size_t output, int32_t wire_dtype);
 /* Gives output a shape of `rank` unknown dimensions to fill in; NULL when it is not wanted or
  * memory ran out. */
 kln_dim *kln_rule_new_shape(kln_rule *rule, size_t output, size_t rank);
+/* The same with the dimensions of input 0, as far as it has them. */
+kln_dim *kln_rule_shape_like(kln_rule *rule, size_t output, size_t rank);
+/* Gives output a shape of these dimensions. */
+void kln_rule_put_shape(kln_rule *rule, size_t output, const kln_dim *dims, size_t rank);
+#define kln_rule_give(rule, output, ...)                                 \
+    kln_rule_put_shape((rule), (output), (const kln_dim[]){__VA_ARGS__}, \
+                       sizeof((const kln_dim[]){__VA_ARGS__}) / sizeof(kln_dim))
 void kln_rule_same_shape(kln_rule *rule, size_t input, size_t output);
 void kln_rule_same_type(kln_rule *rule, size_t input, size_t output); /* dtype, kind, element */
 /* A shape of those dimensions, given as known content (unknown where negative). */
@@ -259,6 +277,12 @@ kln_graph_inference *kln_infer_subgraph(kln_rule *rule, const kln_onnx_graph *gr
                                         kln_branch branch, const kln_value *const *bound,
                                         size_t bound_count);
 
+static inline void kln_value_copy_shape(kln_value *to, const kln_value *from)
+{
+    to->has_shape = from->has_shape;
+    to->rank = from->rank;
+    to->dims = from->dims;
+}
 /* Copies the type of one value to another: kind, dtype, element, and the shape if `shape`. */
 void kln_value_copy_type(kln_value *to, const kln_value *from, bool shape);
 /* `to` becomes what holds for both. */

@@ -37,7 +37,9 @@ typedef struct kln_op_rule {
 #define OP(name_, ...) OP_OF("", name_, __VA_ARGS__)
 #define OP_END OP_OF(NULL, NULL, NULL)
 
-/* infer_elementwise.c: one output like the first input; with an "axis" that must be there. */
+/* infer_elementwise.c: one output like the first input; with an "axis" that must be there. A
+ * scalar, of the one type that the schema has for it. */
+void kln_rule_scalar_out(kln_rule *rule);
 void kln_rule_same(kln_rule *rule);
 void kln_rule_same_axis(kln_rule *rule);
 

@@ -5,18 +5,14 @@ static void rule_one_hot(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0) + 1;
     size_t axis = 0;
-    size_t count = 0;
     if (!kln_rule_axis(rule, kln_rule_int(rule, "axis", -1), rank, &axis)) {
         return;
     }
-    const kln_dim *depth = kln_rule_contents(rule, 1, &count);
+    kln_dim depth = kln_rule_scalar(rule, 1);
+    depth = depth.kind == KLN_DIM_REAL ? KLN_DIM_OF_NUMBER((int64_t)depth.of.real) : depth;
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
     for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = i == axis ? KLN_UNKNOWN_DIM : kln_rule_dim(rule, 0, i < axis ? i : i - 1);
-    }
-    if (dims != NULL && depth != NULL && count == 1) {
-        dims[axis] =
-            depth[0].kind == KLN_DIM_REAL ? KLN_DIM_OF_NUMBER((int64_t)depth[0].of.real) : depth[0];
+        dims[i] = i == axis ? depth : kln_rule_dim(rule, 0, i < axis ? i : i - 1);
     }
 }
 
@@ -33,20 +29,18 @@ static void rule_compress(kln_rule *rule)
     if (!kln_rule_ranked(rule, 0) || !kln_rule_axis(rule, axis->i, rank, &place)) {
         return;
     }
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = i == place ? KLN_UNKNOWN_DIM : kln_rule_dim(rule, 0, i);
+    kln_dim *dims = kln_rule_shape_like(rule, 0, rank);
+    if (dims != NULL) {
+        dims[place] = KLN_UNKNOWN_DIM;
     }
 }
 
 static void rule_non_zero(kln_rule *rule)
 {
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
-    if (dims != NULL && kln_rule_ranked(rule, 0)) {
-        /* A scalar counts as having one dimension. */
-        const size_t rank = kln_rule_rank(rule, 0);
-        dims[0] = rank > 0 ? KLN_DIM_OF_NUMBER((int64_t)rank) : KLN_UNKNOWN_DIM;
-    }
+    /* A scalar counts as having one dimension. */
+    const size_t rank = kln_rule_rank(rule, 0);
+    kln_rule_give(rule, 0, rank > 0 ? KLN_DIM_OF_NUMBER((int64_t)rank) : KLN_UNKNOWN_DIM,
+                  KLN_UNKNOWN_DIM);
 }
 
 static void rule_unique(kln_rule *rule)
@@ -59,29 +53,18 @@ static void rule_unique(kln_rule *rule)
 
 static void rule_nms(kln_rule *rule)
 {
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
-    if (dims != NULL) {
-        dims[1] = KLN_DIM_OF_NUMBER(3);
-    }
+    kln_rule_give(rule, 0, KLN_UNKNOWN_DIM, KLN_DIM_OF_NUMBER(3));
 }
 
 static void rule_topk(kln_rule *rule)
 {
     size_t axis = 0;
     const size_t rank = kln_rule_rank(rule, 0);
-    kln_rule_set_dtype(rule, 1, KLN_WIRE_INT64);
-    if (!kln_rule_ranked(rule, 0) ||
-        !kln_rule_axis(rule, kln_rule_int(rule, "axis", -1), rank, &axis)) {
+    if (!kln_rule_axis(rule, kln_rule_int(rule, "axis", -1), rank, &axis)) {
         return;
     }
-    kln_dim count;
-    size_t length = 0;
-    if (rule->since < 10) {
-        count = KLN_DIM_OF_NUMBER(kln_rule_int(rule, "k", -1));
-    } else {
-        const kln_dim *k = kln_rule_contents(rule, 1, &length);
-        count = k != NULL && length == 1 ? k[0] : KLN_UNKNOWN_DIM;
-    }
+    kln_dim count = rule->since < 10 ? KLN_DIM_OF_NUMBER(kln_rule_int(rule, "k", -1))
+                                     : kln_rule_scalar(rule, 1);
     const kln_dim whole = kln_rule_dim(rule, 0, axis);
     if (count.kind == KLN_DIM_NUMBER && whole.kind == KLN_DIM_NUMBER &&
         (count.of.number > whole.of.number || count.of.number < 0)) {
@@ -93,9 +76,9 @@ static void rule_topk(kln_rule *rule)
         count = KLN_UNKNOWN_DIM;
     }
     for (size_t o = 0; o < 2; o++) {
-        kln_dim *dims = kln_rule_new_shape(rule, o, rank);
-        for (size_t i = 0; dims != NULL && i < rank; i++) {
-            dims[i] = i == axis ? count : kln_rule_dim(rule, 0, i);
+        kln_dim *dims = kln_rule_shape_like(rule, o, rank);
+        if (dims != NULL) {
+            dims[axis] = count;
         }
     }
 }
@@ -105,6 +88,6 @@ const kln_op_rule kln_rules_select[] = {
     OP("NonMaxSuppression", rule_nms, .form = "10: nb4 n_b"),
     OP("NonZero", rule_non_zero),
     OP("OneHot", rule_one_hot, .ranked = true, .form = "9: _+ (1) 2"),
-    OP("TopK", rule_topk, .form = "10: _+ 1"),
+    OP("TopK", rule_topk, .ranked = true, .form = "10: _+ 1"),
     OP("Unique", rule_unique),
     OP_END};

@@ -96,12 +96,6 @@ static void rule_sequence_erase(kln_rule *rule)
     }
 }
 
-static void rule_sequence_length(kln_rule *rule)
-{
-    kln_rule_set_dtype(rule, 0, KLN_WIRE_INT64);
-    (void)kln_rule_new_shape(rule, 0, 0);
-}
-
 static void rule_split_to_sequence(kln_rule *rule)
 {
     kln_value *element = element_copy(rule, rule->in_count > 0 ? rule->in[0] : NULL);
@@ -221,22 +215,16 @@ static void rule_optional_get(kln_rule *rule)
     output_element(rule, optional ? rule->in[0]->element : rule->in[0]);
 }
 
-static void rule_optional_has(kln_rule *rule)
-{
-    kln_rule_set_dtype(rule, 0, KLN_WIRE_BOOL);
-    (void)kln_rule_new_shape(rule, 0, 0);
-}
-
 const kln_op_rule kln_rules_sequence[] = {OP("ConcatFromSequence", rule_concat_from_sequence),
                                           OP("Optional", rule_optional),
                                           OP("OptionalGetElement", rule_optional_get),
-                                          OP("OptionalHasElement", rule_optional_has),
+                                          OP("OptionalHasElement", kln_rule_scalar_out),
                                           OP("SequenceAt", rule_sequence_at),
                                           OP("SequenceConstruct", rule_sequence_construct),
                                           OP("SequenceEmpty", rule_sequence_empty),
                                           OP("SequenceErase", rule_sequence_erase),
                                           OP("SequenceInsert", rule_sequence_insert),
-                                          OP("SequenceLength", rule_sequence_length),
+                                          OP("SequenceLength", kln_rule_scalar_out),
                                           OP("SequenceMap", rule_sequence_map),
                                           OP("SplitToSequence", rule_split_to_sequence),
                                           OP_END};

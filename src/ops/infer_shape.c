@@ -20,11 +20,10 @@ static void rule_shape(kln_rule *rule)
 {
     size_t first = 0;
     size_t last = 0;
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 1);
-    if (dims != NULL && kln_rule_ranked(rule, 0)) {
-        shape_bounds(rule, &first, &last);
-        dims[0] = KLN_DIM_OF_NUMBER((int64_t)(last - first));
-    }
+    shape_bounds(rule, &first, &last);
+    kln_rule_give(
+        rule, 0,
+        kln_rule_ranked(rule, 0) ? KLN_DIM_OF_NUMBER((int64_t)(last - first)) : KLN_UNKNOWN_DIM);
 }
 
 static void fold_shape(kln_rule *rule)
@@ -39,11 +38,6 @@ static void fold_shape(kln_rule *rule)
     for (size_t i = first; out != NULL && i < last; i++) {
         out[i - first] = kln_rule_dim(rule, 0, i);
     }
-}
-
-static void rule_size(kln_rule *rule)
-{
-    (void)kln_rule_new_shape(rule, 0, 0);
 }
 
 static void fold_size(kln_rule *rule)
@@ -69,10 +63,7 @@ static void constant_tensor(kln_rule *rule, const kln_onnx_tensor *tensor)
 static void constant_list(kln_rule *rule, int32_t wire_dtype, size_t count, bool scalar)
 {
     kln_rule_set_dtype(rule, 0, wire_dtype);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, scalar ? 0 : 1);
-    if (dims != NULL && !scalar) {
-        dims[0] = KLN_DIM_OF_NUMBER((int64_t)count);
-    }
+    kln_rule_put_shape(rule, 0, &KLN_DIM_OF_NUMBER((int64_t)count), scalar ? 0 : 1);
 }
 
 /* Its value is one of a few attributes, whatever else a file may put there. */
@@ -109,7 +100,7 @@ static void fold_constant(kln_rule *rule)
     if (one == NULL && many == NULL && real == NULL && reals == NULL) {
         return;
     }
-    kln_dim *out = kln_rule_elements(rule, 0, &count) ? kln_rule_fill(rule, 0, count) : NULL;
+    kln_dim *out = kln_fold_start(rule, 0, &count);
     for (size_t i = 0; out != NULL && i < count; i++) {
         if (one != NULL) {
             out[i] = KLN_DIM_OF_NUMBER(one->i);
@@ -189,11 +180,7 @@ static kln_dim range_length(kln_rule *rule)
 
 static void rule_range(kln_rule *rule)
 {
-    const kln_dim length = range_length(rule);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 1);
-    if (dims != NULL) {
-        dims[0] = length;
-    }
+    kln_rule_give(rule, 0, range_length(rule));
 }
 
 static void fold_range(kln_rule *rule)
@@ -219,5 +206,5 @@ const kln_op_rule kln_rules_shape[] = {
     OP("ConstantOfShape", rule_constant_of_shape, .fold = fold_constant_of_shape),
     OP("Range", rule_range, .fold = fold_range, .form = "11: (1) (1) (1)"),
     OP("Shape", rule_shape, .fold = fold_shape),
-    OP("Size", rule_size, .fold = fold_size),
+    OP("Size", kln_rule_scalar_out, .fold = fold_size),
     OP_END};

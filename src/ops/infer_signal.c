@@ -5,23 +5,21 @@ static void rule_window(kln_rule *rule)
 {
     kln_rule_set_dtype(rule, 0, (int32_t)kln_rule_int(rule, "output_datatype", KLN_WIRE_FLOAT));
     const kln_dim size = kln_rule_scalar(rule, 0);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 1);
-    if (dims != NULL && !(size.kind == KLN_DIM_NUMBER && size.of.number < 0)) {
-        dims[0] = size;
-    }
+    kln_rule_give(rule, 0,
+                  size.kind == KLN_DIM_NUMBER && size.of.number < 0 ? KLN_UNKNOWN_DIM : size);
+}
+
+/* The frequencies of a real signal of that length. */
+static kln_dim one_sided(kln_expressions *pool, kln_dim length)
+{
+    return kln_dim_plus(pool, kln_dim_floor_divide(pool, length, KLN_DIM_OF_NUMBER(2)), 1);
 }
 
 static void rule_mel(kln_rule *rule)
 {
     kln_rule_set_dtype(rule, 0, (int32_t)kln_rule_int(rule, "output_datatype", KLN_WIRE_FLOAT));
     kln_expressions *pool = &rule->state->pool;
-    const kln_dim bins = kln_rule_scalar(rule, 0);
-    const kln_dim length = kln_rule_scalar(rule, 1);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
-    if (dims != NULL) {
-        dims[0] = kln_dim_plus(pool, kln_dim_floor_divide(pool, length, KLN_DIM_OF_NUMBER(2)), 1);
-        dims[1] = bins;
-    }
+    kln_rule_give(rule, 0, one_sided(pool, kln_rule_scalar(rule, 1)), kln_rule_scalar(rule, 0));
 }
 
 /* Which dimension a DFT goes along; false when that is not known, or told to be wrong. */
@@ -45,10 +43,10 @@ static bool dft_axis(kln_rule *rule, size_t rank, size_t *axis)
 
 static void rule_dft(kln_rule *rule)
 {
-    const bool one_sided = kln_rule_int(rule, "onesided", 0) != 0;
+    const bool half = kln_rule_int(rule, "onesided", 0) != 0;
     const bool inverse = kln_rule_int(rule, "inverse", 0) != 0;
-    const bool real_output = one_sided && inverse;
-    const bool as_long = !one_sided && !kln_rule_has(rule, 1);
+    const bool real_output = half && inverse;
+    const bool as_long = !half && !kln_rule_has(rule, 1);
     if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, SIZE_MAX)) {
         return;
     }
@@ -58,7 +56,7 @@ static void rule_dft(kln_rule *rule)
     if (dims == NULL) {
         return;
     }
-    const int64_t parts = one_sided ? (inverse ? 2 : 1) : 0;
+    const int64_t parts = half ? (inverse ? 2 : 1) : 0;
     const kln_dim last = kln_rule_dim(rule, 0, rank - 1);
     if (parts > 0 && last.kind == KLN_DIM_NUMBER && last.of.number != parts) {
         kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], inverse ? "2" : "1",
@@ -81,9 +79,8 @@ static void rule_dft(kln_rule *rule)
     if (known && kln_rule_has(rule, 1)) {
         dims[axis] = kln_rule_scalar(rule, 1);
     }
-    if (known && one_sided && !inverse) {
-        dims[axis] =
-            kln_dim_plus(pool, kln_dim_floor_divide(pool, dims[axis], KLN_DIM_OF_NUMBER(2)), 1);
+    if (known && half && !inverse) {
+        dims[axis] = one_sided(pool, dims[axis]);
     } else if (known && real_output && !kln_rule_has(rule, 1)) {
         dims[axis] = kln_dim_times(pool, kln_dim_plus(pool, dims[axis], -1), 2);
     }
@@ -124,18 +121,13 @@ static void rule_stft(kln_rule *rule)
     kln_expressions *pool = &rule->state->pool;
     const kln_dim step = kln_rule_scalar(rule, 1);
     kln_dim length = kln_rule_has(rule, 3) ? kln_rule_scalar(rule, 3) : kln_rule_dim(rule, 2, 0);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 4);
-    if (dims == NULL) {
-        return;
-    }
     const kln_dim room = kln_dim_subtract(pool, kln_rule_dim(rule, 0, 1), length);
-    dims[0] = kln_rule_dim(rule, 0, 0);
-    dims[1] = kln_dim_plus(pool, kln_dim_floor_divide(pool, room, step), 1);
     if (kln_rule_int(rule, "onesided", 1) != 0) {
-        length = kln_dim_plus(pool, kln_dim_floor_divide(pool, length, KLN_DIM_OF_NUMBER(2)), 1);
+        length = one_sided(pool, length);
     }
-    dims[2] = length;
-    dims[3] = KLN_DIM_OF_NUMBER(2);
+    kln_rule_give(rule, 0, kln_rule_dim(rule, 0, 0),
+                  kln_dim_plus(pool, kln_dim_floor_divide(pool, room, step), 1), length,
+                  KLN_DIM_OF_NUMBER(2));
 }
 
 static bool fit_stft(kln_rule *rule)

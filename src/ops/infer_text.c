@@ -86,31 +86,19 @@ static void rule_string_normalizer(kln_rule *rule)
 
 static void rule_string_split(kln_rule *rule)
 {
-    kln_rule_set_dtype(rule, 0, KLN_WIRE_STRING);
-    kln_rule_set_dtype(rule, 1, KLN_WIRE_INT64);
     kln_rule_same_shape(rule, 0, 1);
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
-    const size_t rank = kln_rule_rank(rule, 0);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank + 1);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = kln_rule_dim(rule, 0, i);
-    }
+    (void)kln_rule_shape_like(rule, 0, kln_rule_rank(rule, 0) + 1);
 }
 
 static void rule_image_decoder(kln_rule *rule)
 {
     const char *format = kln_rule_string(rule, "pixel_format", "RGB");
-    kln_rule_set_dtype(rule, 0, KLN_WIRE_UINT8);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 3);
-    if (dims != NULL) {
-        dims[2] = KLN_DIM_OF_NUMBER(strcmp(format, "Grayscale") == 0 ? 1 : 3);
-    }
+    kln_rule_give(rule, 0, KLN_UNKNOWN_DIM, KLN_UNKNOWN_DIM,
+                  KLN_DIM_OF_NUMBER(strcmp(format, "Grayscale") == 0 ? 1 : 3));
 }
 
 const kln_op_rule kln_rules_text[] = {
     OP("ImageDecoder", rule_image_decoder, .form = "20: _"),
     OP("StringNormalizer", rule_string_normalizer, .ranked = true),
-    OP("StringSplit", rule_string_split),
+    OP("StringSplit", rule_string_split, .ranked = true),
     OP("TfIdfVectorizer", rule_tfidf, .form = "9: -", .fit = fit_tfidf), OP_END};

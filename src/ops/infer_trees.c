@@ -194,8 +194,7 @@ static bool find_members(kln_forest *f)
 static bool tensor_fits(kln_rule *rule, const char *name, const char *list, int32_t type)
 {
     size_t count = 0;
-    const kln_onnx_attribute *a = kln_rule_attribute(rule, name);
-    const kln_onnx_tensor *tensor = a != NULL ? a->tensor : NULL;
+    const kln_onnx_tensor *tensor = tensor_of(rule, name);
     if (list != NULL) {
         (void)kln_rule_ints(rule, list, &count);
     }
@@ -226,7 +225,7 @@ static void check_trees(kln_rule *rule)
                                         NULL};
     kln_forest f = {
         .rule = rule, .enter = enter_node, .targets = kln_rule_int(rule, "n_targets", 1)};
-    const int32_t type = rule->in_count > 0 && rule->in[0] != NULL ? rule->in[0]->wire_dtype : 0;
+    const int32_t type = kln_rule_dtype(rule, 0);
     if (!kln_ml_same_lengths(rule, lists) ||
         !tensor_fits(rule, "leaf_weights", "leaf_targetids", type) ||
         !tensor_fits(rule, "nodes_splits", "nodes_featureids", type) ||

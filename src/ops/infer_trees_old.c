@@ -138,7 +138,7 @@ static size_t length_of(kln_rule *rule, const char *list, const char *tensor)
                        "both \"%s\" and \"%s\" are given", list, tensor);
         return SIZE_MAX;
     }
-    const int32_t input = rule->in_count > 0 && rule->in[0] != NULL ? rule->in[0]->wire_dtype : 0;
+    const int32_t input = kln_rule_dtype(rule, 0);
     const int32_t wanted = input == KLN_WIRE_DOUBLE ? KLN_WIRE_DOUBLE : KLN_WIRE_FLOAT;
     if (in != NULL && input != 0 && in->wire_dtype != wanted) {
         kln_rule_fault(rule, KILN_ISSUE_DTYPE, tensor, kln_onnx_dtype_name(wanted),

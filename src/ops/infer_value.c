@@ -32,9 +32,7 @@ void kln_value_copy_type(kln_value *to, const kln_value *from, bool shape)
     to->wire_dtype = from->wire_dtype;
     to->element = from->element;
     if (shape) {
-        to->has_shape = from->has_shape;
-        to->rank = from->rank;
-        to->dims = from->dims;
+        kln_value_copy_shape(to, from);
     }
 }
 
@@ -85,61 +83,42 @@ void kln_value_union(kln_infer_state *state, kln_value *to, const kln_value *fro
 
 /* --- contents of weights --- */
 
-static kln_dim number_at(const unsigned char *data, int32_t wire, size_t index)
-{
-    union {
-        int64_t l;
-        int32_t i;
-        int16_t w;
-        uint32_t ui;
-        uint64_t ul;
-        uint16_t uw;
-        float f;
-        double d;
-    } u = {.l = 0};
-    const unsigned char byte = data[wire == 2 || wire == 3 || wire == 9 ? index : 0];
-    switch (wire) {
-        case 2:
-        case 9: return KLN_DIM_OF_NUMBER(byte);
-        case 3: return KLN_DIM_OF_NUMBER(byte < 128 ? (int64_t)byte : (int64_t)byte - 256);
-        case 4: memcpy(&u.uw, data + index * 2, 2); return KLN_DIM_OF_NUMBER(u.uw);
-        case 5: memcpy(&u.w, data + index * 2, 2); return KLN_DIM_OF_NUMBER(u.w);
-        case 6: memcpy(&u.i, data + index * 4, 4); return KLN_DIM_OF_NUMBER(u.i);
-        case 12: memcpy(&u.ui, data + index * 4, 4); return KLN_DIM_OF_NUMBER(u.ui);
-        case 7: memcpy(&u.l, data + index * 8, 8); return KLN_DIM_OF_NUMBER(u.l);
-        case 13:
-            memcpy(&u.ul, data + index * 8, 8);
-            return u.ul <= INT64_MAX ? KLN_DIM_OF_NUMBER((int64_t)u.ul) : KLN_UNKNOWN_DIM;
-        case 1:
-            memcpy(&u.f, data + index * 4, 4);
-            return (kln_dim){.kind = KLN_DIM_REAL, .of.real = (double)u.f};
-        case 11:
-            memcpy(&u.d, data + index * 8, 8);
-            return (kln_dim){.kind = KLN_DIM_REAL, .of.real = u.d};
-        case 10:
-            memcpy(&u.uw, data + index * 2, 2);
-            return (kln_dim){.kind = KLN_DIM_REAL, .of.real = (double)kln_float_from_half(u.uw)};
-        default: return KLN_UNKNOWN_DIM;
-    }
-}
+/* How the elements of a TensorProto.DataType are followed: their bytes, and what these are. */
+static const struct {
+    uint8_t size;
+    enum { NOT_FOLLOWED, UNSIGNED, SIGNED, HALF, SINGLE, DOUBLE } kind;
+} followed[] = {
+    [1] = {4, SINGLE}, [2] = {1, UNSIGNED}, [3] = {1, SIGNED},    [4] = {2, UNSIGNED},
+    [5] = {2, SIGNED}, [6] = {4, SIGNED},   [7] = {8, SIGNED},    [9] = {1, UNSIGNED},
+    [10] = {2, HALF},  [11] = {8, DOUBLE},  [12] = {4, UNSIGNED}, [13] = {8, UNSIGNED},
+};
 
 static size_t followed_size(int32_t wire)
 {
-    switch (wire) {
-        case 2:
-        case 3:
-        case 9: return 1;
-        case 4:
-        case 5:
-        case 10: return 2;
-        case 1:
-        case 6:
-        case 12: return 4;
-        case 7:
-        case 11:
-        case 13: return 8;
-        default: return 0;
+    return wire > 0 && wire < (int32_t)KLN_ARRAY_LENGTH(followed) ? followed[wire].size : 0;
+}
+
+static kln_dim number_at(const unsigned char *data, int32_t wire, size_t index)
+{
+    const size_t size = followed[wire].size;
+    uint64_t bits = 0;
+    float single = 0;
+    kln_dim real = {.kind = KLN_DIM_REAL, .of.real = 0};
+    memcpy(&bits, data + index * size, size);
+    switch (followed[wire].kind) {
+        case UNSIGNED:
+            return bits <= INT64_MAX ? KLN_DIM_OF_NUMBER((int64_t)bits) : KLN_UNKNOWN_DIM;
+        case SIGNED: /* its last bit is at the top, from where it comes down again */
+            return KLN_DIM_OF_NUMBER((int64_t)(bits << (64 - 8 * size)) >> (64 - 8 * size));
+        case HALF: real.of.real = (double)kln_float_from_half((uint16_t)bits); break;
+        case DOUBLE: memcpy(&real.of.real, &bits, sizeof bits); break;
+        case SINGLE:
+            memcpy(&single, &bits, sizeof single);
+            real.of.real = (double)single;
+            break;
+        case NOT_FOLLOWED: return KLN_UNKNOWN_DIM;
     }
+    return real;
 }
 
 static bool tensor_elements(const kln_onnx_tensor *tensor, size_t limit, size_t *count)

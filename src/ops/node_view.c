@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kln_schema.h"
+#include "onnx/kln_look.h"
 
 kln_node_view kln_view_of(kln_inference *inference, const kln_graph_inference *graph,
                           uint32_t index)
@@ -96,7 +97,7 @@ bool kln_view_is(const kln_node_view *view, const char *name, const char *text, 
 {
     const kln_onnx_attribute *found = attribute(view, name);
     return found != NULL && found->type == KLN_ONNX_ATTRIBUTE_STRING
-               ? found->s.size == strlen(text) && memcmp(found->s.data, text, found->s.size) == 0
+               ? kln_onnx_attribute_is(found, text)
                : otherwise;
 }
 
