@@ -64,7 +64,8 @@ typedef enum cli_kind {
     CLI_LIST,    /* cli_list: may be given several times */
     CLI_BUILD, /* kiln_build_options *, made when it is first needed: an option of the library's */
     CLI_ROWS   /* stands for those of the library's options that `name` tells: CLI_LOADS, the
-                  title of a group (but for those), or names divided by blanks */
+                  title of a group (but for those), or names divided by blanks; without the letters
+                  of `value`, which the command has for others */
 } cli_kind;
 
 /* Those that matter wherever a model is opened. */

@@ -160,8 +160,8 @@ static const cli_option options[] = {
 };
 
 static const cli_option engine_options[] = {
-    CLI_ROWS_OF(CLI_LOADS, offsetof(cli_model_settings, build)),
-    CLI_ROWS_OF("tf32 builder_optimization_level conv_search", offsetof(cli_model_settings, build)),
+    {CLI_LOADS, 0, "d", CLI_ROWS, offsetof(cli_model_settings, build), 0, 0, NULL, NULL},
+    CLI_ROWS_OF("tf32 conv_search", offsetof(cli_model_settings, build)),
     {0},
 };
 

@@ -37,12 +37,14 @@ static int64_t unit_of(const char *value)
                                        : 1;
 }
 
-static cli_option option_of(const kiln_build_option *row, size_t offset)
+/* The letters of `taken`, which may be NULL, mean something else there. */
+static cli_option option_of(const kiln_build_option *row, const char *taken, size_t offset)
 {
+    const bool is_taken = taken != NULL && row->letter != 0 && strchr(taken, row->letter) != NULL;
     const int64_t least = row->least / unit_of(row->value);
     const int64_t most = row->most / unit_of(row->value);
     cli_option option = {.name = row->flag,
-                         .letter = row->letter,
+                         .letter = is_taken ? 0 : row->letter,
                          .value = row->value,
                          .kind = CLI_BUILD,
                          .offset = offset,
@@ -68,7 +70,7 @@ bool cli_option_next(const cli_option *options, cli_position *at, cli_option *op
         }
         while (at->row < kiln_build_option_count()) {
             if (kiln_build_option_get(at->row++, &row) == KILN_OK && stands_in(own->name, &row)) {
-                *option = option_of(&row, own->offset);
+                *option = option_of(&row, own->value, own->offset);
                 return true;
             }
         }

@@ -54,6 +54,10 @@ test "$("$scratch/moved/bin/kiln" --version)" = "kiln $(sed -n 's/^Version: //p'
     "$(find "$scratch/moved" -name kiln.pc)")"
 mv "$scratch/moved" "$scratch/usr"
 
+# Each command has its page of the manual, as that of `kiln` says.
+grep -o 'kiln\\-[a-z]*' "$scratch/usr/share/man/man1/kiln.1" | tr -d '\\' | sort > "$scratch/told"
+(cd "$scratch/usr/share/man/man1" && ls kiln-*.1) | sed 's/\.1$//' | sort | diff - "$scratch/told"
+
 # Nothing but the public headers, the library, the command, its manual and how to find them.
 ours='/(include/kiln/|lib.*/libkiln\.so|lib.*/kiln|bin/kiln|share/man/man1/kiln)'
 if find "$scratch/usr" -type f | grep -v -E "$ours"; then

@@ -6,6 +6,8 @@ for command in $commands; do
     kiln "$command" --help > text && head -1 text
     kiln help "$command" | cmp - text
     awk 'length > 80 {print "too long: " $0}' text
+    # What is listed twice, by its name or its letter, is one of the two only.
+    grep -oE '^ {2,6}(-., )?--[a-z0-9-]+' text | grep -oE -- '--?[a-zA-Z0-9-]+' | sort | uniq -d
     kiln help --man "$command" > page || echo "no page"
     head -2 page | tail -1
     if command -v groff > groff_path; then
