@@ -193,8 +193,8 @@ typedef struct kiln_tensor {
 
 /* A dense host tensor over `data`. The usual way to name an array of one's own:
  *     float pixels[3 * 224 * 224];
- *     kiln_tensor image = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 3, 224, 224), pixels,
- * sizeof pixels);
+ *     const kiln_shape shape = KILN_SHAPE(1, 3, 224, 224);
+ *     kiln_tensor image = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, shape, pixels, sizeof pixels);
  */
 #define KILN_HOST_TENSOR(dtype_, shape_, data_, bytes_)                                       \
     ((kiln_tensor){{(dtype_), KILN_FORMAT_LINEAR, KILN_LOCATION_HOST, 0, (shape_), {0, {0}}}, \
