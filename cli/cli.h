@@ -142,6 +142,9 @@ typedef struct cli_position {
 /* The next of the options, with the rows of the library in place of CLI_ROWS; false at the end. */
 bool cli_option_next(const cli_option *options, cli_position *at, cli_option *option);
 
+/* The library's option of this name in a shell; false where there is none (cli_rows.c). */
+bool cli_row_find(const char *flag, kiln_build_option *row);
+
 /* Reads the value of an option of the library's (cli_rows.c). */
 cli_exit cli_row_store(const cli_command *command, const cli_option *option, const char *value,
                        kiln_build_options **options);

@@ -59,6 +59,21 @@ static bool is_named(const cli_list *list, const char *name)
     return false;
 }
 
+/* What NumPy wrote, as its first bytes tell. */
+static const char *array_advice(int descriptor)
+{
+    char head[6] = "";
+    if (pread(descriptor, head, sizeof head, 0) != (ssize_t)sizeof head) {
+        return "";
+    }
+    return memcmp(head, "\x93NUMPY", 6) == 0
+               ? "; this is an array of NumPy's: give the file a name that ends with .npy"
+           : memcmp(head, "PK\3\4", 4) == 0
+               ? "; this is an archive, like .npz: save each array with numpy.save() and give each "
+                 "input its own"
+               : "";
+}
+
 static cli_exit input_names(const kiln_engine *engine, const char **names, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -89,6 +104,19 @@ static cli_exit misuse_name(const cli_command *command, const char *option, cons
     return CLI_MISUSED;
 }
 
+/* The input that an argument names; of "a" and "a=b" the longer. */
+static size_t named_by(const char *argument, const char *const *names, size_t count)
+{
+    size_t found = count;
+    for (size_t i = 0; i < count; i++) {
+        if (value_for(argument, names[i]) != NULL &&
+            (found == count || strlen(names[i]) > strlen(names[found]))) {
+            found = i;
+        }
+    }
+    return found;
+}
+
 /* Finds for each input the argument that is meant for it, by name or, failing that, the one without
  * a name. */
 static cli_exit assign(const cli_command *command, const char *option, const cli_list *list,
@@ -97,9 +125,7 @@ static cli_exit assign(const cli_command *command, const char *option, const cli
     const char *for_all = NULL;
     for (size_t i = 0; i < list->count; i++) {
         const char *argument = list->items[i];
-        size_t found = 0;
-        for (; found < count && value_for(argument, names[found]) == NULL; found++) {
-        }
+        const size_t found = named_by(argument, names, count);
         const char **place = found < count ? &values[found] : &for_all;
         if (found == count && strchr(argument, '=') != NULL) {
             return misuse_name(command, option, argument, names, count);
@@ -187,7 +213,11 @@ static cli_exit read_bytes(const char *path, void *data, size_t size, const char
     const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat facts;
     if (descriptor < 0 || fstat(descriptor, &facts) != 0) {
-        cli_error("\"%s\": it cannot be opened: %s", path, strerror(errno));
+        if (errno == ENOENT) {
+            cli_error("\"%s\": there is no such file", path);
+        } else {
+            cli_error("\"%s\": it cannot be opened: %s", path, strerror(errno));
+        }
         if (descriptor >= 0) {
             (void)close(descriptor);
         }
@@ -199,8 +229,8 @@ static cli_exit read_bytes(const char *path, void *data, size_t size, const char
                   S_ISDIR(facts.st_mode) ? "a directory" : "a device, pipe or socket");
         result = CLI_FAILED;
     } else if ((uint64_t)facts.st_size != size) {
-        cli_error("\"%s\": it has %lld byte%s, %s takes %zu", path, (long long)facts.st_size,
-                  CLI_S(facts.st_size), what, size);
+        cli_error("\"%s\": it has %lld byte%s, %s takes %zu%s", path, (long long)facts.st_size,
+                  CLI_S(facts.st_size), what, size, array_advice(descriptor));
         result = CLI_FAILED;
     }
     for (size_t done = 0; done < size && result == CLI_DONE;) {
@@ -251,13 +281,19 @@ static cli_exit bind_npy(kiln_context *context, const kiln_binding *binding, con
     return kiln_context_bind(context, binding->name, loaded) == KILN_OK ? CLI_DONE : cli_fail();
 }
 
+static const char text_prefix[] = "text:";
+
+static bool is_text(const char *data)
+{
+    return strncmp(data, text_prefix, sizeof text_prefix - 1) == 0;
+}
+
 /* One string for all elements, which stays with the arguments. */
 static cli_exit bind_text(const cli_command *command, kiln_context *context,
                           const kiln_binding *binding, const kiln_shape *shape, const char *data)
 {
-    static const char prefix[] = "text:";
     kiln_tensor tensor;
-    if (strncmp(data, prefix, sizeof prefix - 1) != 0) {
+    if (!is_text(data)) {
         return cli_misuse(command,
                           "--input: \"%.80s\" is nothing for input \"%.200s\", which is of "
                           "strings: give a .npy file, text:WORDS or random",
@@ -265,7 +301,7 @@ static cli_exit bind_text(const cli_command *command, kiln_context *context,
     }
     CLI_FAIL_IF_ERROR(kiln_context_reshape(context, binding->name, shape));
     CLI_FAIL_IF_ERROR(cli_tensor_of(context, binding, &tensor));
-    const char *words = data + sizeof prefix - 1;
+    const char *words = data + sizeof text_prefix - 1;
     for (size_t i = 0; i < tensor.bytes / sizeof(kiln_span); i++) {
         ((kiln_span *)tensor.data)[i] = (kiln_span){words, strlen(words)};
     }
@@ -297,6 +333,12 @@ static cli_exit bind_one(const cli_command *command, kiln_context *context,
     CLI_RETURN_UNLESS_DONE(choose_shape(command, binding, shape_text, settings->batch, &shape));
     if (binding->dtype == KILN_DTYPE_STRING && !is_filled) {
         return bind_text(command, context, binding, &shape, data);
+    }
+    if (!is_filled && is_text(data)) {
+        return cli_misuse(command,
+                          "--input: \"%.80s\" is for inputs of strings, input \"%.200s\" is of "
+                          "type %s; a file of that name is ./%.80s",
+                          data, binding->name, kiln_dtype_name(binding->dtype), data);
     }
     return is_filled ? cli_filling_bind(command, context, binding, &shape, &how, settings->seed)
                      : bind_raw(context, binding, &shape, data);

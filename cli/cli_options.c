@@ -7,6 +7,8 @@
 
 /* A word that is no option is compared with those that are so long. */
 #define WORD_LIMIT 64
+/* Options of one command. */
+#define OPTION_LIMIT 128
 
 /* What is being read. */
 typedef struct reading {
@@ -15,6 +17,8 @@ typedef struct reading {
     int verbosity;
     bool wants_help;
     bool wants_quiet;
+    const void *seen[OPTION_LIMIT]; /* what was given a value, by where it goes */
+    size_t seen_count;
 } reading;
 
 /* The group after `group` of a command, the common one last; NULL at the end, and before the first.
@@ -47,7 +51,7 @@ static bool find(const cli_command *command, const char *name, size_t length, ch
 
 static cli_exit misuse_unknown(const cli_command *command, const char *argument)
 {
-    const char *names[128];
+    const char *names[OPTION_LIMIT];
     size_t count = 0;
     cli_option option;
     for (const cli_group *at = NULL; (at = next_group(command, at)) != NULL;) {
@@ -74,6 +78,29 @@ static cli_exit misuse_unknown(const cli_command *command, const char *argument)
     return cli_misuse(command, "there is no option %.80s", argument);
 }
 
+/* Whether an option has one value, and had it before. */
+static bool is_repeated(reading *state, const cli_option *option, const void *field)
+{
+    kiln_build_option row = {.struct_size = sizeof row};
+    bool is_one = option->value != NULL && option->kind != CLI_LIST;
+    if (option->kind == CLI_BUILD) {
+        field = option->help; /* rows have no field each */
+        is_one = is_one && cli_row_find(option->name, &row) && row.kind < KILN_OPTION_INTEGERS;
+    }
+    if (!is_one) {
+        return false;
+    }
+    for (size_t i = 0; i < state->seen_count; i++) {
+        if (state->seen[i] == field) {
+            return true;
+        }
+    }
+    if (state->seen_count < OPTION_LIMIT) {
+        state->seen[state->seen_count++] = field;
+    }
+    return false;
+}
+
 static cli_exit store(reading *state, const cli_group *group, const cli_option *option,
                       const char *value)
 {
@@ -84,6 +111,9 @@ static cli_exit store(reading *state, const cli_group *group, const cli_option *
         return CLI_DONE;
     }
     void *field = state->settings + group->base + option->offset;
+    if (is_repeated(state, option, field)) {
+        return cli_misuse(state->command, "--%s is given twice; it has one value", option->name);
+    }
     return option->kind == CLI_BUILD ? cli_row_store(state->command, option, value, field)
                                      : cli_option_read(state->command, option, value, field);
 }

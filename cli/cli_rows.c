@@ -111,16 +111,23 @@ static cli_exit translate(const cli_command *command, const cli_option *option,
     }
 }
 
+bool cli_row_find(const char *flag, kiln_build_option *row)
+{
+    for (size_t i = 0; i < kiln_build_option_count(); i++) {
+        if (kiln_build_option_get(i, row) == KILN_OK && row->flag != NULL &&
+            strcmp(row->flag, flag) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 cli_exit cli_row_store(const cli_command *command, const cli_option *option, const char *value,
                        kiln_build_options **options)
 {
     kiln_build_option row = {.struct_size = sizeof row};
     char text[32] = "true";
-    bool found = false;
-    for (size_t i = 0; !found && i < kiln_build_option_count(); i++) {
-        found = kiln_build_option_get(i, &row) == KILN_OK && row.flag != NULL &&
-                strcmp(row.flag, option->name) == 0;
-    }
+    (void)cli_row_find(option->name, &row);
     if (row.kind != KILN_OPTION_FLAG && row.kind < KILN_OPTION_TEXT &&
         translate(command, option, &row, value, text) != CLI_DONE) {
         return CLI_MISUSED;

@@ -305,12 +305,13 @@ static cli_exit do_job(job *work)
     if (result == CLI_DONE) {
         result = run_all(work);
     }
+    /* Before anything is printed, which may end the program: who reads it may have seen enough. */
+    if (result == CLI_DONE && work->settings.output != NULL) {
+        result = write_outputs(work);
+    }
     if (result == CLI_DONE) {
         print_times(work);
         result = print_tensors(work);
-    }
-    if (result == CLI_DONE && work->settings.output != NULL) {
-        result = write_outputs(work);
     }
     if (result == CLI_DONE && work->settings.compare != NULL) {
         result = compare_outputs(work);

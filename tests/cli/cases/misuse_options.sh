@@ -24,6 +24,9 @@ try run add.onnx --optimization xyz
 try run add.onnx --backend onnxruntim
 try run add.onnx --help=yes
 try run add.onnx -vx
+try run add.onnx -o a --output b
+try run add.onnx --threads 1 -t 1
+try calibrate add.onnx -d x -o a --calib b
 try inspect
 try inspect add.onnx --output x
 try doctor everything

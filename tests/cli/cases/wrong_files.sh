@@ -19,6 +19,12 @@ done
 for file in absent.raw empty.raw short.raw folder.raw /dev/zero; do
     try x=$file
 done
+# Arrays under other names, in an archive, and words for an input of numbers.
+cp x.npy array.raw
+"$python" -c 'import numpy; numpy.savez("arrays.npz", x=numpy.load("x.npy"))'
+for file in array.raw arrays.npz text:words; do
+    try x=$file
+done
 kiln run large.onnx -i x=x.npy
 echo "exit $?" >&2
 kiln run divide.onnx -i a=x.npy
