@@ -194,12 +194,18 @@ NEVER_ONE = {("cli/cli_inspect.c", "bytes"), ("cli/cli_memory.c", "bytes"),
 
 def check_counts(problems):
     """A number that may be 1 stands before a word that src/base/agree.c puts into the singular."""
-    counted = set(re.findall(r'\{"(\w+)", "\w+"\}', read("src/base/agree.c")))
+    nouns = dict(re.findall(r'\{"(\w+)", "(\w+)"\}', read("src/base/agree.c")))
+    counted = set(nouns)
+    numbered = rf"\b(?:character|{'|'.join(nouns.values())}) %(?:zu|d|lld|u|llu) ([a-z]+s)\b"
     for path, line, text in all_sentences("src/", "server/"):
         for word in re.findall(r"%(?:zu|d|lld|u|llu) ([a-z]+s)\b", text):
             if word not in counted | NOT_COUNTED:
                 problems.append(f"{path}:{line} counts \"{word}\": src/base/agree.c lacks its "
                                 "singular")
+        # "string 1 ends" is a verb behind the number of one string.
+        for word in counted.intersection(re.findall(numbered, text)):
+            problems.append(f"{path}:{line} says \"{word}\" of a thing with a number, which "
+                            "src/base/agree.c takes for what is counted: use another verb")
     for path, line, text in all_sentences("cli/"):
         # Behind "of" a number is all there are, and behind a limit never 1.
         counts = re.findall(r"(\b\w+ |^|\W)%(?:zu|d|lld|u|llu) (?:\w+ )?([a-z]+s)\b(?!%)", text)

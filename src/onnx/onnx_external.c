@@ -64,17 +64,20 @@ static kiln_status check_location(const places *where, const kln_onnx_tensor *te
                                   char path[PATH_MAX])
 {
     char real[PATH_MAX];
-    KLN_RETURN_IF(!stays_below(tensor->location), KILN_ERROR_MALFORMED,
-                  "tensor \"%s\": its external file \"%s\" is not below the model's folder",
-                  tensor->name, tensor->location);
+    KLN_RETURN_IF(
+        !stays_below(tensor->location), KILN_ERROR_MALFORMED,
+        "tensor \"%s\": its external file \"%s\" is not below the model's folder; move it "
+        "there and save the model with its name alone",
+        tensor->name, tensor->location);
     const int length = snprintf(path, PATH_MAX, "%s/%s", where->folder, tensor->location);
     KLN_RETURN_IF(length < 0 || length >= PATH_MAX, KILN_ERROR_LIMIT,
                   "tensor \"%s\": the path of its external file has %d bytes, %d are the limit",
                   tensor->name, length, PATH_MAX - 1);
     KLN_RETURN_IF(realpath(path, real) == NULL,
                   errno == ENOENT || errno == ENOTDIR ? KILN_ERROR_NOT_FOUND : KILN_ERROR_IO,
-                  "tensor \"%s\": its external file \"%s\" cannot be found: %s", tensor->name, path,
-                  strerror(errno));
+                  "tensor \"%s\": its external file \"%s\" cannot be found: %s; it belongs to the "
+                  "model, copy both",
+                  tensor->name, path, strerror(errno));
     for (size_t i = 0; i < where->count; i++) {
         if (lies_in(real, where->roots[i])) {
             /* What was looked at is what is opened, whatever a link says by then. */
@@ -82,10 +85,11 @@ static kiln_status check_location(const places *where, const kln_onnx_tensor *te
             return KILN_OK;
         }
     }
-    return kln_fail(
-        KILN_ERROR_MALFORMED,
-        "tensor \"%s\": its external file \"%s\" is a link to \"%s\", out of the model's folder",
-        tensor->name, tensor->location, real);
+    return kln_fail(KILN_ERROR_MALFORMED,
+                    "tensor \"%s\": its external file \"%s\" is a link to \"%s\", out of the "
+                    "model's folder; copy "
+                    "the file there",
+                    tensor->name, tensor->location, real);
 }
 
 static kiln_status add_mapping(kln_onnx_model *model, files *known, const kln_mapping *mapping)
@@ -132,10 +136,12 @@ static kiln_status take_part(kln_onnx_tensor *tensor, kiln_span file, uint64_t n
                   (unsigned long long)needed, (unsigned long long)tensor->external_length);
     const uint64_t length =
         tensor->external_length != 0 || !is_known ? tensor->external_length : needed;
-    KLN_RETURN_IF(offset > file.size || length > file.size - offset, KILN_ERROR_MALFORMED,
-                  "tensor \"%s\": bytes %llu to %llu of \"%s\" are needed, the file has %zu",
-                  tensor->name, (unsigned long long)offset, (unsigned long long)(offset + length),
-                  tensor->location, file.size);
+    KLN_RETURN_IF(
+        offset > file.size || length > file.size - offset, KILN_ERROR_MALFORMED,
+        "tensor \"%s\": bytes %llu to %llu of \"%s\" are needed, the file has %zu: it was "
+        "cut short or is of another export; copy it again",
+        tensor->name, (unsigned long long)offset, (unsigned long long)(offset + length),
+        tensor->location, file.size);
     tensor->data = (kiln_span){(const uint8_t *)file.data + offset, (size_t)length};
     return KILN_OK;
 }

@@ -59,6 +59,22 @@ static kiln_status parse_input(char *text, kln_arena *arena, kiln_profile_input 
     return KILN_OK;
 }
 
+/* To the blank behind the ranges of an input, whose name may have blanks itself. */
+static size_t input_length(const char *text)
+{
+    size_t length = strcspn(text, " ");
+    while (text[length] != '\0') {
+        const char *equals = memrchr(text, '=', length);
+        const char *ranges = equals != NULL ? equals + 1 : text + length;
+        if (ranges < text + length &&
+            ranges + strspn(ranges, "0123456789x?,:-vscalar") == text + length) {
+            break;
+        }
+        length += 1 + strcspn(text + length + 1, " ");
+    }
+    return length;
+}
+
 kiln_status kln_profile_parse(const char *text, kln_arena *arena, kiln_profile *profile)
 {
     size_t blanks = 0;
@@ -70,11 +86,13 @@ kiln_status kln_profile_parse(const char *text, kln_arena *arena, kiln_profile *
     KLN_FAIL_IF(copy == NULL || inputs == NULL,
                 kln_fail_memory((blanks + 1) * sizeof *inputs, "a profile"));
     bool sense = true;
-    char *rest = NULL;
     *profile = (kiln_profile){.inputs = inputs};
-    for (char *item = strtok_r(copy, " ", &rest); item != NULL && sense;
-         item = strtok_r(NULL, " ", &rest)) {
+    for (char *item = copy + strspn(copy, " "); *item != '\0' && sense;) {
+        char *end = item + input_length(item);
+        char *next = end + strspn(end, " ");
+        *end = '\0';
         KLN_RETURN_IF_ERROR(parse_input(item, arena, &inputs[profile->input_count++], &sense));
+        item = next;
     }
     KLN_RETURN_IF(!sense || profile->input_count == 0, KILN_ERROR_INVALID_ARGUMENT,
                   "\"%.200s\" cannot be read; NAME=MIN:OPT:MAX for each input with a dynamic "

@@ -102,7 +102,7 @@ static kiln_status measure(const kiln_span *strings, size_t count, npy_strings *
         const size_t size = strings[i].size;
         KLN_RETURN_IF(size != 0 && ((const char *)strings[i].data)[size - 1] == '\0',
                       KILN_ERROR_UNSUPPORTED,
-                      "string %zu ends with a zero byte, which NumPy takes for filling", i);
+                      "string %zu has a zero byte at its end, which NumPy takes for filling", i);
         const size_t points = most_points != SIZE_MAX ? count_points(strings[i]) : 0;
         most_points = points > most_points ? points : most_points;
         most_bytes = size > most_bytes ? size : most_bytes;

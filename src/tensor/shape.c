@@ -120,7 +120,7 @@ static kiln_status parse_dimension(const char *text, const char **place, int64_t
     for (; *at >= '0' && *at <= '9'; at++) {
         const int64_t digit = *at - '0';
         KLN_RETURN_IF(value > (INT64_MAX - digit) / 10, KILN_ERROR_SHAPE,
-                      "\"%.80s\": the dimension at character %zu passes %" PRId64, text,
+                      "\"%.80s\": the dimension at character %zu is past %" PRId64, text,
                       (size_t)(*place - text) + 1, INT64_MAX);
         value = value * 10 + digit;
     }

@@ -167,7 +167,8 @@ static const struct {
     {"library", "rtx"},
     {"compute_capabilities", "80\n120"},
     {"plugins", "/a.so\n/b.so"},
-    {"profiles", "x=1x8:4x8:8x8 s=v1,64:v1,128:v1,-256\ny=scalar:scalar:scalar"},
+    {"profiles", "x=1x8:4x8:8x8 s=v1,64:v1,128:v1,-256\ny=scalar:scalar:scalar\n"
+                 "two words=1:2:3 a=b=1:2:3"},
     {"refit_weights", "w"},
     {"shape_hints", "a=b=2x3"},
 };
@@ -197,7 +198,7 @@ TEST(each_text_comes_back)
         assert_text(options, texts[i].name, texts[i].value);
     }
     assert_int_equal(options->gpu_memory_bytes, 1 << 30);
-    assert_int_equal(options->profile_count, 2);
+    assert_int_equal(options->profile_count, 3);
     assert_int_equal(options->profiles[0].inputs[1].max_values[1], -256);
     assert_int_equal(options->profiles[0].inputs[0].opt.dims[0], 4);
     assert_string_equal(options->shape_hints[0].name, "a=b");

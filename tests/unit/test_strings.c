@@ -414,7 +414,7 @@ TEST(files_hold_strings_of_one_width)
     kiln_span bad[] = {TEXT("zero\0")};
     const kiln_tensor tensor = strings(bad, 1);
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_tensor_save_npy(&tensor, path),
-                 "string 0 ends with a zero byte");
+                 "string 0 has a zero byte at its end");
 }
 
 TEST(random_strings_are_the_same_everywhere)

@@ -105,6 +105,8 @@ static kiln_status read_binding(ort_engine *engine, size_t index)
 
 static kiln_status match_outputs(ort_engine *engine, kln_names *inputs, kln_names *outputs)
 {
+    KLN_RETURN_IF(engine->output_count == 0, KILN_ERROR_INVALID_NETWORK,
+                  "the network has no output, so there is nothing to compute");
     for (size_t i = 0; i < engine->input_count; i++) {
         KLN_RETURN_IF_ERROR(kln_names_set(inputs, engine->bindings[i].name, (uint32_t)i));
     }

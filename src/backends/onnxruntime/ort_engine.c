@@ -63,22 +63,21 @@ static kiln_status name_folder(const ort_runtime *runtime, const char *path,
         "the model's folder");
 }
 
-/* The library says that bytes are no model, but neither what they are nor where they break off. */
+/* The library says that bytes are no model, but neither what they are nor where they break off, and
+ * of external files what its own functions found. */
 static kiln_status explain(const kiln_model *model, kiln_status status)
 {
     const char *name = kln_model_name(model);
     const char *foreign = kln_onnx_foreign(model->bytes);
     KLN_RETURN_IF(foreign != NULL && status != KILN_ERROR_OUT_OF_MEMORY, KILN_ERROR_MALFORMED,
                   "\"%s\": not an ONNX model: this is %s", name, foreign);
-    if (status != KILN_ERROR_MALFORMED) {
-        return status;
-    }
-    char said[512];
+    char said[1024];
     (void)snprintf(said, sizeof said, "%s", kiln_error_message());
     kln_onnx_model *read = NULL;
-    const kiln_status own = kln_model_read_anew(model, &read);
+    const kiln_status own =
+        status != KILN_ERROR_OUT_OF_MEMORY ? kln_model_read_anew(model, &read) : KILN_OK;
     kln_onnx_model_destroy(read);
-    KLN_RETURN_IF(own != KILN_ERROR_MALFORMED, status, "%s", said);
+    KLN_RETURN_IF(own == KILN_OK || own == KILN_ERROR_OUT_OF_MEMORY, status, "%s", said);
     return model->file != NULL ? own : kln_fail_within(own, "\"%s\"", name);
 }
 

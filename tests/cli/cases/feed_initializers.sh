@@ -14,6 +14,7 @@ kiln inspect feed.onnx -b tensorrt -s x=2x4 -s w=4 | tail -n 3
 kiln build feed.onnx -b tensorrt -o feed.plan -p 'x=1x4:2x4:8x4 w=4:4:4' > build.log
 kiln inspect feed.plan | head -n 8
 echo "== the others"
+kiln run feed.onnx -b onnxruntime -s x=2x4 -i x=1 2>&1 | grep warning
 kiln compare feed.onnx -b onnxruntime,reference -s x=2x4 -i x=1 -i w=10 -q && echo "the same"
 kiln run feed.onnx -b reference -s x=2x4 -i x=1 -i w=10 | tail -n 1
 kiln run constant.onnx -b reference -s x=2x4 -i w=10

@@ -25,7 +25,9 @@ for issue in json.load(sys.stdin)["issues"]:
     print(issue["file"], issue["tensor"])'
 ends check model.onnx
 ends run model.onnx -b reference -s x=1x64
+ends run model.onnx -b onnxruntime -s x=1x64
 head -c 12288 /dev/zero > one.bin
+ends run model.onnx -b onnxruntime -s x=1x64
 head -c 384 /dev/zero > other.bin
 kiln inspect model.onnx --json | grep -c '"issues":.\[\]'
 kiln check model.onnx
