@@ -9,6 +9,7 @@ SPDX-License-Identifier: Apache-2.0
 """
 import os
 import re
+import subprocess
 import sys
 
 from tree import ROOT, files, read
@@ -175,6 +176,21 @@ def check_named(problems):
             problems.append(f"{path} is named nowhere: say in a document what it is for")
 
 
+def check_reference(problems):
+    """The reference shows every build option as a member."""
+    shown = subprocess.run(
+        [sys.executable, os.path.join(ROOT, "scripts/doxygen_filter.py"),
+         os.path.join(ROOT, "include/kiln/options.h")], capture_output=True, text=True,
+        check=True).stdout
+    rows = re.findall(r"^KILN_OPTION(?:_LIST)?\(\w+, [^,]+, (\w+),",
+                      read("include/kiln/build_options.inc"), re.M)
+    for name in rows:
+        if not re.search(rf"^/\*\* .*\*/\n.*\b{name};", shown, re.M):
+            problems.append(f"scripts/doxygen_filter.py does not show {name}")
+    if not rows:
+        problems.append("include/kiln/build_options.inc has no rows")
+
+
 def main():
     if sys.argv[1:] == ["--update"]:
         page = errors_page()
@@ -191,6 +207,7 @@ def main():
     check_tests(problems)
     check_options(problems)
     check_named(problems)
+    check_reference(problems)
     print("\n".join(problems) if problems else
           f"{len(statuses())} statuses, links, variables, names, files and options")
     return 1 if problems else 0

@@ -54,7 +54,7 @@ wants build && packages+=(gcc libc6-dev make cmake ninja-build pkg-config patch 
 wants demo && packages+=(libcairo2-dev python3 python3-venv)
 wants test && packages+=(g++ libcmocka-dev libonnx-testdata)
 wants check && packages+=(g++ cppcheck valgrind python3 git)
-wants docs && packages+=(doxygen)
+wants docs && packages+=(doxygen python3)
 
 # apt_has PACKAGE: whether apt would find it.
 apt_has() {

@@ -167,8 +167,9 @@ static const struct {
     {"library", "rtx"},
     {"compute_capabilities", "80\n120"},
     {"plugins", "/a.so\n/b.so"},
-    {"profiles", "x=1x8:4x8:8x8 s=v1,64:v1,128:v1,-256\ny=scalar:scalar:scalar\n"
-                 "two words=1:2:3 a=b=1:2:3"},
+    {"profiles",
+     "x=1x8:4x8:8x8 s=v1,64:v1,128:v1,-256\ny=scalar:scalar:scalar\n"
+     "two words=1:2:3 a=b=1:2:3"},
     {"refit_weights", "w"},
     {"shape_hints", "a=b=2x3"},
 };
