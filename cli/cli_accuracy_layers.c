@@ -45,6 +45,17 @@ static bool is_float(kiln_network *network, const char *name, kiln_tensor_id *id
             dtype == KILN_DTYPE_BFLOAT16);
 }
 
+/* What evens a tensor out is reported under the tensor's name, too. */
+static bool is_listed(const cli_accuracy *accuracy, const char *name)
+{
+    for (size_t i = 0; i < accuracy->layer_count; i++) {
+        if (strcmp(accuracy->layers[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Tensors of the main graph that both have, in the order of the report, as outputs of both. */
 static kiln_status list_layers(cli_accuracy *accuracy, const kiln_precision_report *report,
                                side sides[2])
@@ -62,7 +73,7 @@ static kiln_status list_layers(cli_accuracy *accuracy, const kiln_precision_repo
         /* What was folded has its tensor from the convolution by now. */
         if (status != KILN_OK || node.reason == KILN_PRECISION_FOLDED || node.graph[0] != '\0' ||
             node.output[0] == '\0' || !is_float(sides[0].network, node.output, &ids[0]) ||
-            !is_float(sides[1].network, node.output, &ids[1])) {
+            !is_float(sides[1].network, node.output, &ids[1]) || is_listed(accuracy, node.output)) {
             continue;
         }
         for (size_t k = 0; status == KILN_OK && k < 2; k++) {

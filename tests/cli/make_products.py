@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Writes products.onnx, two products of 8 x 8, uneven.onnx, whose larger product is a little
-noisier, and two batches for both into each FOLDER.
+noisier, and two batches for both into each FOLDER; spread.onnx, whose tensor is evened out before
+the product that reads it, and batches for it into the folder "spread".
 
     make_products.py FOLDER...
 """
@@ -31,8 +32,15 @@ write("products", [helper.make_node("MatMul", ["x", "w"], ["a"]),
 write("uneven", [helper.make_node("MatMul", ["x", "wide"], ["a"]),
                  helper.make_node("MatMul", ["x", "narrow"], ["b"]),
                  helper.make_node("Concat", ["a", "b"], ["y"], axis=1)], 64, sides)
-for folder in sys.argv[1:]:
+write("spread", [helper.make_node("Relu", ["x"], ["a"]),
+                 helper.make_node("Flatten", ["a"], ["b"]),
+                 helper.make_node("MatMul", ["b", "w"], ["c"]),
+                 helper.make_node("Add", ["c", "bias"], ["y"])], 8,
+      {"w": weights, "bias": weights[0]})
+scale = np.array([1, 10, 1, 0.1, 1, 1, 5, 1], np.float32)
+for folder in [*sys.argv[1:], "spread"]:
     os.mkdir(folder)
     for index in range(2):
+        batch = np.cos(np.arange(32, dtype=np.float32) * (index + 2)).reshape(4, 8)
         np.save(f"{folder}/{index}.npy",
-                np.cos(np.arange(32, dtype=np.float32) * (index + 2)).reshape(4, 8))
+                batch * scale + 2 * scale if folder == "spread" else batch)

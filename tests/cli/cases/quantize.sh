@@ -26,6 +26,9 @@ kiln quantize uneven.onnx -o small.onnx -p fp16 -c batches --report page.html |
     sed -n 's/ alone: .* dB//p'
 kiln quantize uneven.onnx -o small.onnx -p int8 -c batches --target 49 |
     sed -n '4p; s/ alone: .* dB//p'
+kiln quantize spread.onnx -o small.onnx -p int8 -c spread --report page.html --nodes |
+    grep -c '/evened'
+grep -c '<td>Flatten</td>' page.html
 kiln quantize products.onnx -o small.onnx -p int4 --report page.html
 kiln quantize products.onnx -o small.onnx -p int4 --block 16 --zero-points | head -n 2
 kiln run small.onnx -b onnxruntime -i x=1 | tail -n 1 | grep -c '^output'
