@@ -7,7 +7,8 @@ static const char style[] =
     "color:#222;background:#fff}h1{font-size:1.4em}table{border-collapse:collapse;width:100%}"
     "th,td{text-align:left;padding:.3em .8em .3em 0;border-bottom:1px solid #ddd;"
     "vertical-align:top}"
-    "td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.READY{color:#17692b}"
+    "td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.b{white-space:nowrap}"
+    ".READY{color:#17692b}"
     ".UNAVAILABLE{color:#a11}.LOADING{color:#8a5a00}code{font-size:.92em}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}th,td{border-color:#444}"
     ".READY{color:#6fd08a}.UNAVAILABLE{color:#f88}.LOADING{color:#e8b45a}}";
@@ -37,9 +38,9 @@ static void put_version(serve_text *text, const serve_model *model, const serve_
         serve_text_string(text, "<td><td>");
     } else {
         serve_text_html(text, instance->backend);
-        serve_text_string(text, "<td>");
+        serve_text_string(text, "<td class=b>");
         put_bindings(text, instance->inputs, instance->input_count);
-        serve_text_string(text, "<td>");
+        serve_text_string(text, "<td class=b>");
         put_bindings(text, instance->outputs, instance->output_count);
     }
     serve_text_printf(
