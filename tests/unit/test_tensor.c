@@ -178,7 +178,7 @@ TEST(text_becomes_shapes)
         {"[2]", KILN_ERROR_SHAPE, "character 1"},
         {"2X3", KILN_ERROR_SHAPE, "character 2"},
         {"??", KILN_ERROR_SHAPE, "character 2"},
-        {"1x9223372036854775808", KILN_ERROR_SHAPE, "character 3 passes"},
+        {"1x9223372036854775808", KILN_ERROR_SHAPE, "character 3 is past"},
         {"1x2x3x4x5x6x7x8x9", KILN_ERROR_RANK, "more than 8"},
     };
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(bad); i++) {
