@@ -108,12 +108,32 @@ static size_t part_size(const cJSON *root, const char *key)
     return (size_t)cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(root, key));
 }
 
+/* A registered backend may have any version; a reader has room for so much of these. */
+static kiln_status check_texts(const cJSON *root)
+{
+    static const struct {
+        const char *key;
+        size_t room;
+    } texts[] = {{"backend", sizeof((kln_manifest *)0)->backend},
+                 {"backend_version", sizeof((kln_manifest *)0)->backend_version},
+                 {"gpu", sizeof((kln_manifest *)0)->gpu}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(texts); i++) {
+        const char *text =
+            cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(root, texts[i].key));
+        KLN_RETURN_IF(text != NULL && strlen(text) >= texts[i].room, KILN_ERROR_LIMIT,
+                      "the manifest's \"%s\" would have %zu bytes, and %zu can be read: \"%.100s\"",
+                      texts[i].key, strlen(text), texts[i].room - 1, text);
+    }
+    return KILN_OK;
+}
+
 /* The text of what was `filled`, unless it is too long to be read again. */
 static kiln_status print(const cJSON *root, bool filled, size_t most, char **text)
 {
     KLN_SCOPED(free_text) char *printed = filled ? cJSON_Print(root) : NULL;
     *text = NULL;
     KLN_RETURN_IF_NO_MEMORY(printed, 1024, "a manifest");
+    KLN_RETURN_IF_ERROR(check_texts(root));
     const size_t size = strlen(printed);
     KLN_RETURN_IF(size > most, KILN_ERROR_LIMIT,
                   "the manifest would have %zu bytes, and %zu can be read: it has the scales of "

@@ -218,6 +218,10 @@ TEST(a_manifest_that_is_written_can_be_read)
     owned_engine loaded = NULL;
     assert_ok(kiln_engine_load(plan, NULL, &loaded));
     assert_int_equal(loaded->weight_shape_count, 120000);
+    keep_matrices(engine, 1);
+    engine->shared.info.version =
+        "0123456789012345678901234567890123456789012345678901234567890123";
+    assert_fails(KILN_ERROR_LIMIT, kiln_engine_save(engine, plan), "\"backend_version\" would");
 }
 
 typedef struct files {
