@@ -164,6 +164,7 @@ typedef struct cu_launch {
       (const cu_launch *launch, void *function, void **parameters, void **extra))                  \
     X(stream_create, "cuStreamCreateWithPriority", 5050, NULL,                                     \
       (void **stream, unsigned flags, int priority))                                               \
+    X(stream_priority, "cuStreamGetPriority", 5050, NULL, (void *stream, int *priority))           \
     X(stream_destroy, "cuStreamDestroy_v2", 4000, NULL, (void *stream))                            \
     X(stream_wait, "cuStreamSynchronize", 2000, NULL, (void *stream))                              \
     X(context_state, "cuDevicePrimaryCtxGetState", 7000, NULL,                                     \

@@ -54,6 +54,17 @@ kiln_status kiln_stream_create(int32_t device, int32_t priority, kiln_stream **s
     return KILN_OK;
 }
 
+kiln_status kln_stream_create_beside(const kiln_stream *other, kiln_stream **stream)
+{
+    int priority = 0;
+    KLN_CUDA_ENTER(other->device);
+    if (other->handle != NULL) { /* the default stream has none */
+        KLN_RETURN_IF_ERROR(cuda_check(cuda_functions()->stream_priority(other->handle, &priority),
+                                       "the priority of a stream of device %d", other->device));
+    }
+    return kiln_stream_create(other->device, priority, stream);
+}
+
 static kiln_status check_wrapped(int32_t device, void *handle)
 {
     cuda_device *found = NULL;

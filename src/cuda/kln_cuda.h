@@ -247,6 +247,10 @@ struct kiln_graph {
  */
 uint64_t kln_graph_bytes(const kiln_graph *graph);
 
+/* Makes a stream on the same device, of the same priority: work that is captured has that of the
+ * stream where it was. */
+KILN_MUST_CHECK kiln_status kln_stream_create_beside(const kiln_stream *other,
+                                                     kiln_stream **stream);
 void kln_stream_retain(kiln_stream *stream);
 void kln_stream_release(kiln_stream *stream);
 

@@ -164,7 +164,7 @@ static kiln_status record(const capture_trial *trial, kiln_graph **graph)
     if (gpu->caller == NULL || gpu->work != gpu->caller) {
         return record_on(trial, gpu->work, graph);
     }
-    KLN_RETURN_IF_ERROR(kiln_stream_create(gpu->device, 0, &apart));
+    KLN_RETURN_IF_ERROR(kln_stream_create_beside(gpu->work, &apart));
     const kiln_status status = record_on(trial, apart, graph);
     kiln_stream_destroy(apart);
     return status;

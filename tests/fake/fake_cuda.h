@@ -22,9 +22,10 @@
  *     FAKE_CUDA_WRITES     "refused": no kernel tells the end; "late": one does it too late
  *     FAKE_CUDA_BUSY       streams and events say that they are not ready until somebody waits
  *
- * The tests find three functions of its own by dlsym: fake_cuda_calls(name), how often that
+ * The tests find four functions of its own by dlsym: fake_cuda_calls(name), how often that
  * function was called; fake_cuda_bytes(), what is allocated on all devices and as pinned memory;
- * fake_cuda_objects(), how many contexts, streams, events, graphs and modules are alive.
+ * fake_cuda_objects(), how many contexts, streams, events, graphs and modules are alive;
+ * fake_cuda_urgency(), how far the last graph that was launched is below priority 0.
  *
  * Built with FAKE_WITHOUT_KERNELS it exports nothing that loads or launches kernels. */
 #ifndef FAKE_CUDA_H
@@ -112,11 +113,13 @@ typedef struct node {
 
 typedef struct graph {
     size_t count;
+    int priority; /* of the stream where it was captured */
     node nodes[NODE_LIMIT];
 } graph;
 
 typedef struct stream {
     context *owner;
+    int priority;
     graph *capture; /* being written, or NULL */
     int broken;     /* the capture is */
     int busy;       /* work nobody waited for */

@@ -7,6 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
+CU cuStreamGetPriority(void *on, int *priority)
+{
+    ENTER();
+    *priority = ((const stream *)on)->priority;
+    return fake_unlock(SUCCESS);
+}
+
 CU cuStreamBeginCapture_v2(void *on, int mode)
 {
     ENTER();
@@ -17,6 +24,7 @@ CU cuStreamBeginCapture_v2(void *on, int mode)
     }
     const int result = fake_make(&made, sizeof(graph));
     target->capture = made;
+    target->capture->priority = target->priority;
     target->broken = 0;
     return fake_unlock(result);
 }
@@ -104,11 +112,19 @@ CU cuGraphInstantiate_v2(void **made, void *captured, void **wrong, char *log, s
     return fake_unlock(copy_graph(made, captured));
 }
 
+static int launched_priority;
+
+__attribute__((visibility("default"))) unsigned long fake_cuda_urgency(void)
+{
+    return (unsigned long)-launched_priority;
+}
+
 CU cuGraphLaunch(void *executable, void *on)
 {
     ENTER();
     const graph *launched = executable;
     int result = SUCCESS;
+    launched_priority = launched->priority;
     for (size_t i = 0; i < launched->count && result == SUCCESS; i++) {
         if (launched->nodes[i].kind == COPY) {
             (void)usleep((useconds_t)fake_setting("FAKE_CUDA_SLOW", 0));

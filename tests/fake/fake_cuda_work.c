@@ -411,6 +411,7 @@ CU cuStreamCreateWithPriority(void **made, unsigned flags, int priority)
     const int result = fake_make(made, sizeof(stream));
     if (result == SUCCESS) {
         ((stream *)*made)->owner = here;
+        ((stream *)*made)->priority = priority;
     }
     return fake_unlock(result);
 }

@@ -73,6 +73,25 @@ FAKE_TEST(copies_go_to_streams_of_their_own)
     free(x);
 }
 
+/* The kernels of a graph have the priority of the stream where they were captured, whatever stream
+ * it is launched on. */
+FAKE_TEST(a_graph_is_as_urgent_as_its_stream)
+{
+    for (int32_t priority = 0; priority >= -5; priority -= 5) {
+        behaviour how = {.drifts = false};
+        owned_stream stream = new_stream(0, priority);
+        kiln_context_options options = KILN_CONTEXT_OPTIONS(.stream = stream);
+        owned_engine engine = make_engine(&how, false, 0);
+        owned_context context = context_with(engine, &options);
+        float x[8] = {0};
+        for (int i = 0; i < 3; i++) {
+            run_and_check(context, x, 8, (float)i);
+        }
+        assert_int_equal(counters_of(context).graph_hits, 1);
+        assert_int_equal(fake_number("fake_cuda_urgency", ""), -priority);
+    }
+}
+
 FAKE_TEST(options_are_checked)
 {
     behaviour how = {.drifts = false};
