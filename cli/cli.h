@@ -58,6 +58,7 @@ typedef enum cli_kind {
     CLI_COUNT,   /* int: how often it was given */
     CLI_TEXT,    /* const char *: the argument itself */
     CLI_OUTPUT,  /* const char *: a file that is written when all is done, so looked at first */
+    CLI_CHANGED, /* the same, where it may take the place of what is read */
     CLI_INTEGER, /* int64_t within least and most */
     CLI_REAL,    /* double within least and most */
     CLI_CHOICE,  /* int: index into choices */

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli.h"
 
@@ -185,6 +186,34 @@ static cli_exit read_all(reading *state, int count, char **arguments, const char
     return CLI_DONE;
 }
 
+/* A slip that would cost what is read. */
+static cli_exit check_outputs(const reading *state, const char *const *operands)
+{
+    const cli_command *command = state->command;
+    for (const cli_group *group = next_group(command, NULL); group != NULL;
+         group = next_group(command, group)) {
+        for (const cli_option *option = group->options; option->name != NULL; option++) {
+            const char *path = NULL;
+            struct stat written;
+            struct stat read;
+            if (option->kind == CLI_OUTPUT) {
+                path = *(const char *const *)(state->settings + group->base + option->offset);
+            }
+            for (size_t i = 0; path != NULL && operands[i] != NULL; i++) {
+                if (stat(path, &written) == 0 && stat(operands[i], &read) == 0 &&
+                    S_ISREG(read.st_mode) && written.st_dev == read.st_dev &&
+                    written.st_ino == read.st_ino) {
+                    return cli_misuse(command,
+                                      "--%s: \"%.200s\" is what is read, and would be lost; give "
+                                      "another name",
+                                      option->name, path);
+                }
+            }
+        }
+    }
+    return CLI_DONE;
+}
+
 static bool wants_json(const reading *state)
 {
     const cli_group *group = NULL;
@@ -219,6 +248,7 @@ static cli_exit run(reading *state, int count, char **arguments, const char **op
     if (result != CLI_DONE || state->wants_help) {
         return result;
     }
+    CLI_RETURN_UNLESS_DONE(check_outputs(state, operands));
     cli_log_begin(state->verbosity);
     if (state->wants_quiet) {
         cli_quiet_begin(!state->command->tells_errors && !wants_json(state));

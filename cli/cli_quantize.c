@@ -390,7 +390,7 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
 #define AT(field) offsetof(quantize_settings, field)
 
 static const cli_option options[] = {
-    {"output", 'o', "MODEL", CLI_OUTPUT, AT(output), 0, 0, NULL, "Write the new model here."},
+    {"output", 'o', "MODEL", CLI_CHANGED, AT(output), 0, 0, NULL, "Write the new model here."},
     {"precision", 'p', "TYPE", CLI_CHOICE, AT(precision), 0, 0, precisions,
      "The type to compute in: fp16, bf16, int8, fp8 (float8e4m3fn), or int4, which is for weights "
      "alone."},

@@ -163,7 +163,7 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
 #define AT(field) offsetof(refit_settings, field)
 
 static const cli_option options[] = {
-    {"output", 'o', "FILE", CLI_OUTPUT, AT(output), 0, 0, NULL,
+    {"output", 'o', "FILE", CLI_CHANGED, AT(output), 0, 0, NULL,
      "Write the engine with the new weights here; it may be ENGINE itself."},
     {"check", 'c', "DIR", CLI_LIST, AT(checks), 0, 0, NULL,
      "Try the weights first: run them on DIR/NAME.npy for each input, and compare with "

@@ -153,7 +153,8 @@ cli_exit cli_option_read(const cli_command *command, const cli_option *option, c
         case CLI_FLAG: *(bool *)field = true; break;
         case CLI_COUNT: *(int *)field += 1; break;
         case CLI_TEXT: *(const char **)field = value; break;
-        case CLI_OUTPUT: *(const char **)field = value; return cli_look_at_output(value);
+        case CLI_OUTPUT:
+        case CLI_CHANGED: *(const char **)field = value; return cli_look_at_output(value);
         case CLI_INTEGER:
         case CLI_REAL: return read_number(command, option, value, field);
         case CLI_CHOICE: return read_choice(command, option, value, field);

@@ -36,3 +36,10 @@ for output in no/such/folder/file folder; do
     kiln build nowhere.onnx -o good.plan --timing-cache $output
     echo "timing cache: exit $?"
 done
+# What is read is not lost by a slip; an engine may be refit, and a model quantized, where it lies.
+cp add.onnx mine.onnx
+for command in build calibrate; do
+    kiln $command mine.onnx -o ./mine.onnx
+    echo "$command: exit $?"
+done
+cmp add.onnx mine.onnx
