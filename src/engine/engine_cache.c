@@ -263,13 +263,18 @@ static bool goes_on(void *user)
     return monitor == NULL || monitor->progress(monitor->user, &now);
 }
 
-static kiln_status warn_unused(const cached_build *self, kiln_status status)
+/* Builds all the same where the cache cannot be used, and says why only then: it may be what keeps
+ * the build itself from coming to something. */
+static kiln_status build_without(cached_build *self, kiln_status why, kiln_engine **engine)
 {
-    if (status == KILN_ERROR_OUT_OF_MEMORY || status == KILN_ERROR_CANCELLED) {
-        return status;
+    kln_message reason;
+    if (why == KILN_ERROR_OUT_OF_MEMORY || why == KILN_ERROR_CANCELLED) {
+        return why;
     }
+    kln_message_keep(&reason);
+    KLN_RETURN_IF_ERROR(build(self, engine));
     kln_log(KILN_LOG_WARNING, "engine", "%s is built without the cache: %s",
-            kln_model_name(self->model), kiln_error_message());
+            kln_model_name(self->model), reason.text);
     return KILN_OK;
 }
 
@@ -286,8 +291,10 @@ static kiln_status look_and_build(cached_build *self, kiln_engine **engine)
     kiln_status status =
         kln_cache_lock(&self->cache, self->key, true, goes_on, monitor.out, &self->lock);
     self->is_locked = status == KILN_OK;
-    KLN_RETURN_IF_ERROR(status == KILN_OK ? KILN_OK : warn_unused(self, status));
-    status = self->is_locked ? find(self, engine) : KILN_OK;
+    if (!self->is_locked) {
+        return build_without(self, status, engine);
+    }
+    status = find(self, engine);
     if (status == KILN_OK && *engine == NULL) {
         status = build(self, engine);
     }
@@ -317,9 +324,10 @@ kiln_status kln_engine_make_cached(const kiln_backend *backend, const kiln_backe
     if (status == KILN_OK) {
         status = look_and_build(&self, engine);
     } else {
-        status = warn_unused(&self, status);
+        status = build_without(&self, status, engine);
+    }
+    if (status == KILN_OK) {
         kln_message_restore(&before);
-        KLN_THEN(status, build(&self, engine));
     }
     kln_onnx_model_destroy(self.read);
     return status;

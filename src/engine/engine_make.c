@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <kiln/precision.h>
+#include <stdio.h>
 
 #include "engine_cache.h"
 #include "kln_engine.h"
@@ -55,7 +56,7 @@ kiln_status kln_engine_make_anew(const kiln_backend *backend, const kiln_backend
                                  const kiln_model *model, const kiln_build_options *options,
                                  bool load, const kiln_monitor *monitor, kiln_engine **engine)
 {
-    const char *source = model->path != NULL ? model->path : "a model in memory";
+    const char *source = kln_model_name(model);
     kln_log(KILN_LOG_INFO, "engine", "%s: %s with %s %s", source, load ? "loading" : "building",
             info->name, info->version);
     const uint64_t begin = kln_now();
@@ -68,7 +69,11 @@ kiln_status kln_engine_make_anew(const kiln_backend *backend, const kiln_backend
         told.profiling_verbosity == KILN_PROFILING_DEFAULT) {
         told.profiling_verbosity = KILN_PROFILING_DETAILED; /* or it does not tell */
     }
-    const kiln_model changed = {.graph = converted, .written = model->written};
+    char name[PATH_MAX + KLN_PRINTED_SIZE];
+    (void)snprintf(name, sizeof name, "%s in %s", source,
+                   kln_option_words(kln_option_find("precision"))[options->precision]);
+    const kiln_model changed = {
+        .name = name, .graph = converted, .written = model->written, .timings = model->timings};
     const kiln_model *built = converted != NULL ? &changed : model;
     if (status == KILN_OK) {
         status = make_hinted(backend, info, built, &told, load, monitor, &state);

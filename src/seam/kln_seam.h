@@ -33,6 +33,7 @@ typedef struct kln_watch {
  * another file may lie by then. */
 struct kiln_model {
     const char *path;        /* the file, for messages and to find external weights; NULL: memory */
+    const char *name;        /* for messages, where it was made of another; or NULL */
     const kln_mapping *file; /* with `path`: where `bytes` are mapped; else NULL */
     const char *folder;      /* of a model in memory: where external weights lie; NULL: "." */
     kiln_span bytes;         /* its content; empty where `graph` is given */

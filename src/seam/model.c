@@ -6,7 +6,8 @@
 
 const char *kln_model_name(const kiln_model *model)
 {
-    return model->path != NULL    ? model->path
+    return model->name != NULL    ? model->name
+           : model->path != NULL  ? model->path
            : model->graph != NULL ? "a network in memory"
                                   : "a model in memory";
 }

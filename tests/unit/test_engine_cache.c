@@ -282,6 +282,33 @@ TENSORRT_TEST(what_is_not_kept)
     assert_int_equal(count_entries(NULL), 0);
 }
 
+static void count_warnings(void *user, kiln_log_level level, const char *module, const char *text)
+{
+    *(size_t *)user += level == KILN_LOG_WARNING;
+}
+
+/* What neither the cache nor the build can do is told once; what the cache alone cannot is a
+ * warning, and no sentence of a call that worked. */
+TENSORRT_TEST(a_cache_that_cannot_be_used_is_told_of_once)
+{
+    kiln_build_options options = cached_options("told");
+    size_t warnings = 0;
+    kiln_engine *engine = NULL;
+    kiln_log_set_sink(count_warnings, &warnings, KILN_LOG_WARNING);
+    options.device = 9;
+    assert_fails(KILN_ERROR_NO_DEVICE,
+                 kiln_engine_build_bytes(relu_model("2,3"), &options, &engine), "device 9");
+    assert_int_equal(warnings, 0);
+    options.device = 0;
+    options.cache = "/dev/null/cache";
+    const kiln_status status = kiln_engine_build_bytes(relu_model("2,3"), &options, &engine);
+    kiln_log_set_sink(NULL, NULL, KILN_LOG_ERROR);
+    assert_ok(status);
+    assert_int_equal(warnings, 1);
+    assert_null(strstr(kiln_error_message(), "/dev/null"));
+    kiln_engine_release(engine);
+}
+
 static kiln_status build_through_cache(void *user)
 {
     const kiln_build_options *options = user;

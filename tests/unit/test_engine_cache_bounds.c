@@ -124,6 +124,21 @@ TENSORRT_TEST(what_builds_measured_is_kept)
     assert_int_equal(problems, 0);
 }
 
+TENSORRT_TEST(what_builds_in_a_smaller_type_measured_is_kept)
+{
+    kiln_build_options options = cached_options("smaller");
+    long measured[2];
+    options.precision = KILN_PRECISION_FP16;
+    for (int32_t i = 0; i < 2; i++) {
+        options.builder_optimization_level = i;
+        owned_engine engine = built_bytes(relu_model("2,3"), &options);
+        assert_int_equal(kiln_engine_cache_use(engine), KILN_CACHE_STORED);
+        measured[i] = trt_number(LAYOUT_10, "measured");
+        (void)kiln_build_release_builders();
+    }
+    assert_int_equal(measured[0], measured[1]);
+}
+
 TENSORRT_TEST(what_a_warmup_measured_is_kept)
 {
     static unsigned char text[PLAN_ROOM];

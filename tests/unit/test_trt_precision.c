@@ -140,6 +140,17 @@ STAND_IN_TEST(who_is_not_told_is_strict_or_not, "an engine that is built without
     assert_null(kiln_engine_precision(plain));
 }
 
+/* What was rewritten is still called as its file is. */
+TENSORRT_TEST(a_refusal_names_the_file)
+{
+    const kiln_span model = made_model(17, "in x float32[1,2,4,4]; d=Det(x); y=Relu(d); out y");
+    const char *path = kiln_test_file("det.onnx", model.data, model.size);
+    const kiln_build_options options = asking(SOME_LAYOUT, KILN_PRECISION_FP16);
+    kiln_engine *engine = NULL;
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(path, &options, &engine),
+                 "det.onnx in fp16: node ");
+}
+
 /* A plan has no scales any more: its manifest has them, and so has an entry of the cache. */
 LAYOUTS_TEST(a_plan_says_how_its_bindings_are_quantized)
 {

@@ -234,7 +234,7 @@ kiln_status trt_build_plan(trt_library *library, const kiln_model *model,
     build->options = options;
     build->allocator = allocator;
     KLN_RETURN_IF_ERROR(kln_model_place(model, build->made_place, &build->place));
-    build->source = model->path != NULL ? model->path : "a model in memory";
+    build->source = kln_model_name(model);
     trt_error_recorder_init(&build->recorder, &library->tables);
     trt_progress_monitor_init(&build->progress, &library->tables, monitor);
     const kiln_status status = run(build, description, plan);

@@ -111,7 +111,7 @@ kiln_status trt_refit_model(void *state, const kiln_model *model)
     onnx_refit self = {.engine = state, .model = model};
     char made[PATH_MAX];
     KLN_RETURN_IF_ERROR(kln_model_place(model, made, &self.place));
-    self.source = model->path != NULL ? model->path : "a model in memory";
+    self.source = kln_model_name(model);
     kln_text_init(&self.proto, (size_t)INT32_MAX);
     const kiln_status status = refit_locked(&self);
     kln_text_finish(&self.proto);
