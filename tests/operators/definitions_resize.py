@@ -9,8 +9,6 @@ import numpy as np
 from definitions import define
 
 
-NUDGE = 0.0  # added to coordinates, to see which ones a last bit decides on
-
 
 class Axis:
     """One axis that is resized."""
@@ -60,12 +58,17 @@ def nearest(g, x, scale):
             "round_prefer_floor": math.ceil(x - 0.5)}[g.attr("nearest_mode", "round_prefer_floor")]
 
 
+def taken(g, axis, x):
+    """The element that is nearest to x."""
+    return min(max(nearest(g, x, axis.scale), 0), axis.length - 1)
+
+
 def weights(g, axis, x):
     """What each element counts; those outside count for the outermost ones."""
     row = [0.0] * axis.length
     mode = g.attr("mode", "nearest")
     if mode == "nearest":
-        row[min(max(nearest(g, x + NUDGE, axis.scale), 0), axis.length - 1)] = 1.0
+        row[taken(g, axis, x)] = 1.0
         return row
     form = triangle if mode == "linear" else cubic(g.attr("cubic_coeff_a", -0.75))
     narrow = min(axis.scale, 1.0) if g.attr("antialias", 0) else 1.0
@@ -104,20 +107,30 @@ def axes_of(g, shape):
     return found
 
 
+def mode_of(g):
+    modern = g.opset >= 11
+    return g.attr("coordinate_transformation_mode", "half_pixel") if modern else "asymmetric"
+
+
+def axes_resized(g, shape):
+    """The number of each axis that is resized, the axis, and where its new elements lie."""
+    mode = mode_of(g)
+    for number, axis in axes_of(g, shape).items():
+        # What keeps its length is not resized, wherever the mode would have it begin.
+        if axis.wanted != axis.length or axis.scale != 1 or mode == "tf_crop_and_resize":
+            yield number, axis, [axis.original(mode, i) for i in range(axis.wanted)]
+
+
 @define("Resize", "Upsample")
 def resize(g):
     x = g.value(0) if g.attr("mode", "nearest") == "nearest" else g.real(0)
-    mode = g.attr("coordinate_transformation_mode", "half_pixel") if g.opset >= 11 else "asymmetric"
     outside = np.zeros((1,) * x.ndim, bool)
-    for number, axis in axes_of(g, x.shape).items():
-        if axis.wanted == axis.length and axis.scale == 1 and mode != "tf_crop_and_resize":
-            continue  # not resized, wherever the mode would have it begin
-        places = [axis.original(mode, i) for i in range(axis.wanted)]
+    for number, axis, places in axes_resized(g, x.shape):
         table = np.array([weights(g, axis, p) for p in places]).reshape(axis.wanted, axis.length)
         x = np.moveaxis(contracted(table, np.moveaxis(x, number, 0)), 0, number)
         gone = np.array([p < 0 or p > axis.length - 1 for p in places], bool)
         outside = outside | gone.reshape([-1 if i == number else 1 for i in range(x.ndim)])
-    if mode == "tf_crop_and_resize":
+    if mode_of(g) == "tf_crop_and_resize":
         x = np.where(outside, g.attr("extrapolation_value", 0.0), x)
     return [x]
 

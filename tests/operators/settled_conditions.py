@@ -172,6 +172,14 @@ def off_by_terms(case, detail):
     return apart(detail) <= terms * epsilon_of(case) * size
 
 
+def off_by_places(case, detail):
+    """The difference is what places from -1 to 1 lose in the narrow type, of the sum of the sizes
+    of a row that they are multiplied with."""
+    size = np.abs(array(case, 0).astype(np.float64)).sum(-1)
+    between = [1] * (detail.wrong.ndim - 2)
+    return apart(detail) <= 16 * epsilon_of(case) * size.reshape(len(size), *between, -1)
+
+
 def epsilon_of(case):
     """Half of an element's last bit, of the narrowest real type that goes in."""
     sizes = {B16: 2.0 ** -8, H: 2.0 ** -11, F: 2.0 ** -24}

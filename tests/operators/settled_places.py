@@ -82,21 +82,30 @@ def aligned_fraction(case):
     return any(float(s) * shape[a] % 1 for s, a in zip(scales, axes))
 
 
-def nudged(module):
-    """The elements that a nudge changes of what the module rounds: coordinates or quotients."""
-    def changed(case, detail):
-        results = []
-        for nudge in (-1e-4, 1e-4):
-            module.NUDGE = nudge
-            results.append(np.asarray(definitions.unstored(case)[0]))
-        module.NUDGE = 0.0
-        return results[0] != results[1]
-    return changed
+NUDGE = 1e-4  # so much more or less changes what lies halfway
 
 
-halfway = nudged(definitions_resize)
+def halfway(case, detail):
+    """The elements of a Resize that a nudge of their coordinates takes from other places, whatever
+    is there."""
+    g = definitions.Given(case)
+    changed = np.zeros((1,) * detail.wrong.ndim, bool)
+    for number, axis, places in definitions_resize.axes_resized(g, array(case, 0).shape):
+        taken = [[definitions_resize.taken(g, axis, p + nudge) for p in places]
+                 for nudge in (-NUDGE, NUDGE)]
+        changed = changed | np.not_equal(*taken).reshape(
+            [-1 if i == number else 1 for i in range(changed.ndim)])
+    return np.broadcast_to(changed, detail.wrong.shape)
 
-halves = nudged(definitions)
+
+def halves(case, detail):
+    """The elements that a nudge of the quotients that are rounded changes."""
+    results = []
+    for nudge in (-NUDGE, NUDGE):
+        definitions.NUDGE = nudge
+        results.append(np.asarray(definitions.unstored(case)[0]))
+    definitions.NUDGE = 0.0
+    return results[0] != results[1]
 
 
 def plain_steps(case):

@@ -8,12 +8,12 @@ from settled_conditions import (apart, array, attr, behind_axis, cancels, clampe
                                 clamped_start, empty_reduction, first_come, fraction_in,
                                 greatest_end, inserted_last, largest, last_output, magnitude,
                                 missing_limit, moments_mixed, nan_in, nan_lanes, narrow,
-                                negative_lanes, negative_pad, not_finite, off_by_signal,
-                                off_by_terms, one_apart, pairs, parts_of_float8, past, past_32_bits,
-                                past_batches, past_digits, past_ends, past_keys, points_by_channel,
-                                same_place, special, special_c, squares_cancel, stalled_squares,
-                                sum_wraps, tainted, unordered_axes, unseen_gates, whole, whole_in,
-                                whole_out, zero_products)
+                                negative_lanes, negative_pad, not_finite, off_by_places,
+                                off_by_signal, off_by_terms, one_apart, pairs, parts_of_float8,
+                                past, past_32_bits, past_batches, past_digits, past_ends, past_keys,
+                                points_by_channel, same_place, special, special_c, squares_cancel,
+                                stalled_squares, sum_wraps, tainted, unordered_axes, unseen_gates,
+                                whole, whole_in, whole_out, zero_products)
 from settled_places import (aligned_fraction, cropped_unseen, cubic_outside, dilated,
                             dilated_blocks, empty_window, fraction_of_a_length, halfway, halves,
                             in_empty_windows, lower_or_not_two, negative_padding, padded_cubic,
@@ -85,6 +85,7 @@ rule(ORT, "Dropout", "the mask of versions before 12",
 rule(ORT, "AffineGrid", "align_corners of 1, and a spatial dimension of 1",
      "another grid; the operator's definition as a function begins at -1",
      lambda case: case.attributes.get("align_corners") == 1 and 1 in array(case, 1)[2:])
+rule(ORT, "AffineGrid", "float16", "the places are found in the narrow type", narrow, off_by_places)
 rule(ORT, "Col2Im", "one or three spatial dimensions, and a dilation that matters",
      "elements are added at wrong places; \"dilation value along each spatial axis\"",
      dilated_blocks)
