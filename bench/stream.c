@@ -3,7 +3,7 @@
  * Tokens a second of a language model.
  *
  *     bench_stream prepare MODEL.onnx OUT.onnx CANDIDATES [keep] [few|many]
- *     bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json [PREFILL] [waits]
+ *     bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json [PREFILL]
  *     bench_stream speech ENCODER FIRST CROSS BATCH LENGTH SEQUENCES TOKENS OUT.json
  *
  * The first makes an exported decoder ready for steps (kiln_network_prepare_stream); with `keep`
@@ -12,8 +12,7 @@
  * loads a plan, or two, or builds an ONNX model for the CPU, and lets SEQUENCES with prompts of 16
  * to 128 tokens (from a seed, as bench/stream_peers.py has them) generate TOKENS each, or from
  * TOKENS / SPREAD to TOKENS where SPREAD is above 1: greedily, once to warm up and then again and
- * again for 5 s at most; with `waits` no step begins before the host has the tokens of the one
- * before. It prints JSON, with all tokens in OUT.json; and it compares the last
+ * again for 5 s at most. It prints JSON, with all tokens in OUT.json; and it compares the last
  * token of each sequence with what a prefill of all before it gives.
  */
 #include <stdio.h>
@@ -206,13 +205,13 @@ static void report(workload *work, const kiln_engine *engine, size_t before)
         "\"seconds\": %.4f, \"tokens_per_second\": %.0f, \"first_step_ms\": %.2f, "
         "\"run_us_per_step\": %.1f, \"sample_us_per_step\": %.1f, \"moved_mb\": %.1f, "
         "\"cache_mb\": %.1f, \"rows_per_step\": %.1f, \"padding_per_step\": %.1f, "
-        "\"ahead_per_step\": %.3f, \"gpu_mb_grown\": %.1f",
+        "\"gpu_mb_grown\": %.1f",
         (int)info.layout, work->rounds - 1, work->sequences, (unsigned long long)work->generated,
         seconds, (double)work->generated / seconds, first,
         (double)all.run_nanoseconds / 1e3 / steps, (double)all.sample_nanoseconds / 1e3 / steps,
         (double)all.moved_bytes / 1e6, (double)all.cache_bytes / 1e6,
         (double)all.rows / (double)all.steps, (double)all.padding / (double)all.steps,
-        (double)all.ahead / (double)all.steps, before > after ? (double)(before - after) / 1e6 : 0);
+        before > after ? (double)(before - after) / 1e6 : 0);
 }
 
 static kiln_engine *open_engine(const char *path)
@@ -256,15 +255,12 @@ static void measure(workload *work, const kiln_engine *engine, const char *path)
     write_tokens(work, path);
 }
 
-/* With `count` words behind them. */
-static int run(char **arguments, int count)
+static int run(char **arguments, const char *prefill)
 {
     static workload work;
-    const bool waits = count > 0 && strcmp(arguments[6 + count], "waits") == 0;
     kiln_engine *engine = open_engine(arguments[0]);
-    kiln_engine *first = count > waits ? open_engine(arguments[7]) : NULL;
-    begin(&work, engine, arguments + 1,
-          KILN_GENERATOR_OPTIONS(.prefill = first, .no_ahead = waits));
+    kiln_engine *first = prefill != NULL ? open_engine(prefill) : NULL;
+    begin(&work, engine, arguments + 1, KILN_GENERATOR_OPTIONS(.prefill = first));
     work.spread = strtoll(arguments[5], NULL, 10);
     make_prompts(&work);
     measure(&work, engine, arguments[6]);
@@ -323,8 +319,8 @@ int main(int count, char **arguments)
     if (count >= 5 && count <= 7 && strcmp(arguments[1], "prepare") == 0) {
         return prepare(arguments + 2, count - 2);
     }
-    if (count >= 9 && count <= 11 && strcmp(arguments[1], "run") == 0) {
-        return run(arguments + 2, count - 9);
+    if ((count == 9 || count == 10) && strcmp(arguments[1], "run") == 0) {
+        return run(arguments + 2, count == 10 ? arguments[9] : NULL);
     }
     if (count == 10 && strcmp(arguments[1], "speech") == 0) {
         return run_speech(arguments + 2);
@@ -334,6 +330,6 @@ int main(int count, char **arguments)
                   "       bench_stream speech ENCODER FIRST CROSS BATCH LENGTH SEQUENCES TOKENS "
                   "OUT.json\n"
                   "       bench_stream run MODEL BATCH LENGTH SEQUENCES TOKENS SPREAD OUT.json "
-                  "[PREFILL] [waits]\n");
+                  "[PREFILL]\n");
     return 2;
 }

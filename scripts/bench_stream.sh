@@ -33,15 +33,20 @@ plan() { # MODEL PROFILE...
 }
 
 mapfile -t steps < <("${text[@]}" profiles 64 320)
+mapfile -t widths < <("${text[@]}" profiles 64 320 160 192 224 256 288 320)
 mapfile -t parts < <("${speech[@]}" profiles 64 64)
 for type in float16 float32 tf32; do # the last is float32 whose products may be rounded
     stored=${type/tf32/float32}
     mkdir "$work/$type"
     "${text[@]}" export "$work/$type" "$stored"
     "$build/bench/bench_stream" prepare "$work/$type/gpt2.onnx" "$work/$type/ready.onnx" 8
-    for form in ready gpt2; do # made for steps, and as it was exported
+    ln -s ready.onnx "$work/$type/widths.onnx"
+    # Made for steps, the same with a profile for each width of the past, and as it was exported.
+    for form in ready widths gpt2; do
         model=$work/$type/$form
-        plan "$model" "${steps[@]}"
+        plans=("${steps[@]}")
+        [ $form = widths ] && plans=("${widths[@]}")
+        plan "$model" "${plans[@]}"
         for spread in 1 4; do
             "$build/bench/bench_stream" run "$model.plan" 64 320 64 128 $spread "$model.json" |
                 note $form $type $spread

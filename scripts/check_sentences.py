@@ -72,7 +72,6 @@ REASONS = {
     "kiln_fence": "the name of a kernel",
     "kiln_gather": "the name of a kernel",
     "kiln_bounds": "the name of a kernel",
-    "kiln_choose": "the name of a kernel",
     "kiln_bins": "the name of a kernel",
     "kiln_rows": "the name of a kernel",
     "kiln_context_options.runtime_cache": "kiln sets no runtime cache, and saves none",

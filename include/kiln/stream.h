@@ -111,11 +111,6 @@ typedef struct kiln_generator_options {
                              it would have put out */
     bool thread;          /* a thread of the generator's makes the steps; else whoever calls
                              kiln_generator_step or waits for a sequence */
-    bool no_ahead;        /* a step begins when the tokens of the one before are known. Else, on a
-                             GPU, with candidates (kiln_network_prepare_stream) and as long as the
-                             batch stays and each takes its largest logit, the next step is begun
-                             with the tokens that the GPU chooses itself; they are the same, and
-                             what was computed for a sequence that had ended is dropped */
     bool preallocate;     /* KILN_CACHE_NEW: one buffer of max_length at once, instead of two that
                              are used up to a length that grows */
     uint64_t logits_bytes; /* of a prefill's logits at once; 0: 256 MiB. Prompts are run in several
@@ -284,18 +279,17 @@ typedef struct kiln_generator_counters {
     uint64_t cancelled;
     uint64_t expired;
     uint64_t failed;
-    uint64_t waiting;       /* now */
-    uint64_t running;       /* now */
-    uint64_t prefills;      /* runs of prompts */
-    uint64_t steps;         /* runs of one token for each sequence */
-    uint64_t prompt_tokens; /* in prefills */
-    uint64_t tokens;        /* generated */
-    uint64_t ahead;       /* of these steps: begun before the tokens of the one before were known */
-    uint64_t rows;        /* of steps: sequences that got a token */
-    uint64_t padding;     /* of steps: rows without a sequence, to fill a size up */
-    uint64_t moved_bytes; /* of the cache, copied because sequences came or went or it grew */
-    uint64_t cache_bytes; /* that it holds */
-    uint64_t run_nanoseconds;    /* in runs of the model */
+    uint64_t waiting;         /* now */
+    uint64_t running;         /* now */
+    uint64_t prefills;        /* runs of prompts */
+    uint64_t steps;           /* runs of one token for each sequence */
+    uint64_t prompt_tokens;   /* in prefills */
+    uint64_t tokens;          /* generated */
+    uint64_t rows;            /* of steps: sequences that got a token */
+    uint64_t padding;         /* of steps: rows without a sequence, to fill a size up */
+    uint64_t moved_bytes;     /* of the cache, copied because sequences came or went or it grew */
+    uint64_t cache_bytes;     /* that it holds */
+    uint64_t run_nanoseconds; /* in runs of the model */
     uint64_t sample_nanoseconds; /* choosing tokens and telling them */
 } kiln_generator_counters;
 

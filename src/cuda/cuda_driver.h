@@ -220,8 +220,7 @@ typedef enum cuda_kernel_slot {
     CUDA_KERNEL_ROWS = 3,  /* cuda_rows.c */
     CUDA_KERNEL_FENCE = 4, /* cuda_fence.c */
     CUDA_KERNEL_FENCE_AHEAD = 5,
-    CUDA_KERNEL_CHOOSE = 6, /* cuda_choose.c */
-    CUDA_KERNELS = 7
+    CUDA_KERNELS = 6
 } cuda_kernel_slot;
 
 typedef struct cuda_kernel {

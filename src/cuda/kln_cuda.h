@@ -173,24 +173,6 @@ typedef struct kln_cuda_rows {
 KILN_MUST_CHECK kiln_status kln_cuda_copy_rows(kiln_stream *stream, const kln_cuda_rows *blocks,
                                                size_t count);
 
-/* --- choices by a kernel (cuda_choose.c) --- */
-
-/* Candidates of rows: `count` scores and tokens each, row by row. */
-typedef struct kln_cuda_choice {
-    const void *scores;
-    kiln_dtype dtype; /* of the scores: float32, float16 or bfloat16 */
-    const void *tokens;
-    bool wide_tokens; /* int64, else int32 */
-    void *chosen;     /* one for each row */
-    bool wide_chosen; /* likewise */
-    uint32_t rows, count;
-    uint32_t limit; /* a token that is none below it becomes 0 */
-} kln_cuda_choice;
-
-/* The token of each row's largest score, of equal ones the smallest; of scores that are no numbers
- * any of its candidates. In the order of the stream; memory and errors as kln_cuda_gather's. */
-KILN_MUST_CHECK kiln_status kln_cuda_choose(kiln_stream *stream, const kln_cuda_choice *choice);
-
 /* --- histograms by kernels (cuda_observe.c) --- */
 
 /* Of a tensor's finite numbers, as keys: a float's bits, all but the sign's inverted where it is

@@ -10,31 +10,23 @@
 
 /* --- memory --- */
 
-static void drop_turn(stream_turn *turn)
+static void drop_memory(kiln_generator *self)
 {
-    kiln_buffer *const buffers[] = {turn->tokens,  turn->mask,       turn->positions,
-                                    turn->columns, turn->branch,     turn->logits,
-                                    turn->last,    turn->top_tokens, turn->top_logits};
+    kiln_buffer *const buffers[] = {self->tokens,  self->mask,       self->positions,
+                                    self->columns, self->branch,     self->logits,
+                                    self->last,    self->top_tokens, self->top_logits};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(buffers); i++) {
         kiln_buffer_destroy(buffers[i]);
     }
-    kln_free(turn->masked.rows);
-}
-
-static void drop_memory(kiln_generator *self)
-{
     for (size_t i = 0; self->given != NULL && i < self->model.given_count; i++) {
         kiln_buffer_destroy(self->given[i]);
     }
-    for (size_t i = 0; i < STREAM_TURNS; i++) {
-        drop_turn(&self->turns[i]);
-    }
-    kiln_buffer_destroy(self->next_tokens);
     kln_free(self->given);
     kln_free(self->rows);
     kln_free(self->group);
     kln_free(self->cuts);
     kln_free(self->lengths);
+    kln_free(self->masked.rows);
     stream_cache_finish(self);
     sampler_finish(&self->sampler);
     stream_model_finish(&self->model);
@@ -151,43 +143,83 @@ void kiln_generator_destroy(kiln_generator *generator)
             sequence_end(generator->rows[i], KILN_FINISH_CANCELLED, KILN_ERROR_CANCELLED, sentence);
         }
     }
-    generator_drop_steps(generator);
     drop_memory(generator);
     generator_release(generator);
 }
 
 /* --- create --- */
 
-/* What each run needs, at its largest. */
-static kiln_status make_turn(kiln_generator *self, stream_turn *turn)
+/* The contexts of all engines work on one stream, so that their work and the copies between are in
+ * order. Shapes of prompts are many: their runs are not captured; nor are those of a cache that
+ * grows with each step. */
+static kiln_status make_context(const kiln_generator *self, const stream_part *part,
+                                const stream_limits *limits, kiln_context_options own,
+                                kiln_context **context)
 {
-    const kiln_location location = self->stream != NULL ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST;
-    const size_t rows = (size_t)self->model.max_batch;
-    const size_t most = rows * (size_t)(self->cache.most_width + 1) * sizeof(int64_t);
-    KLN_NEW(turn->masked.rows, rows, "the rows of a batch");
-    KLN_RETURN_IF_ERROR(generator_grow(self, &turn->tokens, location, most));
-    KLN_RETURN_IF_ERROR(generator_grow(self, &turn->mask, location, most));
-    KLN_RETURN_IF_ERROR(generator_grow(self, &turn->positions, location, most));
-    KLN_RETURN_IF_ERROR(generator_grow(self, &turn->columns, location, most));
-    return generator_grow(self, &turn->branch, location, 1);
+    const bool repeats = part == &self->model.decode && self->model.layout != KILN_CACHE_GROWING;
+    own.stream = self->stream;
+    own.graphs = repeats || self->stream == NULL ? own.graphs : KILN_GRAPH_OFF;
+    KLN_RETURN_IF_ERROR(kiln_context_create(part->engine, &own, context));
+    return limits->profile >= 0 ? kiln_context_set_profile(*context, limits->profile) : KILN_OK;
 }
 
+/* One for each profile. What one step needs between inputs and outputs no other needs then. */
+static kiln_status make_steps(kiln_generator *self, kiln_context_options own)
+{
+    stream_model *model = &self->model;
+    own.share_device_memory |= model->step_count > 1 && self->stream != NULL &&
+                               model->decode.engine->shared.backend->plan != NULL;
+    for (size_t i = 0; i < model->step_count; i++) {
+        stream_step *step = &model->steps[i];
+        KLN_RETURN_IF_ERROR(make_context(self, &model->decode, &step->limits, own, &step->context));
+    }
+    return KILN_OK;
+}
+
+static kiln_status make_contexts(kiln_generator *self, const kiln_generator_options *options)
+{
+    stream_model *model = &self->model;
+    kiln_context_options own = KILN_CONTEXT_OPTIONS_INIT;
+    if (options->context != NULL) {
+        KLN_RETURN_IF_ERROR(
+            kln_options_read("kiln_context_options", options->context, &own, sizeof own));
+    }
+    KLN_RETURN_IF(own.stream != NULL, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_generator_options: context: contexts of a generator work on a stream "
+                  "of its own");
+    if (model->device >= 0) {
+        KLN_RETURN_IF_ERROR(kiln_stream_create(model->device, 0, &self->stream));
+    }
+    KLN_RETURN_IF_ERROR(make_steps(self, own));
+    KLN_RETURN_IF_ERROR(
+        make_context(self, &model->prefill, &model->prefill.limits, own, &model->prefill.context));
+    return model->encoder.engine != NULL
+               ? make_context(self, &model->encoder, &model->encoder.limits, own,
+                              &model->encoder.context)
+               : KILN_OK;
+}
+
+/* What each step needs, at its largest. */
 static kiln_status make_memory(kiln_generator *self)
 {
     const stream_model *model = &self->model;
+    const kiln_location location = self->stream != NULL ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST;
     const size_t rows = (size_t)model->max_batch;
-    KLN_NEW(self->rows, rows, "the rows of a batch");
-    KLN_NEW(self->group, rows, "the rows of a batch");
-    KLN_NEW(self->cuts, rows + 1, "the rows of a batch");
-    KLN_NEW(self->lengths, rows, "the rows of a batch");
-    KLN_NEW(self->given, model->given_count + 1, "the inputs of an encoder");
-    for (size_t i = 0; i < (self->goes_ahead ? STREAM_TURNS : 1); i++) {
-        KLN_RETURN_IF_ERROR(make_turn(self, &self->turns[i]));
-    }
-    if (self->goes_ahead) {
-        KLN_RETURN_IF_ERROR(
-            generator_grow(self, &self->next_tokens, KILN_LOCATION_DEVICE, rows * sizeof(int64_t)));
-    }
+    const size_t most = rows * (size_t)(self->cache.most_width + 1) * sizeof(int64_t);
+    self->rows = kln_alloc_zeroed(rows, sizeof(kiln_sequence *));
+    self->group = kln_alloc_zeroed(rows, sizeof(kiln_sequence *));
+    self->cuts = kln_alloc_zeroed(rows + 1, sizeof *self->cuts);
+    self->lengths = kln_alloc_zeroed(rows, sizeof *self->lengths);
+    self->masked.rows = kln_alloc_zeroed(rows, sizeof *self->masked.rows);
+    self->given = kln_alloc_zeroed(model->given_count + 1, sizeof(kiln_buffer *));
+    KLN_FAIL_IF(self->rows == NULL || self->group == NULL || self->cuts == NULL ||
+                    self->lengths == NULL || self->masked.rows == NULL || self->given == NULL,
+                kln_fail_memory(rows * sizeof *self->lengths, "the rows of a batch"));
+    KLN_RETURN_IF_ERROR(generator_grow(self, &self->tokens, location, most));
+    KLN_RETURN_IF_ERROR(generator_grow(self, &self->mask, location, most));
+    KLN_RETURN_IF_ERROR(generator_grow(self, &self->positions, location, most));
+    KLN_RETURN_IF_ERROR(generator_grow(self, &self->columns, location, most));
+    KLN_RETURN_IF_ERROR(generator_grow(self, &self->branch, location, 1));
     return sampler_make((size_t)model->vocabulary, &self->sampler);
 }
 
@@ -197,7 +229,7 @@ static kiln_status fill(kiln_generator *self, kiln_engine *engine,
     KLN_RETURN_IF_ERROR(stream_model_make(engine, options, &self->model));
     self->logits_bytes = options->logits_bytes != 0 ? options->logits_bytes : DEFAULT_LOGITS_BYTES;
     self->waiting_limit = options->queue_limit != 0 ? options->queue_limit : DEFAULT_LIMIT;
-    KLN_RETURN_IF_ERROR(stream_make_contexts(self, options));
+    KLN_RETURN_IF_ERROR(make_contexts(self, options));
     KLN_RETURN_IF_ERROR(stream_cache_make(self, options->preallocate));
     KLN_RETURN_IF_ERROR(make_memory(self));
     if (options->thread) {

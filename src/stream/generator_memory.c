@@ -16,10 +16,8 @@ kiln_status generator_grow(kiln_generator *self, kiln_buffer **buffer, kiln_loca
         KLN_RETURN_IF_ERROR(kiln_stream_synchronize(self->stream));
     }
     kiln_buffer_destroy(*buffer);
-    for (size_t i = 0; i < self->model.step_count; i++) { /* it may be bound */
-        for (size_t turn = 0; turn < STREAM_TURNS; turn++) {
-            self->model.steps[i].bound[turn].rows = 0;
-        }
+    for (size_t i = 0; i < self->model.step_count; i++) {
+        self->model.steps[i].bound.rows = 0; /* it may be bound */
     }
     *buffer = KLN_TAKE(grown);
     return KILN_OK;

@@ -194,11 +194,10 @@ static kiln_status seat_group(kiln_generator *self, kiln_sequence **group, int64
     return KILN_OK;
 }
 
-/* Zeros for what was no numbers, before another row comes there, and once no step is under way that
- * would write it again. */
+/* Zeros for what was no numbers, before another row comes there. */
 static kiln_status clear_poison(kiln_generator *self)
 {
-    if (!self->poisoned || self->under_way != 0) {
+    if (!self->poisoned) {
         return KILN_OK;
     }
     self->poisoned = false;
@@ -256,116 +255,25 @@ static void admit(kiln_generator *self)
 
 /* --- a step --- */
 
-/* Whether the token of the step that is begun or under way is not the sequence's last one, and the
- * device knows it as soon as the host. */
-static bool goes_on_by_itself(const kiln_sequence *sequence)
-{
-    return sequence != NULL && sequence->options.sample == NULL &&
-           sampler_takes_largest(&sequence->sampling) && sequence->count + 1 < sequence->most;
-}
-
-static bool may_go_ahead(kiln_generator *self)
-{
-    bool may = self->goes_ahead && !self->strays && !self->poisoned;
-    for (int64_t i = 0; may && i < self->row_count; i++) {
-        may = goes_on_by_itself(self->rows[i]);
-    }
-    const bool full = !self->model.ragged || self->row_count == self->model.max_batch;
-    if (!may || full) {
-        return may;
-    }
-    KLN_LOCKED(&self->lock);
-    return self->first == NULL;
-}
-
-/* One that does not wait is to be followed by another, before its tokens are known. */
-static kiln_status begin_step(kiln_generator *self, bool waits)
-{
-    KLN_RETURN_IF_ERROR(stream_cache_make_room(self));
-    KLN_RETURN_IF_ERROR(stream_run_begin(self, waits));
-    if (!waits) {
-        KLN_RETURN_IF_ERROR(stream_choose_ahead(self));
-    }
-    KLN_RETURN_IF_ERROR(stream_cache_advance(self));
-    self->under_way++;
-    return KILN_OK;
-}
-
-/* The step that was begun ahead is no use: one of its tokens was another one. */
-static kiln_status take_back_step(kiln_generator *self)
-{
-    self->strays = false;
-    KLN_RETURN_IF_ERROR(stream_run_end(self));
-    stream_cache_take_back(self);
-    return clear_poison(self);
-}
-
-static kiln_status begin_first_step(kiln_generator *self)
+static kiln_status decode(kiln_generator *self)
 {
     KLN_RETURN_IF_ERROR(close_gaps(self));
-    return self->row_count != 0 ? begin_step(self, !may_go_ahead(self)) : KILN_OK;
-}
-
-static kiln_status end_step(kiln_generator *self)
-{
-    uint64_t given = 0;
-    KLN_RETURN_IF_ERROR(stream_run_end(self));
+    if (self->row_count == 0) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(stream_cache_make_room(self));
+    KLN_RETURN_IF_ERROR(stream_run_decode(self));
+    KLN_RETURN_IF_ERROR(stream_cache_advance(self, self->row_count));
     const uint64_t begin = kln_now();
-    for (int64_t i = 0; i < self->row_count; i++) {
-        if (self->rows[i] != NULL) {
-            given++;
-            self->rows[i] = give_token(self, i, self->rows[i]) ? self->rows[i] : NULL;
-        }
+    const int64_t rows = self->row_count;
+    for (int64_t i = 0; i < rows; i++) {
+        self->lengths[i]++;
+        self->rows[i] = give_token(self, i, self->rows[i]) ? self->rows[i] : NULL;
     }
     KLN_LOCKED(&self->lock);
-    self->counters.rows += given;
+    self->counters.rows += (uint64_t)rows;
     self->counters.sample_nanoseconds += kln_now() - begin;
     self->counters.moved_bytes = self->cache.moved;
-    return KILN_OK;
-}
-
-/* Where the next step could not be begun, those of this one still get their tokens. */
-static kiln_status go_on(kiln_generator *self)
-{
-    kln_message why;
-    const kiln_status ahead = may_go_ahead(self) ? begin_step(self, false) : KILN_OK;
-    if (ahead == KILN_OK) {
-        return end_step(self);
-    }
-    kln_message_keep(&why);
-    KLN_RETURN_IF_ERROR(end_step(self));
-    kln_message_restore(&why);
-    return ahead;
-}
-
-void generator_drop_steps(kiln_generator *self)
-{
-    while (self->under_way != 0) {
-        if (stream_run_end(self) != KILN_OK) {
-            kln_log(KILN_LOG_DEBUG, "stream", "a step is dropped: %s", kiln_error_message());
-        }
-    }
-    self->strays = false;
-}
-
-static kiln_status make_step(kiln_generator *self)
-{
-    const bool comes_first = self->under_way == 0 || self->strays;
-    end_those_that_are_due(self);
-    if (self->strays) {
-        KLN_RETURN_IF_ERROR(take_back_step(self));
-    }
-    if (comes_first) {
-        admit(self);
-        KLN_RETURN_IF_ERROR(begin_first_step(self));
-    }
-    if (self->under_way != 0) {
-        KLN_RETURN_IF_ERROR(go_on(self));
-    }
-    KLN_RETURN_IF_ERROR(clear_poison(self));
-    if (!comes_first && self->under_way == 0) { /* who came meanwhile */
-        admit(self);
-    }
     return KILN_OK;
 }
 
@@ -373,12 +281,11 @@ void generator_make_step(kiln_generator *self)
 {
     kln_message message; /* of the caller, who hears of failures by their sequences */
     kln_message_keep(&message);
-    const kiln_status status = make_step(self);
+    end_those_that_are_due(self);
+    admit(self);
+    kiln_status status = decode(self);
+    KLN_THEN(status, clear_poison(self));
     if (status != KILN_OK) {
-        kln_message why;
-        kln_message_keep(&why);
-        generator_drop_steps(self);
-        kln_message_restore(&why);
         fail_rows(self, status);
     }
     kln_message_restore(&message);

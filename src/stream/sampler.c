@@ -66,17 +66,6 @@ static bool has_top_p(const kiln_sampling *sampling)
     return sampling->top_p > 0 && sampling->top_p < 1;
 }
 
-/* Whether the largest score is chosen. */
-static bool is_greedy(const kiln_sampling *sampling)
-{
-    return sampling->temperature <= 0 || sampling->top_k == 1;
-}
-
-bool sampler_takes_largest(const kiln_sampling *sampling)
-{
-    return is_greedy(sampling) && !has_penalty(sampling);
-}
-
 static float penalized(float score, float penalty)
 {
     return score > 0 ? score / penalty : score * penalty;
@@ -407,7 +396,7 @@ kiln_status sampler_choose(sampler *self, const int64_t *tokens, size_t token_co
     }
     KLN_RETURN_IF_ERROR(find_largest(self->scores, self->vocabulary, &largest));
     const size_t best = (size_t)sampling->top_k;
-    if (is_greedy(sampling)) {
+    if (sampling->temperature <= 0 || best == 1) {
         *token = (int64_t)largest;
     } else if (best == 0 || best >= self->vocabulary) {
         *token = choose_of_all(self, largest, sampling, index);
@@ -422,7 +411,7 @@ bool sampler_choose_of(sampler *self, const candidate *largest, size_t count, co
                        size_t token_count, const kiln_sampling *sampling, uint64_t index,
                        int64_t *token)
 {
-    const size_t wanted = is_greedy(sampling) ? 1 : (size_t)sampling->top_k;
+    const size_t wanted = sampling->temperature <= 0 ? 1 : (size_t)sampling->top_k;
     const bool whole = count == self->vocabulary;
     if (wanted == 0 || wanted > count ||
         (has_penalty(sampling) && sampling->repetition_penalty < 1)) {

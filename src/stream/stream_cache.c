@@ -406,19 +406,11 @@ kiln_status stream_cache_move(kiln_generator *self, int64_t from, int64_t to)
     return copy(self, count, true);
 }
 
-static void lengthen_rows(kiln_generator *self, int64_t columns)
-{
-    self->cache.head += columns;
-    for (int64_t i = 0; i < self->row_count; i++) {
-        self->lengths[i] += columns;
-    }
-}
-
-kiln_status stream_cache_advance(kiln_generator *self)
+kiln_status stream_cache_advance(kiln_generator *self, int64_t rows)
 {
     stream_cache *cache = &self->cache;
+    const int64_t column = cache->head++;
     if (self->model.layout != KILN_CACHE_NEW) {
-        lengthen_rows(self, 1);
         cache->current = other(self);
         cache->width = self->model.layout == KILN_CACHE_GROWING ? cache->head : cache->width;
         return KILN_OK;
@@ -427,16 +419,8 @@ kiln_status stream_cache_advance(kiln_generator *self)
         const stream_pair *pair = &self->model.pairs[i];
         const span source = {(unsigned char *)kiln_buffer_data(cache->fresh) + pair->fresh, 1, 0,
                              0};
-        const span target = {side(self, cache->current) + pair->offset, cache->width, 0,
-                             cache->head};
-        cache->pieces[i] = piece_of(pair, target, source, self->row_count, 1);
+        const span target = {side(self, cache->current) + pair->offset, cache->width, 0, column};
+        cache->pieces[i] = piece_of(pair, target, source, rows, 1);
     }
-    KLN_RETURN_IF_ERROR(copy(self, self->model.pair_count, false));
-    lengthen_rows(self, 1);
-    return KILN_OK;
-}
-
-void stream_cache_take_back(kiln_generator *self)
-{
-    lengthen_rows(self, -1);
+    return copy(self, self->model.pair_count, false);
 }

@@ -171,8 +171,8 @@ void stream_model_finish(stream_model *model)
         kiln_context_destroy(parts[i]->context);
         kiln_engine_release(parts[i]->engine);
     }
-    for (size_t i = 0; i < model->step_count * STREAM_TURNS; i++) {
-        kiln_context_destroy(model->steps[i / STREAM_TURNS].contexts[i % STREAM_TURNS]);
+    for (size_t i = 0; i < model->step_count; i++) {
+        kiln_context_destroy(model->steps[i].context);
     }
     for (size_t i = 0; i < model->kept_count; i++) {
         kiln_buffer_destroy(model->kept[i].memory);

@@ -60,7 +60,6 @@ typedef struct stream_part {
     bool last_only;       /* logits are of the last position alone */
     size_t candidates;    /* that a prepared model puts out for each row; 0: none */
     bool wide_candidates; /* as int64, not int32 */
-    bool wide_tokens;     /* likewise, of what it reads */
 } stream_part;
 
 /* Where the logits of a run are. */
@@ -71,22 +70,18 @@ typedef struct stream_logits {
     size_t skipped;             /* before row 0's in the buffer */
 } stream_logits;
 
-/* Runs that are under way together, at most. */
-#define STREAM_TURNS 2
-
 /* What a context of steps has bound, which no prefill changes. */
 typedef struct stream_bound {
     int64_t rows, past, mask_width; /* rows 0: anything */
     size_t side;                    /* of the cache */
-    bool follows;                   /* tokens are read where the device chose them */
     stream_logits shown;
 } stream_bound;
 
 /* Steps by one of the profiles that take them. */
 typedef struct stream_step {
     stream_limits limits;
-    kiln_context *contexts[STREAM_TURNS]; /* of runs that are under way together */
-    stream_bound bound[STREAM_TURNS];
+    kiln_context *context;
+    stream_bound bound;
 } stream_step;
 
 /* A key or value: rows x outer x columns x inner. */
@@ -240,10 +235,8 @@ KILN_MUST_CHECK kiln_status stream_cache_adopt(kiln_generator *self, const strea
 KILN_MUST_CHECK kiln_status stream_cache_move(kiln_generator *self, int64_t from, int64_t to);
 /* Before a step: room for one more column, and none that are long of no use. */
 KILN_MUST_CHECK kiln_status stream_cache_make_room(kiln_generator *self);
-/* Behind it: its column is one of the past from then on. */
-KILN_MUST_CHECK kiln_status stream_cache_advance(kiln_generator *self);
-/* Without the last column, of which nothing is kept. */
-void stream_cache_take_back(kiln_generator *self);
+/* After it. */
+KILN_MUST_CHECK kiln_status stream_cache_advance(kiln_generator *self, int64_t rows);
 /* Zeros wherever no row is, after values that were no numbers: they would spoil what comes there.
  */
 KILN_MUST_CHECK kiln_status stream_cache_clear(kiln_generator *self);
@@ -268,8 +261,6 @@ typedef struct candidate {
 KILN_MUST_CHECK kiln_status sampler_make(size_t vocabulary, sampler *made);
 void sampler_finish(sampler *gone);
 KILN_MUST_CHECK kiln_status sampler_check(const kiln_sampling *sampling);
-/* Whether the token is that of the largest logit, whatever the sequence has. */
-bool sampler_takes_largest(const kiln_sampling *sampling);
 /* A row of logits, of float32, float16 or bfloat16, becomes the scores (sampler_load.c). */
 void sampler_load(sampler *self, kiln_dtype dtype, const void *logits);
 /* Of `self->scores`, which it changes. */
@@ -370,19 +361,6 @@ typedef struct stream_masked {
     stream_masked_row *rows;
 } stream_masked;
 
-/* What a run reads and writes beside keys and values. */
-typedef struct stream_turn {
-    kiln_buffer *tokens, *mask, *positions, *columns, *branch; /* inputs as a run reads them */
-    stream_masked masked;
-    kiln_buffer *logits, *last; /* where runs put them, and those that are looked at */
-    kiln_buffer *top_tokens, *top_logits;
-    stream_logits shown;     /* of the last run */
-    kiln_context *under_way; /* of a run that was not waited for, or NULL */
-    bool alone;              /* no other was under way when it began */
-    uint64_t begun, ended;   /* kln_now */
-    uint64_t padding;        /* rows without a sequence */
-} stream_turn;
-
 struct kiln_generator {
     atomic_size_t references; /* the owner's, and one of each sequence */
     stream_model model;
@@ -397,14 +375,11 @@ struct kiln_generator {
     kiln_sequence **group; /* that comes in */
     prompt_cut *cuts;      /* of it, one more */
     prompt_pace pace;
-    stream_turn turns[STREAM_TURNS];
-    size_t turn;              /* of the first step under way, or of the next run */
-    size_t under_way;         /* steps that were begun, and whose tokens are not known */
-    bool goes_ahead;          /* a step may be begun while another is under way */
-    bool strays;              /* the one under way was begun with a token that is another one */
-    stream_turn *done;        /* of the last run that ended */
-    kiln_buffer *next_tokens; /* as the device chose them for the step that follows */
-    kiln_buffer **given;      /* inputs of the encoder */
+    kiln_buffer *tokens, *mask, *positions, *columns, *branch; /* inputs as a run reads them */
+    stream_masked masked;
+    kiln_buffer *logits, *last; /* where runs put them, and those that are looked at */
+    kiln_buffer *top_tokens, *top_logits;
+    kiln_buffer **given; /* inputs of the encoder */
     uint64_t logits_bytes;
     pthread_mutex_t lock;
     pthread_cond_t work; /* for the thread */
@@ -412,15 +387,14 @@ struct kiln_generator {
     kiln_sequence *first, *last_waiting;
     size_t waiting_limit;
     bool stepping, closed, ends, has_thread;
-    bool poisoned; /* a row of the last run was no numbers */
+    bool poisoned;       /* a row of the last run was no numbers */
+    stream_logits shown; /* of the last run */
     pthread_t thread;
     kiln_generator_counters counters;
 };
 
 /* A step, by whoever is `stepping` (generator_step.c). */
 void generator_make_step(kiln_generator *self);
-/* Waits for the steps that are under way, whose tokens nobody will get. */
-void generator_drop_steps(kiln_generator *self);
 /* Waits for news until `until` (kln_now), or makes steps. With the lock; false: too late. */
 bool generator_wait(kiln_generator *self, uint64_t until);
 void generator_release(kiln_generator *self);
@@ -428,38 +402,14 @@ void generator_release(kiln_generator *self);
 KILN_MUST_CHECK kiln_status generator_grow(kiln_generator *self, kiln_buffer **buffer,
                                            kiln_location location, size_t bytes);
 
-/* Contexts, by the options, and where the device chooses tokens (stream_contexts.c). */
-KILN_MUST_CHECK kiln_status stream_make_contexts(kiln_generator *self,
-                                                 const kiln_generator_options *options);
-
 /* --- runs (stream_run.c) --- */
 
-/* Leaves the logits of each row for stream_run_choose. */
+/* Both leave the logits of each row for stream_run_choose. */
 KILN_MUST_CHECK kiln_status stream_run_prefill(kiln_generator *self, kiln_sequence *const *group,
                                                int64_t count, stream_made *made);
-/* Begins a step, and `waits` for its end or not; the tokens that it reads are, while another is
- * under way, those that the device chooses of that one's candidates. */
-KILN_MUST_CHECK kiln_status stream_run_begin(kiln_generator *self, bool waits);
-/* The end of the first step under way: likewise. */
-KILN_MUST_CHECK kiln_status stream_run_end(kiln_generator *self);
+KILN_MUST_CHECK kiln_status stream_run_decode(kiln_generator *self);
 /* How many of prompts up to this length fit one prefill, 1 at least. */
 int64_t stream_run_fits(const kiln_generator *self, int64_t tokens);
-
-/* That of the next run. */
-static inline size_t stream_next_turn(const kiln_generator *self)
-{
-    return (self->turn + self->under_way) % STREAM_TURNS;
-}
-
-/* --- what came of them (stream_choose.c) --- */
-
-/* Bytes of one row of logits. */
-size_t stream_logits_row(const kiln_generator *self);
-/* Brings the logits of a run to the host, where somebody will look at them. */
-KILN_MUST_CHECK kiln_status stream_fetch_logits(kiln_generator *self, stream_turn *turn,
-                                                int64_t rows);
-/* Behind a step that was just begun: its tokens, chosen on the device for the one that follows. */
-KILN_MUST_CHECK kiln_status stream_choose_ahead(kiln_generator *self);
 /* The token of row `row` of the last run. */
 KILN_MUST_CHECK kiln_status stream_run_choose(kiln_generator *self, int64_t row,
                                               const kiln_sequence *sequence, int64_t *token);

@@ -10,13 +10,11 @@
 typedef struct stream_run {
     stream_part *part;
     kiln_context *context;
-    stream_turn *turn;
     int64_t rows, tokens; /* of each input */
     int64_t past;         /* columns of the past that is bound */
     int64_t mask_width;
     int64_t first_row; /* in what is kept */
     bool prefill;
-    bool follows;                           /* a step that is under way: its tokens are not known */
     const kiln_sequence *sequence;          /* one of them */
     kiln_dtype ids, positions, mask, place; /* of the inputs, as stream_run_begin finds them */
 } stream_run;
@@ -52,7 +50,7 @@ static kiln_dtype dtype_of(const stream_part *part, stream_role role)
 /* Before its rows are written, once it has its sizes. */
 static void begin_inputs(kiln_generator *self, stream_run *run)
 {
-    stream_masked *masked = &run->turn->masked;
+    stream_masked *masked = &self->masked;
     run->ids = dtype_of(run->part, ROLE_TOKENS);
     run->positions = dtype_of(run->part, ROLE_POSITIONS);
     run->mask = dtype_of(run->part, ROLE_MASK);
@@ -67,48 +65,40 @@ static void begin_inputs(kiln_generator *self, stream_run *run)
 }
 
 /* One row of the inputs: its tokens are the last of the row. */
-static void write_tokens(const stream_run *run, int64_t row, const int64_t *tokens, int64_t count)
+static void write_row(kiln_generator *self, const stream_run *run, int64_t row,
+                      const int64_t *tokens, int64_t count, int64_t position)
 {
-    kiln_buffer *buffer = run->turn->tokens;
     const int64_t first = row * run->tokens;
     const int64_t begin = first + run->tokens - count;
-    write_run(buffer, run->ids, first, run->tokens - count, 0);
+    write_run(self->tokens, run->ids, first, run->tokens - count, 0);
     for (int64_t i = 0; i < count; i++) {
-        write_run(buffer, run->ids, begin + i, 1, tokens[i]);
+        write_run(self->tokens, run->ids, begin + i, 1, tokens[i]);
     }
-}
-
-static void write_positions(const stream_run *run, int64_t row, int64_t count, int64_t position)
-{
-    kiln_buffer *buffer = run->turn->positions;
-    const int64_t first = row * run->tokens;
-    const int64_t begin = first + run->tokens - count;
-    if (run->positions == KILN_DTYPE_UNDEFINED) {
-        return;
-    }
-    write_run(buffer, run->positions, first, run->tokens - count, 0);
-    for (int64_t i = 0; i < count; i++) {
-        write_run(buffer, run->positions, begin + i, 1, position + i);
+    if (run->positions != KILN_DTYPE_UNDEFINED) {
+        write_run(self->positions, run->positions, first, run->tokens - count, 0);
+        for (int64_t i = 0; i < count; i++) {
+            write_run(self->positions, run->positions, begin + i, 1, position + i);
+        }
     }
 }
 
 /* Columns `first` to `end` of a row are there, and `also`: of a row that has only grown since the
  * last run, those that came. */
-static void write_mask(const stream_run *run, int64_t row, int64_t first, int64_t end, int64_t also)
+static void write_mask(kiln_generator *self, const stream_run *run, int64_t row, int64_t first,
+                       int64_t end, int64_t also)
 {
-    kiln_buffer *buffer = run->turn->mask;
-    stream_masked_row *was = &run->turn->masked.rows[row];
+    stream_masked_row *was = &self->masked.rows[row];
     const int64_t begin = row * run->mask_width;
     const bool grows = was->first == first && was->end <= end && was->also == also;
     if (run->mask == KILN_DTYPE_UNDEFINED) {
         return;
     }
     if (!grows) {
-        write_run(buffer, run->mask, begin, run->mask_width, 0);
-        write_run(buffer, run->mask, begin + also, 1, 1);
+        write_run(self->mask, run->mask, begin, run->mask_width, 0);
+        write_run(self->mask, run->mask, begin + also, 1, 1);
     }
     const int64_t from = grows ? was->end : first;
-    write_run(buffer, run->mask, begin + from, end - from, 1);
+    write_run(self->mask, run->mask, begin + from, end - from, 1);
     *was = (stream_masked_row){first, end, also};
 }
 
@@ -140,23 +130,21 @@ static kiln_tensor kept_tensor(const kiln_generator *self, const stream_run *run
 
 static kiln_status bind_input(kiln_generator *self, const stream_run *run, const stream_end *end)
 {
-    const stream_turn *turn = run->turn;
     kiln_tensor tensor = {.data = NULL};
     switch (end->role) {
         case ROLE_TOKENS:
-            tensor = staged(self, run->follows ? self->next_tokens : turn->tokens, end,
-                            KILN_SHAPE(run->rows, run->tokens));
+            tensor = staged(self, self->tokens, end, KILN_SHAPE(run->rows, run->tokens));
             break;
         case ROLE_POSITIONS:
-            tensor = staged(self, turn->positions, end, KILN_SHAPE(run->rows, run->tokens));
+            tensor = staged(self, self->positions, end, KILN_SHAPE(run->rows, run->tokens));
             break;
         case ROLE_MASK:
-            tensor = staged(self, turn->mask, end, KILN_SHAPE(run->rows, run->mask_width));
+            tensor = staged(self, self->mask, end, KILN_SHAPE(run->rows, run->mask_width));
             break;
         case ROLE_COLUMNS:
-            tensor = staged(self, turn->columns, end, KILN_SHAPE(run->tokens));
+            tensor = staged(self, self->columns, end, KILN_SHAPE(run->tokens));
             break;
-        case ROLE_BRANCH: tensor = staged(self, turn->branch, end, KILN_SHAPE(1)); break;
+        case ROLE_BRANCH: tensor = staged(self, self->branch, end, KILN_SHAPE(1)); break;
         case ROLE_PAST: tensor = stream_cache_past(self, end->index, run->rows, run->past); break;
         default:
             if (run->prefill && self->model.kept[end->index].source == SOURCE_PREFILL) {
@@ -178,15 +166,20 @@ static kiln_location host_location(const kiln_generator *self)
     return self->stream != NULL ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST;
 }
 
+static size_t row_of_logits(const kiln_generator *self)
+{
+    return (size_t)self->model.vocabulary * kiln_dtype_bits(self->model.logits_dtype) / 8;
+}
+
 /* Those that somebody looks at go straight to memory of the host, if they are few. */
 static kiln_status bind_logits(kiln_generator *self, const stream_run *run, const stream_end *end)
 {
     const stream_model *model = &self->model;
     const int64_t positions = run->part->last_only ? 1 : run->tokens;
-    const size_t row = stream_logits_row(self);
+    const size_t row = row_of_logits(self);
     const size_t bytes = row * (size_t)(run->rows * positions);
     const bool looked_at = self->stream == NULL || (positions == 1 && run->part->candidates == 0);
-    kiln_buffer **buffer = looked_at ? &run->turn->last : &run->turn->logits;
+    kiln_buffer **buffer = looked_at ? &self->last : &self->logits;
     kiln_shape shape = KILN_SHAPE(run->rows, positions, model->vocabulary);
     if (end->binding.shape.rank == 2) {
         shape = KILN_SHAPE(run->rows, model->vocabulary);
@@ -194,18 +187,17 @@ static kiln_status bind_logits(kiln_generator *self, const stream_run *run, cons
     KLN_RETURN_IF_ERROR(generator_grow(
         self, buffer, looked_at ? host_location(self) : device_location(self), bytes));
     const kiln_tensor tensor = staged(self, *buffer, end, shape);
-    run->turn->shown = (stream_logits){.part = run->part,
-                                       .first = looked_at ? tensor.data : NULL,
-                                       .step = row * (size_t)positions,
-                                       .skipped = row * (size_t)(positions - 1)};
+    self->shown = (stream_logits){.part = run->part,
+                                  .first = looked_at ? tensor.data : NULL,
+                                  .step = row * (size_t)positions,
+                                  .skipped = row * (size_t)(positions - 1)};
     return kiln_context_bind(run->context, end->binding.name, &tensor);
 }
 
 static kiln_status bind_candidates(kiln_generator *self, const stream_run *run,
                                    const stream_end *end)
 {
-    kiln_buffer **buffer =
-        end->role == ROLE_TOP_TOKENS ? &run->turn->top_tokens : &run->turn->top_logits;
+    kiln_buffer **buffer = end->role == ROLE_TOP_TOKENS ? &self->top_tokens : &self->top_logits;
     const size_t count = run->part->candidates;
     KLN_RETURN_IF_ERROR(generator_grow(self, buffer, host_location(self),
                                        (size_t)run->rows * count * sizeof(int64_t)));
@@ -245,33 +237,63 @@ static kiln_status bind_all(kiln_generator *self, const stream_run *run)
 }
 
 /* A step often reads and writes what the one before it did, in the same sizes. */
-static kiln_status bind_step(kiln_generator *self, const stream_run *run, stream_bound *bound)
+static kiln_status bind_step(kiln_generator *self, const stream_run *run)
 {
-    if (bound->rows == run->rows && bound->past == run->past &&
-        bound->mask_width == run->mask_width && bound->side == self->cache.current &&
-        bound->follows == run->follows) {
-        run->turn->shown = bound->shown;
+    stream_bound *bound = &stream_step_for(&self->model, run->past)->bound;
+    const bool is = bound->side == self->cache.current && bound->rows == run->rows &&
+                    bound->past == run->past && bound->mask_width == run->mask_width;
+    if (is) {
+        self->shown = bound->shown;
         return KILN_OK;
     }
     bound->rows = 0;
     KLN_RETURN_IF_ERROR(bind_all(self, run));
     if (self->model.layout == KILN_CACHE_NEW && self->model.kept_count == 0) {
-        *bound = (stream_bound){run->rows,           run->past,    run->mask_width,
-                                self->cache.current, run->follows, run->turn->shown};
+        *bound =
+            (stream_bound){run->rows, run->past, run->mask_width, self->cache.current, self->shown};
     }
     return KILN_OK;
 }
 
-/* One run to its end. */
-static kiln_status run_now(kiln_generator *self, const stream_run *run)
+static kiln_status run_model(kiln_generator *self, const stream_run *run)
 {
-    stream_turn *turn = run->turn;
-    turn->begun = kln_now();
+    KLN_RETURN_IF_ERROR(run->prefill ? bind_all(self, run) : bind_step(self, run));
+    const uint64_t begin = kln_now();
     const kiln_status status = kiln_context_run(run->context);
-    turn->ended = kln_now();
+    const uint64_t took = kln_now() - begin;
+    if (status == KILN_OK) {
+        prompt_groups_note(&self->pace, run->prefill ? run->rows * run->tokens : 0, took);
+    }
     KLN_LOCKED(&self->lock);
-    self->counters.run_nanoseconds += turn->ended - turn->begun;
+    self->counters.run_nanoseconds += took;
     return status;
+}
+
+/* Brings the logits to the host, where somebody will look at them. */
+static kiln_status fetch_logits(kiln_generator *self, int64_t rows)
+{
+    stream_logits *shown = &self->shown;
+    const size_t row = row_of_logits(self);
+    if (shown->first != NULL) {
+        shown->first += shown->skipped;
+        return KILN_OK;
+    }
+    if (shown->part->candidates != 0) {
+        return KILN_OK; /* each row when somebody asks for it */
+    }
+    KLN_RETURN_IF_ERROR(
+        generator_grow(self, &self->last, KILN_LOCATION_PINNED, row * (size_t)rows));
+    const kln_cuda_rows piece = {
+        .to = kiln_buffer_data(self->last),
+        .from = (unsigned char *)kiln_buffer_data(self->logits) + shown->skipped,
+        .to_step = row,
+        .from_step = shown->step,
+        .bytes = row,
+        .count = (size_t)rows};
+    KLN_RETURN_IF_ERROR(kln_cuda_copy_rows(self->stream, &piece, 1));
+    KLN_RETURN_IF_ERROR(kiln_stream_synchronize(self->stream));
+    *shown = (stream_logits){.part = shown->part, .first = piece.to, .step = row};
+    return KILN_OK;
 }
 
 /* --- a prefill --- */
@@ -280,7 +302,7 @@ int64_t stream_run_fits(const kiln_generator *self, int64_t tokens)
 {
     const stream_model *model = &self->model;
     const uint64_t bytes =
-        (uint64_t)stream_logits_row(self) * (uint64_t)(model->prefill.last_only ? 1 : tokens);
+        (uint64_t)row_of_logits(self) * (uint64_t)(model->prefill.last_only ? 1 : tokens);
     const uint64_t fits = self->logits_bytes / bytes;
     const int64_t most = model->prefill.limits.most_rows < model->max_batch
                              ? model->prefill.limits.most_rows
@@ -303,10 +325,8 @@ kiln_status stream_run_prefill(kiln_generator *self, kiln_sequence *const *group
 {
     stream_model *model = &self->model;
     const bool whole = model->layout == KILN_CACHE_WHOLE;
-    stream_turn *turn = &self->turns[self->turn];
     stream_run run = {.part = &model->prefill,
                       .context = model->prefill.context,
-                      .turn = turn,
                       .prefill = true,
                       .first_row = self->row_count,
                       .sequence = group[0]};
@@ -326,29 +346,25 @@ kiln_status stream_run_prefill(kiln_generator *self, kiln_sequence *const *group
     for (int64_t i = 0; i < run.rows; i++) {
         static const int64_t nothing = 0;
         const int64_t length = i < count ? (int64_t)group[i]->prompt_count : 1;
-        write_tokens(&run, i, i < count ? group[i]->tokens : &nothing, length);
-        write_positions(&run, i, length, 0);
-        write_mask(&run, i, end - length, end, end - 1);
+        write_row(self, &run, i, i < count ? group[i]->tokens : &nothing, length, 0);
+        write_mask(self, &run, i, end - length, end, end - 1);
         prompt_tokens += i < count ? (uint64_t)length : 0;
     }
     for (int64_t i = 0; i < run.tokens; i++) {
-        write_run(turn->columns, run.place, i, 1, i);
+        write_run(self->columns, run.place, i, 1, i);
     }
-    *(uint8_t *)kiln_buffer_data(turn->branch) = 0;
+    *(uint8_t *)kiln_buffer_data(self->branch) = 0;
     if (model->kept_count != 0) {
         KLN_RETURN_IF_ERROR(stream_encode(self, group, count, run.rows));
     }
-    KLN_RETURN_IF_ERROR(bind_all(self, &run));
-    KLN_RETURN_IF_ERROR(run_now(self, &run));
-    prompt_groups_note(&self->pace, run.rows * run.tokens, turn->ended - turn->begun);
+    KLN_RETURN_IF_ERROR(run_model(self, &run));
     KLN_RETURN_IF_ERROR(stream_keep(self, run.part, run.rows));
     *made = (stream_made){run.rows, run.tokens, run.past};
     (void)pthread_mutex_lock(&self->lock);
     self->counters.prefills++;
     self->counters.prompt_tokens += prompt_tokens;
     (void)pthread_mutex_unlock(&self->lock);
-    self->done = turn;
-    return stream_fetch_logits(self, turn, run.rows);
+    return fetch_logits(self, run.rows);
 }
 
 /* --- a step --- */
@@ -369,83 +385,110 @@ static int64_t fill_up(const kiln_generator *self, int64_t rows)
     return filled;
 }
 
-static void write_step(kiln_generator *self, const stream_run *run)
-{
-    const int64_t head = self->cache.head;
-    const bool whole = self->model.layout == KILN_CACHE_WHOLE;
-    const int64_t own = whole ? head : run->past; /* the column of the new token */
-    for (int64_t i = 0; i < run->rows; i++) {
-        const bool live = i < self->row_count;
-        const int64_t length = live ? self->lengths[i] : 0;
-        if (!run->follows) {
-            const int64_t token = live ? self->rows[i]->tokens[self->rows[i]->count - 1] : 0;
-            write_tokens(run, i, &token, 1);
-        }
-        write_positions(run, i, 1, length);
-        write_mask(run, i, live ? head - length : 0, live ? head : 0, own);
-    }
-    write_run(run->turn->columns, run->place, 0, 1, head);
-    *(uint8_t *)kiln_buffer_data(run->turn->branch) = 1;
-}
-
-kiln_status stream_run_begin(kiln_generator *self, bool waits)
+kiln_status stream_run_decode(kiln_generator *self)
 {
     stream_model *model = &self->model;
-    const size_t which = stream_next_turn(self);
-    stream_step *step = stream_step_for(model, self->cache.width);
-    stream_turn *turn = &self->turns[which];
+    const bool whole = model->layout == KILN_CACHE_WHOLE;
+    const int64_t head = self->cache.head;
     stream_run run = {.part = &model->decode,
-                      .context = step->contexts[which],
-                      .turn = turn,
+                      .context = stream_step_for(model, self->cache.width)->context,
                       .tokens = 1,
-                      .past = self->cache.width,
-                      .follows = self->under_way != 0};
+                      .past = self->cache.width};
     run.rows = fill_up(self, self->row_count);
-    run.mask_width = model->layout == KILN_CACHE_WHOLE ? run.past : run.past + 1;
+    run.mask_width = whole ? run.past : run.past + 1;
+    const int64_t own = whole ? head : run.past; /* the column of the new token */
     begin_inputs(self, &run);
-    write_step(self, &run);
-    KLN_RETURN_IF_ERROR(bind_step(self, &run, &step->bound[which]));
-    turn->padding = (uint64_t)(run.rows - self->row_count);
-    turn->alone = self->under_way == 0;
-    turn->under_way = NULL;
-    if (waits) {
-        return run_now(self, &run);
+    for (int64_t i = 0; i < run.rows; i++) {
+        const bool live = i < self->row_count;
+        const int64_t length = live ? self->lengths[i] : 0;
+        const int64_t token = live ? self->rows[i]->tokens[self->rows[i]->count - 1] : 0;
+        write_row(self, &run, i, &token, 1, length);
+        write_mask(self, &run, i, live ? head - length : 0, live ? head : 0, own);
     }
-    turn->begun = kln_now();
-    KLN_RETURN_IF_ERROR(kiln_context_enqueue(run.context, NULL));
-    turn->under_way = run.context;
+    write_run(self->columns, run.place, 0, 1, head);
+    *(uint8_t *)kiln_buffer_data(self->branch) = 1;
+    KLN_RETURN_IF_ERROR(run_model(self, &run));
+    (void)pthread_mutex_lock(&self->lock);
+    self->counters.steps++;
+    self->counters.padding += (uint64_t)(run.rows - self->row_count);
+    (void)pthread_mutex_unlock(&self->lock);
+    return fetch_logits(self, self->row_count);
+}
+
+/* --- what came of it --- */
+
+static kiln_status read_scores(kiln_generator *self, int64_t row)
+{
+    const stream_logits *shown = &self->shown;
+    const unsigned char *from =
+        shown->first != NULL ? shown->first + (size_t)row * shown->step : NULL;
+    if (from == NULL) {
+        const size_t bytes = row_of_logits(self);
+        KLN_RETURN_IF_ERROR(generator_grow(self, &self->last, KILN_LOCATION_PINNED, bytes));
+        from = kiln_buffer_data(self->last);
+        KLN_RETURN_IF_ERROR(
+            kiln_buffer_read(self->logits, (size_t)row * shown->step + shown->skipped,
+                             (kiln_mutable_span){kiln_buffer_data(self->last), bytes}, NULL));
+    }
+    sampler_load(&self->sampler, self->model.logits_dtype, from);
     return KILN_OK;
 }
 
-/* Of two that were under way together, the second is counted from the first one's end. */
-static kiln_status wait_for(kiln_generator *self, stream_turn *turn)
+/* Where a prepared model's candidates tell, the rest stays where it is. */
+static bool choose_of_candidates(kiln_generator *self, int64_t row, const kiln_sequence *sequence,
+                                 uint64_t index, int64_t *token)
 {
-    const uint64_t before = self->done != NULL ? self->done->ended : 0;
-    const uint64_t begun = turn->begun > before ? turn->begun : before;
-    const kiln_status status = kiln_context_wait(turn->under_way);
-    turn->under_way = NULL;
-    turn->ended = kln_now();
-    KLN_LOCKED(&self->lock);
-    self->counters.run_nanoseconds += turn->ended - begun;
-    self->counters.ahead += !turn->alone;
-    return status;
+    const stream_model *model = &self->model;
+    const stream_part *part = self->shown.part;
+    const size_t count = part->candidates;
+    candidate list[STREAM_MOST_CANDIDATES];
+    const size_t first = (size_t)row * count;
+    for (size_t i = 0; i < count; i++) {
+        const void *tokens = kiln_buffer_data(self->top_tokens);
+        const void *logits = kiln_buffer_data(self->top_logits);
+        const int64_t at = part->wide_candidates ? ((const int64_t *)tokens)[first + i]
+                                                 : ((const int32_t *)tokens)[first + i];
+        const uint16_t *halves = logits;
+        list[i].token = at >= 0 && at < model->vocabulary ? (uint32_t)at : UINT32_MAX;
+        list[i].score = model->logits_dtype == KILN_DTYPE_FLOAT32
+                            ? ((const float *)logits)[first + i]
+                        : model->logits_dtype == KILN_DTYPE_FLOAT16
+                            ? kln_float_from_half(halves[first + i])
+                            : kln_float_from_bfloat16(halves[first + i]);
+    }
+    return sampler_choose_of(&self->sampler, list, count, sequence->tokens, sequence->count,
+                             &sequence->sampling, index, token);
 }
 
-kiln_status stream_run_end(kiln_generator *self)
+static kiln_status check_token(const kiln_generator *self, int64_t token)
 {
-    stream_turn *turn = &self->turns[self->turn];
-    self->under_way--;
-    if (turn->under_way != NULL) {
-        self->turn = (self->turn + 1) % STREAM_TURNS;
-        KLN_RETURN_IF_ERROR(wait_for(self, turn));
+    return token >= 0 && token < self->model.vocabulary
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                          "`sample` chose token %lld, and the vocabulary has %lld",
+                          (long long)token, (long long)self->model.vocabulary);
+}
+
+kiln_status stream_run_choose(kiln_generator *self, int64_t row, const kiln_sequence *sequence,
+                              int64_t *token)
+{
+    const kiln_sequence_options *options = &sequence->options;
+    const uint64_t index = sequence->count - sequence->prompt_count;
+    if (options->sample == NULL && self->shown.part->candidates != 0 &&
+        choose_of_candidates(self, row, sequence, index, token)) {
+        return KILN_OK;
     }
-    if (turn->alone) {
-        prompt_groups_note(&self->pace, 0, turn->ended - turn->begun);
+    KLN_RETURN_IF_ERROR(read_scores(self, row));
+    if (options->sample != NULL) {
+        const kiln_status status =
+            options->sample(options->sample_user, self->sampler.scores, self->sampler.vocabulary,
+                            sequence->tokens, sequence->count, token);
+        return status == KILN_OK
+                   ? check_token(self, *token)
+                   : kln_fail(status, "`sample` failed: %s", kiln_status_text(status));
     }
-    (void)pthread_mutex_lock(&self->lock);
-    self->counters.steps++;
-    self->counters.padding += turn->padding;
-    (void)pthread_mutex_unlock(&self->lock);
-    self->done = turn;
-    return stream_fetch_logits(self, turn, self->row_count);
+    const kiln_status status = sampler_choose(&self->sampler, sequence->tokens, sequence->count,
+                                              &sequence->sampling, index, token);
+    self->poisoned |= status != KILN_OK;
+    return status == KILN_OK ? KILN_OK : kln_fail_within(status, "the model's output");
 }

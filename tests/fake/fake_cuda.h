@@ -65,7 +65,7 @@ typedef struct context {
     int peers[DEVICE_LIMIT];
 } context;
 
-typedef enum node_kind { COPY, FILL, CALL, GATHER, BOUNDS, BINS, ROWS, CHOOSE, FENCE } node_kind;
+typedef enum node_kind { COPY, FILL, CALL, GATHER, BOUNDS, BINS, ROWS, FENCE } node_kind;
 
 #define SEGMENTS 16
 
@@ -86,12 +86,6 @@ typedef struct row_segment {
     unsigned per_row, units, shift, unused;
 } row_segment;
 
-/* The one that chooses: its arguments, in their order. */
-typedef struct choice {
-    unsigned long long scores, tokens, chosen;
-    unsigned rows, count, limit, kinds;
-} choice;
-
 typedef struct node {
     node_kind kind;
     void *to;
@@ -104,7 +98,6 @@ typedef struct node {
     union {
         segment segments[SEGMENTS];
         row_segment rows[ROW_SEGMENTS];
-        choice choice;
     };
     const float *values; /* of a kernel that counts */
     unsigned long long count;

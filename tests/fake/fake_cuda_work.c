@@ -2,8 +2,6 @@
 /* Work, kernels, streams and events of the fake driver; see fake_cuda.h. */
 #include "fake_cuda.h"
 
-#include <limits.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,31 +82,6 @@ static void copy_rows(const row_segment *segments, unsigned block)
     }
 }
 
-/* The one that chooses, as src/cuda/cuda_choose.c has it. */
-static void choose(const choice *work)
-{
-    for (unsigned row = 0; row < work->rows; row++) {
-        long long best = LLONG_MIN;
-        for (unsigned i = 0; i < work->count; i++) {
-            const size_t at = (size_t)row * work->count + i;
-            const size_t bytes = (work->kinds & 1) != 0 ? 2 : 4;
-            int bits = 0;
-            unsigned token = 0;
-            memcpy((char *)&bits + 4 - bytes, (const char *)pointer(work->scores) + at * bytes,
-                   bytes);
-            memcpy(&token,
-                   (const char *)pointer(work->tokens) + at * ((work->kinds & 2) != 0 ? 8 : 4), 4);
-            bits = (bits & 0x7fffffff) == 0 ? 0 : bits < 0 ? bits ^ 0x7fffffff : bits;
-            const long long pair = (long long)bits * (1LL << 32) + (long long)~token;
-            best = pair > best ? pair : best;
-        }
-        const unsigned long long token = (unsigned)~(unsigned long long)best;
-        const unsigned long long chosen = token < work->limit ? token : 0;
-        const size_t width = (work->kinds & 4) != 0 ? 8 : 4;
-        memcpy((char *)pointer(work->chosen) + row * width, &chosen, width);
-    }
-}
-
 /* Kiln's kernels that count, element by element as src/cuda/cuda_observe.c has them. */
 static void find_bounds(const node *work)
 {
@@ -165,7 +138,6 @@ static void play(const node *work)
                 copy_rows(work->rows, block);
             }
             break;
-        case CHOOSE: choose(&work->choice); break;
         case FILL: memset(work->to, work->value, work->bytes); break;
         case CALL: work->function(work->user); break;
         case FENCE:
@@ -261,9 +233,11 @@ CU cuMemcpyBatchAsync(address *to, address *from, size_t *bytes, size_t count,
     return fake_unlock(result);
 }
 
-static const char *const kernels[] = {
-    [GATHER] = "kiln_gather", [BOUNDS] = "kiln_bounds", [BINS] = "kiln_bins",
-    [ROWS] = "kiln_rows",     [CHOOSE] = "kiln_choose", [FENCE] = "kiln_fence"};
+static const char *const kernels[] = {[GATHER] = "kiln_gather",
+                                      [BOUNDS] = "kiln_bounds",
+                                      [BINS] = "kiln_bins",
+                                      [ROWS] = "kiln_rows",
+                                      [FENCE] = "kiln_fence"};
 
 /* The kernel that a text has, or -1. */
 static int kernel_in(const char *text)
@@ -378,17 +352,6 @@ CU cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gri
             needed += (work.rows[i].units + 255) >> 8;
         }
         return fake_unlock(needed == grid_x ? fake_enqueue(on, &work) : INVALID_VALUE);
-    }
-    if (module->kernel == CHOOSE) {
-        const size_t offsets[] = {offsetof(choice, scores), offsetof(choice, tokens),
-                                  offsetof(choice, chosen), offsetof(choice, rows),
-                                  offsetof(choice, count),  offsetof(choice, limit),
-                                  offsetof(choice, kinds)};
-        for (size_t i = 0; i < sizeof offsets / sizeof *offsets; i++) {
-            memcpy((char *)&work.choice + offsets[i], parameters[i], i < 3 ? 8 : 4);
-        }
-        return fake_unlock(grid_x == (work.choice.rows + 7) / 8 ? fake_enqueue(on, &work)
-                                                                : INVALID_VALUE);
     }
     memcpy(work.segments, parameters[0], sizeof work.segments);
     for (size_t i = 0; i < SEGMENTS; i++) {

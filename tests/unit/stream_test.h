@@ -20,8 +20,6 @@ typedef struct played {
     int64_t rows, length, past; /* of fixed size, where they are not 0 */
     int64_t poison;             /* a token, not 0, whose logits are no numbers */
     int64_t fails;              /* and one with which a run fails */
-    int64_t candidates;         /* not 0: as of a prepared model, logits of the last position */
-    bool ties;                  /* all tokens from the right one on have its logit */
     bool holds;                 /* runs wait until it is false */
     int waiting, runs;
     int64_t in_vain; /* columns of the past, at most, that a step of a row read before its first */
@@ -46,7 +44,7 @@ static inline int64_t next_token(const int64_t *tokens, size_t count)
 
 typedef struct played_run {
     played *self;
-    kiln_tensor inputs[4], outputs[4];
+    kiln_tensor inputs[4], outputs[2];
 } played_run;
 
 /* Sums up a row's past; false where it is not what it should be. */
@@ -75,25 +73,6 @@ static inline bool read_past(const played_run *run, int64_t row, int64_t positio
     return good && count == position * PLAYED_HEADS;
 }
 
-static inline float played_logit(const played *self, int64_t token, int64_t right)
-{
-    return (float)(self->ties ? token >= right : token == right);
-}
-
-/* Of equal ones the last come first. */
-static inline void play_candidates(const played_run *run, int64_t row, int64_t right)
-{
-    const int64_t count = run->self->candidates;
-    float *logits = (float *)run->outputs[2].data + row * count;
-    int32_t *tokens = (int32_t *)run->outputs[3].data + row * count;
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t last = TOKENS - 1 - i;
-        const int64_t token = run->self->ties || i != 0 ? last + (last < right && i != 0) : right;
-        tokens[i] = (int32_t)token;
-        logits[i] = played_logit(run->self, token, right);
-    }
-}
-
 static inline void play_row(const played_run *run, int64_t row)
 {
     const int64_t length = run->inputs[0].desc.shape.dims[1];
@@ -102,8 +81,7 @@ static inline void play_row(const played_run *run, int64_t row)
     const int64_t *positions = (const int64_t *)run->inputs[2].data + row * length;
     const int64_t *mask = (const int64_t *)run->inputs[1].data + row * (past + length) + past;
     const int64_t columns = run->self->puts_out_new ? length : past + length;
-    const bool last_only = run->self->candidates != 0;
-    float *logits = (float *)run->outputs[0].data + row * (last_only ? 1 : length) * TOKENS;
+    float *logits = (float *)run->outputs[0].data + row * length * TOKENS;
     float *present = (float *)run->outputs[1].data;
     int64_t first = 0;
     while (first + 1 < length && mask[first] == 0) {
@@ -115,24 +93,18 @@ static inline void play_row(const played_run *run, int64_t row)
     run->self->in_vain = in_vain > run->self->in_vain ? in_vain : run->self->in_vain;
     for (int64_t i = 0; i < length; i++) {
         sum += i >= first ? (tokens[i] + 1) * (positions[i] * 7 + 3) : 0;
-        const bool poisoned = tokens[i] != 0 && tokens[i] == run->self->poison;
         for (int64_t v = 0; v < TOKENS; v++) {
-            logits[(last_only ? 0 : i * TOKENS) + v] =
-                !good || poisoned ? NAN : played_logit(run->self, v, sum % TOKENS);
+            const bool poisoned = tokens[i] != 0 && tokens[i] == run->self->poison;
+            logits[i * TOKENS + v] = !good || poisoned ? NAN : (float)(v == sum % TOKENS);
         }
         for (int64_t h = 0; h < PLAYED_HEADS; h++) {
             float *cell =
                 present + ((row * PLAYED_HEADS + h) * columns + columns - length + i) * PLAYED_HEAD;
+            const bool poisoned = tokens[i] != 0 && tokens[i] == run->self->poison;
             cell[0] = poisoned ? NAN : (float)tokens[i];
             cell[1] = (float)positions[i];
             cell[2] = (float)(h + 1);
             cell[3] = mask[i] != 0;
-        }
-    }
-    if (last_only) {
-        play_candidates(run, row, sum % TOKENS);
-        for (int64_t i = 0; isnan(logits[0]) && i < run->self->candidates; i++) {
-            ((float *)run->outputs[2].data)[row * run->self->candidates + i] = NAN;
         }
     }
 }
@@ -176,7 +148,7 @@ static inline void set_run(played_run *made, played *self, const kiln_mock_run *
 {
     *made = (played_run){.self = self};
     memcpy(made->inputs, run->inputs, sizeof made->inputs);
-    memcpy(made->outputs, run->outputs, (self->candidates != 0 ? 4 : 2) * sizeof *made->outputs);
+    memcpy(made->outputs, run->outputs, sizeof made->outputs);
 }
 
 static inline kiln_status play_now(void *user, kiln_mock_run *run, char message[1024])
@@ -219,16 +191,12 @@ static inline kiln_status played_engine_of(played *self, kiln_engine **engine)
         binding_of("position_ids", KILN_DTYPE_INT64, two, NULL),
         binding_of("past_key_values.0.key", KILN_DTYPE_FLOAT32, cache, NULL)};
     const kiln_binding outputs[] = {
-        binding_of("logits", KILN_DTYPE_FLOAT32,
-                   KILN_SHAPE(rows, self->candidates != 0 ? 1 : length, TOKENS), NULL),
+        binding_of("logits", KILN_DTYPE_FLOAT32, KILN_SHAPE(rows, length, TOKENS), NULL),
         binding_of(self->puts_out_new ? "new.present.0.key" : "present.0.key", KILN_DTYPE_FLOAT32,
-                   made, NULL),
-        binding_of("top_logits", KILN_DTYPE_FLOAT32, KILN_SHAPE(rows, 1, self->candidates), NULL),
-        binding_of("top_tokens", KILN_DTYPE_INT32, KILN_SHAPE(rows, 1, self->candidates), NULL)};
+                   made, NULL)};
     kiln_mock_options options =
-        KILN_MOCK_OPTIONS(.inputs = inputs, .input_count = 4, .outputs = outputs,
-                          .output_count = self->candidates != 0 ? 4 : 2, .handler = play_now,
-                          .user = self);
+        KILN_MOCK_OPTIONS(.inputs = inputs, .input_count = 4, .outputs = outputs, .output_count = 2,
+                          .handler = play_now, .user = self);
     if (self->on_gpu) {
         options.enqueue = play_later;
     }

@@ -4,6 +4,8 @@
 #include "stream/stream_parts.h"
 #include "stream_test.h"
 
+#define POISON 9
+
 static unsigned next_random(unsigned *state, unsigned below)
 {
     *state = *state * 1664525U + 1013904223U;
@@ -102,6 +104,75 @@ FAKE_TEST(a_past_is_no_narrower_than_the_engine_takes)
     check_played(sequence, prompt, 4, 3);
     kiln_sequence_release(sequence);
     assert_int_equal(self.in_vain, 48 - 4);
+}
+
+TEST(steps_run_by_the_profile_that_is_made_for_the_nearest_width)
+{
+    stream_step steps[] = {
+        {.limits = {.profile = 3, .least_past = 256, .best_past = 256, .most_past = 256}},
+        {.limits = {.profile = 1, .least_past = 64, .best_past = 64, .most_past = 64}},
+        {.limits = {.profile = 2, .least_past = 100, .best_past = 128, .most_past = 160}},
+    };
+    stream_model model = {.steps = steps, .step_count = 3};
+    static const struct {
+        int64_t columns, width;
+        size_t step;
+    } cases[] = {{1, 64, 1},    {64, 64, 1},   {65, 100, 2},
+                 {160, 160, 2}, {161, 256, 0}, {256, 256, 0}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        assert_int_equal(stream_width_taken(&model, cases[i].columns), cases[i].width);
+        assert_ptr_equal(stream_step_for(&model, cases[i].width), &steps[cases[i].step]);
+    }
+    steps[0].limits.least_past = 1; /* one for all, and two for some */
+    assert_int_equal(stream_width_taken(&model, 65), 65);
+    assert_ptr_equal(stream_step_for(&model, 65), &steps[0]);
+    assert_ptr_equal(stream_step_for(&model, 129), &steps[2]);
+}
+
+/* With a token whose keys are no numbers: one more where others follow it in the prompt, and else
+ * up to it. */
+static void check_poisoned(kiln_sequence *sequence, const int64_t *prompt, size_t length)
+{
+    int64_t all[MOST_PLAYED];
+    size_t count = length;
+    size_t most = 20;
+    (void)!kiln_sequence_wait(sequence, -1);
+    memcpy(all, prompt, length * sizeof *all);
+    for (size_t i = 0; i < length; i++) {
+        most = prompt[i] == POISON ? i + 1 < length : most;
+    }
+    while (count < length + most) {
+        all[count] = next_token(all, count);
+        most = all[count] == POISON ? count + 1 - length : most;
+        count++;
+    }
+    const kiln_sequence_result result = sequence_result(sequence);
+    assert_int_equal(result.count, most);
+    assert_memory_equal(result.tokens, all + length, most * sizeof *all);
+    assert_int_equal(result.finish, most == 20 ? KILN_FINISH_LENGTH : KILN_FINISH_FAILED);
+    kiln_sequence_release(sequence);
+}
+
+FAKE_TEST(rows_that_are_no_numbers_spoil_no_other)
+{
+    for (unsigned i = 0; i < 24; i++) {
+        played self = PLAYED(.on_gpu = true, .puts_out_new = i % 3 != 0, .poison = POISON);
+        int64_t prompts[8][4];
+        kiln_sequence *all[8];
+        later_count = 0;
+        owned_generator generator =
+            played_generator(&self, KILN_GENERATOR_OPTIONS(.preallocate = i % 3 == 1));
+        for (size_t k = 0; k < 8; k++) {
+            const kiln_sequence_options how = KILN_SEQUENCE_OPTIONS(.max_tokens = 20);
+            for (size_t t = 0; t < 4; t++) {
+                prompts[k][t] = (int64_t)((k * 5 + t * 3 + i) % 13);
+            }
+            assert_ok(kiln_generator_submit(generator, prompts[k], 4 - k % 3, &how, &all[k]));
+        }
+        for (size_t k = 0; k < 8; k++) {
+            check_poisoned(all[k], prompts[k], 4 - k % 3);
+        }
+    }
 }
 
 FAKE_TEST(rows_are_copied_at_any_alignment)
