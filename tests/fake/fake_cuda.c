@@ -92,6 +92,14 @@ __attribute__((visibility("default"))) unsigned long fake_cuda_objects(void)
     return (unsigned long)alive;
 }
 
+__attribute__((visibility("default"))) unsigned long fake_cuda_took(void)
+{
+    lock();
+    const unsigned long took = fake_nanoseconds;
+    (void)fake_unlock(SUCCESS);
+    return took;
+}
+
 /* --- the driver and its devices --- */
 
 CU cuInit(unsigned flags)

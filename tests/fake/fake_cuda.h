@@ -15,17 +15,19 @@
  *     FAKE_CUDA_CAPTURE    "fail": work enqueued during a capture breaks it
  *     FAKE_CUDA_UPDATE     "fail": no graph can be updated in place
  *     FAKE_CUDA_HOST_NODES set: functions in a captured graph are the host's, else kernels
- *     FAKE_CUDA_SLOW       microseconds that each copy inside a graph takes
- *     FAKE_CUDA_SLOW_COPIES    microseconds that each copy takes, in a graph or not
+ *     FAKE_CUDA_SLOW       microseconds that each copy inside a graph takes, of fake_cuda_took
+ *     FAKE_CUDA_SLOW_COPIES    the same of each copy, in a graph or not
  *     FAKE_CUDA_KERNELS    "load", "name", "launch": that step towards a kernel fails
  *     FAKE_CUDA_SCHEDULE   how the primary contexts say that threads wait (0): 4 to sleep
  *     FAKE_CUDA_WRITES     "refused": no kernel tells the end; "late": one does it too late
  *     FAKE_CUDA_BUSY       streams and events say that they are not ready until somebody waits
  *
- * The tests find four functions of its own by dlsym: fake_cuda_calls(name), how often that
- * function was called; fake_cuda_bytes(), what is allocated on all devices and as pinned memory;
+ * The tests find functions of its own by dlsym: fake_cuda_calls(name), how often that function was
+ * called; fake_cuda_bytes(), what is allocated on all devices and as pinned memory;
  * fake_cuda_objects(), how many contexts, streams, events, graphs and modules are alive;
- * fake_cuda_urgency(), how far the last graph that was launched is below priority 0.
+ * fake_cuda_urgency(), how far the last graph that was launched is below priority 0;
+ * fake_cuda_took(), nanoseconds that copies and kernels that copy took so far, by no clock: one for
+ * each byte, and what is said above.
  *
  * Built with FAKE_WITHOUT_KERNELS it exports nothing that loads or launches kernels. */
 #ifndef FAKE_CUDA_H
@@ -136,6 +138,7 @@ typedef struct piece {
 extern context fake_contexts[DEVICE_LIMIT];
 extern stream fake_default_streams[DEVICE_LIMIT];
 extern long fake_objects;
+extern unsigned long fake_nanoseconds; /* fake_cuda_took */
 
 /* What an environment variable says: a number, or a word. */
 long fake_setting(const char *name, long otherwise);

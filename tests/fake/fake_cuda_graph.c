@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 CU cuStreamGetPriority(void *on, int *priority)
 {
@@ -127,7 +126,7 @@ CU cuGraphLaunch(void *executable, void *on)
     launched_priority = launched->priority;
     for (size_t i = 0; i < launched->count && result == SUCCESS; i++) {
         if (launched->nodes[i].kind == COPY) {
-            (void)usleep((useconds_t)fake_setting("FAKE_CUDA_SLOW", 0));
+            fake_nanoseconds += (unsigned long)fake_setting("FAKE_CUDA_SLOW", 0) * 1000;
         }
         result = fake_enqueue(on, &launched->nodes[i]);
     }

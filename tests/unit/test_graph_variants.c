@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which variant a captured run gets: by rule at first, by measuring in a warmup. The driver that
- * tests/fake/fake_cuda.h plays makes some slow. */
+ * tests/fake/fake_cuda.h plays makes some slow, by a clock that knows nothing of this machine. */
 #include <cJSON.h>
 
 #include "exec/graph_variants.h"
@@ -10,6 +10,19 @@
 enum { COUNT = (4 << 20) / (int)sizeof(float) + 64 };
 /* By rule a kernel gathers so many. */
 enum { GATHERED = (512 << 10) / (int)sizeof(float) };
+
+/* Time is what the fake driver says that its work took, 20 ms for reading over the bus, and 0.1
+ * ms for each look at the clock. The driver stays open, for it counts from there. */
+uint64_t __wrap_kln_now(void);
+
+static unsigned long (*device_took)(void);
+static atomic_ulong looks;
+
+uint64_t __wrap_kln_now(void)
+{
+    const unsigned long on_device = device_took() + far_reads * 20000000;
+    return on_device + atomic_fetch_add(&looks, 1) * 100000;
+}
 
 /* What the engine's log said, a line for each message. */
 static char lines[16384];
@@ -25,6 +38,9 @@ static void keep_line(void *user, kiln_log_level level, const char *component, c
 
 static int begin_variants(void **state)
 {
+    void *address = dlsym(dlopen(FAKE_CUDA, RTLD_NOW | RTLD_LOCAL), "fake_cuda_took");
+    assert_non_null(address);
+    memcpy(&device_took, &address, sizeof address);
     line_bytes = 0;
     lines[0] = '\0';
     kiln_log_set_sink(keep_line, NULL, KILN_LOG_DEBUG);
@@ -55,6 +71,19 @@ static void assert_said(const char *words)
     if (strstr(lines, words) == NULL) {
         fail_msg("\"%s\" is not in the log:\n%s", words, lines);
     }
+}
+
+static void free_floats(float *const *memory)
+{
+    free(*memory);
+}
+
+#define owned_floats __attribute__((cleanup(free_floats))) float *
+static float *zeros(size_t count)
+{
+    float *memory = calloc(count, sizeof *memory);
+    assert_non_null(memory);
+    return memory;
 }
 
 /* --- y = 2 x --- */
@@ -99,8 +128,7 @@ static kiln_context *measure_one(behaviour *how, float *x, int64_t count)
 VARIANTS_TEST(inputs_may_travel_ahead_of_the_graph)
 {
     behaviour how = {.drifts = false};
-    float *x = calloc(COUNT, sizeof *x);
-    assert_non_null(x);
+    owned_floats x = zeros(COUNT);
     how.far = x;
     set("FAKE_CUDA_SLOW", "30000");
     set("FAKE_CUDA_KERNELS", "load");
@@ -114,16 +142,13 @@ VARIANTS_TEST(inputs_may_travel_ahead_of_the_graph)
         assert_int_equal(calls("cuMemcpyAsync"), copies + 1);
     }
     assert_int_equal(counters_of(context).graph_hits, 5);
-    free(x);
 }
 
 VARIANTS_TEST(a_kernel_gathers_where_copies_are_slow)
 {
     behaviour how = {.drifts = false};
-    float *x = calloc(COUNT, sizeof *x);
-    assert_non_null(x);
+    owned_floats x = zeros(COUNT);
     how.far = x;
-    /* The kernel is played a thread at a time, so it takes some milliseconds itself. */
     set("FAKE_CUDA_SLOW_COPIES", "50000");
     owned_context context = measure_one(&how, x, COUNT);
     assert_kept("gathered", "gathered");
@@ -135,7 +160,6 @@ VARIANTS_TEST(a_kernel_gathers_where_copies_are_slow)
     assert_int_equal(counters_of(context).graph_hits, 5);
     assert_int_equal(calls("cuMemcpyAsync"), copies);
     assert_int_equal(calls("cuLaunchKernel"), launches); /* they are in the graph */
-    free(x);
 }
 
 VARIANTS_TEST(small_tensors_stay_where_they_lie)
@@ -189,8 +213,7 @@ VARIANTS_TEST(a_run_captures_one_variant_by_rule)
         {128 << 10, "a graph of 3 nodes, inputs gathered, outputs gathered\n"},
         {1 << 20, "a graph of 3 nodes, inputs copied, outputs copied\n"},
     };
-    float *x = calloc(1 << 20, sizeof *x);
-    assert_non_null(x);
+    owned_floats x = zeros(1 << 20);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
         behaviour how = {.drifts = false};
         line_bytes = 0;
@@ -199,7 +222,6 @@ VARIANTS_TEST(a_run_captures_one_variant_by_rule)
         assert_said(cases[i].words);
         assert_int_equal(calls("cuStreamBeginCapture_v2"), captures + 1);
     }
-    free(x);
 }
 
 /* What one context measured the next one begins with, for the same shapes. By rule a kernel would
@@ -207,8 +229,7 @@ VARIANTS_TEST(a_run_captures_one_variant_by_rule)
 VARIANTS_TEST(what_was_measured_stays_with_the_engine)
 {
     behaviour how = {.drifts = false};
-    float *x = calloc(GATHERED, sizeof *x);
-    assert_non_null(x);
+    owned_floats x = zeros(GATHERED);
     owned_engine engine = make_engine(&how, true, 0);
     const int64_t counts[] = {GATHERED, GATHERED, GATHERED - 1};
     static const char *const words[] = {"inputs gathered", "inputs mapped", "inputs gathered"};
@@ -224,7 +245,6 @@ VARIANTS_TEST(what_was_measured_stays_with_the_engine)
             assert_kept("mapped", "mapped");
         }
     }
-    free(x);
 }
 
 /* --- in a manifest --- */
@@ -299,27 +319,23 @@ VARIANTS_TEST(what_is_large_is_not_gathered)
 {
     enum { LARGE = (16 << 20) / (int)sizeof(float) + 1 };
     behaviour how = {.drifts = false};
-    float *x = calloc(LARGE, sizeof *x);
-    assert_non_null(x);
+    owned_floats x = zeros(LARGE);
     const unsigned long launches = calls("cuLaunchKernel");
     owned_context context = measure_one(&how, x, LARGE);
     assert_int_equal(calls("cuLaunchKernel"), launches);
     assert_null(strstr(lines, "gathered"));
-    free(x);
 }
 
 /* A first layer may read a large input over the bus as fast as a copy brings it. */
 VARIANTS_TEST(large_inputs_may_stay_where_they_lie)
 {
     behaviour how = {.drifts = false};
-    float *x = calloc(COUNT, sizeof *x);
-    assert_non_null(x);
+    owned_floats x = zeros(COUNT);
     set("FAKE_CUDA_SLOW_COPIES", "20000");
     set("FAKE_CUDA_KERNELS", "load");
     owned_context context = measure_one(&how, x, COUNT);
     assert_kept("mapped", "copied");
     assert_null(strstr(lines, "outputs mapped: "));
-    free(x);
 }
 
 VARIANTS_TEST(without_kernels_there_are_copies)
@@ -333,8 +349,7 @@ VARIANTS_TEST(without_kernels_there_are_copies)
         {"launch", "copying by a kernel"},
         {NULL, "this driver (CUDA 12.8) lacks functions"},
     };
-    float *x = calloc(COUNT, sizeof *x);
-    assert_non_null(x);
+    owned_floats x = zeros(COUNT);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(faults); i++) {
         behaviour how = {.drifts = false};
         line_bytes = 0;
@@ -351,7 +366,6 @@ VARIANTS_TEST(without_kernels_there_are_copies)
         run_pinned(context, x, GATHERED, 5);
         assert_int_equal(counters_of(context).graph_hits, 1);
     }
-    free(x);
 }
 
 /* --- ordinary memory --- */
@@ -361,8 +375,7 @@ VARIANTS_TEST(without_kernels_there_are_copies)
 VARIANTS_TEST(ordinary_memory_is_handed_to_the_driver)
 {
     behaviour how = {.drifts = false};
-    float *memory = calloc(4, COUNT * sizeof *memory);
-    assert_non_null(memory);
+    owned_floats memory = zeros((size_t)4 * COUNT);
     owned_context context = make_context(&how, false, NULL);
     for (int i = 0; i < 8; i++) {
         float *x = memory + (size_t)(i % 2) * COUNT; /* it may move */
@@ -386,7 +399,6 @@ VARIANTS_TEST(ordinary_memory_is_handed_to_the_driver)
     assert_int_equal(counters.graph_hits, 6);
     assert_ok(kiln_context_warmup(context, 3, 0, NULL));
     assert_said("inputs direct, outputs copied: ");
-    free(memory);
 }
 
 /* --- more tensors than one launch takes: y_i = 2 x_i --- */
@@ -463,8 +475,7 @@ static kiln_context *make_many(void)
 VARIANTS_TEST(more_tensors_than_a_launch_takes_are_several)
 {
     owned_context context = make_many();
-    float *x = calloc((size_t)TENSORS * EACH, sizeof *x);
-    assert_non_null(x);
+    owned_floats x = zeros((size_t)TENSORS * EACH);
     for (size_t t = 0; t < TENSORS; t++) {
         const kiln_tensor tensor =
             placed(floats(x + t * EACH, (int64_t)(EACH - t)), KILN_LOCATION_PINNED);
@@ -485,5 +496,4 @@ VARIANTS_TEST(more_tensors_than_a_launch_takes_are_several)
     }
     assert_int_equal(counters_of(context).graph_hits, 2);
     assert_said("a graph of 6 nodes, inputs gathered, outputs gathered\n");
-    free(x);
 }
