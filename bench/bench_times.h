@@ -22,6 +22,9 @@ double bench_median(double *values, size_t count);
 /* A field of /proc/self/status, "VmHWM:", in KiB. */
 double bench_memory(const char *field);
 
+/* The next of 64 random bits; `state` is not 0. xorshift64*, S. Vigna, 2016. */
+uint64_t bench_random(uint64_t *state);
+
 /* What failed ends the program with its sentence. */
 void bench_require(kiln_status status);
 

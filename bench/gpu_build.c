@@ -15,32 +15,6 @@
 #include <string.h>
 
 #include "bench_times.h"
-#include "plan_feed.h"
-
-/* "x=1x8:4x8:8x8" */
-static kiln_profile_input read_input(char *text)
-{
-    kiln_shape *shapes[3];
-    kiln_profile_input input = {.name = text};
-    char *at = strrchr(text, '=');
-    if (at == NULL) {
-        (void)fprintf(stderr, "%s: NAME=MIN:OPT:MAX is needed\n", text);
-        exit(2);
-    }
-    shapes[0] = &input.min;
-    shapes[1] = &input.opt;
-    shapes[2] = &input.max;
-    *at++ = '\0';
-    for (size_t i = 0; i < 3; i++) {
-        char *colon = strchr(at, ':');
-        if (colon != NULL) {
-            *colon = '\0';
-        }
-        bench_require(kiln_shape_parse(at, shapes[i]));
-        at = colon != NULL ? colon + 1 : at + strlen(at);
-    }
-    return input;
-}
 
 /* What stands beside libnvinfer, as importing NVIDIA's bindings opens it. */
 static void open_beside(const char *libnvinfer, const char *name)
@@ -82,32 +56,34 @@ static void build(const char *model, const kiln_build_options *options, bool is_
 int main(int argc, char **argv)
 {
     const char *cache = NULL;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    char profile[4096] = "";
+    kiln_build_options *options = NULL;
+    bench_require(kiln_build_options_create(&options));
     for (; argc > 2 && strncmp(argv[1], "--", 2) == 0; argc -= 2, argv += 2) {
         if (strcmp(argv[1], "--cache") == 0) {
             cache = argv[2];
         } else {
-            options.threads = (int32_t)strtol(argv[2], NULL, 10);
+            bench_require(kiln_build_options_set(options, "threads", argv[2]));
         }
     }
-    if (argc < 4 || argc - 4 > FEED_MOST) {
+    if (argc < 4) {
         (void)fprintf(
             stderr,
             "usage: bench_gpu_build [--cache FOLDER] [--threads N] LIBNVINFER MODEL COUNT "
             "[NAME=MIN:OPT:MAX]...\n");
         return 2;
     }
-    kiln_profile_input inputs[FEED_MOST];
-    const kiln_profile profile = {.inputs = inputs, .input_count = (size_t)argc - 4};
     kiln_backend_info info = {.struct_size = sizeof info};
     kiln_buffer *buffer = NULL;
+    bench_require(kiln_build_options_set(options, "backend", "tensorrt"));
+    bench_require(kiln_build_options_set(options, "library", argv[1]));
     for (int i = 4; i < argc; i++) {
-        inputs[i - 4] = read_input(argv[i]);
+        (void)snprintf(profile + strlen(profile), sizeof profile - strlen(profile), "%s%s",
+                       i > 4 ? " " : "", argv[i]);
     }
-    options.backend = "tensorrt";
-    options.library = argv[1];
-    options.profiles = &profile;
-    options.profile_count = profile.input_count > 0 ? 1 : 0;
+    if (argc > 4) {
+        bench_require(kiln_build_options_set(options, "profiles", profile));
+    }
     bench_require(kiln_backend_choose("tensorrt", &info));
     open_beside(argv[1], "libnvonnxparser");
     open_beside(argv[1], "libnvinfer_plugin");
@@ -115,13 +91,15 @@ int main(int argc, char **argv)
     kiln_log_set_sink(note_own, NULL, KILN_LOG_DEBUG);
     (void)printf("[");
     for (long i = 0; i < strtol(argv[3], NULL, 10); i++) {
-        build(argv[2], &options, i == 0);
+        build(argv[2], options, i == 0);
     }
-    options.cache = cache;
-    for (int i = 0; cache != NULL && i < 2; i++) {
-        build(argv[2], &options, false);
+    if (cache != NULL) {
+        bench_require(kiln_build_options_set(options, "cache", cache));
+        build(argv[2], options, false);
+        build(argv[2], options, false);
     }
     (void)printf("]\n");
     kiln_buffer_destroy(buffer);
+    kiln_build_options_destroy(options);
     return 0;
 }

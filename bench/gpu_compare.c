@@ -34,8 +34,7 @@ static void shuffle(size_t *order, size_t count)
 {
     static uint64_t state = 20251129;
     for (size_t i = count; i-- > 1;) {
-        state = state * 6364136223846793005U + 1442695040888963407U;
-        const size_t other = (size_t)(state >> 33) % (i + 1);
+        const size_t other = (size_t)(bench_random(&state) >> 33) % (i + 1);
         const size_t kept = order[i];
         order[i] = order[other];
         order[other] = kept;

@@ -21,13 +21,14 @@ static float *arrays[TENSORS];
 
 static void make_arrays(void)
 {
-    uint32_t state = 1;
+    const double range[2] = {-0.02, 0.02};
     for (int i = 0; i < TENSORS; i++) {
-        arrays[i] = malloc(BYTES);
-        for (size_t k = 0; arrays[i] != NULL && k < BYTES / sizeof(float); k++) {
-            state = state * 1664525U + 1013904223U;
-            arrays[i][k] = (float)(int32_t)state * 1e-11F;
-        }
+        arrays[i] = bench_allocate(BYTES);
+        const kiln_tensor tensor = {
+            .desc = {.dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(SIDE, SIDE)},
+            .data = arrays[i],
+            .bytes = BYTES};
+        bench_require(kiln_tensor_fill(&tensor, "w", (uint64_t)i, range));
     }
 }
 

@@ -16,21 +16,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-static double processor_seconds(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
+#include "bench_times.h"
 
 static uint64_t random_state;
 
 static uint64_t draw(void)
 {
-    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return random_state >> 33;
+    return bench_random(&random_state) >> 33;
 }
 
 static double least = -1.0;
@@ -102,12 +95,12 @@ static double time_of(const char *path, const char *shape, const char *backend)
     if (open_model(path, backend, &engine, &context) && feed(engine, context, shape, false)) {
         double total = 0;
         for (int run = 0; run < 200 && (total < 1 || run < 3); run++) {
-            const double begin = processor_seconds();
+            const double begin = bench_processor(CLOCK_THREAD_CPUTIME_ID);
             if (kiln_context_run(context) != KILN_OK) {
                 best = 0;
                 break;
             }
-            const double took = processor_seconds() - begin;
+            const double took = (bench_processor(CLOCK_THREAD_CPUTIME_ID) - begin) / 1e9;
             total += took;
             best = run == 0 || took < best ? took : best;
         }

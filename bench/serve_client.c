@@ -12,6 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <kiln/histogram.h>
+
 #include "bench_times.h"
 
 #define ANSWER ((size_t)16 << 20)
@@ -27,8 +29,8 @@ typedef struct line {
 typedef struct load {
     char *request;
     size_t size;
-    uint64_t *times;
-    size_t count, capacity, wrong;
+    kiln_histogram *times;
+    size_t count, wrong;
 } load;
 
 static void die(const char *what)
@@ -104,14 +106,8 @@ static size_t whole_size(const line *at)
 
 static void note(load *self, const line *at)
 {
-    if (self->count == self->capacity) {
-        self->capacity = 2 * self->capacity + 1024;
-        self->times = realloc(self->times, self->capacity * sizeof *self->times);
-        if (self->times == NULL) {
-            die("memory");
-        }
-    }
-    self->times[self->count++] = bench_now() - at->begin;
+    kiln_histogram_record(self->times, bench_now() - at->begin);
+    self->count++;
     self->wrong += memcmp(at->answer + 9, "200", 3) != 0;
 }
 
@@ -137,18 +133,6 @@ static void go_on_receiving(load *self, line *at)
     }
 }
 
-static int by_time(const void *a, const void *b)
-{
-    const uint64_t x = *(const uint64_t *)a;
-    const uint64_t y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
-static double at_percent(const load *self, double percent)
-{
-    return (double)self->times[(size_t)((double)(self->count - 1) * percent / 100)] / 1e3;
-}
-
 int main(int count, char **arguments)
 {
     if (count != 5) {
@@ -159,6 +143,7 @@ int main(int count, char **arguments)
     const size_t lines = strtoul(arguments[3], NULL, 10);
     const double seconds = strtod(arguments[4], NULL);
     load self = {.request = NULL};
+    bench_require(kiln_histogram_create(&self.times));
     read_request(&self, arguments[2]);
     line *all = calloc(lines, sizeof *all);
     const int poll = epoll_create1(0);
@@ -188,8 +173,9 @@ int main(int count, char **arguments)
         (void)printf("0 0 0 0 0\n");
         return 1;
     }
-    qsort(self.times, self.count, sizeof *self.times, by_time);
     (void)printf("%.1f %.1f %.1f %.1f %zu\n", (double)self.count * 1e9 / (double)(now - start),
-                 at_percent(&self, 50), at_percent(&self, 90), at_percent(&self, 99), self.wrong);
+                 kiln_histogram_percentile(self.times, 50) / 1e3,
+                 kiln_histogram_percentile(self.times, 90) / 1e3,
+                 kiln_histogram_percentile(self.times, 99) / 1e3, self.wrong);
     return 0;
 }

@@ -91,14 +91,10 @@ static uint64_t now_of(void *user)
     return ((const simulation *)user)->now;
 }
 
-/* xorshift64*, above 0 and below 1. */
+/* Above 0 and below 1. */
 static double draw(simulation *self)
 {
-    self->random ^= self->random >> 12;
-    self->random ^= self->random << 25;
-    self->random ^= self->random >> 27;
-    return ((double)((self->random * UINT64_C(2685821657736338717)) >> 11) + 0.5) /
-           9007199254740992.0;
+    return ((double)(bench_random(&self->random) >> 11) + 0.5) / 9007199254740992.0;
 }
 
 /* --- events: a heap --- */
