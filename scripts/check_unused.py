@@ -19,7 +19,7 @@ REASONS = {
     r"ORT_(CODE|LEVEL|MODE)_\w+|CU_INVALID_VALUE|KLN_WIRE_\w+": "numbered by others, in one piece",
     r"KLN_(FIELD_\w+|\w+_NONE)|TRT_LAYOUT_\w+|CHANGES\w*|MOVES\w*|\w+_(COUNT|KINDS)":
         "counted, not named",
-    r"XXH_\w+|kln_fold_none|kln_layout_\w+": "read by a header or by a macro",
+    r"XXH_\w+|PBTXT_C_\w+|kln_fold_none|kln_layout_\w+": "read by a header or by a macro",
     r"ref_kernel_(count|get)|kln_(cuda_close|library_set_version|node_is_call)": "for tests",
 }
 # A string may have what begins a comment in it.

@@ -20,17 +20,25 @@ typedef struct pbtxt_place {
 } pbtxt_place;
 
 typedef enum pbtxt_kind {
-    PBTXT_TEXT,    /* const char *, UTF-8; NULL where it is not given */
-    PBTXT_BOOL,    /* bool */
-    PBTXT_INT32,   /* int32_t */
-    PBTXT_INT64,   /* int64_t */
-    PBTXT_UINT32,  /* uint32_t */
-    PBTXT_UINT64,  /* uint64_t */
+    PBTXT_TEXT, /* UTF-8; NULL where it is not given */
+    PBTXT_BOOL,
+    PBTXT_INT32,
+    PBTXT_INT64,
+    PBTXT_UINT32,
+    PBTXT_UINT64,
     PBTXT_ENUM,    /* int32_t, of `values` */
     PBTXT_MESSAGE, /* a pointer to a struct of `message`; NULL where it is not given */
     PBTXT_IGNORED, /* nobody reads it: as an unknown field, in other words */
     PBTXT_REFUSED  /* an error: the rest means something else without it */
 } pbtxt_kind;
+
+/* What the members of these are. */
+#define PBTXT_C_TEXT const char *
+#define PBTXT_C_BOOL bool
+#define PBTXT_C_INT32 int32_t
+#define PBTXT_C_INT64 int64_t
+#define PBTXT_C_UINT32 uint32_t
+#define PBTXT_C_UINT64 uint64_t
 
 typedef struct pbtxt_value {
     const char *name; /* NULL: the end of a table */

@@ -16,11 +16,9 @@
 static bool is_there(const char *folder)
 {
     struct stat found;
-    serve_text path = {.data = NULL};
+    SCOPED(serve_text_finish) serve_text path = {.data = NULL};
     serve_text_printf(&path, "%s/" SERVE_CONFIG_FILE, folder);
-    const bool there = !path.failed && lstat(path.data, &found) == 0;
-    serve_text_finish(&path);
-    return there;
+    return !path.failed && lstat(path.data, &found) == 0;
 }
 
 bool serve_config_read(serve *server, const char *root, const char *folder, serve_config *config,
@@ -30,7 +28,7 @@ bool serve_config_read(serve *server, const char *root, const char *folder, serv
     size_t size = 0;
     *config = (serve_config){.given = false};
     bool lost = false;
-    char *path =
+    SCOPED_HEAP char *path =
         root != NULL ? serve_file_beside(server, root, folder, SERVE_CONFIG_FILE, &lost) : NULL;
     if (path == NULL) {
         return lost ? serve_no_memory(problem)
@@ -38,13 +36,12 @@ bool serve_config_read(serve *server, const char *root, const char *folder, serv
                           serve_refuse(problem, 400,
                                        SERVE_CONFIG_FILE " is no file of the repository");
     }
-    char *text = serve_file_read(path, SERVE_CONFIG_FILE, PBTXT_MOST_BYTES, &size, problem);
-    free(path);
+    SCOPED_HEAP char *text =
+        serve_file_read(path, SERVE_CONFIG_FILE, PBTXT_MOST_BYTES, &size, problem);
     if (text == NULL) {
         return false;
     }
     const bool read = model_config_read(text, size, &config->model, error);
-    free(text);
     config->given = true;
     if (!read) {
         (void)serve_refuse(problem, config->model.memory.is_short ? 503 : 400,
@@ -385,16 +382,13 @@ static bool take_labels(const model_config_tensor *tensor, const serve_model *mo
         instance->labels = calloc(instance->output_count, sizeof *instance->labels);
     }
     bool lost = false;
-    char *path = serve_file_beside(instance->server, model->root, model->place,
-                                   tensor->label_filename, &lost);
+    SCOPED_HEAP char *path = serve_file_beside(instance->server, model->root, model->place,
+                                               tensor->label_filename, &lost);
     if (instance->labels == NULL || lost) {
-        free(path);
         return serve_no_memory(problem);
     }
-    const bool read = read_labels(path, tensor->label_filename,
-                                  &instance->labels[binding - instance->outputs], problem);
-    free(path);
-    return read;
+    return read_labels(path, tensor->label_filename, &instance->labels[binding - instance->outputs],
+                       problem);
 }
 
 bool serve_config_apply(const serve_config *config, const serve_model *model,

@@ -39,7 +39,7 @@ char *serve_file_read(const char *path, const char *what, size_t limit, size_t *
 char *serve_file_inside(struct serve *server, const char *root, const char *folder,
                         const char *name, mode_t kind)
 {
-    serve_text joined = {.data = NULL};
+    SCOPED(serve_text_finish) serve_text joined = {.data = NULL};
     struct stat found;
     serve_text_printf(&joined, "%s/%s", folder, name);
     char *real = joined.failed ? NULL : realpath(joined.data, NULL);
@@ -52,9 +52,8 @@ char *serve_file_inside(struct serve *server, const char *root, const char *fold
     }
     if (!within || stat(real, &found) != 0 || (found.st_mode & S_IFMT) != kind) {
         free(real);
-        real = NULL;
+        return NULL;
     }
-    serve_text_finish(&joined);
     return real;
 }
 
@@ -98,12 +97,11 @@ static uint64_t stamp_of(const char *path, const char *name, int depth)
     }
     DIR *opened = folder && depth < DEEPEST ? opendir(path) : NULL;
     for (struct dirent *entry = NULL; opened != NULL && (entry = readdir(opened)) != NULL;) {
-        serve_text inner = {.data = NULL};
+        SCOPED(serve_text_finish) serve_text inner = {.data = NULL};
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
             serve_text_printf(&inner, "%s/%s", path, entry->d_name);
             stamp += inner.failed ? 0 : stamp_of(inner.data, entry->d_name, depth + 1);
         }
-        serve_text_finish(&inner);
     }
     if (opened != NULL) {
         (void)closedir(opened);

@@ -41,20 +41,18 @@ static void replace(serve_version *version, serve_instance *instance, const char
 /* Takes away the versions that are not present, or all. */
 static void unload(serve_models *models, serve_model *model, bool all, const char *reason)
 {
-    (void)pthread_rwlock_wrlock(&models->lock);
+    LOCKED_TO_WRITE(&models->lock);
     for (serve_version *version = model->versions; version != NULL; version = version->next) {
         if (all || !version->present) {
             replace(version, NULL, reason);
         }
     }
-    (void)pthread_rwlock_unlock(&models->lock);
 }
 
 static serve_model *look_up(struct serve *server, const char *name, serve_problem *problem)
 {
-    (void)pthread_rwlock_rdlock(&server->models.lock);
+    LOCKED_TO_READ(&server->models.lock);
     serve_model *model = serve_model_find(&server->models, name);
-    (void)pthread_rwlock_unlock(&server->models.lock);
     if (model == NULL) {
         (void)serve_refuse(problem, 404, "there is no model \"%.200s\" in the repository", name);
     }
@@ -76,14 +74,13 @@ static bool load_version(struct serve *server, serve_model *model, serve_version
     } else {
         serve_say(server, "%s, version %s: %s", model->name, version->version, problem->sentence);
     }
-    (void)pthread_rwlock_wrlock(&models->lock);
+    LOCKED_TO_WRITE(&models->lock);
     if (instance != NULL) {
         replace(version, instance, "");
     } else {
         version->state = version->instance != NULL ? SERVE_READY : SERVE_UNAVAILABLE;
         (void)snprintf(version->reason, sizeof version->reason, "%s", problem->sentence);
     }
-    (void)pthread_rwlock_unlock(&models->lock);
     return instance != NULL;
 }
 
@@ -120,17 +117,14 @@ bool serve_model_load_found(struct serve *server, serve_model *model, serve_prob
 bool serve_model_load(struct serve *server, const char *name, serve_problem *problem)
 {
     serve_problem other = {.code = 0};
-    (void)pthread_mutex_lock(&server->models.load_lock);
+    LOCKED(&server->models.load_lock);
     const bool scanned = serve_models_scan(server, &other);
     serve_model *model = look_up(server, name, problem);
-    bool loaded = false;
     if (!scanned && server->models.blind) {
         *problem = other;
-    } else {
-        loaded = model != NULL && serve_model_load_found(server, model, problem);
+        return false;
     }
-    (void)pthread_mutex_unlock(&server->models.load_lock);
-    return loaded;
+    return model != NULL && serve_model_load_found(server, model, problem);
 }
 
 bool serve_model_unload(struct serve *server, const char *name, serve_problem *problem)
@@ -166,7 +160,7 @@ static bool check_wanted(struct serve *server, serve_problem *problem)
 
 bool serve_load_all(struct serve *server, serve_problem *problem)
 {
-    (void)pthread_mutex_lock(&server->models.load_lock);
+    LOCKED(&server->models.load_lock);
     bool loaded = serve_models_scan(server, problem);
     for (serve_model *model = server->models.first; model != NULL; model = model->next) {
         serve_problem own = {.code = 0};
@@ -183,6 +177,5 @@ bool serve_load_all(struct serve *server, serve_problem *problem)
                               "NAME/1/model.onnx or NAME/1/model.plan");
     }
     atomic_store(&server->models.loaded, true);
-    (void)pthread_mutex_unlock(&server->models.load_lock);
     return loaded;
 }

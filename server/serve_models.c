@@ -103,13 +103,12 @@ bool serve_models_found(struct serve *server, const char *name, const char *root
                         const char *version, const char *file)
 {
     serve_models *models = &server->models;
-    (void)pthread_rwlock_wrlock(&models->lock);
+    LOCKED_TO_WRITE(&models->lock);
     serve_model *model = serve_model_find(models, name);
     const bool mine = model == NULL || strcmp(model->place, place) == 0;
     model = model == NULL ? add_model(models, name, place, root) : model;
     const bool added = mine && model != NULL && add_version(model, version, file);
     models->blind |= mine && !added;
-    (void)pthread_rwlock_unlock(&models->lock);
     return added;
 }
 
@@ -129,7 +128,7 @@ serve_instance *serve_find(struct serve *server, const char *name, const char *n
                            serve_problem *problem)
 {
     serve_models *models = &server->models;
-    (void)pthread_rwlock_rdlock(&models->lock);
+    LOCKED_TO_READ(&models->lock);
     const serve_model *model = serve_model_find(models, name);
     const serve_version *version = choose(model, number);
     serve_instance *instance = version != NULL ? version->instance : NULL;
@@ -147,7 +146,6 @@ serve_instance *serve_find(struct serve *server, const char *name, const char *n
                            : version->state == SERVE_UNLOADING ? "it is being unloaded"
                                                                : version->reason);
     }
-    (void)pthread_rwlock_unlock(&models->lock);
     return instance;
 }
 
@@ -156,7 +154,7 @@ void serve_versions_put(serve_text *text, const serve_instance *instance)
     serve_models *models = &instance->server->models;
     const serve_version *last = NULL;
     const char *comma = "";
-    (void)pthread_rwlock_rdlock(&models->lock);
+    LOCKED_TO_READ(&models->lock);
     const serve_model *model = serve_model_find(models, instance->name);
     while (last != model->versions) {
         const serve_version *version = model->versions;
@@ -169,7 +167,6 @@ void serve_versions_put(serve_text *text, const serve_instance *instance)
         }
         last = version;
     }
-    (void)pthread_rwlock_unlock(&models->lock);
 }
 
 void serve_instance_release(serve_instance *instance)
@@ -182,9 +179,8 @@ void serve_instance_release(serve_instance *instance)
     instance->next = server->models.dying;
     server->models.dying = instance;
     (void)pthread_mutex_unlock(&server->models.dying_lock);
-    (void)pthread_mutex_lock(&server->work_lock);
+    LOCKED(&server->work_lock);
     (void)pthread_cond_signal(&server->work);
-    (void)pthread_mutex_unlock(&server->work_lock);
 }
 
 /* To the system: a model's threads leave what they had in the C library's arenas. */
@@ -215,10 +211,9 @@ void serve_models_bury(serve_models *models)
 size_t serve_ready_count(struct serve *server)
 {
     size_t count = 0;
-    (void)pthread_rwlock_rdlock(&server->models.lock);
+    LOCKED_TO_READ(&server->models.lock);
     for (serve_model *model = server->models.first; model != NULL; model = model->next) {
         count += choose(model, NULL) != NULL;
     }
-    (void)pthread_rwlock_unlock(&server->models.lock);
     return count;
 }

@@ -106,18 +106,19 @@ static void describe(serve_instance *instance, const char *file)
     }
 }
 
+SCOPED_POINTER(kiln_build, kiln_build_destroy)
+
 /* A job, which a stop cancels. */
 static kiln_status build_engine(const serve *server, const char *file,
                                 const kiln_build_options *options, kiln_engine **engine)
 {
-    kiln_build *build = NULL;
+    SCOPED(kiln_build_destroy_at) kiln_build *build = NULL;
     kiln_status status = kiln_build_start_load(file, options, NULL, &build);
     while (build != NULL && (status = kiln_build_wait(build, MOMENT, engine)) == KILN_ERROR_BUSY) {
         if (atomic_load(&server->stopping)) {
             kiln_build_cancel(build);
         }
     }
-    kiln_build_destroy(build);
     return status;
 }
 
@@ -141,7 +142,7 @@ static bool load_engine(const serve *server, const char *file, const kiln_build_
 static bool open_engines(serve_instance *instance, const char *file, const serve_config *config,
                          const serve_tuning *tuning, serve_problem *problem)
 {
-    serve_profile profile;
+    SCOPED(serve_profile_finish) serve_profile profile = {.network = NULL};
     const kiln_build_options *wanted = instance->server->options->build;
     kiln_build_options build = KILN_BUILD_OPTIONS_INIT;
     const size_t count = tuning->device_count > 0 ? tuning->device_count : 1;
@@ -156,7 +157,6 @@ static bool open_engines(serve_instance *instance, const char *file, const serve
         opened = load_engine(instance->server, file, &build, &instance->engines[i], problem);
         instance->engine_count += opened ? 1 : 0;
     }
-    serve_profile_finish(&profile);
     instance->on_gpu = opened && kiln_engine_device(instance->engines[0]) >= 0;
     return opened;
 }
@@ -201,7 +201,7 @@ static bool open_parts(serve_instance *instance, const serve_model *model,
 serve_instance *serve_instance_open(struct serve *server, const serve_model *model,
                                     serve_version *version, serve_problem *problem)
 {
-    serve_config config = {.given = false};
+    SCOPED(serve_config_finish) serve_config config = {.given = false};
     serve_instance *instance = calloc(1, sizeof *instance);
     if (instance == NULL) {
         (void)serve_no_memory(problem);
@@ -211,9 +211,7 @@ serve_instance *serve_instance_open(struct serve *server, const serve_model *mod
     atomic_init(&instance->references, 1);
     (void)snprintf(instance->name, sizeof instance->name, "%s", model->name);
     (void)snprintf(instance->version, sizeof instance->version, "%s", version->version);
-    const bool opened = open_parts(instance, model, version, &config, problem);
-    serve_config_finish(&config);
-    if (!opened) {
+    if (!open_parts(instance, model, version, &config, problem)) {
         serve_instance_close(instance);
         return NULL;
     }

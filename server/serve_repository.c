@@ -65,12 +65,10 @@ static char *inside(const walk *at, const char *folder, const char *name, mode_t
 static char *named_file(const walk *at, const char *folder, const char *name)
 {
     char *file = inside(at, folder, name, S_IFREG);
-    serve_text inner = {.data = NULL};
+    SCOPED(serve_text_finish) serve_text inner = {.data = NULL};
     serve_text_printf(&inner, "%s/model.onnx", name);
     at->server->models.blind |= inner.failed;
-    file = file != NULL || inner.failed ? file : inside(at, folder, inner.data, S_IFREG);
-    serve_text_finish(&inner);
-    return file;
+    return file != NULL || inner.failed ? file : inside(at, folder, inner.data, S_IFREG);
 }
 
 /* The model's file in a folder, or NULL. */
@@ -122,15 +120,13 @@ static size_t list_versions(const walk *at, const char *folder, const serve_conf
     size_t count = 0;
     DIR *opened = opendir(folder);
     for (struct dirent *entry = NULL; opened != NULL && (entry = readdir(opened)) != NULL;) {
-        char *version = is_version(entry->d_name) && count < MOST_VERSIONS
-                            ? inside(at, folder, entry->d_name, S_IFDIR)
-                            : NULL;
-        char *file = version != NULL ? model_file(at, version, config) : NULL;
+        SCOPED_HEAP char *version = is_version(entry->d_name) && count < MOST_VERSIONS
+                                        ? inside(at, folder, entry->d_name, S_IFDIR)
+                                        : NULL;
+        SCOPED_HEAP char *file = version != NULL ? model_file(at, version, config) : NULL;
         if (file != NULL) {
             versions[count++] = strtoll(entry->d_name, NULL, 10);
         }
-        free(version);
-        free(file);
     }
     if (opened != NULL) {
         (void)closedir(opened);
@@ -144,23 +140,18 @@ static bool add_version(const walk *at, const char *name, const char *folder,
 {
     char version[24];
     (void)snprintf(version, sizeof version, "%lld", (long long)number);
-    char *place = inside(at, folder, version, S_IFDIR);
-    char *file = place != NULL ? model_file(at, place, config) : NULL;
-    const bool added = file == NULL || add(at, name, folder, version, file);
-    free(place);
-    free(file);
-    return added;
+    SCOPED_HEAP char *place = inside(at, folder, version, S_IFDIR);
+    SCOPED_HEAP char *file = place != NULL ? model_file(at, place, config) : NULL;
+    return file == NULL || add(at, name, folder, version, file);
 }
 
 /* A folder that has a configuration is a model: one without a file, as an ensemble is, says so when
  * it is loaded. */
 static bool add_absent(const walk *at, const char *name, const char *folder)
 {
-    serve_text file = {.data = NULL};
+    SCOPED(serve_text_finish) serve_text file = {.data = NULL};
     serve_text_printf(&file, "%s/1/model.onnx", folder);
-    const bool added = !file.failed && add(at, name, folder, "1", file.data);
-    serve_text_finish(&file);
-    return added;
+    return !file.failed && add(at, name, folder, "1", file.data);
 }
 
 /* A folder that holds model.onnx, or folders 1, 2, ... that do. A configuration that cannot be read
@@ -168,11 +159,11 @@ static bool add_absent(const walk *at, const char *name, const char *folder)
 static bool walk_model(const walk *at, const char *name, const char *folder)
 {
     int64_t versions[MOST_VERSIONS];
-    serve_config config = {.given = false};
+    SCOPED(serve_config_finish) serve_config config = {.given = false};
     serve_problem other;
     const bool read = serve_config_read(at->server, at->root, folder, &config, &other);
     at->server->models.blind |= !read && other.code == 503;
-    char *file = model_file(at, folder, &config);
+    SCOPED_HEAP char *file = model_file(at, folder, &config);
     const size_t count = file == NULL ? list_versions(at, folder, &config, versions) : 0;
     const bool is_absent = file == NULL && count == 0 && (config.given || !read);
     if (file == NULL && count == 0 && !is_absent) {
@@ -191,8 +182,6 @@ static bool walk_model(const walk *at, const char *name, const char *folder)
                  add_version(at, name, folder, &config, versions[i])) &&
                 added;
     }
-    serve_config_finish(&config);
-    free(file);
     return added;
 }
 
@@ -215,13 +204,9 @@ static bool walk_entry(const walk *at, const char *folder, const char *entry)
         return true;
     }
     make_name(folder, entry, name);
-    char *file = stem != 0 ? inside(at, folder, entry, S_IFREG) : NULL;
-    char *model = stem == 0 ? inside(at, folder, entry, S_IFDIR) : NULL;
-    const bool walked = (file == NULL || add(at, name, file, "1", file)) &&
-                        (model == NULL || walk_model(at, name, model));
-    free(file);
-    free(model);
-    return walked;
+    SCOPED_HEAP char *place = inside(at, folder, entry, stem != 0 ? S_IFREG : S_IFDIR);
+    return place == NULL ||
+           (stem != 0 ? add(at, name, place, "1", place) : walk_model(at, name, place));
 }
 
 static bool walk_folder(struct serve *server, const char *root, serve_problem *problem)
@@ -243,26 +228,18 @@ static bool walk_folder(struct serve *server, const char *root, serve_problem *p
 bool serve_repository_walk(struct serve *server, const char *place, serve_problem *problem)
 {
     struct stat found;
-    char *real = realpath(place, NULL);
+    SCOPED_HEAP char *real = realpath(place, NULL);
     if (real == NULL || stat(real, &found) != 0) {
-        const int error = errno;
-        server->models.blind |= error == ENOMEM;
-        free(real);
-        return serve_refuse(problem, 404, "%.400s cannot be opened: %s", place, strerror(error));
+        server->models.blind |= errno == ENOMEM;
+        return serve_refuse(problem, 404, "%.400s cannot be opened: %s", place, strerror(errno));
     }
-    bool walked = true;
     if ((found.st_mode & S_IFMT) == S_IFDIR) {
-        walked = walk_folder(server, real, problem);
-    } else {
-        const char *slash = strrchr(place, '/');
-        const char *file = slash != NULL ? slash + 1 : place;
-        char name[SERVE_NAME];
-        make_name("", file, name);
-        const walk at = {server, NULL, problem};
-        walked = is_name(name)
-                     ? add(&at, name, place, "1", place)
-                     : serve_refuse(problem, 400, "\"%.200s\" is no name for a model", name);
+        return walk_folder(server, real, problem);
     }
-    free(real);
-    return walked;
+    const char *slash = strrchr(place, '/');
+    char name[SERVE_NAME];
+    make_name("", slash != NULL ? slash + 1 : place, name);
+    const walk at = {server, NULL, problem};
+    return is_name(name) ? add(&at, name, place, "1", place)
+                         : serve_refuse(problem, 400, "\"%.200s\" is no name for a model", name);
 }

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "scoped.h"
+
 #define SERVE_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
 #define SERVE_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -62,36 +62,17 @@ static bool take_shape(const sample *self, const serve_binding *binding,
     return kiln_shape_is_static(shape) || refuse(self, binding->name, "has a dim of -1");
 }
 
-/* Numbers from 1/2 to 1, and whole ones of 0 and 1, which no model takes for an index too large. */
-static void fill_randomly(kiln_tensor *tensor)
+/* Numbers from 1/2 to 1, and whole ones of 0 and 1, which no model takes for an index too large;
+ * words of digits. */
+static bool fill_randomly(const sample *self, const char *name, const kiln_tensor *tensor)
 {
-    static const struct {
-        kiln_dtype dtype;
-        size_t size;
-        uint64_t fixed, free; /* bits */
-    } kinds[] = {{KILN_DTYPE_FLOAT64, 8, 0x3fe0000000000000, 0x000fffffffffffff},
-                 {KILN_DTYPE_FLOAT32, 4, 0x3f000000, 0x007fffff},
-                 {KILN_DTYPE_FLOAT16, 2, 0x3800, 0x03ff},
-                 {KILN_DTYPE_BFLOAT16, 2, 0x3f00, 0x007f}};
-    const kiln_shape one = KILN_SHAPE(1);
-    size_t size = 1;
-    uint64_t fixed = 0;
-    uint64_t open = 1;
-    uint64_t state = 0x9e3779b97f4a7c15;
-    (void)!kiln_tensor_bytes(tensor->desc.dtype, &one, &size);
-    for (size_t i = 0; i < SERVE_LENGTH(kinds); i++) {
-        if (kinds[i].dtype == tensor->desc.dtype) {
-            fixed = kinds[i].fixed;
-            open = kinds[i].free;
-        }
-    }
-    for (size_t at = 0; at + size <= tensor->bytes; at += size) {
-        state ^= state << 13; /* xorshift64, G. Marsaglia, 2003 */
-        state ^= state >> 7;
-        state ^= state << 17;
-        const uint64_t value = fixed | ((state >> 11) & open);
-        memcpy((char *)tensor->data + at, &value, size); /* the lower bytes come first */
-    }
+    const kiln_dtype dtype = tensor->desc.dtype;
+    const bool is_real = dtype == KILN_DTYPE_FLOAT64 || dtype == KILN_DTYPE_FLOAT32 ||
+                         dtype == KILN_DTYPE_FLOAT16 || dtype == KILN_DTYPE_BFLOAT16;
+    const double range[2] = {is_real ? 0.5 : 0, 1};
+    return kiln_tensor_fill(tensor, name, 0, dtype == KILN_DTYPE_STRING ? NULL : range) ==
+               KILN_OK ||
+           serve_refuse_status(self->problem, KILN_ERROR_DTYPE, kiln_error_message());
 }
 
 /* All rows are the one that the file has. */
@@ -102,28 +83,24 @@ static bool read_rows(const sample *self, const char *name,
     const size_t row = into->bytes / rows;
     size_t size = 0;
     bool lost = false;
-    serve_text place = {.data = NULL};
+    SCOPED(serve_text_finish) serve_text place = {.data = NULL};
     serve_text_printf(&place, "warmup/%s", tensor->file);
-    char *path = place.failed ? NULL
-                              : serve_file_beside(self->instance->server, self->model->root,
-                                                  self->model->place, place.data, &lost);
-    char *text = serve_file_read(path, place.failed ? tensor->file : place.data, row + 1, &size,
-                                 self->problem);
-    bool read = false;
+    SCOPED_HEAP char *path = place.failed
+                                 ? NULL
+                                 : serve_file_beside(self->instance->server, self->model->root,
+                                                     self->model->place, place.data, &lost);
+    SCOPED_HEAP char *text = serve_file_read(path, place.failed ? tensor->file : place.data,
+                                             row + 1, &size, self->problem);
     if (lost || place.failed) {
-        (void)serve_no_memory(self->problem);
-    } else if (text != NULL && size != row) {
-        (void)refuse(self, name, "has a file of another size than its dims");
-    } else if (text != NULL) {
-        read = true;
-        for (size_t i = 0; i < rows; i++) {
-            memcpy((char *)into->data + i * row, text, row);
-        }
+        return serve_no_memory(self->problem);
     }
-    free(path);
-    free(text);
-    serve_text_finish(&place);
-    return read;
+    if (text != NULL && size != row) {
+        return refuse(self, name, "has a file of another size than its dims");
+    }
+    for (size_t i = 0; text != NULL && i < rows; i++) {
+        memcpy((char *)into->data + i * row, text, row);
+    }
+    return text != NULL;
 }
 
 static bool make_tensor(const sample *self, const serve_binding *binding, kiln_named_tensor *made)
@@ -139,6 +116,11 @@ static bool make_tensor(const sample *self, const serve_binding *binding, kiln_n
         return refuse(self, binding->name,
                       "has no data: zero_data, random_data and input_data_file are possible");
     }
+    if (given->file != NULL && binding->dtype == KILN_DTYPE_STRING) {
+        return refuse(self, binding->name,
+                      "is of strings, which no file is read for: zero_data and random_data are "
+                      "possible");
+    }
     if (kiln_tensor_bytes(binding->dtype, &tensor->desc.shape, &tensor->bytes) != KILN_OK ||
         tensor->bytes > SIZE_MAX - 64) {
         return refuse(self, binding->name, "is too large");
@@ -148,8 +130,8 @@ static bool make_tensor(const sample *self, const serve_binding *binding, kiln_n
         return serve_no_memory(self->problem);
     }
     memset(tensor->data, 0, tensor->bytes);
-    if (given->random) {
-        fill_randomly(tensor);
+    if (given->random && !fill_randomly(self, binding->name, tensor)) {
+        return false;
     }
     return given->file == NULL || read_rows(self, binding->name, given, tensor);
 }

@@ -8,7 +8,8 @@ SPDX-License-Identifier: Apache-2.0
 import os
 import sys
 
-from serve_process import Server, in_threads, linear, run_tests, scratch_for, write
+from serve_process import (Server, in_threads, linear, run_tests, save_model, scratch_for,
+                           write)
 
 KILN = os.path.abspath(sys.argv[1])
 TENSORS = """
@@ -58,6 +59,11 @@ GOOD = {
         optimization { input_pinned_memory { enable: true } graph { } execution_accelerators { } }
         """),
 }
+# Of strings.
+WORDS = {
+    "warm_words": ([1], BATCHED % "warm_words" + warmup("zero_data: true", kind="STRING") +
+                   warmup("random_data: true", kind="STRING", more="batch_size: 2")),
+}
 BAD = {
     "syntax": ("max_batch_size: \n\n}", "line 3"),
     "dims": (BATCHED % "dims" + (TENSORS % "").replace("[ 4 ]", "[ 5 ]", 1), 'input "x"'),
@@ -83,6 +89,8 @@ BAD = {
     "warm_size": (BATCHED % "warm_size" + warmup('input_data_file: "row"'), "another size"),
     "warm_out": (BATCHED % "warm_out" + warmup('input_data_file: "../../../labels.txt"'),
                  "cannot be read"),
+    "warm_words_file": (BATCHED % "warm_words_file" +
+                        warmup('input_data_file: "row"', kind="STRING"), "strings"),
     "ragged": (BATCHED % "ragged" + (TENSORS % "").replace(
         "[ 4 ]", "[ 4 ] allow_ragged_batch: true", 1), "ragged"),
     "threads": (BATCHED % "threads" + 'parameters { key: "intra_op_thread_count" value: '
@@ -97,23 +105,30 @@ ABSENT = {
 }
 
 
+def save(path, factor):
+    if "warm_words" in path:
+        save_model(path, "words (string[batch,4] x) => (string[batch,4] y) { y = Identity (x) }")
+    else:
+        linear(path, factor)
+
+
 def make(folder):
-    for name, (versions, text) in GOOD.items():
+    for name, (versions, text) in (GOOD | WORDS).items():
         place = os.path.join(folder, name)
         for version in versions:
-            linear(os.path.join(place, str(version), {"named": "net.onnx", "inner": os.path.join(
+            save(os.path.join(place, str(version), {"named": "net.onnx", "inner": os.path.join(
                 "model.onnx", "model.onnx")}.get(name, "model.onnx")), float(version))
         if text is not None:
             write(os.path.join(place, "config.pbtxt"), text)
     write(os.path.join(folder, "both", "1", "model.plan"), b"ftrt and no more")
     write(os.path.join(folder, "labelled", "labels.txt"), "cat\ndog\nowl\nfox\n")
     write(os.path.join(folder, "..", "labels.txt"), "outside\n")
-    for name, rows in (("warm", 16), ("warm_size", 15)):
+    for name, rows in (("warm", 16), ("warm_size", 15), ("warm_words_file", 64)):
         write(os.path.join(folder, name, "warmup", "row"), b"\0" * rows)
     for name, (text, _) in (BAD | ABSENT).items():
         os.makedirs(os.path.join(folder, name, "1"), exist_ok=True)
         if name in BAD:
-            linear(os.path.join(folder, name, "1", "model.onnx"), 1.0)
+            save(os.path.join(folder, name, "1", "model.onnx"), 1.0)
         write(os.path.join(folder, name, "config.pbtxt"), text)
 
 
@@ -177,6 +192,7 @@ def test_warm(server):
     """What warms a model up is no request of anybody's."""
     stats = server.json("GET", "/v2/models/warm/stats")[1]["model_stats"][0]
     assert stats["inference_count"] == stats["execution_count"] == 0, stats
+    assert server.infer("warm_words", [list("abcd")], datatype="BYTES")[0] == 200
     assert not any("warmup" in line for line in server.said if line.startswith("kiln: warm,"))
 
 
