@@ -14,6 +14,9 @@
 
 #include <kiln/kiln.h>
 
+#include "base/words.h"
+#include "scoped.h"
+
 #define CLI_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
 #define CLI_ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 /* Behind a noun, for "%s": "1 node", "2 nodes". */
@@ -28,14 +31,7 @@ typedef enum cli_exit {
     CLI_MISUSED = 2 /* an unknown command, option, value or name */
 } cli_exit;
 
-/* Returns where a call of the library fails, the status or, with the failure said, CLI_FAILED. */
-#define CLI_RETURN_IF_ERROR(expression)               \
-    do {                                              \
-        const kiln_status cli_status_ = (expression); \
-        if (cli_status_ != KILN_OK) {                 \
-            return cli_status_;                       \
-        }                                             \
-    } while (0)
+/* Returns where a call of the library fails, with the failure said. */
 #define CLI_FAIL_IF_ERROR(expression)  \
     do {                               \
         if ((expression) != KILN_OK) { \
@@ -49,6 +45,23 @@ typedef enum cli_exit {
             return cli_exit_;                    \
         }                                        \
     } while (0)
+
+/* --- what ends with its scope --- */
+
+/* An object of the library's: CLI_OWNED(engine) engine = NULL; */
+#define CLI_OWNED(type) SCOPED(cli_end_##type) kiln_##type *
+#define CLI_ENDS(type, end)                                \
+    static inline void cli_end_##type(kiln_##type **owned) \
+    {                                                      \
+        end(*owned);                                       \
+    }
+CLI_ENDS(batch_folder, kiln_batch_folder_close)
+CLI_ENDS(build, kiln_build_destroy)
+CLI_ENDS(cache_list, kiln_cache_list_destroy)
+CLI_ENDS(context, kiln_context_destroy)
+CLI_ENDS(engine, kiln_engine_release)
+CLI_ENDS(issue_list, kiln_issue_list_destroy)
+CLI_ENDS(network, kiln_network_destroy)
 
 /* --- options (cli_options.c) --- */
 
@@ -107,9 +120,7 @@ typedef struct cli_example {
 
 typedef struct cli_command {
     const char *name;
-    const char *operands; /* "MODEL", or "" */
-    size_t least;         /* how many operands there must and may be */
-    size_t most;
+    const char *operands;    /* "MODEL", "MODEL...", "[COMMAND]" for one that may be left out, "" */
     const char *summary;     /* a few words */
     const char *description; /* paragraphs, divided by "\n\n"; one that begins with spaces is
                                 printed as it stands */
@@ -117,7 +128,7 @@ typedef struct cli_command {
     const cli_example *examples;
     size_t size;          /* of its settings, which begin as */
     const void *defaults; /* this (CLI_SETTINGS) */
-    /* With the settings read, and `most` operands, NULL where absent. */
+    /* With the settings read, and operands that end with NULL. */
     cli_exit (*run)(const struct cli_command *self, void *settings, const char **operands);
     bool tells_errors; /* its text is a list of errors, which --quiet leaves */
 } cli_command;
@@ -163,10 +174,15 @@ cli_exit cli_look_at_output(const char *path);
 /* Reads the value of an option of a command's own into its field. */
 cli_exit cli_option_read(const cli_command *command, const cli_option *option, const char *value,
                          void *field);
+/* Whether the word, "" never, is one of `words` with blanks between them. */
+bool cli_has_word(const char *words, const char *word);
+bool cli_ends_with(const char *text, const char *ending);
 /* The last name of a path. */
 const char *cli_file_name(const char *path);
 /* A number that fills all of `text`. */
 bool cli_number(const char *text, double *number);
+/* "A" or "A:B": how many numbers that is; 0: it is of another form. */
+int cli_numbers_read(const char *text, double numbers[2]);
 /* The candidate that `word` was probably meant to be, or NULL. */
 const char *cli_closest(const char *word, const char *const *candidates, size_t count);
 
@@ -180,7 +196,7 @@ void cli_manual_command(const cli_command *command);
 
 /* --- memory (cli_memory.c) --- */
 
-/* Ends the program with CLI_FAILED when memory is exhausted. */
+/* End the program with CLI_FAILED when memory is exhausted. What is allocated is zeroed. */
 void *cli_allocate(size_t size);
 void *cli_grow(void *memory, size_t size);
 
@@ -227,6 +243,8 @@ typedef struct cli_text {
     size_t capacity;
 } cli_text;
 
+/* One that ends with its scope. */
+#define CLI_TEXT_SCOPED SCOPED(cli_text_finish) cli_text
 void cli_text_append(cli_text *text, const char *data, size_t size);
 void cli_text_printf(cli_text *text, const char *format, ...) CLI_PRINTF(2, 3);
 void cli_text_add(cli_text *text, const char *string);
@@ -238,6 +256,9 @@ cli_exit cli_text_save(const cli_text *text, const char *path);
 
 /* Bytes of the well-formed UTF-8 sequence at `text`; 0 at the end, or when there is none. */
 size_t cli_utf8_length(const char *text);
+
+/* How many of `size` bytes are left where at most `most` are kept, and no character is cut. */
+size_t cli_utf8_cut(const char *text, size_t size, size_t most);
 
 /* `source` with bytes that are not printable UTF-8 written as \xNN, and line ends as \n. The caller
  * frees it. */
@@ -275,6 +296,10 @@ typedef struct cli_table {
 /* `headings` has one string for each letter of `alignment`; NULL: none. Both are static. */
 void cli_table_init(cli_table *table, const char *alignment, const char *const *headings);
 void cli_table_add(cli_table *table, const char *cell);
+/* Several. */
+#define CLI_TABLE_ADD(table, ...) \
+    cli_table_add_all((table), (const char *const[]){__VA_ARGS__, NULL})
+void cli_table_add_all(cli_table *table, const char *const *cells);
 void cli_table_printf(cli_table *table, const char *format, ...) CLI_PRINTF(2, 3);
 /* Prints it `indent` columns in, and frees it. On a terminal that is too narrow, the widest column
  * of text is shortened. */
@@ -308,6 +333,14 @@ void cli_progress_set(double fraction);
  * stands still is seen to be at work. From the thread that began. */
 void cli_progress_phase(const char *name);
 void cli_progress_end(void);
+/* Runs `call` meanwhile; returns where it fails, the status. */
+#define CLI_WITH_PROGRESS(what, call)                  \
+    do {                                               \
+        cli_progress_begin(what);                      \
+        const kiln_status cli_status_within_ = (call); \
+        cli_progress_end();                            \
+        KLN_RETURN_IF_ERROR(cli_status_within_);       \
+    } while (0)
 /* Takes the line off the terminal for a message; the next tick draws it again. */
 void cli_progress_hide(void);
 

@@ -50,7 +50,7 @@ kiln_status cli_accuracy_run(kiln_context *context, const kiln_engine *engine,
                              const kiln_named_tensor *inputs, size_t count,
                              kiln_named_tensor *outputs, size_t output_count)
 {
-    kiln_named_tensor *taken = calloc(count + 1, sizeof *taken);
+    SCOPED_HEAP kiln_named_tensor *taken = calloc(count + 1, sizeof *taken);
     kiln_binding first = {.struct_size = sizeof first};
     const bool is_single = count == 1 && kiln_engine_input_count(engine) == 1 &&
                            kiln_engine_input(engine, 0, &first) == KILN_OK;
@@ -67,30 +67,24 @@ kiln_status cli_accuracy_run(kiln_context *context, const kiln_engine *engine,
     for (size_t i = 0; i < output_count; i++) {
         outputs[i].tensor = (kiln_tensor){.data = NULL};
     }
-    const kiln_status status =
-        kiln_context_run_tensors(context, taken, taken_count, outputs, output_count);
-    free(taken);
-    return status;
+    return kiln_context_run_tensors(context, taken, taken_count, outputs, output_count);
 }
 
 kiln_status cli_accuracy_read(const kiln_tensor *tensor, cli_numbers *numbers)
 {
     int64_t elements = 0;
-    kiln_status status = kiln_shape_elements(&tensor->desc.shape, &elements);
+    KLN_RETURN_IF_ERROR(kiln_shape_elements(&tensor->desc.shape, &elements));
     const size_t count = (size_t)elements;
-    double *read = status == KILN_OK ? malloc((count + 1) * sizeof *read) : NULL;
-    float *values = read != NULL ? malloc((count + 1) * sizeof *values) : NULL;
-    *numbers = (cli_numbers){.values = values, .count = count};
-    if (values != NULL) {
-        status = kiln_tensor_read(tensor, 0, count, read);
-        for (size_t i = 0; status == KILN_OK && i < count; i++) {
-            values[i] = (float)read[i];
-        }
-    } else if (status == KILN_OK) {
-        status = KILN_ERROR_OUT_OF_MEMORY;
+    SCOPED_HEAP double *read = malloc((count + 1) * sizeof *read);
+    *numbers = (cli_numbers){.values = malloc((count + 1) * sizeof(float)), .count = count};
+    if (read == NULL || numbers->values == NULL) {
+        return KILN_ERROR_OUT_OF_MEMORY;
     }
-    free(read);
-    return status;
+    KLN_RETURN_IF_ERROR(kiln_tensor_read(tensor, 0, count, read));
+    for (size_t i = 0; i < count; i++) {
+        numbers->values[i] = (float)read[i];
+    }
+    return KILN_OK;
 }
 
 static kiln_status keep_outputs(cli_accuracy *accuracy, const kiln_named_tensor *outputs)
@@ -105,10 +99,7 @@ static kiln_status keep_outputs(cli_accuracy *accuracy, const kiln_named_tensor 
     memset(&grown[first], 0, accuracy->output_count * sizeof *grown);
     accuracy->batch_count++;
     for (size_t i = 0; i < accuracy->output_count; i++) {
-        const kiln_status status = cli_accuracy_read(&outputs[i].tensor, &grown[first + i]);
-        if (status != KILN_OK) {
-            return status;
-        }
+        KLN_RETURN_IF_ERROR(cli_accuracy_read(&outputs[i].tensor, &grown[first + i]));
     }
     return KILN_OK;
 }
@@ -135,20 +126,14 @@ static kiln_status compare_outputs(cli_accuracy *accuracy, const kiln_named_tens
     for (size_t i = 0; i < accuracy->output_count; i++) {
         cli_output_error *error = &accuracy->outputs[i];
         const cli_numbers expected = accuracy->expected[batch * accuracy->output_count + i];
-        cli_numbers found = {.values = NULL};
-        const kiln_status status = cli_accuracy_read(&outputs[i].tensor, &found);
-        if (status == KILN_OK) {
-            cli_deviation_add(&error->of, expected, found);
-            if (expected.count == found.count) {
-                compare_rows(error, &outputs[i].tensor.desc.shape, expected.values, found.values,
-                             found.count);
-            }
-            error->misshapen += expected.count != found.count;
+        SCOPED(cli_numbers_finish) cli_numbers found = {.values = NULL};
+        KLN_RETURN_IF_ERROR(cli_accuracy_read(&outputs[i].tensor, &found));
+        cli_deviation_add(&error->of, expected, found);
+        if (expected.count == found.count) {
+            compare_rows(error, &outputs[i].tensor.desc.shape, expected.values, found.values,
+                         found.count);
         }
-        free(found.values);
-        if (status != KILN_OK) {
-            return status;
-        }
+        error->misshapen += expected.count != found.count;
     }
     return KILN_OK;
 }
@@ -156,35 +141,33 @@ static kiln_status compare_outputs(cli_accuracy *accuracy, const kiln_named_tens
 /* Every batch through `engine`: its results are kept where it is the model's own, else compared. */
 static kiln_status run_all(cli_accuracy *accuracy, kiln_engine *engine)
 {
-    kiln_context *context = NULL;
-    kiln_batch_folder *folder = NULL;
+    CLI_OWNED(context) context = NULL;
+    CLI_OWNED(batch_folder) folder = NULL;
     const bool keeps = engine == accuracy->before;
     const size_t most = keeps || accuracy->most_batches == 0 ? SIZE_MAX : accuracy->most_batches;
-    kiln_named_tensor *outputs = calloc(accuracy->output_count + 1, sizeof *outputs);
-    kiln_status status = outputs != NULL ? kiln_batch_folder_open(accuracy->batches, &folder)
-                                         : KILN_ERROR_OUT_OF_MEMORY;
-    status = status == KILN_OK ? kiln_context_create(engine, NULL, &context) : status;
-    for (size_t i = 0; status == KILN_OK && i < accuracy->output_count; i++) {
+    SCOPED_HEAP kiln_named_tensor *outputs = calloc(accuracy->output_count + 1, sizeof *outputs);
+    if (outputs == NULL) {
+        return KILN_ERROR_OUT_OF_MEMORY;
+    }
+    KLN_RETURN_IF_ERROR(kiln_batch_folder_open(accuracy->batches, &folder));
+    KLN_RETURN_IF_ERROR(kiln_context_create(engine, NULL, &context));
+    for (size_t i = 0; i < accuracy->output_count; i++) {
         outputs[i].name = accuracy->outputs[i].name;
     }
     const kiln_batch_source source = kiln_batch_folder_source(folder);
-    for (size_t batch = 0; status == KILN_OK && batch < most; batch++) {
+    for (size_t batch = 0; batch < most; batch++) {
         const kiln_named_tensor *inputs = NULL;
         size_t count = 0;
-        status = source.next(source.user, &inputs, &count);
-        if (status != KILN_OK || count == 0) {
+        KLN_RETURN_IF_ERROR(source.next(source.user, &inputs, &count));
+        if (count == 0) {
             break;
         }
-        status = cli_accuracy_run(context, engine, inputs, count, outputs, accuracy->output_count);
-        if (status == KILN_OK) {
-            status =
-                keeps ? keep_outputs(accuracy, outputs) : compare_outputs(accuracy, outputs, batch);
-        }
+        KLN_RETURN_IF_ERROR(
+            cli_accuracy_run(context, engine, inputs, count, outputs, accuracy->output_count));
+        KLN_RETURN_IF_ERROR(keeps ? keep_outputs(accuracy, outputs)
+                                  : compare_outputs(accuracy, outputs, batch));
     }
-    kiln_context_destroy(context);
-    kiln_batch_folder_close(folder);
-    free(outputs);
-    return status;
+    return KILN_OK;
 }
 
 /* --- begin and end --- */
@@ -214,22 +197,19 @@ static void choose_backend(kiln_build_options *build)
 kiln_status cli_accuracy_begin(cli_accuracy *accuracy)
 {
     choose_backend(&accuracy->build);
-    kiln_status status =
-        kiln_engine_build_file(accuracy->path, &accuracy->build, &accuracy->before);
-    if (status != KILN_OK) {
-        return status;
-    }
+    KLN_RETURN_IF_ERROR(
+        kiln_engine_build_file(accuracy->path, &accuracy->build, &accuracy->before));
     accuracy->output_count = kiln_engine_output_count(accuracy->before);
     accuracy->outputs = calloc(accuracy->output_count + 1, sizeof *accuracy->outputs);
     if (accuracy->outputs == NULL) {
         return KILN_ERROR_OUT_OF_MEMORY;
     }
-    for (size_t i = 0; status == KILN_OK && i < accuracy->output_count; i++) {
+    for (size_t i = 0; i < accuracy->output_count; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
-        status = kiln_engine_output(accuracy->before, i, &binding);
+        KLN_RETURN_IF_ERROR(kiln_engine_output(accuracy->before, i, &binding));
         accuracy->outputs[i].name = binding.name;
     }
-    return status == KILN_OK ? run_all(accuracy, accuracy->before) : status;
+    return run_all(accuracy, accuracy->before);
 }
 
 static void forget(cli_accuracy *accuracy)
@@ -269,16 +249,12 @@ kiln_status cli_accuracy_build(const cli_accuracy *accuracy, kiln_network *netwo
 
 static kiln_status convert_and_run(cli_accuracy *accuracy, const kiln_precision_options *how)
 {
-    kiln_network *network = NULL;
-    kiln_engine *engine = NULL;
-    kiln_status status = kiln_network_from_onnx(accuracy->path, &network);
-    status = status == KILN_OK ? kiln_network_convert(network, how, NULL) : status;
-    status =
-        status == KILN_OK ? cli_accuracy_build(accuracy, network, how->precision, &engine) : status;
-    status = status == KILN_OK ? run_all(accuracy, engine) : status;
-    kiln_engine_release(engine);
-    kiln_network_destroy(network);
-    return status;
+    CLI_OWNED(network) network = NULL;
+    CLI_OWNED(engine) engine = NULL;
+    KLN_RETURN_IF_ERROR(kiln_network_from_onnx(accuracy->path, &network));
+    KLN_RETURN_IF_ERROR(kiln_network_convert(network, how, NULL));
+    KLN_RETURN_IF_ERROR(cli_accuracy_build(accuracy, network, how->precision, &engine));
+    return run_all(accuracy, engine);
 }
 
 cli_target cli_accuracy_reached(const cli_accuracy *accuracy)
@@ -304,7 +280,7 @@ bool cli_accuracy_suffices(const cli_accuracy *accuracy, cli_target target)
 kiln_status cli_accuracy_measure(cli_accuracy *accuracy, const char *const *kept, size_t count)
 {
     kiln_precision_options how = accuracy->how;
-    const char **names = calloc(how.keep_node_count + count + 1, sizeof *names);
+    SCOPED_HEAP const char **names = calloc(how.keep_node_count + count + 1, sizeof *names);
     if (names == NULL) {
         return KILN_ERROR_OUT_OF_MEMORY;
     }
@@ -316,11 +292,9 @@ kiln_status cli_accuracy_measure(cli_accuracy *accuracy, const char *const *kept
     for (size_t i = 0; i < accuracy->output_count; i++) {
         accuracy->outputs[i] = (cli_output_error){.name = accuracy->outputs[i].name};
     }
-    kiln_status status = convert_and_run(accuracy, &how);
+    const kiln_status status = convert_and_run(accuracy, &how);
     /* With all of these kept nothing is left to convert: that costs nothing. */
-    status = status == KILN_ERROR_UNSUPPORTED && count > 0 ? KILN_OK : status;
-    free(names);
-    return status;
+    return status == KILN_ERROR_UNSUPPORTED && count > 0 ? KILN_OK : status;
 }
 
 /* --- what came of it --- */
@@ -331,7 +305,7 @@ void cli_accuracy_print(const cli_accuracy *accuracy)
 {
     for (size_t i = 0; i < accuracy->output_count; i++) {
         const cli_output_error *o = &accuracy->outputs[i];
-        char *name = cli_printable(o->name);
+        SCOPED_HEAP char *name = cli_printable(o->name);
         (void)printf(
             "\"%s\": signal to noise %.1f dB, largest difference %.4g of %.4g, on %zu batch%s\n",
             name, cli_decibels(&o->of), o->of.worst, o->of.largest, accuracy->batch_count,
@@ -340,16 +314,14 @@ void cli_accuracy_print(const cli_accuracy *accuracy)
             (void)printf("\"%s\": its shape is another for %zu of %zu batches\n", name,
                          o->misshapen, accuracy->batch_count);
         }
-        free(name);
     }
     for (size_t i = 0, shown = 0; i < accuracy->node_count && shown < MOST_SHOWN; i++) {
         const cli_node_cost *node = &accuracy->nodes[i];
         if (!isfinite(node->decibels)) {
             continue;
         }
-        char *name = cli_printable(node->name);
+        SCOPED_HEAP char *name = cli_printable(node->name);
         (void)printf("%s%s (%s) alone: %.1f dB%s\n", shown++ == 0 ? "those that hurt most: " : "  ",
                      name, node->operator_type, node->decibels, node->is_kept ? ", kept" : "");
-        free(name);
     }
 }

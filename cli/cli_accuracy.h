@@ -20,6 +20,11 @@ typedef struct cli_numbers {
     size_t count;
 } cli_numbers;
 
+static inline void cli_numbers_finish(cli_numbers *numbers)
+{
+    free(numbers->values);
+}
+
 typedef struct cli_output_error {
     const char *name; /* the engine's */
     cli_deviation of;

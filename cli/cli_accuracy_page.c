@@ -173,12 +173,10 @@ cli_exit cli_accuracy_page(const cli_accuracy *accuracy, const kiln_precision_re
     if (kiln_precision_report_summary(report, &summary) != KILN_OK) {
         return cli_fail();
     }
-    cli_text page = {NULL, 0, 0};
+    CLI_TEXT_SCOPED page = {NULL, 0, 0};
     put_head(&page, accuracy, &summary, model);
     put_layers(&page, accuracy);
     put_costs(&page, accuracy);
     put_nodes(&page, report, summary.node_count);
-    const cli_exit done = cli_text_save(&page, output);
-    cli_text_finish(&page);
-    return done;
+    return cli_text_save(&page, output);
 }

@@ -52,15 +52,15 @@ static void weigh_nodes(cli_accuracy *accuracy)
 static kiln_status list_nodes(cli_accuracy *accuracy, const kiln_precision_report *report)
 {
     kiln_precision_summary summary = {.struct_size = sizeof summary};
-    kiln_status status = kiln_precision_report_summary(report, &summary);
+    KLN_RETURN_IF_ERROR(kiln_precision_report_summary(report, &summary));
     accuracy->nodes = calloc(summary.node_count + 1, sizeof *accuracy->nodes);
     if (accuracy->nodes == NULL) {
         return KILN_ERROR_OUT_OF_MEMORY;
     }
-    for (size_t i = 0; status == KILN_OK && i < summary.node_count; i++) {
+    for (size_t i = 0; i < summary.node_count; i++) {
         kiln_precision_node node = {.struct_size = sizeof node};
-        status = kiln_precision_report_node(report, i, &node);
-        if (status == KILN_OK && node.reason == KILN_PRECISION_CONVERTED) {
+        KLN_RETURN_IF_ERROR(kiln_precision_report_node(report, i, &node));
+        if (node.reason == KILN_PRECISION_CONVERTED) {
             accuracy->nodes[accuracy->node_count++] =
                 (cli_node_cost){.name = node.output[0] != '\0' ? node.output : node.name,
                                 .operator_type = node.operator_type,
@@ -69,7 +69,7 @@ static kiln_status list_nodes(cli_accuracy *accuracy, const kiln_precision_repor
         }
     }
     weigh_nodes(accuracy);
-    return status;
+    return KILN_OK;
 }
 
 /* Batches that are enough to say which node costs more. */
@@ -77,34 +77,34 @@ static kiln_status list_nodes(cli_accuracy *accuracy, const kiln_precision_repor
 
 kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_report *report)
 {
-    kiln_status status = list_nodes(accuracy, report);
+    KLN_RETURN_IF_ERROR(list_nodes(accuracy, report));
     const kiln_precision precision = accuracy->how.precision;
-    const bool is_half = precision == KILN_PRECISION_FP16 || precision == KILN_PRECISION_BF16;
-    if (status == KILN_OK && is_half) {
+    if (precision == KILN_PRECISION_FP16 || precision == KILN_PRECISION_BF16) {
         put_free_first(accuracy);
     }
     const size_t first = accuracy->free_count;
-    const char **others = calloc(accuracy->node_count + 1, sizeof *others);
+    SCOPED_HEAP const char **others = calloc(accuracy->node_count + 1, sizeof *others);
+    if (others == NULL) {
+        return KILN_ERROR_OUT_OF_MEMORY;
+    }
     accuracy->most_batches = RANKED_BY;
-    for (size_t i = first; status == KILN_OK && others != NULL && i < accuracy->node_count; i++) {
+    for (size_t i = first; i < accuracy->node_count; i++) {
         size_t count = 0;
         for (size_t k = 0; k < accuracy->node_count; k++) {
             if (k != i) {
                 others[count++] = accuracy->nodes[k].name;
             }
         }
-        status = cli_accuracy_measure(accuracy, others, count);
+        KLN_RETURN_IF_ERROR(cli_accuracy_measure(accuracy, others, count));
         accuracy->nodes[i].decibels = cli_accuracy_reached(accuracy).decibels;
         cli_progress_set((double)(i + 1) / (double)accuracy->node_count);
     }
-    status = status == KILN_OK && others == NULL ? KILN_ERROR_OUT_OF_MEMORY : status;
-    free(others);
     accuracy->most_batches = 0;
-    if (status == KILN_OK && accuracy->node_count > first) {
+    if (accuracy->node_count > first) {
         qsort(accuracy->nodes + first, accuracy->node_count - first, sizeof *accuracy->nodes,
               compare_costs);
     }
-    return status;
+    return KILN_OK;
 }
 
 /* --- the search --- */
@@ -157,10 +157,7 @@ static kiln_status search_order(cli_accuracy *accuracy, cli_target target, kept_
     size_t most = all; /* with one left, or nothing would be converted */
     while (least < most) {
         const size_t tried = (least + most) / 2;
-        const kiln_status status = cli_accuracy_measure(accuracy, order->names, tried);
-        if (status != KILN_OK) {
-            return status;
-        }
+        KLN_RETURN_IF_ERROR(cli_accuracy_measure(accuracy, order->names, tried));
         if (cli_accuracy_suffices(accuracy, target)) {
             most = tried;
         } else {
@@ -191,22 +188,22 @@ static void move_to(kept_order *order, size_t from, size_t to)
 static kiln_status take_back(cli_accuracy *accuracy, cli_target target, kept_order *order)
 {
     const double most = pow(10, -target.decibels / 10);
-    kiln_status status = cli_accuracy_measure(accuracy, order->names, order->count);
+    KLN_RETURN_IF_ERROR(cli_accuracy_measure(accuracy, order->names, order->count));
     double noise = pow(10, -cli_accuracy_reached(accuracy).decibels / 10);
     int tried = 0;
-    for (size_t i = order->count; status == KILN_OK && i-- > accuracy->free_count;) {
+    for (size_t i = order->count; i-- > accuracy->free_count;) {
         if (noise + pow(10, -order->nodes[i]->decibels / 10) > most || tried == MOST_TAKEN_BACK) {
             continue;
         }
         tried++;
         move_to(order, i, order->count - 1);
-        status = cli_accuracy_measure(accuracy, order->names, order->count - 1);
-        if (status == KILN_OK && cli_accuracy_suffices(accuracy, target)) {
+        KLN_RETURN_IF_ERROR(cli_accuracy_measure(accuracy, order->names, order->count - 1));
+        if (cli_accuracy_suffices(accuracy, target)) {
             noise = pow(10, -cli_accuracy_reached(accuracy).decibels / 10);
             order->count--;
         }
     }
-    return status;
+    return KILN_OK;
 }
 
 static bool is_better(const kept_order *a, const kept_order *b)

@@ -97,10 +97,7 @@ static void print_inputs(const kiln_engine *engine, kiln_context *context)
         }
         char shape[256];
         (void)kiln_shape_format(&tensor.desc.shape, shape, sizeof shape);
-        cli_table_add(&table, "input");
-        cli_table_add(&table, binding.name);
-        cli_table_add(&table, kiln_dtype_name(binding.dtype));
-        cli_table_add(&table, shape);
+        CLI_TABLE_ADD(&table, "input", binding.name, kiln_dtype_name(binding.dtype), shape);
     }
     cli_table_print(&table, 0);
 }
@@ -120,13 +117,11 @@ static void print_text(const char *path, const kiln_engine *engine, kiln_context
                        measurement *found)
 {
     char backend[200];
-    char text[5][32];
-    char *printable = cli_printable(path);
+    char text[3][32];
     double figures[CLI_TIME_FIGURES];
     cli_times_figures(found->times, figures);
     cli_model_backend(engine, backend, sizeof backend);
-    (void)printf("%s\n%s\n\n", printable, backend);
-    free(printable);
+    cli_model_print(path, engine);
     print_inputs(engine, context);
     cli_duration_format((double)found->warmup.total_nanoseconds, text[0], sizeof text[0]);
     cli_duration_format((double)found->warmup.first_nanoseconds, text[1], sizeof text[1]);
@@ -227,57 +222,43 @@ static cli_exit print_json(const char *path, const kiln_engine *engine, kiln_con
 
 /* --- the command --- */
 
-static kiln_status measure_raw(kiln_engine *engine, kiln_context *context,
-                               const bench_settings *settings, cli_raw_times *found)
+static kiln_status measure_all(kiln_engine *engine, kiln_context *context,
+                               const bench_settings *settings, measurement *found)
 {
+    const kiln_graph_policy graphs = (kiln_graph_policy)settings->model.graph;
     const size_t least = (size_t)settings->iterations;
-    cli_progress_begin("comparing");
-    const kiln_status status =
-        kiln_engine_device(engine) >= 0
-            ? cli_gpu_compare_raw(engine, context, (kiln_graph_policy)settings->model.graph,
-                                  settings->duration, least, found)
-            : cli_raw_measure(context, settings->duration, least, found);
-    cli_progress_end();
-    return status;
+    CLI_WITH_PROGRESS("warming up", warm_up(context, settings, found));
+    CLI_WITH_PROGRESS("measuring", measure(context, settings, found));
+    if (kiln_engine_device(engine) >= 0) {
+        CLI_WITH_PROGRESS(
+            "measuring the GPU",
+            cli_gpu_measure(engine, context, graphs, settings->duration, least, &found->gpu));
+    }
+    if (settings->compare_raw) {
+        CLI_WITH_PROGRESS("comparing",
+                          kiln_engine_device(engine) >= 0
+                              ? cli_gpu_compare_raw(engine, context, graphs, settings->duration,
+                                                    least, &found->raw)
+                              : cli_raw_measure(context, settings->duration, least, &found->raw));
+    }
+    if (settings->layers) {
+        CLI_WITH_PROGRESS("measuring layers",
+                          cli_layers_measure(found->layers.context, settings->duration, least));
+    }
+    return KILN_OK;
 }
 
 static cli_exit bench(const cli_command *self, const char *path, const bench_settings *settings,
                       kiln_engine *engine, kiln_context *context, cli_inputs *inputs,
                       measurement *found)
 {
-    cli_exit result = cli_inputs_bind(self, &settings->inputs, engine, context, inputs);
+    CLI_RETURN_UNLESS_DONE(cli_inputs_bind(self, &settings->inputs, engine, context, inputs));
     /* What cannot be is refused before anything is measured. */
-    if (result == CLI_DONE && settings->layers) {
-        result = cli_layers_open(self, path, &settings->model, &settings->inputs, engine,
-                                 &found->layers);
+    if (settings->layers) {
+        CLI_RETURN_UNLESS_DONE(cli_layers_open(self, path, &settings->model, &settings->inputs,
+                                               engine, &found->layers));
     }
-    CLI_RETURN_UNLESS_DONE(result);
-    cli_progress_begin("warming up");
-    kiln_status status = warm_up(context, settings, found);
-    cli_progress_end();
-    if (status == KILN_OK) {
-        cli_progress_begin("measuring");
-        status = measure(context, settings, found);
-        cli_progress_end();
-    }
-    if (status == KILN_OK && kiln_engine_device(engine) >= 0) {
-        cli_progress_begin("measuring the GPU");
-        status = cli_gpu_measure(engine, context, (kiln_graph_policy)settings->model.graph,
-                                 settings->duration, (size_t)settings->iterations, &found->gpu);
-        cli_progress_end();
-    }
-    if (status == KILN_OK && settings->compare_raw) {
-        status = measure_raw(engine, context, settings, &found->raw);
-    }
-    if (status == KILN_OK && settings->layers) {
-        cli_progress_begin("measuring layers");
-        status = cli_layers_measure(found->layers.context, settings->duration,
-                                    (size_t)settings->iterations);
-        cli_progress_end();
-    }
-    if (status != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_FAIL_IF_ERROR(measure_all(engine, context, settings, found));
     if (settings->json) {
         return print_json(path, engine, context, settings->layers, found);
     }
@@ -291,11 +272,9 @@ static cli_exit plot(const char *file, const char *path, const kiln_engine *engi
                      const cli_sweep *sweep)
 {
     char backend[200];
-    char *title = cli_printable(cli_file_name(path));
+    SCOPED_HEAP char *title = cli_printable(cli_file_name(path));
     cli_model_backend(engine, backend, sizeof backend);
-    const cli_exit result = cli_plot_write(file, title, backend, sweep);
-    free(title);
-    return result;
+    return cli_plot_write(file, title, backend, sweep);
 }
 
 static cli_exit show_load(const char *path, const kiln_engine *engine,
@@ -306,11 +285,7 @@ static cli_exit show_load(const char *path, const kiln_engine *engine,
         cli_sweep_add(document, sweep);
         return cli_json_print(document);
     }
-    char backend[200];
-    char *printable = cli_printable(path);
-    cli_model_backend(engine, backend, sizeof backend);
-    (void)printf("%s\n%s\n\n", printable, backend);
-    free(printable);
+    cli_model_print(path, engine);
     cli_sweep_print(sweep);
     return CLI_DONE;
 }
@@ -318,64 +293,51 @@ static cli_exit show_load(const char *path, const kiln_engine *engine,
 static cli_exit bench_load(const cli_command *self, const char *path,
                            const bench_settings *settings, kiln_engine *engine)
 {
-    cli_sweep sweep = {.points = NULL};
+    SCOPED(cli_sweep_finish) cli_sweep sweep = {.points = NULL};
     if (settings->layers || settings->compare_raw) {
         return cli_misuse(self,
                           "--%s looks at one inference after the other: not with --batches, "
                           "--contexts, --streams, --ahead, --callers or --plot",
                           settings->layers ? "layers" : "compare-raw");
     }
-    cli_exit result = cli_sweep_plan(self, &settings->sweep, engine, &settings->inputs, &sweep);
-    if (result == CLI_DONE) {
-        result =
-            cli_sweep_measure(self, &settings->model, &settings->inputs, engine, settings->warmup,
-                              settings->duration, (uint64_t)settings->iterations, &sweep);
-    }
-    if (result == CLI_DONE) {
-        result = show_load(path, engine, settings, &sweep);
-    }
-    if (result == CLI_DONE && settings->sweep.plot != NULL) {
-        result = plot(settings->sweep.plot, path, engine, &sweep);
-    }
-    cli_sweep_finish(&sweep);
-    return result;
+    CLI_RETURN_UNLESS_DONE(
+        cli_sweep_plan(self, &settings->sweep, engine, &settings->inputs, &sweep));
+    CLI_RETURN_UNLESS_DONE(cli_sweep_measure(self, &settings->model, &settings->inputs, engine,
+                                             settings->warmup, settings->duration,
+                                             (uint64_t)settings->iterations, &sweep));
+    CLI_RETURN_UNLESS_DONE(show_load(path, engine, settings, &sweep));
+    return settings->sweep.plot != NULL ? plot(settings->sweep.plot, path, engine, &sweep)
+                                        : CLI_DONE;
+}
+
+static void finish(measurement *found)
+{
+    cli_layers_close(&found->layers);
+    kiln_histogram_destroy(found->times);
+    cli_gpu_finish(&found->gpu);
+    cli_raw_finish(&found->raw);
 }
 
 static cli_exit bench_alone(const cli_command *self, const char *path,
                             const bench_settings *settings, kiln_engine *engine)
 {
-    kiln_context *context = NULL;
-    cli_inputs inputs = {NULL, NULL, 0};
-    measurement found = {.times = NULL};
-    cli_exit result = cli_model_context(&settings->model, engine, &context);
-    if (result == CLI_DONE) {
-        result = bench(self, path, settings, engine, context, &inputs, &found);
-    }
-    cli_layers_close(&found.layers);
-    kiln_context_destroy(context);
-    cli_inputs_finish(&inputs);
-    kiln_histogram_destroy(found.times);
-    cli_gpu_finish(&found.gpu);
-    cli_raw_finish(&found.raw);
-    return result;
+    SCOPED(cli_inputs_finish) cli_inputs inputs = {NULL, NULL, 0};
+    CLI_OWNED(context) context = NULL;
+    SCOPED(finish) measurement found = {.times = NULL};
+    CLI_RETURN_UNLESS_DONE(cli_model_context(&settings->model, engine, &context));
+    return bench(self, path, settings, engine, context, &inputs, &found);
 }
 
 static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
     bench_settings *settings = given;
-    kiln_engine *engine = NULL;
+    CLI_OWNED(engine) engine = NULL;
     settings->model.shapes = &settings->inputs;
-    cli_exit result = cli_sweep_batches(self, &settings->sweep, &settings->inputs.smallest,
-                                        &settings->inputs.largest);
-    if (result == CLI_DONE) {
-        result = cli_model_open(self, operands[0], &settings->model, &engine);
-    }
-    if (result == CLI_DONE) {
-        result = (cli_sweep_is_asked(&settings->sweep) ? bench_load : bench_alone)(
-            self, operands[0], settings, engine);
-    }
-    kiln_engine_release(engine);
-    return result;
+    CLI_RETURN_UNLESS_DONE(cli_sweep_batches(self, &settings->sweep, &settings->inputs.smallest,
+                                             &settings->inputs.largest));
+    CLI_RETURN_UNLESS_DONE(cli_model_open(self, operands[0], &settings->model, &engine));
+    return (cli_sweep_is_asked(&settings->sweep) ? bench_load : bench_alone)(self, operands[0],
+                                                                             settings, engine);
 }
 
 static const cli_option options[] = {
@@ -416,8 +378,6 @@ static const cli_example examples[] = {
 const cli_command cli_command_bench = {
     .name = "bench",
     .operands = "MODEL",
-    .least = 1,
-    .most = 1,
     .summary = "measure the latency and throughput of a model",
     .description =
         "Runs MODEL again and again, one inference after the other, and shows how long one took "

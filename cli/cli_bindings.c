@@ -11,21 +11,9 @@
 static int read_numbers(const char *text, char **name, double numbers[2])
 {
     const char *equals = strrchr(text, '=');
-    char first[64];
-    if (equals == NULL || equals == text) {
-        return 0;
-    }
-    const char *colon = strchr(equals, ':');
-    const size_t length = colon != NULL ? (size_t)(colon - equals - 1) : strlen(equals + 1);
-    if (length >= sizeof first) {
-        return 0;
-    }
-    (void)snprintf(first, sizeof first, "%.*s", (int)length, equals + 1);
-    if (!cli_number(first, &numbers[0]) || (colon != NULL && !cli_number(colon + 1, &numbers[1]))) {
-        return 0;
-    }
-    *name = strndup(text, (size_t)(equals - text));
-    return *name == NULL ? 0 : colon != NULL ? 2 : 1;
+    const int count = equals == NULL || equals == text ? 0 : cli_numbers_read(equals + 1, numbers);
+    *name = count > 0 ? strndup(text, (size_t)(equals - text)) : NULL;
+    return *name == NULL ? 0 : count;
 }
 
 /* The one of that name, which takes over `name`, or a new one. */
@@ -95,14 +83,13 @@ cli_exit cli_bindings_read(const cli_command *command, cli_bindings *b)
     b->numbers = cli_grow(NULL, (most + 1) * sizeof *b->numbers);
     b->zeros = cli_grow(NULL, (most + 1) * sizeof *b->zeros);
     for (size_t i = 0; result == CLI_DONE && i < b->ranges.count; i++) {
-        char *name = NULL;
+        SCOPED_HEAP char *name = NULL;
         double bounds[2];
         if (read_numbers(b->ranges.items[i], &name, bounds) != 2 || !(bounds[0] < bounds[1])) {
             result =
                 cli_misuse(command, "--range \"%.200s\": NAME=LOW:HIGH is needed, the lower first",
                            b->ranges.items[i]);
         }
-        free(name);
     }
     for (size_t i = 0; result == CLI_DONE && i < b->scales.count; i++) {
         result = read_scale(command, b, i);
@@ -119,17 +106,17 @@ cli_exit cli_bindings_read(const cli_command *command, cli_bindings *b)
 
 kiln_status cli_bindings_set_ranges(const cli_bindings *b, kiln_range_table **table)
 {
-    kiln_status status =
-        b->ranges.count != 0 && *table == NULL ? kiln_range_table_create(table) : KILN_OK;
-    for (size_t i = 0; status == KILN_OK && i < b->ranges.count; i++) {
-        char *name = NULL;
-        double bounds[2] = {0, 0};
-        status = read_numbers(b->ranges.items[i], &name, bounds) == 2
-                     ? kiln_range_table_set(*table, name, bounds[0], bounds[1])
-                     : KILN_ERROR_OUT_OF_MEMORY;
-        free(name);
+    if (b->ranges.count != 0 && *table == NULL) {
+        KLN_RETURN_IF_ERROR(kiln_range_table_create(table));
     }
-    return status;
+    for (size_t i = 0; i < b->ranges.count; i++) {
+        SCOPED_HEAP char *name = NULL;
+        double bounds[2] = {0, 0};
+        KLN_RETURN_IF_ERROR(read_numbers(b->ranges.items[i], &name, bounds) == 2
+                                ? kiln_range_table_set(*table, name, bounds[0], bounds[1])
+                                : KILN_ERROR_OUT_OF_MEMORY);
+    }
+    return KILN_OK;
 }
 
 void cli_bindings_finish(cli_bindings *b)

@@ -36,10 +36,9 @@ static void print_result(const build_settings *settings, kiln_engine *engine,
 {
     char backend[200];
     cli_model_backend(engine, backend, sizeof backend);
-    char *output = cli_printable(settings->output);
+    SCOPED_HEAP char *output = cli_printable(settings->output);
     (void)printf("%s\nbuilt with %s in %.2f s", output, backend,
                  (double)progress->nanoseconds / 1e9);
-    free(output);
     if (progress->reports > 0) {
         (void)printf(", memory grew by %.0f MiB", (double)progress->memory_bytes / CLI_MIB);
     }
@@ -53,10 +52,8 @@ static void print_result(const build_settings *settings, kiln_engine *engine,
         char shape[256];
         if (cli_binding_at(engine, i, &binding) == KILN_OK) {
             (void)kiln_shape_format(&binding.shape, shape, sizeof shape);
-            cli_table_add(&table, i < inputs ? "input" : "output");
-            cli_table_add(&table, binding.name);
-            cli_table_add(&table, kiln_dtype_name(binding.dtype));
-            cli_table_add(&table, shape);
+            CLI_TABLE_ADD(&table, i < inputs ? "input" : "output", binding.name,
+                          kiln_dtype_name(binding.dtype), shape);
         }
     }
     cli_table_print(&table, 0);
@@ -86,14 +83,8 @@ static void print_precision(const kiln_engine *engine)
     for (size_t i = 0; i < totals.node_count; i++) {
         if (kiln_precision_report_node(report, i, &node) == KILN_OK &&
             node.achieved != KILN_DTYPE_UNDEFINED && node.achieved != node.dtype) {
-            char *name = cli_printable(node.name[0] != '\0' ? node.name : node.output);
-            char *layer = cli_printable(node.layer);
-            cli_table_add(&table, name);
-            cli_table_add(&table, kiln_dtype_name(node.dtype));
-            cli_table_add(&table, kiln_dtype_name(node.achieved));
-            cli_table_add(&table, layer);
-            free(name);
-            free(layer);
+            CLI_TABLE_ADD(&table, node.name[0] != '\0' ? node.name : node.output,
+                          kiln_dtype_name(node.dtype), kiln_dtype_name(node.achieved), node.layer);
         }
     }
     if (totals.missed_count > 0) {
@@ -134,18 +125,14 @@ static kiln_status build_by_job(const build_settings *settings, const char *path
     kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
     limits.milliseconds = (uint64_t)(settings->time_limit * 1e3);
     limits.memory_bytes = (uint64_t)(settings->memory_limit * CLI_MIB);
-    kiln_build *build = NULL;
-    kiln_status status = kiln_build_start_file(path, options, &limits, &build);
-    if (status == KILN_OK) {
-        status = wait_for(build, engine, progress);
-    }
-    kiln_build_destroy(build);
-    return status;
+    CLI_OWNED(build) build = NULL;
+    KLN_RETURN_IF_ERROR(kiln_build_start_file(path, options, &limits, &build));
+    return wait_for(build, engine, progress);
 }
 
 static cli_exit build_and_save(const build_settings *settings, const char *path)
 {
-    kiln_issue_list *issues = NULL;
+    CLI_OWNED(issue_list) issues = NULL;
     kiln_build_options wanted = KILN_BUILD_OPTIONS_INIT;
     if (settings->build != NULL) {
         wanted = *settings->build;
@@ -154,7 +141,7 @@ static cli_exit build_and_save(const build_settings *settings, const char *path)
     if (wanted.timing_cache != NULL && cli_look_at_output(wanted.timing_cache) != CLI_DONE) {
         return CLI_FAILED;
     }
-    kiln_engine *engine = NULL;
+    CLI_OWNED(engine) engine = NULL;
     kiln_build_progress progress = {.struct_size = sizeof progress};
     kiln_tune_result tuned = {.struct_size = sizeof tuned};
     const uint64_t begin = kiln_clock_now();
@@ -166,40 +153,35 @@ static cli_exit build_and_save(const build_settings *settings, const char *path)
                                    ? kiln_engine_tune_file(path, &wanted, &tuned, &engine)
                                    : build_by_job(settings, path, &wanted, &engine, &progress);
     cli_progress_end();
-    cli_exit result = status == KILN_OK ? CLI_DONE : cli_fail_issues(issues);
-    if (result == CLI_DONE && settings->warmup) {
-        result = cli_warmup(engine);
+    if (status != KILN_OK) {
+        return cli_fail_issues(issues);
     }
-    if (result == CLI_DONE && kiln_engine_save(engine, settings->output) != KILN_OK) {
-        result = cli_fail();
+    if (settings->warmup) {
+        CLI_RETURN_UNLESS_DONE(cli_warmup(engine));
     }
-    if (result == CLI_DONE) {
-        progress.nanoseconds = settings->tune ? kiln_clock_now() - begin : progress.nanoseconds;
-        print_result(settings, engine, &progress);
-        print_precision(engine);
-        if (settings->tune) {
-            print_tuning(&tuned);
-        }
+    CLI_FAIL_IF_ERROR(kiln_engine_save(engine, settings->output));
+    progress.nanoseconds = settings->tune ? kiln_clock_now() - begin : progress.nanoseconds;
+    print_result(settings, engine, &progress);
+    print_precision(engine);
+    if (settings->tune) {
+        print_tuning(&tuned);
     }
-    kiln_engine_release(engine);
-    kiln_issue_list_destroy(issues);
-    return result;
+    return CLI_DONE;
 }
 
 /* --- the command --- */
 
 static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    build_settings *settings = given;
-    cli_exit result =
-        settings->output == NULL
-            ? cli_misuse(self, "--output is missing: it names the file that the plan is written to")
-        : settings->tune && (settings->time_limit > 0 || settings->memory_limit > 0)
-            ? cli_misuse(self,
-                         "--tune builds several times and has no limit; leave out "
-                         "--time-limit and --memory-limit")
-            : build_and_save(settings, operands[0]);
-    return result;
+    const build_settings *settings = given;
+    return settings->output == NULL
+               ? cli_misuse(self,
+                            "--output is missing: it names the file that the plan is written to")
+           : settings->tune && (settings->time_limit > 0 || settings->memory_limit > 0)
+               ? cli_misuse(self,
+                            "--tune builds several times and has no limit; leave out "
+                            "--time-limit and --memory-limit")
+               : build_and_save(settings, operands[0]);
 }
 
 #define AT(field) offsetof(build_settings, field)
@@ -255,8 +237,6 @@ static const cli_example examples[] = {
 const cli_command cli_command_build = {
     .name = "build",
     .operands = "MODEL",
-    .least = 1,
-    .most = 1,
     .summary = "build a plan from a model and save it",
     .description =
         "Builds the ONNX file MODEL and saves what came of it: with TensorRT a plan, which "

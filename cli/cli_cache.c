@@ -32,16 +32,14 @@ static void age_format(uint64_t seconds, char text[32])
 static void add_row(cli_table *table, const kiln_cache_entry *entry)
 {
     char age[32];
-    char *source = cli_printable(entry->source);
     age_format(entry->used_seconds, age);
     cli_table_printf(table, "%.8s", entry->key);
-    cli_table_add(table, entry->kind[0] != '\0' ? entry->kind : "-");
-    cli_table_add(table, source[0] != '\0' ? source : "-");
+    CLI_TABLE_ADD(table, entry->kind[0] != '\0' ? entry->kind : "-",
+                  entry->source[0] != '\0' ? entry->source : "-");
     cli_table_printf(table, "%s %s", entry->backend, entry->version);
     cli_table_add(table, entry->gpu);
     cli_table_printf(table, "%.1f", (double)entry->bytes / CLI_MIB);
     cli_table_add(table, age);
-    free(source);
 }
 
 static cli_exit print_folder(const cache_settings *settings)
@@ -71,7 +69,7 @@ static cli_exit list(const cache_settings *settings, bool verify)
 {
     static const char *const headings[] = {"key", "what", "model", "built with",
                                            "GPU", "MiB",  "used"};
-    kiln_cache_list *entries = NULL;
+    CLI_OWNED(cache_list) entries = NULL;
     cli_table table;
     uint64_t bytes = 0;
     cli_exit result = print_folder(settings);
@@ -101,7 +99,6 @@ static cli_exit list(const cache_settings *settings, bool verify)
             result = verify ? CLI_FAILED : CLI_DONE;
         }
     }
-    kiln_cache_list_destroy(entries);
     return result;
 }
 
@@ -118,25 +115,24 @@ static cli_exit clear(const cache_settings *settings)
 static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
     static const char *const actions[] = {"list", "clear", "verify"};
-    cache_settings *settings = given;
-    cli_exit result = CLI_DONE;
+    const cache_settings *settings = given;
     size_t action = 0;
     while (action < CLI_ARRAY_LENGTH(actions) && strcmp(operands[0], actions[action]) != 0) {
         action++;
     }
     if (action == CLI_ARRAY_LENGTH(actions)) {
         const char *closest = cli_closest(operands[0], actions, CLI_ARRAY_LENGTH(actions));
-        result = cli_misuse(self, "there is no action \"%.80s\"; it is list, clear or verify%s%s%s",
-                            operands[0], closest != NULL ? "; did you mean " : "",
-                            closest != NULL ? closest : "", closest != NULL ? "?" : "");
-    } else if (settings->keep > 0 && action != 1) {
-        result = cli_misuse(self, "--keep goes with clear, as in kiln cache clear --keep 1024");
-    } else if (settings->remove && action != 2) {
-        result = cli_misuse(self, "--remove goes with verify, as in kiln cache verify --remove");
-    } else {
-        result = action == 1 ? clear(settings) : list(settings, action == 2);
+        return cli_misuse(self, "there is no action \"%.80s\"; it is list, clear or verify%s%s%s",
+                          operands[0], closest != NULL ? "; did you mean " : "",
+                          closest != NULL ? closest : "", closest != NULL ? "?" : "");
     }
-    return result;
+    if (settings->keep > 0 && action != 1) {
+        return cli_misuse(self, "--keep goes with clear, as in kiln cache clear --keep 1024");
+    }
+    if (settings->remove && action != 2) {
+        return cli_misuse(self, "--remove goes with verify, as in kiln cache verify --remove");
+    }
+    return action == 1 ? clear(settings) : list(settings, action == 2);
 }
 
 static const cli_option options[] = {
@@ -164,8 +160,6 @@ static const cli_example examples[] = {
 const cli_command cli_command_cache = {
     .name = "cache",
     .operands = "ACTION",
-    .least = 1,
-    .most = 1,
     .summary = "list, clear or verify the plans that are kept",
     .description =
         "ACTION is list, clear or verify. The plans that TensorRT builds for \"kiln run\" and the "

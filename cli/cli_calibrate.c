@@ -24,7 +24,6 @@ typedef struct calibrate_settings {
 } calibrate_settings;
 
 typedef struct job {
-    const cli_command *command;
     calibrate_settings settings;
     const char *path;
     kiln_batch_folder *folder;
@@ -46,12 +45,12 @@ static bool note(void *user, const kiln_calibrate_progress *progress)
     return true;
 }
 
-static cli_exit calibrate(job *work)
+static kiln_status calibrate(job *work)
 {
     const calibrate_settings *settings = &work->settings;
     const kiln_build_options build = cli_model_build(&settings->model);
     kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
-    CLI_FAIL_IF_ERROR(kiln_batch_folder_open(settings->data, &work->folder));
+    KLN_RETURN_IF_ERROR(kiln_batch_folder_open(settings->data, &work->folder));
     const kiln_batch_source source = kiln_batch_folder_source(work->folder);
     options.method = (kiln_calibration_method)settings->method;
     options.percentile = settings->percentile;
@@ -66,18 +65,13 @@ static cli_exit calibrate(job *work)
                                                    : KILN_PRECISION_FP8;
     options.progress = note;
     options.user = work;
-    const size_t length = strlen(settings->output);
-    options.channels = length > 5 && strcmp(settings->output + length - 5, ".json") == 0;
-    cli_progress_begin("calibrating");
-    kiln_status status = kiln_calibrate_file(work->path, &build, &source, &options, &work->ranges);
-    cli_progress_end();
-    if (status == KILN_OK && settings->header != NULL) {
-        status = kiln_range_table_set_header(work->ranges, settings->header);
+    options.channels = cli_ends_with(settings->output, ".json");
+    CLI_WITH_PROGRESS("calibrating",
+                      kiln_calibrate_file(work->path, &build, &source, &options, &work->ranges));
+    if (settings->header != NULL) {
+        KLN_RETURN_IF_ERROR(kiln_range_table_set_header(work->ranges, settings->header));
     }
-    if (status == KILN_OK) {
-        status = kiln_range_table_save(work->ranges, settings->output);
-    }
-    return status == KILN_OK ? CLI_DONE : cli_fail();
+    return kiln_range_table_save(work->ranges, settings->output);
 }
 
 void cli_print_not_finite(const kiln_range_table *ranges)
@@ -85,42 +79,40 @@ void cli_print_not_finite(const kiln_range_table *ranges)
     for (size_t i = 0; i < kiln_range_table_count(ranges); i++) {
         const kiln_range *range = kiln_range_table_at(ranges, i);
         if (range->nans + range->infinities > 0) {
-            char *name = cli_printable(range->name);
+            SCOPED_HEAP char *name = cli_printable(range->name);
             (void)printf("\"%s\": of %" PRIu64 " numbers %" PRIu64 " NaN and %" PRIu64
                          " infinite, which have no part in its range\n",
                          name, range->count, range->nans, range->infinities);
-            free(name);
         }
     }
 }
 
 static void print(const job *work)
 {
-    char *output = cli_printable(work->settings.output);
+    SCOPED_HEAP char *output = cli_printable(work->settings.output);
     (void)printf("%s: the ranges of %zu tensor%s by %s, of %" PRIu64 " batch%s in %.2f s\n", output,
                  kiln_range_table_count(work->ranges), CLI_S(kiln_range_table_count(work->ranges)),
                  methods[work->settings.method], work->progress.batches,
                  CLI_ES(work->progress.batches), (double)work->progress.nanoseconds / 1e9);
-    free(output);
     cli_print_not_finite(work->ranges);
+}
+
+static void finish(job *work)
+{
+    kiln_range_table_destroy(work->ranges);
+    kiln_batch_folder_close(work->folder);
 }
 
 static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    job work = {.command = self, .settings = *(const calibrate_settings *)given};
-    cli_exit result = CLI_DONE;
-    work.path = operands[0];
+    SCOPED(finish)
+    job work = {.settings = *(const calibrate_settings *)given, .path = operands[0]};
     if (work.settings.data == NULL || work.settings.output == NULL) {
-        result = cli_misuse(self, "--%s is needed", work.settings.data == NULL ? "data" : "output");
-    } else {
-        result = calibrate(&work);
+        return cli_misuse(self, "--%s is needed", work.settings.data == NULL ? "data" : "output");
     }
-    if (result == CLI_DONE) {
-        print(&work);
-    }
-    kiln_range_table_destroy(work.ranges);
-    kiln_batch_folder_close(work.folder);
-    return result;
+    CLI_FAIL_IF_ERROR(calibrate(&work));
+    print(&work);
+    return CLI_DONE;
 }
 
 #define FIELD(name) offsetof(calibrate_settings, name)
@@ -182,8 +174,6 @@ static const cli_example examples[] = {
 const cli_command cli_command_calibrate = {
     .name = "calibrate",
     .operands = "MODEL",
-    .least = 1,
-    .most = 1,
     .summary = "find the ranges of a model's tensors on batches of data",
     .description =
         "Runs the ONNX file MODEL on batches of data and finds for each floating-point tensor the "

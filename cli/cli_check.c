@@ -58,7 +58,7 @@ static cli_exit print_json(const char *path, const kiln_issue_list *issues)
 
 static cli_exit check(const char *path, const check_settings *settings)
 {
-    kiln_issue_list *issues = NULL;
+    CLI_OWNED(issue_list) issues = NULL;
     kiln_check_options options = KILN_CHECK_OPTIONS(.backend = settings->backend);
     if (settings->build != NULL) {
         options.profiles = settings->build->profiles;
@@ -77,15 +77,13 @@ static cli_exit check(const char *path, const check_settings *settings)
     }
     const size_t counted =
         settings->strict ? kiln_issue_list_count(issues) : kiln_issue_list_errors(issues);
-    kiln_issue_list_destroy(issues);
     return result == CLI_DONE && counted > 0 ? CLI_FAILED : result;
 }
 
 static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
     (void)self;
-    check_settings *settings = given;
-    return check(operands[0], settings);
+    return check(operands[0], given);
 }
 
 static const cli_option options[] = {
@@ -117,8 +115,6 @@ static const cli_example examples[] = {
 const cli_command cli_command_check = {
     .name = "check",
     .operands = "MODEL",
-    .least = 1,
-    .most = 1,
     .summary = "list everything that is wrong with a model",
     .description =
         "Goes through the ONNX file MODEL without building it and lists every problem: names, "

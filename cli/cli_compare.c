@@ -86,7 +86,7 @@ static cli_exit take_inputs(job *work)
     CLI_FAIL_IF_ERROR(kiln_context_create(work->engines[1], NULL, &work->context));
     const cli_exit result = cli_inputs_bind(work->command, &work->settings.inputs, work->engines[1],
                                             work->context, &work->inputs);
-    work->tensors = cli_allocate((work->inputs.count + 1) * sizeof *work->tensors);
+    work->tensors = cli_allocate(work->inputs.count * sizeof *work->tensors);
     for (size_t i = 0; i < work->inputs.count && result == CLI_DONE; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
         kiln_named_tensor *tensor = &work->tensors[work->tensor_count];
@@ -181,9 +181,8 @@ static void add_numbers(cli_table *table, const kiln_tensor_difference *of)
 static void add_row(cli_table *table, cli_text *notes, const kiln_tensor_difference *of)
 {
     char shapes[2][256];
-    char *name = cli_printable(of->name);
-    cli_table_add(table, of->name);
-    cli_table_add(table, kiln_dtype_name(of->expected_dtype));
+    SCOPED_HEAP char *name = cli_printable(of->name);
+    CLI_TABLE_ADD(table, of->name, kiln_dtype_name(of->expected_dtype));
     if (of->is_comparable) {
         add_numbers(table, of);
     } else {
@@ -215,7 +214,6 @@ static void add_row(cli_table *table, cli_text *notes, const kiln_tensor_differe
                         of->largest_steps < 1.5 ? "" : "s", of->steps,
                         of->steps == 1 ? "is" : "are");
     }
-    free(name);
 }
 
 static void print_table(const kiln_tensor_difference *const *rows, size_t count)
@@ -223,7 +221,7 @@ static void print_table(const kiln_tensor_difference *const *rows, size_t count)
     static const char *const headings[] = {"tensor",   "type", "different", "largest", "at",
                                            "relative", "mean", "cosine",    "allowed"};
     cli_table table;
-    cli_text notes = {NULL, 0, 0};
+    CLI_TEXT_SCOPED notes = {NULL, 0, 0};
     cli_table_init(&table, "llrrlrrrl", headings);
     for (size_t i = 0; i < count; i++) {
         add_row(&table, &notes, rows[i]);
@@ -232,7 +230,6 @@ static void print_table(const kiln_tensor_difference *const *rows, size_t count)
     if (notes.data != NULL) {
         (void)printf("%s", notes.data);
     }
-    cli_text_finish(&notes);
 }
 
 static void print_first(const kiln_comparison *comparison)
@@ -244,10 +241,9 @@ static void print_first(const kiln_comparison *comparison)
                      CLI_S(count));
         return;
     }
-    char *node = cli_printable(first->node);
+    SCOPED_HEAP char *node = cli_printable(first->node);
     (void)printf("\nthe first node that differs is \"%s\" (%s), after %zu intermediate tensor%s\n",
                  node, first->operation, count - 1, CLI_S(count - 1));
-    free(node);
     print_table(&first, 1);
 }
 
@@ -255,21 +251,19 @@ static void print_text(const job *work)
 {
     char backends[2][200];
     const size_t count = kiln_comparison_count(work->comparison);
-    const kiln_tensor_difference **rows =
+    SCOPED_HEAP const kiln_tensor_difference **rows =
         cli_allocate((count + 1) * sizeof(kiln_tensor_difference *));
-    char *path = cli_printable(work->path);
+    SCOPED_HEAP char *path = cli_printable(work->path);
     for (size_t i = 0; i < 2; i++) {
         cli_model_backend(work->engines[i], backends[i], sizeof backends[i]);
     }
     (void)printf("%s\nfound: %s, expected: %s\n\n", path, backends[0], backends[1]);
-    free(path);
     size_t failed = 0;
     for (size_t i = 0; i < count; i++) {
         rows[i] = kiln_comparison_get(work->comparison, i);
         failed += !rows[i]->passes;
     }
     print_table(rows, count);
-    free(rows);
     if (failed > 0 && work->settings.first) {
         print_first(work->comparison);
     }
@@ -351,34 +345,29 @@ static cli_exit print_json(const job *work)
 
 /* --- the command --- */
 
-static cli_exit do_job(job *work)
+static void finish(job *work)
 {
-    cli_exit result = split_backends(work);
-    if (result == CLI_DONE) {
-        result = compare(work);
-    }
-    CLI_RETURN_UNLESS_DONE(result);
-    if (work->settings.json) {
-        result = print_json(work);
-    } else {
-        print_text(work);
-    }
-    return result == CLI_DONE && !kiln_comparison_passes(work->comparison) ? CLI_FAILED : result;
+    kiln_comparison_destroy(work->comparison);
+    kiln_network_destroy(work->network);
+    kiln_context_destroy(work->context);
+    kiln_engine_release(work->engines[0]);
+    kiln_engine_release(work->engines[1]);
+    cli_inputs_finish(&work->inputs);
+    free(work->tensors);
 }
 
 static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    job work = {.command = self, .settings = *(const compare_settings *)given};
-    work.path = operands[0];
-    cli_exit result = do_job(&work);
-    kiln_comparison_destroy(work.comparison);
-    kiln_network_destroy(work.network);
-    kiln_context_destroy(work.context);
-    kiln_engine_release(work.engines[0]);
-    kiln_engine_release(work.engines[1]);
-    cli_inputs_finish(&work.inputs);
-    free(work.tensors);
-    return result;
+    SCOPED(finish)
+    job work = {.command = self, .settings = *(const compare_settings *)given, .path = operands[0]};
+    CLI_RETURN_UNLESS_DONE(split_backends(&work));
+    CLI_RETURN_UNLESS_DONE(compare(&work));
+    if (work.settings.json) {
+        CLI_RETURN_UNLESS_DONE(print_json(&work));
+    } else {
+        print_text(&work);
+    }
+    return kiln_comparison_passes(work.comparison) ? CLI_DONE : CLI_FAILED;
 }
 
 static const cli_option options[] = {
@@ -428,8 +417,6 @@ static const cli_example examples[] = {
 const cli_command cli_command_compare = {
     .name = "compare",
     .operands = "MODEL",
-    .least = 1,
-    .most = 1,
     .summary = "run a model on two backends and compare the results",
     .description =
         "Builds the ONNX file MODEL with two backends, runs both on the same inputs and shows for "

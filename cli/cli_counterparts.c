@@ -80,17 +80,6 @@ static const struct {
     {"polygraphy", "debug", "kiln compare --first-difference"},
 };
 
-static bool has(const char *names, const char *word)
-{
-    const size_t length = strlen(word);
-    for (const char *at = names; (at = strstr(at, word)) != NULL; at += length) {
-        if ((at == names || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0')) {
-            return length > 0;
-        }
-    }
-    return false;
-}
-
 static const char *build_option(const char *word)
 {
     static char line[64];
@@ -111,7 +100,7 @@ const char *cli_counterpart(const char *word, const char **tool)
     const char *found = build_option(word);
     *tool = "trtexec";
     for (size_t i = 0; found == NULL && i < CLI_ARRAY_LENGTH(counterparts); i++) {
-        found = has(counterparts[i].names, word) ? counterparts[i].here : NULL;
+        found = cli_has_word(counterparts[i].names, word) ? counterparts[i].here : NULL;
         *tool = counterparts[i].tool;
     }
     return found;

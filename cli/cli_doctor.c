@@ -35,14 +35,12 @@ static const char *state_name(kiln_library_state state)
 
 static void print_wrapped(const char *before, const char *source, size_t indent)
 {
-    cli_text text = {NULL, 0, 0};
-    char *printable = cli_printable(source);
+    CLI_TEXT_SCOPED text = {NULL, 0, 0};
+    SCOPED_HEAP char *printable = cli_printable(source);
     cli_text_printf(&text, "%*s", (int)(indent - strlen(before)), "");
     cli_text_add(&text, before);
     cli_text_wrap(&text, printable, indent, WIDTH);
     (void)puts(text.data);
-    free(printable);
-    cli_text_finish(&text);
 }
 
 static const char *usable(const kiln_backend_info *info)
@@ -132,7 +130,7 @@ typedef struct cache_facts {
 
 static void look_at_cache(cache_facts *facts)
 {
-    kiln_cache_list *list = NULL;
+    CLI_OWNED(cache_list) list = NULL;
     size_t length = 0;
     *facts = (cache_facts){.count = 0};
     facts->has_folder =
@@ -146,7 +144,6 @@ static void look_at_cache(cache_facts *facts)
         kiln_cache_entry entry = {.struct_size = sizeof entry};
         facts->bytes += kiln_cache_list_get(list, i, &entry) == KILN_OK ? entry.bytes : 0;
     }
-    kiln_cache_list_destroy(list);
 }
 
 static void print_cache(void)
@@ -173,17 +170,11 @@ static void add_cache(cJSON *document)
 static cli_exit print_text(const findings *found)
 {
     (void)printf("Kiln %s\n\n", kiln_version_string());
-    cli_exit result = print_backends(found);
-    if (result == CLI_DONE) {
-        result = print_libraries(found->report);
-    }
-    if (result == CLI_DONE) {
-        result = print_devices(found->report);
-    }
-    if (result == CLI_DONE) {
-        print_cache();
-    }
-    return result;
+    CLI_RETURN_UNLESS_DONE(print_backends(found));
+    CLI_RETURN_UNLESS_DONE(print_libraries(found->report));
+    CLI_RETURN_UNLESS_DONE(print_devices(found->report));
+    print_cache();
+    return CLI_DONE;
 }
 
 /* --- JSON --- */
@@ -263,37 +254,34 @@ static cli_exit print_json(const findings *found)
 
 /* --- the command --- */
 
-static cli_exit examine(findings *found)
+static kiln_status examine(findings *found)
 {
-    cli_progress_begin("looking for libraries");
-    const kiln_status status = kiln_system_report_create(&found->report);
-    found->name = "";
-    if (status == KILN_OK) {
-        kiln_backend_info chosen = {.struct_size = sizeof chosen};
-        found->has_chosen = kiln_backend_choose(NULL, &chosen) == KILN_OK;
-        found->name = found->has_chosen ? chosen.name : "";
-        (void)snprintf(found->reason, sizeof found->reason, "%s",
-                       found->has_chosen ? chosen.reason : kiln_error_message());
-    }
-    cli_progress_end();
-    return status == KILN_OK ? CLI_DONE : cli_fail();
+    kiln_backend_info chosen = {.struct_size = sizeof chosen};
+    KLN_RETURN_IF_ERROR(kiln_system_report_create(&found->report));
+    found->has_chosen = kiln_backend_choose(NULL, &chosen) == KILN_OK;
+    found->name = found->has_chosen ? chosen.name : "";
+    (void)snprintf(found->reason, sizeof found->reason, "%s",
+                   found->has_chosen ? chosen.reason : kiln_error_message());
+    return KILN_OK;
+}
+
+static void finish(findings *found)
+{
+    kiln_system_report_destroy(found->report);
 }
 
 static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
     (void)self;
     (void)operands;
-    doctor_settings *settings = given;
-    findings found = {.report = NULL};
-    cli_exit result = examine(&found);
-    if (result == CLI_DONE) {
-        result = settings->json ? print_json(&found) : print_text(&found);
-    }
-    if (result == CLI_DONE && !found.has_chosen) {
-        result = CLI_FAILED;
-    }
-    kiln_system_report_destroy(found.report);
-    return result;
+    const doctor_settings *settings = given;
+    SCOPED(finish) findings found = {.report = NULL};
+    cli_progress_begin("looking for libraries");
+    const kiln_status status = examine(&found);
+    cli_progress_end();
+    CLI_FAIL_IF_ERROR(status);
+    CLI_RETURN_UNLESS_DONE(settings->json ? print_json(&found) : print_text(&found));
+    return found.has_chosen ? CLI_DONE : CLI_FAILED;
 }
 
 static const cli_option options[] = {
@@ -314,8 +302,6 @@ static const cli_example examples[] = {
 const cli_command cli_command_doctor = {
     .name = "doctor",
     .operands = "",
-    .least = 0,
-    .most = 0,
     .summary = "show what is installed and what would be used",
     .description =
         "Looks for every library that Kiln can use and shows where it looked, what was found "

@@ -24,14 +24,8 @@ bool cli_filling_read(const char *text, cli_filling *how, bool *is_wrong)
     if (strncmp(text, "random:", 7) != 0) {
         return false;
     }
-    char low[64];
-    const char *colon = strchr(text + 7, ':');
-    *is_wrong = true;
-    if (colon != NULL && (size_t)(colon - text - 7) < sizeof low) {
-        (void)snprintf(low, sizeof low, "%.*s", (int)(colon - text - 7), text + 7);
-        *is_wrong = !cli_number(low, &how->range[0]) || !cli_number(colon + 1, &how->range[1]) ||
-                    !(how->range[0] <= how->range[1]) || !(how->range[1] - how->range[0] < 1e300);
-    }
+    *is_wrong = cli_numbers_read(text + 7, how->range) != 2 || !(how->range[0] <= how->range[1]) ||
+                !(how->range[1] - how->range[0] < 1e300);
     return true;
 }
 

@@ -35,41 +35,17 @@ static kiln_status fill_side(bench *work, kiln_context *bound, const kiln_bindin
     kiln_tensor view;
     size_t bytes = 0;
     mine->is_input = binding->is_input;
-    CLI_RETURN_IF_ERROR(cli_tensor_of(bound, binding, &tensor));
-    CLI_RETURN_IF_ERROR(kiln_tensor_bytes(tensor.desc.dtype, &tensor.desc.shape, &bytes));
-    CLI_RETURN_IF_ERROR(kiln_buffer_create(KILN_LOCATION_PINNED, device, bytes, &mine->pinned));
-    CLI_RETURN_IF_ERROR(kiln_buffer_create(KILN_LOCATION_DEVICE, device, bytes, &mine->device));
-    CLI_RETURN_IF_ERROR(kiln_buffer_write(mine->pinned, 0, (kiln_span){tensor.data, bytes}, NULL));
-    CLI_RETURN_IF_ERROR(
+    KLN_RETURN_IF_ERROR(cli_tensor_of(bound, binding, &tensor));
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(tensor.desc.dtype, &tensor.desc.shape, &bytes));
+    KLN_RETURN_IF_ERROR(kiln_buffer_create(KILN_LOCATION_PINNED, device, bytes, &mine->pinned));
+    KLN_RETURN_IF_ERROR(kiln_buffer_create(KILN_LOCATION_DEVICE, device, bytes, &mine->device));
+    KLN_RETURN_IF_ERROR(kiln_buffer_write(mine->pinned, 0, (kiln_span){tensor.data, bytes}, NULL));
+    KLN_RETURN_IF_ERROR(
         kiln_buffer_tensor(mine->device, 0, tensor.desc.dtype, &tensor.desc.shape, &view));
     return kiln_context_bind(work->context, binding->name, &view);
 }
 
-static kiln_status begin(bench *work, kiln_engine *engine, kiln_context *bound,
-                         kiln_graph_policy graphs)
-{
-    const int32_t device = kiln_engine_device(engine);
-    const size_t inputs = kiln_engine_input_count(engine);
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    CLI_RETURN_IF_ERROR(kiln_stream_create(device, 0, &work->stream));
-    for (size_t i = 0; i < PLACES; i++) {
-        CLI_RETURN_IF_ERROR(kiln_event_create(device, true, &work->events[i]));
-    }
-    options.graphs = graphs;
-    options.stream = work->stream;
-    CLI_RETURN_IF_ERROR(kiln_context_create(engine, &options, &work->context));
-    work->side_count = inputs + kiln_engine_output_count(engine);
-    work->sides = cli_allocate(work->side_count * sizeof *work->sides);
-    memset(work->sides, 0, work->side_count * sizeof *work->sides);
-    for (size_t i = 0; i < work->side_count; i++) {
-        kiln_binding binding;
-        CLI_RETURN_IF_ERROR(cli_binding_at(engine, i, &binding));
-        CLI_RETURN_IF_ERROR(fill_side(work, bound, &binding, i, device));
-    }
-    return KILN_OK;
-}
-
-static void end(bench *work)
+static void finish(bench *work)
 {
     kiln_context_destroy(work->context);
     for (size_t i = 0; i < work->side_count; i++) {
@@ -88,7 +64,7 @@ static kiln_status copy_sides(const bench *work, bool inputs)
     for (size_t i = 0; i < work->side_count; i++) {
         const side *mine = &work->sides[i];
         if (mine->is_input == inputs) {
-            CLI_RETURN_IF_ERROR(kiln_buffer_copy(inputs ? mine->device : mine->pinned, 0,
+            KLN_RETURN_IF_ERROR(kiln_buffer_copy(inputs ? mine->device : mine->pinned, 0,
                                                  inputs ? mine->pinned : mine->device, 0,
                                                  kiln_buffer_bytes(mine->pinned), work->stream));
         }
@@ -98,17 +74,44 @@ static kiln_status copy_sides(const bench *work, bool inputs)
 
 static kiln_status run_once(bench *work, uint64_t *enqueue)
 {
-    CLI_RETURN_IF_ERROR(kiln_event_record(work->events[BEGIN], work->stream));
-    CLI_RETURN_IF_ERROR(copy_sides(work, true));
-    CLI_RETURN_IF_ERROR(kiln_event_record(work->events[SENT], work->stream));
+    KLN_RETURN_IF_ERROR(kiln_event_record(work->events[BEGIN], work->stream));
+    KLN_RETURN_IF_ERROR(copy_sides(work, true));
+    KLN_RETURN_IF_ERROR(kiln_event_record(work->events[SENT], work->stream));
     const uint64_t before = kiln_clock_now();
-    CLI_RETURN_IF_ERROR(kiln_context_enqueue(work->context, NULL));
+    KLN_RETURN_IF_ERROR(kiln_context_enqueue(work->context, NULL));
     *enqueue = kiln_clock_now() - before;
-    CLI_RETURN_IF_ERROR(kiln_event_record(work->events[COMPUTED], work->stream));
-    CLI_RETURN_IF_ERROR(copy_sides(work, false));
-    CLI_RETURN_IF_ERROR(kiln_event_record(work->events[BACK], work->stream));
-    CLI_RETURN_IF_ERROR(kiln_context_wait(work->context));
+    KLN_RETURN_IF_ERROR(kiln_event_record(work->events[COMPUTED], work->stream));
+    KLN_RETURN_IF_ERROR(copy_sides(work, false));
+    KLN_RETURN_IF_ERROR(kiln_event_record(work->events[BACK], work->stream));
+    KLN_RETURN_IF_ERROR(kiln_context_wait(work->context));
     return kiln_stream_synchronize(work->stream);
+}
+
+/* A context that has run over device memory, warm. */
+static kiln_status begin(bench *work, kiln_engine *engine, kiln_context *bound,
+                         kiln_graph_policy graphs)
+{
+    const int32_t device = kiln_engine_device(engine);
+    const size_t inputs = kiln_engine_input_count(engine);
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    KLN_RETURN_IF_ERROR(kiln_stream_create(device, 0, &work->stream));
+    for (size_t i = 0; i < PLACES; i++) {
+        KLN_RETURN_IF_ERROR(kiln_event_create(device, true, &work->events[i]));
+    }
+    options.graphs = graphs;
+    options.stream = work->stream;
+    KLN_RETURN_IF_ERROR(kiln_context_create(engine, &options, &work->context));
+    work->side_count = inputs + kiln_engine_output_count(engine);
+    work->sides = cli_allocate(work->side_count * sizeof *work->sides);
+    for (size_t i = 0; i < work->side_count; i++) {
+        kiln_binding binding;
+        KLN_RETURN_IF_ERROR(cli_binding_at(engine, i, &binding));
+        KLN_RETURN_IF_ERROR(fill_side(work, bound, &binding, i, device));
+    }
+    for (size_t i = 0; i < WARMUP_RUNS; i++) {
+        KLN_RETURN_IF_ERROR(run_once(work, &(uint64_t){0}));
+    }
+    return KILN_OK;
 }
 
 static kiln_status keep(bench *work, cli_gpu_times *found, uint64_t enqueue)
@@ -124,11 +127,8 @@ static kiln_status keep(bench *work, cli_gpu_times *found, uint64_t enqueue)
     kiln_histogram_record(found->times[CLI_GPU_ENQUEUE], enqueue);
     for (size_t i = 0; i < CLI_ARRAY_LENGTH(parts); i++) {
         double took = 0;
-        const kiln_status status =
-            kiln_event_elapsed(work->events[parts[i].from], work->events[parts[i].to], &took);
-        if (status != KILN_OK) {
-            return status;
-        }
+        KLN_RETURN_IF_ERROR(
+            kiln_event_elapsed(work->events[parts[i].from], work->events[parts[i].to], &took));
         kiln_histogram_record(found->times[parts[i].part], (uint64_t)(took * 1e6));
     }
     found->count++;
@@ -138,39 +138,26 @@ static kiln_status keep(bench *work, cli_gpu_times *found, uint64_t enqueue)
 kiln_status cli_gpu_measure(kiln_engine *engine, kiln_context *bound, kiln_graph_policy graphs,
                             double seconds, size_t least, cli_gpu_times *found)
 {
-    bench work = {.context = NULL};
+    SCOPED(finish) bench work = {.context = NULL};
     uint64_t enqueue = 0;
-    kiln_status status = begin(&work, engine, bound, graphs);
-    for (size_t i = 0; i < CLI_GPU_PARTS && status == KILN_OK; i++) {
+    KLN_RETURN_IF_ERROR(begin(&work, engine, bound, graphs));
+    for (size_t i = 0; i < CLI_GPU_PARTS; i++) {
         found->times[i] = cli_times_create();
     }
-    for (size_t i = 0; i < WARMUP_RUNS && status == KILN_OK; i++) {
-        status = run_once(&work, &enqueue);
-    }
     const uint64_t start = kiln_clock_now();
-    while (status == KILN_OK &&
-           (found->count < least || (double)(kiln_clock_now() - start) < seconds * 1e9)) {
-        status = run_once(&work, &enqueue);
-        status = status == KILN_OK ? keep(&work, found, enqueue) : status;
+    while (found->count < least || (double)(kiln_clock_now() - start) < seconds * 1e9) {
+        KLN_RETURN_IF_ERROR(run_once(&work, &enqueue));
+        KLN_RETURN_IF_ERROR(keep(&work, found, enqueue));
     }
-    end(&work);
-    return status;
+    return KILN_OK;
 }
 
 kiln_status cli_gpu_compare_raw(kiln_engine *engine, kiln_context *bound, kiln_graph_policy graphs,
                                 double seconds, size_t least, cli_raw_times *found)
 {
-    bench work = {.context = NULL};
-    uint64_t enqueue = 0;
-    kiln_status status = begin(&work, engine, bound, graphs);
-    for (size_t i = 0; i < WARMUP_RUNS && status == KILN_OK; i++) {
-        status = run_once(&work, &enqueue);
-    }
-    if (status == KILN_OK) {
-        status = cli_raw_measure(work.context, seconds, least, found);
-    }
-    end(&work);
-    return status;
+    SCOPED(finish) bench work = {.context = NULL};
+    KLN_RETURN_IF_ERROR(begin(&work, engine, bound, graphs));
+    return cli_raw_measure(work.context, seconds, least, found);
 }
 
 void cli_gpu_finish(cli_gpu_times *found)

@@ -50,12 +50,12 @@ static void option_label(const cli_option *option, cli_text *label)
 
 static void print_options(const cli_group *group)
 {
-    cli_text text = {NULL, 0, 0};
+    CLI_TEXT_SCOPED text = {NULL, 0, 0};
     cli_position at = {0, 0};
     cli_option option;
     cli_text_printf(&text, "\n%s:\n", group->title);
     while (cli_option_next(group->options, &at, &option)) {
-        cli_text label = {NULL, 0, 0};
+        CLI_TEXT_SCOPED label = {NULL, 0, 0};
         option_label(&option, &label);
         cli_text_printf(&text, "  %s", label.data);
         if (label.size + 4 > OPTION_COLUMN) {
@@ -65,15 +65,13 @@ static void print_options(const cli_group *group)
         }
         cli_text_wrap(&text, option.help, OPTION_COLUMN, WIDTH);
         cli_text_append(&text, "\n", 1);
-        cli_text_finish(&label);
     }
     (void)fputs(text.data, stdout);
-    cli_text_finish(&text);
 }
 
 void cli_help_command(const cli_command *command)
 {
-    cli_text text = {NULL, 0, 0};
+    CLI_TEXT_SCOPED text = {NULL, 0, 0};
     cli_text_printf(&text, "kiln %s - %s\n\nUsage: kiln %s%s%s [OPTION]...\n", command->name,
                     command->summary, command->name, command->operands[0] != '\0' ? " " : "",
                     command->operands);
@@ -89,7 +87,6 @@ void cli_help_command(const cli_command *command)
         free(paragraph);
     }
     (void)fputs(text.data, stdout);
-    cli_text_finish(&text);
     for (const cli_group *group = command->groups; group != NULL && group->title != NULL; group++) {
         print_options(group);
     }
@@ -109,7 +106,7 @@ static const char about[] =
 
 void cli_help_overview(const cli_command *const *commands, bool to_errors)
 {
-    cli_text text = {NULL, 0, 0};
+    CLI_TEXT_SCOPED text = {NULL, 0, 0};
     cli_text_append(&text, "Usage: kiln COMMAND [ARGUMENT]...\n\n", 35);
     cli_text_wrap(&text, about, 0, WIDTH);
     cli_text_append(&text, "\n\nCommands:\n", 12);
@@ -120,7 +117,6 @@ void cli_help_overview(const cli_command *const *commands, bool to_errors)
         &text,
         "\n\"kiln COMMAND --help\" says more about one; \"kiln --version\" tells the version.\n");
     (void)fputs(text.data, to_errors ? stderr : stdout);
-    cli_text_finish(&text);
 }
 
 /* --- manual pages --- */
@@ -153,7 +149,7 @@ static void roff_line(const char *before, const char *source, const char *after)
 
 static void roff_head(const char *name, const char *summary)
 {
-    cli_text upper = {NULL, 0, 0};
+    CLI_TEXT_SCOPED upper = {NULL, 0, 0};
     for (const char *at = name; *at != '\0'; at++) {
         const char letter = *at >= 'a' && *at <= 'z' ? (char)(*at - 'a' + 'A') : *at;
         cli_text_append(&upper, &letter, 1);
@@ -162,7 +158,6 @@ static void roff_head(const char *name, const char *summary)
     (void)printf(".TH \"%s\" \"1\" \"\" \"kiln %s\" \"Kiln\"\n", upper.data, kiln_version_string());
     roff_line(".SH NAME\n", name, " \\- ");
     roff_line("", summary, "\n");
-    cli_text_finish(&upper);
 }
 
 static void roff_options(const cli_group *group)

@@ -94,13 +94,12 @@ static cli_exit misuse_name(const cli_command *command, const char *option, cons
         return cli_misuse(command, "--%s: there is no input \"%s\"; did you mean \"%.200s\"?",
                           option, word, closest);
     }
-    cli_text known = {NULL, 0, 0};
+    CLI_TEXT_SCOPED known = {NULL, 0, 0};
     for (size_t i = 0; i < count; i++) {
         cli_text_printf(&known, "%s\"%s\"", i > 0 ? ", " : "", names[i]);
     }
     cli_error("--%s: there is no input \"%s\"; there %s %.1000s", option, word,
               count == 1 ? "is" : "are", count > 0 ? known.data : "none");
-    cli_text_finish(&known);
     return CLI_MISUSED;
 }
 
@@ -156,12 +155,11 @@ static void set_batch(kiln_shape *shape, int64_t batch)
 static cli_exit read_shape(const cli_command *command, const char *text, int64_t batch,
                            kiln_shape *shape)
 {
-    cli_text sized = {NULL, 0, 0};
+    CLI_TEXT_SCOPED sized = {NULL, 0, 0};
     for (const char *at = text; *at != '\0'; at++) {
         if (*at != 'N') {
             cli_text_append(&sized, at, 1);
         } else if (batch == 0) {
-            cli_text_finish(&sized);
             return cli_misuse(
                 command,
                 "--shape %.80s: N stands for the batch sizes that kiln bench --batches lists",
@@ -170,9 +168,7 @@ static cli_exit read_shape(const cli_command *command, const char *text, int64_t
             cli_text_printf(&sized, "%" PRId64, batch);
         }
     }
-    const kiln_status status = kiln_shape_parse(sized.data != NULL ? sized.data : "", shape);
-    cli_text_finish(&sized);
-    if (status != KILN_OK) {
+    if (kiln_shape_parse(sized.data != NULL ? sized.data : "", shape) != KILN_OK) {
         (void)cli_fail();
         return CLI_MISUSED;
     }
@@ -308,13 +304,6 @@ static cli_exit bind_text(const cli_command *command, kiln_context *context,
     return CLI_DONE;
 }
 
-static bool ends_with(const char *text, const char *ending)
-{
-    const size_t length = strlen(text);
-    const size_t wanted = strlen(ending);
-    return length >= wanted && strcmp(text + length - wanted, ending) == 0;
-}
-
 static cli_exit bind_one(const cli_command *command, kiln_context *context,
                          const kiln_binding *binding, const char *data, const char *shape_text,
                          const cli_input_settings *settings, kiln_tensor *loaded)
@@ -326,7 +315,7 @@ static cli_exit bind_one(const cli_command *command, kiln_context *context,
         return cli_misuse(command, "--input: \"%.80s\" is not random:LOW:HIGH, as in random:0:1",
                           data);
     }
-    if (!is_filled && ends_with(data, ".npy")) {
+    if (!is_filled && cli_ends_with(data, ".npy")) {
         return bind_npy(context, binding, shape_text, data, loaded);
     }
     kiln_shape shape;
@@ -349,36 +338,27 @@ cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *s
 {
     const size_t required = kiln_engine_input_count(engine);
     const size_t count = required + kiln_engine_optional_count(engine);
-    const char **names = cli_allocate(count * 3 * sizeof *names);
+    SCOPED_HEAP const char **names = cli_allocate(count * 3 * sizeof *names);
     const char **data = names + count;
     const char **shapes = data + count;
-    memset(names, 0, count * 3 * sizeof *names);
     inputs->count = count;
-    inputs->is_bound = cli_allocate(count + 1);
-    memset(inputs->is_bound, 0, count + 1);
+    inputs->is_bound = cli_allocate(count);
     inputs->loaded = cli_allocate(count * sizeof *inputs->loaded);
-    memset(inputs->loaded, 0, count * sizeof *inputs->loaded);
-    cli_exit result = input_names(engine, names, count);
-    if (result == CLI_DONE) {
-        result = assign(command, "input", &settings->inputs, names, count, data);
-    }
-    if (result == CLI_DONE) {
-        result = assign(command, "shape", &settings->shapes, names, count, shapes);
-    }
-    for (size_t i = 0; i < count && result == CLI_DONE; i++) {
+    CLI_RETURN_UNLESS_DONE(input_names(engine, names, count));
+    CLI_RETURN_UNLESS_DONE(assign(command, "input", &settings->inputs, names, count, data));
+    CLI_RETURN_UNLESS_DONE(assign(command, "shape", &settings->shapes, names, count, shapes));
+    for (size_t i = 0; i < count; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
         /* What has a value of its own keeps it, unless it is named. */
         if (i >= required && !is_named(&settings->inputs, names[i])) {
             continue;
         }
-        result = cli_input_at(engine, i, &binding) == KILN_OK
-                     ? bind_one(command, context, &binding, data[i], shapes[i], settings,
-                                &inputs->loaded[i])
-                     : cli_fail();
-        inputs->is_bound[i] = result == CLI_DONE;
+        CLI_FAIL_IF_ERROR(cli_input_at(engine, i, &binding));
+        CLI_RETURN_UNLESS_DONE(
+            bind_one(command, context, &binding, data[i], shapes[i], settings, &inputs->loaded[i]));
+        inputs->is_bound[i] = true;
     }
-    free(names);
-    return result;
+    return CLI_DONE;
 }
 
 /* The shape of input `name` where an option tells it; else its rank is -1. */
@@ -389,7 +369,7 @@ static cli_exit hint_shape(const cli_command *command, const char *data, const c
     if (shape_text != NULL) {
         return read_shape(command, shape_text, settings->batch, shape);
     }
-    if (data != NULL && ends_with(data, ".npy")) {
+    if (data != NULL && cli_ends_with(data, ".npy")) {
         kiln_tensor tensor;
         CLI_FAIL_IF_ERROR(kiln_tensor_load_npy(data, &tensor));
         *shape = tensor.desc.shape;
@@ -419,35 +399,28 @@ cli_exit cli_hints_read(const cli_command *command, const cli_input_settings *se
                         kiln_network *network, cli_hints *hints)
 {
     const size_t count = kiln_network_input_count(network);
-    const char **names = cli_allocate((count * 3 + 1) * sizeof *names);
+    SCOPED_HEAP const char **names = cli_allocate(count * 3 * sizeof *names);
     const char **data = names + count;
     const char **shapes = data + count;
-    memset(names, 0, count * 3 * sizeof *names);
-    hints->items = cli_allocate((count + 1) * sizeof *hints->items);
-    cli_exit result = CLI_DONE;
-    for (size_t i = 0; i < count && result == CLI_DONE; i++) {
+    hints->items = cli_allocate(count * sizeof *hints->items);
+    for (size_t i = 0; i < count; i++) {
         kiln_tensor_id tensor;
-        result = kiln_network_input(network, i, &tensor) == KILN_OK ? CLI_DONE : cli_fail();
-        names[i] = result == CLI_DONE ? kiln_network_tensor_name(network, tensor) : NULL;
+        CLI_FAIL_IF_ERROR(kiln_network_input(network, i, &tensor));
+        names[i] = kiln_network_tensor_name(network, tensor);
     }
-    if (result == CLI_DONE) {
-        result = assign(command, "input", &settings->inputs, names, count, data);
-    }
-    if (result == CLI_DONE) {
-        result = assign(command, "shape", &settings->shapes, names, count, shapes);
-    }
-    for (size_t i = 0; i < count && result == CLI_DONE; i++) {
+    CLI_RETURN_UNLESS_DONE(assign(command, "input", &settings->inputs, names, count, data));
+    CLI_RETURN_UNLESS_DONE(assign(command, "shape", &settings->shapes, names, count, shapes));
+    for (size_t i = 0; i < count; i++) {
         kiln_shape_hint *hint = &hints->items[hints->count];
         *hint = (kiln_shape_hint){.name = names[i]};
-        result = hint_shape(command, data[i], shapes[i], settings, &hint->shape);
+        CLI_RETURN_UNLESS_DONE(hint_shape(command, data[i], shapes[i], settings, &hint->shape));
         if (hint->shape.rank < 0 &&
             (settings->batch > 0 || is_named(&settings->inputs, names[i]))) {
             declared_shape(network, i, settings->batch, &hint->shape);
         }
         hints->count += hint->shape.rank >= 0;
     }
-    free(names);
-    return result;
+    return CLI_DONE;
 }
 
 void cli_inputs_finish(cli_inputs *inputs)

@@ -126,21 +126,15 @@ static cli_exit print_bindings(const inspect_subject *subject)
             break;
         }
         char shape[256];
-        cli_text names = {NULL, 0, 0};
-        cli_text scales = {NULL, 0, 0};
+        CLI_TEXT_SCOPED names = {NULL, 0, 0};
+        CLI_TEXT_SCOPED scales = {NULL, 0, 0};
         (void)kiln_shape_format(&binding.shape, shape, sizeof shape);
         named_dims(&binding, &names);
         add_quantization(&binding, &scales);
         has_names = has_names || names.size > 0;
         has_scales = has_scales || scales.size > 0;
-        cli_table_add(&table, binding.is_input ? "input" : "output");
-        cli_table_add(&table, binding.name);
-        cli_table_add(&table, kiln_dtype_name(binding.dtype));
-        cli_table_add(&table, shape);
-        cli_table_add(&table, names.data);
-        cli_table_add(&table, scales.data);
-        cli_text_finish(&names);
-        cli_text_finish(&scales);
+        CLI_TABLE_ADD(&table, binding.is_input ? "input" : "output", binding.name,
+                      kiln_dtype_name(binding.dtype), shape, names.data, scales.data);
     }
     table.cells[4][0] = has_names ? table.cells[4][0] : '\0';
     table.cells[5][0] = has_scales ? table.cells[5][0] : '\0';
@@ -156,21 +150,12 @@ static cli_exit print_bindings(const inspect_subject *subject)
 static char *shown_value(const char *value)
 {
     const size_t length = strlen(value);
-    size_t kept = length;
-    if (length > VALUE_BYTES) {
-        kept = VALUE_BYTES;
-        while (kept > 0 && ((unsigned char)value[kept] & 0xc0) == 0x80) {
-            kept--;
-        }
-    }
-    char *copy = cli_allocate(kept + 1);
-    memcpy(copy, value, kept);
-    copy[kept] = '\0';
-    char *printable = cli_printable(copy);
-    free(copy);
+    const size_t kept = cli_utf8_cut(value, length, VALUE_BYTES);
+    CLI_TEXT_SCOPED copy = {NULL, 0, 0};
+    cli_text_append(&copy, value, kept);
+    SCOPED_HEAP char *printable = cli_printable(copy.data);
     cli_text text = {NULL, 0, 0};
     cli_text_add(&text, printable);
-    free(printable);
     if (kept < length) {
         cli_text_printf(&text, "... (%zu bytes; --json shows all)", length);
     }
@@ -179,10 +164,10 @@ static char *shown_value(const char *value)
 
 static void print_entry(const kiln_metadata *metadata, size_t indent)
 {
-    char *key = cli_printable(metadata->key);
-    char *value = shown_value(metadata->value);
+    SCOPED_HEAP char *key = cli_printable(metadata->key);
+    SCOPED_HEAP char *value = shown_value(metadata->value);
     const size_t columns = cli_columns(key);
-    cli_text line = {NULL, 0, 0};
+    CLI_TEXT_SCOPED line = {NULL, 0, 0};
     cli_text_add(&line, key);
     if (columns + 2 > indent) {
         cli_text_printf(&line, "\n%*s", (int)indent, "");
@@ -191,9 +176,6 @@ static void print_entry(const kiln_metadata *metadata, size_t indent)
     }
     cli_text_wrap(&line, value, indent, WIDTH);
     (void)puts(line.data);
-    cli_text_finish(&line);
-    free(key);
-    free(value);
 }
 
 static cli_exit print_metadata(const inspect_subject *subject)
@@ -202,17 +184,13 @@ static cli_exit print_metadata(const inspect_subject *subject)
     size_t indent = 0;
     kiln_metadata metadata;
     for (size_t i = 0; i < count; i++) {
-        if (metadata_at(subject, i, &metadata) != CLI_DONE) {
-            return CLI_FAILED;
-        }
+        CLI_RETURN_UNLESS_DONE(metadata_at(subject, i, &metadata));
         const size_t columns = cli_columns(metadata.key) + 2;
         indent = columns > indent && columns <= KEY_COLUMNS ? columns : indent;
     }
     (void)fputs(count > 0 ? "\n" : "", stdout);
     for (size_t i = 0; i < count; i++) {
-        if (metadata_at(subject, i, &metadata) != CLI_DONE) {
-            return CLI_FAILED;
-        }
+        CLI_RETURN_UNLESS_DONE(metadata_at(subject, i, &metadata));
         print_entry(&metadata, indent > 0 ? indent : KEY_COLUMNS);
     }
     return CLI_DONE;
@@ -220,31 +198,19 @@ static cli_exit print_metadata(const inspect_subject *subject)
 
 static cli_exit print_text(const inspect_subject *subject, bool layers)
 {
-    char backend[200];
-    char *printable = cli_printable(subject->path);
-    (void)printf("%s\n", printable);
-    free(printable);
-    cli_exit result = CLI_DONE;
     if (subject->engine != NULL) {
-        cli_model_backend(subject->engine, backend, sizeof backend);
-        (void)printf("%s\n\n", backend);
+        cli_model_print(subject->path, subject->engine);
     } else {
-        result = cli_network_print_head(&subject->network);
+        CLI_RETURN_UNLESS_DONE(cli_network_print_head(subject->path, &subject->network));
     }
-    if (result == CLI_DONE) {
-        result = print_bindings(subject);
+    CLI_RETURN_UNLESS_DONE(print_bindings(subject));
+    if (subject->engine != NULL) {
+        CLI_RETURN_UNLESS_DONE(cli_plan_print_profiles(subject->engine));
     }
-    if (result == CLI_DONE && subject->engine != NULL) {
-        result = cli_plan_print_profiles(subject->engine);
-    }
-    if (result == CLI_DONE) {
-        result = print_metadata(subject);
-    }
-    if (result != CLI_DONE || !layers) {
-        return result;
-    }
-    return subject->engine != NULL ? cli_plan_print_layers(subject->engine)
-                                   : cli_network_print_layers(&subject->network);
+    CLI_RETURN_UNLESS_DONE(print_metadata(subject));
+    return !layers                   ? CLI_DONE
+           : subject->engine != NULL ? cli_plan_print_layers(subject->engine)
+                                     : cli_network_print_layers(&subject->network);
 }
 
 /* --- JSON --- */
@@ -290,9 +256,7 @@ static cli_exit add_bindings(cJSON *document, const char *key, const inspect_sub
     const size_t count = binding_count(subject, is_input);
     for (size_t i = 0; i < count; i++) {
         kiln_binding binding;
-        if (binding_at(subject, is_input, i, &binding) != CLI_DONE) {
-            return CLI_FAILED;
-        }
+        CLI_RETURN_UNLESS_DONE(binding_at(subject, is_input, i, &binding));
         (void)cJSON_AddItemToArray(array, binding_json(&binding));
     }
     return CLI_DONE;
@@ -303,9 +267,7 @@ static cli_exit add_metadata(cJSON *document, const inspect_subject *subject)
     cJSON *entries = cJSON_AddObjectToObject(document, "metadata");
     for (size_t i = 0; i < metadata_count(subject); i++) {
         kiln_metadata metadata;
-        if (metadata_at(subject, i, &metadata) != CLI_DONE) {
-            return CLI_FAILED;
-        }
+        CLI_RETURN_UNLESS_DONE(metadata_at(subject, i, &metadata));
         cJSON *key = cli_json_text(metadata.key);
         cli_json_add_text(entries, key != NULL ? cJSON_GetStringValue(key) : "", metadata.value);
         cJSON_Delete(key);
@@ -321,26 +283,24 @@ static cli_exit add_backend(cJSON *document, const kiln_engine *engine)
     return CLI_DONE;
 }
 
+static cli_exit add_all(cJSON *document, const inspect_subject *subject, bool layers)
+{
+    cli_json_add_text(document, "model", subject->path);
+    CLI_RETURN_UNLESS_DONE(subject->engine != NULL
+                               ? add_backend(document, subject->engine)
+                               : cli_network_add_head(document, &subject->network));
+    CLI_RETURN_UNLESS_DONE(add_bindings(document, "inputs", subject, true));
+    CLI_RETURN_UNLESS_DONE(add_bindings(document, "outputs", subject, false));
+    CLI_RETURN_UNLESS_DONE(add_metadata(document, subject));
+    return subject->engine != NULL ? cli_plan_add_json(document, subject->engine, layers)
+           : layers                ? cli_network_add_layers(document, &subject->network)
+                                   : CLI_DONE;
+}
+
 static cli_exit print_json(const inspect_subject *subject, bool layers)
 {
     cJSON *document = cJSON_CreateObject();
-    cli_json_add_text(document, "model", subject->path);
-    cli_exit result = subject->engine != NULL ? add_backend(document, subject->engine)
-                                              : cli_network_add_head(document, &subject->network);
-    if (result == CLI_DONE) {
-        result = add_bindings(document, "inputs", subject, true);
-    }
-    if (result == CLI_DONE) {
-        result = add_bindings(document, "outputs", subject, false);
-    }
-    if (result == CLI_DONE) {
-        result = add_metadata(document, subject);
-    }
-    if (result == CLI_DONE && subject->engine != NULL) {
-        result = cli_plan_add_json(document, subject->engine, layers);
-    } else if (result == CLI_DONE && layers) {
-        result = cli_network_add_layers(document, &subject->network);
-    }
+    const cli_exit result = add_all(document, subject, layers);
     if (result != CLI_DONE) {
         cJSON_Delete(document);
         return result;
@@ -410,8 +370,6 @@ static const cli_example examples[] = {
 const cli_command cli_command_inspect = {
     .name = "inspect",
     .operands = "MODEL",
-    .least = 1,
-    .most = 1,
     .summary = "show the inputs, outputs and metadata of a model",
     .description =
         "Shows what MODEL takes and gives: name, type and shape of each input and output, with ? "

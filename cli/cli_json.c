@@ -6,7 +6,7 @@
 
 cJSON *cli_json_text(const char *text)
 {
-    cli_text clean = {NULL, 0, 0};
+    CLI_TEXT_SCOPED clean = {NULL, 0, 0};
     cli_text_append(&clean, "", 0);
     while (*text != '\0') {
         const size_t length = cli_utf8_length(text);
@@ -17,9 +17,7 @@ cJSON *cli_json_text(const char *text)
         }
         text += length > 0 ? length : 1;
     }
-    cJSON *made = cJSON_CreateString(clean.data);
-    cli_text_finish(&clean);
-    return made;
+    return cJSON_CreateString(clean.data);
 }
 
 void cli_json_add_text(cJSON *object, const char *key, const char *text)

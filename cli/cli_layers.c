@@ -24,21 +24,16 @@ cli_exit cli_layers_open(const cli_command *command, const char *path,
         kiln_context_destroy(layers->context);
         layers->context = NULL;
         settings.profile_nodes = true;
-        const cli_exit opened = cli_model_open(command, path, &settings, &layers->engine);
-        if (opened != CLI_DONE) {
-            return opened;
-        }
+        CLI_RETURN_UNLESS_DONE(cli_model_open(command, path, &settings, &layers->engine));
         engine = layers->engine;
         status = open_context(engine, &layers->context);
     }
     CLI_FAIL_IF_ERROR(status);
     CLI_FAIL_IF_ERROR(kiln_context_profile_layers(layers->context, false));
-    const cli_exit bound =
-        cli_inputs_bind(command, inputs, engine, layers->context, &layers->inputs);
-    if (bound == CLI_DONE) {
-        CLI_FAIL_IF_ERROR(kiln_context_warmup(layers->context, 0, 0, NULL));
-    }
-    return bound;
+    CLI_RETURN_UNLESS_DONE(
+        cli_inputs_bind(command, inputs, engine, layers->context, &layers->inputs));
+    CLI_FAIL_IF_ERROR(kiln_context_warmup(layers->context, 0, 0, NULL));
+    return CLI_DONE;
 }
 
 void cli_layers_close(cli_layers *layers)
@@ -83,7 +78,7 @@ static int by_time(const void *left, const void *right)
 
 cli_exit cli_layers_print(kiln_context *context)
 {
-    kiln_layer_time *layers = NULL;
+    SCOPED_HEAP kiln_layer_time *layers = NULL;
     kiln_layer_time layer;
     size_t count = 0;
     double total = 0;
@@ -102,18 +97,15 @@ cli_exit cli_layers_print(kiln_context *context)
     cli_table table;
     cli_table_init(&table, has_types ? "llrr" : "lrr", has_types ? typed : untyped);
     for (size_t i = 0; i < count; i++) {
-        char *name = cli_printable(layers[i].name);
-        cli_table_add(&table, name);
+        cli_table_add(&table, layers[i].name);
         if (has_types) {
             cli_table_add(&table, layers[i].type);
         }
         cli_table_printf(&table, "%.4f", each(&layers[i]));
         cli_table_printf(&table, "%.1f", total > 0 ? 100.0 * layers[i].milliseconds / total : 0.0);
-        free(name);
     }
     (void)printf("\n");
     cli_table_print(&table, 0);
-    free(layers);
     return CLI_DONE;
 }
 

@@ -49,18 +49,14 @@ typedef struct caller {
 static kiln_status copy_input(kiln_context *from, kiln_context *to, const char *name)
 {
     kiln_tensor source;
-    kiln_tensor target = {.data = NULL};
-    kiln_status status = kiln_context_tensor(from, name, &source);
-    if (status == KILN_OK) {
-        status = kiln_context_reshape(to, name, &source.desc.shape);
-    }
-    if (status == KILN_OK) {
-        status = kiln_context_tensor(to, name, &target);
-    }
-    if (status == KILN_OK && source.bytes != 0) {
+    kiln_tensor target;
+    KLN_RETURN_IF_ERROR(kiln_context_tensor(from, name, &source));
+    KLN_RETURN_IF_ERROR(kiln_context_reshape(to, name, &source.desc.shape));
+    KLN_RETURN_IF_ERROR(kiln_context_tensor(to, name, &target));
+    if (source.bytes != 0) {
         memcpy(target.data, source.data, source.bytes < target.bytes ? source.bytes : target.bytes);
     }
-    return status;
+    return KILN_OK;
 }
 
 static kiln_status open_seat(crew *all, seat *made, kiln_engine *engine, kiln_context *bound,
@@ -75,35 +71,33 @@ static kiln_status open_seat(crew *all, seat *made, kiln_engine *engine, kiln_co
         options.share_device_memory = false; /* the library's own way is to share it, or not to */
         status = kiln_context_create(engine, &options, &made->context);
     }
-    const size_t count = status == KILN_OK ? kiln_engine_input_count(engine) : 0;
-    for (size_t i = 0; i < count && status == KILN_OK; i++) {
-        kiln_binding binding = {.struct_size = sizeof binding};
-        status = kiln_engine_input(engine, i, &binding);
-        status = status == KILN_OK ? copy_input(bound, made->context, binding.name) : status;
-    }
+    KLN_RETURN_IF_ERROR(status);
     all->seat_count++;
-    return status == KILN_OK ? kiln_context_warmup(made->context, FIRST_RUNS, 0, NULL) : status;
+    for (size_t i = 0; i < kiln_engine_input_count(engine); i++) {
+        kiln_binding binding = {.struct_size = sizeof binding};
+        KLN_RETURN_IF_ERROR(kiln_engine_input(engine, i, &binding));
+        KLN_RETURN_IF_ERROR(copy_input(bound, made->context, binding.name));
+    }
+    return kiln_context_warmup(made->context, FIRST_RUNS, 0, NULL);
 }
 
 static kiln_status open_crew(crew *all, kiln_engine *engine, kiln_context *bound,
                              kiln_graph_policy graphs, const cli_load *load)
 {
-    kiln_status status = KILN_OK;
     all->enqueues = load->streams != 0;
     all->shares_streams = load->contexts > load->streams;
     all->seats = cli_allocate(load->contexts * sizeof *all->seats);
-    memset(all->seats, 0, load->contexts * sizeof *all->seats);
-    all->streams = cli_allocate((load->streams + 1) * sizeof(kiln_stream *));
-    for (size_t i = 0; i < load->streams && status == KILN_OK; i++) {
-        status = kiln_stream_create(kiln_engine_device(engine), 0, &all->streams[i]);
-        all->stream_count += status == KILN_OK ? 1 : 0;
+    all->streams = cli_allocate(load->streams * sizeof(kiln_stream *));
+    for (; all->stream_count < load->streams; all->stream_count++) {
+        KLN_RETURN_IF_ERROR(
+            kiln_stream_create(kiln_engine_device(engine), 0, &all->streams[all->stream_count]));
     }
-    for (size_t i = 0; i < load->contexts && status == KILN_OK; i++) {
+    for (size_t i = 0; i < load->contexts; i++) {
         kiln_stream *stream = load->streams != 0 ? all->streams[i % load->streams] : NULL;
-        status = open_seat(all, &all->seats[i], engine, bound, graphs, stream);
+        KLN_RETURN_IF_ERROR(open_seat(all, &all->seats[i], engine, bound, graphs, stream));
         cli_progress_set((double)(i + 1) / (double)load->contexts);
     }
-    return status;
+    return KILN_OK;
 }
 
 static void close_crew(crew *all)
@@ -211,11 +205,12 @@ static void gather(const caller *callers, size_t count, cli_load_result *found)
 }
 
 /* All callers from a common start to the end. */
-static cli_exit run_crew(crew *all, size_t count, cli_load_result *found)
+static cli_exit run_crew(crew *all, const char *what, size_t count, cli_load_result *found)
 {
-    caller *callers = cli_allocate(count * sizeof *callers);
+    SCOPED_HEAP caller *callers = cli_allocate(count * sizeof *callers);
     size_t started = 0;
     deal(all, callers, count);
+    cli_progress_begin(what);
     atomic_store(&all->done, 0);
     (void)pthread_barrier_init(&all->start, NULL, (unsigned)count);
     for (; started < count; started++) {
@@ -228,6 +223,7 @@ static cli_exit run_crew(crew *all, size_t count, cli_load_result *found)
         (void)pthread_join(callers[i].thread, NULL);
     }
     (void)pthread_barrier_destroy(&all->start);
+    cli_progress_end();
     cli_exit result = CLI_DONE;
     for (size_t i = 0; i < count && result == CLI_DONE; i++) {
         if (callers[i].message[0] != '\0') {
@@ -239,7 +235,6 @@ static cli_exit run_crew(crew *all, size_t count, cli_load_result *found)
     for (size_t i = 0; i < count; i++) {
         kiln_histogram_destroy(callers[i].times);
     }
-    free(callers);
     return result;
 }
 
@@ -247,28 +242,18 @@ cli_exit cli_load_measure(kiln_engine *engine, kiln_context *bound, kiln_graph_p
                           const cli_load *load, double warmup, double seconds, uint64_t least,
                           cli_load_result *found)
 {
-    crew all = {.least = 1, .seconds = warmup / 1e3};
+    SCOPED(close_crew) crew all = {.least = 1, .seconds = warmup / 1e3};
     found->latency = cli_times_create();
     cli_progress_begin("opening contexts");
     const kiln_status status = open_crew(&all, engine, bound, graphs, load);
     cli_progress_end();
-    cli_exit result = status == KILN_OK ? CLI_DONE : cli_fail();
-    if (result == CLI_DONE) {
-        cli_progress_begin("warming up");
-        result = run_crew(&all, load->callers, found);
-        cli_progress_end();
-    }
-    if (result == CLI_DONE) {
-        kiln_histogram_clear(found->latency);
-        all.records = true;
-        all.seconds = seconds;
-        all.least = least;
-        cli_progress_begin("measuring");
-        result = run_crew(&all, load->callers, found);
-        cli_progress_end();
-    }
-    close_crew(&all);
-    return result;
+    CLI_FAIL_IF_ERROR(status);
+    CLI_RETURN_UNLESS_DONE(run_crew(&all, "warming up", load->callers, found));
+    kiln_histogram_clear(found->latency);
+    all.records = true;
+    all.seconds = seconds;
+    all.least = least;
+    return run_crew(&all, "measuring", load->callers, found);
 }
 
 void cli_load_finish(cli_load_result *found)

@@ -16,5 +16,5 @@ void *cli_grow(void *memory, size_t size)
 
 void *cli_allocate(size_t size)
 {
-    return cli_grow(NULL, size);
+    return memset(cli_grow(NULL, size), 0, size);
 }

@@ -78,19 +78,22 @@ static cli_exit load_plugins(kiln_build_options *options)
     return CLI_DONE;
 }
 
+static void finish_hints(cli_hints *hints)
+{
+    free(hints->items);
+}
+
 /* The hints at the largest batch, and a profile from the smallest to it. */
 static cli_exit take_batches(const cli_command *command, kiln_network *network,
                              const cli_input_settings *shapes, cli_loading *loading)
 {
     cli_input_settings sized = *shapes;
-    cli_hints least = {NULL, 0};
     cli_hints most = {NULL, 0};
+    SCOPED(finish_hints) cli_hints least = {NULL, 0};
     sized.batch = shapes->smallest;
-    cli_exit result = cli_hints_read(command, &sized, network, &least);
+    CLI_RETURN_UNLESS_DONE(cli_hints_read(command, &sized, network, &least));
     sized.batch = shapes->largest;
-    if (result == CLI_DONE) {
-        result = cli_hints_read(command, &sized, network, &most);
-    }
+    const cli_exit result = cli_hints_read(command, &sized, network, &most);
     loading->hints = most.items;
     if (result == CLI_DONE && most.count > 0) {
         loading->ranges = cli_allocate(most.count * sizeof *loading->ranges);
@@ -104,7 +107,6 @@ static cli_exit take_batches(const cli_command *command, kiln_network *network,
         loading->options.profiles = &loading->profile;
         loading->options.profile_count = 1;
     }
-    free(least.items);
     return result;
 }
 
@@ -138,9 +140,7 @@ cli_exit cli_loading_begin(const cli_command *command, const char *path, kiln_ne
                      : options->cache != NULL                        ? options->cache
                                                                      : "default";
     options->issues = &loading->issues;
-    if (load_plugins(options) != CLI_DONE) {
-        return CLI_FAILED;
-    }
+    CLI_RETURN_UNLESS_DONE(load_plugins(options));
     return wants_hints(settings->shapes, options)
                ? take_hints(command, path, network, settings->shapes, loading)
                : CLI_DONE;
@@ -179,13 +179,10 @@ void cli_model_progress(const char *path)
 
 static bool takes(const char *backend, const char *path)
 {
-    kiln_check_options options = KILN_CHECK_OPTIONS_INIT;
-    kiln_issue_list *issues = NULL;
-    options.backend = backend;
-    const bool taken =
-        kiln_check_file(path, &options, &issues) == KILN_OK && kiln_issue_list_errors(issues) == 0;
-    kiln_issue_list_destroy(issues);
-    return taken;
+    const kiln_check_options options = KILN_CHECK_OPTIONS(.backend = backend);
+    CLI_OWNED(issue_list) issues = NULL;
+    return kiln_check_file(path, &options, &issues) == KILN_OK &&
+           kiln_issue_list_errors(issues) == 0;
 }
 
 /* Where the best backend here refuses a model, the next may take it. */
@@ -245,4 +242,12 @@ void cli_model_backend(const kiln_engine *engine, char *text, size_t size)
     }
     (void)snprintf(text, size, "%s%s%s", info.name, info.version[0] != '\0' ? " " : "",
                    info.version);
+}
+
+void cli_model_print(const char *path, const kiln_engine *engine)
+{
+    char backend[200];
+    SCOPED_HEAP char *printable = cli_printable(path);
+    cli_model_backend(engine, backend, sizeof backend);
+    (void)printf("%s\n%s\n\n", printable, backend);
 }

@@ -53,6 +53,9 @@ cli_exit cli_model_context(const cli_model_settings *settings, kiln_engine *engi
 /* "onnxruntime 1.31.1" */
 void cli_model_backend(const kiln_engine *engine, char *text, size_t size);
 
+/* What was opened, and on what. */
+void cli_model_print(const char *path, const kiln_engine *engine);
+
 /* --- its inputs (cli_inputs.c) --- */
 
 typedef struct cli_input_settings {

@@ -49,21 +49,18 @@ static void append_count(cli_text *text, const char *before, size_t count, const
     cli_text_printf(text, "%s%zu %s%s", before, count, what, CLI_S(count));
 }
 
-cli_exit cli_network_print_head(const cli_network *network)
+cli_exit cli_network_print_head(const char *path, const cli_network *network)
 {
     const kiln_inspection_info *info = &network->info;
-    cli_text text = {NULL, 0, 0};
-    cli_text_printf(&text, "ONNX: IR version %lld", (long long)info->ir_version);
+    CLI_TEXT_SCOPED text = {NULL, 0, 0};
+    SCOPED_HEAP char *printable = cli_printable(path);
+    cli_text_printf(&text, "%s\nONNX: IR version %lld", printable, (long long)info->ir_version);
     for (size_t i = 0; i < info->opset_count; i++) {
         kiln_inspection_opset opset;
-        if (opset_at(network, i, &opset) != CLI_DONE) {
-            cli_text_finish(&text);
-            return CLI_FAILED;
-        }
-        char *domain = cli_printable(opset.domain);
+        CLI_RETURN_UNLESS_DONE(opset_at(network, i, &opset));
+        SCOPED_HEAP char *domain = cli_printable(opset.domain);
         cli_text_printf(&text, "%s%s %lld", i == 0 ? "; operator sets " : ", ", domain,
                         (long long)opset.version);
-        free(domain);
     }
     append_count(&text, "\n", info->node_count, "node");
     append_count(&text, ", ", info->initializer_count, "initializer");
@@ -75,14 +72,13 @@ cli_exit cli_network_print_head(const cli_network *network)
         append_count(&text, ", ", info->function_count, "function");
     }
     (void)printf("%s\n\n", text.data);
-    cli_text_finish(&text);
     return CLI_DONE;
 }
 
 static void add_rows(cli_table *table, const kiln_inspection_node *node)
 {
-    cli_text name = {NULL, 0, 0};
-    cli_text operator_name = {NULL, 0, 0};
+    CLI_TEXT_SCOPED name = {NULL, 0, 0};
+    CLI_TEXT_SCOPED operator_name = {NULL, 0, 0};
     cli_text_append(&name, "", 0);
     cli_text_printf(&name, "%*s%s%s%s", (int)node->depth * 2, "", node->graph,
                     node->depth > 0 ? ": " : "", node->name);
@@ -93,16 +89,15 @@ static void add_rows(cli_table *table, const kiln_inspection_node *node)
     for (size_t i = 0; i < count || i == 0; i++) {
         const bool is_input = i < node->input_count;
         const size_t at = is_input ? i : i - node->input_count;
-        cli_table_add(table, i == 0 ? name.data : "");
-        cli_table_add(table, i == 0 ? operator_name.data : "");
-        cli_table_add(table, count == 0 ? "" : is_input ? "input" : "output");
-        cli_table_add(table, count == 0 ? "" : is_input ? node->inputs[at] : node->outputs[at]);
-        cli_table_add(table, count == 0 ? ""
-                             : is_input ? node->input_types[at]
-                                        : node->output_types[at]);
+        CLI_TABLE_ADD(table, i == 0 ? name.data : "", i == 0 ? operator_name.data : "");
+        if (count > 0) {
+            CLI_TABLE_ADD(table, is_input ? "input" : "output",
+                          is_input ? node->inputs[at] : node->outputs[at],
+                          is_input ? node->input_types[at] : node->output_types[at]);
+        } else {
+            CLI_TABLE_ADD(table, "", "", "");
+        }
     }
-    cli_text_finish(&name);
-    cli_text_finish(&operator_name);
 }
 
 cli_exit cli_network_print_layers(const cli_network *network)
@@ -132,9 +127,7 @@ cli_exit cli_network_add_head(cJSON *document, const cli_network *network)
     cJSON *opsets = cJSON_AddArrayToObject(document, "opsets");
     for (size_t i = 0; i < info->opset_count; i++) {
         kiln_inspection_opset opset;
-        if (opset_at(network, i, &opset) != CLI_DONE) {
-            return CLI_FAILED;
-        }
+        CLI_RETURN_UNLESS_DONE(opset_at(network, i, &opset));
         cJSON *object = cJSON_CreateObject();
         cli_json_add_text(object, "domain", opset.domain);
         (void)cJSON_AddNumberToObject(object, "version", (double)opset.version);
@@ -175,9 +168,7 @@ cli_exit cli_network_add_layers(cJSON *document, const cli_network *network)
     cJSON *layers = cJSON_AddArrayToObject(document, "layers");
     for (size_t i = 0; i < network->info.node_count; i++) {
         kiln_inspection_node node;
-        if (node_at(network, i, &node) != CLI_DONE) {
-            return CLI_FAILED;
-        }
+        CLI_RETURN_UNLESS_DONE(node_at(network, i, &node));
         cJSON *object = cJSON_CreateObject();
         cli_json_add_text(object, "name", node.name);
         cli_json_add_text(object, "operator", node.operator_type);

@@ -16,7 +16,7 @@ bool cli_network_open(const char *path, bool layers, cli_network *network, cli_e
 void cli_network_close(cli_network *network);
 
 /* What stands before the inputs. */
-cli_exit cli_network_print_head(const cli_network *network);
+cli_exit cli_network_print_head(const char *path, const cli_network *network);
 /* A table of the nodes, with a row for each of their tensors. */
 cli_exit cli_network_print_layers(const cli_network *network);
 

@@ -161,9 +161,21 @@ static cli_exit read_option(reading *state, int count, char **arguments, int *in
     return store(state, group, &option, value);
 }
 
+static size_t most_operands(const cli_command *command)
+{
+    size_t words = 0;
+    for (const char *at = command->operands; *at != '\0'; at += strspn(at, " ")) {
+        at += strcspn(at, " ");
+        words++;
+    }
+    return cli_ends_with(command->operands, "...") ? SIZE_MAX : words;
+}
+
 static cli_exit read_all(reading *state, int count, char **arguments, const char **operands)
 {
     const cli_command *command = state->command;
+    const size_t most = most_operands(command);
+    const size_t least = command->operands[0] == '[' ? 0 : most == SIZE_MAX ? 1 : most;
     size_t found = 0;
     bool only_operands = false;
     for (int i = 0; i < count; i++) {
@@ -172,15 +184,15 @@ static cli_exit read_all(reading *state, int count, char **arguments, const char
             only_operands = true;
         } else if (!only_operands && argument[0] == '-' && argument[1] != '\0') {
             CLI_RETURN_UNLESS_DONE(read_option(state, count, arguments, &i));
-        } else if (found == command->most) {
+        } else if (found == most) {
             return cli_misuse(command, "\"%.80s\" is one argument too many: kiln %s takes %s",
                               argument, command->name,
-                              command->most == 0 ? "options only" : command->operands);
+                              most == 0 ? "options only" : command->operands);
         } else {
             operands[found++] = argument;
         }
     }
-    if (found < command->least && !state->wants_help) {
+    if (found < least && !state->wants_help) {
         return cli_misuse(command, "kiln %s needs %s", command->name, command->operands);
     }
     return CLI_DONE;
@@ -259,14 +271,10 @@ static cli_exit run(reading *state, int count, char **arguments, const char **op
 cli_exit cli_run_command(const cli_command *command, int count, char **arguments)
 {
     reading state = {.command = command, .settings = cli_allocate(command->size)};
-    const char **operands = cli_allocate((command->most + 1) * sizeof *operands);
+    SCOPED_HEAP const char **operands = cli_allocate(((size_t)count + 1) * sizeof *operands);
     memcpy(state.settings, command->defaults, command->size);
-    for (size_t i = 0; i <= command->most; i++) {
-        operands[i] = NULL;
-    }
     const cli_exit result = run(&state, count, arguments, operands);
     finish(command, state.settings);
     free(state.settings);
-    free(operands);
     return result;
 }

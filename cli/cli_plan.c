@@ -28,10 +28,9 @@ static void range_text(const kiln_shape *shape, const int64_t *values, size_t co
 static void add_range(cli_table *table, const kiln_shape *shape, const int64_t *values,
                       size_t count)
 {
-    cli_text text = {NULL, 0, 0};
+    CLI_TEXT_SCOPED text = {NULL, 0, 0};
     range_text(shape, values, count, &text);
     cli_table_add(table, text.data);
-    cli_text_finish(&text);
 }
 
 cli_exit cli_plan_print_profiles(const kiln_engine *engine)
@@ -115,20 +114,17 @@ static cli_exit read_layers(kiln_engine *engine, cJSON **document, cJSON **layer
             backend);
         return CLI_FAILED;
     }
-    if (status != KILN_OK) {
-        return cli_fail();
-    }
+    CLI_FAIL_IF_ERROR(status);
     const char *end = NULL;
     *document = cJSON_ParseWithOpts(json, &end, false);
     *layers = cJSON_GetObjectItem(*document, "Layers");
     if (!cJSON_IsArray(*layers)) {
         const size_t byte = *document == NULL && end != NULL ? (size_t)(end - json) : 0;
-        char *found = cli_printable(json + (byte > 40 ? byte - 40 : 0));
+        SCOPED_HEAP char *found = cli_printable(json + (byte > 40 ? byte - 40 : 0));
         cli_error(
             "what the library tells of the layers is not JSON with a list \"Layers\" from "
             "byte %zu on: %.80s",
             byte, found);
-        free(found);
         cJSON_Delete(*document);
         return CLI_FAILED;
     }
@@ -145,11 +141,10 @@ cli_exit cli_plan_print_layers(kiln_engine *engine)
     cJSON_ArrayForEach(layer, layers)
     {
         char *text = cJSON_IsString(layer) ? NULL : cJSON_PrintUnformatted(layer);
-        char *printable = cli_printable(cJSON_IsString(layer) ? layer->valuestring
-                                        : text != NULL        ? text
-                                                              : "?");
+        SCOPED_HEAP char *printable = cli_printable(cJSON_IsString(layer) ? layer->valuestring
+                                                    : text != NULL        ? text
+                                                                          : "?");
         (void)printf("  %s\n", printable);
-        free(printable);
         cJSON_free(text);
     }
     cJSON_Delete(document);

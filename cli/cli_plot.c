@@ -36,14 +36,20 @@ typedef struct figure {
 
 bool cli_plot_knows(const char *path)
 {
-    const char *dot = strrchr(path, '.');
-    return dot != NULL && (strcmp(dot, ".svg") == 0 || strcmp(dot, ".html") == 0);
+    return cli_ends_with(path, ".svg") || cli_ends_with(path, ".html");
 }
 
 /* Of a rate that is shown. */
 static int decimals(double rate)
 {
     return rate < 100 ? 2 : 0;
+}
+
+static void add_label(cli_text *to, double x, double y, const char *extra, const char *label)
+{
+    cli_text_printf(to, "<text x=\"%.1f\" y=\"%.1f\" %s>", x, y, extra);
+    cli_text_escaped(to, label);
+    cli_text_printf(to, "</text>\n");
 }
 
 /* --- axes --- */
@@ -113,27 +119,12 @@ static void add_grid(cli_text *svg, const axis *along, bool is_x)
         const double where = place(along, at);
         char text[32];
         tick_text(at, text);
-        if (is_x) {
-            cli_text_printf(svg,
-                            "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/><text "
-                            "x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
-                            where, TOP, where, HEIGHT - BOTTOM, where, HEIGHT - BOTTOM + 18, text);
-        } else {
-            cli_text_printf(svg,
-                            "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/><text "
-                            "x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
-                            LEFT, where, WIDTH - RIGHT, where, LEFT - 8, where + 4, text);
-        }
+        cli_text_printf(svg, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>",
+                        is_x ? where : LEFT, is_x ? TOP : where, is_x ? where : WIDTH - RIGHT,
+                        is_x ? HEIGHT - BOTTOM : where);
+        add_label(svg, is_x ? where : LEFT - 8, is_x ? HEIGHT - BOTTOM + 18 : where + 4,
+                  is_x ? "text-anchor=\"middle\"" : "text-anchor=\"end\"", text);
     }
-}
-
-/* --- text --- */
-
-static void add_label(cli_text *to, double x, double y, const char *extra, const char *label)
-{
-    cli_text_printf(to, "<text x=\"%.1f\" y=\"%.1f\" %s>", x, y, extra);
-    cli_text_escaped(to, label);
-    cli_text_printf(to, "</text>\n");
 }
 
 /* --- points and lines --- */
@@ -279,11 +270,8 @@ static void add_svg(cli_text *svg, const char *title, const char *subtitle, cons
     add_label(svg, LEFT, 28, "font-size=\"17\" font-weight=\"600\" fill=\"#111\"", title);
     add_label(svg, LEFT, 48, "fill=\"#555\"", subtitle);
     cli_text_printf(svg, "<g stroke=\"#e2e2e2\" fill=\"#444\">\n<g stroke-width=\"1\">\n");
-    cli_text axes = {NULL, 0, 0};
-    add_grid(&axes, &drawn.x, true);
-    add_grid(&axes, &drawn.y, false);
-    cli_text_append(svg, axes.data, axes.size);
-    cli_text_finish(&axes);
+    add_grid(svg, &drawn.x, true);
+    add_grid(svg, &drawn.y, false);
     cli_text_printf(svg, "</g>\n</g>\n<style>text { stroke: none }</style>\n");
     add_label(svg, LEFT, TOP - 10, "fill=\"#444\"", "latency, ms");
     add_label(svg, WIDTH - RIGHT, HEIGHT - 16, "text-anchor=\"end\" fill=\"#444\"",
@@ -332,13 +320,11 @@ static void add_page(cli_text *page, const char *title, const char *subtitle,
 cli_exit cli_plot_write(const char *path, const char *title, const char *subtitle,
                         const cli_sweep *sweep)
 {
-    cli_text text = {NULL, 0, 0};
-    if (strcmp(strrchr(path, '.'), ".html") == 0) {
+    CLI_TEXT_SCOPED text = {NULL, 0, 0};
+    if (cli_ends_with(path, ".html")) {
         add_page(&text, title, subtitle, sweep);
     } else {
         add_svg(&text, title, subtitle, sweep);
     }
-    const cli_exit done = cli_text_save(&text, path);
-    cli_text_finish(&text);
-    return done;
+    return cli_text_save(&text, path);
 }

@@ -134,10 +134,9 @@ static void *tick(void *unused)
 /* `target` has MOST_BYTES, of which `columns` characters never need all. */
 static void take_text(char *target, const char *source, size_t columns)
 {
-    char *printable = cli_printable(source);
+    SCOPED_HEAP char *printable = cli_printable(source);
     cli_shorten(printable, columns);
     (void)snprintf(target, MOST_BYTES, "%s", printable);
-    free(printable);
 }
 
 static bool is_forbidden;

@@ -57,11 +57,8 @@ static void print_nodes(const kiln_precision_report *report, size_t count)
         }
         (void)snprintf(why, sizeof why, "%s%s%s", kiln_precision_reason_text(node.reason),
                        node.detail[0] != '\0' ? ": " : "", node.detail);
-        cli_table_add(&table, node.name[0] != '\0' ? node.name : node.output);
-        cli_table_add(&table, node.operator_type);
-        cli_table_add(&table,
-                      node.dtype == KILN_DTYPE_UNDEFINED ? "-" : kiln_dtype_name(node.dtype));
-        cli_table_add(&table, why);
+        CLI_TABLE_ADD(&table, node.name[0] != '\0' ? node.name : node.output, node.operator_type,
+                      node.dtype == KILN_DTYPE_UNDEFINED ? "-" : kiln_dtype_name(node.dtype), why);
     }
     cli_table_print(&table, 0);
     (void)printf("\n");
@@ -78,9 +75,8 @@ static void print_report(const quantize_settings *settings, const kiln_precision
     if (settings->nodes) {
         print_nodes(report, s.node_count);
     }
-    char *output = cli_printable(settings->output);
+    SCOPED_HEAP char *output = cli_printable(settings->output);
     (void)printf("%s\n", output);
-    free(output);
     if (settings->precision < 0) {
         return;
     }
@@ -146,33 +142,32 @@ static void set_options(quantize_job *job)
     how->binding_count = settings->edges.count;
 }
 
-/* Ranges from a file, or from batches. */
-static kiln_status find_ranges(quantize_job *job)
+static kiln_status calibrate(quantize_job *job)
 {
     const quantize_settings *settings = job->settings;
-    kiln_batch_folder *folder = NULL;
+    CLI_OWNED(batch_folder) folder = NULL;
     kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
-    if (settings->ranges != NULL) {
-        const kiln_status read = kiln_range_table_load(settings->ranges, &job->ranges);
-        return read == KILN_OK ? cli_bindings_set_ranges(&settings->edges, &job->ranges) : read;
-    }
-    if (settings->calibration == NULL) {
-        return cli_bindings_set_ranges(&settings->edges, &job->ranges);
-    }
     options.method = (kiln_calibration_method)settings->method;
     options.channels = precision_of(settings) != KILN_PRECISION_INT4;
     options.products = true;
     /* A half type for the rest wants to know of all that may be too large for it. */
     options.precision = settings->rest < 0 ? precision_of(settings) : KILN_PRECISION_DEFAULT;
-    kiln_status status = kiln_batch_folder_open(settings->calibration, &folder);
-    if (status == KILN_OK) {
-        const kiln_batch_source source = kiln_batch_folder_source(folder);
-        cli_progress_begin("calibrating");
-        status = kiln_calibrate_file(job->path, NULL, &source, &options, &job->ranges);
-        cli_progress_end();
-    }
-    kiln_batch_folder_close(folder);
-    return status == KILN_OK ? cli_bindings_set_ranges(&settings->edges, &job->ranges) : status;
+    KLN_RETURN_IF_ERROR(kiln_batch_folder_open(settings->calibration, &folder));
+    const kiln_batch_source source = kiln_batch_folder_source(folder);
+    CLI_WITH_PROGRESS("calibrating",
+                      kiln_calibrate_file(job->path, NULL, &source, &options, &job->ranges));
+    return KILN_OK;
+}
+
+/* Ranges from a file, or from batches. */
+static kiln_status find_ranges(quantize_job *job)
+{
+    const quantize_settings *settings = job->settings;
+    KLN_RETURN_IF_ERROR(settings->ranges != NULL
+                            ? kiln_range_table_load(settings->ranges, &job->ranges)
+                        : settings->calibration != NULL ? calibrate(job)
+                                                        : KILN_OK);
+    return cli_bindings_set_ranges(&settings->edges, &job->ranges);
 }
 
 static kiln_status convert(quantize_job *job)
@@ -181,8 +176,8 @@ static kiln_status convert(quantize_job *job)
     kiln_precision_report_destroy(job->report);
     job->network = NULL;
     job->report = NULL;
-    const kiln_status status = kiln_network_from_onnx(job->path, &job->network);
-    return status == KILN_OK ? kiln_network_convert(job->network, &job->how, &job->report) : status;
+    KLN_RETURN_IF_ERROR(kiln_network_from_onnx(job->path, &job->network));
+    return kiln_network_convert(job->network, &job->how, &job->report);
 }
 
 /* Integers outside are fed and read as numbers: rounding them costs the same. */
@@ -273,15 +268,13 @@ static kiln_status choose(quantize_job *job)
     cli_accuracy *accuracy = &job->accuracy;
     const bool aims = job->target.decibels > 0 || job->target.agreement > 0;
     accuracy->batches = settings->calibration != NULL ? settings->calibration : settings->check;
-    kiln_status status = cli_accuracy_begin(accuracy);
-    status = status == KILN_OK ? cli_accuracy_measure(accuracy, NULL, 0) : status;
+    KLN_RETURN_IF_ERROR(cli_accuracy_begin(accuracy));
+    KLN_RETURN_IF_ERROR(cli_accuracy_measure(accuracy, NULL, 0));
     const bool falls_short = aims && !cli_accuracy_suffices(accuracy, job->target);
-    if (status == KILN_OK && (settings->page != NULL || falls_short)) {
-        cli_progress_begin("ranking nodes");
-        status = cli_accuracy_rank(accuracy, job->report);
-        cli_progress_end();
+    if (settings->page != NULL || falls_short) {
+        CLI_WITH_PROGRESS("ranking nodes", cli_accuracy_rank(accuracy, job->report));
     }
-    return status == KILN_OK && falls_short ? search(job) : status;
+    return falls_short ? search(job) : KILN_OK;
 }
 
 /* What it costs, and where that is too much, what to keep. */
@@ -292,15 +285,14 @@ static kiln_status check(quantize_job *job)
     accuracy->path = job->path;
     set_measured(job);
     job->target = target_of(settings);
-    kiln_status status = choose(job);
-    if (status == KILN_OK && settings->check != NULL && settings->calibration != NULL) {
+    KLN_RETURN_IF_ERROR(choose(job));
+    if (settings->check != NULL && settings->calibration != NULL) {
         accuracy->batches = settings->check;
-        status = cli_accuracy_again(accuracy);
+        KLN_RETURN_IF_ERROR(cli_accuracy_again(accuracy));
     }
     set_measured(job); /* with what is kept by now */
-    status = status == KILN_OK ? cli_accuracy_measure(accuracy, NULL, 0) : status;
-    return status == KILN_OK && settings->page != NULL ? cli_accuracy_layers(accuracy, job->report)
-                                                       : status;
+    KLN_RETURN_IF_ERROR(cli_accuracy_measure(accuracy, NULL, 0));
+    return settings->page != NULL ? cli_accuracy_layers(accuracy, job->report) : KILN_OK;
 }
 
 static cli_exit print_accuracy(const quantize_job *job)
@@ -321,11 +313,9 @@ static cli_exit print_accuracy(const quantize_job *job)
 static cli_exit finish(quantize_job *job)
 {
     const quantize_settings *settings = job->settings;
-    if (kiln_network_save_onnx(job->network, settings->output,
-                               settings->external ? KILN_WEIGHTS_EXTERNAL : KILN_WEIGHTS_INLINE) !=
-        KILN_OK) {
-        return cli_fail();
-    }
+    CLI_FAIL_IF_ERROR(
+        kiln_network_save_onnx(job->network, settings->output,
+                               settings->external ? KILN_WEIGHTS_EXTERNAL : KILN_WEIGHTS_INLINE));
     print_report(settings, job->report, job->is_rest_alone);
     cli_print_not_finite(job->ranges);
     cli_exit result = job->accuracy.before != NULL ? print_accuracy(job) : CLI_DONE;
@@ -464,8 +454,6 @@ static const cli_example examples[] = {
 const cli_command cli_command_quantize = {
     .name = "quantize",
     .operands = "MODEL",
-    .least = 1,
-    .most = 1,
     .summary = "rewrite a model so that it computes in a smaller type",
     .description =
         "Reads the ONNX file MODEL and writes one that computes in another type: an ordinary "

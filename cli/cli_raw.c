@@ -19,11 +19,8 @@ static kiln_status run_kiln(kiln_context *context, uint64_t *took)
 
 static kiln_status run_pair(kiln_context *context, bool raw_first, uint64_t *kiln, uint64_t *raw)
 {
-    kiln_status status = raw_first ? kiln_context_run_raw(context, raw) : run_kiln(context, kiln);
-    if (status == KILN_OK) {
-        status = raw_first ? run_kiln(context, kiln) : kiln_context_run_raw(context, raw);
-    }
-    return status;
+    KLN_RETURN_IF_ERROR(raw_first ? kiln_context_run_raw(context, raw) : run_kiln(context, kiln));
+    return raw_first ? run_kiln(context, kiln) : kiln_context_run_raw(context, raw);
 }
 
 static void make_room(cli_raw_times *found)
@@ -60,20 +57,18 @@ kiln_status cli_raw_measure(kiln_context *context, double seconds, size_t least,
 {
     uint64_t kiln = 0;
     uint64_t raw = 0;
-    kiln_status status = KILN_OK;
     make_room(found);
-    for (size_t i = 0; i < WARMUP_PAIRS && status == KILN_OK; i++) {
-        status = run_pair(context, false, &kiln, &raw);
+    for (size_t i = 0; i < WARMUP_PAIRS; i++) {
+        KLN_RETURN_IF_ERROR(run_pair(context, false, &kiln, &raw));
     }
     const uint64_t start = kiln_clock_now();
-    while (status == KILN_OK &&
-           (found->count < least || (double)(kiln_clock_now() - start) < seconds * 1e9)) {
-        status = run_pair(context, found->count % 2 == 1, &kiln, &raw);
+    while (found->count < least || (double)(kiln_clock_now() - start) < seconds * 1e9) {
+        KLN_RETURN_IF_ERROR(run_pair(context, found->count % 2 == 1, &kiln, &raw));
         keep_pair(found, kiln, raw);
         cli_progress_set(seconds > 0 ? (double)(kiln_clock_now() - start) / (seconds * 1e9)
                                      : (double)found->count / (double)least);
     }
-    return status;
+    return KILN_OK;
 }
 
 static int compare(const void *left, const void *right)

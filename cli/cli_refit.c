@@ -23,19 +23,19 @@ typedef struct sample {
     size_t input_count, expected_count;
 } sample;
 
+typedef struct samples {
+    sample *loaded;
+    kiln_refit_sample *shown; /* the same, for the library */
+    size_t count;
+} samples;
+
 static cli_exit load_tensor(const char *folder, const kiln_binding *binding, bool needed,
                             kiln_named_tensor *tensors, size_t *count)
 {
-    char *path = cli_tensor_path(folder, binding->name);
-    const bool is_there = needed || access(path, F_OK) == 0;
+    SCOPED_HEAP char *path = cli_tensor_path(folder, binding->name);
     kiln_named_tensor *tensor = &tensors[*count];
-    const kiln_status status =
-        is_there ? cli_tensor_load(path, binding->dtype, &tensor->tensor) : KILN_OK;
-    free(path);
-    if (status != KILN_OK) {
-        return cli_fail();
-    }
-    if (is_there) {
+    if (needed || access(path, F_OK) == 0) {
+        CLI_FAIL_IF_ERROR(cli_tensor_load(path, binding->dtype, &tensor->tensor));
         tensor->name = binding->name;
         (*count)++;
     }
@@ -46,44 +46,47 @@ static cli_exit load_sample(const kiln_engine *engine, const char *folder, sampl
 {
     const size_t inputs = kiln_engine_input_count(engine);
     const size_t outputs = kiln_engine_output_count(engine);
-    cli_exit result = CLI_DONE;
-    loaded->inputs = cli_allocate((inputs + 1) * sizeof *loaded->inputs);
-    loaded->expected = cli_allocate((outputs + 1) * sizeof *loaded->expected);
-    for (size_t i = 0; i < inputs + outputs && result == CLI_DONE; i++) {
+    loaded->inputs = cli_allocate(inputs * sizeof *loaded->inputs);
+    loaded->expected = cli_allocate(outputs * sizeof *loaded->expected);
+    for (size_t i = 0; i < inputs + outputs; i++) {
         kiln_binding binding;
-        result =
-            cli_binding_at(engine, i, &binding) != KILN_OK ? cli_fail()
-            : i < inputs
+        CLI_FAIL_IF_ERROR(cli_binding_at(engine, i, &binding));
+        CLI_RETURN_UNLESS_DONE(
+            i < inputs
                 ? load_tensor(folder, &binding, true, loaded->inputs, &loaded->input_count)
-                : load_tensor(folder, &binding, false, loaded->expected, &loaded->expected_count);
+                : load_tensor(folder, &binding, false, loaded->expected, &loaded->expected_count));
     }
-    if (result == CLI_DONE && loaded->expected_count == 0) {
+    if (loaded->expected_count == 0) {
         cli_error(
             "--check: \"%s\" has no output to compare with: NAME.npy is missing for each of "
             "the %zu output%s",
             folder, outputs, CLI_S(outputs));
-        result = CLI_FAILED;
+        return CLI_FAILED;
     }
-    return result;
+    return CLI_DONE;
 }
 
-static void finish_sample(sample *loaded)
+static void finish_samples(samples *all)
 {
-    for (size_t i = 0; i < loaded->input_count; i++) {
-        kiln_tensor_free(&loaded->inputs[i].tensor);
+    for (size_t i = 0; i < all->count; i++) {
+        sample *loaded = &all->loaded[i];
+        for (size_t k = 0; k < loaded->input_count; k++) {
+            kiln_tensor_free(&loaded->inputs[k].tensor);
+        }
+        for (size_t k = 0; k < loaded->expected_count; k++) {
+            kiln_tensor_free(&loaded->expected[k].tensor);
+        }
+        free(loaded->inputs);
+        free(loaded->expected);
     }
-    for (size_t i = 0; i < loaded->expected_count; i++) {
-        kiln_tensor_free(&loaded->expected[i].tensor);
-    }
-    free(loaded->inputs);
-    free(loaded->expected);
+    free(all->loaded);
+    free(all->shown);
 }
 
 static void print_report(const refit_settings *settings, const kiln_refit_report *report)
 {
-    char *output = cli_printable(settings->output);
+    SCOPED_HEAP char *output = cli_printable(settings->output);
     (void)printf("%s\n", output);
-    free(output);
     if (report->replaced > 0) {
         (void)printf("%zu weight%s replaced", report->replaced, CLI_S(report->replaced));
     } else {
@@ -106,20 +109,21 @@ static void print_report(const refit_settings *settings, const kiln_refit_report
     (void)printf("\n");
 }
 
-static cli_exit refit(const refit_settings *settings, const char *weights, kiln_engine *engine,
-                      sample *loaded, kiln_refit_sample *samples)
+static cli_exit refit(const refit_settings *settings, const char *weights, kiln_engine *engine)
 {
     kiln_refit_options options = KILN_REFIT_OPTIONS_INIT;
     kiln_refit_report report = {.struct_size = sizeof report};
     const size_t count = settings->checks.count;
+    SCOPED(finish_samples)
+    samples all = {cli_allocate(count * sizeof *all.loaded),
+                   cli_allocate(count * sizeof *all.shown), count};
     for (size_t i = 0; i < count; i++) {
-        if (load_sample(engine, settings->checks.items[i], &loaded[i]) != CLI_DONE) {
-            return CLI_FAILED;
-        }
-        samples[i] = (kiln_refit_sample){loaded[i].inputs, loaded[i].input_count,
-                                         loaded[i].expected, loaded[i].expected_count};
+        sample *loaded = &all.loaded[i];
+        CLI_RETURN_UNLESS_DONE(load_sample(engine, settings->checks.items[i], loaded));
+        all.shown[i] = (kiln_refit_sample){loaded->inputs, loaded->input_count, loaded->expected,
+                                           loaded->expected_count};
     }
-    options.samples = samples;
+    options.samples = all.shown;
     options.sample_count = count;
     options.absolute = settings->absolute;
     options.relative = settings->relative;
@@ -134,30 +138,15 @@ static cli_exit refit(const refit_settings *settings, const char *weights, kiln_
 
 static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    refit_settings *settings = given;
-    kiln_engine *engine = NULL;
-    cli_exit result = CLI_DONE;
-    const size_t checks = settings->checks.count;
-    sample *loaded = cli_allocate((checks + 1) * sizeof *loaded);
-    kiln_refit_sample *samples = cli_allocate((checks + 1) * sizeof *samples);
-    memset(loaded, 0, (checks + 1) * sizeof *loaded);
+    const refit_settings *settings = given;
+    CLI_OWNED(engine) engine = NULL;
     if (settings->output == NULL) {
-        result = cli_misuse(self,
-                            "--output is missing: it names the file that the engine with the "
-                            "new weights is written to");
-    } else {
-        result = cli_model_open(self, operands[0], &settings->model, &engine);
+        return cli_misuse(self,
+                          "--output is missing: it names the file that the engine with the "
+                          "new weights is written to");
     }
-    if (result == CLI_DONE) {
-        result = refit(settings, operands[1], engine, loaded, samples);
-    }
-    kiln_engine_release(engine);
-    for (size_t i = 0; i < checks; i++) {
-        finish_sample(&loaded[i]);
-    }
-    free(loaded);
-    free(samples);
-    return result;
+    CLI_RETURN_UNLESS_DONE(cli_model_open(self, operands[0], &settings->model, &engine));
+    return refit(settings, operands[1], engine);
 }
 
 #define AT(field) offsetof(refit_settings, field)
@@ -198,8 +187,6 @@ static const cli_example examples[] = {
 const cli_command cli_command_refit = {
     .name = "refit",
     .operands = "ENGINE WEIGHTS",
-    .least = 2,
-    .most = 2,
     .summary = "give an engine new weights",
     .description =
         "Replaces weights of ENGINE, a plan of TensorRT that was built with --refit or an ONNX "

@@ -11,12 +11,10 @@
 
 static void print_error(const char *prefix, const char *sentence)
 {
-    char *shown = cli_in_shell(sentence);
-    char *printable = cli_printable(shown);
+    SCOPED_HEAP char *shown = cli_in_shell(sentence);
+    SCOPED_HEAP char *printable = cli_printable(shown);
     cli_progress_hide();
     (void)fprintf(stderr, "%s%s\n", prefix, printable);
-    free(printable);
-    free(shown);
 }
 
 static void CLI_PRINTF(1, 0) print_error_v(const char *format, va_list arguments)
@@ -42,13 +40,11 @@ cli_exit cli_fail(void)
 
 void cli_issue_print(FILE *file, const kiln_issue *issue)
 {
-    char *shown = cli_in_shell(issue->sentence);
-    char *sentence = cli_printable(shown);
+    SCOPED_HEAP char *shown = cli_in_shell(issue->sentence);
+    SCOPED_HEAP char *sentence = cli_printable(shown);
     (void)fprintf(file, "%s: %s: %s\n",
                   issue->severity == KILN_SEVERITY_ERROR ? "error" : "warning",
                   kiln_issue_kind_name(issue->kind), sentence);
-    free(sentence);
-    free(shown);
 }
 
 cli_exit cli_fail_issues(const kiln_issue_list *issues)

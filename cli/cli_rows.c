@@ -9,24 +9,12 @@
 #define MIB 1048576
 #define KIB 1024
 
-/* Whether `names` has the word. */
-static bool has_word(const char *names, const char *word)
-{
-    const size_t length = strlen(word);
-    for (const char *at = strstr(names, word); at != NULL; at = strstr(at + 1, word)) {
-        if ((at == names || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0')) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool stands_in(const char *rows, const kiln_build_option *row)
 {
     return row->flag != NULL &&
            (strcmp(rows, CLI_LOADS) == 0
                 ? row->loads
-                : (!row->loads && strcmp(rows, row->group) == 0) || has_word(rows, row->name));
+                : (!row->loads && strcmp(rows, row->group) == 0) || cli_has_word(rows, row->name));
 }
 
 static int64_t unit_of(const char *value)

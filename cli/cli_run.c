@@ -22,7 +22,6 @@ typedef struct run_settings {
 
 /* Everything of one call of `kiln run`. */
 typedef struct job {
-    const cli_command *command;
     run_settings settings;
     const char *path;
     kiln_engine *engine;
@@ -61,9 +60,8 @@ static void print_times(const job *work)
     const size_t runs = (size_t)work->settings.runs;
     cli_model_backend(work->engine, backend, sizeof backend);
     cli_duration_format((double)work->first, first, sizeof first);
-    char *path = cli_printable(work->path);
+    SCOPED_HEAP char *path = cli_printable(work->path);
     (void)printf("%s\n%s, ", path, backend);
-    free(path);
     if (runs == 1) {
         (void)printf("1 run: %s\n\n", first);
         return;
@@ -79,7 +77,7 @@ static void print_times(const job *work)
 static void add_strings(const kiln_tensor *tensor, const kiln_binding *binding, cli_text *notes)
 {
     enum { FIRST = 4, LONGEST = 40 };
-    char *name = cli_printable(binding->name);
+    SCOPED_HEAP char *name = cli_printable(binding->name);
     const size_t count = tensor->bytes / sizeof(kiln_span);
     cli_text_printf(notes, "%s \"%s\":", binding->is_input ? "input" : "output", name);
     for (size_t i = 0; i < count && i < FIRST; i++) {
@@ -90,7 +88,6 @@ static void add_strings(const kiln_tensor *tensor, const kiln_binding *binding, 
         cli_text_printf(notes, " and %zu more", count - FIRST);
     }
     cli_text_append(notes, "\n", 1);
-    free(name);
 }
 
 static cli_exit add_row(job *work, cli_table *table, const kiln_binding *binding, cli_text *notes)
@@ -103,9 +100,7 @@ static cli_exit add_row(job *work, cli_table *table, const kiln_binding *binding
     cli_summary summary = {.has_numbers = false};
     char shape[256] = "-";
     if (status == KILN_OK) {
-        if (cli_tensor_summarize(&tensor, &summary) != CLI_DONE) {
-            return CLI_FAILED;
-        }
+        CLI_RETURN_UNLESS_DONE(cli_tensor_summarize(&tensor, &summary));
         (void)kiln_shape_format(&tensor.desc.shape, shape, sizeof shape);
     }
     char numbers[3][32] = {"-", "-", "-"};
@@ -114,21 +109,15 @@ static cli_exit add_row(job *work, cli_table *table, const kiln_binding *binding
         cli_number_format(summary.mean, numbers[1]);
         cli_number_format(summary.maximum, numbers[2]);
     }
-    cli_table_add(table, binding->is_input ? "input" : "output");
-    cli_table_add(table, binding->name);
-    cli_table_add(table, kiln_dtype_name(binding->dtype));
-    cli_table_add(table, shape);
-    for (size_t i = 0; i < CLI_ARRAY_LENGTH(numbers); i++) {
-        cli_table_add(table, numbers[i]);
-    }
+    CLI_TABLE_ADD(table, binding->is_input ? "input" : "output", binding->name,
+                  kiln_dtype_name(binding->dtype), shape, numbers[0], numbers[1], numbers[2]);
     if (status == KILN_OK && tensor.desc.dtype == KILN_DTYPE_STRING) {
         add_strings(&tensor, binding, notes);
     }
     if (summary.nans > 0) {
-        char *name = cli_printable(binding->name);
+        SCOPED_HEAP char *name = cli_printable(binding->name);
         cli_text_printf(notes, "%s \"%s\": %" PRId64 " of %" PRId64 " elements are NaN\n",
                         binding->is_input ? "input" : "output", name, summary.nans, summary.count);
-        free(name);
     }
     return CLI_DONE;
 }
@@ -137,7 +126,7 @@ static cli_exit print_tensors(job *work)
 {
     static const char *const headings[] = {"", "name", "type", "shape", "min", "mean", "max"};
     cli_table table;
-    cli_text notes = {NULL, 0, 0};
+    CLI_TEXT_SCOPED notes = {NULL, 0, 0};
     cli_table_init(&table, "llllrrr", headings);
     cli_exit result = CLI_DONE;
     const size_t inputs = kiln_engine_input_count(work->engine);
@@ -152,7 +141,6 @@ static cli_exit print_tensors(job *work)
     if (notes.data != NULL) {
         (void)printf("\n%s", notes.data);
     }
-    cli_text_finish(&notes);
     return result;
 }
 
@@ -176,28 +164,16 @@ static cli_exit make_folder(const char *path)
 static cli_exit write_outputs(job *work)
 {
     const char *folder = work->settings.output;
-    cli_exit result = make_folder(folder);
-    for (size_t i = 0; i < kiln_engine_output_count(work->engine) && result == CLI_DONE; i++) {
+    CLI_RETURN_UNLESS_DONE(make_folder(folder));
+    for (size_t i = 0; i < kiln_engine_output_count(work->engine); i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
         kiln_tensor tensor;
         CLI_FAIL_IF_ERROR(kiln_engine_output(work->engine, i, &binding));
-        char *path = cli_tensor_path(folder, binding.name);
-        if (cli_tensor_of(work->context, &binding, &tensor) != KILN_OK ||
-            kiln_tensor_save_npy(&tensor, path) != KILN_OK) {
-            result = cli_fail();
-        }
-        free(path);
+        SCOPED_HEAP char *path = cli_tensor_path(folder, binding.name);
+        CLI_FAIL_IF_ERROR(cli_tensor_of(work->context, &binding, &tensor));
+        CLI_FAIL_IF_ERROR(kiln_tensor_save_npy(&tensor, path));
     }
-    return result;
-}
-
-/* The reference of one output, with the type that it stands for. */
-static cli_exit load_reference(const job *work, const kiln_binding *binding, kiln_tensor *reference)
-{
-    char *path = cli_tensor_path(work->settings.compare, binding->name);
-    const kiln_status status = cli_tensor_load(path, binding->dtype, reference);
-    free(path);
-    return status == KILN_OK ? CLI_DONE : cli_fail();
+    return CLI_DONE;
 }
 
 static void add_comparison(cli_table *table, const char *name, const kiln_shape *shape,
@@ -211,10 +187,8 @@ static void add_comparison(cli_table *table, const char *name, const kiln_shape 
     }
     cli_table_add(table, name);
     cli_table_printf(table, "%" PRId64 " of %" PRId64, difference->different, difference->count);
-    cli_table_add(table, largest);
-    cli_table_add(table, where);
-    cli_table_add(table, difference->largest > 0 ? difference->found : "-");
-    cli_table_add(table, difference->largest > 0 ? difference->expected : "-");
+    CLI_TABLE_ADD(table, largest, where, difference->largest > 0 ? difference->found : "-",
+                  difference->largest > 0 ? difference->expected : "-");
 }
 
 /* Compares output `binding` and notes the worst so far. */
@@ -222,21 +196,16 @@ static cli_exit compare_one(job *work, cli_table *table, const kiln_binding *bin
                             cli_difference *difference, kiln_shape *shape)
 {
     kiln_tensor tensor;
-    kiln_tensor reference;
-    cli_exit result = load_reference(work, binding, &reference);
-    CLI_RETURN_UNLESS_DONE(result);
-    if (cli_tensor_of(work->context, binding, &tensor) != KILN_OK) {
-        result = cli_fail();
-    } else {
-        result = cli_tensor_compare(binding->name, &tensor, &reference, work->settings.absolute,
-                                    work->settings.relative, difference);
-        *shape = tensor.desc.shape;
-    }
-    if (result == CLI_DONE) {
-        add_comparison(table, binding->name, shape, difference);
-    }
-    kiln_tensor_free(&reference);
-    return result;
+    SCOPED(kiln_tensor_free) kiln_tensor reference = {.data = NULL};
+    SCOPED_HEAP char *path = cli_tensor_path(work->settings.compare, binding->name);
+    CLI_FAIL_IF_ERROR(cli_tensor_load(path, binding->dtype, &reference));
+    CLI_FAIL_IF_ERROR(cli_tensor_of(work->context, binding, &tensor));
+    *shape = tensor.desc.shape;
+    CLI_RETURN_UNLESS_DONE(cli_tensor_compare(binding->name, &tensor, &reference,
+                                              work->settings.absolute, work->settings.relative,
+                                              difference));
+    add_comparison(table, binding->name, shape, difference);
+    return CLI_DONE;
 }
 
 static cli_exit compare_outputs(job *work)
@@ -292,43 +261,31 @@ static cli_exit compare_outputs(job *work)
 
 /* --- the command --- */
 
-static cli_exit do_job(job *work)
+static void finish(job *work)
 {
-    work->settings.model.shapes = &work->settings.inputs;
-    cli_exit result =
-        cli_model_open(work->command, work->path, &work->settings.model, &work->engine);
-    CLI_RETURN_UNLESS_DONE(result);
-    result = cli_model_context(&work->settings.model, work->engine, &work->context);
-    CLI_RETURN_UNLESS_DONE(result);
-    result = cli_inputs_bind(work->command, &work->settings.inputs, work->engine, work->context,
-                             &work->inputs);
-    if (result == CLI_DONE) {
-        result = run_all(work);
-    }
-    /* Before anything is printed, which may end the program: who reads it may have seen enough. */
-    if (result == CLI_DONE && work->settings.output != NULL) {
-        result = write_outputs(work);
-    }
-    if (result == CLI_DONE) {
-        print_times(work);
-        result = print_tensors(work);
-    }
-    if (result == CLI_DONE && work->settings.compare != NULL) {
-        result = compare_outputs(work);
-    }
-    return result;
+    kiln_context_destroy(work->context);
+    kiln_engine_release(work->engine);
+    cli_inputs_finish(&work->inputs);
+    kiln_histogram_destroy(work->times);
 }
 
 static cli_exit run(const cli_command *self, void *given, const char **operands)
 {
-    job work = {.command = self, .settings = *(const run_settings *)given};
-    work.path = operands[0];
-    cli_exit result = do_job(&work);
-    kiln_context_destroy(work.context);
-    kiln_engine_release(work.engine);
-    cli_inputs_finish(&work.inputs);
-    kiln_histogram_destroy(work.times);
-    return result;
+    SCOPED(finish) job work = {.settings = *(const run_settings *)given, .path = operands[0]};
+    run_settings *settings = &work.settings;
+    settings->model.shapes = &settings->inputs;
+    CLI_RETURN_UNLESS_DONE(cli_model_open(self, work.path, &settings->model, &work.engine));
+    CLI_RETURN_UNLESS_DONE(cli_model_context(&settings->model, work.engine, &work.context));
+    CLI_RETURN_UNLESS_DONE(
+        cli_inputs_bind(self, &settings->inputs, work.engine, work.context, &work.inputs));
+    CLI_RETURN_UNLESS_DONE(run_all(&work));
+    /* Before anything is printed, which may end the program: who reads it may have seen enough. */
+    if (settings->output != NULL) {
+        CLI_RETURN_UNLESS_DONE(write_outputs(&work));
+    }
+    print_times(&work);
+    CLI_RETURN_UNLESS_DONE(print_tensors(&work));
+    return settings->compare != NULL ? compare_outputs(&work) : CLI_DONE;
 }
 
 static const cli_option options[] = {
@@ -369,8 +326,6 @@ static const cli_example examples[] = {
 const cli_command cli_command_run = {
     .name = "run",
     .operands = "MODEL",
-    .least = 1,
-    .most = 1,
     .summary = "run a model once and show its outputs",
     .description =
         "Runs MODEL, an ONNX file or what Kiln or trtexec saved, and shows for each input and "

@@ -20,7 +20,7 @@ static bool write_to(FILE *file, const cli_text *text)
 cli_exit cli_text_save(const cli_text *text, const char *path)
 {
     struct stat found;
-    cli_text part = {NULL, 0, 0};
+    CLI_TEXT_SCOPED part = {NULL, 0, 0};
     const bool is_file = stat(path, &found) != 0 || S_ISREG(found.st_mode);
     cli_text_printf(&part, "%s.%ld.part", path, (long)getpid());
     bool is_saved = write_to(fopen(is_file ? part.data : path, is_file ? "wbx" : "wb"), text);
@@ -33,6 +33,5 @@ cli_exit cli_text_save(const cli_text *text, const char *path)
             (void)remove(part.data);
         }
     }
-    cli_text_finish(&part);
     return is_saved ? CLI_DONE : CLI_FAILED;
 }

@@ -12,7 +12,6 @@
 #include "cli_list.h"
 #include "cli_model.h"
 
-#define MOST_PLACES 256
 #define SAME_STOP 500000000 /* nanoseconds */
 
 typedef struct serve_settings {
@@ -43,9 +42,8 @@ static void *load(void *user)
 
 static void say(const char *sentence)
 {
-    char *shown = cli_in_shell(sentence);
+    SCOPED_HEAP char *shown = cli_in_shell(sentence);
     cli_error("%s", shown);
-    free(shown);
 }
 
 static void say_nothing(const char *sentence)
@@ -186,7 +184,7 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
     kiln_build_options build = cli_model_build(&settings->model);
     build.cache = settings->model.no_cache ? NULL : build.cache != NULL ? build.cache : "default";
     server->places = operands;
-    while (server->place_count < MOST_PLACES && operands[server->place_count] != NULL) {
+    while (operands[server->place_count] != NULL) {
         server->place_count++;
     }
     server->build = &build;
@@ -314,8 +312,6 @@ static const cli_example examples[] = {
 const cli_command cli_command_serve = {
     .name = "serve",
     .operands = "DIR|MODEL...",
-    .least = 1,
-    .most = MOST_PLACES,
     .summary = "answer requests over HTTP (Open Inference Protocol)",
     .description =
         "Serves models by the Open Inference Protocol (KServe v2) over HTTP, as JSON or with the "

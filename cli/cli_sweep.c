@@ -131,20 +131,18 @@ static cli_exit plan_points(const cli_command *command, const cli_sweep_settings
     }
     sweep->levels = levels;
     sweep->points = cli_allocate(sizes * levels * sizeof *sweep->points);
-    cli_exit result = CLI_DONE;
-    size_t next = 0;
     for (size_t size = 0; size < sizes; size++) {
-        for (size_t level = 0; level < levels && result == CLI_DONE; level++) {
-            cli_point *point = &sweep->points[next++];
+        for (size_t level = 0; level < levels; level++) {
+            cli_point *point = &sweep->points[sweep->count];
             *point = (cli_point){.batch = batches->values[size]};
-            result = plan_level(
+            CLI_RETURN_UNLESS_DONE(plan_level(
                 command, settings, on_gpu,
                 contexts->count > 0 ? contexts->values[contexts->count > 1 ? level : 0] : 0,
-                streams->count > 0 ? streams->values[streams->count > 1 ? level : 0] : 0, point);
+                streams->count > 0 ? streams->values[streams->count > 1 ? level : 0] : 0, point));
+            sweep->count++;
         }
     }
-    sweep->count = result == CLI_DONE ? sizes * levels : 0;
-    return result;
+    return CLI_DONE;
 }
 
 /* Whether a batch size changes anything. */
@@ -183,14 +181,12 @@ cli_exit cli_sweep_plan(const cli_command *command, const cli_sweep_settings *se
         return cli_misuse(command, "--plot: \"%.200s\" ends neither with .svg nor with .html",
                           settings->plot);
     }
-    cli_exit result = read_list(command, "batches", settings->batches, LARGEST_BATCH, &lists[0]);
-    if (result == CLI_DONE) {
-        result = read_list(command, "contexts", settings->contexts, CLI_MOST_CONTEXTS, &lists[1]);
-    }
-    if (result == CLI_DONE) {
-        result = read_list(command, "streams", settings->streams, CLI_MOST_CONTEXTS, &lists[2]);
-    }
-    CLI_RETURN_UNLESS_DONE(result);
+    CLI_RETURN_UNLESS_DONE(
+        read_list(command, "batches", settings->batches, LARGEST_BATCH, &lists[0]));
+    CLI_RETURN_UNLESS_DONE(
+        read_list(command, "contexts", settings->contexts, CLI_MOST_CONTEXTS, &lists[1]));
+    CLI_RETURN_UNLESS_DONE(
+        read_list(command, "streams", settings->streams, CLI_MOST_CONTEXTS, &lists[2]));
     if (settings->batches != NULL && !takes_batch(engine, inputs)) {
         return cli_misuse(command,
                           "--batches: no input takes a batch size; write N for it in --shape, and "
@@ -207,35 +203,29 @@ static cli_exit measure_batch(const cli_command *command, const cli_model_settin
                               double seconds, uint64_t least, cli_point *points, size_t count)
 {
     cli_input_settings sized = *inputs;
-    cli_inputs fed = {NULL, NULL, 0};
-    kiln_context *context = NULL;
+    SCOPED(cli_inputs_finish) cli_inputs fed = {NULL, NULL, 0};
+    CLI_OWNED(context) context = NULL;
     sized.batch = points[0].batch;
-    cli_exit result = cli_model_context(model, engine, &context);
-    if (result == CLI_DONE) {
-        result = cli_inputs_bind(command, &sized, engine, context, &fed);
+    CLI_RETURN_UNLESS_DONE(cli_model_context(model, engine, &context));
+    CLI_RETURN_UNLESS_DONE(cli_inputs_bind(command, &sized, engine, context, &fed));
+    CLI_FAIL_IF_ERROR(kiln_context_run(context));
+    for (size_t i = 0; i < count; i++) {
+        CLI_RETURN_UNLESS_DONE(cli_load_measure(engine, context, (kiln_graph_policy)model->graph,
+                                                &points[i].load, warmup, seconds, least,
+                                                &points[i].result));
     }
-    if (result == CLI_DONE && kiln_context_run(context) != KILN_OK) {
-        result = cli_fail();
-    }
-    for (size_t i = 0; i < count && result == CLI_DONE; i++) {
-        result = cli_load_measure(engine, context, (kiln_graph_policy)model->graph, &points[i].load,
-                                  warmup, seconds, least, &points[i].result);
-    }
-    kiln_context_destroy(context);
-    cli_inputs_finish(&fed);
-    return result;
+    return CLI_DONE;
 }
 
 cli_exit cli_sweep_measure(const cli_command *command, const cli_model_settings *model,
                            const cli_input_settings *inputs, kiln_engine *engine, double warmup,
                            double seconds, uint64_t least, cli_sweep *sweep)
 {
-    cli_exit result = CLI_DONE;
-    for (size_t i = 0; i < sweep->count && result == CLI_DONE; i += sweep->levels) {
-        result = measure_batch(command, model, inputs, engine, warmup, seconds, least,
-                               &sweep->points[i], sweep->levels);
+    for (size_t i = 0; i < sweep->count; i += sweep->levels) {
+        CLI_RETURN_UNLESS_DONE(measure_batch(command, model, inputs, engine, warmup, seconds, least,
+                                             &sweep->points[i], sweep->levels));
     }
-    return result;
+    return CLI_DONE;
 }
 
 /* --- showing --- */

@@ -26,6 +26,13 @@ void cli_table_add(cli_table *table, const char *cell)
     table->cells[table->filled++] = cli_printable(cell);
 }
 
+void cli_table_add_all(cli_table *table, const char *const *cells)
+{
+    for (; *cells != NULL; cells++) {
+        cli_table_add(table, *cells);
+    }
+}
+
 void cli_table_printf(cli_table *table, const char *format, ...)
 {
     char cell[512];
@@ -69,7 +76,7 @@ static void fit(cli_table *table, size_t indent, size_t widths[CLI_TABLE_COLUMNS
 
 static void print_row(const cli_table *table, size_t row, size_t indent, const size_t *widths)
 {
-    cli_text line = {NULL, 0, 0};
+    CLI_TEXT_SCOPED line = {NULL, 0, 0};
     cli_text_printf(&line, "%*s", (int)indent, "");
     cli_text_append(&line, "", 0);
     for (size_t i = 0; i < table->columns; i++) {
@@ -83,7 +90,6 @@ static void print_row(const cli_table *table, size_t row, size_t indent, const s
         line.data[--line.size] = '\0';
     }
     (void)puts(line.data);
-    cli_text_finish(&line);
 }
 
 void cli_table_finish(cli_table *table)

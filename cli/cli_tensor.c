@@ -53,21 +53,14 @@ cli_exit cli_tensor_summarize(const kiln_tensor *tensor, cli_summary *summary)
 /* In quotes, and cut where it is long. */
 void cli_string_append(cli_text *text, const kiln_span *string, size_t most)
 {
-    cli_text copy = {NULL, 0, 0};
-    size_t kept = string->size;
-    for (kept = kept > most ? most : kept; kept < string->size && kept > 0; kept--) {
-        if (((unsigned char)((const char *)string->data)[kept] & 0xc0) != 0x80) {
-            break; /* between characters */
-        }
-    }
+    CLI_TEXT_SCOPED copy = {NULL, 0, 0};
+    const size_t kept = cli_utf8_cut(string->data, string->size, most);
     cli_text_append(&copy, string->data, kept);
     for (size_t i = 0; i < copy.size; i++) {
         copy.data[i] = copy.data[i] != '\0' ? copy.data[i] : '\1';
     }
-    char *printable = cli_printable(copy.size > 0 ? copy.data : "");
+    SCOPED_HEAP char *printable = cli_printable(copy.size > 0 ? copy.data : "");
     cli_text_printf(text, "\"%s%s\"", printable, kept < string->size ? "..." : "");
-    free(printable);
-    cli_text_finish(&copy);
 }
 
 void cli_number_format(double number, char text[32])
@@ -81,7 +74,7 @@ void cli_number_format(double number, char text[32])
 
 char *cli_tensor_path(const char *folder, const char *name)
 {
-    cli_text file = {NULL, 0, 0};
+    CLI_TEXT_SCOPED file = {NULL, 0, 0};
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     for (const char *at = name; *at != '\0';) {
         const size_t length = cli_utf8_length(at);
@@ -95,22 +88,17 @@ char *cli_tensor_path(const char *folder, const char *name)
     }
     if (file.size > NAME_LIMIT) {
         /* Cut between characters, and told apart from others that begin alike. */
-        size_t kept = NAME_LIMIT - 20;
-        while (kept > 0 && ((unsigned char)file.data[kept] & 0xc0) == 0x80) {
-            kept--;
-        }
-        file.size = kept;
+        file.size = cli_utf8_cut(file.data, file.size, NAME_LIMIT - 20);
         cli_text_printf(&file, "%%~%016" PRIx64, hash);
     }
     cli_text path = {NULL, 0, 0};
     cli_text_printf(&path, "%s/%s.npy", folder, file.size > 0 ? file.data : "%");
-    cli_text_finish(&file);
     return path.data;
 }
 
 kiln_status cli_tensor_load(const char *path, kiln_dtype dtype, kiln_tensor *tensor)
 {
-    CLI_RETURN_IF_ERROR(kiln_tensor_load_npy(path, tensor));
+    KLN_RETURN_IF_ERROR(kiln_tensor_load_npy(path, tensor));
     const kiln_dtype stored = tensor->desc.dtype;
     if ((stored == KILN_DTYPE_UINT16 && dtype == KILN_DTYPE_BFLOAT16) ||
         (stored == KILN_DTYPE_UINT8 &&
@@ -128,14 +116,13 @@ void cli_index_format(const kiln_shape *shape, int64_t index, char *text, size_t
         places[i] = index % dimension;
         index /= dimension;
     }
-    cli_text joined = {NULL, 0, 0};
+    CLI_TEXT_SCOPED joined = {NULL, 0, 0};
     cli_text_append(&joined, "[", 1);
     for (int32_t i = 0; i < shape->rank; i++) {
         cli_text_printf(&joined, "%s%" PRId64, i > 0 ? "," : "", places[i]);
     }
     cli_text_append(&joined, "]", 1);
     (void)snprintf(text, size, "%s", joined.data);
-    cli_text_finish(&joined);
 }
 
 /* --- comparing --- */
@@ -189,10 +176,9 @@ static void element_format(const kiln_tensor *tensor, int64_t index, char text[3
     } else if (tensor->desc.dtype == KILN_DTYPE_UINT64) {
         (void)snprintf(text, 32, "%" PRIu64, ((const uint64_t *)tensor->data)[index]);
     } else if (tensor->desc.dtype == KILN_DTYPE_STRING) {
-        cli_text quoted = {NULL, 0, 0};
+        CLI_TEXT_SCOPED quoted = {NULL, 0, 0};
         cli_string_append(&quoted, &((const kiln_span *)tensor->data)[index], 20);
         (void)snprintf(text, 32, "%s", quoted.data);
-        cli_text_finish(&quoted);
     } else if (kiln_tensor_read(tensor, index, 1, &number) == KILN_OK && !isnan(number)) {
         (void)snprintf(text, 32, "%.*g", tensor->desc.dtype == KILN_DTYPE_FLOAT64 ? 17 : 9, number);
     } else {

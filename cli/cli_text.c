@@ -8,7 +8,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "base/words.h"
 #include "cli.h"
 
 void cli_text_append(cli_text *text, const char *data, size_t size)
@@ -33,10 +32,9 @@ void cli_text_printf(cli_text *text, const char *format, ...)
     const int length = vsnprintf(NULL, 0, format, arguments);
     va_end(arguments);
     if (length > 0) {
-        char *piece = cli_allocate((size_t)length + 1);
+        SCOPED_HEAP char *piece = cli_allocate((size_t)length + 1);
         (void)vsnprintf(piece, (size_t)length + 1, format, again);
         cli_text_append(text, piece, (size_t)length);
-        free(piece);
     }
     va_end(again);
 }
@@ -70,6 +68,15 @@ size_t cli_utf8_length(const char *text)
     uint32_t point = 0;
     /* No byte behind the terminator is read: it continues no character. */
     return text[0] == '\0' ? 0 : kln_utf8_read(text, 4, &point);
+}
+
+size_t cli_utf8_cut(const char *text, size_t size, size_t most)
+{
+    size_t kept = size < most ? size : most;
+    while (kept < size && kept > 0 && ((unsigned char)text[kept] & 0xc0) == 0x80) {
+        kept--;
+    }
+    return kept;
 }
 
 /* U+0080 to U+009F steer a terminal as the codes under U+0020 and U+007F do. */

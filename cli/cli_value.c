@@ -65,6 +65,24 @@ const char *cli_file_name(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
+bool cli_has_word(const char *words, const char *word)
+{
+    const size_t length = strlen(word);
+    for (const char *at = words; length > 0 && (at = strstr(at, word)) != NULL; at++) {
+        if ((at == words || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool cli_ends_with(const char *text, const char *ending)
+{
+    const size_t length = strlen(text);
+    const size_t wanted = strlen(ending);
+    return length >= wanted && strcmp(text + length - wanted, ending) == 0;
+}
+
 bool cli_number(const char *text, double *number)
 {
     char *end = NULL;
@@ -78,6 +96,21 @@ bool cli_number(const char *text, double *number)
     }
     *number = found;
     return true;
+}
+
+int cli_numbers_read(const char *text, double numbers[2])
+{
+    char first[64];
+    const char *colon = strchr(text, ':');
+    const size_t length = colon != NULL ? (size_t)(colon - text) : strlen(text);
+    if (length >= sizeof first) {
+        return 0;
+    }
+    (void)snprintf(first, sizeof first, "%.*s", (int)length, text);
+    if (!cli_number(first, &numbers[0]) || (colon != NULL && !cli_number(colon + 1, &numbers[1]))) {
+        return 0;
+    }
+    return colon != NULL ? 2 : 1;
 }
 
 /* --- values --- */
@@ -107,30 +140,27 @@ static cli_exit read_choice(const cli_command *command, const cli_option *option
                             int *field)
 {
     const char *value = given != NULL ? given : "";
-    cli_text known = {NULL, 0, 0};
+    CLI_TEXT_SCOPED known = {NULL, 0, 0};
     size_t count = 0;
     for (; option->choices[count] != NULL; count++) {
         if (strcmp(option->choices[count], value) == 0) {
             *field = (int)count;
-            cli_text_finish(&known);
             return CLI_DONE;
         }
         cli_text_printf(&known, "%s%s", count > 0 ? ", " : "", option->choices[count]);
     }
     const char *closest = cli_closest(value, option->choices, count);
-    (void)(closest != NULL ? cli_misuse(command, "--%s: there is no \"%.80s\"; did you mean %s?",
+    return closest != NULL ? cli_misuse(command, "--%s: there is no \"%.80s\"; did you mean %s?",
                                         option->name, value, closest)
                            : cli_misuse(command, "--%s: there is no \"%.80s\"; there are %s",
-                                        option->name, value, known.data));
-    cli_text_finish(&known);
-    return CLI_MISUSED;
+                                        option->name, value, known.data);
 }
 
 cli_exit cli_look_at_output(const char *path)
 {
     struct stat found;
     const char *slash = strrchr(path, '/');
-    cli_text folder = {0};
+    CLI_TEXT_SCOPED folder = {0};
     cli_text_printf(&folder, "%.*s", slash != NULL ? (int)(slash + 1 - path) : 1,
                     slash != NULL ? path : ".");
     const bool exists = stat(path, &found) == 0;
@@ -141,7 +171,6 @@ cli_exit cli_look_at_output(const char *path)
     if (why != NULL) {
         cli_error("\"%s\": it cannot be created: %s", path, why);
     }
-    cli_text_finish(&folder);
     return why == NULL ? CLI_DONE : CLI_FAILED;
 }
 

@@ -24,13 +24,13 @@ static kiln_status give_input(kiln_context *context, const kiln_binding *binding
 {
     const kiln_shape *shape =
         chosen != NULL && chosen->value_count == 0 ? &chosen->opt : &binding->shape;
-    kiln_status status = kiln_context_reshape(context, binding->name, shape);
     kiln_tensor tensor;
-    if (status != KILN_OK || chosen == NULL || chosen->value_count == 0) {
-        return status;
+    KLN_RETURN_IF_ERROR(kiln_context_reshape(context, binding->name, shape));
+    if (chosen == NULL || chosen->value_count == 0) {
+        return KILN_OK;
     }
-    status = cli_tensor_of(context, binding, &tensor);
-    for (size_t i = 0; status == KILN_OK && i < chosen->value_count; i++) {
+    KLN_RETURN_IF_ERROR(cli_tensor_of(context, binding, &tensor));
+    for (size_t i = 0; i < chosen->value_count; i++) {
         if (binding->dtype == KILN_DTYPE_INT64 && (i + 1) * sizeof(int64_t) <= tensor.bytes) {
             ((int64_t *)tensor.data)[i] = chosen->opt_values[i];
         } else if (binding->dtype == KILN_DTYPE_INT32 &&
@@ -38,7 +38,7 @@ static kiln_status give_input(kiln_context *context, const kiln_binding *binding
             ((int32_t *)tensor.data)[i] = (int32_t)chosen->opt_values[i];
         }
     }
-    return status;
+    return KILN_OK;
 }
 
 static kiln_status warm_up(kiln_engine *engine, kiln_context *context, const kiln_profile *profile)
@@ -46,13 +46,8 @@ static kiln_status warm_up(kiln_engine *engine, kiln_context *context, const kil
     const size_t count = kiln_engine_input_count(engine);
     for (size_t i = 0; i < count; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
-        kiln_status status = kiln_engine_input(engine, i, &binding);
-        if (status == KILN_OK) {
-            status = give_input(context, &binding, find_input(profile, binding.name));
-        }
-        if (status != KILN_OK) {
-            return status;
-        }
+        KLN_RETURN_IF_ERROR(kiln_engine_input(engine, i, &binding));
+        KLN_RETURN_IF_ERROR(give_input(context, &binding, find_input(profile, binding.name)));
     }
     return kiln_context_warmup(context, RUNS, MILLISECONDS, NULL);
 }
@@ -60,17 +55,14 @@ static kiln_status warm_up(kiln_engine *engine, kiln_context *context, const kil
 static kiln_status warm_up_all(kiln_engine *engine)
 {
     const size_t profiles = kiln_engine_profile_count(engine);
-    kiln_context *context = NULL;
-    kiln_status status = kiln_context_create(engine, NULL, &context);
-    for (size_t i = 0; status == KILN_OK && (i == 0 || i < profiles); i++) {
+    CLI_OWNED(context) context = NULL;
+    KLN_RETURN_IF_ERROR(kiln_context_create(engine, NULL, &context));
+    for (size_t i = 0; i == 0 || i < profiles; i++) {
         kiln_profile profile;
-        status = profiles > 0 ? kiln_engine_profile(engine, i, &profile) : KILN_OK;
-        if (status == KILN_OK) {
-            status = warm_up(engine, context, profiles > 0 ? &profile : NULL);
-        }
+        KLN_RETURN_IF_ERROR(profiles > 0 ? kiln_engine_profile(engine, i, &profile) : KILN_OK);
+        KLN_RETURN_IF_ERROR(warm_up(engine, context, profiles > 0 ? &profile : NULL));
     }
-    kiln_context_destroy(context);
-    return status;
+    return KILN_OK;
 }
 
 cli_exit cli_warmup(kiln_engine *engine)
