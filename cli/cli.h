@@ -14,8 +14,8 @@
 
 #include <kiln/kiln.h>
 
-#include "base/words.h"
 #include "../server/scoped.h"
+#include "base/words.h"
 
 #define CLI_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
 #define CLI_ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
