@@ -219,8 +219,10 @@ cli_exit cli_model_open(const cli_command *command, const char *path,
     cli_progress_end();
     result = cli_loading_end(command, &loading, 1, status);
     name_another(path, &loading.options, status);
+    /* A plan that was stripped elsewhere does not tell what its weights were. */
+    const kiln_refit_options refit = KILN_REFIT_OPTIONS(.allow_nonfinite = true);
     return result == CLI_DONE && settings->refit != NULL &&
-                   kiln_engine_refit_file(*engine, settings->refit, NULL) != KILN_OK
+                   kiln_engine_refit_file(*engine, settings->refit, &refit) != KILN_OK
                ? cli_fail()
                : result;
 }

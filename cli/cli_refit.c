@@ -13,7 +13,7 @@ typedef struct refit_settings {
     cli_list checks; /* folders */
     double absolute, relative;
     bool allow_rounding;
-    bool ignore_unknown;
+    bool ignore_unknown, allow_nonfinite;
 } refit_settings;
 
 /* One sample: the tensors of a folder. */
@@ -129,6 +129,7 @@ static cli_exit refit(const refit_settings *settings, const char *weights, kiln_
     options.relative = settings->relative;
     options.allow_rounding = settings->allow_rounding;
     options.ignore_unknown = settings->ignore_unknown;
+    options.allow_nonfinite = settings->allow_nonfinite;
     options.report = &report;
     CLI_FAIL_IF_ERROR(kiln_engine_refit_file(engine, weights, &options));
     CLI_FAIL_IF_ERROR(kiln_engine_save(engine, settings->output));
@@ -165,6 +166,9 @@ static const cli_option options[] = {
      "something is refused."},
     {"ignore-unknown", 0, NULL, CLI_FLAG, AT(ignore_unknown), 0, 0, NULL,
      "Pass over weights that the engine does not have."},
+    {"allow-nonfinite", 0, NULL, CLI_FLAG, AT(allow_nonfinite), 0, 0, NULL,
+     "Take NaN and infinities where the engine's weights are not known to have them; without it, "
+     "they are refused."},
     {0},
 };
 

@@ -20,6 +20,7 @@ static const term advice[] = {
      "give a table of ranges (kiln calibrate, --ranges)"},
     {"kiln_engine_load loads it", "kiln run and the others load it"},
     {"kiln_refit_options.allow_rounding", "--allow-rounding of `kiln refit`"},
+    {"kiln_refit_options.allow_nonfinite", "--allow-nonfinite of `kiln refit`"},
     {"kiln_build_options.library", "--library"},
     {"kiln_build_options.allow_host_code", "--allow-host-code"},
     {"kiln_build_options.profile_nodes", "--layers"},

@@ -51,6 +51,8 @@ typedef struct kiln_refit_weight {
     kiln_shape shape; /* of the model's; rank -1 of a plan of TensorRT where nobody tells it:
                          neither the model that it was built of in this process, nor its manifest */
     bool missing;     /* the plan lacks them, or the last refit could not be done without them */
+    kiln_span values; /* as they are now, not always aligned, as long as `name`; no bytes where the
+                         backend does not show them (TensorRT) */
 } kiln_refit_weight;
 
 /* How many there are: of TensorRT those that kiln_build_options.refit asked for. Errors:
@@ -103,6 +105,10 @@ typedef struct kiln_refit_options {
     bool allow_rounding;
     bool ignore_unknown; /* weights that the engine does not have are passed over, not refused */
     kiln_refit_report *report; /* filled in on an error too, as far as it came; or NULL */
+    /* New weights with a NaN are refused with INVALID_ARGUMENT where the engine's have none, and
+     * likewise those with an infinity, unless this is set. What a plan of TensorRT has is known of
+     * the model that it was built of in this process, or from its manifest. */
+    bool allow_nonfinite;
 } kiln_refit_options;
 
 #define KILN_REFIT_OPTIONS(...) \
@@ -116,6 +122,7 @@ typedef struct kiln_refit_options {
  * tried. Later runs use the new weights, and so does what is saved: a stripped plan is whole from
  * then on. Errors: as kiln_engine_refit_count; NULL_ARGUMENT;
  * EMPTY for none; NAME (with those there are, or one that is given twice), DTYPE, SIZE, SHAPE;
+ * INVALID_ARGUMENT for NaN and infinities (kiln_refit_options.allow_nonfinite);
  * STATE where others are needed together with these, of a stripped plan all: their names are in the
  * sentence, and kiln_refit_weight.missing is set for each; MISMATCH where an output is not what was
  * expected, with the largest difference, or would have another shape or type; what the check

@@ -20,6 +20,7 @@ KLN_SCOPED_POINTER(kiln_context, kiln_context_destroy)
 typedef struct kln_weight_shape {
     const char *name;
     kiln_shape shape;
+    bool has_nan, has_infinity;
 } kln_weight_shape;
 
 struct kiln_engine {
@@ -156,6 +157,8 @@ bool kln_weight_shapes_differ(const kiln_shape *one, const kiln_shape *other);
 /* Those of the model, where the engine was built so that its weights can be replaced. */
 KILN_MUST_CHECK kiln_status kln_weight_shapes_keep(kiln_engine *engine,
                                                    const struct kln_onnx_model *model);
+/* What was kept of weights, or NULL: of others with more than one dimension nothing is known. */
+const kln_weight_shape *kln_weight_shapes_find(const kiln_engine *engine, const char *name);
 /* Fills in the shape where it is not known and was kept. */
 void kln_weight_shapes_tell(const kiln_engine *engine, kiln_refit_weight *weight);
 bool kln_weight_shapes_write(const kiln_engine *engine, struct cJSON *root);

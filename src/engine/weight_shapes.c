@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The shapes of weights that a refit may replace. A plan knows how many elements each has and no
- * more: its model says the rest, and its manifest later. */
+/* The shapes of weights that a refit may replace, and which have NaN or infinities. A plan knows
+ * how many elements each has and no more: its model says the rest, and its manifest later. */
+#include <stdio.h>
+
 #include <cJSON.h>
 
 #include "kln_engine.h"
 #include "onnx/kln_onnx.h"
+
+/* What follows a shape in the manifest: 1 for NaN and 2 for infinities. */
+#define KINDS 4
+static const char *const kinds[KINDS] = {"", " nan", " infinity", " nan infinity"};
 
 /* Elements of at most one dimension that counts lie in one order, whatever the shape. */
 static size_t without_ones(const kiln_shape *shape, int64_t dims[KILN_MAX_RANK])
@@ -36,11 +42,12 @@ static kiln_status begin(kiln_engine *engine, size_t most)
     return KILN_OK;
 }
 
-static kiln_status add(kiln_engine *engine, const char *name, const kiln_shape *shape)
+static kiln_status add(kiln_engine *engine, const kln_weight_shape *one)
 {
     kln_weight_shape *made = &engine->weight_shapes[engine->weight_shape_count];
-    *made = (kln_weight_shape){kln_arena_strdup(&engine->arena, name), *shape};
-    KLN_RETURN_IF_NO_MEMORY(made->name, strlen(name), "the shapes of weights");
+    *made = *one;
+    made->name = kln_arena_strdup(&engine->arena, one->name);
+    KLN_RETURN_IF_NO_MEMORY(made->name, strlen(one->name), "the shapes of weights");
     return kln_names_set(&engine->weight_places, made->name,
                          (uint32_t)engine->weight_shape_count++);
 }
@@ -57,20 +64,27 @@ kiln_status kln_weight_shapes_keep(kiln_engine *engine, const kln_onnx_model *mo
         int64_t dims[KILN_MAX_RANK];
         kiln_refit_weight weight = {.struct_size = sizeof weight};
         KLN_RETURN_IF_ERROR(kln_refit_weight_of(&model->graph.initializers[i], &weight));
-        if (weight.shape.rank > 1 && without_ones(&weight.shape, dims) > 1) {
-            KLN_RETURN_IF_ERROR(add(engine, weight.name, &weight.shape));
+        const kln_odd odd = kln_refit_weight_odd(&weight);
+        const kln_weight_shape one = {weight.name, weight.shape, odd.nans > 0, odd.infinities > 0};
+        if (weight.shape.rank >= 0 &&
+            (without_ones(&weight.shape, dims) > 1 || one.has_nan || one.has_infinity)) {
+            KLN_RETURN_IF_ERROR(add(engine, &one));
         }
     }
     return KILN_OK;
 }
 
+const kln_weight_shape *kln_weight_shapes_find(const kiln_engine *engine, const char *name)
+{
+    const uint32_t place = kln_names_get(&engine->weight_places, name);
+    return place != KLN_NAMES_NONE ? &engine->weight_shapes[place] : NULL;
+}
+
 void kln_weight_shapes_tell(const kiln_engine *engine, kiln_refit_weight *weight)
 {
-    const uint32_t place = weight->shape.rank < 0
-                               ? kln_names_get(&engine->weight_places, weight->name)
-                               : KLN_NAMES_NONE;
-    if (place != KLN_NAMES_NONE) {
-        weight->shape = engine->weight_shapes[place].shape;
+    const kln_weight_shape *kept = kln_weight_shapes_find(engine, weight->name);
+    if (kept != NULL && weight->shape.rank < 0) {
+        weight->shape = kept->shape;
     }
 }
 
@@ -84,10 +98,31 @@ bool kln_weight_shapes_write(const kiln_engine *engine, cJSON *root)
     bool written = engine->weight_shape_count == 0 || object != NULL;
     for (size_t i = 0; written && i < engine->weight_shape_count; i++) {
         const kln_weight_shape *one = &engine->weight_shapes[i];
-        written =
-            cJSON_AddStringToObject(object, one->name, KLN_SHAPE_PRINTED(&one->shape)) != NULL;
+        char text[KLN_SHAPE_TEXT + 16];
+        (void)snprintf(text, sizeof text, "%s%s", KLN_SHAPE_PRINTED(&one->shape),
+                       kinds[one->has_nan + 2 * one->has_infinity]);
+        written = cJSON_AddStringToObject(object, one->name, text) != NULL;
     }
     return written;
+}
+
+/* As kln_weight_shapes_write says it. */
+static bool read_one(const cJSON *item, kln_weight_shape *one)
+{
+    char shape[KLN_SHAPE_TEXT];
+    const char *text = cJSON_GetStringValue(item);
+    const size_t length = text != NULL ? strcspn(text, " ") : sizeof shape;
+    if (length >= sizeof shape) {
+        return false;
+    }
+    unsigned kind = 0;
+    while (kind < KINDS && strcmp(text + length, kinds[kind]) != 0) {
+        kind++;
+    }
+    (void)snprintf(shape, sizeof shape, "%.*s", (int)length, text);
+    *one = (kln_weight_shape){.name = item->string, .has_nan = kind & 1, .has_infinity = kind & 2};
+    return kind < KINDS && kiln_shape_parse(shape, &one->shape) == KILN_OK &&
+           kiln_shape_is_static(&one->shape);
 }
 
 kiln_status kln_weight_shapes_restore(kiln_engine *engine, const cJSON *object)
@@ -99,15 +134,12 @@ kiln_status kln_weight_shapes_restore(kiln_engine *engine, const cJSON *object)
     KLN_RETURN_IF_ERROR(begin(engine, (size_t)cJSON_GetArraySize(object)));
     cJSON_ArrayForEach(item, object)
     {
-        kiln_shape shape;
-        const char *text = cJSON_GetStringValue(item);
-        KLN_RETURN_IF(text == NULL || kiln_shape_parse(text, &shape) != KILN_OK ||
-                          !kiln_shape_is_static(&shape),
-                      KILN_ERROR_MALFORMED,
+        kln_weight_shape one;
+        KLN_RETURN_IF(!read_one(item, &one), KILN_ERROR_MALFORMED,
                       "\"" KLN_MANIFEST_WEIGHT_SHAPES
                       "\": the entry of \"%.200s\" is no shape like 64x32" KLN_MANIFEST_ADVICE,
                       item->string);
-        KLN_RETURN_IF_ERROR(add(engine, item->string, &shape));
+        KLN_RETURN_IF_ERROR(add(engine, &one));
     }
     return KILN_OK;
 }

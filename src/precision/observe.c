@@ -90,14 +90,6 @@ WIDE static void look(const float *values, size_t count, keys *found)
     found->odd += (uint32_t)odd;
 }
 
-static void count_odd(const float *values, size_t count, kln_bounds *bounds)
-{
-    for (size_t i = 0; i < count; i++) {
-        bounds->nans += isnan(values[i]) ? 1 : 0;
-        bounds->infinities += isinf(values[i]) ? 1 : 0;
-    }
-}
-
 /* --- bins --- */
 
 /* To twice the width as often as it takes: each bin takes in two, so that nothing that was counted
@@ -227,7 +219,9 @@ static void add_bounds(kln_observer *observer, const kiln_tensor *tensor, size_t
         const uint32_t odd = found.odd;
         look(values, size, &found);
         if (found.odd != odd) {
-            count_odd(values, size, &bounds);
+            const kln_odd kinds = kln_odd_numbers(KILN_DTYPE_FLOAT32, values, size);
+            bounds.nans += kinds.nans;
+            bounds.infinities += kinds.infinities;
         }
     }
     bounds.least = (double)kln_float_of_key(found.least);

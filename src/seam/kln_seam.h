@@ -71,6 +71,8 @@ KILN_MUST_CHECK kiln_status kln_model_read_anew(const kiln_model *model,
 struct kln_onnx_tensor;
 KILN_MUST_CHECK kiln_status kln_refit_weight_of(const struct kln_onnx_tensor *tensor,
                                                 kiln_refit_weight *weight);
+/* What its `values` have that is not finite. */
+kln_odd kln_refit_weight_odd(const kiln_refit_weight *weight);
 KILN_MUST_CHECK kiln_status kln_refit_replace(const struct kln_onnx_model *model,
                                               const kiln_named_tensor *weights, size_t count,
                                               struct kln_onnx_model **made);

@@ -77,6 +77,7 @@ kiln_status kln_refit_weight_of(const kln_onnx_tensor *tensor, kiln_refit_weight
 {
     weight->name = tensor->name;
     weight->dtype = tensor->dtype;
+    weight->values = tensor->data;
     weight->elements = 1;
     weight->shape.rank = tensor->rank <= KILN_MAX_RANK ? (int32_t)tensor->rank : -1;
     for (size_t i = 0; i < tensor->rank; i++) {
@@ -86,6 +87,12 @@ kiln_status kln_refit_weight_of(const kln_onnx_tensor *tensor, kiln_refit_weight
         }
     }
     return KILN_OK;
+}
+
+kln_odd kln_refit_weight_odd(const kiln_refit_weight *weight)
+{
+    const size_t count = weight->values.data != NULL ? (size_t)weight->elements : 0;
+    return kln_odd_numbers(weight->dtype, weight->values.data, count);
 }
 
 kiln_status kln_refit_replace(const kln_onnx_model *model, const kiln_named_tensor *weights,

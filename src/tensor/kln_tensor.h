@@ -68,6 +68,12 @@ uint8_t kln_e5m2_from_float(float value, bool saturate);
 /* Of a key, which orders as the finite float32 that it stands for: the bits, all but the sign's
  * inverted where it is below 0. -0 is 0. */
 float kln_float_of_key(int32_t key);
+/* Elements that are no finite number. */
+typedef struct kln_odd {
+    uint64_t nans, infinities;
+} kln_odd;
+/* Of `count` elements at any address; none where the type has no such. */
+kln_odd kln_odd_numbers(kiln_dtype dtype, const void *data, size_t count);
 /* Four bits; there is neither infinity nor NaN: past the largest comes the largest, and a NaN
  * becomes that too. */
 float kln_float_from_e2m1(uint8_t bits);

@@ -174,6 +174,34 @@ uint8_t kln_e2m1_from_float(float value)
     return (uint8_t)narrow(&e2m1, value, true);
 }
 
+/* `size` is a constant where this is called. */
+static inline kln_odd count_odd(const void *data, size_t count, size_t size, uint64_t infinity)
+{
+    const uint64_t magnitude = (UINT64_C(1) << (8 * size - 1)) - 1;
+    kln_odd odd = {0, 0};
+    for (size_t i = 0; i < count; i++) {
+        uint64_t bits = 0;
+        memcpy(&bits, (const uint8_t *)data + i * size, size);
+        odd.nans += (bits & magnitude) > infinity;
+        odd.infinities += (bits & magnitude) == infinity;
+    }
+    return odd;
+}
+
+kln_odd kln_odd_numbers(kiln_dtype dtype, const void *data, size_t count)
+{
+    switch (dtype) {
+        case KILN_DTYPE_FLOAT64: return count_odd(data, count, 8, UINT64_C(0x7ff) << 52);
+        case KILN_DTYPE_FLOAT32: return count_odd(data, count, 4, FLOAT_INFINITY);
+        case KILN_DTYPE_FLOAT16: return count_odd(data, count, 2, half.overflow);
+        case KILN_DTYPE_BFLOAT16: return count_odd(data, count, 2, bfloat16.overflow);
+        case KILN_DTYPE_FLOAT8E5M2: return count_odd(data, count, 1, e5m2.overflow);
+        case KILN_DTYPE_FLOAT8E4M3:
+            return (kln_odd){count_odd(data, count, 1, e4m3.largest).nans, 0};
+        default: return (kln_odd){0, 0};
+    }
+}
+
 float kln_float_of_key(int32_t key)
 {
     const uint32_t bits = (uint32_t)(key ^ (key < 0 ? INT32_MAX : 0));

@@ -141,7 +141,7 @@ static kiln_status try_and_take(kiln_engine *engine, const kln_refit_source *sou
     KLN_SCOPED(kln_refit_weights_finish) kln_refit_weights weights = {.count = 0};
     KLN_SCOPED(kiln_engine_release_at) kiln_engine *trial = NULL;
     KLN_RETURN_IF_ERROR(source->is_read_by_backend
-                            ? kln_refit_check_model(engine, source->model)
+                            ? kln_refit_check_model(engine, source->model, options)
                             : kln_refit_weights_make(engine, source, options, report, &weights));
     if (tries || !in_place) {
         KLN_RETURN_IF_ERROR(make_trial(engine, source, &weights, &trial));

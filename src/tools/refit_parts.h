@@ -24,16 +24,18 @@ typedef struct kln_refit_weights {
 } kln_refit_weights;
 
 /* Finds each of the source's weights among the engine's and brings it to the engine's type; counts
- * in `report`. NAME, DTYPE, SIZE, SHAPE, EMPTY and those of reading. To be finished in any case. */
+ * in `report`. NAME, INVALID_ARGUMENT, DTYPE, SIZE, SHAPE, EMPTY and those of reading. To be
+ * finished in any case. */
 KILN_MUST_CHECK kiln_status kln_refit_weights_make(kiln_engine *engine,
                                                    const kln_refit_source *source,
                                                    const kiln_refit_options *options,
                                                    kiln_refit_report *report,
                                                    kln_refit_weights *weights);
 /* What kln_refit_weights_make does not see, because the backend reads the model: SHAPE where one of
- * its weights has another than the engine's. */
+ * its weights has another than the engine's, INVALID_ARGUMENT where one is not finite. */
 KILN_MUST_CHECK kiln_status kln_refit_check_model(const kiln_engine *engine,
-                                                  const kiln_model *model);
+                                                  const kiln_model *model,
+                                                  const kiln_refit_options *options);
 void kln_refit_weights_finish(kln_refit_weights *weights);
 
 /* Runs the samples on an engine that has the new weights, and judges what comes of them. */

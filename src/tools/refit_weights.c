@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "cuda/kln_cuda.h"
 #include "onnx/kln_onnx.h"
 #include "refit_parts.h"
 
@@ -127,10 +128,47 @@ static kiln_status check_shape(const kiln_refit_weight *known, const kiln_shape 
     return KILN_OK;
 }
 
-static kiln_status fit(const kiln_refit_weight *known, bool takes_device,
+/* --- what is not finite --- */
+
+static kiln_status odd_of(const kiln_tensor *tensor, int64_t elements, kln_odd *odd)
+{
+    KLN_SCOPED_FREE void *copy = NULL;
+    const void *data = tensor->data;
+    if (tensor->desc.location == KILN_LOCATION_DEVICE) {
+        data = copy = kln_alloc(tensor->bytes + 1);
+        KLN_RETURN_IF_NO_MEMORY(copy, tensor->bytes, "weights that lie on a device");
+        KLN_RETURN_IF_ERROR(
+            kln_cuda_copy(tensor->desc.device, copy, tensor->data, tensor->bytes, NULL));
+    }
+    *odd = kln_odd_numbers(tensor->desc.dtype, data, (size_t)elements);
+    return KILN_OK;
+}
+
+/* A training that came to nothing shows there first. Masks have infinities that are meant. */
+static kiln_status check_finite(const kiln_engine *engine, const kiln_refit_weight *known,
+                                const kln_odd *odd)
+{
+    if (odd->nans == 0 && odd->infinities == 0) {
+        return KILN_OK;
+    }
+    const kln_weight_shape *kept = kln_weight_shapes_find(engine, known->name);
+    const kln_odd before = kln_refit_weight_odd(known);
+    const bool new_nan = odd->nans > 0 && before.nans == 0 && (kept == NULL || !kept->has_nan);
+    const bool new_infinity =
+        odd->infinities > 0 && before.infinities == 0 && (kept == NULL || !kept->has_infinity);
+    KLN_RETURN_IF(new_nan || new_infinity, KILN_ERROR_INVALID_ARGUMENT,
+                  "refit: of the elements given for weights \"%s\" %" PRIu64 " are NaN and %" PRIu64
+                  " infinite, and the engine's are not known to have %s; set "
+                  "kiln_refit_options.allow_nonfinite where that is wanted",
+                  known->name, odd->nans, odd->infinities, new_nan ? "NaN" : "infinities");
+    return KILN_OK;
+}
+
+static kiln_status fit(const kiln_engine *engine, const kiln_refit_weight *known,
                        const kiln_refit_options *options, kln_arena *arena,
                        kiln_refit_report *report, kiln_named_tensor *weight)
 {
+    const bool takes_device = engine->shared.backend->refit->in_place != NULL;
     kiln_tensor *tensor = &weight->tensor;
     int64_t elements = 0;
     KLN_RETURN_IF_ERROR(align(tensor, arena));
@@ -147,6 +185,11 @@ static kiln_status fit(const kiln_refit_weight *known, bool takes_device,
         on_device && !takes_device, KILN_ERROR_UNSUPPORTED,
         "refit: weights \"%s\" lie in device memory; this backend takes those of the host's",
         weight->name);
+    if (!options->allow_nonfinite) {
+        kln_odd odd = {0, 0};
+        KLN_RETURN_IF_ERROR(odd_of(tensor, elements, &odd));
+        KLN_RETURN_IF_ERROR(check_finite(engine, known, &odd));
+    }
     if (tensor->desc.dtype == known->dtype) {
         return KILN_OK;
     }
@@ -176,7 +219,6 @@ static kiln_status fit_all(kiln_engine *engine, const kiln_named_tensor *given, 
                            const kiln_refit_options *options, kiln_refit_report *report,
                            kln_refit_weights *weights, const known_weights *known)
 {
-    const bool takes_device = engine->shared.backend->refit->in_place != NULL;
     KLN_RETURN_IF_ERROR(check_twice(given, count));
     KLN_ARENA_NEW(&weights->arena, weights->items, count + 1, "the list of weights");
     for (size_t i = 0; i < count; i++) {
@@ -195,7 +237,7 @@ static kiln_status fit_all(kiln_engine *engine, const kiln_named_tensor *given, 
         kiln_named_tensor *weight = &weights->items[weights->count];
         *weight = (kiln_named_tensor){known->list[place].name, given[i].tensor};
         KLN_RETURN_IF_ERROR(
-            fit(&known->list[place], takes_device, options, &weights->arena, report, weight));
+            fit(engine, &known->list[place], options, &weights->arena, report, weight));
         weights->count++;
     }
     report->replaced = weights->count;
@@ -263,12 +305,12 @@ kiln_status kln_refit_weights_make(kiln_engine *engine, const kln_refit_source *
     return status;
 }
 
-kiln_status kln_refit_check_model(const kiln_engine *engine, const kiln_model *model)
+kiln_status kln_refit_check_model(const kiln_engine *engine, const kiln_model *model,
+                                  const kiln_refit_options *options)
 {
     KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *read = NULL;
-    const kiln_status status =
-        engine->weight_shape_count > 0 ? kln_model_read(model, &read) : KILN_OK;
-    if (status != KILN_OK || read == NULL) {
+    const kiln_status status = kln_model_read(model, &read);
+    if (status != KILN_OK) {
         /* The library may read what Kiln does not, and says so where it does not. */
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
@@ -280,6 +322,9 @@ kiln_status kln_refit_check_model(const kiln_engine *engine, const kiln_model *m
         if (given.shape.rank >= 0) {
             KLN_RETURN_IF_ERROR(check_shape(&known, &given.shape));
         }
+        const kln_odd odd =
+            options->allow_nonfinite ? (kln_odd){0, 0} : kln_refit_weight_odd(&given);
+        KLN_RETURN_IF_ERROR(check_finite(engine, &known, &odd));
     }
     return KILN_OK;
 }

@@ -214,6 +214,29 @@ TEST(float4s)
     assert_int_equal(kln_e2m1_from_float(-INFINITY), 15);
 }
 
+/* Every number of a byte and of two, at an odd address. */
+TEST(what_is_not_finite_is_counted)
+{
+    static const kiln_dtype types[] = {
+        KILN_DTYPE_FLOAT8E4M3, KILN_DTYPE_FLOAT8E5M2, KILN_DTYPE_FLOAT16, KILN_DTYPE_BFLOAT16,
+        KILN_DTYPE_FLOAT32,    KILN_DTYPE_FLOAT64,    KILN_DTYPE_INT16};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(types); i++) {
+        const size_t size = kiln_dtype_bits(types[i]) / 8;
+        for (uint64_t bits = 0; bits < (size == 1 ? 256 : 65536); bits++) {
+            const uint64_t pattern = size <= 2 ? bits : bits << (8 * size - 16) | (bits & 1);
+            unsigned char at[9];
+            double value = 0;
+            memcpy(at + 1, &pattern, size);
+            kiln_tensor tensor =
+                KILN_HOST_TENSOR(types[i], KILN_SHAPE_SCALAR, (void *)(uintptr_t)&pattern, size);
+            assert_ok(kiln_tensor_read(&tensor, 0, 1, &value));
+            const kln_odd odd = kln_odd_numbers(types[i], at + 1, 1);
+            assert_int_equal(odd.nans, isnan(value) ? 1 : 0);
+            assert_int_equal(odd.infinities, isinf(value) ? 1 : 0);
+        }
+    }
+}
+
 TEST(nans_stay_nans)
 {
     static const uint32_t patterns[] = {0x7f800001, 0x7fc00000, 0x7fffffff, 0xff800001, 0xffc00000};

@@ -43,6 +43,49 @@ TEST_EACH(nothing_is_lost_silently, i, BACKENDS)
     check_run(context, 1, 16);
 }
 
+/* --- NaN and infinities --- */
+
+static void check_refused(kiln_engine *engine, kiln_dtype dtype, double value, const char *words)
+{
+    unsigned char bytes[8];
+    kiln_tensor tensor = KILN_HOST_TENSOR(dtype, KILN_SHAPE(1), bytes, kiln_dtype_bits(dtype) / 8);
+    assert_ok(kiln_tensor_write(&tensor, 0, 1, &value));
+    const kiln_named_tensor b = {"b", tensor};
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_refit(engine, &b, 1, NULL), words);
+}
+
+TEST_EACH(what_is_not_finite_is_refused, i, BACKENDS)
+{
+    static const kiln_dtype types[] = {KILN_DTYPE_FLOAT32, KILN_DTYPE_FLOAT16, KILN_DTYPE_BFLOAT16,
+                                       KILN_DTYPE_FLOAT64};
+    owned_engine engine = build(backends[i]);
+    owned_context context = context_on(engine);
+    for (size_t k = 0; k < KLN_ARRAY_LENGTH(types); k++) {
+        check_refused(engine, types[k], (double)NAN,
+                      "weights \"b\" 1 are NaN and 0 infinite, and the engine's are not known to "
+                      "have NaN; set kiln_refit_options.allow_nonfinite");
+        check_refused(engine, types[k], (double)-INFINITY, "not known to have infinities");
+    }
+    const kiln_span model = model_of(NAN, 10);
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_refit_bytes(engine, model, NULL, NULL),
+                 "weights \"w\" 1024 are NaN");
+    check_run(context, 1, 10);
+    /* What is wanted, and what there was before. */
+    const float values[] = {-INFINITY, -INFINITY, 4, -INFINITY};
+    const bool allowed[] = {true, false, false, false};
+    for (size_t k = 0; k < KLN_ARRAY_LENGTH(values); k++) {
+        float value = values[k];
+        const kiln_named_tensor b = named("b", &value, 1);
+        const kiln_refit_options options = KILN_REFIT_OPTIONS(.allow_nonfinite = allowed[k]);
+        const kiln_status status = kiln_engine_refit(engine, &b, 1, &options);
+        assert_int_equal(status, k < 3 ? KILN_OK : KILN_ERROR_INVALID_ARGUMENT);
+        if (k == 1) {
+            check_refused(engine, KILN_DTYPE_FLOAT32, (double)NAN, "not known to have NaN");
+        }
+    }
+    check_run(context, 1, 4);
+}
+
 /* --- files --- */
 
 /* A .safetensors file of this header and `size` bytes of data. */

@@ -287,6 +287,62 @@ LAYOUTS_TEST(weights_in_another_order_are_refused)
     assert_ok(refit_wide(bare, KILN_SHAPE(WIDE, 64)));
 }
 
+/* y = x + "m", of which the model has an infinity; saved, or as a plan. */
+static kiln_status masked(const kiln_build_options *options, float second, kiln_engine **engine)
+{
+    float mask[WIDE] = {-INFINITY, second};
+    owned_network network = new_network();
+    const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(1, WIDE));
+    const kiln_tensor_id m = add_floats(network, "m", KILN_SHAPE(WIDE), mask);
+    kiln_tensor_id y;
+    assert_ok(kiln_network_add_elementwise(network, "y", KILN_ELEMENTWISE_ADD, x, m, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    return options != NULL ? kiln_engine_build(network, options, engine)
+                           : kiln_network_save_onnx(network, kiln_test_path("masked.onnx"),
+                                                    KILN_WEIGHTS_INLINE);
+}
+
+static void check_masks(kiln_engine *engine, bool is_known)
+{
+    static float mask[WIDE] = {-INFINITY, INFINITY};
+    const kiln_status expected = is_known ? KILN_OK : KILN_ERROR_INVALID_ARGUMENT;
+    const char *path = kiln_test_path("masked.onnx");
+    const kiln_named_tensor m = {"m", host_floats(mask, KILN_SHAPE(WIDE))};
+    mask[1] = INFINITY;
+    assert_int_equal(kiln_engine_refit(engine, &m, 1, NULL), expected);
+    assert_ok(masked(NULL, 5, NULL));
+    assert_int_equal(kiln_engine_refit_file(engine, path, NULL), expected);
+    mask[1] = NAN;
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_refit(engine, &m, 1, NULL),
+                 "weights \"m\" 1 are NaN and 1 infinite");
+    assert_ok(masked(NULL, NAN, NULL));
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_refit_file(engine, path, NULL),
+                 "weights \"m\" 1 are NaN and 1 infinite");
+    const kiln_refit_options options = KILN_REFIT_OPTIONS(.allow_nonfinite = true);
+    assert_ok(kiln_engine_refit(engine, &m, 1, &options));
+    assert_ok(kiln_engine_refit_file(engine, path, &options));
+}
+
+/* TensorRT shows no weights; what the model had is kept. */
+LAYOUTS_TEST(what_is_not_finite_is_refused)
+{
+    kiln_build_options options = fake_options(i);
+    options.refit = KILN_REFIT_ALL;
+    const char *path = kiln_test_path("masked.plan");
+    owned_engine engine = NULL;
+    assert_ok(masked(&options, 5, &engine));
+    check_masks(engine, true);
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_engine_release(engine);
+    options.refit = KILN_REFIT_NONE;
+    engine = loaded_file(path, &options);
+    check_masks(engine, true);
+    const kiln_span plan = saved_bytes(engine);
+    owned_engine bare = NULL;
+    assert_ok(kiln_engine_load_bytes(plan, (kiln_span){NULL, 0}, &options, &bare));
+    check_masks(bare, false);
+}
+
 LAYOUTS_TEST(a_budget_is_set_before_there_are_contexts)
 {
     kiln_build_options options = fake_options(i);

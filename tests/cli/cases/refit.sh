@@ -37,6 +37,7 @@ onnx.save(graph, "wide.onnx")
 for shape in ((3, 2), (2, 3), (6,), (2, 1, 3)):
     tensors("w" + "".join(map(str, shape)) + ".safetensors", w=numpy.ones(shape, dtype="float32"))
 tensors("more.safetensors", w=numpy.array([0.1, 4]), v=numpy.array([1.0]))
+tensors("lost.safetensors", w=numpy.array([numpy.nan, -numpy.inf], dtype="float32"))
 import os
 os.mkdir("sample")
 numpy.save("sample/x.npy", numpy.array([10, 10], dtype=numpy.float32))
@@ -66,4 +67,10 @@ for backend in onnxruntime reference; do
     for shape in 32 23 6 213; do
         kiln refit wide.onnx w$shape.safetensors -o out.onnx -b $backend
     done
+done
+# A training that came to nothing.
+for backend in onnxruntime reference; do
+    kiln refit net.onnx lost.safetensors -o out.onnx -b $backend
+    kiln refit net.onnx lost.safetensors -o out.onnx -b $backend --allow-nonfinite
+    kiln refit out.onnx lost.safetensors -o out.onnx -b $backend
 done
