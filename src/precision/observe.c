@@ -17,10 +17,12 @@
  * each other. */
 #define TABLES 4
 #define BLOCK 512
+#define MANY ((size_t)1 << 13) /* where nothing is converted */
 /* Before a 32-bit counter could overflow. */
 #define MOST_AT_ONCE ((size_t)1 << 31)
 
 #define INFINITE INT32_C(0x7f800000)
+#define SIGN UINT32_C(0x80000000)
 
 /* The compiler makes one for each kind of processor, and the loader takes the widest. */
 #define WIDE KLN_CLONES("avx512f", "avx2", "default")
@@ -46,13 +48,57 @@ void kln_observer_init(kln_observer *observer, uint64_t *bins)
 
 /* --- bounds --- */
 
-typedef struct keys {
+/* The bits of some floats, read as signed and as unsigned numbers. Those of floats below 0 have the
+ * sign's bit and lie in the other order: so these three tell the least and the greatest. */
+typedef struct extremes {
     int32_t least, greatest;
-    uint32_t odd; /* not finite */
-} keys;
+    uint32_t most;
+} extremes;
 
-/* Finite floats as integers that compare alike (kln_float_of_key), so that the loop below needs no
- * branch: `yes` where all bits of `mask` are set, `no` where none is. */
+#define NOTHING ((extremes){INT32_MAX, INT32_MIN, 0})
+
+static inline void meet(extremes *seen, float value)
+{
+    int32_t bits = 0;
+    memcpy(&bits, &value, sizeof bits);
+    seen->least = bits < seen->least ? bits : seen->least;
+    seen->greatest = bits > seen->greatest ? bits : seen->greatest;
+    seen->most = (uint32_t)bits > seen->most ? (uint32_t)bits : seen->most;
+}
+
+WIDE static void look(const float *values, size_t count, extremes *found)
+{
+    extremes seen = NOTHING;
+    for (size_t i = 0; i < count; i++) {
+        meet(&seen, values[i]);
+    }
+    *found = seen;
+}
+
+/* The same of those that are finite, where some are not. */
+static void look_around(const float *values, size_t count, extremes *found, kln_bounds *bounds)
+{
+    const kln_odd odd = kln_odd_numbers(KILN_DTYPE_FLOAT32, values, count);
+    bounds->nans = odd.nans;
+    bounds->infinities = odd.infinities;
+    *found = NOTHING;
+    for (size_t i = 0; i < count; i++) {
+        if (isfinite(values[i])) {
+            meet(found, values[i]);
+        }
+    }
+}
+
+static double number_of(uint32_t bits)
+{
+    float value = 0;
+    memcpy(&value, &bits, sizeof value);
+    return (double)(value + 0.0F); /* -0 is 0 */
+}
+
+/* --- bins --- */
+
+/* `yes` where all bits of `mask` are set, `no` where none is: the loop below needs no branch. */
 static inline int32_t select(int32_t mask, int32_t yes, int32_t no)
 {
     return (yes & mask) | (no & ~mask);
@@ -69,28 +115,6 @@ static inline int32_t is_odd(int32_t bits)
 {
     return sign_of(INFINITE - 1 - (bits & INT32_MAX));
 }
-
-WIDE static void look(const float *values, size_t count, keys *found)
-{
-    int32_t least = found->least;
-    int32_t greatest = found->greatest;
-    int32_t odd = 0;
-    for (size_t i = 0; i < count; i++) {
-        int32_t bits = 0;
-        memcpy(&bits, &values[i], sizeof bits);
-        const int32_t key = bits ^ (sign_of(bits) & INT32_MAX);
-        const int32_t low = select(is_odd(bits), INT32_MAX, key);
-        const int32_t high = select(is_odd(bits), INT32_MIN, key);
-        odd -= is_odd(bits);
-        least = low < least ? low : least;
-        greatest = high > greatest ? high : greatest;
-    }
-    found->least = least;
-    found->greatest = greatest;
-    found->odd += (uint32_t)odd;
-}
-
-/* --- bins --- */
 
 /* To twice the width as often as it takes: each bin takes in two, so that nothing that was counted
  * is smeared, and what is counted later falls where it would have fallen from the start. Past as
@@ -211,22 +235,20 @@ void kln_observer_take_bounds(kln_observer *observer, const kln_bounds *bounds)
 static void add_bounds(kln_observer *observer, const kiln_tensor *tensor, size_t begin, size_t end,
                        kln_observer_scratch *scratch)
 {
-    keys found = {INT32_MAX, INT32_MIN, 0};
-    kln_bounds bounds = {.count = end - begin};
-    for (size_t i = begin; i < end; i += BLOCK) {
-        const size_t size = end - i < BLOCK ? end - i : BLOCK;
+    const size_t most = tensor->desc.dtype == KILN_DTYPE_FLOAT32 ? MANY : BLOCK;
+    for (size_t i = begin; i < end; i += most) {
+        extremes found;
+        const size_t size = end - i < most ? end - i : most;
         const float *values = floats(tensor, i, size, scratch);
-        const uint32_t odd = found.odd;
+        kln_bounds bounds = {.count = size};
         look(values, size, &found);
-        if (found.odd != odd) {
-            const kln_odd kinds = kln_odd_numbers(KILN_DTYPE_FLOAT32, values, size);
-            bounds.nans += kinds.nans;
-            bounds.infinities += kinds.infinities;
+        if (found.greatest >= INFINITE || found.most >= (SIGN | (uint32_t)INFINITE)) {
+            look_around(values, size, &found, &bounds);
         }
+        bounds.least = number_of(found.least < 0 ? found.most : (uint32_t)found.least);
+        bounds.greatest = number_of((uint32_t)(found.greatest < 0 ? found.least : found.greatest));
+        kln_observer_take_bounds(observer, &bounds);
     }
-    bounds.least = (double)kln_float_of_key(found.least);
-    bounds.greatest = (double)kln_float_of_key(found.greatest);
-    kln_observer_take_bounds(observer, &bounds);
 }
 
 float kln_observer_scale(kln_observer *observer)
