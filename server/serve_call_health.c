@@ -25,9 +25,9 @@ void serve_call_tell_health(serve_call *call)
 {
     const serve *server = call->at.server;
     const bool stops = atomic_load(&server->stopping);
-    const int status = !call->is_known                                 ? SERVICE_UNKNOWN
-                       : !stops && atomic_load(&server->models.loaded) ? SERVING
-                                                                       : NOT_SERVING;
+    const int status = !call->is_known          ? SERVICE_UNKNOWN
+                       : serve_is_ready(server) ? SERVING
+                                                : NOT_SERVING;
     const char message[] = {0, 0, 0, 0, 2, 1 << 3, (char)status}; /* its prefix, and the field 1 */
     if (call->part_count == 0 && call->told != status) {
         call->told = status;

@@ -372,6 +372,9 @@ void serve_generate_finish(serve_connection *at)
         if (self->sequence != NULL && !self->over) {
             (void)!kiln_sequence_cancel(self->sequence); /* its client has gone */
         }
+        if (self->sequence != NULL) {
+            serve_note_run(at->server, at->writes, kiln_sequence_wait(self->sequence, 0));
+        }
         release(self);
     }
     if (at->writes != NULL) {

@@ -368,6 +368,7 @@ static void note_time(serve_instance *model, unsigned long long took)
 
 static bool take_result(serve_connection *at, serve_infer *infer)
 {
+    serve_note_run(at->server, infer->instance, status);
     const kiln_status status = kiln_request_wait(at->request, -1);
     if (status == KILN_OK) {
         if (infer->alone) {

@@ -415,8 +415,9 @@ struct serve {
     atomic_bool ended;      /* and no request is begun any more */
     atomic_size_t requests; /* under way */
     atomic_size_t sockets;
-    atomic_ullong body_bytes; /* of all bodies */
-    atomic_ullong refused;    /* requests that came to no model */
+    atomic_ullong body_bytes;    /* of all bodies */
+    atomic_ullong refused;       /* requests that came to no model */
+    atomic_uint device_failures; /* runs that a GPU failed since the last that worked on one */
     uint64_t started;
     pthread_mutex_t connection_lock;
     serve_connection *connections;
@@ -442,5 +443,12 @@ struct serve_grpc *serve_grpc_start(serve *server, int listening, serve_problem 
 /* No request is under way any more. NULL is allowed. */
 void serve_grpc_stop(struct serve_grpc *grpc);
 void serve_say(const serve *server, const char *format, ...) SERVE_PRINTF(2, 3);
+/* Keeps whether GPUs work, by what a run on one came to. */
+void serve_note_run(serve *server, const serve_instance *model, kiln_status status);
+/* Whether runs fail one after the other for want of a GPU: a device that was lost does not come
+ * back to this process. */
+bool serve_is_lost(const serve *server);
+/* Whether clients shall come. */
+bool serve_is_ready(const serve *server);
 
 #endif

@@ -42,14 +42,12 @@ static serve_result show_flag(serve_connection *at, const char *name, bool value
 
 static serve_result show_live(serve_connection *at)
 {
-    return show_flag(at, "live", true);
+    return show_flag(at, "live", !serve_is_lost(at->server));
 }
 
 static serve_result show_ready(serve_connection *at)
 {
-    return show_flag(
-        at, "ready",
-        atomic_load(&at->server->models.loaded) && !atomic_load(&at->server->stopping));
+    return show_flag(at, "ready", serve_is_ready(at->server));
 }
 
 /* --- a model --- */

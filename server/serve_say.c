@@ -53,6 +53,37 @@ bool serve_refuse_status(serve_problem *problem, kiln_status status, const char 
     return serve_refuse(problem, code, "%s", sentence + (named ? function + 2 : 0));
 }
 
+/* One may be the request's own fault. */
+#define LOST 3
+
+void serve_note_run(serve *server, const serve_instance *model, kiln_status status)
+{
+    if (!model->on_gpu || (status == KILN_OK && atomic_load(&server->device_failures) == 0)) {
+        return;
+    }
+    if (status == KILN_OK) {
+        atomic_store(&server->device_failures, 0);
+    } else if (status == KILN_ERROR_DEVICE &&
+               atomic_fetch_add(&server->device_failures, 1) + 1 == LOST) {
+        serve_say(
+            server,
+            "%d runs in a row failed on a GPU, the last of model %s: %s; until one works this "
+            "server is neither live nor ready, so that it is started anew",
+            LOST, model->name, kiln_error_message());
+    }
+}
+
+bool serve_is_lost(const serve *server)
+{
+    return atomic_load(&server->device_failures) >= LOST;
+}
+
+bool serve_is_ready(const serve *server)
+{
+    return atomic_load(&server->models.loaded) && !atomic_load(&server->stopping) &&
+           !serve_is_lost(server);
+}
+
 void serve_say(const serve *server, const char *format, ...)
 {
     char sentence[2 * SERVE_SENTENCE];

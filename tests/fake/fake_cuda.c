@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SEEN_LIMIT 96
 
@@ -57,8 +58,10 @@ int fake_enter(const char *name)
         }
     }
     const long only = fake_setting("FAKE_CUDA_LOST_DEVICE", -1);
+    const char *file = getenv("FAKE_CUDA_LOST_FILE");
     const context *here = fake_current_context();
-    const int counts = only < 0 || (here != NULL && here->device == only);
+    const int counts = (only < 0 || (here != NULL && here->device == only)) &&
+                       (file == NULL || access(file, F_OK) == 0);
     return counts ? (int)fake_setting("FAKE_CUDA_LOST", SUCCESS) : SUCCESS;
 }
 

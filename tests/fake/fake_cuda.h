@@ -11,6 +11,7 @@
  *     FAKE_CUDA_MEMORY     bytes of each device (1 GiB); past them allocations fail
  *     FAKE_CUDA_LOST       each call that touches a device returns this number (719, say)
  *     FAKE_CUDA_LOST_DEVICE    only this device is lost (all)
+ *     FAKE_CUDA_LOST_FILE      only while this file is there (always)
  *     FAKE_CUDA_MEMORY_DEVICE  FAKE_CUDA_MEMORY is said of this device only (all)
  *     FAKE_CUDA_CAPTURE    "fail": work enqueued during a capture breaks it
  *     FAKE_CUDA_UPDATE     "fail": no graph can be updated in place

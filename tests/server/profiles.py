@@ -65,6 +65,31 @@ def test_stop(scratch, here):
         print("ok", "stop", round(took, 2), flush=True)
 
 
+def test_lost(scratch, here):
+    """A server whose GPU is gone says so to those who watch over it."""
+    folder, lost = os.path.join(scratch, "served"), os.path.join(scratch, "lost")
+    make(os.path.join(folder, "unary"), ["batch", 4], None)
+    here = {**here, "FAKE_CUDA_LOST": "719", "FAKE_CUDA_LOST_FILE": lost}
+    with Server(KILN, [folder], environment=here) as server:
+        def flags():
+            return [server.request("GET", f"/v2/health/{name}")[0] for name in ("live", "ready")]
+
+        def infer():
+            return server.infer("unary", [[1.0] * 4])[0]
+
+        assert infer() == 200
+        write(lost, "")
+        assert [(infer(), flags()) for _ in range(2)] == [(500, [200, 200])] * 2
+        assert infer() == 500
+        assert flags() == [503, 503]
+        assert any("3 runs in a row failed on a GPU, the last of model unary" in line
+                   for line in server.said), server.said
+        os.remove(lost)
+        assert infer() == 200
+        assert flags() == [200, 200]
+    print("ok", "lost", flush=True)
+
+
 def main():
     with scratch_for(KILN) as scratch:
         folder = os.path.join(scratch, "models")
@@ -87,6 +112,7 @@ def main():
                     assert answer["outputs"][0]["data"] == [0, 2] * (rows * width // 2), answer
                 assert server.infer(name, [[-1.0] * width] * (most + 1))[0] == 400, name
                 print("ok", name, flush=True)
+        test_lost(scratch, here)
         test_stop(scratch, here)
 
 
