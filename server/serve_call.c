@@ -106,9 +106,8 @@ static void run(serve_call *call)
     char version[SERVE_NAME] = "";
     const char *reason = NULL;
     call->works = true;
-    at->received = kiln_clock_now();
     at->head_size = SIZE_MAX; /* all of what is read is JSON */
-    serve_enter_phase(at, SERVE_WORK);
+    at->received = serve_enter_phase(at, SERVE_WORK);
     if (!look(call, message, name, version)) {
         serve_call_fail(call);
         return;

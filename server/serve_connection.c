@@ -8,15 +8,17 @@
 #define ALIGNMENT ((size_t)64)
 #define KEPT_BODY ((size_t)256 << 10) /* memory that stays with an idle connection */
 
-void serve_enter_phase(serve_connection *at, serve_phase phase)
+uint64_t serve_enter_phase(serve_connection *at, serve_phase phase)
 {
-    atomic_store(&at->since, kiln_clock_now());
+    const uint64_t now = kiln_clock_now();
+    atomic_store(&at->since, now);
     atomic_store(&at->phase, phase);
+    return now;
 }
 
 bool serve_request_begin(serve_connection *at, const char *method)
 {
-    at->begun = kiln_clock_now();
+    at->begun = serve_enter_phase(at, SERVE_BODY);
     at->began = true;
     (void)atomic_fetch_add(&at->server->requests, 1);
     at->problem.code = 0;

@@ -166,7 +166,6 @@ static enum MHD_Result begin(serve_connection *at, const char *uri, const char *
     if (at->uri == NULL) {
         return MHD_NO;
     }
-    serve_enter_phase(at, SERVE_BODY);
     at->route = serve_route_find(at);
     if (!serve_check_head(at, &at->problem, &size)) {
         (void)atomic_fetch_add(&at->server->refused, 1);
@@ -240,11 +239,10 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
     if (atomic_load(&at->phase) == SERVE_WORK) { /* it was resumed */
         return conclude(at, at->route->again(at));
     }
-    at->received = kiln_clock_now();
     if (at->inflater != NULL && !serve_inflate_end(at->inflater, at)) {
         return answer_problem(at);
     }
-    serve_enter_phase(at, SERVE_WORK);
+    at->received = serve_enter_phase(at, SERVE_WORK);
     return conclude(at, at->route->run(at));
 }
 

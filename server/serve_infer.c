@@ -90,7 +90,6 @@ static bool submit(serve_connection *at, serve_infer *infer)
     kiln_request_options options = KILN_REQUEST_OPTIONS_INIT;
     kiln_request *request = NULL;
     infer->alone = atomic_load(&at->server->requests) == 1;
-    infer->submitted = kiln_clock_now();
     options.priority = infer->priority;
     const uint64_t timeout = infer->timeout == 0 || infer->instance->keeps_timeout
                                  ? infer->instance->timeout
@@ -120,7 +119,6 @@ static bool submit(serve_connection *at, serve_infer *infer)
 
 serve_result serve_infer_run(serve_connection *at)
 {
-    const uint64_t begin = kiln_clock_now();
     if (!serve_infer_open(at)) {
         return SERVE_REFUSED;
     }
@@ -130,8 +128,9 @@ serve_result serve_infer_run(serve_connection *at)
                                                &at->arena, infer, &at->problem)) {
         return SERVE_REFUSED;
     }
+    infer->submitted = kiln_clock_now();
     (void)atomic_fetch_add(&infer->instance->counts->input_ns,
-                           infer->reading + kiln_clock_now() - begin);
+                           infer->reading + infer->submitted - at->received);
     if (!submit(at, infer)) {
         return SERVE_REFUSED;
     }
@@ -148,6 +147,7 @@ typedef struct answer {
     kiln_request *request;
     serve_instance *instance;
     char *room; /* of its outputs, or NULL */
+    struct MHD_IoVec pieces[];
 } answer;
 
 static void answer_free(void *user)
@@ -159,7 +159,6 @@ static void answer_free(void *user)
     if (self->instance != NULL) {
         serve_instance_release(self->instance);
     }
-    free(self->reply.pieces);
     free(self->room);
     free(self);
 }
@@ -366,18 +365,18 @@ static void note_time(serve_instance *model, unsigned long long took)
                                      : usual + ((took < most ? took : most) - usual) / 8);
 }
 
-static bool take_result(serve_connection *at, serve_infer *infer)
+static bool take_result(serve_connection *at, serve_infer *infer, uint64_t now)
 {
-    serve_note_run(at->server, infer->instance, status);
     const kiln_status status = kiln_request_wait(at->request, -1);
+    serve_note_run(at->server, infer->instance, status);
     if (status == KILN_OK) {
         if (infer->alone) {
-            note_time(infer->instance, kiln_clock_now() - infer->submitted);
+            note_time(infer->instance, now - infer->submitted);
         }
         return true;
     }
     if (at->late) {
-        if (at->deadline != 0 && kiln_clock_now() >= at->deadline) {
+        if (at->deadline != 0 && now >= at->deadline) {
             return serve_refuse(&at->problem, 504, "the time that the client gave is over");
         }
         return atomic_load(&at->server->stopping)
@@ -392,16 +391,15 @@ serve_result serve_infer_again(serve_connection *at)
 {
     serve_infer *infer = at->infer;
     const uint64_t begin = kiln_clock_now();
-    if (!take_result(at, infer)) {
+    if (!take_result(at, infer, begin)) {
         return SERVE_REFUSED;
     }
-    answer *made = calloc(1, sizeof *made);
-    if (made == NULL ||
-        (made->reply.pieces = calloc(infer->wish_count + 1, sizeof(struct MHD_IoVec))) == NULL) {
-        free(made);
+    answer *made = calloc(1, sizeof *made + (infer->wish_count + 1) * sizeof made->pieces[0]);
+    if (made == NULL) {
         (void)serve_no_memory(&at->problem);
         return SERVE_REFUSED;
     }
+    made->reply.pieces = made->pieces;
     made->reply.count = 1; /* the first piece is the JSON */
     made->reply.release = answer_free;
     made->instance = infer->instance;
@@ -421,13 +419,13 @@ serve_result serve_infer_again(serve_connection *at)
         return SERVE_REFUSED;
     }
     place_strings(made);
-    (void)atomic_fetch_add(&infer->instance->counts->output_ns, kiln_clock_now() - begin);
     const bool binary = made->reply.count > 1;
     if (!at->transport->answer(at, 200, binary ? "application/octet-stream" : "application/json",
                                &made->reply)) {
         (void)serve_no_memory(&at->problem);
         return SERVE_REFUSED;
     }
+    (void)atomic_fetch_add(&infer->instance->counts->output_ns, atomic_load(&at->since) - begin);
     serve_count(at, infer->instance->counts, true, rows_of(infer));
     at->problem.code = 0;
     return SERVE_DONE;

@@ -129,12 +129,22 @@ static size_t escape(const char *at, const char *end, unsigned *point)
     return 11;
 }
 
+/* What stands for itself in a string, and is a byte. */
+static bool is_plain(char c)
+{
+    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
 /* Steps over a string with its quotes. */
 static bool skip_string(serve_json *json, serve_slice *inside)
 {
     const char *at = json->at + 1;
     while (at < json->end && *at != '"') {
         uint32_t point = 0;
+        if (is_plain(*at)) {
+            at++;
+            continue;
+        }
         const size_t left = (size_t)(json->end - at);
         const size_t length = *at == '\\'                 ? escape(at + 1, json->end, &point)
                               : (unsigned char)*at < 0x20 ? 0
@@ -193,6 +203,11 @@ static bool decode(const serve_slice *inside, char *text, size_t size)
 {
     const char *end = inside->at + inside->size;
     size_t used = 0;
+    if (inside->size < size && memchr(inside->at, '\\', inside->size) == NULL) {
+        memcpy(text, inside->at, inside->size); /* a NUL would be a control character */
+        text[inside->size] = '\0';
+        return true;
+    }
     for (const char *at = inside->at; at < end;) {
         char piece[4];
         const size_t length = take_piece(&at, end, piece);
@@ -206,13 +221,11 @@ static bool decode(const serve_slice *inside, char *text, size_t size)
     return true;
 }
 
-bool serve_json_is(const serve_slice *key, const char *word)
+bool serve_json_means(const serve_slice *key, const char *word)
 {
     char text[64];
-    if (memchr(key->at, '\\', key->size) == NULL) {
-        return strlen(word) == key->size && memcmp(key->at, word, key->size) == 0;
-    }
-    return decode(key, text, sizeof text) && strcmp(text, word) == 0;
+    return memchr(key->at, '\\', key->size) != NULL && decode(key, text, sizeof text) &&
+           strcmp(text, word) == 0;
 }
 
 bool serve_json_string(serve_json *json, char *text, size_t size)

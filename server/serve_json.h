@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "serve_number.h"
 
@@ -42,8 +43,15 @@ bool serve_json_enter(serve_json *json, char bracket);
 bool serve_json_member(serve_json *json, serve_slice *key);
 /* Whether the array has a next element, at which it then stands. */
 bool serve_json_element(serve_json *json);
-/* Whether a key is this word. */
-bool serve_json_is(const serve_slice *key, const char *word);
+/* Whether a key that is longer than this word is the same but for escapes. */
+bool serve_json_means(const serve_slice *key, const char *word);
+/* Whether a key is this word, which is shorter than any other way to write it. */
+static inline bool serve_json_is(const serve_slice *key, const char *word)
+{
+    const size_t length = strlen(word);
+    return key->size == length ? memcmp(key->at, word, length) == 0
+                               : key->size > length && serve_json_means(key, word);
+}
 /* Steps over a value, whatever it is. */
 bool serve_json_skip(serve_json *json, serve_slice *value);
 /* A string without its escapes, ended by NUL; false where it takes more than `size` bytes or holds

@@ -107,8 +107,8 @@ static bool is_token(const char *key, size_t size)
     bool token = size > 0;
     for (size_t i = 0; token && i < size; i++) {
         const char c = key[i];
-        token = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                (c != '\0' && strchr(marks, c) != NULL);
+        token = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
+                (c >= '0' && c <= '9') || (c != '\0' && strchr(marks, c) != NULL);
     }
     return token;
 }

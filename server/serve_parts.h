@@ -291,7 +291,8 @@ typedef enum serve_progress {
 
 /* Answers with JSON or other text, which it takes. False where it could not. */
 bool serve_answer_text(serve_connection *at, int code, const char *type, serve_text *text);
-void serve_enter_phase(serve_connection *at, serve_phase phase);
+/* Now. */
+uint64_t serve_enter_phase(serve_connection *at, serve_phase phase);
 /* A request's head is there; `false`: the server takes none any more. */
 bool serve_request_begin(serve_connection *at, const char *method);
 /* It is answered, or its client has gone. */
@@ -442,7 +443,6 @@ void *serve_loader(void *user);
 struct serve_grpc *serve_grpc_start(serve *server, int listening, serve_problem *problem);
 /* No request is under way any more. NULL is allowed. */
 void serve_grpc_stop(struct serve_grpc *grpc);
-void serve_say(const serve *server, const char *format, ...) SERVE_PRINTF(2, 3);
 /* Keeps whether GPUs work, by what a run on one came to. */
 void serve_note_run(serve *server, const serve_instance *model, kiln_status status);
 /* Whether runs fail one after the other for want of a GPU: a device that was lost does not come
@@ -450,5 +450,6 @@ void serve_note_run(serve *server, const serve_instance *model, kiln_status stat
 bool serve_is_lost(const serve *server);
 /* Whether clients shall come. */
 bool serve_is_ready(const serve *server);
+void serve_say(const serve *server, const char *format, ...) SERVE_PRINTF(2, 3);
 
 #endif

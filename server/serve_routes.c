@@ -287,14 +287,15 @@ static serve_result show_control(serve_connection *at)
         "POST", path, .run = serve_shared_refuse \
     }
 
+/* In this order: what is asked for most comes first. */
 static const serve_route routes[] = {
+    MODEL_ROUTES("POST", "/infer", INFERS),
     {"GET", "", .run = serve_page_run},
     {"GET", "metrics", .run = serve_metrics_run},
     {"GET", "v2", .run = show_server},
     {"GET", "v2/health/live", .open = true, .run = show_live},
     {"GET", "v2/health/ready", .open = true, .run = show_ready},
     {"GET", "v2/models/stats", .run = serve_statistics_run},
-    MODEL_ROUTES("POST", "/infer", INFERS),
     MODEL_ROUTES("POST", "/generate", WRITES),
     MODEL_ROUTES("POST", "/generate_stream", WRITES),
     MODEL_ROUTES("GET", "", .run = show_model),

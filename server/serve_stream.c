@@ -15,9 +15,6 @@ typedef struct serve_stream {
 
 static serve_stream *open_stream(serve_connection *at)
 {
-    if (at->announced < LEAST || at->announced > SERVE_TRUSTED_BODY || at->head_size != SIZE_MAX) {
-        return NULL;
-    }
     serve_stream *self = serve_arena_take(&at->arena, sizeof *self);
     if (self == NULL || !serve_infer_open(at)) {
         at->problem.code = 0; /* it will be said when the whole body is there */
@@ -92,6 +89,9 @@ static bool take(serve_connection *at, const char *data, size_t size)
 
 bool serve_stream_take(serve_connection *at, const char *data, size_t size)
 {
+    if (at->announced < LEAST || at->announced > SERVE_TRUSTED_BODY || at->head_size != SIZE_MAX) {
+        return serve_body_append(at, data, size);
+    }
     const uint64_t begin = kiln_clock_now();
     const bool taken = take(at, data, size);
     if (at->infer != NULL) {
