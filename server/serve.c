@@ -276,8 +276,12 @@ void serve_stop(serve *server)
     atomic_store(&server->stopping, true);
     const int listening = server->mhd->quiesce_daemon(server->daemon);
     server->socket = listening >= 0 ? listening : server->socket;
-    while (atomic_load(&server->requests) != 0 && (double)(kiln_clock_now() - begin) < limit) {
+    /* Connections of gRPC that are idle now are told of the end, too, before calls are refused. */
+    const double least = server->grpc != NULL ? 2e6 * SERVE_GRPC_MOMENT : 0;
+    double passed = 0;
+    while ((atomic_load(&server->requests) != 0 || passed < least) && passed < limit) {
         rest(5);
+        passed = (double)(kiln_clock_now() - begin);
     }
     atomic_store(&server->ended, true);
     while (atomic_load(&server->requests) != 0) {

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #define MOST_CALLS 16384 /* of the server */
-#define MOMENT 100       /* milliseconds between two looks at the times of calls */
 
 /* --- callbacks of nghttp2 --- */
 
@@ -20,9 +19,9 @@ static int began(nghttp2_session *session, const nghttp2_frame *frame, void *use
     if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return 0;
     }
-    serve_call *call = atomic_load(&grpc->server->requests) < MOST_CALLS
-                           ? serve_call_open(link, frame->hd.stream_id)
-                           : NULL;
+    const bool takes =
+        atomic_load(&grpc->server->requests) < MOST_CALLS && !atomic_load(&grpc->server->ended);
+    serve_call *call = takes ? serve_call_open(link, frame->hd.stream_id) : NULL;
     if (call == NULL) {
         (void)grpc->h2->submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
                                           NGHTTP2_REFUSED_STREAM);
@@ -165,7 +164,7 @@ static void *work(void *user)
     bool listens = true;
     while (!atomic_load(&grpc->ends)) {
         struct epoll_event events[64];
-        const int count = epoll_wait(worker->epoll, events, 64, MOMENT);
+        const int count = epoll_wait(worker->epoll, events, 64, SERVE_GRPC_MOMENT);
         bool ready = false;
         for (int i = 0; i < count; i++) {
             void *which = events[i].data.ptr;
@@ -183,7 +182,7 @@ static void *work(void *user)
             go_on(worker);
         }
         const uint64_t now = kiln_clock_now();
-        if (now - checked < (uint64_t)MOMENT * 1000000) {
+        if (now - checked < (uint64_t)SERVE_GRPC_MOMENT * 1000000) {
             continue;
         }
         checked = now;

@@ -438,6 +438,7 @@ struct serve {
 serve_result serve_control(serve_connection *at, bool unloads);
 /* The thread that loads and destroys, of a server. (serve_loader.c) */
 void *serve_loader(void *user);
+#define SERVE_GRPC_MOMENT 100 /* milliseconds between two looks at its connections */
 /* Calls of gRPC, from now on, over a socket, which it takes (serve_grpc.c). NULL and the problem
  * where that fails. */
 struct serve_grpc *serve_grpc_start(serve *server, int listening, serve_problem *problem);

@@ -211,8 +211,9 @@ class Server:
 
     def __init__(self, kiln, arguments, ready=True, environment=None):
         self.process = subprocess.Popen(
-            [kiln, "serve", "--port", "0", *arguments], stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, env={**os.environ, **(environment or {})})
+            [kiln, "serve", *([] if "--port" in arguments else ["--port", "0"]), *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, **(environment or {})})
         self.said = []
         self.port = None
         while True:
