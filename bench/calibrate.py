@@ -98,17 +98,23 @@ def alone(model, folder):
                       "processor": after.user + after.system - before.user - before.system}))
 
 
+# A process has the peak of the one that starts it for its least, so a small one does that.
+STARTER = """import os, sys
+_, status, usage = os.wait4(os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:]), 0)
+print(f"\\n{usage.ru_utime + usage.ru_stime} {usage.ru_maxrss / 1024}")
+sys.exit(status != 0)"""
+
+
 def measured(command):
     """What it printed, its seconds by the clock and of processors, and its peak in MiB."""
     begun = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    output = process.stdout.read()
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        sys.exit(f"{command[:3]}: {errors[-2000:]}")
-    return output, (time.monotonic() - begun, usage.ru_utime + usage.ru_stime,
-                    usage.ru_maxrss / 1024)
+    done = subprocess.run([sys.executable, "-ISc", STARTER, *command], capture_output=True,
+                          text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{command[:3]}: {done.stderr[-2000:]}")
+    output, figures = done.stdout.rstrip("\n").rsplit("\n", 1)
+    processor, peak = map(float, figures.split())
+    return output, (time.monotonic() - begun, processor, peak)
 
 
 def compare(options, folder, method):
