@@ -34,9 +34,8 @@ import reference_cases  # noqa: E402
 # what takes one element at a time, calls the C library for each, or goes by 64 bits.
 IN_DOUBLE = ("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Einsum", "Gemm",
              "Log", "MatMul", "Pow, of floats", "Sin", "Sinh", "Tan", "Tanh")
-ONE_BY_ONE = ("Pow, negative numbers", "ReduceLogSumExp, first", "Softmax, float64",
-              "Softmax, the first axis")
-BY_TYPE = re.compile("ReduceProd, int8, first|Cast float64 to int|"
+ONE_BY_ONE = ("Pow, negative numbers", "Softmax, float64")
+BY_TYPE = re.compile("Reduce(Prod|Sum), u?int8, first|Exp, float16|Cast float64 to int|"
                      "(Elu|Exp|Log|Tanh|Sigmoid|Sin|Tan|Asin|Atan|Sinh|Cosh|Asinh), float64")
 
 
