@@ -49,9 +49,8 @@ typedef struct kiln_build_limits {
                               can be stopped, every 20 ms at most, and at the end. 0: none */
 } kiln_build_limits;
 
-#define KILN_BUILD_LIMITS(...) \
-    ((kiln_build_limits){.struct_size = sizeof(kiln_build_limits), __VA_ARGS__})
-#define KILN_BUILD_LIMITS_INIT KILN_BUILD_LIMITS()
+#define KILN_BUILD_LIMITS(...) KILN_INIT_OF_(kiln_build_limits, __VA_ARGS__)
+#define KILN_BUILD_LIMITS_INIT KILN_INIT_(kiln_build_limits)
 
 typedef enum kiln_build_state {
     KILN_BUILD_RUNNING = 0,

@@ -138,8 +138,7 @@ typedef struct kiln_calibrate_options {
     void *user;
 } kiln_calibrate_options;
 
-#define KILN_CALIBRATE_OPTIONS_INIT \
-    ((kiln_calibrate_options){.struct_size = sizeof(kiln_calibrate_options), .percentile = 99.99})
+#define KILN_CALIBRATE_OPTIONS_INIT KILN_INIT_WITH_(kiln_calibrate_options, .percentile = 99.99)
 
 /* Builds the network as `build` says (NULL: the best backend here), with the observed tensors as
  * outputs besides, runs it on every batch and hands out the ranges, in the order of the graph. The

@@ -39,9 +39,8 @@ typedef struct kiln_check_options {
     size_t profile_count;
 } kiln_check_options;
 
-#define KILN_CHECK_OPTIONS(...) \
-    ((kiln_check_options){.struct_size = sizeof(kiln_check_options), __VA_ARGS__})
-#define KILN_CHECK_OPTIONS_INIT KILN_CHECK_OPTIONS()
+#define KILN_CHECK_OPTIONS(...) KILN_INIT_OF_(kiln_check_options, __VA_ARGS__)
+#define KILN_CHECK_OPTIONS_INIT KILN_INIT_(kiln_check_options)
 
 /* All problems of the ONNX model at `path`; none makes an empty list. `options` may be NULL. The
  * list is the caller's: kiln_issue_list_destroy. A model with problems is KILN_OK, one whose

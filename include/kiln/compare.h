@@ -95,11 +95,9 @@ typedef struct kiln_compare_options {
     void *user; /* for `built` */
 } kiln_compare_options;
 
-#define KILN_COMPARE_OPTIONS_INIT                                        \
-    ((kiln_compare_options){.struct_size = sizeof(kiln_compare_options), \
-                            .absolute = KILN_BY_DTYPE,                   \
-                            .relative = KILN_BY_DTYPE,                   \
-                            .steps = KILN_BY_DTYPE})
+#define KILN_COMPARE_OPTIONS_INIT                                                               \
+    KILN_INIT_WITH_(kiln_compare_options, .absolute = KILN_BY_DTYPE, .relative = KILN_BY_DTYPE, \
+                    .steps = KILN_BY_DTYPE)
 
 /* How far apart two results of one tensor are. "Found" is the first engine's, "expected" the
  * second's. Of complex elements each part counts as an element. A later version may append members.

@@ -103,9 +103,8 @@ typedef struct kiln_context_options {
                           50 us */
 } kiln_context_options;
 
-#define KILN_CONTEXT_OPTIONS(...) \
-    ((kiln_context_options){.struct_size = sizeof(kiln_context_options), __VA_ARGS__})
-#define KILN_CONTEXT_OPTIONS_INIT KILN_CONTEXT_OPTIONS()
+#define KILN_CONTEXT_OPTIONS(...) KILN_INIT_OF_(kiln_context_options, __VA_ARGS__)
+#define KILN_CONTEXT_OPTIONS_INIT KILN_INIT_(kiln_context_options)
 
 /* Makes a context over `engine`, which it keeps alive. `options` may be NULL. On an error
  * `*context` is NULL. Errors: NULL_ARGUMENT, INVALID_ARGUMENT (a stream of another device too),

@@ -271,9 +271,8 @@ typedef struct kiln_mock_options {
     bool one_stream; /* all contexts work on one stream of the engine, as ONNX Runtime does */
 } kiln_mock_options;
 
-#define KILN_MOCK_OPTIONS(...) \
-    ((kiln_mock_options){.struct_size = sizeof(kiln_mock_options), __VA_ARGS__})
-#define KILN_MOCK_OPTIONS_INIT KILN_MOCK_OPTIONS()
+#define KILN_MOCK_OPTIONS(...) KILN_INIT_OF_(kiln_mock_options, __VA_ARGS__)
+#define KILN_MOCK_OPTIONS_INIT KILN_INIT_(kiln_mock_options)
 
 /* Makes an engine of the caller's function, to test what stands above without any library. Outputs
  * with dynamic dimensions must be bound by the caller, or get their size from the input dimensions

@@ -51,8 +51,8 @@ typedef struct kiln_attribute {
     kiln_network *graph;        /* of kiln_network_create_branch; it takes no layer any more */
 } kiln_attribute;
 
-#define KILN_ATTRIBUTE(...) ((kiln_attribute){.struct_size = sizeof(kiln_attribute), __VA_ARGS__})
-#define KILN_ATTRIBUTE_INIT KILN_ATTRIBUTE()
+#define KILN_ATTRIBUTE(...) KILN_INIT_OF_(kiln_attribute, __VA_ARGS__)
+#define KILN_ATTRIBUTE_INIT KILN_INIT_(kiln_attribute)
 
 /* Any operator: one of ONNX, whether it has a layer here or not, a TensorRT plugin, a custom one of
  * ONNX Runtime. `op_type` is its name, as "Trilu". `domain` NULL or "" is ONNX's own; another one

@@ -31,11 +31,9 @@ typedef struct kiln_attention_options {
     kiln_tensor_id past_value;
 } kiln_attention_options;
 
-#define KILN_ATTENTION_OPTIONS_INIT                                          \
-    ((kiln_attention_options){.struct_size = sizeof(kiln_attention_options), \
-                              .mask = KILN_NO_TENSOR,                        \
-                              .past_key = KILN_NO_TENSOR,                    \
-                              .past_value = KILN_NO_TENSOR})
+#define KILN_ATTENTION_OPTIONS_INIT                                                             \
+    KILN_INIT_WITH_(kiln_attention_options, .mask = KILN_NO_TENSOR, .past_key = KILN_NO_TENSOR, \
+                    .past_value = KILN_NO_TENSOR)
 
 /* output: [batch, heads, tokens, size of `value`]. One operator from operator set 23 on, ordinary
  * ones before it and with past keys. `present_key` and `present_value` may be NULL; they get past
@@ -69,12 +67,9 @@ typedef struct kiln_recurrent_options {
     kiln_tensor_id initial_cell;   /* LSTM: the same */
 } kiln_recurrent_options;
 
-#define KILN_RECURRENT_OPTIONS_INIT                                          \
-    ((kiln_recurrent_options){.struct_size = sizeof(kiln_recurrent_options), \
-                              .bias = KILN_NO_TENSOR,                        \
-                              .lengths = KILN_NO_TENSOR,                     \
-                              .initial_hidden = KILN_NO_TENSOR,              \
-                              .initial_cell = KILN_NO_TENSOR})
+#define KILN_RECURRENT_OPTIONS_INIT                                                            \
+    KILN_INIT_WITH_(kiln_recurrent_options, .bias = KILN_NO_TENSOR, .lengths = KILN_NO_TENSOR, \
+                    .initial_hidden = KILN_NO_TENSOR, .initial_cell = KILN_NO_TENSOR)
 
 /* input: [tokens, batch, size]; weights: [directions, gates * hidden, size]; recurrence:
  * [directions, gates * hidden, hidden]; gates in ONNX's order (LSTM: iofc, GRU: zrh). output:

@@ -138,8 +138,7 @@ typedef struct kiln_gemm_options {
     bool transpose_a, transpose_b;
 } kiln_gemm_options;
 
-#define KILN_GEMM_OPTIONS_INIT \
-    ((kiln_gemm_options){.struct_size = sizeof(kiln_gemm_options), .alpha = 1.0F, .beta = 1.0F})
+#define KILN_GEMM_OPTIONS_INIT KILN_INIT_WITH_(kiln_gemm_options, .alpha = 1.0F, .beta = 1.0F)
 
 /* alpha * a * b + beta * c of matrices [m, k], [k, n] (transposed where the options say so) and c,
  * which broadcasts to [m, n] or is KILN_NO_TENSOR. `options` may be NULL: 1, 1, not transposed.

@@ -156,9 +156,8 @@ typedef struct kiln_nms_options {
     bool center_boxes; /* x center, y center, width, height; else y1, x1, y2, x2 */
 } kiln_nms_options;
 
-#define KILN_NMS_OPTIONS(...) \
-    ((kiln_nms_options){.struct_size = sizeof(kiln_nms_options), __VA_ARGS__})
-#define KILN_NMS_OPTIONS_INIT KILN_NMS_OPTIONS()
+#define KILN_NMS_OPTIONS(...) KILN_INIT_OF_(kiln_nms_options, __VA_ARGS__)
+#define KILN_NMS_OPTIONS_INIT KILN_INIT_(kiln_nms_options)
 
 /* boxes: [batch, boxes, 4]; scores: [batch, classes, boxes]; output: int64 [chosen, 3] of batch,
  * class and box. Since 0.1. */

@@ -38,9 +38,8 @@ typedef struct kiln_convolution_options {
     int64_t output_padding[KILN_MAX_SPATIAL]; /* deconvolution only */
 } kiln_convolution_options;
 
-#define KILN_CONVOLUTION_OPTIONS(...) \
-    ((kiln_convolution_options){.struct_size = sizeof(kiln_convolution_options), __VA_ARGS__})
-#define KILN_CONVOLUTION_OPTIONS_INIT KILN_CONVOLUTION_OPTIONS()
+#define KILN_CONVOLUTION_OPTIONS(...) KILN_INIT_OF_(kiln_convolution_options, __VA_ARGS__)
+#define KILN_CONVOLUTION_OPTIONS_INIT KILN_INIT_(kiln_convolution_options)
 
 /* kernel: [output channels, input channels / groups, spatial]; bias: [output channels] or
  * KILN_NO_TENSOR; output: [batch, output channels, spatial]. The kernel's rank must be known
@@ -73,8 +72,7 @@ typedef struct kiln_pooling_options {
     bool include_padding; /* average: padding counts as zeros */
 } kiln_pooling_options;
 
-#define KILN_POOLING_OPTIONS_INIT \
-    ((kiln_pooling_options){.struct_size = sizeof(kiln_pooling_options), .spatial = 2})
+#define KILN_POOLING_OPTIONS_INIT KILN_INIT_WITH_(kiln_pooling_options, .spatial = 2)
 
 /* Pools over a window. output: [batch, channels, spatial]. UNSUPPORTED for an average with
  * dilations before operator set 19. Since 0.1. */
@@ -126,9 +124,8 @@ typedef struct kiln_resize_options {
     int64_t sizes[KILN_MAX_RANK]; /* above 0 */
 } kiln_resize_options;
 
-#define KILN_RESIZE_OPTIONS(...) \
-    ((kiln_resize_options){.struct_size = sizeof(kiln_resize_options), __VA_ARGS__})
-#define KILN_RESIZE_OPTIONS_INIT KILN_RESIZE_OPTIONS()
+#define KILN_RESIZE_OPTIONS(...) KILN_INIT_OF_(kiln_resize_options, __VA_ARGS__)
+#define KILN_RESIZE_OPTIONS_INIT KILN_INIT_(kiln_resize_options)
 
 /* Interpolates. Each dimension i becomes sizes[i], or that of the input times scales[i], rounded
  * down; `rank` must be the input's. Since 0.1. */

@@ -125,9 +125,8 @@ typedef struct kiln_pool_options {
     double growth;      /* each further slab of a class is this much larger; 1 or more, 0: 2 */
 } kiln_pool_options;
 
-#define KILN_POOL_OPTIONS(...) \
-    ((kiln_pool_options){.struct_size = sizeof(kiln_pool_options), __VA_ARGS__})
-#define KILN_POOL_OPTIONS_INIT KILN_POOL_OPTIONS()
+#define KILN_POOL_OPTIONS(...) KILN_INIT_OF_(kiln_pool_options, __VA_ARGS__)
+#define KILN_POOL_OPTIONS_INIT KILN_INIT_(kiln_pool_options)
 
 /* One piece. Plain data: copy it as you like, give it back once. */
 typedef struct kiln_block {
@@ -211,9 +210,8 @@ typedef struct kiln_buffer_plan_options {
     size_t alias_count;
 } kiln_buffer_plan_options;
 
-#define KILN_BUFFER_PLAN_OPTIONS(...) \
-    ((kiln_buffer_plan_options){.struct_size = sizeof(kiln_buffer_plan_options), __VA_ARGS__})
-#define KILN_BUFFER_PLAN_OPTIONS_INIT KILN_BUFFER_PLAN_OPTIONS()
+#define KILN_BUFFER_PLAN_OPTIONS(...) KILN_INIT_OF_(kiln_buffer_plan_options, __VA_ARGS__)
+#define KILN_BUFFER_PLAN_OPTIONS_INIT KILN_INIT_(kiln_buffer_plan_options)
 
 /* Persistent memory for a set of tensors, the bindings of an engine say: small ones in one
  * allocation, large ones in one each, every tensor aligned to 256 and filled with zeroes. What is

@@ -81,9 +81,8 @@ typedef struct kiln_network_options {
     int32_t opset;      /* 0: KILN_OPSET_DEFAULT */
 } kiln_network_options;
 
-#define KILN_NETWORK_OPTIONS(...) \
-    ((kiln_network_options){.struct_size = sizeof(kiln_network_options), __VA_ARGS__})
-#define KILN_NETWORK_OPTIONS_INIT KILN_NETWORK_OPTIONS()
+#define KILN_NETWORK_OPTIONS(...) KILN_INIT_OF_(kiln_network_options, __VA_ARGS__)
+#define KILN_NETWORK_OPTIONS_INIT KILN_INIT_(kiln_network_options)
 
 /* --- the whole network --- */
 

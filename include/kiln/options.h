@@ -154,9 +154,8 @@ typedef struct kiln_build_options {
 #include <kiln/build_options.inc>
 } kiln_build_options;
 
-#define KILN_BUILD_OPTIONS(...) \
-    ((kiln_build_options){.struct_size = sizeof(kiln_build_options), __VA_ARGS__})
-#define KILN_BUILD_OPTIONS_INIT KILN_BUILD_OPTIONS()
+#define KILN_BUILD_OPTIONS(...) KILN_INIT_OF_(kiln_build_options, __VA_ARGS__)
+#define KILN_BUILD_OPTIONS_INIT KILN_INIT_(kiln_build_options)
 
 /* --- by name, for language bindings and configuration files --- */
 

@@ -47,9 +47,8 @@ typedef struct kiln_pipeline_options {
     uint64_t graph_bytes;     /* likewise, for each of the runs under way */
 } kiln_pipeline_options;
 
-#define KILN_PIPELINE_OPTIONS(...) \
-    ((kiln_pipeline_options){.struct_size = sizeof(kiln_pipeline_options), __VA_ARGS__})
-#define KILN_PIPELINE_OPTIONS_INIT KILN_PIPELINE_OPTIONS()
+#define KILN_PIPELINE_OPTIONS(...) KILN_INIT_OF_(kiln_pipeline_options, __VA_ARGS__)
+#define KILN_PIPELINE_OPTIONS_INIT KILN_INIT_(kiln_pipeline_options)
 
 /* Makes one over `engine`, which it keeps alive. `options` may be NULL. On an error `*pipeline` is
  * NULL. Errors: NULL_ARGUMENT, INVALID_ARGUMENT; those of kiln_context_create. Any thread. Since

@@ -83,9 +83,8 @@ typedef struct kiln_precision_options {
     size_t binding_count;
 } kiln_precision_options;
 
-#define KILN_PRECISION_OPTIONS(...) \
-    ((kiln_precision_options){.struct_size = sizeof(kiln_precision_options), __VA_ARGS__})
-#define KILN_PRECISION_OPTIONS_INIT KILN_PRECISION_OPTIONS()
+#define KILN_PRECISION_OPTIONS(...) KILN_INIT_OF_(kiln_precision_options, __VA_ARGS__)
+#define KILN_PRECISION_OPTIONS_INIT KILN_INIT_(kiln_precision_options)
 
 /* Why a node has the type it has. */
 typedef enum kiln_precision_reason {

@@ -58,8 +58,8 @@ typedef struct kiln_range {
     size_t channel_count;
 } kiln_range;
 
-#define KILN_RANGE(...) ((kiln_range){.struct_size = sizeof(kiln_range), __VA_ARGS__})
-#define KILN_RANGE_INIT KILN_RANGE()
+#define KILN_RANGE(...) KILN_INIT_OF_(kiln_range, __VA_ARGS__)
+#define KILN_RANGE_INIT KILN_INIT_(kiln_range)
 
 typedef struct kiln_range_table kiln_range_table;
 

@@ -111,9 +111,8 @@ typedef struct kiln_refit_options {
     bool allow_nonfinite;
 } kiln_refit_options;
 
-#define KILN_REFIT_OPTIONS(...) \
-    ((kiln_refit_options){.struct_size = sizeof(kiln_refit_options), __VA_ARGS__})
-#define KILN_REFIT_OPTIONS_INIT KILN_REFIT_OPTIONS()
+#define KILN_REFIT_OPTIONS(...) KILN_INIT_OF_(kiln_refit_options, __VA_ARGS__)
+#define KILN_REFIT_OPTIONS_INIT KILN_INIT_(kiln_refit_options)
 
 /* Replaces weights by name, all of them or none. `weights` are dense tensors in host memory (for
  * TensorRT in device memory, too, where their type is the engine's) and are read during the call

@@ -101,9 +101,8 @@ typedef struct kiln_scheduler_options {
     size_t length_count;
 } kiln_scheduler_options;
 
-#define KILN_SCHEDULER_OPTIONS(...) \
-    ((kiln_scheduler_options){.struct_size = sizeof(kiln_scheduler_options), __VA_ARGS__})
-#define KILN_SCHEDULER_OPTIONS_INIT KILN_SCHEDULER_OPTIONS()
+#define KILN_SCHEDULER_OPTIONS(...) KILN_INIT_OF_(kiln_scheduler_options, __VA_ARGS__)
+#define KILN_SCHEDULER_OPTIONS_INIT KILN_INIT_(kiln_scheduler_options)
 
 /* Makes one over `count` engines, copies of one model on one device or several, which it keeps
  * alive; requests go to whichever has a context free. On an error `*scheduler` is NULL. Errors:
@@ -152,9 +151,8 @@ typedef struct kiln_request_options {
                                        that submits it runs it, and it is answered by then */
 } kiln_request_options;
 
-#define KILN_REQUEST_OPTIONS(...) \
-    ((kiln_request_options){.struct_size = sizeof(kiln_request_options), __VA_ARGS__})
-#define KILN_REQUEST_OPTIONS_INIT KILN_REQUEST_OPTIONS()
+#define KILN_REQUEST_OPTIONS(...) KILN_INIT_OF_(kiln_request_options, __VA_ARGS__)
+#define KILN_REQUEST_OPTIONS_INIT KILN_INIT_(kiln_request_options)
 
 /* Hands a request over and returns at once. Each input of the engine is named once, and is a dense
  * tensor in memory of the host (ordinary, pinned or managed) that must stay as it is until the

@@ -61,8 +61,8 @@ typedef struct kiln_sampling {
                                  among the generated ones, and of nothing else */
 } kiln_sampling;
 
-#define KILN_SAMPLING(...) ((kiln_sampling){.struct_size = sizeof(kiln_sampling), __VA_ARGS__})
-#define KILN_SAMPLING_INIT KILN_SAMPLING()
+#define KILN_SAMPLING(...) KILN_INIT_OF_(kiln_sampling, __VA_ARGS__)
+#define KILN_SAMPLING_INIT KILN_INIT_(kiln_sampling)
 
 /* The token that `sampling` (NULL: the largest logit) chooses as number `index`, from 0, of the
  * generated ones. `logits` has `vocabulary` numbers, in memory of the host; `tokens` are those that
@@ -132,9 +132,8 @@ typedef struct kiln_generator_options {
                                             kiln_context_create has it */
 } kiln_generator_options;
 
-#define KILN_GENERATOR_OPTIONS(...) \
-    ((kiln_generator_options){.struct_size = sizeof(kiln_generator_options), __VA_ARGS__})
-#define KILN_GENERATOR_OPTIONS_INIT KILN_GENERATOR_OPTIONS()
+#define KILN_GENERATOR_OPTIONS(...) KILN_INIT_OF_(kiln_generator_options, __VA_ARGS__)
+#define KILN_GENERATOR_OPTIONS_INIT KILN_INIT_(kiln_generator_options)
 
 /* Makes one over `engine`, which it keeps alive, and allocates its cache. On an error `*generator`
  * is NULL. Errors: NULL_ARGUMENT; INVALID_ARGUMENT; NAME for one that is no input or output;
@@ -211,9 +210,8 @@ typedef struct kiln_sequence_options {
     size_t input_count;
 } kiln_sequence_options;
 
-#define KILN_SEQUENCE_OPTIONS(...) \
-    ((kiln_sequence_options){.struct_size = sizeof(kiln_sequence_options), __VA_ARGS__})
-#define KILN_SEQUENCE_OPTIONS_INIT KILN_SEQUENCE_OPTIONS()
+#define KILN_SEQUENCE_OPTIONS(...) KILN_INIT_OF_(kiln_sequence_options, __VA_ARGS__)
+#define KILN_SEQUENCE_OPTIONS_INIT KILN_INIT_(kiln_sequence_options)
 
 /* Hands a sequence over and returns at once. The prompt, of one token at least, and what the
  * options name but `inputs` are copied. `options` may be NULL. What is refused is refused at once:
@@ -328,9 +326,8 @@ typedef struct kiln_stream_network_options {
     const char *logits;   /* NULL: logits */
 } kiln_stream_network_options;
 
-#define KILN_STREAM_NETWORK_OPTIONS(...) \
-    ((kiln_stream_network_options){.struct_size = sizeof(kiln_stream_network_options), __VA_ARGS__})
-#define KILN_STREAM_NETWORK_OPTIONS_INIT KILN_STREAM_NETWORK_OPTIONS()
+#define KILN_STREAM_NETWORK_OPTIONS(...) KILN_INIT_OF_(kiln_stream_network_options, __VA_ARGS__)
+#define KILN_STREAM_NETWORK_OPTIONS_INIT KILN_INIT_(kiln_stream_network_options)
 
 /* Rewrites a decoder that was exported with its cache so that steps cost less: an output
  * "present.." that joins a past to new positions (Concat) gives way to "new.present.."

@@ -99,11 +99,22 @@ typedef struct kiln_shape {
 } kiln_shape;
 
 /* KILN_SHAPE(2, 3, 4) is the shape 2x3x4. In C++, write kiln_shape{3, {2, 3, 4}}. */
+#ifdef __cplusplus
+#define KILN_SHAPE(...) KILN_LASTING_(kiln_shape, kiln_shape_of_(__VA_ARGS__))
+extern "C++" {
+template <typename... Dim>
+inline kiln_shape kiln_shape_of_(Dim... dims)
+{
+    return kiln_shape{static_cast<int32_t>(sizeof...(dims)), {static_cast<int64_t>(dims)...}};
+}
+}
+#else
 #define KILN_SHAPE(...) \
     ((kiln_shape){(int32_t)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}})
+#endif
 
 /* A scalar's shape. */
-#define KILN_SHAPE_SCALAR ((kiln_shape){0, {0}})
+#define KILN_SHAPE_SCALAR KILN_LASTING_(kiln_shape, KILN_LITERAL_(kiln_shape){0, {0}})
 
 /* Whether both have the same rank and the same dimensions. Any thread. Since 0.1. */
 KILN_API bool kiln_shape_equal(const kiln_shape *a, const kiln_shape *b);
@@ -196,10 +207,12 @@ typedef struct kiln_tensor {
  *     const kiln_shape shape = KILN_SHAPE(1, 3, 224, 224);
  *     kiln_tensor image = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, shape, pixels, sizeof pixels);
  */
-#define KILN_HOST_TENSOR(dtype_, shape_, data_, bytes_)                                       \
-    ((kiln_tensor){{(dtype_), KILN_FORMAT_LINEAR, KILN_LOCATION_HOST, 0, (shape_), {0, {0}}}, \
-                   (data_),                                                                   \
-                   (bytes_)})
+#define KILN_HOST_TENSOR(dtype_, shape_, data_, bytes_)                                          \
+    KILN_LASTING_(kiln_tensor,                                                                   \
+                  KILN_LITERAL_(kiln_tensor){                                                    \
+                      {(dtype_), KILN_FORMAT_LINEAR, KILN_LOCATION_HOST, 0, (shape_), {0, {0}}}, \
+                      (data_),                                                                   \
+                      (bytes_)})
 
 /* A dense linear tensor from plain arguments, for language bindings: `rank` dimensions from `dims`
  * (may be NULL for 0), in `location` on `device` (0 for HOST), over `bytes` bytes at `data`, which
