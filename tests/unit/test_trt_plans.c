@@ -329,7 +329,7 @@ STAND_IN_TEST(what_a_version_lacks_is_refused_by_name, "its versions lack other 
     options.error_on_timing_cache_miss = true;
     options.timing_cache = kiln_test_path("none.cache");
     assert_fails(KILN_ERROR_BACKEND, kiln_engine_build(network, &options, &engine),
-                 "a tactic is missing in the timing cache");
+                 "the timing cache does not know all layers");
 }
 
 /* Nothing that would be passed over is taken. */

@@ -143,6 +143,12 @@ static kiln_status fail_plan(trt_build *build)
                         "which is not beside that of %s; install it there, or build on Windows",
                         build->library->name);
     }
+    if (o->error_on_timing_cache_miss && trt_said(&build->recorder, "TIMING_CACHE_MISS")) {
+        return trt_fail(KILN_ERROR_BACKEND, &build->recorder,
+                        "error_on_timing_cache_miss: the timing cache does not know all layers of "
+                        "%s; build it once without that option, and the cache learns them",
+                        build->source);
+    }
     return trt_fail(KILN_ERROR_BACKEND, &build->recorder, "%s: %s builds no plan", build->source,
                     build->library->name);
 }

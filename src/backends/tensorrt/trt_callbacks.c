@@ -65,9 +65,11 @@ const char *trt_logged_error(void)
 
 static bool says_nothing(const char *text)
 {
-    /* An error to RTX, of each thread that it meets first in a call; and the parser's advice to
-     * those who bind an int64 output as int32, a warning. */
+    /* An error to RTX, of each thread that it meets first in a call; a warning that a plan lies in
+     * memory, which is its file's; and the parser's advice to those who bind an int64 output as
+     * int32. */
     return strncmp(text, "Thread context has not been set", 31) == 0 ||
+           strncmp(text, "Providing user-owned deserialization memory", 43) == 0 ||
            (strstr(text, "Make sure ") != NULL && strstr(text, " has Int64 binding") != NULL);
 }
 

@@ -373,7 +373,8 @@ struct BuilderBody : Base {
         }
         for (const Node &node : network->graph.nodes) {
             if (config->has(16, 15) && (config->timing == nullptr || !config->timing->has(node.op))) {
-                fail(INVALID_STATE, "a tactic is missing in the timing cache");
+                fail(2, "Assertion !errorOnMiss failed. Adding new entry to timing cache is not allowed if "
+                        "`BuilderFlag::kERROR_ON_TIMING_CACHE_MISS` is set.");
                 return nullptr;
             }
         }
