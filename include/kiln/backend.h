@@ -53,16 +53,16 @@ typedef struct kiln_backend_info {
 /* How many backends this build of Kiln knows, usable or not. Any thread. Since 0.1. */
 KILN_API size_t kiln_backend_count(void);
 
-/* Describes backend `index`, from 0, looking for its library if nobody did so yet. The strings are
- * static or live as long as the process. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end or
- * for a struct_size that is too small. That a backend is not usable is not an error here. Any
- * thread. Since 0.1. */
+/* Describes backend `index`, from 0, looking for its library if nobody did so yet: to open one, and
+ * to start the GPU's driver, takes tenths of a second. The strings are static or live as long as
+ * the process. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end or for a struct_size that is
+ * too small. That a backend is not usable is not an error here. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_backend_get(size_t index, kiln_backend_info *info);
 
 /* The backend that would be chosen for `name`: that one, or for NULL, "" and "auto" the usable one
- * with the highest score. The environment variable KILN_BACKEND takes the place of a name that is
- * not given. Errors: NAME with the names there are; LIBRARY_* or UNSUPPORTED with the reason when
- * the one that was named is not usable. Since 0.1. */
+ * with the highest score, for which all libraries are looked for. The environment variable
+ * KILN_BACKEND takes the place of a name that is not given. Errors: NAME with the names there are;
+ * LIBRARY_* or UNSUPPORTED with the reason when the one that was named is not usable. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_backend_choose(const char *name, kiln_backend_info *info);
 
 #ifdef __cplusplus

@@ -127,8 +127,9 @@ KILN_API const char *kiln_build_error_message(kiln_build *build);
 /* Gives up what backends keep in this process from one build to the next. Of TensorRT, that is one
  * builder for each library that was built with: while there is one, the library's kernels stay
  * loaded (gigabytes of resident memory, and some seconds of each first build), and what builds
- * measured is known to the next. Builds that are under way go on; the next one loads
- * and measures anew. Returns how many builders there were. Any thread. Since 0.1. */
+ * measured is known to the next. Builds that are under way go on; the next one loads and measures
+ * anew. Takes about a second for each builder, and waits where a first build loads kernels. Returns
+ * how many builders there were. Any thread. Since 0.1. */
 KILN_API size_t kiln_build_release_builders(void);
 
 /* Cancels what is still running, waits until the backend has stopped, and releases the job, and the

@@ -21,7 +21,8 @@
  * kiln_buffer, or the context's own) is read and written by the GPU without a copy by the host,
  * device memory without any copy. The second run with the same shapes captures copies and kernels
  * as one CUDA graph, where that can be done, and later ones replay it; kiln_context_get_counters
- * says whether, and why not.
+ * says whether, and why not. The capture makes that run longer by the time of some more runs, and
+ * for a network of many layers by tenths of a second: kiln_context_warmup has it done before.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -114,8 +115,9 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_create(kiln_engine *engine,
                                                          const kiln_context_options *options,
                                                          kiln_context **context);
 
-/* Destroys it and gives its reference to the engine back; waits for what is enqueued. Must not run
- * at the same time as another call on it. NULL is allowed. Since 0.1. */
+/* Destroys it and gives its reference to the engine back; waits for what is enqueued, and as it
+ * gives memory back, for what else the GPU has to do. Must not run at the same time as another call
+ * on it. NULL is allowed. Since 0.1. */
 KILN_API void kiln_context_destroy(kiln_context *context);
 
 /* The sentence of the last call that used this context, whatever thread made it: "" where that
@@ -277,9 +279,10 @@ typedef struct kiln_warmup_summary {
  * first, but at least once; 0 means no limit of that kind, and both 0 means 10 runs. On a GPU the
  * graph that the second run captured is then made as fast as it can be: the ways in which inputs
  * and outputs can be copied are measured in turns, for half of `milliseconds` at most, or for a
- * second where that is 0. What was found stays with the engine, and is saved with it. `summary` may
- * be NULL. Errors: as kiln_context_run, and then `samples` holds the runs made so far;
- * INVALID_ARGUMENT for a struct_size that is too small. Since 0.1. */
+ * second where that is 0. Meanwhile a refit waits, and so do runs of contexts that share memory or
+ * a stream of the engine's with this one. What was found stays with the engine, and is saved with
+ * it. `summary` may be NULL. Errors: as kiln_context_run, and then `samples` holds the runs made so
+ * far; INVALID_ARGUMENT for a struct_size that is too small. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_warmup(kiln_context *context, uint64_t runs,
                                                          uint64_t milliseconds,
                                                          kiln_warmup_summary *summary);

@@ -38,7 +38,9 @@ typedef struct kiln_engine kiln_engine;
 
 /* Builds the ONNX model at `path`; weights in external files are looked for beside it. `options`
  * may be NULL. On success `*engine` holds one reference, for kiln_engine_release; on an error it is
- * NULL.
+ * NULL. TensorRT takes from a part of a second to many minutes, and some seconds more for the first
+ * build of a process: kiln_build_start_file does the same as a job, and kiln_build_options.cache
+ * keeps what came of it.
  *
  * Errors: NULL_ARGUMENT, INVALID_ARGUMENT (options); NOT_FOUND, NOT_A_FILE, EMPTY, IO (the file);
  * MALFORMED (not ONNX, truncated or damaged); LIMIT (past 2 GiB in one protobuf message: weights
@@ -103,11 +105,12 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_tune_file(const char *path,
  * (trtexec and Netron open them). Beside it goes `path`.json, the manifest: how it was built, with
  * which versions, for which device, and a hash of the file. They change as one: whoever loads
  * meanwhile, saves to the same path from another thread or process, or finds them after this one
- * was killed, has the old pair or the new one; both are on the disk when the call returns. A file
- * that is replaced keeps its mode; a link stays and what it leads to is replaced; a device or pipe
- * is written to and has no manifest. Errors: NULL_ARGUMENT; IO; NOT_FOUND where there is no such
- * folder; BUSY where the folder stays locked; UNSUPPORTED for a backend that has nothing to save
- * (mock); LIMIT for a manifest past 8 MiB, of some 100,000 weights. Any thread. Since 0.1. */
+ * was killed, has the old pair or the new one; both are on the disk when the call returns, which
+ * takes as long as the disk does. A file that is replaced keeps its mode; a link stays and what it
+ * leads to is replaced; a device or pipe is written to and has no manifest. Errors: NULL_ARGUMENT;
+ * IO; NOT_FOUND where there is no such folder; BUSY where the folder stays locked; UNSUPPORTED for
+ * a backend that has nothing to save (mock); LIMIT for a manifest past 8 MiB, of some 100,000
+ * weights. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_save(const kiln_engine *engine, const char *path);
 
 /* Loads what kiln_engine_save wrote, or a plan or ONNX file from elsewhere. Where a manifest lies
@@ -116,8 +119,9 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_save(const kiln_engine *engine,
  * file. ONNX is built again as it was for the save: `optimization`, `share_weights`, `spinning`,
  * `provider` and what belongs to that (the choices of kiln_engine_tune_file among it) are the
  * manifest's where `options` leave them at their default; where `provider` is CPU, what belongs to
- * CUDA stays out. Device and threads depend on the machine, so they are never the manifest's. Other
- * errors as kiln_engine_build_file. Since 0.1. */
+ * CUDA stays out. Device and threads depend on the machine, so they are never the manifest's. A
+ * plan is read once for the manifest's hash and once to be loaded; kiln_build_start_load does it as
+ * a job. Other errors as kiln_engine_build_file. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_load(const char *path,
                                                       const kiln_build_options *options,
                                                       kiln_engine **engine);
@@ -147,8 +151,9 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_load_bytes(kiln_span bytes, kil
 /* Adds a reference and returns `engine`. NULL gives NULL. Any thread. Since 0.1. */
 KILN_API kiln_engine *kiln_engine_retain(kiln_engine *engine);
 
-/* Gives a reference back; the last one destroys the engine. Contexts hold a reference of their own,
- * so the order does not matter. NULL is allowed. Any thread. Since 0.1. */
+/* Gives a reference back; the last one destroys the engine, and waits for what the GPU has to do
+ * where the engine has memory there. Contexts hold a reference of their own, so the order does not
+ * matter. NULL is allowed. Any thread. Since 0.1. */
 KILN_API void kiln_engine_release(kiln_engine *engine);
 
 /* One input or output of an engine. */

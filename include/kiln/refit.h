@@ -17,10 +17,10 @@
  * an error everything is as it was.
  *
  * TensorRT: the weights of a plan that was built with kiln_build_options.refit, by its refitter; it
- * waits for the runs under way, and they wait for it. ONNX Runtime (on the CPU) and the reference
- * executor: every initializer of the main graph that holds numbers, by a new session or plan, to
- * which each context goes over with its next run; nobody waits, and runs under way end as they
- * began.
+ * waits for the runs under way, and they wait for it; graphs of old weights are gone, so that the
+ * second run after it captures anew. ONNX Runtime (on the CPU) and the reference executor: every
+ * initializer of the main graph that holds numbers, by a new session or plan, to which each context
+ * goes over with its next run; nobody waits, and runs under way end as they began.
  * Other backends, and ONNX Runtime on a GPU: UNSUPPORTED.
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -55,9 +55,10 @@ typedef struct kiln_refit_weight {
                          backend does not show them (TensorRT) */
 } kiln_refit_weight;
 
-/* How many there are: of TensorRT those that kiln_build_options.refit asked for. Errors:
- * NULL_ARGUMENT; UNSUPPORTED for a backend that has no refit, and for a plan that was built without
- * it; STATE; BACKEND; OUT_OF_MEMORY. Any thread. Since 0.1. */
+/* How many there are: of TensorRT those that kiln_build_options.refit asked for, by its refitter,
+ * which the first call makes; a refit that is under way is waited for. Errors: NULL_ARGUMENT;
+ * UNSUPPORTED for a backend that has no refit, and for a plan that was built without it; STATE;
+ * BACKEND; OUT_OF_MEMORY. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit_count(kiln_engine *engine, size_t *count);
 
 /* Weights `index`, from 0. Errors: as kiln_engine_refit_count; INVALID_ARGUMENT past the end or for

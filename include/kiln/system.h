@@ -85,9 +85,10 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_system_report_device(const kiln_system
 /* --- devices --- */
 
 /*
- * Everything below needs the NVIDIA driver, which is looked for on first use. Where there is none,
- * or no GPU, these calls fail with LIBRARY_ABSENT, LIBRARY_BROKEN, LIBRARY_SYMBOL, LIBRARY_VERSION
- * or NO_DEVICE. What the driver reports comes back as OUT_OF_MEMORY, NO_DEVICE or DEVICE, with the
+ * Everything below needs the NVIDIA driver, which is looked for on first use and started then, as
+ * is each device: tenths of a second, on a machine of many GPUs seconds. Where there is none, or no
+ * GPU, these calls fail with LIBRARY_ABSENT, LIBRARY_BROKEN, LIBRARY_SYMBOL, LIBRARY_VERSION or
+ * NO_DEVICE. What the driver reports comes back as OUT_OF_MEMORY, NO_DEVICE or DEVICE, with the
  * driver's own name and text for it in the sentence. These are not named again at each call. Work
  * happens in a device's primary context, the one that the CUDA runtime uses too.
  */
