@@ -2,6 +2,7 @@
 """As much of libkiln as the precision tests and benchmarks call, through ctypes."""
 import ctypes
 import enum
+import platform
 
 import numpy
 
@@ -14,6 +15,14 @@ except ImportError:  # where no bfloat16 comes out either
 DTYPES = {1: numpy.float32, 2: numpy.float16, 3: bfloat16, 4: numpy.float64,
           5: numpy.int8, 6: numpy.uint8, 7: numpy.int16, 8: numpy.uint16, 9: numpy.int32,
           10: numpy.uint32, 11: numpy.int64, 12: numpy.uint64, 13: numpy.bool_}
+
+
+def sums_are_cut_off():
+    """Whether ONNX Runtime's fused products of 8 bits saturate here (docs/onnxruntime.md)."""
+    if platform.machine() != "x86_64":
+        return False
+    with open("/proc/cpuinfo", encoding="utf-8") as facts:
+        return "vnni" not in facts.read()
 
 
 class Precision(enum.IntEnum):

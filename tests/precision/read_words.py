@@ -17,13 +17,18 @@ import sys
 import numpy
 import onnxruntime
 
+from kiln_api import sums_are_cut_off
+
 kiln, model, folder = sys.argv[1:]
 onnxruntime.set_default_logger_severity(4)
 os.makedirs(os.path.join(folder, "words"), exist_ok=True)
 
 
 def session(path):
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    if sums_are_cut_off():  # without what fuses products of 8 bits
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def characters(rows):
