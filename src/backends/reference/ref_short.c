@@ -40,7 +40,10 @@ static kiln_status make_table(ref_context *context, ref_row_function function,
 {
     ref_table *table = NULL;
     KLN_NEW(table, 1, "the table of a function");
-    *table = (ref_table){context->tables, function, *p, dtype, {0}};
+    table->next = context->tables; /* each by itself: all at once may pass through the stack */
+    table->function = function;
+    table->parameters = *p;
+    table->dtype = dtype;
     for (int64_t i = 0; i < EVERY; i++) {
         table->values[i] = (uint16_t)i;
     }
