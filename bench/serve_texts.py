@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Texts of a language model by `kiln serve` beside the generator in a process of its own.
 
-    bench/serve_texts.py BUILD MODEL BATCH LENGTH SEQUENCES TOKENS
+    bench/serve_texts.py BUILD MODEL BATCH LENGTH SEQUENCES TOKENS [TEXTS]
 
 MODEL is a plan, or an ONNX model for the CPU. bench_stream lets SEQUENCES with prompts of 16 to 128
 tokens generate TOKENS each, greedily; then as many clients ask the server for the same, all at
@@ -29,6 +29,7 @@ from serve_process import Server  # noqa: E402
 
 BUILD, MODEL = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 BATCH, LENGTH, SEQUENCES, TOKENS = (int(word) for word in sys.argv[3:7])
+TEXTS = sys.argv[7] if len(sys.argv) > 7 else None
 ROUNDS = 5
 
 
@@ -62,6 +63,12 @@ def ask(port, path, made):
     return end - begin, [(first - begin) * 1e3 for first in firsts], texts
 
 
+def keep(kind, texts):
+    if TEXTS is not None:
+        with open(f"{TEXTS}_{kind}.json", "w", encoding="utf-8") as file:
+            json.dump(texts, file)
+
+
 def main():
     name = os.path.splitext(os.path.basename(MODEL))[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -72,6 +79,7 @@ def main():
             check=True).stdout)
         with open(tokens, encoding="utf-8") as file:
             expected = json.load(file)
+    keep("generator", expected)
     report = {"model": name, "sequences": SEQUENCES, "generator": alone["tokens_per_second"]}
     with Server(os.path.join(BUILD, "bin", "kiln"),
                 [MODEL, "--sequences", str(BATCH), "--max-length", str(LENGTH)]) as server:
@@ -86,7 +94,9 @@ def main():
             report[kind] = round(SEQUENCES * TOKENS / statistics.median(r[0] for r in rounds))
             report[kind + "_processor_us"] = round(
                 used * 1e6 / (ROUNDS * SEQUENCES * TOKENS), 2)
-            report[kind + "_equal"] = sum(a == b for a, b in zip(rounds[-1][2], expected))
+            equal = [sum(a == b for a, b in zip(r[2], expected)) for r in rounds]
+            report[kind + "_equal"] = equal
+            keep(kind, rounds[equal.index(min(equal))][2])
             if kind == "generate_stream":
                 report["first_ms"] = round(statistics.median(rounds[-1][1]), 1)
     print(json.dumps(report))
