@@ -108,8 +108,6 @@ static kiln_status fill(kiln_network *network, const kiln_network_options *optio
     return kln_network_import(network, "", opset);
 }
 
-KLN_SCOPED_POINTER(kiln_network, kiln_network_destroy)
-
 /* A network that has the model for its own; the model is gone where there is none. */
 static kiln_status make_over(kln_onnx_model *model, kiln_network **network)
 {
@@ -274,15 +272,9 @@ kiln_status kln_network_rewrite(kiln_network *network, kln_onnx_model **model)
                                                 "rewritten after it was saved and read again");
 }
 
-kiln_status kln_network_rewritten(kiln_network *network)
+/* Tensors and names of `made`, which is gone. */
+static void take_tables(kiln_network *network, kiln_network *made)
 {
-    kiln_network *made = NULL;
-    KLN_RETURN_IF_ERROR(make(network->model, &made));
-    const kiln_status status = take_names(made);
-    if (status != KILN_OK) {
-        finish(made);
-        return status;
-    }
     kln_network_forget(network);
     kln_free(network->tensors);
     kln_names_finish(&network->names);
@@ -292,9 +284,39 @@ kiln_status kln_network_rewritten(kiln_network *network)
     network->tensor_capacity = made->tensor_capacity;
     network->names = made->names;
     network->imports = made->imports;
-    network->import_capacity = 0;
+    network->import_capacity = made->import_capacity;
     kln_free(made);
+}
+
+kiln_status kln_network_rewritten(kiln_network *network)
+{
+    kiln_network *made = NULL;
+    KLN_RETURN_IF_ERROR(make(network->model, &made));
+    const kiln_status status = take_names(made);
+    if (status != KILN_OK) {
+        finish(made);
+        return status;
+    }
+    take_tables(network, made);
     return KILN_OK;
+}
+
+kiln_status kln_network_fork(kiln_network *network, kiln_network **changed)
+{
+    kln_onnx_model *model = NULL;
+    kln_onnx_model *shared = NULL;
+    KLN_RETURN_IF_ERROR(kln_network_rewrite(network, &model));
+    KLN_RETURN_IF_ERROR(kln_onnx_model_share(model, &shared));
+    return take_model(shared, changed);
+}
+
+void kln_network_take(kiln_network *network, kiln_network *changed)
+{
+    kln_network_forget(changed);
+    kln_onnx_model_destroy(network->model);
+    network->model = changed->model;
+    network->graph = &changed->model->graph;
+    take_tables(network, changed);
 }
 
 /* --- looking --- */

@@ -10,6 +10,8 @@
 #include "onnx/kln_look.h"
 #include "ops/kln_ops.h"
 
+KLN_SCOPED_POINTER(kiln_network, kiln_network_destroy)
+
 /* The model that a network is (build_network.c). STATE for a branch. */
 KILN_MUST_CHECK kiln_status kln_network_model(const kiln_network *network,
                                               const kln_onnx_model **model);
@@ -21,6 +23,11 @@ KILN_MUST_CHECK kiln_status kln_network_edit(kiln_network *network, kln_onnx_mod
  * second takes in the names as they are by then. STATE for a branch, or a network that has one. */
 KILN_MUST_CHECK kiln_status kln_network_rewrite(kiln_network *network, kln_onnx_model **model);
 KILN_MUST_CHECK kiln_status kln_network_rewritten(kiln_network *network);
+
+/* Another network of the same content, to be changed instead; and it in the place of the first one,
+ * which cannot fail: `changed` is gone then. As kln_network_rewrite; OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_network_fork(kiln_network *network, kiln_network **changed);
+void kln_network_take(kiln_network *network, kiln_network *changed);
 
 /* INVALID_NETWORK where calls of the builder were refused and their issues collected; KILN_OK
  * otherwise. (build_issues.c) */

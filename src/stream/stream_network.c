@@ -194,51 +194,73 @@ static kiln_status rewrite(prepare_pass *pass)
     return kln_graph_edit_commit(&pass->edit);
 }
 
-/* Names and sizes of outputs, as they are from now on. */
-static void rename_outputs(const prepare_pass *pass)
+static void *copy(prepare_pass *pass, const void *list, size_t bytes)
+{
+    void *made = kln_arena_alloc(&pass->edit.model->arena, bytes != 0 ? bytes : 1);
+    if (made != NULL && bytes != 0) {
+        memcpy(made, list, bytes);
+    }
+    return made;
+}
+
+static kiln_status rename_source(prepare_pass *pass)
+{
+    kln_onnx_node *source = pass->source;
+    if (source == NULL) {
+        return KILN_OK;
+    }
+    const char **names = copy(pass, source->outputs, source->output_count * sizeof *names);
+    KLN_FAIL_IF(names == NULL, fail_memory());
+    source->outputs = names;
+    for (size_t k = 0; k < source->output_count; k++) {
+        names[k] = strcmp(names[k], pass->logits) == 0 ? pass->all : names[k];
+    }
+    return KILN_OK;
+}
+
+/* Names and sizes of outputs, as they are from now on; what they were is another network's too. */
+static kiln_status rename_outputs(prepare_pass *pass)
 {
     kln_onnx_graph *graph = pass->edit.graph;
-    for (size_t k = 0; pass->source != NULL && k < pass->source->output_count; k++) {
-        if (strcmp(pass->source->outputs[k], pass->logits) == 0) {
-            pass->source->outputs[k] = pass->all;
-        }
-    }
+    kln_onnx_value *values = copy(pass, graph->outputs, graph->output_count * sizeof *values);
+    KLN_FAIL_IF(values == NULL, fail_memory());
+    graph->outputs = values;
     graph->value_count = 0; /* what was said of tensors inside may be wrong by now */
     for (size_t i = 0; i < graph->output_count; i++) {
-        kln_onnx_value *value = &graph->outputs[i];
-        if (pass->axes[i] >= 0 && value->type.has_shape &&
-            (size_t)pass->axes[i] < value->type.rank) {
-            kln_onnx_dim *dim = &value->type.dims[pass->axes[i]];
+        kln_onnx_type *type = &values[i].type;
+        if (pass->axes[i] >= 0 && type->has_shape && (size_t)pass->axes[i] < type->rank) {
+            type->dims = copy(pass, type->dims, type->rank * sizeof *type->dims);
+            KLN_FAIL_IF(type->dims == NULL, fail_memory());
+            kln_onnx_dim *dim = &type->dims[pass->axes[i]];
             dim->value = pass->renamed[i] != NULL ? KILN_DYNAMIC : 1;
             dim->parameter = NULL;
             dim->present = 0;
         }
-        value->name = pass->renamed[i] != NULL ? pass->renamed[i] : value->name;
+        values[i].name = pass->renamed[i] != NULL ? pass->renamed[i] : values[i].name;
     }
+    return rename_source(pass);
 }
 
 static kiln_status run_pass(kln_onnx_model *model, const kiln_stream_network_options *options)
 {
     prepare_pass pass = {.options = options,
                          .logits = options->logits != NULL ? options->logits : "logits"};
+    const size_t outputs = model->graph.output_count;
     KLN_RETURN_IF(!kln_graph_edit_suits(model), KILN_ERROR_UNSUPPORTED,
                   "kiln_network_prepare_stream: the network is empty, or has graphs inside "
                   "nodes");
-    KLN_RETURN_IF_ERROR(kln_graph_edit_begin(model, &pass.edit));
-    const size_t outputs = model->graph.output_count;
-    pass.renamed = kln_alloc_zeroed(outputs, sizeof *pass.renamed);
-    pass.axes = kln_alloc_zeroed(outputs, sizeof *pass.axes);
-    kiln_status status = pass.renamed != NULL && pass.axes != NULL ? KILN_OK : fail_memory();
-    for (size_t i = 0; status == KILN_OK && i < outputs; i++) {
-        pass.axes[i] = -1;
+    KLN_SCOPED_FREE const char **renamed = kln_alloc_zeroed(outputs, sizeof *renamed);
+    KLN_SCOPED_FREE int64_t *axes = kln_alloc_zeroed(outputs, sizeof *axes);
+    KLN_FAIL_IF(renamed == NULL || axes == NULL, fail_memory());
+    for (size_t i = 0; i < outputs; i++) {
+        axes[i] = -1;
     }
+    pass.renamed = renamed;
+    pass.axes = axes;
+    kiln_status status = kln_graph_edit_begin(model, &pass.edit);
     KLN_THEN(status, rewrite(&pass));
-    if (status == KILN_OK) {
-        rename_outputs(&pass);
-    }
+    KLN_THEN(status, rename_outputs(&pass));
     kln_graph_edit_end(&pass.edit);
-    kln_free(pass.renamed);
-    kln_free(pass.axes);
     return status;
 }
 
@@ -246,6 +268,7 @@ kiln_status kiln_network_prepare_stream(kiln_network *network,
                                         const kiln_stream_network_options *options)
 {
     kiln_stream_network_options own = KILN_STREAM_NETWORK_OPTIONS_INIT;
+    KLN_SCOPED(kiln_network_destroy_at) kiln_network *changed = NULL;
     kln_onnx_model *model = NULL;
     KLN_RETURN_IF_NULL(network);
     if (options != NULL) {
@@ -259,9 +282,14 @@ kiln_status kiln_network_prepare_stream(kiln_network *network,
                         "keep_all_logits",
                         own.candidates, STREAM_MOST_CANDIDATES);
     }
-    KLN_RETURN_IF_ERROR(kln_network_rewrite(network, &model));
+    KLN_RETURN_IF_ERROR(kln_network_fork(network, &changed));
+    KLN_RETURN_IF_ERROR(kln_network_rewrite(changed, &model));
     KLN_RETURN_IF_ERROR(run_pass(model, &own));
-    KLN_RETURN_IF_ERROR(kln_network_rewritten(network));
-    const char *logits = own.logits != NULL ? own.logits : "logits";
-    return own.candidates != 0 ? stream_add_candidates(network, logits, own.candidates) : KILN_OK;
+    KLN_RETURN_IF_ERROR(kln_network_rewritten(changed));
+    if (own.candidates != 0) {
+        const char *logits = own.logits != NULL ? own.logits : "logits";
+        KLN_RETURN_IF_ERROR(stream_add_candidates(changed, logits, own.candidates));
+    }
+    kln_network_take(network, KLN_TAKE(changed));
+    return KILN_OK;
 }

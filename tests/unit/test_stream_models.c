@@ -419,3 +419,33 @@ TEST(a_network_that_cannot_be_prepared_stays_as_it_is)
     assert_ok(kiln_network_prepare_stream(network, &options));
     assert_int_equal(kiln_network_output_count(network), 2 * LAYERS + 3);
 }
+
+/* Whatever it was that failed. */
+static kiln_status read_and_prepare(void *user)
+{
+    const kiln_stream_network_options options = KILN_STREAM_NETWORK_OPTIONS(.candidates = 4);
+    owned_network network = NULL;
+    kiln_status status = kiln_network_from_onnx(user, &network);
+    if (status != KILN_OK) {
+        return status;
+    }
+    const size_t layers = kiln_network_layer_count(network);
+    status = kiln_network_prepare_stream(network, &options);
+    const bool fails = status != KILN_OK;
+    kiln_tensor_id id = KILN_NO_TENSOR;
+    assert_int_equal(kiln_network_output_count(network), 2 * LAYERS + (fails ? 1 : 3));
+    assert_true(!fails || kiln_network_layer_count(network) == layers);
+    assert_true((kiln_network_find(network, "top_tokens", &id) == KILN_OK) != fails);
+    return status;
+}
+
+TEST(a_network_stays_as_it_is_where_memory_is_short)
+{
+    const language_options growing = {.form = MODEL_GROWING};
+    owned_network network = language_network(&growing);
+    const char *path = kiln_test_path("growing.onnx");
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+    kiln_network_destroy(network);
+    network = NULL;
+    kiln_test_each_allocation(read_and_prepare, (void *)(uintptr_t)path);
+}
