@@ -215,7 +215,7 @@ class Server:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, **(environment or {})})
         self.said = []
-        self.port = None
+        self.port = self.grpc_port = None
         while True:
             line = self.process.stdout.readline()
             self.said.append(line)

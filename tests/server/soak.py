@@ -7,20 +7,26 @@ connection closed, what /metrics says adds up, and memory stays flat.
 So many requests (20,000), or as many as there is time for: inferences as JSON and binary, texts in
 one piece and as events, bad bodies and paths, models that fail, clients that hang up in the middle
 of a head, a body, a run and an answer, pipelined ones, and the same by gRPC (soak_rpc.py); beside
-them loads, reloads and unloads, logs that are rotated, and a look at the metrics.
-SEED (1) is the environment's.
+them loads, reloads and unloads, logs that are rotated, and a look at the metrics. None is
+overtaken by more than MOST_OVERTAKEN others, however slow the machine is; who waits longer than
+LOST seconds waits in vain. SEED (1), and PROCESSES (1) that have such clients, are the
+environment's.
 
 SPDX-License-Identifier: Apache-2.0
 """
 import asyncio
+import contextlib
 import json
 import os
+import pickle
 import random
 import re
 import signal
 import statistics
+import subprocess
 import sys
 import time
+import types
 
 import numpy
 
@@ -30,16 +36,20 @@ from serve_process import (VOCABULARY, Server, binary_request, continued, langua
 try:
     from soak_rpc import RpcClient
 except ImportError as error:
-    print("without gRPC, for there is no tritonclient[grpc] here:", error)
+    print("without gRPC, for there is no tritonclient[grpc] here:", error, file=sys.stderr)
     RpcClient = None
 
 KILN = os.path.abspath(sys.argv[1])
 WANTED = int(sys.argv[2]) if len(sys.argv) > 2 else 20000
 SECONDS = float(sys.argv[3]) if len(sys.argv) > 3 else 1e9
 SEED = int(os.environ.get("SEED", "1"))
+PROCESSES = int(os.environ.get("PROCESSES", "1"))
+PORTS = os.environ.get("PORTS")  # of the server, where this is a process of clients
 CLIENTS = 24
 RPC_CLIENTS = 8
 GONE = (404, 503)  # of a model that is being unloaded, or was
+MOST_OVERTAKEN = 50000
+LOST = 600
 
 
 class Tally:
@@ -50,14 +60,43 @@ class Tally:
         self.answers = {}  # model: {status: count}
         self.left = {}     # model: requests whose client did not wait
         self.tokens = self.bursts = 0
-        self.memory = []   # (seconds, MiB)
+        self.ended = 0      # answered or left
+        self.overtaken = {} # what was asked: others that ended while one waited, at most
 
     def answered(self, model, status, count=1):
         found = self.answers.setdefault(model, {})
         found[status] = found.get(status, 0) + count
+        self.ended += count
 
     def leave(self, model, count=1):
         self.left[model] = self.left.get(model, 0) + count
+        self.ended += count
+
+    @contextlib.asynccontextmanager
+    async def waiting(self, what):
+        """Who waits is not overtaken by too many; a slow machine lets all of them wait."""
+        ended = self.ended
+        try:
+            async with asyncio.timeout(LOST):
+                yield
+        except TimeoutError:
+            raise AssertionError(f"{what}: no answer in {LOST} s, and {self.ended - ended} others "
+                                 "were answered meanwhile") from None
+        others = self.ended - ended
+        self.overtaken[what] = max(self.overtaken.get(what, 0), others)
+        assert others <= MOST_OVERTAKEN, f"{what}: {others} others were answered meanwhile"
+
+    def add(self, other):
+        """The sums of another process's clients."""
+        for name in ("sent", "closed", "tokens", "bursts"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for model, answers in other.answers.items():
+            for status, count in answers.items():
+                self.answered(model, status, count)
+        for model, count in other.left.items():
+            self.leave(model, count)
+        for what, count in other.overtaken.items():
+            self.overtaken[what] = max(self.overtaken.get(what, 0), count)
 
 
 def head_of(method, path, body, headers=None):
@@ -122,8 +161,9 @@ class Client:
         if self.chance.random() < 0.06:
             await self.leave(model, request)
             return
-        self.writer.write(request)
-        found = await read_answer(self.reader)
+        async with self.tally.waiting(model):
+            self.writer.write(request)
+            found = await read_answer(self.reader)
         if found is None:
             self.tally.closed += 1
             raise AssertionError(f"closed without an answer: {request[:200]}")
@@ -229,7 +269,8 @@ class Client:
         self.tally.sent += count
         self.writer.write(head_of("POST", "/v2/models/linear/infer", body) * count)
         for _ in range(count):
-            found = await read_answer(self.reader)
+            async with self.tally.waiting("pipelined"):
+                found = await read_answer(self.reader)
             assert found is not None and found[0] == 200, found
             assert b"[3.0,6.0,9.0,12.0]" in found[1], found
             self.tally.answered("linear", 200)
@@ -243,11 +284,12 @@ class Client:
         self.tally.sent += count
         self.tally.bursts += count
         self.writer.write(request * count)
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        size = int(re.search(rb"\r\nContent-Length: (\d+)", head).group(1))
-        first = head + await self.reader.readexactly(size)
         waits = count if self.chance.random() < 0.8 else self.chance.randint(1, count)
-        rest = await self.reader.readexactly(len(first) * (waits - 1))
+        async with self.tally.waiting("burst"):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            size = int(re.search(rb"\r\nContent-Length: (\d+)", head).group(1))
+            first = head + await self.reader.readexactly(size)
+            rest = await self.reader.readexactly(len(first) * (waits - 1))
         assert first.startswith(b"HTTP/1.1 200 ") and expected in first, first
         for found in (b"HTTP/1.1 200 ", first[len(head):]):  # and each of them is as the first
             assert rest.count(found) == waits - 1, (waits, rest)
@@ -269,13 +311,13 @@ class Client:
             ("/metrics", "/", "/v2", "/v2/models/lm", "/v2/models/stats",
              "/v2/models/linear/config", "/v2/health/ready")), b""), (200,))
 
-    async def go_on(self, end):
+    async def go_on(self, wanted, end):
         kinds = [(self.infer, 40), (self.text, 16), (self.bad, 12), (self.pipelined, 5),
                  (self.burst, 5),
                  (self.failing, 4), (self.coming, 8), (self.slow, 1), (self.look, 3),
                  (self.control, 0.3)]
         weights = [weight for _, weight in kinds]
-        while self.tally.sent < WANTED and time.monotonic() < end:
+        while self.tally.sent < wanted and time.monotonic() < end:
             await self.chance.choices(kinds, weights)[0][0]()
         self.drop()
 
@@ -285,27 +327,53 @@ def resident(server):
         return int(re.search(r"^RssAnon:\s+(\d+)", file.read(), re.M).group(1)) / 1024
 
 
-async def watch(server, tally, begin):
-    while True:
-        tally.memory.append((time.monotonic() - begin, resident(server)))
-        if len(tally.memory) % 20 == 0:
-            server.process.send_signal(signal.SIGHUP)
-        if len(tally.memory) % 120 == 0:
-            print(f"   {tally.sent} requests, {tally.memory[-1][1]:.1f} MiB", flush=True)
-        await asyncio.sleep(0.25)
-
-
-async def run(server, tally):
-    begin = time.monotonic()
-    watcher = asyncio.create_task(watch(server, tally, begin))
+async def ask_all():
+    """What one process's clients do."""
+    tally, end = Tally(), time.monotonic() + SECONDS
+    server = types.SimpleNamespace(**dict(zip(("port", "grpc_port"), map(int, PORTS.split()))))
     clients = [Client(server, tally, random.Random(SEED * 1000 + i)) for i in range(CLIENTS)]
-    others = [RpcClient(server, tally, random.Random(SEED * 1000 + 500 + i))
-              for i in range(RPC_CLIENTS if RpcClient else 0)]
-    await asyncio.gather(*[client.go_on(begin + SECONDS) for client in clients],
-                         *[client.go_on(WANTED, lambda: time.monotonic() > begin + SECONDS)
-                           for client in others])
-    watcher.cancel()
-    return time.monotonic() - begin
+    if RpcClient:
+        clients += [RpcClient(server, tally, random.Random(SEED * 1000 + 500 + i))
+                    for i in range(RPC_CLIENTS)]
+    await asyncio.gather(*[client.go_on(WANTED, end) for client in clients])
+    return tally
+
+
+def watch(server, crowd):
+    """MiB, until the crowd has gone."""
+    memory = []
+    while any(process.poll() is None for process in crowd) and \
+            not any(process.poll() for process in crowd):
+        memory.append(resident(server))
+        if len(memory) % 20 == 0:
+            server.process.send_signal(signal.SIGHUP)
+        if len(memory) % 120 == 0:
+            print(f"   {figures(server)['nv_inference_request_success', 'linear']} inferences, "
+                  f"{memory[-1]:.1f} MiB", flush=True)
+        time.sleep(0.25)
+    return memory
+
+
+def run_all(server, folder):
+    """(the sum of all, MiB)"""
+    crowd, tally = [], Tally()
+    try:
+        for number in range(PROCESSES):
+            with open(os.path.join(folder, f"tally{number}"), "wb") as file:
+                crowd.append(subprocess.Popen(
+                    [sys.executable, __file__, KILN, str(WANTED // PROCESSES), str(SECONDS)],
+                    stdout=file, env={**os.environ, "SEED": str(SEED + 100 * number),
+                                      "PORTS": f"{server.port} {server.grpc_port or 0}"}))
+        memory = watch(server, crowd)
+        assert all(process.poll() == 0 for process in crowd), "a client failed"
+    finally:
+        for process in crowd:
+            process.kill()
+            process.wait()
+    for number in range(PROCESSES):
+        with open(os.path.join(folder, f"tally{number}"), "rb") as file:
+            tally.add(pickle.load(file))
+    return tally, memory
 
 
 def figures(server):
@@ -344,15 +412,13 @@ def check_counters(server, tally):
     assert found["serve_tokens", "lm"] >= tally.tokens, found
 
 
-def check_memory(tally):
+def check_memory(memory):
     """The second fifth and the last, of what had time to fill."""
-    fifth = len(tally.memory) // 5
-    early = statistics.median(size for _, size in tally.memory[fifth:2 * fifth])
-    late = statistics.median(size for _, size in tally.memory[-fifth:])
-    most = max(size for _, size in tally.memory)
-    print(f"resident: {early:.1f} MiB in the second fifth, {late:.1f} in the last, {most:.1f} at "
-          "most")
-    assert late < early * 1.05 + 8, tally.memory[::max(1, len(tally.memory) // 40)]
+    fifth = len(memory) // 5
+    early, late = (statistics.median(part) for part in (memory[fifth:2 * fifth], memory[-fifth:]))
+    print(f"resident: {early:.1f} MiB in the second fifth, {late:.1f} in the last, "
+          f"{max(memory):.1f} at most")
+    assert late < early * 1.05 + 8, memory[::max(1, len(memory) // 40)]
 
 
 def make_repository(folder):
@@ -365,19 +431,23 @@ def make_repository(folder):
 
 
 def main():
-    tally = Tally()
+    if PORTS:
+        pickle.dump(asyncio.run(ask_all()), sys.stdout.buffer)
+        return
     with scratch_for(KILN) as folder:
         make_repository(folder)
         arguments = [folder, "--lenient", "--max-length", "256", "--access-log",
                      os.path.join(folder, "log"), *(["--grpc-port", "0"] if RpcClient else [])]
         with Server(KILN, arguments) as server:
-            seconds = asyncio.run(run(server, tally))
-            print(f"{tally.sent} requests in {seconds:.0f} s, {tally.bursts} of them in bursts, "
-                  f"{sum(tally.left.values())} left, {tally.closed} closed, seed {SEED}")
+            begin = time.monotonic()
+            tally, memory = run_all(server, folder)
+            print(f"{tally.sent} requests in {time.monotonic() - begin:.0f} s, {tally.bursts} of "
+                  f"them in bursts, {sum(tally.left.values())} left, {tally.closed} closed, seed "
+                  f"{SEED}; overtaken by at most {dict(sorted(tally.overtaken.items()))}")
             for model, answers in sorted(tally.answers.items()):
                 print(f"   {model}: {dict(sorted(answers.items()))}")
             check_counters(server, tally)
-            check_memory(tally)
+            check_memory(memory)
 
 
 main()

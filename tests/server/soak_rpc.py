@@ -6,6 +6,7 @@ SPDX-License-Identifier: Apache-2.0
 import asyncio
 import socket
 import struct
+import time
 
 import numpy
 
@@ -49,7 +50,7 @@ class RpcClient:
             await self.channel.close()
         self.channel = None
 
-    async def ask(self, model, method, request, expected, check=None, deadline=60):
+    async def ask(self, model, method, request, expected, check=None, deadline=None):
         """A call of one answer, which may be cancelled."""
         await self.open()
         self.tally.sent += 1
@@ -60,12 +61,13 @@ class RpcClient:
             self.tally.leave(model)
             return
         try:
-            answer = await call
+            async with self.tally.waiting(f"{model} by gRPC"):
+                answer = await call
             status = 200
         except grpc.aio.AioRpcError as failure:
             status = HTTP.get(failure.code())
             assert status in expected, (method, model, failure)
-            if status == 504 and deadline < 60:  # the client's clock, or the server's
+            if status == 504 and deadline:  # the client's clock, or the server's
                 self.tally.leave(model)
                 return
         assert status in expected, (method, model, status, answer)
@@ -91,7 +93,7 @@ class RpcClient:
         short = self.chance.random() < 0.5
         await self.ask("slow", "ModelInfer", infer_request(
             "slow", "x", "FP32", numpy.ones(1, "<f4"), timeout=self.chance.choice((0, 1, 2000))),
-            (200, 504), deadline=self.chance.choice((0.0005, 0.003)) if short else 60)
+            (200, 504), deadline=self.chance.choice((0.0005, 0.003)) if short else None)
 
     async def coming(self):
         await self.ask("coming", "ModelInfer", infer_request(
@@ -127,10 +129,11 @@ class RpcClient:
         async def write():
             for number, (model, array) in enumerate(zip(models, arrays)):
                 yield infer_request(model, "x", "FP32", array, str(number))
-        call = self.stub.ModelStreamInfer(write(), timeout=60)
+        call = self.stub.ModelStreamInfer(write())
         answered = 0
         while answered < leaves:
-            answer = await call.read()
+            async with self.tally.waiting("a stream"):
+                answer = await call.read()
             assert answer is not grpc.aio.EOF, (answered, leaves)
             if models[answered] == "linear":
                 assert answer.infer_response.id == str(answered), (answer, answered)
@@ -157,10 +160,11 @@ class RpcClient:
         async def write():
             yield infer_request("lm", "input_ids", "INT64", numpy.array([prompt], "<i8"),
                                 max_tokens=count)
-        call = self.stub.ModelStreamInfer(write(), timeout=60)
+        call = self.stub.ModelStreamInfer(write())
         found = []
         while leaves is None or len(found) < leaves:
-            answer = await call.read()
+            async with self.tally.waiting("a text by gRPC"):
+                answer = await call.read()
             if answer is grpc.aio.EOF:
                 break
             assert not answer.error_message, answer
@@ -202,10 +206,10 @@ class RpcClient:
                                                        struct.pack("ii", 1, 0))
         writer.close()
 
-    async def go_on(self, wanted, is_over):
+    async def go_on(self, wanted, end):
         kinds = [(self.infer, 30), (self.requests, 8), (self.text, 8), (self.bad, 6),
                  (self.coming, 4), (self.slow, 1), (self.look, 2), (self.wild, 6)]
         weights = [weight for _, weight in kinds]
-        while self.tally.sent < wanted and not is_over():
+        while self.tally.sent < wanted and time.monotonic() < end:
             await self.chance.choices(kinds, weights)[0][0]()
         await self.close()
