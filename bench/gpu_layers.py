@@ -157,26 +157,30 @@ def behind(group):
     return group[0]["kiln"] - group[0]["trtexec"]
 
 
+def say_groups(title, groups):
+    more = sum(max(behind(group), 0) for group in groups)
+    less = sum(min(behind(group), 0) for group in groups)
+    print(f"{title}, {len(groups)} groups: +{more:.4f} ms, {less:.4f} ms")
+    for group in groups[:6]:
+        print(f"   {behind(group):+.4f} ms: kiln {group[0]['kiln']:.4f} "
+              f"{' | '.join(group[1]['kiln'])[:300]}; trtexec {group[0]['trtexec']:.4f} "
+              f"{' | '.join(group[1]['trtexec'])[:300]}", flush=True)
+
+
 def measure(case):
+    """The largest batch first, and each told at once: who stops it has what came before."""
     known = {node.name for node in onnx.load(case.model.path).graph.node}
-    found = {"model": case.name, "kind": case.kind, "level": case.level,
-             "error": {side: case.error(side) for side in SIDES}, "ms": {}, "groups": {}}
-    for batch in bench.BATCHES:
-        took = found["ms"][batch] = case.milliseconds(batch)
-        print(f"{case.name} {case.kind} batch {batch}: kiln {took['kiln']:.4f} ms, trtexec "
-              f"{took['trtexec']:.4f}, {took['kiln'] / took['trtexec']:.3f}", flush=True)
-    print("   error", ", ".join(f"{side} {error:.4f}" for side, error in found["error"].items()))
-    for batch in bench.BATCHES:
+    found = {"model": case.name, "kind": case.kind, "level": case.level, "ms": {}, "groups": {}}
+    for batch in reversed(bench.BATCHES):
+        title = f"{case.name} {case.kind} batch {batch}"
         groups = groups_of(known, {side: case.layers(side, batch) for side in SIDES})
         found["groups"][batch] = sorted(groups, key=behind, reverse=True)
-        more = sum(max(behind(group), 0) for group in groups)
-        less = sum(min(behind(group), 0) for group in groups)
-        print(f"{case.name} {case.kind} batch {batch}, {len(groups)} groups: +{more:.4f} ms, "
-              f"{less:.4f} ms")
-        for group in found["groups"][batch][:6]:
-            print(f"   {behind(group):+.4f} ms: kiln {group[0]['kiln']:.4f} "
-                  f"{' | '.join(group[1]['kiln'])[:300]}; trtexec {group[0]['trtexec']:.4f} "
-                  f"{' | '.join(group[1]['trtexec'])[:300]}", flush=True)
+        say_groups(title, found["groups"][batch])
+        took = found["ms"][batch] = case.milliseconds(batch)
+        print(f"{title}: kiln {took['kiln']:.4f} ms, trtexec {took['trtexec']:.4f}, "
+              f"{took['kiln'] / took['trtexec']:.3f}", flush=True)
+    found["error"] = {side: case.error(side) for side in SIDES}
+    print("   error", ", ".join(f"{side} {error:.4f}" for side, error in found["error"].items()))
     with open(f"{case.folder}/{case.name}.{case.kind}.layers.json", "w", encoding="utf-8") as file:
         json.dump(found, file, indent=1)
 

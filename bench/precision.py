@@ -17,8 +17,9 @@ too); what one of them fails with stands in its place. Needs Pillow, which draws
 
 PRECISION_MODELS="magika rec" and PRECISION_KINDS="int4" leave the others out; PRECISION_SETS says
 how many sets, PRECISION_INPUTS of how many inputs, PRECISION_SEEDS="5000 6000" which pictures are
-read (5000). PRECISION_MODELOPT is a Python that has nvidia-modelopt[onnx] and its torch: its int8
-then is a peer too.
+read (5000). PRECISION_FUSED=1 lets ONNX Runtime cut off sums of products of 8 bits where the
+processor makes it do so (docs/onnxruntime.md); else it is kept from that. PRECISION_MODELOPT is a
+Python that has nvidia-modelopt[onnx] and its torch: its int8 then is a peer too.
 
 What computes: ONNX Runtime on the CPU, which has no kernels for bfloat16 and few for float16, and
 leaves casts between two nodes out where it computes in float32 instead. So a half type is emulated,
@@ -37,6 +38,10 @@ import onnx
 import onnxruntime
 from PIL import Image, ImageDraw, ImageFont
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests",
+                                "precision"))
+from kiln_api import sums_are_cut_off
+
 onnxruntime.set_default_logger_severity(4)
 logging.disable()  # a line for each node
 PICTURES = 200
@@ -46,8 +51,12 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def session(path):
-    """ONNX Runtime's on the CPU."""
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    """ONNX Runtime's on the CPU; where it cuts off sums of products of 8 bits, without what makes
+    such products of what stands between quantized tensors (docs/onnxruntime.md)."""
+    options = onnxruntime.SessionOptions()
+    if sums_are_cut_off() and "PRECISION_FUSED" not in os.environ:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def rounding(path):
@@ -262,6 +271,7 @@ KINDS = [("fp16", ["-p", "fp16"], 0, [("onnxconverter-common", by_converter)]),
          ("int8", ["-p", "int8"], CALIBRATION,
           [("quantize_static, symmetric", by_static(True)), ("its default", by_static(False))] +
           ([("nvidia-modelopt", by_modelopt)] if "PRECISION_MODELOPT" in os.environ else [])),
+         ("int8, seven bits", ["-p", "int8", "--reduce-range"], CALIBRATION, []),
          ("int4", ["-p", "int4", "--block", "32"], 0,
           [("MatMulNBitsQuantizer, symmetric", by_nbits(True)), ("its default", by_nbits(False))]),
          ("int4, calibrated", ["-p", "int4", "--block", "32"], CALIBRATION, []),
@@ -336,14 +346,15 @@ def recognise(kiln, path, scratch):
     on other pictures."""
     before = session(path)
     name = before.get_inputs()[0].name
-    few = os.path.join(scratch, f"rec{FEW}")
+    few, many = (os.path.join(scratch, f"rec{count}") for count in (FEW, CALIBRATION))
     for label, words in (
             ("fp16", ["-p", "fp16"]), ("bf16", ["-p", "bf16"]),
             ("fp16, calibrated", ["-p", "fp16", "-c", few]),
             ("fp16, to 60 dB", ["-p", "fp16", "-c", few, "--target", "60"]),
             ("bf16, calibrated", ["-p", "bf16", "-c", few]),
             ("bf16, to 53 dB", ["-p", "bf16", "-c", few, "--target", "53"]),
-            ("int8", ["-p", "int8", "-c", os.path.join(scratch, f"rec{CALIBRATION}")])):
+            ("int8", ["-p", "int8", "-c", many]),
+            ("int8, seven bits", ["-p", "int8", "-c", many, "--reduce-range"])):
         if not is_asked("PRECISION_KINDS", label[:4]):
             continue
         target = os.path.join(scratch, "read.onnx")

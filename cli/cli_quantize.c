@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/processor.h"
 #include "cli_accuracy.h"
 #include "cli_bindings.h"
 #include "cli_list.h"
@@ -14,7 +15,7 @@ typedef struct quantize_settings {
     int precision; /* of `precisions` */
     int rest;      /* likewise, or -1 */
     int64_t block;
-    bool zero_points;
+    bool zero_points, reduce_range;
     const char *ranges;
     const char *calibration;
     int method;
@@ -104,6 +105,12 @@ static void print_report(const quantize_settings *settings, const kiln_precision
                      " were beyond the type and are its largest now, %" PRIu64 " became zero\n",
                      s.saturated, s.vanished);
     }
+    if (precision_of(settings) == KILN_PRECISION_INT8 && !is_rest_alone &&
+        !settings->reduce_range && kln_processor_cuts_sums()) {
+        (void)printf(
+            "this processor, x86 without VNNI, cuts off sums of such products where other "
+            "programs run the model with ONNX Runtime, but not with --reduce-range\n");
+    }
 }
 
 /* --- the command --- */
@@ -132,6 +139,7 @@ static void set_options(quantize_job *job)
     how->rest = settings->rest < 0 ? KILN_PRECISION_DEFAULT : values[settings->rest];
     how->block_size = (int32_t)settings->block;
     how->zero_points = settings->zero_points;
+    how->reduce_range = settings->reduce_range;
     how->keep_operators = settings->keep_operators.items;
     how->keep_operator_count = settings->keep_operators.count;
     how->keep_nodes = settings->keep_nodes.items;
@@ -391,6 +399,9 @@ static const cli_option options[] = {
      "With int4: how many weights share a scale: 16, 32, 64 or 128. Default: 64."},
     {"zero-points", 0, NULL, CLI_FLAG, AT(zero_points), 0, 0, NULL,
      "With int4: each block has a zero point, too, and loses less; TensorRT takes none."},
+    {"reduce-range", 0, NULL, CLI_FLAG, AT(reduce_range), 0, 0, NULL,
+     "With int8: weights stay within seven bits, for other programs that run the model with ONNX "
+     "Runtime on x86 processors without VNNI, where it cuts off sums of larger ones."},
     {"ranges", 'r', "FILE", CLI_TEXT, AT(ranges), 0, 0, NULL,
      "Ranges of tensors, as JSON or a calibration cache of TensorRT's (kiln calibrate): int8 and "
      "fp8 need them, and with fp16 nodes whose tensors come near its end stay in float32."},

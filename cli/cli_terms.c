@@ -37,6 +37,7 @@ static const term advice[] = {
     {"kiln_engine_refit_file", "--refit-from"},
     {"kiln_plugin_load", "--plugin"},
     {"kiln_precision_options.bindings", "--scale and --stored"},
+    {"kiln_precision_options.reduce_range", "--reduce-range"},
     {"kiln_precision_options.zero_points", "--zero-points"},
     {"kiln_context_reshape", "--shape"},
     {"kiln_context_bind", "--input"},

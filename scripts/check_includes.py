@@ -42,8 +42,9 @@ PEERS = {
     # and the simulation drives the parts of a scheduler under a clock of its own.
     ("bench/simulate.c", "scheduler/scheduler_parts.h"),
 }
-# What programs share with the library: how sentences count, and UTF-8 (kiln_words of server/).
-SHARED = ("base/words.h",)
+# What programs share with the library: how sentences count, and UTF-8 (kiln_words of server/), and
+# what the processor has.
+SHARED = ("base/words.h", "base/processor.h")
 # A module's door is kln_<module>.h; these modules have a second one.
 DOORS = {"onnx": {"onnx/kln_onnx.h", "onnx/kln_look.h"},
          "ops": {"ops/kln_ops.h", "ops/kln_schema.h"}}

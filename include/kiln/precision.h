@@ -81,6 +81,10 @@ typedef struct kiln_precision_options {
      * else is changed. */
     const kiln_binding_quantization *bindings;
     size_t binding_count;
+    /* With INT8: weights go from -64 to 64 only, which 7 bits hold. ONNX Runtime outside of Kiln
+     * cuts off sums of 8-bit products on x86 processors without VNNI, and with these there is
+     * nothing to cut off; rounding them costs twice as much (docs/precision.md#seven-bits). */
+    bool reduce_range;
 } kiln_precision_options;
 
 #define KILN_PRECISION_OPTIONS(...) KILN_INIT_OF_(kiln_precision_options, __VA_ARGS__)

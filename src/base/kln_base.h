@@ -21,6 +21,7 @@
 #include <kiln/version.h>
 
 #include "fail.h"
+#include "processor.h"
 
 /* A function that is compiled once for each of these machines ("avx2", ..., "default"), of which
  * the program takes its own. Who chooses runs before ThreadSanitizer is ready, which ends the

@@ -53,6 +53,10 @@ static kiln_status check_options(const kiln_precision_options *options)
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                         "kiln_precision_options.zero_points is for int4 weights alone");
     }
+    if (options->reduce_range && options->precision != KILN_PRECISION_INT8) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_precision_options.reduce_range is for int8 alone");
+    }
     return KILN_OK;
 }
 

@@ -9,16 +9,18 @@
 #include "quantize_parts.h"
 #include "tensor/kln_tensor.h"
 
-/* The largest numbers: 127, for the eighth bit below it is left out so that a sign can be turned;
- * 448 (https://arxiv.org/abs/2209.05433); 7; 15 above the least. Operator sets: of one scale for
- * each channel, of float8, of blocks. */
+/* The largest numbers: 127, for the eighth bit below it is left out so that a sign can be turned,
+ * or of weights 64, two of which times 255 are less than 2^15; 448
+ * (https://arxiv.org/abs/2209.05433); 7; 15 above the least. Operator sets: of one scale for each
+ * channel, of float8, of blocks. */
 static const quantize_format formats[] = {
-    {KILN_PRECISION_INT8, "int8", KILN_DTYPE_INT8, 127, 13, true},
-    {KILN_PRECISION_FP8, "float8", KILN_DTYPE_FLOAT8E4M3, 448, 19, true},
-    {KILN_PRECISION_INT4, "int4", KILN_DTYPE_INT4, 7, 21, false},
-    {KILN_PRECISION_INT4, "uint4", KILN_DTYPE_UINT4, 15, 21, false},
-    {KILN_PRECISION_FP16, "float16", KILN_DTYPE_FLOAT16, 65504, 0, true},
-    {KILN_PRECISION_BF16, "bfloat16", KILN_DTYPE_BFLOAT16, 0x1.fep127, 0, true},
+    {KILN_PRECISION_INT8, "int8", KILN_DTYPE_INT8, 127, 127, 13, true},
+    {KILN_PRECISION_INT8, "int8", KILN_DTYPE_INT8, 127, 64, 13, true},
+    {KILN_PRECISION_FP8, "float8", KILN_DTYPE_FLOAT8E4M3, 448, 448, 19, true},
+    {KILN_PRECISION_INT4, "int4", KILN_DTYPE_INT4, 7, 7, 21, false},
+    {KILN_PRECISION_INT4, "uint4", KILN_DTYPE_UINT4, 15, 15, 21, false},
+    {KILN_PRECISION_FP16, "float16", KILN_DTYPE_FLOAT16, 65504, 65504, 0, true},
+    {KILN_PRECISION_BF16, "bfloat16", KILN_DTYPE_BFLOAT16, 0x1.fep127, 0x1.fep127, 0, true},
 };
 
 static kiln_status no_memory(void)
@@ -423,9 +425,12 @@ static const quantize_format *format_of(const kiln_precision_options *options)
 {
     const quantize_format *found = &formats[0];
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(formats); i++) {
-        const bool has_zeros = formats[i].storage == KILN_DTYPE_UINT4;
-        found = formats[i].precision == options->precision && (!has_zeros || options->zero_points)
-                    ? &formats[i]
+        const quantize_format *format = &formats[i];
+        const bool has_zeros = format->storage == KILN_DTYPE_UINT4;
+        const bool is_reduced = format->weight < format->most;
+        found = format->precision == options->precision && (!has_zeros || options->zero_points) &&
+                        (!is_reduced || options->reduce_range)
+                    ? format
                     : found;
     }
     return found;

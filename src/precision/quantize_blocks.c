@@ -85,7 +85,7 @@ static void search_scales(const block_numbers *of, float widest, block_steps ste
 static block_steps search_steps(const quantize_format *format, const block_numbers *of)
 {
     const bool has_zeros = format->storage == KILN_DTYPE_UINT4;
-    const float most = (float)format->most;
+    const float most = (float)format->weight;
     const float symmetric = has_zeros ? -floorf(most / 2) : -most - 1;
     block_steps best = {1, symmetric, has_zeros ? most + symmetric : most};
     double error = HUGE_VAL;

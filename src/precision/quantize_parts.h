@@ -10,6 +10,7 @@ typedef struct quantize_format {
     const char *name;
     kiln_dtype storage;
     double most;      /* numbers go from its negative to it */
+    double weight;    /* likewise those of weights */
     int64_t opset;    /* that the result needs */
     bool activations; /* else weights alone, in blocks */
 } quantize_format;

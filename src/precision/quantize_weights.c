@@ -22,7 +22,7 @@ static quantize_view view_of(const kln_onnx_tensor *tensor, int64_t axis)
 
 static float clipped(const quantize_format *format, float number, float scale)
 {
-    const float most = (float)format->most;
+    const float most = (float)format->weight;
     return scale > 0 ? fmaxf(-most, fminf(most, number / scale)) : 0;
 }
 
@@ -45,7 +45,7 @@ float quantize_channel_scale(const quantize_format *format, float largest)
 {
     const bool is_half =
         format->storage == KILN_DTYPE_FLOAT16 || format->storage == KILN_DTYPE_BFLOAT16;
-    return largest > 0 && !is_half ? largest / (float)format->most : 1;
+    return largest > 0 && !is_half ? largest / (float)format->weight : 1;
 }
 
 static void put(const quantize_pass *pass, unsigned char *to, size_t index, float number,

@@ -37,7 +37,7 @@ static size_t rows_of(const smooth_node *node)
 static double weight_error(const estimate *of, size_t reader, const double *factors)
 {
     const smooth_node *node = &of->pass->nodes[of->readers[reader]];
-    const double most = of->pass->format->most;
+    const double most = of->pass->format->weight;
     const size_t rows = rows_of(node);
     const size_t elements = node->count / node->outs / node->ins;
     const double window = (double)elements;

@@ -43,7 +43,8 @@ class Options(ctypes.Structure):
                 ("keep_node_count", ctypes.c_size_t), ("ranges", ctypes.c_void_p),
                 ("block_size", ctypes.c_int32), ("zero_points", ctypes.c_bool),
                 ("rest", ctypes.c_int), ("convert_bindings", ctypes.c_bool),
-                ("bindings", ctypes.c_void_p), ("binding_count", ctypes.c_size_t)]
+                ("bindings", ctypes.c_void_p), ("binding_count", ctypes.c_size_t),
+                ("reduce_range", ctypes.c_bool)]
 
 
 class Summary(ctypes.Structure):

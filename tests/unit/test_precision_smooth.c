@@ -308,6 +308,54 @@ TEST_EACH(channels_lose_less, i, KLN_ARRAY_LENGTH(cases))
     }
 }
 
+/* Weights between -64 and 64, of which each tensor has one; rounding them costs no more than four
+ * times the square error, which is their share and that of what they are multiplied by. */
+static double error_of_seven_bits(size_t index, const kiln_range_table *ranges,
+                                  const float *expected)
+{
+    static float found[MOST];
+    owned_network network = network_of(index);
+    const kln_onnx_model *model = NULL;
+    double sum = 0;
+    const kiln_precision_options how =
+        KILN_PRECISION_OPTIONS(.precision = KILN_PRECISION_INT8, .ranges = ranges,
+                               .reduce_range = true);
+    assert_ok(kiln_network_convert(network, &how, NULL));
+    assert_ok(kln_network_model(network, &model));
+    for (size_t i = 0; i < model->graph.initializer_count; i++) {
+        const kln_onnx_tensor *weights = &model->graph.initializers[i];
+        const signed char *bytes = weights->data.data;
+        int most = 0;
+        for (size_t k = 0; weights->dtype == KILN_DTYPE_INT8 && k < weights->data.size; k++) {
+            most = abs(bytes[k]) > most ? abs(bytes[k]) : most;
+        }
+        assert_int_equal(most, weights->dtype == KILN_DTYPE_INT8 && weights->rank != 0 ? 64 : 0);
+    }
+    const size_t count = run(network, found);
+    for (size_t i = 0; i < count; i++) {
+        sum += pow((double)found[i] - (double)expected[i], 2);
+    }
+    return sum / (double)count;
+}
+
+TEST_EACH(seven_bits_hold_weights, i, KLN_ARRAY_LENGTH(cases))
+{
+    static float expected[MOST];
+    char text[1024];
+    if (cases[i].precision != KILN_PRECISION_INT8) {
+        return;
+    }
+    kiln_network *network = network_of(i);
+    (void)run(network, expected);
+    kiln_network_destroy(network);
+    owned_range_table ranges = calibrate(i, true, cases[i].products);
+    const double eight = error_of(i, ranges, expected, text);
+    const double seven = error_of_seven_bits(i, ranges, expected);
+    if (!(seven > eight && seven < 4 * eight)) {
+        fail_msg("%s: error %g in seven bits, %g in eight", cases[i].name, seven, eight);
+    }
+}
+
 /* What was folded, and the two convolutions of the gate, are told. */
 TEST(reasons_are_told)
 {

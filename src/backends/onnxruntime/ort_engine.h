@@ -55,6 +55,8 @@ typedef struct ort_engine {
                          * stays as it is, and the result keeps its elements */
     bool keeps_biases;  /* beside scales of float16: WeightBiasQuantization rounds biases to whole
                          * multiples of a product of two, which float16 has few digits of */
+    bool keeps_floats;  /* this processor cuts off sums of products of 8 bits, which the library
+                         * makes of what is computed between quantized tensors */
 } ort_engine;
 
 static inline size_t ort_binding_count(const ort_engine *engine)

@@ -140,6 +140,63 @@ static kiln_status find_half_scales(const kln_onnx_graph *graph, bool *found)
     return KILN_OK;
 }
 
+/* --- sums that the processor cuts off --- */
+
+/* Of two products of 255 and such weights the sum is less than 2^15. */
+#define WIDEST 64
+
+static bool is_narrow(void *user, const kln_onnx_tensor *tensor)
+{
+    const signed char *numbers = tensor->data.data;
+    (void)user;
+    for (size_t i = 0; tensor->dtype == KILN_DTYPE_INT8 && numbers != NULL && i < tensor->data.size;
+         i++) {
+        if (numbers[i] > WIDEST || numbers[i] < -WIDEST) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool quantizes(const kln_onnx_node *node)
+{
+    return kln_onnx_node_is(node, "QuantizeLinear");
+}
+
+/* ONNX's products of bytes, and some of the library's own. */
+static bool multiplies_bytes(const kln_onnx_node *node)
+{
+    static const char *const names[] = {"QLinearConv",
+                                        "QLinearMatMul",
+                                        "ConvInteger",
+                                        "MatMulInteger",
+                                        "MatMulIntegerToFloat",
+                                        "DynamicQuantizeMatMul",
+                                        "DynamicQuantizeLSTM",
+                                        "QGemm",
+                                        "QAttention"};
+    bool found = false;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(names) && !found; i++) {
+        found = strcmp(node->op_type, names[i]) == 0;
+    }
+    return found;
+}
+
+/* What stands between QuantizeLinear and DequantizeLinear need not be computed in bytes, and on
+ * such a processor is slower so (docs/onnxruntime.md); nodes of bytes have to be. */
+static void find_cut_sums(ort_engine *engine, const kln_onnx_model *model, const char *name)
+{
+    const kln_onnx_tensor *wide = kln_onnx_visit_tensors(&model->graph, is_narrow, NULL);
+    engine->keeps_floats = wide != NULL && model_has(model, quantizes);
+    if (wide != NULL && model_has(model, multiplies_bytes)) {
+        kln_log(KILN_LOG_WARNING, "onnxruntime",
+                "\"%s\": this processor, x86 without VNNI, cuts off sums of products of 8-bit "
+                "weights like \"%s\": results may be wrong; quantize the model with weights of "
+                "seven bits (reduce_range), or run it on the reference executor",
+                name, wide->name);
+    }
+}
+
 /* --- initializers that are inputs too --- */
 
 static bool can_be_fed(const kln_onnx_type *type)
@@ -179,8 +236,12 @@ static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph
     return KILN_OK;
 }
 
-static kiln_status look(ort_engine *engine, const kln_onnx_model *model, const char *name)
+static kiln_status look(ort_engine *engine, const kln_onnx_model *model,
+                        const kiln_build_options *options, const char *name)
 {
+    if (options->provider != KILN_PROVIDER_CUDA && kln_processor_cuts_sums()) {
+        find_cut_sums(engine, model, name);
+    }
     engine->is_risky = model_has(model, ort_may_end);
     KLN_RETURN_IF_ERROR(find_half_scales(&model->graph, &engine->keeps_biases));
     if (engine->is_risky || model_has(model, expands)) {
@@ -195,7 +256,7 @@ kiln_status ort_guard(ort_engine *engine, const kiln_model *model,
                       const kiln_build_options *options)
 {
     if (model->graph != NULL) {
-        return look(engine, model->graph, kln_model_name(model));
+        return look(engine, model->graph, options, kln_model_name(model));
     }
     kln_onnx_model *read = NULL;
     kiln_status status = kln_model_read(model, &read);
@@ -203,7 +264,7 @@ kiln_status ort_guard(ort_engine *engine, const kiln_model *model,
         /* ONNX Runtime has its own words for it. */
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
-    status = look(engine, read, kln_model_name(model));
+    status = look(engine, read, options, kln_model_name(model));
     if (status == KILN_OK && read->mapping_count > 1 && options->provider != KILN_PROVIDER_CUDA) {
         engine->external = read;
     } else {
