@@ -6,12 +6,12 @@ flags for the same type.
     gpu_layers.py BUILD TRTEXEC FOLDER build|measure MODEL:KIND...
 
 Models, kinds, files in FOLDER and PRECISION_LEVEL are those of gpu_precision.py. `build` builds
-both plans of each case with one timing cache, trtexec's once more after Kiln's, so that both have
-chosen by the same timings. `measure` has trtexec run both plans, captured and without transfers, in
-turns (LAYERS_TURNS, 3): the median of the GPU's time, the best of the turns; and profile both.
-Layers of the two sides that share a node of the model, directly or through others, are compared as
-one group; what belongs to no node, as a reformat, counts with the layer that reads it. Prints
-the groups by what Kiln's layers take more; FOLDER/MODEL.KIND.layers.json has all of them.
+both plans of each case with one timing cache, so that both have chosen by the same timings.
+`measure` has trtexec run both plans, captured and without transfers, in turns (LAYERS_TURNS, 3):
+the median of the GPU's time, the best of the turns; and profile both. Layers of the two sides that
+share a node of the model, directly or through others, are compared as one group; what belongs to no
+node, as a reformat, counts with the layer that reads it. Prints the groups by what Kiln's layers
+take more; FOLDER/MODEL.KIND.layers.json has all of them.
 """
 import json
 import os
@@ -190,7 +190,6 @@ def main():
     for case in cases:
         one = Case(build, trtexec, folder, case)
         if what == "build":
-            one.build_trtexec()
             print(one.build_kiln(), flush=True)
             one.build_trtexec()
         else:
