@@ -113,6 +113,12 @@ typedef struct cli_group {
     size_t base;               /* of the group's part in the settings */
 } cli_group;
 
+/* An option that says nothing without another. */
+typedef struct cli_need {
+    const char *option; /* NULL ends the list */
+    const char *other;
+} cli_need;
+
 typedef struct cli_example {
     const char *line; /* NULL ends the list */
     const char *what;
@@ -125,6 +131,7 @@ typedef struct cli_command {
     const char *description; /* paragraphs, divided by "\n\n"; one that begins with spaces is
                                 printed as it stands */
     const cli_group *groups;
+    const cli_need *needs; /* NULL for none */
     const cli_example *examples;
     size_t size;          /* of its settings, which begin as */
     const void *defaults; /* this (CLI_SETTINGS) */

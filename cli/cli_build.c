@@ -226,6 +226,14 @@ static const cli_group groups[] = {
     {0},
 };
 
+static const cli_need needs[] = {
+    {"rest", "precision"},
+    {"ranges", "precision"},
+    {"strict", "precision"},
+    {"cache-limit", "cache"},
+    {0},
+};
+
 static const cli_example examples[] = {
     {"kiln build a.onnx -o a.plan -b tensorrt -p 'x=1x8:4x8:8x8'", "a plan for batches of 1 to 8"},
     {"kiln build a.onnx -o a.plan -b tensorrt -c 89,120", "for GPUs that are not here"},
@@ -243,6 +251,7 @@ const cli_command cli_command_build = {
         "trtexec loads too; with the other backends, ONNX. An option that the backend or its "
         "version does not have is an error.",
     .groups = groups,
+    .needs = needs,
     .examples = examples,
     CLI_SETTINGS(build_settings, .build = NULL),
     .run = run,

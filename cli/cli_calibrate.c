@@ -53,7 +53,7 @@ static kiln_status calibrate(job *work)
     KLN_RETURN_IF_ERROR(kiln_batch_folder_open(settings->data, &work->folder));
     const kiln_batch_source source = kiln_batch_folder_source(work->folder);
     options.method = (kiln_calibration_method)settings->method;
-    options.percentile = settings->percentile;
+    options.percentile = settings->percentile > 0 ? settings->percentile : options.percentile;
     options.batches = (uint64_t)settings->batches;
     options.batch_size = settings->batch_size;
     options.memory_bytes = (uint64_t)settings->memory << 20;
@@ -109,6 +109,9 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
     job work = {.settings = *(const calibrate_settings *)given, .path = operands[0]};
     if (work.settings.data == NULL || work.settings.output == NULL) {
         return cli_misuse(self, "--%s is needed", work.settings.data == NULL ? "data" : "output");
+    }
+    if (work.settings.percentile > 0 && work.settings.method != KILN_CALIBRATE_PERCENTILE) {
+        return cli_misuse(self, "--percentile goes with --method percentile");
     }
     CLI_FAIL_IF_ERROR(calibrate(&work));
     print(&work);
@@ -182,6 +185,6 @@ const cli_command cli_command_calibrate = {
         "NaN and infinities have no part in a range and are told of.",
     .groups = groups,
     .examples = examples,
-    CLI_SETTINGS(calibrate_settings, .percentile = 99.99, .memory = 1024, .precision = -1),
+    CLI_SETTINGS(calibrate_settings, .memory = 1024, .precision = -1),
     .run = run,
 };

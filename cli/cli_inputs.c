@@ -64,14 +64,14 @@ static const char *array_advice(int descriptor)
 {
     char head[6] = "";
     if (pread(descriptor, head, sizeof head, 0) != (ssize_t)sizeof head) {
-        return "";
+        return NULL;
     }
     return memcmp(head, "\x93NUMPY", 6) == 0
-               ? "; this is an array of NumPy's: give the file a name that ends with .npy"
+               ? ": this is an array of NumPy's: give the file a name that ends with .npy"
            : memcmp(head, "PK\3\4", 4) == 0
-               ? "; this is an archive, like .npz: save each array with numpy.save() and give each "
+               ? ": this is an archive, like .npz: save each array with numpy.save() and give each "
                  "input its own"
-               : "";
+               : NULL;
 }
 
 static cli_exit input_names(const kiln_engine *engine, const char **names, size_t count)
@@ -175,6 +175,13 @@ static cli_exit read_shape(const cli_command *command, const char *text, int64_t
     return CLI_DONE;
 }
 
+static bool knows_shape(const kiln_binding *binding, const char *text, int64_t batch)
+{
+    kiln_shape shape = binding->shape;
+    set_batch(&shape, batch);
+    return text != NULL || (shape.rank >= 0 && kiln_shape_is_static(&shape));
+}
+
 /* The shape that the model fixes or that was given for it. */
 static cli_exit choose_shape(const cli_command *command, const kiln_binding *binding,
                              const char *text, int64_t batch, kiln_shape *shape)
@@ -184,7 +191,7 @@ static cli_exit choose_shape(const cli_command *command, const kiln_binding *bin
     }
     *shape = binding->shape;
     set_batch(shape, batch);
-    if (shape->rank >= 0 && kiln_shape_is_static(shape)) {
+    if (knows_shape(binding, text, batch)) {
         return CLI_DONE;
     }
     char is[256];
@@ -203,10 +210,17 @@ static cli_exit choose_shape(const cli_command *command, const kiln_binding *bin
 
 /* --- data --- */
 
-/* Reads exactly `size` bytes, which must be all there are. */
-static cli_exit read_bytes(const char *path, void *data, size_t size, const char *what)
+static void close_data(const int *descriptor)
 {
-    const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*descriptor >= 0) {
+        (void)close(*descriptor);
+    }
+}
+
+/* A regular file and its size; -1 with the failure said. */
+static int open_data(const char *path, int64_t *size)
+{
+    SCOPED(close_data) int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat facts;
     if (descriptor < 0 || fstat(descriptor, &facts) != 0) {
         if (errno == ENOENT) {
@@ -214,46 +228,62 @@ static cli_exit read_bytes(const char *path, void *data, size_t size, const char
         } else {
             cli_error("\"%s\": it cannot be opened: %s", path, strerror(errno));
         }
-        if (descriptor >= 0) {
-            (void)close(descriptor);
-        }
-        return CLI_FAILED;
+        return -1;
     }
-    cli_exit result = CLI_DONE;
     if (!S_ISREG(facts.st_mode)) {
         cli_error("\"%s\": a file is needed, this is %s", path,
                   S_ISDIR(facts.st_mode) ? "a directory" : "a device, pipe or socket");
-        result = CLI_FAILED;
-    } else if ((uint64_t)facts.st_size != size) {
-        cli_error("\"%s\": it has %lld byte%s, %s takes %zu%s", path, (long long)facts.st_size,
-                  CLI_S(facts.st_size), what, size, array_advice(descriptor));
-        result = CLI_FAILED;
+        return -1;
     }
-    for (size_t done = 0; done < size && result == CLI_DONE;) {
+    const int opened = descriptor;
+    descriptor = -1;
+    *size = facts.st_size;
+    return opened;
+}
+
+static cli_exit read_bytes(int descriptor, const char *path, void *data, size_t size)
+{
+    for (size_t done = 0; done < size;) {
         const ssize_t got = read(descriptor, (char *)data + done, size - done);
         if (got <= 0 && !(got < 0 && errno == EINTR)) {
             cli_error("\"%s\": reading failed at byte %zu: %s", path, done,
                       got < 0 ? strerror(errno) : "the file ended");
-            result = CLI_FAILED;
+            return CLI_FAILED;
         }
         done += got > 0 ? (size_t)got : 0;
     }
-    (void)close(descriptor);
-    return result;
+    return CLI_DONE;
 }
 
-static cli_exit bind_raw(kiln_context *context, const kiln_binding *binding,
-                         const kiln_shape *shape, const char *path)
+/* A file that cannot be what is meant is told before a shape is asked for. */
+static cli_exit bind_raw(const cli_command *command, kiln_context *context,
+                         const kiln_binding *binding, const char *shape_text, int64_t batch,
+                         const char *path)
 {
     kiln_tensor tensor;
-    char what[400];
+    kiln_shape shape;
     char dims[256];
-    CLI_FAIL_IF_ERROR(kiln_context_reshape(context, binding->name, shape));
+    int64_t size = 0;
+    SCOPED(close_data) int descriptor = open_data(path, &size);
+    if (descriptor < 0) {
+        return CLI_FAILED;
+    }
+    const char *advice = array_advice(descriptor);
+    if (advice != NULL && !knows_shape(binding, shape_text, batch)) {
+        cli_error("\"%s\"%s", path, advice);
+        return CLI_FAILED;
+    }
+    CLI_RETURN_UNLESS_DONE(choose_shape(command, binding, shape_text, batch, &shape));
+    CLI_FAIL_IF_ERROR(kiln_context_reshape(context, binding->name, &shape));
     CLI_FAIL_IF_ERROR(cli_tensor_of(context, binding, &tensor));
-    (void)kiln_shape_format(shape, dims, sizeof dims);
-    (void)snprintf(what, sizeof what, "input \"%.60s\" (%s %s)", binding->name,
-                   kiln_dtype_name(binding->dtype), dims);
-    return read_bytes(path, tensor.data, tensor.bytes, what);
+    if ((uint64_t)size != tensor.bytes) {
+        (void)kiln_shape_format(&shape, dims, sizeof dims);
+        cli_error("\"%s\": it has %lld byte%s, input \"%.60s\" (%s %s) takes %zu%s", path,
+                  (long long)size, CLI_S(size), binding->name, kiln_dtype_name(binding->dtype),
+                  dims, tensor.bytes, advice != NULL ? advice : "");
+        return CLI_FAILED;
+    }
+    return read_bytes(descriptor, path, tensor.data, tensor.bytes);
 }
 
 static cli_exit bind_npy(kiln_context *context, const kiln_binding *binding, const char *shape_text,
@@ -318,19 +348,20 @@ static cli_exit bind_one(const cli_command *command, kiln_context *context,
     if (!is_filled && cli_ends_with(data, ".npy")) {
         return bind_npy(context, binding, shape_text, data, loaded);
     }
-    kiln_shape shape;
-    CLI_RETURN_UNLESS_DONE(choose_shape(command, binding, shape_text, settings->batch, &shape));
-    if (binding->dtype == KILN_DTYPE_STRING && !is_filled) {
-        return bind_text(command, context, binding, &shape, data);
-    }
-    if (!is_filled && is_text(data)) {
+    const bool is_string = binding->dtype == KILN_DTYPE_STRING;
+    if (!is_filled && !is_string && is_text(data)) {
         return cli_misuse(command,
                           "--input: \"%.80s\" is for inputs of strings, input \"%.200s\" is of "
                           "type %s; a file of that name is ./%.80s",
                           data, binding->name, kiln_dtype_name(binding->dtype), data);
     }
+    if (!is_filled && !is_string) {
+        return bind_raw(command, context, binding, shape_text, settings->batch, data);
+    }
+    kiln_shape shape;
+    CLI_RETURN_UNLESS_DONE(choose_shape(command, binding, shape_text, settings->batch, &shape));
     return is_filled ? cli_filling_bind(command, context, binding, &shape, &how, settings->seed)
-                     : bind_raw(context, binding, &shape, data);
+                     : bind_text(command, context, binding, &shape, data);
 }
 
 cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *settings,

@@ -55,6 +55,20 @@ kiln_build_options cli_model_build(const cli_model_settings *settings)
     return options;
 }
 
+cli_exit cli_model_cache(const cli_command *command, const cli_model_settings *settings,
+                         kiln_build_options *options)
+{
+    if (settings->no_cache && options->cache != NULL) {
+        return cli_misuse(command, "--cache and --no-cache exclude each other");
+    }
+    /* The program is its user's, and keeps what a library keeps only when it is asked to. A plan
+     * does not say which library of plugins it needs. */
+    options->cache = settings->no_cache || options->plugin_count > 0 ? NULL
+                     : options->cache != NULL                        ? options->cache
+                                                                     : "default";
+    return CLI_DONE;
+}
+
 /* Only a backend that wants profiles is worth reading the model before. */
 static bool wants_hints(const cli_input_settings *shapes, const kiln_build_options *options)
 {
@@ -134,12 +148,8 @@ cli_exit cli_loading_begin(const cli_command *command, const char *path, kiln_ne
 {
     *loading = (cli_loading){.options = cli_model_build(settings)};
     kiln_build_options *options = &loading->options;
-    /* The program is its user's, and keeps what a library keeps only when it is asked to. A plan
-     * does not say which library of plugins it needs. */
-    options->cache = settings->no_cache || options->plugin_count > 0 ? NULL
-                     : options->cache != NULL                        ? options->cache
-                                                                     : "default";
     options->issues = &loading->issues;
+    CLI_RETURN_UNLESS_DONE(cli_model_cache(command, settings, options));
     CLI_RETURN_UNLESS_DONE(load_plugins(options));
     return wants_hints(settings->shapes, options)
                ? take_hints(command, path, network, settings->shapes, loading)

@@ -22,6 +22,10 @@ extern const cli_option cli_model_options[];
 /* What a build is told. */
 kiln_build_options cli_model_build(const cli_model_settings *settings);
 
+/* Which cache it uses. MISUSED where two options contradict each other. */
+cli_exit cli_model_cache(const cli_command *command, const cli_model_settings *settings,
+                         kiln_build_options *options);
+
 /* One call of the library that loads or builds. */
 typedef struct cli_loading {
     kiln_build_options options;

@@ -18,7 +18,10 @@ typedef struct reading {
     int verbosity;
     bool wants_help;
     bool wants_quiet;
-    const void *seen[OPTION_LIMIT]; /* what was given a value, by where it goes */
+    struct {
+        const char *name;
+        const void *place; /* where its value goes */
+    } seen[OPTION_LIMIT];  /* what was given */
     size_t seen_count;
 } reading;
 
@@ -79,25 +82,27 @@ static cli_exit misuse_unknown(const cli_command *command, const char *argument)
     return cli_misuse(command, "there is no option %.80s", argument);
 }
 
-/* Whether an option has one value, and had it before. */
-static bool is_repeated(reading *state, const cli_option *option, const void *field)
+static bool has_one_value(const cli_option *option)
 {
     kiln_build_option row = {.struct_size = sizeof row};
-    bool is_one = option->value != NULL && option->kind != CLI_LIST;
-    if (option->kind == CLI_BUILD) {
-        field = option->help; /* rows have no field each */
-        is_one = is_one && cli_row_find(option->name, &row) && row.kind < KILN_OPTION_INTEGERS;
-    }
-    if (!is_one) {
-        return false;
-    }
+    return option->value != NULL && option->kind != CLI_LIST &&
+           (option->kind != CLI_BUILD ||
+            (cli_row_find(option->name, &row) && row.kind < KILN_OPTION_INTEGERS));
+}
+
+/* Notes that an option was given; whether it has one value, and had it before. */
+static bool is_repeated(reading *state, const cli_option *option, const void *field)
+{
+    /* Rows have no field each. */
+    const void *place = option->kind == CLI_BUILD ? option->help : field;
     for (size_t i = 0; i < state->seen_count; i++) {
-        if (state->seen[i] == field) {
-            return true;
+        if (state->seen[i].place == place) {
+            return has_one_value(option);
         }
     }
     if (state->seen_count < OPTION_LIMIT) {
-        state->seen[state->seen_count++] = field;
+        state->seen[state->seen_count].name = option->name;
+        state->seen[state->seen_count++].place = place;
     }
     return false;
 }
@@ -226,6 +231,29 @@ static cli_exit check_outputs(const reading *state, const char *const *operands)
     return CLI_DONE;
 }
 
+static bool is_given(const reading *state, const char *name)
+{
+    for (size_t i = 0; i < state->seen_count; i++) {
+        if (strcmp(state->seen[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What would be passed over in silence. */
+static cli_exit check_needs(const reading *state)
+{
+    const cli_need *need = state->command->needs;
+    for (; need != NULL && need->option != NULL; need++) {
+        if (is_given(state, need->option) && !is_given(state, need->other)) {
+            return cli_misuse(state->command, "--%s goes with --%s, which is not given",
+                              need->option, need->other);
+        }
+    }
+    return CLI_DONE;
+}
+
 static bool wants_json(const reading *state)
 {
     const cli_group *group = NULL;
@@ -260,6 +288,7 @@ static cli_exit run(reading *state, int count, char **arguments, const char **op
     if (result != CLI_DONE || state->wants_help) {
         return result;
     }
+    CLI_RETURN_UNLESS_DONE(check_needs(state));
     CLI_RETURN_UNLESS_DONE(check_outputs(state, operands));
     cli_log_begin(state->verbosity);
     if (state->wants_quiet) {

@@ -451,6 +451,11 @@ static const cli_group groups[] = {
     {0},
 };
 
+static const cli_need needs[] = {
+    {"method", "calibration"},
+    {0},
+};
+
 static const cli_example examples[] = {
     {"kiln quantize a.onnx -o a.fp16.onnx -p fp16", "in half precision"},
     {"kiln quantize a.onnx -o b.onnx -p int8 -c batches --target 30 --report b.html",
@@ -472,6 +477,7 @@ const cli_command cli_command_quantize = {
         "their names and types. Nodes that the type would spoil stay as they are: their operator "
         "does not take it, they count positions, or they sum squares.",
     .groups = groups,
+    .needs = needs,
     .examples = examples,
     CLI_SETTINGS(quantize_settings, .precision = -1, .rest = -1, .method = KILN_CALIBRATE_MSE,
                  .target = -1),

@@ -181,6 +181,12 @@ static const cli_group groups[] = {
     {0},
 };
 
+static const cli_need needs[] = {
+    {"atol", "check"},
+    {"rtol", "check"},
+    {0},
+};
+
 static const cli_example examples[] = {
     {"kiln refit net.plan new.safetensors -o net.plan --check sample --rtol 1e-3",
      "new weights, if what they give is near what is expected"},
@@ -197,6 +203,7 @@ const cli_command cli_command_refit = {
         "file, by those of the same names in WEIGHTS, a .safetensors or ONNX file, and saves it. "
         "Where a check fails, nothing is written.",
     .groups = groups,
+    .needs = needs,
     .examples = examples,
     CLI_SETTINGS(refit_settings, .output = NULL),
     .run = run,

@@ -33,6 +33,28 @@ typedef struct job {
 
 /* --- running --- */
 
+/* Before a run that may take long, and before --output writes there. */
+static cli_exit look_at_expected(const cli_command *self, const run_settings *settings)
+{
+    struct stat expected;
+    struct stat written;
+    if (settings->compare == NULL) {
+        return CLI_DONE;
+    }
+    const bool is_there = stat(settings->compare, &expected) == 0;
+    if (!is_there || !S_ISDIR(expected.st_mode)) {
+        cli_error("--compare: the folder \"%s\" cannot be read: %s", settings->compare,
+                  strerror(is_there ? ENOTDIR : errno));
+        return CLI_FAILED;
+    }
+    return settings->output != NULL && stat(settings->output, &written) == 0 &&
+                   written.st_dev == expected.st_dev && written.st_ino == expected.st_ino
+               ? cli_misuse(self,
+                            "--output and --compare are the same folder: the outputs would be "
+                            "compared with themselves")
+               : CLI_DONE;
+}
+
 static cli_exit run_all(job *work)
 {
     const size_t runs = (size_t)work->settings.runs;
@@ -274,6 +296,7 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
     SCOPED(finish) job work = {.settings = *(const run_settings *)given, .path = operands[0]};
     run_settings *settings = &work.settings;
     settings->model.shapes = &settings->inputs;
+    CLI_RETURN_UNLESS_DONE(look_at_expected(self, settings));
     CLI_RETURN_UNLESS_DONE(cli_model_open(self, work.path, &settings->model, &work.engine));
     CLI_RETURN_UNLESS_DONE(cli_model_context(&settings->model, work.engine, &work.context));
     CLI_RETURN_UNLESS_DONE(
@@ -313,6 +336,12 @@ static const cli_group groups[] = {
     {0},
 };
 
+static const cli_need needs[] = {
+    {"atol", "compare"},
+    {"rtol", "compare"},
+    {0},
+};
+
 static const cli_example examples[] = {
     {"kiln run model.onnx", "random inputs, and what came out"},
     {"kiln run model.onnx -i image=cat.npy -o results", "an input of one's own, outputs kept"},
@@ -334,6 +363,7 @@ const cli_command cli_command_run = {
         "to 255 (int8: to 127, int4: to 7, uint4: to 15) for integers, 0 and 1 for bool. Random "
         "strings have 1 to 4 digits.",
     .groups = groups,
+    .needs = needs,
     .examples = examples,
     CLI_SETTINGS(run_settings, .runs = 1),
     .run = run,

@@ -182,7 +182,7 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
     serve_settings *settings = given;
     serve_options *server = &settings->server;
     kiln_build_options build = cli_model_build(&settings->model);
-    build.cache = settings->model.no_cache ? NULL : build.cache != NULL ? build.cache : "default";
+    CLI_RETURN_UNLESS_DONE(cli_model_cache(self, &settings->model, &build));
     server->places = operands;
     while (operands[server->place_count] != NULL) {
         server->place_count++;
@@ -200,9 +200,7 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
     if (server->load_count != 0 && server->poll_seconds > 0) {
         return cli_misuse(self, "--poll loads every model; --load says which are loaded");
     }
-    return (server->tls_key == NULL) != (server->tls_certificate == NULL)
-               ? cli_misuse(self, "--tls-key and --tls-certificate belong together")
-               : serve_models_of(settings);
+    return serve_models_of(settings);
 }
 
 #define SERVER(member) offsetof(serve_settings, server.member)
@@ -300,6 +298,12 @@ static const cli_group groups[] = {
     {0},
 };
 
+static const cli_need needs[] = {
+    {"tls-certificate", "tls-key"},
+    {"tls-key", "tls-certificate"},
+    {0},
+};
+
 static const cli_example examples[] = {
     {"kiln serve model.onnx", "one model, on http://127.0.0.1:8000/v2/models/model"},
     {"kiln serve models --host 0.0.0.0 --tokens tokens.txt",
@@ -322,6 +326,7 @@ const cli_command cli_command_serve = {
         "models are ready. SIGTERM and SIGINT end the server once what is under way is answered, "
         "another SIGINT at once.",
     .groups = groups,
+    .needs = needs,
     .examples = examples,
     CLI_SETTINGS(serve_settings, .body = 64, .bodies = 1024,
                  .server = {.host = "127.0.0.1",

@@ -39,6 +39,8 @@ static const term advice[] = {
     {"kiln_precision_options.bindings", "--scale and --stored"},
     {"kiln_precision_options.reduce_range", "--reduce-range"},
     {"kiln_precision_options.zero_points", "--zero-points"},
+    {"kiln_precision_options.block_size", "--block"},
+    {"kiln_precision_options.rest", "--rest"},
     {"kiln_context_reshape", "--shape"},
     {"kiln_context_bind", "--input"},
     {"shape_hints", "--shape"},

@@ -124,7 +124,7 @@ static char *read_pem(const char *path, serve_problem *problem)
     char *text = serve_file_read(path, path, LARGEST_PEM, &size, problem);
     if (text != NULL && size == 0) {
         free(text);
-        (void)serve_refuse(problem, 400, "%.300s cannot be read: it is empty", path);
+        (void)serve_refuse(problem, 400, "\"%.300s\" cannot be read: it is empty", path);
         return NULL;
     }
     return text;

@@ -20,7 +20,7 @@ char *serve_file_read(const char *path, const char *what, size_t limit, size_t *
         const bool larger = text != NULL && ferror(file) == 0;
         (void)(file != NULL && text == NULL
                    ? serve_no_memory(problem)
-                   : serve_refuse(problem, 400, "%.300s cannot be read: %s", what,
+                   : serve_refuse(problem, 400, "\"%.300s\" cannot be read: %s", what,
                                   larger         ? "it is too large"
                                   : path == NULL ? "it is not there"
                                                  : strerror(errno)));

@@ -19,11 +19,11 @@ bool serve_tokens_read(const char *path, serve_tokens *tokens, serve_problem *pr
     FILE *file = fopen(path, "re");
     char line[LONGEST_TOKEN + 2];
     bool read = file != NULL ||
-                serve_refuse(problem, 400, "%.300s cannot be read: %s", path, strerror(errno));
+                serve_refuse(problem, 400, "\"%.300s\" cannot be read: %s", path, strerror(errno));
     while (read && fgets(line, sizeof line, file) != NULL) {
         const size_t length = strcspn(line, "\r\n");
         if (line[length] == '\0' && length > LONGEST_TOKEN) {
-            read = serve_refuse(problem, 400, "%.300s: a token has more than %d bytes", path,
+            read = serve_refuse(problem, 400, "\"%.300s\": a token has more than %d bytes", path,
                                 LONGEST_TOKEN);
         }
         line[length] = '\0';
@@ -39,11 +39,15 @@ bool serve_tokens_read(const char *path, serve_tokens *tokens, serve_problem *pr
             tokens->items[tokens->count++] = copy;
         }
     }
+    if (read && ferror(file) != 0) {
+        read = serve_refuse(problem, 400, "\"%.300s\" cannot be read: %s", path, strerror(errno));
+    }
     if (file != NULL) {
         (void)fclose(file);
     }
-    return read && (tokens->count != 0 ||
-                    serve_refuse(problem, 400, "%.300s holds no token: one on each line", path));
+    return read &&
+           (tokens->count != 0 ||
+            serve_refuse(problem, 400, "\"%.300s\" holds no token: one on each line", path));
 }
 
 void serve_tokens_finish(serve_tokens *tokens)

@@ -14,7 +14,7 @@ bool serve_open_log(serve *server, serve_problem *problem)
         server->log = strcmp(path, "-") == 0 ? stdout : fopen(path, "ae");
     }
     return path == NULL || server->log != NULL ||
-           serve_refuse(problem, 400, "%.300s cannot be written: %s", path, strerror(errno));
+           serve_refuse(problem, 400, "\"%.300s\" cannot be written: %s", path, strerror(errno));
 }
 
 void serve_close_log(serve *server)

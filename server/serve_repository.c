@@ -215,8 +215,8 @@ static bool walk_folder(struct serve *server, const char *root, serve_problem *p
     struct dirent **entries = NULL;
     const int count = scandir(root, &entries, NULL, alphasort);
     server->models.blind |= count < 0 && errno == ENOMEM;
-    bool walked = count >= 0 ||
-                  serve_refuse(problem, 503, "%.400s cannot be read: %s", root, strerror(errno));
+    bool walked = count >= 0 || serve_refuse(problem, 503, "\"%.400s\" cannot be read: %s", root,
+                                             strerror(errno));
     for (int i = 0; i < count; i++) {
         walked = walk_entry(&at, root, entries[i]->d_name) && walked;
         free(entries[i]);
@@ -231,7 +231,8 @@ bool serve_repository_walk(struct serve *server, const char *place, serve_proble
     SCOPED_HEAP char *real = realpath(place, NULL);
     if (real == NULL || stat(real, &found) != 0) {
         server->models.blind |= errno == ENOMEM;
-        return serve_refuse(problem, 404, "%.400s cannot be opened: %s", place, strerror(errno));
+        return serve_refuse(problem, 404, "\"%.400s\" cannot be opened: %s", place,
+                            strerror(errno));
     }
     if ((found.st_mode & S_IFMT) == S_IFDIR) {
         return walk_folder(server, real, problem);

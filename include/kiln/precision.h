@@ -129,8 +129,8 @@ typedef struct kiln_precision_summary {
     /* Of a build whose backend tells what its layers compute in: nodes that do in the type that
      * they have here, and nodes that do not. What a layer absorbed without a trace is neither. */
     size_t achieved_count, missed_count;
-    /* Of convolutions and products, for one run at the sizes that are known, one that is not
-     * counting as 32; and those of nodes in the precision that was asked for. */
+    /* Of convolutions, products and recurrent layers, for one run at the sizes that are known, one
+     * that is not counting as 32; and those of nodes in the precision that was asked for. */
     uint64_t multiplications, converted_multiplications;
 } kiln_precision_summary;
 

@@ -38,11 +38,15 @@ kiln_status kln_engine_convert(const kiln_model *model, const kiln_build_options
     *converted = NULL;
     *report = NULL;
     if (options->precision == KILN_PRECISION_DEFAULT) {
-        return options->precision_strict
-                   ? kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                              "kiln_build_options: \"precision_strict\" is set without a "
-                              "\"precision\" to be strict about")
-                   : KILN_OK;
+        const char *useless = options->precision_strict ? "precision_strict"
+                              : options->precision_rest != KILN_PRECISION_DEFAULT ? "precision_rest"
+                              : options->ranges != NULL                           ? "ranges"
+                                                                                  : NULL;
+        return useless == NULL
+                   ? KILN_OK
+                   : kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                              "kiln_build_options: %s: it goes with precision, which is not set",
+                              useless);
     }
     how.precision = options->precision;
     how.rest = options->precision_rest;

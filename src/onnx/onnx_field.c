@@ -38,9 +38,13 @@ const char *kln_onnx_field_name(const kln_layout *layout, uint32_t number)
 kiln_status kln_onnx_fail_field(const kln_onnx_reader *reader, const kln_layout *layout,
                                 const kln_wire_field *field, const char *wrong)
 {
-    KLN_RETURN_IF(field->number == 0, KILN_ERROR_MALFORMED, "byte %zu, in %s: %s",
-                  kln_onnx_byte(reader, field->start), layout->name, wrong);
-    return kln_fail(KILN_ERROR_MALFORMED, "byte %zu, %s.%s (field %u): %s",
+    static const char advice[] =
+        "the file was cut short or is damaged, copy or export it again; or "
+        "it is no ONNX model";
+    KLN_RETURN_IF(field->number == 0, KILN_ERROR_MALFORMED, "byte %zu, in %s: %s: %s",
+                  kln_onnx_byte(reader, field->start), layout->name, wrong, advice);
+    return kln_fail(KILN_ERROR_MALFORMED, "byte %zu, %s.%s (field %u): %s: %s",
                     kln_onnx_byte(reader, field->start), layout->name,
-                    kln_onnx_field_name(layout, field->number), (unsigned)field->number, wrong);
+                    kln_onnx_field_name(layout, field->number), (unsigned)field->number, wrong,
+                    advice);
 }

@@ -45,9 +45,7 @@ static const char *take_bytes(kln_wire *wire, kiln_span *bytes)
         return "its length is cut off or has more than 64 bits";
     }
     if (size > (uint64_t)(wire->end - wire->at)) {
-        return "it is longer than the message around it: the file was cut short or is damaged; "
-               "copy "
-               "or export it again";
+        return "it is longer than the message around it";
     }
     *bytes = (kiln_span){wire->at, (size_t)size};
     wire->at += size;

@@ -21,13 +21,28 @@ static uint64_t elements(const kln_value *value, size_t from)
     return count;
 }
 
+/* Each row of each step goes through the weights of the input and of the state. */
+static uint64_t of_recurrent(const kln_onnx_node *node, const kln_graph_inference *known)
+{
+    const kln_value *all[3];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(all); i++) {
+        all[i] = i < node->input_count ? kln_inference_find(known, node->inputs[i]) : NULL;
+        if (all[i] == NULL || !all[i]->has_shape || all[i]->rank != 3) {
+            return 0;
+        }
+    }
+    return size_at(all[0], 0) * size_at(all[0], 1) * (elements(all[1], 0) + elements(all[2], 0));
+}
+
 uint64_t kln_precision_multiplications(const kln_onnx_node *node, const kln_graph_inference *known)
 {
     const bool is_conv = kln_onnx_node_is(node, "Conv");
     const bool is_across = kln_onnx_node_is(node, "ConvTranspose");
     if (known == NULL || node->input_count < 2 || node->output_count == 0 ||
         (!is_conv && !is_across && !KLN_ONNX_NODE_IS_ANY(node, "MatMul", "Gemm"))) {
-        return 0;
+        return known != NULL && KLN_ONNX_NODE_IS_ANY(node, "LSTM", "GRU", "RNN")
+                   ? of_recurrent(node, known)
+                   : 0;
     }
     const kln_value *left = kln_inference_find(known, node->inputs[0]);
     const kln_value *right = kln_inference_find(known, node->inputs[1]);

@@ -39,9 +39,9 @@ static kiln_status check_options(const kiln_precision_options *options)
     if (options->rest != KILN_PRECISION_DEFAULT &&
         (!is_half(options->rest) || is_half(options->precision))) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_precision_options: rest is %d; 0, or beside int8, fp8 and int4 also "
-                        "1 (fp16) or 2 (bf16) is needed",
-                        (int)options->rest);
+                        "kiln_precision_options.rest goes with int8, fp8 and int4, and is fp16 (1) "
+                        "or bf16 (2): it is %d, and the precision %d",
+                        (int)options->rest, (int)options->precision);
     }
     if (options->block_size != 0 && options->block_size != 16 && options->block_size != 32 &&
         options->block_size != 64 && options->block_size != 128) {
@@ -49,14 +49,14 @@ static kiln_status check_options(const kiln_precision_options *options)
                         "kiln_precision_options: block_size is %d; 16, 32, 64 or 128 is needed",
                         (int)options->block_size);
     }
-    if (options->zero_points && options->precision != KILN_PRECISION_INT4) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_precision_options.zero_points is for int4 weights alone");
-    }
-    if (options->reduce_range && options->precision != KILN_PRECISION_INT8) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_precision_options.reduce_range is for int8 alone");
-    }
+    const bool has_blocks = options->precision == KILN_PRECISION_INT4;
+    KLN_RETURN_IF(options->zero_points && !has_blocks, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_precision_options.zero_points is for int4 weights alone");
+    KLN_RETURN_IF(options->block_size != 0 && !has_blocks, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_precision_options.block_size is for int4 weights alone");
+    KLN_RETURN_IF(options->reduce_range && options->precision != KILN_PRECISION_INT8,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_precision_options.reduce_range is for int8 alone");
     return KILN_OK;
 }
 

@@ -10,6 +10,10 @@ static kiln_status tell_of_range(const quantize_pass *pass, const char *name)
                   "nothing can be quantized: all %llu numbers of tensor \"%s\" that were seen are "
                   "NaN or infinite; look at the batches, and at the network in front of it",
                   (unsigned long long)odd, name);
+    KLN_RETURN_IF(seen != NULL, KILN_ERROR_UNSUPPORTED,
+                  "nothing can be quantized: tensor \"%s\" is 0 in all that was seen, and so are "
+                  "those like it; give batches in which it is not",
+                  name);
     return kln_fail(KILN_ERROR_UNSUPPORTED,
                     "nothing can be quantized: the range of tensor \"%s\" and of those like it is "
                     "not known; give a table of ranges (kiln_calibrate)",

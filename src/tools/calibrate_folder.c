@@ -53,6 +53,8 @@ static kiln_status list(kiln_batch_folder *folder, const char *path)
         if (why == ENOTDIR && is_batch(path)) {
             return add(folder, "", path);
         }
+        KLN_RETURN_IF(why == ENOTDIR, KILN_ERROR_INVALID_ARGUMENT,
+                      "\"%s\" is neither a folder of batches nor a .npy or .npz file", path);
         return kln_fail(why == ENOENT ? KILN_ERROR_NOT_FOUND : KILN_ERROR_IO,
                         "the folder \"%s\" cannot be read: %s", path, strerror(why));
     }

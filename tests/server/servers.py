@@ -152,7 +152,7 @@ def test_tls(folder):
         assert b"200" not in server.raw(b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n", timeout=5)
     fails(KILN, [os.path.join(folder, "types.onnx"), "--tls-key", certificate,
                  "--tls-certificate", key], "PEM")
-    fails(KILN, [os.path.join(folder, "types.onnx"), *pair[:2]], "belong together", codes=(2,))
+    fails(KILN, [os.path.join(folder, "types.onnx"), *pair[:2]], "which is not given", codes=(2,))
 
 
 def main():

@@ -70,4 +70,8 @@ TEST(zero_points_are_nearer)
         KILN_PRECISION_OPTIONS(.precision = KILN_PRECISION_FP8, .reduce_range = true);
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kln_precision_convert(m.model, &no_bytes, NULL),
                  "kiln_precision_options.reduce_range");
+    const kiln_precision_options blocks =
+        KILN_PRECISION_OPTIONS(.precision = KILN_PRECISION_FP16, .block_size = 32);
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kln_precision_convert(m.model, &blocks, NULL),
+                 "kiln_precision_options.block_size");
 }

@@ -127,7 +127,14 @@ STAND_IN_TEST(who_is_not_told_is_strict_or_not, "an engine that is built without
     assert_fails(KILN_ERROR_UNSUPPORTED, try_build(&options, &none), "\"detailed\"");
     assert_null(none);
     options.precision = KILN_PRECISION_DEFAULT;
-    assert_fails(KILN_ERROR_INVALID_ARGUMENT, try_build(&options, &none), "precision_strict");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, try_build(&options, &none),
+                 "precision_strict: it goes with precision");
+    options = KILN_BUILD_OPTIONS(.backend = "reference", .precision_rest = KILN_PRECISION_FP16);
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, try_build(&options, &none),
+                 "precision_rest: it goes with precision");
+    options = KILN_BUILD_OPTIONS(.backend = "reference", .ranges = "ranges.json");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, try_build(&options, &none),
+                 "ranges: it goes with precision");
     options = KILN_BUILD_OPTIONS(.backend = "reference", .precision = KILN_PRECISION_FP16);
     owned_engine other = NULL;
     assert_ok(try_build(&options, &other));

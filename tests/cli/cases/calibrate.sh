@@ -30,3 +30,5 @@ run m.onnx -d wrong.npz -o n.cache
 run one.onnx -d e -o n.cache --tensor q
 run one.onnx -o n.cache
 run one.onnx -d e -o n.cache -m best
+run one.onnx -d one.onnx -o n.cache
+run one.onnx -d e -o n.cache --percentile 90

@@ -22,3 +22,10 @@ try large.onnx -i 1e300
 try text.onnx -i 1
 try types.onnx -i in_uint8=256
 try types.onnx -i in_bool=2
+# A file that cannot be it is told before a shape is asked for.
+echo text > some.raw
+for file in absent.raw . some.raw; do
+    try open.onnx -i "$file"
+done
+"$python" -c 'import numpy; numpy.savez("arrays.npz", x=numpy.zeros(3))'
+try open.onnx -i arrays.npz

@@ -39,3 +39,22 @@ try build add.onnx --minShapes=x:1x3
 try build add.onnx --fp16
 try run add.onnx --val-range [0,1]
 try bench --loadEngine=x.plan
+# What would be passed over in silence.
+mkdir -p kept
+try run add.onnx --atol 1
+try run add.onnx -o kept -c ./kept
+try run add.onnx -o new -c new
+try run add.onnx -c ""
+try run add.onnx --cache kept --no-cache
+try serve add.onnx --cache kept --no-cache
+try refit add.onnx add.onnx -o new.onnx --rtol 1
+try build add.onnx -o new.onnx --rest fp16
+try build add.onnx -o new.onnx --ranges absent.json
+try build add.onnx -o new.onnx --strict
+try build add.onnx -o new.onnx --cache-limit 5
+try quantize add.onnx -o new.onnx -p fp16 --method mse
+try quantize add.onnx -o new.onnx -p fp16 --block 32
+try quantize add.onnx -o new.onnx -p fp16 --rest bf16
+try calibrate add.onnx -d kept -o new.json --percentile 99
+try serve add.onnx --tls-key kept
+echo new* >&2

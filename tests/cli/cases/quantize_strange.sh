@@ -67,6 +67,23 @@ done
 kiln quantize functions.onnx -o new.onnx -p int8 -c usual --nodes | grep " MatMul "
 kiln calibrate functions.onnx -d usual -o ranges.json | cut -d' ' -f2-6
 kiln quantize functions.onnx -o new.onnx -p int8 -r ranges.json --nodes | grep " MatMul "
+# A recurrent layer counts as what it multiplies, and zeros alone are no range.
+"$python" - << 'PY'
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper, save
+def constant(name, *shape):
+    return numpy_helper.from_array(np.zeros(shape, np.float32), name)
+node, info = helper.make_node, helper.make_tensor_value_info
+graph = helper.make_graph(
+    [node("GRU", ["x", "w", "r"], ["", "h"], hidden_size=8), node("MatMul", ["h", "v"], ["y"])],
+    "g", [info("x", TensorProto.FLOAT, [4, 1, 16])], [info("y", TensorProto.FLOAT, [1, 1, 16])],
+    [constant("w", 1, 24, 16), constant("r", 1, 24, 8), constant("v", 8, 16)])
+save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]),
+     "gru.onnx")
+np.save("zeros.npy", np.zeros((4, 1, 16), np.float32))
+PY
+kiln quantize gru.onnx -o new.onnx -p int4 | grep arithmetic
+kiln quantize gru.onnx -o new.onnx -p int8 -c zeros.npy
 # What was seen is no range, and half types are not quantized.
 kiln quantize product.onnx -o new.onnx -p int8 -c none
 kiln quantize product.onnx -o half.onnx -p fp16 --bindings | grep -c fp16
