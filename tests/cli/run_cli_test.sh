@@ -23,7 +23,8 @@ scratch=$3/$name
 
 rm -rf "$scratch"
 mkdir -p "$scratch/work"
-cd "$scratch/work" || exit 1
+# As kiln itself names it, where the checkout was reached by a link.
+cd -P "$scratch/work" || exit 1
 
 # What the scripts may use.
 kiln() {

@@ -17,7 +17,7 @@ import tempfile
 import urllib.request
 import zipfile
 
-KILN, MODELS, DEPS = (os.path.abspath(path) for path in sys.argv[1:4])
+KILN, MODELS, DEPS = (os.path.realpath(path) for path in sys.argv[1:4])
 # ONNX Runtime is silent where it believes that it is tested.
 QUIET = ("CI", "TF_BUILD", "GITHUB_ACTIONS", "GITLAB_CI", "CIRCLECI", "TRAVIS", "JENKINS_URL",
          "CODEBUILD_BUILD_ID", "BUILDKITE", "TEAMCITY_VERSION", "APPVEYOR",
@@ -80,7 +80,7 @@ def known_commands():
 def is_given(path, folder, home):
     """Whether the test or its caller named the place: the working folder and the libraries."""
     real = os.path.realpath(path)
-    places = [folder, os.path.realpath(DEPS), DEPS, os.path.dirname(os.path.dirname(KILN))]
+    places = [folder, DEPS, os.path.dirname(os.path.dirname(KILN))]
     return any(real == place or real.startswith(place + "/") for place in places) and \
         not real.startswith(home + "/")
 
