@@ -5,5 +5,6 @@
 
 const char *kln_getenv(const char *name)
 {
-    return secure_getenv(name);
+    const char *value = secure_getenv(name);
+    return value != NULL && value[0] != '\0' ? value : NULL;
 }

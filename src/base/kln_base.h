@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The floor of the house: failing with a sentence, logging, memory, text, names, files. It brings
- * what nearly every file needs of C; who includes it, or what includes it, does not name that
- * again.
+/* What every module stands on: failing with a sentence, logging, memory, text, names, files. It
+ * brings what nearly every file needs of C; who includes it, or what includes it, does not name
+ * that again.
  */
 #ifndef KLN_BASE_H
 #define KLN_BASE_H
@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #include <kiln/log.h>
 #include <kiln/memory.h>
@@ -55,7 +56,7 @@
 void kln_log(kiln_log_level level, const char *component, const char *format, ...) KLN_PRINTF(3, 4);
 bool kln_log_wants(kiln_log_level level);
 
-/* --- memory (memory_heap.c) --- */
+/* --- memory (heap.c) --- */
 
 /* Memory from the replaceable allocator, aligned to 16, or NULL; a size of 0 gives a valid pointer.
  */
@@ -104,6 +105,11 @@ static inline void kln_unlock_at(pthread_mutex_t *const *mutex)
 {
     (void)pthread_mutex_unlock(*mutex);
 }
+
+/* To the end of the scope: this thread's sentence is then what it is here, whatever fails. */
+#define KLN_MESSAGE_STAYS                                     \
+    KLN_SCOPED(kln_message_restore) kln_message kln_message_; \
+    kln_message_keep(&kln_message_)
 
 /* "dimension", or "dimensions" where there is not one: "%zu dimension%s". */
 #define KLN_S(count) ((count) == 1 ? "" : "s")
@@ -297,8 +303,9 @@ KILN_MUST_CHECK kiln_status kln_forks_check(unsigned made_at, const char *functi
 
 /* --- the environment (environment.c) --- */
 
-/* The variable, or NULL; NULL for every one where the program has more rights than who started it
- * (setuid, capabilities), because then the environment is a stranger's. */
+/* The variable, or NULL where it is empty or not set; NULL for every one where the program has more
+ * rights than who started it (setuid, capabilities), because then the environment is a stranger's.
+ */
 const char *kln_getenv(const char *name);
 
 /* --- files (files.c) --- */
@@ -395,6 +402,14 @@ KILN_MUST_CHECK kiln_status kln_info_write(const char *what, void *out, const vo
 
 /* kiln_clock_now. */
 uint64_t kln_now(void);
+/* So many milliseconds from now; UINT64_MAX, which never comes, where they are less than 0, or more
+ * than anybody waits. */
+uint64_t kln_deadline(int64_t milliseconds);
+static inline struct timespec kln_timespec(uint64_t nanoseconds)
+{
+    return (struct timespec){.tv_sec = (time_t)(nanoseconds / 1000000000),
+                             .tv_nsec = (long)(nanoseconds % 1000000000)};
+}
 
 /* --- statistics of a few values; for many there is kiln_histogram (statistics.c) --- */
 

@@ -65,11 +65,8 @@ kiln_status kln_cuda_memory_info(int32_t device, size_t *free_bytes, size_t *tot
 
 size_t kiln_device_count(void)
 {
-    kln_message before;
-    kln_message_keep(&before);
-    const size_t count = (size_t)kln_cuda_device_count();
-    kln_message_restore(&before);
-    return count;
+    KLN_MESSAGE_STAYS;
+    return (size_t)kln_cuda_device_count();
 }
 
 kiln_status kiln_device_get(int32_t device, kiln_device_info *info)

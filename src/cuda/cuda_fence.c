@@ -65,14 +65,12 @@ void kln_fence_make(int32_t device, kln_fence *fence)
 {
     void *memory = NULL;
     bool ahead = false;
-    kln_message before;
-    kln_message_keep(&before);
+    KLN_MESSAGE_STAYS;
     if (fence->word == NULL && threads_spin(cuda_functions(), device) && load(device, &ahead) &&
         kln_cuda_allocate(KILN_LOCATION_PINNED, device, sizeof(uint32_t), &memory) == KILN_OK) {
         *fence = (kln_fence){memory, device, ahead};
         kln_fence_arm(fence);
     }
-    kln_message_restore(&before);
 }
 
 void kln_fence_drop(kln_fence *fence)

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include <kiln/build.h>
 
@@ -286,13 +285,7 @@ void kiln_build_cancel(kiln_build *build)
 /* With the lock held. */
 static void wait_until(kiln_build *build, uint64_t milliseconds)
 {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    const uint64_t most = UINT64_C(1000) * 60 * 60 * 24 * 365; /* a year is as good as ever */
-    const uint64_t span = milliseconds < most ? milliseconds : most;
-    const long nanoseconds = until.tv_nsec + (long)(span % 1000) * 1000000L;
-    until.tv_sec += (time_t)(span / 1000) + nanoseconds / 1000000000L;
-    until.tv_nsec = nanoseconds % 1000000000L;
+    const struct timespec until = kln_timespec(kln_deadline((int64_t)milliseconds));
     int error = 0;
     while (!build->ended && error != ETIMEDOUT) {
         error = pthread_cond_timedwait(&build->changed, &build->lock, &until);

@@ -177,7 +177,7 @@ static kiln_status put_timings(const cached_build *self, kiln_span bytes)
     KLN_RETURN_IF_ERROR(kln_cache_lock(&self->cache, key, true, NULL, NULL, &lock));
     const kiln_status status =
         kln_cache_put(&self->cache, key, bytes, (kiln_span){text, strlen(text)});
-    kln_cache_unlock(lock);
+    kln_folder_unlock(lock);
     return status;
 }
 
@@ -238,8 +238,7 @@ static kiln_status build(cached_build *self, kiln_engine **engine)
                                              self->load, self->monitor, &made));
     kiln_cache_use use = KILN_CACHE_NOT_STORED;
     if (made->shared.device >= 0 && self->is_locked) {
-        kln_message before;
-        kln_message_keep(&before);
+        KLN_MESSAGE_STAYS;
         const kiln_status stored = store(self, made);
         use = stored == KILN_OK ? KILN_CACHE_STORED : KILN_CACHE_NOT_STORED;
         if (stored != KILN_OK) {
@@ -247,7 +246,6 @@ static kiln_status build(cached_build *self, kiln_engine **engine)
                     kln_model_name(self->model), kiln_error_message());
         }
         write_timings(self, timings.bytes);
-        kln_message_restore(&before);
     }
     if (made->shared.device >= 0 || !self->is_locked) {
         KLN_RETURN_IF_ERROR(keep_place(self, use, made));
@@ -298,7 +296,7 @@ static kiln_status look_and_build(cached_build *self, kiln_engine **engine)
     if (status == KILN_OK && *engine == NULL) {
         status = build(self, engine);
     }
-    kln_cache_unlock(self->lock);
+    kln_folder_unlock(self->lock);
     return status;
 }
 
@@ -371,7 +369,6 @@ void kln_engine_cache_note(kiln_engine *engine)
         return;
     }
     int lock = -1;
-    kln_message before;
     (void)pthread_mutex_lock(&engine->shared.measured->mutex);
     const measured_variants now = engine->shared.measured->variants;
     const bool is_new = !measured_variants_same(&now, &cached->written);
@@ -379,15 +376,14 @@ void kln_engine_cache_note(kiln_engine *engine)
     if (!is_new) {
         return;
     }
-    kln_message_keep(&before);
+    KLN_MESSAGE_STAYS;
     kiln_status status = kln_cache_lock(&cached->cache, cached->key, false, NULL, NULL, &lock);
     if (status == KILN_OK) {
         status = write_again(engine, &now);
-        kln_cache_unlock(lock);
+        kln_folder_unlock(lock);
     }
     if (status != KILN_OK && status != KILN_ERROR_NOT_FOUND && status != KILN_ERROR_BUSY) {
         kln_log(KILN_LOG_WARNING, "engine", "what was measured was not put into the cache: %s",
                 kiln_error_message());
     }
-    kln_message_restore(&before);
 }

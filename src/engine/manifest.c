@@ -476,9 +476,8 @@ kiln_status kln_manifest_write_timings(const kiln_backend_info *info, int32_t de
 void kln_manifest_look(kiln_span text, kln_manifest_facts *facts)
 {
     cJSON *root = NULL;
-    kln_message before;
     *facts = (kln_manifest_facts){.format = ""};
-    kln_message_keep(&before);
+    KLN_MESSAGE_STAYS;
     if (parse(text, &root) == KILN_OK) {
         const struct {
             const char *key;
@@ -496,5 +495,4 @@ void kln_manifest_look(kiln_span text, kln_manifest_facts *facts)
         }
     }
     cJSON_Delete(root);
-    kln_message_restore(&before);
 }

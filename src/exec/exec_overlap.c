@@ -154,15 +154,13 @@ void exec_overlap_know_results(kln_exec *exec)
     }
     exec->results_changed = false;
     exec->result_count = 0;
-    kln_message before;
-    kln_message_keep(&before);
+    KLN_MESSAGE_STAYS;
     for (size_t i = exec->shared->description.input_count; i < exec_outputs_end(exec); i++) {
         kiln_tensor tensor = {.data = NULL};
         if (get_result(exec, i, &tensor)) {
             exec->result_count += keep(&exec->results[exec->result_count], &tensor, i);
         }
     }
-    kln_message_restore(&before);
     sort(exec->results, exec->result_count);
 }
 

@@ -27,12 +27,6 @@ static void stop_run(kln_exec *exec, kiln_status reason)
 
 /* --- the watch --- */
 
-static struct timespec time_of(uint64_t nanoseconds)
-{
-    return (struct timespec){.tv_sec = (time_t)(nanoseconds / 1000000000),
-                             .tv_nsec = (long)(nanoseconds % 1000000000)};
-}
-
 static void *watch(void *user)
 {
     exec_watch *self = user;
@@ -44,7 +38,7 @@ static void *watch(void *user)
             self->deadline = 0;
             stop_run(self->exec, KILN_ERROR_TIMEOUT);
         } else {
-            const struct timespec until = time_of(self->deadline);
+            const struct timespec until = kln_timespec(self->deadline);
             (void)pthread_cond_timedwait(&self->changed, &self->lock, &until);
         }
     }
@@ -136,9 +130,7 @@ void exec_run_begins(kln_exec *exec)
         atomic_store(&exec->run_state, EXEC_RUN_UNDER_WAY);
     }
     if (exec->watch != NULL) {
-        const uint64_t most = (UINT64_MAX - kln_now()) / 2000000;
-        const uint64_t allowed = exec->run_milliseconds < most ? exec->run_milliseconds : most;
-        set_deadline(exec->watch, kln_now() + allowed * 1000000);
+        set_deadline(exec->watch, kln_deadline((int64_t)exec->run_milliseconds));
     }
 }
 

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <time.h>
-
 #include "exec_parts.h"
 
 /* So often the end of a run that may be left is asked for without a pause, for about a millisecond;
@@ -82,8 +80,7 @@ static bool sleep_through(const exec_gpu *gpu)
     if (nap <= gone) {
         return false;
     }
-    const struct timespec rest = {.tv_sec = (time_t)((nap - gone) / 1000000000),
-                                  .tv_nsec = (long)((nap - gone) % 1000000000)};
+    const struct timespec rest = kln_timespec(nap - gone);
     (void)nanosleep(&rest, NULL);
     return is_over(gpu);
 }

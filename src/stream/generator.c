@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A generator's life, what waits for it, and who makes its steps. */
 #include <errno.h>
-#include <time.h>
 
 #include "stream_parts.h"
 
@@ -75,8 +74,7 @@ bool generator_wait(kiln_generator *self, uint64_t until)
         (void)pthread_cond_wait(&self->news, &self->lock);
         return true;
     }
-    const struct timespec when = {.tv_sec = (time_t)(until / 1000000000),
-                                  .tv_nsec = (long)(until % 1000000000)};
+    const struct timespec when = kln_timespec(until);
     return pthread_cond_timedwait(&self->news, &self->lock, &when) != ETIMEDOUT;
 }
 

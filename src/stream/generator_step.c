@@ -279,8 +279,7 @@ static kiln_status decode(kiln_generator *self)
 
 void generator_make_step(kiln_generator *self)
 {
-    kln_message message; /* of the caller, who hears of failures by their sequences */
-    kln_message_keep(&message);
+    KLN_MESSAGE_STAYS; /* the caller hears of failures by their sequences */
     end_those_that_are_due(self);
     admit(self);
     kiln_status status = decode(self);
@@ -288,5 +287,4 @@ void generator_make_step(kiln_generator *self)
     if (status != KILN_OK) {
         fail_rows(self, status);
     }
-    kln_message_restore(&message);
 }

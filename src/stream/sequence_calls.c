@@ -2,13 +2,6 @@
 /* A sequence as its caller sees it. */
 #include "stream_parts.h"
 
-static uint64_t end_of(int64_t milliseconds)
-{
-    return milliseconds < 0 || milliseconds > INT32_MAX
-               ? UINT64_MAX
-               : kln_now() + (uint64_t)milliseconds * 1000000;
-}
-
 /* With the lock. */
 static bool has_next(const kiln_sequence *sequence)
 {
@@ -50,7 +43,7 @@ kiln_status kiln_sequence_next(kiln_sequence *sequence, int64_t milliseconds, ki
     KLN_RETURN_IF_NULL(sequence, token);
     kiln_generator *generator = sequence->generator;
     KLN_RETURN_IF_ERROR(kln_forks_check(generator->forks, __func__, "generator"));
-    const uint64_t until = end_of(milliseconds);
+    const uint64_t until = kln_deadline(milliseconds);
     kiln_status status = KILN_OK;
     (void)pthread_mutex_lock(&sequence->generator->lock);
     bool waits = milliseconds != 0;
@@ -75,7 +68,7 @@ kiln_status kiln_sequence_wait(kiln_sequence *sequence, int64_t milliseconds)
     KLN_RETURN_IF_NULL(sequence);
     kiln_generator *generator = sequence->generator;
     KLN_RETURN_IF_ERROR(kln_forks_check(generator->forks, __func__, "generator"));
-    const uint64_t until = end_of(milliseconds);
+    const uint64_t until = kln_deadline(milliseconds);
     (void)pthread_mutex_lock(&sequence->generator->lock);
     bool waits = milliseconds != 0;
     while (sequence->state != SEQUENCE_ENDED && waits) {

@@ -163,15 +163,13 @@ kiln_status stream_pair_by_shape(stream_model *model, kiln_generator_options *op
             *(input ? &pair->past : &pair->present) = end->binding.name;
         }
     }
-    kln_message message; /* what does not fit is nobody's failure */
-    kln_message_keep(&message);
+    KLN_MESSAGE_STAYS; /* what does not fit is nobody's failure */
     bool fits = counts[0] == counts[1] && counts[0] != 0;
     for (size_t i = 0; fits && i < counts[0]; i++) {
         const kiln_binding *past = &stream_find_end(part, true, pairs[i].past)->binding;
         const kiln_binding *present = &stream_find_end(part, false, pairs[i].present)->binding;
         fits = find_axis(past, &axis) == KILN_OK && check_pair(past, present, axis) == KILN_OK;
     }
-    kln_message_restore(&message);
     options->pairs = fits ? pairs : NULL;
     options->pair_count = fits ? counts[0] : 0;
     return KILN_OK;
