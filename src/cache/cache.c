@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "kln_cache.h"
 
 #define DATA "data"
+#define MANIFEST ".json" /* behind that name */
 #define LOCK "lock"
 
 /* Between two tries to get a lock. */
@@ -152,11 +154,6 @@ kiln_status kln_cache_lock(const kln_cache *cache, const char *key, bool waits,
     }
 }
 
-void kln_cache_unlock(int lock)
-{
-    kln_folder_unlock(lock);
-}
-
 /* --- entries --- */
 
 void kln_cache_touch(const kln_cache *cache, const char *key)
@@ -169,4 +166,202 @@ void kln_cache_touch(const kln_cache *cache, const char *key)
         now[1] = now[0];
         (void)utimensat(AT_FDCWD, path, now, 0);
     }
+}
+
+/* Others' files in the folder are none of ours. */
+static bool is_key(const char *name)
+{
+    return strspn(name, "0123456789abcdef") == KLN_CACHE_KEY - 1 && name[KLN_CACHE_KEY - 1] == '\0';
+}
+
+/* Calls `visit` for each name in a folder but "." and ".."; false where it cannot be read. */
+static bool each_name(const char *folder, void (*visit)(void *user, int folder, const char *name),
+                      void *user)
+{
+    DIR *open = opendir(folder);
+    if (open == NULL) {
+        return false;
+    }
+    for (const struct dirent *found = readdir(open); found != NULL; found = readdir(open)) {
+        if (strcmp(found->d_name, ".") != 0 && strcmp(found->d_name, "..") != 0) {
+            visit(user, dirfd(open), found->d_name);
+        }
+    }
+    (void)closedir(open);
+    return true;
+}
+
+/* --- what lies there: one entry --- */
+
+typedef struct entry_walk {
+    kln_cache_row *row;
+    bool has_data, has_manifest;
+} entry_walk;
+
+static void add_file(void *user, int folder, const char *name)
+{
+    entry_walk *walk = user;
+    struct stat facts;
+    if (fstatat(folder, name, &facts, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(facts.st_mode)) {
+        return;
+    }
+    const bool is_data = strcmp(name, DATA) == 0;
+    walk->row->bytes += (uint64_t)facts.st_size;
+    walk->has_data = walk->has_data || is_data;
+    walk->has_manifest = walk->has_manifest || strcmp(name, DATA MANIFEST) == 0;
+    if (is_data || walk->row->used == 0) {
+        walk->row->used =
+            (uint64_t)facts.st_mtim.tv_sec * UINT64_C(1000000000) + (uint64_t)facts.st_mtim.tv_nsec;
+    }
+}
+
+static void read_entry(const kln_cache *cache, const char *key, kln_cache_row *row)
+{
+    char folder[PATH_MAX];
+    entry_walk walk = {.row = row};
+    *row = (kln_cache_row){.bytes = 0};
+    memcpy(row->key, key, sizeof row->key);
+    path_in(cache, key, "", folder);
+    (void)each_name(folder, add_file, &walk);
+    row->is_whole = walk.has_data && walk.has_manifest;
+}
+
+/* --- all of them --- */
+
+typedef struct list_walk {
+    const kln_cache *cache;
+    kln_cache_row *rows;
+    size_t count, room;
+    bool failed;
+} list_walk;
+
+static void add_entry(void *user, int folder, const char *name)
+{
+    list_walk *walk = user;
+    (void)folder;
+    if (!is_key(name) || walk->failed) {
+        return;
+    }
+    if (KLN_GROW(NULL, walk->rows, walk->count, walk->room) != KILN_OK) {
+        walk->failed = true;
+        return;
+    }
+    read_entry(walk->cache, name, &walk->rows[walk->count++]);
+}
+
+static int by_use(const void *a, const void *b)
+{
+    const kln_cache_row *one = a;
+    const kln_cache_row *other = b;
+    return one->used != other->used ? (one->used < other->used ? 1 : -1)
+                                    : strcmp(one->key, other->key);
+}
+
+kiln_status kln_cache_list(const kln_cache *cache, kln_cache_row **rows, size_t *count)
+{
+    list_walk walk = {.cache = cache};
+    *rows = NULL;
+    *count = 0;
+    const bool is_read = each_name(cache->folder, add_entry, &walk);
+    const int reason = errno;
+    if (walk.failed) {
+        kln_free(walk.rows);
+        return kln_fail_memory(walk.room * sizeof *walk.rows, "the entries of the engine cache");
+    }
+    KLN_RETURN_IF(!is_read && reason != ENOENT, KILN_ERROR_IO,
+                  "the engine cache \"%s\" cannot be read: %s", cache->folder, strerror(reason));
+    if (walk.count > 0) {
+        qsort(walk.rows, walk.count, sizeof *walk.rows, by_use);
+    }
+    *rows = walk.rows;
+    *count = walk.count;
+    return KILN_OK;
+}
+
+/* --- removing --- */
+
+static void remove_file(void *user, int folder, const char *name)
+{
+    (void)user;
+    if (strcmp(name, LOCK) != 0) {
+        (void)unlinkat(folder, name, 0);
+    }
+}
+
+/* Takes everything out of an entry whose lock is held, what a killed process left of it too. */
+static void clean(const kln_cache *cache, const char *key)
+{
+    char folder[PATH_MAX];
+    path_in(cache, key, "", folder);
+    (void)each_name(folder, remove_file, NULL);
+}
+
+kiln_status kln_cache_put(const kln_cache *cache, const char *key, kiln_span data,
+                          kiln_span manifest)
+{
+    char path[PATH_MAX];
+    clean(cache, key);
+    path_in(cache, key, DATA MANIFEST, path);
+    kiln_status status = kln_file_write(path, &manifest, 1, false);
+    kln_cache_path(cache, key, path);
+    KLN_THEN(status, kln_file_write(path, &data, 1, false));
+    if (status == KILN_OK) {
+        kln_cache_touch(cache, key);
+    } else {
+        clean(cache, key);
+    }
+    return status;
+}
+
+bool kln_cache_has(const kln_cache *cache, const char *key)
+{
+    char folder[PATH_MAX];
+    struct stat facts;
+    if (!is_key(key)) {
+        return false;
+    }
+    path_in(cache, key, "", folder);
+    return stat(folder, &facts) == 0 && S_ISDIR(facts.st_mode);
+}
+
+kiln_status kln_cache_remove(const kln_cache *cache, const char *key)
+{
+    char folder[PATH_MAX];
+    char path[PATH_MAX];
+    int lock = -1;
+    KLN_RETURN_IF_ERROR(kln_cache_lock(cache, key, false, NULL, NULL, &lock));
+    clean(cache, key);
+    /* The lock goes last: from then on the folder may be another one's, who makes the entry anew.
+     */
+    path_in(cache, key, "", folder);
+    path_in(cache, key, LOCK, path);
+    (void)unlink(path);
+    const int reason = rmdir(folder) == 0 ? 0 : errno;
+    kln_folder_unlock(lock);
+    return reason == 0 || reason == ENOENT || reason == ENOTEMPTY
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_IO, "\"%s\": it cannot be removed: %s", folder,
+                          strerror(reason));
+}
+
+kiln_status kln_cache_trim(const kln_cache *cache, uint64_t most, const char *spared,
+                           uint64_t *freed)
+{
+    KLN_SCOPED_FREE kln_cache_row *rows = NULL;
+    size_t count = 0;
+    uint64_t bytes = 0;
+    KLN_RETURN_IF_ERROR(kln_cache_list(cache, &rows, &count));
+    KLN_MESSAGE_STAYS;
+    for (size_t i = 0; i < count; i++) {
+        bytes += rows[i].bytes;
+    }
+    for (size_t i = count; i > 0 && (bytes > most || most == 0); i--) {
+        const kln_cache_row *row = &rows[i - 1];
+        if ((spared == NULL || strcmp(row->key, spared) != 0) &&
+            kln_cache_remove(cache, row->key) == KILN_OK) {
+            bytes -= row->bytes;
+            *freed += row->bytes;
+        }
+    }
+    return KILN_OK;
 }

@@ -43,12 +43,11 @@ KILN_MUST_CHECK kiln_status kln_cache_open(const char *asked, kln_cache *cache);
 void kln_cache_path(const kln_cache *cache, const char *key, char path[PATH_MAX]);
 
 /* Keeps others out of an entry, which need not be there yet. Waits for who holds it, and asks
- * `goes_on` (or NULL) meanwhile. `*lock` is for kln_cache_unlock; -1 where the file system has no
+ * `goes_on` (or NULL) meanwhile. `*lock` is for kln_folder_unlock; -1 where the file system has no
  * locks. BUSY where it is held and `waits` is false; CANCELLED; IO. */
 typedef bool (*kln_cache_goes_on)(void *user);
 KILN_MUST_CHECK kiln_status kln_cache_lock(const kln_cache *cache, const char *key, bool waits,
                                            kln_cache_goes_on goes_on, void *user, int *lock);
-void kln_cache_unlock(int lock);
 
 /* Writes an entry, whose lock is held: nobody sees half of it. On an error there is none. IO. */
 KILN_MUST_CHECK kiln_status kln_cache_put(const kln_cache *cache, const char *key, kiln_span data,

@@ -262,7 +262,7 @@ TENSORRT_TEST(who_waits_can_be_cancelled)
     kiln_build_cancel(job);
     assert_status(KILN_ERROR_CANCELLED, kiln_build_wait(job, 10000, &engine));
     kiln_build_destroy(job);
-    kln_cache_unlock(lock);
+    kln_folder_unlock(lock);
     assert_use(STORED, model, &options);
 }
 
