@@ -47,15 +47,6 @@ void batch_measure(const kiln_scheduler *scheduler, const seat *at, const batch_
 
 /* --- how many rows --- */
 
-static int64_t count_rows(const seat *at)
-{
-    int64_t rows = 0;
-    for (size_t i = 0; i < at->request_count; i++) {
-        rows += at->requests[i]->rows;
-    }
-    return rows;
-}
-
 /* The largest size below `rows` that requests from the first on fill to the last row, or 0. */
 static int64_t full_size_below(const seat *at, int64_t rows, size_t *count)
 {
@@ -163,7 +154,7 @@ seat *batch_choose(const kiln_scheduler *scheduler, seat *at, uint64_t now, uint
 {
     const schedule_rules *rules = &scheduler->rules;
     const engine_pool *pool = at->pool;
-    const int64_t rows = count_rows(at);
+    const int64_t rows = count_rows(at->requests, at->request_count);
     const bool apart = scheduler->apart && !rules->fixed;
     at->switched = false;
     at->filled =

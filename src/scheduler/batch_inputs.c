@@ -31,11 +31,11 @@ kiln_status batch_make_room(const batch *one, const kiln_tensor_desc *desc, kiln
     return kiln_tensor_bytes(desc->dtype, &desc->shape, &tensor->bytes);
 }
 
-int64_t batch_rows_before(const batch *one, size_t index)
+int64_t count_rows(kiln_request *const *requests, size_t count)
 {
     int64_t rows = 0;
-    for (size_t i = 0; i < index; i++) {
-        rows += one->requests[i]->rows;
+    for (size_t i = 0; i < count; i++) {
+        rows += requests[i]->rows;
     }
     return rows;
 }
@@ -206,7 +206,7 @@ static kiln_status send_rows(const batch *one, size_t input, const kiln_tensor_d
                ? ended
                : kln_fail((kiln_status)atomic_load(&work.status),
                           "rows of input \"%s\" could not be copied to device %d",
-                          rules->inputs[input].name, one->at->device);
+                          rules->bindings[input].name, one->at->device);
 }
 
 static kiln_status join_rows(const batch *one, size_t input, const kiln_tensor_desc *desc,
@@ -234,7 +234,7 @@ static kiln_status join_rows(const batch *one, size_t input, const kiln_tensor_d
 static kiln_tensor_desc joined_desc(const batch *one, size_t input)
 {
     const schedule_rules *rules = &one->scheduler->rules;
-    kiln_tensor_desc desc = {.dtype = rules->inputs[input].dtype,
+    kiln_tensor_desc desc = {.dtype = rules->bindings[input].dtype,
                              .shape = one->requests[0]->shapes[input]};
     if (rules->axis >= 0) {
         desc.shape.dims[rules->axis] = one->filled;
@@ -306,13 +306,11 @@ static bool lies_pinned(const batch *one, const kiln_request *request)
 void batch_send_ahead(const batch *one)
 {
     int64_t row = 0;
-    kln_message before;
     if (!can_go_ahead(one)) {
         return;
     }
-    kln_message_keep(&before);
+    KLN_MESSAGE_STAYS;
     one->at->sends_ahead = copy_ahead(one) == KILN_OK; /* else the batch will say why */
-    kln_message_restore(&before);
     for (size_t i = 0; i < one->count; row += one->requests[i++]->rows) {
         kiln_request *request = one->requests[i];
         if (lies_pinned(one, request)) {

@@ -361,7 +361,7 @@ static void give_one(void *user, size_t index)
 {
     giving *self = user;
     const batch *one = self->one;
-    if (give_request(one, one->requests[index], batch_rows_before(one, index)) != KILN_OK) {
+    if (give_request(one, one->requests[index], count_rows(one->requests, index)) != KILN_OK) {
         atomic_store(&self->failed, index + 1);
     }
 }
@@ -390,9 +390,9 @@ static kiln_status give_much(const batch *one)
     crew_run(&one->scheduler->crew, give_one, &work, one->count);
     const size_t failed = atomic_load(&work.failed);
     /* Once more in this thread, whose sentence is asked for. */
-    return failed == 0
-               ? KILN_OK
-               : give_request(one, one->requests[failed - 1], batch_rows_before(one, failed - 1));
+    return failed == 0 ? KILN_OK
+                       : give_request(one, one->requests[failed - 1],
+                                      count_rows(one->requests, failed - 1));
 }
 
 kiln_status batch_give_outputs(batch *one)

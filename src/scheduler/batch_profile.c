@@ -13,7 +13,7 @@ static bool fits(const schedule_rules *rules, const kiln_profile *profile,
         const kiln_profile_input *range = NULL;
         const kiln_shape *shape = &request->shapes[i];
         for (size_t k = 0; k < profile->input_count && range == NULL; k++) {
-            range = strcmp(profile->inputs[k].name, rules->inputs[i].name) == 0
+            range = strcmp(profile->inputs[k].name, rules->bindings[i].name) == 0
                         ? &profile->inputs[k]
                         : NULL;
         }

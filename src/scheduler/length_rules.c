@@ -6,10 +6,7 @@ static kiln_status find_binding(const schedule_rules *rules, const char *name, s
 {
     const size_t count = rules->input_count + rules->output_count;
     for (*index = 0; name != NULL && *index < count; (*index)++) {
-        const char *own = *index < rules->input_count
-                              ? rules->inputs[*index].name
-                              : rules->outputs[*index - rules->input_count].name;
-        if (strcmp(own, name) == 0) {
+        if (strcmp(rules->bindings[*index].name, name) == 0) {
             return KILN_OK;
         }
     }
@@ -20,17 +17,11 @@ static kiln_status find_binding(const schedule_rules *rules, const char *name, s
                                    name);
 }
 
-static const kiln_binding *binding_at(const schedule_rules *rules, size_t index)
-{
-    return index < rules->input_count ? &rules->inputs[index]
-                                      : &rules->outputs[index - rules->input_count];
-}
-
 static kiln_status read_padding(const kiln_scheduler_padding *padding, schedule_rules *rules)
 {
     size_t index = 0;
     KLN_RETURN_IF_ERROR(find_binding(rules, padding->name, &index));
-    const kiln_binding *binding = binding_at(rules, index);
+    const kiln_binding *binding = &rules->bindings[index];
     length_rule *rule = &rules->lengthy[index];
     const int32_t axis = padding->axis;
     KLN_RETURN_IF(axis < 0 || axis >= binding->shape.rank || axis == rules->axis ||
@@ -55,7 +46,7 @@ static const char *length_name(const schedule_rules *rules)
     const char *name = NULL;
     for (size_t i = 0; name == NULL && i < rules->input_count + rules->output_count; i++) {
         const int32_t axis = rules->lengthy[i].axis;
-        name = axis >= 0 ? binding_at(rules, i)->dim_names[axis] : NULL;
+        name = axis >= 0 ? rules->bindings[i].dim_names[axis] : NULL;
     }
     return name;
 }
@@ -63,7 +54,7 @@ static const char *length_name(const schedule_rules *rules)
 /* Every dimension of the name is padded or cut, and no output has one that nobody can tell. */
 static kiln_status check_binding(schedule_rules *rules, size_t index, const char *name)
 {
-    const kiln_binding *binding = binding_at(rules, index);
+    const kiln_binding *binding = &rules->bindings[index];
     length_rule *rule = &rules->lengthy[index];
     for (int32_t d = 0; d < binding->shape.rank; d++) {
         const char *own = binding->dim_names[d];

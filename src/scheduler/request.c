@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "scheduler_parts.h"
@@ -158,7 +157,7 @@ static kiln_status take_length(const schedule_rules *rules, size_t input, kiln_r
     if (length < 1 || (request->length != 0 && length != request->length)) {
         return kln_fail(KILN_ERROR_SHAPE,
                         "input \"%s\" of a request is %lld long in dimension %d; %s",
-                        rules->inputs[input].name, (long long)length, axis,
+                        rules->bindings[input].name, (long long)length, axis,
                         length < 1 ? "1 is the least" : "another input of it has another length");
     }
     request->length = length;
@@ -174,7 +173,7 @@ static kiln_status look_at_shapes(const schedule_rules *rules, kiln_request *req
     request->length = 0;
     for (size_t i = 0; i < rules->input_count; i++) {
         KLN_RETURN_IF(request->inputs[i].desc.dtype == KILN_DTYPE_UNDEFINED, KILN_ERROR_NOT_BOUND,
-                      "a request does not bring input \"%s\"", rules->inputs[i].name);
+                      "a request does not bring input \"%s\"", rules->bindings[i].name);
         request->shapes[i] = request->inputs[i].desc.shape;
         KLN_RETURN_IF_ERROR(take_length(rules, i, request));
         kiln_shape shape = request->shapes[i];
@@ -182,8 +181,8 @@ static kiln_status look_at_shapes(const schedule_rules *rules, kiln_request *req
             const int64_t rows = shape.dims[rules->axis];
             KLN_RETURN_IF(i > 0 && rows != request->rows, KILN_ERROR_SHAPE,
                           "a request brings %lld row%s of input \"%s\" and %lld of \"%s\"",
-                          (long long)request->rows, KLN_S(request->rows), rules->inputs[0].name,
-                          (long long)rows, rules->inputs[i].name);
+                          (long long)request->rows, KLN_S(request->rows), rules->bindings[0].name,
+                          (long long)rows, rules->bindings[i].name);
             request->rows = rows;
             shape.dims[rules->axis] = 0;
         }
@@ -231,7 +230,7 @@ static kiln_status fill(kiln_scheduler *scheduler, const kiln_named_tensor *inpu
 {
     const schedule_rules *rules = &scheduler->rules;
     KLN_RETURN_IF_ERROR(read_options(options, &request->options));
-    KLN_RETURN_IF_ERROR(take_tensors(rules->inputs, rules->input_count, inputs, input_count,
+    KLN_RETURN_IF_ERROR(take_tensors(rules->bindings, rules->input_count, inputs, input_count,
                                      rules->axis, request->inputs));
     KLN_RETURN_IF_ERROR(take_tensors(rules->outputs, rules->output_count, outputs, output_count,
                                      rules->axis, request->outputs));
@@ -328,15 +327,8 @@ kiln_request_state kiln_request_get_state(const kiln_request *request)
 /* Whoever was woken wakes the next one. */
 static bool wait_for_answer(kiln_request *request, int64_t milliseconds)
 {
-    struct timespec until;
+    const struct timespec until = kln_timespec(kln_deadline(milliseconds));
     int result = 0;
-    if (milliseconds >= 0) {
-        const int64_t most = INT64_C(1000) * 3600 * 24 * 365;
-        const int64_t allowed = milliseconds < most ? milliseconds : most;
-        const uint64_t end = kln_now() + (uint64_t)allowed * 1000000;
-        until = (struct timespec){.tv_sec = (time_t)(end / 1000000000),
-                                  .tv_nsec = (long)(end % 1000000000)};
-    }
     (void)atomic_fetch_add(&request->sleepers, 1);
     do {
         result = milliseconds < 0 ? sem_wait(&request->answered)

@@ -37,8 +37,7 @@ static const kiln_binding *find_obstacle(const schedule_rules *rules, int32_t ax
     const char *name = NULL;
     *size = -1;
     for (size_t i = 0; i < rules->input_count + rules->output_count; i++) {
-        const kiln_binding *binding =
-            i < rules->input_count ? &rules->inputs[i] : &rules->outputs[i - rules->input_count];
+        const kiln_binding *binding = &rules->bindings[i];
         *why = obstacle(binding, axis, size, &name);
         if (*why != NULL) {
             return binding;
@@ -51,7 +50,7 @@ static kiln_status find_followers(schedule_rules *rules)
 {
     const int32_t axis = rules->axis;
     const char *name =
-        axis >= 0 && rules->input_count != 0 ? rules->inputs[0].dim_names[axis] : NULL;
+        axis >= 0 && rules->input_count != 0 ? rules->bindings[0].dim_names[axis] : NULL;
     rules->follows = kln_arena_alloc_zeroed(&rules->arena, rules->output_count + 1, sizeof(bool));
     for (size_t i = 0; rules->follows != NULL && axis >= 0 && i < rules->output_count; i++) {
         const char *own = rules->outputs[i].dim_names[axis];
@@ -114,24 +113,18 @@ static kiln_status choose_rows(const kiln_engine *engine, const kiln_scheduler_o
 
 /* --- all rules --- */
 
-static kiln_status copy_bindings(kln_arena *arena, const kiln_binding *from, size_t count,
-                                 kiln_binding **copies)
+static kiln_status copy_bindings(const kiln_description *from, schedule_rules *rules)
 {
-    kiln_binding *made = kln_arena_alloc_zeroed(arena, count != 0 ? count : 1, sizeof *made);
-    bool copied = made != NULL;
-    for (size_t i = 0; copied && i < count; i++) {
-        made[i] = from[i];
-        made[i].name = kln_arena_strdup(arena, from[i].name);
-        copied = made[i].name != NULL;
-        for (int32_t d = 0; copied && d < KILN_MAX_RANK; d++) {
-            if (from[i].dim_names[d] != NULL) {
-                made[i].dim_names[d] = kln_arena_strdup(arena, from[i].dim_names[d]);
-                copied = made[i].dim_names[d] != NULL;
-            }
-        }
+    const size_t count = from->input_count + from->output_count;
+    KLN_ARENA_NEW(&rules->arena, rules->bindings, count + 1, "a scheduler's bindings");
+    for (size_t i = 0; i < count; i++) {
+        rules->bindings[i] = from->bindings[i];
+        KLN_RETURN_IF_ERROR(kln_binding_own_names(&rules->arena, &rules->bindings[i]));
     }
-    *copies = made;
-    return copied ? KILN_OK : kln_fail_memory(count * sizeof *made, "a scheduler's bindings");
+    rules->outputs = rules->bindings + from->input_count;
+    rules->input_count = from->input_count;
+    rules->output_count = from->output_count;
+    return KILN_OK;
 }
 
 static kiln_status check_numbers(const kiln_scheduler_options *options)
@@ -169,8 +162,7 @@ static kiln_status check_numbers(const kiln_scheduler_options *options)
 static kiln_status check_bindings(const schedule_rules *rules)
 {
     for (size_t i = 0; i < rules->input_count + rules->output_count; i++) {
-        const kiln_binding *binding =
-            i < rules->input_count ? &rules->inputs[i] : &rules->outputs[i - rules->input_count];
+        const kiln_binding *binding = &rules->bindings[i];
         KLN_RETURN_IF(!kln_dtype_is_bindable(binding->dtype), KILN_ERROR_UNSUPPORTED,
                       "kiln_scheduler_create: %s \"%s\" is of type %s, which no request can bring",
                       binding->is_input ? "input" : "output", binding->name,
@@ -206,20 +198,10 @@ kiln_status schedule_rules_make(kiln_engine *const *engines, size_t count,
                                 const kiln_scheduler_options *options, schedule_rules *rules)
 {
     const kiln_engine *engine = engines[0];
-    const kiln_description *description = &engine->shared.description;
     KLN_RETURN_IF_ERROR(check_numbers(options));
-    KLN_RETURN_IF_ERROR(copy_bindings(&rules->arena, description->bindings,
-                                      description->input_count, &rules->inputs));
-    KLN_RETURN_IF_ERROR(copy_bindings(&rules->arena,
-                                      description->bindings + description->input_count,
-                                      description->output_count, &rules->outputs));
-    *rules = (schedule_rules){.arena = rules->arena,
-                              .inputs = rules->inputs,
-                              .outputs = rules->outputs,
-                              .input_count = description->input_count,
-                              .output_count = description->output_count,
-                              .axis = -1,
-                              .max_rows = 1};
+    rules->axis = -1;
+    rules->max_rows = 1;
+    KLN_RETURN_IF_ERROR(copy_bindings(&engine->shared.description, rules));
     KLN_RETURN_IF_ERROR(check_bindings(rules));
     KLN_RETURN_IF_ERROR(choose_axis(engine, options, rules));
     rules->join_rows = options->join_rows > 0 && options->join_rows < rules->max_rows
@@ -250,11 +232,8 @@ kiln_status schedule_rules_check(const schedule_rules *rules, const kiln_engine 
     const kiln_description *description = &engine->shared.description;
     bool same = description->input_count == rules->input_count &&
                 description->output_count == rules->output_count;
-    for (size_t i = 0; same && i < rules->input_count; i++) {
-        same = is_alike(&rules->inputs[i], &description->bindings[i]);
-    }
-    for (size_t i = 0; same && i < rules->output_count; i++) {
-        same = is_alike(&rules->outputs[i], &description->bindings[rules->input_count + i]);
+    for (size_t i = 0; same && i < rules->input_count + rules->output_count; i++) {
+        same = is_alike(&rules->bindings[i], &description->bindings[i]);
     }
     return same ? KILN_OK
                 : kln_fail(KILN_ERROR_INVALID_ARGUMENT,

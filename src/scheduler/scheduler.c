@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "scheduler_parts.h"
@@ -47,16 +46,10 @@ static bool is_at_rest(const kiln_scheduler *scheduler)
 /* With the lock, once it is closed; false: not all is answered by then. */
 static bool wait_for_all(kiln_scheduler *scheduler, int64_t milliseconds)
 {
-    const uint64_t end = milliseconds < 0 || milliseconds > INT32_MAX
-                             ? UINT64_MAX
-                             : kln_now() + (uint64_t)milliseconds * 1000000;
-    const struct timespec until = {.tv_sec = (time_t)(end / 1000000000),
-                                   .tv_nsec = (long)(end % 1000000000)};
+    const struct timespec until = kln_timespec(kln_deadline(milliseconds));
     int result = 0;
     while (result != ETIMEDOUT && !is_at_rest(scheduler)) {
-        result = end == UINT64_MAX
-                     ? pthread_cond_wait(&scheduler->rest, &scheduler->lock)
-                     : pthread_cond_timedwait(&scheduler->rest, &scheduler->lock, &until);
+        result = pthread_cond_timedwait(&scheduler->rest, &scheduler->lock, &until);
     }
     return is_at_rest(scheduler);
 }
@@ -84,14 +77,19 @@ kiln_status kiln_scheduler_drain(kiln_scheduler *scheduler, int64_t milliseconds
                            left == 1 ? "is" : "are");
 }
 
-kiln_status kiln_scheduler_stop(kiln_scheduler *scheduler)
+static void stop(kiln_scheduler *scheduler)
 {
-    KLN_RETURN_IF_NULL(scheduler);
-    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
     KLN_LOCKED(&scheduler->lock);
     close_for_good(scheduler);
     cancel_waiting(scheduler);
     (void)wait_for_all(scheduler, -1);
+}
+
+kiln_status kiln_scheduler_stop(kiln_scheduler *scheduler)
+{
+    KLN_RETURN_IF_NULL(scheduler);
+    KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
+    stop(scheduler);
     return KILN_OK;
 }
 
@@ -100,11 +98,7 @@ void kiln_scheduler_destroy(kiln_scheduler *scheduler)
     if (scheduler == NULL || scheduler->forks != kln_forks()) {
         return;
     }
-    (void)pthread_mutex_lock(&scheduler->lock);
-    close_for_good(scheduler);
-    cancel_waiting(scheduler);
-    (void)wait_for_all(scheduler, -1);
-    (void)pthread_mutex_unlock(&scheduler->lock);
+    stop(scheduler);
     scheduler_follow_end(scheduler);
     join_threads(scheduler);
     crew_finish(&scheduler->crew);

@@ -34,11 +34,11 @@ typedef struct length_rule {
 
 typedef struct schedule_rules {
     kln_arena arena;
-    kiln_binding *inputs; /* copies in the arena, with their names */
-    kiln_binding *outputs;
-    bool *follows;        /* outputs that surely have the rows of the inputs */
-    length_rule *lengthy; /* of inputs, then outputs */
-    bool has_lengths;     /* any of them */
+    kiln_binding *bindings; /* copies in the arena, with their names: inputs, then outputs, */
+    kiln_binding *outputs;  /* from here on */
+    bool *follows;          /* outputs that surely have the rows of the inputs */
+    length_rule *lengthy;   /* of inputs, then outputs */
+    bool has_lengths;       /* any of them */
     size_t input_count;
     size_t output_count;
     int32_t axis;         /* along which requests are joined, -1: they are not */
@@ -331,8 +331,8 @@ bool batch_is_direct(const batch *one);
 /* Whether the rows of input or output `tensor` (outputs come behind inputs) travel to or from a GPU
  * one by one. The same for all batches of a size, which so have one graph. */
 bool batch_goes_by_rows(const batch *one, size_t tensor, const kiln_tensor_desc *desc);
-/* Of the requests before this one. */
-int64_t batch_rows_before(const batch *one, size_t index);
+/* Of the first so many. */
+int64_t count_rows(kiln_request *const *requests, size_t count);
 /* `*buffer`, with room for the largest batch, so that it stays where it is; as a tensor. */
 KILN_MUST_CHECK kiln_status batch_make_room(const batch *one, const kiln_tensor_desc *desc,
                                             kiln_location location, kiln_buffer **buffer,

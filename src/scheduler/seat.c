@@ -28,8 +28,7 @@ kiln_status seat_make(const kiln_scheduler *scheduler, engine_pool *pool, size_t
                     made->requests == NULL || made->named == NULL,
                 kln_fail_memory((size_t)rules->max_rows * sizeof(kiln_request *), "a batch"));
     for (size_t i = 0; i < tensors; i++) {
-        made->named[i].name = i < rules->input_count ? rules->inputs[i].name
-                                                     : rules->outputs[i - rules->input_count].name;
+        made->named[i].name = rules->bindings[i].name;
     }
     return kiln_context_create(engine, options, &made->context);
 }
@@ -57,15 +56,13 @@ void seat_finish(const kiln_scheduler *scheduler, seat *gone)
 static void look_at_graphs(seat *at, batch_outcome *outcome)
 {
     kiln_context_counters counters = {.struct_size = sizeof counters};
-    kln_message before;
-    kln_message_keep(&before);
+    KLN_MESSAGE_STAYS;
     if (at->device >= 0 && kiln_context_get_counters(at->context, &counters) == KILN_OK) {
         outcome->graph_hits += counters.graph_hits - at->graph_hits;
         outcome->graph_misses += counters.graph_misses - at->graph_misses;
         at->graph_hits = counters.graph_hits;
         at->graph_misses = counters.graph_misses;
     }
-    kln_message_restore(&before);
 }
 
 /* In length, over all rows of requests. */
@@ -111,25 +108,21 @@ static int64_t fill_up(const kiln_scheduler *scheduler, const seat *at, const ki
 /* Nothing reads or writes the requests' memory any more. */
 static void end_copies(const seat *at)
 {
-    kln_message before;
-    kln_message_keep(&before);
+    KLN_MESSAGE_STAYS;
     if (kln_exec_wait_copies(at->context->exec) != KILN_OK) {
         kln_log(KILN_LOG_WARNING, "scheduler", "copies of a batch: %s", kiln_error_message());
     }
-    kln_message_restore(&before);
 }
 
 void seat_forget_ahead(kiln_scheduler *scheduler, seat *at)
 {
-    kln_message before;
     if (at->busy || at->ahead == 0) { /* what a batch has is joined and answered with it */
         return;
     }
-    kln_message_keep(&before);
+    KLN_MESSAGE_STAYS;
     if (kln_exec_end_copies(at->context->exec) == KILN_OK) {
         end_copies(at);
     }
-    kln_message_restore(&before);
     for (kiln_request *request = request_queue_first(&scheduler->queue); request != NULL;
          request = request_queue_next(&scheduler->queue, request)) {
         request->ahead_at = request->ahead_at == at ? NULL : request->ahead_at;
@@ -140,11 +133,12 @@ void seat_forget_ahead(kiln_scheduler *scheduler, seat *at)
 static kiln_status run_some(kiln_scheduler *scheduler, seat *at, kiln_request **requests,
                             size_t count, batch_outcome *outcome)
 {
-    batch one = {
-        .scheduler = scheduler, .at = at, .requests = requests, .count = count, .outcome = outcome};
-    for (size_t i = 0; i < count; i++) {
-        one.rows += requests[i]->rows;
-    }
+    batch one = {.scheduler = scheduler,
+                 .at = at,
+                 .requests = requests,
+                 .count = count,
+                 .rows = count_rows(requests, count),
+                 .outcome = outcome};
     const bool apart = (at->apart || outcome->apart) && !scheduler->rules.fixed;
     one.filled = apart                        ? one.rows
                  : count == at->request_count ? at->filled

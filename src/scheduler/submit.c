@@ -245,10 +245,8 @@ kiln_status kiln_scheduler_get_counters(kiln_scheduler *scheduler,
 {
     KLN_RETURN_IF_NULL(scheduler);
     KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
-    (void)pthread_mutex_lock(&scheduler->lock);
-    const kiln_scheduler_counters now = scheduler->counters;
-    (void)pthread_mutex_unlock(&scheduler->lock);
-    return kln_info_write(__func__, counters, &now, sizeof now);
+    KLN_LOCKED(&scheduler->lock);
+    return kln_info_write(__func__, counters, &scheduler->counters, sizeof scheduler->counters);
 }
 
 kiln_status kiln_scheduler_get_engine_counters(kiln_scheduler *scheduler, size_t index,
@@ -256,22 +254,18 @@ kiln_status kiln_scheduler_get_engine_counters(kiln_scheduler *scheduler, size_t
 {
     KLN_RETURN_IF_NULL(scheduler);
     KLN_RETURN_IF_ERROR(kln_forks_check(scheduler->forks, __func__, "scheduler"));
-    kiln_scheduler_engine_counters now = {.batches = 0};
-    (void)pthread_mutex_lock(&scheduler->lock);
+    KLN_LOCKED(&scheduler->lock);
     const engine_pool *pool = scheduler->pool;
     const size_t count = pool->count / pool->contexts;
-    if (index < count) {
-        now = pool->counters[index];
-        now.device = pool->seats[index * pool->contexts]->device;
-        for (size_t i = 0; i < pool->contexts; i++) {
-            now.running += pool->seats[index * pool->contexts + i]->busy;
-        }
-    }
-    (void)pthread_mutex_unlock(&scheduler->lock);
     KLN_RETURN_IF(
         index >= count, KILN_ERROR_INVALID_ARGUMENT,
         "kiln_scheduler_get_engine_counters: index is %zu, the scheduler has %zu engine%s", index,
         count, KLN_S(count));
+    kiln_scheduler_engine_counters now = pool->counters[index];
+    now.device = pool->seats[index * pool->contexts]->device;
+    for (size_t i = 0; i < pool->contexts; i++) {
+        now.running += pool->seats[index * pool->contexts + i]->busy;
+    }
     return kln_info_write(__func__, counters, &now, sizeof now);
 }
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
-#include <time.h>
 
 #include "scheduler_parts.h"
 
@@ -48,10 +47,9 @@ void scheduler_answer(kiln_scheduler *scheduler, kiln_request *request, kiln_req
 static void note_batch(kiln_scheduler *scheduler, const seat *at, const batch_outcome *outcome)
 {
     kiln_scheduler_counters *counters = &scheduler->counters;
-    int64_t rows = 0;
+    const int64_t rows = count_rows(at->requests, at->request_count);
     for (size_t i = 0; i < at->request_count; i++) {
         const kiln_request *request = at->requests[i];
-        rows += request->rows;
         kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_QUEUE_TIME],
                               request->begun - request->submitted);
     }
@@ -363,8 +361,7 @@ void scheduler_wake(kiln_scheduler *scheduler)
 
 static void wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t until)
 {
-    const struct timespec time = {.tv_sec = (time_t)(until / 1000000000),
-                                  .tv_nsec = (long)(until % 1000000000)};
+    const struct timespec time = kln_timespec(until);
     (void)pthread_cond_timedwait(condition, lock, &time);
 }
 

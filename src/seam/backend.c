@@ -33,6 +33,19 @@ kiln_status kiln_fail(kiln_status status, const char *sentence)
                : kln_fail(status, "%s", sentence != NULL ? sentence : kiln_status_text(status));
 }
 
+kiln_status kln_binding_own_names(kln_arena *arena, kiln_binding *binding)
+{
+    binding->name = kln_arena_strdup(arena, binding->name);
+    bool complete = binding->name != NULL;
+    for (int32_t d = 0; complete && d < binding->shape.rank; d++) {
+        if (binding->dim_names[d] != NULL) {
+            binding->dim_names[d] = kln_arena_strdup(arena, binding->dim_names[d]);
+            complete = binding->dim_names[d] != NULL;
+        }
+    }
+    return complete ? KILN_OK : kln_fail_memory(sizeof *binding, "the names of a binding");
+}
+
 kiln_status kln_node_time_show(const kln_node_time *times, size_t count, size_t index,
                                kiln_layer_time *layer)
 {

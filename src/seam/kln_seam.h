@@ -102,6 +102,9 @@ KILN_MUST_CHECK kiln_status kln_node_time_show(const kln_node_time *times, size_
 KILN_MUST_CHECK kiln_status kln_profiles_check(const kiln_build_options *options,
                                                const kiln_binding *bindings, size_t count);
 
+/* Its names become copies of the arena's. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_binding_own_names(kln_arena *arena, kiln_binding *binding);
+
 /* Whether a table has every required operation; INTERNAL with the name of the one it lacks. */
 KILN_MUST_CHECK kiln_status kln_backend_check(const kiln_backend *backend);
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdatomic.h>
-#include <time.h>
 
 #include <kiln/system.h>
 #include <kiln/version.h>
@@ -76,15 +75,7 @@ static kiln_status copy_binding(kln_mock *mock, const kiln_binding *from, bool i
         to->name, KILN_MAX_RANK, kiln_dtype_name(to->dtype), to->shape.rank);
     to->is_input = is_input;
     KLN_RETURN_IF_ERROR(copy_quantization(mock, to));
-    to->name = kln_arena_strdup(&mock->arena, to->name);
-    bool complete = to->name != NULL;
-    for (int32_t i = 0; i < to->shape.rank; i++) {
-        if (to->dim_names[i] != NULL) {
-            to->dim_names[i] = kln_arena_strdup(&mock->arena, to->dim_names[i]);
-            complete = complete && to->dim_names[i] != NULL;
-        }
-    }
-    return complete ? KILN_OK : kln_fail_memory(sizeof *to, "a binding of the mock");
+    return kln_binding_own_names(&mock->arena, to);
 }
 
 static kiln_status fill(kln_mock *mock)
@@ -228,8 +219,7 @@ static kiln_status find_memory(mock_context *context, size_t index)
 
 static void sleep_until(uint64_t deadline)
 {
-    const struct timespec at = {.tv_sec = (time_t)(deadline / 1000000000U),
-                                .tv_nsec = (long)(deadline % 1000000000U)};
+    const struct timespec at = kln_timespec(deadline);
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) != 0) {
     }
 }

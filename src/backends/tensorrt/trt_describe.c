@@ -114,12 +114,7 @@ static kiln_status describe_built(const trt_engine *engine, kiln_description *de
     KLN_ARENA_NEW(description->arena, description->bindings, count, "the bindings of an engine");
     for (size_t i = 0; i < count; i++) {
         description->bindings[i] = built->bindings[i];
-        KLN_RETURN_IF_ERROR(
-            copy_text(description->arena, built->bindings[i].name, &description->bindings[i].name));
-        for (size_t d = 0; d < KILN_MAX_RANK; d++) {
-            KLN_RETURN_IF_ERROR(copy_text(description->arena, built->bindings[i].dim_names[d],
-                                          &description->bindings[i].dim_names[d]));
-        }
+        KLN_RETURN_IF_ERROR(kln_binding_own_names(description->arena, &description->bindings[i]));
     }
     return KILN_OK;
 }
