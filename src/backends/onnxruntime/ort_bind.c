@@ -7,12 +7,7 @@ void ort_release_values(ort_context *context)
     for (size_t i = 0; i < context->value_count; i++) {
         runtime->api.ReleaseValue(context->values[i]);
     }
-    if (context->values != NULL) {
-        OrtStatus *status = runtime->api.AllocatorFree(runtime->allocator, context->values);
-        if (status != NULL) {
-            runtime->api.ReleaseStatus(status);
-        }
-    }
+    ort_free(runtime, context->values);
     context->values = NULL;
     context->value_count = 0;
     if (context->feed != NULL) {
@@ -218,7 +213,3 @@ kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *ten
                        kiln_shape_is_static(&binding->shape);
     return fixed ? bind_owned(self, binding, slot) : bind_anew(self, binding, slot);
 }
-
-/* --- run --- */
-
-/* Tells the binding what the feed has. */

@@ -103,6 +103,7 @@ static kiln_status bind_stale(ort_context *context, size_t index)
     return KILN_OK;
 }
 
+/* Tells the binding what the feed has. */
 static kiln_status bind_fed(ort_context *context)
 {
     ort_feed *feed = context->feed;
@@ -222,27 +223,12 @@ static kiln_status read_value(const ort_context *context, const kiln_binding *bi
                               output_slot *slot, OrtValue *value, kiln_tensor *tensor)
 {
     const ort_runtime *runtime = context->engine->runtime;
-    const ort_api *api = &runtime->api;
-    OrtTensorTypeAndShapeInfo *info = NULL;
-    ort_element_type element = 0;
-    size_t rank = 0;
     kiln_tensor made = KILN_HOST_TENSOR(KILN_DTYPE_UNDEFINED, KILN_SHAPE_SCALAR, NULL, 0);
     KLN_RETURN_IF_ERROR(
-        ort_check(runtime, api->GetTensorTypeAndShape(value, &info), binding->name));
-    OrtStatus *failed = api->GetTensorElementType(info, &element);
-    if (failed == NULL) {
-        failed = api->GetDimensionsCount(info, &rank);
-    }
-    if (failed == NULL && rank <= KILN_MAX_RANK) {
-        failed = api->GetDimensions(info, made.desc.shape.dims, rank);
-    }
-    api->ReleaseTensorTypeAndShapeInfo(info);
-    KLN_RETURN_IF_ERROR(ort_check(runtime, failed, binding->name));
-    KLN_RETURN_IF(rank > KILN_MAX_RANK, KILN_ERROR_RANK,
-                  "output \"%s\" came with %zu dimensions, %d are possible", binding->name, rank,
-                  KILN_MAX_RANK);
-    made.desc.dtype = ort_dtype(element);
-    made.desc.shape.rank = (int32_t)rank;
+        ort_check(runtime, ort_describe_value(&runtime->api, value, &made.desc), binding->name));
+    KLN_RETURN_IF(made.desc.shape.rank > KILN_MAX_RANK, KILN_ERROR_RANK,
+                  "output \"%s\" came with %d dimensions, %d are possible", binding->name,
+                  made.desc.shape.rank, KILN_MAX_RANK);
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(made.desc.dtype, &made.desc.shape, &made.bytes));
     KLN_RETURN_IF_ERROR(read_data(context, binding, slot, value, &made));
     *tensor = made;
@@ -332,12 +318,10 @@ static kiln_status run_bound(ort_context *context, OrtStatus **failed)
 /* What was enqueued before a run failed, or was stopped, writes to what is bound. */
 static void wait_for_rest(const ort_engine *engine)
 {
-    kln_message sentence;
-    kln_message_keep(&sentence);
+    KLN_MESSAGE_STAYS;
     if (kiln_stream_synchronize(engine->stream) != KILN_OK) {
         kln_log(KILN_LOG_ERROR, "onnxruntime", "%s", kiln_error_message());
     }
-    kln_message_restore(&sentence);
 }
 
 kiln_status ort_context_run(void *context)

@@ -66,12 +66,7 @@ static kiln_status read_type(const ort_engine *engine, kln_arena *arena, const O
 static const char *take_string(const ort_runtime *runtime, kln_arena *arena, char *text)
 {
     const char *copy = kln_arena_strdup(arena, text != NULL ? text : "");
-    if (text != NULL) {
-        OrtStatus *status = runtime->api.AllocatorFree(runtime->allocator, text);
-        if (status != NULL) {
-            runtime->api.ReleaseStatus(status);
-        }
-    }
+    ort_free(runtime, text);
     return copy;
 }
 
@@ -103,31 +98,26 @@ static kiln_status read_binding(ort_engine *engine, size_t index)
     return status;
 }
 
-static kiln_status match_outputs(ort_engine *engine, kln_names *inputs, kln_names *outputs)
+static kiln_status match_outputs(ort_engine *engine)
 {
+    KLN_SCOPED(kln_names_finish) kln_names inputs = {0};
+    KLN_SCOPED(kln_names_finish) kln_names outputs = {0};
+    KLN_ARENA_NEW(&engine->arena, engine->passed_inputs, engine->output_count, "the outputs");
     KLN_RETURN_IF(engine->output_count == 0, KILN_ERROR_INVALID_NETWORK,
                   "the network has no output, so there is nothing to compute");
     for (size_t i = 0; i < engine->input_count; i++) {
-        KLN_RETURN_IF_ERROR(kln_names_set(inputs, engine->bindings[i].name, (uint32_t)i));
+        KLN_RETURN_IF_ERROR(kln_names_set(&inputs, engine->bindings[i].name, (uint32_t)i));
     }
     for (size_t i = 0; i < engine->output_count; i++) {
         const char *name = engine->bindings[engine->input_count + i].name;
         /* Outputs are told apart by name when they are bound, so a name must stand for one. */
-        KLN_RETURN_IF(kln_names_get(outputs, name) != KLN_NAMES_NONE, KILN_ERROR_INVALID_NETWORK,
+        KLN_RETURN_IF(kln_names_get(&outputs, name) != KLN_NAMES_NONE, KILN_ERROR_INVALID_NETWORK,
                       "two outputs are named \"%s\"", name);
-        KLN_RETURN_IF_ERROR(kln_names_set(outputs, name, (uint32_t)i));
-        engine->passed_inputs[i] = kln_names_get(inputs, name);
+        KLN_RETURN_IF_ERROR(kln_names_set(&outputs, name, (uint32_t)i));
+        engine->passed_inputs[i] = kln_names_get(&inputs, name);
         engine->passed_count += engine->passed_inputs[i] != ORT_NO_INPUT;
     }
     return KILN_OK;
-}
-
-static kiln_status read_names(ort_engine *engine)
-{
-    KLN_ARENA_NEW(&engine->arena, engine->passed_inputs, engine->output_count, "the outputs");
-    KLN_SCOPED(kln_names_finish) kln_names inputs = {0};
-    KLN_SCOPED(kln_names_finish) kln_names outputs = {0};
-    return match_outputs(engine, &inputs, &outputs);
 }
 
 kiln_status ort_read_bindings(ort_engine *engine)
@@ -148,7 +138,7 @@ kiln_status ort_read_bindings(ort_engine *engine)
     for (size_t i = 0; i < count; i++) {
         KLN_RETURN_IF_ERROR(read_binding(engine, i));
     }
-    return read_names(engine);
+    return match_outputs(engine);
 }
 
 /* --- metadata --- */
@@ -213,13 +203,10 @@ static kiln_status add_own(const ort_runtime *runtime, const OrtModelMetadata *m
 
 static void free_keys(const ort_runtime *runtime, char **keys, size_t count)
 {
-    for (size_t i = 0; i <= count && keys != NULL; i++) {
-        OrtStatus *status = runtime->api.AllocatorFree(runtime->allocator,
-                                                       i < count ? (void *)keys[i] : (void *)keys);
-        if (status != NULL) {
-            runtime->api.ReleaseStatus(status);
-        }
+    for (size_t i = 0; i < count; i++) {
+        ort_free(runtime, keys[i]);
     }
+    ort_free(runtime, keys);
 }
 
 /* How many lines the known keys can take. */
@@ -261,18 +248,8 @@ kiln_status ort_describe(void *engine, kiln_description *description)
     description->host_nodes = self->host_nodes; /* the engine's, which outlives this */
     description->host_node_count = self->host_node_count;
     for (size_t i = 0; i < count; i++) {
-        kiln_binding *binding = &description->bindings[i];
-        *binding = self->bindings[i];
-        binding->name = kln_arena_strdup(description->arena, binding->name);
-        bool complete = binding->name != NULL;
-        for (size_t dim = 0; dim < KILN_MAX_RANK && complete; dim++) {
-            if (binding->dim_names[dim] != NULL) {
-                binding->dim_names[dim] =
-                    kln_arena_strdup(description->arena, binding->dim_names[dim]);
-                complete = binding->dim_names[dim] != NULL;
-            }
-        }
-        KLN_FAIL_IF(!complete, kln_fail_memory(1, "the names of the bindings"));
+        description->bindings[i] = self->bindings[i];
+        KLN_RETURN_IF_ERROR(kln_binding_own_names(description->arena, &description->bindings[i]));
     }
     OrtModelMetadata *metadata = NULL;
     KLN_RETURN_IF_ERROR(ort_check(

@@ -103,8 +103,7 @@ static const struct {
 static ort_refuses find(const kln_onnx_node *node)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(fatal); i++) {
-        if (strcmp(fatal[i].name, node->op_type) == 0 &&
-            (node->domain[0] == '\0' || strcmp(node->domain, "ai.onnx") == 0)) {
+        if (kln_onnx_node_is(node, fatal[i].name)) {
             return fatal[i].ends;
         }
     }

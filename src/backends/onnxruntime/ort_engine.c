@@ -196,17 +196,19 @@ void ort_engine_destroy(void *engine)
     kln_free(self);
 }
 
-static bool goes_on(const kiln_monitor *monitor, int64_t step)
+static kiln_status go_on(const kiln_model *model, const kiln_monitor *monitor, int64_t step)
 {
     const kiln_phase now = {"session", 0, step, 2, (double)step / 2};
-    return monitor == NULL || monitor->progress == NULL || monitor->progress(monitor->user, &now);
+    KLN_RETURN_IF(
+        monitor != NULL && monitor->progress != NULL && !monitor->progress(monitor->user, &now),
+        KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled", kln_model_name(model));
+    return KILN_OK;
 }
 
 static kiln_status fill_engine(ort_engine *engine, const kiln_model *model,
                                const kiln_build_options *options, const kiln_monitor *monitor)
 {
-    KLN_RETURN_IF(!goes_on(monitor, 0), KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled",
-                  kln_model_name(model));
+    KLN_RETURN_IF_ERROR(go_on(model, monitor, 0));
     if (model->graph != NULL) {
         KLN_RETURN_IF_ERROR(ort_handover_init(&engine->handover, model->graph));
     }
@@ -218,8 +220,7 @@ static kiln_status fill_engine(ort_engine *engine, const kiln_model *model,
         status = ort_cuda_read_nodes(engine, options);
     }
     KLN_FAIL_IF(status != KILN_OK, kln_fail_within(status, "\"%s\"", kln_model_name(model)));
-    KLN_RETURN_IF(!goes_on(monitor, 1), KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled",
-                  kln_model_name(model));
+    KLN_RETURN_IF_ERROR(go_on(model, monitor, 1));
     return keep_bytes(engine, model, options);
 }
 

@@ -45,7 +45,7 @@ typedef struct ort_feed {
     size_t count;          /* inputs and outputs */
     const char **names;    /* inputs, then outputs; the engine's */
     OrtValue **values;     /* likewise, in `rings` or `copies`; NULL for an output that ONNX Runtime
-                            * finds memory     for */
+                            * finds memory for */
     ort_feed_ring *rings;  /* likewise */
     ort_feed_copy *copies; /* of the inputs */
     bool has_copies;       /* one was made */

@@ -28,7 +28,7 @@ struct ort_profile {
 kiln_status ort_profile_begin(ort_engine *engine, OrtSessionOptions *session_options)
 {
     const char *named = kln_getenv("TMPDIR");
-    const char *where = named != NULL && named[0] != '\0' ? named : "/tmp";
+    const char *where = named != NULL ? named : "/tmp";
     ort_profile *made = kln_alloc_zeroed(1, sizeof *made);
     KLN_RETURN_IF_NO_MEMORY(made, sizeof *made, "a profile");
     (void)pthread_mutex_init(&made->lock, NULL);
@@ -169,12 +169,14 @@ static kiln_status read_file(ort_profile *profile, const char *path, uint64_t ru
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &file));
     const double begin = begin_of(&file, runs);
     size_t at = 0;
-    for (cJSON *event; (event = next_event(&file, &at)) != NULL; cJSON_Delete(event)) {
+    kiln_status status = KILN_OK;
+    for (cJSON *event; status == KILN_OK && (event = next_event(&file, &at)) != NULL;
+         cJSON_Delete(event)) {
         if (is_kernel(event) && number_of(event, "ts") >= begin) {
-            KLN_RETURN_IF_ERROR(add_event(profile, event));
+            status = add_event(profile, event);
         }
     }
-    return KILN_OK;
+    return status;
 }
 
 static kiln_status end_profile(const ort_engine *engine, char path[PATH_MAX])

@@ -65,13 +65,14 @@ static const kln_onnx_tensor *matrix_of(const kln_graph_edit *edit, const kln_on
                : NULL;
 }
 
-static kiln_status turn_product(kln_graph_edit *edit, size_t index, const kln_onnx_tensor *matrix)
+static kiln_status transpose_product(kln_graph_edit *edit, size_t index,
+                                     const kln_onnx_tensor *matrix)
 {
     const kln_onnx_node *node = &edit->graph->nodes[index];
     const bool is_gemm = kln_onnx_node_is(node, "Gemm");
-    const kln_onnx_tensor *turned = add_transposed(edit, node->outputs[0], matrix);
-    KLN_FAIL_IF(turned == NULL, no_memory(matrix->data.size));
-    const char *inputs[3] = {node->inputs[0], turned->name,
+    const kln_onnx_tensor *transposed = add_transposed(edit, node->outputs[0], matrix);
+    KLN_FAIL_IF(transposed == NULL, no_memory(matrix->data.size));
+    const char *inputs[3] = {node->inputs[0], transposed->name,
                              node->input_count > 2 ? node->inputs[2] : ""};
     kln_onnx_node *made = kln_graph_edit_add_node(edit, index, is_gemm ? "" : ORT_DOMAIN,
                                                   is_gemm ? "Gemm" : "FusedMatMul", inputs,
@@ -87,14 +88,14 @@ static kiln_status turn_product(kln_graph_edit *edit, size_t index, const kln_on
     return KILN_OK;
 }
 
-/* Tensor cores of the newer GPUs read both factors along the sum: a matrix of weights that lies the
- * other way round goes through slower kernels, in TF32 above all. */
-static kiln_status turn_products(kln_graph_edit *edit, size_t *count)
+/* Tensor cores of the newer GPUs read both factors along the sum: weights that are not transposed
+ * go through slower kernels, in TF32 above all. */
+static kiln_status transpose_products(kln_graph_edit *edit, size_t *count)
 {
     for (size_t i = 0; i < edit->graph->node_count; i++) {
         const kln_onnx_tensor *matrix = matrix_of(edit, &edit->graph->nodes[i]);
         if (matrix != NULL) {
-            KLN_RETURN_IF_ERROR(turn_product(edit, i, matrix));
+            KLN_RETURN_IF_ERROR(transpose_product(edit, i, matrix));
             ++*count;
         }
     }
@@ -148,7 +149,7 @@ kiln_status ort_rewrite(kln_onnx_model *model, ort_rewrite_kind kind, const kiln
     if (status == KILN_OK) {
         kln_graph_edit_import(&edit, ORT_DOMAIN, 1);
         status = kind == ORT_REWRITE_ATTENTION ? fuse_attention(&edit, profile, &found)
-                                               : turn_products(&edit, &found);
+                                               : transpose_products(&edit, &found);
     }
     if (status == KILN_OK && found != 0) {
         status = kln_graph_edit_commit(&edit);

@@ -53,13 +53,14 @@ static const char *const folders[] = {"/usr/local/lib",
 const kln_library_spec ort_library_spec = {
     .name = "ONNX Runtime",
     .purpose = "runs ONNX models on the CPU",
-    .environment = "KILN_ONNXRUNTIME",
+    .environment = ORT_ENVIRONMENT,
     .files = files,
     .packages = packages,
     .folders = folders,
     .symbols = symbols,
     .table_size = sizeof(entry_point),
-    .advice = "pip install onnxruntime, or set KILN_ONNXRUNTIME to libonnxruntime.so or its folder",
+    .advice =
+        "pip install onnxruntime, or set " ORT_ENVIRONMENT " to libonnxruntime.so or its folder",
     .accept = accept_library,
 };
 
@@ -129,7 +130,7 @@ static void fill_api(ort_runtime *runtime, const ort_api_base *base)
  */
 static const char *answer(const char *name)
 {
-    return strcmp(name, "ORT_DISABLE_TELEMETRY") == 0 ? "1" : kln_getenv(name);
+    return strcmp(name, "ORT_DISABLE_TELEMETRY") == 0 ? "1" : secure_getenv(name);
 }
 
 /* What others in the process had open before is left as they want it. */
@@ -227,7 +228,7 @@ kiln_status ort_runtime_look(const char *library, const ort_runtime **runtime)
     /* The environment is part of what was asked for: a changed one is looked at anew. */
     const char *wanted = library;
     if (wanted == NULL || wanted[0] == '\0') {
-        wanted = kln_getenv(ort_library_spec.environment);
+        wanted = kln_getenv(ORT_ENVIRONMENT);
     }
     wanted = wanted != NULL ? wanted : "";
     KLN_RETURN_IF(strlen(wanted) >= PATH_MAX, KILN_ERROR_INVALID_ARGUMENT,

@@ -22,6 +22,7 @@ typedef struct ort_runtime {
     char wanted[PATH_MAX];             /* the place that was asked for, "" for the usual ones */
 } ort_runtime;
 
+#define ORT_ENVIRONMENT "KILN_ONNXRUNTIME"
 extern const kln_library_spec ort_library_spec;
 
 /* The runtime for `library` (a path or folder; NULL: the usual places), opened or not: its status
@@ -67,7 +68,13 @@ KILN_MUST_CHECK kiln_status ort_fail(const ort_runtime *runtime, OrtStatus *stat
 KILN_MUST_CHECK kiln_status ort_check(const ort_runtime *runtime, OrtStatus *status,
                                       const char *context);
 
+/* Gives back what its allocator gave; NULL is allowed. */
+void ort_free(const ort_runtime *runtime, void *memory);
+
 /* --- data types (ort_status.c) --- */
+
+/* The type and shape of a value; of more than KILN_MAX_RANK dimensions the rank alone. */
+OrtStatus *ort_describe_value(const ort_api *api, const OrtValue *value, kiln_tensor_desc *desc);
 
 /* KILN_DTYPE_UNDEFINED where there is no match. */
 kiln_dtype ort_dtype(ort_element_type type);

@@ -74,6 +74,35 @@ kiln_status ort_check(const ort_runtime *runtime, OrtStatus *status, const char 
     return status == NULL ? KILN_OK : ort_fail(runtime, status, "%s", context);
 }
 
+void ort_free(const ort_runtime *runtime, void *memory)
+{
+    OrtStatus *failed =
+        memory != NULL ? runtime->api.AllocatorFree(runtime->allocator, memory) : NULL;
+    if (failed != NULL) {
+        runtime->api.ReleaseStatus(failed);
+    }
+}
+
+OrtStatus *ort_describe_value(const ort_api *api, const OrtValue *value, kiln_tensor_desc *desc)
+{
+    OrtTensorTypeAndShapeInfo *info = NULL;
+    ort_element_type element = 0;
+    size_t rank = 0;
+    OrtStatus *failed = api->GetTensorTypeAndShape(value, &info);
+    if (failed != NULL) {
+        return failed;
+    }
+    failed = api->GetTensorElementType(info, &element);
+    failed = failed == NULL ? api->GetDimensionsCount(info, &rank) : failed;
+    if (failed == NULL && rank <= KILN_MAX_RANK) {
+        failed = api->GetDimensions(info, desc->shape.dims, rank);
+    }
+    api->ReleaseTensorTypeAndShapeInfo(info);
+    desc->dtype = ort_dtype(element);
+    desc->shape.rank = (int32_t)rank;
+    return failed;
+}
+
 kiln_dtype ort_dtype(ort_element_type type)
 {
     switch (type) {

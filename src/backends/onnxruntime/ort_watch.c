@@ -95,23 +95,11 @@ static OrtStatus *make_node(const OrtCustomOp *op, const void *api, const OrtKer
 /* A view of a value in ordinary memory. */
 static OrtStatus *view(const ort_api *api, const OrtValue *value, kiln_tensor *tensor)
 {
-    OrtTensorTypeAndShapeInfo *info = NULL;
-    ort_element_type type = 0;
-    size_t rank = 0;
-    OrtStatus *failed = api->GetTensorTypeAndShape(value, &info);
-    if (failed != NULL) {
-        return failed;
-    }
-    failed = api->GetTensorElementType(info, &type);
-    failed = failed == NULL ? api->GetDimensionsCount(info, &rank) : failed;
-    if (failed == NULL && rank > KILN_MAX_RANK) {
+    *tensor = (kiln_tensor){.data = NULL};
+    OrtStatus *failed = ort_describe_value(api, value, &tensor->desc);
+    if (failed == NULL && tensor->desc.shape.rank > KILN_MAX_RANK) {
         failed = api->CreateStatus(ORT_CODE_FAIL, "a tensor has more than 8 dimensions");
     }
-    if (failed == NULL) {
-        *tensor = (kiln_tensor){.desc = {.dtype = ort_dtype(type), .shape = {.rank = (int)rank}}};
-        failed = api->GetDimensions(info, tensor->desc.shape.dims, rank);
-    }
-    api->ReleaseTensorTypeAndShapeInfo(info);
     if (failed == NULL) {
         failed = api->GetTensorMutableData((OrtValue *)(uintptr_t)value, &tensor->data);
     }
