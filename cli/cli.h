@@ -58,6 +58,7 @@ typedef enum cli_exit {
 CLI_ENDS(batch_folder, kiln_batch_folder_close)
 CLI_ENDS(build, kiln_build_destroy)
 CLI_ENDS(cache_list, kiln_cache_list_destroy)
+CLI_ENDS(comparison, kiln_comparison_destroy)
 CLI_ENDS(context, kiln_context_destroy)
 CLI_ENDS(engine, kiln_engine_release)
 CLI_ENDS(issue_list, kiln_issue_list_destroy)

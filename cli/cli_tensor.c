@@ -11,11 +11,6 @@
 /* A file name has at most 255 bytes, of which ".npy" and a temporary ending take some. */
 #define NAME_LIMIT 200
 
-static bool is_complex(kiln_dtype dtype)
-{
-    return dtype == KILN_DTYPE_COMPLEX64 || dtype == KILN_DTYPE_COMPLEX128;
-}
-
 kiln_status cli_tensor_of(kiln_context *context, const kiln_binding *binding, kiln_tensor *tensor)
 {
     return binding->is_input ? kiln_context_input_tensor(context, binding->name, tensor)
@@ -25,7 +20,9 @@ kiln_status cli_tensor_of(kiln_context *context, const kiln_binding *binding, ki
 cli_exit cli_tensor_summarize(const kiln_tensor *tensor, cli_summary *summary)
 {
     *summary = (cli_summary){false, (double)INFINITY, 0, -(double)INFINITY, 0, 0};
-    if (is_complex(tensor->desc.dtype) || tensor->desc.dtype == KILN_DTYPE_STRING) {
+    const kiln_dtype dtype = tensor->desc.dtype;
+    if (dtype == KILN_DTYPE_COMPLEX64 || dtype == KILN_DTYPE_COMPLEX128 ||
+        dtype == KILN_DTYPE_STRING) {
         return CLI_DONE;
     }
     CLI_FAIL_IF_ERROR(kiln_shape_elements(&tensor->desc.shape, &summary->count));
@@ -127,97 +124,23 @@ void cli_index_format(const kiln_shape *shape, int64_t index, char *text, size_t
 
 /* --- comparing --- */
 
-/* Elements as numbers one after the other: two for each of a complex tensor. */
-static kiln_tensor flat(const kiln_tensor *tensor)
+/* An element, which as a double is `number`, with all its digits. */
+static void element_format(const kiln_tensor *tensor, int64_t index, double number, char text[32])
 {
-    kiln_tensor view = *tensor;
-    const unsigned bits = kiln_dtype_bits(tensor->desc.dtype);
-    if (is_complex(tensor->desc.dtype)) {
-        view.desc.dtype = bits == 64 ? KILN_DTYPE_FLOAT32 : KILN_DTYPE_FLOAT64;
-        int64_t count = 0;
-        if (kiln_shape_elements(&tensor->desc.shape, &count) == KILN_OK) {
-            view.desc.shape = KILN_SHAPE(count * 2);
-        }
-    }
-    return view;
-}
-
-/* Integers of 64 bits differ by what a double may not show. */
-static double exact_difference(const kiln_tensor *a, const kiln_tensor *b, int64_t index,
-                               double difference)
-{
-    if (a->desc.dtype != KILN_DTYPE_INT64 && a->desc.dtype != KILN_DTYPE_UINT64) {
-        return difference;
-    }
-    const uint64_t x = ((const uint64_t *)a->data)[index];
-    const uint64_t y = ((const uint64_t *)b->data)[index];
-    const bool is_signed = a->desc.dtype == KILN_DTYPE_INT64;
-    const bool is_less = is_signed ? (int64_t)x < (int64_t)y : x < y;
-    return (double)(is_less ? y - x : x - y);
-}
-
-static double difference_of(double found, double expected)
-{
-    if (isnan(found) && isnan(expected)) {
-        return 0;
-    }
-    if (isnan(found) || isnan(expected)) {
-        return (double)INFINITY;
-    }
-    return found == expected ? 0 : fabs(found - expected);
-}
-
-/* An element with all its digits. */
-static void element_format(const kiln_tensor *tensor, int64_t index, char text[32])
-{
-    double number = 0;
-    if (tensor->desc.dtype == KILN_DTYPE_INT64) {
+    const kiln_dtype dtype = tensor->desc.dtype;
+    const bool is_double = dtype == KILN_DTYPE_FLOAT64 || dtype == KILN_DTYPE_COMPLEX128;
+    if (dtype == KILN_DTYPE_INT64) {
         (void)snprintf(text, 32, "%" PRId64, ((const int64_t *)tensor->data)[index]);
-    } else if (tensor->desc.dtype == KILN_DTYPE_UINT64) {
+    } else if (dtype == KILN_DTYPE_UINT64) {
         (void)snprintf(text, 32, "%" PRIu64, ((const uint64_t *)tensor->data)[index]);
-    } else if (tensor->desc.dtype == KILN_DTYPE_STRING) {
+    } else if (dtype == KILN_DTYPE_STRING) {
         CLI_TEXT_SCOPED quoted = {NULL, 0, 0};
         cli_string_append(&quoted, &((const kiln_span *)tensor->data)[index], 20);
         (void)snprintf(text, 32, "%s", quoted.data);
-    } else if (kiln_tensor_read(tensor, index, 1, &number) == KILN_OK && !isnan(number)) {
-        (void)snprintf(text, 32, "%.*g", tensor->desc.dtype == KILN_DTYPE_FLOAT64 ? 17 : 9, number);
-    } else {
+    } else if (isnan(number)) {
         (void)snprintf(text, 32, "NaN");
-    }
-}
-
-static void compare_strings(const kiln_tensor *a, const kiln_tensor *b, cli_difference *result)
-{
-    const kiln_span *found = a->data;
-    const kiln_span *expected = b->data;
-    for (int64_t i = 0; i < result->count; i++) {
-        const bool same =
-            found[i].size == expected[i].size &&
-            (found[i].size == 0 || memcmp(found[i].data, expected[i].data, found[i].size) == 0);
-        result->different += !same;
-        if (!same && result->where < 0) {
-            result->largest = 1;
-            result->where = i;
-        }
-    }
-}
-
-static void compare_chunk(const kiln_tensor *a, const kiln_tensor *b, const double *found,
-                          const double *expected, int64_t first, size_t size, double absolute,
-                          double relative, cli_difference *result)
-{
-    for (size_t i = 0; i < size; i++) {
-        const int64_t index = first + (int64_t)i;
-        const double difference =
-            exact_difference(a, b, index, difference_of(found[i], expected[i]));
-        const double allowed = absolute + relative * fabs(expected[i]);
-        /* An infinite expectation would allow everything. */
-        const bool fits = difference == 0 || (difference <= allowed && isfinite(difference));
-        result->different += !fits;
-        if (difference > result->largest || result->where < 0) {
-            result->largest = difference;
-            result->where = index;
-        }
+    } else {
+        (void)snprintf(text, 32, "%.*g", is_double ? 17 : 9, number);
     }
 }
 
@@ -225,38 +148,31 @@ cli_exit cli_tensor_compare(const char *name, const kiln_tensor *tensor,
                             const kiln_tensor *reference, double absolute, double relative,
                             cli_difference *difference)
 {
+    kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
+    CLI_OWNED(comparison) comparison = NULL;
+    const kiln_named_tensor found = {name, *tensor};
+    const kiln_named_tensor expected = {name, *reference};
     *difference = (cli_difference){.where = -1};
-    char found_shape[256];
-    char expected_shape[256];
-    (void)kiln_shape_format(&tensor->desc.shape, found_shape, sizeof found_shape);
-    (void)kiln_shape_format(&reference->desc.shape, expected_shape, sizeof expected_shape);
-    if (tensor->desc.dtype != reference->desc.dtype ||
-        !kiln_shape_equal(&tensor->desc.shape, &reference->desc.shape)) {
+    options.absolute = absolute;
+    options.relative = relative;
+    CLI_FAIL_IF_ERROR(kiln_compare_tensors(&found, &expected, 1, &options, &comparison));
+    const kiln_tensor_difference *of = kiln_comparison_get(comparison, 0);
+    if (of->found_dtype != of->expected_dtype || !of->is_comparable) {
+        char shapes[2][256];
+        (void)kiln_shape_format(&of->expected_shape, shapes[0], sizeof shapes[0]);
+        (void)kiln_shape_format(&of->found_shape, shapes[1], sizeof shapes[1]);
         cli_error("output \"%.200s\": %s %s was expected, %s %s was found", name,
-                  kiln_dtype_name(reference->desc.dtype), expected_shape,
-                  kiln_dtype_name(tensor->desc.dtype), found_shape);
+                  kiln_dtype_name(of->expected_dtype), shapes[0], kiln_dtype_name(of->found_dtype),
+                  shapes[1]);
         return CLI_FAILED;
     }
-    const kiln_tensor a = flat(tensor);
-    const kiln_tensor b = flat(reference);
-    CLI_FAIL_IF_ERROR(kiln_shape_elements(&a.desc.shape, &difference->count));
-    if (a.desc.dtype == KILN_DTYPE_STRING) {
-        compare_strings(&a, &b, difference);
-    }
-    for (int64_t first = 0; a.desc.dtype != KILN_DTYPE_STRING && first < difference->count;
-         first += CHUNK) {
-        double found[CHUNK];
-        double expected[CHUNK];
-        const int64_t left = difference->count - first;
-        const size_t size = left < CHUNK ? (size_t)left : CHUNK;
-        CLI_FAIL_IF_ERROR(kiln_tensor_read(&a, first, size, found));
-        CLI_FAIL_IF_ERROR(kiln_tensor_read(&b, first, size, expected));
-        compare_chunk(&a, &b, found, expected, first, size, absolute, relative, difference);
-    }
-    if (difference->where >= 0) {
-        element_format(&a, difference->where, difference->found);
-        element_format(&b, difference->where, difference->expected);
-        difference->where /= is_complex(tensor->desc.dtype) ? 2 : 1;
+    *difference = (cli_difference){.different = of->different,
+                                   .count = of->count,
+                                   .largest = of->largest_absolute,
+                                   .where = of->largest_at};
+    if (of->largest_at >= 0) {
+        element_format(tensor, of->largest_at, of->found, difference->found);
+        element_format(reference, of->largest_at, of->expected, difference->expected);
     }
     return CLI_DONE;
 }

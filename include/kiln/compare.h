@@ -109,7 +109,8 @@ typedef struct kiln_tensor_difference {
     kiln_dtype found_dtype, expected_dtype;
     kiln_shape found_shape, expected_shape;
     bool is_comparable; /* both are tensors of one type and shape; else what follows is 0. A string
-                           counts as 1, and as 0 where another one was found */
+                           counts as 1, and as 0 where another one was found, which no tolerance
+                           allows */
     bool passes;
     double absolute, relative; /* the tolerance */
     int64_t count;             /* elements */
@@ -160,16 +161,29 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_compare_engines(kiln_engine *found, ki
                                                           const kiln_compare_options *options,
                                                           kiln_comparison **comparison);
 
+/* The same for tensors that are there: found[i] with expected[i], for each i from 0 to `count` - 1,
+ * under the name of the latter; that of the former is for sentences. They are dense, in memory that
+ * the host reads, and needed during the call only. Of the options the tolerance alone counts, and
+ * nothing is taken for quantized. Two of different types or shapes do not pass. Errors:
+ * NULL_ARGUMENT, for a name too; INVALID_ARGUMENT for a tolerance that is no number; OUT_OF_MEMORY;
+ * for what is no such tensor DTYPE, RANK, SHAPE, SIZE, ALIGNMENT or UNSUPPORTED. Any thread. Since
+ * 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_compare_tensors(const kiln_named_tensor *found,
+                                                          const kiln_named_tensor *expected,
+                                                          size_t count,
+                                                          const kiln_compare_options *options,
+                                                          kiln_comparison **comparison);
+
 /* --- the result: immutable; may be read by several threads at once --- */
 
 /* Whether every output passes. False for NULL. Since 0.1. */
 KILN_API bool kiln_comparison_passes(const kiln_comparison *comparison);
 
-/* How many outputs were compared; 0 for NULL. Since 0.1. */
+/* How many outputs, or tensors, were compared; 0 for NULL. Since 0.1. */
 KILN_API size_t kiln_comparison_count(const kiln_comparison *comparison);
 
-/* Output `index`, from 0, in the order of the second engine; NULL past the end. Valid as long as
- * the comparison. Since 0.1. */
+/* Output `index`, from 0, in the order of the second engine, or tensor `index`; NULL past the end.
+ * Valid as long as the comparison. Since 0.1. */
 KILN_API const kiln_tensor_difference *kiln_comparison_get(const kiln_comparison *comparison,
                                                            size_t index);
 

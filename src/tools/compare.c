@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
+#include <stdio.h>
 
 #include "compare_parts.h"
 #include "engine/kln_engine.h"
@@ -53,6 +54,8 @@ static kiln_status check_names(const kiln_engine *a, const kiln_engine *b)
 
 /* --- the comparison --- */
 
+KLN_SCOPED_POINTER(kiln_comparison, kiln_comparison_destroy)
+
 void kiln_comparison_destroy(kiln_comparison *comparison)
 {
     if (comparison != NULL) {
@@ -61,29 +64,50 @@ void kiln_comparison_destroy(kiln_comparison *comparison)
     }
 }
 
+/* Room for so many tensors, of which none was compared yet. */
+static kiln_status begin(kiln_comparison *comparison, size_t count)
+{
+    comparison->passes = true;
+    KLN_ARENA_NEW(&comparison->arena, comparison->outputs, count + 1, "a comparison");
+    return KILN_OK;
+}
+
+/* The next of them. */
+static kiln_status name_next(kiln_comparison *comparison, const char *name,
+                             kiln_tensor_difference **next)
+{
+    *next = &comparison->outputs[comparison->count];
+    (*next)->node = "";
+    (*next)->operation = "";
+    (*next)->name = kln_arena_strdup(&comparison->arena, name);
+    KLN_RETURN_IF_NO_MEMORY((*next)->name, strlen(name), "a comparison");
+    return KILN_OK;
+}
+
+static void count_next(kiln_comparison *comparison)
+{
+    comparison->passes = comparison->passes && comparison->outputs[comparison->count].passes;
+    comparison->count++;
+}
+
 static kiln_status compare_outputs(const kiln_engine *engine, kiln_context *const contexts[2],
                                    const kln_graph_inference *graph,
                                    const kiln_compare_options *options, kiln_comparison *comparison)
 {
     const size_t count = kiln_engine_output_count(engine);
-    KLN_ARENA_NEW(&comparison->arena, comparison->outputs, count + 1, "a comparison");
-    comparison->passes = true;
+    KLN_RETURN_IF_ERROR(begin(comparison, count));
     for (size_t i = 0; i < count; i++) {
         const char *name =
             engine->shared.description.bindings[engine->shared.description.input_count + i].name;
-        kiln_tensor_difference *difference = &comparison->outputs[i];
-        difference->node = "";
-        difference->operation = "";
-        difference->name = kln_arena_strdup(&comparison->arena, name);
-        KLN_RETURN_IF_NO_MEMORY(difference->name, strlen(name), "a comparison");
+        kiln_tensor_difference *difference = NULL;
+        KLN_RETURN_IF_ERROR(name_next(comparison, name, &difference));
         kln_compare_steps steps = {.count = 0};
         const uint32_t value = graph != NULL ? kln_names_get(&graph->names, name) : KLN_NO_VALUE;
         if (value != KLN_NO_VALUE) {
             KLN_RETURN_IF_ERROR(kln_compare_steps_of(graph, value, &comparison->arena, &steps));
         }
         KLN_RETURN_IF_ERROR(kln_compare_output(contexts, name, options, &steps, difference));
-        comparison->passes = comparison->passes && difference->passes;
-        comparison->count++;
+        count_next(comparison);
     }
     return KILN_OK;
 }
@@ -142,8 +166,6 @@ static kiln_status search(origin *from, const kln_compare_inputs *inputs,
     return kln_compare_nodes(from->model, &from->builds, inputs, options, comparison);
 }
 
-KLN_SCOPED_POINTER(kiln_comparison, kiln_comparison_destroy)
-
 static kiln_status compare(kiln_engine *found, kiln_engine *expected, origin *from,
                            kiln_compare_options *options, kiln_comparison **comparison)
 {
@@ -163,8 +185,7 @@ static kiln_status compare(kiln_engine *found, kiln_engine *expected, origin *fr
     if (options->first_difference && !made->passes) {
         KLN_RETURN_IF_ERROR(search(from, &inputs, options, made));
     }
-    *comparison = made;
-    made = NULL;
+    *comparison = KLN_TAKE(made);
     return KILN_OK;
 }
 
@@ -280,6 +301,45 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
         KLN_FAIL_IF(status == KILN_ERROR_OUT_OF_MEMORY, status);
     }
     return compare(from.engines[0], from.engines[1], &from, &read, comparison);
+}
+
+/* --- tensors alone --- */
+
+static kiln_status check_one(const char *side, const kiln_named_tensor *one)
+{
+    char what[KLN_MESSAGE_SIZE / 2];
+    KLN_FAIL_IF(one->name == NULL, kln_fail_null(side, "name"));
+    (void)snprintf(what, sizeof what, "%s \"%s\"", side, one->name);
+    KLN_RETURN_IF_ERROR(kln_tensor_check(what, &one->tensor));
+    KLN_RETURN_IF(!kln_strides_are_dense(&one->tensor.desc.shape, &one->tensor.desc.strides),
+                  KILN_ERROR_UNSUPPORTED, "%s: a dense tensor is needed, this one has strides",
+                  what);
+    return KILN_OK;
+}
+
+kiln_status kiln_compare_tensors(const kiln_named_tensor *found, const kiln_named_tensor *expected,
+                                 size_t count, const kiln_compare_options *options,
+                                 kiln_comparison **comparison)
+{
+    kiln_compare_options read;
+    KLN_SCOPED(kiln_comparison_destroy_at) kiln_comparison *made = NULL;
+    KLN_RETURN_IF_NULL_RESULT(comparison, found, expected);
+    KLN_RETURN_IF_ERROR(read_options(options, &read));
+    KLN_NEW(made, 1, "a comparison");
+    KLN_RETURN_IF_ERROR(begin(made, count));
+    for (size_t i = 0; i < count; i++) {
+        kln_compare_steps none = {.count = 0};
+        kiln_tensor_difference *difference = NULL;
+        KLN_RETURN_IF_ERROR(check_one("found", &found[i]));
+        KLN_RETURN_IF_ERROR(check_one("expected", &expected[i]));
+        KLN_RETURN_IF_ERROR(name_next(made, expected[i].name, &difference));
+        KLN_RETURN_WITHIN(
+            kln_compare_tensor(&found[i].tensor, &expected[i].tensor, &read, &none, difference),
+            "\"%s\"", expected[i].name);
+        count_next(made);
+    }
+    *comparison = KLN_TAKE(made);
+    return KILN_OK;
 }
 
 /* --- reading it --- */

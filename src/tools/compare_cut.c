@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "compare_parts.h"
+#include "onnx/kln_look.h"
 #include "ops/kln_ops.h"
 
 /* Integers of so few elements are handed on as constants: a backend may have to know a shape, or a
@@ -189,16 +190,10 @@ static kiln_status copy(kiln_context *context, const char *name, kiln_tensor *to
  * scale, by these. They run again in each part, and are few. */
 static bool is_weight(const kln_cut *cut, const kln_value *value)
 {
-    static const char *const operations[] = {"Constant", "DequantizeLinear", "QuantizeLinear",
-                                             "Cast",     "Transpose",        "Reshape",
-                                             "Squeeze",  "Unsqueeze",        "Identity"};
-    const char *operation = cut->whole.nodes[value->producer].op_type;
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(operations) && value->is_constant; i++) {
-        if (strcmp(operation, operations[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return value->is_constant &&
+           KLN_ONNX_NODE_IS_ANY(&cut->whole.nodes[value->producer], "Constant", "DequantizeLinear",
+                                "QuantizeLinear", "Cast", "Transpose", "Reshape", "Squeeze",
+                                "Unsqueeze", "Identity");
 }
 
 kiln_status kln_cut_keep(kln_cut *cut, uint32_t value, kiln_context *const contexts[2])

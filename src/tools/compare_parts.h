@@ -45,11 +45,11 @@ double kln_compare_step_at(const kln_compare_steps *steps, int64_t index);
 
 /* Fills in everything but the names. Both lie in host memory and are dense. `steps` are fitted to
  * the shape. */
-KILN_MUST_CHECK kiln_status kln_compare_tensors(const kiln_tensor *found,
-                                                const kiln_tensor *expected,
-                                                const kiln_compare_options *options,
-                                                kln_compare_steps *steps,
-                                                kiln_tensor_difference *difference);
+KILN_MUST_CHECK kiln_status kln_compare_tensor(const kiln_tensor *found,
+                                               const kiln_tensor *expected,
+                                               const kiln_compare_options *options,
+                                               kln_compare_steps *steps,
+                                               kiln_tensor_difference *difference);
 
 /* --- the inputs (compare_inputs.c) --- */
 
@@ -110,7 +110,7 @@ typedef struct kln_cut {
     const kln_graph_inference *graph;
     kln_arena *arena;
     const kln_compare_inputs *given;
-    bool failed;         /* a room was not to be had */
+    bool failed;         /* memory was short */
     uint32_t *positions; /* of each node in an order that runs, */
     uint32_t *order;     /* and the node at each position */
     uint32_t *reads;     /* values that nodes read, subgraphs included, by position */

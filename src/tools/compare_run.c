@@ -71,5 +71,5 @@ kiln_status kln_compare_output(kiln_context *const contexts[2], const char *name
             return status;
         }
     }
-    return kln_compare_tensors(&tensors[0], &tensors[1], options, steps, difference);
+    return kln_compare_tensor(&tensors[0], &tensors[1], options, steps, difference);
 }

@@ -14,7 +14,7 @@ static kiln_status compare(size_t index, const kiln_named_tensor *expected,
     how.absolute = options->absolute;
     how.relative = options->relative;
     how.steps = 0;
-    KLN_RETURN_IF_ERROR(kln_compare_tensors(found, &expected->tensor, &how, &steps, &difference));
+    KLN_RETURN_IF_ERROR(kln_compare_tensor(found, &expected->tensor, &how, &steps, &difference));
     if (!difference.is_comparable) {
         (void)kiln_shape_format(&found->desc.shape, shapes[0], sizeof shapes[0]);
         (void)kiln_shape_format(&expected->tensor.desc.shape, shapes[1], sizeof shapes[1]);

@@ -179,36 +179,6 @@ TEST(each_type_has_its_tolerance)
     }
 }
 
-static kiln_status say_large(void *user, kiln_mock_run *run, char message[1024])
-{
-    memcpy(run->outputs[0].data, user, run->outputs[0].bytes);
-    return KILN_OK;
-}
-
-/* 2^62 and 2^62 + 1 are one double. */
-TEST(long_integers_are_exact)
-{
-    static const int64_t numbers[2][2] = {{INT64_C(1) << 62, INT64_MIN},
-                                          {(INT64_C(1) << 62) + 1, INT64_MIN}};
-    kiln_engine *engines[2] = {NULL, NULL};
-    kiln_comparison *comparison = NULL;
-    const kiln_binding result = {sizeof result, "y",    false, KILN_DTYPE_INT64,
-                                 KILN_SHAPE(2), {NULL}, {0}};
-    for (size_t i = 0; i < 2; i++) {
-        kiln_mock_options options =
-            KILN_MOCK_OPTIONS(.outputs = &result, .output_count = 1, .handler = say_large,
-                              .user = (void *)(uintptr_t)numbers[i]);
-        assert_ok(kiln_engine_create_mock(&options, &engines[i]));
-    }
-    assert_ok(kiln_compare_engines(engines[0], engines[1], NULL, &comparison));
-    const kiln_tensor_difference *of = kiln_comparison_get(comparison, 0);
-    assert_int_equal(1, of->different);
-    assert_near(of->largest_absolute, 1.0);
-    kiln_comparison_destroy(comparison);
-    kiln_engine_release(engines[0]);
-    kiln_engine_release(engines[1]);
-}
-
 TEST(engines_that_do_not_go_together)
 {
     told what = {{1, 2}, 2};
