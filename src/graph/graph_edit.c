@@ -97,6 +97,13 @@ void kln_graph_index_finish(kln_graph_index *index)
     kln_names_finish(&index->constants);
 }
 
+const kln_onnx_tensor *kln_graph_index_constant(const kln_graph_index *index, const char *name)
+{
+    const uint32_t place =
+        name[0] != '\0' ? kln_names_get(&index->constants, name) : KLN_NAMES_NONE;
+    return place != KLN_NAMES_NONE ? &index->graph->initializers[place] : NULL;
+}
+
 const kln_onnx_node *kln_graph_index_node(const kln_graph_index *index, const kln_names *list,
                                           const char *name)
 {
@@ -122,13 +129,9 @@ void kln_graph_edit_end(kln_graph_edit *edit)
 const kln_onnx_tensor *kln_graph_edit_constant(const kln_graph_edit *edit, const char *name,
                                                size_t rank)
 {
-    const uint32_t index = kln_names_get(&edit->index.constants, name);
-    if (index == KLN_NAMES_NONE) {
-        return NULL;
-    }
-    const kln_onnx_tensor *tensor = &edit->graph->initializers[index];
-    const bool fits = tensor->rank == rank && tensor->data.data != NULL && tensor->data.size != 0 &&
-                      kiln_dtype_bits(tensor->dtype) >= 8;
+    const kln_onnx_tensor *tensor = kln_graph_index_constant(&edit->index, name);
+    const bool fits = tensor != NULL && tensor->rank == rank && tensor->data.data != NULL &&
+                      tensor->data.size != 0 && kiln_dtype_bits(tensor->dtype) >= 8;
     return fits ? tensor : NULL;
 }
 

@@ -71,6 +71,8 @@ typedef struct kln_graph_index {
 KILN_MUST_CHECK kiln_status kln_graph_index_make(const kln_onnx_graph *graph,
                                                  kln_graph_index *index);
 void kln_graph_index_finish(kln_graph_index *index);
+/* The constant of that name; NULL: none. */
+const kln_onnx_tensor *kln_graph_index_constant(const kln_graph_index *index, const char *name);
 /* The node of that name in one of the index's lists of nodes; NULL: none. */
 const kln_onnx_node *kln_graph_index_node(const kln_graph_index *index, const kln_names *list,
                                           const char *name);

@@ -389,18 +389,12 @@ static kiln_status run(quantize_pass *pass)
 
 bool kln_precision_reads_ranges(const kln_onnx_node *node, const kln_graph_inference *known)
 {
-    static const char *const readers[] = {
-        "Conv",    "ConvTranspose",     "MatMul",     "Gemm",      "Add",
-        "Sum",     "AveragePool",       "ReduceMean", "Concat",    "Flatten",
-        "Reshape", "GlobalAveragePool", "Squeeze",    "Unsqueeze", "Transpose",
-    };
-    bool reads = kln_onnx_node_is(node, "Mul") && node->input_count == 2 &&
-                 quantize_is_one_pixel(kln_inference_find(known, node->inputs[0])) !=
-                     quantize_is_one_pixel(kln_inference_find(known, node->inputs[1]));
-    for (size_t i = 0; !reads && i < KLN_ARRAY_LENGTH(readers); i++) {
-        reads = kln_onnx_node_is(node, readers[i]);
-    }
-    return reads;
+    const bool is_gate = kln_onnx_node_is(node, "Mul") && node->input_count == 2 &&
+                         quantize_is_one_pixel(kln_inference_find(known, node->inputs[0])) !=
+                             quantize_is_one_pixel(kln_inference_find(known, node->inputs[1]));
+    return is_gate || quantize_is_move(node) ||
+           KLN_ONNX_NODE_IS_ANY(node, "Conv", "ConvTranspose", "MatMul", "Gemm", "Add", "Sum",
+                                "AveragePool", "ReduceMean", "Concat", "GlobalAveragePool");
 }
 
 /* What changes nothing of what is computed, but what rounding does to it. */

@@ -13,13 +13,8 @@ kiln_status smooth_no_memory(void)
 
 const float *smooth_constant(const smooth_pass *pass, const char *name, size_t *count)
 {
-    const uint32_t place =
-        name[0] != '\0' ? kln_names_get(&pass->index.of.constants, name) : KLN_NAMES_NONE;
-    if (place == KLN_NAMES_NONE || place >= pass->graph.initializer_count) {
-        return NULL;
-    }
-    const kln_onnx_tensor *tensor = &pass->graph.initializers[place];
-    if (tensor->dtype != KILN_DTYPE_FLOAT32 || tensor->data.data == NULL) {
+    const kln_onnx_tensor *tensor = kln_graph_index_constant(&pass->index.of, name);
+    if (tensor == NULL || tensor->dtype != KILN_DTYPE_FLOAT32 || tensor->data.data == NULL) {
         return NULL;
     }
     *count = tensor->data.size / sizeof(float);
@@ -102,10 +97,10 @@ kiln_status smooth_store(smooth_pass *pass, size_t index)
     kln_onnx_node *written = &pass->graph.nodes[index];
     const char *stem = written->output_count != 0 ? written->outputs[0] : written->name;
     if (node->is_changed) {
-        const uint32_t place = kln_names_get(&pass->index.of.constants, written->inputs[1]);
-        const kln_onnx_tensor before = pass->graph.initializers[place];
-        KLN_RETURN_IF_ERROR(smooth_add(pass, stem, "weights", node->weights, before.rank,
-                                       before.dims, &written->inputs[1]));
+        const kln_onnx_tensor *before =
+            kln_graph_index_constant(&pass->index.of, written->inputs[1]);
+        KLN_RETURN_IF_ERROR(smooth_add(pass, stem, "weights", node->weights, before->rank,
+                                       before->dims, &written->inputs[1]));
     }
     if (node->bias == NULL) {
         return KILN_OK;

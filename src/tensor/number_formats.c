@@ -204,8 +204,5 @@ kln_odd kln_odd_numbers(kiln_dtype dtype, const void *data, size_t count)
 
 float kln_float_of_key(int32_t key)
 {
-    const uint32_t bits = (uint32_t)(key ^ (key < 0 ? INT32_MAX : 0));
-    float value = 0;
-    memcpy(&value, &bits, sizeof value);
-    return value + 0.0F;
+    return float_of((uint32_t)(key ^ (key < 0 ? INT32_MAX : 0))) + 0.0F;
 }

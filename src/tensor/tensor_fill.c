@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The random numbers that docs/cli.md describes. */
+#include <math.h>
+
 #include "kln_tensor.h"
 
 #define CHUNK 1024
@@ -16,31 +18,9 @@ static uint64_t next_random(uint64_t *state)
 /* The largest of the whole numbers that a type is filled with; 0: numbers from -1 to 1. */
 static double largest_whole(kiln_dtype dtype)
 {
-    switch (dtype) {
-        case KILN_DTYPE_BOOL: return 1;
-        case KILN_DTYPE_INT4: return 7;
-        case KILN_DTYPE_UINT4: return 15;
-        case KILN_DTYPE_INT8: return 127;
-        case KILN_DTYPE_UINT8:
-        case KILN_DTYPE_INT16:
-        case KILN_DTYPE_UINT16:
-        case KILN_DTYPE_INT32:
-        case KILN_DTYPE_UINT32:
-        case KILN_DTYPE_INT64:
-        case KILN_DTYPE_UINT64: return 255;
-        case KILN_DTYPE_UNDEFINED:
-        case KILN_DTYPE_FLOAT32:
-        case KILN_DTYPE_FLOAT16:
-        case KILN_DTYPE_BFLOAT16:
-        case KILN_DTYPE_FLOAT64:
-        case KILN_DTYPE_FLOAT8E4M3:
-        case KILN_DTYPE_FLOAT8E5M2:
-        case KILN_DTYPE_FLOAT4E2M1:
-        case KILN_DTYPE_COMPLEX64:
-        case KILN_DTYPE_COMPLEX128:
-        case KILN_DTYPE_STRING: break;
-    }
-    return 0;
+    double low = 0;
+    double end = 0;
+    return kln_integer_range(dtype, &low, &end) ? fmin(end - 1, 255) : 0;
 }
 
 /* Of pi, from https://oeis.org/A000796: what is a number as well as a word. */
