@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 
-HOUSE = re.compile(r"(src|cli|server)/CMakeFiles/(?:kiln_objects|kiln_cli|kiln_server|"
+OWN = re.compile(r"(src|cli|server)/CMakeFiles/(?:kiln_objects|kiln_cli|kiln_server|"
                    r"kiln_config_pbtxt)\.dir/(.*)\.o$")
 
 
@@ -37,14 +37,14 @@ def read_objects(build):
 
 
 def place(path, build):
-    """The source of an object file of the house; None of another, and where it was left behind."""
-    found = HOUSE.match(os.path.relpath(path, build))
+    """The source of an object file of ours; None of another, and where it was left behind."""
+    found = OWN.match(os.path.relpath(path, build))
     source = os.path.join(*found.groups()) if found else ""
     return source if os.path.exists(source) else None
 
 
 def calls_of(defined, taken, build):
-    """Of each file of the house, those it calls, and what of them."""
+    """Of each file of ours, those it calls, and what of them."""
     maker = {name: path for path, names in defined.items() if place(path, build) for name in names}
     calls = collections.defaultdict(lambda: collections.defaultdict(list))
     for path, names in taken.items():

@@ -105,8 +105,8 @@ const char *kln_library_place(const kln_library *library, size_t index);
  * with it. False for what is not a library. */
 bool kln_library_needs(const char *path, const char *name);
 
-/* For a room that finds, after opening, that it cannot use this version: state becomes REFUSED and
- * one more line is kept. */
+/* For a module that finds, after opening, that it cannot use this version: state becomes REFUSED
+ * and one more line is kept. */
 void kln_library_refuse(kln_library *library, const char *reason);
 
 #endif

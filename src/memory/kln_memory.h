@@ -9,8 +9,8 @@
 #include "base/kln_base.h"
 #include "cuda/kln_cuda.h"
 
-/* Every piece of memory that this room gives begins at a multiple of this: what CUDA gives itself,
- * and what vector loads on any processor want. */
+/* Every piece of memory that this module gives begins at a multiple of this: what CUDA gives
+ * itself, and what vector loads on any processor want. */
 #define KLN_MEMORY_ALIGNMENT ((size_t)256)
 
 /* `bytes` (not 0) in `location`, aligned to KLN_MEMORY_ALIGNMENT. As kln_cuda_allocate, and HOST.

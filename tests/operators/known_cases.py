@@ -266,7 +266,7 @@ def quantized_reals():
 
 
 # Of these ONNX Runtime has another opinion, or no kernel.
-MENDED = (not_finite, longer_windows, whole_digits, quantized_reals)
+REFERENCE_ALONE = (not_finite, longer_windows, whole_digits, quantized_reals)
 
 
 def main():
@@ -276,7 +276,7 @@ def main():
                   zero_points, bits, not_finite, longer_windows, whole_digits, quantized_reals,
                   no_points):
         for number, case in enumerate(group()):
-            if group in MENDED:
+            if group in REFERENCE_ALONE:
                 case.backends = ONLY_REFERENCE
             for name in getattr(case, "backends", kilns):
                 answer = kilns[name].run(case)

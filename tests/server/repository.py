@@ -55,13 +55,13 @@ def test_poll(scratch):
         loads = sum("b, version 1: ready" in line for line in server.said)
         assert loads == 1, server.said  # it has not changed
 
-        # What is broken keeps what there was; what is mended is loaded.
+        # What is broken keeps what there was; what is whole again is loaded.
         write(os.path.join(folder, "a", "1", "model.onnx"), b"no model")
         until(lambda: any("a, version 1: " in line and "ready" not in line
                           for line in server.said), "a broken model is not told of")
         assert infer(server, "a") == (200, 2)
         put(folder, "a", 6.0)
-        until(lambda: infer(server, "a") == (200, 6), "a mended model is not loaded")
+        until(lambda: infer(server, "a") == (200, 6), "a model that is whole again is not loaded")
 
         # A file that is written slowly is loaded once.
         linear(os.path.join(scratch, "slow.onnx"), 7.0)

@@ -131,7 +131,7 @@ static bool is_on_device(const kiln_tensor *tensor)
     return tensor->data != NULL && tensor->desc.location == KILN_LOCATION_DEVICE;
 }
 
-static kiln_status grow_twin(trt_context *self, trt_binding *s, size_t bytes)
+static kiln_status grow_on_device(trt_context *self, trt_binding *s, size_t bytes)
 {
     if (s->device_bytes >= bytes && s->device != NULL) {
         return KILN_OK;
@@ -162,7 +162,7 @@ static kiln_status send_input(trt_context *self, trt_binding *s)
     if (!s->on_host && !is_on_device(&s->tensor)) {
         size_t bytes = 0;
         KLN_RETURN_IF_ERROR(kiln_tensor_bytes(s->tensor.desc.dtype, &s->tensor.desc.shape, &bytes));
-        KLN_RETURN_IF_ERROR(grow_twin(self, s, bytes));
+        KLN_RETURN_IF_ERROR(grow_on_device(self, s, bytes));
         if (bytes > 0) {
             KLN_RETURN_IF_ERROR(kln_cuda_copy(self->engine->device, s->device, s->tensor.data,
                                               bytes, self->stream));
