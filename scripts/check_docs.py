@@ -61,7 +61,7 @@ def check_variables(problems):
         read_ones.update(re.findall(r'getenv\(\s*"(\w+)"', text))
         read_ones.update(re.findall(r"\$\{(KILN_\w+):[-?]", text))
         read_ones.update(re.findall(r"\$ENV\{(KILN_\w+)\}", text))
-        read_ones.update(re.findall(r'\.(?:environment|variable) = "(\w+)"', text))
+        read_ones.update(re.findall(r'(?:\.environment =|ENVIRONMENT|\.variable =) "(\w+)"', text))
     for name in sorted(read_ones):
         if f"`{name}`" not in page:
             problems.append(f"docs/env_vars.md does not tell of {name}")

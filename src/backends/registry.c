@@ -24,10 +24,15 @@ const kiln_backend *kln_backend_at(size_t index)
     return index < KLN_ARRAY_LENGTH(listed) ? atomic_load(&listed[index]) : NULL;
 }
 
+static bool is_named(const char *library)
+{
+    return library != NULL && library[0] != '\0';
+}
+
 /* A library that is named is used or refused, also by a backend that opens none. */
 static kiln_status probe(const kiln_backend *backend, const char *library, kiln_backend_info *info)
 {
-    if (library != NULL && library[0] != '\0' && !backend->takes_library) {
+    if (is_named(library) && backend->environment == NULL) {
         info->reason = "it opens no library, and one is named";
         return KILN_ERROR_UNSUPPORTED;
     }
@@ -99,15 +104,30 @@ static kiln_status select_named(const kiln_backend *const *list, const char *nam
 }
 
 /* Who is not installed, or has nothing to work on, is passed over in silence; who is there and does
- * not work was meant to. */
-static kiln_log_level level_of(kiln_status refusal)
+ * not work, or is not where the environment names it, was meant to. */
+static kiln_log_level level_of(const kiln_backend *backend, const char *library,
+                               kiln_status refusal)
 {
     switch (refusal) {
         case KILN_ERROR_LIBRARY_ABSENT:
+            return is_named(library) || backend->environment == NULL ||
+                           kln_getenv(backend->environment) == NULL
+                       ? KILN_LOG_DEBUG
+                       : KILN_LOG_WARNING;
         case KILN_ERROR_NO_DEVICE:
         case KILN_ERROR_UNSUPPORTED: return KILN_LOG_DEBUG;
         default: return KILN_LOG_WARNING;
     }
+}
+
+/* Of backend `index` of a list. A warning for the same reason is given once. */
+static void note_refusal(size_t index, kiln_log_level level, const kiln_backend_info *found)
+{
+    static _Atomic(const char *) warned[KLN_ARRAY_LENGTH(listed)];
+    const bool is_known = level == KILN_LOG_WARNING &&
+                          atomic_exchange(&warned[index], found->reason) == found->reason;
+    kln_log(is_known ? KILN_LOG_DEBUG : level, "backend", "%s is passed over: %s", found->name,
+            found->reason);
 }
 
 static kiln_status select_best(const kiln_backend *const *list, const char *library,
@@ -122,9 +142,8 @@ static kiln_status select_best(const kiln_backend *const *list, const char *libr
         kiln_status refusal = KILN_OK;
         KLN_RETURN_IF_ERROR(ask(list[i], library, &found, &refusal));
         if (refusal != KILN_OK) {
-            kln_log(level_of(refusal), "backend", "%s is passed over: %s", found.name,
-                    found.reason);
-            if (list[i]->takes_library && used < sizeof reasons) {
+            note_refusal(i, level_of(list[i], library, refusal), &found);
+            if (list[i]->environment != NULL && used < sizeof reasons) {
                 const int more = snprintf(reasons + used, sizeof reasons - used, "; %s: %s",
                                           found.name, found.reason);
                 used += more > 0 ? (size_t)more : 0;
@@ -134,7 +153,7 @@ static kiln_status select_best(const kiln_backend *const *list, const char *libr
             best_info = found;
         }
     }
-    KLN_RETURN_IF(best == NULL && library != NULL && library[0] != '\0', KILN_ERROR_UNSUPPORTED,
+    KLN_RETURN_IF(best == NULL && is_named(library), KILN_ERROR_UNSUPPORTED,
                   "no backend can use \"%s\"%s", library, reasons);
     KLN_RETURN_IF(best == NULL, KILN_ERROR_UNSUPPORTED,
                   "no backend can be used here; `kiln doctor` and "
@@ -154,7 +173,7 @@ kiln_status kln_backend_select_from(const kiln_backend *const *list, const char 
         name = kln_getenv("KILN_BACKEND");
         origin = "environment variable KILN_BACKEND";
     }
-    if (name == NULL || name[0] == '\0' || strcmp(name, "auto") == 0) {
+    if (name == NULL || strcmp(name, "auto") == 0) {
         return select_best(list, library, backend, info);
     }
     const kiln_status status = select_named(list, name, library, backend, info);

@@ -96,7 +96,7 @@ static const kiln_backend twice = {
     .struct_size = sizeof(kiln_backend),
     .name = "twice",
     .description = "doubles four numbers",
-    .takes_library = true,
+    .environment = "KILN_TWICE",
     .probe = probe,
     .engine = {.build = build, .describe = describe, .destroy = free},
     .context =

@@ -81,7 +81,7 @@ static kiln_status no_output(void *context, size_t index, kiln_tensor *tensor)
 #define BACKEND(name_, probe_)                                                       \
     {                                                                                \
         .name = (name_), .description = "a stand-in", .probe = (probe_), OPERATIONS, \
-        .takes_library = true,                                                       \
+        .environment = "KILN_NONE",                                                  \
     }
 
 static const kiln_backend good = BACKEND("good", probe_good);
@@ -253,22 +253,37 @@ static kiln_status probe_broken(const char *library, kiln_backend_info *found)
     return KILN_ERROR_LIBRARY_BROKEN;
 }
 
-/* Who is not installed is passed over in silence; who is there and does not work is not. */
-TEST(a_broken_backend_is_passed_over_aloud)
+/* What is said where `first` is no choice and `good` is. */
+static const char *said_of(const kiln_backend *first, const char *library)
+{
+    const kiln_backend *const both[] = {first, &good, NULL};
+    warned[0] = '\0';
+    kiln_log_set_sink(hear, NULL, KILN_LOG_WARNING);
+    assert_ok(kln_backend_select_from(both, NULL, library, &chosen, &info));
+    kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
+    assert_ptr_equal(chosen, &good);
+    return warned;
+}
+
+/* Who is not installed is passed over in silence; who is there and does not work, or is not where
+ * the environment names it, is not. */
+TEST(what_was_meant_is_passed_over_aloud)
 {
     kiln_backend broken = absent;
     broken.name = "broken";
     broken.probe = probe_broken;
-    const kiln_backend *const first[] = {&absent, &good, NULL};
-    const kiln_backend *const second[] = {&broken, &good, NULL};
-    warned[0] = '\0';
-    kiln_log_set_sink(hear, NULL, KILN_LOG_WARNING);
-    assert_ok(kln_backend_select_from(first, NULL, NULL, &chosen, &info));
-    assert_string_equal(warned, "");
-    assert_ok(kln_backend_select_from(second, NULL, NULL, &chosen, &info));
-    kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
-    assert_ptr_equal(chosen, &good);
-    assert_string_equal(warned, "broken is passed over: libbroken.so was cut short");
+    assert_string_equal(said_of(&absent, NULL), "");
+    assert_string_equal(said_of(&broken, NULL),
+                        "broken is passed over: libbroken.so was cut short");
+    assert_int_equal(setenv("KILN_NONE", "/no/such/libbest.so", 1), 0);
+    assert_string_equal(said_of(&absent, NULL),
+                        "absent is passed over: libbest.so is not installed");
+    assert_string_equal(said_of(&absent, NULL), ""); /* once is enough */
+    assert_string_equal(said_of(&unfit, NULL), "");
+    assert_string_equal(said_of(&absent, "/opt/x.so"), "");
+    assert_int_equal(setenv("KILN_NONE", "", 1), 0);
+    assert_string_equal(said_of(&absent, NULL), "");
+    assert_int_equal(unsetenv("KILN_NONE"), 0);
 }
 
 TEST(nothing_usable_is_an_error)

@@ -284,12 +284,15 @@ typedef struct kiln_backend {
     /* Optional: the type that a binding of this type has in its engines. NULL: the same. */
     kiln_dtype (*bound_as)(kiln_dtype dtype);
 
+    /* The variable that names its library, which options may name as well: "KILN_ONNXRUNTIME".
+     * NULL: it opens none, and one that is named is refused. */
+    const char *environment;
+
     /* The groups of build options that it takes, or refuses each itself, as the bits that
      * <kiln/build_options.inc> gives them. What all take needs no bit; others Kiln refuses by name
      * for it. */
     unsigned options;
 
-    bool takes_library;    /* options may name its library; else one that is named is refused */
     bool takes_run_memory; /* it takes kiln_context_options.run_memory_bytes */
     bool survives_fork;    /* its engines and contexts are nothing but memory, and so work in a
                               process that was forked after they were made */

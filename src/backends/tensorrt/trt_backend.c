@@ -68,7 +68,7 @@ static kiln_status probe(const char *requested, kiln_backend_info *info)
         info->capabilities |= KILN_CAPABILITY_BUILD;
         return KILN_OK;
     }
-    return kln_fail(KILN_ERROR_NO_DEVICE, "%s", library->reason);
+    return kln_fail(trt_device_refusal(), "%s", library->reason);
 }
 
 /* --- making engines --- */
@@ -307,7 +307,7 @@ const kiln_backend kln_backend_tensorrt = {
     .name = "tensorrt",
     .description = "NVIDIA TensorRT 10, TensorRT 11 and TensorRT-RTX",
     .options = KLN_OPTIONS_TENSORRT,
-    .takes_library = true,
+    .environment = TRT_ENVIRONMENT,
     .has_plugins = true,
     .documents_capture = true,
     .probe = probe,

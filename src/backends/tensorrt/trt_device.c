@@ -31,6 +31,21 @@ int32_t trt_device_count(const char **reason)
     return count;
 }
 
+kiln_status trt_device_refusal(void)
+{
+    kln_library_use driver;
+    const kiln_status status = kln_cuda_open();
+    switch (status) {
+        case KILN_OK:
+        case KILN_ERROR_STATE: return KILN_ERROR_NO_DEVICE;
+        case KILN_ERROR_LIBRARY_ABSENT:
+            KLN_RETURN_IF_ERROR(kln_cuda_library(&driver));
+            return kln_getenv(driver.spec->environment) != NULL ? KILN_ERROR_LIBRARY_BROKEN
+                                                                : KILN_ERROR_NO_DEVICE;
+        default: return status;
+    }
+}
+
 kiln_status trt_device_check(int32_t index)
 {
     if (index == 0 && kiln_device_count() == 0) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What this room needs of CUDA, through the room of the driver. */
+/* What this backend needs of CUDA, through the driver's module. */
 #ifndef TRT_DEVICE_H
 #define TRT_DEVICE_H
 
@@ -9,6 +9,10 @@
 /* How many CUDA devices there are; where none, `*reason` (NULL is allowed) says why. The text stays
  * as long as the process. */
 int32_t trt_device_count(const char **reason);
+
+/* What that is where no device is of use: NO_DEVICE, or the failure of a driver that is there, or
+ * is named, and does not work. */
+kiln_status trt_device_refusal(void);
 
 /* NO_DEVICE where a device of this number is not there, though others are; the first is taken for
  * granted where there is none at all: a build ahead of time needs none. */

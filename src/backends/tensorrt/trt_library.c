@@ -5,8 +5,6 @@
 
 #include "backends/tensorrt/trt_device.h"
 
-#define ENVIRONMENT "KILN_TENSORRT"
-
 static bool accept(const void *table, char version[KLN_LIBRARY_VERSION],
                    char reason[KLN_LIBRARY_REASON])
 {
@@ -70,7 +68,7 @@ static const char *const folders[] = {"/usr/lib/x86_64-linux-gnu",
         .folders = folders, .symbols = core_symbols, .table_size = sizeof(trt_core), \
         .advice = (tip), .accept = accept                                            \
     }
-#define OR_SET "; or set " ENVIRONMENT " to the library or its folder"
+#define OR_SET "; or set " TRT_ENVIRONMENT " to the library or its folder"
 
 /* Best first on a machine with a GPU. */
 static const struct family {
@@ -106,7 +104,8 @@ static trt_library *libraries;
 static kiln_status open_spec(trt_library *library, const kln_library_spec *spec, const char *path)
 {
     kln_library *record = NULL;
-    const char *origin = library->is_in_environment ? ENVIRONMENT : "kiln_build_options.library";
+    const char *origin =
+        library->is_in_environment ? TRT_ENVIRONMENT : "kiln_build_options.library";
     const kiln_status status =
         kln_library_open_for(spec, path, origin, true, &library->core, &record);
     if (status == KILN_ERROR_OUT_OF_MEMORY) {
@@ -210,7 +209,7 @@ static kiln_status add(const char *requested, bool is_in_environment, trt_librar
 kiln_status trt_library_find(const char *requested, trt_library **library)
 {
     *library = NULL;
-    const char *variable = kln_getenv(ENVIRONMENT);
+    const char *variable = kln_getenv(TRT_ENVIRONMENT);
     const bool is_asked = requested != NULL && requested[0] != '\0';
     const char *key = is_asked ? requested : variable != NULL ? variable : "";
     char absolute[PATH_MAX];
@@ -301,8 +300,7 @@ static const kln_library_spec plugin_specs[TRT_LAYOUT_COUNT] = {
 static kiln_status open_beside(const trt_library *library, const kln_library_spec *spec,
                                void *table, kln_library **record)
 {
-    const char *named = kln_getenv(spec->environment);
-    if (named != NULL && named[0] != '\0') {
+    if (kln_getenv(spec->environment) != NULL) {
         return kln_library_open(spec, NULL, table, record);
     }
     char folder[PATH_MAX];
@@ -391,7 +389,9 @@ kiln_status trt_library_offer_plugins(trt_library *library)
     }
     const kiln_status status = look_for_plugins(library, true);
     if (status != KILN_OK) {
-        kln_log(KILN_LOG_DEBUG, "tensorrt", "without its own plugins: %s", kiln_error_message());
+        const char *variable = plugin_specs[library->abi.layout].environment;
+        kln_log(kln_getenv(variable) != NULL ? KILN_LOG_WARNING : KILN_LOG_DEBUG, "tensorrt",
+                "without its own plugins: %s", kiln_error_message());
     }
     return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
 }
@@ -400,8 +400,7 @@ kiln_status trt_library_offer_plugins(trt_library *library)
  * parser, which a build needs, and the plugins. */
 bool trt_library_use(size_t index, kln_library_use *use)
 {
-    const char *named = kln_getenv(ENVIRONMENT);
-    const bool is_named = named != NULL && named[0] != '\0';
+    const bool is_named = kln_getenv(TRT_ENVIRONMENT) != NULL;
     const size_t count = is_named ? 1 : KLN_ARRAY_LENGTH(families);
     trt_library *library = NULL;
     if (index > count + 1 ||

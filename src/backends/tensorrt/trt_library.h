@@ -9,6 +9,8 @@
 #include "backends/tensorrt/trt_callbacks.h"
 #include "loader/kln_loader.h"
 
+#define TRT_ENVIRONMENT "KILN_TENSORRT"
+
 #define TRT_MEMBER(name, r, parameters) r(*name) parameters;
 typedef struct trt_core {
     TRT_CORE_FUNCTIONS(TRT_MEMBER) /* createInferBuilder_INTERNAL is NULL in a lean runtime */
@@ -44,7 +46,7 @@ typedef struct trt_library {
     trt_tables tables;
     trt_logger logger;
 
-    /* Looked for when first needed, under the room's lock. */
+    /* Looked for when first needed, under the lock of trt_library.c. */
     trt_beside parser_found, plugin_found;
     bool plugins_registered;
     trt_parser_functions parser;

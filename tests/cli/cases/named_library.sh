@@ -8,3 +8,8 @@ for variable in KILN_TENSORRT KILN_ONNXRUNTIME; do
 done
 export KILN_CUDA_DRIVER=/no/such KILN_TENSORRT=$fake/tensorrt/11
 kiln run add.onnx -b tensorrt || echo "exit $?"
+# Nobody named a backend: what was named and is not there is passed over aloud.
+kiln run add.onnx > /dev/null || echo "exit $?"
+unset KILN_CUDA_DRIVER
+KILN_TENSORRT=/no/such kiln run add.onnx > /dev/null || echo "exit $?"
+KILN_TENSORRT= KILN_ONNXRUNTIME=/no/such kiln run add.onnx > /dev/null || echo "exit $?"
