@@ -13,3 +13,8 @@ kiln run add.onnx > /dev/null || echo "exit $?"
 unset KILN_CUDA_DRIVER
 KILN_TENSORRT=/no/such kiln run add.onnx > /dev/null || echo "exit $?"
 KILN_TENSORRT= KILN_ONNXRUNTIME=/no/such kiln run add.onnx > /dev/null || echo "exit $?"
+# A driver that is there and fails is no machine without a GPU.
+on_tensorrt 11
+for result in 803 100; do
+    FAKE_CUDA_INIT=$result kiln run add.onnx > /dev/null || echo "exit $?"
+done
