@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-
 #include "infer_rule.h"
 
-/* --- what was inferred against what is declared --- */
+/* --- what was inferred against what is declared ---
+ *
+ * Backends go by a declared type, and not by a declared shape: they run what contradicts one. */
 
 static kln_dim merge_dim(kln_infer_state *state, kln_dim inferred, const kln_onnx_dim *declared)
 {
@@ -24,21 +24,31 @@ static kln_dim merge_dim(kln_infer_state *state, kln_dim inferred, const kln_onn
     return inferred;
 }
 
+static void tell(kln_rule *rule, kiln_severity severity, kiln_issue_kind kind,
+                 const kln_value *inferred, const kln_onnx_type *type)
+{
+    kln_value declared = {.name = "", .kind = KLN_ONNX_KIND_NONE};
+    kln_value_from_type(rule->state, &declared, type);
+    const char *expected = KLN_VALUE_PRINTED(inferred);
+    const char *found = KLN_VALUE_PRINTED(&declared);
+    kln_rule_tell(rule, severity, kind, inferred->name, expected, found,
+                  "\"%.80s\" is %.100s, but is declared as %.100s", inferred->name, expected,
+                  found);
+}
+
 static void merge_dims(kln_rule *rule, const kln_onnx_type *declared, kln_value *inferred)
 {
     kln_infer_state *state = rule->state;
+    bool agree = true;
     kln_dim *dims = kln_rule_alloc(rule, inferred->rank, sizeof *dims);
     for (size_t i = 0; dims != NULL && i < inferred->rank; i++) {
         const kln_onnx_dim *dim = &declared->dims[i];
-        if (inferred->dims[i].kind == KLN_DIM_NUMBER && dim->value >= 0 &&
-            inferred->dims[i].of.number != dim->value) {
-            const char *expected = KLN_VALUE_PRINTED(inferred);
-            const char *found = KLN_PRINTED("%lld", (long long)dim->value);
-            kln_rule_fault(rule, KILN_ISSUE_SHAPE, inferred->name, expected, found,
-                           "\"%.80s\" is %.100s, but dimension %zu is declared as %s",
-                           inferred->name, expected, i, found);
-        }
+        agree &= inferred->dims[i].kind != KLN_DIM_NUMBER || dim->value < 0 ||
+                 inferred->dims[i].of.number == dim->value;
         dims[i] = merge_dim(state, inferred->dims[i], dim);
+    }
+    if (!agree) {
+        tell(rule, KILN_SEVERITY_WARNING, KILN_ISSUE_SHAPE, inferred, declared);
     }
     if (dims != NULL) {
         inferred->dims = dims;
@@ -78,15 +88,7 @@ void kln_walk_merge(kln_rule *rule, kln_graph_walk *walk, kln_value *value, kln_
         return;
     }
     if (!type_agrees(type, inferred)) {
-        char expected[160];
-        char found[160];
-        kln_value declared = {.name = "", .kind = KLN_ONNX_KIND_NONE};
-        kln_value_from_type(rule->state, &declared, type);
-        (void)kln_value_format(inferred, expected, sizeof expected);
-        (void)kln_value_format(&declared, found, sizeof found);
-        kln_rule_fault(rule, KILN_ISSUE_DTYPE, value->name, expected, found,
-                       "\"%.80s\" is %.100s, but is declared as %.100s", value->name, expected,
-                       found);
+        tell(rule, KILN_SEVERITY_ERROR, KILN_ISSUE_DTYPE, inferred, type);
         return;
     }
     if (inferred->wire_dtype == 0) {
@@ -105,13 +107,7 @@ void kln_walk_merge(kln_rule *rule, kln_graph_walk *walk, kln_value *value, kln_
         kln_value_from_type(rule->state, &declared, type);
         kln_value_copy_shape(inferred, &declared);
     } else if (inferred->rank != type->rank) {
-        char expected[160];
-        char found[32];
-        (void)kln_value_format(inferred, expected, sizeof expected);
-        (void)snprintf(found, sizeof found, "%zu", type->rank);
-        kln_rule_fault(rule, KILN_ISSUE_RANK, value->name, expected, found,
-                       "\"%.80s\" is %.100s, but is declared with %s dimensions", value->name,
-                       expected, found);
+        tell(rule, KILN_SEVERITY_WARNING, KILN_ISSUE_RANK, inferred, type);
     } else {
         merge_dims(rule, type, inferred);
     }

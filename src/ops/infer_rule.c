@@ -394,7 +394,9 @@ static void keep(kln_infer_state *state, const kiln_issue *issue)
 {
     const bool of_shapes = issue->kind == KILN_ISSUE_SHAPE || issue->kind == KILN_ISSUE_RANK ||
                            issue->kind == KILN_ISSUE_VALUE;
-    if (!of_shapes || state->branch == KLN_BRANCH_RUNS) {
+    const bool harmless = issue->severity == KILN_SEVERITY_WARNING; /* a doubt says what fails */
+    if (!of_shapes || state->branch == KLN_BRANCH_RUNS ||
+        (harmless && state->branch == KLN_BRANCH_MAY_RUN)) {
         kln_state_status(state, kln_issues_add(state->inference->issues, issue));
     } else if (state->branch == KLN_BRANCH_MAY_RUN) {
         kln_state_status(state, kln_issues_add(state->inference->doubts, issue));
@@ -416,8 +418,8 @@ void kln_state_issue(kln_infer_state *state, kiln_severity severity, kiln_issue_
 
 /* --- faults --- */
 
-void kln_rule_fault(kln_rule *rule, kiln_issue_kind kind, const char *tensor, const char *expected,
-                    const char *found, const char *format, ...)
+void kln_rule_tell(kln_rule *rule, kiln_severity severity, kiln_issue_kind kind, const char *tensor,
+                   const char *expected, const char *found, const char *format, ...)
 {
     char words[384];
     char sentence[KLN_ISSUE_TEXT];
@@ -428,12 +430,6 @@ void kln_rule_fault(kln_rule *rule, kiln_issue_kind kind, const char *tensor, co
     va_end(arguments);
     (void)snprintf(sentence, sizeof sentence, "node \"%.120s\" (%.60s): %.300s", label,
                    rule->node->op_type, words);
-    const kiln_issue issue = {.severity = KILN_SEVERITY_ERROR,
-                              .kind = kind,
-                              .node = label,
-                              .tensor = tensor,
-                              .expected = expected,
-                              .found = found,
-                              .sentence = sentence};
+    const kiln_issue issue = {severity, kind, label, tensor, expected, found, sentence};
     keep(rule->state, &issue);
 }

@@ -219,8 +219,10 @@ bool kln_rule_need_rank(kln_rule *rule, size_t input, size_t least, size_t most)
 /* --- faults --- */
 
 /* Records an issue about this node; the sentence is printed by `format`. */
-void kln_rule_fault(kln_rule *rule, kiln_issue_kind kind, const char *tensor, const char *expected,
-                    const char *found, const char *format, ...) KLN_PRINTF(6, 7);
+void kln_rule_tell(kln_rule *rule, kiln_severity severity, kiln_issue_kind kind, const char *tensor,
+                   const char *expected, const char *found, const char *format, ...)
+    KLN_PRINTF(7, 8);
+#define kln_rule_fault(rule, ...) kln_rule_tell((rule), KILN_SEVERITY_ERROR, __VA_ARGS__)
 
 /* --- the state --- */
 
