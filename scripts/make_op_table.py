@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Writes src/ops/op_rows_*.inc: one row for each version of each operator, read from the
-schemas of the installed onnx package (pip install onnx).
+schemas of the installed onnx package (pip install onnx), and for those of ONNX Runtime's domain
+that Kiln has rules of (MICROSOFT), from the installed onnxruntime.
 
 The letters of a type are listed in src/ops/op_schema.c."""
 import os
@@ -9,6 +10,8 @@ import sys
 import textwrap
 
 import onnx.defs
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 LETTERS = {
     "float": "f", "float16": "h", "double": "d", "bfloat16": "g", "int8": "b", "uint8": "B",
@@ -22,6 +25,12 @@ LETTERS = {
 FILES = (("op_rows_a_c.inc", "A", "C"), ("op_rows_d_h.inc", "D", "H"),
          ("op_rows_i_p.inc", "I", "P"), ("op_rows_q_r.inc", "Q", "R"),
          ("op_rows_s_z.inc", "S", "~"))
+MICROSOFT = (
+    "BiasGelu DequantizeLinear DynamicQuantizeLSTM DynamicQuantizeMatMul FastGelu FusedConv "
+    "FusedGemm FusedMatMul Gelu MatMulIntegerToFloat MatMulNBits QGemm QLinearAdd "
+    "QLinearAveragePool QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul "
+    "QLinearReduceMean QLinearSigmoid QLinearSoftmax QLinearWhere QuantizeLinear QuickGelu "
+    "SkipLayerNormalization SkipSimplifiedLayerNormalization TransposeMatMul").split()
 FORMS = ("tensor(%s)", "seq(tensor(%s))", "optional(tensor(%s))", "optional(seq(tensor(%s)))")
 KINDS = {
     "INT": "i", "FLOAT": "f", "STRING": "s", "TENSOR": "t", "GRAPH": "g", "SPARSE_TENSOR": "p",
@@ -48,11 +57,14 @@ def parameters(formals, variables):
     words = []
     for p in formals:
         kind = enum_name(p.option)
-        word = p.name + (":" + p.type_str if p.type_str in variables else "=" + types([p.type_str]))
+        # The two packages spell them in two ways.
+        of = getattr(p, "type_str", None) or p.typeStr
+        alike = p.is_homogeneous if hasattr(p, "is_homogeneous") else p.isHomogeneous
+        word = p.name + (":" + of if of in variables else "=" + types([of]))
         if kind == "Optional":
             word += "?"
         elif kind == "Variadic":
-            word += "*" if p.is_homogeneous else "**"
+            word += "*" if alike else "**"
         words.append(word)
     return " ".join(words)
 
@@ -106,7 +118,16 @@ def main():
                 key = s.name[0] if s.domain == "" else "~"
                 if first <= key <= last:
                     f.write(row(s))
+    write_microsoft(os.path.join(folder, "op_rows_microsoft.inc"))
     return 0
+
+
+def write_microsoft(path):
+    schemas = {s.name: s for s in runtime.get_all_operator_schema() if s.domain == "com.microsoft"}
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("/* Made by scripts/make_op_table.py from the schemas of ONNX Runtime %s.\n"
+                " * SPDX-License-Identifier: Apache-2.0 */\n" % onnxruntime.__version__)
+        f.writelines(row(schemas[name]) for name in MICROSOFT)
 
 
 if __name__ == "__main__":

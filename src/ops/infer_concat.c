@@ -26,6 +26,19 @@ static void rule_concat(kln_rule *rule)
     }
 }
 
+/* Each part is followed by its scale and zero point. */
+static void rule_qlinear_concat(kln_rule *rule)
+{
+    const size_t count = rule->in_count > 2 ? (rule->in_count - 2) / 3 : 0;
+    size_t *parts = kln_rule_alloc(rule, count, sizeof *parts);
+    for (size_t i = 0; parts != NULL && i < count; i++) {
+        parts[i] = 2 + 3 * i;
+    }
+    if (parts != NULL) {
+        kln_rule_with(rule, parts, count, rule_concat);
+    }
+}
+
 static bool may_know_any(const kln_rule *rule)
 {
     size_t i = 0;
@@ -192,4 +205,5 @@ static bool fit_split(kln_rule *rule)
 
 const kln_op_rule kln_rules_concat[] = {
     OP("Concat", rule_concat, .fold = fold_concat),
-    OP("Split", rule_split, .fold = fold_split, .form = "13: - (_)", .fit = fit_split), OP_END};
+    OP("Split", rule_split, .fold = fold_split, .form = "13: - (_)", .fit = fit_split),
+    OP_MS("QLinearConcat", rule_qlinear_concat), OP_END};

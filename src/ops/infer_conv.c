@@ -345,4 +345,5 @@ const kln_op_rule kln_rules_conv[] = {
     OP("ConvTranspose", rule_conv_transpose, .form = "1: nc+ c_+ _", .fit = fit_conv_transpose),
     OP("DeformConv", rule_conv, .form = "19: ____ ____ ____ _ ____", .fit = fit_deform_conv),
     OP("QLinearConv", rule_conv, .form = "10: - (1) (1) - - - (1) (1) _", .fit = fit_conv_integer),
+    OP_MS("FusedConv", rule_conv, .form = "1: nc+ __+ _", .fit = fit_conv),
     OP_END};

@@ -42,6 +42,11 @@ static void rule_binary(kln_rule *rule)
     }
 }
 
+static void rule_qlinear_binary(kln_rule *rule)
+{
+    kln_rule_with(rule, (const size_t[]){0, 3}, 2, rule_binary);
+}
+
 static void rule_variadic(kln_rule *rule)
 {
     if (rule->since < 8) {
@@ -54,6 +59,11 @@ static void rule_variadic(kln_rule *rule)
 static void rule_where(kln_rule *rule)
 {
     kln_rule_broadcast(rule, 0, 0, 2);
+}
+
+static void rule_qlinear_where(kln_rule *rule)
+{
+    kln_rule_with(rule, (const size_t[]){0, 1, 4}, 3, rule_where);
 }
 
 static void rule_clip(kln_rule *rule)
@@ -85,9 +95,6 @@ static void rule_swiglu(kln_rule *rule)
                                  "the dimensions of both inputs");
     }
 }
-
-static const kln_operator quick_gelu = {
-    "com.microsoft", "QuickGelu", 1, 1, 1, 1, 1, "X:T", "Y:T", "alpha:f", "T=fhdg", false};
 
 const kln_op_rule kln_rules_elementwise[] = {
     OP("Abs", kln_rule_same, .fold = kln_fold_unary),
@@ -167,5 +174,14 @@ const kln_op_rule kln_rules_elementwise[] = {
     OP("Xor", rule_binary, .fold = kln_fold_compare),
     OP_OF("ai.onnx.ml", "Binarizer", kln_rule_same),
     OP_OF("ai.onnx.ml", "Imputer", kln_rule_same),
-    OP_OF("com.microsoft", "QuickGelu", kln_rule_same, .schema = &quick_gelu),
+    OP_MS("BiasGelu", kln_rule_same),
+    OP_MS("FastGelu", kln_rule_same),
+    OP_MS("Gelu", kln_rule_same),
+    OP_MS("QLinearAdd", rule_qlinear_binary),
+    OP_MS("QLinearLeakyRelu", kln_rule_same),
+    OP_MS("QLinearMul", rule_qlinear_binary),
+    OP_MS("QLinearSigmoid", kln_rule_same),
+    OP_MS("QLinearSoftmax", kln_rule_same),
+    OP_MS("QLinearWhere", rule_qlinear_where),
+    OP_MS("QuickGelu", kln_rule_same),
     OP_END};

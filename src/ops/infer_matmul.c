@@ -98,6 +98,68 @@ static void rule_gemm(kln_rule *rule)
     kln_rule_give(rule, 0, kln_rule_dim(rule, 0, a), kln_rule_dim(rule, 1, 1 - b));
 }
 
+/* A, its scale and zero point, B and its; real without a zero point for the result. */
+static void rule_qgemm(kln_rule *rule)
+{
+    kln_rule_set_dtype(rule, 0, kln_rule_has(rule, 8) ? kln_rule_dtype(rule, 8) : KLN_WIRE_FLOAT);
+    kln_rule_with(rule, (const size_t[]){0, 3}, 2, rule_gemm);
+}
+
+/* With `batch` the first dimension of an operand stands behind those of the batch; then `flip`
+ * turns the last two. */
+static kln_value *turned(kln_rule *rule, size_t input, bool flip, bool batch)
+{
+    const size_t rank = kln_rule_rank(rule, input);
+    kln_value *copy = kln_rule_alloc(rule, 1, sizeof *copy);
+    kln_dim *dims = kln_rule_alloc(rule, rank, sizeof *dims);
+    if (copy == NULL || dims == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < rank; i++) {
+        const size_t to = flip && i + 2 >= rank && rank > 1 ? 2 * rank - 3 - i : i;
+        dims[to] = kln_rule_dim(rule, input,
+                                !batch || i + 1 == rank ? i
+                                : i + 2 == rank         ? 0
+                                                        : i + 1);
+    }
+    *copy = *rule->in[input];
+    copy->dims = dims;
+    return copy;
+}
+
+static void rule_fused_matmul(kln_rule *rule)
+{
+    static const char *const names[2][2] = {{"transA", "transBatchA"}, {"transB", "transBatchB"}};
+    kln_value *operands[2] = {NULL};
+    for (size_t i = 0; i < 2; i++) {
+        if (!kln_rule_ranked(rule, i)) {
+            return;
+        }
+        operands[i] = turned(rule, i, kln_rule_int(rule, names[i][0], 0) != 0,
+                             kln_rule_int(rule, names[i][1], 0) != 0);
+        if (operands[i] == NULL) {
+            return;
+        }
+    }
+    kln_rule of = *rule;
+    of.in = operands;
+    of.in_count = 2;
+    rule_matmul(&of);
+}
+
+static void rule_matmul_nbits(kln_rule *rule)
+{
+    const size_t rank = kln_rule_rank(rule, 0);
+    kln_dim *dims = kln_rule_ranked(rule, 0) && kln_rule_need_rank(rule, 0, 1, SIZE_MAX)
+                        ? kln_rule_shape_like(rule, 0, rank)
+                        : NULL;
+    if (dims != NULL) {
+        (void)kln_rule_unify(rule, dims[rank - 1], KLN_DIM_OF_NUMBER(kln_rule_int(rule, "K", 0)),
+                             "the last dimension and K");
+        dims[rank - 1] = KLN_DIM_OF_NUMBER(kln_rule_int(rule, "N", 0));
+    }
+}
+
 static bool fit_gemm(kln_rule *rule)
 {
     if (rule->since < 7 || !kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1)) {
@@ -326,4 +388,11 @@ const kln_op_rule kln_rules_matmul[] = {
     OP("MatMul", rule_matmul),
     OP("MatMulInteger", rule_matmul, .form = "10: -", .fit = fit_matmul_integer),
     OP("QLinearMatMul", rule_qlinear_matmul, .form = "10: -", .fit = fit_qlinear_matmul),
+    OP_MS("DynamicQuantizeMatMul", rule_matmul),
+    OP_MS("FusedGemm", rule_gemm),
+    OP_MS("FusedMatMul", rule_fused_matmul),
+    OP_MS("MatMulIntegerToFloat", rule_matmul),
+    OP_MS("MatMulNBits", rule_matmul_nbits),
+    OP_MS("QGemm", rule_qgemm),
+    OP_MS("TransposeMatMul", rule_fused_matmul),
     OP_END};

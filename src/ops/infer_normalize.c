@@ -52,6 +52,18 @@ static void rule_layer_norm(kln_rule *rule)
     }
 }
 
+/* Of a sum, which is output 3. */
+static void rule_skip_norm(kln_rule *rule)
+{
+    const size_t count = rule->out_count;
+    rule->out_count = count < 3 ? count : 3;
+    rule_layer_norm(rule);
+    rule->out_count = count;
+    if (count > 3) {
+        kln_rule_same_shape(rule, 0, 3);
+    }
+}
+
 /* Scale and bias are broadcast to the dimensions from the axis on. */
 static bool fit_layer_norm(kln_rule *rule)
 {
@@ -120,4 +132,6 @@ const kln_op_rule kln_rules_normalize[] = {
     OP("LpNormalization", kln_rule_same_axis, .form = "1: _+"),
     OP("MeanVarianceNormalization", kln_rule_same, .form = "9: -", .fit = fit_axes),
     OP("RMSNormalization", kln_rule_same_axis, .form = "23: _+", .fit = fit_layer_norm),
+    OP_MS("SkipLayerNormalization", rule_skip_norm),
+    OP_MS("SkipSimplifiedLayerNormalization", rule_skip_norm),
     OP_END};

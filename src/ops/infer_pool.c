@@ -35,6 +35,28 @@ static void rule_global_pool(kln_rule *rule)
     }
 }
 
+/* Where channels stand last, another formula holds. */
+static void rule_qlinear_pool(kln_rule *rule)
+{
+    if (kln_rule_int(rule, "channels_last", 0) == 0) {
+        rule_pool(rule);
+    } else if (kln_rule_ranked(rule, 0)) {
+        (void)kln_rule_new_shape(rule, 0, kln_rule_rank(rule, 0));
+    }
+}
+
+static void rule_qlinear_global_pool(kln_rule *rule)
+{
+    rule_global_pool(rule);
+    const size_t rank = kln_rule_rank(rule, 0);
+    if (kln_rule_int(rule, "channels_last", 0) != 0 && kln_rule_ranked(rule, 0) && rank > 2) {
+        kln_dim *dims = kln_rule_shape_like(rule, 0, rank);
+        for (size_t i = 1; dims != NULL && i + 1 < rank; i++) {
+            dims[i] = KLN_DIM_OF_NUMBER(1);
+        }
+    }
+}
+
 static void rule_max_unpool(kln_rule *rule)
 {
     kln_windows w;
@@ -186,4 +208,6 @@ const kln_op_rule kln_rules_pool[] = {
     OP("MaxPool", rule_pool),
     OP("MaxRoiPool", rule_roi_pool),
     OP("MaxUnpool", rule_max_unpool, .form = "9: __+ __+ _", .fit = fit_max_unpool),
+    OP_MS("QLinearAveragePool", rule_qlinear_pool),
+    OP_MS("QLinearGlobalAveragePool", rule_qlinear_global_pool),
     OP_END};

@@ -93,7 +93,8 @@ static void rule_quantize(kln_rule *rule)
 
 static void rule_dequantize(kln_rule *rule)
 {
-    const int32_t type = rule->since < 19 ? KLN_WIRE_FLOAT : kln_rule_dtype(rule, 1);
+    const bool single = rule->since < 19 && rule->resolved->domain[0] == '\0';
+    const int32_t type = single ? KLN_WIRE_FLOAT : kln_rule_dtype(rule, 1);
     const int64_t wanted = kln_rule_int(rule, "output_dtype", 0);
     kln_rule_set_dtype(rule, 0, wanted != 0 ? (int32_t)wanted : type);
     kln_rule_same_shape(rule, 0, 0);
@@ -143,4 +144,7 @@ static void rule_dynamic_quantize(kln_rule *rule)
 const kln_op_rule kln_rules_quantize[] = {
     OP("DequantizeLinear", rule_dequantize, .form = "10: -", .fit = fit_quantize),
     OP("DynamicQuantizeLinear", rule_dynamic_quantize),
-    OP("QuantizeLinear", rule_quantize, .form = "10: -", .fit = fit_quantize), OP_END};
+    OP("QuantizeLinear", rule_quantize, .form = "10: -", .fit = fit_quantize),
+    OP_MS("DequantizeLinear", rule_dequantize),
+    OP_MS("QuantizeLinear", rule_quantize),
+    OP_END};

@@ -82,4 +82,5 @@ static bool fit_recurrent(kln_rule *rule)
 const kln_op_rule kln_rules_recurrent[] = {
     OP("GRU", rule_recurrent, .form = "1: __i dgi dgh d_", .fit = fit_recurrent),
     OP("LSTM", rule_recurrent, .form = "1: __i dgi dgh d_ - - - d_", .fit = fit_recurrent),
-    OP("RNN", rule_recurrent, .form = "1: __i dgi dgh d_", .fit = fit_recurrent), OP_END};
+    OP("RNN", rule_recurrent, .form = "1: __i dgi dgh d_", .fit = fit_recurrent),
+    OP_MS("DynamicQuantizeLSTM", rule_recurrent), OP_END};

@@ -373,6 +373,27 @@ bool kln_rule_need_rank(kln_rule *rule, size_t input, size_t least, size_t most)
     return false;
 }
 
+void kln_rule_with(kln_rule *rule, const size_t *inputs, size_t count, kln_rule_function other)
+{
+    kln_onnx_node node = *rule->node;
+    kln_rule of = *rule;
+    node.inputs = kln_rule_alloc(rule, count, sizeof *node.inputs);
+    of.in = kln_rule_alloc(rule, count, sizeof(void *));
+    of.node = &node;
+    of.in_count = node.input_count = count;
+    if (node.inputs == NULL || of.in == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (inputs[i] >= rule->in_count) {
+            return;
+        }
+        node.inputs[i] = rule->node->inputs[inputs[i]];
+        of.in[i] = rule->in[inputs[i]];
+    }
+    other(&of);
+}
+
 /* --- the state --- */
 
 void kln_state_check(kln_infer_state *state, bool enough)

@@ -216,6 +216,12 @@ static inline bool kln_rule_is(kln_dim dim, int64_t number)
 /* The input must have this rank, if it has a known one; otherwise a fault, and false. */
 bool kln_rule_need_rank(kln_rule *rule, size_t input, size_t least, size_t most);
 
+/* --- operators with more inputs than the rule has ---
+ *
+ * The rule of another operator on `count` of this one's inputs, such as those without scales and
+ * zero points; one that is not there ends it. */
+void kln_rule_with(kln_rule *rule, const size_t *inputs, size_t count, kln_rule_function other);
+
 /* --- faults --- */
 
 /* Records an issue about this node; the sentence is printed by `format`. */

@@ -13,8 +13,7 @@
  * declares. */
 typedef struct kln_op_rule {
     const char *domain, *name;
-    const kln_operator *schema; /* of an operator that is not ONNX's own; of those NULL */
-    kln_rule_function rule;     /* what it does to types and shapes */
+    kln_rule_function rule; /* what it does to types and shapes */
     kln_rule_function fold; /* to contents that are known; NULL: they are not followed through it */
     /* What the shapes of its inputs must look like, where the rule does not see to it: the first
      * version that this holds for, then one word for each input:
@@ -35,6 +34,7 @@ typedef struct kln_op_rule {
         .domain = domain_, .name = name_, .rule = __VA_ARGS__ \
     }
 #define OP(name_, ...) OP_OF("", name_, __VA_ARGS__)
+#define OP_MS(name_, ...) OP_OF("com.microsoft", name_, __VA_ARGS__)
 #define OP_END OP_OF(NULL, NULL, NULL)
 
 /* infer_elementwise.c: one output like the first input; with an "axis" that must be there. A

@@ -51,12 +51,6 @@ static const kln_op_rule *find(const char *domain, const char *name)
     return NULL;
 }
 
-const kln_operator *kln_rule_schema(const char *domain, const char *name, int64_t opset)
-{
-    const kln_op_rule *row = find(domain, name);
-    return row != NULL && row->schema != NULL && row->schema->since <= opset ? row->schema : NULL;
-}
-
 /* The words of a form, or NULL where there is none for that version. */
 static const char *form_in(const char *form, int since)
 {

@@ -282,7 +282,8 @@ typedef struct kln_operator {
 const kln_operator *kln_operator_find(const char *domain, const char *name, int64_t opset);
 /* Whether any version has an operator of this name. */
 bool kln_operator_known(const char *domain, const char *name);
-/* The newest version of the operator set `domain` that the table knows; 0 for an unknown domain. */
+/* The newest version of the operator set `domain` that the table knows; 0 for one that it does not
+ * have as a whole. */
 int64_t kln_operator_newest(const char *domain);
 
 /* --- issues (issues.c) --- */

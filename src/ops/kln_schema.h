@@ -62,10 +62,6 @@ int32_t kln_type_of_letter(char letter);
 /* The one type in the set, or 0. */
 int32_t kln_type_set_single(uint32_t set);
 
-/* The schema of an operator that is not ONNX's own, from the row of its rule (infer_table.c), or
- * NULL. */
-const kln_operator *kln_rule_schema(const char *domain, const char *name, int64_t opset);
-
 struct kln_rule;
 typedef void (*kln_rule_function)(struct kln_rule *rule);
 typedef bool (*kln_rule_question)(struct kln_rule *rule);

@@ -9,6 +9,8 @@ static const kln_operator rows[] = {
 #include "op_rows_i_p.inc"
 #include "op_rows_q_r.inc"
 #include "op_rows_s_z.inc"
+/* Behind it by its domain. */
+#include "op_rows_microsoft.inc"
 };
 
 static int compare(const char *domain, const char *name, const kln_operator *row)
@@ -38,9 +40,7 @@ const kln_operator *kln_operator_find(const char *domain, const char *name, int6
 {
     domain = kln_onnx_plain_domain(domain);
     const size_t place = upper_bound(domain, name, opset);
-    return place > 0 && compare(domain, name, &rows[place - 1]) == 0
-               ? &rows[place - 1]
-               : kln_rule_schema(domain, name, opset);
+    return place > 0 && compare(domain, name, &rows[place - 1]) == 0 ? &rows[place - 1] : NULL;
 }
 
 bool kln_operator_known(const char *domain, const char *name)
@@ -52,7 +52,7 @@ int64_t kln_operator_newest(const char *domain)
 {
     domain = kln_onnx_plain_domain(domain);
     int64_t newest = 0;
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(rows); i++) {
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(rows) && strcmp(domain, "com.microsoft") != 0; i++) {
         if (strcmp(rows[i].domain, domain) == 0 && rows[i].since > newest) {
             newest = rows[i].since;
         }

@@ -404,7 +404,9 @@ static int print_operators(void)
 {
     for (size_t i = 0; i < ref_kernel_count(); i++) {
         const ref_kernel *kernel = ref_kernel_get(i);
-        (void)printf("%s %d\n", kernel->op, kernel->since);
+        if (kernel->domain[0] == '\0') {
+            (void)printf("%s %d\n", kernel->op, kernel->since);
+        }
     }
     return 0;
 }

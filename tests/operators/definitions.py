@@ -30,7 +30,7 @@ class Given:
 
     def __init__(self, case):
         self.case = case
-        self.node = next(n for n in case.nodes if n.op_type == case.op)
+        self.node = next(n for n in case.nodes if n.op_type == case.op.rpartition(".")[2])
         self.op = case.op
         self.opset = case.opset
         self.out = [t for _, t in case.outputs]

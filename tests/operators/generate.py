@@ -46,7 +46,7 @@ class Case:
     """One model with values for its inputs."""
 
     def __init__(self, op, opset):
-        self.op = op
+        self.op = op  # with its domain in front, where that is not ONNX's
         self.opset = opset
         self.nodes = []
         self.inputs = {}      # name: array
@@ -64,7 +64,9 @@ class Case:
         constants = [make_tensor(n, self.types[n], a) for n, a in self.constants.items()]
         graph = helper.make_graph(self.nodes, "random", infos, outputs, constants)
         return helper.make_model(graph, ir_version=min(13, 8 if self.opset < 19 else 10),
-                                 opset_imports=[helper.make_opsetid("", self.opset)])
+                                 opset_imports=[helper.make_opsetid("", self.opset)] +
+                                 [helper.make_opsetid(d, 1) for d in {n.domain for n in self.nodes}
+                                  if d])
 
 
 def make_tensor(name, dtype, array):
@@ -93,6 +95,17 @@ class Draw:
     def __init__(self, seed, number, op):
         self.random = np.random.default_rng([seed, number])
         self.op = op
+        self.domain, _, self.name = op.rpartition(".")
+        self.schema = None
+        if self.domain:
+            self.opset = self.pick(OPSETS[6:15])
+        else:
+            self.choose_version(op)
+        self.case = Case(op, self.opset)
+        self.open_dims = self.chance(0.3)
+        self.special = self.chance(0.08)
+
+    def choose_version(self, op):
         first = first_version(op)
         fit = [v for v in OPSETS if v >= first]
         # Most in what ONNX Runtime knows.
@@ -104,9 +117,6 @@ class Draw:
             self.opset = self.pick(known)
             self.schema = onnx.defs.get_schema(op, self.opset, "")
         self.since = self.schema.since_version
-        self.case = Case(op, self.opset)
-        self.open_dims = self.chance(0.3)
-        self.special = self.chance(0.08)
 
     # --- numbers ---
 
@@ -239,7 +249,8 @@ class Draw:
         dtypes = outputs if outputs is not None else [self.output_dtype(0, inputs)]
         names = [f"y{i}" if t else "" for i, t in enumerate(dtypes)]
         attributes = {k: v for k, v in attributes.items() if v is not None}
-        self.case.nodes.append(helper.make_node(op or self.op, inputs, names, **attributes))
+        self.case.nodes.append(helper.make_node(op or self.name, inputs, names, domain=self.domain,
+                                                **attributes))
         self.case.attributes = attributes
         self.case.outputs = [(n, t) for n, t in zip(names, dtypes) if t]
         return self.case

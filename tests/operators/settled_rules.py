@@ -73,6 +73,12 @@ rule(OPEN, "ReduceMean", "integers, and no elements", "0 / 0 is no integer",
 rule(ORT, REDUCTIONS + " ArgMax ArgMin", "an empty input, and axes that go or become 1",
      "the dimensions of the reduced axes are kept; the specification drops them or makes them 1, "
      "and says what a reduction of no elements gives", empty_reduction)
+rule(ORT, " ".join("com.microsoft." + name for name in (
+    "QGemm QLinearAdd QLinearAveragePool QLinearConcat QLinearGlobalAveragePool "
+    "QLinearLeakyRelu QLinearMul QLinearSigmoid QLinearSoftmax QLinearWhere").split()),
+     "8 bits, one apart",
+     "scales are divided by each other in single precision first; the schemas' formulas, as reals "
+     "that are rounded once, are Kiln's", lambda case: case.outputs[0][1] != F, one_apart)
 rule(ORT, "MatMul MatMulInteger Gemm QLinearMatMul", "a product of matrices of no terms",
      "what the memory held is given instead of 0", zero_products)
 rule(ORT, "NonZero", "a scalar",

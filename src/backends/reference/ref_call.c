@@ -200,6 +200,16 @@ kiln_status ref_scratch(ref_call *call, size_t count, size_t size, void *memory)
     return KILN_OK;
 }
 
+void ref_call_finish(ref_call *call)
+{
+    for (size_t i = 0; i < call->step_count; i++) {
+        ref_value_release(&call->context->memory, &call->steps[i]);
+    }
+    for (size_t i = 0; i < call->scratch_count; i++) {
+        ref_buffer_release(&call->context->memory, call->scratch[i]);
+    }
+}
+
 kiln_status ref_doubles(ref_call *call, const ref_tensor *tensor, double **values)
 {
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)tensor->count, sizeof(double), values));

@@ -113,9 +113,7 @@ static void finish_call(ref_call *call, bool keep)
             ref_value_release(memory, &call->outputs[i]);
         }
     }
-    for (size_t i = 0; i < call->scratch_count; i++) {
-        ref_buffer_release(memory, call->scratch[i]);
-    }
+    ref_call_finish(call);
 }
 
 static kiln_status run_node(ref_context *context, ref_frame *frame, const ref_node *node)

@@ -318,7 +318,7 @@ KILN_MUST_CHECK kiln_status ref_run(void *context);
 
 /* --- what a kernel is given (ref_call.c) --- */
 
-#define REF_SCRATCH 12
+#define REF_SCRATCH 16
 
 typedef struct ref_call {
     ref_context *context;
@@ -328,8 +328,13 @@ typedef struct ref_call {
     ref_value *outputs;       /* taken over by the frame when the kernel succeeds */
     ref_buffer *scratch[REF_SCRATCH];
     size_t scratch_count;
+    ref_value *steps; /* (ref_step.c) */
+    size_t step_count;
     int variant;
 } ref_call;
+
+/* Lets go of steps and scratch memory. */
+void ref_call_finish(ref_call *call);
 
 /* Takes `amount` elements or products, about to be touched, from what the run may still do; LIMIT
  * when that is spent, CANCELLED when the run was stopped. A model that is not trusted can loop for

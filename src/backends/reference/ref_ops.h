@@ -131,7 +131,12 @@ typedef enum ref_reduce {
 } ref_reduce;
 
 typedef enum ref_pool { REF_POOL_MAX, REF_POOL_AVERAGE, REF_POOL_LP } ref_pool;
-typedef enum ref_cell { REF_CELL_RNN, REF_CELL_GRU, REF_CELL_LSTM } ref_cell;
+typedef enum ref_cell {
+    REF_CELL_RNN,
+    REF_CELL_GRU,
+    REF_CELL_LSTM,
+    REF_CELL_LSTM_OF_BYTES
+} ref_cell;
 typedef enum ref_softmax { REF_SOFTMAX, REF_LOG_SOFTMAX, REF_HARDMAX } ref_softmax;
 typedef enum ref_window { REF_WINDOW_HANN, REF_WINDOW_HAMMING, REF_WINDOW_BLACKMAN } ref_window;
 
@@ -144,6 +149,7 @@ typedef enum ref_window { REF_WINDOW_HANN, REF_WINDOW_HAMMING, REF_WINDOW_BLACKM
         .variant = __VA_ARGS__                                                              \
     }
 #define REF_OP(name, since, function, ...) REF_OP_OF("", name, since, function, __VA_ARGS__)
+#define REF_OP_MS(name, function, ...) REF_OP_OF("com.microsoft", name, 1, function, __VA_ARGS__)
 #define REF_KERNELS_END \
     {                   \
         .op = NULL      \
@@ -253,6 +259,9 @@ KILN_MUST_CHECK kiln_status ref_spread(ref_call *call, const ref_tensor *tensor,
 void ref_put_float8(ref_tensor *y, int64_t index, double value, bool saturate);
 /* Quantizes: round to even, add the zero point, saturate to the dtype. */
 double ref_quantized(double scaled, double zero_point, kiln_dtype dtype);
+/* What DynamicQuantizeLinear makes of `n` floats, less its zero point; the scale. y may be x. */
+double ref_quantize_row(int64_t n, const double *x, double *y);
+bool ref_is_byte(kiln_dtype dtype); /* int8 or uint8 */
 void ref_put_quantized(ref_tensor *y, int64_t start, int64_t n, const double *scaled,
                        double zero_point);
 

@@ -215,7 +215,7 @@ REF_WIDE static void quantize_floats(const float *x, int64_t n, float scale, con
     }
 }
 
-static bool is_byte(kiln_dtype dtype)
+bool ref_is_byte(kiln_dtype dtype)
 {
     return dtype == KILN_DTYPE_UINT8 || dtype == KILN_DTYPE_INT8;
 }
@@ -223,7 +223,7 @@ static bool is_byte(kiln_dtype dtype)
 static bool is_lean(const scales *s, const ref_tensor *floats, const ref_tensor *bytes)
 {
     return floats->dtype == KILN_DTYPE_FLOAT32 && s->scale->dtype == KILN_DTYPE_FLOAT32 &&
-           s->block == 0 && is_byte(bytes->dtype) && fegetround() == FE_TONEAREST;
+           s->block == 0 && ref_is_byte(bytes->dtype) && fegetround() == FE_TONEAREST;
 }
 
 /* Neighbouring elements that share a scale. */
@@ -315,7 +315,7 @@ static kiln_status ref_op_dequantize(ref_call *call)
         wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : s.scale->dtype;
     KLN_FAIL_IF(ref_domain_of(dtype) != REF_DOMAIN_FLOAT, ref_fail_dtype(call, dtype));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, s.x->rank, s.x->dims, &y));
-    if (is_lean(&s, y, s.x) && (s.zero == NULL || is_byte(s.zero->dtype))) {
+    if (is_lean(&s, y, s.x) && (s.zero == NULL || ref_is_byte(s.zero->dtype))) {
         dequantize_lean(&s, y);
         return KILN_OK;
     }
@@ -375,6 +375,28 @@ static void find_range(const ref_tensor *x, float *low, float *high)
     }
 }
 
+/* The step between two numbers of 8 bits that reach from low to high, and the one that is 0. */
+static float step_of(float low, float high, double *origin)
+{
+    const float step = (high - low) / 255.0F;
+    *origin = step > 0.0F ? ref_quantized((double)(0.0F - low / step), 0.0, KILN_DTYPE_UINT8) : 0.0;
+    return step;
+}
+
+double ref_quantize_row(int64_t n, const double *x, double *y)
+{
+    float low = 0.0F;
+    float high = 0.0F;
+    double origin = 0.0;
+    widen_range(x, n, &low, &high);
+    const float step = step_of(low, high, &origin);
+    for (int64_t i = 0; i < n; i++) {
+        const float scaled = step > 0.0F ? (float)x[i] / step : 0.0F;
+        y[i] = ref_quantized((double)scaled, origin, KILN_DTYPE_UINT8) - origin;
+    }
+    return (double)step;
+}
+
 static kiln_status ref_op_dynamic_quantize(ref_call *call)
 {
     const ref_tensor *x = ref_input(call, 0);
@@ -386,9 +408,8 @@ static kiln_status ref_op_dynamic_quantize(ref_call *call)
     float low = 0.0F;
     float high = 0.0F;
     find_range(x, &low, &high);
-    const float step = (high - low) / 255.0F;
-    const double origin =
-        step > 0.0F ? ref_quantized((double)(0.0F - low / step), 0.0, KILN_DTYPE_UINT8) : 0.0;
+    double origin = 0.0;
+    const float step = step_of(low, high, &origin);
     KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_UINT8, x->rank, x->dims, &y));
     KLN_RETURN_IF_ERROR(ref_output(call, 1, x->dtype, 0, NULL, &scale));
     KLN_RETURN_IF_ERROR(ref_output(call, 2, KILN_DTYPE_UINT8, 0, NULL, &zero));
@@ -410,6 +431,8 @@ static kiln_status ref_op_dynamic_quantize(ref_call *call)
 const ref_kernel ref_kernels_quantize[] = {
     REF_OP("QuantizeLinear", 10, quantize, 0),
     REF_OP("DequantizeLinear", 10, dequantize, 0),
+    REF_OP_MS("QuantizeLinear", quantize, 0),
+    REF_OP_MS("DequantizeLinear", dequantize, 0),
     REF_OP("DynamicQuantizeLinear", 11, dynamic_quantize, 0, "f"),
     REF_KERNELS_END
 };

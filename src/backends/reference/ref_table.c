@@ -21,6 +21,9 @@
     ROW(norm)         \
     ROW(response)     \
     ROW(quantize)     \
+    ROW(qlinear)      \
+    ROW(bytes)        \
+    ROW(fused)        \
     ROW(control)      \
     ROW(edges)        \
     ROW(sort)         \

@@ -399,7 +399,7 @@ const ref_kernel ref_kernels_unary[] = {
     REF_NUMERIC_LIST(NUMERIC_ENTRY)
     REF_OP("SwiGLU", 28, swiglu, 0, "ff"),
     REF_OP("Gelu", 20, gelu, 0),
-    REF_OP_OF("com.microsoft", "QuickGelu", 1, quick_gelu, 0),
+    REF_OP_MS("QuickGelu", quick_gelu, 0),
     REF_OP("Shrink", 9, shrink, 0),
     REF_OP("Not", 1, answer, 0),
     REF_OP("IsNaN", 9, answer, 1),
