@@ -258,18 +258,36 @@ static inline double near_acos(double x)
     X(Swish, near_share(x, a *x))                                       \
     X(Tan, near_tan(x))
 
-#define DEFINE_NEAR(name, expression)                                                     \
-    REF_WIDE static void near_##name(int64_t n, const float *v, const float *w, double a, \
-                                     double g, double *near)                              \
-    {                                                                                     \
-        (void)w;                                                                          \
-        (void)a;                                                                          \
-        (void)g;                                                                          \
-        for (int64_t i = 0; i < n; i++) {                                                 \
-            const double x = (double)v[i];                                                \
-            near[i] = (expression);                                                       \
-        }                                                                                 \
+/* The compiler's clone for AVX2 has no fused multiply-add, which those for AVX-512 have. */
+#if defined(__x86_64__)
+#define FUSED __attribute__((target("avx2,fma")))
+static bool is_fused(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           !__builtin_cpu_supports("avx512f");
+}
+#else
+#define FUSED
+static bool is_fused(void)
+{
+    return false;
+}
+#endif
+
+#define DEFINE_NEAR_AS(name, expression)                                                          \
+    static void name(int64_t n, const float *v, const float *w, double a, double g, double *near) \
+    {                                                                                             \
+        (void)w;                                                                                  \
+        (void)a;                                                                                  \
+        (void)g;                                                                                  \
+        for (int64_t i = 0; i < n; i++) {                                                         \
+            const double x = (double)v[i];                                                        \
+            near[i] = (expression);                                                               \
+        }                                                                                         \
     }
+#define DEFINE_NEAR(name, expression)                \
+    REF_WIDE DEFINE_NEAR_AS(near_##name, expression) \
+    FUSED DEFINE_NEAR_AS(fused_##name, expression)
 NEAR_LIST(DEFINE_NEAR)
 
 /* Zeros have a sign that is not looked at here. */
@@ -293,7 +311,7 @@ REF_WIDE static uint32_t round_near(int64_t n, const float *v, const float *w, c
                               float *to, uint8_t *unsure)                                    \
     {                                                                                        \
         double near[REF_CHUNK];                                                              \
-        near_##name(n, v, w, a, g, near);                                                    \
+        (is_fused() ? fused_##name : near_##name)(n, v, w, a, g, near);                      \
         return list_unsure(n, v, w, near, to, unsure);                                       \
     }
 
