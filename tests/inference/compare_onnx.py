@@ -6,8 +6,8 @@
 
 Wherever onnx.shape_inference (strict, with data propagation) gives an answer, Kiln must give the
 same; a dimension that onnx only names itself (unk__7) counts as not known. A model that
-onnx.checker accepts must have no errors, and one that onnx refuses has one, or a warning of a
-declared shape that contradicts, which every backend runs. Each difference is an error, unless a line of
+onnx.checker accepts must have no errors; one that onnx refuses has one, or a warning of a declared
+shape that contradicts, which every backend runs. Each difference is an error, unless a line of
 DIFFERENCES has its model, tensor and the reason, divided by tabs. With no folders, the models of
 Debian's libonnx-testdata and the node tests that the onnx package makes are taken.
 
