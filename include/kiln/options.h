@@ -101,6 +101,14 @@ typedef enum kiln_precision {
     KILN_PRECISION_INT4 = 5  /* weights alone, in blocks */
 } kiln_precision;
 
+/* Whether products of float32 become sums of products that tensor cores compute
+ * (kiln_network_split_products). */
+typedef enum kiln_split {
+    KILN_SPLIT_NONE = 0,
+    KILN_SPLIT_FEW = 1, /* for few rows: a step of a language model */
+    KILN_SPLIT_MANY = 2 /* for many: prompts, images */
+} kiln_split;
+
 /* An option that is on or off, or as the library has it. */
 typedef enum kiln_switch {
     KILN_SWITCH_DEFAULT = 0,

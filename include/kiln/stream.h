@@ -334,8 +334,8 @@ typedef struct kiln_stream_network_options {
  * (KILN_CACHE_NEW), the product that makes logits (MatMul) is of the last position, and the largest
  * logits are found by the model. What it computes is the same. `options` may be NULL. Errors:
  * NULL_ARGUMENT; INVALID_ARGUMENT; NAME; UNSUPPORTED for a model of another form, with the output;
- * STATE for a branch; OUT_OF_MEMORY. The network is as it was then, but where an output could not
- * be added. One thread at a time. Since 0.1. */
+ * STATE for a branch; OUT_OF_MEMORY. The network is as it was then. One thread at a time. Since
+ * 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status
 kiln_network_prepare_stream(kiln_network *network, const kiln_stream_network_options *options);
 

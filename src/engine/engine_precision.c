@@ -29,6 +29,36 @@ static void tell(const char *source, const kiln_precision_report *report)
     }
 }
 
+/* Another model of the same content, to be changed. */
+static kiln_status share(const kiln_model *model, kln_onnx_model **shared)
+{
+    return model->graph != NULL ? kln_onnx_model_share(model->graph, shared)
+                                : kln_model_read_anew(model, shared);
+}
+
+static kiln_status split_products(const kiln_model *model, kiln_split split,
+                                  kln_onnx_model **converted)
+{
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *made = NULL;
+    size_t count = 0;
+    if (split == KILN_SPLIT_NONE) {
+        return KILN_OK;
+    }
+    kiln_status status = share(model, &made);
+    KLN_THEN(status, kln_split_products(made, split == KILN_SPLIT_FEW, &count));
+    KLN_RETURN_WITHIN(status, "%s", kln_model_name(model));
+    KLN_FAIL_IF(
+        count == 0,
+        kln_fail(KILN_ERROR_UNSUPPORTED,
+                 "%s: no product of float32 (MatMul, or Gemm with constants) is there to be "
+                 "split; leave \"split_products\" out",
+                 kln_model_name(model)));
+    kln_log(KILN_LOG_INFO, "precision", "%s: %zu products of float32 are split",
+            kln_model_name(model), count);
+    *converted = KLN_TAKE(made);
+    return KILN_OK;
+}
+
 kiln_status kln_engine_convert(const kiln_model *model, const kiln_build_options *options,
                                kln_onnx_model **converted, kiln_precision_report **report)
 {
@@ -43,19 +73,21 @@ kiln_status kln_engine_convert(const kiln_model *model, const kiln_build_options
                               : options->ranges != NULL                           ? "ranges"
                                                                                   : NULL;
         return useless == NULL
-                   ? KILN_OK
+                   ? split_products(model, options->split_products, converted)
                    : kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                               "kiln_build_options: %s: it goes with precision, which is not set",
                               useless);
     }
+    KLN_RETURN_IF(options->split_products != KILN_SPLIT_NONE, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_build_options: \"split_products\" is set with a \"precision\"; products "
+                  "of float32 are split where a model stays in float32");
     how.precision = options->precision;
     how.rest = options->precision_rest;
     if (options->ranges != NULL) {
         KLN_RETURN_IF_ERROR(kiln_range_table_load(options->ranges, &ranges));
     }
     how.ranges = ranges;
-    kiln_status status = model->graph != NULL ? kln_onnx_model_share(model->graph, &made)
-                                              : kln_model_read_anew(model, &made);
+    kiln_status status = share(model, &made);
     KLN_THEN(status, kln_precision_convert(made, &how, report));
     KLN_RETURN_WITHIN(status, "%s", kln_model_name(model));
     tell(kln_model_name(model), *report);

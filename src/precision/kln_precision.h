@@ -132,6 +132,9 @@ const kln_products *kln_ranges_products(const kiln_range_table *table, const kln
 void kln_observer_range(const kln_observer *observer, kiln_calibration_method method,
                         double percent, kiln_range *range);
 
+/* kiln_network_split_products likewise. (split_products.c) */
+KILN_MUST_CHECK kiln_status kln_split_products(kln_onnx_model *model, bool few_rows, size_t *split);
+
 /* kiln_network_convert on the model itself, which is as it was on an error. `report` may be NULL.
  * (precise.c) */
 KILN_MUST_CHECK kiln_status kln_precision_convert(kln_onnx_model *model,

@@ -318,67 +318,70 @@ static kiln_status split_all(splitter *self, kln_onnx_model *model, const bool *
     return self->split != 0 ? kln_graph_edit_commit(&self->edit) : KILN_OK;
 }
 
-/* --- the network --- */
+/* --- the whole --- */
 
 /* Whether it is a matrix of float32, or more of them, that no constant is. */
-static kiln_status find_whether_computed(kiln_network *network, const kln_names *constants,
-                                         const char *name, bool *is)
+static bool is_computed(const kln_graph_inference *known, const char *name)
 {
-    kiln_tensor_id id = KILN_NO_TENSOR;
-    kiln_dtype dtype = KILN_DTYPE_UNDEFINED;
-    kiln_shape shape = {.rank = -1};
-    if (*is && kln_names_get(constants, name) == KLN_NAMES_NONE) {
-        KLN_RETURN_IF_ERROR(kiln_network_find(network, name, &id));
-        KLN_RETURN_IF_ERROR(kiln_network_tensor_type(network, id, &dtype, &shape));
+    const kln_value *value = kln_inference_find(known, name);
+    return value != NULL && value->initializer == NULL && value->dtype == KILN_DTYPE_FLOAT32 &&
+           value->rank >= 2;
+}
+
+static kiln_status find_computed(const kln_onnx_model *model, bool *computed)
+{
+    KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;
+    const kln_onnx_graph *graph = &model->graph;
+    KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &inference));
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        computed[i] = kln_onnx_node_is(node, "MatMul") && node->input_count == 2 &&
+                      !is_split(node) && is_computed(inference->graph, node->inputs[0]) &&
+                      is_computed(inference->graph, node->inputs[1]);
     }
-    *is = dtype == KILN_DTYPE_FLOAT32 && shape.rank >= 2;
     return KILN_OK;
 }
 
-static kiln_status find_computed(kiln_network *network, const kln_onnx_graph *graph, bool *computed)
+kiln_status kln_split_products(kln_onnx_model *model, bool few_rows, size_t *count)
 {
-    KLN_SCOPED(kln_graph_index_finish) kln_graph_index index = {.graph = graph};
-    KLN_RETURN_IF_ERROR(kln_graph_index_make(graph, &index));
-    for (size_t i = 0; i < graph->node_count; i++) {
-        const kln_onnx_node *node = &graph->nodes[i];
-        computed[i] = kln_onnx_node_is(node, "MatMul") && node->input_count == 2 && !is_split(node);
-        for (size_t k = 0; k < 2; k++) {
-            KLN_RETURN_IF_ERROR(find_whether_computed(
-                network, &index.constants, computed[i] ? node->inputs[k] : "", &computed[i]));
-        }
+    splitter self = {.few_rows = few_rows};
+    KLN_RETURN_IF(!kln_graph_edit_suits(model), KILN_ERROR_UNSUPPORTED,
+                  "splitting products: the network is empty, or has graphs inside nodes");
+    KLN_SCOPED_FREE bool *computed = kln_alloc_zeroed(model->graph.node_count, sizeof *computed);
+    KLN_FAIL_IF(computed == NULL, no_memory());
+    if (!few_rows) {
+        KLN_RETURN_IF_ERROR(find_computed(model, computed));
     }
-    return KILN_OK;
+    const kln_onnx_graph before = model->graph;
+    const kiln_status status = split_all(&self, model, computed);
+    kln_free(self.halves);
+    kln_graph_edit_end(&self.edit);
+    if (status != KILN_OK) {
+        model->graph = before;
+    }
+    *count = status == KILN_OK ? self.split : 0;
+    return status;
 }
 
 kiln_status kiln_network_split_products(kiln_network *network, bool few_rows, size_t *count)
 {
-    splitter self = {.few_rows = few_rows};
-    const kln_onnx_model *read = NULL;
     kln_onnx_model *model = NULL;
+    size_t split = 0;
     KLN_RETURN_IF_NULL(network);
     if (count != NULL) {
         *count = 0;
     }
     KLN_RETURN_IF_ERROR(kln_network_whole(network));
-    KLN_RETURN_IF_ERROR(kln_network_model(network, &read));
-    KLN_RETURN_IF(!kln_graph_edit_suits(read), KILN_ERROR_UNSUPPORTED,
-                  "kiln_network_split_products: the network is empty, or has graphs inside nodes");
-    KLN_SCOPED_FREE bool *computed = kln_alloc_zeroed(read->graph.node_count, sizeof *computed);
-    KLN_FAIL_IF(computed == NULL, no_memory());
-    if (!few_rows) {
-        KLN_RETURN_IF_ERROR(find_computed(network, &read->graph, computed));
-    }
     KLN_RETURN_IF_ERROR(kln_network_rewrite(network, &model));
     const kln_onnx_graph before = model->graph;
-    kiln_status status = split_all(&self, model, computed);
-    kln_free(self.halves);
-    kln_graph_edit_end(&self.edit);
-    status = status == KILN_OK ? kln_network_rewritten(network) : status;
+    KLN_RETURN_IF_ERROR(kln_split_products(model, few_rows, &split));
+    const kiln_status status = kln_network_rewritten(network);
     if (status != KILN_OK) {
         model->graph = before;
+        return status;
     }
     if (count != NULL) {
-        *count = status == KILN_OK ? self.split : 0;
+        *count = split;
     }
-    return status;
+    return KILN_OK;
 }

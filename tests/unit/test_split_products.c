@@ -36,12 +36,13 @@ static kiln_network *made(float largest)
 }
 
 /* `halves`, if it is there, of the tensor of that name. */
-static void run(const char *backend, const kiln_network *network, float results[][MOST],
-                const char *name, float *halves)
+static void run(const char *backend, kiln_split split, const kiln_network *network,
+                float results[][MOST], const char *name, float *halves)
 {
     kiln_tensor tensor;
     float x[ROWS * DEPTH];
-    const kiln_build_options options = backend_options(backend);
+    kiln_build_options options = backend_options(backend);
+    options.split_products = split;
     owned_engine engine = built_network(network, &options);
     owned_context context = context_on(engine);
     fill(x, KLN_ARRAY_LENGTH(x), 4);
@@ -68,16 +69,18 @@ static const kln_onnx_graph *graph_of(const kiln_network *network)
 
 TEST_EACH(results_stay, i, 4)
 {
-    static float before[4][MOST], after[4][MOST];
+    static float before[4][MOST], after[4][MOST], built[4][MOST];
     const char *backend = i % 2 == 0 ? "reference" : "onnxruntime";
     size_t split = 0;
     owned_network network = made(0);
-    run(backend, network, before, NULL, NULL);
+    run(backend, KILN_SPLIT_NONE, network, before, NULL, NULL);
+    run(backend, i / 2 == 0 ? KILN_SPLIT_FEW : KILN_SPLIT_MANY, network, built, NULL, NULL);
     assert_ok(kiln_network_split_products(network, i / 2 == 0, &split));
     assert_int_equal(split, i / 2 == 0 ? 3 : 4);
     assert_ok(kiln_network_split_products(network, i / 2 == 0, &split)); /* nothing is left */
     assert_int_equal(split, 0);
-    run(backend, network, after, NULL, NULL);
+    run(backend, KILN_SPLIT_NONE, network, after, NULL, NULL);
+    assert_memory_equal(built, after, sizeof after);
     for (size_t k = 0; k < KLN_ARRAY_LENGTH(outputs); k++) {
         float largest = 0;
         for (size_t n = 0; n < MOST; n++) {
@@ -155,7 +158,7 @@ TEST_EACH(tf32_rounds_what_float32_would, i, 4)
     assert_ok(kiln_network_mark_output(network, id));
     const float *matrix =
         matrix_of(network, (few ? 1 : 3) * DEPTH, (few ? 2 : 1) * COLUMNS)->data.data;
-    run("reference", network, results, name, halves);
+    run("reference", KILN_SPLIT_NONE, network, results, name, halves);
     fill(x, KLN_ARRAY_LENGTH(x), 4);
     for (size_t n = 0; n < MOST; n++) {
         const size_t row = n / COLUMNS;
@@ -174,6 +177,21 @@ TEST_EACH(tf32_rounds_what_float32_would, i, 4)
     }
     assert_true(worst < (truncates ? 0x1p-20 : 0x1p-22));
     assert_true(without > 0x1p-15);
+}
+
+TEST(a_build_splits_products_of_float32_alone)
+{
+    owned_network network = made(0);
+    kiln_engine *engine = NULL;
+    kiln_build_options options = backend_options("reference");
+    options.split_products = KILN_SPLIT_MANY;
+    options.precision = KILN_PRECISION_FP16;
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine),
+                 "split_products", "stays in float32");
+    options.precision = KILN_PRECISION_DEFAULT;
+    assert_ok(kiln_network_split_products(network, false, NULL));
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine),
+                 "no product of float32", "leave \"split_products\" out");
 }
 
 TEST(what_has_no_halves_stays)
