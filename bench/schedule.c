@@ -110,7 +110,7 @@ static void one_at_a_time(const scene *self, one_request *request)
     double added[ROUNDS];
     const setting how = {.batch = 1, .contexts = 1};
     single one = {open_scheduler(self, KILN_SCHEDULE_LATENCY, how), request};
-    feed_open(&bare, self->engines[0], KILN_LOCATION_HOST, 1, self->shapes, self->shape_count);
+    feed_open(&bare, self->engines[0], self->load.location, 1, self->shapes, self->shape_count);
     bench_require(kiln_context_warmup(bare.context, 20, 1000, NULL));
     /* Both sides look for the fastest way of their graph. */
     bench_require(
