@@ -48,6 +48,7 @@ static kiln_scheduler_options scheduler_options(const serve_instance *instance,
                         : on_gpu                        ? 0
                                                         : MOST_ROWS;
     options.join_rows = wanted->max_batch > 1 ? wanted->max_batch : on_gpu ? 0 : CPU_BATCH;
+    options.join_measured = wanted->max_batch == 0;
     options.batch_axis = wanted->max_batch == 1 ? -1 : 0;
     options.queue_limit = (size_t)wanted->queue_limit;
     options.delay_nanoseconds = delay;
@@ -55,6 +56,7 @@ static kiln_scheduler_options scheduler_options(const serve_instance *instance,
         options.contexts = wanted->contexts != 0 ? options.contexts : tuning->contexts;
         options.max_batch = tuning->joins ? tuning->max_batch : 0;
         options.join_rows = 0;
+        options.join_measured = false;
         options.batch_axis = tuning->joins ? 0 : -1;
         options.queue_limit = tuning->queue_limit != 0 ? tuning->queue_limit : options.queue_limit;
         options.delay_nanoseconds = delay != 0 ? delay : tuning->delay;

@@ -99,6 +99,9 @@ typedef struct kiln_scheduler_options {
     const int64_t *lengths; /* that inputs are filled up to, rising; requests are joined that come
                                to the same one. NULL: powers of two. A longer one stays as it is */
     size_t length_count;
+    bool join_measured; /* on the CPU: of 1, 2, 4, ... rows, up to join_rows, requests are joined to
+                           as many as take the least time for each, by what runs of the first shape
+                           that came took */
 } kiln_scheduler_options;
 
 #define KILN_SCHEDULER_OPTIONS(...) KILN_INIT_OF_(kiln_scheduler_options, __VA_ARGS__)

@@ -8,6 +8,13 @@
 #define WEIGHT 8
 #define ENOUGH 4 /* measurements */
 
+/* Of joined rows: once in so many batches a size is looked at again, in turns; and more rows are
+ * taken that take at most a twentieth longer each, for they are answered in fewer batches. */
+#define LOOK_AGAIN 32
+#define TOLERANCE 20
+/* Nanoseconds of a run that may be joined to anything: what is around it takes longer. */
+#define QUICK 200000
+
 static void add_time(mean_time *time, uint64_t nanoseconds)
 {
     const int64_t difference = (int64_t)(nanoseconds - time->mean);
@@ -27,11 +34,75 @@ static const mean_time *time_of(const engine_pool *pool, int64_t rows)
     return &unknown;
 }
 
+static int64_t count_rows(const seat *at)
+{
+    int64_t rows = 0;
+    for (size_t i = 0; i < at->request_count; i++) {
+        rows += at->requests[i]->rows;
+    }
+    return rows;
+}
+
+/* Of each row. */
+static uint64_t least_of(const joined_times *joined, size_t size)
+{
+    uint64_t least = UINT64_MAX;
+    for (size_t i = 0; i < JOINED_TIMES && i < joined->seen[size]; i++) {
+        least = joined->took[size][i] < least ? joined->took[size][i] : least;
+    }
+    return least >> size;
+}
+
+int64_t batch_join_rows(const kiln_scheduler *scheduler, const kiln_request *like)
+{
+    const joined_times *joined = &scheduler->pool->joined;
+    const int64_t most = scheduler->rules.join_rows;
+    uint64_t least = UINT64_MAX;
+    size_t count = 0;
+    if (!scheduler->rules.join_measured || joined->quick != 0 ||
+        (joined->batches != 0 && like->likeness != joined->likeness)) {
+        return most;
+    }
+    for (; count < JOINED_SIZES && INT64_C(1) << count <= most; count++) {
+        if (joined->seen[count] < ENOUGH) {
+            return INT64_C(1) << count;
+        }
+        const uint64_t own = least_of(joined, count);
+        least = own < least ? own : least;
+    }
+    size_t best = count - 1;
+    while (least_of(joined, best) > least + least / TOLERANCE) {
+        best--;
+    }
+    const bool looks = joined->batches % LOOK_AGAIN == 0;
+    return INT64_C(1) << (looks ? joined->batches / LOOK_AGAIN % count : best);
+}
+
+static void measure_joined(joined_times *joined, const seat *at, const batch_outcome *outcome)
+{
+    const int64_t rows = count_rows(at);
+    const uint64_t likeness = at->requests[0]->likeness;
+    joined->quick = outcome->ran < QUICK ? LOOK_AGAIN : joined->quick - (joined->quick != 0);
+    if (joined->quick != 0 || !at->timed) {
+        return;
+    }
+    joined->likeness = joined->batches == 0 ? likeness : joined->likeness;
+    for (size_t k = 0; k < JOINED_SIZES && likeness == joined->likeness; k++) {
+        if (rows == INT64_C(1) << k) {
+            joined->took[k][joined->seen[k]++ % JOINED_TIMES] = outcome->processor;
+            joined->batches++;
+        }
+    }
+}
+
 void batch_measure(const kiln_scheduler *scheduler, const seat *at, const batch_outcome *outcome)
 {
     /* Engines that were replaced are measured no more. */
     engine_pool *pool = scheduler->pool;
     const bool whole = outcome->runs == 1 && !outcome->retried;
+    if (whole && at->pool == pool && scheduler->rules.join_measured) {
+        measure_joined(&pool->joined, at, outcome);
+    }
     for (size_t i = 0; whole && at->pool == pool && i < pool->sizes.count; i++) {
         mean_time *run = &pool->runs[i];
         if (pool->sizes.rows[i] != at->filled) {

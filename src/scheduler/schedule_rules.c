@@ -207,6 +207,7 @@ kiln_status schedule_rules_make(kiln_engine *const *engines, size_t count,
     rules->join_rows = options->join_rows > 0 && options->join_rows < rules->max_rows
                            ? options->join_rows
                            : rules->max_rows;
+    rules->join_measured = options->join_measured && engines[0]->shared.device < 0;
     KLN_RETURN_IF_ERROR(find_followers(rules));
     KLN_RETURN_IF_ERROR(length_rules_make(options, rules));
     for (size_t i = 0; i < count; i++) {

@@ -45,7 +45,8 @@ typedef struct schedule_rules {
     bool fixed;           /* the engine takes batches of one size alone, */
     int64_t fixed_rows;   /* this */
     int64_t max_rows;     /* of a batch; 1 where they are not joined */
-    int64_t join_rows;    /* of one of several requests */
+    int64_t join_rows;    /* of one of several requests, */
+    bool join_measured;   /* or fewer, by what was measured */
     const int64_t *asked; /* batch_sizes */
     size_t asked_count;
     const int64_t *lengths; /* that are filled up to; none: powers of two */
@@ -251,6 +252,7 @@ typedef struct seat {
     int32_t profile; /* of its last batch, -1: none yet */
     bool busy;
     bool switched;           /* its batch is of another profile than the one before */
+    bool timed;              /* its batch is measured (joined_times) */
     uint64_t begun;          /* its batch */
     int64_t filled;          /* rows of its batch, with those of zeros */
     kiln_buffer **inputs;    /* memory of the host where inputs are joined, each grows */
@@ -274,6 +276,20 @@ typedef struct mean_time {
     uint32_t count;
 } mean_time;
 
+#define JOINED_SIZES 8
+#define JOINED_TIMES 8
+
+/* What batches of 1, 2, 4, ... rows took of the processor of the thread that ran them, on the CPU,
+ * where rows are computed one after the other and more of them may fit into a cache less well. Of
+ * a size the least of the last few: whatever else the machine does makes a run longer. */
+typedef struct joined_times {
+    uint64_t likeness; /* of the requests of the first, and of all that are measured */
+    uint64_t batches;
+    uint32_t quick; /* batches that are not measured, after one that was over at once */
+    uint64_t took[JOINED_SIZES][JOINED_TIMES];
+    uint32_t seen[JOINED_SIZES];
+} joined_times;
+
 /* Of an engine's contexts on a GPU so many compute at once, each on a stream; others are put behind
  * them, and copy meanwhile. Two fill an H200: ResNet-50 and BERT-base in float16 gave less on four
  * streams (bench/gpu_throughput.py). Context k goes to stream k % LANES. */
@@ -290,6 +306,7 @@ typedef struct engine_pool {
     batch_sizes sizes;
     mean_time runs[MOST_SIZES]; /* of each size */
     mean_time switching;        /* how much longer the first run in another profile took */
+    joined_times joined;
 } engine_pool;
 
 KILN_MUST_CHECK kiln_status engine_pool_make(const kiln_scheduler *scheduler,
@@ -312,6 +329,7 @@ typedef struct batch_outcome {
     bool apart;           /* its outputs cannot be taken apart */
     int64_t padded;       /* of lengths */
     uint64_t copied, ran; /* nanoseconds */
+    uint64_t processor;   /* of the thread, where the batch is timed */
     uint64_t graph_hits, graph_misses;
 } batch_outcome;
 
@@ -362,6 +380,8 @@ KILN_MUST_CHECK kiln_status seat_warm_up(kiln_scheduler *scheduler, seat *at, ki
 /* Of the batch that a free seat was given: how many of its requests run now, in which seat, and
  * filled up to how many rows. NULL where it is to wait until `*due` for one that is busy. */
 seat *batch_choose(const kiln_scheduler *scheduler, seat *at, uint64_t now, uint64_t *due);
+/* The rows that requests like this one are joined to now. */
+int64_t batch_join_rows(const kiln_scheduler *scheduler, const kiln_request *like);
 /* Keeps what a batch took. */
 void batch_measure(const kiln_scheduler *scheduler, const seat *at, const batch_outcome *outcome);
 

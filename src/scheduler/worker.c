@@ -105,10 +105,20 @@ void scheduler_finish(kiln_scheduler *scheduler, seat *at, const batch_outcome *
     request_tell_all(told);
 }
 
+/* Of this thread, in nanoseconds. */
+static uint64_t processor_time(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
 void scheduler_serve(kiln_scheduler *scheduler, seat *at)
 {
     batch_outcome outcome;
+    const uint64_t begin = at->timed ? processor_time() : 0;
     seat_run(scheduler, at, &outcome);
+    outcome.processor = at->timed ? processor_time() - begin : 0;
     scheduler_finish(scheduler, at, &outcome);
 }
 
@@ -212,7 +222,8 @@ static uint64_t gather(const kiln_scheduler *scheduler, seat *at, kiln_request *
     int64_t rows = 0;
     at->request_count = 0;
     const int64_t room = batch_profile_most(rules, at->engine, first);
-    const int64_t most = room < rules->join_rows ? room : rules->join_rows;
+    const int64_t join = batch_join_rows(scheduler, first);
+    const int64_t most = room < join ? room : join;
     bool has_room =
         add(scheduler, at, first, most, &rows, &due) && rules->axis >= 0 && !scheduler->apart;
     for (kiln_request *next = request_queue_first(&scheduler->queue); has_room && next != NULL;
@@ -324,6 +335,7 @@ static void begin(kiln_scheduler *scheduler, seat *at, uint64_t now)
     scheduler->counters.waiting -= at->request_count;
     scheduler->counters.running += at->request_count;
     at->apart = scheduler->apart;
+    at->timed = scheduler->rules.join_measured && at->pool->joined.quick == 0;
     at->begun = now;
     at->busy = true;
 }
@@ -353,7 +365,7 @@ void scheduler_wake(kiln_scheduler *scheduler)
     const request_queue *queue = &scheduler->queue;
     if (queue->count != 0 &&
         (!scheduler->has_leader || scheduler->closed || queue->urgent != 0 ||
-         queue->rows >= scheduler->rules.join_rows) &&
+         queue->rows >= batch_join_rows(scheduler, request_queue_first(queue))) &&
         any_free(scheduler)) {
         (void)pthread_cond_signal(&scheduler->work);
     }

@@ -105,6 +105,120 @@ static void measured(kiln_scheduler *scheduler, const uint64_t *times)
     }
 }
 
+/* --- as many rows as pay --- */
+
+static void note_runs(kiln_scheduler *scheduler, int64_t rows, const uint64_t *times, size_t count)
+{
+    kiln_request one = {.rows = rows};
+    kiln_request *requests[] = {&one};
+    const seat at = {
+        .pool = scheduler->pool, .requests = requests, .request_count = 1, .timed = true};
+    KLN_LOCKED(&scheduler->lock);
+    for (size_t i = 0; i < count; i++) {
+        batch_measure(scheduler, &at,
+                      &(batch_outcome){.runs = 1, .ran = HOUR, .processor = times[i]});
+    }
+}
+
+static int64_t joins(kiln_scheduler *scheduler, uint64_t likeness)
+{
+    KLN_LOCKED(&scheduler->lock);
+    return batch_join_rows(scheduler, &(kiln_request){.likeness = likeness});
+}
+
+static kiln_scheduler *open_measured(kiln_engine *engine)
+{
+    return open_scheduler(
+        engine, (kiln_scheduler_options){
+                    .contexts = 1, .max_batch = 8, .join_rows = 4, .join_measured = true});
+}
+
+/* Times of 1, 2 and 4 rows; the least of a size counts, and of sizes that are nearly as good the
+ * largest. */
+TEST(rows_are_joined_as_far_as_it_pays)
+{
+    static const struct {
+        uint64_t times[3][5];
+        int64_t joins;
+    } cases[] = {
+        {{{100, 100, 100, 100, 100}, {220, 220, 220, 220, 220}, {440, 440, 440, 440, 440}}, 1},
+        {{{100, 100, 100, 100, 100}, {170, 170, 170, 170, 170}, {400, 400, 400, 400, 400}}, 2},
+        {{{100, 100, 100, 100, 100}, {150, 150, 150, 150, 150}, {200, 200, 200, 200, 200}}, 4},
+        {{{100, 100, 100, 100, 100}, {200, 200, 200, 200, 200}, {410, 410, 410, 410, 410}}, 4},
+        {{{100, 100, 100, 100, 100}, {900, 180, 900, 900, 900}, {800, 999, 390, 999, 999}}, 2},
+    };
+    for (size_t c = 0; c < KLN_ARRAY_LENGTH(cases); c++) {
+        play self = PLAY_INIT;
+        owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
+        owned_scheduler scheduler = open_measured(engine);
+        for (size_t k = 0; k < 3; k++) {
+            assert_int_equal(joins(scheduler, 0), 1 << k); /* what was seen too seldom is tried */
+            note_runs(scheduler, 1 << k, cases[c].times[k], 5);
+        }
+        assert_int_equal(joins(scheduler, 0), cases[c].joins);
+        assert_int_equal(joins(scheduler, 7), 4); /* another shape, of which nothing is known */
+        note_runs(scheduler, 3, cases[c].times[0], 1);
+        assert_int_equal(joins(scheduler, 0), cases[c].joins);
+    }
+}
+
+/* What the machine does changes: each size is looked at again, and old times are forgotten. */
+TEST(joined_rows_are_measured_again)
+{
+    static const uint64_t quick[] = {100, 100, 100, 100, 100, 100, 100, 100};
+    static const uint64_t slow[] = {900, 900, 900, 900, 900, 900, 900, 900};
+    play self = PLAY_INIT;
+    owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
+    owned_scheduler scheduler = open_measured(engine);
+    int64_t looked[3] = {0};
+    for (int64_t k = 0; k < 3; k++) {
+        note_runs(scheduler, INT64_C(1) << k, quick, 4);
+    }
+    for (int i = 0; i < 32 * 6; i++) {
+        const int64_t rows = joins(scheduler, 0);
+        looked[rows / 2] += rows != 4 || scheduler->pool->joined.batches % 32 == 0;
+        note_runs(scheduler, rows, quick, 1);
+    }
+    assert_true(looked[0] == 2 && looked[1] == 2 && looked[2] == 2);
+    note_runs(scheduler, 4, slow, 8);
+    note_runs(scheduler, 2, slow, 8);
+    note_runs(scheduler, 1, quick, 1);
+    assert_int_equal(joins(scheduler, 0), 1);
+}
+
+TEST(batches_have_as_many_rows_as_pay)
+{
+    static const uint64_t times[3][4] = {
+        {100, 100, 100, 100}, {150, 150, 150, 150}, {440, 440, 440, 440}};
+    play self = PLAY_INIT;
+    rows_of data[9];
+    kiln_request *requests[9];
+    owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
+    owned_scheduler scheduler = open_measured(engine);
+    for (size_t k = 0; k < 3; k++) {
+        note_runs(scheduler, 1 << k, times[k], 4);
+    }
+    hold(&self, true);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(requests); i++) {
+        requests[i] = submit(scheduler, fill_rows(&data[i], 1, COLUMNS, 1), true, NULL);
+        if (i == 0) {
+            wait_for_runs(&self, 1);
+        }
+    }
+    for (const uint64_t begin = kln_now(); kln_now() - begin < 1000000;) {
+        /* a quick run is joined to anything */
+    }
+    (void)pthread_mutex_lock(&scheduler->lock);
+    scheduler->pool->joined.likeness = requests[0]->likeness;
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    hold(&self, false);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(requests); i++) {
+        check_done(requests[i], &data[i], 2);
+    }
+    assert_int_equal(self.rows[1], 2);
+    run_rows(scheduler, 8); /* one alone may have more */
+}
+
 /* A context whose batch ends soon is waited for where a switch takes longer, and no other. */
 static void wait_or_switch(uint64_t run, uint64_t switching, uint64_t switches)
 {
