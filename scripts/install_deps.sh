@@ -49,7 +49,7 @@ wants() { case "$parts " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 # --- Debian packages ---
 
 packages=()
-wants build && packages+=(gcc libc6-dev make cmake ninja-build pkg-config patch xz-utils
+wants build && packages+=(gcc libc6-dev make cmake ninja-build pkg-config patch xz-utils bzip2
     libxxhash-dev libmicrohttpd-dev libnghttp2-dev libgnutls28-dev)
 wants demo && packages+=(libcairo2-dev python3 python3-venv)
 wants test && packages+=(g++ libcmocka-dev libonnx-testdata)
