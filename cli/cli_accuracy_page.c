@@ -32,10 +32,12 @@ static void put_head(cli_text *page, const cli_accuracy *accuracy, const kiln_pr
     cli_text_escaped(page, output);
     cli_text_add(page,
                  "</title><style>body{font:15px/1.4 sans-serif;margin:2em auto;max-width:70em;"
-                 "color:#222}table{border-collapse:collapse;margin:.5em 0 2em}th,td{padding:.2em "
-                 ".8em;text-align:left;border-bottom:1px solid #ddd;vertical-align:middle}"
-                 ".n{text-align:right;font-variant-numeric:tabular-nums}.bar{height:.8em;border-"
-                 "radius:2px}h1{font-size:1.5em}h2{font-size:1.15em}.kept{color:#c0392b}"
+                 "padding:0 1em;color:#222}table{border-collapse:collapse;margin:.5em 0 2em}"
+                 "th,td{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd;"
+                 "vertical-align:middle}.n{text-align:right;white-space:nowrap;"
+                 "font-variant-numeric:tabular-nums}.bar{height:.8em;border-radius:2px}"
+                 "h1,h2{overflow-wrap:anywhere}h1{font-size:1.5em}h2{font-size:1.15em}"
+                 ".kept{color:#c0392b}"
                  "</style><h1>");
     cli_text_escaped(page, accuracy->path);
     cli_text_add(page, " &rarr; ");

@@ -87,9 +87,9 @@ typedef struct kiln_compare_options {
      * quantized; NULL: nothing is. kiln_compare_file: what kiln_network_from_onnx read of that
      * file, which is then not read again; NULL: it is read. kiln_compare knows it. */
     kiln_network *network;
-    /* Called once both engines are there and before anything is fed, with these options, whose
-     * inputs it may set; they stay its own. It may retain the engines. What it returns but KILN_OK
-     * ends the comparison. NULL: nothing is called. */
+    /* Called once both engines are there and before anything is fed, in the thread that compares,
+     * with these options, whose inputs it may set; they stay its own. It may retain the engines.
+     * What it returns but KILN_OK ends the comparison. NULL: nothing is called. */
     kiln_status (*built)(void *user, kiln_engine *found, kiln_engine *expected,
                          struct kiln_compare_options *options);
     void *user; /* for `built` */

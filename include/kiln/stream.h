@@ -179,12 +179,14 @@ typedef void (*kiln_token_function)(void *user, kiln_sequence *sequence, const k
 
 /* Writes the bytes that the last of `tokens` adds to the text of those before it, at most `size` of
  * them, and returns how many it has: called again with more room where that was not enough. Only
- * generated tokens are given; parts of a character may be given out as they come. */
+ * generated tokens are given; parts of a character may be given out as they come. Called in the
+ * thread that makes the step. */
 typedef size_t (*kiln_detokenize_function)(void *user, const int64_t *tokens, size_t count,
                                            char *text, size_t size);
 
 /* Chooses the next token: `logits` are the model's, in float32, `sequence` those that the sequence
- * has, its prompt first. What it returns, if not KILN_OK, the sequence fails with. */
+ * has, its prompt first. What it returns, if not KILN_OK, the sequence fails with. Called in the
+ * thread that makes the step, which waits for it. */
 typedef kiln_status (*kiln_sample_function)(void *user, const float *logits, size_t vocabulary,
                                             const int64_t *tokens, size_t token_count,
                                             int64_t *token);

@@ -30,6 +30,7 @@ static const char *const reasons[] = {
     "stays: a gate of one number for each channel",
     "stays: it costs more to feed it in eight bits than they save",
     "stays: its kernel reads and gives eight bits",
+    "its operator is none that is quantized",
 };
 
 const char *kiln_precision_reason_text(kiln_precision_reason reason)

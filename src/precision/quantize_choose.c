@@ -139,8 +139,10 @@ static void choose_product(const quantize_pass *pass, const kln_onnx_node *node,
 static void choose_node(const quantize_pass *pass, const kln_onnx_node *node, quantize_node *chosen)
 {
     const bool is_conv = strncmp(node->op_type, "Conv", 4) == 0;
-    *chosen = (quantize_node){
-        .reason = KILN_PRECISION_LACKING, .detail = "", .weights = SIZE_MAX, .input = SIZE_MAX};
+    *chosen = (quantize_node){.reason = KILN_PRECISION_NOT_QUANTIZED,
+                              .detail = "",
+                              .weights = SIZE_MAX,
+                              .input = SIZE_MAX};
     if (!is_candidate(node) || (!pass->format->activations && is_conv)) {
         return;
     }

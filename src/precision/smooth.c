@@ -113,8 +113,8 @@ static void look_at_node(const smooth_pass *pass, size_t index)
     of->is_padded = pads(node) || kln_onnx_node_is(node, "ConvTranspose");
     look_at_bias(pass, node, of);
     kln_patch patch;
-    /* Weights that several nodes read stay one tensor. */
-    of->products = weights->consumers == 1 && kln_patch_of(node, known, &patch)
+    of->is_shared = weights->consumers != 1;
+    of->products = !of->is_shared && kln_patch_of(node, known, &patch)
                        ? kln_ranges_products(pass->options->ranges, &patch)
                        : NULL;
     of->is_candidate =
@@ -146,9 +146,9 @@ static kiln_status even_out(smooth_pass *pass, const char *name, const uint32_t 
         !(range->greatest > range->least) || is_bound(pass, name)) {
         return KILN_OK;
     }
-    for (size_t r = 1; r < count; r++) {
+    for (size_t r = 0; r < count; r++) {
         const smooth_node *other = &pass->nodes[readers[r]];
-        if (other->input.count != first->input.count ||
+        if (other->is_shared || other->input.count != first->input.count ||
             other->input.is_last != first->input.is_last) {
             return KILN_OK;
         }

@@ -26,6 +26,7 @@ typedef struct smooth_node {
     bool takes_bias;
     bool is_padded; /* with zeros, which a moved tensor would not have there */
     bool is_changed;
+    bool is_shared;               /* other nodes have the same weights, which stay one tensor */
     const kln_products *products; /* of what it read in the model, or NULL */
     const float *scale, *shift;   /* what became of these channels; NULL: nothing */
 } smooth_node;

@@ -81,6 +81,16 @@ static void shared_behind_a_convolution(graph_maker *m)
     maker_text(m, "t=Conv(x,v); a=Conv(t,w); b=Sigmoid(t); y=Add(a,b)");
 }
 
+/* Weights that the steps of a recurrence share stay one tensor, whatever would serve each step. */
+static void steps(graph_maker *m)
+{
+    weights(m, 0, "f", "8", 1, 50);
+    weights(m, 1, "w", "8,8", 8, 1 / 50.0F);
+    maker_text(m,
+               "rows={25,8}; r=Reshape(x,rows); a=Mul(r,f); b=MatMul(a,w); t=Mul(b,f); "
+               "y=MatMul(t,w)");
+}
+
 static void gated_with(graph_maker *m, bool swish)
 {
     weights(m, 0, "w", "8,8,1,1", 0, 1);
@@ -150,6 +160,8 @@ static const struct {
     {"moved", moved, KILN_PRECISION_INT8, "Sigmoid Mul Add " PAIR "Conv", 0.1, false},
     {"shared", shared, KILN_PRECISION_INT8,
      "Mul Mul " PAIR "Conv Sigmoid QuantizeLinear DequantizeLinear Add", 0.5, false},
+    {"steps", steps, KILN_PRECISION_INT8, "Reshape Mul " PAIR "MatMul Mul " BYTES "MatMul", 1,
+     false},
     {"gated", gated, KILN_PRECISION_INT8,
      PAIR "Conv GlobalAveragePool Conv Relu Conv HardSigmoid Mul", 1.05, false},
     {"gated by swish", gated_by_swish, KILN_PRECISION_INT8,
@@ -364,7 +376,7 @@ TEST(reasons_are_told)
         kiln_precision_reason reason;
         size_t count;
     } told[] = {
-        {1, KILN_PRECISION_FOLDED, 1}, {4, KILN_PRECISION_GATE, 2}, {5, KILN_PRECISION_GATE, 2}};
+        {1, KILN_PRECISION_FOLDED, 1}, {5, KILN_PRECISION_GATE, 2}, {6, KILN_PRECISION_GATE, 2}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(told); i++) {
         kiln_precision_summary summary = {.struct_size = sizeof summary};
         owned_precision_report report = NULL;
