@@ -83,7 +83,7 @@ typedef struct kiln_precision_options {
     size_t binding_count;
     /* With INT8: weights go from -64 to 64 only, which 7 bits hold. ONNX Runtime outside of Kiln
      * cuts off sums of 8-bit products on x86 processors without VNNI, and with these there is
-     * nothing to cut off; rounding them costs twice as much (docs/precision.md#seven-bits). */
+     * nothing to cut off; their steps are twice as large (docs/precision.md#seven-bits). */
     bool reduce_range;
 } kiln_precision_options;
 

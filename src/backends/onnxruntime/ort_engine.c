@@ -99,10 +99,14 @@ static kiln_status create_session(ort_engine *engine, const kiln_model *model,
                                        all[engine->keeps_expands + 2 * engine->keeps_biases]),
             "optimizers");
     }
-    if (status == KILN_OK && engine->keeps_floats) {
-        status = ort_check(
-            runtime, api->AddSessionConfigEntry(session_options, "session.disable_quant_qdq", "1"),
-            "quantization");
+    if (status == KILN_OK && (engine->keeps_floats || engine->lifts_bytes)) {
+        status =
+            ort_check(runtime,
+                      api->AddSessionConfigEntry(session_options,
+                                                 engine->keeps_floats ? "session.disable_quant_qdq"
+                                                                      : "session.x64quantprecision",
+                                                 "1"),
+                      "products of bytes");
     }
     if (status == KILN_OK && options->provider == KILN_PROVIDER_CUDA) {
         status = ort_cuda_append(engine, options, session_options);

@@ -57,6 +57,8 @@ typedef struct ort_engine {
                          * multiples of a product of two, which float16 has few digits of */
     bool keeps_floats;  /* this processor cuts off sums of products of 8 bits, which the library
                          * makes of what is computed between quantized tensors */
+    bool lifts_bytes;   /* likewise, and products of bytes are the model's own: of unsigned weights
+                         * none is cut off */
 } ort_engine;
 
 static inline size_t ort_binding_count(const ort_engine *engine)

@@ -158,37 +158,54 @@ static bool is_narrow(void *user, const kln_onnx_tensor *tensor)
     return true;
 }
 
-static bool quantizes(const kln_onnx_node *node)
+static bool is_any(const kln_onnx_node *node, const char *const *names, size_t count)
 {
-    return kln_onnx_node_is(node, "QuantizeLinear");
-}
-
-/* ONNX's products of bytes, and some of the library's own. */
-static bool multiplies_bytes(const kln_onnx_node *node)
-{
-    static const char *const names[] = {"QLinearConv",
-                                        "QLinearMatMul",
-                                        "ConvInteger",
-                                        "MatMulInteger",
-                                        "MatMulIntegerToFloat",
-                                        "DynamicQuantizeMatMul",
-                                        "DynamicQuantizeLSTM",
-                                        "QGemm",
-                                        "QAttention"};
     bool found = false;
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(names) && !found; i++) {
+    for (size_t i = 0; i < count && !found; i++) {
         found = strcmp(node->op_type, names[i]) == 0;
     }
     return found;
 }
 
-/* What stands between QuantizeLinear and DequantizeLinear need not be computed in bytes, and on
- * such a processor is slower so (docs/onnxruntime.md); nodes of bytes have to be. */
+static bool quantizes(const kln_onnx_node *node)
+{
+    return kln_onnx_node_is(node, "QuantizeLinear");
+}
+
+static bool dequantizes(const kln_onnx_node *node)
+{
+    return kln_onnx_node_is(node, "DequantizeLinear");
+}
+
+/* Products of bytes that give integers or floats. */
+static bool multiplies_bytes(const kln_onnx_node *node)
+{
+    static const char *const names[] = {"MatMulInteger", "MatMulIntegerToFloat",
+                                        "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"};
+    return is_any(node, names, KLN_ARRAY_LENGTH(names));
+}
+
+/* And those that give bytes. */
+static bool gives_bytes(const kln_onnx_node *node)
+{
+    static const char *const names[] = {"QLinearConv", "QLinearMatMul", "QGemm", "QAttention"};
+    return is_any(node, names, KLN_ARRAY_LENGTH(names));
+}
+
+/* What stands between QuantizeLinear and DequantizeLinear need not be computed in bytes; of other
+ * products the library makes unsigned weights, which have no such sums, but with it those two fail
+ * where scales have no zero points, and QLinearMatMul of signed numbers (docs/onnxruntime.md). */
 static void find_cut_sums(ort_engine *engine, const kln_onnx_model *model, const char *name)
 {
     const kln_onnx_tensor *wide = kln_onnx_visit_tensors(&model->graph, is_narrow, NULL);
-    engine->keeps_floats = wide != NULL && model_has(model, quantizes);
-    if (wide != NULL && model_has(model, multiplies_bytes)) {
+    if (wide == NULL) {
+        return;
+    }
+    const bool multiplies = model_has(model, multiplies_bytes);
+    const bool has_others = model_has(model, gives_bytes);
+    engine->keeps_floats = model_has(model, quantizes);
+    engine->lifts_bytes = multiplies && !has_others && !model_has(model, dequantizes);
+    if ((multiplies || has_others) && !engine->lifts_bytes) {
         kln_log(KILN_LOG_WARNING, "onnxruntime",
                 "\"%s\": this processor, x86 without VNNI, cuts off sums of products of 8-bit "
                 "weights like \"%s\": results may be wrong; quantize the model with weights of "
