@@ -71,6 +71,9 @@ typedef struct kiln_context_options {
                              256 MiB at least */
     kiln_stream *stream;  /* runs are ordered into this stream of the caller's, which must outlive
                              the context; NULL: a stream of Kiln's */
+    int32_t priority;     /* of that stream of Kiln's, as for kiln_stream_create; the kernels of a
+                             captured graph have it, too. INVALID_ARGUMENT with `stream`, and where
+                             contexts share one (share_device_memory) */
     bool overlap_copies;  /* for throughput: copies from and to host memory go to two other streams,
                              which contexts of the engine over one `stream` share, so that they pass
                              under the kernels of another of these; they do not wait for what is on

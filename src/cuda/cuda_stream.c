@@ -28,12 +28,19 @@ static kiln_status make_stream(int32_t device, bool owned, kiln_stream **stream)
     return KILN_OK;
 }
 
+static kiln_status priority_range(int32_t device, int *least, int *greatest)
+{
+    *least = 0;
+    *greatest = 0;
+    return cuda_check(cuda_functions()->priority_range(least, greatest),
+                      "the stream priorities of device %d", device);
+}
+
 static kiln_status create_inside(kiln_stream *stream, int32_t priority)
 {
     int least = 0;
     int greatest = 0;
-    KLN_RETURN_IF_ERROR(cuda_check(cuda_functions()->priority_range(&least, &greatest),
-                                   "the stream priorities of device %d", stream->device));
+    KLN_RETURN_IF_ERROR(priority_range(stream->device, &least, &greatest));
     KLN_RETURN_IF(priority > least || priority < greatest, KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_stream_create: priority %d was asked for; device %d has %d (the "
                   "most urgent) to %d",
@@ -51,6 +58,16 @@ kiln_status kiln_stream_create(int32_t device, int32_t priority, kiln_stream **s
     KLN_RETURN_IF_ERROR(make_stream(device, true, &made));
     KLN_RETURN_IF_ERROR(create_inside(made, priority));
     *stream = KLN_TAKE(made);
+    return KILN_OK;
+}
+
+kiln_status kln_stream_priority_ahead(int32_t device, int32_t *priority)
+{
+    int least = 0;
+    int greatest = 0;
+    KLN_CUDA_ENTER(device);
+    KLN_RETURN_IF_ERROR(priority_range(device, &least, &greatest));
+    *priority -= *priority > greatest;
     return KILN_OK;
 }
 

@@ -20,6 +20,7 @@ static kiln_status check_options(const kln_exec *exec, const kiln_context_option
                        : options->graph_bytes != 0              ? "graph_bytes"
                        : options->graphs == KILN_GRAPH_REQUIRED ? "graphs"
                        : options->overlap_copies                ? "overlap_copies"
+                       : options->priority != 0                 ? "priority"
                                                                 : NULL;
     KLN_RETURN_IF(shared->device < 0 && name != NULL, KILN_ERROR_UNSUPPORTED,
                   "kiln_context_options: \"%s\" is set, and this engine of the %s backend computes "
@@ -29,6 +30,13 @@ static kiln_status check_options(const kln_exec *exec, const kiln_context_option
                   KILN_ERROR_INVALID_ARGUMENT,
                   "kiln_context_options: the stream is of device %d, the engine of device %d",
                   options->stream->device, shared->device);
+    const char *other = options->stream != NULL        ? "it has the caller's `stream`"
+                        : shared->stream != NULL       ? "the engine has one for all its contexts"
+                        : options->share_device_memory ? "with share_device_memory it shares one"
+                                                       : NULL;
+    KLN_RETURN_IF(options->priority != 0 && other != NULL, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_context_options: priority %d is for a stream of the context's own, and %s",
+                  options->priority, other);
     return KILN_OK;
 }
 
@@ -45,8 +53,10 @@ static kiln_status get_sharing_stream(kln_shared *shared, kiln_stream **stream)
 }
 
 /* The stream where the work goes: the engine's, where it has one; the caller's; or an own one. */
-static kiln_status choose_stream(exec_gpu *gpu, kln_shared *shared, bool shares_memory)
+static kiln_status choose_stream(exec_gpu *gpu, kln_shared *shared,
+                                 const kiln_context_options *options)
 {
+    const bool shares_memory = options->share_device_memory;
     gpu->takes_turns = shared->stream != NULL || shares_memory;
     if (shared->stream != NULL) {
         gpu->work = shared->stream;
@@ -59,7 +69,7 @@ static kiln_status choose_stream(exec_gpu *gpu, kln_shared *shared, bool shares_
         gpu->work = gpu->caller;
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(kiln_stream_create(shared->device, 0, &gpu->work));
+    KLN_RETURN_IF_ERROR(kiln_stream_create(shared->device, options->priority, &gpu->work));
     gpu->owns_work = true;
     return KILN_OK;
 }
@@ -154,7 +164,7 @@ kiln_status exec_gpu_create(kln_exec *exec, const kiln_context_options *options)
     gpu->asked = options->graphs;
     gpu->caller = options->stream;
     graph_cache_init(&gpu->cache, most);
-    KLN_RETURN_IF_ERROR(choose_stream(gpu, exec->shared, options->share_device_memory));
+    KLN_RETURN_IF_ERROR(choose_stream(gpu, exec->shared, options));
     KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->before));
     if (options->overlap_copies) {
         KLN_RETURN_IF_ERROR(take_lane(exec->shared, gpu->work, &gpu->lane));

@@ -21,17 +21,26 @@ static kiln_status choose_options(const kiln_scheduler *scheduler, const engine_
                                   kiln_context_options *options)
 {
     const kln_shared *shared = &engine->shared;
+    const size_t place = index % pool->contexts % LANES;
     *options = scheduler->context_options;
     if (shared->device < 0) {
         *options = KILN_CONTEXT_OPTIONS(.run_milliseconds = options->run_milliseconds,
                                         .run_memory_bytes = options->run_memory_bytes);
-    } else if (pool->contexts > LANES && shared->stream == NULL && !options->share_device_memory) {
-        const size_t place = index % pool->contexts % LANES;
+        return KILN_OK;
+    }
+    if (pool->contexts == 1 || shared->stream != NULL || options->share_device_memory) {
+        return KILN_OK;
+    }
+    if (place == 0) {
+        KLN_RETURN_IF_ERROR(kln_stream_priority_ahead(shared->device, &options->priority));
+    }
+    if (pool->contexts > LANES) {
         kiln_stream **lane = &pool->lanes[index / pool->contexts * LANES + place];
         if (*lane == NULL) {
-            KLN_RETURN_IF_ERROR(kiln_stream_create(shared->device, 0, lane));
+            KLN_RETURN_IF_ERROR(kiln_stream_create(shared->device, options->priority, lane));
         }
         options->stream = *lane;
+        options->priority = 0;
         options->overlap_copies = true;
         options->share_device_memory = shared->backend->plan != NULL;
     }

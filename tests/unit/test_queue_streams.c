@@ -92,6 +92,38 @@ FAKE_TEST(a_graph_is_as_urgent_as_its_stream)
     }
 }
 
+FAKE_TEST(a_stream_of_its_own_may_be_urgent)
+{
+    behaviour how = {.drifts = false};
+    const kiln_context_options options = KILN_CONTEXT_OPTIONS(.priority = -3);
+    owned_engine engine = make_engine(&how, false, 0);
+    owned_context context = context_with(engine, &options);
+    float x[8] = {0};
+    for (int i = 0; i < 3; i++) {
+        run_and_check(context, x, 8, (float)i);
+    }
+    assert_int_equal(fake_number("fake_cuda_urgency", ""), 3);
+}
+
+FAKE_TEST(a_priority_wants_a_stream_of_its_own)
+{
+    behaviour how = {.drifts = false};
+    owned_stream stream = stream_on(0);
+    owned_engine engine = make_engine(&how, false, 0);
+    owned_engine on_one = make_engine(&how, true, 0);
+    kiln_context *context = NULL;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.priority = -1, .stream = stream);
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context),
+                 "kiln_context_options: priority -1 is for a stream of the context's own, and it "
+                 "has the caller's `stream`");
+    options.stream = NULL;
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(on_one, &options, &context),
+                 "the engine has one for all its contexts");
+    options = KILN_CONTEXT_OPTIONS(.priority = -6);
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context),
+                 "-5 (the most urgent) to 0");
+}
+
 FAKE_TEST(options_are_checked)
 {
     behaviour how = {.drifts = false};

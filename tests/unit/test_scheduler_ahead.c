@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rows of a batch that still gathers are sent to the GPU while it does, and whatever becomes of
  * their requests, each batch computes its own. */
+#include "cuda/cuda_driver.h"
 #include "scheduler_rows_test.h"
 
 enum { REQUESTS = 4 };
@@ -191,6 +192,35 @@ FAKE_TEST(rows_that_could_not_be_sent_are_sent_with_their_batch)
     submit(&self, 3, 0);
     expect_all(&self);
     close_scene(&self);
+}
+
+static int32_t urgency_of(const seat *of)
+{
+    int priority = 0;
+    void *stream = kiln_stream_handle(kiln_context_stream(of->context));
+    assert_int_equal(cuda_functions()->stream_priority(stream, &priority), CU_SUCCESS);
+    return -priority;
+}
+
+/* Two streams that run one network are not of one priority, as far as the device has two. */
+FAKE_TEST(every_second_context_is_ahead)
+{
+    static const int32_t priorities[] = {0, -2, -5};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(priorities); i++) {
+        for (int32_t contexts = 1; contexts <= LANES + 2; contexts++) {
+            behaviour how = {.drifts = false};
+            owned_engine engine = NULL;
+            const kiln_context_options wishes = KILN_CONTEXT_OPTIONS(.priority = priorities[i]);
+            kiln_scheduler_options options = GATHERS;
+            options.contexts = contexts;
+            options.context = &wishes;
+            owned_scheduler scheduler = open_rows(&how, options, &engine);
+            for (int32_t k = 0; k < contexts; k++) {
+                const bool ahead = contexts > 1 && k % LANES == 0 && priorities[i] > -5;
+                assert_int_equal(urgency_of(scheduler->pool->seats[k]), ahead - priorities[i]);
+            }
+        }
+    }
 }
 
 /* A context that shares its stream would make those who submit wait for others. */

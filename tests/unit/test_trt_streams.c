@@ -62,6 +62,16 @@ TENSORRT_TEST(a_first_run_waits_for_the_callers_stream)
     }
 }
 
+TENSORRT_TEST(contexts_that_share_memory_have_no_stream_of_their_own)
+{
+    const kiln_context_options options =
+        KILN_CONTEXT_OPTIONS(.share_device_memory = true, .priority = -1);
+    owned_engine engine = build_relu(0);
+    kiln_context *context = NULL;
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context),
+                 "with share_device_memory it shares one");
+}
+
 /* Several contexts over each of two streams, the copies of one under the kernels of another: each
  * gets the results of what it was given. */
 TENSORRT_TEST(copies_pass_under_kernels)
