@@ -34,15 +34,6 @@ static const mean_time *time_of(const engine_pool *pool, int64_t rows)
     return &unknown;
 }
 
-static int64_t count_rows(const seat *at)
-{
-    int64_t rows = 0;
-    for (size_t i = 0; i < at->request_count; i++) {
-        rows += at->requests[i]->rows;
-    }
-    return rows;
-}
-
 /* Of each row. */
 static uint64_t least_of(const joined_times *joined, size_t size)
 {
@@ -80,7 +71,7 @@ int64_t batch_join_rows(const kiln_scheduler *scheduler, const kiln_request *lik
 
 static void measure_joined(joined_times *joined, const seat *at, const batch_outcome *outcome)
 {
-    const int64_t rows = count_rows(at);
+    const int64_t rows = count_rows(at->requests, at->request_count);
     const uint64_t likeness = at->requests[0]->likeness;
     joined->quick = outcome->ran < QUICK ? LOOK_AGAIN : joined->quick - (joined->quick != 0);
     if (joined->quick != 0 || !at->timed) {
