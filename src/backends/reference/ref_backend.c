@@ -240,6 +240,7 @@ static kiln_status context_create(void *engine, const kiln_context_options *opti
     const ref_plan *plan = ((const ref_engine *)engine)->plan;
     KLN_SCOPED(context_destroy_at) ref_context *context = kln_alloc_zeroed(1, sizeof *context);
     KLN_RETURN_IF_NO_MEMORY(context, sizeof *context, "a context");
+    context->find = ref_kernel_find;
     context->engine = engine;
     context->work_limit = HUGE_VAL;
     atomic_init(&context->stopped, false);

@@ -283,6 +283,7 @@ typedef struct ref_table ref_table;
 
 typedef struct ref_context {
     const ref_engine *engine;
+    const ref_kernel *(*find)(const char *domain, const char *op); /* for kernels made of others */
     ref_memory memory;
     ref_text *texts;     /* bytes of strings that the last run made */
     ref_table *tables;   /* of functions of 16 bits */

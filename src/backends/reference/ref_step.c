@@ -50,7 +50,7 @@ kiln_status ref_step(ref_call *call, const ref_operator *op, const ref_value *co
     uint32_t slot = REF_SLOT_NONE - 1; /* no output of the network's */
     ref_node node = {.node = call->node->node,
                      .index = call->node->index,
-                     .kernel = ref_kernel_find("", op->name),
+                     .kernel = call->context->find("", op->name),
                      .version = op->version != 0 ? op->version : REF_NEWEST_OPSET,
                      .input_count = count,
                      .outputs = &slot,
