@@ -2,17 +2,32 @@
 /* Files that the server reads. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "serve_parts.h"
 
 #define DEEPEST 3 /* folders below a model's: of a version, and what stands beside its file */
 
+FILE *serve_file_open(const char *path, bool appends)
+{
+    const int flags = appends ? O_WRONLY | O_APPEND | O_CREAT : O_RDONLY;
+    const int descriptor = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0666);
+    FILE *file = descriptor >= 0 && fcntl(descriptor, F_SETFL, flags & O_APPEND) == 0
+                     ? fdopen(descriptor, appends ? "a" : "r")
+                     : NULL;
+    if (file == NULL && descriptor >= 0) {
+        (void)close(descriptor);
+    }
+    return file;
+}
+
 char *serve_file_read(const char *path, const char *what, size_t limit, size_t *size,
                       serve_problem *problem)
 {
-    FILE *file = path != NULL ? fopen(path, "re") : NULL;
+    FILE *file = path != NULL ? serve_file_open(path, false) : NULL;
     char *text = file != NULL ? malloc(limit + 1) : NULL;
     *size = text != NULL ? fread(text, 1, limit, file) : 0;
     const bool whole = text != NULL && ferror(file) == 0 && fgetc(file) == EOF;

@@ -16,7 +16,7 @@
 
 bool serve_tokens_read(const char *path, serve_tokens *tokens, serve_problem *problem)
 {
-    FILE *file = fopen(path, "re");
+    FILE *file = serve_file_open(path, false);
     char line[LONGEST_TOKEN + 2];
     bool read = file != NULL ||
                 serve_refuse(problem, 400, "\"%.300s\" cannot be read: %s", path, strerror(errno));

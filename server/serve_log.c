@@ -11,7 +11,7 @@ bool serve_open_log(serve *server, serve_problem *problem)
 {
     const char *path = server->options->access_log;
     if (path != NULL) {
-        server->log = strcmp(path, "-") == 0 ? stdout : fopen(path, "ae");
+        server->log = strcmp(path, "-") == 0 ? stdout : serve_file_open(path, true);
     }
     return path == NULL || server->log != NULL ||
            serve_refuse(problem, 400, "\"%.300s\" cannot be written: %s", path, strerror(errno));
@@ -30,7 +30,7 @@ void serve_reopen_log(serve *server)
     serve_problem problem;
     (void)pthread_mutex_lock(&server->log_lock);
     if (server->log != NULL && server->log != stdout) {
-        FILE *again = fopen(server->options->access_log, "ae");
+        FILE *again = serve_file_open(server->options->access_log, true);
         if (again != NULL) {
             (void)fclose(server->log);
             server->log = again;

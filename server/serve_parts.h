@@ -175,6 +175,10 @@ bool serve_models_found(struct serve *server, const char *name, const char *root
 
 /* --- files (serve_file.c) --- */
 
+/* fopen's for reading or appending, but a pipe that nobody has at its other end is not waited for:
+ * signals are blocked here. */
+FILE *serve_file_open(const char *path, bool appends);
+
 /* The bytes of a file, at most `limit`, with a NUL behind them; the caller's to free. `what` is
  * what sentences call it. NULL and the problem where it cannot be read; `path` may be NULL. */
 char *serve_file_read(const char *path, const char *what, size_t limit, size_t *size,

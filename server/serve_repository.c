@@ -177,10 +177,17 @@ static bool walk_model(const walk *at, const char *name, const char *folder)
     }
     bool added =
         is_absent ? add_absent(at, name, folder) : file == NULL || add(at, name, folder, "1", file);
+    size_t served = 0;
     for (size_t i = 0; i < count; i++) {
-        added = (!serve_config_serves(&config, versions, i) ||
-                 add_version(at, name, folder, &config, versions[i])) &&
-                added;
+        const bool serves = serve_config_serves(&config, versions, i);
+        served += serves;
+        added = (!serves || add_version(at, name, folder, &config, versions[i])) && added;
+    }
+    if (count != 0 && served == 0 && !at->server->models.looks_again) {
+        serve_say(at->server,
+                  "%s is left out: its config.pbtxt's version_policy names none of the versions "
+                  "that are there, the newest of which is %lld",
+                  folder, (long long)versions[0]);
     }
     return added;
 }

@@ -146,9 +146,9 @@ typedef struct kiln_calibrate_options {
  * gets one of each batch's shapes, which builds anew where they change. While this goes on, the
  * network has other outputs; it is whole again when it returns. `options` may be NULL. Errors:
  * NULL_ARGUMENT; INVALID_ARGUMENT for options out of range; NAME for a tensor that is not there;
- * EMPTY where there is no batch; CANCELLED; LIMIT (memory_bytes); those of kiln_engine_build,
- * kiln_context_bind, kiln_context_run and the source, with the number of the batch. `*ranges` is
- * NULL then. Since 0.1. */
+ * EMPTY where there is no batch, or no number in them; CANCELLED; LIMIT (memory_bytes); those of
+ * kiln_engine_build, kiln_context_bind, kiln_context_run and the source, with the number of the
+ * batch. `*ranges` is NULL then. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_calibrate(kiln_network *network,
                                                     const kiln_build_options *build,
                                                     const kiln_batch_source *source,

@@ -31,7 +31,9 @@ typedef void (*kiln_log_sink)(void *user, kiln_log_level level, const char *comp
 
 /* Sends messages up to `level` to `sink`; NULL sends them nowhere, which is how a process starts.
  * `user` is handed to each call and must outlive the sink's use. When this returns, the old sink is
- * no longer running in any thread. Any thread. Since 0.1. */
+ * no longer running in any thread, which it waits for: where the functions of a language run in one
+ * thread alone, as JavaScript's do, a sink written in it waits for that thread, so set and end it
+ * there only while no other thread is inside Kiln. Any thread. Since 0.1. */
 KILN_API void kiln_log_set_sink(kiln_log_sink sink, void *user, kiln_log_level level);
 
 #ifdef __cplusplus

@@ -53,6 +53,11 @@ kiln_status quantize_check_some(const quantize_pass *pass)
             return tell_of_range(pass, pass->nodes[i].detail);
         }
     }
+    KLN_RETURN_IF(!pass->format->activations, KILN_ERROR_UNSUPPORTED,
+                  "nothing can be quantized: of %zu nodes none is a product with constant weights "
+                  "that is not asked to stay; weights alone (int4) are those of products, "
+                  "convolutions take int8, fp8 and half types",
+                  pass->graph->node_count);
     return kln_fail(KILN_ERROR_UNSUPPORTED,
                     "nothing can be quantized: of %zu nodes none is a convolution or a product "
                     "with constant weights that is not asked to stay",

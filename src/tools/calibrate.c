@@ -300,6 +300,9 @@ static kiln_status put_range(const kln_calibration *of, const kln_observed *obse
 {
     kiln_range range;
     kln_observer_range(&observed->observer, of->options.method, of->options.percentile, &range);
+    if (range.count == 0) {
+        return KILN_OK; /* always empty: nothing is known */
+    }
     range.name = observed->name;
     if (observed->channels == NULL) {
         return kiln_range_table_put(table, &range);
@@ -340,6 +343,9 @@ static kiln_status make_table(kln_calibration *of, kiln_range_table *table)
         KLN_RETURN_IF_ERROR(put_range(of, &of->observed[i], table));
         KLN_RETURN_IF_ERROR(put_products(&of->observed[i], table));
     }
+    KLN_RETURN_IF(of->count > 0 && kiln_range_table_count(table) == 0, KILN_ERROR_EMPTY,
+                  "the batches hold no numbers: every tensor that is looked at was empty; give "
+                  "batches with a row or more");
     return of->options.method == KILN_CALIBRATE_MINMAX
                ? kiln_range_table_set_header(table, KILN_CACHE_HEADER_MINMAX)
                : KILN_OK;

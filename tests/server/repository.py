@@ -147,6 +147,7 @@ def test_left_out(scratch):
     put(folder, "folder", 2.0)
     put(folder, "outside", 2.0)
     os.symlink(os.path.join("..", "..", "secret"), os.path.join(folder, "outside", "config.pbtxt"))
+    put(folder, "other", 2.0, config="version_policy { specific { versions: [ 7 ] } }")
     with Server(KILN, [folder, "--lenient", "--poll", "0.1"]) as server:
         time.sleep(0.5)
         index = server.json("POST", "/v2/repository/index")[1]
@@ -155,7 +156,7 @@ def test_left_out(scratch):
             ("twice", "READY")], index
         for name in ("folder", "outside"):
             assert "no file of the repository" in state(server, name)[1], state(server, name)
-        for name in ("version_0", "empty", "named"):
+        for name in ("version_0", "empty", "named", "other"):
             assert sum(f"/{name} is left out" in line for line in server.said) == 1, server.said
         assert sum("another model has the name" in line for line in server.said) == 1, server.said
 

@@ -155,12 +155,22 @@ def test_tls(folder):
     fails(KILN, [os.path.join(folder, "types.onnx"), *pair[:2]], "which is not given", codes=(2,))
 
 
+def test_pipes(folder):
+    """A pipe that nobody writes to, or reads, is not waited for."""
+    pipe = os.path.join(folder, "pipe")
+    os.mkfifo(pipe)
+    for arguments, words in ((["--tokens", pipe], "holds no token"),
+                             (["--tls-key", pipe, "--tls-certificate", pipe], "it is empty"),
+                             (["--access-log", pipe], "cannot be written")):
+        fails(KILN, [os.path.join(folder, "types.onnx"), *arguments], words)
+
+
 def main():
     with scratch_for(KILN) as folder:
         identities(os.path.join(folder, "types.onnx"), ["batch", 3])
         slow(os.path.join(folder, "slow", "1", "model.onnx"), 40)
         run_tests((test_stop, test_stop_twice, test_arguments, test_full_disk, test_tokens,
-                   test_tls), folder)
+                   test_tls, test_pipes), folder)
 
 
 main()

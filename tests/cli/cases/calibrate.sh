@@ -32,3 +32,6 @@ run one.onnx -o n.cache
 run one.onnx -d e -o n.cache -m best
 run one.onnx -d one.onnx -o n.cache
 run one.onnx -d e -o n.cache --percentile 90
+"$python" -c 'import numpy; numpy.save("rows.npy", numpy.zeros((0, 8), "f4"))'
+save_models none '(float[n,8] x) => (float[n,8] y) { y = Relu(x) }'
+run none.onnx -d rows.npy -o n.cache

@@ -84,6 +84,9 @@ np.save("zeros.npy", np.zeros((4, 1, 16), np.float32))
 PY
 kiln quantize gru.onnx -o new.onnx -p int4 | grep arithmetic
 kiln quantize gru.onnx -o new.onnx -p int8 -c zeros.npy
+save_models conv '(float[1,8,4,4] x) => (float[1,1,4,4] y)
+    <float[1,8,1,1] w = {1, 2, 3, 4, 5, 6, 7, 8}> { y = Conv(x, w) }'
+kiln quantize conv.onnx -o new.onnx -p int4
 # What was seen is no range, and half types are not quantized.
 kiln quantize product.onnx -o new.onnx -p int8 -c none
 kiln quantize product.onnx -o half.onnx -p fp16 --bindings | grep -c fp16
