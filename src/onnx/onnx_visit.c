@@ -19,7 +19,7 @@ static const kln_onnx_tensor *visit_attribute(const kln_onnx_attribute *attribut
     kln_onnx_graph *const *graphs = NULL;
     const size_t count = kln_onnx_graphs_of(attribute, &graphs);
     if (attribute->type == KLN_ONNX_ATTRIBUTE_TENSOR) {
-        found = visit_list(attribute->tensor, 1, visit, user);
+        found = visit_list(attribute->tensor, attribute->tensor != NULL ? 1 : 0, visit, user);
     } else if (attribute->type == KLN_ONNX_ATTRIBUTE_TENSORS) {
         found = visit_list(attribute->tensors, attribute->count, visit, user);
     }

@@ -280,6 +280,8 @@ typedef struct kln_operator {
 /* The form of an operator that holds in version `opset` of its domain, or NULL when the table has
  * none. */
 const kln_operator *kln_operator_find(const char *domain, const char *name, int64_t opset);
+/* The type of its attribute; UNDEFINED where it has none of this name. */
+kln_onnx_attribute_type kln_operator_attribute(const kln_operator *row, const char *name);
 /* Whether any version has an operator of this name. */
 bool kln_operator_known(const char *domain, const char *name);
 /* The newest version of the operator set `domain` that the table knows; 0 for one that it does not

@@ -132,6 +132,29 @@ static kln_schema_parameter *parse_parameters(const kln_schema *schema, const ch
     return parameters;
 }
 
+static kln_onnx_attribute_type attribute_type(char letter)
+{
+    for (size_t k = 0; k < KLN_ARRAY_LENGTH(attribute_letters); k++) {
+        if (attribute_letters[k].letter == letter) {
+            return attribute_letters[k].type;
+        }
+    }
+    return KLN_ONNX_ATTRIBUTE_UNDEFINED;
+}
+
+kln_onnx_attribute_type kln_operator_attribute(const kln_operator *row, const char *name)
+{
+    const char *text = row->attributes;
+    const char *word = NULL;
+    while (next_word(&text, &word) > 0) {
+        const size_t length = strcspn(word, ":");
+        if (strncmp(word, name, length) == 0 && name[length] == '\0') {
+            return attribute_type(word[length + 1]);
+        }
+    }
+    return KLN_ONNX_ATTRIBUTE_UNDEFINED;
+}
+
 static bool parse_attributes(kln_schema *schema, kln_arena *arena)
 {
     const char *text = schema->row->attributes;
@@ -148,11 +171,7 @@ static bool parse_attributes(kln_schema *schema, kln_arena *arena)
         const size_t name = strcspn(word, ":");
         a->name = kln_arena_strndup(arena, word, name);
         a->required = word[length - 1] == '!';
-        for (size_t k = 0; k < KLN_ARRAY_LENGTH(attribute_letters); k++) {
-            if (attribute_letters[k].letter == word[name + 1]) {
-                a->type = attribute_letters[k].type;
-            }
-        }
+        a->type = attribute_type(word[name + 1]);
         if (a->name == NULL) {
             return false;
         }

@@ -45,6 +45,31 @@ TEST(test_unsupported_operators_are_listed)
     refuse(&m, KILN_ERROR_UNSUPPORTED, "operator set 99");
 }
 
+/* A kernel would read a list that is not there. */
+TEST(test_attributes_of_another_type)
+{
+    static const struct {
+        const char *text, *words;
+    } wrong[] = {
+        {"y=Elu(x) alpha=1",
+         "node \"y\" (Elu): attribute \"alpha\" is an integer, but must be a float"},
+        {"y=Transpose(x) perm='a'", "\"perm\" is a string, but must be a list of integers"},
+    };
+    graph_maker m;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(wrong); i++) {
+        maker_model(&m, 21, "in x float32[n]");
+        maker_text(&m, wrong[i].text);
+        maker_output(&m, "y", FLOAT, "n");
+        refuse(&m, KILN_ERROR_INVALID_NETWORK, wrong[i].words);
+    }
+    maker_model(&m, 21,
+                "in x float32[1,1,1]; in w float32[1,4,1]; in r float32[1,4,1]; y=LSTM(x,w,r)");
+    maker_attribute_ints(&m, "activations", 3, (int64_t[]){1, 2, 3});
+    maker_output(&m, "y", FLOAT, "k");
+    refuse(&m, KILN_ERROR_INVALID_NETWORK,
+           "\"activations\" is a list of integers, but must be a list of strings");
+}
+
 TEST(test_graphs_that_do_not_hold_together)
 {
     graph_maker m;

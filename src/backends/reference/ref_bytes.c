@@ -30,6 +30,14 @@ static kiln_status give_scaled(ref_call *call, const ref_value *sums, double fac
     return KILN_OK;
 }
 
+static kiln_status need_one(const ref_call *call, size_t index)
+{
+    const ref_tensor *tensor = ref_input(call, index);
+    KLN_RETURN_IF(tensor != NULL && tensor->count != 1, KILN_ERROR_SHAPE,
+                  "input %zu has %lld elements; one is needed", index, (long long)tensor->count);
+    return KILN_OK;
+}
+
 static kiln_status multiply_integers(ref_call *call, const ref_value *a, const ref_value *b,
                                      size_t a_zero, size_t b_zero, const ref_value **sums)
 {
@@ -44,8 +52,7 @@ static kiln_status ref_op_matmul_integer_to_float(ref_call *call)
     const ref_tensor *scale = NULL;
     const ref_value *sums = NULL;
     KLN_RETURN_IF_ERROR(ref_need_float(call, 2, &scale));
-    KLN_RETURN_IF(scale->count != 1, KILN_ERROR_UNSUPPORTED,
-                  "the left operand has %lld scales; one is needed", (long long)scale->count);
+    KLN_RETURN_IF_ERROR(need_one(call, 2));
     KLN_RETURN_IF_ERROR(multiply_integers(call, call->inputs[0], call->inputs[1], 4, 5, &sums));
     return give_scaled(call, sums, ref_get_float(scale, 0), 3, 6);
 }
@@ -92,6 +99,10 @@ static kiln_status ref_op_qgemm(ref_call *call)
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &scales[0]));
     KLN_RETURN_IF_ERROR(ref_need_float(call, 4, &scales[1]));
+    static const size_t single[] = {1, 2, 7, 8};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(single); i++) {
+        KLN_RETURN_IF_ERROR(need_one(call, single[i]));
+    }
     KLN_RETURN_IF_ERROR(matrix_of(call, 0, "transA", &a));
     KLN_RETURN_IF_ERROR(matrix_of(call, 3, "transB", &b));
     KLN_RETURN_IF_ERROR(multiply_integers(call, a, b, 2, 5, &sums));

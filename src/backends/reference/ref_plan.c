@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 
+#include "ops/kln_schema.h"
 #include "ref_plan.h"
 
 #define MOST_NODES ((size_t)1 << 20)
@@ -207,6 +208,24 @@ static kiln_status check_version(const ref_node *node, const char *domain)
     return KILN_OK;
 }
 
+/* Kernels read what is of the type that the operator has. */
+static kiln_status check_attributes(const ref_node *node, const char *domain)
+{
+    const kln_operator *row = node->attribute_count != 0
+                                  ? kln_operator_find(domain, node->node->op_type, node->version)
+                                  : NULL;
+    for (size_t i = 0; row != NULL && i < node->attribute_count; i++) {
+        const kln_onnx_attribute *given = node->attributes[i];
+        const kln_onnx_attribute_type type = kln_operator_attribute(row, given->name);
+        KLN_RETURN_IF(type != KLN_ONNX_ATTRIBUTE_UNDEFINED && type != given->type,
+                      KILN_ERROR_INVALID_NETWORK,
+                      "node \"%s\" (%s): attribute \"%.100s\" is %s, but must be %s", LABEL(node),
+                      node->node->op_type, given->name, kln_attribute_type_name(given->type),
+                      kln_attribute_type_name(type));
+    }
+    return KILN_OK;
+}
+
 /* A type that an attribute names, such as that of a Cast. */
 static kiln_status check_types(const ref_node *node)
 {
@@ -251,6 +270,7 @@ static kiln_status make_node(maker *make, scope *where, const kln_onnx_node *fro
             note_missing(make, from, node->index);
         } else {
             KLN_RETURN_IF_ERROR(check_version(node, domain));
+            KLN_RETURN_IF_ERROR(check_attributes(node, domain));
             KLN_RETURN_IF_ERROR(check_types(node));
         }
     }
