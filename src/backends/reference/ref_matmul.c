@@ -58,18 +58,6 @@ void ref_multiply(int64_t rows, int64_t inner, int64_t columns, const double *a,
     ref_multiply_matrix(rows, inner, columns, a, a_stride, &matrix, out, out_stride);
 }
 
-/* The matrix from element `index` on. */
-static ref_matrix matrix_at(const ref_matrix *matrix, int64_t index)
-{
-    ref_matrix moved = *matrix;
-    if (moved.floats != NULL) {
-        moved.floats += index;
-    } else {
-        moved.doubles += index;
-    }
-    return moved;
-}
-
 /* Shapes of a product after NumPy's rules: a vector is a row on the left, a column on the right. */
 typedef struct product {
     int64_t rows, inner, columns;
@@ -125,7 +113,7 @@ static void multiply_floats(product *p, const double *a, const ref_matrix *b, do
         for (int64_t i = 0; i < p->batches.length; i++) {
             const int64_t *o = p->batches.offset;
             const int64_t *s = p->batches.step;
-            const ref_matrix matrix = matrix_at(b, (o[2] + i * s[2]) * p->inner * p->columns);
+            const ref_matrix matrix = ref_matrix_at(b, (o[2] + i * s[2]) * p->inner * p->columns);
             const int64_t to = (o[0] + i * s[0]) * size;
             double *into = out + (y != NULL ? 0 : to);
             memset(into, 0, (size_t)size * sizeof *into);

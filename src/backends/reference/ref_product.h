@@ -53,6 +53,18 @@ typedef struct ref_matrix {
     bool exact; /* see ref_sum_kernels */
 } ref_matrix;
 
+/* The matrix from one of its elements on. */
+static inline ref_matrix ref_matrix_at(const ref_matrix *matrix, int64_t element)
+{
+    ref_matrix from = *matrix;
+    if (from.floats != NULL) {
+        from.floats += element;
+    } else {
+        from.doubles += element;
+    }
+    return from;
+}
+
 /* `tensor` as a matrix that is read where it lies, where it can be; where its rows and columns lie
  * is the caller's to say. */
 KILN_MUST_CHECK kiln_status ref_matrix_of(ref_call *call, const ref_tensor *tensor,

@@ -25,18 +25,6 @@ static double clipped(const ref_recurrence *n, double x)
     return ref_clamp(x, -n->clip, n->clip);
 }
 
-/* The matrix from an element on. */
-static ref_matrix matrix_from(const ref_matrix *matrix, int64_t element)
-{
-    ref_matrix from = *matrix;
-    if (from.floats != NULL) {
-        from.floats += element;
-    } else {
-        from.doubles += element;
-    }
-    return from;
-}
-
 static void scale_gates(int64_t rows, int64_t gates, double scale, const double *scales,
                         double *out)
 {
@@ -64,7 +52,7 @@ static int64_t place_of(const ref_recurrence *n, int64_t d, int64_t sample, int6
 static void weigh_inputs(const ref_recurrence *n, int64_t d, int64_t begin, int64_t count)
 {
     const int64_t gates = n->gates * n->hidden;
-    const ref_matrix w = matrix_from(&n->w, d * gates * n->width);
+    const ref_matrix w = ref_matrix_at(&n->w, d * gates * n->width);
     for (int64_t i = 0; i < count * n->batch; i++) {
         const int64_t sample = i % n->batch;
         const int64_t t = place_of(n, d, sample, begin + i / n->batch);
@@ -209,8 +197,8 @@ kiln_status ref_run_direction(const ref_call *call, const ref_recurrence *n, int
 {
     const int64_t gates = n->gates * n->hidden;
     const int64_t step = n->at_once;
-    const ref_matrix r = matrix_from(&n->r, d * gates * n->hidden);
-    const ref_matrix rest = matrix_from(&r, n->together * r.column);
+    const ref_matrix r = ref_matrix_at(&n->r, d * gates * n->hidden);
+    const ref_matrix rest = ref_matrix_at(&r, n->together * r.column);
     ref_pack_panels(n->hidden, n->together, &r, n->panels);
     ref_pack_panels(n->hidden, gates - n->together, &rest,
                     n->panels + ref_panels_count(n->hidden, n->together));
