@@ -91,9 +91,8 @@ static kiln_status fill_slot(kiln_pipeline *pipeline, size_t index,
     slot->sides = pipeline->sides + index * pipeline->side_count;
     if (pipeline->device >= 0) {
         int32_t priority = options->priority;
-        if (pipeline->depth > 1 && index % 2 == 0) {
-            KLN_RETURN_IF_ERROR(kln_stream_priority_ahead(pipeline->device, &priority));
-        }
+        KLN_RETURN_IF_ERROR(
+            kln_stream_priority_among(pipeline->device, index, pipeline->depth, &priority));
         KLN_RETURN_IF_ERROR(kiln_stream_create(pipeline->device, priority, &slot->stream));
         KLN_RETURN_IF_ERROR(kiln_event_create(pipeline->device, false, &slot->done));
     }
