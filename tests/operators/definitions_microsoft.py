@@ -95,3 +95,23 @@ def qgemm(g):
     sums = sums + (0 if g.raw(6) is None else g.real(6))
     value = g.attr("alpha") * g.real(1) * g.real(4) * sums
     return [value] if g.raw(8) is None else rounded(g, value, 7)
+
+
+def block_weights(g):
+    """The weights of MatMulNBits: a row for each output, and a scale and zero point for each of its
+    blocks."""
+    bits, size, k = g.attr("bits"), g.attr("block_size"), g.attr("K")
+    packed, places = g.raw(1), np.arange(0, 8, bits)
+    numbers = (packed[..., None] >> places & (1 << bits) - 1).reshape(len(packed), -1, size)
+    zeros = 1 << bits - 1
+    if g.raw(3) is not None:
+        rows = g.raw(3).reshape(len(packed), -1)
+        zeros = (rows[..., None] >> places & (1 << bits) - 1).reshape(len(packed), -1)
+        zeros = zeros[:, :numbers.shape[1], None].astype(np.float64)
+    scales = g.real(2).reshape(*numbers.shape[:2], 1)
+    return ((numbers - zeros) * scales).reshape(len(packed), -1)[:, :k]
+
+
+@ms("MatMulNBits")
+def matmul_nbits(g):
+    return [g.real(0) @ block_weights(g).T]

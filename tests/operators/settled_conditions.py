@@ -2,12 +2,18 @@
 """Conditions of the rules in settled_rules.py: on a model, or a mask of the elements that they
 settle."""
 import copy
+import pathlib
+import sys
 
 import numpy as np
 import onnx
 
 import definitions
+from definitions_microsoft import block_weights
 from generate import B16, D, F, FLOAT8, FLOATS, FOUR_BITS, H, numpy_type
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "precision"))
+from kiln_api import sums_are_cut_off  # noqa: E402
 
 
 def array(case, index):
@@ -180,6 +186,35 @@ def off_by_places(case, detail):
     return apart(detail) <= 16 * epsilon_of(case) * size.reshape(len(size), *between, -1)
 
 
+def off_by_blocks(case, detail):
+    """The difference is half a last bit of a float32 for each term, of the sum of their sizes."""
+    g = definitions.Given(case)
+    sizes = np.abs(g.real(0)) @ np.abs(block_weights(g)).T
+    return apart(detail) <= g.attr("K") * 2.0 ** -24 * sizes
+
+
+def cut_sums(case, detail):
+    """The elements of rows of which two products of bytes may pass 16 bits together: an unsigned
+    factor, of which a signed one is moved to it, and the other one, which is signed."""
+    unsigned, signed = {"ConvInteger": (1, 0), "QLinearConv": (3, 0), "QLinearMatMul": (0, 3)}.get(
+        case.op, (0, 1))
+    u, s = (array(case, i).astype(np.int64) for i in (unsigned, signed))
+    rows = u - np.iinfo(array(case, unsigned).dtype).min
+    by_channel = case.op.endswith(("ConvInteger", "LinearConv"))
+    rows = rows.reshape(len(rows), -1) if by_channel else rows
+    pairs_sum = np.sort(rows, -1)[..., -2:].sum(-1) * np.abs(s).max()
+    between = [1] * (detail.wrong.ndim - 2 if by_channel else 1)
+    return np.broadcast_to((pairs_sum > 2 ** 15 - 1).reshape(*pairs_sum.shape, *between),
+                           detail.wrong.shape)
+
+
+def cut_here(case):
+    """A signed factor of 8 bits where the processor has no other instruction for its products."""
+    signed = {"MatMulInteger": 1, "QLinearMatMul": 3}.get(case.op, 0)
+    return sums_are_cut_off() and array(case, signed).dtype == np.int8 and \
+        array(case, signed).size > 0
+
+
 def epsilon_of(case):
     """Half of an element's last bit, of the narrowest real type that goes in."""
     sizes = {B16: 2.0 ** -8, H: 2.0 ** -11, F: 2.0 ** -24}
@@ -196,7 +231,7 @@ def cancels(case, detail):
         count = x.shape[0] * (g.attr("num_groups") or x.shape[1])
     rows = x.reshape(count, -1)
     deviation = np.sqrt(rows.var(1) + g.attr("epsilon", 1e-5))
-    size = max(1.0, np.max(np.abs(rows).max(1) / deviation))
+    size = max(1.0, np.nanmax(np.abs(rows).max(1) / deviation))
     return apart(detail) <= 16 * epsilon_of(case) * size ** 2 * np.abs(g.real(1)).max()
 
 

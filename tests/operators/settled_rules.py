@@ -5,15 +5,16 @@ import numpy as np
 from generate import D, F, FOUR_BITS, H, NAMES
 from settled import OPEN, ORT, REF, rule
 from settled_conditions import (apart, array, attr, behind_axis, cancels, clamped_shape,
-                                clamped_start, empty_reduction, first_come, fraction_in,
-                                greatest_end, inserted_last, largest, last_output, magnitude,
-                                missing_limit, moments_mixed, nan_in, nan_lanes, narrow,
-                                negative_lanes, negative_pad, not_finite, off_by_places,
-                                off_by_signal, off_by_terms, one_apart, pairs, parts_of_float8,
-                                past, past_32_bits, past_batches, past_digits, past_ends, past_keys,
-                                points_by_channel, same_place, special, special_c, squares_cancel,
-                                stalled_squares, sum_wraps, tainted, unordered_axes, unseen_gates,
-                                whole, whole_in, whole_out, zero_products)
+                                clamped_start, cut_here, cut_sums, empty_reduction, first_come,
+                                fraction_in, greatest_end, inserted_last, largest, last_output,
+                                magnitude, missing_limit, moments_mixed, nan_in, nan_lanes, narrow,
+                                negative_lanes, negative_pad, not_finite, off_by_blocks,
+                                off_by_places, off_by_signal, off_by_terms, one_apart, pairs,
+                                parts_of_float8, past, past_32_bits, past_batches, past_digits,
+                                past_ends, past_keys, points_by_channel, same_place, special,
+                                special_c, squares_cancel, stalled_squares, sum_wraps, tainted,
+                                unordered_axes, unseen_gates, whole, whole_in, whole_out,
+                                zero_products)
 from settled_places import (aligned_fraction, cropped_unseen, cubic_outside, dilated,
                             dilated_blocks, empty_window, fraction_of_a_length, halfway, halves,
                             in_empty_windows, lower_or_not_two, negative_padding, padded_cubic,
@@ -79,6 +80,11 @@ rule(ORT, " ".join("com.microsoft." + name for name in (
      "8 bits, one apart",
      "scales are divided by each other in single precision first; the schemas' formulas, as reals "
      "that are rounded once, are Kiln's", lambda case: case.outputs[0][1] != F, one_apart)
+rule(ORT, "ConvInteger MatMulInteger QLinearConv QLinearMatMul",
+     "signed bytes, on x86 without VNNI, where two products may pass 16 bits",
+     "what neighbouring products add up to is cut off there (onnxruntime.md)", cut_here, cut_sums)
+rule(ORT, "com.microsoft.MatMulNBits", "within the last bits of a float32 of the terms",
+     "sums in single precision lose what Kiln's double keeps", elements=off_by_blocks)
 rule(ORT, "MatMul MatMulInteger Gemm QLinearMatMul", "a product of matrices of no terms",
      "what the memory held is given instead of 0", zero_products)
 rule(ORT, "NonZero", "a scalar",
