@@ -148,3 +148,58 @@ TEST(test_deform_conv_refuses)
                 "out y float32[?,?,?,?]");
     refuse_run(&m, KILN_ERROR_UNSUPPORTED, "the input has 1 dimension, the weights 4");
 }
+
+/* `b` = OP(...) of what has no elements, or several: a Loop would have no end, and others would
+ * take what their default is, or the first. */
+TEST(test_one_number_is_one)
+{
+    static const char *const texts[] = {
+        "y=Loop(k,,x) body={in i int64[]; in go bool[]; in a float32[?,?,?]; go_on=Identity(go); "
+        "b=Neg(a); out go_on bool[]; out b float32[?,?,?]}",
+        "y=Loop(,yes,x) body={in i int64[]; in go bool[]; in a float32[?,?,?]; go_on=Identity(go); "
+        "b=Neg(a); out go_on bool[]; out b float32[?,?,?]}",
+        "y=If(yes) then_branch={t=Neg(x); out t float32[?,?,?]} "
+        "else_branch={e=Abs(x); out e float32[?,?,?]}",
+        "y=Clip(x,f)",
+        "y=Clip(x,,f)",
+        "pads={0,0,0,0,0,1}; y=Pad(x,pads,f)",
+        "y=Trilu(x,k)",
+        "y,at=TopK(x,k) axis=1",
+        "y=CumSum(x,k)",
+        "y=Range(two,k,two)",
+        "y=Dropout(x,f)",
+        "y=Dropout(x,,yes)",
+        "y=DFT(x,k)",
+        "y=DFT(x,,k)",
+        "y=STFT(x,k,,two)",
+        "y=STFT(x,two,,k)",
+        "y=HannWindow(k)",
+        "y=MelWeightMatrix(two,two,two,f,f)",
+        "y=OneHot(x,k,x)",
+        "s=SequenceConstruct(x,x); y=SequenceAt(s,k)",
+        "s=SequenceConstruct(x,x); t=SequenceErase(s,k); y=SequenceLength(t)",
+        "s=SequenceConstruct(x,x); t=SequenceInsert(s,x,k); y=SequenceLength(t)",
+        "zeros a float32[1,2,4]; zeros c float32[1,1,2]; y=NonMaxSuppression(a,c,k)",
+        "zeros a float32[1,2,4]; zeros c float32[1,1,2]; y=NonMaxSuppression(a,c,,f)",
+        "zeros a int8[1,1,4]; zeros c int8[1,1,2]; z=Cast(k) to=3; y=ConvInteger(a,c,z)",
+    };
+    float x[4] = {1.0F, 2.0F, 3.0F, 4.0F};
+    int64_t numbers[2] = {1, 1};
+    for (size_t i = 0; i < 2 * KLN_ARRAY_LENGTH(texts); i++) {
+        const int64_t count = i % 2 == 0 ? 0 : 2;
+        print_message("%s, %lld\n", texts[i / 2], (long long)count);
+        owned_context context =
+            context_of(made_model(20,
+                                  "in x float32[1,4,1]; in k int64[m]; yes=Cast(k) to=9; "
+                                  "f=Cast(k) to=1; two=2; %s; out y",
+                                  texts[i / 2]));
+        bind_tensor(context, "x",
+                    KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 4, 1), x, sizeof x));
+        bind_tensor(context, "k",
+                    KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE(count), numbers,
+                                     (size_t)count * sizeof *numbers));
+        assert_fails(
+            KILN_ERROR_SHAPE, kiln_context_run(context),
+            count == 0 ? "has 0 elements; one is needed" : "has 2 elements; one is needed");
+    }
+}

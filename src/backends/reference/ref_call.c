@@ -56,6 +56,15 @@ kiln_status ref_need_float(const ref_call *call, size_t index, const ref_tensor 
     return KILN_OK;
 }
 
+/* One number, of which the kernel reads the first. */
+static kiln_status need_one(const ref_call *call, size_t index, const ref_tensor **tensor)
+{
+    KLN_RETURN_IF_ERROR(ref_need_number(call, index, tensor));
+    KLN_RETURN_IF((*tensor)->count != 1, KILN_ERROR_SHAPE,
+                  "input %zu has %lld elements; one is needed", index, (long long)(*tensor)->count);
+    return KILN_OK;
+}
+
 static kiln_status need_strings(const ref_call *call, size_t index, const ref_tensor **tensor)
 {
     KLN_RETURN_IF_ERROR(ref_need(call, index, tensor));
@@ -67,11 +76,12 @@ kiln_status ref_need_inputs(const ref_call *call)
     const char *needs = call->node->kernel->needs;
     for (size_t i = 0; needs != NULL && needs[i] != '\0'; i++) {
         const ref_tensor *tensor = NULL;
-        if (needs[i] != '-') {
+        if (needs[i] != '-' && (needs[i] != '?' || ref_input(call, i) != NULL)) {
             KLN_RETURN_IF_ERROR(needs[i] == 'f'   ? ref_need_float(call, i, &tensor)
                                 : needs[i] == 'n' ? ref_need_number(call, i, &tensor)
                                 : needs[i] == 's' ? need_strings(call, i, &tensor)
-                                                  : ref_need(call, i, &tensor));
+                                : needs[i] == 't' ? ref_need(call, i, &tensor)
+                                                  : need_one(call, i, &tensor));
         }
     }
     return KILN_OK;

@@ -271,8 +271,6 @@ static kiln_status ref_op_range(ref_call *call)
     const ref_tensor *limit = ref_input(call, 1);
     const ref_tensor *delta = ref_input(call, 2);
     ref_tensor *y = NULL;
-    KLN_RETURN_IF(start->count != 1 || limit->count != 1 || delta->count != 1,
-                  KILN_ERROR_INVALID_NETWORK, "start, limit and delta must be scalars");
     const double first = ref_get_float(start, 0);
     const double step = ref_get_float(delta, 0);
     const double steps = ceil((ref_get_float(limit, 0) - first) / step);
@@ -325,7 +323,7 @@ const ref_kernel ref_kernels_cast[] = {
     REF_OP("CastLike", 15, cast_like, 0, "tt"),
     REF_OP("BitCast", 26, bit_cast, 0, "t"),
     REF_OP("ConstantOfShape", 9, constant_of_shape, 0),
-    REF_OP("Range", 11, range, 0, "nnn"),
+    REF_OP("Range", 11, range, 0, "111"),
     REF_OP("EyeLike", 9, eye_like, 0, "t"),
     REF_KERNELS_END
 };

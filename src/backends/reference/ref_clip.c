@@ -7,16 +7,13 @@
 static double clip_limit(const ref_call *call, size_t index, const char *name, double otherwise)
 {
     const ref_tensor *limit = ref_input(call, index);
-    if (limit == NULL) {
-        return ref_attribute_float(call, name, otherwise);
-    }
-    return limit->count > 0 ? ref_get_float(limit, 0) : otherwise;
+    return limit != NULL ? ref_get_float(limit, 0) : ref_attribute_float(call, name, otherwise);
 }
 
 static int64_t clip_int(const ref_call *call, size_t index, int64_t otherwise)
 {
     const ref_tensor *limit = ref_input(call, index);
-    return limit != NULL && limit->count > 0 ? ref_get_int(limit, 0) : otherwise;
+    return limit != NULL ? ref_get_int(limit, 0) : otherwise;
 }
 
 /* In the type itself, where that is to be had. */
@@ -27,8 +24,7 @@ static bool clip_lean(const ref_call *call, const ref_tensor *x, ref_tensor *y)
     for (int i = 0; i < 2 && x->count > 0; i++) { /* the function reads a first element */
         const ref_lean_function function =
             ref_lean_binary(i == 0 ? REF_BINARY_Max : REF_BINARY_Min, x->dtype);
-        if (limits[i] == NULL || limits[i]->count == 0 || limits[i]->dtype != x->dtype ||
-            function == NULL) {
+        if (limits[i] == NULL || limits[i]->dtype != x->dtype || function == NULL) {
             return false;
         }
         function(x->count, from, 1, limits[i]->data, 0, y->data);
@@ -116,7 +112,7 @@ static kiln_status ref_op_clip(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_clip[] = {
-    REF_OP("Clip", 1, clip, 0, "n"),
+    REF_OP("Clip", 1, clip, 0, "n??"),
     REF_KERNELS_END
 };
 /* clang-format on */

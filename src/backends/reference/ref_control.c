@@ -27,8 +27,6 @@ static kiln_status ref_op_if(ref_call *call)
 {
     const ref_tensor *condition = ref_input(call, 0);
     const ref_plan *plan = NULL;
-    KLN_RETURN_IF(condition->count != 1, KILN_ERROR_SHAPE,
-                  "a condition of %lld elements; one is needed", (long long)condition->count);
     const bool yes = ref_get_int(condition, 0) != 0;
     KLN_RETURN_IF_ERROR(need_plan(call, yes ? "then_branch" : "else_branch", &plan));
     KLN_RETURN_IF(plan->output_count != call->node->output_count || plan->input_count != 0,
@@ -181,8 +179,8 @@ static kiln_status run_loop(ref_call *call, looping *loop)
 {
     const ref_tensor *most = ref_input(call, 0);
     const ref_tensor *condition = ref_input(call, 1);
-    const int64_t limit = most != NULL && most->count > 0 ? ref_get_int(most, 0) : INT64_MAX;
-    uint8_t go_on = condition == NULL || condition->count == 0 || ref_get_int(condition, 0) != 0;
+    const int64_t limit = most != NULL ? ref_get_int(most, 0) : INT64_MAX;
+    uint8_t go_on = condition == NULL || ref_get_int(condition, 0) != 0;
     for (int64_t i = 0; i < limit && go_on != 0; i++) {
         KLN_RETURN_IF_ERROR(ref_spend(call, 1));
         KLN_RETURN_IF_ERROR(iterate(call, loop, i, &go_on));
@@ -384,8 +382,8 @@ static kiln_status ref_op_scan(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_control[] = {
-    REF_OP("If", 1, if, 0, "n"),
-    REF_OP("Loop", 1, loop, 0),
+    REF_OP("If", 1, if, 0, "1"),
+    REF_OP("Loop", 1, loop, 0, "??"),
     REF_OP("Scan", 9, scan, 0),
     REF_KERNELS_END
 };

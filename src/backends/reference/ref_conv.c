@@ -306,7 +306,7 @@ static kiln_status ref_op_qlinear_conv(ref_call *call)
     double *out = NULL;
     int64_t dims[REF_RANK];
     for (size_t i = 0; i < 8; i++) {
-        KLN_RETURN_IF_ERROR(ref_need_number(call, i, &t[i]));
+        t[i] = ref_input(call, i);
     }
     const ref_tensor *x = t[0];
     const ref_tensor *w = t[3];
@@ -314,10 +314,8 @@ static kiln_status ref_op_qlinear_conv(ref_call *call)
     KLN_RETURN_IF_ERROR(centred(call, x, t[2], &xs));
     KLN_RETURN_IF_ERROR(centred(call, w, t[5], &ws));
     KLN_RETURN_IF_ERROR(convolve(call, x, xs, w, ws, bias, &out, dims));
-    KLN_RETURN_IF(t[1]->count != 1 || t[6]->count != 1 || t[7]->count != 1 ||
-                      (t[4]->count != 1 && t[4]->count != w->dims[0]),
-                  KILN_ERROR_SHAPE,
-                  "one scale is needed for input and output, and one or %lld for the weights",
+    KLN_RETURN_IF(t[4]->count != 1 && t[4]->count != w->dims[0], KILN_ERROR_SHAPE,
+                  "the weights have %lld scales; one or %lld are needed", (long long)t[4]->count,
                   (long long)w->dims[0]);
     KLN_RETURN_IF_ERROR(ref_output(call, 0, t[7]->dtype, x->rank, dims, &y));
     const double scale = ref_get_float(t[1], 0) / ref_get_float(t[6], 0);
@@ -336,8 +334,8 @@ static kiln_status ref_op_qlinear_conv(ref_call *call)
 /* clang-format off */
 const ref_kernel ref_kernels_conv[] = {
     REF_OP("Conv", 1, conv, 0, "ff"),
-    REF_OP("ConvInteger", 10, conv_integer, 0, "nn"),
-    REF_OP("QLinearConv", 10, qlinear_conv, 0),
+    REF_OP("ConvInteger", 10, conv_integer, 0, "nn?"),
+    REF_OP("QLinearConv", 10, qlinear_conv, 0, "n11nnn11"),
     REF_KERNELS_END
 };
 /* clang-format on */

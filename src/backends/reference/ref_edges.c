@@ -90,7 +90,9 @@ static kiln_status read_fill(const ref_call *call, const ref_tensor *x, uint8_t 
     const ref_tensor *value = ref_input(call, 2);
     memset(fill, 0, 16);
     ref_tensor one = {.dtype = x->dtype, .count = 1, .data = fill};
-    if (value != NULL && value->count > 0) {
+    if (value != NULL) {
+        KLN_RETURN_IF(value->count != 1, KILN_ERROR_SHAPE,
+                      "input 2 has %lld elements; one is needed", (long long)value->count);
         KLN_RETURN_IF(value->dtype != x->dtype, KILN_ERROR_INVALID_NETWORK,
                       "%s cannot be padded with %s", kiln_dtype_name(x->dtype),
                       kiln_dtype_name(value->dtype));
@@ -163,7 +165,7 @@ static kiln_status ref_op_trilu(ref_call *call)
     KLN_RETURN_IF(x->rank < 2, KILN_ERROR_RANK, "a matrix is needed");
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     const bool upper = ref_attribute_int(call, "upper", 1) != 0;
-    const int64_t k = diagonal != NULL && diagonal->count > 0 ? ref_get_int(diagonal, 0) : 0;
+    const int64_t k = diagonal != NULL ? ref_get_int(diagonal, 0) : 0;
     const int64_t columns = x->dims[x->rank - 1];
     const int64_t rows = x->dims[x->rank - 2];
     const size_t size = ref_element_size(x->dtype);
@@ -253,7 +255,7 @@ static kiln_status ref_op_compress(ref_call *call)
 const ref_kernel ref_kernels_edges[] = {
     REF_OP("Pad", 1, pad, 0, "t"),
     REF_OP("CenterCropPad", 18, center_crop_pad, 0, "t"),
-    REF_OP("Trilu", 14, trilu, 0, "t"),
+    REF_OP("Trilu", 14, trilu, 0, "t?"),
     REF_OP("ReverseSequence", 10, reverse_sequence, 0, "tn"),
     REF_OP("Compress", 9, compress, 0, "tn"),
     REF_KERNELS_END

@@ -9,6 +9,21 @@ typedef enum fused { GELU, GELU_BY_TANH, CONV, GEMM, LAYER_NORM, RMS_NORM } fuse
         .name = (name_), .type = KLN_ONNX_ATTRIBUTE_FLOAT, .f = (float)(value) \
     }
 
+/* Adds input `index` where there is one: what does not fit would make more elements of it. */
+static kiln_status add_input(ref_call *call, size_t index, const ref_value **x)
+{
+    const ref_value *sum = NULL;
+    if (ref_input(call, index) == NULL) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(REF_STEP_OF_TWO(call, "Add", *x, call->inputs[index], &sum));
+    KLN_RETURN_IF(!ref_same_shape(&sum->tensor, &(*x)->tensor), KILN_ERROR_SHAPE,
+                  "input %zu has %lld elements, which do not fit the %lld it is added to", index,
+                  (long long)ref_input(call, index)->count, (long long)(*x)->tensor.count);
+    *x = sum;
+    return KILN_OK;
+}
+
 /* Gelu, of a sum where there is a bias. */
 static kiln_status ref_op_fused_gelu(ref_call *call)
 {
@@ -18,9 +33,7 @@ static kiln_status ref_op_fused_gelu(ref_call *call)
                                           .type = KLN_ONNX_ATTRIBUTE_STRING,
                                           .s = {.data = way, .size = strlen(way)}};
     const ref_value *x = call->inputs[0];
-    if (ref_input(call, 1) != NULL) {
-        KLN_RETURN_IF_ERROR(REF_STEP_OF_TWO(call, "Add", x, call->inputs[1], &x));
-    }
+    KLN_RETURN_IF_ERROR(add_input(call, 1, &x));
     KLN_RETURN_IF_ERROR(ref_step(call, &(ref_operator){"Gelu", 0, &attribute, 1}, &x, 1, &x));
     return ref_give(call, 0, x);
 }
@@ -80,9 +93,7 @@ static kiln_status ref_op_fused_activation(ref_call *call)
     const char *name = call->variant == CONV ? "Conv" : "Gemm";
     const size_t count = call->node->input_count < 3 ? call->node->input_count : 3;
     KLN_RETURN_IF_ERROR(ref_step(call, &(ref_operator){.name = name}, call->inputs, count, &x));
-    if (ref_input(call, 3) != NULL) { /* what a Conv is added to */
-        KLN_RETURN_IF_ERROR(REF_STEP_OF_TWO(call, "Add", x, call->inputs[3], &x));
-    }
+    KLN_RETURN_IF_ERROR(add_input(call, 3, &x)); /* a Conv's */
     KLN_RETURN_IF_ERROR(activate(call, &x));
     return ref_give(call, 0, x);
 }
@@ -138,15 +149,13 @@ static kiln_status ref_op_skip_norm(ref_call *call)
     const size_t bias = rms ? 3 : 4;
     const kln_onnx_attribute epsilon =
         NUMBER("epsilon", ref_attribute_float(call, "epsilon", 1e-12));
-    const ref_value *x = NULL;
+    const ref_value *x = call->inputs[0];
     const ref_value *y = NULL;
     KLN_RETURN_IF(ref_wants(call, 1) || ref_wants(call, 2), KILN_ERROR_UNSUPPORTED,
                   "outputs 1 and 2, mean and deviation, are those of a training run, which is not "
                   "computed here; leave them out");
-    KLN_RETURN_IF_ERROR(REF_STEP_OF_TWO(call, "Add", call->inputs[0], call->inputs[1], &x));
-    if (ref_input(call, bias) != NULL) {
-        KLN_RETURN_IF_ERROR(REF_STEP_OF_TWO(call, "Add", x, call->inputs[bias], &x));
-    }
+    KLN_RETURN_IF_ERROR(add_input(call, 1, &x));
+    KLN_RETURN_IF_ERROR(add_input(call, bias, &x));
     const ref_value *inputs[3] = {x, call->inputs[2]};
     inputs[2] = !rms && ref_input(call, 3) != NULL ? call->inputs[3] : NULL;
     KLN_RETURN_IF_ERROR(ref_step(

@@ -373,8 +373,8 @@ static kiln_status ref_op_one_hot(ref_call *call)
     int axis = 0;
     KLN_RETURN_IF_ERROR(
         ref_axis(call, ref_attribute_int(call, "axis", -1), indices->rank + 1, &axis));
-    KLN_RETURN_IF(depth->count != 1 || values->count != 2, KILN_ERROR_INVALID_NETWORK,
-                  "one depth and two values are needed");
+    KLN_RETURN_IF(values->count != 2, KILN_ERROR_INVALID_NETWORK,
+                  "%lld values are given; two are needed", (long long)values->count);
     const int64_t n = ref_get_int(depth, 0);
     int64_t dims[REF_RANK + 1];
     memcpy(dims, indices->dims, (size_t)axis * sizeof *dims);
@@ -405,7 +405,7 @@ const ref_kernel ref_kernels_gather[] = {
     REF_OP("ScatterND", 11, scatter_nd, 0, "-n"),
     REF_OP("TensorScatter", 24, tensor_scatter, 0, "tt"),
     REF_OP("NonZero", 9, nonzero, 0, "n"),
-    REF_OP("OneHot", 9, one_hot, 0, "nnt"),
+    REF_OP("OneHot", 9, one_hot, 0, "n1t"),
     REF_KERNELS_END
 };
 /* clang-format on */

@@ -222,11 +222,8 @@ static kiln_status ref_op_matmul(ref_call *call)
 static double at_row(const ref_tensor *values, double otherwise, int64_t row, int64_t index,
                      int64_t matrix)
 {
-    if (values == NULL || values->count == 0) {
-        return otherwise;
-    }
-    if (values->count == 1) {
-        return ref_get_float(values, 0);
+    if (values == NULL || values->count == 1) {
+        return values != NULL ? ref_get_float(values, 0) : otherwise;
     }
     const int64_t each = values->rank > 2
                              ? values->dims[values->rank - 1] * values->dims[values->rank - 2]
@@ -243,6 +240,20 @@ static void list_rows(const ref_tensor *values, double otherwise, int64_t count,
     }
 }
 
+/* That there is one, or one for each of `count` rows (or columns); of a rank of its own, perhaps
+ * for each matrix. */
+static kiln_status fit_rows(const ref_tensor *values, int64_t count, const char *rows)
+{
+    KLN_RETURN_IF(
+        values != NULL && values->count != 1 &&
+            (values->rank < 2 || count == 0 || values->count == 0 ? values->count != count
+                                                                  : values->count % count != 0),
+        KILN_ERROR_SHAPE,
+        "a scale or zero point has %lld elements; one is needed, or one for each of %lld %s",
+        (long long)values->count, (long long)count, rows);
+    return KILN_OK;
+}
+
 static kiln_status centred(ref_call *call, const ref_tensor *x, const ref_tensor *zero, bool left,
                            double **values)
 {
@@ -250,6 +261,7 @@ static kiln_status centred(ref_call *call, const ref_tensor *x, const ref_tensor
     const int64_t columns = x->rank > 0 ? x->dims[x->rank - 1] : 1;
     const int64_t rows = x->rank > 1 ? x->dims[x->rank - 2] : 1;
     double *zeros = NULL;
+    KLN_RETURN_IF_ERROR(fit_rows(zero, left ? rows : columns, left ? "rows" : "columns"));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)(left ? rows : columns), sizeof *zeros, &zeros));
     for (int64_t i = 0; i < x->count; i += columns) {
         if (i % (rows * columns) == 0) {
@@ -310,6 +322,11 @@ static kiln_status ref_op_qlinear_matmul(ref_call *call)
     product p = {0};
     double *out = NULL;
     KLN_RETURN_IF_ERROR(quantized_product(call, t[0], t[2], t[3], t[5], &p, &out));
+    KLN_RETURN_IF_ERROR(fit_rows(t[4], p.columns, "columns"));
+    static const size_t by_row[] = {1, 6, 7};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(by_row); i++) {
+        KLN_RETURN_IF_ERROR(fit_rows(t[by_row[i]], p.rows, "rows"));
+    }
     KLN_RETURN_IF_ERROR(ref_output(call, 0, t[7]->dtype, p.rank, p.dims, &y));
     double *scales = NULL;
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)p.columns, sizeof *scales, &scales));

@@ -37,7 +37,7 @@ static kiln_status read_place(const ref_call *call, size_t index, int64_t count,
                               int64_t *place)
 {
     const ref_tensor *given = ref_input(call, index);
-    *place = given != NULL && given->count > 0 ? ref_get_int(given, 0) : last;
+    *place = given != NULL ? ref_get_int(given, 0) : last;
     const int64_t asked = *place;
     *place += *place < 0 ? count : 0;
     return *place >= 0 && *place <= last
@@ -291,9 +291,9 @@ static kiln_status ref_op_optional_has(ref_call *call)
 const ref_kernel ref_kernels_sequence[] = {
     REF_OP("SequenceConstruct", 11, sequence_construct, 0),
     REF_OP("SequenceEmpty", 11, sequence_empty, 0),
-    REF_OP("SequenceAt", 11, sequence_at, 0),
-    REF_OP("SequenceInsert", 11, sequence_insert, 0, "-t"),
-    REF_OP("SequenceErase", 11, sequence_erase, 0),
+    REF_OP("SequenceAt", 11, sequence_at, 0, "-1"),
+    REF_OP("SequenceInsert", 11, sequence_insert, 0, "-t?"),
+    REF_OP("SequenceErase", 11, sequence_erase, 0, "-?"),
     REF_OP("SequenceLength", 11, sequence_length, 0),
     REF_OP("SplitToSequence", 11, split_to_sequence, 0, "t"),
     REF_OP("ConcatFromSequence", 11, concat_from_sequence, 0),

@@ -121,17 +121,15 @@ static kiln_status read_fourier(const ref_call *call, transform *t, int *at, int
     *parts = x->rank > 1 ? x->dims[x->rank - 1] : 0;
     KLN_RETURN_IF(*parts != 1 && *parts != 2, KILN_ERROR_SHAPE,
                   "the last dimension must be 1 (real) or 2 (complex)");
-    KLN_RETURN_IF_ERROR(ref_axis(call,
-                                 axis != NULL && axis->count > 0
-                                     ? ref_get_int(axis, 0)
-                                     : ref_attribute_int(call, "axis", usual),
-                                 x->rank, at));
+    KLN_RETURN_IF_ERROR(
+        ref_axis(call, axis != NULL ? ref_get_int(axis, 0) : ref_attribute_int(call, "axis", usual),
+                 x->rank, at));
     t->inverse = ref_attribute_int(call, "inverse", 0) != 0;
     const bool onesided = ref_attribute_int(call, "onesided", 0) != 0;
     t->n = t->inverse && onesided ? 2 * (x->dims[*at] - 1) : x->dims[*at];
     /* Of one bin nothing comes out, unless a length is given. */
-    const bool may_be_empty = t->inverse && onesided && (length == NULL || length->count == 0);
-    if (length != NULL && length->count > 0) {
+    const bool may_be_empty = t->inverse && onesided && length == NULL;
+    if (length != NULL) {
         t->n = ref_get_int(length, 0);
     }
     KLN_RETURN_IF(t->n < (may_be_empty ? 0 : 1) || t->n > (INT64_C(1) << 31) || *at == x->rank - 1,
@@ -209,10 +207,8 @@ static kiln_status ref_op_stft(ref_call *call)
     const ref_tensor *window = ref_input(call, 2);
     const ref_tensor *length = ref_input(call, 3);
     double *weights = NULL;
-    const int64_t step = hop->count > 0 ? ref_get_int(hop, 0) : 0;
-    const int64_t n = length != NULL && length->count > 0 ? ref_get_int(length, 0)
-                      : window != NULL                    ? window->count
-                                                          : 0;
+    const int64_t step = ref_get_int(hop, 0);
+    const int64_t n = length != NULL ? ref_get_int(length, 0) : window != NULL ? window->count : 0;
     const int64_t parts = x->rank == 3 ? x->dims[2] : x->rank == 2 ? 1 : 0;
     KLN_RETURN_IF(
         step <= 0 || n <= 0 || parts < 1 || parts > 2 || x->dims[1] < n ||
@@ -269,7 +265,7 @@ static kiln_status ref_op_window(ref_call *call)
     const ref_tensor *size = ref_input(call, 0);
     ref_tensor *y = NULL;
     const kiln_dtype dtype = output_type(call);
-    const int64_t dims[1] = {size->count > 0 ? ref_get_int(size, 0) : -1};
+    const int64_t dims[1] = {ref_get_int(size, 0)};
     KLN_FAIL_IF(ref_domain_of(dtype) == REF_DOMAIN_NONE, ref_fail_dtype(call, dtype));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, 1, dims, &y));
     const bool periodic = ref_attribute_int(call, "periodic", 1) != 0;
@@ -309,10 +305,7 @@ static kiln_status ref_op_mel(ref_call *call)
     double v[5];
     ref_tensor *y = NULL;
     for (size_t i = 0; i < 5; i++) {
-        const ref_tensor *tensor = NULL;
-        KLN_RETURN_IF_ERROR(ref_need_number(call, i, &tensor));
-        KLN_RETURN_IF(tensor->count != 1, KILN_ERROR_SHAPE, "input %zu must be one number", i);
-        v[i] = ref_get_float(tensor, 0);
+        v[i] = ref_get_float(ref_input(call, i), 0);
     }
     const kiln_dtype dtype = output_type(call);
     KLN_RETURN_IF(ref_domain_of(dtype) == REF_DOMAIN_NONE || !(v[1] >= 0.0 && v[1] < 1e9) ||
@@ -336,12 +329,12 @@ static kiln_status ref_op_mel(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_signal[] = {
-    REF_OP("DFT", 17, dft, 0),
-    REF_OP("STFT", 17, stft, 0, "fn"),
-    REF_OP("MelWeightMatrix", 17, mel, 0),
-    REF_OP("HannWindow", 17, window, REF_WINDOW_HANN, "n"),
-    REF_OP("HammingWindow", 17, window, REF_WINDOW_HAMMING, "n"),
-    REF_OP("BlackmanWindow", 17, window, REF_WINDOW_BLACKMAN, "n"),
+    REF_OP("DFT", 17, dft, 0, "f??"),
+    REF_OP("STFT", 17, stft, 0, "f1-?"),
+    REF_OP("MelWeightMatrix", 17, mel, 0, "11111"),
+    REF_OP("HannWindow", 17, window, REF_WINDOW_HANN, "1"),
+    REF_OP("HammingWindow", 17, window, REF_WINDOW_HAMMING, "1"),
+    REF_OP("BlackmanWindow", 17, window, REF_WINDOW_BLACKMAN, "1"),
     REF_KERNELS_END
 };
 /* clang-format on */

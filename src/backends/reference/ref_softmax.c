@@ -359,8 +359,6 @@ static kiln_status ref_op_cumulate(ref_call *call)
     const ref_tensor *where = ref_input(call, 1);
     ref_tensor *y = NULL;
     int axis = 0;
-    KLN_RETURN_IF(where->count != 1, KILN_ERROR_INVALID_NETWORK,
-                  "one axis is needed, %lld are given", (long long)where->count);
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_get_int(where, 0), x->rank, &axis));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     const bool exclusive = ref_attribute_int(call, "exclusive", 0) != 0;
@@ -390,8 +388,8 @@ const ref_kernel ref_kernels_softmax[] = {
     REF_OP("Softmax", 1, softmax, REF_SOFTMAX, "f"),
     REF_OP("LogSoftmax", 1, softmax, REF_LOG_SOFTMAX, "f"),
     REF_OP("Hardmax", 1, softmax, REF_HARDMAX, "f"),
-    REF_OP("CumSum", 11, cumulate, 0, "nn"),
-    REF_OP("CumProd", 26, cumulate, 1, "nn"),
+    REF_OP("CumSum", 11, cumulate, 0, "n1"),
+    REF_OP("CumProd", 26, cumulate, 1, "n1"),
     REF_KERNELS_END
 };
 /* clang-format on */

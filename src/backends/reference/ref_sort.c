@@ -97,8 +97,7 @@ static int compare_keys(const sorting *sort, int64_t a, int64_t b)
 static kiln_status read_k(const ref_call *call, int64_t length, int64_t *k)
 {
     const ref_tensor *given = ref_input(call, 1);
-    *k = given != NULL && given->count > 0 ? ref_get_int(given, 0)
-                                           : ref_attribute_int(call, "k", -1);
+    *k = given != NULL ? ref_get_int(given, 0) : ref_attribute_int(call, "k", -1);
     return *k >= 0 && *k <= length
                ? KILN_OK
                : kln_fail(KILN_ERROR_INVALID_NETWORK, "the first %lld of %lld elements",
@@ -401,7 +400,7 @@ static bool suppresses(const suppression *s, int64_t a, int64_t b)
 static double option(const ref_call *call, size_t index, double otherwise)
 {
     const ref_tensor *tensor = ref_input(call, index);
-    return tensor != NULL && tensor->count > 0 ? ref_get_float(tensor, 0) : otherwise;
+    return tensor != NULL ? ref_get_float(tensor, 0) : otherwise;
 }
 
 /* Chooses among the boxes of one class; the choice goes in front of `items`. */
@@ -434,8 +433,8 @@ static kiln_status ref_op_nms(ref_call *call)
     int64_t *items = NULL;
     int64_t *room = NULL;
     int64_t *found = NULL;
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &s.boxes));
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &sort.x));
+    s.boxes = ref_input(call, 0);
+    sort.x = ref_input(call, 1);
     const int64_t *d = sort.x->dims;
     KLN_RETURN_IF(
         s.boxes->rank != 3 || sort.x->rank != 3 || s.boxes->dims[2] != 4 ||
@@ -472,9 +471,9 @@ static kiln_status ref_op_nms(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_sort[] = {
-    REF_OP("TopK", 1, top_k, 0, "n"),
+    REF_OP("TopK", 1, top_k, 0, "n?"),
     REF_OP("Unique", 11, unique, 0),
-    REF_OP("NonMaxSuppression", 10, nms, 0),
+    REF_OP("NonMaxSuppression", 10, nms, 0, "ff???"),
     REF_KERNELS_END
 };
 /* clang-format on */
