@@ -379,11 +379,12 @@ static kiln_status sum_floats(ref_call *call, const ref_tensor *y)
 static kiln_status ref_op_variadic(ref_call *call)
 {
     const ref_tensor *first = ref_input(call, 0);
+    const size_t count = call->node->input_count;
     ref_tensor *y = NULL;
     int rank = first->rank;
     int64_t dims[REF_RANK];
     memcpy(dims, first->dims, sizeof dims);
-    for (size_t i = 1; i < call->node->input_count; i++) {
+    for (size_t i = 1; i < count; i++) {
         const ref_tensor *next = NULL;
         KLN_RETURN_IF_ERROR(ref_need(call, i, &next));
         KLN_RETURN_IF(next->dtype != first->dtype, KILN_ERROR_INVALID_NETWORK,
@@ -397,19 +398,11 @@ static kiln_status ref_op_variadic(ref_call *call)
     if (adds && domain == REF_DOMAIN_FLOAT) {
         return sum_floats(call, y);
     }
-    ref_walk walk;
-    ref_walk_init(&walk, rank, dims);
-    ref_walk_add_broadcast(&walk, y);
-    ref_walk_add_broadcast(&walk, first);
-    ref_walk_begin(&walk);
-    const size_t size = ref_element_size(first->dtype);
-    while (ref_walk_next(&walk)) {
-        ref_copy_elements(size, walk.length, (char *)y->data + walk.offset[0] * (int64_t)size,
-                          walk.step[0], (const char *)first->data + walk.offset[1] * (int64_t)size,
-                          walk.step[1]);
+    for (size_t i = 1; i < count; i++) {
+        combine(domain, i == 1 ? first : y, ref_input(call, i), binary_pair(call->variant), y);
     }
-    for (size_t i = 1; i < call->node->input_count; i++) {
-        combine(domain, y, ref_input(call, i), binary_pair(call->variant), y);
+    if (count == 1 && y->count > 0) {
+        memcpy(y->data, first->data, (size_t)y->count * ref_element_size(y->dtype));
     }
     return KILN_OK;
 }

@@ -80,12 +80,14 @@
 #define DEFINE_FLOAT(dtype, type, name, expression) \
     DEFINE_LEAN(REF_WIDE, name, type, type, expression)
 #define DEFINE_INT(dtype, type, name, expression) DEFINE_LEAN(BROAD, name, type, type, expression)
+#define DEFINE_EXTREME(dtype, type, name, expression) \
+    DEFINE_LEAN(REF_WIDE, name, type, type, expression)
 #define DEFINE_FLOATS(name, expression) FLOATS(DEFINE_FLOAT, name, expression)
 #define DEFINE_BITS(name, expression) BITS(DEFINE_INT, name, expression)
-#define DEFINE_INTS(name, expression) REF_INTS(DEFINE_INT, name, expression)
+#define DEFINE_EXTREMES(name, expression) REF_INTS(DEFINE_EXTREME, name, expression)
 LEAN_FLOATS(DEFINE_FLOATS)
 LEAN_BITS(DEFINE_BITS)
-LEAN_INTS(DEFINE_INTS)
+LEAN_INTS(DEFINE_EXTREMES)
 
 #define DEFINE_QUOTIENT(dtype, type, real, whole, name, expression)                         \
     static inline type type##_##name(type x, type y)                                        \

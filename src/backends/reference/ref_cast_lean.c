@@ -44,18 +44,17 @@ DEFINE_CAST(double, float, v)
 DEFINE_CAST(float, bfloat, bfloat_of(v))
 
 /* Towards zero, where all are small enough for 32 bits; else false. */
-#define DEFINE_SMALL(from, lane)                                 \
-    REF_WIDE static bool from##_small(const from *x, int64_t n)  \
-    {                                                            \
-        lane large = 0;                                          \
-        for (int64_t i = 0; i < n; i++) {                        \
-            const from size = x[i] < 0 ? -x[i] : x[i];           \
-            large |= !(size < (from)2147483648.0); /* NaN too */ \
-        }                                                        \
-        return large == 0;                                       \
+#define DEFINE_SMALL(from, lane, size)                                 \
+    REF_WIDE static bool from##_small(const from *x, int64_t n)        \
+    {                                                                  \
+        lane large = 0;                                                \
+        for (int64_t i = 0; i < n; i++) {                              \
+            large |= !(size(x[i]) < (from)2147483648.0); /* NaN too */ \
+        }                                                              \
+        return large == 0;                                             \
     }
-DEFINE_SMALL(float, int32_t)
-DEFINE_SMALL(double, int64_t)
+DEFINE_SMALL(float, int32_t, fabsf)
+DEFINE_SMALL(double, int64_t, fabs)
 #define DEFINE_TRUNCATE(dtype, to, from)                                  \
     REF_WIDE static void from##_cut_##to(const from *x, int64_t n, to *y) \
     {                                                                     \

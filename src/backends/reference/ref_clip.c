@@ -16,19 +16,23 @@ static int64_t clip_int(const ref_call *call, size_t index, int64_t otherwise)
     return limit != NULL ? ref_get_int(limit, 0) : otherwise;
 }
 
-/* In the type itself, where that is to be had. */
+/* In the type itself, where that is to be had; so much at a time as stays near. */
 static bool clip_lean(const ref_call *call, const ref_tensor *x, ref_tensor *y)
 {
-    const ref_tensor *limits[2] = {ref_input(call, 1), ref_input(call, 2)};
-    const void *from = x->data;
-    for (int i = 0; i < 2 && x->count > 0; i++) { /* the function reads a first element */
-        const ref_lean_function function =
-            ref_lean_binary(i == 0 ? REF_BINARY_Max : REF_BINARY_Min, x->dtype);
-        if (limits[i] == NULL || limits[i]->dtype != x->dtype || function == NULL) {
-            return false;
-        }
-        function(x->count, from, 1, limits[i]->data, 0, y->data);
-        from = y->data;
+    const ref_tensor *low = ref_input(call, 1);
+    const ref_tensor *high = ref_input(call, 2);
+    const ref_lean_function raise = ref_lean_binary(REF_BINARY_Max, x->dtype);
+    const ref_lean_function lower = ref_lean_binary(REF_BINARY_Min, x->dtype);
+    if (low == NULL || low->dtype != x->dtype || high == NULL || high->dtype != x->dtype ||
+        raise == NULL) {
+        return false;
+    }
+    const size_t size = ref_element_size(x->dtype);
+    for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
+        const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
+        void *to = (char *)y->data + (size_t)i * size;
+        raise(n, (const char *)x->data + (size_t)i * size, 1, low->data, 0, to);
+        lower(n, to, 1, high->data, 0, to);
     }
     return true;
 }

@@ -267,9 +267,10 @@ static kiln_status scan_length(ref_call *call, scanning *scan)
 static kiln_status take_step(ref_call *call, scanning *scan, int64_t step)
 {
     for (size_t i = 0; i < scan->scans; i++) {
-        const ref_tensor *x = ref_input(call, scan->states + i);
+        const ref_value *x = call->inputs[scan->states + i];
         int axis = 0;
-        KLN_RETURN_IF_ERROR(ref_axis(call, list_entry(call, "scan_input_axes", i), x->rank, &axis));
+        KLN_RETURN_IF_ERROR(
+            ref_axis(call, list_entry(call, "scan_input_axes", i), x->tensor.rank, &axis));
         const bool back = list_entry(call, "scan_input_directions", i) != 0;
         const int64_t at = back ? scan->length - 1 - step : step;
         KLN_RETURN_IF_ERROR(

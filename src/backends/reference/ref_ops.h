@@ -220,9 +220,9 @@ KILN_MUST_CHECK kiln_status ref_per_dimension(const ref_call *call, const char *
 /* Joins `parts` along `axis` into output 0. */
 KILN_MUST_CHECK kiln_status ref_concat(ref_call *call, size_t count, const ref_tensor *const *parts,
                                        int axis);
-/* Elements `begin` to `end` - 1 of `x` along `axis` as a value of its own; without `keep` that axis
- * is gone. */
-KILN_MUST_CHECK kiln_status ref_cut(ref_call *call, const ref_tensor *x, int axis, int64_t begin,
+/* Elements `begin` to `end` - 1 of the tensor `from` along `axis` as a value, which shares its
+ * bytes where they lie together; without `keep` that axis is gone. */
+KILN_MUST_CHECK kiln_status ref_cut(ref_call *call, const ref_value *from, int axis, int64_t begin,
                                     int64_t end, bool keep, ref_value *value);
 /* Output `output` of a node whose body `plan` made no trip: of the type and shape that output
  * `index` of the body stacks up along `axis`, with no element. `given`: what the first trip would

@@ -218,6 +218,11 @@ static bool fold_near(const ref_folding *fold, ref_reduce kind, const float *x, 
     }
     const double near =
         logs ? log_sum_near(x, n, &doubt) : ref_sum_near(x, n, term_of(kind), &doubt);
+    if (kind == REF_REDUCE_LOG_SUM) { /* one logarithm, of which no derivative between is greater */
+        const double found = log(near);
+        const double apart = doubt / (near - doubt) + fabs(found) * 0x1p-51;
+        return near > doubt && put_sure(fold->y, to, found - apart, found + apart);
+    }
     double ends[2] = {near - doubt, near + doubt};
     finish_columns(kind, n, 2, ends);
     return put_sure(fold->y, to, ends[0], ends[1]);

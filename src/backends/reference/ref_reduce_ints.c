@@ -405,19 +405,16 @@ void ref_fold_int_columns(const ref_folding *fold, ref_reduce kind, int64_t from
                           int64_t n)
 {
     int64_t into[REF_COLUMNS];
+    const uint64_t none = kind == REF_REDUCE_PROD;
     const bool lies = type_folded(kind, fold->x->dtype) == fold->x->dtype;
     const ref_tensor *y = fold->y;
-    void *totals = lies ? (char *)y->data + (size_t)to * ref_element_size(y->dtype) : (void *)into;
-    ref_tensor row = {.dtype = lies ? y->dtype : KILN_DTYPE_INT64, .data = totals};
-    int64_t first[REF_COLUMNS];
+    const size_t size = lies ? ref_element_size(y->dtype) : sizeof *into;
+    void *totals = lies ? (char *)y->data + (size_t)to * size : (void *)into;
     if (kind == REF_REDUCE_MEAN) {
         mean_columns(fold, from, to, n);
         return;
     }
-    for (int64_t i = 0; i < n; i++) {
-        first[i] = kind == REF_REDUCE_PROD;
-    }
-    ref_store_int(&row, 0, 1, n, first);
+    ref_copy_elements(size, n, totals, 1, &none, 0);
     ref_walk walk = ref_walk_folded(fold);
     while (ref_walk_next(&walk)) {
         add_rows(fold, kind, from + walk.offset[0], walk.step[0], walk.length, n, totals);

@@ -119,26 +119,33 @@ static kiln_status ref_op_sequence_length(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_cut(ref_call *call, const ref_tensor *x, int axis, int64_t begin, int64_t end,
+kiln_status ref_cut(ref_call *call, const ref_value *from, int axis, int64_t begin, int64_t end,
                     bool keep, ref_value *value)
 {
+    const ref_tensor *x = &from->tensor;
     const size_t size = ref_element_size(x->dtype);
     const int64_t inner = ref_product(x->dims, axis + 1, x->rank);
     const int64_t outer = ref_product(x->dims, 0, axis);
     const int64_t row = (end - begin) * inner;
     KLN_RETURN_IF_ERROR(ref_spend(call, (double)row * (double)outer));
-    KLN_RETURN_IF_ERROR(
-        ref_memory_take(&call->context->memory, (size_t)(row * outer) * size, &value->buffer));
-    value->kind = REF_TENSOR;
     ref_tensor *tensor = &value->tensor;
-    *tensor = (ref_tensor){.dtype = x->dtype, .count = row * outer};
-    tensor->data = ref_buffer_data(value->buffer);
+    if (outer == 1) {
+        ref_value_copy(value, from);
+        *tensor = (ref_tensor){.data = (char *)x->data + (size_t)(begin * inner) * size};
+    } else {
+        KLN_RETURN_IF_ERROR(
+            ref_memory_take(&call->context->memory, (size_t)(row * outer) * size, &value->buffer));
+        value->kind = REF_TENSOR;
+        *tensor = (ref_tensor){.data = ref_buffer_data(value->buffer)};
+    }
+    tensor->dtype = x->dtype;
+    tensor->count = row * outer;
     for (int i = 0; i < x->rank; i++) {
         if (i != axis || keep) {
             tensor->dims[tensor->rank++] = i == axis ? end - begin : x->dims[i];
         }
     }
-    for (int64_t i = 0; i < outer && row > 0; i++) {
+    for (int64_t i = 0; i < outer && row > 0 && outer > 1; i++) {
         memcpy((char *)tensor->data + (size_t)(i * row) * size,
                (const char *)x->data + (size_t)((i * x->dims[axis] + begin) * inner) * size,
                (size_t)row * size);
@@ -178,8 +185,8 @@ static kiln_status ref_op_split_to_sequence(ref_call *call)
     const bool keep = ref_input(call, 1) != NULL || ref_attribute_int(call, "keepdims", 1) != 0;
     KLN_RETURN_IF_ERROR(make_sequence(call, 0, count, &items));
     for (int64_t i = 0; i < count; i++) {
-        KLN_RETURN_IF_ERROR(
-            ref_cut(call, x, axis, i > 0 ? ends[i - 1] : 0, ends[i], keep, &items[i]));
+        KLN_RETURN_IF_ERROR(ref_cut(call, call->inputs[0], axis, i > 0 ? ends[i - 1] : 0, ends[i],
+                                    keep, &items[i]));
     }
     return KILN_OK;
 }
