@@ -69,7 +69,8 @@ def throughput(folder):
         for result in found["results"]:
             own, theirs = result["kiln"], result["trtexec"]
             rows.append([name, str(result["batch"]), f"{own['per_second']:.0f}",
-                         f"{own['streams']} / {own['ahead']} / {own['callers']}",
+                         f"{own['streams']} / {own['ahead']} / {own['callers']}"
+                         + (", staggered" if own.get("staggered") else ""),
                          f"{theirs['per_second']:.0f}", str(theirs["streams"]),
                          spread(result["ratio"])])
     print_table("Throughput", "Inferences in a second, each side at its best of the "

@@ -297,7 +297,7 @@ static cli_exit bench_load(const cli_command *self, const char *path,
     if (settings->layers || settings->compare_raw) {
         return cli_misuse(self,
                           "--%s looks at one inference after the other: not with --batches, "
-                          "--contexts, --streams, --ahead, --callers or --plot",
+                          "--contexts, --streams, --ahead, --callers, --stagger or --plot",
                           settings->layers ? "layers" : "compare-raw");
     }
     CLI_RETURN_UNLESS_DONE(
@@ -386,9 +386,10 @@ const cli_command cli_command_bench = {
         "p99 is the latency that all but the slowest hundredth of the inferences stayed within. "
         "The throughput is the number of inferences divided by the time from the start of the "
         "first to the end of the last.\n\n"
-        "With any of --batches, --contexts, --streams, --ahead and --callers it keeps several "
-        "inferences in flight. The latency of one then begins with the call that starts it, so "
-        "that waiting behind others is part of it; items/s are inferences/s times the batch size.",
+        "With any of --batches, --contexts, --streams, --ahead, --callers and --stagger it keeps "
+        "several inferences in flight. The latency of one then begins with the call that starts "
+        "it, so that waiting behind others is part of it; items/s are inferences/s times the batch "
+        "size.",
     .groups = groups,
     .examples = examples,
     CLI_SETTINGS(bench_settings, .duration = 3, .warmup = 200, .iterations = 10),

@@ -44,11 +44,9 @@ typedef struct caller {
     char message[1024];
 } caller;
 
-/* Of the same priority streams run the same kernels in step, and wait for the same part of the
- * GPU; one that is ahead leaves to the next what it does not fill. */
-static int32_t priority_of(size_t place, size_t count)
+static int32_t priority_of(const cli_load *load, size_t place)
 {
-    return count > 1 && place % 2 == 0 ? -1 : 0;
+    return load->staggered && place % 2 == 0 ? -1 : 0;
 }
 
 /* --- contexts --- */
@@ -67,10 +65,10 @@ static kiln_status copy_input(kiln_context *from, kiln_context *to, const char *
 }
 
 static kiln_status open_seat(crew *all, seat *made, kiln_engine *engine, kiln_context *bound,
-                             kiln_graph_policy graphs, kiln_stream *stream, int32_t priority)
+                             kiln_graph_policy graphs, kiln_stream *stream)
 {
     kiln_context_options options =
-        KILN_CONTEXT_OPTIONS(.graphs = graphs, .stream = stream, .priority = priority,
+        KILN_CONTEXT_OPTIONS(.graphs = graphs, .stream = stream,
                              .overlap_copies = stream != NULL && all->shares_streams);
     options.share_device_memory = options.overlap_copies;
     kiln_status status = kiln_context_create(engine, &options, &made->context);
@@ -97,14 +95,12 @@ static kiln_status open_crew(crew *all, kiln_engine *engine, kiln_context *bound
     all->streams = cli_allocate(load->streams * sizeof(kiln_stream *));
     const int32_t device = kiln_engine_device(engine);
     for (; all->stream_count < load->streams; all->stream_count++) {
-        const int32_t priority = priority_of(all->stream_count, load->streams);
+        const int32_t priority = priority_of(load, all->stream_count);
         KLN_RETURN_IF_ERROR(kiln_stream_create(device, priority, &all->streams[all->stream_count]));
     }
     for (size_t i = 0; i < load->contexts; i++) {
         kiln_stream *stream = load->streams != 0 ? all->streams[i % load->streams] : NULL;
-        const int32_t priority = stream == NULL && device >= 0 ? priority_of(i, load->contexts) : 0;
-        KLN_RETURN_IF_ERROR(
-            open_seat(all, &all->seats[i], engine, bound, graphs, stream, priority));
+        KLN_RETURN_IF_ERROR(open_seat(all, &all->seats[i], engine, bound, graphs, stream));
         cli_progress_set((double)(i + 1) / (double)load->contexts);
     }
     return KILN_OK;

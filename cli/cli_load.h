@@ -14,6 +14,7 @@ typedef struct cli_load {
                         CPU */
     size_t callers;  /* threads of the host that start runs and wait for them, the contexts dealt
                         among them; 1 to `contexts` */
+    bool staggered;  /* every second stream is a step more urgent */
 } cli_load;
 
 typedef struct cli_load_result {

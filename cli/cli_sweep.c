@@ -19,7 +19,8 @@ typedef struct numbers {
 bool cli_sweep_is_asked(const cli_sweep_settings *settings)
 {
     return settings->batches != NULL || settings->contexts != NULL || settings->streams != NULL ||
-           settings->ahead != 0 || settings->callers != 0 || settings->plot != NULL;
+           settings->ahead != 0 || settings->callers != 0 || settings->stagger ||
+           settings->plot != NULL;
 }
 
 /* --- what is to be measured --- */
@@ -104,6 +105,7 @@ static cli_exit plan_level(const cli_command *command, const cli_sweep_settings 
     } else {
         point->load.contexts = (size_t)contexts;
     }
+    point->load.staggered = settings->stagger;
     const size_t callers = settings->callers != 0 ? (size_t)settings->callers
                            : on_gpu               ? 1
                                                   : point->load.contexts;
@@ -171,11 +173,13 @@ cli_exit cli_sweep_plan(const cli_command *command, const cli_sweep_settings *se
     numbers lists[3];
     const bool on_gpu = kiln_engine_device(engine) >= 0;
     *sweep = (cli_sweep){.points = NULL};
-    if (!on_gpu && (settings->streams != NULL || settings->ahead != 0)) {
+    if (!on_gpu && (settings->streams != NULL || settings->ahead != 0 || settings->stagger)) {
         return cli_misuse(command,
                           "--%s is for an engine on a GPU, and this one computes on the CPU: "
                           "--contexts says how many inferences there are at once",
-                          settings->streams != NULL ? "streams" : "ahead");
+                          settings->streams != NULL ? "streams"
+                          : settings->ahead != 0    ? "ahead"
+                                                    : "stagger");
     }
     if (settings->plot != NULL && !cli_plot_knows(settings->plot)) {
         return cli_misuse(command, "--plot: \"%.200s\" ends neither with .svg nor with .html",
@@ -284,6 +288,7 @@ void cli_sweep_add(cJSON *document, const cli_sweep *sweep)
         (void)cJSON_AddNumberToObject(item, "streams", (double)point->load.streams);
         (void)cJSON_AddNumberToObject(item, "ahead", (double)point->ahead);
         (void)cJSON_AddNumberToObject(item, "callers", (double)point->load.callers);
+        (void)cJSON_AddBoolToObject(item, "staggered", point->load.staggered);
         (void)cJSON_AddNumberToObject(item, "inferences", (double)point->result.count);
         (void)cJSON_AddNumberToObject(item, "seconds", (double)point->result.wall / 1e9);
         (void)cJSON_AddNumberToObject(item, "inferences_per_second", cli_point_rate(point));
@@ -321,6 +326,9 @@ const cli_option cli_sweep_options[] = {
      NULL,
      "Have N threads of the host start inferences and wait for them. Default: on the CPU one for "
      "each context, on a GPU one for all."},
+    {"stagger", 0, NULL, CLI_FLAG, offsetof(cli_sweep_settings, stagger), 0, 0, NULL,
+     "Make every second stream a step more urgent, so that streams do not run the same kernels in "
+     "step: more inferences at some batch sizes, fewer at others."},
     {"plot", 0, "FILE", CLI_OUTPUT, offsetof(cli_sweep_settings, plot), 0, 0, NULL,
      "Draw latency against throughput: an .svg picture, or an .html page with the figures too."},
     {0},

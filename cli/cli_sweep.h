@@ -15,6 +15,7 @@ typedef struct cli_sweep_settings {
     const char *streams;
     int64_t ahead;
     int64_t callers;
+    bool stagger;
     const char *plot;
 } cli_sweep_settings;
 

@@ -42,8 +42,7 @@ typedef struct kiln_pipeline kiln_pipeline;
 typedef struct kiln_pipeline_options {
     size_t struct_size;       /* set by KILN_PIPELINE_OPTIONS_INIT */
     int32_t depth;            /* runs under way at once; 0: 2; at most 16 */
-    int32_t priority;         /* of the streams, as for kiln_stream_create; of two or more every
-                                 second one is a step more urgent, where the device has that */
+    int32_t priority;         /* of the streams, as for kiln_stream_create */
     kiln_graph_policy graphs; /* as in kiln_context_options */
     uint64_t graph_bytes;     /* likewise, for each of the runs under way */
 } kiln_pipeline_options;

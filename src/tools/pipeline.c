@@ -90,10 +90,7 @@ static kiln_status fill_slot(kiln_pipeline *pipeline, size_t index,
     kiln_context_options context_options = KILN_CONTEXT_OPTIONS_INIT;
     slot->sides = pipeline->sides + index * pipeline->side_count;
     if (pipeline->device >= 0) {
-        int32_t priority = options->priority;
-        KLN_RETURN_IF_ERROR(
-            kln_stream_priority_among(pipeline->device, index, pipeline->depth, &priority));
-        KLN_RETURN_IF_ERROR(kiln_stream_create(pipeline->device, priority, &slot->stream));
+        KLN_RETURN_IF_ERROR(kiln_stream_create(pipeline->device, options->priority, &slot->stream));
         KLN_RETURN_IF_ERROR(kiln_event_create(pipeline->device, false, &slot->done));
     }
     context_options.graphs = options->graphs;

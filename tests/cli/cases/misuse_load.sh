@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 set +e
 for load in "--batches 1,x" "--batches 0" "--batches 2" "--contexts 1,2 -l" "--contexts 300" \
-    "--streams 2" "--ahead 1" "--plot a.png" "--callers 2 --compare-raw"; do
+    "--streams 2" "--ahead 1" --stagger "--plot a.png" "--callers 2 --compare-raw"; do
     # shellcheck disable=SC2086
     kiln bench add.onnx --duration 60 $load && echo "not refused: $load"
     echo "$load: $?"
@@ -23,4 +23,6 @@ got = [(p["batch"], p["contexts"], p["streams"], p["ahead"], p["callers"]) for p
 assert got == [(b, 2 * s, s, 1, 1) for b in (2, 4) for s in (1, 2)], got
 assert all(p["inferences"] >= 50 for p in points), points
 print("good")'
+kiln bench load.plan -s Nx3x4 --batches 2 --streams 3 --stagger --duration 0 -n 50 --warmup 0 \
+    --json | "$python" -c 'import json, sys; print(json.load(sys.stdin)["points"][0]["staggered"])'
 rm -f load.plan load.plan.json found.json
