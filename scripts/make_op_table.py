@@ -81,7 +81,8 @@ def number(n):
     return "INT_MAX" if n >= 2**31 - 1 else str(n)
 
 
-def row(s):
+def row(s, before=None):
+    """One version of an operator; a NEXT has all but the types as `before`."""
     variables = {t.type_param_str for t in s.type_constraints}
     attributes = " ".join(
         "%s:%s%s" % (n, KINDS[enum_name(a.type)], "!" if a.required else "")
@@ -89,19 +90,23 @@ def row(s):
     constraints = " ".join("%s=%s" % (t.type_param_str, types(t.allowed_type_strs))
                            for t in s.type_constraints)
     words = ['"%s",' % s.domain, '"%s",' % s.name, "%d," % s.since_version]
-    words += [number(n) + "," for n in (s.min_input, s.max_input, s.min_output, s.max_output)]
-    for text in (parameters(s.inputs, variables), parameters(s.outputs, variables), attributes,
-                 constraints):
-        words += pieces(text)
-        words[-1] += ","
-    words.append("true" if s.deprecated else "false")
-    lines = ["    {"]
-    for word in words:
+    form = [number(n) + "," for n in (s.min_input, s.max_input, s.min_output, s.max_output)]
+    for text in (parameters(s.inputs, variables), parameters(s.outputs, variables), attributes):
+        form += pieces(text)
+        form[-1] += ","
+    is_next = before is not None and before[0] == words[:2] and before[1] == form
+    opening, closing = ("    NEXT(", ")") if is_next and not s.deprecated else ("    {", "}")
+    all_words = words + (form if closing == "}" else []) + pieces(constraints)
+    if closing == "}":
+        all_words[-1] += ","
+        all_words.append("true" if s.deprecated else "false")
+    lines = [opening]
+    for word in all_words:
         if len(lines[-1]) + 1 + len(word) > 114:
             lines.append("     " + word)
         else:
-            lines[-1] += ("" if lines[-1].endswith("{") else " ") + word
-    return "\n".join(lines) + "},\n"
+            lines[-1] += ("" if lines[-1].endswith(opening) else " ") + word
+    return "\n".join(lines) + closing + ",\n", (words[:2], form)
 
 
 def main():
@@ -114,10 +119,12 @@ def main():
     for name, first, last in FILES:
         with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
             f.write(head)
+            before = None
             for s in schemas:
                 key = s.name[0] if s.domain == "" else "~"
                 if first <= key <= last:
-                    f.write(row(s))
+                    text, before = row(s, before)
+                    f.write(text)
     write_microsoft(os.path.join(folder, "op_rows_microsoft.inc"))
     return 0
 
@@ -127,7 +134,7 @@ def write_microsoft(path):
     with open(path, "w", encoding="utf-8") as f:
         f.write("/* Made by scripts/make_op_table.py from the schemas of ONNX Runtime %s.\n"
                 " * SPDX-License-Identifier: Apache-2.0 */\n" % onnxruntime.__version__)
-        f.writelines(row(schemas[name]) for name in MICROSOFT)
+        f.writelines(row(schemas[name])[0] for name in MICROSOFT)
 
 
 if __name__ == "__main__":

@@ -273,13 +273,18 @@ typedef struct kln_operator {
     int since;                  /* version of the operator set in which this form appeared */
     int min_inputs, max_inputs; /* INT_MAX: any number */
     int min_outputs, max_outputs;
-    const char *inputs, *outputs, *attributes, *types;
+    const char *inputs, *outputs, *attributes; /* NULL: all but `types` is as kln_operator_form */
+    const char *types;
     bool deprecated; /* from this version on it must not be used */
 } kln_operator;
 
 /* The form of an operator that holds in version `opset` of its domain, or NULL when the table has
  * none. */
 const kln_operator *kln_operator_find(const char *domain, const char *name, int64_t opset);
+/* The row that says what it takes and gives: itself, or one of an earlier version. */
+const kln_operator *kln_operator_form(const kln_operator *row);
+/* The version after it, or NULL. */
+const kln_operator *kln_operator_next(const kln_operator *row);
 /* The type of its attribute; UNDEFINED where it has none of this name. */
 kln_onnx_attribute_type kln_operator_attribute(const kln_operator *row, const char *name);
 /* Whether any version has an operator of this name. */

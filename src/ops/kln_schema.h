@@ -37,7 +37,7 @@ typedef struct kln_schema_variable {
 #define KLN_VARIABLES_MOST 8
 
 typedef struct kln_schema {
-    const kln_operator *row;
+    const kln_operator *row, *form;
     kln_schema_parameter *inputs, *outputs;
     size_t input_count, output_count;
     kln_schema_attribute *attributes;

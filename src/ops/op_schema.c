@@ -144,7 +144,7 @@ static kln_onnx_attribute_type attribute_type(char letter)
 
 kln_onnx_attribute_type kln_operator_attribute(const kln_operator *row, const char *name)
 {
-    const char *text = row->attributes;
+    const char *text = kln_operator_form(row)->attributes;
     const char *word = NULL;
     while (next_word(&text, &word) > 0) {
         const size_t length = strcspn(word, ":");
@@ -157,7 +157,7 @@ kln_onnx_attribute_type kln_operator_attribute(const kln_operator *row, const ch
 
 static bool parse_attributes(kln_schema *schema, kln_arena *arena)
 {
-    const char *text = schema->row->attributes;
+    const char *text = schema->form->attributes;
     const char *word = NULL;
     schema->attribute_count = count_words(text);
     schema->attributes =
@@ -186,11 +186,12 @@ kln_schema *kln_schema_parse(const kln_operator *row, kln_arena *arena)
         return NULL;
     }
     schema->row = row;
+    schema->form = kln_operator_form(row);
     if (!parse_variables(schema, arena) || !parse_attributes(schema, arena)) {
         return NULL;
     }
-    schema->inputs = parse_parameters(schema, row->inputs, &schema->input_count, arena);
-    schema->outputs = parse_parameters(schema, row->outputs, &schema->output_count, arena);
+    schema->inputs = parse_parameters(schema, schema->form->inputs, &schema->input_count, arena);
+    schema->outputs = parse_parameters(schema, schema->form->outputs, &schema->output_count, arena);
     return schema->inputs != NULL && schema->outputs != NULL ? schema : NULL;
 }
 

@@ -2,6 +2,12 @@
 #include "kln_ops.h"
 #include "kln_schema.h"
 
+/* A version that differs from the one before it in its types alone. */
+#define NEXT(domain_, name_, since_, types_)                               \
+    {                                                                      \
+        .domain = domain_, .name = name_, .since = since_, .types = types_ \
+    }
+
 /* In the order of domain, name and version, by bytes. */
 static const kln_operator rows[] = {
 #include "op_rows_a_c.inc"
@@ -41,6 +47,22 @@ const kln_operator *kln_operator_find(const char *domain, const char *name, int6
     domain = kln_onnx_plain_domain(domain);
     const size_t place = upper_bound(domain, name, opset);
     return place > 0 && compare(domain, name, &rows[place - 1]) == 0 ? &rows[place - 1] : NULL;
+}
+
+const kln_operator *kln_operator_form(const kln_operator *row)
+{
+    while (row->inputs == NULL) {
+        row--;
+    }
+    return row;
+}
+
+const kln_operator *kln_operator_next(const kln_operator *row)
+{
+    const kln_operator *next = row + 1;
+    return next < rows + KLN_ARRAY_LENGTH(rows) && compare(row->domain, row->name, next) == 0
+               ? next
+               : NULL;
 }
 
 bool kln_operator_known(const char *domain, const char *name)

@@ -22,8 +22,8 @@ def missing(program):
     kernels = {name: int(since) for name, since in map(str.split, out.stdout.splitlines())}
     versions = {}
     for file in sorted(OPS.glob("op_rows_*.inc")):
-        for row in re.finditer(r'\{"", "(\w+)", (\d+),.*?(true|false)\}', file.read_text(), re.S):
-            versions.setdefault(row[1], []).append((int(row[2]), row[3] == "true"))
+        for row in re.finditer(r'[{(]"", "(\w+)", (\d+),([^})]*)[})]', file.read_text()):
+            versions.setdefault(row[1], []).append((int(row[2]), row[3].endswith("true")))
     del versions["Constant"]  # becomes a constant when a network is built
     absent = [name for name, rows in versions.items() if name not in kernels and not rows[-1][1]]
     late = [f"{name} {kernels[name]}" for name, rows in versions.items()
