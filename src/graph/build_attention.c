@@ -84,7 +84,7 @@ static void scale_scores(kln_layer *layer, attention *a)
     } else {
         kiln_tensor_id size = dimension(layer, "size", a->query, 3);
         kln_layer_node(layer, "Cast", size);
-        kln_layer_int(layer, "to", kln_onnx_wire_dtype(a->dtype));
+        kln_layer_dtype(layer, "to", a->dtype);
         size = kln_layer_emit(layer, "real");
         size = kln_layer_simple(layer, "root", "Sqrt", size, KILN_NO_TENSOR);
         a->scores = kln_layer_simple(layer, "scaled", "Div", a->scores, size);
@@ -166,13 +166,6 @@ static void check(kln_layer *layer, const attention *a)
     (void)kln_layer_ranked(layer, a->query, 4, 4);
     (void)kln_layer_ranked(layer, a->key, 4, 4);
     (void)kln_layer_ranked(layer, a->value, 4, 4);
-    if (a->dtype != KILN_DTYPE_FLOAT32 && a->dtype != KILN_DTYPE_FLOAT16 &&
-        a->dtype != KILN_DTYPE_BFLOAT16 && a->dtype != KILN_DTYPE_FLOAT64 &&
-        layer->status == KILN_OK && !layer->is_refused) {
-        kln_layer_fail(layer, KILN_ERROR_DTYPE,
-                       "the query's type is %s, a floating-point type is needed",
-                       kiln_dtype_name(a->dtype));
-    }
 }
 
 static void put_operator(kln_layer *layer, const attention *a)
@@ -203,6 +196,7 @@ kiln_status kiln_network_add_attention(kiln_network *network, const char *name,
     a.options.kv_heads = a.options.kv_heads != 0 ? a.options.kv_heads : a.options.heads;
     kln_layer_begin(&layer, network, __func__, name, "Attention");
     a.dtype = kln_layer_tensor(&layer, query).dtype;
+    a.dtype = a.dtype != KILN_DTYPE_UNDEFINED ? a.dtype : KILN_DTYPE_FLOAT32;
     check(&layer, &a);
     const bool has_past = a.options.past_key != KILN_NO_TENSOR;
     kiln_tensor_id keys = key;

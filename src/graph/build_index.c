@@ -60,7 +60,6 @@ kiln_status kiln_network_add_one_hot(kiln_network *network, const char *name,
                                      int64_t axis, kiln_tensor_id *output)
 {
     KLN_LAYER(layer, network, name, "OneHot", indices);
-    kln_layer_need(&layer, depth > 0, "the depth is %lld; 1 or more is needed", (long long)depth);
     kln_layer_input_ints(&layer, "depth", &depth, 1, true);
     kln_layer_input(&layer, values);
     kln_layer_int(&layer, "axis", axis);

@@ -31,15 +31,6 @@ void kln_layer_refuse(kln_layer *layer, const char *format, ...)
     kln_layer_fail(layer, status, "%s", kiln_error_message());
 }
 
-void kln_layer_need_opset(kln_layer *layer, int64_t needed, const char *what)
-{
-    if (layer->status == KILN_OK && kln_network_opset_of(layer->network) < needed) {
-        kln_layer_fail(layer, KILN_ERROR_UNSUPPORTED,
-                       "%s needs operator set %lld, the network has %lld", what, (long long)needed,
-                       (long long)kln_network_opset_of(layer->network));
-    }
-}
-
 kln_arena *kln_layer_arena(kln_layer *layer)
 {
     return &layer->network->model->arena;
@@ -219,26 +210,29 @@ void kln_layer_operator(kln_layer *layer, const char *op_type)
     layer->attribute_count = 0;
 }
 
-/* The errors of a node: what the operator is comes before what it does, which is then no news. */
-static bool is_told(const kiln_issue_list *issues, const kiln_issue *issue)
+/* The errors of a node: what the operator is comes before what it does, which is then no news. Of
+ * one that reads a refused tensor, only those that are about its attributes and values. */
+static bool is_told(const kln_layer *layer, const kiln_issue_list *issues, const kiln_issue *issue)
 {
     bool of_operators = false;
     for (size_t i = 0; i < kiln_issue_list_count(issues); i++) {
         of_operators |= kln_issue_is_of_operator(kiln_issue_list_get(issues, i));
     }
     return issue->severity == KILN_SEVERITY_ERROR &&
-           (!of_operators || kln_issue_is_of_operator(issue));
+           (!of_operators || kln_issue_is_of_operator(issue)) &&
+           (!layer->is_refused || issue->kind == KILN_ISSUE_ATTRIBUTE ||
+            issue->kind == KILN_ISSUE_OPSET || issue->kind == KILN_ISSUE_VALUE);
 }
 
 static void fail_with_issue(kln_layer *layer, const kiln_issue_list *issues)
 {
-    size_t i = 0;
-    while (!is_told(issues, kiln_issue_list_get(issues, i))) {
-        i++;
+    for (size_t i = 0; i < kiln_issue_list_count(issues) && layer->status == KILN_OK; i++) {
+        const kiln_issue *issue = kiln_issue_list_get(issues, i);
+        if (is_told(layer, issues, issue)) {
+            layer->status =
+                kln_fail(kln_issue_status(issue->kind), "%s: %s", layer->function, issue->sentence);
+        }
     }
-    const kiln_issue *issue = kiln_issue_list_get(issues, i);
-    layer->status =
-        kln_fail(kln_issue_status(issue->kind), "%s: %s", layer->function, issue->sentence);
 }
 
 static void infer_node(kln_layer *layer, uint32_t index)
@@ -280,7 +274,7 @@ static void add_node(kln_layer *layer, const char *name, const char **outputs, s
     if (layer->status == KILN_OK) {
         layer->status = kln_onnx_add_node(kln_layer_arena(layer), graph, &node);
     }
-    if (layer->status == KILN_OK && !layer->is_refused) {
+    if (layer->status == KILN_OK) {
         infer_node(layer, (uint32_t)graph->node_count - 1);
     }
 }
@@ -346,15 +340,15 @@ static kiln_status collect(kln_layer *layer)
 {
     kiln_network *root = layer->network->root;
     const kiln_issue_list *found = root->inference != NULL ? root->inference->issues : NULL;
-    KLN_FAIL_IF(kiln_issue_list_errors(found) == 0,
-                kln_network_refuse(root, layer->status, layer->name, ""));
+    bool told = false;
     for (size_t i = 0; i < kiln_issue_list_count(found); i++) {
         const kiln_issue *issue = kiln_issue_list_get(found, i);
-        if (is_told(found, issue)) {
+        if (is_told(layer, found, issue)) {
+            told = true;
             KLN_RETURN_IF_ERROR(kln_issues_add(root->issues, issue));
         }
     }
-    return KILN_OK;
+    return told ? KILN_OK : kln_network_refuse(root, layer->status, layer->name, "");
 }
 
 /* Refused tensors for the outputs, of the layer's names where those are free. */
@@ -402,7 +396,7 @@ static void tell_value(const kln_layer *layer, size_t index, kiln_tensor_id id)
 
 static kiln_status finish(kln_layer *layer, const targets *to)
 {
-    if (layer->status != KILN_OK || layer->is_refused) {
+    if (layer->status != KILN_OK) {
         return give_up(layer, to);
     }
     kiln_tensor_id few[4] = {0};
@@ -422,7 +416,7 @@ static kiln_status finish(kln_layer *layer, const targets *to)
     if (layer->status == KILN_OK) {
         add_node(layer, layer->name, names, count);
     }
-    if (layer->status != KILN_OK) {
+    if (layer->status != KILN_OK || layer->is_refused) {
         return give_up(layer, to);
     }
     layer->network->is_known = layer->network->parent == NULL;

@@ -113,8 +113,6 @@ void kln_layer_fail(kln_layer *layer, kiln_status status, const char *format, ..
 /* The check of a caller's argument: fails with the sentence unless `holds`. */
 #define kln_layer_need(layer, holds, ...) ((holds) ? (void)0 : kln_layer_refuse(layer, __VA_ARGS__))
 void kln_layer_refuse(kln_layer *layer, const char *format, ...) KLN_PRINTF(2, 3);
-/* `what` needs a version of ONNX's operator set. */
-void kln_layer_need_opset(kln_layer *layer, int64_t needed, const char *what);
 
 /* The tensor, with what is known of it; NULL for a wrong id, which fails, and after a failure. */
 const kln_built_tensor *kln_layer_find(kln_layer *layer, kiln_tensor_id id);
@@ -154,6 +152,7 @@ void *kln_layer_copy(kln_layer *layer, const void *values, size_t size);
 
 /* Attributes. The name is a literal or in the arena; values are copied. */
 void kln_layer_int(kln_layer *layer, const char *name, int64_t value);
+void kln_layer_dtype(kln_layer *layer, const char *name, kiln_dtype dtype);
 void kln_layer_float(kln_layer *layer, const char *name, float value);
 void kln_layer_string(kln_layer *layer, const char *name, const char *value);
 /* One of several texts, chosen by the caller's `argument` of that enumeration. */

@@ -183,10 +183,7 @@ kiln_status kiln_network_add_cast(kiln_network *network, const char *name, kiln_
                                   kiln_dtype dtype, kiln_tensor_id *output)
 {
     KLN_LAYER(layer, network, name, "Cast", input);
-    if (kln_onnx_wire_dtype(dtype) == 0) {
-        kln_layer_fail(&layer, KILN_ERROR_DTYPE, "dtype is %d, which is no data type", (int)dtype);
-    }
-    kln_layer_int(&layer, "to", kln_onnx_wire_dtype(dtype));
+    kln_layer_dtype(&layer, "to", dtype);
     return kln_layer_finish_one(&layer, output);
 }
 

@@ -44,9 +44,9 @@ static void compose_group(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id
     }
     float ones[256];
     const float zeros[256] = {0.0F};
-    if (groups > 256) {
+    if (groups < 1 || groups > 256) {
         kln_layer_fail(layer, KILN_ERROR_LIMIT,
-                       "more than 256 groups before operator set 21 (%lld were asked for)",
+                       "%lld groups are asked for; before operator set 21 it can have 1 to 256",
                        (long long)groups);
         return;
     }
@@ -82,7 +82,6 @@ kiln_status kiln_network_add_group_normalization(kiln_network *network, const ch
 {
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "GroupNormalization");
-    kln_layer_need(&layer, groups > 0, "groups is %lld; 1 or more is needed", (long long)groups);
     if (layer.status == KILN_OK && kln_network_opset_of(network) < 21) {
         compose_group(&layer, input, scale, bias, groups, epsilon);
     } else {
@@ -112,7 +111,7 @@ static kiln_tensor_id to_type(kln_layer *layer, const char *suffix, kiln_tensor_
         return input;
     }
     kln_layer_node(layer, "Cast", input);
-    kln_layer_int(layer, "to", kln_onnx_wire_dtype(to));
+    kln_layer_dtype(layer, "to", to);
     return kln_layer_emit(layer, suffix);
 }
 

@@ -4,17 +4,8 @@
 
 static void check_shape(kln_layer *layer, const kiln_shape *shape)
 {
-    int open = 0;
     kln_layer_need(layer, shape->rank >= 0 && shape->rank <= KILN_MAX_RANK,
                    "the shape has rank %d, 0 to 8 are allowed", (int)shape->rank);
-    for (int32_t i = 0; layer->status == KILN_OK && i < shape->rank; i++) {
-        open += shape->dims[i] == KILN_DYNAMIC;
-        kln_layer_need(layer, shape->dims[i] >= KILN_DYNAMIC,
-                       "dimension %d of the shape is %lld; 0 or more is needed, or KILN_DYNAMIC",
-                       (int)i, (long long)shape->dims[i]);
-    }
-    kln_layer_need(layer, open <= 1, "%d dimensions of the shape are KILN_DYNAMIC; one can be",
-                   open);
 }
 
 kiln_status kiln_network_add_reshape(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -91,7 +82,6 @@ kiln_status kiln_network_add_concat(kiln_network *network, const char *name,
     KLN_RETURN_IF_NULL(inputs);
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Concat");
-    kln_layer_need(&layer, count > 0, "no inputs are given");
     kln_layer_list(&layer, inputs, count);
     kln_layer_int(&layer, "axis", axis);
     return kln_layer_finish_one(&layer, output);
@@ -103,12 +93,6 @@ kiln_status kiln_network_add_split(kiln_network *network, const char *name, kiln
 {
     KLN_RETURN_IF_NULL(outputs);
     KLN_LAYER(layer, network, name, "Split", input);
-    kln_layer_need(&layer, count > 0, "count is 0; 1 part or more is needed");
-    for (size_t i = 0; sizes != NULL && i < count; i++) {
-        kln_layer_need(&layer, sizes[i] >= 0,
-                       "part %zu is to have %lld elements; 0 or more is needed", i,
-                       (long long)sizes[i]);
-    }
     kln_layer_int(&layer, "axis", axis);
     if (sizes != NULL) {
         kln_layer_input_ints(&layer, "sizes", sizes, count, false);
@@ -153,8 +137,10 @@ kiln_status kiln_network_add_pad(kiln_network *network, const char *name, kiln_t
         pads[i] = before[i];
         pads[rank + i] = after[i];
     }
-    if (mode == KILN_PAD_WRAP) {
-        kln_layer_need_opset(&layer, 19, "KILN_PAD_WRAP");
+    if (mode == KILN_PAD_WRAP && kln_network_opset_of(network) < 19) {
+        kln_layer_fail(&layer, KILN_ERROR_UNSUPPORTED,
+                       "KILN_PAD_WRAP needs operator set 19, the network has %lld",
+                       (long long)kln_network_opset_of(network));
     }
     kln_layer_input_ints(&layer, "pads", pads, 2 * rank, false);
     const bool is_zero = value >= 0.0F && value <= 0.0F; /* which goes without saying */
@@ -171,14 +157,7 @@ kiln_status kiln_network_add_tile(kiln_network *network, const char *name, kiln_
 {
     KLN_RETURN_IF_NULL(repeats);
     KLN_LAYER(layer, network, name, "Tile", input);
-    kln_layer_need(&layer, rank <= KILN_MAX_RANK, "the rank is %zu; 8 at most is possible", rank);
-    for (size_t i = 0; layer.status == KILN_OK && i < rank; i++) {
-        kln_layer_need(&layer, repeats[i] >= 0, "dimension %zu is to be repeated %lld times", i,
-                       (long long)repeats[i]);
-    }
-    if (layer.status == KILN_OK) {
-        kln_layer_input_ints(&layer, "repeats", repeats, rank, false);
-    }
+    kln_layer_input_ints(&layer, "repeats", repeats, rank, false);
     return kln_layer_finish_one(&layer, output);
 }
 
@@ -188,8 +167,6 @@ kiln_status kiln_network_add_expand(kiln_network *network, const char *name, kil
     KLN_RETURN_IF_NULL(shape);
     KLN_LAYER(layer, network, name, "Expand", input);
     check_shape(&layer, shape);
-    kln_layer_need(&layer, layer.status != KILN_OK || kiln_shape_is_static(shape),
-                   "every dimension of the shape must be a number");
     if (layer.status == KILN_OK) {
         kln_layer_input_ints(&layer, "shape", shape->dims, (size_t)shape->rank, false);
     }

@@ -8,8 +8,6 @@ static void put_steps(kln_layer *layer, const char *name, const int64_t *steps, 
     int64_t values[KILN_MAX_SPATIAL] = {1, 1, 1};
     bool is_default = true;
     for (size_t i = 0; i < count; i++) {
-        kln_layer_need(layer, steps[i] >= 0, "%s has %lld; 1 or more is needed", name,
-                       (long long)steps[i]);
         values[i] = steps[i] != 0 ? steps[i] : 1;
         is_default = is_default && values[i] == 1;
     }
@@ -30,9 +28,6 @@ static void put_padding(kln_layer *layer, kiln_padding_mode mode, const int64_t 
         pads[i] = before[i];
         pads[count + i] = after[i];
         is_zero = is_zero && before[i] == 0 && after[i] == 0;
-        kln_layer_need(layer, before[i] >= 0 && after[i] >= 0,
-                       "the padding is %lld before and %lld after; none may be negative",
-                       (long long)before[i], (long long)after[i]);
     }
     kln_layer_need(layer, is_zero || mode == KILN_PADDING_EXPLICIT,
                    "padding is given in numbers, but its mode is not KILN_PADDING_EXPLICIT");
@@ -62,16 +57,10 @@ static kiln_status add_convolution(kln_layer *layer, kiln_tensor_id input, kiln_
     put_steps(layer, "strides", read.strides, spatial);
     put_steps(layer, "dilations", read.dilations, spatial);
     put_padding(layer, read.padding_mode, read.before, read.after, spatial);
-    kln_layer_need(layer, read.groups >= 0,
-                   "groups is %lld; 0 (which stands for 1) or more is needed",
-                   (long long)read.groups);
     kln_layer_int(layer, "group", read.groups != 0 ? read.groups : 1);
     bool has_output_padding = false;
     for (size_t i = 0; i < spatial; i++) {
         has_output_padding = has_output_padding || read.output_padding[i] != 0;
-        kln_layer_need(layer, read.output_padding[i] >= 0,
-                       "output_padding has %lld; 0 or more is needed",
-                       (long long)read.output_padding[i]);
     }
     kln_layer_need(layer, is_transposed || !has_output_padding,
                    "output_padding is for a deconvolution");
@@ -120,21 +109,9 @@ kiln_status kiln_network_add_pooling(kiln_network *network, const char *name, ki
     kln_layer_input(&layer, input);
     if (layer.status == KILN_OK) {
         const size_t count = (size_t)spatial;
-        for (size_t i = 0; i < count; i++) {
-            kln_layer_need(&layer, read.window[i] > 0,
-                           "its window has %lld in dimension %zu; 1 or more is needed",
-                           (long long)read.window[i], i);
-        }
         kln_layer_ints(&layer, "kernel_shape", read.window, count);
         put_steps(&layer, "strides", read.strides, count);
         put_padding(&layer, read.padding_mode, read.before, read.after, count);
-        bool is_dilated = false;
-        for (size_t i = 0; i < count; i++) {
-            is_dilated = is_dilated || read.dilations[i] > 1;
-        }
-        if (is_dilated && kind == KILN_POOLING_AVERAGE) {
-            kln_layer_need_opset(&layer, 19, "average pooling with dilation");
-        }
         put_steps(&layer, "dilations", read.dilations, count);
     }
     if (read.round_up) {
@@ -180,8 +157,6 @@ kiln_status kiln_network_add_lrn(kiln_network *network, const char *name, kiln_t
                                  kiln_tensor_id *output)
 {
     KLN_LAYER(layer, network, name, "LRN", input);
-    kln_layer_need(&layer, size > 0 && size % 2 == 1, "size is %lld, an odd number is needed",
-                   (long long)size);
     kln_layer_int(&layer, "size", size);
     kln_layer_float(&layer, "alpha", alpha);
     kln_layer_float(&layer, "beta", beta);
@@ -226,10 +201,6 @@ kiln_status kiln_network_add_resize(kiln_network *network, const char *name, kil
     kln_layer_input(&layer, input);
     kln_layer_optional(&layer, KILN_NO_TENSOR); /* roi */
     if (layer.status == KILN_OK) {
-        for (int32_t i = 0; i < read.rank; i++) {
-            kln_layer_need(&layer, read.by_size ? read.sizes[i] > 0 : read.scales[i] > 0.0F,
-                           "dimension %d is to get a size or scale that is not above 0", (int)i);
-        }
         if (read.by_size) {
             kln_layer_optional(&layer, KILN_NO_TENSOR);
             kln_layer_input_ints(&layer, "sizes", read.sizes, (size_t)read.rank, false);

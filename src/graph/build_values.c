@@ -175,6 +175,14 @@ void kln_layer_int(kln_layer *layer, const char *name, int64_t value)
     }
 }
 
+void kln_layer_dtype(kln_layer *layer, const char *name, kiln_dtype dtype)
+{
+    if (kln_onnx_wire_dtype(dtype) == 0) {
+        kln_layer_fail(layer, KILN_ERROR_DTYPE, "dtype is %d, which is no data type", (int)dtype);
+    }
+    kln_layer_int(layer, name, kln_onnx_wire_dtype(dtype));
+}
+
 void kln_layer_float(kln_layer *layer, const char *name, float value)
 {
     kln_onnx_attribute *attribute = add_attribute(layer, name, KLN_ONNX_ATTRIBUTE_FLOAT);

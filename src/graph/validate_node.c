@@ -105,9 +105,16 @@ static void check_attribute(const node_check *c, const kln_schema *schema,
     if (known == NULL) {
         /* Names that begin so are left to tools. */
         if (strncmp(attribute->name, "__", 2) != 0) {
-            complain(c, KILN_ISSUE_ATTRIBUTE, attribute->name, "an attribute of the operator",
-                     "another", "it has no attribute \"%.100s\" in version %d", attribute->name,
-                     schema->row->since);
+            const kln_operator *later = kln_operator_next(schema->row);
+            while (later != NULL &&
+                   kln_operator_attribute(later, attribute->name) == KLN_ONNX_ATTRIBUTE_UNDEFINED) {
+                later = kln_operator_next(later);
+            }
+            complain(c, later != NULL ? KILN_ISSUE_OPSET : KILN_ISSUE_ATTRIBUTE, attribute->name,
+                     "an attribute of the operator", "another",
+                     "it has no attribute \"%.100s\" in version %d%s", attribute->name,
+                     schema->row->since,
+                     later != NULL ? KLN_PRINTED(", but in %d", later->since) : "");
         }
         return;
     }
@@ -292,10 +299,10 @@ void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint
                  "this operator is deprecated since version %d", schema->row->since);
         return;
     }
-    check_count(&c, "inputs", c.node->input_count, schema->row->min_inputs,
-                schema->row->max_inputs);
-    check_count(&c, "outputs", c.node->output_count, schema->row->min_outputs,
-                schema->row->max_outputs);
+    check_count(&c, "inputs", c.node->input_count, schema->form->min_inputs,
+                schema->form->max_inputs);
+    check_count(&c, "outputs", c.node->output_count, schema->form->min_outputs,
+                schema->form->max_outputs);
     check_required(&c, schema);
     check_attributes(&c, schema);
 }

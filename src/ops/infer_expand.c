@@ -23,6 +23,9 @@ static void rule_expand(kln_rule *rule)
         kln_dim to =
             i + count >= rank ? (target != NULL ? target[i + count - rank] : KLN_UNKNOWN_DIM) : one;
         if (to.kind == KLN_DIM_NUMBER && to.of.number < 0) {
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, rule->node->inputs[1], "0 or more", "less",
+                           "dimension %zu is to become %lld; 0 or more is needed", i,
+                           (long long)to.of.number);
             to = KLN_UNKNOWN_DIM;
         }
         dims[i] = kln_rule_broadcast_dim(rule, in, to);

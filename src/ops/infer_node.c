@@ -117,16 +117,6 @@ static bool in_set(const kln_value *value, const kln_type_set *set)
     return true;
 }
 
-static void wrong_type(kln_rule *rule, size_t input, const kln_type_set *set)
-{
-    char expected[256];
-    kln_type_set_format(set, expected, sizeof expected);
-    const char *found = KLN_VALUE_PRINTED(rule->in[input]);
-    kln_rule_fault(rule, KILN_ISSUE_DTYPE, rule->node->inputs[input], expected, found,
-                   "input %zu, \"%.60s\", is %.60s; allowed are %.120s", input,
-                   rule->node->inputs[input], found, expected);
-}
-
 /* Apart: see infer_flat. */
 __attribute__((noinline)) static void bind_types(kln_rule *rule)
 {
@@ -139,7 +129,9 @@ __attribute__((noinline)) static void bind_types(kln_rule *rule)
             continue;
         }
         if (!in_set(value, &parameter->types)) {
-            wrong_type(rule, i, &parameter->types);
+            kln_rule_wrong_type(rule, false, i, value->wire_dtype, rule->node->inputs[i],
+                                KLN_PRINTED("input %zu, \"%.60s\",", i, rule->node->inputs[i]),
+                                KLN_VALUE_PRINTED(value));
             continue;
         }
         if (parameter->variable < 0 || parameter->mixed || value->kind != KLN_ONNX_KIND_TENSOR ||

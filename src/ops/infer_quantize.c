@@ -23,8 +23,9 @@ static const kln_value_quantization *describe(kln_rule *rule)
 
 static void check_scale(kln_rule *rule, const kln_value_quantization *q)
 {
-    if (q == NULL || !kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1) ||
-        kln_rule_rank(rule, 1) == 0 || q->axis < 0) {
+    if (q == NULL || (q->block_size == 0 && !kln_rule_need_rank(rule, 1, 0, 1)) ||
+        !kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1) || kln_rule_rank(rule, 1) == 0 ||
+        q->axis < 0) {
         return;
     }
     const char *name = rule->node->inputs[1];
@@ -78,10 +79,12 @@ static void check_zero_point(kln_rule *rule)
 
 static void rule_quantize(kln_rule *rule)
 {
-    const int32_t type = rule->in_count > 2 && rule->in[2] != NULL
-                             ? rule->in[2]->wire_dtype
-                             : (int32_t)kln_rule_int(rule, "output_dtype", 0);
-    kln_rule_set_dtype(rule, 0, type != 0 || kln_rule_has(rule, 2) ? type : KLN_WIRE_UINT8);
+    const int64_t named = kln_rule_int(rule, "output_dtype", 0);
+    if (kln_rule_has(rule, 2)) {
+        kln_rule_set_dtype(rule, 0, kln_rule_dtype(rule, 2));
+    } else {
+        kln_rule_named_dtype(rule, "output_dtype", named != 0 ? named : KLN_WIRE_UINT8);
+    }
     kln_rule_same_shape(rule, 0, 0);
     const kln_value_quantization *q = describe(rule);
     check_scale(rule, q);
@@ -94,9 +97,12 @@ static void rule_quantize(kln_rule *rule)
 static void rule_dequantize(kln_rule *rule)
 {
     const bool single = rule->since < 19 && rule->resolved->domain[0] == '\0';
-    const int32_t type = single ? KLN_WIRE_FLOAT : kln_rule_dtype(rule, 1);
-    const int64_t wanted = kln_rule_int(rule, "output_dtype", 0);
-    kln_rule_set_dtype(rule, 0, wanted != 0 ? (int32_t)wanted : type);
+    const int64_t named = kln_rule_int(rule, "output_dtype", 0);
+    if (named != 0) {
+        kln_rule_named_dtype(rule, "output_dtype", named);
+    } else {
+        kln_rule_set_dtype(rule, 0, single ? KLN_WIRE_FLOAT : kln_rule_dtype(rule, 1));
+    }
     kln_rule_same_shape(rule, 0, 0);
     const kln_value_quantization *q = describe(rule);
     check_scale(rule, q);

@@ -88,6 +88,11 @@ static void reshape_to(kln_rule *rule, const kln_dim *target, size_t rank)
                     in_rank);
             }
         } else if (target[i].kind == KLN_DIM_NUMBER && target[i].of.number < 0) {
+            if (target[i].of.number < -1) {
+                kln_rule_fault(rule, KILN_ISSUE_VALUE, "shape", "-1 or more", "less",
+                               "element %zu of the new shape is %lld; 0 or more is needed, or -1",
+                               i, (long long)target[i].of.number);
+            }
             asked++;
             open = i;
             open_count++;

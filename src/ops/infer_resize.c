@@ -29,6 +29,11 @@ static void scale_all(kln_rule *rule, const double *scales, size_t count, const 
 {
     kln_dim *dims = kln_rule_shape_like(rule, 0, kln_rule_rank(rule, 0));
     for (size_t i = 0; dims != NULL && i < count; i++) {
+        if (!(scales[i] > 0.0)) {
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, "scales", "above 0", "less",
+                           "dimension %zu is scaled by %g; above 0 is needed", axes[i], scales[i]);
+            return;
+        }
         dims[axes[i]] = scaled(rule, dims[axes[i]], scales[i]);
     }
 }
@@ -101,11 +106,12 @@ static void resize_to(kln_rule *rule, const kln_dim *sizes, size_t count, const 
         return;
     }
     for (size_t i = 0; i < count; i++) {
-        if (kln_rule_is(dims[axes[i]], 0) && sizes[i].kind == KLN_DIM_NUMBER &&
-            sizes[i].of.number > 0) {
+        if (sizes[i].kind == KLN_DIM_NUMBER &&
+            kln_rule_is(dims[axes[i]], 0) != (sizes[i].of.number <= 0)) {
+            const char *size = KLN_DIM_PRINTED(sizes[i]);
             kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 1", "0",
-                           "dimension %zu of \"%.100s\" is 0, from which none of %lld can be made",
-                           axes[i], rule->node->inputs[0], (long long)sizes[i].of.number);
+                           "dimension %zu of \"%.100s\" is %s, which cannot become %s", axes[i],
+                           rule->node->inputs[0], KLN_DIM_PRINTED(dims[axes[i]]), size);
             return;
         }
     }

@@ -454,3 +454,35 @@ void kln_rule_tell(kln_rule *rule, kiln_severity severity, kiln_issue_kind kind,
     const kiln_issue issue = {severity, kind, label, tensor, expected, found, sentence};
     keep(rule->state, &issue);
 }
+
+/* The first later version of the operator whose parameter takes tensors of that type, or NULL. */
+static const kln_operator *taken_later(const kln_rule *rule, bool is_output, size_t index,
+                                       int32_t type)
+{
+    const kln_operator *row = rule->resolved->schema->row;
+    while ((row = kln_operator_next(row)) != NULL) {
+        KLN_SCOPED(kln_arena_finish) kln_arena arena = {0};
+        const kln_schema *schema = kln_schema_parse(row, &arena);
+        const kln_schema_parameter *parameter = schema == NULL ? NULL
+                                                : is_output    ? kln_schema_output(schema, index)
+                                                               : kln_schema_input(schema, index);
+        if (parameter != NULL && type > 0 && (parameter->types.tensor >> type & 1) != 0) {
+            break;
+        }
+    }
+    return row;
+}
+
+void kln_rule_wrong_type(kln_rule *rule, bool is_output, size_t index, int32_t type,
+                         const char *tensor, const char *subject, const char *found)
+{
+    char expected[256];
+    const kln_schema *schema = rule->resolved->schema;
+    const kln_operator *later = taken_later(rule, is_output, index, type);
+    kln_type_set_format(
+        &(is_output ? kln_schema_output(schema, index) : kln_schema_input(schema, index))->types,
+        expected, sizeof expected);
+    kln_rule_fault(rule, later != NULL ? KILN_ISSUE_OPSET : KILN_ISSUE_DTYPE, tensor, expected,
+                   found, "%.90s is %.60s; allowed are %.120s%s", subject, found, expected,
+                   later != NULL ? KLN_PRINTED(", and this from version %d on", later->since) : "");
+}

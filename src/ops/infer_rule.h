@@ -296,4 +296,9 @@ void kln_value_copy_type(kln_value *to, const kln_value *from, bool shape);
 /* `to` becomes what holds for both. */
 void kln_value_union(kln_infer_state *state, kln_value *to, const kln_value *from);
 
+/* `subject` is `found`, of a type that the operator does not have there: an input, or
+ * an attribute that names an output's. A KILN_ISSUE_OPSET where a later version takes it. */
+void kln_rule_wrong_type(kln_rule *rule, bool is_output, size_t index, int32_t type,
+                         const char *tensor, const char *subject, const char *found);
+
 #endif

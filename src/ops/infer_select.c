@@ -10,6 +10,11 @@ static void rule_one_hot(kln_rule *rule)
     }
     kln_dim depth = kln_rule_scalar(rule, 1);
     depth = depth.kind == KLN_DIM_REAL ? KLN_DIM_OF_NUMBER((int64_t)depth.of.real) : depth;
+    if (depth.kind == KLN_DIM_NUMBER && depth.of.number < 1) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, rule->node->inputs[1], "at least 1", "less",
+                       "the depth is %lld, but at least 1 is needed", (long long)depth.of.number);
+        return;
+    }
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
     for (size_t i = 0; dims != NULL && i < rank; i++) {
         dims[i] = i == axis ? depth : kln_rule_dim(rule, 0, i < axis ? i : i - 1);

@@ -84,7 +84,14 @@ TEST(failures_take_everything_back)
     assert_fails(
         KILN_ERROR_UNSUPPORTED,
         kiln_network_add_quantize(network, "r", x, x, KILN_NO_TENSOR, KILN_DTYPE_INT8, 0, 4, &y),
-        "block quantization needs operator set 21, the network has 18");
+        "it has no attribute \"block_size\" in version 13, but in 21");
+    assert_fails(KILN_ERROR_UNSUPPORTED,
+                 kiln_network_add_pad(network, "r", x, (int64_t[]){1, 0, 0}, (int64_t[]){0, 0, 0},
+                                      3, KILN_PAD_WRAP, 0.0F, &y),
+                 "KILN_PAD_WRAP needs operator set 19, the network has 18");
+    assert_fails(KILN_ERROR_LIMIT,
+                 kiln_network_add_group_normalization(network, "r", x, x, x, -1, 1e-5F, &y),
+                 "-1 groups are asked for; before operator set 21 it can have 1 to 256");
     /* A composition that fails in its middle. */
     assert_fails(KILN_ERROR_INVALID_ARGUMENT,
                  kiln_network_add_rms_normalization(network, "r", x, 999, 1e-5F, &y),
@@ -115,7 +122,7 @@ TEST(arguments)
     options.strides[1] = -1;
     assert_fails(KILN_ERROR_INVALID_ARGUMENT,
                  kiln_network_add_convolution(network, "c", x, w, KILN_NO_TENSOR, &options, &y),
-                 "strides has -1");
+                 "attribute \"strides\" holds -1, but at least 1 is needed");
     options = KILN_CONVOLUTION_OPTIONS_INIT;
     options.output_padding[0] = 1;
     assert_fails(KILN_ERROR_INVALID_ARGUMENT,
@@ -159,7 +166,11 @@ TEST(arguments)
     assert_status(KILN_ERROR_DTYPE, kiln_network_add_concat(network, "k", both, 2, 1, &y));
     assert_fails(KILN_ERROR_INVALID_ARGUMENT,
                  kiln_network_add_einsum(network, "m", "ij,jk", both, 1, &y),
-                 "has 2 terms, 1 input");
+                 "it has 2 terms, and there are 1 input");
+    assert_fails(
+        KILN_ERROR_DTYPE,
+        kiln_network_add_quantize(network, "q", x, one, KILN_NO_TENSOR, (kiln_dtype)99, 0, 0, &y),
+        "dtype is 99, which is no data type");
     const kiln_shape odd = {1, {-7}};
     assert_status(KILN_ERROR_SHAPE,
                   kiln_network_add_input(network, "z", KILN_DTYPE_FLOAT32, &odd, NULL, &y));

@@ -190,6 +190,12 @@ TEST(what_is_wrong_is_said)
             "attribute \"blocksize\" is required, but missing");
     refused(network, KILN_ERROR_INVALID_ARGUMENT, "MatMul", x, NULL, "it has 1 input, but takes 2");
     refused(network, KILN_ERROR_DTYPE, "BitwiseNot", x, NULL, "is float32[2,3]; allowed are");
+    const kiln_tensor_id scaled[] = {x, input(network, "scale", F, KILN_SHAPE_SCALAR)};
+    a = whole("output_dtype", 1);
+    assert_fails(
+        KILN_ERROR_DTYPE,
+        kiln_network_add_node(network, NULL, NULL, 0, "QuantizeLinear", scaled, 2, &a, 1, y, 1),
+        "attribute \"output_dtype\" is float32; allowed are uint8, int8");
     refused(network, KILN_ERROR_UNSUPPORTED, "Swish", x, NULL, "is not in version 21");
     refused(network, KILN_ERROR_INVALID_ARGUMENT, "", x, NULL, "the operator has no name");
     refused(network, KILN_ERROR_INVALID_ARGUMENT, "Abs", 77, NULL, "77 is no tensor");

@@ -144,6 +144,15 @@ TEST(shapes_are_checked)
          "\"v\" must have at least 2 dimensions, but has 1"},
         {XY "y=Softmax(x); z=Concat(x,y) axis=2; out z", KILN_ISSUE_VALUE,
          "axis 2 is outside -2 to 1"},
+        {XY "s={2,-7}; y=Reshape(x,s)", KILN_ISSUE_VALUE, "element 1 of the new shape is -7"},
+        {XY "s={2,-1}; y=Expand(x,s)", KILN_ISSUE_VALUE, "dimension 1 is to become -1"},
+        {XY "s={0,3}; y=Resize(x,,,s)", KILN_ISSUE_SHAPE,
+         "dimension 0 of \"x\" is 2, which cannot become 0"},
+        {XY "s={1.0,-0.5}; y=Resize(x,,s)", KILN_ISSUE_VALUE, "dimension 1 is scaled by -0.5"},
+        {"in i int64[4]; zeros d int64[]; zeros v float32[2]; y=OneHot(i,d,v); out y",
+         KILN_ISSUE_VALUE, "the depth is 0, but at least 1 is needed"},
+        {"in p float32[1,4,2,2]; y=LRN(p) size=2; out y", KILN_ISSUE_VALUE,
+         "\"size\" is 2, but an odd number of at least 1 is needed"},
     };
     expect_faults(faults, KLN_ARRAY_LENGTH(faults));
 }
@@ -180,6 +189,8 @@ TEST(operators_are_checked)
         {XY "y=Relu(x,x)", KILN_ISSUE_ARITY, "it has 2 inputs, but takes 1"},
         {XY "y=Where(,x,x)", KILN_ISSUE_ARITY, "input 0, \"condition\", is required, but left out"},
         {XY "y=Relu(x) speed=9", KILN_ISSUE_ATTRIBUTE, "has no attribute \"speed\""},
+        {"in p float32[1,4,8,8]; y=AveragePool(p) kernel_shape=[2,2] dilations=[2,2]; out y",
+         KILN_ISSUE_OPSET, "has no attribute \"dilations\" in version 11, but in 19"},
         {XY "y=Elu(x) alpha=1", KILN_ISSUE_ATTRIBUTE,
          "\"alpha\" is an integer, but must be a float"},
         {XY "y=Concat(x,x)", KILN_ISSUE_ATTRIBUTE, "\"axis\" is required, but missing"},
@@ -216,6 +227,11 @@ TEST(weights_are_checked)
         {XY "zeros scale float32[3]; zeros zero int8[2]; q=QuantizeLinear(x,scale,zero); "
             "y=DequantizeLinear(q,scale)",
          KILN_ISSUE_QUANTIZATION, "zero points \"zero\" are int8[2]"},
+        {"in x float32[2,3]; out y uint8; zeros scale float32[2,3]; y=QuantizeLinear(x,scale)",
+         KILN_ISSUE_RANK, "\"scale\" must have 0 to 1 dimensions, but has 2"},
+        {"in x float32[2,3]; out y int16; zeros scale float32[]; zeros zero int16[]; "
+         "y=QuantizeLinear(x,scale,zero)",
+         KILN_ISSUE_OPSET, "is int16[]; allowed are uint8, int8, and this from version 21 on"},
     };
     expect_faults(faults, KLN_ARRAY_LENGTH(faults));
     graph_maker m;
