@@ -9,6 +9,10 @@
  *
  *     bench_reference --bits MODEL[@SHAPE]... > now
  *     LD_LIBRARY_PATH=other/build bench_reference --bits MODEL[@SHAPE]... | diff - now
+ *
+ * What a loop over COUNT doubles takes that calls a function of the C library for each:
+ *
+ *     bench_reference [--range LEAST GREATEST] --library FUNCTION COUNT
  */
 #include <inttypes.h>
 #include <kiln/kiln.h>
@@ -150,6 +154,40 @@ static void print_bits(const char *path, const char *shape, bool strange)
     kiln_engine_release(engine);
 }
 
+/* The fastest of some runs, in milliseconds; NaN where the function is not known here. */
+static double library_time(const char *name, size_t count)
+{
+    static const struct {
+        const char *name;
+        double (*function)(double);
+    } functions[] = {{"asin", asin}, {"acos", acos},   {"atan", atan},   {"sinh", sinh},
+                     {"cosh", cosh}, {"tanh", tanh},   {"asinh", asinh}, {"acosh", acosh},
+                     {"sin", sin},   {"atanh", atanh}, {"cos", cos},     {"tan", tan},
+                     {"exp", exp},   {"expm1", expm1}, {"log", log}};
+    double (*function)(double) = NULL;
+    double best = (double)NAN;
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        function = strcmp(functions[i].name, name) == 0 ? functions[i].function : function;
+    }
+    double *x = bench_allocate(count * sizeof *x);
+    double *y = bench_allocate(count * sizeof *y);
+    random_state = 1;
+    for (size_t i = 0; i < count; i++) {
+        x[i] = least + (greatest - least) * ((double)draw() / 2147483648.0);
+    }
+    for (int run = 0; function != NULL && run < 50; run++) {
+        const double begin = bench_processor(CLOCK_THREAD_CPUTIME_ID);
+        for (size_t i = 0; i < count; i++) {
+            y[i] = function(x[i]);
+        }
+        const double took = (bench_processor(CLOCK_THREAD_CPUTIME_ID) - begin) / 1e6;
+        best = run == 0 || took < best ? took : best;
+    }
+    free(x);
+    free(y);
+    return best;
+}
+
 int main(int count, char **arguments)
 {
     const bool bits = count > 1 && strcmp(arguments[1], "--bits") == 0;
@@ -158,7 +196,13 @@ int main(int count, char **arguments)
         least = strtod(arguments[2], NULL);
         greatest = strtod(arguments[3], NULL);
     }
-    for (int i = ranged ? 4 : bits ? 2 : 1; i < count; i++) {
+    const int first = ranged ? 4 : bits ? 2 : 1;
+    if (count > first + 2 && strcmp(arguments[first], "--library") == 0) {
+        (void)printf("%.3f\n", library_time(arguments[first + 1],
+                                            (size_t)strtoull(arguments[first + 2], NULL, 10)));
+        return 0;
+    }
+    for (int i = first; i < count; i++) {
         char *shape = strchr(arguments[i], '@');
         if (shape != NULL) {
             *shape++ = '\0';

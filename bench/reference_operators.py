@@ -2,11 +2,13 @@
 thread each: the fastest of some runs of a model of one node, three times in turns, in shapes as
 images and texts have them (reference_cases.py).
 
-    reference_operators.py BENCH_REFERENCE [--double] [WORD|MODEL...]
+    reference_operators.py BENCH_REFERENCE [--double] [--library] [WORD|MODEL...]
 
 WORDs choose the operators whose names contain one; a MODEL ends in .onnx, and is measured whole.
 With --double a line also says what onnx.reference takes for the same numbers as doubles, of which
-OpenBLAS's dgemm is a part: what the reference can be held to that computes in double.
+OpenBLAS's dgemm is a part: what the reference can be held to that computes in double. With
+--library it says of functions of doubles what a loop of calls of the C library's takes, whose
+results the reference's are.
 Results lie in memory of their own: where NumPy's is a view of the input, a copy is part of the
 time. Fails where one is slower than its peer
 that docs/reference.md does not list with the reason.
@@ -114,7 +116,23 @@ def times_of(program, path, limits):
     return float(words[2]), float(words[5])
 
 
-def measure(program, path, name, made, limits, double):
+# What is called for each element of these, where it has another name than the operator.
+CALLED = {"Elu": "expm1", "Sigmoid": "exp", "Softmax": "exp"}
+
+
+def time_of_library(program, name, feed, limits):
+    """Milliseconds of a loop over as many doubles; NaN of what is no function of doubles."""
+    operator, _, kind = name.partition(", ")
+    if kind != "float64":
+        return float("nan")
+    count = sum(value.size for value in feed.values())
+    ran = subprocess.run([program, "--range", *map(str, limits), "--library",
+                          CALLED.get(operator, operator.lower()), str(count)],
+                         capture_output=True, text=True)
+    return float(ran.stdout)
+
+
+def measure(program, path, name, made, limits, double, library):
     """Prints a line; whether it is slower than it should be."""
     feed = feed_of(made, limits)
     rounds = [(*times_of(program, path, limits), time_of_peer(made, feed)) for _ in range(3)]
@@ -126,6 +144,9 @@ def measure(program, path, name, made, limits, double):
         wide = in_double(made)
         best = min(time_of_peer(wide, feed_of(wide, limits)) for _ in range(3))
         floor = f"   in double {best:9.3f} ms   ratio {mine / best:5.2f}"
+    if library:
+        best = min(time_of_library(program, name, feed, limits) for _ in range(3))
+        floor += f"   C library {best:9.3f} ms   ratio {mine / best:5.2f}"
     print(f"{name:26} reference {mine:9.3f} ms   onnx.reference {peer:9.3f} ms   "
           f"ratio {mine / peer:5.2f}   onnxruntime {runtime:8.3f} ms   "
           f"ratio {mine / runtime:6.1f}{floor}{note}", flush=True)
@@ -134,19 +155,20 @@ def measure(program, path, name, made, limits, double):
 
 def main():
     double = "--double" in sys.argv
-    program, *words = [word for word in sys.argv[1:] if word != "--double"]
+    library = "--library" in sys.argv
+    program, *words = [word for word in sys.argv[1:] if word not in ("--double", "--library")]
     models = [word for word in words if word.endswith(".onnx")]
     words = [word.lower() for word in words if word not in models]
     notes = []
     for path in models:
-        measure(program, path, os.path.basename(path), onnx.load(path), (-1, 1), double)
+        measure(program, path, os.path.basename(path), onnx.load(path), (-1, 1), double, library)
     chosen = [case for case in reference_cases.all_cases()
               if (not words and not models) or any(word in case[0].lower() for word in words)]
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "one.onnx")
         for name, made, limits in chosen:
             onnx.save(made, path)
-            notes.append(measure(program, path, name, made, limits, double))
+            notes.append(measure(program, path, name, made, limits, double, library))
     slower = [note for note in notes if note.endswith("slower")]
     print(f"{len(chosen)} operators, {len(chosen) - notes.count('')} slower than onnx.reference, "
           f"{len(slower)} of them without a reason")
