@@ -209,8 +209,15 @@ static void make_chirp(ref_fourier *f)
     const ref_points h = f->room[1];
     memset(h.re, 0, (size_t)f->m * sizeof *h.re);
     memset(h.im, 0, (size_t)f->m * sizeof *h.im);
+    const double half =
+        f->n % 2 == 0 ? 1.0 : -1.0; /* (n - j)^2 is j^2, and n more where n is odd */
     for (int64_t j = 0, square = 0; j < f->n; j++) {
-        find_root(square, 2 * f->n, &c[j], &s[j]);
+        if (2 * j <= f->n) {
+            find_root(square, 2 * f->n, &c[j], &s[j]);
+        } else {
+            c[j] = half * c[f->n - j];
+            s[j] = half * s[f->n - j];
+        }
         h.re[j] = h.re[j > 0 ? f->m - j : 0] = c[j];
         h.im[j] = h.im[j > 0 ? f->m - j : 0] = -s[j];
         square = (square + 2 * j + 1) % (2 * f->n);
@@ -226,16 +233,16 @@ static void make_chirp(ref_fourier *f)
 
 void ref_fourier_make(ref_fourier *f, int64_t n, int64_t beside, double *room)
 {
-    *f = (ref_fourier){.n = n, .m = stage_points(n), .beside = beside, .roots = room};
-    room += 2 * f->m;
-    for (int i = 0; i < 2; i++) {
+    *f = (ref_fourier){.n = n, .m = stage_points(n), .beside = beside};
+    for (int i = 0; i < 2; i++) { /* first, so that rows side by side lie in whole lines of cache */
         f->room[i] = (ref_points){room, room + f->m * beside + APART};
         room += 2 * (f->m * beside + APART);
     }
+    f->roots = room;
     make_roots(f->m, f->roots, f->roots + f->m);
     if (f->m != n) {
-        f->chirp = room;
-        f->spectrum = room + 2 * n;
+        f->chirp = room + 2 * f->m;
+        f->spectrum = f->chirp + 2 * n;
         make_chirp(f);
     }
 }

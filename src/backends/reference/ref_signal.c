@@ -33,12 +33,12 @@ static kiln_status make_transform(ref_call *call, int64_t rows, transform *t)
     double *room = NULL;
     KLN_RETURN_IF_ERROR(
         ref_scratch(call, (size_t)(4 * t->n + 2 * all + fast), sizeof *room, &room));
-    t->row = room;
-    t->cosines = room + 2 * t->n;
-    t->sines = room + 3 * t->n;
-    t->in = (ref_points){room + 4 * t->n, room + 4 * t->n + all};
+    t->in = (ref_points){room, room + all};
     memset(t->in.re, 0, (size_t)(2 * all) * sizeof *t->in.re);
-    ref_fourier_make(&t->fast, t->n, t->beside, t->in.im + all);
+    ref_fourier_make(&t->fast, t->n, t->beside, room + 2 * all);
+    t->row = room + 2 * all + fast;
+    t->cosines = t->row + 2 * t->n;
+    t->sines = t->row + 3 * t->n;
     return ref_spend(call, (double)rows * (double)t->fast.m * 64.0);
 }
 
