@@ -325,6 +325,18 @@ void maker_node(graph_maker *m, const char *op, const char *inputs, const char *
     }
 }
 
+void maker_domain(graph_maker *m, const char *domain)
+{
+    kln_onnx_opset *imports = m->status == KILN_OK ? maker_take(m, 2, sizeof *imports) : NULL;
+    if (imports != NULL) {
+        imports[0] = m->model->opsets[0];
+        imports[1] = (kln_onnx_opset){.domain = domain, .version = 1};
+        m->model->opsets = imports;
+        m->model->opset_count = 2;
+        m->node->domain = domain;
+    }
+}
+
 static kln_onnx_attribute *add_attribute(graph_maker *m, const char *name,
                                          kln_onnx_attribute_type type)
 {

@@ -58,6 +58,8 @@ void maker_floats(graph_maker *m, const char *name, size_t count, const float *e
 
 /* Names divided by commas; "a,,b" leaves one out. The node's name is its first output's. */
 void maker_node(graph_maker *m, const char *op, const char *inputs, const char *outputs);
+/* That the last node is of another domain, of which version 1 is imported. */
+void maker_domain(graph_maker *m, const char *domain);
 void maker_attribute_int(graph_maker *m, const char *name, int64_t value);
 void maker_attribute_ints(graph_maker *m, const char *name, size_t count, const int64_t *values);
 void maker_attribute_float(graph_maker *m, const char *name, float value);

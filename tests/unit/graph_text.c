@@ -109,7 +109,11 @@ static void read_right(graph_maker *m, const char *outputs, const char **at)
         return;
     }
     const char *op = read_word(m, at, "(");
-    maker_node(m, op, read_word(m, at, ")"), outputs);
+    const bool is_microsoft = strncmp(op, "ms.", 3) == 0;
+    maker_node(m, op + (is_microsoft ? 3 : 0), read_word(m, at, ")"), outputs);
+    if (is_microsoft) {
+        maker_domain(m, "com.microsoft");
+    }
     while (**at == ' ') {
         (*at)++;
         read_attribute(m, at);
