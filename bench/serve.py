@@ -300,6 +300,18 @@ def show(name, figures):
     print(f"{name:14}" + " ".join(f"{cell:>24}" for cell in cells), flush=True)
 
 
+def bare(path, inputs):
+    """The most rows a second that two contexts run on their own: no server answers more."""
+    name, _, array = inputs[0]
+    shape = f"{name}=N" + "".join(f"x{dim}" for dim in array.shape[1:])
+    done = subprocess.run([KILN, "bench", path, "--shape", shape, "--batches", "1,2,4,8",
+                           "--contexts", "2", "--threads", "1", "--duration", SECONDS, "--json"],
+                          capture_output=True, text=True, timeout=120, check=True)
+    best = max(json.loads(done.stdout)["points"], key=lambda point: point["items_per_second"])
+    print(f"the model alone, batches of {best['batch']}: {best['items_per_second']:.0f} rows/s",
+          flush=True)
+
+
 def measure(port, request):
     figures = {}
     for connections in (1, 8, 64):
@@ -325,6 +337,7 @@ def peers(models, venvs):
                                    *binary_request(inputs))
             print(f"\n{name}: answers/s, p50 ms, p99 ms at 1, 8, 64 connections; JSON of "
                   f"{os.path.getsize(texts)} bytes")
+            bare(model, inputs)
             with Server(KILN, [model, "--threads", "1", "--contexts", "2"]) as server:
                 show("kiln, JSON", measure(server.port, texts))
                 show("kiln, binary", measure(server.port, binary))
