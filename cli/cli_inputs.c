@@ -217,6 +217,13 @@ static void close_data(const int *descriptor)
     }
 }
 
+static int take_data(int *descriptor)
+{
+    const int taken = *descriptor;
+    *descriptor = -1;
+    return taken;
+}
+
 /* A regular file and its size; -1 with the failure said. */
 static int open_data(const char *path, int64_t *size)
 {
@@ -235,10 +242,8 @@ static int open_data(const char *path, int64_t *size)
                   S_ISDIR(facts.st_mode) ? "a directory" : "a device, pipe or socket");
         return -1;
     }
-    const int opened = descriptor;
-    descriptor = -1;
     *size = facts.st_size;
-    return opened;
+    return take_data(&descriptor);
 }
 
 static cli_exit read_bytes(int descriptor, const char *path, void *data, size_t size)

@@ -26,6 +26,7 @@ static const term advice[] = {
     {"kiln_build_options.profile_nodes", "--layers"},
     {"(kiln_build_options.profiles), or the shape it will have (shape_hints)",
      "(--profile of `kiln build`, or --shape of the other commands)"},
+    {"give a profile, or its shape (shape_hints)", "give --profile instead"},
     {"kiln_build_options.profiles", "--profile of `kiln build`"},
     {"kiln_build_options.refit", "--refit of `kiln build`"},
     {"refit: ", "new weights: "},

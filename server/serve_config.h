@@ -43,21 +43,13 @@ bool serve_config_serves(const serve_config *config, const int64_t *versions, si
 bool serve_config_tune(const serve_config *config, const char *name, serve_tuning *tuning,
                        serve_problem *problem);
 
-/* The optimization profile of a model that is built for one, from a row to as many as a request may
- * have: max_batch_size, `most_rows` where that is not given, or 32. */
-typedef struct serve_profile {
-    kiln_network *network; /* which has the names */
-    kiln_profile_input *inputs;
-    kiln_profile profile;
-} serve_profile;
-
 bool serve_is_onnx(const char *file);
 /* Whether it is built for ranges of shapes, by TensorRT that is: for minutes. */
 bool serve_builds_long(const char *file, const kiln_build_options *build);
-/* `build` has it until it is finished, if it needs one. */
+/* Of a model that is built so: from a row to as many as a request may have, which is
+ * max_batch_size, `most_rows` where that is not given, or 32. `*hints`, for free, are `build`'s. */
 bool serve_profile_make(const serve_config *config, int64_t most_rows, const char *file,
-                        kiln_build_options *build, serve_profile *made, serve_problem *problem);
-void serve_profile_finish(serve_profile *made);
+                        kiln_build_options *build, kiln_shape_hint **hints, serve_problem *problem);
 
 /* What clients that ask for the configuration are told of it. */
 bool serve_config_tell(const serve_config *config, serve_instance *instance,

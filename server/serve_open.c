@@ -135,6 +135,12 @@ static bool load_engine(const serve *server, const char *file, const kiln_build_
     const kiln_status status = serve_builds_long(file, options)
                                    ? build_engine(server, file, options, engine)
                                    : kiln_engine_load(file, options, engine);
+    if (status == KILN_ERROR_SHAPE && options->profile_rows > 0) {
+        return serve_refuse(problem, 400,
+                            "%s, here by dims in " SERVE_CONFIG_FILE
+                            " or as a plan of kiln build --profile",
+                            kiln_error_message());
+    }
     return status == KILN_OK || (status == KILN_ERROR_CANCELLED
                                      ? serve_refuse(problem, 503, "the server is stopping")
                                      : serve_refuse_status(problem, status, kiln_error_message()));
@@ -144,7 +150,7 @@ static bool load_engine(const serve *server, const char *file, const kiln_build_
 static bool open_engines(serve_instance *instance, const char *file, const serve_config *config,
                          const serve_tuning *tuning, serve_problem *problem)
 {
-    SCOPED(serve_profile_finish) serve_profile profile = {.network = NULL};
+    SCOPED_HEAP kiln_shape_hint *hints = NULL;
     const kiln_build_options *wanted = instance->server->options->build;
     kiln_build_options build = KILN_BUILD_OPTIONS_INIT;
     const size_t count = tuning->device_count > 0 ? tuning->device_count : 1;
@@ -153,7 +159,7 @@ static bool open_engines(serve_instance *instance, const char *file, const serve
     build.provider = build.provider != KILN_PROVIDER_DEFAULT ? build.provider : tuning->provider;
     build.threads = build.threads != 0 ? build.threads : (int32_t)tuning->threads;
     bool opened = serve_profile_make(config, instance->server->options->max_batch, file, &build,
-                                     &profile, problem);
+                                     &hints, problem);
     for (size_t i = 0; opened && i < count; i++) {
         build.device = tuning->device_count > 0 ? tuning->devices[i] : build.device;
         opened = load_engine(instance->server, file, &build, &instance->engines[i], problem);

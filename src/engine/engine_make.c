@@ -23,21 +23,23 @@ static kiln_status make_state(const kiln_backend *backend, const kiln_model *mod
 }
 
 /* The same where somebody said what shapes there will be. */
-static kiln_status make_hinted(const kiln_backend *backend, const kiln_backend_info *info,
-                               const kiln_model *model, const kiln_build_options *options,
-                               bool load, const kiln_monitor *monitor, void **state)
+static kiln_status make_expected(const kiln_backend *backend, const kiln_backend_info *info,
+                                 const kiln_model *model, const kiln_build_options *options,
+                                 bool load, const kiln_monitor *monitor, void **state)
 {
-    if (options->shape_hint_count == 0 || (info->capabilities & KILN_CAPABILITY_PROFILES) == 0) {
+    const char *what = NULL;
+    if ((options->shape_hint_count == 0 && options->profile_rows == 0) ||
+        (info->capabilities & KILN_CAPABILITY_PROFILES) == 0 ||
+        (load && kln_backend_of(model->bytes, &what) != NULL)) {
         return make_state(backend, model, options, load, monitor, state);
     }
-    kiln_build_options hinted = *options;
+    KLN_SCOPED(kln_arena_finish) kln_arena arena = {0};
+    kiln_build_options expecting = *options;
     kiln_profile profile;
-    KLN_RETURN_IF_ERROR(kln_profile_of_hints(options, &profile));
-    hinted.profiles = &profile;
-    hinted.profile_count = 1;
-    const kiln_status status = make_state(backend, model, &hinted, load, monitor, state);
-    kln_free((void *)(uintptr_t)profile.inputs);
-    return status;
+    KLN_RETURN_IF_ERROR(kln_profile_expected(model, options, &arena, &profile));
+    expecting.profiles = &profile;
+    expecting.profile_count = profile.input_count > 0 ? 1 : 0;
+    return make_state(backend, model, &expecting, load, monitor, state);
 }
 
 /* An engine of what the backend made, which says all that its model says. */
@@ -76,7 +78,7 @@ kiln_status kln_engine_make_anew(const kiln_backend *backend, const kiln_backend
         .name = name, .graph = converted, .written = model->written, .timings = model->timings};
     const kiln_model *built = converted != NULL ? &changed : model;
     if (status == KILN_OK) {
-        status = make_hinted(backend, info, built, &told, load, monitor, &state);
+        status = make_expected(backend, info, built, &told, load, monitor, &state);
         status = status == KILN_OK ? status : kln_engine_explain(status, built, options, backend);
     }
     KLN_THEN(status, take_over(backend, info, state, options, built, model->path, engine));

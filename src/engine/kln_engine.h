@@ -145,9 +145,10 @@ KILN_MUST_CHECK kiln_status kln_profile_names_read(const struct cJSON *root,
 /* Takes `names` apart. */
 KILN_MUST_CHECK kiln_status kln_profile_names_restore(kiln_engine *engine,
                                                       char names[KLN_PROFILE_NAMES]);
-/* A profile of just these shapes; its inputs are for kln_free. */
-KILN_MUST_CHECK kiln_status kln_profile_of_hints(const kiln_build_options *options,
-                                                 kiln_profile *profile);
+/* The profile of shape_hints or profile_rows, in the arena. */
+KILN_MUST_CHECK kiln_status kln_profile_expected(const kiln_model *model,
+                                                 const kiln_build_options *options,
+                                                 kln_arena *arena, kiln_profile *profile);
 
 /* --- shapes of weights, for a refit (weight_shapes.c) --- */
 

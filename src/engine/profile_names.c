@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "kln_engine.h"
+#include "onnx/kln_look.h"
 
 #define KEY "profile_names"
 
@@ -128,12 +129,91 @@ kiln_status kiln_engine_find_profile(const kiln_engine *engine, const char *name
 
 /* --- a profile of the shapes that somebody expects --- */
 
-kiln_status kln_profile_of_hints(const kiln_build_options *options, kiln_profile *profile)
+static const kiln_shape_hint *find_hint(const kiln_build_options *options, const char *name)
+{
+    for (size_t i = 0; i < options->shape_hint_count; i++) {
+        if (strcmp(options->shape_hints[i].name, name) == 0) {
+            return &options->shape_hints[i];
+        }
+    }
+    return NULL;
+}
+
+static kiln_status range_rows(const char *name, const kiln_shape *declared,
+                              const kiln_shape_hint *hint, int32_t rows, kiln_profile_input *range)
+{
+    *range = (kiln_profile_input){.min = *declared, .max = *declared};
+    for (int32_t d = 0; d < declared->rank; d++) {
+        int64_t size = declared->dims[d];
+        if (size < 0 && d > 0 && hint != NULL && hint->shape.rank == declared->rank) {
+            size = hint->shape.dims[d];
+        }
+        if (size < 0 && d > 0) {
+            char text[KLN_SHAPE_TEXT];
+            (void)kiln_shape_format(declared, text, sizeof text);
+            return kln_fail(KILN_ERROR_SHAPE,
+                            "input \"%.200s\" is %s: the size of dimension %d is not known, which "
+                            "profile_rows needs; give a profile, or its shape (shape_hints)",
+                            name, text, d);
+        }
+        range->min.dims[d] = size >= 0 ? size : 1;
+        range->max.dims[d] = size >= 0 ? size : rows;
+    }
+    range->opt = range->max;
+    return KILN_OK;
+}
+
+/* The shape of an input of the model, where it is a tensor of a known rank with a dynamic
+ * dimension. */
+static bool is_dynamic(const kln_onnx_type *type, kiln_shape *shape)
+{
+    *shape = (kiln_shape){.rank = (int32_t)type->rank};
+    if (type->kind != KLN_ONNX_KIND_TENSOR || !type->has_shape || type->rank > KILN_MAX_RANK) {
+        return false;
+    }
+    for (size_t d = 0; d < type->rank; d++) {
+        shape->dims[d] = type->dims[d].value >= 0 ? type->dims[d].value : KILN_DYNAMIC;
+    }
+    return !kiln_shape_is_static(shape);
+}
+
+static kiln_status profile_of_rows(const kiln_model *model, const kiln_build_options *options,
+                                   kln_arena *arena, kiln_profile *profile)
+{
+    KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *read = NULL;
+    kiln_profile_input *inputs = NULL;
+    if (model->graph == NULL) {
+        KLN_RETURN_IF_ERROR(kln_model_read(model, &read));
+    }
+    const kln_onnx_graph *graph = model->graph != NULL ? &model->graph->graph : &read->graph;
+    KLN_ARENA_NEW(arena, inputs, graph->input_count, "a profile");
+    *profile = (kiln_profile){.inputs = inputs};
+    for (size_t i = 0; i < graph->input_count; i++) {
+        const kln_onnx_value *input = &graph->inputs[i];
+        const kiln_shape_hint *hint = find_hint(options, input->name);
+        kiln_shape shape;
+        if (is_dynamic(&input->type, &shape) &&
+            (hint != NULL || kln_onnx_find_initializer(graph, input->name) == NULL)) {
+            kiln_profile_input *range = &inputs[profile->input_count++];
+            KLN_RETURN_IF_ERROR(
+                range_rows(input->name, &shape, hint, options->profile_rows, range));
+            range->name = kln_arena_strdup(arena, input->name);
+            KLN_RETURN_IF_NO_MEMORY(range->name, strlen(input->name), "a profile");
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_profile_expected(const kiln_model *model, const kiln_build_options *options,
+                                 kln_arena *arena, kiln_profile *profile)
 {
     const size_t count = options->shape_hint_count;
-    kiln_profile_input *inputs = kln_alloc_zeroed(count, sizeof *inputs);
+    if (options->profile_rows > 0) {
+        return profile_of_rows(model, options, arena, profile);
+    }
+    kiln_profile_input *inputs = NULL;
+    KLN_ARENA_NEW(arena, inputs, count, "a profile of shape hints");
     *profile = (kiln_profile){.inputs = inputs, .input_count = count};
-    KLN_RETURN_IF_NO_MEMORY(inputs, count * sizeof *inputs, "a profile of shape hints");
     for (size_t i = 0; i < count; i++) {
         const kiln_shape_hint *hint = &options->shape_hints[i];
         inputs[i] = (kiln_profile_input){

@@ -168,6 +168,11 @@ static kiln_status check_shape_hints(const kiln_build_options *options)
                   "kiln_build_options: shape_hints make a profile where there is none, and %zu "
                   "profiles are given; leave one of the two out",
                   options->profile_count);
+    KLN_RETURN_IF(options->profile_rows > 0 && options->profile_count > 0,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_build_options: profile_rows is %d and makes a profile where there is none, "
+                  "and %zu profiles are given; leave one of the two out",
+                  options->profile_rows, options->profile_count);
     for (size_t i = 0; i < options->shape_hint_count; i++) {
         const kiln_shape_hint *hint = &options->shape_hints[i];
         char text[256];

@@ -104,7 +104,8 @@ def main():
                 if most is None:
                     index = server.json("POST", "/v2/repository/index")[1]
                     reason = [entry["reason"] for entry in index if entry["name"] == name][0]
-                    assert "give dimension 1 in config.pbtxt" in reason, reason
+                    assert "size of dimension 1 is not known" in reason, reason
+                    assert "by dims in config.pbtxt or as a plan" in reason, reason
                     continue
                 for rows in {most, 1 if dims[0] == "batch" else most}:
                     status, answer = server.infer(name, [[-1.0, 2.0] * (width // 2)] * rows)

@@ -166,6 +166,45 @@ TENSORRT_TEST(shape_hints_make_a_profile)
     }
 }
 
+/* Of 1 to so many rows, best at the most; what else is dynamic is a hint's. */
+TENSORRT_TEST(rows_make_a_profile)
+{
+    const kiln_shape_hint hint = {"x", KILN_SHAPE(1, 4)};
+    float x[20] = {-1, 2};
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        kiln_engine *refused = NULL;
+        kiln_profile profile;
+        options.profile_rows = 8;
+        assert_fails(KILN_ERROR_SHAPE,
+                     kiln_engine_build_bytes(unary_model("Relu", "n,m"), &options, &refused),
+                     "input \"x\" is ?x?: the size of dimension 1 is not known");
+        for (int hinted = 0; hinted < 2; hinted++) {
+            options.shape_hints = hinted ? &hint : NULL;
+            options.shape_hint_count = (size_t)hinted;
+            owned_engine engine =
+                built_bytes(unary_model("Relu", hinted ? "n,m" : "n,4"), &options);
+            assert_int_equal(kiln_engine_profile_count(engine), 1);
+            assert_ok(kiln_engine_profile(engine, 0, &profile));
+            assert_true(kiln_shape_equal(&profile.inputs[0].min, &KILN_SHAPE(1, 4)));
+            assert_true(kiln_shape_equal(&profile.inputs[0].opt, &KILN_SHAPE(8, 4)));
+            assert_true(kiln_shape_equal(&profile.inputs[0].max, &KILN_SHAPE(8, 4)));
+            owned_context context = context_on(engine);
+            const kiln_tensor y = run_floats(context, KILN_SHAPE(5, 4), x);
+            assert_true(((float *)y.data)[1] == 2.0F);
+        }
+        options.shape_hint_count = 0;
+        owned_engine fixed = built_bytes(unary_model("Relu", "3,4"), &options);
+        assert_true(kiln_engine_profile_count(fixed) <= 1);
+        profile = (kiln_profile){.name = "p"};
+        options.profiles = &profile;
+        options.profile_count = 1;
+        assert_fails(KILN_ERROR_INVALID_ARGUMENT,
+                     kiln_engine_build_bytes(unary_model("Relu", "n,4"), &options, &refused),
+                     "profile_rows is 8 and makes a profile where there is none");
+    }
+}
+
 TENSORRT_TEST(wrong_hints_are_refused)
 {
     const kiln_profile_input inputs[] = {rows(1, 2, 3)};
