@@ -65,8 +65,8 @@ class Case:
         graph = helper.make_graph(self.nodes, "random", infos, outputs, constants)
         return helper.make_model(graph, ir_version=min(13, 8 if self.opset < 19 else 10),
                                  opset_imports=[helper.make_opsetid("", self.opset)] +
-                                 [helper.make_opsetid(d, 1) for d in {n.domain for n in self.nodes}
-                                  if d])
+                                 [helper.make_opsetid(d, 5 if d == "ai.onnx.ml" else 1)
+                                  for d in {n.domain for n in self.nodes} if d])
 
 
 def make_tensor(name, dtype, array):

@@ -7,7 +7,7 @@ where a case says why not, on ONNX Runtime; what inference says of their outputs
 import sys
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from executors import Kiln, differences
 from generate import BOOL, F, I64, Case
@@ -269,12 +269,36 @@ def quantized_reals():
 REFERENCE_ALONE = (not_finite, longer_windows, whole_digits, quantized_reals)
 
 
+def trees():
+    """Of two rows each comes to a leaf of its own; a share of a normal distribution."""
+    shares = np.array([0.5, 0.975])
+    for kind, post, right in ((np.float32, 0, shares), (np.float16, 0, shares),
+                              (np.float64, 4, [0.0, 1.959963984540054])):
+        case = Case("ai.onnx.ml.TreeEnsemble", 21)
+        case.inputs = {"x": np.array([[1, 7], [3, 7]], kind)}
+        case.types = {"x": helper.np_dtype_to_tensor_dtype(np.dtype(kind))}
+        case.dims = {"x": [2, 2]}
+        node = helper.make_node(
+            "TreeEnsemble", ["x"], ["y"], domain="ai.onnx.ml", nodes_featureids=[0],
+            nodes_modes=numpy_helper.from_array(np.zeros(1, np.uint8)),
+            nodes_splits=numpy_helper.from_array(np.array([2], kind)), nodes_truenodeids=[0],
+            nodes_trueleafs=[1], nodes_falsenodeids=[1], nodes_falseleafs=[1], tree_roots=[0],
+            leaf_targetids=[0, 0], leaf_weights=numpy_helper.from_array(shares.astype(kind)),
+            n_targets=1, post_transform=post)
+        case.nodes = [node]
+        case.outputs = [("y", case.types["x"])]
+        case.expected = [np.array(right, kind).reshape(2, 1)]
+        if kind != np.float32:
+            case.backends = ONLY_REFERENCE  # ONNX Runtime's is found near, and of two types alone
+        yield case
+
+
 def main():
     failures = cases = 0
     kilns = {name: Kiln(sys.argv[1], name) for name in ("reference", "onnxruntime")}
     for group in (pools, slices, resizes, old_resizes, trips, limits, wide_integers,
                   zero_points, bits, not_finite, longer_windows, whole_digits, quantized_reals,
-                  no_points):
+                  no_points, trees):
         for number, case in enumerate(group()):
             if group in REFERENCE_ALONE:
                 case.backends = ONLY_REFERENCE

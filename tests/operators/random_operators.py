@@ -27,11 +27,13 @@ import generate_elements  # noqa: F401  pylint: disable=unused-import
 import generate_microsoft  # noqa: F401  pylint: disable=unused-import
 import generate_moves  # noqa: F401  pylint: disable=unused-import
 import generate_spatial  # noqa: F401  pylint: disable=unused-import
+import generate_trees  # noqa: F401  pylint: disable=unused-import
 import definitions
 import definitions_microsoft  # noqa: F401  pylint: disable=unused-import
 import definitions_moves  # noqa: F401  pylint: disable=unused-import
 import definitions_resize  # noqa: F401  pylint: disable=unused-import
 import definitions_spatial  # noqa: F401  pylint: disable=unused-import
+import definitions_trees  # noqa: F401  pylint: disable=unused-import
 import onnx
 import settled
 import settled_rules  # noqa: F401  pylint: disable=unused-import

@@ -367,7 +367,8 @@ def sum_wraps(case, detail):
     x = array(case, 0)
     mean = np.asarray(definition_with(case, sizes_only)[0]).astype(np.float64)
     terms = x.size // max(detail.wrong.size, 1)
-    return (mean * terms + terms > np.iinfo(x.dtype).max) | (mean > 2 ** 53)
+    past_all = largest(case) * terms >= 2.0 ** 63  # where the mean itself has wrapped
+    return (mean * terms + terms > np.iinfo(x.dtype).max) | (mean > 2 ** 53) | past_all
 
 
 def first_come(case):

@@ -83,6 +83,9 @@ rule(ORT, " ".join("com.microsoft." + name for name in (
 rule(ORT, "ConvInteger MatMulInteger QLinearConv QLinearMatMul",
      "signed bytes, on x86 without VNNI, where two products may pass 16 bits",
      "what neighbouring products add up to is cut off there (onnxruntime.md)", cut_here, cut_sums)
+rule(ORT, "ai.onnx.ml.TreeEnsemble", "a post_transform",
+     "SOFTMAX and LOGISTIC are taken for each other, and of one target nothing is transformed; "
+     "\"'NONE' (0), 'SOFTMAX' (1), 'LOGISTIC' (2)\"", attr("post_transform", 1, 2, 3))
 rule(ORT, "com.microsoft.MatMulNBits", "within the last bits of a float32 of the terms",
      "sums in single precision lose what Kiln's double keeps", elements=off_by_blocks)
 rule(ORT, "MatMul MatMulInteger Gemm QLinearMatMul", "a product of matrices of no terms",
@@ -254,6 +257,11 @@ rule(REF, "QLinearMatMul", "an operand of float8 with something behind the point
 rule(REF, "QuantizeLinear", "a quotient that 32 bits do not hold",
      "it wraps before it is saturated; \"saturate((x / y_scale) + y_zero_point)\"",
      lambda case: True, past_32_bits)
+rule(REF, "ai.onnx.ml.TreeEnsemble", "a post_transform", "it is left out",
+     attr("post_transform", 1, 2, 3))
+rule(REF, "ai.onnx.ml.TreeEnsemble", "the least or greatest weight of a target without a leaf",
+     "it is the greatest finite number or the least one; 0 is given of a sum",
+     attr("aggregate_function", 2, 3), pairs(lambda a, b: (a == 0) & (np.abs(b) > 1e38)))
 rule(REF, "DeformConv", "NaN or an infinity among weights, offsets or the mask",
      "0 times it is NaN where the definition has no term", special, not_finite)
 rule(REF, "DeformConv GridSample", "float64", "places and weights are in single precision",

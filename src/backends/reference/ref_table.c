@@ -39,7 +39,8 @@
     ROW(loss)         \
     ROW(ngram)        \
     ROW(text)         \
-    ROW(sequence)
+    ROW(sequence)     \
+    ROW(trees)
 
 #define DECLARE(family) extern const ref_kernel ref_kernels_##family[];
 FAMILIES(DECLARE)
