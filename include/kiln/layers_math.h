@@ -226,7 +226,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_instance_normalization(
 KILN_API KILN_MUST_CHECK kiln_status
 kiln_network_add_rms_normalization(kiln_network *network, const char *name, kiln_tensor_id input,
                                    kiln_tensor_id scale, float epsilon, kiln_tensor_id *output);
-/* Local response normalization over `size` channels, an odd number. Since 0.1. */
+/* Local response normalization over `size` channels; ONNX Runtime takes odd numbers only. Since
+ * 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_lrn(kiln_network *network, const char *name,
                                                           kiln_tensor_id input, int64_t size,
                                                           float alpha, float beta, float bias,

@@ -70,7 +70,7 @@ REFUSED(shape, kiln_network_add_reshape(n, "bad", x, &KILN_SHAPE(7), &y))
 REFUSED(permutation, kiln_network_add_transpose(n, "bad", x, (int64_t[]){0, 1, 1, 3}, 4, &y))
 REFUSED(axis, kiln_network_add_softmax(n, "bad", x, 4, false, &y))
 REFUSED(input_type, kiln_network_add_input(n, "bad", F, &(kiln_shape){1, {-7}}, NULL, &y))
-REFUSED(option, kiln_network_add_lrn(n, "bad", x, 4, 1, 1, 1, &y))
+REFUSED(option, kiln_network_add_lrn(n, "bad", x, 0, 1, 1, 1, &y))
 REFUSED(operator_set, kiln_network_add_node(n, "bad", NULL, 0, "Swish", &x, 1, NULL, 0, &y, 1))
 REFUSED(arity, kiln_network_add_node(n, "bad", NULL, 0, "MatMul", &x, 1, NULL, 0, &y, 1))
 REFUSED(attribute, kiln_network_add_node(n, "bad", NULL, 0, "DepthToSpace", &x, 1, NULL, 0, &y, 1))
@@ -125,7 +125,7 @@ static const struct {
     {axis, KILN_ISSUE_VALUE, "bad", "axis 4 is outside -4 to 3"},
     {weight_size, KILN_ISSUE_WEIGHTS, "bad", "layer \"bad\": float32 weights of shape 24 have 96"},
     {input_type, KILN_ISSUE_SHAPE, "bad", "layer \"bad\": dimension 0 is -7"},
-    {option, KILN_ISSUE_VALUE, "bad", "node \"bad\" (LRN): \"size\" is 4, but an odd number"},
+    {option, KILN_ISSUE_VALUE, "bad", "node \"bad\" (LRN): \"size\" is 0, but at least 1"},
     {operator_set, KILN_ISSUE_UNKNOWN_OPERATOR, "bad", "is not in version 21"},
     {arity, KILN_ISSUE_ARITY, "bad", "it has 1 input, but takes 2"},
     {attribute, KILN_ISSUE_ATTRIBUTE, "bad", "\"blocksize\" is required, but missing"},
@@ -165,14 +165,14 @@ TEST(all_of_them_in_order)
     kiln_tensor_id a, b, c;
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
     assert_ok(kiln_network_add_softmax(network, "a", x, 7, false, &a));
-    assert_ok(kiln_network_add_lrn(network, "b", a, 2, 1, 1, 1, &b));
+    assert_ok(kiln_network_add_lrn(network, "b", a, 0, 1, 1, 1, &b));
     assert_ok(kiln_network_add_unary(network, "x", KILN_UNARY_ABS, b, &c));
     assert_ok(kiln_network_add_unary(network, "c", KILN_UNARY_ABS, x, &c));
     assert_ok(kiln_network_mark_output(network, c));
     assert_ok(kiln_network_mark_output(network, c));
     assert_ok(kiln_network_mark_output(network, 12345));
     owned_issue_list issues = validate(network);
-    static const char *const words[] = {"axis 7", "\"size\" is 2", "the name \"x\" is in use",
+    static const char *const words[] = {"axis 7", "\"size\" is 0", "the name \"x\" is in use",
                                         "\"c\" is an output already", "12345 is no tensor"};
     assert_int_equal(kiln_issue_list_count(issues), KLN_ARRAY_LENGTH(words));
     assert_int_equal(kiln_issue_list_errors(issues), KLN_ARRAY_LENGTH(words));

@@ -151,8 +151,8 @@ TEST(shapes_are_checked)
         {XY "s={1.0,-0.5}; y=Resize(x,,s)", KILN_ISSUE_VALUE, "dimension 1 is scaled by -0.5"},
         {"in i int64[4]; zeros d int64[]; zeros v float32[2]; y=OneHot(i,d,v); out y",
          KILN_ISSUE_VALUE, "the depth is 0, but at least 1 is needed"},
-        {"in p float32[1,4,2,2]; y=LRN(p) size=2; out y", KILN_ISSUE_VALUE,
-         "\"size\" is 2, but an odd number of at least 1 is needed"},
+        {"in p float32[1,4,2,2]; y=LRN(p) size=0; out y", KILN_ISSUE_VALUE,
+         "\"size\" is 0, but at least 1 is needed"},
     };
     expect_faults(faults, KLN_ARRAY_LENGTH(faults));
 }
