@@ -26,8 +26,10 @@ FILES = (("op_rows_a_c.inc", "A", "C"), ("op_rows_d_h.inc", "D", "H"),
          ("op_rows_i_p.inc", "I", "P"), ("op_rows_q_r.inc", "Q", "R"),
          ("op_rows_s_z.inc", "S", "~"))
 MICROSOFT = (
-    "BiasGelu DequantizeLinear DynamicQuantizeLSTM DynamicQuantizeMatMul FastGelu FusedConv "
-    "FusedGemm FusedMatMul Gelu MatMulIntegerToFloat MatMulNBits QGemm QLinearAdd "
+    "Attention BiasGelu DequantizeLinear DynamicQuantizeLSTM DynamicQuantizeMatMul "
+    "EmbedLayerNormalization FastGelu FusedConv "
+    "FusedGemm FusedMatMul Gelu MatMulIntegerToFloat MatMulNBits MultiHeadAttention QGemm "
+    "QLinearAdd "
     "QLinearAveragePool QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul "
     "QLinearReduceMean QLinearSigmoid QLinearSoftmax QLinearWhere QuantizeLinear QuickGelu "
     "SkipLayerNormalization SkipSimplifiedLayerNormalization TransposeMatMul").split()

@@ -419,6 +419,70 @@ static void rule_flex_attention(kln_rule *rule)
     }
 }
 
+/* --- com.microsoft --- */
+
+static kln_dim share(kln_rule *rule, kln_dim width, int64_t heads)
+{
+    return heads > 0 ? kln_dim_floor_divide(&rule->state->pool, width, KLN_DIM_OF_NUMBER(heads))
+                     : KLN_UNKNOWN_DIM;
+}
+
+/* Queries, keys and values are one product's columns; both of the past are one tensor. */
+static void rule_joined_attention(kln_rule *rule)
+{
+    size_t count = 0;
+    const int64_t heads = kln_rule_int(rule, "num_heads", 0);
+    const int64_t *widths = kln_rule_ints(rule, "qkv_hidden_sizes", &count);
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 3, 3) ||
+        !kln_rule_need_rank(rule, 1, 2, 2)) {
+        return;
+    }
+    (void)kln_rule_unify(rule, kln_rule_dim(rule, 0, 2), kln_rule_dim(rule, 1, 0),
+                         "the numbers of a token and the rows of the weights");
+    const kln_dim width =
+        count == 3 ? KLN_DIM_OF_NUMBER(widths[2]) : share(rule, kln_rule_dim(rule, 1, 1), 3);
+    kln_dim keys = kln_rule_dim(rule, 0, 1);
+    kln_rule_give(rule, 0, kln_rule_dim(rule, 0, 0), keys, width);
+    if (kln_rule_has(rule, 4)) {
+        keys = kln_dim_add(&rule->state->pool, keys, kln_rule_dim(rule, 4, 3));
+    }
+    kln_rule_give(rule, 1, KLN_DIM_OF_NUMBER(2), kln_rule_dim(rule, 0, 0), KLN_DIM_OF_NUMBER(heads),
+                  keys, share(rule, width, heads));
+}
+
+static void rule_multi_head_attention(kln_rule *rule)
+{
+    const int64_t heads = kln_rule_int(rule, "num_heads", 0);
+    if (!kln_rule_ranked(rule, 0) || kln_rule_rank(rule, 0) != 3 || !kln_rule_ranked(rule, 1) ||
+        !kln_rule_ranked(rule, 2) || !kln_rule_need_rank(rule, 1, 3, 5) ||
+        !kln_rule_need_rank(rule, 2, 3, 4) || kln_rule_rank(rule, 1) == 5) {
+        return; /* of what holds several the shape is not followed */
+    }
+    const kln_dim width = kln_rule_rank(rule, 2) == 3
+                              ? kln_rule_dim(rule, 2, 2)
+                              : kln_dim_times(&rule->state->pool, kln_rule_dim(rule, 2, 3), heads);
+    kln_dim keys = length_of(rule, 1);
+    kln_rule_give(rule, 0, kln_rule_dim(rule, 0, 0), kln_rule_dim(rule, 0, 1), width);
+    if (kln_rule_has(rule, 6)) {
+        keys = kln_dim_add(&rule->state->pool, keys, kln_rule_dim(rule, 6, 2));
+    }
+    present(rule, 1, 6, 1, keys, heads);
+    present(rule, 2, 7, 2, keys, heads);
+}
+
+static void rule_embed_norm(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, 2) ||
+        !kln_rule_need_rank(rule, 2, 2, 2)) {
+        return;
+    }
+    const kln_dim batch = kln_rule_dim(rule, 0, 0);
+    const kln_dim width = kln_rule_dim(rule, 2, 1);
+    kln_rule_give(rule, 0, batch, kln_rule_dim(rule, 0, 1), width);
+    kln_rule_give(rule, 1, batch);
+    kln_rule_give(rule, 2, batch, kln_rule_dim(rule, 0, 1), width);
+}
+
 const kln_op_rule kln_rules_attention[] = {
     OP("Attention", rule_attention, .form = "23: - - - - ____ ____ _", .fit = fit_attention),
     OP("CausalConvWithState", rule_causal_conv, .form = "27: bcl c1_ c bc_"),
@@ -426,4 +490,7 @@ const kln_op_rule kln_rules_attention[] = {
     OP("RotaryEmbedding", rule_rotary_embedding, .form = "23: - - - __", .fit = fit_rotary),
     OP("TensorScatter", rule_tensor_scatter, .form = "24: n+ n+ n"),
     OP_OF("ai.onnx.preview", "FlexAttention", rule_flex_attention, .form = "1: b__e bhse bhs_"),
+    OP_MS("Attention", rule_joined_attention),
+    OP_MS("EmbedLayerNormalization", rule_embed_norm),
+    OP_MS("MultiHeadAttention", rule_multi_head_attention),
     OP_END};

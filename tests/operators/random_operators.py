@@ -27,6 +27,7 @@ import generate_elements  # noqa: F401  pylint: disable=unused-import
 import generate_microsoft  # noqa: F401  pylint: disable=unused-import
 import generate_moves  # noqa: F401  pylint: disable=unused-import
 import generate_spatial  # noqa: F401  pylint: disable=unused-import
+import generate_transformer  # noqa: F401  pylint: disable=unused-import
 import generate_trees  # noqa: F401  pylint: disable=unused-import
 import definitions
 import definitions_microsoft  # noqa: F401  pylint: disable=unused-import

@@ -13,7 +13,7 @@
 typedef struct definition {
     const char *text; /* what makes y of constants */
     int64_t count;
-    float y[4];
+    float y[6];
 } definition;
 
 static void expect_each(const definition *cases, size_t count)
@@ -183,6 +183,61 @@ TEST(what_stands_for_several)
     expect_each(cases, KLN_ARRAY_LENGTH(cases));
 }
 
+/* Queries and keys of 0 see all alike: what comes out is the mean of the values that are seen. */
+TEST(attentions)
+{
+#define JOINED                                                                        \
+    "const x float32[1,2,1]={0,1}; const w float32[1,3]={0,0,2}; const b float32[3]=" \
+    "{0,0,1}; "
+#define APART "const q float32[1,2,1]={0,0}; const v float32[1,2,1]={1,3}; "
+    static const definition cases[] = {
+        {JOINED "y=ms.Attention(x,w,b) num_heads=1", 2, {2, 2}},
+        {JOINED "y=ms.Attention(x,w,b) num_heads=1 unidirectional=1", 2, {1, 2}},
+        {JOINED "const m int32[1]={1}; y=ms.Attention(x,w,b,m) num_heads=1", 2, {1, 1}},
+        {JOINED "const m int32[2]={2,1}; y=ms.Attention(x,w,b,m) num_heads=1", 2, {3, 3}},
+        {JOINED "const m int32[1,2]={0,1}; y=ms.Attention(x,w,b,m) num_heads=1", 2, {3, 3}},
+        {JOINED "const p float32[2,1,1,1,1]={0,5}; y=ms.Attention(x,w,b,,p) num_heads=1",
+         2,
+         {3, 3}},
+        {JOINED "const p float32[2,1,1,1,1]={0,5}; n,y=ms.Attention(x,w,b,,p) num_heads=1",
+         6,
+         {0, 0, 0, 5, 1, 3}},
+        {APART "y=ms.MultiHeadAttention(q,q,v) num_heads=1", 2, {2, 2}},
+        {APART "const m int32[1,2]={1,0}; y=ms.MultiHeadAttention(q,q,v,,m) num_heads=1",
+         2,
+         {1, 1}},
+        {APART "const a float32[1,1,2,2]={0,-200,-200,0}; "
+               "y=ms.MultiHeadAttention(q,q,v,,,a) num_heads=1",
+         2,
+         {1, 3}},
+        {APART "const b float32[3]={0,0,4}; const k float32[1,1,1,1]={0}; "
+               "const p float32[1,1,1,1]={9}; "
+               "y=ms.MultiHeadAttention(q,q,v,b,,,k,p) num_heads=1",
+         2,
+         {7, 7}},
+        {APART "const k float32[1,1,2,1]={0,0}; const u float32[1,1,2,1]={2,8}; "
+               "y=ms.MultiHeadAttention(q,k,u) num_heads=1",
+         2,
+         {5, 5}},
+    };
+    expect_each(cases, KLN_ARRAY_LENGTH(cases));
+}
+
+TEST(embeddings)
+{
+#define TABLES                                                                         \
+    "const i int32[1,2]={1,0}; const t float32[2,2]={1,3,2,6}; const p float32[2,2]={" \
+    "1,1,0,0}; const g float32[2]={1,1}; const h float32[2]={0,1}; "
+    static const definition cases[] = {
+        {TABLES "y=ms.EmbedLayerNormalization(i,,t,p,,g,h) epsilon=0.0", 4, {-1, 2, -1, 2}},
+        {TABLES "n,c,y=ms.EmbedLayerNormalization(i,,t,p,,g,h) epsilon=0.0", 4, {3, 7, 1, 3}},
+        {TABLES "n,c,y=ms.EmbedLayerNormalization(i,i,t,p,t,g,h) epsilon=0.0", 4, {5, 13, 2, 6}},
+        {TABLES "n,c,y=ms.EmbedLayerNormalization(i,,t,p,,g,h,,i) epsilon=0.0", 4, {2, 6, 2, 4}},
+        {TABLES "n,y=ms.EmbedLayerNormalization(i,,t,p,,g,h,i) epsilon=0.0", 1, {1}},
+    };
+    expect_each(cases, KLN_ARRAY_LENGTH(cases));
+}
+
 /* Zero points, scales and biases that inference cannot count. */
 TEST(what_does_not_fit)
 {
@@ -200,6 +255,10 @@ TEST(what_does_not_fit)
          "input 1 has 3 elements; one is needed"},
         {"const x float32[2,1]={1,2}; f=Cast(k) to=1; y=ms.BiasGelu(x,f)",
          "input 1 has 3 elements, which do not fit the 2 it is added to"},
+        {APART "m=Cast(k) to=6; y=ms.MultiHeadAttention(q,q,v,,m) num_heads=1",
+         "a mask of 1 batch, 2 queries and 2 keys is needed"},
+        {APART "f=Cast(k) to=1; y=ms.MultiHeadAttention(q,q,v,f) num_heads=2",
+         "2 heads cannot share 1 number equally"},
     };
     int64_t numbers[3] = {1, 1, 1};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_step.h"
 
-#define STEPS 8 /* of one call */
+#define STEPS 16 /* of one call */
 
 static kiln_status new_step(ref_call *call, ref_value **value)
 {

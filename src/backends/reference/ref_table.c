@@ -24,6 +24,7 @@
     ROW(qlinear)      \
     ROW(bytes)        \
     ROW(fused)        \
+    ROW(transformer)  \
     ROW(control)      \
     ROW(edges)        \
     ROW(sort)         \
