@@ -3,12 +3,31 @@
 #include "ref_ops.h"
 #include "ref_rows.h"
 
+/* The place of the first of the greatest, or of what is no number. */
+static int64_t find_place(int64_t n, const double *v)
+{
+    const ref_extremes *of = ref_extremes_of(KILN_DTYPE_FLOAT64);
+    double most = 0.0;
+    int64_t place = 0;
+    if (!of->find[1](v, n, &most)) {
+        return of->equal[0](v, n, &most);
+    }
+    while (!isnan(v[place])) {
+        place++;
+    }
+    return place;
+}
+
+REF_WIDE static void divide_row(int64_t n, double sum, double *v)
+{
+    for (int64_t i = 0; i < n; i++) {
+        v[i] /= sum;
+    }
+}
+
 static void soften(ref_softmax kind, int64_t n, double *v)
 {
-    int64_t best = 0;
-    for (int64_t i = 1; i < n; i++) {
-        best = v[i] > v[best] || (isnan(v[i]) && !isnan(v[best])) ? i : best;
-    }
+    const int64_t best = find_place(n, v);
     if (kind == REF_HARDMAX) {
         for (int64_t i = 0; i < n; i++) {
             v[i] = i == best;
@@ -22,9 +41,7 @@ static void soften(ref_softmax kind, int64_t n, double *v)
             v[i] = exp(v[i] - most);
             sum += v[i];
         }
-        for (int64_t i = 0; i < n; i++) {
-            v[i] /= sum;
-        }
+        divide_row(n, sum, v);
         return;
     }
     for (int64_t i = 0; i < n; i++) {

@@ -54,6 +54,27 @@ static const ref_row_function unary_functions[] = {
 #define LIST_UNARY(name, since, expression) [REF_UNARY_##name] = chunk_##name,
     REF_UNARY_LIST(LIST_UNARY)[REF_UNARY_Gelu] = chunk_Gelu, [REF_UNARY_GeluTanh] = chunk_GeluTanh};
 
+REF_WIDE static void share_powers(int64_t n, const double *v, const double *power, double *to)
+{
+    for (int64_t i = 0; i < n; i++) {
+        to[i] = (v[i] >= 0.0 ? 1.0 : power[i]) / (1.0 + power[i]);
+    }
+}
+
+/* As ref_sigmoid does, but divided side by side. */
+static void sigmoid_doubles(const ref_parameters *p, int64_t n, const double *v, double *to)
+{
+    (void)p;
+    for (int64_t at = 0; at < n; at += REF_CHUNK) {
+        const int64_t left = n - at < REF_CHUNK ? n - at : REF_CHUNK;
+        double power[REF_CHUNK];
+        for (int64_t i = 0; i < left; i++) {
+            power[i] = exp(v[at + i] >= 0.0 ? -v[at + i] : v[at + i]);
+        }
+        share_powers(left, v + at, power, to + at);
+    }
+}
+
 static kiln_status apply(ref_call *call, ref_row_function function, const ref_parameters *p)
 {
     const ref_tensor *x = NULL;
@@ -61,7 +82,7 @@ static kiln_status apply(ref_call *call, ref_row_function function, const ref_pa
     KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     if (x->dtype == KILN_DTYPE_FLOAT64) {
-        function(p, x->count, x->data, y->data);
+        (function == chunk_Sigmoid ? sigmoid_doubles : function)(p, x->count, x->data, y->data);
         return KILN_OK;
     }
     return ref_apply(call->context, function, p, x, y);
