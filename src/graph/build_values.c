@@ -177,10 +177,11 @@ void kln_layer_int(kln_layer *layer, const char *name, int64_t value)
 
 void kln_layer_dtype(kln_layer *layer, const char *name, kiln_dtype dtype)
 {
-    if (kln_onnx_wire_dtype(dtype) == 0) {
+    const int32_t wire = kln_onnx_wire_dtype(dtype);
+    if (wire == 0) {
         kln_layer_fail(layer, KILN_ERROR_DTYPE, "dtype is %d, which is no data type", (int)dtype);
     }
-    kln_layer_int(layer, name, kln_onnx_wire_dtype(dtype));
+    kln_layer_int(layer, name, wire);
 }
 
 void kln_layer_float(kln_layer *layer, const char *name, float value)

@@ -10,7 +10,7 @@ void kln_rule_named_dtype(kln_rule *rule, const char *attribute, int64_t type)
                        "attribute \"%s\" is %s, which is no data type of ONNX", attribute, found);
         return;
     }
-    const kln_type_set *allowed = &kln_schema_output(rule->resolved->schema, 0)->types;
+    const kln_type_set *allowed = &rule->resolved->schema->outputs->types;
     if ((allowed->tensor >> type & 1) == 0) {
         kln_rule_wrong_type(rule, true, 0, (int32_t)type, attribute,
                             KLN_PRINTED("attribute \"%s\"", attribute),

@@ -111,10 +111,7 @@ static void rule_split(kln_rule *rule)
     }
     const int64_t *sizes = kln_rule_ints_or_input(rule, "split", 1, &count, &known);
     const int64_t asked = kln_rule_int(rule, "num_outputs", 1);
-    if (asked < 1) {
-        const char *found = KLN_PRINTED("%lld", (long long)asked);
-        kln_rule_fault(rule, KILN_ISSUE_VALUE, "num_outputs", "at least 1", found,
-                       "attribute \"num_outputs\" is %s, but at least 1 is needed", found);
+    if (!kln_fit_at_least(rule, "num_outputs", asked, 1)) {
         return;
     }
     const size_t rank = kln_rule_rank(rule, 0);
@@ -182,10 +179,7 @@ static bool fit_split(kln_rule *rule)
         return false;
     }
     for (size_t i = 0; parts != NULL && i < count; i++) {
-        if (parts[i] < 0) {
-            const char *found = KLN_PRINTED("%lld", (long long)parts[i]);
-            kln_rule_fault(rule, KILN_ISSUE_VALUE, "split", "at least 0", found,
-                           "part %zu has %s elements", i, found);
+        if (!kln_fit_at_least(rule, "split", parts[i], 0)) {
             return false;
         }
     }

@@ -17,11 +17,7 @@ bool kln_rule_list(kln_rule *rule, const char *name, const int64_t *list, size_t
         return false;
     }
     for (size_t i = 0; list != NULL && i < count; i++) {
-        if (list[i] < least) {
-            (void)snprintf(expected, sizeof expected, "at least %lld", (long long)least);
-            (void)snprintf(found, sizeof found, "%lld", (long long)list[i]);
-            kln_rule_fault(rule, KILN_ISSUE_VALUE, name, expected, found,
-                           "attribute \"%s\" holds %s, but %s is needed", name, found, expected);
+        if (!kln_fit_at_least(rule, name, list[i], least)) {
             return false;
         }
     }
@@ -208,10 +204,7 @@ static bool check_groups(kln_rule *rule)
     const int64_t groups = kln_rule_int(rule, "group", 1);
     const kln_dim channels = kln_rule_dim(rule, 0, 1);
     char found[48];
-    if (groups < 1) {
-        (void)snprintf(found, sizeof found, "%lld", (long long)groups);
-        kln_rule_fault(rule, KILN_ISSUE_VALUE, "group", "at least 1", found,
-                       "attribute \"group\" is %s, but at least 1 is needed", found);
+    if (!kln_fit_at_least(rule, "group", groups, 1)) {
         return false;
     }
     if (channels.kind == KLN_DIM_NUMBER && channels.of.number % groups != 0) {

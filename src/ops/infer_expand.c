@@ -22,10 +22,8 @@ static void rule_expand(kln_rule *rule)
         const kln_dim in = i + in_rank >= rank ? kln_rule_dim(rule, 0, i + in_rank - rank) : one;
         kln_dim to =
             i + count >= rank ? (target != NULL ? target[i + count - rank] : KLN_UNKNOWN_DIM) : one;
-        if (to.kind == KLN_DIM_NUMBER && to.of.number < 0) {
-            kln_rule_fault(rule, KILN_ISSUE_VALUE, rule->node->inputs[1], "0 or more", "less",
-                           "dimension %zu is to become %lld; 0 or more is needed", i,
-                           (long long)to.of.number);
+        if (to.kind == KLN_DIM_NUMBER &&
+            !kln_fit_at_least(rule, rule->node->inputs[1], to.of.number, 0)) {
             to = KLN_UNKNOWN_DIM;
         }
         dims[i] = kln_rule_broadcast_dim(rule, in, to);

@@ -95,13 +95,7 @@ static bool fit_group_norm(kln_rule *rule)
 
 static bool fit_lrn(kln_rule *rule)
 {
-    const int64_t size = kln_rule_int(rule, "size", 1);
-    if (size >= 1) {
-        return true;
-    }
-    kln_rule_fault(rule, KILN_ISSUE_VALUE, "size", "at least 1", "less",
-                   "\"size\" is %lld, but at least 1 is needed", (long long)size);
-    return false;
+    return kln_fit_at_least(rule, "size", kln_rule_int(rule, "size", 1), 1);
 }
 
 /* Axes that an attribute names, or its default, are those of the input. */

@@ -88,11 +88,7 @@ static void reshape_to(kln_rule *rule, const kln_dim *target, size_t rank)
                     in_rank);
             }
         } else if (target[i].kind == KLN_DIM_NUMBER && target[i].of.number < 0) {
-            if (target[i].of.number < -1) {
-                kln_rule_fault(rule, KILN_ISSUE_VALUE, "shape", "-1 or more", "less",
-                               "element %zu of the new shape is %lld; 0 or more is needed, or -1",
-                               i, (long long)target[i].of.number);
-            }
+            (void)kln_fit_at_least(rule, "shape", target[i].of.number, -1);
             asked++;
             open = i;
             open_count++;
@@ -159,13 +155,8 @@ static void rule_transpose(kln_rule *rule)
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
     for (size_t i = 0; seen != NULL && dims != NULL && i < rank; i++) {
         size_t from = rank - 1 - i;
-        if (order != NULL && order[i] < 0) {
-            const char *found = KLN_PRINTED("%lld", (long long)order[i]);
-            kln_rule_fault(rule, KILN_ISSUE_VALUE, "perm", "at least 0", found,
-                           "\"perm\" holds %s; it does not count from the end", found);
-            return;
-        }
-        if (order != NULL && !kln_rule_axis(rule, order[i], rank, &from)) {
+        if (order != NULL && (!kln_fit_at_least(rule, "perm", order[i], 0) ||
+                              !kln_rule_axis(rule, order[i], rank, &from))) {
             return;
         }
         if (seen[from]) {

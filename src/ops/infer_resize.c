@@ -61,18 +61,13 @@ static size_t *resized_axes(kln_rule *rule, size_t *count)
     const int64_t *given = kln_rule_ints(rule, "axes", count);
     *count = given != NULL ? *count : rank;
     size_t *axes = kln_rule_alloc(rule, *count, sizeof *axes);
-    for (size_t i = 0; axes != NULL && i < *count; i++) {
-        axes[i] = i;
-        if (given != NULL && !kln_rule_axis(rule, given[i], rank, &axes[i])) {
-            return NULL;
-        }
-        for (size_t k = 0; k < i; k++) {
-            if (axes[k] == axes[i]) {
-                kln_rule_fault(rule, KILN_ISSUE_VALUE, "axes", "each axis once", "one twice",
-                               "axis %zu is named twice", axes[i]);
-                return NULL;
-            }
-        }
+    bool *seen = kln_rule_alloc(rule, rank, sizeof *seen);
+    if (axes == NULL || seen == NULL ||
+        (given != NULL && !kln_mark_axes(rule, given, *count, rank, seen))) {
+        return NULL;
+    }
+    for (size_t i = 0; i < *count; i++) {
+        axes[i] = given == NULL ? i : (size_t)(given[i] < 0 ? given[i] + (int64_t)rank : given[i]);
     }
     return axes;
 }

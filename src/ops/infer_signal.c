@@ -106,9 +106,7 @@ static bool fit_dft(kln_rule *rule)
         if (!kln_rule_has(rule, 1) || !kln_rule_single(rule, 1, &length) || length > 0) {
             return true;
         }
-        kln_rule_fault(rule, KILN_ISSUE_VALUE, rule->node->inputs[1], "at least 1", "less",
-                       "a transform of %lld points", (long long)length);
-        return false;
+        return kln_fit_at_least(rule, rule->node->inputs[1], length, 1);
     }
     return wrong_parts(rule, parts);
 }

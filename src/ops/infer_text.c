@@ -10,10 +10,7 @@ static void rule_tfidf(kln_rule *rule)
     }
     int64_t most = -1;
     for (size_t i = 0; i < count; i++) {
-        if (indexes[i] < 0) {
-            kln_rule_fault(rule, KILN_ISSUE_VALUE, "ngram_indexes", "at least 0", "less",
-                           "\"ngram_indexes\" holds %lld, which is no place in the output",
-                           (long long)indexes[i]);
+        if (!kln_fit_at_least(rule, "ngram_indexes", indexes[i], 0)) {
             return;
         }
         most = indexes[i] > most ? indexes[i] : most;

@@ -144,15 +144,16 @@ TEST(shapes_are_checked)
          "\"v\" must have at least 2 dimensions, but has 1"},
         {XY "y=Softmax(x); z=Concat(x,y) axis=2; out z", KILN_ISSUE_VALUE,
          "axis 2 is outside -2 to 1"},
-        {XY "s={2,-7}; y=Reshape(x,s)", KILN_ISSUE_VALUE, "element 1 of the new shape is -7"},
-        {XY "s={2,-1}; y=Expand(x,s)", KILN_ISSUE_VALUE, "dimension 1 is to become -1"},
+        {XY "s={2,-7}; y=Reshape(x,s)", KILN_ISSUE_VALUE,
+         "\"shape\" needs at least -1, and has -7"},
+        {XY "s={2,-1}; y=Expand(x,s)", KILN_ISSUE_VALUE, "\"s\" needs at least 0, and has -1"},
         {XY "s={0,3}; y=Resize(x,,,s)", KILN_ISSUE_SHAPE,
          "dimension 0 of \"x\" is 2, which cannot become 0"},
         {XY "s={1.0,-0.5}; y=Resize(x,,s)", KILN_ISSUE_VALUE, "dimension 1 is scaled by -0.5"},
         {"in i int64[4]; zeros d int64[]; zeros v float32[2]; y=OneHot(i,d,v); out y",
-         KILN_ISSUE_VALUE, "the depth is 0, but at least 1 is needed"},
+         KILN_ISSUE_VALUE, "\"d\" needs at least 1, and has 0"},
         {"in p float32[1,4,2,2]; y=LRN(p) size=0; out y", KILN_ISSUE_VALUE,
-         "\"size\" is 0, but at least 1 is needed"},
+         "\"size\" needs at least 1, and has 0"},
     };
     expect_faults(faults, KLN_ARRAY_LENGTH(faults));
 }

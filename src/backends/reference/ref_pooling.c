@@ -151,6 +151,21 @@ static void finish_window(const pooling *pool, const ref_tensor *x, pooled *resu
     }
 }
 
+/* Takes the element at `at` of a window; whether it is the greatest so far. */
+static inline bool take(const pooling *pool, double v, int64_t at, pooled *result)
+{
+    if (pool->kind == REF_POOL_AVERAGE) {
+        result->value += v;
+    } else if (pool->kind == REF_POOL_LP) {
+        result->value += pool->p == 2.0 ? v * v : pow(fabs(v), pool->p);
+    } else if (result->best < 0 || v > result->value || (isnan(v) && !isnan(result->value))) {
+        result->value = v;
+        result->best = at;
+        return true;
+    }
+    return false;
+}
+
 static void pool_window(const pooling *pool, const ref_tensor *x, int64_t plane, int64_t output,
                         pooled *result)
 {
@@ -164,14 +179,7 @@ static void pool_window(const pooling *pool, const ref_tensor *x, int64_t plane,
         if (at < 0) {
             continue;
         }
-        const double v = ref_get_float(x, plane * pool->in_size + at);
-        if (pool->kind == REF_POOL_AVERAGE) {
-            result->value += v;
-        } else if (pool->kind == REF_POOL_LP) {
-            result->value += pool->p == 2.0 ? v * v : pow(fabs(v), pool->p);
-        } else if (result->best < 0 || v > result->value || (isnan(v) && !isnan(result->value))) {
-            result->value = v;
-            result->best = at;
+        if (take(pool, ref_get_float(x, plane * pool->in_size + at), at, result)) {
             result->index = plane * pool->in_size + (pool->column_major ? column_major : at);
         }
     }
@@ -227,15 +235,7 @@ static void pool_row(const pooling *pool, const double *row, int64_t at, const s
 {
     for (int64_t k = x->first; k < x->end; k++) {
         const int64_t place = x->at + k * step;
-        const double v = row[place];
-        if (pool->kind == REF_POOL_AVERAGE) {
-            result->value += v;
-        } else if (pool->kind == REF_POOL_LP) {
-            result->value += pool->p == 2.0 ? v * v : pow(fabs(v), pool->p);
-        } else if (result->best < 0 || v > result->value || (isnan(v) && !isnan(result->value))) {
-            result->value = v;
-            result->best = at + place;
-        }
+        (void)take(pool, row[place], at + place, result);
     }
 }
 
