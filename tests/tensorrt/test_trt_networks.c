@@ -76,22 +76,13 @@ static kiln_tensor_id scales(kiln_network *network, const char *name, kiln_shape
     return id;
 }
 
-static kiln_network *begin(int32_t opset)
-{
-    kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = opset);
-    kiln_network *network = network_with(&options);
-    return network;
-}
-
 /* Convolution, ReLU, global average, softmax, all in `dtype`, over any batch. */
 static kiln_network *plain(kiln_dtype dtype)
 {
     /* ONNX's Conv knows bfloat16 from operator set 22 on. */
-    kiln_network *network = begin(dtype == KILN_DTYPE_BFLOAT16 ? 22 : 0);
-    const kiln_shape shape = KILN_SHAPE(KILN_DYNAMIC, CHANNELS, 32, 32);
-    kiln_tensor_id x = KILN_NO_TENSOR;
+    kiln_network *network = network_of_opset(dtype == KILN_DTYPE_BFLOAT16 ? 22 : 0);
+    kiln_tensor_id x = add_input(network, "x", dtype, KILN_SHAPE(KILN_DYNAMIC, CHANNELS, 32, 32));
     kiln_tensor_id y = KILN_NO_TENSOR;
-    assert_ok(kiln_network_add_input(network, "x", dtype, &shape, NULL, &x));
     const kiln_tensor_id kernel =
         constant(network, "kernel", dtype, KILN_SHAPE(CHANNELS, CHANNELS, 3, 3), kernel_data);
     assert_ok(kiln_network_add_convolution(network, "conv", x, kernel, KILN_NO_TENSOR, NULL, &y));
@@ -106,12 +97,11 @@ static kiln_network *plain(kiln_dtype dtype)
 /* The convolution again, with input and kernel quantized to int8. */
 static kiln_network *int8(void)
 {
-    kiln_network *network = begin(0);
-    const kiln_shape shape = KILN_SHAPE(KILN_DYNAMIC, CHANNELS, 32, 32);
-    kiln_tensor_id x = KILN_NO_TENSOR;
+    kiln_network *network = network_of_opset(0);
+    kiln_tensor_id x =
+        add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC, CHANNELS, 32, 32));
     kiln_tensor_id y = KILN_NO_TENSOR;
     kiln_tensor_id kernel = KILN_NO_TENSOR;
-    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &shape, NULL, &x));
     const kiln_tensor_id scale = scales(network, "scale", KILN_SHAPE(CHANNELS));
     const kiln_weights one = {KILN_DTYPE_FLOAT32, {0, {0}}, {scale_data, 4}};
     kiln_tensor_id scalar = KILN_NO_TENSOR;
@@ -135,10 +125,9 @@ static kiln_network *int8(void)
 /* A product with weights of int4 in blocks of 32. */
 static kiln_network *int4(void)
 {
-    kiln_network *network = begin(0);
-    const kiln_shape shape = KILN_SHAPE(KILN_DYNAMIC, FEATURES);
-    kiln_tensor_id x = KILN_NO_TENSOR;
-    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &shape, NULL, &x));
+    kiln_network *network = network_of_opset(0);
+    kiln_tensor_id x =
+        add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC, FEATURES));
     kiln_tensor_id matrix =
         constant(network, "matrix", KILN_DTYPE_INT4, KILN_SHAPE(FEATURES, FEATURES), matrix_data);
     const kiln_tensor_id scale = scales(network, "scale", KILN_SHAPE(2, FEATURES));

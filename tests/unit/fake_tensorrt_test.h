@@ -127,14 +127,6 @@ static inline int end_fake_tensorrt(void **state)
 
 /* --- networks; each has the input x and the output y --- */
 
-static inline kiln_tensor_id add_input(kiln_network *network, const char *name, kiln_dtype dtype,
-                                       kiln_shape shape)
-{
-    kiln_tensor_id tensor;
-    assert_ok(kiln_network_add_input(network, name, dtype, &shape, NULL, &tensor));
-    return tensor;
-}
-
 static inline kiln_tensor_id add_floats(kiln_network *network, const char *name, kiln_shape shape,
                                         const float *values)
 {

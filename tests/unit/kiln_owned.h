@@ -130,6 +130,9 @@ KILN_TEST_GIVES(kiln_network *, network_with, NULL, kiln_network_create(options,
                 const kiln_network_options *options)
 KILN_TEST_GIVES(kiln_network *, new_branch, NULL, kiln_network_create_branch(network, name, &out),
                 kiln_network *network, const char *name)
+KILN_TEST_GIVES(kiln_tensor_id, add_input, KILN_NO_TENSOR,
+                kiln_network_add_input(network, name, dtype, &shape, NULL, &out),
+                kiln_network *network, const char *name, kiln_dtype dtype, kiln_shape shape)
 KILN_TEST_GIVES(kiln_stream *, new_stream, NULL, kiln_stream_create(device, priority, &out),
                 int32_t device, int32_t priority)
 KILN_TEST_GIVES(kiln_event *, new_event, NULL, kiln_event_create(device, timed, &out),
@@ -180,6 +183,7 @@ KILN_TEST_GIVES(kiln_cache_entry, entry_at, {.struct_size = sizeof out},
 #define network_file(...) kiln_test_network_file(KILN_TEST_HERE, __VA_ARGS__)
 #define network_with(...) kiln_test_network_with(KILN_TEST_HERE, __VA_ARGS__)
 #define new_branch(...) kiln_test_new_branch(KILN_TEST_HERE, __VA_ARGS__)
+#define add_input(...) kiln_test_add_input(KILN_TEST_HERE, __VA_ARGS__)
 #define new_stream(...) kiln_test_new_stream(KILN_TEST_HERE, __VA_ARGS__)
 #define new_event(...) kiln_test_new_event(KILN_TEST_HERE, __VA_ARGS__)
 #define new_buffer(...) kiln_test_new_buffer(KILN_TEST_HERE, __VA_ARGS__)
@@ -197,6 +201,7 @@ KILN_TEST_GIVES(kiln_cache_entry, entry_at, {.struct_size = sizeof out},
 #define context_on(engine) context_with((engine), NULL)
 #define stream_on(device) new_stream((device), 0)
 #define new_network() network_with(NULL)
+#define network_of_opset(number) network_with(&KILN_NETWORK_OPTIONS(.opset = (number)))
 
 #define bind_tensor(...) kiln_test_bind(KILN_TEST_HERE, __VA_ARGS__)
 void kiln_test_bind(const char *file, int line, kiln_context *context, const char *name,

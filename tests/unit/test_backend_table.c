@@ -4,6 +4,7 @@
 #define KILN_UNSTABLE_API
 #include <kiln/unstable/backend_table.h>
 
+#include "graph_maker.h"
 #include "kiln_test.h"
 
 /* Its engines double four numbers, whatever the model says; it remembers what that was. */
@@ -149,13 +150,7 @@ static void run_once(kiln_engine *engine)
 
 static kiln_network *network_of_one(void)
 {
-    kiln_tensor_id x;
-    kiln_tensor_id y;
-    kiln_network *network = network_with(NULL);
-    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(4), NULL, &x));
-    assert_ok(kiln_network_add_unary(network, "y", KILN_UNARY_NEG, x, &y));
-    assert_ok(kiln_network_mark_output(network, y));
-    return network;
+    return made_network(NULL, "in x float32[4]; y=Neg(x); out y");
 }
 
 TEST(a_backend_from_outside_builds_and_runs)

@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls that bindings of other languages need. */
+#include "graph_maker.h"
 #include "kiln_test.h"
 
 static kiln_context *open_negation(kiln_engine **engine)
 {
-    kiln_tensor_id x;
-    kiln_tensor_id y;
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
-    owned_network network = network_with(NULL);
-    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(2), NULL, &x));
-    assert_ok(kiln_network_add_unary(network, "y", KILN_UNARY_NEG, x, &y));
-    assert_ok(kiln_network_mark_output(network, y));
-    assert_ok(kiln_engine_build(network, &options, engine));
+    *engine = built_bytes(unary_model("Neg", "2"), &options);
     return context_on(*engine);
 }
 

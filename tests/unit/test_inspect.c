@@ -3,6 +3,7 @@
 #include <glob.h>
 
 #include "base/kln_base.h"
+#include "graph_maker.h"
 #include "kiln_test.h"
 
 /* choice = if (flag) relu(x) else x * w; x [batch, 2], w [2]. */
@@ -142,20 +143,13 @@ ALLOCATIONS(TEST, each_failed_allocation_is_survived)
 TEST(missing_weights_are_named)
 {
     static float numbers[64 * 64] = {1};
-    const kiln_shape shape = KILN_SHAPE(2, 64);
-    const kiln_weights weights = {
-        KILN_DTYPE_FLOAT32, KILN_SHAPE(64, 64), {numbers, sizeof numbers}};
     kiln_inspection *inspection = NULL;
     kiln_inspection_info info = {.struct_size = sizeof info};
-    kiln_tensor_id x, w, y;
     char data[4200];
     const char *path = kiln_test_path("missing.onnx");
     (void)snprintf(data, sizeof data, "%s.*.data", path);
-    kiln_network *network = new_network();
-    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &shape, NULL, &x));
-    assert_ok(kiln_network_add_constant(network, "w", &weights, &w));
-    assert_ok(kiln_network_add_matrix_multiply(network, "y", x, w, &y));
-    assert_ok(kiln_network_mark_output(network, y));
+    kiln_network *network =
+        made_network(numbers, "in x float32[2,64]; floats w float32[64,64]; y=MatMul(x,w); out y");
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
     kiln_network_destroy(network);
     for (int missing = 0; missing < 2; missing++) {

@@ -15,14 +15,6 @@ static kiln_network *make(void)
     return network;
 }
 
-static kiln_tensor_id input(kiln_network *network, const char *name, kiln_dtype dtype,
-                            kiln_shape shape)
-{
-    kiln_tensor_id id = NONE;
-    assert_ok(kiln_network_add_input(network, name, dtype, &shape, NULL, &id));
-    return id;
-}
-
 static kiln_issue_list *validate(kiln_network *network)
 {
     kiln_issue_list *issues = NULL;
@@ -137,7 +129,7 @@ static const struct {
 TEST_EACH(each_refusal_is_one_issue, i, KLN_ARRAY_LENGTH(refusals))
 {
     kiln_network *network = make();
-    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(1, 4, 8, 8));
+    const kiln_tensor_id x = add_input(network, "x", F, KILN_SHAPE(1, 4, 8, 8));
     const kiln_tensor_id y = refusals[i].make(network, x);
     assert_non_null(kiln_network_tensor_name(network, y));
     kiln_convolution_options options = KILN_CONVOLUTION_OPTIONS_INIT;
@@ -163,7 +155,7 @@ TEST(all_of_them_in_order)
 {
     owned_network network = make();
     kiln_tensor_id a, b, c;
-    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
+    const kiln_tensor_id x = add_input(network, "x", F, KILN_SHAPE(2, 3));
     assert_ok(kiln_network_add_softmax(network, "a", x, 7, false, &a));
     assert_ok(kiln_network_add_lrn(network, "b", a, 0, 1, 1, 1, &b));
     assert_ok(kiln_network_add_unary(network, "x", KILN_UNARY_ABS, b, &c));
@@ -183,8 +175,8 @@ TEST(all_of_them_in_order)
     kiln_network_destroy(network);
     /* Without an output, that is one more. */
     network = make();
-    assert_ok(kiln_network_add_softmax(network, "a", input(network, "x", F, KILN_SHAPE(2, 3)), 7,
-                                       false, &a));
+    assert_ok(kiln_network_add_softmax(network, "a", add_input(network, "x", F, KILN_SHAPE(2, 3)),
+                                       7, false, &a));
     issues = validate(network);
     assert_int_equal(kiln_issue_list_count(issues), 2);
     assert_int_equal(kiln_issue_list_get(issues, 1)->kind, KILN_ISSUE_NO_OUTPUTS);
@@ -195,8 +187,8 @@ TEST(branches_collect_too)
 {
     kiln_network *network = make();
     kiln_tensor_id inner, y;
-    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(3));
-    const kiln_tensor_id c = input(network, "c", KILN_DTYPE_BOOL, KILN_SHAPE_SCALAR);
+    const kiln_tensor_id x = add_input(network, "x", F, KILN_SHAPE(3));
+    const kiln_tensor_id c = add_input(network, "c", KILN_DTYPE_BOOL, KILN_SHAPE_SCALAR);
     kiln_network *then = new_branch(network, NULL);
     kiln_network *other = new_branch(network, NULL);
     assert_ok(kiln_network_capture(then, x, &inner));
@@ -212,7 +204,7 @@ TEST(branches_collect_too)
     assert_ok(kiln_network_create_branch(network, NULL, &then));
     assert_ok(kiln_network_capture(then, 4711, &inner));
     assert_ok(kiln_network_add_unary(then, NULL, KILN_UNARY_ABS, inner, &y));
-    const kiln_tensor_id z = input(network, "z", F, KILN_SHAPE(3));
+    const kiln_tensor_id z = add_input(network, "z", F, KILN_SHAPE(3));
     assert_ok(kiln_network_mark_output(network, z));
     expect_one(network, KILN_ISSUE_VALUE, "", "4711 is no tensor of a network around this branch");
 }
@@ -221,7 +213,7 @@ TEST(what_is_never_collected)
 {
     kiln_network *network = make();
     kiln_tensor_id y, z;
-    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(3));
+    const kiln_tensor_id x = add_input(network, "x", F, KILN_SHAPE(3));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_network_collect_issues(NULL, true));
     assert_status(KILN_ERROR_NULL_ARGUMENT,
                   kiln_network_add_unary(network, "u", KILN_UNARY_ABS, x, NULL));

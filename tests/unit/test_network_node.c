@@ -8,21 +8,6 @@
 
 static const float values[24] = {1.0F, 2.0F};
 
-static kiln_network *make(int opset)
-{
-    kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = opset);
-    kiln_network *network = network_with(&options);
-    return network;
-}
-
-static kiln_tensor_id input(kiln_network *network, const char *name, kiln_dtype dtype,
-                            kiln_shape shape)
-{
-    kiln_tensor_id id = NONE;
-    assert_ok(kiln_network_add_input(network, name, dtype, &shape, NULL, &id));
-    return id;
-}
-
 static kiln_attribute whole(const char *name, int64_t value)
 {
     return KILN_ATTRIBUTE(.name = name, .kind = KILN_ATTRIBUTE_INT, .i = value);
@@ -51,9 +36,9 @@ static void assert_type(kiln_network *network, kiln_tensor_id id, kiln_dtype dty
 
 TEST(operators_without_a_layer)
 {
-    owned_network network = make(0);
+    owned_network network = network_of_opset(0);
     kiln_tensor_id y[3];
-    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 8, 4, 4));
+    const kiln_tensor_id x = add_input(network, "x", F, KILN_SHAPE(2, 8, 4, 4));
     const kiln_attribute block = whole("blocksize", 2);
     assert_ok(node(network, "DepthToSpace", x, &block, y));
     assert_type(network, y[0], F, KILN_SHAPE(2, 2, 8, 8));
@@ -63,13 +48,13 @@ TEST(operators_without_a_layer)
     assert_ok(kiln_network_add_node(network, "tril", "ai.onnx", 0, "Trilu", &x, 1, NULL, 0, y, 1));
     assert_string_equal(kiln_network_tensor_name(network, y[0]), "tril");
     /* A later optional output; the second one is named after the node. */
-    const kiln_tensor_id norm[] = {x, input(network, "s", F, KILN_SHAPE(4))};
+    const kiln_tensor_id norm[] = {x, add_input(network, "s", F, KILN_SHAPE(4))};
     assert_ok(kiln_network_add_node(network, "norm", NULL, 0, "LayerNormalization", norm, 2, NULL,
                                     0, y, 2));
     assert_string_equal(kiln_network_tensor_name(network, y[1]), "norm:1");
     assert_type(network, y[1], F, KILN_SHAPE(2, 8, 4, 1));
     /* An optional input left out in the middle. */
-    const kiln_tensor_id clip[] = {x, NONE, input(network, "most", F, KILN_SHAPE_SCALAR)};
+    const kiln_tensor_id clip[] = {x, NONE, add_input(network, "most", F, KILN_SHAPE_SCALAR)};
     assert_ok(kiln_network_add_node(network, NULL, NULL, 0, "Clip", clip, 3, NULL, 0, y, 1));
     assert_type(network, y[0], F, KILN_SHAPE(2, 8, 4, 4));
     /* A value that is no tensor, and what is taken out of it. */
@@ -84,11 +69,11 @@ TEST(operators_without_a_layer)
 
 TEST(attributes_of_every_kind)
 {
-    owned_network network = make(0);
+    owned_network network = network_of_opset(0);
     kiln_tensor_id y = NONE;
-    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(1, 3));
-    const kiln_tensor_id s = input(network, "s", KILN_DTYPE_STRING, KILN_SHAPE(2));
-    const kiln_tensor_id dims = input(network, "dims", KILN_DTYPE_INT64, KILN_SHAPE(3));
+    const kiln_tensor_id x = add_input(network, "x", F, KILN_SHAPE(1, 3));
+    const kiln_tensor_id s = add_input(network, "s", KILN_DTYPE_STRING, KILN_SHAPE(2));
+    const kiln_tensor_id dims = add_input(network, "dims", KILN_DTYPE_INT64, KILN_SHAPE(3));
     kiln_attribute a = KILN_ATTRIBUTE(.name = "alpha", .kind = KILN_ATTRIBUTE_FLOAT, .f = 0.5F);
     assert_ok(node(network, "Elu", x, &a, &y));
     a.name = "case_change_action";
@@ -131,13 +116,13 @@ TEST(attributes_of_every_kind)
 /* Running sums by a Scan, which has no layer. */
 TEST(graphs_are_attributes)
 {
-    owned_network network = make(0);
+    owned_network network = network_of_opset(0);
     kiln_tensor_id sum, y, outputs[2];
-    const kiln_tensor_id inputs[] = {input(network, "start", F, KILN_SHAPE(3)),
-                                     input(network, "x", F, KILN_SHAPE(5, 3))};
+    const kiln_tensor_id inputs[] = {add_input(network, "start", F, KILN_SHAPE(3)),
+                                     add_input(network, "x", F, KILN_SHAPE(5, 3))};
     kiln_network *body = new_branch(network, "body");
-    const kiln_tensor_id a = input(body, "a", F, KILN_SHAPE(3));
-    const kiln_tensor_id b = input(body, "b", F, KILN_SHAPE(3));
+    const kiln_tensor_id a = add_input(body, "a", F, KILN_SHAPE(3));
+    const kiln_tensor_id b = add_input(body, "b", F, KILN_SHAPE(3));
     assert_ok(kiln_network_add_elementwise(body, "sum", KILN_ELEMENTWISE_ADD, a, b, &sum));
     assert_ok(kiln_network_add_activation(body, "y", KILN_ACTIVATION_RELU, sum, 0, 0, &y));
     assert_ok(kiln_network_mark_output(body, sum));
@@ -173,10 +158,10 @@ static void refused(kiln_network *network, kiln_status status, const char *op_ty
 
 TEST(what_is_wrong_is_said)
 {
-    owned_network network = make(21);
+    owned_network network = network_of_opset(21);
     kiln_tensor_id y[2];
-    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
-    const kiln_tensor_id flat = input(network, "flat", F, KILN_SHAPE(3));
+    const kiln_tensor_id x = add_input(network, "x", F, KILN_SHAPE(2, 3));
+    const kiln_tensor_id flat = add_input(network, "flat", F, KILN_SHAPE(3));
     kiln_attribute a = whole("lower", 1);
     refused(network, KILN_ERROR_INVALID_ARGUMENT, "Trilu", x, &a, "it has no attribute \"lower\"");
     a.name = "upper";
@@ -190,7 +175,7 @@ TEST(what_is_wrong_is_said)
             "attribute \"blocksize\" is required, but missing");
     refused(network, KILN_ERROR_INVALID_ARGUMENT, "MatMul", x, NULL, "it has 1 input, but takes 2");
     refused(network, KILN_ERROR_DTYPE, "BitwiseNot", x, NULL, "is float32[2,3]; allowed are");
-    const kiln_tensor_id scaled[] = {x, input(network, "scale", F, KILN_SHAPE_SCALAR)};
+    const kiln_tensor_id scaled[] = {x, add_input(network, "scale", F, KILN_SHAPE_SCALAR)};
     a = whole("output_dtype", 1);
     assert_fails(
         KILN_ERROR_DTYPE,
@@ -205,7 +190,7 @@ TEST(what_is_wrong_is_said)
     refused(network, KILN_ERROR_INVALID_ARGUMENT, "Softmax", x, &a, "axis 5 is outside -2 to 1");
     kiln_attribute uneven[] = {whole("axis", 0), whole("largest", 1)};
     uneven[1].struct_size = sizeof uneven[1] - 8;
-    const kiln_tensor_id top[] = {x, input(network, "k", KILN_DTYPE_INT64, KILN_SHAPE(1))};
+    const kiln_tensor_id top[] = {x, add_input(network, "k", KILN_DTYPE_INT64, KILN_SHAPE(1))};
     assert_fails(KILN_ERROR_INVALID_ARGUMENT,
                  kiln_network_add_node(network, NULL, NULL, 0, "TopK", top, 2, uneven, 2, y, 2),
                  "struct_size");
@@ -220,10 +205,10 @@ TEST(what_is_wrong_is_said)
 /* What ONNX does not have is for the backend to know; layers after it take what comes. */
 TEST(operators_of_others)
 {
-    owned_network network = make(0);
+    owned_network network = network_of_opset(0);
     kiln_issue_list *issues = NULL;
     kiln_tensor_id y[2], z;
-    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
+    const kiln_tensor_id x = add_input(network, "x", F, KILN_SHAPE(2, 3));
     assert_ok(kiln_network_add_node(network, "p", "own", 3, "Anything", &x, 1, NULL, 0, y, 2));
     assert_type(network, y[1], KILN_DTYPE_UNDEFINED, (kiln_shape){.rank = -1});
     assert_ok(kiln_network_add_unary(network, "abs", KILN_UNARY_ABS, y[1], &z));
@@ -252,15 +237,15 @@ TEST(operators_of_others)
  * its domain are not. */
 TEST(another_domain_has_a_schema)
 {
-    owned_network network = make(0);
+    owned_network network = network_of_opset(0);
     kiln_tensor_id y[2], z;
     kiln_attribute alpha = KILN_ATTRIBUTE_INIT;
     alpha.name = "alpha";
     alpha.kind = KILN_ATTRIBUTE_FLOAT;
     alpha.f = -0.5F;
     const char *const ours = "com.microsoft";
-    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(3, 50));
-    const kiln_tensor_id n = input(network, "n", KILN_DTYPE_INT32, KILN_SHAPE(3));
+    const kiln_tensor_id x = add_input(network, "x", F, KILN_SHAPE(3, 50));
+    const kiln_tensor_id n = add_input(network, "n", KILN_DTYPE_INT32, KILN_SHAPE(3));
     assert_ok(kiln_network_add_node(network, "g", ours, 0, "QuickGelu", &x, 1, NULL, 0, &y[0], 1));
     assert_ok(
         kiln_network_add_node(network, "h", ours, 0, "QuickGelu", &x, 1, &alpha, 1, &y[1], 1));
@@ -278,8 +263,8 @@ TEST(another_domain_has_a_schema)
 
 TEST(quick_gelu_is_onnxruntimes)
 {
-    owned_network network = make(0);
-    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(3, 50));
+    owned_network network = network_of_opset(0);
+    const kiln_tensor_id x = add_input(network, "x", F, KILN_SHAPE(3, 50));
     kiln_attribute alpha = KILN_ATTRIBUTE_INIT;
     alpha.name = "alpha";
     alpha.kind = KILN_ATTRIBUTE_FLOAT;
@@ -302,7 +287,7 @@ TEST(quick_gelu_is_onnxruntimes)
  */
 TEST(growing_comes_to_the_same)
 {
-    owned_network network = make(0);
+    owned_network network = network_of_opset(0);
     kiln_tensor_id x = NONE, y = NONE, bad = NONE;
     kiln_shape open = KILN_SHAPE(KILN_DYNAMIC, 4, 6);
     const char *const names[] = {"batch", NULL, NULL};
@@ -345,10 +330,10 @@ TEST(growing_comes_to_the_same)
 /* A tensor of a branch is known too, and what the branch reads from around it. */
 TEST(branches_are_inferred)
 {
-    owned_network network = make(0);
+    owned_network network = network_of_opset(0);
     kiln_tensor_id y, inner, deep, w;
     const kiln_weights weights = {F, KILN_SHAPE(3, 8), {values, sizeof values}};
-    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
+    const kiln_tensor_id x = add_input(network, "x", F, KILN_SHAPE(2, 3));
     kiln_network *then = new_branch(network, NULL);
     kiln_network *inside = new_branch(then, NULL);
     assert_ok(kiln_network_add_constant(network, "w", &weights, &w));

@@ -62,11 +62,6 @@ static void bind_row(kiln_context *context, const char *name, void *data)
     bind_tensor(context, name, row_of(data));
 }
 
-static kiln_context *make_context(kiln_engine *engine)
-{
-    return context_on(engine);
-}
-
 static void check_row(kiln_context *context, const char *name, const float *expected)
 {
     const kiln_tensor found = tensor_in(context, name);
@@ -77,7 +72,7 @@ static void check_row(kiln_context *context, const char *name, const float *expe
 static void run_with_copies(kiln_engine *engine, steps *all)
 {
     float past[WIDTH] = {1, -1, 2, -2};
-    owned_context context = make_context(engine);
+    owned_context context = context_on(engine);
     for (int i = 0; i < STEPS; i++) {
         for (int k = 0; k < WIDTH; k++) {
             all->x[i][k] = (float)((i * 7 + k * 3) % 5 - 2);
@@ -257,7 +252,7 @@ TENSORRT_TEST(each_way_gives_what_copies_give)
         for (size_t i = 0; engine != NULL && i < KLN_ARRAY_LENGTH(ways); i++) {
             steps all;
             run_with_copies(engine, &all);
-            owned_context context = make_context(engine);
+            owned_context context = context_on(engine);
             ways[i](context, &all);
         }
     }
@@ -273,7 +268,7 @@ TENSORRT_TEST(memory_of_the_device_too)
         steps all;
         owned_engine engine = make_engine(i / 6);
         run_with_copies(engine, &all);
-        owned_context context = make_context(engine);
+        owned_context context = context_on(engine);
         float x[WIDTH];
         float first[WIDTH] = {1, -1, 2, -2};
         const kiln_shape row = KILN_SHAPE(1, WIDTH);
@@ -367,7 +362,7 @@ EACH_OF(TENSORRT_TEST(what_cannot_be_meant_is_refused), what_cannot_be_meant_is_
     if (engine != NULL) {
         steps all;
         run_with_copies(engine, &all);
-        owned_context context = make_context(engine);
+        owned_context context = context_on(engine);
         check_refusals(context, &all);
         check_warmup(context, &all);
     }
