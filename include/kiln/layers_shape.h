@@ -140,7 +140,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_scatter_elements(
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_scatter_nd(
     kiln_network *network, const char *name, kiln_tensor_id input, kiln_tensor_id indices,
     kiln_tensor_id updates, kiln_scatter how, kiln_tensor_id *output);
-/* values: [off, on]; a new dimension of `depth` (1 or more) at `axis`, off all along it for an
+/* values: [off, on]; a new dimension of `depth` (0 or more) at `axis`, off all along it for an
  * index out of range. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_one_hot(kiln_network *network,
                                                               const char *name,

@@ -121,7 +121,7 @@ typedef struct kiln_resize_options {
     int32_t rank;                 /* numbers in `scales` or `sizes` */
     bool by_size;                 /* `sizes` counts, else `scales` */
     float scales[KILN_MAX_RANK];  /* above 0; 1 leaves a dimension as it is */
-    int64_t sizes[KILN_MAX_RANK]; /* above 0 */
+    int64_t sizes[KILN_MAX_RANK]; /* 0 or more */
 } kiln_resize_options;
 
 #define KILN_RESIZE_OPTIONS(...) KILN_INIT_OF_(kiln_resize_options, __VA_ARGS__)

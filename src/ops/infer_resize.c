@@ -102,7 +102,7 @@ static void resize_to(kln_rule *rule, const kln_dim *sizes, size_t count, const 
     }
     for (size_t i = 0; i < count; i++) {
         if (sizes[i].kind == KLN_DIM_NUMBER &&
-            kln_rule_is(dims[axes[i]], 0) != (sizes[i].of.number <= 0)) {
+            (sizes[i].of.number < 0 || (sizes[i].of.number > 0 && kln_rule_is(dims[axes[i]], 0)))) {
             const char *size = KLN_DIM_PRINTED(sizes[i]);
             kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 1", "0",
                            "dimension %zu of \"%.100s\" is %s, which cannot become %s", axes[i],

@@ -11,7 +11,7 @@ static void rule_one_hot(kln_rule *rule)
     kln_dim depth = kln_rule_scalar(rule, 1);
     depth = depth.kind == KLN_DIM_REAL ? KLN_DIM_OF_NUMBER((int64_t)depth.of.real) : depth;
     if (depth.kind == KLN_DIM_NUMBER &&
-        !kln_fit_at_least(rule, rule->node->inputs[1], depth.of.number, 1)) {
+        !kln_fit_at_least(rule, rule->node->inputs[1], depth.of.number, 0)) {
         return;
     }
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);

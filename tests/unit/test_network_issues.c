@@ -117,7 +117,7 @@ static const struct {
     {axis, KILN_ISSUE_VALUE, "bad", "axis 4 is outside -4 to 3"},
     {weight_size, KILN_ISSUE_WEIGHTS, "bad", "layer \"bad\": float32 weights of shape 24 have 96"},
     {input_type, KILN_ISSUE_SHAPE, "bad", "layer \"bad\": dimension 0 is -7"},
-    {option, KILN_ISSUE_VALUE, "bad", "node \"bad\" (LRN): \"size\" is 0, but at least 1"},
+    {option, KILN_ISSUE_VALUE, "bad", "node \"bad\" (LRN): \"size\" needs at least 1, and has 0"},
     {operator_set, KILN_ISSUE_UNKNOWN_OPERATOR, "bad", "is not in version 21"},
     {arity, KILN_ISSUE_ARITY, "bad", "it has 1 input, but takes 2"},
     {attribute, KILN_ISSUE_ATTRIBUTE, "bad", "\"blocksize\" is required, but missing"},
@@ -164,8 +164,9 @@ TEST(all_of_them_in_order)
     assert_ok(kiln_network_mark_output(network, c));
     assert_ok(kiln_network_mark_output(network, 12345));
     owned_issue_list issues = validate(network);
-    static const char *const words[] = {"axis 7", "\"size\" is 0", "the name \"x\" is in use",
-                                        "\"c\" is an output already", "12345 is no tensor"};
+    static const char *const words[] = {"axis 7", "\"size\" needs at least 1",
+                                        "the name \"x\" is in use", "\"c\" is an output already",
+                                        "12345 is no tensor"};
     assert_int_equal(kiln_issue_list_count(issues), KLN_ARRAY_LENGTH(words));
     assert_int_equal(kiln_issue_list_errors(issues), KLN_ARRAY_LENGTH(words));
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(words); i++) {
