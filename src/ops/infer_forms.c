@@ -144,15 +144,13 @@ bool kln_fit_broadcast(kln_rule *rule, size_t input, const kln_dim *dims, size_t
     return fits;
 }
 
-bool kln_fit_at_least(kln_rule *rule, const char *name, int64_t value, int64_t least)
+bool kln_fit_too_small(kln_rule *rule, const char *name, int64_t value, int64_t least)
 {
-    if (value < least) {
-        const char *found = KLN_PRINTED("%lld", (long long)value);
-        kln_rule_fault(rule, KILN_ISSUE_VALUE, name, KLN_PRINTED("at least %lld", (long long)least),
-                       found, "\"%.100s\" needs at least %lld, and has %s", name, (long long)least,
-                       found);
-    }
-    return value >= least;
+    const char *found = KLN_PRINTED("%lld", (long long)value);
+    kln_rule_fault(rule, KILN_ISSUE_VALUE, name, KLN_PRINTED("at least %lld", (long long)least),
+                   found, "\"%.100s\" needs at least %lld, and has %s", name, (long long)least,
+                   found);
+    return false;
 }
 
 /* Dimension `axis` of an input must not be 0. */

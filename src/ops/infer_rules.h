@@ -77,7 +77,11 @@ bool kln_fit_shares(kln_rule *rule, size_t input, kln_dim count, int64_t parts, 
 /* `input` broadcasts to these dimensions, which stay as they are. */
 bool kln_fit_broadcast(kln_rule *rule, size_t input, const kln_dim *dims, size_t rank,
                        const char *what);
-bool kln_fit_at_least(kln_rule *rule, const char *name, int64_t value, int64_t least);
+bool kln_fit_too_small(kln_rule *rule, const char *name, int64_t value, int64_t least);
+static inline bool kln_fit_at_least(kln_rule *rule, const char *name, int64_t value, int64_t least)
+{
+    return value >= least || kln_fit_too_small(rule, name, value, least);
+}
 /* Dimension `axis` of an input must not be 0. */
 bool kln_fit_not_empty(kln_rule *rule, size_t input, size_t axis);
 
