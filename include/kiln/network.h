@@ -123,12 +123,12 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_save_onnx(const kiln_network *
 /* From now on, calls that add to the network or its branches and would fail with INVALID_ARGUMENT,
  * DTYPE, RANK, SHAPE, NAME, SIZE or UNSUPPORTED keep what is wrong as an issue and give KILN_OK.
  * The tensors that such a call hands out are refused ones: a layer that reads one is refused too,
- * and no issue tells of it. kiln_network_validate has these issues before its own, in the order of
- * the calls, and leaves out what only follows from them; kiln_network_save_onnx and
- * kiln_engine_build fail with INVALID_NETWORK, the first one and how many there are. With `collect`
- * false, calls fail at once again; what was collected stays, and a refused tensor is
- * INVALID_ARGUMENT. Other failures (NULL_ARGUMENT, STATE, LIMIT, OUT_OF_MEMORY) are never
- * collected. Errors: NULL_ARGUMENT, OUT_OF_MEMORY. Since 0.1. */
+ * and issues tell only of its own attributes and values. kiln_network_validate has these issues
+ * before its own, in the order of the calls, and leaves out what only follows from them;
+ * kiln_network_save_onnx and kiln_engine_build fail with INVALID_NETWORK, the first one and how
+ * many there are. With `collect` false, calls fail at once again; what was collected stays, and a
+ * refused tensor is INVALID_ARGUMENT. Other failures (NULL_ARGUMENT, STATE, LIMIT, OUT_OF_MEMORY)
+ * are never collected. Errors: NULL_ARGUMENT, OUT_OF_MEMORY. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_collect_issues(kiln_network *network,
                                                                  bool collect);
 

@@ -8,8 +8,8 @@
  * holds half of one.
  *
  * Where issues are collected, what fails is kept in the network's list, and the layer's outputs
- * are refused tensors: nothing is known of them, and a layer that reads one is refused without a
- * word. */
+ * are refused tensors: nothing is known of them, and of a layer that reads one only what is wrong
+ * with its attributes and values is told. */
 #ifndef BUILD_LAYER_H
 #define BUILD_LAYER_H
 
