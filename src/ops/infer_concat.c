@@ -39,6 +39,19 @@ static void rule_qlinear_concat(kln_rule *rule)
     }
 }
 
+/* Each scale and zero point is one number; every third input is a part. */
+static bool fit_qlinear_concat(kln_rule *rule)
+{
+    bool fits = true;
+    for (size_t i = 0; i < rule->in_count && fits; i++) {
+        fits = i % 3 == 2 || !kln_rule_ranked(rule, i) ||
+               (kln_rule_need_rank(rule, i, 0, 1) &&
+                (kln_rule_rank(rule, i) == 0 ||
+                 kln_fit_dim(rule, i, 0, KLN_DIM_OF_NUMBER(1), "a scale or zero point and one")));
+    }
+    return fits;
+}
+
 static bool may_know_any(const kln_rule *rule)
 {
     size_t i = 0;
@@ -200,4 +213,4 @@ static bool fit_split(kln_rule *rule)
 const kln_op_rule kln_rules_concat[] = {
     OP("Concat", rule_concat, .fold = fold_concat),
     OP("Split", rule_split, .fold = fold_split, .form = "13: - (_)", .fit = fit_split),
-    OP_MS("QLinearConcat", rule_qlinear_concat), OP_END};
+    OP_MS("QLinearConcat", rule_qlinear_concat, .form = "1: -", .fit = fit_qlinear_concat), OP_END};

@@ -79,10 +79,22 @@ static bool fit_matmul_integer(kln_rule *rule)
     return fit_lanes(rule, 2, 0, true) && fit_lanes(rule, 3, 1, false);
 }
 
+static bool fit_matmul_to_float(kln_rule *rule)
+{
+    return fit_lanes(rule, 4, 0, true) && fit_lanes(rule, 3, 1, false) &&
+           fit_lanes(rule, 5, 1, false);
+}
+
+static bool fit_dynamic_matmul(kln_rule *rule)
+{
+    return fit_lanes(rule, 2, 1, false) && fit_lanes(rule, 3, 1, false);
+}
+
 static bool fit_qlinear_matmul(kln_rule *rule)
 {
     return fit_lanes(rule, 1, 0, true) && fit_lanes(rule, 2, 0, true) &&
-           fit_lanes(rule, 4, 3, false) && fit_lanes(rule, 5, 3, false);
+           fit_lanes(rule, 4, 3, false) && fit_lanes(rule, 5, 3, false) &&
+           fit_lanes(rule, 6, 0, true) && fit_lanes(rule, 7, 0, true);
 }
 
 static void rule_gemm(kln_rule *rule)
@@ -388,11 +400,11 @@ const kln_op_rule kln_rules_matmul[] = {
     OP("MatMul", rule_matmul),
     OP("MatMulInteger", rule_matmul, .form = "10: -", .fit = fit_matmul_integer),
     OP("QLinearMatMul", rule_qlinear_matmul, .form = "10: -", .fit = fit_qlinear_matmul),
-    OP_MS("DynamicQuantizeMatMul", rule_matmul),
+    OP_MS("DynamicQuantizeMatMul", rule_matmul, .form = "1: -", .fit = fit_dynamic_matmul),
     OP_MS("FusedGemm", rule_gemm),
     OP_MS("FusedMatMul", rule_fused_matmul),
-    OP_MS("MatMulIntegerToFloat", rule_matmul),
+    OP_MS("MatMulIntegerToFloat", rule_matmul, .form = "1: - - (1)", .fit = fit_matmul_to_float),
     OP_MS("MatMulNBits", rule_matmul_nbits),
-    OP_MS("QGemm", rule_qgemm),
+    OP_MS("QGemm", rule_qgemm, .form = "1: - (1) (1) - - - - (1) (1)"),
     OP_MS("TransposeMatMul", rule_fused_matmul),
     OP_END};

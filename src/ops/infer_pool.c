@@ -208,6 +208,6 @@ const kln_op_rule kln_rules_pool[] = {
     OP("MaxPool", rule_pool),
     OP("MaxRoiPool", rule_roi_pool),
     OP("MaxUnpool", rule_max_unpool, .form = "9: __+ __+ _", .fit = fit_max_unpool),
-    OP_MS("QLinearAveragePool", rule_qlinear_pool),
-    OP_MS("QLinearGlobalAveragePool", rule_qlinear_global_pool),
+    OP_MS("QLinearAveragePool", rule_qlinear_pool, .form = "1: - (1) (1) (1) (1)"),
+    OP_MS("QLinearGlobalAveragePool", rule_qlinear_global_pool, .form = "1: - (1) (1) (1) (1)"),
     OP_END};

@@ -199,5 +199,5 @@ const kln_op_rule kln_rules_reduce[] = {
     OP("ReduceSum", rule_reduce, .ranked = true, .fold = fold_reduce, .form = "13: - (_)"),
     OP("ReduceSumSquare", rule_reduce, .ranked = true, .form = "18: - (_)"),
     OP("SoftmaxCrossEntropyLoss", rule_softmax_loss, .form = "12: nc+ n+ c", .fit = fit_loss),
-    OP_MS("QLinearReduceMean", rule_reduce, .ranked = true),
+    OP_MS("QLinearReduceMean", rule_reduce, .ranked = true, .form = "1: - (1) (1) (1) (1)"),
     OP_END};

@@ -89,7 +89,7 @@ static void rule_topk(kln_rule *rule)
 
 const kln_op_rule kln_rules_select[] = {
     OP("Compress", rule_compress, .form = "9: _+ _"),
-    OP("NonMaxSuppression", rule_nms, .form = "10: nb4 n_b"),
+    OP("NonMaxSuppression", rule_nms, .form = "10: nb4 n_b (1) (1) (1)"),
     OP("NonZero", rule_non_zero),
     OP("OneHot", rule_one_hot, .ranked = true, .form = "9: _+ (1) 2"),
     OP("TopK", rule_topk, .ranked = true, .form = "10: _+ 1"),

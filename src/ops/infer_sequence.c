@@ -215,16 +215,17 @@ static void rule_optional_get(kln_rule *rule)
     output_element(rule, optional ? rule->in[0]->element : rule->in[0]);
 }
 
-const kln_op_rule kln_rules_sequence[] = {OP("ConcatFromSequence", rule_concat_from_sequence),
-                                          OP("Optional", rule_optional),
-                                          OP("OptionalGetElement", rule_optional_get),
-                                          OP("OptionalHasElement", kln_rule_scalar_out),
-                                          OP("SequenceAt", rule_sequence_at),
-                                          OP("SequenceConstruct", rule_sequence_construct),
-                                          OP("SequenceEmpty", rule_sequence_empty),
-                                          OP("SequenceErase", rule_sequence_erase),
-                                          OP("SequenceInsert", rule_sequence_insert),
-                                          OP("SequenceLength", kln_rule_scalar_out),
-                                          OP("SequenceMap", rule_sequence_map),
-                                          OP("SplitToSequence", rule_split_to_sequence),
-                                          OP_END};
+const kln_op_rule kln_rules_sequence[] = {
+    OP("ConcatFromSequence", rule_concat_from_sequence),
+    OP("Optional", rule_optional),
+    OP("OptionalGetElement", rule_optional_get),
+    OP("OptionalHasElement", kln_rule_scalar_out),
+    OP("SequenceAt", rule_sequence_at, .form = "11: - (1)"),
+    OP("SequenceConstruct", rule_sequence_construct),
+    OP("SequenceEmpty", rule_sequence_empty),
+    OP("SequenceErase", rule_sequence_erase, .form = "11: - (1)"),
+    OP("SequenceInsert", rule_sequence_insert, .form = "11: - - (1)"),
+    OP("SequenceLength", kln_rule_scalar_out),
+    OP("SequenceMap", rule_sequence_map),
+    OP("SplitToSequence", rule_split_to_sequence),
+    OP_END};

@@ -160,10 +160,10 @@ static bool fit_stft(kln_rule *rule)
 }
 
 const kln_op_rule kln_rules_signal[] = {
-    OP("BlackmanWindow", rule_window),
-    OP("DFT", rule_dft, .form = "17: -", .fit = fit_dft),
-    OP("HammingWindow", rule_window),
-    OP("HannWindow", rule_window),
+    OP("BlackmanWindow", rule_window, .form = "17: (1)"),
+    OP("DFT", rule_dft, .form = "17: - (1) (1)", .fit = fit_dft),
+    OP("HammingWindow", rule_window, .form = "17: (1)"),
+    OP("HannWindow", rule_window, .form = "17: (1)"),
     OP("MelWeightMatrix", rule_mel, .form = "17: () () () () ()"),
     OP("STFT", rule_stft, .form = "17: - (1) _ (1)", .fit = fit_stft),
     OP_END};

@@ -154,6 +154,24 @@ TEST(shapes_are_checked)
          "\"d\" needs at least 0, and has -1"},
         {"in p float32[1,4,2,2]; y=LRN(p) size=0; out y", KILN_ISSUE_VALUE,
          "\"size\" needs at least 1, and has 0"},
+        {"in x float32[2,3]; zeros k int64[2]; y=Trilu(x,k); out y", KILN_ISSUE_SHAPE,
+         "dimension 0 of \"k\" must be 1, but is 2"},
+        {"zeros n int64[0]; y=HannWindow(n); out y", KILN_ISSUE_SHAPE,
+         "dimension 0 of \"n\" must be 1, but is 0"},
+        {"in x float32[1,4,1]; zeros k int64[0]; y=DFT(x,k); out y", KILN_ISSUE_SHAPE,
+         "dimension 0 of \"k\" must be 1, but is 0"},
+        {"in b float32[1,5,4]; in s float32[1,2,5]; zeros k int64[3]; "
+         "y=NonMaxSuppression(b,s,k); out y",
+         KILN_ISSUE_SHAPE, "dimension 0 of \"k\" must be 1, but is 3"},
+        {"in x uint8[4]; zeros s float32[2]; zeros z uint8[]; y=ms.QLinearSigmoid(x,s,z,s,z); "
+         "out y",
+         KILN_ISSUE_SHAPE, "dimension 0 of \"s\" must be 1, but is 2"},
+        {"in x uint8[4]; zeros s float32[2]; zeros z uint8[]; y=ms.QLinearConcat(s,z,x,s,z) "
+         "axis=0; out y",
+         KILN_ISSUE_SHAPE, "a scale or zero point and one"},
+        {"in a uint8[2,4]; in b uint8[4,3]; zeros s float32[]; zeros t float32[2]; "
+         "y=ms.MatMulIntegerToFloat(a,b,s,t); out y",
+         KILN_ISSUE_SHAPE, "the scales or zero points and the rows or columns"},
     };
     expect_faults(faults, KLN_ARRAY_LENGTH(faults));
 }
