@@ -384,9 +384,6 @@ static void rule_einsum(kln_rule *rule)
 
 static void rule_det(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, SIZE_MAX)) {
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0);
     (void)kln_rule_unify(rule, kln_rule_dim(rule, 0, rank - 2), kln_rule_dim(rule, 0, rank - 1),
                          "the sides of a square matrix");
@@ -394,7 +391,7 @@ static void rule_det(kln_rule *rule)
 }
 
 const kln_op_rule kln_rules_matmul[] = {
-    OP("Det", rule_det),
+    OP("Det", rule_det, .form = "11: __+", .ranked = true),
     OP("Einsum", rule_einsum),
     OP("Gemm", rule_gemm, .form = "1: -", .fit = fit_gemm),
     OP("MatMul", rule_matmul),

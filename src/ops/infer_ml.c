@@ -112,9 +112,6 @@ static void rule_ml_one_hot(kln_rule *rule)
     const kln_onnx_attribute *ints = kln_rule_attribute(rule, "cats_int64s");
     const kln_onnx_attribute *texts = kln_rule_attribute(rule, "cats_strings");
     const size_t count = ints != NULL ? ints->count : texts != NULL ? texts->count : 0;
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0);
     kln_dim *dims = kln_rule_shape_like(rule, 0, rank + 1);
     if (dims != NULL) {
@@ -164,16 +161,17 @@ static void rule_training(kln_rule *rule)
     }
 }
 
-const kln_op_rule kln_rules_ml[] = {OP_OF("ai.onnx.ml", "ArrayFeatureExtractor", rule_ml_extract,
-                                          .ranked = true, .form = "1: -", .fit = fit_ml_extract),
-                                    OP_OF("ai.onnx.ml", "CategoryMapper", rule_ml_map),
-                                    OP_OF("ai.onnx.ml", "LabelEncoder", rule_ml_labels),
-                                    OP_OF("ai.onnx.ml", "LinearClassifier", kln_rule_ml_classifier),
-                                    OP_OF("ai.onnx.ml", "LinearRegressor", kln_rule_ml_regressor),
-                                    OP_OF("ai.onnx.ml", "OneHotEncoder", rule_ml_one_hot),
-                                    OP_OF("ai.onnx.ml", "SVMClassifier", kln_rule_ml_classifier),
-                                    OP_OF("ai.onnx.ml", "SVMRegressor", kln_rule_ml_regressor),
-                                    OP_OF("ai.onnx.preview.training", "Adagrad", rule_training),
-                                    OP_OF("ai.onnx.preview.training", "Adam", rule_training),
-                                    OP_OF("ai.onnx.preview.training", "Momentum", rule_training),
-                                    OP_END};
+const kln_op_rule kln_rules_ml[] = {
+    OP_OF("ai.onnx.ml", "ArrayFeatureExtractor", rule_ml_extract, .ranked = true, .form = "1: -",
+          .fit = fit_ml_extract),
+    OP_OF("ai.onnx.ml", "CategoryMapper", rule_ml_map),
+    OP_OF("ai.onnx.ml", "LabelEncoder", rule_ml_labels),
+    OP_OF("ai.onnx.ml", "LinearClassifier", kln_rule_ml_classifier),
+    OP_OF("ai.onnx.ml", "LinearRegressor", kln_rule_ml_regressor),
+    OP_OF("ai.onnx.ml", "OneHotEncoder", rule_ml_one_hot, .ranked = true),
+    OP_OF("ai.onnx.ml", "SVMClassifier", kln_rule_ml_classifier),
+    OP_OF("ai.onnx.ml", "SVMRegressor", kln_rule_ml_regressor),
+    OP_OF("ai.onnx.preview.training", "Adagrad", rule_training),
+    OP_OF("ai.onnx.preview.training", "Adam", rule_training),
+    OP_OF("ai.onnx.preview.training", "Momentum", rule_training),
+    OP_END};

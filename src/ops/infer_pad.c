@@ -103,9 +103,6 @@ static void rule_center_crop_pad(kln_rule *rule)
     size_t axis_count = 0;
     const kln_dim *sizes = kln_rule_contents(rule, 1, &count);
     const int64_t *axes = kln_rule_ints(rule, "axes", &axis_count);
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0);
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
     bool *marked = kln_rule_alloc(rule, rank, sizeof *marked);
@@ -158,7 +155,8 @@ static bool fit_reverse_sequence(kln_rule *rule)
 }
 
 const kln_op_rule kln_rules_pad[] = {
-    OP("CenterCropPad", rule_center_crop_pad, .form = "18: - _", .fit = fit_center_crop_pad),
+    OP("CenterCropPad", rule_center_crop_pad, .form = "18: - _", .fit = fit_center_crop_pad,
+       .ranked = true),
     OP("DepthToSpace", rule_blocks, .form = "1: -", .fit = fit_blocks),
     OP("Pad", rule_pad, .ranked = true, .form = "11: - _ (1) _", .fit = fit_pad),
     OP("ReverseSequence", kln_rule_same, .form = "10: __+ _", .fit = fit_reverse_sequence),

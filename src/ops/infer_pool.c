@@ -25,9 +25,6 @@ static void rule_pool(kln_rule *rule)
 
 static void rule_global_pool(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, SIZE_MAX)) {
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0);
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
     for (size_t i = 0; dims != NULL && i < rank; i++) {
@@ -49,7 +46,7 @@ static void rule_qlinear_global_pool(kln_rule *rule)
 {
     rule_global_pool(rule);
     const size_t rank = kln_rule_rank(rule, 0);
-    if (kln_rule_int(rule, "channels_last", 0) != 0 && kln_rule_ranked(rule, 0) && rank > 2) {
+    if (kln_rule_int(rule, "channels_last", 0) != 0 && rank > 2) {
         kln_dim *dims = kln_rule_shape_like(rule, 0, rank);
         for (size_t i = 1; dims != NULL && i + 1 < rank; i++) {
             dims[i] = KLN_DIM_OF_NUMBER(1);
@@ -201,13 +198,14 @@ static bool fit_col2im(kln_rule *rule)
 const kln_op_rule kln_rules_pool[] = {
     OP("AveragePool", rule_pool),
     OP("Col2Im", rule_col2im, .form = "18: ___ s s", .fit = fit_col2im),
-    OP("GlobalAveragePool", rule_global_pool),
-    OP("GlobalLpPool", rule_global_pool),
-    OP("GlobalMaxPool", rule_global_pool),
+    OP("GlobalAveragePool", rule_global_pool, .form = "1: __+", .ranked = true),
+    OP("GlobalLpPool", rule_global_pool, .form = "1: __+", .ranked = true),
+    OP("GlobalMaxPool", rule_global_pool, .form = "1: __+", .ranked = true),
     OP("LpPool", rule_pool),
     OP("MaxPool", rule_pool),
     OP("MaxRoiPool", rule_roi_pool),
     OP("MaxUnpool", rule_max_unpool, .form = "9: __+ __+ _", .fit = fit_max_unpool),
     OP_MS("QLinearAveragePool", rule_qlinear_pool, .form = "1: - (1) (1) (1) (1)"),
-    OP_MS("QLinearGlobalAveragePool", rule_qlinear_global_pool, .form = "1: - (1) (1) (1) (1)"),
+    OP_MS("QLinearGlobalAveragePool", rule_qlinear_global_pool, .form = "1: __+ (1) (1) (1) (1)",
+          .ranked = true),
     OP_END};

@@ -37,19 +37,17 @@ static void rule_random(kln_rule *rule)
 
 static void rule_multinomial(kln_rule *rule)
 {
-    kln_rule_set_dtype(rule, 0, (int32_t)kln_rule_int(rule, "dtype", KLN_WIRE_INT32));
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, 2)) {
-        return;
-    }
+    kln_rule_named_dtype(rule, "dtype", kln_rule_int(rule, "dtype", KLN_WIRE_INT32));
     kln_rule_give(rule, 0, kln_rule_dim(rule, 0, 0),
                   KLN_DIM_OF_NUMBER(kln_rule_int(rule, "sample_size", 1)));
 }
 
-const kln_op_rule kln_rules_random[] = {OP("Bernoulli", rule_like, .random = true),
-                                        OP("EyeLike", rule_eye_like),
-                                        OP("Multinomial", rule_multinomial, .random = true),
-                                        OP("RandomNormal", rule_random, .random = true),
-                                        OP("RandomNormalLike", rule_like, .random = true),
-                                        OP("RandomUniform", rule_random, .random = true),
-                                        OP("RandomUniformLike", rule_like, .random = true),
-                                        OP_END};
+const kln_op_rule kln_rules_random[] = {
+    OP("Bernoulli", rule_like, .random = true),
+    OP("EyeLike", rule_eye_like),
+    OP("Multinomial", rule_multinomial, .form = "7: __", .random = true),
+    OP("RandomNormal", rule_random, .random = true),
+    OP("RandomNormalLike", rule_like, .random = true),
+    OP("RandomUniform", rule_random, .random = true),
+    OP("RandomUniformLike", rule_like, .random = true),
+    OP_END};

@@ -210,9 +210,6 @@ static void rule_upsample(kln_rule *rule)
 {
     size_t count = 0;
     size_t axis_count = 0;
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
     const size_t *axes = resized_axes(rule, &axis_count);
     double *scales = NULL;
     if (rule->since >= 9) {
@@ -338,5 +335,5 @@ const kln_op_rule kln_rules_resize[] = {
     OP("GridSample", rule_grid_sample, .form = "16: -", .fit = fit_grid_sample),
     OP("Resize", rule_resize, .ranked = true, .form = "11: - _ _ _", .fit = fit_resize),
     OP("RoiAlign", rule_roi_align, .form = "10: ____ n4 n", .fit = fit_roi_align),
-    OP("Upsample", rule_upsample),
+    OP("Upsample", rule_upsample, .ranked = true),
     OP_END};

@@ -3,7 +3,8 @@
 
 static void rule_window(kln_rule *rule)
 {
-    kln_rule_set_dtype(rule, 0, (int32_t)kln_rule_int(rule, "output_datatype", KLN_WIRE_FLOAT));
+    kln_rule_named_dtype(rule, "output_datatype",
+                         kln_rule_int(rule, "output_datatype", KLN_WIRE_FLOAT));
     const kln_dim size = kln_rule_scalar(rule, 0);
     kln_rule_give(rule, 0,
                   size.kind == KLN_DIM_NUMBER && size.of.number < 0 ? KLN_UNKNOWN_DIM : size);
@@ -17,7 +18,8 @@ static kln_dim one_sided(kln_expressions *pool, kln_dim length)
 
 static void rule_mel(kln_rule *rule)
 {
-    kln_rule_set_dtype(rule, 0, (int32_t)kln_rule_int(rule, "output_datatype", KLN_WIRE_FLOAT));
+    kln_rule_named_dtype(rule, "output_datatype",
+                         kln_rule_int(rule, "output_datatype", KLN_WIRE_FLOAT));
     kln_expressions *pool = &rule->state->pool;
     kln_rule_give(rule, 0, one_sided(pool, kln_rule_scalar(rule, 1)), kln_rule_scalar(rule, 0));
 }
