@@ -110,7 +110,7 @@ static bool goes_true(const forest *f, int64_t node, double value)
     if (isnan(value) && f->missing != NULL && f->missing[node] != 0) {
         return true;
     }
-    switch ((int)f->modes[node]) {
+    switch (ref_to_int(f->modes[node])) {
         case LEQ: return value <= split;
         case LT: return value < split;
         case GTE: return value >= split;
