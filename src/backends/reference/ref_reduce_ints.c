@@ -12,7 +12,7 @@
 
 #define LANES 32
 #define TOGETHER 4
-#define MOST 128
+#define MOST INT64_C(128)
 /* `n` numbers of one output, or one of each of n, of TOGETHER rows or one. */
 #define DEFINE_INT(name, type, few, total, part, whole)                                     \
     REF_WIDE static void type##_row_##name(const void *from, int64_t n, void *sum)          \
