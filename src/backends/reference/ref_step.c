@@ -20,8 +20,7 @@ static kiln_status join_attributes(ref_call *inner, const ref_operator *op, cons
                                    ref_node *node)
 {
     const size_t count = op->attribute_count + of->attribute_count;
-    KLN_RETURN_IF_ERROR(
-        ref_scratch(inner, count + 1, sizeof(*node->attributes), &node->attributes));
+    KLN_RETURN_IF_ERROR(ref_scratch(inner, count + 1, sizeof(void *), &node->attributes));
     for (size_t i = 0; i < count; i++) {
         node->attributes[i] =
             i < op->attribute_count ? &op->attributes[i] : of->attributes[i - op->attribute_count];
@@ -35,9 +34,8 @@ static kiln_status run(ref_call *inner, const ref_operator *op, const ref_node *
 {
     KLN_RETURN_IF(node->kernel == NULL, KILN_ERROR_INTERNAL, "there is no operator %s", op->name);
     KLN_RETURN_IF_ERROR(join_attributes(inner, op, of, node));
-    KLN_RETURN_IF_ERROR(
-        ref_scratch(inner, node->input_count, sizeof(*inner->inputs), &inner->inputs));
-    memcpy(inner->inputs, inputs, node->input_count * sizeof(*inner->inputs));
+    KLN_RETURN_IF_ERROR(ref_scratch(inner, node->input_count, sizeof(void *), &inner->inputs));
+    memcpy(inner->inputs, inputs, node->input_count * sizeof(void *));
     inner->variant = node->kernel->variant;
     KLN_RETURN_IF_ERROR(ref_need_inputs(inner));
     return node->kernel->function(inner);
