@@ -193,26 +193,29 @@ def off_by_blocks(case, detail):
     return apart(detail) <= g.attr("K") * 2.0 ** -24 * sizes
 
 
-def cut_sums(case, detail):
-    """The elements of rows of which two products of bytes may pass 16 bits together: an unsigned
-    factor, of which a signed one is moved to it, and the other one, which is signed."""
-    unsigned, signed = {"ConvInteger": (1, 0), "QLinearConv": (3, 0), "QLinearMatMul": (0, 3)}.get(
-        case.op, (0, 1))
-    u, s = (array(case, i).astype(np.int64) for i in (unsigned, signed))
-    rows = u - np.iinfo(array(case, unsigned).dtype).min
-    by_channel = case.op.endswith(("ConvInteger", "LinearConv"))
-    rows = rows.reshape(len(rows), -1) if by_channel else rows
-    pairs_sum = np.sort(rows, -1)[..., -2:].sum(-1) * np.abs(s).max()
-    between = [1] * (detail.wrong.ndim - 2 if by_channel else 1)
-    return np.broadcast_to((pairs_sum > 2 ** 15 - 1).reshape(*pairs_sum.shape, *between),
-                           detail.wrong.shape)
+# Of products of bytes: the factor that rows or channels of the result depend on, the other one, and
+# which of them is the signed one that is multiplied with unsigned ones.
+BYTES = {"ConvInteger": (1, 0, 0), "QLinearConv": (3, 0, 3), "MatMulInteger": (0, 1, 1),
+         "QLinearMatMul": (0, 3, 3)}
 
 
 def cut_here(case):
     """A signed factor of 8 bits where the processor has no other instruction for its products."""
-    signed = {"MatMulInteger": 1, "QLinearMatMul": 3}.get(case.op, 0)
-    return sums_are_cut_off() and array(case, signed).dtype == np.int8 and \
-        array(case, signed).size > 0
+    signed = array(case, BYTES[case.op][2])
+    return sums_are_cut_off() and signed.dtype == np.int8 and signed.size > 0
+
+
+def cut_sums(case, detail):
+    """The elements of which two products of bytes may pass 16 bits together, where the unsigned
+    factor is moved to what is not negative."""
+    rows, other, signed = BYTES[case.op]
+    sizes = [np.abs(wide) if i == signed else wide - np.iinfo(array(case, i).dtype).min
+             for i in (rows, other) for wide in [array(case, i).astype(np.int64)]]
+    by_channel = "Conv" in case.op
+    lists = sizes[0].reshape(len(sizes[0]), -1) if by_channel else sizes[0]
+    most = np.sort(lists, -1)[..., -2:].sum(-1) * sizes[1].max()
+    between = [1] * (detail.wrong.ndim - 2 if by_channel else 1)
+    return np.broadcast_to((most > 2 ** 15 - 1).reshape(*most.shape, *between), detail.wrong.shape)
 
 
 def epsilon_of(case):
