@@ -62,7 +62,7 @@ static inline bool read_past(const played_run *run, int64_t row, int64_t positio
         const float *cell =
             (const float *)past->data + (row * PLAYED_HEADS * columns + i) * PLAYED_HEAD;
         good &= !isnan(cell[0]); /* what is masked is multiplied by 0, and NaN stays NaN */
-        if (mask[i % columns] != 0) {
+        if (mask[i % columns] != 0 && !isnan(cell[0])) {
             const int64_t place = cell[1] >= 0 && cell[1] < 256 ? (int64_t)cell[1] : 255;
             good &= cell[2] == (float)(head + 1) && cell[3] == 1 && place < position &&
                     seen[place]++ == head;
