@@ -11,7 +11,7 @@ void kln_rule_named_dtype(kln_rule *rule, const char *attribute, int64_t type)
         return;
     }
     const kln_type_set *allowed = &rule->resolved->schema->outputs->types;
-    if ((allowed->tensor >> type & 1) == 0) {
+    if (!kln_type_is_among(allowed->tensor, (int32_t)type)) {
         kln_rule_wrong_type(rule, true, 0, (int32_t)type, attribute,
                             KLN_PRINTED("attribute \"%s\"", attribute),
                             kln_onnx_dtype_name((int32_t)type));

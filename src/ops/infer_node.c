@@ -93,23 +93,21 @@ static const kln_resolved *resolve(kln_infer_state *state, const kln_scope *scop
 static bool in_set(const kln_value *value, const kln_type_set *set)
 {
     const kln_value *element = value->element;
-    const uint32_t bit = UINT32_C(1) << (value->wire_dtype & 31);
-    const uint32_t element_bit =
-        element != NULL ? UINT32_C(1) << (element->wire_dtype & 31) : UINT32_C(0);
-    const bool open = element == NULL || element->wire_dtype == 0;
+    const int32_t of = element != NULL ? element->wire_dtype : 0;
     switch (value->kind) {
         case KLN_ONNX_KIND_TENSOR:
         case KLN_ONNX_KIND_SPARSE_TENSOR:
-            return value->wire_dtype == 0 ? set->tensor != 0 : (set->tensor & bit) != 0;
+            return value->wire_dtype == 0 ? set->tensor != 0
+                                          : kln_type_is_among(set->tensor, value->wire_dtype);
         case KLN_ONNX_KIND_SEQUENCE:
             return (element != NULL && element->kind == KLN_ONNX_KIND_MAP && set->map) ||
-                   (open ? set->sequence != 0 : (set->sequence & element_bit) != 0);
+                   (of == 0 ? set->sequence != 0 : kln_type_is_among(set->sequence, of));
         case KLN_ONNX_KIND_OPTIONAL:
             if (element != NULL && element->kind == KLN_ONNX_KIND_SEQUENCE) {
                 return set->optional_sequence != 0;
             }
-            return open ? (set->optional | set->optional_sequence) != 0
-                        : (set->optional & element_bit) != 0;
+            return of == 0 ? (set->optional | set->optional_sequence) != 0
+                           : kln_type_is_among(set->optional, of);
         case KLN_ONNX_KIND_MAP: return set->map;
         case KLN_ONNX_KIND_NONE:
         case KLN_ONNX_KIND_OPAQUE: break;

@@ -466,7 +466,7 @@ static const kln_operator *taken_later(const kln_rule *rule, bool is_output, siz
         const kln_schema_parameter *parameter = schema == NULL ? NULL
                                                 : is_output    ? kln_schema_output(schema, index)
                                                                : kln_schema_input(schema, index);
-        if (parameter != NULL && type > 0 && (parameter->types.tensor >> type & 1) != 0) {
+        if (parameter != NULL && kln_type_is_among(parameter->types.tensor, type)) {
             break;
         }
     }

@@ -14,6 +14,12 @@ typedef struct kln_type_set {
     bool map; /* maps, and sequences of maps */
 } kln_type_set;
 
+/* Whether `types`, one of the four above, has the type, which may be none that ONNX knows. */
+static inline bool kln_type_is_among(uint32_t types, int32_t type)
+{
+    return type > 0 && type < 32 && (types >> type & 1U) != 0;
+}
+
 typedef struct kln_schema_parameter { /* an input or output */
     const char *name;
     int variable; /* index of the type variable, or -1: `types` holds */

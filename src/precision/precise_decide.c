@@ -114,7 +114,8 @@ static bool takes_half(const precise_pass *pass, const precise_graph *graph, siz
                        const kln_schema *schema, int variable)
 {
     const kln_onnx_node *node = &graph->graph->nodes[index];
-    if (variable < 0 || (schema->variables[variable].types.tensor >> pass->half_wire & 1U) == 0) {
+    if (variable < 0 ||
+        !kln_type_is_among(schema->variables[variable].types.tensor, pass->half_wire)) {
         return false;
     }
     for (size_t i = 0; i < node->input_count; i++) {

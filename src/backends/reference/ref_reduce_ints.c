@@ -242,33 +242,38 @@ void ref_find_extremes(const ref_folding *fold, ref_reduce kind, int64_t from, i
     }
 }
 
+/* A row of numbers that were widened. */
+typedef union wide_row {
+    int64_t whole[REF_COLUMNS];
+    double real[REF_COLUMNS];
+} wide_row;
+
 /* The same of numbers that are widened first. */
 void ref_find_wide_extremes(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to,
                             int64_t n)
 {
-    int64_t best[REF_COLUMNS];
-    int64_t room[REF_COLUMNS];
+    wide_row best;
+    wide_row room;
     const bool is_float = ref_domain_of(fold->x->dtype) == REF_DOMAIN_FLOAT;
     const ref_extremes *of =
         ref_extremes_of(is_float ? KILN_DTYPE_FLOAT64 : type_folded(kind, fold->x->dtype));
     ref_walk walk = ref_walk_folded(fold);
-    bool some = false;
+    wide_row *row = &best;
     while (ref_walk_next(&walk)) {
-        for (int64_t r = 0; r < walk.length; r++, some = true) {
+        for (int64_t r = 0; r < walk.length; r++, row = &room) {
             const int64_t at = from + walk.offset[0] + r * walk.step[0];
-            int64_t *row = some ? room : best;
             if (is_float) {
-                ref_load_float(fold->x, at, 1, n, (double *)row);
+                ref_load_float(fold->x, at, 1, n, row->real);
             } else {
-                ref_load_int(fold->x, at, 1, n, row);
+                ref_load_int(fold->x, at, 1, n, row->whole);
             }
-            of->best[kind == REF_REDUCE_MAX](row, n, best);
+            of->best[kind == REF_REDUCE_MAX](row, n, &best);
         }
     }
     if (is_float) {
-        ref_store_float(fold->y, to, 1, n, (const double *)best);
+        ref_store_float(fold->y, to, 1, n, best.real);
     } else {
-        ref_store_int(fold->y, to, 1, n, best);
+        ref_store_int(fold->y, to, 1, n, best.whole);
     }
 }
 
