@@ -15,7 +15,8 @@ trap 'rm -rf "$scratch"' EXIT
 export KILN_TENSORRT=$build/tests/fake/tensorrt/10
 export KILN_CUDA_DRIVER=$build/tests/fake/cuda/libcuda.so.1
 export BENCH_PYTHON=$python BENCH_FOLDER=$scratch BENCH_MODELS=mlp BENCH_BATCHES=1,4
-export BENCH_LATENCY=0.2 BENCH_LOAD=0.1 BENCH_ROUNDS=3 BENCH_STREAMS=1,2 BENCH_TURNS=1
+export BENCH_LATENCY=0.2 BENCH_LOAD=0.1 BENCH_ROUNDS=3 BENCH_TURNS=1
+export BENCH_STREAMS=1,2 BENCH_WAYS=1/1,1/1/stagger,1/2,2/1
 export BENCH_TRTEXEC=$scratch/trtexec
 printf '#!/bin/sh\necho "[I] Throughput: 500.5 qps"\n' > "$BENCH_TRTEXEC"
 chmod +x "$BENCH_TRTEXEC"
@@ -44,7 +45,8 @@ first = json.load(open(f"{sys.argv[1]}/first_mlp.json"))
 assert 0 < first["kiln_loaded_ms"] < first["kiln_ready_ms"] < first["kiln_ms"], first
 load = json.load(open(f"{sys.argv[1]}/throughput_mlp.json"))["results"]
 assert all(result["trtexec"]["per_second"] == 500.5 for result in load), load
-assert all(len(result["kiln"]["tried"]) == 8 for result in load), load
+assert all(len(result["kiln"]["tried"]) == 8 and "2/1/1/stagger" in result["kiln"]["tried"]
+           for result in load), load
 PY
 [ "$(grep -c '^| mlp ' "$out/table.md")" = 5 ] || { echo "*** five rows were expected"; exit 1; }
 BENCH_SECONDS=1 "$source/scripts/bench_tensorrt.sh" "$build" "$out" latency table

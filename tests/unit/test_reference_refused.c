@@ -203,3 +203,24 @@ TEST(test_one_number_is_one)
             count == 0 ? "has 0 elements; one is needed" : "has 2 elements; one is needed");
     }
 }
+
+/* An input that may be left out, and is there as texts: they would be read as zeros. */
+TEST(test_texts_are_no_numbers)
+{
+    static const char *const texts[] = {
+        "zeros w float32[1,4,1]; y=Conv(x,w,s)",
+        "a=Flatten(x); zeros b float32[4,1]; y=Gemm(a,b,s)",
+        "y=ms.MultiHeadAttention(x,x,x,,s) num_heads=1",
+        "q=Cast(x) to=2; one=Cast(two) to=1; y=ms.QLinearSigmoid(q,one,s,one)",
+        "zeros w float32[1,4,1]; zeros r float32[1,4,1]; y=LSTM(x,w,r,s) hidden_size=1",
+    };
+    float x[4] = {1.0F, 2.0F, 3.0F, 4.0F};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(texts); i++) {
+        print_message("%s\n", texts[i]);
+        owned_context context = context_of(
+            made_model(20, "in x float32[1,4,1]; s=Cast(x) to=8; two=2; %s; out y", texts[i]));
+        bind_tensor(context, "x",
+                    KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 4, 1), x, sizeof x));
+        assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_run(context), "on string is not defined");
+    }
+}

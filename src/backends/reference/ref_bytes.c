@@ -257,7 +257,7 @@ const ref_kernel ref_kernels_bytes[] = {
     REF_OP_MS("DynamicQuantizeMatMul", dynamic_quantize_matmul, 0, "fnf"),
     REF_OP_MS("MatMulIntegerToFloat", matmul_integer_to_float, 0, "nn1f"),
     REF_OP_MS("MatMulNBits", matmul_nbits, 0, "fnf"),
-    REF_OP_MS("QGemm", qgemm, 0, "n11nfn-??"),
+    REF_OP_MS("QGemm", qgemm, 0, "n11nfno??"),
     REF_KERNELS_END
 };
 /* clang-format on */

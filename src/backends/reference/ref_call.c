@@ -74,14 +74,19 @@ static kiln_status need_strings(const ref_call *call, size_t index, const ref_te
 kiln_status ref_need_inputs(const ref_call *call)
 {
     const char *needs = call->node->kernel->needs;
-    for (size_t i = 0; needs != NULL && needs[i] != '\0'; i++) {
+    const size_t count = needs != NULL ? strlen(needs) : 0;
+    const size_t all =
+        count > 0 && strchr("nf1o", needs[count - 1]) != NULL ? call->node->input_count : count;
+    for (size_t i = 0; i < count || i < all; i++) {
+        const char need = i < count ? needs[i] : 'o';
+        const bool may_lack = need == '?' || need == 'o';
         const ref_tensor *tensor = NULL;
-        if (needs[i] != '-' && (needs[i] != '?' || ref_input(call, i) != NULL)) {
-            KLN_RETURN_IF_ERROR(needs[i] == 'f'   ? ref_need_float(call, i, &tensor)
-                                : needs[i] == 'n' ? ref_need_number(call, i, &tensor)
-                                : needs[i] == 's' ? need_strings(call, i, &tensor)
-                                : needs[i] == 't' ? ref_need(call, i, &tensor)
-                                                  : need_one(call, i, &tensor));
+        if (need != '-' && (!may_lack || ref_input(call, i) != NULL)) {
+            KLN_RETURN_IF_ERROR(need == 'f'                  ? ref_need_float(call, i, &tensor)
+                                : need == 'n' || need == 'o' ? ref_need_number(call, i, &tensor)
+                                : need == 's'                ? need_strings(call, i, &tensor)
+                                : need == 't'                ? ref_need(call, i, &tensor)
+                                                             : need_one(call, i, &tensor));
         }
     }
     return KILN_OK;

@@ -196,8 +196,9 @@ typedef struct ref_kernel {
     ref_function function;
     int variant; /* for functions that serve several operators */
     /* A letter for each of the first inputs: 't' is a tensor, 'n' one of numbers, 'f' one of
-     * floating-point numbers, 's' one of strings, '1' is one number, '?' one or left out, '-' is
-     * the function's to look at. NULL: all are. */
+     * floating-point numbers, 's' one of strings, 'o' one of numbers or left out, '1' is one
+     * number, '?' one or left out, '-' is the function's to look at. Inputs behind a last 'n',
+     * 'f', 'o' or '1' are as by 'o', those behind another the function's. NULL: all are. */
     const char *needs;
 } ref_kernel;
 

@@ -307,16 +307,16 @@ static kiln_status ref_op_qlinear_reduce_mean(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_qlinear[] = {
-    REF_OP_MS("QLinearAdd", qlinear_binary, ADD),
-    REF_OP_MS("QLinearAveragePool", qlinear_average_pool, 0),
-    REF_OP_MS("QLinearConcat", qlinear_concat, 0),
-    REF_OP_MS("QLinearGlobalAveragePool", qlinear_global_average_pool, 0),
-    REF_OP_MS("QLinearLeakyRelu", qlinear_leaky_relu, 0),
-    REF_OP_MS("QLinearMul", qlinear_binary, MUL),
-    REF_OP_MS("QLinearReduceMean", qlinear_reduce_mean, 0),
-    REF_OP_MS("QLinearSigmoid", qlinear_sigmoid, 0),
-    REF_OP_MS("QLinearSoftmax", qlinear_softmax, 0),
-    REF_OP_MS("QLinearWhere", qlinear_where, 0),
+    REF_OP_MS("QLinearAdd", qlinear_binary, ADD, "n"),
+    REF_OP_MS("QLinearAveragePool", qlinear_average_pool, 0, "n"),
+    REF_OP_MS("QLinearConcat", qlinear_concat, 0, "n"),
+    REF_OP_MS("QLinearGlobalAveragePool", qlinear_global_average_pool, 0, "n"),
+    REF_OP_MS("QLinearLeakyRelu", qlinear_leaky_relu, 0, "n"),
+    REF_OP_MS("QLinearMul", qlinear_binary, MUL, "n"),
+    REF_OP_MS("QLinearReduceMean", qlinear_reduce_mean, 0, "n"),
+    REF_OP_MS("QLinearSigmoid", qlinear_sigmoid, 0, "n"),
+    REF_OP_MS("QLinearSoftmax", qlinear_softmax, 0, "n"),
+    REF_OP_MS("QLinearWhere", qlinear_where, 0, "n"),
     REF_KERNELS_END
 };
 /* clang-format on */

@@ -314,10 +314,10 @@ static kiln_status ref_op_recurrent(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_recurrent[] = {
-    REF_OP("RNN", 7, recurrent, REF_CELL_RNN),
-    REF_OP("GRU", 7, recurrent, REF_CELL_GRU),
-    REF_OP("LSTM", 7, recurrent, REF_CELL_LSTM),
-    REF_OP_MS("DynamicQuantizeLSTM", recurrent, REF_CELL_LSTM_OF_BYTES),
+    REF_OP("RNN", 7, recurrent, REF_CELL_RNN, "fff"),
+    REF_OP("GRU", 7, recurrent, REF_CELL_GRU, "fff"),
+    REF_OP("LSTM", 7, recurrent, REF_CELL_LSTM, "fff"),
+    REF_OP_MS("DynamicQuantizeLSTM", recurrent, REF_CELL_LSTM_OF_BYTES, "nnn"),
     REF_KERNELS_END
 };
 /* clang-format on */

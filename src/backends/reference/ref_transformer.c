@@ -225,10 +225,11 @@ static kiln_status ref_op_joined_attention(ref_call *call)
     KLN_RETURN_IF(bias != NULL && bias->count != x->tensor.dims[2], KILN_ERROR_SHAPE,
                   "a bias of %lld numbers is given for %lld", (long long)bias->count,
                   (long long)x->tensor.dims[2]);
-    KLN_RETURN_IF(past != NULL && (past->rank != 5 || past->dims[0] != 2 ||
-                                   past->dims[1] != a.batch || past->dims[2] != a.heads ||
-                                   past->dims[4] * a.heads != widths[1] || widths[1] != widths[2]),
-                  KILN_ERROR_SHAPE, "the past does not fit the keys and values");
+    KLN_RETURN_IF(
+        past != NULL && (past->dtype != x->tensor.dtype || past->rank != 5 || past->dims[0] != 2 ||
+                         past->dims[1] != a.batch || past->dims[2] != a.heads ||
+                         past->dims[4] * a.heads != widths[1] || widths[1] != widths[2]),
+        KILN_ERROR_SHAPE, "the past does not fit the keys and values");
     a.past = past != NULL ? past->dims[3] : 0;
     a.keys = a.past + a.queries;
     a.mask = ref_input(call, 3);
@@ -264,11 +265,12 @@ static kiln_status read_side(const attending *a, size_t index, int64_t bias_begi
                   "or with a bias or a past, are not computed here",
                   index, x->rank);
     KLN_RETURN_IF_ERROR(check_heads(a, x->dims[2]));
-    KLN_RETURN_IF(x->dims[0] != a->batch ||
-                      (past != NULL &&
-                       (past->rank != 4 || past->dims[0] != a->batch || past->dims[1] != a->heads ||
-                        past->dims[2] != a->past || past->dims[3] * a->heads != x->dims[2])),
-                  KILN_ERROR_SHAPE, "input %zu and its past do not fit the queries", index);
+    KLN_RETURN_IF(
+        x->dims[0] != a->batch ||
+            (past != NULL && (past->dtype != x->dtype || past->rank != 4 ||
+                              past->dims[0] != a->batch || past->dims[1] != a->heads ||
+                              past->dims[2] != a->past || past->dims[3] * a->heads != x->dims[2])),
+        KILN_ERROR_SHAPE, "input %zu and its past do not fit the queries", index);
     const columns from = {x, 0, x->dims[2], ref_input(call, 3), bias_begin};
     return take_columns(a, &from, a->heads, past != NULL ? past->data : NULL, value);
 }
@@ -281,14 +283,12 @@ static kiln_status ref_op_multi_head_attention(ref_call *call)
     const ref_value *v = NULL;
     const ref_tensor *x = ref_input(call, 0);
     const ref_tensor *bias = ref_input(call, 3);
-    const ref_tensor *key = NULL;
-    const ref_tensor *value = NULL;
+    const ref_tensor *key = ref_input(call, 1);
+    const ref_tensor *value = ref_input(call, 2);
     KLN_RETURN_IF_ERROR(begin_attention(call, x, &a));
     KLN_RETURN_IF(ref_wants(call, 3) || ref_input(call, 8) != NULL || ref_input(call, 9) != NULL,
                   KILN_ERROR_UNSUPPORTED,
                   "the shared buffer of a past, and scores as an output, are not computed here");
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &key));
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 2, &value));
     KLN_RETURN_IF_ERROR(check_heads(&a, x->dims[2]));
     KLN_RETURN_IF(
         bias != NULL && (key->rank != 3 || key->dims[2] != x->dims[2] || value->rank != 3 ||
@@ -398,8 +398,8 @@ static kiln_status ref_op_embed_norm(ref_call *call)
 /* clang-format off */
 const ref_kernel ref_kernels_transformer[] = {
     REF_OP_MS("Attention", joined_attention, 0, "ff"),
-    REF_OP_MS("EmbedLayerNormalization", embed_norm, 0, "n-ff-ff"),
-    REF_OP_MS("MultiHeadAttention", multi_head_attention, 0, "f"),
+    REF_OP_MS("EmbedLayerNormalization", embed_norm, 0, "noffoff"),
+    REF_OP_MS("MultiHeadAttention", multi_head_attention, 0, "fff"),
     REF_KERNELS_END
 };
 /* clang-format on */
