@@ -61,13 +61,10 @@ kiln_status kiln_stream_create(int32_t device, int32_t priority, kiln_stream **s
     return KILN_OK;
 }
 
-kiln_status kln_stream_priority_among(int32_t device, size_t place, size_t count, int32_t *priority)
+kiln_status kln_stream_priority_ahead(int32_t device, int32_t *priority)
 {
     int least = 0;
     int greatest = 0;
-    if (count < 2 || place % 2 != 0) {
-        return KILN_OK;
-    }
     KLN_CUDA_ENTER(device);
     KLN_RETURN_IF_ERROR(priority_range(device, &least, &greatest));
     *priority -= *priority > greatest;

@@ -233,12 +233,11 @@ uint64_t kln_graph_bytes(const kiln_graph *graph);
  * stream where it was. */
 KILN_MUST_CHECK kiln_status kln_stream_create_beside(const kiln_stream *other,
                                                      kiln_stream **stream);
-/* Makes `*priority`, that of `count` streams which run one network at once, that of the one at
- * `place`: of every second one the next more urgent that the device has. Of the same priority they
- * run the same kernels in step, and wait for the same part of the GPU; one that is ahead leaves to
- * the other what it does not fill. */
-KILN_MUST_CHECK kiln_status kln_stream_priority_among(int32_t device, size_t place, size_t count,
-                                                      int32_t *priority);
+/* Makes `*priority` the next more urgent one that the device has, for every second one of several
+ * streams that run one network at once: of the same priority they run the same kernels in step, and
+ * wait for the same part of the GPU; one that is ahead leaves to the other what it does not fill.
+ */
+KILN_MUST_CHECK kiln_status kln_stream_priority_ahead(int32_t device, int32_t *priority);
 void kln_stream_retain(kiln_stream *stream);
 void kln_stream_release(kiln_stream *stream);
 

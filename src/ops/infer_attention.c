@@ -472,10 +472,6 @@ static void rule_multi_head_attention(kln_rule *rule)
 
 static void rule_embed_norm(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, 2) ||
-        !kln_rule_need_rank(rule, 2, 2, 2)) {
-        return;
-    }
     const kln_dim batch = kln_rule_dim(rule, 0, 0);
     const kln_dim width = kln_rule_dim(rule, 2, 1);
     kln_rule_give(rule, 0, batch, kln_rule_dim(rule, 0, 1), width);
@@ -491,6 +487,6 @@ const kln_op_rule kln_rules_attention[] = {
     OP("TensorScatter", rule_tensor_scatter, .form = "24: n+ n+ n"),
     OP_OF("ai.onnx.preview", "FlexAttention", rule_flex_attention, .form = "1: b__e bhse bhs_"),
     OP_MS("Attention", rule_joined_attention),
-    OP_MS("EmbedLayerNormalization", rule_embed_norm),
+    OP_MS("EmbedLayerNormalization", rule_embed_norm, .form = "1: __ - __", .ranked = true),
     OP_MS("MultiHeadAttention", rule_multi_head_attention),
     OP_END};

@@ -31,8 +31,9 @@ static kiln_status choose_options(const kiln_scheduler *scheduler, const engine_
     if (pool->contexts == 1 || shared->stream != NULL || options->share_device_memory) {
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(
-        kln_stream_priority_among(shared->device, place, LANES, &options->priority));
+    if (place == 0) {
+        KLN_RETURN_IF_ERROR(kln_stream_priority_ahead(shared->device, &options->priority));
+    }
     if (pool->contexts > LANES) {
         kiln_stream **lane = &pool->lanes[index / pool->contexts * LANES + place];
         if (*lane == NULL) {
