@@ -107,7 +107,7 @@ typedef enum kiln_precision_reason {
     KILN_PRECISION_FOLDED = 12,       /* it became part of the convolution before it */
     KILN_PRECISION_GATE = 13,         /* a convolution of one pixel whose result scales channels */
     KILN_PRECISION_NO_GAIN = 14,      /* feeding it eight bits costs more than they save */
-    KILN_PRECISION_BYTES = 15,        /* it lies between eight bits and eight bits */
+    KILN_PRECISION_BYTES = 15,        /* it lies between eight bits and eight bits or an output */
     KILN_PRECISION_NOT_QUANTIZED = 16 /* INT8, FP8, INT4: its operator is none that is quantized */
 } kiln_precision_reason;
 

@@ -11,6 +11,9 @@
  * and Celu, and PRelu behind Conv; with bfloat16 of HardSigmoid). Nothing is lost, for its kernel
  * goes from bytes to bytes and computes in float32. Of a gate in eight bits that is so of all that
  * lies between its pool and what it scales.
+ *
+ * And a product in eight bits whose result is an output, which is float32: its kernel gives that as
+ * well, where a half type would take one more kernel for the cast.
  */
 #include "precise_parts.h"
 #include "quantize_parts.h"
@@ -61,12 +64,27 @@ static const kln_onnx_node *maker_of(const precise_graph *graph, const char *nam
     return &graph->graph->nodes[value->producer];
 }
 
-static bool has_quantized_weights(const precise_graph *graph, const kln_onnx_node *node)
+/* What dequantizes that input of the node, or NULL. */
+static const kln_onnx_node *dequantizer_of(const precise_graph *graph, const kln_onnx_node *node,
+                                           size_t input)
 {
     size_t at = 0;
     const kln_onnx_node *maker =
-        node->input_count > 1 ? maker_of(graph, node->inputs[1], &at) : NULL;
-    return maker != NULL && kln_onnx_node_is(maker, "DequantizeLinear");
+        node->input_count > input ? maker_of(graph, node->inputs[input], &at) : NULL;
+    return maker != NULL && kln_onnx_node_is(maker, "DequantizeLinear") ? maker : NULL;
+}
+
+static bool has_quantized_weights(const precise_graph *graph, const kln_onnx_node *node)
+{
+    return dequantizer_of(graph, node, 1) != NULL;
+}
+
+static bool is_int8(const precise_graph *graph, const kln_onnx_node *node, size_t input)
+{
+    const kln_onnx_node *maker = dequantizer_of(graph, node, input);
+    const precise_value *of = maker != NULL ? precise_find(graph, maker->inputs[0]) : NULL;
+    return of != NULL && of->known != NULL &&
+           of->known->wire_dtype == kln_onnx_wire_dtype(KILN_DTYPE_INT8);
 }
 
 /* The convolution and the activation that `node` quantizes the result of. */
@@ -84,6 +102,33 @@ static void mark_activated(precise_graph *graph, const kln_onnx_node *node)
         KLN_ONNX_NODE_IS_ANY(conv, "Conv", "ConvTranspose")) {
         graph->nodes[at].is_bytes = true;
         graph->nodes[before].is_bytes = between->consumers == 1;
+    }
+}
+
+/* The product that makes an output which nobody else reads, and what moves its result there. */
+static void mark_last(precise_graph *graph, const char *output)
+{
+    size_t moves[4];
+    size_t count = 0;
+    size_t at = 0;
+    const kln_onnx_node *node = NULL;
+    for (const char *name = output;; name = node->inputs[0]) {
+        node = maker_of(graph, name, &at);
+        if (node == NULL || kln_inference_find(graph->known, name)->consumers != 1) {
+            return;
+        }
+        if (!quantize_is_move(node) || count == KLN_ARRAY_LENGTH(moves)) {
+            break;
+        }
+        moves[count++] = at;
+    }
+    if (!KLN_ONNX_NODE_IS_ANY(node, "Conv", "ConvTranspose", "Gemm", "MatMul") ||
+        !is_int8(graph, node, 0) || !is_int8(graph, node, 1)) {
+        return;
+    }
+    graph->nodes[at].is_bytes = true;
+    while (count-- > 0) {
+        graph->nodes[moves[count]].is_bytes = true;
     }
 }
 
@@ -111,6 +156,11 @@ kiln_status precise_mark_kept(const precise_pass *pass, precise_graph *graph)
         }
     }
     quantize_index_finish(&index);
+    for (size_t i = 0;
+         graph == pass->main && !pass->options->convert_bindings && i < graph->graph->output_count;
+         i++) {
+        mark_last(graph, graph->graph->outputs[i].name);
+    }
     if (found) {
         mark_around(graph);
     }

@@ -45,7 +45,7 @@ typedef struct precise_node {
     bool is_half;
     bool is_exact;        /* whole numbers go through it that the half type does not hold */
     bool is_gate;         /* or it makes factors of channels, */
-    bool is_bytes;        /* or is part of a kernel from bytes to bytes */
+    bool is_bytes;        /* or its kernel reads bytes, and gives them or an output */
     unsigned char *wants; /* a precise_want for each input */
     struct precise_graph **graphs;
     size_t graph_count;

@@ -29,7 +29,7 @@ static const char *const reasons[] = {
     "is part of the convolution before it",
     "stays: a gate of one number for each channel",
     "stays: it costs more to feed it in eight bits than they save",
-    "stays: its kernel reads and gives eight bits",
+    "stays: its kernel reads eight bits and computes in float32",
     "its operator is none that is quantized",
 };
 
