@@ -408,10 +408,20 @@ static void decide_node(const precise_pass *pass, precise_graph *graph, size_t i
     }
 }
 
-static void count_inputs(precise_graph *graph, const kln_onnx_node *node,
-                         const precise_node *decided)
+precise_value *precise_dequantized(const precise_graph *graph, size_t index)
 {
-    for (size_t i = 0; i < node->input_count; i++) {
+    const kln_onnx_node *node = &graph->graph->nodes[index];
+    precise_value *out = graph->nodes[index].is_half && kln_onnx_node_is(node, "DequantizeLinear")
+                             ? precise_find(graph, node->outputs[0])
+                             : NULL;
+    return out != NULL && !out->is_output ? out : NULL;
+}
+
+static void count_inputs(precise_graph *graph, size_t index)
+{
+    const kln_onnx_node *node = &graph->graph->nodes[index];
+    const precise_node *decided = &graph->nodes[index];
+    for (size_t i = 0; precise_dequantized(graph, index) == NULL && i < node->input_count; i++) {
         precise_value *value = precise_find(graph, node->inputs[i]);
         if (value != NULL && value->is_single) {
             value->half_reads += decided->wants[i] == WANT_HALF;
@@ -432,9 +442,25 @@ static kiln_status decide(precise_pass *pass, precise_graph *graph)
         } else {
             decide_node(pass, graph, index, decided);
         }
-        count_inputs(graph, &graph->graph->nodes[index], decided);
+        count_inputs(graph, index);
     }
     return KILN_OK;
+}
+
+/* Scales are read in the types in which what they scale is. */
+static void count_scales(precise_graph *graph)
+{
+    for (size_t i = 0; i < graph->graph->node_count; i++) {
+        const precise_value *out = precise_dequantized(graph, i);
+        const kln_onnx_node *node = &graph->graph->nodes[i];
+        for (size_t k = 0; out != NULL && k < node->input_count; k++) {
+            precise_value *scale = precise_find(graph, node->inputs[k]);
+            if (scale != NULL && scale->is_single) {
+                scale->half_reads += out->half_reads != 0 || out->single_reads == 0;
+                scale->single_reads += out->single_reads != 0;
+            }
+        }
+    }
 }
 
 kiln_status precise_decide_main(precise_pass *pass)
@@ -452,5 +478,8 @@ kiln_status precise_decide_main(precise_pass *pass)
             (output->known == NULL || output->known->producer != KLN_NO_NODE || output->is_half);
     }
     count_outputs(graph);
+    for (graph = pass->graphs; graph != NULL; graph = graph->next) {
+        count_scales(graph);
+    }
     return KILN_OK;
 }

@@ -105,6 +105,9 @@ KILN_MUST_CHECK kiln_status precise_mark_kept(const precise_pass *pass, precise_
 
 /* All of the model. */
 KILN_MUST_CHECK kiln_status precise_decide_main(precise_pass *pass);
+/* What node `index` dequantizes, where that is made in the type that is read once it is; or NULL.
+ */
+precise_value *precise_dequantized(const precise_graph *graph, size_t index);
 
 /* --- writing (precise_write.c) --- */
 

@@ -344,8 +344,7 @@ static kiln_status write_node(precise_pass *pass, precise_graph *graph, size_t i
     if (flexible) {
         out->is_half = out->half_reads != 0 && out->single_reads == 0;
     }
-    if (out != NULL && !out->is_output && decided->is_half &&
-        kln_onnx_node_is(&node, "DequantizeLinear")) {
+    if (precise_dequantized(graph, index) != NULL) {
         out->dequantizes = &graph->graph->nodes[index];
         return KILN_OK;
     }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a report of a conversion names, a caller may ask to stay. */
+/* What a conversion says, and leaves: what its report names, a caller may ask to stay. */
 #ifndef PRECISION_REPORT_H
 #define PRECISION_REPORT_H
 
-#include "kiln_test.h"
+#include "graph_maker.h"
+#include "ops/kln_ops.h"
 
 /* `how` with all nodes kept that the report says are converted; no two have one name. */
 static inline kiln_precision_options keep_converted(const kiln_precision_report *report,
@@ -35,6 +36,20 @@ static inline void assert_kept(kiln_status status)
     if (status != KILN_OK) {
         assert_int_equal(status, KILN_ERROR_UNSUPPORTED);
     }
+}
+
+/* No weight or scale stays in a type in which nobody reads it. */
+static inline void assert_constants_are_read(const kln_onnx_model *model)
+{
+    kln_inference *known = NULL;
+    assert_ok(kln_infer(model, NULL, &known));
+    for (size_t i = 0; i < model->graph.initializer_count; i++) {
+        const char *name = model->graph.initializers[i].name;
+        if (kln_inference_find(known->graph, name)->consumers == 0) {
+            fail_msg("nobody reads \"%s\"", name);
+        }
+    }
+    kln_inference_destroy(known);
 }
 
 #endif

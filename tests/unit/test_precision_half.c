@@ -3,6 +3,7 @@
 #include "context_test.h"
 #include "graph_maker.h"
 #include "precision/kln_precision.h"
+#include "precision_report.h"
 
 #define COUNT 4
 #define TEXT ((size_t)1024)
@@ -168,6 +169,7 @@ static void check_case(size_t index, kiln_precision precision)
         return;
     }
     assert_ok(status);
+    assert_constants_are_read(m.model);
     run(m.model, after);
     check_results(index, cases[index].tolerance * (precision == KILN_PRECISION_FP16 ? 1 : 10),
                   before, after);

@@ -343,13 +343,12 @@ static void check_scales(const kln_onnx_graph *graph)
         if (maker == NULL) {
             continue;
         }
-        if (strcmp(node->op_type, "QuantizeLinear") == 0 &&
-            (strcmp(maker->op_type, "Sigmoid") == 0 || strcmp(maker->op_type, "LeakyRelu") == 0 ||
-             strcmp(maker->op_type, "Mish") == 0)) {
+        if (kln_onnx_node_is(node, "QuantizeLinear") &&
+            KLN_ONNX_NODE_IS_ANY(maker, "Sigmoid", "LeakyRelu", "Mish")) {
             (void)scale_of(graph, node, &dtypes[0]);
             assert_int_equal(dtypes[0], KILN_DTYPE_FLOAT32);
         }
-        if (strcmp(maker->op_type, "QuantizeLinear") == 0) {
+        if (kln_onnx_node_is(maker, "QuantizeLinear")) {
             assert_true(scale_of(graph, node, &dtypes[0]) == scale_of(graph, maker, &dtypes[1]));
         }
     }
@@ -382,6 +381,7 @@ TEST_EACH(pairs_are_placed, i, KLN_ARRAY_LENGTH(cases))
     operators_of(&m.model->graph, text);
     assert_string_equal(text, cases[i].graph);
     check_scales(&m.model->graph);
+    assert_constants_are_read(m.model);
     assert_int_equal(run(m.model, after), count);
     close_to(cases[i].name, cases[i].tolerance, before, after, count);
     check_turned(i, &how, after);
