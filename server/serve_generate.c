@@ -125,23 +125,24 @@ static bool submit(serve_connection *at, serve_generate *self, const serve_promp
         KILN_SEQUENCE_OPTIONS(.sampling = &sampling, .stop_tokens = prompt->stops,
                               .stop_token_count = prompt->stop_count, .told = told,
                               .told_user = self);
-    kiln_sequence *sequence = NULL;
     self->submitted = kiln_clock_now();
     options.max_tokens = most_tokens(at, prompt, self->instance->language.max_length);
     options.deadline_nanoseconds = deadline(at, prompt, self->submitted);
     atomic_store(&at->progress, SERVE_PENDING);
     (void)atomic_fetch_add(&self->references, 1);
-    const kiln_status status = kiln_generator_submit(
-        serve_language_choose(self->instance), prompt->tokens, prompt->count, &options, &sequence);
+    /* A hang-up is met once: what is seen to write has a sequence that can be cancelled. */
+    (void)pthread_mutex_lock(&at->lock);
+    at->generate = self;
+    const kiln_status status =
+        kiln_generator_submit(serve_language_choose(self->instance), prompt->tokens, prompt->count,
+                              &options, &self->sequence);
+    (void)pthread_mutex_unlock(&at->lock);
     if (status != KILN_OK) {
         release(self);
         return status == KILN_ERROR_QUEUE_FULL
                    ? serve_refuse(&at->problem, 503, "as many texts wait as may (--queue)")
                    : serve_refuse_status(&at->problem, status, kiln_error_message());
     }
-    (void)pthread_mutex_lock(&at->lock);
-    self->sequence = sequence;
-    (void)pthread_mutex_unlock(&at->lock);
     return true;
 }
 
@@ -163,9 +164,6 @@ static bool ask(serve_connection *at, serve_instance *instance)
     if (self == NULL) {
         return serve_no_memory(&at->problem);
     }
-    (void)pthread_mutex_lock(&at->lock);
-    at->generate = self;
-    (void)pthread_mutex_unlock(&at->lock);
     (void)atomic_fetch_add(&instance->counts->input_ns, kiln_clock_now() - begin);
     return submit(at, self, &prompt);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A server in this process, so that a sanitizer sees all of it, which writes texts for many clients
  * at once: each is what a generator writes by itself, whoever hangs up meanwhile. */
+#include <semaphore.h>
+
 #include "serve_here.h"
 
 #define CLIENTS 8
@@ -148,6 +150,79 @@ TEST(texts_of_many_clients_are_the_generators_own)
         numbers[i] = i;
     }
     kiln_test_in_threads(CLIENTS, be_client, numbers, sizeof *numbers);
+    serve_stop(server);
+    assert_int_equal(atomic_load(&wrong), 0);
+}
+
+/* --- one that hangs up while its text is handed over --- */
+
+static atomic_bool hangs_up;
+static sem_t handed_over;
+static sem_t cancelled;
+
+static void hold_until_cancelled(void *user, kiln_sequence *sequence, const kiln_token *token)
+{
+    const kiln_sequence_options *asked = user;
+    if (token->index == 0 && token->token >= 0) {
+        const struct timespec end = {.tv_sec = time(NULL) + 20};
+        atomic_fetch_add(&wrong, sem_timedwait(&cancelled, &end) != 0);
+    }
+    asked->told(asked->told_user, sequence, token);
+}
+
+kiln_status __real_kiln_generator_submit(kiln_generator *generator, const int64_t *prompt,
+                                         size_t count, const kiln_sequence_options *options,
+                                         kiln_sequence **sequence);
+kiln_status __wrap_kiln_generator_submit(kiln_generator *generator, const int64_t *prompt,
+                                         size_t count, const kiln_sequence_options *options,
+                                         kiln_sequence **sequence);
+kiln_status __wrap_kiln_generator_submit(kiln_generator *generator, const int64_t *prompt,
+                                         size_t count, const kiln_sequence_options *options,
+                                         kiln_sequence **sequence)
+{
+    static kiln_sequence_options asked;
+    if (!atomic_exchange(&hangs_up, false)) {
+        return __real_kiln_generator_submit(generator, prompt, count, options, sequence);
+    }
+    asked = *options;
+    kiln_sequence_options held = *options;
+    held.told = hold_until_cancelled;
+    held.told_user = &asked;
+    const kiln_status status =
+        __real_kiln_generator_submit(generator, prompt, count, &held, sequence);
+    (void)sem_post(&handed_over);
+    (void)usleep(300000); /* in which the server looks for those that have gone */
+    return status;
+}
+
+kiln_status __real_kiln_sequence_cancel(kiln_sequence *sequence);
+kiln_status __wrap_kiln_sequence_cancel(kiln_sequence *sequence);
+kiln_status __wrap_kiln_sequence_cancel(kiln_sequence *sequence)
+{
+    const kiln_status status = __real_kiln_sequence_cancel(sequence);
+    (void)sem_post(&cancelled);
+    return status;
+}
+
+TEST(a_hang_up_is_seen_while_a_text_is_handed_over)
+{
+    static char answer[8192];
+    const kiln_build_options build = KILN_BUILD_OPTIONS(.backend = "reference", .threads = 1);
+    const char *const places[] = {folder};
+    const serve_options options = here_options(places, &build);
+    serve_problem problem = {.code = 0};
+    serve *server = serve_start(&options, &problem);
+    SKIP_IF(server == NULL);
+    port = here_port(server);
+    assert_true(serve_load_all(server, &problem));
+    assert_int_equal(sem_init(&handed_over, 0, 0), 0);
+    assert_int_equal(sem_init(&cancelled, 0, 0), 0);
+    atomic_store(&hangs_up, true);
+    const int client = ask(&wishes[8], true);
+    assert_int_equal(sem_wait(&handed_over), 0);
+    assert_int_equal(shutdown(client, SHUT_WR), 0);
+    (void)here_read(client, answer, sizeof answer);
+    assert_non_null(strstr(answer, "the client has gone"));
     serve_stop(server);
     assert_int_equal(atomic_load(&wrong), 0);
 }
