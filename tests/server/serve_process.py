@@ -157,7 +157,7 @@ def in_threads(count, body):
         return list(pool.map(body, range(count)))
 
 
-def until(condition, what, seconds=20):
+def until(condition, what, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, what() if callable(what) else what
@@ -284,10 +284,14 @@ class Server:
                  "data": numpy.ravel(data).tolist()}
         return self.json("POST", f"{path}/infer", {"inputs": [given], **more})
 
-    def metric(self, name, model=None):
+    def metrics(self, *names, model=None):
+        """As they stand at one time."""
         labels = rf'\{{model="{model}",version="\d+"\}}' if model else ""
         text = self.request("GET", "/metrics")[2].decode()
-        return int(re.search(rf"^{name}{labels} (\d+)$", text, re.M).group(1))
+        return [int(re.search(rf"^{name}{labels} (\d+)$", text, re.M).group(1)) for name in names]
+
+    def metric(self, name, model=None):
+        return self.metrics(name, model=model)[0]
 
     def raw(self, data, timeout=20, half_close=False):
         """All that comes back for these bytes until the server closes or falls silent."""
