@@ -10,12 +10,11 @@ import os
 import shutil
 import sys
 import threading
-import time
 
 import numpy
 
 from serve_process import (TYPES, Server, binary_answer, binary_request, identities, in_threads,
-                           linear, run_tests, scratch_for, slow, write)
+                           linear, run_tests, scratch_for, slow, until, write)
 
 KILN = os.path.abspath(sys.argv[1])
 
@@ -276,10 +275,11 @@ def test_control(server, folder):
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
         thread.start()
+    until(lambda: answers, "nothing is answered")
     newest = os.path.join(folder, "linear", "10", "model.onnx")
     linear(newest, 5.0)
     status, _ = server.json("POST", "/v2/repository/models/linear/load", {})
-    time.sleep(0.1)
+    until(lambda: answers[-1][1]["outputs"][0]["data"][0] == 5.0, "the new one never answers")
     go_on.set()
     for thread in threads:
         thread.join()

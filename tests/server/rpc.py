@@ -242,7 +242,7 @@ def test_time(server, client, _):
 
 # --- HTTP/2 by hand ---
 
-def exchange(server, *parts, timeout=3, wait=True):
+def exchange(server, *parts, timeout=60, wait=True):
     """What comes back until the server closes, or a frame that ends stream 1 does."""
     found = b""
     with socket.create_connection(("127.0.0.1", server.grpc_port), timeout=timeout) as link:

@@ -161,7 +161,7 @@ def test_health(folder):
         assert next(short) == b"\x08\x01"
         serve_process.refused(grpc.RpcError, "DEADLINE_EXCEEDED", lambda: next(short))
         begin = time.monotonic()
-        assert server.stop() == 0 and time.monotonic() - begin < 5
+        assert server.stop() == 0 and time.monotonic() - begin < 20  # --drain-time is 25
         for thread in threads:
             thread.join(20)
         assert found == [2, 1, 2, grpc.StatusCode.UNAVAILABLE], found
