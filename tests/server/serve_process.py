@@ -257,6 +257,12 @@ class Server:
         self.reader.join(5)
         return code
 
+    def lines(self, words):
+        """How many of what it wrote have these words, once there is one: its answers may be here
+        before its lines are read."""
+        until(lambda: any(words in line for line in self.said), lambda: (words, self.said))
+        return sum(words in line for line in self.said)
+
     def processor_seconds(self):
         with open(f"/proc/{self.process.pid}/stat", encoding="utf-8") as file:
             fields = file.read().rsplit(")", 1)[1].split()
