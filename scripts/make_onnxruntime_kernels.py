@@ -25,7 +25,8 @@ sys.path.insert(0, str(HERE))
 import random_operators  # noqa: E402,F401  pylint: disable=unused-import,wrong-import-position
 from generate import (  # noqa: E402  pylint: disable=wrong-import-position
     Case, Draw, GENERATORS, NAMES, Unfit, first_version)
-from make_op_table import LETTERS  # noqa: E402  pylint: disable=wrong-import-position
+from make_op_table import (  # noqa: E402  pylint: disable=wrong-import-position
+    LETTERS, OWN, own_schemas, type_of)
 
 FOLDER = HERE.parent / "src" / "backends" / "onnxruntime"
 FILES = (("ort_kernels_a_g.inc", "A", "G"), ("ort_kernels_h_q.inc", "H", "Q"),
@@ -39,7 +40,12 @@ INTEGERS = frozenset(f"tensor({sign}int{bits})" for sign in ("", "u") for bits i
 DRAWS = 30
 TRIES = 30
 SCHEMAS = [s for s in onnx.defs.get_all_schemas_with_history() if s.domain in NEWEST]
+OWN_SCHEMAS = {s.name: s for s in own_schemas("", OWN)}
 onnxruntime.set_default_logger_severity(4)
+
+
+def schema_of(op, opset, domain):
+    return OWN_SCHEMAS[op] if op in OWN_SCHEMAS else onnx.defs.get_schema(op, opset, domain)
 
 
 def letters(names):
@@ -59,15 +65,15 @@ def variables_of(schema):
     """The type variables, and formal parameters that a kernel may name instead."""
     names = {t.type_param_str: t.type_param_str for t in schema.type_constraints}
     for formal in list(schema.inputs) + list(schema.outputs):
-        if formal.type_str in names:
-            names.setdefault(formal.name, formal.type_str)
+        if type_of(formal) in names:
+            names.setdefault(formal.name, type_of(formal))
     return names
 
 
 def since_of(schema):
     """The version of the operator whose kernels they are."""
     name = SAME.get(schema.name, schema.name)
-    return onnx.defs.get_schema(name, schema.since_version, schema.domain).since_version
+    return schema_of(name, schema.since_version, schema.domain).since_version
 
 
 def kernel_terms(schema, kernels):
@@ -193,7 +199,7 @@ def rows_of(domain, op, kernels):
     rows = []
     for opset in range(1, NEWEST[domain] + 1):
         try:
-            schema = onnx.defs.get_schema(op, opset, domain)
+            schema = schema_of(op, opset, domain)
         except onnx.defs.SchemaError:
             continue
         if schema.deprecated:
@@ -218,7 +224,8 @@ def lines():
     for kernel in onnxruntime_pybind11_state.get_all_opkernel_def():
         kernels[kernel.domain, kernel.op_name].append(kernel)
     for domain in sorted(NEWEST):
-        for op in sorted({s.name for s in SCHEMAS if s.domain == domain}):
+        own = set(OWN) if domain == "" else set()
+        for op in sorted({s.name for s in SCHEMAS if s.domain == domain} | own):
             if "--check" in sys.argv and is_function(op):
                 continue
             for first, last, types in rows_of(domain, op, kernels):

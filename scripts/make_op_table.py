@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Writes src/ops/op_rows_*.inc: one row for each version of each operator, read from the
-schemas of the installed onnx package (pip install onnx), and for those of ONNX Runtime's domain
-that Kiln has rules of (MICROSOFT), from the installed onnxruntime.
+schemas of the installed onnx package (pip install onnx), and for those of ONNX Runtime's own
+that Kiln has rules of (MICROSOFT, and in ONNX's domain OWN), from the installed onnxruntime.
 
 The letters of a type are listed in src/ops/op_schema.c."""
 import os
@@ -27,18 +27,30 @@ FILES = (("op_rows_a_c.inc", "A", "C"), ("op_rows_d_h.inc", "D", "H"),
          ("op_rows_s_z.inc", "S", "~"))
 MICROSOFT = (
     "Attention BiasGelu DequantizeLinear DynamicQuantizeLSTM DynamicQuantizeMatMul "
-    "EmbedLayerNormalization FastGelu FusedConv "
-    "FusedGemm FusedMatMul Gelu MatMulIntegerToFloat MatMulNBits MultiHeadAttention QGemm "
-    "QLinearAdd "
+    "EmbedLayerNormalization FastGelu FusedConv FusedGemm FusedMatMul Gelu GroupQueryAttention "
+    "MatMulIntegerToFloat MatMulNBits MultiHeadAttention QAttention QGemm QLinearAdd "
     "QLinearAveragePool QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul "
     "QLinearReduceMean QLinearSigmoid QLinearSoftmax QLinearWhere QuantizeLinear QuickGelu "
-    "SkipLayerNormalization SkipSimplifiedLayerNormalization TransposeMatMul").split()
+    "RotaryEmbedding SkipLayerNormalization SkipSimplifiedLayerNormalization "
+    "TransposeMatMul").split()
+OWN = ("SimplifiedLayerNormalization",)
 FORMS = ("tensor(%s)", "seq(tensor(%s))", "optional(tensor(%s))", "optional(seq(tensor(%s)))")
 KINDS = {
     "INT": "i", "FLOAT": "f", "STRING": "s", "TENSOR": "t", "GRAPH": "g", "SPARSE_TENSOR": "p",
     "TYPE_PROTO": "y", "INTS": "I", "FLOATS": "F", "STRINGS": "S", "TENSORS": "T", "GRAPHS": "G",
     "SPARSE_TENSORS": "P", "TYPE_PROTOS": "Y",
 }
+
+
+def own_schemas(domain, names):
+    """ONNX Runtime's, in the order of the names."""
+    schemas = {s.name: s for s in runtime.get_all_operator_schema() if s.domain == domain}
+    return [schemas[name] for name in names]
+
+
+def type_of(parameter):
+    """The two packages spell it in two ways."""
+    return getattr(parameter, "type_str", None) or parameter.typeStr
 
 
 def enum_name(value):
@@ -59,8 +71,7 @@ def parameters(formals, variables):
     words = []
     for p in formals:
         kind = enum_name(p.option)
-        # The two packages spell them in two ways.
-        of = getattr(p, "type_str", None) or p.typeStr
+        of = type_of(p)
         alike = p.is_homogeneous if hasattr(p, "is_homogeneous") else p.isHomogeneous
         word = p.name + (":" + of if of in variables else "=" + types([of]))
         if kind == "Optional":
@@ -114,7 +125,7 @@ def row(s, before=None):
 def main():
     folder = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                           "src", "ops")
-    schemas = sorted(onnx.defs.get_all_schemas_with_history(),
+    schemas = sorted(onnx.defs.get_all_schemas_with_history() + own_schemas("", OWN),
                      key=lambda s: (s.domain, s.name, s.since_version))
     head = ("/* Made by scripts/make_op_table.py from the schemas of the onnx package %s.\n"
             " * SPDX-License-Identifier: Apache-2.0 */\n" % onnx.__version__)
@@ -132,11 +143,10 @@ def main():
 
 
 def write_microsoft(path):
-    schemas = {s.name: s for s in runtime.get_all_operator_schema() if s.domain == "com.microsoft"}
     with open(path, "w", encoding="utf-8") as f:
         f.write("/* Made by scripts/make_op_table.py from the schemas of ONNX Runtime %s.\n"
                 " * SPDX-License-Identifier: Apache-2.0 */\n" % onnxruntime.__version__)
-        f.writelines(row(schemas[name])[0] for name in MICROSOFT)
+        f.writelines(row(s)[0] for s in own_schemas("com.microsoft", MICROSOFT))
 
 
 if __name__ == "__main__":

@@ -190,78 +190,6 @@ static bool fit_attention(kln_rule *rule)
                         "the lengths of past keys and past values");
 }
 
-/* [batch,heads,time,size], or [batch,time,heads*size] with the number of heads. */
-static void rule_rotary_embedding(kln_rule *rule)
-{
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 3, 4)) {
-        return;
-    }
-    if (kln_rule_rank(rule, 0) == 3 && kln_rule_int(rule, "num_heads", 0) < 1) {
-        kln_rule_fault(rule, KILN_ISSUE_ATTRIBUTE, "num_heads", "a positive number", "none",
-                       "an input of 3 dimensions needs \"num_heads\"");
-        return;
-    }
-    kln_rule_same_shape(rule, 0, 0);
-}
-
-/* Tables of angles for each place, or, where places are given, for each that there is. */
-static bool fit_angles(kln_rule *rule, kln_dim half, bool flat)
-{
-    const kln_dim lead[2] = {kln_rule_dim(rule, 0, 0), kln_rule_dim(rule, 0, flat ? 1 : 2)};
-    const bool placed = kln_rule_has(rule, 3);
-    const size_t rank = placed ? 2 : 3;
-    for (size_t input = 1; input <= 2; input++) {
-        if (!kln_rule_ranked(rule, input)) {
-            continue;
-        }
-        if (!kln_rule_need_rank(rule, input, rank, rank) ||
-            !kln_fit_dim(rule, input, rank - 1, half, "half a head and the tables of angles") ||
-            !kln_fit_dim(rule, input, 0, placed ? kln_rule_dim(rule, 1, 0) : lead[0],
-                         "the tables of angles")) {
-            return false;
-        }
-    }
-    for (size_t i = 0; i < 2; i++) {
-        if (placed ? !kln_fit_dim(rule, 3, i, lead[i], "the tokens and their places")
-                   : i == 1 && (!kln_fit_dim(rule, 1, 1, lead[1], "the tokens and the cosines") ||
-                                !kln_fit_dim(rule, 2, 1, lead[1], "the tokens and the sines"))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool fit_rotary(kln_rule *rule)
-{
-    const int64_t turned = kln_rule_int(rule, "rotary_embedding_dim", 0);
-    const int64_t count = kln_rule_int(rule, "num_heads", 0);
-    if (!kln_rule_ranked(rule, 0) || kln_rule_rank(rule, 0) < 3) {
-        return true;
-    }
-    const bool flat = kln_rule_rank(rule, 0) == 3;
-    kln_dim size = kln_rule_dim(rule, 0, flat ? 2 : 3);
-    if (flat && (count <= 0 || !kln_fit_shares(rule, 0, size, count, "elements"))) {
-        return count <= 0; /* the rule tells that there are no heads */
-    }
-    size = flat ? kln_dim_floor_divide(&rule->state->pool, size, KLN_DIM_OF_NUMBER(count)) : size;
-    if (kln_rule_is(size, 0) || (!flat && kln_rule_is(kln_rule_dim(rule, 0, 1), 0))) {
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 1", "0",
-                       "\"%.100s\" has no heads, or heads of no elements", rule->node->inputs[0]);
-        return false;
-    }
-    if (size.kind == KLN_DIM_NUMBER && turned > size.of.number) {
-        const char *found = KLN_PRINTED("%lld", (long long)turned);
-        kln_rule_fault(rule, KILN_ISSUE_VALUE, "rotary_embedding_dim",
-                       KLN_PRINTED("at most %lld", (long long)size.of.number), found,
-                       "\"rotary_embedding_dim\" is %s, but a head has %lld elements", found,
-                       (long long)size.of.number);
-        return false;
-    }
-    const kln_dim wide = turned > 0 ? KLN_DIM_OF_NUMBER(turned) : size;
-    const kln_dim half = kln_dim_floor_divide(&rule->state->pool, wide, KLN_DIM_OF_NUMBER(2));
-    return fit_angles(rule, half, flat);
-}
-
 /* An update lies in its cache, from the place on where it is written; in circles it begins anew. */
 static void check_written(kln_rule *rule, kln_dim cache, kln_dim update)
 {
@@ -421,35 +349,6 @@ static void rule_flex_attention(kln_rule *rule)
 
 /* --- com.microsoft --- */
 
-static kln_dim share(kln_rule *rule, kln_dim width, int64_t heads)
-{
-    return heads > 0 ? kln_dim_floor_divide(&rule->state->pool, width, KLN_DIM_OF_NUMBER(heads))
-                     : KLN_UNKNOWN_DIM;
-}
-
-/* Queries, keys and values are one product's columns; both of the past are one tensor. */
-static void rule_joined_attention(kln_rule *rule)
-{
-    size_t count = 0;
-    const int64_t heads = kln_rule_int(rule, "num_heads", 0);
-    const int64_t *widths = kln_rule_ints(rule, "qkv_hidden_sizes", &count);
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 3, 3) ||
-        !kln_rule_need_rank(rule, 1, 2, 2)) {
-        return;
-    }
-    (void)kln_rule_unify(rule, kln_rule_dim(rule, 0, 2), kln_rule_dim(rule, 1, 0),
-                         "the numbers of a token and the rows of the weights");
-    const kln_dim width =
-        count == 3 ? KLN_DIM_OF_NUMBER(widths[2]) : share(rule, kln_rule_dim(rule, 1, 1), 3);
-    kln_dim keys = kln_rule_dim(rule, 0, 1);
-    kln_rule_give(rule, 0, kln_rule_dim(rule, 0, 0), keys, width);
-    if (kln_rule_has(rule, 4)) {
-        keys = kln_dim_add(&rule->state->pool, keys, kln_rule_dim(rule, 4, 3));
-    }
-    kln_rule_give(rule, 1, KLN_DIM_OF_NUMBER(2), kln_rule_dim(rule, 0, 0), KLN_DIM_OF_NUMBER(heads),
-                  keys, share(rule, width, heads));
-}
-
 static void rule_multi_head_attention(kln_rule *rule)
 {
     const int64_t heads = kln_rule_int(rule, "num_heads", 0);
@@ -470,23 +369,11 @@ static void rule_multi_head_attention(kln_rule *rule)
     present(rule, 2, 7, 2, keys, heads);
 }
 
-static void rule_embed_norm(kln_rule *rule)
-{
-    const kln_dim batch = kln_rule_dim(rule, 0, 0);
-    const kln_dim width = kln_rule_dim(rule, 2, 1);
-    kln_rule_give(rule, 0, batch, kln_rule_dim(rule, 0, 1), width);
-    kln_rule_give(rule, 1, batch);
-    kln_rule_give(rule, 2, batch, kln_rule_dim(rule, 0, 1), width);
-}
-
 const kln_op_rule kln_rules_attention[] = {
     OP("Attention", rule_attention, .form = "23: - - - - ____ ____ _", .fit = fit_attention),
     OP("CausalConvWithState", rule_causal_conv, .form = "27: bcl c1_ c bc_"),
     OP("LinearAttention", rule_linear_attention, .form = "27: bt_ bt_ bt_ b___ bt_ bt_"),
-    OP("RotaryEmbedding", rule_rotary_embedding, .form = "23: - - - __", .fit = fit_rotary),
     OP("TensorScatter", rule_tensor_scatter, .form = "24: n+ n+ n"),
     OP_OF("ai.onnx.preview", "FlexAttention", rule_flex_attention, .form = "1: b__e bhse bhs_"),
-    OP_MS("Attention", rule_joined_attention),
-    OP_MS("EmbedLayerNormalization", rule_embed_norm, .form = "1: __ - __", .ranked = true),
     OP_MS("MultiHeadAttention", rule_multi_head_attention),
     OP_END};

@@ -126,6 +126,7 @@ const kln_op_rule kln_rules_normalize[] = {
     OP("LpNormalization", kln_rule_same_axis, .form = "1: _+"),
     OP("MeanVarianceNormalization", kln_rule_same, .form = "9: -", .fit = fit_axes),
     OP("RMSNormalization", kln_rule_same_axis, .form = "23: _+", .fit = fit_layer_norm),
+    OP("SimplifiedLayerNormalization", rule_layer_norm, .form = "1: _+", .fit = fit_layer_norm),
     OP_MS("SkipLayerNormalization", rule_skip_norm),
     OP_MS("SkipSimplifiedLayerNormalization", rule_skip_norm),
     OP_END};

@@ -24,12 +24,14 @@
     ROW(reduce)       \
     ROW(reshape)      \
     ROW(resize)       \
+    ROW(rotary)       \
     ROW(select)       \
     ROW(sequence)     \
     ROW(shape)        \
     ROW(signal)       \
     ROW(slice)        \
     ROW(text)         \
+    ROW(transformer)  \
     ROW(trees)        \
     ROW(trees_old)
 

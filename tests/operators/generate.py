@@ -26,6 +26,10 @@ FOUR_BITS = {TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1}
 FLOAT8 = {TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2}
 
 
+# Operators of ONNX Runtime's own in ONNX's domain.
+OWN = {"SimplifiedLayerNormalization"}
+
+
 class Unfit(Exception):
     """The numbers drawn make no case; another number does."""
 
@@ -97,7 +101,7 @@ class Draw:
         self.op = op
         self.domain, _, self.name = op.rpartition(".")
         self.schema = None
-        if self.domain:
+        if self.domain or op in OWN:
             self.opset = self.pick(OPSETS[6:15])
         else:
             self.choose_version(op)

@@ -64,6 +64,21 @@ def tainted(case, detail):
     return (results[0] != results[1]) | (results[0] != results[2])
 
 
+def narrow_windows(case):
+    """Of a prompt, in ONNX Runtime's way that takes a softcap and a sink."""
+    given = case.attributes
+    slow = given.get("softcap", 0) or given.get("smooth_softmax") or array(case, 11) is not None
+    return slow and given.get("local_window_size", -1) >= 0
+
+
+def in_padding(case, detail):
+    lasts, tokens = array(case, 5).ravel(), detail.wrong.shape[1]
+    if detail.name != "y0" or array(case, 6).item() != tokens:
+        return False
+    padding = np.arange(tokens) > lasts[:, None]
+    return np.broadcast_to(padding[:, :, None], detail.wrong.shape)
+
+
 def same_place(case, detail):
     """The elements of which the input's element at the same place is NaN or an infinity."""
     x = array(case, 0)

@@ -6,15 +6,15 @@ from generate import D, F, FOUR_BITS, H, NAMES
 from settled import OPEN, ORT, REF, rule
 from settled_conditions import (apart, array, attr, behind_axis, cancels, clamped_shape,
                                 clamped_start, cut_here, cut_sums, empty_reduction, first_come,
-                                fraction_in, greatest_end, inserted_last, largest, last_output,
-                                magnitude, missing_limit, moments_mixed, nan_in, nan_lanes, narrow,
-                                negative_lanes, negative_pad, not_finite, off_by_blocks,
-                                off_by_places, off_by_signal, off_by_terms, one_apart, pairs,
-                                parts_of_float8, past, past_32_bits, past_batches, past_digits,
-                                past_ends, past_keys, points_by_channel, same_place, special,
-                                special_c, squares_cancel, stalled_squares, sum_wraps, tainted,
-                                unordered_axes, unseen_gates, whole, whole_in, whole_out,
-                                zero_products)
+                                fraction_in, greatest_end, in_padding, inserted_last, largest,
+                                last_output, magnitude, missing_limit, moments_mixed, nan_in,
+                                nan_lanes, narrow, narrow_windows, negative_lanes, negative_pad,
+                                not_finite, off_by_blocks, off_by_places, off_by_signal,
+                                off_by_terms, one_apart, pairs, parts_of_float8, past, past_32_bits,
+                                past_batches, past_digits, past_ends, past_keys, points_by_channel,
+                                same_place, special, special_c, squares_cancel, stalled_squares,
+                                sum_wraps, tainted, unordered_axes, unseen_gates, whole, whole_in,
+                                whole_out, zero_products)
 from settled_places import (aligned_fraction, cropped_unseen, cubic_outside, dilated,
                             dilated_blocks, empty_window, fraction_of_a_length, halfway, halves,
                             in_empty_windows, lower_or_not_two, negative_padding, padded_cubic,
@@ -66,6 +66,10 @@ rule(OPEN, "ReduceLogSum ReduceLogSumExp ReduceMean Pow Cast CastLike Gemm Resiz
      "no conversion is defined for it; Kiln's becomes the nearest end of 64 bits and wraps to "
      "fewer", whole_out, past_ends)
 
+rule(OPEN, "com.microsoft.GroupQueryAttention",
+     "a window with a softcap or a sink, and tokens behind the last one of their sequence",
+     "whether the window of what is padding ends with the token, as in Kiln and where there is "
+     "neither, or with the sequence", narrow_windows, in_padding)
 rule(OPEN, "ReduceMean", "integers, and no elements", "0 / 0 is no integer",
      lambda case: whole_in(case) and 0 in array(case, 0).shape)
 

@@ -179,6 +179,18 @@ TEST(what_stands_for_several)
          "y=ms.SkipSimplifiedLayerNormalization(a,b,g) epsilon=0.0",
          2,
          {0.84852814F, 1.13137085F}},
+        {"const x float32[2]={3,4}; const g float32[2]={1,2}; "
+         "y=SimplifiedLayerNormalization(x,g) epsilon=0.0",
+         2,
+         {0.84852814F, 2.26274170F}},
+        {"const x float32[2]={3,4}; const g float32[2]={1,2}; "
+         "n,y=SimplifiedLayerNormalization(x,g) epsilon=0.0",
+         1,
+         {0.28284271F}},
+        {"const x float32[2]={1,2}; h=Cast(x) to=10; const g float32[2]={1,1}; "
+         "y=SimplifiedLayerNormalization(h,g) epsilon=0.0",
+         2,
+         {0.63245553F, 1.26491106F}},
     };
     expect_each(cases, KLN_ARRAY_LENGTH(cases));
 }
@@ -219,6 +231,101 @@ TEST(attentions)
                "y=ms.MultiHeadAttention(q,k,u) num_heads=1",
          2,
          {5, 5}},
+    };
+    expect_each(cases, KLN_ARRAY_LENGTH(cases));
+}
+
+/* Bytes less their zero points by the scales, which are the columns of JOINED's product. */
+TEST(attention_of_bytes)
+{
+#define BYTES                                                                     \
+    "const x uint8[1,2,1]={2,4}; const w uint8[1,3]={5,5,9}; const b float32[3]=" \
+    "{0,0,1}; "
+    static const definition cases[] = {
+        {BYTES "y=ms.QAttention(x,w,b,half,half,,u2,u5) num_heads=1", 2, {2, 2}},
+        {BYTES "y=ms.QAttention(x,w,b,half,half,,u2,u5) num_heads=1 unidirectional=1", 2, {1, 2}},
+        {BYTES "const m int32[1]={1}; y=ms.QAttention(x,w,b,half,half,m,u2,u5) num_heads=1",
+         2,
+         {1, 1}},
+        {BYTES "const p float32[2,1,1,1,1]={0,5}; "
+               "n,y=ms.QAttention(x,w,b,half,half,,u2,u5,p) num_heads=1",
+         6,
+         {0, 0, 0, 5, 1, 3}},
+    };
+    expect_each(cases, KLN_ARRAY_LENGTH(cases));
+}
+
+/* Queries of 0 again; of a past there is room for more keys than it has. */
+TEST(grouped_attention)
+{
+#define TOKENS                                                                                     \
+    "const q float32[1,2,2]={0,0,0,0}; const v float32[1,2,1]={1,3}; const l int32[1]={1}; const " \
+    "t int32[]={2}; "
+#define NEXT_TOKEN                                                                             \
+    "const q float32[1,1,1]={0}; const v float32[1,1,1]={4}; const l int32[1,1]={1}; const t " \
+    "int32[1]={2}; const p float32[1,1,3,1]={2,9,9}; "
+#define HEADS " num_heads=2 kv_num_heads=1"
+#define HEAD " num_heads=1 kv_num_heads=1"
+    static const definition cases[] = {
+        {TOKENS "y=ms.GroupQueryAttention(q,v,v,,,l,t)" HEADS, 4, {1, 1, 2, 2}},
+        {TOKENS "y=ms.GroupQueryAttention(q,v,v,,,l,t) causal=0" HEADS, 4, {2, 2, 2, 2}},
+        {TOKENS "y=ms.GroupQueryAttention(q,v,v,,,l,t) local_window_size=1" HEADS, 4, {1, 1, 3, 3}},
+        {TOKENS "const s int32[1]={0}; y=ms.GroupQueryAttention(q,v,v,,,s,t)" HEADS,
+         4,
+         {1, 1, 1, 1}},
+        {TOKENS "y=ms.GroupQueryAttention(q,v,v,,,l,t) smooth_softmax=1" HEADS,
+         4,
+         {0.5F, 0.5F, 4 / 3.0F, 4 / 3.0F}},
+        {TOKENS "const s float32[2]={-200,0}; y=ms.GroupQueryAttention(q,v,v,,,l,t,,,,,s)" HEADS,
+         4,
+         {1, 0.5F, 2, 4 / 3.0F}},
+        {TOKENS "const a float32[1,1,2,2]={0,0,-200,0}; "
+                "y=ms.GroupQueryAttention(q,v,v,,,l,t,,,,a)" HEADS,
+         4,
+         {1, 1, 3, 3}},
+        {"const q float32[1,2,3]={0,0,1,0,0,3}; const l int32[1]={1}; const t int32[]={2}; "
+         "y=ms.GroupQueryAttention(q,,,,,l,t)" HEAD,
+         2,
+         {1, 2}},
+        {NEXT_TOKEN "y=ms.GroupQueryAttention(q,v,v,p,p,l,t)" HEAD, 1, {3}},
+        {NEXT_TOKEN "n,y=ms.GroupQueryAttention(q,v,v,p,p,l,t)" HEAD, 3, {2, 4, 0}},
+        {NEXT_TOKEN "zeros e float32[1,0,1]; y=ms.GroupQueryAttention(q,e,e,p,p,l,t)" HEAD,
+         1,
+         {5.5F}},
+        {"const q float32[1,1,2]={1,0}; const v float32[1,1,2]={1,2}; const l int32[1]={1}; const "
+         "t "
+         "int32[]={2}; const p float32[1,1,1,2]={0,0}; const c float32[2,1]={1,0}; const s "
+         "float32[2,1]={0,1}; n,y=ms.GroupQueryAttention(q,v,v,p,p,l,t,c,s) do_rotary=1" HEAD,
+         4,
+         {0, 0, -2, 1}},
+        {"const q float32[1,1,2]={1,0}; const v float32[1,1,2]={1,2}; const l int32[1]={1}; const "
+         "t "
+         "int32[]={2}; const p float32[1,1,1,2]={0,0}; const c float32[2,1]={1,0}; const s "
+         "float32[2,1]={0,1}; const at int64[1,1]={0}; "
+         "n,y=ms.GroupQueryAttention(q,v,v,p,p,l,t,c,s,at) do_rotary=1" HEAD,
+         4,
+         {0, 0, 1, 2}},
+    };
+    expect_each(cases, KLN_ARRAY_LENGTH(cases));
+}
+
+/* Quarters of a turn. */
+TEST(rotation)
+{
+#define QUARTERS                                                                             \
+    "const x float32[1,2,2]={1,2,3,4}; const c float32[3,1]={1,0,-1}; const s float32[3,1]=" \
+    "{0,1,0}; "
+    static const definition cases[] = {
+        {QUARTERS "const p int64[1,2]={0,1}; y=ms.RotaryEmbedding(x,p,c,s)", 4, {1, 2, -4, 3}},
+        {QUARTERS "const p int64[1]={1}; y=ms.RotaryEmbedding(x,p,c,s)", 4, {-2, 1, -3, -4}},
+        {QUARTERS "const p int64[]={1}; y=ms.RotaryEmbedding(x,p,c,s) num_heads=1",
+         4,
+         {-2, 1, -3, -4}},
+        {"const x float32[1,1,4]={1,2,3,4}; const c float32[1,2]={0,0}; const s "
+         "float32[1,2]={1,1}; "
+         "const p int64[1]={0}; y=ms.RotaryEmbedding(x,p,c,s) interleaved=1",
+         4,
+         {-2, 1, -4, 3}},
     };
     expect_each(cases, KLN_ARRAY_LENGTH(cases));
 }

@@ -211,6 +211,13 @@ TEST(test_texts_are_no_numbers)
         "zeros w float32[1,4,1]; y=Conv(x,w,s)",
         "a=Flatten(x); zeros b float32[4,1]; y=Gemm(a,b,s)",
         "y=ms.MultiHeadAttention(x,x,x,,s) num_heads=1",
+        "y=ms.GroupQueryAttention(x,x,x,,,s,two) num_heads=1 kv_num_heads=1",
+        "i=Cast(two) to=6; y=ms.GroupQueryAttention(x,x,x,,,i,i,,,s) num_heads=1 kv_num_heads=1",
+        "i=Cast(two) to=6; y=ms.GroupQueryAttention(x,x,x,,,i,i,,,,s) num_heads=1 kv_num_heads=1",
+        "y=ms.RotaryEmbedding(x,s,x,x)",
+        "y=ms.RotaryEmbedding(x,two,s,x)",
+        "q=Cast(x) to=2; one=Cast(two) to=1; y=ms.QAttention(q,q,x,one,x,s) num_heads=1",
+        "y=SimplifiedLayerNormalization(x,s)",
         "q=Cast(x) to=2; one=Cast(two) to=1; y=ms.QLinearSigmoid(q,one,s,one)",
         "zeros w float32[1,4,1]; zeros r float32[1,4,1]; y=LSTM(x,w,r,s) hidden_size=1",
     };

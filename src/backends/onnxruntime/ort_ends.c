@@ -81,6 +81,17 @@ static ort_refusal ends_of_attention(const kln_node_view *view)
                : ort_takes;
 }
 
+/* Of com.microsoft; and so by the work of each batch, or where it reads a second dimension. */
+static ort_refusal ends_of_grouped(const kln_node_view *view)
+{
+    const int64_t places = kln_view_rank(view, 9);
+    return is_empty(view, 0) || kln_view_rank(view, 7) == 1 || places == 0 || places == 1
+               ? ort_no_run(
+                     "there are no batches or tokens, or its tables or places are not of two "
+                     "dimensions")
+               : ort_takes;
+}
+
 static const struct {
     const char *name;
     ort_refuses ends;
@@ -102,6 +113,9 @@ static const struct {
 
 static ort_refuses find(const kln_onnx_node *node)
 {
+    if (strcmp(node->domain, "com.microsoft") == 0) {
+        return strcmp(node->op_type, "GroupQueryAttention") == 0 ? ends_of_grouped : NULL;
+    }
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(fatal); i++) {
         if (kln_onnx_node_is(node, fatal[i].name)) {
             return fatal[i].ends;

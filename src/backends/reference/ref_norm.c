@@ -143,30 +143,33 @@ REF_WIDE static void normalize_run(int64_t n, double mean, double factor, double
     }
 }
 
-/* LayerNormalization, centred, and RMSNormalization. */
+/* LayerNormalization, centred, and RMSNormalization, whose results are of the scale's type. */
 static kiln_status normalize_rows(ref_call *call, bool centred)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
-    ref_tensor *kept[2] = {NULL, NULL}; /* mean, and 1 / deviation */
+    const ref_tensor *factors = ref_input(call, 1);
+    ref_tensor *kept[2] = {NULL, NULL}; /* mean, where there is one, and 1 / deviation */
     double *scale = NULL;
     double *bias = NULL;
     double *row = NULL;
     int axis = 0;
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", -1), x->rank, &axis));
-    KLN_RETURN_IF_ERROR(spread_over(call, ref_input(call, 1), x, axis, 1.0, &scale));
+    KLN_RETURN_IF_ERROR(spread_over(call, factors, x, axis, 1.0, &scale));
     KLN_RETURN_IF_ERROR(
         spread_over(call, centred ? ref_input(call, 2) : NULL, x, axis, 0.0, &bias));
-    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, centred || factors == NULL ? x->dtype : factors->dtype,
+                                   x->rank, x->dims, &y));
     int64_t dims[REF_RANK];
     for (int i = 0; i < x->rank; i++) {
         dims[i] = i < axis ? x->dims[i] : 1;
     }
-    for (size_t i = 0; centred && i < 2; i++) {
-        if (ref_wants(call, i + 1)) {
+    for (size_t i = centred ? 0 : 1; i < 2; i++) {
+        const size_t output = centred ? i + 1 : i;
+        if (ref_wants(call, output)) {
             KLN_RETURN_IF_ERROR(
-                ref_output(call, i + 1, KILN_DTYPE_FLOAT32, x->rank, dims, &kept[i]));
+                ref_output(call, output, KILN_DTYPE_FLOAT32, x->rank, dims, &kept[i]));
         }
     }
     const int64_t n = ref_product(x->dims, axis, x->rank);
@@ -414,6 +417,7 @@ const ref_kernel ref_kernels_norm[] = {
     REF_OP("InstanceNormalization", 6, instance_normalization, 0),
     REF_OP("MeanVarianceNormalization", 9, mean_variance, 0, "f"),
     REF_OP("LpNormalization", 1, lp_normalization, 0, "f"),
+    REF_OP("SimplifiedLayerNormalization", 1, rms_normalization, 0, "ff"),
     REF_KERNELS_END
 };
 /* clang-format on */

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
+/* com.microsoft's tables are for all places, of which one may stand for those that follow it. */
+enum { ONNX, MICROSOFT };
+
 typedef struct rotation {
     const ref_tensor *x, *cosine, *sine, *places;
     int64_t batch, heads, length, size; /* of x */
@@ -11,26 +14,32 @@ typedef struct rotation {
 static kiln_status read_rotation(ref_call *call, rotation *r)
 {
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &r->x));
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &r->cosine));
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 2, &r->sine));
-    r->places = ref_input(call, 3);
+    const bool own = call->variant == MICROSOFT;
+    KLN_RETURN_IF_ERROR(ref_need_float(call, own ? 2 : 1, &r->cosine));
+    KLN_RETURN_IF_ERROR(ref_need_float(call, own ? 3 : 2, &r->sine));
+    r->places = ref_input(call, own ? 1 : 3);
+    const int64_t turned = ref_attribute_int(call, "rotary_embedding_dim", 0);
+    const int64_t columns = r->cosine->rank > 0 ? r->cosine->dims[r->cosine->rank - 1] : 0;
+    const int64_t usual =
+        own && r->x->rank == 3 && turned == 0 && columns > 0 ? r->x->dims[2] / 2 / columns : 0;
     const int64_t *d = r->x->dims;
     r->heads = r->x->rank == 4 ? d[1] : ref_attribute_int(call, "num_heads", 0);
+    r->heads = r->heads == 0 ? usual : r->heads;
     KLN_RETURN_IF(r->x->rank < 3 || r->x->rank > 4 || r->heads <= 0 ||
                       (r->x->rank == 3 && (d[2] < r->heads || d[2] % r->heads != 0)),
                   KILN_ERROR_SHAPE, "the input does not fall into %lld heads", (long long)r->heads);
     r->batch = d[0];
     r->length = r->x->rank == 4 ? d[2] : d[1];
     r->size = r->x->rank == 4 ? d[3] : d[2] / r->heads;
-    const int64_t turned = ref_attribute_int(call, "rotary_embedding_dim", 0);
     r->half = (turned > 0 ? turned : r->size) / 2;
     r->interleaved = ref_attribute_int(call, "interleaved", 0) != 0;
     const int64_t rows = r->half > 0 ? r->cosine->count / r->half : 0;
     KLN_RETURN_IF(
-        2 * r->half > r->size || r->cosine->count != r->sine->count || r->cosine->rank < 1 ||
-            r->cosine->dims[r->cosine->rank - 1] != r->half ||
-            (r->places == NULL ? rows != r->batch * r->length
-                               : r->places->count != r->batch * r->length),
+        2 * r->half > r->size || !ref_same_shape(r->cosine, r->sine) || columns != r->half ||
+            (own && r->cosine->rank != 2) ||
+            (r->places == NULL
+                 ? rows != r->batch * r->length
+                 : r->places->count != r->batch * r->length && !(own && r->places->count == 1)),
         KILN_ERROR_SHAPE,
         "cosines and sines need a row for each position and half the rotated size as columns");
     return KILN_OK;
@@ -50,7 +59,9 @@ static kiln_status rotate(const rotation *r, int64_t batch, int64_t step, double
 {
     int64_t row = batch * r->length + step;
     if (r->places != NULL) {
-        row = ref_get_int(r->places, row);
+        row = r->places->count == r->batch * r->length
+                  ? ref_get_int(r->places, row)
+                  : ref_clamp_int(ref_get_int(r->places, 0), -1, r->cosine->count) + step;
         KLN_RETURN_IF(row < 0 || row >= r->cosine->count / r->half, KILN_ERROR_INVALID_NETWORK,
                       "position %lld lies outside the cache", (long long)row);
     }
@@ -75,6 +86,10 @@ static kiln_status ref_op_rotary(ref_call *call)
     ref_tensor *y = NULL;
     double *v = NULL;
     KLN_RETURN_IF_ERROR(read_rotation(call, &r));
+    KLN_RETURN_IF(
+        call->variant == MICROSOFT && (ref_attribute_int(call, "is_packed_batching", 0) != 0 ||
+                                       ref_attribute_float(call, "scale", 1.0) != 1.0),
+        KILN_ERROR_UNSUPPORTED, "is_packed_batching and scale are not computed here");
     KLN_RETURN_IF_ERROR(ref_output(call, 0, r.x->dtype, r.x->rank, r.x->dims, &y));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)r.size, sizeof *v, &v));
     for (int64_t i = 0; i < r.batch * r.heads * r.length; i++) {
@@ -90,7 +105,8 @@ static kiln_status ref_op_rotary(ref_call *call)
 
 /* clang-format off */
 const ref_kernel ref_kernels_rotary[] = {
-    REF_OP("RotaryEmbedding", 23, rotary, 0),
+    REF_OP("RotaryEmbedding", 23, rotary, ONNX),
+    REF_OP_MS("RotaryEmbedding", rotary, MICROSOFT, "fnff"),
     REF_KERNELS_END
 };
 /* clang-format on */

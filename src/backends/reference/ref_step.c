@@ -41,6 +41,12 @@ static kiln_status run(ref_call *inner, const ref_operator *op, const ref_node *
     return node->kernel->function(inner);
 }
 
+static const ref_kernel *find_kernel(const ref_context *context, const char *name)
+{
+    const ref_kernel *found = context->find("", name);
+    return found != NULL ? found : context->find("com.microsoft", name);
+}
+
 kiln_status ref_step(ref_call *call, const ref_operator *op, const ref_value *const *inputs,
                      size_t count, const ref_value **result)
 {
@@ -48,7 +54,7 @@ kiln_status ref_step(ref_call *call, const ref_operator *op, const ref_value *co
     uint32_t slot = REF_SLOT_NONE - 1; /* no output of the network's */
     ref_node node = {.node = call->node->node,
                      .index = call->node->index,
-                     .kernel = call->context->find("", op->name),
+                     .kernel = find_kernel(call->context, op->name),
                      .version = op->version != 0 ? op->version : REF_NEWEST_OPSET,
                      .input_count = count,
                      .outputs = &slot,

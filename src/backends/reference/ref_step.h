@@ -6,7 +6,8 @@
 
 #include "ref_ops.h"
 
-/* An operator of ONNX, with attributes that count before those of the call's node. */
+/* An operator of ONNX, or else of com.microsoft, with attributes that count before those of the
+ * call's node. */
 typedef struct ref_operator {
     const char *name;
     int64_t version; /* of its operator set; 0: the newest */

@@ -25,6 +25,7 @@
     ROW(bytes)        \
     ROW(fused)        \
     ROW(transformer)  \
+    ROW(grouped)      \
     ROW(control)      \
     ROW(edges)        \
     ROW(sort)         \

@@ -1,32 +1,12 @@
 /* What ONNX Runtime's optimizer makes of a transformer's layers, in the domain com.microsoft: its
  * attentions are ONNX's, of masks that this file makes.
  * SPDX-License-Identifier: Apache-2.0 */
-#include "ref_step.h"
+#include "ref_transformer.h"
 
 /* --- attention --- */
 
-/* Columns `begin` to `begin` + `width` - 1 of [batch, length, columns]. */
-typedef struct columns {
-    const ref_tensor *x;
-    int64_t begin, width;
-    const ref_tensor *bias; /* NULL, or numbers of which those from `bias_begin` on are added */
-    int64_t bias_begin;
-} columns;
-
-typedef struct attending {
-    ref_call *call;
-    int64_t batch, queries, keys; /* keys: those of the past too */
-    int64_t heads, past;
-    double filter;          /* what is added where a key is hidden */
-    const ref_tensor *mask; /* lengths, begins and ends, or what is 0 where a key is hidden */
-    const ref_tensor *bias; /* of scores, which broadcasts over batches and heads */
-    bool causal;
-} attending;
-
-/* As [batch, length, width] or, of `heads`, as [batch, heads, past + length, size] behind what is
- * at `past`. */
-static kiln_status take_columns(const attending *a, const columns *from, int64_t heads,
-                                const void *past, const ref_value **value)
+kiln_status ref_take_columns(const ref_attending *a, const ref_columns *from, int64_t heads,
+                             const void *past, const ref_value **value)
 {
     ref_call *call = a->call;
     const ref_tensor *x = from->x;
@@ -66,7 +46,7 @@ static kiln_status take_columns(const attending *a, const columns *from, int64_t
 }
 
 /* What the dimensions of a mask mean. */
-static kiln_status check_mask(const attending *a)
+static kiln_status check_mask(const ref_attending *a)
 {
     const ref_tensor *m = a->mask;
     const int64_t *d = m->dims;
@@ -81,7 +61,7 @@ static kiln_status check_mask(const attending *a)
                            (long long)a->batch, (long long)a->queries, (long long)a->keys);
 }
 
-static bool is_hidden(const attending *a, int64_t batch, int64_t query, int64_t key)
+static bool is_hidden(const ref_attending *a, int64_t batch, int64_t query, int64_t key)
 {
     const ref_tensor *m = a->mask;
     if (m == NULL) {
@@ -95,46 +75,63 @@ static bool is_hidden(const attending *a, int64_t batch, int64_t query, int64_t 
     return ref_get_int(m, row * a->keys + key) == 0;
 }
 
-/* What is added to the scores, [batch, 1 or heads, queries, keys]; NULL where that is nothing. */
-static kiln_status make_bias(const attending *a, kiln_dtype dtype, const ref_value **value)
+static kiln_status check_bias(const ref_attending *a)
 {
     const ref_tensor *b = a->bias;
-    const int64_t heads = b != NULL && b->rank == 4 ? b->dims[1] : 1;
+    KLN_RETURN_IF(b != NULL && (b->rank != 4 || (b->dims[0] != 1 && b->dims[0] != a->batch) ||
+                                (b->dims[1] != 1 && b->dims[1] != a->heads) ||
+                                b->dims[2] != a->queries || b->dims[3] != a->biased),
+                  KILN_ERROR_SHAPE, "a bias of scores must be batches x heads x queries x keys");
+    return a->mask != NULL ? check_mask(a) : KILN_OK;
+}
+
+/* What is added to the scores of a query. */
+static void bias_row(const ref_attending *a, int64_t batch, int64_t head, int64_t query,
+                     double *row)
+{
+    const ref_tensor *b = a->bias;
+    const int64_t *seen = a->seen != NULL ? a->seen + 2 * (batch * a->queries + query) : NULL;
+    const int64_t begin = seen != NULL ? seen[0] : 0;
+    const int64_t end = seen != NULL ? seen[1] : a->causal ? a->past + query + 1 : a->keys;
+    memset(row, 0, (size_t)a->keys * sizeof *row);
+    if (b != NULL) {
+        const int64_t of_batch = b->dims[0] == 1 ? 0 : batch;
+        const int64_t of_head = b->dims[1] == 1 ? 0 : head;
+        const int64_t from = (of_batch * b->dims[1] + of_head) * a->queries + query;
+        ref_load_float(b, from * a->biased, 1, a->biased, row);
+    }
+    for (int64_t k = 0; k < a->keys; k++) {
+        row[k] += is_hidden(a, batch, query, k) ? a->filter : 0.0;
+        row[k] = k < begin || k >= end ? -HUGE_VAL : row[k];
+    }
+    if (a->sinks != NULL) {
+        row[a->keys - 1] = a->sinks[head];
+    }
+}
+
+/* What is added to all scores, [batch, 1 or heads, queries, keys]; NULL where that is nothing. */
+static kiln_status make_bias(const ref_attending *a, kiln_dtype dtype, const ref_value **value)
+{
+    const int64_t heads = a->sinks != NULL ? a->heads : a->bias != NULL ? a->bias->dims[1] : 1;
     const int64_t dims[4] = {a->batch, heads, a->queries, a->keys};
     ref_value *made = NULL;
     double *row = NULL;
     *value = NULL;
-    if (a->mask == NULL && b == NULL && !a->causal) {
+    if (a->mask == NULL && a->bias == NULL && !a->causal && a->seen == NULL) {
         return KILN_OK;
     }
-    KLN_RETURN_IF(b != NULL && (b->rank != 4 || (b->dims[0] != 1 && b->dims[0] != a->batch) ||
-                                (heads != 1 && heads != a->heads) || b->dims[2] != a->queries ||
-                                b->dims[3] != a->keys),
-                  KILN_ERROR_SHAPE, "a bias of scores must be batches x heads x queries x keys");
-    KLN_RETURN_IF_ERROR(a->mask != NULL ? check_mask(a) : KILN_OK);
     KLN_RETURN_IF_ERROR(ref_step_tensor(a->call, dtype, 4, dims, &made));
     KLN_RETURN_IF_ERROR(ref_scratch(a->call, (size_t)a->keys, sizeof *row, &row));
     for (int64_t i = 0; i < a->batch * heads * a->queries; i++) {
-        const int64_t batch = i / a->queries / heads;
-        const int64_t query = i % a->queries;
-        memset(row, 0, (size_t)a->keys * sizeof *row);
-        if (b != NULL) {
-            const int64_t from = b->dims[0] == 1 ? i % (heads * a->queries) : i;
-            ref_load_float(b, from * a->keys, 1, a->keys, row);
-        }
-        for (int64_t k = 0; k < a->keys; k++) {
-            row[k] += is_hidden(a, batch, query, k) ? a->filter : 0.0;
-            row[k] = a->causal && k > a->past + query ? -HUGE_VAL : row[k];
-        }
+        bias_row(a, i / a->queries / heads, i / a->queries % heads, i % a->queries, row);
         ref_store_float(&made->tensor, i * a->keys, 1, a->keys, row);
     }
     *value = made;
     return KILN_OK;
 }
 
-/* Queries of three dimensions, keys and values of four. */
-static kiln_status attend(const attending *a, const ref_value *q, const ref_value *k,
-                          const ref_value *v)
+kiln_status ref_attend(const ref_attending *a, const ref_value *q, const ref_value *k,
+                       const ref_value *v)
 {
     ref_call *call = a->call;
     const ref_value *inputs[4] = {q, k, v};
@@ -146,18 +143,19 @@ static kiln_status attend(const attending *a, const ref_value *q, const ref_valu
         {.name = "scale",
          .type = KLN_ONNX_ATTRIBUTE_FLOAT,
          .f = (float)(scale != 0.0 ? scale : usual)}};
+    KLN_RETURN_IF_ERROR(check_bias(a));
     KLN_RETURN_IF_ERROR(make_bias(a, q->tensor.dtype, &inputs[3]));
     KLN_RETURN_IF_ERROR(
         ref_step(call, &(ref_operator){"Attention", 23, attributes, 2}, inputs, 4, &y));
     return ref_give(call, 0, y);
 }
 
-static kiln_status begin_attention(ref_call *call, const ref_tensor *x, attending *a)
+kiln_status ref_begin_attention(ref_call *call, const ref_tensor *x, ref_attending *a)
 {
-    *a = (attending){.call = call,
-                     .heads = ref_attribute_int(call, "num_heads", 0),
-                     .filter = ref_attribute_float(call, "mask_filter_value", -10000.0),
-                     .causal = ref_attribute_int(call, "unidirectional", 0) != 0};
+    *a = (ref_attending){.call = call,
+                         .heads = ref_attribute_int(call, "num_heads", 0),
+                         .filter = ref_attribute_float(call, "mask_filter_value", -10000.0),
+                         .causal = ref_attribute_int(call, "unidirectional", 0) != 0};
     KLN_RETURN_IF(x->rank != 3 || a->heads < 1, KILN_ERROR_UNSUPPORTED,
                   "input 0 has %d dimensions, for %lld heads; batches x tokens x numbers are "
                   "needed: queries that lie among keys and values are not computed here",
@@ -167,7 +165,7 @@ static kiln_status begin_attention(ref_call *call, const ref_tensor *x, attendin
     return KILN_OK;
 }
 
-static kiln_status check_heads(const attending *a, int64_t width)
+static kiln_status check_heads(const ref_attending *a, int64_t width)
 {
     KLN_RETURN_IF(width < 1 || width % a->heads != 0, KILN_ERROR_SHAPE,
                   "%lld heads cannot share %lld numbers equally", (long long)a->heads,
@@ -176,7 +174,7 @@ static kiln_status check_heads(const attending *a, int64_t width)
 }
 
 /* Widths of queries, keys and values among the columns of the product. */
-static kiln_status read_widths(const attending *a, int64_t all, int64_t widths[3])
+static kiln_status read_widths(const ref_attending *a, int64_t all, int64_t widths[3])
 {
     size_t count = 0;
     const int64_t *given = ref_attribute_ints(a->call, "qkv_hidden_sizes", &count);
@@ -207,50 +205,74 @@ static kiln_status give_present(ref_call *call, const ref_tensor *k, const ref_t
     return KILN_OK;
 }
 
-static kiln_status ref_op_joined_attention(ref_call *call)
+/* Of the columns of a product. */
+static kiln_status attend_columns(ref_attending *a, const ref_value *x, const ref_tensor *bias,
+                                  const ref_tensor *past)
 {
-    attending a;
-    const ref_value *x = NULL;
+    ref_call *call = a->call;
     const ref_value *parts[3];
     int64_t widths[3];
-    const ref_tensor *past = ref_input(call, 4);
-    KLN_RETURN_IF_ERROR(begin_attention(call, ref_input(call, 0), &a));
     KLN_RETURN_IF(ref_attribute_int(call, "do_rotary", 0) != 0 ||
                       ref_attribute_int(call, "past_present_share_buffer", 0) != 0,
                   KILN_ERROR_UNSUPPORTED,
                   "do_rotary and past_present_share_buffer are not computed here");
-    KLN_RETURN_IF_ERROR(REF_STEP_OF_TWO(call, "MatMul", call->inputs[0], call->inputs[1], &x));
-    KLN_RETURN_IF_ERROR(read_widths(&a, x->tensor.dims[2], widths));
-    const ref_tensor *bias = ref_input(call, 2);
+    KLN_RETURN_IF_ERROR(read_widths(a, x->tensor.dims[2], widths));
     KLN_RETURN_IF(bias != NULL && bias->count != x->tensor.dims[2], KILN_ERROR_SHAPE,
                   "a bias of %lld numbers is given for %lld", (long long)bias->count,
                   (long long)x->tensor.dims[2]);
     KLN_RETURN_IF(
         past != NULL && (past->dtype != x->tensor.dtype || past->rank != 5 || past->dims[0] != 2 ||
-                         past->dims[1] != a.batch || past->dims[2] != a.heads ||
-                         past->dims[4] * a.heads != widths[1] || widths[1] != widths[2]),
+                         past->dims[1] != a->batch || past->dims[2] != a->heads ||
+                         past->dims[4] * a->heads != widths[1] || widths[1] != widths[2]),
         KILN_ERROR_SHAPE, "the past does not fit the keys and values");
-    a.past = past != NULL ? past->dims[3] : 0;
-    a.keys = a.past + a.queries;
-    a.mask = ref_input(call, 3);
-    a.bias = ref_input(call, 5);
-    columns from = {.x = &x->tensor, .bias = bias};
+    a->past = past != NULL ? past->dims[3] : 0;
+    a->keys = a->past + a->queries;
+    a->biased = a->keys;
+    ref_columns from = {.x = &x->tensor, .bias = bias};
     for (size_t i = 0; i < 3; i++) {
         const size_t half =
             past != NULL && i == 2 ? (size_t)past->count / 2 * ref_element_size(past->dtype) : 0;
         from.width = widths[i];
         from.bias_begin = from.begin;
-        KLN_RETURN_IF_ERROR(take_columns(
-            &a, &from, i > 0 ? a.heads : 0,
+        KLN_RETURN_IF_ERROR(ref_take_columns(
+            a, &from, i > 0 ? a->heads : 0,
             past != NULL && i > 0 ? (const char *)past->data + half : NULL, &parts[i]));
         from.begin += widths[i];
     }
-    KLN_RETURN_IF_ERROR(attend(&a, parts[0], parts[1], parts[2]));
+    KLN_RETURN_IF_ERROR(ref_attend(a, parts[0], parts[1], parts[2]));
     return ref_wants(call, 1) ? give_present(call, &parts[1]->tensor, &parts[2]->tensor) : KILN_OK;
 }
 
+static kiln_status ref_op_joined_attention(ref_call *call)
+{
+    ref_attending a;
+    const ref_value *x = NULL;
+    KLN_RETURN_IF_ERROR(ref_begin_attention(call, ref_input(call, 0), &a));
+    KLN_RETURN_IF_ERROR(REF_STEP_OF_TWO(call, "MatMul", call->inputs[0], call->inputs[1], &x));
+    a.mask = ref_input(call, 3);
+    a.bias = ref_input(call, 5);
+    return attend_columns(&a, x, ref_input(call, 2), ref_input(call, 4));
+}
+
+/* The same of bytes. */
+static kiln_status ref_op_quantized_attention(ref_call *call)
+{
+    static const size_t places[7] = {0, 1, 3, 4, 6, 7, 2};
+    ref_attending a;
+    const ref_value *inputs[7];
+    const ref_value *x = NULL;
+    KLN_RETURN_IF_ERROR(ref_begin_attention(call, ref_input(call, 0), &a));
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(places); i++) {
+        inputs[i] = ref_input(call, places[i]) != NULL ? call->inputs[places[i]] : NULL;
+    }
+    KLN_RETURN_IF_ERROR(ref_step(call, &(ref_operator){.name = "MatMulIntegerToFloat"}, inputs,
+                                 KLN_ARRAY_LENGTH(places), &x));
+    a.mask = ref_input(call, 5);
+    return attend_columns(&a, x, NULL, ref_input(call, 8));
+}
+
 /* Keys or values, input `index`, behind those of the past. */
-static kiln_status read_side(const attending *a, size_t index, int64_t bias_begin,
+static kiln_status read_side(const ref_attending *a, size_t index, int64_t bias_begin,
                              const ref_value **value)
 {
     ref_call *call = a->call;
@@ -271,13 +293,13 @@ static kiln_status read_side(const attending *a, size_t index, int64_t bias_begi
                               past->dims[0] != a->batch || past->dims[1] != a->heads ||
                               past->dims[2] != a->past || past->dims[3] * a->heads != x->dims[2])),
         KILN_ERROR_SHAPE, "input %zu and its past do not fit the queries", index);
-    const columns from = {x, 0, x->dims[2], ref_input(call, 3), bias_begin};
-    return take_columns(a, &from, a->heads, past != NULL ? past->data : NULL, value);
+    const ref_columns from = {x, 0, x->dims[2], ref_input(call, 3), bias_begin};
+    return ref_take_columns(a, &from, a->heads, past != NULL ? past->data : NULL, value);
 }
 
 static kiln_status ref_op_multi_head_attention(ref_call *call)
 {
-    attending a;
+    ref_attending a;
     const ref_value *q = call->inputs[0];
     const ref_value *k = NULL;
     const ref_value *v = NULL;
@@ -285,7 +307,7 @@ static kiln_status ref_op_multi_head_attention(ref_call *call)
     const ref_tensor *bias = ref_input(call, 3);
     const ref_tensor *key = ref_input(call, 1);
     const ref_tensor *value = ref_input(call, 2);
-    KLN_RETURN_IF_ERROR(begin_attention(call, x, &a));
+    KLN_RETURN_IF_ERROR(ref_begin_attention(call, x, &a));
     KLN_RETURN_IF(ref_wants(call, 3) || ref_input(call, 8) != NULL || ref_input(call, 9) != NULL,
                   KILN_ERROR_UNSUPPORTED,
                   "the shared buffer of a past, and scores as an output, are not computed here");
@@ -300,13 +322,14 @@ static kiln_status ref_op_multi_head_attention(ref_call *call)
     KLN_RETURN_IF_ERROR(read_side(&a, 1, x->dims[2], &k));
     KLN_RETURN_IF_ERROR(read_side(&a, 2, 2 * x->dims[2], &v));
     a.keys = k->tensor.dims[2];
+    a.biased = a.keys;
     a.mask = ref_input(call, 4);
     a.bias = ref_input(call, 5);
     if (bias != NULL) {
-        const columns from = {x, 0, x->dims[2], bias, 0};
-        KLN_RETURN_IF_ERROR(take_columns(&a, &from, 0, NULL, &q));
+        const ref_columns from = {x, 0, x->dims[2], bias, 0};
+        KLN_RETURN_IF_ERROR(ref_take_columns(&a, &from, 0, NULL, &q));
     }
-    KLN_RETURN_IF_ERROR(attend(&a, q, k, v));
+    KLN_RETURN_IF_ERROR(ref_attend(&a, q, k, v));
     KLN_RETURN_IF_ERROR(ref_wants(call, 1) ? ref_give(call, 1, k) : KILN_OK);
     return ref_wants(call, 2) ? ref_give(call, 2, v) : KILN_OK;
 }
@@ -400,6 +423,7 @@ const ref_kernel ref_kernels_transformer[] = {
     REF_OP_MS("Attention", joined_attention, 0, "ff"),
     REF_OP_MS("EmbedLayerNormalization", embed_norm, 0, "noffoff"),
     REF_OP_MS("MultiHeadAttention", multi_head_attention, 0, "fff"),
+    REF_OP_MS("QAttention", quantized_attention, 0, "nnf1fo?oo"),
     REF_KERNELS_END
 };
 /* clang-format on */
