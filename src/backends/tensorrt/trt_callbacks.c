@@ -110,11 +110,17 @@ void trt_logger_init(trt_logger *logger, const trt_tables *tables)
 
 /* --- error recorder --- */
 
+/* With the lock. */
+static int32_t kept(const trt_error_recorder *recorder)
+{
+    return recorder->count < TRT_RECORDED_ERRORS ? recorder->count : TRT_RECORDED_ERRORS;
+}
+
 static int32_t recorder_count(void *self)
 {
     trt_error_recorder *recorder = self;
     KLN_LOCKED(&recorder->lock);
-    return recorder->count < TRT_RECORDED_ERRORS ? recorder->count : TRT_RECORDED_ERRORS;
+    return kept(recorder);
 }
 
 static int32_t recorder_code(void *self, int32_t index)
@@ -207,22 +213,32 @@ void trt_error_recorder_clear(trt_error_recorder *recorder)
 
 bool trt_said(trt_error_recorder *recorder, const char *word)
 {
-    for (int32_t i = 0; i < recorder_count(recorder); i++) {
-        if (strstr(recorder->texts[i], word) != NULL) {
-            return true;
-        }
+    bool said = strstr(trt_logged_error(), word) != NULL;
+    KLN_LOCKED(&recorder->lock);
+    for (int32_t i = 0; i < kept(recorder); i++) {
+        said |= strstr(recorder->texts[i], word) != NULL;
     }
-    return strstr(trt_logged_error(), word) != NULL;
+    return said;
 }
 
 /* ErrorCode.FAILED_ALLOCATION has this number in every layout, but most of what finds no memory is
  * reported as an internal error. */
-static bool lacks_memory(trt_error_recorder *recorder)
+static bool lacks_memory(trt_error_recorder *recorder, int32_t code)
 {
-    const int32_t count = recorder != NULL ? recorder_count(recorder) : 0;
-    return (count > 0 && recorder->codes[0] == 5) ||
-           (recorder != NULL &&
-            (trt_said(recorder, "OutOfMemory") || trt_said(recorder, "out of memory")));
+    return code == 5 || (recorder != NULL && (trt_said(recorder, "OutOfMemory") ||
+                                              trt_said(recorder, "out of memory")));
+}
+
+/* How many errors there are, and the first one; another thread may be reporting the next. */
+static int32_t first_error(trt_error_recorder *recorder, int32_t *code,
+                           char text[TRT_RECORDED_TEXT])
+{
+    KLN_LOCKED(&recorder->lock);
+    if (recorder->count > 0) {
+        *code = recorder->codes[0];
+        memcpy(text, recorder->texts[0], TRT_RECORDED_TEXT);
+    }
+    return recorder->count;
 }
 
 kiln_status(trt_fail)(kiln_status status, trt_error_recorder *recorder, const char *format, ...)
@@ -232,14 +248,16 @@ kiln_status(trt_fail)(kiln_status status, trt_error_recorder *recorder, const ch
     va_start(arguments, format);
     (void)vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
-    const int32_t count = recorder != NULL ? recorder_count(recorder) : 0;
-    const char *said = count > 0 ? recorder->texts[0] : trt_logged_error();
+    char recorded[TRT_RECORDED_TEXT];
+    int32_t code = 0;
+    const int32_t count = recorder != NULL ? first_error(recorder, &code, recorded) : 0;
+    const char *said = count > 0 ? recorded : trt_logged_error();
     KLN_RETURN_IF(said[0] == '\0', status, "%s; TensorRT gave no reason", what);
-    if (lacks_memory(recorder)) {
+    if (lacks_memory(recorder, code)) {
         status = KILN_ERROR_OUT_OF_MEMORY;
     }
     KLN_RETURN_IF(count > 1, status, "%s: TensorRT says: %s (and %d more errors)", what, said,
-                  recorder->count - 1);
+                  count - 1);
     return kln_fail(status, "%s: TensorRT says: %s", what, said);
 }
 

@@ -80,7 +80,6 @@ static kiln_status fill(trt_context *self, const kiln_context_options *options)
     trt_logged_clear();
     trt_error_recorder_clear(&engine->recorder);
     KLN_RETURN_IF_ERROR(trt_context_make_object(self, options));
-    trt_ExecutionContext_setErrorRecorder(abi, self->object, &self->recorder.object);
     self->profile_count = trt_CudaEngine_getNbOptimizationProfiles(abi, engine->engine);
     return fill_slots(self);
 }

@@ -84,16 +84,15 @@ static kiln_status share_memory(trt_context *self)
     KLN_RETURN_IF_ERROR(trt_engine_share_memory(self->engine, self->stream, &self->shared));
     void *memory = self->shared->memory;
     const int64_t bytes = self->shared->bytes;
-    trt_error_recorder_clear(&self->engine->recorder);
     if (trt_has(abi, TRT_M_ExecutionContext_setDeviceMemoryV2)) {
         trt_ExecutionContext_setDeviceMemoryV2(abi, self->object, memory, bytes);
     } else {
         trt_ExecutionContext_setDeviceMemory(abi, self->object, memory);
     }
     /* They give nothing back: what they refuse is reported alone. */
-    return self->engine->recorder.count == 0
+    return self->recorder.count == 0
                ? KILN_OK
-               : trt_fail(KILN_ERROR_BACKEND, &self->engine->recorder,
+               : trt_fail(KILN_ERROR_BACKEND, &self->recorder,
                           "share_device_memory: %lld bytes were not taken", (long long)bytes);
 }
 
@@ -120,12 +119,14 @@ kiln_status trt_context_make_object(trt_context *self, const kiln_context_option
             trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "a context of TensorRT");
         return trt_engine_explain_memory(engine, before, status);
     }
+    /* From here on: what the engine's has may be another context's, which is made meanwhile. */
+    trt_ExecutionContext_setErrorRecorder(abi, self->object, &self->recorder.object);
     if (options->persistent_cache_bytes > 0) {
         const size_t wanted = (size_t)options->persistent_cache_bytes;
         trt_ExecutionContext_setPersistentCacheLimit(abi, self->object, wanted);
         const size_t kept = trt_ExecutionContext_getPersistentCacheLimit(abi, self->object);
         KLN_FAIL_IF(kept != wanted,
-                    trt_fail(KILN_ERROR_UNSUPPORTED, &engine->recorder,
+                    trt_fail(KILN_ERROR_UNSUPPORTED, &self->recorder,
                              "persistent_cache_bytes: %zu was asked for, %s has %zu", wanted,
                              engine->library->name, kept));
     }
