@@ -1,5 +1,6 @@
 /*
- * export.h - how a declaration of Kiln's C ABI is marked, and how C and C++ write its structs.
+ * export.h - macros that mark the declarations of Kiln's C ABI, and that initialize its structs in
+ * C and C++.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -9,16 +10,17 @@
 #if defined(__GNUC__)
 /* Part of the ABI: visible outside the library and listed in src/libkiln.map. */
 #define KILN_API __attribute__((visibility("default")))
-/* The result says whether the call worked; the compiler warns where it is dropped. */
+/* The result tells whether the call succeeded; the compiler warns if it is ignored. */
 #define KILN_MUST_CHECK __attribute__((warn_unused_result))
 #else
 #define KILN_API
 #define KILN_MUST_CHECK
 #endif
 
-/* KILN_..._INIT are these: a struct with its size, 0 in all other members but those that a default
- * is given for. C++ has no compound literals, and designators from C++20 on alone, in the order of
- * the members: there a struct is made by KILN_..._INIT and its members are assigned. */
+/* KILN_..._INIT expand to these: a struct with its size set, given defaults, and 0 in all other
+ * members. C++ has no compound literals, and has designated initializers only from C++20 on and in
+ * the order of the members. In C++, therefore, initialize a struct with KILN_..._INIT and assign
+ * its members. */
 #ifdef __cplusplus
 #define KILN_LITERAL_(type) type
 #define KILN_INIT_(type) KILN_LASTING_(type, kiln_made_<type>())
@@ -32,7 +34,7 @@
                       (void)(made d);                 \
                       return made;                    \
                   }()))
-/* Something that has an address until the end of the expression, as a compound literal has. */
+/* An object with an address until the end of the expression, like a compound literal. */
 #define KILN_LASTING_(type, ...) (static_cast<const type &>(__VA_ARGS__))
 extern "C++" {
 template <typename Made>
@@ -49,7 +51,7 @@ inline Made kiln_made_()
 #define KILN_INIT_WITH_(type, ...) KILN_INIT_OF_(type, __VA_ARGS__)
 #define KILN_LASTING_(type, ...) (__VA_ARGS__)
 #endif
-/* With members by name: KILN_BUILD_OPTIONS(.backend = "reference"). */
+/* With designated members: KILN_BUILD_OPTIONS(.backend = "reference"). */
 #define KILN_INIT_OF_(type, ...) \
     KILN_LASTING_(type, KILN_LITERAL_(type){.struct_size = sizeof(type), __VA_ARGS__})
 

@@ -1,23 +1,28 @@
 /*
- * kiln.h - all of Kiln's C interface.
+ * kiln.h - the whole C interface of Kiln.
  *
  *     kiln_engine *engine = NULL;
  *     kiln_context *context = NULL;
  *     if (kiln_engine_build_file("model.onnx", NULL, &engine) == KILN_OK &&
  *         kiln_context_create(engine, NULL, &context) == KILN_OK && ...
  *
- * Rules that hold everywhere: a call that can fail returns a kiln_status and leaves a sentence in
- * kiln_error_message(); results come through the last parameters; `destroy`, `release` and `free`
- * take NULL; strings are UTF-8 and terminated; option structs begin with their size and have an
- * _INIT macro; where that makes all the rest 0, the macro without _INIT takes members:
- * KILN_BUILD_OPTIONS(.threads = 1).
+ * Conventions of every header:
+ *
+ * - A call that can fail returns a kiln_status. On failure, kiln_error_message() says in one
+ *   sentence what went wrong.
+ * - Results are returned through the last parameters.
+ * - Functions named `destroy`, `release` or `free` accept NULL.
+ * - Strings are UTF-8 and NUL-terminated.
+ * - An option struct begins with its size and has an _INIT macro. If that macro sets everything but
+ *   the size to 0, the macro of the same name without _INIT takes members:
+ *   KILN_BUILD_OPTIONS(.threads = 1).
  *
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef KILN_KILN_H
 #define KILN_KILN_H
 
-/* Simple: a model in, answers out. */
+/* Basic: load a model, run it, read the results. */
 #include <kiln/context.h>
 #include <kiln/engine.h>
 #include <kiln/export.h>
@@ -26,7 +31,7 @@
 #include <kiln/tensor.h>
 #include <kiln/version.h>
 
-/* Full: networks in code and what is wrong with them, builds as jobs, memory, the machine. */
+/* Full: networks built in code and their validation, builds as jobs, memory, devices. */
 #include <kiln/build.h>
 #include <kiln/cache.h>
 #include <kiln/check.h>
@@ -44,7 +49,7 @@
 #include <kiln/network.h>
 #include <kiln/system.h>
 
-/* Expert: smaller types, plans, new weights, many requests, language models, bindings. */
+/* Expert: reduced precision, plans, refit, request scheduling, language models, bindings. */
 #include <kiln/backend.h>
 #include <kiln/bindings.h>
 #include <kiln/calibrate.h>

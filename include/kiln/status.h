@@ -1,8 +1,8 @@
 /*
- * status.h - how Kiln says that something failed.
+ * status.h - status codes and error messages.
  *
- * Every call that can fail returns a kiln_status. KILN_OK is zero. Beside the code, the calling
- * thread keeps one sentence that says what was asked, what was found and what to do:
+ * Every call that can fail returns a kiln_status, and KILN_OK is zero. For the last failure, the
+ * calling thread also keeps one sentence that says what was asked, what was found and what to do:
  *
  *     kiln_engine *engine = NULL;
  *     if (kiln_engine_build_file("model.onnx", NULL, &engine) != KILN_OK) {
@@ -21,10 +21,11 @@ extern "C" {
 #endif
 
 /*
- * Every status: name, value, text. The values are ABI: a new one is appended, none is ever reused.
+ * Every status: name, value, text. The values are ABI: new ones are appended, and none is ever
+ * reused.
  *
- * What a caller can do about them falls into four groups: fix the call (1-19), fix the file or
- * the model (20-39), fix the installation or the machine (40-59), try again or otherwise (60-79).
+ * The groups say what a caller can do: fix the call (1-19), fix the file or the model (20-39), fix
+ * the installation or the machine (40-59), try again or in another way (60-79).
  */
 #define KILN_STATUS_LIST(X)                                                                  \
     X(KILN_OK, 0, "success")                                                                 \
@@ -67,25 +68,26 @@ typedef enum kiln_status {
 #undef KILN_STATUS_ENUM_
 } kiln_status;
 
-/* The name of `status` as it is written in C, "KILN_ERROR_SHAPE"; "KILN_ERROR_?" for a value that
+/* The name of `status` as written in C, such as "KILN_ERROR_SHAPE"; "KILN_ERROR_?" for a value that
  * is not in the list. Static storage. Any thread. Since 0.1. */
 KILN_API const char *kiln_status_name(kiln_status status);
 
-/* What `status` means in general, in a few words of English. Static storage. Any thread. Since 0.1.
- */
+/* The general meaning of `status` in a few words of English. Static storage. Any thread. Since
+ * 0.1. */
 KILN_API const char *kiln_status_text(kiln_status status);
 
 /* The sentence of this thread's last failed call: what was asked, which file, binding or node, what
- * was expected, what was found and, where there is one, the fix. "" when no call of this thread
- * failed yet. A call that works leaves it as it is, so read it only after a failure. At most 1,023
+ * was expected, what was found and, if there is one, the fix. "" if no call of this thread has
+ * failed yet. A successful call leaves it unchanged, so read it only after a failure. At most 1,023
  * bytes of UTF-8; a longer one ends in "...". Owned by the library, valid until this thread's next
  * failing call. Since 0.1. */
 KILN_API const char *kiln_error_message(void);
 
-/* The sentence that belongs to what this thread's last call returned, for bindings that make an
- * error of every status: "" for KILN_OK, kiln_error_message() where that is of a failure with this
- * status, else kiln_status_text(). So nothing of an earlier failure is ever told of a call that
- * worked, and no call has to clear anything. Valid as kiln_error_message() is. Since 0.1. */
+/* The sentence for the status that this thread's last call returned, for bindings that turn every
+ * status into an error object. "" for KILN_OK; kiln_error_message() if that belongs to a failure
+ * with this status; otherwise kiln_status_text(). A successful call is therefore never reported
+ * with the sentence of an earlier failure, and no call has to clear anything. Valid as long as
+ * kiln_error_message(). Since 0.1. */
 KILN_API const char *kiln_status_message(kiln_status status);
 
 #ifdef __cplusplus

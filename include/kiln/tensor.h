@@ -1,8 +1,8 @@
 /*
- * tensor.h - what a tensor is: data type, shape, layout, place, and a view of its bytes.
+ * tensor.h - tensors: data type, shape, layout, location, and a view of the bytes.
  *
  * All of these are small plain structs that a caller keeps on the stack. None owns memory, except
- * where kiln_tensor_load_npy says so.
+ * for tensors from kiln_tensor_load_npy and kiln_tensors_load_npz.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -20,29 +20,32 @@
 extern "C" {
 #endif
 
-/* The most dimensions a tensor can have, as in TensorRT (nvinfer1::Dims::MAX_DIMS). */
+/* The maximum rank of a tensor, as in TensorRT (nvinfer1::Dims::MAX_DIMS). */
 #define KILN_MAX_RANK 8
 
-/* A dimension that is not known until a run. */
+/* A dynamic dimension: its size is not known until a run. */
 #define KILN_DYNAMIC ((int64_t)-1)
 
-/* Bytes that somebody else owns, to read. Kiln says at each use how long they must stay. */
+/* Read-only bytes owned by someone else. Each use says how long they must stay valid. */
 typedef struct kiln_span {
     const void *data; /* may be NULL when size is 0 */
     size_t size;      /* bytes */
 } kiln_span;
 
-/* Bytes that somebody else owns, to read and write. */
+/* Writable bytes owned by someone else. */
 typedef struct kiln_mutable_span {
     void *data;
     size_t size; /* bytes */
 } kiln_mutable_span;
 
 /*
- * Every data type: name, value, bits of one element, name in text. The values are ABI.
- * Elements of 4 bits are packed two to a byte, the first in the low half, as ONNX and TensorRT do.
- * A string element is a kiln_span: UTF-8 by convention, though any bytes will do, not terminated.
- * Strings lie in host memory (docs/tensor.md#strings says whose the bytes are).
+ * Every data type: name, value, bits per element, name as text. The values are ABI.
+ *
+ * Elements of 4 bits are packed two to a byte, the first in the low half, as in ONNX and TensorRT.
+ *
+ * A string element is a kiln_span: UTF-8 by convention, although any bytes are allowed, and not
+ * NUL-terminated. Strings are always in host memory; docs/tensor.md#strings says who owns the
+ * bytes.
  */
 #define KILN_DTYPE_LIST(X)                          \
     X(KILN_DTYPE_UNDEFINED, 0, 0, "undefined")      \
@@ -74,31 +77,32 @@ typedef enum kiln_dtype {
 #undef KILN_DTYPE_ENUM_
 } kiln_dtype;
 
-/* "float32"; "undefined" for what is not in the list. Static storage. Any thread. Since 0.1. */
+/* The name as text: "float32"; "undefined" for a value that is not in the list. Static storage. Any
+ * thread. Since 0.1. */
 KILN_API const char *kiln_dtype_name(kiln_dtype dtype);
 
-/* The type of that name; the short forms "fp32", "fp16", "bf16", "fp64", "fp8" and "float", "half",
- * "double" are understood too. KILN_DTYPE_UNDEFINED when there is none. Any thread. Since 0.1. */
+/* The data type of that name, or KILN_DTYPE_UNDEFINED if there is none. The aliases "fp32", "fp16",
+ * "bf16", "fp64", "fp8", "float", "half" and "double" are accepted too. Any thread. Since 0.1. */
 KILN_API kiln_dtype kiln_dtype_from_name(const char *name);
 
-/* Bits of one element: 32 for float32, 4 for int4; 0 for undefined, and for string, whose length
- * differs from element to element. Any thread. Since 0.1. */
+/* Bits per element: 32 for float32, 4 for int4. 0 for undefined, and for string, whose elements
+ * vary in length. Any thread. Since 0.1. */
 KILN_API unsigned kiln_dtype_bits(kiln_dtype dtype);
 
-/* The smallest alignment an address of this type may have, in bytes: the element's size, for
- * complex types that of one of the two parts, for strings a kiln_span's, 1 for types under a byte.
- * Any thread. Since 0.1. */
+/* The minimum alignment of an address of this type, in bytes: the size of an element; for complex
+ * types the size of one part; for strings the alignment of a kiln_span; 1 for types smaller than a
+ * byte. Any thread. Since 0.1. */
 KILN_API size_t kiln_dtype_alignment(kiln_dtype dtype);
 
-/* Rank and dimensions. A rank of 0 is a scalar: one element. A dimension of 0 is allowed and makes
- * the tensor empty; KILN_DYNAMIC stands for one that is not known yet. Dimensions past `rank` are
+/* Rank and dimensions. Rank 0 is a scalar: one element. A dimension of 0 is allowed and makes the
+ * tensor empty. KILN_DYNAMIC marks a dimension that is not known yet. Dimensions past `rank` are
  * ignored. */
 typedef struct kiln_shape {
     int32_t rank; /* 0 to KILN_MAX_RANK */
     int64_t dims[KILN_MAX_RANK];
 } kiln_shape;
 
-/* KILN_SHAPE(2, 3, 4) is the shape 2x3x4. In C++, write kiln_shape{3, {2, 3, 4}}. */
+/* KILN_SHAPE(2, 3, 4) is the shape 2x3x4. In C++, also kiln_shape{3, {2, 3, 4}}. */
 #ifdef __cplusplus
 #define KILN_SHAPE(...) KILN_LASTING_(kiln_shape, kiln_shape_of_(__VA_ARGS__))
 extern "C++" {
@@ -113,45 +117,46 @@ inline kiln_shape kiln_shape_of_(Dim... dims)
     ((kiln_shape){(int32_t)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}})
 #endif
 
-/* A scalar's shape. */
+/* The shape of a scalar. */
 #define KILN_SHAPE_SCALAR KILN_LASTING_(kiln_shape, KILN_LITERAL_(kiln_shape){0, {0}})
 
-/* Whether both have the same rank and the same dimensions. Any thread. Since 0.1. */
+/* Whether both shapes have the same rank and dimensions. Any thread. Since 0.1. */
 KILN_API bool kiln_shape_equal(const kiln_shape *a, const kiln_shape *b);
 
 /* Whether no dimension is KILN_DYNAMIC. Any thread. Since 0.1. */
 KILN_API bool kiln_shape_is_static(const kiln_shape *shape);
 
-/* The number of elements, the product of the dimensions, into `count`. Errors: NULL_ARGUMENT; RANK
- * for a rank outside 0 to KILN_MAX_RANK; SHAPE for a negative dimension; LIMIT when the product
- * passes INT64_MAX. Any thread. Since 0.1. */
+/* Gives the number of elements, which is the product of the dimensions. Errors: NULL_ARGUMENT; RANK
+ * for a rank outside 0 to KILN_MAX_RANK; SHAPE for a negative dimension; LIMIT if the product
+ * exceeds INT64_MAX. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_shape_elements(const kiln_shape *shape, int64_t *count);
 
-/* Writes "2x3x?x5" ("scalar" for rank 0, "?" for a dynamic dimension, "any rank" for a rank of -1
- * or another that no tensor has) into `text`, always terminated when `size` is not 0, and returns
- * the length it would have had in full. Any thread. Since 0.1. */
+/* Writes the shape as text, such as "2x3x?x5", and returns the full length without the NUL. The
+ * text is truncated to `size` and always NUL-terminated if `size` is not 0. A dynamic dimension is
+ * "?", rank 0 is "scalar", and a rank of -1 or any other invalid rank is "any rank". Any thread.
+ * Since 0.1. */
 KILN_API size_t kiln_shape_format(const kiln_shape *shape, char *text, size_t size);
 
-/* Reads "2x3x224x224" or "2,3,224,224"; "?" and "-1" stand for a dynamic dimension, "" and "scalar"
- * for rank 0. Errors: NULL_ARGUMENT; SHAPE with the place that cannot be read; RANK past
+/* Parses "2x3x224x224" or "2,3,224,224". "?" and "-1" are dynamic dimensions; "" and "scalar" are
+ * rank 0. Errors: NULL_ARGUMENT; SHAPE with the position that cannot be parsed; RANK above
  * KILN_MAX_RANK. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_shape_parse(const char *text, kiln_shape *shape);
 
-/* Distance between neighbours along each dimension, in elements. Rank 0 with a shape of another
- * rank means dense: the last dimension lies closest, without gaps. */
+/* Distance between adjacent elements along each dimension, in elements. Rank 0 with a shape of
+ * another rank means dense: row-major without gaps, the last dimension contiguous. */
 typedef struct kiln_strides {
     int32_t rank;
     int64_t steps[KILN_MAX_RANK];
 } kiln_strides;
 
-/* The strides of a dense tensor of this shape. Errors: as kiln_shape_elements. Any thread. Since
- * 0.1. */
+/* Gives the strides of a dense tensor of this shape. Errors: as kiln_shape_elements. Any thread.
+ * Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_strides_dense(const kiln_shape *shape,
                                                         kiln_strides *strides);
 
-/* How elements lie in memory where that is not row by row. The names are TensorRT's. */
+/* Memory layouts of elements. The names are TensorRT's. */
 typedef enum kiln_tensor_format {
-    KILN_FORMAT_LINEAR = 0, /* row by row, as strides say */
+    KILN_FORMAT_LINEAR = 0, /* row-major, or as the strides say */
     KILN_FORMAT_CHW2 = 1,   /* two channels interleaved */
     KILN_FORMAT_HWC8 = 2,   /* channels last, padded to 8 */
     KILN_FORMAT_CHW4 = 3,
@@ -166,43 +171,43 @@ typedef enum kiln_tensor_format {
     KILN_FORMAT_DHWC = 12
 } kiln_tensor_format;
 
-/* Where memory is. */
+/* Memory locations. */
 typedef enum kiln_location {
     KILN_LOCATION_HOST = 0,    /* ordinary memory of the process */
-    KILN_LOCATION_PINNED = 1,  /* page-locked host memory, which a device reads and writes itself */
-    KILN_LOCATION_MANAGED = 2, /* moves between host and device by itself */
-    KILN_LOCATION_DEVICE = 3   /* a GPU's own */
+    KILN_LOCATION_PINNED = 1,  /* page-locked host memory, which a device accesses directly */
+    KILN_LOCATION_MANAGED = 2, /* migrates between host and device automatically */
+    KILN_LOCATION_DEVICE = 3   /* a GPU's own memory */
 } kiln_location;
 
-/* "host", "pinned", "managed", "device"; "?" for another value. Static storage. Any thread. Since
- * 0.1. */
+/* "host", "pinned", "managed" or "device"; "?" for any other value. Static storage. Any thread.
+ * Since 0.1. */
 KILN_API const char *kiln_location_name(kiln_location location);
 
-/* What a tensor is, without its bytes. Zeroed, with dtype and shape set, it is a dense host tensor.
- */
+/* A tensor's description, without its bytes. If zeroed, with dtype and shape set, it describes a
+ * dense host tensor. */
 typedef struct kiln_tensor_desc {
     kiln_dtype dtype;
     kiln_tensor_format format;
     kiln_location location;
-    int32_t device; /* for PINNED, MANAGED and DEVICE: the device's index, from 0 */
+    int32_t device; /* for PINNED, MANAGED and DEVICE: index of the device, from 0 */
     kiln_shape shape;
     kiln_strides strides; /* rank 0: dense */
 } kiln_tensor_desc;
 
-/* Bytes that a dense tensor of this dtype and shape takes: elements times bits, rounded up to whole
- * bytes; of strings a kiln_span for each, without what they point to. Errors: as
- * kiln_shape_elements, and DTYPE for undefined. Any thread. Since 0.1. */
+/* Gives the bytes that a dense tensor of this dtype and shape takes: elements times bits, rounded
+ * up to whole bytes. For strings that is one kiln_span each, without the bytes they point to.
+ * Errors: as kiln_shape_elements; DTYPE for undefined. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_bytes(kiln_dtype dtype, const kiln_shape *shape,
                                                        size_t *bytes);
 
-/* A view: what the tensor is, and where its bytes are. The caller owns the bytes. */
+/* A view of a tensor: its description, and where its bytes are. The caller owns the bytes. */
 typedef struct kiln_tensor {
     kiln_tensor_desc desc;
-    void *data;   /* aligned as kiln_dtype_alignment says; may be NULL when the tensor is empty */
-    size_t bytes; /* readable and writable bytes at `data`: at least what kiln_tensor_bytes gives */
+    void *data;   /* aligned to kiln_dtype_alignment; may be NULL if the tensor is empty */
+    size_t bytes; /* bytes accessible at `data`; at least what kiln_tensor_bytes gives */
 } kiln_tensor;
 
-/* A dense host tensor over `data`. The usual way to name an array of one's own:
+/* A dense host tensor over the caller's array:
  *     float pixels[3 * 224 * 224];
  *     const kiln_shape shape = KILN_SHAPE(1, 3, 224, 224);
  *     kiln_tensor image = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, shape, pixels, sizeof pixels);
@@ -214,115 +219,125 @@ typedef struct kiln_tensor {
                       (data_),                                                                   \
                       (bytes_)})
 
-/* A dense linear tensor from plain arguments, for language bindings: `rank` dimensions from `dims`
- * (may be NULL for 0), in `location` on `device` (0 for HOST), over `bytes` bytes at `data`, which
- * stay the caller's. Errors: NULL_ARGUMENT; RANK; DTYPE, SHAPE and LIMIT as kiln_tensor_bytes; SIZE
- * where `bytes` are too few; INVALID_ARGUMENT for a location that does not exist. Any thread. Since
- * 0.1. */
+/* Makes a dense linear tensor from plain arguments, for language bindings: `rank` dimensions from
+ * `dims` (may be NULL for rank 0), in `location` on `device` (0 for HOST), over `bytes` bytes at
+ * `data`, which remain the caller's. Errors: NULL_ARGUMENT; RANK; DTYPE, SHAPE and LIMIT as
+ * kiln_tensor_bytes; SIZE if `bytes` is too small; INVALID_ARGUMENT for a location that does not
+ * exist. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_make(kiln_dtype dtype, const int64_t *dims,
                                                       int32_t rank, kiln_location location,
                                                       int32_t device, void *data, size_t bytes,
                                                       kiln_tensor *tensor);
 
-/* A tensor with the name of the binding it is meant for. */
+/* A tensor with the name of the input or output it belongs to. */
 typedef struct kiln_named_tensor {
-    const char *name; /* UTF-8, terminated; the caller's, needed during the call only */
+    const char *name; /* UTF-8, NUL-terminated; the caller's, needed during the call only */
     kiln_tensor tensor;
 } kiln_named_tensor;
 
-/* How integers stand for real numbers: real = scale * (integer - zero_point). */
+/* How integers represent real numbers: real = scale * (integer - zero_point). */
 typedef struct kiln_quantization {
-    kiln_dtype storage;  /* KILN_DTYPE_UNDEFINED: not quantized */
-    int32_t axis;        /* -1: one scale for the whole tensor; else one for each index along it */
-    int64_t block_size;  /* 0: not blocked; else this many elements along `axis` share a scale */
-    int64_t count;       /* scales, and zero points where there are any */
-    const float *scales; /* `count` of them, owned by whoever fills this in */
-    const int32_t *zero_points; /* `count` of them, or NULL when all are 0 */
+    kiln_dtype storage; /* KILN_DTYPE_UNDEFINED: not quantized */
+    int32_t axis; /* -1: per-tensor, one scale; otherwise one scale per index along this axis */
+    int64_t
+        block_size; /* 0: not blocked; otherwise this many elements along `axis` share a scale */
+    int64_t count;  /* number of scales, and of zero points if there are any */
+    const float *scales;        /* `count` scales, owned by whoever fills in this struct */
+    const int32_t *zero_points; /* `count` zero points, or NULL if all are 0 */
 } kiln_quantization;
 
-/* --- elements as numbers --- */
+/* --- reading and writing elements as numbers --- */
 
-/* Reads `count` elements from number `first` on, counted row by row, as doubles. Exact for every
- * type but int64 and uint64 past 2^53, which become the nearest double; bool gives 0 and 1. The
- * tensor is dense and linear, in memory that the CPU can read. Errors: what any view can lack
- * (NULL_ARGUMENT, DTYPE also for complex and string, RANK, SHAPE, SIZE, ALIGNMENT);
- * INVALID_ARGUMENT past the last element; UNSUPPORTED (device memory, format, strides). Any thread.
- * Since 0.1. */
+/* Reads `count` elements as doubles, starting with element `first` in row-major order. Exact for
+ * every type except int64 and uint64 beyond 2^53, which become the nearest double. bool gives 0 and
+ * 1. The tensor must be dense and linear, in memory that the CPU can read.
+ *
+ * Errors: those of any invalid view (NULL_ARGUMENT; DTYPE, also for complex and string; RANK,
+ * SHAPE, SIZE, ALIGNMENT); INVALID_ARGUMENT past the last element; UNSUPPORTED (device memory,
+ * format, strides). Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_read(const kiln_tensor *tensor, int64_t first,
                                                       size_t count, double *values);
 
-/* Writes them. A floating-point type gets the nearest value, ties to even; past its largest that is
- * infinity, or NaN for float8e4m3fn and the largest for float4e2m1, which have no infinity. An
- * integer type refuses what it cannot hold exactly. Errors: as kiln_tensor_read, and
- * INVALID_ARGUMENT with the first value that does not fit; nothing is written then. One thread at a
- * time for one tensor. Since 0.1. */
+/* Writes `count` elements from doubles, starting with element `first`. A floating-point type gets
+ * the nearest value, ties to even. A value beyond the largest becomes infinity; in types without
+ * infinity it becomes NaN (float8e4m3fn) or the largest value (float4e2m1). An integer type accepts
+ * only values that it can hold exactly.
+ *
+ * Errors: as kiln_tensor_read; INVALID_ARGUMENT with the first value that does not fit, and nothing
+ * is written then. One thread at a time for one tensor. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_write(const kiln_tensor *tensor, int64_t first,
                                                        size_t count, const double *values);
 
-/* Rounds the numbers of `real` to the integers, or float8, that stand for them in `stored`: as
- * QuantizeLinear does, ties to even, and what lies beyond the type is its least or largest; NaN
- * becomes the zero point. `how` is of `stored` (kiln_binding.quantization); both tensors have one
- * shape, `real` is of floats. Errors: as kiln_tensor_read; NULL_ARGUMENT; DTYPE; SHAPE;
- * INVALID_ARGUMENT where scales are not as many as the shape takes. One thread at a time for one
- * tensor. Since 0.1. */
+/* Quantizes the numbers of `real` to integers, or float8, in `stored`, as QuantizeLinear does: ties
+ * round to even, values beyond the type's range saturate. NaN becomes the zero point. `how`
+ * describes `stored` (kiln_binding.quantization). Both tensors have the same shape, and `real` has
+ * a floating-point type.
+ *
+ * Errors: as kiln_tensor_read; NULL_ARGUMENT; DTYPE; SHAPE; INVALID_ARGUMENT if the number of
+ * scales does not match the shape. One thread at a time for one tensor. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_quantize(const kiln_tensor *real,
                                                           const kiln_quantization *how,
                                                           const kiln_tensor *stored);
 
-/* The numbers that integers stand for, as DequantizeLinear computes them. Errors and threads as
- * kiln_tensor_quantize. Since 0.1. */
+/* Dequantizes integers to the real numbers they represent, as DequantizeLinear does. Errors and
+ * threads as kiln_tensor_quantize. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_dequantize(const kiln_tensor *stored,
                                                             const kiln_quantization *how,
                                                             const kiln_tensor *real);
 
-/* Fills a tensor with random numbers, which depend on `name` (an input's), `seed` and the place
- * alone (docs/cli.md). `range` is two numbers, the least and the largest, of one number for all
- * elements where they are equal; NULL: 0 to 1 for bool, to 7, 15 and 127 for int4, uint4 and int8,
- * to 255 for other integers, all of them whole; -1 to 1 for the rest. An element of a complex type
- * takes two numbers. A string becomes one of 1 to 4 digits in static storage, and takes no range.
- * Errors: as kiln_tensor_write, and INVALID_ARGUMENT where the range is not one.
- * One thread at a time for one tensor. Since 0.1. */
+/* Fills a tensor with random numbers that depend only on `name` (an input's), `seed` and the
+ * position of the element (docs/cli.md).
+ *
+ * `range` is two numbers, the least and the largest value; if they are equal, every element has
+ * that value. NULL selects a range by type: 0 to 1 for bool; whole numbers from 0 to 7 for int4, 15
+ * for uint4, 127 for int8 and 255 for other integers; -1 to 1 for all others. An element of a
+ * complex type takes two numbers. A string becomes one of 1 to 4 digits in static storage, and
+ * accepts no range.
+ *
+ * Errors: as kiln_tensor_write; INVALID_ARGUMENT if the range is invalid. One thread at a time for
+ * one tensor. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_fill(const kiln_tensor *tensor, const char *name,
                                                       uint64_t seed, const double *range);
 
 /* --- .npy files, NumPy's format for one array (format version 1.0 to 3.0) --- */
 
-/* Reads `path` into memory of the library and describes it in `tensor`; release it with
- * kiln_tensor_free. float16, float32, float64, all integers, bool, complex and strings ("U" as
- * UTF-8, "S" as bytes, without zeros at their ends) are read, little-endian or big-endian;
- * bfloat16, float8 and the 4-bit types have no .npy type of their own.
- * Errors: NOT_FOUND, NOT_A_FILE, EMPTY, IO; MALFORMED with the byte where the header stops making
- * sense, or when more or fewer bytes follow it than the shape takes; UNSUPPORTED for Fortran order,
- * objects and records, by name; RANK past KILN_MAX_RANK; LIMIT when the shape takes more
- * bytes than there are addresses; OUT_OF_MEMORY. On an error `tensor` is left as it was. Any
+/* Loads `path` into memory owned by the library and describes it in `tensor`; release it with
+ * kiln_tensor_free. Reads float16, float32, float64, all integers, bool, complex and strings,
+ * little-endian or big-endian. Strings of kind "U" become UTF-8 and those of kind "S" bytes,
+ * without trailing zeros. The .npy format has no types for bfloat16, float8 and the 4-bit types.
+ *
+ * Errors: NOT_FOUND, NOT_A_FILE, EMPTY, IO; MALFORMED with the byte at which the header becomes
+ * invalid, or if it is followed by more or fewer bytes than the shape takes; UNSUPPORTED for
+ * Fortran order, objects and records, by name; RANK above KILN_MAX_RANK; LIMIT if the shape takes
+ * more bytes than the address space has; OUT_OF_MEMORY. On an error `tensor` is left unchanged. Any
  * thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_load_npy(const char *path, kiln_tensor *tensor);
 
-/* Releases what kiln_tensor_load_npy gave and zeroes `tensor`. NULL and a zeroed tensor are
+/* Frees a tensor from kiln_tensor_load_npy and zeroes `tensor`. NULL and a zeroed tensor are
  * allowed. Since 0.1. */
 KILN_API void kiln_tensor_free(kiln_tensor *tensor);
 
-/* Writes a dense host tensor to `path`. The file appears whole or not at all: it is written beside
- * its place and renamed. bfloat16 and float8 are written as unsigned integers of their size,
- * strings as "U", or as "S" where one is not UTF-8. Errors: UNSUPPORTED for another location,
- * format or strides, 4-bit types, and a string with a zero byte at its end; SIZE when `bytes` is
- * too small; OUT_OF_MEMORY; IO. Any thread. Since 0.1. */
+/* Saves a dense host tensor to `path`. The file is written under a temporary name in the same
+ * folder and then renamed, so it appears whole or not at all. bfloat16 and float8 are written as
+ * unsigned integers of their size, strings as "U", or as "S" if one is not UTF-8. Errors:
+ * UNSUPPORTED for another location, format or strides, 4-bit types, and a string that ends in a
+ * zero byte; SIZE if `bytes` is too small; OUT_OF_MEMORY; IO. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_save_npy(const kiln_tensor *tensor,
                                                           const char *path);
 
 /* --- .npz files, NumPy's format for several arrays --- */
 
-/* Reads every array of `path`, as numpy.savez and numpy.savez_compressed write them, into a list of
- * the library's; release it with kiln_tensors_free. A name is that of the array, without ".npy".
- * Errors: those of kiln_tensor_load_npy, with the array's name; MALFORMED for what is no zip
- * archive, a checksum that does not fit and a name that is there twice; UNSUPPORTED for what is
- * encrypted, or packed by another method than NumPy's. `*tensors` is NULL then. Any thread. Since
- * 0.1. */
+/* Loads every array of `path`, as numpy.savez and numpy.savez_compressed write them, into a list
+ * owned by the library; release it with kiln_tensors_free. Names are those of the arrays, without
+ * ".npy". Errors: those of kiln_tensor_load_npy, with the array's name; MALFORMED if the file is
+ * not a zip archive, a checksum is wrong or a name occurs twice; UNSUPPORTED for an encrypted
+ * archive, or a compression method that NumPy does not use. On an error `*tensors` is NULL. Any
+ * thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensors_load_npz(const char *path,
                                                            kiln_named_tensor **tensors,
                                                            size_t *count);
 
-/* Releases what kiln_tensors_load_npz gave. NULL is allowed. Since 0.1. */
+/* Frees a list from kiln_tensors_load_npz. NULL is allowed. Since 0.1. */
 KILN_API void kiln_tensors_free(kiln_named_tensor *tensors, size_t count);
 
 #ifdef __cplusplus
