@@ -1,8 +1,8 @@
 /*
- * issues.h - what is wrong with a network, all of it in one list.
+ * issues.h - lists of the problems of a network.
  *
- * Validation does not stop at the first problem: it goes through the whole network and gives every
- * one, with the node, the tensor, what was expected and what was found.
+ * Validation does not stop at the first problem. It checks the whole network and reports every
+ * problem, with the node, the tensor, what was expected and what was found.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -20,11 +20,11 @@ extern "C" {
 #endif
 
 typedef enum kiln_severity {
-    KILN_SEVERITY_WARNING = 1, /* the network can run; something in it is odd or useless */
+    KILN_SEVERITY_WARNING = 1, /* the network can run, but something in it is odd or useless */
     KILN_SEVERITY_ERROR = 2    /* the network cannot be built */
 } kiln_severity;
 
-/* Every kind of issue: name, value, name in text. The values are ABI: a new one is appended. */
+/* Every kind of issue: name, value, name as text. The values are ABI: new ones are appended. */
 #define KILN_ISSUE_LIST(X)                                                                         \
     X(KILN_ISSUE_NO_OUTPUTS, 1, "no-outputs")         /* the network has no output */              \
     X(KILN_ISSUE_MISSING_OUTPUT, 2, "missing-output") /* an output that nothing computes */        \
@@ -54,34 +54,35 @@ typedef enum kiln_issue_kind {
 #undef KILN_ISSUE_ENUM_
 } kiln_issue_kind;
 
-/* "shape"; "?" for a value that is not in the list. Static storage. Any thread. Since 0.1. */
+/* The name as text, such as "shape"; "?" for a value that is not in the list. Static storage. Any
+ * thread. Since 0.1. */
 KILN_API const char *kiln_issue_kind_name(kiln_issue_kind kind);
 
-/* One problem. Strings belong to the list it came from; "" where there is nothing to say. */
+/* One problem. Strings are owned by its list; "" if there is nothing to say. */
 typedef struct kiln_issue {
     kiln_severity severity;
     kiln_issue_kind kind;
-    const char *node;     /* the node's name, or "#12 Conv" where it has none */
-    const char *tensor;   /* the tensor, input, output or attribute it is about */
+    const char *node;     /* name of the node, or "#12 Conv" if it has none */
+    const char *tensor;   /* the tensor, input, output or attribute concerned */
     const char *expected; /* "float32", "[?,3,?,?]", "1 to 3 inputs" */
     const char *found;
-    const char *sentence; /* all of it in words */
+    const char *sentence; /* the whole issue as a sentence */
 } kiln_issue;
 
-/* Issues in the order of the network, errors before warnings. Immutable; may be read by several
- * threads at once. Since 0.1. */
+/* Issues in the order of the network, errors before warnings. Immutable; several threads may read
+ * it at once. Since 0.1. */
 typedef struct kiln_issue_list kiln_issue_list;
 
-/* How many there are; 0 for NULL. Since 0.1. */
+/* The number of issues; 0 for NULL. Since 0.1. */
 KILN_API size_t kiln_issue_list_count(const kiln_issue_list *list);
 
-/* How many of them are errors; 0 for NULL. Since 0.1. */
+/* The number of errors among them; 0 for NULL. Since 0.1. */
 KILN_API size_t kiln_issue_list_errors(const kiln_issue_list *list);
 
-/* Issue `index`, from 0, or NULL past the end. Valid as long as the list. Since 0.1. */
+/* Issue `index`, from 0; NULL past the end. Valid as long as the list. Since 0.1. */
 KILN_API const kiln_issue *kiln_issue_list_get(const kiln_issue_list *list, size_t index);
 
-/* Releases the list. NULL is allowed. Since 0.1. */
+/* Destroys the list. NULL is allowed. Since 0.1. */
 KILN_API void kiln_issue_list_destroy(kiln_issue_list *list);
 
 #ifdef __cplusplus

@@ -1,10 +1,8 @@
 /*
- * layers.h - the layers that a network can be built of, and any operator by name.
+ * layers.h - all layers that a network can be built from, and any operator by name.
  *
- * Each family has a header of its own; this one includes them all.
- *
- * <kiln/network.h> has what holds for every layer: names, failures, the lifetime of weights,
- * threads.
+ * Each family of layers has a header of its own; this one includes them all. <kiln/network.h> has
+ * the rules for every layer: names, errors, the lifetime of weights, threads.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -22,7 +20,7 @@
 extern "C" {
 #endif
 
-/* --- any operator by name --- */
+/* --- operators by name --- */
 
 typedef enum kiln_attribute_kind {
     KILN_ATTRIBUTE_INT = 0,
@@ -35,7 +33,7 @@ typedef enum kiln_attribute_kind {
     KILN_ATTRIBUTE_GRAPH = 7
 } kiln_attribute_kind;
 
-/* One attribute; of the values only the one that `kind` says counts. */
+/* An attribute of an operator. Only the value selected by `kind` is used. */
 typedef struct kiln_attribute {
     size_t struct_size; /* set by KILN_ATTRIBUTE_INIT */
     const char *name;
@@ -46,24 +44,24 @@ typedef struct kiln_attribute {
     const int64_t *ints;
     const float *floats;
     const char *const *strings;
-    size_t count;               /* of ints, floats or strings */
-    const kiln_weights *tensor; /* the bytes it points at are not copied, as those of weights */
-    kiln_network *graph;        /* of kiln_network_create_branch; it takes no layer any more */
+    size_t count;               /* number of ints, floats or strings */
+    const kiln_weights *tensor; /* its bytes are not copied, like those of all weights */
+    kiln_network *graph; /* from kiln_network_create_branch; accepts no more layers afterwards */
 } kiln_attribute;
 
 #define KILN_ATTRIBUTE(...) KILN_INIT_OF_(kiln_attribute, __VA_ARGS__)
 #define KILN_ATTRIBUTE_INIT KILN_INIT_(kiln_attribute)
 
-/* Any operator: one of ONNX, whether it has a layer here or not, a TensorRT plugin, a custom one of
- * ONNX Runtime. `op_type` is its name, as "Trilu". `domain` NULL or "" is ONNX's own; another one
- * is imported with `version` (0: 1), which counts for nothing else. An input may be
- * KILN_NO_TENSOR; all `output_count` outputs are there. Names, inputs and attributes are copied.
+/* Adds any operator: of ONNX, whether or not it has a layer here, a TensorRT plugin, or a custom
+ * operator of ONNX Runtime. `op_type` is its name, such as "Trilu". `domain` NULL or "" is ONNX's
+ * own; another domain is imported with `version` (0: 1), which is used for nothing else. An input
+ * may be KILN_NO_TENSOR; all `output_count` outputs exist. Names, inputs and attributes are copied.
  *
- * What ONNX has is checked and inferred as every layer is: INVALID_ARGUMENT for the number of
- * inputs or outputs, an attribute that is missing, unknown or of another kind, or a value; DTYPE,
- * RANK, SHAPE; UNSUPPORTED where the operator set does not have it yet. Of an operator that ONNX
- * does not have nothing is known here; whether the backend has it shows when the network is
- * validated for it. Since 0.1. */
+ * ONNX's operators are checked and inferred like every layer. Errors: INVALID_ARGUMENT for a wrong
+ * number of inputs or outputs, a missing or unknown attribute, one of the wrong kind, or an invalid
+ * value; DTYPE, RANK, SHAPE; UNSUPPORTED if the operator set does not have the operator yet. Other
+ * operators are not known here; validating the network for a backend shows whether that backend has
+ * them. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status
 kiln_network_add_node(kiln_network *network, const char *name, const char *domain, int32_t version,
                       const char *op_type, const kiln_tensor_id *inputs, size_t input_count,

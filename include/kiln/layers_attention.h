@@ -1,8 +1,7 @@
 /*
- * layers_attention.h - attention and recurrence.
+ * layers_attention.h - attention and recurrent layers.
  *
- * <kiln/network.h> has what holds for every layer: names, failures, the lifetime of weights,
- * threads.
+ * <kiln/network.h> has the rules for every layer: names, errors, the lifetime of weights, threads.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -17,17 +16,17 @@ extern "C" {
 
 /* --- attention and recurrence --- */
 
-/* Scaled dot product attention. query: [batch, heads, tokens, size], key and value: [batch, kv
- * heads, tokens, size], where heads is a multiple of kv heads (grouped query). */
+/* Scaled dot-product attention. query: [batch, heads, tokens, size]; key and value: [batch, kv
+ * heads, tokens, size]. heads is a multiple of kv heads (grouped-query attention). */
 typedef struct kiln_attention_options {
-    size_t struct_size;  /* set by KILN_ATTENTION_OPTIONS_INIT */
-    int64_t heads;       /* of the query */
-    int64_t kv_heads;    /* 0: as many */
-    float scale;         /* 0: 1 / sqrt(size) */
-    bool causal;         /* a token sees itself and those before it */
-    float softcap;       /* 0: none; above 0: scores go through softcap * tanh(score / softcap) */
-    kiln_tensor_id mask; /* added to the scores, broadcast; or bool, true where seen */
-    kiln_tensor_id past_key; /* put before `key`; both or none */
+    size_t struct_size;      /* set by KILN_ATTENTION_OPTIONS_INIT */
+    int64_t heads;           /* heads of the query */
+    int64_t kv_heads;        /* 0: same as `heads` */
+    float scale;             /* 0: 1 / sqrt(size) */
+    bool causal;             /* a token attends to itself and to earlier tokens */
+    float softcap;           /* 0: none; above 0: scores become softcap * tanh(score / softcap) */
+    kiln_tensor_id mask;     /* added to the scores, broadcast; or bool, true where attended */
+    kiln_tensor_id past_key; /* prepended to `key`; set both past tensors or neither */
     kiln_tensor_id past_value;
 } kiln_attention_options;
 
@@ -35,10 +34,11 @@ typedef struct kiln_attention_options {
     KILN_INIT_WITH_(kiln_attention_options, .mask = KILN_NO_TENSOR, .past_key = KILN_NO_TENSOR, \
                     .past_value = KILN_NO_TENSOR)
 
-/* output: [batch, heads, tokens, size of `value`]. One operator from operator set 23 on, ordinary
- * ones before it and with past keys. `present_key` and `present_value` may be NULL; they get past
- * and new keys and values together. The ranks of query, key and value must be 4 (RANK), the query a
- * floating-point type (DTYPE); `options` must have `heads`. Since 0.1. */
+/* Adds attention. output: [batch, heads, tokens, size of `value`]. It is one operator from operator
+ * set 23 on. Older operator sets, and past keys, use ordinary operators. `present_key` and
+ * `present_value` may be NULL; they receive past and new keys and values concatenated. `options`
+ * must set `heads`. Errors: RANK unless query, key and value have rank 4; DTYPE unless the query
+ * has a floating-point type. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_attention(
     kiln_network *network, const char *name, kiln_tensor_id query, kiln_tensor_id key,
     kiln_tensor_id value, const kiln_attention_options *options, kiln_tensor_id *output,
@@ -64,17 +64,17 @@ typedef struct kiln_recurrent_options {
     kiln_tensor_id bias;           /* [directions, 2 * gates * hidden] */
     kiln_tensor_id lengths;        /* int32 [batch] */
     kiln_tensor_id initial_hidden; /* [directions, batch, hidden] */
-    kiln_tensor_id initial_cell;   /* LSTM: the same */
+    kiln_tensor_id initial_cell;   /* LSTM: likewise */
 } kiln_recurrent_options;
 
 #define KILN_RECURRENT_OPTIONS_INIT                                                            \
     KILN_INIT_WITH_(kiln_recurrent_options, .bias = KILN_NO_TENSOR, .lengths = KILN_NO_TENSOR, \
                     .initial_hidden = KILN_NO_TENSOR, .initial_cell = KILN_NO_TENSOR)
 
-/* input: [tokens, batch, size]; weights: [directions, gates * hidden, size]; recurrence:
- * [directions, gates * hidden, hidden]; gates in ONNX's order (LSTM: iofc, GRU: zrh). output:
- * [tokens, directions, batch, hidden]. `last_hidden` and, for an LSTM, `last_cell` may be NULL;
- * they are [directions, batch, hidden]. Since 0.1. */
+/* Adds a recurrent layer. input: [tokens, batch, size]; weights: [directions, gates * hidden,
+ * size]; recurrence: [directions, gates * hidden, hidden]. Gates are in ONNX's order (LSTM: iofc,
+ * GRU: zrh). output: [tokens, directions, batch, hidden]. `last_hidden` and, for an LSTM,
+ * `last_cell` are [directions, batch, hidden] and may be NULL. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_recurrent(
     kiln_network *network, const char *name, kiln_recurrent kind, kiln_tensor_id input,
     kiln_tensor_id weights, kiln_tensor_id recurrence, const kiln_recurrent_options *options,

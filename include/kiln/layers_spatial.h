@@ -1,8 +1,7 @@
 /*
  * layers_spatial.h - convolution, pooling, resizing.
  *
- * <kiln/network.h> has what holds for every layer: names, failures, the lifetime of weights,
- * threads.
+ * <kiln/network.h> has the rules for every layer: names, errors, the lifetime of weights, threads.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -20,13 +19,13 @@ extern "C" {
 #define KILN_MAX_SPATIAL 3
 
 typedef enum kiln_padding_mode {
-    KILN_PADDING_EXPLICIT = 0,   /* as `before` and `after` say */
-    KILN_PADDING_SAME_UPPER = 1, /* output size = input size / stride; the odd one at the end */
-    KILN_PADDING_SAME_LOWER = 2, /* at the beginning */
-    KILN_PADDING_VALID = 3       /* none */
+    KILN_PADDING_EXPLICIT = 0,   /* given by `before` and `after` */
+    KILN_PADDING_SAME_UPPER = 1, /* output size = input size / stride; an odd element at the end */
+    KILN_PADDING_SAME_LOWER = 2, /* likewise; an odd element at the beginning */
+    KILN_PADDING_VALID = 3       /* no padding */
 } kiln_padding_mode;
 
-/* One number for each spatial dimension; 0 in strides and dilations stands for 1. */
+/* One number for each spatial dimension. A 0 in strides or dilations means 1. */
 typedef struct kiln_convolution_options {
     size_t struct_size; /* set by KILN_CONVOLUTION_OPTIONS_INIT */
     int64_t strides[KILN_MAX_SPATIAL];
@@ -41,14 +40,14 @@ typedef struct kiln_convolution_options {
 #define KILN_CONVOLUTION_OPTIONS(...) KILN_INIT_OF_(kiln_convolution_options, __VA_ARGS__)
 #define KILN_CONVOLUTION_OPTIONS_INIT KILN_INIT_(kiln_convolution_options)
 
-/* kernel: [output channels, input channels / groups, spatial]; bias: [output channels] or
- * KILN_NO_TENSOR; output: [batch, output channels, spatial]. The kernel's rank must be known
- * (RANK). `options` may be NULL: strides of 1, no padding, one group. Since 0.1. */
+/* Convolution. kernel: [output channels, input channels / groups, spatial]; bias: [output channels]
+ * or KILN_NO_TENSOR; output: [batch, output channels, spatial]. `options` may be NULL: strides of
+ * 1, no padding, one group. Errors: RANK if the kernel's rank is not known. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_convolution(
     kiln_network *network, const char *name, kiln_tensor_id input, kiln_tensor_id kernel,
     kiln_tensor_id bias, const kiln_convolution_options *options, kiln_tensor_id *output);
-/* The transpose of a convolution, with the same arguments but for the kernel, which is [input
- * channels, output channels / groups, spatial]. Since 0.1. */
+/* Transposed convolution, with the same arguments except for the kernel: [input channels, output
+ * channels / groups, spatial]. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_deconvolution(
     kiln_network *network, const char *name, kiln_tensor_id input, kiln_tensor_id kernel,
     kiln_tensor_id bias, const kiln_convolution_options *options, kiln_tensor_id *output);
@@ -56,33 +55,33 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_deconvolution(
 typedef enum kiln_pooling {
     KILN_POOLING_MAX = 0,
     KILN_POOLING_AVERAGE = 1,
-    KILN_POOLING_LP = 2 /* the p-norm, p = 2 */
+    KILN_POOLING_LP = 2 /* p-norm with p = 2 */
 } kiln_pooling;
 
 typedef struct kiln_pooling_options {
     size_t struct_size; /* set by KILN_POOLING_OPTIONS_INIT */
-    int32_t spatial;    /* spatial dimensions, 1 to 3; 0: 2 */
+    int32_t spatial;    /* number of spatial dimensions, 1 to 3; 0: 2 */
     int64_t window[KILN_MAX_SPATIAL];
     int64_t strides[KILN_MAX_SPATIAL];   /* 0: 1 */
     int64_t dilations[KILN_MAX_SPATIAL]; /* 0: 1 */
     kiln_padding_mode padding_mode;
     int64_t before[KILN_MAX_SPATIAL];
     int64_t after[KILN_MAX_SPATIAL];
-    bool round_up;        /* the output's size is rounded up instead of down */
+    bool round_up;        /* round the output size up instead of down */
     bool include_padding; /* average: padding counts as zeros */
 } kiln_pooling_options;
 
 #define KILN_POOLING_OPTIONS_INIT KILN_INIT_WITH_(kiln_pooling_options, .spatial = 2)
 
-/* Pools over a window. output: [batch, channels, spatial]. UNSUPPORTED for an average with
- * dilations before operator set 19. Since 0.1. */
+/* Pooling over a window. output: [batch, channels, spatial]. Errors: UNSUPPORTED for an average
+ * with dilations before operator set 19. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_pooling(kiln_network *network,
                                                               const char *name, kiln_pooling kind,
                                                               kiln_tensor_id input,
                                                               const kiln_pooling_options *options,
                                                               kiln_tensor_id *output);
-/* Pools over all spatial dimensions, which become 1. For KILN_POOLING_LP the input's rank must be
- * known (RANK). Since 0.1. */
+/* Pooling over all spatial dimensions, which become 1. Errors: RANK if the input's rank is not
+ * known, for KILN_POOLING_LP. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_global_pooling(kiln_network *network,
                                                                      const char *name,
                                                                      kiln_pooling kind,
@@ -117,18 +116,18 @@ typedef struct kiln_resize_options {
     kiln_coordinates coordinates;
     kiln_nearest nearest;
     float cubic_coefficient;      /* 0: -0.75 */
-    bool antialias;               /* when shrinking; linear and cubic */
-    int32_t rank;                 /* numbers in `scales` or `sizes` */
-    bool by_size;                 /* `sizes` counts, else `scales` */
-    float scales[KILN_MAX_RANK];  /* above 0; 1 leaves a dimension as it is */
+    bool antialias;               /* when downsampling; linear and cubic */
+    int32_t rank;                 /* number of `scales` or `sizes` */
+    bool by_size;                 /* use `sizes`; otherwise `scales` */
+    float scales[KILN_MAX_RANK];  /* above 0; 1 keeps a dimension */
     int64_t sizes[KILN_MAX_RANK]; /* 0 or more */
 } kiln_resize_options;
 
 #define KILN_RESIZE_OPTIONS(...) KILN_INIT_OF_(kiln_resize_options, __VA_ARGS__)
 #define KILN_RESIZE_OPTIONS_INIT KILN_INIT_(kiln_resize_options)
 
-/* Interpolates. Each dimension i becomes sizes[i], or that of the input times scales[i], rounded
- * down; `rank` must be the input's. Since 0.1. */
+/* Resizes by interpolation. Dimension i becomes sizes[i], or the input's times scales[i], rounded
+ * down. `rank` must be the input's. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_resize(kiln_network *network,
                                                              const char *name, kiln_tensor_id input,
                                                              const kiln_resize_options *options,
