@@ -1,5 +1,5 @@
 /*
- * quantize.h - the range of each tensor of a network: what low precisions are fitted to.
+ * quantize.h - tables of tensor ranges, from which quantization scales are computed.
  *
  *     kiln_range_table *ranges = NULL;
  *     if (kiln_range_table_load("calib.cache", &ranges) == KILN_OK) {
@@ -9,18 +9,21 @@
  *     }
  *     kiln_range_table_destroy(ranges);
  *
- * A table comes from calibration, from a file, or is written by hand. Two kinds of file are read
- * and written:
+ * A table comes from calibration or a file, or is filled by hand. Two file formats are read and
+ * written:
  *
- * TensorRT's calibration cache, which trtexec --calib takes and
- * IInt8Calibrator::readCalibrationCache returns: a header line such as
- * "TRT-100600-EntropyCalibration2" and one line for each tensor, "name: 3c010a14", the bits of the
- * float32 scale in hexadecimal. The range is -127 to 127 scales.
+ * TensorRT's calibration cache, which trtexec --calib accepts and
+ * IInt8Calibrator::readCalibrationCache returns. It has a header line such as
+ * "TRT-100600-EntropyCalibration2" and one line for each tensor, "name: 3c010a14", with the bits of
+ * the float32 scale in hexadecimal. The range is -127 to 127 times the scale.
  *
- * JSON, which keeps all that a kiln_range holds:
+ * JSON, which keeps everything in a kiln_range:
  *     {"header": "TRT-100600-EntropyCalibration2",
  *      "ranges": {"logits": {"low": -4, "high": 4, "least": -6.5, "greatest": 3, "count": 1000}}}
- * and, where its channels are known, "channels": a list of [least, greatest, mean, deviation].
+ * and, if the channels of a tensor are known, its "channels": a list of [least, greatest, mean,
+ * deviation].
+ *
+ * Threads: one thread at a time uses a table; several may read it while none changes it.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -39,22 +42,24 @@
 extern "C" {
 #endif
 
-/* Of one channel of a tensor: an index along the axis that a convolution or product sums over. */
+/* Statistics of one channel of a tensor: an index along the axis that a convolution or product sums
+ * over. */
 typedef struct kiln_channel {
-    double least, greatest; /* finite numbers that were seen */
-    double mean, deviation; /* their mean, and the root of their mean square distance from it */
+    double least, greatest; /* of the finite numbers observed */
+    double mean,
+        deviation; /* their mean and standard deviation (root of the mean square distance) */
 } kiln_channel;
 
-/* What one tensor's numbers lie within. A later version may append members. */
+/* The range of one tensor. A later version may append members. */
 typedef struct kiln_range {
     size_t struct_size; /* set by KILN_RANGE */
-    const char *name;   /* of the tensor; the table's */
-    double low, high;   /* to be represented; what lies outside is clipped. Doubles, because they
-                           then hold 127 times a float32 scale exactly */
-    double least, greatest;       /* the finite numbers that were seen, clipped ones too */
-    uint64_t count;               /* numbers that were seen; 0: not known */
-    uint64_t nans, infinities;    /* of them; they have no part in the range */
-    const kiln_channel *channels; /* the table's, or NULL where not known */
+    const char *name;   /* of the tensor; owned by the table */
+    double low, high;   /* range to represent; numbers outside are clipped. Doubles, which hold 127
+                           times a float32 scale exactly */
+    double least, greatest;       /* of the finite numbers observed, clipped ones included */
+    uint64_t count;               /* numbers observed; 0: not known */
+    uint64_t nans, infinities;    /* of those; they do not affect the range */
+    const kiln_channel *channels; /* owned by the table; NULL: not known */
     size_t channel_count;
 } kiln_range;
 
@@ -63,20 +68,20 @@ typedef struct kiln_range {
 
 typedef struct kiln_range_table kiln_range_table;
 
-/* An empty table. One thread at a time uses it; several may read it while none changes it. Errors:
- * NULL_ARGUMENT; OUT_OF_MEMORY, `*table` is NULL then. Since 0.1. */
+/* Creates an empty table. Errors: NULL_ARGUMENT; OUT_OF_MEMORY. On an error `*table` is NULL. Since
+ * 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_create(kiln_range_table **table);
 
-/* NULL is allowed. Since 0.1. */
+/* Destroys a table. NULL is allowed. Since 0.1. */
 KILN_API void kiln_range_table_destroy(kiln_range_table *table);
 
-/* Sets the range of tensor `name`, which was seen to be the same; one that is there is replaced in
- * its place. Errors: NULL_ARGUMENT; NAME for an empty name; INVALID_ARGUMENT where a bound is not
- * finite or `low` is above `high`; OUT_OF_MEMORY. Since 0.1. */
+/* Sets the range of tensor `name`, and takes it as the observed one too. An existing range is
+ * replaced and keeps its position. Errors: NULL_ARGUMENT; NAME for an empty name; INVALID_ARGUMENT
+ * if a bound is not finite or `low` is above `high`; OUT_OF_MEMORY. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_set(kiln_range_table *table, const char *name,
                                                           double low, double high);
 
-/* The same with all that a range holds, which is copied, its name and channels too. Errors: as
+/* Sets a range with all its members, which are copied, name and channels included. Errors: as
  * kiln_range_table_set, for `least` and `greatest` likewise, and for channels whose numbers are not
  * finite or whose `deviation` is negative. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_put(kiln_range_table *table,
@@ -85,48 +90,49 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_put(kiln_range_table *tabl
 /* The range of tensor `name`, or NULL. Valid until the table is changed or destroyed. Since 0.1. */
 KILN_API const kiln_range *kiln_range_table_find(const kiln_range_table *table, const char *name);
 
-/* How many there are; 0 for NULL. Since 0.1. */
+/* The number of ranges; 0 for NULL. Since 0.1. */
 KILN_API size_t kiln_range_table_count(const kiln_range_table *table);
 
-/* Range `index`, from 0, in the order they were first set; NULL past the end. Valid until the table
- * is changed or destroyed. Since 0.1. */
+/* Range `index`, from 0, in the order in which they were first set; NULL past the end. Valid until
+ * the table is changed or destroyed. Since 0.1. */
 KILN_API const kiln_range *kiln_range_table_at(const kiln_range_table *table, size_t index);
 
-/* Widens the ranges of `table` to those of `other`, and adds those that it lacks: what was seen in
- * either then fits. Counts are added; channels are merged where both have as many and a count, and
- * else those of `other` are taken. Errors: NULL_ARGUMENT; OUT_OF_MEMORY, some may be merged
- * then. Since 0.1. */
+/* Widens the ranges of `table` to include those of `other`, and adds those that it lacks, so that
+ * the numbers observed for either fit. Counts are added. Channels are merged if both have the same
+ * number of channels and a count; otherwise those of `other` replace them. Errors: NULL_ARGUMENT;
+ * OUT_OF_MEMORY, after which some ranges may be merged. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_merge(kiln_range_table *table,
                                                             const kiln_range_table *other);
 
-/* The header line of a calibration cache: "TRT-", the version of TensorRT, "-" and which of its
- * calibrators takes the cache: EntropyCalibration2 (which trtexec --calib wants),
- * MinMaxCalibration, EntropyCalibration, LegacyCalibration. A new table has KILN_CACHE_HEADER; a
- * table that was loaded has what its file says. NULL for NULL. Valid until it is set or the table
- * is destroyed. Since 0.1. */
+/* The header line of a calibration cache: "TRT-", the version of TensorRT, "-" and the calibrator
+ * that accepts the cache: EntropyCalibration2 (required by trtexec --calib), MinMaxCalibration,
+ * EntropyCalibration or LegacyCalibration. A new table has KILN_CACHE_HEADER; a loaded table has
+ * the header of its file. NULL for NULL. Valid until it is set or the table is destroyed. Since
+ * 0.1. */
 KILN_API const char *kiln_range_table_header(const kiln_range_table *table);
 #define KILN_CACHE_HEADER "TRT-100600-EntropyCalibration2"
 #define KILN_CACHE_HEADER_MINMAX "TRT-100600-MinMaxCalibration"
 
-/* Errors: NULL_ARGUMENT; INVALID_ARGUMENT for one that is not of this form; OUT_OF_MEMORY. Since
- * 0.1. */
+/* Sets the header line. Errors: NULL_ARGUMENT; INVALID_ARGUMENT for text that is not of this form;
+ * OUT_OF_MEMORY. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_set_header(kiln_range_table *table,
                                                                  const char *header);
 
-/* Reads a calibration cache or JSON, whichever the file at `path` holds. Errors: NOT_FOUND,
- * NOT_A_FILE, EMPTY, IO; MALFORMED with the line of a cache, or the tensor of a JSON file, that
- * is not as above; LIMIT past a gigabyte; OUT_OF_MEMORY. `*table` is NULL then. Since 0.1. */
+/* Loads the calibration cache or JSON file at `path`, detecting the format. Errors: NOT_FOUND,
+ * NOT_A_FILE, EMPTY, IO; MALFORMED with the line of a cache, or the tensor of a JSON file, that is
+ * invalid; LIMIT above a gigabyte; OUT_OF_MEMORY. On an error `*table` is NULL. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_load(const char *path,
                                                            kiln_range_table **table);
 
-/* The same from bytes in memory, which are needed during the call only. Since 0.1. */
+/* Like kiln_range_table_load, from bytes in memory, which are needed during the call only. Since
+ * 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_load_bytes(kiln_span bytes,
                                                                  kiln_range_table **table);
 
-/* Writes JSON where `path` ends in ".json", else a calibration cache, in which a range that is not
- * symmetric gets the scale of its larger side. The file appears whole or not at all. Errors:
- * NULL_ARGUMENT; of a cache, NAME for a name with a line break and INVALID_ARGUMENT for a scale
- * that no float32 holds; IO; OUT_OF_MEMORY. Since 0.1. */
+/* Saves the table as JSON if `path` ends in ".json", and as a calibration cache otherwise. In a
+ * cache, a range that is not symmetric gets the scale of its larger side. The file appears whole or
+ * not at all. Errors: NULL_ARGUMENT; for a cache, NAME for a name with a line break and
+ * INVALID_ARGUMENT for a scale that no float32 holds; IO; OUT_OF_MEMORY. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_save(const kiln_range_table *table,
                                                            const char *path);
 
