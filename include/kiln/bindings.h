@@ -1,14 +1,20 @@
 /*
- * bindings.h - the calls that take a kiln_span, from plain arguments: for languages that cannot
- * pass a struct by value.
+ * bindings.h - calls that take a kiln_span, from plain arguments, for languages that cannot pass a
+ * struct by value.
  *
- * Each is the call that it names, whose `_bytes` became `_data`, with an address and a size in the
- * place of the span, and the same ownership, lifetime, threads and errors. What else bindings need
- * stands where it belongs: build options by name (<kiln/options.h>), layers as
- * kiln_network_add_node (<kiln/layers.h>), kiln_tensor_make
- * (<kiln/tensor.h>), kiln_status_message (<kiln/status.h>), kiln_context_error_message and
- * kiln_build_error_message, which do not depend on the thread, and kiln_context_run_once, after
- * which nothing of the caller's is bound (<kiln/context.h>).
+ * Each call is named after its original, with `_data` in place of `_bytes` or at the end, and takes
+ * an address and a size in place of the span. Ownership, lifetime, threads and errors are those of
+ * the original.
+ *
+ * Other calls for language bindings are in the header of their subject:
+ *
+ * - build options by name: <kiln/options.h>
+ * - layers by operator name, kiln_network_add_node: <kiln/layers.h>
+ * - kiln_tensor_make: <kiln/tensor.h>
+ * - kiln_status_message: <kiln/status.h>
+ * - error sentences that do not depend on the thread: kiln_context_error_message in
+ *   <kiln/context.h>, kiln_build_error_message in <kiln/build.h>
+ * - kiln_context_run_once, which leaves none of the caller's memory bound: <kiln/context.h>
  *
  * SPDX-License-Identifier: Apache-2.0
  */
