@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The backends there are, and the choice among them. */
+/* The list of built-in backends, and the choice among them. */
 #ifndef KLN_BACKENDS_H
 #define KLN_BACKENDS_H
 

@@ -10,12 +10,12 @@
 
 #define KLN_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
 
-/* Sets this thread's sentence and returns `status`, so that a failure is one line:
+/* Sets this thread's sentence and returns `status`, so that a failure is one statement:
  *     return kln_fail(KILN_ERROR_RANK, "input \"%s\": %d dimensions were given, %d are needed",
  * ...); Allocates nothing. */
 KILN_MUST_CHECK kiln_status kln_fail(kiln_status status, const char *format, ...) KLN_PRINTF(2, 3);
 
-/* The same with a started va_list. */
+/* Like kln_fail, with a started va_list. */
 KILN_MUST_CHECK kiln_status kln_fail_v(kiln_status status, const char *format, va_list arguments)
     KLN_PRINTF(2, 0);
 
@@ -24,24 +24,24 @@ KILN_MUST_CHECK kiln_status kln_fail_v(kiln_status status, const char *format, v
 KILN_MUST_CHECK kiln_status kln_fail_within(kiln_status status, const char *format, ...)
     KLN_PRINTF(2, 3);
 
-/* Room for a sentence, its terminator included. */
+/* Size of a sentence, with its terminator. */
 #define KLN_MESSAGE_SIZE 1024
 
-/* This thread's sentence, kept aside: a public call that succeeds leaves it as it was, also where
- * something failed inside it that the caller never hears of. */
+/* A saved sentence of this thread. A public call that succeeds leaves the sentence unchanged, even
+ * if something failed inside it that the caller never sees. */
 typedef struct kln_message {
-    kiln_status status; /* of the call that failed so */
+    kiln_status status; /* status of the call that failed */
     char text[KLN_MESSAGE_SIZE];
 } kln_message;
 
 void kln_message_keep(kln_message *message);
 void kln_message_restore(const kln_message *message);
 
-/* The sentences every module needs. */
+/* Sentences that every module needs. */
 KILN_MUST_CHECK kiln_status kln_fail_null(const char *function, const char *parameter);
 KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
 
-/* Tells clang-tidy what it cannot see: what fails returns the status it was given. */
+/* Tells clang-tidy what it cannot see: a failing function returns the status that it was given. */
 #ifdef __clang_analyzer__
 #define kln_fail(status, ...) ((void)(kln_fail)((status), __VA_ARGS__), (status))
 #define kln_fail_v(status, format, arguments) \
@@ -53,8 +53,8 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
     ((void)(kln_fail_memory)((size), (what)), KILN_ERROR_OUT_OF_MEMORY)
 #endif
 
-/* Required pointers, one to four: fails by the name of the first that is NULL. The only check
- * macros are these; each shows its exit in its name. */
+/* Checks one to four required pointers, and fails with the name of the first that is NULL. These
+ * macros are the only checks with a hidden exit; each shows it in its name. */
 #define KLN_RETURN_IF_NULL(...)                                                               \
     do {                                                                                      \
         KLN_FIFTH(__VA_ARGS__, KLN_IF_NULL_4, KLN_IF_NULL_3, KLN_IF_NULL_2, KLN_IF_NULL_1, 0) \
@@ -72,7 +72,7 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
     KLN_IF_NULL_2(a, b);          \
     KLN_IF_NULL_2(c, d)
 
-/* The same where the first is for a result, which is NULL or 0 from here on. */
+/* The same, with a result as the first pointer, which is set to NULL or 0. */
 #define KLN_RETURN_IF_NULL_RESULT(...)                                                    \
     do {                                                                                  \
         KLN_FIFTH(__VA_ARGS__, KLN_RESULT_4, KLN_RESULT_3, KLN_RESULT_2, KLN_RESULT_1, 0) \
@@ -91,7 +91,7 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
     KLN_RESULT_1(result);             \
     KLN_IF_NULL_3(a, b, c)
 
-/* `condition`, then a call that returns the status it fails with. */
+/* If `condition`, returns the status of a call that fails. */
 #define KLN_FAIL_IF(condition, failure) \
     do {                                \
         if (condition) {                \
@@ -99,7 +99,7 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
         }                               \
     } while (0)
 
-/* A refusal: `condition`, then what kln_fail takes. */
+/* If `condition`, returns kln_fail with these arguments. */
 #define KLN_RETURN_IF(condition, ...) KLN_FAIL_IF(condition, kln_fail(__VA_ARGS__))
 
 #define KLN_RETURN_IF_ERROR(expression)               \
@@ -110,7 +110,7 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
         }                                             \
     } while (0)
 
-/* The same, with what kln_fail_within puts before the sentence. */
+/* The same, with kln_fail_within putting a context before the sentence. */
 #define KLN_RETURN_WITHIN(expression, ...)                    \
     do {                                                      \
         const kiln_status kln_status_ = (expression);         \
@@ -119,20 +119,20 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
         }                                                     \
     } while (0)
 
-/* Makes "1 dimensions are" of a sentence "1 dimension is"; what is quoted stays (agree.c). */
+/* Turns "1 dimensions are" in a sentence into "1 dimension is"; quoted text stays (agree.c). */
 void kln_agree(char *text);
 /* Replaces each byte that is not UTF-8 by "?": names come from files, sentences go to JSON. */
 void kln_utf8_clean(char *text);
-/* Bytes of the UTF-8 character that `text` begins with, and what it is; 0 where it is none. */
+/* Length in bytes and value of the UTF-8 character at the start of `text`; 0 if it is invalid. */
 size_t kln_utf8_read(const char *text, size_t size, uint32_t *point);
-/* A character in up to 4 bytes; how many. */
+/* Writes a character in up to 4 bytes; returns how many. */
 size_t kln_utf8_write(uint32_t point, char *to);
 static inline bool kln_utf8_is_point(uint32_t point)
 {
     return point < 0xD800 || (point > 0xDFFF && point <= 0x10FFFF);
 }
 
-/* The next step of what goes on only while all is well: `status` becomes the expression's. */
+/* The next step of a sequence that stops at the first error: sets `status` to the expression. */
 #define KLN_THEN(status, expression) \
     do {                             \
         if ((status) == KILN_OK) {   \

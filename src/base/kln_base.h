@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What every module stands on: failing with a sentence, logging, memory, text, names, files. It
- * brings what nearly every file needs of C; who includes it, or what includes it, does not name
- * that again.
- */
+/* The base of every module: failing with a sentence, logging, memory, text, names, files. It
+ * includes the C headers that nearly every file needs; files that include it, directly or through
+ * another header, do not include those again. */
 #ifndef KLN_BASE_H
 #define KLN_BASE_H
 
@@ -24,10 +23,9 @@
 #include "fail.h"
 #include "processor.h"
 
-/* A function that is compiled once for each of these machines ("avx2", ..., "default"), of which
- * the program takes its own. Who chooses runs before ThreadSanitizer is ready, which ends the
- * program.
- */
+/* A function compiled once for each of these machines ("avx2", ..., "default"); at run time the
+ * program uses the version for its own. The choice is made before ThreadSanitizer is ready, which
+ * would end the program. */
 #if defined(__has_feature)
 #define KLN_HAS_TSAN __has_feature(thread_sanitizer)
 #elif defined(__SANITIZE_THREAD__)
@@ -41,7 +39,7 @@
 #define KLN_CLONES(...)
 #endif
 
-/* Before a loop: no step of it reads what another one writes. */
+/* Before a loop: no iteration reads what another one writes. */
 #if defined(__clang__)
 #define KLN_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
@@ -52,26 +50,26 @@
 
 /* --- log (log.c) --- */
 
-/* Sends one line to the sink where it wants this level; costs one load where it does not. */
+/* Sends one line to the sink if it accepts this level; costs one load if not. */
 void kln_log(kiln_log_level level, const char *component, const char *format, ...) KLN_PRINTF(3, 4);
 bool kln_log_wants(kiln_log_level level);
 
 /* --- memory (heap.c) --- */
 
-/* Memory from the replaceable allocator, aligned to 16, or NULL; a size of 0 gives a valid pointer.
- */
+/* Memory from the replaceable allocator, aligned to 16, or NULL; a size of 0 gives a valid
+ * pointer. */
 void *kln_alloc(size_t size);
-void *kln_alloc_zeroed(size_t count, size_t size); /* NULL too when the product overflows */
+void *kln_alloc_zeroed(size_t count, size_t size); /* NULL also if the product overflows */
 void *kln_alloc_aligned(size_t size, size_t alignment);
-/* `memory` grown or shrunk; the old one stays when NULL comes back. */
+/* Resizes `memory`; if this returns NULL, the old memory stays. */
 void *kln_realloc(void *memory, size_t size);
 void kln_free(void *memory); /* NULL is allowed */
 char *kln_strdup(const char *text);
 
-/* A local variable that is given back where its scope ends, whichever way that is left, after the
- * value of a return is computed; the one declared last goes first. `finish` takes its address. */
+/* A local variable that is released at the end of its scope, however the scope is left, after the
+ * value of a return is computed; in reverse order of declaration. `finish` receives its address. */
 #define KLN_SCOPED(finish) __attribute__((cleanup(finish)))
-/* Of memory that kln_free takes. */
+/* For memory that kln_free releases. */
 #define KLN_SCOPED_FREE KLN_SCOPED(kln_free_at)
 static inline void kln_free_at(void *variable)
 {
@@ -79,7 +77,7 @@ static inline void kln_free_at(void *variable)
     memcpy(&memory, variable, sizeof memory);
     kln_free(memory);
 }
-/* Defines <destroy>_at for KLN_SCOPED, of a pointer that `destroy` takes. */
+/* Defines <destroy>_at for KLN_SCOPED, for a pointer that `destroy` takes. */
 #define KLN_SCOPED_POINTER(type, destroy)            \
     static inline void destroy##_at(type **variable) \
     {                                                \
@@ -87,7 +85,7 @@ static inline void kln_free_at(void *variable)
             destroy(*variable);                      \
         }                                            \
     }
-/* What such a variable points to, which it gives up: *engine = KLN_TAKE(made). */
+/* Moves the pointer out of such a variable: *engine = KLN_TAKE(made). */
 #define KLN_TAKE(variable) kln_take(&(variable))
 static inline void *kln_take(void *variable)
 {
@@ -97,7 +95,7 @@ static inline void *kln_take(void *variable)
     return taken;
 }
 
-/* Holds `mutex` to the end of the scope. */
+/* Holds `mutex` until the end of the scope. */
 #define KLN_LOCKED(mutex)                                                   \
     KLN_SCOPED(kln_unlock_at) pthread_mutex_t *const kln_locked_ = (mutex); \
     (void)pthread_mutex_lock(kln_locked_)
@@ -106,38 +104,39 @@ static inline void kln_unlock_at(pthread_mutex_t *const *mutex)
     (void)pthread_mutex_unlock(*mutex);
 }
 
-/* To the end of the scope: this thread's sentence is then what it is here, whatever fails. */
+/* At the end of the scope, restores this thread's sentence as it is here, whatever fails in
+ * between. */
 #define KLN_MESSAGE_STAYS                                     \
     KLN_SCOPED(kln_message_restore) kln_message kln_message_; \
     kln_message_keep(&kln_message_)
 
-/* "dimension", or "dimensions" where there is not one: "%zu dimension%s". */
+/* The plural "s", unless the count is 1: "%zu dimension%s". */
 #define KLN_S(count) ((count) == 1 ? "" : "s")
 /* "2 dimensions", "at least 1 dimension", "1 to 3 dimensions"; `most` SIZE_MAX: no limit. */
 void kln_range_text(char *text, size_t size, size_t least, size_t most, const char *what);
-/* Gives name number `index`, or NULL for one that is not to be told. */
+/* Gives name `index`, or NULL for one that is not listed. */
 typedef const char *kln_name_of(const void *from, size_t index);
-/* `"a", "b" and 3 more`, as far as `size` reaches. Returns how many names there are. */
+/* `"a", "b" and 3 more`, as far as `size` allows. Returns the number of names. */
 size_t kln_list_names(char *text, size_t size, size_t count, kln_name_of *name_of,
                       const void *from);
-/* How a sentence goes on about a name that was not found: `there is "a"`, `there are "a", "b"`,
+/* The end of a sentence about a name that was not found: `there is "a"`, `there are "a", "b"`,
  * "there is none". Returns `text`. */
 const char *kln_there_are(char *text, size_t size, size_t count, kln_name_of *name_of,
                           const void *from);
 
-/* What this thread allocates between these two lasts as long as the process: a library that was
- * found, and where. It comes from the C library and is not counted, so that it does not stand in
- * the way of kiln_set_allocator or of a test that looks for what stayed behind. Pairs may be
- * nested. */
+/* Memory that this thread allocates between these two lasts as long as the process, as for a
+ * library that was found, and its path. It comes from the C library and is not counted, so that it
+ * neither blocks kiln_set_allocator nor shows up in a leak test. Pairs may be nested. */
 void kln_lasting_begin(void);
 void kln_lasting_end(void);
 
-/* --- arena (arena.c): many small pieces that go together --- */
+/* --- arena (arena.c): many small pieces released together --- */
 
-/* Pieces are never released one by one. One thread at a time. A zeroed one is empty and ready. */
+/* Pieces are never released individually. One thread at a time. A zeroed arena is empty and
+ * ready. */
 typedef struct kln_arena {
     struct kln_arena_block *blocks;
-    unsigned char *free; /* in the first block: what is left of it */
+    unsigned char *free; /* unused part of the first block */
     size_t left;
     size_t block_size; /* of the next block; doubles up to a limit */
     size_t bytes;      /* taken from the heap so far */
@@ -145,8 +144,8 @@ typedef struct kln_arena {
 
 void kln_arena_finish(kln_arena *arena);
 #define KLN_ARENA_PIECE(size) (((size) + 15) & ~(size_t)15)
-void *kln_arena_more(kln_arena *arena, size_t size); /* the same, in a new block */
-/* Uninitialised memory aligned to 16, or NULL. */
+void *kln_arena_more(kln_arena *arena, size_t size); /* like kln_arena_alloc, in a new block */
+/* Uninitialized memory aligned to 16, or NULL. */
 static inline void *kln_arena_alloc(kln_arena *arena, size_t size)
 {
     if (size >= arena->left) {
@@ -161,14 +160,14 @@ void *kln_arena_alloc_zeroed(kln_arena *arena, size_t count, size_t size);
 char *kln_arena_strdup(kln_arena *arena, const char *text);
 char *kln_arena_strndup(kln_arena *arena, const char *text, size_t size);
 char *kln_arena_printf(kln_arena *arena, const char *format, ...) KLN_PRINTF(2, 3);
-/* Room for `count` + 1 elements in an array of the arena (NULL: of the heap); what is new is not
- * zeroed. */
+/* Makes room for `count` + 1 elements in an array of the arena (NULL: of the heap); new elements
+ * are not zeroed. */
 #define KLN_GROW(arena, array, count, capacity) \
     kln_array_grow((arena), &(array), (count), &(capacity), sizeof *(array))
 KILN_MUST_CHECK kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count,
                                            size_t *capacity, size_t size);
 
-/* "3 rows" of "%zu rows", in memory that lasts as long as the block. */
+/* "3 rows" from "%zu rows", in memory that lasts as long as the block. */
 #define KLN_PRINTED(...) kln_printed((char[KLN_PRINTED_SIZE]){0}, __VA_ARGS__)
 #define KLN_PRINTED_SIZE 48
 const char *kln_printed(char text[KLN_PRINTED_SIZE], const char *format, ...) KLN_PRINTF(2, 3);
@@ -176,7 +175,7 @@ const char *kln_printed(char text[KLN_PRINTED_SIZE], const char *format, ...) KL
 /* --- text buffer (text.c): grows up to a limit stated at init --- */
 
 typedef struct kln_text {
-    char *data; /* terminated once something was appended, else NULL */
+    char *data; /* NUL-terminated once something is appended, otherwise NULL */
     size_t size;
     size_t capacity;
     size_t limit;
@@ -184,19 +183,19 @@ typedef struct kln_text {
 
 void kln_text_init(kln_text *text, size_t limit);
 void kln_text_finish(kln_text *text);
-/* OUT_OF_MEMORY or LIMIT; the text stays as it was then. */
+/* OUT_OF_MEMORY or LIMIT, which leave the text unchanged. */
 KILN_MUST_CHECK kiln_status kln_text_append(kln_text *text, const void *data, size_t size);
 KILN_MUST_CHECK kiln_status kln_text_printf(kln_text *text, const char *format, ...)
     KLN_PRINTF(2, 3);
 
-/* --- JSON (json.c), which is cJSON's to read and write --- */
+/* --- JSON (json.c), read and written with cJSON --- */
 
 struct cJSON;
 
-/* Before any call of cJSON's: its hooks are global, and set once, so that the replaceable heap
- * holds there too. */
+/* Call before any function of cJSON: sets its global hooks, once, so that it uses the replaceable
+ * heap. */
 void kln_json_begin(void);
-/* Parses `what` ("a manifest") of at most `limit` bytes; cJSON_Delete takes the root back. LIMIT,
+/* Parses `what` ("a manifest") of at most `limit` bytes; release the root with cJSON_Delete. LIMIT,
  * OUT_OF_MEMORY; MALFORMED, with `advice` at the end of the sentence. */
 KILN_MUST_CHECK kiln_status kln_json_parse(kiln_span text, size_t limit, const char *what,
                                            const char *advice, struct cJSON **root);
@@ -204,7 +203,7 @@ KILN_MUST_CHECK kiln_status kln_json_parse(kiln_span text, size_t limit, const c
 /* --- names (names.c): strings to numbers --- */
 
 /* A hash map from a string to a uint32_t. Keys are not copied: they must outlive the map. A zeroed
- * one is empty and ready. */
+ * map is empty and ready. */
 typedef struct kln_names {
     struct kln_names_slot *slots;
     size_t capacity; /* a power of two, or 0 */
@@ -214,26 +213,27 @@ typedef struct kln_names {
 #define KLN_NAMES_NONE UINT32_MAX
 
 void kln_names_finish(kln_names *names);
-/* Sets `key`; an old value is replaced. OUT_OF_MEMORY. */
+/* Sets `key`, replacing an old value. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_names_set(kln_names *names, const char *key, uint32_t value);
-/* Sets `key` and tells what it had before, or KLN_NAMES_NONE. OUT_OF_MEMORY. */
+/* Sets `key` and gives its old value, or KLN_NAMES_NONE. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_names_swap(kln_names *names, const char *key, uint32_t value,
                                            uint32_t *before);
 /* The value, or KLN_NAMES_NONE. */
 uint32_t kln_names_get(const kln_names *names, const char *key);
-/* The same for who has the hash of a key, which is one in all tables of the process. */
+/* The same for callers that have the hash of a key, which is the same in all tables of the
+ * process. */
 uint32_t kln_names_hash(const char *key);
 KILN_MUST_CHECK kiln_status kln_names_swap_hashed(kln_names *names, const char *key, uint32_t hash,
                                                   uint32_t value, uint32_t *before);
 uint32_t kln_names_get_hashed(const kln_names *names, const char *key, uint32_t hash);
-/* Afterwards kln_names_get has nothing for it. */
+/* Removes `key`: kln_names_get then gives KLN_NAMES_NONE. */
 void kln_names_forget(kln_names *names, const char *key);
 
-/* --- keys (names.c): several strings and a number to a number --- */
+/* --- keys (names.c): maps from several strings and a number to a number --- */
 
 #define KLN_KEY_TEXTS 3
 
-/* No part is NULL; what a key has no use for is "" or 0. */
+/* No part is NULL; an unused part is "" or 0. */
 typedef struct kln_key {
     const char *text[KLN_KEY_TEXTS];
     int64_t number;
@@ -246,30 +246,30 @@ typedef struct kln_keys {
 } kln_keys;
 
 void kln_keys_finish(kln_keys *keys);
-/* Sets `key`; an old value is replaced. OUT_OF_MEMORY. */
+/* Sets `key`, replacing an old value. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_keys_set(kln_keys *keys, const kln_key *key, uint32_t value);
 /* The value, or KLN_NAMES_NONE. */
 uint32_t kln_keys_get(const kln_keys *keys, const kln_key *key);
 
 /* --- hashes (hash.c) --- */
 
-/* Of a name that random numbers begin from: the same in every process. Never for a table. 64-bit
+/* Hash of a name that seeds random numbers: the same in every process. Not for hash tables. 64-bit
  * FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/ */
 uint64_t kln_hash(const void *data, size_t size, uint64_t seed);
 #define KLN_HASH_SEED UINT64_C(0xcbf29ce484222325)
 
-/* Of the bytes of a file, as fast as they can be read: a plan is hashed at each load. XXH3, 64
- * bits, seed 0 (https://xxhash.com). The same in every process. */
+/* Hash of the bytes of a file, at the speed of reading them: a plan is hashed at each load. XXH3,
+ * 64 bits, seed 0 (https://xxhash.com). The same in every process. */
 uint64_t kln_hash_bytes(const void *data, size_t size);
-/* The same of bytes that come in parts. NULL where memory is short; kln_free takes it back. */
+/* The same for bytes that come in parts. NULL if memory is short; release it with kln_free. */
 typedef struct kln_hasher kln_hasher;
 kln_hasher *kln_hasher_create(void);
 void kln_hasher_add(kln_hasher *hasher, const void *data, size_t size);
 uint64_t kln_hasher_value(const kln_hasher *hasher);
-/* The same bytes' hash of 128 bits, for keys that stand for content. */
+/* A 128-bit hash of the same bytes, for keys that stand for content. */
 void kln_hasher_digest(const kln_hasher *hasher, uint64_t digest[2]);
 
-/* Of what a table is searched by: under a secret of this process, so that no file can be made whose
+/* Hash for the keys of a table, with a secret of this process, so that no file can be crafted whose
  * names collide. */
 uint64_t kln_hash_key(const void *data, size_t size);
 /* SipHash-1-3: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012. */
@@ -277,124 +277,122 @@ uint64_t kln_siphash(const uint64_t key[2], const void *data, size_t size);
 
 /* --- threads and forks (threads.c) --- */
 
-/* pthread_create for a thread that takes none of the host's signals, nor do those that it makes.
- * What a fault raises stays as it is: blocked, it would end the process without a word of its
- * handler's. */
+/* pthread_create for a thread that, like its own threads, blocks the host's signals, except those
+ * raised by faults: if these were blocked, they would end the process without calling the
+ * handler. */
 int kln_thread_start(pthread_t *thread, void *(*body)(void *user), void *user);
 
-/* A condition that waits by kln_now's clock. */
+/* Initializes a condition variable that waits by the clock of kln_now. */
 void kln_condition_init(pthread_cond_t *condition);
 
-/* Bytes of stack that this thread has left; SIZE_MAX where nobody knows (a stack of the host's own
- * making). */
+/* Bytes of stack left for this thread; SIZE_MAX if that is unknown (a stack that the host made). */
 size_t kln_stack_left(void);
-/* What recurses by a graph within a graph looks, from so many on, whether there is so much left:
- * twice what the deepest calls take before the next look, as test_stacks measures. */
+/* Code that recurses through nested graphs checks, from this depth on, that this much stack is
+ * left: twice what the deepest calls use before the next check, as test_stacks measures. */
 #define KLN_STACK_GRAPHS ((size_t)4)
 #define KLN_STACK_FOR_A_GRAPH ((size_t)14336)
 
-/* How often this process was forked from another one since the first call of kln_forks_begin: what
- * was made at another count has threads, or a GPU, that did not come along. */
+/* The number of times this process was forked since the first call of kln_forks_begin. An object
+ * made at another count has threads, or a GPU, that the fork did not copy. */
 unsigned kln_forks_begin(void);
 unsigned kln_forks(void); /* costs one load */
-/* STATE where `what` ("scheduler") was made in the process that this one was forked from. */
+/* STATE if `what` ("scheduler") was made in the process that this one was forked from. */
 KILN_MUST_CHECK kiln_status kln_forks_check(unsigned made_at, const char *function,
                                             const char *what);
 
 /* --- the environment (environment.c) --- */
 
-/* The variable, or NULL where it is empty or not set; NULL for every one where the program has more
- * rights than who started it (setuid, capabilities), because then the environment is a stranger's.
- */
+/* The variable, or NULL if it is empty or not set. Always NULL if the program has more rights than
+ * the user who started it (setuid, capabilities), because then the environment cannot be
+ * trusted. */
 const char *kln_getenv(const char *name);
 
 /* --- files (files.c) --- */
 
-/* A file mapped to be read. A file that another program truncates while it is mapped ends the
- * process with SIGBUS on the next read past its new end: that is the price of not copying it. */
+/* A file mapped for reading. If another program truncates it while it is mapped, the next read past
+ * its new end ends the process with SIGBUS: the price of not copying it. */
 typedef struct kln_mapping {
     kiln_span bytes;
-    struct kln_mapped *mapped; /* what this one and those shared with it hold together */
+    struct kln_mapped *mapped; /* shared with all mappings made from this one */
 } kln_mapping;
 
 /* NOT_FOUND, NOT_A_FILE (a directory, a device), EMPTY, IO; the sentence names the path. */
 KILN_MUST_CHECK kiln_status kln_mapping_open(const char *path, kln_mapping *mapping);
-/* With `copy` into memory of the process's own, which nobody can change or cut short. */
+/* With `copy`, into private memory of the process, which nobody can change or truncate. */
 KILN_MUST_CHECK kiln_status kln_mapping_open_as(const char *path, bool copy, kln_mapping *mapping);
 bool kln_mapping_is_copy(const kln_mapping *mapping);
-size_t kln_page_size(void); /* of the machine's memory, in bytes; costs one load */
-/* Whether the last of these bytes can still be read: where their file was cut short meanwhile,
- * reading it would end the process. One call of the system; true where that is too old to tell.
- * IO. */
+size_t kln_page_size(void); /* the machine's page size in bytes; costs one load */
+/* Whether the last of these bytes can still be read; if their file was truncated, reading it would
+ * end the process. One system call; true if the system is too old to tell. IO. */
 KILN_MUST_CHECK kiln_status kln_bytes_check(kiln_span bytes, const char *what);
-/* The same bytes once more, to be closed as well: they stay until the last one is. */
+/* Shares the mapping; close each one. The bytes stay mapped until the last is closed. */
 KILN_MUST_CHECK kln_mapping kln_mapping_share(const kln_mapping *mapping);
 void kln_mapping_close(kln_mapping *mapping); /* a zeroed one is allowed */
-/* Whether the file that was opened is the one that lies at `path` now. */
+/* Whether the file at `path` is still the one that was opened. */
 bool kln_mapping_is_at(const kln_mapping *mapping, const char *path);
-/* Whether it is another file that lies at `path` by now. What the mapped one referred to may have
- * gone with it: who fails for that opens the new one, up to so many times. */
+/* Whether another file is at `path` by now. Files that the mapped one refers to may have been
+ * replaced with it: a caller that fails because of that opens the new file, at most this many
+ * times. */
 bool kln_mapping_was_replaced(const kln_mapping *mapping, const char *path);
 #define KLN_MOST_REPLACED 100
-/* Takes the pages that were read so far out of the process's memory; the next read of one brings it
- * back. */
+/* Removes the pages read so far from the process's memory; reading one again brings it back. */
 void kln_mapping_rest(const kln_mapping *mapping);
 
 bool kln_file_exists(const char *path);
 
-/* `path` from the root on, which stays right when the process changes its folder. LIMIT, IO. */
+/* `path` made absolute, so that it stays right if the process changes its folder. LIMIT, IO. */
 KILN_MUST_CHECK kiln_status kln_path_absolute(const char *path, char absolute[PATH_MAX]);
-/* Whether `text`, which may be a path or another word, is a path: it has a slash, or a dot and
- * something is there. */
+/* Whether `text`, which may be a path or another word, is a path: it contains a slash, or contains
+ * a dot and exists. */
 bool kln_is_path(const char *text);
 
 /* --- writing files (output.c) --- */
 
-/* A file that appears whole at `path` when it is committed, or not at all. A link at `path` stays,
- * and what it leads to is replaced; a new file has the mode that the umask leaves, one that is
- * replaced keeps its own, and its owner where the system allows. What is no regular file (a device,
- * a pipe, a terminal, a link to an open file) is written to as it is. */
+/* A file that appears whole at `path` when it is committed, or not at all. If `path` is a link, it
+ * stays, and its target is replaced. A new file has the mode that the umask leaves; a replaced one
+ * keeps its mode, and its owner if the system allows that. Anything but a regular file (a device, a
+ * pipe, a terminal, a link to an open file) is written to directly. */
 typedef struct kln_output {
     int descriptor;
-    char *path;      /* as it was given, for sentences */
-    char *place;     /* where it shall appear: `path` without links */
-    char *temporary; /* where it is written until then, in the same folder; NULL: at `place` */
+    char *path;      /* as given, for sentences */
+    char *place;     /* the final location: `path` with links resolved */
+    char *temporary; /* location until then, in the same folder; NULL: written at `place` */
     bool flushed;
 } kln_output;
 
 KILN_MUST_CHECK kiln_status kln_output_open(const char *path, kln_output *output);
-/* Whether a commit puts a file at `path`; false where there is a device, pipe or the like. */
+/* Whether a commit replaces the file at `path`; false for a device, pipe or the like. */
 bool kln_output_replaces(const kln_output *output);
 KILN_MUST_CHECK kiln_status kln_output_write(kln_output *output, const void *data, size_t size);
-/* Waits until the disk has what was written. A commit then waits for the folder, too. */
+/* Waits until the written bytes are on the disk. A commit then waits for the folder, too. */
 KILN_MUST_CHECK kiln_status kln_output_flush(kln_output *output);
-/* Before anything is written: as open to others as the file at `path`, where one lies there. */
+/* Before anything is written: copies the access rights of the file at `path`, if there is one. */
 void kln_output_take_after(const kln_output *output, const char *path);
-/* Puts it in its place; the output is finished whether that works or not. */
+/* Moves the file to its place. Finishes the output, on an error too. */
 KILN_MUST_CHECK kiln_status kln_output_commit(kln_output *output);
-/* Removes what was written. After a commit, and on a zeroed output, it does nothing. */
+/* Removes the written bytes. Does nothing after a commit, or for a zeroed output. */
 void kln_output_discard(kln_output *output);
 
-/* Keeps others that ask for the same out while files in the folder of `path` change together: other
- * threads, and other processes. `*lock` is for kln_folder_unlock; -1 where the system cannot lock
- * this folder, and then there is none. BUSY after ten seconds. */
+/* Locks the folder of `path` against other threads and processes that call this, while several of
+ * its files change together. Release `*lock` with kln_folder_unlock; it is -1, without a lock, if
+ * the system cannot lock this folder. BUSY after ten seconds. */
 KILN_MUST_CHECK kiln_status kln_folder_lock(const char *path, int *lock);
 void kln_folder_unlock(int lock);
 
-/* Writes `count` spans, one after the other; with `flush` they are on the disk afterwards. */
+/* Writes `count` spans one after the other; with `flush` they are on the disk on return. */
 KILN_MUST_CHECK kiln_status kln_file_write(const char *path, const kiln_span *parts, size_t count,
                                            bool flush);
 
 /* --- structs that begin with their size (sized.c) --- */
 
-/* Copies an option struct of a caller, who may have been compiled with a newer header, into `copy`
- * of `size` bytes: what this library does not know must be zero. NULL leaves `copy` as it is.
- * INVALID_ARGUMENT, also for a struct that is smaller: 0.1 knows no older one. */
+/* Copies a caller's option struct, which may come from a newer header, into `copy` of `size` bytes.
+ * Members that this library does not know must be zero. NULL leaves `copy` unchanged.
+ * INVALID_ARGUMENT, also for a smaller struct: there is none older than 0.1. */
 KILN_MUST_CHECK kiln_status kln_options_read(const char *what, const void *options, void *copy,
                                              size_t size);
 
 /* Copies `info` of `size` bytes into a caller's struct, whose struct_size stays. NULL_ARGUMENT;
- * INVALID_ARGUMENT for a smaller one. */
+ * INVALID_ARGUMENT for a smaller struct. */
 KILN_MUST_CHECK kiln_status kln_info_write(const char *what, void *out, const void *info,
                                            size_t size);
 
@@ -402,8 +400,8 @@ KILN_MUST_CHECK kiln_status kln_info_write(const char *what, void *out, const vo
 
 /* kiln_clock_now. */
 uint64_t kln_now(void);
-/* So many milliseconds from now; UINT64_MAX, which never comes, where they are less than 0, or more
- * than anybody waits. */
+/* The time this many milliseconds from now; UINT64_MAX, which never comes, for a negative number or
+ * one too large to wait for. */
 uint64_t kln_deadline(int64_t milliseconds);
 static inline struct timespec kln_timespec(uint64_t nanoseconds)
 {
@@ -411,23 +409,23 @@ static inline struct timespec kln_timespec(uint64_t nanoseconds)
                              .tv_nsec = (long)(nanoseconds % 1000000000)};
 }
 
-/* --- statistics of a few values; for many there is kiln_histogram (statistics.c) --- */
+/* --- statistics of a few values; for many, use kiln_histogram (statistics.c) --- */
 
-/* Ascending. */
+/* Sorts in ascending order. */
 void kln_sort(uint64_t *values, size_t count);
 
-/* The middle one of `count` (not 0) values, the upper of two. Sorts them. */
+/* The median of `count` (not 0) values, of two the upper one. Sorts them. */
 uint64_t kln_median(uint64_t *values, size_t count);
 
-/* Which of `count` (not 0) sorted values, from 0, is that percentile, as kiln_histogram_percentile
- * says. */
+/* The index, from 0, of a percentile among `count` (not 0) sorted values, as
+ * kiln_histogram_percentile counts it. */
 uint64_t kln_percentile_rank(uint64_t count, double percent);
 
-/* What was to be allocated: its bytes, and what it is. */
+/* `size` and `what` describe the failed allocation: its bytes, and its purpose. */
 #define KLN_RETURN_IF_NO_MEMORY(pointer, size, what) \
     KLN_FAIL_IF((pointer) == NULL, kln_fail_memory((size), (what)))
 
-/* `count` zeroed elements of what `pointer` points to, or a return with OUT_OF_MEMORY; from the
+/* Allocates `count` zeroed elements of what `pointer` points to, or returns OUT_OF_MEMORY; from the
  * heap, or from an arena. */
 #define KLN_NEW(pointer, count, what) \
     KLN_NEW_BY((pointer), (count), (what), kln_alloc_zeroed((count), sizeof *(pointer)))

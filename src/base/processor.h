@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the processor has, for the library and the program. */
+/* Features of the processor, for the library and the program. */
 #ifndef KLN_PROCESSOR_H
 #define KLN_PROCESSOR_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the server and the program share with the library (kiln_words of server/CMakeLists.txt): how
- * sentences count (kln_agree), and UTF-8. */
+/* Functions that the server and the program share with the library (kiln_words of
+ * server/CMakeLists.txt): singular and plural in sentences (kln_agree), and UTF-8. */
 #ifndef KLN_WORDS_H
 #define KLN_WORDS_H
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files that are kept from one process to the next: a folder of entries, found by key, shared by
- * any number of threads and processes, and bounded in bytes.
+/* Files kept between processes: a folder of entries, found by key, shared by any number of threads
+ * and processes, and bounded in bytes.
  *
- * An entry is a folder named as its key. In it lie "data", its manifest "data.json", and "lock".
- * Who writes an entry holds its lock, waited for by whoever wants the same; a killed process's
- * lock is gone with it. Readers take no lock: each file appears whole or not at all, and the
- * manifest tells the hash of the data, so what does not fit together is no entry. What the files
- * hold is the caller's. */
+ * An entry is a folder named after its key, with "data", its manifest "data.json", and "lock". The
+ * writer of an entry holds its lock, and others that want the same entry wait for it; the lock of a
+ * killed process is released with it. Readers take no lock. Each file appears whole or not at all,
+ * and the manifest has the hash of the data, so files that do not belong together are not an entry.
+ * The caller decides what the files hold. */
 #ifndef KLN_CACHE_H
 #define KLN_CACHE_H
 

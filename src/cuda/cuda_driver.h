@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The driver's functions, declared as Kiln calls them, and how its errors are translated.
+/* The driver's functions, declared as Kiln calls them, and the translation of its errors.
  *
- * The types and numbers are those of the driver's ABI: handles are pointers, device addresses are
- * 64 bits wide, enums are ints. A name ends in _v2 where cuda.h redirects to it. */
+ * Types and numbers are those of the driver's ABI: handles are pointers, device addresses have 64
+ * bits, enums are ints. A name ends in _v2 if cuda.h redirects to it. */
 #ifndef KLN_CUDA_DRIVER_H
 #define KLN_CUDA_DRIVER_H
 

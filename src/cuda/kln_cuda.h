@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA driver for the modules above: devices, contexts, memory. Streams, events and graphs are
- * the public objects of <kiln/system.h>; what the modules need of their inside is here.
+ * the public objects of <kiln/system.h>; this header has their internals that other modules need.
  *
- * The driver (libcuda.so.1) is opened on first use and stays open. Every call here opens it when
- * nobody did so yet, so each can fail with LIBRARY_ABSENT, LIBRARY_BROKEN, LIBRARY_SYMBOL,
- * LIBRARY_VERSION or NO_DEVICE; what the driver itself reports comes back as OUT_OF_MEMORY,
- * NO_DEVICE or DEVICE, with the driver's own name and text for it in the sentence.
+ * The driver (libcuda.so.1) is opened on first use and stays open. Every call here opens it if
+ * necessary, so each can fail with LIBRARY_ABSENT, LIBRARY_BROKEN, LIBRARY_SYMBOL, LIBRARY_VERSION
+ * or NO_DEVICE. Errors of the driver become OUT_OF_MEMORY, NO_DEVICE or DEVICE, with the driver's
+ * own name and text in the sentence.
  *
- * Everything happens in a device's primary context, the one that the CUDA runtime (and so TensorRT
- * and ONNX Runtime) uses. It is retained on first use and kept. Any thread. */
+ * Everything runs in a device's primary context, which the CUDA runtime (and so TensorRT and ONNX
+ * Runtime) uses too. It is retained on first use and kept. Any thread. */
 #ifndef KLN_CUDA_H
 #define KLN_CUDA_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Engines that are found in a cache instead of built (kln_cache.h). */
+/* Engines loaded from a cache instead of built (kln_cache.h). */
 #ifndef ENGINE_CACHE_H
 #define ENGINE_CACHE_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an engine and a context are made of, for the modules above and for this one. */
+/* The structs of engines and contexts, for this module and those above. */
 #ifndef KLN_ENGINE_H
 #define KLN_ENGINE_H
 

@@ -1,14 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a run is made of, inside this module.
+/* The parts of a run. Private to this module.
  *
- * From the ground up: binding_check.c what can be bound; transfer.c how bytes get to the device
- * and back; graph_cache.c one entry for each set of bindings, and which of them keep a graph;
- * graph_variants.c which variant of a graph is used; graph_capture.c makes it; graph_search.c
- * measures which one is fastest; exec_overlap.c memory that a run reads and writes; exec_bind.c
- * binds; exec_stop.c ends a run before its time; exec_gpu.c the streams and events of a run on a
- * GPU; exec_wait.c its end; exec_state.c the backend's context, and another one after a refit;
- * exec_strings.c the strings of a run; exec_run.c a run, on one screen; exec_create.c makes what
- * runs. */
+ * The files, from the bottom up:
+ *
+ * - binding_check.c: what can be bound
+ * - transfer.c: how bytes get to the device and back
+ * - graph_cache.c: one entry for each set of bindings, and which entries keep a graph
+ * - graph_variants.c: which variant of a graph is used
+ * - graph_capture.c: captures it
+ * - graph_search.c: measures which variant is fastest
+ * - exec_overlap.c: memory that a run both reads and writes
+ * - exec_bind.c: binding
+ * - exec_stop.c: stopping a run early
+ * - exec_gpu.c: the streams and events of a run on a GPU
+ * - exec_wait.c: the end of a run
+ * - exec_state.c: the backend's context, and its replacement after a refit
+ * - exec_strings.c: the strings of a run
+ * - exec_run.c: a run, on one screen
+ * - exec_create.c: creates everything */
 #ifndef EXEC_PARTS_H
 #define EXEC_PARTS_H
 

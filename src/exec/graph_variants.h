@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The variants that a captured run can have, and those that were measured. Which one is used,
- * graph_variant_choose settles (exec_parts.h, graph_variants.c).
+/* The variants of a captured run, and the measured ones among them. graph_variant_choose decides
+ * which one is used (exec_parts.h, graph_variants.c).
  *
- * How bytes travel is a choice for all inputs and one for all outputs: small tensors are fastest
- * where they lie, large ones in copies. Copies of inputs that are enqueued ahead of the graph
- * travel while the host still launches it; those inside cost the host nothing, but the device a
- * few microseconds each; a kernel that gathers all costs those once. */
+ * How bytes travel is one choice for all inputs and one for all outputs. Small tensors are fastest
+ * in place, large ones with copies. Copies of inputs enqueued before the graph travel while the
+ * host still launches it. Copies inside the graph cost the host nothing, but the device a few
+ * microseconds each. A kernel that gathers all inputs costs those microseconds once. */
 #ifndef KLN_GRAPH_VARIANTS_H
 #define KLN_GRAPH_VARIANTS_H
 

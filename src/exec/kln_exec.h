@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Running what a backend has made ready: bindings, memory on the way to the device and back, CUDA
- * graphs. Knows a backend's state and its bindings, but neither kiln_engine nor kiln_context. */
+/* Running an engine's state: bindings, transfers to the device and back, CUDA graphs. Knows a
+ * backend's state and its bindings, but neither kiln_engine nor kiln_context. */
 #ifndef KLN_EXEC_H
 #define KLN_EXEC_H
 

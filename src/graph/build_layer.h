@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the builder's layers (build_*.c) put nodes into a network.
+/* How the builder's layers (build_*.c) add nodes to a network.
  *
- * A layer is begun, given operators with inputs and attributes, and finished. Each node is checked
- * against the operator table and inferred as it is put in, so that a layer checks itself only what
- * the operators do not know. The first failure sticks: the calls after it do nothing, and the
- * finish takes everything back and returns it. So a layer reads as what it is, and a network never
- * holds half of one.
+ * A layer is opened, given operators with inputs and attributes, and closed. Each node is checked
+ * against the operator table and inferred as it is added, so a layer checks only what the operators
+ * do not. The first failure sticks: later calls do nothing, and the close removes everything that
+ * the layer added and returns the failure. A layer therefore needs no error handling of its own,
+ * and a network never holds half a layer.
  *
- * Where issues are collected, what fails is kept in the network's list, and the layer's outputs
- * are refused tensors: nothing is known of them, and of a layer that reads one only what is wrong
- * with its attributes and values is told. */
+ * While issues are collected, a failure is kept in the network's list, and the outputs of the layer
+ * are refused tensors, of which nothing is known. For a layer that reads one, only problems with
+ * its attributes and values are reported. */
 #ifndef BUILD_LAYER_H
 #define BUILD_LAYER_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Networks: the model behind one, rewriting it, and finding what is wrong with it. The builder and
- * the passes of this module stand on the operators (kln_ops.h). */
+/* Networks: the model behind them, rewriting it, and finding problems in it. The builder and the
+ * passes of this module are based on the operators (kln_ops.h). */
 #ifndef KLN_GRAPH_H
 #define KLN_GRAPH_H
 

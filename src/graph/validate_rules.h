@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a model is checked for. Private to the module. */
+/* The checks of a model. Private to this module. */
 #ifndef KLN_VALIDATE_RULES_H
 #define KLN_VALIDATE_RULES_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finding and opening foreign libraries, with the reason when that fails. */
+/* Finding and opening foreign libraries, with the reason if that fails. */
 #ifndef KLN_LOADER_H
 #define KLN_LOADER_H
 

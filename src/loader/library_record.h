@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the loader remembers of one library while it looks for it and after. */
+/* What the loader remembers about a library, during the search and after it. */
 #ifndef KLN_LIBRARY_RECORD_H
 #define KLN_LIBRARY_RECORD_H
 

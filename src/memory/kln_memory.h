@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory by location, for the modules above; buffers, pools and plans are the public objects of
+/* Memory by location, for the modules above. Buffers, pools and plans are the public objects of
  * <kiln/memory.h>. */
 #ifndef KLN_MEMORY_H
 #define KLN_MEMORY_H

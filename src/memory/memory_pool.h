@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inside of a pool.
+/* The internals of a pool.
  *
- * Two layers. A thread works on one of a few shards: a lock that it rarely meets another thread
- * at, and a list of free blocks for each class. Behind them is the centre, which knows every slab,
- * and through which blocks move between shards. Lock order: the centre's mutex, then one shard
- * after the other; a thread that holds a shard takes nothing more. */
+ * A pool has two layers. A thread works on one of a few shards, each with a lock that is rarely
+ * contended and a list of free blocks for each class. Behind them is the centre, which knows every
+ * slab and moves blocks between shards. Lock order: the centre's mutex, then one shard after the
+ * other. A thread that holds a shard takes no further lock. */
 #ifndef KLN_MEMORY_POOL_H
 #define KLN_MEMORY_POOL_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looking into a model: what those ask of one who check, infer or rewrite it. (onnx_look.c) */
+/* Queries on a model, for the code that checks, infers or rewrites it. (onnx_look.c) */
 #ifndef KLN_LOOK_H
 #define KLN_LOOK_H
 

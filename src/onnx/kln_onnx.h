@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An ONNX model in memory, read and written without copying weights.
  *
- * The structs mirror onnx.proto (public domain names: ModelProto, GraphProto, ...), so that
- * whoever knows ONNX knows them. Everything lives in one arena: strings are terminated copies,
- * arrays are arena memory, and a tensor's data is a span, into the mapped file, into memory of the
- * caller's, or into the arena where the wire format forces a decoding (packed varints). Nothing is
- * released one by one. An empty string stands for an absent optional name.
+ * The structs mirror onnx.proto (public domain names: ModelProto, GraphProto, ...). Everything
+ * lives in one arena, and nothing is freed individually: strings are NUL-terminated copies, arrays
+ * are arena memory, and a tensor's data is a span. The span points into the mapped file, into
+ * memory of the caller's, or into the arena if the wire format requires decoding (packed varints).
+ * An empty string stands for an absent optional name.
  *
- * What a reader does not know survives: every message keeps its unknown fields as raw spans, and
- * they are written back. Protobuf tells an optional field that is absent from one that holds its
- * default; `present` remembers that (bit n: field number n stood in the message), so that a file
- * comes out as it went in. Whoever makes or changes a message may leave it alone: a field is
- * written when it differs from its default or is present. */
+ * Unknown fields survive: every message keeps them as raw spans, and they are written back.
+ * Protobuf distinguishes an absent optional field from one that holds its default. `present`
+ * records that (bit n: field number n was in the message), so that a file is written as it was
+ * read. Code that makes or changes a message may ignore it: a field is written if it differs from
+ * its default or is present. */
 #ifndef KLN_ONNX_H
 #define KLN_ONNX_H
 

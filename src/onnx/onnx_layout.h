@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where the fields of each ONNX message live in the structs of kln_onnx.h.
+/* Where the fields of each ONNX message are in the structs of kln_onnx.h.
  *
  * One table for each message serves the reader, the sizer and the writer, so that they cannot
- * differ. What a table cannot say (which member of a oneof counts) a few functions beside it do. */
+ * disagree. What a table cannot express (which member of a oneof counts) is in a few functions next
+ * to it. */
 #ifndef ONNX_LAYOUT_H
 #define ONNX_LAYOUT_H
 

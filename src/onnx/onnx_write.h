@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The writer's state and its parts, shared by onnx_write*.c.
  *
- * A model is walked twice by the same code: first to measure, because protobuf puts the length of
- * a message before it, then to write. Lengths that the first walk finds are kept in the order in
- * which the second one needs them, so that a message inside a message is not measured again. */
+ * The same code walks a model twice: first to measure, because protobuf puts the length of a
+ * message before it, then to write. The lengths from the first walk are kept in the order in which
+ * the second needs them, so nested messages are not measured again. */
 #ifndef ONNX_WRITE_H
 #define ONNX_WRITE_H
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Exact arithmetic over named dimensions. Private to the module.
+/* Exact arithmetic on named dimensions. Private to this module.
  *
  * An expression is a polynomial with integer coefficients over factors; a factor is a name,
- * floor(e/n), max(a,b) or min(a,b). Both are unique in their pool, so that equal means the same
- * pointer. A result that passes a limit below, or overflows, is unknown: never wrong. */
+ * floor(e/n), max(a,b) or min(a,b). Both are unique in their pool, so equal expressions are the
+ * same pointer. A result that exceeds a limit below, or overflows, is unknown, never wrong. */
 #ifndef KLN_INFER_EXPRESSION_H
 #define KLN_INFER_EXPRESSION_H
 

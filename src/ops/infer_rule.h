@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a rule of shape inference sees and says. Private to the module.
+/* The interface of the shape inference rules. Private to this module.
  *
- * A rule gets its node's inputs as they are known and fills in outputs: dtype comes from the
- * operator table before the rule runs, so most rules only give a shape. A rule never fails: memory
- * that ran out is remembered in the state, and a fault of the model is told with kln_rule_fault. */
+ * A rule receives its node's inputs as far as they are known and fills in the outputs. The operator
+ * table sets the dtype before the rule runs, so most rules only give a shape. A rule never fails:
+ * running out of memory is recorded in the state, and a fault of the model is reported with
+ * kln_rule_fault. */
 #ifndef KLN_INFER_RULE_H
 #define KLN_INFER_RULE_H
 

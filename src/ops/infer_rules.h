@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Operators by family, and what rules share. Private to the module.
+/* Operators by family, and declarations shared by rules. Private to this module.
  *
  * Each infer_<family>.c ends with the table of its operators. */
 #ifndef KLN_INFER_RULES_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the two forms of ensembles of trees share. Private to the module. */
+/* Declarations shared by the two forms of tree ensembles. Private to this module. */
 #ifndef KLN_INFER_TREES_H
 #define KLN_INFER_TREES_H
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What operators do to types and shapes: the operator table, inference, issues.
  *
- * kln_infer never changes the model. Its results live in one arena and point into the model, which
- * must outlive them. A problem found on the way is an issue in a list, not a failure: inference
- * goes on with what is still known. */
+ * kln_infer never changes the model. Its results are in one arena and point into the model, which
+ * must outlive them. A problem that it finds becomes an issue in a list, not a failure: inference
+ * continues with what is still known. */
 #ifndef KLN_OPS_H
 #define KLN_OPS_H
 

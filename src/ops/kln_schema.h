@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A row of the operator table taken apart, and what a node's operator comes to. */
+/* A decoded row of the operator table, and the resolution of a node's operator. */
 #ifndef KLN_SCHEMA_H
 #define KLN_SCHEMA_H
 

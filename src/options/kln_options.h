@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of build options: what each is, who takes it, and its text. */
+/* The table of build options: what each is, which backends take it, and its text. */
 #ifndef KLN_OPTIONS_H
 #define KLN_OPTIONS_H
 

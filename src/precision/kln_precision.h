@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What low precisions are made of: ranges, and passes over the graph. */
+/* The building blocks of low precision: ranges, and passes over the graph. */
 #ifndef KLN_PRECISION_H
 #define KLN_PRECISION_H
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the passes of this module share. Private to it.
+/* Declarations shared by the passes of this module. Private to it.
  *
- * A pass looks first and writes then: every value of every graph gets a precise_value, every node
- * a precise_node that says what becomes of it; from these a new graph is made, and the old one
- * stays as it is until all is done. */
+ * A pass first analyses and then writes. Every value of every graph gets a precise_value, and every
+ * node a precise_node with the decision about it. From these a new graph is made; the old one stays
+ * unchanged until everything is done. */
 #ifndef PRECISE_PARTS_H
 #define PRECISE_PARTS_H
 

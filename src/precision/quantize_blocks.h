@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Weights in blocks that share a scale. Private to the module. */
+/* Weights in blocks that share a scale. Private to this module. */
 #ifndef QUANTIZE_BLOCKS_H
 #define QUANTIZE_BLOCKS_H
 

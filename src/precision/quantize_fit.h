@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rounding by least squares. Private to the module. */
+/* Rounding by least squares. Private to this module. */
 #ifndef QUANTIZE_FIT_H
 #define QUANTIZE_FIT_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Integers and eight-bit floats: what is quantized, and how. Private to the module. */
+/* Quantization to integers and 8-bit floats: what is quantized, and how. Private to this module. */
 #ifndef QUANTIZE_PARTS_H
 #define QUANTIZE_PARTS_H
 

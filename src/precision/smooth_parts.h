@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Evening out the channels of what is to be quantized. Private to the module.
+/* Equalizing the channels of tensors to be quantized. Private to this module.
  *
- * One scale serves all channels of a tensor, so that a channel of small numbers has few of its 255
- * steps. y = W x = (W S) (x / S): each channel is divided by a factor of its own, which the weights
- * that sum over it take back ("SmoothQuant", https://arxiv.org/abs/2211.10438; for convolutions
- * "Data-Free Quantization Through Weight Equalization and Bias Correction",
- * https://arxiv.org/abs/1906.04721). A channel whose numbers do not lie about 0 is moved there, and
- * the bias takes the sum of what is missing ("Outlier Suppression+",
- * https://arxiv.org/abs/2304.09145). What rounding does to the weights is taken from the bias,
- * times the mean of each channel. */
+ * One scale serves all channels of a tensor, so a channel of small numbers gets few of its 255
+ * steps. But y = W x = (W S) (x / S): each channel is divided by its own factor, and the weights
+ * that sum over it are multiplied by the same factor ("SmoothQuant",
+ * https://arxiv.org/abs/2211.10438; for convolutions "Data-Free Quantization Through Weight
+ * Equalization and Bias Correction", https://arxiv.org/abs/1906.04721). A channel whose numbers are
+ * not centred on 0 is shifted there, and the bias compensates ("Outlier Suppression+",
+ * https://arxiv.org/abs/2304.09145). The rounding error of the weights, times the mean of each
+ * channel, is subtracted from the bias. */
 #ifndef SMOOTH_PARTS_H
 #define SMOOTH_PARTS_H
 

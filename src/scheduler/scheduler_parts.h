@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this module share.
+/* Declarations shared by the files of this module.
  *
- * `lock` guards everything of a scheduler but its rules, which never change, and the blocks. A
- * request that waits or runs is the scheduler's to change, under the lock; an answered one changes
- * no more. */
+ * `lock` guards everything in a scheduler except its rules, which never change, and the blocks.
+ * Only the scheduler changes a waiting or running request, under the lock; an answered request no
+ * longer changes. */
 #ifndef KLN_SCHEDULER_PARTS_H
 #define KLN_SCHEDULER_PARTS_H
 

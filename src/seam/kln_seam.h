@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a backend is, inside Kiln: the tables of <kiln/unstable/backend_table.h>, and what only
- * Kiln's own backends are given.
+/* The interface of a backend inside Kiln: the tables of <kiln/unstable/backend_table.h>, and what
+ * only Kiln's own backends receive.
  *
  * A backend is a folder of src/backends with one table at the end of a file, and a line in
  * src/backends/kln_backends.h. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this module share.
+/* Declarations shared by the files of this module.
  *
- * `lock` guards the queue, the counters and what a sequence shows; whoever makes a step
- * (`stepping`) has the batch, the cache and the contexts for itself, without the lock. */
+ * `lock` guards the queue, the counters and the visible state of a sequence. The thread that runs a
+ * step (`stepping`) owns the batch, the cache and the contexts, without the lock. */
 #ifndef KLN_STREAM_PARTS_H
 #define KLN_STREAM_PARTS_H
 

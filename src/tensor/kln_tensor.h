@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the modules above share about tensors beyond the public <kiln/tensor.h>. */
+/* Tensor functions for the modules above, beyond the public <kiln/tensor.h>. */
 #ifndef KLN_TENSOR_H
 #define KLN_TENSOR_H
 

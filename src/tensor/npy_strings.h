@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Strings in .npy files: all of one width, filled up with zeros. */
+/* Strings in .npy files: all of the same width, padded with zeros. */
 #ifndef NPY_STRINGS_H
 #define NPY_STRINGS_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a calibration is made of. Private to the module. */
+/* The parts of a calibration. Private to this module. */
 #ifndef KLN_CALIBRATE_PARTS_H
 #define KLN_CALIBRATE_PARTS_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a comparison of two engines is made of. Private to the module. */
+/* The parts of a comparison of two engines. Private to this module. */
 #ifndef KLN_COMPARE_PARTS_H
 #define KLN_COMPARE_PARTS_H
 

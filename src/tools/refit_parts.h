@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a refit is made of. Private to the module. */
+/* The parts of a refit. Private to this module. */
 #ifndef KLN_REFIT_PARTS_H
 #define KLN_REFIT_PARTS_H
 

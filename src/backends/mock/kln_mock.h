@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The backend that a test plays itself. */
+/* The mock backend, which a test implements. */
 #ifndef KLN_MOCK_H
 #define KLN_MOCK_H
 

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The part of ONNX Runtime's C interface that Kiln calls, in Kiln's own words.
+/* The part of ONNX Runtime's C interface that Kiln calls, declared independently.
  *
- * ONNX Runtime hands out one table of function pointers, to which new ones are only ever appended:
- * a slot is where it is for good. ORT_API_LIST is the one place that says which slots are used, of
- * which type each is and since which level of the table it exists;
- * scripts/check_onnxruntime_abi.sh compares it with a real header, and
- * tests/unit/test_onnxruntime_abi.c calls each. */
+ * ONNX Runtime exposes one table of function pointers and only ever appends to it, so a slot never
+ * moves. ORT_API_LIST is the only place that lists the slots used, the type of each, and the API
+ * version that introduced it. scripts/check_onnxruntime_abi.sh compares it with a real header, and
+ * tests/unit/test_onnxruntime_abi.c calls each slot. */
 #ifndef KLN_ORT_API_H
 #define KLN_ORT_API_H
 

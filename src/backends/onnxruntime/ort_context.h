@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a context of this backend is made of. */
+/* The state of a context of this backend. */
 #ifndef ORT_CONTEXT_H
 #define ORT_CONTEXT_H
 

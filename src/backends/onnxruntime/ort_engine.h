@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An engine and a context over ONNX Runtime, inside this folder. */
+/* Engines and contexts over ONNX Runtime. Private to this folder. */
 #ifndef KLN_ORT_ENGINE_H
 #define KLN_ORT_ENGINE_H
 

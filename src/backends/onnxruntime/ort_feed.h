@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs with values of their own, beside ONNX Runtime's IO binding.
+/* Runs with values passed directly, instead of through ONNX Runtime's IO binding.
  *
- * Telling an IO binding a value costs several times what a value costs, and pays only when the
- * next run uses it again. So what changes from run to run is handed to Run as it is; the binding
- * hears of it when a run finds everything as the last one left it. Making a value costs as much as
- * half of a small run, so the last few of each binding are kept, in a ring: programs that go
- * through several memories or shapes in turn come back to the one that follows. A small input whose
- * memory moves has one value, over memory of the feed, to which each run copies it: that is less
- * than looking for a value, and far less than making one. */
+ * Setting a value in an IO binding costs several times as much as creating a value, and pays off
+ * only if the next run uses it again. Values that change between runs are therefore passed to Run
+ * directly. They go into the IO binding once a run finds everything unchanged since the last one.
+ *
+ * Creating a value costs as much as half of a small run, so the last few values of each binding are
+ * kept in a ring, for programs that rotate through several memories or shapes. A small input whose
+ * memory changes has one value over memory of the feed, into which each run copies the input: that
+ * is cheaper than looking up a value, and far cheaper than creating one. */
 #ifndef KLN_ORT_FEED_H
 #define KLN_ORT_FEED_H
 

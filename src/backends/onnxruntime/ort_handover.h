@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A network in memory given to ONNX Runtime without a copy of its weights.
+/* Passing a network in memory to ONNX Runtime without copying its weights.
  *
- * The message that is parsed has names, types and shapes only; each weight that it leaves out is
- * named to ONNX Runtime as a file in memory, which it then uses where it lies. That file is the
- * caller's own array, or a place in a mapped file. */
+ * ONNX Runtime parses a message with names, types and shapes only. Each weight that the message
+ * leaves out is registered with ONNX Runtime as an in-memory file, and is then used in place. That
+ * file is the caller's own array, or a range of a mapped file. */
 #ifndef KLN_ORT_HANDOVER_H
 #define KLN_ORT_HANDOVER_H
 

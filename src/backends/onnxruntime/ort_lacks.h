@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What ONNX Runtime's CPU provider does not run, of what ONNX has, and what ends the process in
- * it. Told from a node alone, before any library is there. */
+/* Parts of ONNX that ONNX Runtime's CPU provider does not run, or that end the process in it.
+ * Decided from a node alone, before any library is opened. */
 #ifndef KLN_ORT_LACKS_H
 #define KLN_ORT_LACKS_H
 

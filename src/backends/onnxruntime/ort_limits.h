@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of limits share. */
+/* Declarations shared by the files of limits. */
 #ifndef KLN_ORT_LIMITS_H
 #define KLN_ORT_LIMITS_H
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Models rewritten into operators that ONNX Runtime adds to ONNX, inside this folder. ONNX Runtime
- * finds such parts itself where a model was exported in one of the forms it knows. */
+/* Rewriting models to use the operators that ONNX Runtime adds to ONNX. Private to this folder.
+ * ONNX Runtime finds such patterns itself only if the model was exported in one of the forms it
+ * knows. */
 #ifndef KLN_ORT_REWRITE_H
 #define KLN_ORT_REWRITE_H
 

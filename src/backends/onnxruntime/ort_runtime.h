@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ONNX Runtime as a library that is open: its table, its environment, and the way its errors
- * become Kiln's. */
+/* ONNX Runtime as an open library: its table, its environment, and the translation of its
+ * errors. */
 #ifndef KLN_ORT_RUNTIME_H
 #define KLN_ORT_RUNTIME_H
 

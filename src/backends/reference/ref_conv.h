@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the ways of computing a convolution share. */
+/* Declarations shared by the convolution algorithms. */
 #ifndef REF_CONV_H
 #define REF_CONV_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fast Fourier transforms in double, of any length. Each number that goes in and each root of one
- * is rounded some log n times, not n times as in a sum by the definition. */
+/* Fast Fourier transforms in double, of any length. Each input and each root of unity is rounded
+ * about log n times, instead of n times as in a sum by the definition. */
 #ifndef REF_FOURIER_H
 #define REF_FOURIER_H
 

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside the reference executor: ONNX graphs, node by node, in plain C.
+/* The reference executor: runs ONNX graphs node by node, in plain C. Private to this folder.
  *
- * Three layers. A plan (ref_plan.c) is the model made ready once: names resolved to slots,
- * lifetimes computed, weights aligned, functions put in place of their calls. The executor
- * (ref_execute.c) walks a plan with a frame of values. A kernel computes one node: it reads its
- * inputs, asks for its outputs by dtype and shape, and fills them.
+ * It has three layers:
  *
- * In here elements of 4 bits lie in a byte each (the sign extended), and a string is a kiln_span;
- * both are changed at the borders only, so that no kernel needs to know.
+ * - A plan (ref_plan.c) is a model prepared once: names are resolved to slots, lifetimes are
+ *   computed, weights are aligned, and calls of functions are replaced by their bodies.
+ * - The executor (ref_execute.c) walks a plan with a frame of values.
+ * - A kernel computes one node: it reads its inputs, requests its outputs by dtype and shape, and
+ *   fills them.
  *
- * Floating-point kernels compute in double and round once, when they store. Integers compute in
- * int64_t or uint64_t and wrap when they are stored. */
+ * Inside the executor a 4-bit element takes a byte (sign-extended), and a string is a kiln_span.
+ * Both are converted at the boundaries only, so kernels need not know.
+ *
+ * Floating-point kernels compute in double and round once, when they store. Integer kernels compute
+ * in int64_t or uint64_t, and results wrap when they are stored. */
 #ifndef REF_INTERNAL_H
 #define REF_INTERNAL_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole numbers of 64 bits as doubles and back, for machines that have no vectors of that: exact
- * below 2^51. */
+/* Conversion of 64-bit integers to doubles and back, for machines without vector instructions for
+ * it. Exact below 2^51. */
 #ifndef REF_LONG_H
 #define REF_LONG_H
 

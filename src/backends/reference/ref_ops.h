@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What kernels share: their rows, the variants of those that serve several operators, and
- * functions of more than one file. */
+/* Declarations shared by kernels: their table rows, the variants of kernels that serve several
+ * operators, and functions used in more than one file. */
 #ifndef REF_OPS_H
 #define REF_OPS_H
 

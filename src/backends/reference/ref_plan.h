@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files that make plans share. */
+/* Declarations shared by the files that make plans. */
 #ifndef REF_PLAN_H
 #define REF_PLAN_H
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sums of products in their order, many at a time.
+/* Sums of products in a fixed order, many at a time.
  *
- * A sum is taken from its first product to its last, each product rounded and then the sum, so
- * that a result never depends on the machine. A product of two floats is exact in double. What
- * differs between machines is how many sums are taken side by side: up to REF_SIDE columns of four
- * rows. */
+ * A sum runs from its first product to its last; each product is rounded, and then the sum, so a
+ * result never depends on the machine. The product of two floats is exact in double. Machines
+ * differ only in how many sums they compute side by side: up to REF_SIDE columns of four rows. */
 #ifndef REF_PRODUCT_H
 #define REF_PRODUCT_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* RNN, GRU and LSTM, also of 8 bits: what is read (ref_recurrent.c) and what is computed of it. */
+/* RNN, GRU and LSTM, 8-bit ones included: reading the node (ref_recurrent.c) and computing it. */
 #ifndef REF_RECURRENT_H
 #define REF_RECURRENT_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the reductions share: which elements become one. */
+/* Declarations shared by the reductions: which elements are reduced to one. */
 #ifndef REF_REDUCE_H
 #define REF_REDUCE_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is found in whole rows: the sum, the mean's distance, the extreme.
+/* Reductions of whole rows: sum, deviation from the mean, extreme.
  *
- * A sum takes its terms in their order. Several rows are summed side by side, so that no addition
- * waits for the one before it. */
+ * A sum adds its terms in order. Several rows are summed side by side, so that no addition waits
+ * for the previous one. */
 #ifndef REF_ROWS_H
 #define REF_ROWS_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Kernels that are made of others, as fused operators are. What a step gives lasts until the kernel
- * returns. */
+/* Kernels composed of other kernels, as for fused operators. The result of a step lasts until the
+ * kernel returns. */
 #ifndef REF_STEP_H
 #define REF_STEP_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the attentions of com.microsoft share: they are ONNX's, of what is put together for it. */
+/* Declarations shared by the attention operators of com.microsoft, which are ONNX's attention
+ * applied to inputs arranged for it. */
 #ifndef REF_TRANSFORMER_H
 #define REF_TRANSFORMER_H
 

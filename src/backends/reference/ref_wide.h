@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Eight doubles at a time, where the machine has AVX-512. */
+/* Vectors of eight doubles, on machines with AVX-512. */
 #ifndef REF_WIDE_H
 #define REF_WIDE_H
 

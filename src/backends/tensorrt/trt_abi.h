@@ -3,9 +3,9 @@
  *
  *     trt_Runtime_setMaxThreads(abi, runtime, 4);
  *
- * `abi` is the table of the library that made the object. A method that its version lacks returns
- * zero and does nothing; whoever needs to know asks trt_has first and names the feature in its
- * refusal. NULL objects are not allowed. */
+ * `abi` is the table of the library that made the object. A method that the library's version lacks
+ * returns zero and does nothing. A caller that depends on it checks trt_has first and names the
+ * feature in its refusal. NULL objects are not allowed. */
 #ifndef TRT_ABI_H
 #define TRT_ABI_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One build: from ONNX to a plan. */
+/* A single build, from ONNX to a plan. */
 #ifndef TRT_BUILDER_H
 #define TRT_BUILDER_H
 

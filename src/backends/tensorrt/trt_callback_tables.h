@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the files of this module's callbacks fill the virtual tables. */
+/* How the callback files of this module fill the virtual tables. */
 #ifndef TRT_CALLBACK_TABLES_H
 #define TRT_CALLBACK_TABLES_H
 

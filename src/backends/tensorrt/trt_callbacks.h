@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What TensorRT calls: C structs that begin with a virtual table made by hand.
+/* Objects that TensorRT calls: C structs that begin with a hand-made virtual table.
  *
- * The tables are filled for one layout from trt_slots.inc, so a callback is as right as a call. An
- * object is plain memory of Kiln's; TensorRT never destroys it, and it must outlive whatever it
- * was given to. Callbacks come from any thread of the library. */
+ * The tables are filled for one layout from trt_slots.inc, so callbacks are as reliable as calls.
+ * An object is plain memory of Kiln's. TensorRT never destroys it, and it must outlive whatever it
+ * was passed to. Callbacks come from any thread of the library. */
 #ifndef TRT_CALLBACKS_H
 #define TRT_CALLBACKS_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What this backend needs of CUDA, through the driver's module. */
+/* What this backend needs of CUDA, through the CUDA module. */
 #ifndef TRT_DEVICE_H
 #define TRT_DEVICE_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A plan, and the engine it becomes where there is a GPU. */
+/* A plan, and the engine made from it if there is a GPU. */
 #ifndef TRT_ENGINE_H
 #define TRT_ENGINE_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TensorRT's libraries as they were found: the core, its ONNX parser, its plugins.
+/* TensorRT's libraries as found: the core, its ONNX parser, its plugins.
  *
- * A record is made once for each way of asking and stays as long as the process: TensorRT keeps
- * threads and a logger. */
+ * There is one record for each way to ask for them. It stays as long as the process, because
+ * TensorRT keeps threads and a logger. */
 #ifndef TRT_LIBRARY_H
 #define TRT_LIBRARY_H
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How far a build is: stages of Kiln's own, and in one of them the phases that TensorRT reports,
- * one in the other.
+/* Progress of a build: Kiln's own stages, one of which contains the nested phases that TensorRT
+ * reports.
  *
- * TensorRT reports half a million steps in a build of half a minute. Each is counted; what listens
- * hears of some hundred a second, and can stop the build there. */
+ * TensorRT reports half a million steps in a build of half a minute. Each is counted. The listener
+ * receives about a hundred a second, and can stop the build at each. */
 #ifndef TRT_PROGRESS_H
 #define TRT_PROGRESS_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The shapes that cross TensorRT's binary interface, and how a cell of the table is read. Also
+/* The structs that cross TensorRT's binary interface, and reading a cell of the table. Also
  * compiled as C++ by the check against NVIDIA's headers. */
 #ifndef TRT_TYPES_H
 #define TRT_TYPES_H
