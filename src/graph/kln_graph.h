@@ -151,6 +151,14 @@ KILN_MUST_CHECK kiln_status kln_fuse_horizontally(kln_onnx_model *model, size_t 
  * error too, the model is as it was. LIMIT, OUT_OF_MEMORY. (inline_functions.c) */
 KILN_MUST_CHECK kiln_status kln_inline_functions(kln_onnx_model *model, size_t *inlined);
 
+/* Whether an If is among the nodes of the main graph. */
+bool kln_has_branches(const kln_onnx_model *model);
+/* An If of the main graph whose condition is known before a run, or only spares its branch a tensor
+ * of no elements, becomes the nodes of that branch, for libraries that build no plan of a condition
+ * or not of this one. `*inlined`: how many; with 0, on an error too, the model is as it was. LIMIT,
+ * OUT_OF_MEMORY. (inline_branches.c) */
+KILN_MUST_CHECK kiln_status kln_inline_branches(kln_onnx_model *model, size_t *inlined);
+
 /* The model in version `version` of ONNX's own operator set, with what means something else by then
  * rewritten; one that has it already, or no operator of ONNX's, stays as it is, and so does any on
  * an error. UNSUPPORTED with the node that stands in the way, or for a model that is too old;

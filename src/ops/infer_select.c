@@ -57,7 +57,8 @@ static void rule_unique(kln_rule *rule)
 
 static void rule_nms(kln_rule *rule)
 {
-    kln_rule_give(rule, 0, KLN_UNKNOWN_DIM, KLN_DIM_OF_NUMBER(3));
+    const bool is_none = kln_rule_is(kln_rule_dim(rule, 0, 1), 0);
+    kln_rule_give(rule, 0, is_none ? KLN_DIM_OF_NUMBER(0) : KLN_UNKNOWN_DIM, KLN_DIM_OF_NUMBER(3));
 }
 
 static void rule_topk(kln_rule *rule)

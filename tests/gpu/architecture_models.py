@@ -164,6 +164,11 @@ def raft():
     return Call(net, lambda m, a, b: m(a, b, num_flow_updates=2)[-1]), frames
 
 
+FEW_BOXES = {"min_size": 128, "max_size": 128, "box_score_thresh": 0.0,
+             "box_detections_per_img": 10, "rpn_pre_nms_top_n_test": 40,
+             "rpn_post_nms_top_n_test": 20}
+
+
 def detector():
     from torchvision.models.detection import FasterRCNN
     from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -173,19 +178,30 @@ def detector():
     body = nn.Sequential(trunk.conv1, trunk.bn1, trunk.relu, trunk.maxpool, trunk.layer1,
                          trunk.layer2)
     body.out_channels = 128
-    net = FasterRCNN(body, num_classes=4, min_size=128, max_size=128, box_score_thresh=0.0,
-                     rpn_anchor_generator=AnchorGenerator(((16, 32),), ((0.5, 1.0),)),
-                     rpn_pre_nms_top_n_test=40, rpn_post_nms_top_n_test=20,
-                     box_detections_per_img=10)
-    for layer in (net.roi_heads.box_predictor.cls_score, net.rpn.head.cls_logits,
-                  net.rpn.head.bbox_pred):
-        nn.init.normal_(layer.weight, std=0.2)  # scores that lie apart
+    anchors = AnchorGenerator(((16, 32),), ((0.5, 1.0),))
+    net = FasterRCNN(body, num_classes=4, rpn_anchor_generator=anchors, **FEW_BOXES)
+    return two_stages(net)
 
-    def detect(model, x):
-        found = model([x[0]])[0]
-        return found["boxes"], found["scores"], found["labels"]
 
-    return Call(net, detect), {"x": torch.rand(1, 3, 128, 128)}
+def pyramid_detector():
+    """Boxes of two sizes of features, each pooled where it fits."""
+    from torchvision.models.detection import FasterRCNN
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+    anchors = AnchorGenerator(((16,), (32,)), ((0.5, 1.0),) * 2)
+    net = FasterRCNN(Pyramid(32), num_classes=4, rpn_anchor_generator=anchors, **FEW_BOXES)
+    net.roi_heads.box_roi_pool.featmap_names = ["0", "1"]
+    return two_stages(net)
+
+
+def fcos():
+    from torchvision.models.detection import FCOS
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+    anchors = AnchorGenerator(((8,), (16,)), ((1.0,),) * 2)
+    net = FCOS(Pyramid(32), 4, min_size=128, max_size=128, anchor_generator=anchors,
+               score_thresh=0.0, topk_candidates=20, detections_per_img=10)
+    return detecting(net, net.head.modules())
 
 
 class Pyramid(nn.Module):
@@ -204,9 +220,14 @@ class Pyramid(nn.Module):
         return OrderedDict([("0", first), ("1", self.second(first))])
 
 
-def one_stage(net):
-    for layer in net.head.modules():
-        if isinstance(layer, nn.Conv2d):
+def two_stages(net):
+    return detecting(net, (net.roi_heads.box_predictor.cls_score, net.rpn.head.cls_logits,
+                           net.rpn.head.bbox_pred))
+
+
+def detecting(net, heads):
+    for layer in heads:
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.normal_(layer.weight, std=0.2)  # scores that lie apart
 
     def detect(model, x):
@@ -222,7 +243,7 @@ def ssd():
 
     net = SSD(Pyramid([32, 32]), DefaultBoxGenerator([[2], [2]]), (128, 128), 4, score_thresh=0.0,
               topk_candidates=20, detections_per_img=10)
-    return one_stage(net)
+    return detecting(net, net.head.modules())
 
 
 def retinanet():
@@ -232,7 +253,7 @@ def retinanet():
     anchors = AnchorGenerator(((16,), (32,)), ((0.5, 1.0, 2.0),) * 2)
     net = RetinaNet(Pyramid(32), 4, min_size=128, max_size=128, anchor_generator=anchors,
                     score_thresh=0.0, topk_candidates=20, detections_per_img=10)
-    return one_stage(net)
+    return detecting(net, net.head.modules())
 
 
 def nms():
@@ -473,7 +494,6 @@ def wav2vec2():
 
 ALL = {f.__name__: f for f in (
     resnet, resnext, efficientnet, convnext, vit, swin, mobilenet, mobilenet_v2, densenet, regnet,
-    shufflenet, unet, deeplab, segformer, raft, detector, ssd, retinanet,
-    nms, detr, lstm, gru, bert, distilbert,
-    electra, gpt2, llama, t5_encoder, t5_decoder, whisper_encoder, whisper_decoder, clip,
-    wav2vec2)}
+    shufflenet, unet, deeplab, segformer, raft, detector, pyramid_detector, ssd, retinanet, fcos,
+    nms, detr, lstm, gru, bert, distilbert, electra, gpt2, llama, t5_encoder, t5_decoder,
+    whisper_encoder, whisper_decoder, clip, wav2vec2)}

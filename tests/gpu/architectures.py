@@ -31,7 +31,7 @@ import workers
 MODEL_SECONDS = 150
 TOLERANCES = {"fp32": (1e-3, 1e-4), "fp16": (2e-2, 2e-2)}
 OPSET = 17
-DETECTORS = ("detector", "ssd", "retinanet", "nms")
+DETECTORS = ("detector", "pyramid_detector", "ssd", "retinanet", "fcos", "nms")
 
 
 def arguments():

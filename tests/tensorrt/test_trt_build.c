@@ -94,28 +94,25 @@ TEST(real_models_build_with_each_version)
     SKIP_IF(!any);
 }
 
-/* The parser takes every silero-vad; the builder of each RTX so far stumbles over the branches of
- * three of them, through NVIDIA's Python bindings as well. */
+/* The parser takes every silero-vad. Over the branches of three the builder of each RTX so far
+ * stumbles, through NVIDIA's Python bindings as well; in two of these one condition is known, and
+ * Kiln hands over the nodes of its branch. What is left is of one batch size: the branches of
+ * another If have one rank or the other by that. */
 TEST(each_silero_vad_builds_or_says_why)
 {
     trt_test_not_on_gpu();
+    static const char *const ranks = "Must have inputs with equal ranks";
     static const struct {
         const char *model;
-        bool open;
-        bool built;
-    } all[] = {{"silero-vad/silero_vad_op18_ifless.onnx", true, true},
-               {"silero-vad/silero_vad_openvino_16k.onnx", false, true},
-               {"silero-vad/silero_vad.onnx", true, false},
-               {"silero-vad/silero_vad_16k_op15.onnx", true, false},
-               {"silero-vad/silero_vad_half.onnx", true, false}};
-    static const kiln_profile_input inputs[] = {
-        {.name = "input", .min = {2, {1, 512}}, .opt = {2, {1, 512}}, .max = {2, {4, 512}}},
-        {.name = "state",
-         .min = {3, {2, 1, 128}},
-         .opt = {3, {2, 1, 128}},
-         .max = {3, {2, 4, 128}}},
-    };
-    static const kiln_profile profile = {.inputs = inputs, .input_count = 2};
+        int64_t batch;     /* at most; 0: no profile */
+        const char *words; /* of the refusal, or NULL */
+    } all[] = {{"silero-vad/silero_vad_op18_ifless.onnx", 4, NULL},
+               {"silero-vad/silero_vad_openvino_16k.onnx", 0, NULL},
+               {"silero-vad/silero_vad.onnx", 4, "builds no plan: TensorRT says: [graphScope.cpp"},
+               {"silero-vad/silero_vad_16k_op15.onnx", 1, NULL},
+               {"silero-vad/silero_vad_16k_op15.onnx", 4, ranks},
+               {"silero-vad/silero_vad_half.onnx", 1, NULL},
+               {"silero-vad/silero_vad_half.onnx", 4, ranks}};
     bool any = false;
     for (size_t v = 0; trt_test_rtx[v] != NULL; v++) {
         const char *library = trt_test_library("rtx", trt_test_rtx[v]);
@@ -125,14 +122,24 @@ TEST(each_silero_vad_builds_or_says_why)
                 continue;
             }
             any = true;
+            const int64_t most = all[m].batch;
+            const kiln_profile_input inputs[] = {{.name = "input",
+                                                  .min = {2, {1, 512}},
+                                                  .opt = {2, {1, 512}},
+                                                  .max = {2, {most, 512}}},
+                                                 {.name = "state",
+                                                  .min = {3, {2, 1, 128}},
+                                                  .opt = {3, {2, 1, 128}},
+                                                  .max = {3, {2, most, 128}}}};
+            const kiln_profile profile = {.inputs = inputs, .input_count = 2};
             kiln_build_options options = trt_test_options(library);
-            options.profiles = all[m].open ? &profile : NULL;
-            options.profile_count = all[m].open ? 1 : 0;
             owned_engine engine = NULL;
-            assert_status(all[m].built ? KILN_OK : KILN_ERROR_BACKEND,
+            options.profiles = &profile;
+            options.profile_count = most != 0;
+            assert_status(all[m].words == NULL ? KILN_OK : KILN_ERROR_BACKEND,
                           kiln_engine_build_file(path, &options, &engine));
-            if (!all[m].built) {
-                assert_message("builds no plan: TensorRT says: [graphScope.cpp");
+            if (all[m].words != NULL) {
+                assert_message(all[m].words);
             }
         }
     }

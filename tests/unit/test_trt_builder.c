@@ -72,6 +72,24 @@ LAYOUTS_TEST(dimensions_that_nobody_named_differ)
                  "n: Input dimensions with this name have different constant values");
 }
 
+/* No library sees a condition that is known; TensorRT-RTX has no plan of some. */
+LAYOUTS_TEST(known_branches_are_nodes)
+{
+    kiln_build_options options = fake_options(i);
+    const kiln_span model =
+        made_model(13,
+                   "in x float32[2,3]; const c bool[]={0}; y=If(c) then_branch={t=Neg(x); out t "
+                   "float32[2,3]} else_branch={e=Relu(x); out e float32[2,3]}; out y float32[2,3]");
+    check_result(built_bytes(model, &options));
+    kiln_engine *engine = NULL;
+    const char *path = kiln_test_file("known.onnx", model.data, model.size);
+    assert_ok(kiln_engine_build_file(path, &options, &engine));
+    check_result(engine);
+    owned_network network = network_file(path);
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    check_result(engine);
+}
+
 /* Cut short anywhere, a model keeps its length and loses names only. */
 TEST(names_are_looked_for_in_any_bytes)
 {

@@ -24,7 +24,7 @@ typedef struct trt_build {
 
     /* What the network's weights point into until the plan is there. */
     kln_onnx_model *onnx;      /* NULL where the model was given as a graph, or not needed */
-    kln_onnx_model *fed_model; /* the same without the initializers that are to be fed, or NULL */
+    kln_onnx_model *rewritten; /* what the library takes, where that is something else; or NULL */
     kln_text proto;
     kln_arena copies;       /* of weights that lie unaligned */
     unsigned char *changed; /* a copy of the model with what the parser must not see taken out */

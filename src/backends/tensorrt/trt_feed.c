@@ -26,38 +26,36 @@ static kiln_status keep_inputs(const kln_onnx_graph *graph, const kln_names *pro
     return KILN_OK;
 }
 
-/* A copy of the model's outermost struct, in one piece with its list of initializers. */
-static kiln_status leave_out(trt_build *build, const kln_names *fed, const kln_onnx_model **onnx)
+/* The model without the initializers that are fed. */
+static kiln_status leave_out(trt_build *build, const kln_names *fed, const kln_onnx_model *from,
+                             const kln_onnx_model **onnx)
 {
-    const kln_onnx_graph *graph = &(*onnx)->graph;
+    const kln_onnx_tensor *initializers = from->graph.initializers;
+    const size_t count = from->graph.initializer_count;
     const char *first = NULL;
-    size_t count = 0;
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        if (kln_names_get(fed, graph->initializers[i].name) != KLN_NAMES_NONE) {
-            first = first != NULL ? first : graph->initializers[i].name;
-            count++;
-        }
+    for (size_t i = 0; i < count && first == NULL; i++) {
+        const bool is_fed = kln_names_get(fed, initializers[i].name) != KLN_NAMES_NONE;
+        first = is_fed ? initializers[i].name : NULL;
     }
-    if (count == 0) {
+    if (first == NULL) {
         return KILN_OK;
     }
-    KLN_RETURN_IF((*onnx)->ir_version < KLN_ONNX_IR_OF_OPTIONAL_INPUTS, KILN_ERROR_NAME,
+    KLN_RETURN_IF(from->ir_version < KLN_ONNX_IR_OF_OPTIONAL_INPUTS, KILN_ERROR_NAME,
                   "%s: \"%s\" has a value in the model, which is of IR version %lld: before "
                   "version %d that is a constant, and nobody feeds it; save the model with a "
                   "later IR version, or leave \"%s\" out of shapes and profiles",
-                  build->source, first, (long long)(*onnx)->ir_version,
-                  KLN_ONNX_IR_OF_OPTIONAL_INPUTS, first);
-    const size_t kept = graph->initializer_count - count;
-    kln_onnx_model *copy =
-        kln_alloc_zeroed(1, sizeof *copy + (kept + 1) * sizeof *graph->initializers);
-    KLN_RETURN_IF_NO_MEMORY(copy, kept * sizeof *graph->initializers, "a model with more inputs");
-    *copy = **onnx;
-    copy->graph.initializers = (kln_onnx_tensor *)(void *)(copy + 1);
-    copy->graph.initializer_count = 0;
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        const kln_onnx_tensor *tensor = &graph->initializers[i];
+                  build->source, first, (long long)from->ir_version, KLN_ONNX_IR_OF_OPTIONAL_INPUTS,
+                  first);
+    if (build->rewritten == NULL) {
+        KLN_RETURN_IF_ERROR(kln_onnx_model_share(from, &build->rewritten));
+    }
+    kln_onnx_graph *made = &build->rewritten->graph;
+    KLN_RETURN_IF_ERROR(kln_onnx_copy_initializers(&build->rewritten->arena, made));
+    made->initializer_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        const kln_onnx_tensor *tensor = &initializers[i];
         if (kln_names_get(fed, tensor->name) == KLN_NAMES_NONE) {
-            copy->graph.initializers[copy->graph.initializer_count++] = *tensor;
+            made->initializers[made->initializer_count++] = *tensor;
         } else {
             kln_log(KILN_LOG_INFO, "tensorrt",
                     "%s: \"%s\" has a value in the model and is an input "
@@ -65,8 +63,7 @@ static kiln_status leave_out(trt_build *build, const kln_names *fed, const kln_o
                     build->source, tensor->name);
         }
     }
-    build->fed_model = copy;
-    *onnx = copy;
+    *onnx = build->rewritten;
     return KILN_OK;
 }
 
@@ -80,8 +77,5 @@ kiln_status trt_feed(trt_build *build, const kln_onnx_model **onnx)
     KLN_SCOPED(kln_names_finish) kln_names fed = {0};
     KLN_RETURN_IF_ERROR(trt_profile_names(build->options, &profiled));
     KLN_RETURN_IF_ERROR(keep_inputs(&from->graph, &profiled, &fed));
-    const kln_onnx_model *without = from;
-    const kiln_status status = leave_out(build, &fed, &without);
-    *onnx = without != from ? without : *onnx;
-    return status;
+    return leave_out(build, &fed, from, onnx);
 }

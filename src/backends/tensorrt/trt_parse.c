@@ -273,21 +273,29 @@ static kiln_status check_outputs(trt_build *build)
                     build->source);
 }
 
-/* NVIDIA's parser divides by a float32 in Celu, which a strongly typed network does not take of
- * halves. */
-static kiln_status expand(trt_build *build, const kln_onnx_model **onnx)
+/* What NVIDIA's parser or builder does not take as it is. The parser divides by a float32 in Celu,
+ * which a strongly typed network does not take of halves. Of an If with a suppression of boxes
+ * inside, whose result has as many rows as are left, TensorRT 10.6 builds nothing ("Assertion
+ * !scopedOp failed"), or takes it for empty ("reshape wildcard -1 has infinite number of
+ * solutions"). */
+static kiln_status rewrite(trt_build *build, const kln_onnx_model **onnx)
 {
-    if (build->onnx == NULL || !kln_has_celu(build->onnx)) {
+    const kln_onnx_model *from = *onnx != NULL ? *onnx : build->onnx;
+    size_t expanded = 0;
+    size_t inlined = 0;
+    if (from == NULL || !(kln_has_celu(from) || kln_has_branches(from))) {
         return KILN_OK;
     }
-    const bool is_written_anew = *onnx != NULL;
-    size_t expanded = 0;
-    /* What was read is everybody's. */
-    kln_onnx_model_destroy(build->onnx);
-    build->onnx = NULL;
-    KLN_RETURN_IF_ERROR(kln_model_read_anew(build->model, &build->onnx));
-    KLN_RETURN_IF_ERROR(kln_expand_celu(build->onnx, &expanded));
-    *onnx = expanded != 0 || is_written_anew ? build->onnx : NULL;
+    KLN_RETURN_IF_ERROR(kln_onnx_model_share(from, &build->rewritten));
+    KLN_RETURN_IF_ERROR(kln_inline_branches(build->rewritten, &inlined));
+    KLN_RETURN_IF_ERROR(kln_expand_celu(build->rewritten, &expanded));
+    if (inlined != 0) {
+        kln_log(KILN_LOG_INFO, "tensorrt",
+                "%s: %zu If became the nodes of one branch: the condition is known, or only asks "
+                "whether a tensor is empty",
+                build->source, inlined);
+    }
+    *onnx = expanded + inlined != 0 ? build->rewritten : *onnx;
     return KILN_OK;
 }
 
@@ -333,7 +341,7 @@ static kiln_status parse(trt_build *build)
     }
     const kln_onnx_model *known = onnx != NULL ? onnx : build->onnx;
     KLN_RETURN_IF_ERROR(known != NULL ? check_zero_points(build, &known->graph) : KILN_OK);
-    KLN_RETURN_IF_ERROR(expand(build, &onnx));
+    KLN_RETURN_IF_ERROR(rewrite(build, &onnx));
     KLN_RETURN_IF_ERROR(trt_feed(build, &onnx));
     if (onnx == NULL) {
         return parse_model(build);
@@ -368,6 +376,6 @@ void trt_parse_finish(trt_build *build)
     kln_text_finish(&build->proto);
     kln_arena_finish(&build->copies);
     kln_free(build->changed);
-    kln_free(build->fed_model);
+    kln_onnx_model_destroy(build->rewritten);
     kln_onnx_model_destroy(build->onnx);
 }
