@@ -1,7 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "infer_rules.h"
 
-/* Gives output 0 the type that an attribute names, which must be one of ONNX. */
+bool kln_rule_names_one(kln_rule *rule, const char *attribute, int64_t type, uint32_t allowed)
+{
+    const bool known = type >= KLN_WIRE_FLOAT && type <= KLN_WIRE_NEWEST;
+    if (known && kln_type_is_among(allowed, (int32_t)type)) {
+        return true;
+    }
+    char expected[256];
+    kln_type_set_format(&(kln_type_set){.tensor = allowed}, expected, sizeof expected);
+    const char *found = known ? kln_onnx_dtype_name((int32_t)type)
+                              : KLN_PRINTED("%lld, which is no data type of ONNX", (long long)type);
+    kln_rule_fault(rule, KILN_ISSUE_VALUE, attribute, expected, found,
+                   "attribute \"%s\" is %s; allowed are %s", attribute, found, expected);
+    return false;
+}
+
+void kln_rule_check_precisions(kln_rule *rule)
+{
+    static const char *const names[] = {"stash_type", "softmax_precision", "precision"};
+    static const uint32_t reals = UINT32_C(1) << KLN_WIRE_FLOAT | UINT32_C(1) << KLN_WIRE_FLOAT16 |
+                                  UINT32_C(1) << KLN_WIRE_DOUBLE | UINT32_C(1) << KLN_WIRE_BFLOAT16;
+    for (size_t i = 0; rule->node->attribute_count > 0 && i < KLN_ARRAY_LENGTH(names); i++) {
+        const kln_onnx_attribute *attribute = kln_rule_attribute(rule, names[i]);
+        if (attribute != NULL && attribute->type == KLN_ONNX_ATTRIBUTE_INT &&
+            (attribute->i != 0 || i < 2) && /* QuantizeLinear's default */
+            kln_operator_attribute(rule->resolved->schema->row, names[i]) !=
+                KLN_ONNX_ATTRIBUTE_UNDEFINED) {
+            (void)kln_rule_names_one(rule, names[i], attribute->i, reals);
+        }
+    }
+}
+
 void kln_rule_named_dtype(kln_rule *rule, const char *attribute, int64_t type)
 {
     if (type > KLN_WIRE_NEWEST || type < KLN_WIRE_FLOAT) {

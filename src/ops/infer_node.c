@@ -251,6 +251,7 @@ static void run_rule(kln_rule *rule, kln_graph_walk *walk)
         rule->since = resolved->schema->row->since;
         bind_types(rule);
         output_types(rule);
+        kln_rule_check_precisions(rule);
         if (resolved->rule != NULL &&
             (resolved->form == NULL || kln_form_fits(rule, resolved->form)) &&
             (resolved->fit == NULL || resolved->fit(rule)) &&

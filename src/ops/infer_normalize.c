@@ -43,8 +43,13 @@ static void rule_layer_norm(kln_rule *rule)
         !kln_rule_axis(rule, kln_rule_int(rule, "axis", -1), rank, &axis)) {
         return;
     }
+    const int64_t stash = kln_rule_int(rule, "stash_type", KLN_WIRE_FLOAT);
+    const kln_schema_parameter *kept = kln_schema_output(rule->resolved->schema, 1);
+    if (rule->out_count > 1 && !kln_rule_names_one(rule, "stash_type", stash, kept->types.tensor)) {
+        return;
+    }
     for (size_t o = 1; o < rule->out_count; o++) {
-        kln_rule_set_dtype(rule, o, (int32_t)kln_rule_int(rule, "stash_type", KLN_WIRE_FLOAT));
+        kln_rule_set_dtype(rule, o, (int32_t)stash);
         kln_dim *dims = kln_rule_new_shape(rule, o, rank);
         for (size_t i = 0; dims != NULL && i < rank; i++) {
             dims[i] = i < axis ? kln_rule_dim(rule, 0, i) : KLN_DIM_OF_NUMBER(1);

@@ -80,8 +80,12 @@ static void check_zero_point(kln_rule *rule)
 static void rule_quantize(kln_rule *rule)
 {
     const int64_t named = kln_rule_int(rule, "output_dtype", 0);
+    const int32_t zero = kln_rule_dtype(rule, 2);
     if (kln_rule_has(rule, 2)) {
-        kln_rule_set_dtype(rule, 0, kln_rule_dtype(rule, 2));
+        kln_rule_set_dtype(rule, 0, zero);
+        if (named != 0 && zero != 0) {
+            (void)kln_rule_names_one(rule, "output_dtype", named, UINT32_C(1) << zero);
+        }
     } else {
         kln_rule_named_dtype(rule, "output_dtype", named != 0 ? named : KLN_WIRE_UINT8);
     }

@@ -276,6 +276,9 @@ void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index
 /* infer_table.c: what the families' rows say of an operator. */
 void kln_rule_lookup(const char *domain, const char *name, kln_resolved *resolved);
 
+/* infer_cast.c: attributes that name what an operator computes in are floating-point types. */
+void kln_rule_check_precisions(kln_rule *rule);
+
 /* infer_forms.c: whether the inputs' shapes look as the form says; a fault where they do not. */
 bool kln_form_fits(kln_rule *rule, const char *form);
 

@@ -45,6 +45,8 @@ void kln_rule_same_axis(kln_rule *rule);
 
 /* infer_random.c, infer_cast.c: gives output 0 the type that an attribute names, one of ONNX. */
 void kln_rule_named_dtype(kln_rule *rule, const char *attribute, int64_t type);
+/* It must be one of these; a fault, and false, where it is not. */
+bool kln_rule_names_one(kln_rule *rule, const char *attribute, int64_t type, uint32_t allowed);
 
 /* infer_fold.c: the same elements in the same order; arithmetic, element by element. */
 void kln_fold_copy(kln_rule *rule);

@@ -49,7 +49,9 @@ static void rule_sequence_empty(kln_rule *rule)
     kln_value *element = element_copy(rule, NULL);
     if (element != NULL) {
         element->kind = KLN_ONNX_KIND_TENSOR;
-        element->wire_dtype = (int32_t)kln_rule_int(rule, "dtype", KLN_WIRE_FLOAT);
+        const int64_t type = kln_rule_int(rule, "dtype", KLN_WIRE_FLOAT);
+        const uint32_t allowed = rule->resolved->schema->outputs->types.sequence;
+        element->wire_dtype = kln_rule_names_one(rule, "dtype", type, allowed) ? (int32_t)type : 0;
         element->dtype = kln_onnx_dtype(element->wire_dtype);
     }
     set_sequence(rule, 0, KLN_ONNX_KIND_SEQUENCE, element);

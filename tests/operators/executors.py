@@ -87,7 +87,9 @@ def run_reference(case):
         session = ReferenceEvaluator(case.model())
         values = [np.asarray(v) for v in session.run(None, copy.deepcopy(case.inputs))]
         # NumPy widens on its way; what is declared counts.
-        return [v if v.dtype.kind not in "fiu" or t in ODD else v.astype(numpy_type(t))
+        kinds = HALF_TYPES | {np.dtype(np.float32), np.dtype(np.float64)}
+        return [v if (v.dtype.kind not in "fiu" and not (v.dtype in kinds and t in FLOATS))
+                or t in ODD else v.astype(numpy_type(t))
                 for v, (_, t) in zip(values, case.outputs)]
     except Exception as error:  # pylint: disable=broad-except
         raise Refusal(brief(repr(error))) from error

@@ -2,7 +2,8 @@
 """Windows over images, resizing, normalization, recurrences, signals and losses."""
 import numpy as np
 
-from generate import BOOL, D, F, FLOATS, H, I32, I64, NAMES, Unfit, generator, numpy_type
+from generate import (
+    B16, BOOL, D, F, FLOATS, H, I32, I64, NAMES, Unfit, generator, numpy_type)
 
 MODES = ["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"]
 
@@ -277,10 +278,15 @@ def layer_norm(r):
     axis = r.upto(-len(shape), len(shape) - 1)
     dtype = r.dtype(0)
     x = r.tensor("x", 0, shape, dtype=dtype)
-    names = [x, r.tensor("scale", 1, shape[axis:], dtype=dtype)]
-    if r.op == "LayerNormalization" and r.chance(0.6):
+    centred = r.op == "LayerNormalization"
+    of_scale = r.dtype(1) if dtype == F and not centred else dtype
+    names = [x, r.tensor("scale", 1, shape[axis:], dtype=of_scale)]
+    if centred and r.chance(0.6):
         names.append(r.tensor("bias", 2, shape[axis:], dtype=dtype))
-    return r.finish(names, [dtype], axis=axis, **r.maybe(epsilon=1e-3))
+    stash = B16 if centred and r.chance(0.1) else None
+    kept = [stash or F] * 2 if centred and not r.special and r.chance(0.2) else []
+    return r.finish(names, [of_scale, *kept], axis=axis, stash_type=stash,
+                    **r.maybe(epsilon=1e-3))
 
 
 @generator("GroupNormalization", "InstanceNormalization")

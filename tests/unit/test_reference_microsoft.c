@@ -364,6 +364,17 @@ TEST(what_does_not_fit)
          "input 1 has 3 elements, which do not fit the 2 it is added to"},
         {APART "m=Cast(k) to=6; y=ms.MultiHeadAttention(q,q,v,,m) num_heads=1",
          "a mask of 1 batch, 2 queries and 2 keys is needed"},
+        {NEXT_TOKEN "i=Cast(v) to=7; y=ms.GroupQueryAttention(q,i,i,p,p,l,t)" HEAD,
+         "input 1 needs the type of the queries"},
+        {NEXT_TOKEN "h=Cast(p) to=11; y=ms.GroupQueryAttention(q,v,v,h,h,l,t)" HEAD,
+         "input 3, of the past, needs the type of the queries"},
+        {NEXT_TOKEN "f=Cast(k) to=1; y=ms.GroupQueryAttention(q,v,v,p,p,l,t,,,,,f)" HEAD,
+         "3 numbers are given as sinks of 1 head"},
+        {NEXT_TOKEN "i=Cast(k) to=6; y=ms.GroupQueryAttention(q,v,v,p,p,i,t)" HEAD,
+         "3 lengths are given for 1 batch"},
+        {"const x float32[1,1,2]={1,2}; f=Cast(k) to=1; const p int64[1]={0}; "
+         "y=ms.RotaryEmbedding(x,p,f,f) num_heads=1",
+         "a row for each position"},
         {APART "f=Cast(k) to=1; y=ms.MultiHeadAttention(q,q,v,f) num_heads=2",
          "2 heads cannot share 1 number equally"},
     };

@@ -94,6 +94,21 @@ TEST(what_has_no_name_is_found)
     expect_name(&m, KILN_SEVERITY_WARNING, "the graph has no name");
 }
 
+TEST(types_that_attributes_name_are_checked)
+{
+    static const fault faults[] = {
+        {XY "zeros g float32[3]; y,m=LayerNormalization(x,g) stash_type=11", KILN_ISSUE_VALUE,
+         "attribute \"stash_type\" is float64; allowed are float32, bfloat16"},
+        {XY "zeros g float32[3]; y=LayerNormalization(x,g) stash_type=7", KILN_ISSUE_VALUE,
+         "attribute \"stash_type\" is int64; allowed are float32, float16, float64, bfloat16"},
+        {"s=SequenceEmpty() dtype=77; y=SequenceLength(s); out y int64[]", KILN_ISSUE_VALUE,
+         "attribute \"dtype\" is 77, which is no data type of ONNX; allowed are"},
+        {"s=SequenceEmpty() dtype=16; y=SequenceLength(s); out y int64[]", KILN_ISSUE_VALUE,
+         "attribute \"dtype\" is bfloat16; allowed are"},
+    };
+    expect_faults(faults, KLN_ARRAY_LENGTH(faults));
+}
+
 TEST(order_is_checked)
 {
     static const fault faults[] = {

@@ -39,10 +39,12 @@ static kiln_status refuse_others(const ref_call *call)
 static kiln_status check_side(const grouped *g, size_t index)
 {
     const ref_tensor *x = ref_input(g->a.call, index);
-    KLN_RETURN_IF(x->rank != 3 || x->dims[0] != g->a.batch || x->dims[1] != g->added ||
+    KLN_RETURN_IF(x->dtype != ref_input(g->a.call, 0)->dtype || x->rank != 3 ||
+                      x->dims[0] != g->a.batch || x->dims[1] != g->added ||
                       x->dims[2] != g->kv_heads * g->size,
                   KILN_ERROR_SHAPE,
-                  "input %zu needs %lld batches of %lld tokens with %lld heads of %lld numbers",
+                  "input %zu needs the type of the queries, and %lld batches of %lld tokens with "
+                  "%lld heads of %lld numbers",
                   index, (long long)g->a.batch, (long long)g->added, (long long)g->kv_heads,
                   (long long)g->size);
     return KILN_OK;

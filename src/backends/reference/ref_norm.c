@@ -167,9 +167,11 @@ static kiln_status normalize_rows(ref_call *call, bool centred)
     }
     for (size_t i = centred ? 0 : 1; i < 2; i++) {
         const size_t output = centred ? i + 1 : i;
+        const kiln_dtype stash = kln_onnx_dtype((int32_t)ref_attribute_int(call, "stash_type", 1));
         if (ref_wants(call, output)) {
-            KLN_RETURN_IF_ERROR(
-                ref_output(call, output, KILN_DTYPE_FLOAT32, x->rank, dims, &kept[i]));
+            KLN_RETURN_IF_ERROR(ref_output(
+                call, output, ref_domain_of(stash) == REF_DOMAIN_FLOAT ? stash : KILN_DTYPE_FLOAT32,
+                x->rank, dims, &kept[i]));
         }
     }
     const int64_t n = ref_product(x->dims, axis, x->rank);
