@@ -131,7 +131,9 @@ static bool fit_rotary(kln_rule *rule)
 
 static bool fit_rotary_microsoft(kln_rule *rule)
 {
-    return fit_turned(rule, &(rotary_inputs){.tables = 2, .places = 1, .own = true});
+    /* What is packed is not followed. */
+    return kln_rule_int(rule, "is_packed_batching", 0) != 0 ||
+           fit_turned(rule, &(rotary_inputs){.tables = 2, .places = 1, .own = true});
 }
 
 const kln_op_rule kln_rules_rotary[] = {

@@ -25,7 +25,9 @@ static void joined(kln_rule *rule, size_t past)
         count == 3 ? KLN_DIM_OF_NUMBER(widths[2]) : share(rule, kln_rule_dim(rule, 1, 1), 3);
     kln_dim keys = kln_rule_dim(rule, 0, 1);
     kln_rule_give(rule, 0, kln_rule_dim(rule, 0, 0), keys, width);
-    if (kln_rule_has(rule, past)) {
+    if (kln_rule_int(rule, "past_present_share_buffer", 0) != 0) {
+        keys = kln_rule_dim(rule, past, 3);
+    } else if (kln_rule_has(rule, past)) {
         keys = kln_dim_add(&rule->state->pool, keys, kln_rule_dim(rule, past, 3));
     }
     kln_rule_give(rule, 1, KLN_DIM_OF_NUMBER(2), kln_rule_dim(rule, 0, 0), KLN_DIM_OF_NUMBER(heads),
@@ -50,22 +52,16 @@ static bool fit_either(kln_rule *rule, size_t input, kln_dim a, kln_dim b, const
            kln_fit_same(rule, dim, b, what);
 }
 
-/* Lengths, begins and ends, or what is seen of each key. */
+/* What is seen of each key; lengths, and what a GPU alone takes, are not followed. */
 static bool fit_mask(kln_rule *rule, size_t mask, kln_dim keys)
 {
     const kln_dim batch = kln_rule_dim(rule, 0, 0);
     const size_t rank = kln_rule_rank(rule, mask);
-    if (!kln_rule_ranked(rule, mask)) {
+    if (!kln_rule_ranked(rule, mask) || rank == 1 || rank == 4) {
         return true;
     }
-    if (!kln_rule_need_rank(rule, mask, 1, 3)) {
-        return false;
-    }
-    if (rank == 1) {
-        return fit_either(rule, mask, batch, kln_dim_times(&rule->state->pool, batch, 2),
-                          "the batches and the mask");
-    }
-    return kln_fit_dim(rule, mask, 0, batch, "the batches and the mask") &&
+    return kln_rule_need_rank(rule, mask, 2, 3) &&
+           kln_fit_dim(rule, mask, 0, batch, "the batches and the mask") &&
            kln_fit_dim(rule, mask, rank - 1, keys, "the keys and the mask") &&
            (rank == 2 ||
             kln_fit_dim(rule, mask, 1, kln_rule_dim(rule, 0, 1), "the tokens and the mask"));
@@ -105,7 +101,9 @@ static bool fit_joined(kln_rule *rule, size_t mask, size_t past)
     if (!fit_widths(rule, heads, widths)) {
         return false;
     }
-    if (kln_rule_has(rule, past)) {
+    if (kln_rule_int(rule, "past_present_share_buffer", 0) != 0) {
+        keys = KLN_UNKNOWN_DIM;
+    } else if (kln_rule_has(rule, past)) {
         keys = kln_dim_add(&rule->state->pool, keys, kln_rule_dim(rule, past, 3));
     }
     return fit_mask(rule, mask, keys) &&
@@ -171,6 +169,9 @@ static kln_dim present_length(kln_rule *rule)
     if (!kln_rule_has(rule, 3) || kln_rule_is(room, 0)) {
         return added;
     }
+    if (kln_rule_int(rule, "sliding_window_cache", 0) != 0) {
+        return room;
+    }
     if (!kln_rule_single(rule, 6, &total) || room.kind != KLN_DIM_NUMBER) {
         return KLN_UNKNOWN_DIM;
     }
@@ -192,7 +193,8 @@ static void rule_grouped_attention(kln_rule *rule)
     kln_rule_give(rule, 0, kln_rule_dim(rule, 0, 0), kln_rule_dim(rule, 0, 1), width);
     for (size_t i = 1; i < 3; i++) {
         kln_rule_give(rule, i, kln_rule_dim(rule, 0, 0), KLN_DIM_OF_NUMBER(kv_heads),
-                      present_length(rule), size);
+                      present_length(rule),
+                      kln_rule_has(rule, 3) ? kln_rule_dim(rule, 3, 3) : size);
         if (!kln_rule_has(rule, 3)) {
             kln_rule_set_dtype(rule, i, kln_rule_dtype(rule, 0));
         }
@@ -240,7 +242,8 @@ static bool fit_grouped_lengths(kln_rule *rule, int64_t *total)
     }
     const kln_dim grown = kln_dim_add(&rule->state->pool, room, added);
     return kln_fit_at_least(rule, "total_sequence_length", *total, 1) &&
-           (room.kind != KLN_DIM_NUMBER || *total <= room.of.number ||
+           (kln_rule_int(rule, "sliding_window_cache", 0) != 0 || room.kind != KLN_DIM_NUMBER ||
+            *total <= room.of.number ||
             kln_fit_same(rule, KLN_DIM_OF_NUMBER(*total), grown,
                          "the total length and those of the past and the keys"));
 }
@@ -277,9 +280,10 @@ static bool fit_grouped(kln_rule *rule)
     const kln_dim of_kv = KLN_DIM_OF_NUMBER(kv_heads);
     const kln_dim size =
         share(rule, kln_rule_dim(rule, 0, 2), heads + (kln_rule_has(rule, 1) ? 0 : 2 * kv_heads));
+    const bool halved = kln_rule_int(rule, "kv_cache_bit_width", 0) == 4; /* two in a byte */
     for (size_t i = 3; i < 5; i++) {
         if (!kln_fit_dim(rule, i, 1, of_kv, "the heads of now and of the past") ||
-            !kln_fit_dim(rule, i, 3, size, "the sizes of now and of the past")) {
+            (!halved && !kln_fit_dim(rule, i, 3, size, "the sizes of now and of the past"))) {
             return false;
         }
     }
@@ -301,7 +305,7 @@ const kln_op_rule kln_rules_transformer[] = {
           .fit = fit_joined_attention),
     OP_MS("EmbedLayerNormalization", rule_embed_norm, .form = "1: __ - __", .ranked = true),
     OP_MS("GroupQueryAttention", rule_grouped_attention, .ranked = true,
-          .form = "1: bt_ bkw bkw b_p_ b_p_ - (1) mh mh bt ____ _", .fit = fit_grouped),
+          .form = "1: bt_ bkw bkw b_p_ b_p_ - (1) mh mh b_ ____ _", .fit = fit_grouped),
     OP_MS("QAttention", rule_quantized_attention, .form = "1: bti io o (1) - - (1) - 2b___",
           .fit = fit_quantized_attention),
     OP_END};

@@ -162,13 +162,15 @@ static kiln_status find_places(const grouped *g, const ref_value **value)
     const ref_tensor *given = ref_input(g->a.call, 9);
     const int64_t dims[2] = {g->a.batch, g->a.queries};
     ref_value *made = NULL;
-    KLN_RETURN_IF(given != NULL && (given->rank != 2 || given->dims[0] != g->a.batch ||
-                                    given->dims[1] != g->a.queries),
-                  KILN_ERROR_SHAPE, "places of %lld x %lld tokens are needed",
-                  (long long)g->a.batch, (long long)g->a.queries);
+    /* Of a first call the first place counts, so others may follow. */
+    KLN_RETURN_IF(
+        given != NULL &&
+            (given->rank != 2 || given->dims[0] != g->a.batch || given->dims[1] < g->a.queries ||
+             (given->dims[1] > g->a.queries && !g->is_first && g->a.batch > 1)),
+        KILN_ERROR_SHAPE, "places of %lld x %lld tokens are needed", (long long)g->a.batch,
+        (long long)g->a.queries);
     KLN_RETURN_IF_ERROR(ref_step_tensor(g->a.call, KILN_DTYPE_INT64, 2, dims, &made));
     for (int64_t i = 0; i < made->tensor.count; i++) {
-        /* Of a first call the first place counts. */
         const int64_t step = i % g->a.queries;
         const int64_t before =
             g->is_first ? 0 : ref_get_int(g->lasts, i / g->a.queries) + 1 - g->a.queries;
