@@ -19,6 +19,15 @@
             destroy(*variable);                      \
         }                                            \
     }
+#ifdef __clang_analyzer__
+/* Which does not know of cleanup, and takes for leaked what ends with its scope: it is shown memory
+ * that is nobody's. AddressSanitizer sees what is leaked. */
+void *scoped_anything(const void *before, size_t size);
+#define malloc(size) scoped_anything(NULL, (size))
+#define calloc(count, size) scoped_anything(NULL, (count) * (size))
+#define realloc(memory, size) scoped_anything((memory), (size))
+#define strdup(text) ((char *)scoped_anything((text), 1))
+#endif
 /* Of memory of the C library's. */
 #define SCOPED_HEAP SCOPED(scoped_heap_free_at)
 static inline void scoped_heap_free_at(void *variable)
