@@ -84,7 +84,8 @@ static const char *counted_by(const branches *of, const char *name)
 {
     const kln_onnx_node *node = maker_of(of, name);
     if (node != NULL && kln_onnx_node_is(node, "ReduceProd") && node->input_count == 1 &&
-        kln_onnx_find_attribute(node, "axes") == NULL) {
+        kln_onnx_find_attribute(node, "axes") == NULL &&
+        kln_onnx_find_attribute(node, "noop_with_empty_axes") == NULL) {
         node = maker_of(of, node->inputs[0]);
         return node != NULL && kln_onnx_node_is(node, "Shape") && node->attribute_count == 0
                    ? node->inputs[0]

@@ -2,6 +2,7 @@
 /* What only a real TensorRT on a real GPU can show: threads, two libraries in one process, streams,
  * shapes, plugins. */
 #include "fake_tensorrt_test.h"
+#include "graph_maker.h"
 
 static kiln_engine *conv_engine(void)
 {
@@ -309,6 +310,40 @@ TENSORRT_TEST(suppression_gives_as_many_as_there_are)
         assert_int_equal(found.desc.shape.dims[0], run % 2 == 0 ? 2 : 1);
         assert_int_equal(((const int64_t *)found.data)[2], 0);
         assert_true(run % 2 != 0 || ((const int64_t *)found.data)[5] == 2);
+    }
+}
+
+/* As torchvision's detectors have it: TensorRT 10.6 builds no plan of the If. */
+TENSORRT_TEST(suppression_may_be_guarded)
+{
+    static const struct {
+        float scores[4];
+        int64_t rows;
+    } runs[] = {{{0.9F, 0.8F, 0.7F, 0.1F}, 2},
+                {{0.1F, 0.1F, 0.1F, 0.1F}, 0},
+                {{0.1F, 0.1F, 0.7F, 0.1F}, 1}};
+    owned_network network = made_network(
+        NULL,
+        "in boxes float32[4,4]; in scores float32[4]; quarter={0.25}; at={0}; null=0; "
+        "over=Greater(scores,quarter); places=NonZero(over); i=Squeeze(places,at); "
+        "x=Gather(boxes,i); s=Gather(scores,i); n=Shape(x); product=ReduceProd(n) keepdims=0; "
+        "e=Equal(product,null); k=If(e) then_branch={zeros none int64[0]; out none int64} "
+        "else_branch={b=Unsqueeze(x,at); r=Unsqueeze(s,at); p=Unsqueeze(r,at); all={10}; "
+        "half={0.5}; q=NonMaxSuppression(b,p,all,half); two={2}; g=Gather(q,two) axis=1; "
+        "one={1}; keep=Squeeze(g,one); out keep int64}; y=Gather(x,k); out y float32[m,4]");
+    const kiln_build_options options = fake_options(SOME_LAYOUT);
+    owned_engine engine = NULL;
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    owned_context context = context_on(engine);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(runs); i++) {
+        float mine[4];
+        memcpy(mine, runs[i].scores, sizeof mine);
+        bind_tensor(context, "boxes", host_floats(boxes, KILN_SHAPE(4, 4)));
+        bind_tensor(context, "scores", host_floats(mine, KILN_SHAPE(4)));
+        assert_ok(kiln_context_run(context));
+        const kiln_tensor y = tensor_in(context, "y");
+        assert_int_equal(y.desc.shape.dims[0], runs[i].rows);
+        assert_true(runs[i].rows != 1 || ((const float *)y.data)[0] == 20);
     }
 }
 
