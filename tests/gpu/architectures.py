@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Known architectures (architecture_models.py) exported from PyTorch with random weights, built and
-run through Kiln and TensorRT in float32 and float16: the outputs are PyTorch's.
+"""Known architectures (architecture_models.py, detector_models.py) exported from PyTorch with
+random weights, built and run through Kiln and TensorRT in float32 and float16: the outputs are
+PyTorch's.
 
     architectures.py FEED [--out FOLDER] [--workers 6] [--seconds 600] [--only NAME,...]
                      [--backend NAME] [--precision fp32,fp16] [--level 1]
@@ -11,6 +12,7 @@ FEED is the module tests/gpu/kiln_feed.so; KILN_TENSORRT names the library. They
 every element has |found - expected| <= relative * |expected| + absolute * max |expected|: float32
 with TF32 off on both sides 1e-3 and 1e-4; float16 2e-2 and 2e-2, for both round after every layer
 but not after the same ones. Of a detector every box must have its like among those that were found.
+torchvision's own detectors (detector_models.WHOLE) are built where --only names them.
 
 What the library refuses is built through NVIDIA's bindings too, where they are here: "neither" is
 what does not build there either.
@@ -31,7 +33,6 @@ import workers
 MODEL_SECONDS = 150
 TOLERANCES = {"fp32": (1e-3, 1e-4), "fp16": (2e-2, 2e-2)}
 OPSET = 17
-DETECTORS = ("detector", "pyramid_detector", "ssd", "retinanet", "fcos", "nms")
 
 
 def arguments():
@@ -70,11 +71,12 @@ def settle(module, inputs):
 
 def prepare(name, precision, device):
     """The module, its inputs and what PyTorch makes of them."""
-    import architecture_models
     import torch
+    from architecture_models import ALL
+    from detector_models import SMALL, WHOLE
 
     torch.manual_seed(0)
-    module, inputs = architecture_models.ALL[name]()
+    module, inputs = {**ALL, **SMALL, **WHOLE}[name]()
     module = module.eval().to(device)
     inputs = {key: value.to(device) for key, value in inputs.items()}
     settle(module, inputs)
@@ -131,8 +133,9 @@ def unlike_boxes(expected, found, precision):
     relative, absolute = TOLERANCES[precision]
     lost = 0
     worst = 0.0
+    side = float(numpy.max(expected[0], initial=1.0))
     for box, score, label in zip(*expected):
-        far = numpy.max(numpy.abs(found[0].astype(float) - box), axis=1, initial=0.0) / 128
+        far = numpy.max(numpy.abs(found[0].astype(float) - box), axis=1, initial=0.0) / side
         far = numpy.maximum(far, numpy.abs(found[1].astype(float) - score))
         far = far[found[2] == label]
         best = float(numpy.min(far, initial=1.0))
@@ -142,6 +145,8 @@ def unlike_boxes(expected, found, precision):
 
 
 def check(kiln, name, precision, device, level):
+    import detector_models
+
     answer = {"name": name, "precision": precision}
     begin = time.monotonic()
     module, inputs, expected = prepare(name, precision, device)
@@ -167,7 +172,7 @@ def check(kiln, name, precision, device, level):
     found = engine.run({key: feeds[key] for key in names}, runs=3)
     engine.release()
     found = [found[f"y{i}"] for i in range(len(expected))]
-    if name in DETECTORS:
+    if name in detector_models.SMALL or name in detector_models.WHOLE:
         results = [unlike_boxes(expected, found, precision)]
     else:
         results = [unlike(a, b, precision) for a, b in zip(expected, found)]
@@ -250,10 +255,11 @@ def main():
                                            os.environ.get("KILN_TENSORRT")):
         print("skipped: there is no GPU here, or KILN_TENSORRT names no library")
         return 77
-    import architecture_models
+    from architecture_models import ALL
+    from detector_models import SMALL
 
     os.makedirs(args.out, exist_ok=True)
-    names = args.only.split(",") if args.only else list(architecture_models.ALL)
+    names = args.only.split(",") if args.only else [*ALL, *SMALL]
     tasks = [(name, precision) for name in names for precision in args.precision.split(",")]
     command = [sys.executable, os.path.abspath(__file__), args.feed, "--backend", args.backend,
                "--level", str(args.level), "--worker"]
