@@ -346,12 +346,12 @@ static const cli_option options[] = {
     {"iterations", 'n', "N", CLI_INTEGER, offsetof(bench_settings, iterations), 1, 1000000000, NULL,
      "Measure at least N inferences, even if that takes longer. Default 10."},
     {"warmup", 0, "MS", CLI_REAL, offsetof(bench_settings, warmup), 0, 86400000, NULL,
-     "Run this many milliseconds before measuring, and at least once. Default 200."},
+     "Run for this many milliseconds before measuring, and at least once. Default 200."},
     {"compare-raw", 0, NULL, CLI_FLAG, offsetof(bench_settings, compare_raw), 0, 0, NULL,
-     "Then measure the backend's library called directly beside Kiln, in turns, on the same "
-     "memory."},
+     "Then also measure direct calls of the backend's library, alternating with Kiln's, on the "
+     "same memory."},
     {"layers", 'l', NULL, CLI_FLAG, offsetof(bench_settings, layers), 0, 0, NULL,
-     "Then measure each layer or node, in runs of their own."},
+     "Then measure each layer or node, in separate runs."},
     {"json", 'j', NULL, CLI_FLAG, offsetof(bench_settings, json), 0, 0, NULL,
      "Write the figures as JSON; latency is in milliseconds."},
     {0},
@@ -369,8 +369,8 @@ static const cli_example examples[] = {
     {"kiln bench model.onnx", "three seconds with random inputs"},
     {"kiln bench model.onnx -s tokens=8x128 -t 4", "a batch of 8, on four threads"},
     {"kiln bench model.onnx --batches 1,8,32 --contexts 1,2,4 --plot load.html",
-     "latency against throughput, with a picture"},
-    {"kiln bench model.onnx --compare-raw", "what Kiln adds to the library under it"},
+     "latency against throughput, with a plot"},
+    {"kiln bench model.onnx --compare-raw", "what Kiln adds to the backend's library"},
     {"kiln bench model.onnx --json | jq .latency_ms.p99", "one figure for a script"},
     {0},
 };
@@ -380,15 +380,14 @@ const cli_command cli_command_bench = {
     .operands = "MODEL",
     .summary = "measure the latency and throughput of a model",
     .description =
-        "Runs MODEL again and again, one inference after the other, and shows how long one took "
-        "and how many were done per second.\n\n"
-        "The latency of an inference is the time from handing it over until its outputs are there. "
-        "p99 is the latency that all but the slowest hundredth of the inferences stayed within. "
-        "The throughput is the number of inferences divided by the time from the start of the "
-        "first to the end of the last.\n\n"
-        "With any of --batches, --contexts, --streams, --ahead, --callers and --stagger it keeps "
-        "several inferences in flight. The latency of one then begins with the call that starts "
-        "it, so that waiting behind others is part of it; items/s are inferences/s times the batch "
+        "Runs MODEL repeatedly, one inference after the other, and shows how long each took and "
+        "how many were completed per second.\n\nThe latency of an inference is the time from "
+        "submitting it until its outputs are there. p99 is the latency that all but the slowest "
+        "hundredth of the inferences stayed within. The throughput is the number of inferences "
+        "divided by the time from the start of the first to the end of the last.\n\nWith any of "
+        "--batches, --contexts, --streams, --ahead, --callers and --stagger it keeps several "
+        "inferences in flight. The latency of one is then measured from the call that starts "
+        "it, so it includes waiting behind others; items/s are inferences/s times the batch "
         "size.",
     .groups = groups,
     .examples = examples,

@@ -196,22 +196,24 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
 
 static const cli_option options[] = {
     {"output", 'o', "PLAN", CLI_OUTPUT, AT(output), 0, 0, NULL,
-     "Write the plan here, and beside it PLAN.json, which says how it was built."},
+     "Write the plan here, and next to it PLAN.json, which records how it was built."},
     CLI_ROWS_OF("all backends", AT(build)),
-    {"time-limit", 0, "SECONDS", CLI_REAL, AT(time_limit), 0, 1e6, NULL, "Give up after this."},
+    {"time-limit", 0, "SECONDS", CLI_REAL, AT(time_limit), 0, 1e6, NULL,
+     "Abandon the build "
+     "after this time."},
     {"memory-limit", 0, "MIB", CLI_REAL, AT(memory_limit), 0, 1e9, NULL,
-     "Give up when the program's memory has grown by more than this."},
+     "Abandon the build when the program's memory has grown by more than this."},
     {"warmup", 0, NULL, CLI_FLAG, AT(warmup), 0, 0, NULL,
-     "Run the plan with the opt shapes of each profile, measure how inputs and outputs travel "
-     "fastest in a captured CUDA graph, and save that in the manifest, so that programs begin "
-     "with it. Needs the GPU that the plan is for."},
+     "Run the plan with the opt shapes of each profile, measure the fastest way to transfer "
+     "inputs and outputs in a captured CUDA graph, and save it in the manifest, so that "
+     "programs start with it. Needs the GPU that the plan is for."},
     {0},
 };
 
 static const cli_option runtime_group[] = {
     {"tune", 0, NULL, CLI_FLAG, AT(tune), 0, 0, NULL,
-     "Build in several ways that give the same results but for rounding, time each with the first "
-     "profile's opt shapes, and save the fastest. Needs --provider cuda."},
+     "Build in several ways that give the same results except for rounding, time each with the "
+     "first profile's opt shapes, and save the fastest. Needs --provider cuda."},
     CLI_ROWS_OF("ONNX Runtime on a GPU", AT(build)),
     {0},
 };
@@ -236,7 +238,9 @@ static const cli_need needs[] = {
 
 static const cli_example examples[] = {
     {"kiln build a.onnx -o a.plan -b tensorrt -p 'x=1x8:4x8:8x8'", "a plan for batches of 1 to 8"},
-    {"kiln build a.onnx -o a.plan -b tensorrt -c 89,120", "for GPUs that are not here"},
+    {"kiln build a.onnx -o a.plan -b tensorrt -c 89,120",
+     "for GPUs that are not in this "
+     "machine"},
     {"kiln build a.onnx -o fast.onnx --provider cuda --tune -p 'x=8x64:8x64:8x64'",
      "the fastest form of a model for batches of 8 with ONNX Runtime"},
     {0},
@@ -247,9 +251,9 @@ const cli_command cli_command_build = {
     .operands = "MODEL",
     .summary = "build a plan from a model and save it",
     .description =
-        "Builds the ONNX file MODEL and saves what came of it: with TensorRT a plan, which "
-        "trtexec loads too; with the other backends, ONNX. An option that the backend or its "
-        "version does not have is an error.",
+        "Builds the ONNX file MODEL and saves the result: with TensorRT a plan, which trtexec "
+        "loads too; with the other backends, ONNX. An option that the backend or its version "
+        "does not have is an error.",
     .groups = groups,
     .needs = needs,
     .examples = examples,

@@ -139,9 +139,9 @@ static const cli_option options[] = {
     {"cache", 0, "DIR", CLI_TEXT, offsetof(cache_settings, cache), 0, 0, NULL,
      "The folder. Default: kiln in XDG_CACHE_HOME, or in ~/.cache."},
     {"keep", 0, "MIB", CLI_REAL, offsetof(cache_settings, keep), 0, 1e9, NULL,
-     "With clear: leave so much of what was used last. Default 0."},
+     "With clear: keep this much of the most recently used. Default 0."},
     {"remove", 0, NULL, CLI_FLAG, offsetof(cache_settings, remove), 0, 0, NULL,
-     "With verify: remove what is damaged, which the next build would do as well."},
+     "With verify: remove damaged plans, as the next build would."},
     {0},
 };
 
@@ -151,21 +151,21 @@ static const cli_group groups[] = {
 };
 
 static const cli_example examples[] = {
-    {"kiln cache list", "what is there, the plan used last first"},
-    {"kiln cache verify", "whether the bytes are what was written"},
-    {"kiln cache clear --keep 1024", "all but the last GiB"},
+    {"kiln cache list", "the plans, the most recently used first"},
+    {"kiln cache verify", "whether the bytes are those that were written"},
+    {"kiln cache clear --keep 1024", "all but the most recently used GiB"},
     {0},
 };
 
 const cli_command cli_command_cache = {
     .name = "cache",
     .operands = "ACTION",
-    .summary = "list, clear or verify the plans that are kept",
+    .summary = "list, clear or verify the cached plans",
     .description =
-        "ACTION is list, clear or verify. The plans that TensorRT builds for \"kiln run\" and the "
-        "other commands that open a model are kept in a folder, so that the next run of the same "
-        "model with the same options, version and GPU loads what was built. A plan whose bytes "
-        "are not what its manifest says is never loaded, but built anew.",
+        "ACTION is list, clear or verify. The plans that TensorRT builds for \"kiln run\" and "
+        "the other commands that open a model are kept in a folder. The next run of the same "
+        "model with the same options, version and GPU loads the plan from there. A plan whose "
+        "bytes do not match its manifest is never loaded, but built again.",
     .groups = groups,
     .examples = examples,
     CLI_SETTINGS(cache_settings, .cache = "default"),

@@ -122,35 +122,38 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
 
 static const cli_option options[] = {
     {"data", 'd', "DIR", CLI_TEXT, FIELD(data), 0, 0, NULL,
-     "The folder of the batches, in the order of their names: each .npz file is one, with an array "
-     "for each input, and each .npy file where the model has one input; or one such file."},
+     "The folder of the batches, in the order of their names: each .npz file is one, with an "
+     "array for each input, and each .npy file if the model has one input; or a single such "
+     "file."},
     {"output", 'o', "FILE", CLI_OUTPUT, FIELD(output), 0, 0, NULL,
-     "Where the ranges go: JSON, of channels too, where FILE ends in .json, else TensorRT's "
-     "calibration cache, as trtexec --int8 --calib=FILE takes it."},
+     "Where to write the ranges: JSON, including ranges of channels, if FILE ends in .json, "
+     "else TensorRT's calibration cache, as trtexec --int8 --calib=FILE takes it."},
     {"calib", 0, "FILE", CLI_OUTPUT, FIELD(output), 0, 0, NULL, "The same as --output."},
     {"method", 'm', "METHOD", CLI_CHOICE, FIELD(method), 0, 0, methods,
-     "How a range is found: entropy, the least Kullback-Leibler divergence, as TensorRT does; "
+     "How to find a range: entropy, the least Kullback-Leibler divergence, as TensorRT does; "
      "minmax; percentile; or mse, the least mean square error. Default entropy."},
     {"percentile", 0, "P", CLI_REAL, FIELD(percentile), 1e-9, 100, NULL,
-     "With --method percentile: how much of the numbers lies within the range. Default 99.99."},
+     "With --method percentile: the share of the values that lies within the range. Default "
+     "99.99."},
     {"batches", 'n', "N", CLI_INTEGER, FIELD(batches), 0, 1e15, NULL,
      "Use the first N batches. Default 0, all."},
     {"batch-size", 0, "N", CLI_INTEGER, FIELD(batch_size), 0, 1e15, NULL,
-     "Run batches in pieces of N along the first dimension. Default 0: what the model has there, "
+     "Run batches in pieces of N along the first dimension. Default 0: the model's fixed size, "
      "else a batch as it is."},
     {"memory", 0, "MIB", CLI_INTEGER, FIELD(memory), 1, 1e9, NULL,
-     "Tensors that are looked at at once, with their histograms, take at most so much; past it the "
-     "model runs several times for each batch. Default 1024."},
+     "The most memory for tensors that are observed at once, with their histograms; beyond it "
+     "the model runs several times for each batch. Default 1024."},
     {"count-threads", 0, "N", CLI_INTEGER, FIELD(count_threads), 0, 4096, NULL,
-     "Threads that count and, with ONNX Runtime on the CPU, batches that run at the same time, as "
-     "far as --memory reaches. Default 0: one for each processor, 16 at most."},
+     "Threads that count and, with ONNX Runtime on the CPU, batches that run concurrently, as "
+     "far as --memory allows. Default 0: one for each processor, 16 at most."},
     {"precision", 'p', "TYPE", CLI_CHOICE, FIELD(precision), 0, 0, precisions,
-     "Find only the ranges that kiln quantize looks at for int8 or fp8: the others cost time."},
+     "Find only the ranges that kiln quantize uses for int8 or fp8: the others cost time."},
     {"tensor", 0, "NAME", CLI_LIST, FIELD(tensors), 0, 0, NULL,
-     "Find the range of this tensor alone; may be given several times. Default: all."},
+     "Find only the range of this tensor; may be given several times. Default: all."},
     {"header", 0, "LINE", CLI_TEXT, FIELD(header), 0, 0, NULL,
-     "The first line of the cache: TRT, TensorRT's version and the calibrator that shall take it. "
-     "Default " KILN_CACHE_HEADER ", or MinMaxCalibration with --method minmax."},
+     "The first line of the cache: TRT, TensorRT's version and the calibrator that will read "
+     "it. Default TRT-100600-EntropyCalibration2, or MinMaxCalibration with --method "
+     "minmax." KILN_CACHE_HEADER ", or MinMaxCalibration with --method minmax."},
     {0},
 };
 
@@ -170,7 +173,7 @@ static const cli_example examples[] = {
     {"kiln calibrate model.onnx --data batches -o calib.cache",
      "a cache for trtexec --int8 --calib=calib.cache"},
     {"kiln calibrate model.onnx -d batches -o ranges.json -m percentile",
-     "ranges as JSON, with what was seen beside them"},
+     "ranges as JSON, together with the observed values"},
     {0},
 };
 
@@ -179,10 +182,9 @@ const cli_command cli_command_calibrate = {
     .operands = "MODEL",
     .summary = "find the ranges of a model's tensors on batches of data",
     .description =
-        "Runs the ONNX file MODEL on batches of data and finds for each floating-point tensor the "
-        "range that a low precision should represent. Batches are in memory only while they "
-        "run.\n\n"
-        "NaN and infinities have no part in a range and are told of.",
+        "Runs the ONNX file MODEL on batches of data and finds for each floating-point tensor "
+        "the range that a low-precision type should represent. Batches are in memory only while "
+        "they run.\n\nNaN and infinities are excluded from the ranges, and reported.",
     .groups = groups,
     .examples = examples,
     CLI_SETTINGS(calibrate_settings, .memory = 1024, .precision = -1),

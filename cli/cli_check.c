@@ -88,14 +88,14 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
 
 static const cli_option options[] = {
     {"backend", 'b', "NAME", CLI_TEXT, offsetof(check_settings, backend), 0, 0, NULL,
-     "Report operators that this backend cannot run as well, where it can tell. It need not be "
-     "installed."},
+     "Also report operators that this backend cannot run, as far as is known. The backend need "
+     "not be installed."},
     CLI_ROWS_OF("profiles", offsetof(check_settings, build)),
     {"json", 'j', NULL, CLI_FLAG, offsetof(check_settings, json), 0, 0, NULL,
-     "Write it as JSON: model, errors, warnings, and issues (severity, kind, node, tensor, "
-     "expected, found, sentence)."},
+     "Write JSON: model, errors, warnings, and issues (severity, kind, node, tensor, expected, "
+     "found, sentence)."},
     {"strict", 's', NULL, CLI_FLAG, offsetof(check_settings, strict), 0, 0, NULL,
-     "Let warnings count as errors in the exit status."},
+     "Count warnings as errors in the exit status."},
     {0},
 };
 
@@ -117,11 +117,11 @@ const cli_command cli_command_check = {
     .operands = "MODEL",
     .summary = "list everything that is wrong with a model",
     .description =
-        "Goes through the ONNX file MODEL without building it and lists every problem: names, "
-        "order, cycles, operators, attributes, types, shapes, weights and quantization, in "
-        "subgraphs and functions too. Types and shapes of all tensors are inferred on the way.\n\n"
-        "The exit status is 0 when there is no error, 1 when there is one or the file cannot be "
-        "read, 2 for wrong use.",
+        "Checks the ONNX file MODEL without building it and lists every problem: names, order, "
+        "cycles, operators, attributes, types, shapes, weights and quantization, also in "
+        "subgraphs and functions. The types and shapes of all tensors are inferred.\n\nThe exit "
+        "status is 0 if there is no error, 1 if there is one or the file cannot be read, 2 for "
+        "wrong use.",
     .groups = groups,
     .examples = examples,
     CLI_SETTINGS(check_settings, .json = false),

@@ -372,7 +372,7 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
 
 static const cli_option options[] = {
     {"backends", 'b', "A,B", CLI_TEXT, offsetof(compare_settings, backends), 0, 0, NULL,
-     "The two backends: what A computes is compared with what B computes. Without it, the best one "
+     "The two backends: the results of A are compared with those of B. Default: the best one "
      "here and reference."},
     {"atol", 0, "X", CLI_REAL, offsetof(compare_settings, absolute), 0, 1e300, NULL,
      "Allow a difference of X. Default: by the data type, 1e-5 for float32."},
@@ -380,16 +380,17 @@ static const cli_option options[] = {
      "Allow a difference of X times the expected number, in addition. Default: by the data type, "
      "1e-3 for float32."},
     {"steps", 0, "X", CLI_REAL, offsetof(compare_settings, steps), 0, 1e300, NULL,
-     "Allow elements of a quantized output, one that a DequantizeLinear gives or that is quantized "
-     "to small integers, to be off by X steps of their quantization. Default 1, or 0 with --atol."},
+     "Allow elements of a quantized output, one that a DequantizeLinear produces or that is "
+     "quantized to small integers, to be off by X steps of their quantization. Default 1, or 0 "
+     "with --atol."},
     {"first-difference", 'f', NULL, CLI_FLAG, offsetof(compare_settings, first), 0, 0, NULL,
-     "Where an output does not pass, compare intermediate tensors in the order of the nodes and "
+     "If an output does not pass, compare intermediate tensors in the order of the nodes and "
      "show the first that does not pass either."},
     {"tf32", 0, NULL, CLI_FLAG, offsetof(compare_settings, tf32), 0, 0, NULL,
-     "Let TensorRT compute float32 in TF32, as its builds do; without it a compare has them in "
-     "full precision."},
+     "Let TensorRT compute float32 in TF32, as its builds do; without this option, a comparison "
+     "uses full precision."},
     {"json", 'j', NULL, CLI_FLAG, offsetof(compare_settings, json), 0, 0, NULL,
-     "Write it as JSON: model, found, expected, passes, outputs, first_difference."},
+     "Write JSON: model, found, expected, passes, outputs, first_difference."},
     {0},
 };
 
@@ -409,8 +410,8 @@ static const cli_group groups[] = {
 static const cli_example examples[] = {
     {"kiln compare model.onnx", "the best backend here against the reference executor"},
     {"kiln compare model.onnx -b tensorrt,onnxruntime -i image=cat.npy --rtol 1e-2",
-     "with an input and a tolerance of one's own"},
-    {"kiln compare model.onnx --first-difference", "and which node is to blame"},
+     "with your own input and tolerance"},
+    {"kiln compare model.onnx --first-difference", "and the first node that differs"},
     {0},
 };
 
@@ -419,13 +420,13 @@ const cli_command cli_command_compare = {
     .operands = "MODEL",
     .summary = "run a model on two backends and compare the results",
     .description =
-        "Builds the ONNX file MODEL with two backends, runs both on the same inputs and shows for "
-        "each output how many elements differ by more than is allowed, the largest error and "
-        "where it is, the largest error relative to the expected number, the mean error, and the "
-        "cosine similarity. NaN equals NaN.\n\n"
-        "An element passes where |found - expected| <= ATOL + RTOL x |expected|. The tolerance "
-        "goes by the data type; integers and bool must be the same. An element of a quantized "
-        "output may be a step off (--steps). The exit status is 1 where an output does not pass.",
+        "Builds the ONNX file MODEL with two backends, runs both on the same inputs and shows "
+        "for each output how many elements exceed the tolerance, the largest error and where it "
+        "is, the largest error relative to the expected number, the mean error, and the cosine "
+        "similarity. NaN equals NaN.\n\nAn element passes if |found - expected| <= ATOL + RTOL "
+        "x |expected|. The default tolerance depends on the data type; integers and bool must "
+        "be equal. An element of a quantized output may be off by one step (--steps). The exit "
+        "status is 1 if an output does not pass.",
     .groups = groups,
     .examples = examples,
     CLI_SETTINGS(compare_settings, .absolute = KILN_BY_DTYPE, .relative = KILN_BY_DTYPE,

@@ -286,16 +286,15 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
 
 static const cli_option options[] = {
     {"json", 'j', NULL, CLI_FLAG, offsetof(doctor_settings, json), 0, 0, NULL,
-     "Write it as JSON: chosen, reason, backends, libraries with the places looked at, devices, "
-     "cache."},
+     "Write JSON: chosen, reason, backends, libraries with the places searched, devices, cache."},
     {0},
 };
 
 static const cli_group groups[] = {{"Output", options, 0}, {0}};
 
 static const cli_example examples[] = {
-    {"kiln doctor", "what there is and what is missing"},
-    {"kiln doctor --json | jq .chosen", "the backend that is used"},
+    {"kiln doctor", "what is installed and what is missing"},
+    {"kiln doctor --json | jq .chosen", "the backend that would be used"},
     {0},
 };
 
@@ -305,11 +304,11 @@ const cli_command cli_command_doctor = {
     .summary = "show what is installed and what would be used",
     .description =
         "Looks for every library that Kiln can use and shows where it looked, what was found "
-        "there and what to do about what is missing; then the GPUs, which backend a model "
-        "would run on and why, and where plans are kept.\n\n"
-        "A library is found; absent, if it is nowhere; broken, if a file is there that cannot be "
-        "opened or lacks something; refused, if its version is one that Kiln does not know. Ends "
-        "with 0 when a backend can be used, else with 1.",
+        "there and what to do about missing ones; then the GPUs, which backend a model would "
+        "run on and why, and where plans are kept.\n\nA library is found; absent, if it is "
+        "nowhere; broken, if a file is there that cannot be opened or lacks something; refused, "
+        "if Kiln does not know its version. The exit status is 0 if a backend can be used, else "
+        "1.",
     .groups = groups,
     .examples = examples,
     CLI_SETTINGS(doctor_settings, .json = false),

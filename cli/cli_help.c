@@ -28,11 +28,11 @@ const cli_group cli_common_group = {
     "Everywhere",
     (const cli_option[]){
         {"verbose", 'v', NULL, CLI_COUNT, 0, 0, 0, NULL,
-         "Tell on standard error what happens: which library was found, which backend was chosen. "
-         "Given twice, also each step and every message of the backend's library."},
+         "Log to standard error which library was found and which backend was chosen. Given "
+         "twice, also each step and every message of the backend's library."},
         {"quiet", 'q', NULL, CLI_FLAG, 0, 0, 0, NULL,
-         "Print errors only, and JSON where it is asked for; the exit status tells the result."},
-        {"help", 'h', NULL, CLI_FLAG, 0, 0, 0, NULL, "Show this help and stop."},
+         "Print only errors, and JSON if requested; the exit status tells the result."},
+        {"help", 'h', NULL, CLI_FLAG, 0, 0, 0, NULL, "Show this help and exit."},
         {0},
     },
     0};
@@ -101,8 +101,8 @@ void cli_help_command(const cli_command *command)
 }
 
 static const char about[] =
-    "Runs neural networks from ONNX files and TensorRT plans, on TensorRT where it is installed, "
-    "on ONNX Runtime where it is not, and on a small built-in executor where neither is.";
+    "Runs neural networks from ONNX files and TensorRT plans: on TensorRT if it is installed, "
+    "else on ONNX Runtime, else on a small built-in executor.";
 
 void cli_help_overview(const cli_command *const *commands, bool to_errors)
 {
@@ -115,7 +115,7 @@ void cli_help_overview(const cli_command *const *commands, bool to_errors)
     }
     cli_text_printf(
         &text,
-        "\n\"kiln COMMAND --help\" says more about one; \"kiln --version\" tells the version.\n");
+        "\n\"kiln COMMAND --help\" explains a command; \"kiln --version\" prints the version.\n");
     (void)fputs(text.data, to_errors ? stderr : stdout);
 }
 

@@ -12,15 +12,16 @@
 
 const cli_option cli_input_options[] = {
     {"input", 'i', "[NAME=]DATA", CLI_LIST, offsetof(cli_input_settings, inputs), 0, 0, NULL,
-     "What input NAME gets: a .npy file, another file with just its bytes, \"random\", "
+     "The data of input NAME: a .npy file, another file with exactly its bytes, \"random\", "
      "\"random:LOW:HIGH\", \"zeros\", or one number for all elements; for strings a .npy file, "
      "\"random\", or \"text:WORDS\" for all elements. May be given once for each input; without "
-     "NAME it is meant for all that are not named. Default: random."},
+     "NAME it applies to all that are not named. Default: random."},
     {"shape", 's', "[NAME=]SHAPE", CLI_LIST, offsetof(cli_input_settings, shapes), 0, 0, NULL,
-     "The shape of input NAME, like 1x3x224x224; needed where a dimension is dynamic and no .npy "
-     "file tells it. Without NAME it is meant for all that are not named."},
+     "The shape of input NAME, like 1x3x224x224; needed if a dimension is dynamic and no .npy "
+     "file gives it. Without NAME it applies to all that are not named."},
     {"seed", 0, "N", CLI_INTEGER, offsetof(cli_input_settings, seed), 0, 9007199254740992.0, NULL,
-     "Start of the random numbers; the same seed gives the same data on every machine. Default 0."},
+     "Seed of the random numbers; the same seed gives the same data on every machine. Default "
+     "0."},
     {0},
 };
 

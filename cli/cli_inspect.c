@@ -339,17 +339,17 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
 
 static const cli_option options[] = {
     {"json", 'j', NULL, CLI_FLAG, offsetof(inspect_settings, json), 0, 0, NULL,
-     "Write it as JSON: model, inputs, outputs (name, dtype, shape with null for a dynamic "
-     "dimension, dim_names) and metadata; of an ONNX file ir_version, opsets, nodes, initializers "
-     "(count, bytes), functions and issues (external files that are missing) too, of an engine the "
-     "backend, of a plan the profiles; and layers where they are asked for."},
+     "Write JSON: model, inputs, outputs (name, dtype, shape with null for a dynamic dimension, "
+     "dim_names) and metadata; for an ONNX file also ir_version, opsets, nodes, initializers "
+     "(count, bytes), functions and issues (missing external files); for an engine the backend; "
+     "for a plan the profiles; and layers if requested."},
     {"shape", 's', "[NAME=]SHAPE", CLI_LIST, offsetof(inspect_settings, inputs.shapes), 0, 0, NULL,
-     "The shape of input NAME, like 1x3x224x224: an engine of TensorRT is built for it where MODEL "
-     "has a dynamic dimension. Without NAME it is meant for all that are not named."},
+     "The shape of input NAME, like 1x3x224x224: a TensorRT engine is built for it if MODEL has "
+     "a dynamic dimension. Without NAME it applies to all that are not named."},
     {"layers", 'l', NULL, CLI_FLAG, offsetof(inspect_settings, layers), 0, 0, NULL,
-     "Show the layers too. Of an ONNX file these are its nodes: name, operator, inputs and outputs "
-     "with their inferred types. Of a plan they are what TensorRT tells: names, or all there is "
-     "where it was built with --verbosity detailed."},
+     "Show the layers too. For an ONNX file these are its nodes: name, operator, inputs and "
+     "outputs with their inferred types. For a plan they are what TensorRT reports: names, or "
+     "everything if it was built with --verbosity detailed."},
     {0},
 };
 
@@ -360,9 +360,9 @@ static const cli_group groups[] = {
 };
 
 static const cli_example examples[] = {
-    {"kiln inspect model.onnx", "what it takes and gives"},
+    {"kiln inspect model.onnx", "its inputs and outputs"},
     {"kiln inspect model.onnx --layers", "its nodes and the types of all tensors"},
-    {"kiln inspect model.onnx --backend tensorrt", "the engine that TensorRT makes of it"},
+    {"kiln inspect model.onnx --backend tensorrt", "the engine that TensorRT builds from it"},
     {"kiln inspect model.onnx --json | jq -r '.inputs[].name'", "the names of its inputs"},
     {0},
 };
@@ -372,11 +372,10 @@ const cli_command cli_command_inspect = {
     .operands = "MODEL",
     .summary = "show the inputs, outputs and metadata of a model",
     .description =
-        "Shows what MODEL takes and gives: name, type and shape of each input and output, with ? "
-        "for a dynamic dimension, the optimization profiles of a plan, and what the model says "
-        "about itself.\n\n"
-        "An ONNX file is read and its shapes are inferred; no backend is needed, and nothing is "
-        "built unless an option of the engine is given. A plan is loaded.",
+        "Shows the name, type and shape of each input and output of MODEL, with ? for a dynamic "
+        "dimension, the optimization profiles of a plan, and the model's metadata.\n\nAn ONNX "
+        "file is read and its shapes are inferred; no backend is needed, and nothing is built "
+        "unless an engine option is given. A plan is loaded.",
     .groups = groups,
     .examples = examples,
     CLI_SETTINGS(inspect_settings, .json = false),

@@ -10,14 +10,14 @@ static const char *const graphs[] = {"auto", "off", "required", NULL};
 const cli_option cli_model_options[] = {
     CLI_ROWS_OF(CLI_LOADS, offsetof(cli_model_settings, build)),
     {"graph", 0, "POLICY", CLI_CHOICE, offsetof(cli_model_settings, graph), 0, 0, graphs,
-     "Whether runs on a GPU are captured into CUDA graphs: auto, off, or required, which fails and "
-     "says why where that cannot be done. Default auto."},
+     "Whether runs on a GPU are captured into CUDA graphs: auto, off, or required, which fails "
+     "and says why if that cannot be done. Default auto."},
     {"refit-from", 0, "MODEL", CLI_TEXT, offsetof(cli_model_settings, refit), 0, 0, NULL,
-     "Give a plan of TensorRT the weights of this ONNX file: a plan that was stripped, the model "
+     "Refit a TensorRT plan with the weights of this ONNX file; for a stripped plan, the model "
      "it was built from."},
     {"no-cache", 0, NULL, CLI_FLAG, offsetof(cli_model_settings, no_cache), 0, 0, NULL,
-     "Neither look for a plan of TensorRT in the cache nor keep the one that is built. Without it "
-     "and --cache, the cache is \"default\"."},
+     "Do not use the cache: neither look for a TensorRT plan in it nor store the one that is "
+     "built. Without this option and --cache, the cache is \"default\"."},
     {0},
 };
 

@@ -390,59 +390,62 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
 static const cli_option options[] = {
     {"output", 'o', "MODEL", CLI_CHANGED, AT(output), 0, 0, NULL, "Write the new model here."},
     {"precision", 'p', "TYPE", CLI_CHOICE, AT(precision), 0, 0, precisions,
-     "The type to compute in: fp16, bf16, int8, fp8 (float8e4m3fn), or int4, which is for weights "
-     "alone."},
+     "The type to compute in: fp16, bf16, int8, fp8 (float8e4m3fn), or int4, which is only for "
+     "weights."},
     {"rest", 0, "TYPE", CLI_CHOICE, AT(rest), 0, 0, rests,
-     "With int8, fp8 and int4: what is not quantized computes in fp16 or bf16, instead of as it "
-     "did."},
+     "With int8, fp8 and int4: compute what is not quantized in fp16 or bf16, instead of its "
+     "own type."},
     {"block", 0, "N", CLI_INTEGER, AT(block), 0, 128, NULL,
      "With int4: how many weights share a scale: 16, 32, 64 or 128. Default: 64."},
     {"zero-points", 0, NULL, CLI_FLAG, AT(zero_points), 0, 0, NULL,
-     "With int4: each block has a zero point, too, and loses less; TensorRT takes none."},
+     "With int4: give each block a zero point too, which loses less accuracy; TensorRT supports "
+     "none."},
     {"reduce-range", 0, NULL, CLI_FLAG, AT(reduce_range), 0, 0, NULL,
-     "With int8: weights stay within seven bits, for other programs that run the model with ONNX "
-     "Runtime on x86 processors without VNNI, where it cuts off sums of larger ones."},
+     "With int8: keep weights within seven bits, for other programs that run the model with "
+     "ONNX Runtime on x86 processors without VNNI, where sums of larger ones saturate."},
     {"ranges", 'r', "FILE", CLI_TEXT, AT(ranges), 0, 0, NULL,
-     "Ranges of tensors, as JSON or a calibration cache of TensorRT's (kiln calibrate): int8 and "
-     "fp8 need them, and with fp16 nodes whose tensors come near its end stay in float32."},
+     "Ranges of tensors, as JSON or a TensorRT calibration cache (kiln calibrate): int8 and fp8 "
+     "need them, and with fp16, nodes whose tensors come near the end of its range stay in "
+     "float32."},
     {"calibration", 'c', "DIR", CLI_TEXT, AT(calibration), 0, 0, NULL,
      "Find the ranges with the batches of this folder, as kiln calibrate does."},
     {"method", 'm', "METHOD", CLI_CHOICE, AT(method), 0, 0, methods,
      "With --calibration: entropy, minmax, percentile or mse. Default mse."},
     {"check", 0, "DIR", CLI_TEXT, AT(check), 0, 0, NULL,
-     "Compare the results with the model's own on the batches of this folder, which the conversion "
-     "has not seen. Without it, on those of --calibration."},
+     "Compare the results with the model's own on the batches of this folder, which the "
+     "conversion has not seen. Default: on those of --calibration."},
     {"report", 0, "FILE.html", CLI_OUTPUT, AT(page), 0, 0, NULL,
-     "Write a page with the error of each output, what each node costs when it alone is converted, "
-     "and what became of every node."},
+     "Write a page with the error of each output, the error that converting each node alone "
+     "causes, and what became of every node."},
     {"target", 0, "DB", CLI_REAL, AT(target), 0, 300, NULL,
-     "Keep as few nodes in float32, or what --rest says, as it takes for every output to reach "
-     "this signal-to-noise ratio, in decibels; those that hurt most are kept, by the batches of "
-     "--calibration where there are some. Default: 28 for int8 with --calibration; 0: keep none."},
+     "Keep as few nodes in float32, or the type of --rest, as it takes for every output to "
+     "reach this signal-to-noise ratio, in decibels. The most harmful nodes are kept, measured "
+     "on the batches of --calibration if there are any. Default: 28 for int8 with "
+     "--calibration; 0: keep none."},
     {"agreement", 0, "PERCENT", CLI_REAL, AT(agreement), 0, 100, NULL,
      "Keep nodes in float32 until this share of the rows of every output, along its last axis, "
-     "have their largest element where it was: classes, or characters of a text."},
+     "have their largest element where it was before: classes, or characters of a text."},
     {"keep-operator", 0, "NAME", CLI_LIST, AT(keep_operators), 0, 0, NULL,
-     "Nodes of this operator stay in float32. May be given several times."},
+     "Keep nodes of this operator in float32. May be given several times."},
     {"keep-node", 0, "NAME", CLI_LIST, AT(keep_nodes), 0, 0, NULL,
-     "This node, or the one that makes this tensor, stays in float32, or what --rest says; in NAME "
-     "* stands for any text. May be given several times."},
+     "Keep this node, or the one that makes this tensor, in float32, or the type of --rest; in "
+     "NAME, * matches any text. May be given several times."},
     {"bindings", 0, NULL, CLI_FLAG, AT(bindings), 0, 0, NULL,
-     "Inputs and outputs get the type too, instead of keeping theirs."},
+     "Convert inputs and outputs too, instead of keeping their types."},
     {"range", 0, "NAME=LOW:HIGH", CLI_LIST, AT(edges.ranges), 0, 0, NULL,
-     "The numbers of tensor NAME lie in this range, whatever --ranges and --calibration say. May "
+     "The values of tensor NAME lie in this range, whatever --ranges and --calibration say. May "
      "be given several times."},
     {"scale", 0, "NAME=S[:ZERO]", CLI_LIST, AT(edges.scales), 0, 0, NULL,
      "Quantize the input or output NAME with this scale and zero point. May be given several "
-     "times, and without --precision, where nothing else is to change."},
+     "times, and without --precision if nothing else is to change."},
     {"stored", 0, "NAME[=TYPE]", CLI_LIST, AT(edges.stored), 0, 0, NULL,
-     "The input or output NAME is of TYPE itself, int8 (the default), uint8 or another: who feeds "
-     "it rounds the numbers, with the scale of --scale, of the model, or of the ranges, which kiln "
-     "inspect tells. May be given several times."},
+     "Give the input or output NAME itself the type TYPE: int8 (the default), uint8 or another. "
+     "The program that feeds it rounds the numbers, with the scale of --scale, of the model, or "
+     "of the ranges, which kiln inspect shows. May be given several times."},
     {"external", 0, NULL, CLI_FLAG, AT(external), 0, 0, NULL,
-     "Write large weights to a file beside the model: past 2 GiB they must be."},
+     "Write large weights to a file next to the model; beyond 2 GiB this is required."},
     {"nodes", 'n', NULL, CLI_FLAG, AT(nodes), 0, 0, NULL,
-     "List every node, the type that it computes in, and why."},
+     "List every node, the type that it computes in, and the reason."},
     {0},
 };
 
@@ -459,9 +462,9 @@ static const cli_need needs[] = {
 static const cli_example examples[] = {
     {"kiln quantize a.onnx -o a.fp16.onnx -p fp16", "in half precision"},
     {"kiln quantize a.onnx -o b.onnx -p int8 -c batches --target 30 --report b.html",
-     "in eight bits, but for what 30 dB need, with a page that tells"},
+     "in eight bits except what 30 dB require, with a report"},
     {"kiln quantize a.onnx -o b.onnx -p int8 -c batches --stored image=uint8",
-     "in eight bits, and fed with bytes"},
+     "in eight bits, with bytes as input"},
     {"kiln quantize a.onnx -o a.fp16.onnx -p fp16 --keep-operator Softmax --nodes",
      "all but some, with a list of what became of each node"},
     {0},
@@ -473,9 +476,10 @@ const cli_command cli_command_quantize = {
     .summary = "rewrite a model so that it computes in a smaller type",
     .description =
         "Reads the ONNX file MODEL and writes one that computes in another type: an ordinary "
-        "model, which TensorRT, ONNX Runtime and every other tool take. Inputs and outputs keep "
-        "their names and types. Nodes that the type would spoil stay as they are: their operator "
-        "does not take it, they count positions, or they sum squares.",
+        "model that TensorRT, ONNX Runtime and every other tool can use. Inputs and outputs "
+        "keep their names and types. Nodes that the type would spoil are left as they are: "
+        "those whose operator does not support it, those that count positions, and those that "
+        "sum squares.",
     .groups = groups,
     .needs = needs,
     .examples = examples,

@@ -156,19 +156,19 @@ static const cli_option options[] = {
     {"output", 'o', "FILE", CLI_CHANGED, AT(output), 0, 0, NULL,
      "Write the engine with the new weights here; it may be ENGINE itself."},
     {"check", 'c', "DIR", CLI_LIST, AT(checks), 0, 0, NULL,
-     "Try the weights first: run them on DIR/NAME.npy for each input, and compare with "
+     "Test the weights first: run them on DIR/NAME.npy for each input, and compare with "
      "DIR/NAME.npy for the outputs that are there, at least one. May be given several times."},
     {"atol", 0, "X", CLI_REAL, AT(absolute), 0, 1e300, NULL, "Allow a difference of X. Default 0."},
     {"rtol", 0, "X", CLI_REAL, AT(relative), 0, 1e300, NULL,
      "Allow a difference of X times the expected number, in addition. Default 0."},
     {"allow-rounding", 0, NULL, CLI_FLAG, AT(allow_rounding), 0, 0, NULL,
-     "Round weights to the narrower type that the engine has them in; without it, what would lose "
-     "something is refused."},
+     "Round weights to the engine's narrower type; without this option, weights that would lose "
+     "precision are refused."},
     {"ignore-unknown", 0, NULL, CLI_FLAG, AT(ignore_unknown), 0, 0, NULL,
-     "Pass over weights that the engine does not have."},
+     "Skip weights that the engine does not have."},
     {"allow-nonfinite", 0, NULL, CLI_FLAG, AT(allow_nonfinite), 0, 0, NULL,
-     "Take NaN and infinities where the engine's weights are not known to have them; without it, "
-     "they are refused."},
+     "Accept NaN and infinities where the engine's weights are not known to have them; without "
+     "this option, they are refused."},
     {0},
 };
 
@@ -189,19 +189,21 @@ static const cli_need needs[] = {
 
 static const cli_example examples[] = {
     {"kiln refit net.plan new.safetensors -o net.plan --check sample --rtol 1e-3",
-     "new weights, if what they give is near what is expected"},
-    {"kiln refit net.plan trained.onnx -o new.plan", "those of a model that was trained further"},
+     "new weights, if their outputs are close to the expected ones"},
+    {"kiln refit net.plan trained.onnx -o new.plan",
+     "the weights of a model that was trained "
+     "further"},
     {0},
 };
 
 const cli_command cli_command_refit = {
     .name = "refit",
     .operands = "ENGINE WEIGHTS",
-    .summary = "give an engine new weights",
+    .summary = "replace the weights of an engine",
     .description =
-        "Replaces weights of ENGINE, a plan of TensorRT that was built with --refit or an ONNX "
-        "file, by those of the same names in WEIGHTS, a .safetensors or ONNX file, and saves it. "
-        "Where a check fails, nothing is written.",
+        "Replaces weights of ENGINE, a TensorRT plan that was built with --refit or an ONNX "
+        "file, by those of the same names in WEIGHTS, a .safetensors or ONNX file, and saves "
+        "it. If a check fails, nothing is written.",
     .groups = groups,
     .needs = needs,
     .examples = examples,

@@ -313,19 +313,19 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
 
 static const cli_option options[] = {
     {"output", 'o', "DIR", CLI_TEXT, offsetof(run_settings, output), 0, 0, NULL,
-     "Write each output to DIR/NAME.npy; DIR is made if need be. Letters, digits, _, -, . and "
-     "what is not ASCII stay as they are in NAME; every other byte, and a . at the beginning, "
-     "is written as %XX: the output \"a/b:0\" goes to a%2Fb%3A0.npy."},
+     "Write each output to DIR/NAME.npy; DIR is created if necessary. Letters, digits, _, -, . "
+     "and non-ASCII characters of NAME are kept; every other byte, and a . at the beginning, is "
+     "written as %XX: the output \"a/b:0\" goes to a%2Fb%3A0.npy."},
     {"compare", 'c', "DIR", CLI_TEXT, offsetof(run_settings, compare), 0, 0, NULL,
-     "Compare each output with DIR/NAME.npy, as --output wrote it or NumPy did; say what differs "
-     "and end with 1 if anything does."},
+     "Compare each output with DIR/NAME.npy, written by --output or by NumPy; show what "
+     "differs, and exit with 1 if anything does."},
     {"atol", 0, "X", CLI_REAL, offsetof(run_settings, absolute), 0, 1e300, NULL,
      "Allow a difference of X. Default 0."},
     {"rtol", 0, "X", CLI_REAL, offsetof(run_settings, relative), 0, 1e300, NULL,
      "Allow a difference of X times the expected number, in addition. Default 0: without --atol "
-     "and --rtol outputs must be the same."},
+     "and --rtol outputs must be equal."},
     {"runs", 'n', "N", CLI_INTEGER, offsetof(run_settings, runs), 1, 1000000000, NULL,
-     "Run N times with the same inputs; the outputs are those of the last. Default 1."},
+     "Run N times with the same inputs; the outputs are those of the last run. Default 1."},
     {0},
 };
 
@@ -343,12 +343,14 @@ static const cli_need needs[] = {
 };
 
 static const cli_example examples[] = {
-    {"kiln run model.onnx", "random inputs, and what came out"},
-    {"kiln run model.onnx -i image=cat.npy -o results", "an input of one's own, outputs kept"},
+    {"kiln run model.onnx", "random inputs; shows the outputs"},
+    {"kiln run model.onnx -i image=cat.npy -o results",
+     "your own input; the outputs are "
+     "written to files"},
     {"kiln run model.onnx -i image=cat.npy -c results --rtol 1e-3",
-     "the same elsewhere, compared with what was kept"},
+     "the same on another machine, compared with those files"},
     {"kiln run model.onnx -s tokens=1x128 -i tokens=random:0:30000 -i length=128",
-     "token numbers of a range, and one number for all elements"},
+     "token numbers from a range, and one number for all elements"},
     {0},
 };
 
@@ -357,11 +359,11 @@ const cli_command cli_command_run = {
     .operands = "MODEL",
     .summary = "run a model once and show its outputs",
     .description =
-        "Runs MODEL, an ONNX file or what Kiln or trtexec saved, and shows for each input and "
-        "output its type, its shape and the minimum, mean and maximum of its elements.\n\n"
-        "Random numbers are evenly spread: from -1 to 1 for floating point, whole numbers from 0 "
-        "to 255 (int8: to 127, int4: to 7, uint4: to 15) for integers, 0 and 1 for bool. Random "
-        "strings have 1 to 4 digits.",
+        "Runs MODEL, an ONNX file or a file that Kiln or trtexec saved, and shows for each "
+        "input and output its type, its shape and the minimum, mean and maximum of its "
+        "elements.\n\nRandom numbers are uniformly distributed: from -1 to 1 for floating "
+        "point, integers from 0 to 255 (int8: to 127, int4: to 7, uint4: to 15), 0 and 1 for "
+        "bool. Random strings have 1 to 4 digits.",
     .groups = groups,
     .needs = needs,
     .examples = examples,

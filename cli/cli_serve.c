@@ -208,84 +208,86 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
 static const cli_option http_options[] = {
     {"host", 0, "ADDRESS", CLI_TEXT, SERVER(host), 0, 0, NULL,
      "The address or name to listen on. Default 127.0.0.1, which only this machine reaches; "
-     "0.0.0.0 and :: are all."},
+     "0.0.0.0 and :: listen on all interfaces."},
     {"port", 0, "N", CLI_INTEGER, SERVER(port), 0, 65535, NULL,
-     "The port; 0: any that is free, which is printed. Default 8000."},
+     "The port; 0: any free one, which is printed. Default 8000."},
     {"grpc-port", 0, "N", CLI_INTEGER, SERVER(grpc_port), 0, 65535, NULL,
-     "Speak gRPC of the same protocol on this port, too; 0: any that is free. Other servers' is "
+     "Also serve the same protocol by gRPC on this port; 0: any free one. Other servers use "
      "8001. Default: no gRPC."},
     {"tls-certificate", 0, "FILE", CLI_TEXT, SERVER(tls_certificate), 0, 0, NULL,
-     "Speak TLS on both ports, with this certificate and the chain behind it, in PEM form."},
-    {"tls-key", 0, "FILE", CLI_TEXT, SERVER(tls_key), 0, 0, NULL, "Its key, in PEM form."},
+     "Use TLS on both ports, with this certificate and its chain, in PEM format."},
+    {"tls-key", 0, "FILE", CLI_TEXT, SERVER(tls_key), 0, 0, NULL, "Its key, in PEM format."},
     {"tokens", 0, "FILE", CLI_TEXT, SERVER(tokens), 0, 0, NULL,
-     "Answer only who brings one of the tokens in FILE, one on each line, as \"Authorization: "
-     "Bearer TOKEN\". /v2/health/live and /v2/health/ready need none. SIGHUP reads FILE anew."},
+     "Answer only requests that carry one of the tokens in FILE, one on each line, as "
+     "\"Authorization: Bearer TOKEN\". /v2/health/live and /v2/health/ready need none. SIGHUP "
+     "rereads FILE."},
     {"access-log", 0, "FILE", CLI_TEXT, SERVER(access_log), 0, 0, NULL,
      "Append a line for each request: time, client, method and path, status, bytes of the body, "
-     "bytes of the answer, microseconds. \"-\" is standard output. SIGHUP opens it anew."},
+     "bytes of the answer, microseconds. \"-\" is standard output. SIGHUP reopens it."},
     {"shared-memory", 0, NULL, CLI_FLAG, SERVER(shared_memory), 0, 0, NULL,
-     "Let clients on this machine name POSIX shared memory that inputs are read from and outputs "
-     "written to. A client reaches any such memory that this process may open."},
+     "Let clients on this machine name POSIX shared memory from which inputs are read and to "
+     "which outputs are written. A client can reach any such memory that this process may open."},
     {"no-control", 0, NULL, CLI_FLAG, SERVER(no_control), 0, 0, NULL,
-     "Load and unload no models on request."},
+     "Do not load or unload models on request."},
     {0},
 };
 
 static const cli_option limit_options[] = {
     {"connections", 0, "N", CLI_INTEGER, SERVER(connections), 1, 1000000, NULL,
-     "Connections at once; more are closed. Default 4096."},
+     "Concurrent connections; more are closed. Default 4096."},
     {"max-body", 0, "MIB", CLI_REAL, offsetof(serve_settings, body), 0.001, 1e6, NULL,
-     "The largest body of a request. Default 64."},
+     "The maximum size of a request's body. Default 64."},
     {"max-bodies", 0, "MIB", CLI_REAL, offsetof(serve_settings, bodies), 0.001, 1e7, NULL,
-     "The bodies of all requests at once; more are refused with 503. Default 1024."},
+     "The maximum size of all requests' bodies together; more are refused with 503. Default "
+     "1024."},
     {"queue", 0, "N", CLI_INTEGER, SERVER(queue_limit), 0, 1000000, NULL,
      "Requests of a model that may wait; more are refused with 503. Default 1024."},
     {"request-time", 0, "SECONDS", CLI_REAL, SERVER(request_seconds), 0.1, 1e6, NULL,
-     "The time for a request to arrive, for it to be computed, and for its answer to be fetched, "
-     "each. Default 60."},
+     "The time limit for a request to arrive, for its computation, and for the client to read "
+     "its answer, each. Default 60."},
     {"idle-time", 0, "SECONDS", CLI_REAL, SERVER(idle_seconds), 0.1, 1e6, NULL,
-     "How long a connection may be without a request. Default 75."},
+     "How long a connection may be idle. Default 75."},
     {"drain-time", 0, "SECONDS", CLI_REAL, SERVER(drain_seconds), 0, 1e6, NULL,
-     "How long requests under way are waited for when the server is told to stop. Default 25."},
+     "How long to wait for requests in flight when the server is told to stop. Default 25."},
     {0},
 };
 
 static const cli_option text_options[] = {
     {"sequences", 0, "N", CLI_INTEGER, SERVER(sequences), 0, 4096, NULL,
-     "Texts that a language model writes at once; others wait. Default: what the plan allows, or "
-     "8."},
+     "Texts that a language model generates concurrently; others wait. Default: what the plan "
+     "allows, or 8."},
     {"max-length", 0, "N", CLI_INTEGER, SERVER(max_length), 0, INT32_MAX, NULL,
-     "Tokens of a text with its prompt; memory for that many is taken when a model is loaded. "
-     "Default: what the model tells, or 1024."},
+     "Maximum tokens of a text including its prompt; memory for that many is allocated when a "
+     "model is loaded. Default: what the model tells, or 1024."},
     {"max-tokens", 0, "N", CLI_INTEGER, SERVER(max_tokens), 0, INT32_MAX, NULL,
-     "Tokens that a request may have generated. Default: as many as --max-length has room for."},
+     "Maximum tokens that a request may generate. Default: as many as --max-length has room "
+     "for."},
     {"generate-time", 0, "SECONDS", CLI_REAL, SERVER(generate_seconds), 0.001, 1e6, NULL,
-     "The time for a text, from its request to its last token. Default 600."},
+     "The time limit for a text, from its request to its last token. Default 600."},
     {0},
 };
 
 static const cli_option batch_options[] = {
     {"contexts", 0, "N", CLI_INTEGER, SERVER(contexts), 0, 64, NULL,
-     "Runs of a model at once. Default 1 on the CPU, 2 on a GPU."},
+     "Concurrent runs of a model. Default 1 on the CPU, 2 on a GPU."},
     {"max-batch", 0, "N", CLI_INTEGER, SERVER(max_batch), 0, 65536, NULL,
-     "Rows that requests which wait are joined to, along the first dimension, where every input "
-     "and output has it. 1: none are joined, for a model whose rows depend on each other. Default: "
-     "4 on the CPU, and on a GPU what the model or its plan allows, or 32."},
+     "Rows to which waiting requests are joined, along the first dimension, if every input and "
+     "output has it. 1: requests are not joined, for a model whose rows depend on each other. "
+     "Default: 4 on the CPU, and on a GPU what the model or its plan allows, or 32."},
     {"delay", 0, "MS", CLI_REAL, SERVER(delay), 0, 60000, NULL,
-     "Let a request wait this long for others to share a batch with. Default 0: it waits for a "
-     "free "
-     "context alone."},
+     "Let a request wait this long for others to share a batch with. Default 0: it waits only "
+     "for a free context."},
     {"http-threads", 0, "N", CLI_INTEGER, SERVER(threads), 0, 256, NULL,
-     "Threads that speak HTTP. Default: one for each processor, at most 8."},
+     "Threads that serve HTTP. Default: one for each processor, at most 8."},
     {"load", 0, "NAME", CLI_LIST, offsetof(serve_settings, loads), 0, 0, NULL,
-     "Load only this one of the models at the start; may be given several times. The others wait "
-     "for a request to load them."},
+     "Load only this model at the start; may be given several times. The others are loaded on "
+     "request."},
     {"poll", 0, "SECONDS", CLI_REAL, SERVER(poll_seconds), 0.05, 1e6, NULL,
-     "Look at the places again and again: what is new or was changed is loaded, once nothing of it "
-     "has changed between two looks, and what is gone is unloaded. A model that cannot be loaded "
-     "does not end the server then."},
+     "Rescan the models periodically: load what is new or changed, once it has stayed unchanged "
+     "between two scans, and unload what is gone. A model that cannot be loaded then does not "
+     "end the server."},
     {"lenient", 0, NULL, CLI_FLAG, offsetof(serve_settings, lenient), 0, 0, NULL,
-     "Serve what can be loaded, where a model cannot. Without it that ends the server."},
+     "If a model cannot be loaded, serve the others. Without this option, that ends the server."},
     {0},
 };
 
@@ -318,13 +320,13 @@ const cli_command cli_command_serve = {
     .operands = "DIR|MODEL...",
     .summary = "answer requests over HTTP (Open Inference Protocol)",
     .description =
-        "Serves models by the Open Inference Protocol (KServe v2) over HTTP, as JSON or with the "
-        "binary tensor extension. A MODEL is called as its file is, without the ending. A DIR is a "
-        "repository: it holds NAME.onnx or NAME.plan, NAME/model.onnx, or NAME/VERSION/model.onnx "
-        "and model.plan, of which the newest version is served.\n\n"
-        "/ is a page for people, /metrics is for Prometheus, and /v2/health/ready says whether "
-        "models are ready. SIGTERM and SIGINT end the server once what is under way is answered, "
-        "another SIGINT at once.",
+        "Serves models by the Open Inference Protocol (KServe v2) over HTTP, as JSON or with "
+        "the binary tensor extension. A MODEL is named after its file, without the extension. A "
+        "DIR is a repository: it holds NAME.onnx or NAME.plan, NAME/model.onnx, or "
+        "NAME/VERSION/model.onnx and model.plan, of which the newest version is served.\n\n/ is "
+        "a page for people, /metrics is for Prometheus, and /v2/health/ready says whether "
+        "models are ready. SIGTERM and SIGINT end the server once the requests in flight are "
+        "answered; another SIGINT ends it at once.",
     .groups = groups,
     .needs = needs,
     .examples = examples,

@@ -309,27 +309,28 @@ void cli_sweep_finish(cli_sweep *sweep)
 
 const cli_option cli_sweep_options[] = {
     {"batches", 0, "LIST", CLI_TEXT, offsetof(cli_sweep_settings, batches), 0, 0, NULL,
-     "Measure at these batch sizes, as 1,8,32: they replace the letter N in --shape or, "
-     "without a shape, the first dimension of an input where it is dynamic. TensorRT builds for "
-     "the smallest to the largest, and best for the largest."},
+     "Measure at these batch sizes, such as 1,8,32: they replace the letter N in --shape or, "
+     "without a shape, the first dimension of an input if it is dynamic. TensorRT builds for "
+     "the smallest to the largest, and optimizes for the largest."},
     {"contexts", 'c', "LIST", CLI_TEXT, offsetof(cli_sweep_settings, contexts), 0, 0, NULL,
-     "Keep this many inferences in flight, each in a context of its own; several numbers are "
-     "measured one after the other. On the CPU each has a thread, beside those of --threads."},
+     "Keep this many inferences in flight, each in its own context; several numbers are "
+     "measured one after the other. On the CPU each has a thread, besides those of --threads."},
     {"streams", 0, "LIST", CLI_TEXT, offsetof(cli_sweep_settings, streams), 0, 0, NULL,
-     "Spread them over this many CUDA streams, as trtexec does with --infStreams. Default: one for "
-     "each context, and without --contexts one context for each stream."},
+     "Distribute them over this many CUDA streams, as trtexec does with --infStreams. Default: "
+     "one for each context, and without --contexts one context for each stream."},
     {"ahead", 0, "N", CLI_INTEGER, offsetof(cli_sweep_settings, ahead), 0, CLI_MOST_CONTEXTS - 1,
      NULL,
-     "Keep N inferences enqueued on each stream behind the one it works on, in contexts of their "
-     "own. Default 0."},
+     "Keep N inferences enqueued on each stream behind the one it executes, in contexts of "
+     "their own. Default 0."},
     {"callers", 0, "N", CLI_INTEGER, offsetof(cli_sweep_settings, callers), 0, CLI_MOST_CONTEXTS,
      NULL,
-     "Have N threads of the host start inferences and wait for them. Default: on the CPU one for "
-     "each context, on a GPU one for all."},
+     "Let N host threads start inferences and wait for them. Default: on the CPU one for each "
+     "context, on a GPU one for all."},
     {"stagger", 0, NULL, CLI_FLAG, offsetof(cli_sweep_settings, stagger), 0, 0, NULL,
-     "Make every second stream a step more urgent, so that streams do not run the same kernels in "
-     "step: more inferences at some batch sizes, fewer at others."},
+     "Give every second stream a priority one step higher, so that streams do not run the same "
+     "kernels in step: more inferences at some batch sizes, fewer at others."},
     {"plot", 0, "FILE", CLI_OUTPUT, offsetof(cli_sweep_settings, plot), 0, 0, NULL,
-     "Draw latency against throughput: an .svg picture, or an .html page with the figures too."},
+     "Plot latency against throughput: an .svg image, or an .html page that also has the "
+     "figures."},
     {0},
 };

@@ -151,14 +151,14 @@ static const metric metrics[] = {
     {"nv_inference_compute_output_duration_us", "counter",
      "Cumulative time of writing outputs in microseconds", offsetof(serve_figures, output_ns),
      1000},
-    {"nv_inference_pending_request_count", "gauge", "Number of requests that wait to be run",
+    {"nv_inference_pending_request_count", "gauge", "Number of requests waiting to run",
      offsetof(serve_figures, pending), 1},
 };
 
 static const metric text_metrics[] = {
-    {"serve_prompt_tokens", "counter", "Tokens of prompts that were read",
+    {"serve_prompt_tokens", "counter", "Prompt tokens processed",
      offsetof(serve_figures, prompt_tokens), 1},
-    {"serve_tokens", "counter", "Tokens that were generated", offsetof(serve_figures, tokens), 1},
+    {"serve_tokens", "counter", "Tokens generated", offsetof(serve_figures, tokens), 1},
     {"serve_first_tokens", "counter", "Texts that had a first token",
      offsetof(serve_figures, first_tokens), 1},
     {"serve_first_token_duration_us", "counter",
@@ -238,10 +238,10 @@ static void put_gpu_metrics(serve_text *text)
 static void put_server_metrics(serve *server, serve_text *text)
 {
     static const metric own[] = {
-        {"serve_requests", "gauge", "Requests under way", 0, 1},
+        {"serve_requests", "gauge", "Requests in flight", 0, 1},
         {"serve_connections", "gauge", "Open connections", 0, 1},
         {"serve_body_bytes", "gauge", "Bytes of request bodies in memory", 0, 1},
-        {"serve_refused_requests", "counter", "Requests refused by their head", 0, 1},
+        {"serve_refused_requests", "counter", "Requests refused because of their headers", 0, 1},
     };
     const unsigned long long values[] = {
         atomic_load(&server->requests), atomic_load(&server->sockets),

@@ -63,7 +63,7 @@ serve_result serve_page_run(serve_connection *at)
         "<!doctype html><html lang=en><meta charset=utf-8><meta "
         "http-equiv=refresh content=5><title>kiln serve</title><style>%s</style>"
         "<h1>kiln %s</h1><p>Up for %.0f s; %zu connection%s, %zu request%s "
-        "under way%s.</p><table><tr><th>model<th>version<th>state<th>backend<th>inputs"
+        "in flight%s.</p><table><tr><th>model<th>version<th>state<th>backend<th>inputs"
         "<th>outputs<th class=n>answered<th class=n>failed<th class=n>waiting<th "
         "class=n>rows a batch<th class=n>run, ms<th class=n>p99, ms</tr>\n",
         style, kiln_version_string(), (double)(kiln_clock_now() - server->started) / 1e9, sockets,
