@@ -151,9 +151,8 @@ static const cli_option options[] = {
     {"tensor", 0, "NAME", CLI_LIST, FIELD(tensors), 0, 0, NULL,
      "Find only the range of this tensor; may be given several times. Default: all."},
     {"header", 0, "LINE", CLI_TEXT, FIELD(header), 0, 0, NULL,
-     "The first line of the cache: TRT, TensorRT's version and the calibrator that will read "
-     "it. Default TRT-100600-EntropyCalibration2, or MinMaxCalibration with --method "
-     "minmax." KILN_CACHE_HEADER ", or MinMaxCalibration with --method minmax."},
+     "The first line of the cache: TRT, TensorRT's version and the calibrator that will read it. "
+     "Default " KILN_CACHE_HEADER ", or MinMaxCalibration with --method minmax."},
     {0},
 };
 

@@ -413,7 +413,7 @@ static const cli_option options[] = {
      "With --calibration: entropy, minmax, percentile or mse. Default mse."},
     {"check", 0, "DIR", CLI_TEXT, AT(check), 0, 0, NULL,
      "Compare the results with the model's own on the batches of this folder, which the "
-     "conversion has not seen. Default: on those of --calibration."},
+     "conversion has not seen. Default: those of --calibration."},
     {"report", 0, "FILE.html", CLI_OUTPUT, AT(page), 0, 0, NULL,
      "Write a page with the error of each output, the error that converting each node alone "
      "causes, and what became of every node."},
