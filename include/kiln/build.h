@@ -45,10 +45,10 @@ typedef struct kiln_build kiln_build;
 typedef struct kiln_build_limits {
     size_t struct_size;    /* set by KILN_BUILD_LIMITS_INIT */
     uint64_t milliseconds; /* a job that takes longer ends with KILN_ERROR_TIMEOUT; 0: no limit */
-    uint64_t
-        memory_bytes; /* how much the process's resident memory may grow from the start of the job;
-                         beyond that the job ends with KILN_ERROR_LIMIT. Checked where the backend
-                         can be stopped, at most every 20 ms, and at the end. 0: no limit */
+    uint64_t memory_bytes; /* how much the process's resident memory may grow from the start of the
+                              job; beyond that the job ends with KILN_ERROR_LIMIT. Checked where the
+                              backend can be stopped, at most every 20 ms, and at the end. 0: no
+                              limit */
 } kiln_build_limits;
 
 #define KILN_BUILD_LIMITS(...) KILN_INIT_OF_(kiln_build_limits, __VA_ARGS__)
@@ -65,12 +65,13 @@ typedef enum kiln_build_state {
 typedef struct kiln_build_progress {
     size_t struct_size; /* sizeof(kiln_build_progress), set by the caller */
     kiln_build_state state;
-    char phase[128];     /* innermost phase, in the backend's words; "" before the first */
-    int32_t depth;       /* number of enclosing phases */
-    int64_t step, steps; /* within the phase; steps 0: not known */
-    double fraction;  /* of the whole job, 0 to 1, from the phases seen so far; never decreases */
-    uint64_t reports; /* progress reports from the backend so far; of TensorRT's half a million,
-                         about a hundred a second are passed on */
+    char phase[128];       /* innermost phase, in the backend's words; "" before the first */
+    int32_t depth;         /* number of enclosing phases */
+    int64_t step, steps;   /* within the phase; steps 0: not known */
+    double fraction;       /* of the whole job, 0 to 1, from the phases seen so far; never
+                              decreases */
+    uint64_t reports;      /* progress reports from the backend so far; of TensorRT's half a
+                              million, about a hundred a second are passed on */
     uint64_t nanoseconds;  /* since the start; stops when the job ends */
     uint64_t memory_bytes; /* largest growth of resident memory so far */
 } kiln_build_progress;

@@ -62,8 +62,8 @@ extern "C" {
 
 /* How inputs that are not given are filled. */
 typedef enum kiln_compare_fill {
-    KILN_FILL_RANDOM =
-        0, /* the numbers that `kiln run` generates from the same seed (docs/cli.md) */
+    KILN_FILL_RANDOM = 0, /* the numbers that `kiln run` generates from the same seed
+                             (docs/cli.md) */
     KILN_FILL_ZEROS = 1
 } kiln_compare_fill;
 
@@ -108,9 +108,9 @@ typedef struct kiln_compare_options {
  * second's. Each part of a complex element counts as an element. A later version may append
  * members. */
 typedef struct kiln_tensor_difference {
-    const char *name; /* of the tensor */
-    const char
-        *node; /* the node that computes it, or "#12 Relu" if it has no name; "" for an output */
+    const char *name;      /* of the tensor */
+    const char *node;      /* the node that computes it, or "#12 Relu" if it has no name; "" for an
+                              output */
     const char *operation; /* that node's operator; "" for an output */
     kiln_dtype found_dtype, expected_dtype;
     kiln_shape found_shape, expected_shape;
@@ -125,11 +125,11 @@ typedef struct kiln_tensor_difference {
                                   infinite */
     int64_t largest_at;        /* its element, in row-major order; -1 if the tensor is empty */
     double found, expected;    /* the values there; rounded beyond 2^53 */
-    double
-        largest_relative; /* largest relative error, over elements whose expected value is not 0 */
-    double mean_absolute; /* mean absolute error, over elements that are finite in both */
-    double cosine; /* cosine similarity, over the same elements; 1 if both are all zeros, NaN if no
-                      element is finite in both */
+    double largest_relative;   /* largest relative error, over elements whose expected value is not
+                                  0 */
+    double mean_absolute;      /* mean absolute error, over elements that are finite in both */
+    double cosine;             /* cosine similarity, over the same elements; 1 if both are all
+                                  zeros, NaN if no element is finite in both */
     int64_t found_nans, expected_nans;
     int64_t found_infinities, expected_infinities;
     double step;          /* quantization step, the largest in the tensor; 0: not quantized */

@@ -52,7 +52,8 @@ typedef struct kiln_context kiln_context;
 typedef enum kiln_graph_policy {
     KILN_GRAPH_AUTOMATIC = 0, /* at the second run with a set of shapes, if possible */
     KILN_GRAPH_OFF = 1,       /* never */
-    KILN_GRAPH_REQUIRED = 2 /* at the first run; a run that cannot be captured fails and says why */
+    KILN_GRAPH_REQUIRED = 2   /* at the first run; a run that cannot be captured fails and says
+                                 why */
 } kiln_graph_policy;
 
 /* When TensorRT-RTX compiles kernels specialized for the shapes of a run. */
@@ -72,20 +73,22 @@ typedef struct kiln_context_options {
                              shapes, in bytes of device and pinned memory together; graphs of the
                              shapes used most often are kept. 0: a sixteenth of the GPU's memory,
                              but at least 256 MiB */
-    kiln_stream *stream; /* runs are enqueued on this stream of the caller's, which must outlive the
-                            context; NULL: a stream of Kiln's */
-    int32_t priority; /* priority of Kiln's stream, as for kiln_stream_create, and of the kernels of
-                         captured graphs. INVALID_ARGUMENT together with `stream`, and if contexts
-                         share a stream (share_device_memory) */
-    bool overlap_copies; /* for throughput: copies from and to host memory use two further streams,
-                            shared by the engine's contexts over one `stream`, so that they overlap
-                            with the kernels of other contexts. Copies do not wait for work on
-                            `stream`; kernels do. A run on its own takes some microseconds longer */
+    kiln_stream *stream;  /* runs are enqueued on this stream of the caller's, which must outlive
+                             the context; NULL: a stream of Kiln's */
+    int32_t priority;     /* priority of Kiln's stream, as for kiln_stream_create, and of the
+                             kernels of captured graphs. INVALID_ARGUMENT together with `stream`,
+                             and if contexts share a stream (share_device_memory) */
+    bool overlap_copies;  /* for throughput: copies from and to host memory use two further streams,
+                             shared by the engine's contexts over one `stream`, so that they overlap
+                             with the kernels of other contexts. Copies do not wait for work on
+                             `stream`; kernels do. A run on its own takes some microseconds
+                             longer */
 
     /* For TensorRT. A backend or version that lacks one refuses it by name with UNSUPPORTED. */
-    bool share_device_memory; /* contexts of one engine with this option and the same `stream`
-                                 (NULL: one of the engine's) share one block of activation memory;
-                                 their runs follow each other on that stream */
+    bool share_device_memory;        /* contexts of one engine with this option and the same
+                                        `stream` (NULL: one of the engine's) share one block of
+                                        activation memory; their runs follow each other on that
+                                        stream */
     uint64_t persistent_cache_bytes; /* bytes of the GPU's L2 cache to set aside for activations */
     const char *runtime_cache;       /* TensorRT-RTX: a file of compiled kernels, read if it exists;
                                         kiln_context_save_runtime_cache writes it */
@@ -293,7 +296,8 @@ typedef struct kiln_warmup_summary {
     uint64_t p95_nanoseconds;
     uint64_t p99_nanoseconds;
 
-    uint64_t *samples; /* set by the caller: array for the time of each run, in order; NULL: none */
+    uint64_t *samples;      /* set by the caller: array for the time of each run, in order; NULL:
+                               none */
     size_t sample_capacity; /* set by the caller: elements of `samples` */
     size_t sample_count;    /* elements written: at most the first `sample_capacity` runs */
 } kiln_warmup_summary;
@@ -321,8 +325,8 @@ typedef struct kiln_context_counters {
     uint64_t runs;        /* runs that succeeded */
     uint64_t failed_runs; /* runs that failed */
     uint64_t binds;       /* times that a new binding was passed to the backend */
-    uint64_t
-        bytes_owned; /* bytes that the context holds for bindings without the caller's memory */
+    uint64_t bytes_owned; /* bytes that the context holds for bindings without the caller's
+                             memory */
 
     /* For engines on a GPU. Each run is either a hit or a miss. */
     uint64_t graph_hits;      /* runs that replayed a captured graph */

@@ -162,8 +162,9 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_pool_release(kiln_pool *pool, kiln_blo
 KILN_API KILN_MUST_CHECK kiln_status kiln_pool_trim(kiln_pool *pool, size_t keep_bytes);
 
 typedef struct kiln_pool_counters {
-    size_t struct_size;   /* sizeof(kiln_pool_counters), set by the caller */
-    uint64_t allocations; /* successful allocations; those not in `releases` are outstanding */
+    size_t struct_size;          /* sizeof(kiln_pool_counters), set by the caller */
+    uint64_t allocations;        /* successful allocations; those not in `releases` are
+                                    outstanding */
     uint64_t failed_allocations; /* failed allocations, for whatever reason */
     uint64_t releases;
     uint64_t slabs_made;   /* slabs allocated; does not grow in steady work */
@@ -199,7 +200,8 @@ typedef struct kiln_buffer_request {
  * input from a copy, which each run takes. */
 typedef struct kiln_buffer_alias {
     const char *name; /* read during the call only */
-    const char *of; /* a tensor that is not an alias itself; the larger of the two sets the size */
+    const char *of;   /* a tensor that is not an alias itself; the larger of the two sets the
+                         size */
 } kiln_buffer_alias;
 
 typedef struct kiln_buffer_plan_options {
@@ -241,7 +243,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_buffer_plan_find(const kiln_buffer_pla
                                                            const char *name, kiln_tensor *tensor);
 
 /* Gives the same memory with a smaller shape, for a run that needs less than the maximum. Errors:
- * as kiln_buffer_plan_find; RANK, SHAPE; SIZE for a larger shape. Any thread. Since 0.1. */
+ * as kiln_buffer_plan_find; RANK, SHAPE; SIZE for a shape that needs more bytes. Any thread. Since
+ * 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_buffer_plan_view(const kiln_buffer_plan *plan,
                                                            const char *name,
                                                            const kiln_shape *shape,

@@ -106,10 +106,10 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_from_bytes(kiln_span bytes, co
                                                              kiln_network **network);
 
 typedef enum kiln_weights_place {
-    KILN_WEIGHTS_INLINE = 0, /* in the model file, which is then limited to 2 GiB */
-    KILN_WEIGHTS_EXTERNAL =
-        1 /* weights of 1,024 bytes or more in a file next to the model: `path`, a dot, the hash of
-             its content in 16 digits (XXH3, 64 bits), and ".data" */
+    KILN_WEIGHTS_INLINE = 0,  /* in the model file, which is then limited to 2 GiB */
+    KILN_WEIGHTS_EXTERNAL = 1 /* weights of 1,024 bytes or more in a file next to the model: `path`,
+                                 a dot, the hash of its content in 16 digits (XXH3, 64 bits), and
+                                 ".data" */
 } kiln_weights_place;
 
 /* Saves the network as an ONNX model, whole or not at all. Outputs have their inferred shapes.

@@ -48,7 +48,8 @@ typedef struct kiln_profile_input {
     const char *name;
     kiln_shape min, opt, max;
     const int64_t *min_values, *opt_values, *max_values; /* `value_count` values each, or NULL */
-    size_t value_count; /* 0: the range is of shapes, not of values */
+    size_t value_count;                                  /* 0: the range is of shapes, not of
+                                                            values */
 } kiln_profile_input;
 
 /* One optimization profile. It covers all shapes between min and max, and runs fastest near opt.
@@ -120,9 +121,9 @@ typedef enum kiln_switch {
 typedef enum kiln_gpu_allocator {
     KILN_GPU_ALLOCATOR_DEFAULT = 0, /* Kiln for plans. The library for builds, which are faster that
                                        way, unless `gpu_memory_bytes` or `gpu_pool` is given */
-    KILN_GPU_ALLOCATOR_KILN =
-        1, /* Kiln, also for builds: counted (kiln_engine_gpu_memory), limited by
-              `gpu_memory_bytes`, and taken from `gpu_pool` if it is given */
+    KILN_GPU_ALLOCATOR_KILN = 1, /* Kiln, also for builds: counted (kiln_engine_gpu_memory), limited
+                                    by `gpu_memory_bytes`, and taken from `gpu_pool` if it is
+                                    given */
     KILN_GPU_ALLOCATOR_LIBRARY = 2 /* TensorRT itself, not counted */
 } kiln_gpu_allocator;
 
@@ -170,23 +171,23 @@ typedef struct kiln_build_options {
 
 /* The type of an option, and the form of its text. */
 typedef enum kiln_option_kind {
-    KILN_OPTION_FLAG = 0,     /* bool: "true" or "false" */
-    KILN_OPTION_CHOICE = 1,   /* enumeration: one of `choices` */
-    KILN_OPTION_INTEGER = 2,  /* int32_t: "4" */
-    KILN_OPTION_LEVEL = 3,    /* int32_t; 0 is the default, and -1 stands for 0 */
-    KILN_OPTION_BYTES = 4,    /* uint64_t: "1073741824" */
-    KILN_OPTION_TEXT = 5,     /* const char * */
-    KILN_OPTION_PATH = 6,     /* const char *, a file or folder */
-    KILN_OPTION_LIBRARY = 7,  /* const char *, a library's path or name */
-    KILN_OPTION_INTEGERS = 8, /* list of int32_t: "80,89" */
-    KILN_OPTION_TEXTS = 9,    /* list of texts; each call appends one */
-    KILN_OPTION_PATHS = 10,   /* list of paths; each call appends one */
-    KILN_OPTION_PROFILES =
-        11, /* list of kiln_profile; each call appends one: "x=1x8:4x8:8x8 s=v1,64:v1,128:v1,256",
-               or a single shape for all three of an input */
-    KILN_OPTION_SHAPES = 12, /* list of kiln_shape_hint; each call appends one: "x=4x8" */
-    KILN_OPTION_SPAN = 13,   /* bytes in memory: cannot be set by name */
-    KILN_OPTION_POINTER = 14 /* pointer: cannot be set by name */
+    KILN_OPTION_FLAG = 0,      /* bool: "true" or "false" */
+    KILN_OPTION_CHOICE = 1,    /* enumeration: one of `choices` */
+    KILN_OPTION_INTEGER = 2,   /* int32_t: "4" */
+    KILN_OPTION_LEVEL = 3,     /* int32_t; 0 is the default, and -1 stands for 0 */
+    KILN_OPTION_BYTES = 4,     /* uint64_t: "1073741824" */
+    KILN_OPTION_TEXT = 5,      /* const char * */
+    KILN_OPTION_PATH = 6,      /* const char *, a file or folder */
+    KILN_OPTION_LIBRARY = 7,   /* const char *, a library's path or name */
+    KILN_OPTION_INTEGERS = 8,  /* list of int32_t: "80,89" */
+    KILN_OPTION_TEXTS = 9,     /* list of texts; each call appends one */
+    KILN_OPTION_PATHS = 10,    /* list of paths; each call appends one */
+    KILN_OPTION_PROFILES = 11, /* list of kiln_profile; each call appends one: "x=1x8:4x8:8x8
+                                  s=v1,64:v1,128:v1,256", or a single shape for all three of an
+                                  input */
+    KILN_OPTION_SHAPES = 12,   /* list of kiln_shape_hint; each call appends one: "x=4x8" */
+    KILN_OPTION_SPAN = 13,     /* bytes in memory: cannot be set by name */
+    KILN_OPTION_POINTER = 14   /* pointer: cannot be set by name */
 } kiln_option_kind;
 
 /* Description of one option. All strings are static. */

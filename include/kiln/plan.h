@@ -154,8 +154,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_layer(kiln_context *context, s
 
 typedef struct kiln_plugin {
     size_t struct_size; /* sizeof(kiln_plugin), set by the caller */
-    const char
-        *name; /* as ONNX nodes name it; owned by the registry, valid as long as the process */
+    const char *name;   /* as ONNX nodes name it; owned by the registry, valid as long as the
+                           process */
     const char *version;
     const char *name_space;     /* namespace; "" for none */
     const char *interface_kind; /* the interface it implements: "PLUGIN CREATOR_V3ONE" */

@@ -110,12 +110,13 @@ typedef enum kiln_precision_reason {
     KILN_PRECISION_NO_RANGE = 10,     /* the range of a tensor is not known; `detail` names it */
     KILN_PRECISION_NO_WEIGHTS = 11,   /* its weights are not constants */
     KILN_PRECISION_FOLDED = 12,       /* it was merged into the convolution before it */
-    KILN_PRECISION_GATE =
-        13, /* a gate: a convolution of a single pixel whose result scales channels */
-    KILN_PRECISION_NO_GAIN = 14, /* quantizing its inputs costs more than it saves */
-    KILN_PRECISION_BYTES = 15, /* it lies between 8-bit tensors, or an 8-bit tensor and an output */
-    KILN_PRECISION_NOT_QUANTIZED =
-        16 /* INT8, FP8, INT4: its operator is not one that is quantized */
+    KILN_PRECISION_GATE = 13,         /* a gate: a convolution of a single pixel whose result scales
+                                         channels */
+    KILN_PRECISION_NO_GAIN = 14,      /* quantizing its inputs costs more than it saves */
+    KILN_PRECISION_BYTES = 15,        /* it lies between 8-bit tensors, or an 8-bit tensor and an
+                                         output */
+    KILN_PRECISION_NOT_QUANTIZED = 16 /* INT8, FP8, INT4: its operator is not one that is
+                                         quantized */
 } kiln_precision_reason;
 
 /* The reason as text, such as "stays: sums squares"; "?" for any other value. Static storage. Any
@@ -127,11 +128,12 @@ typedef struct kiln_precision_report kiln_precision_report;
 typedef struct kiln_precision_summary {
     size_t struct_size; /* sizeof(kiln_precision_summary), set by the caller */
     kiln_precision precision;
-    size_t node_count;      /* nodes of the original network, with local functions inlined */
-    size_t converted_count; /* of those, nodes in the requested precision */
-    size_t rest_count;      /* nodes in `rest` */
-    size_t kept_count;      /* nodes that compute in float32 */
-    size_t cast_count;      /* casts added */
+    size_t node_count;                  /* nodes of the original network, with local functions
+                                           inlined */
+    size_t converted_count;             /* of those, nodes in the requested precision */
+    size_t rest_count;                  /* nodes in `rest` */
+    size_t kept_count;                  /* nodes that compute in float32 */
+    size_t cast_count;                  /* casts added */
     uint64_t bytes_before, bytes_after; /* size of the constants */
     uint64_t saturated; /* finite elements of constants beyond the type's range, set to its largest
                            number */

@@ -46,8 +46,8 @@ extern "C" {
  * over. */
 typedef struct kiln_channel {
     double least, greatest; /* of the finite numbers observed */
-    double mean,
-        deviation; /* their mean and standard deviation (root of the mean square distance) */
+    double mean, deviation; /* their mean and standard deviation (root of the mean square
+                               distance) */
 } kiln_channel;
 
 /* The range of one tensor. A later version may append members. */

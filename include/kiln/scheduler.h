@@ -51,10 +51,10 @@ typedef struct kiln_request kiln_request;
 
 /* What a request waits for before it runs. */
 typedef enum kiln_schedule {
-    KILN_SCHEDULE_DEFAULT = 0, /* for a request: its scheduler's; for a scheduler: LATENCY */
-    KILN_SCHEDULE_LATENCY = 1, /* only for a free context */
-    KILN_SCHEDULE_THROUGHPUT =
-        2 /* also for other requests to share a batch with, for up to `delay_nanoseconds` */
+    KILN_SCHEDULE_DEFAULT = 0,   /* for a request: its scheduler's; for a scheduler: LATENCY */
+    KILN_SCHEDULE_LATENCY = 1,   /* only for a free context */
+    KILN_SCHEDULE_THROUGHPUT = 2 /* also for other requests to share a batch with, for up to
+                                    `delay_nanoseconds` */
 } kiln_schedule;
 
 /* The highest priority, served first. The lowest, and the default, is 0. */
@@ -80,27 +80,28 @@ typedef struct kiln_scheduler_options {
                            in a profile of the plan, or 32 */
     int64_t join_rows;  /* most rows in a joined batch, while a single request may have up to
                            max_batch; 0: max_batch */
-    const int64_t
-        *batch_sizes; /* allowed batch sizes in rows, ascending; a batch is padded with zeros to the
-                         next one. On a GPU each has a graph of its own. NULL: any size; on a GPU
-                         powers of two and max_batch; for a plan with profiles those of these sizes
-                         that a profile covers, and its smallest and largest */
+    const int64_t *batch_sizes; /* allowed batch sizes in rows, ascending; a batch is padded with
+                                   zeros to the next one. On a GPU each has a graph of its own.
+                                   NULL: any size; on a GPU powers of two and max_batch; for a plan
+                                   with profiles those of these sizes that a profile covers, and its
+                                   smallest and largest */
     size_t batch_size_count;    /* at most 64 */
     uint64_t delay_nanoseconds; /* the longest that a THROUGHPUT request waits for others; 0: one
                                    millisecond */
     size_t queue_limit;         /* most requests in the queue; 0: 1,024 */
-    const kiln_context_options
-        *context; /* of its contexts, without a stream; NULL: the defaults of kiln_context_create.
-                     On the CPU only the run limits are used */
-    const kiln_scheduler_padding
-        *paddings; /* inputs, all of the same length in one request, and outputs; tensors whose
-                      dimension has the same name need not be listed. Only for a model that ignores
-                      the padding, usually with a mask, which cannot be determined from the model.
-                      NULL: only requests of equal length are joined */
+    const kiln_context_options *context;    /* of its contexts, without a stream; NULL: the defaults
+                                               of kiln_context_create. On the CPU only the run
+                                               limits are used */
+    const kiln_scheduler_padding *paddings; /* inputs, all of the same length in one request, and
+                                               outputs; tensors whose dimension has the same name
+                                               need not be listed. Only for a model that ignores the
+                                               padding, usually with a mask, which cannot be
+                                               determined from the model. NULL: only requests of
+                                               equal length are joined */
     size_t padding_count;
-    const int64_t
-        *lengths; /* lengths that inputs are padded to, ascending; requests padded to the same
-                     length are joined. NULL: powers of two. A longer input is not padded */
+    const int64_t *lengths; /* lengths that inputs are padded to, ascending; requests padded to the
+                               same length are joined. NULL: powers of two. A longer input is not
+                               padded */
     size_t length_count;
     bool join_measured; /* on the CPU: choose the batch size with the least time per row, among 1,
                            2, 4, ... up to join_rows, from measured runs of the first shape that
@@ -149,14 +150,16 @@ typedef void (*kiln_request_function)(void *user, kiln_request *request);
 typedef struct kiln_request_options {
     size_t struct_size; /* set by KILN_REQUEST_OPTIONS_INIT */
     kiln_schedule schedule;
-    int32_t priority;              /* 0 to KILN_MAX_PRIORITY */
-    uint64_t deadline_nanoseconds; /* time of kiln_clock_now by which the request must start to run,
-                                      or else it expires; 0: none */
+    int32_t priority;               /* 0 to KILN_MAX_PRIORITY */
+    uint64_t deadline_nanoseconds;  /* time of kiln_clock_now by which the request must start to
+                                       run, or else it expires; 0: none */
     kiln_request_function answered; /* or NULL */
     void *user;                     /* passed to `answered` */
-    bool collect;  /* kiln_scheduler_next returns the request once it is answered */
-    bool run_here; /* with LATENCY, if a context is free and nobody waits: run the request in the
-                      submitting thread, so that it is answered when the submit returns */
+    bool collect;                   /* kiln_scheduler_next returns the request once it is
+                                       answered */
+    bool run_here;                  /* with LATENCY, if a context is free and nobody waits: run the
+                                       request in the submitting thread, so that it is answered when
+                                       the submit returns */
 } kiln_request_options;
 
 #define KILN_REQUEST_OPTIONS(...) KILN_INIT_OF_(kiln_request_options, __VA_ARGS__)
@@ -333,8 +336,9 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_get_engine_counters(
 /* What is measured for each request that runs, in nanoseconds except for BATCH_ROWS. */
 typedef enum kiln_scheduler_figure {
     KILN_SCHEDULER_QUEUE_TIME = 0, /* from submission to the start of its batch */
-    KILN_SCHEDULER_COPY_TIME = 1, /* assembling the inputs of its batch and splitting the outputs */
-    KILN_SCHEDULER_RUN_TIME = 2,  /* the run of its batch */
+    KILN_SCHEDULER_COPY_TIME = 1,  /* assembling the inputs of its batch and splitting the
+                                      outputs */
+    KILN_SCHEDULER_RUN_TIME = 2,   /* the run of its batch */
     KILN_SCHEDULER_TOTAL_TIME = 3, /* from submission to answer */
     KILN_SCHEDULER_BATCH_ROWS = 4  /* rows of its batch, without padding */
 } kiln_scheduler_figure;

@@ -57,8 +57,8 @@ typedef struct kiln_sampling {
     float repetition_penalty; /* divides positive logits, and multiplies others, of tokens that the
                                  sequence already has, prompt included; 0 and 1: none (Keskar et
                                  al., CTRL, 2019) */
-    uint64_t seed; /* the random number of a token depends only on this and on the token's index
-                      among the generated ones */
+    uint64_t seed;            /* the random number of a token depends only on this and on the
+                                 token's index among the generated ones */
 } kiln_sampling;
 
 #define KILN_SAMPLING(...) KILN_INIT_OF_(kiln_sampling, __VA_ARGS__)
@@ -86,11 +86,11 @@ typedef enum kiln_cache_layout {
     KILN_CACHE_AUTOMATIC = 0, /* from the names and dimensions of the two */
     KILN_CACHE_GROWING = 1,   /* the past followed by the positions of this run; two buffers
                                  alternate, nothing is copied */
-    KILN_CACHE_NEW = 2, /* the positions of this run only, as kiln_network_prepare_stream rewrites a
-                           model; they are copied into a buffer whose length is one of few, so that
-                           CUDA graphs can be replayed */
-    KILN_CACHE_WHOLE =
-        3 /* a past of fixed length into which the model has written; two buffers alternate */
+    KILN_CACHE_NEW = 2,       /* the positions of this run only, as kiln_network_prepare_stream
+                                 rewrites a model; they are copied into a buffer whose length is one
+                                 of few, so that CUDA graphs can be replayed */
+    KILN_CACHE_WHOLE = 3      /* a past of fixed length into which the model has written; two
+                                 buffers alternate */
 } kiln_cache_layout;
 
 /* A pair of tensors: the output of one run is the input of the next. */
@@ -101,20 +101,20 @@ typedef struct kiln_cache_pair {
 } kiln_cache_pair;
 
 typedef struct kiln_generator_options {
-    size_t struct_size; /* set by KILN_GENERATOR_OPTIONS_INIT */
-    int64_t max_batch; /* most sequences in a step; 0: the largest in the engine's profiles or fixed
-                          shapes, or 8 */
-    int64_t max_length; /* most tokens in a sequence, prompt included; 0: what the profiles or fixed
-                           shapes allow. Required if they do not say */
-    size_t queue_limit; /* most sequences waiting for a place in the batch; 0: 1,024 */
-    kiln_engine *prefill; /* the same model without a past, which computes the first one; NULL: the
-                             engine itself, with a past of length 0 */
-    kiln_engine *encoder; /* the encoder of an encoder-decoder model; NULL: there is none, or
-                             callers provide its outputs */
-    bool thread; /* run the steps in a thread of the generator; otherwise they run in the thread
-                    that calls kiln_generator_step or waits for a sequence */
-    bool preallocate; /* KILN_CACHE_NEW: allocate one buffer of max_length at once, instead of using
-                         two up to a length that grows */
+    size_t struct_size;    /* set by KILN_GENERATOR_OPTIONS_INIT */
+    int64_t max_batch;     /* most sequences in a step; 0: the largest in the engine's profiles or
+                              fixed shapes, or 8 */
+    int64_t max_length;    /* most tokens in a sequence, prompt included; 0: what the profiles or
+                              fixed shapes allow. Required if they do not say */
+    size_t queue_limit;    /* most sequences waiting for a place in the batch; 0: 1,024 */
+    kiln_engine *prefill;  /* the same model without a past, which computes the first one; NULL: the
+                              engine itself, with a past of length 0 */
+    kiln_engine *encoder;  /* the encoder of an encoder-decoder model; NULL: there is none, or
+                              callers provide its outputs */
+    bool thread;           /* run the steps in a thread of the generator; otherwise they run in the
+                              thread that calls kiln_generator_step or waits for a sequence */
+    bool preallocate;      /* KILN_CACHE_NEW: allocate one buffer of max_length at once, instead of
+                              using two up to a length that grows */
     uint64_t logits_bytes; /* most bytes of logits in one prefill; 0: 256 MiB. Prompts that need
                               more are run in several runs */
     kiln_cache_layout layout;
@@ -128,11 +128,11 @@ typedef struct kiln_generator_options {
     const char *logits;    /* NULL: logits, or the only remaining output */
     bool relative; /* positions follow from the mask, or from the distance between cache columns:
                       even without position_ids, prompts of different lengths share a batch */
-    int64_t
-        vocabulary;   /* size of the logits, if the engine does not tell their shape; otherwise 0 */
-    bool last_logits; /* likewise: the logits are those of the last position only */
-    const kiln_context_options
-        *context; /* of its contexts, without a stream; NULL: the defaults of kiln_context_create */
+    int64_t vocabulary; /* size of the logits, if the engine does not tell their shape; otherwise
+                           0 */
+    bool last_logits;   /* likewise: the logits are those of the last position only */
+    const kiln_context_options *context; /* of its contexts, without a stream; NULL: the defaults of
+                                            kiln_context_create */
 } kiln_generator_options;
 
 #define KILN_GENERATOR_OPTIONS(...) KILN_INIT_OF_(kiln_generator_options, __VA_ARGS__)
@@ -169,9 +169,9 @@ typedef struct kiln_token {
     size_t struct_size; /* sizeof(kiln_token), set by the caller */
     int64_t token;      /* -1 if the sequence ended without another token */
     uint64_t index;     /* index among the generated tokens, from 0 */
-    const char *text; /* text that became certain since the previous token; not NUL-terminated. Text
-                         that may be the start of a stop string is held back, and comes later or
-                         never. NULL without a detokenizer */
+    const char *text;   /* text that became certain since the previous token; not NUL-terminated.
+                           Text that may be the start of a stop string is held back, and comes later
+                           or never. NULL without a detokenizer */
     size_t text_size;
     kiln_finish finish;
 } kiln_token;
@@ -196,8 +196,9 @@ typedef kiln_status (*kiln_sample_function)(void *user, const float *logits, siz
                                             int64_t *token);
 
 typedef struct kiln_sequence_options {
-    size_t struct_size; /* set by KILN_SEQUENCE_OPTIONS_INIT */
-    int64_t max_tokens; /* most tokens to generate; 0: up to the generator's max_length */
+    size_t struct_size;            /* set by KILN_SEQUENCE_OPTIONS_INIT */
+    int64_t max_tokens;            /* most tokens to generate; 0: up to the generator's
+                                      max_length */
     const kiln_sampling *sampling; /* NULL: greedy */
     kiln_sample_function sample;   /* used instead of `sampling`, or NULL */
     void *sample_user;
@@ -209,8 +210,8 @@ typedef struct kiln_sequence_options {
     void *detokenize_user;
     kiln_token_function told; /* or NULL */
     void *told_user;
-    uint64_t
-        deadline_nanoseconds; /* time of kiln_clock_now at which the sequence expires; 0: none */
+    uint64_t deadline_nanoseconds;   /* time of kiln_clock_now at which the sequence expires; 0:
+                                        none */
     const kiln_named_tensor *inputs; /* for an encoder-decoder model: the encoder's inputs, or its
                                         outputs if the generator has no encoder; their first
                                         dimension is 1. Read until the sequence runs */
@@ -257,11 +258,11 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_sequence_wait(kiln_sequence *sequence,
 typedef struct kiln_sequence_result {
     size_t struct_size; /* sizeof(kiln_sequence_result), set by the caller */
     kiln_finish finish;
-    const int64_t
-        *tokens; /* generated tokens, a stop token included; valid until the sequence is released */
+    const int64_t *tokens; /* generated tokens, a stop token included; valid until the sequence is
+                              released */
     size_t count;
-    const char
-        *text; /* NUL-terminated, without a stop string; "" without a detokenizer; valid likewise */
+    const char *text; /* NUL-terminated, without a stop string; "" without a detokenizer; valid
+                         likewise */
     size_t text_size;
 } kiln_sequence_result;
 
@@ -287,17 +288,17 @@ typedef struct kiln_generator_counters {
     uint64_t cancelled;
     uint64_t expired;
     uint64_t failed;
-    uint64_t waiting;       /* at present */
-    uint64_t running;       /* at present */
-    uint64_t prefills;      /* runs over prompts */
-    uint64_t steps;         /* runs of one token per sequence */
-    uint64_t prompt_tokens; /* prompt tokens in prefills */
-    uint64_t tokens;        /* tokens generated */
-    uint64_t rows;          /* rows of steps with a sequence that got a token */
-    uint64_t padding;       /* rows of steps without a sequence, to fill up a batch size */
-    uint64_t moved_bytes;   /* bytes of the cache copied because sequences came or went or the cache
-                               grew */
-    uint64_t cache_bytes;   /* bytes that the cache holds */
+    uint64_t waiting;            /* at present */
+    uint64_t running;            /* at present */
+    uint64_t prefills;           /* runs over prompts */
+    uint64_t steps;              /* runs of one token per sequence */
+    uint64_t prompt_tokens;      /* prompt tokens in prefills */
+    uint64_t tokens;             /* tokens generated */
+    uint64_t rows;               /* rows of steps with a sequence that got a token */
+    uint64_t padding;            /* rows of steps without a sequence, to fill up a batch size */
+    uint64_t moved_bytes;        /* bytes of the cache copied because sequences came or went or the
+                                    cache grew */
+    uint64_t cache_bytes;        /* bytes that the cache holds */
     uint64_t run_nanoseconds;    /* time in runs of the model */
     uint64_t sample_nanoseconds; /* time to sample tokens and report them */
 } kiln_generator_counters;
@@ -332,11 +333,11 @@ typedef struct kiln_stream_network_options {
     size_t struct_size;   /* set by KILN_STREAM_NETWORK_OPTIONS_INIT */
     bool keep_present;    /* do not reduce the outputs `present` to the new positions */
     bool keep_all_logits; /* do not reduce the logits to the last position */
-    int32_t
-        candidates; /* add the outputs "top_logits" and "top_tokens" with this many of the largest
-                       logits, 1 to 256. Greedy sampling, and sampling with a top_k up to this many,
-                       then use only these, and the rest stays on the GPU. 0: none */
-    const char *logits; /* name of the logits; NULL: logits */
+    int32_t candidates;   /* add the outputs "top_logits" and "top_tokens" with this many of the
+                             largest logits, 1 to 256. Greedy sampling, and sampling with a top_k up
+                             to this many, then use only these, and the rest stays on the GPU. 0:
+                             none */
+    const char *logits;   /* name of the logits; NULL: logits */
 } kiln_stream_network_options;
 
 #define KILN_STREAM_NETWORK_OPTIONS(...) KILN_INIT_OF_(kiln_stream_network_options, __VA_ARGS__)
