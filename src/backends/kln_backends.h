@@ -5,8 +5,8 @@
 
 #include "seam/kln_seam.h"
 
-/* One line for each of Kiln's own: its table is kln_backend_<name>, in its folder. Best first by
- * nature. */
+/* One line for each of Kiln's own backends, roughly the best first: its table is
+ * kln_backend_<name>, in its folder. */
 #define KLN_BACKENDS(ROW) \
     ROW(tensorrt)         \
     ROW(onnxruntime)      \
@@ -17,7 +17,8 @@
 KLN_BACKENDS(KLN_BACKEND_DECLARE)
 #undef KLN_BACKEND_DECLARE
 
-/* Backend `index`: those in that order, then what was registered; NULL past the end. Any thread. */
+/* Backend `index`: the built-in ones in that order, then the registered ones; NULL past the end.
+ * Any thread. */
 const kiln_backend *kln_backend_at(size_t index);
 
 /* The backend and its probe for `name` (NULL, "" and "auto": the best; see kiln_backend_choose). */
@@ -25,11 +26,11 @@ KILN_MUST_CHECK kiln_status kln_backend_select(const char *name, const char *lib
                                                const kiln_backend **backend,
                                                kiln_backend_info *info);
 
-/* The backend whose own format `bytes` are in, and in `*what` what they are; NULL where none knows
- * them. */
+/* The backend in whose own format `bytes` are, with their description in `*what`; NULL if none
+ * recognizes them. */
 const kiln_backend *kln_backend_of(kiln_span bytes, const char **what);
 
-/* kln_backend_select among the backends of `list`, which NULL ends. */
+/* kln_backend_select among the backends of `list`, which is NULL-terminated. */
 KILN_MUST_CHECK kiln_status kln_backend_select_from(const kiln_backend *const *list,
                                                     const char *name, const char *library,
                                                     const kiln_backend **backend,

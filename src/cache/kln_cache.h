@@ -15,56 +15,56 @@
 /* 128 bits in hexadecimal digits, and a NUL. */
 #define KLN_CACHE_KEY 33
 
-/* What kiln_build_options.cache says for the usual place. */
+/* The value of kiln_build_options.cache for the default folder. */
 #define KLN_CACHE_DEFAULT "default"
-/* The most that entries take together, where nobody says. */
+/* The default limit of the size of all entries. */
 #define KLN_CACHE_LIMIT (UINT64_C(8) << 30)
 
 typedef struct kln_cache {
-    char folder[PATH_MAX - 64]; /* so that an entry's paths have room */
+    char folder[PATH_MAX - 64]; /* shorter than a path, so that the paths of entries fit */
 } kln_cache;
 
-/* One entry as it lies there. */
+/* An entry as found. */
 typedef struct kln_cache_row {
     char key[KLN_CACHE_KEY];
     uint64_t bytes; /* of all its files */
-    uint64_t used;  /* when it was last used, in nanoseconds since 1970 */
-    bool is_whole;  /* data and manifest are there */
+    uint64_t used;  /* time of the last use, in nanoseconds since 1970 */
+    bool is_whole;  /* data and manifest exist */
 } kln_cache_row;
 
-/* Names the folder: `asked`, or the usual place for KLN_CACHE_DEFAULT. NOT_FOUND where neither
- * XDG_CACHE_HOME nor HOME says one; LIMIT. */
+/* Gives the folder: `asked`, or the default folder for KLN_CACHE_DEFAULT. NOT_FOUND if neither
+ * XDG_CACHE_HOME nor HOME gives one; LIMIT. */
 KILN_MUST_CHECK kiln_status kln_cache_find(const char *asked, kln_cache *cache);
-/* The same, and makes the folder where there is none. IO; STATE for a folder that everybody may
- * write to, or of another user: a plan is as good as a program. */
+/* The same, and creates the folder if necessary. IO; STATE for a folder that is world-writable, or
+ * belongs to another user: a plan is as powerful as a program. */
 KILN_MUST_CHECK kiln_status kln_cache_open(const char *asked, kln_cache *cache);
 
 /* The path of an entry's data; its manifest is that and ".json". */
 void kln_cache_path(const kln_cache *cache, const char *key, char path[PATH_MAX]);
 
-/* Keeps others out of an entry, which need not be there yet. Waits for who holds it, and asks
- * `goes_on` (or NULL) meanwhile. `*lock` is for kln_folder_unlock; -1 where the file system has no
- * locks. BUSY where it is held and `waits` is false; CANCELLED; IO. */
+/* Locks an entry, which need not exist yet. Waits for the holder of the lock, and calls `goes_on`
+ * (or NULL) meanwhile. Release `*lock` with kln_folder_unlock; it is -1 if the file system has no
+ * locks. BUSY if it is held and `waits` is false; CANCELLED; IO. */
 typedef bool (*kln_cache_goes_on)(void *user);
 KILN_MUST_CHECK kiln_status kln_cache_lock(const kln_cache *cache, const char *key, bool waits,
                                            kln_cache_goes_on goes_on, void *user, int *lock);
 
-/* Writes an entry, whose lock is held: nobody sees half of it. On an error there is none. IO. */
+/* Writes an entry whose lock is held, whole or not at all: on an error there is none. IO. */
 KILN_MUST_CHECK kiln_status kln_cache_put(const kln_cache *cache, const char *key, kiln_span data,
                                           kiln_span manifest);
-/* Notes that it was used now; a folder that cannot be written to forgets it. */
+/* Records that the entry was used now; without effect in a folder that cannot be written to. */
 void kln_cache_touch(const kln_cache *cache, const char *key);
 
-/* The entries, the one used last first, for kln_free; none where there is no folder. IO,
+/* The entries, the most recently used one first, for kln_free; none if there is no folder. IO,
  * OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_cache_list(const kln_cache *cache, kln_cache_row **rows,
                                            size_t *count);
-/* Whether there is a folder of that key; false for what is no key. */
+/* Whether there is a folder of that key; false for an invalid key. */
 bool kln_cache_has(const kln_cache *cache, const char *key);
 /* Removes an entry, unless it is being written. BUSY, IO. */
 KILN_MUST_CHECK kiln_status kln_cache_remove(const kln_cache *cache, const char *key);
-/* Removes those that were not used for longest until `most` bytes are left, but never the one of
- * `spared` (or NULL), nor one that is being written. What was freed is added to `*freed`. */
+/* Removes the least recently used entries until `most` bytes are left, but neither that of `spared`
+ * (or NULL) nor one that is being written. Adds the bytes freed to `*freed`. */
 KILN_MUST_CHECK kiln_status kln_cache_trim(const kln_cache *cache, uint64_t most,
                                            const char *spared, uint64_t *freed);
 

@@ -16,7 +16,7 @@
 KLN_SCOPED_POINTER(kiln_engine, kiln_engine_release)
 KLN_SCOPED_POINTER(kiln_context, kiln_context_destroy)
 
-/* Of weights that a refit may replace (weight_shapes.c). */
+/* The shape of weights that a refit may replace (weight_shapes.c). */
 typedef struct kln_weight_shape {
     const char *name;
     kiln_shape shape;
@@ -27,42 +27,41 @@ struct kiln_engine {
     atomic_size_t references;
     unsigned forks;           /* kln_forks when it was made */
     kln_shared shared;        /* the backend's engine, and what its contexts share */
-    kiln_build_options built; /* what it was built with, but for texts and lists */
-    const char *source;       /* the file it came from, or "" */
+    kiln_build_options built; /* its build options, without texts and lists */
+    const char *source;       /* the file it was made from, or "" */
     kln_arena arena;
-    pthread_mutex_t refitting; /* one refit at a time */
-    struct kln_cached *cached; /* where it lies in a cache (engine_cache.h), or NULL */
-    kln_names inputs;          /* name -> index of the binding */
-    kln_names outputs;         /* likewise; a tensor may be both, and is one binding each */
-    const char *
-        *profile_names; /* of the profiles it was built with, NULL for one without; or NULL */
+    pthread_mutex_t refitting;  /* one refit at a time */
+    struct kln_cached *cached;  /* its entry in a cache (engine_cache.h), or NULL */
+    kln_names inputs;           /* name -> index of the binding */
+    kln_names outputs;          /* likewise; a tensor that is both has two bindings */
+    const char **profile_names; /* of its profiles, NULL for one without a name; or NULL */
     size_t profile_name_count;
-    kln_weight_shape *weight_shapes; /* where the backend does not know them */
+    kln_weight_shape *weight_shapes; /* if the backend does not know them */
     size_t weight_shape_count;
     kln_names weight_places;
     pthread_mutex_t inspecting;
-    char *inspection;                        /* JSON, once somebody asked */
-    struct kiln_precision_report *precision; /* of a build with one, or NULL */
+    char *inspection;                        /* JSON, once requested */
+    struct kiln_precision_report *precision; /* of a build with a precision, or NULL */
 };
 
-/* One thread's seat at an engine: names, and one thread at a time; what it does is `exec`. */
+/* A context: access by name, and by one thread at a time, to its `exec`. */
 struct kiln_context {
     atomic_bool busy;
     kiln_engine *engine;
     kln_exec *exec;
-    kln_message error; /* of the last call; "" where it worked */
-    /* Of the call of kiln_context_run_tensors under way, one for each binding. */
-    uint32_t *found; /* bindings in the order in which it names them */
+    kln_message error; /* of the last call; "" if it succeeded */
+    /* For the current call of kiln_context_run_tensors, one for each binding. */
+    uint32_t *found; /* bindings in the order in which the call names them */
     uint64_t *named; /* the last call that named each */
     uint64_t calls;
 };
 
-/* Takes the context for one thread, and waits for an enqueued run; on an error it is given back.
- * STATE while a run that was left is under way. */
+/* Takes the context for one thread, and waits for an enqueued run; releases it on an error. STATE
+ * while an abandoned run is in flight. */
 KILN_MUST_CHECK kiln_status kln_context_enter(kiln_context *context, const char *function);
-/* Waits for that one, too. */
+/* Waits for an abandoned run, too. */
 KILN_MUST_CHECK kiln_status kln_context_enter_at_last(kiln_context *context, const char *function);
-/* Gives it back and returns `status`. */
+/* Releases the context and returns `status`. */
 static inline kiln_status kln_context_leave(kiln_context *context, kiln_status status)
 {
     if (status == KILN_OK) {
@@ -74,21 +73,21 @@ static inline kiln_status kln_context_leave(kiln_context *context, kiln_status s
     return status;
 }
 
-/* The binding of a name. NAME with those there are. */
+/* The binding of a name. NAME with the names that exist. */
 typedef enum kln_sought { KLN_INPUT, KLN_OUTPUT, KLN_INPUT_FIRST, KLN_OUTPUT_FIRST } kln_sought;
 KILN_MUST_CHECK kiln_status kln_context_find(const kiln_context *context, const char *name,
                                              kln_sought sought, size_t *index);
 
-/* Whether the engine was made before this process was forked, and cannot work in it: then nothing
- * of the backend's may be touched, not even to release it. */
+/* Whether the engine was made before this process was forked, and cannot work in it. If so, no
+ * object of the backend may be touched, not even to release it. */
 bool kln_engine_is_left_behind(const kiln_engine *engine);
 KILN_MUST_CHECK kiln_status kln_engine_fail_process(const kiln_engine *engine,
                                                     const char *function);
-/* STATE where it is. */
+/* STATE if it is. */
 KILN_MUST_CHECK kiln_status kln_engine_check_process(const kiln_engine *engine,
                                                      const char *function);
 
-/* Takes over `state`, an engine of `backend`, describes and indexes it. On an error `state` is
+/* Takes over `state`, an engine of `backend`; describes and indexes it. On an error `state` is
  * destroyed. */
 KILN_MUST_CHECK kiln_status kln_engine_adopt(const kiln_backend *backend,
                                              const kiln_backend_info *info, void *state,
@@ -100,34 +99,34 @@ KILN_MUST_CHECK kiln_status kln_engine_make(const kiln_model *asked,
                                             const kiln_build_options *options, bool load,
                                             const kiln_monitor *monitor, kiln_engine **engine);
 
-/* The same with this backend, whatever lies in a cache. */
+/* The same with this backend, without a cache. */
 KILN_MUST_CHECK kiln_status kln_engine_make_anew(const kiln_backend *backend,
                                                  const kiln_backend_info *info,
                                                  const kiln_model *model,
                                                  const kiln_build_options *options, bool load,
                                                  const kiln_monitor *monitor, kiln_engine **engine);
 
-/* After something was measured: into the manifest of the engine's entry in a cache, if it has one.
- * What goes wrong is a warning. */
+/* After a measurement: updates the manifest of the engine's entry in a cache, if it has one. Errors
+ * become warnings. */
 void kln_engine_cache_note(kiln_engine *engine);
 
-/* kiln_engine_load with options that were read. */
+/* kiln_engine_load with options that were already read. */
 KILN_MUST_CHECK kiln_status kln_engine_load_path(const char *path,
                                                  const kiln_build_options *options,
                                                  const kiln_monitor *monitor, kiln_engine **engine);
-/* The same of a file that is open already. */
+/* The same for a file that is already open. */
 KILN_MUST_CHECK kiln_status kln_engine_load(const kiln_model *model,
                                             const kiln_build_options *options,
                                             kiln_engine **engine);
 
-/* All problems of a model, as kiln_check_file tells them; for a build with `provider`. */
+/* All problems of a model, as kiln_check_file gives them; for a build with `provider`. */
 KILN_MUST_CHECK kiln_status kln_check_model(const struct kln_onnx_model *model,
                                             const kiln_check_options *options,
                                             kiln_provider provider, kiln_issue_list **issues);
 
-/* After `backend` failed with `status`, where the options ask for issues: puts the list there, with
- * what the backend put there already, if the failure lies in the model. Gives `status` and its
- * sentence back. */
+/* After `backend` failed with `status`, if the options request issues and the failure is about the
+ * model: stores the list, with the issues that the backend has already stored. Returns `status`,
+ * with its sentence. */
 KILN_MUST_CHECK kiln_status kln_engine_explain(kiln_status status, const kiln_model *model,
                                                const kiln_build_options *options,
                                                const kiln_backend *backend);
@@ -139,41 +138,40 @@ struct cJSON;
 KILN_MUST_CHECK kiln_status kln_profile_names_keep(kiln_engine *engine,
                                                    const kiln_profile *profiles, size_t count);
 bool kln_profile_names_write(const kiln_engine *engine, struct cJSON *root);
-/* Each with a line feed behind it. */
+/* Each is followed by a line feed. */
 KILN_MUST_CHECK kiln_status kln_profile_names_read(const struct cJSON *root,
                                                    char names[KLN_PROFILE_NAMES]);
-/* Takes `names` apart. */
+/* Splits `names`. */
 KILN_MUST_CHECK kiln_status kln_profile_names_restore(kiln_engine *engine,
                                                       char names[KLN_PROFILE_NAMES]);
-/* The profile of shape_hints or profile_rows, in the arena. */
+/* The profile that follows from shape_hints or profile_rows, in the arena. */
 KILN_MUST_CHECK kiln_status kln_profile_expected(const kiln_model *model,
                                                  const kiln_build_options *options,
                                                  kln_arena *arena, kiln_profile *profile);
 
-/* --- shapes of weights, for a refit (weight_shapes.c) --- */
+/* --- shapes of weights for a refit (weight_shapes.c) --- */
 
-/* Whether elements in the order of one shape are in another than the other's: shapes that differ by
- * more than dimensions of 1, and of which neither is a list. */
+/* Whether the two shapes imply different orders of elements: they differ by more than dimensions of
+ * 1, and neither is flat. */
 bool kln_weight_shapes_differ(const kiln_shape *one, const kiln_shape *other);
-/* Those of the model, where the engine was built so that its weights can be replaced. */
+/* Keeps the model's, if the engine was built so that its weights can be replaced. */
 KILN_MUST_CHECK kiln_status kln_weight_shapes_keep(kiln_engine *engine,
                                                    const struct kln_onnx_model *model);
-/* What was kept of weights, or NULL: of others with more than one dimension nothing is known. */
+/* The kept shape, or NULL: then nothing is known about weights with more than one dimension. */
 const kln_weight_shape *kln_weight_shapes_find(const kiln_engine *engine, const char *name);
-/* Fills in the shape where it is not known and was kept. */
+/* Sets the shape if it is not known but was kept. */
 void kln_weight_shapes_tell(const kiln_engine *engine, kiln_refit_weight *weight);
 bool kln_weight_shapes_write(const kiln_engine *engine, struct cJSON *root);
-/* Of a manifest's object, or NULL. MALFORMED. */
+/* From an object of a manifest, or NULL. MALFORMED. */
 KILN_MUST_CHECK kiln_status kln_weight_shapes_restore(kiln_engine *engine,
                                                       const struct cJSON *object);
 
-/* --- how bindings are quantized (engine_quantization.c) --- */
+/* --- quantization of bindings (engine_quantization.c) --- */
 
-/* What the model that it was built of says of bindings and weights; a plan says nothing.
- * OUT_OF_MEMORY. */
+/* Reads what the model says about bindings and weights; a plan says nothing. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_engine_read_model(kiln_engine *engine, const kiln_model *model);
 bool kln_quantization_write(const kiln_engine *engine, struct cJSON *root);
-/* Of a manifest's list, or NULL, into the engine. MALFORMED, OUT_OF_MEMORY. */
+/* From a list of a manifest, or NULL, into the engine. MALFORMED, OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_quantization_restore(kiln_engine *engine, const struct cJSON *list);
 
 /* --- the manifest: how a saved engine was made (manifest.c, manifest_load.c) --- */
@@ -181,90 +179,90 @@ KILN_MUST_CHECK kiln_status kln_quantization_restore(kiln_engine *engine, const 
 #define KLN_MANIFEST_SUFFIX ".json"
 #define KLN_MANIFEST_QUANTIZATION "quantization"
 #define KLN_MANIFEST_WEIGHT_SHAPES "weight_shapes"
-/* How a sentence ends that refuses one. */
+/* The end of a sentence that refuses a manifest. */
 #define KLN_MANIFEST_ADVICE "; delete the manifest to load without it"
 
 typedef struct kln_manifest {
-    char backend[32]; /* "" when there is no manifest */
+    char backend[32]; /* "" if there is no manifest */
     char backend_version[64];
-    uint64_t size;                   /* of the file it stands beside, in bytes */
-    uint64_t hash;                   /* kln_hash_bytes of the file */
-    uint64_t found_size, found_hash; /* of the file that was found beside it */
-    bool is_plan;                    /* in the backend's own format */
-    char gpu[128];          /* the model of the GPU that it was built on; "" where not said */
-    int32_t gpu_capability; /* and its compute capability, 90 for 9.0; 0 where not said */
-    /* What the engine was built with, but for texts and lists. */
+    uint64_t size;                   /* of the file it belongs to, in bytes */
+    uint64_t hash;                   /* kln_hash_bytes of that file */
+    uint64_t found_size, found_hash; /* of the file found next to it */
+    bool is_plan;                    /* the file is in the backend's own format */
+    char gpu[128];                   /* model of the GPU it was built on; "" if not stated */
+    int32_t gpu_capability;          /* its compute capability, 90 for 9.0; 0 if not stated */
+    /* The engine's build options, without texts and lists. */
     kiln_build_options options;
     measured_variants measured;
     char profile_names[KLN_PROFILE_NAMES]; /* see kln_profile_names_read */
-    struct cJSON *quantization;            /* of the bindings, or NULL; for kln_manifest_finish */
+    struct cJSON *quantization;            /* of the bindings, or NULL; released by
+                                              kln_manifest_finish */
     struct cJSON *weight_shapes;           /* likewise */
 } kln_manifest;
 
-/* What a manifest says of bindings and weights, for an engine that was loaded. MALFORMED. */
+/* Restores bindings and weights of a loaded engine from its manifest. MALFORMED. */
 KILN_MUST_CHECK kiln_status kln_manifest_restore(const kln_manifest *manifest, kiln_engine *engine);
 
-/* Releases what a manifest that was read holds; once more does no harm. */
+/* Releases what a read manifest holds; may be called again. */
 void kln_manifest_finish(kln_manifest *manifest);
 
 /* Commits `file`, which was opened for `path` and has these bytes, together with `path`.json: at
- * every moment there is a file with a manifest that speaks of it, the old ones or the new. */
+ * every moment the file has a manifest that describes it, the old pair or the new one. */
 KILN_MUST_CHECK kiln_status kln_manifest_place(const char *path, const kiln_engine *engine,
                                                kiln_span bytes, kln_output *file);
 
-/* Reads `path`.json for the file that has `bytes`; a zeroed manifest where there is none. For
- * kln_manifest_finish. MALFORMED, and zeroed. */
+/* Reads `path`.json for the file with `bytes`; gives a zeroed manifest if there is none. Call
+ * kln_manifest_finish afterwards. MALFORMED, with a zeroed manifest. */
 KILN_MUST_CHECK kiln_status kln_manifest_read(const char *path, kiln_span bytes,
                                               kln_manifest *manifest);
 
-/* Parses a manifest's text. Where it speaks of two files, because a save goes on, the entry of
- * `bytes` is taken. MALFORMED, LIMIT. */
+/* Parses a manifest. If it describes two files, because a save is in progress, the entry of `bytes`
+ * is used. MALFORMED, LIMIT. */
 KILN_MUST_CHECK kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes,
                                                kln_manifest *manifest);
 
-/* The manifest of an engine that serializes to `bytes` in memory; free it with kln_free.
+/* The manifest of an engine that serializes to `bytes`, in memory; free it with kln_free.
  * OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_manifest_write(const kiln_engine *engine, kiln_span bytes,
                                                char **text);
 
-/* The manifest of what builds on GPU `device` measured, likewise. */
+/* Likewise, the manifest of the measurements of builds on GPU `device`. */
 KILN_MUST_CHECK kiln_status kln_manifest_write_timings(const kiln_backend_info *info,
                                                        int32_t device, kiln_span bytes,
                                                        char **text);
 
-/* What a manifest's text says of its file, for lists: "" where it says nothing. */
+/* What a manifest says about its file, for lists; "" if it says nothing. */
 typedef struct kln_manifest_facts {
     char format[16], source[256], backend[32], version[64], gpu[128];
 } kln_manifest_facts;
 void kln_manifest_look(kiln_span text, kln_manifest_facts *facts);
 
-/* Whether the file, or what is in memory where `path` is NULL, is what the manifest speaks of.
- * MISMATCH with expected and found. */
+/* Checks that the file, or the bytes in memory if `path` is NULL, is the one that the manifest
+ * describes. MISMATCH with expected and found. */
 KILN_MUST_CHECK kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *path);
 
-/* After a plan failed to load: MISMATCH, with what its manifest says of the versions and GPUs it is
- * for, where that is not what is here; else `status` and its sentence as they are. */
+/* After a plan failed to load: MISMATCH with the versions and GPUs that its manifest states, if
+ * these differ from the ones here; otherwise `status`, with its sentence unchanged. */
 KILN_MUST_CHECK kiln_status kln_manifest_explain(kiln_status status, const kln_manifest *manifest,
                                                  const kiln_build_options *options);
 
-/* Gives each option that a load left at its default the value that the engine was built with, where
- * it is one that is saved. Where the load asks for the CPU by name, what belongs to a GPU stays
- * out. */
+/* Sets each saved option that a load left at its default to the value that the engine was built
+ * with. If the load explicitly selects the CPU, options for a GPU are left out. */
 void kln_manifest_apply(const kln_manifest *manifest, kiln_build_options *options);
 
-/* Sets what the manifest decides: the backend, where `options` name none, and the options that are
- * saved. MISMATCH where it is of another model, version or machine. */
+/* Sets what the manifest decides: the backend, if `options` name none, and the saved options.
+ * MISMATCH if it is for another model, version or machine. */
 KILN_MUST_CHECK kiln_status kln_manifest_obey(const kln_manifest *manifest, const kiln_model *model,
                                               kiln_build_options *options);
 
-/* The model in the precision that the options ask for, to be built in its place; NULL where they
- * ask for none. Errors as kiln_network_convert's. (engine_precision.c) */
+/* Converts the model to the precision in the options, to be built in its place; NULL if they set
+ * none. Errors as kiln_network_convert. (engine_precision.c) */
 KILN_MUST_CHECK kiln_status kln_engine_convert(const kiln_model *model,
                                                const kiln_build_options *options,
                                                struct kln_onnx_model **converted,
                                                struct kiln_precision_report **report);
-/* Takes the report over, with what the engine's layers compute in. UNSUPPORTED where it is to be
- * strict, and some compute in something else, or do not tell. */
+/* Takes over the report and adds the types that the engine's layers compute in. UNSUPPORTED in
+ * strict mode, if some compute in another type, or do not report it. */
 KILN_MUST_CHECK kiln_status kln_engine_achieve(kiln_engine *engine,
                                                struct kiln_precision_report *report, bool strict);
 

@@ -18,57 +18,55 @@
 
 struct cJSON;
 
-/* How bytes get from the host's memory to the device, or back. */
+/* How bytes get from host memory to the device, or back. */
 typedef enum transfer_mode {
-    TRANSFER_MAPPED, /* not at all: the device works on pinned memory, or on the caller's, itself */
-    TRANSFER_COPIED, /* by a copy of its own, a part of what is captured */
-    TRANSFER_OUTSIDE,  /* by a copy of its own that is enqueued before the graph or behind it */
-    TRANSFER_GATHERED, /* by one kernel with all others of its direction, a part of what is
-                          captured */
-    TRANSFER_DIRECT,   /* ordinary host memory: by a copy of the driver's from or to where it lies,
-                          before or behind the graph, without a staging buffer */
+    TRANSFER_MAPPED,   /* no copy: the device accesses pinned memory, or the caller's, directly */
+    TRANSFER_COPIED,   /* a separate copy inside the captured work */
+    TRANSFER_OUTSIDE,  /* a separate copy enqueued before or after the graph */
+    TRANSFER_GATHERED, /* one kernel for all tensors of its direction, inside the captured work */
+    TRANSFER_DIRECT,   /* ordinary host memory: copied by the driver in place, before or after the
+                          graph, without a staging buffer */
     TRANSFER_MODES
 } transfer_mode;
 
 typedef struct graph_variant {
     transfer_mode in;
     transfer_mode out;
-    bool
-        unfenced; /* its end is waited for through the driver, where memory could tell of it, too */
+    bool unfenced; /* wait for its end through the driver, even if a fence in memory could tell */
 } graph_variant;
 
 /* "mapped", "copied", "outside", "gathered", "direct" */
 const char *transfer_mode_name(transfer_mode mode);
 
-/* What travels in one direction. */
+/* The data to transfer in one direction. */
 typedef struct transfer_load {
     size_t bytes;
-    size_t ordinary; /* of these, the bytes in ordinary memory of the caller's */
+    size_t ordinary; /* of these, bytes in ordinary memory of the caller's */
 } transfer_load;
 
-/* Whether `mode` can be the fastest for what travels in one direction. */
+/* Whether `mode` can be the fastest for the data in one direction. */
 bool transfer_mode_is_worth_trying(transfer_mode mode, transfer_load load, bool inputs);
 
-/* One variant that was found fastest, for bindings of one hash (shapes and places) on one kind of
- * GPU. */
+/* A variant that was measured to be fastest, for bindings with this hash (shapes and locations) on
+ * one kind of GPU. */
 typedef struct measured_variant {
     uint64_t bindings;
     char gpu[64];
     graph_variant variant;
-    uint64_t nanoseconds; /* the median of a run */
+    uint64_t nanoseconds; /* median time of a run */
 } measured_variant;
 
 #define MEASURED_VARIANTS 64
 
-/* A new row takes the place of the oldest. */
+/* A new row replaces the oldest. */
 typedef struct measured_variants {
     size_t count;
     size_t next;
     measured_variant rows[MEASURED_VARIANTS];
 } measured_variants;
 
-/* Those of an engine, for all of its contexts. Its own piece of memory, so that who may not change
- * an engine can lock it. */
+/* The measured variants of an engine, for all its contexts. In separate memory, so that a user of a
+ * const engine can lock it. */
 typedef struct shared_variants {
     pthread_mutex_t mutex;
     measured_variants variants;
@@ -76,11 +74,11 @@ typedef struct shared_variants {
 
 bool measured_variants_same(const measured_variants *a, const measured_variants *b);
 void measured_variants_put(measured_variants *measured, const measured_variant *row);
-/* False where nothing was measured for them. */
+/* False if nothing was measured for them. */
 bool measured_variants_get(const measured_variants *measured, uint64_t bindings, const char *gpu,
                            graph_variant *variant);
 
-/* In a manifest: "graph_variants", a list. False: out of memory. */
+/* As the list "graph_variants" of a manifest. False: out of memory. */
 bool measured_variants_write(const measured_variants *measured, struct cJSON *root);
 /* MALFORMED. */
 KILN_MUST_CHECK kiln_status measured_variants_read(measured_variants *measured,

@@ -15,18 +15,18 @@
 
 #define POOL_SHARDS 16U
 #define POOL_CLASSES 148U
-/* The largest piece: what the last class holds. */
+/* The largest block: the size of the last class. */
 #define POOL_MAX_BYTES ((size_t)1 << 46)
-/* Of a list no more than this is looked through for a block of the right stream. */
+/* At most this many blocks of a list are searched for one of the right stream. */
 #define POOL_SCAN 8
 #define POOL_LINE 64
 
-/* A cache line of its own, because neighbours are written by different threads. */
+/* On its own cache line, because different threads write neighbouring blocks. */
 typedef struct pool_block {
     _Alignas(POOL_LINE) void *data;
     struct pool_block *next; /* while it is free */
     struct pool_slab *slab;
-    kiln_stream *stream; /* retained; its work may still use a free block. NULL: nothing does */
+    kiln_stream *stream; /* retained; its work may still use a free block. NULL: none does */
     atomic_bool is_out;
 } pool_block;
 
@@ -43,12 +43,12 @@ typedef struct pool_slab {
 } pool_slab;
 
 typedef struct pool_shard {
-    _Alignas(128)
-        atomic_bool locked; /* a line of its own, and its neighbour, which is prefetched */
+    _Alignas(128) atomic_bool locked; /* on its own cache line and the next, which is prefetched */
     uint64_t allocations;
     uint64_t failed_allocations;
     uint64_t releases;
-    int64_t bytes_out; /* what this shard gave minus what it took back: below 0 where blocks move */
+    int64_t bytes_out; /* given minus taken back by this shard: negative if blocks move between
+                          shards */
     pool_block *lists[POOL_CLASSES];
     uint32_t counts[POOL_CLASSES];
 } pool_shard;
@@ -56,7 +56,7 @@ typedef struct pool_shard {
 struct kiln_pool {
     pool_shard shards[POOL_SHARDS];
     kiln_pool_options options;
-    pthread_mutex_t guard; /* everything below */
+    pthread_mutex_t guard; /* guards everything below */
     pool_block *lists[POOL_CLASSES];
     size_t next_bytes[POOL_CLASSES]; /* of the class's next slab; 0: its first */
     pool_slab *slabs;
@@ -68,19 +68,19 @@ struct kiln_pool {
 
 uint32_t pool_class_of(size_t bytes);
 
-/* A block from anywhere but `shard`'s own list: the centre, other shards, a new slab. Adds some of
- * the centre's to `shard`. */
+/* Takes a block from anywhere but `shard`'s own list: the centre, other shards, a new slab. Moves
+ * some of the centre's blocks to `shard`. */
 KILN_MUST_CHECK kiln_status pool_take_slowly(kiln_pool *pool, pool_shard *shard,
                                              uint32_t class_index, kiln_stream *stream,
                                              pool_block **block);
 
-/* Hands a list of free blocks to the centre. */
+/* Gives a list of free blocks to the centre. */
 void pool_return_list(kiln_pool *pool, uint32_t class_index, pool_block *list);
 
-/* Gives wholly free slabs back, down to `keep` bytes. The guard is held. */
+/* Frees entirely unused slabs, until `keep` bytes are left. The guard is held. */
 void pool_trim_locked(kiln_pool *pool, size_t keep);
 
-/* Waits for what may use the slab's memory and gives it back. */
+/* Waits for work that may use the slab's memory, and frees it. */
 void pool_drop_slab(kiln_pool *pool, pool_slab *slab);
 
 static inline void pool_lock_shard(pool_shard *shard)

@@ -17,35 +17,37 @@ struct precise_graph;
 
 typedef struct precise_value {
     const char *name;
-    struct precise_graph *graph; /* whose value it is */
-    const kln_value *known;      /* NULL: nothing is */
-    bool is_single;              /* a tensor of float32 in the model as it was */
-    bool is_half;                /* and of the half type in the one that is made */
-    bool is_flexible;            /* a constant or a cast: may be of either, whoever reads it says */
-    bool is_output;              /* of its graph */
-    bool is_counted;             /* computed from whole numbers alone, */
-    bool is_shape;               /* and those from shapes alone */
-    bool is_squared;             /* of squares that are summed up */
+    struct precise_graph *graph; /* graph of the value */
+    const kln_value *known;      /* NULL: nothing is known */
+    bool is_single;              /* a tensor of float32 in the original model */
+    bool is_half;                /* in the new model it has the 16-bit type */
+    bool is_flexible;            /* a constant or a cast: either type is possible, as the reader
+                                    requires */
+    bool is_output;              /* an output of its graph */
+    bool is_counted;             /* computed from integers only, */
+    bool is_shape;               /* or from shapes only */
+    bool is_squared;             /* computed from squares that are summed */
     bool is_reduced;             /* read by a sum or a mean */
-    bool was_scanned, is_beyond; /* a constant: whether the half type is too small for it */
+    bool was_scanned, is_beyond; /* for a constant: whether it exceeds the 16-bit type */
     uint32_t half_reads, single_reads;
-    const kln_onnx_tensor *initializer; /* of its graph, that no caller may replace, or NULL */
-    const kln_onnx_node *dequantizes;   /* makes it, in either type, once it is read; or NULL */
-    /* What it is called in the model that is made, in float32 and in the half type; NULL: there is
-     * none yet. Where it was no float32, both are the same. */
+    const kln_onnx_tensor *initializer; /* in its graph, and no caller may replace it; or NULL */
+    const kln_onnx_node *dequantizes;   /* the node that makes it, in either type, once it is read;
+                                           or NULL */
+    /* Its names in the new model, in float32 and in the 16-bit type; NULL: not made yet. Both are
+     * the same if it was not float32. */
     const char *written[2];
 } precise_value;
 
-/* What a node wants of an input. */
+/* The type that a node requires of an input. */
 typedef enum precise_want { WANT_ANY = 0, WANT_SINGLE, WANT_HALF } precise_want;
 
 typedef struct precise_node {
     kiln_precision_reason reason;
     const char *detail; /* the tensor or word that the reason is about, or "" */
     bool is_half;
-    bool is_exact;        /* whole numbers go through it that the half type does not hold */
-    bool is_gate;         /* or it makes factors of channels, */
-    bool is_bytes;        /* or its kernel reads bytes, and gives them or an output */
+    bool is_exact;        /* integers pass through it that the 16-bit type cannot hold */
+    bool is_gate;         /* or it computes factors of channels, */
+    bool is_bytes;        /* or its kernel reads 8-bit numbers, and gives these or an output */
     unsigned char *wants; /* a precise_want for each input */
     struct precise_graph **graphs;
     size_t graph_count;
@@ -53,14 +55,14 @@ typedef struct precise_node {
 
 typedef struct precise_graph {
     struct precise_graph *parent;
-    const char *label; /* "" for the main graph, else "node/attribute" */
+    const char *label; /* "" for the main graph, otherwise "node/attribute" */
     const kln_onnx_graph *graph;
-    const kln_graph_inference *known; /* NULL: nothing is */
-    kln_names names;                  /* of values, to their place in `values` */
+    const kln_graph_inference *known; /* NULL: nothing is known */
+    kln_names names;                  /* name of a value -> index in `values` */
     precise_value *values;
     size_t value_count, value_capacity;
     precise_node *nodes;
-    bool *half_outputs; /* of each output, what its type is to be */
+    bool *half_outputs; /* for each output, whether it is to have the 16-bit type */
     kln_onnx_graph *made;
     struct precise_graph *next; /* in precise_pass.graphs */
 } precise_graph;
@@ -72,50 +74,50 @@ typedef struct precise_pass {
     kiln_precision_report *report;
     kiln_dtype half;
     int32_t half_wire;
-    double half_most;  /* the largest number of the half type */
-    double half_least; /* the smallest normal one */
+    double half_most;  /* the largest number of the 16-bit type */
+    double half_least; /* its smallest normal number */
     const char *half_name;
     precise_graph *main, *graphs;
     kln_names used; /* every name of a tensor or node in the model */
     size_t depth;
 } precise_pass;
 
-/* --- looking (precise_look.c) --- */
+/* --- analysis (precise_look.c) --- */
 
-/* All that runs out of memory says so. */
+/* The failure of everything that runs out of memory. */
 KILN_MUST_CHECK kiln_status precise_no_memory(void);
 KILN_MUST_CHECK kiln_status precise_look(precise_pass *pass, const kln_onnx_graph *graph,
                                          const kln_graph_inference *known, precise_graph *parent,
                                          const char *label, precise_graph **made);
 void precise_finish(precise_pass *pass);
-/* The value of that name as `graph` sees it, outer graphs included; NULL for "" and a name that
- * nobody makes. */
+/* The value of that name as visible in `graph`, outer graphs included; NULL for "" and for a name
+ * that nothing produces. */
 precise_value *precise_find(const precise_graph *graph, const char *name);
-/* Node number `turn` in an order that can run. */
+/* Node number `turn` in an execution order. */
 size_t precise_turn(const precise_graph *graph, size_t turn);
 const kln_schema *precise_schema(const precise_graph *graph, size_t index);
 bool precise_is_constant(const precise_value *value);
-/* Marks values and nodes that are to stay exact: positions, sums of squares. (precise_exact.c) */
+/* Marks values and nodes that must stay exact: positions, sums of squares. (precise_exact.c) */
 KILN_MUST_CHECK kiln_status precise_mark_exact(precise_graph *graph);
 
-/* Marks what stays for what lies around it. (precise_gate.c) */
+/* Marks nodes that stay because of their neighbours. (precise_gate.c) */
 KILN_MUST_CHECK kiln_status precise_mark_kept(const precise_pass *pass, precise_graph *graph);
 
-/* --- deciding (precise_decide.c) --- */
+/* --- decisions (precise_decide.c) --- */
 
-/* All of the model. */
+/* For the whole model. */
 KILN_MUST_CHECK kiln_status precise_decide_main(precise_pass *pass);
-/* What node `index` dequantizes, where that is made in the type that is read once it is; or NULL.
- */
+/* The value that node `index` dequantizes, if it is made in the required type when it is read; or
+ * NULL. */
 precise_value *precise_dequantized(const precise_graph *graph, size_t index);
 
 /* --- writing (precise_write.c) --- */
 
 KILN_MUST_CHECK kiln_status precise_write(precise_pass *pass, precise_graph *graph);
-/* Whether a constant has finite numbers beyond the half type that mean what they say. One number
- * alone that large is a limit or a mask, which the largest of the type serves as well. */
+/* Whether a constant has finite numbers beyond the 16-bit type whose value matters. A single such
+ * number is a limit or a mask, for which the largest number of the type serves as well. */
 bool precise_is_beyond(const precise_pass *pass, precise_value *value);
-/* A constant in the half type: NULL without memory. (precise_weights.c) */
+/* A constant in the 16-bit type; NULL without memory. (precise_weights.c) */
 kln_onnx_tensor *precise_convert(precise_pass *pass, const kln_onnx_tensor *tensor,
                                  const char *name);
 

@@ -22,29 +22,30 @@ struct kiln_comparison {
 
 /* --- steps of quantized tensors (compare_steps.c) --- */
 
-/* How far apart two numbers are that a tensor may hold beside each other. */
+/* The distance between adjacent values of a quantized tensor. */
 typedef struct kln_compare_steps {
     const double *scales;
-    size_t count;        /* 0: it is not quantized, or nobody can tell */
-    int64_t axis, block; /* of several; block 0: none */
+    size_t count;        /* 0: not quantized, or not known */
+    int64_t axis, block; /* if there are several; block 0: none */
     int64_t length, inner;
 } kln_compare_steps;
 
 /* Whether any node of the main graph quantizes or dequantizes. */
 bool kln_compare_has_steps(const kln_onnx_model *model);
-/* Of a value that a DequantizeLinear with constant scales gives, or a node that rounds to small
- * integers, or what only moves such numbers. The scales are the arena's. */
+/* The steps of a value from a DequantizeLinear with constant scales, from a node that rounds to
+ * small integers, or from nodes that only move such numbers. The scales are in the arena. */
 KILN_MUST_CHECK kiln_status kln_compare_steps_of(const kln_graph_inference *graph, uint32_t value,
                                                  kln_arena *arena, kln_compare_steps *steps);
-/* Before the first of the next: the tensor has this shape. Scales that do not fit are none. */
+/* Call before kln_compare_step_at: sets the tensor's shape. Scales that do not match are
+ * dropped. */
 void kln_compare_steps_fit(kln_compare_steps *steps, const kiln_shape *shape);
-/* The step of an element, counted row by row. */
+/* The step of an element, in row-major order. */
 double kln_compare_step_at(const kln_compare_steps *steps, int64_t index);
 
-/* --- the numbers (compare_tensor.c) --- */
+/* --- comparing numbers (compare_tensor.c) --- */
 
-/* Fills in everything but the names. Both lie in host memory and are dense. `steps` are fitted to
- * the shape. */
+/* Sets everything but the names. Both tensors are dense, in host memory. `steps` are fitted to the
+ * shape. */
 KILN_MUST_CHECK kiln_status kln_compare_tensor(const kiln_tensor *found,
                                                const kiln_tensor *expected,
                                                const kiln_compare_options *options,
@@ -54,9 +55,9 @@ KILN_MUST_CHECK kiln_status kln_compare_tensor(const kiln_tensor *found,
 /* --- the inputs (compare_inputs.c) --- */
 
 typedef struct kln_compare_inputs {
-    kiln_named_tensor *tensors; /* the inputs of both engines, and those with a value of their own
-                                   that are given */
-    bool *is_owned;             /* made here */
+    kiln_named_tensor *tensors; /* the inputs of both engines, and given inputs with a value of
+                                   their own */
+    bool *is_owned;             /* allocated here */
     size_t count;
 } kln_compare_inputs;
 
@@ -83,11 +84,12 @@ KILN_MUST_CHECK kiln_status kln_compare_output(kiln_context *const contexts[2], 
                                                kln_compare_steps *steps,
                                                kiln_tensor_difference *difference);
 
-/* --- parts of a network (compare_cut.c) --- */
+/* --- running a network in parts (compare_cut.c) --- */
 
-/* A network is run part by part. What later parts read of a part is kept, as each of the two
- * backends computed it, and becomes their input; so a part costs what its own nodes cost. What
- * cannot be kept (strings, sequences, types without a name here) is computed again from what is. */
+/* A network is run part by part. Tensors that later parts read are kept, as each of the two
+ * backends computed them, and become inputs of those parts, so a part costs only its own nodes.
+ * Values that cannot be kept (strings, sequences, types without a kiln_dtype) are computed again
+ * from kept ones. */
 
 typedef struct kln_cut_kept {
     kiln_tensor tensors[2];
@@ -106,24 +108,24 @@ enum {
 
 typedef struct kln_cut {
     kln_onnx_model *model; /* its graph is a part while an engine is built */
-    kln_onnx_graph whole;  /* what it is otherwise */
+    kln_onnx_graph whole;  /* its graph otherwise */
     const kln_graph_inference *graph;
     kln_arena *arena;
     const kln_compare_inputs *given;
-    bool failed;         /* memory was short */
-    uint32_t *positions; /* of each node in an order that runs, */
+    bool failed;         /* memory ran out */
+    uint32_t *positions; /* of each node in an execution order, */
     uint32_t *order;     /* and the node at each position */
-    uint32_t *reads;     /* values that nodes read, subgraphs included, by position */
+    uint32_t *reads;     /* values that nodes read, in subgraphs too, by position */
     size_t read_count, read_capacity;
     size_t *first_read;    /* of each position, and one more */
     uint32_t *last_reader; /* of each value: a position */
     uint32_t *places[KLN_CUT_PLACES];
     kln_cut_kept *kept; /* of each value */
-    uint32_t *live;     /* the values that are kept */
+    uint32_t *live;     /* the values kept */
     size_t live_count;
     uint32_t *chosen; /* positions of the part */
     size_t chosen_count;
-    uint32_t last; /* position of the part */
+    uint32_t last; /* last position of the part */
     uint32_t stamp, mark;
     uint32_t *node_marks, *value_marks;
     kln_onnx_node *nodes; /* room for the graph of a part */
@@ -135,21 +137,21 @@ typedef struct kln_cut {
     size_t bound_count[2];
 } kln_cut;
 
-/* Everything but the tensors kept lives in the inference. */
+/* Everything but the kept tensors is in the inference. */
 KILN_MUST_CHECK kiln_status kln_cut_init(kln_cut *cut, kln_onnx_model *model,
                                          kln_inference *inference,
                                          const kln_compare_inputs *inputs);
 void kln_cut_finish(kln_cut *cut);
 /* Builds the nodes at positions `first` to `last` with the outputs `values`, for each side; on an
- * error the caller releases what is there. `bound` is then what each engine is to be given. */
+ * error the caller releases what exists. `bound` is then the input of each engine. */
 KILN_MUST_CHECK kiln_status kln_cut_build(kln_cut *cut, const uint32_t *values, size_t count,
                                           uint32_t first, uint32_t last,
                                           const kln_compare_builds *builds,
                                           kiln_engine *engines[2]);
-/* Keeps a value that was just computed where something after the part reads it. */
+/* Keeps a newly computed value if something after the part reads it. */
 KILN_MUST_CHECK kiln_status kln_cut_keep(kln_cut *cut, uint32_t value,
                                          kiln_context *const contexts[2]);
-/* Lets go what nothing after the part reads. Not while an engine of the part lives. */
+/* Frees values that nothing after the part reads. Not while an engine of the part lives. */
 void kln_cut_forget(kln_cut *cut);
 
 /* --- the first difference (compare_nodes.c) --- */

@@ -11,7 +11,7 @@
 typedef struct ort_profile ort_profile;
 typedef struct ort_watch ort_watch;
 
-/* A session and what it was made of. Not changed after it was built, but for `serialize`. */
+/* A session and its model. Immutable after the build, except in `serialize`. */
 typedef struct ort_engine {
     const ort_runtime *runtime;
     OrtSession *session;
@@ -21,44 +21,44 @@ typedef struct ort_engine {
     size_t output_count;
     kiln_binding *optional; /* initializers that are inputs too; in the arena */
     size_t optional_count;
-    /* For each output the input of the same name, which it then is, or ORT_NO_INPUT. */
+    /* For each output the input of the same name, which it is identical to, or ORT_NO_INPUT. */
     uint32_t *passed_inputs;
     size_t passed_count;
-    /* The model as it was given: the file stays mapped, which costs address space only, until
-     * somebody saves the engine; bytes of a caller are copied, because they go away. */
+    /* The model as given. A file stays mapped, which costs only address space, until the engine is
+     * saved. A caller's bytes are copied, because they may be freed. */
     kln_mapping file;
     kiln_span bytes;
-    /* A network in memory instead: its weights stay where they are, and its bytes are written when
-     * somebody saves the engine. */
+    /* Or a network in memory: its weights are used in place, and its bytes are written when the
+     * engine is saved. */
     ort_handover handover;
     pthread_mutex_t writing; /* guards `written` */
     kln_text written;
-    /* For a refit: how it was built, and the model as it was read for one. */
+    /* For a refit: the build options, and the model as read for a refit. */
     kiln_build_options options; /* without texts and lists */
     const char *path;           /* of `file`, in the arena; or NULL */
     const char *folder;         /* of external weights of `bytes`, likewise */
-    kln_onnx_model *read;       /* under `writing`; NULL: not yet */
-    /* With the CUDA provider. The stream is an option of the session, so there is one for all
-     * contexts; the memory that ONNX Runtime computes in is shared in its order. */
+    kln_onnx_model *read;       /* guarded by `writing`; NULL: not yet */
+    /* With the CUDA provider. The stream is an option of the session, so all contexts share one,
+     * and its order protects the memory that ONNX Runtime computes in. */
     int32_t device;            /* -1: on the CPU */
     kiln_stream *stream;       /* NULL: likewise */
     OrtMemoryInfo *gpu_memory; /* of the device */
-    const char **host_nodes;   /* that run on the CPU nevertheless; in the arena */
+    const char **host_nodes;   /* nodes that run on the CPU nevertheless; in the arena */
     size_t host_node_count;
     const char *no_capture; /* why a run cannot be captured, or NULL; in the arena */
     ort_profile *profile;   /* with profile_nodes; or NULL */
-    ort_watch *watch;       /* of a model that is watched; or NULL */
-    /* With its files, where the library maps them too; or NULL. */
+    ort_watch *watch;       /* for a watched model; or NULL */
+    /* With its files, if the library maps them too; or NULL. */
     struct kln_onnx_model *external;
-    bool is_risky;      /* a node may end the process over dimensions of 0 (ort_ends.c) */
-    bool keeps_expands; /* what is expanded to no elements: ExpandElimination takes it for what
-                         * stays as it is, and the result keeps its elements */
-    bool keeps_biases;  /* beside scales of float16: WeightBiasQuantization rounds biases to whole
-                         * multiples of a product of two, which float16 has few digits of */
-    bool keeps_floats;  /* this processor cuts off sums of products of 8 bits, which the library
-                         * makes of what is computed between quantized tensors */
-    bool lifts_bytes;   /* likewise, and products of bytes are the model's own: of unsigned weights
-                         * none is cut off */
+    bool is_risky;      /* a node may end the process if a dimension is 0 (ort_ends.c) */
+    bool keeps_expands; /* an Expand to no elements: ExpandElimination takes it for an identity, and
+                           the result keeps its elements */
+    bool keeps_biases;  /* with scales of float16: WeightBiasQuantization rounds biases to whole
+                           multiples of a product of two scales, for which float16 is too coarse */
+    bool keeps_floats;  /* this processor saturates sums of 8-bit products, which the library
+                           introduces between quantized tensors */
+    bool lifts_bytes;   /* likewise, if products of bytes are in the model itself: with unsigned
+                           weights nothing saturates */
 } ort_engine;
 
 static inline size_t ort_binding_count(const ort_engine *engine)
@@ -71,41 +71,41 @@ static inline size_t ort_binding_count(const ort_engine *engine)
 /* Reads names, types and shapes of the session's inputs and outputs into the engine. */
 KILN_MUST_CHECK kiln_status ort_read_bindings(ort_engine *engine);
 
-/* --- tensors that are watched (ort_watch.c) --- */
+/* --- watched tensors (ort_watch.c) --- */
 
-/* Gives the session's options the operator that kln_watch tells of. */
+/* Adds the operator described at kln_watch to the session's options. */
 KILN_MUST_CHECK kiln_status ort_watch_begin(ort_engine *engine, const kln_watch *watch,
                                             OrtSessionOptions *session_options);
-/* After the session is gone. */
+/* After the session is destroyed. */
 void ort_watch_finish(ort_engine *engine);
 
 /* --- the CUDA provider (ort_cuda.c) --- */
 
-/* Refuses options that only it has where another provider is asked for. */
+/* Refuses options that only this provider has, if another provider is selected. */
 KILN_MUST_CHECK kiln_status ort_cuda_check_options(const kiln_build_options *options);
-/* Makes the session one that computes on a GPU. */
+/* Makes the session compute on a GPU. */
 KILN_MUST_CHECK kiln_status ort_cuda_append(ort_engine *engine, const kiln_build_options *options,
                                             OrtSessionOptions *session_options);
-/* After the session was made: which nodes stayed on the CPU. UNSUPPORTED where none may. */
+/* After the session is created: finds the nodes that stayed on the CPU. UNSUPPORTED if none may. */
 KILN_MUST_CHECK kiln_status ort_cuda_read_nodes(ort_engine *engine,
                                                 const kiln_build_options *options);
-/* After the session is gone. */
+/* After the session is destroyed. */
 void ort_cuda_finish(ort_engine *engine);
 int32_t ort_cuda_device(void *engine);
 kiln_stream *ort_cuda_stream(void *engine);
 const char *ort_cuda_no_capture(void *engine);
 
-/* --- the times of nodes, from ONNX Runtime's own profiler (ort_profile.c) --- */
+/* --- node times, from ONNX Runtime's own profiler (ort_profile.c) --- */
 
-/* Lets the session that these options are for write down what its nodes take. */
+/* Makes the session with these options record the times of its nodes. */
 KILN_MUST_CHECK kiln_status ort_profile_begin(ort_engine *engine,
                                               OrtSessionOptions *session_options);
-/* Whether nodes are measured: STATE where not, or no more. */
+/* Whether nodes are measured: STATE if not, or no longer. */
 KILN_MUST_CHECK kiln_status ort_profile_check(const ort_engine *engine);
-/* Ends the profile where that was not done yet, and shows node `index` of the last `runs`. */
+/* Ends the profile, unless that has been done, and gives node `index` of the last `runs`. */
 KILN_MUST_CHECK kiln_status ort_profile_show(const ort_engine *engine, uint64_t runs, size_t index,
                                              kiln_layer_time *layer);
-/* Before the session goes; its files go too. */
+/* Before the session is destroyed; removes its files. */
 void ort_profile_finish(ort_engine *engine);
 
 kiln_status ort_context_time(void *context, bool on);
@@ -113,9 +113,9 @@ kiln_status ort_context_layer(void *context, size_t index, kiln_layer_time *laye
 
 void ort_engine_destroy(void *engine);
 
-/* New weights: another session (ort_refit.c). */
+/* New weights, by making another session (ort_refit.c). */
 extern const kiln_refit_table ort_refit_operations;
-/* An engine over what `model` is, by the library that `runtime` is. */
+/* Makes an engine of `model` with the library `runtime`. */
 KILN_MUST_CHECK kiln_status ort_engine_make(const ort_runtime *runtime, const kiln_model *model,
                                             const kiln_build_options *options,
                                             const kiln_monitor *monitor, ort_engine **engine);
@@ -132,12 +132,12 @@ void ort_context_stop(void *context, bool stop);
 kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor);
 kiln_status ort_context_enqueue(void *context, kiln_stream *stream);
 
-/* Looks into the model before the library does (ort_guard.c): INVALID_NETWORK and UNSUPPORTED for
- * one that would end the process inside it; fills in what is optional, and what the session must
- * be made with. */
+/* Examines the model before the library does (ort_guard.c): INVALID_NETWORK and UNSUPPORTED for one
+ * that would end the process inside it. Fills in the optional inputs, and what the session must be
+ * made with. */
 KILN_MUST_CHECK kiln_status ort_guard(ort_engine *engine, const kiln_model *model,
                                       const kiln_build_options *options);
-/* The same for a risky engine's run with inputs of these shapes. */
+/* The same for a run of a risky engine with inputs of these shapes. */
 KILN_MUST_CHECK kiln_status ort_guard_run(const ort_engine *engine, const kln_input_shape *inputs,
                                           size_t count);
 

@@ -14,23 +14,23 @@
 
 #include "ort_engine.h"
 
-/* What a value was made over. */
+/* The memory and shape of a value. */
 typedef struct ort_feed_view {
-    const void *data; /* NULL: none was made, or over nothing */
+    const void *data; /* NULL: no value, or one over nothing */
     kiln_shape shape;
 } ort_feed_view;
 
-/* Inputs of no more bytes are copied: four cache lines, a small part of what a value costs. */
+/* Inputs up to this size are copied: four cache lines, a small part of the cost of a value. */
 #define ORT_FEED_COPIED ((size_t)256)
 
-/* An input that is copied. */
+/* A copied input. */
 typedef struct ort_feed_copy {
     OrtValue *value;       /* over `memory`; NULL: none yet */
     kiln_shape shape;      /* of the value */
     unsigned char *memory; /* ORT_FEED_COPIED bytes; NULL: none yet */
     const void *source;    /* the caller's */
     size_t bytes;
-    size_t unused; /* binds of the input in other shapes since it was used */
+    size_t unused; /* binds of the input with other shapes since its last use */
 } ort_feed_copy;
 
 /* Values kept for each input and output. */
@@ -39,20 +39,20 @@ typedef struct ort_feed_copy {
 typedef struct ort_feed_ring {
     OrtValue *values[ORT_FEED_KEPT]; /* NULL: none yet */
     ort_feed_view views[ORT_FEED_KEPT];
-    size_t at; /* the one that was used last; the oldest follows */
+    size_t at; /* the most recently used one; the oldest follows */
 } ort_feed_ring;
 
 typedef struct ort_feed {
     size_t count;          /* inputs and outputs */
-    const char **names;    /* inputs, then outputs; the engine's */
+    const char **names;    /* inputs, then outputs; owned by the engine */
     OrtValue **values;     /* likewise, in `rings` or `copies`; NULL for an output that ONNX Runtime
-                            * finds memory for */
+                              allocates */
     ort_feed_ring *rings;  /* likewise */
     ort_feed_copy *copies; /* of the inputs */
-    bool has_copies;       /* one was made */
-    OrtValue **results;    /* of the outputs, by the last Run; NULL where there are none */
-    bool *stale;           /* the IO binding does not know it yet; inputs, then outputs */
-    bool changed;          /* something did since the last run */
+    bool has_copies;       /* whether there are any */
+    OrtValue **results;    /* of the outputs, from the last Run; NULL if there are none */
+    bool *stale;           /* not passed to the IO binding yet; inputs, then outputs */
+    bool changed;          /* something was bound since the last run */
     bool bound_once;       /* the binding has run */
     bool has_results;      /* the last run was a Run */
 } ort_feed;
@@ -60,31 +60,31 @@ typedef struct ort_feed {
 KILN_MUST_CHECK kiln_status ort_feed_create(const ort_engine *engine, ort_feed **feed);
 void ort_feed_destroy(const ort_engine *engine, ort_feed *feed); /* NULL is allowed */
 
-/* Lets the oldest value of input or output `index` go, so that the next one, for ort_feed_set, is
+/* Releases the oldest value of input or output `index`, so that the next one, for ort_feed_set, is
  * made in its memory. */
 void ort_feed_make_room(const ort_engine *engine, ort_feed *feed, size_t index);
-/* It has this value now, made over `tensor`; takes it. */
+/* Sets its value, made over `tensor`; takes ownership. */
 void ort_feed_set(ort_feed *feed, size_t index, OrtValue *value, const kiln_tensor *tensor);
-/* The same for a value that stays the caller's, until it has another one. */
+/* The same for a value that the caller owns, until it is set to another one. */
 void ort_feed_lend(ort_feed *feed, size_t index, OrtValue *value);
-/* ONNX Runtime finds memory for it. */
+/* Lets ONNX Runtime allocate its memory. */
 void ort_feed_leave_open(ort_feed *feed, size_t index);
-/* Whether it has a kept value now, because that was made over this memory in this shape. */
+/* Sets it to a kept value made over this memory in this shape; false if there is none. */
 bool ort_feed_return(ort_feed *feed, size_t index, const kiln_tensor *tensor);
-/* Whether input `index` is now copied from this memory, because it has a value for that. */
+/* Makes input `index` a copy from this memory; false if it has no value for that. */
 bool ort_feed_take_copy(ort_feed *feed, size_t index, const kiln_tensor *tensor);
-/* Whether it moves, and should get one: ort_feed_set_copy takes `value`, made over `memory`, which
- * ort_feed_copy_memory gives (NULL where there is none). */
+/* Whether its memory changes and it should get such a value: ort_feed_set_copy takes `value`, made
+ * over `memory`, which ort_feed_copy_memory gives (NULL if there is none). */
 bool ort_feed_moves(const ort_engine *engine, const ort_feed *feed, size_t index,
                     const kiln_tensor *tensor);
 void *ort_feed_copy_memory(const ort_engine *engine, ort_feed *feed, size_t index);
 void ort_feed_set_copy(ort_feed *feed, size_t index, OrtValue *value, const kiln_tensor *tensor);
 /* Before each run. */
 void ort_feed_copy_all(const ort_engine *engine, const ort_feed *feed);
-/* Whether the next run is better made by ort_feed_run than with the binding. */
+/* Whether the next run should use ort_feed_run rather than the binding. */
 bool ort_feed_is_due(const ort_feed *feed);
 OrtStatus *ort_feed_run(const ort_engine *engine, ort_feed *feed, const OrtRunOptions *options);
-/* What ONNX Runtime allocated for outputs in the last Run goes. */
+/* Frees outputs that ONNX Runtime allocated in the last Run. */
 void ort_feed_release_results(const ort_engine *engine, ort_feed *feed);
 
 #endif

@@ -15,7 +15,7 @@
 typedef struct trt_core {
     TRT_CORE_FUNCTIONS(TRT_MEMBER) /* createInferBuilder_INTERNAL is NULL in a lean runtime */
 } trt_core;
-/* How it stands with a library that lies beside the core. */
+/* The state of a library next to the core. */
 typedef struct trt_beside {
     bool sought;
     kln_library *record;
@@ -33,12 +33,12 @@ typedef struct trt_plugin_functions {
 
 typedef struct trt_library {
     struct trt_library *next;
-    const char *requested;  /* how it was asked for; "" for the best there is */
-    bool is_in_environment; /* by KILN_TENSORRT, and not by an option */
-    kiln_status status;     /* of the search; the sentence is `reason` */
+    const char *requested;  /* how it was requested; "" for the best available */
+    bool is_in_environment; /* by KILN_TENSORRT, not by an option */
+    kiln_status status;     /* of the search; `reason` is the sentence */
     char reason[1024];
     char name[32];       /* "TensorRT-RTX 1.7.1" */
-    char no_device[160]; /* why a GPU that is here is none for it; "" where that was not asked */
+    char no_device[160]; /* why it cannot use this machine's GPU; "" if that was not asked */
     const kln_library_spec *spec;
     kln_library *record;
     trt_core core;
@@ -46,7 +46,7 @@ typedef struct trt_library {
     trt_tables tables;
     trt_logger logger;
 
-    /* Looked for when first needed, under the lock of trt_library.c. */
+    /* Looked for on first use, under the lock of trt_library.c. */
     trt_beside parser_found, plugin_found;
     bool plugins_registered;
     trt_parser_functions parser;
@@ -58,47 +58,47 @@ typedef struct trt_library {
     struct trt_timings *timings;
 } trt_library;
 
-/* The record for `requested`: a path of a library or its folder, one of the words "10", "11",
- * "rtx", "lean10" and "lean11" for the usual places of that family alone, or NULL for what the
- * environment variable KILN_TENSORRT says in the same way, and else the best there is. Fails only
- * for want of memory: `status` says whether it is usable. */
+/* The record for `requested`: a path of a library or its folder; one of the words "10", "11",
+ * "rtx", "lean10" and "lean11" for the usual places of that family only; or NULL for the value of
+ * the environment variable KILN_TENSORRT, with the same meaning, or else the best available. Fails
+ * only if memory is short: `status` says whether it is usable. */
 KILN_MUST_CHECK kiln_status trt_library_find(const char *requested, trt_library **library);
 
-/* The same, usable or failed. */
+/* The same; fails if it is not usable. */
 KILN_MUST_CHECK kiln_status trt_library_open(const char *requested, trt_library **library);
 
-/* Whether it can build; else UNSUPPORTED with what to do. */
+/* Whether it can build; otherwise UNSUPPORTED with what to do. */
 KILN_MUST_CHECK kiln_status trt_library_need_builder(trt_library *library);
 
-/* Looks for the parser or the plugin library beside the core, or where the environment says, and
- * registers the plugins' layers. */
+/* Looks for the parser or the plugin library next to the core, or where the environment says, and
+ * registers the plugin layers. */
 KILN_MUST_CHECK kiln_status trt_library_need_parser(trt_library *library);
 KILN_MUST_CHECK kiln_status trt_library_need_plugins(trt_library *library);
-/* The same before a model or plan that may have such layers: where they are not to be had, that is
- * only logged. OUT_OF_MEMORY. */
+/* The same before a model or plan that may have such layers: only logs that they are not available.
+ * OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status trt_library_offer_plugins(trt_library *library);
 
-/* Sees to it that a builder of this library is there, and stays when a build has ended: the next
- * build need not load the library's kernels again. Waits where another thread is at it. `device` is
+/* Ensures that a builder of this library exists and stays after a build, so that the next build
+ * need not load the library's kernels again. Waits if another thread is creating it. `device` is
  * the current one. */
 KILN_MUST_CHECK kiln_status trt_library_keep_builder(trt_library *library, int32_t device);
 bool trt_library_keeps_builder(const trt_library *library);
 
-/* What builds for GPU `device` have measured, while a builder is kept: a copy for kln_free, empty
- * where there is nothing. Kept anew in the old one's place; empty: dropped. */
+/* The measurements of builds for GPU `device`, while a builder is kept: a copy for kln_free, empty
+ * if there are none. Setting replaces the old ones; empty: drops them. */
 KILN_MUST_CHECK kiln_status trt_library_get_timings(trt_library *library, int32_t device,
                                                     kiln_span *copy);
 void trt_library_keep_timings(trt_library *library, int32_t device, kiln_span bytes);
 
-/* Whether a plan of this library can run on GPU `device` of this machine; where not, `*reason`
- * (NULL is allowed) says why. The text stays as long as the process. */
+/* Whether a plan of this library can run on GPU `device` of this machine; if not, `*reason` (may be
+ * NULL) says why. The text stays valid as long as the process. */
 bool trt_library_runs(trt_library *library, int32_t device, const char **reason);
 
 /* For the system report: library `index`, from 0. */
 bool trt_library_use(size_t index, kln_library_use *use);
 
 /* Refuses what this version lacks: UNSUPPORTED "`what` needs Runtime.x, which TensorRT 10.0.0 does
- * not have". KILN_OK where it is there. */
+ * not have". KILN_OK if it exists. */
 KILN_MUST_CHECK kiln_status trt_need(const trt_library *library, trt_method method,
                                      const char *what);
 KILN_MUST_CHECK kiln_status trt_need_value(const trt_library *library, trt_enumerator enumerator,
