@@ -146,8 +146,9 @@ typedef struct kiln_calibrate_options {
 /* Builds the network with the options `build` (NULL: the best backend here) and the observed
  * tensors as additional outputs, runs it on every batch and returns the ranges, in the order of the
  * graph. Batches may differ in shape. A backend that needs an optimization profile and is not given
- * one gets one with the shapes of the batch, and is built again when they change. The network has
- * the additional outputs during the call, and is restored before it returns. `options` may be NULL.
+ * one gets one with the shapes of the batch, and the network is built again when they change. The
+ * network has the additional outputs during the call, and is restored before it returns. `options`
+ * may be NULL.
  *
  * Errors: NULL_ARGUMENT; INVALID_ARGUMENT for options out of range; NAME for a tensor that does not
  * exist; EMPTY if there is no batch, or no number in them; CANCELLED; LIMIT (memory_bytes); those

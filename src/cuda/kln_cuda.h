@@ -203,8 +203,7 @@ KILN_MUST_CHECK kiln_status kln_cuda_count_bins(kiln_stream *stream, const float
  * was released on it. Lock order: `guard` before the driver's mutex. */
 struct kiln_stream {
     atomic_size_t references;
-    pthread_mutex_t guard; /* held against destruction while another thread orders work after the
-                              stream */
+    pthread_mutex_t guard; /* locked while another thread orders work after it */
     atomic_bool finished;  /* destroyed by its owner: all its work is done, `handle` is invalid */
     int32_t device;
     bool owned; /* created by Kiln, not wrapped */
