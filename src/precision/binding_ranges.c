@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a caller asks of inputs and outputs, and the ranges that it comes to. */
+/* The quantization that a caller asks for on inputs and outputs, and the ranges that follow from
+ * it. */
 #include <math.h>
 
 #include "quantize_parts.h"
@@ -47,8 +48,8 @@ static kiln_status check(const kiln_precision_options *options,
     return KILN_OK;
 }
 
-/* What is to be represented. Signed integers without a zero point are used as quantized networks
- * have them: from -127 on. */
+/* The interval that the scales represent. Signed integers without a zero point start at -127, as is
+ * usual in quantized networks. */
 static void range_of(const kiln_quantization *how, kiln_dtype storage, kiln_range *range)
 {
     double least = 0;

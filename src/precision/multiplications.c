@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How much arithmetic a node is. */
+/* The number of multiplications of a node. */
 #include "kln_precision.h"
 
-/* What a size that is not known counts as: a picture's is no gate's, which is 1. */
+/* Stands in for an unknown size: plausible for an image, and not 1, which would look like a
+ * gate. */
 #define UNKNOWN_SIZE 32
 
 static uint64_t size_at(const kln_value *value, size_t axis)
@@ -21,7 +22,7 @@ static uint64_t elements(const kln_value *value, size_t from)
     return count;
 }
 
-/* Each row of each step goes through the weights of the input and of the state. */
+/* Every row of every time step is multiplied by the input weights and by the state weights. */
 static uint64_t of_recurrent(const kln_onnx_node *node, const kln_graph_inference *known)
 {
     const kln_value *all[3];

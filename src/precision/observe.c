@@ -5,26 +5,26 @@
 #include "kln_precision.h"
 #include "tensor/kln_tensor.h"
 
-/* A histogram is one of magnitudes, once for numbers below 0 and once for those above, so that it
+/* The histogram is of magnitudes, one half for negative and one for positive values, so that it
  * serves symmetric and asymmetric ranges alike. */
 
 #define BINS ((size_t)KLN_OBSERVED_BINS)
 #define SIDES (2 * BINS)
-/* Beside the bins: what is 0, which in many tensors is most of it, and what is no number. */
+/* Two more counters after the bins: zeros, which are most of many tensors, and NaN or infinity. */
 #define ZERO_BIN (2 * KLN_OBSERVED_BINS)
 #define ODD_BIN (ZERO_BIN + 1)
-/* Consecutive elements count in tables of their own: two that fall into one bin need not wait for
- * each other. */
+/* Consecutive elements are counted in different tables, so that two that fall into the same bin do
+ * not wait for each other. */
 #define TABLES 4
 #define BLOCK 512
-#define MANY ((size_t)1 << 13) /* where nothing is converted */
-/* Before a 32-bit counter could overflow. */
+#define MANY ((size_t)1 << 13) /* block size where nothing is converted */
+/* The most elements that cannot overflow a 32-bit counter. */
 #define MOST_AT_ONCE ((size_t)1 << 31)
 
 #define INFINITE INT32_C(0x7f800000)
 #define SIGN UINT32_C(0x80000000)
 
-/* The compiler makes one for each kind of processor, and the loader takes the widest. */
+/* The compiler makes a version for each instruction set, and the loader picks the widest. */
 #define WIDE KLN_CLONES("avx512f", "avx2", "default")
 
 struct kln_observer_scratch {
@@ -48,8 +48,8 @@ void kln_observer_init(kln_observer *observer, uint64_t *bins)
 
 /* --- bounds --- */
 
-/* The bits of some floats, read as signed and as unsigned numbers. Those of floats below 0 have the
- * sign's bit and lie in the other order: so these three tell the least and the greatest. */
+/* The bits of floats, compared as signed and as unsigned integers. Negative floats have the sign
+ * bit set and order in reverse, so these three give the minimum and the maximum. */
 typedef struct extremes {
     int32_t least, greatest;
     uint32_t most;
@@ -75,7 +75,7 @@ WIDE static void look(const float *values, size_t count, extremes *found)
     *found = seen;
 }
 
-/* The same of those that are finite, where some are not. */
+/* The same over the finite values only, for data that has others. */
 static void look_around(const float *values, size_t count, extremes *found, kln_bounds *bounds)
 {
     const kln_odd odd = kln_odd_numbers(KILN_DTYPE_FLOAT32, values, count);
@@ -110,16 +110,17 @@ static inline int32_t sign_of(int32_t number)
     return -(int32_t)((uint32_t)number >> 31);
 }
 
-/* All bits where a float of these is NaN or infinite, else none. */
+/* All bits set if the float with these bits is NaN or infinite, else none. */
 static inline int32_t is_odd(int32_t bits)
 {
     return sign_of(INFINITE - 1 - (bits & INT32_MAX));
 }
 
-/* To twice the width as often as it takes: each bin takes in two, so that nothing that was counted
- * is smeared, and what is counted later falls where it would have fallen from the start. Past as
- * many times as there are bins, all ends in the first, and the width becomes the least multiple
- * that does: as TensorRT 10.6 was seen to do both (tests/precision/thresholds.py). */
+/* Doubles the range until it covers `reach`. Each bin then takes exactly two old ones, so the
+ * counts are those that the wider range would have given from the start. If the new range is more
+ * than BINS times the old one, all counts collapse into the first bin and the range grows to the
+ * smallest sufficient multiple. TensorRT 10.6 was observed to do both
+ * (tests/precision/thresholds.py). */
 static void widen(kln_observer *observer, double reach)
 {
     if (observer->reach == 0) {
@@ -194,7 +195,7 @@ static void take_tables(kln_observer *observer, kln_observer_scratch *scratch)
 
 /* --- tensors --- */
 
-/* Elements from `first` on, at most BLOCK where they are not float32. */
+/* Elements from `first` on; at most BLOCK of them unless the tensor is float32. */
 static const float *floats(const kiln_tensor *tensor, size_t first, size_t count,
                            kln_observer_scratch *scratch)
 {

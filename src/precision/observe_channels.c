@@ -1,26 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What each channel of a tensor is seen to be: its bounds, mean and deviation. */
+/* The observed bounds, mean and standard deviation of each channel of a tensor. */
 #include <math.h>
 
 #include "kln_precision.h"
 
-/* So few sums in a float that their roundings do not matter, and so many that a loop is worth it.
- */
+/* Few enough terms that a float sum loses nothing that matters, and enough to be worth a loop. */
 #define PIECE 256
 
-/* The compiler makes one for each kind of processor, and the loader takes the widest. */
+/* The compiler makes a version for each instruction set, and the loader picks the widest. */
 #define WIDE KLN_CLONES("avx512f", "avx2", "default")
 
-/* In lanes, which the compiler may keep in registers: an order of its own for sums it may not
- * choose. */
+/* Sums are kept in separate lanes so that the compiler may vectorize: it may not reorder float
+ * additions itself. */
 #define LANES 16
 
 typedef struct sums {
     float least[LANES], greatest[LANES], sum[LANES], square[LANES];
 } sums;
 
-/* Sums are of differences from `from`, the first of a channel, or squares would lose the deviation
- * of what lies far from 0. */
+/* Sums are of differences from `from`, the channel's first value: plain squares would lose the
+ * deviation of values far from 0. */
 WIDE static void add_lanes(const float *values, size_t count, float from, sums *to)
 {
     for (size_t i = 0; i + LANES <= count; i += LANES) {
@@ -68,7 +67,7 @@ static void add_row(kln_channel_observer *channel, const float *values, size_t c
     channel->count += count;
 }
 
-/* Channels lie beside each other: one row has one number of each. */
+/* Channels last: a row holds one value of each channel. */
 WIDE static void add_beside(kln_channel_observer *channels, size_t count, const float *values)
 {
     for (size_t c = 0; c < count; c++) {

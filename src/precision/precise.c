@@ -14,7 +14,7 @@ static void set_type(precise_pass *pass)
     pass->half_least = is_fp16 ? 0x1p-14 : 0x1p-126;
 }
 
-/* --- what was asked --- */
+/* --- options --- */
 
 static bool is_half(kiln_precision precision)
 {
@@ -60,7 +60,7 @@ static kiln_status check_options(const kiln_precision_options *options)
     return KILN_OK;
 }
 
-/* --- what was done --- */
+/* --- report --- */
 
 static kiln_status report_node(const precise_pass *pass, const precise_graph *graph, size_t index)
 {
@@ -88,7 +88,7 @@ static kiln_status fill_report(const precise_pass *pass)
 {
     kiln_precision_summary *totals = kln_precision_report_totals(pass->report);
     totals->precision = pass->options->precision;
-    /* The list of graphs begins with the innermost. */
+    /* The list starts with the innermost graphs. */
     for (const precise_graph *g = pass->graphs; g != NULL; g = g->next) {
         totals->bytes_before += kln_precision_constant_bytes(g->graph);
         totals->bytes_after += kln_precision_constant_bytes(g->made);
@@ -99,7 +99,7 @@ static kiln_status fill_report(const precise_pass *pass)
     return KILN_OK;
 }
 
-/* A promise is kept or refused: where nothing can be converted, that is no success. */
+/* A conversion that converts nothing is an error, not a success. */
 static kiln_status check_achieved(const precise_pass *pass)
 {
     const kiln_precision_summary *totals = kln_precision_report_totals(pass->report);
@@ -114,14 +114,15 @@ static kiln_status check_achieved(const precise_pass *pass)
                     (long long)kln_onnx_opset_version(pass->model, ""));
 }
 
-/* A model of other operators alone has no operator set of ONNX's own, which a cast is of. Its IR
- * version 7 came with operator set 12, version 3 with 8 (onnx/docs/Versioning.md). */
+/* A model whose operators are all from other domains does not import ONNX's own operator set,
+ * which Cast needs. IR version 7 came with operator set 12, version 3 with 8
+ * (onnx/docs/Versioning.md). */
 static kiln_status import_casts(kln_onnx_model *model)
 {
     return kln_onnx_import(model, "", model->ir_version >= 7 ? 12 : 8);
 }
 
-/* Before it, Cast named its type by a text. */
+/* Before operator set 6, Cast's `to` was a string. */
 #define OLDEST_OPSET 6
 
 static kiln_status check_model(const kln_onnx_model *model)
@@ -150,7 +151,7 @@ static kiln_status run(precise_pass *pass)
     return KILN_OK;
 }
 
-/* What a conversion changes of a model. */
+/* The parts of a model that a conversion changes. */
 typedef struct saved_model {
     kln_onnx_graph graph;
     kln_onnx_function *functions;
@@ -185,10 +186,10 @@ static kiln_status to_half(kln_onnx_model *model, const kiln_precision_options *
     return run(&pass);
 }
 
-/* Scales of half types came to the operators of a quantization with this operator set. */
+/* The first operator set whose QuantizeLinear and DequantizeLinear take scales of half types. */
 #define HALF_SCALES 19
 
-/* What is not quantized, in a half type. */
+/* Converts the nodes that were not quantized to a half type. */
 static kiln_status convert_rest(kln_onnx_model *model, const kiln_precision_options *options,
                                 kiln_precision_report *report)
 {
@@ -209,10 +210,11 @@ static kiln_status convert_rest(kln_onnx_model *model, const kiln_precision_opti
     return status;
 }
 
-/* Convolutions and poolings take bfloat16 from this operator set on. */
+/* The first operator set in which convolutions and poolings take bfloat16. */
 #define BFLOAT16_OPSET 22
 
-/* Where something stands in the way, the nodes that lack the type stay, and are reported. */
+/* If the operator set cannot be raised, the nodes that lack the type stay float32 and are
+ * reported. */
 static kiln_status raise_where_possible(kln_onnx_model *model)
 {
     kln_message before;
@@ -226,7 +228,7 @@ static kiln_status raise_where_possible(kln_onnx_model *model)
     return KILN_OK;
 }
 
-/* All but the bindings. */
+/* Everything except inputs and outputs. */
 static kiln_status convert_inside(kln_onnx_model *model, const kiln_precision_options *options,
                                   kiln_precision_report *report)
 {

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Constants under other names. PyTorch's exporter writes a parameter that equals another one, as
- * biases that are all zero, as an Identity of it; TensorRT makes a kernel of each, and no part of
- * the convolution that reads it.
+ * Constants under a second name. When two parameters are equal, such as all-zero biases, PyTorch's
+ * exporter writes the second as an Identity of the first. TensorRT then runs a kernel for each
+ * instead of fusing the bias into the convolution that reads it.
  */
 #include "quantize_parts.h"
 
-/* In bytes: a larger constant would take its room twice. */
+/* In bytes: a larger constant is not worth storing twice. */
 #define SMALL ((size_t)1 << 16)
 
-/* The small initializer that no caller replaces and that the node is an Identity of, or NULL. */
+/* The small initializer, not replaceable by a caller, of which the node is an Identity; or NULL. */
 static const kln_onnx_tensor *aliased(const kln_onnx_graph *graph, const kln_onnx_node *node,
                                       const kiln_precision_options *options)
 {
@@ -31,7 +31,7 @@ static const kln_onnx_tensor *constant_of(const kln_onnx_graph *graph, const kln
     return kln_onnx_node_is(node, "Constant") && value != NULL ? value->tensor : NULL;
 }
 
-/* Nodes that are a constant, in the eyes of `found`, become initializers, but for outputs. */
+/* Turns nodes for which `found` gives a constant into initializers, except graph outputs. */
 static kiln_status hoist(kln_onnx_model *model, const kiln_precision_options *options,
                          const kln_onnx_tensor *(*found)(const kln_onnx_graph *graph,
                                                          const kln_onnx_node *node,

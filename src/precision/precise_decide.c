@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which nodes compute in the half type, and what each wants of its inputs. */
+/* Which nodes compute in the half type, and the type each needs for its inputs. */
 #include <math.h>
 
 #include "precise_parts.h"
 #include "quantize_parts.h"
 
-/* What sums so much that a half type loses it, whose result depends on the bits or on a type that
- * an attribute names, or draws numbers of the type. */
+/* Operators that accumulate too much for a half type, whose result depends on the bit pattern or on
+ * a type that an attribute names, or that draw random numbers of the type. */
 static const char *const never[] = {"BitCast",
                                     "Bernoulli",
                                     "CumProd",
@@ -40,7 +40,7 @@ static void stay(precise_node *decided, kiln_precision_reason reason, const char
     decided->is_half = false;
 }
 
-/* Sums that a half type loses, by an attribute. */
+/* Accumulates too much for a half type because of its `reduction` attribute. */
 static bool is_adding(const kln_onnx_node *node)
 {
     const kln_onnx_attribute *reduction = kln_onnx_find_attribute(node, "reduction");
@@ -48,7 +48,7 @@ static bool is_adding(const kln_onnx_node *node)
            (reduction->s.size != 4 || memcmp(reduction->s.data, "none", 4) != 0);
 }
 
-/* A tensor of the node whose numbers come near the end of the type, or NULL. */
+/* The first tensor of the node with values near the limit of the type, or NULL. */
 static const char *find_wide(const precise_pass *pass, const precise_graph *graph,
                              const kln_onnx_node *node)
 {
@@ -75,7 +75,7 @@ static const char *find_wide(const precise_pass *pass, const precise_graph *grap
 
 static kiln_status decide(precise_pass *pass, precise_graph *graph);
 
-/* Whether the node was asked to stay, or has to. */
+/* Whether the node stays float32, by request or by necessity. */
 static bool must_stay(const precise_pass *pass, const precise_graph *graph, size_t index,
                       precise_node *decided)
 {
@@ -107,9 +107,9 @@ static bool must_stay(const precise_pass *pass, const precise_graph *graph, size
     return true;
 }
 
-/* --- what the operator takes --- */
+/* --- what the operator accepts --- */
 
-/* Whether type variable `variable` may be the half type, as far as its tensors are known. */
+/* Whether type variable `variable` may be the half type, given the known types of its tensors. */
 static bool takes_half(const precise_pass *pass, const precise_graph *graph, size_t index,
                        const kln_schema *schema, int variable)
 {
@@ -129,7 +129,7 @@ static bool takes_half(const precise_pass *pass, const precise_graph *graph, siz
     return true;
 }
 
-/* The scales of a quantization keep their digits in the half type. */
+/* Whether the half type represents the scales as normal numbers, without losing digits. */
 static bool holds_scales(const precise_pass *pass, const precise_graph *graph,
                          const kln_onnx_node *node)
 {
@@ -181,8 +181,8 @@ static void set_wants(precise_graph *graph, const kln_onnx_node *node, precise_n
     }
 }
 
-/* Whether what type a tensor that comes out has is said by those that go in. The statistics of a
- * LayerNormalization are of a type that its attribute says. */
+/* Whether the types of the outputs follow from those of the inputs. LayerNormalization is exempt:
+ * the type of its statistics is an attribute. */
 static bool says_outputs(const precise_graph *graph, const kln_onnx_node *node,
                          const kln_schema *schema)
 {
@@ -203,7 +203,7 @@ static bool says_outputs(const precise_graph *graph, const kln_onnx_node *node,
     return true;
 }
 
-/* An operator that ONNX has, with nothing in the way of the half type but its own definition. */
+/* A node with a known schema, which alone decides whether it takes the half type. */
 static void decide_plain(const precise_pass *pass, precise_graph *graph, size_t index,
                          precise_node *decided, size_t ins, size_t outs)
 {
@@ -233,7 +233,8 @@ static void decide_plain(const precise_pass *pass, precise_graph *graph, size_t 
                                             input->variable == parameter->variable);
         }
     }
-    /* A single tensor that is only looked at is taken as it comes. */
+    /* A float32 tensor that is only inspected, with no float output, is read in whichever type it
+     * has. */
     if (ins == 1 && outs == 0) {
         decided->is_half = false;
         decided->reason = KILN_PRECISION_NO_FLOATS;
@@ -293,8 +294,8 @@ static void decide_if(precise_graph *graph, size_t index, precise_node *decided)
     }
 }
 
-/* What a loop carries from one turn to the next stays: roundings would add up. What it takes and
- * gives slice by slice does not. */
+/* Loop-carried values stay float32, because rounding errors would accumulate over the iterations.
+ * Slices that go in and out do not. */
 static kiln_status decide_loop(precise_pass *pass, precise_graph *graph, size_t index,
                                precise_node *decided)
 {
@@ -322,7 +323,7 @@ static kiln_status decide_loop(precise_pass *pass, precise_graph *graph, size_t 
         carried = node->input_count >= 2 ? node->input_count - 2 : 0;
     }
     KLN_RETURN_IF_ERROR(decide(pass, inner));
-    const size_t first = kln_onnx_node_is(node, "Loop") ? 1 : 0; /* its condition comes before */
+    const size_t first = kln_onnx_node_is(node, "Loop") ? 1 : 0; /* the condition comes first */
     if (carried != SIZE_MAX && first + carried <= inner->graph->output_count) {
         require_outputs(inner, first + carried);
         for (size_t i = carried; i < node->output_count; i++) {
@@ -357,7 +358,7 @@ static kiln_status decide_holder(precise_pass *pass, precise_graph *graph, size_
     return KILN_OK;
 }
 
-/* Constants and casts to float32 are of the type that is read. */
+/* Constants and casts to float32 produce whichever type their readers use. */
 static bool is_source(const precise_graph *graph, const kln_onnx_node *node)
 {
     const kln_onnx_attribute *to = kln_onnx_find_attribute(node, "to");
@@ -369,8 +370,8 @@ static bool is_source(const precise_graph *graph, const kln_onnx_node *node)
     return KLN_ONNX_NODE_IS_ANY(node, "Cast", "Constant", "ConstantOfShape");
 }
 
-/* What quantizes takes its input as it is: a cast would stand between the integers and the kernel
- * that can give them. */
+/* QuantizeLinear reads a float32 input as it is: a cast before it would keep the kernel that
+ * produces the input from writing integers directly. */
 static bool quantizes_single(const precise_graph *graph, const kln_onnx_node *node)
 {
     const precise_value *in =
@@ -391,7 +392,7 @@ static void decide_node(const precise_pass *pass, precise_graph *graph, size_t i
         decided->reason = KILN_PRECISION_NO_FLOATS;
         set_wants(graph, node, decided, WANT_ANY);
     } else if (must_stay(pass, graph, index, decided)) {
-        /* As it was. */
+        /* must_stay has set the reason. */
     } else if (is_source(graph, node)) {
         precise_find(graph, node->outputs[0])->is_flexible = true;
         decided->reason = KILN_PRECISION_NO_FLOATS;
@@ -447,7 +448,7 @@ static kiln_status decide(precise_pass *pass, precise_graph *graph)
     return KILN_OK;
 }
 
-/* Scales are read in the types in which what they scale is. */
+/* Scales are needed in each type in which the dequantized tensor is read. */
 static void count_scales(precise_graph *graph)
 {
     for (size_t i = 0; i < graph->graph->node_count; i++) {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What has to stay exact in the middle of a network.
+ * Values that have to stay exact in the middle of a network.
  *
- * Positions: a half type holds whole numbers up to 2,048 (bfloat16: 256), so what is computed from
- * whole numbers for whole numbers (sizes, indices, angles of positions) stays as it is. A mask,
- * which is computed from whole numbers as well, does not: it ends in a product or a sum.
+ * Positions: a half type holds integers exactly up to 2,048 (bfloat16: 256), so floats that are
+ * computed from integers and end as integers (sizes, indices, angles of positions) stay float32. A
+ * mask is computed from integers as well, but ends in a product or a sum, and is converted.
  *
- * Squares: a variance sums squares, which leave float16 from 256 on, and adds an epsilon that
- * float16 does not hold. From the square to the root it stays as it is.
+ * Squares: a variance sums squares, which overflow float16 from 256 on, and adds an epsilon that
+ * float16 cannot represent. Everything from the square to the root stays float32.
  */
 #include "precise_parts.h"
 
@@ -16,7 +16,7 @@ static const char *const arithmetic[] = {
     "Sqrt",   "Exp",    "Neg",     "Abs",       "Concat",    "Gather",     "Squeeze", "Min",
     "Max",    "Clip",   "Reshape", "Unsqueeze", "Transpose", "Slice",      "Expand",  "Tile",
     "MatMul", "Einsum", "Log",     "Range",     "Identity",  "Reciprocal", "Flatten", NULL};
-/* Where a difference of one is not a small one. */
+/* Operators for which an error of one matters. */
 static const char *const counters[] = {"Sin",   "Cos",   "Tan", "Floor", "Ceil",
                                        "Round", "Range", "Mod", NULL};
 static const char *const squares[] = {"Pow", "Mul", NULL};
@@ -37,7 +37,7 @@ static bool is_whole(int32_t wire)
     return dtype >= KILN_DTYPE_INT8 && dtype <= KILN_DTYPE_UINT64;
 }
 
-/* What the node's outputs are, from what its inputs are. */
+/* Derives the properties of a node's outputs from those of its inputs. */
 static void flow(precise_graph *graph, size_t index)
 {
     const kln_onnx_node *node = &graph->graph->nodes[index];
@@ -47,8 +47,8 @@ static void flow(precise_graph *graph, size_t index)
     bool shape = true;
     bool single = false;
     bool squared = false;
-    bool mixed = false;    /* a float that is not counted is among them */
-    bool unsquare = false; /* or one that is not squared */
+    bool mixed = false;    /* an input is a float that is not counted */
+    bool unsquare = false; /* an input is a float that is not squared */
     for (size_t i = 0; i < node->input_count; i++) {
         const precise_value *in = precise_find(graph, node->inputs[i]);
         if (in == NULL || precise_is_constant(in)) {
@@ -82,7 +82,7 @@ static void flow(precise_graph *graph, size_t index)
     }
 }
 
-/* Whether an output of the node goes where only exact numbers will do. */
+/* Whether an output of the node is read where it has to be exact. */
 static bool is_wanted_exact(const precise_graph *graph, const kln_onnx_node *node,
                             const kln_names *exact)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What values and nodes a model has, graph by graph. */
+/* Collects the values and nodes of a model, graph by graph. */
 #include "precise_parts.h"
 
 kiln_status precise_no_memory(void)
@@ -60,7 +60,7 @@ static kiln_status look_at_values(precise_pass *pass, precise_graph *made)
     for (size_t i = 0; i < graph->input_count; i++) {
         KLN_RETURN_IF_ERROR(add_value(pass, made, graph->inputs[i].name, &value));
         if (value != NULL && replaceable) {
-            value->initializer = NULL; /* a default, which a caller may replace */
+            value->initializer = NULL; /* a default, which a caller may override */
             value->is_flexible = false;
         }
     }
@@ -114,7 +114,7 @@ static kiln_status look_inside(precise_pass *pass, precise_graph *made, size_t i
     return KILN_OK;
 }
 
-/* As deep as inference, which came here before, goes itself. */
+/* The depth of the recursion is bounded: inference has already gone through the same graphs. */
 kiln_status precise_look(precise_pass *pass, const kln_onnx_graph *graph,
                          const kln_graph_inference *known, precise_graph *parent, const char *label,
                          precise_graph **out)

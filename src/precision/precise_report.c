@@ -9,7 +9,7 @@ struct kiln_precision_report {
     kiln_precision_summary summary;
     kiln_precision_node *nodes;
     size_t capacity;
-    kln_names places; /* of nodes, by the names that they are found by; made when one is sought */
+    kln_names places; /* index of nodes by name, built at the first search */
     bool has_places;
 };
 
@@ -95,7 +95,7 @@ kiln_status kln_precision_report_add(kiln_precision_report *report, const kiln_p
 
 /* --- nodes by name --- */
 
-/* The first of a name has it (kln_precision_named). */
+/* If several nodes share a name, the first keeps it (kln_precision_named). */
 static kiln_status put_place(kiln_precision_report *report, const char *name, size_t index)
 {
     return name[0] == '\0' || kln_names_get(&report->places, name) != KLN_NAMES_NONE
@@ -156,13 +156,13 @@ kiln_status kln_precision_report_rest(kiln_precision_report *report,
     return KILN_OK;
 }
 
-/* --- what layers compute in --- */
+/* --- types that layers compute in --- */
 
 #define BIT(dtype) (UINT64_C(1) << (dtype))
 #define EIGHT_OR_LESS (BIT(KILN_DTYPE_INT8) | BIT(KILN_DTYPE_FLOAT8E4M3) | BIT(KILN_DTYPE_INT4))
 
-/* A quantized node computes on what it reads. One in a half type may be part of a layer that is
- * quantized. */
+/* A quantized node counts as met if its layer reads the type. A node in a half type may also be
+ * fused into a quantized layer. */
 static bool is_met(kiln_dtype asked, const kiln_layer_types *layer)
 {
     return asked == KILN_DTYPE_FLOAT16 || asked == KILN_DTYPE_BFLOAT16
@@ -170,7 +170,8 @@ static bool is_met(kiln_dtype asked, const kiln_layer_types *layer)
                : (layer->reads & BIT(asked)) != 0;
 }
 
-/* The widest floating-point type, in which the layer computed then; UNDEFINED for none. */
+/* The widest floating-point type that the layer reads or writes, which is taken as the one it
+ * computed in; UNDEFINED if there is none. */
 static kiln_dtype widest(const kiln_layer_types *layer)
 {
     static const kiln_dtype types[] = {KILN_DTYPE_FLOAT32, KILN_DTYPE_BFLOAT16, KILN_DTYPE_FLOAT16};
@@ -182,8 +183,8 @@ static kiln_dtype widest(const kiln_layer_types *layer)
     return KILN_DTYPE_UNDEFINED;
 }
 
-/* A layer that reads and gives float32 alone may still compute in a half type in between, where the
- * casts are its own: those are no nodes of the report. */
+/* Whether the layer contains nodes that the report lacks, such as inserted casts: with casts of its
+ * own, a layer that reads and writes only float32 may still compute in a half type. */
 static bool has_others(kiln_precision_report *report, const kiln_layer_types *layer)
 {
     bool others = false;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Constants in a half type. */
+/* Conversion of constants to a half type. */
 #include <math.h>
 
 #include "precise_parts.h"
@@ -10,8 +10,8 @@ static uint16_t narrow(const precise_pass *pass, float value)
                                             : kln_bfloat16_from_float(value);
 }
 
-/* What is beyond the type becomes its largest number, for a mask of -3e38 is meant to be small, not
- * to make NaN of a row; an infinity stays one. */
+/* Values beyond the type saturate: a mask of -3e38 has to remain a very negative number, where
+ * -infinity could turn a whole row into NaN. Infinities stay infinite. */
 static void convert(precise_pass *pass, const void *from, size_t count, uint16_t *to)
 {
     kiln_precision_summary *totals = kln_precision_report_totals(pass->report);

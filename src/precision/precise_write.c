@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes the graphs of the converted model. A tensor is cast where it is made, once, and before the
- * first node that reads it in the other type; a node in a graph inside another may be that reader,
- * for while a node is written so are the graphs that hold it. What is dequantized is so in each
- * type that it is read in: a cast would stand between the integers and a kernel that takes them.
+ * Writes the graphs of the converted model. A tensor is cast at most once, in the graph that makes
+ * it, just before the first node that reads it in the other type. That reader may be inside a
+ * subgraph, because outer graphs are still being written while their subgraphs are.
+ * DequantizeLinear is instead repeated for each type in which its output is read: a cast would
+ * stand between the integers and a kernel that takes them.
  */
 #include "precise_parts.h"
 
@@ -50,7 +51,7 @@ static kiln_status add_constant(precise_pass *pass, const precise_value *value, 
 
 static kiln_status name_in(precise_pass *pass, precise_value *value, bool half, const char **name);
 
-/* Its scale is a constant (holds_scales), and its other inputs are integers. */
+/* The scale is a constant (holds_scales), and the other inputs are integers. */
 static kiln_status add_dequantize(precise_pass *pass, const precise_value *value, const char *to,
                                   bool half)
 {
@@ -75,7 +76,8 @@ static kiln_status add_dequantize(precise_pass *pass, const precise_value *value
     return kln_onnx_add_node(&pass->model->arena, value->graph->made, &node);
 }
 
-/* What the value is called in that type; made where it is not there yet. */
+/* The name of the value in that type. Adds the node or constant that makes it if there is none
+ * yet. */
 static kiln_status name_in(precise_pass *pass, precise_value *value, bool half, const char **name)
 {
     const bool is_there = value->written[!half] != NULL;
@@ -92,12 +94,12 @@ static kiln_status name_in(precise_pass *pass, precise_value *value, bool half, 
                                 : add_cast(pass, value->graph, value->written[!half], made, half));
         value->written[half] = made;
     }
-    /* Else it is read before it is made: the model is wrong, and stays so. */
+    /* Otherwise it is read before it is made: the model is invalid, and stays so. */
     *name = value->written[half] != NULL ? value->written[half] : value->name;
     return KILN_OK;
 }
 
-/* --- edges --- */
+/* --- graph inputs and outputs --- */
 
 static kiln_status write_initializers(precise_pass *pass, precise_graph *graph)
 {
@@ -157,7 +159,7 @@ static kiln_status begin_graph(precise_pass *pass, precise_graph *graph)
         const precise_value *value = precise_find(graph, made->inputs[i].name);
         set_type(pass, &made->inputs[i], value != NULL && value->is_half);
     }
-    /* What no node makes is there from the start. */
+    /* Values that no node makes exist from the start. */
     for (size_t i = 0; i < graph->value_count; i++) {
         precise_value *value = &graph->values[i];
         const bool is_made = value->known != NULL && value->known->producer != KLN_NO_NODE;
@@ -208,7 +210,8 @@ static kiln_status write_inputs(precise_pass *pass, precise_graph *graph,
     return KILN_OK;
 }
 
-/* An output of the graph whose type is to be another gets a name of its own: the cast has its. */
+/* If a graph output changes type, the node's output gets a new name and the cast takes the old
+ * one. */
 static kiln_status write_outputs(precise_pass *pass, precise_graph *graph, kln_onnx_node *node)
 {
     const char **names =
@@ -265,9 +268,9 @@ static kiln_status write_graphs(precise_pass *pass, const precise_node *decided,
     return KILN_OK;
 }
 
-/* --- what has the type that is read --- */
+/* --- nodes that produce the type their readers need --- */
 
-/* The numbers of a Constant or ConstantOfShape as a tensor of float32. */
+/* The value of a Constant or ConstantOfShape as a float32 tensor. */
 static kiln_status constant_of(precise_pass *pass, const kln_onnx_node *node,
                                kln_onnx_tensor *tensor)
 {
@@ -288,7 +291,7 @@ static kiln_status constant_of(precise_pass *pass, const kln_onnx_node *node,
         tensor->rank = 1;
         tensor->data = (kiln_span){list->floats, list->count * sizeof(float)};
     } else {
-        tensor->rank = 1; /* as ConstantOfShape has it */
+        tensor->rank = 1; /* ConstantOfShape needs one dimension */
         tensor->data = (kiln_span){&zero, sizeof zero};
     }
     return KILN_OK;
@@ -315,7 +318,8 @@ static kiln_status write_source(precise_pass *pass, kln_onnx_node *node)
     return KILN_OK;
 }
 
-/* A cast to the type that its input has by now is none: its output is another name of the input. */
+/* A cast to the type that its input now has does nothing: its output becomes an alias of the
+ * input. */
 static bool is_idle_cast(const precise_pass *pass, const precise_graph *graph,
                          const precise_node *decided, const kln_onnx_node *node)
 {

@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the numbers go together that a convolution or a product sums over: sums of the products of
- * each two of them. Weights that are rounded can make up for each other by these. */
+/* Second moments of the inputs that a convolution or matrix product sums over: the sums of the
+ * products of each pair. With them, one weight's rounding error can be compensated by the
+ * others. */
 #include <math.h>
 
 #include "kln_precision.h"
 
-/* Positions that are looked at in one batch: so many that thirty batches say enough of a thousand
- * numbers, and so few that they cost less than the network itself. */
+/* Positions sampled per batch: enough that thirty batches describe a thousand inputs, and few
+ * enough to cost less than the network itself. */
 #define MOST_POSITIONS 512
-/* Of them at once, beside each other in memory. */
+/* Sampled positions that are gathered into one contiguous block. */
 #define BLOCK 64
-/* Past this the sums take more memory than they are worth: 21 MB. */
+/* Beyond this the sums take more memory (21 MB) than they are worth. */
 #define MOST_SUMMED 2304
 #define MOST_WINDOW 1024
 
 #define WIDE KLN_CLONES("avx512f", "avx2", "default")
 
-/* --- which numbers --- */
+/* --- which inputs --- */
 
 static int64_t int_at(const kln_onnx_node *node, const char *name, size_t index, int64_t missing)
 {
@@ -24,7 +25,7 @@ static int64_t int_at(const kln_onnx_node *node, const char *name, size_t index,
     return list != NULL && index < list->count ? list->ints[index] : missing;
 }
 
-/* The window of a convolution; false where it is not known, or padded in a way of its own. */
+/* The window of a convolution; false if it is unknown or auto_pad is SAME_UPPER or SAME_LOWER. */
 static bool read_window(const kln_onnx_node *node, const kln_value *weights, kln_patch *patch)
 {
     const kln_onnx_attribute *automatic = kln_onnx_find_attribute(node, "auto_pad");
@@ -117,7 +118,8 @@ void kln_products_destroy(kln_products *products)
     }
 }
 
-/* Rows of `block`, `count` a multiple of four, into the lower triangle. */
+/* Adds the products within each row of `block` to the lower triangle; `count` is a multiple of
+ * four. */
 WIDE static void add_block(float *restrict sums, float *restrict row, const float *restrict block,
                            size_t size, size_t count)
 {
@@ -138,7 +140,7 @@ WIDE static void add_block(float *restrict sums, float *restrict row, const floa
     }
 }
 
-/* A tensor as it is walked. */
+/* A tensor's layout while its positions are visited. */
 typedef struct walk {
     const float *values;
     int64_t images, channels, plane;
@@ -178,7 +180,7 @@ static bool begin_walk(const kln_products *of, const kiln_tensor *tensor, walk *
     return true;
 }
 
-/* Where the window at a position has its elements in the first channel; -1: in the padding. */
+/* The offsets of the window's elements in the first channel; -1 in the padding. */
 static void place_window(const kln_products *of, const walk *on, size_t position, int64_t *places)
 {
     const kln_patch *w = &of->patch;
@@ -202,7 +204,7 @@ static void place_window(const kln_products *of, const walk *on, size_t position
     }
 }
 
-/* A row of 1 and what is summed over there. */
+/* One row: 1, then the inputs that are summed at that position. */
 static void fill_row(const kln_products *of, const walk *on, size_t group, const int64_t *places,
                      float *row)
 {
@@ -229,7 +231,8 @@ void kln_products_add(kln_products *of, const kiln_tensor *tensor)
         const size_t count = looked_at - begin < BLOCK ? looked_at - begin : BLOCK;
         const size_t even = (count + 3) / 4 * 4;
         for (size_t p = 0; p < count; p++) {
-            /* Evenly, but not so that a row of an image is always met in the same columns. */
+            /* Evenly spread, with a jitter so that the samples do not always fall into the same
+             * columns of an image. */
             const double wander = (double)(begin + p) * 0.618033988749895;
             const double at = ((double)(begin + p) + (wander - floor(wander))) *
                               (double)on.positions / (double)looked_at;

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Networks in eight or four bits, with QuantizeLinear and DequantizeLinear around what is to
- * compute so: the form that TensorRT and ONNX Runtime make kernels of. Scales are symmetric, for
- * TensorRT takes no other, but for weights that zero points are asked of; biases stay in float32.
+ * Networks in eight or four bits, with QuantizeLinear and DequantizeLinear around the nodes that
+ * compute in them: the form for which TensorRT and ONNX Runtime have kernels. Scales are symmetric,
+ * because TensorRT accepts no others, except for weights with zero points on request; biases stay
+ * float32.
  */
 #include <math.h>
 
 #include "quantize_parts.h"
 #include "tensor/kln_tensor.h"
 
-/* The largest numbers: 127, for the eighth bit below it is left out so that a sign can be turned,
- * or of weights 64, two of which times 255 are less than 2^15; 448
- * (https://arxiv.org/abs/2209.05433); 7; 15 above the least. Operator sets: of one scale for each
- * channel, of float8, of blocks. */
+/* Largest magnitudes: int8 127, leaving out -128 so that values can be negated, or 64 for weights,
+ * as 2 * 64 * 255 is less than 2^15; float8 448 (https://arxiv.org/abs/2209.05433); int4 7; uint4
+ * 15 above the least. Operator sets: 13 for one scale per channel, 19 for float8, 21 for blocks. */
 static const quantize_format formats[] = {
     {KILN_PRECISION_INT8, "int8", KILN_DTYPE_INT8, 127, 127, 13, true},
     {KILN_PRECISION_INT8, "int8", KILN_DTYPE_INT8, 127, 64, 13, true},
@@ -28,12 +28,13 @@ static kiln_status no_memory(void)
     return kln_fail_memory(sizeof(quantize_value), "a quantized network");
 }
 
-/* --- what is there --- */
+/* --- reading the graph --- */
 
-/* Past this, weights that are all the same number are no weights that somebody trained. */
+/* A larger constant with all elements equal is not expanded: nobody trained such weights. */
 #define MOST_SPREAD ((size_t)1 << 26)
 
-/* What ConstantOfShape makes where its shape is known, as models without their weights have it. */
+/* Expands a ConstantOfShape with a known shape, which models exported without weights have in their
+ * place. */
 static kiln_status spread_constant(quantize_pass *pass, const kln_onnx_node *node,
                                    const kln_value *known, const kln_onnx_tensor **weights)
 {
@@ -142,7 +143,8 @@ static quantize_value *head_of(const quantize_pass *pass, quantize_value *value)
     return value;
 }
 
-/* A part of a Concat whose numbers are so much smaller would lose more than two of its bits. */
+/* A part of a Concat with a range smaller by more than this factor would lose more than two
+ * bits. */
 #define ALIKE 4.0
 
 static bool are_alike(double a, double b)
@@ -150,7 +152,7 @@ static bool are_alike(double a, double b)
     return a == 0 || b == 0 || fmin(a, b) * ALIKE >= fmax(a, b);
 }
 
-/* What a Concat puts side by side has one range, or its parts had to be quantized anew. */
+/* The parts of a Concat share one range; otherwise they would have to be requantized. */
 static void share_ranges(quantize_pass *pass)
 {
     for (size_t i = 0; i < pass->graph->node_count; i++) {
@@ -188,10 +190,11 @@ static void take_ranges(quantize_pass *pass)
     share_ranges(pass);
 }
 
-/* --- what is added --- */
+/* --- writing the graph --- */
 
-/* A number that the type of the rest has too, so that what quantizes in one type and dequantizes in
- * the other agree. Below fp16's normal numbers both stay in float32 (holds_scales). */
+/* Rounds the scale to a number that the rest's half type has too, so that quantizing in one type
+ * and dequantizing in the other agree. Below fp16's normal numbers both stay float32
+ * (holds_scales). */
 static float scale_of(const quantize_pass *pass, const quantize_value *value)
 {
     const float number = (float)(value->reach / pass->format->most);
@@ -223,7 +226,7 @@ static kiln_status quantize_value_of(quantize_pass *pass, quantize_value *value)
     return KILN_OK;
 }
 
-/* What is read is quantized and back, once for all that read it so. */
+/* Quantizes and dequantizes an input once, for all nodes that read it so. */
 static kiln_status read_quantized(quantize_pass *pass, const char **input)
 {
     quantize_value *value = quantize_find(pass, *input);
@@ -266,7 +269,7 @@ static kiln_status write_node(quantize_pass *pass, size_t index)
     return kln_onnx_add_node(pass->arena, &pass->made, &node);
 }
 
-/* Every name that a graph reads, and those inside its nodes, which see its names too. */
+/* Every name that a graph reads, including its subgraphs, which see the outer names too. */
 static kiln_status mark_read(const kln_onnx_graph *graph, kln_names *read)
 {
     for (size_t i = 0; i < graph->output_count; i++) {
@@ -293,7 +296,7 @@ static bool is_constant_node(const kln_onnx_node *node)
     return node->output_count == 1 && KLN_ONNX_NODE_IS_ANY(node, "Constant", "ConstantOfShape");
 }
 
-/* Constants that nobody reads any more. */
+/* Removes constants that nothing reads any more. */
 kiln_status quantize_drop_unread(kln_onnx_graph *made)
 {
     KLN_SCOPED(kln_names_finish) kln_names read = {0};
@@ -332,7 +335,7 @@ static kiln_status write_graph(quantize_pass *pass)
     return quantize_drop_unread(&pass->made);
 }
 
-/* --- what was done --- */
+/* --- report --- */
 
 static kiln_status report(const quantize_pass *pass)
 {
@@ -397,7 +400,7 @@ bool kln_precision_reads_ranges(const kln_onnx_node *node, const kln_graph_infer
                                 "AveragePool", "ReduceMean", "Concat", "GlobalAveragePool");
 }
 
-/* What changes nothing of what is computed, but what rounding does to it. */
+/* Rewrites that leave the network's results the same and reduce the effect of rounding on them. */
 static kiln_status prepare(kln_onnx_model *model, kiln_precision_options *options,
                            const quantize_format *format, kiln_precision_report *report,
                            kiln_range_table **ranges)

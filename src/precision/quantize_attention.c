@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Products that eight bits do not make faster beside a half type, because TensorRT makes fewer and
- * larger kernels of the half type (bench/gpu_precision.py, on an H200). What that costs grows with
- * what a product reads or gives; what eight bits save, with how long the sums are as well: so that
- * it is narrow products that stay.
+ * Products that are no faster in eight bits than in a half type, because TensorRT fuses the half
+ * type into fewer and larger kernels (bench/gpu_precision.py, on an H200). The cost of that grows
+ * with a product's input or output; the saving also grows with the length of its sums. So it is
+ * narrow products that stay.
  */
 #include "quantize_parts.h"
 
 #define NARROW 1024
 
-/* The values by what a softmax gives, masked or not. */
+/* The product of a softmax, masked or not, with the values. */
 static bool is_attention(const quantize_index *index, const kln_onnx_node *node)
 {
     if (!kln_onnx_node_is(node, "MatMul")) {
@@ -25,9 +25,10 @@ static bool is_attention(const quantize_index *index, const kln_onnx_node *node)
     return weights != NULL && kln_onnx_node_is(weights, "Softmax");
 }
 
-/* What attention gives, softmax(q k) v ("Attention Is All You Need",
- * https://arxiv.org/abs/1706.03762), is written where the product reads it; bytes are moved there
- * by a kernel of their own, and the normalizations around are split in two. */
+/* Attention in a half type, softmax(q k) v ("Attention Is All You Need",
+ * https://arxiv.org/abs/1706.03762), writes its output where the product reads it. Eight bits
+ * need a separate kernel to move the bytes there, and the surrounding normalizations are split
+ * in two. */
 static bool projects_attention(const quantize_index *index, const char *input)
 {
     const kln_onnx_node *node = quantize_producer(index, input);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inputs and outputs that are quantized as the caller says: a pair of nodes at the edge, or one,
- * and integers outside. What is inside was converted before. */
+/* Inputs and outputs that are quantized as the caller says: with a QuantizeLinear and
+ * DequantizeLinear pair at the edge of the graph, or with one of the two and integers outside. The
+ * inside has been converted before. */
 #include <math.h>
 
 #include "quantize_parts.h"
@@ -10,15 +11,15 @@ typedef struct bindings_pass {
     kln_onnx_model *model;
     kln_arena *arena;
     const kiln_precision_options *options;
-    kln_onnx_graph graph; /* that is made, with lists of its own */
-    kln_onnx_graph first; /* nodes that come before all others */
-    kln_onnx_graph last;  /* and behind them */
-    kiln_binding *own;    /* how each binding stands in the graph so far */
+    kln_onnx_graph graph; /* the new graph, with its own lists */
+    kln_onnx_graph first; /* nodes to put before all others */
+    kln_onnx_graph last;  /* nodes to put after all others */
+    kiln_binding *own;    /* the quantization that the model already has */
 } bindings_pass;
 
-/* One binding on its way. */
+/* The binding being converted. */
 typedef struct edge {
-    const char *name, *inside; /* the tensor inside */
+    const char *name, *inside; /* the tensor's name inside */
     kln_onnx_value *value;
     bool is_input, is_stored;
     kiln_quantization how;
@@ -30,7 +31,7 @@ static kiln_status no_memory(void)
     return kln_fail_memory(sizeof(kln_onnx_node), "a quantized binding");
 }
 
-/* In which QuantizeLinear gives the type. */
+/* The first operator set in which QuantizeLinear produces the type. */
 static int64_t opset_of(kiln_dtype storage)
 {
     return storage == KILN_DTYPE_INT8 || storage == KILN_DTYPE_UINT8 ? 13
@@ -38,9 +39,9 @@ static int64_t opset_of(kiln_dtype storage)
                                                                      : 21;
 }
 
-/* --- how --- */
+/* --- parameters --- */
 
-/* Scale and zero point for a range: symmetric where there is a sign. */
+/* Scale and zero point for a range: symmetric for signed types. */
 static kiln_status fit_range(const bindings_pass *pass, const char *name, kiln_quantization *how)
 {
     const kiln_range *range = kiln_range_table_find(pass->options->ranges, name);
@@ -70,7 +71,8 @@ static kiln_status fit_range(const bindings_pass *pass, const char *name, kiln_q
     return KILN_OK;
 }
 
-/* What the caller says; else what the model says already; else what the ranges come to. */
+/* The caller's quantization comes first, then the one the model already has, then one from the
+ * ranges. */
 static kiln_status settle(const bindings_pass *pass, size_t index, edge *e)
 {
     const kiln_binding_quantization *asked = &pass->options->bindings[index];
@@ -87,7 +89,7 @@ static kiln_status settle(const bindings_pass *pass, size_t index, edge *e)
     return e->how.count != 0 ? KILN_OK : fit_range(pass, e->name, &e->how);
 }
 
-/* The binding itself. */
+/* Looks the binding up in the graph. */
 static kiln_status find_edge(const bindings_pass *pass, const kiln_binding_quantization *asked,
                              edge *e)
 {
@@ -121,8 +123,8 @@ static bool is_made(const kln_onnx_graph *graph, const char *name)
     return is_it;
 }
 
-/* "NAME/WHAT", with a number behind it where the model has such a tensor: it may have been
- * quantized before. NULL without memory. */
+/* "NAME/WHAT", numbered if the model already has such a tensor, as it may have been quantized
+ * before. NULL without memory. */
 static const char *new_name(const bindings_pass *pass, const edge *e, const char *what)
 {
     const char *made = kln_arena_printf(pass->arena, "%s/%s", e->name, what);
@@ -224,7 +226,7 @@ static kiln_status add_node(bindings_pass *pass, const edge *e, const char *op, 
     return kln_onnx_add_node(pass->arena, e->is_input ? &pass->first : &pass->last, &node);
 }
 
-/* A pair, or the half of it that is inside. */
+/* Adds the pair, or only the inner node of it if the binding is stored as integers. */
 static kiln_status add_pair(bindings_pass *pass, const edge *e)
 {
     const char *between = e->is_stored ? e->name : new_name(pass, e, "quantized");
@@ -242,7 +244,7 @@ static kiln_status add_pair(bindings_pass *pass, const edge *e)
 
 static bool attribute_reads(const kln_onnx_node *node, const char *name);
 
-/* Bodies of loops and branches see the names around them. */
+/* Loop bodies and branches see the names around them. */
 static bool graph_reads(const kln_onnx_graph *graph, const char *name)
 {
     bool reads = false;
@@ -281,7 +283,7 @@ static bool names(const kln_onnx_node *node, const char *name)
     return is_named;
 }
 
-/* Every node of the main graph knows the tensor by another name. */
+/* Renames the tensor in every node of the main graph. */
 static kiln_status rename_tensor(bindings_pass *pass, const char *from, const char *to)
 {
     for (size_t i = 0; i < pass->graph.node_count; i++) {
@@ -316,8 +318,8 @@ static void drop_node(bindings_pass *pass, size_t index)
     pass->graph.node_count--;
 }
 
-/* Where the model quantizes the binding alike, that node is left out: the binding is what it makes,
- * or what it reads. `*done` says that nothing needs to be added. */
+/* If the model already quantizes the binding in the same way, drops that node: the binding takes
+ * the place of its output, or of its input. `*done`: nothing needs to be added. */
 static kiln_status leave_out(bindings_pass *pass, const edge *e, bool *done)
 {
     const char *op = e->is_input ? "QuantizeLinear" : "DequantizeLinear";
@@ -377,9 +379,9 @@ static kiln_status convert(bindings_pass *pass, size_t index)
     return KILN_OK;
 }
 
-/* --- all --- */
+/* --- all bindings --- */
 
-/* Scales of half types came with operator set 19, blocks with 21. */
+/* Scales of half types need operator set 19, blocks 21. */
 static kiln_status raise_opset(kln_onnx_model *model, const kiln_precision_options *options)
 {
     int64_t needed = 0;
@@ -401,7 +403,7 @@ static kiln_status raise_opset(kln_onnx_model *model, const kiln_precision_optio
     return kln_raise_opset(model, needed);
 }
 
-/* With lists of its own. */
+/* Copies the lists of the graph, which are changed. */
 static kiln_status begin(bindings_pass *pass)
 {
     const kln_onnx_graph *from = &pass->model->graph;

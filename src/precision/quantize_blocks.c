@@ -1,36 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Weights in four bits: blocks along the axis that is summed over, each with a scale and, where the
+/* Weights in four bits: blocks along the axis that is summed over, each with a scale and, if the
  * format has them, a zero point. */
 #include <math.h>
 
 #include "quantize_blocks.h"
 #include "quantize_fit.h"
 
-/* What a number that was never seen weighs, by the mean: four bits are few, and a scale that suits
- * what was seen alone loses the rest. And what is added to all where numbers make up for each
- * other. */
+/* LEAST_WEIGHT is the weight of an input that was always zero, relative to the mean: four bits are
+ * few, and a scale fitted to the observed inputs alone loses the others. RIDGE is added to the
+ * diagonal, relative to its mean, when rounding errors compensate each other. */
 #define LEAST_WEIGHT 0.3F
 #define RIDGE 0.05
 
 #define SCALES 32
-/* Zero points that are tried on either side of the one that the least and greatest number have. */
+/* Zero points tried on either side of the one that the minimum and maximum give. */
 #define ZEROS 2
 
 #define WIDE KLN_CLONES("avx512f", "avx2", "default")
 #define LANES 16
 
-/* A number is `scale` times a whole one from `least` to `most`: the zero point is taken off. */
+/* A weight is `scale` times an integer from `least` to `most`, from which the zero point has been
+ * subtracted. */
 typedef struct block_steps {
     float scale, least, most;
 } block_steps;
 
 typedef struct block_numbers {
-    const float *numbers, *weights; /* how often each counts; NULL: once */
+    const float *numbers, *weights; /* importance of each; NULL: all 1 */
     size_t count;
 } block_numbers;
 
-/* The square error by these steps; `*fitted` is the scale that what the numbers come to would have
- * the least with. */
+/* The weighted squared error with these steps; `*fitted` is the scale that minimizes it for the
+ * same integers. */
 WIDE static double block_error(const block_numbers *of, const block_steps *steps, float *fitted)
 {
     float error[LANES] = {0};
@@ -64,8 +65,8 @@ WIDE static double block_error(const block_numbers *of, const block_steps *steps
     return sums[0];
 }
 
-/* The scale with the least error: of many, and then as long as the one that fits what numbers come
- * to is better than the one they came from. `widest` is that nothing is clipped with. */
+/* The scale with the least error: tries a grid of scales, and refits each for as long as the error
+ * falls. `widest` is the smallest scale that clips nothing. */
 static void search_scales(const block_numbers *of, float widest, block_steps steps, double *least,
                           block_steps *best)
 {
@@ -118,7 +119,7 @@ static block_steps search_steps(const quantize_format *format, const block_numbe
 /* --- rounding --- */
 
 typedef struct block_rows {
-    const block_steps *steps; /* of each block of each row */
+    const block_steps *steps; /* for each block of each row */
     size_t blocks, block;
 } block_rows;
 
@@ -134,8 +135,8 @@ static float round_block(const quantize_fit *fit, size_t row, size_t index, floa
     return whole_of(steps, number) * steps->scale;
 }
 
-/* Products of what is summed over, without those of 1; `*moments` and the diagonal are NULL where
- * nothing is known. */
+/* Second moments of the inputs, without the row and column of the constant 1. `*moments` and
+ * `*diagonal` are NULL if nothing is known. */
 static kiln_status read_moments(const kln_products *products, size_t size, double **moments,
                                 float **diagonal)
 {
@@ -181,7 +182,7 @@ static void lift_diagonal(float *diagonal, size_t size)
     }
 }
 
-/* --- what is written --- */
+/* --- output --- */
 
 static void put_nibble(unsigned char *to, size_t index, float whole)
 {

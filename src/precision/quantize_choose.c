@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which nodes compute in eight bits. Convolutions and products with constant weights do; so that
- * what lies between them need not leave eight bits, the branch of a sum beside a convolution and
- * what a pooling averages are quantized too, as NVIDIA recommends for TensorRT's explicit
- * quantization: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/
- * work-quantized-types.html
+ * Which nodes compute in eight bits: convolutions and products with constant weights. To keep the
+ * tensors between them in eight bits, the other branch of a sum with a convolution and the input of
+ * an average pooling are quantized too, as NVIDIA recommends for TensorRT's explicit quantization:
+ * https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
  */
 #include "quantize_parts.h"
 
-/* The axes of the weights of a convolution or product; false where it has none. */
+/* Finds which input holds the weights of a convolution or product, and their axes; false if none
+ * does. */
 static bool find_weights(const quantize_pass *pass, const kln_onnx_node *node,
                          quantize_node *chosen)
 {
@@ -54,7 +54,7 @@ static bool is_candidate(const kln_onnx_node *node)
     return KLN_ONNX_NODE_IS_ANY(node, "Conv", "ConvTranspose", "MatMul", "Gemm");
 }
 
-/* The node that `name` goes to: its one reader, or the Mul of x sigmoid(x), which two read. */
+/* The node that reads `name`: its only reader, or the Mul of x sigmoid(x), where x has two. */
 static const kln_onnx_node *next_of(const kln_graph_inference *known, const quantize_index *index,
                                     const char *name)
 {
@@ -85,8 +85,8 @@ bool quantize_is_one_pixel(const kln_value *value)
 }
 
 /* "Squeeze-and-Excitation Networks", https://arxiv.org/abs/1709.01507: an image's channels are
- * averaged, and what small convolutions make of that multiplies them. A step of such a factor moves
- * a whole channel. */
+ * averaged, and small convolutions turn the averages into factors for the channels. One
+ * quantization step of such a factor changes a whole channel. */
 const kln_onnx_node *quantize_gated(const kln_graph_inference *known, const quantize_index *index,
                                     const kln_onnx_node *node)
 {
@@ -108,7 +108,7 @@ const kln_onnx_node *quantize_gated(const kln_graph_inference *known, const quan
     return NULL;
 }
 
-/* A convolution or product that nothing speaks against. */
+/* Quantizes a convolution or product unless something prevents it. */
 static void choose_product(const quantize_pass *pass, const kln_onnx_node *node,
                            quantize_node *chosen)
 {
@@ -156,8 +156,8 @@ static void choose_node(const quantize_pass *pass, const kln_onnx_node *node, qu
     }
     choose_product(pass, node, chosen);
 }
-/* The quantized convolution that `value` comes from, through what TensorRT does in the same kernel;
- * nothing else reads it on the way; or NULL. */
+/* The quantized convolution that `value` comes from, through nodes that TensorRT fuses into its
+ * kernel and tensors that nothing else reads; or NULL. */
 static const kln_onnx_node *conv_of(const quantize_pass *pass, const quantize_value *value)
 {
     for (int steps = 0; steps < 4 && value != NULL && value->producer != KLN_NO_NODE; steps++) {
@@ -184,8 +184,8 @@ static bool is_strided(const kln_onnx_node *node)
     return is;
 }
 
-/* Whether a sum of `a` and `b` is the kernel of the convolution before `b`: of the one that leaves
- * out no pixel, whose kernel takes a sum at a smaller cost, else of the later one. */
+/* Whether TensorRT fuses the sum of `a` and `b` into the convolution before `b`: it takes the one
+ * without stride, whose kernel adds at a smaller cost, else the later one. */
 static bool is_sum_of_second(const quantize_pass *pass, const quantize_value *a,
                              const quantize_value *b)
 {
@@ -198,7 +198,7 @@ static bool is_sum_of_second(const quantize_pass *pass, const quantize_value *a,
                                                     : b->producer > a->producer;
 }
 
-/* x sigmoid(x) of a quantized convolution x, which TensorRT computes in its kernel. */
+/* x sigmoid(x) of a quantized convolution x, which TensorRT fuses into its kernel. */
 static bool is_swish_of_conv(const quantize_pass *pass, const quantize_value *value)
 {
     const kln_onnx_node *node = value != NULL && value->producer != KLN_NO_NODE
@@ -224,8 +224,8 @@ static bool is_average(const kln_onnx_node *node)
     return KLN_ONNX_NODE_IS_ANY(node, "GlobalAveragePool", "AveragePool");
 }
 
-/* The branch beside a convolution is quantized, so that the sum is its kernel's; the input of an
- * averaging pool is, so that the convolution before it gives eight bits. */
+/* Quantizes the other branch of a sum with a convolution, so that the sum is fused into its kernel,
+ * and the input of an average pooling, so that the convolution before it writes eight bits. */
 static void choose_beside(quantize_pass *pass, size_t index)
 {
     const kln_onnx_node *node = &pass->graph->nodes[index];
@@ -253,8 +253,8 @@ static void choose_beside(quantize_pass *pass, size_t index)
     }
 }
 
-/* What a quantized pool gives is quantized where it leaves it, and not only behind what moves it on
- * its way to the quantized node `index`: else the pool, and what it reads, is computed in
+/* Quantizes the output of a quantized pool right after it, and not only after the reshapes on
+ * its way to the quantized node `index`: otherwise the pool, and what it reads, is computed in
  * float32. */
 static void choose_on_the_way(quantize_pass *pass, size_t index)
 {
@@ -286,7 +286,8 @@ static void feed(const quantize_pass *pass, size_t index, size_t input)
     pass->nodes[index].is_fed = value != NULL && value->reach > 0;
 }
 
-/* The place of the image of x sigmoid(x) in eight bits that a Mul scales by channel, or 2. */
+/* Which input of a Mul is the image, x sigmoid(x) in eight bits, that the other scales by channel;
+ * 2 if none. */
 static size_t scaled_image(const quantize_pass *pass, const kln_onnx_node *node)
 {
     for (size_t i = 0; kln_onnx_node_is(node, "Mul") && node->input_count == 2 && i < 2; i++) {
@@ -299,9 +300,9 @@ static size_t scaled_image(const quantize_pass *pass, const kln_onnx_node *node)
     return 2;
 }
 
-/* The gate of an image that comes from x sigmoid(x) in eight bits, which TensorRT has fast kernels
- * of for convolutions by channel, computes in eight bits too. A convolution of it that stays reads
- * them, so that the pool gives them. */
+/* A gate whose image is x sigmoid(x) in eight bits, for which TensorRT has fast depthwise kernels,
+ * computes in eight bits too. If its convolution stays float32, the input is still read in eight
+ * bits, so that the pool writes them. */
 static void choose_gate(const quantize_pass *pass, size_t index)
 {
     const kln_onnx_node *node = &pass->graph->nodes[index];
@@ -320,8 +321,8 @@ static void choose_gate(const quantize_pass *pass, size_t index)
     }
 }
 
-/* What such a gate scales is read in eight bits, and so is the gate, behind its sigmoid, which is
- * the kernel's of the convolution before it then: one kernel goes from bytes to bytes. */
+/* The Mul by such a gate reads the image in eight bits, and also the gate after its sigmoid, which
+ * is then fused into the convolution before it: a single kernel goes from bytes to bytes. */
 static void feed_scaled(const quantize_pass *pass, size_t index)
 {
     const kln_onnx_node *node = &pass->graph->nodes[index];

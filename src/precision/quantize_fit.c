@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Weights that are rounded so that what they sum to changes least, by the products of what they are
- * multiplied by: each is rounded where those before it have left the sum, as "GPTQ"
- * (https://arxiv.org/abs/2210.17323) does. With H = R R' of an upper R, the error d' H d is the sum
- * of the squares of (R' d): number i of them needs the differences before it and its own, which is
- * Babai's nearest plane ("The Geometry of LLM Quantization", https://arxiv.org/abs/2507.18553).
+ * Rounds weights so that the sums they enter change least, given the second moments of their
+ * inputs: each weight makes up for the rounding errors before it, as in "GPTQ"
+ * (https://arxiv.org/abs/2210.17323). With H = R R' of an upper triangular R, the error d' H d is
+ * the squared norm of R' d, whose element i depends only on its own difference and those before it.
+ * This is Babai's nearest plane algorithm ("The Geometry of LLM Quantization",
+ * https://arxiv.org/abs/2507.18553).
  */
 #include <math.h>
 
 #include "quantize_fit.h"
 
-/* Rows that are rounded at once, beside each other. */
+/* Rows that are rounded together, interleaved. */
 #define LANES 16
 
 #define WIDE KLN_CLONES("avx512f", "avx2", "default")
 
-/* Moments of few samples say more of how numbers go together than is so; the share that is taken
- * from what lies beside the diagonal is "Shrinkage Algorithms for MMSE Covariance Estimation"'s
- * (https://arxiv.org/abs/0907.4698, equation 23). */
+/* Moments of few samples overstate correlations. The share by which the off-diagonal ones shrink is
+ * from "Shrinkage Algorithms for MMSE Covariance Estimation" (https://arxiv.org/abs/0907.4698,
+ * equation 23). */
 static double shrinkage(const double *moments, size_t size, uint64_t samples)
 {
     double trace = 0;
@@ -32,7 +33,7 @@ static double shrinkage(const double *moments, size_t size, uint64_t samples)
     return apart > 0 ? fmin(1, (squares + trace * trace) / (((double)samples + 1) * apart)) : 0;
 }
 
-/* The upper triangle of R', rows of it in the order of rounding from the last to the first. */
+/* Replaces the upper triangle by R'; rounding goes from its last row to its first. */
 static bool factorize(double *a, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
@@ -54,7 +55,7 @@ static bool factorize(double *a, size_t size)
     return true;
 }
 
-/* What the differences so far come to in the sum that is next. */
+/* What the differences so far contribute to the next sum. */
 WIDE static void sum_lanes(const double *factors, const double *differences, size_t from,
                            size_t size, double *to)
 {
@@ -67,7 +68,7 @@ WIDE static void sum_lanes(const double *factors, const double *differences, siz
     memcpy(to, sums, sizeof sums);
 }
 
-/* In the order of how much a number weighs, the largest last: rounding begins there. */
+/* Orders by second moment, largest last, because rounding starts at the end. */
 static void order_by_weight(const quantize_fit *fit, uint32_t *order)
 {
     for (size_t i = 0; i < fit->size; i++) {
@@ -75,7 +76,7 @@ static void order_by_weight(const quantize_fit *fit, uint32_t *order)
     }
     const size_t count = fit->size - fit->fixed;
     uint32_t *from = order + fit->fixed;
-    for (size_t gap = count / 2; gap > 0; gap /= 2) { /* Shell's, for qsort knows no context */
+    for (size_t gap = count / 2; gap > 0; gap /= 2) { /* Shell sort: qsort passes no context */
         for (size_t i = gap; i < count; i++) {
             const uint32_t moved = from[i];
             const double weight = fit->moments[moved * fit->size + moved];
@@ -111,7 +112,7 @@ static void arrange(const quantize_fit *fit, const uint32_t *order, double *fact
     }
 }
 
-/* One panel of rows; those that simple rounding serves better keep that. */
+/* Rounds one panel of rows. A row keeps plain rounding if that has the smaller error. */
 static void round_panel(const quantize_fit *fit, const double *factors, const uint32_t *order,
                         size_t first, double *room)
 {
@@ -158,7 +159,7 @@ kiln_status quantize_fit_round(const quantize_fit *fit)
                             : kln_fail_memory(n * n * sizeof *factors, "weights that are fitted"));
     order_by_weight(fit, order);
     arrange(fit, order, factors);
-    /* Where nothing was ever seen but zeros, any rounding is as good. */
+    /* If every observed input was zero, any rounding will do. */
     const size_t rows = factorize(factors, n) ? fit->rows : 0;
     for (size_t row = 0; row < rows; row += LANES) {
         round_panel(fit, factors, order, row, room);

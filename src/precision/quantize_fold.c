@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is done to a network before it is quantized, and changes nothing of what it computes. */
+/* Folds nodes into convolutions before quantization, without changing what the network computes. */
 #include <math.h>
 
 #include "quantize_parts.h"
@@ -9,9 +9,9 @@ static kiln_status no_memory(void)
     return kln_fail_memory(sizeof(kln_onnx_node), "a folded network");
 }
 
-/* --- what is linear behind a convolution --- */
+/* --- affine nodes after a convolution --- */
 
-/* Weights and bias of a convolution, as they are by now. */
+/* Weights and bias of a convolution, with everything folded so far. */
 typedef struct fold_conv {
     const kln_onnx_tensor *before;
     float *weights, *bias;
@@ -25,14 +25,14 @@ typedef struct fold_pass {
     kln_onnx_graph graph;
     kln_inference *inference;
     kiln_precision_report *report;
-    const char **kept; /* names that the caller keeps, as they are by now */
-    kln_names places;  /* and where in that list */
+    const char **kept; /* names that the caller keeps, updated after each fold */
+    kln_names places;  /* index in that list by name */
     kln_names makers;  /* the convolution that makes a tensor */
-    fold_conv *convs;  /* of each node */
+    fold_conv *convs;  /* one per node */
     float *factors, *terms;
 } fold_pass;
 
-/* A constant of float32 as numbers in the arena, or NULL: another, or no memory. */
+/* A copy of a float32 constant in the arena; NULL if it is something else, or without memory. */
 static float *floats_of(const fold_pass *pass, const char *name, size_t *count)
 {
     const kln_value *value = kln_inference_find(pass->inference->graph, name);
@@ -48,7 +48,7 @@ static float *floats_of(const fold_pass *pass, const char *name, size_t *count)
     return numbers;
 }
 
-/* Only names are looked at: weights are read when something is folded in. */
+/* Notes only the convolution: its weights are copied once something is folded into it. */
 static kiln_status look_at_conv(fold_pass *pass, size_t index)
 {
     const kln_onnx_node *node = &pass->graph.nodes[index];
@@ -102,7 +102,7 @@ static kiln_status own_weights(fold_pass *pass, size_t index)
     return KILN_OK;
 }
 
-/* Whether a constant is one number, or one for each channel of such a tensor. */
+/* Whether a constant is one number, or one per channel of a tensor of that rank. */
 static bool is_by_channel(const fold_pass *pass, const char *name, size_t rank, size_t channels)
 {
     const kln_value *value = kln_inference_find(pass->inference->graph, name);
@@ -120,7 +120,8 @@ static bool is_by_channel(const fold_pass *pass, const char *name, size_t rank, 
     return true;
 }
 
-/* x * factors + terms, or a normalization as that; false where the node is neither. */
+/* Reads the node, which may be a batch normalization, as x * factors + terms; false if it is
+ * neither. */
 static bool read_affine(fold_pass *pass, const kln_onnx_node *node, size_t input, size_t channels,
                         size_t rank)
 {
@@ -173,7 +174,7 @@ static kiln_status tell(const fold_pass *pass, const kln_onnx_node *node)
     return kln_precision_report_add(pass->report, &line);
 }
 
-/* What was kept under one name is from now on under another. */
+/* A kept name is known as `name` from now on. */
 static kiln_status keep_as(fold_pass *pass, const char *before, const char *name)
 {
     const uint32_t place = kln_names_get(&pass->places, before);
@@ -184,7 +185,7 @@ static kiln_status keep_as(fold_pass *pass, const char *before, const char *name
     return kln_names_set(&pass->places, name, place);
 }
 
-/* Into the convolution before it, where nothing else reads what lies between. */
+/* Folds the node into the convolution before it, if nothing else reads the tensor between them. */
 static kiln_status fold(fold_pass *pass, size_t index, bool *folded)
 {
     const kln_onnx_node *node = &pass->graph.nodes[index];

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A classifier's last product, behind a pool that leaves one pixel, as a convolution of that pixel.
- * TensorRT makes the pool and a product of matrices in two parts of a plan that pass floats to each
- * other; the pool and a convolution pass bytes.
+ * Turns a classifier's last product, after a pool that leaves one pixel, into a convolution of that
+ * pixel. TensorRT puts the pool and a matrix product into two parts of the plan that exchange
+ * floats; the pool and a convolution exchange bytes.
  */
 #include "quantize_parts.h"
 
-/* What a rewriting of one product needs. */
+/* A product to rewrite. */
 typedef struct head {
     const kln_onnx_node *product;
     size_t index;
     const char *pixel;              /* [n, ins, 1, 1] */
-    const kln_onnx_tensor *weights; /* [ins, outs], or turned */
+    const kln_onnx_tensor *weights; /* [ins, outs], or transposed */
     bool turned;
     int64_t ins, outs;
-    size_t moves[4]; /* what lies between, last one first */
+    size_t moves[4]; /* nodes in between, the last one first */
     size_t move_count;
 } head;
 
@@ -29,7 +29,7 @@ static bool is_number(const kln_dim *dim, int64_t number)
     return dim->kind == KLN_DIM_NUMBER && dim->of.number == number;
 }
 
-/* Whether the product's input comes from an averaging pool of one pixel, by what only moves it. */
+/* Whether the product's input is a global average pool's output, through reshapes only. */
 static bool find_pixel(const kln_graph_edit *edit, const kln_graph_inference *known, head *of)
 {
     const char *name = of->product->inputs[0];

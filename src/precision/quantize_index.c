@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "quantize_parts.h"
 
-/* `name` goes into a GELU (https://arxiv.org/abs/1606.08415), and so does what it is made of by a
- * bias and scales: within so many steps. */
+/* Marks `name` as an input of a GELU (https://arxiv.org/abs/1606.08415), and also what it is
+ * computed from by a bias or scale, up to so many steps back. */
 static kiln_status mark_gelu(quantize_index *index, const char *name, int steps)
 {
     const kln_onnx_node *maker = quantize_producer(index, name);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the options ask to stay: lists of names, which are sorted here and searched then. */
+/* The names that the options keep from conversion: sorted once, then searched. */
 #include <fnmatch.h>
 #include <stdlib.h>
 
@@ -74,7 +74,8 @@ bool quantize_is_kept(const kiln_precision_options *o, const kln_onnx_node *node
     return is_kept;
 }
 
-/* Nodes by their names and those of what they make, operators, and those of graphs inside nodes. */
+/* Collects the operators and the names of nodes and of their outputs, including those in
+ * subgraphs. */
 static kiln_status list_names(const kln_onnx_graph *graph, kln_names *nodes, kln_names *operators)
 {
     for (size_t i = 0; i < graph->node_count; i++) {
@@ -110,7 +111,7 @@ static kiln_status add_kept(kept_list *kept, const char *name)
     return KILN_OK;
 }
 
-/* The names that a pattern fits, in which * stands for any text. */
+/* Adds the names that match a pattern, in which * stands for any text. */
 static kiln_status add_matching(kept_list *kept, const kln_onnx_graph *graph, const char *pattern)
 {
     for (size_t i = 0; i < graph->node_count; i++) {
@@ -136,7 +137,7 @@ static kiln_status add_matching(kept_list *kept, const kln_onnx_graph *graph, co
     return KILN_OK;
 }
 
-/* A name that the model has is no pattern. */
+/* A name that exists in the model is not treated as a pattern. */
 static kiln_status find_kept(const kln_onnx_graph *graph, const kln_names *nodes, const char *name,
                              kept_list *kept)
 {
@@ -167,8 +168,8 @@ kiln_status quantize_sort_kept(kln_arena *arena, const char *const **list, size_
     return KILN_OK;
 }
 
-/* An operator that the model does not have does no harm; one that no model has is a typing error,
- * and so is a node that is not there. */
+/* An operator that this model lacks does no harm; one that no model has is a typing error, and so
+ * is a node that does not exist. */
 kiln_status quantize_keep(kln_onnx_model *model, kiln_precision_options *o)
 {
     KLN_SCOPED(kln_names_finish) kln_names nodes = {0};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Why nothing of a network is quantized. */
+/* Explains why nothing in a network was quantized. */
 #include "quantize_parts.h"
 
 static kiln_status tell_of_range(const quantize_pass *pass, const char *name)
@@ -20,7 +20,7 @@ static kiln_status tell_of_range(const quantize_pass *pass, const char *name)
                     name);
 }
 
-/* The type that a product computes in, if that is no float32. */
+/* The type that a product computes in, unless that is float32. */
 static kiln_dtype other_type(const quantize_pass *pass, const kln_onnx_node *node)
 {
     static const char *const products[] = {"Conv", "ConvTranspose", "MatMul", "Gemm"};

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Channels in whole blocks. TensorRT's convolutions of eight bits hold channels in blocks of 32,
- * the last one filled up; the kernel that scales an image by a gate takes whole blocks only, and
- * for others they are sorted twice, which is twice as slow as the scaling. So the convolutions
- * around get channels more, whose weights are 0: what is computed stays the same.
+ * Pads channels to whole blocks. TensorRT's eight-bit convolutions store channels in blocks of 32
+ * and fill up the last one. The kernel that scales an image by a gate takes whole blocks only;
+ * otherwise the image is reformatted twice, which takes twice as long as the scaling. So the
+ * surrounding convolutions get additional channels with zero weights, which leave the results the
+ * same.
  */
 #include "quantize_parts.h"
 
 #define BLOCK 32
-/* No more than one of so many is added: elsewhere than in TensorRT they are computed. */
+/* At most one channel in so many is added: backends other than TensorRT do compute them. */
 #define LEAST_SHARE 8
 
 enum { EXPAND, DEPTHWISE, SQUEEZE, EXCITE, PROJECT, PLACES };
@@ -16,12 +17,12 @@ enum { EXPAND, DEPTHWISE, SQUEEZE, EXCITE, PROJECT, PLACES };
 typedef struct padding {
     size_t convs[PLACES];
     int64_t channels, added;
-    const char *names[12]; /* of tensors with these channels */
+    const char *names[12]; /* tensors with these channels */
     size_t name_count;
 } padding;
 
-/* The convolution that makes `name`, by activations that nothing else reads; SIZE_MAX: none. x
- * sigmoid(x) is such a one. What they make is among the names. */
+/* The convolution that makes `name`, through activations (x sigmoid(x) included) that nothing else
+ * reads; SIZE_MAX if none. The tensors on the way are added to the names. */
 static size_t conv_behind(const kln_graph_edit *edit, const char *name, padding *of)
 {
     for (int steps = 0; steps < 3 && of->name_count + 2 < KLN_ARRAY_LENGTH(of->names); steps++) {
@@ -56,7 +57,7 @@ static size_t conv_behind(const kln_graph_edit *edit, const char *name, padding 
 }
 
 /* Whether the weights of the convolution at `place` have these channels along `axis`, in one group
- * or one for each. */
+ * or, if depthwise, in one group per channel. */
 static bool has_channels(const kln_graph_edit *edit, const padding *of, size_t place, size_t axis)
 {
     const size_t index = of->convs[place];
@@ -74,14 +75,14 @@ static bool has_channels(const kln_graph_edit *edit, const padding *of, size_t p
            (!has_bias || axis == 1 || kln_graph_edit_constant(edit, node->inputs[2], 1) != NULL);
 }
 
-/* The only reader of `name` that is a convolution, where `count` read it. */
+/* The only reader of `name`, if that is a convolution; else SIZE_MAX. */
 static size_t conv_before(const kln_graph_edit *edit, const char *name)
 {
     size_t index = 0;
     return kln_graph_edit_consumer(edit, name, "Conv", &index) != NULL ? index : SIZE_MAX;
 }
 
-/* The pool of an image that the Mul at `scaled` reads too, or NULL. */
+/* The pool of an image that has one more reader, the Mul that scales it; or NULL. */
 static const kln_onnx_node *pool_of(const kln_graph_edit *edit, const char *image)
 {
     for (size_t i = 0; kln_graph_edit_readers(edit, image) == 2 && i < edit->graph->node_count;
@@ -129,7 +130,7 @@ static bool find_padding(const kln_graph_edit *edit, const kln_graph_inference *
            has_channels(edit, found, EXCITE, 0) && has_channels(edit, found, PROJECT, 1);
 }
 
-/* A copy of a constant with more along `axis`, which are 0; or NULL without memory. */
+/* A copy of a constant, extended by zeros along `axis`; NULL without memory. */
 static const char *grown(kln_graph_edit *edit, const kln_onnx_tensor *from, size_t axis,
                          int64_t added)
 {
@@ -187,7 +188,7 @@ static bool pad(kln_graph_edit *edit, const padding *of, size_t place)
     return true;
 }
 
-/* What the model says of their shapes holds no more. */
+/* Drops the shapes that the model declares for them: they no longer hold. */
 static void forget_values(kln_onnx_graph *graph, const padding *of)
 {
     size_t kept = 0;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Weights in eight bits with a scale for each output channel, or in four with one for each block.
- */
+/* Weights in eight bits with a scale per output channel, or in four bits with one per block. */
 #include <math.h>
 
 #include "quantize_blocks.h"
@@ -40,7 +39,7 @@ float quantize_round(const quantize_format *format, float number, float scale)
                : rintf(real) * scale;
 }
 
-/* A channel of zeros may have any scale but 0. */
+/* For a channel of zeros any scale but 0 will do. */
 float quantize_channel_scale(const quantize_format *format, float largest)
 {
     const bool is_half =

@@ -5,7 +5,7 @@
 #include "kln_precision.h"
 
 struct kiln_range_table {
-    kln_arena arena; /* names, and lists that were outgrown */
+    kln_arena arena; /* names, and lists that have been outgrown */
     kiln_range *ranges;
     size_t count, capacity;
     kln_names names;
@@ -151,7 +151,7 @@ const kln_products *kln_ranges_products(const kiln_range_table *table, const kln
     return found;
 }
 
-/* Two samples' mean and deviation as those of one. */
+/* Combines the mean and deviation of two samples into those of one. */
 static void merge_channel(kiln_channel *into, uint64_t count, const kiln_channel *other,
                           uint64_t other_count)
 {

@@ -9,7 +9,7 @@
 
 #include "kln_precision.h"
 
-/* Steps of a signed 8-bit number on either side of 0, as TensorRT counts them. */
+/* Positive steps of a signed 8-bit number, as TensorRT counts them. */
 #define LEVELS 127.0
 
 /* --- TensorRT's calibration cache --- */
@@ -35,7 +35,7 @@ static kiln_status fail_line(size_t number, kiln_span line, const char *needed)
                     (const char *)line.data);
 }
 
-/* The bits of a float in up to eight hexadecimal digits; false where they are none. */
+/* The bits of a float in up to eight hexadecimal digits; false if it is anything else. */
 static bool read_scale(const char *digits, size_t count, double *scale)
 {
     uint32_t bits = 0;
@@ -56,7 +56,7 @@ static bool read_scale(const char *digits, size_t count, double *scale)
     return isfinite(value) && value >= 0;
 }
 
-/* A name may have a colon of its own: the last one counts. */
+/* A name may itself contain colons, so the last one counts. */
 static kiln_status read_line(kiln_range_table *table, size_t number, kiln_span line, kln_text *name)
 {
     const char *begin = line.data;
@@ -79,7 +79,7 @@ static kiln_status read_line(kiln_range_table *table, size_t number, kiln_span l
     return kiln_range_table_set(table, name->data, -LEVELS * scale, LEVELS * scale);
 }
 
-/* Into an empty table. */
+/* Reads into an empty table. */
 static kiln_status read_cache(kiln_span text, kiln_range_table *table)
 {
     kiln_span line = {NULL, 0};
@@ -134,10 +134,10 @@ kiln_status kln_ranges_write_cache(const kiln_range_table *table, kln_text *text
 
 /* --- JSON --- */
 
-/* 2^53: up to there JSON's numbers hold every integer. */
+/* 2^53, up to which JSON's numbers represent every integer. */
 #define LARGEST_INTEGER 9007199254740992.0
 
-/* A key that is not there leaves the number as it is. */
+/* A missing key leaves the number unchanged. */
 static bool read_number(const cJSON *object, const char *key, double *number)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
@@ -171,7 +171,7 @@ static bool read_channel(const cJSON *list, kiln_channel *channel)
     return count == 4;
 }
 
-/* `*channels` is for kln_free. */
+/* The caller frees `*channels` with kln_free. */
 static kiln_status read_channels(const cJSON *item, kiln_channel **channels, size_t *count)
 {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(item, "channels");
@@ -264,8 +264,8 @@ static kiln_status read_json(kiln_span text, kiln_range_table *table)
     return status;
 }
 
-/* In as few digits as bring the same number back, which cJSON's own do not quite. The host's locale
- * may write the point otherwise. */
+/* With as few digits as read back to the same number, which cJSON's own output does not guarantee.
+ * The locale may use another decimal point. */
 static void write_number(double number, char text[40])
 {
     size_t size = 0;
@@ -288,7 +288,7 @@ static bool add_number(cJSON *object, const char *key, double number)
     return cJSON_AddRawToObject(object, key, text) != NULL;
 }
 
-/* As one text: a tree of so many numbers takes long and much memory. */
+/* As raw text: a cJSON tree of so many numbers is slow and takes much memory. */
 static bool add_channels(cJSON *object, const kiln_range *range)
 {
     KLN_SCOPED(kln_text_finish) kln_text text = {0};

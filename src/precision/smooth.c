@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which tensors are evened out: those that only a table of ranges with channels speaks of. */
+/* Chooses the tensors to even out; only a table of ranges with channels makes any candidates. */
 #include "smooth_parts.h"
 
-/* Decibels of an estimate that are worth the trouble. */
+/* The least estimated gain, in decibels, that is worth a change. */
 #define WORTH_IT 0.5
 
 /* --- constants --- */
@@ -12,7 +12,7 @@ static kiln_status align_constants(smooth_pass *pass)
     for (size_t i = 0; i < pass->graph.initializer_count; i++) {
         kln_onnx_tensor *tensor = &pass->graph.initializers[i];
         if (tensor->dtype == KILN_DTYPE_FLOAT32 && tensor->data.data != NULL &&
-            (uintptr_t)tensor->data.data % _Alignof(float) != 0) { /* as it may lie in a file */
+            (uintptr_t)tensor->data.data % _Alignof(float) != 0) { /* files may not align it */
             float *copy = kln_arena_alloc(pass->arena, tensor->data.size + 1);
             KLN_FAIL_IF(copy == NULL, smooth_no_memory());
             tensor->data.data = memcpy(copy, tensor->data.data, tensor->data.size);
@@ -50,7 +50,7 @@ static bool pads(const kln_onnx_node *node)
     return found;
 }
 
-/* The one Add after a MatMul whose other input is a bias. */
+/* The Add that alone reads a MatMul's output and adds a bias to it. */
 static uint32_t find_adder(const smooth_pass *pass, const kln_onnx_node *node, size_t outs)
 {
     const kln_value *out = kln_inference_find(pass->inference->graph, node->outputs[0]);
@@ -108,7 +108,7 @@ static void look_at_node(const smooth_pass *pass, size_t index)
         (kln_onnx_node_is(node, "ConvTranspose") && kln_onnx_int(node, "group", 1) != 1)) {
         return;
     }
-    of->weights = (float *)(uintptr_t)numbers; /* not written to before it is copied */
+    of->weights = (float *)(uintptr_t)numbers; /* copied before it is written to */
     set_strides(node, weights, of);
     of->is_padded = pads(node) || kln_onnx_node_is(node, "ConvTranspose");
     look_at_bias(pass, node, of);
@@ -125,7 +125,7 @@ static void look_at_node(const smooth_pass *pass, size_t index)
 
 /* --- tensors --- */
 
-/* What the caller has a scale for is not to be divided. */
+/* A binding keeps its values: the caller's scale is for them. */
 static bool is_bound(const smooth_pass *pass, const char *name)
 {
     for (size_t i = 0; i < pass->options->binding_count; i++) {
@@ -160,8 +160,8 @@ static kiln_status even_out(smooth_pass *pass, const char *name, const uint32_t 
     return KILN_OK;
 }
 
-/* The candidates that read a tensor, each tensor once, in the order of the graph: those of one name
- * are a list, from its first on. */
+/* Goes through each tensor that candidates read once, in the order of the graph. The candidates
+ * that read the same tensor form a list, starting with the first. */
 static kiln_status even_out_all(smooth_pass *pass)
 {
     const size_t count = pass->graph.node_count;
@@ -189,7 +189,7 @@ static kiln_status even_out_all(smooth_pass *pass)
     return KILN_OK;
 }
 
-/* --- all --- */
+/* --- the whole graph --- */
 
 static kiln_status begin(smooth_pass *pass)
 {
@@ -200,7 +200,7 @@ static kiln_status begin(smooth_pass *pass)
     pass->nodes = kln_arena_alloc_zeroed(pass->arena, graph->node_count + 1, sizeof *pass->nodes);
     KLN_FAIL_IF(pass->graph.nodes == NULL || pass->nodes == NULL, smooth_no_memory());
     KLN_RETURN_IF_ERROR(kln_onnx_copy_initializers(pass->arena, &pass->graph));
-    /* Names of inputs and outputs are written to. */
+    /* Own copies, because names of inputs and outputs are changed. */
     for (size_t i = 0; i < graph->node_count; i++) {
         const uint32_t *order = pass->inference->graph->order;
         kln_onnx_node *node = &pass->graph.nodes[i];
@@ -228,7 +228,7 @@ static kiln_status end(smooth_pass *pass)
     for (size_t k = 0; k < pass->insertion_count; k++) {
         before[pass->insertions[k].before]++;
     }
-    /* Of each node, where its insertions begin, and then where the next of them goes. */
+    /* For each node, first where its insertions start, then where the next one goes. */
     for (size_t i = 0, at = 0; i < pass->graph.node_count; i++) {
         const size_t inserted = before[i];
         before[i] = at;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which factors. */
+/* Chooses the factors of the channels. */
 #include <math.h>
 
 #include "smooth_parts.h"
 
-/* So small a channel is not made smaller: what was not seen of it would be clipped. */
+/* A channel counts as at least this share of the largest one. If it were scaled up further, values
+ * that were not observed would be clipped. */
 #define LEAST_PART 1e-3
-/* Of large weights, rows of so many output channels are looked at. */
+/* For large weights only this many output channels are sampled. */
 #define MOST_OUTS 256
 #define STEPS 10
 
@@ -14,12 +15,11 @@ typedef struct estimate {
     const smooth_pass *pass;
     const uint32_t *readers;
     size_t reader_count, channels;
-    float *
-        *tables;   /* of each reader: the largest magnitude of a weight, by row and input channel */
-    double *reach; /* largest magnitude of a channel, moved or not */
-    double *spread; /* its mean square distance from its mean: the bias takes the mean's share */
+    float **tables; /* for each reader: largest weight magnitude, by output row and input channel */
+    double *reach;  /* largest magnitude of a channel, shifted or not */
+    double *spread; /* its variance: the bias corrects the mean's share */
     double *widest,
-        *squares; /* of the weights that sum over it: largest magnitude, sum of squares */
+        *squares; /* of the weights that multiply it: largest magnitude, sum of squares */
     double *factors, *best;
 } estimate;
 
@@ -33,7 +33,7 @@ static size_t rows_of(const smooth_node *node)
     return node->outs / step_of(node);
 }
 
-/* What rounding the weights of a reader does to what it computes. */
+/* The error in a reader's output that rounding its weights causes. */
 static double weight_error(const estimate *of, size_t reader, const double *factors)
 {
     const smooth_node *node = &of->pass->nodes[of->readers[reader]];
@@ -62,9 +62,9 @@ static double weight_error(const estimate *of, size_t reader, const double *fact
     return sum * (double)node->outs / (double)rows;
 }
 
-/* The square error of what the readers compute, where roundings are independent and even: a step of
- * d has d * d / 12. That of the tensor goes through the weights, that of the weights through the
- * tensor. */
+/* The expected squared error of the readers' outputs, if rounding errors are independent and
+ * uniform: a step of d has a variance of d * d / 12. The tensor's error is multiplied by the
+ * weights, the weights' error by the tensor. */
 static double error_of(const estimate *of, const double *factors)
 {
     double widest = 0;
@@ -110,7 +110,7 @@ static double largest_of(const double *numbers, size_t count)
     return largest;
 }
 
-/* Factors between what evens out the tensor, at `part` 1, and what evens out the weights. */
+/* Interpolates between evening out the tensor, at `part` 1, and evening out the weights, at 0. */
 static bool fill_factors(const estimate *of, double part, bool by_spread, bool by_squares)
 {
     const double *x = by_spread ? of->spread : of->reach;
@@ -130,7 +130,7 @@ static bool fill_factors(const estimate *of, double part, bool by_spread, bool b
     return largest > 0 && isfinite(largest) && least_x > 0 && least_w > 0;
 }
 
-/* The least error of all; `of->best` are its factors. */
+/* Returns the least error; `of->best` are its factors. */
 static double search(estimate *of)
 {
     for (size_t c = 0; c < of->channels; c++) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Weights of what is to be quantized are rounded here already where it is known how the numbers go
- * together that they are multiplied by: what quantizes them then finds them on its grid. */
+/* If the moments of their inputs are known, weights are already rounded here, before they are
+ * quantized: quantization then finds them on its grid. */
 #include <math.h>
 
 #include "quantize_fit.h"
@@ -8,7 +8,7 @@
 
 #define RIDGE 1e-4
 
-/* A channel's largest weight stays the largest number of the type, so that its scale is found
+/* A channel's largest weight is left as it is: it defines the scale, which quantization has to find
  * again. */
 typedef struct fitted_row {
     float scale, largest;
@@ -32,19 +32,19 @@ static bool is_half(const quantize_format *format)
     return format->storage == KILN_DTYPE_FLOAT16 || format->storage == KILN_DTYPE_BFLOAT16;
 }
 
-/* What one group of a node is rounded with. */
+/* The state for rounding one group of a node. */
 typedef struct group_fit {
     smooth_pass *pass;
     smooth_node *node;
-    double *moments;  /* of 1 and what is summed over */
-    double *centered; /* about their means */
+    double *moments;  /* of 1 and the summed inputs */
+    double *centered; /* the same about the means */
     float *weights;
     fitted_row *rows;
     size_t size, row_count;
-    bool has_bias; /* that takes what the means come to, or is rounded before the weights */
+    bool has_bias; /* absorbs the mean error or, in a half type, is rounded first */
 } group_fit;
 
-/* The products, with the channels as they are by now. */
+/* Adapts the moments to the channels' new scales and shifts. */
 static void even_out_moments(const group_fit *of, size_t group)
 {
     const smooth_node *node = of->node;
@@ -55,7 +55,7 @@ static void even_out_moments(const group_fit *of, size_t group)
         const size_t c = group * node->ins + (i == 0 ? 0 : (i - 1) / elements);
         const double scale = i == 0 ? 1 : (double)node->scale[c];
         const double shift = i == 0 || node->shift == NULL ? 0 : (double)node->shift[c];
-        /* Row and column i of (x - shift) / scale, from products with the ones before. */
+        /* Row and column i of (x - shift) / scale, from the moments of x. */
         for (size_t k = 0; k < n; k++) {
             if (k != i) {
                 m[i * n + k] = m[k * n + i] = (m[i * n + k] - shift * m[k]) / scale;
@@ -96,7 +96,7 @@ static void take_rows(const group_fit *of, size_t group, size_t fixed)
     }
 }
 
-/* Bias and weights as they were rounded; a bias that stays in float32 takes what is left. */
+/* Stores the rounded weights and bias. A bias that stays float32 absorbs the mean error. */
 static void put_rows(const group_fit *of, size_t group, size_t fixed)
 {
     smooth_node *node = of->node;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Weights, biases and other constants of a network that is evened out. */
+/* Weights, biases and other constants of a network whose channels are evened out. */
 #include <math.h>
 
 #include "smooth_parts.h"
@@ -37,7 +37,7 @@ kiln_status smooth_own(smooth_pass *pass, size_t index)
     return KILN_OK;
 }
 
-/* Where the bias of a node is: its third input, or that of the Add behind it. */
+/* The name of a node's bias: its third input, or the constant of the Add after it. */
 static const char *bias_of(const smooth_pass *pass, size_t index)
 {
     const smooth_node *node = &pass->nodes[index];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Evening out a tensor: by the constants of what makes it where nothing else reads it, else by a
- * multiplication, and a sum where it is moved. The tensor gets a name of its own, so that one name
- * never stands for two different tensors.
+ * Evens out a tensor by changing the constants of its producer, if nothing else reads it, or else
+ * by inserting a multiplication, and an addition if it is shifted. The tensor gets a new name, so
+ * that one name never stands for two different tensors.
  */
 #include <math.h>
 
@@ -13,9 +13,9 @@ static float shift_of(const smooth_value *value, size_t channel)
     return value->shift != NULL ? value->shift[channel] : 0;
 }
 
-/* --- in what makes the tensor --- */
+/* --- in the producer --- */
 
-/* A constant with one number, or one for each channel, as a list of them. */
+/* Expands a constant of one number, or of one per channel, to one per channel. */
 static kiln_status spread(smooth_pass *pass, const char *name, size_t channels, float **numbers)
 {
     size_t count = 0;
@@ -28,7 +28,7 @@ static kiln_status spread(smooth_pass *pass, const char *name, size_t channels, 
     return KILN_OK;
 }
 
-/* Whether a constant is one number, or one for each channel of such a tensor. */
+/* Whether a constant is one number, or one per channel of the tensor. */
 static bool is_spread(const smooth_pass *pass, const char *name, const kln_value *tensor,
                       size_t channels, bool is_last)
 {
@@ -47,12 +47,12 @@ static bool is_spread(const smooth_pass *pass, const char *name, const kln_value
 
 typedef struct place {
     const kln_value *tensor;
-    size_t producer; /* its place; SIZE_MAX: none, or it is read elsewhere */
+    size_t producer; /* node index; SIZE_MAX: none, or the tensor has other readers */
     kln_onnx_node *node;
-    int other; /* of an Add or Mul, the input that is no constant; -1 */
+    int other; /* for an Add or Mul, the input that is not constant; -1: none */
 } place;
 
-/* Who makes a tensor that has `readers` readers and no more. */
+/* The producer of a tensor that has exactly `readers` readers. */
 static place find_place(const smooth_pass *pass, const char *name, size_t readers,
                         const smooth_value *value, bool is_last)
 {
@@ -62,7 +62,7 @@ static place find_place(const smooth_pass *pass, const char *name, size_t reader
     }
     const uint32_t maker = kln_names_get(&pass->index.of.producers, name);
     kln_onnx_node *node = maker != KLN_NAMES_NONE ? &pass->graph.nodes[maker] : NULL;
-    if (node != NULL && strcmp(node->outputs[0], name) == 0) { /* by now it may make another */
+    if (node != NULL && strcmp(node->outputs[0], name) == 0) { /* it may have been renamed */
         found.producer = maker;
         found.node = node;
     }
@@ -98,7 +98,7 @@ static kiln_status insert(smooth_pass *pass, size_t before, const char *op, cons
     return KILN_OK;
 }
 
-/* Divides what a convolution or product makes, and moves it before. */
+/* Divides the outputs of a convolution or product by the scale, after subtracting the shift. */
 static kiln_status divide_outputs(smooth_pass *pass, size_t index, const smooth_value *value)
 {
     smooth_node *node = &pass->nodes[index];
@@ -120,7 +120,7 @@ static bool is_divisible(const smooth_pass *pass, size_t index, size_t channels)
            node->outs == channels;
 }
 
-/* The tensor that an Add of a constant takes: through what makes it, or by a Mul before. */
+/* Divides the variable input of an Add, either in its producer or by a Mul that is inserted. */
 static kiln_status divide_before(smooth_pass *pass, const place *add, const smooth_value *value,
                                  bool is_last, const char **name)
 {
@@ -157,7 +157,7 @@ static kiln_status divide_before(smooth_pass *pass, const place *add, const smoo
     return KILN_OK;
 }
 
-/* The factors and terms of a normalization. */
+/* Changes the scale and bias of a normalization. */
 static kiln_status divide_normalization(smooth_pass *pass, const place *at,
                                         const smooth_value *value, const char *name)
 {
@@ -190,7 +190,7 @@ static bool is_normalization(const smooth_pass *pass, const kln_onnx_node *node,
            terms == channels;
 }
 
-/* By the constants of the node that makes the tensor; `*done` tells whether. */
+/* Applies the change to constants of the tensor's producer; `*done`: whether that was possible. */
 static kiln_status absorb(smooth_pass *pass, const place *at, const smooth_value *value,
                           bool is_last, const char *name, bool *done)
 {
@@ -239,7 +239,7 @@ static kiln_status absorb(smooth_pass *pass, const place *at, const smooth_value
     return KILN_OK;
 }
 
-/* --- by nodes of its own --- */
+/* --- by inserted nodes --- */
 
 static kiln_status insert_nodes(smooth_pass *pass, const place *at, const smooth_value *value,
                                 size_t before, bool is_last, const char *name)
@@ -268,10 +268,10 @@ static kiln_status insert_nodes(smooth_pass *pass, const place *at, const smooth
     return insert(pass, before, "Add", scaled, constant, name);
 }
 
-/* --- in what reads it --- */
+/* --- in the readers --- */
 
-/* A product whose input was moved gives something else: only with the bias behind it, it is what it
- * was. */
+/* A product with a shifted input has another result, which only the bias after it restores, so its
+ * output is renamed. */
 static kiln_status rename_product(smooth_pass *pass, size_t index)
 {
     const smooth_node *node = &pass->nodes[index];
@@ -307,10 +307,10 @@ static kiln_status multiply_inputs(smooth_pass *pass, size_t index, const smooth
     return KILN_OK;
 }
 
-/* What was not seen may reach a little farther than what was. */
+/* Headroom for values beyond the observed ones. */
 #define ROOM 1.1
 
-/* What is known of the channels by then. */
+/* Records the ranges that the channels have after the change. */
 static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const char *name)
 {
     kiln_range range = *value->range;
@@ -337,7 +337,7 @@ static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const
     return kiln_range_table_put(pass->ranges, &range);
 }
 
-/* Decibels of an estimate that an operator more must be worth. */
+/* The least estimated gain, in decibels, that is worth an additional node. */
 #define WORTH_A_NODE 6.0
 
 static const kln_onnx_node *maker_of(const smooth_pass *pass, const char *name, const char *op)
@@ -360,9 +360,9 @@ static bool is_swish_of_conv(const smooth_pass *pass, const char *name)
     return is_swish;
 }
 
-/* Whether TensorRT's kernel that gives the tensor gives bytes: that of a convolution, or of what
- * scales x sigmoid(x) by a gate. With an operator behind it it gives floats, which are read once
- * more. With a half type beside, that goes for x sigmoid(x) too. */
+/* Whether the TensorRT kernel that writes the tensor writes eight bits: that of a convolution, or
+ * of x sigmoid(x) scaled by a gate. An operator inserted after it would make it write floats, which
+ * have to be read once more. With a half type for the rest the same goes for x sigmoid(x) alone. */
 static bool is_given_in_bytes(const smooth_pass *pass, const char *name, int steps)
 {
     const kln_onnx_node *maker = quantize_producer(&pass->index, name);

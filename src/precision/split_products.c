@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products of float32 as products of numbers that TF32 holds, which tensor cores multiply several
- * times as fast and without an error.
+/* Rewrites float32 products as products of numbers that TF32 represents exactly, which tensor cores
+ * multiply several times as fast and without error.
  *
- * TF32 keeps 11 of float32's 24 significant bits. A number is the sum of its upper 11 bits, `high`,
- * and of the rest, `low`; of the four products of the halves of two numbers the one of both lower
- * ones is less than what float32 rounds away (Ootomo and Yokota, Recovering single precision
- * accuracy from Tensor Cores while surpassing the FP32 theoretical peak performance, 2022,
- * doi:10.1177/10943420221090256). The halves are Veltkamp's (Dekker, A floating-point technique for
- * extending the available precision, 1971), with 2^13 x + x instead of (2^13 + 1) x: a power of two
- * multiplies exactly, so that a compiler may fuse it with the addition behind it.
+ * TF32 keeps 11 of float32's 24 significant bits. A number is split into its upper 11 bits, `high`,
+ * and the rest, `low`. Of the four products of the halves of two numbers, low times low is below
+ * what float32 rounds away (Ootomo and Yokota, Recovering single precision accuracy from Tensor
+ * Cores while surpassing the FP32 theoretical peak performance, 2022,
+ * doi:10.1177/10943420221090256). The split is Veltkamp's (Dekker, A floating-point technique for
+ * extending the available precision, 1971), with 2^13 x + x instead of (2^13 + 1) x: multiplying by
+ * a power of two is exact, so a compiler may fuse it with the addition that follows.
  *
- * Products of many rows are bound by arithmetic: three products, as one that is three times as
- * long,
+ * Products of many rows are bound by arithmetic. They become three products, computed as one that
+ * is three times as long,
  *
  *     [low(a) high(a) high(a)] [high(b); low(b); high(b)].
  *
- * Those of few rows are bound by reading constants, which four products need once:
+ * Products of few rows are bound by reading constants, which this form with four products reads
+ * once:
  *
  *     [low(a); high(a)] [high(b) low(b)]. */
 #include <math.h>
@@ -24,10 +25,10 @@
 
 #define SPLITTER 8192.0F
 
-/* Unsqueeze and Split have axes and sizes as inputs from here on. */
+/* From this operator set on, axes and sizes of Unsqueeze and Split are inputs. */
 #define STACK_OPSET 13
 
-/* What names end with. */
+/* Suffixes of names. */
 #define MATRIX "/matrix_halves"
 #define OTHER "/other_halves"
 #define STEM "split_products"
@@ -36,14 +37,14 @@ enum { ZERO, ONE, AXIS };
 
 typedef struct halved {
     const char *name, *high, *low;
-    const char *stacked; /* both, or NULL: nobody wanted them */
+    const char *stacked; /* both halves; NULL until needed */
 } halved;
 
 typedef struct splitter {
     kln_graph_edit edit;
     bool few_rows;
     const char *factor;     /* the constant SPLITTER, once it is needed, */
-    const char *numbers[3]; /* and others */
+    const char *numbers[3]; /* other constants */
     halved *halves;         /* of computed tensors */
     size_t halved_count;
     size_t split;
@@ -63,7 +64,7 @@ static float high_of(float value)
     return sum - scaled;
 }
 
-/* Those of a file may lie anywhere. */
+/* Data in a file may be unaligned. */
 static float constant(const kln_onnx_tensor *matrix, size_t index)
 {
     float value;
@@ -71,7 +72,7 @@ static float constant(const kln_onnx_tensor *matrix, size_t index)
     return value;
 }
 
-/* Beyond 2^115 a number has no halves. */
+/* Splitting overflows beyond 2^115. */
 static bool has_halves(const kln_onnx_tensor *matrix)
 {
     bool has = matrix->dtype == KILN_DTYPE_FLOAT32;
@@ -81,7 +82,8 @@ static bool has_halves(const kln_onnx_tensor *matrix)
     return has;
 }
 
-/* High, low and, of three `parts`, high again, of a matrix: one below the other, or beside. */
+/* High, low and, for three `parts`, high again, of a matrix: stacked vertically, or horizontally if
+ * `beside`. */
 static const char *add_matrix(splitter *self, const char *stem, const kln_onnx_tensor *from,
                               size_t parts, bool beside)
 {
@@ -94,7 +96,7 @@ static const char *add_matrix(splitter *self, const char *stem, const kln_onnx_t
     if (made == NULL) {
         return NULL;
     }
-    const size_t length = beside ? columns : rows * columns; /* of what lies together */
+    const size_t length = beside ? columns : rows * columns; /* elements that stay contiguous */
     float *target = (float *)(uintptr_t)made->data.data;
     for (size_t i = 0; i < rows * columns; i++) {
         float *to = target + i / length * parts * length + i % length;
@@ -105,7 +107,7 @@ static const char *add_matrix(splitter *self, const char *stem, const kln_onnx_t
     return made->name;
 }
 
-/* Of whole numbers: 0 and 1 as scalars, and the axis 0. */
+/* Integer constants: the scalars 0 and 1, and the axis 0. */
 static const char *number(splitter *self, size_t which)
 {
     if (self->numbers[which] == NULL) {
@@ -121,7 +123,7 @@ static const char *number(splitter *self, size_t which)
     return self->numbers[which];
 }
 
-/* --- what is computed --- */
+/* --- computed tensors --- */
 
 static const char *add(splitter *self, size_t before, const char *stem, const char *what,
                        const char *op, const char *a, const char *b)
@@ -147,7 +149,7 @@ static const char *factor(splitter *self)
     return self->factor;
 }
 
-/* The halves of `name`, made once, before the first node that wants them. */
+/* The halves of `name`, added once, before the first node that needs them. */
 static halved *halve(splitter *self, size_t before, const char *name)
 {
     for (size_t i = 0; i < self->halved_count; i++) {
@@ -179,7 +181,7 @@ static const char *add_concat(splitter *self, size_t before, const char *const *
     return output;
 }
 
-/* Three halves of `name` along `axis`: low, high, high, or high, low, high. */
+/* Concatenates three halves of `name` along `axis`: low, high, high, or high, low, high. */
 static const char *join(splitter *self, size_t before, const char *name, const char *stem,
                         int64_t axis)
 {
@@ -195,7 +197,7 @@ static const char *join(splitter *self, size_t before, const char *name, const c
         axis);
 }
 
-/* Two halves of `name`, low and high, along a dimension before the first. */
+/* Stacks low and high of `name` along a new first dimension. */
 static const char *stack(splitter *self, size_t before, const char *name)
 {
     halved *of = halve(self, before, name);
@@ -223,14 +225,14 @@ static bool is_set(const kln_onnx_node *node, const char *attribute)
     return is;
 }
 
-/* Whether what it multiplies with was made here. */
+/* Whether the product's second input was made here. */
 static bool is_split(const kln_onnx_node *node)
 {
     const char *name = strrchr(node->inputs[1], '/');
     return name != NULL && (strcmp(name, MATRIX) == 0 || strcmp(name, OTHER) == 0);
 }
 
-/* The constants that it multiplies with, or NULL. */
+/* The product's constant matrix, or NULL. */
 static const kln_onnx_tensor *matrix_of(const splitter *self, const kln_onnx_node *node)
 {
     const bool is_product = kln_onnx_node_is(node, "MatMul") ||
@@ -303,7 +305,7 @@ static kiln_status split(splitter *self, size_t index, const kln_onnx_tensor *ma
     return KILN_OK;
 }
 
-/* `computed`: of the nodes, which multiply two tensors that are computed, both of float32. */
+/* `computed[i]`: node i multiplies two computed float32 tensors. */
 static kiln_status split_all(splitter *self, kln_onnx_model *model, const bool *computed)
 {
     KLN_RETURN_IF_ERROR(kln_graph_edit_begin(model, &self->edit));
@@ -318,9 +320,9 @@ static kiln_status split_all(splitter *self, kln_onnx_model *model, const bool *
     return self->split != 0 ? kln_graph_edit_commit(&self->edit) : KILN_OK;
 }
 
-/* --- the whole --- */
+/* --- the whole model --- */
 
-/* Whether it is a matrix of float32, or more of them, that no constant is. */
+/* Whether `name` is a float32 matrix, or a batch of them, that is not a constant. */
 static bool is_computed(const kln_graph_inference *known, const char *name)
 {
     const kln_value *value = kln_inference_find(known, name);

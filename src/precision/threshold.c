@@ -5,15 +5,15 @@
 #include "kln_precision.h"
 
 #define BINS KLN_OBSERVED_BINS
-/* Steps of a signed 8-bit number on one side of 0, 0 among them. */
+/* Non-negative steps of a signed 8-bit number, 0 included. */
 #define LEVELS 128
 
 /* --- entropy --- */
 
-/* Sums of all bins before each. */
+/* Sums over all bins before each one. */
 typedef struct sums {
     double counts[BINS + 1];
-    double filled[BINS + 1]; /* bins that are not empty */
+    double filled[BINS + 1]; /* number of bins that are not empty */
     double logs[BINS + 1];   /* count * log(count) */
 } sums;
 
@@ -22,7 +22,7 @@ static double x_log_x(double x)
     return x > 0 ? x * log(x) : 0;
 }
 
-/* The first bin, in which all that is nearly 0 lies, is taken to be as full as the second. */
+/* The first bin, which holds everything close to 0, is taken to be as full as the second. */
 static void sum_up(const kln_observer *observer, sums *of)
 {
     of->counts[0] = of->filled[0] = of->logs[0] = 0;
@@ -35,8 +35,9 @@ static void sum_up(const kln_observer *observer, sums *of)
     }
 }
 
-/* The divergence of the first `kept` bins, whose last takes in what lies above, from what is left
- * of them in LEVELS steps; times the number of all, and less what is the same for every `kept`. */
+/* The divergence of the first `kept` bins, the last of which also holds everything above, from the
+ * same in LEVELS steps; times the total count, and without the terms that are equal for every
+ * `kept`. */
 static double divergence(const sums *of, size_t kept)
 {
     const double all = of->counts[BINS];
@@ -44,7 +45,7 @@ static double divergence(const sums *of, size_t kept)
     const double outside = all - inside;
     const double last = inside - of->counts[kept - 1];
     if (of->filled[kept] < 2 || (last == 0 && outside > 0)) {
-        return DBL_MAX; /* one bin is no distribution, and an empty one cannot stand for another */
+        return DBL_MAX; /* one bin is not a distribution, and an empty one cannot hold the rest */
     }
     double sum = of->logs[kept] - x_log_x(last) + x_log_x(last + outside);
     size_t begin = 0;
@@ -60,17 +61,17 @@ static double divergence(const sums *of, size_t kept)
     return sum + all * log(inside);
 }
 
-/* "8-bit Inference with TensorRT", Szymon Migacz, GTC 2017: of all thresholds, the one with the
- * least Kullback-Leibler divergence. What the slides leave open is as TensorRT 10.6 was seen to
- * decide it (tests/precision/thresholds.py): where levels begin, what becomes of the first bin, of
- * equals the larger one, and half a bin on top. */
+/* "8-bit Inference with TensorRT", Szymon Migacz, GTC 2017: the threshold with the least
+ * Kullback-Leibler divergence. Details that the slides leave open are as observed in TensorRT 10.6
+ * (tests/precision/thresholds.py): where levels start, how the first bin is treated, that the
+ * larger of two equals wins, and the half bin added on top. */
 static double entropy_threshold(const kln_observer *observer)
 {
     sums of;
     size_t best = BINS;
     double least = DBL_MAX;
     sum_up(observer, &of);
-    const double equal = of.counts[BINS] * 1e-11; /* what rounding makes of equals */
+    const double equal = of.counts[BINS] * 1e-11; /* rounding errors between equals */
     for (size_t kept = BINS; kept >= LEVELS; kept--) {
         const double found = divergence(&of, kept);
         if (found < least - equal) {
@@ -81,7 +82,7 @@ static double entropy_threshold(const kln_observer *observer)
     return (double)(float)(((double)best + 0.5) * observer->reach / BINS);
 }
 
-/* --- the mean square error --- */
+/* --- mean squared error --- */
 
 static double square_error(const double counts[BINS], size_t kept)
 {
@@ -103,7 +104,7 @@ static double mse_threshold(const kln_observer *observer)
     for (size_t i = 0; i < BINS; i++) {
         counts[i] = (double)(observer->bins[i] + observer->bins[BINS + i]);
     }
-    /* By sixteens, then one by one around the best. */
+    /* First in steps of sixteen, then one by one around the best. */
     size_t best = BINS;
     double least = DBL_MAX;
     for (size_t pass = 0, from = LEVELS, to = BINS; pass < 2; pass++) {
@@ -122,7 +123,7 @@ static double mse_threshold(const kln_observer *observer)
 
 /* --- percentiles --- */
 
-/* Number `rank` in ascending order, rounded out to the border of its bin. */
+/* The value of rank `rank` in ascending order, rounded outwards to the edge of its bin. */
 static double quantile(const kln_observer *observer, double rank, bool upper)
 {
     const double width = observer->reach / BINS;
@@ -149,8 +150,8 @@ static double quantile(const kln_observer *observer, double rank, bool upper)
 
 /* --- ranges --- */
 
-/* Symmetric about 0 to a threshold, as far as there are numbers: the side that reaches farther has
- * just the threshold, which is the scale of a calibration cache. */
+/* Symmetric about 0, cut to the observed values. The side that reaches farther has exactly the
+ * threshold, which is the scale in a calibration cache. */
 static void clip(kln_observer const *observer, double threshold, kiln_range *range)
 {
     const bool is_below = -observer->least > observer->greatest;
@@ -167,7 +168,7 @@ void kln_observer_range(const kln_observer *observer, kiln_calibration_method me
                         .nans = observer->nans, .infinities = observer->infinities);
     range->least = range->low;
     range->greatest = range->high;
-    /* Too small for bins that a float can tell apart, or nothing but zeros. */
+    /* The bins are too narrow to differ in float32, or all values are zero. */
     if (observer->bins == NULL || observer->reach < BINS * (double)FLT_MIN) {
         return;
     }
