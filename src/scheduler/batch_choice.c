@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a batch becomes: whole and filled up, or a smaller size now and the rest behind it; in which
- * context; and whether one that has the profile is worth waiting for. From times that were measured
- * here, each a mean in which the last run counts an eighth; what was not measured often enough
- * decides nothing. */
+/* Decides whether a batch runs whole, padded to the next size, or split into a smaller size now and
+ * the rest afterwards; in which context; and whether a busy context with the right profile is worth
+ * waiting for. The decisions rest on measured times, each a moving mean in which the last run
+ * counts an eighth. A time without enough measurements decides nothing. */
 #include "scheduler_parts.h"
 
 #define WEIGHT 8
 #define ENOUGH 4 /* measurements */
 
-/* Of joined rows: once in so many batches a size is looked at again, in turns; and more rows are
- * taken that take at most a twentieth longer each, for they are answered in fewer batches. */
+/* For the measured number of joined rows: every LOOK_AGAIN batches one of the sizes is measured
+ * again, in rotation. A larger size wins if each of its rows takes at most a twentieth longer,
+ * because fewer batches then answer the requests. */
 #define LOOK_AGAIN 32
 #define TOLERANCE 20
-/* Nanoseconds of a run that may be joined to anything: what is around it takes longer. */
+/* In nanoseconds: for shorter runs the number of rows is not measured, as the overhead around them
+ * takes longer. */
 #define QUICK 200000
 
 static void add_time(mean_time *time, uint64_t nanoseconds)
@@ -34,7 +36,7 @@ static const mean_time *time_of(const engine_pool *pool, int64_t rows)
     return &unknown;
 }
 
-/* Of each row. */
+/* The least time measured, per row. */
 static uint64_t least_of(const joined_times *joined, size_t size)
 {
     uint64_t least = UINT64_MAX;
@@ -88,7 +90,7 @@ static void measure_joined(joined_times *joined, const seat *at, const batch_out
 
 void batch_measure(const kiln_scheduler *scheduler, const seat *at, const batch_outcome *outcome)
 {
-    /* Engines that were replaced are measured no more. */
+    /* Engines that have been replaced are no longer measured. */
     engine_pool *pool = scheduler->pool;
     const bool whole = outcome->runs == 1 && !outcome->retried;
     if (whole && at->pool == pool && scheduler->rules.join_measured) {
@@ -109,7 +111,7 @@ void batch_measure(const kiln_scheduler *scheduler, const seat *at, const batch_
 
 /* --- how many rows --- */
 
-/* The largest size below `rows` that requests from the first on fill to the last row, or 0. */
+/* The largest size below `rows` that the first requests fill exactly, or 0. */
 static int64_t full_size_below(const seat *at, int64_t rows, size_t *count)
 {
     const batch_sizes *sizes = &at->pool->sizes;
@@ -125,7 +127,7 @@ static int64_t full_size_below(const seat *at, int64_t rows, size_t *count)
     return found;
 }
 
-/* Two runs, one full and one of the rest, where they take less than one with more rows of zeros. */
+/* Splits off one full run if it and a run of the rest take less time than a padded one. */
 static void split(seat *at, int64_t rows)
 {
     size_t count = 0;
@@ -144,10 +146,10 @@ static void split(seat *at, int64_t rows)
     }
 }
 
-/* --- in which context --- */
+/* --- which context --- */
 
-/* The free one among those of its engine that has the profile, else one that has none yet; of those
- * that have it and are busy, when the first of them will have ended. */
+/* A free context of the same engine that has the profile, else one that has no profile yet.
+ * `*ends`: when the first busy one with the profile is expected to end. */
 static seat *find_other(const seat *at, int32_t profile, uint64_t now, uint64_t *ends)
 {
     const engine_pool *pool = at->pool;

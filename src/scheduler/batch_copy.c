@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rows of requests into the tensor of a batch, and out of it. */
+/* Copies rows of requests into the tensors of a batch, and out of them. */
 #include "scheduler_parts.h"
 
 size_t row_bytes(const kiln_tensor_desc *desc, int32_t axis, size_t *outer)
@@ -28,13 +28,13 @@ void copy_rows(const kiln_tensor_desc *desc, int32_t axis, row_place to, row_pla
     }
 }
 
-/* A batch and one request's part of it, as dimensions of which two differ: outer x low x between x
- * high x inner, in bytes. */
+/* A batch and one request's part of it as five dimensions, two of which differ in size: outer x low
+ * x between x high x inner, in bytes. */
 typedef struct two_axes {
     size_t outer, between, inner;
     size_t whole[2]; /* low and high, of the batch */
     size_t part[2];  /* of the request */
-    size_t at[2];    /* where its part begins */
+    size_t at[2];    /* where its part starts */
     bool low_is_length;
 } two_axes;
 
@@ -96,9 +96,9 @@ void copy_lengths(const length_copy *copy)
     }
 }
 
-/* Whether the run reads the one request's memory itself. On a GPU a graph belongs to the pinned
- * memory that it was captured with, so that only ordinary memory can be bound, and a request of
- * several rows goes where joined ones do: each size has one graph. */
+/* Whether the run reads the request's own memory. On a GPU a CUDA graph is tied to the pinned
+ * memory that it was captured with, so only pageable memory can be bound; and requests of several
+ * rows go through the batch's memory like joined ones, so that each size has one graph. */
 bool batch_is_direct(const batch *one)
 {
     const bool on_cpu = one->at->device < 0;

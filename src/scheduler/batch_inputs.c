@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a run reads: the memory of its one request, or the rows of several joined. Large rows of a
- * GPU's batch go to the device one by one: straight from where they lie if that is pinned, else by
- * way of pinned memory, some while the next ones are copied there. */
+/* What a run reads: the memory of a single request, or the joined rows of several. On a GPU, large
+ * rows are copied to the device one by one: directly if they are in pinned memory, else through a
+ * pinned staging buffer, overlapping with the copies of the next rows into it. */
 #include "scheduler_parts.h"
 
-#define LARGE_ROW ((size_t)32 << 10) /* below, a copy of its own costs more than joining */
+#define LARGE_ROW ((size_t)32 << 10) /* below, a separate copy costs more than joining */
 #define JOIN_PARTS 8                 /* of a batch, each by one thread */
 
 kiln_status batch_make_room(const batch *one, const kiln_tensor_desc *desc, kiln_location location,
@@ -21,7 +21,7 @@ kiln_status batch_make_room(const batch *one, const kiln_tensor_desc *desc, kiln
     }
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(desc->dtype, &largest, &bytes));
     if (*buffer == NULL || kiln_buffer_bytes(*buffer) < bytes) {
-        one->at->ahead = 0; /* freeing memory of the device waits for the copies there */
+        one->at->ahead = 0; /* freeing device memory waits for the copies there */
         kiln_buffer_destroy(*buffer);
         *buffer = NULL;
         KLN_RETURN_IF_ERROR(kiln_buffer_create(location, one->at->device >= 0 ? one->at->device : 0,
@@ -49,12 +49,12 @@ bool batch_goes_by_rows(const batch *one, size_t tensor, const kiln_tensor_desc 
            row_bytes(desc, rules->axis, &outer) >= LARGE_ROW && outer == 1;
 }
 
-/* An input of a batch that is being joined. */
+/* An input of the batch being joined. */
 typedef struct joining {
     const batch *one;
     size_t input;
     const kiln_tensor *tensor;
-    unsigned char *device; /* where its rows go one by one, or NULL */
+    unsigned char *device; /* destination if rows are sent one by one, else NULL */
     atomic_int status;     /* of the last copy that failed */
 } joining;
 
@@ -66,14 +66,14 @@ static void send(joining *self, const kln_cuda_piece *pieces, size_t count)
     }
 }
 
-/* Whether the device reads a request's rows where they lie. */
+/* Whether the device reads a request's rows directly. */
 static bool is_sent_from_there(const kiln_request *request, size_t input)
 {
     return request->inputs[input].desc.location == KILN_LOCATION_PINNED;
 }
 
-/* Rows `first` to `end` of the batch, of a request whose rows begin at `at`; those whose length
- * differs all at once, with their first one. */
+/* Joins rows `first` to `end` of the batch, from a request whose rows start at `at`. Rows that
+ * differ in length are copied all at once, together with the first one. */
 static void join_request(const joining *self, const kiln_request *request, int64_t at,
                          int64_t first, int64_t end)
 {
@@ -90,7 +90,7 @@ static void join_request(const joining *self, const kiln_request *request, int64
     }
 }
 
-/* Rows that were joined are sent, where they are sent one by one. */
+/* Sends rows that have been joined, if rows are sent one by one. */
 static void send_joined(joining *self, int64_t first, int64_t end)
 {
     size_t outer = 1;
@@ -111,7 +111,7 @@ static void join_part(void *user, size_t index)
     const batch *one = self->one;
     const int64_t begin = one->rows * (int64_t)index / JOIN_PARTS;
     const int64_t end = one->rows * ((int64_t)index + 1) / JOIN_PARTS;
-    int64_t joined = begin; /* not sent yet, from here on */
+    int64_t joined = begin; /* the first joined row that has not been sent */
     int64_t at = 0;
     for (size_t i = 0; i < one->count && at < end; at += one->requests[i++]->rows) {
         const int64_t behind = at + one->requests[i]->rows;
@@ -147,7 +147,7 @@ static bool is_there(const batch *one, const kiln_request *request, int64_t row)
     return one->at->ahead != 0 && request->ahead_at == one->at && request->ahead_row == row;
 }
 
-/* The rows of an input that lie in pinned memory, and were not sent. */
+/* Lists the rows of an input that are in pinned memory and have not been sent ahead. */
 static size_t list_pinned(const batch *one, size_t input, unsigned char *to, size_t bytes,
                           kln_cuda_piece *pieces)
 {
@@ -164,8 +164,8 @@ static size_t list_pinned(const batch *one, size_t input, unsigned char *to, siz
     return count;
 }
 
-/* Whatever needs no hand of the host's: rows that lie in pinned memory, and zeros. Whether that is
- * all. */
+/* Sends what the host need not touch: rows in pinned memory, and zeros for padding. Returns whether
+ * that covers all requests. */
 static bool send_from_there(joining *self, size_t bytes)
 {
     const batch *one = self->one;
@@ -187,7 +187,7 @@ static kiln_status send_rows(const batch *one, size_t input, const kiln_tensor_d
     const schedule_rules *rules = &one->scheduler->rules;
     kiln_tensor staging = {.desc = *desc};
     size_t outer = 1;
-    /* A run that was left may read there still. */
+    /* A run that was given up may still be reading it. */
     KLN_RETURN_IF_ERROR(kln_exec_wait(one->at->context->exec, false));
     KLN_RETURN_IF_ERROR(
         batch_make_room(one, desc, KILN_LOCATION_DEVICE, &one->at->rows[input], tensor));
@@ -230,7 +230,7 @@ static kiln_status join_rows(const batch *one, size_t input, const kiln_tensor_d
     return KILN_OK;
 }
 
-/* Of an input of the whole batch. */
+/* The description of an input of the whole batch. */
 static kiln_tensor_desc joined_desc(const batch *one, size_t input)
 {
     const schedule_rules *rules = &one->scheduler->rules;
@@ -261,13 +261,13 @@ kiln_status batch_join_inputs(batch *one)
             status = join_input(one, i);
         }
     }
-    one->at->ahead = 0; /* should they be joined once more */
+    one->at->ahead = 0; /* in case they are joined again */
     return status;
 }
 
 /* --- ahead of a batch --- */
 
-/* Whether every input travels by rows, to memory that has room for them. */
+/* Whether every input is sent by rows, to a buffer large enough for them. */
 static bool can_go_ahead(const batch *one)
 {
     bool can = true;
@@ -310,7 +310,7 @@ void batch_send_ahead(const batch *one)
         return;
     }
     KLN_MESSAGE_STAYS;
-    one->at->sends_ahead = copy_ahead(one) == KILN_OK; /* else the batch will say why */
+    one->at->sends_ahead = copy_ahead(one) == KILN_OK; /* else the batch will report the error */
     for (size_t i = 0; i < one->count; row += one->requests[i++]->rows) {
         kiln_request *request = one->requests[i];
         if (lies_pinned(one, request)) {

@@ -4,7 +4,7 @@
 
 #define BLOCK_ALIGNMENT ((size_t)64)
 
-/* Bytes of an output of this batch, if its shape is known before the run. */
+/* The size in bytes of an output of this batch, if its shape is known before the run. */
 static bool known_bytes(const batch *one, size_t output, kiln_tensor_desc *desc, size_t *bytes)
 {
     const schedule_rules *rules = &one->scheduler->rules;
@@ -17,7 +17,7 @@ static bool known_bytes(const batch *one, size_t output, kiln_tensor_desc *desc,
            kiln_tensor_bytes(binding->dtype, &desc->shape, bytes) == KILN_OK;
 }
 
-/* Whether an output of the run can be memory that requests then show parts of. */
+/* Whether the run can write an output to memory of which requests then get views. */
 static bool is_shown(const batch *one, size_t output, kiln_tensor_desc *desc, size_t *bytes)
 {
     const schedule_rules *rules = &one->scheduler->rules;
@@ -29,7 +29,8 @@ static bool is_shown(const batch *one, size_t output, kiln_tensor_desc *desc, si
            known_bytes(one, output, desc, bytes);
 }
 
-/* Whether an output of the run stays on the GPU, from where its rows go to where they belong. */
+/* Whether an output of the run stays on the GPU, from where its rows are copied to their
+ * destinations. */
 static bool is_fetched(const batch *one, size_t output, kiln_tensor_desc *desc, size_t *bytes)
 {
     return one->at->device >= 0 && one->filled > 1 && !one->at->unbound &&
@@ -37,7 +38,7 @@ static bool is_fetched(const batch *one, size_t output, kiln_tensor_desc *desc, 
            batch_goes_by_rows(one, one->scheduler->rules.input_count + output, desc);
 }
 
-/* Whether the device writes a fetched output to the caller's own memory. */
+/* Whether the device copies a fetched output directly to the caller's memory. */
 static bool is_written_there(const kiln_request *request, size_t output)
 {
     const kiln_tensor *given = &request->outputs[output];
@@ -66,7 +67,8 @@ kiln_status batch_prepare_outputs(batch *one)
     size_t bytes = 0;
     size_t total = 0;
     for (size_t i = 0; i < rules->output_count; i++) {
-        /* On a GPU the context's own: given or not, a size then has one graph. */
+        /* On a GPU always the context's own memory: each size then has one graph, whether callers
+         * give memory or not. */
         named[i].tensor = batch_is_direct(one) && one->at->device < 0 ? one->requests[0]->outputs[i]
                                                                       : (kiln_tensor){.data = NULL};
         if (is_fetched(one, i, &desc, &bytes)) {
@@ -93,7 +95,7 @@ kiln_status batch_prepare_outputs(batch *one)
     return KILN_OK;
 }
 
-/* Of a joined batch: has each output its rows? */
+/* Checks that each output of a joined batch has its rows. */
 static kiln_status check_rows(const batch *one)
 {
     const schedule_rules *rules = &one->scheduler->rules;
@@ -114,7 +116,7 @@ static kiln_status check_rows(const batch *one)
     return KILN_OK;
 }
 
-/* Of what is cut: has each output the length that inputs were filled up to? */
+/* Checks that each output to be cut has the length that inputs were padded to. */
 static kiln_status check_lengths(const batch *one)
 {
     const schedule_rules *rules = &one->scheduler->rules;
@@ -159,7 +161,7 @@ static kiln_status fetch_rows(const batch *one, size_t output, unsigned char *ho
     return kln_exec_copy(one->at->context->exec, pieces, count);
 }
 
-/* To the callers' pinned memory, or to a block that is shown or copied from. */
+/* Copies to the callers' pinned memory, or to a block that requests get views of or copies from. */
 static kiln_status fetch_outputs(const batch *one)
 {
     const schedule_rules *rules = &one->scheduler->rules;
@@ -183,7 +185,7 @@ static kiln_status fetch_outputs(const batch *one)
     return status == KILN_OK ? waited : status;
 }
 
-/* The part of output `i` that is a request's. */
+/* A request's part of output `i`. */
 static kiln_tensor_desc part_of(const batch *one, size_t i, const kiln_request *request)
 {
     const schedule_rules *rules = &one->scheduler->rules;
@@ -220,7 +222,7 @@ static void copy_part(const batch *one, size_t i, int64_t at, const kiln_tensor 
               (row_place){from->data, one->filled, at}, rows);
 }
 
-/* --- strings, whose bytes are the context's until its next run, and then the request's --- */
+/* --- strings: their bytes are the context's until its next run, and are copied --- */
 
 static size_t sum_sizes(const kiln_span *strings, size_t count)
 {
@@ -231,7 +233,7 @@ static size_t sum_sizes(const kiln_span *strings, size_t count)
     return sum;
 }
 
-/* The bytes of a request's strings in output `i`, or some more; 0 where it is of none. */
+/* The size of a request's strings in output `i`, or an upper bound; 0 if it has none. */
 static size_t text_bytes(const batch *one, size_t i, const kiln_tensor_desc *part, int64_t at)
 {
     const schedule_rules *rules = &one->scheduler->rules;
@@ -253,7 +255,7 @@ static size_t text_bytes(const batch *one, size_t i, const kiln_tensor_desc *par
     return sum;
 }
 
-/* How much of `next` was used. */
+/* Returns how much of `next` was used. */
 static size_t own_text(const kiln_tensor *strings, unsigned char *next)
 {
     const unsigned char *begin = next;
@@ -270,7 +272,7 @@ static size_t own_text(const kiln_tensor *strings, unsigned char *next)
     return aligned((size_t)(next - begin));
 }
 
-/* How much of `next` was used. */
+/* Returns how much of `next` was used. */
 static size_t give_output(const batch *one, kiln_request *request, size_t i, int64_t at,
                           unsigned char *next)
 {
@@ -312,7 +314,7 @@ static size_t give_output(const batch *one, kiln_request *request, size_t i, int
     return used + (is_text ? own_text(to, next + used) : 0);
 }
 
-/* The caller's memory is of the very size. */
+/* Memory that the caller gives has to match the shape exactly. */
 static kiln_status check_given(const kiln_binding *binding, const kiln_tensor *given,
                                const kiln_shape *shape)
 {
@@ -351,10 +353,10 @@ static kiln_status give_request(const batch *one, kiln_request *request, int64_t
     return KILN_OK;
 }
 
-/* Outputs of a batch that are being given. */
+/* The outputs of a batch that are being handed out. */
 typedef struct giving {
     const batch *one;
-    atomic_size_t failed; /* one past the last request for which it failed */
+    atomic_size_t failed; /* one past the index of the last request that failed */
 } giving;
 
 static void give_one(void *user, size_t index)
@@ -366,7 +368,7 @@ static void give_one(void *user, size_t index)
     }
 }
 
-/* Whether so much is copied that other threads are woken. */
+/* Whether enough is copied to be worth waking other threads. */
 static bool is_much(const batch *one)
 {
     const schedule_rules *rules = &one->scheduler->rules;
@@ -383,13 +385,13 @@ static bool is_much(const batch *one)
     return may_be && bytes >= CREW_BYTES;
 }
 
-/* By other threads, too. */
+/* Shares the work with other threads. */
 static kiln_status give_much(const batch *one)
 {
     giving work = {one, 0};
     crew_run(&one->scheduler->crew, give_one, &work, one->count);
     const size_t failed = atomic_load(&work.failed);
-    /* Once more in this thread, whose sentence is asked for. */
+    /* Repeated in this thread, to get the error message here. */
     return failed == 0 ? KILN_OK
                        : give_request(one, one->requests[failed - 1],
                                       count_rows(one->requests, failed - 1));

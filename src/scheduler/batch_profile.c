@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Optimization profiles: which of them a batch of requests fits. */
+/* Optimization profiles: which of them fits a batch. */
 #include "scheduler_parts.h"
 
-/* Whether a batch like `request` fits a profile with so many rows, 0 for any number; the most that
- * it may have goes to `*most`. */
+/* Whether a batch of requests like `request` fits a profile with so many rows (0: any number).
+ * `*most` is the most rows it allows. */
 static bool fits(const schedule_rules *rules, const kiln_profile *profile,
                  const kiln_request *request, int64_t rows, int64_t *most)
 {

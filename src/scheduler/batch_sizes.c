@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which numbers of rows a batch may have: those that were asked for, on a GPU one for each graph,
- * and in each engine within an optimization profile. */
+/* The numbers of rows that a batch may have: those asked for, on a GPU those that get a graph, and
+ * within an optimization profile of every engine. */
 #include "scheduler_parts.h"
 
 /* --- profiles --- */
 
-/* The rows of a profile; a dimension that is fixed has none. */
+/* The range of rows of a profile; a static dimension does not limit it. */
 static void rows_of_profile(const kiln_profile *profile, int32_t axis, int64_t *least,
                             int64_t *most)
 {
@@ -33,7 +33,7 @@ static bool covers(const kiln_engine *engine, int32_t axis, int64_t rows)
     return covered;
 }
 
-/* The most that a profile of the engine has, or 0. */
+/* The most rows that any profile of the engine has, or 0. */
 int64_t batch_sizes_most(const kiln_engine *engine, int32_t axis)
 {
     const kiln_description *description = &engine->shared.description;
@@ -57,9 +57,9 @@ int64_t batch_sizes_fill_up(const batch_sizes *sizes, int64_t rows)
     return rows;
 }
 
-/* --- which there are --- */
+/* --- available sizes --- */
 
-/* Where every engine takes it, in its place among the others, once. */
+/* Inserts a size in order, unless it is already there or an engine does not support it. */
 static void add(kiln_engine *const *engines, size_t count, int32_t axis, int64_t rows,
                 batch_sizes *sizes)
 {
@@ -79,7 +79,7 @@ static void add(kiln_engine *const *engines, size_t count, int32_t axis, int64_t
     }
 }
 
-/* On a GPU every size has a graph of its own; with profiles, their ends are sizes as well. */
+/* On a GPU every size has its own graph. The limits of profiles are sizes as well. */
 static void choose(const schedule_rules *rules, kiln_engine *const *engines, size_t count,
                    batch_sizes *sizes)
 {

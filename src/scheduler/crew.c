@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What one thread would keep a GPU waiting with is done by several: joining a large batch, and
- * waking the many threads that wait for one. */
+/* Helper threads for work that would keep a GPU waiting if one thread did it: joining a large
+ * batch, and waking the many threads that wait for one. */
 #include <sched.h>
 #include <unistd.h>
 
 #include "scheduler_parts.h"
 
-/* What one caller has to do, on its stack. */
+/* The work of one caller, on its stack. */
 typedef struct crew_task {
     struct crew_task *next;
     void (*part)(void *user, size_t index);
     void *user;
     size_t count;
     atomic_size_t taken;
-    atomic_size_t helpers; /* that are at it */
+    atomic_size_t helpers; /* working on it */
 } crew_task;
 
 static void work_on(crew_task *task)
@@ -24,7 +24,7 @@ static void work_on(crew_task *task)
     }
 }
 
-/* With the lock. */
+/* Called with the lock held. */
 static void unlink_task(helper_crew *crew, const crew_task *task)
 {
     crew_task **at = &crew->tasks;
@@ -63,7 +63,7 @@ void crew_init(helper_crew *crew)
     (void)pthread_cond_init(&crew->work, NULL);
 }
 
-/* As many as there are to be had. With the lock. */
+/* Starts as many helpers as the system allows. Called with the lock held. */
 static void start(helper_crew *crew)
 {
     const long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -95,7 +95,7 @@ void crew_run(helper_crew *crew, void (*part)(void *user, size_t index), void *u
     (void)pthread_mutex_lock(&crew->lock);
     unlink_task(crew, &task);
     (void)pthread_mutex_unlock(&crew->lock);
-    /* Each is at its last part. */
+    /* Each helper is on its last part. */
     while (atomic_load(&task.helpers) != 0) {
         (void)sched_yield();
     }

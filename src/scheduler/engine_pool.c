@@ -15,7 +15,7 @@ static kiln_status check_engines(const kiln_scheduler *scheduler, kiln_engine *c
     return KILN_OK;
 }
 
-/* Of the pool's context `index`. */
+/* Chooses the options of the pool's context `index`. */
 static kiln_status choose_options(const kiln_scheduler *scheduler, const engine_pool *pool,
                                   size_t index, const kiln_engine *engine,
                                   kiln_context_options *options)

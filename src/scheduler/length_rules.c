@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests of different lengths: along which dimensions inputs are filled up and outputs cut. */
+/* Requests of different lengths: the dimensions along which inputs are padded and outputs cut. */
 #include "scheduler_parts.h"
 
 static kiln_status find_binding(const schedule_rules *rules, const char *name, size_t *index)
@@ -40,7 +40,8 @@ static kiln_status read_padding(const kiln_scheduler_padding *padding, schedule_
     return kiln_tensor_write(&one, 0, 1, &padding->value);
 }
 
-/* The name of what differs in length, which all that is padded has if any has one. */
+/* The name of the dimension that varies in length, taken from the first padded one that has a name;
+ * or NULL. */
 static const char *length_name(const schedule_rules *rules)
 {
     const char *name = NULL;
@@ -51,7 +52,8 @@ static const char *length_name(const schedule_rules *rules)
     return name;
 }
 
-/* Every dimension of the name is padded or cut, and no output has one that nobody can tell. */
+/* Every dimension of that name has to be padded or cut, and no output may have a dynamic dimension
+ * without a name, whose length would be unknown. */
 static kiln_status check_binding(schedule_rules *rules, size_t index, const char *name)
 {
     const kiln_binding *binding = &rules->bindings[index];

@@ -60,7 +60,7 @@ void request_release(kiln_request *request)
 }
 KLN_SCOPED_POINTER(kiln_request, request_release)
 
-/* --- what was handed over --- */
+/* --- checking a request --- */
 
 static kiln_status check_shape(const kiln_binding *binding, const kiln_shape *shape, int32_t axis)
 {
@@ -78,7 +78,8 @@ static kiln_status check_shape(const kiln_binding *binding, const kiln_shape *sh
     return kln_fail_within(kln_exec_check_shape(&row, shape), "a request");
 }
 
-/* What is wrong with it, or that it is only rare. */
+/* Says what is wrong with a tensor that failed the fast check, which also rejects unusual but valid
+ * ones. */
 static kiln_status look_closer(const kiln_binding *binding, const kiln_tensor *tensor)
 {
     char what[300];
@@ -111,7 +112,7 @@ static kiln_status check_tensor(const kiln_binding *binding, const kiln_tensor *
     return KILN_OK;
 }
 
-/* Callers mostly name tensors in the order of the engine. */
+/* Callers mostly list tensors in the engine's order. */
 static kiln_status find(const kiln_binding *bindings, size_t count, const char *name, size_t guess,
                         size_t *index)
 {
@@ -146,7 +147,7 @@ static kiln_status take_tensors(const kiln_binding *bindings, size_t binding_cou
     return KILN_OK;
 }
 
-/* One length for all that is filled up. */
+/* All padded inputs have the same length. */
 static kiln_status take_length(const schedule_rules *rules, size_t input, kiln_request *request)
 {
     const int32_t axis = rules->lengthy[input].axis;
@@ -165,7 +166,7 @@ static kiln_status take_length(const schedule_rules *rules, size_t input, kiln_r
     return KILN_OK;
 }
 
-/* All inputs have as many rows; what else there is to their shapes makes the likeness. */
+/* All inputs have the same number of rows; the rest of their shapes is hashed into the likeness. */
 static kiln_status look_at_shapes(const schedule_rules *rules, kiln_request *request)
 {
     uint64_t likeness = 0;
@@ -283,7 +284,7 @@ void request_tell(kiln_request *request)
     request_release(request);
 }
 
-/* Waking a thread takes longer than all else that an answer does. */
+/* Waking a thread takes longer than everything else about an answer. */
 #define TOLD_TOGETHER 64
 #define MANY_SLEEPERS 8
 
@@ -324,7 +325,7 @@ kiln_request_state kiln_request_get_state(const kiln_request *request)
                            : KILN_REQUEST_CANCELLED;
 }
 
-/* Whoever was woken wakes the next one. */
+/* Each thread that wakes up passes the signal on to the next. */
 static bool wait_for_answer(kiln_request *request, int64_t milliseconds)
 {
     const struct timespec until = kln_timespec(kln_deadline(milliseconds));

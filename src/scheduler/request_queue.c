@@ -29,7 +29,7 @@ static uint64_t deadline_at(const request_queue *queue, size_t place)
     return queue->deadlines[place]->options.deadline_nanoseconds;
 }
 
-/* Moves what stands at `place`, and has perhaps no right to, up or down the heap. */
+/* Moves the entry at `place`, which may be out of order, up or down the heap. */
 static void settle(request_queue *queue, size_t place)
 {
     kiln_request *request = queue->deadlines[place];

@@ -33,7 +33,7 @@ static void drop(result_block *block)
     kln_free(block);
 }
 
-/* Pinned memory is every device's. */
+/* Pinned memory serves every device, so there is one list. */
 static result_block **list_of(block_list *list, int32_t device, size_t kind)
 {
     return device < 0 ? &list->free[kind] : &list->pinned[kind];

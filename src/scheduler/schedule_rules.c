@@ -4,10 +4,10 @@
 #define DEFAULT_ROWS 32
 #define MOST_ROWS ((int64_t)1 << 16)
 
-/* --- can requests be joined? --- */
+/* --- whether requests can be joined --- */
 
-/* Why the binding stands in the way of joining, or NULL; `size` is the fixed one of those before.
- */
+/* Why the binding prevents joining, or NULL. `*size` is the fixed size in the bindings before
+ * it. */
 static const char *obstacle(const kiln_binding *binding, int32_t axis, int64_t *size,
                             const char **name)
 {
@@ -30,7 +30,7 @@ static const char *obstacle(const kiln_binding *binding, int32_t axis, int64_t *
     return NULL;
 }
 
-/* The first binding that stands in the way, or NULL; the fixed size, or 0. */
+/* The first binding that prevents joining, or NULL. `*size` is the fixed size, or 0. */
 static const kiln_binding *find_obstacle(const schedule_rules *rules, int32_t axis, int64_t *size,
                                          const char **why)
 {
@@ -216,7 +216,7 @@ kiln_status schedule_rules_make(kiln_engine *const *engines, size_t count,
     return KILN_OK;
 }
 
-/* An output's dimension may be known to one engine and not to another. */
+/* An output's dimension may be static in one engine and dynamic in another. */
 static bool is_alike(const kiln_binding *a, const kiln_binding *b)
 {
     bool alike = strcmp(a->name, b->name) == 0 && a->dtype == b->dtype &&

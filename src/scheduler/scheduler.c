@@ -7,7 +7,7 @@
 #define DEFAULT_DELAY UINT64_C(1000000)
 #define DEFAULT_LIMIT 1024
 
-/* --- the end --- */
+/* --- shutdown --- */
 
 static void join_threads(kiln_scheduler *scheduler)
 {
@@ -43,7 +43,7 @@ static bool is_at_rest(const kiln_scheduler *scheduler)
     return scheduler->counters.waiting + scheduler->counters.running == 0 && scheduler->untold == 0;
 }
 
-/* With the lock, once it is closed; false: not all is answered by then. */
+/* Called with the lock held, once the scheduler is closed; false if time ran out first. */
 static bool wait_for_all(kiln_scheduler *scheduler, int64_t milliseconds)
 {
     const struct timespec until = kln_timespec(kln_deadline(milliseconds));

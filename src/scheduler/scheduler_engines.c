@@ -3,7 +3,7 @@
 
 #define MOST_ENGINES 64
 
-/* --- their contexts and threads --- */
+/* --- contexts and threads --- */
 
 kiln_status scheduler_check_engines(const char *function, kiln_engine *const *engines, size_t count)
 {
@@ -35,8 +35,8 @@ kiln_status scheduler_start_threads(kiln_scheduler *scheduler, size_t count)
 
 /* --- warming up --- */
 
-/* A context that was not warmed up yet, taken; or NULL when all were. One that is waited for begins
- * no other batch. With the lock. */
+/* Takes a context that has not been warmed up; NULL once all have been. A busy one that this waits
+ * for does not start another batch. Called with the lock held. */
 static seat *take_cold(kiln_scheduler *scheduler)
 {
     for (;;) {
@@ -81,7 +81,7 @@ static kiln_status warm_up(kiln_scheduler *scheduler, kiln_request *request, uin
     return status;
 }
 
-/* Keeps a copy of what it was warmed up with, for engines that come later. */
+/* Keeps a copy of the warmup's inputs for engines that are added later. */
 static kiln_status keep_sample(kiln_scheduler *scheduler, const kiln_request *from,
                                const kiln_named_tensor *inputs, size_t input_count,
                                uint64_t milliseconds)
@@ -131,7 +131,7 @@ kiln_status kiln_scheduler_warmup(kiln_scheduler *scheduler, const kiln_named_te
     return status;
 }
 
-/* --- other engines --- */
+/* --- replacing engines --- */
 
 static kiln_status begin_replacing(kiln_scheduler *scheduler)
 {
@@ -147,7 +147,7 @@ static kiln_status begin_replacing(kiln_scheduler *scheduler)
                   : KILN_OK;
 }
 
-/* What the others were warmed up with, so that no request meets a first run. */
+/* Warms the new engines up with the same inputs, so that no request meets a first run. */
 static kiln_status warm_pool(kiln_scheduler *scheduler, engine_pool *pool)
 {
     kiln_status status = KILN_OK;

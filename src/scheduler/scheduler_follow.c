@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A build as background work: its engine takes over when it is done. */
+/* A background build, whose engine takes over when it is done. */
 #include "scheduler_parts.h"
 
 static kiln_status take_over(kiln_scheduler *scheduler, kiln_engine *engine)
@@ -79,7 +79,7 @@ kiln_status kiln_scheduler_replace_built(kiln_scheduler *scheduler, kiln_build *
     self->done = false;
     const int error = kln_thread_start(&self->thread, follow, scheduler);
     if (error != 0) {
-        self->build = NULL; /* it stays the caller's */
+        self->build = NULL; /* the caller keeps it */
     }
     (void)pthread_mutex_lock(&scheduler->lock);
     self->claimed = false;

@@ -3,7 +3,7 @@
 
 #include "scheduler_parts.h"
 
-#define WARM_RUNS 3 /* after one: the second of a graph's is the first replay */
+#define WARM_RUNS 3 /* after the first: with a graph, the second run is the first replay */
 
 kiln_status seat_make(const kiln_scheduler *scheduler, engine_pool *pool, size_t number,
                       kiln_engine *engine, const kiln_context_options *options, seat *made)
@@ -15,7 +15,8 @@ kiln_status seat_make(const kiln_scheduler *scheduler, engine_pool *pool, size_t
     made->number = number;
     made->profile = -1;
     made->device = engine->shared.device;
-    /* A stream of its own keeps copies behind what it did before, and nobody waits for its turn. */
+    /* With its own stream, copies are ordered after earlier work, and no other context has to
+     * wait. */
     made->sends_ahead = made->device >= 0 && engine->shared.stream == NULL &&
                         options->stream == NULL && !options->share_device_memory &&
                         !options->overlap_copies;
@@ -65,7 +66,7 @@ static void look_at_graphs(seat *at, batch_outcome *outcome)
     }
 }
 
-/* In length, over all rows of requests. */
+/* The padding in length, summed over all rows of the requests. */
 static int64_t count_padded(const batch *one)
 {
     const schedule_rules *rules = &one->scheduler->rules;
@@ -105,7 +106,7 @@ static int64_t fill_up(const kiln_scheduler *scheduler, const seat *at, const ki
     return batch_profile_fill_up(&scheduler->rules, &at->pool->sizes, at->engine, request, rows);
 }
 
-/* Nothing reads or writes the requests' memory any more. */
+/* Waits until nothing reads or writes the requests' memory. */
 static void end_copies(const seat *at)
 {
     KLN_MESSAGE_STAYS;
@@ -116,7 +117,7 @@ static void end_copies(const seat *at)
 
 void seat_forget_ahead(kiln_scheduler *scheduler, seat *at)
 {
-    if (at->busy || at->ahead == 0) { /* what a batch has is joined and answered with it */
+    if (at->busy || at->ahead == 0) { /* a running batch settles its own */
         return;
     }
     KLN_MESSAGE_STAYS;
@@ -145,7 +146,8 @@ static kiln_status run_some(kiln_scheduler *scheduler, seat *at, kiln_request **
                                               : fill_up(scheduler, at, requests[0], one.rows);
     kiln_status status = run_inside(&one);
     if (status == KILN_ERROR_SHAPE && !at->unbound && at->device >= 0 && one.filled > 1) {
-        /* Outputs may be others than was expected: the run says what they are. */
+        /* The outputs' shapes may differ from what was expected: the run determines them
+         * instead. */
         at->unbound = true;
         end_copies(at);
         result_block_release(&scheduler->blocks, one.block);
@@ -167,7 +169,7 @@ static void note(kiln_request *request, kiln_status status)
     }
 }
 
-/* What a failed batch left of its results. */
+/* Drops the results that a failed batch has left. */
 static void forget_outputs(kiln_scheduler *scheduler, kiln_request *request)
 {
     for (size_t k = 0; k < KLN_ARRAY_LENGTH(request->blocks); k++) {
@@ -191,7 +193,7 @@ static kiln_status run_alone(kiln_scheduler *scheduler, seat *at, kiln_request *
     return run_some(scheduler, at, request, 1, outcome);
 }
 
-/* Also one request is run again where it was filled up in vain. */
+/* Even a single request is run again if its padding turned out to be in vain. */
 void seat_run(kiln_scheduler *scheduler, seat *at, batch_outcome *outcome)
 {
     *outcome = (batch_outcome){.runs = 0};

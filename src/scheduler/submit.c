@@ -62,8 +62,8 @@ static kiln_status refuse(kiln_scheduler *scheduler, kiln_status status)
     return status;
 }
 
-/* With a free context and nobody before it, a request that waits for no others is `*served` by the
- * thread that brings it. */
+/* If a context is free and the queue is empty, the submitting thread serves a latency request
+ * itself (`*served`). */
 static kiln_status submit(kiln_scheduler *scheduler, kiln_request *request, seat **served)
 {
     uint64_t due = 0;
@@ -158,7 +158,7 @@ kiln_status kiln_scheduler_run(kiln_scheduler *scheduler, const kiln_named_tenso
 
 /* --- cancelling --- */
 
-/* The context of a request that runs by itself, or NULL. */
+/* The context of a request that runs alone in its batch, or NULL. */
 static kiln_context *context_of(const kiln_scheduler *scheduler, const kiln_request *request)
 {
     for (size_t i = 0; i < scheduler->pool->count; i++) {
@@ -238,7 +238,7 @@ kiln_status kiln_scheduler_event(kiln_scheduler *scheduler, int *descriptor)
                : kln_fail(KILN_ERROR_IO, "kiln_scheduler_event: no eventfd: %s", strerror(error));
 }
 
-/* --- what was counted --- */
+/* --- counters --- */
 
 kiln_status kiln_scheduler_get_counters(kiln_scheduler *scheduler,
                                         kiln_scheduler_counters *counters)

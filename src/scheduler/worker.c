@@ -3,8 +3,8 @@
 
 #include "scheduler_parts.h"
 
-#define MOST_KINDS 8  /* that are looked at for one batch */
-#define AHEAD_PARTS 4 /* of a batch; sent one by one, each row costs the device a pause */
+#define MOST_KINDS 8  /* considered for one batch */
+#define AHEAD_PARTS 4 /* per batch: rows sent one by one would each stall the device */
 
 /* --- answering --- */
 
@@ -105,7 +105,7 @@ void scheduler_finish(kiln_scheduler *scheduler, seat *at, const batch_outcome *
     request_tell_all(told);
 }
 
-/* Of this thread, in nanoseconds. */
+/* The CPU time of this thread, in nanoseconds. */
 static uint64_t processor_time(void)
 {
     struct timespec now;
@@ -138,7 +138,7 @@ static bool any_free(const kiln_scheduler *scheduler)
     return found;
 }
 
-/* Those that are before context `k` of an engine's, on its stream. */
+/* The number of busy contexts that share the stream of context `k` of an engine. */
 static size_t count_before(const engine_pool *pool, size_t first, size_t k)
 {
     size_t busy = 0;
@@ -148,8 +148,8 @@ static size_t count_before(const engine_pool *pool, size_t first, size_t k)
     return busy;
 }
 
-/* Where rows were sent ahead; else on the device where the most are free, and on the stream with
- * the least before it, so that work spreads. */
+/* Prefers the context that rows were sent ahead to. Otherwise spreads the work: the device with the
+ * most free contexts, and on it the stream with the least work queued. */
 static seat *find_seat(const kiln_scheduler *scheduler)
 {
     const engine_pool *pool = scheduler->pool;
@@ -177,7 +177,7 @@ static seat *find_seat(const kiln_scheduler *scheduler)
     return found;
 }
 
-/* But for the rows. */
+/* Whether the shapes are equal except for the rows. */
 static bool are_alike(const schedule_rules *rules, const kiln_request *a, const kiln_request *b)
 {
     bool alike = a->likeness == b->likeness;
@@ -189,7 +189,8 @@ static bool are_alike(const schedule_rules *rules, const kiln_request *a, const 
     return alike;
 }
 
-/* Adds a request to a seat's batch, and to its rows, `most` at most; false where it has no room. */
+/* Adds a request to a seat's batch, and its rows to `*rows`, up to `most`; false once there is no
+ * room left. */
 static bool add(const kiln_scheduler *scheduler, seat *at, kiln_request *request, int64_t most,
                 int64_t *rows, uint64_t *due)
 {
@@ -206,15 +207,15 @@ static bool add(const kiln_scheduler *scheduler, seat *at, kiln_request *request
     return fits && *rows < most;
 }
 
-/* The keeper ends it. */
+/* Its deadline has passed: the keeper will answer it. */
 static bool is_late(const kiln_request *request, uint64_t now)
 {
     return request->options.deadline_nanoseconds != 0 &&
            request->options.deadline_nanoseconds <= now;
 }
 
-/* A batch of `first` and, in their order, those like it; when it runs in any case, 0 for at once.
- */
+/* Fills a batch with `first` and, in queue order, requests like it. Returns when it has to run at
+ * the latest; 0 for at once. */
 static uint64_t gather(const kiln_scheduler *scheduler, seat *at, kiln_request *first, uint64_t now)
 {
     const schedule_rules *rules = &scheduler->rules;
@@ -235,7 +236,7 @@ static uint64_t gather(const kiln_scheduler *scheduler, seat *at, kiln_request *
     return has_room ? due : 0;
 }
 
-/* Of those that may run. */
+/* The first latency request that has not expired. */
 static kiln_request *first_urgent(const request_queue *queue, uint64_t now)
 {
     kiln_request *request = request_queue_first(queue);
@@ -246,8 +247,9 @@ static kiln_request *first_urgent(const request_queue *queue, uint64_t now)
     return request;
 }
 
-/* The batch of the first of each kind in order of priority, until one is due; else when the first
- * of them is. Of many kinds the rest waits for its turn, unless it is urgent. */
+/* Gathers a batch for the first request of each kind, in order of priority, until one is due.
+ * Otherwise returns when the first one will be. Beyond MOST_KINDS the others wait for their turn,
+ * unless they are urgent. */
 static uint64_t gather_due(const kiln_scheduler *scheduler, seat *at, uint64_t now)
 {
     const request_queue *queue = &scheduler->queue;
@@ -305,8 +307,8 @@ void scheduler_withdraw(kiln_scheduler *scheduler, kiln_request *request)
     scheduler->counters.waiting--;
 }
 
-/* Of what was sent ahead, a batch has all that its context was sent, and nothing that another was.
- */
+/* Data sent ahead is only usable if the batch has all that its context was sent, and nothing that
+ * was sent to another context. */
 static void settle_ahead(kiln_scheduler *scheduler, seat *at)
 {
     size_t own = 0;
