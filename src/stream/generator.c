@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A generator's life, what waits for it, and who makes its steps. */
+/* A generator: creation and destruction, its queue, and the thread that makes its steps. */
 #include <errno.h>
 
 #include "stream_parts.h"
@@ -32,14 +32,14 @@ static void drop_memory(kiln_generator *self)
     kiln_stream_destroy(self->stream);
 }
 
-/* --- who makes steps --- */
+/* --- making steps --- */
 
 static bool has_work(const kiln_generator *self)
 {
     return self->counters.waiting + self->counters.running != 0;
 }
 
-/* With the lock, which it gives back meanwhile. */
+/* Called with the lock held, which it releases during the step. */
 static void make_step(kiln_generator *self)
 {
     self->stepping = true;
@@ -99,9 +99,9 @@ kiln_status kiln_generator_step(kiln_generator *generator, size_t *active)
     return status;
 }
 
-/* --- the end --- */
+/* --- destruction --- */
 
-/* The first that waits, taken out; or NULL. With the lock. */
+/* Removes the first waiting sequence; NULL if there is none. Called with the lock held. */
 static kiln_sequence *take_first(kiln_generator *self)
 {
     kiln_sequence *first = self->first;
@@ -147,9 +147,9 @@ void kiln_generator_destroy(kiln_generator *generator)
 
 /* --- create --- */
 
-/* The contexts of all engines work on one stream, so that their work and the copies between are in
- * order. Shapes of prompts are many: their runs are not captured; nor are those of a cache that
- * grows with each step. */
+/* The contexts of all engines share one stream, so that their work and the copies in between stay
+ * in order. Prefills come in too many shapes to be captured as graphs, and so do steps with a cache
+ * that grows each time. */
 static kiln_status make_context(const kiln_generator *self, const stream_part *part,
                                 const stream_limits *limits, kiln_context_options own,
                                 kiln_context **context)
@@ -161,7 +161,8 @@ static kiln_status make_context(const kiln_generator *self, const stream_part *p
     return limits->profile >= 0 ? kiln_context_set_profile(*context, limits->profile) : KILN_OK;
 }
 
-/* One for each profile. What one step needs between inputs and outputs no other needs then. */
+/* One context per profile. Only one runs at a time, so they can share the memory for intermediate
+ * tensors. */
 static kiln_status make_steps(kiln_generator *self, kiln_context_options own)
 {
     stream_model *model = &self->model;
@@ -197,7 +198,7 @@ static kiln_status make_contexts(kiln_generator *self, const kiln_generator_opti
                : KILN_OK;
 }
 
-/* What each step needs, at its largest. */
+/* The buffers of a step, at their largest size. */
 static kiln_status make_memory(kiln_generator *self)
 {
     const stream_model *model = &self->model;
@@ -276,7 +277,7 @@ kiln_status kiln_generator_create(kiln_engine *engine, const kiln_generator_opti
     return KILN_OK;
 }
 
-/* --- what waits --- */
+/* --- the queue --- */
 
 static void append(kiln_generator *self, kiln_sequence *sequence)
 {
@@ -303,7 +304,7 @@ static kiln_status take_over(kiln_generator *self, kiln_sequence *sequence)
     self->counters.submitted++;
     self->counters.waiting++;
     (void)pthread_cond_signal(&self->work);
-    (void)pthread_cond_broadcast(&self->news); /* who waits may make steps */
+    (void)pthread_cond_broadcast(&self->news); /* a waiting thread may make steps */
     return KILN_OK;
 }
 
@@ -328,7 +329,7 @@ kiln_status kiln_generator_submit(kiln_generator *generator, const int64_t *prom
     return KILN_OK;
 }
 
-/* Whether it waited, and is taken out. With the lock. */
+/* Removes the sequence from the queue; false if it was not waiting. Called with the lock held. */
 static bool take_out(kiln_generator *self, kiln_sequence *sequence)
 {
     kiln_sequence *before = NULL;
@@ -361,7 +362,7 @@ kiln_status kiln_sequence_cancel(kiln_sequence *sequence)
                  : KILN_OK;
 }
 
-/* --- looking --- */
+/* --- counters and properties --- */
 
 kiln_status kiln_generator_get_counters(kiln_generator *generator,
                                         kiln_generator_counters *counters)

@@ -12,7 +12,7 @@ kiln_status generator_grow(kiln_generator *self, kiln_buffer **buffer, kiln_loca
     KLN_SCOPED(kiln_buffer_destroy_at) kiln_buffer *grown = NULL;
     KLN_RETURN_IF_ERROR(kiln_buffer_create(location, self->model.device, bytes, &grown));
     KLN_RETURN_IF_ERROR(kiln_buffer_fill(grown, 0, NULL));
-    if (self->stream != NULL) { /* the old one may be in use */
+    if (self->stream != NULL) { /* the old one may still be in use */
         KLN_RETURN_IF_ERROR(kiln_stream_synchronize(self->stream));
     }
     kiln_buffer_destroy(*buffer);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A step: who leaves, who comes in, and a token for each. */
+/* A step: sequences leave and join, and each gets a token. */
 #include <stdio.h>
 
 #include "stream_parts.h"
 
-/* --- who leaves --- */
+/* --- leaving --- */
 
-/* Ends what shall go on no longer. */
+/* Ends a sequence that was cancelled or has passed its deadline. */
 static bool end_if_due(kiln_sequence *sequence, uint64_t now)
 {
     const uint64_t deadline = sequence->options.deadline_nanoseconds;
@@ -23,7 +23,7 @@ static bool end_if_due(kiln_sequence *sequence, uint64_t now)
     return false;
 }
 
-/* The first of those that wait whose deadline has passed, taken out; or NULL. */
+/* Removes the first waiting sequence whose deadline has passed; NULL if there is none. */
 static kiln_sequence *take_expired(kiln_generator *self, uint64_t now)
 {
     kiln_sequence *before = NULL;
@@ -83,7 +83,7 @@ static int64_t count_live(const kiln_generator *self)
     return live;
 }
 
-/* The last rows take the place of those that left. */
+/* Moves the last rows into the places of those that have left. */
 static kiln_status close_gaps(kiln_generator *self)
 {
     for (int64_t i = 0; i < self->row_count; i++) {
@@ -103,7 +103,8 @@ static kiln_status close_gaps(kiln_generator *self)
 
 /* --- tokens --- */
 
-/* The next token of row `row` of the last run; false: the sequence has ended, and may be gone. */
+/* Gives the sequence its next token, from row `row` of the last run; false if that ended it, and it
+ * may have been freed. */
 static bool give_token(kiln_generator *self, int64_t row, kiln_sequence *sequence)
 {
     int64_t token = 0;
@@ -115,9 +116,9 @@ static bool give_token(kiln_generator *self, int64_t row, kiln_sequence *sequenc
     return sequence_add(sequence, token);
 }
 
-/* --- who comes in --- */
+/* --- joining --- */
 
-/* Of those that wait, the first that fit the batch. */
+/* Takes waiting sequences, first come first served, that can join the batch. */
 static int64_t take_waiting(kiln_generator *self, int64_t room)
 {
     int64_t count = 0;
@@ -142,7 +143,7 @@ static int64_t take_waiting(kiln_generator *self, int64_t room)
     return count;
 }
 
-/* Without those that end before they began. */
+/* Leaves out those that end before they start. */
 static int64_t drop_due(kiln_sequence **group, int64_t count)
 {
     const uint64_t now = kln_now();
@@ -171,7 +172,8 @@ static int64_t free_row(const kiln_generator *self)
     return row;
 }
 
-/* Rows for those that go on after their first token: what is kept lies where the run put it. */
+/* Assigns rows to the sequences that go on after their first token. Kept tensors stay in the row
+ * where the run wrote them. */
 static kiln_status seat_group(kiln_generator *self, kiln_sequence **group, int64_t count,
                               const stream_made *made, bool empty)
 {
@@ -194,7 +196,7 @@ static kiln_status seat_group(kiln_generator *self, kiln_sequence **group, int64
     return KILN_OK;
 }
 
-/* Zeros for what was no numbers, before another row comes there. */
+/* Zeroes unused rows after NaN or infinity appeared, before another sequence takes them. */
 static kiln_status clear_poison(kiln_generator *self)
 {
     if (!self->poisoned) {
@@ -204,7 +206,8 @@ static kiln_status clear_poison(kiln_generator *self)
     return stream_cache_clear(self);
 }
 
-/* Prompts that run together. On an error those that are still in the group are the caller's. */
+/* Runs prompts together. On an error the caller still owns the sequences that are left in the
+ * group. */
 static kiln_status prefill(kiln_generator *self, kiln_sequence **group, int64_t count)
 {
     stream_made made;
@@ -218,7 +221,7 @@ static kiln_status prefill(kiln_generator *self, kiln_sequence **group, int64_t 
     return clear_poison(self);
 }
 
-/* Where several fail together each runs by itself, so that a bad one spoils no other. */
+/* If several fail together, each runs again alone, so that a bad one does not spoil the others. */
 static void prefill_or_fail(kiln_generator *self, kiln_sequence **group, int64_t count)
 {
     kiln_status status = prefill(self, group, count);
@@ -279,7 +282,7 @@ static kiln_status decode(kiln_generator *self)
 
 void generator_make_step(kiln_generator *self)
 {
-    KLN_MESSAGE_STAYS; /* the caller hears of failures by their sequences */
+    KLN_MESSAGE_STAYS; /* callers learn of failures through their sequences */
     end_those_that_are_due(self);
     admit(self);
     kiln_status status = decode(self);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which prompts run together. A run is filled up to its longest prompt, and what is filled up is
- * computed as the rest is; but each run costs something by itself. */
+/* Decides which prompts run together. Prompts are padded to the longest in the run, and padding
+ * costs as much computation as tokens do; but every run has a cost of its own. */
 #include <math.h>
 
 #include "stream_parts.h"
 
-/* A run of new shapes, which has no graph yet, costs the host so many times what a step takes. */
+/* A run of a new shape has no graph yet, and costs the host as much as so many steps. */
 #define STEPS_FOR_A_RUN 2
 
 void prompt_groups_sort(kiln_sequence **group, int64_t count)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Choosing a token. Nothing here depends on the machine: sums are made in a stated order, products
- * are rounded before they are added (src/CMakeLists.txt), and exp is Kiln's own. */
+/* Choosing a token. The result does not depend on the machine: sums are made in a fixed order,
+ * products are rounded before they are added (src/CMakeLists.txt), and exp is Kiln's own. */
 #include <math.h>
 
 #include "stream_parts.h"
@@ -29,11 +29,11 @@ void sampler_finish(sampler *gone)
     kln_free(gone->seen);
 }
 
-/* --- what is asked --- */
+/* --- options --- */
 
 kiln_status sampler_check(const kiln_sampling *sampling)
 {
-    /* What is not a number fails each of these. */
+    /* NaN fails each of these checks. */
     if (!(sampling->temperature >= 0) || isinf(sampling->temperature)) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                         "kiln_sampling: the temperature is %g; it is 0 (the largest logit) or more",
@@ -71,8 +71,8 @@ static float penalized(float score, float penalty)
     return score > 0 ? score / penalty : score * penalty;
 }
 
-/* SplitMix64 (Steele, Lea and Flood, 2014) at place `index` of its sequence, once more mixed with
- * the seed, to 53 bits of [0, 1). */
+/* Element `index` of SplitMix64's sequence (Steele, Lea and Flood, 2014), whose seed is itself
+ * mixed first, as 53 bits in [0, 1). */
 static uint64_t mix(uint64_t x)
 {
     x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
@@ -88,11 +88,11 @@ static double random_at(uint64_t seed, uint64_t index)
 
 /* --- the largest --- */
 
-/* As whole numbers, floating-point numbers are in order but for their sign. */
+/* The bits of a float as an integer with the same order. */
 static int32_t key_of(float score)
 {
     int32_t bits = 0;
-    score += 0.0F; /* no -0 */
+    score += 0.0F; /* -0 becomes 0 */
     memcpy(&bits, &score, sizeof bits);
     return bits < 0 ? bits ^ INT32_MAX : bits;
 }
@@ -101,7 +101,7 @@ static int32_t key_of(float score)
 #define PIECE ((size_t)1024)
 #define LEAST_KEY (-INFINITY_KEY - 1) /* of minus infinity */
 
-/* Keys outside those of the two infinities are of what is not a number. */
+/* NaN has keys outside the range between the two infinities. */
 KLN_CLONES("avx2", "default")
 static void find_range(const float *scores, size_t count, int32_t *least, int32_t *most)
 {
@@ -140,7 +140,7 @@ static kiln_status check_range(const float *scores, int32_t least, int32_t most)
     return KILN_OK;
 }
 
-/* In pieces, so that the largest one is looked for in a piece alone. */
+/* Works in pieces, so that only one piece is searched for the largest score. */
 static kiln_status find_largest(const float *scores, size_t count, size_t *index)
 {
     int32_t least = INT32_MAX;
@@ -160,7 +160,7 @@ static kiln_status find_largest(const float *scores, size_t count, size_t *index
     return KILN_OK;
 }
 
-/* --- candidates, the best one first --- */
+/* --- candidates, best first --- */
 
 static bool is_before(candidate a, candidate b)
 {
@@ -169,7 +169,7 @@ static bool is_before(candidate a, candidate b)
     return ka != kb ? ka > kb : a.token < b.token;
 }
 
-/* A heap with the best (or worst) on top: lets `list[at]` sink to its place. */
+/* For a heap with the best (or worst) at the top: lets `list[at]` sink into place. */
 static void sink(candidate *list, size_t count, size_t at, bool best)
 {
     const candidate moved = list[at];
@@ -197,7 +197,7 @@ static void make_heap(candidate *list, size_t count, bool best)
     }
 }
 
-/* From a heap with the worst on top to a list with the best first. */
+/* Sorts a heap with the worst at the top, best first. */
 static void sort_heap(candidate *list, size_t count)
 {
     for (size_t end = count; end > 1; end--) {
@@ -208,7 +208,7 @@ static void sort_heap(candidate *list, size_t count)
     }
 }
 
-/* A model's candidates come in order, but for equal ones. */
+/* A model's candidates are already in order, except for ties. */
 static void sort(candidate *list, size_t count)
 {
     bool in_order = true;
@@ -221,7 +221,7 @@ static void sort(candidate *list, size_t count)
     }
 }
 
-/* The `count` best of all scores, in order. */
+/* Selects the `count` best of all scores, in order. */
 static void take_best(const sampler *self, size_t count)
 {
     candidate *list = self->candidates;
@@ -230,7 +230,7 @@ static void take_best(const sampler *self, size_t count)
     }
     make_heap(list, count, false);
     for (size_t i = count; i < self->vocabulary; i++) {
-        if (self->scores[i] > list[0].score) { /* of equal ones the first stays */
+        if (self->scores[i] > list[0].score) { /* of equal scores the first one stays */
             list[0] = (candidate){self->scores[i], (uint32_t)i};
             sink(list, count, 0, false);
         }
@@ -240,8 +240,8 @@ static void take_best(const sampler *self, size_t count)
 
 /* --- weights --- */
 
-/* e to the power of x, which is not above 0, to a unit in the last place or two; below e^-700, far
- * from mattering beside the largest weight, which is 1, it is 0. */
+/* e^x for x <= 0, accurate to one or two units in the last place. Below e^-700 it is 0, which is
+ * negligible compared with the largest weight, 1. */
 static inline double exponential(double x)
 {
     static const double log2_e = 0x1.71547652b82fep+0;
@@ -283,7 +283,7 @@ static void weigh_all(const float *scores, size_t count, double largest, double 
     }
 }
 
-/* Of candidates in order. */
+/* Computes the weights of ordered candidates, and returns their sum. */
 static double weigh(const candidate *list, size_t count, double temperature, double *weights)
 {
     double total = 0;
@@ -294,7 +294,7 @@ static double weigh(const candidate *list, size_t count, double temperature, dou
     return total;
 }
 
-/* The first at which the sum of weights passes `target`. */
+/* The first index at which the running sum of weights exceeds `target`. */
 static size_t find_weight(const double *weights, size_t count, double target)
 {
     double sum = 0;
@@ -309,7 +309,7 @@ static size_t find_weight(const double *weights, size_t count, double target)
     return last;
 }
 
-/* Of candidates in order, of which `top_p` may leave fewer. */
+/* Chooses from ordered candidates, fewer of them if `top_p` cuts them off. */
 static int64_t choose_in_order(const candidate *list, size_t count, double *weights,
                                const kiln_sampling *sampling, uint64_t index)
 {
@@ -327,7 +327,8 @@ static int64_t choose_in_order(const candidate *list, size_t count, double *weig
     return list[find_weight(weights, count, random_at(sampling->seed, index) * total)].token;
 }
 
-/* Of all tokens: in their own order, or in falling order as far as `top_p` goes. */
+/* Chooses from all tokens, in their own order or, with `top_p`, in descending order as far as it
+ * reaches. */
 static int64_t choose_of_all(const sampler *self, size_t largest, const kiln_sampling *sampling,
                              uint64_t index)
 {
@@ -352,7 +353,7 @@ static int64_t choose_of_all(const sampler *self, size_t largest, const kiln_sam
     }
     const size_t end = left;
     make_heap(list, left, true);
-    while (left > 0 && sum < enough) { /* what was taken lies behind the heap, the last one first */
+    while (left > 0 && sum < enough) { /* taken ones follow the heap, the last one first */
         const candidate best = list[0];
         list[0] = list[--left];
         sink(list, left, 0, true);
@@ -371,7 +372,7 @@ static int64_t choose_of_all(const sampler *self, size_t largest, const kiln_sam
 
 /* --- a token --- */
 
-/* Each token's logit once, however often the sequence has it. */
+/* Penalizes each token's logit once, however often the sequence contains it. */
 static void penalize(sampler *self, const int64_t *tokens, size_t count, float penalty)
 {
     if (++self->stamp == 0) {
@@ -425,7 +426,7 @@ bool sampler_choose_of(sampler *self, const candidate *largest, size_t count, co
         }
     }
     sort(list, count);
-    const float least = list[count - 1].score; /* none of the others is larger */
+    const float least = list[count - 1].score; /* no other score is larger */
     for (size_t i = 0; has_penalty(sampling) && i < count; i++) {
         for (size_t k = 0; k < token_count; k++) {
             if (tokens[k] == (int64_t)list[i].token) {
@@ -438,7 +439,7 @@ bool sampler_choose_of(sampler *self, const candidate *largest, size_t count, co
         sort(list, count);
     }
     if (!whole && list[wanted - 1].score <= least) {
-        return false; /* another one may be as large */
+        return false; /* another token may have an equal score */
     }
     *token = wanted == 1 ? (int64_t)list[0].token
                          : choose_in_order(list, wanted, self->weights, sampling, index);

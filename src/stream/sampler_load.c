@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Logits of half precision as float, a whole row at a time: a step of a large batch has millions of
+/* Converts half-precision logits to float, a row at a time: a step of a large batch has millions of
  * them. */
 #include "stream_parts.h"
 
-/* As kln_float_from_half, without a branch, so that it becomes vectors. */
+/* Like kln_float_from_half, but without branches, so that it vectorizes. */
 static inline float widen(uint16_t half)
 {
     const uint32_t magnitude = (uint32_t)(half & 0x7fffU) << 13;
@@ -11,7 +11,7 @@ static inline float widen(uint16_t half)
     uint32_t bits = 0;
     float value = 0;
     memcpy(&value, &magnitude, sizeof value);
-    value *= 0x1p112F; /* the exponents' bias, 127 instead of 15 */
+    value *= 0x1p112F; /* the exponent biases, 127 and 15, differ by 112 */
     memcpy(&bits, &value, sizeof bits);
     bits = (half & 0x7c00U) == 0x7c00U ? magnitude | 0x7f800000U : bits;
     bits |= sign;

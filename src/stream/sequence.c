@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One sequence: what is asked for, what has come of it, and who is told. */
+/* A sequence: its options, its tokens and text, and its callbacks. */
 #include <stdio.h>
 
 #include "stream_parts.h"
 
-/* A token's text is rarely longer; text that is grows its memory. */
+/* Rarely exceeded by a token's text; otherwise the buffer grows. */
 #define BYTES_A_TOKEN 8
 #define MOST_TEXT ((size_t)1 << 30)
 
-/* --- what is asked for --- */
+/* --- options --- */
 
 static kiln_status check_prompt(const kiln_generator *generator, const int64_t *prompt,
                                 size_t count)
@@ -96,7 +96,7 @@ static kiln_status keep_stops(kiln_sequence *sequence)
     return kept ? KILN_OK : kln_fail_memory(options->stop_token_count, "what ends a sequence");
 }
 
-/* The inputs that a sequence brings, in the model's order. */
+/* Keeps the inputs of a sequence, in the model's order. */
 static kiln_status keep_inputs(const stream_model *model, kiln_sequence *sequence)
 {
     const kiln_sequence_options *options = &sequence->options;
@@ -157,7 +157,7 @@ static kiln_status fill(kiln_sequence *sequence, const int64_t *prompt, size_t c
     KLN_FAIL_IF(sequence->tokens == NULL || sequence->ends == NULL,
                 kln_fail_memory(sequence->most * sizeof *prompt, "the tokens of a sequence"));
     memcpy(sequence->tokens, prompt, count * sizeof *prompt);
-    if (own->detokenize != NULL) { /* what it will need as a rule is there from the beginning */
+    if (own->detokenize != NULL) { /* usually enough for the whole text */
         char *text = kln_alloc(generated * BYTES_A_TOKEN + 1);
         KLN_RETURN_IF_NO_MEMORY(text, generated * BYTES_A_TOKEN, "the text of a sequence");
         sequence->text.data = text;
@@ -201,7 +201,7 @@ kiln_status sequence_make(kiln_generator *generator, const int64_t *prompt, size
     return KILN_OK;
 }
 
-/* --- what comes of it --- */
+/* --- results --- */
 
 static void tell(kiln_sequence *sequence, int64_t token, uint64_t index, size_t from)
 {
@@ -218,7 +218,7 @@ static void tell(kiln_sequence *sequence, int64_t token, uint64_t index, size_t 
     }
 }
 
-/* With the lock; the generator's reference goes once it was told. */
+/* Called with the lock held. The generator's reference is dropped after the callback. */
 static void finish(kiln_sequence *sequence, kiln_finish how, kiln_status status,
                    const char *sentence)
 {
@@ -249,8 +249,7 @@ static void unlock_with_news(kiln_sequence *sequence)
     (void)pthread_mutex_unlock(&sequence->generator->lock);
 }
 
-/* What a token adds to the text, in `piece` where that is large enough, else in memory to be freed.
- */
+/* The text that a token adds: in `piece` if it fits, else in `*longer`, which the caller frees. */
 static kiln_status detokenize(const kiln_sequence *sequence, size_t generated, char *piece,
                               size_t room, char **longer, size_t *size)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A sequence as its caller sees it. */
+/* The caller's functions for a sequence. */
 #include "stream_parts.h"
 
-/* With the lock. */
+/* Called with the lock held. */
 static bool has_next(const kiln_sequence *sequence)
 {
     return sequence->read < sequence->count - sequence->prompt_count ||
@@ -17,7 +17,7 @@ static kiln_status show_next(kiln_sequence *sequence, kiln_token *token)
     const size_t from = sequence->read > 0 ? sequence->ends[sequence->read - 1] : 0;
     kiln_token next = {.struct_size = sizeof next, .token = -1, .index = sequence->read};
     size_t to = sequence->certain;
-    /* A sequence that ended without one more tells so by itself. */
+    /* A sequence that ended without a further token reports its end separately. */
     const bool is_last = ended && sequence->read + 1 == generated + sequence->adds_end;
     if (more) {
         next.token = sequence->tokens[sequence->prompt_count + sequence->read];

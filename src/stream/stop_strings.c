@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "stream_parts.h"
 
-/* Whether the text ends with a beginning of the string that is `size` bytes long. */
+/* Whether the text ends with the first `size` bytes of the string. */
 static bool may_begin(const char *string, const char *text, size_t end, size_t size)
 {
     return size <= end && memcmp(text + end - size, string, size) == 0;
 }
 
-/* How many bytes at the text's end may be the beginning of a stop string, at most. */
+/* The most bytes at the end of the text that may start a stop string. */
 static size_t uncertain(const stop_strings *stops, const char *text, size_t size)
 {
     size_t most = 0;
@@ -21,7 +21,7 @@ static size_t uncertain(const stop_strings *stops, const char *text, size_t size
     return most;
 }
 
-/* The first place where the string is, of those that end in what is new. */
+/* The first occurrence of the string that ends within the added text. */
 static size_t find(const char *string, const char *text, size_t size, size_t added)
 {
     const size_t length = strlen(string);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keys and values of all rows, where the engine computes. A step copies none of them but, for
- * KILN_CACHE_NEW, the one column that it made; rows that come, go or run out of columns cost what
- * they have. */
+/* Keys and values of all rows, in the engine's memory. A step does not copy them, except for the
+ * one new column with KILN_CACHE_NEW. Copies are made for rows that join or move, and when there
+ * are no columns left. */
 #include "stream_parts.h"
 
-#define LEAST_STEP 32 /* between widths of KILN_CACHE_NEW, columns */
+#define LEAST_STEP 32 /* columns between widths of KILN_CACHE_NEW, at least */
 
 static size_t align(size_t bytes)
 {
@@ -107,7 +107,7 @@ static void copy_on_host(const kln_cuda_rows *piece)
     }
 }
 
-/* The first `count` of the cache's pieces. */
+/* Copies the first `count` pieces. */
 static kiln_status copy(kiln_generator *self, size_t count, bool counts)
 {
     const kln_cuda_rows *pieces = self->cache.pieces;
@@ -120,12 +120,12 @@ static kiln_status copy(kiln_generator *self, size_t count, bool counts)
     return self->stream != NULL ? kln_cuda_copy_rows(self->stream, pieces, count) : KILN_OK;
 }
 
-/* Columns of rows of a pair, from one place to another. */
+/* Columns of the rows of a pair, as the source or destination of a copy. */
 typedef struct span {
     unsigned char *memory; /* of the pair */
-    int64_t width;         /* columns of its rows */
-    int64_t row;           /* the first */
-    int64_t column;        /* the first */
+    int64_t width;         /* columns per row */
+    int64_t row;           /* the first one */
+    int64_t column;        /* the first one */
 } span;
 
 static kln_cuda_rows piece_of(const stream_pair *pair, span to, span from, int64_t rows,
@@ -143,7 +143,7 @@ static kln_cuda_rows piece_of(const stream_pair *pair, span to, span from, int64
         .count = (size_t)rows * pair->outer};
 }
 
-/* --- where a pair lies --- */
+/* --- tensors of a pair --- */
 
 static kiln_tensor tensor_of(const kiln_generator *self, const stream_pair *pair, void *memory,
                              int64_t rows, int64_t columns)
@@ -165,7 +165,7 @@ kiln_tensor stream_cache_past(const kiln_generator *self, size_t index, int64_t 
     return tensor_of(self, pair, side(self, self->cache.current) + pair->offset, rows, columns);
 }
 
-/* Where a prefill puts a pair, of so many rows and columns. */
+/* Where a prefill writes a pair, for so many rows times columns. */
 static unsigned char *made_at(const kiln_generator *self, size_t index, int64_t cells)
 {
     const stream_pair *pair = &self->model.pairs[index];
@@ -221,9 +221,9 @@ static int64_t longest_row(const kiln_generator *self)
     return longest;
 }
 
-/* The width of a past with so many columns in use, and some to come. A width that is `step` above
- * the last one lets a run read step / 2 columns in vain on average, and after `step` runs all
- * columns are read and written: both together are least where step * step is 4 * columns. */
+/* The width for a past with so many columns in use, and room for more. If the width exceeds that by
+ * `step`, runs read step / 2 columns in vain on average, and after `step` runs all columns are read
+ * and written once. The total is least for step * step = 4 * columns. */
 static int64_t width_for(const kiln_generator *self, int64_t columns)
 {
     const stream_cache *cache = &self->cache;
@@ -239,7 +239,7 @@ static int64_t width_for(const kiln_generator *self, int64_t columns)
     return width < cache->most_width ? width : cache->most_width;
 }
 
-/* Where there is one side alone, its columns go by way of the memory for prefills. */
+/* Without a second side, columns are moved through the memory for prefills. */
 static kiln_status shift(kiln_generator *self, int64_t head, int64_t columns)
 {
     stream_cache *cache = &self->cache;
@@ -247,7 +247,7 @@ static kiln_status shift(kiln_generator *self, int64_t head, int64_t columns)
     for (int pass = 0; pass < 2; pass++) {
         for (size_t i = 0; i < self->model.pair_count; i++) {
             const stream_pair *pair = &self->model.pairs[i];
-            if (pass == 0 && i == 0) { /* lets it grow to what all take */
+            if (pass == 0 && i == 0) { /* grows it to the size for all pairs */
                 KLN_RETURN_IF_ERROR(
                     stream_cache_present(self, i, self->row_count, columns, 0, true, &unused));
             }
@@ -277,7 +277,7 @@ static kiln_status turn(kiln_generator *self, int64_t head, int64_t width, int64
     return KILN_OK;
 }
 
-/* All rows end at column `head` from now on, in tensors of `width` columns. */
+/* Makes all rows end at column `head`, in tensors of `width` columns. */
 static kiln_status rebuild(kiln_generator *self, int64_t head, int64_t width)
 {
     stream_cache *cache = &self->cache;
@@ -331,7 +331,7 @@ kiln_status stream_cache_make_room(kiln_generator *self)
     const int64_t wanted = width_for(self, longest);
     const bool grows = self->model.layout == KILN_CACHE_GROWING;
     const bool full = cache->head == (grows ? cache->most_width - 1 : cache->width);
-    /* Moving costs as much as reading: once as much was read in vain, it pays. */
+    /* Moving costs about as much as reading, so it pays once as much has been read in vain. */
     cache->wasted += cache->width > wanted ? cache->width - wanted : 0;
     return full || cache->wasted > longest ? rebuild(self, longest, wanted) : KILN_OK;
 }
@@ -343,7 +343,7 @@ static int64_t made_end(const kiln_generator *self, const stream_made *made)
     return self->model.layout == KILN_CACHE_GROWING ? made->past + made->tokens : made->tokens;
 }
 
-/* `columns` of rows of what a prefill made, to where rows end. */
+/* Copies the last `columns` of a prefill's rows to the end of the cache's rows. */
 static kiln_status take(kiln_generator *self, const stream_made *made, int64_t from, int64_t to,
                         int64_t rows, int64_t columns)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What stays as it is while sequences run: what the encoder made of their inputs, and the keys and
- * values of cross-attention. It lies where the engine computes, a row for each sequence. */
+/* Tensors that stay the same while sequences run: the encoder's outputs, and the keys and values of
+ * cross-attention. They are in the engine's memory, with one row per sequence. */
 #include "stream_parts.h"
 
 static kiln_location location_of(const kiln_generator *self)
@@ -8,7 +8,7 @@ static kiln_location location_of(const kiln_generator *self)
     return self->stream != NULL ? KILN_LOCATION_DEVICE : KILN_LOCATION_HOST;
 }
 
-/* --- what sequences bring --- */
+/* --- inputs of sequences --- */
 
 kiln_status stream_check_given(const kiln_binding *given, const kiln_tensor *tensor)
 {
@@ -51,8 +51,7 @@ bool stream_alike(const kiln_generator *self, const kiln_sequence *a, const kiln
     return alike;
 }
 
-/* The rows of input `index`, one below the other; those without a sequence are the first once more.
- */
+/* Stacks the rows of input `index`. Rows without a sequence repeat the first one. */
 static kiln_status join(kiln_generator *self, size_t index, kiln_sequence *const *group,
                         int64_t count, int64_t rows, kiln_tensor *joined)
 {
@@ -74,8 +73,8 @@ static kiln_status join(kiln_generator *self, size_t index, kiln_sequence *const
 
 /* --- memory --- */
 
-/* For all rows there may be: of those that come first the size is known, and others of the batch
- * are like them. */
+/* Makes room for all possible rows. The first sequences determine the size of a row, and later ones
+ * of the batch have the same. */
 static kiln_status make_room(kiln_generator *self, stream_kept *kept, const kiln_shape *shape,
                              int64_t first_row)
 {
@@ -105,9 +104,9 @@ static kiln_tensor rows_of(const kiln_generator *self, const stream_kept *kept, 
     return tensor;
 }
 
-/* --- what runs put out --- */
+/* --- outputs of runs --- */
 
-/* What a dimension of that name is in what the sequence brought along; KILN_DYNAMIC: not known. */
+/* The size of the named dimension in the sequence's inputs; KILN_DYNAMIC if unknown. */
 static int64_t dim_of_given(const kiln_generator *self, const kiln_sequence *sequence,
                             const char *name)
 {
@@ -122,7 +121,7 @@ static int64_t dim_of_given(const kiln_generator *self, const kiln_sequence *seq
     return KILN_DYNAMIC;
 }
 
-/* The length of what the encoder made, which cross-attention goes over. */
+/* The length of the encoder's output, over which cross-attention goes. */
 static int64_t encoded_length(const kiln_generator *self)
 {
     for (size_t i = 0; i < self->model.kept_count; i++) {
@@ -134,8 +133,7 @@ static int64_t encoded_length(const kiln_generator *self)
     return KILN_DYNAMIC;
 }
 
-/* Whether the shape of an output that is kept is known before the run: then it is written where it
- * stays. */
+/* Whether the shape of a kept output is known before the run, which can then write it in place. */
 static bool know_shape(const kiln_generator *self, const kiln_sequence *sequence,
                        const stream_end *end, kiln_shape *shape)
 {
@@ -177,7 +175,7 @@ kiln_status stream_bind_kept(kiln_generator *self, const stream_part *part, cons
     return kiln_context_bind(part->context, end->binding.name, &tensor);
 }
 
-/* Of a shape that nobody knew it lies in the context's memory, and is copied. */
+/* If the shape was unknown, the output is in the context's memory and has to be copied. */
 static kiln_status keep_output(kiln_generator *self, const stream_part *part, const stream_end *end,
                                int64_t rows)
 {

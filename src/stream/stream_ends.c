@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inputs and outputs of an engine by their names: those that exporters give, or those that the
- * caller states; and the inputs that are made anew for each run. */
+/* Finds an engine's inputs and outputs by name, either the usual ones of exporters or those that
+ * the caller states; and the inputs that are filled in for each run. */
 #include "stream_parts.h"
 
 static kiln_status read_end(const stream_part *part, size_t index, kiln_binding *binding)
@@ -41,7 +41,8 @@ stream_end *stream_find_end(const stream_part *part, bool input, const char *nam
     return NULL;
 }
 
-/* One that the caller names has to be there; else the first of the usual names, if any. */
+/* A name stated by the caller has to exist; otherwise the first of the usual names is taken, if
+ * any. */
 kiln_status stream_find_usual(const stream_part *part, bool input, const char *stated,
                               const char *const *usual, stream_end **found)
 {
@@ -55,12 +56,12 @@ kiln_status stream_find_usual(const stream_part *part, bool input, const char *s
     return KILN_OK;
 }
 
-/* --- inputs that are made anew for each run --- */
+/* --- inputs that are filled in for each run --- */
 
 typedef struct usual_input {
     stream_role role;
     int32_t rank;
-    bool is_number; /* int64 or int32; else bool and float32 too */
+    bool is_number; /* int64 or int32; if not, bool and float32 are allowed too */
     const char *names[3];
 } usual_input;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the cache lies, and how large runs may be: from fixed dimensions and optimization profiles.
- */
+/* Determines the cache layout and the limits of runs, from static dimensions and optimization
+ * profiles. */
 #include "stream_parts.h"
 
 #define DEFAULT_BATCH 8
@@ -85,7 +85,8 @@ typedef struct range {
     int64_t least, best, most;
 } range;
 
-/* What dimension `axis` of an input may be, with a profile (NULL: none) or by its fixed size. */
+/* The sizes that dimension `axis` of an input may have, from a profile (NULL: none) or because it
+ * is static. */
 static range range_of(const kiln_profile *profile, const kiln_binding *binding, int32_t axis)
 {
     if (binding->shape.dims[axis] >= 0) {
@@ -101,7 +102,7 @@ static range range_of(const kiln_profile *profile, const kiln_binding *binding, 
     return (range){axis == 0, NO_LIMIT, NO_LIMIT};
 }
 
-/* Whether the engine's runs may have what a step, or a prefill, needs; and how much. */
+/* Reads the limits of runs; returns whether they allow a step, or a prefill. */
 static bool limits_of(const stream_model *model, const stream_part *part,
                       const kiln_profile *profile, bool prefill, stream_limits *limits)
 {
@@ -124,19 +125,19 @@ static bool limits_of(const stream_model *model, const stream_part *part,
     return prefill ? true : length.least <= 1 && length.most >= 1 && columns.most >= 1;
 }
 
-/* Of the profiles that fit, for steps that with the longest past, for prefills that with the
- * longest prompt and the shortest past. */
+/* Among the profiles that fit: for steps the one with the longest past; for prefills the one with
+ * the shortest past, then the longest prompt. */
 static bool is_better(const stream_limits *a, const stream_limits *b, bool prefill)
 {
     if (!prefill) {
-        const int64_t wide = a->most_tokens - b->most_tokens; /* made for steps */
+        const int64_t wide = a->most_tokens - b->most_tokens; /* fewer tokens: made for steps */
         return a->most_past != b->most_past ? a->most_past > b->most_past : wide < 0;
     }
     return a->least_past != b->least_past ? a->least_past < b->least_past
                                           : a->most_tokens > b->most_tokens;
 }
 
-/* By profile `index`, or by the engine's only shapes. */
+/* Reads profile `index`, or the engine's static shapes if it has none. */
 static kiln_status read_limits(const stream_model *model, const stream_part *part, size_t index,
                                bool prefill, stream_limits *limits, bool *fits)
 {
@@ -169,10 +170,10 @@ static kiln_status find_part_limits(const stream_model *model, stream_part *part
                             "of the shape batch x 1 and a past of 1 or more");
 }
 
-/* --- steps by several profiles --- */
+/* --- several profiles for steps --- */
 
-/* Where widths repeat, a profile that takes the rows of the one with the longest past, and no more
- * tokens, is of use for the widths that are nearer to what it is made for. */
+/* With KILN_CACHE_NEW, a profile that takes the same rows as the main one, and no more tokens, can
+ * serve the widths that are closer to its opt shape. */
 static bool is_of_use(const stream_model *model, const stream_limits *limits)
 {
     const stream_limits *main = &model->decode.limits;
@@ -229,7 +230,7 @@ stream_step *stream_step_for(const stream_model *model, int64_t width)
     return best;
 }
 
-/* --- the whole --- */
+/* --- all limits --- */
 
 static kiln_status fail_past(const char *what, long long asked, long long most)
 {
@@ -241,7 +242,7 @@ static kiln_status fail_past(const char *what, long long asked, long long most)
 
 static kiln_status choose_batch(stream_model *model, int64_t asked)
 {
-    const int64_t most = model->decode.limits.most_rows; /* prompts may come in several runs */
+    const int64_t most = model->decode.limits.most_rows; /* prompts may take several runs */
     const int64_t least = model->decode.limits.least_rows > model->prefill.limits.least_rows
                               ? model->decode.limits.least_rows
                               : model->prefill.limits.least_rows;

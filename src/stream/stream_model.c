@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a model is made of, from its engines. */
+/* Builds the description of a model from its engines. */
 #include "stream_parts.h"
 
 /* --- logits --- */
 
-/* Rows, positions if there are several, and a vocabulary. */
+/* Checks the shape: rows, positions if there are several, and a vocabulary. */
 static kiln_status check_logits(const kiln_binding *binding, const kiln_generator_options *options,
                                 int64_t *vocabulary)
 {
@@ -26,7 +26,7 @@ static kiln_status check_logits(const kiln_binding *binding, const kiln_generato
                     binding->name, shape, (long long)options->vocabulary);
 }
 
-/* What a prepared model has beside, for each row. */
+/* Finds the candidates that a prepared model outputs for each row. */
 static void find_candidates(stream_part *part, stream_end *tokens, stream_end *logits)
 {
     if (tokens == NULL || logits == NULL || !part->last_only) {
@@ -96,9 +96,9 @@ static kiln_status find_logits(stream_model *model, stream_part *part,
     return KILN_OK;
 }
 
-/* --- all of it --- */
+/* --- the whole model --- */
 
-/* What belongs to sequences and is read by no input of a decoder: the encoder's own inputs. */
+/* Inputs that come from sequences and that no decoder reads: the encoder's own. */
 static kiln_status find_given(stream_model *model)
 {
     stream_part *encoder = &model->encoder;

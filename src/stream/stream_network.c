@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A decoder as exporters make it becomes one whose steps cost less. */
+/* Rewrites a decoder, as exporters write it, into one with cheaper steps. */
 #include <kiln/layers.h>
 
 #include "graph/kln_graph.h"
@@ -9,9 +9,9 @@ typedef struct prepare_pass {
     kln_graph_edit edit;
     const kiln_stream_network_options *options;
     const char *logits;
-    const char **renamed;  /* for each output of the graph its new name, or NULL */
-    int64_t *axes;         /* and the dimension that has another size from then on, or -1 */
-    kln_onnx_node *source; /* of the logits, whose output is called `all` from then on; or NULL */
+    const char **renamed;  /* new name of each graph output, or NULL */
+    int64_t *axes;         /* the dimension whose size changes, or -1 */
+    kln_onnx_node *source; /* produces the logits, and will output `all` instead; or NULL */
     const char *all;
 } prepare_pass;
 
@@ -91,7 +91,7 @@ static kiln_status cut_present(prepare_pass *pass, size_t output)
 
 /* --- logits --- */
 
-/* The last of the positions of `name`, before node `before`, as `output`. */
+/* Takes the last position of `name` as `output`, before node `before`. */
 static kiln_status add_last(prepare_pass *pass, size_t before, const char *name, const char *output)
 {
     kln_arena *arena = &pass->edit.model->arena;
@@ -110,7 +110,7 @@ static kiln_status add_last(prepare_pass *pass, size_t before, const char *name,
     return KILN_OK;
 }
 
-/* The product that logits are, and behind which there are casts at most; or NULL. */
+/* The MatMul that produces the logits, with at most casts after it; or NULL. */
 static const kln_onnx_node *find_product(const prepare_pass *pass, size_t *index)
 {
     const char *name = pass->logits;
@@ -141,7 +141,7 @@ static kiln_status cut_logits(prepare_pass *pass)
         kln_graph_edit_drop(&pass->edit, index);
         return KILN_OK;
     }
-    /* Else of the logits themselves: what makes them gives them another name. */
+    /* Otherwise the logits themselves are cut, and their producer's output is renamed. */
     const kln_onnx_node *source = kln_graph_edit_producer(&pass->edit, pass->logits, NULL, &index);
     if (source == NULL || kln_graph_edit_readers(&pass->edit, pass->logits) != 1) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
@@ -157,7 +157,7 @@ static kiln_status cut_logits(prepare_pass *pass)
     return KILN_OK;
 }
 
-/* --- the whole --- */
+/* --- the whole network --- */
 
 static kiln_status find_logits(const prepare_pass *pass, size_t *output)
 {
@@ -218,14 +218,15 @@ static kiln_status rename_source(prepare_pass *pass)
     return KILN_OK;
 }
 
-/* Names and sizes of outputs, as they are from now on; what they were is another network's too. */
+/* Updates the names and sizes of outputs. The old lists are copied, as another network may share
+ * them. */
 static kiln_status rename_outputs(prepare_pass *pass)
 {
     kln_onnx_graph *graph = pass->edit.graph;
     kln_onnx_value *values = copy(pass, graph->outputs, graph->output_count * sizeof *values);
     KLN_FAIL_IF(values == NULL, fail_memory());
     graph->outputs = values;
-    graph->value_count = 0; /* what was said of tensors inside may be wrong by now */
+    graph->value_count = 0; /* declared types of intermediate tensors may no longer hold */
     for (size_t i = 0; i < graph->output_count; i++) {
         kln_onnx_type *type = &values[i].type;
         if (pass->axes[i] >= 0 && type->has_shape && (size_t)pass->axes[i] < type->rank) {

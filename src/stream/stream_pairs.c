@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What of a run is an input of the next ones: pairs of past and present, and what is kept. */
+/* Which outputs of a run become inputs of the next: pairs of past and present, and kept tensors. */
 #include "stream_parts.h"
 
 /* --- past and present --- */
@@ -30,7 +30,7 @@ static const char *present_key(const char *name)
     return behind(name + skipped, prefixes);
 }
 
-/* The output that goes with an input of that name, or NULL. */
+/* The output that belongs to the input of that name, or NULL. */
 static stream_end *find_present(const stream_part *part, const kiln_generator_options *options,
                                 const char *past)
 {
@@ -90,8 +90,8 @@ kiln_status stream_check_stated_pairs(const stream_model *model,
     return KILN_OK;
 }
 
-/* The dimension of the positions: the only dynamic one beside the rows; the last but one of four
- * where all are fixed. */
+/* The dimension of positions: the only dynamic one besides the rows or, in a static shape of four
+ * dimensions, the last but one. */
 static kiln_status find_axis(const kiln_binding *past, int32_t *axis)
 {
     const kiln_shape *shape = &past->shape;
@@ -137,7 +137,7 @@ static kiln_status check_pair(const kiln_binding *past, const kiln_binding *pres
                           past->name, a, present->name, KLN_SHAPE_PRINTED(&present->shape));
 }
 
-/* Whether an end may hold keys or values: rows, and two dimensions at least. */
+/* Whether it may hold keys or values: rows and at least two more dimensions. */
 static bool may_be_cache(const stream_end *end, const char *logits)
 {
     return end->role == ROLE_NONE && end->binding.shape.rank > 2 &&
@@ -156,14 +156,14 @@ kiln_status stream_pair_by_shape(stream_model *model, kiln_generator_options *op
         const stream_end *end = &part->ends[i];
         const bool input = i < part->input_count;
         if (options->pair_count != 0 || (input && past_key(end->binding.name) != NULL)) {
-            return KILN_OK; /* names tell */
+            return KILN_OK; /* the names decide */
         }
         if (may_be_cache(end, logits)) {
             kiln_cache_pair *pair = &pairs[counts[input ? 0 : 1]++];
             *(input ? &pair->past : &pair->present) = end->binding.name;
         }
     }
-    KLN_MESSAGE_STAYS; /* what does not fit is nobody's failure */
+    KLN_MESSAGE_STAYS; /* a mismatch is not an error */
     bool fits = counts[0] == counts[1] && counts[0] != 0;
     for (size_t i = 0; fits && i < counts[0]; i++) {
         const kiln_binding *past = &stream_find_end(part, true, pairs[i].past)->binding;
@@ -210,7 +210,7 @@ static kiln_status fail_without_present(const stream_end *past, const stream_par
         part->count > part->input_count ? part->ends[part->input_count].binding.name : "");
 }
 
-/* --- what is kept, and what sequences bring --- */
+/* --- kept tensors and inputs of sequences --- */
 
 kiln_status stream_add_given(stream_model *model, const kiln_binding *binding, size_t *index)
 {
@@ -225,7 +225,7 @@ kiln_status stream_add_given(stream_model *model, const kiln_binding *binding, s
     return KILN_OK;
 }
 
-/* The encoder's output that such an input reads; or NULL. */
+/* The encoder's output that goes to an input of that name, or NULL. */
 static const stream_end *find_encoder_output(const stream_model *model, const char *name)
 {
     const stream_part *encoder = &model->encoder;
@@ -277,7 +277,7 @@ static kiln_status add_kept(stream_model *model, const kiln_binding *binding, co
     return KILN_OK;
 }
 
-/* Inputs of a part that nothing was found for yet. */
+/* Assigns the remaining inputs of a part. */
 kiln_status stream_find_other_inputs(stream_model *model, stream_part *part,
                                      const kiln_generator_options *options)
 {
@@ -306,7 +306,7 @@ kiln_status stream_find_other_inputs(stream_model *model, stream_part *part,
     return KILN_OK;
 }
 
-/* Which pair, or what is kept, an end belongs to. */
+/* Finds the pair or kept tensor that each input and output belongs to. */
 void stream_index_ends(const stream_model *model, stream_part *part)
 {
     for (size_t i = 0; i < part->count; i++) {

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs of the model: what their inputs are made of, where their outputs go. */
+/* Runs of the model: fills in their inputs and binds their outputs. */
 #include <math.h>
 
 #include "stream_parts.h"
 
 /* --- inputs --- */
 
-/* What one run is told. */
+/* The parameters of one run. */
 typedef struct stream_run {
     stream_part *part;
     kiln_context *context;
     int64_t rows, tokens; /* of each input */
-    int64_t past;         /* columns of the past that is bound */
+    int64_t past;         /* columns of the bound past */
     int64_t mask_width;
-    int64_t first_row; /* in what is kept */
+    int64_t first_row; /* in kept tensors */
     bool prefill;
-    const kiln_sequence *sequence;          /* one of them */
-    kiln_dtype ids, positions, mask, place; /* of the inputs, as stream_run_begin finds them */
+    const kiln_sequence *sequence;          /* any of its sequences */
+    kiln_dtype ids, positions, mask, place; /* types of the inputs, set by begin_inputs */
 } stream_run;
 
 #define WRITE(type, number)                             \
@@ -24,7 +24,7 @@ typedef struct stream_run {
         ((type *)kiln_buffer_data(buffer))[i] = number; \
     }
 
-/* `count` elements from number `first` on. */
+/* Writes `count` equal elements from index `first` on. */
 static void write_run(kiln_buffer *buffer, kiln_dtype dtype, int64_t first, int64_t count,
                       int64_t value)
 {
@@ -47,7 +47,7 @@ static kiln_dtype dtype_of(const stream_part *part, stream_role role)
     return KILN_DTYPE_UNDEFINED;
 }
 
-/* Before its rows are written, once it has its sizes. */
+/* Called once the sizes are known, before the rows are written. */
 static void begin_inputs(kiln_generator *self, stream_run *run)
 {
     stream_masked *masked = &self->masked;
@@ -64,7 +64,7 @@ static void begin_inputs(kiln_generator *self, stream_run *run)
     }
 }
 
-/* One row of the inputs: its tokens are the last of the row. */
+/* Writes one row of the inputs, right-aligned. */
 static void write_row(kiln_generator *self, const stream_run *run, int64_t row,
                       const int64_t *tokens, int64_t count, int64_t position)
 {
@@ -82,8 +82,8 @@ static void write_row(kiln_generator *self, const stream_run *run, int64_t row,
     }
 }
 
-/* Columns `first` to `end` of a row are there, and `also`: of a row that has only grown since the
- * last run, those that came. */
+/* Sets columns `first` to `end` and column `also` of a row in the mask. If the row has only grown
+ * since the last run, just the new columns are written. */
 static void write_mask(kiln_generator *self, const stream_run *run, int64_t row, int64_t first,
                        int64_t end, int64_t also)
 {
@@ -148,7 +148,7 @@ static kiln_status bind_input(kiln_generator *self, const stream_run *run, const
         case ROLE_PAST: tensor = stream_cache_past(self, end->index, run->rows, run->past); break;
         default:
             if (run->prefill && self->model.kept[end->index].source == SOURCE_PREFILL) {
-                /* A branch that does not read it. */
+                /* The prefill's branch does not read it. */
                 return stream_bind_nothing(run->part, end, run->rows);
             }
             tensor = kept_tensor(self, run, end);
@@ -171,7 +171,7 @@ static size_t row_of_logits(const kiln_generator *self)
     return (size_t)self->model.vocabulary * kiln_dtype_bits(self->model.logits_dtype) / 8;
 }
 
-/* Those that somebody looks at go straight to memory of the host, if they are few. */
+/* Logits that will be looked at go directly to host memory, if they are few. */
 static kiln_status bind_logits(kiln_generator *self, const stream_run *run, const stream_end *end)
 {
     const stream_model *model = &self->model;
@@ -218,7 +218,7 @@ static kiln_status bind_output(kiln_generator *self, const stream_run *run, cons
             KLN_RETURN_IF_ERROR(stream_cache_present(self, end->index, run->rows, run->tokens,
                                                      run->past, run->prefill, &tensor));
             break;
-        case ROLE_KEPT: /* in a step a branch puts out something else, which nobody needs */
+        case ROLE_KEPT: /* in a step the other branch's output is not needed */
             return run->prefill ? stream_bind_kept(self, run->part, end, run->sequence, run->rows)
                                 : KILN_OK;
         default: return KILN_OK;
@@ -236,7 +236,7 @@ static kiln_status bind_all(kiln_generator *self, const stream_run *run)
     return KILN_OK;
 }
 
-/* A step often reads and writes what the one before it did, in the same sizes. */
+/* A step often uses the same memory and sizes as the one before it, and then keeps its bindings. */
 static kiln_status bind_step(kiln_generator *self, const stream_run *run)
 {
     stream_bound *bound = &stream_step_for(&self->model, run->past)->bound;
@@ -269,7 +269,7 @@ static kiln_status run_model(kiln_generator *self, const stream_run *run)
     return status;
 }
 
-/* Brings the logits to the host, where somebody will look at them. */
+/* Copies the logits to the host if they will be looked at. */
 static kiln_status fetch_logits(kiln_generator *self, int64_t rows)
 {
     stream_logits *shown = &self->shown;
@@ -279,7 +279,7 @@ static kiln_status fetch_logits(kiln_generator *self, int64_t rows)
         return KILN_OK;
     }
     if (shown->part->candidates != 0) {
-        return KILN_OK; /* each row when somebody asks for it */
+        return KILN_OK; /* rows are fetched one by one when needed */
     }
     KLN_RETURN_IF_ERROR(
         generator_grow(self, &self->last, KILN_LOCATION_PINNED, row * (size_t)rows));
@@ -333,7 +333,7 @@ kiln_status stream_run_prefill(kiln_generator *self, kiln_sequence *const *group
     const int64_t least = run.part->limits.least_rows;
     run.rows = count > least ? count : least;
     const int64_t longest = longest_prompt(group, count);
-    const int64_t shortest = run.part->limits.least_tokens; /* that the engine takes */
+    const int64_t shortest = run.part->limits.least_tokens; /* of the engine */
     run.tokens = longest > shortest ? longest : shortest;
     run.past = whole ? self->cache.width : run.part->limits.least_past;
     run.mask_width = whole ? run.past : run.past + run.tokens;
@@ -369,8 +369,8 @@ kiln_status stream_run_prefill(kiln_generator *self, kiln_sequence *const *group
 
 /* --- a step --- */
 
-/* On a GPU rows are few numbers, so that graphs of them can be replayed; and a plan may want more
- * than there are. */
+/* On a GPU the number of rows is rounded up to a power of two, so that few graphs cover all; and an
+ * engine may require more rows than there are. */
 static int64_t fill_up(const kiln_generator *self, int64_t rows)
 {
     const stream_limits *limits = &self->model.decode.limits;
@@ -396,7 +396,7 @@ kiln_status stream_run_decode(kiln_generator *self)
                       .past = self->cache.width};
     run.rows = fill_up(self, self->row_count);
     run.mask_width = whole ? run.past : run.past + 1;
-    const int64_t own = whole ? head : run.past; /* the column of the new token */
+    const int64_t own = whole ? head : run.past; /* the new token's column */
     begin_inputs(self, &run);
     for (int64_t i = 0; i < run.rows; i++) {
         const bool live = i < self->row_count;
@@ -415,7 +415,7 @@ kiln_status stream_run_decode(kiln_generator *self)
     return fetch_logits(self, self->row_count);
 }
 
-/* --- what came of it --- */
+/* --- results --- */
 
 static kiln_status read_scores(kiln_generator *self, int64_t row)
 {
@@ -434,7 +434,8 @@ static kiln_status read_scores(kiln_generator *self, int64_t row)
     return KILN_OK;
 }
 
-/* Where a prepared model's candidates tell, the rest stays where it is. */
+/* Chooses from a prepared model's candidates where they suffice; the other logits then stay on the
+ * device. */
 static bool choose_of_candidates(kiln_generator *self, int64_t row, const kiln_sequence *sequence,
                                  uint64_t index, int64_t *token)
 {
