@@ -71,10 +71,12 @@ static kiln_status check_place(const kln_exec *exec, const kiln_binding *binding
     return KILN_OK;
 }
 
-/* As much as any element needs, so that addresses that are so far apart are aligned alike. */
+/* No element type needs a larger alignment, so addresses that differ by a multiple of this are
+ * equally aligned. */
 #define MOST_ALIGNMENT ((uintptr_t)16)
 
-/* What a caller binds again and again is looked at once, whatever memory it is in. */
+/* A buffer that the caller binds again and again, at whatever address, is checked in full only
+ * once. */
 static bool was_checked(const exec_slot *bound, const kiln_tensor *tensor)
 {
     const kiln_tensor *known = exec_given(bound);
@@ -87,7 +89,7 @@ static bool was_checked(const exec_slot *bound, const kiln_tensor *tensor)
            b->strides.rank == 0 && kiln_shape_equal(&a->shape, &b->shape);
 }
 
-/* What is wrong with it, or that it is only rare. */
+/* Finds out what is wrong with the tensor; it may also be valid but unusual. */
 static kiln_status look_closer(const kiln_binding *binding, const kiln_tensor *tensor)
 {
     char what[300];

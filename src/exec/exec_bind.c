@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "exec_parts.h"
 
-/* --- memory of the context's own --- */
+/* --- memory that the context owns --- */
 
-/* For a GPU, where it reaches it by itself; no GPU reads strings. */
+/* Pinned for a GPU, which can then access it directly; but no GPU reads strings. */
 static kiln_location owned_location(const kln_exec *exec, const exec_slot *slot)
 {
     const kiln_binding *binding = exec_binding(exec, (size_t)(slot - exec->slots));
@@ -38,8 +38,8 @@ static void drop_owned(kln_exec *exec, exec_slot *changed)
     changed->owned_bytes = 0;
 }
 
-/* Entries of a GPU that know this memory go with it, and one of them may have the last results,
- * which the caller may be about to bind: there it stays until the next run. */
+/* On a GPU, releasing this memory drops the cache entries that use it. One of them may hold the
+ * last results, which the caller may be about to bind, so the memory stays until the next run. */
 static void retire_owned(kln_exec *exec, exec_slot *changed)
 {
     if (exec->gpu == NULL || changed->owned == NULL) {
@@ -61,7 +61,7 @@ void exec_drop_retired(kln_exec *exec)
     exec->retired = false;
 }
 
-/* A result that is fed back is another one after each run. */
+/* A fed-back result (DETOUR_FED) is a new one after each run, even at the same address. */
 static bool same_view(const exec_slot *bound, const kiln_tensor *tensor)
 {
     const kiln_tensor *known = exec_given(bound);
@@ -96,7 +96,8 @@ void kln_exec_unbind(kln_exec *exec, size_t index)
     if (changed->state == SLOT_EMPTY) {
         return;
     }
-    /* What the last run wrote here is the caller's, and would seem the context's from now on. */
+    /* The last run wrote its result to the caller's memory; once unbound, the slot would look as if
+     * the context owned that result. */
     exec_overlap_know_results(exec);
     exec_overlap_forget(exec, changed);
     drop_fill(exec, changed);
@@ -105,7 +106,7 @@ void kln_exec_unbind(kln_exec *exec, size_t index)
     changed->tensor = (kiln_tensor){.data = NULL};
     exec_mark_pending(exec, changed);
     if (index >= exec_outputs_end(exec)) {
-        /* A backend may have to forget everything in order to forget one value. */
+        /* A backend may have to forget all bindings to forget one. */
         for (size_t i = 0; i < exec->slot_count; i++) {
             exec->slots[i].pending |= i != index && (exec->slots[i].state != SLOT_EMPTY ||
                                                      !exec_binding(exec, i)->is_input);
@@ -113,7 +114,8 @@ void kln_exec_unbind(kln_exec *exec, size_t index)
     }
 }
 
-/* Memory of the context for input `index` of this shape, kept where it is large enough already. */
+/* Gives input `index` memory of this shape that the context owns; memory that is large enough is
+ * reused. */
 static kiln_status set_owned(kln_exec *exec, size_t index, const kiln_shape *shape)
 {
     const kiln_binding *binding = exec_binding(exec, index);
@@ -160,7 +162,7 @@ kiln_status kln_exec_reshape(kln_exec *exec, size_t index, const kiln_shape *sha
     return KILN_OK;
 }
 
-/* --- looking at tensors --- */
+/* --- showing tensors --- */
 
 static kiln_status show_input(kln_exec *exec, size_t index, kiln_tensor *tensor)
 {

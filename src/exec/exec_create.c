@@ -3,14 +3,14 @@
 
 #include "exec_parts.h"
 
-/* --- what all share --- */
+/* --- what all contexts of an engine share --- */
 
 static void init_locks(kln_shared *shared)
 {
     pthread_rwlockattr_t kind;
-    (void)pthread_mutex_init(&shared->order, NULL); /* Linux's cannot fail */
+    (void)pthread_mutex_init(&shared->order, NULL); /* cannot fail on Linux */
     exec_states_init(shared);
-    /* Runs that follow each other without a gap would keep a refit waiting for ever. */
+    /* Prefer the writer: back-to-back runs would otherwise keep a refit waiting forever. */
     (void)pthread_rwlockattr_init(&kind);
     (void)pthread_rwlockattr_setkind_np(&kind, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     (void)pthread_rwlock_init(&shared->weights, &kind);
@@ -55,7 +55,7 @@ void kln_shared_finish(kln_shared *shared)
 kiln_status kln_shared_lock_weights(kln_shared *shared)
 {
     (void)pthread_rwlock_wrlock(&shared->weights);
-    /* Not without need: a wait for the whole device ends whatever another thread captures. */
+    /* Only when needed: synchronizing the device invalidates any capture in another thread. */
     const kiln_status status =
         atomic_load(&shared->under_way) != 0 ? kln_cuda_wait(shared->device) : KILN_OK;
     if (status != KILN_OK) {
@@ -93,7 +93,7 @@ static kiln_status init(kln_exec *exec, const kiln_context_options *options)
     exec->options = *options;
     exec->options.stream = exec->gpu != NULL ? exec->gpu->work : NULL;
     KLN_RETURN_IF_ERROR(exec_state_create(exec));
-    exec->options.runtime_cache = NULL; /* the caller's text */
+    exec->options.runtime_cache = NULL; /* the caller owns that string */
     return exec_stop_create(exec, options);
 }
 
@@ -116,7 +116,7 @@ kiln_status kln_exec_create(kln_shared *shared, const kiln_context_options *opti
 static void release_parts(kln_exec *exec)
 {
     exec_stop_destroy(exec);
-    /* Graphs and what is under way use the backend's memory and the slots'. */
+    /* Graphs and runs in flight use the memory of the backend and of the slots. */
     kiln_stream *work = exec_gpu_destroy(exec);
     exec_state_destroy(exec);
     kiln_stream_destroy(work);
@@ -141,7 +141,7 @@ void kln_exec_destroy(kln_exec *exec, bool left_behind)
     kln_free(exec);
 }
 
-/* --- looking at it --- */
+/* --- accessors --- */
 
 void *kln_exec_state(const kln_exec *exec)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "exec_parts.h"
 
-/* What staging buffers and graphs of a context may take without a word of the caller's: this share
- * of the device's memory. */
+/* The default for graph_bytes, which limits the staging buffers and graphs of a context:
+ * 1/DEFAULT_SHARE of the device's memory, but at least DEFAULT_LEAST. */
 #define DEFAULT_SHARE 16
 #define DEFAULT_LEAST ((uint64_t)256 << 20)
 
@@ -40,7 +40,7 @@ static kiln_status check_options(const kln_exec *exec, const kiln_context_option
     return KILN_OK;
 }
 
-/* Memory that contexts share is ordered by a stream that they share. */
+/* Contexts that share device memory also share a stream, which orders their use of it. */
 static kiln_status get_sharing_stream(kln_shared *shared, kiln_stream **stream)
 {
     kiln_status status = KILN_OK;
@@ -52,7 +52,8 @@ static kiln_status get_sharing_stream(kln_shared *shared, kiln_stream **stream)
     return status;
 }
 
-/* The stream where the work goes: the engine's, where it has one; the caller's; or an own one. */
+/* Chooses the stream for the work: the engine's if it has one, then the caller's, then the
+ * context's own. */
 static kiln_status choose_stream(exec_gpu *gpu, kln_shared *shared,
                                  const kiln_context_options *options)
 {
@@ -205,7 +206,7 @@ void kln_exec_allow_graphs(kln_exec *exec, bool allowed)
         return;
     }
     graph_cache_drop_all(exec);
-    /* The backend may be bound to memory that just went. */
+    /* The backend may still be bound to memory that was just released. */
     exec->ready = false;
     for (size_t i = 0; i < exec->slot_count; i++) {
         exec->slots[i].pending = true;
@@ -232,9 +233,9 @@ void exec_gpu_unlock(kln_exec *exec)
     }
 }
 
-/* --- copies beside runs --- */
+/* --- copies that overlap runs --- */
 
-/* On a lane they pass under the kernels of another context. */
+/* On a lane, copies overlap the kernels of other contexts. */
 static kiln_stream *stream_of_copies(const exec_gpu *gpu)
 {
     return gpu->lane != NULL ? gpu->lane->in : gpu->work;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory that a run both reads and writes. An input there is read from a copy: taken before each
- * run where the memory is the caller's, and when it is bound where it is that of the last results,
- * which the next run may move or free. */
+/* Handles memory that a run both reads and writes. The run reads such an input from a copy. If the
+ * caller owns the memory, the copy is taken before each run. If the memory holds the last results,
+ * which the next run may move or free, the copy is taken when the input is bound. */
 #include "exec_parts.h"
 
 static size_t bytes_of(const kiln_tensor *tensor)
@@ -18,7 +18,7 @@ static memory_range range_of(const kiln_tensor *tensor, size_t index)
         .begin = begin, .end = begin + bytes_of(tensor), .index = (uint32_t)index};
 }
 
-/* --- ranges in order, mostly sorted already --- */
+/* --- sorted ranges; shell sort, because they are mostly in order already --- */
 
 static void sort(memory_range *ranges, size_t count)
 {
@@ -34,7 +34,8 @@ static void sort(memory_range *ranges, size_t count)
     }
 }
 
-/* Of sorted ranges that do not overlap each other, one that overlaps `sought`; or NULL. */
+/* Finds a range that overlaps `sought` among sorted ranges that do not overlap each other, or
+ * NULL. */
 static const memory_range *find(const memory_range *ranges, size_t count, memory_range sought)
 {
     size_t least = 0;
@@ -52,8 +53,8 @@ static const memory_range *find(const memory_range *ranges, size_t count, memory
                : NULL;
 }
 
-/* Whether a tensor may lie among sorted ranges, by the bytes that it was given with: most do not,
- * and need no closer look. */
+/* A cheap test for whether a tensor may overlap any of the sorted ranges, by the size in bytes it
+ * was given with; it rules out most tensors. */
 static bool is_near(const memory_range *ranges, size_t count, const kiln_tensor *tensor)
 {
     const uintptr_t begin = (uintptr_t)tensor->data;
@@ -82,7 +83,7 @@ void exec_overlap_release(kln_exec *exec, exec_slot *slot)
     }
 }
 
-/* Where the device reaches it as it reached the original. */
+/* The copy must be as accessible to the device as the original was. */
 static kiln_location location_of(const kln_exec *exec, const kiln_tensor_desc *original)
 {
     if (exec->gpu == NULL || original->dtype == KILN_DTYPE_STRING) {
@@ -93,7 +94,7 @@ static kiln_location location_of(const kln_exec *exec, const kiln_tensor_desc *o
                : KILN_LOCATION_PINNED;
 }
 
-/* What grows from run to run grows by half, so that most runs find room. */
+/* A copy that has to grow gets half as much again, so that most later runs fit. */
 static kiln_status make_copy(kln_exec *exec, size_t index, const kiln_tensor *original,
                              kiln_tensor *copy)
 {
@@ -124,7 +125,7 @@ static kiln_status make_copy(kln_exec *exec, size_t index, const kiln_tensor *or
 
 /* --- the last results, bound as inputs --- */
 
-/* 0 for what is empty. */
+/* Returns how many ranges were stored: 0 for an empty tensor. */
 static size_t keep(memory_range *range, const kiln_tensor *tensor, size_t index)
 {
     *range = range_of(tensor, index);
@@ -145,8 +146,8 @@ static bool get_result(kln_exec *exec, size_t index, kiln_tensor *tensor)
            exec->shared->backend->context.output(exec->state, index, tensor) == KILN_OK;
 }
 
-/* Where they lie, asked for once after a run: a backend hears of what is bound since in the next
- * one only. */
+/* Asks where the results are once after a run. The answer stays valid until the next run, because
+ * the backend learns of new bindings only then. */
 void exec_overlap_know_results(kln_exec *exec)
 {
     if (!exec->results_changed) {
@@ -228,7 +229,7 @@ kiln_status exec_overlap_check(kln_exec *exec)
     return KILN_OK;
 }
 
-/* --- memory of the caller's --- */
+/* --- memory that the caller owns --- */
 
 static kiln_status list_outputs(kln_exec *exec, memory_range *ranges, size_t *count)
 {
@@ -250,7 +251,7 @@ static kiln_status list_outputs(kln_exec *exec, memory_range *ranges, size_t *co
     return KILN_OK;
 }
 
-/* The memory that the input was bound to, or that is the context's for it. */
+/* The memory that the input was bound to, or the context's own memory for it. */
 static const kiln_tensor *original_of(const exec_slot *slot)
 {
     return slot->detour == DETOUR_EACH_RUN ? &slot->original : &slot->tensor;
@@ -290,7 +291,7 @@ kiln_status exec_overlap_settle(kln_exec *exec)
         const exec_slot *slot = &exec->slots[i];
         if (!exec_binding(exec, i)->is_input || slot->state == SLOT_EMPTY ||
             slot->detour == DETOUR_FED) {
-            continue; /* what was fed lies in a copy already */
+            continue; /* a fed-back result is in a copy already */
         }
         const kiln_tensor *original = original_of(slot);
         const bool overlaps = is_near(outputs, count, original) &&

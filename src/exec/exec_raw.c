@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "exec_parts.h"
 
-/* The clock runs for the library's own call alone. */
+/* Times only the library's own call. */
 static kiln_status time_on_cpu(kln_exec *exec, uint64_t *took)
 {
     const kiln_backend *backend = exec->shared->backend;
@@ -24,7 +24,7 @@ static bool copies_anything(const kln_exec *exec, const graph_entry *entry)
     return false;
 }
 
-/* Binds the entry's device memory where the backend is bound to something else. */
+/* Binds the backend to the entry's device memory if it is bound to something else. */
 static kiln_status bind_entry(kln_exec *exec, graph_entry *entry)
 {
     if (!entry->has_transfers) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A run: kln_exec_run at the end of this file is all of it. */
+/* Runs. Start reading at kln_exec_run, at the end of this file. */
 #include "exec_parts.h"
 
-/* --- what the backend is told --- */
+/* --- telling the backend what is bound --- */
 
 static kiln_status check_all_bound(const kln_exec *exec)
 {
@@ -39,7 +39,8 @@ static kiln_status hand_over(kln_exec *exec)
     if (exec->gpu != NULL) {
         exec->gpu->bound = NULL;
     }
-    /* Where an optional input's own value is wanted again, the others follow. */
+    /* Optional inputs that return to their own value go first: for those, the backend may have to
+     * forget the other bindings. */
     for (size_t i = required; i < exec->slot_count; i++) {
         if (exec_has_own_value(exec, i)) {
             KLN_RETURN_IF_ERROR(hand_over_one(exec, i));
@@ -60,7 +61,7 @@ static kiln_status run_on_backend(kln_exec *exec)
     return exec->shared->backend->context.run(exec->state);
 }
 
-/* --- what comes before the backend --- */
+/* --- before the backend runs --- */
 
 static kiln_status fill_inputs(const kln_exec *exec)
 {
@@ -98,7 +99,8 @@ static kiln_status prepare(kln_exec *exec, kiln_stream *stream)
 
 /* --- on a GPU --- */
 
-/* Inputs that travel by themselves, and what was sent there before, come ahead of `target`. */
+/* Enqueues the input copies outside the graph, and orders them and earlier copies before
+ * `target`. */
 static kiln_status enqueue_inputs(kln_exec *exec, const graph_entry *entry, kiln_stream *target,
                                   bool waits)
 {
@@ -111,12 +113,12 @@ static kiln_status enqueue_inputs(kln_exec *exec, const graph_entry *entry, kiln
         return KILN_OK;
     }
     if (entry->ahead) {
-        return exec_order(gpu->before, copies, target); /* rows are on that stream, too */
+        return exec_order(gpu->before, copies, target); /* kln_exec_copy used that stream, too */
     }
     return gpu->has_copies ? kiln_stream_wait_event(target, gpu->copied) : KILN_OK;
 }
 
-/* Likewise outputs. `*last` is the stream where the run ends. */
+/* The same for outputs. `*last` is the stream on which the run ends. */
 static kiln_status enqueue_outputs(kln_exec *exec, const graph_entry *entry, kiln_stream *target,
                                    bool waits, kiln_stream **last)
 {
@@ -132,7 +134,7 @@ static kiln_status enqueue_outputs(kln_exec *exec, const graph_entry *entry, kil
     return transfers_enqueue_behind(exec, entry, *last, waits);
 }
 
-/* Replays the entry's graph, or enqueues its work anew where it has none. */
+/* Replays the entry's graph, or enqueues its work if it has none. */
 static kiln_status enqueue_work(kln_exec *exec, graph_entry *entry, kiln_stream *target, bool waits)
 {
     exec_gpu *gpu = exec->gpu;
@@ -167,7 +169,8 @@ static kiln_status launch(kln_exec *exec, graph_entry *entry, kiln_stream *strea
     KLN_RETURN_IF_ERROR(enqueue_outputs(exec, entry, target, waits, &gpu->target));
     gpu->shown = entry;
     exec_begin_under_way(exec, waits);
-    /* Others may capture on a stream that is shared, or go on with work of theirs. */
+    /* On a shared stream or the caller's, others may capture or enqueue more work, so the end of
+     * this run needs an event of its own. */
     gpu->has_event = !waits || gpu->takes_turns || gpu->caller != NULL;
     if (gpu->has_event || orders) {
         KLN_RETURN_IF_ERROR(kiln_event_record(gpu->after, gpu->target));
@@ -175,15 +178,15 @@ static kiln_status launch(kln_exec *exec, graph_entry *entry, kiln_stream *strea
     return orders ? kiln_stream_wait_event(stream, gpu->after) : KILN_OK;
 }
 
-/* What the backend found in a plain run is lost when it is bound to an entry's memory: where that
- * came to nothing, it runs again. */
+/* Binding the backend to the entry's memory discards the results of the plain run. If no graph came
+ * of it, the model runs again. */
 static kiln_status run_again(kln_exec *exec)
 {
     exec->gpu->shown = NULL;
     return run_on_backend(exec);
 }
 
-/* After a plain run of an entry that has no graph yet. */
+/* Called after a plain run of an entry that has no graph yet. */
 static kiln_status consider_graph(kln_exec *exec, graph_entry *entry)
 {
     exec_gpu *gpu = exec->gpu;
@@ -203,8 +206,8 @@ static kiln_status consider_graph(kln_exec *exec, graph_entry *entry)
     return exec->ready ? KILN_OK : run_again(exec);
 }
 
-/* By the backend's own call, which waits for its end. The next one may be a graph's, or need not
- * wait. */
+/* Runs by the backend's own call, which blocks until the end. Afterwards it prepares later runs:
+ * capturing a graph, or enqueuing without waiting. */
 static kiln_status run_plainly(kln_exec *exec, graph_entry *entry, kiln_stream *stream, bool waits)
 {
     exec_gpu *gpu = exec->gpu;
@@ -212,7 +215,7 @@ static kiln_status run_plainly(kln_exec *exec, graph_entry *entry, kiln_stream *
         KLN_RETURN_IF_ERROR(exec_order(gpu->before, stream, gpu->work));
     }
     gpu->shown = NULL;
-    KLN_RETURN_IF_ERROR(kln_exec_wait_copies(exec)); /* the call need not know of the stream */
+    KLN_RETURN_IF_ERROR(kln_exec_wait_copies(exec)); /* the call may use another stream */
     KLN_RETURN_IF_ERROR(run_on_backend(exec));
     if (entry->mode == ENTRY_NEW) {
         return consider_graph(exec, entry);
@@ -236,7 +239,7 @@ static kiln_status run_entry(kln_exec *exec, graph_entry *entry, kiln_stream *st
     }
     const kiln_status status = launch(exec, entry, stream, waits);
     if ((status == KILN_ERROR_SHAPE || status == KILN_ERROR_UNSUPPORTED) && enqueues) {
-        /* Outputs whose shape depends on values, and the like: not to be enqueued after all. */
+        /* A shape that depends on values, for example: this model cannot be enqueued after all. */
         transfers_drop(exec, entry);
         graph_cache_count(exec, entry);
         return run_again(exec);
@@ -244,7 +247,7 @@ static kiln_status run_entry(kln_exec *exec, graph_entry *entry, kiln_stream *st
     return status;
 }
 
-/* What is bound has an entry, and that a graph or not. */
+/* Finds the entry of the current bindings and runs it, as a graph if it has one. */
 static kiln_status run_on_gpu(kln_exec *exec, kiln_stream *stream, bool waits)
 {
     exec_gpu *gpu = exec->gpu;
@@ -252,7 +255,7 @@ static kiln_status run_on_gpu(kln_exec *exec, kiln_stream *stream, bool waits)
     KLN_RETURN_IF_ERROR(check_all_bound(exec));
     KLN_CUDA_ENTER(gpu->device);
     if (refits != gpu->refits) {
-        kln_exec_forget(exec); /* graphs of old weights */
+        kln_exec_forget(exec); /* they hold the old weights */
         gpu->refits = refits;
     }
     kiln_status status = gpu->current == NULL ? graph_cache_find(exec, &gpu->current) : KILN_OK;
@@ -278,7 +281,7 @@ static kiln_status compute(kln_exec *exec, kiln_stream *stream, bool waits)
     }
     kiln_status status = exec_state_follow(exec);
     if (status == KILN_OK) {
-        exec_run_begins(exec); /* from here on it may be stopped */
+        exec_run_begins(exec); /* from here on it can be stopped */
         status = exec->gpu != NULL ? run_on_gpu(exec, stream, waits) : run_on_backend(exec);
         status = exec_run_ends(exec, status);
     }

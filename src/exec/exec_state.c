@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which of the backend's engines a context is of. A refit may put another one in the place of the
- * first; a context goes over with its next run, and what it shows until then stays. */
+/* Which of the backend's engines a context belongs to. A refit may replace the engine. A context
+ * switches to the new one at its next run; until then its results stay valid. */
 #include "exec_parts.h"
 
 void exec_states_init(kln_shared *shared)
 {
-    (void)pthread_mutex_init(&shared->states, NULL); /* Linux's cannot fail */
+    (void)pthread_mutex_init(&shared->states, NULL); /* cannot fail on Linux */
 }
 
 void exec_states_finish(kln_shared *shared)
@@ -13,7 +13,8 @@ void exec_states_finish(kln_shared *shared)
     (void)pthread_mutex_destroy(&shared->states);
 }
 
-/* One user less; the state that nobody uses any more, to be destroyed, or NULL. */
+/* Drops one user. Returns the engine state that nobody uses any more, for the caller to destroy, or
+ * NULL. */
 static void *leave(kln_shared *shared, const void *engine)
 {
     void *gone = NULL;
@@ -58,7 +59,8 @@ kiln_status kln_shared_replace(kln_shared *shared, void *state)
 
 /* --- contexts --- */
 
-/* A context of the engine that there is now, which cannot go meanwhile. */
+/* Creates a context of the current engine. Counting it as a user keeps the engine from being
+ * destroyed. */
 static kiln_status create(const kln_exec *exec, void **engine, void **state)
 {
     kln_shared *shared = exec->shared;
@@ -105,7 +107,7 @@ kiln_status exec_state_go_over(kln_exec *exec)
     exec_state_destroy(exec);
     exec->engine = engine;
     exec->state = state;
-    /* What is bound stays bound, and is told to the new one. */
+    /* Bindings stay, and the new context has to be told about them. */
     for (size_t i = 0; i < exec->slot_count; i++) {
         const bool is_output =
             i >= exec->shared->description.input_count && i < exec_outputs_end(exec);

@@ -3,13 +3,13 @@
 
 #include "exec_parts.h"
 
-/* Watches over the runs of one context that has a limit of time. */
+/* Watches the runs of one context that has a time limit. */
 struct exec_watch {
     kln_exec *exec;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    uint64_t deadline; /* of the run under way, as kln_now counts; 0: none is */
+    uint64_t deadline; /* of the run in flight, on kln_now's clock; 0 if none is */
     bool ends;
 };
 
@@ -74,9 +74,9 @@ static void set_deadline(exec_watch *self, uint64_t deadline)
     }
 }
 
-/* --- what a context is made with --- */
+/* --- options of a context --- */
 
-/* The two parts of a sentence that speak of it. */
+/* The two parts of the error messages that depend on whether the context is on a GPU. */
 #define ON_A_GPU(exec)                      \
     (exec)->gpu != NULL ? " on a GPU" : "", \
         (exec)->gpu != NULL ? ", but its wait can: set stop_waiting" : ""
@@ -155,7 +155,7 @@ kiln_status exec_run_ends(kln_exec *exec, kiln_status status)
     const kiln_status reason = exec->stop_reason;
     atomic_store(&exec->run_state, EXEC_RUN_NONE);
     if (status == KILN_OK) {
-        return status; /* it was done before it heard */
+        return status; /* it finished before it was stopped */
     }
     const char *rest = exec->gpu != NULL && exec->gpu->left
                            ? "; what the GPU was given runs on, and kiln_context_wait waits for it"

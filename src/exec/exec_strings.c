@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Strings of a run. An element is a span; of an input its bytes are the caller's, of an output the
- * context's, wherever the backend left them. There are two blocks for those of each output, written
- * in turn: a result may be an input of the next run, which is then read while its successor is
- * kept. */
+/* Strings of a run. Each element is a span. An input's bytes are the caller's; an output's are
+ * copied into memory that the context owns, wherever the backend left them. Each output has two
+ * blocks that alternate: a result may be an input of the next run, which reads it while the new
+ * result is stored. */
 #include "exec_parts.h"
 
 typedef struct room {
@@ -12,9 +12,9 @@ typedef struct room {
 
 struct exec_strings {
     kiln_tensor shown;
-    room spans; /* of what the caller bound no memory to */
+    room spans; /* for an output that the caller did not bind */
     room blocks[2];
-    size_t last; /* the block of the last run */
+    size_t last; /* index of the last run's block */
 };
 
 kiln_status exec_strings_create(kln_exec *exec)
@@ -48,7 +48,7 @@ const kiln_tensor *exec_strings_shown(const kln_exec *exec, size_t index)
     return &exec->slots[index].strings->shown;
 }
 
-/* The bytes of all strings of a tensor; NULL_ARGUMENT for one without an address. */
+/* Adds up the bytes of all strings of a tensor; fails for a string without an address. */
 static kiln_status measure(const kiln_binding *binding, const kiln_tensor *tensor, size_t *bytes)
 {
     int64_t count = 0;
@@ -80,7 +80,7 @@ kiln_status exec_strings_check(const kln_exec *exec)
     return KILN_OK;
 }
 
-/* What changes from run to run grows by half, so that most runs find room. */
+/* A block that has to grow gets half as much again, so that most later runs fit. */
 static kiln_status reserve(kln_exec *exec, room *block, size_t bytes)
 {
     if (bytes <= block->bytes) {
@@ -94,7 +94,7 @@ static kiln_status reserve(kln_exec *exec, room *block, size_t bytes)
     return KILN_OK;
 }
 
-/* Finds what the run left, and room for it. */
+/* Gets the result of the run and reserves memory for it. */
 static kiln_status find(kln_exec *exec, size_t index)
 {
     const exec_slot *slot = &exec->slots[index];
@@ -119,7 +119,7 @@ static void copy(const exec_slot *slot)
     strings->last = 1 - strings->last;
     char *next = strings->blocks[strings->last].memory;
     if (kiln_shape_elements(&strings->shown.desc.shape, &count) != KILN_OK) {
-        return; /* it was looked at */
+        return; /* cannot happen: measure checked the shape */
     }
     for (int64_t i = 0; i < count; i++) {
         const size_t size = from[i].size;
@@ -132,7 +132,8 @@ static void copy(const exec_slot *slot)
     strings->shown.data = to;
 }
 
-/* All or nothing: what fails in between must not have written over an input. */
+/* All or nothing: reserves for every output before it copies any, because a failure must not leave
+ * an input overwritten. */
 kiln_status exec_strings_keep(kln_exec *exec)
 {
     for (EXEC_EACH_SLOT(i, exec, false)) {

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "exec_parts.h"
 
-/* So often the end of a run that may be left is asked for without a pause, for about a millisecond;
- * a pause makes its end known so much later at most. */
+/* A wait that can be stopped polls this many times without a pause, about a millisecond. After that
+ * it sleeps between polls, which delays noticing the end by at most one pause. */
 #define ASKED_AT_ONCE 1000
 #define PAUSE_NANOSECONDS 50000
 
-/* A run is slept through from this length on, up to an eighth of it and so much before its end: a
- * thread wakes up 50 to 60 us late, and has its processor back at full speed some time later. */
+/* From this length on, the thread sleeps through a run, up to an eighth of the run plus
+ * AWAKE_NANOSECONDS before the expected end: a thread wakes up 50 to 60 us late, and its processor
+ * needs some more time to be back at full speed. */
 #define LONG_NANOSECONDS UINT64_C(1200000)
 #define AWAKE_NANOSECONDS UINT64_C(300000)
 #define TIMED_EVERY 64
@@ -36,7 +37,7 @@ void exec_end_under_way(kln_exec *exec)
     gpu->is_under_way = false;
 }
 
-/* --- a thread that need not look all the time --- */
+/* --- sleeping instead of polling --- */
 
 bool run_pace_times(run_pace *pace)
 {
@@ -72,7 +73,8 @@ static bool is_over(const exec_gpu *gpu)
                             : kiln_stream_query(gpu->target, &done) == KILN_OK && done;
 }
 
-/* Sleeps while the run is not over, by all that is known; true: it was over by the end. */
+/* Sleeps through the part of the run that is expected to remain; returns true if the run was over
+ * when it woke up. */
 static bool sleep_through(const exec_gpu *gpu)
 {
     const uint64_t nap = gpu->begun != 0 ? run_pace_sleep(&gpu->shown->pace) : 0;
@@ -106,7 +108,7 @@ kiln_status exec_finish(kln_exec *exec)
     return KILN_OK;
 }
 
-/* The driver's own wait hears nobody who says that it shall stop. */
+/* The driver's own wait cannot be interrupted. */
 kiln_status exec_finish_or_leave(kln_exec *exec)
 {
     exec_gpu *gpu = exec->gpu;
@@ -140,7 +142,7 @@ static kiln_status end_left(kln_exec *exec, bool waited)
     return status;
 }
 
-/* It was counted as one that worked when it was enqueued. */
+/* Enqueuing it counted it as a successful run. */
 static void take_back(kln_exec *exec)
 {
     exec_end_under_way(exec);

@@ -4,20 +4,20 @@
 
 #include "exec_parts.h"
 
-/* Entries are remembered, without what they hold, so that their uses are counted; past this, the
- * one that was not used for longest is made another's. */
+/* The cache remembers entries even without their buffers and graphs, to count how often they are
+ * used. Beyond this number, the least recently used entry is reused. */
 #define MOST_ENTRIES 1024
 
-/* `uses` are halved after so many runs and so many for each entry, so that what was used long ago
- * gives way. */
+/* `uses` is halved after LEAST_TO_HALVE runs plus RUNS_TO_HALVE for each entry, so that entries
+ * that were used long ago give way. */
 #define LEAST_TO_HALVE 1024
 #define RUNS_TO_HALVE 16
 
-/* An entry takes another's place only if it is used this much more: making a graph costs as much
- * as many runs without one, and of entries that are used alike none should drive out the other. */
+/* An entry evicts another only if it is used this much more: making a graph costs as much as many
+ * runs without one, and entries that are used equally often must not evict each other in turn. */
 #define USED_FAR_MORE(uses, others) ((uses) > (others) + (others) / 2 + 1)
 
-/* Of a graph that no graph of this engine was made of before. */
+/* The estimate until the first graph has been captured. */
 #define FIRST_GRAPH_BYTES ((uint64_t)256 << 10)
 
 void graph_cache_init(graph_cache *cache, uint64_t most_bytes)
@@ -122,9 +122,9 @@ static uint64_t hash_of(const kln_exec *exec)
     return hash ^ hash >> 32;
 }
 
-/* What makes a difference to how bytes travel: not at all, through pinned memory, or through a
- * staging buffer that the driver can go around. An output in the context's memory is staged, and
- * stays there. */
+/* How a binding's bytes travel, as far as that affects the choice of variant: through pinned memory
+ * (0), through a staging buffer that the driver can bypass (1), or not at all (2). An output that
+ * is not bound is staged and stays in the staging buffer, which is pinned. */
 static uint64_t travels_from(const exec_slot *slot)
 {
     const kiln_location location = slot->tensor.desc.location;
@@ -177,7 +177,7 @@ static kiln_status make_entry(const kln_exec *exec, graph_entry **entry)
     return KILN_OK;
 }
 
-/* Takes the entry that was not used for longest out of its bucket, empty. */
+/* Removes the least recently used entry from its bucket and empties it. */
 static graph_entry *take_oldest(kln_exec *exec)
 {
     graph_cache *cache = &exec->gpu->cache;
@@ -240,7 +240,7 @@ void graph_cache_drop_address(kln_exec *exec, const void *address)
     }
 }
 
-/* --- use and room --- */
+/* --- use and eviction --- */
 
 void graph_cache_use(graph_cache *cache, graph_entry *entry)
 {
@@ -257,8 +257,7 @@ void graph_cache_use(graph_cache *cache, graph_entry *entry)
     }
 }
 
-/* Of those that hold something, the one that is used least; of several the one that was not used
- * for longest. */
+/* Of the entries that hold memory, the least used one; among equals the least recently used. */
 static graph_entry *find_victim(graph_cache *cache, const graph_entry *except)
 {
     graph_entry *victim = NULL;
@@ -274,8 +273,8 @@ static graph_entry *find_victim(graph_cache *cache, const graph_entry *except)
     return victim;
 }
 
-/* Twice what is ordinary host memory, for the buffer and its counterpart on the device; once what
- * is pinned. Of outputs that nobody bound the backend knows the bytes. */
+/* Ordinary host memory counts twice, for the staging buffer and its counterpart on the device;
+ * pinned memory counts once. The backend knows the size of outputs that are not bound. */
 static kiln_status bytes_wanted(kln_exec *exec, uint64_t *wanted)
 {
     *wanted = exec->gpu->cache.graph_bytes;

@@ -4,7 +4,7 @@
 
 #include "exec_parts.h"
 
-/* --- what a run gave --- */
+/* --- results of a run --- */
 
 static size_t output_count(const capture_trial *trial)
 {
@@ -25,8 +25,8 @@ void capture_finish(capture_trial *trial)
     trial->expected = NULL;
 }
 
-/* The results that lie in the entry's memory. `copy` is for the caller to free, or NULL where they
- * can be read where they are. */
+/* Reads a result from the entry's memory. The caller frees `copy`; it is NULL if the result can be
+ * read in place. */
 static kiln_status read_result(const capture_trial *trial, size_t output, const void **result,
                                void **copy)
 {
@@ -87,8 +87,7 @@ static double value_at(kiln_dtype dtype, const void *data, size_t index)
     }
 }
 
-/* Kernels that add in another order each time differ in the last bits; the rest is another result.
- */
+/* Tolerates the rounding differences of kernels that add in a different order each time. */
 static bool nearly_same(const transfer *way, const void *expected, const void *found)
 {
     const kiln_dtype dtype = way->tensor.desc.dtype;
@@ -143,7 +142,8 @@ static kiln_status record_on(const capture_trial *trial, kiln_stream *stream, ki
     kiln_status status = transfers_enqueue_all(trial->exec, trial->entry, stream);
     if (status == KILN_OK && trial->entry->fenced &&
         kln_fence_enqueue(&gpu->fence, stream) != KILN_OK) {
-        /* A driver that refuses it is not asked again; earlier graphs may write there. */
+        /* The driver refused it, so do not ask again. Graphs that were captured earlier may still
+         * write to the fence. */
         kiln_stream_capture_abandon(stream);
         gpu->refuses_fence = true;
         trial->entry->fenced = false;
@@ -156,7 +156,8 @@ static kiln_status record_on(const capture_trial *trial, kiln_stream *stream, ki
     return kiln_stream_capture_end(stream, graph);
 }
 
-/* On the caller's stream other threads may be at work. */
+/* On the caller's stream, other threads may be enqueuing work, so capture on a stream of our
+ * own. */
 static kiln_status record(const capture_trial *trial, kiln_graph **graph)
 {
     const exec_gpu *gpu = trial->exec->gpu;
@@ -170,8 +171,8 @@ static kiln_status record(const capture_trial *trial, kiln_graph **graph)
     return status;
 }
 
-/* A library enqueues calls of the host to give memory back once its work is done. Replayed, they
- * give it back twice, and the work reads what is not there any more. */
+/* A library may enqueue host callbacks that release memory once its work is done. A replay would
+ * release it twice, and the work would read freed memory. */
 static kiln_status check_calls(const capture_trial *trial, const kiln_graph *graph)
 {
     if (graph->host_calls == 0 || trial->exec->shared->backend->repeats_calls) {
@@ -182,7 +183,7 @@ static kiln_status check_calls(const capture_trial *trial, const kiln_graph *gra
                     graph->host_calls, graph->host_calls == 1 ? "" : "s");
 }
 
-/* What was there before must not pass for a result. */
+/* Overwrites the outputs, so that old contents cannot pass for a result. */
 static kiln_status spoil_outputs(const capture_trial *trial)
 {
     const kln_exec *exec = trial->exec;
@@ -231,7 +232,7 @@ static kiln_status capture(capture_trial *trial, kiln_graph **graph)
 {
     const bool verifies = !trial->exec->shared->backend->documents_capture;
     KLN_RETURN_IF_ERROR(transfers_bind(trial->exec, trial->entry));
-    /* Libraries choose kernels and take memory at a first run. */
+    /* Libraries choose kernels and allocate memory at their first run. */
     KLN_RETURN_IF_ERROR(capture_run(trial, NULL));
     if (verifies) {
         KLN_RETURN_IF_ERROR(keep_expected(trial));
@@ -256,15 +257,15 @@ kiln_status capture_variant(capture_trial *trial, graph_variant variant, kiln_gr
     return status;
 }
 
-/* --- may it be captured at all --- */
+/* --- whether capture is possible --- */
 
 static transfer_mode without_kernel(transfer_mode mode)
 {
     return mode == TRANSFER_GATHERED ? TRANSFER_COPIED : mode;
 }
 
-/* Where the chosen variant is not possible, the same without kernels of Kiln's may be, and else the
- * one with all copies inside is, which every device and library can do. */
+/* If the chosen variant fails, tries it without Kiln's own kernels, and then with all copies inside
+ * the graph, which every device and library supports. */
 static kiln_status attempt(capture_trial *trial)
 {
     kln_exec *exec = trial->exec;

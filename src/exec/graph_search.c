@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "exec_parts.h"
 
-/* Every pair of modes; outputs are not copied outside the graph, where
- * that gains nothing. */
+/* Every pair of modes, except outputs copied outside the graph, which gains nothing. */
 #define MOST_VARIANTS 20
-/* The kept graph, those, and the best with its end told in the other way. */
+/* Those, the graph in use, and the best one with the other way of signalling its end. */
 #define MOST_CANDIDATES (MOST_VARIANTS + 2)
 
-/* A round has a turn of each candidate, and a turn so many runs, or one where that is long: what a
- * device does in the meantime moves a time by more than variants differ, and what is compared is
- * what was measured side by side. Before them so many go by, or as many as end within so long: a
- * copy engine that rested takes some runs to be as quick as it stays afterwards. */
+/* In each round, each candidate has a turn of this many runs, or one if that is long. Rounds are
+ * needed because the device's own variation between measurements exceeds the differences between
+ * variants; only times that were measured side by side can be compared. Each turn starts with some
+ * untimed runs, RUNS_AHEAD or as many as end within AHEAD_NANOSECONDS: an idle copy engine takes
+ * some runs to reach full speed. */
 #define MOST_ROUNDS 48
 #define RUNS_IN_A_TURN 5
 #define RUNS_AHEAD 20
 #define AHEAD_NANOSECONDS UINT64_C(1000000)
 #define LONG_NANOSECONDS UINT64_C(2000000)
 
-/* The order of two is certain after two rounds where one is a quarter slower, and from the sixth
- * on where it lost so many more rounds than it won that chance does that in 1 case of 40 (the sign
- * test: two standard deviations of a fair coin). */
+/* The order of two candidates is certain after two rounds if one is a quarter slower; from the
+ * sixth round on if it lost so many more rounds than it won that the probability of chance is 1 in
+ * 40 (sign test: two standard deviations of a fair coin). */
 #define ROUNDS_TO_TELL_FAR 2
 #define FAR 1.25
 #define ROUNDS_TO_TELL 6
@@ -28,13 +28,13 @@ typedef struct candidate {
     graph_variant variant;
     kiln_graph *graph;
     bool is_out;
-    uint64_t turns[MOST_ROUNDS]; /* the median of each, in nanoseconds */
+    uint64_t turns[MOST_ROUNDS]; /* the median of each turn, in nanoseconds */
     uint64_t median;             /* of `turns` */
 } candidate;
 
 typedef struct search {
     capture_trial trial;
-    uint64_t begin; /* by kln_now */
+    uint64_t begin; /* on kln_now's clock */
     uint64_t end;
     candidate candidates[MOST_CANDIDATES];
     size_t count;
@@ -52,7 +52,7 @@ static void add(search *self, graph_variant variant)
     }
 }
 
-/* The likely ones first: where runs are long, the time does not reach for all. */
+/* The most promising first: if runs are long, there is no time for all. */
 static const struct {
     transfer_mode in, out;
 } in_order[MOST_VARIANTS] = {
@@ -68,7 +68,7 @@ static const struct {
     {TRANSFER_GATHERED, TRANSFER_DIRECT},  {TRANSFER_MAPPED, TRANSFER_DIRECT},
 };
 
-/* The kept graph is the first. Making the others takes half of the time at most. */
+/* The graph in use comes first. Capturing the others takes at most half of the time. */
 static void add_all(search *self, uint64_t nanoseconds)
 {
     const graph_entry *entry = self->trial.entry;
@@ -86,7 +86,7 @@ static void add_all(search *self, uint64_t nanoseconds)
     }
 }
 
-/* --- in turns --- */
+/* --- the race --- */
 
 static kiln_status take_turn(search *self, candidate *one)
 {
@@ -130,7 +130,7 @@ static bool is_slower_for_certain(const search *self, const candidate *one, cons
     return lost > won && (lost - won) * (lost - won) >= 4 * self->rounds;
 }
 
-/* How many are left. */
+/* Eliminates candidates that are certainly slower. Returns how many are left. */
 static size_t sort_out(search *self)
 {
     size_t left = 0;
@@ -156,7 +156,7 @@ static kiln_status race(search *self)
     size_t left = self->count;
     while (left > 1 && self->rounds < MOST_ROUNDS && (self->rounds == 0 || kln_now() < self->end)) {
         for (size_t i = 0; i < self->count; i++) {
-            /* Who begins changes, so that nobody always follows the same one. */
+            /* The first turn rotates, so that no candidate always follows the same one. */
             candidate *one = &self->candidates[(i + self->rounds) % self->count];
             if (!one->is_out) {
                 KLN_RETURN_IF_ERROR(take_turn(self, one));
@@ -168,8 +168,8 @@ static kiln_status race(search *self)
     return KILN_OK;
 }
 
-/* Where memory can tell of the end of the best one, that costs the device a microsecond, and the
- * driver's way the host one or two: once more, against the same in the other way. */
+/* Signalling the end through memory costs the device a microsecond; the driver's own way costs the
+ * host one or two. So the best candidate races once more against itself with the other one. */
 static kiln_status race_fences(search *self)
 {
     const candidate *best = best_of(self);
@@ -213,7 +213,7 @@ static void note(const search *self, const candidate *best)
     }
 }
 
-/* Gives the graphs back but the best one, whose memory then has the results. */
+/* Destroys all graphs but the best, and runs that so that its memory holds the results. */
 static kiln_status conclude(search *self)
 {
     graph_entry *entry = self->trial.entry;
@@ -238,12 +238,12 @@ static kiln_status search_variants(kln_exec *exec, graph_entry *entry, uint64_t 
     KLN_RETURN_IF_NO_MEMORY(self, sizeof *self, "a search");
     self->trial = (capture_trial){.exec = exec, .entry = entry};
     self->begin = kln_now();
-    self->end = self->begin + nanoseconds / 4 * 3; /* and the rest for the two ends */
+    self->end = self->begin + nanoseconds / 4 * 3; /* the rest is for race_fences */
     self->candidates[0] = (candidate){.variant = kept, .graph = entry->graph};
     self->count = 1;
     entry->searched = true;
-    /* Memory that an earlier capture gave back, for variants that copy. Without it there is nothing
-     * to compare. */
+    /* Variants that copy need the memory that an earlier capture released. Without it there is
+     * nothing to compare. */
     kiln_status status = KILN_OK;
     if (transfers_complete(exec, entry) == KILN_OK) {
         add_all(self, nanoseconds);
@@ -255,7 +255,7 @@ static kiln_status search_variants(kln_exec *exec, graph_entry *entry, uint64_t 
     transfers_trim(exec, entry);
     graph_cache_count(exec, entry);
     capture_finish(&self->trial);
-    /* The backend is bound to the last candidate's memory, some of which is gone. */
+    /* The backend is bound to the last candidate's memory, part of which has been released. */
     exec->gpu->bound = NULL;
     exec->gpu->shown = entry;
     return status != KILN_OK ? status : concluded;

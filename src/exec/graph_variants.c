@@ -11,37 +11,38 @@
 #include "exec_parts.h"
 
 #define KEY "graph_variants"
-/* 2^53: up to there JSON's numbers hold every integer. */
+/* 2^53: JSON numbers represent every integer up to here. */
 #define LARGEST_INTEGER 9007199254740992.0
 
-/* Past this, working through the bus element by element never was faster. A first layer that reads
- * its input once does so as fast as a copy: ResNet-50's 4.6 MiB (18 MiB) on an H200 in 882 (2,529)
- * us of a run, copied in 888 (2,536). */
+/* Above these sizes, kernels that access host memory over the bus were never faster. Below, a first
+ * layer that reads its input once is as fast as a copy: on an H200, ResNet-50 with 4.6 MiB (18 MiB)
+ * of input takes 882 (2,529) us a run mapped and 888 (2,536) us copied. */
 #define LARGEST_MAPPED_IN ((size_t)32 << 20)
 #define LARGEST_MAPPED_OUT ((size_t)4 << 20)
 
-/* Past this, what a kernel saves is lost beside the time that the bytes take, and a copy of the
- * driver's own leaves the device's processors to others. */
+/* Above this size, what the gather kernel saves is negligible beside the transfer itself, and the
+ * driver's own copy leaves the SMs to other work. */
 #define LARGEST_GATHERED ((size_t)16 << 20)
 
-/* Where nothing was measured: so much is written by the model's own kernels where it lies, and so
- * much read or written by a kernel that gathers. Kernels of a model read an input more than once,
- * so inputs are not left where they lie. On an H200 (TensorRT 10.6; an MLP and ResNet-50 with
- * batches of 1, 8 and 32) what this chooses was within 1 % of the best; bench/gpu_plan.c shows it.
- */
+/* Without measurements: outputs up to RULE_MAPPED are written to host memory by the model's own
+ * kernels, and inputs and outputs up to RULE_GATHERED are moved by the gather kernel. Inputs are
+ * not mapped, because a model's kernels may read them more than once. On an H200 (TensorRT 10.6; an
+ * MLP and ResNet-50 with batches of 1, 8 and 32) this choice was within 1 % of the best;
+ * bench/gpu_plan.c shows it. */
 #define RULE_MAPPED ((size_t)256 << 10)
 #define RULE_GATHERED ((size_t)1 << 20)
 
-/* Where copies overlap: up to here within the graph, which nothing has to be ordered behind, and in
- * one kernel, because two streams whose graphs begin with copies now and then run the same kernels
- * in step. On an H200 (BERT-base in float16, two streams with two contexts each, inputs of 16 KiB)
- * copies within the graph gave 2 % more runs than outside, the kernel 1 % more than copies. */
+/* With overlapped copies: up to this size they stay in the graph, which saves ordering between
+ * streams. Inputs then go through one kernel, because two streams whose graphs begin with copies
+ * sometimes run the same kernels in lockstep. On an H200 (BERT-base in float16, two streams with
+ * two contexts each, inputs of 16 KiB) copies in the graph gave 2 % more runs than outside, and the
+ * kernel 1 % more than copies. */
 #define RULE_INSIDE ((size_t)256 << 10)
 
-/* Ordinary memory: the driver's own copy, which keeps a small buffer in the processor's cache, is
- * faster than one through a staging buffer of the whole size (on an H200 60 against 75 us for 588
- * KiB and 1.5 against 2.2 ms for 18 MiB; back 459 against 518 us for 4.6 MiB, but 97 against 71 for
- * 588 KiB). */
+/* For pageable memory the driver's own copy, whose small buffer stays in the CPU cache, is faster
+ * than a staging buffer of the full size (on an H200 60 against 75 us for 588 KiB and 1.5 against
+ * 2.2 ms for 18 MiB; from the device 459 against 518 us for 4.6 MiB, but 97 against 71 for 588
+ * KiB). */
 #define RULE_DIRECT_IN ((size_t)256 << 10)
 #define RULE_DIRECT_OUT ((size_t)4 << 20)
 #define LEAST_DIRECT ((size_t)64 << 10)
@@ -72,7 +73,7 @@ static transfer_mode output_by_rule(transfer_load load)
                                               : TRANSFER_COPIED;
 }
 
-/* The variant that is chosen where nothing was measured. */
+/* The default variant, without measurements. */
 static graph_variant by_rule(transfer_load in, transfer_load out)
 {
     return (graph_variant){.in = input_by_rule(in), .out = output_by_rule(out)};
@@ -99,7 +100,7 @@ graph_variant graph_variant_choose(kln_exec *exec, const graph_entry *entry)
     return variant;
 }
 
-/* A mode of nothing is the same as every other. */
+/* With nothing to transfer, all modes are the same, and only MAPPED is tried. */
 bool transfer_mode_is_worth_trying(transfer_mode mode, transfer_load load, bool inputs)
 {
     switch (mode) {
@@ -112,7 +113,7 @@ bool transfer_mode_is_worth_trying(transfer_mode mode, transfer_load load, bool 
     }
 }
 
-/* --- what was measured --- */
+/* --- measurements --- */
 
 static size_t find(const measured_variants *measured, uint64_t bindings, const char *gpu)
 {

@@ -32,7 +32,7 @@ bool transfers_output(const kln_exec *exec, size_t index, kiln_tensor *tensor)
     return true;
 }
 
-/* What the backend says, or the caller, of the tensor of a slot. */
+/* The tensor of a slot: what the caller bound, or what the backend reports. */
 static kiln_status tensor_of(kln_exec *exec, size_t index, kiln_tensor *tensor)
 {
     const exec_slot *slot = &exec->slots[index];
@@ -162,12 +162,13 @@ void transfers_set(const kln_exec *exec, graph_entry *entry, graph_variant varia
         }
         entry->stages |= way->staging != NULL;
     }
-    /* Between memory of the device's alone the driver says the end as soon. */
+    /* If all memory is the device's, the driver reports the end just as fast. */
     entry->fenced = uses_host && !entry->behind && !variant.unfenced &&
                     exec->gpu->fence.word != NULL && !exec->gpu->refuses_fence;
 }
 
-/* What has a value of its own is told first: the others follow where the backend had to forget. */
+/* Bindings that keep their own value go first: resetting one may make the backend forget the
+ * others. */
 static kiln_status bind_all(kln_exec *exec, const graph_entry *entry, bool own_values)
 {
     for (size_t i = own_values ? exec_outputs_end(exec) : 0; i < exec->slot_count; i++) {
@@ -190,10 +191,10 @@ kiln_status transfers_bind(kln_exec *exec, graph_entry *entry)
     return KILN_OK;
 }
 
-/* --- by the host --- */
+/* --- copies by the host --- */
 
-/* Whether the driver copies straight from or to the caller's ordinary memory. A run that is not
- * waited for goes through the staging buffer all the same: such a copy waits for the device. */
+/* Whether the driver copies directly from or to the caller's pageable memory. Such a copy blocks
+ * until the device gets to it, so a run that is not waited for uses the staging buffer instead. */
 static bool is_direct(const kln_exec *exec, const graph_entry *entry, size_t index, bool waits)
 {
     const transfer *way = &entry->transfers[index];
@@ -223,9 +224,9 @@ void transfers_copy_out(const kln_exec *exec, const graph_entry *entry, bool wai
     }
 }
 
-/* --- by the device --- */
+/* --- copies by the device --- */
 
-/* The copies of one mode and direction. */
+/* Enqueues the copies of one mode and direction. */
 static kiln_status enqueue_copies(const kln_exec *exec, const graph_entry *entry,
                                   kiln_stream *stream, bool inputs, transfer_mode mode, bool waits)
 {
