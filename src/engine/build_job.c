@@ -7,17 +7,17 @@
 
 #include "kln_engine.h"
 
-/* Between two looks at the memory, which cost a file read each. */
+/* Minimum interval between memory checks, each of which reads a file. */
 #define MEMORY_EVERY (UINT64_C(20) * 1000000)
 
-/* `lock` guards everything below it. The thread alone writes `engine` and `status`, before `ended`
- * is set. */
+/* `lock` guards the members below it. Only the thread writes `engine` and `status`, before it sets
+ * `ended`. */
 struct kiln_build {
     kln_arena arena;
     kiln_build_options options; /* copied into the arena */
     kiln_build_limits limits;
     const char *path; /* or NULL */
-    bool loads;       /* as kiln_engine_load does, which opens the file itself */
+    bool loads;       /* by kiln_engine_load_path, which opens the file itself */
     kln_mapping mapping;
     kiln_span bytes;
     pthread_t thread;
@@ -27,22 +27,22 @@ struct kiln_build {
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    kiln_status stop; /* KILN_OK, or why it shall stop: CANCELLED, TIMEOUT, LIMIT */
+    kiln_status stop; /* KILN_OK, or why the build is to stop: CANCELLED, TIMEOUT or LIMIT */
     bool ended;
     bool taken;
     kiln_status status;
     char sentence[1024];
     kiln_engine *engine;
-    kiln_issue_list *issues;        /* of a failure, until they are handed out */
+    kiln_issue_list *issues;        /* of a failed build, until kiln_build_wait hands them out */
     kiln_issue_list **issues_place; /* the caller's, or NULL */
     uint64_t end;
     kiln_build_progress progress;
-    uint64_t memory_looked; /* when */
+    uint64_t memory_looked; /* the time of the last check */
 };
 
 /* --- memory --- */
 
-/* Resident bytes of this process, 0 where the system does not say. */
+/* Resident bytes of this process, or 0 if the system does not report them. */
 static uint64_t resident(void)
 {
     FILE *file = fopen("/proc/self/statm", "r");
@@ -73,7 +73,7 @@ static void note_memory(kiln_build *build)
 
 /* --- progress --- */
 
-/* With the lock held. */
+/* Called with the lock held. */
 static void note_deadline(kiln_build *build, uint64_t now)
 {
     if (build->limits.milliseconds > 0 && build->stop == KILN_OK &&
@@ -146,7 +146,7 @@ static void *work(void *user)
     KLN_LOCKED(&build->lock);
     build->end = kln_now();
     note_deadline(build, build->end);
-    /* An engine that came too late, or over the limit, is none. */
+    /* An engine that was finished too late, or over the memory limit, is discarded. */
     if (build->stop != KILN_OK && (status == KILN_OK || status == KILN_ERROR_CANCELLED)) {
         kiln_engine_release(engine);
         engine = NULL;
@@ -185,14 +185,16 @@ static kiln_status set_up(kiln_build *build, const char *path, kiln_span bytes,
     build->options.issues = build->issues_place != NULL ? &build->issues : NULL;
     build->bytes = bytes;
     if (path != NULL) {
-        char absolute[PATH_MAX]; /* the thread may run after the process went to another folder */
+        char absolute[PATH_MAX]; /* the process may change its working directory before the thread
+                                  * runs */
         KLN_RETURN_IF_ERROR(kln_path_absolute(path, absolute));
         build->path = kln_arena_strdup(&build->arena, absolute);
         KLN_RETURN_IF_NO_MEMORY(build->path, strlen(absolute), "a path");
         KLN_RETURN_IF_ERROR(kln_mapping_open_as(path, build->options.copy_file, &build->mapping));
         build->bytes = build->mapping.bytes;
     }
-    if (build->loads) { /* whose manifest has to belong to it: both are opened together */
+    if (build->loads) { /* the thread opens the plan and its manifest together, because they have to
+                         * match */
         kln_mapping_close(&build->mapping);
     }
     return KILN_OK;
@@ -254,7 +256,7 @@ kiln_status kiln_build_start_bytes(kiln_span model, const kiln_build_options *op
     return start(NULL, false, model, options, limits, build);
 }
 
-/* --- what a caller asks --- */
+/* --- calls on a running build --- */
 
 kiln_status kiln_build_get_progress(kiln_build *build, kiln_build_progress *progress)
 {
@@ -282,7 +284,7 @@ void kiln_build_cancel(kiln_build *build)
     }
 }
 
-/* With the lock held. */
+/* Called with the lock held. */
 static void wait_until(kiln_build *build, uint64_t milliseconds)
 {
     const struct timespec until = kln_timespec(kln_deadline((int64_t)milliseconds));
@@ -324,7 +326,7 @@ const char *kiln_build_error_message(kiln_build *build)
         return "";
     }
     KLN_LOCKED(&build->lock);
-    const char *sentence = build->ended ? build->sentence : ""; /* then it stays as it is */
+    const char *sentence = build->ended ? build->sentence : ""; /* it no longer changes then */
     return sentence;
 }
 

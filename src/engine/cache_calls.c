@@ -34,7 +34,7 @@ kiln_status kiln_cache_folder(const char *cache, char *text, size_t size, size_t
 typedef struct listed_entry {
     kln_cache_row row;
     kln_manifest_facts facts;
-    char problem[KLN_MESSAGE_SIZE]; /* "": none */
+    char problem[KLN_MESSAGE_SIZE]; /* "" if there is none */
 } listed_entry;
 
 struct kiln_cache_list {
@@ -42,7 +42,7 @@ struct kiln_cache_list {
     listed_entry entries[];
 };
 
-/* What the manifest says; where there is none, nothing. */
+/* Reads what the manifest says about the entry, if there is one. */
 static void look(const kln_cache *cache, listed_entry *entry)
 {
     char path[PATH_MAX];
@@ -91,7 +91,7 @@ kiln_status kiln_cache_list_create(const char *cache, bool verify, kiln_cache_li
     KLN_SCOPED_FREE kiln_cache_list *made = kln_alloc_zeroed(1, size);
     KLN_RETURN_IF_NO_MEMORY(made, size, "the entries of the engine cache");
     for (size_t i = 0; i < count; i++) {
-        if (rows[i].bytes > 0) { /* else a build is under way there, or was killed */
+        if (rows[i].bytes > 0) { /* 0 bytes: a build is in progress, or was killed */
             made->entries[made->count].row = rows[i];
             KLN_RETURN_IF_ERROR(fill(&found, verify, &made->entries[made->count++]));
         }

@@ -3,7 +3,7 @@
 
 /* --- one thread at a time --- */
 
-/* A context with a thread of its own stays with it, whatever its backend is. */
+/* A context that has a thread of its own does not survive a fork, whatever its backend. */
 static bool is_left_behind(const kiln_context *context)
 {
     return context->engine->forks != kln_forks() &&
@@ -118,7 +118,8 @@ static kiln_status fail_name(const kiln_context *context, const char *name, cons
                                   context->engine->shared.description.bindings + begin));
 }
 
-/* Few are looked through sooner than a name is hashed. Optional inputs are in the tables alone. */
+/* A linear search of so few names is faster than hashing one. Optional inputs are only in the
+ * tables. */
 #define FEW_BINDINGS ((size_t)4)
 
 static uint32_t find_binding(const kiln_engine *engine, bool inputs, const char *name)

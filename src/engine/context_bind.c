@@ -33,7 +33,7 @@ static kiln_status find_planned(kiln_context *context, const kiln_buffer_plan *p
     return kln_context_find(context, planned->name, KLN_INPUT_FIRST, index);
 }
 
-/* All are checked before one is bound. */
+/* Checks all tensors before it binds any. */
 static kiln_status bind_plan_inside(kiln_context *context, const kiln_buffer_plan *plan)
 {
     const size_t count = kiln_buffer_plan_count(plan);
@@ -82,7 +82,7 @@ kiln_status kiln_context_bind_deferred(kiln_context *context, const char *name,
     return kln_context_leave(context, reshape_inside(context, name, shape, fill, user));
 }
 
-/* --- looking at tensors --- */
+/* --- showing tensors --- */
 
 static kiln_status show_inside(kiln_context *context, const char *name, kln_sought sought,
                                kiln_tensor *tensor)

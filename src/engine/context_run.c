@@ -65,7 +65,7 @@ kiln_status kiln_context_wait(kiln_context *context)
 
 /* --- inputs, run and outputs in one call --- */
 
-/* Callers mostly name tensors in the order of the engine, so that one is looked at first. */
+/* Callers mostly name tensors in the engine's order, so try that position first. */
 static kiln_status find_named(const kiln_context *context, const char *name, bool is_input,
                               size_t place, size_t *index)
 {
@@ -81,7 +81,7 @@ static kiln_status find_named(const kiln_context *context, const char *name, boo
     return kln_context_find(context, name, is_input ? KLN_INPUT : KLN_OUTPUT, index);
 }
 
-/* `found` gets the slots, of which no call names one twice, so that it has room. */
+/* `found` receives the slots. It has room, because no call may name a slot twice. */
 static kiln_status check_named(kiln_context *context, const kiln_named_tensor *tensors,
                                size_t count, bool are_inputs, uint32_t *found)
 {
@@ -100,7 +100,7 @@ static kiln_status check_named(kiln_context *context, const kiln_named_tensor *t
     return KILN_OK;
 }
 
-/* In `found` there is room for all inputs first. */
+/* In `found`, outputs come after the space for all inputs. */
 static size_t outputs_begin(const kiln_context *context)
 {
     const kiln_description *description = &context->engine->shared.description;
@@ -167,7 +167,7 @@ kiln_status kiln_context_run_tensors(kiln_context *context, const kiln_named_ten
         context, run_tensors_inside(context, inputs, input_count, outputs, output_count));
 }
 
-/* What the call named is in `named`, also where it failed half way. */
+/* `named` records what the call named, even if the call failed halfway. */
 static void unbind_named(kiln_context *context)
 {
     const kiln_description *description = &context->engine->shared.description;
@@ -194,7 +194,7 @@ kiln_status kiln_context_run_once(kiln_context *context, const kiln_named_tensor
 
 /* --- counters --- */
 
-/* Not kln_context_enter: counting does not wait for a run that is under way. */
+/* Not kln_context_enter, which would wait for a run in flight. */
 kiln_status kiln_context_get_counters(kiln_context *context, kiln_context_counters *counters)
 {
     KLN_RETURN_IF_NULL(context);

@@ -2,14 +2,14 @@
 #include "kln_engine.h"
 
 #define DEFAULT_WARMUP_RUNS 10
-/* Times kept for what is expected of later runs; more runs overwrite the oldest. */
+/* How many of the latest times the percentiles use; older ones are overwritten. */
 #define WARMUP_LATEST ((size_t)1024)
-/* Of the time of a warmup, what the search for the fastest graph may take; and where no time was
- * given. */
+/* The search for the fastest graph may take 1/SEARCH_SHARE of the warmup's time, or
+ * SEARCH_NANOSECONDS if no time was given. */
 #define SEARCH_SHARE 2
 #define SEARCH_NANOSECONDS UINT64_C(1000000000)
 
-/* The times of the latest runs. */
+/* A ring buffer of the latest times. */
 typedef struct latest_times {
     uint64_t times[WARMUP_LATEST];
     uint64_t sorted[WARMUP_LATEST];
@@ -34,7 +34,8 @@ static void keep_time(kiln_warmup_summary *summary, latest_times *latest, uint64
     summary->runs++;
 }
 
-/* Once the ring is full, all it holds may be from the second half, or less. */
+/* The percentiles cover the second half of the runs, or the whole ring if it holds less than
+ * that. */
 static void look_ahead(kiln_warmup_summary *summary, latest_times *latest)
 {
     const uint64_t late = summary->runs - summary->runs / 2;
@@ -73,7 +74,7 @@ static kiln_status warm_up(kiln_context *context, uint64_t runs, uint64_t millis
     return KILN_OK;
 }
 
-/* The caller's struct has this version's first fields, or all. */
+/* The caller's struct may be of an older version, with only the first fields. */
 static kiln_status read_summary(const kiln_warmup_summary *summary, kiln_warmup_summary *made)
 {
     if (summary == NULL) {

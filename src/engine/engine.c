@@ -57,7 +57,7 @@ void kiln_engine_release(kiln_engine *engine)
     }
 }
 
-/* --- making one from a backend's state --- */
+/* --- wrapping a backend's state in an engine --- */
 
 static kiln_status index_bindings(kiln_engine *engine)
 {
@@ -82,7 +82,8 @@ static kiln_status describe(kiln_engine *engine, const kiln_build_options *optio
         engine->shared.backend->engine.describe(engine->shared.state, &engine->shared.description));
     const kiln_description *description = &engine->shared.description;
     if ((engine->shared.info.capabilities & KILN_CAPABILITY_PROFILES) == 0) {
-        /* They mean nothing to this backend, and a slip in them shall not wait for another. */
+        /* This backend ignores profiles, but a mistake in them should not go unnoticed until
+         * another one is used. */
         KLN_RETURN_IF_ERROR(kln_profiles_check(
             options, description->bindings,
             description->input_count + description->output_count + description->optional_count));
@@ -151,7 +152,7 @@ static kiln_status fail_index(const char *function, const char *what, size_t ind
                     what, index, count == 1 ? "is" : "are", count);
 }
 
-/* Number `index` of the `count` bindings from `first` on. */
+/* Shows binding `index` of the `count` bindings that start at `first`. */
 static kiln_status show_binding(const char *function, const char *what, const kiln_engine *engine,
                                 size_t first, size_t count, size_t index, kiln_binding *binding)
 {

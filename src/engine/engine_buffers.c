@@ -4,7 +4,7 @@
 static const kiln_profile_input *find_in_profile(const kiln_profile *profile, const char *name)
 {
     for (size_t i = 0; profile != NULL && i < profile->input_count; i++) {
-        /* Values of a shape tensor say nothing about how large it is. */
+        /* The values of a shape tensor say nothing about its size. */
         if (strcmp(profile->inputs[i].name, name) == 0 && profile->inputs[i].value_count == 0) {
             return &profile->inputs[i];
         }
@@ -30,7 +30,7 @@ static kiln_status check_profile(const kiln_engine *engine, const kiln_profile *
     return KILN_OK;
 }
 
-/* The largest shape, as the profile gives it. */
+/* Takes the maximum shape from the profile. */
 static kiln_status take_given(const kiln_binding *binding, const kiln_shape *most,
                               kiln_shape *shape)
 {
@@ -47,7 +47,8 @@ static kiln_status take_given(const kiln_binding *binding, const kiln_shape *mos
     return KILN_OK;
 }
 
-/* What the profile says of the dimension of that name in any input; KILN_DYNAMIC where nothing. */
+/* The maximum size that the profile gives, in any input, to the dimension of this name; otherwise
+ * KILN_DYNAMIC. */
 static int64_t find_dimension(const kiln_engine *engine, const kiln_profile *profile,
                               const char *name)
 {

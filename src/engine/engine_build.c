@@ -4,7 +4,7 @@
 #include "engine_cache.h"
 #include "graph/kln_graph.h"
 
-/* Options that ask for more than a backend has must not be passed over. */
+/* Options that ask for something the backend does not have must not be ignored silently. */
 static kiln_status check_taken(const kiln_backend *backend, const kiln_build_options *options)
 {
     const kln_option *option = kln_options_beyond(options, KLN_OPTIONS_ANY | backend->options);
@@ -19,7 +19,7 @@ static kiln_status check_taken(const kiln_backend *backend, const kiln_build_opt
                                      option->shown.name, backend->name, option->shown.group);
 }
 
-/* What is in one backend's own format is nothing that another one reads, nor that is built. */
+/* A file in one backend's own format cannot be read by another backend, nor built from. */
 static kiln_status check_format(const kiln_model *model, const kiln_backend *backend, bool load)
 {
     const char *what = NULL;
@@ -39,7 +39,7 @@ static kiln_status check_format(const kiln_model *model, const kiln_backend *bac
         source, what);
 }
 
-/* Only bytes need to be told where their weights lie. */
+/* Only a model in memory needs to be told where its weights are. */
 static kiln_status name_folder(kiln_model *model, const char *folder)
 {
     if (folder == NULL) {
@@ -68,7 +68,7 @@ static kiln_status make_once(const kiln_model *asked, const kiln_build_options *
     KLN_RETURN_IF_ERROR(check_taken(backend, options));
     KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *read = NULL;
     KLN_SCOPED(kln_text_finish)
-    kln_text written; /* only for a backend that asks for the bytes of a network */
+    kln_text written; /* used only by backends that need a network as bytes */
     placed.read = asked->read != NULL ? asked->read : &read;
     placed.written = &written;
     kln_text_init(&written, KLN_ONNX_MESSAGE_LIMIT);
@@ -77,7 +77,7 @@ static kiln_status make_once(const kiln_model *asked, const kiln_build_options *
                : kln_engine_make_anew(backend, &info, model, options, load, monitor, engine);
 }
 
-/* Whether it is worth while to try again with the file that lies there by now. */
+/* Whether a retry is worthwhile, with the file that has replaced the one at this path. */
 static bool was_replaced(kiln_status status, const kln_mapping *file, const char *path,
                          int replaced)
 {
@@ -135,8 +135,8 @@ kiln_status kiln_engine_build_bytes(kiln_span model, const kiln_build_options *o
     return kln_engine_make(&source, &read, false, NULL, engine);
 }
 
-/* What is wrong with a network, for its backend and its profiles, is said before a backend sees it;
- * an invalid one is invalid for whoever has no backend, too. */
+/* Reports what is wrong with a network, for its backend and profiles, before a backend sees it. An
+ * invalid network is rejected even if no backend is available. */
 static kiln_status check_network(const kiln_network *network, const kln_onnx_model *model,
                                  const kiln_build_options *options)
 {
@@ -189,7 +189,7 @@ static kiln_status serialize(const char *function, const kiln_engine *engine, ki
     return status;
 }
 
-/* Saving changes nothing that a caller sees, but must not meet a refit. */
+/* Saving changes nothing that callers can see, but it must not run during a refit. */
 static kln_shared *hold(const kiln_engine *engine)
 {
     union {
@@ -246,7 +246,7 @@ static kiln_status save(const char *function, const kiln_engine *engine, const c
     KLN_RETURN_IF_ERROR(kln_output_open(path, &file));
     KLN_RETURN_IF_ERROR(kln_output_write(&file, bytes.data, bytes.size));
     KLN_RETURN_IF_ERROR(kln_output_flush(&file));
-    /* What goes into a pipe or a device has nothing beside it. */
+    /* A pipe or a device gets no manifest. */
     return kln_output_replaces(&file) ? kln_manifest_place(path, engine, bytes, &file)
                                       : kln_output_commit(&file);
 }
@@ -320,8 +320,8 @@ kiln_status kln_engine_load(const kiln_model *model, const kiln_build_options *o
     return load(model, options, &manifest, NULL, engine);
 }
 
-/* Opens a file and its manifest. Where they do not fit, and another file lies there by now,
- * somebody saved between the two: the new pair is taken then. */
+/* Opens a file and its manifest. If they do not match and the file has been replaced, somebody
+ * saved in between: open the new pair. */
 static kiln_status open_pair(const char *path, bool copy, kln_mapping *file, kln_manifest *manifest)
 {
     for (;;) {

@@ -13,15 +13,16 @@ typedef struct cached_build {
     const kiln_build_options *options;
     bool load;
     const kiln_monitor *monitor;
-    kln_onnx_model *read; /* of a file or bytes */
+    kln_onnx_model *read; /* of a file or bytes; NULL for a network */
     kln_cache cache;
     char key[KLN_CACHE_KEY];
     int lock;
     bool is_locked;
 } cached_build;
 
-/* A plan is what takes long to build and is loaded fast: backends with a format of their own have
- * it. Code that a plan carries is run where the caller trusts the plan, not for being found. */
+/* The cache is for plans, which take long to build and are fast to load: backends that have a
+ * format of their own. It keeps no plan that carries code: such code may run only if the caller
+ * trusts the plan, and finding it in a cache is no reason to. */
 bool kln_engine_cache_takes(const kiln_backend *backend, const kiln_model *model,
                             const kiln_build_options *options)
 {
@@ -91,7 +92,7 @@ static kiln_status load_entry(const cached_build *self, const kln_mapping *data,
     return KILN_OK;
 }
 
-/* Whether it is the entry that is at fault, so that a build makes it good. */
+/* Whether the entry itself is at fault, so that a new build repairs it. */
 static bool is_damage(kiln_status status)
 {
     return status == KILN_ERROR_MALFORMED || status == KILN_ERROR_MISMATCH ||
@@ -99,8 +100,8 @@ static bool is_damage(kiln_status status)
            status == KILN_ERROR_NOT_A_FILE || status == KILN_ERROR_IO;
 }
 
-/* Loads the entry where there is a good one; KILN_OK with no engine where there is none. Without
- * the lock, what looks damaged may be half written. */
+/* Loads the entry if there is a good one; KILN_OK without an engine if there is none. Without the
+ * lock, an entry that looks damaged may be half written. */
 static kiln_status find(const cached_build *self, kiln_engine **engine)
 {
     kln_mapping data;
@@ -139,7 +140,7 @@ static void warn_timings(const char *what)
             kiln_error_message());
 }
 
-/* What other processes measured; nothing where it is not there or not whole. */
+/* Reads the timings of other processes; none if they are missing or damaged. */
 static void read_timings(const cached_build *self, kln_mapping *data)
 {
     char key[KLN_CACHE_KEY];
@@ -165,7 +166,7 @@ static void read_timings(const cached_build *self, kln_mapping *data)
     }
 }
 
-/* Two builds that end at once each leave a good entry, and the later one's stays. */
+/* If two builds end at the same time, each writes a valid entry and the later one stays. */
 static kiln_status put_timings(const cached_build *self, kiln_span bytes)
 {
     char key[KLN_CACHE_KEY];
@@ -223,8 +224,8 @@ static kiln_status store(const cached_build *self, const kiln_engine *engine)
     return status;
 }
 
-/* Builds, and keeps the plan where there is a lock for it. What goes wrong with the cache is no
- * fault of the build's. */
+/* Builds, and stores the plan if it holds the lock. A failure of the cache does not fail the
+ * build. */
 static kiln_status build(cached_build *self, kiln_engine **engine)
 {
     kiln_model model = *self->model;
@@ -261,8 +262,8 @@ static bool goes_on(void *user)
     return monitor == NULL || monitor->progress(monitor->user, &now);
 }
 
-/* Builds all the same where the cache cannot be used, and says why only then: it may be what keeps
- * the build itself from coming to something. */
+/* Builds even though the cache cannot be used. It warns only after success: what keeps the cache
+ * from working may make the build fail, too. */
 static kiln_status build_without(cached_build *self, kiln_status why, kiln_engine **engine)
 {
     kln_message reason;
@@ -331,7 +332,7 @@ kiln_status kln_engine_make_cached(const kiln_backend *backend, const kiln_backe
     return status;
 }
 
-/* --- what is measured later --- */
+/* --- measurements after the build --- */
 
 static kiln_status write_again(const kiln_engine *engine, const measured_variants *now)
 {
@@ -347,7 +348,7 @@ static kiln_status write_again(const kiln_engine *engine, const measured_variant
         there.bytes.size == bytes.size && memcmp(there.bytes.data, bytes.data, bytes.size) == 0;
     kln_mapping_close(&there);
     if (!is_same) {
-        return KILN_OK; /* somebody built it anew */
+        return KILN_OK; /* another process has rebuilt it */
     }
     KLN_RETURN_IF_ERROR(kln_manifest_write(engine, bytes, &text));
     char beside[PATH_MAX + sizeof KLN_MANIFEST_SUFFIX];

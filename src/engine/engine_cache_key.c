@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a plan in the engine cache is found by. */
+/* The key of a plan in the engine cache. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -7,10 +7,10 @@
 #include "engine_cache.h"
 #include "onnx/kln_look.h"
 
-/* Entries of another layout or meaning are not found. */
+/* Increase it when the layout or meaning of entries changes, so that older ones are not found. */
 #define FORMAT 1
 
-/* A key's text is a line for each option, and profiles may be long. */
+/* The text that is hashed into a key has a line for each option, and profiles may be long. */
 #define LONGEST_TEXT ((size_t)16 << 20)
 
 static void write_key(const kln_hasher *hasher, char key[KLN_CACHE_KEY])
@@ -22,7 +22,7 @@ static void write_key(const kln_hasher *hasher, char key[KLN_CACHE_KEY])
 
 /* --- the model --- */
 
-/* What lies outside the message, with where it belongs. */
+/* Adds external data, with the name of its tensor. */
 static bool add_outside(void *user, const kln_onnx_tensor *tensor)
 {
     if (tensor->is_external) {
@@ -49,7 +49,7 @@ static void add_tensors(kln_hasher *hasher, const kln_onnx_model *model, kln_onn
     }
 }
 
-/* A network's message is written without its weights, which are hashed where they lie. */
+/* A network's message is written without its weights, which are hashed in place. */
 static kiln_status add_network(kln_hasher *hasher, const kln_onnx_model *network)
 {
     KLN_SCOPED(kln_text_finish) kln_text message = {0};
@@ -75,10 +75,10 @@ static kiln_status hash_model(const kiln_model *model, const kln_onnx_model *rea
     return KILN_OK;
 }
 
-/* --- all of it --- */
+/* --- the key --- */
 
-/* Whether a hint says nothing that the model does not: of an input of fixed shape that is no
- * initializer, which a hint would make an input. */
+/* Whether a shape hint for this input repeats what the model says: the shape is static and the
+ * input is not an initializer. A hint would turn an initializer into an input. */
 static bool is_said(const kln_onnx_graph *graph, const char *name)
 {
     const kln_onnx_value *input = kln_onnx_find_value(graph->inputs, graph->input_count, name);
@@ -128,7 +128,7 @@ static kiln_status add_options(kln_text *text, const kln_onnx_graph *graph,
     return KILN_OK;
 }
 
-/* The same for all models: what runs where. */
+/* The part that does not depend on the model: versions, backend and GPU. */
 static kiln_status add_place(kln_text *text, const kiln_backend_info *info, int32_t device)
 {
     kiln_device_info gpu = {.struct_size = sizeof gpu};

@@ -2,7 +2,8 @@
 #include "graph/kln_graph.h"
 #include "kln_engine.h"
 
-/* The table of the backend that is named; it is asked what it could do, not whether it is there. */
+/* Finds the backend by name only; it does not have to be available, because the check asks what it
+ * supports. */
 static kiln_status find_backend(const char *name, const kiln_backend **found)
 {
     *found = NULL;
@@ -27,7 +28,7 @@ static kiln_status read_ranges(const kiln_profile *profile, kln_profile_range **
         const kiln_profile_input *input = &profile->inputs[i];
         KLN_RETURN_IF(input->name == NULL, KILN_ERROR_INVALID_ARGUMENT,
                       "input %zu of a profile has no name", i);
-        /* Values of shape tensors are not followed: only shapes are tried. */
+        /* Only shapes are tried, not the values of shape tensors. */
         if (input->value_count == 0) {
             (*ranges)[(*count)++] =
                 (kln_profile_range){input->name, input->min, input->opt, input->max};
@@ -36,8 +37,8 @@ static kiln_status read_ranges(const kiln_profile *profile, kln_profile_range **
     return KILN_OK;
 }
 
-/* One pass for each profile, because each has ranges of its own; what has nothing to do with ranges
- * is the same in all of them and told once. */
+/* One pass for each profile, because each has its own ranges. Issues that do not depend on ranges
+ * are the same in every pass and reported once. */
 kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_options *options,
                             kiln_provider provider, kiln_issue_list **issues)
 {

@@ -17,7 +17,7 @@ static bool lies_in_the_model(kiln_status status)
     }
 }
 
-/* What a check of the model finds; nothing where it cannot be read: the backend said why. */
+/* Checks the model; finds nothing if it cannot be read, which the backend has reported already. */
 static void check(const kiln_model *model, const kiln_check_options *options,
                   kiln_provider provider, kiln_issue_list **found)
 {

@@ -22,7 +22,7 @@ static kiln_status make_state(const kiln_backend *backend, const kiln_model *mod
                     backend->name, backend->name);
 }
 
-/* The same where somebody said what shapes there will be. */
+/* Like make_state, with a profile for the shapes that the options announce. */
 static kiln_status make_expected(const kiln_backend *backend, const kiln_backend_info *info,
                                  const kiln_model *model, const kiln_build_options *options,
                                  bool load, const kiln_monitor *monitor, void **state)
@@ -42,7 +42,7 @@ static kiln_status make_expected(const kiln_backend *backend, const kiln_backend
     return make_state(backend, model, &expecting, load, monitor, state);
 }
 
-/* An engine of what the backend made, which says all that its model says. */
+/* Makes an engine of the backend's state, with the facts that only the model knows. */
 static kiln_status take_over(const kiln_backend *backend, const kiln_backend_info *info,
                              void *state, const kiln_build_options *options,
                              const kiln_model *model, const char *path, kiln_engine **engine)
@@ -69,7 +69,7 @@ kiln_status kln_engine_make_anew(const kiln_backend *backend, const kiln_backend
     kiln_status status = load ? KILN_OK : kln_engine_convert(model, options, &converted, &report);
     if (report != NULL && backend->plan != NULL &&
         told.profiling_verbosity == KILN_PROFILING_DEFAULT) {
-        told.profiling_verbosity = KILN_PROFILING_DETAILED; /* or it does not tell */
+        told.profiling_verbosity = KILN_PROFILING_DETAILED; /* or the plan reports no types */
     }
     char name[PATH_MAX + KLN_PRINTED_SIZE];
     (void)snprintf(name, sizeof name, "%s in %s", source,

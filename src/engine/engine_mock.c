@@ -12,7 +12,7 @@ kiln_status kiln_engine_create_mock(const kiln_mock_options *options, kiln_engin
                     (read.outputs == NULL && read.output_count != 0),
                 kln_fail_null(__func__, read.inputs == NULL ? "inputs" : "outputs"));
     const kiln_build_options built = KILN_BUILD_OPTIONS_INIT;
-    /* Not chosen from the registry: an engine of the mock is asked for by this call alone. */
+    /* Not from the registry: only this call can create a mock engine. */
     const kiln_backend *backend = &kln_backend_mock;
     kiln_backend_info info = {
         .struct_size = sizeof info, .name = backend->name, .description = backend->description};

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A model in another precision on its way to a backend. */
+/* Converts a model to another precision on its way to a backend. */
 #include "kln_engine.h"
 #include "precision/kln_precision.h"
 
-/* What stays in float32 is no failure, but nothing that one should not hear of. */
+/* Nodes that stay in float32 are not a failure, but worth a log message. */
 static void tell(const char *source, const kiln_precision_report *report)
 {
     kiln_precision_summary totals = {.struct_size = sizeof totals};
@@ -29,7 +29,7 @@ static void tell(const char *source, const kiln_precision_report *report)
     }
 }
 
-/* Another model of the same content, to be changed. */
+/* Makes a model of the same content that can be changed. */
 static kiln_status share(const kiln_model *model, kln_onnx_model **shared)
 {
     return model->graph != NULL ? kln_onnx_model_share(model->graph, shared)
@@ -95,14 +95,14 @@ kiln_status kln_engine_convert(const kiln_model *model, const kiln_build_options
     return KILN_OK;
 }
 
-/* --- what was achieved --- */
+/* --- achieved precision --- */
 
 static const char *name_of(const kiln_precision_node *node)
 {
     return node->name[0] != '\0' ? node->name : node->output;
 }
 
-/* Each of the nodes that miss what was asked, in the log, and the first few as a text. */
+/* Logs every node that missed its precision, and writes the first few to `text`. */
 static kiln_status list_missed(const kiln_precision_report *report, kln_text *text)
 {
     kiln_precision_summary totals = {.struct_size = sizeof totals};
@@ -131,7 +131,7 @@ static kiln_status add_layer(void *user, const kiln_layer_types *layer)
     return kln_precision_report_layer(user, layer);
 }
 
-/* Layers that do not tell are no failure but where it is to be strict. */
+/* If the backend does not report layer types, only a strict build fails. */
 static kiln_status read_back(const kiln_engine *engine, bool strict, kiln_precision_report *report)
 {
     const kiln_plan_table *plan = engine->shared.backend->plan;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the bindings of an engine are quantized: its model says so, and the manifest of a plan, which
- * has no model any more. */
+/* How the bindings of an engine are quantized. The model says so; for a plan, which no longer has a
+ * model, the manifest does. */
 #include <cJSON.h>
 #include <float.h>
 #include <math.h>
@@ -8,7 +8,7 @@
 #include "graph/kln_graph.h"
 #include "kln_engine.h"
 
-/* Scales and zero points of one binding that a manifest holds. */
+/* The most scales and zero points of one binding that a manifest stores. */
 #define MOST_IN_TEXT 65536
 
 static kiln_status no_memory(void)
@@ -22,7 +22,8 @@ static size_t count_of(const kiln_engine *engine)
     return description->input_count + description->output_count + description->optional_count;
 }
 
-/* A list of the engine's own: what a backend describes may be one that it shows to all. */
+/* Gives the engine its own list of bindings, because the backend's may be shared between
+ * engines. */
 static kiln_status own_bindings(kiln_engine *engine)
 {
     const size_t count = count_of(engine);
@@ -59,7 +60,8 @@ kiln_status kln_engine_read_model(kiln_engine *engine, const kiln_model *model)
     kln_message_keep(&before);
     kiln_status status = kln_model_read(model, &read);
     if (status != KILN_OK && status != KILN_ERROR_OUT_OF_MEMORY) {
-        kln_message_restore(&before); /* a backend of the caller's may take what is no ONNX */
+        kln_message_restore(&before); /* a backend of the caller's may take other formats than
+                                       * ONNX */
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(status);
@@ -120,7 +122,7 @@ bool kln_quantization_write(const kiln_engine *engine, cJSON *root)
     return written;
 }
 
-/* The numbers of a list, of which there are as many as scales; false where it is none. */
+/* Reads `count` numbers; false if the list has more, fewer, or anything else. */
 static bool read_numbers(const cJSON *list, int64_t count, float *scales, int32_t *zeros)
 {
     const cJSON *item = NULL;
@@ -152,7 +154,8 @@ static bool read_integer(const cJSON *object, const char *key, double least, dou
     return fits;
 }
 
-/* One entry into `*made`, where it has all that it needs: `*sense`. OUT_OF_MEMORY. */
+/* Reads one entry into `*made`; `*sense` tells whether it is complete and valid. Fails only with
+ * OUT_OF_MEMORY. */
 static kiln_status read_entry(const cJSON *object, kln_arena *arena, kiln_quantization *made,
                               bool *sense)
 {

@@ -9,18 +9,17 @@
 #include "cuda/kln_cuda.h"
 #include "kln_engine.h"
 
-/* Within a manifest: that of the file which lay there before, while a save goes on. */
+/* While a save is in progress: the manifest of the file that is being replaced. */
 #define PREVIOUS "previous"
-/* A manifest has some dozens of short lines, and may have scales and the shape of each matrix that
- * a refit may replace; anything past this is something else. While a save goes on it has two
- * entries.
- */
+/* A manifest has some dozens of short lines, and possibly scales and the shape of each weight that
+ * a refit may replace; anything larger is not a manifest. While a save is in progress, it has two
+ * entries. */
 #define LARGEST_MANIFEST ((size_t)1 << 24)
 #define LARGEST_ENTRY (LARGEST_MANIFEST / 2)
-/* 2^53: up to there JSON's numbers hold every integer. */
+/* 2^53: JSON numbers represent every integer up to here. */
 #define LARGEST_INTEGER 9007199254740992.0
 
-/* A manifest's path. One that is too long fails when it is opened. */
+/* A manifest's path; opening a path that is too long fails. */
 typedef char manifest_path[PATH_MAX + sizeof KLN_MANIFEST_SUFFIX];
 
 static const char *path_beside(const char *path, manifest_path beside)
@@ -37,7 +36,8 @@ static const char *name_of(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
-/* What was set, as text, but for what points somewhere, and what depends on the machine. */
+/* The options that were set, as text, except for pointers and options that depend on the
+ * machine. */
 static bool add_options(cJSON *root, const kiln_build_options *options)
 {
     cJSON *object = cJSON_AddObjectToObject(root, "options");
@@ -62,7 +62,7 @@ static bool add_measured(cJSON *root, const kiln_engine *engine)
     return measured_variants_write(&engine->shared.measured->variants, root);
 }
 
-/* By model and compute capability: the number of a device means nothing on another machine. */
+/* By name and compute capability: a device number means nothing on another machine. */
 static bool add_gpu(cJSON *root, int32_t device)
 {
     kiln_device_info info = {.struct_size = sizeof info};
@@ -108,7 +108,7 @@ static size_t part_size(const cJSON *root, const char *key)
     return (size_t)cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(root, key));
 }
 
-/* A registered backend may have any version; a reader has room for so much of these. */
+/* A registered backend may have a version of any length, but the reader has fixed-size buffers. */
 static kiln_status check_texts(const cJSON *root)
 {
     static const struct {
@@ -127,7 +127,7 @@ static kiln_status check_texts(const cJSON *root)
     return KILN_OK;
 }
 
-/* The text of what was `filled`, unless it is too long to be read again. */
+/* Prints `root`, unless the text is too long to be read again. Not `filled`: memory ran out. */
 static kiln_status print(const cJSON *root, bool filled, size_t most, char **text)
 {
     KLN_SCOPED(free_text) char *printed = filled ? cJSON_Print(root) : NULL;
@@ -145,7 +145,7 @@ static kiln_status print(const cJSON *root, bool filled, size_t most, char **tex
     return KILN_OK;
 }
 
-/* Writes `root` to `output`, which a commit puts at `beside`. */
+/* Writes `root` to `output`; committing that puts it at `beside`. */
 static kiln_status prepare(const char *beside, const cJSON *root, size_t most, kln_output *output)
 {
     KLN_SCOPED(free_text) char *text = NULL;
@@ -158,7 +158,7 @@ static kiln_status prepare(const char *beside, const cJSON *root, size_t most, k
 
 /* --- reading --- */
 
-/* A key that is not there is left as it is, where `optional`. */
+/* If `optional`, a missing key leaves `out` unchanged. */
 static kiln_status read_text(const cJSON *root, const char *key, bool optional, char *out,
                              size_t size)
 {
@@ -243,7 +243,7 @@ static bool fits(const kln_manifest *manifest, kiln_span bytes, uint64_t hash)
     return manifest->size == bytes.size && manifest->hash == hash;
 }
 
-/* Takes out what an engine will read itself; NULL where there is nothing. */
+/* Detaches a part that the engine reads itself; NULL if it is missing. */
 static kiln_status take_part(cJSON *root, const char *key, const char *kind,
                              cJSON_bool (*is)(const cJSON *), cJSON **part)
 {
@@ -272,7 +272,7 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
     if (status == KILN_OK && cJSON_IsObject(previous)) {
         status = read_fields(previous, &other);
     }
-    /* A file of another size is another file; no hash is needed to see it. */
+    /* If the size differs, the file is another one, and hashing it is unnecessary. */
     if (status == KILN_OK && (manifest->size == bytes.size || other.size == bytes.size)) {
         hash = kln_hash_bytes(bytes.data, bytes.size);
     }
@@ -320,14 +320,13 @@ kiln_status kln_manifest_read(const char *path, kiln_span bytes, kln_manifest *m
     return status;
 }
 
-/* --- placing a model and its manifest --- */
+/* --- saving a model with its manifest --- */
 
-/* While a save goes on, the manifest speaks of two files: the one that is about to come, and the
- * one that lies there. Whichever a reader opens, or finds after this process was killed, it is told
- * of.
- */
+/* While a save is in progress, the manifest describes two files: the new one and the one it
+ * replaces. Whichever a reader opens, even after this process was killed, the manifest matches
+ * it. */
 
-/* What tells a file that lies there without a manifest. */
+/* The entry for an existing file that has no manifest. */
 static cJSON *entry_of_stranger(kiln_span bytes)
 {
     cJSON *entry = cJSON_CreateObject();
@@ -347,8 +346,8 @@ static bool speaks_of(const cJSON *entry, kiln_span bytes)
            fits(&read, bytes, kln_hash_bytes(bytes.data, bytes.size));
 }
 
-/* Of an old manifest the entry of the file with `bytes`. There are two after a save that was cut
- * short; a single one is believed. */
+/* The entry of the old manifest that describes the file with these bytes. After an interrupted save
+ * there are two; a single one is used without a check. */
 static cJSON *entry_of_old(cJSON *root, kiln_span bytes)
 {
     cJSON *previous = cJSON_DetachItemFromObjectCaseSensitive(root, PREVIOUS);
@@ -360,7 +359,7 @@ static cJSON *entry_of_old(cJSON *root, kiln_span bytes)
     return root;
 }
 
-/* Opens `path` where a file lies there; OUT_OF_MEMORY alone fails. */
+/* Maps the file at `path` if there is one. Fails only with OUT_OF_MEMORY. */
 static kiln_status open_if_there(const char *path, kln_mapping *mapping)
 {
     kln_message before;
@@ -374,8 +373,8 @@ static kiln_status open_if_there(const char *path, kln_mapping *mapping)
     return KILN_OK;
 }
 
-/* The entry of the file whose bytes are given, from the text of the old manifest. One that cannot
- * be read is replaced as it is. */
+/* Finds the entry of the given file in the text of the old manifest. A manifest that cannot be read
+ * is simply replaced. */
 static kiln_status find_entry(kiln_span file, kiln_span text, cJSON **entry)
 {
     if (text.size == 0) {
@@ -395,7 +394,7 @@ static kiln_status find_entry(kiln_span file, kiln_span text, cJSON **entry)
     return KILN_OK;
 }
 
-/* The entry of the file that lies at `path` now; NULL where there is none. */
+/* The entry of the file that is at `path` now; NULL if there is none. */
 static kiln_status read_old(const char *path, const char *beside, cJSON **entry)
 {
     KLN_SCOPED(kln_mapping_close) kln_mapping file = {0};
@@ -409,7 +408,7 @@ static kiln_status read_old(const char *path, const char *beside, cJSON **entry)
     return KILN_OK;
 }
 
-/* All is written before the first of them is put in its place. */
+/* Writes everything before it renames the first file into place. */
 static kiln_status place(const char *path, const char *beside, cJSON *root, kln_output *file)
 {
     KLN_SCOPED(kln_output_discard) kln_output both = {.descriptor = -1};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a manifest decides when the engine it belongs to is loaded. */
+/* What a manifest determines when its engine is loaded. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -73,8 +73,8 @@ void kln_manifest_apply(const kln_manifest *manifest, kiln_build_options *option
     }
 }
 
-/* The version must be the same for a format of the backend's own, unless it was built for other
- * versions as well: then the library judges. What is built anew from ONNX is built as it was. */
+/* For a backend's own format the versions must be equal, unless the plan was built version
+ * compatible: then the library decides. A model in ONNX is built again with the saved options. */
 static kiln_status settle_backend(const kln_manifest *manifest, const char *name,
                                   kiln_build_options *options)
 {

@@ -13,7 +13,7 @@ static kiln_status need_plan(const kiln_engine *engine, const char *function)
 
 #define RETURN_IF_NO_PLAN(engine) KLN_RETURN_IF_ERROR(need_plan((engine), __func__))
 
-/* --- what a plan says of itself --- */
+/* --- what a plan reports about itself --- */
 
 size_t kiln_engine_profile_count(const kiln_engine *engine)
 {
@@ -165,7 +165,7 @@ kiln_status kiln_context_save_runtime_cache(kiln_context *context, const char *p
                              plan->save_runtime_cache(kln_exec_state(context->exec), path));
 }
 
-/* --- plugins: of the one backend that has them --- */
+/* --- plugins: only one backend has them --- */
 
 static const kiln_plan_table *with_plugins(void)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names of optimization profiles, which no plan holds: from the build options or the manifest. */
+/* Names of optimization profiles. A plan does not store them; they come from the build options or
+ * the manifest. */
 #include <cJSON.h>
 #include <kiln/plan.h>
 #include <stdio.h>
@@ -101,7 +102,7 @@ kiln_status kln_profile_names_restore(kiln_engine *engine, char names[KLN_PROFIL
     return kln_profile_names_keep(engine, profiles, count);
 }
 
-/* --- asking for one --- */
+/* --- finding a profile --- */
 
 static const char *profile_name(const void *from, size_t index)
 {
@@ -127,7 +128,7 @@ kiln_status kiln_engine_find_profile(const kiln_engine *engine, const char *name
                                   description->profiles));
 }
 
-/* --- a profile of the shapes that somebody expects --- */
+/* --- a profile from announced shapes --- */
 
 static const kiln_shape_hint *find_hint(const kiln_build_options *options, const char *name)
 {
@@ -163,8 +164,7 @@ static kiln_status range_rows(const char *name, const kiln_shape *declared,
     return KILN_OK;
 }
 
-/* The shape of an input of the model, where it is a tensor of a known rank with a dynamic
- * dimension. */
+/* Gets the shape of an input; true if it is a tensor of known rank with a dynamic dimension. */
 static bool is_dynamic(const kln_onnx_type *type, kiln_shape *shape)
 {
     *shape = (kiln_shape){.rank = (int32_t)type->rank};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The shapes of weights that a refit may replace, and which have NaN or infinities. A plan knows
- * how many elements each has and no more: its model says the rest, and its manifest later. */
+/* The shapes of weights that a refit may replace, and which of them have NaN or infinities. A plan
+ * only knows how many elements each has; the rest comes from the model, and after loading from the
+ * manifest. */
 #include <stdio.h>
 
 #include <cJSON.h>
@@ -8,11 +9,12 @@
 #include "kln_engine.h"
 #include "onnx/kln_onnx.h"
 
-/* What follows a shape in the manifest: 1 for NaN and 2 for infinities. */
+/* The suffix of a shape in the manifest: bit 0 is NaN, bit 1 infinities. */
 #define KINDS 4
 static const char *const kinds[KINDS] = {"", " nan", " infinity", " nan infinity"};
 
-/* Elements of at most one dimension that counts lie in one order, whatever the shape. */
+/* Removes dimensions of 1. If at most one dimension remains, the elements have the same order in
+ * any shape. */
 static size_t without_ones(const kiln_shape *shape, int64_t dims[KILN_MAX_RANK])
 {
     size_t count = 0;
@@ -106,7 +108,7 @@ bool kln_weight_shapes_write(const kiln_engine *engine, cJSON *root)
     return written;
 }
 
-/* As kln_weight_shapes_write says it. */
+/* Parses what kln_weight_shapes_write wrote. */
 static bool read_one(const cJSON *item, kln_weight_shape *one)
 {
     char shape[KLN_SHAPE_TEXT];
