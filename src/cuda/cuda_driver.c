@@ -63,15 +63,15 @@ static const kln_library_spec spec = {
 
 typedef enum driver_state { UNKNOWN, OPEN, FAILED } driver_state;
 
-/* All but `state` is written under `guard`, before `state` is. */
+/* Every member but `state` is written under `guard`, before `state` is set. */
 static struct {
     pthread_mutex_t guard;
-    unsigned forks; /* kln_forks when it was opened */
+    unsigned forks; /* kln_forks when the driver was opened */
     atomic_int state;
     cuda_table table;
     kln_library *library;
     kiln_status failure;
-    char sentence[SENTENCE_SIZE]; /* of the failure, for whoever asks later */
+    char sentence[SENTENCE_SIZE]; /* of the failure, for later callers */
     int version;
     int32_t count;
     cuda_device devices[KLN_CUDA_DEVICE_LIMIT];
@@ -93,7 +93,7 @@ static kiln_status translate(int result)
     }
 }
 
-/* What a name and a line of text from the driver leave open. */
+/* Advice where the driver's name and text for an error say too little. */
 static const char *advice(int result)
 {
     switch (result) {
@@ -160,7 +160,7 @@ void cuda_log_failure(int result, const char *what)
 
 /* --- opening --- */
 
-/* A function that this driver is too old for does not count, whatever its library exports. */
+/* Drops functions that are newer than the driver's version, even if its library exports them. */
 static void drop_newer_functions(cuda_table *table, int version)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(versions); i++) {
@@ -188,7 +188,7 @@ static kiln_status describe_device(const cuda_table *cuda, int index, cuda_devic
         cuda_check(cuda->device_pci(device->pci_address, (int)sizeof device->pci_address, handle),
                    "the PCI address of device %d", index));
     device->pci_address[sizeof device->pci_address - 1] = '\0';
-    /* As lspci and /sys write it. */
+    /* In lower case, as lspci and /sys write it. */
     for (char *c = device->pci_address; *c != '\0'; c++) {
         *c = (char)tolower((unsigned char)*c);
     }
@@ -199,7 +199,7 @@ static kiln_status describe_device(const cuda_table *cuda, int index, cuda_devic
     KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_MULTIPROCESSORS, &device->multiprocessors));
     KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_INTEGRATED, &device->integrated));
     KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_MANAGED_MEMORY, &device->managed_memory));
-    /* A driver before 11.2 does not know the question. */
+    /* A driver before 11.2 does not know this attribute. */
     if (cuda->allocate_ordered == NULL ||
         cuda->device_attribute(&device->memory_pools, CU_ATTRIBUTE_MEMORY_POOLS, handle) !=
             CU_SUCCESS) {
@@ -246,7 +246,7 @@ static kiln_status open_once(void)
     }
     const kiln_status status = open_driver();
     if (status == KILN_ERROR_OUT_OF_MEMORY) {
-        /* No answer: whoever asks next may have more luck. */
+        /* Not a final result: a later attempt may find enough memory. */
         kln_library_forget(driver.library);
         driver.library = NULL;
         return status;
@@ -339,7 +339,7 @@ void kln_cuda_close(void)
             atomic_store(&driver.devices[i].context, NULL);
         }
     }
-    /* The driver has threads of its own, so the library itself stays. */
+    /* The driver has threads of its own, so its library stays loaded. */
     kln_library_forget(driver.library);
     driver.library = NULL;
     driver.count = 0;
@@ -347,7 +347,7 @@ void kln_cuda_close(void)
     atomic_store(&driver.state, UNKNOWN);
 }
 
-/* --- for the files beside this one --- */
+/* --- for the other files of this module --- */
 
 const cuda_table *cuda_functions(void)
 {

@@ -3,15 +3,15 @@
 
 #include "cuda_driver.h"
 
-/* Looks from one look at the clock to the next, and how long it goes without asking the driver
- * whether something failed. */
+/* LOOKS: polls between two reads of the clock. ASKED_EVERY: nanoseconds between queries whether the
+ * driver reports a failure. */
 #define LOOKS 1024
 #define ASKED_EVERY UINT64_C(2000000)
 
-/* A store that releases what came before it, system-wide: who reads the word has the outputs, too.
- * (PTX, "Memory Consistency Model".) On an H200, behind a graph of five kernels, a kernel
- * says it 0.7 us sooner than cuStreamWriteValue32 does, and one that is launched ahead 0.5 us
- * sooner again; that waits itself for the end of what comes before ("griddepcontrol.wait"). */
+/* A system-wide release store: whoever reads the word sees the outputs, too. (PTX, "Memory
+ * Consistency Model".) On an H200, after a graph of five kernels, a kernel signals the end 0.7 us
+ * sooner than cuStreamWriteValue32, and a kernel with programmatic dependent launch another 0.5 us
+ * sooner; that one waits itself for the preceding work to end ("griddepcontrol.wait"). */
 #define FENCE_TEXT(version, target, waits)           \
     ".version " version                              \
     "\n"                                             \
@@ -47,7 +47,7 @@ static bool threads_spin(const cuda_table *cuda, int32_t device)
            (flags & (CU_CONTEXT_YIELDS | CU_CONTEXT_BLOCKS)) == 0;
 }
 
-/* The device's context is current. */
+/* The device's context must be current. */
 static bool load(int32_t device, bool *ahead)
 {
     cuda_device *found = NULL;
@@ -79,8 +79,8 @@ void kln_fence_drop(kln_fence *fence)
     fence->word = NULL;
 }
 
-/* Whether a kernel, and nothing else, is what the next node of a capture comes behind: that alone
- * can be waited for by a kernel. */
+/* Whether the next node of a capture would depend on exactly one node, and that a kernel: only then
+ * can the dependent launch be used. */
 static bool follows_kernel(const kiln_stream *stream)
 {
     int status = 0;

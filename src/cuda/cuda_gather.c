@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copies that the device's processors make, many tensors in one launch. A copy of the driver's own
- * costs microseconds before its first byte moves; a kernel that reads pinned memory over the bus
- * costs them once, whatever it copies. */
+/* Copies many tensors in one kernel launch. Each copy by the driver costs microseconds before its
+ * first byte moves; a kernel that reads pinned memory over the bus pays that once for all. */
 #include "cuda_driver.h"
 
 #define THREADS 256
 #define LARGEST_GRID UINT64_C(0x7fffffff)
 
-/* As the kernel is given it: the first `vectors` threads of a segment copy 16 bytes each, the rest
- * up to `units` one byte each. */
+/* The layout that the kernel expects: the first `vectors` threads of a segment copy 16 bytes each,
+ * the rest up to `units` one byte each. */
 typedef struct segment {
     uint64_t to;
     uint64_t from;
@@ -22,9 +21,10 @@ typedef struct parameters {
 
 _Static_assert(sizeof(segment) == 32 && sizeof(parameters) == 512, "the kernel has these numbers");
 
-/* A block looks for its segment: each has as many blocks as its units fill. All start at 16 bytes a
- * thread, so that as many as the device holds are under way on the bus. PTX 6.0 is older than every
- * driver that Kiln accepts, and from sm_50 a driver compiles for each later device. */
+/* Each segment has as many blocks as its units fill, and a block first finds its segment. Every
+ * thread starts with one access, of 16 bytes where it can, so that as many as the device can hold
+ * are in flight on the bus. PTX 6.0 is older than every driver that Kiln accepts, and a driver
+ * compiles sm_50 for all later devices. */
 static const char text[] =
     ".version 6.0\n"
     ".target sm_50\n"
@@ -81,7 +81,7 @@ static const char text[] =
 
 static const cuda_kernel gathers = {CUDA_KERNEL_GATHER, "kiln_gather", text, "copies", "copying"};
 
-/* The kernel's parameters, and how many blocks that is. */
+/* Fills in the kernel's parameters and counts the blocks to launch. */
 static kiln_status lay_out(const kln_cuda_piece *pieces, size_t count,
                            parameters *kernel_parameters, uint64_t *blocks)
 {

@@ -24,7 +24,8 @@ static kiln_status begin_capture(kiln_stream *stream, int mode)
 kiln_status kiln_stream_capture_begin(kiln_stream *stream)
 {
     KLN_RETURN_IF_NULL(stream);
-    /* Thread-local: what other threads do meanwhile, allocate say, must not end the capture. */
+    /* Thread-local: calls of other threads, an allocation for example, must not invalidate the
+     * capture. */
     return begin_capture(stream, CU_CAPTURE_THREAD_LOCAL);
 }
 
@@ -33,7 +34,7 @@ kiln_status kln_stream_capture_begin_relaxed(kiln_stream *stream)
     return begin_capture(stream, CU_CAPTURE_RELAXED);
 }
 
-/* What was captured, with the number of its nodes; the stream runs work again. */
+/* Ends the capture and counts its nodes; the stream executes work again. */
 static kiln_status end_capture(kiln_stream *stream, void **graph, size_t *nodes)
 {
     const cuda_table *cuda = cuda_functions();
@@ -113,7 +114,7 @@ kiln_status kiln_stream_capture_end(kiln_stream *stream, kiln_graph **graph)
     return status;
 }
 
-/* Whether the executable graph could take the captured one's parameters as it stands. */
+/* Tries to update the executable graph in place with the parameters of the captured one. */
 static kiln_status update_in_place(kiln_graph *graph, void *captured, bool *updated)
 {
     const cuda_table *cuda = cuda_functions();
@@ -177,7 +178,8 @@ void kiln_stream_capture_abandon(kiln_stream *stream)
     if (kln_cuda_has(KLN_CUDA_GRAPHS, stream->device) &&
         cuda->capture_status(stream->handle, &capturing) == CU_SUCCESS && capturing != 0) {
         void *captured = NULL;
-        /* A capture that was broken off says so here once more: there is nothing to do about it. */
+        /* An invalidated capture reports its error here once more; there is nothing left to do
+         * about it. */
         if (cuda->capture_end(stream->handle, &captured) == CU_SUCCESS && captured != NULL) {
             cuda_log_failure(cuda->graph_destroy(captured), "destroying a graph");
         }
@@ -205,7 +207,7 @@ size_t kiln_graph_node_count(const kiln_graph *graph)
 }
 
 #define GRAPH_BYTES ((uint64_t)256 << 10)
-/* Driver 580 on an H200: 0.65 MB of the device's and 1 MB of the host's memory for 110 nodes. */
+/* Driver 580 on an H200 takes 0.65 MB of device memory and 1 MB of host memory for 110 nodes. */
 #define NODE_BYTES ((uint64_t)16 << 10)
 
 uint64_t kln_graph_bytes(const kiln_graph *graph)

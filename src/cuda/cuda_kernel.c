@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loading and launching Kiln's own kernels. They are PTX 6.0, which is older than every driver that
- * Kiln accepts, and for sm_50, from where a driver compiles for each later device. */
+/* Loads and launches Kiln's own kernels. Most are PTX 6.0 for sm_50: every driver that Kiln accepts
+ * knows that version, and compiles it for all later devices. The fences need newer devices and are
+ * loaded only there. */
 #include "cuda_driver.h"
 
 static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
@@ -41,8 +42,8 @@ static int load(cuda_device *device, const cuda_kernel *kernel, void **function)
     return CU_SUCCESS;
 }
 
-/* The kernel on the device whose context is current: loaded by the first who asks. A failure is not
- * kept, because memory that was short may not be next time. */
+/* Finds the kernel on the device whose context is current; the first call loads it. A failure is
+ * not remembered, because memory may suffice the next time. */
 static kiln_status find_kernel(cuda_device *device, const cuda_kernel *kernel, void **function)
 {
     *function = atomic_load_explicit(&device->kernels[kernel->slot], memory_order_acquire);

@@ -124,7 +124,7 @@ kiln_status kln_cuda_copy(int32_t device, void *to, const void *from, size_t byt
     if (stream != NULL) {
         result = cuda->copy_async(cuda_address(to), cuda_address(from), bytes, stream->handle);
     } else {
-        /* cuMemcpy between two places of one device returns before it is done. */
+        /* cuMemcpy from device to device returns before the copy is complete. */
         result = cuda->copy(cuda_address(to), cuda_address(from), bytes);
         result = result == CU_SUCCESS ? cuda->stream_wait(NULL) : result;
     }

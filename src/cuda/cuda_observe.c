@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a calibration needs of a tensor on the device, counted there: its tensors are hundreds of
- * megabytes for a batch, and what is known of them afterwards some kilobytes each. */
+/* Computes on the device what a calibration needs of a tensor: the tensors of a batch take hundreds
+ * of megabytes, the result a few kilobytes each. */
 #include "cuda_driver.h"
 
 #define THREADS 256
-/* Enough for every multiprocessor, and few enough that clearing and adding up the table of each
+/* Enough blocks for every multiprocessor, but so few that clearing and summing up the table of each
  * block costs little. */
 #define EACH_BLOCK 8192
 #define MOST_BLOCKS 1024
 
 #define HEAD ".version 6.0\n.target sm_50\n.address_size 64\n\n"
 
-/* %index: the thread's first element; %step: from one to its next. */
+/* %index is the thread's first element, %step the distance to its next one. */
 #define WALK                                     \
     "    ld.param.u64 %values, [values];\n"      \
     "    ld.param.u64 %count, [count];\n"        \
@@ -27,7 +27,7 @@
     "    shl.b32 %t, %t, 8;\n"                   \
     "    cvt.u64.u32 %step, %t;\n"
 
-/* Leaves the loop behind the last element. */
+/* Leaves the loop after the last element. */
 #define NEXT_ELEMENT                        \
     "    setp.ge.u64 %p, %index, %count;\n" \
     "    @%p bra DONE;\n"                   \
@@ -37,7 +37,7 @@
     "    add.u64 %index, %index, %step;\n"  \
     "    and.b32 %magnitude, %bits, 0x7fffffff;\n"
 
-/* What the 32 threads of a warp have of a register becomes one, in each of them. */
+/* Reduces a register over the 32 threads of a warp; every thread gets the result. */
 #define FOLD_BY(operation, what, distance)           \
     "    shfl.sync.bfly.b32 %t, " what ", " distance \
     ", 0x1f, 0xffffffff;\n"                          \
@@ -47,13 +47,13 @@
     FOLD_BY(operation, what, "8")  \
     FOLD_BY(operation, what, "4") FOLD_BY(operation, what, "2") FOLD_BY(operation, what, "1")
 
-/* Only one thread of each warp goes on. */
+/* Only one thread of each warp continues. */
 #define ONE_OF_EACH_WARP           \
     "    and.b32 %t, %lane, 31;\n" \
     "    setp.ne.u32 %p, %t, 0;\n" \
     "    @%p bra END;\n"
 
-/* Finite floats are compared as integers that order alike: the key of kln_cuda_bounds. */
+/* Finite floats are compared as integers of the same order: the key of kln_cuda_bounds. */
 static const char bounds_text[] = HEAD
     ".visible .entry kiln_bounds(.param .u64 values, .param .u64 count, .param .u64 found)\n"
     "{\n"
@@ -89,8 +89,8 @@ static const char bounds_text[] = HEAD
     "    ret;\n"
     "}\n";
 
-/* A block counts in a table of its own, and adds that to the tensor's at the end. Zeros, which in
- * many tensors are most of it, are counted in registers. 0f44FFE000 is 2047. */
+/* Each block counts in a table of its own and adds it to the tensor's at the end. Zeros, the bulk
+ * of many tensors, are counted in registers. 0f44FFE000 is 2047. */
 static const char bins_text[] = HEAD
     ".visible .entry kiln_bins(.param .u64 values, .param .u64 count, .param .f32 scale,\n"
     "                          .param .u64 found)\n"

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A kernel of Kiln's: rows of blocks of memory whose rows do not lie behind one another, many
- * blocks in one launch. */
+/* Copies blocks of memory whose rows are not contiguous, many blocks in one kernel launch. */
 #include "cuda_driver.h"
 
 #define BLOCKS 32
 #define THREADS 256
 #define MOST_UNITS UINT64_C(0x7fffffff)
 
-/* As the kernel is given it: `units` threads copy 1 << `shift` bytes each, `per_row` of them a row.
- */
+/* The layout that the kernel expects: `units` threads copy 1 << `shift` bytes each, `per_row` of
+ * them a row. */
 typedef struct segment {
     uint64_t to, from;
     uint64_t to_step, from_step;
@@ -107,7 +106,8 @@ static kiln_status make_segment(const kln_cuda_rows *block, segment *made)
     return KILN_OK;
 }
 
-/* A grid of blocks has no more than 2^31: segments that are large go in launches of their own. */
+/* One launch for up to BLOCKS segments: they fill at most 2^28 thread blocks, well within a grid's
+ * limit. */
 static kiln_status copy_by_kernel(kiln_stream *stream, const kln_cuda_rows *blocks, size_t count)
 {
     for (size_t i = 0; i < count;) {

@@ -75,7 +75,7 @@ kiln_status kln_stream_create_beside(const kiln_stream *other, kiln_stream **str
 {
     int priority = 0;
     KLN_CUDA_ENTER(other->device);
-    if (other->handle != NULL) { /* the default stream has none */
+    if (other->handle != NULL) { /* the default stream has no handle to ask */
         KLN_RETURN_IF_ERROR(cuda_check(cuda_functions()->stream_priority(other->handle, &priority),
                                        "the priority of a stream of device %d", other->device));
     }
@@ -119,7 +119,7 @@ void kiln_stream_destroy(kiln_stream *stream)
     }
     (void)pthread_mutex_lock(&stream->guard);
     if (atomic_load(&stream->references) > 1) {
-        /* A pool takes `finished` to say that nothing uses the memory any more. */
+        /* Once `finished` is set, a pool assumes that nothing uses the memory any more. */
         cuda_log_failure(cuda_functions()->stream_wait(stream->handle), "finishing a stream");
     }
     if (stream->owned) {
@@ -264,7 +264,7 @@ kiln_status kiln_event_elapsed(kiln_event *begin, kiln_event *end, double *milli
     return KILN_OK;
 }
 
-/* --- for the pool: memory that goes from one stream to another --- */
+/* --- for the pool: memory that moves from one stream to another --- */
 
 static kiln_status order_inside(kiln_stream *earlier, kiln_stream *later)
 {
@@ -278,7 +278,7 @@ static kiln_status order_inside(kiln_stream *earlier, kiln_stream *later)
     }
     const kiln_status status =
         cuda_check(result, "ordering two streams of device %d", earlier->device);
-    /* The driver keeps a destroyed event as long as somebody waits for it. */
+    /* The driver keeps a destroyed event until nothing waits for it. */
     cuda_log_failure(cuda->event_destroy(event), "destroying an event");
     return status;
 }
