@@ -71,7 +71,7 @@ static unsigned char *at(const kiln_buffer *buffer, size_t offset)
     return (unsigned char *)buffer->data + offset;
 }
 
-/* Copies between two places of which one at least is `buffer`'s. */
+/* Copies between two addresses, of which at least one is in `buffer`. */
 static kiln_status copy(const kiln_buffer *buffer, void *to, const void *from, size_t bytes,
                         kiln_stream *stream)
 {

@@ -8,12 +8,12 @@ struct kiln_buffer_plan {
     kln_arena arena;
     kln_names names;
     kiln_named_tensor *tensors;
-    size_t *places; /* of each tensor: its offset in the shared allocation, or NOT_SHARED */
+    size_t *places; /* for each tensor: its offset in the shared allocation, or NOT_SHARED */
     uint32_t
-        *targets;  /* of each tensor: in whose memory it lies; its own number where no other's */
-    size_t *needs; /* of each tensor: bytes of the largest that lies in its memory */
+        *targets;  /* for each tensor: the tensor whose memory it uses; itself if it is no alias */
+    size_t *needs; /* for each tensor: the size of the largest tensor in its memory */
     size_t count;
-    void **allocations; /* the shared one first, where there is one */
+    void **allocations; /* the shared one first, if there is one */
     size_t allocation_count;
     size_t bytes;
 };
@@ -105,7 +105,7 @@ static kiln_status set_targets(kiln_buffer_plan *plan)
     return KILN_OK;
 }
 
-/* Where each small tensor lies in the allocation that they share, and how long that is. */
+/* Assigns each small tensor its offset in the shared allocation, and computes the size of that. */
 static kiln_status lay_out(kiln_buffer_plan *plan, size_t *shared)
 {
     *shared = 0;
@@ -199,7 +199,7 @@ kiln_status kiln_buffer_plan_create(const kiln_buffer_request *requests, size_t 
     made->options = read;
     made->count = count;
     KLN_RETURN_IF_ERROR(fill_plan(made, requests));
-    made->options.aliases = NULL; /* the caller's */
+    made->options.aliases = NULL; /* the caller owns them */
     *plan = KLN_TAKE(made);
     return KILN_OK;
 }

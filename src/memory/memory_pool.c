@@ -3,13 +3,12 @@
 
 #define DEFAULT_FIRST_BYTES ((size_t)64 << 10)
 #define DEFAULT_GROWTH 2.0
-/* What a shard keeps of one class before half of it goes to the centre. */
+/* How much of one class a shard keeps; beyond that, half of it goes to the central lists. */
 #define SHARD_BYTES ((size_t)4 << 20)
 #define SHARD_LEAST ((size_t)2)
 #define SHARD_MOST ((size_t)64)
 
-/* --- classes: units of 256 bytes; 1, 2, 3, 4, then four to each doubling: 5 6 7 8 10 12 14 16 ---
- */
+/* --- size classes, units of 256 bytes: 1 2 3 4, then four per doubling: 5 6 7 8 10 12 14 16 --- */
 
 uint32_t pool_class_of(size_t bytes)
 {
@@ -25,7 +24,7 @@ uint32_t pool_class_of(size_t bytes)
 /* --- shards --- */
 
 static atomic_uint next_thread;
-static _Thread_local unsigned this_thread; /* from 1; 0: not counted yet */
+static _Thread_local unsigned this_thread; /* counted from 1; 0: not assigned yet */
 
 static pool_shard *own_shard(kiln_pool *pool)
 {
@@ -41,7 +40,7 @@ static uint32_t shard_limit(size_t bytes)
     return (uint32_t)(fit < SHARD_LEAST ? SHARD_LEAST : fit > SHARD_MOST ? SHARD_MOST : fit);
 }
 
-/* Takes half of a list off, from its cold end. */
+/* Takes half of a list off, from its cold end: the blocks released longest ago. */
 static pool_block *split(pool_shard *shard, uint32_t class_index)
 {
     const uint32_t keep = shard->counts[class_index] / 2;
@@ -249,7 +248,8 @@ kiln_status kiln_pool_get_counters(kiln_pool *pool, kiln_pool_counters *counters
     found.bytes_held = pool->held;
     found.bytes_held_peak = pool->held_peak;
     (void)pthread_mutex_unlock(&pool->guard);
-    /* While others work, a piece may be seen to come back that was not seen to go. */
+    /* Counters are read while other threads run: a release may be counted whose allocation was
+     * not. */
     found.bytes_in_use = out > 0 ? (size_t)out : 0;
     return kln_info_write(__func__, counters, &found, sizeof found);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory_pool.h"
 
-/* What a shard gets from the centre beside the block it needs now. */
+/* How many blocks, and how many bytes, a shard gets from the central lists beyond the block it
+ * needs now. */
 #define REFILL 16
 #define REFILL_BYTES ((size_t)64 << 10)
 
@@ -41,7 +42,7 @@ void pool_drop_slab(kiln_pool *pool, pool_slab *slab)
     kln_free(slab);
 }
 
-/* How many blocks the class's next slab has, as far as the cap allows; at least one is wanted. */
+/* How many blocks the next slab of a class has, within the cap but at least one. */
 static size_t slab_blocks(const kiln_pool *pool, uint32_t class_index, size_t room)
 {
     const size_t size = pool_class_bytes(class_index);
@@ -93,8 +94,9 @@ static kiln_status fail_cap(const kiln_pool *pool, size_t size)
                     size, pool->held, pool->options.max_bytes);
 }
 
-/* A new slab; others are given up for it only where the class has no free block at all, because
- * waiting for one stream's work in the order of another is cheaper than to wait here. */
+/* Makes a new slab. It releases other slabs only if the class has no free block at all: otherwise
+ * one stream can wait for another, which is cheaper than waiting here for the work that uses a
+ * slab. */
 static kiln_status grow(kiln_pool *pool, uint32_t class_index)
 {
     const bool may_trim = pool->lists[class_index] == NULL;
@@ -108,14 +110,14 @@ static kiln_status grow(kiln_pool *pool, uint32_t class_index)
     KLN_FAIL_IF(size > room, fail_cap(pool, size));
     kiln_status status = make_slab(pool, class_index, slab_blocks(pool, class_index, room));
     if (may_trim && status == KILN_ERROR_OUT_OF_MEMORY) {
-        /* What other classes do not need, and no more than what is needed now. */
+        /* Release what other classes do not use, and make only the one block that is needed now. */
         pool_trim_locked(pool, 0);
         status = make_slab(pool, class_index, 1);
     }
     return status;
 }
 
-/* --- taking from where the own shard has none --- */
+/* --- when the thread's own shard has no block --- */
 
 static void refill(kiln_pool *pool, pool_shard *shard, uint32_t class_index)
 {
@@ -145,7 +147,7 @@ static pool_block *take_from_shards(kiln_pool *pool, uint32_t class_index,
     return block;
 }
 
-/* Every free block of the class goes to the centre, where it can be looked at without haste. */
+/* Moves all free blocks of the class to the central list. */
 static void gather(kiln_pool *pool, uint32_t class_index)
 {
     for (size_t i = 0; i < POOL_SHARDS; i++) {
@@ -161,7 +163,7 @@ static void gather(kiln_pool *pool, uint32_t class_index)
     }
 }
 
-/* A gathered block whose stream has nothing left to do. */
+/* Takes a gathered block whose stream has finished its work. */
 static kiln_status take_idle(kiln_pool *pool, uint32_t class_index, pool_block **taken)
 {
     for (pool_block **list = &pool->lists[class_index]; *list != NULL; list = &(*list)->next) {
@@ -179,7 +181,7 @@ static kiln_status take_idle(kiln_pool *pool, uint32_t class_index, pool_block *
     return KILN_OK;
 }
 
-/* Puts `stream`, or the caller, behind the work that uses the first free block. */
+/* Takes the first free block, and makes `stream`, or the caller, wait for the work that uses it. */
 static kiln_status take_behind(kiln_pool *pool, uint32_t class_index, kiln_stream *stream,
                                pool_block **taken)
 {
