@@ -9,7 +9,7 @@
 
 /* --- probe --- */
 
-/* One reason for each record, made once: the strings outlive the question. */
+/* One reason for each library record, written once, because the strings outlive this call. */
 static void explain(trt_library *library, int capability, const char *why_none)
 {
     if (library->reason[0] != '\0') {
@@ -56,14 +56,14 @@ static kiln_status probe(const char *requested, kiln_backend_info *info)
         info->capabilities |=
             KILN_CAPABILITY_DEVICE_MEMORY | KILN_CAPABILITY_STREAMS | KILN_CAPABILITY_GRAPHS;
         info->available = builds;
-        /* A lean runtime takes plans alone, and those are known by their bytes: whoever has a model
-         * gets another backend unasked. */
+        /* A lean runtime only loads plans, which are recognized by their bytes. For a model,
+         * another backend is chosen by default. */
         info->score = builds ? 100 : 1;
         info->capabilities |= KILN_CAPABILITY_RUN | (builds ? KILN_CAPABILITY_BUILD : 0U);
         return KILN_OK;
     }
     if (builds && library->abi.is_rtx) {
-        /* Whoever names it can build; nobody gets it unasked. */
+        /* It can build if it is requested by name, but is never chosen by default. */
         info->score = 1;
         info->capabilities |= KILN_CAPABILITY_BUILD;
         return KILN_OK;
@@ -73,9 +73,8 @@ static kiln_status probe(const char *requested, kiln_backend_info *info)
 
 /* --- making engines --- */
 
-/* A build asks for memory and gives it back thousands of times, which the library's own allocator
- * is the fastest for: it is asked instead only where what a build holds is to be known or limited.
- */
+/* A build allocates and releases memory thousands of times, and the library's own allocator is
+ * fastest at that. Kiln's allocator replaces it only if memory is to be counted or limited. */
 static trt_GpuAllocator *allocator_of(trt_engine *made, const kiln_build_options *options)
 {
     const bool asked = options->gpu_allocator == KILN_GPU_ALLOCATOR_KILN ||
@@ -96,12 +95,12 @@ static kiln_status build_within(trt_engine *made, const kiln_model *model,
     const trt_abi *abi = &made->library->abi;
     made->plan =
         (kiln_span){trt_HostMemory_data(abi, made->memory), trt_HostMemory_size(abi, made->memory)};
-    /* Ahead of time there is nothing to run on, or what it is built for is another GPU. */
+    /* Ahead of time, there is no GPU to run on, or the plan is for another GPU. */
     if (!trt_library_runs(made->library, made->device, NULL) ||
         options->compute_capability_count != 0 || options->windows_runtime) {
         return KILN_OK;
     }
-    /* What the library itself just put there. */
+    /* The library itself has just put that code into the plan. */
     made->runs_host_code = made->runs_host_code || options->version_compatible;
     return trt_engine_deserialize(made, model->path != NULL ? model->path : "the plan");
 }
@@ -135,7 +134,7 @@ static kiln_status keep_plan(trt_engine *engine, const kiln_model *plan)
     return KILN_OK;
 }
 
-/* What begins otherwise must be ONNX, which only a reader can tell. */
+/* Bytes that do not begin like a plan must be ONNX, which only a parser can tell. */
 static kiln_status check_onnx(const kiln_model *model)
 {
     kln_onnx_model *read = NULL;
@@ -175,8 +174,8 @@ static kiln_status load(const kiln_model *plan, const kiln_build_options *option
     return KILN_OK;
 }
 
-/* The plan with the weights of the last refit. A stripped one the library would write without, and
- * with them as one whose weights stay, unless told (from 10.14 on). */
+/* Serializes the plan with the weights of the last refit. By default the library writes a stripped
+ * plan without them; and it writes them as fixed unless INCLUDE_REFIT is set (from 10.14 on). */
 static kiln_status write_again(trt_engine *engine, trt_HostMemory **memory)
 {
     const trt_abi *abi = &engine->library->abi;
@@ -231,7 +230,7 @@ static kiln_status serialize(void *state, kiln_span *bytes)
     return status == KILN_OK ? kln_bytes_check(*bytes, "the plan") : status;
 }
 
-/* Fills in the copy, whose plan is the other one's or its own. */
+/* Fills in the copy. Its plan is the original's, or its own if that is stale. */
 static kiln_status fill_copy(trt_engine *engine, trt_engine *copy)
 {
     TRT_REFITTING(engine);
@@ -248,7 +247,7 @@ static kiln_status refit_beside(void *state, const kiln_named_tensor *weights, s
 {
     trt_engine *engine = state;
     KLN_SCOPED(trt_engine_destroy_at) trt_engine *copy = NULL;
-    (void)weights; /* they are put into the copy in place */
+    (void)weights; /* the caller then refits the copy in place */
     (void)count;
     KLN_RETURN_IF_ERROR(trt_engine_need(engine, "refit"));
     const kiln_build_options options = {.struct_size = sizeof options,
@@ -261,7 +260,7 @@ static kiln_status refit_beside(void *state, const kiln_named_tensor *weights, s
     return KILN_OK;
 }
 
-/* -1 for a plan that was only built. */
+/* -1 for a plan that was only built, ahead of time. */
 static int32_t device_of(void *state)
 {
     const trt_engine *engine = state;
@@ -273,7 +272,7 @@ static kiln_status inspect(void *state, char **json)
     return trt_engine_inspect(state, -1, json);
 }
 
-/* It has no float64: the parser makes float32 of it, in weights and bindings too. */
+/* TensorRT has no float64: its parser converts that to float32, in weights and bindings, too. */
 static kiln_dtype bound_as(kiln_dtype dtype)
 {
     return dtype == KILN_DTYPE_FLOAT64 ? KILN_DTYPE_FLOAT32 : dtype;

@@ -71,13 +71,13 @@ static kiln_status describe_network(const trt_build *build, kiln_description *de
 
 /* --- the build --- */
 
-/* What part of a build each stage is: from one of ResNet-50, the first of its process or not. What
- * is left, the plan is loaded in. */
+/* The share of each stage in a build, measured with ResNet-50; LOADING only counts for the first
+ * build of a process. The rest is loading the plan. */
 #define LOADING 0.20
 #define PARSING 0.02
-#define BUILDING 0.95 /* with what comes before it */
+#define BUILDING 0.95 /* including the stages before it */
 
-/* Begins a stage, unless the build shall stop. */
+/* Begins a stage, unless the build is to stop. */
 static kiln_status begin_stage(trt_build *build, const char *name, double share)
 {
     return trt_progress_stage(&build->progress, name, share)
@@ -94,8 +94,8 @@ static kiln_status fail_lean(const trt_library *library, trt_error_recorder *rec
                     library->name);
 }
 
-/* The lean runtime that a plan shall carry is opened at the end of a build, by its name: beside the
- * core, or where the system's search finds it. */
+/* At the end of a build, TensorRT opens the lean runtime to embed in the plan by its file name:
+ * beside the core library, or where the system searches for libraries. */
 static kiln_status check_lean(const trt_library *library, const kiln_build_options *o)
 {
     static const kln_symbol no_symbols[] = {{.name = NULL}};
@@ -232,7 +232,7 @@ kiln_status trt_build_plan(trt_library *library, const kiln_model *model,
     KLN_RETURN_IF_ERROR(trt_library_need_builder(library));
     KLN_RETURN_IF_ERROR(trt_library_need_parser(library));
     KLN_RETURN_IF_ERROR(check_lean(library, options));
-    /* The recorder alone has some kilobytes: not for the stack of a thread that a caller made. */
+    /* The recorder alone takes some kilobytes, too much for the stack of a caller's thread. */
     KLN_SCOPED_FREE trt_build *build = kln_alloc_zeroed(1, sizeof *build);
     KLN_RETURN_IF_NO_MEMORY(build, sizeof *build, "a build");
     build->library = library;

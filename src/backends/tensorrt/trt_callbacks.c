@@ -9,7 +9,7 @@
 
 static void destructor(void *self)
 {
-    (void)self; /* the memory is Kiln's */
+    (void)self; /* Kiln owns the memory */
 }
 
 static int32_t language(void *self)
@@ -41,7 +41,7 @@ INTERFACE(Profiler)
 
 /* --- logger --- */
 
-/* The first error since trt_logged_clear, of this thread and of any. */
+/* The first error since trt_logged_clear: of this thread, and of any thread. */
 static _Thread_local char own_error[TRT_RECORDED_TEXT];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char any_error[TRT_RECORDED_TEXT];
@@ -65,8 +65,8 @@ const char *trt_logged_error(void)
 
 static bool says_nothing(const char *text)
 {
-    /* An error to RTX, of each thread that it meets first in a call; a warning that a plan lies in
-     * memory, which is its file's; and the parser's advice to those who bind an int64 output as
+    /* Noise: an error that RTX logs once in each thread; a warning that the plan's memory is owned
+     * by the user, which is intended; and the parser's advice about binding an int64 output as
      * int32. */
     return strncmp(text, "Thread context has not been set", 31) == 0 ||
            strncmp(text, "Providing user-owned deserialization memory", 43) == 0 ||
@@ -110,7 +110,7 @@ void trt_logger_init(trt_logger *logger, const trt_tables *tables)
 
 /* --- error recorder --- */
 
-/* With the lock. */
+/* Called with the lock held. */
 static int32_t kept(const trt_error_recorder *recorder)
 {
     return recorder->count < TRT_RECORDED_ERRORS ? recorder->count : TRT_RECORDED_ERRORS;
@@ -163,7 +163,7 @@ static bool recorder_report(void *self, int32_t code, const char *text)
     }
     (void)pthread_mutex_unlock(&recorder->lock);
     kln_log(KILN_LOG_ERROR, "tensorrt", "error %d: %s", code, text != NULL ? text : "");
-    return false; /* it need not stop what it is at */
+    return false; /* TensorRT need not abort what it is doing */
 }
 
 static int32_t recorder_retain(void *self)
@@ -221,15 +221,16 @@ bool trt_said(trt_error_recorder *recorder, const char *word)
     return said;
 }
 
-/* ErrorCode.FAILED_ALLOCATION has this number in every layout, but most of what finds no memory is
- * reported as an internal error. */
+/* ErrorCode.FAILED_ALLOCATION has this number in every layout, but TensorRT reports most failed
+ * allocations as internal errors. */
 static bool lacks_memory(trt_error_recorder *recorder, int32_t code)
 {
     return code == 5 || (recorder != NULL && (trt_said(recorder, "OutOfMemory") ||
                                               trt_said(recorder, "out of memory")));
 }
 
-/* How many errors there are, and the first one; another thread may be reporting the next. */
+/* Copies the first error and returns the number of errors; under the lock, because another thread
+ * may be reporting one. */
 static int32_t first_error(trt_error_recorder *recorder, int32_t *code,
                            char text[TRT_RECORDED_TEXT])
 {
@@ -261,7 +262,7 @@ kiln_status(trt_fail)(kiln_status status, trt_error_recorder *recorder, const ch
     return kln_fail(status, "%s: TensorRT says: %s", what, said);
 }
 
-/* --- all --- */
+/* --- all tables --- */
 
 void trt_tables_init(trt_tables *tables, const trt_abi *abi)
 {

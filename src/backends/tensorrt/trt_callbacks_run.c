@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backends/tensorrt/trt_callback_tables.h"
 
-/* --- memory at an alignment --- */
+/* --- aligned memory --- */
 
 static bool drop(const trt_memory *memory, const trt_allocation *made, void *stream)
 {
@@ -9,7 +9,7 @@ static bool drop(const trt_memory *memory, const trt_allocation *made, void *str
                                                                    &made->piece);
 }
 
-/* What the maker gives lies right nearly always, so that is tried before more is taken. */
+/* The memory is nearly always aligned enough, so try the plain size before allocating more. */
 static bool obtain(const trt_memory *memory, uint64_t size, uint64_t alignment, void *stream,
                    trt_allocation *made)
 {
@@ -38,7 +38,7 @@ static bool give_back(const trt_memory *memory, const trt_allocation *made, void
 
 /* --- GPU allocator --- */
 
-/* With the lock held. */
+/* Called with the lock held. */
 static bool remember(trt_gpu_allocator *allocator, trt_allocation made)
 {
     if (KLN_GROW(NULL, allocator->allocations, allocator->count, allocator->capacity) != KILN_OK) {
@@ -50,7 +50,8 @@ static bool remember(trt_gpu_allocator *allocator, trt_allocation made)
     return true;
 }
 
-/* Sets `size` bytes aside, so that threads together do not pass the limit. */
+/* Reserves `size` bytes before they are allocated, so that threads together cannot exceed the
+ * limit. */
 static bool reserve(trt_gpu_allocator *allocator, uint64_t size)
 {
     (void)pthread_mutex_lock(&allocator->lock);
@@ -126,7 +127,7 @@ static void *gpu_reallocate(void *self, void *memory, uint64_t alignment, uint64
     (void)memory;
     (void)alignment;
     (void)size;
-    return NULL; /* not resizable: TensorRT makes a new one and copies */
+    return NULL; /* not supported: TensorRT allocates anew and copies */
 }
 
 static bool gpu_release(void *self, void *memory)
@@ -169,7 +170,7 @@ static void *output_reallocate_async(void *self, const char *name, void *current
     (void)name;
     (void)current;
     trt_allocation *made = &allocator->made;
-    /* What is asked for may be more than the output has, which shows after the run alone. */
+    /* The size may exceed what the output takes, which is known only after the run. */
     const bool in_bound = allocator->bound != NULL && size <= allocator->bound_bytes &&
                           (alignment == 0 || (uintptr_t)allocator->bound % alignment == 0);
     allocator->is_beside = allocator->bound != NULL && !in_bound;

@@ -51,7 +51,7 @@ static kiln_status fill_slots(trt_context *self)
     self->slot_count = (size_t)count;
     KLN_NEW(self->slots, (size_t)count, "the bindings of a context");
     size_t next = 0;
-    for (int pass = 0; pass < 2; pass++) { /* inputs first, as trt_describe has them */
+    for (int pass = 0; pass < 2; pass++) { /* inputs first, the order of trt_describe */
         for (int32_t i = 0; i < count; i++) {
             const char *name = trt_CudaEngine_getIOTensorName(abi, engine, i);
             const bool is_input = trt_CudaEngine_getTensorIOMode(abi, engine, name) == input;
@@ -155,7 +155,7 @@ static kiln_status send_input(trt_context *self, trt_binding *s)
                     trt_fail(KILN_ERROR_SHAPE, &self->recorder, "input \"%s\"", s->name));
         s->reshaped = false;
     }
-    /* An address is needed for what is empty, too. */
+    /* TensorRT needs an address even for an empty tensor. */
     static const int64_t nothing;
     const void *address = s->tensor.data != NULL ? s->tensor.data : &nothing;
     if (!s->on_host && !is_on_device(&s->tensor)) {
@@ -192,8 +192,8 @@ static kiln_status fail_bound_bytes(const trt_binding *s, uint64_t needed)
                     (unsigned long long)needed, s->tensor.bytes);
 }
 
-/* The library writes what the output has, whatever is bound. Where its shape depends on values, its
- * size shows after the run, and the memory is given out by the allocator. */
+/* The library writes the whole output, however many bytes are bound. If its shape depends on
+ * values, its size is known only after the run, and the output allocator provides the memory. */
 static kiln_status check_bound_bytes(trt_context *self, trt_binding *s)
 {
     const trt_abi *abi = &self->engine->library->abi;
@@ -234,7 +234,7 @@ static kiln_status prepare_output(trt_context *self, trt_binding *s)
     return KILN_OK;
 }
 
-/* What did not surely fit lies in memory of the allocator's. */
+/* An output that might not fit was written to the allocator's own memory. */
 static kiln_status fetch_on_device(trt_context *self, trt_binding *s, size_t bytes)
 {
     const trt_output_allocator *allocator = &s->allocator;
@@ -327,8 +327,8 @@ static kiln_status run(trt_context *self)
     trt_logged_clear();
     trt_error_recorder_clear(&self->recorder);
     kiln_status status = enqueue(self);
-    /* What is under way reads and writes the caller's memory: it is waited for after a failure
-     * too, whose sentence stays. */
+    /* Work in flight reads and writes the caller's memory, so wait for it after a failure, too, and
+     * keep the message of that failure. */
     if (status == KILN_OK) {
         status = kiln_stream_synchronize(self->stream);
     } else {
@@ -352,8 +352,8 @@ kiln_status trt_context_run(void *state)
 
 /* --- without waiting --- */
 
-/* What lies where, on what the engine module bound: all in device memory, outputs with their shape.
- */
+/* Sets addresses for what the exec module bound: everything is in device memory, and outputs have
+ * their shape. */
 static kiln_status set_addresses(trt_context *self)
 {
     for (size_t i = 0; i < self->input_count; i++) {

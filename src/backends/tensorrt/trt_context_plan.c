@@ -3,7 +3,7 @@
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_plan.h"
 
-/* --- making one as the options ask --- */
+/* --- creating a context as the options ask --- */
 
 static kiln_status load_cache(trt_context *self, const char *path)
 {
@@ -29,7 +29,7 @@ static kiln_status load_cache(trt_context *self, const char *path)
                : trt_fail(KILN_ERROR_BACKEND, &self->engine->recorder, "a runtime cache");
 }
 
-/* What only RTX has. */
+/* Options that only TensorRT-RTX has. */
 static kiln_status configure_rtx(trt_context *self, const kiln_context_options *options)
 {
     static const trt_enumerator kernels[] = {TRT_V_DynamicShapesKernelSpecializationStrategy_LAZY,
@@ -89,7 +89,7 @@ static kiln_status share_memory(trt_context *self)
     } else {
         trt_ExecutionContext_setDeviceMemory(abi, self->object, memory);
     }
-    /* They give nothing back: what they refuse is reported alone. */
+    /* These calls return nothing; a refusal is only recorded. */
     return self->recorder.count == 0
                ? KILN_OK
                : trt_fail(KILN_ERROR_BACKEND, &self->recorder,
@@ -119,7 +119,7 @@ kiln_status trt_context_make_object(trt_context *self, const kiln_context_option
             trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "a context of TensorRT");
         return trt_engine_explain_memory(engine, before, status);
     }
-    /* From here on: what the engine's has may be another context's, which is made meanwhile. */
+    /* Not earlier: the engine's recorder may by now hold an error of another context. */
     trt_ExecutionContext_setErrorRecorder(abi, self->object, &self->recorder.object);
     if (options->persistent_cache_bytes > 0) {
         const size_t wanted = (size_t)options->persistent_cache_bytes;
@@ -158,7 +158,7 @@ kiln_status trt_context_profile_layers(void *state, bool on)
         trt_profiler_init(&self->profiler, &self->engine->library->tables);
     }
     self->profiler.is_off = !on;
-    /* Reported after the run was waited for: a report at once would make enqueueing wait. */
+    /* Reported after the wait for the run: reporting during enqueue would make enqueue block. */
     TRT_ENTER(self->engine->device);
     trt_ExecutionContext_setProfiler(abi, self->object, on ? &self->profiler.object : NULL);
     trt_ExecutionContext_setEnqueueEmitsProfile(abi, self->object, false);
@@ -181,7 +181,7 @@ kiln_status trt_context_layer(void *state, size_t index, kiln_layer_time *layer)
     return KILN_OK;
 }
 
-/* --- what RTX compiled --- */
+/* --- kernels that RTX compiled --- */
 
 kiln_status trt_context_save_cache(void *state, const char *path)
 {

@@ -3,7 +3,8 @@
 
 #include "backends/tensorrt/trt_context.h"
 
-/* The first input whose shape a profile does not hold, with what it holds; NULL: it holds all. */
+/* Finds the first input whose shape is outside a profile, and the profile's range for it; NULL if
+ * all are inside. */
 static const trt_binding *find_outside(const trt_context *self, int32_t profile, trt_Dims *least,
                                        trt_Dims *most)
 {
@@ -31,10 +32,10 @@ static bool in_profile(const trt_context *self, int32_t profile)
     return find_outside(self, profile, &least, &most) == NULL;
 }
 
-/* A sentence has room for so many. */
+/* How many profiles an error message lists. */
 #define MOST_TOLD 8
 
-/* What the profiles from `first` on take of the inputs that are outside of them. */
+/* Lists the ranges of the profiles from `first` on, for the inputs that are outside of them. */
 static kiln_status fail_outside(const trt_context *self, int32_t first, int32_t count,
                                 const char *of_how_many)
 {
@@ -60,7 +61,8 @@ static kiln_status fail_outside(const trt_context *self, int32_t first, int32_t 
                     count > MOST_TOLD ? ", ..." : "");
 }
 
-/* On the stream of the run, which has to come behind the copies that a switch may make. */
+/* Switches on the stream of the run, because a switch may enqueue copies that the run depends
+ * on. */
 static kiln_status switch_profile(trt_context *self, int32_t chosen, const kiln_stream *stream)
 {
     if (chosen == self->profile) {
@@ -76,7 +78,7 @@ static kiln_status switch_profile(trt_context *self, int32_t chosen, const kiln_
     return KILN_OK;
 }
 
-/* The profile in use stays while the shapes fit it: a switch costs. */
+/* Switching costs time, so the current profile stays while the shapes fit it. */
 static kiln_status find_profile(trt_context *self, const kiln_stream *stream)
 {
     if (self->fixed_profile >= 0) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backends/tensorrt/trt_engine.h"
 
-/* --- metadata: what a plan says about itself --- */
+/* --- metadata: what a plan reports about itself --- */
 
 typedef struct lines {
     kln_arena *arena;
@@ -46,7 +46,7 @@ static kiln_status engine_lines(trt_engine *engine, lines *to)
     return add_number(to, "tensorrt.auxiliary_streams", trt_CudaEngine_getNbAuxStreams(abi, e));
 }
 
-/* What the model says of itself, which its plan does not: for an engine that was built here. */
+/* Keeps the model's metadata, which its plan does not store, for an engine that was built here. */
 static kiln_status keep_lines(trt_engine *engine, const kln_onnx_model *model)
 {
     kiln_description *built = &engine->built;
@@ -72,7 +72,7 @@ kiln_status trt_keep_metadata(trt_engine *engine, const kiln_model *model)
         status = keep_lines(engine, given);
     }
     kln_onnx_model_destroy(read);
-    /* TensorRT took the model: what it says of itself is not worth the plan. */
+    /* TensorRT accepted the model; missing metadata is no reason to fail. */
     return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
 }
 
@@ -87,7 +87,7 @@ static kiln_status describe_metadata(trt_engine *engine, kiln_description *descr
         KLN_RETURN_IF_ERROR(engine_lines(engine, &to));
     }
     for (size_t i = 0; i < built->metadata_count; i++) {
-        /* The key lies in the engine's arena, which lives as long. */
+        /* The key is in the engine's arena, which lives as long as the description. */
         KLN_RETURN_IF_ERROR(add_line(&to, built->metadata[i].key, built->metadata[i].value));
     }
     description->metadata = to.list;
@@ -104,7 +104,7 @@ static kiln_status copy_text(kln_arena *arena, const char *text, const char **co
                                          : kln_fail_memory(strlen(text), "the name of a binding");
 }
 
-/* The plan keeps no names of dimensions: they come from the network where it is known. */
+/* A plan stores no dimension names; they come from the network if that is known. */
 static kiln_status describe_built(const trt_engine *engine, kiln_description *description)
 {
     const kiln_description *built = &engine->built;
@@ -189,7 +189,7 @@ static kiln_status copy_values(trt_engine *engine, const char *name, int32_t pro
     int64_t *copy = kln_arena_alloc_zeroed(arena, count, sizeof *copy);
     KLN_RETURN_IF_NO_MEMORY(copy, count * sizeof *copy, "the values of a profile");
     *values = copy;
-    /* Before getProfileTensorValuesV2 values were of 32 bits. */
+    /* Before getProfileTensorValuesV2, values had 32 bits. */
     if (trt_has(abi, TRT_M_CudaEngine_getProfileTensorValuesV2)) {
         const int64_t *wide =
             trt_CudaEngine_getProfileTensorValuesV2(abi, engine->engine, name, profile, selector);
@@ -299,7 +299,7 @@ kiln_status trt_engine_inspect(trt_engine *engine, int32_t index, char **json)
     const int32_t layers = trt_CudaEngine_getNbLayers(abi, engine->engine);
     KLN_RETURN_IF(index < -1 || index >= layers, KILN_ERROR_INVALID_ARGUMENT,
                   "layer %d was asked for, there are %d", index, layers);
-    TRT_ENTER(engine->device); /* compiled layers ask which GPU this thread is on */
+    TRT_ENTER(engine->device); /* compiled layers query the current GPU of this thread */
     trt_logged_clear();
     trt_error_recorder_clear(&engine->recorder);
     trt_EngineInspector *inspector = trt_CudaEngine_createEngineInspector(abi, engine->engine);

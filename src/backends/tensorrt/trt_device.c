@@ -65,7 +65,7 @@ kln_cuda_scope trt_enter_anyway(int32_t device, const char *what)
 {
     kln_cuda_scope scope;
     const kiln_status status = trt_enter(device, &scope);
-    /* Where there was no memory for a context, nothing lies there. */
+    /* If there was no memory for a CUDA context, there is nothing on the device to release. */
     if (status != KILN_OK && status != KILN_ERROR_OUT_OF_MEMORY) {
         kln_log(KILN_LOG_WARNING, "tensorrt", "%s: %s", what, kiln_error_message());
     }
@@ -114,8 +114,8 @@ static bool release(void *user, void *memory, void *stream, const kiln_block *pi
     return true;
 }
 
-/* What was enqueued on the stream comes first; which stream it is, the driver's room does not know.
- */
+/* The copy must follow the work on the stream. The stream is a raw handle, so this waits for the
+ * whole device. */
 static bool copy(void *user, void *destination, const void *source, size_t size, void *stream)
 {
     const int32_t *device = user;
@@ -153,8 +153,8 @@ static bool pool_drop(void *user, void *memory, void *stream, const kiln_block *
     return kiln_pool_release(self->pool, &block, NULL) == KILN_OK;
 }
 
-/* The GPU may still be at work on it, as cudaFree allows: that is waited for. Where it cannot be,
- * while a run is captured, the piece stays out of the pool's hands for good. */
+/* The GPU may still be using the memory, which cudaFree allows, so this waits. If it cannot, during
+ * a capture, the pool never gets the memory back. */
 static bool pool_release(void *user, void *memory, void *stream, const kiln_block *piece)
 {
     const trt_pool *self = user;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From a plan's bytes to what the library makes of them, or why it takes them for none. */
+/* Deserializes a plan, or explains why the library refuses it. */
 #include <stdio.h>
 
 #include "backends/tensorrt/trt_device.h"
@@ -55,7 +55,7 @@ kiln_status trt_engine_create(const kiln_build_options *options, trt_engine **en
     return trt_engine_create_with(library, options, engine);
 }
 
-/* What is not a plan at all is told without asking the library. */
+/* Rejects what is obviously not a plan without asking the library. */
 static kiln_status check_plan(const trt_engine *engine, const char *source)
 {
     KLN_RETURN_IF(engine->plan.size < 32, KILN_ERROR_MALFORMED,
@@ -63,7 +63,7 @@ static kiln_status check_plan(const trt_engine *engine, const char *source)
     return KILN_OK;
 }
 
-/* By the first word. */
+/* Recognizes a plan by its first word. */
 const char *trt_recognize(kiln_span bytes)
 {
     if (bytes.size < 4) {
@@ -74,8 +74,8 @@ const char *trt_recognize(kiln_span bytes)
                                                 : NULL;
 }
 
-/* "TensorRT-RTX 1.4.0" where the plan says what built it, and that is another library than the one
- * in use; else "". A plan has the version in bytes 24 to 27. */
+/* The version that built the plan, like "TensorRT-RTX 1.4.0", if the plan states one and it differs
+ * from the library in use; else "". Bytes 24 to 27 of a plan hold the version. */
 static const char *other_builder(const trt_engine *engine, char text[32])
 {
     const unsigned char *bytes = engine->plan.data;
@@ -86,7 +86,7 @@ static const char *other_builder(const trt_engine *engine, char text[32])
     }
     const bool of_rtx = memcmp(bytes, "vtrt", 4) == 0;
     const int32_t version = bytes[24] * 10000 + bytes[25] * 100 + bytes[26];
-    /* Another number is no version, and these bytes no plan. */
+    /* Any other number is not a version, and the bytes not a plan. */
     const bool sensible =
         of_rtx ? version >= 10000 && version < 80000 : version >= 80000 && version < 200000;
     if (trt_recognize(engine->plan) == NULL) {
@@ -100,7 +100,7 @@ static const char *other_builder(const trt_engine *engine, char text[32])
     return text;
 }
 
-/* TensorRT tells in words alone why it takes no plan. */
+/* TensorRT explains only in words why it refuses a plan. */
 static bool says(trt_engine *engine, const char *const *words, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -111,7 +111,7 @@ static bool says(trt_engine *engine, const char *const *words, size_t count)
     return false;
 }
 
-/* A plan of another version, or for another GPU. */
+/* Whether the plan is of another version, or for another GPU. */
 static bool is_for_others(trt_engine *engine)
 {
     static const char *const words[] = {
@@ -168,8 +168,8 @@ kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
     trt_library *library = engine->library;
     const trt_abi *abi = &library->abi;
     KLN_RETURN_IF_ERROR(check_plan(engine, source));
-    /* A plan does not say before whether it has layers of a plugin's, and this takes a millisecond.
-     */
+    /* A plan does not reveal whether it needs plugin layers; registering them takes a
+     * millisecond. */
     KLN_RETURN_IF_ERROR(trt_library_offer_plugins(library));
     const trt_shortage before = trt_engine_shortage(engine);
     trt_logged_clear();
@@ -189,7 +189,7 @@ kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
     if (engine->runs_host_code && trt_has(abi, TRT_M_Runtime_setEngineHostCodeAllowed)) {
         trt_Runtime_setEngineHostCodeAllowed(abi, engine->runtime, true);
     }
-    /* From where the plan is mapped: a stream reader would copy each byte once more. */
+    /* Directly from the mapped plan: a stream reader would copy every byte once more. */
     engine->engine = trt_Runtime_deserializeCudaEngine(abi, engine->runtime, engine->plan.data,
                                                        engine->plan.size);
     if (trt_is_null(engine->engine)) {

@@ -4,15 +4,15 @@
 #include "backends/tensorrt/trt_plan.h"
 
 /* TensorRT loads its kernels with the first builder of a process and drops them with the last one.
- * The builder that is kept builds nothing: each build makes one of its own, in under a millisecond
- * while this one is there, so that builds in several threads do not meet in it, and nothing of one
- * that failed is left in it. It lives until it is released, or as long as the process: nothing is
- * safely undone at the exit, where a library's own end may have come first. */
+ * The builder that is kept here builds nothing: while it exists, each build creates one of its own
+ * in under a millisecond, so that concurrent builds do not share one and a failed build leaves
+ * nothing behind. It lives until it is released, or as long as the process: destroying it at exit
+ * is not safe, because the library's own teardown may have come first. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static trt_library *keepers;
 static unsigned forks; /* kln_forks when the builders were made */
 
-/* What builds for one GPU measured, as TensorRT's timing cache has it. */
+/* The measurements of builds for one GPU, as a TensorRT timing cache. */
 struct trt_timings {
     struct trt_timings *next;
     int32_t device;
@@ -20,10 +20,10 @@ struct trt_timings {
     unsigned char bytes[];
 };
 
-/* Past it, what was measured so far is worth less than its memory. */
+/* Beyond this size, the measurements are not worth their memory. */
 #define MOST_TIMINGS ((size_t)64 << 20)
 
-/* The place of those of a GPU, or of the end. With the lock held. */
+/* Finds the link to the timings of a GPU, or the end of the list. Called with the lock held. */
 static struct trt_timings **find_timings(trt_library *library, int32_t device)
 {
     struct trt_timings **place = &library->timings;
@@ -40,8 +40,8 @@ static void drop_timings(struct trt_timings **place)
     kln_free(dropped);
 }
 
-/* Of builders of a process that this one was forked from, nothing can be used or undone. With the
- * lock held. */
+/* Releases all builders. Those that were created before a fork can neither be used nor destroyed in
+ * the child. Called with the lock held. */
 static size_t give_up(void)
 {
     const bool ours = forks == kln_forks();
@@ -98,7 +98,7 @@ kiln_status trt_library_keep_builder(trt_library *library, int32_t device)
     return KILN_OK;
 }
 
-/* --- what was measured --- */
+/* --- timings --- */
 
 kiln_status trt_library_get_timings(trt_library *library, int32_t device, kiln_span *copy)
 {
@@ -139,7 +139,8 @@ void trt_library_keep_timings(trt_library *library, int32_t device, kiln_span by
         made = NULL;
     }
     (void)pthread_mutex_unlock(&lock);
-    kln_free(made); /* the builder was released meanwhile */
+    kln_free(made); /* not stored: the builder was released in the meantime, or nothing was
+                     * allocated */
 }
 
 kiln_status trt_timings(const char *requested, int32_t device, kiln_span *copy)

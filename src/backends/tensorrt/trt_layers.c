@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the layers of a plan compute in, out of its inspector's JSON. As 10.6 writes it, a layer has
+/* The types that a plan's layers compute in, from its inspector's JSON. In 10.6, a layer has
  * "Inputs" and "Outputs" with "Format/Datatype" ("Half", or "Row major linear FP16" in earlier
- * versions), "Weights" with "Type", and "Metadata" with the nodes that it came from, as the parser
- * for ONNX names them: "[ONNX Layer: NAME]", with a control character in between. */
+ * versions), "Weights" with "Type", and "Metadata" with the nodes that it came from, as the ONNX
+ * parser names them: "[ONNX Layer: NAME]", separated by a control character. */
 #include <cJSON.h>
 #include <strings.h>
 
@@ -10,7 +10,7 @@
 
 #define NODE "[ONNX Layer: "
 
-/* Words within a format, the longer before those that they contain. */
+/* Words in a format; a word comes before those that it contains. */
 static const struct {
     const char *word;
     kiln_dtype dtype;
@@ -21,7 +21,7 @@ static const struct {
              {"float16", KILN_DTYPE_FLOAT16},   {"fp16", KILN_DTYPE_FLOAT16},
              {"float", KILN_DTYPE_FLOAT32},     {"fp32", KILN_DTYPE_FLOAT32}};
 
-/* 0 for a type that is not listed. */
+/* Returns 0 for a type that is not listed. */
 static uint64_t bit_of(const cJSON *text)
 {
     const char *format = cJSON_GetStringValue(text);
@@ -59,7 +59,7 @@ static uint64_t type_of_weights(const cJSON *layer)
     return types;
 }
 
-/* Cuts the names of nodes out of `text`, which they stay in, and counts them. */
+/* Finds the node names in `text`, terminates each of them in place, and counts them. */
 static size_t cut_nodes(char *text, const char **nodes)
 {
     size_t count = 0;

@@ -9,7 +9,7 @@ static bool accept(const void *table, char version[KLN_LIBRARY_VERSION],
                    char reason[KLN_LIBRARY_REASON])
 {
     const int32_t number = ((const trt_core *)table)->getInferLibVersion();
-    /* RTX counts from 1, TensorRT from 10: the numbers do not meet. */
+    /* RTX versions begin at 1 and TensorRT's at 10, so the numbers do not overlap. */
     const bool is_rtx = number < 20000;
     trt_abi abi;
     char text[32];
@@ -70,7 +70,7 @@ static const char *const folders[] = {"/usr/lib/x86_64-linux-gnu",
     }
 #define OR_SET "; or set " TRT_ENVIRONMENT " to the library or its folder"
 
-/* Best first on a machine with a GPU. */
+/* In order of preference on a machine with a GPU. */
 static const struct family {
     const char *word;
     bool is_rtx;
@@ -112,7 +112,7 @@ static kiln_status open_spec(trt_library *library, const kln_library_spec *spec,
         kln_library_forget(record);
         return status;
     }
-    /* A file that is there and broken says more than one that is not there. */
+    /* The error of a broken file is more useful than that of a missing one. */
     const bool says_more =
         library->record == NULL || status == KILN_OK ||
         (library->status == KILN_ERROR_LIBRARY_ABSENT && status != KILN_ERROR_LIBRARY_ABSENT);
@@ -129,7 +129,7 @@ static kiln_status open_spec(trt_library *library, const kln_library_spec *spec,
     return KILN_OK;
 }
 
-/* Whether a family is one of those to be preferred here: it runs plans, or without a GPU for it at
+/* Whether a family is preferred on this machine: it runs plans here, or without a usable GPU at
  * least builds them. */
 static bool is_fit(const struct family *family)
 {
@@ -260,7 +260,7 @@ bool trt_library_runs(trt_library *library, int32_t device, const char **reason)
     return runs;
 }
 
-/* --- the libraries beside it --- */
+/* --- companion libraries --- */
 
 static const char *const files_parser_rtx[] = {"libtensorrt_onnxparser_rtx.so.1*",
                                                "libtensorrt_onnxparser_rtx.so", NULL};
@@ -295,8 +295,9 @@ static const kln_library_spec plugin_specs[TRT_LAYOUT_COUNT] = {
     {.name = NULL},
     {.name = NULL}};
 
-/* Beside the core, unless the environment names one. Not elsewhere: the parser calls the core by
- * the slots of one version, and its own version number does not say of which. */
+/* Opens a companion library from the core's folder, unless the environment names one. No other
+ * folder is searched: the parser calls the core through the vtable slots of one version, and its
+ * own version number does not tell which. */
 static kiln_status open_beside(const trt_library *library, const kln_library_spec *spec,
                                void *table, kln_library **record)
 {
@@ -312,7 +313,7 @@ static kiln_status open_beside(const trt_library *library, const kln_library_spe
     return kln_library_open_for(spec, folder, library->name, false, table, record);
 }
 
-/* Looks once, and again where memory was short. With the lock held. */
+/* Searches once, and again only if memory ran out. Called with the lock held. */
 static kiln_status seek(const trt_library *library, const kln_library_spec *spec, void *table,
                         trt_beside *found)
 {
@@ -347,8 +348,8 @@ kiln_status trt_library_need_parser(trt_library *library)
     return tell(&library->parser_found);
 }
 
-/* Whoever only wants to know which library it is does not wait for its layers to be registered.
- * With the lock held. */
+/* A separate step, because a query that only lists libraries should not wait for the registration.
+ * Called with the lock held. */
 static void register_plugins(trt_library *library)
 {
     trt_logged_clear();
@@ -383,7 +384,7 @@ kiln_status trt_library_need_plugins(trt_library *library)
 
 kiln_status trt_library_offer_plugins(trt_library *library)
 {
-    /* Those beside a lean runtime are for the whole library, which they would open. */
+    /* The plugins beside a lean runtime belong to the full library and would open it. */
     if (library->abi.is_rtx || library->core.createInferBuilder_INTERNAL == NULL) {
         return KILN_OK;
     }
@@ -396,8 +397,8 @@ kiln_status trt_library_offer_plugins(trt_library *library)
     return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
 }
 
-/* What the environment names is the one that counts; else each family. Then, of the one in use, the
- * parser, which a build needs, and the plugins. */
+/* Lists the library that the environment names, or else each family; then, for the library in use,
+ * its parser, which builds need, and its plugins. */
 bool trt_library_use(size_t index, kln_library_use *use)
 {
     const bool is_named = kln_getenv(TRT_ENVIRONMENT) != NULL;
@@ -428,7 +429,7 @@ bool trt_library_use(size_t index, kln_library_use *use)
     return status != KILN_ERROR_OUT_OF_MEMORY;
 }
 
-/* --- refusals --- */
+/* --- missing features --- */
 
 kiln_status trt_library_need_builder(trt_library *library)
 {

@@ -82,7 +82,8 @@ trt_shortage trt_engine_shortage(trt_engine *engine)
     return found;
 }
 
-/* Of memory that the library had for itself it seldom says that there was none. */
+/* TensorRT rarely reports that its own allocations ran out of memory; with less free memory than
+ * this, that is the likely cause. */
 #define NEARLY_FULL ((size_t)64 << 20)
 
 static kiln_status explain_full(const trt_engine *engine, kiln_status status)
@@ -115,7 +116,7 @@ kiln_status trt_engine_explain_memory(trt_engine *engine, trt_shortage before, k
     return status == KILN_OK ? KILN_OK : explain_full(engine, status);
 }
 
-/* --- what lies between inputs and outputs --- */
+/* --- device memory of contexts --- */
 
 static int64_t memory_of(const trt_engine *engine, int32_t profile)
 {
@@ -138,7 +139,7 @@ kiln_status trt_plan_device_memory(void *state, int32_t profile, uint64_t *bytes
     return KILN_OK;
 }
 
-/* TensorRT 10.6 refuses what is not at a multiple of it. */
+/* TensorRT 10.6 rejects memory that is not aligned to this. */
 #define SHARED_ALIGNMENT ((size_t)512)
 
 static kiln_status make_block(const trt_engine *engine, const kiln_stream *stream,
@@ -193,7 +194,7 @@ void trt_engine_unshare_memory(trt_engine *engine, trt_shared_block *block)
     }
 }
 
-/* --- weight streaming: the second names came with 10.1 --- */
+/* --- weight streaming: the V2 methods came with 10.1 --- */
 
 kiln_status trt_get_streaming(void *state, kiln_weight_streaming *streaming)
 {

@@ -4,7 +4,7 @@
 #include "backends/tensorrt/trt_builder.h"
 #include "backends/tensorrt/trt_device.h"
 
-/* Sets a flag of the configuration and looks whether it took. */
+/* Sets a flag of the configuration and checks that it took effect. */
 static kiln_status set_flag(trt_build *build, trt_enumerator flag, const char *option)
 {
     const trt_abi *abi = &build->library->abi;
@@ -94,7 +94,7 @@ static kiln_status apply_pools(trt_build *build)
     return KILN_OK;
 }
 
-/* A number that is set and read back. */
+/* A number that is set and then read back. */
 typedef struct number {
     bool set;
     int32_t value;
@@ -323,7 +323,8 @@ static kiln_status apply_plugins(trt_build *build)
     return KILN_OK;
 }
 
-/* With none or one twice it is not what the caller meant, and the library says nothing. */
+/* Neither an empty list nor a duplicate is what the caller meant, and the library does not report
+ * them. */
 static kiln_status check_refit_names(const kiln_build_options *o)
 {
     KLN_RETURN_IF(o->refit == KILN_REFIT_INDIVIDUAL && o->refit_weight_count == 0,
@@ -340,7 +341,8 @@ static kiln_status check_refit_names(const kiln_build_options *o)
     return KILN_OK;
 }
 
-/* The library passes over, or tells at the end of a build, what asks for nothing by itself. */
+/* Options that have no effect on their own: the library ignores them, or fails only at the end of a
+ * build. */
 static kiln_status check_pairs(const kiln_build_options *o)
 {
     const bool has_cache = o->timing_cache != NULL || o->timing_cache_bytes.size > 0;
@@ -380,7 +382,7 @@ kiln_status trt_check_options(const kiln_build_options *o)
 kiln_status trt_apply_options(trt_build *build)
 {
     const kiln_build_options *o = build->options;
-    trt_logged_clear(); /* of what was logged while the objects were made, nothing explains these */
+    trt_logged_clear(); /* errors from creating the objects do not explain failures here */
     KLN_RETURN_IF_ERROR(apply_flags(build));
     KLN_RETURN_IF_ERROR(apply_pools(build));
     KLN_RETURN_IF_ERROR(apply_numbers(build));
@@ -396,7 +398,7 @@ kiln_status trt_apply_options(trt_build *build)
     return KILN_OK;
 }
 
-/* --- weights of four bits --- */
+/* --- int4 weights --- */
 
 static bool has_int4_beside_halves(const kln_onnx_graph *graph)
 {
@@ -410,10 +412,9 @@ static bool has_int4_beside_halves(const kln_onnx_graph *graph)
     return has_int4 && has_halves;
 }
 
-/* On an H200 TensorRT 10.6 ends the process ("LLVM ERROR: out of memory") where it looks for
- * kernels of a product of halves and weights of four bits, at level 2 and above, whatever the
- * blocks and the sizes (bench/gpu_precision.py). At level 1 it makes halves of the weights first.
- */
+/* On an H200, TensorRT 10.6 terminates the process ("LLVM ERROR: out of memory") while it searches
+ * for kernels that multiply a half type with int4 weights, at level 2 and above, for any block size
+ * and shape (bench/gpu_precision.py). At level 1 it converts the weights to the half type first. */
 kiln_status trt_apply_int4(trt_build *build)
 {
     const kiln_build_options *o = build->options;

@@ -44,7 +44,7 @@ kiln_status trt_plugin_count(const char *requested, size_t *count)
     return list(requested, &library, &creators, count);
 }
 
-/* The creators of the first interface have their methods in other slots than later ones. */
+/* V1 creators have their methods in other vtable slots than later ones. */
 kiln_status trt_plugin_get(const char *requested, size_t index, kiln_plugin *plugin)
 {
     trt_library *library = NULL;

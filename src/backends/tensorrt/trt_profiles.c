@@ -39,7 +39,7 @@ static kiln_status set_shapes(trt_build *build, trt_OptimizationProfile *profile
     return KILN_OK;
 }
 
-/* Before setShapeValuesV2 values were of 32 bits. */
+/* Before setShapeValuesV2, values had 32 bits. */
 static bool set_values(const trt_abi *abi, trt_OptimizationProfile *profile, const char *name,
                        int32_t selector, const int64_t *values, size_t count)
 {
@@ -76,15 +76,15 @@ static kiln_status set_all_values(trt_build *build, trt_OptimizationProfile *pro
     return KILN_OK;
 }
 
-/* An input, and whether its values are shapes, which only the parsed network tells. */
+/* The inputs, and which of them are shape tensors; only a parsed network tells that. */
 typedef struct profiled {
     kiln_binding *inputs;
     bool *are_values;
     size_t count;
 } profiled;
 
-/* Every dynamic input must be in every profile: the library would say so only after a while,
- * and not by which option. */
+/* Every profile needs every dynamic input. The library would report a missing one late, without the
+ * option to set. */
 static kiln_status check_complete(const trt_build *build, const profiled *of, size_t index,
                                   const kiln_profile *profile)
 {
@@ -143,7 +143,7 @@ static kiln_status profiled_begin(profiled *of, size_t count)
                : kln_fail_memory((count + 1) * sizeof *of->inputs, "the inputs of a network");
 }
 
-/* What is an initializer too is an input where a profile names it. */
+/* An initializer counts as an input if a profile names it. */
 static kiln_status list_inputs(const kiln_build_options *options, const kln_onnx_graph *graph,
                                kln_names *initializers, kln_names *named, profiled *of)
 {
@@ -169,7 +169,7 @@ static kiln_status list_inputs(const kiln_build_options *options, const kln_onnx
     return KILN_OK;
 }
 
-/* Sequences and their like the library has none of, which is to be said first. */
+/* TensorRT does not support sequences and similar inputs, and that must be reported first. */
 static bool has_tensors_alone(const kln_onnx_graph *graph)
 {
     for (size_t i = 0; i < graph->input_count; i++) {
@@ -189,7 +189,7 @@ kiln_status trt_check_profiles(const trt_build *build)
     kiln_status status =
         build->model->graph != NULL ? KILN_OK : kln_model_read(build->model, &read);
     if (status != KILN_OK) {
-        /* The library may read what Kiln does not. */
+        /* The library may read models that Kiln does not. */
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
     const kln_onnx_model *model = build->model->graph != NULL ? build->model->graph : read;
@@ -201,7 +201,7 @@ kiln_status trt_check_profiles(const trt_build *build)
     return status;
 }
 
-/* The same of the network that was parsed, which knows shape tensors. */
+/* Repeats the check on the parsed network, which tells shape tensors apart. */
 static kiln_status check_network(const trt_build *build)
 {
     const trt_abi *abi = &build->library->abi;

@@ -7,8 +7,9 @@
 
 #define PAUSE (UINT64_C(2) * 1000000)
 
-/* TensorRT gives each of its phases as many steps as it has parts, however long they take: of a
- * build of ResNet-50, "Timing graph nodes" is 95 hundredths. What lies around it says nothing. */
+/* The step counts that TensorRT reports do not reflect how long steps take: in a build of
+ * ResNet-50, "Timing graph nodes" takes 95 % of the time. So these phases have fixed shares, and
+ * those around them do not count. */
 #define TIMING "Timing graph nodes"
 #define WHOLE "Building engine"
 static const struct {
@@ -18,8 +19,8 @@ static const struct {
              {"Timing tensor reformats", 0.95, 0.98},
              {"Determining refit engines", 0.98, 1.0}};
 
-/* The latest of that name, or -1: threads may have phases of one name under way. With the lock
- * held, as all of these. */
+/* Finds the latest phase of that name, or -1: several threads may be in phases of the same name.
+ * Called with the lock held, like all of these. */
 static int find_phase(const trt_progress_monitor *progress, const char *name)
 {
     for (size_t i = progress->count; name != NULL && i > 0; i--) {
@@ -31,7 +32,8 @@ static int find_phase(const trt_progress_monitor *progress, const char *name)
     return -1;
 }
 
-/* Where in the stage a phase's part of it ends; each profile is timed in turn. */
+/* The fraction of the stage that is complete at this point of a phase; profiles are timed one after
+ * the other. */
 static double place(const trt_progress_monitor *progress, double begin, double end, double inner)
 {
     const double rounds = progress->rounds > 1 ? (double)progress->rounds : 1.0;
@@ -40,7 +42,7 @@ static double place(const trt_progress_monitor *progress, double begin, double e
     return fraction < 1.0 ? fraction : 1.0;
 }
 
-/* Each phase is a part of the step of the phase around it. */
+/* Each phase fills part of a step of its parent phase. */
 static double fraction_at(const trt_progress_monitor *progress, int at)
 {
     double inner = 0.0;
@@ -71,7 +73,7 @@ static bool is_due(trt_progress_monitor *progress, uint64_t now)
     return true;
 }
 
-/* Not with the lock: the listener may take its time. False: stop. */
+/* Called without the lock, because the listener may take long. Returns false to stop. */
 static bool pass_on(trt_progress_monitor *progress, const kiln_phase *now)
 {
     if (progress->monitor != NULL && !atomic_load(&progress->stopped) &&
@@ -81,7 +83,7 @@ static bool pass_on(trt_progress_monitor *progress, const kiln_phase *now)
     return !atomic_load(&progress->stopped);
 }
 
-/* Lets go of the lock meanwhile. */
+/* Releases the lock while the listener runs. */
 static bool report(trt_progress_monitor *progress, const char *name, int at)
 {
     const struct trt_phase *phase = at >= 0 ? &progress->phases[at] : NULL;

@@ -3,8 +3,8 @@
 #include "backends/tensorrt/trt_engine.h"
 #include "backends/tensorrt/trt_plan.h"
 
-/* One refitter for each engine, made when it is first needed. No run is under way in a refit: the
- * engine module sees to it. */
+/* Each engine has one refitter, created when it is first needed. The engine module makes sure that
+ * no run is in flight during a refit. */
 
 /* --- the list --- */
 
@@ -40,7 +40,7 @@ static size_t find(const trt_engine *engine, const char *name)
     return engine->weight_count;
 }
 
-/* Marks what the refitter lacks with what is set now. */
+/* Marks the weights that the refitter still needs together with those that are set. */
 static kiln_status mark_lacking(trt_engine *engine)
 {
     const trt_abi *abi = &engine->library->abi;
@@ -61,7 +61,8 @@ static kiln_status mark_lacking(trt_engine *engine)
     return KILN_OK;
 }
 
-/* The same, and of a stripped plan everything that is not set, which TensorRT does not say. */
+/* The same, plus every weight of a stripped plan that is not set, which TensorRT does not
+ * report. */
 static kiln_status mark_missing(trt_engine *engine, bool of_stripped, size_t *count)
 {
     const trt_abi *abi = &engine->library->abi;
@@ -93,8 +94,8 @@ static kiln_status fail_fixed(const trt_engine *engine)
                           "weights stay as they are");
 }
 
-/* Whether there is anything to replace only a refitter tells: isRefittable says no of a plan that
- * was built for identical weights. */
+/* Only a refitter knows whether there is anything to replace: isRefittable returns false for a plan
+ * that was built for identical weights. */
 kiln_status trt_refit_need(trt_engine *engine)
 {
     trt_library *library = engine->library;

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* New weights from an ONNX model, through the refitter of the library's ONNX parser. */
+/* Refits an engine from an ONNX model, with the refitter of the library's ONNX parser. */
 #include "backends/tensorrt/trt_engine.h"
 #include "backends/tensorrt/trt_plan.h"
 
 typedef struct onnx_refit {
     trt_engine *engine;
     const kiln_model *model;
-    const char *source; /* for sentences */
+    const char *source; /* for messages */
     const char *place;  /* a path in the folder of external weights, or NULL */
     trt_ParserRefitter *parser;
     kln_onnx_model *onnx;
     kln_text proto;
-    kln_arena copies; /* of weights that lie unaligned */
+    kln_arena copies; /* of weights that are not aligned */
 } onnx_refit;
 
-/* What the parser said, else what the library did. */
+/* Fails with the parser's message, or else the library's. */
 static kiln_status fail_refitter(onnx_refit *self)
 {
     const trt_abi *abi = &self->engine->library->abi;
@@ -34,7 +34,7 @@ static kiln_status fail_refitter(onnx_refit *self)
                     "refit: the weights of %s were not accepted", self->source);
 }
 
-/* The model without its weights, then each of them where it lies. */
+/* Passes the model without its weights, then each of them in place. */
 static kiln_status take_spans(onnx_refit *self)
 {
     const trt_abi *abi = &self->engine->library->abi;

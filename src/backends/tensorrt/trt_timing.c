@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backends/tensorrt/trt_builder.h"
 
-/* Whether this build begins with `bytes` of a cache, or an empty one. */
+/* Starts the build with a cache of `bytes`, or an empty one; false if the library rejects it. */
 static bool set_cache(trt_build *build, kiln_span bytes)
 {
     const trt_abi *abi = &build->library->abi;
@@ -11,14 +11,14 @@ static bool set_cache(trt_build *build, kiln_span bytes)
     if (trt_is_null(build->timing)) {
         build->timing = NULL;
     }
-    /* Some versions give an object for bytes that they did not understand, and only say so. */
+    /* Some versions return an object for bytes that they could not read, and only log it. */
     return build->timing != NULL &&
            trt_BuilderConfig_setTimingCache(abi, build->config, build->timing, false) &&
            (bytes.size == 0 || !trt_said(&build->recorder, "Serialization"));
 }
 
-/* What one build measured, the next need not: by far most of the time of its like. RTX measures
- * where a plan is loaded. */
+/* Measurements of one build save later ones of similar models most of their time. RTX measures when
+ * it loads a plan. */
 static bool may_keep(const trt_build *build)
 {
     const kiln_build_options *o = build->options;
@@ -39,7 +39,7 @@ static kiln_status begin_with_kept(trt_build *build)
         build->keeps_timing = set_cache(build, bytes);
     }
     if (!build->keeps_timing) {
-        /* Nobody asked for it: TensorRT measures as if there were none. */
+        /* The caller did not ask for it: TensorRT measures as if there were no cache. */
         trt_library_keep_timings(build->library, build->options->device, (kiln_span){NULL, 0});
         trt_error_recorder_clear(&build->recorder);
         trt_logged_clear();
@@ -48,8 +48,8 @@ static kiln_status begin_with_kept(trt_build *build)
     return KILN_OK;
 }
 
-/* The timing cache is read before a build and written after it, whole or not at all: two builds at
- * once each leave a good file, and the later one's stays. */
+/* The timing cache is read before a build and written after it, atomically: if two builds run at
+ * once, each writes a valid file, and the later one stays. */
 kiln_status trt_timing_begin(trt_build *build)
 {
     const kiln_build_options *options = build->options;
