@@ -4,36 +4,36 @@
 #include "graph/kln_graph.h"
 #include "ort_rewrite.h"
 
-/* Softmax takes one dimension, and not all from it on, from here on. */
+/* From this opset on, Softmax works along one axis rather than over all that follow. */
 #define FIRST_OPSET 13
 
 #define MOST_NODES 24
 #define MOST_SCALES 4
-#define MOST_HEADS ((int64_t)1 << 20) /* and elements of one */
+#define MOST_HEADS ((int64_t)1 << 20) /* also the limit for the size of a head */
 
-/* One attention, written out:
- *   softmax(scale * heads(query) * heads(key)^T + mask) * heads(value), heads put together again.
+/* One attention, with the heads merged afterwards:
+ *   softmax(scale * heads(query) * heads(key)^T + mask) * heads(value)
  */
 typedef struct attention {
     const char *parts[3]; /* query, key, value: [batch, length, heads * size] */
-    const char *mask;     /* [batch or 1, heads or 1, length or 1, length of keys], or NULL */
-    bool has_one_row;     /* the mask */
+    const char *mask;     /* [batch or 1, heads or 1, queries or 1, keys], or NULL */
+    bool has_one_row;     /* the mask has one row for all queries */
     int64_t heads, size;
     double scale;
-    size_t nodes[MOST_NODES]; /* what it stands in for */
+    size_t nodes[MOST_NODES]; /* the nodes that it replaces */
     size_t node_count;
-    size_t last; /* of them, the one that makes `output` */
+    size_t last; /* the index of the node that computes `output` */
     const char *output;
-    /* The product that the three are parts of, where they are. */
+    /* If query, key and value are parts of one product, that product. */
     const kln_onnx_node *product; /* or NULL */
     const kln_onnx_tensor *matrix;
-    const char *bias; /* "": none */
+    const char *bias; /* "" if there is none */
 } attention;
 
 typedef struct fuser {
     kln_graph_edit *edit;
     kln_inference *inference;
-    kln_names expanded; /* masks that have all rows by now */
+    kln_names expanded; /* masks that have been expanded to all rows */
 } fuser;
 
 static kiln_status no_memory(void)
@@ -67,7 +67,7 @@ static bool has_counts(const kln_onnx_node *node, size_t inputs)
     return node->input_count == inputs && node->output_count == 1;
 }
 
-/* The node with so many inputs that makes `name`, which nothing else may read. */
+/* The node that computes `name`, with this number of inputs; nothing else may read `name`. */
 static const kln_onnx_node *take(const fuser *f, attention *a, const char *name, const char *op,
                                  size_t inputs)
 {
@@ -79,7 +79,7 @@ static const kln_onnx_node *take(const fuser *f, attention *a, const char *name,
                : NULL;
 }
 
-/* The node with so many inputs that alone reads `name`, and reads it first. */
+/* The only node that reads `name`, as its first of this number of inputs. */
 static const kln_onnx_node *follow(const fuser *f, attention *a, const char *name, const char *op,
                                    size_t inputs, size_t *index)
 {
@@ -90,7 +90,7 @@ static const kln_onnx_node *follow(const fuser *f, attention *a, const char *nam
                : NULL;
 }
 
-/* The one element of a constant. */
+/* The element of a constant that has just one. */
 static bool scalar_of(const fuser *f, const char *name, double *number)
 {
     kln_value *value = value_of(f, name);
@@ -105,7 +105,7 @@ static bool scalar_of(const fuser *f, const char *name, double *number)
     return true;
 }
 
-/* `name` without the factors it was multiplied by, which go into the scale. */
+/* Strips multiplications by constants off `name` and moves their factors into the scale. */
 static const char *peel(const fuser *f, attention *a, const char *name)
 {
     for (int turn = 0; turn < MOST_SCALES; turn++) {
@@ -140,8 +140,8 @@ static const int64_t heads_first[] = {0, 2, 1, 3};
 static const int64_t keys_last[] = {0, 2, 3, 1};
 static const int64_t last_swapped[] = {0, 1, 3, 2};
 
-/* [batch, length, heads * size] and the same by heads. The first that is found sets heads and size
- * for the others. */
+/* Whether `by_heads` is `whole`, [batch, length, heads * size], split by heads. The first match
+ * sets heads and size for the others. */
 static bool is_split_by_heads(const fuser *f, attention *a, const char *whole, const char *by_heads)
 {
     const kln_value *from = value_of(f, whole);
@@ -161,7 +161,7 @@ static bool is_split_by_heads(const fuser *f, attention *a, const char *whole, c
            is_number(from->dims[2], a->heads * a->size);
 }
 
-/* Part `which` behind its heads, of which `name` is the outcome. */
+/* Finds part `which`; `name` is that part by heads. */
 static bool find_part(const fuser *f, attention *a, size_t which, const char *name)
 {
     const kln_onnx_node *transpose = take(f, a, name, "Transpose", 1);
@@ -181,7 +181,7 @@ static bool find_part(const fuser *f, attention *a, size_t which, const char *na
     return true;
 }
 
-/* Query and key, of whose scores `name` is the scaled outcome. */
+/* Finds query and key, whose scaled scores are `name`. */
 static bool find_scores(const fuser *f, attention *a, const char *name)
 {
     const kln_onnx_node *product = take(f, a, peel(f, a, name), "MatMul", 2);
@@ -189,7 +189,7 @@ static bool find_scores(const fuser *f, attention *a, const char *name)
            find_part(f, a, 1, peel(f, a, product->inputs[1]));
 }
 
-/* Whether the operator takes the mask, which adds to [batch, heads, length, length of keys]. */
+/* Whether the operator accepts the mask, which is added to [batch, heads, length, keys]. */
 static bool check_mask(const fuser *f, attention *a, const char *name)
 {
     const kln_value *mask = value_of(f, name);
@@ -207,7 +207,7 @@ static bool check_mask(const fuser *f, attention *a, const char *name)
            (is_number(mask->dims[2], 1) && query->dims[1].kind == KLN_DIM_NUMBER);
 }
 
-/* Everything before the softmax that reads `name`. */
+/* Finds everything before the softmax, which reads `name`. */
 static bool find_before(const fuser *f, attention *a, const char *name)
 {
     const attention before = *a;
@@ -226,7 +226,7 @@ static bool find_before(const fuser *f, attention *a, const char *name)
     return false;
 }
 
-/* Everything after it. */
+/* Finds everything after the softmax. */
 static bool find_after(const fuser *f, attention *a, const char *shares)
 {
     size_t index = 0;
@@ -262,9 +262,9 @@ static bool find_attention(const fuser *f, size_t index, attention *a)
            find_after(f, a, softmax->outputs[0]) && a->scale > 0 && isfinite((float)a->scale);
 }
 
-/* --- parts of one product --- */
+/* --- query, key and value from one product --- */
 
-/* The Split whose three outputs query, key and value are, and nobody else's. */
+/* The Split whose three outputs are query, key and value and have no other reader. */
 static const kln_onnx_node *find_split(const fuser *f, const attention *a, size_t *index)
 {
     const kln_onnx_node *split = kln_graph_edit_producer(f->edit, a->parts[0], "Split", index);
@@ -317,9 +317,9 @@ static void find_product(const fuser *f, attention *a)
     }
 }
 
-/* --- putting it in one --- */
+/* --- replacing it --- */
 
-/* The columns of each head's query, key and value side by side. */
+/* Packs the columns of the weights by head: query, key and value side by side. */
 static kln_onnx_tensor *add_packed(const fuser *f, const attention *a)
 {
     const kln_onnx_tensor *matrix = a->matrix;
@@ -360,7 +360,7 @@ static const char *add_binary(const fuser *f, const attention *a, const char *op
                : NULL;
 }
 
-/* [batch, length, heads, 3, size] of the product. */
+/* The product as [batch, length, heads, 3, size]. */
 static const char *add_packed_product(const fuser *f, const attention *a)
 {
     const int64_t shape[] = {0, 0, a->heads, 3, a->size};
@@ -375,8 +375,8 @@ static const char *add_packed_product(const fuser *f, const attention *a)
                          : NULL;
 }
 
-/* The operator repeats a mask over batch and heads, not over the length: that is done here, once
- * for all that read it. */
+/* The operator broadcasts a mask over batch and heads, but not over queries. So it is expanded
+ * here, once for all its readers. */
 static kiln_status expand_mask(fuser *f, attention *a)
 {
     const kln_value *query = value_of(f, a->parts[0]);

@@ -21,12 +21,12 @@ bool ort_is_devices(const kiln_tensor *tensor)
            tensor->desc.location == KILN_LOCATION_MANAGED;
 }
 
-/* A value of ONNX Runtime's over memory that is there already. */
+/* Wraps existing memory in an OrtValue. */
 static kiln_status wrap(const ort_context *context, const kiln_binding *binding,
                         const kiln_tensor *tensor, OrtValue **value)
 {
     const ort_runtime *runtime = context->engine->runtime;
-    /* An empty tensor may have no address, which ONNX Runtime would refuse. */
+    /* An empty tensor may have no address, which ONNX Runtime rejects. */
     static unsigned char nothing[1];
     const ort_element_type element = ort_element(tensor->desc.dtype);
     KLN_RETURN_IF(element == 0, KILN_ERROR_DTYPE, "\"%s\": a tensor of type %s cannot be bound",
@@ -36,7 +36,7 @@ static kiln_status wrap(const ort_context *context, const kiln_binding *binding,
                   KILN_ERROR_UNSUPPORTED,
                   "\"%s\": ONNX Runtime runs on the CPU here, memory of a device cannot be bound",
                   binding->name);
-    /* There may be more bytes than the tensor takes. */
+    /* The memory may be larger than the tensor. */
     OrtStatus *failed = runtime->api.CreateTensorWithDataAsOrtValue(
         on_device && context->engine->device >= 0 ? context->engine->gpu_memory : runtime->host,
         tensor->data != NULL ? tensor->data : nothing, tensor->bytes, tensor->desc.shape.dims,
@@ -87,7 +87,7 @@ kiln_status ort_bind_input(ort_context *context, const kiln_binding *binding,
     }
     KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
     OrtStatus *failed = runtime->api.BindInput(context->binding, binding->name, value);
-    /* The binding shares the value. */
+    /* The binding holds a reference. */
     runtime->api.ReleaseValue(value);
     return failed == NULL ? KILN_OK : ort_fail(runtime, failed, "input \"%s\"", binding->name);
 }
@@ -100,7 +100,7 @@ void ort_set_changing(ort_context *context, output_slot *slot, bool changing)
     }
 }
 
-/* ONNX Runtime numbers outputs in the order in which they were bound for the first time. */
+/* ONNX Runtime numbers outputs in the order in which they are first bound. */
 void ort_set_position(ort_context *context, output_slot *slot)
 {
     if (slot->position == NOT_BOUND) {
@@ -154,7 +154,8 @@ static kiln_status bind_owned(ort_context *context, const kiln_binding *binding,
     return bind_memory(context, binding, slot, &tensor);
 }
 
-/* An IO binding forgets one input only with all the rest, which is bound after this. */
+/* An IO binding cannot forget a single input, so a new one replaces it. The caller binds everything
+ * again. */
 static kiln_status forget_all(ort_context *context)
 {
     const ort_runtime *runtime = context->engine->runtime;

@@ -103,7 +103,7 @@ static kiln_status bind_stale(ort_context *context, size_t index)
     return KILN_OK;
 }
 
-/* Tells the binding what the feed has. */
+/* Passes what has changed in the feed on to the IO binding. */
 static kiln_status bind_fed(ort_context *context)
 {
     ort_feed *feed = context->feed;
@@ -136,8 +136,8 @@ static kiln_status bind_changing(ort_context *context)
     return KILN_OK;
 }
 
-/* A model may promise a fixed shape and not keep it. Its outputs in memory of the context are
- * treated as changing from then on. Whether there were any. */
+/* A model may declare a fixed shape that it does not keep. From then on, its outputs in the
+ * context's memory are treated as changing. Returns whether there were any. */
 static bool doubt_owned(ort_context *context)
 {
     const ort_engine *engine = context->engine;
@@ -158,7 +158,7 @@ static bool doubt_owned(ort_context *context)
     return any;
 }
 
-/* ONNX Runtime writes nothing to memory that is bound to an output which is an input as well. */
+/* ONNX Runtime does not write an output that is also an input, even if memory is bound to it. */
 static kiln_status copy_passed(ort_context *context)
 {
     const ort_engine *engine = context->engine;
@@ -184,7 +184,8 @@ static kiln_status copy_passed(ort_context *context)
     return KILN_OK;
 }
 
-/* ONNX Runtime copies what lies in host memory to the GPU when it is bound, not when it runs. */
+/* ONNX Runtime copies inputs from host memory to the GPU when they are bound, not when the model
+ * runs. */
 static kiln_status bind_host_inputs(ort_context *context)
 {
     for (size_t i = 0; i < context->engine->input_count; i++) {
@@ -196,9 +197,9 @@ static kiln_status bind_host_inputs(ort_context *context)
     return KILN_OK;
 }
 
-/* --- what a run gave --- */
+/* --- results of a run --- */
 
-/* The data of a value whose type and shape `tensor` has. */
+/* Reads the data of a value into `tensor`, which has its type and shape. */
 static kiln_status read_data(const ort_context *context, const kiln_binding *binding,
                              output_slot *slot, OrtValue *value, kiln_tensor *tensor)
 {
@@ -235,7 +236,7 @@ static kiln_status read_value(const ort_context *context, const kiln_binding *bi
     return KILN_OK;
 }
 
-/* An output in memory that ONNX Runtime found for it. */
+/* Reads an output that ONNX Runtime allocated. */
 static kiln_status read_output(ort_context *context, size_t index, kiln_tensor *tensor)
 {
     const ort_engine *engine = context->engine;
@@ -259,7 +260,7 @@ static kiln_status read_output(ort_context *context, size_t index, kiln_tensor *
     return read_value(context, binding, slot, context->values[slot->position], tensor);
 }
 
-/* Of those outputs of strings that memory is bound to. */
+/* Copies string outputs to the memory that is bound to them. */
 static kiln_status copy_strings_out(ort_context *context)
 {
     const ort_engine *engine = context->engine;
@@ -287,7 +288,7 @@ static kiln_status copy_strings_out(ort_context *context)
 
 /* --- run --- */
 
-/* The stream is the engine's, which ONNX Runtime knows. */
+/* The engine's stream, which ONNX Runtime was given. */
 kiln_status ort_context_enqueue(void *context, kiln_stream *stream)
 {
     (void)stream;
@@ -315,7 +316,7 @@ static kiln_status run_bound(ort_context *context, OrtStatus **failed)
     return KILN_OK;
 }
 
-/* What was enqueued before a run failed, or was stopped, writes to what is bound. */
+/* Work that was enqueued before a run failed or was stopped still writes to the bound memory. */
 static void wait_for_rest(const ort_engine *engine)
 {
     KLN_MESSAGE_STAYS;
@@ -335,7 +336,8 @@ kiln_status ort_context_run(void *context)
         KLN_RETURN_IF_ERROR(ort_guard_run(engine, self->shapes, engine->input_count));
         self->is_doubtful = false;
     }
-    /* Of a network the weights are used where they lie; a GPU has them. */
+    /* A network's weights are used in place, so check that no file was cut short; a GPU has
+     * copies. */
     if (engine->handover.count != 0 && engine->device < 0) {
         KLN_RETURN_IF_ERROR(kln_onnx_check_files(engine->handover.model));
     }
@@ -381,7 +383,7 @@ kiln_status ort_context_layer(void *context, size_t index, kiln_layer_time *laye
     return ort_profile_show(self->engine, self->timed_runs, index, layer);
 }
 
-/* Looked at between nodes. */
+/* ONNX Runtime checks this between nodes. */
 void ort_context_stop(void *context, bool stop)
 {
     const ort_context *self = context;
@@ -393,8 +395,7 @@ void ort_context_stop(void *context, bool stop)
     }
 }
 
-/* What ONNX Runtime allocated for outputs in the last run is written again: the shapes are the
- * same. */
+/* Reuses the outputs that ONNX Runtime allocated in the last run: the shapes have not changed. */
 kiln_status ort_context_raw(void *context)
 {
     ort_context *self = context;

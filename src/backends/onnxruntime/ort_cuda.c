@@ -4,7 +4,7 @@
 
 #include "ort_engine.h"
 
-/* A sentence names this many nodes at most. */
+/* How many nodes a message names. */
 #define NAMED_NODES 8
 
 /* --- options --- */
@@ -71,7 +71,7 @@ static kiln_status set_provider(const ort_engine *engine, const kiln_build_optio
             values[count++] = switches[i].value == KILN_SWITCH_OFF ? "0" : "1";
         }
     }
-    /* In one call: what a call does not name goes back to its default. */
+    /* In one call, because each call resets what it does not name. */
     KLN_RETURN_IF_ERROR(ort_check(engine->runtime,
                                   api->UpdateCUDAProviderOptions(provider, keys, values, count),
                                   "the options of the CUDA provider"));
@@ -132,7 +132,7 @@ void ort_cuda_finish(ort_engine *engine)
     kiln_stream_destroy(engine->stream);
 }
 
-/* --- which nodes run where --- */
+/* --- nodes on the CPU --- */
 
 static kiln_status add_node(ort_engine *engine, const OrtEpAssignedNode *node)
 {

@@ -3,9 +3,9 @@
 
 #include "ort_runtime.h"
 
-/* The CUDA provider says in its ELF header which libraries it needs, by bare names, and opens cuDNN
- * and cuFFT itself the same way. pip puts them where the dynamic linker does not look; one that is
- * open already meets the name, however it was found. */
+/* The CUDA provider needs libraries by bare name, some in its ELF header, and opens cuDNN and cuFFT
+ * itself in the same way. pip installs them where the dynamic linker does not search; but a library
+ * that is already open satisfies its name, wherever it was found. */
 
 #define ADVICE(packages) \
     "pip install " packages ", or set KILN_CUDA_LIBRARIES to the folder of CUDA's libraries"
@@ -21,7 +21,7 @@
 
 static const char *const folders[] = {"/usr/local/cuda/lib64", "/usr/local/cuda-*/lib64", NULL};
 
-/* In the order in which they need each other. */
+/* A library comes after those that it needs. */
 static const kln_library_spec parts[][ORT_CUDA_PARTS] = {
     {
         PART("CUDA runtime 13", "CUDA", "cudaRuntimeGetVersion", "libcudart.so.13",
@@ -66,7 +66,8 @@ static const kln_library_spec provider_spec = {
         "onnxruntime/capi: the provider lies beside the library that is built for it",
 };
 
-/* Looked for once, because a report may hold a record for as long as the process lives. */
+/* Each library is looked for only once, because a report may hold its record as long as the process
+ * lives. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static kln_library *records[KLN_ARRAY_LENGTH(parts)][ORT_CUDA_PARTS];
 
@@ -87,7 +88,7 @@ kln_library_use ort_cuda_provider(const ort_runtime *runtime)
     return (kln_library_use){&provider_spec, runtime->provider, ""};
 }
 
-/* The row of `parts` for the CUDA provider beside `runtime`; -1 where there is none. */
+/* The row of `parts` for the CUDA provider beside `runtime`; -1 if there is no provider. */
 static int row_for(const ort_runtime *runtime)
 {
     if (kln_library_state(runtime->provider) != KILN_LIBRARY_FOUND) {

@@ -12,8 +12,8 @@ static kiln_status read_shape(const ort_engine *engine, kln_arena *arena,
     const ort_api *api = &runtime->api;
     size_t rank = 0;
     KLN_RETURN_IF_ERROR(ort_check(runtime, api->GetDimensionsCount(info, &rank), binding->name));
-    /* Without TensorTypeAndShape_HasShape a scalar and an open rank look alike: the second is the
-     * one that promises less. */
+    /* Without TensorTypeAndShape_HasShape, a scalar and an unknown rank look the same; report the
+     * latter, which promises less. */
     if (rank == 0 &&
         (api->TensorTypeAndShape_HasShape == NULL || !api->TensorTypeAndShape_HasShape(info))) {
         binding->shape.rank = -1;
@@ -62,7 +62,7 @@ static kiln_status read_type(const ort_engine *engine, kln_arena *arena, const O
     return read_shape(engine, arena, info, binding);
 }
 
-/* A string that ONNX Runtime allocated, moved into the arena. NULL when memory is short. */
+/* Moves a string that ONNX Runtime allocated into the arena; NULL if memory runs out. */
 static const char *take_string(const ort_runtime *runtime, kln_arena *arena, char *text)
 {
     const char *copy = kln_arena_strdup(arena, text != NULL ? text : "");
@@ -110,7 +110,7 @@ static kiln_status match_outputs(ort_engine *engine)
     }
     for (size_t i = 0; i < engine->output_count; i++) {
         const char *name = engine->bindings[engine->input_count + i].name;
-        /* Outputs are told apart by name when they are bound, so a name must stand for one. */
+        /* Outputs are bound by name, so names must be unique. */
         KLN_RETURN_IF(kln_names_get(&outputs, name) != KLN_NAMES_NONE, KILN_ERROR_INVALID_NETWORK,
                       "two outputs are named \"%s\"", name);
         KLN_RETURN_IF_ERROR(kln_names_set(&outputs, name, (uint32_t)i));
@@ -178,7 +178,7 @@ static kiln_status add_known(const ort_runtime *runtime, const OrtModelMetadata 
     KLN_RETURN_IF_ERROR(
         ort_check(runtime, runtime->api.ModelMetadataGetVersion(metadata, &version), "version"));
     if (version == INT64_MAX) {
-        /* What ONNX Runtime says where the model says nothing. */
+        /* ONNX Runtime's value for a model without a version. */
         return KILN_OK;
     }
     return add(description, "version",
@@ -209,7 +209,7 @@ static void free_keys(const ort_runtime *runtime, char **keys, size_t count)
     ort_free(runtime, keys);
 }
 
-/* How many lines the known keys can take. */
+/* The maximum number of known keys. */
 #define KNOWN_LINES 6
 
 static kiln_status read_metadata(const ort_runtime *runtime, const OrtModelMetadata *metadata,
@@ -234,7 +234,7 @@ static kiln_status read_metadata(const ort_runtime *runtime, const OrtModelMetad
     return status;
 }
 
-/* --- both --- */
+/* --- bindings and metadata --- */
 
 kiln_status ort_describe(void *engine, kiln_description *description)
 {
@@ -245,7 +245,8 @@ kiln_status ort_describe(void *engine, kiln_description *description)
     description->input_count = self->input_count;
     description->output_count = self->output_count;
     description->optional_count = self->optional_count;
-    description->host_nodes = self->host_nodes; /* the engine's, which outlives this */
+    description->host_nodes = self->host_nodes; /* owned by the engine, which outlives the
+                                                 * description */
     description->host_node_count = self->host_node_count;
     for (size_t i = 0; i < count; i++) {
         description->bindings[i] = self->bindings[i];

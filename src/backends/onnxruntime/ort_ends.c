@@ -1,10 +1,10 @@
-/* Nodes on which ONNX Runtime ends the process.
+/* Nodes that make ONNX Runtime end the process.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 
 #include "ort_lacks.h"
 
-/* The kernel reads what the empty name stands for. */
+/* The kernel reads the input behind the empty name. */
 static ort_refusal ends_of_tail(const kln_node_view *view)
 {
     const kln_onnx_node *node = view->node;
@@ -15,7 +15,7 @@ static ort_refusal ends_of_tail(const kln_node_view *view)
                : ort_takes;
 }
 
-/* And so where one of many is left out. */
+/* The same, for any of a variable number of inputs. */
 static ort_refusal ends_of_gap(const kln_node_view *view)
 {
     for (size_t i = 0; i < view->node->input_count; i++) {
@@ -73,7 +73,7 @@ static ort_refusal ends_of_window(const kln_node_view *view)
                : ort_takes;
 }
 
-/* A division by the heads. */
+/* The kernel divides by the number of heads. */
 static ort_refusal ends_of_attention(const kln_node_view *view)
 {
     return kln_view_int(view, "q_num_heads", 1) < 1 || kln_view_int(view, "kv_num_heads", 1) < 1
@@ -81,7 +81,8 @@ static ort_refusal ends_of_attention(const kln_node_view *view)
                : ort_takes;
 }
 
-/* Of com.microsoft; and so by the work of each batch, or where it reads a second dimension. */
+/* com.microsoft's kernel also divides by the work of each batch, and reads a second dimension
+ * without a check. */
 static ort_refusal ends_of_grouped(const kln_node_view *view)
 {
     const int64_t places = kln_view_rank(view, 9);

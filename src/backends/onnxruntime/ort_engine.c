@@ -40,14 +40,14 @@ static kiln_status set_options(const ort_runtime *runtime, const kiln_build_opti
                 runtime, api->AddSessionConfigEntry(session_options, pools[i], "0"), "spinning"));
         }
     }
-    /* Messages that nobody wants must not be made: the level is decided here, because ONNX Runtime
-     * formats each before it asks the sink. */
+    /* ONNX Runtime formats every message before it asks the sink, so the level is set here to avoid
+     * formatting messages that nobody reads. */
     const int level = kln_log_wants(KILN_LOG_DEBUG) ? ORT_LEVEL_VERBOSE : ORT_LEVEL_WARNING;
     return ort_check(runtime, api->SetSessionLogSeverityLevel(session_options, level), "log level");
 }
 
-/* The library is given the bytes that were looked at, and must be told where the files lie that
- * they refer to: beside the model. */
+/* The library gets the model as bytes, so it must be told the folder of the external files: the
+ * model's. */
 static kiln_status name_folder(const ort_runtime *runtime, const char *path,
                                OrtSessionOptions *session_options)
 {
@@ -63,8 +63,8 @@ static kiln_status name_folder(const ort_runtime *runtime, const char *path,
         "the model's folder");
 }
 
-/* The library says that bytes are no model, but neither what they are nor where they break off, and
- * of external files what its own functions found. */
+/* For bytes that are not a model, the library says neither what they are nor where they end early;
+ * for external files, it only reports errors of its own functions. */
 static kiln_status explain(const kiln_model *model, kiln_status status)
 {
     const char *name = kln_model_name(model);
@@ -189,7 +189,7 @@ void ort_engine_destroy(void *engine)
     ort_handover_finish(&self->handover);
     kln_onnx_model_destroy(self->external);
     kln_text_finish(&self->written);
-    const bool reads_bytes = self->read != NULL; /* which are the model's then */
+    const bool reads_bytes = self->read != NULL; /* the model owns the bytes then */
     kln_onnx_model_destroy(self->read);
     (void)pthread_mutex_destroy(&self->writing);
     if (self->file.bytes.data == NULL && !reads_bytes) {
@@ -228,7 +228,7 @@ static kiln_status fill_engine(ort_engine *engine, const kiln_model *model,
     return keep_bytes(engine, model, options);
 }
 
-/* The library maps external files by itself, so it is given copies as what they hold. */
+/* The library maps external files itself, so with copy_file it gets copies of their contents. */
 static kiln_status fill_copied(ort_engine *engine, const kiln_model *model,
                                const kiln_build_options *options, const kiln_monitor *monitor)
 {
@@ -264,7 +264,7 @@ kiln_status ort_engine_make(const ort_runtime *runtime, const kiln_model *model,
     made->runtime = runtime;
     made->device = -1;
     kln_text_init(&made->written, KLN_ONNX_MESSAGE_LIMIT);
-    (void)pthread_mutex_init(&made->writing, NULL); /* Linux's cannot fail */
+    (void)pthread_mutex_init(&made->writing, NULL); /* cannot fail on Linux */
     KLN_RETURN_IF_ERROR(keep_origin(made, model, options));
     KLN_RETURN_IF_ERROR(options->copy_file && model->file != NULL
                             ? fill_copied(made, model, options, monitor)

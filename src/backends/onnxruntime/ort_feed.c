@@ -104,7 +104,7 @@ bool ort_feed_return(ort_feed *feed, size_t index, const kiln_tensor *tensor)
     return false;
 }
 
-/* --- small inputs that move --- */
+/* --- small inputs whose address changes --- */
 
 static bool is_small(const kiln_tensor *tensor)
 {
@@ -130,7 +130,7 @@ bool ort_feed_take_copy(ort_feed *feed, size_t index, const kiln_tensor *tensor)
     return true;
 }
 
-/* One that was made for another shape stays as long as that comes back. */
+/* A copy that was made for another shape is kept while that shape keeps coming back. */
 bool ort_feed_moves(const ort_engine *engine, const ort_feed *feed, size_t index,
                     const kiln_tensor *tensor)
 {

@@ -1,5 +1,5 @@
-/* Models that would end the process inside ONNX Runtime are refused before it sees them, and what
- * it must leave as it is is found.
+/* Refuses models that would end the process inside ONNX Runtime, before it sees them, and finds
+ * which optimizations it must not make.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "graph/kln_graph.h"
@@ -14,7 +14,7 @@ static bool expands(const kln_onnx_node *node)
     return strcmp(node->op_type, "Expand") == 0;
 }
 
-/* Whether the graph, or one inside its nodes, has such a node. */
+/* Whether the graph or one of its subgraphs has such a node. */
 static bool has_node(const kln_onnx_graph *graph, bool (*is)(const kln_onnx_node *), int depth)
 {
     for (size_t i = 0; i < graph->node_count; i++) {
@@ -41,7 +41,7 @@ static bool model_has(const kln_onnx_model *model, bool (*is)(const kln_onnx_nod
     return has;
 }
 
-/* The first node that ends the process, if it runs at all; those in branches may not. */
+/* Finds the first node that would end the process if it runs; a node in a branch may not. */
 static kiln_status find_end(kln_inference *inference, const kln_graph_inference *graph,
                             const char *name, int depth)
 {
@@ -65,7 +65,7 @@ static kiln_status find_end(kln_inference *inference, const kln_graph_inference 
     return KILN_OK;
 }
 
-/* The kernel does not check the equation of an Einsum, and follows it out of bounds. */
+/* The Einsum kernel does not check the equation, and a wrong one makes it read out of bounds. */
 static kiln_status check_equations(const kln_inference *inference, const char *name)
 {
     const kiln_issue_list *const lists[] = {inference->issues, inference->doubts};
@@ -88,7 +88,7 @@ static bool is_empty(const kln_value *value)
     return empty;
 }
 
-/* Whether something is expanded to no elements. */
+/* Whether a node expands a tensor to one without elements. */
 static bool empties(kln_inference *inference, const kln_graph_inference *graph, int depth)
 {
     bool found = false;
@@ -107,7 +107,7 @@ static bool empties(kln_inference *inference, const kln_graph_inference *graph, 
     return found;
 }
 
-/* `keeps_expands`: NULL, or set where nodes that expand must stay. */
+/* `keeps_expands` may be NULL; set if Expand nodes must not be optimized away. */
 static kiln_status check_ends(const kln_onnx_model *model, const kln_infer_options *options,
                               const char *name, bool *keeps_expands)
 {
@@ -140,9 +140,9 @@ static kiln_status find_half_scales(const kln_onnx_graph *graph, bool *found)
     return KILN_OK;
 }
 
-/* --- sums that the processor cuts off --- */
+/* --- sums that saturate in 16 bits --- */
 
-/* Of two products of 255 and such weights the sum is less than 2^15. */
+/* With weights up to this, a sum of two products with 255 stays below 2^15. */
 #define WIDEST 64
 
 static bool is_narrow(void *user, const kln_onnx_tensor *tensor)
@@ -177,7 +177,7 @@ static bool dequantizes(const kln_onnx_node *node)
     return kln_onnx_node_is(node, "DequantizeLinear");
 }
 
-/* Products of bytes that give integers or floats. */
+/* 8-bit products with integer or float results. */
 static bool multiplies_bytes(const kln_onnx_node *node)
 {
     static const char *const names[] = {"MatMulInteger", "MatMulIntegerToFloat",
@@ -185,16 +185,17 @@ static bool multiplies_bytes(const kln_onnx_node *node)
     return is_any(node, names, KLN_ARRAY_LENGTH(names));
 }
 
-/* And those that give bytes. */
+/* 8-bit products with 8-bit results. */
 static bool gives_bytes(const kln_onnx_node *node)
 {
     static const char *const names[] = {"QLinearConv", "QLinearMatMul", "QGemm", "QAttention"};
     return is_any(node, names, KLN_ARRAY_LENGTH(names));
 }
 
-/* What stands between QuantizeLinear and DequantizeLinear need not be computed in bytes; of other
- * products the library makes unsigned weights, which have no such sums, but with it those two fail
- * where scales have no zero points, and QLinearMatMul of signed numbers (docs/onnxruntime.md). */
+/* Products between QuantizeLinear and DequantizeLinear can be computed in float32 instead. For
+ * other products the library can convert weights to unsigned, which avoids the saturation; but then
+ * DequantizeLinear with per-channel scales and no zero points fails, and so does QLinearMatMul of
+ * signed numbers (docs/onnxruntime.md). */
 static void find_cut_sums(ort_engine *engine, const kln_onnx_model *model, const char *name)
 {
     const kln_onnx_tensor *wide = kln_onnx_visit_tensors(&model->graph, is_narrow, NULL);
@@ -214,7 +215,7 @@ static void find_cut_sums(ort_engine *engine, const kln_onnx_model *model, const
     }
 }
 
-/* --- initializers that are inputs too --- */
+/* --- initializers that are also inputs --- */
 
 static bool can_be_fed(const kln_onnx_type *type)
 {
@@ -278,7 +279,7 @@ kiln_status ort_guard(ort_engine *engine, const kiln_model *model,
     kln_onnx_model *read = NULL;
     kiln_status status = kln_model_read(model, &read);
     if (status != KILN_OK) {
-        /* ONNX Runtime has its own words for it. */
+        /* ONNX Runtime reports what is wrong. */
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
     status = look(engine, read, options, kln_model_name(model));

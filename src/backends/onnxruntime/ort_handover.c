@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ort_handover.h"
 
-/* What ONNX Runtime's kernels may expect of an array that they did not make themselves. */
+/* The alignment that ONNX Runtime's kernels may expect of arrays they did not allocate. */
 #define COPY_ALIGNMENT ((size_t)64)
 
-/* From this size on an array is used even where its address does not suit its type: ONNX Runtime
- * maps external files in the same way, at whatever offset they name, and these processors read
- * elements at any address. Smaller ones are copied, because that costs next to nothing. */
+/* From this size on, an array is used in place even if it is not aligned for its type: ONNX Runtime
+ * itself maps external files at any offset, and these processors read elements at any address.
+ * Smaller arrays are copied, which costs next to nothing. */
 #if defined(__x86_64__) || defined(__aarch64__)
 #define LEAST_IN_PLACE ((size_t)65536)
 #else
@@ -35,7 +35,7 @@ static kiln_status make_lists(ort_handover *handover)
                : kln_fail_memory(count * sizeof(void *), "the list of weights");
 }
 
-/* Where the elements lie: raw_data in a protobuf message may begin at any byte. */
+/* Finds the elements: raw_data in a protobuf message may begin at any byte. */
 static kiln_status place(ort_handover *handover, const kln_onnx_tensor *tensor, size_t index)
 {
     const size_t alignment = kiln_dtype_alignment(tensor->dtype);
@@ -79,7 +79,7 @@ kiln_status ort_handover_apply(const ort_handover *handover, const ort_runtime *
     if (handover->count == 0) {
         return KILN_OK;
     }
-    /* A release that does not know the key copies the weights, and works all the same. */
+    /* A release that does not know this key copies the weights, and works, too. */
     KLN_RETURN_IF_ERROR(
         ort_check(runtime,
                   api->AddSessionConfigEntry(
@@ -118,7 +118,7 @@ static bool is_copy(const ort_handover *handover, const void *data)
     return false;
 }
 
-/* The array of weights `index`, for a model that outlives the handover's own copies. */
+/* Gives `tensor` weights `index`, for a model that may outlive the handover's own copies. */
 static kiln_status show(const ort_handover *handover, size_t index, kln_onnx_model *model,
                         kln_onnx_tensor *tensor)
 {

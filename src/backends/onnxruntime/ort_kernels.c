@@ -4,13 +4,14 @@
 
 #include "ort_limits.h"
 
-/* Versions of the operator set, and for each type variable the types in the letters of the operator
- * table: those of tensors, and behind a / those of sequences of them. */
+/* A range of opset versions, and for each type variable the allowed types, in the letters of the
+ * operator table: tensor types, and after a '/' element types of sequences. */
 typedef struct kernel_row {
     const char *domain, *name;
     int first, last;
     const char *types;
-    bool is_function; /* of ONNX, which takes the place of a kernel that there is not */
+    bool is_function; /* ONNX's function body, which ONNX Runtime runs in place of a missing
+                       * kernel */
 } kernel_row;
 
 static const kernel_row rows[] = {
@@ -38,8 +39,7 @@ static bool reads_half(const kln_node_view *view)
     return false;
 }
 
-/* Inputs of float16 are cast to float32, and outputs back, where there is a kernel for that alone.
- */
+/* If only float32 has a kernel, ONNX Runtime casts float16 inputs to float32, and outputs back. */
 static bool takes(const kernel_row *row, const kln_node_view *view)
 {
     for (const char *word = row->types; *word != '\0';) {
@@ -65,7 +65,7 @@ static bool is_of(const kernel_row *row, const char *domain, const kln_onnx_node
            opset >= row->first && opset <= row->last;
 }
 
-/* "float32 and int64" of what the variables are. */
+/* Names the actual types of the variables: "float32, int64". */
 static void name_types(const kln_node_view *view, char *text, size_t size)
 {
     const kln_schema *schema = view->known->resolved->schema;
@@ -84,7 +84,7 @@ static void name_types(const kln_node_view *view, char *text, size_t size)
     }
 }
 
-/* What the one type variable of the rows may be. */
+/* Lists the types that the rows allow, if they have only one type variable. */
 static void name_choices(const char *domain, const kln_onnx_node *node, int64_t opset, char *text,
                          size_t size)
 {
@@ -122,7 +122,7 @@ kln_lack ort_lacks_kernel(const kln_node_view *view, char *why, size_t size)
                        domain);
         return KLN_LACK_BUILD;
     }
-    /* A Shape that is known is not run. */
+    /* The Shape of a known shape is folded and does not run. */
     if (resolved->schema == NULL || strcmp(node->op_type, "Constant") == 0 ||
         (strcmp(node->op_type, "Shape") == 0 && kln_view_count(view, 0) >= 0) ||
         (domain[0] != '\0' && strcmp(domain, "ai.onnx.ml") != 0)) {

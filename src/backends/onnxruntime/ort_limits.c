@@ -1,11 +1,11 @@
-/* What ONNX Runtime's kernels refuse, though ONNX has it and they are there for its types.
+/* What ONNX allows but ONNX Runtime's kernels refuse, although they support the types.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 
 #include "ort_limits.h"
 #include "ort_runtime.h"
 
-/* --- elements --- */
+/* --- element types --- */
 
 static bool is_float8(int32_t type)
 {
@@ -52,7 +52,7 @@ static ort_refusal limit_scatter(const kln_node_view *view)
                : ort_takes;
 }
 
-/* --- products, parts, places --- */
+/* --- products, parts, positions --- */
 
 static ort_refusal limit_matmul(const kln_node_view *view)
 {
@@ -76,7 +76,7 @@ static ort_refusal limit_matmul(const kln_node_view *view)
         refused |= (left == 0 && right == 1) || (left == 1 && right == 0);
         alone &= right == 1;
     }
-    /* One matrix on the right is multiplied with all rows at once. */
+    /* A single matrix on the right is multiplied by all rows at once. */
     alone = alone && b > 1 && b <= a;
     return refused && !alone ? ort_no_run("does not stretch an operand to 0 matrices") : ort_takes;
 }
@@ -135,7 +135,7 @@ static ort_refusal limit_extract(const kln_node_view *view)
     return kln_view_count(view, 1) == 0 ? ort_no_run("extracts at least one feature") : ort_takes;
 }
 
-/* A name that stands for nothing is taken for axes. */
+/* An empty input name is taken for axes. */
 static ort_refusal limit_squeeze(const kln_node_view *view)
 {
     return view->node->input_count > 1 && !kln_view_has(view, 1)
@@ -192,11 +192,11 @@ static ort_refusal limit_if(const kln_node_view *view)
     return ort_takes;
 }
 
-/* --- what a table says --- */
+/* --- limits in tables --- */
 
-/* Inputs that must have one element in at most one dimension, or, with `rank`, that rank. */
+/* Inputs that must have exactly this rank or, if it is 0, one element in at most one dimension. */
 static const struct {
-    const char *names; /* between blanks */
+    const char *names; /* between spaces */
     size_t input;
     int64_t rank; /* 0: one element */
 } inputs[] = {
@@ -217,7 +217,7 @@ static const struct {
     {" HannWindow HammingWindow BlackmanWindow ", 0, 0},
 };
 
-/* What an integer attribute may be. */
+/* The range of an integer attribute. */
 static const struct {
     const char *names;
     const char *attribute;
@@ -233,7 +233,7 @@ static const struct {
     {" Reshape ", "allowzero", 0, 0, 1},
 };
 
-/* Attributes of later versions that it does not know. */
+/* Attributes of later versions that this release does not know. */
 static const struct {
     const char *names;
     const char *attribute;
@@ -307,7 +307,7 @@ static kln_lack limit_tables(const kln_node_view *view, const char *name, char *
 }
 
 static const struct {
-    const char *names; /* between blanks */
+    const char *names; /* between spaces */
     ort_refuses refuses;
 } limits[] = {
     {" GRU LSTM RNN ", ort_limit_recurrence},
@@ -344,7 +344,7 @@ static const struct {
     {" Resize Upsample ", ort_limit_resize},
 };
 
-/* What a kernel refuses though it is there. */
+/* What a kernel does not support, although there is one for the types. */
 static kln_lack lacks_form(const kln_node_view *view, char *why, size_t size)
 {
     char name[64];

@@ -1,4 +1,4 @@
-/* Recurrences, attention, normalization and n-grams that ONNX Runtime's kernels refuse.
+/* Recurrences, attention, normalization and n-grams that ONNX Runtime's kernels do not support.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ort_limits.h"
 
@@ -34,7 +34,7 @@ ort_refusal ort_limit_groups(const kln_node_view *view)
 
 /* --- attention --- */
 
-/* As the function that it runs where it has no kernel computes them. */
+/* ONNX Runtime runs ONNX's function if it has no kernel, with the limits of that function. */
 static ort_refusal limit_mask_type(const kln_node_view *view)
 {
     const int32_t type = kln_view_type(view, 0);
@@ -88,7 +88,7 @@ static uint64_t hash_gram(const kln_onnx_attribute *pool, size_t first, size_t l
     return hash;
 }
 
-/* The n-grams of the lengths that are counted, each once. */
+/* Each counted n-gram may occur only once in the pool. */
 ort_refusal ort_limit_grams(const kln_node_view *view)
 {
     size_t lengths = 0;

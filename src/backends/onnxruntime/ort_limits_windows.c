@@ -1,4 +1,4 @@
-/* Windows and interpolation that ONNX Runtime's kernels refuse.
+/* Windows and interpolation that ONNX Runtime's kernels do not support.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 
@@ -35,8 +35,8 @@ ort_refusal ort_limit_same(const kln_node_view *view)
     return ort_takes;
 }
 
-/* One element without dimensions or in one, or one for each column: of a matrix, or in all of the
- * dimensions of several. */
+/* The input must have one element in at most one dimension, or one for each column: as a vector
+ * beside a matrix, otherwise in as many dimensions as the matrices. */
 static bool are_columns(const kln_node_view *view, size_t input, size_t matrix)
 {
     const int64_t rank = kln_view_rank(view, input);
@@ -74,7 +74,7 @@ ort_refusal ort_limit_zero_point(const kln_node_view *view)
                : ort_takes;
 }
 
-/* An attribute's number for spatial axis `i`. */
+/* An attribute's value for spatial axis `i`. */
 static int64_t at(const kln_node_view *view, const char *name, size_t i, int64_t otherwise)
 {
     size_t count = 0;
@@ -82,7 +82,7 @@ static int64_t at(const kln_node_view *view, const char *name, size_t i, int64_t
     return i < count ? list[i] : otherwise;
 }
 
-/* kernel_shape is the weights' own. */
+/* kernel_shape must match the weights. */
 ort_refusal ort_limit_kernel(const kln_node_view *view)
 {
     const size_t weights = strcmp(view->node->op_type, "QLinearConv") == 0 ? 3 : 1;
@@ -106,8 +106,8 @@ static int64_t sum_of(const int64_t *list, size_t count)
     return sum;
 }
 
-/* Windows over nothing: their padding must be given; without channels it does not come to an end
- * of them. */
+/* With a dimension of 0, the padding must be given. Without channels, the kernel does not
+ * terminate. */
 ort_refusal ort_limit_conv(const kln_node_view *view)
 {
     size_t count = 0;
@@ -125,7 +125,7 @@ ort_refusal ort_limit_conv(const kln_node_view *view)
                : ort_takes;
 }
 
-/* Windows of the size that is asked for must be as many as there are elements. */
+/* The requested output shape must yield as many windows as the input has elements. */
 ort_refusal ort_limit_transpose(const kln_node_view *view)
 {
     size_t count = 0;
@@ -152,7 +152,7 @@ ort_refusal ort_limit_transpose(const kln_node_view *view)
     return ort_takes;
 }
 
-/* The output that is asked for holds all windows. */
+/* The requested output must hold all windows. */
 ort_refusal ort_limit_unpool(const kln_node_view *view)
 {
     size_t count = 0;
@@ -174,7 +174,7 @@ ort_refusal ort_limit_channels(const kln_node_view *view)
     return kln_view_dim(view, 0, 1) == 0 ? ort_no_run("takes no blocks of 0 channels") : ort_takes;
 }
 
-/* Padding is less than the kernel, and nothing but the batch may be 0. */
+/* Padding must be less than the kernel, and only the batch may be 0. */
 ort_refusal ort_limit_window(const kln_node_view *view)
 {
     size_t count = 0;
@@ -197,7 +197,7 @@ ort_refusal ort_limit_lrn(const kln_node_view *view)
                                                   : ort_takes;
 }
 
-/* Padding of SAME is worked out without the dilation, and may come out as less than nothing. */
+/* The kernel computes SAME padding without the dilation, and it may become negative. */
 ort_refusal ort_limit_pool(const kln_node_view *view)
 {
     const int64_t rank = kln_view_rank(view, 0);
@@ -235,7 +235,7 @@ ort_refusal ort_limit_pool(const kln_node_view *view)
 
 /* --- interpolation --- */
 
-/* Whether an axis stays as it is: 1 where it does, 0 where not, -1 where nobody knows. */
+/* Whether an axis keeps its size: 1 if it does, 0 if not, -1 if that is unknown. */
 static int stays(const kln_node_view *view, int64_t axis, int64_t rank)
 {
     size_t count = 0;

@@ -8,15 +8,16 @@
 
 #include "ort_engine.h"
 
-/* What a kernel's event is called: its node, and this. */
+/* The suffix of a node's kernel event. */
 #define KERNEL "_kernel_time"
 
-/* ONNX Runtime writes one file for a session, an event a line, and ends it for good. */
+/* ONNX Runtime writes one file for a session, with one event on each line; once it is closed,
+ * profiling cannot be resumed. */
 struct ort_profile {
     char folder[PATH_MAX - 64];
-    pthread_mutex_t lock; /* everything below */
+    pthread_mutex_t lock; /* guards everything below */
     bool ended;
-    kiln_status status; /* of reading what it wrote */
+    kiln_status status; /* of reading the file */
     char reason[512];
     kln_arena arena;
     kln_names names;
@@ -64,7 +65,7 @@ kiln_status ort_profile_check(const ort_engine *engine)
                  : KILN_OK;
 }
 
-/* --- reading what was written --- */
+/* --- reading the file --- */
 
 static const char *text_of(const cJSON *event, const char *key)
 {
@@ -78,7 +79,7 @@ static double number_of(const cJSON *event, const char *key)
     return cJSON_IsNumber(item) ? item->valuedouble : 0;
 }
 
-/* The next line that holds an event, or NULL at the end. */
+/* The next line with an event, or NULL at the end. */
 static cJSON *next_event(kln_mapping *file, size_t *at)
 {
     kln_json_begin();
@@ -96,7 +97,7 @@ static cJSON *next_event(kln_mapping *file, size_t *at)
     return NULL;
 }
 
-/* When the first of the last `runs` runs began, in the file's microseconds. */
+/* When the first of the last `runs` runs began, by the file's clock in microseconds. */
 static double begin_of(kln_mapping *file, uint64_t runs)
 {
     uint64_t total = 0;
@@ -131,7 +132,7 @@ static kiln_status add_node(ort_profile *profile, const char *name, const char *
     return KILN_OK;
 }
 
-/* A node without a name is told by its operator and number. */
+/* A node without a name is listed by its operator and index. */
 static kiln_status add_event(ort_profile *profile, const cJSON *event)
 {
     const cJSON *arguments = cJSON_GetObjectItemCaseSensitive(event, "args");

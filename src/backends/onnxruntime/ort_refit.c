@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* New weights: ONNX Runtime keeps those of a session as it likes, so another session takes the
- * place of the first. */
+/* ONNX Runtime cannot replace the weights of a session, so a refit replaces the session. */
 #include "ort_engine.h"
 
-/* As it was when it was built: a network may have changed since. */
+/* The model as it was built: a network may have changed since. */
 static kiln_status read_origin(ort_engine *engine)
 {
     if (engine->handover.model != NULL) {
@@ -16,12 +15,13 @@ static kiln_status read_origin(ort_engine *engine)
                              .bytes = engine->bytes};
     KLN_RETURN_IF_ERROR(kln_model_read_anew(&kept, &engine->read));
     if (!is_file) {
-        engine->read->kept = (void *)(uintptr_t)engine->bytes.data; /* no more the engine's */
+        engine->read->kept = (void *)(uintptr_t)engine->bytes.data; /* no longer owned by the
+                                                                     * engine */
     }
     return KILN_OK;
 }
 
-/* The model with its weights, read when somebody first asks; it lives as long as the engine. */
+/* The model with its weights; it is read on the first request and lives as long as the engine. */
 static kiln_status read_model(ort_engine *engine, const kln_onnx_model **model)
 {
     kiln_status status = KILN_OK;

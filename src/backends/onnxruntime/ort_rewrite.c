@@ -2,10 +2,10 @@
 #include "ort_rewrite.h"
 #include "graph/kln_graph.h"
 
-/* Rows and columns that are moved at a time, so that both sides stay in the first cache. */
+/* Tile size of a transposition, so that both sides fit in the L1 cache. */
 #define TILE 32
 
-/* Gemm takes its third input or leaves it out, and matrices in both orders, from here on. */
+/* From this opset on, Gemm's third input is optional. */
 #define FIRST_OPSET 11
 
 static kiln_status no_memory(size_t bytes)
@@ -28,7 +28,7 @@ static void transpose_tile(const kln_onnx_tensor *from, unsigned char *to, size_
     }
 }
 
-/* Its columns as rows; NULL without memory. */
+/* Adds the transposed matrix; NULL if memory runs out. */
 static const kln_onnx_tensor *add_transposed(kln_graph_edit *edit, const char *stem,
                                              const kln_onnx_tensor *matrix)
 {
@@ -50,7 +50,7 @@ static bool has_int(const kln_onnx_node *node, const char *name, int64_t wanted)
     return attribute == NULL ? wanted == 0 : attribute->i == wanted;
 }
 
-/* The constant matrix that a product multiplies by from the right, or NULL. */
+/* The constant right-hand matrix of a product, or NULL. */
 static const kln_onnx_tensor *matrix_of(const kln_graph_edit *edit, const kln_onnx_node *node)
 {
     const bool fits =
@@ -88,8 +88,8 @@ static kiln_status transpose_product(kln_graph_edit *edit, size_t index,
     return KILN_OK;
 }
 
-/* Tensor cores of the newer GPUs read both factors along the sum: weights that are not transposed
- * go through slower kernels, in TF32 above all. */
+/* Tensor cores of newer GPUs read both factors along the sum: weights that are not transposed use
+ * slower kernels, especially in TF32. */
 static kiln_status transpose_products(kln_graph_edit *edit, size_t *count)
 {
     for (size_t i = 0; i < edit->graph->node_count; i++) {
@@ -104,7 +104,7 @@ static kiln_status transpose_products(kln_graph_edit *edit, size_t *count)
 
 /* --- attention --- */
 
-/* What the profile fixes is a number; the rest stays open. */
+/* Dimensions that the profile fixes are numbers; the others stay dynamic. */
 static kiln_status infer(const kln_onnx_model *model, const kiln_profile *profile,
                          kln_inference **inference)
 {

@@ -5,7 +5,7 @@
 #include "ort_lacks.h"
 #include "ort_runtime.h"
 
-/* Different places that may be asked for in one process. */
+/* How many different places can be asked for in one process. */
 #define RUNTIME_LIMIT 16
 
 /* --- finding the library --- */
@@ -66,8 +66,8 @@ const kln_library_spec ort_library_spec = {
 
 /* --- its log --- */
 
-/* Told of each initializer that is an input, in older exports of all: what a file says is no fault.
- */
+/* Logged for each initializer that is also an input, which in older exports is every one: that is
+ * no fault of the file. */
 static bool is_expected(const char *message)
 {
     return strstr(message, " appears in graph inputs and will not be treated as constant") != NULL;
@@ -90,7 +90,7 @@ static void hear(void *user, ort_logging_level level, const char *category, cons
 
 /* --- opening it --- */
 
-/* Runtimes are added under the lock and never changed after, so that a pointer may be used
+/* Runtimes are added under the lock and never change afterwards, so pointers to them can be used
  * without it. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static ort_runtime runtimes[RUNTIME_LIMIT];
@@ -102,7 +102,7 @@ bool ort_runtime_is_newer(void)
     return is_newer;
 }
 
-/* "1.31.1" is of release 31. */
+/* "1.31.1" is release 31. */
 static void note_release(const char *version)
 {
     int major = 0;
@@ -124,16 +124,16 @@ static void fill_api(ort_runtime *runtime, const ort_api_base *base)
 #undef TAKE
 }
 
-/* From release 1.29 on, ONNX Runtime starts to tell about its user while the environment is made:
- * it keeps a database below HOME and sends it when it likes. An environment variable alone prevents
- * that, and the environment is the process's. So the library is given the answer, and nobody else.
- */
+/* From release 1.29 on, ONNX Runtime starts its telemetry when the environment is created: it keeps
+ * a database below HOME and uploads it at a time of its choosing. Only an environment variable
+ * prevents that, and the environment belongs to the process. So only the library is given this
+ * answer. */
 static const char *answer(const char *name)
 {
     return strcmp(name, "ORT_DISABLE_TELEMETRY") == 0 ? "1" : secure_getenv(name);
 }
 
-/* What others in the process had open before is left as they want it. */
+/* If the library was open in the process before Kiln used it, its telemetry is left as it is. */
 static void silence(const ort_runtime *runtime)
 {
     union {
@@ -205,7 +205,7 @@ static kiln_status look_inside(const char *library, const char *wanted, const or
     (void)snprintf(made->wanted, sizeof made->wanted, "%s", wanted);
     made->status = open_library(made, library);
     if (made->status == KILN_ERROR_OUT_OF_MEMORY) {
-        /* No answer: whoever asks next may have more luck. */
+        /* Not a final result: a later attempt may find enough memory. */
         kln_library_forget(made->library);
         return made->status;
     }
@@ -225,7 +225,7 @@ static kiln_status look_inside(const char *library, const char *wanted, const or
 kiln_status ort_runtime_look(const char *library, const ort_runtime **runtime)
 {
     *runtime = NULL;
-    /* The environment is part of what was asked for: a changed one is looked at anew. */
+    /* The environment is part of the key, so that a change to it leads to a new search. */
     const char *wanted = library;
     if (wanted == NULL || wanted[0] == '\0') {
         wanted = kln_getenv(ORT_ENVIRONMENT);

@@ -8,7 +8,7 @@ static bool is_inside(void *user, const kln_onnx_tensor *tensor)
     return !tensor->is_external;
 }
 
-/* A network in memory, in one message, written when somebody first asks. */
+/* Writes a network in memory as one message, on the first request. */
 static kiln_status write_network(ort_engine *engine, kiln_span *bytes)
 {
     kiln_status status = KILN_OK;

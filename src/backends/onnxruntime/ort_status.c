@@ -3,7 +3,7 @@
 
 #include "ort_runtime.h"
 
-/* Words by which a failure is told apart that has only a general code. */
+/* Words that identify failures which have only a general code. */
 static const struct {
     const char *words;
     kiln_status status;

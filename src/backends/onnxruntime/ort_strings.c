@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Strings, which ONNX Runtime keeps in objects of its own: each run copies those of inputs there,
- * and shows those of outputs where they lie. */
+/* ONNX Runtime keeps strings in objects of its own: each run copies input strings into them, and
+ * output strings are shown in place. */
 #include "ort_context.h"
 
 static kiln_status place_of(const ort_context *context, const kiln_binding *binding,
@@ -69,7 +69,7 @@ kiln_status ort_strings_read(const ort_context *context, const kiln_binding *bin
         char *place = NULL;
         OrtStatus *failed = runtime->api.GetStringTensorElementLength(value, i, &spans[i].size);
         KLN_FAIL_IF(failed != NULL, ort_fail(runtime, failed, "output \"%s\"", binding->name));
-        /* To the size that it has. */
+        /* Its own size: this only returns the address. */
         KLN_RETURN_IF_ERROR(place_of(context, binding, value, i, spans[i].size, &place));
         spans[i].data = place;
     }

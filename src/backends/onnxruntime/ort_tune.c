@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The ways to build for a GPU that are worth trying. */
+/* The variants that are worth trying on a GPU. */
 #include "graph/kln_graph.h"
 #include "ort_rewrite.h"
 
-/* The options that are tried, and how the model may be rewritten: with the best options so far, all
- * at once, each one after what it builds on. */
+/* The options to try, and how the model is rewritten. Rewrites are tried with the best options so
+ * far; each follows the one that it builds on. */
 enum { MERGES = 1, FUSES = 2, TRANSPOSES = 4 };
 
 static const struct {

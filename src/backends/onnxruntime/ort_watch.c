@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An operator that shows somebody what it reads: a tensor that another node reads as well need not
- * become an output, which ONNX Runtime keeps to the end of a run. */
+/* An operator that shows its input to a callback. So a tensor that another node reads need not
+ * become an output, which ONNX Runtime would keep to the end of a run. */
 #include "ort_engine.h"
 
 struct ort_watch {
-    ort_custom_op op; /* first: the library gives its address back */
+    ort_custom_op op; /* first member: the library passes its address back */
     const ort_runtime *runtime;
     kln_watch of;
     OrtCustomOpDomain *domain;
@@ -92,7 +92,7 @@ static OrtStatus *make_node(const OrtCustomOp *op, const void *api, const OrtKer
     return NULL;
 }
 
-/* A view of a value in ordinary memory. */
+/* Views a value in host memory as a tensor. */
 static OrtStatus *view(const ort_api *api, const OrtValue *value, kiln_tensor *tensor)
 {
     *tensor = (kiln_tensor){.data = NULL};
