@@ -81,7 +81,8 @@ kiln_status kln_refit_weight_of(const kln_onnx_tensor *tensor, kiln_refit_weight
     weight->elements = 1;
     weight->shape.rank = tensor->rank <= KILN_MAX_RANK ? (int32_t)tensor->rank : -1;
     for (size_t i = 0; i < tensor->rank; i++) {
-        weight->elements *= tensor->dims[i]; /* what the reader held to the size of the data */
+        weight->elements *= tensor->dims[i]; /* cannot overflow: the reader checked it against the
+                                              * size of the data */
         if (weight->shape.rank >= 0) {
             weight->shape.dims[i] = tensor->dims[i];
         }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whether optimization profiles suit the inputs of a model. */
+/* Checks that optimization profiles match the inputs of a model. */
 #include "kln_seam.h"
 
 static const char *const names[] = {"min", "opt", "max"};
@@ -10,7 +10,8 @@ static const char *input_name(const void *from, size_t index)
     return binding->is_input ? binding->name : NULL;
 }
 
-/* Whether the shape fits the input, and follows on the one before it (min, opt, max). */
+/* Checks a shape against the input, and that it is not less than the one before it (min, opt,
+ * max). */
 static kiln_status check_shape(const char *name, size_t profile, size_t which,
                                const kiln_shape *shape, const kiln_shape *before,
                                const kiln_shape *declared)
