@@ -11,10 +11,10 @@
 #include "kln_cache.h"
 
 #define DATA "data"
-#define MANIFEST ".json" /* behind that name */
+#define MANIFEST ".json" /* appended to DATA */
 #define LOCK "lock"
 
-/* Between two tries to get a lock. */
+/* Delay between two attempts to get a lock. */
 #define WAIT_NANOSECONDS 5000000L
 
 /* --- the folder --- */
@@ -36,7 +36,8 @@ kiln_status kln_cache_find(const char *asked, kln_cache *cache)
         KLN_RETURN_IF_ERROR(kln_path_absolute(asked, absolute));
         return name_folder(cache, absolute, NULL);
     }
-    /* The XDG Base Directory Specification: a relative path in the variable is to be ignored. */
+    /* The XDG Base Directory Specification says that a relative path in the variable must be
+     * ignored. */
     const char *place = kln_getenv("XDG_CACHE_HOME");
     if (place != NULL && place[0] == '/') {
         return name_folder(cache, place, "/kiln");
@@ -50,7 +51,7 @@ kiln_status kln_cache_find(const char *asked, kln_cache *cache)
                     "absolute path that this process may go by; name a folder");
 }
 
-/* 0700, as the specification wants it; 0, or the errno. */
+/* Creates the folders with mode 0700, as the specification requires; returns 0 or the errno. */
 static int make_folders(const char *folder)
 {
     char part[PATH_MAX];
@@ -101,7 +102,7 @@ void kln_cache_path(const kln_cache *cache, const char *key, char path[PATH_MAX]
 
 /* --- locks --- */
 
-/* The file of the lock, made where it is not there; -1 and errno. */
+/* Opens the lock file and creates it if it does not exist; -1 and errno on failure. */
 static int open_lock(const kln_cache *cache, const char *key, char path[PATH_MAX])
 {
     char folder[PATH_MAX];
@@ -109,7 +110,7 @@ static int open_lock(const kln_cache *cache, const char *key, char path[PATH_MAX
     path_in(cache, key, "", folder);
     for (int tries = 0;; tries++) {
         const int opened = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
-        /* The folder goes with an entry that is removed. */
+        /* Removing an entry removes its folder, too. */
         if (opened >= 0 || errno != ENOENT || tries == 100 ||
             (mkdir(folder, S_IRWXU) != 0 && errno != EEXIST)) {
             return opened;
@@ -117,7 +118,7 @@ static int open_lock(const kln_cache *cache, const char *key, char path[PATH_MAX
     }
 }
 
-/* Whether the lock that was got is still the one that others try to get. */
+/* Whether the locked file is still the one at `path`, which others lock. */
 static bool is_at(int descriptor, const char *path)
 {
     struct stat held;
@@ -142,7 +143,7 @@ kiln_status kln_cache_lock(const kln_cache *cache, const char *key, bool waits,
         }
         (void)close(opened);
         if (reason != 0 && reason != EWOULDBLOCK && reason != EINTR) {
-            return KILN_OK; /* a file system without locks */
+            return KILN_OK; /* the file system does not support locks */
         }
         KLN_RETURN_IF(reason == EWOULDBLOCK && !waits, KILN_ERROR_BUSY,
                       "\"%s\" is held by another process", path);
@@ -161,20 +162,21 @@ void kln_cache_touch(const kln_cache *cache, const char *key)
     char path[PATH_MAX];
     struct timespec now[2];
     path_in(cache, key, DATA, path);
-    /* The system's own stamps come in steps of some milliseconds. */
+    /* Timestamps that the system sets itself have a resolution of some milliseconds. */
     if (clock_gettime(CLOCK_REALTIME, &now[0]) == 0) {
         now[1] = now[0];
         (void)utimensat(AT_FDCWD, path, now, 0);
     }
 }
 
-/* Others' files in the folder are none of ours. */
+/* The folder may contain files that are not the cache's. */
 static bool is_key(const char *name)
 {
     return strspn(name, "0123456789abcdef") == KLN_CACHE_KEY - 1 && name[KLN_CACHE_KEY - 1] == '\0';
 }
 
-/* Calls `visit` for each name in a folder but "." and ".."; false where it cannot be read. */
+/* Calls `visit` for each name in a folder except "." and ".."; false if the folder cannot be
+ * read. */
 static bool each_name(const char *folder, void (*visit)(void *user, int folder, const char *name),
                       void *user)
 {
@@ -191,7 +193,7 @@ static bool each_name(const char *folder, void (*visit)(void *user, int folder, 
     return true;
 }
 
-/* --- what lies there: one entry --- */
+/* --- reading one entry --- */
 
 typedef struct entry_walk {
     kln_cache_row *row;
@@ -226,7 +228,7 @@ static void read_entry(const kln_cache *cache, const char *key, kln_cache_row *r
     row->is_whole = walk.has_data && walk.has_manifest;
 }
 
-/* --- all of them --- */
+/* --- listing all entries --- */
 
 typedef struct list_walk {
     const kln_cache *cache;
@@ -288,7 +290,8 @@ static void remove_file(void *user, int folder, const char *name)
     }
 }
 
-/* Takes everything out of an entry whose lock is held, what a killed process left of it too. */
+/* Removes everything from an entry whose lock is held, including what a killed process left
+ * there. */
 static void clean(const kln_cache *cache, const char *key)
 {
     char folder[PATH_MAX];
@@ -331,8 +334,8 @@ kiln_status kln_cache_remove(const kln_cache *cache, const char *key)
     int lock = -1;
     KLN_RETURN_IF_ERROR(kln_cache_lock(cache, key, false, NULL, NULL, &lock));
     clean(cache, key);
-    /* The lock goes last: from then on the folder may be another one's, who makes the entry anew.
-     */
+    /* The lock file is removed last: after that, another process may own the folder and create the
+     * entry again. */
     path_in(cache, key, "", folder);
     path_in(cache, key, LOCK, path);
     (void)unlink(path);
