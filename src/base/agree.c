@@ -1,9 +1,8 @@
-/* "1 dimension is needed", whatever a format says of numbers in general.
+/* Makes noun and verb agree with the number 1: "1 dimension is needed".
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kln_base.h"
 
-/* What sentences count, as they stand behind a number. scripts/check_sentences.py reads this table.
- */
+/* The nouns that messages put after a number. scripts/check_sentences.py reads this table. */
 static const char *const nouns[][2] = {
     {"activations", "activation"},
     {"attentions", "attention"},
@@ -87,7 +86,7 @@ static bool is_letter(char c)
            strchr("._-,#x", c) != NULL;
 }
 
-/* The shorter word takes the place of the first `length` bytes. */
+/* Replaces the first `length` bytes by the shorter word. */
 static void put(char *at, size_t length, const char *word)
 {
     const size_t shorter = strlen(word);
@@ -95,7 +94,7 @@ static void put(char *at, size_t length, const char *word)
     memmove(at + shorter, at + length, strlen(at + length) + 1);
 }
 
-/* Behind the noun, and what is in parentheses there. */
+/* The verb follows the noun and any parentheses after it. */
 static void agree_verb(char *at)
 {
     const char *closed = strncmp(at, " (", 2) == 0 ? strchr(at, ')') : NULL;

@@ -4,8 +4,9 @@
 #include "kln_base.h"
 
 #define FIRST_BLOCK ((size_t)4096)
-/* Below the 128 KiB from which malloc maps memory: freeing a mapped block moves that limit up, and
- * the large buffers of every other library in the process then stay in the heap when freed. */
+/* Below 128 KiB, from which on malloc maps memory: freeing a mapped block raises that threshold,
+ * and then the large buffers of all other libraries in the process stay in the heap when they are
+ * freed. */
 #define LARGEST_BLOCK ((size_t)1 << 16)
 
 typedef struct kln_arena_block {
@@ -39,7 +40,8 @@ void *kln_arena_more(kln_arena *arena, size_t size)
     }
     arena->bytes += sizeof *block + room;
     if (arena->blocks != NULL && is_large) {
-        /* A piece with a block of its own goes behind the current one, whose rest stays in use. */
+        /* A large piece has a block of its own, which goes after the current one, so that the rest
+         * of that stays in use. */
         block->next = arena->blocks->next;
         arena->blocks->next = block;
     } else {

@@ -3,7 +3,7 @@
 
 #include "kln_base.h"
 
-/* The functions themselves are defined here, whatever the analyser is told. */
+/* The functions are defined here, so undo the macros that replace them for the analyser. */
 #undef kln_fail
 #undef kln_fail_v
 #undef kln_fail_within
@@ -54,7 +54,7 @@ void kln_message_restore(const kln_message *message)
     last = *message;
 }
 
-/* A cut must not end in half a UTF-8 character, or a JSON writer above would choke on it. */
+/* A cut must not split a UTF-8 character, or a JSON writer higher up would fail. */
 static void mark_cut(char message[KLN_MESSAGE_SIZE])
 {
     size_t end = KLN_MESSAGE_SIZE - 4;
@@ -75,7 +75,7 @@ kiln_status kln_fail_v(kiln_status status, const char *format, va_list arguments
     }
     kln_utf8_clean(message);
     kln_agree(message);
-    /* Through a local buffer, because an argument may be the last message itself. */
+    /* Uses a local buffer, because an argument may be the last message itself. */
     memcpy(last.text, message, sizeof message);
     last.status = status;
     return status;

@@ -16,7 +16,7 @@ static kiln_status fail_open(const char *path)
     return kln_fail(KILN_ERROR_IO, "\"%s\": it cannot be opened: %s", path, strerror(errno));
 }
 
-/* What the mappings of one opening share. */
+/* Shared by all references to one mapping. */
 struct kln_mapped {
     atomic_size_t shares;
     dev_t device;
@@ -24,7 +24,7 @@ struct kln_mapped {
     bool is_copy;
 };
 
-/* Fills `data`, which nobody else can change; false where the file ends before. */
+/* Reads the whole file into private memory; false if the file ends early. */
 static bool read_whole(int descriptor, unsigned char *data, size_t size)
 {
     size_t done = 0;
@@ -38,7 +38,7 @@ static bool read_whole(int descriptor, unsigned char *data, size_t size)
     return true;
 }
 
-/* The file in memory, or MAP_FAILED. */
+/* Maps the file, or a copy of it; MAP_FAILED on failure. */
 static void *place_file(int descriptor, size_t size, bool copy)
 {
     if (!copy) {
@@ -55,14 +55,14 @@ static void *place_file(int descriptor, size_t size, bool copy)
     return data;
 }
 
-/* A file that was never written whole, such as a download that reserved its length, would be read
- * and hashed for hours as zeros. */
+/* From this size on, check that the file was written at all: a sparse one, such as a download that
+ * reserved its length, would be read and hashed as zeros for hours. */
 #define LARGE (INT64_C(64) << 30)
-#define LEAST_WRITTEN 64 /* a 64th: file systems that compress do not come so far down */
+#define LEAST_WRITTEN 64 /* 1/64; a file system that compresses does not get that low */
 #define MOST_PIECES 4096
 
-/* The bytes that lie between holes, as far as `enough`. A file system that knows of no holes tells
- * the whole file. */
+/* Counts the bytes outside holes, up to `enough`. A file system without holes reports the whole
+ * file. */
 static int64_t bytes_written(int descriptor, int64_t size, int64_t enough)
 {
     int64_t written = 0;
@@ -130,7 +130,7 @@ kiln_status kln_mapping_open(const char *path, kln_mapping *mapping)
 kiln_status kln_mapping_open_as(const char *path, bool copy, kln_mapping *mapping)
 {
     *mapping = (kln_mapping){.mapped = NULL};
-    /* Not blocking, because opening a named pipe would wait for its other end. */
+    /* O_NONBLOCK, because opening a named pipe would wait for the other end. */
     const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     KLN_FAIL_IF(descriptor < 0, fail_open(path));
     const kiln_status status = map_descriptor(path, descriptor, copy, mapping);
@@ -208,7 +208,7 @@ bool kln_mapping_is_copy(const kln_mapping *mapping)
 
 size_t kln_page_size(void)
 {
-    static atomic_size_t known; /* 0: not asked yet */
+    static atomic_size_t known; /* 0: not read yet */
     size_t size = atomic_load_explicit(&known, memory_order_relaxed);
     if (size == 0) {
         const long asked = sysconf(_SC_PAGESIZE);

@@ -22,7 +22,7 @@ static uint64_t rotate(uint64_t value, unsigned bits)
     return value << bits | value >> (64 - bits);
 }
 
-/* The word that begins at `byte`, its first byte the least. */
+/* Reads a little-endian word. */
 static uint64_t word_at(const unsigned char *byte)
 {
     uint64_t word = 0;
@@ -75,8 +75,8 @@ void kln_hasher_digest(const kln_hasher *hasher, uint64_t digest[2])
 static uint64_t secret[2];
 static pthread_once_t secret_once = PTHREAD_ONCE_INIT;
 
-/* A young machine may have no randomness yet, and a process may be forbidden to ask; the kernel
- * gave every process 16 random bytes at its start. */
+/* Shortly after boot there may be no randomness yet, and a sandbox may forbid the call; but the
+ * kernel gives every process 16 random bytes at its start. */
 static void make_secret(void)
 {
     if (getrandom(secret, sizeof secret, GRND_NONBLOCK) == (ssize_t)sizeof secret) {

@@ -6,14 +6,13 @@
 
 #define DEFAULT_ALIGNMENT 16
 
-/* Lies before each piece, because `release` wants its size and alignment back. */
+/* Precedes each piece, because `release` needs its size and alignment. */
 typedef struct piece_header {
-    size_t size; /* as asked for by the caller */
-    size_t
-        alignment; /* of the piece, and the room the header takes before it; LASTING may be set */
+    size_t size;      /* as requested by the caller */
+    size_t alignment; /* of the piece; also the space for the header; LASTING may be set */
 } piece_header;
 
-/* An alignment is a power of two far below this. */
+/* A flag: alignments are powers of two far below this. */
 #define LASTING ((size_t)1 << 63)
 
 static _Thread_local unsigned lasting_depth;

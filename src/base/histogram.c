@@ -5,7 +5,7 @@
 
 #include "kln_base.h"
 
-/* Values below 2 * STEPS have a counter each; each power of two above has STEPS. */
+/* Values below 2 * STEPS have a counter each; above, each power of two has STEPS counters. */
 #define STEP_BITS 10
 #define STEPS ((uint64_t)1 << STEP_BITS)
 #define COUNTERS ((size_t)((64 - STEP_BITS + 1) * STEPS))
@@ -25,7 +25,7 @@ static size_t index_of(uint64_t value)
     return (size_t)(shift * STEPS + (value >> shift));
 }
 
-/* The least value of a counter, and how many it is for. */
+/* The least value of a counter, and the number of values that it covers. */
 static double begin_of(size_t index, double *width)
 {
     const unsigned shift = index < 2 * STEPS ? 0 : (unsigned)(index / STEPS - 1);
@@ -33,7 +33,7 @@ static double begin_of(size_t index, double *width)
     return (double)(index - shift * STEPS) * *width;
 }
 
-/* What a value of the counter is taken for: the middle of those it may be. */
+/* The value that represents a counter: the middle of its range. */
 static double middle_of(size_t index)
 {
     double width = 0;
@@ -91,8 +91,8 @@ void kiln_histogram_clear(kiln_histogram *histogram)
     }
 }
 
-/* The value of number `rank`, from 0, in ascending order: those of one counter are taken to be
- * spread evenly over it. */
+/* The value at `rank`, counted from 0 in ascending order. The values of one counter are assumed to
+ * be spread evenly over its range. */
 static double value_at(const kiln_histogram *histogram, uint64_t rank)
 {
     uint64_t before = 0;

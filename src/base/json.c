@@ -3,7 +3,7 @@
 
 #include "kln_base.h"
 
-/* cJSON says only that it failed; this tells a text that is no JSON from a heap that is empty. */
+/* cJSON only reports that it failed; this distinguishes malformed text from a lack of memory. */
 static _Thread_local bool out_of_memory;
 
 static void *allocate(size_t size)

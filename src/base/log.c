@@ -6,8 +6,9 @@
 
 #define LINE_SIZE 2048
 
-/* The level is read without the lock so that a silent log costs one load; the sink is used only
- * under it, shared, which is what lets kiln_log_set_sink promise that the old one has stopped. */
+/* The level is read without the lock, so that a disabled log costs one load. The sink is used only
+ * under the shared lock, so that kiln_log_set_sink can promise that the old one is no longer
+ * running. */
 static atomic_int wanted_level = KILN_LOG_OFF;
 static pthread_rwlock_t sink_lock = PTHREAD_RWLOCK_INITIALIZER;
 static kiln_log_sink current_sink;

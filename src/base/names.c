@@ -5,7 +5,7 @@
 
 /* Open addressing with linear probing; at most three quarters full. */
 typedef struct kln_names_slot {
-    const void *key; /* a string, or a kln_key; NULL: free */
+    const void *key; /* a string or a kln_key; NULL if the slot is free */
     uint32_t hash;
     uint32_t value;
 } kln_names_slot;
@@ -19,7 +19,7 @@ static uint32_t fold(uint64_t hash)
     return (uint32_t)(hash ^ (hash >> 32));
 }
 
-/* The slot of `key`, or the free one where it belongs. */
+/* The slot of `key`, or the free slot where it would go. */
 static inline kln_names_slot *find(const kln_names *names, const void *key, uint32_t hash,
                                    same_key *same)
 {

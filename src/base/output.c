@@ -12,16 +12,16 @@
 
 #include "kln_base.h"
 
-/* As many links as the kernel follows. */
+/* The kernel's limit, too. */
 #define MOST_LINKS 40
 
-/* What a file is called until it is whole: this and a number in 16 digits. */
+/* The name of a file until it is complete: this prefix and 16 digits of a random number. */
 #define BESIDE ".kiln-"
 #define BESIDE_SIZE (sizeof BESIDE + 16)
 
 static const kln_output closed = {.descriptor = -1};
 
-/* The length of the folder's part of `path`, its slash included; 0 for a bare name. */
+/* The length of the folder part of `path`, including the slash; 0 for a bare name. */
 static size_t folder_length(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -34,7 +34,7 @@ static void copy_folder(const char *path, char folder[PATH_MAX])
     (void)snprintf(folder, PATH_MAX, "%.*s", length > 0 ? (int)length : 1, length > 0 ? path : ".");
 }
 
-/* A descriptor of the folder of `path`, or -1 where it cannot be read. */
+/* A descriptor of the folder of `path`, or -1 if it cannot be read. */
 static int open_folder(const char *path)
 {
     char folder[PATH_MAX];
@@ -48,9 +48,9 @@ static kiln_status fail_create(const char *path, int reason)
                     "\"%s\": it cannot be created: %s", path, strerror(reason));
 }
 
-/* --- what lies at a path --- */
+/* --- what is at a path --- */
 
-/* A link in /proc stands for an open file, whatever its text says: /dev/stdout is one. */
+/* A link in /proc refers to an open file whatever its text says; /dev/stdout leads to one. */
 static bool is_magic(const char *link)
 {
     char folder[PATH_MAX];
@@ -59,8 +59,8 @@ static bool is_magic(const char *link)
     return statfs(folder, &facts) == 0 && facts.f_type == PROC_SUPER_MAGIC;
 }
 
-/* Follows `place` while it is a link, so that what it stands for is replaced and not the link;
- * stops at a link that only opening can follow. The errno of a failure, or 0. */
+/* Follows `place` while it is a link, so that the target is replaced and not the link. Stops at a
+ * link that only opening can follow. Returns 0 or an errno. */
 static int follow_links(char place[PATH_MAX])
 {
     for (int links = 0; links < MOST_LINKS; links++) {
@@ -81,7 +81,7 @@ static int follow_links(char place[PATH_MAX])
 
 /* --- opening --- */
 
-/* A name that was never created is not to be deleted: it may be somebody else's file. */
+/* Does not unlink: a name that was never created may be somebody else's file. */
 static void forget_names(kln_output *output)
 {
     kln_free(output->temporary);
@@ -90,7 +90,7 @@ static void forget_names(kln_output *output)
     *output = closed;
 }
 
-/* A new file in the folder of `place`, under a name that nobody has. */
+/* Creates a file in the folder of `place`, under a random name that is not in use. */
 static int create_beside(const char *place, char *temporary, mode_t mode)
 {
     const size_t folder = folder_length(place);
@@ -101,7 +101,7 @@ static int create_beside(const char *place, char *temporary, mode_t mode)
             return -1;
         }
         (void)snprintf(temporary + folder, BESIDE_SIZE, BESIDE "%016" PRIx64, random);
-        /* The kernel takes the umask into account, and the folder's default access list. */
+        /* The kernel applies the umask, and the folder's default ACL. */
         const int descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
         if (descriptor >= 0 || errno != EEXIST) {
             return descriptor;
@@ -110,8 +110,7 @@ static int create_beside(const char *place, char *temporary, mode_t mode)
     return -1;
 }
 
-/* What takes the place of a file is as open to others as that was, and as far as the system lets
- * it, of the same owner. */
+/* A file that replaces another gets its permissions and, if the system allows it, its owner. */
 static void take_after(int descriptor, const struct stat *old)
 {
     if (fchown(descriptor, old->st_uid, old->st_gid) != 0) {
@@ -149,7 +148,7 @@ static kiln_status open_place(kln_output *output)
     }
     KLN_RETURN_IF(is_there && S_ISDIR(facts.st_mode), KILN_ERROR_IO,
                   "\"%s\": it cannot be created: a directory is in its place", output->path);
-    /* A device, pipe or terminal is written to; nothing can take its place. */
+    /* A device, pipe or terminal is written to directly; it cannot be replaced. */
     output->descriptor = open(output->place, O_WRONLY | O_NOCTTY | O_CLOEXEC);
     return output->descriptor >= 0 ? KILN_OK : fail_create(output->path, errno);
 }
@@ -213,8 +212,7 @@ kiln_status kln_output_flush(kln_output *output)
     return KILN_OK;
 }
 
-/* That a name was moved outlasts a loss of power once its folder is written. A system that cannot
- * do that has no better way. */
+/* Syncing the folder makes a rename survive a power loss. If that fails, there is no better way. */
 static void flush_folder(const char *place)
 {
     const int descriptor = open_folder(place);
@@ -298,7 +296,8 @@ kiln_status kln_folder_lock(const char *path, int *lock)
 void kln_folder_unlock(int lock)
 {
     if (lock >= 0) {
-        /* Said aloud, because a process that was forked meanwhile has the descriptor, too. */
+        /* Unlocks explicitly, because a child that was forked in the meantime holds the descriptor,
+         * too. */
         (void)flock(lock, LOCK_UN);
         (void)close(lock);
     }

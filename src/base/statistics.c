@@ -24,7 +24,7 @@ uint64_t kln_median(uint64_t *values, size_t count)
 uint64_t kln_percentile_rank(uint64_t count, double percent)
 {
     const double within = percent < 0 ? 0 : percent > 100 ? 100 : percent;
-    /* A part of a millionth of one is rounding: 0.1 % of 1,000 is one. */
+    /* The tolerance absorbs rounding: 0.1 % of 1,000 is exactly one. */
     const double aside = (double)count * (100 - within) / 100 + 1e-6;
     return aside < (double)count ? count - 1 - (uint64_t)aside : 0;
 }

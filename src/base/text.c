@@ -16,7 +16,7 @@ void kln_text_finish(kln_text *text)
     kln_text_init(text, text->limit);
 }
 
-/* Room for `more` bytes and a terminator. */
+/* Reserves `more` bytes and a terminator. */
 static kiln_status reserve(kln_text *text, size_t more)
 {
     KLN_RETURN_IF(more > text->limit || text->size > text->limit - more, KILN_ERROR_LIMIT,
@@ -82,7 +82,7 @@ void kln_range_text(char *text, size_t size, size_t least, size_t most, const ch
     }
 }
 
-/* Room for what follows the names that fit. */
+/* Space for the text after the names that fit. */
 #define AND_MORE (sizeof " and  more" + 20)
 
 size_t kln_list_names(char *text, size_t size, size_t count, kln_name_of *name_of, const void *from)

@@ -14,7 +14,7 @@ static void count_fork(void)
 
 static void listen(void)
 {
-    /* Where there is no memory for it, forks are not noticed: that is all. */
+    /* If there is no memory for it, forks go unnoticed, which is acceptable. */
     (void)pthread_atfork(NULL, NULL, count_fork);
 }
 
@@ -62,7 +62,7 @@ int kln_thread_start(pthread_t *thread, void *(*body)(void *user), void *user)
     return error;
 }
 
-/* Where this thread's stack ends; 0: not asked yet, 1: nobody knows. */
+/* The end of this thread's stack; 0: not determined yet, 1: unknown. */
 static _Thread_local uintptr_t stack_end;
 static _Thread_local uintptr_t stack_begin;
 
