@@ -54,7 +54,7 @@ static bool is_whole(int descriptor, char reason[KLN_LIBRARY_REASON])
         return false;
     }
     if (header.e_phentsize != sizeof(ElfW(Phdr))) {
-        /* Another word size: the dynamic linker refuses it with a good sentence of its own. */
+        /* Another word size: the dynamic linker rejects it with a clear message. */
         return true;
     }
     return segments_are_inside(descriptor, &header, (uint64_t)facts.st_size, reason);
@@ -67,7 +67,7 @@ bool kln_is_shortage(int reason)
 
 kiln_status kln_elf_check(const char *path, char reason[KLN_LIBRARY_REASON])
 {
-    /* Not blocking, because opening a named pipe would wait for its other end. */
+    /* O_NONBLOCK, because opening a named pipe would wait for the other end. */
     const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) {
         const int found = errno;
@@ -81,7 +81,7 @@ kiln_status kln_elf_check(const char *path, char reason[KLN_LIBRARY_REASON])
 
 /* --- what a library needs --- */
 
-/* Where in the file the byte lies that is loaded at `address`. */
+/* The file offset of the byte that is loaded at `address`. */
 static bool offset_of(int descriptor, const ElfW(Ehdr) * header, uint64_t address, uint64_t *offset)
 {
     for (size_t i = 0; i < header->e_phnum; i++) {

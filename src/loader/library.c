@@ -10,7 +10,7 @@
 
 #include "library_record.h"
 
-/* What the search came to, once nothing opened. */
+/* Reports the result of a search that opened nothing. */
 static kiln_status fail_search(kln_library *library, const char *only, const char *origin,
                                bool is_named)
 {
@@ -50,7 +50,7 @@ static kiln_status begin_record(const kln_library_spec *spec, kln_library **libr
     return KILN_OK;
 }
 
-/* Where no descriptor is to be had, nothing is anywhere. */
+/* Without free file descriptors, every file would seem to be missing. */
 static bool can_open_files(void)
 {
     const int descriptor = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

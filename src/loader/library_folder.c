@@ -19,8 +19,8 @@ static int newest_first(const void *a, const void *b)
     return strverscmp(*right, *left);
 }
 
-/* Puts `text` into `pattern` at `used` so that glob takes it literally; the new length, or 0 where
- * it does not fit. */
+/* Appends `text` to `pattern` at `used`, escaped for glob; returns the new length, or 0 if it does
+ * not fit. */
 static size_t append_escaped(char pattern[PATH_MAX], size_t used, const char *text)
 {
     for (; *text != '\0'; text++) {
@@ -36,8 +36,8 @@ static size_t append_escaped(char pattern[PATH_MAX], size_t used, const char *te
     return used;
 }
 
-/* Calls `each` for what matches `root` (literal) followed by `tail` ("*" allowed), newest version
- * first, until one opens. Where nothing matches, that is one line. */
+/* Calls `each` for everything that matches `root` (literal) followed by `tail` ("*" allowed),
+ * newest version first, until one opens. If nothing matches, records that in one line. */
 bool kln_library_expand(kln_library *library, const char *root, const char *tail,
                         kln_library_visit *each, void *table)
 {

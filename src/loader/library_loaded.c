@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the dynamic linker has in memory already: the object that Kiln is part of, and libraries
- * that others opened. */
+/* Searches what the dynamic linker has already loaded: the runpath of the object that contains
+ * Kiln, and libraries that others opened. */
 #include <dlfcn.h>
 #include <fnmatch.h>
 #include <link.h>
@@ -21,7 +21,8 @@ typedef struct dynamic {
     const char *runpath; /* or NULL */
 } dynamic;
 
-/* The linker stores addresses where it may write, and offsets where it may not. */
+/* glibc relocates these entries to addresses if the section is writable; otherwise they are still
+ * offsets. */
 static const void *address(const struct link_map *map, ElfW(Addr) value)
 {
     const ElfW(Addr) base = map->l_addr;
@@ -57,7 +58,7 @@ static dynamic read_dynamic(const struct link_map *map)
     return found;
 }
 
-/* --- the folders that Kiln was linked to look in --- */
+/* --- the runpath of Kiln itself --- */
 
 bool kln_library_search_runpath(kln_library *library, void *table)
 {
@@ -85,9 +86,9 @@ bool kln_library_search_runpath(kln_library *library, void *table)
     return opened;
 }
 
-/* --- what others opened --- */
+/* --- libraries that others opened --- */
 
-/* Paths are kept in the record, because nothing may be opened while the linker's list is walked. */
+/* Stores paths in the record, because nothing may be opened during dl_iterate_phdr. */
 static int note_match(struct dl_phdr_info *info, size_t size, void *user)
 {
     (void)size;
@@ -118,7 +119,7 @@ bool kln_library_search_loaded(kln_library *library, void *table)
     return opened;
 }
 
-/* --- another function in an import's place --- */
+/* --- redirecting an import --- */
 
 static const ElfW(Rela) *
     find_import(const dynamic *object, const ElfW(Rela) * list, size_t count, const char *name)
@@ -133,7 +134,7 @@ static const ElfW(Rela) *
     return NULL;
 }
 
-/* Whether the linker made the pages of `slot` unwritable after it filled them in. */
+/* Whether the linker made the page of `slot` read-only after relocation (RELRO). */
 typedef struct protection {
     ElfW(Addr) base, slot;
     bool is_read_only;

@@ -3,7 +3,7 @@
 
 #include "library_record.h"
 
-/* Libraries that Kiln opened itself: they say nothing about what the process wants. */
+/* Libraries that Kiln opened itself. They do not count as the process's choice. */
 #define MOST_OWN 64
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static const void *own[MOST_OWN];

@@ -3,7 +3,8 @@
 
 #include "library_record.h"
 
-/* Where Python packages lie; `variable` (or nothing) goes before `path`. */
+/* Where Python packages are installed; the value of `variable`, if there is one, goes before
+ * `path`. */
 static const struct site {
     const char *variable;
     const char *path;

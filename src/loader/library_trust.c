@@ -6,7 +6,7 @@
 
 #include "library_record.h"
 
-/* Whoever can write a library, or put another one in its place, decides what this process does. */
+/* Whoever can write or replace a library controls this process. */
 
 static bool is_ours(const struct stat *facts)
 {
@@ -19,7 +19,7 @@ static bool refuse(char reason[KLN_LIBRARY_REASON], const char *what, const char
     return false;
 }
 
-/* What lies in a folder where everybody may make files (/tmp) must belong to who is trusted. */
+/* In a folder where everybody may create files (/tmp), an entry must belong to a trusted user. */
 static bool check_entry(const struct stat *facts, bool anybody_makes_files,
                         char reason[KLN_LIBRARY_REASON])
 {
@@ -48,7 +48,7 @@ bool kln_library_is_safe(const char *path, char reason[KLN_LIBRARY_REASON])
     char part[PATH_MAX];
     struct stat facts;
     bool anybody_makes_files = false;
-    /* "/", "/usr", "/usr/lib", ... to the file itself. */
+    /* Checks "/", "/usr", "/usr/lib", ... down to the file itself. */
     for (const char *end = path; end != NULL; end = *end != '\0' ? strchrnul(end + 1, '/') : NULL) {
         const int length = end == path ? 1 : (int)(end - path);
         if (length >= PATH_MAX || path[0] != '/') {
@@ -56,7 +56,7 @@ bool kln_library_is_safe(const char *path, char reason[KLN_LIBRARY_REASON])
         }
         (void)snprintf(part, sizeof part, "%.*s", length, path);
         if (stat(part, &facts) != 0) {
-            /* Opening it will say so. */
+            /* Opening it will report that. */
             return true;
         }
         if (!check_entry(&facts, anybody_makes_files, reason)) {

@@ -9,7 +9,7 @@
 
 #include "library_record.h"
 
-/* `text` in the record, cut where the record is full. */
+/* Copies `text` into the record, truncated if that is full. */
 const char *kln_record_keep(kln_library *library, const char *text)
 {
     const size_t room = KLN_PLACE_TEXT - library->text_used;
@@ -32,7 +32,7 @@ void kln_record_place(kln_library *library, const char *place, const char *words
     }
 }
 
-/* Keeps the line of a file that is there but does not work, and remembers the first of them. */
+/* Records a file that exists but does not work, and remembers the first of them. */
 static void record_failure(kln_library *library, kiln_status failure, const char *place,
                            const char *words)
 {
@@ -45,8 +45,8 @@ static void record_failure(kln_library *library, kiln_status failure, const char
     }
 }
 
-/* Whether there is no room for the file at `path`. Where the linker could not map one, it does not
- * say whether that was it or a rule of the system's. */
+/* Whether there is no address space for the file at `path`: if the linker could not map it, it does
+ * not say whether that or a system policy was the reason. */
 static bool is_room_short(const char *path)
 {
     struct stat facts;
@@ -62,7 +62,7 @@ static bool is_room_short(const char *path)
     return false;
 }
 
-/* The dynamic linker says it in words only. */
+/* The dynamic linker reports it only in words. */
 static bool is_shortage(const char *path, const char *linker)
 {
     static const int reasons[] = {ENOMEM, EMFILE, ENFILE};
@@ -75,8 +75,8 @@ static bool is_shortage(const char *path, const char *linker)
            (strstr(linker, "failed to map") != NULL && is_room_short(path));
 }
 
-/* The dynamic linker names the file it could not find: where that is another one than it was asked
- * for, the library is there and something that it needs is not. */
+/* The dynamic linker names the file that it did not find: if that is not the one asked for, the
+ * library exists, but one of its dependencies is missing. */
 static kiln_status explain_linker(const char *asked, const char *linker,
                                   char reason[KLN_LIBRARY_REASON])
 {
@@ -114,7 +114,7 @@ static const char *fill_table(const kln_library_spec *spec, void *handle, void *
     return NULL;
 }
 
-/* Where the opened library lies, links resolved. */
+/* The path of the opened library, with links resolved. */
 static const char *real_path(kln_library *library, void *handle)
 {
     struct link_map *map = NULL;
@@ -138,7 +138,7 @@ static void keep(kln_library *library, const char *place, void *handle, const ch
     kln_log(KILN_LOG_INFO, "loader", "%s: %s: %s", library->spec->name, library->path, words);
 }
 
-/* An opened file becomes the library, or is closed again with the reason on record. */
+/* Accepts an opened file as the library, or closes it and records the reason. */
 static bool adopt(kln_library *library, const char *place, void *handle, bool is_own, void *table)
 {
     const kln_library_spec *spec = library->spec;
