@@ -4,7 +4,7 @@
 
 #include "kln_options.h"
 
-/* "v1,2,3": as many values as there are, or as a part before this one had. */
+/* Parses "v1,2,3". All parts must have the same number of values. */
 static kiln_status parse_values(const char *text, kln_arena *arena, const int64_t **values,
                                 size_t *count, bool *sense)
 {
@@ -26,7 +26,7 @@ static kiln_status parse_values(const char *text, kln_arena *arena, const int64_
     return KILN_OK;
 }
 
-/* "NAME=MIN:OPT:MAX", or one shape for all three. Writes to `text`. */
+/* Parses "NAME=MIN:OPT:MAX", or one shape for all three. Modifies `text`. */
 static kiln_status parse_input(char *text, kln_arena *arena, kiln_profile_input *input, bool *sense)
 {
     char *parts[3] = {strrchr(text, '='), NULL, NULL};
@@ -59,7 +59,7 @@ static kiln_status parse_input(char *text, kln_arena *arena, kiln_profile_input 
     return KILN_OK;
 }
 
-/* To the blank behind the ranges of an input, whose name may have blanks itself. */
+/* The length up to the space after an input's ranges; the name may contain spaces. */
 static size_t input_length(const char *text)
 {
     size_t length = strcspn(text, " ");

@@ -25,10 +25,10 @@ enum { BUILDS = 0, LOADS = 1, SAVED = 2, APART = 4 };
 #define KILN_OPTION_GROUP(name, bits, title) static const char title_##name[] = title;
 #include <kiln/build_options.inc>
 
-/* Of a member that is a pointer, the size of the pointer is meant. */
+/* For a pointer member, the size of the pointer is intended. */
 #define SIZE(name) sizeof(((const kiln_build_options *)0)->name) /* NOLINT(bugprone-sizeof-*) */
 
-/* The last arguments are initializers. */
+/* The trailing arguments are initializers. */
 #define ROW(option_kind, member, count, taken_by, use, about, ...) \
     {{.struct_size = sizeof(kiln_build_option),                    \
       .name = #member,                                             \

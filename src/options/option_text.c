@@ -34,7 +34,7 @@ static kiln_status parse_number(const kln_option *option, const char *text,
     return KILN_OK;
 }
 
-/* --- one item more of a list --- */
+/* --- appending to a list --- */
 
 static kiln_status append(const kln_option *option, kln_arena *arena, const void *item, size_t size,
                           kiln_build_options *options)
@@ -133,7 +133,7 @@ kiln_status kln_option_parse(const kln_option *option, const char *text, kln_are
                     option->shown.name);
 }
 
-/* --- and back --- */
+/* --- formatting --- */
 
 static kiln_status format_item(kiln_option_kind kind, const void *items, size_t index,
                                kln_text *text)
@@ -182,7 +182,7 @@ kiln_status kln_option_format(const kln_option *option, const kiln_build_options
 
 #define LONGEST_NAME 64
 
-/* Letters to change, add or take away to turn one word into the other. */
+/* The edit distance of two words: letters to change, insert or delete. */
 static size_t distance(const char *a, const char *b)
 {
     size_t row[LONGEST_NAME + 1];
@@ -227,7 +227,7 @@ static kiln_status find(const char *name, const kln_option **option)
                           name);
 }
 
-/* What kiln_build_options_create makes. */
+/* What kiln_build_options_create allocates. */
 typedef struct owned_options {
     kiln_build_options options;
     kln_arena arena;
@@ -246,7 +246,7 @@ kiln_status kiln_build_options_create(kiln_build_options **options)
 
 void kiln_build_options_destroy(kiln_build_options *options)
 {
-    /* A copy of the struct owns nothing. */
+    /* Only the original is owned, not a copy of the struct. */
     if (options != NULL && options->owner == options) {
         kln_arena_finish(&((owned_options *)options->owner)->arena);
         kln_free(options);

@@ -210,7 +210,7 @@ kiln_status kln_build_options_read(const kiln_build_options *options, kiln_build
 
 /* --- copies --- */
 
-/* `data` in the arena, or NULL where it is. `*status` tells of a failure. */
+/* Copies `data` into the arena; NULL stays NULL. A failure is reported in `*status`. */
 static void *copy_bytes(kln_arena *arena, const void *data, size_t size, kiln_status *status)
 {
     if (data == NULL || *status != KILN_OK) {
@@ -250,7 +250,7 @@ static void copy_profile(kln_arena *arena, kiln_profile *profile, kiln_status *s
     profile->name = copy_text(arena, profile->name, false, status);
 }
 
-/* Whether it is a path, not a word or name that stands in the place of one. */
+/* Whether it is a path, rather than a keyword or a library's short name. */
 static bool is_path(const kln_option *option, const char *text)
 {
     const char *const *words = option->shown.choices;
@@ -263,7 +263,7 @@ static bool is_path(const kln_option *option, const char *text)
     return option->shown.kind == KILN_OPTION_PATH && (words == NULL || *words == NULL);
 }
 
-/* The items of a list, copied as `kind` needs; NULL for none. */
+/* Copies the items of a list, according to `kind`; NULL if there are none. */
 static void *copy_list(kln_arena *arena, kiln_option_kind kind, const void *items, size_t count,
                        kiln_status *status)
 {
