@@ -25,7 +25,7 @@ unsigned kiln_dtype_bits(kiln_dtype dtype)
 
 size_t kiln_dtype_alignment(kiln_dtype dtype)
 {
-    /* A complex number is two floats, and C aligns it as one of them. */
+    /* C aligns a complex number like one of its two floats. */
     if (dtype == KILN_DTYPE_COMPLEX64) {
         return 4;
     }

@@ -4,8 +4,8 @@
  * https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
  *
  * Ten or twelve bytes (magic, version, length of the header), a header that is a Python dictionary
- * in text, and the elements. The dictionary is read by the small grammar that NumPy's own writer
- * and other known writers keep to; no Python is evaluated.
+ * in text, and the elements. The parser accepts the small grammar that NumPy and other known
+ * writers produce; no Python is evaluated.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,15 +20,15 @@ static const unsigned char magic[6] = {0x93, 'N', 'U', 'M', 'P', 'Y'};
 #define NATIVE_ORDER '>'
 #endif
 
-/* NumPy aligns the elements to this in the file. */
+/* NumPy aligns the elements in the file to this. */
 #define HEADER_ALIGNMENT 64
 /* Enough for a header of KILN_MAX_RANK dimensions of 19 digits each. */
 #define HEADER_LIMIT 512
 
 typedef struct type_code {
-    const char *code; /* kind and bytes, as NumPy writes them after the byte order */
+    const char *code; /* kind and size, as NumPy writes them after the byte order */
     kiln_dtype dtype;
-    size_t part; /* what a change of byte order reverses: one of the two floats of a complex */
+    size_t part; /* the unit of byte swapping: one of the two floats of a complex number */
 } type_code;
 
 static const type_code type_codes[] = {
@@ -41,7 +41,7 @@ static const type_code type_codes[] = {
     {"c8", KILN_DTYPE_COMPLEX64, 4}, {"c16", KILN_DTYPE_COMPLEX128, 8},
 };
 
-/* The header's text; places are bytes of the file. */
+/* The header's text; positions are byte offsets in the file. */
 typedef struct reader {
     const unsigned char *data;
     size_t at;
@@ -49,8 +49,8 @@ typedef struct reader {
 } reader;
 
 typedef struct header {
-    const type_code *type; /* NULL until it is read */
-    npy_strings strings;   /* where it is NULL then, too */
+    const type_code *type; /* NULL until it is read, and for strings */
+    npy_strings strings;   /* if `type` is NULL */
     bool swapped;
     bool has_order;
     bool is_fortran;
@@ -104,7 +104,7 @@ static bool take_word(reader *text, const char *word)
     return true;
 }
 
-/* A quoted string without escapes, as a span of the file. */
+/* Reads a quoted string without escapes, as a span of the file. */
 static kiln_status take_string(reader *text, const char *needed, kiln_span *string)
 {
     skip_spaces(text);
@@ -294,7 +294,7 @@ static kiln_status read_dictionary(reader *text, header *found)
     return KILN_OK;
 }
 
-/* The part before the dictionary: where that begins and ends. */
+/* Reads the part before the dictionary and finds where that begins and ends. */
 static kiln_status read_preamble(kiln_span file, reader *text)
 {
     const unsigned char *data = file.data;
@@ -322,7 +322,7 @@ static kiln_status read_preamble(kiln_span file, reader *text)
     return KILN_OK;
 }
 
-/* Copies `size` bytes, the bytes of each part reversed. */
+/* Copies `size` bytes and reverses the bytes of each part. */
 static void copy_swapped(unsigned char *to, const unsigned char *from, size_t size, size_t part)
 {
     for (size_t begin = 0; begin < size; begin += part) {
@@ -385,7 +385,8 @@ void kiln_tensor_free(kiln_tensor *tensor)
     memset(tensor, 0, sizeof *tensor);
 }
 
-/* What NumPy calls the type; the ones it has no name for are written as what has their size. */
+/* NumPy's code for the type; types that NumPy lacks are written as unsigned integers of the same
+ * size. */
 static const char *code_for(kiln_dtype dtype)
 {
     if (dtype == KILN_DTYPE_BFLOAT16) {

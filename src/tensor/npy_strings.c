@@ -24,7 +24,7 @@ static uint32_t point_at(const unsigned char *at, bool is_big)
            (uint32_t)at[is_big ? 1 : 2] << 16 | (uint32_t)at[is_big ? 0 : 3] << 24;
 }
 
-/* One string without what fills it up; SIZE_MAX where a character is none. */
+/* Reads one string without its padding; SIZE_MAX if it has an invalid character. */
 static size_t take(const npy_strings *of, const unsigned char *from, char *to)
 {
     size_t used = 0;
@@ -44,7 +44,8 @@ static size_t take(const npy_strings *of, const unsigned char *from, char *to)
     return used;
 }
 
-/* The bytes lie behind the spans: no character takes more of them than in the file. */
+/* The characters follow the spans in the same allocation: UTF-8 needs no more bytes for a character
+ * than the file. */
 kiln_status npy_strings_read(const npy_strings *of, const kiln_shape *shape, kiln_span data,
                              kiln_tensor *tensor)
 {
@@ -57,7 +58,7 @@ kiln_status npy_strings_read(const npy_strings *of, const kiln_shape *shape, kil
                   KILN_ERROR_MALFORMED,
                   "the shape is of %zu strings with %zu bytes each, %zu bytes follow the header",
                   count, of->width * of->part, data.size);
-    /* Where the width is 0 a shape alone would take memory. */
+    /* With a width of 0, a tiny file could ask for any amount of memory by its shape. */
     KLN_RETURN_IF(of->width == 0 && count != 0, KILN_ERROR_MALFORMED,
                   "the strings have no width (\"U0\" or \"S0\")");
     kiln_span *spans = kln_alloc(spans_bytes + bytes);
@@ -78,7 +79,7 @@ kiln_status npy_strings_read(const npy_strings *of, const kiln_shape *shape, kil
     return KILN_OK;
 }
 
-/* The characters of a string; SIZE_MAX where it is no UTF-8. */
+/* Counts the characters of a string; SIZE_MAX if it is not UTF-8. */
 static size_t count_points(kiln_span string)
 {
     const char *text = string.data;

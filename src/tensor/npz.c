@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * NumPy's archive of arrays: a zip file of .npy files, stored as numpy.savez writes them or
- * deflated as numpy.savez_compressed does. The format of zip files, zip64 included:
+ * NumPy's archive of arrays: a zip file of .npy files, stored by numpy.savez or deflated by
+ * numpy.savez_compressed. The format of zip files, including zip64:
  * https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
  */
 #include <zlib.h>
@@ -18,7 +18,7 @@ enum { END_SIZE = 22, LOCATOR_SIZE = 20, END64_SIZE = 56, ENTRY_SIZE = 46, LOCAL
 #define LONGEST_COMMENT 65535
 #define ENCRYPTED 1U
 enum { STORED = 0, DEFLATED = 8 };
-/* Deflate makes at most 1032 bytes of one: https://zlib.net/zlib_tech.html */
+/* Deflate expands one byte to at most 1032: https://zlib.net/zlib_tech.html */
 #define LARGEST_RATIO 1032
 
 typedef struct entry {
@@ -59,7 +59,7 @@ static bool is_marked(kiln_span file, uint64_t at, size_t size, uint32_t mark)
     return is_inside(file, at, size) && word_at(file, (size_t)at) == mark;
 }
 
-/* --- the directory, which stands at the end --- */
+/* --- the directory at the end of the file --- */
 
 typedef struct directory {
     uint64_t count, at;
@@ -89,7 +89,7 @@ static kiln_status find_directory(kiln_span file, directory *found)
     return KILN_OK;
 }
 
-/* The numbers that have no room in 32 bits, in their order. */
+/* Reads the numbers that do not fit in 32 bits, in their order. */
 static void read_zip64(kiln_span file, size_t at, size_t end, entry *found)
 {
     uint64_t *const wide[] = {&found->size, &found->packed, &found->offset};
@@ -148,14 +148,14 @@ static void zip_release(void *user, void *memory)
     kln_free(memory);
 }
 
-/* zlib counts in 32 bits, so it gets large arrays in pieces. */
+/* zlib counts in 32 bits, so large arrays are inflated in pieces. */
 static int inflate_all(z_stream *stream, kiln_span packed, kiln_mutable_span whole)
 {
     const size_t piece = (size_t)1 << 30;
     int result = Z_OK;
     union {
         const void *from;
-        unsigned char *to; /* zlib does not write there, though it does not say so */
+        unsigned char *to; /* zlib does not write here, although the pointer is not const */
     } in = {packed.data};
     stream->next_in = in.to;
     stream->next_out = whole.data;
@@ -240,7 +240,7 @@ static kiln_status read_array(kiln_span file, const entry *of, kiln_tensor *tens
                                 : read_deflated(packed, of, tensor);
 }
 
-/* --- all of them --- */
+/* --- all arrays --- */
 
 static bool is_named(const kiln_named_tensor *tensors, size_t count, const char *name)
 {
@@ -252,7 +252,7 @@ static bool is_named(const kiln_named_tensor *tensors, size_t count, const char 
     return false;
 }
 
-/* "x.npy" is the array "x". The name lies behind the list. */
+/* "x.npy" holds the array "x". Names are stored after the list. */
 static kiln_status take_name(const entry *of, char **room, const kiln_named_tensor *tensors,
                              size_t count, const char **name)
 {
@@ -288,7 +288,7 @@ static kiln_status read_all(kiln_span file, const directory *of, char *names,
     return KILN_OK;
 }
 
-/* What all names take, each with its end. */
+/* The bytes that all names take, including terminators. */
 static kiln_status measure_names(kiln_span file, const directory *of, size_t *bytes)
 {
     uint64_t at = of->at;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The small floating-point formats. All are sign, exponent, fraction like a float, so one routine
- * narrows for all of them and one widens; only the sizes and what the largest exponent means
- * differ.
+ * The small floating-point formats. All consist of sign, exponent and fraction like a float, so one
+ * routine narrows to all of them and one widens; only the sizes and the meaning of the largest
+ * exponent differ.
  *
  * float8e4m3fn and float8e5m2: "FP8 Formats for Deep Learning", https://arxiv.org/abs/2209.05433,
- * and https://onnx.ai/onnx/technical/float8.html, where the rules for values out of range stand.
+ * and https://onnx.ai/onnx/technical/float8.html, which has the rules for values out of range.
  */
 #include "kln_tensor.h"
 
@@ -18,9 +18,9 @@ typedef struct float_format {
     int fraction_bits;
     int bias;
     uint32_t largest;  /* the largest finite value */
-    uint32_t overflow; /* what stands for a value past it: infinity, or NaN where there is none */
+    uint32_t overflow; /* what a larger value becomes: infinity, or NaN if there is no infinity */
     uint32_t nan;      /* the quiet NaN */
-    bool has_infinity; /* else the largest exponent holds ordinary numbers */
+    bool has_infinity; /* otherwise the largest exponent holds ordinary numbers */
 } float_format;
 
 static const float_format half = {5, 10, 15, 0x7bff, 0x7c00, 0x7e00, true};
@@ -43,11 +43,11 @@ static float float_of(uint32_t bits)
     return value;
 }
 
-/* `value` without its lowest `count` bits, to the nearest, ties to even. */
+/* Drops the lowest `count` bits of `value`, rounding to nearest, ties to even. */
 static uint32_t shift_rounded(uint32_t value, int count)
 {
     if (count > 25) {
-        return 0; /* under half of the last place for any 24-bit significand */
+        return 0; /* below half a unit in the last place for any 24-bit significand */
     }
     if (count <= 0) {
         return value << -count;
@@ -64,7 +64,7 @@ static uint32_t narrow(const float_format *format, float value, bool saturate)
     const uint32_t magnitude = bits & UINT32_C(0x7fffffff);
     const uint32_t sign = (bits >> 31) << (format->exponent_bits + format->fraction_bits);
     if (magnitude > FLOAT_INFINITY) {
-        /* The payload's upper bits are kept where there is room, and the NaN is made quiet. */
+        /* Keeps the payload's upper bits if there is room, and makes the NaN quiet. */
         const uint32_t payload =
             (magnitude & UINT32_C(0x007fffff)) >> (FLOAT_FRACTION_BITS - format->fraction_bits);
         return sign | format->nan | (format->fraction_bits >= 7 ? payload : 0);
@@ -81,7 +81,7 @@ static uint32_t narrow(const float_format *format, float value, bool saturate)
     uint32_t result;
     if (narrow_exponent > 0) {
         /* The leading one adds 1 to the exponent field, hence the - 1; a carry out of the fraction
-         * moves on into the exponent, which is just the next number. */
+         * increments the exponent, which gives the correct next number. */
         result = shift_rounded(significand, drop) +
                  ((uint32_t)(narrow_exponent - 1) << format->fraction_bits);
     } else {
@@ -174,7 +174,7 @@ uint8_t kln_e2m1_from_float(float value)
     return (uint8_t)narrow(&e2m1, value, true);
 }
 
-/* `size` is a constant where this is called. */
+/* Inlined, so that `size` is a constant. */
 static inline kln_odd count_odd(const void *data, size_t count, size_t size, uint64_t infinity)
 {
     const uint64_t magnitude = (UINT64_C(1) << (8 * size - 1)) - 1;

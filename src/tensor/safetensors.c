@@ -2,9 +2,9 @@
 /*
  * Weights by name in one file: https://huggingface.co/docs/safetensors
  *
- * Eight bytes, the length of the header as an unsigned little-endian number; the header, a JSON
- * object with the type, the shape and the bytes of each tensor; then their bytes, one tensor behind
- * the other, without a gap.
+ * Eight bytes with the length of the header as an unsigned little-endian number; the header, a JSON
+ * object with the type, shape and byte range of each tensor; then the tensors' bytes, one after the
+ * other, without gaps.
  */
 #include <cJSON.h>
 #include <inttypes.h>
@@ -12,12 +12,12 @@
 
 #include "kln_tensor.h"
 
-/* What the format's own reader takes (MAX_HEADER_SIZE). */
+/* The limit of the format's reference reader (MAX_HEADER_SIZE). */
 #define LARGEST_HEADER ((uint64_t)100000000)
 #define LENGTH_BYTES ((size_t)8)
-/* 2^53: up to there JSON's numbers hold every integer. */
+/* 2^53: JSON numbers represent every integer up to here. */
 #define LARGEST_INTEGER 9007199254740992.0
-/* An entry that says nothing of a tensor. */
+/* The entry that does not describe a tensor. */
 #define METADATA "__metadata__"
 
 static const struct {
@@ -48,7 +48,7 @@ bool kln_safetensors_is(kiln_span file)
            header_length(file) <= file.size - LENGTH_BYTES;
 }
 
-/* The number where it is one that counts something; else false. */
+/* Reads a non-negative integer; false if it is anything else. */
 static bool is_count(const cJSON *item, int64_t *count)
 {
     const double number = cJSON_IsNumber(item) ? item->valuedouble : -1;
@@ -134,7 +134,8 @@ static int by_place(const void *a, const void *b)
                : 0;
 }
 
-/* Every byte belongs to one tensor: so says the format, and what overlaps is not what it seems. */
+/* The format requires that every byte belongs to exactly one tensor; a file with overlaps may be
+ * crafted. */
 static kiln_status check_places(kiln_span data, kiln_named_tensor *tensors, size_t count)
 {
     const unsigned char *next = data.data;

@@ -12,8 +12,8 @@ static kiln_status check_rank(int32_t rank)
     return KILN_OK;
 }
 
-/* Rank and dimensions fit; tells whether one of them is 0, which makes the whole empty however
- * large the others are. */
+/* Checks rank and dimensions; `*empty` tells whether one of them is 0, so that there are no
+ * elements however large the others are. */
 static kiln_status check_static(const kiln_shape *shape, bool *empty)
 {
     KLN_RETURN_IF_ERROR(check_rank(shape->rank));
@@ -102,7 +102,7 @@ size_t kiln_shape_format(const kiln_shape *shape, char *text, size_t size)
     return length;
 }
 
-/* One dimension at `*place`: a number, "?" or "-1". */
+/* Parses one dimension at `*place`: a number, "?" or "-1". */
 static kiln_status parse_dimension(const char *text, const char **place, int64_t *dimension)
 {
     const char *at = *place;
@@ -168,7 +168,7 @@ kiln_status kiln_strides_dense(const kiln_shape *shape, kiln_strides *strides)
     int64_t step = 1;
     for (int32_t i = shape->rank - 1; i >= 0; i--) {
         dense.steps[i] = step;
-        /* A dimension of 0 leaves the others' steps what they would be with 1, as in NumPy. */
+        /* A dimension of 0 counts as 1 for the other strides, as in NumPy. */
         const int64_t dimension = shape->dims[i] > 0 ? shape->dims[i] : 1;
         KLN_FAIL_IF(step > INT64_MAX / dimension, fail_too_large(shape));
         step *= dimension;
@@ -192,7 +192,7 @@ bool kln_strides_are_dense(const kiln_shape *shape, const kiln_strides *strides)
         if (dimension == 0) {
             return true;
         }
-        /* Along a dimension of 1 no step is ever taken. */
+        /* The stride of a dimension of 1 is never used. */
         dense = dense && (dimension == 1 || strides->steps[i] == step);
         if (dimension < 0 || step > INT64_MAX / dimension) {
             return false;

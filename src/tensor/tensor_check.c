@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kln_tensor.h"
 
-/* Whole bytes for `elements` of `bits` each, or false where size_t cannot hold them. */
+/* Computes the bytes of `elements` of `bits` each; false if they do not fit in a size_t. */
 static bool packed_bytes(uint64_t elements, unsigned bits, size_t *bytes)
 {
     if (bits < 8) {
@@ -10,7 +10,7 @@ static bool packed_bytes(uint64_t elements, unsigned bits, size_t *bytes)
         return true;
     }
     size_t size = 0;
-    /* No object of C is larger than PTRDIFF_MAX. */
+    /* No C object is larger than PTRDIFF_MAX. */
     if (__builtin_mul_overflow(elements, (uint64_t)bits / 8, &size) || size > (size_t)PTRDIFF_MAX) {
         return false;
     }
@@ -55,7 +55,7 @@ static kiln_status check_memory(const char *what, const kiln_tensor *tensor, siz
     return KILN_OK;
 }
 
-/* Numbers that are none of the enumeration's, and where no string can lie. */
+/* Checks the enumerations, and that strings are in host memory. */
 static kiln_status check_place(const char *what, const kiln_tensor_desc *desc)
 {
     KLN_RETURN_IF((unsigned)desc->location > KILN_LOCATION_DEVICE, KILN_ERROR_INVALID_ARGUMENT,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The random numbers that docs/cli.md describes. */
+/* Generates the random numbers that docs/cli.md describes. */
 #include <math.h>
 
 #include "kln_tensor.h"
@@ -15,7 +15,7 @@ static uint64_t next_random(uint64_t *state)
     return mixed ^ (mixed >> 31);
 }
 
-/* The largest of the whole numbers that a type is filled with; 0: numbers from -1 to 1. */
+/* The largest integer that a type is filled with; 0: it gets numbers from -1 to 1. */
 static double largest_whole(kiln_dtype dtype)
 {
     double low = 0;
@@ -23,7 +23,7 @@ static double largest_whole(kiln_dtype dtype)
     return kln_integer_range(dtype, &low, &end) ? fmin(end - 1, 255) : 0;
 }
 
-/* Of pi, from https://oeis.org/A000796: what is a number as well as a word. */
+/* Digits of pi, from https://oeis.org/A000796: a text that also works as a number. */
 static const char digits[] = "31415926535897932384626433832795028841971693993751058209749445923078";
 #define MOST_DIGITS 4
 
@@ -61,7 +61,7 @@ kiln_status kiln_tensor_fill(const kiln_tensor *tensor, const char *name, uint64
     const double whole = largest_whole(parts.desc.dtype);
     const double low = range != NULL ? range[0] : whole > 0 ? 0 : -1;
     const bool is_one =
-        range != NULL && !(range[0] < range[1] || range[0] > range[1]); /* NaN too */
+        range != NULL && !(range[0] < range[1] || range[0] > range[1]); /* true for NaN, too */
     const double span = is_one ? 0 : range != NULL ? range[1] - low : whole > 0 ? whole : 2;
     KLN_RETURN_IF(!(span >= 0 && span < 1e300), KILN_ERROR_INVALID_ARGUMENT,
                   "\"%s\" cannot be filled with numbers from %g to %g", name, low, low + span);
@@ -70,7 +70,7 @@ kiln_status kiln_tensor_fill(const kiln_tensor *tensor, const char *name, uint64
         double values[CHUNK];
         const size_t size = count - first < CHUNK ? (size_t)(count - first) : CHUNK;
         for (size_t i = 0; i < size; i++) {
-            /* 53 random bits: as many as a double holds. */
+            /* 53 random bits, the precision of a double. */
             const double unit = (double)(next_random(&state) >> 11) * 0x1p-53;
             values[i] = low + (span == 0   ? 0
                                : whole > 0 ? (double)(int64_t)(unit * (span + 1))

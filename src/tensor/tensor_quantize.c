@@ -32,12 +32,11 @@ bool kln_quantization_equal(const kiln_quantization *a, const kiln_quantization 
     return alike;
 }
 
-/* How the elements of a tensor find their scales. */
+/* Maps the elements of a tensor to their scales. */
 typedef struct steps {
     const kiln_quantization *how;
     double least, most;
-    int64_t size, inner, block,
-        blocks; /* along the axis, behind it, that share a scale, of those */
+    int64_t size, inner, block, blocks; /* along the axis, after it, per scale; number of blocks */
 } steps;
 
 static kiln_status check(const char *function, const kiln_tensor *real,
@@ -80,7 +79,7 @@ static kiln_status check(const char *function, const kiln_tensor *real,
     return KILN_OK;
 }
 
-/* The place of an element's scale. */
+/* The index of an element's scale. */
 static int64_t scale_at(const steps *s, int64_t element)
 {
     if (s->how->count == 1) {
@@ -92,7 +91,7 @@ static int64_t scale_at(const steps *s, int64_t element)
                : at;
 }
 
-/* As QuantizeLinear computes it: a division of floats, rounded to even, clipped. */
+/* As QuantizeLinear: a float division, rounded half to even, then clipped. */
 static double quantized(const steps *s, double number, int64_t element)
 {
     const int64_t at = scale_at(s, element);

@@ -41,7 +41,7 @@ static void set_nibble(uint8_t *bytes, size_t index, unsigned value)
     bytes[index / 2] = (uint8_t)((bytes[index / 2] & ~(0xfu << shift)) | (value & 0xfu) << shift);
 }
 
-/* Element `i`, of a tensor that was checked. */
+/* Reads element `i`; the tensor has been checked. */
 static double get(kiln_dtype dtype, const void *data, size_t i)
 {
     switch (dtype) {
@@ -72,7 +72,7 @@ static double get(kiln_dtype dtype, const void *data, size_t i)
     return 0;
 }
 
-/* Rounded to odd: what is then rounded once more, to fewer digits, is rounded as if only once. */
+/* Rounds to odd: rounding the result again to fewer digits then gives the same as rounding once. */
 static float sticky_float(double value)
 {
     float rounded = (float)value;
