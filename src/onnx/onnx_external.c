@@ -6,24 +6,24 @@
 #include "kln_look.h"
 #include "onnx_read.h"
 
-/* Where external files may lie: the folder itself and, where the model is a link (as in the cache
- * of a model hub), the folder that it really lies in. Both without links. */
+/* Where external files may be: the folder itself and, if the model is a symbolic link (as in the
+ * cache of a model hub), the folder of its target. Both are resolved paths. */
 typedef struct places {
-    const char *folder; /* as it was given */
+    const char *folder; /* as given by the caller */
     char roots[2][PATH_MAX];
     size_t count;
 } places;
 
-/* Each file once, by location. */
+/* Maps each file once, by location. */
 typedef struct files {
     kln_names by_location; /* to an index of the model's mappings */
     size_t capacity;
-    bool copies;          /* as the model itself is one */
+    bool copies;          /* files are copied, because the model is a copy, too */
     kln_names by_missing; /* locations that cannot be used, to an index of the model's list */
     size_t missing_capacity;
 } files;
 
-/* Whether a location names something below a folder: relative, and never a step up. */
+/* Whether a location is below the folder: relative, and without "..". */
 static bool stays_below(const char *location)
 {
     if (location[0] == '\0' || location[0] == '/') {
@@ -80,7 +80,7 @@ static kiln_status check_location(const places *where, const kln_onnx_tensor *te
                   tensor->name, path, strerror(errno));
     for (size_t i = 0; i < where->count; i++) {
         if (lies_in(real, where->roots[i])) {
-            /* What was looked at is what is opened, whatever a link says by then. */
+            /* Open the path that was checked, whatever the link points to later. */
             memcpy(path, real, strlen(real) + 1);
             return KILN_OK;
         }
@@ -99,7 +99,7 @@ static kiln_status add_mapping(kln_onnx_model *model, files *known, const kln_ma
     return KILN_OK;
 }
 
-/* The bytes of the tensor's file, mapped now unless another tensor needed it before. */
+/* Gets the bytes of the tensor's file; maps it unless it was mapped for another tensor. */
 static kiln_status map_file(kln_onnx_model *model, const places *where,
                             const kln_onnx_tensor *tensor, files *known, kiln_span *bytes)
 {
@@ -123,7 +123,7 @@ static kiln_status map_file(kln_onnx_model *model, const places *where,
                          (uint32_t)(model->mapping_count - 1));
 }
 
-/* What the tensor takes of its file. */
+/* Takes the tensor's part of its file. */
 static kiln_status take_part(kln_onnx_tensor *tensor, kiln_span file, uint64_t needed,
                              bool is_known)
 {
@@ -164,7 +164,7 @@ static kiln_status map_tensor(kln_onnx_model *model, const places *where, kln_on
     return take_part(tensor, file, needed, bits != 0);
 }
 
-/* Notes why the tensor has no data, once for each file. */
+/* Records why the tensor has no data, once for each file. */
 static kiln_status note_missing(kln_onnx_model *model, files *known, const kln_onnx_tensor *tensor)
 {
     const uint32_t index = kln_names_get(&known->by_missing, tensor->location);

@@ -1,5 +1,5 @@
-/* What a file is that is no ONNX model: asked once reading it has failed, so that a model can never
- * be taken for something else.
+/* Identifies a file that is not an ONNX model. Called only after reading it has failed, so that a
+ * model is never taken for something else.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <ctype.h>
@@ -7,11 +7,11 @@
 
 #include "onnx_read.h"
 
-/* How far signs that do not stand at the beginning are looked for. */
+/* How many bytes are searched for signatures that have no fixed position. */
 #define LOOKED_THROUGH ((size_t)65536)
 
 typedef struct sign {
-    const char *what; /* "this is ..." and what to do */
+    const char *what; /* completes "this is ...", with what to do */
     size_t offset;
     const char *bytes;
     size_t size;
@@ -22,7 +22,7 @@ typedef struct sign {
         what, offset, bytes, sizeof(bytes) - 1 \
     }
 
-/* Bytes at a fixed place. */
+/* Signatures at a fixed position. */
 static const sign signs[] = {
     SIGN("a Git LFS pointer, which stands for the model: `git lfs pull` fetches the file itself", 0,
          "version https://git-lfs.github.com/spec/"),
@@ -67,7 +67,7 @@ static bool begins(const char *text, size_t size, const char *word)
     return size >= strlen(word) && strncasecmp(text, word, strlen(word)) == 0;
 }
 
-/* A ZIP file lists its members at its end. */
+/* The list of members is at the end of a ZIP file. */
 static const char *zip_kind(kiln_span bytes)
 {
     const char *data = bytes.data;
@@ -86,7 +86,7 @@ static const char *zip_kind(kiln_span bytes)
                                      : "a ZIP archive: unpack it first";
 }
 
-/* Its header's length, then the header, which is JSON. */
+/* The length of the header, then the header, in JSON. */
 static bool is_safetensors(kiln_span bytes)
 {
     uint64_t length = 0;
@@ -166,7 +166,8 @@ const char *kln_onnx_foreign(kiln_span bytes)
         return text_kind((const char *)data, head);
     }
     const kiln_span front = {data, bytes.size < LOOKED_THROUGH ? bytes.size : LOOKED_THROUGH};
-    /* A model of ONNX that came from TensorFlow may name it, but begins with a later version. */
+    /* An ONNX model that was converted from TensorFlow may mention it, but its IR version is above
+     * 1. */
     const bool may_be = data[0] == 0x0A || (bytes.size > 1 && data[0] == 0x08 && data[1] == 1);
     if (may_be && (contains(front, "tensorflow") || contains(front, "Placeholder"))) {
         return "a graph of TensorFlow: tf2onnx converts it";

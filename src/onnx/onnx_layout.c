@@ -28,7 +28,7 @@
         .name = (name_), .kind = KLN_FIELD_DATA \
     }
 #define FIELDS(table) .fields = (table), .field_count = KLN_ARRAY_LENGTH(table)
-/* A message with a struct of its own. */
+/* A message with its own struct. */
 #define MESSAGE(title, type)                                                        \
     .name = (title), .size = sizeof(kln_onnx_##type), .present = AT(type, present), \
     .unknown = AT(type, unknown), FIELDS(type##_fields)
@@ -92,7 +92,7 @@ static const kln_field shape_fields[] = {
     [1] = SUBS("dim", MESSAGES, type, dims, rank, dim),
 };
 
-/* The messages inside a TypeProto share its struct, so their members lie at its offsets. */
+/* The messages inside a TypeProto share its struct, so their offsets are relative to that. */
 static const kln_layout kln_layout_shape = {
     .name = "TensorShapeProto",
     .size = sizeof(kln_onnx_type),
@@ -168,7 +168,8 @@ static const uint32_t kind_numbers[] = {
     [KLN_ONNX_KIND_OPAQUE] = 7,
 };
 
-/* Two members of the oneof are refused: protobuf takes the last one, readers in the wild any. */
+/* Two members of the oneof are rejected: protobuf takes the last one, other readers may take
+ * either. */
 static kiln_status type_prepare(const struct kln_onnx_reader *reader, kln_wire wire, void *message)
 {
     kln_onnx_type *type = message;
@@ -263,7 +264,7 @@ bool kln_onnx_is_number_field(uint32_t number)
            number == KLN_TENSOR_UINT64_DATA;
 }
 
-/* The type must be known before the numbers are, wherever it stands. */
+/* The type must be known before the numbers are read, wherever its field is. */
 static kiln_status tensor_prepare(const kln_onnx_reader *reader, kln_wire wire, void *message)
 {
     kln_onnx_tensor *tensor = message;
@@ -282,7 +283,7 @@ static kiln_status tensor_prepare(const kln_onnx_reader *reader, kln_wire wire, 
     return KILN_OK;
 }
 
-/* Numbers of a type that has no match here stay as they are. */
+/* If the type has no kiln_dtype, its numbers stay unknown fields. */
 static bool tensor_takes(const void *message, uint32_t number)
 {
     const kln_onnx_tensor *tensor = message;
@@ -298,7 +299,7 @@ const kln_layout kln_layout_tensor = {
 
 /* --- attributes and nodes --- */
 
-/* The field that holds the value of an attribute of each type; 0: it stays unknown. */
+/* The field that holds the value for each attribute type; 0: the value stays an unknown field. */
 static const uint32_t payload_numbers[] = {
     [KLN_ONNX_ATTRIBUTE_FLOAT] = 2,    [KLN_ONNX_ATTRIBUTE_INT] = 3,
     [KLN_ONNX_ATTRIBUTE_STRING] = 4,   [KLN_ONNX_ATTRIBUTE_TENSOR] = 5,
@@ -327,7 +328,7 @@ static kiln_status attribute_prepare(const struct kln_onnx_reader *reader, kln_w
             }
         }
     }
-    /* The first writers of ONNX gave no type; the value says it. */
+    /* Early ONNX files have no type; it follows from the value. */
     if (!is_given) {
         attribute->type = guess;
     }

@@ -12,7 +12,7 @@ kiln_status kln_onnx_model_create(kln_onnx_model **model)
 
 kln_onnx_model *kln_onnx_model_retain(const kln_onnx_model *model)
 {
-    /* What is counted is no part of what the model says. */
+    /* The reference count is not part of the model's value. */
     kln_onnx_model *counted = (kln_onnx_model *)(uintptr_t)model;
     atomic_fetch_add_explicit(&counted->references, 1, memory_order_relaxed);
     return counted;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "onnx_read.h"
 
-/* A sparse initializer stays as it is, but the graph must know its name: that of its `values`. */
+/* A sparse initializer is not decoded, but the graph must know its name: that of its `values`. */
 static kiln_status read_sparse_name(kln_onnx_reader *reader, kiln_span bytes, const char **name)
 {
     static const kln_layout sparse = {.name = "SparseTensorProto"};
@@ -81,7 +81,7 @@ static const kln_read_finish finishes[KLN_HOOKS_COUNT] = {
     [KLN_HOOKS_MODEL] = finish_model,
 };
 
-/* The mapping, if any, is the model's or closed. */
+/* Hands the mapping, if there is one, to the model; closes it on failure. */
 static kiln_status keep_mapping(kln_mapping *mapping, kln_onnx_model *model)
 {
     if (mapping->bytes.data == NULL) {
@@ -98,7 +98,7 @@ static kiln_status keep_mapping(kln_mapping *mapping, kln_onnx_model *model)
     return KILN_OK;
 }
 
-/* Reads `bytes`; the model owns `mapping` from now on, whatever happens. */
+/* Reads `bytes`. Takes ownership of `mapping`, even on failure. */
 static kiln_status read_model(kiln_span bytes, const char *folder, const char *path, bool partly,
                               kln_mapping *mapping, kln_onnx_model **result)
 {
@@ -139,7 +139,7 @@ kiln_status kln_onnx_read_bytes(kiln_span bytes, const char *folder, kln_onnx_mo
     return read_model(bytes, folder, NULL, false, &none, model);
 }
 
-/* The folder of `path`, for kln_free. */
+/* Returns the folder of `path`; free with kln_free. */
 static char *folder_of(const char *path)
 {
     const char *slash = strrchr(path, '/');

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "onnx_read.h"
 
-/* What one message is found to hold before room is made for it. It lies in the heap, and is used
- * again: messages lie within each other, and threads may have little stack. */
+/* What a message holds, counted before memory is allocated for it. On the heap and reused, because
+ * messages are nested and threads may have small stacks. */
 typedef struct kln_tally {
-    struct kln_tally *next;           /* of those that no message uses now */
-    size_t counts[KLN_LAYOUT_FIELDS]; /* of each repeated field */
-    size_t filled[KLN_LAYOUT_FIELDS]; /* of these, by the second pass */
+    struct kln_tally *next;           /* in the list of free ones */
+    size_t counts[KLN_LAYOUT_FIELDS]; /* elements of each repeated field */
+    size_t filled[KLN_LAYOUT_FIELDS]; /* elements that the second pass has stored */
     size_t unknown;
-    uint32_t taken; /* by number: the fields that are known and not sent to the unknown ones. Fixed
-                       before the first value is set, because what decides may stand there twice */
+    uint32_t taken; /* bit set of fields that are known and kept. Fixed before the first value is
+                     * set, because the field that decides may occur twice */
 } tally;
 
-/* Counts against the limits. LIMIT. */
+/* Counts entries against the limit; fails with LIMIT. */
 static kiln_status count_entries(kln_onnx_reader *reader, size_t more)
 {
     KLN_RETURN_IF(more > KLN_ONNX_MAX_ENTRIES - reader->entries, KILN_ERROR_LIMIT,
@@ -46,7 +46,7 @@ kiln_status kln_onnx_read_string(kln_onnx_reader *reader, const kln_layout *layo
     return *string != NULL ? KILN_OK : kln_fail_memory(bytes.size, "a text of the model");
 }
 
-/* --- first pass: what is there --- */
+/* --- first pass: counting --- */
 
 static kiln_status fail_type(const kln_onnx_reader *reader, const kln_layout *layout,
                              const kln_wire_field *field, const char *needed)
@@ -58,7 +58,7 @@ static kiln_status fail_type(const kln_onnx_reader *reader, const kln_layout *la
                     (int)field->type, needed);
 }
 
-/* Numbers in a repeated field that may be packed. */
+/* Counts the numbers in a repeated field, which may be packed. */
 static kiln_status count_numbers(const kln_onnx_reader *reader, const kln_layout *layout,
                                  const kln_field *known, const kln_wire_field *field, size_t *count)
 {
@@ -112,8 +112,8 @@ static kiln_status tally_field(const kln_onnx_reader *reader, const kln_layout *
         KLN_RETURN_IF_ERROR(count_numbers(reader, layout, known, field, &more));
     } else if ((known->kind == KLN_FIELD_MESSAGE || known->kind == KLN_FIELD_MESSAGE_POINTER) &&
                *count != 0) {
-        /* Protobuf would merge the two; a model in which two readers may see two graphs is refused
-         * instead. */
+        /* Protobuf would merge the two. The model is rejected instead, because two readers might
+         * see different graphs. */
         return kln_fail(KILN_ERROR_MALFORMED, "byte %zu, %s.%s (field %u): it is given twice",
                         kln_onnx_byte(reader, field->start), layout->name, known->name,
                         (unsigned)field->number);
@@ -159,7 +159,7 @@ static kiln_status take_tally(const kln_onnx_reader *reader, const kln_layout *l
     return KILN_OK;
 }
 
-/* --- room for what was found --- */
+/* --- allocation --- */
 
 static size_t element_size(const kln_field *field)
 {
@@ -205,9 +205,9 @@ static kiln_status make_room(kln_onnx_reader *reader, const kln_layout *layout, 
     return KILN_OK;
 }
 
-/* --- second pass: the values --- */
+/* --- second pass: values --- */
 
-/* False: a packed number has more than 64 bits. */
+/* Returns false if a packed number has more than 64 bits. */
 static bool set_numbers(const kln_field *known, const kln_wire_field *field, unsigned char *array,
                         size_t *filled)
 {
@@ -245,7 +245,7 @@ static kiln_status read_pointed(kln_onnx_reader *reader, const kln_layout *layou
     return kln_onnx_read_message(reader, layout, bytes, message);
 }
 
-/* Puts a value into place `*filled` of a repeated field. */
+/* Stores a value at index `*filled` of a repeated field. */
 static kiln_status set_repeated(kln_onnx_reader *reader, const kln_layout *layout,
                                 const kln_field *known, const kln_wire_field *field,
                                 unsigned char *base, size_t *filled)
@@ -293,7 +293,7 @@ static kiln_status set_single(kln_onnx_reader *reader, const kln_layout *layout,
             memcpy(place, &small, sizeof small);
             memcpy(base + known->count, &dtype, sizeof dtype);
             break;
-        case KLN_FIELD_INT32: /* four bytes either way */
+        case KLN_FIELD_INT32: /* both take four bytes */
         case KLN_FIELD_FLOAT: memcpy(place, &small, sizeof small); break;
         case KLN_FIELD_MESSAGE:
             return kln_onnx_read_message(reader, known->message, field->bytes, place);

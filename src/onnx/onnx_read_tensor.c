@@ -7,12 +7,12 @@ _Static_assert(sizeof(float) == 4 && sizeof(double) == 8 && CHAR_BIT == 8, "IEEE
 #error "elements are handed on as they lie in the file, which is little-endian"
 #endif
 
-/* Where the elements of one tensor lie in its message. */
+/* Where a tensor's message holds its elements. */
 typedef struct data_fields {
-    uint32_t number; /* of the field that holds elements; 0: none does */
-    size_t pieces;   /* fields of that number that hold any */
+    uint32_t number; /* of the field that holds the elements; 0 if none does */
+    size_t pieces;   /* number of fields with that number that hold elements */
     size_t elements; /* in all of them */
-    kiln_span whole; /* the payload where there is one packed piece */
+    kiln_span whole; /* the payload, if there is one packed piece */
     bool has_raw;
 } data_fields;
 
@@ -53,7 +53,7 @@ bool kln_onnx_tensor_bytes(const kln_onnx_tensor *tensor, unsigned bits, size_t 
     return true;
 }
 
-/* --- which fields --- */
+/* --- finding the field --- */
 
 uint32_t kln_onnx_data_field(kiln_dtype dtype)
 {
@@ -71,7 +71,7 @@ uint32_t kln_onnx_data_field(kiln_dtype dtype)
     }
 }
 
-/* Bytes of one number of that field on the wire; 0: a varint. */
+/* The size of one number of that field on the wire; 0 for varints. */
 static size_t fixed_size(uint32_t number)
 {
     return number == KLN_TENSOR_FLOAT_DATA ? 4 : number == KLN_TENSOR_DOUBLE_DATA ? 8 : 0;
@@ -90,7 +90,7 @@ static kiln_status fail_data(const kln_onnx_reader *reader, const kln_onnx_tenso
                     wrong);
 }
 
-/* Counts the numbers of one field into `found`. */
+/* Adds the numbers of one field to `found`. */
 static kiln_status note_numbers(const kln_onnx_reader *reader, const kln_onnx_tensor *tensor,
                                 const kln_wire_field *field, data_fields *found)
 {
@@ -112,7 +112,7 @@ static kiln_status note_numbers(const kln_onnx_reader *reader, const kln_onnx_te
                 fail_data(reader, tensor, field, "another field holds elements too"));
     found->number = field->number;
     found->whole = field->bytes;
-    found->pieces += field->type == KLN_WIRE_BYTES ? 1 : 2; /* 2: never a span */
+    found->pieces += field->type == KLN_WIRE_BYTES ? 1 : 2; /* 2: not usable as a span */
     found->elements += count;
     return KILN_OK;
 }
@@ -153,16 +153,16 @@ static kiln_status find_data(const kln_onnx_reader *reader, kln_wire wire, kln_o
     return KILN_OK;
 }
 
-/* --- numbers into elements --- */
+/* --- converting numbers to elements --- */
 
-/* Bytes of one element in `data`; two of 4 bits share a number and a byte. */
+/* The size of one element in `data`; two 4-bit elements share a number and a byte. */
 static size_t element_width(kiln_dtype dtype)
 {
     const unsigned bits = kiln_dtype_bits(dtype);
     return bits < 8 ? 1 : bits / 8;
 }
 
-/* Whether the number is one that an element of `width` bytes can stand for, signed or not. */
+/* Whether an element of `width` bytes, signed or unsigned, can hold the number. */
 static bool fits(uint64_t number, size_t width, uint32_t field)
 {
     if (field == KLN_TENSOR_UINT64_DATA) {
@@ -289,7 +289,7 @@ static kiln_status parse_number(const kln_onnx_reader *reader, const kln_wire *w
     return KILN_OK;
 }
 
-/* Moves location, offset and length out of the entries. */
+/* Extracts location, offset and length from the entries. */
 static kiln_status take_external(kln_onnx_reader *reader, const kln_wire *wire,
                                  kln_onnx_tensor *tensor)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A model with other weights. */
+/* Replaces the weights of a model. */
 #include "kln_onnx.h"
 
 static bool holds_numbers(const kln_onnx_tensor *tensor)

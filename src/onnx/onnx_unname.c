@@ -2,7 +2,7 @@
 #include "kln_onnx.h"
 #include "onnx_wire.h"
 
-/* "?" and what is a negative number. */
+/* "?" or a negative number. */
 static bool is_unknown(const char *text, size_t size)
 {
     if (size == 1 && text[0] == '?') {

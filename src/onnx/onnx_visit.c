@@ -29,7 +29,7 @@ static const kln_onnx_tensor *visit_attribute(const kln_onnx_attribute *attribut
     return found;
 }
 
-/* The reader refuses deeper nesting, so the walk need not count. */
+/* The reader limits the nesting, so the recursion is bounded. */
 const kln_onnx_tensor *kln_onnx_visit_tensors(const kln_onnx_graph *graph, kln_onnx_visit visit,
                                               void *user)
 {

@@ -23,7 +23,7 @@ bool kln_wire_varint(kln_wire *wire, uint64_t *value)
     return false;
 }
 
-/* `size` bytes, least significant first. */
+/* Reads `size` bytes, least significant first. */
 static bool take_fixed(kln_wire *wire, size_t size, uint64_t *value)
 {
     if ((size_t)(wire->end - wire->at) < size) {

@@ -16,7 +16,7 @@ kiln_status kln_onnx_measure(kln_onnx_writer *writer, const kln_onnx_model *mode
     return KILN_OK;
 }
 
-/* The second walk begins where the first one did. */
+/* The second pass starts in the same state as the first. */
 kiln_status kln_onnx_write_again(kln_onnx_writer *writer, const kln_onnx_model *model)
 {
     const uint64_t weights = writer->data_offset;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A model's file, and that of its weights. The weights' name has a hash of what they are, so that a
- * model and its weights change as one: the weights come under a name that nobody refers to, then
- * the model takes the old one's place, then what the old one referred to goes. */
+/* Writes a model's file and the file of its weights. The weights' name contains a hash of their
+ * contents, so that both change atomically: first the weights appear under a name that nothing
+ * refers to yet, then the model replaces the old one, then the old weights are removed. */
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,10 +11,10 @@
 
 #define SUFFIX ".data"
 #define HASH_DIGITS ((size_t)16)
-/* What a name of weights has more than its model's: ".0123456789abcdef.data". */
+/* How much longer the weights' name is than the model's: ".0123456789abcdef.data". */
 #define MORE (1 + HASH_DIGITS + sizeof SUFFIX - 1)
 
-/* The name in `path`, and in `*folder` the length of what stands before it. */
+/* The file name in `path`; `*folder` is the length of the part before it. */
 static const char *name_of(const char *path, size_t *folder)
 {
     const char *slash = strrchr(path, '/');
@@ -27,9 +27,9 @@ static void put_hash(char *data_path, size_t length, uint64_t hash)
     (void)snprintf(data_path + length, MORE + 1, ".%016" PRIx64 SUFFIX, hash);
 }
 
-/* --- what older models left --- */
+/* --- cleaning up old weights --- */
 
-/* Whether a file of this name was written as weights of the model called `model`. */
+/* Whether a file of this name holds weights of the model named `model`. */
 static bool is_weights_of(const char *name, const char *model)
 {
     const size_t length = strlen(model);
@@ -38,8 +38,8 @@ static bool is_weights_of(const char *name, const char *model)
            strcmp(name + length + 1 + HASH_DIGITS, SUFFIX) == 0;
 }
 
-/* Removes the weights of what lay at `path` before, and of saves that were killed. The folder is
- * locked, so that nobody is about to refer to them. */
+/* Removes the weights of previous models at `path`, and of saves that were killed. The folder is
+ * locked, so no other save is about to refer to them. */
 static void sweep(const char *path, const char *kept)
 {
     size_t folder = 0;
@@ -60,7 +60,7 @@ static void sweep(const char *path, const char *kept)
     (void)closedir(directory);
 }
 
-/* --- the pair --- */
+/* --- committing model and weights --- */
 
 static kiln_status put_in_place(const kln_onnx_writer *writer, const char *path,
                                 const char *data_path)

@@ -10,7 +10,7 @@ static kiln_status flush(kln_onnx_writer *writer)
     return kln_output_write(writer->file, writer->buffer, size);
 }
 
-/* Bytes of the message. */
+/* Writes bytes of the message, or only counts them. */
 static kiln_status put(kln_onnx_writer *writer, const void *data, size_t size)
 {
     writer->total += size;
@@ -111,7 +111,8 @@ static kiln_status write_dtype(kln_onnx_writer *writer, const kln_field *field, 
     kiln_dtype dtype = KILN_DTYPE_UNDEFINED;
     memcpy(&wire, base + field->offset, sizeof wire);
     memcpy(&dtype, base + field->count, sizeof dtype);
-    /* Who changes a type changes the one that has a name here; the wire's is for the others. */
+    /* Callers that change a type set `dtype`; the wire type only counts for types without a
+     * kiln_dtype. */
     wire = dtype != KILN_DTYPE_UNDEFINED ? kln_onnx_wire_dtype(dtype) : wire;
     return present || wire != 0 ? put_number(writer, number, wire) : KILN_OK;
 }

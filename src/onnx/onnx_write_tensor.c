@@ -4,13 +4,14 @@
 #include "onnx_read.h"
 #include "onnx_write.h"
 
-/* From here on a place in a file is worth it, as onnx.save has it too. */
+/* From this size on, elements go to the file of weights; onnx.save has the same threshold. */
 #define WORTH_A_FILE ((size_t)1024)
-/* The specification advises pages for what is mapped; a small one needs a cache line at most. */
+/* The specification recommends page alignment for mapping; smaller tensors need at most that of a
+ * cache line. */
 #define PAGE ((uint64_t)4096)
 #define LINE ((uint64_t)64)
 
-/* Where this tensor's elements go. */
+/* Where a tensor's elements are written. */
 typedef enum place { PLACE_INLINE, PLACE_FILE, PLACE_LEFT_OUT, PLACE_AS_IT_IS } place;
 
 bool kln_onnx_is_left_out(const kln_onnx_tensor *tensor)
@@ -28,7 +29,7 @@ static place place_of(const kln_onnx_writer *writer, const kln_onnx_tensor *tens
     if (tensor->is_external && tensor->data.data == NULL) {
         return PLACE_AS_IT_IS;
     }
-    /* Values of attributes are small by nature, and few readers look for them in files. */
+    /* Attribute values are usually small, and few readers support external data for them. */
     const bool is_initializer = writer->attributes + 1 == writer->graphs;
     if (tensor->data.size < WORTH_A_FILE || !is_initializer) {
         return PLACE_INLINE;
@@ -36,12 +37,12 @@ static place place_of(const kln_onnx_writer *writer, const kln_onnx_tensor *tens
     if (writer->weights == KLN_ONNX_WEIGHTS_EXTERNAL) {
         return PLACE_FILE;
     }
-    /* A receiver is given weights by name, which only in the main graph means one tensor. */
+    /* The receiver gets these weights by name, and names are unique only in the main graph. */
     return writer->weights == KLN_ONNX_WEIGHTS_LEFT_OUT && writer->graphs == 1 ? PLACE_LEFT_OUT
                                                                                : PLACE_INLINE;
 }
 
-/* The field of the tensor's own storage, or raw_data where that does not fit its type any more. */
+/* The field of the tensor's original storage, or raw_data if that no longer fits its type. */
 static uint32_t number_of(const kln_onnx_tensor *tensor)
 {
     static const uint32_t numbers[] = {
@@ -58,7 +59,7 @@ static uint32_t number_of(const kln_onnx_tensor *tensor)
 
 /* --- elements in the message --- */
 
-/* Element `i` as the number that the wire's field holds. */
+/* Element `i` as the number in the wire field. */
 static uint64_t number_at(const kln_onnx_tensor *tensor, size_t width, size_t i)
 {
     uint64_t bits = 0;
@@ -109,7 +110,7 @@ static kiln_status write_elements(kln_onnx_writer *writer, uint32_t number,
     return kln_onnx_put_bytes(writer, number, tensor->data);
 }
 
-/* --- elements elsewhere --- */
+/* --- external data --- */
 
 static kiln_status write_entry(kln_onnx_writer *writer, const char *key, const char *value)
 {
@@ -128,7 +129,7 @@ static kiln_status write_place(kln_onnx_writer *writer, const char *location, ui
     return length != 0 ? write_entry(writer, "length", text) : KILN_OK;
 }
 
-/* Puts the elements at the next place in the file of weights. */
+/* Appends the elements to the file of weights, aligned. */
 static kiln_status write_weights(kln_onnx_writer *writer, const kln_onnx_tensor *tensor,
                                  uint64_t *offset)
 {
