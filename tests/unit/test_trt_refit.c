@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* New weights in plans of the stand-in for TensorRT, weight streaming, and graphs meanwhile. */
+#include "graph_maker.h"
 #include "trt_refit_test.h"
 
 LAYOUTS_TEST(weights_are_replaced)
@@ -194,6 +195,31 @@ LAYOUTS_TEST(a_stripped_plan_gets_its_weights_from_the_model)
     }
     engine = NULL;
     context = NULL;
+}
+
+/* Weights inside a branch: the plan has them under the names that the build gave the parser. */
+LAYOUTS_TEST(weights_of_a_known_branch_are_replaced)
+{
+    kiln_build_options options = fake_options(i);
+    options.refit = KILN_REFIT_ALL;
+    static const char *const text =
+        "in x float32[2,3]; const c bool[]={0}; y=If(c) then_branch={t=Neg(x); out t float32[2,3]} "
+        "else_branch={const w float32[3]={%d,0,0}; e=Add(x,w); out e float32[2,3]}; "
+        "out y float32[2,3]";
+    char given[512];
+    owned_engine engine = NULL;
+    for (int first = 1; first < 3; first++) {
+        float values[6] = {10, 20, 30, 40, 50, 60};
+        (void)snprintf(given, sizeof given, text, first);
+        const kiln_span model = made_model(13, "%s", given);
+        const char *path = kiln_test_file("branch.onnx", model.data, model.size);
+        assert_ok(first == 1 ? kiln_engine_build_file(path, &options, &engine)
+                             : kiln_engine_refit_file(engine, path, NULL));
+        owned_context context = context_on(engine);
+        const kiln_tensor y = run_floats(context, KILN_SHAPE(2, 3), values);
+        assert_true(((const float *)y.data)[0] == 10.0F + (float)first);
+        assert_true(((const float *)y.data)[5] == 60);
+    }
 }
 
 #define WIDE 1024

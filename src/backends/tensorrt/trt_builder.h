@@ -60,6 +60,12 @@ void trt_timing_finish(trt_build *build);
  * valid until the plan is built. */
 KILN_MUST_CHECK kiln_status trt_parse(trt_build *build);
 
+/* The model as NVIDIA's parser and builder take it: what they refuse is replaced by other nodes of
+ * the same results. `*rewritten`: another model, which shares the rest with `from`; NULL: nothing
+ * had to be replaced. `source` is for the log. OUT_OF_MEMORY, LIMIT. (trt_rewrite.c) */
+KILN_MUST_CHECK kiln_status trt_rewrite(const char *source, const kln_onnx_model *from,
+                                        kln_onnx_model **rewritten);
+
 /* TensorRT's parser takes an initializer for a weight even if it is also an input of the model.
  * Those that a profile names become inputs: `*onnx` is then a model without their values, and
  * otherwise unchanged (trt_feed.c). */

@@ -273,32 +273,6 @@ static kiln_status check_outputs(trt_build *build)
                     build->source);
 }
 
-/* What NVIDIA's parser or builder does not take as it is. The parser divides by a float32 in Celu,
- * which a strongly typed network does not take of halves. Of an If with a suppression of boxes
- * inside, whose result has as many rows as are left, TensorRT 10.6 builds nothing ("Assertion
- * !scopedOp failed"), or takes it for empty ("reshape wildcard -1 has infinite number of
- * solutions"). */
-static kiln_status rewrite(trt_build *build, const kln_onnx_model **onnx)
-{
-    const kln_onnx_model *from = *onnx != NULL ? *onnx : build->onnx;
-    size_t expanded = 0;
-    size_t inlined = 0;
-    if (from == NULL || !(kln_has_celu(from) || kln_has_branches(from))) {
-        return KILN_OK;
-    }
-    KLN_RETURN_IF_ERROR(kln_onnx_model_share(from, &build->rewritten));
-    KLN_RETURN_IF_ERROR(kln_inline_branches(build->rewritten, &inlined));
-    KLN_RETURN_IF_ERROR(kln_expand_celu(build->rewritten, &expanded));
-    if (inlined != 0) {
-        kln_log(KILN_LOG_INFO, "tensorrt",
-                "%s: %zu If became the nodes of one branch: the condition is known, or only asks "
-                "whether a tensor is empty",
-                build->source, inlined);
-    }
-    *onnx = expanded + inlined != 0 ? build->rewritten : *onnx;
-    return KILN_OK;
-}
-
 /* Of a model that cannot be read the library has its own words, unless it gets the weights apart
  * from the rest. */
 static kiln_status read_model(trt_build *build, bool spans)
@@ -341,7 +315,10 @@ static kiln_status parse(trt_build *build)
     }
     const kln_onnx_model *known = onnx != NULL ? onnx : build->onnx;
     KLN_RETURN_IF_ERROR(known != NULL ? check_zero_points(build, &known->graph) : KILN_OK);
-    KLN_RETURN_IF_ERROR(rewrite(build, &onnx));
+    if (known != NULL) {
+        KLN_RETURN_IF_ERROR(trt_rewrite(build->source, known, &build->rewritten));
+        onnx = build->rewritten != NULL ? build->rewritten : onnx;
+    }
     KLN_RETURN_IF_ERROR(trt_feed(build, &onnx));
     if (onnx == NULL) {
         return parse_model(build);

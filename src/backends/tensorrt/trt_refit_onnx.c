@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Refits an engine from an ONNX model, with the refitter of the library's ONNX parser. */
+#include "backends/tensorrt/trt_builder.h"
 #include "backends/tensorrt/trt_engine.h"
 #include "backends/tensorrt/trt_plan.h"
 
@@ -60,12 +61,23 @@ static kiln_status take_spans(onnx_refit *self)
 static kiln_status take_weights(onnx_refit *self)
 {
     const trt_abi *abi = &self->engine->library->abi;
+    kln_onnx_model *rewritten = NULL;
     KLN_RETURN_WITHIN(kln_model_read(self->model, &self->onnx), "refit: %s", self->source);
+    /* The plan has the weights that the build gave the parser. */
+    KLN_RETURN_IF_ERROR(trt_rewrite(self->source, self->onnx, &rewritten));
+    if (rewritten != NULL) {
+        kln_onnx_model_destroy(self->onnx);
+        self->onnx = rewritten;
+    }
     if (trt_has(abi, TRT_M_ParserRefitter_loadModelProto) && trt_has_left_out(&self->onnx->graph)) {
         return take_spans(self);
     }
-    return trt_ParserRefitter_refitFromBytes(abi, self->parser, self->model->bytes.data,
-                                             self->model->bytes.size, self->place)
+    kiln_span bytes = self->model->bytes;
+    if (rewritten != NULL) {
+        KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(rewritten, KLN_ONNX_WEIGHTS_INLINE, &self->proto));
+        bytes = (kiln_span){self->proto.data, self->proto.size};
+    }
+    return trt_ParserRefitter_refitFromBytes(abi, self->parser, bytes.data, bytes.size, self->place)
                ? KILN_OK
                : fail_refitter(self);
 }
