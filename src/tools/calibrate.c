@@ -24,9 +24,9 @@ static kiln_status read_options(const kiln_calibrate_options *options, kiln_cali
     return KILN_OK;
 }
 
-/* --- which tensor is for which input --- */
+/* --- matching tensors to inputs --- */
 
-/* The graph's name for the tensor, or NULL where it is for no input. */
+/* The graph's name for the input that the tensor is for; NULL if there is none. */
 static const char *input_for(const kln_calibration *of, const kiln_named_tensor *tensor, bool alone)
 {
     const kln_graph_inference *graph = of->inference->graph;
@@ -37,7 +37,7 @@ static const char *input_for(const kln_calibration *of, const kiln_named_tensor 
         if (tensor->name != NULL && strcmp(input->name, tensor->name) == 0) {
             return input->name;
         }
-        if (input->initializer == NULL) { /* else it has a value of its own */
+        if (input->initializer == NULL) { /* else it has a default */
             only = input->name;
             count++;
         }
@@ -99,7 +99,7 @@ static kiln_status bind_and_run(const kln_calibration *of, const kiln_engine *en
                                 kiln_context *context)
 {
     for (size_t i = 0; i < of->bound_count; i++) {
-        /* A backend may leave out an input that a part does not read. */
+        /* A backend may drop inputs that a part does not read. */
         if (kln_names_get(&engine->inputs, of->bound[i].name) != KLN_NAMES_NONE) {
             KLN_RETURN_IF_ERROR(
                 kiln_context_bind(context, of->bound[i].name, &of->bound[i].tensor));
@@ -136,10 +136,9 @@ static kiln_status run_part(kln_calibration *of, size_t part)
         of->context = context;
         return KILN_OK;
     }
-    /* The tensors of a part go with its context. So does an engine, but for a plan, which takes
-     * long to build: each would hold packed weights of its own, and a limit of memory would mean
-     * little.
-     */
+    /* The tensors of a part are freed with its context. Its engine is freed too, unless it is a
+     * plan, which takes long to build: each engine would hold its own packed weights, and the
+     * memory limit would mean little. */
     kiln_backend_info info = {.struct_size = sizeof info};
     kiln_context_destroy(context);
     if (of->engines[part] != NULL && kiln_engine_backend(of->engines[part], &info) == KILN_OK &&
@@ -184,7 +183,7 @@ static int64_t rows_of(const kiln_tensor *tensor)
     return tensor->desc.shape.rank > 0 ? tensor->desc.shape.dims[0] : 0;
 }
 
-/* What the network's inputs have as their first dimension, where that is fixed and the same. */
+/* The size of the inputs' first dimension, if it is static and the same for all; else 0. */
 static int64_t rows_wanted(const kln_calibration *of)
 {
     int64_t rows = 0;
@@ -254,7 +253,7 @@ static kiln_status run_whole(kln_calibration *of, const kiln_named_tensor *input
     return run_batch(of);
 }
 
-/* --- all of them --- */
+/* --- all batches --- */
 
 static kiln_status run_each(kln_calibration *of, const kiln_batch_source *source)
 {
@@ -301,7 +300,7 @@ static kiln_status put_range(const kln_calibration *of, const kln_observed *obse
     kiln_range range;
     kln_observer_range(&observed->observer, of->options.method, of->options.percentile, &range);
     if (range.count == 0) {
-        return KILN_OK; /* always empty: nothing is known */
+        return KILN_OK; /* always empty, so its range is unknown */
     }
     range.name = observed->name;
     if (observed->channels == NULL) {
@@ -351,7 +350,7 @@ static kiln_status make_table(kln_calibration *of, kiln_range_table *table)
                : KILN_OK;
 }
 
-/* Calls become the nodes of their functions, as a conversion makes them, on a model of its own. */
+/* Inlines function calls, as a conversion does, in a copy of the model. */
 static kiln_status inline_calls(kln_calibration *of, kln_onnx_model **inlined)
 {
     size_t count = 0;

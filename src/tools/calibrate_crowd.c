@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Batches that run at the same time on the CPU, a thread each.
+/* Batches that run concurrently on the CPU, a thread each.
  *
- * ONNX Runtime's threads inside of an operator wait for each other at each one; batches do not wait
- * at all. Tensors are counted while the network runs (kln_watch), so none of them is kept. Of each
- * tensor the batches are counted in their order, so that nothing depends on which one is faster:
- * each run follows the one before it through the graph. */
+ * ONNX Runtime's intra-op threads synchronize at every operator; batches need not. Tensors are
+ * observed while the network runs (kln_watch), so none is kept. Each tensor is observed in the
+ * order of the batches, so that results do not depend on which is faster: each run follows the
+ * previous one through the graph. */
 #include "calibrate_parts.h"
 
 #define ALIGNMENT ((size_t)64)
@@ -14,21 +14,21 @@ struct kln_runner {
     kln_observer_scratch *scratch;
     pthread_t thread;
     bool has_thread;
-    bool is_busy; /* under the lock of all */
+    bool is_busy; /* under the crowd's lock */
     kiln_context *context;
-    kiln_named_tensor *bound; /* over `memory`, and the run's number */
+    kiln_named_tensor *bound; /* inputs copied to `memory`, and the run's number */
     size_t bound_count;
     unsigned char *memory;
     size_t room;
     int64_t run;
-    uint64_t source; /* the batch of the source that it is of */
+    uint64_t source; /* number of the source's batch that it is from */
     kiln_status status;
     kln_message message;
 };
 
-/* --- counting --- */
+/* --- observing --- */
 
-/* Whether it is the run's turn with the tensor; not where one before it failed. */
+/* Waits for the run's turn with the tensor; false if an earlier run has failed. */
 static bool wait_for_turn(kln_calibration *of, const kln_observed *observed, int64_t run)
 {
     KLN_LOCKED(&of->crowd.lock);
@@ -38,7 +38,7 @@ static bool wait_for_turn(kln_calibration *of, const kln_observed *observed, int
     return observed->next_run == run && run <= of->crowd.last;
 }
 
-/* Runs behind this one come to nothing. */
+/* Cancels the runs after this one. */
 static void end_after(kln_calibration *of, int64_t run)
 {
     of->crowd.last = run < of->crowd.last ? run : of->crowd.last;
@@ -109,7 +109,7 @@ static void *run_each(void *user)
     return NULL;
 }
 
-/* --- handing out --- */
+/* --- distributing batches --- */
 
 static void wait_until_done(kln_runner *self)
 {
@@ -119,7 +119,7 @@ static void wait_until_done(kln_runner *self)
     }
 }
 
-/* The oldest batch that is not done. */
+/* Waits for the oldest batch that is not done. */
 static kiln_status finish_one(kln_calibration *of)
 {
     kln_runner *self = &of->crowd.runners[of->batches % of->crowd.count];
@@ -151,7 +151,8 @@ static bool binds_alike(const kln_runner *self, const kln_calibration *of)
     return alike;
 }
 
-/* The source's memory is the next batch's soon. Strings stay where they are: who has some waits. */
+/* Copies the batch, because the source will reuse its memory. Strings are not copied, so a batch
+ * with strings is waited for. */
 static kiln_status copy_batch(kln_runner *self, bool *waits)
 {
     const kln_calibration *of = self->of;
@@ -212,7 +213,7 @@ kiln_status kln_calibration_start_run(kln_calibration *of)
     return waits || !self->has_thread ? kln_calibration_finish_runs(of) : KILN_OK;
 }
 
-/* --- all of them --- */
+/* --- all runners --- */
 
 kiln_status kln_calibration_gather(kln_calibration *of, size_t count)
 {
@@ -220,7 +221,7 @@ kiln_status kln_calibration_gather(kln_calibration *of, size_t count)
     const size_t most = of->inference->graph->input_count + 1;
     crowd->runners = kln_arena_alloc_zeroed(&of->arena, count, sizeof *crowd->runners);
     KLN_RETURN_IF_NO_MEMORY(crowd->runners, count * sizeof *crowd->runners, "threads that run");
-    (void)pthread_mutex_init(&crowd->lock, NULL); /* Linux's cannot fail */
+    (void)pthread_mutex_init(&crowd->lock, NULL); /* cannot fail on Linux */
     (void)pthread_cond_init(&crowd->changed, NULL);
     crowd->count = crowd->width = count;
     crowd->last = INT64_MAX;
@@ -233,7 +234,7 @@ kiln_status kln_calibration_gather(kln_calibration *of, size_t count)
         KLN_FAIL_IF(self->scratch == NULL || self->bound == NULL,
                     kln_fail_memory(most * sizeof *self->bound, "a batch"));
     }
-    /* Where no thread is to be had, this one does the work. */
+    /* Without a thread, this one does the work. */
     for (size_t i = 0; i < count && count > 1; i++) {
         kln_runner *self = &crowd->runners[i];
         self->has_thread = kln_thread_start(&self->thread, run_each, self) == 0;

@@ -9,12 +9,12 @@
 #include "tensor/kln_tensor.h"
 
 struct kiln_batch_folder {
-    kln_arena arena; /* the paths */
+    kln_arena arena; /* holds the paths */
     const char **paths;
     size_t count, capacity, next;
-    kiln_named_tensor *tensors; /* of a .npz file */
+    kiln_named_tensor *tensors; /* from a .npz file */
     size_t tensor_count;
-    kiln_named_tensor single; /* of a .npy file */
+    kiln_named_tensor single; /* from a .npy file */
 };
 
 static bool ends_with(const char *text, const char *end)

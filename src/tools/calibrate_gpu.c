@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tensors that a GPU computes are counted where they lie: the bus would take ten times as long for
- * them as the network itself. */
+/* Tensors computed on a GPU are observed there: copying them over the bus would take ten times as
+ * long as running the network. */
 #include "calibrate_parts.h"
 #include "cuda/kln_cuda.h"
 
 #define ALIGNMENT UINT64_C(256)
 #define MOST_ELEMENTS (UINT64_C(1) << 31)
 
-/* What the device counts for `tensors`, and the host reads: bounds, then bins. */
+/* The size of the counters of `tensors`, which the device writes and the host reads: bounds, then
+ * bins. */
 static size_t counts_bytes(const kln_calibration *of, size_t tensors)
 {
     return tensors *

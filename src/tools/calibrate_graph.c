@@ -6,11 +6,12 @@
 
 #define DEFAULT_BYTES (UINT64_C(1) << 30)
 #define MOST_BY_ITSELF 16
-#define UNKNOWN_BYTES (UINT64_C(1) << 20) /* is assumed of a tensor whose shape is not known */
+#define UNKNOWN_BYTES (UINT64_C(1) << 20) /* assumed for a tensor of unknown shape */
 
-/* --- the tensors --- */
+/* --- tensors --- */
 
-/* What is asked for by name, or is asked for by the precision: no others then. */
+/* Lists the tensors asked for by name, or those that the precision needs; if there are none, all
+ * are wanted. */
 static kiln_status list_wanted(kln_calibration *of)
 {
     const kln_graph_inference *known = of->inference->graph;
@@ -104,7 +105,8 @@ static kiln_status make_channels_of(kln_calibration *of, const kln_summed *summe
                : kln_fail_memory(summed->count * sizeof *observed->channels, "channels");
 }
 
-/* Of what a convolution or product with constant weights reads: the first of them says. */
+/* Sets up channels for the inputs of convolutions and products with constant weights, according to
+ * the first that reads each. */
 static kiln_status make_channels(kln_calibration *of)
 {
     const kln_graph_inference *graph = of->inference->graph;
@@ -164,7 +166,7 @@ kiln_status kln_calibration_list(kln_calibration *of)
     return make_observers(of);
 }
 
-/* --- the parts --- */
+/* --- parts --- */
 
 static void size_of(const kln_value *value, kln_observed *each)
 {
@@ -182,7 +184,7 @@ static void size_of(const kln_value *value, kln_observed *each)
     }
 }
 
-/* What each tensor takes in the shapes of the batch. */
+/* The size of each tensor for the shapes of the batch. */
 static kiln_status measure(kln_calibration *of)
 {
     const kln_infer_options options = {.inputs = of->shapes, .input_count = of->shape_count};
@@ -236,7 +238,7 @@ kiln_status kln_calibration_plan(kln_calibration *of)
     if (of->part_count > 0 && same_shapes(of)) {
         return KILN_OK;
     }
-    /* What it has bound of the last batch may be gone, and not all of it bound again. */
+    /* Memory of the last batch that it has bound may be gone, and not everything is bound again. */
     kiln_context_destroy(of->context);
     of->context = NULL;
     for (size_t i = 0; i < of->bound_count; i++) {
@@ -249,7 +251,7 @@ kiln_status kln_calibration_plan(kln_calibration *of)
         of->engines[0] != NULL && kiln_engine_profile_count(of->engines[0]) > 0;
     KLN_RETURN_IF_ERROR(measure(of));
     KLN_RETURN_IF_ERROR(divide(of));
-    /* A profile of one shape does not hold another. */
+    /* A profile for one shape does not cover another. */
     if (of->part_count != parts || parts > 1 || (has_profile && of->build.profile_count == 0)) {
         kln_calibration_release_engines(of);
     }
@@ -266,8 +268,8 @@ void kln_calibration_release_engines(kln_calibration *of)
     }
 }
 
-/* By measurement: of 177 tensors about 53 convolutions, in as much time, it takes twice the memory;
- * of 81 about one, two thirds of the time. */
+/* Measured: with 177 tensors around 53 convolutions the full optimization, with its layouts, takes
+ * as long and twice the memory; with 81 around one it takes two thirds of the time. */
 #define MOST_LAYOUTS 16
 
 kiln_optimization kln_calibration_optimization(const kln_calibration *of)
@@ -303,7 +305,8 @@ size_t kln_calibration_threads(const kln_calibration *of)
     return of->options.threads > 0 ? (size_t)of->options.threads : most;
 }
 
-/* Nodes that wait for each other's batches would keep the threads of others that wait for them. */
+/* With parallel nodes, those that wait for an earlier batch would occupy the threads that it
+ * needs. */
 size_t kln_calibration_crowd(const kln_calibration *of)
 {
     const kiln_build_options *build = &of->build;
@@ -316,9 +319,9 @@ size_t kln_calibration_crowd(const kln_calibration *of)
     return count > 0 ? count : 1;
 }
 
-/* What runs some hundred times is ready sooner where nobody searches for the fastest kernels; and
- * ranges are those of float32, not of products that are rounded on the way. ONNX Runtime's threads
- * would spin while others count. */
+/* A network that runs a few hundred times is done sooner without a search for the fastest kernels.
+ * Ranges should be those of float32, not of TF32 products. And ONNX Runtime's threads would spin
+ * while others observe. */
 static void settle(const kln_calibration *of, kiln_build_options *build)
 {
     const bool on_cuda = build->provider == KILN_PROVIDER_CUDA;
@@ -352,8 +355,7 @@ static kiln_status build_watched(kln_calibration *of, const kiln_build_options *
     return kln_engine_make(&model, build, false, NULL, &of->engines[0]);
 }
 
-/* The graph of a part is the whole one with other outputs: a backend leaves out what these do not
- * need. */
+/* A part's graph is the whole one with other outputs: backends drop what those do not need. */
 kiln_status kln_calibration_build(kln_calibration *of, size_t part)
 {
     kln_onnx_graph *graph = &of->model->graph;

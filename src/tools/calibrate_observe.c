@@ -51,7 +51,7 @@ kiln_status kln_calibration_count(kln_observed *observed, const kiln_tensor *ten
     return KILN_OK;
 }
 
-/* Each tensor is counted by one thread. */
+/* Each tensor is observed by a single thread. */
 static void *count_some(void *user)
 {
     worker *self = user;
@@ -78,7 +78,7 @@ kiln_status kln_calibration_observe(kln_calibration *of, size_t first, const kil
     const size_t threads = count < of->thread_count ? count : of->thread_count;
     KLN_SCOPED_FREE worker *workers = kln_alloc_zeroed(threads + 1, sizeof *workers);
     KLN_RETURN_IF_NO_MEMORY(workers, threads * sizeof *workers, "threads that count");
-    /* Where no thread is to be had, the others do its share. */
+    /* If a thread cannot be started, the others do its share. */
     for (size_t i = 0; i < threads; i++) {
         workers[i] = (worker){.shared = &shared, .scratch = of->scratches[i]};
         workers[i].runs =

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The network with nodes that show what is observed (kln_watch). */
+/* Adds nodes that report the observed tensors to the network (kln_watch). */
 #include "calibrate_parts.h"
 
-/* What no name of the network begins with. */
+/* A prefix that no name in the network has. */
 static const char *free_prefix(kln_calibration *of)
 {
     const kln_graph_inference *graph = of->inference->graph;
@@ -10,7 +10,7 @@ static const char *free_prefix(kln_calibration *of)
     for (size_t i = 0; prefix != NULL && i < graph->value_count; i++) {
         if (strncmp(graph->values[i]->name, prefix, strlen(prefix)) == 0) {
             prefix = kln_arena_printf(&of->arena, "%s_", prefix);
-            i = SIZE_MAX; /* from the first on */
+            i = SIZE_MAX; /* start over */
         }
     }
     return prefix;
@@ -25,9 +25,9 @@ static kln_onnx_value number_named(const char *name)
                                      .has_shape = true}};
 }
 
-/* Nodes that watch what is observed; what they give are the only outputs. ONNX Runtime begins with
- * what the last node that nobody reads from needs: with the first tensor, so that each is let go
- * soon. */
+/* Adds the nodes that watch tensors; their outputs become the only ones. ONNX Runtime first runs
+ * what the last of the unread nodes needs. That node watches the first tensor, so that tensors are
+ * freed early. */
 static kiln_status add_watches(kln_calibration *of, kln_graph_edit *edit, const char *prefix)
 {
     for (size_t i = of->count; i-- > of->input_count;) {

@@ -26,7 +26,7 @@ static kiln_status read_options(const kiln_compare_options *options, kiln_compar
 
 /* --- running both --- */
 
-/* Whether both have the same inputs and outputs, by name. */
+/* Checks that both have inputs and outputs of the same names. */
 static kiln_status check_names(const kiln_engine *a, const kiln_engine *b)
 {
     const kiln_engine *const of[2] = {a, b};
@@ -64,7 +64,7 @@ void kiln_comparison_destroy(kiln_comparison *comparison)
     }
 }
 
-/* Room for so many tensors, of which none was compared yet. */
+/* Allocates results for so many tensors. */
 static kiln_status begin(kiln_comparison *comparison, size_t count)
 {
     comparison->passes = true;
@@ -72,7 +72,7 @@ static kiln_status begin(kiln_comparison *comparison, size_t count)
     return KILN_OK;
 }
 
-/* The next of them. */
+/* Starts the next result. */
 static kiln_status name_next(kiln_comparison *comparison, const char *name,
                              kiln_tensor_difference **next)
 {
@@ -127,11 +127,11 @@ static kiln_status compare_engines(kiln_engine *found, kiln_engine *expected,
     return status;
 }
 
-/* What the two engines are made of. */
+/* What the two engines are built from. */
 typedef struct origin {
     const char *path;      /* or NULL */
     kln_mapping file;      /* with `path` */
-    kln_onnx_model *model; /* NULL: engines alone, or a file that is no ONNX model */
+    kln_onnx_model *model; /* NULL: only engines, or a file that is not an ONNX model */
     kln_compare_builds builds;
     kiln_shape_hint *hints;
     kiln_engine *engines[2];
@@ -146,7 +146,7 @@ static void finish(origin *from)
     kln_mapping_close(&from->file);
 }
 
-/* What is quantized is known where the network is, and infers. */
+/* What is quantized is only known if there is a network, and shapes can be inferred. */
 static kiln_status infer(const origin *from, kln_inference **inference)
 {
     *inference = NULL;
@@ -205,7 +205,7 @@ kiln_status kiln_compare_engines(kiln_engine *found, kiln_engine *expected,
     return compare(found, expected, &from, &read, comparison);
 }
 
-/* A build that needs a profile and is given none takes the shapes of the inputs. */
+/* A build that needs a profile but is not given one uses the shapes of the inputs. */
 static kiln_status hint_shapes(origin *from, const kiln_compare_options *options)
 {
     kiln_build_options *const builds[2] = {&from->builds.found, &from->builds.expected};
@@ -227,12 +227,12 @@ static kiln_status hint_shapes(origin *from, const kiln_compare_options *options
     return KILN_OK;
 }
 
-/* The lists of the model's faults are the caller's now: no later build writes them again. */
+/* The caller now owns the lists of issues: later builds must not write them again. */
 static void keep_lists(kln_compare_builds *builds)
 {
     builds->found.issues = NULL;
     builds->expected.issues = NULL;
-    /* Nor do inputs of a part have the names of the whole, or a dynamic dimension. */
+    /* The inputs of a part have other names than those of the whole, and no dynamic dimensions. */
     builds->found.profiles = builds->expected.profiles = NULL;
     builds->found.profile_count = builds->expected.profile_count = 0;
     builds->found.shape_hints = builds->expected.shape_hints = NULL;
@@ -259,7 +259,7 @@ kiln_status kiln_compare(kiln_network *network, const kiln_build_options *found,
     return compare(from.engines[0], from.engines[1], &from, &read, comparison);
 }
 
-/* The file as its network was read, or is read now. */
+/* Uses the file that the network was read from, or opens it. */
 static kiln_status open_origin(origin *from, const kiln_compare_options *options)
 {
     if (options->network == NULL) {
@@ -296,14 +296,14 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
     KLN_RETURN_IF_ERROR(kln_engine_load(&model, &from.builds.expected, &from.engines[1]));
     keep_lists(&from.builds);
     if (from.model == NULL) {
-        /* A plan is compared too, without what only its network could tell. */
+        /* A plan can be compared too, only without what its network would tell. */
         const kiln_status status = kln_onnx_read_mapping(&from.file, path, &from.model);
         KLN_FAIL_IF(status == KILN_ERROR_OUT_OF_MEMORY, status);
     }
     return compare(from.engines[0], from.engines[1], &from, &read, comparison);
 }
 
-/* --- tensors alone --- */
+/* --- tensors only --- */
 
 static kiln_status check_one(const char *side, const kiln_named_tensor *one)
 {
@@ -342,7 +342,7 @@ kiln_status kiln_compare_tensors(const kiln_named_tensor *found, const kiln_name
     return KILN_OK;
 }
 
-/* --- reading it --- */
+/* --- reading the result --- */
 
 bool kiln_comparison_passes(const kiln_comparison *comparison)
 {

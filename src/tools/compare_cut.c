@@ -5,8 +5,8 @@
 #include "onnx/kln_look.h"
 #include "ops/kln_ops.h"
 
-/* Integers of so few elements are handed on as constants: a backend may have to know a shape, or a
- * number of trips, when it builds. */
+/* Integer tensors of up to so many elements are passed on as constants: a backend may have to know
+ * a shape, or a trip count, at build time. */
 #define MOST_CONSTANTS 256
 
 #define NOTHING UINT32_MAX
@@ -16,7 +16,7 @@ static kiln_status fail_room(void)
     return kln_fail(KILN_ERROR_OUT_OF_MEMORY, "memory for a part of a network is exhausted");
 }
 
-/* --- what is read where --- */
+/* --- reads --- */
 
 static kiln_status add_read(kln_cut *cut, const char *name, uint32_t position)
 {
@@ -26,7 +26,7 @@ static kiln_status add_read(kln_cut *cut, const char *name, uint32_t position)
     }
     const uint32_t producer = cut->graph->values[value]->producer;
     if (producer != KLN_NO_NODE && cut->positions[producer] >= position) {
-        return KILN_OK; /* a subgraph's own value of that name */
+        return KILN_OK; /* a subgraph's own value of the same name */
     }
     KLN_RETURN_IF_ERROR(KLN_GROW(cut->arena, cut->reads, cut->read_count, cut->read_capacity));
     cut->reads[cut->read_count++] = value;
@@ -47,7 +47,7 @@ static kiln_status add_inner_reads(kln_cut *cut, const kln_onnx_graph *graph, ui
     return KILN_OK;
 }
 
-/* A subgraph reads what is outside by name. The reader of models bounds how deep it lies. */
+/* A subgraph reads outer values by name. The model reader limits the depth of nesting. */
 static kiln_status add_reads(kln_cut *cut, const kln_onnx_node *node, uint32_t position)
 {
     for (size_t i = 0; i < node->input_count; i++) {
@@ -155,7 +155,7 @@ kiln_status kln_cut_init(kln_cut *cut, kln_onnx_model *model, kln_inference *inf
     return KILN_OK;
 }
 
-/* --- tensors that are kept --- */
+/* --- kept tensors --- */
 
 static void drop(kln_cut *cut, uint32_t value)
 {
@@ -186,8 +186,8 @@ static kiln_status copy(kiln_context *context, const char *name, kiln_tensor *to
     return KILN_OK;
 }
 
-/* What stands between weights and the node that reads them: backends know a quantized node, and a
- * scale, by these. They run again in each part, and are few. */
+/* Nodes between weights and the node that reads them, by which backends recognize a quantized node
+ * and its scales. They are few, and run again in each part. */
 static bool is_weight(const kln_cut *cut, const kln_value *value)
 {
     return value->is_constant &&
@@ -242,7 +242,7 @@ static int by_position(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Besides the nodes that are asked for, those that make what they read, back to what is kept. */
+/* Chooses the nodes asked for, and those that produce what they read, back to kept tensors. */
 static void choose_all(kln_cut *cut, uint32_t first, uint32_t last)
 {
     cut->stamp++;
@@ -277,8 +277,8 @@ static void bind(kln_cut *cut, size_t side, const char *name, const kiln_tensor 
     cut->bound[side][cut->bound_count[side]++] = (kiln_named_tensor){name, *tensor};
 }
 
-/* A tensor whose content is known, as a constant or an input of just its shape: no part has a
- * dynamic input, which a backend may need a profile for. */
+/* Adds a tensor with known content as a constant, or as an input of exactly its shape: parts have
+ * no dynamic inputs, for which a backend might need a profile. */
 static kiln_status put_tensor(kln_cut *cut, size_t side, const kln_value *value,
                               const kiln_tensor *tensor)
 {
@@ -314,7 +314,7 @@ static kiln_status put_tensor(kln_cut *cut, size_t side, const kln_value *value,
     return KILN_OK;
 }
 
-/* What the network itself is given, or has as a weight. */
+/* Adds what the network itself is given, or has as a weight. */
 static kiln_status put_source(kln_cut *cut, size_t side, uint32_t index)
 {
     kln_onnx_graph *part = &cut->model->graph;
@@ -360,8 +360,8 @@ static kiln_status put_read(kln_cut *cut, size_t side, uint32_t index)
                : put_tensor(cut, side, cut->graph->values[index], &cut->kept[index].tensors[side]);
 }
 
-/* Those of intermediate tensors that are no outputs: an operator that nobody knows may need them.
- */
+/* Adds declared types of intermediate tensors that are not outputs: a custom operator may need
+ * them. */
 static void put_infos(kln_cut *cut, uint32_t position)
 {
     kln_onnx_graph *part = &cut->model->graph;

@@ -18,7 +18,7 @@ static kiln_status make(const kiln_binding *binding, const kiln_named_tensor *gi
                   "input \"%s\" is of type %s, which Kiln cannot feed", binding->name,
                   kiln_dtype_name(binding->dtype));
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(binding->dtype, &shape, &bytes));
-    /* Some bytes where the tensor is empty, so that there is an address. */
+    /* Some extra bytes, so that an empty tensor has an address too. */
     void *data = kln_alloc_aligned(bytes + 16, 64);
     KLN_RETURN_IF_NO_MEMORY(data, bytes, "an input");
     memset(data, 0, bytes + 16);
@@ -35,12 +35,12 @@ static kiln_status make(const kiln_binding *binding, const kiln_named_tensor *gi
     return status;
 }
 
-/* Where inputs stand in a list, by name. */
+/* Indices of inputs by name. */
 typedef struct making {
     kiln_engine *const *engines;
     const kiln_compare_options *options;
-    kln_names given; /* of the options */
-    kln_names taken; /* of `inputs` */
+    kln_names given; /* in the options */
+    kln_names taken; /* in `inputs` */
     kln_compare_inputs *inputs;
 } making;
 
@@ -82,7 +82,8 @@ static kiln_status take(making *m, const kiln_binding *binding)
     return KILN_OK;
 }
 
-/* What either engine needs, in the order of the second, and what is given besides. */
+/* Takes the inputs that either engine needs, in the order of the second, and any others that are
+ * given. */
 static kiln_status take_all(making *m)
 {
     for (size_t k = 2; k-- > 0;) {

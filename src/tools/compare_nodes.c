@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "compare_parts.h"
 
-/* Intermediate tensors are made outputs some at a time, in the order of the nodes: memory is
- * bounded, and what comes after the first difference is never run. */
+/* Intermediate tensors are made outputs a few at a time, in the order of the nodes. This bounds the
+ * memory, and nothing after the first difference is ever run. */
 
 #define DEFAULT_BYTES (UINT64_C(256) << 20)
-#define UNKNOWN_BYTES (UINT64_C(1) << 20) /* is assumed of a tensor whose shape is not known */
+#define UNKNOWN_BYTES (UINT64_C(1) << 20) /* assumed for a tensor of unknown shape */
 #define MOST_AT_ONCE ((size_t)256)
 
 typedef struct candidate {
@@ -22,7 +22,7 @@ typedef struct search {
     kln_inference *inference;
     candidate *candidates;
     size_t count;
-    uint32_t *values; /* of the candidates that are looked at */
+    uint32_t *values; /* of the current candidates */
     kln_cut cut;
 } search;
 
@@ -37,7 +37,7 @@ static uint64_t bytes_of(const kln_value *value)
     return bytes;
 }
 
-/* The tensors that can be shown, in an order that the nodes can run in. */
+/* Collects the tensors that can be outputs, in an order in which the nodes can run. */
 static kiln_status collect(search *s)
 {
     const kln_graph_inference *graph = s->inference->graph;
@@ -116,7 +116,7 @@ static kiln_status run_part(search *s, size_t begin, size_t end, kiln_engine *co
     return status;
 }
 
-/* The candidates from `begin` to before `end` as outputs of a graph of their nodes. */
+/* Runs a graph with the candidates from `begin` to before `end` as outputs. */
 static kiln_status show(search *s, size_t begin, size_t end)
 {
     kiln_engine *engines[2] = {NULL, NULL};
@@ -133,7 +133,7 @@ static kiln_status show(search *s, size_t begin, size_t end)
     return status;
 }
 
-/* The outputs of one node stay together, so that none is computed twice. */
+/* The outputs of one node stay together, so that it is not computed twice. */
 static size_t end_of(const search *s, size_t begin, uint64_t limit)
 {
     size_t end = begin;

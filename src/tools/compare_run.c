@@ -2,7 +2,8 @@
 #include "compare_parts.h"
 #include "engine/kln_engine.h"
 
-/* What the engine takes as float32 though it is float64 goes into the context's own memory. */
+/* An input that the engine takes as float32 instead of float64 is converted into the context's own
+ * memory. */
 static kiln_status bind_narrowed(kiln_context *context, const kiln_named_tensor *input)
 {
     const kiln_tensor *wide = &input->tensor;
@@ -65,7 +66,7 @@ kiln_status kln_compare_output(kiln_context *const contexts[2], const char *name
     for (size_t i = 0; i < 2; i++) {
         const kiln_status status = kiln_context_tensor(contexts[i], name, &tensors[i]);
         if (status == KILN_ERROR_DTYPE) {
-            /* No tensor. */
+            /* Not a tensor. */
             tensors[i] = (kiln_tensor){.desc = {.dtype = KILN_DTYPE_UNDEFINED}};
         } else if (status != KILN_OK) {
             return status;

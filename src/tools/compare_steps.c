@@ -2,10 +2,10 @@
 #include "compare_parts.h"
 #include "ops/kln_ops.h"
 
-/* So far back is looked for the node that a tensor's numbers are quantized by. */
+/* The most nodes to go back in search of the one that quantizes a tensor. */
 #define FARTHEST 64
 
-/* Operators that give numbers of their first input, each where it was or elsewhere. */
+/* Operators that only pass on or move elements of their first input. */
 static const struct {
     const char *operation;
     bool keeps_axes;
@@ -34,7 +34,7 @@ static bool is_small_integer(kiln_dtype dtype)
            dtype == KILN_DTYPE_UINT16 || dtype == KILN_DTYPE_INT4 || dtype == KILN_DTYPE_UINT4;
 }
 
-/* Whether the node rounds to an integer that stands for a real number. */
+/* Whether the node's output is integers that represent real numbers. */
 static bool rounds(const kln_onnx_node *node)
 {
     return strcmp(node->op_type, "QuantizeLinear") == 0 ||
@@ -42,7 +42,7 @@ static bool rounds(const kln_onnx_node *node)
            strncmp(node->op_type, "QLinear", 7) == 0 || strcmp(node->op_type, "QGemm") == 0;
 }
 
-/* The scales of a DequantizeLinear, where they are constant. */
+/* The scales of a DequantizeLinear, if they are constant. */
 static kiln_status take_scales(const kln_graph_inference *graph, uint32_t node, bool keeps_axes,
                                kln_arena *arena, kln_compare_steps *steps)
 {
@@ -57,7 +57,7 @@ static kiln_status take_scales(const kln_graph_inference *graph, uint32_t node, 
     if (count == 0 || (count > 1 && !keeps_axes)) {
         return KILN_OK;
     }
-    /* In a file they may lie at any address. */
+    /* Data in a file may be unaligned. */
     void *bytes = kln_arena_alloc(arena, scale->data.size);
     double *scales = kln_arena_alloc(arena, count * sizeof *scales);
     KLN_FAIL_IF(bytes == NULL || scales == NULL,

@@ -7,10 +7,10 @@
 
 typedef struct tolerance {
     double relative, absolute;
-    double of_rms; /* as much of the expected tensor's root mean square is allowed as well */
+    double of_rms; /* allowed as well, times the expected tensor's root mean square */
 } tolerance;
 
-/* The table in <kiln/compare.h>. */
+/* The table is in <kiln/compare.h>. */
 static tolerance default_tolerance(kiln_dtype dtype)
 {
     switch (dtype) {
@@ -45,7 +45,7 @@ static bool is_complex(kiln_dtype dtype)
     return dtype == KILN_DTYPE_COMPLEX64 || dtype == KILN_DTYPE_COMPLEX128;
 }
 
-/* Elements as numbers one after the other: two for each of a complex tensor. */
+/* A view of the elements as a list of numbers, two for each element of a complex tensor. */
 static kiln_tensor flat(const kiln_tensor *tensor, int64_t count)
 {
     kiln_tensor view = *tensor;
@@ -57,13 +57,13 @@ static kiln_tensor flat(const kiln_tensor *tensor, int64_t count)
     return view;
 }
 
-/* Running sums over the elements that are finite in both. */
+/* Running sums over the elements that are finite in both tensors. */
 typedef struct sums {
     double error, product, found_squares, expected_squares;
     int64_t count;
 } sums;
 
-/* Integers of 64 bits differ by what a double may not show. */
+/* A double may not show the difference of 64-bit integers. */
 static double whole_error(const kiln_tensor *a, const kiln_tensor *b, int64_t index)
 {
     const uint64_t x = ((const uint64_t *)a->data)[index];
@@ -81,13 +81,13 @@ static double error_of(double found, double expected)
     return isfinite(found) && isfinite(expected) ? fabs(found - expected) : (double)INFINITY;
 }
 
-/* Two roundings of a number of the type: products of steps and scale are rounded on both sides. */
+/* Two rounding errors of the type: both sides round the product of integer and scale. */
 static double rounding_of(kiln_dtype dtype)
 {
     return dtype == KILN_DTYPE_BFLOAT16 ? 0x1p-7 : dtype == KILN_DTYPE_FLOAT16 ? 0x1p-10 : 0x1p-22;
 }
 
-/* Whether it is no more steps off than are allowed. */
+/* Whether the difference is within the allowed number of quantization steps. */
 static bool is_near(kiln_tensor_difference *d, double step, double expected, double error)
 {
     if (!(step > 0) || !isfinite(error)) {
@@ -104,7 +104,7 @@ static void take(kiln_tensor_difference *d, sums *s, int64_t index, double found
                  double error, double step)
 {
     const bool near = is_near(d, step, expected, error);
-    /* An infinite expectation would allow everything. */
+    /* With an infinite expected value the tolerance would allow everything. */
     const bool fits = error == 0 || near ||
                       (isfinite(error) && error <= d->absolute + d->relative * fabs(expected));
     d->different += !fits;
@@ -163,7 +163,7 @@ static kiln_status root_mean_square(const kiln_tensor *tensor, int64_t count, do
     return KILN_OK;
 }
 
-/* Of strings: 1 was expected, and 0 found where it is another one. */
+/* Strings: 1 is expected, and 0 found if they differ. */
 static kiln_status read_pair(const kiln_tensor *a, const kiln_tensor *b, int64_t first, size_t size,
                              double *found, double *expected)
 {
@@ -202,7 +202,7 @@ static kiln_status walk(const kiln_tensor *a, const kiln_tensor *b, const kln_co
     return KILN_OK;
 }
 
-/* A backend that has no float64 computes in float32 (kiln_backend.bound_as). */
+/* A backend without float64 computes in float32 (kiln_backend.bound_as). */
 static bool is_narrowed(kiln_dtype a, kiln_dtype b)
 {
     return (a == KILN_DTYPE_FLOAT32 && b == KILN_DTYPE_FLOAT64) ||

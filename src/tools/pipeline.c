@@ -9,21 +9,21 @@
 #define DEFAULT_DEPTH 2
 #define LARGEST_DEPTH 16
 
-/* Memory of one binding of one slot. It grows to the largest that was asked for. */
+/* The memory of one binding in one slot. It grows to the largest size needed. */
 typedef struct pipe_side {
-    void *host; /* pinned where the engine is on a GPU */
+    void *host; /* pinned if the engine is on a GPU */
     void *device;
     size_t capacity;
-    bool is_fetched;    /* an output of the run under way is copied to `host` */
-    uint64_t check;     /* the last that found this input given, counted from 1 */
-    kiln_tensor tensor; /* as it is bound to the context */
+    bool is_fetched;    /* the current run's output is copied to `host` */
+    uint64_t check;     /* number of the last check that found this input */
+    kiln_tensor tensor; /* as bound to the context */
 } pipe_side;
 
-/* One run that may be under way: its context, and the stream that its copies and, unless the engine
- * has a stream of its own, its work go to. */
+/* One run that may be in flight: its context, and the stream for its copies and, unless the engine
+ * has its own stream, its work. */
 typedef struct pipe_slot {
     kiln_context *context;
-    kiln_stream *stream; /* NULL on the CPU, like `done` */
+    kiln_stream *stream; /* NULL on the CPU, as is `done` */
     kiln_event *done;
     pipe_side *sides;
 } pipe_slot;
@@ -34,11 +34,11 @@ struct kiln_pipeline {
     int32_t device;
     pipe_slot *slots;
     pipe_side *sides;
-    kln_names dim_names; /* of inputs: input * KILN_MAX_RANK + dimension, the first of each name */
+    kln_names dim_names; /* input * KILN_MAX_RANK + dimension, for the first of each name */
     size_t depth;
-    size_t outputs_end; /* of one slot's sides: inputs, outputs, initializers that may be fed */
+    size_t outputs_end; /* in a slot's sides: inputs, outputs, initializers that may be fed */
     size_t side_count;
-    uint64_t checks; /* of the inputs of a push, those that failed among them */
+    uint64_t checks; /* of the inputs of a push, including failed ones */
     uint64_t pushed;
     uint64_t popped;
 };
@@ -99,7 +99,8 @@ static kiln_status fill_slot(kiln_pipeline *pipeline, size_t index,
     return kiln_context_create(pipeline->engine, &context_options, &slot->context);
 }
 
-/* Their bytes are not where their elements are, and would have to be kept for a run to come. */
+/* A string tensor's elements only refer to its bytes, which would have to be kept until the run
+ * ends. */
 static kiln_status refuse_strings(const kiln_pipeline *pipeline)
 {
     for (size_t i = 0; i < pipeline->side_count; i++) {
@@ -206,7 +207,7 @@ static kiln_status grow(const kiln_pipeline *pipeline, pipe_side *side, size_t b
     return KILN_OK;
 }
 
-/* A view of the side's memory that the context works on. */
+/* A view of the side's memory that the context uses. */
 static kiln_tensor view(const kiln_pipeline *pipeline, const pipe_side *side, kiln_dtype dtype,
                         const kiln_shape *shape, size_t bytes)
 {
@@ -237,7 +238,8 @@ static kiln_status take_input(const kiln_pipeline *pipeline, pipe_slot *slot, si
                : kln_cuda_copy(pipeline->device, side->device, side->host, bytes, slot->stream);
 }
 
-/* The dimension of that name in any input of this run; KILN_DYNAMIC where there is none. */
+/* The size of the dimension of that name in any input of this run; KILN_DYNAMIC if there is
+ * none. */
 static int64_t find_dimension(const kiln_pipeline *pipeline, const pipe_slot *slot,
                               const char *name)
 {
@@ -248,8 +250,8 @@ static int64_t find_dimension(const kiln_pipeline *pipeline, const pipe_slot *sl
                : KILN_DYNAMIC;
 }
 
-/* Finds memory for an output whose shape is known before the run, so that it travels back on the
- * slot's own stream. Any other is the context's matter. */
+/* Provides memory for an output whose shape is known before the run, so that it is copied back on
+ * the slot's own stream. Others are left to the context. */
 static kiln_status take_output(const kiln_pipeline *pipeline, pipe_slot *slot, size_t index)
 {
     const kiln_binding *binding = &pipeline->engine->shared.description.bindings[index];
@@ -335,8 +337,8 @@ static kiln_status start(const kiln_pipeline *pipeline, pipe_slot *slot,
     return slot->stream != NULL ? kiln_event_record(slot->done, slot->stream) : KILN_OK;
 }
 
-/* Work that was enqueued before something failed still uses the slot's memory. The sentence of
- * what failed stays. */
+/* Work that was enqueued before the failure still uses the slot's memory. Keeps the message of the
+ * failure. */
 static kiln_status fail_start(pipe_slot *slot, kiln_status status)
 {
     char sentence[1024];
@@ -448,7 +450,7 @@ kiln_status kiln_pipeline_pop(kiln_pipeline *pipeline, kiln_named_tensor *output
     return leave(pipeline, pop(pipeline, outputs, count));
 }
 
-/* --- looking --- */
+/* --- state --- */
 
 size_t kiln_pipeline_pending(const kiln_pipeline *pipeline)
 {

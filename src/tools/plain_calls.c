@@ -3,7 +3,7 @@
 
 #include "base/kln_base.h"
 
-/* The names in a sentence are those of the caller's own call. */
+/* A macro, so that messages name the function and arguments that the caller used. */
 #define RETURN_IF_NO_DATA(data, size) \
     do {                              \
         if ((size) != 0) {            \

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* New weights for an engine that is in use: tried beside it, then taken between two runs. */
+/* Replaces the weights of an engine in use: tries them in a second engine, then takes them over
+ * between two runs. */
 #include "refit_parts.h"
 
 static kiln_status need_refit(const kiln_engine *engine, const char *function)
@@ -45,7 +46,7 @@ kiln_status kiln_engine_refit_get(kiln_engine *engine, size_t index, kiln_refit_
     return kln_info_write(__func__, weight, &found, sizeof found);
 }
 
-/* --- the engine beside --- */
+/* --- the trial engine --- */
 
 static bool is_same(const kiln_binding *one, const kiln_binding *other)
 {
@@ -53,7 +54,7 @@ static bool is_same(const kiln_binding *one, const kiln_binding *other)
            kiln_shape_equal(&one->shape, &other->shape);
 }
 
-/* Weights may be shapes as well: inputs and outputs must stay what callers know. */
+/* Weights may determine shapes: inputs and outputs must stay as callers know them. */
 static kiln_status check_bindings(const kiln_engine *engine, const kiln_engine *trial)
 {
     const kiln_description *before = &engine->shared.description;
@@ -81,7 +82,7 @@ static kiln_status take_in_place(const kiln_refit_table *table, void *state,
                                       : table->in_place(state, weights->items, weights->count);
 }
 
-/* An engine with the new weights. */
+/* Makes an engine with the new weights. */
 static kiln_status make_trial(kiln_engine *engine, const kln_refit_source *source,
                               const kln_refit_weights *weights, kiln_engine **trial)
 {
@@ -103,9 +104,9 @@ static kiln_status make_trial(kiln_engine *engine, const kln_refit_source *sourc
     return check_bindings(engine, *trial);
 }
 
-/* --- taking them --- */
+/* --- taking the new weights --- */
 
-/* The trial's engine takes the place of the one that there was. */
+/* Replaces the engine's state by the trial's. */
 static kiln_status replace(kiln_engine *engine, kiln_engine *trial)
 {
     KLN_RETURN_IF_ERROR(kln_shared_lock_weights(&engine->shared));
@@ -127,7 +128,7 @@ static kiln_status take(kiln_engine *engine, const kln_refit_source *source,
     KLN_RETURN_IF_ERROR(kln_shared_lock_weights(&engine->shared));
     const kiln_status status = take_in_place(table, engine->shared.state, source, weights);
     if (status == KILN_OK) {
-        engine->built.strip_plan = false; /* what is saved from now on has its weights */
+        engine->built.strip_plan = false; /* plans saved from now on include their weights */
     }
     kln_shared_unlock_weights(&engine->shared);
     return status;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What new weights make of the samples. */
+/* Runs the samples with the new weights and checks the results. */
 #include "compare_parts.h"
 #include "refit_parts.h"
 

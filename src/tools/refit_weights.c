@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* New weights as the engine takes them. */
+/* Prepares new weights in the form that the engine takes. */
 #include <inttypes.h>
 #include <math.h>
 
@@ -9,7 +9,7 @@
 
 #define CHUNK 1024
 
-/* One refit's knowledge of the engine. */
+/* The engine's weights, as known to one refit. */
 typedef struct known_weights {
     kiln_refit_weight *list;
     size_t count;
@@ -43,7 +43,7 @@ static bool is_float(kiln_dtype dtype)
            dtype == KILN_DTYPE_FLOAT32 || dtype == KILN_DTYPE_FLOAT64;
 }
 
-/* How many of these elements are not what they were; UINT64_MAX: one is past the type's largest. */
+/* Counts the elements that have changed; UINT64_MAX if one is out of the type's range. */
 static uint64_t count_changed(const double *before, const double *after, size_t count)
 {
     uint64_t changed = 0;
@@ -101,7 +101,7 @@ static kiln_status convert(const char *name, const kiln_tensor *from, kiln_dtype
     return KILN_OK;
 }
 
-/* Files have elements at any address. */
+/* Data in a file may be unaligned. */
 static kiln_status align(kiln_tensor *tensor, kln_arena *arena)
 {
     const size_t alignment = kiln_dtype_alignment(tensor->desc.dtype);
@@ -116,7 +116,7 @@ static kiln_status align(kiln_tensor *tensor, kln_arena *arena)
     return KILN_OK;
 }
 
-/* --- one of them --- */
+/* --- one tensor --- */
 
 static kiln_status check_shape(const kiln_refit_weight *known, const kiln_shape *given)
 {
@@ -128,7 +128,7 @@ static kiln_status check_shape(const kiln_refit_weight *known, const kiln_shape 
     return KILN_OK;
 }
 
-/* --- what is not finite --- */
+/* --- non-finite values --- */
 
 static kiln_status odd_of(const kiln_tensor *tensor, int64_t elements, kln_odd *odd)
 {
@@ -144,7 +144,7 @@ static kiln_status odd_of(const kiln_tensor *tensor, int64_t elements, kln_odd *
     return KILN_OK;
 }
 
-/* A training that came to nothing shows there first. Masks have infinities that are meant. */
+/* A failed training shows here first. Infinities in masks are intended. */
 static kiln_status check_finite(const kiln_engine *engine, const kiln_refit_weight *known,
                                 const kln_odd *odd)
 {
@@ -311,7 +311,7 @@ kiln_status kln_refit_check_model(const kiln_engine *engine, const kiln_model *m
     KLN_SCOPED(kln_onnx_model_destroy_at) kln_onnx_model *read = NULL;
     const kiln_status status = kln_model_read(model, &read);
     if (status != KILN_OK) {
-        /* The library may read what Kiln does not, and says so where it does not. */
+        /* The library may read models that Kiln does not, and reports its own errors. */
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
     for (size_t i = 0; i < read->graph.initializer_count; i++) {

@@ -22,8 +22,8 @@ void kiln_system_report_destroy(kiln_system_report *report)
     }
 }
 
-/* Copies what every backend says of its libraries to `libraries`, after the first, which is the
- * driver's, or only counts where that is NULL. */
+/* Copies what every backend says about its libraries to `libraries`, after the first one, which is
+ * the driver's; only counts them if that is NULL. */
 static size_t collect(kln_library_use *libraries)
 {
     size_t count = 1;

@@ -4,11 +4,11 @@
 #include "engine/kln_engine.h"
 #include "onnx/kln_onnx.h"
 
-/* Each way to build is run for so long, and at least as often. */
+/* Each variant is timed for this many runs or this long, whichever ends first. */
 #define TUNE_MILLISECONDS 300
 #define TUNE_RUNS 200
 
-/* The shape that tuning runs input `index` with: the profile's opt shape, or the only one. */
+/* The shape with which input `index` is tuned: the profile's opt shape, or the only one. */
 static kiln_status shape_of(const kiln_engine *engine, const kiln_build_options *options,
                             size_t index, kiln_shape *shape)
 {
@@ -40,19 +40,19 @@ static kiln_status time_engine(kiln_engine *engine, const kiln_build_options *op
         KLN_RETURN_IF_ERROR(shape_of(engine, options, i, &shape));
         KLN_RETURN_IF_ERROR(kiln_context_reshape(context, description->bindings[i].name, &shape));
     }
-    /* The first of these captures; the others are what is measured. */
+    /* The first of these captures a graph; only later runs are measured. */
     KLN_RETURN_IF_ERROR(kiln_context_warmup(context, 3, 0, NULL));
     KLN_RETURN_IF_ERROR(kiln_context_warmup(context, TUNE_RUNS, TUNE_MILLISECONDS, &summary));
     *nanoseconds = summary.median_nanoseconds;
     return KILN_OK;
 }
 
-/* One call's work. */
+/* The state of one call. */
 typedef struct tuner {
     kiln_model model;
-    kiln_engine *given; /* built with the options as they were given */
+    kiln_engine *given; /* built with the options as given */
     kiln_engine *best;  /* the fastest so far */
-    double best_ratio;  /* of its time to that of `given` */
+    double best_ratio;  /* its time relative to that of `given` */
     kiln_tune_result result;
 } tuner;
 
@@ -82,7 +82,7 @@ static void keep(tuner *t, kiln_engine *made, const kiln_tune_result *told, uint
     t->result.best_nanoseconds = nanoseconds;
 }
 
-/* Whether two say the same of what was done. */
+/* Whether two results describe the same variant. */
 static bool is_same(const kiln_tune_result *a, const kiln_tune_result *b)
 {
     return a->prefer_nhwc == b->prefer_nhwc && a->conv_search == b->conv_search &&
@@ -91,8 +91,8 @@ static bool is_same(const kiln_tune_result *a, const kiln_tune_result *b)
            a->transposed_products == b->transposed_products;
 }
 
-/* Times an engine in turn with the given one, because a device that just began to work is slower,
- * and a process with one engine alone was seen to be faster. */
+/* Times an engine in alternation with the given one: a device is slower when it has just begun to
+ * work, and a process was seen to be faster with a single engine. */
 static kiln_status judge(tuner *t, kiln_engine *made, const kln_variant *variant)
 {
     const kiln_tune_result *told = &variant->told;
@@ -107,7 +107,7 @@ static kiln_status judge(tuner *t, kiln_engine *made, const kln_variant *variant
             t->model.path, (int)told->prefer_nhwc, (int)told->conv_search,
             (int)told->fuse_conv_bias, told->merged_products, told->fused_attentions,
             told->transposed_products, (double)nanoseconds / 1e3, ratio);
-    /* What differs by less from the options as they were given is chance. */
+    /* Smaller differences from the options as given are noise. */
     if (ratio < t->best_ratio && ratio < 0.99) {
         keep(t, made, told, given, nanoseconds);
         t->best_ratio = ratio;
@@ -115,7 +115,7 @@ static kiln_status judge(tuner *t, kiln_engine *made, const kln_variant *variant
     return KILN_OK;
 }
 
-/* The options as they were given. */
+/* Builds and times the options as given. */
 static kiln_status try_given(tuner *t, const kln_variant *variant)
 {
     uint64_t nanoseconds = 0;
@@ -123,15 +123,14 @@ static kiln_status try_given(tuner *t, const kln_variant *variant)
     t->result.tried++;
     t->best_ratio = 1;
     const kiln_status status = build(t, variant, &made);
-    t->given = made; /* also where it computes on the CPU */
+    t->given = made; /* even if it computes on the CPU */
     KLN_RETURN_IF_ERROR(status);
     KLN_RETURN_IF_ERROR(time_engine(t->given, &variant->options, &nanoseconds));
     keep(t, t->given, &variant->told, nanoseconds, nanoseconds);
     return KILN_OK;
 }
 
-/* Builds and times another way. One that does not work is passed over: what it cannot build is no
- * fault of the model. */
+/* Builds and times another variant. One that fails is skipped: the model is not at fault. */
 static void try_other(tuner *t, const kln_variant *variant)
 {
     KLN_SCOPED(kiln_engine_release_at) kiln_engine *made = NULL;
