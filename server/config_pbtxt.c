@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* --- what Triton's model_config.proto has --- */
+/* --- the messages of Triton's model_config.proto --- */
 
 #define TYPE(name) {"TYPE_" #name, MODEL_TYPE_##name},
 static const pbtxt_value data_type_values[] = {{"TYPE_INVALID", MODEL_TYPE_NONE},
@@ -78,7 +78,7 @@ ONE(output, TEXT, label_filename, "label_filename")
 END(output, "output")
 /* clang-format on */
 
-/* --- what must hold beside the format --- */
+/* --- rules beyond the format --- */
 
 typedef struct checking {
     model_config *config;
@@ -241,7 +241,7 @@ static bool check_batching(const checking *at)
     return true;
 }
 
-/* The backend that a platform means. */
+/* Derives the backend from the platform. */
 static bool settle_backend(const checking *at)
 {
     static const struct {

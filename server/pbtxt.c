@@ -6,10 +6,10 @@
 #include "pbtxt.h"
 #include "pbtxt_lexer.h"
 
-#define MOST_DEPTH 64 /* of what is skipped */
-#define SHOWN 60      /* bytes of a text that a sentence shows */
+#define MOST_DEPTH 64 /* of skipped values */
+#define SHOWN 60      /* bytes of a text that a message shows */
 
-/* --- sentences --- */
+/* --- error messages --- */
 
 static bool fail_memory(pbtxt_reader *reader)
 {
@@ -147,7 +147,6 @@ static bool read_enum(pbtxt_reader *reader, const pbtxt_field *field, int32_t *i
                                 field->name, (unsigned long long)number, known);
 }
 
-/* Room for a value in a struct, or in a list of it, which doubles as it grows. */
 static size_t size_of(const pbtxt_field *field)
 {
     static const size_t sizes[] = {[PBTXT_TEXT] = sizeof(const char *),
@@ -160,6 +159,7 @@ static size_t size_of(const pbtxt_field *field)
     return field->kind == PBTXT_MESSAGE ? field->message->size : sizes[field->kind];
 }
 
+/* Room for a value, in a struct or in a list, whose memory doubles when it is full. */
 static void *make_room(pbtxt_reader *reader, const pbtxt_field *field, unsigned char *into)
 {
     const size_t size = size_of(field);
@@ -240,9 +240,9 @@ static bool read_value(pbtxt_reader *reader, const pbtxt_field *field, pbtxt_pla
     return true;
 }
 
-/* --- what nobody reads --- */
+/* --- skipped values --- */
 
-/* A scalar with its sign, a message, or a list. */
+/* Skips a scalar with its sign, a message, or a list. */
 static bool skip_value(pbtxt_reader *reader)
 {
     char closers[MOST_DEPTH];
@@ -285,7 +285,7 @@ static bool skip_value(pbtxt_reader *reader)
 
 /* --- fields --- */
 
-/* A list's values, or a single one. */
+/* Reads the values of a list, or a single one. */
 static bool read_values(pbtxt_reader *reader, const pbtxt_field *field, pbtxt_place place,
                         unsigned char *into)
 {
@@ -317,7 +317,7 @@ static bool read_values(pbtxt_reader *reader, const pbtxt_field *field, pbtxt_pl
     return pbtxt_lexer_next(reader);
 }
 
-/* That a field may come again, and with those that came. */
+/* Checks whether a field may be repeated, or combined with those already given. */
 static bool check_given(pbtxt_reader *reader, const pbtxt_message *message, size_t index,
                         pbtxt_place place, uint64_t given)
 {
@@ -338,7 +338,7 @@ static bool check_given(pbtxt_reader *reader, const pbtxt_message *message, size
     return true;
 }
 
-/* The name of a field, which for an extension is in brackets. */
+/* Reads the name of a field; that of an extension is in brackets. */
 static bool read_name(pbtxt_reader *reader, const char **name, int *length)
 {
     const bool is_extension = is_mark(reader, '[');
@@ -431,7 +431,7 @@ bool pbtxt_read(const char *text, size_t size, const pbtxt_message *message, voi
         return pbtxt_fail(error, reader.next, "the text has %zu bytes; %zu at most are read", size,
                           PBTXT_MOST_BYTES);
     }
-    if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* as protobuf's own reader does */
+    if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* as protobuf's parser does */
         reader.at += 3;
     }
     return pbtxt_lexer_next(&reader) && read_fields(&reader, message, into, '\0');

@@ -56,9 +56,9 @@ bool pbtxt_fail(char error[PBTXT_ERROR_SIZE], pbtxt_place place, const char *for
     return false;
 }
 
-/* --- letters --- */
+/* --- characters --- */
 
-/* Of ASCII, whatever the locale says. */
+/* ASCII only, independent of the locale. */
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -79,7 +79,7 @@ static int hex_value(char c)
 
 static void advance(pbtxt_reader *reader)
 {
-    /* Columns are characters: bytes that continue one do not count. */
+    /* Columns count characters: UTF-8 continuation bytes do not count. */
     const unsigned char c = (unsigned char)*reader->at++;
     if (c == '\n') {
         reader->next = (pbtxt_place){reader->next.line + 1, 1};
@@ -122,7 +122,7 @@ static bool take_string(pbtxt_reader *reader)
     return true;
 }
 
-/* A number in any of its forms, `1e-5` and `0x1F` and `1.5f` among them. */
+/* A number in any form, including `1e-5`, `0x1F` and `1.5f`. */
 static bool is_in_number(const pbtxt_reader *reader, char before)
 {
     const char c = *reader->at;
@@ -189,16 +189,16 @@ bool pbtxt_lexer_whole(const pbtxt_reader *reader, uint64_t *value, bool *overfl
     return true;
 }
 
-/* --- texts --- */
+/* --- strings --- */
 
 typedef struct text_writer {
     pbtxt_reader *reader;
-    const char *at; /* in a string */
+    const char *at; /* within a string */
     const char *end;
     char *to;
 } text_writer;
 
-/* Up to `most` digits of a base at `at`; how many there were. */
+/* Reads up to `most` digits of a base at `at`, and returns their number. */
 static int take_digits(text_writer *writer, int base, int most, uint32_t *value)
 {
     int count = 0;
@@ -211,7 +211,7 @@ static int take_digits(text_writer *writer, int base, int most, uint32_t *value)
     return count;
 }
 
-/* \u, perhaps a pair of surrogates, and \U. */
+/* \u, including surrogate pairs, and \U. */
 static bool put_unicode(text_writer *writer, int digits)
 {
     uint32_t code = 0;
@@ -266,7 +266,7 @@ bool pbtxt_lexer_text(pbtxt_reader *reader, const char **text)
             return false;
         }
     }
-    /* No escape is shorter than what it stands for. */
+    /* No escape sequence is shorter than what it stands for. */
     char *made = pbtxt_alloc(reader->memory, (size_t)(reader->start - first) + 1);
     if (made == NULL) {
         return pbtxt_fail(reader->error, begin, "there is no memory for this text");

@@ -11,7 +11,7 @@
 #include "serve_shared.h"
 
 #define LARGEST_PEM 1048576
-#define PATIENCE 1000000000 /* nanoseconds for the last event of a text */
+#define PATIENCE 1000000000 /* nanoseconds that the last event of a text may take */
 
 bool serve_is_built(void)
 {
@@ -52,7 +52,7 @@ static void name_address(int listening, const char *scheme, char *address, size_
     (void)snprintf(address, room, "%s%s%s%s:%s", scheme, v6 ? "[" : "", host, v6 ? "]" : "", port);
 }
 
-/* -1 and the problem where nothing can be listened on. */
+/* Returns -1 and sets the problem if it cannot listen. */
 static int open_socket(const char *host, int64_t number, serve_problem *problem)
 {
     const struct addrinfo wanted = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
@@ -255,12 +255,12 @@ static void rest(long milliseconds)
     (void)nanosleep(&moment, NULL);
 }
 
-/* What is still under way is cancelled, and whoever is slow is cut off. */
+/* Cancels what is still in flight, and cuts off slow clients. */
 static void hurry(serve *server)
 {
     (void)pthread_mutex_lock(&server->connection_lock);
     for (serve_connection *at = server->connections; at != NULL; at = at->next) {
-        const bool writes = serve_cancel(at); /* a text, whose client is told of its end */
+        const bool writes = serve_cancel(at); /* a text, whose client is still told that it ended */
         const bool fresh = kiln_clock_now() - atomic_load(&at->since) < PATIENCE;
         if (atomic_load(&at->phase) != SERVE_WORK && !(writes && fresh)) {
             (void)shutdown(at->socket, SHUT_RDWR);
@@ -276,7 +276,7 @@ void serve_stop(serve *server)
     atomic_store(&server->stopping, true);
     const int listening = server->mhd->quiesce_daemon(server->daemon);
     server->socket = listening >= 0 ? listening : server->socket;
-    /* Connections of gRPC that are idle now are told of the end, too, before calls are refused. */
+    /* Idle gRPC connections are also told of the end before calls are refused. */
     const double least = server->grpc != NULL ? 2e6 * SERVE_GRPC_MOMENT : 0;
     double passed = 0;
     while ((atomic_load(&server->requests) != 0 || passed < least) && passed < limit) {

@@ -3,7 +3,7 @@
 
 #include "serve.h"
 
-/* In place of the server where libmicrohttpd's header was not there. */
+/* Replaces the server if libmicrohttpd's header was not found. */
 
 bool serve_is_built(void)
 {

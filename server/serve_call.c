@@ -12,12 +12,12 @@ static void conclude(serve_call *call, serve_result result)
     if (result == SERVE_REFUSED) {
         serve_call_fail(call);
     } else if (result == SERVE_DONE && call->part_count == 0 && call->works && call->read == NULL) {
-        (void)serve_no_memory(&call->at.problem); /* no answer was made */
+        (void)serve_no_memory(&call->at.problem); /* no answer could be made */
         serve_call_fail(call);
     }
 }
 
-/* The model and version of a request, and its raw tensors. */
+/* Finds the model and version of a request, and its raw tensors. */
 static bool look(serve_call *call, serve_proto_span message, char *name, char *version)
 {
     const serve_grpc_method *method = call->method;
@@ -69,7 +69,7 @@ static void add_segment(serve_connection *at, const char *text, size_t length)
     segment[length] = '\0';
 }
 
-/* The endpoint's path, with a version behind the model where one is asked for. */
+/* Fills in the endpoint's path, with the model and any version that is asked for. */
 static bool find_route(serve_call *call, const char *pattern, const char *name, const char *version)
 {
     serve_connection *at = &call->at;
@@ -97,7 +97,7 @@ static bool find_route(serve_call *call, const char *pattern, const char *name, 
     return at->route != NULL;
 }
 
-/* The message is complete. */
+/* Runs a request whose message is complete. */
 static void run(serve_call *call)
 {
     serve_connection *at = &call->at;
@@ -106,7 +106,7 @@ static void run(serve_call *call)
     char version[SERVE_NAME] = "";
     const char *reason = NULL;
     call->works = true;
-    at->head_size = SIZE_MAX; /* all of what is read is JSON */
+    at->head_size = SIZE_MAX; /* everything that is read is JSON */
     at->received = serve_enter_phase(at, SERVE_WORK);
     if (!look(call, message, name, version)) {
         serve_call_fail(call);
@@ -178,7 +178,7 @@ void serve_call_go_on(serve_call *call)
     }
 }
 
-/* --- what comes --- */
+/* --- incoming data --- */
 
 static const serve_transport transport = {serve_call_answer, serve_call_stream, serve_call_suspend,
                                           serve_call_resume};
@@ -206,7 +206,7 @@ serve_call *serve_call_open(serve_link *link, int32_t stream)
     return call;
 }
 
-/* "1500m", of which the unit is hours, minutes, seconds, or less. */
+/* Parses "1500m"; the unit is hours, minutes, seconds, or smaller. */
 static uint64_t timeout_of(const char *text)
 {
     static const char units[] = "HMSmun";
@@ -240,7 +240,7 @@ void serve_call_header(serve_call *call, const char *name, const char *value)
     }
 }
 
-/* The next request of the call. */
+/* Begins the next request of the call. */
 static bool begin_request(serve_call *call)
 {
     serve_connection *at = &call->at;
@@ -293,7 +293,7 @@ static bool open_compressed(serve_call *call)
     return at->inflater != NULL || serve_no_memory(&at->problem);
 }
 
-/* The first bytes of a message say how long it is. */
+/* Reads a message's length from its prefix. */
 static bool open_message(serve_call *call)
 {
     serve_connection *at = &call->at;
@@ -316,15 +316,14 @@ static bool open_message(serve_call *call)
                             call->expected, limit);
     }
     if (at->inflater != NULL) {
-        return true; /* nobody knows how long it will be */
+        return true; /* the decompressed size is not known */
     }
-    at->head_size = call->expected; /* so that the message's end is aligned, and with it a last
-                                       tensor of whole elements */
+    at->head_size = call->expected; /* aligns the end and a last tensor of whole elements */
     return serve_body_reserve(
         at, call->expected < SERVE_TRUSTED_BODY ? call->expected : SERVE_TRUSTED_BODY);
 }
 
-/* Bytes that come while a message is worked on; the window of the stream bounds them. */
+/* Keeps bytes that arrive while a message is being processed; the stream's window bounds them. */
 static size_t keep(serve_call *call, const char *data, size_t size)
 {
     serve *server = call->at.server;
@@ -348,7 +347,7 @@ size_t serve_call_feed(serve_call *call, const char *data, size_t size)
 {
     serve_connection *at = &call->at;
     if (call->over || call->watches || (call->works && !serve_call_streams(call))) {
-        return size; /* nobody reads it */
+        return size; /* ignored */
     }
     if (call->works || call->advances || call->waiting.size != 0) {
         return keep(call, data, size);
@@ -397,7 +396,7 @@ void serve_call_end_input(serve_call *call)
     }
 }
 
-/* --- limits and the end --- */
+/* --- limits and closing --- */
 
 void serve_call_check(serve_call *call, uint64_t now)
 {
@@ -411,13 +410,13 @@ void serve_call_check(serve_call *call, uint64_t now)
     if (call->watches && !call->over) {
         serve_call_tell_health(call);
         if (call->over) {
-            return; /* which is yet to be sent */
+            return; /* and the end is yet to be sent */
         }
     }
-    if (call->over || (call->replied && call->part_count != 0)) { /* its client does not read */
+    if (call->over || (call->replied && call->part_count != 0)) { /* the client does not read */
         call->link->broken |= late || ended;
     } else if (call->works) {
-        if (expired || (late && at->generate == NULL) || ended) { /* texts have a time of theirs */
+        if (expired || (late && at->generate == NULL) || ended) { /* texts have their own limit */
             (void)serve_cancel(at);
         }
     } else if (expired || (late && at->began) || (atomic_load(&server->stopping) && !at->began)) {
@@ -439,7 +438,7 @@ void serve_call_close(serve_call *call)
         }
         call->link = NULL;
     }
-    if (call->asleep) { /* `resume` is yet to come */
+    if (call->asleep) { /* `resume` is still to come */
         atomic_store(&call->at.gone, true);
         (void)serve_cancel(&call->at);
         return;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a call is answered with. */
+/* Answers to calls. */
 #include <unistd.h>
 
 #include "serve_grpc.h"
 
-#define HEAD_ROOM 16   /* for what comes before a message: its prefix, and what it is wrapped in */
-#define STREAMED 2     /* the field infer_response of what ModelStreamInfer answers, */
-#define STREAM_ERROR 1 /* and error_message */
+#define HEAD_ROOM 16   /* for a message's prefix and the head of what wraps it */
+#define STREAMED 2     /* field infer_response of ModelStreamInfer's answer */
+#define STREAM_ERROR 1 /* and its field error_message */
 
 static const serve_nghttp2 *h2_of(const serve_call *call)
 {
@@ -36,7 +36,7 @@ void serve_call_resume(serve_connection *at)
     (void)!write(worker->event, &one, sizeof one);
 }
 
-/* --- what is sent --- */
+/* --- sending --- */
 
 /* https://grpc.github.io/grpc/core/md_doc_statuscodes.html */
 static int status_of(int code)
@@ -58,7 +58,7 @@ static nghttp2_nv field(const char *name, const char *value, size_t size)
                         NGHTTP2_NV_FLAG_NONE};
 }
 
-/* The status, and the sentence as gRPC escapes it. */
+/* The status, and the error message percent-encoded as gRPC requires. */
 static size_t make_trailers(serve_call *call, nghttp2_nv *fields, char *number, char *sentence)
 {
     static const char digits[] = "0123456789ABCDEF";
@@ -89,11 +89,11 @@ void serve_call_drop_answer(serve_call *call)
     call->part_sent = 0;
 }
 
-/* All of a message was handed on. */
+/* Called once a whole message has been passed on. */
 static void message_sent(serve_call *call)
 {
     serve_call_drop_answer(call);
-    if (call->read != NULL) { /* what follows, once nghttp2 has returned */
+    if (call->read != NULL) { /* the rest is read once nghttp2 has returned */
         call->asleep = true;
         serve_call_resume(&call->at);
     } else if (serve_call_streams(call)) {
@@ -114,7 +114,8 @@ void serve_call_finish_request(serve_call *call)
     serve_call_resume(&call->at);
 }
 
-/* Goes on by at most `length` bytes, which `link` is to send if it is not NULL. How many. */
+/* Advances by at most `length` bytes, which are queued on `link` unless it is NULL. Returns how
+ * many. */
 static size_t walk_parts(const serve_call *call, size_t *part, size_t *sent, size_t length,
                          serve_link *link, bool *lent)
 {
@@ -141,7 +142,7 @@ static size_t walk_parts(const serve_call *call, size_t *part, size_t *sent, siz
     return used;
 }
 
-/* What the next frame will have. */
+/* Plans the content of the next frame. */
 static ssize_t plan_frame(nghttp2_session *session, int32_t stream,
                           uint8_t *buffer /* NOLINT(readability-non-const-parameter) */,
                           size_t length, uint32_t *flags, nghttp2_data_source *source, void *user)
@@ -185,7 +186,7 @@ int serve_call_put_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     return 0;
 }
 
-/* Sends what there is to be sent; where nothing but a status is, as one frame. */
+/* Sends what is ready; a status without anything else goes out as a single frame. */
 static void send_on(serve_call *call)
 {
     nghttp2_nv fields[5] = {field(":status", "200", 3),
@@ -260,8 +261,8 @@ static serve_text transcode(const serve_call *call, int code, const serve_text *
     return message;
 }
 
-/* Puts a message's prefix before it: `out` has it behind HEAD_ROOM bytes, and `more` bytes are sent
- * behind those. Where it begins. */
+/* Puts a message's prefix before it: the message starts in `out` after HEAD_ROOM bytes, and `more`
+ * bytes follow it. Returns where the prefix starts. */
 static size_t put_prefix(serve_call *call, uint32_t wrapped, uint64_t more)
 {
     serve_text head = {.data = NULL};
@@ -285,7 +286,7 @@ static size_t put_prefix(serve_call *call, uint32_t wrapped, uint64_t more)
     return begin;
 }
 
-/* The message in `out`, and tensors behind it, each after its own head. */
+/* Sends the message in `out`, followed by tensors, each after its own head. */
 static bool send_message(serve_call *call, uint32_t wrapped, const struct MHD_IoVec *tensors,
                          size_t count)
 {
@@ -295,7 +296,7 @@ static bool send_message(serve_call *call, uint32_t wrapped, const struct MHD_Io
     if (call->parts == NULL || call->out.failed) {
         return false;
     }
-    for (size_t i = 0; i < count; i++) { /* where heads are is known once all are written */
+    for (size_t i = 0; i < count; i++) { /* heads get their addresses once all are written */
         const size_t before = call->out.size;
         serve_proto_put_head(&call->out, SERVE_GRPC_RAW_OUTPUT, tensors[i].iov_len);
         call->parts[2 * i] = (struct MHD_IoVec){NULL, call->out.size - before};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* grpc.health.v1.Health, of the server and of its one service. */
+/* grpc.health.v1.Health, for the server and its single service. */
 #include "serve_grpc.h"
 
 enum { SERVING = 1, NOT_SERVING = 2, SERVICE_UNKNOWN = 3 }; /* of HealthCheckResponse */
@@ -10,7 +10,8 @@ bool serve_health_knows(const char *service)
            strcmp(service, "grpc.health.v1.Health") == 0;
 }
 
-/* It is no request under way from here on: it may last as long as its client does. */
+/* From here on it does not count as a request in flight, since it may last as long as the
+ * client. */
 void serve_call_watch(serve_call *call, const char *service)
 {
     call->watches = true;
@@ -28,7 +29,7 @@ void serve_call_tell_health(serve_call *call)
     const int status = !call->is_known          ? SERVICE_UNKNOWN
                        : serve_is_ready(server) ? SERVING
                                                 : NOT_SERVING;
-    const char message[] = {0, 0, 0, 0, 2, 1 << 3, (char)status}; /* its prefix, and the field 1 */
+    const char message[] = {0, 0, 0, 0, 2, 1 << 3, (char)status}; /* prefix, and field 1 */
     if (call->part_count == 0 && call->told != status) {
         call->told = status;
         serve_arena_reset(&call->at.arena);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Texts of language models by ModelStreamInfer: a request with input_ids alone is answered with a
- * token after the other. */
+/* Text generation through ModelStreamInfer: a request with input_ids as its only input is answered
+ * token by token. */
 #include <stdlib.h>
 
 #include "serve_grpc.h"
@@ -12,7 +12,7 @@
 
 /* --- the request --- */
 
-/* The type of the only input, if that is input_ids. */
+/* The type of the only input if that is input_ids, else KILN_DTYPE_UNDEFINED. */
 static kiln_dtype tokens_type(serve_proto_span message)
 {
     serve_proto_value value;
@@ -57,7 +57,7 @@ bool serve_call_is_text(serve_call *call, serve_proto_span message, const char *
     return writes;
 }
 
-/* As generate_stream has it: what the message says but its tensor, and the tokens. */
+/* Builds the JSON that generate_stream takes: the message without its tensor, and the tokens. */
 bool serve_call_text_json(serve_call *call, serve_proto_span message, const char **reason)
 {
     const bool wide = tokens_type(message) == KILN_DTYPE_INT64;
@@ -66,7 +66,7 @@ bool serve_call_text_json(serve_call *call, serve_proto_span message, const char
     if (!serve_proto_to_json(serve_grpc_text_request, message, &call->json, reason)) {
         return false;
     }
-    call->json.size -= call->json.failed ? 0 : 1; /* the brace at its end */
+    call->json.size -= call->json.failed ? 0 : 1; /* drops the closing brace */
     serve_text_string(&call->json, !call->json.failed && call->json.size > 1 ? ",\"input_ids\":["
                                                                              : "\"input_ids\":[");
     for (size_t at = 0; at + size <= raw->size; at += size) {
@@ -100,7 +100,7 @@ static void put_parameter(serve_text *into, const char *key, uint32_t number, se
     serve_text_finish(&entry);
 }
 
-/* An event of generate_stream as what ModelStreamInfer answers. */
+/* Converts an event of generate_stream into an answer of ModelStreamInfer. */
 static void put_event(serve_text *out, serve_slice event)
 {
     static const char tensor[] =
@@ -152,7 +152,7 @@ static void put_event(serve_text *out, serve_slice event)
     serve_text_finish(&inner);
 }
 
-/* Turns the whole events that are there. */
+/* Converts the complete events. */
 static void put_events(serve_call *call)
 {
     static const char begin[] = "data: ";
@@ -184,10 +184,10 @@ void serve_call_read_text(serve_call *call)
         }
     } while (size > 0 && call->out.size == 0 && !call->out.failed);
     if (size == 0) {
-        return; /* it sleeps until there is more */
+        return; /* sleeps until there is more */
     }
     if (size > 0 && serve_call_send_out(call)) {
-        return; /* and the next is read when it is sent */
+        return; /* the next one is read once it is sent */
     }
     serve_call_stop_text(call);
     if (size == MHD_CONTENT_READER_END_OF_STREAM) {

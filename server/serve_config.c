@@ -8,11 +8,11 @@
 #include "serve_data.h"
 
 #define MOST_THREADS 1024
-#define MOST_LABELS ((size_t)8 << 20) /* bytes of a file of labels */
+#define MOST_LABELS ((size_t)8 << 20) /* bytes of a label file */
 
 /* --- files --- */
 
-/* Something has the name, which is to be said and not to be passed over. */
+/* Whether something has that name, in which case it is an error and not ignored. */
 static bool is_there(const char *folder)
 {
     struct stat found;
@@ -143,7 +143,7 @@ static void take_batching(const model_config *model, serve_tuning *tuning)
     }
 }
 
-/* A number or a word of "parameters", as Triton's models have their own. */
+/* Reads a number or boolean of "parameters", as Triton's backends have their own. */
 static bool take_parameter(const model_config *model, const char *key, int64_t most, int64_t *value,
                            serve_problem *problem)
 {
@@ -224,7 +224,7 @@ static void say_left_alone(const serve_instance *instance, const char *what)
               what);
 }
 
-/* What the file asks for beside what is its default, and nothing here does. */
+/* Reports settings that differ from their defaults and have no effect here. */
 static void tell_left_alone(const model_config *model, const serve_instance *instance)
 {
     static const model_config_batching no_batching;
@@ -277,7 +277,7 @@ static void tell_left_alone(const model_config *model, const serve_instance *ins
 
 /* --- inputs and outputs --- */
 
-/* Dimensions of a request: rows before those of the configuration, where there is a batch. */
+/* A request's dimensions: rows before those in the configuration, if there is a batch. */
 static bool take_shape(const model_config_tensor *tensor, bool batched, serve_binding *binding)
 {
     const int32_t rank = (int32_t)tensor->dim_count + (batched ? 1 : 0);
@@ -346,7 +346,7 @@ static bool take_tensor(const model_config_tensor *tensor, const char *what, boo
     return true;
 }
 
-/* The lines of the file that an output names. */
+/* Reads the lines of the file that an output names. */
 static bool read_labels(const char *path, const char *name, serve_labels *labels,
                         serve_problem *problem)
 {

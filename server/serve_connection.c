@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A request, however it came. */
+/* A request, independent of its transport. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "serve_inflate.h"
 
 #define ALIGNMENT ((size_t)64)
-#define KEPT_BODY ((size_t)256 << 10) /* memory that stays with an idle connection */
+#define KEPT_BODY ((size_t)256 << 10) /* memory that an idle connection keeps */
 
 uint64_t serve_enter_phase(serve_connection *at, serve_phase phase)
 {
@@ -85,7 +85,7 @@ bool serve_sleep(serve_connection *at)
     int pending = SERVE_PENDING;
     at->transport->suspend(at);
     if (!atomic_compare_exchange_strong(&at->progress, &pending, SERVE_SUSPENDED)) {
-        at->transport->resume(at); /* it was answered meanwhile, and is called again */
+        at->transport->resume(at); /* answered in the meantime: it will be called again */
     }
     return true;
 }

@@ -14,8 +14,8 @@ typedef struct type_row {
     kiln_dtype dtype;
     const char *name;
     const char *config;
-    int64_t least; /* of an integer */
-    uint64_t most; /* 0: it is none */
+    int64_t least; /* for integers */
+    uint64_t most; /* 0: not an integer */
 } type_row;
 
 static const type_row types[] = {
@@ -79,14 +79,14 @@ bool serve_data_is_bool(const void *data, size_t size)
 
 /* --- reading --- */
 
-/* Little-endian machines alone: the low bytes are the narrower integer. */
+/* On little-endian machines only: the low bytes are the narrower integer. */
 static void put_integer(kiln_tensor *tensor, size_t index, uint64_t value)
 {
     const size_t size = kiln_dtype_bits(tensor->desc.dtype) / 8;
     memcpy((char *)tensor->data + index * size, &value, size);
 }
 
-/* How many fit, up to the first that is past the largest of the type, which JSON may write. */
+/* Returns how many fit, up to the first that overflows the type, which JSON allows. */
 static size_t put_reals(kiln_tensor *tensor, size_t index, double *values, size_t count)
 {
     size_t fit = 0;
@@ -110,11 +110,11 @@ static size_t put_reals(kiln_tensor *tensor, size_t index, double *values, size_
     return fit;
 }
 
-#define PORTION 256 /* elements of type double at once */
+#define PORTION 256 /* elements that are converted to double at a time */
 
 typedef enum fault { FITS, NO_NUMBER, NO_FIT, NO_TEXT, NO_ROOM } fault;
 
-/* A string at json->at, copied: what it stands in may be gone when the model runs. */
+/* Copies a string at json->at: its source may be gone when the model runs. */
 static fault read_string(serve_json *json, serve_arena *arena, kiln_span *span)
 {
     serve_slice inside;
@@ -129,7 +129,7 @@ static fault read_string(serve_json *json, serve_arena *arena, kiln_span *span)
     return FITS;
 }
 
-/* An integer or bool at json->at. */
+/* Reads an integer or bool at json->at. */
 static fault read_element(serve_json *json, const type_row *row, kiln_tensor *tensor, size_t index)
 {
     serve_number number;
@@ -151,7 +151,7 @@ static fault read_element(serve_json *json, const type_row *row, kiln_tensor *te
     return FITS;
 }
 
-/* As far as numbers follow each other; what else comes is left to the caller. */
+/* Reads as far as numbers follow each other; the caller handles anything else. */
 static fault read_run(serve_json *json, const type_row *row, kiln_tensor *tensor, int64_t count,
                       int64_t *index)
 {
@@ -242,7 +242,7 @@ static void write_integer(const type_row *row, const char *at, size_t bytes, ser
     }
 }
 
-/* Digits that bring a value of each type back. */
+/* Digits with which a value of the type reads back exactly. */
 static int digits_of(kiln_dtype dtype)
 {
     return dtype == KILN_DTYPE_FLOAT64   ? 17
@@ -251,7 +251,7 @@ static int digits_of(kiln_dtype dtype)
                                          : 4;
 }
 
-/* By the C library, with a point, whatever the locale has. */
+/* Uses the C library, but writes a point in every locale. */
 static void write_slowly(double value, int digits, serve_text *text)
 {
     char written[40];
@@ -263,7 +263,7 @@ static void write_slowly(double value, int digits, serve_text *text)
     serve_text_string(text, written);
 }
 
-/* `value` as digits.digits times 10 to the power, of which zeros at the end are left out. */
+/* Writes `value` as digits.digits times 10 to the power, without trailing zeros. */
 static void put_decimal(uint64_t digits, int count, int power, serve_text *text)
 {
     char written[24];
@@ -289,8 +289,8 @@ static void put_decimal(uint64_t digits, int count, int power, serve_text *text)
     }
 }
 
-/* A value of at most 9 digits is scaled to an integer of them by one product or quotient of
- * doubles, which is wrong by 2^-52 at most, and a float's neighbours are 6e-8 away. */
+/* A value with up to 9 digits is scaled to an integer by one product or quotient of doubles. Its
+ * error is at most 2^-52, while a float's neighbours are 6e-8 away. */
 static void write_real(double value, int digits, serve_text *text)
 {
     static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
@@ -307,7 +307,7 @@ static void write_real(double value, int digits, serve_text *text)
         return;
     }
     int power =
-        (ilogb(magnitude) * 78913) >> 18; /* log10(2), rounded down: right, or 1 too small */
+        (ilogb(magnitude) * 78913) >> 18; /* log10(2), rounded down: exact, or 1 too small */
     power += power + 1 <= 22 && power + 1 >= 0 ? magnitude >= powers[power + 1]
              : power + 1 < 0                   ? magnitude * powers[-power - 1] >= 1
                                                : 0;
@@ -432,7 +432,7 @@ typedef struct ranked {
     int64_t index;
 } ranked;
 
-/* NaN behind all. */
+/* NaN comes last. */
 static int by_rank(const void *a, const void *b)
 {
     const ranked *left = a;

@@ -9,7 +9,7 @@
 
 #include "serve_parts.h"
 
-#define DEEPEST 3 /* folders below a model's: of a version, and what stands beside its file */
+#define DEEPEST 3 /* levels below a model's folder: a version's, and files next to the model */
 
 FILE *serve_file_open(const char *path, bool appends)
 {
@@ -83,7 +83,7 @@ char *serve_file_beside(serve *server, const char *root, const char *folder, con
     return path;
 }
 
-/* --- whether one has changed --- */
+/* --- change detection --- */
 
 static uint64_t mix(uint64_t hash, uint64_t value)
 {
@@ -93,7 +93,7 @@ static uint64_t mix(uint64_t hash, uint64_t value)
     return hash;
 }
 
-/* What changes with a file, or with one of a folder, wherever a link leads. */
+/* A stamp that changes with a file, or with any file in a folder, following links. */
 static uint64_t stamp_of(const char *path, const char *name, int depth)
 {
     struct stat found;
@@ -105,7 +105,7 @@ static uint64_t stamp_of(const char *path, const char *name, int depth)
     for (const char *c = name; *c != '\0'; c++) {
         stamp = mix(stamp, (unsigned char)*c);
     }
-    if (!folder) { /* whose own time says no more than its entries */
+    if (!folder) { /* a folder's own time says no more than its entries */
         stamp = mix(stamp, (uint64_t)found.st_size);
         stamp = mix(stamp, (uint64_t)found.st_mtim.tv_sec);
         stamp = mix(stamp, (uint64_t)found.st_mtim.tv_nsec);

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* A text under way. The connection has a reference, and the generator one until it has told the
- * sequence's end, which may come when the connection is long gone. */
+/* A text being generated. The connection holds a reference, and so does the generator until it has
+ * reported the sequence's end, which may be long after the connection is gone. */
 struct serve_generate {
     atomic_int references;
     pthread_mutex_t lock;
@@ -14,12 +14,12 @@ struct serve_generate {
     serve_instance *instance;
     kiln_sequence *sequence;
     uint64_t submitted;
-    bool streams;     /* each token by itself */
-    bool over;        /* the last one was taken */
-    bool succeeded;   /* and the text has ended as it should */
-    serve_text head;  /* what each answer begins with: {"model_name":..,"id":.. */
-    serve_text event; /* that is being sent */
-    size_t sent;      /* of it */
+    bool streams;     /* each token separately */
+    bool over;        /* the last one has been taken */
+    bool succeeded;   /* and the text ended normally */
+    serve_text head;  /* the start of each answer: {"model_name":..,"id":.. */
+    serve_text event; /* being sent */
+    size_t sent;      /* bytes of it */
 };
 
 static void release(serve_generate *self)
@@ -33,7 +33,7 @@ static void release(serve_generate *self)
     }
 }
 
-/* In the thread that makes the steps, or in one that cancels. */
+/* Called in the thread that makes the steps, or in one that cancels. */
 static void told(void *user, kiln_sequence *sequence, const kiln_token *token)
 {
     serve_generate *self = user;
@@ -53,7 +53,7 @@ static void told(void *user, kiln_sequence *sequence, const kiln_token *token)
     }
 }
 
-/* --- asking --- */
+/* --- submitting --- */
 
 static serve_generate *make(serve_connection *at, serve_instance *instance, const char *id)
 {
@@ -80,7 +80,7 @@ static serve_generate *make(serve_connection *at, serve_instance *instance, cons
     return self;
 }
 
-/* Where a request gives none, another one each time. */
+/* A different seed each time, for requests that give none. */
 static uint64_t any_seed(void)
 {
     static atomic_ullong count;
@@ -98,7 +98,7 @@ static bool check_length(const serve_connection *at, const serve_prompt *prompt,
                         (long long)prompt->max_tokens, (long long)limit);
 }
 
-/* What is asked for, or as much as there is room for and the server allows. */
+/* The tokens asked for, or as many as there is room for and the server allows. */
 static int64_t most_tokens(const serve_connection *at, const serve_prompt *prompt, int64_t length)
 {
     const int64_t limit = at->server->options->max_tokens;
@@ -130,7 +130,8 @@ static bool submit(serve_connection *at, serve_generate *self, const serve_promp
     options.deadline_nanoseconds = deadline(at, prompt, self->submitted);
     atomic_store(&at->progress, SERVE_PENDING);
     (void)atomic_fetch_add(&self->references, 1);
-    /* A hang-up is met once: what is seen to write has a sequence that can be cancelled. */
+    /* A hang-up is noticed only once, so a connection seen to generate must have a sequence that
+     * can be cancelled. */
     (void)pthread_mutex_lock(&at->lock);
     at->generate = self;
     const kiln_status status =
@@ -197,7 +198,7 @@ static bool is_done(kiln_finish finish)
            finish == KILN_FINISH_LENGTH;
 }
 
-/* Why a text has ended that should not have. */
+/* Explains why a text ended early. */
 static void explain(const serve_generate *self, serve_connection *at)
 {
     const kiln_status status = kiln_sequence_wait(self->sequence, 0);
@@ -210,14 +211,14 @@ static void explain(const serve_generate *self, serve_connection *at)
     } else if (status == KILN_ERROR_TIMEOUT) {
         (void)serve_refuse(&at->problem, 504, "the text's time is over (\"timeout\", or %g s)",
                            at->server->options->generate_seconds);
-    } else if (status == KILN_OK) { /* it has ended well, and its answer could not be made */
+    } else if (status == KILN_OK) { /* it ended normally, but its answer could not be made */
         (void)serve_no_memory(&at->problem);
     } else {
         (void)serve_refuse_status(&at->problem, status, kiln_error_message());
     }
 }
 
-/* The next token as an event, in place of the one before, if there is one by now. */
+/* Replaces the event by the next token's, if there is one yet. */
 static bool next_event(serve_generate *self, serve_connection *at)
 {
     kiln_token token = {.struct_size = sizeof token};
@@ -247,7 +248,7 @@ static bool next_event(serve_generate *self, serve_connection *at)
     return true;
 }
 
-/* As much as is there and has room; the connection sleeps where that is nothing. */
+/* Reads as much as is available and fits. If there is nothing, the connection sleeps. */
 static ssize_t read_events(void *user, uint64_t position, char *buffer, size_t size)
 {
     serve_generate *self = user;
@@ -262,7 +263,7 @@ static ssize_t read_events(void *user, uint64_t position, char *buffer, size_t s
         }
         self->sent += piece;
         used += piece;
-        if (self->event.failed) { /* libmicrohttpd would close it when something comes next */
+        if (self->event.failed) { /* libmicrohttpd would only close it at the next event */
             (void)shutdown(at->socket, SHUT_RDWR);
             return MHD_CONTENT_READER_END_WITH_ERROR;
         }
@@ -278,7 +279,7 @@ static ssize_t read_events(void *user, uint64_t position, char *buffer, size_t s
             return MHD_CONTENT_READER_END_OF_STREAM;
         }
         atomic_store(&at->progress, SERVE_PENDING);
-        if (!next_event(self, at)) { /* none came before that was said */
+        if (!next_event(self, at)) { /* none came before the state was set */
             break;
         }
     }
@@ -321,7 +322,7 @@ static serve_result answer_whole(serve_connection *at, serve_generate *self)
     return SERVE_DONE;
 }
 
-/* A text whose first token does not come is refused with the status of why. */
+/* A text whose first token never comes is refused with the corresponding status. */
 serve_result serve_generate_again(serve_connection *at)
 {
     serve_generate *self = at->generate;
@@ -347,7 +348,7 @@ serve_result serve_generate_again(serve_connection *at)
     return result;
 }
 
-/* --- the end --- */
+/* --- closing --- */
 
 bool serve_generate_cancel(serve_connection *at)
 {
@@ -368,7 +369,7 @@ void serve_generate_finish(serve_connection *at)
         self->at = NULL;
         (void)pthread_mutex_unlock(&self->lock);
         if (self->sequence != NULL && !self->over) {
-            (void)!kiln_sequence_cancel(self->sequence); /* its client has gone */
+            (void)!kiln_sequence_cancel(self->sequence); /* the client has gone */
         }
         if (self->sequence != NULL) {
             serve_note_run(at->server, at->writes, kiln_sequence_wait(self->sequence, 0));

@@ -8,9 +8,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MOST_CALLS 16384 /* of the server */
+#define MOST_CALLS 16384 /* for the whole server */
 
-/* --- callbacks of nghttp2 --- */
+/* --- nghttp2's callbacks --- */
 
 static int began(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
@@ -36,7 +36,7 @@ static serve_call *call_of(const serve_link *link, int32_t stream)
     return link->worker->grpc->h2->session_get_stream_user_data(link->session, stream);
 }
 
-/* Names and values are ended by NUL. */
+/* nghttp2 ends names and values with a NUL. */
 static int header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
                   size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags,
                   void *user)
@@ -73,10 +73,10 @@ static int data_came(nghttp2_session *session, uint8_t flags, int32_t stream, co
     serve_call *call = call_of(link, stream);
     size_t taken = call == NULL ? size : 0;
     (void)flags;
-    while (taken < size) { /* a frame may have several messages */
+    while (taken < size) { /* a frame may contain several messages */
         const size_t more = serve_call_feed(call, (const char *)data + taken, size - taken);
         if (more == 0) {
-            break; /* it is kept, and its window closed until it is used */
+            break; /* the rest is kept, and its window stays closed until it is used */
         }
         taken += more;
     }
@@ -105,7 +105,7 @@ static void take_connection(serve_worker *worker)
                              SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (made >= 0) {
         serve_link_open(worker, made, &address, size);
-    } else if (errno == EMFILE || errno == ENFILE) { /* the next look finds it again */
+    } else if (errno == EMFILE || errno == ENFILE) { /* found again next time */
         (void)usleep(10000);
     }
 }
@@ -178,7 +178,7 @@ static void *work(void *user)
                 serve_link_receive(which, buffer);
             }
         }
-        if (ready) { /* last: it may close links that have events */
+        if (ready) { /* last, because it may close links that have events */
             go_on(worker);
         }
         const uint64_t now = kiln_clock_now();
@@ -197,12 +197,12 @@ static void *work(void *user)
     }
     for (serve_link *link = worker->links, *next = NULL; link != NULL; link = next) {
         next = link->next;
-        check_link(link, kiln_clock_now()); /* who only waits is told of the end */
+        check_link(link, kiln_clock_now()); /* tells clients that only wait */
     }
     while (worker->links != NULL) {
         serve_link_close(worker->links); /* NOLINT(clang-analyzer-unix.Malloc): likewise */
     }
-    go_on(worker); /* calls without a link, which are given back */
+    go_on(worker); /* releases calls that no longer have a link */
     return NULL;
 }
 

@@ -3,7 +3,7 @@
 
 #include "serve_parts.h"
 
-/* In place of gRPC where libnghttp2's header was not there. */
+/* Replaces gRPC if libnghttp2's header was not found. */
 
 struct serve_grpc *serve_grpc_start(serve *server, int listening, serve_problem *problem)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The messages and methods of inference.GRPCInferenceService, as the Open Inference Protocol and
- * Triton have them, and of grpc.health.v1.Health. */
+/* The messages and methods of inference.GRPCInferenceService, as defined by the Open Inference
+ * Protocol and Triton, and of grpc.health.v1.Health. */
 #include "serve_grpc_messages.h"
 
 #include <string.h>
@@ -39,7 +39,7 @@
         }                                        \
     }
 
-/* --- what clients send --- */
+/* --- requests --- */
 
 MESSAGE(parameter, FIELD(1, BOOL, NULL), FIELD(2, INT, NULL), FIELD(3, STRING, NULL),
         FIELD(4, DOUBLE, NULL), FIELD(5, UINT, NULL));
@@ -58,7 +58,7 @@ MESSAGE(repository_parameter, FIELD(1, BOOL, NULL), FIELD(2, INT, NULL), FIELD(3
         FIELD(4, RAW, NULL));
 MESSAGE(control_request, OF(3, MAP, "parameters", repository_parameter));
 
-/* --- what they get --- */
+/* --- answers --- */
 
 #define TYPE(name) "TYPE_" #name,
 static const char *const types[] = {"TYPE_INVALID", MODEL_TYPE_LIST(TYPE) NULL};

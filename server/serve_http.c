@@ -10,10 +10,10 @@
 #include "serve_inflate.h"
 #include "serve_tls.h"
 
-/* To copy this takes less time than to send the head of an answer by itself. */
+/* Copying up to this many bytes is faster than sending the head of an answer separately. */
 #define ONE_PIECE ((size_t)1 << 20)
-#define FIRST_BODY ((size_t)64 << 10) /* of a body whose length is not known */
-#define READ_AWAY ((uint64_t)1 << 20) /* of a refused request, whose client then sees why */
+#define FIRST_BODY ((size_t)64 << 10) /* initial capacity for a body of unknown length */
+#define READ_AWAY ((uint64_t)1 << 20) /* of a refused request, so that its client sees why */
 
 /* --- answers --- */
 
@@ -46,8 +46,8 @@ static bool answer_response(serve_connection *at, int code, const char *type, si
     return queued == MHD_YES;
 }
 
-/* One piece with the head of the answer is sent in one go: where its text fits before the tensors,
- * and where it is small. Of another each tensor is sent from where it lies. */
+/* A reply in one piece is sent together with the head of the answer: if its text fits before the
+ * tensors, or if it is small. Otherwise each tensor is sent from its own memory. */
 static struct MHD_Response *make_response(const serve_mhd *mhd, serve_reply *reply, size_t size)
 {
     struct MHD_Response *response = NULL;
@@ -149,13 +149,13 @@ static const char *known_method(const char *method)
 static enum MHD_Result refuse_early(serve_connection *at, uint64_t size)
 {
     if (at->closes || size > READ_AWAY) {
-        return answer_problem(at); /* libmicrohttpd closes the connection then */
+        return answer_problem(at); /* libmicrohttpd then closes the connection */
     }
     at->discards = true;
     return MHD_YES;
 }
 
-/* All headers are there. */
+/* Called when all headers have arrived. */
 static enum MHD_Result begin(serve_connection *at, const char *uri, const char *method)
 {
     uint64_t size = 0;
@@ -194,8 +194,8 @@ static enum MHD_Result more(serve_connection *at, const char *data, size_t *size
         *size = 0;
         return MHD_YES;
     }
-    /* An answer cannot be queued between two parts of a body: a little more is read and thrown
-     * away, and the answer follows. */
+    /* An answer cannot be queued between two parts of a body: some more is read and discarded, and
+     * the answer follows. */
     at->discards = true;
     serve_body_drop(at);
     *size = 0;
@@ -207,7 +207,7 @@ static enum MHD_Result conclude(serve_connection *at, serve_result result)
     if (result == SERVE_REFUSED) {
         return answer_problem(at);
     }
-    /* Where no answer could be made, for want of memory, the connection is closed. */
+    /* If there was no memory for an answer, the connection is closed. */
     return result == SERVE_WAITS || atomic_load(&at->phase) == SERVE_ANSWER ? MHD_YES : MHD_NO;
 }
 
@@ -228,7 +228,7 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
     }
     serve_connection *at = *state;
     if (atomic_load(&at->phase) == SERVE_ANSWER) {
-        return MHD_NO; /* libmicrohttpd, which is being stopped, did not take the answer */
+        return MHD_NO; /* libmicrohttpd is stopping and did not take the answer */
     }
     if (*size != 0) {
         return more(at, data, size);
@@ -236,7 +236,7 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
     if (at->discards) {
         return answer_problem(at);
     }
-    if (atomic_load(&at->phase) == SERVE_WORK) { /* it was resumed */
+    if (atomic_load(&at->phase) == SERVE_WORK) { /* resumed */
         return conclude(at, at->route->again(at));
     }
     if (at->inflater != NULL && !serve_inflate_end(at->inflater, at)) {
@@ -327,7 +327,7 @@ static void close_connection(serve_connection *at)
     free(at);
 }
 
-/* libmicrohttpd closes the socket after this, so that the keeper never sees another's. */
+/* libmicrohttpd closes the socket after this, so the keeper never sees a reused descriptor. */
 static void notify(void *user, struct MHD_Connection *connection, void **context,
                    enum MHD_ConnectionNotificationCode code)
 {
@@ -339,7 +339,7 @@ static void notify(void *user, struct MHD_Connection *connection, void **context
     }
 }
 
-/* Paths are decoded segment by segment, when they were divided. */
+/* Leaves paths escaped: each segment is decoded after the path is split. */
 static size_t leave_escaped(void *user, struct MHD_Connection *connection, char *text)
 {
     (void)user;

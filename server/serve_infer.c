@@ -6,14 +6,14 @@
 
 #include "serve_data.h"
 
-/* A model that is quicker runs in the thread that speaks HTTP: two changes of thread cost more. */
-#define QUICK_ALONE 2000000 /* nanoseconds, while no other request is under way */
+/* Faster models run in the HTTP thread, because two thread switches would cost more. */
+#define QUICK_ALONE 2000000 /* nanoseconds, while no other request is in flight */
 #define QUICK 50000
-/* Outputs of this size are written where they are sent from, behind room for the text. */
+/* Outputs of at least this size are written directly after room for the answer's text. */
 #define PLACED ((size_t)16 << 10)
 #define HEADROOM ((size_t)4 << 10)
 
-/* --- asking --- */
+/* --- submitting --- */
 
 static void answered(void *user, kiln_request *request)
 {
@@ -36,7 +36,7 @@ static unsigned long long rows_of(const serve_infer *infer)
     return has_rows ? (unsigned long long)infer->inputs[0].tensor.desc.shape.dims[0] : 1;
 }
 
-/* What an output will be, if that is known before the run. */
+/* The type and shape of an output, if known before the run. */
 static bool known_output(const serve_infer *infer, const serve_wish *wish,
                          kiln_named_tensor *output)
 {
@@ -51,13 +51,13 @@ static bool known_output(const serve_infer *infer, const serve_wish *wish,
            kiln_tensor_bytes(binding->dtype, &tensor->desc.shape, &tensor->bytes) == KILN_OK;
 }
 
-/* Memory for outputs that are to follow each other behind the text, so that the answer is one piece
- * and nothing is copied. Without it the answer is made of pieces. */
+/* Provides memory in which outputs follow each other after the text, so that the answer is one
+ * piece and nothing is copied. Without it the answer is sent in pieces. */
 static void place_outputs(serve_connection *at, serve_infer *infer)
 {
     size_t total = 0;
     kiln_named_tensor *outputs = serve_arena_take(&at->arena, infer->wish_count * sizeof *outputs);
-    if (outputs == NULL || infer->instance->on_gpu) { /* which has pinned memory for them */
+    if (outputs == NULL || infer->instance->on_gpu) { /* the GPU path uses pinned memory */
         return;
     }
     for (size_t i = 0; i < infer->wish_count; i++) {
@@ -140,13 +140,13 @@ serve_result serve_infer_run(serve_connection *at)
 
 /* --- answering --- */
 
-/* What an answer is made of; it lives until the last byte is sent. */
+/* The data of an answer, which lives until its last byte is sent. */
 typedef struct answer {
     serve_reply reply;
-    serve_text strings; /* of outputs of them, and of classes, binary */
+    serve_text strings; /* of string outputs, and of binary classes */
     kiln_request *request;
     serve_instance *instance;
-    char *room; /* of its outputs, or NULL */
+    char *room; /* for its outputs, or NULL */
     struct MHD_IoVec pieces[];
 } answer;
 
@@ -173,8 +173,8 @@ static void write_shape(serve_text *text, const kiln_shape *shape)
     serve_text_string(text, "]");
 }
 
-/* What was appended to `strings` since it had `before` bytes is the next piece: where in them it
- * lies is known, its address not yet. */
+/* Adds what was appended to `strings` after `before` bytes as the next piece. Its offset is known,
+ * its address not yet. */
 static void add_strings(answer *self, size_t before)
 {
     const size_t size = self->strings.size - before;
@@ -202,7 +202,7 @@ static bool write_strings(answer *self, const char *name, const kiln_tensor *ten
     return packed;
 }
 
-/* Each row's largest, as text: [rows, k], or [k] where the output has no rows. */
+/* The largest values of each row, as text: [rows, k], or [k] if the output has no rows. */
 static bool write_classes(answer *self, const serve_wish *wish, const kiln_tensor *tensor,
                           serve_problem *problem)
 {
@@ -237,9 +237,9 @@ static bool write_classes(answer *self, const serve_wish *wish, const kiln_tenso
     return true;
 }
 
-/* To where the client wants it, and knows it to be: as in Triton's answers no parameter says so,
- * and its C++ client takes any parameter for the binary size. By gRPC each output has contents,
- * which are empty then. */
+/* Writes an output where the client expects it. As in Triton's answers no parameter says so: its
+ * C++ client takes any parameter for the binary size. With gRPC every output has contents, empty in
+ * this case. */
 static bool write_shared(answer *self, const serve_wish *wish, const kiln_tensor *tensor,
                          serve_problem *problem)
 {
@@ -257,7 +257,7 @@ static bool write_shared(answer *self, const serve_wish *wish, const kiln_tensor
         }
         data = self->strings.data + before;
         bytes = self->strings.size - before;
-        self->strings.size = before; /* it is no part of the answer */
+        self->strings.size = before; /* not part of the answer */
     }
     if (bytes > (size_t)place->size) {
         return serve_refuse(problem, 400,
@@ -340,7 +340,7 @@ static bool write_answer(answer *self, const serve_infer *infer, serve_problem *
     return (!text->failed && !self->strings.failed) || serve_no_memory(problem);
 }
 
-/* Pieces of `strings` get their addresses. */
+/* Sets the addresses of the pieces of `strings`. */
 static void place_strings(answer *self)
 {
     size_t used = 0;
@@ -353,8 +353,8 @@ static void place_strings(answer *self)
     }
 }
 
-/* The usual time of a run, of those that met no others; a thread that lost its processor once says
- * little about it. */
+/* Keeps the usual time of runs that had the server to themselves. A thread preempted once
+ * says little, so outliers count little. */
 static void note_time(serve_instance *model, unsigned long long took)
 {
     const unsigned long long usual = atomic_load(&model->run_ns);

@@ -7,12 +7,12 @@
 #include <zlib.h>
 
 #define PIECE ((size_t)16 << 10)
-#define GZIP (16 + MAX_WBITS) /* of inflateInit2 */
+#define GZIP (16 + MAX_WBITS) /* for inflateInit2 */
 
 struct serve_inflater {
     z_stream stream;
     const char *name;
-    bool again; /* another may follow it: RFC 1952, section 2.2 */
+    bool again; /* another member may follow: RFC 1952, section 2.2 */
     bool ended;
     char piece[PIECE];
 };
@@ -80,7 +80,7 @@ bool serve_inflate_take(serve_inflater *self, serve_connection *at, const char *
     z_stream *stream = &self->stream;
     union {
         const char *from;
-        unsigned char *to; /* zlib does not write there, though it does not say so */
+        unsigned char *to; /* zlib's type lacks const, but it does not write there */
     } in = {data};
     stream->next_in = in.to;
     while (size > 0) {

@@ -23,13 +23,13 @@ static bool check_bools(serve_reader *self, const kiln_tensor *tensor)
                         self->entry.name);
 }
 
-/* BYTES: each string has its length before it. */
+/* BYTES: each string follows its length. */
 static bool take_strings(serve_reader *self, const serve_entry *read, serve_slice packed,
                          kiln_tensor *tensor)
 {
     char sentence[200];
     const size_t count = tensor->bytes / sizeof(kiln_span);
-    if (count > packed.size / sizeof(uint32_t)) { /* so that a shape alone takes no memory */
+    if (count > packed.size / sizeof(uint32_t)) { /* so that a shape alone allocates no memory */
         return serve_refuse(
             self->problem, 400,
             "input \"%.200s\": its shape asks for %zu strings, each with 4 bytes of "
@@ -44,7 +44,7 @@ static bool take_strings(serve_reader *self, const serve_entry *read, serve_slic
            serve_refuse(self->problem, 400, "input \"%.200s\": %s", read->name, sentence);
 }
 
-/* The next of the binary tensors, where it lies if its address allows that. */
+/* Takes the next binary tensor, in place if it is aligned. */
 static bool take_binary(serve_reader *self, const serve_entry *read, kiln_tensor *tensor)
 {
     const bool apart = self->tensors != NULL;
@@ -81,7 +81,7 @@ static bool take_binary(serve_reader *self, const serve_entry *read, kiln_tensor
     return check_bools(self, tensor);
 }
 
-/* A copy of what is in a client's memory, who may write there meanwhile. */
+/* Copies shared memory, because the client may write to it meanwhile. */
 static bool take_shared(serve_reader *self, const serve_entry *read, kiln_tensor *tensor)
 {
     serve *server = self->infer->instance->server;
@@ -93,7 +93,7 @@ static bool take_shared(serve_reader *self, const serve_entry *read, kiln_tensor
                             read->name, (long long)read->place.size, tensor->bytes);
     }
     if (!serve_place_check(server, &read->place, read->name, self->problem)) {
-        return false; /* before there is memory for it */
+        return false; /* before memory is allocated for it */
     }
     const size_t size = (size_t)read->place.size;
     void *copy = serve_arena_take(self->arena, size != 0 ? size : 1);
@@ -131,7 +131,7 @@ static bool check_shape(serve_reader *self, const serve_entry *read, const serve
                         read->name, (long long)shape->dims[0], (long long)limit);
 }
 
-/* What of an input must be known before its data. */
+/* Checks everything about an input that must be known before its data. */
 bool serve_input_prepare(serve_reader *self)
 {
     serve_entry *read = &self->entry;
@@ -168,7 +168,7 @@ bool serve_input_prepare(serve_reader *self)
            serve_refuse(self->problem, 400, "input \"%.200s\": its shape is too large", read->name);
 }
 
-/* --- its numbers --- */
+/* --- numbers --- */
 
 static bool refuse_numbers(serve_reader *self, const serve_json *json, const char *sentence)
 {
@@ -184,11 +184,11 @@ bool serve_input_begin(serve_reader *self, serve_json *json)
     char sentence[300];
     int64_t elements = 0;
     if (json->open && tensor->desc.dtype == KILN_DTYPE_STRING) {
-        return false; /* a comma may stand in a string: the whole body is waited for */
+        return false; /* a string may contain a comma: the whole body is needed */
     }
     (void)!kiln_shape_elements(&tensor->desc.shape, &elements);
     if (elements > json->end - json->at + (ptrdiff_t)self->behind) {
-        /* so that a shape alone takes no memory */
+        /* so that a shape alone allocates no memory */
         return serve_refuse(self->problem, 400,
                             "input \"%.200s\": its shape asks for %lld elements, and its data has "
                             "fewer",

@@ -55,7 +55,7 @@ bool serve_json_enter(serve_json *json, char bracket)
     return true;
 }
 
-/* Whether another entry comes before `bracket`, which is taken where not. */
+/* Whether another entry comes before `bracket`; if not, the bracket is taken. */
 static bool next_entry(serve_json *json, char bracket)
 {
     const bool fresh = json->fresh;
@@ -104,7 +104,8 @@ static size_t hex4(const char *at, const char *end, unsigned *value)
     return 4;
 }
 
-/* The code point of the escape behind a backslash; its bytes, or 0. A surrogate has its pair. */
+/* Decodes the escape after a backslash, with the second half of a surrogate pair; returns its
+ * length, or 0. */
 static size_t escape(const char *at, const char *end, unsigned *point)
 {
     static const char letters[] = "\"\\/bfnrt";
@@ -129,13 +130,13 @@ static size_t escape(const char *at, const char *end, unsigned *point)
     return 11;
 }
 
-/* What stands for itself in a string, and is a byte. */
+/* A character that stands for itself in a string and is a single byte. */
 static bool is_plain(char c)
 {
     return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
-/* Steps over a string with its quotes. */
+/* Skips a string and its quotes. */
 static bool skip_string(serve_json *json, serve_slice *inside)
 {
     const char *at = json->at + 1;
@@ -186,7 +187,7 @@ bool serve_json_member(serve_json *json, serve_slice *key)
     return serve_json_peek(json) != 0 || serve_json_fail(json, "a value is missing");
 }
 
-/* The next bytes of what stands between quotes, without an escape; how many. */
+/* Takes the next character of a string's content, with escapes resolved; returns its bytes. */
 static size_t take_piece(const char **at, const char *end, char piece[4])
 {
     unsigned point = 0;
@@ -198,13 +199,13 @@ static size_t take_piece(const char **at, const char *end, char piece[4])
     return kln_utf8_write(point, piece);
 }
 
-/* False where it does not fit, or holds a NUL. */
+/* False if it does not fit, or contains a NUL. */
 static bool decode(const serve_slice *inside, char *text, size_t size)
 {
     const char *end = inside->at + inside->size;
     size_t used = 0;
     if (inside->size < size && memchr(inside->at, '\\', inside->size) == NULL) {
-        memcpy(text, inside->at, inside->size); /* a NUL would be a control character */
+        memcpy(text, inside->at, inside->size); /* a raw NUL is refused as a control character */
         text[inside->size] = '\0';
         return true;
     }
@@ -293,7 +294,7 @@ static bool skip_scalar(serve_json *json)
 
 bool serve_json_skip(serve_json *json, serve_slice *value)
 {
-    char open[SERVE_JSON_DEPTH]; /* brackets that are to be closed */
+    char open[SERVE_JSON_DEPTH]; /* brackets still to be closed */
     size_t depth = 0;
     serve_slice key;
     (void)serve_json_peek(json);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The generators of a model that is written in steps. */
+/* The generators of a language model. */
 #include <string.h>
 
 #include "serve_generate.h"
 
-/* Of a sequence with its prompt, where neither the model nor anybody says. */
+/* The length of a sequence with its prompt, if neither the model nor an option gives one. */
 #define USUAL_LENGTH 1024
 
-/* As a generator recognizes one: tokens go in, and a past. */
+/* Whether it looks like a language model: it reads tokens and a past, as a generator requires. */
 static bool is_language(const serve_instance *instance)
 {
     bool tokens = false;
@@ -37,7 +37,7 @@ static kiln_status make(const serve_instance *instance, const serve_tuning *tuni
     if (status != KILN_ERROR_INVALID_ARGUMENT || options.max_length != 0) {
         return status;
     }
-    options.max_length = USUAL_LENGTH; /* shapes tell none */
+    options.max_length = USUAL_LENGTH; /* the shapes do not give one */
     return kiln_generator_create(engine, &options, generator);
 }
 

@@ -10,7 +10,7 @@
 #include "serve_inflate.h"
 
 #define LONGEST_TOKEN 4096
-#define MOMENT 0.2 /* seconds in a phase, after which a connection is looked at */
+#define MOMENT 0.2 /* seconds in a phase before a connection is checked */
 
 /* --- tokens --- */
 
@@ -87,10 +87,10 @@ bool serve_tokens_let_in(serve *server, const char *authorization)
     return in;
 }
 
-/* --- the head of a request --- */
+/* --- headers --- */
 
 typedef struct head {
-    unsigned lengths, encodings, codings; /* how often they stand there */
+    unsigned lengths, encodings, codings; /* number of occurrences */
     bool chunked, misnamed;
     uint64_t length;
     const char *encoding; /* of the content */
@@ -104,7 +104,7 @@ static bool is_header(const char *key, size_t size, const char *name)
     return size == strlen(name) && strncasecmp(key, name, size) == 0;
 }
 
-/* A name that is no token, as "Content-Length " is: RFC 9112, section 5.1. */
+/* Whether a name is a valid token; "Content-Length " is not: RFC 9112, section 5.1. */
 static bool is_token(const char *key, size_t size)
 {
     static const char marks[] = "!#$%&'*+-.^_`|~";
@@ -167,7 +167,7 @@ static bool read_json_length(const head *found, size_t *size, serve_problem *pro
     return true;
 }
 
-/* How long a compressed body will be is not known. */
+/* The length of a compressed body is not known in advance. */
 static bool read_coding(head *found, serve_connection *at, serve_problem *problem,
                         uint64_t *body_size)
 {
@@ -186,7 +186,7 @@ static bool read_coding(head *found, serve_connection *at, serve_problem *proble
     return at->inflater != NULL || serve_no_memory(problem);
 }
 
-/* What two servers in a row could understand in two ways is refused: RFC 9112, section 6.3. */
+/* Refuses what two servers in a chain could interpret differently: RFC 9112, section 6.3. */
 static bool check_framing(const head *found, serve_problem *problem)
 {
     if (found->misnamed) {
@@ -220,7 +220,7 @@ bool serve_check_head(serve_connection *at, serve_problem *problem, uint64_t *bo
         return serve_refuse(problem, 401, "a token is needed: \"Authorization: Bearer TOKEN\"");
     }
     if (at->route == NULL) {
-        return false; /* the problem is known */
+        return false; /* the problem is set already */
     }
     if (found.length > (uint64_t)options->body_limit) {
         return serve_refuse(problem, 413, "a body of %llu bytes is larger than %lld (--max-body)",
@@ -230,7 +230,7 @@ bool serve_check_head(serve_connection *at, serve_problem *problem, uint64_t *bo
            read_json_length(&found, &at->head_size, problem);
 }
 
-/* --- time --- */
+/* --- timeouts --- */
 
 /* Seconds that a connection may stay in its phase. */
 static double allowed(const serve *server, int phase)
@@ -238,8 +238,8 @@ static double allowed(const serve *server, int phase)
     return phase == SERVE_IDLE ? server->options->idle_seconds : server->options->request_seconds;
 }
 
-/* libmicrohttpd 0.9.75 does not always see the end of a connection that comes with its last bytes:
- * the event is one, and it reads once. */
+/* libmicrohttpd 0.9.75 can miss the end of a connection that arrives with its last bytes: that is
+ * one event, and it reads once. */
 static bool is_gone(const serve_connection *at, int phase)
 {
     char byte = 0;
@@ -249,8 +249,8 @@ static bool is_gone(const serve_connection *at, int phase)
     return found == 0 || (found < 0 && errno != EAGAIN && errno != EINTR);
 }
 
-/* A client that waits for a text and will read nothing more, or that writes nothing more: a proxy
- * takes that for a hang-up too. */
+/* Whether a client that waits for a text has stopped reading, or writing, which a proxy takes for a
+ * hang-up as well. */
 static bool has_hung_up(const serve_connection *at)
 {
     struct pollfd look = {.fd = at->socket, .events = POLLRDHUP};
@@ -283,7 +283,7 @@ static void check_connection(serve *server, serve_connection *at, uint64_t now)
     const int phase = atomic_load(&at->phase);
     const uint64_t since = atomic_load(&at->since);
     const double seconds = now > since ? (double)(now - since) / 1e9 : 0;
-    if (phase == SERVE_WORK && writes_text(at)) { /* its sequence has a limit of its own */
+    if (phase == SERVE_WORK && writes_text(at)) { /* its sequence has its own limit */
         if (!atomic_load(&at->gone) && has_hung_up(at)) {
             atomic_store(&at->gone, true);
             (void)serve_cancel(at);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A connection of HTTP/2: what comes goes to nghttp2, and what that writes is sent. */
+/* An HTTP/2 connection: passes received data to nghttp2, and sends what it writes. */
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -9,11 +9,11 @@
 
 #include "serve_grpc.h"
 
-#define STREAMS 128             /* of a connection, at once */
+#define STREAMS 128             /* concurrent, per connection */
 #define STREAM_WINDOW (1 << 20) /* bytes that a client may send ahead */
 #define CONNECTION_WINDOW (16 << 20)
 
-/* Looks for what it waits for: that the socket takes more, or that something comes. */
+/* Waits for the socket to become writable if there is data to send, else for input. */
 static void watch(serve_link *link)
 {
     const bool waits = link->piece < link->piece_count;
@@ -59,7 +59,7 @@ void serve_link_close(serve_link *link)
     (void)close(socket);
 }
 
-/* Lets nghttp2 write its frames, many at once. */
+/* Lets nghttp2 write its frames, many at a time. */
 void serve_link_flush(serve_link *link)
 {
     const serve_nghttp2 *h2 = link->worker->grpc->h2;
@@ -87,7 +87,7 @@ void serve_link_flush(serve_link *link)
     }
 }
 
-/* A record of TLS may be shorter than what there is. */
+/* A TLS record may be shorter than the data available. */
 void serve_link_receive(serve_link *link, uint8_t *buffer)
 {
     const serve_nghttp2 *h2 = link->worker->grpc->h2;
@@ -107,7 +107,7 @@ void serve_link_receive(serve_link *link, uint8_t *buffer)
     serve_link_flush(link);
 }
 
-/* What a client may do is told first. */
+/* First announces the limits for the client. */
 static bool greet(serve_link *link)
 {
     const serve_grpc *grpc = link->worker->grpc;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a connection of HTTP/2 is to send: pieces of frames, and of answers where they lie. */
+/* The data that an HTTP/2 connection has to send: parts of frames, and of answers in place. */
 #include <errno.h>
 
 #include "serve_grpc.h"
 
-#define LEAST_PIECE ((size_t)1024) /* that is worth an entry of its own */
+#define LEAST_PIECE ((size_t)1024) /* worth an entry of its own */
 
 static void release(serve_spent *spent)
 {
@@ -16,7 +16,7 @@ static void release(serve_spent *spent)
 
 void serve_link_spend(serve_link *link, const serve_call *call, serve_spent spent)
 {
-    if (link != NULL && call->lent == link->round) { /* each has a piece, so that there is room */
+    if (link != NULL && call->lent == link->round) { /* each has a piece, so there is room */
         link->spent[link->spent_count++] = spent;
     } else {
         release(&spent);
@@ -61,7 +61,7 @@ bool serve_link_put(serve_link *link, const void *data, size_t size, bool stay)
     return false;
 }
 
-/* The bytes that the socket took, -1 for none. */
+/* Returns the bytes that the socket took, or -1. */
 static ssize_t send_pieces(serve_link *link)
 {
     struct iovec *first = &link->pieces[link->piece];

@@ -24,7 +24,7 @@ bool serve_models_scan(struct serve *server, serve_problem *problem)
                : serve_refuse(problem, 503, "memory is short: the repository was not read");
 }
 
-/* Puts `instance` in the place of what was there; NULL: nothing. With the lock. */
+/* Replaces the version's instance by `instance`, or by none if NULL. Called with the lock held. */
 static void replace(serve_version *version, serve_instance *instance, const char *reason)
 {
     serve_instance *old = version->instance;
@@ -38,7 +38,7 @@ static void replace(serve_version *version, serve_instance *instance, const char
     }
 }
 
-/* Takes away the versions that are not present, or all. */
+/* Unloads the versions that are not present, or all. */
 static void unload(serve_models *models, serve_model *model, bool all, const char *reason)
 {
     LOCKED_TO_WRITE(&models->lock);
@@ -89,11 +89,11 @@ void serve_model_take_away(struct serve *server, serve_model *model, const char 
     unload(&server->models, model, true, reason);
 }
 
-/* The first problem, and the others all the same. */
+/* Loads all versions even if one fails, and reports the first problem. */
 bool serve_model_load_found(struct serve *server, serve_model *model, serve_problem *problem)
 {
     model->stamp = model->seen =
-        serve_file_stamp(model->place); /* before: it may change meanwhile */
+        serve_file_stamp(model->place); /* first, as it may change meanwhile */
     size_t count = 0;
     bool loaded = true;
     for (serve_version *version = model->versions; version != NULL; version = version->next) {
@@ -136,7 +136,7 @@ bool serve_model_unload(struct serve *server, const char *name, serve_problem *p
     return model != NULL;
 }
 
-/* At the start. */
+/* Whether the model is loaded at startup. */
 static bool is_wanted(const serve_options *options, const char *name)
 {
     bool wanted = options->load_count == 0;

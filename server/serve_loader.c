@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The thread that loads and unloads, when requests or a changed repository ask for it, and
- * destroys.
- */
+/* The thread that loads and unloads models, at a request or when a repository changes, and that
+ * destroys them. */
 #include <stdlib.h>
 #include <time.h>
 
@@ -19,7 +18,7 @@ static void add_job(serve *server, serve_job *job)
     (void)pthread_mutex_unlock(&server->work_lock);
 }
 
-/* With the work_lock. */
+/* Called with work_lock held. */
 static void wait_for_work(serve *server)
 {
     const struct timespec until = {(time_t)(server->poll_at / 1000000000),
@@ -31,7 +30,7 @@ static void wait_for_work(serve *server)
     }
 }
 
-/* Looks at the repositories where it is time, and once what was there at the start is loaded. */
+/* Polls the repositories when it is time, but only after the initial load. */
 static void poll(serve *server)
 {
     const double seconds = server->options->poll_seconds;

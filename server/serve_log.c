@@ -43,7 +43,7 @@ void serve_reopen_log(serve *server)
     (void)pthread_mutex_unlock(&server->log_lock);
 }
 
-/* What a client wrote, so that it stays in its place of a line. */
+/* Escapes what a client wrote, so that it stays within its field. */
 static void print_quoted(FILE *file, const char *text)
 {
     for (; *text != '\0'; text++) {
@@ -56,7 +56,7 @@ static void print_quoted(FILE *file, const char *text)
     }
 }
 
-/* A disk that is full is told of once, and when it takes lines again. With the log_lock. */
+/* Reports a full disk once, and again when lines can be written. Called with log_lock held. */
 static void note_written(serve *server, bool written)
 {
     if (!written) {

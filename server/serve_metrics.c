@@ -19,7 +19,7 @@ static void read_times(kiln_scheduler *scheduler, kiln_scheduler_figure figure,
     kiln_histogram_destroy(times);
 }
 
-/* Adds what a scheduler counted. */
+/* Adds a scheduler's counters. */
 static void add_scheduler(kiln_scheduler *scheduler, serve_figures *figures)
 {
     kiln_scheduler_counters counters = {.struct_size = sizeof counters};
@@ -129,7 +129,7 @@ typedef struct metric {
     unsigned divisor;
 } metric;
 
-/* The names of Triton's, so that what reads those reads these. */
+/* With Triton's names, so that the same tools can read them. */
 static const metric metrics[] = {
     {"nv_inference_request_success", "counter", "Number of successful inference requests",
      offsetof(serve_figures, success), 1},
@@ -184,7 +184,7 @@ static void put_head(serve_text *text, const metric *row)
                       row->type);
 }
 
-/* Prometheus escapes backslashes, quotes and line ends; a name has no control characters. */
+/* Escapes backslashes and quotes for Prometheus; a name has no control characters. */
 static void put_labels(serve_text *text, const char *model, const char *version)
 {
     serve_text_string(text, "{model=\"");
@@ -287,7 +287,7 @@ static void put_statistics(serve_text *text, const serve_model *model, const ser
                       version->version, figures.last, figures.rows, figures.executions);
     put_duration(text, "success", figures.success, figures.success_ns, ",");
     put_duration(text, "fail", figures.failure, figures.failure_ns, ",");
-    /* As Triton has it each of these counts a request once; its perf_analyzer insists. */
+    /* Each of these counts a request once, as in Triton; perf_analyzer insists on it. */
     put_duration(text, "queue", figures.success, figures.queue_ns, ",");
     put_duration(text, "compute_input", figures.success, figures.input_ns, ",");
     put_duration(text, "compute_infer", figures.success, figures.infer_ns, ",");

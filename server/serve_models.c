@@ -112,7 +112,7 @@ bool serve_models_found(struct serve *server, const char *name, const char *root
     return added;
 }
 
-/* --- looking up --- */
+/* --- lookup --- */
 
 static serve_version *choose(const serve_model *model, const char *number)
 {
@@ -183,7 +183,7 @@ void serve_instance_release(serve_instance *instance)
     (void)pthread_cond_signal(&server->work);
 }
 
-/* To the system: a model's threads leave what they had in the C library's arenas. */
+/* Returns memory to the system that a model's threads have left in the C library's arenas. */
 static void give_memory_back(void)
 {
 #ifdef __GLIBC__

@@ -8,15 +8,15 @@
 
 /* --- digits --- */
 
-/* So many digits always fit 64 bits. */
+/* This many digits always fit into 64 bits. */
 #define SAFE_DIGITS 19
-#define MOST_EXPONENT INT64_C(1000000000000000) /* which no fraction makes up for */
+#define MOST_EXPONENT INT64_C(1000000000000000) /* more than any fraction can compensate */
 
 #define TOPS 0x8080808080808080U
 #define ONES 0x0101010101010101U
 
-/* How many of eight bytes, the lowest first, are digits: the top bit of each that is none is set.
- * Without a branch, for nobody can guess how many digits come. */
+/* How many of eight bytes, starting with the lowest, are digits: the top bit is set in each that is
+ * not. Without branches, as the number of digits is unpredictable. */
 static unsigned count_digits(uint64_t eight)
 {
     const uint64_t off = eight ^ 0x3030303030303030U;
@@ -24,8 +24,8 @@ static unsigned count_digits(uint64_t eight)
     return none != 0 ? (unsigned)__builtin_ctzll(none) / 8 : 8;
 }
 
-/* Of eight digits, the first in the lowest byte: pairs, fours and the whole, each by one product.
- */
+/* The value of eight digits, the first in the lowest byte: combines pairs, fours and all, with a
+ * product each. */
 static uint64_t value_of(uint64_t eight)
 {
     eight = (eight & 0x0f0f0f0f0f0f0f0fU) * 2561 >> 8;
@@ -33,7 +33,8 @@ static uint64_t value_of(uint64_t eight)
     return (eight & 0x0000ffff0000ffffU) * 42949672960001U >> 32;
 }
 
-/* Steps over digits one by one, which go behind those of `*value`; past 19 that is nonsense. */
+/* Takes digits one at a time and appends them to `*value`, which is meaningless after more than
+ * 19. */
 static inline const char *take_few(const char *at, const char *end, uint64_t *value)
 {
     for (; at < end && *at >= '0' && *at <= '9'; at++) {
@@ -42,7 +43,7 @@ static inline const char *take_few(const char *at, const char *end, uint64_t *va
     return at;
 }
 
-/* The same, eight by eight. */
+/* The same, eight at a time. */
 static inline const char *take_many(const char *at, const char *end, uint64_t *value)
 {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -56,7 +57,7 @@ static inline const char *take_many(const char *at, const char *end, uint64_t *v
             at += 8;
             continue;
         }
-        /* Those that are digits become the last of eight, behind zeros. */
+        /* Shifts the digits to the end of the eight, with zeros before them. */
         *value = *value * powers[count] + value_of(eight << 8 << (56 - 8 * count));
         return at + count;
     }
@@ -73,7 +74,7 @@ static int64_t leading_zeros(const char *at, const char *end)
     return zeros;
 }
 
-/* The first 19 of many digits, zeros before them left out. */
+/* Reads the first 19 of many digits, without leading zeros. */
 static void read_many(const char *at, const char *end, serve_number *number)
 {
     bool fraction = false;
@@ -92,7 +93,7 @@ static void read_many(const char *at, const char *end, serve_number *number)
     }
 }
 
-/* What stands behind the e. NULL where that is no number. */
+/* Reads the exponent after the e; NULL if it is not a number. */
 static const char *read_exponent(const char *at, const char *end, int64_t *exponent)
 {
     const bool down = at < end && *at == '-';
@@ -144,11 +145,12 @@ static inline bool read_number(const char *at, const char *end, serve_number *nu
     return true;
 }
 
-/* --- as a double --- */
+/* --- conversion to double --- */
 
-#define DECISIVE 800 /* digits; of what is half way between two doubles 768 are not 0 at most */
+#define DECISIVE 800 /* digits; the midpoint of two doubles has at most 768 significant ones */
 
-/* The number in digits alone and an exponent; what follows the decisive ones is a 1, or nothing. */
+/* Writes the number as digits and an exponent. Digits after the decisive ones become a 1, or
+ * nothing. */
 static void write_short(const serve_number *number, char *text, size_t size)
 {
     const char *at = number->at + (number->negative ? 1 : 0);
@@ -180,7 +182,7 @@ static void write_short(const serve_number *number, char *text, size_t size)
                    (long long)(exponent + written - (rest ? 1 : 0)));
 }
 
-/* By the C library; without a point, whatever the locale has. */
+/* Uses the C library, without a decimal point because of the locale. */
 static double slow_double(const serve_number *number)
 {
     char text[DECISIVE + 40];
@@ -189,11 +191,11 @@ static double slow_double(const serve_number *number)
     return number->negative ? -value : value;
 }
 
-/* By a product instead of a quotient, which takes several times as long: the mantissa times
- * 2^(63 + length) / 5^k, of which 64 bits are kept. What is cut off is less than 4 of the last of
- * them, and 19 more where digits were left out; near the middle between two doubles that decides,
- * and another way has to (the idea is that of D. Lemire, Number parsing at a gigabyte per second,
- * 2021). */
+/* Uses a product instead of a quotient, which takes several times as long: the mantissa times
+ * 2^(63 + length) / 5^k, of which 64 bits are kept. The truncation error is less than 4 units of
+ * the last bit, or 23 if digits were left out. Close to the midpoint of two doubles that would
+ * matter, so another method decides (the idea is D. Lemire's, Number parsing at a gigabyte per
+ * second, 2021). */
 static inline bool scaled_double(const serve_number *read, double *value)
 {
 #if defined(__SIZEOF_INT128__)
@@ -217,7 +219,7 @@ static inline bool scaled_double(const serve_number *read, double *value)
     const uint64_t kept = (uint64_t)(product >> 64) << more;
     const unsigned rest = kept & 2047;
     const unsigned least = read->cut ? 1000 : 1021;
-    if (rest - least <= 1024 - least) { /* without a second branch on which side it is */
+    if (rest - least <= 1024 - least) { /* a single branch for both sides */
         return false;
     }
     const double whole = (double)((kept >> 11) + (rest > 1024 ? 1 : 0));
@@ -234,7 +236,7 @@ static inline bool scaled_double(const serve_number *read, double *value)
 #endif
 }
 
-/* An integer of one digit more than is safe, if 64 bits hold it. */
+/* An integer with one digit more than is safe, if it fits into 64 bits. */
 static bool twenty_digits(const serve_number *number, uint64_t *magnitude)
 {
     const uint64_t last = (uint64_t)(number->at[number->length - 1] - '0');
@@ -245,8 +247,9 @@ static bool twenty_digits(const serve_number *number, uint64_t *magnitude)
     return true;
 }
 
-/* An integer up to 2^53 times or by a power of ten that a double holds is rounded once, and so
- * right: W. D. Clinger, How to read floating point numbers accurately, 1990. */
+/* An integer up to 2^53, multiplied or divided by a power of ten that a double represents exactly,
+ * is rounded once and therefore correctly: W. D. Clinger, How to read floating point numbers
+ * accurately, 1990. */
 static double other_double(const serve_number *number)
 {
     static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
@@ -280,7 +283,7 @@ static inline const char *skip_blanks(const char *at, const char *end)
     return at;
 }
 
-/* A number that more may follow: its value, and behind it. NULL where it is none. */
+/* Reads one number of a list; returns its end, or NULL if it is not a number. */
 static inline const char *run_one(const char *at, const char *end, double *value)
 {
     serve_number number;
@@ -300,7 +303,7 @@ static inline const char *run_one(const char *at, const char *end, double *value
 
 #define WIDE __attribute__((target("avx2,bmi,bmi2,lzcnt")))
 
-/* Which of 64 bytes are commas. */
+/* A mask of the commas among 64 bytes. */
 WIDE static uint64_t find_commas(const char *at)
 {
     const __m256i comma = _mm256_set1_epi8(',');
@@ -310,7 +313,7 @@ WIDE static uint64_t find_commas(const char *at)
            (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(high, comma)) << 32;
 }
 
-/* All bits of the last `count` of 32 bytes. */
+/* A mask of the last `count` of 32 bytes. */
 WIDE static inline __m256i last_bytes(unsigned count)
 {
     static const _Alignas(64)
@@ -318,8 +321,8 @@ WIDE static inline __m256i last_bytes(unsigned count)
     return _mm256_loadu_si256((const __m256i *)(const void *)((const char *)bits + count));
 }
 
-/* The last `count` of 32 digits, of which 24 are looked at, two, four and eight in one product.
- * False where 64 bits may not hold them. */
+/* The value of the last `count` of 32 digits, of which 24 are used, combining two, four and eight
+ * in a product each. False if it may not fit into 64 bits. */
 WIDE static inline bool sum_digits(__m256i digits, unsigned count, uint64_t *sum)
 {
     const __m256i tens = _mm256_set1_epi16(0x010a);
@@ -334,8 +337,8 @@ WIDE static inline bool sum_digits(__m256i digits, unsigned count, uint64_t *sum
     return first < 1844 && count <= 24;
 }
 
-/* A number with a point, and without an exponent, that ends before `stop`; 33 bytes before that can
- * be read. False where it is another, or none. */
+/* Reads a number with a point and without an exponent that ends before `stop`; the 33 bytes before
+ * that must be readable. False if it is anything else. */
 WIDE static inline bool read_wide(const char *at, const char *stop, double *value)
 {
     const __m256i zero = _mm256_set1_epi8('0');
@@ -348,10 +351,10 @@ WIDE static inline bool read_wide(const char *at, const char *stop, double *valu
     if (length < 3 || length > 32) {
         return false;
     }
-    /* What is no digit is the point, and before all a sign. */
+    /* The only non-digits are the point and a leading sign. */
     const uint32_t inside = UINT32_MAX << (32 - length);
     const uint32_t other = ~(uint32_t)_mm256_movemask_epi8(is_digit) & inside;
-    const unsigned after = _lzcnt_u32(other); /* digits behind the point */
+    const unsigned after = _lzcnt_u32(other); /* digits after the point */
     const bool negative = *at == '-';
     const unsigned count = (unsigned)length - negative - 1;
     const uint32_t expected =
@@ -361,7 +364,7 @@ WIDE static inline bool read_wide(const char *at, const char *stop, double *valu
         (count - after != 1 && at[negative] == '0')) {
         return false;
     }
-    /* Those before the point take its place. */
+    /* Closes the gap of the point with the digits before it. */
     const __m256i joined =
         _mm256_blendv_epi8(_mm256_sub_epi8(before, zero), digits, last_bytes(after));
     if (!sum_digits(joined, count, &number.mantissa)) {
@@ -374,9 +377,9 @@ WIDE static inline bool read_wide(const char *at, const char *stop, double *valu
     return scaled_double(&number, value);
 }
 
-/* As serve_number_run. Where numbers end is known before they are read, 64 bytes at a time, so that
- * none waits for the one before it (the idea is that of G. Langdale and D. Lemire, Parsing
- * gigabytes of JSON per second, 2019). */
+/* Like serve_number_run. The ends of numbers are found in advance, 64 bytes at a time, so that
+ * numbers do not wait for each other (the idea is G. Langdale's and D. Lemire's, Parsing gigabytes
+ * of JSON per second, 2019). */
 WIDE static size_t run_wide(const char **at, const char *end, double *values, size_t most)
 {
     const char *const begin = *at;
@@ -408,7 +411,7 @@ WIDE static size_t run_wide(const char **at, const char *end, double *values, si
 
 static bool is_wide(void)
 {
-    /* Every processor with BMI2 has BMI and LZCNT, a name that not every compiler knows. */
+    /* Every processor with BMI2 has BMI and LZCNT, a name that some compilers do not know. */
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
 }
 #endif

@@ -29,13 +29,13 @@ static bool open_bindings(const kiln_engine *engine, bool are_inputs, serve_bind
     return *bindings != NULL || serve_no_memory(problem);
 }
 
-/* On a CPU a run takes about as long as its rows one after the other: a large batch makes those
- * that are first wait for those that are last, and gains little. */
+/* On a CPU the time of a run is roughly proportional to its rows: a large batch delays the first
+ * requests and gains little. */
 #define CPU_BATCH 4
-#define MOST_ROWS 65536 /* of a request */
-#define MOMENT 50       /* milliseconds between two looks at whether the server stops */
+#define MOST_ROWS 65536 /* in one request */
+#define MOMENT 50       /* milliseconds between checks whether the server is stopping */
 
-/* What a scheduler is told: by the model's configuration, or for all models. */
+/* The scheduler's options, from the model's configuration or those for all models. */
 static kiln_scheduler_options scheduler_options(const serve_instance *instance,
                                                 const serve_tuning *tuning)
 {
@@ -66,7 +66,7 @@ static kiln_scheduler_options scheduler_options(const serve_instance *instance,
     return options;
 }
 
-/* What is asked of all models need not be possible with each: what cannot be joined runs alone. */
+/* Options for all models may not suit each one: requests that cannot be joined run alone. */
 static bool open_scheduler(serve_instance *instance, const serve_tuning *tuning,
                            serve_problem *problem)
 {
@@ -110,7 +110,7 @@ static void describe(serve_instance *instance, const char *file)
 
 SCOPED_POINTER(kiln_build, kiln_build_destroy)
 
-/* A job, which a stop cancels. */
+/* Builds in a job that a stop can cancel. */
 static kiln_status build_engine(const serve *server, const char *file,
                                 const kiln_build_options *options, kiln_engine **engine)
 {
@@ -124,8 +124,8 @@ static kiln_status build_engine(const serve *server, const char *file,
     return status;
 }
 
-/* What does not take long is loaded here: in a thread of each load's own its memory would be spread
- * over the C library's arenas, one after the other, and stay there. */
+/* Loads directly if that does not take long: with a thread per load, memory would spread over the C
+ * library's arenas and stay there. */
 static bool load_engine(const serve *server, const char *file, const kiln_build_options *options,
                         kiln_engine **engine, serve_problem *problem)
 {
@@ -146,7 +146,7 @@ static bool load_engine(const serve *server, const char *file, const kiln_build_
                                      : serve_refuse_status(problem, status, kiln_error_message()));
 }
 
-/* One for each device that the configuration names, else one. */
+/* One engine for each device in the configuration, else a single one. */
 static bool open_engines(serve_instance *instance, const char *file, const serve_config *config,
                          const serve_tuning *tuning, serve_problem *problem)
 {

@@ -97,7 +97,7 @@ bool serve_read_parameters(serve_reader *self, serve_entry *of)
             return false;
         }
     }
-    /* There 1 comes first and 0 is the default. */
+    /* In the protocol 1 is the highest priority, and 0 means the default. */
     self->infer->priority = priority == 0 || priority > KILN_MAX_PRIORITY
                                 ? self->infer->priority
                                 : (int32_t)(KILN_MAX_PRIORITY + 1 - priority);

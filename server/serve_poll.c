@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looking at the repositories now and then: what is new or was changed is loaded, what is gone is
- * unloaded. */
+/* Polls the repositories: loads models that are new or have changed, and unloads those that are
+ * gone. */
 #include "serve_parts.h"
 
 static bool is_present(const serve_model *model)
@@ -12,7 +12,7 @@ static bool is_present(const serve_model *model)
     return version != NULL;
 }
 
-/* A model that is still being written is left for the next look. */
+/* A model that is still being written waits for the next poll. */
 static void look_at(struct serve *server, serve_model *model)
 {
     serve_problem problem = {.code = 0};
@@ -22,7 +22,7 @@ static void look_at(struct serve *server, serve_model *model)
     } else if (stamp != model->seen) {
         model->seen = stamp;
     } else {
-        (void)serve_model_load_found(server, model, &problem); /* which says why not */
+        (void)serve_model_load_found(server, model, &problem); /* reports any failure itself */
     }
 }
 
@@ -31,7 +31,7 @@ void serve_models_poll(struct serve *server)
     serve_models *models = &server->models;
     serve_problem problem = {.code = 0};
     (void)pthread_mutex_lock(&models->load_lock);
-    /* Where a repository cannot be read nobody knows what is gone. */
+    /* If a repository cannot be read, nothing counts as gone. */
     models->looks_again = true;
     const bool scanned = serve_models_scan(server, &problem);
     models->looks_again = false;

@@ -4,7 +4,7 @@
 
 #include "serve_config.h"
 
-/* Of requests to a model that nothing says more of. */
+/* The rows of requests, if nothing else is known about the model. */
 #define USUAL_ROWS 32
 
 bool serve_is_onnx(const char *file)
@@ -20,7 +20,7 @@ bool serve_builds_long(const char *file, const kiln_build_options *build)
            (info.capabilities & KILN_CAPABILITY_PROFILES) != 0;
 }
 
-/* What the configuration says of the inputs' shapes; it leaves the batch out. */
+/* Takes the inputs' shapes from the configuration, which leaves out the batch. */
 static size_t say_shapes(const serve_config *config, int64_t rows, kiln_shape_hint *hints)
 {
     const int32_t batched = config->model.max_batch_size > 0 ? 1 : 0;

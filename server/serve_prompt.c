@@ -11,7 +11,7 @@ typedef struct reader {
     serve_prompt *prompt;
     serve_problem *problem;
     int64_t length;
-    uint64_t seen; /* members, by their place in the table */
+    uint64_t seen; /* a bit for each member in the table */
 } reader;
 
 typedef enum kind {
@@ -19,8 +19,8 @@ typedef enum kind {
     WHOLE,   /* least to most */
     REAL,    /* least to most */
     LIST,    /* of tokens */
-    IGNORED, /* what is so anyway */
-    REFUSED  /* `why` has the rest of the sentence */
+    IGNORED, /* always in effect */
+    REFUSED  /* `why` completes the message */
 } kind;
 
 typedef struct member {
@@ -34,7 +34,7 @@ typedef struct member {
 #define AT(name) offsetof(serve_prompt, name)
 #define NO_TOKENIZER "needs a tokenizer, which this server has none of: give \"input_ids\", the "
 
-/* As in the protocol, what controls a text may stand in "parameters" or beside them. */
+/* As in the protocol, options may be in "parameters" or next to it. */
 static const member members[] = {
     {"id", WORD, AT(id), 0, 0, NULL},
     {"input_ids", LIST, AT(tokens), 0, 0, NULL},
@@ -68,7 +68,7 @@ static bool read_word(reader *self, const char *name, char **word)
     return *word != NULL || serve_no_memory(self->problem);
 }
 
-/* No more than a sequence may have; and no more memory than the body accounts for. */
+/* Limits tokens to what a sequence may have, and memory to what the body can contain. */
 static bool read_list(reader *self, const member *row)
 {
     const bool stops = row->offset == AT(stops);
@@ -141,8 +141,7 @@ static bool read_value(reader *self, const member *row)
     }
 }
 
-/* What is not known is refused: a text that was not controlled as it was meant to be is no answer.
- */
+/* Refuses unknown members: a text generated without the intended option would be wrong. */
 static bool read_member(reader *self, const serve_slice *key)
 {
     for (size_t i = 0; i < SERVE_LENGTH(members); i++) {

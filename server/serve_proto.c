@@ -13,7 +13,7 @@
 #define BYTES 2
 #define FOUR 5
 
-/* --- the wire --- */
+/* --- wire format --- */
 
 static bool take_varint(serve_proto_span *from, uint64_t *value)
 {
@@ -113,7 +113,7 @@ static unsigned type_of(serve_proto_kind kind)
 static bool write_message(const serve_proto_message *message, serve_proto_span span,
                           serve_text *json, const char **reason);
 
-/* `bytes` is not ended by a NUL, and may hold one, which no name has. */
+/* `bytes` is not NUL-terminated, and may contain a NUL, which no name does. */
 static bool write_string(serve_proto_span bytes, serve_text *json, const char **reason)
 {
     char word[LONGEST_WORD];
@@ -141,7 +141,7 @@ static bool write_text(serve_proto_span bytes, serve_text *json, const char **re
     return true;
 }
 
-/* A NaN or an infinity has no JSON; who reads it says so. */
+/* JSON has no NaN or infinity; the reader of the null reports it. */
 static void write_real(serve_text *json, double value, int digits)
 {
     if (isfinite(value)) {
@@ -167,7 +167,7 @@ static void write_number(serve_proto_kind kind, uint64_t whole, serve_text *json
     }
 }
 
-/* The value of the one field that is set; the last one, where a client sets several. */
+/* Writes the value of the one field that is set; if a client sets several, the last one. */
 static bool write_single(const serve_proto_message *message, serve_proto_span span,
                          serve_text *json, const char **reason);
 
@@ -203,7 +203,7 @@ static bool write_value(const serve_proto_field *field, const serve_proto_value 
     }
 }
 
-/* Numbers one behind the other, as one field. */
+/* A packed list of numbers in one field. */
 static bool write_packed(const serve_proto_field *field, serve_proto_span packed, serve_text *json,
                          bool *some, const char **reason)
 {
@@ -222,7 +222,7 @@ static bool write_packed(const serve_proto_field *field, serve_proto_span packed
     return true;
 }
 
-/* All of one field. */
+/* Writes all occurrences of a field. */
 static bool write_field(const serve_proto_field *field, serve_proto_span span, serve_text *json,
                         bool *some, const char **reason)
 {
@@ -262,7 +262,7 @@ static const char *bracket_of(const serve_proto_field *field, bool opens)
                                           : "";
 }
 
-/* One of the values where `single`; where none is set, null. */
+/* With `single` writes one of the values, or null if none is set. */
 static bool write_fields(const serve_proto_message *message, serve_proto_span span,
                          serve_text *json, bool single, const char **reason)
 {

@@ -8,12 +8,12 @@
 #include "base/words.h"
 #include "serve_config.h"
 
-/* A model is asked for by a name that a walk over the repository found: no path is ever made of
- * what a client says. What a link leads out of the repository is not looked at. */
+/* Models are looked up by names found while walking the repository: no path is ever built from what
+ * a client sends. Links that lead out of the repository are ignored. */
 
 static const char *const endings[] = {".onnx", ".plan", ".engine"};
 
-/* The length of a file's name before its ending, 0 where it is no model's. */
+/* The length of a file's name without its extension; 0 if it is not a model. */
 static size_t stem_length(const char *name)
 {
     const size_t length = strlen(name);
@@ -51,7 +51,7 @@ static bool is_name(const char *name)
 
 typedef struct walk {
     struct serve *server;
-    const char *root; /* the repository, without links; NULL: a file by itself */
+    const char *root; /* the repository, with links resolved; NULL: a single file */
     serve_problem *problem;
 } walk;
 
@@ -60,8 +60,8 @@ static char *inside(const walk *at, const char *folder, const char *name, mode_t
     return serve_file_inside(at->server, at->root, folder, name, kind);
 }
 
-/* A file, or a folder of that name which has the model in it, and its weights: of ONNX in several
- * files Triton has it so. */
+/* The named file, or a folder of that name with the model and its weights, as Triton has it for
+ * ONNX models of several files. */
 static char *named_file(const walk *at, const char *folder, const char *name)
 {
     char *file = inside(at, folder, name, S_IFREG);
@@ -97,7 +97,7 @@ static bool add(const walk *at, const char *name, const char *place, const char 
     (void)serve_refuse(at->problem, 503,
                        "\"%.200s\" cannot be added: another model has the name, or memory is short",
                        name);
-    if (at->server->models.looks_again) { /* whether something is gone does not hang on it */
+    if (at->server->models.looks_again) { /* it does not decide whether something is gone */
         return !at->server->models.blind;
     }
     serve_say(at->server, "%s is left out: %s", place, at->problem->sentence);
@@ -113,7 +113,7 @@ static int by_age(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* The numbers of the folders that hold a version, the newest first. */
+/* The numbers of the version folders, newest first. */
 static size_t list_versions(const walk *at, const char *folder, const serve_config *config,
                             int64_t *versions)
 {
@@ -145,8 +145,8 @@ static bool add_version(const walk *at, const char *name, const char *folder,
     return file == NULL || add(at, name, folder, version, file);
 }
 
-/* A folder that has a configuration is a model: one without a file, as an ensemble is, says so when
- * it is loaded. */
+/* A folder with a configuration is a model. If it has no file, as with an ensemble, loading reports
+ * that. */
 static bool add_absent(const walk *at, const char *name, const char *folder)
 {
     SCOPED(serve_text_finish) serve_text file = {.data = NULL};
@@ -154,8 +154,8 @@ static bool add_absent(const walk *at, const char *name, const char *folder)
     return !file.failed && add(at, name, folder, "1", file.data);
 }
 
-/* A folder that holds model.onnx, or folders 1, 2, ... that do. A configuration that cannot be read
- * is a problem of the model, which says so when it is loaded. */
+/* A folder that contains model.onnx, or folders 1, 2, ... that do. An unreadable configuration is a
+ * problem of the model, reported when it is loaded. */
 static bool walk_model(const walk *at, const char *name, const char *folder)
 {
     int64_t versions[MOST_VERSIONS];
@@ -192,7 +192,8 @@ static bool walk_model(const walk *at, const char *name, const char *folder)
     return added;
 }
 
-/* A model's name by its file or folder; model.onnx of the repository is called as that. */
+/* A model's name is that of its file or folder; model.onnx in the repository itself is named after
+ * the repository. */
 static void make_name(const char *folder, const char *entry, char *name)
 {
     const size_t stem = stem_length(entry);

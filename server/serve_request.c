@@ -33,8 +33,8 @@ static bool read_shape(serve_reader *self, kiln_shape *shape)
     return self->json.reason == NULL || serve_read_broken(self, "\"shape\"");
 }
 
-/* Data is read where it lies if what it is to become is known by then, as most clients write it,
- * and else is stepped over for now. */
+/* Reads data directly if its type is already known, as most clients order it; otherwise skips it
+ * for now. */
 static bool read_data(serve_reader *self)
 {
     serve_entry *read = &self->entry;
@@ -97,7 +97,7 @@ static bool take_wish(serve_reader *self)
            serve_place_check(model->server, &read->place, read->name, self->problem);
 }
 
-/* All members of an entry were read. */
+/* Called after all members of an entry. */
 static bool end_entry(serve_reader *self)
 {
     if (!self->entry.has_name) {
@@ -132,7 +132,7 @@ static bool begin_list(serve_reader *self, const char *list)
                          : serve_json_enter(&self->json, '[') || serve_read_broken(self, list);
 }
 
-/* --- the whole --- */
+/* --- the whole request --- */
 
 static bool read_id(serve_reader *self)
 {
@@ -156,7 +156,7 @@ static bool read_top(serve_reader *self, const serve_slice *key)
                                               : serve_read_skip(self);
 }
 
-/* The next piece of the JSON. */
+/* Reads the next piece of JSON. */
 static bool step(serve_reader *self)
 {
     serve_json *json = &self->json;
@@ -207,7 +207,7 @@ bool serve_read_on(serve_reader *self)
     return true;
 }
 
-/* All outputs where none is named; and what was left to the request's own parameter. */
+/* If no outputs are named, all are wanted; fills in what the request's own parameters decide. */
 static bool settle_wishes(serve_reader *self)
 {
     serve_infer *infer = self->infer;

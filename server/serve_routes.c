@@ -59,7 +59,7 @@ static serve_instance *find(serve_connection *at)
                       &at->problem);
 }
 
-/* What `put` has to say of the model, behind its name. */
+/* Answers with the model's name and what `put` adds. */
 static serve_result show_with(serve_connection *at,
                               void (*put)(serve_text *text, const serve_instance *model))
 {
@@ -128,7 +128,7 @@ static serve_result show_model(serve_connection *at)
     return show_with(at, put_model);
 }
 
-/* Where max_batch_size is 0, the dimensions are the model's own, that of the rows among them. */
+/* If max_batch_size is 0, the dimensions are the model's own, including the rows. */
 static void put_configuration(serve_text *text, const serve_instance *model)
 {
     serve_text_printf(text,
@@ -200,7 +200,7 @@ static serve_result show_index(serve_connection *at)
     return json(at, 200, &text);
 }
 
-/* A body may be absent, or an object whose "parameters" ask for nothing that is not offered. */
+/* The body may be empty, or an object whose "parameters" ask only for what is supported. */
 static bool check_control(serve_connection *at)
 {
     serve_json body;
@@ -287,7 +287,7 @@ static serve_result show_control(serve_connection *at)
         "POST", path, .run = serve_shared_refuse \
     }
 
-/* In this order: what is asked for most comes first. */
+/* Most frequent first. */
 static const serve_route routes[] = {
     MODEL_ROUTES("POST", "/infer", INFERS),
     {"GET", "", .run = serve_page_run},
@@ -329,7 +329,7 @@ static int hex(char c)
                                   : -1;
 }
 
-/* One segment without its escapes. False for a broken one, a NUL, and what is too long. */
+/* Decodes one segment. False if it is malformed, contains a NUL, or is too long. */
 static bool decode(const char *at, size_t length, char *segment)
 {
     size_t used = 0;
@@ -354,7 +354,7 @@ static bool decode(const char *at, size_t length, char *segment)
     return true;
 }
 
-/* Of a target, which may be a whole URL: RFC 9112, section 3.2.2. */
+/* The path of a target, which may be a whole URL: RFC 9112, section 3.2.2. */
 static const char *path_of(const char *target)
 {
     const size_t scheme = strncasecmp(target, "http://", 7) == 0    ? 7
@@ -374,7 +374,7 @@ static bool divide(serve_connection *at)
     while (*path == '/') {
         const size_t length = strcspn(path + 1, "/");
         if (length == 0 && path[1] == '\0') {
-            break; /* a slash at the end */
+            break; /* a trailing slash */
         }
         if (at->segment_count == SERVE_SEGMENTS ||
             !decode(path + 1, length, at->segments[at->segment_count])) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What clients and people are told. */
+/* Messages for clients and operators. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,7 +34,7 @@ bool serve_refuse_json(serve_problem *problem, const serve_json *json, size_t be
 
 bool serve_refuse_status(serve_problem *problem, kiln_status status, const char *sentence)
 {
-    int code = 400; /* what was asked for does not fit the model */
+    int code = 400; /* the request does not suit the model */
     switch (status) {
         case KILN_ERROR_QUEUE_FULL:
         case KILN_ERROR_OUT_OF_MEMORY:
@@ -46,14 +46,14 @@ bool serve_refuse_status(serve_problem *problem, kiln_status status, const char 
         case KILN_ERROR_IO: code = 500; break;
         default: break;
     }
-    /* Which function of the library found it says nothing to a client. */
+    /* The name of the library's function means nothing to a client. */
     const size_t function = strspn(sentence, "abcdefghijklmnopqrstuvwxyz_");
     const bool named =
         strncmp(sentence, "kiln_", 5) == 0 && strncmp(sentence + function, ": ", 2) == 0;
     return serve_refuse(problem, code, "%s", sentence + (named ? function + 2 : 0));
 }
 
-/* One may be the request's own fault. */
+/* A single failure may be the request's own fault. */
 #define LOST 3
 
 void serve_note_run(serve *server, const serve_instance *model, kiln_status status)

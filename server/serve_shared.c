@@ -28,7 +28,7 @@ static void release(serve_region *region)
     }
 }
 
-/* Where a region's link is, or the last one's. With the shared_lock. */
+/* The link to a region, or the end of the list. Called with shared_lock held. */
 static serve_region **find(serve *server, const char *name)
 {
     serve_region **link = &server->regions;
@@ -73,7 +73,7 @@ bool serve_place_check(serve *server, const serve_place *place, const char *tens
     return region != NULL;
 }
 
-/* All of it, or false. */
+/* Copies everything, or returns false. */
 static bool copy(serve *server, const serve_place *place, const char *tensor, char *into,
                  const char *from, size_t size, serve_problem *problem)
 {
@@ -123,7 +123,7 @@ static serve_result done(serve_connection *at, serve_text *text)
     return serve_answer_text(at, 200, "application/json", text) ? SERVE_DONE : SERVE_REFUSED;
 }
 
-/* "" without a name: all of them. */
+/* "" if no name is given: all regions. */
 static const char *name_of(const serve_connection *at)
 {
     return at->segment_count == 5 ? at->segments[3] : "";
@@ -139,7 +139,7 @@ static void put_region(serve_text *text, const serve_region *region)
                       (long long)region->size);
 }
 
-/* A list; by gRPC a map, whose entries have the region apart. */
+/* A list or, for gRPC, a map, whose entries hold the region separately. */
 serve_result serve_shared_show(serve_connection *at)
 {
     const char *name = name_of(at);
@@ -203,7 +203,7 @@ static bool read_request(serve_connection *at, serve_region *region)
     return true;
 }
 
-/* A key is the name of shm_open(3), which leads nowhere but to shared memory. */
+/* A key is a name for shm_open(3), which can only lead to shared memory. */
 static bool open_region(serve_connection *at, serve_region *region)
 {
     const char *key = region->key + (region->key[0] == '/');
@@ -266,7 +266,7 @@ serve_result serve_shared_register(serve_connection *at)
     return done(at, &text);
 }
 
-/* What is not there is not registered, as is asked for. */
+/* Unregistering a region that does not exist succeeds. */
 serve_result serve_shared_unregister(serve_connection *at)
 {
     const char *name = name_of(at);
@@ -289,7 +289,7 @@ serve_result serve_shared_unregister(serve_connection *at)
     return done(at, &text);
 }
 
-/* Of a GPU: no region of it was ever registered. */
+/* GPU regions: none can ever be registered. */
 serve_result serve_shared_show_none(serve_connection *at)
 {
     serve_text text = {.data = NULL};

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Numbers that are read as the body comes, from where libmicrohttpd received them: a long tensor as
- * JSON is never stored, and is read while its bytes are in the cache. */
+/* Reads numbers while the body arrives, directly from libmicrohttpd's buffer: a long JSON tensor is
+ * never stored, and is read while it is still in the cache. */
 #include <string.h>
 
 #include "serve_request.h"
 
-#define LEAST ((uint64_t)64 << 10) /* bytes of a body that is worth it */
+#define LEAST ((uint64_t)64 << 10) /* the smallest body that is worth it */
 
 typedef struct serve_stream {
     serve_reader reader;
-    bool looks;  /* for numbers in what comes */
-    bool failed; /* what else comes does not matter */
+    bool looks;  /* for numbers in arriving data */
+    bool failed; /* the rest is ignored */
 } serve_stream;
 
 static serve_stream *open_stream(serve_connection *at)
 {
     serve_stream *self = serve_arena_take(&at->arena, sizeof *self);
     if (self == NULL || !serve_infer_open(at)) {
-        at->problem.code = 0; /* it will be said when the whole body is there */
+        at->problem.code = 0; /* reported once the whole body has arrived */
         return NULL;
     }
     *self = (serve_stream){.looks = true};
@@ -25,7 +25,7 @@ static serve_stream *open_stream(serve_connection *at)
     return self;
 }
 
-/* Reads text that a comma follows, as far as it is possible. How much of it was read. */
+/* Reads text that is followed by a comma, as far as possible; returns how much was read. */
 static size_t read_on(serve_stream *self, serve_connection *at, const char *text, size_t size)
 {
     serve_reader *reader = &self->reader;
@@ -41,7 +41,7 @@ static size_t read_on(serve_stream *self, serve_connection *at, const char *text
         if (!serve_read_on(reader) || reader->level == SERVE_END) {
             self->looks = false;
             self->failed = kept.level == SERVE_NUMBERS;
-            if (!self->failed) { /* for want of the rest, or it will fail again */
+            if (!self->failed) { /* the rest is missing, or it will fail again */
                 *reader = kept;
                 *at->infer = kept_infer;
                 at->problem.code = 0;
@@ -62,7 +62,7 @@ static bool take(serve_connection *at, const char *data, size_t size)
     serve_stream *self = at->stream;
     const char *last = self != NULL && self->looks ? memrchr(data, ',', size) : NULL;
     if (last != NULL && at->body_size != 0) {
-        /* The number that the last piece ended in goes to its end. */
+        /* Completes the number at the end of the last piece. */
         const char *first = memchr(data, ',', size);
         if (!serve_body_append(at, data, (size_t)(first - data))) {
             return false;

@@ -46,7 +46,7 @@ struct serve_tls {
 struct serve_secure {
     const functions *gnutls;
     gnutls_session_t session;
-    bool shaken; /* the handshake is over */
+    bool shaken; /* the handshake is done */
 };
 
 static const functions *open_library(char *sentence, size_t size)
@@ -141,8 +141,8 @@ serve_secure *serve_secure_open(const serve_tls *tls, int socket)
     return secure;
 }
 
-/* What a call of GnuTLS returned, in the words of recv and send. A client that wants another
- * handshake is cut off, as RFC 9113, 9.2.1 has it. */
+/* Translates GnuTLS results to those of recv and send. A client that asks for another handshake is
+ * cut off (RFC 9113, 9.2.1). */
 static ssize_t result_of(const serve_secure *secure, ssize_t result)
 {
     if (result >= 0) {
@@ -175,7 +175,7 @@ ssize_t serve_secure_receive(serve_secure *secure, void *buffer, size_t size)
                : -1;
 }
 
-/* What could not be sent is tried again with the same bytes, as GnuTLS wants it. */
+/* GnuTLS requires that an unfinished send is repeated with the same bytes. */
 ssize_t serve_secure_send(serve_secure *secure, const void *data, size_t size)
 {
     return shake(secure)

@@ -3,7 +3,7 @@
 
 #include "serve_parts.h"
 
-/* In place of TLS for gRPC where GnuTLS's header was not there: no connection is ever opened. */
+/* Replaces TLS for gRPC if GnuTLS's header was not found: no connection is ever opened. */
 
 serve_tls *serve_tls_open(const char *key, const char *certificate, serve_problem *problem)
 {

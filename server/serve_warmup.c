@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The requests of model_warmup, which a model answers before it is ready. */
+/* The requests in model_warmup, which a model runs before it is ready. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "serve_config.h"
 #include "serve_data.h"
 
-#define MEASURING 1000 /* milliseconds, for the variants of a sample's graphs on a GPU */
+#define MEASURING 1000 /* milliseconds, to choose a variant of a sample's graphs on a GPU */
 
 typedef struct sample {
     const model_config_warmup *given;
     const serve_model *model;
     serve_instance *instance;
     serve_problem *problem;
-    kiln_named_tensor *tensors; /* of the model's inputs; their data is the sample's */
+    kiln_named_tensor *tensors; /* of the model's inputs; the sample owns their data */
 } sample;
 
 static const model_config_warmup_tensor *tensor_of(const sample *self, const char *name)
@@ -35,7 +35,7 @@ static bool refuse(const sample *self, const char *input, const char *what)
                         input, what);
 }
 
-/* Rows stand before the dims where the configuration has a batch. */
+/* Rows come before the dims if the configuration has a batch. */
 static bool take_shape(const sample *self, const serve_binding *binding,
                        const model_config_warmup_tensor *tensor, kiln_shape *shape)
 {
@@ -62,8 +62,8 @@ static bool take_shape(const sample *self, const serve_binding *binding,
     return kiln_shape_is_static(shape) || refuse(self, binding->name, "has a dim of -1");
 }
 
-/* Numbers from 1/2 to 1, and whole ones of 0 and 1, which no model takes for an index too large;
- * words of digits. */
+/* Floats from 1/2 to 1, and integers 0 and 1, which no model takes for an index out of range;
+ * strings of digits. */
 static bool fill_randomly(const sample *self, const char *name, const kiln_tensor *tensor)
 {
     const kiln_dtype dtype = tensor->desc.dtype;
@@ -75,7 +75,7 @@ static bool fill_randomly(const sample *self, const char *name, const kiln_tenso
            serve_refuse_status(self->problem, KILN_ERROR_DTYPE, kiln_error_message());
 }
 
-/* All rows are the one that the file has. */
+/* Repeats the file's row for all rows. */
 static bool read_rows(const sample *self, const char *name,
                       const model_config_warmup_tensor *tensor, kiln_tensor *into)
 {
@@ -136,8 +136,7 @@ static bool make_tensor(const sample *self, const serve_binding *binding, kiln_n
     return given->file == NULL || read_rows(self, binding->name, given, tensor);
 }
 
-/* On every context and in every size of a batch, as often as it is asked for; nothing of it is
- * counted. */
+/* Runs on every context and in every batch size, as often as asked for; none of it is counted. */
 static bool run(const sample *self)
 {
     const serve_instance *instance = self->instance;
@@ -154,7 +153,7 @@ static bool run(const sample *self)
                         kiln_error_message());
 }
 
-/* Each of its inputs is the model's. */
+/* Checks that each input is one of the model's. */
 static bool check_names(const sample *self)
 {
     const serve_instance *instance = self->instance;
