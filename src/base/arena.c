@@ -4,9 +4,9 @@
 #include "kln_base.h"
 
 #define FIRST_BLOCK ((size_t)4096)
-/* Below 128 KiB, from which on malloc maps memory: freeing a mapped block raises that threshold,
- * and then the large buffers of all other libraries in the process stay in the heap when they are
- * freed. */
+/* Below 128 KiB, the size from which malloc uses mmap: freeing a mapped block raises that
+ * threshold, and then large buffers of all other libraries in the process stay in the heap when
+ * they are freed. */
 #define LARGEST_BLOCK ((size_t)1 << 16)
 
 typedef struct kln_arena_block {

@@ -83,7 +83,7 @@ static kiln_status describe(kiln_engine *engine, const kiln_build_options *optio
     const kiln_description *description = &engine->shared.description;
     if ((engine->shared.info.capabilities & KILN_CAPABILITY_PROFILES) == 0) {
         /* This backend ignores profiles, but a mistake in them should not go unnoticed until
-         * another one is used. */
+         * another backend is used. */
         KLN_RETURN_IF_ERROR(kln_profiles_check(
             options, description->bindings,
             description->input_count + description->output_count + description->optional_count));

@@ -11,7 +11,7 @@
 
 /* While a save is in progress: the manifest of the file that is being replaced. */
 #define PREVIOUS "previous"
-/* A manifest has some dozens of short lines, and possibly scales and the shape of each weight that
+/* A manifest has some dozens of short lines, and possibly scales and the shape of each matrix that
  * a refit may replace; anything larger is not a manifest. While a save is in progress, it has two
  * entries. */
 #define LARGEST_MANIFEST ((size_t)1 << 24)

@@ -3,7 +3,7 @@
 
 /* --- memory that the context owns --- */
 
-/* Pinned for a GPU, which can then access it directly; but no GPU reads strings. */
+/* Pinned for a GPU, which can access it directly; but strings never go to a GPU. */
 static kiln_location owned_location(const kln_exec *exec, const exec_slot *slot)
 {
     const kiln_binding *binding = exec_binding(exec, (size_t)(slot - exec->slots));

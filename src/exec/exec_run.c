@@ -255,7 +255,7 @@ static kiln_status run_on_gpu(kln_exec *exec, kiln_stream *stream, bool waits)
     KLN_RETURN_IF_ERROR(check_all_bound(exec));
     KLN_CUDA_ENTER(gpu->device);
     if (refits != gpu->refits) {
-        kln_exec_forget(exec); /* they hold the old weights */
+        kln_exec_forget(exec); /* its graphs hold the old weights */
         gpu->refits = refits;
     }
     kiln_status status = gpu->current == NULL ? graph_cache_find(exec, &gpu->current) : KILN_OK;

@@ -3,9 +3,9 @@
 
 #include "ort_runtime.h"
 
-/* The CUDA provider needs libraries by bare name, some in its ELF header, and opens cuDNN and cuFFT
- * itself in the same way. pip installs them where the dynamic linker does not search; but a library
- * that is already open satisfies its name, wherever it was found. */
+/* The CUDA provider names the libraries that it needs in its ELF header, by bare name, and opens
+ * cuDNN and cuFFT itself in the same way. pip installs them where the dynamic linker does not
+ * search; but a library that is already open satisfies its name, wherever it was found. */
 
 #define ADVICE(packages) \
     "pip install " packages ", or set KILN_CUDA_LIBRARIES to the folder of CUDA's libraries"

@@ -63,8 +63,8 @@ static kiln_status name_folder(const ort_runtime *runtime, const char *path,
         "the model's folder");
 }
 
-/* For bytes that are not a model, the library says neither what they are nor where they end early;
- * for external files, it only reports errors of its own functions. */
+/* For bytes that are not a model, the library says neither what they are nor where they break off;
+ * for external files, it only reports what its own functions found. */
 static kiln_status explain(const kiln_model *model, kiln_status status)
 {
     const char *name = kln_model_name(model);

@@ -139,8 +139,7 @@ void trt_library_keep_timings(trt_library *library, int32_t device, kiln_span by
         made = NULL;
     }
     (void)pthread_mutex_unlock(&lock);
-    kln_free(made); /* not stored: the builder was released in the meantime, or nothing was
-                     * allocated */
+    kln_free(made); /* the builder has been released, or there is nothing to free */
 }
 
 kiln_status trt_timings(const char *requested, int32_t device, kiln_span *copy)
