@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An If becomes the nodes of one of its branches:
+ * Replaces an If by the nodes of one branch:
  *
- * - where its condition is known before a run, those of the branch that is taken;
- * - where it asks whether a tensor has no elements, and gives a tensor without elements then, those
- *   of the other branch, if inference finds that they give no elements of such a tensor either.
- *   torchvision guards its suppression of boxes so, in all of its detectors.
+ * - if its condition is known before a run, by the branch that is taken;
+ * - if its condition only asks whether a tensor is empty, and the branch for that case produces no
+ *   elements, by the other branch, provided that inference finds that it too produces no elements
+ *   from an empty tensor. All detectors of torchvision guard non-maximum suppression this way.
  *
- * Names of a branch stay unless another graph of the model has them too.
+ * Names inside a branch stay as they are unless another graph of the model uses them too.
  */
 #include "inline_nodes.h"
 
@@ -15,7 +15,7 @@ typedef struct branches {
     const kln_onnx_model *model;
     kln_inference *inference;
     kln_graph_index index; /* of the main graph */
-    kln_names made;        /* names of tensors: how many graphs make them */
+    kln_names made;        /* tensor names, to how many graphs define them */
 } branches;
 
 /* --- the names of all graphs --- */
@@ -51,13 +51,16 @@ static kiln_status count_names(kln_names *made, const kln_onnx_graph *graph)
     return KILN_OK;
 }
 
-/* --- a condition that is known, or asks whether a tensor is empty --- */
+/* --- conditions --- */
 
-/* The node that makes the value, past what only changes its type. */
+/* Nodes that a condition is followed through; a damaged model may be a circle. */
+#define STEPS_MOST 8
+
+/* The node that computes the value, skipping casts and copies. */
 static const kln_onnx_node *maker_of(const branches *of, const char *name)
 {
     const kln_onnx_node *node = kln_graph_index_node(&of->index, &of->index.producers, name);
-    for (int steps = 0; steps < 8 && node != NULL && node->input_count == 1 &&
+    for (int steps = 0; steps < STEPS_MOST && node != NULL && node->input_count == 1 &&
                         (kln_onnx_node_is(node, "Cast") || kln_onnx_node_is(node, "Identity"));
          steps++) {
         node = kln_graph_index_node(&of->index, &of->index.producers, node->inputs[0]);
@@ -65,7 +68,7 @@ static const kln_onnx_node *maker_of(const branches *of, const char *name)
     return node;
 }
 
-/* The number that the value is known to be; false: it is not one, or not known. */
+/* Whether the value is known to be a single number, and which. */
 static bool is_number(const branches *of, const char *name, int64_t *number)
 {
     size_t count = 0;
@@ -79,7 +82,7 @@ static bool is_number(const branches *of, const char *name, int64_t *number)
     return true;
 }
 
-/* The tensor whose elements are counted by Size, or by ReduceProd of Shape; or NULL. */
+/* The tensor whose elements Size, or ReduceProd of Shape, counts; or NULL. */
 static const char *counted_by(const branches *of, const char *name)
 {
     const kln_onnx_node *node = maker_of(of, name);
@@ -87,20 +90,27 @@ static const char *counted_by(const branches *of, const char *name)
         kln_onnx_find_attribute(node, "axes") == NULL &&
         kln_onnx_find_attribute(node, "noop_with_empty_axes") == NULL) {
         node = maker_of(of, node->inputs[0]);
-        return node != NULL && kln_onnx_node_is(node, "Shape") && node->attribute_count == 0
+        return node != NULL && kln_onnx_node_is(node, "Shape") && node->input_count == 1 &&
+                       node->attribute_count == 0
                    ? node->inputs[0]
                    : NULL;
     }
-    return node != NULL && kln_onnx_node_is(node, "Size") ? node->inputs[0] : NULL;
+    return node != NULL && kln_onnx_node_is(node, "Size") && node->input_count == 1
+               ? node->inputs[0]
+               : NULL;
 }
 
-/* The tensor that the condition asks for elements; `*empty`: what the condition is of none. */
+/* The tensor that the condition tests for emptiness, or NULL; `*empty`: the condition's value if it
+ * is empty. */
 static const char *asked_for(const branches *of, const char *condition, bool *empty)
 {
     const kln_onnx_node *node = maker_of(of, condition);
     *empty = true;
-    for (; node != NULL && kln_onnx_node_is(node, "Not"); *empty = !*empty) {
+    for (int steps = 0; steps < STEPS_MOST && node != NULL && kln_onnx_node_is(node, "Not") &&
+                        node->input_count == 1;
+         steps++) {
         node = maker_of(of, node->inputs[0]);
+        *empty = !*empty;
     }
     if (node == NULL || node->input_count != 2) {
         return NULL;
@@ -116,7 +126,7 @@ static const char *asked_for(const branches *of, const char *condition, bool *em
     return NULL;
 }
 
-/* --- what a branch gives of nothing --- */
+/* --- what a branch computes from an empty tensor --- */
 
 static bool has_no_elements(const kln_value *value)
 {
@@ -139,7 +149,7 @@ static bool gives_nothing(const kln_graph_inference *known)
     return known != NULL;
 }
 
-/* An input of a model of the branch alone for a value around it, its dimension `none` 0. */
+/* Declares an outer value as an input of the isolated branch, with 0 for dimension `none`. */
 static kiln_status declare(kln_arena *arena, const kln_value *value, const char *name, size_t none,
                            kln_onnx_value *input)
 {
@@ -159,7 +169,7 @@ static kiln_status declare(kln_arena *arena, const kln_value *value, const char 
     return KILN_OK;
 }
 
-/* What the branch reads of the graph around it becomes an input, or a constant. */
+/* Outer values that the branch reads become its inputs, and outer constants its constants. */
 static kiln_status add_around(const branches *of, kln_arena *arena, kln_onnx_graph *alone,
                               kln_names *seen, const char *name, const char *tensor, size_t none)
 {
@@ -203,8 +213,8 @@ static kiln_status isolate(const branches *of, kln_arena *arena, const kln_onnx_
     return KILN_OK;
 }
 
-/* Whether inference finds no elements in what the branch gives, and no fault, where dimension
- * `none` of the tensor is 0. */
+/* Whether inference finds no fault and no elements in the branch's outputs if dimension `none` of
+ * the tensor is 0. */
 static kiln_status vanishes(const branches *of, const kln_onnx_graph *branch, const char *tensor,
                             size_t none, bool *is_nothing)
 {
@@ -217,7 +227,7 @@ static kiln_status vanishes(const branches *of, const kln_onnx_graph *branch, co
     return KILN_OK;
 }
 
-/* Any dimension of the tensor that may be 0. */
+/* The same for each dimension of the tensor that may be 0. */
 static kiln_status gives_nothing_of(const branches *of, const kln_onnx_graph *branch,
                                     const char *tensor, bool *is_nothing)
 {
@@ -246,11 +256,11 @@ static const kln_onnx_graph *branch_of(const kln_onnx_node *node, bool condition
     return found != NULL ? found->graph : NULL;
 }
 
-/* The branch that the If becomes; NULL: it stays. */
+/* The branch that replaces the If; NULL: none. */
 static kiln_status choose(const branches *of, size_t index, const kln_onnx_graph **branch)
 {
     const kln_onnx_node *node = &of->model->graph.nodes[index];
-    const kln_node_inference *known = &of->inference->graph->nodes[index];
+    const kln_graph_inference *main = of->inference->graph;
     int64_t condition = 0;
     bool empty = false;
     *branch = NULL;
@@ -263,7 +273,8 @@ static kiln_status choose(const branches *of, size_t index, const kln_onnx_graph
         return KILN_OK;
     }
     const char *tensor = asked_for(of, node->inputs[0], &empty);
-    if (tensor == NULL || !gives_nothing(kln_inference_inside(known, branch_of(node, empty)))) {
+    if (tensor == NULL ||
+        !gives_nothing(kln_inference_inside(&main->nodes[index], branch_of(node, empty)))) {
         return KILN_OK;
     }
     bool is_nothing = false;
@@ -274,7 +285,7 @@ static kiln_status choose(const branches *of, size_t index, const kln_onnx_graph
 
 /* --- its nodes --- */
 
-/* A name of the branch: it stays where no other graph has it. */
+/* A name of the branch stays if no other graph defines it. */
 static kiln_status bind_own(inliner *in, inline_frame *inner, const char *name, const char *prefix,
                             size_t *count)
 {
@@ -288,7 +299,7 @@ static kiln_status bind_own(inliner *in, inline_frame *inner, const char *name, 
     return inline_bind(inner, name, actual, count);
 }
 
-/* An output that the branch does not make, or that is there already, is another name. */
+/* An output that the branch only passes on, or has twice, becomes an Identity (add_branch). */
 static kiln_status bind_branch(inliner *in, inline_frame *inner, const kln_onnx_graph *branch,
                                const kln_onnx_node *node, const char *prefix)
 {
@@ -373,7 +384,7 @@ bool kln_has_branches(const kln_onnx_model *model)
     return false;
 }
 
-/* Once through the main graph. */
+/* One pass over the main graph. */
 static kiln_status inline_once(kln_onnx_model *model, size_t *inlined)
 {
     branches of = {.model = model};
@@ -394,7 +405,7 @@ kiln_status kln_inline_branches(kln_onnx_model *model, size_t *inlined)
     const kln_onnx_graph before = model->graph;
     size_t once = 1;
     *inlined = 0;
-    /* What was inside a branch is in the main graph the next time. */
+    /* Branches inside an inlined branch are in the main graph by the next pass. */
     while (once != 0 && kln_has_branches(model)) {
         const kiln_status status = inline_once(model, &once);
         if (status != KILN_OK) {

@@ -35,9 +35,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         kln_onnx_read_bytes((kiln_span){data, size}, NULL, &model) != KILN_OK) {
         return 0;
     }
-    /* The last byte says whether products are merged first. */
+    /* The last byte says what comes first. */
     if (data[size - 1] % 2 == 0) {
         require(kln_fuse_horizontally(model, &merged));
+    }
+    if (data[size - 1] / 2 % 2 == 0) {
+        require(kln_inline_branches(model, &count));
+        changed += count;
+        require(kln_inline_functions(model, &count));
+        changed += count;
     }
     for (int kind = 0; kind < ORT_REWRITE_KINDS; kind++) {
         require(ort_rewrite(model, (ort_rewrite_kind)kind, NULL, &count));
