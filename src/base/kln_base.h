@@ -192,6 +192,9 @@ KILN_MUST_CHECK kiln_status kln_text_printf(kln_text *text, const char *format, 
 
 struct cJSON;
 
+/* 2^53: JSON numbers represent every integer up to here. */
+#define KLN_JSON_LARGEST_INTEGER 9007199254740992.0
+
 /* Call before any function of cJSON: sets its global hooks, once, so that it uses the replaceable
  * heap. */
 void kln_json_begin(void);

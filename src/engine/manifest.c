@@ -16,8 +16,6 @@
  * entries. */
 #define LARGEST_MANIFEST ((size_t)1 << 24)
 #define LARGEST_ENTRY (LARGEST_MANIFEST / 2)
-/* 2^53: JSON numbers represent every integer up to here. */
-#define LARGEST_INTEGER 9007199254740992.0
 
 /* A manifest's path; opening a path that is too long fails. */
 typedef char manifest_path[PATH_MAX + sizeof KLN_MANIFEST_SUFFIX];
@@ -222,7 +220,7 @@ static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
     manifest->hash = strtoull(hash, &end, 16);
     const cJSON *size = cJSON_GetObjectItemCaseSensitive(root, "size");
     KLN_RETURN_IF(*end != '\0' || strlen(hash) != 16 || !cJSON_IsNumber(size) ||
-                      size->valuedouble < 1 || size->valuedouble > LARGEST_INTEGER,
+                      size->valuedouble < 1 || size->valuedouble > KLN_JSON_LARGEST_INTEGER,
                   KILN_ERROR_MALFORMED,
                   "\"size\" must be a number of bytes from 1 on and \"xxh3_64\" a hash of 16 "
                   "hexadecimal digits" KLN_MANIFEST_ADVICE);

@@ -11,8 +11,6 @@
 #include "exec_parts.h"
 
 #define KEY "graph_variants"
-/* 2^53: JSON numbers represent every integer up to here. */
-#define LARGEST_INTEGER 9007199254740992.0
 
 /* Above these sizes, kernels that access host memory over the bus were never faster. Below, a first
  * layer that reads its input once is as fast as a copy: on an H200, ResNet-50 with 4.6 MiB (18 MiB)
@@ -220,7 +218,8 @@ static bool read_row(const cJSON *object, measured_variant *row)
     if (strlen(bindings) != 16 || *end != '\0' || gpu[0] == '\0' ||
         strlen(gpu) >= sizeof row->gpu || row->variant.in == TRANSFER_MODES ||
         row->variant.out == TRANSFER_MODES || row->variant.out == TRANSFER_OUTSIDE ||
-        !cJSON_IsNumber(took) || !(took->valuedouble >= 0) || took->valuedouble > LARGEST_INTEGER) {
+        !cJSON_IsNumber(took) || !(took->valuedouble >= 0) ||
+        took->valuedouble > KLN_JSON_LARGEST_INTEGER) {
         return false;
     }
     (void)snprintf(row->gpu, sizeof row->gpu, "%s", gpu);

@@ -86,17 +86,6 @@ static const char *zip_kind(kiln_span bytes)
                                      : "a ZIP archive: unpack it first";
 }
 
-/* The length of the header, then the header, in JSON. */
-static bool is_safetensors(kiln_span bytes)
-{
-    uint64_t length = 0;
-    if (bytes.size < 10) {
-        return false;
-    }
-    memcpy(&length, bytes.data, sizeof length);
-    return length >= 2 && length <= bytes.size - 8 && ((const char *)bytes.data)[8] == '{';
-}
-
 static bool is_text(const unsigned char *bytes, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
@@ -153,7 +142,7 @@ const char *kln_onnx_foreign(kiln_span bytes)
     if (bytes.size >= 4 && memcmp(data, "PK\x03\x04", 4) == 0) {
         return zip_kind(bytes);
     }
-    if (is_safetensors(bytes)) {
+    if (kln_safetensors_is(bytes)) {
         return "a safetensors file, weights without a graph; the model must be exported to ONNX";
     }
     if (bytes.size >= 2 && data[0] == 0x80 && data[1] >= 2 && data[1] <= 5) {

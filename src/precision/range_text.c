@@ -134,9 +134,6 @@ kiln_status kln_ranges_write_cache(const kiln_range_table *table, kln_text *text
 
 /* --- JSON --- */
 
-/* 2^53, up to which JSON's numbers represent every integer. */
-#define LARGEST_INTEGER 9007199254740992.0
-
 /* A missing key leaves the number unchanged. */
 static bool read_number(const cJSON *object, const char *key, double *number)
 {
@@ -150,7 +147,8 @@ static bool read_number(const cJSON *object, const char *key, double *number)
 static bool read_count(const cJSON *object, const char *key, uint64_t *count)
 {
     double number = 0;
-    const bool fits = read_number(object, key, &number) && number >= 0 && number <= LARGEST_INTEGER;
+    const bool fits =
+        read_number(object, key, &number) && number >= 0 && number <= KLN_JSON_LARGEST_INTEGER;
     *count = fits ? (uint64_t)number : 0;
     return fits;
 }

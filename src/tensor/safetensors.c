@@ -15,8 +15,6 @@
 /* The limit of the format's reference reader (MAX_HEADER_SIZE). */
 #define LARGEST_HEADER ((uint64_t)100000000)
 #define LENGTH_BYTES ((size_t)8)
-/* 2^53: JSON numbers represent every integer up to here. */
-#define LARGEST_INTEGER 9007199254740992.0
 /* The entry that does not describe a tensor. */
 #define METADATA "__metadata__"
 
@@ -52,7 +50,7 @@ bool kln_safetensors_is(kiln_span file)
 static bool is_count(const cJSON *item, int64_t *count)
 {
     const double number = cJSON_IsNumber(item) ? item->valuedouble : -1;
-    if (!(number >= 0) || number > LARGEST_INTEGER || number != (double)(int64_t)number) {
+    if (!(number >= 0) || number > KLN_JSON_LARGEST_INTEGER || number != (double)(int64_t)number) {
         return false;
     }
     *count = (int64_t)number;
