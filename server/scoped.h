@@ -27,6 +27,7 @@ void *scoped_anything(const void *before, size_t size);
 #define calloc(count, size) scoped_anything(NULL, (count) * (size))
 #define realloc(memory, size) scoped_anything((memory), (size))
 #define strdup(text) ((char *)scoped_anything((text), 1))
+#define strndup(text, size) ((char *)scoped_anything((text), (size)))
 #endif
 /* Of memory of the C library's. */
 #define SCOPED_HEAP SCOPED(scoped_heap_free_at)
