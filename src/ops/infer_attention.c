@@ -3,7 +3,7 @@
 
 #include "infer_rules.h"
 
-/* Heads and their size as the input gives them, in 3 dimensions or 4. */
+/* The sequence length of an input with 3 or 4 dimensions. */
 static kln_dim length_of(const kln_rule *rule, size_t input)
 {
     return kln_rule_dim(rule, input, kln_rule_rank(rule, input) == 4 ? 2 : 1);
@@ -34,7 +34,8 @@ static void present(kln_rule *rule, size_t output, size_t past, size_t now, kln_
                   has ? kln_rule_dim(rule, past, 3) : size_of(rule, now, heads));
 }
 
-/* Queries, keys and values of one batch; a value for each key; queries as long as keys. */
+/* Queries, keys and values have the same batch, every key has a value, and queries have the size of
+ * keys. */
 static void check_alike(kln_rule *rule, int64_t q_heads, int64_t kv_heads)
 {
     const kln_dim batch = kln_rule_unify(rule, kln_rule_dim(rule, 0, 0), kln_rule_dim(rule, 1, 0),
@@ -48,7 +49,7 @@ static void check_alike(kln_rule *rule, int64_t q_heads, int64_t kv_heads)
                          "the sizes of queries and keys");
 }
 
-/* Heads share the last of three dimensions equally. */
+/* The last of three dimensions divides evenly among the heads. */
 static bool heads_share(kln_rule *rule, size_t input, int64_t heads, const char *attribute)
 {
     const kln_dim dim = kln_rule_dim(rule, input, 2);
@@ -117,7 +118,7 @@ static kln_dim heads(kln_rule *rule, size_t input, const char *attribute)
                                            : KLN_DIM_OF_NUMBER(kln_rule_int(rule, attribute, 0));
 }
 
-/* What was before is of the same batch, heads and size. */
+/* The past has the same batch, heads and size. */
 static bool fit_past(kln_rule *rule, size_t past, size_t now, kln_dim of_heads)
 {
     if (!kln_rule_ranked(rule, past) || !kln_rule_ranked(rule, now)) {
@@ -134,8 +135,7 @@ static bool fit_past(kln_rule *rule, size_t past, size_t now, kln_dim of_heads)
            kln_fit_dim(rule, past, 3, size, "the sizes of now and of the past");
 }
 
-/* A mask broadcasts to queries by keys of each head of each batch; its last dimension may be short.
- */
+/* A mask broadcasts to [batch,heads,queries,keys]; its last dimension may be shorter. */
 static bool fit_mask(kln_rule *rule, kln_dim q_heads)
 {
     const size_t rank = kln_rule_rank(rule, 3);
@@ -190,7 +190,8 @@ static bool fit_attention(kln_rule *rule)
                         "the lengths of past keys and past values");
 }
 
-/* An update lies in its cache, from the place on where it is written; in circles it begins anew. */
+/* An update lies within its cache, from the position where it is written; in circular mode it wraps
+ * around. */
 static void check_written(kln_rule *rule, kln_dim cache, kln_dim update)
 {
     size_t count = 0;
@@ -220,7 +221,7 @@ static void check_written(kln_rule *rule, kln_dim cache, kln_dim update)
     }
 }
 
-/* A cache and what is written into it: alike but along the axis of time. */
+/* A cache and its update have the same dimensions, except along the axis of time. */
 static void rule_tensor_scatter(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);
@@ -252,7 +253,7 @@ static void rule_causal_conv(kln_rule *rule)
     }
 }
 
-/* Heads that share their keys evenly, and last dimensions that heads share evenly. */
+/* Query heads divide evenly among key heads, and last dimensions among their heads. */
 static bool check_heads(kln_rule *rule, int64_t q_heads, int64_t kv_heads)
 {
     if (q_heads < 1 || kv_heads < 1 || q_heads % kv_heads != 0) {
@@ -325,7 +326,7 @@ static void rule_linear_attention(kln_rule *rule)
     }
 }
 
-/* [batch,heads,time,size] of the query, with the size of the value. */
+/* [batch,heads,time,size]: the query's, with the size of the value. */
 static void rule_flex_attention(kln_rule *rule)
 {
     if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 4, 4) ||
@@ -355,7 +356,7 @@ static void rule_multi_head_attention(kln_rule *rule)
     if (!kln_rule_ranked(rule, 0) || kln_rule_rank(rule, 0) != 3 || !kln_rule_ranked(rule, 1) ||
         !kln_rule_ranked(rule, 2) || !kln_rule_need_rank(rule, 1, 3, 5) ||
         !kln_rule_need_rank(rule, 2, 3, 4) || kln_rule_rank(rule, 1) == 5) {
-        return; /* of what holds several the shape is not followed */
+        return; /* packed inputs are not inferred */
     }
     const kln_dim width = kln_rule_rank(rule, 2) == 3
                               ? kln_rule_dim(rule, 2, 2)

@@ -24,7 +24,7 @@ void kln_rule_check_precisions(kln_rule *rule)
     for (size_t i = 0; rule->node->attribute_count > 0 && i < KLN_ARRAY_LENGTH(names); i++) {
         const kln_onnx_attribute *attribute = kln_rule_attribute(rule, names[i]);
         if (attribute != NULL && attribute->type == KLN_ONNX_ATTRIBUTE_INT &&
-            (attribute->i != 0 || i < 2) && /* QuantizeLinear's default */
+            (attribute->i != 0 || i < 2) && /* the default of QuantizeLinear */
             kln_operator_attribute(rule->resolved->schema->row, names[i]) !=
                 KLN_ONNX_ATTRIBUTE_UNDEFINED) {
             (void)kln_rule_names_one(rule, names[i], attribute->i, reals);
@@ -55,7 +55,7 @@ static int64_t cast_target(kln_rule *rule, const char *name)
     if (text == NULL) {
         return kln_rule_int(rule, name, 0);
     }
-    /* Version 1 spelled the type out, "FLOAT16". */
+    /* Version 1 spelled the type out, as in "FLOAT16". */
     static const char *const names[] = {"",        "FLOAT",  "UINT8",  "INT8",   "UINT16",
                                         "INT16",   "INT32",  "INT64",  "STRING", "BOOL",
                                         "FLOAT16", "DOUBLE", "UINT32", "UINT64"};

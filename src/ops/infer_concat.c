@@ -26,7 +26,7 @@ static void rule_concat(kln_rule *rule)
     }
 }
 
-/* Each part is followed by its scale and zero point. */
+/* Every part is followed by its scale and zero point. */
 static void rule_qlinear_concat(kln_rule *rule)
 {
     const size_t count = rule->in_count > 2 ? (rule->in_count - 2) / 3 : 0;
@@ -39,7 +39,7 @@ static void rule_qlinear_concat(kln_rule *rule)
     }
 }
 
-/* Each scale and zero point is one number; every third input is a part. */
+/* Every scale and zero point is a single number; every third input is a part. */
 static bool fit_qlinear_concat(kln_rule *rule)
 {
     bool fits = true;
@@ -107,8 +107,8 @@ static kln_dim split_part(kln_rule *rule, kln_dim whole, size_t part, size_t par
     if (part + 1 < parts) {
         return chunk;
     }
-    /* Where there are more parts than elements no last part is left; such a node stands in a branch
-     * that is never taken. */
+    /* With more parts than elements the last part would have a negative size; such a node is in a
+     * branch that is never taken. */
     const kln_dim last = kln_dim_subtract(pool, whole, kln_dim_times(pool, chunk, count - 1));
     return last.kind == KLN_DIM_NUMBER && last.of.number < 0 ? KLN_UNKNOWN_DIM : last;
 }
@@ -158,7 +158,7 @@ static void fold_split(kln_rule *rule)
 {
     const kln_dim *data = kln_fold_whole(rule, 0);
     size_t offset = 0;
-    /* Only lists are divided in computations of shapes. */
+    /* Shape computations only split lists. */
     if (data == NULL || rule->in[0]->rank != 1) {
         return;
     }
@@ -176,7 +176,7 @@ static void fold_split(kln_rule *rule)
     }
 }
 
-/* Parts that are given come to the whole dimension. */
+/* The given parts add up to the whole dimension. */
 static bool fit_split(kln_rule *rule)
 {
     size_t count = 0;

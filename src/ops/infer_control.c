@@ -27,7 +27,7 @@ static kln_branch branch_of(bool known, bool runs)
     return !known ? KLN_BRANCH_MAY_RUN : runs ? KLN_BRANCH_RUNS : KLN_BRANCH_IS_DEAD;
 }
 
-/* What holds of output `index` when the condition is not known, or of the branch taken. */
+/* What is known of output `index`: of the branch taken, or of both if the condition is unknown. */
 static void if_output(kln_rule *rule, size_t index, const kln_value *taken, const kln_value *other)
 {
     kln_value *out = &rule->out[index];
@@ -77,7 +77,7 @@ static void rule_if(kln_rule *rule)
     }
 }
 
-/* The condition of an If has one element, in however many dimensions. */
+/* The condition of an If has one element, whatever its rank. */
 static bool has_one(kln_rule *rule, size_t input, const char *what)
 {
     for (size_t i = 0; i < kln_rule_rank(rule, input); i++) {
@@ -99,7 +99,7 @@ static bool fit_loop(kln_rule *rule)
            has_one(rule, 1, "the dimensions of a condition and 1");
 }
 
-/* A copy of the type without any shape, which may change from one turn to the next. */
+/* A copy of the type without its shape, which may change between iterations. */
 static kln_value *without_shape(kln_rule *rule, const kln_value *value, size_t depth)
 {
     kln_value *copy = kln_rule_alloc(rule, 1, sizeof *copy);
@@ -120,7 +120,7 @@ static void loop_state(kln_rule *rule, size_t output, const kln_value *start,
 {
     kln_value *out = &rule->out[output];
     if (start->kind == KLN_ONNX_KIND_OPTIONAL && after->kind != KLN_ONNX_KIND_OPTIONAL) {
-        /* It may begin with nothing; what the turns give is a plain value. */
+        /* It may start out empty; the iterations produce a plain value. */
         kln_value_copy_type(out, after, false);
         if (out->element != NULL) {
             out->element = without_shape(rule, out->element, 0);
@@ -140,7 +140,8 @@ static void loop_state(kln_rule *rule, size_t output, const kln_value *start,
     if (out->element != NULL) {
         out->element = without_shape(rule, out->element, 0);
     } else if (start->has_shape && after->has_shape) {
-        /* No turn at all gives the start; any turn gives what the body gives, whatever it got. */
+        /* Without an iteration the output is the initial value; otherwise it is what the body
+         * produces for any input. */
         kln_value_copy_shape(out, start);
         kln_value_union(rule->state, out, after);
     }
@@ -156,7 +157,7 @@ static void stacked(kln_rule *rule, size_t output, const kln_value *each, kln_di
     }
 }
 
-/* Whether it is known that there is no turn at all. Otherwise the body is held to run. */
+/* Whether it is known that there is no iteration. If it is unknown, the body is assumed to run. */
 static bool no_turn(kln_rule *rule)
 {
     int64_t number = 0;
@@ -208,8 +209,8 @@ static void rule_loop(kln_rule *rule)
 }
 
 typedef struct scan_plan {
-    size_t skip; /* 1 in version 8, where sequence lengths come first */
-    size_t lead; /* 1 in version 8, where everything has a batch in front */
+    size_t skip; /* 1 in version 8, where the sequence lengths come first */
+    size_t lead; /* 1 in version 8, where everything has a leading batch dimension */
     size_t states, inputs, outputs;
     const int64_t *in_axes, *out_axes;
     size_t in_axes_count, out_axes_count;
@@ -241,7 +242,7 @@ static bool plan_scan(kln_rule *rule, scan_plan *plan)
     return true;
 }
 
-/* The type of an input as the body sees it: without batch, and without the scanned axis. */
+/* The type of an input as the body sees it: without the batch and the scanned axis. */
 static kln_value *scan_input(kln_rule *rule, scan_plan *plan, size_t index)
 {
     const kln_value *value = rule->in[index + plan->skip];

@@ -103,7 +103,7 @@ static kln_dim kernel_of(const kln_rule *rule, const kln_windows *w, size_t i, s
     return w->kernel != NULL ? KLN_DIM_OF_NUMBER(w->kernel[i]) : kln_rule_dim(rule, weights, i + 2);
 }
 
-/* A window that weights give must have elements. */
+/* A window whose size comes from the weights has to have elements. */
 static bool check_kernel(kln_rule *rule, const kln_windows *w, size_t weights)
 {
     for (size_t i = 0; i < w->spatial; i++) {
@@ -174,7 +174,7 @@ static bool fit_conv(kln_rule *rule)
                                                      "the biases and the channels that come out"));
 }
 
-/* One zero point or scale for all, or one for each map of the weights. */
+/* One zero point or scale for all, or one for each output channel of the weights. */
 static bool fit_each(kln_rule *rule, size_t input, size_t weights)
 {
     if (!kln_rule_ranked(rule, input) || kln_rule_rank(rule, input) == 0 ||
@@ -248,7 +248,7 @@ static void rule_conv_transpose(kln_rule *rule)
             return;
         }
     }
-    /* Some exporters give the batch and the channels in output_shape too. */
+    /* Some exporters include the batch and the channels in output_shape. */
     const size_t skip = shape != NULL && shape_count == rank ? 2 : 0;
     if (skip == 0 && !kln_rule_list(rule, "output_shape", shape, shape_count, w.spatial, 0)) {
         return;
@@ -288,7 +288,7 @@ static kln_dim fit_places(kln_rule *rule, size_t i, kln_dim kernel)
                : KLN_UNKNOWN_DIM;
 }
 
-/* Two offsets and one factor of the mask for each element of a window, in each group of them. */
+/* For each group, two offsets and one mask factor per element of a window. */
 static bool fit_deform_conv(kln_rule *rule)
 {
     kln_expressions *pool = &rule->state->pool;

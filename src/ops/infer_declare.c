@@ -67,7 +67,7 @@ uint32_t kln_walk_resolve(kln_infer_state *state, kln_graph_walk *walk, const ch
     if (outer == NULL) {
         return KLN_NO_VALUE;
     }
-    /* An index of its own here for a value of an outer graph. */
+    /* A value of an outer graph gets its own index here. */
     uint32_t index = 0;
     if (kln_walk_value(state, walk, name, &index, NULL) == NULL) {
         return KLN_NO_VALUE;
@@ -140,7 +140,7 @@ void kln_value_from_type(kln_infer_state *state, kln_value *value, const kln_onn
     from_type(state, value, type, 0);
 }
 
-/* --- what the model declares --- */
+/* --- declarations of the model --- */
 
 void kln_walk_declare(kln_infer_state *state, kln_graph_walk *walk)
 {
@@ -186,7 +186,7 @@ static void duplicate(kln_infer_state *state, const char *what, const char *name
                     name);
 }
 
-/* The shape of `to`, with what `from` knows where it does not. */
+/* The shape of `to`, with unknown dimensions taken from `from`. */
 static void complete_shape(kln_infer_state *state, kln_value *to, const kln_value *from)
 {
     if (!to->has_shape) {
@@ -204,7 +204,7 @@ static void complete_shape(kln_infer_state *state, kln_value *to, const kln_valu
     to->dims = dims != NULL ? dims : to->dims;
 }
 
-/* Nesting is limited where types are read. */
+/* The depth of nesting was limited when types were read. */
 const kln_value *kln_value_complete(kln_infer_state *state, const kln_value *inferred,
                                     const kln_value *declared)
 {
@@ -225,7 +225,7 @@ const kln_value *kln_value_complete(kln_infer_state *state, const kln_value *inf
     return copy;
 }
 
-/* A subgraph must take what it is given. */
+/* A subgraph has to accept what is bound to its inputs. */
 static void check_binding(kln_infer_state *state, const kln_value *declared, const kln_value *bound)
 {
     kiln_issue_kind kind = KILN_ISSUE_DTYPE;
@@ -251,7 +251,7 @@ static void check_binding(kln_infer_state *state, const kln_value *declared, con
     }
 }
 
-/* The type that a subgraph's input is given, and what its declaration adds to that. */
+/* Gives a subgraph's input the type bound to it, completed by its declaration. */
 static void bind_input(kln_infer_state *state, kln_value *value, const kln_value *bound)
 {
     const kln_value declared = *value;
@@ -346,7 +346,7 @@ static void add_initializer(kln_infer_state *state, kln_graph_walk *walk,
     value->is_constant = !is_input || state->inference->model->ir_version < 4;
 }
 
-/* Sparse weights are there by name; what they hold stays in the message. */
+/* Sparse initializers are only known by name; their contents stay in the message. */
 static void add_sparse(kln_infer_state *state, kln_graph_walk *walk)
 {
     const kln_onnx_graph *graph = walk->inference.graph;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What of two expressions needs more than their terms: quotients, the larger, the smaller. */
+/* Operations on two expressions that cannot be done term by term: quotient, maximum and minimum. */
 #include "infer_expression.h"
 
-/* Takes the factors of `by` out of `term`; false when one is not there. */
+/* Removes the factors of `by` from `term`; false if one is missing. */
 static bool divide_term(const kln_term *term, const kln_term *by, kln_term *quotient)
 {
     if (term->coefficient % by->coefficient != 0) {
@@ -20,7 +20,7 @@ static bool divide_term(const kln_term *term, const kln_term *by, kln_term *quot
     return k == by->count;
 }
 
-/* a / b where b is a single term that divides every term of a, or b equals a. */
+/* a / b if b is a single term that divides every term of a, or equals a. */
 static kln_dim divide_exactly(kln_expressions *pool, kln_dim a, kln_dim b)
 {
     if (kln_dim_equal(a, b)) {
@@ -45,7 +45,7 @@ static int64_t floor_of(int64_t a, int64_t b)
     return a / b - (a % b != 0 && (a < 0) != (b < 0) ? 1 : 0);
 }
 
-/* floor((q*n + r)/n) is q + floor(r/n): what divides goes outside. */
+/* floor((q*n + r)/n) is q + floor(r/n): multiples of n are taken out. */
 static kln_dim floor_by_number(kln_expressions *pool, const kln_expression *a, int64_t n)
 {
     kln_draft whole = {.count = 0};

@@ -6,13 +6,13 @@ void kln_rule_scalar_out(kln_rule *rule)
     (void)kln_rule_new_shape(rule, 0, 0);
 }
 
-/* One output like the first input. */
+/* One output with the type and shape of the first input. */
 void kln_rule_same(kln_rule *rule)
 {
     kln_rule_same_shape(rule, 0, 0);
 }
 
-/* The same, with an axis that must be there. */
+/* The same, with a valid axis. */
 void kln_rule_same_axis(kln_rule *rule)
 {
     const kln_onnx_attribute *axis = kln_rule_attribute(rule, "axis");
@@ -32,7 +32,8 @@ static void rule_identity(kln_rule *rule)
     }
 }
 
-/* Before version 7 broadcasting was asked for, and went one way: the result is like the first. */
+/* Before version 7 broadcasting had to be requested and was one-way: the result has the first
+ * input's shape. */
 static void rule_binary(kln_rule *rule)
 {
     if (rule->since < 7 && rule->resolved->domain[0] == '\0') {
@@ -81,7 +82,7 @@ static bool fit_prelu(kln_rule *rule)
                              "the slope and the input");
 }
 
-/* Two inputs of one shape; nothing broadcasts. */
+/* Two inputs of the same shape, without broadcasting. */
 static void rule_swiglu(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);

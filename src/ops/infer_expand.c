@@ -49,7 +49,7 @@ static void rule_tile(kln_rule *rule)
     }
 }
 
-/* Expand and Tile: the input again and again. */
+/* Expand and Tile: repeats the input. */
 static void fold_repeat(kln_rule *rule)
 {
     const kln_dim *data = kln_fold_whole(rule, 0);

@@ -138,7 +138,7 @@ uint32_t kln_dim_size(kln_dim dim)
 
 /* --- terms --- */
 
-/* More factors first, then in the order of the factors' creation. */
+/* Terms with more factors come first, then by the order in which factors were created. */
 static int compare_terms(const kln_term *a, const kln_term *b)
 {
     if (a->count != b->count) {
@@ -152,7 +152,7 @@ static int compare_terms(const kln_term *a, const kln_term *b)
     return 0;
 }
 
-/* Adds a term to its like, or at its place. */
+/* Adds a term to a like one, or inserts it in order. */
 void kln_draft_add(kln_draft *sum, const kln_term *term)
 {
     size_t place = 0;
@@ -209,7 +209,7 @@ static bool same_terms(const kln_expression *e, const kln_draft *d)
     return true;
 }
 
-/* Sets hash, size and sign; false past the limits. */
+/* Sets hash, size and sign; false beyond the limits. */
 static bool measure(const kln_draft *d, kln_expression *e)
 {
     e->hash = 1;
@@ -344,7 +344,7 @@ static bool multiply_terms(const kln_term *a, const kln_term *b, kln_term *produ
 kln_dim kln_dim_multiply(kln_expressions *pool, kln_dim a, kln_dim b)
 {
     if (!kln_dim_is_exact(a) || !kln_dim_is_exact(b)) {
-        /* 0 elements stay 0 whatever the other is. */
+        /* 0 elements stay 0, whatever the other dimension is. */
         const bool nothing = (a.kind == KLN_DIM_NUMBER && a.of.number == 0) ||
                              (b.kind == KLN_DIM_NUMBER && b.of.number == 0);
         return nothing ? KLN_DIM_OF_NUMBER(0) : KLN_UNKNOWN_DIM;

@@ -3,9 +3,9 @@
 
 #include "infer_rules.h"
 
-/* What a value is made of is followed through the operators that compute shapes: for numbers,
- * exact expressions and small floating-point constants. An element that is not known stays unknown
- * alone; the others are still followed. */
+/* Follows the contents of values through the operators that compute shapes: integers, exact
+ * expressions and small floating-point constants. An unknown element stays unknown alone; the
+ * others are still followed. */
 
 /* --- elements --- */
 
@@ -30,7 +30,7 @@ size_t kln_fold_elements(const kln_value *value)
     return product;
 }
 
-/* Contents that fill their shape, which is all numbers. */
+/* The contents of an input if they are known for all elements of a static shape, else NULL. */
 const kln_dim *kln_fold_whole(kln_rule *rule, size_t input)
 {
     size_t count = 0;
@@ -53,7 +53,7 @@ size_t kln_fold_dim(const kln_value *value, size_t axis)
     return (size_t)value->dims[axis].of.number;
 }
 
-/* Product of dims [first, last). */
+/* The product of dims [first, last). */
 size_t kln_fold_span(const kln_value *value, size_t first, size_t last)
 {
     size_t product = 1;
@@ -71,7 +71,7 @@ bool kln_fold_axis(const kln_rule *rule, int64_t otherwise, const kln_value *val
     return given >= 0 && given < (int64_t)value->rank;
 }
 
-/* Where element `i` of a tensor of shape `out` lies along each axis. */
+/* The index of element `i` of a tensor of shape `out` along each axis. */
 void kln_fold_unravel(const kln_value *out, size_t element, size_t *index)
 {
     for (size_t k = out->rank; k-- > 0;) {
@@ -101,7 +101,7 @@ static kln_dim finite_or_unknown(double real)
     return isfinite(real) ? (kln_dim){.kind = KLN_DIM_REAL, .of.real = real} : KLN_UNKNOWN_DIM;
 }
 
-/* A real that is a whole number, back as one. */
+/* Converts a real that is an integer back to one. */
 static kln_dim whole_of(kln_dim dim)
 {
     if (dim.kind != KLN_DIM_REAL) {
@@ -116,7 +116,7 @@ static bool is_whole(double value)
     return !(value < trunc(value)) && !(value > trunc(value)) && fabs(value) < 9e15;
 }
 
-/* --- moving elements as they are --- */
+/* --- moving elements --- */
 
 /* Identity, Reshape, Squeeze, Unsqueeze, Flatten: the same elements in the same order. */
 void kln_fold_copy(kln_rule *rule)
@@ -137,7 +137,7 @@ void kln_fold_copy(kln_rule *rule)
     out->content_count = in->content_count;
 }
 
-/* What an input that broadcasts has for element `at` of the output. */
+/* The element of a broadcast input for element `at` of the output. */
 static kln_dim element(const kln_rule *rule, const kln_dim *const *operands, size_t input,
                        size_t at)
 {
@@ -157,7 +157,7 @@ static kln_dim element(const kln_rule *rule, const kln_dim *const *operands, siz
     return operands[input][place];
 }
 
-/* Contents of an input that broadcasts. */
+/* The contents of an input that broadcasts. */
 static const kln_dim *operand(kln_rule *rule, size_t input)
 {
     const kln_dim *found = kln_fold_whole(rule, input);
@@ -178,7 +178,7 @@ static kln_dim real_binary(const char *op, double a, double b)
                                                       : (double)NAN);
 }
 
-/* Integers are divided towards 0; that is the floor only where neither is negative. */
+/* Integer division truncates; that equals floor only if neither operand is negative. */
 static kln_dim divide(kln_expressions *pool, kln_dim a, kln_dim b)
 {
     if (a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER) {
@@ -211,7 +211,7 @@ static kln_dim integer_power(kln_rule *rule, kln_dim a, kln_dim b)
     return power;
 }
 
-/* The product of an expression and a real that is whole, or a power of two's inverse. */
+/* Applies `op` to an expression and a real, if the result is an exact expression. */
 static kln_dim expression_by_real(kln_expressions *pool, const char *op, kln_dim a, double b)
 {
     const bool multiplied = strcmp(op, "Mul") == 0;
@@ -270,7 +270,7 @@ static kln_dim arithmetic(kln_rule *rule, const char *op, kln_dim a, kln_dim b)
                                     : kln_dim_min(pool, a, b);
 }
 
-/* In the range of the output's type; an integer that wraps is not followed. */
+/* Limits to the range of the output's type; an integer that wraps around becomes unknown. */
 static kln_dim in_range(kln_dim dim, int32_t wire)
 {
     const bool wraps = dim.kind == KLN_DIM_NUMBER && wire == KLN_WIRE_INT32 &&
@@ -278,7 +278,7 @@ static kln_dim in_range(kln_dim dim, int32_t wire)
     return wraps ? KLN_UNKNOWN_DIM : dim;
 }
 
-/* Whether the inputs up to `count` are known; the output is filled by the caller then. */
+/* Starts an output if the first `inputs` inputs are known; the caller then fills it in. */
 static kln_dim *begin(kln_rule *rule, size_t inputs, const kln_dim **operands, size_t *count)
 {
     for (size_t i = 0; i < inputs; i++) {
@@ -340,7 +340,7 @@ static kln_dim truth(bool value)
     return KLN_DIM_OF_NUMBER(value ? 1 : 0);
 }
 
-/* -1, 0, 1, or 2 when it is not known. */
+/* -1, 0 or 1; 2 if unknown. */
 static int order_of(kln_rule *rule, kln_dim a, kln_dim b)
 {
     if (a.kind == KLN_DIM_REAL || b.kind == KLN_DIM_REAL) {

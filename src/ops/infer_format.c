@@ -4,7 +4,7 @@
 #include "infer_expression.h"
 #include "kln_schema.h"
 
-/* Text that is counted in full and written as far as there is room. */
+/* Text that is counted in full, but written only as far as there is room. */
 typedef struct sink {
     char *text;
     size_t size;
@@ -30,7 +30,7 @@ static void put_number(sink *s, int64_t number)
 
 static void put_dim(sink *s, kln_dim dim);
 
-/* Nesting ends because a factor is smaller than what it stands in (KLN_EXPRESSION_SIZE). */
+/* The recursion ends because a factor is smaller than what contains it (KLN_EXPRESSION_SIZE). */
 static void put_factor(sink *s, const kln_factor *factor)
 {
     switch (factor->kind) {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "infer_rules.h"
 
-/* A name of a form, and where it first stood. */
+/* A name in a form, and where it first occurred. */
 typedef struct named {
     size_t input, axis;
     kln_dim dim;
 } named;
 
-/* Those that stood somewhere, one bit each; the others are not set. */
+/* The names that have occurred, a bit for each; the others are not initialized. */
 typedef struct form_names {
     uint32_t known;
     named of[26];
@@ -98,9 +98,9 @@ bool kln_form_fits(kln_rule *rule, const char *form)
     return true;
 }
 
-/* --- what a fit is made of --- */
+/* --- parts of a fit --- */
 
-/* Both known and not the same is a fault of `what`. */
+/* A fault of `what` if both are known and differ. */
 bool kln_fit_same(kln_rule *rule, kln_dim a, kln_dim b, const char *what)
 {
     (void)kln_rule_unify(rule, a, b, what);
@@ -113,7 +113,7 @@ bool kln_fit_dim(kln_rule *rule, size_t input, size_t axis, kln_dim wanted, cons
            kln_fit_same(rule, kln_rule_dim(rule, input, axis), wanted, what);
 }
 
-/* `parts` share `count` equally. */
+/* `count` divides evenly among `parts`. */
 bool kln_fit_shares(kln_rule *rule, size_t input, kln_dim count, int64_t parts, const char *what)
 {
     if (count.kind != KLN_DIM_NUMBER || (parts > 0 && count.of.number % parts == 0)) {
@@ -128,7 +128,7 @@ bool kln_fit_shares(kln_rule *rule, size_t input, kln_dim count, int64_t parts, 
     return false;
 }
 
-/* `input` broadcasts to these dimensions, which stay as they are. */
+/* `input` broadcasts to these dimensions without changing them. */
 bool kln_fit_broadcast(kln_rule *rule, size_t input, const kln_dim *dims, size_t rank,
                        const char *what)
 {
@@ -153,7 +153,7 @@ bool kln_fit_too_small(kln_rule *rule, const char *name, int64_t value, int64_t 
     return false;
 }
 
-/* Dimension `axis` of an input must not be 0. */
+/* Dimension `axis` of an input is not 0. */
 bool kln_fit_not_empty(kln_rule *rule, size_t input, size_t axis)
 {
     if (!kln_rule_is(kln_rule_dim(rule, input, axis), 0)) {

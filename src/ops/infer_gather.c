@@ -74,7 +74,7 @@ static bool fit_axis(kln_rule *rule)
            kln_fit_places(rule, axis, axis + 1);
 }
 
-/* An index for each element: as many dimensions as the data, and an axis among them. */
+/* An index for each element: indices have the rank of the data, and the axis is valid. */
 static void check_elements(kln_rule *rule)
 {
     size_t axis = 0;
@@ -103,13 +103,13 @@ static void rule_scatter_elements(kln_rule *rule)
     kln_rule_same_shape(rule, 0, 0);
 }
 
-/* Indices reach no further than the data but along the axis. */
+/* Indices are no larger than the data, except along the axis. */
 static bool fit_elements(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);
     const int64_t given = kln_rule_int(rule, "axis", 0);
     if (!kln_rule_ranked(rule, 0) || kln_rule_rank(rule, 1) != rank) {
-        return true; /* the rule tells another rank */
+        return true; /* the rule reports another rank */
     }
     for (size_t i = 0; i < rank; i++) {
         const kln_dim dim = kln_rule_dim(rule, 1, i);
@@ -129,7 +129,7 @@ static bool fit_elements(kln_rule *rule)
     return fit_axis(rule);
 }
 
-/* Indices and updates of the old Scatter are alike, as those of ScatterElements. */
+/* Indices and updates of the old Scatter have the same shape, as with ScatterElements. */
 static bool fit_scatter(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);
@@ -181,7 +181,7 @@ static void rule_gather_nd(kln_rule *rule)
     }
 }
 
-/* Batches of indices are those of the data. */
+/* The batch dimensions of the indices are those of the data. */
 static bool fit_gather_nd(kln_rule *rule)
 {
     const int64_t batch = kln_rule_int(rule, "batch_dims", 0);
@@ -198,7 +198,8 @@ static bool fit_gather_nd(kln_rule *rule)
            kln_fit_places(rule, (size_t)batch, (size_t)(batch + deep.of.number));
 }
 
-/* The updates: the indices' dimensions but the last, and what of the data each one names. */
+/* The shape of updates: the indices' dimensions without the last, then those of the slice that each
+ * one selects. */
 static bool fit_scatter_nd(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);

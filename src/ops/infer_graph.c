@@ -34,7 +34,7 @@ static void link_outputs(kln_infer_state *state, kln_graph_walk *walk, const cha
     }
 }
 
-/* Takes in what is new in the walk's graph. */
+/* Processes what is new in the walk's graph. */
 static void walk_graph(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
                        size_t bound_count, const char *const *outputs, size_t output_count)
 {
@@ -93,13 +93,13 @@ static kiln_status start(kln_inference *inference, const kln_infer_options *opti
     return KILN_OK;
 }
 
-/* A graph's inference is the beginning of its walk. */
+/* A graph's inference is the first member of its walk. */
 static kln_graph_walk *walk_of(kln_graph_inference *graph)
 {
     return (kln_graph_walk *)graph;
 }
 
-/* Whether nothing was added to the model since the graph was walked. */
+/* Whether nothing has been added to the model since the graph was walked. */
 static bool is_done(const kln_infer_state *state, const kln_graph_walk *walk)
 {
     const kln_onnx_graph *graph = walk->inference.graph;
@@ -157,7 +157,7 @@ kln_infer_mark kln_infer_mark_of(const kln_inference *inference, const kln_graph
                             .doubts = kiln_issue_list_count(inference->doubts)};
 }
 
-/* What nodes from `first` on read is read once less. */
+/* Undoes the consumer counts of the nodes from `first` on. */
 static void unread(kln_graph_inference *graph, size_t first)
 {
     for (size_t i = first; i < graph->node_count; i++) {
@@ -211,8 +211,8 @@ kiln_status kln_infer(const kln_onnx_model *model, const kln_infer_options *opti
     inference->model = model;
     KLN_RETURN_IF_ERROR(start(inference, options));
     KLN_RETURN_IF_ERROR(kln_infer_more(inference, inference->graph));
-    /* The caller's array of shapes need not live on; kln_infer_more adds no shape for old inputs.
-     */
+    /* The caller's array of shapes need not outlive this call: kln_infer_more adds no shapes for
+     * old inputs. */
     inference->state->options.inputs = NULL;
     inference->state->options.input_count = 0;
     *out = KLN_TAKE(inference);

@@ -49,8 +49,8 @@ static void rule_qlinear_matmul(kln_rule *rule)
     matmul(rule, 0, 3);
 }
 
-/* A scale or zero point: one, one for each row of the left operand or column of the right one, or
- * such in the operand's dimensions. */
+/* A scale or zero point: a single one, one for each row of the left operand or column of the right
+ * one, or such in the operand's rank. */
 static bool fit_lanes(kln_rule *rule, size_t input, size_t operand, bool left)
 {
     const size_t rank = kln_rule_rank(rule, operand);
@@ -110,15 +110,16 @@ static void rule_gemm(kln_rule *rule)
     kln_rule_give(rule, 0, kln_rule_dim(rule, 0, a), kln_rule_dim(rule, 1, 1 - b));
 }
 
-/* A, its scale and zero point, B and its; real without a zero point for the result. */
+/* A with its scale and zero point, then B with its own. The result is real if it has no zero
+ * point. */
 static void rule_qgemm(kln_rule *rule)
 {
     kln_rule_set_dtype(rule, 0, kln_rule_has(rule, 8) ? kln_rule_dtype(rule, 8) : KLN_WIRE_FLOAT);
     kln_rule_with(rule, (const size_t[]){0, 3}, 2, rule_gemm);
 }
 
-/* With `batch` the first dimension of an operand stands behind those of the batch; then `flip`
- * turns the last two. */
+/* With `batch`, the first dimension of an operand moves behind the batch dimensions; then `flip`
+ * swaps the last two. */
 static kln_value *turned(kln_rule *rule, size_t input, bool flip, bool batch)
 {
     const size_t rank = kln_rule_rank(rule, input);
@@ -192,7 +193,7 @@ typedef struct einsum {
     bool seen[LETTERS_MOST];
     unsigned uses[LETTERS_MOST];
     kln_dim dims[LETTERS_MOST];
-    kln_dim ellipsis[ELLIPSIS_MOST]; /* counted from the last */
+    kln_dim ellipsis[ELLIPSIS_MOST]; /* counted from the end */
     size_t ellipsis_count;
     bool has_ellipsis;
 } einsum;
@@ -293,14 +294,14 @@ static size_t write_dims(einsum *e, const char *term, kln_dim *dims)
     return rank;
 }
 
-/* What is wrong with an equation whatever the inputs are. */
+/* Checks an equation independently of the inputs. */
 static bool check_equation(kln_rule *rule, const char *equation)
 {
     char why[112];
     unsigned inputs[LETTERS_MOST] = {0};
     unsigned outputs[LETTERS_MOST] = {0};
     size_t terms = 1;
-    unsigned dots[2] = {0, 0}; /* ellipses in a term, and whether any input has one */
+    unsigned dots[2] = {0, 0}; /* ellipses in the current term, and whether any input has one */
     bool output = false;
     for (const char *at = equation; *at != '\0'; at++) {
         const int letter = letter_of(*at);
@@ -365,7 +366,7 @@ static void rule_einsum(kln_rule *rule)
     char implicit[LETTERS_MOST + 4] = "";
     size_t used = 0;
     if (arrow == NULL) {
-        /* What stands once comes out, in the order of the alphabet, capitals first. */
+        /* Letters that occur once are in the output, in alphabetical order, capitals first. */
         memcpy(implicit, "...", 3);
         used = 3;
         for (int k = 0; k < LETTERS_MOST; k++) {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "infer_rule.h"
 
-/* --- what was inferred against what is declared ---
+/* --- inferred and declared types ---
  *
- * Backends go by a declared type, and not by a declared shape: they run what contradicts one. */
+ * Backends rely on declared types, but not on declared shapes: they run models that contradict
+ * them. */
 
 static kln_dim merge_dim(kln_infer_state *state, kln_dim inferred, const kln_onnx_dim *declared)
 {
@@ -55,7 +56,7 @@ static void merge_dims(kln_rule *rule, const kln_onnx_type *declared, kln_value 
     }
 }
 
-/* What is declared and what was found do not contradict each other, shapes aside. */
+/* Whether the declared and the inferred type agree, apart from shapes. */
 static bool type_agrees(const kln_onnx_type *type, const kln_value *value)
 {
     if (type->kind != value->kind ||

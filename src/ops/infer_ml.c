@@ -59,7 +59,7 @@ bool kln_ml_same_lengths(kln_rule *rule, const char *const *names)
     return true;
 }
 
-/* Keys of the input's type, as many as there are values. */
+/* Keys have the input's type, and there are as many as values. */
 static void check_labels(kln_rule *rule)
 {
     static const char *const lists[] = {
@@ -144,7 +144,7 @@ void kln_rule_ml_regressor(kln_rule *rule)
     }
 }
 
-/* Inputs: two scalars, then n tensors of each kind; outputs: n of the first kind, then the states,
+/* Inputs: two scalars, then n tensors of each kind. Outputs: n of the first kind, then the states,
  * in the order of the inputs without the gradients. */
 static void rule_training(kln_rule *rule)
 {

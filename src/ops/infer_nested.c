@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Graphs within nodes, and the bodies of the model's own functions. */
+/* Subgraphs of nodes, and the bodies of the model's functions. */
 #include "infer_rule.h"
 
-/* A limit of Kiln's own, in a branch that does not run too: what lies deeper is not looked at. */
+/* A limit of Kiln's own, which also applies in a branch that does not run: nothing deeper is
+ * inferred. */
 static void too_deep(kln_rule *rule, const char *what)
 {
     const kln_branch branch = rule->state->branch;
@@ -12,8 +13,7 @@ static void too_deep(kln_rule *rule, const char *what)
     rule->state->branch = branch;
 }
 
-/* Whether this thread has room for one more graph within those around it, and for what walks over
- * graphs afterwards. */
+/* Whether this thread's stack has room for one more nested graph, and for later walks over it. */
 static bool has_stack(kln_infer_state *state)
 {
     if (state->depth < KLN_STACK_GRAPHS || kln_stack_left() >= KLN_STACK_FOR_A_GRAPH) {

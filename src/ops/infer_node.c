@@ -4,13 +4,13 @@
 
 #define FEW 8
 
-/* --- what an operator type is --- */
+/* --- resolving the operator --- */
 
 static int64_t opset_of(const kln_infer_state *state, const kln_onnx_function *function,
                         const char *domain)
 {
     const int64_t version = kln_onnx_index_opset(&state->index, function, domain);
-    /* Models older than operator sets speak the first one. */
+    /* Models older than operator sets use the first one. */
     const bool old = function == NULL && state->inference->model->ir_version < 3;
     return version == 0 && old && domain[0] == '\0' ? 1 : version;
 }
@@ -115,11 +115,11 @@ static bool in_set(const kln_value *value, const kln_type_set *set)
     return true;
 }
 
-/* Apart: see infer_flat. */
+/* In its own stack frame: see infer_flat. */
 __attribute__((noinline)) static void bind_types(kln_rule *rule)
 {
     const kln_schema *schema = rule->resolved->schema;
-    const char *first[KLN_VARIABLES_MOST]; /* the input that bound a type */
+    const char *first[KLN_VARIABLES_MOST]; /* the input that determined a type */
     for (size_t i = 0; i < rule->in_count; i++) {
         const kln_value *value = rule->in[i];
         const kln_schema_parameter *parameter = kln_schema_input(schema, i);
@@ -180,13 +180,13 @@ static bool is_size(kln_dim dim)
     return dim.kind != KLN_DIM_REAL && (dim.kind != KLN_DIM_NUMBER || dim.of.number >= 0);
 }
 
-/* Whatever attributes and contents a rule computed with, a dimension is no negative number. */
+/* Whatever attributes and contents a rule computed with, a dimension is never negative. */
 static void repair_shape(kln_rule *rule, size_t output)
 {
     kln_value *value = &rule->out[output];
     size_t bad = 0;
     if (rule->in_count > 0 && rule->in[0] != NULL && rule->in[0]->dims == value->dims) {
-        return; /* was looked at when that was inferred */
+        return; /* it was checked when that input was inferred */
     }
     while (value->has_shape && bad < value->rank && is_size(value->dims[bad])) {
         bad++;
@@ -194,7 +194,7 @@ static void repair_shape(kln_rule *rule, size_t output)
     if (!value->has_shape || bad == value->rank) {
         return;
     }
-    char found[40]; /* in the frame of what goes from graph to graph */
+    char found[40]; /* in the stack frame that recurs from graph to graph */
     (void)kln_dim_format(value->dims[bad], found, sizeof found);
     kln_rule_fault(rule, KILN_ISSUE_SHAPE, value->name, "a size", found,
                    "dimension %zu of its output \"%.100s\" would be %s", bad, value->name, found);
@@ -291,8 +291,8 @@ static void infer_with(kln_rule *rule, kln_graph_walk *walk, kln_value **in, kln
     run_rule(rule, walk);
 }
 
-/* The value of a single output, to be filled in where it lies: it is new, and nothing is declared
- * that could contradict. NULL: there is no such one. */
+/* The value of a single output if it can be filled in in place, because it is new and no
+ * declaration could contradict it; else NULL. */
 static kln_value *own_output(const kln_rule *rule, const kln_graph_walk *walk)
 {
     const uint32_t place =
@@ -301,7 +301,7 @@ static kln_value *own_output(const kln_rule *rule, const kln_graph_walk *walk)
                                                               : NULL;
 }
 
-/* Apart, so that nodes with graphs in them, which lie within each other, do without its frame. */
+/* In its own stack frame, which nested graphs do without. */
 __attribute__((noinline)) static void infer_flat(kln_rule *rule, kln_graph_walk *walk)
 {
     kln_value *few_inputs[FEW];

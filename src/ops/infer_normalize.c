@@ -57,7 +57,7 @@ static void rule_layer_norm(kln_rule *rule)
     }
 }
 
-/* Of a sum, which is output 3. */
+/* Output 3 is a sum. */
 static void rule_skip_norm(kln_rule *rule)
 {
     const size_t count = rule->out_count;
@@ -69,13 +69,13 @@ static void rule_skip_norm(kln_rule *rule)
     }
 }
 
-/* Scale and bias are broadcast to the dimensions from the axis on. */
+/* Scale and bias broadcast to the dimensions from the axis on. */
 static bool fit_layer_norm(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);
     size_t axis = 0;
     if (!kln_rule_ranked(rule, 0) || !kln_fold_axis(rule, -1, rule->in[0], &axis)) {
-        return true; /* the rule tells a wrong axis */
+        return true; /* the rule reports a wrong axis */
     }
     static const char what[] = "what is normalized and its scale or bias";
     const kln_dim *dims = rule->in[0]->dims + axis;
@@ -103,7 +103,7 @@ static bool fit_lrn(kln_rule *rule)
     return kln_fit_at_least(rule, "size", kln_rule_int(rule, "size", 1), 1);
 }
 
-/* Axes that an attribute names, or its default, are those of the input. */
+/* The axes of the attribute, or its defaults, are valid for the input. */
 static bool fit_axes(kln_rule *rule)
 {
     size_t count = 0;

@@ -4,7 +4,7 @@
 #include "infer_rule.h"
 #include "onnx/kln_look.h"
 
-/* Calls `visit` for every name that the node reads from this graph, subgraphs included. */
+/* Called for every name that a node reads from this graph, including its subgraphs. */
 typedef bool (*visitor)(void *user, const char *name);
 
 static bool visit_reads(const kln_onnx_node *node, size_t depth, visitor visit, void *user)
@@ -28,7 +28,7 @@ static bool visit_reads(const kln_onnx_node *node, size_t depth, visitor visit, 
     return true;
 }
 
-/* --- registering --- */
+/* --- linking --- */
 
 static void add_output(kln_infer_state *state, kln_graph_walk *walk, uint32_t index, size_t output,
                        uint32_t *place)
@@ -106,8 +106,8 @@ static void unknown_name(kln_infer_state *state, const kln_onnx_node *node, uint
                     label, node->op_type, input, node->inputs[input]);
 }
 
-/* The node of this graph that makes the value, or KLN_NO_NODE; one of an outer graph has an index
- * of that graph, and its name is another node's string. */
+/* The node of this graph that makes the value, or KLN_NO_NODE. A value of an outer graph has an
+ * index in that graph, and its name is a string of another node. */
 static uint32_t made_by(const kln_graph_inference *graph, const kln_value *value)
 {
     if (value->producer == KLN_NO_NODE || value->producer >= graph->graph->node_count) {
@@ -138,7 +138,7 @@ static bool is_before(void *user, const char *name)
     return producer == KLN_NO_NODE || producer < check->index;
 }
 
-/* Resolves the inputs; whether everything the node reads stands before it. */
+/* Resolves the inputs. Returns whether everything the node reads comes before it. */
 static bool link_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index)
 {
     kln_graph_inference *graph = &walk->inference;
@@ -176,10 +176,10 @@ static bool link_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t ind
 typedef struct sorter {
     kln_graph_inference *graph;
     size_t first, count;
-    uint32_t *waits;  /* for each node: inputs not there yet */
-    uint32_t *starts; /* where its readers begin in `readers` */
+    uint32_t *waits;  /* for each node: inputs not available yet */
+    uint32_t *starts; /* index of its readers in `readers` */
     uint32_t *readers;
-    uint32_t node; /* the one whose reads are visited */
+    uint32_t node; /* the one whose reads are being visited */
     bool counting;
 } sorter;
 
@@ -242,7 +242,7 @@ static uint32_t waits_for(const sorter *s, uint32_t node)
 static void tell_cycle(kln_infer_state *state, const sorter *s, uint32_t start)
 {
     const kln_onnx_node *nodes = s->graph->graph->nodes;
-    /* After as many steps as there are nodes, it is on the cycle for certain. */
+    /* After as many steps as there are nodes, `start` is certainly on the cycle. */
     for (size_t i = 0; i < s->count && waits_for(s, start) != KLN_NO_NODE; i++) {
         start = waits_for(s, start);
     }
@@ -289,7 +289,7 @@ static void sort_nodes(kln_infer_state *state, sorter *s, uint32_t *order)
     }
     for (; done < ready; done++) {
         const size_t from = order[done] - s->first;
-        /* visit_edges moved each start to the end of its list, which is the next one's beginning */
+        /* visit_edges moved each start to the end of its list, where the next one begins */
         const uint32_t begin = from == 0 ? 0 : s->starts[from - 1];
         for (uint32_t k = begin; k < s->starts[from]; k++) {
             const uint32_t reader = s->readers[k];
@@ -347,7 +347,7 @@ static void put_in_order(kln_infer_state *state, kln_graph_walk *walk, size_t fi
     walk->order_capacity = total;
 }
 
-/* Nodes that stand as they can run, after others that do not. */
+/* Appends nodes that are already in a runnable order, after others that were not. */
 static void keep_order(kln_infer_state *state, kln_graph_walk *walk, size_t first, size_t count)
 {
     for (size_t i = first; i < count && state->status == KILN_OK; i++) {

@@ -38,7 +38,7 @@ static void rule_pad(kln_rule *rule)
     }
 }
 
-/* Only constants stand beside a dimension without elements. */
+/* A dimension without elements can only be padded with constants. */
 static bool fit_pad(kln_rule *rule)
 {
     size_t count = 0;
@@ -67,7 +67,7 @@ static bool block_size(kln_rule *rule, int64_t *size)
     return false;
 }
 
-/* Channels become blocks of an image, or blocks channels. */
+/* Moves channels to blocks of the image, or blocks to channels. */
 static void rule_blocks(kln_rule *rule)
 {
     const bool to_space = strcmp(rule->node->op_type, "DepthToSpace") == 0;
@@ -83,12 +83,12 @@ static void rule_blocks(kln_rule *rule)
     }
 }
 
-/* Channels, or both sides of an image, fall into whole blocks. */
+/* Channels, or both sides of an image, divide into whole blocks. */
 static bool fit_blocks(kln_rule *rule)
 {
     const int64_t size = kln_rule_int(rule, "blocksize", 1);
     if (kln_rule_rank(rule, 0) != 4 || size < 1 || size > INT32_MAX) {
-        return true; /* the rule tells these */
+        return true; /* the rule reports these */
     }
     if (strcmp(rule->node->op_type, "DepthToSpace") == 0) {
         return kln_fit_shares(rule, 0, kln_rule_dim(rule, 0, 1), size * size, "channels");
@@ -126,7 +126,7 @@ static void rule_center_crop_pad(kln_rule *rule)
     }
 }
 
-/* A size for each axis. */
+/* One size per axis. */
 static bool fit_center_crop_pad(kln_rule *rule)
 {
     size_t count = 0;

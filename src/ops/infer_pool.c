@@ -32,7 +32,7 @@ static void rule_global_pool(kln_rule *rule)
     }
 }
 
-/* Where channels stand last, another formula holds. */
+/* With channels last the shape is not inferred. */
 static void rule_qlinear_pool(kln_rule *rule)
 {
     if (kln_rule_int(rule, "channels_last", 0) == 0) {
@@ -112,7 +112,7 @@ static void rule_roi_pool(kln_rule *rule)
     }
 }
 
-/* The attributes of an image of `length` dimensions. */
+/* The attributes for an image of `length` dimensions. */
 static bool check_image_lists(kln_rule *rule, kln_dim length)
 {
     static const char *const names[] = {"dilations", "strides", "pads"};
@@ -156,7 +156,7 @@ static void rule_col2im(kln_rule *rule)
     }
 }
 
-/* Channels are those of whole windows; there is a column for each place of them. */
+/* The channels hold whole windows, and there is a column for each position of the window. */
 static bool fit_col2im(kln_rule *rule)
 {
     size_t count = 0;

@@ -116,7 +116,7 @@ static void rule_dequantize(kln_rule *rule)
     }
 }
 
-/* One scale and zero point for each block; those of an axis are looked at with the weights. */
+/* One scale and zero point per block; those along an axis are checked with the weights. */
 static bool fit_quantize(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);

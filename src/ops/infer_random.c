@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "infer_rules.h"
 
-/* The type that an attribute gives, else the input's, else `otherwise`. */
+/* The type from the attribute, else `otherwise`, else the input's. */
 static void type_from(kln_rule *rule, const char *attribute, int32_t otherwise)
 {
     if (kln_rule_attribute(rule, attribute) != NULL) {

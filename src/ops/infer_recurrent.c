@@ -20,7 +20,7 @@ static void rule_recurrent(kln_rule *rule)
     const kln_dim ways = directions(rule);
     kln_rule_give(rule, 0, batch_first ? batch : steps, batch_first ? steps : ways,
                   batch_first ? ways : batch, hidden);
-    for (size_t o = 1; o < 3; o++) { /* the second is an LSTM's cell */
+    for (size_t o = 1; o < 3; o++) { /* the second is an LSTM's cell state */
         kln_rule_give(rule, o, batch_first ? batch : ways, batch_first ? ways : batch, hidden);
     }
 }

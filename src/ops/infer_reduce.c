@@ -62,7 +62,7 @@ static void rule_reduce(kln_rule *rule)
     }
 }
 
-/* ReduceProd, ReduceSum, ReduceMax, ReduceMin over everything. */
+/* ReduceProd, ReduceSum, ReduceMax and ReduceMin over all elements. */
 static void fold_reduce(kln_rule *rule)
 {
     const kln_dim *data = kln_fold_whole(rule, 0);
@@ -118,7 +118,7 @@ static void rule_cumulative_sum(kln_rule *rule)
     kln_rule_same_shape(rule, 0, 0);
 }
 
-/* The axis of a running sum or product, where it is known. */
+/* The axis of a cumulative sum or product is valid, if known. */
 static bool fit_running(kln_rule *rule)
 {
     int64_t axis = 0;
@@ -159,7 +159,7 @@ static void rule_softmax_loss(kln_rule *rule)
     kln_rule_same_shape(rule, 0, 1);
 }
 
-/* The scores, and a target for each place of them. */
+/* The scores, with a target for each position. */
 static bool fit_loss(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);

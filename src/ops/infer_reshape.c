@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "infer_rules.h"
 
-/* total / product, where dimensions that stand in both cancel even when they are not known. */
+/* total / product, where dimensions that occur in both cancel even if they are unknown. */
 static kln_dim remaining(kln_rule *rule, const kln_dim *in, bool *in_gone, size_t in_rank,
                          const kln_dim *out, const bool *out_gone, size_t out_rank, size_t skip)
 {
@@ -220,8 +220,8 @@ static void rule_flatten(kln_rule *rule)
                   kln_rule_product(rule, dims, (size_t)axis, rank));
 }
 
-/* Marks each axis of a list; false, with the fault told, when one is out of range or twice there.
- */
+/* Marks each axis of a list; reports a fault and returns false if one is out of range or
+ * repeated. */
 bool kln_mark_axes(kln_rule *rule, const int64_t *axes, size_t count, size_t rank, bool *marks)
 {
     for (size_t i = 0; i < count; i++) {

@@ -3,7 +3,7 @@
 
 #include "infer_rules.h"
 
-/* floor(dim * scale), in single precision as the specification's own tools do. */
+/* floor(dim * scale) in single precision, as in ONNX's own implementation. */
 static kln_dim scaled(kln_rule *rule, kln_dim dim, double scale)
 {
     if (!(scale > 0.0) || scale > 1e9) {
@@ -17,7 +17,7 @@ static kln_dim scaled(kln_rule *rule, kln_dim dim, double scale)
     if (!(scale < floor(scale)) && !(scale > floor(scale))) {
         return kln_dim_times(&rule->state->pool, dim, (int64_t)scale);
     }
-    /* Only a power of two is its inverse exactly. */
+    /* Only the inverse of a power of two is exact. */
     int exponent = 0;
     if (!(frexp(inverse, &exponent) < 0.5) && !(frexp(inverse, &exponent) > 0.5) && inverse < 1e9) {
         return kln_dim_floor_divide(&rule->state->pool, dim, KLN_DIM_OF_NUMBER((int64_t)inverse));
@@ -54,7 +54,7 @@ static double *reals_of(kln_rule *rule, size_t input, size_t *count)
     return reals;
 }
 
-/* The axes that are resized: all, or those of the attribute. */
+/* The axes that are resized: those of the attribute, or all. */
 static size_t *resized_axes(kln_rule *rule, size_t *count)
 {
     const size_t rank = kln_rule_rank(rule, 0);
@@ -82,7 +82,7 @@ static bool count_fits(kln_rule *rule, const char *what, size_t count, size_t ne
     return false;
 }
 
-/* What is not resized stays, also when the sizes are not known. */
+/* Dimensions that are not resized stay known, even if the sizes are not. */
 static void resize_unknown(kln_rule *rule, const size_t *axes, size_t count)
 {
     kln_dim *dims = kln_rule_shape_like(rule, 0, kln_rule_rank(rule, 0));
@@ -91,7 +91,7 @@ static void resize_unknown(kln_rule *rule, const size_t *axes, size_t count)
     }
 }
 
-/* Sizes as they stand, or made so that the proportions stay. */
+/* Uses the sizes as given, or adapts them to keep the aspect ratio. */
 static void resize_to(kln_rule *rule, const kln_dim *sizes, size_t count, const size_t *axes)
 {
     const char *policy = kln_rule_string(rule, "keep_aspect_ratio_policy", "stretch");
@@ -134,7 +134,8 @@ static void resize_to(kln_rule *rule, const kln_dim *sizes, size_t count, const 
     }
 }
 
-/* One of scales and sizes, one number for each axis; the other may be there without elements. */
+/* Either scales or sizes are given, with one number per axis; the other may be present but
+ * empty. */
 static bool check_resized(kln_rule *rule, size_t axis_count)
 {
     const kln_dim scales = kln_rule_has(rule, 2) ? kln_rule_dim(rule, 2, 0) : KLN_DIM_OF_NUMBER(0);
@@ -180,7 +181,7 @@ static void rule_resize(kln_rule *rule)
     }
 }
 
-/* One of scales and sizes is needed, and two numbers of a region for each axis. */
+/* Either scales or sizes are given, and a region has two numbers per axis. */
 static bool fit_resize(kln_rule *rule)
 {
     if (rule->since < 11) {
@@ -252,7 +253,7 @@ static void rule_grid_sample(kln_rule *rule)
     }
 }
 
-/* Dimensions of input 0 from `first` on have elements. */
+/* The dimensions of input 0 from `first` on are not empty. */
 static bool fit_from(kln_rule *rule, size_t first)
 {
     for (size_t i = first; i < kln_rule_rank(rule, 0); i++) {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "infer_rules.h"
 
-/* Where the inputs are; of the cosines the first one, which the sines follow. */
+/* The indices of the inputs; `tables` is that of the cosines, which the sines follow. */
 typedef struct rotary_inputs {
     size_t tables, places;
-    bool own; /* com.microsoft's: tables of all places, of which one may be named */
+    bool own; /* com.microsoft's: tables for all positions, and possibly a single position */
 } rotary_inputs;
 
-/* [batch,heads,time,size], or [batch,time,heads*size] with the number of heads. */
+/* [batch,heads,time,size], or [batch,time,heads*size] with an attribute for the number of heads. */
 static void rule_rotary_embedding(kln_rule *rule)
 {
     if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 3, 4)) {
@@ -21,7 +21,7 @@ static void rule_rotary_embedding(kln_rule *rule)
     kln_rule_same_shape(rule, 0, 0);
 }
 
-/* Heads are as wide as the tables say, where no attribute tells how many there are. */
+/* Without the attribute, the tables determine the width of a head. */
 static void rule_rotary_microsoft(kln_rule *rule)
 {
     if (kln_rule_need_rank(rule, 0, 3, 4)) {
@@ -29,7 +29,7 @@ static void rule_rotary_microsoft(kln_rule *rule)
     }
 }
 
-/* Tables of angles for each place, or, where places are given, for each that there is. */
+/* A row of angles for each token or, if positions are given, for each position. */
 static bool fit_angles(kln_rule *rule, const rotary_inputs *in, kln_dim half, bool flat)
 {
     const kln_dim lead[2] = {kln_rule_dim(rule, 0, 0), kln_rule_dim(rule, 0, flat ? 1 : 2)};
@@ -60,7 +60,7 @@ static bool fit_angles(kln_rule *rule, const rotary_inputs *in, kln_dim half, bo
            kln_rule_need_rank(rule, in->places, 2, 2);
 }
 
-/* How wide a head is, as far as that is known. */
+/* Finds the width of a head, as far as it is known. */
 static bool find_size(kln_rule *rule, const rotary_inputs *in, int64_t count, kln_dim *size)
 {
     const bool flat = kln_rule_rank(rule, 0) == 3;
@@ -104,7 +104,7 @@ static bool fit_turned(kln_rule *rule, const rotary_inputs *in)
     const bool flat = kln_rule_rank(rule, 0) == 3;
     kln_dim size = KLN_UNKNOWN_DIM;
     if (!find_size(rule, in, count, &size)) {
-        return !in->own && count <= 0; /* the rule tells that there are no heads */
+        return !in->own && count <= 0; /* the rule reports missing heads */
     }
     if (kln_rule_is(size, 0) || (!flat && kln_rule_is(kln_rule_dim(rule, 0, 1), 0))) {
         kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 1", "0",
@@ -131,7 +131,7 @@ static bool fit_rotary(kln_rule *rule)
 
 static bool fit_rotary_microsoft(kln_rule *rule)
 {
-    /* What is packed is not followed. */
+    /* Packed batches are not inferred. */
     return kln_rule_int(rule, "is_packed_batching", 0) != 0 ||
            fit_turned(rule, &(rotary_inputs){.tables = 2, .places = 1, .own = true});
 }

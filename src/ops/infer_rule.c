@@ -57,7 +57,7 @@ const kln_onnx_attribute *kln_rule_attribute(const kln_rule *rule, const char *n
 {
     const kln_onnx_attribute *attribute = kln_onnx_find_attribute(rule->node, name);
     const kln_scope *scope = rule->scope;
-    /* Inside a function an attribute may stand for one of the call, or for its default. */
+    /* Inside a function, an attribute may refer to one of the call, or to its default. */
     while (attribute != NULL && attribute->reference != NULL && attribute->reference[0] != '\0') {
         if (scope == NULL || scope->function == NULL) {
             return NULL;
@@ -89,7 +89,7 @@ const char *kln_rule_string(const kln_rule *rule, const char *name, const char *
         attribute->s.data == NULL) {
         return otherwise;
     }
-    /* The bytes lie in the file, where nothing ends them. */
+    /* The bytes are in the file, without a terminating NUL. */
     const char *text = kln_arena_strndup(rule->state->arena, attribute->s.data, attribute->s.size);
     kln_state_check(rule->state, text != NULL);
     return text != NULL ? text : otherwise;
@@ -156,7 +156,7 @@ void kln_rule_set_dtype(kln_rule *rule, size_t output, int32_t wire_dtype)
 void *kln_rule_alloc(kln_rule *rule, size_t count, size_t size)
 {
     if (count > KLN_RANK_MOST) {
-        /* A long list that many nodes name must not become as many copies of it. */
+        /* Prevents a long list that many nodes refer to from being copied that often. */
         if (count > rule->state->contents_left) {
             return NULL;
         }
@@ -291,15 +291,16 @@ kln_dim kln_rule_broadcast_dim(kln_rule *rule, kln_dim a, kln_dim b)
     if (a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER) {
         return kln_rule_unify(rule, a, b, "dimensions that broadcast");
     }
-    /* A number past 1 wins over a name: the other must be that, or 1. */
+    /* A number above 1 takes precedence over a name: the other dimension has to be the same, or
+     * 1. */
     if (a.kind == KLN_DIM_NUMBER) {
         return a;
     }
     return b.kind == KLN_DIM_NUMBER ? b : KLN_UNKNOWN_DIM;
 }
 
-/* Whether inputs [first, last], whose ranks are known, have one shape, which is then the result's.
- */
+/* Whether inputs [first, last], whose ranks are known, have the same shape, which is then the
+ * result's. */
 static bool are_alike(const kln_rule *rule, size_t first, size_t last)
 {
     const kln_value *one = rule->in[first];
@@ -410,12 +411,12 @@ void kln_state_status(kln_infer_state *state, kiln_status status)
     }
 }
 
-/* Keeps an issue where it belongs: what a branch that does not run computes is no fault. */
+/* Files an issue: wrong shapes in a branch that does not run are not faults. */
 static void keep(kln_infer_state *state, const kiln_issue *issue)
 {
     const bool of_shapes = issue->kind == KILN_ISSUE_SHAPE || issue->kind == KILN_ISSUE_RANK ||
                            issue->kind == KILN_ISSUE_VALUE;
-    const bool harmless = issue->severity == KILN_SEVERITY_WARNING; /* a doubt says what fails */
+    const bool harmless = issue->severity == KILN_SEVERITY_WARNING; /* not kept as a doubt */
     if (!of_shapes || state->branch == KLN_BRANCH_RUNS ||
         (harmless && state->branch == KLN_BRANCH_MAY_RUN)) {
         kln_state_status(state, kln_issues_add(state->inference->issues, issue));
@@ -455,7 +456,8 @@ void kln_rule_tell(kln_rule *rule, kiln_severity severity, kiln_issue_kind kind,
     keep(rule->state, &issue);
 }
 
-/* The first later version of the operator whose parameter takes tensors of that type, or NULL. */
+/* The first later version of the operator in which the parameter takes tensors of that type, or
+ * NULL. */
 static const kln_operator *taken_later(const kln_rule *rule, bool is_output, size_t index,
                                        int32_t type)
 {

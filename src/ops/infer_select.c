@@ -20,7 +20,7 @@ static void rule_one_hot(kln_rule *rule)
     }
 }
 
-/* As many elements as are chosen along the axis, or of all. */
+/* As many elements as are selected, along the axis or of all. */
 static void rule_compress(kln_rule *rule)
 {
     const kln_onnx_attribute *axis = kln_rule_attribute(rule, "axis");
@@ -41,7 +41,7 @@ static void rule_compress(kln_rule *rule)
 
 static void rule_non_zero(kln_rule *rule)
 {
-    /* A scalar counts as having one dimension. */
+    /* A scalar counts as one-dimensional. */
     const size_t rank = kln_rule_rank(rule, 0);
     kln_rule_give(rule, 0, rank > 0 ? KLN_DIM_OF_NUMBER((int64_t)rank) : KLN_UNKNOWN_DIM,
                   KLN_UNKNOWN_DIM);

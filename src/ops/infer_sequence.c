@@ -195,7 +195,7 @@ static void rule_optional(kln_rule *rule)
     if (rule->in_count > 0 && rule->in[0] != NULL) {
         element = element_copy(rule, rule->in[0]);
     } else if (type != NULL && type->type == KLN_ONNX_ATTRIBUTE_TYPE && type->types != NULL) {
-        /* One that begins empty says itself what it could hold. */
+        /* An empty one declares what it could contain. */
         element = element_copy(rule, NULL);
         if (element != NULL) {
             kln_value_from_type(rule->state, element, type->types);

@@ -66,7 +66,7 @@ static void constant_list(kln_rule *rule, int32_t wire_dtype, size_t count, bool
     kln_rule_put_shape(rule, 0, &KLN_DIM_OF_NUMBER((int64_t)count), scalar ? 0 : 1);
 }
 
-/* Its value is one of a few attributes, whatever else a file may put there. */
+/* The value is one of a few attributes; a file may contain any number of others. */
 #define ATTRIBUTES_MOST 16
 
 static void rule_constant(kln_rule *rule)

@@ -10,7 +10,7 @@ static void rule_window(kln_rule *rule)
                   size.kind == KLN_DIM_NUMBER && size.of.number < 0 ? KLN_UNKNOWN_DIM : size);
 }
 
-/* The frequencies of a real signal of that length. */
+/* The number of frequencies of a real signal of that length. */
 static kln_dim one_sided(kln_expressions *pool, kln_dim length)
 {
     return kln_dim_plus(pool, kln_dim_floor_divide(pool, length, KLN_DIM_OF_NUMBER(2)), 1);
@@ -24,7 +24,7 @@ static void rule_mel(kln_rule *rule)
     kln_rule_give(rule, 0, one_sided(pool, kln_rule_scalar(rule, 1)), kln_rule_scalar(rule, 0));
 }
 
-/* Which dimension a DFT goes along; false when that is not known, or told to be wrong. */
+/* The dimension that a DFT transforms; false if it is unknown, or was reported as wrong. */
 static bool dft_axis(kln_rule *rule, size_t rank, size_t *axis)
 {
     kln_dim given = KLN_DIM_OF_NUMBER(rule->since >= 20 ? -2 : kln_rule_int(rule, "axis", 1));
@@ -97,7 +97,7 @@ static bool wrong_parts(kln_rule *rule, kln_dim parts)
     return false;
 }
 
-/* The last dimension holds a real number, or the two parts of one. */
+/* The last dimension holds a real number, or the two parts of a complex one. */
 static bool fit_dft(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);

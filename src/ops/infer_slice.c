@@ -3,7 +3,7 @@
 
 #include "infer_rules.h"
 
-/* Ends this large mean "to the end" in every exporter. */
+/* Every exporter uses ends this large to mean "to the end". */
 #define TO_THE_END ((int64_t)INT32_MAX)
 
 static int64_t clamp(int64_t value, int64_t low, int64_t high)
@@ -11,7 +11,7 @@ static int64_t clamp(int64_t value, int64_t low, int64_t high)
     return value < low ? low : value > high ? high : value;
 }
 
-/* Elements of dimension `n` from start to end by step, all numbers. */
+/* The number of elements from start to end by step, of a dimension of `n`. */
 static int64_t count_slice(int64_t n, int64_t start, int64_t end, int64_t step)
 {
     start = start < 0 ? (start < -n ? -1 : start + n) : start;
@@ -26,7 +26,7 @@ static int64_t count_slice(int64_t n, int64_t start, int64_t end, int64_t step)
     if (n <= 0 || start <= end) {
         return 0;
     }
-    /* INT64_MIN has no opposite; no dimension is that long. */
+    /* INT64_MIN cannot be negated; no dimension is that long. */
     return step < -n ? 1 : (start - end - 1) / -step + 1;
 }
 
@@ -35,7 +35,7 @@ static kln_dim at_least_0(kln_expressions *pool, kln_dim dim)
     return kln_dim_max(pool, dim, KLN_DIM_OF_NUMBER(0));
 }
 
-/* The same for a dimension that is an expression, where the result is exact. */
+/* The same for a dimension that is an expression, if the result is exact. */
 static kln_dim symbolic_slice(kln_expressions *pool, kln_dim n, kln_dim start, kln_dim end)
 {
     const kln_dim zero = KLN_DIM_OF_NUMBER(0);
@@ -95,13 +95,13 @@ static const kln_dim *list_of(kln_rule *rule, const char *name, size_t input, si
     return kln_rule_ints_as_contents(rule, name, count);
 }
 
-/* What is taken of one axis. */
+/* The range that is taken along one axis. */
 typedef struct slice_range {
     bool given;
     kln_dim start, end, step;
 } slice_range;
 
-/* The ranges in any version, by axis; false when they are not known. */
+/* Reads the ranges by axis, for any version; false if they are not known. */
 static bool slice_ranges(kln_rule *rule, slice_range *ranges, size_t rank)
 {
     size_t starts_count = 0;
@@ -221,7 +221,7 @@ static void fold_slice(kln_rule *rule)
     }
 }
 
-/* The axes that a list names are those of the input. */
+/* The axes in a list are valid for the input. */
 static bool fit_slice(kln_rule *rule)
 {
     size_t count = 0;

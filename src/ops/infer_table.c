@@ -3,7 +3,7 @@
 
 #include "infer_rules.h"
 
-/* The files with rules, infer_<family>.c. */
+/* The files with rules: infer_<family>.c. */
 #define FAMILIES(ROW) \
     ROW(attention)    \
     ROW(cast)         \
@@ -53,7 +53,7 @@ static const kln_op_rule *find(const char *domain, const char *name)
     return NULL;
 }
 
-/* The words of a form, or NULL where there is none for that version. */
+/* The text of a form, or NULL if that version has none. */
 static const char *form_in(const char *form, int since)
 {
     char *words = NULL;

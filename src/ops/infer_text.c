@@ -23,7 +23,7 @@ static void rule_tfidf(kln_rule *rule)
     }
 }
 
-/* Where each length of n-grams begins in the pool, and that the pool holds whole ones. */
+/* The pool's start for each length of n-grams is valid, and the pool contains whole n-grams. */
 static bool fit_tfidf(kln_rule *rule)
 {
     size_t count = 0;

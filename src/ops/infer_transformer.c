@@ -8,8 +8,8 @@ static kln_dim share(kln_rule *rule, kln_dim width, int64_t heads)
                      : KLN_UNKNOWN_DIM;
 }
 
-/* Queries, keys and values are one product's columns; both of the past, input `past`, are one
- * tensor. */
+/* Queries, keys and values are columns of one product; keys and values of the past share one
+ * tensor, input `past`. */
 static void joined(kln_rule *rule, size_t past)
 {
     size_t count = 0;
@@ -44,7 +44,7 @@ static void rule_quantized_attention(kln_rule *rule)
     joined(rule, 8);
 }
 
-/* One of two numbers, in the one dimension that there is. */
+/* The only dimension is one of two numbers. */
 static bool fit_either(kln_rule *rule, size_t input, kln_dim a, kln_dim b, const char *what)
 {
     const kln_dim dim = kln_rule_dim(rule, input, 0);
@@ -52,7 +52,7 @@ static bool fit_either(kln_rule *rule, size_t input, kln_dim a, kln_dim b, const
            kln_fit_same(rule, dim, b, what);
 }
 
-/* What is seen of each key; lengths, and what a GPU alone takes, are not followed. */
+/* A mask over keys; masks of lengths, and those that only a GPU takes, are not checked. */
 static bool fit_mask(kln_rule *rule, size_t mask, kln_dim keys)
 {
     const kln_dim batch = kln_rule_dim(rule, 0, 0);
@@ -67,7 +67,7 @@ static bool fit_mask(kln_rule *rule, size_t mask, kln_dim keys)
             kln_fit_dim(rule, mask, 1, kln_rule_dim(rule, 0, 1), "the tokens and the mask"));
 }
 
-/* Queries, keys and values share the columns, and heads each of them. */
+/* Columns divide evenly among queries, keys and values, and each of those among the heads. */
 static bool fit_widths(kln_rule *rule, int64_t heads, kln_dim widths[3])
 {
     size_t count = 0;
@@ -134,7 +134,7 @@ static bool fit_joined_attention(kln_rule *rule)
     return fit_joined(rule, 3, 4) && fit_scores(rule, 5, kln_rule_int(rule, "num_heads", 0), keys);
 }
 
-/* A scale or zero point of the weights: one, or one for each column. */
+/* A scale or zero point of the weights: a single one, or one per column. */
 static bool fit_columns(kln_rule *rule, size_t input)
 {
     return !kln_rule_ranked(rule, input) ||
@@ -160,7 +160,7 @@ static void rule_embed_norm(kln_rule *rule)
 
 /* --- GroupQueryAttention --- */
 
-/* A past grows by the keys of the call, or has room for them. */
+/* The past grows by the keys of the call, or already has room for them. */
 static kln_dim present_length(kln_rule *rule)
 {
     const kln_dim added = kln_rule_dim(rule, kln_rule_has(rule, 1) ? 1 : 0, 1);
@@ -183,10 +183,10 @@ static void rule_grouped_attention(kln_rule *rule)
     const int64_t heads = kln_rule_int(rule, "num_heads", 0);
     const int64_t kv_heads = kln_rule_int(rule, "kv_num_heads", 0);
     const bool packed = !kln_rule_has(rule, 1);
-    const int64_t most = INT32_MAX; /* of heads: what more could be shares nothing */
+    const int64_t most = INT32_MAX; /* heads; a larger number could not divide anything */
     kln_dim width = kln_rule_dim(rule, 0, 2);
     if (heads < 1 || kv_heads < 1 || heads > most || kv_heads > most) {
-        return; /* the fit tells */
+        return; /* the fit reports it */
     }
     const kln_dim size = share(rule, width, heads + (packed ? 2 * kv_heads : 0));
     width = packed ? kln_dim_times(&rule->state->pool, size, heads) : width;
@@ -201,7 +201,7 @@ static void rule_grouped_attention(kln_rule *rule)
     }
 }
 
-/* Inputs that go together. */
+/* Inputs that are only given together. */
 static bool both_or_neither(kln_rule *rule, size_t first, const char *what)
 {
     if (kln_rule_has(rule, first) == kln_rule_has(rule, first + 1)) {
@@ -227,7 +227,7 @@ static bool fit_grouped_heads(kln_rule *rule, int64_t heads, int64_t kv_heads)
                           heads + (kln_rule_has(rule, 1) ? 0 : 2 * kv_heads), "elements");
 }
 
-/* A length for each batch, in whatever shape, and one for all. */
+/* One length per batch, in any shape, and one for all. */
 static bool fit_grouped_lengths(kln_rule *rule, int64_t *total)
 {
     const kln_dim added = kln_rule_dim(rule, kln_rule_has(rule, 1) ? 1 : 0, 1);

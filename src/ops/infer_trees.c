@@ -6,14 +6,15 @@
 #include "infer_trees.h"
 
 #define MEMBER 6 /* of TreeEnsemble's modes */
-/* Nodes that are gone to, where many trees share theirs: beyond it they are not looked at. */
+/* The most node visits: trees may share nodes, and beyond this limit they are not checked. */
 #define VISITS_MOST ((size_t)1 << 26)
 
 enum { FALSE_SIDE, TRUE_SIDE, LEFT = 3 };
 
 /* --- values --- */
 
-/* An element of a list, or an attribute of one number (`at` SIZE_MAX), past its ends. */
+/* Checks that an element of a list, or a single-number attribute (`at` SIZE_MAX), is within the
+ * limits. */
 bool kln_tree_within(kln_rule *rule, const char *name, size_t at, int64_t value, int64_t least,
                      int64_t most)
 {
@@ -37,7 +38,7 @@ static bool is_number_within(kln_rule *rule, const char *name, int64_t otherwise
     return kln_tree_within(rule, name, SIZE_MAX, kln_rule_int(rule, name, otherwise), least, most);
 }
 
-/* The element of a list of numbers that is there. */
+/* Checks an element of a list, if it exists. */
 bool kln_tree_element(const kln_forest *f, const char *name, size_t at, int64_t least, int64_t most)
 {
     size_t count = 0;
@@ -45,7 +46,7 @@ bool kln_tree_element(const kln_forest *f, const char *name, size_t at, int64_t 
     return at >= count || kln_tree_within(f->rule, name, at, values[at], least, most);
 }
 
-/* The features that the input is known to have. */
+/* The feature is one that the input has, if that is known. */
 bool kln_tree_feature(const kln_forest *f, uint32_t node)
 {
     const kln_dim wide = kln_rule_dim(f->rule, 0, 1);
@@ -53,7 +54,7 @@ bool kln_tree_feature(const kln_forest *f, uint32_t node)
                             wide.kind == KLN_DIM_NUMBER ? wide.of.number - 1 : INT32_MAX);
 }
 
-/* --- going through --- */
+/* --- traversal --- */
 
 static bool go_to(kln_forest *f, uint32_t node, uint32_t tree)
 {
@@ -63,7 +64,7 @@ static bool go_to(kln_forest *f, uint32_t node, uint32_t tree)
     return f->enter(f, node);
 }
 
-/* From its root on, and no node twice. */
+/* Traverses the tree from its root; no node may occur twice. */
 bool kln_tree_check(kln_forest *f, uint32_t root, uint32_t tree)
 {
     size_t depth = 0;
@@ -163,7 +164,7 @@ static const kln_onnx_tensor *tensor_of(kln_rule *rule, const char *name)
     return a != NULL ? a->tensor : NULL;
 }
 
-/* Nodes of mode 6 have a set of members each, in the order of the nodes, ended by NaN. */
+/* Nodes of mode 6 have a set of members each, in the order of nodes, terminated by NaN. */
 static bool find_members(kln_forest *f)
 {
     const kln_onnx_tensor *modes = tensor_of(f->rule, "nodes_modes");
@@ -190,7 +191,7 @@ static bool find_members(kln_forest *f)
     return true;
 }
 
-/* A tensor among the attributes: of that type, and one element for each of `list`, or NULL. */
+/* A tensor attribute has that type, and one element for each of `list` unless it is NULL. */
 static bool tensor_fits(kln_rule *rule, const char *name, const char *list, int32_t type)
 {
     size_t count = 0;
@@ -245,7 +246,7 @@ static void check_trees(kln_rule *rule)
     f.leaves = (int64_t)leaves;
     for (size_t i = 0; i < 5; i++) {
         if (kln_rule_attribute(rule, lists[i]) == NULL) {
-            return; /* the schema tells it */
+            return; /* the schema reports it */
         }
     }
     bool fits = kln_tree_make(&f) && find_members(&f);

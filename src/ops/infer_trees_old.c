@@ -7,7 +7,7 @@ static bool is_text(kiln_span span, const char *text)
     return span.size == strlen(text) && memcmp(span.data, text, span.size) == 0;
 }
 
-/* One of these words, ended by NULL. */
+/* The word is in the list, which ends with NULL. */
 static bool is_word(kln_rule *rule, const char *name, kiln_span word, const char *const *words)
 {
     for (size_t i = 0; words[i] != NULL; i++) {
@@ -21,7 +21,7 @@ static bool is_word(kln_rule *rule, const char *name, kiln_span word, const char
     return false;
 }
 
-/* What differs between the two. */
+/* What differs between the two operators. */
 typedef struct old_form {
     bool classifies;
     const char *trees, *nodes, *targets, *weights, *weight_tensor;
@@ -40,7 +40,7 @@ static bool no_such_node(kln_rule *rule, const char *name, size_t at, int64_t tr
     return false;
 }
 
-/* Which place each node has; none is there twice. */
+/* Finds the position of each node; none may occur twice. */
 static bool find_nodes(kln_forest *f, kln_keys *places)
 {
     size_t count = 0;
@@ -87,7 +87,7 @@ static bool find_children(kln_forest *f, const kln_keys *places, const bool *is_
     return true;
 }
 
-/* What leaves give. */
+/* Checks the outputs of leaves. */
 static bool check_targets(const kln_forest *f, const kln_keys *places, const old_form *form)
 {
     size_t count = 0;
@@ -110,7 +110,7 @@ static bool enter_old_node(kln_forest *f, uint32_t node)
     return f->children[0][node] == KLN_TREE_LEAF || kln_tree_feature(f, node);
 }
 
-/* A tree begins where another one's number stands. */
+/* A new tree starts where the tree number changes. */
 static bool check_old_nodes(kln_forest *f, const old_form *form, const bool *is_leaf)
 {
     size_t count = 0;
@@ -127,7 +127,8 @@ static bool check_old_nodes(kln_forest *f, const old_form *form, const bool *is_
     return fits;
 }
 
-/* The elements of a list of numbers, or of the tensor in its place; SIZE_MAX: of neither. */
+/* The number of elements of a list, or of the tensor given in its place; SIZE_MAX if both are
+ * given, or the tensor has the wrong type. */
 static size_t length_of(kln_rule *rule, const char *list, const char *tensor)
 {
     const kln_onnx_attribute *plain = kln_rule_attribute(rule, list);
@@ -148,12 +149,12 @@ static size_t length_of(kln_rule *rule, const char *list, const char *tensor)
     }
     size_t count = in != NULL ? 1 : 0;
     for (size_t i = 0; in != NULL && i < in->rank; i++) {
-        count *= (size_t)in->dims[i]; /* the bytes fit, or the tensor was refused */
+        count *= (size_t)in->dims[i]; /* the bytes fit, or the tensor would have been refused */
     }
     return plain != NULL ? plain->count : count;
 }
 
-/* A list that is not given has no elements. */
+/* A list that is not given counts as empty. */
 static bool has_length(kln_rule *rule, const char *name, size_t length, size_t wanted)
 {
     if (length != wanted && length != SIZE_MAX) {

@@ -83,7 +83,7 @@ void kln_value_union(kln_infer_state *state, kln_value *to, const kln_value *fro
 
 /* --- contents of weights --- */
 
-/* How the elements of a TensorProto.DataType are followed: their bytes, and what these are. */
+/* How the elements of a TensorProto.DataType are read: their size, and what they represent. */
 static const struct {
     uint8_t size;
     enum { NOT_FOLLOWED, UNSIGNED, SIGNED, HALF, SINGLE, DOUBLE } kind;
@@ -108,7 +108,7 @@ static kln_dim number_at(const unsigned char *data, int32_t wire, size_t index)
     switch (followed[wire].kind) {
         case UNSIGNED:
             return bits <= INT64_MAX ? KLN_DIM_OF_NUMBER((int64_t)bits) : KLN_UNKNOWN_DIM;
-        case SIGNED: /* its last bit is at the top, from where it comes down again */
+        case SIGNED: /* shifted up and back down to extend the sign */
             return KLN_DIM_OF_NUMBER((int64_t)(bits << (64 - 8 * size)) >> (64 - 8 * size));
         case HALF: real.of.real = (double)kln_float_from_half((uint16_t)bits); break;
         case DOUBLE: memcpy(&real.of.real, &bits, sizeof bits); break;

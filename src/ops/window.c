@@ -2,13 +2,13 @@
 #include "infer_expression.h"
 #include "kln_ops.h"
 
-/* Elements from the first to the last that a window covers, where they are `dilation` apart. */
+/* The extent that a window covers, from its first to its last element, at that dilation. */
 static kln_dim reach_of(kln_expressions *pool, const kln_window *w, kln_dim kernel)
 {
     return kln_dim_plus(pool, kln_dim_times(pool, kln_dim_plus(pool, kernel, -1), w->dilation), 1);
 }
 
-/* Numbers that no arithmetic here can overflow with. */
+/* Numbers with which the arithmetic here cannot overflow. */
 #define IS_SMALL(number) ((number) >= 0 && (number) <= INT32_MAX)
 
 static bool is_plain(const kln_window *w, kln_dim in, kln_dim kernel)
@@ -32,7 +32,7 @@ kln_dim kln_window_places(kln_expressions *pool, const kln_window *w, kln_dim in
     }
     const kln_dim padded = kln_dim_plus(pool, kln_dim_plus(pool, in, w->before), w->after);
     const kln_dim room = kln_dim_subtract(pool, padded, reach_of(pool, w, kernel));
-    /* In ceil mode a window that is larger than the padded input may still begin inside it. */
+    /* In ceil mode, a window larger than the padded input may still start inside it. */
     if (room.kind == KLN_DIM_NUMBER && room.of.number < (w->up ? 1 - 2 * w->stride : 0)) {
         return KLN_DIM_OF_NUMBER(-1);
     }
@@ -43,7 +43,7 @@ kln_dim kln_window_places(kln_expressions *pool, const kln_window *w, kln_dim in
     if (places.kind != KLN_DIM_NUMBER || in.kind != KLN_DIM_NUMBER) {
         return w->stride == 1 ? places : (kln_dim){.kind = KLN_DIM_UNKNOWN};
     }
-    /* A last window that would begin in the padding past the end is left out. */
+    /* A last window that would start in the padding after the end is left out. */
     if ((places.of.number - 1) * w->stride >= in.of.number + w->before) {
         places.of.number--;
     }
