@@ -2,7 +2,7 @@
 #include "ref_ops.h"
 #include "ref_rows.h"
 
-/* Whether element `a` of x takes the place of `b`. NaN counts as the extreme. */
+/* Whether element `a` of x replaces `b` as the extreme. NaN counts as the extreme. */
 static bool beats(const ref_tensor *x, int64_t a, int64_t b, bool most, bool last)
 {
     if (ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT) {
@@ -20,7 +20,7 @@ static bool beats(const ref_tensor *x, int64_t a, int64_t b, bool most, bool las
     return va == vb ? last : greater == most;
 }
 
-/* What is looked for, and among which `n` elements: those that are `inner` apart. */
+/* What is searched for, among `n` elements that are `inner` apart. */
 typedef struct search {
     const ref_tensor *x;
     int64_t n, inner;
@@ -37,14 +37,15 @@ static int64_t place_slowly(const search *of, int64_t from)
     return best;
 }
 
-/* Rows of neighbours; those that no functions are there for are doubles in `wide`. */
+/* Searches contiguous rows. Types without functions of their own are converted to doubles in
+ * `wide`. */
 static void place_rows(const search *of, int64_t count, double *wide, int64_t *places)
 {
     const ref_extremes *ways = ref_extremes_of(wide != NULL ? KILN_DTYPE_FLOAT64 : of->x->dtype);
     const size_t size = ref_element_size(of->x->dtype);
     for (int64_t i = 0; i < count; i++) {
         const void *row = (const char *)of->x->data + (size_t)(i * of->n) * size;
-        double extreme = 0.0; /* of any type */
+        double extreme = 0.0; /* large enough for any type */
         if (wide != NULL) {
             ref_load_float(of->x, i * of->n, 1, of->n, wide);
             row = wide;
@@ -55,7 +56,7 @@ static void place_rows(const search *of, int64_t count, double *wide, int64_t *p
     }
 }
 
-/* Columns side by side. */
+/* Searches several columns at a time. */
 static void place_columns(const search *of, int64_t count, int64_t *places)
 {
     const size_t size = ref_element_size(of->x->dtype);
@@ -95,7 +96,7 @@ static kiln_status ref_op_arg(ref_call *call)
     KLN_RETURN_IF(n == 0 && y->count > 0, KILN_ERROR_SHAPE, "axis %d is empty", axis);
     const search of = {x, n, inner, call->variant == 1,
                        ref_attribute_int(call, "select_last_index", 0) != 0};
-    double *wide = NULL; /* a row of floats that have no functions of their own */
+    double *wide = NULL; /* a row of floats of a type without functions of its own */
     if (ref_extremes_of(x->dtype) == NULL && ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT &&
         inner == 1) {
         KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *wide, &wide));

@@ -4,36 +4,36 @@
 #include "ref_product.h"
 #include "ref_rows.h"
 
-/* Q, K or V as [batch, heads, length, size], from that form or from [batch, length, heads * size].
- */
+/* Q, K or V as [batch, heads, length, size], read from that layout or from [batch, length, heads *
+ * size]. */
 typedef struct heads {
     int64_t batch, heads, length, size;
-    const float *floats; /* where they lie so in the input; else NULL */
+    const float *floats; /* the input itself, if it has this layout; else NULL */
     double *values;
 } heads;
 
 typedef struct attention {
     heads q, k, v;
     const ref_tensor *mask;
-    const ref_tensor *lengths; /* of keys that are no padding, by batch */
-    int64_t past;              /* keys of the cache */
+    const ref_tensor *lengths; /* number of keys without padding, by batch */
+    int64_t past;              /* keys in the cache */
     int64_t group;             /* query heads that share a key head */
     double scale, softcap;
     bool causal;
-    int64_t left, right; /* of a sliding window, or -1 */
-    int64_t mode;        /* of the output of scores */
-    bool is_exact;       /* a double holds each product of a query and a key */
-    bool is_near;        /* results may be found within a bound of theirs, where that decides */
-    double *scores, *weights; /* of QUERIES rows, for each key */
-    double *bias;             /* of one row */
-    double *out;              /* of QUERIES rows */
+    int64_t left, right; /* of a sliding window; -1: none */
+    int64_t mode;        /* of the scores output */
+    bool is_exact;       /* a double represents each product of a query and a key exactly */
+    bool is_near;        /* approximate results are allowed if their error bound is small enough */
+    double *scores, *weights; /* for QUERIES rows and each key */
+    double *bias;             /* for one row */
+    double *out;              /* for QUERIES rows */
     ref_tensor *kept, *y;
 } attention;
 
-#define QUERIES 64                  /* of one head, at once */
-#define FARTHEST (INT64_C(1) << 40) /* past what any sequence has */
+#define QUERIES 64                  /* of one head, at a time */
+#define FARTHEST (INT64_C(1) << 40) /* longer than any sequence */
 
-/* `in_place`: what lies in the input as it is needed stays there. */
+/* `in_place`: uses the input's memory if it already has the needed layout. */
 static kiln_status read_heads(ref_call *call, size_t index, int64_t count, bool in_place, heads *h)
 {
     const ref_tensor *x = NULL;
@@ -67,7 +67,7 @@ static kiln_status read_heads(ref_call *call, size_t index, int64_t count, bool 
     return KILN_OK;
 }
 
-/* Keys or values, behind those of the cache; both are written out. */
+/* Joins keys or values to those of the cache, and writes both to the output. */
 static kiln_status read_joined(ref_call *call, size_t past_index, size_t output, int64_t count,
                                heads *h, int64_t *past)
 {
@@ -104,7 +104,7 @@ static kiln_status read_joined(ref_call *call, size_t past_index, size_t output,
     return KILN_OK;
 }
 
-/* Where a row of the mask begins. */
+/* The offset of a row of the mask. */
 static int64_t mask_row(const ref_tensor *mask, const int64_t place[3])
 {
     int64_t at = 0;
@@ -115,7 +115,7 @@ static int64_t mask_row(const ref_tensor *mask, const int64_t place[3])
     return at;
 }
 
-/* What is added to the scores of a query. */
+/* The bias that is added to the scores of a query. */
 typedef enum bias_kind { BIAS_NONE, BIAS_SOME, BIAS_HIDES_ALL } bias_kind;
 
 static bias_kind find_bias(const attention *a, int64_t batch, int64_t head, int64_t query,
@@ -127,7 +127,7 @@ static bias_kind find_bias(const attention *a, int64_t batch, int64_t head, int6
     const int64_t valid = ref_clamp_int(given, -FARTHEST, FARTHEST);
     const int64_t offset = a->lengths != NULL && a->past == 0 ? valid - a->q.length : a->past;
     const int64_t place[3] = {batch, head, query};
-    int64_t known = keys; /* that the mask has */
+    int64_t known = keys; /* keys that the mask covers */
     if (m != NULL) {
         const int64_t last = m->dims[m->rank - 1];
         known = last == 1 || last > keys ? keys : last;
@@ -161,9 +161,9 @@ static void keep(const attention *a, int64_t row, int64_t mode, const double *sc
     }
 }
 
-/* --- by the definition --- */
+/* --- exact computation --- */
 
-/* A row whose every key is masked is 0. */
+/* Softmax; a row with all keys masked becomes 0. */
 static void soften(int64_t n, const double *scores, bool masked, double *weights)
 {
     double most = -HUGE_VAL;
@@ -180,7 +180,7 @@ static void soften(int64_t n, const double *scores, bool masked, double *weights
     }
 }
 
-/* Values by their weights. One that is no finite number is passed over where its weight is 0. */
+/* Sums values by their weights. A value that is not finite is skipped if its weight is 0. */
 static void add_values(const attention *a, const double *weights, const ref_matrix *values,
                        bool finite, double *out)
 {
@@ -202,7 +202,7 @@ static void add_values(const attention *a, const double *weights, const ref_matr
 
 #define PARTS 16
 
-/* Of numbers; what is none is passed over. */
+/* The maximum; NaNs are skipped. */
 REF_WIDE static double greatest_score(int64_t n, const double *values)
 {
     double most[PARTS];
@@ -230,7 +230,8 @@ REF_WIDE static void multiply_scores(int64_t n, double factor, double *values)
     }
 }
 
-/* Weights of a row, each within 2^-47 + 2^-52 n of its own; false where that cannot be said. */
+/* Softmax weights of a row, each with a relative error of at most 2^-47 + 2^-52 n; false if that
+ * cannot be guaranteed. */
 static bool soften_near(int64_t n, const double *scores, double *weights)
 {
     const double most = greatest_score(n, scores);
@@ -240,7 +241,7 @@ static bool soften_near(int64_t n, const double *scores, double *weights)
     return isfinite(most);
 }
 
-/* The greatest magnitude of `count` values, or what is no finite number where one is none. */
+/* The largest magnitude of `count` values; not finite if one of them is not. */
 static double greatest_value(const ref_matrix *values, int64_t count)
 {
     float least = 0.0F;
@@ -268,8 +269,8 @@ static ref_matrix matrix_of(const heads *h, int64_t head, int64_t row, int64_t c
                         .exact = exact};
 }
 
-/* Scores of `rows` queries from row `first` of all on, as they are before the softmax; whether each
- * sees a key. */
+/* The scores of `rows` queries, from row `first` of all on, before the softmax; `seen`: whether
+ * each sees a key. */
 static void find_scores(const attention *a, int64_t first, int64_t rows, const ref_matrix *keys,
                         bool seen[QUERIES])
 {
@@ -291,14 +292,14 @@ static void find_scores(const attention *a, int64_t first, int64_t rows, const r
             find_bias(a, head / a->q.heads, head % a->q.heads, row % a->q.length, a->bias);
         seen[r] = bias != BIAS_HIDES_ALL;
         for (int64_t i = 0; (bias != BIAS_NONE || a->kept != NULL) && i < n; i++) {
-            s[i] += bias != BIAS_NONE ? a->bias[i] : 0.0; /* which makes 0 of -0 */
+            s[i] += bias != BIAS_NONE ? a->bias[i] : 0.0; /* also turns -0 into 0 */
         }
         keep(a, row, 2, s);
     }
 }
 
-/* `rows` queries of one head, from row `first` of all on; where[r] is where the results of each go
- * in y. */
+/* Computes `rows` queries of one head, from row `first` of all on; where[r] is the offset of each
+ * result in y. */
 static void attend(const attention *a, int64_t first, int64_t rows, const int64_t *where)
 {
     const int64_t n = a->k.length;
@@ -319,7 +320,8 @@ static void attend(const attention *a, int64_t first, int64_t rows, const int64_
         memset(a->out, 0, (size_t)(rows * size) * sizeof *a->out);
         ref_multiply_matrix(rows, n, size, a->weights, n, &values, a->out, size);
         for (int i = 0; i < REF_DOUBTS; i++) {
-            /* Weights, each sum of products, and what is less than e^-150 and counts as that. */
+            /* Errors of the weights and of the sums, and weights below e^-150, which count as
+             * that. */
             doubts[i] = most * (0x1p-46 + (double)n * 0x1p-51);
         }
     }

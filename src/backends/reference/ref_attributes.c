@@ -17,8 +17,8 @@ static const kln_onnx_attribute *named(const kln_onnx_attribute *const *list, si
     return NULL;
 }
 
-/* What a reference inside a function stands for: the call's attribute, or the function's default,
- * or (NULL) nothing. */
+/* Resolves a reference inside a function: the call's attribute, else the function's default, else
+ * NULL. */
 static const kln_onnx_attribute *referred(const ref_environment *around, const char *name)
 {
     const kln_onnx_attribute *found =
@@ -31,7 +31,7 @@ static const kln_onnx_attribute *referred(const ref_environment *around, const c
     return found;
 }
 
-/* Kernels compare strings as C does, but one in a file ends without a zero. */
+/* Kernels compare C strings, but those in a file are not NUL-terminated. */
 static kiln_status terminate(kln_arena *arena, const kln_onnx_attribute **attribute)
 {
     if ((*attribute)->type != KLN_ONNX_ATTRIBUTE_STRING || (*attribute)->s.data == NULL) {

@@ -19,7 +19,7 @@ static void engine_destroy(void *opaque)
     kln_free(engine);
 }
 
-/* The model is kept open, because weights are used where they lie. */
+/* Keeps the model open, because weights are used in place. */
 static kiln_status open_model(ref_engine *engine, const kiln_model *model)
 {
     if (model->file != NULL) {
@@ -27,7 +27,7 @@ static kiln_status open_model(ref_engine *engine, const kiln_model *model)
         engine->source = model->bytes;
         return KILN_OK;
     }
-    /* A network may change after it was built. */
+    /* A network may be changed after it was built. */
     if (model->graph != NULL) {
         return kln_onnx_model_copy(model->graph, &engine->model, &engine->source);
     }
@@ -42,7 +42,7 @@ static kiln_status open_model(ref_engine *engine, const kiln_model *model)
     return KILN_OK;
 }
 
-/* A model whose weights lie elsewhere is saved as one message that holds them. */
+/* A model with external weights is saved as a single message that contains them. */
 static kiln_status gather_weights(ref_engine *engine)
 {
     const kln_onnx_graph *graph = &engine->model->graph;
@@ -92,7 +92,7 @@ static kiln_status serialize(void *opaque, kiln_span *bytes)
     return status;
 }
 
-/* --- other weights --- */
+/* --- replacing weights --- */
 
 static kiln_status weight_count(void *opaque, size_t *count)
 {
@@ -151,7 +151,7 @@ static kiln_status describe_value(kln_arena *arena, const kln_onnx_value *value,
     return KILN_OK;
 }
 
-/* Those of the graph's inputs that `names` lists in their order. */
+/* Describes the graph's inputs that `names` lists, in their order. */
 static kiln_status describe_inputs(kln_arena *arena, const kln_onnx_graph *graph,
                                    const char *const *names, size_t count, kiln_binding **next)
 {
@@ -253,7 +253,7 @@ static kiln_status context_create(void *engine, const kiln_context_options *opti
     return KILN_OK;
 }
 
-/* Inside, optional inputs follow the others at once, and outputs come last. */
+/* Internally, optional inputs directly follow the others, and outputs come last. */
 static size_t place_of(const ref_plan *plan, size_t binding)
 {
     const size_t required = plan->input_count - plan->optional_count;
@@ -313,7 +313,7 @@ static bool supports(const char *domain, const char *name, int64_t opset, kiln_d
     const bool plain = domain[0] == '\0' || strcmp(domain, "ai.onnx") == 0;
     const ref_kernel *kernel = ref_kernel_find(plain ? "" : domain, name);
     (void)dtype;
-    /* Constant is no kernel: a plan holds its value. */
+    /* Constant has no kernel: plans contain its value. */
     if (plain && opset > REF_NEWEST_OPSET) {
         return false;
     }

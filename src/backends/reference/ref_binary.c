@@ -2,13 +2,13 @@
 #include "ref_long.h"
 #include "ref_ops.h"
 
-/* C leaves a division by zero and that of the least integer by -1 undefined. */
+/* In C, division by zero, and of the smallest integer by -1, is undefined. */
 static int64_t divide(int64_t x, int64_t y)
 {
     return y == 0 ? 0 : y == -1 ? (int64_t)(0 - (uint64_t)x) : x / y;
 }
 
-/* The sign of the divisor, as in Python. */
+/* The result has the divisor's sign, as in Python. */
 static int64_t modulo(int64_t x, int64_t y)
 {
     if (y == 0 || y == -1) {
@@ -29,7 +29,8 @@ typedef union row {
     int64_t ints[REF_CHUNK];
 } row;
 
-/* One row of up to REF_CHUNK elements, in the domain's own type; `left` becomes the result. */
+/* Computes a row of up to REF_CHUNK elements in the domain's own type; `left` receives the
+ * result. */
 typedef void (*row_function)(ref_domain domain, int64_t n, row *left, const row *right);
 
 #define DEFINE_ROW(name, of_float, of_signed, of_unsigned)                                     \
@@ -70,8 +71,8 @@ static const row_function compare_rows[] = {
 #define LIST_COMPARE(name, since, expression) [REF_COMPARE_##name] = row_##name,
     REF_COMPARE_LIST(LIST_COMPARE)};
 
-/* Quotients and rests in double, cut off: where all numbers are below 2^51, none rounds to a whole
- * number that it is not. */
+/* Quotients and remainders in double, truncated: if all operands are below 2^51, no quotient rounds
+ * to a different integer. */
 REF_WIDE static bool divide_short(ref_binary kind, bool is_signed, int64_t n, int64_t *restrict x,
                                   const int64_t *restrict y)
 {
@@ -91,7 +92,7 @@ REF_WIDE static bool divide_short(ref_binary kind, bool is_signed, int64_t n, in
     return large == 0;
 }
 
-/* What is computed, in two forms. */
+/* The operation, in two forms. */
 typedef struct pair_function {
     row_function row;
     int variant;
@@ -115,7 +116,7 @@ static void apply(const pair_function *pair, ref_domain domain, int64_t n, row *
     }
 }
 
-/* Whether all of it was done in the type itself. */
+/* Computes everything in the type itself, if possible; else returns false. */
 static bool combine_lean(const ref_walk *walk, const ref_tensor *a, const ref_tensor *b,
                          const pair_function *pair, ref_tensor *y)
 {
@@ -154,7 +155,7 @@ static void store(ref_domain domain, const row *in, int64_t start, int64_t step,
     }
 }
 
-/* `y` may be one of the inputs: each row is read before it is written. */
+/* `y` may be one of the inputs, because each row is read before it is written. */
 static void combine(ref_domain domain, const ref_tensor *a, const ref_tensor *b,
                     pair_function function, ref_tensor *y)
 {
@@ -297,7 +298,8 @@ REF_WIDE static void add_terms(const float *x, int64_t n, double *sums)
     }
 }
 
-/* Of two floats the sum is that of doubles, rounded; from 0 on, which no sum of zeros is below. */
+/* The sum of two floats equals that of doubles, rounded. It starts from 0, so that it is never
+ * -0. */
 REF_WIDE static void add_two(const float *a, const float *b, int64_t n, float *y)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -322,7 +324,7 @@ REF_WIDE static void share_floats(const double *sums, int64_t n, double share, f
     }
 }
 
-/* The same of float32 where nothing is broadcast, a piece at a time; false where that is not so. */
+/* The same for float32 without broadcasting, in pieces; false if that does not apply. */
 static bool sum_alike(const ref_call *call, const ref_tensor *y, double share)
 {
     bool alike = y->dtype == KILN_DTYPE_FLOAT32;
@@ -344,7 +346,7 @@ static bool sum_alike(const ref_call *call, const ref_tensor *y, double share)
     return alike;
 }
 
-/* Sums in double, so that the dtype is rounded to once. */
+/* Sums in double, to round to the dtype only once. */
 static kiln_status sum_floats(ref_call *call, const ref_tensor *y)
 {
     const double share = call->variant == REF_BINARY_Mean ? (double)call->node->input_count : 1.0;

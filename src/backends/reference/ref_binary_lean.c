@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
-/* The same where neighbours are neighbours, in the type itself: what two floats give in double, and
- * what is rounded to float of it, is what they give in float, because a double has more than twice
- * the digits; what integers give wraps likewise. */
+/* The same for contiguous elements, in the type itself. Float arithmetic gives what rounding a
+ * double result to float gives, because a double has more than twice the digits; integers wrap in
+ * both. */
 
 #define DEFINE_LEAN(clones, name, in, result, expression)                                          \
     clones static void lean_##in##_##name(int64_t n, const void *a, int64_t a_step, const void *b, \
@@ -39,7 +39,7 @@
     X(Min, isnan(x) || x < y ? x : y) \
     X(PRelu, x < 0 ? x * y : x)       \
     X(Fmod, fabs((double)x) < fabs((double)y) ? (double)x : fmod((double)x, (double)y))
-/* Those that are the same with and without a sign, and those that are not. */
+/* Operations that do not depend on the sign of the type, and those that do. */
 #define LEAN_BITS(X)                  \
     X(Add, (uint64_t)x + (uint64_t)y) \
     X(Sub, (uint64_t)x - (uint64_t)y) \
@@ -50,8 +50,8 @@
 #define LEAN_INTS(X)      \
     X(Max, x > y ? x : y) \
     X(Min, x < y ? x : y)
-/* By division of numbers that hold twice the digits, cut off: next to a whole quotient no other one
- * is so near that it rounds to it. `rest` has the sign of x; division by zero gives 0. */
+/* Integer division in a floating-point type with twice the digits, truncated: no other quotient is
+ * close enough to an integer to round to it. `rest` has the sign of x; division by zero gives 0. */
 #define LEAN_QUOTIENTS(X)              \
     X(Div, quotient)                   \
     X(Mod, rest + (odd ? divisor : 0)) \
@@ -60,13 +60,13 @@
 #define FLOATS(X, ...)                        \
     X(KILN_DTYPE_FLOAT32, float, __VA_ARGS__) \
     X(KILN_DTYPE_FLOAT64, double, __VA_ARGS__)
-/* The types of as many bits, for what does not look at the sign. */
+/* Types by size, for operations that ignore the sign. */
 #define BITS(X, ...)                            \
     X(KILN_DTYPE_UINT8, uint8_t, __VA_ARGS__)   \
     X(KILN_DTYPE_UINT16, uint16_t, __VA_ARGS__) \
     X(KILN_DTYPE_UINT32, uint32_t, __VA_ARGS__) \
     X(KILN_DTYPE_UINT64, uint64_t, __VA_ARGS__)
-/* With the type of the quotient, and of it as a whole number. */
+/* With the type of the quotient, and that of the truncated quotient. */
 #define NARROW_INTS(X, ...)                                     \
     X(KILN_DTYPE_INT8, int8_t, float, int32_t, __VA_ARGS__)     \
     X(KILN_DTYPE_UINT8, uint8_t, float, int32_t, __VA_ARGS__)   \
@@ -75,7 +75,7 @@
     X(KILN_DTYPE_INT32, int32_t, double, int64_t, __VA_ARGS__)  \
     X(KILN_DTYPE_UINT32, uint32_t, double, int64_t, __VA_ARGS__)
 
-/* Wider vectors than those of AVX2 have no instructions for most of what integers do. */
+/* Vectors wider than AVX2's lack instructions for most integer operations. */
 #define BROAD KLN_CLONES("avx2", "default")
 #define DEFINE_FLOAT(dtype, type, name, expression) \
     DEFINE_LEAN(REF_WIDE, name, type, type, expression)
@@ -112,7 +112,7 @@ LEAN_QUOTIENTS(DEFINE_QUOTIENTS)
     REF_INTS(DEFINE_COMPARE_INT, name, expression)
 REF_COMPARE_LIST(DEFINE_COMPARES)
 
-/* By variant and type; NULL for what has no such form. */
+/* By variant and type; NULL if there is none. */
 #define LIST_LEAN(dtype, type, name) [REF_BINARY_##name][dtype] = lean_##type##_##name,
 #define LIST_FLOATS(name, expression) FLOATS(LIST_LEAN, name)
 #define LIST_BIT(dtype, type, name) [REF_BINARY_##name][dtype] = lean_u##type##_##name,
@@ -139,7 +139,7 @@ ref_lean_function ref_lean_binary(int variant, kiln_dtype dtype)
     return some ? binary_leans[variant][dtype] : NULL;
 }
 
-/* Of bool only what looks at truth. */
+/* For bool only comparisons that depend on its truth value. */
 ref_lean_function ref_lean_compare(int variant, kiln_dtype dtype)
 {
     const kiln_dtype type = dtype == KILN_DTYPE_BOOL ? KILN_DTYPE_UINT8 : dtype;

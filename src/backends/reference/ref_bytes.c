@@ -3,8 +3,7 @@
 #include "ref_product.h"
 #include "ref_step.h"
 
-/* y[i] = factor * scale * sums[i] + bias, where scale and bias are one for all or those of the
- * column. */
+/* y[i] = factor * scale * sums[i] + bias, with a single scale and bias, or one per column. */
 static kiln_status give_scaled(ref_call *call, const ref_value *sums, double factor, size_t scale,
                                size_t bias)
 {
@@ -55,7 +54,7 @@ static kiln_status ref_op_dynamic_quantize_matmul(ref_call *call)
     double *values = NULL;
     KLN_RETURN_IF_ERROR(ref_doubles(call, a, &values));
     const double scale = ref_quantize_row(a->count, values, values);
-    /* Less its zero point a byte has 9 bits. */
+    /* A byte minus its zero point has 9 bits. */
     KLN_RETURN_IF_ERROR(ref_step_tensor(call, KILN_DTYPE_INT16, a->rank, a->dims, &whole));
     ref_store_float(&whole->tensor, 0, 1, a->count, values);
     KLN_RETURN_IF_ERROR(multiply_integers(call, whole, call->inputs[1], SIZE_MAX, 3, &sums));
@@ -74,7 +73,7 @@ static kiln_status matrix_of(ref_call *call, size_t index, const char *flip,
     return ref_attribute_int(call, flip, 0) != 0 ? ref_step_turn(call, turned, value) : KILN_OK;
 }
 
-/* A, its scale and zero point; B and its; C; those of Y, which is real without. */
+/* A, its scale and zero point; B and its own; C; those of Y, which is real if they are absent. */
 static kiln_status ref_op_qgemm(ref_call *call)
 {
     const ref_value *a = NULL;
@@ -114,14 +113,14 @@ static kiln_status ref_op_qgemm(ref_call *call)
     return KILN_OK;
 }
 
-/* --- blocks of few bits --- */
+/* --- blocks with few bits per weight --- */
 
-#define COLUMNS 64 /* of weights that are made floats at once */
+#define COLUMNS 64 /* of weights that are unpacked to floats at once */
 
-/* Weights by rows of the transposed matrix, in blocks of `block`, each with a scale and a zero
- * point. */
+/* The weights, by rows of the transposed matrix, in blocks of `block` with a scale and a zero point
+ * each. */
 typedef struct blocks {
-    int64_t inner, columns, bits, block, count; /* of blocks in a row */
+    int64_t inner, columns, bits, block, count; /* number of blocks in a row */
     const uint8_t *bytes;
     const ref_tensor *scales, *zeros, *groups; /* zeros and groups may be NULL */
 } blocks;
@@ -134,7 +133,7 @@ static kiln_status check_count(const ref_tensor *tensor, const char *what, int64
     return KILN_OK;
 }
 
-/* Bytes of `count` numbers. */
+/* The size of `count` packed numbers in bytes. */
 static int64_t bytes_of(const blocks *b, int64_t count)
 {
     return (count * b->bits + 7) / 8;
@@ -170,7 +169,7 @@ static kiln_status read_blocks(const ref_call *call, blocks *b)
     return check_count(b->groups, "groups", b->inner);
 }
 
-/* Number `index` of a row of packed ones. */
+/* Unpacks number `index` of a row. */
 static double unpacked(const blocks *b, const uint8_t *row, int64_t index)
 {
     const int64_t bit = index * b->bits;
@@ -188,7 +187,7 @@ static double zero_of(const blocks *b, int64_t column, int64_t block)
     return unpacked(b, (const uint8_t *)b->zeros->data + column * bytes_of(b, b->count), block);
 }
 
-/* The block that weight k of a row belongs to. */
+/* The block of weight k in a row. */
 static int64_t block_of(const blocks *b, int64_t k)
 {
     const int64_t group = b->groups != NULL ? ref_get_int(b->groups, k) : k / b->block;

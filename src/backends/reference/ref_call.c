@@ -56,7 +56,7 @@ kiln_status ref_need_float(const ref_call *call, size_t index, const ref_tensor 
     return KILN_OK;
 }
 
-/* One number, of which the kernel reads the first. */
+/* Checks for a single number. */
 static kiln_status need_one(const ref_call *call, size_t index, const ref_tensor **tensor)
 {
     KLN_RETURN_IF_ERROR(ref_need_number(call, index, tensor));
@@ -127,7 +127,7 @@ static void shape_into(ref_tensor *tensor, kiln_dtype dtype, int rank, const int
     tensor->count = count;
 }
 
-/* The caller's memory for this output, where a kernel may write there. */
+/* The caller's memory for this output, if the kernel may write to it directly. */
 static void *bound_memory(const ref_call *call, size_t index, const ref_tensor *tensor)
 {
     const ref_context *context = call->context;

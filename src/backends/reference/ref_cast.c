@@ -6,10 +6,10 @@
 
 #include "ref_ops.h"
 
-/* "-2.2250738585072014e-308" and its end. */
+/* "-2.2250738585072014e-308" and its terminating NUL. */
 #define MOST_DIGITS 32
 
-/* Past the greatest finite value without saturation: NaN for e4m3fn, infinity for e5m2. */
+/* Beyond the largest finite value, without saturation: NaN for e4m3fn, infinity for e5m2. */
 void ref_put_float8(ref_tensor *y, int64_t index, double value, bool saturate)
 {
     const float narrow = ref_narrow(value);
@@ -18,7 +18,7 @@ void ref_put_float8(ref_tensor *y, int64_t index, double value, bool saturate)
                                       : kln_e5m2_from_float(narrow, saturate);
 }
 
-/* Whole numbers of up to 64 bits, which not every double holds, into `*whole`. */
+/* Parses integers of up to 64 bits, which a double may not represent, into `*whole`. */
 static kiln_status parse(const kiln_span *text, double *value, int64_t *whole, bool *is_whole)
 {
     char copy[64];
@@ -53,8 +53,8 @@ static kiln_status cast_strings(const ref_tensor *x, ref_tensor *y)
     return KILN_OK;
 }
 
-/* What reads back as the same number, in as few digits as that takes, and plain where that is not
- * long. A program's locale may have another decimal point. */
+/* Prints the fewest digits that read back as the same number, without an exponent unless that gets
+ * long. The program's locale may have another decimal point. */
 static size_t print_float(kiln_dtype dtype, double value, char text[MOST_DIGITS])
 {
     bool same = false;
@@ -187,7 +187,7 @@ static kiln_status ref_op_cast_like(ref_call *call)
     return cast_to(call, x, like->dtype);
 }
 
-/* Elements of 4 bits lie in a byte each, that of int4 with its sign. */
+/* 4-bit elements take a byte each, int4 with its sign extended. */
 static kiln_status cast_packed(ref_call *call, const ref_tensor *x, kiln_dtype dtype)
 {
     ref_tensor *y = NULL;
@@ -221,7 +221,7 @@ static kiln_status ref_op_bit_cast(ref_call *call)
     return KILN_OK;
 }
 
-/* --- tensors from numbers --- */
+/* --- tensors from scalars --- */
 
 static kiln_status read_shape(ref_call *call, int *rank, int64_t *dims)
 {

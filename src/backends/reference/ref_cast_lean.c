@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Casts in one step, which give what those by way of doubles or of 64 bits give. */
+/* Direct casts, with the same results as casts through doubles or 64-bit integers. */
 #include "ref_ops.h"
 
-/* The types that numbers go to. */
+/* The target types of numbers. */
 #define TO_INTS(X, ...)                       \
     X(KILN_DTYPE_INT8, int8_t, __VA_ARGS__)   \
     X(KILN_DTYPE_INT16, int16_t, __VA_ARGS__) \
@@ -11,7 +11,7 @@
 
 typedef uint16_t bfloat;
 
-/* To nearest even; what is no number keeps its sign and its first bits. */
+/* Rounds to nearest even; NaN keeps its sign and its leading bits. */
 static inline bfloat bfloat_of(float v)
 {
     uint32_t bits = 0;
@@ -20,7 +20,7 @@ static inline bfloat bfloat_of(float v)
     return (bfloat)((bits & 0x7fffffffU) > 0x7f800000U ? bits >> 16 | 0x40U : near);
 }
 
-/* Of integers; those that go to fewer bits wrap. */
+/* From integers; to fewer bits they wrap. */
 #define DEFINE_CAST(from, to, expression)                                  \
     REF_WIDE static bool from##_as_##to(const void *x, int64_t n, void *y) \
     {                                                                      \
@@ -43,7 +43,7 @@ DEFINE_CAST(double, bool, v != 0)
 DEFINE_CAST(double, float, v)
 DEFINE_CAST(float, bfloat, bfloat_of(v))
 
-/* Towards zero, where all are small enough for 32 bits; else false. */
+/* Truncates towards zero if all values fit into 32 bits; else returns false. */
 #define DEFINE_SMALL(from, lane, size)                                 \
     REF_WIDE static bool from##_small(const from *x, int64_t n)        \
     {                                                                  \
@@ -73,7 +73,7 @@ DEFINE_SMALL(double, int64_t, fabs)
 TO_INTS(DEFINE_TRUNCATE, float)
 TO_INTS(DEFINE_TRUNCATE, double)
 
-/* The signed type of as many bits, of an integer. */
+/* The signed integer type of the same size. */
 static kiln_dtype wrapped(kiln_dtype dtype)
 {
     switch (dtype) {

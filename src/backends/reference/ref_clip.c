@@ -3,7 +3,7 @@
 
 #include "ref_ops.h"
 
-/* An input since version 11, an attribute before. */
+/* An input since version 11, an attribute before that. */
 static double clip_limit(const ref_call *call, size_t index, const char *name, double otherwise)
 {
     const ref_tensor *limit = ref_input(call, index);
@@ -16,7 +16,7 @@ static int64_t clip_int(const ref_call *call, size_t index, int64_t otherwise)
     return limit != NULL ? ref_get_int(limit, 0) : otherwise;
 }
 
-/* In the type itself, where that is to be had; so much at a time as stays near. */
+/* Computes in the type itself, if possible, in chunks that stay in the cache. */
 static bool clip_lean(const ref_call *call, const ref_tensor *x, ref_tensor *y)
 {
     const ref_tensor *low = ref_input(call, 1);
@@ -58,11 +58,11 @@ static void clip_ints(const ref_call *call, const ref_tensor *x, ref_tensor *y)
     }
 }
 
-/* The greatest finite number: the limit where none is given, so that infinity is clipped too. */
+/* The largest finite number, the default limit, which also clips infinity. */
 static double greatest_finite(const ref_call *call, kiln_dtype dtype)
 {
     if (call->node->version < 11) {
-        return (double)FLT_MAX; /* the attribute's default, whatever the type */
+        return (double)FLT_MAX; /* the attribute's default, for every type */
     }
     switch (dtype) {
         case KILN_DTYPE_FLOAT64: return DBL_MAX;

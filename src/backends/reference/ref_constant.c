@@ -6,12 +6,11 @@ static kiln_status fail_memory(size_t size)
     return kln_fail_memory(size, "a constant");
 }
 
-/* From this size on a constant begins where a line of the cache does, so that no vector lies in
- * two. */
+/* Constants of at least this size start at a cache line, so that no vector straddles two. */
 #define SMALL ((size_t)4096)
 #define LINE ((size_t)64)
 
-/* Bytes for `count` elements in this executor's form, in the arena. */
+/* Memory in the arena for `count` elements in this executor's format. */
 static kiln_status make_value(kln_arena *arena, kiln_dtype dtype, int rank, const int64_t *dims,
                               ref_value *value)
 {
@@ -34,7 +33,7 @@ static kiln_status make_value(kln_arena *arena, kiln_dtype dtype, int rank, cons
     return data == NULL ? fail_memory(size) : KILN_OK;
 }
 
-/* The element bytes as they stand in the model, where they can be used so. */
+/* The data in the model itself, if it can be used in place. */
 static void *usable(const kln_onnx_tensor *tensor)
 {
     void *data = NULL;

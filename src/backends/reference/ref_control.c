@@ -35,9 +35,9 @@ static kiln_status ref_op_if(ref_call *call)
     return ref_execute(call->context, plan, call->frame, NULL, 0, call->outputs);
 }
 
-/* --- results of iterations, put together --- */
+/* --- collecting the results of iterations --- */
 
-/* Grows a list of values in scratch-like memory that it owns. */
+/* A growing list of values in memory that it owns. */
 typedef struct gathered {
     ref_buffer *buffer;
     size_t count;
@@ -72,7 +72,8 @@ static void release_gathered(ref_call *call, gathered *list)
     }
 }
 
-/* Stacks what was gathered, one at least, along a new dimension `axis` into output `index`. */
+/* Stacks the collected values, of which there is at least one, along a new dimension `axis` into
+ * output `index`. */
 static kiln_status stack(ref_call *call, size_t index, const gathered *list, int64_t axis,
                          bool reverse)
 {
@@ -119,15 +120,15 @@ typedef struct looping {
     const ref_plan *plan;
     size_t carried;
     size_t scans;
-    ref_value *state;   /* the carried values */
-    ref_value *inputs;  /* number, condition, carried */
-    ref_value *outputs; /* condition, carried, scans */
+    ref_value *state;   /* loop-carried values */
+    ref_value *inputs;  /* iteration number, condition, carried values */
+    ref_value *outputs; /* condition, carried values, scans */
     gathered *lists;
 } looping;
 
 static kiln_status iterate(ref_call *call, looping *loop, int64_t number, uint8_t *go_on)
 {
-    /* Values that a body captures or passes through must not lie on this stack frame alone. */
+    /* Values that a body captures or passes through must outlive this stack frame. */
     int64_t *count = NULL;
     ref_buffer *room = NULL;
     KLN_RETURN_IF_ERROR(ref_memory_take(&call->context->memory, 2 * sizeof *count, &room));
@@ -163,7 +164,7 @@ static kiln_status iterate(ref_call *call, looping *loop, int64_t number, uint8_
     return status;
 }
 
-/* A scan output of a loop without a turn, from what the first one would be given. */
+/* A scan output of a loop without iterations, inferred from the first iteration's inputs. */
 static kiln_status stack_no_turn(ref_call *call, looping *loop, size_t scan)
 {
     int64_t number = 0;
@@ -299,8 +300,8 @@ static kiln_status scan_step(ref_call *call, scanning *scan, int64_t step)
     return status;
 }
 
-/* A result of a scan over nothing, from what the first step would be given: slices that are not
- * there, but of a known shape. */
+/* A result of a scan over nothing, inferred from the first step's inputs: slices without content,
+ * but of a known shape. */
 static kiln_status stack_no_step(ref_call *call, scanning *scan, size_t result, int64_t result_axis)
 {
     memcpy(scan->inputs, scan->state, scan->states * sizeof(ref_value));

@@ -38,7 +38,7 @@ static bool is_pointwise(const geometry *g)
     return true;
 }
 
-/* The outputs of a row for which kernel column `k` falls inside the input. */
+/* The outputs of a row for which kernel column `k` is inside the input. */
 static void columns_inside(const geometry *g, int64_t k, int64_t *first, int64_t *end)
 {
     const int64_t shift = k * g->dilation[2] - g->begin[2];
@@ -49,8 +49,8 @@ static void columns_inside(const geometry *g, int64_t k, int64_t *first, int64_t
 
 #define TAPS 4
 
-/* A few neighbouring kernel columns: each output is read and written once for all of them, and
- * still takes them one after the other. */
+/* Adds a few neighbouring kernel columns: each output is loaded and stored once for all of them,
+ * but still adds them in order. */
 static void add_taps(int64_t count, int64_t stride, const double *w, const double *const *x,
                      int64_t first, int64_t end, double *restrict out)
 {
@@ -84,7 +84,7 @@ static void add_taps(int64_t count, int64_t stride, const double *w, const doubl
     }
 }
 
-/* The outputs that all the taps reach go together, those at the ends tap by tap. */
+/* Outputs that all taps reach are computed together, those at the ends tap by tap. */
 static void add_group(int64_t count, int64_t stride, const double *w, const double *const *x,
                       const int64_t *first, const int64_t *end, double *out)
 {
@@ -106,7 +106,7 @@ static void add_group(int64_t count, int64_t stride, const double *w, const doub
     }
 }
 
-/* Adds one row of input, weighted by the kernel's row, to `maps` rows of output. */
+/* Adds one row of input, weighted by a row of the kernel, to `maps` rows of output. */
 static void add_row(const geometry *g, int64_t maps, const double *w, int64_t w_stride,
                     const double *x, double *out, int64_t out_stride)
 {
@@ -126,7 +126,7 @@ static void add_row(const geometry *g, int64_t maps, const double *w, int64_t w_
     }
 }
 
-/* `maps` output channels of one group; out holds the bias. */
+/* Computes `maps` output channels of one group; `out` holds the bias. */
 static void convolve_block(const geometry *g, int64_t channels, int64_t maps, const double *w,
                            const double *x, double *out)
 {
@@ -151,7 +151,7 @@ static void convolve_block(const geometry *g, int64_t channels, int64_t maps, co
 }
 
 typedef struct grouping {
-    int64_t batch, groups, channels, maps; /* channels and maps of one group */
+    int64_t batch, groups, channels, maps; /* channels and maps per group */
 } grouping;
 
 static kiln_status check_groups(const ref_call *call, const ref_tensor *x, const ref_tensor *w,
@@ -258,7 +258,7 @@ static kiln_status ref_op_conv(ref_call *call)
     return KILN_OK;
 }
 
-/* Doubles less their zero points, of which there are one or one for each index of dimension 0. */
+/* Values as doubles minus their zero points: a single one, or one for each index of dimension 0. */
 static kiln_status centred(ref_call *call, const ref_tensor *x, const ref_tensor *zero,
                            double **values)
 {

@@ -2,19 +2,20 @@
 #include "ref_conv.h"
 #include "ref_product.h"
 
-/* Convolutions over an input that zeros surround: many output channels side by side, or, of few,
- * many pixels of a row. A product with such a zero leaves a sum as it is, to the bit, unless the
- * weight is no finite number or the sum is -0, which it is only where all before it was and the
- * bias is: then these ways are not taken. */
+/* Convolutions over a zero-padded input: many output channels at a time or, if there are few, many
+ * pixels of a row. Adding a product with a padding zero leaves a sum bitwise unchanged, unless the
+ * weight is not finite, or the sum is -0, which requires that all terms before it and the bias are
+ * -0. In these cases this code is not used. */
 
-#define DEPTH 128 /* products of one pass over the outputs */
+#define DEPTH 128 /* products per pass over the outputs */
 #define PARTS 16
 
-/* Columns lie by their place modulo `phases`, so that those a kernel column meets lie together. */
+/* Columns are grouped by their index modulo `phases`, so that those a kernel column reads are
+ * contiguous. */
 typedef struct padded {
     int64_t dims[3];
-    int64_t phases, row; /* elements of a row */
-    double *values;      /* of the channels of one group, one after the other */
+    int64_t phases, row; /* elements per row */
+    double *values;      /* of all channels of one group */
 } padded;
 
 REF_WIDE static bool all_finite(int64_t count, const double *values)
@@ -22,7 +23,7 @@ REF_WIDE static bool all_finite(int64_t count, const double *values)
     double sums[PARTS] = {0.0};
     for (int64_t i = 0; i < count - count % PARTS; i += PARTS) {
         for (int k = 0; k < PARTS; k++) {
-            sums[k] += values[i + k] * 0.0; /* NaN from then on */
+            sums[k] += values[i + k] * 0.0; /* stays NaN from then on */
         }
     }
     for (int64_t i = count - count % PARTS; i < count; i++) {
@@ -53,7 +54,7 @@ static void pad(const geometry *g, int64_t channels, const double *x, const padd
     const int64_t size = p->dims[0] * p->dims[1] * p->row;
     memset(p->values, 0, (size_t)(channels * size) * sizeof *p->values);
     const int64_t rows = g->in[0] * g->in[1];
-    /* Input columns that fall into the padded row. */
+    /* Input columns that are inside the padded row. */
     const int64_t skip = g->begin[2] < 0 ? -g->begin[2] : 0;
     const int64_t room = p->dims[2] - g->begin[2];
     const int64_t end = g->in[2] < room ? g->in[2] : room;
@@ -73,7 +74,7 @@ static void pad(const geometry *g, int64_t channels, const double *x, const padd
     }
 }
 
-/* Where product k of an output lies in the padded input, from the output's first one. */
+/* The offsets of an output's products in the padded input, relative to the first. */
 static void find_offsets(const geometry *g, int64_t channels, const padded *p, int64_t *offsets)
 {
     int64_t k = 0;
@@ -90,7 +91,7 @@ static void find_offsets(const geometry *g, int64_t channels, const padded *p, i
     }
 }
 
-/* A padded input, and room for what the products of one output, and where outputs begin, are. */
+/* Makes a padded input, and room for the offsets of one output's products and of the outputs. */
 static kiln_status make_padded(ref_call *call, const geometry *g, int64_t channels, int64_t phases,
                                ref_conv_room *room, const double *x, padded *p)
 {
@@ -133,7 +134,8 @@ static void pack(const double *w, int64_t volume, int64_t k, int64_t count, int6
     }
 }
 
-/* Of REF_SIDE channels of a pixel: pixels from `first` to `end` - 1, from or to rows of `out`. */
+/* Transposes REF_SIDE channels of the pixels from `first` to `end` - 1, from or to rows of
+ * `out`. */
 static void turn_pixels(int64_t first, int64_t end, int64_t maps, int64_t out_size, double *tiles,
                         double *out, bool back)
 {
@@ -207,9 +209,9 @@ kiln_status ref_conv_panels(ref_call *call, const geometry *g, int64_t channels,
     return KILN_OK;
 }
 
-/* --- few --- */
+/* --- few output channels --- */
 
-/* One output channel, `count` pixels of a row. */
+/* Computes one output channel for `count` pixels of a row. */
 static void add_pixels(ref_pixel_function add, int64_t volume, const int64_t *offsets,
                        const double *w, const double *x, int64_t count, double *out)
 {

@@ -6,10 +6,10 @@ typedef struct deforming {
     const ref_tensor *x, *w, *offset, *mask;
     ref_window_shape window;
     int64_t groups, offset_groups;
-    int64_t taps; /* of a kernel */
+    int64_t taps; /* elements of a kernel */
     int64_t in_size, out_size;
     double *values;  /* of x */
-    double *sampled; /* [channel][tap] of one output place */
+    double *sampled; /* [channel][tap] for one output position */
     double *weights;
 } deforming;
 
@@ -33,7 +33,7 @@ static kiln_status check_shapes(const deforming *d, const ref_tensor *bias)
                            (long long)x->dims[1], (long long)out[0], (long long)out[1]);
 }
 
-/* Between four pixels; what lies outside is 0. */
+/* Bilinear interpolation; pixels outside are 0. */
 static double between(const deforming *d, const double *plane, double y, double x)
 {
     const int64_t height = d->window.input[0];
@@ -55,7 +55,7 @@ static double between(const deforming *d, const double *plane, double y, double 
     return sum;
 }
 
-/* What each tap of each channel reads for output place `at` of sample `n`. */
+/* The values that each tap of each channel reads, for output position `at` of sample `n`. */
 static void sample_taps(const deforming *d, int64_t n, int64_t at)
 {
     const ref_window_shape *w = &d->window;

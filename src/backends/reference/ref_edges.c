@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
-/* Where an element outside [0, size) comes from, or -1 for the constant. */
+/* The source index of an element outside [0, size); -1 for the constant. */
 static int64_t reflected(int64_t at, int64_t size, char mode)
 {
     if (at >= 0 && at < size) {
@@ -33,7 +33,7 @@ static int64_t saturated_sum(int64_t a, int64_t b)
     return __builtin_add_overflow(a, b, &sum) ? (a < 0 ? INT64_MIN : INT64_MAX) : sum;
 }
 
-/* y[i] = x[i - before], row by row by element; what lies outside follows `mode`, `fill` for 'c'. */
+/* y[i] = x[i - before] in every dimension; elements outside follow `mode`, with `fill` for 'c'. */
 static kiln_status shift(ref_call *call, const ref_tensor *x, const int64_t *before,
                          const int64_t *dims, char mode, const void *fill)
 {
@@ -50,7 +50,7 @@ static kiln_status shift(ref_call *call, const ref_tensor *x, const int64_t *bef
     const int64_t length = x->rank > 0 ? dims[last] : 1;
     const int64_t start = x->rank > 0 ? clamp(before[last], length) : 0;
     const int64_t end = x->rank > 0 ? clamp(saturated_sum(before[last], x->dims[last]), length) : 1;
-    const int64_t begin = start < end ? start : end; /* of what lies inside */
+    const int64_t begin = start < end ? start : end; /* of the part inside */
     const int64_t place = x->rank > 0 ? begin - before[last] : 0;
     int64_t index[REF_RANK] = {0};
     for (int64_t i = 0; i < y->count; i += length) {
@@ -84,7 +84,7 @@ static kiln_status shift(ref_call *call, const ref_tensor *x, const int64_t *bef
     return KILN_OK;
 }
 
-/* The value to pad with, as bytes of x's dtype. */
+/* The padding value, as bytes of x's dtype. */
 static kiln_status read_fill(const ref_call *call, const ref_tensor *x, uint8_t fill[16])
 {
     const ref_tensor *value = ref_input(call, 2);
@@ -170,7 +170,7 @@ static kiln_status ref_op_trilu(ref_call *call)
     const int64_t rows = x->dims[x->rank - 2];
     const size_t size = ref_element_size(x->dtype);
     for (int64_t i = 0; x->count > 0 && i < x->count / columns; i++) {
-        /* The row's first column on the diagonal or right of it, and the first one past it. */
+        /* The row's first column on or right of the diagonal, and the first one beyond it. */
         const int64_t row = i % rows;
         const int64_t on = k < -row ? 0 : k > columns - row ? columns : row + k;
         const int64_t past = on < columns && on == row + k ? on + 1 : on;

@@ -5,13 +5,12 @@
 #define MOST_LABELS 24
 #define MOST_OPERANDS 16
 
-/* Labels are letters, and '0' onwards for the dimensions that "..." stands for, counted from the
- * last one. */
+/* Labels are letters, and '0' onwards for the dimensions of "...", counted from the last one. */
 typedef struct einsum {
-    char labels[MOST_LABELS]; /* those of the output first */
+    char labels[MOST_LABELS]; /* the output's first */
     int64_t dims[MOST_LABELS];
     int label_count;
-    int output_count; /* of the labels */
+    int output_count; /* number of output labels */
     size_t operands;
     const ref_tensor *x[MOST_OPERANDS];
     double *values[MOST_OPERANDS];
@@ -40,7 +39,7 @@ static kiln_status fail_equation(const char *equation)
         equation);
 }
 
-/* One term, with its ellipsis (`hidden` dimensions) written out. */
+/* Reads a term and expands its ellipsis to `hidden` dimensions. */
 static const char *read_term(const char *at, int hidden, char *term, size_t room)
 {
     size_t used = 0;
@@ -61,7 +60,7 @@ static const char *read_term(const char *at, int hidden, char *term, size_t room
     return at;
 }
 
-/* How many dimensions the ellipsis of a term stands for; -1: it has none. */
+/* The number of dimensions that a term's ellipsis stands for; -1 if it has none. */
 static int hidden_dims(const char *at, int rank)
 {
     bool dots = false;
@@ -81,7 +80,7 @@ static kiln_status read_terms(einsum *e, const char *equation, int *widest)
     *widest = -1;
     for (size_t i = 0; i < e->operands; i++) {
         const int hidden = hidden_dims(at, e->x[i]->rank);
-        /* An ellipsis stands for the same number of dimensions everywhere. */
+        /* All ellipses stand for the same number of dimensions. */
         KLN_FAIL_IF(hidden >= 0 && *widest >= 0 && hidden != *widest, fail_equation(equation));
         *widest = hidden >= 0 ? hidden : *widest;
         at = read_term(at, hidden, e->terms[i], sizeof e->terms[i]);
@@ -97,7 +96,8 @@ static kiln_status read_terms(einsum *e, const char *equation, int *widest)
     return *at == '\0' ? KILN_OK : fail_equation(equation);
 }
 
-/* Without "->" the output has what occurs once, by the alphabet, after the ellipsis. */
+/* Without "->" the output consists of the ellipsis and the letters that occur once, in alphabetical
+ * order. */
 static void imply_output(einsum *e, int widest)
 {
     size_t used = 0;
@@ -166,7 +166,7 @@ static kiln_status measure(einsum *e, const char *equation)
     return KILN_OK;
 }
 
-/* Steps through the labels from `begin` to `end`; false after the last place. */
+/* Advances the labels from `begin` to `end`; false after the last position. */
 static bool advance(const einsum *e, int begin, int end, int64_t *place, int64_t *offsets)
 {
     for (int i = end - 1; i >= begin; i--) {
@@ -219,20 +219,19 @@ static void contract(const einsum *e, bool whole, ref_tensor *y)
     }
 }
 
-/* --- two operands of floats: many outputs side by side --- */
+/* --- two float operands: many outputs at a time --- */
 
-#define DEPTH 128 /* terms of one pass */
+#define DEPTH 128 /* terms per pass */
 
-/* Operand `left` lacks the last label of the output, so that its elements are shared by a row of
- * outputs; operand `right` lacks label `rows` (-1: there is none such), so that its are shared by
- * several rows. */
+/* Operand `left` lacks the output's last label, so a row of outputs shares its elements. Operand
+ * `right` lacks label `rows` (-1: there is none), so several rows share its elements. */
 typedef struct plan {
     size_t left, right;
     int columns, rows;
     int64_t terms;
-    int64_t *offsets[2];        /* of each term, in each operand */
-    int64_t apart[2];           /* from one to the next, where all are as far apart; else 0 */
-    int64_t steps[MOST_LABELS]; /* of the output */
+    int64_t *offsets[2];        /* of each term in each operand */
+    int64_t apart[2];           /* distance between terms if it is constant; else 0 */
+    int64_t steps[MOST_LABELS]; /* in the output */
 } plan;
 
 static bool make_plan(const einsum *e, plan *p)
@@ -283,8 +282,8 @@ static kiln_status list_terms(ref_call *call, const einsum *e, plan *p)
     return KILN_OK;
 }
 
-/* Outputs of all rows and up to REF_SIDE columns; `at` are the offsets of the first one, in the
- * output and the operands. */
+/* Computes all rows and up to REF_SIDE columns of output; `out_at` and `at` hold the offsets of the
+ * first one in the output and in the operands. */
 static void add_columns(const einsum *e, const plan *p, ref_sum_function sum, int64_t column,
                         int64_t out_at, const int64_t *at, double *out)
 {
@@ -323,11 +322,11 @@ static void add_columns(const einsum *e, const plan *p, ref_sum_function sum, in
     }
 }
 
-/* What rows and columns of one place are, where that is a product of matrices. */
+/* The rows and columns at one position, if they form a matrix product. */
 typedef struct matrices {
     int64_t rows, columns, a_step, out_step;
     ref_matrix b;
-    bool turned; /* terms lie together in both, and rows in the left one and the output */
+    bool turned; /* terms are contiguous in both operands, also rows of the left and the output */
 } matrices;
 
 static bool find_matrices(const einsum *e, const plan *p, matrices *m)
@@ -348,7 +347,7 @@ static bool find_matrices(const einsum *e, const plan *p, matrices *m)
     return p->apart[p->left] == 1 && p->apart[p->right] != 0;
 }
 
-/* Adds to `out` the product at one place, `at` in the operands. */
+/* Adds the product at one position, `at` in the operands, to `out`. */
 static void multiply_matrices(const einsum *e, const plan *p, const matrices *m, const int64_t *at,
                               double *out)
 {
@@ -362,7 +361,7 @@ static void multiply_matrices(const einsum *e, const plan *p, const matrices *m,
                         &b, out, m->out_step);
 }
 
-/* Writes it to `y`; false where it is to be multiplied otherwise. */
+/* Writes the product to `y`; false if another method is needed. */
 static bool multiply_turned(const einsum *e, const plan *p, const matrices *m, const int64_t *at,
                             double *room, float *y)
 {
@@ -378,7 +377,7 @@ static bool multiply_turned(const einsum *e, const plan *p, const matrices *m, c
     return ref_multiply_turned(0, &turned);
 }
 
-/* Steps to the next place of the labels of the output but those of a place's rows and columns. */
+/* Advances the output labels, except those of rows and columns. */
 static bool next_place(const einsum *e, const plan *p, int64_t *place)
 {
     for (int i = p->columns - 1; i >= 0; i--) {

@@ -51,17 +51,17 @@ size_t ref_element_size(kiln_dtype dtype)
 double ref_round_even(double value)
 {
     if (!(fabs(value) < 4503599627370496.0)) {
-        return value; /* whole from 2^52 on, infinite or NaN */
+        return value; /* integers from 2^52 on, infinity and NaN */
     }
-    int64_t whole = (int64_t)value; /* towards zero */
+    int64_t whole = (int64_t)value; /* truncates */
     const double rest = value - (double)whole;
     const bool odd = (whole & 1) != 0;
     whole += (rest > 0.5 || (rest == 0.5 && odd)) ? 1 : 0;
     whole -= (rest < -0.5 || (rest == -0.5 && odd)) ? 1 : 0;
-    return copysign((double)whole, value); /* -0.4 is -0 */
+    return copysign((double)whole, value); /* -0.4 becomes -0 */
 }
 
-/* X(dtype, C type, read as, written from) with `v` for the stored and the computed element. */
+/* X(dtype, C type, load, store), where `v` is the stored or the computed element. */
 #define FLOAT_TYPES(X)                                                   \
     X(KILN_DTYPE_FLOAT32, float, (double)v, (float)v)                    \
     X(KILN_DTYPE_FLOAT64, double, v, v)                                  \
@@ -126,7 +126,7 @@ static int64_t int_from_float(kiln_dtype dtype, double value)
     }
     if (ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED) {
         if (value <= -1.0) {
-            /* As a narrowing of a signed integer would, where that one can hold it. */
+            /* As narrowing a signed integer would, if it can represent the value. */
             return value > -9223372036854775808.0 ? (int64_t)value : 0;
         }
         return value >= 18446744073709551616.0 ? -1 : (int64_t)(uint64_t)fmax(value, 0.0);
@@ -222,7 +222,7 @@ void ref_load_int(const ref_tensor *tensor, int64_t start, int64_t step, int64_t
     load_int_of(tensor, start, step, n, out);
 }
 
-/* 4 bits keep their place in a byte with the sign extended, so that wrapping is wrapping. */
+/* 4-bit values take a byte, with the sign extended. */
 static int64_t wrap(kiln_dtype dtype, int64_t value)
 {
     switch (dtype) {
@@ -306,7 +306,7 @@ void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n,
     }
 }
 
-/* One element of the usual types is at hand. */
+/* Fast path for a single element of the most common type. */
 double ref_get_float(const ref_tensor *tensor, int64_t index)
 {
     double value = 0.0;

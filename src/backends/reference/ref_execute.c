@@ -3,7 +3,7 @@
 
 #include "ref_internal.h"
 
-/* Bodies inside bodies, counted with functions. */
+/* The limit for nested bodies, functions included. */
 #define DEEPEST 128
 
 const ref_value *ref_find_source(ref_frame *frame, const ref_source *source)
@@ -14,14 +14,14 @@ const ref_value *ref_find_source(ref_frame *frame, const ref_source *source)
     if (source->slot == REF_SLOT_NONE) {
         return NULL;
     }
-    /* The plan counted the frames that are around this one: there are `level` of them. */
+    /* The plan counted the enclosing frames: there are `level` of them. */
     for (uint32_t i = 0; i < source->level; i++) {
         frame = frame->outer; /* NOLINT(clang-analyzer-core.NullDereference) */
     }
     return &frame->values[source->slot]; /* NOLINT(clang-analyzer-core.NullDereference) */
 }
 
-/* A function's body runs as a plan of its own; what its caller leaves out is NONE inside. */
+/* Runs a function's body as a plan of its own; inputs that the caller omits are NONE inside. */
 static kiln_status run_function(ref_call *call)
 {
     const ref_plan *plan = call->node->bodies[0];
@@ -47,7 +47,7 @@ static kiln_status run_function(ref_call *call)
 
 #define NODE_WORK 64.0
 
-/* A node may read all of its inputs, which costs a loop as much each time around. */
+/* A node may read all of its inputs, and in a loop does so in every iteration. */
 static kiln_status spend_inputs(const ref_call *call)
 {
     double work = NODE_WORK;
@@ -57,7 +57,7 @@ static kiln_status spend_inputs(const ref_call *call)
     return ref_spend(call, work);
 }
 
-/* " of float32 2x3, int64 4, -": what a node was given, as far as there is room. */
+/* " of float32 2x3, int64 4, -": the inputs of a node, as far as there is room. */
 static void describe_inputs(const ref_call *call, char *text, size_t size)
 {
     size_t used = 0;
@@ -80,7 +80,7 @@ static void describe_inputs(const ref_call *call, char *text, size_t size)
     }
 }
 
-/* Apart from what nodes inside nodes go through: its texts would lie on the stack of each. */
+/* In its own stack frame, because nested nodes would each keep room for its texts. */
 __attribute__((noinline)) static kiln_status fail_node(const ref_call *call, kiln_status status)
 {
     const kln_onnx_node *of = call->node->node;

@@ -4,9 +4,9 @@
 #include "ref_internal.h"
 #include "ref_wide.h"
 
-/* --- as a compiler makes vectors of it --- */
+/* --- vectorized by the compiler --- */
 
-#define FARTHEST 150.0 /* past it a float is infinite or 0 */
+#define FARTHEST 150.0 /* beyond it a float is infinite or 0 */
 
 static inline double plain_exp_below(double x) /* x <= FARTHEST */
 {
@@ -80,7 +80,7 @@ REF_WIDE static void exp_each(int64_t n, const float *x, const double *less, dou
     }
 }
 
-/* Clang 14 has no symbol for clones that other files could use. */
+/* Clang 14 does not export clones to other files. */
 double ref_exp_row(int64_t n, const float *x, double less, double *e)
 {
     return exp_row(n, x, less, e);
@@ -93,12 +93,12 @@ void ref_exp_each(int64_t n, const float *x, const double *less, double *e, doub
 
 /* --- with a table in registers ---
  *
- * x = k ln 2 / 16 + r: the sixteen fractional powers of 2 lie in two vectors. */
+ * x = k ln 2 / 16 + r: the sixteen fractional powers of 2 are in two vectors. */
 
 #if defined(__x86_64__)
 
-/* e^r - 1 is a polynomial of degree 6 through Chebyshev nodes, within 2^-49 of itself. A minimum or
- * maximum gives its second operand where one is no number. */
+/* e^r - 1 is a polynomial of degree 6 through Chebyshev nodes, with a relative error of 2^-49. The
+ * minimum and maximum instructions return the second operand if one is NaN. */
 static inline WIDE __m512d wide_exp(__m512d x)
 {
     const __m512d shift = _mm512_set1_pd(SHIFT);
@@ -129,9 +129,9 @@ static inline WIDE __m512d wide_logistic(__m512d x)
     return _mm512_div_pd(_mm512_mask_blend_pd(above, power, one), _mm512_add_pd(one, power));
 }
 
-/* x = k ln 2 / 32 + r, and t = tanh r by a polynomial through Chebyshev nodes, within 2^-62 of
- * itself. With p = 2^(k/16), the tanh of the sum is (p - 1 + t (p + 1)) / (p + 1 + t (p - 1)). What
- * 1 - p is subtracted from keeps the sign of its zero. */
+/* x = k ln 2 / 32 + r, and t = tanh r by a polynomial through Chebyshev nodes, with a relative
+ * error of 2^-62. With p = 2^(k/16), the tanh of the sum is (p - 1 + t (p + 1)) / (p + 1 + t (p -
+ * 1)). Subtracting 1 - p preserves the sign of a zero. */
 static inline WIDE __m512d wide_tanh(__m512d x)
 {
     const __m512d one = _mm512_set1_pd(1.0);
@@ -150,7 +150,7 @@ static inline WIDE __m512d wide_tanh(__m512d x)
     return _mm512_div_pd(_mm512_fmsub_pd(t, more, less), _mm512_fnmadd_pd(t, less, more));
 }
 
-/* Of which element i + k is bit k, for the last vector of a row. */
+/* A mask with bit k for element i + k, for the last vector of a row. */
 static inline __mmask8 lanes_of(int64_t left)
 {
     return (__mmask8)(left < LANES ? (1 << left) - 1 : 0xff);
@@ -167,7 +167,7 @@ static inline WIDE __m512d load_bounded(__m256 x, float reach)
     return _mm512_cvtps_pd(_mm256_min_ps(_mm256_set1_ps(reach), above));
 }
 
-/* Past `reach` the float is that there. */
+/* Beyond `reach` the float result is the same as at `reach`. */
 #define DEFINE_WIDE(name, reach)                                                    \
     WIDE static void wide_##name##_floats(int64_t n, const float *x, float *y)      \
     {                                                                               \
@@ -223,7 +223,7 @@ WIDE static void wide_each(int64_t n, const float *x, const double *less, double
 #define CHOOSE(wide, plain) (plain)
 #endif
 
-/* --- of this machine --- */
+/* --- dispatch --- */
 
 void ref_exp_floats(int64_t n, const float *x, float *y)
 {

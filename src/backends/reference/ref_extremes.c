@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The greatest and the least, and where they are, in the elements' own type. */
+/* Finds maximum and minimum and their positions, in the elements' own type. */
 #include "ref_rows.h"
 
-#define LANES(type) (sizeof(type) < 4 ? 64 : 32) /* so many that they lie in registers */
-/* As wide as a machine of today is anyway: these wait for memory. Of 64 bits AVX2 has no greater.
- */
+#define LANES(type) (sizeof(type) < 4 ? 64 : 32) /* as many as fit into registers */
+/* These are bound by memory, so wider vectors do not help. AVX2 has no 64-bit maximum. */
 #define BROAD KLN_CLONES("avx2", "default")
 
-/* A type, the integer that an answer to a comparison of it is a lane of, and machines. */
+/* A type, the integer type of a lane in its comparison results, and instruction sets. */
 #define TYPES(X)                                     \
     X(KILN_DTYPE_FLOAT32, float, int32_t, REF_WIDE)  \
     X(KILN_DTYPE_FLOAT64, double, int64_t, REF_WIDE) \
@@ -20,8 +19,8 @@
     X(KILN_DTYPE_INT64, int64_t, int64_t, REF_WIDE)  \
     X(KILN_DTYPE_UINT64, uint64_t, int64_t, REF_WIDE)
 
-/* The extreme of a row, and whether there is a NaN in it; `beats` says which of two is kept. Of
- * columns, where no number is the greatest and the least. */
+/* The extreme of a row, and whether it contains NaN; `beats` decides which of two values stays. For
+ * columns, NaN is both the maximum and the minimum. */
 #define DEFINE_EXTREME(clones, type, lane, name, beats)                            \
     clones static bool type##_##name(const void *from, int64_t n, void *extreme)   \
     {                                                                              \
@@ -82,7 +81,7 @@
             odd[i] |= x[i] != x[i];                                                              \
         }                                                                                        \
     }
-/* Where the first (or the last) of `value` is, which is there. */
+/* The position of the first (or last) `value`, which must occur. */
 #define DEFINE_EQUAL(clones, type, lane)                                                \
     clones static int64_t type##_equal(const void *from, int64_t n, const void *wanted) \
     {                                                                                   \

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stockham's form of the fast Fourier transform, by the factors of n: each stage reads rows of
- * `side` numbers `length` rows apart, and writes what it finds in the order of the next one. Where
- * n has a large prime factor, it is a convolution (L. Bluestein, "A linear filtering approach to
- * the computation of discrete Fourier transform", 1970), by transforms of a power of 2. */
+/* Stockham's fast Fourier transform, by the factors of n: each stage reads rows of `side` numbers,
+ * `length` rows apart, and writes its results in the order that the next one needs. If n has a
+ * large prime factor, the transform is a convolution (L. Bluestein, "A linear filtering approach to
+ * the computation of discrete Fourier transform", 1970), computed by transforms of a power of 2. */
 #include "ref_fourier.h"
 
 typedef struct stage {
     int64_t radix, length, side;
-    int64_t turn; /* the root by whose powers the stage turns, of the n-th roots */
+    int64_t turn; /* the stage rotates by powers of this one of the n-th roots */
 } stage;
 
-/* The radix of the next stage of `n` points. */
+/* The radix of the next stage, for `n` points. */
 static int64_t next_radix(int64_t n)
 {
     if (n % 4 == 0) {
@@ -23,7 +23,7 @@ static int64_t next_radix(int64_t n)
     return p;
 }
 
-/* Whether stages of n points are few enough operations. */
+/* Whether n factors into stages with few enough operations. */
 static bool has_small_factors(int64_t n)
 {
     for (int64_t left = n; left > 1; left /= next_radix(left)) {
@@ -34,7 +34,7 @@ static bool has_small_factors(int64_t n)
     return true;
 }
 
-/* The points of the stages: else those of a convolution, by Bluestein. */
+/* The number of points of the stages: n or, with Bluestein's method, that of the convolution. */
 static int64_t stage_points(int64_t n)
 {
     int64_t m = 1;
@@ -44,8 +44,8 @@ static int64_t stage_points(int64_t n)
     return has_small_factors(n) ? n : m;
 }
 
-/* Doubles between numbers that are read together, whose distance is a power of 2, so that they
- * fall into different sets of the cache. */
+/* Doubles of padding between numbers that are read together at a distance of a power of 2, so that
+ * they fall into different cache sets. */
 #define APART 40
 
 int64_t ref_fourier_room(int64_t n, int64_t beside)
@@ -54,12 +54,12 @@ int64_t ref_fourier_room(int64_t n, int64_t beside)
     return 2 * m + 4 * (m * beside + APART) + (m != n ? 2 * (n + m) : 0);
 }
 
-/* e^(-2 pi i k / n), of an angle of an eighth of a turn at most, which rounding moves by less than
- * 2^-53. */
+/* e^(-2 pi i k / n), computed from an angle of at most an eighth of a turn, where rounding changes
+ * it by less than 2^-53. */
 static void find_root(int64_t k, int64_t n, double *c, double *s)
 {
     const bool below = 2 * k <= n;
-    int64_t at = 8 * (below ? k : n - k); /* of 8 n */
+    int64_t at = 8 * (below ? k : n - k); /* in units of 1 / (8 n) */
     const bool left = at > 2 * n;
     at = left ? 4 * n - at : at;
     const bool upright = at > n;
@@ -71,7 +71,7 @@ static void find_root(int64_t k, int64_t n, double *c, double *s)
     *s = (below ? -1.0 : 1.0) * (upright ? first : second);
 }
 
-/* The n-th roots of one, of which each is found once. */
+/* The n-th roots of unity, each computed once. */
 static void make_roots(int64_t n, double *c, double *s)
 {
     for (int64_t k = 0; k < n; k++) {
@@ -119,8 +119,8 @@ REF_WIDE static void run_stage(const ref_fourier *f, const stage *g, ref_points 
     }
 }
 
-/* Four rows `far` apart, turned by 0, 1, 2 and 3 times an angle, whose cosines and sines are
- * `c` and `s`. */
+/* Combines four rows `far` apart, rotated by 0, 1, 2 and 3 times an angle with cosines `c` and
+ * sines `s`. */
 static inline void add_four(int64_t side, int64_t far, const double c[4], const double s[4],
                             const double *restrict re, const double *restrict im,
                             double *restrict to_re, double *restrict to_im)
@@ -152,7 +152,7 @@ static inline void add_four(int64_t side, int64_t far, const double c[4], const 
     }
 }
 
-/* A stage of radix 4, whose own roots are 1, i, -1 and -i. */
+/* A stage of radix 4, whose roots are 1, i, -1 and -i. */
 REF_WIDE static void run_four(const ref_fourier *f, const stage *g, ref_points x, ref_points y)
 {
     for (int64_t j = 0; j < g->length; j++) {
@@ -168,7 +168,8 @@ REF_WIDE static void run_four(const ref_fourier *f, const stage *g, ref_points x
     }
 }
 
-/* The stages of m points, which begin with `x` and leave f->room[kept] to the second. */
+/* Runs the stages of m points, starting from `x`; f->room[kept] is first written by the second
+ * stage. */
 static ref_points run_stages(const ref_fourier *f, ref_points x, int kept)
 {
     stage g = {.side = f->beside, .turn = 1};
@@ -185,7 +186,7 @@ static ref_points run_stages(const ref_fourier *f, ref_points x, int kept)
     return x;
 }
 
-/* to = from * (c + i s), a factor for each of `count` points. */
+/* to = from * (c + i s), with a factor for each of `count` points. */
 REF_WIDE static void turn_points(int64_t count, int64_t beside, const double *c, const double *s,
                                  ref_points from, ref_points to)
 {
@@ -200,7 +201,7 @@ REF_WIDE static void turn_points(int64_t count, int64_t beside, const double *c,
     }
 }
 
-/* What a convolution needs: e^(-pi i j^2 / n) and, of what they turn back, the transform. */
+/* The factors of the convolution: e^(-pi i j^2 / n), and the transform of their conjugates. */
 static void make_chirp(ref_fourier *f)
 {
     double *c = f->chirp;
@@ -210,7 +211,7 @@ static void make_chirp(ref_fourier *f)
     memset(h.re, 0, (size_t)f->m * sizeof *h.re);
     memset(h.im, 0, (size_t)f->m * sizeof *h.im);
     const double half =
-        f->n % 2 == 0 ? 1.0 : -1.0; /* (n - j)^2 is j^2, and n more where n is odd */
+        f->n % 2 == 0 ? 1.0 : -1.0; /* (n - j)^2 is j^2 modulo 2n, plus n if n is odd */
     for (int64_t j = 0, square = 0; j < f->n; j++) {
         if (2 * j <= f->n) {
             find_root(square, 2 * f->n, &c[j], &s[j]);
@@ -234,7 +235,7 @@ static void make_chirp(ref_fourier *f)
 void ref_fourier_make(ref_fourier *f, int64_t n, int64_t beside, double *room)
 {
     *f = (ref_fourier){.n = n, .m = stage_points(n), .beside = beside};
-    for (int i = 0; i < 2; i++) { /* first, so that rows side by side lie in whole lines of cache */
+    for (int i = 0; i < 2; i++) { /* first, so that contiguous rows fill whole cache lines */
         f->room[i] = (ref_points){room, room + f->m * beside + APART};
         room += 2 * (f->m * beside + APART);
     }
@@ -261,7 +262,7 @@ static ref_points convolve(const ref_fourier *f, ref_points x)
     memset(a.im + f->n * f->beside, 0, rest);
     a = run_stages(f, a, 1);
     turn_points(f->m, f->beside, f->spectrum, f->spectrum + f->m, a, a);
-    /* With its parts swapped before and after, it is the inverse one. */
+    /* Swapping real and imaginary parts before and after makes it the inverse transform. */
     a = swapped(run_stages(f, swapped(a), a.re == f->room[1].re ? 1 : 0));
     turn_points(f->n, f->beside, f->chirp, f->chirp + f->n, a, a);
     return a;

@@ -9,7 +9,7 @@ typedef enum fused { GELU, GELU_BY_TANH, CONV, GEMM, LAYER_NORM, RMS_NORM } fuse
         .name = (name_), .type = KLN_ONNX_ATTRIBUTE_FLOAT, .f = (float)(value) \
     }
 
-/* Adds input `index` where there is one: what does not fit would make more elements of it. */
+/* Adds input `index` if it exists. An input that does not fit would broadcast to more elements. */
 static kiln_status add_input(ref_call *call, size_t index, const ref_value **x)
 {
     const ref_value *sum = NULL;
@@ -24,7 +24,7 @@ static kiln_status add_input(ref_call *call, size_t index, const ref_value **x)
     return KILN_OK;
 }
 
-/* Gelu, of a sum where there is a bias. */
+/* Gelu, after adding a bias if there is one. */
 static kiln_status ref_op_fused_gelu(ref_call *call)
 {
     const bool by_tanh = call->variant == GELU_BY_TANH;
@@ -40,7 +40,7 @@ static kiln_status ref_op_fused_gelu(ref_call *call)
 
 /* --- activations --- */
 
-/* Number `index` of the activation's: of a list, or an attribute each. */
+/* Parameter `index` of the activation, from a list or from separate attributes. */
 static double parameter(const ref_call *call, size_t index, double otherwise)
 {
     static const char *const names[] = {"activation_alpha", "activation_beta"};
@@ -93,15 +93,15 @@ static kiln_status ref_op_fused_activation(ref_call *call)
     const char *name = call->variant == CONV ? "Conv" : "Gemm";
     const size_t count = call->node->input_count < 3 ? call->node->input_count : 3;
     KLN_RETURN_IF_ERROR(ref_step(call, &(ref_operator){.name = name}, call->inputs, count, &x));
-    KLN_RETURN_IF_ERROR(add_input(call, 3, &x)); /* a Conv's */
+    KLN_RETURN_IF_ERROR(add_input(call, 3, &x)); /* a convolution's summand */
     KLN_RETURN_IF_ERROR(activate(call, &x));
     return ref_give(call, 0, x);
 }
 
 /* --- products --- */
 
-/* With `batch` the first dimension is moved behind the others but the last; then `flip` turns the
- * last two. */
+/* With `batch` the first dimension moves to the last but one position; then `flip` swaps the last
+ * two. */
 static kiln_status turned(ref_call *call, size_t index, bool flip, bool batch,
                           const ref_value **value)
 {
@@ -141,7 +141,7 @@ static kiln_status ref_op_fused_matmul(ref_call *call)
     return ref_give(call, 0, y);
 }
 
-/* --- normalization of a sum --- */
+/* --- normalization after an addition --- */
 
 static kiln_status ref_op_skip_norm(ref_call *call)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
-/* An index that may count from the end. */
+/* Resolves an index that may count from the end. */
 static kiln_status in_range(int64_t index, int64_t limit, int64_t *result)
 {
     *result = index < 0 ? index + limit : index;
@@ -40,7 +40,7 @@ static kiln_status ref_op_gather(ref_call *call)
     return KILN_OK;
 }
 
-/* A walk over the indices, and over the elements of `x` that they name but for `axis`. */
+/* Walks over the indices, and over the elements of `x` that they select, ignoring `axis`. */
 static ref_walk walk_elements(const ref_tensor *x, const ref_tensor *indices, int axis)
 {
     ref_walk walk;
@@ -55,7 +55,7 @@ static ref_walk walk_elements(const ref_tensor *x, const ref_tensor *indices, in
     return walk;
 }
 
-/* Where in `x` the elements are that indices `i` to `i` + n - 1 of the walk's row name. */
+/* The offsets in `x` of the elements that indices `i` to `i` + n - 1 of the walk's row select. */
 static kiln_status find_places(const ref_walk *walk, const ref_tensor *x, const ref_tensor *indices,
                                int axis, int64_t i, int64_t n, int64_t places[REF_CHUNK])
 {
@@ -108,7 +108,7 @@ static kiln_status ref_op_gather_elements(ref_call *call)
 
 /* --- scattering --- */
 
-/* The new value of an element under `reduction`: none, add, mul, max or min. */
+/* Updates an element by `reduction`: none, add, mul, max or min. */
 static void put(ref_tensor *y, int64_t to, const ref_tensor *updates, int64_t from, char how)
 {
     const size_t size = ref_element_size(y->dtype);
@@ -149,7 +149,7 @@ static kiln_status read_reduction(const ref_call *call, kiln_dtype dtype, char *
     return kln_fail(KILN_ERROR_UNSUPPORTED, "the reduction \"%s\" is not known", name);
 }
 
-/* Output 0 is a copy of input 0, to be changed; input 2 holds the updates. */
+/* Copies input 0 to output 0, which is then updated; input 2 holds the updates. */
 static kiln_status begin_scatter(ref_call *call, const ref_tensor **updates, char *how,
                                  ref_tensor **y)
 {
@@ -191,13 +191,13 @@ static kiln_status ref_op_scatter_elements(ref_call *call)
     return KILN_OK;
 }
 
-/* --- GatherND and ScatterND: rows of indices name slices --- */
+/* --- GatherND and ScatterND: rows of indices select slices --- */
 
 typedef struct slices {
-    int batch;     /* leading dimensions that data and indices share */
-    int depth;     /* numbers in a row */
-    int64_t rows;  /* of indices */
-    int64_t inner; /* elements of a slice */
+    int batch;     /* leading dimensions shared by data and indices */
+    int depth;     /* numbers per row */
+    int64_t rows;  /* rows of indices */
+    int64_t inner; /* elements per slice */
     int64_t batches;
 } slices;
 
@@ -294,7 +294,7 @@ static kiln_status ref_op_scatter_nd(ref_call *call)
     return KILN_OK;
 }
 
-/* Writes rows of updates into a cache, at places given for each batch, along `axis`. */
+/* Writes rows of updates into a cache along `axis`, at positions given for each batch. */
 static kiln_status ref_op_tensor_scatter(ref_call *call)
 {
     const ref_tensor *x = ref_input(call, 0);
@@ -335,7 +335,7 @@ static kiln_status ref_op_nonzero(ref_call *call)
     const ref_tensor *x = ref_input(call, 0);
     const int last = x->rank - 1;
     ref_tensor *y = NULL;
-    int64_t *found = NULL; /* elements that are not zero */
+    int64_t *found = NULL; /* non-zero elements */
     int64_t dims[2] = {x->rank, 0};
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)x->count + 1, sizeof *found, &found));
     for (int64_t at = 0; at < x->count; at += REF_CHUNK) {
@@ -349,7 +349,7 @@ static kiln_status ref_op_nonzero(ref_call *call)
     }
     KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_INT64, 2, dims, &y));
     int64_t index[REF_RANK] = {0};
-    int64_t row = 0; /* the first element of the row of x that `index` names */
+    int64_t row = 0; /* offset of the row of x that `index` selects */
     for (int64_t i = 0; x->rank > 0 && i < dims[1]; i++) {
         for (; found[i] - row >= x->dims[last]; row += x->dims[last]) {
             for (int j = last - 1; j >= 0 && ++index[j] == x->dims[j]; j--) {

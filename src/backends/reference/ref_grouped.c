@@ -5,13 +5,13 @@
 
 typedef struct grouped {
     ref_attending a;
-    int64_t kv_heads, size; /* of a head */
-    int64_t added;   /* keys of this call: as many as queries, or none where a cache has them all */
-    int64_t room;    /* places of the past */
-    int64_t present; /* and of what comes out */
-    bool is_first;   /* whatever lies in the past is not read */
-    bool is_packed;  /* queries, keys and values in one */
-    const ref_tensor *lasts; /* places of the last key of each sequence */
+    int64_t kv_heads, size; /* size of a head */
+    int64_t added;   /* keys of this call: as many as queries, or none if a cache has them all */
+    int64_t room;    /* positions in the past */
+    int64_t present; /* positions in the output */
+    bool is_first;   /* the past's contents are not read */
+    bool is_packed;  /* queries, keys and values in one input */
+    const ref_tensor *lasts; /* position of the last key of each sequence */
 } grouped;
 
 static kiln_status refuse_others(const ref_call *call)
@@ -35,7 +35,7 @@ static kiln_status refuse_others(const ref_call *call)
     return KILN_OK;
 }
 
-/* Keys or values of this call. */
+/* Checks the keys or values of this call. */
 static kiln_status check_side(const grouped *g, size_t index)
 {
     const ref_tensor *x = ref_input(g->a.call, index);
@@ -95,7 +95,7 @@ static kiln_status read_heads(ref_call *call, grouped *g)
     return KILN_OK;
 }
 
-/* How many keys there are of each sequence, and of the longest one. */
+/* The number of keys of each sequence, and of the longest one. */
 static kiln_status read_lengths(ref_call *call, grouped *g)
 {
     const int64_t total = ref_get_int(ref_input(call, 6), 0);
@@ -130,7 +130,7 @@ static int64_t count_past(const grouped *g, int64_t batch)
     return g->added == 0 ? length : g->is_first ? 0 : length - g->added;
 }
 
-/* The keys that each query sees. */
+/* The range of keys that each query sees. */
 static kiln_status find_seen(grouped *g)
 {
     const ref_call *call = g->a.call;
@@ -154,15 +154,15 @@ static kiln_status find_seen(grouped *g)
     return KILN_OK;
 }
 
-/* --- rotation --- */
+/* --- rotary embedding --- */
 
-/* Where each query lies: as is given, or behind what lies before it. */
+/* The position of each query: as given, or after those before it. */
 static kiln_status find_places(const grouped *g, const ref_value **value)
 {
     const ref_tensor *given = ref_input(g->a.call, 9);
     const int64_t dims[2] = {g->a.batch, g->a.queries};
     ref_value *made = NULL;
-    /* Of a first call the first place counts, so others may follow. */
+    /* In a first call the first position counts, so more may follow. */
     KLN_RETURN_IF(
         given != NULL &&
             (given->rank != 2 || given->dims[0] != g->a.batch || given->dims[1] < g->a.queries ||
@@ -199,7 +199,7 @@ static kiln_status turn(const grouped *g, const ref_value *places, const ref_val
     return ref_step(call, &(ref_operator){"RotaryEmbedding", 23, attributes, 2}, inputs, 4, value);
 }
 
-/* Queries, of three dimensions, and keys and values of this call, of four. */
+/* Queries with three dimensions, and this call's keys and values with four. */
 static kiln_status read_parts(const grouped *g, const ref_value *parts[3])
 {
     ref_call *call = g->a.call;
@@ -225,7 +225,8 @@ static kiln_status read_parts(const grouped *g, const ref_value *parts[3])
 
 /* --- the cache --- */
 
-/* What is new behind the past of each sequence, then zeros, in `places` places. */
+/* Puts this call's keys or values after the past of each sequence, followed by zeros, in `places`
+ * positions. */
 static kiln_status join(const grouped *g, size_t past_index, const ref_value *now, int64_t places,
                         const ref_value **value)
 {
@@ -251,7 +252,7 @@ static kiln_status join(const grouped *g, size_t past_index, const ref_value *no
     return KILN_OK;
 }
 
-/* Keys or values as they are attended to, with one of zeros for a sink; and as they come out. */
+/* Keys or values for attention, including a zero one for a sink; and as outputs. */
 static kiln_status join_side(const grouped *g, size_t side, const ref_value *now,
                              const ref_value **value)
 {
@@ -266,7 +267,7 @@ static kiln_status join_side(const grouped *g, size_t side, const ref_value *now
     return ref_give(g->a.call, 1 + side, present);
 }
 
-/* A share of each softmax that goes to nothing. */
+/* The sinks: scores that take a share of each softmax and contribute nothing. */
 static kiln_status read_sinks(grouped *g)
 {
     ref_call *call = g->a.call;

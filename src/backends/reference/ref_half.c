@@ -20,13 +20,13 @@ float ref_narrow(double value)
 #include <immintrin.h>
 #endif
 
-/* Eight at a time where the machine converts them itself. NaN keep their bits as the plain
- * functions have them. */
+/* Converts eight at a time if the processor can. NaNs keep the same bits as with the plain
+ * functions. */
 
 #if defined(__x86_64__)
 
-/* Rounded to odd at a float's last bit, in integers, so that the second rounding is right; what is
- * less than any normal float is no half either. */
+/* Rounds to odd at a float's last bit, in integer arithmetic, so that the second rounding is
+ * correct. Anything below the normal floats is below the half type as well. */
 __attribute__((target("avx2,f16c"))) static inline __m128 to_odd(__m256d value)
 {
     const __m256i rest = _mm256_set1_epi64x((1LL << 29) - 1);
@@ -73,7 +73,7 @@ __attribute__((target("avx,f16c"))) static int64_t load_wide(const uint16_t *in,
 
 static bool is_wide(void)
 {
-    /* Every processor with AVX2 has F16C, a name that not every compiler knows. */
+    /* Every processor with AVX2 has F16C, a name that some compilers do not know. */
     return __builtin_cpu_supports("avx2");
 }
 
@@ -126,7 +126,8 @@ void ref_halves_load(const uint16_t *in, int64_t n, double *out)
 
 #define TOGETHER 64
 
-/* By way of floats that are rounded to odd, then to even: whether all are zero or normal. */
+/* Converts by way of floats, rounding first to odd, then to even; returns whether all values are
+ * zero or normal. */
 REF_WIDE static bool round_together(const double *in, uint16_t *out)
 {
     const uint64_t rest = (UINT64_C(1) << 29) - 1;

@@ -5,8 +5,8 @@
 typedef struct loss {
     const ref_tensor *x;
     const ref_tensor *target;
-    const ref_tensor *weight; /* by class, or NULL */
-    const double *log_prob;   /* or NULL: x holds it */
+    const ref_tensor *weight; /* for each class, or NULL */
+    const double *log_prob;   /* NULL: x holds it */
     int64_t classes, inner;
     int64_t ignored;
     bool ignores;
@@ -35,7 +35,7 @@ static kiln_status read_loss(const ref_call *call, loss *l)
                            (long long)l->classes);
 }
 
-/* The loss of target `i`, times its weight. */
+/* The loss for target `i`, multiplied by its weight. */
 static kiln_status one_loss(const loss *l, int64_t i, double *value, double *weight)
 {
     const int64_t target = ref_get_int(l->target, i);

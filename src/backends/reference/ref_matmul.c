@@ -4,8 +4,8 @@
 
 #define TILE 256
 
-/* Adds up to four rows of b, weighted by a, to a row of out, whose elements take the products in
- * their order. */
+/* Adds up to four rows of b, weighted by a, to a row of out; every element adds the products in
+ * order. */
 #define DEFINE_ROW(name, type, add)                                                                \
     static void name(int64_t count, int64_t width, const type *a, const type *b, int64_t b_stride, \
                      type *out)                                                                    \
@@ -27,7 +27,7 @@
         }                                                                                          \
     }
 
-/* Rows of b are read once for four rows of a, and a tile of out stays in the cache. */
+/* Reads rows of b once for four rows of a, while a tile of out stays in the cache. */
 #define DEFINE_MULTIPLY(name, row, type)                                                        \
     void name(int64_t rows, int64_t inner, int64_t columns, const type *a, int64_t a_stride,    \
               const type *b, int64_t b_stride, type *out, int64_t out_stride)                   \
@@ -58,12 +58,13 @@ void ref_multiply(int64_t rows, int64_t inner, int64_t columns, const double *a,
     ref_multiply_matrix(rows, inner, columns, a, a_stride, &matrix, out, out_stride);
 }
 
-/* Shapes of a product after NumPy's rules: a vector is a row on the left, a column on the right. */
+/* The shapes of a product by NumPy's rules: a vector is a row on the left, and a column on the
+ * right. */
 typedef struct product {
     int64_t rows, inner, columns;
     int rank; /* of the result */
     int64_t dims[REF_RANK];
-    ref_walk batches; /* operands: result, a, b; in matrices */
+    ref_walk batches; /* operands: result, a, b; in units of matrices */
 } product;
 
 static kiln_status plan_product(ref_call *call, const ref_tensor *a, const ref_tensor *b,
@@ -104,7 +105,8 @@ static kiln_status plan_product(ref_call *call, const ref_tensor *a, const ref_t
     return KILN_OK;
 }
 
-/* Into `out`; where there is `y`, each matrix in turn, from which it is stored there. */
+/* Computes into `out` or, if there is `y`, one matrix after the other, each stored there from
+ * `out`. */
 static void multiply_floats(product *p, const double *a, const ref_matrix *b, double *out,
                             ref_tensor *y)
 {
@@ -127,7 +129,7 @@ static void multiply_floats(product *p, const double *a, const ref_matrix *b, do
     }
 }
 
-/* By one column, which is a row of the turned product. */
+/* Multiplies by a single column, which is a row of the transposed product. */
 /* NOLINTNEXTLINE(readability-non-const-parameter): both are written through `turned` */
 static bool multiply_by_column(product *p, const float *a, const double *b, double *room, float *y)
 {
@@ -145,7 +147,7 @@ static bool multiply_by_column(product *p, const float *a, const double *b, doub
                                        .room = room,
                                        .y = y + (o[0] + i * s[0]) * p->rows};
             if (!ref_multiply_turned(0, &turned)) {
-                return false; /* the first one */
+                return false; /* can only be the first one */
             }
         }
     }
@@ -217,8 +219,8 @@ static kiln_status ref_op_matmul(ref_call *call)
     return KILN_OK;
 }
 
-/* Zero points and scales of a matrix: one for all, one for each row of the left operand, one for
- * each column of the right one, or of the operand's own rank with a 1 where it is shared. */
+/* Reads zero points and scales of a matrix: a single one, one for each row of the left operand or
+ * column of the right one, or of the operand's rank with a 1 in the shared dimension. */
 static double at_row(const ref_tensor *values, double otherwise, int64_t row, int64_t index,
                      int64_t matrix)
 {
@@ -231,7 +233,7 @@ static double at_row(const ref_tensor *values, double otherwise, int64_t row, in
     return ref_get_float(values, (index / matrix * each + row % each) % values->count);
 }
 
-/* The same of `count` rows (or columns) of the matrix that begins at `index`. */
+/* The same for `count` rows (or columns) of the matrix that starts at `index`. */
 static void list_rows(const ref_tensor *values, double otherwise, int64_t count, int64_t index,
                       int64_t matrix, double *list)
 {
@@ -240,8 +242,8 @@ static void list_rows(const ref_tensor *values, double otherwise, int64_t count,
     }
 }
 
-/* That there is one, or one for each of `count` rows (or columns); of a rank of its own, perhaps
- * for each matrix. */
+/* Checks that there is a single one, or one for each of `count` rows (or columns); with a rank of
+ * its own, possibly for each matrix. */
 static kiln_status fit_rows(const ref_tensor *values, int64_t count, const char *rows)
 {
     KLN_RETURN_IF(
@@ -346,7 +348,7 @@ static kiln_status ref_op_qlinear_matmul(ref_call *call)
     return KILN_OK;
 }
 
-/* The left operand of a Gemm, a row of it for each row of the result. */
+/* The left operand of a Gemm by rows of the result. */
 static kiln_status rows_of(ref_call *call, const ref_tensor *x, bool flip, double **values)
 {
     KLN_RETURN_IF_ERROR(ref_doubles(call, x, values));
@@ -388,7 +390,7 @@ kiln_status ref_spread(ref_call *call, const ref_tensor *tensor, int rank, const
     return KILN_OK;
 }
 
-/* Integers are exact, and wrap; a factor that is not 1 is a real number. */
+/* Integers are exact and wrap; a factor other than 1 is a real number. */
 static kiln_status gemm_ints(ref_call *call, const ref_tensor *const operands[3], bool a_flip,
                              bool b_flip, ref_tensor *y)
 {

@@ -8,7 +8,7 @@ struct ref_buffer {
     ref_buffer *next; /* in the free list */
     size_t size_class;
     size_t references;
-    size_t size; /* of its class */
+    size_t size; /* of its size class */
     _Alignas(64) unsigned char data[];
 };
 
@@ -42,7 +42,7 @@ void ref_memory_finish(ref_memory *memory)
     memory->free = NULL;
 }
 
-/* Four classes for each power of two; `*size` becomes what the class holds. */
+/* Four classes per power of two; `*size` is rounded up to that of the class. */
 static size_t size_class(size_t *size)
 {
     size_t power = SMALLEST;
@@ -57,7 +57,7 @@ static size_t size_class(size_t *size)
     return index + past;
 }
 
-/* Buffers that are free for other sizes go first. */
+/* Before failing, frees cached buffers of other sizes. */
 static kiln_status check_limit(ref_memory *memory, size_t size)
 {
     if (memory->limit == 0 || memory->bytes + size <= memory->limit) {
@@ -125,7 +125,7 @@ void ref_value_release(ref_memory *memory, ref_value *value)
     ref_buffer *buffer = value->buffer;
     if (buffer != NULL && --buffer->references == 0) {
         if (value->kind == REF_SEQUENCE) {
-            /* Items are tensors, so this goes no deeper. */
+            /* Items are tensors, so there is no further nesting. */
             ref_value *items = value->tensor.data;
             for (int64_t i = 0; i < value->tensor.count; i++) {
                 ref_buffer_release(memory, items[i].buffer);

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
-/* Copies views of `x` and `y` that begin at the given elements. */
+/* Copies a view of `x` to one of `y`, each from the given element on. */
 static void copy(const ref_tensor *x, int64_t from, const int64_t *from_strides, ref_tensor *y,
                  int64_t to, const int64_t *to_strides, int rank, const int64_t *dims)
 {
@@ -95,7 +95,7 @@ static kiln_status ref_op_concat(ref_call *call)
     return ref_concat(call, count, parts, axis);
 }
 
-/* The sizes that an axis of `length` is cut into. */
+/* The sizes into which an axis of `length` is split. */
 static kiln_status split_sizes(ref_call *call, int64_t length, int64_t **sizes)
 {
     const int64_t *given = NULL;
@@ -144,7 +144,7 @@ static kiln_status ref_op_split(ref_call *call)
 
 /* --- Slice --- */
 
-/* Begin and length of one axis by Python's rules; `*begin` is an element of it. */
+/* Start and length along an axis by Python's rules; `*begin` is a valid index. */
 static void slice_axis(int64_t dim, int64_t start, int64_t end, int64_t step, int64_t *begin,
                        int64_t *length)
 {
@@ -215,7 +215,7 @@ static kiln_status ref_op_slice(ref_call *call)
     return KILN_OK;
 }
 
-/* --- repeating --- */
+/* --- repetition --- */
 
 static kiln_status ref_op_expand(ref_call *call)
 {
@@ -242,7 +242,7 @@ static kiln_status ref_op_expand(ref_call *call)
     return KILN_OK;
 }
 
-/* Repeats blocks of `block` bytes, `count` of them `times` blocks apart. */
+/* Repeats `count` blocks of `block` bytes, which are `times` blocks apart. */
 static void repeat_blocks(char *to, int64_t count, int64_t times, size_t block)
 {
     for (int64_t i = 0; i < count; i++, to += (size_t)times * block) {
@@ -252,10 +252,10 @@ static void repeat_blocks(char *to, int64_t count, int64_t times, size_t block)
     }
 }
 
-#define LONG_BLOCK 256 /* bytes that are worth a copy of their own */
+#define LONG_BLOCK 256 /* bytes that are worth a separate copy */
 
-/* One copy from a view that has each repetition as a dimension of its own, where these are not too
- * many, else false; along the first dimension repeated what was written is copied. */
+/* Makes a single copy from a view in which repetitions are additional dimensions; false if there
+ * are too many. Along the first repeated dimension the output itself is copied. */
 static bool tile_at_once(const ref_tensor *x, const int64_t *repeats, ref_tensor *y)
 {
     int64_t dense[REF_RANK];
@@ -333,9 +333,9 @@ static kiln_status ref_op_tile(ref_call *call)
     return KILN_OK;
 }
 
-/* --- blocks --- */
+/* --- blocks of images --- */
 
-/* Views x of 4 dimensions as the 6 of `split`, and writes them in the order of `order`. */
+/* Views x with 4 dimensions as the 6 of `split`, and writes them in the order of `order`. */
 static kiln_status regroup(ref_call *call, const ref_tensor *x, const int64_t *split,
                            const int *order, const int64_t *dims)
 {

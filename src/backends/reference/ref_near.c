@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Functions of floats that the C library has no vectors of.
+/* Functions of floats that the C library does not vectorize.
  *
- * Each is found here within DOUBT of itself, by polynomials in double through Chebyshev nodes, and
- * NAN where these do not reach. Where all that lies within that rounds to one float, the C
- * library's result rounds to it too; else it is asked. So this file is compiled for fused
- * multiply-add (src/CMakeLists.txt). */
+ * Each is approximated in double by polynomials through Chebyshev nodes, with a relative error of
+ * at most DOUBT, and is NAN where these do not apply. If everything within that error rounds to the
+ * same float, the C library's result rounds to it too; otherwise the C library is called. So this
+ * file is compiled for fused multiply-add (src/CMakeLists.txt). */
 #include "ref_exp.h"
 #include "ref_ops.h"
 
 #define DOUBT 0x1p-44
 
 #define FOLD(z, c) fold((z), (c), (int)KLN_ARRAY_LENGTH(c))
-/* Of an even number of coefficients, in two halves that do not wait for each other. */
+/* Evaluates an even number of coefficients in two independent halves. */
 static inline double fold(double z, const double *c, int n)
 {
     const double square = z * z;
@@ -24,7 +24,7 @@ static inline double fold(double z, const double *c, int n)
     return even + z * odd;
 }
 
-/* --- by powers of e --- */
+/* --- based on exponentials --- */
 
 /* e^x - 1, for |x| < 700. */
 static inline double exp_less_one(double x)
@@ -65,15 +65,15 @@ static inline double exp_below(double x)
     return exp_less_one(x < 0.0 ? (x > -300.0 ? x : -300.0) : 0.0);
 }
 
-/* --- by logarithms --- */
+/* --- based on logarithms --- */
 
-/* The logarithm of w = 1 + less, a positive number: w = 2^k m with m about 1, and with
- * f = (m - 1) / (m + 1) that of m is 2 atanh f. */
+/* The logarithm of w = 1 + less, which is positive: w = 2^k m with m near 1, and with f = (m - 1) /
+ * (m + 1) the logarithm of m is 2 atanh f. */
 static inline double near_log_of(double w, double less)
 {
     static const double c[] = {0x1.55555555553b8p-2, 0x1.9999999b8677ap-3, 0x1.2492462af84abp-3,
                                0x1.c71fccd953895p-4, 0x1.7382dbfa1ce75p-4, 0x1.546a3155bacbfp-4};
-    const uint64_t root = UINT64_C(0x3fe6a09e667f3bcd); /* of one half, as bits */
+    const uint64_t root = UINT64_C(0x3fe6a09e667f3bcd); /* the square root of one half, as bits */
     const uint64_t bias = UINT64_C(1024);
     const uint64_t whole = UINT64_C(0x4330000000000000); /* 2^52 */
     uint64_t bits = 0;
@@ -137,12 +137,12 @@ static inline double near_pow(double x, double y)
     return power_of_e(fabs(exponent) < 300.0 ? exponent : (double)NAN);
 }
 
-/* --- by angles --- */
+/* --- trigonometric functions --- */
 
 #define HALF_PI 0x1.921fb54442d18p+0
 
-/* x = k pi / 2 + r; the sine and cosine of r. What is left of a large x after the subtraction is
- * too little to know. The result is k modulo 4. */
+/* x = k pi / 2 + r: the sine and cosine of r; returns k modulo 4. For a large x the subtraction
+ * leaves too few digits of r. */
 static inline int64_t turn(double x, double *sine, double *cosine)
 {
     static const double s[] = {-0x1.5555555555555p-3,  0x1.1111111110bb2p-7,
@@ -199,7 +199,7 @@ static inline double near_atan(double x)
                                -0x1.105e40d85ead1p-4, 0x1.d5eb9ad0804d0p-5,  -0x1.6f4657797fec4p-5,
                                0x1.74bea059cee82p-6};
     const double size = fabs(x);
-    const bool far = size > 0x1.3504f333f9de6p+1; /* 1 + the root of 2 */
+    const bool far = size > 0x1.3504f333f9de6p+1; /* 1 + sqrt(2) */
     const bool middle = size > 0x1.a827999fcef32p-2;
     const double above = far ? -1.0 : middle ? size - 1.0 : size;
     const double t = above / (far ? size : middle ? size + 1.0 : 1.0);
@@ -208,7 +208,7 @@ static inline double near_atan(double x)
     return copysign(found + (far ? HALF_PI : middle ? HALF_PI / 2 : 0.0), x);
 }
 
-/* asin x for |x| <= 1/2, else asin of the root of half of what |x| lacks to 1. */
+/* asin |x| for |x| <= 1/2; beyond that asin(sqrt((1 - |x|) / 2)). */
 static inline double half_asin(double x)
 {
     static const double c[] = {0x1.555555555554fp-3, 0x1.3333333336da5p-4,  0x1.6db6db684b6a1p-5,
@@ -258,7 +258,7 @@ static inline double near_acos(double x)
     X(Swish, near_share(x, a *x))                                       \
     X(Tan, near_tan(x))
 
-/* The compiler's clone for AVX2 has no fused multiply-add, which those for AVX-512 have. */
+/* Unlike those for AVX-512, the compiler's clone for AVX2 has no fused multiply-add. */
 #if defined(__x86_64__)
 #define FUSED __attribute__((target("avx2,fma")))
 static bool is_fused(void)
@@ -290,7 +290,7 @@ static bool is_fused(void)
     FUSED DEFINE_NEAR_AS(fused_##name, expression)
 NEAR_LIST(DEFINE_NEAR)
 
-/* Zeros have a sign that is not looked at here. */
+/* Zeros go to the C library, because their sign is not handled here. */
 REF_WIDE static uint32_t round_near(int64_t n, const float *v, const float *w, const double *near,
                                     float *to, uint32_t *odd)
 {
@@ -298,7 +298,7 @@ REF_WIDE static uint32_t round_near(int64_t n, const float *v, const float *w, c
     for (int64_t i = 0; i < n; i++) {
         const float low = (float)(near[i] * (1.0 - DOUBT));
         const float high = (float)(near[i] * (1.0 + DOUBT));
-        const float none = (v[i] - v[i]) + (w[i] - w[i]); /* but of what is not finite */
+        const float none = (v[i] - v[i]) + (w[i] - w[i]); /* 0 unless an argument is not finite */
         to[i] = low;
         odd[i] = (uint32_t)((low != high) | (low == 0.0F) | (none != 0.0F));
         any |= odd[i];
@@ -380,7 +380,7 @@ REF_WIDE static bool round_within(int64_t n, const double *restrict values,
 bool ref_round_within(int64_t n, const double *values, const double doubts[REF_DOUBTS],
                       double scale, float *y)
 {
-    double all[REF_CHUNK]; /* doubts, over and over */
+    double all[REF_CHUNK]; /* the error bound, repeated */
     bool sure = true;
     for (int64_t i = 0; i < REF_CHUNK && i < n; i += REF_DOUBTS) {
         memcpy(all + i, doubts, REF_DOUBTS * sizeof *all);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The functions of ref_near.c, eight at a time with AVX-512: tables of sixteen lie in registers, so
- * that polynomials are short. Each is within 2^-37 of itself where the row's condition does not say
- * that its argument is strange. What is not sure is listed. */
+/* The functions of ref_near.c, eight at a time with AVX-512: tables of sixteen entries are in
+ * registers, which keeps polynomials short. The relative error is at most 2^-37, unless a row's
+ * condition marks the argument as exceptional. Uncertain results are listed. */
 #include "ref_wide.h"
 
 #include "ref_ops.h"
@@ -18,7 +18,7 @@ static inline WIDE lanes all(double c)
 #define SERIES(z, ...) series((z), (const double[]){__VA_ARGS__}, COUNT(__VA_ARGS__))
 #define COUNT(...) ((int)(sizeof(double[]){__VA_ARGS__} / sizeof(double)))
 
-/* c[0] + c[1] z + ..., in two halves that do not wait for each other. */
+/* c[0] + c[1] z + ..., in two independent halves. */
 static inline WIDE lanes series(lanes z, const double *c, int n)
 {
     const lanes square = z * z;
@@ -49,9 +49,9 @@ static inline WIDE lanes changed(lanes x, __mmask8 where, lanes other)
 
 #define MORE(a, b) _mm512_cmp_pd_mask((a), (b), _CMP_GT_OQ)
 
-/* --- by powers of e --- */
+/* --- based on exponentials --- */
 
-/* x = k ln 2 / 16 + r, |x| < 700: e^x = *power + *power * the result, e^r - 1. */
+/* For x = k ln 2 / 16 + r with |x| < 700: e^x = *power + *power * the result, which is e^r - 1. */
 static inline WIDE lanes grow(lanes x, lanes *power)
 {
     const lanes shifted = x * all(0x1.71547652b82fep4) + all(SHIFT);
@@ -69,7 +69,7 @@ static inline WIDE lanes e_to(lanes x)
     return power + power * more;
 }
 
-/* Of what is farther that of 690, which no product of two floats brings back. */
+/* Limits |x| to 690, beyond which no product of two floats is in range again. */
 static inline WIDE lanes e_to_some(lanes x)
 {
     return e_to(_mm512_min_pd(all(690.0), _mm512_max_pd(all(-690.0), x)));
@@ -89,7 +89,7 @@ static inline WIDE lanes wide_sinh(lanes x)
     return with_sign(all(0.5) * (rest + rest / (rest + all(1.0))), x);
 }
 
-/* x of the logistic function of z. */
+/* x times the logistic function of z. */
 static inline WIDE lanes wide_share(lanes x, lanes z)
 {
     const lanes power = e_to_some(_mm512_or_pd(all(-0.0), z));
@@ -97,10 +97,10 @@ static inline WIDE lanes wide_share(lanes x, lanes z)
     return changed(x, below, x * power) / (all(1.0) + power);
 }
 
-/* --- by logarithms --- */
+/* --- based on logarithms --- */
 
-/* w = 2^k m, and m, 0.7 to 1.4, about 1 / inverse of the table, which is 1 about 1.
- * `fine`: within 2^-49, else 2^-43. */
+/* w = 2^k m, where m, from 0.7 to 1.4, is close to 1 / inverse in the table, which is 1 around 1.
+ * Relative error: 2^-49 with `fine`, else 2^-43. */
 static inline WIDE lanes log_of(lanes w, bool fine)
 {
     static const double inverses[16] = {
@@ -148,7 +148,7 @@ static inline WIDE lanes wide_acosh(lanes x)
     return wide_log(x + _mm512_sqrt_pd(less * (less + all(2.0))));
 }
 
-#define SMALL 0x1p-12 /* below it a logarithm of 1 and more knows too little of the rest */
+#define SMALL 0x1p-12 /* below it, log(1 + x) has lost too many digits of x */
 
 static inline WIDE lanes wide_asinh(lanes x)
 {
@@ -172,13 +172,13 @@ static inline WIDE lanes wide_pow(lanes x, lanes y)
     return e_to_some(y * log_of(x, true));
 }
 
-/* --- by angles --- */
+/* --- trigonometric functions --- */
 
 #define HALF_PI 0x1.921fb54442d18p+0
 
-/* The sine of x - k pi, negated where k is odd; `shifted`: SHIFT + k, to which `half` is added.
- * |x| <= 32768, so that k times the first part of pi is exact; no float lies so near to a multiple
- * of half of it that too little would be left. */
+/* The sine of x - k pi, negated if k is odd; `shifted` is SHIFT + k, to which `half` is added. |x|
+ * <= 32768, so that k times the first part of pi is exact; no float is close enough to a multiple
+ * of pi / 2 to lose too many digits. */
 static inline WIDE lanes sine_less(lanes x, lanes shifted, double half)
 {
     const lanes whole = shifted - all(SHIFT);
@@ -221,8 +221,8 @@ static inline WIDE lanes wide_tan(lanes x)
 static inline WIDE lanes wide_atan(lanes x)
 {
     const lanes size = size_of(x);
-    const __mmask8 middle = MORE(size, all(0x1.a827999fcef32p-2)); /* the root of 2, less 1 */
-    const __mmask8 far = MORE(size, all(0x1.3504f333f9de6p+1));    /* and more 1 */
+    const __mmask8 middle = MORE(size, all(0x1.a827999fcef32p-2)); /* sqrt(2) - 1 */
+    const __mmask8 far = MORE(size, all(0x1.3504f333f9de6p+1));    /* sqrt(2) + 1 */
     const lanes above = _mm512_mask_sub_pd(size, middle, size, all(1.0));
     const lanes below = _mm512_mask_add_pd(all(1.0), middle, size, all(1.0));
     const lanes t = changed(above, far, all(-1.0)) / changed(below, far, size);
@@ -236,7 +236,7 @@ static inline WIDE lanes wide_atan(lanes x)
     return with_sign(found + more, x);
 }
 
-/* asin of the size of x up to 1/2; of the root of half of what it lacks to 1 where it is more. */
+/* asin |x| for |x| <= 1/2; beyond that asin(sqrt((1 - |x|) / 2)). */
 static inline WIDE lanes half_asin(lanes x, __mmask8 *outer)
 {
     const lanes size = size_of(x);
@@ -267,7 +267,7 @@ static inline WIDE lanes wide_acos(lanes x)
 
 /* --- rows --- */
 
-/* One is strange past `reach`, or no number; or of a class that the instruction tells. */
+/* An argument is exceptional beyond `reach`, or NaN, or in a class that the instruction tests. */
 #define BEYOND(f, reach)                                                                    \
     _mm256_cmp_ps_mask(_mm256_andnot_ps(_mm256_set1_ps(-0.0F), (f)), _mm256_set1_ps(reach), \
                        _CMP_NLE_UQ)
@@ -292,8 +292,8 @@ static inline WIDE lanes wide_acos(lanes x)
     X(SwiGLU, wide_share(x, x *all(a)) * y, BEYOND(f, FINITE))       \
     X(Tan, wide_tan(x), BEYOND(f, 32768.0F))
 
-/* Whether a rounding to float is in doubt: the 29 bits that it drops are within 2^16 of one half,
- * or the result is 0, infinite, no number or below the least normal float. */
+/* Whether rounding to float is uncertain: the 29 bits that it drops are within 2^16 of one half, or
+ * the result is 0, infinite, NaN or subnormal. */
 static inline WIDE __mmask8 doubtful(lanes near, __m256 rounded)
 {
     const __m512i moved =

@@ -3,18 +3,19 @@
 #include "ref_ops.h"
 
 typedef struct ngrams {
-    const int64_t *starts; /* in the pool, of the n-grams of each length */
+    const int64_t *starts; /* in the pool, for the n-grams of each length */
     size_t start_count;
     const int64_t *pool;
     size_t pool_count;
-    const int64_t *columns; /* of each n-gram */
+    const int64_t *columns; /* for each n-gram */
     size_t column_count;
-    const kln_onnx_attribute *weights; /* of each column, or NULL */
+    const kln_onnx_attribute *weights; /* for each column, or NULL */
     int64_t shortest, longest, skips;
-    int64_t width; /* columns of the output */
+    int64_t width; /* number of output columns */
 } ngrams;
 
-/* The n-grams of `length`: where they begin in the pool, how many, and the number of the first. */
+/* The n-grams of `length`: where they start in the pool, their number, and the index of the
+ * first. */
 static int64_t of_length(const ngrams *g, int64_t length, int64_t *begin, int64_t *first)
 {
     *first = 0;
@@ -73,7 +74,7 @@ static kiln_status read_ngrams(const ref_call *call, ngrams *g)
     return check_pool(g);
 }
 
-/* Counts the n-gram of `length` that begins at `row` and takes every `step`-th element. */
+/* Counts the n-gram of `length` that starts at `row` and takes every `step`-th element. */
 static void count_one(const ngrams *g, const int64_t *row, int64_t length, int64_t step,
                       double *counts)
 {
@@ -92,7 +93,7 @@ static void count_one(const ngrams *g, const int64_t *row, int64_t length, int64
     }
 }
 
-/* Single elements are the same whatever is skipped, and count once. */
+/* Single elements are the same for every skip, so they count once. */
 static void count_row(const ngrams *g, const int64_t *row, int64_t size, double *counts)
 {
     for (int64_t step = 1; step <= g->skips + 1 && step <= (size > 1 ? size : 1); step++) {

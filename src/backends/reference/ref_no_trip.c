@@ -6,10 +6,12 @@
 #include "ops/kln_ops.h"
 #include "ref_ops.h"
 
-/* Elements whose values inference follows; a larger tensor is known by its type and shape. */
+/* Up to this many elements, inference follows the values; of a larger tensor it only knows type and
+ * shape. */
 #define MOST_FOLLOWED 1024
 
-/* The body as a graph of its own, whose inputs are what it is given and what it reads outside. */
+/* The body as a separate graph, whose inputs are the body's own and the outer values that it
+ * reads. */
 typedef struct standing_alone {
     kln_arena *arena;
     ref_call *call;
@@ -74,13 +76,13 @@ static size_t count_sources(const ref_plan *plan)
     return count;
 }
 
-/* `depth`: how many graphs inside the body the source is read. */
+/* `depth`: the number of graphs inside the body that enclose the reader. */
 static kiln_status add_source(standing_alone *alone, const char *name, const ref_source *source,
                               uint32_t depth)
 {
     if (name[0] == '\0' || kln_names_get(&alone->known, name) != KLN_NAMES_NONE ||
         source->level <= depth) {
-        return KILN_OK; /* a constant of the body is one of its initializers or nodes */
+        return KILN_OK; /* a constant of the body is already one of its initializers or nodes */
     }
     ref_source outside = *source;
     outside.level -= depth + 1;
@@ -140,8 +142,7 @@ static kiln_status stand_alone(standing_alone *alone, const ref_plan *plan, cons
     return add_captured(alone, plan, 0);
 }
 
-/* The dimensions of output `index`, as far as they are known; those that are not stay as they are.
- */
+/* The known dimensions of output `index`; the others are left unchanged. */
 static kiln_status infer_output(ref_call *call, const ref_plan *plan, size_t index,
                                 const ref_value *given, size_t given_count, kiln_dtype *dtype,
                                 kiln_shape *shape)
@@ -200,7 +201,7 @@ kiln_status ref_stack_nothing(ref_call *call, size_t output, const ref_plan *pla
     int at = 0;
     KLN_RETURN_IF_ERROR(ref_axis(call, axis, rank + 1, &at));
     for (int i = 0; i < rank; i++) {
-        /* What nothing tells is 0, as in ONNX Runtime. */
+        /* Unknown dimensions become 0, as in ONNX Runtime. */
         dims[i < at ? i : i + 1] = shape.dims[i] < 0 ? 0 : shape.dims[i];
     }
     dims[at] = 0;

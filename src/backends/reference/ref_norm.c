@@ -26,7 +26,7 @@ static kiln_status channel_values(ref_call *call, size_t index, int64_t channels
     return ref_doubles(call, tensor, values);
 }
 
-/* Training: the batch's own moments, and running ones that move towards them. */
+/* Training: the moments of the batch, and running ones that follow them. */
 static kiln_status batch_moments(ref_call *call, const ref_tensor *x, double *mean, double *var)
 {
     const double momentum = (double)ref_attribute_float(call, "momentum", (double)0.9F);
@@ -91,7 +91,7 @@ static kiln_status ref_op_batch_normalization(ref_call *call)
     return KILN_OK;
 }
 
-/* Scale and bias lie over the dimensions from `axis` on; without an input all are `otherwise`. */
+/* Expands scale or bias to the dimensions from `axis` on; without the input all are `otherwise`. */
 static kiln_status spread_over(ref_call *call, const ref_tensor *tensor, const ref_tensor *x,
                                int axis, double otherwise, double **values)
 {
@@ -106,8 +106,8 @@ static kiln_status spread_over(ref_call *call, const ref_tensor *tensor, const r
     return KILN_OK;
 }
 
-/* Means and variances of up to REF_BESIDE rows of `n` elements from row `row` on; where they are
- * not centred, 0 and the mean square. */
+/* Means and variances of up to REF_BESIDE rows of `n` elements, from row `row` on; if not centred,
+ * 0 and the mean square. */
 static void moments_beside(const ref_tensor *x, int64_t row, int64_t n, bool centred, double *means,
                            double *variances)
 {
@@ -134,7 +134,7 @@ REF_WIDE static void normalize(int64_t n, double mean, double factor, const doub
     }
 }
 
-/* A run of elements with one scale and one bias. */
+/* Normalizes consecutive elements with the same scale and bias. */
 REF_WIDE static void normalize_run(int64_t n, double mean, double factor, double scale, double bias,
                                    double *v)
 {
@@ -143,13 +143,13 @@ REF_WIDE static void normalize_run(int64_t n, double mean, double factor, double
     }
 }
 
-/* LayerNormalization, centred, and RMSNormalization, whose results are of the scale's type. */
+/* LayerNormalization, which is centred, and RMSNormalization, whose result has the scale's type. */
 static kiln_status normalize_rows(ref_call *call, bool centred)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
     const ref_tensor *factors = ref_input(call, 1);
-    ref_tensor *kept[2] = {NULL, NULL}; /* mean, where there is one, and 1 / deviation */
+    ref_tensor *kept[2] = {NULL, NULL}; /* mean, if there is one, and 1 / deviation */
     double *scale = NULL;
     double *bias = NULL;
     double *row = NULL;
@@ -207,7 +207,7 @@ static kiln_status ref_op_rms_normalization(ref_call *call)
     return normalize_rows(call, false);
 }
 
-/* Groups of channels are rows; scale and bias are by channel, or by group before version 21. */
+/* Groups of channels are rows; scale and bias are per channel, or before version 21 per group. */
 static kiln_status normalize_groups(ref_call *call, int64_t groups, bool by_group)
 {
     const ref_tensor *x = ref_input(call, 0);
@@ -267,8 +267,8 @@ static kiln_status ref_op_instance_normalization(ref_call *call)
     return normalize_groups(call, x->dims[1], false);
 }
 
-/* Rows of elements of as many sets from `set` on, whose means and mean squares `sets` holds or
- * gets: a sum of quotients each, in order. */
+/* Processes rows of elements of as many sets from `set` on, with their means and mean squares in
+ * `sets`: each a sum of quotients, in order. */
 static void take_rows(const ref_block *block, int pass, double each, double *sets, ref_tensor *y)
 {
     double means[REF_BESIDE] = {0};
@@ -310,7 +310,7 @@ static kiln_status ref_op_mean_variance(ref_call *call)
     KLN_RETURN_IF_ERROR(
         ref_axes(call, axes != NULL ? axes : usual, axes != NULL ? count : 3, x->rank, &mask));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
-    /* The mean and the mean square of each set, by the dimensions that stay. */
+    /* The mean and the mean square of each set, indexed by the remaining dimensions. */
     int64_t dense[REF_RANK];
     int64_t sets[REF_RANK];
     int64_t set_count = 1;
@@ -325,7 +325,7 @@ static kiln_status ref_op_mean_variance(ref_call *call)
     memset(sums, 0, (size_t)set_count * 2 * sizeof *sums);
     const double each = (double)x->count / (double)(set_count > 0 ? set_count : 1);
     for (int pass = 0; pass < 3; pass++) {
-        ref_block block = {.rows = 0}; /* rows of neighbouring sets, still to be taken */
+        ref_block block = {.rows = 0}; /* rows of neighbouring sets, still to be processed */
         int64_t set = 0;
         ref_walk walk;
         ref_walk_init(&walk, x->rank, x->dims);
@@ -360,7 +360,7 @@ static kiln_status ref_op_mean_variance(ref_call *call)
     return KILN_OK;
 }
 
-/* Rows or columns side by side, by their norms: `step` is 0 or 1. */
+/* Divides rows or columns by their norms: `step` is 0 or 1. */
 REF_WIDE static void divide_all(int64_t n, const double *norms, int64_t step, double *v)
 {
     for (int64_t i = 0; i < n; i++) {

@@ -14,10 +14,10 @@ typedef struct scope {
     struct scope *outer;
     const ref_environment *environment;
     ref_plan *plan;
-    kln_names names; /* to a slot, or to a constant with the flag */
+    kln_names names; /* to a slot, or to a constant if flagged */
     ref_value *constants;
     size_t constant_count;
-    size_t *last_use; /* of each slot: a node, or KEPT */
+    size_t *last_use; /* for each slot: a node, or KEPT */
 } scope;
 
 typedef struct maker {
@@ -25,8 +25,8 @@ typedef struct maker {
     kln_onnx_index index;
     size_t nodes;
     const kln_onnx_node *missing[MISSING_LISTED];
-    uint32_t missing_at[MISSING_LISTED]; /* their places in their graphs */
-    size_t missing_count;                /* distinct operators; may pass what is listed */
+    uint32_t missing_at[MISSING_LISTED]; /* their indices in their graphs */
+    size_t missing_count;                /* of distinct operators; may exceed the list */
 } maker;
 
 static kiln_status define(scope *where, const char *name, uint32_t index)
@@ -51,7 +51,8 @@ static kiln_status define_constant(scope *where, const char *name, ref_value **v
     return KILN_OK;
 }
 
-/* Finds `name` here or further out; a slot found lives at least until each scope's current node. */
+/* Looks `name` up here and in enclosing scopes; a slot that is found lives at least until each
+ * scope's current node. */
 static bool resolve(scope *where, const char *name, ref_source *source)
 {
     *source = (ref_source){.constant = NULL, .level = 0, .slot = REF_SLOT_NONE};
@@ -208,7 +209,7 @@ static kiln_status check_version(const ref_node *node, const char *domain)
     return KILN_OK;
 }
 
-/* Kernels read what is of the type that the operator has. */
+/* Kernels rely on attributes having the operator's types. */
 static kiln_status check_attributes(const ref_node *node, const char *domain)
 {
     const kln_operator *row = node->attribute_count != 0
@@ -226,7 +227,7 @@ static kiln_status check_attributes(const ref_node *node, const char *domain)
     return KILN_OK;
 }
 
-/* A type that an attribute names, such as that of a Cast. */
+/* Checks a type that an attribute names, such as that of a Cast. */
 static kiln_status check_types(const ref_node *node)
 {
     static const char *const names[] = {"to", "dtype", "output_dtype", "output_datatype"};
@@ -326,7 +327,7 @@ static kiln_status define_initializers(maker *make, scope *where, const kln_onnx
     for (size_t i = 0; i < graph->initializer_count; i++) {
         const kln_onnx_tensor *tensor = &graph->initializers[i];
         if (kln_names_get(&where->names, tensor->name) != KLN_NAMES_NONE) {
-            continue; /* a body's input of that name comes first */
+            continue; /* a body's input of the same name takes precedence */
         }
         ref_value *value = NULL;
         KLN_RETURN_IF_ERROR(define_constant(where, tensor->name, &value));

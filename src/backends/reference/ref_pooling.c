@@ -32,7 +32,7 @@ static kiln_status check_window(const ref_window_shape *w)
     return KILN_OK;
 }
 
-/* Dimension `i` of the window, without what auto_pad and ceil_mode say. */
+/* Dimension `i` of the window, without auto_pad and ceil_mode. */
 static kln_window along_axis(const ref_window_shape *w, int i)
 {
     return (kln_window){.stride = w->stride[i],
@@ -95,15 +95,15 @@ typedef struct pooling {
     const ref_call *call;
     ref_window_shape window;
     ref_pool kind;
-    double p;           /* of Lp */
-    bool count_padding; /* Average: padding counts as elements that are 0 */
-    bool column_major;  /* Max: indices */
+    double p;           /* for Lp */
+    bool count_padding; /* Average: padding counts as zeros */
+    bool column_major;  /* Max: order of the indices */
     int64_t in_size;
     int64_t out_size;
 } pooling;
 
-/* Where a window element lies: its offset, or -1 in the padding. `*counted`: it is part of the
- * padded input, which ends before a last window of ceil_mode does. */
+/* The offset of a window element, or -1 in the padding. `*counted`: it belongs to the padded input,
+ * beyond which a last window in ceil_mode may reach. */
 static int64_t place_element(const pooling *pool, int64_t output, int64_t element,
                              int64_t *column_major, bool *counted)
 {
@@ -151,7 +151,7 @@ static void finish_window(const pooling *pool, const ref_tensor *x, pooled *resu
     }
 }
 
-/* Takes the element at `at` of a window; whether it is the greatest so far. */
+/* Adds the element at `at` of a window; returns whether it is the largest so far. */
 static inline bool take(const pooling *pool, double v, int64_t at, pooled *result)
 {
     if (pool->kind == REF_POOL_AVERAGE) {
@@ -186,12 +186,12 @@ static void pool_window(const pooling *pool, const ref_tensor *x, int64_t plane,
     finish_window(pool, x, result);
 }
 
-/* --- up to three spatial dimensions: elements are found by counting, not by dividing --- */
+/* --- up to three spatial dimensions: finds elements without division --- */
 
 typedef struct span {
-    int64_t first, end; /* of the kernel's elements, those inside the input */
+    int64_t first, end; /* kernel elements inside the input */
     int64_t at;         /* of element 0, in the input */
-    int64_t counted;    /* elements in the padded input */
+    int64_t counted;    /* elements inside the padded input */
 } span;
 
 static int64_t divide_up(int64_t a, int64_t b)
@@ -213,7 +213,7 @@ static span make_span(const ref_window_shape *w, int i, int64_t output)
     return s;
 }
 
-/* The window in three dimensions, the first ones of 1 where there are fewer. */
+/* The window with three dimensions; missing leading ones are 1. */
 static ref_window_shape in_space(const ref_window_shape *w)
 {
     ref_window_shape three = {.rank = 3};
@@ -259,7 +259,7 @@ static void pool_in_space(const pooling *pool, const ref_window_shape *w, const 
     }
 }
 
-/* By which number MaxPool names the element at offset `best` of a plane. */
+/* The index that MaxPool gives for the element at offset `best` of a plane. */
 static int64_t index_in_plane(const pooling *pool, const ref_window_shape *w, int64_t best)
 {
     if (!pool->column_major) {
@@ -370,7 +370,7 @@ static kiln_status ref_op_global_pool(ref_call *call)
         float most = 0.0F;
         if (call->variant == REF_POOL_MAX && floats != NULL && n > 0 &&
             ref_find_extreme(floats + i * n, n, true, &most)) {
-            /* Of zeros the first. */
+            /* The first of several zeros. */
             const int64_t at = most == 0.0F ? ref_find_equal(floats + i * n, n, most) : 0;
             ((float *)y->data)[i] = most == 0.0F ? floats[i * n + at] : most;
             continue;
@@ -387,7 +387,8 @@ static kiln_status ref_op_global_pool(ref_call *call)
     return KILN_OK;
 }
 
-/* The spatial size that a MaxPool of these attributes was given, unless a third input says it. */
+/* The spatial size that was pooled by a MaxPool with these attributes, unless a third input gives
+ * it. */
 static kiln_status unpooled_dims(ref_call *call, const ref_tensor *x, int64_t *dims)
 {
     const int64_t *given = NULL;
@@ -428,7 +429,7 @@ static kiln_status ref_op_max_unpool(ref_call *call)
     KLN_RETURN_IF_ERROR(unpooled_dims(call, x, dims));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
     memset(y->data, 0, (size_t)y->count * ref_element_size(y->dtype));
-    /* Indices count in the tensor that was pooled; a given shape may only be larger. */
+    /* Indices refer to the tensor that was pooled; a given shape may only be larger. */
     int64_t pooled_dims[REF_RANK];
     ref_call without = *call;
     ref_node node = *call->node;

@@ -13,7 +13,8 @@ static int64_t int_power(int64_t base, int64_t exponent)
     return (int64_t)result;
 }
 
-/* Squares of a row in its own type, of which none is nearer; whether it is one. */
+/* Computes a row of squares in its own type, which is the most accurate; false if the exponent is
+ * not 2. */
 static bool square_row(const ref_walk *walk, const ref_tensor *x, const ref_tensor *y,
                        ref_tensor *z)
 {
@@ -28,7 +29,7 @@ static bool square_row(const ref_walk *walk, const ref_tensor *x, const ref_tens
     return true;
 }
 
-/* `n` floats, in `room` where they are not neighbours. */
+/* `n` floats, copied to `room` if they are not contiguous. */
 static const float *floats_at(const ref_tensor *x, int64_t start, int64_t step, int64_t n,
                               float room[REF_CHUNK])
 {
@@ -39,7 +40,7 @@ static const float *floats_at(const ref_tensor *x, int64_t start, int64_t step, 
     return step == 1 ? from : room;
 }
 
-/* Powers of a row of floats; whether it is one. */
+/* Computes a row of float powers; false if they are not floats. */
 static bool power_row(const ref_walk *walk, const ref_tensor *x, const ref_tensor *y, ref_tensor *z)
 {
     if (x->dtype != KILN_DTYPE_FLOAT32 || y->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1) {

@@ -34,8 +34,8 @@ static void sum_pixels_plainly(int64_t count, const int64_t *offsets, const doub
 
 #if defined(__x86_64__)
 
-/* `row_count` rows of `vectors` vectors; `step` is a product and a sum, each rounded, or one fused
- * step. */
+/* `row_count` rows of `vectors` vectors; `step` is a product and a sum, each rounded, or a fused
+ * multiply-add. */
 #define DEFINE_KERNEL(name, row_count, vectors, isa, vector, lanes, load, store, spread, step) \
     __attribute__((target(isa))) static void name(                                             \
         int64_t count, const int64_t *offsets, const double *const rows[REF_ROWS],             \
@@ -67,7 +67,7 @@ static void sum_pixels_plainly(int64_t count, const int64_t *offsets, const doub
         }                                                                                      \
     }
 
-/* Of a panel's columns as many at a time as three vectors hold, or what is left of them. */
+/* Computes three vectors' worth of a panel's columns at a time, or what is left. */
 #define DEFINE_SUM(name, isa, vector, lanes, load, store, spread, step)                            \
     DEFINE_KERNEL(name##_4_3, REF_ROWS, 3, isa, vector, lanes, load, store, spread, step)          \
     DEFINE_KERNEL(name##_4_2, REF_ROWS, 2, isa, vector, lanes, load, store, spread, step)          \
@@ -174,7 +174,7 @@ ref_pixel_function ref_pixel_kernel(bool exact)
 
 #define DEPTH 128 /* rows of b in a panel: 24 KiB */
 
-/* A whole panel of floats that lie together by rows. */
+/* Packs a whole panel of floats that are contiguous by rows. */
 REF_WIDE static void pack_rows(const float *from, int64_t stride, int64_t count, double *panel)
 {
     for (int64_t i = 0; i < count; i++) {
@@ -184,7 +184,8 @@ REF_WIDE static void pack_rows(const float *from, int64_t stride, int64_t count,
     }
 }
 
-/* `count` rows of b from `k` on, `width` columns from `c` on; zeros fill the panel up. */
+/* Packs `count` rows of b from `k` on, `width` columns from `c` on; the panel is filled up with
+ * zeros. */
 static void pack(const ref_matrix *b, int64_t k, int64_t count, int64_t c, int64_t width,
                  double *panel)
 {
@@ -233,7 +234,7 @@ kiln_status ref_matrix_of(ref_call *call, const ref_tensor *tensor, ref_matrix *
     return KILN_OK;
 }
 
-/* Up to four rows of out, `width` columns. */
+/* Computes up to four rows of out, `width` columns. */
 static void add_block(ref_sum_function sum, int64_t count, const double *a, int64_t a_stride,
                       int row_count, const double *panel, int64_t width, double *out,
                       int64_t out_stride)

@@ -5,9 +5,9 @@
 #include <immintrin.h>
 #endif
 
-/* One row times a matrix, which is read once: a copy of it would cost more than the product. A
- * double holds each product, so this file is compiled for fused multiply-add (src/CMakeLists.txt).
- */
+/* Multiplies one row by a matrix, which is read only once: packing it would cost more than the
+ * product. A double represents each product exactly, so this file is compiled for fused
+ * multiply-add (src/CMakeLists.txt). */
 
 #define FUSED KLN_CLONES("fma", "default")
 
@@ -28,8 +28,7 @@ static void add_rows(int64_t width, const double *a, const float *b, int64_t str
 
 #if defined(__x86_64__)
 
-/* Four floats are made doubles where they are loaded: a compiler loads eight and takes them apart.
- */
+/* Converts four floats on load: the compiler would load eight and split them. */
 __attribute__((target("avx2,fma"))) static void fuse_rows(int64_t width, const double *a,
                                                           const float *b, int64_t stride,
                                                           double *out)
@@ -62,7 +61,7 @@ FUSED static void add_products(int64_t n, const double *a, const float *columns,
     memcpy(out, sums, sizeof sums);
 }
 
-/* Of `out` this much stays in the cache while rows of b pass. */
+/* The part of `out` that stays in the cache while rows of b pass. */
 #define WIDTH 1024
 
 static void multiply_rows(int64_t inner, int64_t columns, const double *a, const float *b,

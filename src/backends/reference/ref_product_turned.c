@@ -5,24 +5,23 @@
 #include <immintrin.h>
 #endif
 
-/* Rows of a times rows of b: terms that are added together lie together, so a vector takes several
- * terms of one sum, and not several sums. What that gives differs from the sum in its order by less
- * than n 2^-52 times the sum of the products' magnitudes (each sum of n terms by half of it from
- * the true one). Where all that lies so near rounds to one float, that is the result. The bound is
- * taken from all bits that numbers of b have, set together: no number is greater. What it leaves
- * open is asked again with the magnitudes themselves, and then summed in its order.
- */
+/* Rows of a times rows of b: the terms of a sum are contiguous, so a vector takes several terms of
+ * one sum instead of several sums. The result differs from the sum in order by less than n 2^-52
+ * times the sum of the products' magnitudes (each sum of n terms differs from the exact one by half
+ * of that). If everything within that bound rounds to the same float, that is the result. The bound
+ * first uses the combined bits of all numbers of b, since no number is greater. Results that remain
+ * uncertain are checked against the magnitudes themselves, and then summed in order. */
 
 #define MOST_ROWS 4
 #define MOST_COLUMNS 8
 #define BLOCK 64  /* columns; a multiple of what each kernel takes */
-#define STEP 8    /* terms that a kernel takes at once */
+#define STEP 8    /* terms that a kernel takes at a time */
 #define DEPTH 512 /* terms of several rows that stay in the cache */
-#define FEWEST 16 /* terms that are worth it, and of several rows */
+#define FEWEST 16 /* the fewest terms that are worth it; for several rows, the next one */
 #define FEWEST_OF_ROWS 256
 
-/* sums[r * BLOCK + c] = a[r] * row c of b, of `steps` steps; bits[c]: those of that row. Columns
- * in `groups` of as many as the kernel takes. */
+/* sums[r * BLOCK + c] = a[r] * row c of b, over `steps` steps; bits[c]: those of that row. Columns
+ * are in `groups` of the kernel's width. */
 typedef void (*dot_function)(int64_t groups, int64_t steps, const double *const *a, const float *b,
                              int64_t stride, double *sums, uint64_t *bits);
 
@@ -51,8 +50,8 @@ static inline __attribute__((target("avx2"))) uint64_t all_bits(__m256d lanes)
     _mm256_castsi256_pd(_mm256_ternarylogic_epi64(_mm256_castpd_si256(x), _mm256_castpd_si256(y), \
                                                   _mm256_castpd_si256(z), 0xfe))
 
-/* Written out, so that each sum lies in a register. In kernels of several rows s_c_r is that of
- * column c and row r; in those of one row there are two of each column, so that none waits for
+/* Written out, so that every sum is in a register. In kernels for several rows s_c_r is the sum
+ * of column c and row r; kernels for one row have two sums per column, so that none waits for
  * itself. */
 #define FOUR(X, ...) X(0, __VA_ARGS__) X(1, __VA_ARGS__) X(2, __VA_ARGS__) X(3, __VA_ARGS__)
 #define EIGHT(X, ...)    \
@@ -105,8 +104,8 @@ DEFINE_DOT(four_by_four, AVX512, 4, FOUR, FOUR_SUMS, ADD_ROW, END_ROW, OR_ONCE)
 
 #endif
 
-/* Those of kernel `index` of this machine, the widest first, for one row and for several; false
- * where it has none such. */
+/* The kernels number `index` of this machine, widest first, for one row and for several; false if
+ * there are none. */
 static bool find_kernels(size_t index, dot_kernel kernels[2])
 {
 #if defined(__x86_64__)
@@ -127,7 +126,7 @@ static bool find_kernels(size_t index, dot_kernel kernels[2])
 
 /* --- results --- */
 
-/* What is computed of a sum. */
+/* The result for a sum. */
 static double finish(const ref_turned *p, int64_t at, double sum)
 {
     return p->alpha * sum + (p->bias != NULL ? p->beta * p->bias[at] : 0.0);
@@ -140,8 +139,8 @@ static bool is_one_float(double low, double high)
     return one == other && signbit(one) == signbit(other);
 }
 
-/* y of `n` sums, each `factor` * most from its own at most. False where one of them may round to
- * another float. */
+/* Rounds `n` sums to y, each with an error of at most `factor` * most. False if any of them may
+ * round to another float. */
 REF_WIDE static bool round_sums(int64_t n, double alpha, const double *sums, double factor,
                                 const double *most, const double *addends, float *y)
 {
@@ -181,7 +180,7 @@ REF_WIDE static double sum_magnitudes(int64_t n, const double *a, const float *b
     return sums[0];
 }
 
-/* How far two sums of `n` terms are from each other, of the sum of magnitudes. */
+/* The largest difference between two sums of `n` terms, relative to the sum of magnitudes. */
 static double doubt_of(int64_t n)
 {
     return (double)(n + 64) * 0x1.02p-52;
@@ -192,9 +191,10 @@ static const float *row_of_b(const ref_turned *p, int64_t column)
     return p->b + column * p->b_stride;
 }
 
-#define FEW 4 /* sums that are taken one by one */
+#define FEW 4 /* sums that are computed individually */
 
-/* The results of row `r` and `width` columns from `c` on that round_sums left open. */
+/* Computes the results of row `r` and `width` columns from `c` on that round_sums left
+ * undecided. */
 static void decide(const ref_turned *p, int64_t r, int64_t c, int64_t width, const double *doubts)
 {
     const double *a = p->a + r * p->inner;
@@ -261,7 +261,7 @@ typedef struct tile {
     int64_t row, rows, column, columns;
 } tile;
 
-/* Adds the terms from `k` on that `n` has past whole steps. */
+/* Adds the terms from `k` on that remain of `n` after whole steps. */
 static void add_rest(const ref_turned *p, const tile *t, int64_t k, int64_t n, uint64_t *bits)
 {
     for (int64_t j = 0; j < t->columns; j++) {
@@ -278,8 +278,8 @@ static void add_rest(const ref_turned *p, const tile *t, int64_t k, int64_t n, u
     }
 }
 
-/* Adds `n` terms from `k` on. The last columns are taken with some before them, as many as the
- * kernel needs. */
+/* Adds `n` terms from `k` on. The last columns are computed together with as many before them as
+ * the kernel needs. */
 static void add_terms(const ref_turned *p, const dot_kernel *kernel, const tile *t, int64_t k,
                       int64_t n, uint64_t *bits)
 {

@@ -2,12 +2,12 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_step.h"
 
-/* Of a tensor. */
+/* Scale and zero point of a tensor. */
 typedef struct affine {
     double scale, zero;
 } affine;
 
-#define CODES 256 /* that a byte has */
+#define CODES 256 /* values of a byte */
 
 typedef double (*function)(double x, double alpha);
 typedef enum binary { ADD, MUL } binary;
@@ -31,7 +31,7 @@ static double sigmoid(double x, double alpha)
 
 /* --- reading --- */
 
-/* Input `index` and, where it is there, the one behind it. */
+/* Reads input `index`, the scale, and the input after it, the zero point, if there is one. */
 static kiln_status read_affine(const ref_call *call, size_t index, affine *a)
 {
     const ref_tensor *scale = NULL;
@@ -108,7 +108,7 @@ static kiln_status ref_op_qlinear_binary(ref_call *call)
     return KILN_OK;
 }
 
-/* y = f(x) by what each byte becomes; y has the elements of x. */
+/* y = f(x), through a table of the result for each byte; y has as many elements as x. */
 static void look_up(const ref_tensor *x, const affine *from, function f, double alpha,
                     const affine *to, ref_tensor *y)
 {
@@ -154,8 +154,9 @@ static kiln_status ref_op_qlinear_sigmoid(ref_call *call)
     return unary(call, sigmoid, 0.0);
 }
 
-/* Inputs that are followed by their scale and zero point, as of type `dtype` and of `to`: `count`
- * from `index` on, in memory until the kernel returns. */
+/* Converts `count` inputs, each followed by its scale and zero point, to the type `dtype` with the
+ * scale and zero point of `to`. The first is input `index`. The results are in memory that lasts
+ * until the kernel returns. */
 static kiln_status requantize(ref_call *call, size_t index, size_t count, const affine *to,
                               kiln_dtype dtype, ref_value *values)
 {
@@ -219,9 +220,9 @@ static kiln_status ref_op_qlinear_where(ref_call *call)
     return ref_give(call, 0, y);
 }
 
-/* --- by way of reals --- */
+/* --- through real numbers --- */
 
-/* Input 0, whose scale and zero point follow it, as doubles. */
+/* Converts input 0, which is followed by its scale and zero point, to doubles. */
 static kiln_status real_input(ref_call *call, const ref_value **value)
 {
     const ref_tensor *x = NULL;
@@ -235,7 +236,7 @@ static kiln_status real_input(ref_call *call, const ref_value **value)
     return KILN_OK;
 }
 
-/* Doubles with the scale and zero point of inputs 3 and 4. */
+/* Writes the output from doubles, quantized with the scale and zero point in inputs 3 and 4. */
 static kiln_status give_real(ref_call *call, const ref_value *value)
 {
     const ref_tensor *x = &value->tensor;
@@ -247,7 +248,7 @@ static kiln_status give_real(ref_call *call, const ref_value *value)
     return KILN_OK;
 }
 
-/* Channels from the last place to the second one, or back. */
+/* Moves the channels from the last dimension to the second, or back. */
 static kiln_status move_channels(ref_call *call, bool back, const ref_value **value)
 {
     int64_t order[REF_RANK];
@@ -284,7 +285,7 @@ static kiln_status ref_op_qlinear_global_average_pool(ref_call *call)
     return pool(call, "GlobalAveragePool");
 }
 
-/* Before version 13 the dimensions from `axis` on are one. */
+/* Before version 13 the dimensions from `axis` on are treated as one. */
 static kiln_status ref_op_qlinear_softmax(ref_call *call)
 {
     const int64_t version = ref_attribute_int(call, "opset", 13);
@@ -296,7 +297,7 @@ static kiln_status ref_op_qlinear_softmax(ref_call *call)
     return give_real(call, x);
 }
 
-/* As of version 13, whose axes are an attribute. */
+/* Follows version 13, where the axes are an attribute. */
 static kiln_status ref_op_qlinear_reduce_mean(ref_call *call)
 {
     const ref_value *x = NULL;

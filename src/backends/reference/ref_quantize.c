@@ -7,7 +7,7 @@
 double ref_quantized(double scaled, double zero_point, kiln_dtype dtype)
 {
     if (ref_domain_of(dtype) == REF_DOMAIN_FLOAT) {
-        return scaled + zero_point; /* rounded and held by its ends when it is stored */
+        return scaled + zero_point; /* rounded and saturated when it is stored */
     }
     const double value = ref_round_even(scaled) + zero_point;
     const double low = ref_least(dtype);
@@ -15,7 +15,8 @@ double ref_quantized(double scaled, double zero_point, kiln_dtype dtype)
     return isnan(value) || value < low ? low : value > high ? high : value;
 }
 
-/* Which scale belongs to which element: one for all, one along an axis, or one for each block. */
+/* Which scale belongs to which element: one for the whole tensor, one per index along an axis, or
+ * one per block. */
 typedef struct scales {
     const ref_tensor *x;
     const ref_tensor *scale;
@@ -72,7 +73,7 @@ static int64_t scale_index(const scales *s, int64_t i)
     return (outer * s->scale->dims[s->axis] + place / s->block) * inner + i % inner;
 }
 
-/* Some neighbouring elements, each with its scale and zero point. */
+/* Some consecutive elements, each with its scale and zero point. */
 typedef struct piece {
     double values[REF_CHUNK], scales[REF_CHUNK], zeros[REF_CHUNK];
 } piece;
@@ -82,7 +83,7 @@ static void load_piece(const scales *s, int64_t start, int64_t n, piece *p)
     const int64_t inner =
         s->scale->count == 1 ? INT64_MAX : ref_product(s->x->dims, s->axis + 1, s->x->rank);
     ref_load_float(s->x, start, 1, n, p->values);
-    /* Without blocks a run of `inner` elements has one scale. */
+    /* Without blocks, each run of `inner` elements shares one scale. */
     for (int64_t i = 0, end = 0; i < n; i = end) {
         const int64_t at = scale_index(s, start + i);
         const int64_t left = s->block > 0 ? 1 : inner - (start + i) % inner;
@@ -108,7 +109,8 @@ static bool is_short_float(kiln_dtype dtype)
 
 REF_WIDE static void divide_piece(const scales *s, piece *p, int64_t n)
 {
-    /* The quotient has the input's own precision, so that ties are the same everywhere. */
+    /* The quotient is computed in the input's own precision, so that ties are the same
+     * everywhere. */
     if (is_short_float(s->x->dtype) && is_short_float(s->scale->dtype)) {
         for (int64_t i = 0; i < n; i++) {
             p->values[i] = (double)((float)p->values[i] / (float)p->scales[i]);
@@ -122,10 +124,11 @@ REF_WIDE static void divide_piece(const scales *s, piece *p, int64_t n)
     }
 }
 
-/* Past it every number is past the ends of a type of 32 bits, whatever zero point is added. */
+/* A number of at least this magnitude is out of range for every 32-bit type, whatever zero point is
+ * added. */
 #define FAR 1099511627776.0
-/* Added and taken away, it leaves of a smaller number the nearest whole one, where the machine
- * rounds to nearest. */
+/* Adding and then subtracting this rounds a smaller number to the nearest whole number, provided
+ * that the machine's rounding mode is to nearest. */
 #define WHOLE 6755399441055744.0
 #define WHOLE_FLOAT 12582912.0F
 
@@ -143,7 +146,7 @@ REF_WIDE static void round_piece(const target *t, piece *p, int64_t n)
     }
     for (int64_t i = 0; i < n; i++) {
         double value = p->values[i];
-        value = value > -FAR ? value : -FAR; /* NaN too */
+        value = value > -FAR ? value : -FAR; /* also turns NaN into -FAR */
         value = value < FAR ? value : FAR;
         value = (value + WHOLE) - WHOLE + p->zeros[i];
         value = value > t->low ? value : t->low;
@@ -151,7 +154,7 @@ REF_WIDE static void round_piece(const target *t, piece *p, int64_t n)
     }
 }
 
-/* What stands in the types of a byte, without looking at each for what it is. */
+/* Stores the byte types directly, without examining each element. */
 REF_WIDE static void store_piece(ref_tensor *y, int64_t start, int64_t n, const piece *p)
 {
     if (y->dtype == KILN_DTYPE_UINT8) {
@@ -200,7 +203,8 @@ void ref_put_quantized(ref_tensor *y, int64_t start, int64_t n, const double *sc
     }
 }
 
-/* Floats by one scale to a byte, all in float: the numbers that a byte can hold are whole there. */
+/* Quantizes floats to bytes with one scale. All is computed in float, where the whole numbers that
+ * a byte can hold are exact. */
 REF_WIDE static void quantize_floats(const float *x, int64_t n, float scale, const target *t,
                                      double zero, uint8_t *y)
 {
@@ -209,7 +213,7 @@ REF_WIDE static void quantize_floats(const float *x, int64_t n, float scale, con
     const int32_t added = (int32_t)zero;
     for (int64_t i = 0; i < n; i++) {
         float value = x[i] / scale;
-        value = value > low ? value : low; /* NaN too */
+        value = value > low ? value : low; /* NaN becomes `low` too */
         value = value < high ? value : high;
         y[i] = (uint8_t)((int32_t)((value + WHOLE_FLOAT) - WHOLE_FLOAT) + added);
     }
@@ -226,7 +230,7 @@ static bool is_lean(const scales *s, const ref_tensor *floats, const ref_tensor 
            s->block == 0 && ref_is_byte(bytes->dtype) && fegetround() == FE_TONEAREST;
 }
 
-/* Neighbouring elements that share a scale. */
+/* The number of consecutive elements that share a scale. */
 static int64_t run_of(const scales *s)
 {
     return s->scale->count == 1 ? s->x->count : ref_product(s->x->dims, s->axis + 1, s->x->rank);
@@ -277,7 +281,8 @@ static kiln_status ref_op_quantize(ref_call *call)
     return KILN_OK;
 }
 
-/* A byte less its zero point is exact in float, and so a product of it is rounded once. */
+/* A byte minus its zero point is exact in float, so that the product with the scale is rounded only
+ * once. */
 #define DEFINE_DEQUANTIZE(name, type)                                                        \
     REF_WIDE static void name(const type *x, int64_t n, float scale, int32_t zero, float *y) \
     {                                                                                        \
@@ -331,7 +336,7 @@ static kiln_status ref_op_dequantize(ref_call *call)
     return KILN_OK;
 }
 
-/* What is no number widens nothing. */
+/* Extends the range to include all elements; NaN is ignored. */
 REF_WIDE static void widen_range(const double *x, int64_t n, float *low, float *high)
 {
     enum { LANES = 32 };
@@ -355,7 +360,7 @@ REF_WIDE static void widen_range(const double *x, int64_t n, float *low, float *
     }
 }
 
-/* From the least to the greatest element, and 0. */
+/* The range from the smallest to the largest element, extended to include 0. */
 static void find_range(const ref_tensor *x, float *low, float *high)
 {
     float least = 0.0F;
@@ -375,7 +380,8 @@ static void find_range(const ref_tensor *x, float *low, float *high)
     }
 }
 
-/* The step between two numbers of 8 bits that reach from low to high, and the one that is 0. */
+/* The step between neighbouring 8-bit values that cover low to high; `*origin` is the value that
+ * stands for 0. */
 static float step_of(float low, float high, double *origin)
 {
     const float step = (high - low) / 255.0F;

@@ -4,7 +4,7 @@
 
 #include "ref_recurrent.h"
 
-/* Name, and the defaults of alpha and beta; (double)NaN where there is no such number. */
+/* Names, and the defaults of alpha and beta; NaN if the function has no such parameter. */
 static const struct {
     const char *name;
     double alpha, beta;
@@ -80,7 +80,7 @@ static kiln_status fail_count(size_t index, int64_t found, int64_t needed)
                     (long long)found, (long long)needed);
 }
 
-/* Doubles of an input that must have `count` elements; NULL when it is left out. */
+/* Reads an input that must have `count` elements as doubles; NULL if it is left out. */
 static kiln_status read_part(ref_call *call, size_t index, int64_t count, double **values)
 {
     const ref_tensor *tensor = ref_input(call, index);
@@ -92,7 +92,7 @@ static kiln_status read_part(ref_call *call, size_t index, int64_t count, double
     return ref_doubles(call, tensor, values);
 }
 
-/* Weights of `width` inputs for each gate. */
+/* Reads the weights of each gate for `width` inputs. */
 static kiln_status read_weights(ref_call *call, size_t index, const ref_recurrence *n,
                                 int64_t width, ref_matrix *weights)
 {
@@ -107,7 +107,7 @@ static kiln_status read_weights(ref_call *call, size_t index, const ref_recurren
     return KILN_OK;
 }
 
-/* A scale or zero point of each gate, which has it to itself or shares that of its direction. */
+/* Reads a scale or zero point for each gate. The input has one per gate or one per direction. */
 static kiln_status read_scales(ref_call *call, size_t index, const ref_recurrence *n, double **each)
 {
     const ref_tensor *given = NULL;
@@ -123,7 +123,7 @@ static kiln_status read_scales(ref_call *call, size_t index, const ref_recurrenc
     return KILN_OK;
 }
 
-/* The same of 8 bits, [direction][input][gate], and the scales behind `scale`. */
+/* Reads 8-bit weights, [direction][input][gate], and their scales, which start at input `scale`. */
 static kiln_status read_bytes(ref_call *call, size_t index, const ref_recurrence *n, int64_t width,
                               size_t scale, ref_matrix *weights, double **scales)
 {
@@ -145,7 +145,7 @@ static kiln_status read_bytes(ref_call *call, size_t index, const ref_recurrence
     return KILN_OK;
 }
 
-/* A state, with the direction first. */
+/* Reads a state and puts the direction first. */
 static kiln_status read_state(ref_call *call, size_t index, const ref_recurrence *n, double **state)
 {
     const int64_t count = n->directions * n->batch * n->hidden;
@@ -179,7 +179,7 @@ static kiln_status read_sizes(ref_call *call, const ref_tensor *x, ref_recurrenc
     return KILN_OK;
 }
 
-#define AT_ONCE 32 /* rows of input, of as many steps as there are batches in it */
+#define AT_ONCE 32 /* rows of input to read at a time: the number of steps times the batch */
 
 static kiln_status make_room(ref_call *call, ref_recurrence *n)
 {
@@ -211,8 +211,8 @@ static kiln_status make_room(ref_call *call, ref_recurrence *n)
     return KILN_OK;
 }
 
-/* All at once, up to the end of the longest sequence: a sample's rows past its own end widen the
- * range too. */
+/* Quantizes all inputs together, up to the end of the longest sequence: a sample's rows after its
+ * own end widen the range too. */
 static void quantize_inputs(ref_recurrence *n)
 {
     int64_t longest = n->lengths != NULL ? 0 : n->steps;

@@ -40,7 +40,7 @@ static void add_bias(int64_t rows, int64_t count, const double *bias, int64_t st
     }
 }
 
-/* The place of step `i` in the sequence of a sample, or -1 past its end. */
+/* The position of step `i` in the sequence of a sample, or -1 after its end. */
 static int64_t place_of(const ref_recurrence *n, int64_t d, int64_t sample, int64_t i)
 {
     int64_t length = n->lengths != NULL ? ref_get_int(n->lengths, sample) : n->steps;
@@ -48,7 +48,7 @@ static int64_t place_of(const ref_recurrence *n, int64_t d, int64_t sample, int6
     return i >= length ? -1 : n->backward[d] ? length - 1 - i : i;
 }
 
-/* What the inputs of `count` steps from `begin` on add to each gate. */
+/* Computes what the inputs of `count` steps, starting at `begin`, contribute to each gate. */
 static void weigh_inputs(const ref_recurrence *n, int64_t d, int64_t begin, int64_t count)
 {
     const int64_t gates = n->gates * n->hidden;
@@ -71,7 +71,8 @@ static void weigh_inputs(const ref_recurrence *n, int64_t d, int64_t begin, int6
     add_bias(count * n->batch, gates, n->b != NULL ? n->b + d * 2 * gates : NULL, gates, n->from_x);
 }
 
-/* The states before step `i` as 8 bits, less their zero point; their scale. */
+/* Quantizes the states before step `i` to 8 bits, with the zero point subtracted, and returns their
+ * scale. */
 static double quantize_states(const ref_recurrence *n, int64_t d, int64_t i, const double *h)
 {
     for (int64_t sample = 0; sample < n->batch; sample++) {
@@ -85,7 +86,8 @@ static double quantize_states(const ref_recurrence *n, int64_t d, int64_t i, con
     return ref_quantize_row(n->batch * n->hidden, n->bytes, n->bytes);
 }
 
-/* What the states before step `i` add to the gates that do not wait for others. */
+/* Computes what the states before step `i` contribute to the gates that do not depend on other
+ * gates. */
 static void weigh_states(const ref_recurrence *n, int64_t d, int64_t i)
 {
     const int64_t gates = n->gates * n->hidden;
@@ -101,7 +103,8 @@ static void weigh_states(const ref_recurrence *n, int64_t d, int64_t i)
              n->from_h);
 }
 
-/* One step of one sample: `from_x` and `from_h` are what input and state add to its gates. */
+/* One step of one sample: `from_x` and `from_h` are the contributions of the input and the state to
+ * its gates. */
 
 static void step_rnn(const ref_recurrence *n, int64_t d, const double *from_x, const double *from_h,
                      double *h)
@@ -111,7 +114,7 @@ static void step_rnn(const ref_recurrence *n, int64_t d, const double *from_x, c
     }
 }
 
-/* The share of the state that the reset gate lets through. */
+/* Computes the contribution of the part of the state that the reset gate lets through. */
 static void weigh_reset(const ref_recurrence *n, int64_t d, double *reset, const double *h,
                         double *from_h)
 {
@@ -168,7 +171,7 @@ static void step_lstm(const ref_recurrence *n, int64_t d, const double *from_x,
     }
 }
 
-/* Step `i` of all samples, whose inputs are weighed in `from_x`. */
+/* Runs step `i` of all samples; `from_x` has the contributions of their inputs. */
 static void run_step(const ref_recurrence *n, int64_t d, int64_t i, double *from_x)
 {
     const int64_t gates = n->gates * n->hidden;

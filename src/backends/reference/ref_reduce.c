@@ -5,7 +5,7 @@
 #include "ref_ops.h"
 #include "ref_reduce.h"
 
-/* Whether the elements of each output are neighbours. */
+/* Whether the elements of each output are contiguous. */
 static bool is_dense(const ref_folding *fold)
 {
     int64_t dense[REF_RANK];
@@ -74,7 +74,7 @@ static void fold_float(ref_reduce kind, const double *values, int64_t n, state *
                 break;
             case REF_REDUCE_LOG_SUM_EXP:
                 if (s->first || v > s->extreme) {
-                    /* Below minus infinity there are no terms but what is no number. */
+                    /* While the maximum is minus infinity, the only terms that count are NaN. */
                     s->sum = s->first            ? 0.0
                              : isinf(s->extreme) ? s->sum
                                                  : s->sum * exp(s->extreme - v);
@@ -103,7 +103,8 @@ static double finish_float(ref_reduce kind, const state *s, int64_t count)
     }
 }
 
-/* Whether integers are reduced as integers: what has a root or logarithm is not. */
+/* Whether integers are reduced as integers; kinds that need a root or a logarithm are computed as
+ * floats. */
 static bool is_whole(ref_reduce kind, kiln_dtype dtype)
 {
     return ref_domain_of(dtype) != REF_DOMAIN_FLOAT && kind != REF_REDUCE_L2 &&
@@ -130,7 +131,7 @@ static void fold_one(const ref_folding *fold, ref_reduce kind, int64_t from, int
     ref_put_float(fold->y, to, finish_float(kind, &s, fold->count));
 }
 
-/* --- reductions of several outputs side by side: each takes its elements in their order --- */
+/* --- reductions of several outputs at a time: each takes its elements in their order --- */
 
 static ref_term term_of(ref_reduce kind)
 {
@@ -153,7 +154,7 @@ REF_WIDE static void finish_columns(ref_reduce kind, int64_t count, int64_t n, d
     }
 }
 
-/* `n` outputs whose elements lie side by side. */
+/* Reduces the elements of `n` adjacent outputs. */
 static void fold_columns(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to,
                          int64_t n)
 {
@@ -170,16 +171,17 @@ static void fold_columns(const ref_folding *fold, ref_reduce kind, int64_t from,
     ref_store_float(fold->y, to, 1, n, into);
 }
 
-#define LONG 512 /* a row whose terms need not wait for each other */
+#define LONG 512 /* length from which the terms of a row are summed independently of each other */
 
-/* How far the logarithm of a sum of n exponentials in order can be from the one found: exponentials
- * differ by 2^-49, and each of the terms was multiplied and added. */
+/* How far the logarithm of an in-order sum of n exponentials can be from the one that was computed:
+ * the exponentials differ by at most 2^-49, and each term is multiplied and added once. */
 static double log_doubt(int64_t n, double found)
 {
     return 0x1p-47 + (double)n * 0x1p-50 + fabs(found) * 0x1p-51;
 }
 
-/* The same of floats; NAN where it is not known. */
+/* The logarithm of the sum of the exponentials of floats; NaN if it cannot be determined. `*doubt`
+ * is how far it may be from the exact one. */
 static double log_sum_near(const float *x, int64_t n, double *doubt)
 {
     float most = 0.0F;
@@ -196,7 +198,7 @@ static double log_sum_near(const float *x, int64_t n, double *doubt)
     return found;
 }
 
-/* Whether all between two numbers is one float, which is stored. */
+/* Stores the result if both bounds round to the same float; returns whether they do. */
 static bool put_sure(ref_tensor *y, int64_t to, double least, double greatest)
 {
     const float low = (float)least;
@@ -207,7 +209,8 @@ static bool put_sure(ref_tensor *y, int64_t to, double least, double greatest)
     return true;
 }
 
-/* One output of neighbouring floats, whatever the order of the terms; false where that decides. */
+/* Computes one output from contiguous floats in any order; false if the order would change the
+ * result. */
 static bool fold_near(const ref_folding *fold, ref_reduce kind, const float *x, int64_t to)
 {
     const int64_t n = fold->count;
@@ -218,7 +221,7 @@ static bool fold_near(const ref_folding *fold, ref_reduce kind, const float *x, 
     }
     const double near =
         logs ? log_sum_near(x, n, &doubt) : ref_sum_near(x, n, term_of(kind), &doubt);
-    if (kind == REF_REDUCE_LOG_SUM) { /* one logarithm, of which no derivative between is greater */
+    if (kind == REF_REDUCE_LOG_SUM) { /* one logarithm, steepest at the lower end */
         const double found = log(near);
         const double apart = doubt / (near - doubt) + fabs(found) * 0x1p-51;
         return near > doubt && put_sure(fold->y, to, found - apart, found + apart);
@@ -228,7 +231,7 @@ static bool fold_near(const ref_folding *fold, ref_reduce kind, const float *x, 
     return put_sure(fold->y, to, ends[0], ends[1]);
 }
 
-/* Columns of floats side by side; what is not sure is summed in order. */
+/* Columns of adjacent floats; results that are not certain are summed again in order. */
 static void fold_log_columns(const ref_folding *fold, int64_t from, int64_t to, int64_t n)
 {
     double most[REF_COLUMNS];
@@ -252,7 +255,8 @@ static void fold_log_columns(const ref_folding *fold, int64_t from, int64_t to, 
     }
 }
 
-/* Of neighbouring numbers in their own type: whether it is known. Of zeros the first one counts. */
+/* The extreme of contiguous numbers, compared in their own type; returns whether it was found. Of
+ * several zeros the first one counts, which this does not determine. */
 static bool find_extreme(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to)
 {
     const ref_extremes *of = ref_extremes_of(fold->x->dtype);
@@ -263,7 +267,8 @@ static bool find_extreme(const ref_folding *fold, ref_reduce kind, int64_t from,
            ref_get_float(fold->y, to) != 0.0;
 }
 
-/* Outputs from `i` on of a row of them, as many as one step does; 0 where none fits. */
+/* Computes several outputs of a row, starting at `i`, in one step; returns how many, or 0 if this
+ * is not possible. */
 static int64_t fold_several(const ref_folding *fold, ref_reduce kind, int64_t i)
 {
     const int64_t left = fold->kept.length - i;

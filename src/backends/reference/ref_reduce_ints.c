@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reductions of integers, and extremes of any numbers. */
+/* Reductions of integers, and minima and maxima of all number types. */
 #include "ref_long.h"
 #include "ref_reduce.h"
 
-/* Integers wrap, so sums are in as many bits as numbers have, but those of means. `part` is what a
- * sum so far and a number make, `whole` what two sums do; up to MOST numbers fit a `few`. */
+/* Integers wrap around, so sums need no more bits than the numbers, except for means. `part` is how
+ * a number is added to a partial sum, `whole` how two sums are combined; a `few` holds the sum of
+ * up to MOST numbers. */
 #define SUM_LIST(X, type, total)                        \
     X(SUM, type, total, total, s + v, s + v)            \
     X(PROD, type, total, total, 1U * s * v, 1U * s * v) \
@@ -13,7 +14,8 @@
 #define LANES 32
 #define TOGETHER 4
 #define MOST INT64_C(128)
-/* `n` numbers of one output, or one of each of n, of TOGETHER rows or one. */
+/* Adds `n` numbers to one output, or one number to each of n outputs, from one row or from TOGETHER
+ * rows. */
 #define DEFINE_INT(name, type, few, total, part, whole)                                     \
     REF_WIDE static void type##_row_##name(const void *from, int64_t n, void *sum)          \
     {                                                                                       \
@@ -76,7 +78,7 @@ DEFINE_L1(int8_t, uint8_t)
 DEFINE_L1(int16_t, uint16_t)
 DEFINE_L1(int32_t, uint32_t)
 DEFINE_L1(int64_t, uint64_t)
-/* Means: FEW numbers of 16 bits or fewer fit 32. */
+/* Means: the sum of FEW numbers of up to 16 bits fits into 32 bits. */
 #define FEW 32768
 #define DEFINE_MEAN(type, few, total) DEFINE_INT(MEAN, type, few, total, s + v, s + v)
 DEFINE_MEAN(int8_t, int16_t, int32_t)
@@ -92,7 +94,8 @@ typedef struct int_fold {
     void (*beside)(const void *from, int64_t rows, int64_t step, int64_t n, void *sums);
 } int_fold;
 
-/* Of an integer's type as it lies; a mean's sum has 64 bits, or 32 where `*few`. */
+/* The functions for an integer type; the sum of a mean has 64 bits, or 32 bits for a narrow
+ * type. */
 static int_fold int_fold_of(ref_reduce kind, kiln_dtype dtype)
 {
 #define FOLD(type, name)                        \
@@ -118,8 +121,8 @@ static int_fold int_fold_of(ref_reduce kind, kiln_dtype dtype)
     return found.row != NULL ? found : (int_fold)FOLD(uint64_t, SUM);
 }
 
-/* The type that integers are folded in: their own, or one of 64 bits. Truth and what has 4 bits
- * wrap in a way of their own. */
+/* The type that integers are reduced in: their own, or one of 64 bits. Bool and the 4-bit types
+ * wrap around differently. */
 static kiln_dtype type_folded(ref_reduce kind, kiln_dtype dtype)
 {
     const bool lies =
@@ -129,13 +132,13 @@ static kiln_dtype type_folded(ref_reduce kind, kiln_dtype dtype)
                                                          : KILN_DTYPE_INT64;
 }
 
-/* Whether the sum of a mean is one of 32 bits. */
+/* Whether a mean is summed in 32 bits. */
 static bool is_narrow(ref_reduce kind, kiln_dtype dtype)
 {
     return kind == REF_REDUCE_MEAN && kiln_dtype_bits(dtype) <= 16;
 }
 
-/* `n` elements of x as they are folded: where they lie, or in `room`. */
+/* `n` elements of x in the type in which they are reduced: in place, or converted into `room`. */
 static const void *ints_at(const ref_tensor *x, kiln_dtype dtype, int64_t start, int64_t step,
                            int64_t n, int64_t *room)
 {
@@ -149,7 +152,7 @@ static const void *ints_at(const ref_tensor *x, kiln_dtype dtype, int64_t start,
     return dtype != x->dtype || step != 1 ? (const void *)room : from;
 }
 
-/* `n` elements of one output, of which `*some` says whether there were others. */
+/* Reduces `n` elements of one output; `*some` says whether there were others before. */
 static void fold_row(const ref_folding *fold, ref_reduce kind, int64_t start, int64_t step,
                      int64_t n, bool *some, uint64_t *total)
 {
@@ -224,7 +227,7 @@ void ref_fold_ints(const ref_folding *fold, ref_reduce kind, int64_t from, int64
     finish_one(fold, kind, to, total);
 }
 
-/* The extremes of `n` outputs, of numbers as they lie. */
+/* The extremes of `n` outputs, compared in the type of the tensor. */
 void ref_find_extremes(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to,
                        int64_t n)
 {
@@ -242,13 +245,13 @@ void ref_find_extremes(const ref_folding *fold, ref_reduce kind, int64_t from, i
     }
 }
 
-/* A row of numbers that were widened. */
+/* A row of numbers that were converted to a wider type. */
 typedef union wide_row {
     int64_t whole[REF_COLUMNS];
     double real[REF_COLUMNS];
 } wide_row;
 
-/* The same of numbers that are widened first. */
+/* The extremes of `n` outputs, compared in a wider type. */
 void ref_find_wide_extremes(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t to,
                             int64_t n)
 {
@@ -277,7 +280,7 @@ void ref_find_wide_extremes(const ref_folding *fold, ref_reduce kind, int64_t fr
     }
 }
 
-/* Adds rows to the totals of `n` outputs that lie side by side. */
+/* Adds rows to the totals of `n` adjacent outputs. */
 static void add_rows(const ref_folding *fold, ref_reduce kind, int64_t from, int64_t step,
                      int64_t rows, int64_t n, void *totals)
 {
@@ -292,8 +295,8 @@ static void add_rows(const ref_folding *fold, ref_reduce kind, int64_t from, int
     }
 }
 
-/* Sums by a count, cut off, where all have so few digits that no quotient rounds to a whole number
- * that it is not. */
+/* Divides sums by a count and truncates, if all sums are so small that no quotient rounds up to a
+ * whole number; returns whether they are. */
 REF_WIDE static bool divide_small(bool is_signed, int64_t n, int64_t count, int64_t *sums)
 {
     uint64_t large = 0;
@@ -306,7 +309,7 @@ REF_WIDE static bool divide_small(bool is_signed, int64_t n, int64_t count, int6
     return large == 0;
 }
 
-/* The same of sums of FEW numbers or less in float. */
+/* The same in float, for sums of at most FEW numbers. */
 REF_WIDE static bool divide_few(int64_t n, int64_t count, int32_t *sums)
 {
     uint32_t large = 0;
@@ -319,7 +322,7 @@ REF_WIDE static bool divide_few(int64_t n, int64_t count, int32_t *sums)
     return large == 0;
 }
 
-/* Stores the means of `n` outputs, of which either `few` or `sums` has the sums. */
+/* Stores the means of `n` outputs; the sums are in `few` if it is not NULL, or else in `sums`. */
 static void finish_means(const ref_folding *fold, int64_t to, int64_t n, int32_t *few,
                          int64_t *sums)
 {
@@ -361,7 +364,7 @@ static void mean_columns(const ref_folding *fold, int64_t from, int64_t to, int6
     finish_means(fold, to, n, short_sums ? few : NULL, sums);
 }
 
-/* Rows of neighbours, up to REF_COLUMNS of FEW at most. */
+/* Computes the means of up to REF_COLUMNS contiguous rows with at most FEW elements each. */
 static void mean_rows(const ref_folding *fold, const char *x, size_t step, int64_t to, int64_t n)
 {
     int64_t sums[REF_COLUMNS] = {0};

@@ -9,21 +9,21 @@ typedef struct resizing {
     double cubic;        /* the coefficient a */
     bool exclude_outside;
     bool antialias;
-    bool ceils_down; /* nearest of version 10, which has no nearest_mode: up where it shrinks */
+    bool ceils_down; /* "nearest" of version 10, without nearest_mode: up when shrinking */
     double extrapolation;
     double scales[REF_RANK];
     double roi[2 * REF_RANK];
     int64_t dims[REF_RANK];
 } resizing;
 
-/* The elements along one axis that an output element is made of. */
+/* The input elements along one axis that contribute to an output element. */
 typedef struct taps {
     int64_t first;
     int64_t count;
-    bool outside; /* the extrapolation value stands there */
+    bool outside; /* the extrapolation value is used */
 } taps;
 
-/* Where output `i` of `n` lies in an input of `length`. */
+/* The coordinate in an input of `length` that output `i` maps to. */
 static double original(const resizing *r, int axis, int rank, int64_t i, int64_t length)
 {
     const double scale = r->scales[axis];
@@ -44,7 +44,7 @@ static double original(const resizing *r, int axis, int rank, int64_t i, int64_t
                    : 0.5 * (begin + end) * last;
     }
     if (strcmp(r->place, "pytorch_half_pixel") == 0 && r->dims[axis] <= 1) {
-        return 0.0; /* whatever the mode, as the specification writes */
+        return 0.0; /* for every mode, as the specification says */
     }
     if (strcmp(r->place, "tf_half_pixel_for_nn") == 0) {
         return (x + 0.5) / scale;
@@ -76,7 +76,7 @@ static int64_t nearest_index(const resizing *r, double x)
     return (int64_t)(strcmp(r->nearest, "round_prefer_ceil") == 0 ? floor(x + 0.5) : ceil(x - 0.5));
 }
 
-/* Weights of the elements around `x`; `weights` has room for most_taps(). */
+/* Computes the weights of the elements around `x`; `weights` has room for most_taps(). */
 static taps make_taps(const resizing *r, double scale, double x, int64_t length, double *weights)
 {
     taps t = {.first = 0, .count = 1, .outside = false};
@@ -128,7 +128,7 @@ static kiln_status resize_axis(ref_call *call, const resizing *r, int rank, int 
                             (double)most_taps(r, r->scales[axis])));
     for (int64_t i = 0; i < r->dims[axis]; i++) {
         const double place = original(r, axis, rank, i, length);
-        const double x = fabs(place) < 1e12 ? place : 0.0; /* NaN too: a roi may be anything */
+        const double x = fabs(place) < 1e12 ? place : 0.0; /* a roi may also make it NaN */
         const taps t = make_taps(r, r->scales[axis], x, length, weights);
         const bool outside = crops && (x < 0.0 || x > (double)(length - 1));
         for (int64_t o = 0; o < outer; o++) {
@@ -139,7 +139,7 @@ static kiln_status resize_axis(ref_call *call, const resizing *r, int rank, int 
             for (int64_t j = 0; !outside && j < t.count; j++) {
                 int64_t at = t.first + j;
                 if (weights[j] == 0.0) {
-                    continue; /* no term, were the element an infinity */
+                    continue; /* skipped, because the element may be infinite */
                 }
                 at = at < 0 ? 0 : at >= length ? length - 1 : at;
                 const double *from = in + (o * length + at) * inner;
@@ -180,7 +180,7 @@ static kiln_status read_numbers(const ref_call *call, size_t index, const char *
     return KILN_OK;
 }
 
-/* The axes that are named, in order; all of them where none are. */
+/* Reads the given axes, in order, or all axes if none are given. */
 static kiln_status read_order(const ref_call *call, int rank, uint32_t order[REF_RANK],
                               size_t *count)
 {
@@ -200,7 +200,8 @@ static kiln_status read_order(const ref_call *call, int rank, uint32_t order[REF
     return KILN_OK;
 }
 
-/* Sizes given: scales follow, one for all axes where the aspect ratio is to be kept. */
+/* Computes the scales from the given sizes; all axes share one scale if the aspect ratio is to be
+ * kept. */
 static kiln_status scales_from_sizes(const ref_call *call, const ref_tensor *x, const double *sizes,
                                      const uint32_t *order, size_t count, resizing *r)
 {
@@ -270,7 +271,8 @@ static void read_mode(const ref_call *call, resizing *r)
     r->mode = r->mode == 'b' ? 'l' : r->mode; /* "bilinear" before version 9 */
 }
 
-/* An axis that keeps its length, whatever the mode would make of its coordinates. */
+/* Whether an axis keeps its length and its elements, whatever coordinates the mode would
+ * compute. */
 static bool keeps(const resizing *r, int axis, int rank, int64_t length)
 {
     const bool crops = strcmp(r->place, "tf_crop_and_resize") == 0;
@@ -278,7 +280,7 @@ static bool keeps(const resizing *r, int axis, int rank, int64_t length)
            !(crops && (r->roi[axis] != 0.0 || r->roi[axis + rank] != 1.0));
 }
 
-/* Where each element of the output along one axis lies in the input, or -1: outside. */
+/* Lists the input position of each output element along one axis, or -1 if it is outside. */
 static void list_places(const resizing *r, const ref_tensor *x, int axis, int64_t step,
                         int64_t *places)
 {
@@ -288,7 +290,7 @@ static void list_places(const resizing *r, const ref_tensor *x, int axis, int64_
     for (int64_t i = 0; i < r->dims[axis]; i++) {
         double weight = 0.0;
         const double place = original(r, axis, x->rank, i, length);
-        const double near = fabs(place) < 1e12 ? place : 0.0; /* NaN too */
+        const double near = fabs(place) < 1e12 ? place : 0.0; /* also replaces NaN */
         const bool outside = crops && (near < 0.0 || near > (double)(length - 1));
         const int64_t at =
             kept ? i
@@ -298,7 +300,8 @@ static void list_places(const resizing *r, const ref_tensor *x, int axis, int64_
     }
 }
 
-/* A row of the output from the row of the input at `from`, NULL where that lies outside. */
+/* Computes a row of the output from the input row `from`, which is NULL if it is outside the
+ * input. */
 static void take_row(const resizing *r, const int64_t *places, int64_t length, bool cut,
                      const char *from, int64_t to, ref_tensor *y)
 {
@@ -317,7 +320,7 @@ static void take_row(const resizing *r, const int64_t *places, int64_t length, b
     }
 }
 
-/* Elements are moved as they are: integers keep all their digits. */
+/* Copies elements unchanged, so that integers keep all their digits. */
 static kiln_status take_nearest(ref_call *call, const resizing *r, const ref_tensor *x,
                                 ref_tensor *y)
 {
@@ -328,7 +331,7 @@ static kiln_status take_nearest(ref_call *call, const resizing *r, const ref_ten
     const size_t size = ref_element_size(x->dtype);
     const int last = x->rank - 1;
     const int64_t length = x->rank > 0 ? r->dims[last] : 1;
-    bool cut = false; /* whether places of the last axis lie outside */
+    bool cut = false; /* whether positions along the last axis are outside the input */
     ref_dense_strides(x->rank, x->dims, steps);
     KLN_RETURN_IF_ERROR(ref_spend(call, (double)y->count * (double)(x->rank + 1)));
     for (int i = 0; i < x->rank; i++) {
@@ -338,7 +341,7 @@ static kiln_status take_nearest(ref_call *call, const resizing *r, const ref_ten
             cut = cut || places[i][k] < 0;
         }
     }
-    const char *before = NULL; /* where the row before this one came from */
+    const char *before = NULL; /* the input row that the previous output row came from */
     for (int64_t to = 0; to < y->count; to += length) {
         const char *from = x->data;
         for (int i = 0; i < last; i++) {
@@ -359,7 +362,7 @@ static kiln_status take_nearest(ref_call *call, const resizing *r, const ref_ten
     return KILN_OK;
 }
 
-/* Upsample is variant 1. */
+/* Resize, and Upsample as variant 1. */
 static kiln_status ref_op_resize(ref_call *call)
 {
     const ref_tensor *x = ref_input(call, 0);

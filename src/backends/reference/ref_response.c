@@ -5,14 +5,15 @@
 #include <immintrin.h>
 #endif
 
-/* Over which neighbouring channels, `first` to `end` - 1 from an element's own, and how. */
+/* The neighbouring channels that are summed, `first` to `end` - 1 relative to the element's own,
+ * and the parameters. */
 typedef struct local_response {
     int64_t first, end, channel; /* elements from one channel to the next */
     double alpha, beta, bias;
 } local_response;
 
-/* Of floats the usual power, within DOUBT of what pow gives: true where each quotient rounds to one
- * float whichever is taken. */
+/* Raises to the usual power for floats, within DOUBT of what pow returns. Returns true if every
+ * quotient rounds to the same float either way. */
 #define DOUBT 0x1p-46
 
 REF_WIDE static bool normalize_by_roots(const local_response *how, const float *x, int64_t n,
@@ -40,8 +41,8 @@ REF_WIDE static bool normalize_by_roots(const local_response *how, const float *
 #define WIDE __attribute__((target("avx512f,avx512dq")))
 #define LANES 8
 
-/* b^(-3/4) within 2^-49: z of 13 bits is b^(-1/4), and with e = 1 - b z^4 it is z^3 (1 - e)^(-3/4).
- */
+/* b^(-3/4) within 2^-49: z approximates b^(-1/4) to 13 bits, and with e = 1 - b z^4 the result is
+ * z^3 (1 - e)^(-3/4). */
 static inline WIDE __m512d power_of(__m512d b)
 {
     const __m512d root = _mm512_rsqrt14_pd(b);
@@ -56,7 +57,8 @@ static inline WIDE __m512d power_of(__m512d b)
     return _mm512_fmadd_pd(_mm512_mul_pd(cube, e), sum, cube);
 }
 
-/* Whole vectors of LANES; how many elements. `unsure`: whether one is. */
+/* Processes whole vectors of LANES elements and returns how many elements. `*unsure` says whether
+ * any result is not certain. */
 WIDE static int64_t normalize_lanes(const local_response *how, const float *x, int64_t n, float *y,
                                     bool *unsure)
 {
@@ -98,7 +100,7 @@ static bool normalize_floats(const local_response *how, const float *x, int64_t 
     return done == n || normalize_by_roots(how, x + done, n - done, y + done);
 }
 
-/* `n` elements of one channel. */
+/* Normalizes `n` elements of one channel. */
 static void normalize_piece(const local_response *how, const ref_tensor *x, int64_t start,
                             int64_t n, ref_tensor *y)
 {

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
-/* com.microsoft's tables are for all places, of which one may stand for those that follow it. */
+/* The tables of com.microsoft's operator cover all positions; it also accepts a single position,
+ * from which the others count up. */
 enum { ONNX, MICROSOFT };
 
 typedef struct rotation {
     const ref_tensor *x, *cosine, *sine, *places;
     int64_t batch, heads, length, size; /* of x */
-    int64_t half;                       /* of the numbers that turn */
+    int64_t half;                       /* half of the numbers that are rotated */
     bool interleaved;
 } rotation;
 

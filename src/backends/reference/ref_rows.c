@@ -3,11 +3,11 @@
 
 /* --- sums --- */
 
-#define COLUMNS 64 /* of some rows at a time */
+#define COLUMNS 64 /* a few rows at a time */
 #define FEWEST_ROWS 4
-#define FEW_BESIDE 8 /* of doubles, which are not turned first */
+#define FEW_BESIDE 8 /* doubles, which are not transposed first */
 
-/* What becomes of a total s with the next term v; m is the row's mean, d the divisor. */
+/* How the next term v changes a total s; m is the row's mean, d the divisor. */
 #define TERM_LIST(X)                 \
     X(PLAIN, s + v)                  \
     X(MAGNITUDE, s + fabs(v))        \
@@ -16,7 +16,7 @@
     X(SHARE, s + v / d)              \
     X(SQUARE_SHARE, s + (v - m) * (v - m) / d)
 
-/* `n` columns of REF_BESIDE terms each, and one row of terms. */
+/* Functions for `n` columns of REF_BESIDE terms each, and for one row of terms. */
 #define DEFINE_TERM(name, expression)                                                             \
     REF_WIDE static void fold_columns_##name(const float *from, int64_t n, const double *means,   \
                                              double d, double totals[REF_BESIDE])                 \
@@ -69,7 +69,7 @@
 TERM_LIST(DEFINE_TERM)
 
 #define TOGETHER 4
-/* Terms of columns that lie side by side, of TOGETHER rows or one. */
+/* Adds the terms of adjacent columns, from one row or from TOGETHER rows. */
 #define DEFINE_BESIDE(type, name, expression)                                            \
     REF_WIDE static void type##_beside_##name(const type *x, int64_t rows, int64_t step, \
                                               int64_t n, double *totals)                 \
@@ -177,7 +177,7 @@ void ref_sum_rows(const ref_tensor *x, int64_t start, int64_t stride, int64_t ro
     ref_fold_rows(&block, means != NULL ? REF_TERM_SQUARE : REF_TERM_PLAIN, means, 1.0, sums);
 }
 
-/* The sum of some terms in 16 parts, and that of their magnitudes. */
+/* The sum of some terms, computed in REF_BESIDE parts, and the sum of their magnitudes. */
 #define DEFINE_NEAR(name, term)                                                      \
     REF_WIDE static double near_##name(const float *x, int64_t n, double *magnitude) \
     {                                                                                \
@@ -214,7 +214,7 @@ double ref_sum_near(const float *x, int64_t n, ref_term term, double *doubt)
                                                                  ? near_size
                                                                  : near_square;
     double sum = 0.0;
-    double partial = 0.0; /* no less than the magnitudes of all partial sums together */
+    double partial = 0.0; /* an upper bound of the sum of the magnitudes of all partial sums */
     for (int64_t i = 0; i < n; i += REF_CHUNK) {
         const int64_t count = n - i < REF_CHUNK ? n - i : REF_CHUNK;
         double magnitude = 0.0;

@@ -9,8 +9,8 @@ static bool overlap(const kiln_tensor *a, const kiln_tensor *b)
            b_begin < a_begin + a->bytes;
 }
 
-/* A kernel may write where the caller wants an output only if nothing else is read or written
- * there: a state that is bound to an input and an output at once must stay whole to the end. */
+/* A kernel may write directly to the caller's output only if no other bound tensor overlaps it: a
+ * state that is bound to both an input and an output must stay intact until the end. */
 static void find_direct(ref_context *context)
 {
     const ref_plan *plan = context->engine->plan;
@@ -72,7 +72,7 @@ static kiln_status write_bound(const ref_tensor *tensor, const kiln_tensor *boun
     return KILN_OK;
 }
 
-/* A result that stays here until the next run: bytes of the model or of the caller are copied, and
+/* Keeps a result until the next run: bytes that belong to the model or the caller are copied, and
  * packed types are packed. */
 static kiln_status keep_result(ref_context *context, const ref_value *value, ref_value *result)
 {

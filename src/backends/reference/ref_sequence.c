@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
-/* Output `index` becomes a sequence of `count` items, which are NONE for now. */
+/* Makes output `index` a sequence of `count` items, which are empty (REF_NONE) for now. */
 static kiln_status make_sequence(ref_call *call, size_t index, int64_t count, ref_value **items)
 {
     ref_value *value = NULL;
@@ -31,8 +31,8 @@ static const ref_value *item_of(const ref_value *sequence, int64_t index)
     return (const ref_value *)sequence->tensor.data + index;
 }
 
-/* A place in `count` items, from the end when negative and at most `last`, which it is too when it
- * is not given. */
+/* Reads a position in `count` items. A negative one counts from the end; the position is at most
+ * `last`, which is also the default. */
 static kiln_status read_place(const ref_call *call, size_t index, int64_t count, int64_t last,
                               int64_t *place)
 {
@@ -153,7 +153,7 @@ kiln_status ref_cut(ref_call *call, const ref_value *from, int axis, int64_t beg
     return KILN_OK;
 }
 
-/* Where each piece ends. */
+/* Computes where each piece ends. */
 static kiln_status read_ends(ref_call *call, int64_t length, int64_t **ends, int64_t *count)
 {
     const ref_tensor *split = ref_input(call, 1);
@@ -221,7 +221,8 @@ static kiln_status ref_op_concat_from_sequence(ref_call *call)
     return ref_concat(call, count, parts, axis);
 }
 
-/* The inputs of the body for item `index`: items of sequences, tensors as they are. */
+/* Collects the inputs of the body for item `index`: the item of a sequence, or a tensor as it
+ * is. */
 static kiln_status gather_inputs(const ref_call *call, int64_t index, ref_value *inputs)
 {
     for (size_t i = 0; i < call->node->input_count; i++) {

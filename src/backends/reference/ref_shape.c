@@ -133,7 +133,7 @@ static kiln_status ref_op_size(ref_call *call)
     return KILN_OK;
 }
 
-/* Inference only: a network that asks for training would be answered with random numbers. */
+/* Inference only: in training mode elements would be dropped at random. */
 static kiln_status ref_op_dropout(ref_call *call)
 {
     const ref_tensor *training = ref_input(call, 2);

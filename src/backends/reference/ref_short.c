@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Functions of one number of 16 bits, as tables of all that there are. */
+/* Functions of one 16-bit number, as tables of the results for all of them. */
 #include "ref_ops.h"
 
 #define EVERY 65536
-#define WORTH_TABLE 1024 /* elements; fewer are computed, */
-#define MOST_TABLES 32   /* as are functions past 4 MiB of tables */
+#define WORTH_TABLE 1024 /* elements; for fewer the function is computed, */
+#define MOST_TABLES 32   /* and also once there are 4 MiB of tables */
 
 struct ref_table {
     ref_table *next;
@@ -40,7 +40,7 @@ static kiln_status make_table(ref_context *context, ref_row_function function,
 {
     ref_table *table = NULL;
     KLN_NEW(table, 1, "the table of a function");
-    table->next = context->tables; /* each by itself: all at once may pass through the stack */
+    table->next = context->tables; /* one by one: together they might be built on the stack */
     table->function = function;
     table->parameters = *p;
     table->dtype = dtype;

@@ -4,22 +4,23 @@
 
 #define PI 3.14159265358979323846
 
-/* Transforms side by side. */
+/* Several transforms at once. */
 typedef struct transform {
-    int64_t n, bins; /* points that go in and come out */
-    int64_t parts;   /* numbers that a bin has: 2, or 1 where only the real part is wanted */
+    int64_t n, bins; /* input and output points */
+    int64_t parts;   /* numbers per bin: 2, or 1 if only the real part is wanted */
     bool inverse;
     ref_tensor *y;
-    int64_t step; /* from a bin to the next in y */
+    int64_t step; /* from one bin to the next in y */
     int64_t beside;
     ref_points in;
     double *row;             /* 2 n numbers, for the caller */
-    double *cosines, *sines; /* of the roots of one, for sums by the definition */
+    double *cosines, *sines; /* of the roots of unity, for sums directly from the definition */
     bool has_roots;
     ref_fourier fast;
 } transform;
 
-/* As few side by side as there are rows, and none where that would fill the cache. */
+/* How many rows to transform at a time: no more than there are, and one if more would fill the
+ * cache. */
 static int64_t rows_beside(int64_t rows, int64_t n)
 {
     return rows == 1 || n >= (1 << 16) ? 1 : rows <= REF_FOURIER_ROWS / 2 ? 4 : REF_FOURIER_ROWS;
@@ -52,8 +53,8 @@ static void make_roots(transform *t)
     t->has_roots = true;
 }
 
-/* A bin by the definition. The angle is reduced in integers, so that it is as exact for a late bin
- * as for an early one. */
+/* Computes one bin directly from the definition. The angle is reduced as an integer, so that late
+ * bins are as exact as early ones. */
 static void define_bin(const transform *t, int64_t row, int64_t k, double *re, double *im)
 {
     int64_t turn = 0; /* k * i modulo n */
@@ -69,7 +70,7 @@ static void define_bin(const transform *t, int64_t row, int64_t k, double *re, d
     }
 }
 
-/* Whether no sum of a row's numbers, times a root of one, is infinite or no number. */
+/* Whether no sum of a row's numbers times roots of unity can be infinite or NaN. */
 REF_WIDE static bool is_tame(const transform *t, int64_t row)
 {
     bool tame = true;
@@ -79,8 +80,9 @@ REF_WIDE static bool is_tame(const transform *t, int64_t row)
     return tame;
 }
 
-/* The transforms of `rows` rows of t->in, whose first bins go to y from `starts` on. What is not
- * finite would be everywhere after the first stages: its row is by the definition. */
+/* Transforms `rows` rows of t->in and stores them in y, the first bin of each at `starts`. A number
+ * that is not finite would spread to all bins in the first stages, so such a row is computed
+ * directly from the definition. */
 static void run_transforms(transform *t, int64_t rows, const int64_t *starts)
 {
     const ref_points in = t->inverse ? (ref_points){t->in.im, t->in.re} : t->in;
@@ -127,7 +129,7 @@ static kiln_status read_fourier(const ref_call *call, transform *t, int *at, int
     t->inverse = ref_attribute_int(call, "inverse", 0) != 0;
     const bool onesided = ref_attribute_int(call, "onesided", 0) != 0;
     t->n = t->inverse && onesided ? 2 * (x->dims[*at] - 1) : x->dims[*at];
-    /* Of one bin nothing comes out, unless a length is given. */
+    /* A single bin has no output, unless a length is given. */
     const bool may_be_empty = t->inverse && onesided && length == NULL;
     if (length != NULL) {
         t->n = ref_get_int(length, 0);
@@ -140,7 +142,7 @@ static kiln_status read_fourier(const ref_call *call, transform *t, int *at, int
     return KILN_OK;
 }
 
-/* The points of one row: cut or filled with zeros to n; a one-sided spectrum is mirrored. */
+/* Loads the points of one row, cut or padded with zeros to n; a one-sided spectrum is mirrored. */
 static void load_points(transform *t, const ref_tensor *x, int64_t have, int64_t start,
                         int64_t step, int64_t parts, int64_t row)
 {
@@ -188,7 +190,7 @@ static kiln_status ref_op_dft(ref_call *call)
     return KILN_OK;
 }
 
-/* A window's weight for each point of a frame; one that is shorter stands in its middle. */
+/* Loads a window's weight for each point of a frame; a shorter window is centred. */
 static void load_window(const ref_tensor *window, int64_t n, double *weights)
 {
     const int64_t lead = window != NULL ? (n - window->count) / 2 : 0;
@@ -249,7 +251,7 @@ static kiln_dtype output_type(const ref_call *call)
     return wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : KILN_DTYPE_UNDEFINED;
 }
 
-/* The symmetric window of one element divides by 0 and is no number, as the operator is defined. */
+/* By the operator's definition, the symmetric window of one element divides by 0 and is NaN. */
 static double window_value(ref_window kind, double angle)
 {
     switch (kind) {
@@ -273,13 +275,14 @@ static kiln_status ref_op_window(ref_call *call)
     const bool whole = ref_domain_of(dtype) != REF_DOMAIN_FLOAT;
     for (int64_t i = 0; i < y->count; i++) {
         const double value = window_value((ref_window)call->variant, 2.0 * PI * (double)i / n);
-        /* In single precision, as the operator is defined, the middle of a window is 1 exactly. */
+        /* By the operator's definition, in single precision, the middle of a window is exactly
+         * 1. */
         ref_put_float(y, i, whole ? (double)(float)value : value);
     }
     return KILN_OK;
 }
 
-/* The spectrogram bin that edge `i` of the mel bands lies in. */
+/* The spectrogram bin that contains edge `i` of the mel bands. */
 static int64_t mel_bin(int64_t i, double low, double step, int64_t dft_length, double rate)
 {
     const double hertz = 700.0 * (pow(10.0, ((double)i * step + low) / 2595.0) - 1.0);

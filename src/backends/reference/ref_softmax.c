@@ -3,7 +3,7 @@
 #include "ref_ops.h"
 #include "ref_rows.h"
 
-/* The place of the first of the greatest, or of what is no number. */
+/* The index of the first maximum, or of the first NaN. */
 static int64_t find_place(int64_t n, const double *v)
 {
     const ref_extremes *of = ref_extremes_of(KILN_DTYPE_FLOAT64);
@@ -54,12 +54,12 @@ static void soften(ref_softmax kind, int64_t n, double *v)
     }
 }
 
-/* --- of floats, several at a time ---
+/* --- floats, several at a time ---
  *
- * What soften gives lies within `doubt` of what is found here: exponentials differ by 2^-49 at
- * most, their sum, whatever its order, by n 2^-52 more. Where both ends round to the same float,
- * that is the result; else soften finds it. Of more than LONGEST terms the sum here is nearer to
- * the true one than a sum in their order, and counts. */
+ * The result of soften is within `doubt` of what is computed here: the exponentials differ by at
+ * most 2^-49, and their sum, in whatever order, by n 2^-52 more. If both ends of this range round
+ * to the same float, that is the result; otherwise soften computes it. For more than LONGEST terms
+ * the sum computed here is closer to the exact one than an in-order sum, and is used. */
 
 #define WIDTH 64
 #define LONGEST 4096
@@ -76,7 +76,7 @@ REF_WIDE static void scale_all(const double *e, int64_t n, double factor, float 
     }
 }
 
-/* y = e * low, where e * high is the same float; else false. */
+/* Computes y = e * low; returns false if e * high rounds to a different float anywhere. */
 REF_WIDE static bool scale_row(const double *e, int64_t n, double low, double high, float *y)
 {
     int32_t unsure = 0;
@@ -117,7 +117,7 @@ static bool soften_floats(ref_softmax kind, const float *x, int64_t n, double *e
     return lower_row(x, n, (double)most, log(sum) - doubt, log(sum) + doubt, y);
 }
 
-/* Columns side by side, whose elements are `stride` apart. */
+/* Adjacent columns, whose elements are `stride` apart. */
 typedef struct columns {
     int64_t n, width, stride;
     double most[WIDTH], low[WIDTH], high[WIDTH];
@@ -202,8 +202,8 @@ REF_WIDE static int32_t mark_equal(const float *x, int64_t n, float value, float
     return count;
 }
 
-/* 1 where the only greatest of a row of floats is; false where there are several, or one is no
- * number. */
+/* Writes 1 at the only maximum of a row of floats; false if there are several, or if an element is
+ * NaN. */
 static bool mark_greatest(const float *x, int64_t n, float *y)
 {
     float most = 0.0F;
@@ -231,7 +231,8 @@ static void soften_one(ref_softmax kind, const ref_tensor *x, int64_t start, int
     ref_store_float(y, start, inner, n, room);
 }
 
-/* From `start` on as many neighbouring rows as go together; how many. */
+/* Processes as many adjacent rows at a time as possible, starting at `start`, and returns how
+ * many. */
 static int64_t soften_some(ref_softmax kind, const ref_tensor *x, int64_t start, int64_t n,
                            int64_t inner, double *room, ref_tensor *y)
 {
@@ -270,7 +271,7 @@ static kiln_status ref_op_softmax(ref_call *call)
     if (x->count == 0) {
         return KILN_OK;
     }
-    /* Until version 12 everything from the axis on was one row. */
+    /* Up to version 12 all dimensions from the axis on were treated as one row. */
     const bool flat = call->node->version < 13;
     const int64_t given = ref_attribute_int(call, "axis", flat ? 1 : -1);
     if (flat && given == x->rank) {
@@ -324,7 +325,7 @@ static void cumulate_row(const ref_tensor *x, ref_tensor *y, int64_t start, int6
     }
 }
 
-/* Sums or products along an axis of columns that lie side by side: `inner` of them, in double. */
+/* Cumulative sums or products along an axis, of `inner` adjacent columns, in double. */
 static kiln_status cumulate_columns(ref_call *call, const ref_tensor *x, ref_tensor *y, int64_t n,
                                     int64_t inner, bool exclusive, bool reverse)
 {
@@ -356,7 +357,7 @@ static kiln_status cumulate_columns(ref_call *call, const ref_tensor *x, ref_ten
     return KILN_OK;
 }
 
-/* Those of a row of floats. */
+/* Cumulative sums or products of a row of floats. */
 static void cumulate_floats(const float *x, float *y, int64_t step, int64_t n, bool exclusive,
                             bool product)
 {

@@ -9,7 +9,8 @@ static int order_doubles(double a, double b)
     return (a > b) - (a < b);
 }
 
-/* Negative, 0 or positive as element a of x comes before, with or after element b. NaN is last. */
+/* Negative, 0 or positive if element a of x sorts before, equal to or after element b. NaN sorts
+ * last. */
 static int order(const ref_tensor *x, int64_t a, int64_t b)
 {
     if (ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT) {
@@ -26,14 +27,14 @@ static int order(const ref_tensor *x, int64_t a, int64_t b)
 typedef struct sorting {
     const ref_tensor *x;
     int64_t start, step;  /* TopK: of the row */
-    const uint64_t *keys; /* its elements, as they are compared */
+    const uint64_t *keys; /* sort keys of its elements */
     bool descending;
-    /* Unique: slices of `inner` elements in `outer` pieces, `length` of them along the axis */
+    /* Unique: a slice has `inner` elements in each of `outer` pieces; there are `length` slices */
     int64_t inner, outer, length;
     int (*compare)(const struct sorting *sort, int64_t a, int64_t b);
 } sorting;
 
-/* Sorts indices so that equal ones keep their order; `room` holds as many. */
+/* Sorts indices, keeping the order of equal ones; `room` has space for as many. */
 static void merge_sort(const sorting *sort, int64_t *items, int64_t n, int64_t *room)
 {
     for (int64_t width = 1; width < n; width *= 2) {
@@ -59,7 +60,7 @@ static int compare_elements(const sorting *sort, int64_t a, int64_t b)
     return sort->descending ? -result : result;
 }
 
-/* Numbers that are in order and equal as the elements are: NaN is last, zeros are equal. */
+/* Makes keys that compare as the elements do: NaN is last, and zeros are equal. */
 static void make_keys(const ref_tensor *x, int64_t start, int64_t step, int64_t count,
                       uint64_t *keys)
 {
@@ -104,14 +105,16 @@ static kiln_status read_k(const ref_call *call, int64_t length, int64_t *k)
                           (long long)*k, (long long)length);
 }
 
-/* Whether item a comes after item b; of equal ones the later. */
+/* Whether item a comes after item b; of two equal items the one with the higher index comes
+ * after. */
 static bool is_after(const sorting *sort, int64_t a, int64_t b)
 {
     const int result = sort->compare(sort, a, b);
     return result != 0 ? result > 0 : a > b;
 }
 
-/* Puts the item at `place` of a heap, whose top is the last of all in order, where it belongs. */
+/* Moves the item at `place` down to where it belongs in a heap whose top is the last item in
+ * sorting order. */
 static void sink(const sorting *sort, int64_t *heap, int64_t n, int64_t place)
 {
     for (int64_t child = 2 * place + 1; child < n; child = 2 * place + 1) {
@@ -126,8 +129,8 @@ static void sink(const sorting *sort, int64_t *heap, int64_t n, int64_t place)
     }
 }
 
-/* The first k of n in order, as a sort of all would have them: the worst of those kept gives way.
- */
+/* Selects the first k of n in order, the same as a full sort would give: the worst of those kept so
+ * far is replaced. */
 static void select_first(const sorting *sort, int64_t *items, int64_t n, int64_t k)
 {
     for (int64_t i = 0; i < k; i++) {
@@ -214,7 +217,7 @@ static int compare_slices(const sorting *sort, int64_t a, int64_t b)
     return 0;
 }
 
-/* Sorts items by their keys, digit by digit, so that equal ones keep their order. */
+/* Sorts items by their keys, digit by digit, keeping the order of equal ones. */
 static void sort_by_keys(const uint64_t *keys, int64_t *items, int64_t n, int64_t *room)
 {
     uint64_t differing = 0;
@@ -239,15 +242,15 @@ static void sort_by_keys(const uint64_t *keys, int64_t *items, int64_t n, int64_
 }
 
 typedef struct uniques {
-    uint64_t *keys;   /* of slices of one element */
+    uint64_t *keys;   /* for slices of one element */
     int64_t *sorted;  /* slices in order */
-    int64_t *first;   /* of each kind: its first slice */
-    int64_t *count;   /* of each kind: how many slices */
-    int64_t *kind_of; /* of each slice */
+    int64_t *first;   /* the first slice of each kind */
+    int64_t *count;   /* the number of slices of each kind */
+    int64_t *kind_of; /* the kind of each slice */
     int64_t kinds;
 } uniques;
 
-/* Kinds in ascending order, each with its first slice: the sort is stable. */
+/* Finds the kinds in ascending order, each with its first slice: the sort is stable. */
 static void find_kinds(const sorting *sort, uniques *u)
 {
     const bool single = sort->inner * sort->outer == 1;
@@ -263,11 +266,11 @@ static void find_kinds(const sorting *sort, uniques *u)
     }
 }
 
-/* Kinds in the order in which they first occur. */
+/* Puts the kinds into the order in which they first occur. */
 static kiln_status by_occurrence(ref_call *call, uniques *u, int64_t length)
 {
     int64_t *places[3] = {NULL, NULL, NULL}; /* order, room, rank */
-    int64_t *copy = NULL; /* of counts; that of first slices takes the place of the keys */
+    int64_t *copy = NULL; /* of counts; the copy of the first slices reuses the keys */
     const size_t kinds = (size_t)u->kinds;
     for (int i = 0; i < 3; i++) {
         KLN_RETURN_IF_ERROR(ref_scratch(call, kinds, sizeof(int64_t), &places[i]));
@@ -337,7 +340,7 @@ static kiln_status ref_op_unique(ref_call *call)
     for (int64_t i = 0; i < sort.length; i++) {
         u.sorted[i] = i;
     }
-    /* Slices may be equal up to their last element, in each of some 20 rounds. */
+    /* Slices may be equal up to their last element, in each of about 20 rounds. */
     KLN_RETURN_IF_ERROR(
         ref_spend(call, 20.0 * (double)sort.length * (double)(sort.inner * sort.outer + 1)));
     if (sort.inner * sort.outer == 1) {
@@ -361,9 +364,9 @@ static kiln_status ref_op_unique(ref_call *call)
 typedef struct suppression {
     const ref_tensor *boxes;
     bool centred;
-    double overlap; /* boxes that share more are one */
-    double least;   /* score */
-    int64_t most;   /* boxes of a class */
+    double overlap; /* boxes that overlap more are suppressed */
+    double least;   /* lowest score */
+    int64_t most;   /* boxes per class */
     bool has_least;
 } suppression;
 
@@ -403,7 +406,7 @@ static double option(const ref_call *call, size_t index, double otherwise)
     return tensor != NULL ? ref_get_float(tensor, 0) : otherwise;
 }
 
-/* Chooses among the boxes of one class; the choice goes in front of `items`. */
+/* Chooses among the boxes of one class; the chosen ones are put at the front of `items`. */
 static int64_t choose(const suppression *s, const sorting *sort, int64_t first_box, int64_t *items,
                       int64_t *room)
 {

@@ -7,7 +7,7 @@
 /* --- GridSample --- */
 
 typedef struct sampling {
-    int rank; /* spatial */
+    int rank; /* number of spatial dimensions */
     int64_t dims[MOST_SPATIAL];
     char mode;    /* nearest, linear, cubic */
     char padding; /* zeros, border, reflection */
@@ -27,7 +27,7 @@ static double reflect(double x, double low, double high)
     return even == (x < low) ? low + rest : high - rest;
 }
 
-/* The index that an index outside stands for, or -1 for a zero. */
+/* Maps an index outside the image to one inside, or to -1 for a zero. */
 static int64_t sample_index(const sampling *s, int axis, double at)
 {
     const int64_t size = s->dims[axis];
@@ -46,7 +46,7 @@ static int64_t sample_index(const sampling *s, int axis, double at)
     return -1;
 }
 
-/* A normalized coordinate as a place in pixels. */
+/* Converts a normalized coordinate to pixels. */
 static double pixel_of(const sampling *s, int axis, double v)
 {
     const double size = (double)s->dims[axis];
@@ -63,7 +63,7 @@ static double pixel_of(const sampling *s, int axis, double v)
     return x;
 }
 
-/* Indices and weights along one axis around `x`. */
+/* Computes the indices and weights around `x` along one axis. */
 static int make_taps(const sampling *s, int axis, double x, int64_t index[4], double weight[4])
 {
     const double base = s->mode == 'n' ? x : floor(x);
@@ -79,7 +79,7 @@ static int make_taps(const sampling *s, int axis, double x, int64_t index[4], do
     return count;
 }
 
-/* The value at one place in each of `channels` planes. */
+/* The value at one position in each of `channels` planes. */
 static void sample(const sampling *s, const double *place, const double *x, int64_t channels,
                    int64_t plane, double *out)
 {
@@ -104,7 +104,7 @@ static void sample(const sampling *s, const double *place, const double *x, int6
             at = index[i][tap] < 0 ? -1 : at * s->dims[i] + index[i][tap];
             product *= weight[i][tap];
         }
-        /* A factor of 0 is no term, were the element an infinity. */
+        /* Terms with a factor of 0 are skipped, because the element may be infinite. */
         for (int64_t c = 0; at >= 0 && product != 0.0 && c < channels; c++) {
             out[c] += product * x[c * plane + at];
         }
@@ -196,7 +196,7 @@ static kiln_status ref_op_affine_grid(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_output(call, 0, theta->dtype, rank + 2, dims, &y));
     const bool aligned = ref_attribute_int(call, "align_corners", 0) != 0;
     double *matrix = NULL;
-    double *points[MOST_SPATIAL] = {NULL}; /* of each dimension; x varies fastest */
+    double *points[MOST_SPATIAL] = {NULL}; /* for each dimension; x varies fastest */
     KLN_RETURN_IF_ERROR(ref_doubles(call, theta, &matrix));
     for (int k = 0; k < rank; k++) {
         const int64_t dim = dims[rank - k];
@@ -278,11 +278,11 @@ typedef struct regions {
     int64_t height, width;
     double scale;
     double offset; /* half a pixel, or 0 */
-    int64_t ratio; /* samples along a bin's edge; 0: as many as it has pixels */
+    int64_t ratio; /* samples along a bin's edge; 0: one per pixel */
     bool max;
 } regions;
 
-/* Sums (or takes the greatest of) the four weighted neighbours of a place. */
+/* Adds up the four weighted neighbours of a position, or takes their maximum. */
 static double neighbours(const regions *r, const double *plane, double y, double x)
 {
     if (y < -1.0 || y > (double)r->height || x < -1.0 || x > (double)r->width) {
@@ -387,7 +387,7 @@ static kiln_status ref_op_roi_align(ref_call *call)
     return KILN_OK;
 }
 
-/* The pixels of bin `i` along one edge: from `*begin` to `*end` - 1. */
+/* The pixels along one edge of bin `i`: `*begin` to `*end` - 1. */
 static void bin_pixels(double low, double high, double scale, int64_t i, int64_t bins,
                        int64_t limit, int64_t *begin, int64_t *end)
 {

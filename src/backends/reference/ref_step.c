@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_step.h"
 
-#define STEPS 16 /* of one call */
+#define STEPS 16 /* per call */
 
 static kiln_status new_step(ref_call *call, ref_value **value)
 {
@@ -15,7 +15,7 @@ static kiln_status new_step(ref_call *call, ref_value **value)
     return KILN_OK;
 }
 
-/* What is given stands before the node's own attributes, and counts. */
+/* The given attributes come before the node's own, and take precedence. */
 static kiln_status join_attributes(ref_call *inner, const ref_operator *op, const ref_node *of,
                                    ref_node *node)
 {
@@ -51,7 +51,7 @@ kiln_status ref_step(ref_call *call, const ref_operator *op, const ref_value *co
                      size_t count, const ref_value **result)
 {
     ref_value *value = NULL;
-    uint32_t slot = REF_SLOT_NONE - 1; /* no output of the network's */
+    uint32_t slot = REF_SLOT_NONE - 1; /* not an output of the network */
     ref_node node = {.node = call->node->node,
                      .index = call->node->index,
                      .kernel = find_kernel(call->context, op->name),
@@ -64,7 +64,7 @@ kiln_status ref_step(ref_call *call, const ref_operator *op, const ref_value *co
         .context = call->context, .frame = call->frame, .node = &node, .outputs = value};
     const kiln_status status = run(&inner, op, call->node, inputs, &node);
     ref_call_finish(&inner);
-    *result = value; /* which may have been an input */
+    *result = value; /* may be the same as an input */
     return status;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
-/* The files with kernels, ref_<family>.c: each ends with the rows of its operators. */
+/* The files with kernels, ref_<family>.c; each ends with the table of its operators. */
 #define FAMILIES(ROW) \
     ROW(unary)        \
     ROW(binary)       \

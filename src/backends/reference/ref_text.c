@@ -6,7 +6,7 @@
 #include "ref_ops.h"
 
 struct ref_text {
-    ref_buffer *buffer; /* that this lies in */
+    ref_buffer *buffer; /* which contains this structure */
     ref_text *next;
 };
 
@@ -66,7 +66,7 @@ static kiln_status ref_op_string_concat(ref_call *call)
     ref_walk_add_broadcast(&whole, a);
     ref_walk_add_broadcast(&whole, b);
     ref_walk_begin(&whole);
-    /* The sizes first. */
+    /* The sizes come first. */
     for (int pass = 0; pass < 2; pass++) {
         size_t total = 0;
         ref_walk walk = whole;
@@ -89,7 +89,7 @@ static kiln_status ref_op_string_concat(ref_call *call)
 /* --- StringSplit --- */
 
 typedef struct splitter {
-    kiln_span delimiter; /* empty: white space */
+    kiln_span delimiter; /* empty: split at white space */
     int64_t most;        /* splits; negative: no limit */
 } splitter;
 
@@ -106,7 +106,8 @@ static size_t past_spaces(kiln_span text, size_t at)
     return at;
 }
 
-/* Where the delimiter next lies from `at` on, and `*past` it; the end of the text where nowhere. */
+/* Finds the next delimiter at or after `at` and sets `*past` to the position after it; returns the
+ * end of the text if there is none. */
 static size_t next_split(const splitter *by, kiln_span text, size_t at, size_t *past)
 {
     const char *bytes = text.data;
@@ -125,7 +126,8 @@ static size_t next_split(const splitter *by, kiln_span text, size_t at, size_t *
     return text.size;
 }
 
-/* How many parts, which go to `parts` where that is not NULL. */
+/* Splits the text and returns the number of parts, which are stored in `parts` if it is not
+ * NULL. */
 static int64_t split(const splitter *by, kiln_span text, kiln_span *parts)
 {
     const bool by_space = by->delimiter.size == 0;
@@ -196,7 +198,7 @@ static void find_unicode(void)
     const int mask = LC_CTYPE_MASK | LC_NUMERIC_MASK;
     unicode = newlocale(mask, "C.UTF-8", (locale_t)0);
     if (unicode == (locale_t)0) {
-        unicode = newlocale(mask, "C", (locale_t)0); /* letters are those of ASCII then */
+        unicode = newlocale(mask, "C", (locale_t)0); /* only ASCII letters count then */
     }
 }
 
@@ -215,8 +217,8 @@ static uint32_t in_case(uint32_t point, letter_case wanted)
                                   : (uint32_t)towupper_l((wint_t)point, letters);
 }
 
-/* Bytes that are no UTF-8 stay as they are. No code point takes twice the bytes in its other case.
- */
+/* Bytes that are not UTF-8 are kept. No code point needs more than twice as many bytes in the other
+ * case. */
 static size_t to_case(kiln_span text, letter_case wanted, char *to)
 {
     size_t used = 0;
@@ -234,7 +236,7 @@ static size_t to_case(kiln_span text, letter_case wanted, char *to)
     return used;
 }
 
-/* `count` strings in this case, in bytes of the run. */
+/* Converts `count` strings to the given case, in memory of the run. */
 static kiln_status change_case(ref_call *call, const kiln_span *texts, size_t count,
                                letter_case wanted, kiln_span *changed)
 {
@@ -261,8 +263,8 @@ static bool is_among(kiln_span text, const kiln_span *texts, size_t count)
     return found;
 }
 
-/* What is compared with the stop words: the strings themselves or, with any case, as small letters;
- * so are then the stop words. */
+/* The strings to compare with the stop words: the strings themselves or, if case is ignored, in
+ * lower case. The stop words are treated the same way. */
 static kiln_status compared_by(ref_call *call, const kiln_span *texts, size_t count,
                                const kiln_span **compared)
 {

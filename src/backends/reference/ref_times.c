@@ -11,7 +11,7 @@ void ref_times_finish(ref_context *context)
     }
 }
 
-/* ONNX lets a node go without a name; its first output has one. */
+/* ONNX allows a node without a name; the name of its first output is used then. */
 static const char *name_of(const kln_onnx_node *node)
 {
     for (size_t i = 0; node->name[0] == '\0' && i < node->output_count; i++) {

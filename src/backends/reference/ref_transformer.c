@@ -45,7 +45,7 @@ kiln_status ref_take_columns(const ref_attending *a, const ref_columns *from, in
     return KILN_OK;
 }
 
-/* What the dimensions of a mask mean. */
+/* Checks the dimensions of a mask. */
 static kiln_status check_mask(const ref_attending *a)
 {
     const ref_tensor *m = a->mask;
@@ -85,7 +85,7 @@ static kiln_status check_bias(const ref_attending *a)
     return a->mask != NULL ? check_mask(a) : KILN_OK;
 }
 
-/* What is added to the scores of a query. */
+/* Computes what is added to the scores of a query. */
 static void bias_row(const ref_attending *a, int64_t batch, int64_t head, int64_t query,
                      double *row)
 {
@@ -109,7 +109,7 @@ static void bias_row(const ref_attending *a, int64_t batch, int64_t head, int64_
     }
 }
 
-/* What is added to all scores, [batch, 1 or heads, queries, keys]; NULL where that is nothing. */
+/* Computes what is added to all scores, [batch, 1 or heads, queries, keys]; NULL if nothing is. */
 static kiln_status make_bias(const ref_attending *a, kiln_dtype dtype, const ref_value **value)
 {
     const int64_t heads = a->sinks != NULL ? a->heads : a->bias != NULL ? a->bias->dims[1] : 1;
@@ -173,7 +173,7 @@ static kiln_status check_heads(const ref_attending *a, int64_t width)
     return KILN_OK;
 }
 
-/* Widths of queries, keys and values among the columns of the product. */
+/* Reads the widths of the queries, keys and values among the columns of the product. */
 static kiln_status read_widths(const ref_attending *a, int64_t all, int64_t widths[3])
 {
     size_t count = 0;
@@ -190,7 +190,8 @@ static kiln_status read_widths(const ref_attending *a, int64_t all, int64_t widt
     return KILN_OK;
 }
 
-/* Keys and values one behind the other, as they are the past of the next call. */
+/* Outputs the keys followed by the values, in the form in which the next call takes them as its
+ * past. */
 static kiln_status give_present(ref_call *call, const ref_tensor *k, const ref_tensor *v)
 {
     ref_tensor *y = NULL;
@@ -205,7 +206,7 @@ static kiln_status give_present(ref_call *call, const ref_tensor *k, const ref_t
     return KILN_OK;
 }
 
-/* Of the columns of a product. */
+/* Attention over the columns of a product. */
 static kiln_status attend_columns(ref_attending *a, const ref_value *x, const ref_tensor *bias,
                                   const ref_tensor *past)
 {
@@ -254,7 +255,7 @@ static kiln_status ref_op_joined_attention(ref_call *call)
     return attend_columns(&a, x, ref_input(call, 2), ref_input(call, 4));
 }
 
-/* The same of bytes. */
+/* The same for 8-bit inputs. */
 static kiln_status ref_op_quantized_attention(ref_call *call)
 {
     static const size_t places[7] = {0, 1, 3, 4, 6, 7, 2};
@@ -271,7 +272,7 @@ static kiln_status ref_op_quantized_attention(ref_call *call)
     return attend_columns(&a, x, NULL, ref_input(call, 8));
 }
 
-/* Keys or values, input `index`, behind those of the past. */
+/* Keys or values, input `index`, after those of the past. */
 static kiln_status read_side(const ref_attending *a, size_t index, int64_t bias_begin,
                              const ref_value **value)
 {
@@ -336,7 +337,7 @@ static kiln_status ref_op_multi_head_attention(ref_call *call)
 
 /* --- embeddings --- */
 
-/* Adds a row of a table to each token's. */
+/* Adds a row of a table to each token. */
 static kiln_status add_rows(const ref_tensor *table, const ref_tensor *numbers, int64_t tokens,
                             int64_t length, int64_t width, double *sums)
 {
@@ -359,7 +360,7 @@ static kiln_status add_rows(const ref_tensor *table, const ref_tensor *numbers, 
     return KILN_OK;
 }
 
-/* How many of each row's tokens are there. */
+/* Counts how many tokens of each row are present. */
 static kiln_status count_tokens(ref_call *call, int64_t batch, int64_t length)
 {
     const ref_tensor *mask = ref_input(call, 7);

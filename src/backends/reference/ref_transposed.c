@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
-/* Where kernel element `k` of window `at` lands in `output`, or -1. */
+/* The position in the output that kernel element `k` of window `at` is added to, or -1. */
 static int64_t landing(const ref_window_shape *w, int64_t at, int64_t k)
 {
     int64_t offset = 0;
@@ -23,14 +23,14 @@ static int64_t landing(const ref_window_shape *w, int64_t at, int64_t k)
 
 static void pad_for(ref_window_shape *w, int i, int64_t total, bool upper)
 {
-    /* Negative where the output is longer than the windows span; what is odd then stands behind
-     * them, as in ONNX's test of output_shape: a quotient rounds down. */
+    /* Negative if the output is longer than what the windows cover. An odd element is then at the
+     * end, as in ONNX's test of output_shape: the quotient rounds down. */
     const int64_t half = total / 2 - (total % 2 < 0);
     w->begin[i] = upper ? half : total - half;
     w->end[i] = total - w->begin[i];
 }
 
-/* Output sizes: given, or what the windows span less the padding. */
+/* Determines the output sizes: the given ones, or what the windows cover minus the padding. */
 static kiln_status place_output(const ref_call *call, ref_window_shape *w)
 {
     int64_t pads[2 * REF_RANK];
@@ -76,7 +76,7 @@ typedef struct spreading {
     int64_t volume, in_size, out_size;
 } spreading;
 
-/* Where each kernel element of each window lands, kernel element by kernel element. */
+/* Lists the output position of each kernel element of each window, ordered by kernel element. */
 static kiln_status list_landings(ref_call *call, const ref_window_shape *w, const spreading *s,
                                  int64_t **landings)
 {
@@ -92,9 +92,9 @@ static kiln_status list_landings(ref_call *call, const ref_window_shape *w, cons
     return KILN_OK;
 }
 
-/* One map of a group: what its kernel makes of each place, channels summed, is a product of
- * matrices; then each element goes where it lands. `room` holds a kernel by channels and the
- * product. */
+/* Computes one map of a group: a matrix product gives the contribution of the kernel at each
+ * position, summed over the channels, and then each element is added to its output position. `room`
+ * holds a kernel of all channels, and the product. */
 static void spread_map(const spreading *s, const int64_t *landings, const double *x,
                        const double *weights, double *room, double *out)
 {
@@ -176,7 +176,7 @@ static kiln_status ref_op_conv_transpose(ref_call *call)
     KLN_RETURN_IF_ERROR(
         ref_scratch(call, (size_t)(s.volume * (s.channels + s.in_size)), sizeof *room, &room));
     for (int64_t i = 0; i < dims[0] * dims[1]; i++) {
-        const int64_t n = i / s.maps; /* of the batch, then of the groups */
+        const int64_t n = i / s.maps; /* index over the batch and the groups */
         spread_map(&s, landings, xs + n * s.channels * s.in_size,
                    ws + (n % s.groups * s.channels * s.maps + i % s.maps) * s.volume, room,
                    out + i * s.out_size);
@@ -185,13 +185,13 @@ static kiln_status ref_op_conv_transpose(ref_call *call)
     return KILN_OK;
 }
 
-/* Adds each element of `x` to the place of the image that it comes from. */
+/* Adds each element of `x` to the image position that it comes from. */
 static kiln_status add_windows(ref_call *call, const ref_window_shape *w, const ref_tensor *x,
                                int64_t volume, int64_t windows, ref_tensor *y)
 {
     const bool whole = ref_domain_of(x->dtype) != REF_DOMAIN_FLOAT;
     double *sums = NULL;
-    uint64_t *totals = NULL; /* of integers, which wrap */
+    uint64_t *totals = NULL; /* of integers, which wrap around */
     if (whole) {
         KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *totals, &totals));
         memset(totals, 0, (size_t)y->count * sizeof *totals);

@@ -6,20 +6,21 @@ enum { LEQ, LT, GTE, GT, EQ, NEQ, MEMBER };
 enum { AVERAGE, SUM, MIN, MAX };
 enum { NONE, SOFTMAX, LOGISTIC, SOFTMAX_ZERO, PROBIT };
 
-/* Nodes and leaves by their place in the lists of attributes; the second of a pair is the true
- * side. */
+/* Nodes and leaves, by their index in the lists of attributes; the second element of a pair is the
+ * true branch. */
 typedef struct forest {
     size_t nodes, leaves, roots, columns;
     const int64_t *features, *missing, *targets, *root;
     const int64_t *children[2], *ends[2];
     double *modes, *splits, *weights;
-    double *members; /* the sets of nodes that look for members, each ended by NaN */
-    int64_t *sets;   /* where a node's begins */
+    double *members; /* the sets of nodes that test for members, each terminated by NaN */
+    int64_t *sets;   /* where each node's set starts */
     size_t member_count;
     int64_t aggregate, outputs;
 } forest;
 
-/* A tensor among the attributes as doubles, which no list need be aligned for; NULL: none. */
+/* Reads a tensor attribute as doubles, whatever the alignment of its data; NULL if there is
+ * none. */
 static kiln_status read_tensor(ref_call *call, const char *name, double **values, size_t *count)
 {
     const kln_onnx_attribute *attribute = ref_attribute(call, name);
@@ -133,7 +134,8 @@ static kiln_status fail_place(int64_t place, const char *what)
                     (long long)place);
 }
 
-/* The leaf that a row comes to. No place is trusted: a model need not have been checked. */
+/* Finds the leaf that a row reaches. Every index is checked, because the model may not have
+ * been. */
 static kiln_status find_leaf(const forest *f, int64_t root, const double *row, int64_t *leaf)
 {
     int64_t node = root;
@@ -156,7 +158,7 @@ static kiln_status find_leaf(const forest *f, int64_t root, const double *row, i
                     (long long)root);
 }
 
-/* The number whose share of a normal distribution lies below it, by Newton's steps. */
+/* The inverse of the cumulative normal distribution, by Newton's method. */
 static double probit(double share)
 {
     double x = 0.0;
@@ -166,7 +168,7 @@ static double probit(double share)
     for (int i = 0; i < 200; i++) {
         const double off = 0.5 * erfc(-x * 0x1.6a09e667f3bcdp-1) - share;
         const double slope = 0x1.9884533d43651p-2 * exp(-0.5 * x * x);
-        /* Never so far that the slope vanishes. */
+        /* Limit the step, so that the slope does not vanish. */
         const double step = ref_clamp(off / slope, -1.0, 1.0);
         x -= step;
         if (fabs(step) <= 0x1p-52 * fabs(x)) {
@@ -199,7 +201,7 @@ static void transform(int64_t kind, int64_t n, double *values)
     }
 }
 
-/* What the leaves of all trees come to, 0 where no leaf has the target. */
+/* Aggregates the leaves of all trees; 0 if no leaf has the target. */
 static kiln_status sum_trees(const forest *f, const double *row, double *totals, bool *some)
 {
     memset(totals, 0, (size_t)f->outputs * sizeof *totals);

@@ -13,7 +13,7 @@ double ref_softplus(double x)
     return fmax(x, 0.0) + log1p(exp(-fabs(x)));
 }
 
-/* To the nearest whole number, whatever the rounding mode; to even where two are. */
+/* Rounds to the nearest whole number, ties to even, independent of the rounding mode. */
 static inline double to_even(double x)
 {
     const double size = fabs(x);
@@ -61,7 +61,7 @@ REF_WIDE static void share_powers(int64_t n, const double *v, const double *powe
     }
 }
 
-/* As ref_sigmoid does, but divided side by side. */
+/* The same as ref_sigmoid, except that several quotients are computed at a time. */
 static void sigmoid_doubles(const ref_parameters *p, int64_t n, const double *v, double *to)
 {
     (void)p;
@@ -88,7 +88,7 @@ static kiln_status apply(ref_call *call, ref_row_function function, const ref_pa
     return ref_apply(call->context, function, p, x, y);
 }
 
-/* Defaults that the standard gives where the attribute is left out. */
+/* Reads the attributes, with the defaults of the standard. */
 static ref_parameters read_parameters(const ref_call *call)
 {
     double alpha = 1.0;
@@ -114,12 +114,13 @@ static inline float float_to_even(float x)
 }
 #define to_even(x) (double)float_to_even((float)(x))
 
-/* Those of float32 without a detour by rows of doubles, several at a time. */
+/* The functions for float32 without conversion to rows of doubles, several elements at a time. */
 #define DEFINE_LEAN(name, since, expression) \
     REF_WIDE DEFINE_FUNCTION(lean_##name, float, expression)
 REF_PLAIN_LIST(DEFINE_LEAN)
 
-/* The root of a double has so many digits more that a second rounding changes nothing. */
+/* A double has so many more digits that rounding the root of a float a second time would change
+ * nothing, so sqrtf gives the same. */
 REF_WIDE static void lean_Root(const ref_parameters *p, int64_t n, const float *v, float *to)
 {
     (void)p;
@@ -145,7 +146,7 @@ static const lean_function lean_functions[REF_UNARY_COUNT] = {
     REF_PLAIN_LIST(LIST_LEAN)[REF_UNARY_Sqrt] = lean_Root, [REF_UNARY_Exp] = lean_Exp,
     [REF_UNARY_Sigmoid] = lean_Sigmoid, [REF_UNARY_Tanh] = lean_Tanh};
 
-/* What is not sure is computed one by one. */
+/* Results that are not certain are computed one by one. */
 static void apply_near(int variant, const ref_parameters *p, int64_t n, const float *x, float *y)
 {
     for (int64_t at = 0; at < n; at += REF_CHUNK) {
@@ -249,7 +250,7 @@ static const numeric_function numeric_functions[] = {
 #define LIST_NUMERIC(name, since, f, s, u) [REF_NUMERIC_##name] = numeric_##name,
     REF_NUMERIC_LIST(LIST_NUMERIC)};
 
-/* In the type itself. */
+/* Functions that compute in the type itself. */
 #define DEFINE_TYPED(name, type, expression)                                      \
     REF_WIDE static void type##_##name(const void *from, int64_t n, void *result) \
     {                                                                             \
@@ -276,7 +277,7 @@ static const numeric_function numeric_functions[] = {
     X(KILN_DTYPE_INT16, int16_t) \
     X(KILN_DTYPE_INT32, int32_t) \
     X(KILN_DTYPE_INT64, int64_t)
-/* Those that are not signed; their magnitude is a copy. */
+/* The unsigned types; their magnitude is a copy. */
 #define UNSIGNED_LIST(X, type)    \
     X(Abs, type, x)               \
     X(Neg, type, 0 - (uint64_t)x) \
@@ -298,7 +299,7 @@ UNSIGNED_INTS(DEFINE_UNSIGNED)
 
 typedef void (*typed_function)(const void *from, int64_t n, void *result);
 
-/* NULL where there is none. */
+/* The function for a type; NULL if there is none. */
 static typed_function typed_of(kiln_dtype dtype, int variant)
 {
 #define LIST_ONE(name, type, expression) [REF_NUMERIC_##name] = type##_##name,
@@ -368,7 +369,7 @@ REF_WIDE static void answer_chunk(int question, const double *x, int64_t n, bool
     }
 }
 
-/* By the bits: an infinite number has none behind the exponent. */
+/* Tests the bits: an infinity has an all-zero mantissa. */
 REF_WIDE static void answer_floats(const void *x, int64_t n, bool nan, bool below, bool above,
                                    uint8_t *y)
 {
@@ -385,7 +386,7 @@ REF_WIDE static void answer_floats(const void *x, int64_t n, bool nan, bool belo
     }
 }
 
-/* Not, and as variants 1 and 2 IsNaN and IsInf. */
+/* Not, and IsNaN and IsInf as variants 1 and 2. */
 static kiln_status ref_op_answer(ref_call *call)
 {
     const int question = call->variant;

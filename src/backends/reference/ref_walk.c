@@ -57,7 +57,7 @@ static bool mergeable(const ref_walk *walk, int outer, int inner)
 
 void ref_walk_begin(ref_walk *walk)
 {
-    int kept = -1; /* the last dimension that stays */
+    int kept = -1; /* the last dimension that is kept */
     for (int i = 0; i < walk->rank; i++) {
         if (walk->dims[i] == 1) {
             continue;
@@ -105,7 +105,8 @@ bool ref_walk_next(ref_walk *walk)
     return false;
 }
 
-/* A constant size becomes one load and one store, and one element for all is loaded once. */
+/* With a constant size each copy becomes one load and one store, and a single element for all is
+ * loaded only once. */
 #define COPY_SIZE(bytes)                                                      \
     do {                                                                      \
         char one[bytes];                                                      \
@@ -171,17 +172,18 @@ void ref_take_slices(size_t size, size_t slice, int64_t n, void *to, const void 
 
 /* --- transposition --- */
 
-/* A matrix whose rows are neighbours where it comes from, and whose columns are where it goes. */
+/* A matrix whose rows are contiguous in the source and whose columns are contiguous in the
+ * destination. */
 typedef struct turned {
     int64_t rows, columns;
     int64_t to_row, to_column; /* elements from one to the next */
     int64_t from_column;
 } turned;
 
-/* A block at a time, so that each line of the cache is fetched once. */
+/* One block at a time, so that each cache line is fetched only once. */
 #define BLOCK 16
 
-/* Four by four at once where both sides have four neighbours. */
+/* Transposes four by four elements at once, if there are four contiguous ones on both sides. */
 #define DEFINE_TURN_FOUR(name, type)                                                       \
     static void name##_four(turned t, char *to, const char *from)                          \
     {                                                                                      \
@@ -266,7 +268,7 @@ typedef float eight __attribute__((vector_size(32)));
     __builtin_shufflevector(a, b, first, (first) + 1, (first) + 2, (first) + 3, (first) + 8, \
                             (first) + 9, (first) + 10, (first) + 11)
 
-/* Eight columns, eight rows at a time; how many rows. */
+/* Transposes eight columns, eight rows at a time; returns how many rows. */
 REF_WIDE static int64_t turn_eight(int64_t rows, const float *from, int64_t from_column, float *to,
                                    int64_t to_row)
 {
@@ -321,7 +323,8 @@ static turn_function turn_of(size_t size)
                        : NULL;
 }
 
-/* Whether the walk's rows are columns of where they come from, and were copied as such. */
+/* Copies by transposing, if the rows of the walk are columns of the source; returns whether it
+ * did. */
 static bool copy_turned(const ref_walk *walk, size_t size, char *to, const char *from)
 {
     const turn_function turn = turn_of(size);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
-/* yes ? a : b, without a branch, which nobody could predict. */
+/* yes ? a : b, without a branch, which would be unpredictable. */
 #define DEFINE_CHOOSE(type)                                                                   \
     REF_WIDE static void choose_##type(int64_t n, const uint8_t *yes, const void *a,          \
                                        const void *b, void *to)                               \
@@ -17,7 +17,7 @@ DEFINE_CHOOSE(uint16_t)
 DEFINE_CHOOSE(uint32_t)
 DEFINE_CHOOSE(uint64_t)
 
-/* `n` elements of a row, in `room` where they are not neighbours. */
+/* `n` elements of a row, copied into `room` if they are not contiguous. */
 static const void *neighbours(const ref_tensor *x, int64_t start, int64_t step, int64_t n,
                               void *room)
 {
@@ -30,7 +30,7 @@ static const void *neighbours(const ref_tensor *x, int64_t start, int64_t step, 
     return room;
 }
 
-/* A row whose elements have the size of an integer; whether it is one. */
+/* Handles a row if its elements have the size of an integer type; returns whether it does. */
 static bool choose_row(const ref_walk *walk, const ref_tensor *condition, const ref_tensor *x,
                        const ref_tensor *y, ref_tensor *out)
 {
