@@ -104,7 +104,8 @@ static kiln_status keep_outputs(cli_accuracy *accuracy, const kiln_named_tensor 
     return KILN_OK;
 }
 
-/* Along the last axis, which in classes and characters is that of what is told apart. */
+/* Compares the maxima along the last axis, which for classes or characters is the axis of the
+ * candidates. */
 static void compare_rows(cli_output_error *error, const kiln_shape *shape, const float *expected,
                          const float *found, size_t count)
 {
@@ -138,7 +139,8 @@ static kiln_status compare_outputs(cli_accuracy *accuracy, const kiln_named_tens
     return KILN_OK;
 }
 
-/* Every batch through `engine`: its results are kept where it is the model's own, else compared. */
+/* Runs all batches through `engine`: the results of the original model are kept, and all others are
+ * compared with them. */
 static kiln_status run_all(cli_accuracy *accuracy, kiln_engine *engine)
 {
     CLI_OWNED(context) context = NULL;
@@ -170,10 +172,10 @@ static kiln_status run_all(cli_accuracy *accuracy, kiln_engine *engine)
     return KILN_OK;
 }
 
-/* --- begin and end --- */
+/* --- setup and cleanup --- */
 
-/* A search builds many engines: one that takes seconds to build, and holds for a range of shapes,
- * is for other work. */
+/* A search builds many engines, so a backend that takes seconds to build one, and builds it for a
+ * range of shapes, is unsuitable. */
 static void choose_backend(kiln_build_options *build)
 {
     const kiln_build_options none = KILN_BUILD_OPTIONS_INIT;
@@ -293,11 +295,11 @@ kiln_status cli_accuracy_measure(cli_accuracy *accuracy, const char *const *kept
         accuracy->outputs[i] = (cli_output_error){.name = accuracy->outputs[i].name};
     }
     const kiln_status status = convert_and_run(accuracy, &how);
-    /* With all of these kept nothing is left to convert: that costs nothing. */
+    /* If all of these are kept, nothing is left to convert, which costs no accuracy. */
     return status == KILN_ERROR_UNSUPPORTED && count > 0 ? KILN_OK : status;
 }
 
-/* --- what came of it --- */
+/* --- results --- */
 
 #define MOST_SHOWN 10
 

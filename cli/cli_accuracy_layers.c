@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The signal to noise of every tensor that a network and its conversion have in common. */
+/* The signal-to-noise ratio of every tensor that a network and its conversion have in common. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli_accuracy.h"
 
-/* Batches that are enough for it: all tensors of one are held. */
+/* This many batches are enough: all tensors of a batch are held in memory. */
 #define MOST_BATCHES 4
 
 typedef struct side {
@@ -48,7 +48,7 @@ static bool is_float(kiln_network *network, const char *name, kiln_tensor_id *id
             dtype == KILN_DTYPE_BFLOAT16);
 }
 
-/* What evens a tensor out is reported under the tensor's name, too. */
+/* A node that smooths a tensor is reported under the tensor's name too. */
 static bool is_listed(const cli_accuracy *accuracy, const char *name)
 {
     for (size_t i = 0; i < accuracy->layer_count; i++) {
@@ -59,7 +59,8 @@ static bool is_listed(const cli_accuracy *accuracy, const char *name)
     return false;
 }
 
-/* Tensors of the main graph that both have, in the order of the report, as outputs of both. */
+/* Lists the tensors of the main graph that both networks have, in the order of the report, and
+ * makes them outputs of both. */
 static kiln_status list_layers(cli_accuracy *accuracy, const kiln_precision_report *report,
                                side sides[2])
 {
@@ -73,7 +74,7 @@ static kiln_status list_layers(cli_accuracy *accuracy, const kiln_precision_repo
         kiln_precision_node node = {.struct_size = sizeof node};
         kiln_tensor_id ids[2];
         KLN_RETURN_IF_ERROR(kiln_precision_report_node(report, i, &node));
-        /* What was folded has its tensor from the convolution by now. */
+        /* The tensor of a folded node is now produced by the convolution. */
         if (node.reason == KILN_PRECISION_FOLDED || node.graph[0] != '\0' ||
             node.output[0] == '\0' || !is_float(sides[0].network, node.output, &ids[0]) ||
             !is_float(sides[1].network, node.output, &ids[1]) || is_listed(accuracy, node.output)) {

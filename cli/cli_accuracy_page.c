@@ -7,7 +7,7 @@
 
 #include "cli_accuracy.h"
 
-/* The scale of the bars, in decibels: eight bits of noise are about 50. */
+/* The range of the bars, in decibels: 8-bit noise is at about 50. */
 #define WIDEST 80.0
 
 static void put_decibels(cli_text *page, double decibels)
@@ -101,7 +101,7 @@ static void put_costs(cli_text *page, const cli_accuracy *accuracy)
 #define CHART_HEIGHT 220.0
 #define CHART_WIDTH 960.0
 
-/* A line through the tensors in the order of the graph, and those behind which most is lost. */
+/* A curve over the tensors in graph order, and the tensors after which most is lost. */
 static void put_layers(cli_text *page, const cli_accuracy *accuracy)
 {
     if (accuracy->layer_count < 2) {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which nodes are kept from a smaller type, so that what is left reaches a target. Noises of nodes
- * add up, nearly: measured with each node alone, they say in which order nodes are given up. The
- * least noise for so much arithmetic is had where those go first whose noise is the largest by
- * their arithmetic, as in a knapsack whose items may be cut (Dantzig, "Discrete-Variable Extremum
- * Problems", 1957, https://doi.org/10.1287/opre.5.2.266).
+ * Chooses which nodes to keep from being converted to a smaller type, so that the rest reaches a
+ * target. The noises of nodes nearly add up: measured with each node alone, they give the order in
+ * which nodes are given up. For a given amount of arithmetic the noise is lowest if the nodes with
+ * the most noise per unit of arithmetic go first, as in a knapsack whose items may be cut (Dantzig,
+ * "Discrete-Variable Extremum Problems", 1957, https://doi.org/10.1287/opre.5.2.266).
  */
 #include <math.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static int compare_costs(const void *left, const void *right)
     return a < b ? -1 : a > b;
 }
 
-/* Those that multiply nothing, in the order that they are in, before the others. */
+/* Moves the nodes without multiplications to the front and keeps their order. */
 static void put_free_first(cli_accuracy *accuracy)
 {
     size_t free_count = 0;
@@ -34,8 +34,8 @@ static void put_free_first(cli_accuracy *accuracy)
     accuracy->free_count = free_count < accuracy->node_count ? free_count : 0;
 }
 
-/* In eight bits a sum or a pool beside products counts as their mean: without it more than its own
- * arithmetic leaves the type. */
+/* For 8 bits, an addition or pooling node next to products is weighted as an average node: if it is
+ * kept, more than its own arithmetic is no longer done in 8 bits. */
 static void weigh_nodes(cli_accuracy *accuracy)
 {
     double all = 1;
@@ -72,7 +72,7 @@ static kiln_status list_nodes(cli_accuracy *accuracy, const kiln_precision_repor
     return KILN_OK;
 }
 
-/* Batches that are enough to say which node costs more. */
+/* This many batches are enough to tell which node costs more. */
 #define RANKED_BY 4
 
 kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_report *report)
@@ -109,11 +109,11 @@ kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_repor
 
 /* --- the search --- */
 
-/* Nodes in an order in which they are kept, as many of them as it took, and what the others
- * multiply. */
+/* Nodes in the order in which they are kept, how many were needed, and the multiplications of the
+ * others. */
 typedef struct kept_order {
     cli_node_cost **nodes;
-    const char **names; /* theirs */
+    const char **names; /* the names of `nodes` */
     size_t count;
     bool suffices;
     double multiplications;
@@ -149,12 +149,12 @@ static kiln_status make_order(const cli_accuracy *accuracy, bool by_arithmetic, 
     return KILN_OK;
 }
 
-/* The fewest of the first that are enough. */
+/* Finds the smallest number of nodes from the front that suffices. */
 static kiln_status search_order(cli_accuracy *accuracy, cli_target target, kept_order *order)
 {
     const size_t all = accuracy->node_count;
     size_t least = 0;
-    size_t most = all; /* with one left, or nothing would be converted */
+    size_t most = all; /* not tested with all nodes: nothing would be converted */
     while (least < most) {
         const size_t tried = (least + most) / 2;
         KLN_RETURN_IF_ERROR(cli_accuracy_measure(accuracy, order->names, tried));
@@ -183,8 +183,8 @@ static void move_to(kept_order *order, size_t from, size_t to)
 
 #define MOST_TAKEN_BACK 6
 
-/* Where one of the first is too much, a later one that makes less noise may not be: a few are tried
- * for which the sum of noises leaves room. */
+/* If one of the first nodes costs too much, a later one with less noise may still be convertible: a
+ * few are tried for which the sum of the noises leaves room. */
 static kiln_status take_back(cli_accuracy *accuracy, cli_target target, kept_order *order)
 {
     const double most = pow(10, -target.decibels / 10);

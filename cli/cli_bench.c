@@ -25,16 +25,16 @@ typedef struct bench_settings {
     bool layers;
 } bench_settings;
 
-/* What was measured. */
+/* The results of a measurement. */
 typedef struct measurement {
-    kiln_histogram *times; /* of each inference, in nanoseconds */
+    kiln_histogram *times; /* of every inference, in nanoseconds */
     uint64_t count;
-    uint64_t wall; /* from the first one's start to the last one's end */
+    uint64_t wall; /* from the start of the first to the end of the last */
     kiln_warmup_summary warmup;
-    unsigned long long allocations; /* Kiln's own, while it was measured */
-    cli_gpu_times gpu;              /* nothing for an engine on the CPU */
-    cli_raw_times raw;              /* nothing unless it is asked for */
-    cli_layers layers;              /* likewise */
+    unsigned long long allocations; /* Kiln's own, during the measurement */
+    cli_gpu_times gpu;              /* empty for an engine on the CPU */
+    cli_raw_times raw;              /* empty unless requested */
+    cli_layers layers;              /* empty unless requested */
 } measurement;
 
 /* --- measuring --- */
@@ -77,7 +77,7 @@ static kiln_status measure(kiln_context *context, const bench_settings *settings
     return KILN_OK;
 }
 
-/* --- showing --- */
+/* --- output --- */
 
 static double throughput(const measurement *found)
 {
@@ -253,7 +253,7 @@ static cli_exit bench(const cli_command *self, const char *path, const bench_set
                       measurement *found)
 {
     CLI_RETURN_UNLESS_DONE(cli_inputs_bind(self, &settings->inputs, engine, context, inputs));
-    /* What cannot be is refused before anything is measured. */
+    /* Impossible requests are rejected before anything is measured. */
     if (settings->layers) {
         CLI_RETURN_UNLESS_DONE(cli_layers_open(self, path, &settings->model, &settings->inputs,
                                                engine, &found->layers));

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* "A" or "A:B" behind the last '=' of `text`, whose name is copied to `*name`. How many numbers
- * there are; 0: it is of another form. */
+/* Reads "A" or "A:B" after the last '=' of `text`; the name before it is copied to `*name`. Returns
+ * the number of values, or 0 if the form is different. */
 static int read_numbers(const char *text, char **name, double numbers[2])
 {
     const char *equals = strrchr(text, '=');
@@ -16,7 +16,7 @@ static int read_numbers(const char *text, char **name, double numbers[2])
     return *name == NULL ? 0 : count;
 }
 
-/* The one of that name, which takes over `name`, or a new one. */
+/* The item with that name, which takes ownership of `name`, or a new one. */
 static kiln_binding_quantization *item_of(cli_bindings *b, char *name)
 {
     for (size_t i = 0; i < b->count; i++) {

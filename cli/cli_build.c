@@ -8,7 +8,7 @@
 #include "cli_warmup.h"
 
 typedef struct build_settings {
-    kiln_build_options *build; /* of the library's options */
+    kiln_build_options *build; /* the library's options */
     const char *output;
     double time_limit;
     double memory_limit; /* MiB */
@@ -65,7 +65,7 @@ static void print_result(const build_settings *settings, kiln_engine *engine,
     }
 }
 
-/* Which nodes compute in another type than was asked for, where the backend tells. */
+/* Prints which nodes compute in another type than requested, if the backend reports this. */
 static void print_precision(const kiln_engine *engine)
 {
     static const char *const headings[] = {"node", "asked for", "computes in", "layer"};
@@ -94,7 +94,7 @@ static void print_precision(const kiln_engine *engine)
     }
 }
 
-/* What of the ways to build was the fastest. */
+/* Prints which way to build was the fastest. */
 static void print_tuning(const kiln_tune_result *tuned)
 {
     static const char *const switches[] = {NULL, "on", "off"};

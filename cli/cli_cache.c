@@ -51,7 +51,7 @@ static cli_exit print_folder(const cache_settings *settings)
     return CLI_DONE;
 }
 
-/* What is against it: a sentence and, where that is asked for, its end. */
+/* Prints what is wrong with the entry and, if requested, removes it. */
 static cli_exit judge(const cache_settings *settings, const kiln_cache_entry *entry)
 {
     if (entry->problem == NULL) {

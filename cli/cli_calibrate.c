@@ -19,7 +19,7 @@ typedef struct calibrate_settings {
     int64_t memory; /* in MiB */
     int64_t count_threads;
     cli_list tensors;
-    int precision; /* of `precisions`; -1: all tensors */
+    int precision; /* index in `precisions`; -1: all tensors */
     const char *header;
 } calibrate_settings;
 
@@ -28,7 +28,7 @@ typedef struct job {
     const char *path;
     kiln_batch_folder *folder;
     kiln_range_table *ranges;
-    kiln_calibrate_progress progress; /* the last */
+    kiln_calibrate_progress progress; /* the most recent */
 } job;
 
 static const char *const methods[] = {"entropy", "minmax", "percentile", "mse", NULL};

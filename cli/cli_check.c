@@ -6,7 +6,7 @@
 
 typedef struct check_settings {
     const char *backend;
-    kiln_build_options *build; /* of the library's options */
+    kiln_build_options *build; /* the library's options */
     bool json;
     bool strict;
 } check_settings;

@@ -20,19 +20,19 @@ typedef struct compare_settings {
     bool json;
 } compare_settings;
 
-/* Everything of one call of `kiln compare`. */
+/* The state of one call of `kiln compare`. */
 typedef struct job {
     const cli_command *command;
     compare_settings settings;
     const char *path;
-    char names[2][64]; /* of the backends; "" the best one */
+    char names[2][64]; /* of the backends; "" for the best one */
     kiln_engine *engines[2];
-    kiln_context *context; /* over the second engine; holds the inputs */
+    kiln_context *context; /* of the second engine; holds the inputs */
     cli_inputs inputs;
     kiln_named_tensor *tensors;
     size_t tensor_count;
-    cli_exit fed;          /* what came of feeding them */
-    kiln_network *network; /* of MODEL; NULL where that is no ONNX file */
+    cli_exit fed;          /* the result of setting the inputs */
+    kiln_network *network; /* of MODEL; NULL if that is not an ONNX file */
     kiln_comparison *comparison;
 } job;
 
@@ -65,8 +65,8 @@ static bool is_tensorrt(const job *work, size_t which)
     return kiln_backend_choose(name, &info) == KILN_OK && strcmp(info.name, "tensorrt") == 0;
 }
 
-/* Of the two backends only TensorRT knows TF32, levels and GPUs. float32 that a GPU computes in
- * TF32 does not pass float32's tolerance. */
+/* Of the two backends only TensorRT supports TF32, optimization levels and GPUs. float32 computed
+ * in TF32 does not meet the tolerance of float32. */
 static kiln_build_options build_options(const job *work, size_t which)
 {
     kiln_build_options options = cli_model_build(&work->settings.model);
@@ -80,7 +80,7 @@ static kiln_build_options build_options(const job *work, size_t which)
     return options;
 }
 
-/* Every input as the options say. */
+/* Sets every input according to the options. */
 static cli_exit take_inputs(job *work)
 {
     CLI_FAIL_IF_ERROR(kiln_context_create(work->engines[1], NULL, &work->context));
@@ -101,7 +101,7 @@ static cli_exit take_inputs(job *work)
     return result;
 }
 
-/* Both engines are there: how they are fed is said now. */
+/* Called once both engines exist: sets their inputs. */
 static kiln_status feed(void *user, kiln_engine *found, kiln_engine *expected,
                         kiln_compare_options *options)
 {
@@ -138,7 +138,7 @@ static cli_exit compare(job *work)
     cli_loading loadings[2] = {{.network = NULL}, {.network = NULL}};
     kiln_status status = KILN_OK;
     cli_exit result = CLI_DONE;
-    /* One reading is for all; NULL: what it is will be said by who loads it. */
+    /* The network is read once for both; if that fails, loading the engine reports why. */
     if (kiln_network_from_onnx(work->path, &work->network) != KILN_OK) {
         work->network = NULL;
     }

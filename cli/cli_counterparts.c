@@ -4,9 +4,9 @@
 
 #include "cli.h"
 
-/* What options and commands of other tools are called here, for those who come from there: names
- * with blanks between them. Build options know their own (kiln_build_option.trtexec).
- * docs/tensorrt.md and docs/cli.md have them all, and scripts/check_docs.py compares. */
+/* What the options and commands of other tools are called here, for people who are used to those:
+ * names separated by blanks. Build options have their own (kiln_build_option.trtexec).
+ * docs/tensorrt.md and docs/cli.md list them all, and scripts/check_docs.py compares. */
 static const struct {
     const char *tool;
     const char *names;

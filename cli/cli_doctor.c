@@ -12,12 +12,12 @@ typedef struct doctor_settings {
     bool json;
 } doctor_settings;
 
-/* What is asked of the machine once, for both ways of showing it. */
+/* What is found out about the machine, once for both kinds of output. */
 typedef struct findings {
     kiln_system_report *report;
-    const char *name; /* of the backend that would be chosen, "" for none */
+    const char *name; /* of the backend that would be chosen; "" if none */
     bool has_chosen;
-    char reason[1024]; /* why it is that one, or why none */
+    char reason[1024]; /* why this one is chosen, or why none is */
 } findings;
 
 static const char *state_name(kiln_library_state state)
@@ -122,7 +122,7 @@ static cli_exit print_devices(const kiln_system_report *report)
 /* --- the cache --- */
 
 typedef struct cache_facts {
-    char folder[4096]; /* or why there is none */
+    char folder[4096]; /* or the reason why there is none */
     bool has_folder;
     size_t count;
     uint64_t bytes;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inputs that are filled with numbers, random ones or one for all. */
+/* Inputs that are filled with numbers: random ones, or one number for all elements. */
 #include <stdio.h>
 #include <string.h>
 

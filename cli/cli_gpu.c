@@ -87,7 +87,7 @@ static kiln_status run_once(bench *work, uint64_t *enqueue)
     return kiln_stream_synchronize(work->stream);
 }
 
-/* A context that has run over device memory, warm. */
+/* Creates a context with its data in device memory and warms it up. */
 static kiln_status begin(bench *work, kiln_engine *engine, kiln_context *bound,
                          kiln_graph_policy graphs)
 {

@@ -8,7 +8,7 @@
 #define WIDTH 79
 #define OPTION_COLUMN 26
 
-/* Paragraphs of a description, one after the other; the copy is the caller's to free. */
+/* Returns the next paragraph of a description; the caller frees the copy. */
 static char *next_paragraph(const char **at)
 {
     const char *begin = *at;
@@ -121,7 +121,8 @@ void cli_help_overview(const cli_command *const *commands, bool to_errors)
 
 /* --- manual pages --- */
 
-/* Text for troff: hyphens that are copied as they stand, no line that is taken for a request. */
+/* Prints text for troff: hyphens that can be copied from the page, and no line that could be taken
+ * for a request. */
 static void roff(const char *source)
 {
     bool at_line_start = true;

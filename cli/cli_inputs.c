@@ -25,9 +25,10 @@ const cli_option cli_input_options[] = {
     {0},
 };
 
-/* --- which argument is for which input --- */
+/* --- assigning arguments to inputs --- */
 
-/* The part of "NAME=VALUE" after the name of an input of the engine; NULL when it names none. */
+/* The part of "NAME=VALUE" after the name of an engine input; NULL if it does not start with that
+ * name. */
 static const char *value_for(const char *argument, const char *name)
 {
     const size_t length = strlen(name);
@@ -60,7 +61,7 @@ static bool is_named(const cli_list *list, const char *name)
     return false;
 }
 
-/* What NumPy wrote, as its first bytes tell. */
+/* Advice for files written by NumPy, which their first bytes identify. */
 static const char *array_advice(int descriptor)
 {
     char head[6] = "";
@@ -104,7 +105,7 @@ static cli_exit misuse_name(const cli_command *command, const char *option, cons
     return CLI_MISUSED;
 }
 
-/* The input that an argument names; of "a" and "a=b" the longer. */
+/* The index of the input that an argument names; if both "a" and "a=b" match, the longer name. */
 static size_t named_by(const char *argument, const char *const *names, size_t count)
 {
     size_t found = count;
@@ -117,8 +118,8 @@ static size_t named_by(const char *argument, const char *const *names, size_t co
     return found;
 }
 
-/* Finds for each input the argument that is meant for it, by name or, failing that, the one without
- * a name. */
+/* Finds the argument for each input: the one with its name or, if there is none, the one without a
+ * name. */
 static cli_exit assign(const cli_command *command, const char *option, const cli_list *list,
                        const char *const *names, size_t count, const char **values)
 {
@@ -152,7 +153,7 @@ static void set_batch(kiln_shape *shape, int64_t batch)
     }
 }
 
-/* A shape as it was given, with the batch size for each N. */
+/* Reads a shape, with the batch size in place of N. */
 static cli_exit read_shape(const cli_command *command, const char *text, int64_t batch,
                            kiln_shape *shape)
 {
@@ -183,7 +184,7 @@ static bool knows_shape(const kiln_binding *binding, const char *text, int64_t b
     return text != NULL || (shape.rank >= 0 && kiln_shape_is_static(&shape));
 }
 
-/* The shape that the model fixes or that was given for it. */
+/* The shape that was given for the input, or else the one in the model. */
 static cli_exit choose_shape(const cli_command *command, const kiln_binding *binding,
                              const char *text, int64_t batch, kiln_shape *shape)
 {
@@ -225,7 +226,7 @@ static int take_data(int *descriptor)
     return taken;
 }
 
-/* A regular file and its size; -1 with the failure said. */
+/* Opens a regular file and gets its size; on failure prints the error and returns -1. */
 static int open_data(const char *path, int64_t *size)
 {
     SCOPED(close_data) int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -261,7 +262,7 @@ static cli_exit read_bytes(int descriptor, const char *path, void *data, size_t 
     return CLI_DONE;
 }
 
-/* A file that cannot be what is meant is told before a shape is asked for. */
+/* Reports an unsuitable file before it asks for a shape. */
 static cli_exit bind_raw(const cli_command *command, kiln_context *context,
                          const kiln_binding *binding, const char *shape_text, int64_t batch,
                          const char *path)
@@ -320,7 +321,7 @@ static bool is_text(const char *data)
     return strncmp(data, text_prefix, sizeof text_prefix - 1) == 0;
 }
 
-/* One string for all elements, which stays with the arguments. */
+/* Uses one string for all elements; it remains in the arguments. */
 static cli_exit bind_text(const cli_command *command, kiln_context *context,
                           const kiln_binding *binding, const kiln_shape *shape, const char *data)
 {
@@ -386,7 +387,7 @@ cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *s
     CLI_RETURN_UNLESS_DONE(assign(command, "shape", &settings->shapes, names, count, shapes));
     for (size_t i = 0; i < count; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
-        /* What has a value of its own keeps it, unless it is named. */
+        /* An input that has a default value keeps it unless it is named. */
         if (i >= required && !is_named(&settings->inputs, names[i])) {
             continue;
         }
@@ -398,7 +399,7 @@ cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *s
     return CLI_DONE;
 }
 
-/* The shape of input `name` where an option tells it; else its rank is -1. */
+/* The shape of input `name` if an option gives it; otherwise its rank is -1. */
 static cli_exit hint_shape(const cli_command *command, const char *data, const char *shape_text,
                            const cli_input_settings *settings, kiln_shape *shape)
 {
@@ -415,8 +416,8 @@ static cli_exit hint_shape(const cli_command *command, const char *data, const c
     return CLI_DONE;
 }
 
-/* What is named is to be fed, a weight among it; its shape is the model's where that is fixed, but
- * for a batch size. */
+/* The shape of a named input, which may be a weight. If the model fixes the shape, that is used,
+ * apart from the batch size. */
 static void declared_shape(kiln_network *network, size_t index, int64_t batch, kiln_shape *shape)
 {
     kiln_tensor_id tensor;

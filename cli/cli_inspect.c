@@ -16,10 +16,10 @@ typedef struct inspect_settings {
     bool layers;
 } inspect_settings;
 
-/* What is shown: an engine, or a network that none was built of. */
+/* The subject: an engine, or a network from which none was built. */
 typedef struct inspect_subject {
     const char *path;
-    kiln_engine *engine; /* NULL: */
+    kiln_engine *engine; /* if NULL: */
     cli_network network;
 } inspect_subject;
 
@@ -66,7 +66,7 @@ static cli_exit metadata_at(const inspect_subject *subject, size_t index, kiln_m
 
 /* --- text --- */
 
-/* "0: batch, 2: time" */
+/* For example "0: batch, 2: time". */
 static void named_dims(const kiln_binding *binding, cli_text *text)
 {
     cli_text_append(text, "", 0);
@@ -77,7 +77,7 @@ static void named_dims(const kiln_binding *binding, cli_text *text)
     }
 }
 
-/* "int8, scale 0.02, zero point 3", or how many scales there are, and where. */
+/* For example "int8, scale 0.02, zero point 3", or the number of scales and their axis. */
 static void add_quantization(const kiln_binding *binding, cli_text *text)
 {
     const kiln_quantization *q = &binding->quantization;
@@ -146,7 +146,7 @@ static cli_exit print_bindings(const inspect_subject *subject)
 #define VALUE_BYTES 200
 #define KEY_COLUMNS 24
 
-/* A value that is not too long to be read. */
+/* A value, shortened if it is too long to read. */
 static char *shown_value(const char *value)
 {
     const size_t length = strlen(value);
@@ -310,7 +310,7 @@ static cli_exit print_json(const inspect_subject *subject, bool layers)
 
 /* --- the command --- */
 
-/* Whether an option speaks of an engine, which is built then. */
+/* Whether an option requires an engine, which is then built. */
 static bool wants_engine(const cli_model_settings *settings)
 {
     return settings->build != NULL || settings->refit != NULL || settings->graph != 0 ||
@@ -323,7 +323,8 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
     cli_exit result = CLI_DONE;
     inspect_subject subject = {.path = operands[0]};
     settings->model.shapes = &settings->inputs;
-    /* What cannot be read as ONNX is a plan, or something that the load says more about. */
+    /* A file that cannot be read as ONNX is a plan, or something that loading reports more
+     * about. */
     if (wants_engine(&settings->model) ||
         !cli_network_open(operands[0], settings->layers, &subject.network, &result)) {
         result = cli_model_open(self, operands[0], &settings->model, &subject.engine);

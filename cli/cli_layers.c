@@ -4,10 +4,10 @@
 #include <cJSON.h>
 #include <stdlib.h>
 
-/* Of `engine`; STATE for one that was not built for it. */
+/* Opens a context of `engine`; KILN_ERROR_STATE if the engine was not built for profiling. */
 static kiln_status open_context(kiln_engine *engine, kiln_context **context)
 {
-    /* A graph replays what was enqueued without a profiler. */
+    /* A CUDA graph replays what was enqueued without a profiler. */
     const kiln_context_options options = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_OFF);
     const kiln_status status = kiln_context_create(engine, &options, context);
     return status == KILN_OK ? kiln_context_profile_layers(*context, true) : status;
@@ -57,7 +57,7 @@ kiln_status cli_layers_measure(kiln_context *context, double seconds, size_t lea
     return status;
 }
 
-/* Layer `index`, or false past the last. */
+/* Gets layer `index`; false after the last one. */
 static bool layer_at(kiln_context *context, size_t index, kiln_layer_time *layer)
 {
     *layer = (kiln_layer_time){.struct_size = sizeof *layer};

@@ -8,7 +8,8 @@
 
 #include "cli_statistics.h"
 
-/* Of each context alone, before all run together: kernels are chosen and graphs captured. */
+/* Runs of each context alone before all run together: kernels are chosen and graphs captured in
+ * them. */
 #define FIRST_RUNS 3
 
 typedef struct seat {
@@ -17,13 +18,13 @@ typedef struct seat {
     bool under_way;
 } seat;
 
-/* What all callers share. */
+/* Data shared by all callers. */
 typedef struct crew {
     seat *seats;
     size_t seat_count;
     kiln_stream **streams;
     size_t stream_count;
-    bool enqueues;       /* runs are under way on a GPU while the caller goes on */
+    bool enqueues;       /* runs are in progress on a GPU while the caller continues */
     bool shares_streams; /* a stream has several contexts: one copies while another computes */
     bool records;
     double seconds;
@@ -39,7 +40,7 @@ typedef struct caller {
     seat *seats;
     size_t count;
     kiln_histogram *times;
-    uint64_t first; /* when it began */
+    uint64_t first; /* when its first run began */
     uint64_t last;  /* when its last run ended */
     char message[1024];
 } caller;
@@ -73,7 +74,7 @@ static kiln_status open_seat(crew *all, seat *made, kiln_engine *engine, kiln_co
     options.share_device_memory = options.overlap_copies;
     kiln_status status = kiln_context_create(engine, &options, &made->context);
     if (status == KILN_ERROR_UNSUPPORTED && options.share_device_memory) {
-        options.share_device_memory = false; /* the library's own way is to share it, or not to */
+        options.share_device_memory = false; /* fall back to the library's own choice */
         status = kiln_context_create(engine, &options, &made->context);
     }
     KLN_RETURN_IF_ERROR(status);
@@ -134,7 +135,7 @@ static kiln_status finish_run(caller *self, seat *which)
     return status;
 }
 
-/* With one context there is nothing else to do than to wait for it. */
+/* With a single context there is nothing else to do but wait for it. */
 static kiln_status start_run(caller *self, seat *which)
 {
     which->begun = kiln_clock_now();
@@ -154,7 +155,7 @@ static bool is_over(const caller *self)
            (done >= all->least && (double)(kiln_clock_now() - self->first) >= all->seconds * 1e9);
 }
 
-/* The oldest run of those under way is waited for, then its context starts the next. */
+/* Waits for the oldest run in progress, and then starts the next one of its context. */
 static void *work(void *user)
 {
     caller *self = user;
@@ -180,10 +181,10 @@ static void *work(void *user)
     return NULL;
 }
 
-/* --- together --- */
+/* --- all callers together --- */
 
-/* The seats dealt as evenly as they go, neighbours to one caller, so that its contexts are of
- * different streams where there are several. */
+/* Distributes the contexts as evenly as possible. Consecutive ones go to the same caller, so that
+ * its contexts are on different streams if there are several. */
 static void deal(crew *all, caller *callers, size_t count)
 {
     size_t next = 0;
@@ -210,7 +211,7 @@ static void gather(const caller *callers, size_t count, cli_load_result *found)
     found->count = cli_times_summarize(found->latency).count;
 }
 
-/* All callers from a common start to the end. */
+/* Runs all callers, from a common start to the end. */
 static cli_exit run_crew(crew *all, const char *what, size_t count, cli_load_result *found)
 {
     SCOPED_HEAP caller *callers = cli_allocate(count * sizeof *callers);

@@ -6,7 +6,7 @@
 #include "cli.h"
 #include "cli_list.h"
 
-/* Ended by NULL. */
+/* Terminated by NULL. */
 #define ROW(name) &cli_command_##name,
 static const cli_command *const commands[] = {CLI_COMMAND_LIST(ROW) NULL};
 
@@ -20,7 +20,7 @@ static const cli_command *find_command(const char *name)
     return NULL;
 }
 
-/* There is no such command or, with a dash, option of `kiln` itself. */
+/* Reports that there is no such command or, with a dash, no such option of `kiln` itself. */
 static cli_exit misuse_command(const char *name)
 {
     const char *names[64];
@@ -126,10 +126,10 @@ static cli_exit dispatch(int count, char **arguments)
 
 int main(int count, char **arguments)
 {
-    /* A file past the limit of `ulimit -f` is then an error of the write, with its sentence. */
+    /* A file larger than the limit of `ulimit -f` is then reported as a write error. */
     (void)signal(SIGXFSZ, SIG_IGN);
     cli_exit result = dispatch(count, arguments);
-    /* What did not reach the disk or the pipe was not done. */
+    /* Output that did not reach the disk or the pipe counts as a failure. */
     if (fflush(stdout) != 0 || ferror(stdout) != 0) {
         cli_error("standard output cannot be written");
         result = result == CLI_DONE ? CLI_FAILED : result;

@@ -21,8 +21,8 @@ const cli_option cli_model_options[] = {
     {0},
 };
 
-/* A backend's name that is not known is wrong use, and the closest one may have been meant.
- * CLI_DONE where it is known. */
+/* An unknown backend name is a usage error, and the message suggests the closest name. CLI_DONE if
+ * the name is known. */
 static cli_exit check_backend(const cli_command *command, const char *name)
 {
     const char *names[32];
@@ -61,15 +61,15 @@ cli_exit cli_model_cache(const cli_command *command, const cli_model_settings *s
     if (settings->no_cache && options->cache != NULL) {
         return cli_misuse(command, "--cache and --no-cache exclude each other");
     }
-    /* The program is its user's, and keeps what a library keeps only when it is asked to. A plan
-     * does not say which library of plugins it needs. */
+    /* Unlike the library, the program caches by default: it belongs to its user. With plugins
+     * nothing is cached, because a plan does not record which plugin library it needs. */
     options->cache = settings->no_cache || options->plugin_count > 0 ? NULL
                      : options->cache != NULL                        ? options->cache
                                                                      : "default";
     return CLI_DONE;
 }
 
-/* Only a backend that wants profiles is worth reading the model before. */
+/* Only a backend that uses profiles makes it worthwhile to read the model beforehand. */
 static bool wants_hints(const cli_input_settings *shapes, const kiln_build_options *options)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
@@ -81,7 +81,7 @@ static bool wants_hints(const cli_input_settings *shapes, const kiln_build_optio
                                         (info.capabilities & KILN_CAPABILITY_PROFILES) != 0);
 }
 
-/* A plan finds its layers in TensorRT's registry only. */
+/* A plan only finds its layers in TensorRT's registry. */
 static cli_exit load_plugins(kiln_build_options *options)
 {
     for (size_t i = 0; i < options->plugin_count; i++) {
@@ -97,7 +97,7 @@ static void finish_hints(cli_hints *hints)
     free(hints->items);
 }
 
-/* The hints at the largest batch, and a profile from the smallest to it. */
+/* Takes the hints at the largest batch, and makes a profile from the smallest batch to it. */
 static cli_exit take_batches(const cli_command *command, kiln_network *network,
                              const cli_input_settings *shapes, cli_loading *loading)
 {
@@ -124,13 +124,13 @@ static cli_exit take_batches(const cli_command *command, kiln_network *network,
     return result;
 }
 
-/* Where a build takes the shapes of its inputs from. */
+/* Determines the input shapes for a build. */
 static cli_exit take_hints(const cli_command *command, const char *path, kiln_network *network,
                            const cli_input_settings *shapes, cli_loading *loading)
 {
     cli_hints hints = {NULL, 0};
     if (network == NULL && kiln_network_from_onnx(path, &loading->network) != KILN_OK) {
-        return CLI_DONE; /* a plan, or something that the load says more about */
+        return CLI_DONE; /* a plan, or something that loading reports more about */
     }
     network = network != NULL ? network : loading->network;
     if (shapes->largest > 0) {
@@ -195,7 +195,7 @@ static bool takes(const char *backend, const char *path)
            kiln_issue_list_errors(issues) == 0;
 }
 
-/* Where the best backend here refuses a model, the next may take it. */
+/* If the best backend here rejects a model, the next one may accept it. */
 static void name_another(const char *path, const kiln_build_options *options, kiln_status status)
 {
     kiln_backend_info first = {.struct_size = sizeof first};
@@ -229,7 +229,7 @@ cli_exit cli_model_open(const cli_command *command, const char *path,
     cli_progress_end();
     result = cli_loading_end(command, &loading, 1, status);
     name_another(path, &loading.options, status);
-    /* A plan that was stripped elsewhere does not tell what its weights were. */
+    /* A plan that was stripped elsewhere does not record what its weights were. */
     const kiln_refit_options refit = KILN_REFIT_OPTIONS(.allow_nonfinite = true);
     return result == CLI_DONE && settings->refit != NULL &&
                    kiln_engine_refit_file(*engine, settings->refit, &refit) != KILN_OK

@@ -82,7 +82,7 @@ static void add_rows(cli_table *table, const kiln_inspection_node *node)
     cli_text_append(&name, "", 0);
     cli_text_printf(&name, "%*s%s%s%s", (int)node->depth * 2, "", node->graph,
                     node->depth > 0 ? ": " : "", node->name);
-    /* "com.microsoft::Gelu" */
+    /* For example "com.microsoft::Gelu". */
     cli_text_printf(&operator_name, "%s%s%s", node->domain, node->domain[0] != '\0' ? "::" : "",
                     node->operator_type);
     const size_t count = node->input_count + node->output_count;

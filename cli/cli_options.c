@@ -6,12 +6,12 @@
 
 #include "cli.h"
 
-/* A word that is no option is compared with those that are so long. */
+/* An unknown option is compared with options of up to this length. */
 #define WORD_LIMIT 64
-/* Options of one command. */
+/* The maximum number of options of one command. */
 #define OPTION_LIMIT 128
 
-/* What is being read. */
+/* The state of reading the arguments. */
 typedef struct reading {
     const cli_command *command;
     char *settings;
@@ -20,13 +20,13 @@ typedef struct reading {
     bool wants_quiet;
     struct {
         const char *name;
-        const void *place; /* where its value goes */
-    } seen[OPTION_LIMIT];  /* what was given */
+        const void *place; /* where its value is stored */
+    } seen[OPTION_LIMIT];  /* the options that were given */
     size_t seen_count;
 } reading;
 
-/* The group after `group` of a command, the common one last; NULL at the end, and before the first.
- */
+/* The group after `group` of a command; the common group is the last. NULL stands for the end, and
+ * for the position before the first. */
 static const cli_group *next_group(const cli_command *command, const cli_group *group)
 {
     const cli_group *next = group == NULL ? command->groups : group + 1;
@@ -35,7 +35,7 @@ static const cli_group *next_group(const cli_command *command, const cli_group *
                                                  : next;
 }
 
-/* Option `name` of `length` letters, or `letter`; its group through `group`. */
+/* Finds the option `name` of `length` letters, or `letter`, and sets `*group` to its group. */
 static bool find(const cli_command *command, const char *name, size_t length, char letter,
                  const cli_group **group, cli_option *option)
 {
@@ -90,10 +90,10 @@ static bool has_one_value(const cli_option *option)
             (cli_row_find(option->name, &row) && row.kind < KILN_OPTION_INTEGERS));
 }
 
-/* Notes that an option was given; whether it has one value, and had it before. */
+/* Records that an option was given; returns whether it takes one value and already had it. */
 static bool is_repeated(reading *state, const cli_option *option, const void *field)
 {
-    /* Rows have no field each. */
+    /* Build options share one field. */
     const void *place = option->kind == CLI_BUILD ? option->help : field;
     for (size_t i = 0; i < state->seen_count; i++) {
         if (state->seen[i].place == place) {
@@ -124,7 +124,7 @@ static cli_exit store(reading *state, const cli_group *group, const cli_option *
                                      : cli_option_read(state->command, option, value, field);
 }
 
-/* One option at `arguments[*index]`; moves on past a value of its own. */
+/* Reads one option at `arguments[*index]` and advances past its value, if it has one. */
 static cli_exit read_option(reading *state, int count, char **arguments, int *index)
 {
     const char *argument = arguments[*index];
@@ -139,7 +139,7 @@ static cli_exit read_option(reading *state, int count, char **arguments, int *in
     } else {
         found = find(state->command, NULL, 0, argument[1], &group, &option);
         if (found && option.value == NULL && argument[2] != '\0') {
-            /* Several letters together: this one, then the rest. */
+            /* Several letters together: this one first, then the rest. */
             for (const char *letter = argument + 1; *letter != '\0'; letter++) {
                 if (!find(state->command, NULL, 0, *letter, &group, &option) ||
                     option.value != NULL) {
@@ -203,7 +203,7 @@ static cli_exit read_all(reading *state, int count, char **arguments, const char
     return CLI_DONE;
 }
 
-/* A slip that would cost what is read. */
+/* Rejects an output file that is also an input, which would be overwritten. */
 static cli_exit check_outputs(const reading *state, const char *const *operands)
 {
     const cli_command *command = state->command;
@@ -241,7 +241,7 @@ static bool is_given(const reading *state, const char *name)
     return false;
 }
 
-/* What would be passed over in silence. */
+/* Rejects options that would be silently ignored. */
 static cli_exit check_needs(const reading *state)
 {
     const cli_need *need = state->command->needs;

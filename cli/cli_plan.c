@@ -10,7 +10,7 @@
 
 /* --- profiles --- */
 
-/* "2, 4" for the values of a shape tensor, "2x4" for a shape. */
+/* "2, 4" for the values of a shape tensor, and "2x4" for a shape. */
 static void range_text(const kiln_shape *shape, const int64_t *values, size_t count, cli_text *text)
 {
     char formatted[256];
@@ -99,7 +99,7 @@ static cJSON *profile_json(const kiln_profile *profile)
 
 /* --- layers --- */
 
-/* The list inside what the inspector says; the rest of it repeats the bindings. */
+/* Reads the list of layers in the inspector's output; the rest of that repeats the bindings. */
 static cli_exit read_layers(kiln_engine *engine, cJSON **document, cJSON **layers)
 {
     const char *json = NULL;

@@ -14,12 +14,12 @@
 #define BOTTOM 60.0
 #define MOST_LINES 64
 
-/* Okabe and Ito's, which people who see few colours can tell apart, without their yellow: it is too
- * light for a line. */
+/* The palette of Okabe and Ito, whose colours are distinguishable with colour blindness, without
+ * yellow, which is too light for a line. */
 static const char *const colors[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
                                      "#56b4e9", "#e69f00", "#000000"};
 
-/* One axis: logarithmic, from a round number to a round number. */
+/* One axis: logarithmic, between two round numbers. */
 typedef struct axis {
     double low;
     double high;
@@ -28,10 +28,10 @@ typedef struct axis {
 } axis;
 
 typedef struct figure {
-    axis x; /* items a second */
+    axis x; /* items per second */
     axis y; /* milliseconds */
     const cli_sweep *sweep;
-    bool by_batch; /* a line for each batch size; else all points are one line */
+    bool by_batch; /* one line per batch size; otherwise all points form one line */
 } figure;
 
 bool cli_plot_knows(const char *path)
@@ -39,7 +39,7 @@ bool cli_plot_knows(const char *path)
     return cli_ends_with(path, ".svg") || cli_ends_with(path, ".html");
 }
 
-/* Of a rate that is shown. */
+/* The number of decimals to show for a rate. */
 static int decimals(double rate)
 {
     return rate < 100 ? 2 : 0;
@@ -54,7 +54,7 @@ static void add_label(cli_text *to, double x, double y, const char *extra, const
 
 /* --- axes --- */
 
-/* The next of 1, 2 and 5 with any number of zeros, down or up. */
+/* The nearest 1, 2 or 5 times a power of ten, downwards or upwards. */
 static double round_number(double value, bool up)
 {
     static const double steps[] = {1, 2, 5, 10};
@@ -88,7 +88,7 @@ static double place(const axis *along, double value)
     return along->from + part * (along->to - along->from);
 }
 
-/* "200", "1.5k", "20M", "0.05" */
+/* For example "200", "1.5k", "20M", "0.05". */
 static void tick_text(double value, char text[32])
 {
     static const struct {
@@ -104,7 +104,7 @@ static void tick_text(double value, char text[32])
     (void)snprintf(text, 32, "%g", value);
 }
 
-/* Lines at round numbers; where there are many, at powers of ten alone. */
+/* Draws lines at round numbers; only at powers of ten if there would be many. */
 static void add_grid(cli_text *svg, const axis *along, bool is_x)
 {
     const bool is_long = along->high / along->low > 2000;
@@ -192,7 +192,7 @@ static void add_point(cli_text *svg, const figure *drawn, const cli_point *point
     add_label(svg, x, median + 16, "text-anchor=\"middle\" fill=\"#555\" font-size=\"10\"", name);
 }
 
-/* Names at the right, beside the ends of their lines, moved apart where they would touch. */
+/* Writes the names to the right of the ends of their lines, moved apart where they would touch. */
 static void add_names(cli_text *svg, const figure *drawn, size_t lines, size_t count)
 {
     size_t order[MOST_LINES];
@@ -239,7 +239,7 @@ static void add_lines(cli_text *svg, const figure *drawn)
     add_names(svg, drawn, lines < MOST_LINES ? lines : MOST_LINES, count);
 }
 
-/* --- the whole --- */
+/* --- the whole plot --- */
 
 static figure make_figure(const cli_sweep *sweep)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One thread wakes ten times a second and draws one line; the work goes on beside it. `guard`
- * protects all but the fraction, and is what keeps a message and the line from being mixed.
+ * One thread wakes up ten times a second and draws one line, while the work goes on in the others.
+ * `guard` protects everything except the fraction, and keeps messages and the line from being
+ * mixed.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,7 +20,7 @@
 #define LEAST_BAR_COLUMNS 4
 #define WHAT_COLUMNS 30
 #define USUAL_COLUMNS 80
-/* Bytes of text that fits in a line. */
+/* The maximum number of bytes of text in a line. */
 #define MOST_BYTES 1024
 
 static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
@@ -32,7 +33,7 @@ static char phase[MOST_BYTES];
 static uint64_t begun;
 static uint64_t phase_begun;
 static unsigned ticks;
-/* In thousandths; negative: not known. */
+/* In thousandths; negative if unknown. */
 static atomic_int done = -1;
 
 static void erase(void)
@@ -44,8 +45,8 @@ static void erase(void)
     }
 }
 
-/* Shortens the text to the columns that are left, and takes its own off them; what would say
- * nothing in so few is left out. */
+/* Shortens the text to the remaining columns and subtracts its own; if there are too few to be
+ * useful, the text is left out. */
 static void fit(char *text, int *room)
 {
     if ((int)cli_columns(text) > *room) {
@@ -58,7 +59,7 @@ static void fit(char *text, int *room)
     *room -= (int)cli_columns(text);
 }
 
-/* The bar and how much it stands for. */
+/* Draws the bar and the percentage. */
 static void draw_bar(int thousandths, int columns)
 {
     const bool unicode = cli_has_unicode();
@@ -70,8 +71,8 @@ static void draw_bar(int thousandths, int columns)
     (void)fprintf(stderr, " %3d %%", thousandths / 10);
 }
 
-/* What is going on, a bar where it is known how far it is, the seconds, and the phase with its own
- * seconds; the phase gets what the others leave of the line. */
+/* Draws what is being done, a bar if the progress is known, the time, and the phase with its own
+ * time; the phase gets what the others leave of the line. */
 static void draw(void)
 {
     static const char *const spinner[2][4] = {{"|", "/", "-", "\\"},
@@ -86,7 +87,7 @@ static void draw(void)
     (void)snprintf(time, sizeof time, "  %.1f s", (double)(now - begun) / 1e9);
     (void)snprintf(what, sizeof what, "%s", label);
     (void)snprintf(name, sizeof name, "%s", phase);
-    /* The last column stays free: some terminals go to the next line after it. */
+    /* The last column stays empty: some terminals move to the next line after it. */
     int room = (terminal > 0 ? (int)terminal : USUAL_COLUMNS) - 1 - 2 - (int)strlen(time);
     room -= thousandths >= 0 ? 6 : 0;
     fit(what, &room);
@@ -131,7 +132,7 @@ static void *tick(void *unused)
     return NULL;
 }
 
-/* `target` has MOST_BYTES, of which `columns` characters never need all. */
+/* `target` has MOST_BYTES bytes, which is always enough for `columns` characters. */
 static void take_text(char *target, const char *source, size_t columns)
 {
     SCOPED_HEAP char *printable = cli_printable(source);
@@ -164,7 +165,7 @@ void cli_progress_begin(const char *what)
     ticks = 0;
     atomic_store(&done, -1);
     is_running = true;
-    /* Without a thread there is no progress to be seen, and that is all. */
+    /* Without a thread there is no progress display, which is not an error. */
     if (pthread_create(&thread, NULL, tick, NULL) != 0) {
         is_running = false;
     }

@@ -12,7 +12,7 @@
 
 typedef struct quantize_settings {
     const char *output;
-    int precision; /* of `precisions` */
+    int precision; /* index in `precisions` */
     int rest;      /* likewise, or -1 */
     int64_t block;
     bool zero_points, reduce_range;
@@ -43,7 +43,7 @@ static kiln_precision precision_of(const quantize_settings *settings)
 static const char *const methods[] = {"entropy", "minmax", "percentile", "mse", NULL};
 static const char *const rests[] = {"fp16", "bf16", NULL};
 
-/* --- what came of it --- */
+/* --- results --- */
 
 static void print_nodes(const kiln_precision_report *report, size_t count)
 {
@@ -65,7 +65,7 @@ static void print_nodes(const kiln_precision_report *report, size_t count)
     (void)printf("\n");
 }
 
-/* `is_rest_alone`: the report is of a conversion to what --rest says. */
+/* `is_rest_alone`: the report is about a conversion to the type of --rest. */
 static void print_report(const quantize_settings *settings, const kiln_precision_report *report,
                          bool is_rest_alone)
 {
@@ -122,10 +122,10 @@ typedef struct quantize_job {
     kiln_range_table *ranges;
     kiln_network *network;
     kiln_precision_report *report;
-    kiln_precision_report *ranked; /* whose texts the accuracy's nodes have */
+    kiln_precision_report *ranked; /* owner of the strings in the accuracy's nodes */
     cli_accuracy accuracy;
     cli_target target;
-    const char **kept; /* what the search keeps, and after it what was asked for */
+    const char **kept; /* what the search keeps, followed by what the user asked to keep */
     bool keeps_all;    /* nothing was left to convert */
     bool is_rest_alone;
 } quantize_job;
@@ -158,7 +158,7 @@ static kiln_status calibrate(quantize_job *job)
     options.method = (kiln_calibration_method)settings->method;
     options.channels = precision_of(settings) != KILN_PRECISION_INT4;
     options.products = true;
-    /* A half type for the rest wants to know of all that may be too large for it. */
+    /* With a half type for the rest, all values that may be too large for it have to be known. */
     options.precision = settings->rest < 0 ? precision_of(settings) : KILN_PRECISION_DEFAULT;
     KLN_RETURN_IF_ERROR(kiln_batch_folder_open(settings->calibration, &folder));
     const kiln_batch_source source = kiln_batch_folder_source(folder);
@@ -167,7 +167,7 @@ static kiln_status calibrate(quantize_job *job)
     return KILN_OK;
 }
 
-/* Ranges from a file, or from batches. */
+/* Takes the ranges from a file, or from batches. */
 static kiln_status find_ranges(quantize_job *job)
 {
     const quantize_settings *settings = job->settings;
@@ -188,14 +188,15 @@ static kiln_status convert(quantize_job *job)
     return kiln_network_convert(job->network, &job->how, &job->report);
 }
 
-/* Integers outside are fed and read as numbers: rounding them costs the same. */
+/* Integer inputs and outputs are measured as floats that are rounded, which costs the same
+ * accuracy. */
 static void set_measured(quantize_job *job)
 {
     job->accuracy.how = job->how;
     job->accuracy.how.bindings = job->settings->edges.rounded;
 }
 
-/* The accuracy's nodes have the texts of the report that there was. */
+/* The accuracy's nodes use the strings of the first report, which is therefore kept. */
 static kiln_status convert_again(quantize_job *job)
 {
     if (job->ranked == NULL) {
@@ -222,7 +223,7 @@ static kiln_status keep(quantize_job *job)
     return convert_again(job);
 }
 
-/* Where no node in eight bits is little enough, all of them compute in what --rest says. */
+/* If 8 bits are not accurate enough for any node, all of them compute in the type of --rest. */
 static kiln_status take_rest(quantize_job *job)
 {
     const kiln_precision_options before = job->how;
@@ -239,7 +240,7 @@ static kiln_status take_rest(quantize_job *job)
     return status;
 }
 
-/* Keeps what it takes to reach the target, and converts again. */
+/* Keeps the nodes that are needed to reach the target, and converts again. */
 static kiln_status search(quantize_job *job)
 {
     const bool has_rest = job->how.rest != KILN_PRECISION_DEFAULT;
@@ -256,8 +257,8 @@ static kiln_status search(quantize_job *job)
     return status;
 }
 
-/* What eight bits are to reach where batches are there and nothing is said: with less, text that
- * is read of pictures differs in more than one of a hundred characters (bench/precision.py). */
+/* The default target for 8 bits if there are batches and no target is given: below it, text that is
+ * recognized in images differs in more than one of a hundred characters (bench/precision.py). */
 #define USUAL_DECIBELS 28.0
 
 static cli_target target_of(const quantize_settings *settings)
@@ -268,8 +269,8 @@ static cli_target target_of(const quantize_settings *settings)
     return (cli_target){is_usual ? USUAL_DECIBELS : fmax(0, settings->target), settings->agreement};
 }
 
-/* Nodes are chosen by the batches of the calibration, where there are some: those of the check are
- * to say how good the choice is. */
+/* Nodes are chosen with the calibration batches, if there are any, because the check batches are
+ * meant to show how good the choice is. */
 static kiln_status choose(quantize_job *job)
 {
     const quantize_settings *settings = job->settings;
@@ -285,7 +286,7 @@ static kiln_status choose(quantize_job *job)
     return falls_short ? search(job) : KILN_OK;
 }
 
-/* What it costs, and where that is too much, what to keep. */
+/* Measures the accuracy and, if it is too low, chooses what to keep. */
 static kiln_status check(quantize_job *job)
 {
     const quantize_settings *settings = job->settings;
@@ -298,7 +299,7 @@ static kiln_status check(quantize_job *job)
         accuracy->batches = settings->check;
         KLN_RETURN_IF_ERROR(cli_accuracy_again(accuracy));
     }
-    set_measured(job); /* with what is kept by now */
+    set_measured(job); /* with the nodes that are now kept */
     KLN_RETURN_IF_ERROR(cli_accuracy_measure(accuracy, NULL, 0));
     return settings->page != NULL ? cli_accuracy_layers(accuracy, job->report) : KILN_OK;
 }

@@ -32,7 +32,7 @@ static void make_room(cli_raw_times *found)
     found->step = 1;
 }
 
-/* Where there is no more room, every other one goes. */
+/* Once there is no more room, every second pair is dropped. */
 static void keep_pair(cli_raw_times *found, uint64_t kiln, uint64_t raw)
 {
     kiln_histogram_record(found->kiln, kiln);

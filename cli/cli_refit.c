@@ -16,7 +16,7 @@ typedef struct refit_settings {
     bool ignore_unknown, allow_nonfinite;
 } refit_settings;
 
-/* One sample: the tensors of a folder. */
+/* One sample: the tensors in a folder. */
 typedef struct sample {
     kiln_named_tensor *inputs;
     kiln_named_tensor *expected;
@@ -90,7 +90,7 @@ static void print_report(const refit_settings *settings, const kiln_refit_report
     if (report->replaced > 0) {
         (void)printf("%zu weight%s replaced", report->replaced, CLI_S(report->replaced));
     } else {
-        (void)printf("weights replaced"); /* by TensorRT's own reader, which does not count */
+        (void)printf("weights replaced"); /* by TensorRT's own parser, which does not count them */
     }
     if (report->ignored > 0) {
         (void)printf(", %zu passed over", report->ignored);

@@ -6,7 +6,7 @@
 
 #include "cli.h"
 
-/* So many lines of what is wrong with a model still leave the first sentence on the screen. */
+/* With this many lines about a model, the first sentence is still on the screen. */
 #define MOST_ISSUES 20
 
 static void print_error(const char *prefix, const char *sentence)
@@ -89,7 +89,7 @@ static void log_line(void *user, kiln_log_level level, const char *component, co
     const bool known = (int)level >= 0 && (size_t)level < CLI_ARRAY_LENGTH(names);
     (void)user;
     if (level == KILN_LOG_ERROR && !is_verbose) {
-        return; /* the call that fails says it too */
+        return; /* the failing call reports it too */
     }
     (void)snprintf(prefix, sizeof prefix, "kiln: %s: %s: ", known ? names[level] : "?", component);
     print_error(prefix, message);

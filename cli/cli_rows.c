@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The library's own list of build options as options of a command. */
+/* The library's own list of build options, as options of a command. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +25,7 @@ static int64_t unit_of(const char *value)
                                        : 1;
 }
 
-/* The letters of `taken`, which may be NULL, mean something else there. */
+/* The letters in `taken`, which may be NULL, have another meaning in the command. */
 static cli_option option_of(const kiln_build_option *row, const char *taken, size_t offset)
 {
     const bool is_taken = taken != NULL && row->letter != 0 && strchr(taken, row->letter) != NULL;
@@ -66,7 +66,7 @@ bool cli_option_next(const cli_option *options, cli_position *at, cli_option *op
     return false;
 }
 
-/* A value as the library takes it. */
+/* Converts a value to the form that the library expects. */
 static cli_exit translate(const cli_command *command, const cli_option *option,
                           const kiln_build_option *row, const char *value, char text[32])
 {
@@ -85,7 +85,7 @@ static cli_exit translate(const cli_command *command, const cli_option *option,
             if (cli_option_read(command, &one, value, &integer) != CLI_DONE) {
                 return CLI_MISUSED;
             }
-            /* The library's 0 is its default. */
+            /* 0 means the default in the library. */
             integer = integer == 0 && row->kind == KILN_OPTION_LEVEL ? -1 : integer;
             (void)snprintf(text, 32, "%lld", (long long)integer);
             return CLI_DONE;
@@ -127,7 +127,7 @@ cli_exit cli_row_store(const cli_command *command, const cli_option *option, con
         KILN_OK) {
         return CLI_DONE;
     }
-    /* "NAME: what is wrong" */
+    /* The message is "NAME: what is wrong". */
     const char *why = strstr(kiln_error_message(), ": ");
     return cli_misuse(command, "--%s%s", option->name, why != NULL ? why : "");
 }

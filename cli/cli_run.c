@@ -20,7 +20,7 @@ typedef struct run_settings {
     int64_t runs;
 } run_settings;
 
-/* Everything of one call of `kiln run`. */
+/* The state of one call of `kiln run`. */
 typedef struct job {
     run_settings settings;
     const char *path;
@@ -33,7 +33,7 @@ typedef struct job {
 
 /* --- running --- */
 
-/* Before a run that may take long, and before --output writes there. */
+/* Checks this before a run that may take long, and before --output writes to the folder. */
 static cli_exit look_at_expected(const cli_command *self, const run_settings *settings)
 {
     struct stat expected;
@@ -93,9 +93,9 @@ static void print_times(const job *work)
     (void)printf("%zu runs: the first %s, median %s\n\n", runs, first, median);
 }
 
-/* --- showing --- */
+/* --- output --- */
 
-/* The first strings of a tensor. */
+/* Appends the first strings of a tensor. */
 static void add_strings(const kiln_tensor *tensor, const kiln_binding *binding, cli_text *notes)
 {
     enum { FIRST = 4, LONGEST = 40 };
@@ -213,7 +213,7 @@ static void add_comparison(cli_table *table, const char *name, const kiln_shape 
                   difference->largest > 0 ? difference->expected : "-");
 }
 
-/* Compares output `binding` and notes the worst so far. */
+/* Compares output `binding` and remembers the largest difference so far. */
 static cli_exit compare_one(job *work, cli_table *table, const kiln_binding *binding,
                             cli_difference *difference, kiln_shape *shape)
 {
@@ -302,7 +302,8 @@ static cli_exit run(const cli_command *self, void *given, const char **operands)
     CLI_RETURN_UNLESS_DONE(
         cli_inputs_bind(self, &settings->inputs, work.engine, work.context, &work.inputs));
     CLI_RETURN_UNLESS_DONE(run_all(&work));
-    /* Before anything is printed, which may end the program: who reads it may have seen enough. */
+    /* Written before anything is printed: a reader that has seen enough may close the pipe and so
+     * end the program. */
     if (settings->output != NULL) {
         CLI_RETURN_UNLESS_DONE(write_outputs(&work));
     }

@@ -23,7 +23,7 @@ typedef struct serve_settings {
     cli_list loads;
 } serve_settings;
 
-/* Loading goes on beside the signals: a build takes minutes. */
+/* Models are loaded in a thread while signals are handled: a build takes minutes. */
 typedef struct loading {
     serve *server;
     serve_problem problem;
@@ -51,7 +51,7 @@ static void say_nothing(const char *sentence)
     (void)sentence;
 }
 
-/* Each connection is a descriptor. */
+/* Each connection needs a file descriptor. */
 static void raise_descriptors(int64_t connections)
 {
     struct rlimit limit;
@@ -66,7 +66,7 @@ static void raise_descriptors(int64_t connections)
     }
 }
 
-/* The signals that this command waits for; blocked in all threads, which inherit that. */
+/* Blocks the signals that this command waits for; all threads inherit the mask. */
 static sigset_t block_signals(void)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
@@ -86,12 +86,12 @@ static cli_exit fail(const char *sentence)
     return CLI_FAILED;
 }
 
-/* Whether the server goes on once its models are loaded. */
+/* Whether the server continues once its models are loaded. */
 static bool look_at_models(const serve_settings *settings, loading *self, cli_exit *result)
 {
     (void)pthread_join(self->thread, NULL);
     const size_t count = serve_ready_count(self->server);
-    const bool waits = settings->server.poll_seconds > 0; /* for what is put there later */
+    const bool waits = settings->server.poll_seconds > 0; /* for models that are added later */
     if (!self->worked && !waits && (!settings->lenient || count == 0)) {
         *result = fail(self->problem.sentence);
         return false;
@@ -103,8 +103,9 @@ static bool look_at_models(const serve_settings *settings, loading *self, cli_ex
     return true;
 }
 
-/* Whoever presses Ctrl-C again does not want to wait, be it for requests or for a model that is
- * built. What sends a signal twice, as programs around this one may, means one stop. */
+/* A second Ctrl-C means that the user does not want to wait, whether for requests or for a model
+ * that is being built. The same signal within a short time, for example from a wrapper that
+ * forwards it, counts as one. */
 static void *wait_for_another(void *user)
 {
     const uint64_t begin = kiln_clock_now();

@@ -82,7 +82,7 @@ cJSON *cli_times_json(const kiln_histogram *times)
     return object;
 }
 
-/* The unit that fits a time. */
+/* The appropriate unit for a time. */
 static const char *unit_for(double nanoseconds, double *divisor)
 {
     static const struct {
@@ -122,8 +122,8 @@ static void bar_text(uint64_t count, uint64_t most, char *text)
     }
 }
 
-/* Where bar `bar` begins: at equal distances, or at equal ratios where times differ tenfold and the
- * first bar would hold nearly all. */
+/* Where bar `bar` begins: the bars are equally wide, or have equal ratios if times differ more than
+ * tenfold and the first bar would contain nearly all of them. */
 static double edge(double low, double high, size_t bar)
 {
     const double part = (double)bar / BARS;
@@ -139,7 +139,7 @@ void cli_histogram_print(const kiln_histogram *times)
     uint64_t counts[BARS + 1] = {0};
     uint64_t most = 0;
     uint64_t counted = 0;
-    /* The last bar has what is left, so that all are counted once. */
+    /* The last bar takes the rest, so that every time is counted once. */
     for (size_t bar = 0; bar < bars; bar++) {
         counts[bar] = kiln_histogram_count(
             times, bar == 0 ? 0 : edge(low, high, bar),

@@ -23,9 +23,9 @@ bool cli_sweep_is_asked(const cli_sweep_settings *settings)
            settings->plot != NULL;
 }
 
-/* --- what is to be measured --- */
+/* --- what to measure --- */
 
-/* "1,2,8"; nothing where `text` is NULL. */
+/* Reads a list like "1,2,8"; an empty list if `text` is NULL. */
 static cli_exit read_list(const cli_command *command, const char *option, const char *text,
                           int64_t most, numbers *list)
 {
@@ -64,7 +64,7 @@ cli_exit cli_sweep_batches(const cli_command *command, const cli_sweep_settings 
     return CLI_DONE;
 }
 
-/* The contexts and streams of one level. */
+/* The numbers of contexts and streams of one level. */
 static cli_exit level_on_gpu(const cli_command *command, int64_t contexts, int64_t streams,
                              int64_t ahead, cli_point *point)
 {
@@ -147,7 +147,7 @@ static cli_exit plan_points(const cli_command *command, const cli_sweep_settings
     return CLI_DONE;
 }
 
-/* Whether a batch size changes anything. */
+/* Whether the batch size has any effect. */
 static bool takes_batch(const kiln_engine *engine, const cli_input_settings *inputs)
 {
     for (size_t i = 0; i < inputs->shapes.count; i++) {
@@ -201,7 +201,7 @@ cli_exit cli_sweep_plan(const cli_command *command, const cli_sweep_settings *se
 
 /* --- measuring --- */
 
-/* All levels of one batch, over one context whose inputs the others copy. */
+/* Measures all levels of one batch, with one context whose inputs the others copy. */
 static cli_exit measure_batch(const cli_command *command, const cli_model_settings *model,
                               const cli_input_settings *inputs, kiln_engine *engine, double warmup,
                               double seconds, uint64_t least, cli_point *points, size_t count)
@@ -232,7 +232,7 @@ cli_exit cli_sweep_measure(const cli_command *command, const cli_model_settings 
     return CLI_DONE;
 }
 
-/* --- showing --- */
+/* --- output --- */
 
 static void add_rate(cli_table *table, double rate)
 {

@@ -54,7 +54,7 @@ static void measure(const cli_table *table, size_t widths[CLI_TABLE_COLUMNS])
     }
 }
 
-/* The widest column of text gives way until the table fits the terminal. */
+/* Narrows the widest text column until the table fits the terminal. */
 static void fit(cli_table *table, size_t indent, size_t widths[CLI_TABLE_COLUMNS])
 {
     const size_t terminal = cli_terminal_columns(STDOUT_FILENO);

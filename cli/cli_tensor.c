@@ -8,7 +8,7 @@
 #include "cli_model.h"
 
 #define CHUNK 1024
-/* A file name has at most 255 bytes, of which ".npy" and a temporary ending take some. */
+/* A file name has at most 255 bytes, some of which are needed for ".npy" and a temporary suffix. */
 #define NAME_LIMIT 200
 
 kiln_status cli_tensor_of(kiln_context *context, const kiln_binding *binding, kiln_tensor *tensor)
@@ -47,7 +47,7 @@ cli_exit cli_tensor_summarize(const kiln_tensor *tensor, cli_summary *summary)
     return CLI_DONE;
 }
 
-/* In quotes, and cut where it is long. */
+/* Appends the string in quotes, truncated if it is long. */
 void cli_string_append(cli_text *text, const kiln_span *string, size_t most)
 {
     CLI_TEXT_SCOPED copy = {NULL, 0, 0};
@@ -84,7 +84,7 @@ char *cli_tensor_path(const char *folder, const char *name)
         }
     }
     if (file.size > NAME_LIMIT) {
-        /* Cut between characters, and told apart from others that begin alike. */
+        /* Truncated between characters; the hash distinguishes names that begin alike. */
         file.size = cli_utf8_cut(file.data, file.size, NAME_LIMIT - 20);
         cli_text_printf(&file, "%%~%016" PRIx64, hash);
     }
@@ -124,7 +124,7 @@ void cli_index_format(const kiln_shape *shape, int64_t index, char *text, size_t
 
 /* --- comparing --- */
 
-/* An element, which as a double is `number`, with all its digits. */
+/* Formats an element with all its digits; `number` is its value as a double. */
 static void element_format(const kiln_tensor *tensor, int64_t index, double number, char text[32])
 {
     const kiln_dtype dtype = tensor->desc.dtype;

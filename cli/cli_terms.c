@@ -5,12 +5,12 @@
 #include "cli.h"
 
 typedef struct term {
-    const char *library; /* what the library's sentences say */
-    const char *shell;   /* what is meant by it in a shell */
+    const char *library; /* the wording in the library's messages */
+    const char *shell;   /* the equivalent in a shell */
 } term;
 
-/* Functions and members in the advice of the library, and what does it here. Longer ones stand
- * before their beginnings. scripts/check_sentences.py reads this table. */
+/* Functions and members in the library's advice, and their equivalents here. A longer phrase comes
+ * before any that it starts with. scripts/check_sentences.py reads this table. */
 static const term advice[] = {
     {"`kiln doctor` and kiln_backend_get say why of each", "`kiln doctor` says why of each"},
     {"kiln_backend_get lists those there are", "`kiln doctor` lists those there are"},
@@ -48,7 +48,7 @@ static const term advice[] = {
     {"KILN_PROVIDER_CUDA", "cuda"},
 };
 
-/* Members of other structs, or whose option is not the library's. */
+/* Members of other structures, and those whose option is not the library's. */
 static const term members[] = {
     {"graphs", "graph"},
     {"profile_nodes", "layers"},
@@ -92,9 +92,9 @@ static const char *option_of(const char *word, size_t length)
     return NULL;
 }
 
-/* `"provider" is set`, `tactic_sources: ` at the beginning, and `weight_streaming` anywhere are
- * members; a word without _ may mean many things elsewhere, and names of tensors and files are
- * quoted or have a path around them. */
+/* Members are recognized in `"provider" is set`, as `tactic_sources: ` at the beginning, and as
+ * `weight_streaming` anywhere. A word without _ may mean many things elsewhere, and names of
+ * tensors and files are quoted or part of a path. */
 static size_t take_member(const char *at, bool begins, cli_text *text)
 {
     const bool quoted = at[0] == '"';
@@ -128,7 +128,7 @@ static size_t take_advice(const char *at, cli_text *text)
     return 0;
 }
 
-/* "kiln_build_options: ", which says where a program in C has to look. */
+/* Skips a prefix like "kiln_build_options: ", which tells a C program where to look. */
 static size_t skip_function(const char *at)
 {
     const size_t length = strncmp(at, "kiln_", 5) == 0 ? word_length(at) : 0;

@@ -66,7 +66,7 @@ void cli_text_finish(cli_text *text)
 size_t cli_utf8_length(const char *text)
 {
     uint32_t point = 0;
-    /* No byte behind the terminator is read: it continues no character. */
+    /* No byte after the terminator is read, because the terminator never continues a character. */
     return text[0] == '\0' ? 0 : kln_utf8_read(text, 4, &point);
 }
 
@@ -79,7 +79,7 @@ size_t cli_utf8_cut(const char *text, size_t size, size_t most)
     return kept;
 }
 
-/* U+0080 to U+009F steer a terminal as the codes under U+0020 and U+007F do. */
+/* U+0080 to U+009F control a terminal like the codes below U+0020 and U+007F. */
 static bool is_control(const char *text)
 {
     const unsigned char first = (unsigned char)text[0];
@@ -121,7 +121,7 @@ void cli_shorten(char *text, size_t columns)
     if (cli_columns(text) <= columns || columns < 8) {
         return;
     }
-    /* Cut at starts of characters only. */
+    /* Cut only at the starts of characters. */
     const size_t head = (columns - 3 + 1) / 2;
     const size_t tail = columns - 3 - head;
     size_t head_end = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The values of options, and what a word was probably meant to be. */
+/* The values of options, and suggestions for misspelled words. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -14,7 +14,8 @@
 
 #define WORD_LIMIT 64
 
-/* Letters to change, add, take away or swap with a neighbour to turn one word into the other. */
+/* The number of letters to change, insert, delete or swap with a neighbour to turn one word into
+ * the other. */
 static size_t distance(const char *a, const char *b)
 {
     const size_t rows = strlen(a);
@@ -47,7 +48,7 @@ static size_t distance(const char *a, const char *b)
 const char *cli_closest(const char *word, const char *const *candidates, size_t count)
 {
     const char *closest = NULL;
-    /* A third of the letters may be wrong; more is another word. */
+    /* A third of the letters may be wrong; beyond that it is a different word. */
     size_t least = strlen(word) / 3 + 1;
     for (size_t i = 0; i < count; i++) {
         const size_t found = distance(word, candidates[i]);
@@ -191,7 +192,7 @@ cli_exit cli_option_read(const cli_command *command, const cli_option *option, c
             list->items = cli_grow(list->items, (list->count + 1) * sizeof *list->items);
             list->items[list->count++] = value;
             break;
-        case CLI_BUILD: /* of cli_rows.c */
+        case CLI_BUILD: /* handled in cli_rows.c */
         case CLI_ROWS: break;
     }
     return CLI_DONE;

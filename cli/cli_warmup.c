@@ -4,7 +4,7 @@
 #include "cli_model.h"
 #include "cli_warmup.h"
 
-/* The first is plain, the second is captured, the third is measured. */
+/* The first run is plain, the second is captured, and the third is measured. */
 #define RUNS 3
 #define MILLISECONDS 3000
 
@@ -18,7 +18,7 @@ static const kiln_profile_input *find_input(const kiln_profile *profile, const c
     return NULL;
 }
 
-/* The memory is the context's, zeroed; a shape tensor gets its values. */
+/* The context's own memory is used, zeroed; a shape tensor gets its values. */
 static kiln_status give_input(kiln_context *context, const kiln_binding *binding,
                               const kiln_profile_input *chosen)
 {
