@@ -11,7 +11,7 @@
 #define ALIGNMENT 64
 #define BLOCK_SIZE ((size_t)16 << 10)
 
-/* Makes room for so many more bytes, or returns NULL; `size` stays the same. */
+/* Makes room for that many more bytes, or returns NULL; `size` stays the same. */
 static char *reserve(serve_text *text, size_t size)
 {
     if (text->failed || size > SIZE_MAX / 4 - text->size) {

@@ -190,7 +190,7 @@ static bool fit_attention(kln_rule *rule)
                         "the lengths of past keys and past values");
 }
 
-/* An update lies within its cache, from the position where it is written; in circular mode it wraps
+/* An update fits into its cache, from the position where it is written; in circular mode it wraps
  * around. */
 static void check_written(kln_rule *rule, kln_dim cache, kln_dim update)
 {

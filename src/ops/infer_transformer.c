@@ -1,4 +1,4 @@
-/* Attentions and embeddings of com.microsoft.
+/* Attention and embedding operators of com.microsoft.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "infer_rules.h"
 

@@ -1,4 +1,4 @@
-/* Ensembles of trees: what makes one, in the form of ai.onnx.ml 5 and in those before.
+/* Tree ensembles: their validity, in the form of ai.onnx.ml 5 and in the earlier ones.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>

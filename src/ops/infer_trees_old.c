@@ -1,4 +1,4 @@
-/* Ensembles of trees before ai.onnx.ml 5: nodes have ids, each in its tree.
+/* Tree ensembles before ai.onnx.ml 5: nodes have ids that are unique in their tree.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "infer_trees.h"
 

@@ -2,7 +2,7 @@
 /* Optimization profiles: which of them fits a batch. */
 #include "scheduler_parts.h"
 
-/* Whether a batch of requests like `request` fits a profile with so many rows (0: any number).
+/* Whether a batch of requests like `request` fits a profile with `rows` rows (0: any number).
  * `*most` is the most rows it allows. */
 static bool fits(const schedule_rules *rules, const kiln_profile *profile,
                  const kiln_request *request, int64_t rows, int64_t *most)

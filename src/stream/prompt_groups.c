@@ -5,7 +5,7 @@
 
 #include "stream_parts.h"
 
-/* A run of a new shape has no graph yet, and costs the host as much as so many steps. */
+/* A run of a new shape has no graph yet, and costs the host as much as this many steps. */
 #define STEPS_FOR_A_RUN 2
 
 void prompt_groups_sort(kiln_sequence **group, int64_t count)

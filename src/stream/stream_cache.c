@@ -165,7 +165,7 @@ kiln_tensor stream_cache_past(const kiln_generator *self, size_t index, int64_t 
     return tensor_of(self, pair, side(self, self->cache.current) + pair->offset, rows, columns);
 }
 
-/* Where a prefill writes a pair, for so many rows times columns. */
+/* Where a prefill writes a pair, for this many rows times columns. */
 static unsigned char *made_at(const kiln_generator *self, size_t index, int64_t cells)
 {
     const stream_pair *pair = &self->model.pairs[index];
@@ -221,9 +221,9 @@ static int64_t longest_row(const kiln_generator *self)
     return longest;
 }
 
-/* The width for a past with so many columns in use, and room for more. If the width exceeds that by
- * `step`, runs read step / 2 columns in vain on average, and after `step` runs all columns are read
- * and written once. The total is least for step * step = 4 * columns. */
+/* The width for a past with `columns` columns in use, and room for more. If the width exceeds that
+ * by `step`, runs read step / 2 columns in vain on average, and after `step` runs all columns are
+ * read and written once. The total is least for step * step = 4 * columns. */
 static int64_t width_for(const kiln_generator *self, int64_t columns)
 {
     const stream_cache *cache = &self->cache;

@@ -64,7 +64,7 @@ void kiln_comparison_destroy(kiln_comparison *comparison)
     }
 }
 
-/* Allocates results for so many tensors. */
+/* Allocates results for `count` tensors. */
 static kiln_status begin(kiln_comparison *comparison, size_t count)
 {
     comparison->passes = true;

@@ -5,8 +5,8 @@
 #include "onnx/kln_look.h"
 #include "ops/kln_ops.h"
 
-/* Integer tensors of up to so many elements are passed on as constants: a backend may have to know
- * a shape, or a trip count, at build time. */
+/* Integer tensors of up to this many elements are passed on as constants: a backend may have to
+ * know a shape, or a trip count, at build time. */
 #define MOST_CONSTANTS 256
 
 #define NOTHING UINT32_MAX

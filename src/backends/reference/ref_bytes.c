@@ -1,4 +1,4 @@
-/* Products of com.microsoft whose weights have few bits.
+/* Matrix products of com.microsoft whose weights have few bits.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_product.h"
 #include "ref_step.h"

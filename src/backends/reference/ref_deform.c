@@ -1,4 +1,4 @@
-/* DeformConv: a convolution whose taps lie where a tensor of offsets says.
+/* DeformConv: a convolution whose sampling positions are given by a tensor of offsets.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 

@@ -1,4 +1,4 @@
-/* Kernels that choose elements by their place: padding, cropping, triangles, sequences.
+/* Kernels that select elements by position: padding, cropping, triangles, sequences.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 

@@ -1,4 +1,4 @@
-/* Operators of com.microsoft that ONNX Runtime's optimizer puts in the place of several.
+/* Operators of com.microsoft that ONNX Runtime's optimizer substitutes for several nodes.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_step.h"
 

@@ -1,5 +1,5 @@
-/* GroupQueryAttention of com.microsoft: queries and keys that are turned by their places, and a
- * cache in which each sequence has a length of its own.
+/* GroupQueryAttention of com.microsoft: queries and keys with rotary embeddings, and a cache in
+ * which each sequence has its own length.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_transformer.h"
 

@@ -1,4 +1,4 @@
-/* Kernels that put elements into another order: all are strided copies.
+/* Kernels that rearrange elements: all are strided copies.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 

@@ -1,7 +1,6 @@
-/* What a Loop or Scan that makes no trip stacks up: nothing, but of the type and shape that a trip
- * would give. The body's declaration says so; what it leaves open is inferred from what the first
- * trip would be given.
- *
+/* The stacked outputs of a Loop or Scan without an iteration: empty, but with the type and shape
+ * that an iteration would give. The body declares them; what it leaves open is inferred from the
+ * inputs that the first iteration would have.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ops/kln_ops.h"
 #include "ref_ops.h"

@@ -1,4 +1,4 @@
-/* Operators of com.microsoft on 8 bits that stand for a real: (q - zero point) * scale.
+/* Operators of com.microsoft on 8-bit values that represent (q - zero point) * scale.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_step.h"
 

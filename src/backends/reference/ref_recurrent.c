@@ -1,4 +1,4 @@
-/* RNN, GRU and LSTM, with weights of 8 bits too.
+/* RNN, GRU and LSTM, also with 8-bit weights.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <strings.h>
 

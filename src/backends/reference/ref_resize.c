@@ -1,4 +1,4 @@
-/* Resize and Upsample: each axis is interpolated by itself.
+/* Resize and Upsample: each axis is interpolated separately.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 

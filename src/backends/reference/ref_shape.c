@@ -1,4 +1,4 @@
-/* Kernels that change or read a shape and leave the elements alone.
+/* Kernels that change or read a shape and leave the elements unchanged.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 

@@ -1,4 +1,4 @@
-/* Sampling at places that a tensor names, and determinants.
+/* Sampling at positions given by a tensor, and determinants.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 

@@ -1,4 +1,4 @@
-/* Kernels that are made of others.
+/* Kernels that are composed of others.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_step.h"
 

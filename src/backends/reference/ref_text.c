@@ -1,4 +1,4 @@
-/* Operators on strings. An element is a span; bytes that a run makes stay to its end.
+/* Operators on strings. An element is a span; bytes created during a run remain until it ends.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <wchar.h>
 #include <wctype.h>

@@ -1,5 +1,5 @@
-/* What ONNX Runtime's optimizer makes of a transformer's layers, in the domain com.microsoft: its
- * attentions are ONNX's, of masks that this file makes.
+/* The operators of com.microsoft that ONNX Runtime's optimizer makes of the layers of a
+ * transformer. Their attention is computed as ONNX's, with masks made in this file.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_transformer.h"
 

@@ -1,4 +1,4 @@
-/* Ensembles of trees, in the form of ai.onnx.ml 5.
+/* Tree ensembles, in the form of ai.onnx.ml 5.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
