@@ -12,8 +12,9 @@
 
 const cli_option cli_input_options[] = {
     {"input", 'i', "[NAME=]DATA", CLI_LIST, offsetof(cli_input_settings, inputs), 0, 0, NULL,
-     "The data of input NAME: a .npy file, another file with exactly its bytes, \"random\", "
-     "\"random:LOW:HIGH\", \"zeros\", or one number for all elements; for strings a .npy file, "
+     "The data of input NAME: a .npy file, the array of that name in a .npz file, another file "
+     "with exactly its bytes, \"random\", \"random:LOW:HIGH\", \"zeros\", or one number for all "
+     "elements; for strings a .npy or .npz file, "
      "\"random\", or \"text:WORDS\" for all elements. May be given once for each input; without "
      "NAME it applies to all that are not named. Default: random."},
     {"shape", 's', "[NAME=]SHAPE", CLI_LIST, offsetof(cli_input_settings, shapes), 0, 0, NULL,
@@ -71,8 +72,7 @@ static const char *array_advice(int descriptor)
     return memcmp(head, "\x93NUMPY", 6) == 0
                ? ": this is an array of NumPy's: give the file a name that ends with .npy"
            : memcmp(head, "PK\3\4", 4) == 0
-               ? ": this is an archive, like .npz: save each array with numpy.save() and give each "
-                 "input its own"
+               ? ": this is an archive, as .npz files are: give the file a name that ends with .npz"
                : NULL;
 }
 
@@ -293,10 +293,10 @@ static cli_exit bind_raw(const cli_command *command, kiln_context *context,
     return read_bytes(descriptor, path, tensor.data, tensor.bytes);
 }
 
-static cli_exit bind_npy(kiln_context *context, const kiln_binding *binding, const char *shape_text,
-                         const char *path, kiln_tensor *loaded)
+static cli_exit bind_array(kiln_context *context, const kiln_binding *binding,
+                           const char *shape_text, const char *path, kiln_tensor *loaded)
 {
-    CLI_FAIL_IF_ERROR(cli_tensor_load(path, binding->dtype, loaded));
+    CLI_RETURN_UNLESS_DONE(cli_array_load(path, binding->name, binding->dtype, loaded));
     if (shape_text != NULL) {
         kiln_shape shape;
         int64_t has = 0;
@@ -329,7 +329,7 @@ static cli_exit bind_text(const cli_command *command, kiln_context *context,
     if (!is_text(data)) {
         return cli_misuse(command,
                           "--input: \"%.80s\" is nothing for input \"%.200s\", which is of "
-                          "strings: give a .npy file, text:WORDS or random",
+                          "strings: give a .npy or .npz file, text:WORDS or random",
                           data, binding->name);
     }
     CLI_FAIL_IF_ERROR(kiln_context_reshape(context, binding->name, shape));
@@ -352,8 +352,8 @@ static cli_exit bind_one(const cli_command *command, kiln_context *context,
         return cli_misuse(command, "--input: \"%.80s\" is not random:LOW:HIGH, as in random:0:1",
                           data);
     }
-    if (!is_filled && cli_ends_with(data, ".npy")) {
-        return bind_npy(context, binding, shape_text, data, loaded);
+    if (!is_filled && cli_is_array(data)) {
+        return bind_array(context, binding, shape_text, data, loaded);
     }
     const bool is_string = binding->dtype == KILN_DTYPE_STRING;
     if (!is_filled && !is_string && is_text(data)) {
@@ -400,16 +400,17 @@ cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *s
 }
 
 /* The shape of input `name` if an option gives it; otherwise its rank is -1. */
-static cli_exit hint_shape(const cli_command *command, const char *data, const char *shape_text,
-                           const cli_input_settings *settings, kiln_shape *shape)
+static cli_exit hint_shape(const cli_command *command, const char *name, const char *data,
+                           const char *shape_text, const cli_input_settings *settings,
+                           kiln_shape *shape)
 {
     *shape = (kiln_shape){.rank = -1};
     if (shape_text != NULL) {
         return read_shape(command, shape_text, settings->batch, shape);
     }
-    if (data != NULL && cli_ends_with(data, ".npy")) {
+    if (data != NULL && cli_is_array(data)) {
         kiln_tensor tensor;
-        CLI_FAIL_IF_ERROR(kiln_tensor_load_npy(data, &tensor));
+        CLI_RETURN_UNLESS_DONE(cli_array_load(data, name, KILN_DTYPE_UNDEFINED, &tensor));
         *shape = tensor.desc.shape;
         kiln_tensor_free(&tensor);
     }
@@ -451,7 +452,8 @@ cli_exit cli_hints_read(const cli_command *command, const cli_input_settings *se
     for (size_t i = 0; i < count; i++) {
         kiln_shape_hint *hint = &hints->items[hints->count];
         *hint = (kiln_shape_hint){.name = names[i]};
-        CLI_RETURN_UNLESS_DONE(hint_shape(command, data[i], shapes[i], settings, &hint->shape));
+        CLI_RETURN_UNLESS_DONE(
+            hint_shape(command, names[i], data[i], shapes[i], settings, &hint->shape));
         if (hint->shape.rank < 0 &&
             (settings->batch > 0 || is_named(&settings->inputs, names[i]))) {
             declared_shape(network, i, settings->batch, &hint->shape);

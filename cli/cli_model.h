@@ -147,6 +147,11 @@ char *cli_tensor_path(const char *folder, const char *name);
  * integers of their size, as Kiln writes them. */
 kiln_status cli_tensor_load(const char *path, kiln_dtype dtype, kiln_tensor *tensor);
 
+/* Whether the file is NumPy's, by its name: .npy or .npz. */
+bool cli_is_array(const char *path);
+/* The same as cli_tensor_load, or array `name` of a .npz file. */
+cli_exit cli_array_load(const char *path, const char *name, kiln_dtype dtype, kiln_tensor *tensor);
+
 /* A string in quotes, cut behind `most` bytes. */
 void cli_string_append(cli_text *text, const kiln_span *string, size_t most);
 

@@ -93,15 +93,61 @@ char *cli_tensor_path(const char *folder, const char *name)
     return path.data;
 }
 
-kiln_status cli_tensor_load(const char *path, kiln_dtype dtype, kiln_tensor *tensor)
+static void take_as(kiln_tensor *tensor, kiln_dtype dtype)
 {
-    KLN_RETURN_IF_ERROR(kiln_tensor_load_npy(path, tensor));
     const kiln_dtype stored = tensor->desc.dtype;
     if ((stored == KILN_DTYPE_UINT16 && dtype == KILN_DTYPE_BFLOAT16) ||
         (stored == KILN_DTYPE_UINT8 &&
          (dtype == KILN_DTYPE_FLOAT8E4M3 || dtype == KILN_DTYPE_FLOAT8E5M2))) {
         tensor->desc.dtype = dtype;
     }
+}
+
+/* Takes array `name` out of an archive. */
+static cli_exit load_member(const char *path, const char *name, kiln_tensor *tensor)
+{
+    kiln_named_tensor *arrays = NULL;
+    size_t count = 0;
+    CLI_TEXT_SCOPED known = {NULL, 0, 0};
+    bool found = false;
+    CLI_FAIL_IF_ERROR(kiln_tensors_load_npz(path, &arrays, &count));
+    for (size_t i = 0; i < count && !found; i++) {
+        cli_text_printf(&known, "%s\"%s\"", i > 0 ? ", " : "", arrays[i].name);
+        found = strcmp(arrays[i].name, name) == 0;
+        if (found) {
+            *tensor = arrays[i].tensor;
+            arrays[i].tensor = (kiln_tensor){.data = NULL};
+        }
+    }
+    kiln_tensors_free(arrays, count);
+    if (!found) {
+        cli_error("\"%s\" has no array \"%.200s\"; it has %.1000s", path, name,
+                  count > 0 ? known.data : "none");
+        return CLI_FAILED;
+    }
+    return CLI_DONE;
+}
+
+bool cli_is_array(const char *path)
+{
+    return cli_ends_with(path, ".npy") || cli_ends_with(path, ".npz");
+}
+
+cli_exit cli_array_load(const char *path, const char *name, kiln_dtype dtype, kiln_tensor *tensor)
+{
+    if (!cli_ends_with(path, ".npz")) {
+        CLI_FAIL_IF_ERROR(cli_tensor_load(path, dtype, tensor));
+        return CLI_DONE;
+    }
+    CLI_RETURN_UNLESS_DONE(load_member(path, name, tensor));
+    take_as(tensor, dtype);
+    return CLI_DONE;
+}
+
+kiln_status cli_tensor_load(const char *path, kiln_dtype dtype, kiln_tensor *tensor)
+{
+    KLN_RETURN_IF_ERROR(kiln_tensor_load_npy(path, tensor));
+    take_as(tensor, dtype);
     return KILN_OK;
 }
 

@@ -28,4 +28,5 @@ for file in absent.raw . some.raw; do
     try open.onnx -i "$file"
 done
 "$python" -c 'import numpy; numpy.savez("arrays.npz", x=numpy.zeros(3))'
-try open.onnx -i arrays.npz
+mv arrays.npz arrays.zip
+try open.onnx -i arrays.zip

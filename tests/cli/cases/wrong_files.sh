@@ -21,8 +21,10 @@ for file in absent.raw empty.raw short.raw folder.raw /dev/zero; do
 done
 # Arrays under other names, in an archive, and words for an input of numbers.
 cp x.npy array.raw
-"$python" -c 'import numpy; numpy.savez("arrays.npz", x=numpy.load("x.npy"))'
-for file in array.raw arrays.npz text:words; do
+"$python" -c 'import numpy; numpy.savez("others.npz", y=numpy.load("x.npy"), z=numpy.zeros(2))'
+cp others.npz arrays.zip
+head -c 100 others.npz > truncated.npz
+for file in array.raw arrays.zip others.npz truncated.npz absent.npz text:words; do
     try x=$file
 done
 kiln run large.onnx -i x=x.npy
