@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the integers of a model's inputs and outputs stand for numbers: the nodes beside them say. */
+/* The quantization of a model's inputs and outputs, read from the nodes next to them. */
 #include "kln_graph.h"
 #include "tensor/kln_tensor.h"
 
@@ -8,7 +8,7 @@
 static const struct {
     const char *op;
     size_t value, scale, zero_point;
-    bool is_real; /* the value is the real number, and the node's output has the type */
+    bool is_real; /* the value is the real number; the node's output has the type */
 } sides[] = {
     {"QuantizeLinear", 0, 1, 2, true},    {"QuantizeLinear", OUT, 1, 2, false},
     {"DequantizeLinear", 0, 1, 2, false}, {"DequantizeLinear", OUT, 1, 2, true},
@@ -22,8 +22,8 @@ typedef struct seeking {
     kln_arena *arena;
     kiln_binding *bindings;
     size_t count;
-    bool *is_otherwise;        /* of each binding: something reads it that says nothing of scales */
-    kln_names inputs, outputs; /* tensors that are a binding, by name, to its place */
+    bool *is_otherwise;        /* for each binding: whether a node without scales reads it */
+    kln_names inputs, outputs; /* names of tensors that are bindings, to the binding's place */
     kln_names constants;       /* initializers, then nodes that are constants */
 } seeking;
 
@@ -34,7 +34,7 @@ static kiln_status no_memory(void)
 
 static bool is_quantizing(const kln_onnx_node *node)
 {
-    /* One letter settles it for almost all. */
+    /* The first letter rules out almost all operators. */
     if (node->op_type[0] != 'Q' && node->op_type[0] != 'D') {
         return false;
     }
@@ -46,7 +46,7 @@ static bool is_quantizing(const kln_onnx_node *node)
     return false;
 }
 
-/* What gives each number as it is. */
+/* Operators that leave each number as it is. */
 static bool is_passing(const kln_onnx_node *node)
 {
     return node->output_count == 1 && node->input_count > 0 &&
@@ -97,7 +97,7 @@ static const kln_onnx_tensor *find_constant(const seeking *s, const char *name,
     return made;
 }
 
-/* Its elements as doubles, for kln_free; NULL in `*numbers`: it has none. */
+/* Its elements as doubles, to be freed with kln_free; NULL in `*numbers` if it has none. */
 static kiln_status read_numbers(const kln_onnx_tensor *tensor, double **numbers, int64_t *count)
 {
     kiln_tensor view;
@@ -110,7 +110,7 @@ static kiln_status read_numbers(const kln_onnx_tensor *tensor, double **numbers,
         kiln_dtype_bits(tensor->dtype) == 0) {
         return KILN_OK;
     }
-    /* In a file they may lie at any address. */
+    /* In a mapped file they may be misaligned. */
     KLN_SCOPED_FREE void *bytes = kln_alloc(tensor->data.size + 1);
     KLN_SCOPED_FREE double *read = kln_alloc((size_t)*count * sizeof *read);
     KLN_FAIL_IF(bytes == NULL || read == NULL, no_memory());
@@ -123,7 +123,7 @@ static kiln_status read_numbers(const kln_onnx_tensor *tensor, double **numbers,
     return KILN_OK;
 }
 
-/* --- what a node says of a binding --- */
+/* --- what a node says about a binding --- */
 
 static const char *input_of(const kln_onnx_node *node, size_t place)
 {
@@ -183,7 +183,7 @@ static kiln_dtype storage_of(const seeking *s, const kln_onnx_node *node,
                            : KILN_DTYPE_UINT8;
 }
 
-/* Two that say different things say nothing. */
+/* Contradicting nodes count as none. */
 static kiln_status take(const seeking *s, const kln_onnx_node *node, size_t side, uint32_t place)
 {
     kiln_binding *binding = &s->bindings[place];
@@ -271,7 +271,7 @@ static kiln_status look(seeking *s)
     s->is_otherwise = otherwise;
     KLN_RETURN_IF_ERROR(otherwise != NULL ? list_constants(s) : no_memory());
     for (size_t i = 0; i < s->count; i++) {
-        /* A backend that knows is not contradicted. */
+        /* What the backend already reported takes precedence. */
         if (s->bindings[i].quantization.storage == KILN_DTYPE_UNDEFINED) {
             KLN_RETURN_IF_ERROR(kln_names_set(s->bindings[i].is_input ? &s->inputs : &s->outputs,
                                               s->bindings[i].name, (uint32_t)i));

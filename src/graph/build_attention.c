@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-/* A composed attention on its way. */
+/* An attention being composed of other operators. */
 typedef struct attention {
     kiln_attention_options options; /* kv_heads set */
     kiln_dtype dtype;
@@ -59,7 +59,7 @@ static kiln_tensor_id keep_where(kln_layer *layer, const char *suffix, const cha
     return kln_layer_emit(layer, suffix);
 }
 
-/* Query token i stands at place past + i and sees the keys up to there. */
+/* Query token i is at position past + i and sees the keys up to that position. */
 static void hide_later(kln_layer *layer, attention *a)
 {
     static const char *const row_parts[] = {"row/size", "row/count", "row/zero",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What stands at the edges of a network: inputs, outputs, constants, branches. */
+/* The edges of a network: inputs, outputs, constants, branches. */
 #include "build_layer.h"
 
 static bool is_dtype(kiln_dtype dtype)
@@ -31,7 +31,7 @@ static kiln_status make_type(kln_arena *arena, kiln_dtype dtype, int32_t rank,
     return KILN_OK;
 }
 
-/* `shape` NULL: nothing is said of it. */
+/* `shape` NULL: undeclared. */
 static kiln_status check_type(kiln_dtype dtype, const kiln_shape *shape)
 {
     KLN_RETURN_IF(!is_dtype(dtype), KILN_ERROR_DTYPE, "dtype is %d, which is no data type",
@@ -87,7 +87,7 @@ static kiln_status find_markable(kiln_network *network, const char *function, ki
     KLN_RETURN_IF(built == NULL, KILN_ERROR_INVALID_ARGUMENT,
                   "%s: %d is no tensor of this network or branch", function, (int)tensor);
     const kln_onnx_graph *graph = network->graph;
-    /* A branch may have captured one tensor twice. */
+    /* A branch may capture the same tensor twice. */
     KLN_RETURN_IF(built->is_output || (network->parent != NULL &&
                                        kln_onnx_find_value(graph->outputs, graph->output_count,
                                                            built->name) != NULL),
@@ -120,7 +120,7 @@ static kiln_status mark(kiln_network *network, kln_built_tensor *tensor, const k
     return KILN_OK;
 }
 
-/* An output that was to be there makes up for one that is not. */
+/* A refused output counts, so that "no outputs" is not reported as well. */
 static kiln_status refuse_output(kiln_network *network, kiln_status status)
 {
     network->refused_outputs += kln_network_collects(network, status) ? 1 : 0;
@@ -234,7 +234,7 @@ kiln_status kiln_network_capture(kiln_network *branch, kiln_tensor_id outer, kil
     for (const kiln_network *each = branch->parent; each != NULL; each = each->parent) {
         const kln_built_tensor *built = kln_network_tensor(each, outer);
         if (built != NULL) {
-            /* The same name under an id of the branch; what the name means does not change. */
+            /* Gives the outer tensor an id in the branch, under the same name. */
             return add_captured(branch, built, inner);
         }
     }

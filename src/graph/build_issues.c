@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the builder refuses, collected with what the validation finds. */
+/* Collects what the builder refuses, next to what validation finds. */
 #include "build_layer.h"
 
 static const struct {
     kiln_status status;
-    kiln_issue_kind kind; /* the first one of a status stands for it */
+    kiln_issue_kind kind; /* the first kind with a status represents it */
 } kinds[] = {
     {KILN_ERROR_INVALID_ARGUMENT, KILN_ISSUE_VALUE},
     {KILN_ERROR_INVALID_ARGUMENT, KILN_ISSUE_ARITY},
@@ -78,7 +78,7 @@ kiln_status kln_network_refuse(kiln_network *network, kiln_status status, const 
     return kln_issues_add(network->root->issues, &issue);
 }
 
-/* What would only follow from what was refused. */
+/* Whether such an issue only follows from what was refused. */
 static bool follows(const kiln_network *network, kiln_issue_kind kind)
 {
     return kind == KILN_ISSUE_UNUSED ||

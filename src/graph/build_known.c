@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is inferred of a network as it grows: each layer is taken in when it is added. */
+/* Inference of a growing network: each layer is inferred when it is added. */
 #include "build_layer.h"
 
 kln_built_tensor *kln_network_tensor(const kiln_network *network, kiln_tensor_id id)
@@ -38,7 +38,7 @@ static kiln_status know_one(kiln_network *network)
     }
     KLN_RETURN_IF_ERROR(kln_infer(root->model, NULL, &root->inference));
     root->known = root->inference->graph;
-    /* What is wrong with a file is for the validation. */
+    /* Faults of a file are left to validation. */
     kln_issues_cut(root->inference->issues, 0);
     kln_issues_cut(root->inference->doubts, 0);
     return KILN_OK;

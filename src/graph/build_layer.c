@@ -13,7 +13,7 @@ void kln_layer_fail(kln_layer *layer, kiln_status status, const char *format, ..
     if (layer->name != NULL) {
         status = kln_fail_within(status, "layer \"%s\"", layer->name);
     }
-    /* An issue is not about the call that told of it. */
+    /* The issue names the layer, not the call that reported it. */
     layer->status = kln_network_collects(layer->network, status)
                         ? status
                         : kln_fail_within(status, "%s", layer->function);
@@ -124,7 +124,7 @@ void kln_layer_begin_kind(kln_layer *layer, kiln_network *network, const char *f
     kln_layer_need(layer, kind < count, "kind is %d, which is none of %s", (int)kind, enumeration);
 }
 
-/* The names of what is taken back are free again. */
+/* Frees the names of what is taken back. */
 static void take_back(kln_layer *layer)
 {
     kiln_network *network = layer->network;
@@ -245,7 +245,7 @@ static void infer_node(kln_layer *layer, uint32_t index)
     inference->place_count = layer->input_count <= KLN_LAYER_INPUTS ? layer->input_count : 0;
     layer->status = kln_network_know(layer->network);
     if (layer->status != KILN_OK) {
-        return; /* with all that was inferred */
+        return; /* together with what was inferred */
     }
     inference->placed_node = NULL;
     layer->status = kln_validate_added(inference, layer->network->known, index);
@@ -259,7 +259,7 @@ static void add_node(kln_layer *layer, const char *name, const char **outputs, s
 {
     kln_onnx_graph *graph = layer->network->graph;
     while (layer->input_count > 0 && layer->inputs[layer->input_count - 1][0] == '\0') {
-        layer->input_count--; /* what is left out at the end is not there at all */
+        layer->input_count--; /* trailing omitted inputs are dropped */
     }
     kln_onnx_node node = {.name = name, .op_type = layer->op_type, .domain = layer->domain};
     node.overload = "";
@@ -375,7 +375,7 @@ static kiln_status give_up(kln_layer *layer, const targets *to)
     if (layer->network == NULL) {
         return layer->status;
     }
-    const bool told = layer->status == KILN_OK; /* where the tensor it reads was refused */
+    const bool told = layer->status == KILN_OK; /* if the tensor it reads was refused */
     const bool collects = told || kln_network_collects(layer->network, layer->status);
     const kiln_status status = !collects ? layer->status : told ? KILN_OK : collect(layer);
     take_back(layer);

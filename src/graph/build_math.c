@@ -4,7 +4,7 @@
 
 typedef struct function {
     const char *op_type;
-    int since;         /* before this operator set it is put together of others; 0: always there */
+    int since;         /* before this operator set it is composed of others; 0: always available */
     const char *alpha; /* attribute names; NULL: the function has none */
     const char *beta;
 } function;

@@ -3,7 +3,7 @@
 
 #include "build_layer.h"
 
-/* In the table of names: in use, but by no tensor that can be found. */
+/* In the table of names: taken, but not by a tensor that can be looked up. */
 #define USED_NAME (KLN_NAMES_NONE - 1)
 
 /* --- tensors and names --- */
@@ -38,7 +38,7 @@ kiln_status kln_network_import(kiln_network *network, const char *domain, int64_
     kiln_network *root = network->root;
     const char *plain = kln_onnx_plain_domain(domain);
     const uint32_t place = kln_names_get(&root->imports, plain);
-    /* A layer that failed takes its import back. */
+    /* A failed layer undoes its import. */
     if (place < model->opset_count &&
         strcmp(kln_onnx_plain_domain(model->opsets[place].domain), plain) == 0) {
         return KILN_OK;
@@ -56,7 +56,7 @@ int64_t kln_network_opset_of(const kiln_network *network)
     return kln_onnx_opset_version(network->model, "");
 }
 
-/* --- make and destroy --- */
+/* --- creating and destroying --- */
 
 static kiln_status make(kln_onnx_model *model, kiln_network **result)
 {
@@ -108,7 +108,7 @@ static kiln_status fill(kiln_network *network, const kiln_network_options *optio
     return kln_network_import(network, "", opset);
 }
 
-/* A network that has the model for its own; the model is gone where there is none. */
+/* A network that owns the model. On an error the model is destroyed. */
 static kiln_status make_over(kln_onnx_model *model, kiln_network **network)
 {
     const kiln_status status = make(model, network);
@@ -211,7 +211,7 @@ static kiln_status take_names(kiln_network *network)
     return KILN_OK;
 }
 
-/* Owns the model, whatever happens. */
+/* Takes the model over, on an error too. */
 static kiln_status take_model(kln_onnx_model *model, kiln_network **network)
 {
     KLN_SCOPED(kiln_network_destroy_at) kiln_network *made = NULL;
@@ -272,7 +272,7 @@ kiln_status kln_network_rewrite(kiln_network *network, kln_onnx_model **model)
                                                 "rewritten after it was saved and read again");
 }
 
-/* Tensors and names of `made`, which is gone. */
+/* Takes over the tensors and names of `made`, which is consumed. */
 static void take_tables(kiln_network *network, kiln_network *made)
 {
     kln_network_forget(network);

@@ -102,7 +102,7 @@ kiln_status kiln_network_add_instance_normalization(kiln_network *network, const
     return kln_layer_finish_one(&layer, output);
 }
 
-/* `input` in another type, or itself where that is its own or not known. */
+/* `input` cast to another type, or `input` itself if it has that type or an unknown one. */
 static kiln_tensor_id to_type(kln_layer *layer, const char *suffix, kiln_tensor_id input,
                               kiln_dtype to)
 {
@@ -115,7 +115,7 @@ static kiln_tensor_id to_type(kln_layer *layer, const char *suffix, kiln_tensor_
     return kln_layer_emit(layer, suffix);
 }
 
-/* As the operator does it: normalized in single precision, scaled in the input's own. */
+/* Like the operator: normalizes in single precision, scales in the input's own type. */
 static void compose_rms(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id scale, float epsilon)
 {
     const int64_t last = -1;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Outputs in a file have the shapes that are inferred of them. */
+/* A saved network declares its outputs with their inferred shapes. */
 #include "build_layer.h"
 
-/* A dimension as a file says it: a number, a name, or nothing. */
+/* A dimension as a file stores it: a number, a name, or nothing. */
 static void tell_dim(kln_dim inferred, kln_onnx_dim *dim)
 {
     if (inferred.kind == KLN_DIM_NUMBER) {
@@ -12,7 +12,7 @@ static void tell_dim(kln_dim inferred, kln_onnx_dim *dim)
     }
 }
 
-/* Dimensions that the builder left open become what was inferred of them. */
+/* Dimensions that the builder left unknown get their inferred value. */
 static kiln_status tell_output(kln_arena *arena, const kln_inference *inference,
                                kln_onnx_value *output)
 {
@@ -42,7 +42,7 @@ static kiln_status tell_output(kln_arena *arena, const kln_inference *inference,
 static kiln_status write_told(const kiln_network *network, const kln_inference *inference,
                               kln_arena *arena, const char *path, kln_onnx_weights weights)
 {
-    kln_onnx_model told = *network->model; /* others may be reading the network */
+    kln_onnx_model told = *network->model; /* other threads may be reading the network */
     const size_t count = told.graph.output_count;
     KLN_ARENA_NEW(arena, told.graph.outputs, count + 1, "outputs");
     for (size_t i = 0; i < count; i++) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products, reductions and choices along an axis. */
+/* Matrix products, reductions, and ArgMax and TopK along an axis. */
 #include "build_layer.h"
 
 kiln_status kiln_network_add_matrix_multiply(kiln_network *network, const char *name,
@@ -37,7 +37,7 @@ kiln_status kiln_network_add_einsum(kiln_network *network, const char *name, con
     return kln_layer_finish_one(&layer, output);
 }
 
-/* An axis that stands there twice is reduced once by some executors and refused by others. */
+/* Some executors reduce an axis that is given twice only once, others refuse it. */
 static void need_each_once(kln_layer *layer, kiln_tensor_id input, const int64_t *axes,
                            size_t count)
 {
@@ -46,7 +46,7 @@ static void need_each_once(kln_layer *layer, kiln_tensor_id input, const int64_t
     for (size_t i = 0; i < count && rank >= 0; i++) {
         const int64_t axis = axes[i] < 0 ? axes[i] + rank : axes[i];
         if (axis < 0 || axis >= rank) {
-            return; /* which inference says */
+            return; /* inference reports it */
         }
         kln_layer_need(layer, (seen & UINT32_C(1) << axis) == 0, "axis %lld is given twice",
                        (long long)axes[i]);

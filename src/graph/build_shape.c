@@ -143,7 +143,7 @@ kiln_status kiln_network_add_pad(kiln_network *network, const char *name, kiln_t
                        (long long)kln_network_opset_of(network));
     }
     kln_layer_input_ints(&layer, "pads", pads, 2 * rank, false);
-    const bool is_zero = value >= 0.0F && value <= 0.0F; /* which goes without saying */
+    const bool is_zero = value >= 0.0F && value <= 0.0F; /* the default */
     if (mode == KILN_PAD_CONSTANT && !is_zero) {
         const kiln_dtype type = kln_layer_tensor(&layer, input).dtype;
         kln_layer_input(&layer, kln_layer_scalar(&layer, "value", type, value));

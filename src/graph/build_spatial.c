@@ -123,7 +123,7 @@ kiln_status kiln_network_add_pooling(kiln_network *network, const char *name, ki
     return kln_layer_finish_one(&layer, output);
 }
 
-/* GlobalLpPool is in few executors; the norm over the spatial dimensions is in all of them. */
+/* Few executors have GlobalLpPool; all have the norm over the spatial dimensions. */
 static void put_norm(kln_layer *layer, kiln_tensor_id input)
 {
     int64_t axes[KILN_MAX_RANK] = {0};

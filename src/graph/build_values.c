@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a layer gives its operators: inputs, constants, attributes. */
+/* What a layer passes to its operators: inputs, constants, attributes. */
 #include "build_layer.h"
 
 static void add_input_name(kln_layer *layer, const char *name, uint32_t place)

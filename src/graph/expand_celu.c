@@ -2,11 +2,11 @@
 #include "kln_graph.h"
 #include "tensor/kln_tensor.h"
 
-/* What one Celu becomes; each name is NULL where there was no memory. */
+/* The expansion of one Celu. Names are NULL if memory ran out. */
 typedef struct expansion {
     kln_graph_edit *edit;
     size_t index;  /* of the node */
-    const char *y; /* its output, which the names of all that is added begin with */
+    const char *y; /* its output, the prefix of all added names */
     kiln_dtype dtype;
 } expansion;
 
@@ -61,7 +61,7 @@ static bool expand(const expansion *self, const char *x, float alpha)
     return true;
 }
 
-/* Whether `node` is one; its type in `dtype`. */
+/* Whether `node` is a Celu of a half type, and which. */
 static bool is_half_celu(const kln_inference *inference, const kln_onnx_node *node,
                          kiln_dtype *dtype)
 {

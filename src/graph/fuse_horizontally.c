@@ -27,7 +27,7 @@ static kiln_status no_memory(void)
     return kln_fail_memory(sizeof(product), "products in one");
 }
 
-/* The bias of a product that nothing but an Add reads. */
+/* The bias of a product whose only reader is an Add. */
 static void find_bias(const merger *m, product *found)
 {
     size_t index = 0;
@@ -72,7 +72,7 @@ static bool go_together(const product *a, const product *b)
 
 /* --- the new weights and nodes --- */
 
-/* Row by row, one matrix beside the other. A bias has one row. */
+/* Joins the matrices side by side, row by row. A bias has one row. */
 static void copy_columns(const kln_onnx_tensor *from, size_t rows, size_t width, size_t *column,
                          const kln_onnx_tensor *to)
 {
@@ -170,7 +170,7 @@ static kiln_status merge_group(merger *m, product *const *group, size_t count)
     return add_split(m, group, count, last, made[2]->name);
 }
 
-/* Each product with those after it that read the same tensor. */
+/* Groups each product with later ones that read the same tensor. */
 static kiln_status merge_all(merger *m, product **group)
 {
     for (size_t first = 0; first < m->count; first++) {

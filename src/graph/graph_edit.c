@@ -38,7 +38,7 @@ const kln_graph_inference *kln_inference_inside(const kln_node_inference *known,
     return found;
 }
 
-/* --- what is there --- */
+/* --- the index --- */
 
 static kiln_status count_reader(kln_names *readers, const char *name)
 {
@@ -77,7 +77,7 @@ kiln_status kln_graph_index_make(const kln_onnx_graph *graph, kln_graph_index *i
 {
     *index = (kln_graph_index){.graph = graph};
     KLN_RETURN_IF_ERROR(kln_onnx_name_initializers(graph, &index->constants));
-    /* An initializer that is an input too is a default, which a caller may replace. */
+    /* An initializer that is also an input is a default, which a caller may replace. */
     for (size_t i = 0; i < graph->input_count; i++) {
         KLN_RETURN_IF_ERROR(
             kln_names_set(&index->constants, graph->inputs[i].name, KLN_NAMES_NONE));
@@ -163,7 +163,7 @@ const kln_onnx_node *kln_graph_edit_consumer(const kln_graph_edit *edit, const c
     return node;
 }
 
-/* --- what is to change --- */
+/* --- collecting changes --- */
 
 void kln_graph_edit_import(kln_graph_edit *edit, const char *domain, int64_t version)
 {
@@ -238,7 +238,7 @@ kln_onnx_tensor *kln_graph_edit_add_weights(kln_graph_edit *edit, const char *st
     return made;
 }
 
-/* --- the change --- */
+/* --- committing --- */
 
 static int compare_additions(const void *left, const void *right)
 {
@@ -268,7 +268,7 @@ static void place_nodes(kln_graph_edit *edit, kln_onnx_node *nodes, size_t *coun
     }
 }
 
-/* Constants that only the dropped nodes read would be handed on for nothing. */
+/* Leaves out constants that only dropped nodes read. */
 static void place_constants(const kln_graph_edit *edit, const kln_names *readers,
                             kln_onnx_tensor *constants, size_t *count)
 {

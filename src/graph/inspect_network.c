@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a network is, for who lists it: bindings, metadata and nodes with their inferred types. */
+/* Inspection of a network: bindings, metadata, and nodes with their inferred types. */
 #include <kiln/inspect.h>
 
 #include "kln_graph.h"
@@ -7,7 +7,7 @@
 struct kiln_inspection {
     kln_onnx_model *model; /* of a file; NULL: the network has it */
     kiln_issue_list *issues;
-    kln_inference *inference; /* its arena has all that follows */
+    kln_inference *inference; /* its arena owns everything below */
     kiln_inspection_info info;
     kiln_binding *inputs;
     kiln_binding *outputs;
@@ -99,7 +99,7 @@ static kiln_status bind(kiln_inspection *self, bool is_input, kiln_binding **bin
 
 /* --- graphs --- */
 
-/* What an initializer takes, also where the file that it lies in is missing. */
+/* The bytes of an initializer, even if its external file is missing. */
 static uint64_t bytes_of(const kln_onnx_tensor *tensor)
 {
     if (tensor->data.data != NULL || !tensor->is_external || tensor->external_length != 0) {
@@ -246,7 +246,7 @@ static kiln_status fill(kiln_inspection *self, bool with_nodes)
     return walk(self, &main_graph, with_nodes);
 }
 
-/* `own` is the inspection's from here on, or NULL. */
+/* Takes `own` over, unless it is NULL. */
 KLN_SCOPED_POINTER(kiln_inspection, kiln_inspection_destroy)
 
 static kiln_status inspect(const kln_onnx_model *model, kln_onnx_model *own, bool with_nodes,

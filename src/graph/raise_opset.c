@@ -8,18 +8,18 @@
 
 #define OLDEST 7
 
-/* What became of an operator in version `since` of the operator set. */
+/* How an operator changed in version `since` of the operator set. */
 typedef enum change {
     AXES_TO_INPUT,  /* its attribute "axes" is input 1 */
     SIZES_TO_INPUT, /* its attribute "split" is input 1 */
-    LAST_AXIS,    /* it is over one axis, where it was over all from there: the same at the last */
-    COUNT_NAMED,  /* without sizes, the number of outputs is to be named */
-    ONE_OUTPUT,   /* only without the outputs for training */
-    WORDS,        /* its modes have other names */
-    MODE_LOST,    /* coordinate_transformation_mode "tf_half_pixel_for_nn" is gone */
-    DEFAULT_MODE, /* coordinate_transformation_mode has another default */
-    RATIO_LOST,   /* its ratio, which counts in training alone, is an input */
-    UNLIKE        /* it is another operator */
+    LAST_AXIS,      /* works on one axis instead of all from it on: the same for the last axis */
+    COUNT_NAMED,    /* without sizes, the number of outputs must be given */
+    ONE_OUTPUT,     /* only without the outputs for training */
+    WORDS,          /* its modes were renamed */
+    MODE_LOST,      /* coordinate_transformation_mode "tf_half_pixel_for_nn" is gone */
+    DEFAULT_MODE,   /* coordinate_transformation_mode has another default */
+    RATIO_LOST,     /* its ratio, which matters only in training, is an input */
+    UNLIKE          /* it is another operator */
 } change;
 
 static const struct {
@@ -103,7 +103,7 @@ static kiln_status take_attribute(const raiser *r, kln_onnx_node *node, const ch
     return KILN_OK;
 }
 
-/* A list of numbers that was an attribute is an initializer, and input 1. */
+/* A list of numbers moves from an attribute to an initializer, as input 1. */
 static kiln_status to_input(raiser *r, kln_onnx_graph *graph, kln_onnx_node *node, const char *name)
 {
     const kln_onnx_attribute *list = NULL;
@@ -250,7 +250,7 @@ static kiln_status raise_graph(raiser *r, const kln_graph_inference *known,
     return KILN_OK;
 }
 
-/* Before IR version 4 an initializer had to be an input, and was a constant nonetheless. */
+/* Before IR version 4 every initializer had to be an input too, and was constant all the same. */
 static kiln_status drop_inputs(const raiser *r, kln_onnx_graph *graph)
 {
     KLN_SCOPED(kln_names_finish) kln_names constants = {0};

@@ -148,7 +148,7 @@ static void check_sparse(kln_validation *v, const kln_onnx_graph *graph)
 
 /* --- inputs and outputs --- */
 
-/* A caller binds what the engine says, which is not what the model says. */
+/* Callers bind the engine's type, which differs from the model's. */
 static void check_bound(kln_validation *v, const char *kind, const char *name, int32_t wire_dtype)
 {
     const kln_validate_options *options = v->options;
@@ -169,7 +169,7 @@ static void check_bound(kln_validation *v, const char *kind, const char *name, i
     " (scores that ZipMap made maps of are a tensor where skl2onnx is given the option " \
     "zipmap=False)"
 
-/* What goes in and comes out of a backend is tensors, with some also of strings. */
+/* Backends bind tensors only, some of them also tensors of strings. */
 static void check_border(kln_validation *v, const kln_onnx_value *value, const char *what)
 {
     const kln_onnx_type *type = &value->type;
@@ -288,7 +288,7 @@ static void check_outputs(kln_validation *v, const kln_graph_inference *graph)
         if (value == NULL || value->producer != KLN_NO_NODE || type->kind == KLN_ONNX_KIND_NONE) {
             continue;
         }
-        /* What a node computes was compared during inference; an input passed through was not. */
+        /* Inference compared what nodes compute, but not an input that is passed through. */
         if (value->kind != KLN_ONNX_KIND_NONE &&
             (value->kind != type->kind ||
              (value->wire_dtype != 0 && type->wire_dtype != 0 &&
@@ -360,7 +360,7 @@ static void check_names(kln_validation *v, const kln_graph_inference *graph, boo
     }
 }
 
-/* One call stands for all of them. */
+/* Whether this is the first call of the function: one represents all. */
 static bool first_call(kln_validation *v, const kln_onnx_function *called)
 {
     bool *seen = &v->functions[called - v->model->functions];

@@ -2,7 +2,7 @@
 #include "ops/kln_schema.h"
 #include "validate_rules.h"
 
-/* The list of an inference, taken over. */
+/* Takes over the inference's list. */
 static kiln_issue_list *take_issues(kln_inference *inference)
 {
     kiln_issue_list *issues = inference->issues;

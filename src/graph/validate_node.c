@@ -68,7 +68,7 @@ static void check_required(const node_check *c, const kln_schema *schema)
 {
     for (size_t i = 0; i < c->node->input_count; i++) {
         const kln_schema_parameter *parameter = kln_schema_input(schema, i);
-        /* Of many alike none may be left out either. */
+        /* None of a repeated input may be left out either. */
         if (c->node->inputs[i][0] == '\0' && parameter != NULL && !parameter->optional) {
             complain(c, KILN_ISSUE_ARITY, parameter->name, "an input", "none",
                      "input %zu, \"%s\", is required, but left out", i, parameter->name);
@@ -103,7 +103,7 @@ static void check_attribute(const node_check *c, const kln_schema *schema,
     const kln_schema_attribute *known = find_attribute(schema, attribute->name);
     const bool refers = attribute->reference != NULL && attribute->reference[0] != '\0';
     if (known == NULL) {
-        /* Names that begin so are left to tools. */
+        /* Names with this prefix are reserved for tools. */
         if (strncmp(attribute->name, "__", 2) != 0) {
             const kln_operator *later = kln_operator_next(schema->row);
             while (later != NULL &&
@@ -218,7 +218,7 @@ static void check_lacks(const node_check *c, const kln_graph_inference *graph, u
     if (lack == KLN_LACK_NONE) {
         return;
     }
-    /* A branch that fails when it runs may never do so. */
+    /* A branch that would fail may never run. */
     const bool may_run = lack == KLN_LACK_RUN && graph->parent != NULL;
     const char *label = KLN_NODE_LABEL(c->node, c->index);
     kln_validate_issue(c->v, may_run ? KILN_SEVERITY_WARNING : KILN_SEVERITY_ERROR,
@@ -281,7 +281,7 @@ void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint
                  "it has neither inputs nor outputs");
     }
     const kln_schema *schema = c.resolved->schema;
-    /* Of an operator that ONNX itself does not have, that is said below. */
+    /* For operators outside ONNX, see below. */
     if (schema != NULL || kln_operator_newest(c.node->domain) == 0) {
         check_supported(&c, graph, index);
         check_lacks(&c, graph, index);

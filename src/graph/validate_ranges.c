@@ -16,7 +16,7 @@ static void complain(kln_validation *v, const char *input, const char *expected,
     tell(v, KILN_SEVERITY_ERROR, input, expected, found, words);
 }
 
-/* Whether the range makes sense by itself and beside what the model declares. */
+/* Whether the range is consistent, with itself and with what the model declares. */
 static bool check_range(kln_validation *v, const kln_profile_range *range)
 {
     const kln_onnx_value *input = kln_onnx_find_input(v->model, range->input);
@@ -70,7 +70,7 @@ static kiln_status try_shapes(kln_validation *v, const char *which, const kln_in
     if (status != KILN_OK) {
         return status;
     }
-    /* What is wrong with any shapes was told already; this is about these. */
+    /* Faults for all shapes were reported already; these are about this range alone. */
     const kiln_issue *first = kln_validate_news(v, inference->issues, KILN_SEVERITY_ERROR);
     char words[300];
     if (first != NULL) {
