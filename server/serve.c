@@ -274,8 +274,6 @@ void serve_stop(serve *server)
     const uint64_t begin = kiln_clock_now();
     const double limit = server->options->drain_seconds * 1e9;
     atomic_store(&server->stopping, true);
-    const int listening = server->mhd->quiesce_daemon(server->daemon);
-    server->socket = listening >= 0 ? listening : server->socket;
     /* Idle gRPC connections are also told of the end before calls are refused. */
     const double least = server->grpc != NULL ? 2e6 * SERVE_GRPC_MOMENT : 0;
     double passed = 0;

@@ -349,6 +349,17 @@ static size_t leave_escaped(void *user, struct MHD_Connection *connection, char 
 
 /* --- the daemon --- */
 
+/* Whether a new connection is accepted. MHD_quiesce_daemon is no alternative: it and a thread with
+ * epoll both remove the listening socket, and the one that comes second ends the process ("Failed
+ * to remove listen FD from epoll set"). */
+static enum MHD_Result admit(void *user, const struct sockaddr *from, socklen_t size)
+{
+    const serve *server = user;
+    (void)from;
+    (void)size;
+    return atomic_load(&server->stopping) ? MHD_NO : MHD_YES;
+}
+
 bool serve_http_start(serve *server, serve_problem *problem)
 {
     const serve_options *options = server->options;
@@ -378,9 +389,12 @@ bool serve_http_start(serve *server, serve_problem *problem)
                             server->mhd->get_version());
     }
     server->daemon =
-        server->mhd->start_daemon(flags, 0, NULL, NULL, handle, server, MHD_OPTION_ARRAY, items,
+        server->mhd->start_daemon(flags, 0, admit, server, handle, server, MHD_OPTION_ARRAY, items,
                                   MHD_OPTION_ARRAY, secrets, MHD_OPTION_END);
-    return server->daemon != NULL ||
-           serve_refuse(problem, 500, "libmicrohttpd %s cannot serve%s", server->mhd->get_version(),
+    if (server->daemon != NULL) {
+        server->socket = -1; /* the daemon closes it */
+        return true;
+    }
+    return serve_refuse(problem, 500, "libmicrohttpd %s cannot serve%s", server->mhd->get_version(),
                         tls ? ": are the key and the certificate in PEM form, and a pair?" : "");
 }

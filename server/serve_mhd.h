@@ -9,7 +9,6 @@
 #define SERVE_MHD_FUNCTIONS(X)                            \
     X(start_daemon)                                       \
     X(stop_daemon)                                        \
-    X(quiesce_daemon)                                     \
     X(queue_response)                                     \
     X(destroy_response)                                   \
     X(add_response_header)                                \
