@@ -164,7 +164,7 @@ const ref_kernel ref_kernels_shape[] = {
     REF_OP("Unsqueeze", 1, unsqueeze, 0, "t"),
     REF_OP("Shape", 1, shape, 0, "t"),
     REF_OP("Size", 1, size, 0, "t"),
-    REF_OP("Dropout", 1, dropout, 0, "t??"),
+    REF_OP("Dropout", 1, dropout, 0, "n??"),
     REF_KERNELS_END
 };
 /* clang-format on */
