@@ -91,20 +91,10 @@ static kiln_status expand_all(kln_graph_edit *edit, const kln_inference *inferen
     return *expanded != 0 ? kln_graph_edit_commit(edit) : KILN_OK;
 }
 
-bool kln_has_celu(const kln_onnx_model *model)
-{
-    for (size_t i = 0; i < model->graph.node_count; i++) {
-        if (kln_onnx_node_is(&model->graph.nodes[i], "Celu")) {
-            return true;
-        }
-    }
-    return false;
-}
-
 kiln_status kln_expand_celu(kln_onnx_model *model, size_t *expanded)
 {
     *expanded = 0;
-    if (!kln_has_celu(model) || !kln_graph_edit_suits(model)) {
+    if (!kln_graph_has(&model->graph, "Celu") || !kln_graph_edit_suits(model)) {
         return KILN_OK;
     }
     KLN_SCOPED(kln_inference_destroy_at) kln_inference *inference = NULL;

@@ -15,6 +15,16 @@ static kiln_status no_memory(void)
     return kln_fail_memory(sizeof(kln_onnx_node), "a rewritten graph");
 }
 
+bool kln_graph_has(const kln_onnx_graph *graph, const char *op)
+{
+    for (size_t i = 0; i < graph->node_count; i++) {
+        if (kln_onnx_node_is(&graph->nodes[i], op)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool kln_graph_edit_suits(const kln_onnx_model *model)
 {
     const kln_onnx_graph *graph = &model->graph;

@@ -264,8 +264,8 @@ static kiln_status choose(const branches *of, size_t index, const kln_onnx_graph
     int64_t condition = 0;
     bool empty = false;
     *branch = NULL;
-    if (!kln_onnx_node_is(node, "If") || node->input_count != 1 || branch_of(node, true) == NULL ||
-        branch_of(node, false) == NULL) {
+    if (!kln_onnx_node_is(node, "If") || node->input_count != 1 || index >= main->node_count ||
+        branch_of(node, true) == NULL || branch_of(node, false) == NULL) {
         return KILN_OK;
     }
     if (is_number(of, node->inputs[0], &condition)) {
@@ -329,23 +329,17 @@ static kiln_status bind_branch(inliner *in, inline_frame *inner, const kln_onnx_
     return KILN_OK;
 }
 
-static const char *name_of(const inline_frame *inner, const char *name)
-{
-    const uint32_t place = kln_names_get(&inner->formal, name);
-    return place != KLN_NAMES_NONE ? inner->actual[place] : name;
-}
-
 static kiln_status add_branch(inliner *in, inline_frame *inner, const kln_onnx_graph *branch,
                               const kln_onnx_node *node)
 {
     for (size_t i = 0; i < branch->initializer_count; i++) {
         kln_onnx_tensor weights = branch->initializers[i];
-        weights.name = name_of(inner, weights.name);
+        weights.name = inline_name(in, inner, weights.name);
         KLN_RETURN_IF_ERROR(kln_onnx_add_initializer(in->arena, in->made, &weights));
     }
     KLN_RETURN_IF_ERROR(inline_nodes(in, inner, branch->nodes, branch->node_count));
     for (size_t i = 0; i < branch->output_count && i < node->output_count; i++) {
-        const char *made = name_of(inner, branch->outputs[i].name);
+        const char *made = inline_name(in, inner, branch->outputs[i].name);
         if (node->outputs[i][0] != '\0' && strcmp(made, node->outputs[i]) != 0) {
             KLN_RETURN_IF_ERROR(inline_identity(in, made, node->outputs[i]));
         }
@@ -374,16 +368,6 @@ static kiln_status replace_if(inliner *in, const inline_frame *frame, size_t ind
     return status;
 }
 
-bool kln_has_branches(const kln_onnx_model *model)
-{
-    for (size_t i = 0; i < model->graph.node_count; i++) {
-        if (kln_onnx_node_is(&model->graph.nodes[i], "If")) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* One pass over the main graph. */
 static kiln_status inline_once(kln_onnx_model *model, size_t *inlined)
 {
@@ -406,7 +390,7 @@ kiln_status kln_inline_branches(kln_onnx_model *model, size_t *inlined)
     size_t once = 1;
     *inlined = 0;
     /* Branches inside an inlined branch are in the main graph by the next pass. */
-    while (once != 0 && kln_has_branches(model)) {
+    while (once != 0 && kln_graph_has(&model->graph, "If")) {
         const kiln_status status = inline_once(model, &once);
         if (status != KILN_OK) {
             model->graph = before;

@@ -9,7 +9,7 @@ kiln_status inline_no_memory(void)
     return kln_fail_memory(sizeof(kln_onnx_node), "a network with its functions inlined");
 }
 
-static const char *rename_value(const inliner *in, const inline_frame *frame, const char *name)
+const char *inline_name(const inliner *in, const inline_frame *frame, const char *name)
 {
     const uint32_t place = name[0] != '\0' ? kln_names_get(&frame->formal, name) : KLN_NAMES_NONE;
     if (place != KLN_NAMES_NONE) {
@@ -25,7 +25,7 @@ static const char **rename_values(const inliner *in, const inline_frame *frame,
 {
     const char **made = kln_arena_alloc_zeroed(in->arena, count, sizeof *made);
     for (size_t i = 0; made != NULL && i < count; i++) {
-        made[i] = rename_value(in, frame, names[i]);
+        made[i] = inline_name(in, frame, names[i]);
         if (made[i] == NULL) {
             return NULL;
         }
@@ -41,7 +41,7 @@ static kln_onnx_value *rename_infos(const inliner *in, const inline_frame *frame
     kln_onnx_value *made = kln_arena_alloc_zeroed(in->arena, count, sizeof *made);
     for (size_t i = 0; made != NULL && i < count; i++) {
         made[i] = infos[i];
-        made[i].name = rename_value(in, frame, infos[i].name);
+        made[i].name = inline_name(in, frame, infos[i].name);
         if (made[i].name == NULL) {
             return NULL;
         }
@@ -68,7 +68,7 @@ static kiln_status copy_graph(inliner *in, const inline_frame *frame, const kln_
                 inline_no_memory());
     for (size_t i = 0; i < graph->initializer_count; i++) {
         made->initializers[i] = graph->initializers[i];
-        made->initializers[i].name = rename_value(in, frame, graph->initializers[i].name);
+        made->initializers[i].name = inline_name(in, frame, graph->initializers[i].name);
         KLN_FAIL_IF(made->initializers[i].name == NULL, inline_no_memory());
     }
     made->input_capacity = made->input_count;

@@ -40,6 +40,8 @@ KILN_MUST_CHECK kiln_status inline_begin_names(const inliner *in, inline_frame *
 /* One of them. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status inline_bind(inline_frame *frame, const char *formal, const char *actual,
                                         size_t *count);
+/* What a name of the frame is called in the result. NULL: no memory. */
+const char *inline_name(const inliner *in, const inline_frame *frame, const char *name);
 /* "NAME/3/", which no other replaced node has. NULL: no memory. */
 const char *inline_prefix(inliner *in, const kln_onnx_node *node);
 KILN_MUST_CHECK kiln_status inline_identity(inliner *in, const char *from, const char *to);

@@ -77,6 +77,9 @@ const kln_onnx_tensor *kln_graph_index_constant(const kln_graph_index *index, co
 const kln_onnx_node *kln_graph_index_node(const kln_graph_index *index, const kln_names *list,
                                           const char *name);
 
+/* Whether an operator of ONNX's own domain is among the graph's own nodes. */
+bool kln_graph_has(const kln_onnx_graph *graph, const char *op);
+
 /* --- rewriting (graph_edit.c) --- */
 
 /* A change of a model's main graph: nodes are marked as dropped and others are added.
@@ -151,8 +154,6 @@ KILN_MUST_CHECK kiln_status kln_fuse_horizontally(kln_onnx_model *model, size_t 
  * 0, also on an error, the model is unchanged. LIMIT, OUT_OF_MEMORY. (inline_functions.c) */
 KILN_MUST_CHECK kiln_status kln_inline_functions(kln_onnx_model *model, size_t *inlined);
 
-/* Whether the main graph has an If. */
-bool kln_has_branches(const kln_onnx_model *model);
 /* Replaces an If of the main graph by the nodes of a branch, if its condition is known before a
  * run, or only guards the branch against a tensor without elements. For libraries that cannot build
  * conditions, or not this one. `*inlined`: their number; if 0, also on an error, the model is
@@ -165,8 +166,6 @@ KILN_MUST_CHECK kiln_status kln_inline_branches(kln_onnx_model *model, size_t *i
  * old; LIMIT, OUT_OF_MEMORY. (raise_opset.c) */
 KILN_MUST_CHECK kiln_status kln_raise_opset(kln_onnx_model *model, int64_t version);
 
-/* Whether the main graph has a Celu. */
-bool kln_has_celu(const kln_onnx_model *model);
 /* Replaces Celu of float16 and bfloat16 by the operators that define it, for parsers that accept it
  * in float32 only. `*expanded`: their number; if 0, also on an error, the model is unchanged.
  * OUT_OF_MEMORY. */

@@ -8,6 +8,15 @@ static kln_dim share(kln_rule *rule, kln_dim width, int64_t heads)
                      : KLN_UNKNOWN_DIM;
 }
 
+/* The keys of this call behind those of the past, which is input `past`. */
+static kln_dim keys_behind(kln_rule *rule, size_t past)
+{
+    const kln_dim keys = kln_rule_dim(rule, 0, 1);
+    return kln_rule_has(rule, past)
+               ? kln_dim_add(&rule->state->pool, keys, kln_rule_dim(rule, past, 3))
+               : keys;
+}
+
 /* Queries, keys and values are columns of one product; keys and values of the past share one
  * tensor, input `past`. */
 static void joined(kln_rule *rule, size_t past)
@@ -23,13 +32,9 @@ static void joined(kln_rule *rule, size_t past)
                          "the numbers of a token and the rows of the weights");
     const kln_dim width =
         count == 3 ? KLN_DIM_OF_NUMBER(widths[2]) : share(rule, kln_rule_dim(rule, 1, 1), 3);
-    kln_dim keys = kln_rule_dim(rule, 0, 1);
-    kln_rule_give(rule, 0, kln_rule_dim(rule, 0, 0), keys, width);
-    if (kln_rule_int(rule, "past_present_share_buffer", 0) != 0) {
-        keys = kln_rule_dim(rule, past, 3);
-    } else if (kln_rule_has(rule, past)) {
-        keys = kln_dim_add(&rule->state->pool, keys, kln_rule_dim(rule, past, 3));
-    }
+    const bool is_shared = kln_rule_int(rule, "past_present_share_buffer", 0) != 0;
+    const kln_dim keys = is_shared ? kln_rule_dim(rule, past, 3) : keys_behind(rule, past);
+    kln_rule_give(rule, 0, kln_rule_dim(rule, 0, 0), kln_rule_dim(rule, 0, 1), width);
     kln_rule_give(rule, 1, KLN_DIM_OF_NUMBER(2), kln_rule_dim(rule, 0, 0), KLN_DIM_OF_NUMBER(heads),
                   keys, share(rule, width, heads));
 }
@@ -96,17 +101,10 @@ static bool fit_widths(kln_rule *rule, int64_t heads, kln_dim widths[3])
 static bool fit_joined(kln_rule *rule, size_t mask, size_t past)
 {
     const int64_t heads = kln_rule_int(rule, "num_heads", 0);
-    kln_dim keys = kln_rule_dim(rule, 0, 1);
+    const bool is_shared = kln_rule_int(rule, "past_present_share_buffer", 0) != 0;
+    const kln_dim keys = is_shared ? KLN_UNKNOWN_DIM : keys_behind(rule, past);
     kln_dim widths[3];
-    if (!fit_widths(rule, heads, widths)) {
-        return false;
-    }
-    if (kln_rule_int(rule, "past_present_share_buffer", 0) != 0) {
-        keys = KLN_UNKNOWN_DIM;
-    } else if (kln_rule_has(rule, past)) {
-        keys = kln_dim_add(&rule->state->pool, keys, kln_rule_dim(rule, past, 3));
-    }
-    return fit_mask(rule, mask, keys) &&
+    return fit_widths(rule, heads, widths) && fit_mask(rule, mask, keys) &&
            kln_fit_dim(rule, past, 2, KLN_DIM_OF_NUMBER(heads),
                        "the heads of now and of the past") &&
            kln_fit_dim(rule, past, 4, share(rule, widths[1], heads),
@@ -127,11 +125,8 @@ static bool fit_scores(kln_rule *rule, size_t bias, int64_t heads, kln_dim keys)
 
 static bool fit_joined_attention(kln_rule *rule)
 {
-    kln_dim keys = kln_rule_dim(rule, 0, 1);
-    if (kln_rule_has(rule, 4)) {
-        keys = kln_dim_add(&rule->state->pool, keys, kln_rule_dim(rule, 4, 3));
-    }
-    return fit_joined(rule, 3, 4) && fit_scores(rule, 5, kln_rule_int(rule, "num_heads", 0), keys);
+    return fit_joined(rule, 3, 4) &&
+           fit_scores(rule, 5, kln_rule_int(rule, "num_heads", 0), keys_behind(rule, 4));
 }
 
 /* A scale or zero point of the weights: a single one, or one per column. */

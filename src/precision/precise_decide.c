@@ -422,7 +422,10 @@ static void count_inputs(precise_graph *graph, size_t index)
 {
     const kln_onnx_node *node = &graph->graph->nodes[index];
     const precise_node *decided = &graph->nodes[index];
-    for (size_t i = 0; precise_dequantized(graph, index) == NULL && i < node->input_count; i++) {
+    if (precise_dequantized(graph, index) != NULL) {
+        return; /* count_scales counts them */
+    }
+    for (size_t i = 0; i < node->input_count; i++) {
         precise_value *value = precise_find(graph, node->inputs[i]);
         if (value != NULL && value->is_single) {
             value->half_reads += decided->wants[i] == WANT_HALF;

@@ -12,7 +12,7 @@ kiln_status trt_rewrite(const char *source, const kln_onnx_model *from, kln_onnx
     size_t expanded = 0;
     size_t inlined = 0;
     *rewritten = NULL;
-    if (!kln_has_celu(from) && !kln_has_branches(from)) {
+    if (!kln_graph_has(&from->graph, "Celu") && !kln_graph_has(&from->graph, "If")) {
         return KILN_OK;
     }
     kln_onnx_model *made = NULL;
